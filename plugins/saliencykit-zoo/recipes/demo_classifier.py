@@ -1,0 +1,261 @@
+"""Train the embedded default classifier (saliencykit/demo) on Tiny-ImageNet-200.
+
+    python plugins/saliencykit-zoo/recipes/demo_classifier.py --work WORK            train; run again to resume
+    python plugins/saliencykit-zoo/recipes/demo_classifier.py --work WORK --export   write weights and card of the best so far
+
+Data: `tiny-imagenet-200/` and `weights/mobilenet_v2_imagenet.safetensors` under $SALIENCYKIT_DATA (default ../shared/data).
+
+Recipe: knowledge distillation from an ImageNet MobileNetV2 over fixed, seeded random-resized crops (Shen & Xing 2022, "A Fast
+Knowledge Distillation Framework"): the teacher sees each of VIEWS crops of each picture once, enlarged; its 1280 features are kept
+on disk, and every epoch the student sees one of the same crops, flipped at random. A linear probe on the features adapts the
+teacher to small pictures. Loss: 0.3 cross-entropy + KL to the probe over the 200 classes + 0.5 KL to the teacher's own 1000 logits
+through a second head that is thrown away (both at temperature 2). Most epochs run at 48 px, the last ones at 64 px.
+"""
+
+import argparse
+import csv
+import io
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from saliencykit.demo.network import DemoNet
+
+DATA = Path(os.environ.get("SALIENCYKIT_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
+SIZE = 64
+MEAN, STD = 0.5, 0.25
+TEMPERATURE = 2.0
+
+
+def decode(pack: Path, limit: int | None = None) -> tuple[Tensor, Tensor]:
+    """A packed JPEG archive to uint8 (N, 3, 64, 64) and labels (N,)."""
+    z = dict(np.load(pack))
+    heads = [z["headers"][k, :n].tobytes() for k, n in enumerate(z["header_len"])]
+    count = len(z["labels"]) if limit is None else limit
+    out = np.empty((count, SIZE, SIZE, 3), dtype=np.uint8)
+    for i in range(count):
+        raw = heads[z["header_id"][i]] + z["body"][z["offsets"][i] : z["offsets"][i + 1]].tobytes()
+        out[i] = np.asarray(Image.open(io.BytesIO(raw)).convert("RGB"))
+    return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(z["labels"][:count].astype(np.int64))
+
+
+def teacher() -> nn.Module:
+    """The ImageNet MobileNetV2 of the data folder (TensorFlow padding), in eval mode."""
+    import torchvision
+
+    net = torchvision.models.mobilenet_v2()
+    weights = load_file(DATA / "weights" / "mobilenet_v2_imagenet.safetensors")
+    net.load_state_dict({k: v.float() for k, v in weights.items()}, strict=False)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
+            module.padding = (0, 0)
+            module.register_forward_pre_hook(lambda _, a: F.pad(a[0], (0, 1, 0, 1)))
+    return net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def draw_crops(count: int, views: int, seed: int) -> Tensor:
+    """(views, count, 4) crops x0, y0, x1, y1 in [-1, 1]: area 0.25 to 1, aspect 3/4 to 4/3; view 0 is the whole picture."""
+    g = torch.Generator().manual_seed(seed)
+    area = torch.empty(views, count).uniform_(0.25, 1.0, generator=g)
+    aspect = torch.exp(torch.empty(views, count).uniform_(math.log(3 / 4), math.log(4 / 3), generator=g))
+    w, h = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)
+    x = torch.rand(views, count, generator=g) * (1 - w)
+    y = torch.rand(views, count, generator=g) * (1 - h)
+    crops = torch.stack([x, y, x + w, y + h], -1) * 2 - 1
+    crops[0] = torch.tensor([-1.0, -1.0, 1.0, 1.0])
+    return crops
+
+
+def cut(pictures: Tensor, crops: Tensor, size: int, flip: Tensor | None = None) -> Tensor:
+    """Sample crops of uint8 pictures bilinearly at size x size; float in [0, 1], channels_last."""
+    x0, y0, x1, y1 = crops.unbind(-1)
+    if flip is not None:
+        x0, x1 = torch.where(flip, x1, x0), torch.where(flip, x0, x1)
+    theta = torch.zeros(len(crops), 2, 3)
+    theta[:, 0, 0], theta[:, 0, 2] = (x1 - x0) / 2, (x0 + x1) / 2
+    theta[:, 1, 1], theta[:, 1, 2] = (y1 - y0) / 2, (y0 + y1) / 2
+    grid = F.affine_grid(theta, [len(crops), 3, size, size], align_corners=False)
+    images = F.grid_sample(pictures.float() / 255, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return images.to(memory_format=torch.channels_last)
+
+
+def rows_of_imagenet() -> Tensor:
+    info = list(csv.DictReader((DATA / "tiny-imagenet-200" / "classes.csv").read_text().splitlines()))
+    return torch.tensor([int(r["imagenet1k_index"]) for r in info])
+
+
+def teach(work: Path, views: int, size: int, seed: int) -> tuple[Tensor, nn.Linear]:
+    """The teacher's features of all views, (views, N, 1280) fp16, and its head; one file per view: a killed run goes on."""
+    pictures, labels = decode(DATA / "tiny-imagenet-200" / "train200.npz")
+    crops, rows = draw_crops(len(pictures), views, seed), rows_of_imagenet()
+    net = teacher()
+    head = net.classifier[1]
+    out = []
+    for view in range(views):
+        path = work / f"teacher-{size}-{view}.safetensors"
+        if not path.exists():
+            begin, kept = time.time(), torch.empty(len(pictures), 1280, dtype=torch.float16)
+            right = 0
+            with torch.inference_mode():
+                for i in range(0, len(pictures), 16):
+                    x = cut(pictures[i : i + 16], crops[view, i : i + 16], size)
+                    features = net.features((x - 0.5) / 0.5).mean((2, 3))
+                    kept[i : i + 16] = features.half()
+                    right += int((head(features)[:, rows].argmax(1) == labels[i : i + 16]).sum())
+            save_file({"features": kept}, str(path) + ".part")
+            os.replace(str(path) + ".part", path)
+            print(f"teacher view {view}: {time.time() - begin:.0f} s, {right / len(labels):.3f} right on the training crops", flush=True)
+        out.append(load_file(path)["features"])
+    return torch.stack(out), head
+
+
+def fit_probe(soft: Tensor, labels: Tensor, seed: int) -> nn.Linear:
+    """A linear classifier of the 200 classes on the teacher's features of all views, with dropout and weight decay."""
+    torch.manual_seed(seed)
+    probe = nn.Linear(soft.shape[-1], 200)
+    optimizer = torch.optim.AdamW(probe.parameters(), lr=2e-3, weight_decay=0.05)
+    x, y = soft.flatten(0, 1), labels.repeat(len(soft))
+    epochs, batch = 5, 512
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * (len(x) // batch))
+    for _ in range(epochs):
+        for index in torch.randperm(len(x))[: len(x) // batch * batch].split(batch):
+            loss = F.cross_entropy(probe(F.dropout(x[index].float(), 0.3)), y[index], label_smoothing=0.1)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return probe.requires_grad_(False)
+
+
+def accuracy(net: nn.Module, pictures: Tensor, labels: Tensor, size: int = SIZE) -> float:
+    """Top-1 on whole pictures enlarged to `size`, one crop, no flips."""
+    net.eval()
+    whole = torch.tensor([-1.0, -1.0, 1.0, 1.0]).expand(250, 4)
+    right = 0
+    with torch.inference_mode():
+        for i in range(0, len(pictures), 250):
+            x = pictures[i : i + 250]
+            images = x.float().div(255) if size == SIZE else cut(x, whole[: len(x)], size)
+            z = net((images.to(memory_format=torch.channels_last) - MEAN) / STD)
+            right += int((z.argmax(1) == labels[i : i + 250]).sum())
+    return right / len(pictures)
+
+
+def divergence(logits: Tensor, target: Tensor) -> Tensor:
+    """KL from the target's to the student's distribution at TEMPERATURE, scaled by its square (Hinton et al. 2015)."""
+    student, wanted = F.log_softmax(logits / TEMPERATURE, 1), F.softmax(target / TEMPERATURE, 1)
+    return F.kl_div(student, wanted, reduction="batchmean") * TEMPERATURE**2
+
+
+def train(work: Path, args: argparse.Namespace) -> None:
+    soft, teacher_head = teach(work, args.views, args.teacher_size, args.seed)
+    pictures, labels = decode(DATA / "tiny-imagenet-200" / "train200.npz")
+    test, test_labels = decode(DATA / "tiny-imagenet-200" / "val.npz")
+    crops = draw_crops(len(pictures), args.views, args.seed)
+    probe = fit_probe(soft, labels, args.seed)
+    torch.manual_seed(args.seed)
+    net = DemoNet(200).to(memory_format=torch.channels_last)
+    second_head = nn.Linear(net.head.in_features, 1000)
+    trained = [*net.parameters(), *second_head.parameters()]
+    decay = [p for p in trained if p.ndim > 1]
+    plain = [p for p in trained if p.ndim <= 1]
+    groups = [{"params": decay, "weight_decay": args.decay}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.SGD(groups, lr=args.lr, momentum=0.9, nesterov=True)
+    average = {k: v.clone() for k, v in net.state_dict().items()}
+    first, best, spent = 0, 0.0, 0.0
+    state_path = work / "state.pt"
+    if state_path.exists():
+        state = torch.load(state_path, weights_only=True)
+        net.load_state_dict(state["net"])
+        second_head.load_state_dict(state["second_head"])
+        optimizer.load_state_dict(state["optimizer"])
+        average, first, best, spent = state["average"], state["epoch"], state["best"], state["spent"]
+        print(f"resumed after epoch {first}", flush=True)
+    steps = len(pictures) // args.batch
+    total = args.epochs * steps
+    for epoch in range(first, args.epochs):
+        begin = time.time()
+        g = torch.Generator().manual_seed(args.seed * 1000 + epoch)
+        order = torch.randperm(len(pictures), generator=g)
+        # small pictures first (progressive resizing); crops enlarge objects, so 48 px also matches the scale of whole test pictures
+        size = 48 if epoch < args.epochs * 0.7 else SIZE
+        net.train()
+        sums = [0.0, 0.0, 0.0]
+        for step in range(steps):
+            done = epoch * steps + step
+            warm = min(1.0, (done + 1) / (2 * steps))
+            lr = args.lr * warm * (0.5 + 0.5 * math.cos(math.pi * done / total))
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            index = order[step * args.batch : (step + 1) * args.batch]
+            view = torch.randint(args.views, (len(index),), generator=g)
+            flip = torch.rand(len(index), generator=g) < 0.5
+            images = cut(pictures[index], crops[view, index], size, flip)
+            pooled = net.forward_features((images - MEAN) / STD).mean((2, 3))
+            z, z1000 = net.head(pooled), second_head(pooled)
+            features = soft[view, index].float()
+            hard = F.cross_entropy(z, labels[index])
+            kl = divergence(z, probe(features))
+            kl1000 = divergence(z1000, teacher_head(features))
+            loss = 0.3 * hard + kl + 0.5 * kl1000
+            if not torch.isfinite(loss):
+                raise SystemExit(f"epoch {epoch}, step {step}: the loss is {loss.item()}; the last good state is kept")
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(trained, 5.0)
+            optimizer.step()
+            with torch.no_grad():
+                rate = min(0.998, (done + 1) / (done + 10))
+                for key, value in net.state_dict().items():
+                    if value.is_floating_point():
+                        average[key].lerp_(value, 1 - rate)
+            for k, v in enumerate((loss, hard, kl)):
+                sums[k] += v.item()
+        spent += time.time() - begin
+        judged = DemoNet(200).to(memory_format=torch.channels_last)
+        judged.load_state_dict(average)
+        top1 = accuracy(judged, test, test_labels)
+        line = {"epoch": epoch + 1, "seconds": round(spent), "size": size, "top1": top1,
+                "loss": sums[0] / steps, "hard": sums[1] / steps, "kl": sums[2] / steps}
+        print(json.dumps(line), flush=True)
+        with open(work / "log.jsonl", "a") as log:
+            log.write(json.dumps(line) + "\n")
+        if top1 > best:
+            best = top1
+            save_file({k: v.contiguous() for k, v in average.items()}, str(work / "best.safetensors"),
+                      {"epoch": str(epoch + 1), "top1": str(top1), "seconds": str(round(spent))})
+        state = {"net": net.state_dict(), "second_head": second_head.state_dict(), "optimizer": optimizer.state_dict(), "average": average,
+                 "epoch": epoch + 1, "best": best, "spent": spent}
+        torch.save(state, str(state_path) + ".part")
+        os.replace(str(state_path) + ".part", state_path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder for the teacher's answers, checkpoints and the log")
+    parser.add_argument("--epochs", type=int, default=22)
+    parser.add_argument("--views", type=int, default=3)
+    parser.add_argument("--teacher-size", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--lr", type=float, default=0.2)
+    parser.add_argument("--decay", type=float, default=5e-4)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--export", action="store_true")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    args.work.mkdir(parents=True, exist_ok=True)
+    train(args.work, args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""saliencykit: which pixels does this decision rest on?
+
+    from saliencykit import explain
+    explain(model, image, label).overlay().show()
+
+The names are imported when they are first used; only `core` (torch, numpy) is imported with the package.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from saliencykit.core.alternative import Alternative, compose
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.errors import ContractError, GradientError, InputError, RegistryError, SaliencyKitError
+from saliencykit.core.explanation import Explanation
+from saliencykit.core.geometry import Geometry
+from saliencykit.core.masker import Found, Masker
+from saliencykit.core.metric import Metric, Sample
+from saliencykit.core.objective import Loss, Objective, Term, Trial, run_trial
+from saliencykit.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from saliencykit.black_boxes.function import FunctionBlackBox
+    from saliencykit.black_boxes.torch_module import TorchBlackBox
+    from saliencykit.explaining import explain
+    from saliencykit.registry import register
+
+__version__ = "0.1.0"
+
+_LATER = {
+    "FunctionBlackBox": "saliencykit.black_boxes.function",
+    "TorchBlackBox": "saliencykit.black_boxes.torch_module",
+    "explain": "saliencykit.explaining",
+    "register": "saliencykit.registry",
+}
+
+__all__ = [
+    "Alternative",
+    "BlackBox",
+    "ContractError",
+    "Explanation",
+    "Found",
+    "FunctionBlackBox",
+    "Geometry",
+    "GradientError",
+    "InputError",
+    "Loss",
+    "Masker",
+    "Metric",
+    "Objective",
+    "RegistryError",
+    "SaliencyKitError",
+    "Sample",
+    "Term",
+    "TorchBlackBox",
+    "Trial",
+    "compose",
+    "explain",
+    "hookimpl",
+    "register",
+    "run_trial",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        from importlib import import_module
+
+        return getattr(import_module(_LATER[name]), name)
+    raise AttributeError(f"module 'saliencykit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,62 @@
+"""Choice: one of several alternatives, drawn for each picture."""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Generator
+
+from saliencykit.alternatives.blur import Blur
+from saliencykit.alternatives.noise import Noise
+from saliencykit.core import draw
+from saliencykit.core.alternative import Alternative
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.errors import InputError
+from saliencykit.core.types import Images, Mask
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Choice(Alternative):
+    """One of several alternatives, drawn for each picture at every call.
+
+    The paper's defence: because a mask cannot know which fill it will meet, it cannot exploit the evidence that any one introduces.
+
+    Args:
+        among: The alternatives, each equally likely; by default the paper's blur and colour-plus-noise. They must be single fills:
+            `edit` of theirs is not used.
+
+    Raises:
+        InputError: There is none.
+
+    Example:
+        >>> from torch import Generator, rand
+        >>> Choice()(rand(4, 3, 16, 16), generator=Generator()).shape
+        torch.Size([4, 3, 16, 16])
+
+    References:
+        Dabkowski & Gal 2017, "Fighting the introduced evidence": 50 % blur, 50 % random colour plus noise.
+    """
+
+    among: tuple[Alternative, ...] = (Blur(), Noise())
+
+    def __post_init__(self) -> None:
+        """Check that there is something to choose from."""
+        if not self.among or not all(isinstance(a, Alternative) for a in self.among):
+            raise InputError(f"Choice(among={self.among!r}) takes at least one Alternative.")
+
+    def for_box(self, black_box: BlackBox) -> Alternative:
+        """A choice among each one's version for this box."""
+        return Choice(among=tuple(a.for_box(black_box) for a in self.among))
+
+    def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
+        """Each picture's draw; an alternative fills only the pictures that drew it."""
+        drawn = (draw.uniform(images, (1,), generator=generator)[:, 0] * len(self.among)).long().clamp_max(len(self.among) - 1)
+        fill = torch.empty_like(images)
+        for index, alternative in enumerate(self.among):
+            rows = (drawn == index).nonzero().flatten()
+            own = draw.fork(generator)  # the same use of `generator` whoever is drawn
+            if len(rows):
+                part = None if mask is None else mask[rows]
+                fill[rows] = alternative(images[rows], generator=own, mask=part)
+        return fill

@@ -1,0 +1,68 @@
+"""Constant: one colour."""
+
+from dataclasses import dataclass, replace
+from typing import Literal, final
+
+from torch import Generator
+
+from saliencykit.core.alternative import Alternative, value_range
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.errors import InputError
+from saliencykit.core.types import Images, Mask
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Constant(Alternative):
+    """One colour everywhere.
+
+    The classic occluder. It removes everything and is reproducible, but its edges are evidence of their own, and a dark or grey object
+    may survive in it.
+
+    Args:
+        colour: A number or one per channel, in units of the pictures' range [0, 1] (0.5 is grey); `mean`: the picture's own mean per
+            channel; `zero`: what the model's normalisation maps to 0.
+
+    Raises:
+        InputError: The colour is none of these.
+
+    Example:
+        >>> from torch import Generator, zeros
+        >>> Constant(colour=(1.0, 0.0, 0.0))(zeros(1, 3, 2, 2), generator=Generator())[0, :, 0, 0].tolist()
+        [1.0, 0.0, 0.0]
+
+    References:
+        Zeiler & Fergus 2014, section 4.2 (grey squares); Fong & Vedaldi 2017, section 3.1.
+    """
+
+    colour: float | tuple[float, ...] | Literal["mean", "zero"] = 0.5
+
+    def __post_init__(self) -> None:
+        """Check the colour."""
+        numbers = self.colour if isinstance(self.colour, tuple) else (self.colour,)
+        if self.colour in ("mean", "zero"):
+            return
+        if not numbers or not all(isinstance(v, int | float) and 0 <= v <= 1 for v in numbers):
+            raise InputError(f"Constant(colour={self.colour!r}): a colour is in [0, 1] per channel, or 'mean', or 'zero'.")
+
+    def for_box(self, black_box: BlackBox) -> Alternative:
+        """`zero` becomes the raw colour that this box's normalisation maps to 0; a box that does not normalise takes 0 itself."""
+        if self.colour != "zero" or black_box.zero is None:
+            return self
+        return replace(self, colour=black_box.zero)
+
+    def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
+        """The colour; `generator` and `mask` are not used.
+
+        Raises:
+            InputError: The number of colours is not the number of channels.
+        """
+        if self.colour == "zero":
+            return images.new_zeros(images.shape)
+        if self.colour == "mean":
+            return images.mean((2, 3), keepdim=True).expand_as(images).clone()
+        numbers = self.colour if isinstance(self.colour, tuple) else (self.colour,)
+        if len(numbers) not in (1, images.shape[1]):
+            raise InputError(f"Constant(colour={self.colour}) has {len(numbers)} channels and the images {images.shape[1]}.")
+        low, high = value_range(images)
+        return (low + (high - low) * images.new_tensor(numbers).view(1, -1, 1, 1)).expand_as(images).clone()

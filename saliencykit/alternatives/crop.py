@@ -1,0 +1,64 @@
+"""Crop: the box around what is kept, enlarged to the whole image."""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Generator
+
+from saliencykit.core.alternative import Alternative
+from saliencykit.core.errors import InputError
+from saliencykit.core.types import Images, Mask
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Crop(Alternative):
+    """The box around what is kept, enlarged to the whole image, its aspect ratio ignored.
+
+    Nothing artificial is shown to the model, but the mask's shape inside the box is ignored and the object's scale changes. No gradient
+    reaches the mask: it is for judging, not for optimising.
+
+    Args:
+        threshold: Pixels with a mask >= this are inside, in (0, 1]. A mask that reaches it nowhere keeps the whole image.
+
+    Raises:
+        InputError: The threshold is out of range.
+
+    Example:
+        >>> images, mask = torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 8)
+        >>> mask[..., 2:6, 2:6] = 1
+        >>> Crop().edit(images, mask, torch.Generator()).shape
+        torch.Size([1, 3, 8, 8])
+
+    References:
+        Dabkowski & Gal 2017, section 5.2: the saliency metric's crop.
+    """
+
+    threshold: float = 0.5
+
+    uses_mask = True
+
+    def __post_init__(self) -> None:
+        """Check the number."""
+        if not 0 < self.threshold <= 1:
+            raise InputError(f"Crop(threshold={self.threshold}): a threshold is in (0, 1].")
+
+    def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
+        """The enlarged crop itself, or the images where no mask is given."""
+        return images.clone() if mask is None else self.edit(images, mask, generator)
+
+    def edit(self, images: Images, mask: Mask, generator: Generator) -> Images:
+        """Each image's crop, (B, C, H, W), bilinear."""
+        with torch.no_grad():
+            rows = [_enlarged(image, part[0] >= self.threshold) for image, part in zip(images, mask, strict=True)]
+            return torch.stack(rows)
+
+
+def _enlarged(image: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    ys, xs = inside.any(1).nonzero().flatten(), inside.any(0).nonzero().flatten()
+    if len(ys) == 0:
+        return image
+    part = image[None, :, int(ys[0]) : int(ys[-1]) + 1, int(xs[0]) : int(xs[-1]) + 1]
+    return F.interpolate(part, size=tuple(image.shape[1:]), mode="bilinear", align_corners=False)[0]

@@ -1,0 +1,85 @@
+"""Our own plugin: registers what the package ships, through the same hooks as anybody else."""
+
+from collections.abc import Callable, Mapping
+
+from saliencykit.core.alternative import Alternative
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.masker import Masker
+from saliencykit.core.metric import Metric
+from saliencykit.core.objective import Term
+from saliencykit.hookspecs import hookimpl
+
+
+@hookimpl
+def provide_black_boxes() -> Mapping[str, Callable[..., BlackBox]]:
+    """The embedded default, and models of timm and torchvision by name."""
+    from saliencykit.black_boxes.timm import timm_box
+    from saliencykit.black_boxes.torchvision import torchvision_box
+    from saliencykit.demo import demo_box
+
+    return {"demo": demo_box, "timm": timm_box, "torchvision": torchvision_box}
+
+
+@hookimpl
+def provide_alternatives() -> Mapping[str, Callable[..., Alternative]]:
+    """Blur, noise, constant, the paper's choice, crop."""
+    from saliencykit.alternatives.blur import Blur
+    from saliencykit.alternatives.choice import Choice
+    from saliencykit.alternatives.constant import Constant
+    from saliencykit.alternatives.crop import Crop
+    from saliencykit.alternatives.noise import Noise
+
+    return {"blur": Blur, "noise": Noise, "constant": Constant, "choice": Choice, "crop": Crop}
+
+
+@hookimpl
+def provide_terms() -> Mapping[str, Callable[..., Term]]:
+    """The terms of the paper's objective and of the authors' code."""
+    from saliencykit.terms.area import Area, PowerArea
+    from saliencykit.terms.destroy import DestroyedMargin, DestroyedProbability
+    from saliencykit.terms.preserve import PreservedLogProbability, PreservedMargin
+    from saliencykit.terms.smoothness import Smoothness
+
+    return {
+        "smoothness": Smoothness,
+        "area": Area,
+        "power-area": PowerArea,
+        "preserved-log-probability": PreservedLogProbability,
+        "preserved-margin": PreservedMargin,
+        "destroyed-probability": DestroyedProbability,
+        "destroyed-margin": DestroyedMargin,
+    }
+
+
+@hookimpl
+def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
+    """Maskers that need no training."""
+    from saliencykit.maskers.boxes import CentreBox, WholeImage
+    from saliencykit.maskers.iterative import Iterative, meaningful_perturbation
+    from saliencykit.maskers.occlusion import Occlusion
+    from saliencykit.maskers.rise import Rise
+
+    return {
+        "iterative": Iterative,
+        "meaningful-perturbation": meaningful_perturbation,
+        "rise": Rise,
+        "occlusion": Occlusion,
+        "centre-box": CentreBox,
+        "whole-image": WholeImage,
+    }
+
+
+@hookimpl
+def provide_metrics() -> Mapping[str, Callable[..., Metric]]:
+    """The paper's saliency metric."""
+    from saliencykit.metrics.saliency_score import SaliencyScore
+
+    return {"saliency-score": SaliencyScore}
+
+
+@hookimpl(trylast=True)
+def wrap_model(model: object) -> BlackBox | None:
+    """Torch modules (timm's and torchvision's with their own statistics) and functions on numpy arrays."""
+    from saliencykit.black_boxes.wrap import wrap
+
+    return wrap(model)

@@ -1,0 +1,116 @@
+"""BlackBox: a classifier seen from outside."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, final
+
+import torch
+
+from saliencykit.core import checks
+from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
+from saliencykit.core.geometry import Geometry
+from saliencykit.core.types import Images, Logits
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class BlackBox(ABC):
+    """A classifier seen from outside: pixels in, logits out.
+
+    Pixels arrive raw at the box's own size; normalising and casting are the box's own business, inside `logits`.
+    Log-probabilities are logits, so a service that answers with probabilities returns `p.log()`, kept finite.
+    Row i of the answer depends on row i of the images alone (no batch statistics, no dropout).
+
+    A box borrows the user's model and gives it back as it was: same weights and buffers, same `training` and
+    `requires_grad` flags, no `.grad`, no hooks, the global random state untouched.
+
+    Attributes:
+        num_classes: K, the number of classes, >= 1.
+        differentiable: May callers take d logits / d images? False: query-only.
+        max_batch: The largest batch that one call of `logits` gets; `__call__` splits larger ones. None: no limit.
+        device: Where images must be. The doors move them, core never does.
+        class_names: One name per class, or None.
+        zero: The raw colour that the box's normalisation maps to 0, one value per channel; None if it does not normalise.
+
+    Example:
+        >>> class Brightness(BlackBox):
+        ...     num_classes, differentiable = 2, True
+        ...     def logits(self, images):
+        ...         light = images.mean((1, 2, 3))
+        ...         return torch.stack([light, 1 - light], dim=1)
+        >>> Brightness()(torch.zeros(1, 3, 4, 4)).tolist()
+        [[0.0, 1.0]]
+    """
+
+    num_classes: int
+    differentiable: bool
+    max_batch: int | None = None
+    device: torch.device = torch.device("cpu")
+    class_names: Sequence[str] | None = None
+    zero: tuple[float, ...] | None = None
+
+    def prepare(self, picture: "Image") -> tuple[Images, Geometry]:
+        """Resize and crop one picture as the model wants it.
+
+        Args:
+            picture: A PIL picture, any mode and size.
+
+        Returns:
+            Images (1, C, H, W) on the CPU, and the Geometry that maps masks and boxes back to the picture.
+
+        Raises:
+            InputError: This box does not know what its model wants; give it a tensor.
+        """
+        raise InputError(
+            f"{checks.name_of(self)} does not say how to prepare a picture; give explain a raw tensor (B, C, H, W) "
+            f"in [0, 1] of the model's own size, or implement {checks.name_of(self)}.prepare(picture)."
+        )
+
+    def for_many(self, images: Images) -> "BlackBox":
+        """The same classifier, made ready for many evaluations of edits of `images`; by default the box itself.
+
+        A torch box answers with a frozen copy in a faster memory layout, with the micro-batch that suits the device. The copy lives
+        as long as the caller holds it.
+        """
+        return self
+
+    @abstractmethod
+    def logits(self, images: Images) -> Logits:
+        """Classify. If `differentiable`, keep the autograd path to `images`; else it runs under no_grad."""
+
+    @final
+    def __call__(self, images: Images) -> Logits:
+        """Ask the classifier, in batches of at most `max_batch`.
+
+        Raises:
+            InputError: The images are not a finite float tensor (B, C, H, W), or the model raised on them.
+            ContractError: The answer is not a finite float tensor (B, K).
+        """
+        checks.images(images, checks.name_of(self))
+        size = self.max_batch or len(images)
+        if size >= len(images):
+            return self._ask(images, 0)
+        return torch.cat([self._ask(chunk, i * size) for i, chunk in enumerate(images.split(size))])
+
+    def _ask(self, images: Images, first: int) -> Logits:
+        who = f"{checks.name_of(self)}.logits"
+        try:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self.differentiable):
+                answer = self.logits(images)
+        except SaliencyKitError:
+            raise
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or ["no message"])[0]
+            raise InputError(
+                f"{who} raised {type(error).__name__} on images of shape {tuple(images.shape)}, {images.dtype}: {reason}"
+            ) from error
+        if not isinstance(answer, torch.Tensor) or tuple(answer.shape) != (len(images), self.num_classes):
+            came = f"shape {tuple(answer.shape)}" if isinstance(answer, torch.Tensor) else checks.name_of(answer)
+            raise ContractError(f"{who} returned {came}; expected logits of shape ({len(images)}, {self.num_classes}).")
+        if not answer.is_floating_point():
+            raise ContractError(f"{who} returned {answer.dtype}; logits are float.")
+        if bad := checks.finite_rows(answer):
+            rows = ", ".join(str(first + i) for i in bad[:5])
+            raise ContractError(f"{who} returned NaN or infinite logits for row {rows}; check the model on that image.")
+        return answer

@@ -1,0 +1,69 @@
+"""What every contract checks of the tensors that pass through it. Messages are built only on failure."""
+
+import torch
+from torch import Tensor
+
+from saliencykit.core.errors import ContractError, InputError
+
+
+def name_of(thing: object) -> str:
+    """The class name that an error message uses for an object."""
+    return type(thing).__name__
+
+
+def finite_rows(tensor: Tensor) -> list[int]:
+    """Indices of the rows that hold a NaN or an infinity; empty if there are none."""
+    if bool(torch.isfinite(tensor.detach().sum())):  # one cheap pass; a sum of finite pixels cannot overflow
+        return []
+    return [i for i, row in enumerate(tensor.detach()) if not bool(torch.isfinite(row).all())]
+
+
+def images(value: Tensor, who: str) -> None:
+    """Raise InputError unless `value` is a finite float tensor (B, C, H, W) with B, C, H, W >= 1."""
+    if not isinstance(value, Tensor) or value.ndim != 4 or not value.is_floating_point() or 0 in value.shape:
+        came = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else name_of(value)
+        raise InputError(f"{who} takes images as a float tensor (B, C, H, W) with no empty side; got {came}.")
+    if bad := finite_rows(value):
+        raise InputError(f"{who} got NaN or infinite pixels in row {_list(bad)} of {len(value)}; clean or drop these rows.")
+
+
+def labels(value: Tensor, count: int, num_classes: int, who: str) -> None:
+    """Raise InputError unless `value` is int64 (B,) within [0, num_classes)."""
+    if not isinstance(value, Tensor) or value.dtype != torch.int64 or tuple(value.shape) != (count,):
+        came = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else name_of(value)
+        raise InputError(f"{who} takes labels as an int64 tensor of shape ({count},), one per image; got {came}.")
+    outside = ((value < 0) | (value >= num_classes)).nonzero().flatten().tolist()
+    if outside:
+        wrong = value[outside[0]].item()
+        raise InputError(f"{who}: label {wrong} in row {outside[0]} is outside 0..{num_classes - 1}.")
+
+
+def mask(value: Tensor, like: Tensor, who: str, *, any_size: bool = False) -> None:
+    """Raise ContractError unless `value` is a finite mask (B, 1, H, W) in [0, 1] for the images `like`."""
+    batch, _, height, width = like.shape
+    shape = tuple(value.shape) if isinstance(value, Tensor) else None
+    fits = shape is not None and len(shape) == 4 and shape[:2] == (batch, 1) and 0 not in shape
+    if not fits or not (any_size or shape == (batch, 1, height, width)):
+        wanted = f"({batch}, 1, h, w)" if any_size else f"({batch}, 1, {height}, {width})"
+        came = f"shape {shape}" if shape is not None else name_of(value)
+        raise ContractError(f"{who} returned {came}; a mask has shape {wanted}.")
+    if not value.is_floating_point():
+        raise ContractError(f"{who} returned {value.dtype}; a mask is float.")
+    if bad := finite_rows(value):
+        raise ContractError(f"{who} returned NaN or infinite values in row {_list(bad)}; a mask is finite.")
+    low, high = value.detach().aminmax()
+    if float(low) < 0 or float(high) > 1:
+        raise ContractError(f"{who} returned values from {float(low):.4g} to {float(high):.4g}; a mask is in [0, 1].")
+
+
+def per_image(value: Tensor, count: int, who: str, *, nan: bool = False) -> None:
+    """Raise ContractError unless `value` is float (B,), finite (or NaN, if `nan`)."""
+    if not isinstance(value, Tensor) or tuple(value.shape) != (count,) or not value.is_floating_point():
+        came = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else name_of(value)
+        raise ContractError(f"{who} returned {came}; expected one float per image, shape ({count},).")
+    if not nan and (bad := finite_rows(value)):
+        raise ContractError(f"{who} returned a NaN or infinite value in row {_list(bad)}.")
+
+
+def _list(rows: list[int]) -> str:
+    return ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")

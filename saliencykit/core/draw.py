@@ -1,0 +1,60 @@
+"""The only place where random numbers are drawn.
+
+A row's numbers depend on the generator and on that row's own picture, never on its place in the batch, on the batch's size or on
+chunking: the same picture with the same seed gets the same mask on its own and in a batch. To that end every call takes one
+number from the generator, whatever the batch, mixes it with a key made of each picture's values, and draws row by row.
+Numbers are drawn on the CPU and moved, so that every device sees the same ones.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from saliencykit.core.types import Images
+
+_ODD = -7046029254386353131  # 2**64 / golden ratio, odd, as a signed 64-bit number: Knuth's multiplicative hashing
+_AS_INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def picture_keys(images: Images) -> Tensor:
+    """A 64-bit key of each picture's values, (B,) int64 on the CPU: equal pictures have equal keys.
+
+    Example:
+        >>> keys = picture_keys(torch.zeros(2, 3, 4, 4))
+        >>> bool(keys[0] == keys[1])
+        True
+    """
+    rows = images.detach().contiguous().flatten(1)
+    bits = rows.view(_AS_INTEGER[rows.element_size()]).to(torch.int64)
+    position = torch.arange(1, 2 * bits.shape[1], 2, device=bits.device, dtype=torch.int64) * _ODD
+    mixed = (bits ^ (bits >> 15)) * position
+    return (mixed ^ (mixed >> 29)).sum(1).cpu()
+
+
+def fork(generator: Generator) -> Generator:
+    """A new generator that depends on `generator`, which moves on by exactly one number."""
+    return Generator().manual_seed(int(torch.randint(2**62, (1,), generator=generator, device=generator.device)))
+
+
+def uniform(images: Images, shape: Sequence[int], *, generator: Generator, low: float = 0.0, high: float = 1.0) -> Tensor:
+    """Uniform numbers in [low, high), (B, *shape), one row per picture, with dtype and device of `images`.
+
+    Example:
+        >>> g = torch.Generator().manual_seed(0)
+        >>> uniform(torch.zeros(2, 3, 4, 4), (7,), generator=g).shape
+        torch.Size([2, 7])
+    """
+    return _rows(images, lambda g: torch.rand(*shape, generator=g), generator) * (high - low) + low
+
+
+def normal(images: Images, shape: Sequence[int], *, generator: Generator, std: float = 1.0) -> Tensor:
+    """Normal numbers with mean 0 and standard deviation `std`, (B, *shape), one row per picture."""
+    return _rows(images, lambda g: torch.randn(*shape, generator=g), generator) * std
+
+
+def _rows(images: Images, draw: Callable[[Generator], Tensor], generator: Generator) -> Tensor:
+    base = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
+    seeds = [(base ^ int(key)) & (2**63 - 1) for key in picture_keys(images)]
+    rows = torch.stack([draw(Generator().manual_seed(seed)) for seed in seeds])
+    return rows.to(dtype=images.dtype, device=images.device)

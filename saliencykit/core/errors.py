@@ -1,0 +1,27 @@
+"""What can go wrong, by whose fault it is."""
+
+
+class SaliencyKitError(Exception):
+    """Any error that this library raises on purpose.
+
+    The message names the object, what was expected, what came, and the way out.
+    """
+
+
+class InputError(SaliencyKitError, ValueError, AssertionError):
+    """The caller's fault: a picture, label, option or model that cannot be used as it is.
+
+    Also an `AssertionError`, because Captum's own tests expect one for bad arguments.
+    """
+
+
+class ContractError(SaliencyKitError, TypeError):
+    """An implementation's fault: a black box, alternative, term, masker or metric returned what its contract forbids."""
+
+
+class GradientError(SaliencyKitError, TypeError):
+    """A masker needs gradients of a black box that can only be queried."""
+
+
+class RegistryError(SaliencyKitError, LookupError):
+    """A name that no plugin provides, that several provide, or whose plugin is broken."""

@@ -1,0 +1,29 @@
+"""How strongly logits speak for a label: probability, its logarithm, and the margin over the runner-up."""
+
+import torch
+import torch.nn.functional as F
+
+from saliencykit.core.types import Labels, Logits, PerImage
+
+
+def probability(logits: Logits, labels: Labels) -> PerImage:
+    """`f_c`, the softmax probability of each row's label, in [0, 1]."""
+    return log_probability(logits, labels).exp()
+
+
+def log_probability(logits: Logits, labels: Labels) -> PerImage:
+    """`log f_c`, <= 0; computed without forming the probability, so that it stays finite."""
+    return F.log_softmax(logits, dim=1).gather(1, labels[:, None]).squeeze(1)
+
+
+def margin(logits: Logits, labels: Labels) -> PerImage:
+    """`max over j != c of z_j, minus z_c`: negative where the label wins, in nats of log-odds; -inf never, 0 if K is 1.
+
+    References:
+        The hinge distance of the authors' published code (`sal/saliency_model.py`), from its formula.
+    """
+    own = logits.gather(1, labels[:, None]).squeeze(1)
+    if logits.shape[1] == 1:
+        return own - own
+    others = logits.scatter(1, labels[:, None], float("-inf"))
+    return torch.max(others, dim=1).values - own

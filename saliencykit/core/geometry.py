@@ -1,0 +1,62 @@
+"""Geometry: where the model's input lies in the original picture."""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@final
+@dataclass(frozen=True)
+class Geometry:
+    """Where the model's input lies in the original picture.
+
+    Resizing and cropping are one axis-parallel affine map: the input of `size` pixels shows the rectangle `region` of the picture.
+
+    Args:
+        picture: Height and width of the original picture in pixels.
+        region: x0, y0, x1, y1 of what the input shows, in pixels of the picture; beyond its edges where it was padded.
+        size: Height and width of the model's input in pixels.
+
+    Example:
+        >>> geometry = Geometry(picture=(100, 200), region=(50.0, 0.0, 150.0, 100.0), size=(50, 50))
+        >>> geometry.to_picture(torch.ones(1, 1, 50, 50)).shape
+        torch.Size([1, 1, 100, 200])
+        >>> geometry.box_to_picture(torch.tensor([[0.0, 0.0, 50.0, 50.0]])).tolist()
+        [[50.0, 0.0, 150.0, 100.0]]
+    """
+
+    picture: tuple[int, int]
+    region: tuple[float, float, float, float]
+    size: tuple[int, int]
+
+    def to_picture(self, maps: Tensor) -> Tensor:
+        """Maps (B, C, h, w) over the input, to (B, C, H, W) over the picture; 0 where the input does not reach."""
+        x0, y0, x1, y1 = self.region
+        height, width = self.picture
+        x = (torch.arange(width, dtype=maps.dtype, device=maps.device) + 0.5 - x0) / (x1 - x0) * 2 - 1
+        y = (torch.arange(height, dtype=maps.dtype, device=maps.device) + 0.5 - y0) / (y1 - y0) * 2 - 1
+        inside = ((x.abs() <= 1)[None, :] & (y.abs() <= 1)[:, None]).to(maps.dtype)
+        grid = torch.stack([x[None, :].expand(height, width), y[:, None].expand(height, width)], -1)
+        spread = F.grid_sample(
+            maps, grid.expand(len(maps), -1, -1, -1), mode="bilinear", padding_mode="border", align_corners=False
+        )
+        return spread * inside
+
+    def box_to_picture(self, boxes: Tensor) -> Tensor:
+        """Boxes (n, 4) of x0, y0, x1, y1 in pixels of the input, to pixels of the picture, clipped to it."""
+        x0, y0, x1, y1 = self.region
+        height, width = self.size
+        scale = boxes.new_tensor([(x1 - x0) / width, (y1 - y0) / height] * 2)
+        limit = boxes.new_tensor([self.picture[1], self.picture[0]] * 2)
+        return torch.minimum((boxes * scale + boxes.new_tensor([x0, y0, x0, y0])).clamp_min(0), limit)
+
+    def box_from_picture(self, boxes: Tensor) -> Tensor:
+        """Boxes (n, 4) in pixels of the picture, to pixels of the input, clipped to it."""
+        x0, y0, x1, y1 = self.region
+        height, width = self.size
+        scale = boxes.new_tensor([width / (x1 - x0), height / (y1 - y0)] * 2)
+        limit = boxes.new_tensor([width, height] * 2)
+        return torch.minimum(((boxes - boxes.new_tensor([x0, y0, x0, y0])) * scale).clamp_min(0), limit)

@@ -1,0 +1,100 @@
+"""Masker: finds the mask."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from saliencykit.core import checks, draw
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.errors import GradientError
+from saliencykit.core.types import Images, Labels, Mask
+
+
+@final
+@dataclass(frozen=True)
+class Found:
+    """A mask and what it was made from.
+
+    Attributes:
+        mask: (B, 1, h, w) in [0, 1].
+        scores: The raw, signed scores that the mask was made from, (B, 1, h, w), or None.
+        error: An estimate of the scores' standard error, (B, 1, h, w) per position or (B,) per map, or None.
+    """
+
+    mask: Mask
+    scores: Tensor | None = None
+    error: Tensor | None = None
+
+
+class Masker(ABC):
+    """Finds the mask: an optimiser, a trained network, a sampler, somebody else's attribution.
+
+    Example:
+        >>> class Everything(Masker):
+        ...     def mask(self, black_box, images, labels, generator):
+        ...         return torch.ones(len(images), 1, 1, 1)
+        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
+        >>> Everything()(box, *box.examples(2, generator=g), generator=g).shape
+        torch.Size([2, 1, 16, 16])
+    """
+
+    needs_gradient: ClassVar[bool] = False
+    """Does it take gradients of the black box at mask time?"""
+
+    @abstractmethod
+    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Mask | Found:
+        """Values in [0, 1]; may be smaller than (H, W). Must not keep state between calls.
+
+        `Found(mask, scores, error)` also carries the raw, signed scores and an error estimate. Draw only with `core.draw`, so
+        that a picture gets the same mask on its own and in a batch.
+        """
+
+    @final
+    def find(self, black_box: BlackBox, images: Images, labels: Labels, *, generator: Generator) -> Found:
+        """Like calling the masker, with the raw scores and their error where there are any, upsampled in the same way."""
+        who = checks.name_of(self)
+        checks.images(images, who)
+        checks.labels(labels, len(images), black_box.num_classes, who)
+        if self.needs_gradient and not black_box.differentiable:
+            raise GradientError(
+                f"{who} needs gradients and {checks.name_of(black_box)} is query-only. Use masker='rise' or 'occlusion', or explain "
+                "a differentiable model of the same task."
+            )
+        own = draw.fork(generator)  # so that the caller's generator moves on by one number, whatever happens inside
+        with torch.inference_mode(False), torch.set_grad_enabled(self.needs_gradient):
+            if images.is_inference():
+                images, labels = images.clone(), labels.clone()
+            answer = self.mask(black_box, images.detach(), labels, own)
+        found = answer if isinstance(answer, Found) else Found(answer)
+        checks.mask(found.mask, images, f"{who}.mask", any_size=True)
+        size = images.shape[2:]
+        mask = _enlarge(found.mask.detach(), size).clamp(0, 1)
+        scores = None if found.scores is None else _enlarge(found.scores.detach(), size)
+        error = found.error
+        if error is not None:
+            error = _enlarge(error.detach(), size) if error.ndim == 4 else error.detach()
+        return Found(mask, scores, error)
+
+    @final
+    def __call__(self, black_box: BlackBox, images: Images, labels: Labels, *, generator: Generator) -> Mask:
+        """The mask, checked, upsampled bilinearly to (H, W), detached.
+
+        Opens its own grad mode (enabled iff `needs_gradient`), so it works inside a caller's `no_grad`.
+
+        Raises:
+            InputError: Images or labels are malformed, or the box raised.
+            GradientError: Gradients are needed and the box is query-only; raised before any query.
+            ContractError: The mask or the box's answer is not what its contract says.
+        """
+        return self.find(black_box, images, labels, generator=generator).mask
+
+
+def _enlarge(maps: Tensor, size: torch.Size) -> Tensor:
+    if maps.shape[2:] == size:
+        return maps
+    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)

@@ -1,0 +1,188 @@
+"""Trial, Term and Objective: one masking experiment, and how bad its outcome is."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Generator, Tensor
+
+from saliencykit.core import checks
+from saliencykit.core.alternative import Alternative
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.errors import InputError
+from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
+
+Fakes = Literal["area", "inverted"]
+
+
+@final
+@dataclass(frozen=True)
+class Trial:
+    """One masking experiment on a batch, complete: terms read it and need nothing else.
+
+    Attributes:
+        images: `X`.
+        labels: The label whose evidence is judged: in training, always the true one.
+        real: (B,) bool; False where the masker was asked for a label that is not in the image (a fake).
+        mask: `M`.
+        preserved: `f(X*M + A*(1-M))`.
+        destroyed: `f(X*(1-M) + A'*M)`, with `A'` drawn independently of `A`.
+    """
+
+    images: Images
+    labels: Labels
+    real: Tensor
+    mask: Mask
+    preserved: Logits
+    destroyed: Logits
+
+
+def run_trial(
+    black_box: BlackBox,
+    images: Images,
+    labels: Labels,
+    mask: Mask,
+    *,
+    alternative: Alternative,
+    generator: Generator,
+    real: Tensor | None = None,
+    fakes: Fakes = "area",
+) -> Trial:
+    """Make both edits with independent draws and ask the box once, with 2B images.
+
+    Args:
+        black_box: The classifier.
+        images: (B, C, H, W), on the box's device.
+        labels: (B,) int64.
+        mask: (B, 1, H, W) in [0, 1]; gradients flow back to it.
+        alternative: What replaces the pixels outside the mask.
+        generator: Both fills are drawn from it.
+        real: (B,) bool, all True by default.
+        fakes: What happens to rows that are not real. `"area"` (the paper): they never reach the box and their logits are 0; an
+            Objective then counts only what depends on the mask alone. `"inverted"` (the authors' code): M and 1-M change places.
+
+    Raises:
+        InputError: Images or labels are malformed, or the box raised.
+        ContractError: The mask, the alternative or the box broke its contract.
+
+    Example:
+        >>> from saliencykit.alternatives.blur import Blur
+        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
+        >>> images, labels = box.examples(2, generator=g)
+        >>> trial = run_trial(box, images, labels, torch.ones(2, 1, 16, 16), alternative=Blur(sigma=2.0), generator=g)
+        >>> trial.preserved.shape
+        torch.Size([2, 4])
+
+    References:
+        Dabkowski & Gal 2017, sections 3 and 4.
+    """
+    checks.images(images, "run_trial")
+    checks.labels(labels, len(images), black_box.num_classes, "run_trial")
+    checks.mask(mask, images, "the masker")
+    real = torch.ones_like(labels, dtype=torch.bool) if real is None else real
+    alternative = alternative.for_box(black_box)
+    kept, dropped = mask, 1 - mask
+    if fakes == "inverted" and not bool(real.all()):
+        swap = ~real.view(-1, 1, 1, 1)
+        kept, dropped = torch.where(swap, dropped, kept), torch.where(swap, kept, dropped)
+    edits = torch.stack([alternative.edit(images, kept, generator), alternative.edit(images, dropped, generator)])
+    asked = real if fakes == "area" else torch.ones_like(real)
+    if bool(asked.all()):
+        answers = black_box(edits.flatten(0, 1)).unflatten(0, (2, len(images)))
+    else:
+        answers = edits.new_zeros(2, len(images), black_box.num_classes)
+        if bool(asked.any()):
+            some = black_box(edits[:, asked].flatten(0, 1)).unflatten(0, (2, int(asked.sum())))
+            answers = answers.to(some.dtype).index_copy(1, asked.nonzero().flatten(), some)
+    return Trial(images, labels, real, mask, answers[0], answers[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term(ABC):
+    """One summand of an objective; lower is better.
+
+    Args:
+        weight: What the penalty is multiplied with, finite, >= 0.
+
+    Example:
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class Corner(Term):
+        ...     reads_logits = False
+        ...     def penalty(self, trial):
+        ...         return trial.mask[:, 0, 0, 0]
+        >>> Corner(weight=2.0)
+        Corner(weight=2.0)
+    """
+
+    weight: float = 1.0
+
+    reads_logits: ClassVar[bool] = True
+    """Does the penalty depend on the box's answers? Then it does not count for fakes that never reached the box."""
+
+    @abstractmethod
+    def penalty(self, trial: Trial) -> PerImage:
+        """Unweighted, finite, differentiable with respect to `trial.mask`."""
+
+    @final
+    def __call__(self, trial: Trial) -> PerImage:
+        """The weighted penalty, checked.
+
+        Raises:
+            ContractError: The penalty is not one finite float per image.
+        """
+        penalty = self.penalty(trial)
+        checks.per_image(penalty, len(trial.images), f"{checks.name_of(self)}.penalty")
+        return penalty * self.weight
+
+
+@final
+@dataclass(frozen=True)
+class Loss:
+    """What an objective makes of a trial: the total and its weighted parts by class name, each (B,)."""
+
+    total: PerImage
+    parts: dict[str, PerImage] = field(default_factory=dict)
+
+
+@final
+@dataclass(frozen=True)
+class Objective:
+    """A weighted sum of terms, at most one of each class; `parts` is keyed by class name, for logs.
+
+    Args:
+        terms: The summands, at least one.
+        fakes: What a trial does with rows that are not real, see `run_trial`. With `"area"` only the terms that do not read logits
+            count for them.
+
+    Raises:
+        InputError: No terms, or two of one class.
+
+    Example:
+        >>> from saliencykit.terms.area import Area
+        >>> Objective((Area(weight=4.0),)).terms[0].weight
+        4.0
+
+    References:
+        Dabkowski & Gal 2017, equation 1.
+    """
+
+    terms: tuple[Term, ...]
+    fakes: Fakes = "area"
+
+    def __post_init__(self) -> None:
+        """Check that the parts can be told apart."""
+        names = [checks.name_of(term) for term in self.terms]
+        if not names or len(set(names)) < len(names):
+            raise InputError(f"an Objective takes at least one term and at most one of each class; got {names}.")
+
+    def __call__(self, trial: Trial) -> Loss:
+        """Judge a trial."""
+        parts = {}
+        for term in self.terms:
+            part = term(trial)
+            if self.fakes == "area" and term.reads_logits:
+                part = torch.where(trial.real, part, torch.zeros_like(part))
+            parts[checks.name_of(term)] = part
+        return Loss(torch.stack(list(parts.values())).sum(0), parts)

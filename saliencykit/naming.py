@@ -1,0 +1,103 @@
+"""The one text form of names with arguments: `name`, `name:value`, `name:key=value,key=value`."""
+
+import ast
+import inspect
+import re
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from saliencykit.core.errors import InputError, RegistryError, SaliencyKitError
+
+_SPLIT = re.compile(r",(?![^(\[]*[)\]])")  # commas that are not inside brackets
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A parsed text: the name, positional values and options."""
+
+    name: str
+    values: tuple[str, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+def parse(text: str) -> Spec:
+    """Read a text like `timm:resnet18,checkpoint=my.safetensors`.
+
+    Raises:
+        InputError: The text is empty or malformed.
+
+    Example:
+        >>> parse("blur:sigma=11")
+        Spec(name='blur', values=(), options={'sigma': '11'})
+    """
+    name, colon, rest = text.strip().partition(":")
+    if not name or (colon and not rest):
+        raise InputError(f"{text!r} is not a name; write 'name', 'name:value' or 'name:key=value,key=value'.")
+    values: list[str] = []
+    options: dict[str, str] = {}
+    for part in _SPLIT.split(rest) if rest else []:
+        key, equals, value = part.partition("=")
+        if equals and key.strip().isidentifier():
+            options[key.strip()] = value.strip()
+        elif options:
+            raise InputError(f"{text!r}: {part!r} comes after an option; write plain values first.")
+        else:
+            values.append(part.strip())
+    return Spec(name, tuple(values), options)
+
+
+def build(spec: Spec, factory: Callable[..., Any], makers: Mapping[type, Callable[[str], Any]]) -> Any:
+    """Call a factory with a text's arguments; numbers, tuples and booleans are read as such.
+
+    Args:
+        spec: The parsed text, with the full name.
+        factory: What the name stands for.
+        makers: How to read an argument whose annotation is one of these types.
+
+    Raises:
+        InputError: The arguments do not fit the factory.
+        RegistryError: The factory could not import what it needs.
+    """
+    try:
+        signature = inspect.signature(factory)
+        hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    except (TypeError, ValueError, NameError):
+        signature, hints = inspect.Signature(), {}
+    known = [p for p in signature.parameters.values() if p.name != "self"]
+    plain = [p.name for p in known if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    only = [p.name for p in known if p.kind == p.KEYWORD_ONLY]
+    catches_all = any(p.kind == p.VAR_KEYWORD for p in known)
+    options = dict(spec.options)
+    values = list(spec.values)
+    if values and not plain and only:  # `blur:11` names the first option of a keyword-only dataclass
+        options = {**dict(zip(only, values, strict=False)), **options}
+        values = values[len(only) :]
+    unknown = [key for key in options if key not in {*plain, *only}]
+    if (unknown and not catches_all) or len(values) > len(plain):
+        what = f"no option {unknown[0]!r}" if unknown else f"at most {len(plain)} values"
+        raise InputError(f"{spec.name} takes {what}; its options are {', '.join([*plain, *only]) or 'none'}.")
+    positional = [_read(v, hints.get(n), makers) for v, n in zip(values, plain, strict=False)]
+    named = {key: _read(value, hints.get(key), makers) for key, value in options.items()}
+    try:
+        return factory(*positional, **named)
+    except SaliencyKitError:
+        raise
+    except ImportError as error:
+        raise RegistryError(f"{spec.name} needs a package that is not installed: {error}.") from error
+    except Exception as error:
+        raise InputError(f"{spec.name} could not be made from {dict(options)} {values}: {error}") from error
+
+
+def _read(value: str, hint: Any, makers: Mapping[type, Callable[[str], Any]]) -> Any:
+    kinds = {hint, *typing.get_args(hint)}
+    for kind, make in makers.items():
+        if kind in kinds:
+            return make(value)
+    if hint is str:
+        return value
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return {"true": True, "false": False, "none": None}.get(value.lower(), value)

@@ -1,0 +1,64 @@
+"""Area: how much is kept."""
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+from saliencykit.core.errors import InputError
+from saliencykit.core.objective import Term, Trial
+from saliencykit.core.types import PerImage
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Area(Term):
+    """How much is kept: the mean of the mask, in [0, 1].
+
+    Example:
+        >>> Area(weight=8.0).weight
+        8.0
+
+    References:
+        Dabkowski & Gal 2017, equation 1, the term AV.
+    """
+
+    reads_logits: ClassVar[bool] = False
+
+    def penalty(self, trial: Trial) -> PerImage:
+        """The mean of each mask."""
+        return trial.mask.mean((1, 2, 3))
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PowerArea(Term):
+    """The mean of `(M + offset)^power`: with a power below 1 a nearly binary mask is cheaper than a grey one of the same area.
+
+    Args:
+        weight: See Term.
+        power: In (0, 1].
+        offset: Keeps the slope at 0 finite, > 0.
+
+    Raises:
+        InputError: An argument is out of range.
+
+    Example:
+        >>> PowerArea(weight=8.0).power
+        0.3
+
+    References:
+        The authors' published code (`sal/utils/mask.py`: power 0.3, offset 0.0005), from its formula.
+    """
+
+    power: float = 0.3
+    offset: float = 5e-4
+
+    reads_logits: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        if not 0 < self.power <= 1 or self.offset <= 0:
+            raise InputError(f"{self}: power is in (0, 1] and offset > 0.")
+
+    def penalty(self, trial: Trial) -> PerImage:
+        """The mean power of each mask, > 0."""
+        return (trial.mask + self.offset).pow(self.power).mean((1, 2, 3))

@@ -1,0 +1,71 @@
+"""Destroy: without the kept pixels the class must go."""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+from saliencykit.core.errors import InputError
+from saliencykit.core.evidence import log_probability, margin
+from saliencykit.core.objective import Term, Trial
+from saliencykit.core.types import PerImage
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DestroyedProbability(Term):
+    """`f_c(X*(1-M) + A*M)^power`: without the kept pixels the class must go.
+
+    A power below 1 keeps the slope steep near 0, so that an already small probability is pushed further down.
+
+    Args:
+        weight: See Term.
+        power: > 0; 0.3 in the paper, 1 for the plain probability.
+        floor: The log-probability is not counted below this, <= 0: there the slope of a power below 1 would be unbounded.
+
+    Raises:
+        InputError: The power is not positive.
+
+    Example:
+        >>> DestroyedProbability(weight=5.0).power
+        0.3
+
+    References:
+        Dabkowski & Gal 2017, equation 1, last term.
+    """
+
+    power: float = 0.3
+    floor: float = -20.0
+
+    def __post_init__(self) -> None:
+        """Check the power."""
+        if not 0 < self.power < float("inf"):
+            raise InputError(f"{self}: power is > 0.")
+
+    def penalty(self, trial: Trial) -> PerImage:
+        """The probability of the label to the power, in [0, 1]."""
+        return (log_probability(trial.destroyed, trial.labels).clamp_min(self.floor) * self.power).exp()
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DestroyedMargin(Term):
+    """`relu(gap - (max_{j != c} z_j - z_c))` of the dropped picture: the label must lose to the winner by `gap` nats, and no more.
+
+    Args:
+        weight: See Term.
+        gap: In nats of log-odds, >= 0.
+
+    Example:
+        >>> DestroyedMargin().gap
+        5.0
+
+    References:
+        The authors' published code (`sal/saliency_model.py`), from its formula.
+    """
+
+    gap: float = 5.0
+
+    def penalty(self, trial: Trial) -> PerImage:
+        """The hinge, >= 0, in nats."""
+        return torch.relu(self.gap - margin(trial.destroyed, trial.labels))

@@ -1,0 +1,58 @@
+"""Preserve: what is kept must keep the class."""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+from saliencykit.core.evidence import log_probability, margin
+from saliencykit.core.objective import Term, Trial
+from saliencykit.core.types import PerImage
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PreservedLogProbability(Term):
+    """`-log f_c(X*M + A*(1-M))`: the kept pixels must keep the class.
+
+    Args:
+        weight: See Term.
+        floor: The log-probability is not counted below this, <= 0, so that one hopeless image does not drown the batch.
+
+    Example:
+        >>> PreservedLogProbability().floor
+        -20.0
+
+    References:
+        Dabkowski & Gal 2017, equation 1, third term.
+    """
+
+    floor: float = -20.0
+
+    def penalty(self, trial: Trial) -> PerImage:
+        """Minus the log-probability of the label, in nats, in [0, -floor]."""
+        return -log_probability(trial.preserved, trial.labels).clamp_min(self.floor)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PreservedMargin(Term):
+    """`relu(max_{j != c} z_j - z_c + gap)` of the kept picture: the label must beat the runner-up by `gap` nats, and no more.
+
+    Args:
+        weight: See Term.
+        gap: In nats of log-odds, >= 0.
+
+    Example:
+        >>> PreservedMargin(weight=0.3).gap
+        1.0
+
+    References:
+        The authors' published code (`sal/saliency_model.py`), from its formula.
+    """
+
+    gap: float = 1.0
+
+    def penalty(self, trial: Trial) -> PerImage:
+        """The hinge, >= 0, in nats."""
+        return torch.relu(margin(trial.preserved, trial.labels) + self.gap)
