@@ -1,0 +1,269 @@
+"""Tiny classifiers whose right answer is known, and wrappers that watch, limit or break a box."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, final
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.errors import InputError
+from saliencykit.core.geometry import Geometry
+from saliencykit.core.types import Images, Labels, Logits, Mask
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_COLOURS = {"red-green": (1.0, -1.0, 0.0), "blue-yellow": (-0.5, -0.5, 1.0)}  # grey is 0 in both, so no grey fill is evidence
+_TEXTURES = {"checks": (1, 1), "columns": (0, 1), "rows": (1, 0)}  # how often the sign changes per step down, per step right
+_CONTRAST = 0.4  # of a planted patch around grey: its pixels lie in [0.1, 0.9]
+_CPU = torch.device("cpu")
+_GRAIN = 0.05  # standard deviation of the grey background
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PlantedEvidence(BlackBox):
+    """A classifier that decides by one small patch per class, so that a good mask has a known place.
+
+    Each class has a patch of its own colour pair and texture; the logit is `sharpness` times the square of that patch's best match
+    anywhere in the image, 1 where it stands as planted and about 0 where it does not. Blur, noise and every single colour remove
+    a patch. It does not recognise a patch at another scale.
+
+    Args:
+        num_classes: K, from 2 to 6.
+        side: Of the patch, in pixels, even, >= 2. Images are RGB with sides of at least this.
+        sharpness: The logit of a patch as planted, > 0.
+        max_batch: See BlackBox.
+        device: Where images must be.
+
+    Raises:
+        InputError: A number is out of range.
+
+    Example:
+        >>> box = PlantedEvidence()
+        >>> images, labels = box.examples(8, generator=torch.Generator().manual_seed(0))
+        >>> bool((box(images).argmax(1) == labels).all()), box.evidence(images, labels).mean().item()
+        (True, 0.0625)
+    """
+
+    num_classes: int = 4
+    side: int = 4
+    sharpness: float = 8.0
+    max_batch: int | None = None
+    device: torch.device = _CPU
+
+    differentiable = True
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if not 2 <= self.num_classes <= len(_COLOURS) * len(_TEXTURES):
+            raise InputError(f"{self}: num_classes is from 2 to {len(_COLOURS) * len(_TEXTURES)}.")
+        if self.side < 2 or self.side % 2 or not 0 < self.sharpness < float("inf"):
+            raise InputError(f"{self}: side is even and >= 2, sharpness is > 0.")
+
+    @property
+    def class_names(self) -> Sequence[str]:  # type: ignore[override]
+        """Colour and texture of each class's patch."""
+        return [f"{colour} {texture}" for texture in _TEXTURES for colour in _COLOURS][: self.num_classes]
+
+    def patches(self, like: Tensor) -> Tensor:
+        """The patch of every class around grey, (K, 3, side, side) in [-1, 1], with dtype and device of `like`."""
+        down, right = torch.meshgrid(torch.arange(self.side), torch.arange(self.side), indexing="ij")
+        signs = [1.0 - 2.0 * ((a * down + b * right) % 2) for a, b in _TEXTURES.values()]
+        colours = [torch.tensor(colour).view(3, 1, 1) for colour in _COLOURS.values()]
+        patches = torch.stack([sign * colour for sign in signs for colour in colours])
+        return patches[: self.num_classes].to(dtype=like.dtype, device=like.device)
+
+    def examples(self, n: int, *, generator: Generator, size: int | tuple[int, int] = 16) -> tuple[Images, Labels]:
+        """Grey grain with one patch each, at a random place.
+
+        Args:
+            n: How many, >= 1. The labels go round: 0, 1, ..., K - 1, 0, ...
+            generator: Places and grain are drawn from it.
+            size: Side, or height and width, in pixels.
+
+        Returns:
+            Images (n, 3, H, W), float32 in [0, 1], and their labels (n,).
+        """
+        height, width = (size, size) if isinstance(size, int) else size
+        if n < 1 or min(height, width) < self.side:
+            raise InputError(f"{self}.examples({n}, size={size}): n is >= 1 and the sides are >= {self.side}.")
+        labels = torch.arange(n) % self.num_classes
+        grain = torch.randn(n, 1, height, width, generator=generator).clamp(-4, 4) * _GRAIN
+        images = (0.5 + grain).repeat(1, 3, 1, 1)
+        patches = self.patches(images)
+        for image, label in zip(images, labels.tolist(), strict=True):
+            top = int(torch.randint(height - self.side + 1, (1,), generator=generator))
+            left = int(torch.randint(width - self.side + 1, (1,), generator=generator))
+            image[:, top : top + self.side, left : left + self.side] = 0.5 + _CONTRAST * patches[label]
+        return images.to(self.device), labels.to(self.device)
+
+    def evidence(self, images: Images, labels: Labels) -> Mask:
+        """The right answer: 1 on the patch that the label's logit is read from, 0 elsewhere, (B, 1, H, W)."""
+        match = self._match(images.detach())[torch.arange(len(images)), labels]
+        mask = images.new_zeros(len(images), 1, *images.shape[2:])
+        for row, best in zip(mask, match.flatten(1).argmax(1).tolist(), strict=True):
+            top, left = divmod(best, match.shape[2])
+            row[:, top : top + self.side, left : left + self.side] = 1
+        return mask
+
+    def logits(self, images: Images) -> Logits:
+        """`sharpness` times the square of the best match of each class's patch, (B, K)."""
+        return self.sharpness * self._match(images).flatten(2).amax(2).clamp_min(0).square()
+
+    def _match(self, images: Images) -> Tensor:
+        if images.shape[1] != 3 or min(images.shape[2:]) < self.side:
+            raise InputError(f"{self} takes RGB images with sides >= {self.side}; got shape {tuple(images.shape)}.")
+        patches = self.patches(images)
+        norm = _CONTRAST * patches.square().sum((1, 2, 3), keepdim=True)
+        return F.conv2d(images - 0.5, patches / norm)
+
+
+def iou(mask: Mask, truth: Mask, threshold: float = 0.5) -> Tensor:
+    """Intersection over union of where two masks are >= `threshold`, (B,) in [0, 1]; 0 where both are empty.
+
+    Example:
+        >>> half = torch.tensor([[[[1.0, 0.0]]]])
+        >>> iou(torch.ones(1, 1, 1, 2), half).item()
+        0.5
+    """
+    found, wanted = mask >= threshold, truth >= threshold
+    both = (found & wanted).sum((1, 2, 3))
+    return both / (found | wanted).sum((1, 2, 3)).clamp_min(1)
+
+
+@dataclass(frozen=True)
+class _Around(BlackBox):
+    """A box around another one: all that it does not change is the inner one's."""
+
+    box: BlackBox
+
+    @property
+    def num_classes(self) -> int:  # type: ignore[override]
+        return self.box.num_classes
+
+    @property
+    def differentiable(self) -> bool:  # type: ignore[override]
+        return self.box.differentiable
+
+    @property
+    def max_batch(self) -> int | None:  # type: ignore[override]
+        return self.box.max_batch
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return self.box.device
+
+    @property
+    def class_names(self) -> Sequence[str] | None:  # type: ignore[override]
+        return self.box.class_names
+
+    @property
+    def zero(self) -> tuple[float, ...] | None:  # type: ignore[override]
+        return self.box.zero
+
+    def prepare(self, picture: "Image") -> tuple[Images, Geometry]:
+        return self.box.prepare(picture)
+
+
+@final
+@dataclass(frozen=True)
+class QueryOnly(_Around):
+    """A box whose gradients are cut: what a web service or a compiled model looks like.
+
+    Args:
+        box: The classifier that answers.
+
+    Example:
+        >>> QueryOnly(PlantedEvidence()).differentiable
+        False
+    """
+
+    @property
+    def differentiable(self) -> bool:  # type: ignore[override]
+        """False."""
+        return False
+
+    def for_many(self, images: Images) -> BlackBox:
+        """The inner box's version, still query-only."""
+        return QueryOnly(self.box.for_many(images))
+
+    def logits(self, images: Images) -> Logits:
+        """The inner box's answer to the bare numbers, detached."""
+        with torch.no_grad():
+            return self.box(images.detach()).detach()
+
+
+@final
+@dataclass(frozen=True)
+class Counting(_Around):
+    """A box that counts what it is asked.
+
+    Args:
+        box: The classifier that answers.
+        asked: The batch size of every call so far; empty it to start again.
+
+    Example:
+        >>> box = Counting(PlantedEvidence())
+        >>> answer = box(torch.rand(3, 3, 8, 8)), box(torch.rand(2, 3, 8, 8))
+        >>> box.asked, box.images
+        ([3, 2], 5)
+    """
+
+    asked: list[int] = field(default_factory=list)
+
+    @property
+    def images(self) -> int:
+        """How many images it was asked about."""
+        return sum(self.asked)
+
+    def for_many(self, images: Images) -> BlackBox:
+        """The inner box's version, counted together with this one."""
+        return Counting(self.box.for_many(images), self.asked)
+
+    def logits(self, images: Images) -> Logits:
+        """Count, then ask."""
+        self.asked.append(len(images))
+        return self.box(images)
+
+
+@final
+@dataclass(frozen=True)
+class Broken(_Around):
+    """A box that breaks its contract, for tests of who notices and what they say.
+
+    Args:
+        box: The classifier whose answer is spoilt.
+        how: `nan` or `infinite` in the last row, a `shape` with one class too many, one row too few (`rows`), an `integer`
+            dtype, a `list` instead of a tensor, or it `raises` a RuntimeError.
+
+    Example:
+        >>> Broken(how="rows")(torch.rand(2, 3, 8, 8))
+        Traceback (most recent call last):
+        saliencykit.core.errors.ContractError: Broken.logits returned shape (1, 4); expected logits of shape (2, 4).
+    """
+
+    box: BlackBox = field(default_factory=PlantedEvidence)
+    how: Literal["nan", "infinite", "shape", "rows", "integer", "list", "raises"] = "nan"
+
+    def logits(self, images: Images) -> Logits:
+        """The inner box's answer, spoilt."""
+        answer = self.box(images)
+        last = (torch.arange(len(answer)) == len(answer) - 1)[:, None].to(answer.device)
+        match self.how:
+            case "nan":
+                return torch.where(last, float("nan"), answer)
+            case "infinite":
+                return torch.where(last, float("inf"), answer)
+            case "shape":
+                return torch.cat([answer, answer[:, :1]], dim=1)
+            case "rows":
+                return answer[:-1]
+            case "integer":
+                return answer.long()
+            case "list":
+                return answer.tolist()  # type: ignore[return-value]
+        raise RuntimeError("this model always raises")

@@ -1,0 +1,43 @@
+"""What all tests share: one thread, hypothesis profiles, the boxes and the data folder."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from saliencykit.testing.boxes import PlantedEvidence
+
+torch.set_num_threads(1)  # small tensors: threads cost more than they bring, and sums come out the same everywhere
+
+_SLOW_MACHINES = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("quick", max_examples=25, derandomize=True, **_SLOW_MACHINES)
+settings.register_profile("deep", max_examples=500, **_SLOW_MACHINES)  # pytest --hypothesis-profile=deep
+settings.load_profile("quick")
+
+
+@pytest.fixture
+def box() -> PlantedEvidence:
+    """A differentiable box of 4 classes that takes RGB images with sides >= 4."""
+    return PlantedEvidence()
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def examples(box, generator):
+    """Four images of 16x16 with their labels 0..3, one planted patch each."""
+    return box.examples(4, generator=generator)
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder with real images and trained classifiers; the test is skipped where there is none. Mark such tests `data`."""
+    folder = Path(os.environ.get("SALIENCYKIT_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()
+    if not folder.is_dir():
+        pytest.skip("no data folder: set SALIENCYKIT_DATA")
+    return folder
