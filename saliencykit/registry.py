@@ -227,8 +227,8 @@ def as_black_box(model: object) -> BlackBox:
     box = registry().wrap(model)
     if box is None:
         raise InputError(
-            f"{name_of(model)} is not a classifier that saliencykit knows. Give a torch nn.Module, a function from numpy (B, H, W, C) "
-            "to (B, K), a name like 'timm:resnet18', or an object derived from saliencykit.BlackBox."
+            f"{name_of(model)} is not a classifier that saliencykit knows. Give a torch nn.Module, a function from numpy "
+            "(B, H, W, C) to (B, K), a name like 'timm:resnet18', or an object derived from saliencykit.BlackBox."
         )
     return box
 
@@ -264,7 +264,8 @@ def as_objective(objective: Objective | str) -> Objective:
             near = difflib.get_close_matches(objective, [*PRESETS, *known], n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise RegistryError(
-                f"no objective is called {objective!r}.{hint} Presets: {', '.join(PRESETS)}; or terms joined by '+': {', '.join(known)}."
+                f"no objective is called {objective!r}.{hint} Presets: {', '.join(PRESETS)}; "
+                f"or terms joined by '+': {', '.join(known)}."
             )
     return Objective(tuple(cast(Term, registry().create("term", part.strip())) for part in objective.split("+")))
 

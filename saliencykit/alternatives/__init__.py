@@ -1,0 +1,1 @@
+"""What stands where the mask is 0, one idea per file."""

@@ -20,8 +20,8 @@ class Blur(Alternative):
     silhouette of a large object, survive. The paper draws it in turn with noise, see `Choice`.
 
     Args:
-        sigma: Standard deviation of the Gaussian, > 0: in pixels if >= 1, else as a share of the image's shorter side. The paper's 10 px
-            of 224 is 0.045. Edges are replicated.
+        sigma: Standard deviation of the Gaussian, > 0: in pixels if >= 1, else as a share of the image's shorter side. The paper's
+            10 px of 224 is 0.045. Edges are replicated.
 
     Raises:
         InputError: sigma is not positive.

@@ -16,12 +16,12 @@ from saliencykit.core.types import Images, Mask
 class Constant(Alternative):
     """One colour everywhere.
 
-    The classic occluder. It removes everything and is reproducible, but its edges are evidence of their own, and a dark or grey object
-    may survive in it.
+    The classic occluder. It removes everything and is reproducible, but its edges are evidence of their own, and a dark or grey
+    object may survive in it.
 
     Args:
-        colour: A number or one per channel, in units of the pictures' range [0, 1] (0.5 is grey); `mean`: the picture's own mean per
-            channel; `zero`: what the model's normalisation maps to 0.
+        colour: A number or one per channel, in units of the pictures' range [0, 1] (0.5 is grey); `mean`: the picture's own mean
+            per channel; `zero`: what the model's normalisation maps to 0.
 
     Raises:
         InputError: The colour is none of these.

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-import torch.nn.functional as F
 from torch import Generator
 
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.errors import InputError
+from saliencykit.core.geometry import enlarge_boxes, tight_boxes
 from saliencykit.core.types import Images, Mask
 
 
@@ -17,8 +17,8 @@ from saliencykit.core.types import Images, Mask
 class Crop(Alternative):
     """The box around what is kept, enlarged to the whole image, its aspect ratio ignored.
 
-    Nothing artificial is shown to the model, but the mask's shape inside the box is ignored and the object's scale changes. No gradient
-    reaches the mask: it is for judging, not for optimising.
+    Nothing artificial is shown to the model, but the mask's shape inside the box is ignored and the object's scale changes. No
+    gradient reaches the mask: it is for judging, not for optimising.
 
     Args:
         threshold: Pixels with a mask >= this are inside, in (0, 1]. A mask that reaches it nowhere keeps the whole image.
@@ -52,13 +52,4 @@ class Crop(Alternative):
     def edit(self, images: Images, mask: Mask, generator: Generator) -> Images:
         """Each image's crop, (B, C, H, W), bilinear."""
         with torch.no_grad():
-            rows = [_enlarged(image, part[0] >= self.threshold) for image, part in zip(images, mask, strict=True)]
-            return torch.stack(rows)
-
-
-def _enlarged(image: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-    ys, xs = inside.any(1).nonzero().flatten(), inside.any(0).nonzero().flatten()
-    if len(ys) == 0:
-        return image
-    part = image[None, :, int(ys[0]) : int(ys[-1]) + 1, int(xs[0]) : int(xs[-1]) + 1]
-    return F.interpolate(part, size=tuple(image.shape[1:]), mode="bilinear", align_corners=False)[0]
+            return enlarge_boxes(images, tight_boxes(mask >= self.threshold))

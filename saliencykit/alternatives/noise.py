@@ -16,8 +16,8 @@ from saliencykit.core.types import Images, Mask
 class Noise(Alternative):
     """One random colour per picture with Gaussian noise over it.
 
-    Removes everything, silhouettes too; a classifier may see texture in it, and no single colour can be exploited because every call
-    draws another. With `spread=0, std=0` it is grey.
+    Removes everything, silhouettes too; a classifier may see texture in it, and no single colour can be exploited because every
+    call draws another. With `spread=0, std=0` it is grey.
 
     Args:
         spread: The colour is drawn per channel from 0.5 +- `spread`, in units of the pictures' range [0, 1]; in [0, 0.5].
@@ -32,8 +32,8 @@ class Noise(Alternative):
         torch.Size([1, 3, 16, 16])
 
     References:
-        Dabkowski & Gal 2017, "Fighting the introduced evidence". The numbers are those of the authors' published code, +-0.33 and 0.11
-        on its scale [-1, 1].
+        Dabkowski & Gal 2017, "Fighting the introduced evidence". The numbers are those of the authors' published code, +-0.33 and
+        0.11 on its scale [-1, 1].
     """
 
     spread: float = 0.165

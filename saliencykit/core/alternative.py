@@ -29,8 +29,8 @@ def compose(images: Images, mask: Mask, fill: Images) -> Images:
 def value_range(images: Images) -> tuple[Tensor, Tensor]:
     """The range that each picture's values live in, two tensors (B, 1, 1, 1): [0, 1], widened to what the picture holds.
 
-    Raw pictures have the range [0, 1]. Images in model space reach beyond it, and an alternative that needs a scale (a random colour,
-    grey) takes it from here, so that it works in both.
+    Raw pictures have the range [0, 1]. Images in model space reach beyond it, and an alternative that needs a scale (a random
+    colour, grey) takes it from here, so that it works in both.
     """
     low, high = images.detach().flatten(1).aminmax(dim=1)
     return low.clamp_max(0).view(-1, 1, 1, 1), high.clamp_min(1).view(-1, 1, 1, 1)

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.evidence import probability
-from saliencykit.core.geometry import Geometry
+from saliencykit.core.geometry import Geometry, tight_boxes
 from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ class Explanation:
         """
         if not 0 < threshold <= 1:
             raise InputError(f"boxes(threshold={threshold}): a threshold is in (0, 1].")
-        return torch.stack([_tight(row[0] >= threshold) for row in self.mask])
+        return tight_boxes(self.mask >= threshold).float()
 
     def in_picture(self) -> list[Mask]:
         """Each mask in the coordinates of its original picture, (1, 1, H0, W0); 0 where the model did not look.
@@ -126,7 +125,7 @@ class Explanation:
         Raises:
             InputError: The directory cannot be written.
         """
-        from saliencykit.report import save
+        from saliencykit.saving import save
 
         return save(self, Path(directory))
 
@@ -137,7 +136,7 @@ class Explanation:
         Raises:
             InputError: There is no finished explanation in the directory, or it is damaged or of an unknown format.
         """
-        from saliencykit.report import load
+        from saliencykit.saving import load
 
         return load(Path(directory))
 
@@ -157,12 +156,3 @@ class Explanation:
             rows.append(row + f", area {self.area[i]:.3f}")
         more = [f"  ... and {len(self) - 10} more"] if len(self) > 10 else []
         return "\n".join([f"Explanation of {len(self)} image(s) by {self.provenance.get('masker', 'a masker')}", *rows, *more])
-
-
-
-def _tight(inside: Tensor) -> Tensor:
-    height, width = inside.shape
-    rows, columns = inside.any(1).nonzero().flatten(), inside.any(0).nonzero().flatten()
-    if len(rows) == 0:
-        return torch.tensor([0.0, 0.0, width, height])
-    return torch.stack([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]).float()

@@ -1,4 +1,4 @@
-"""Geometry: where the model's input lies in the original picture."""
+"""Geometry: where the model's input lies in the original picture; and the boxes around masks."""
 
 from dataclasses import dataclass
 from typing import final
@@ -60,3 +60,41 @@ class Geometry:
         scale = boxes.new_tensor([width / (x1 - x0), height / (y1 - y0)] * 2)
         limit = boxes.new_tensor([width, height] * 2)
         return torch.minimum(((boxes - boxes.new_tensor([x0, y0, x0, y0])) * scale).clamp_min(0), limit)
+
+
+def tight_boxes(inside: Tensor) -> Tensor:
+    """The tightest box around the True pixels of each map; the whole map where there are none.
+
+    Args:
+        inside: (B, 1, H, W) bool.
+
+    Returns:
+        (B, 4) int64: x0, y0, x1, y1 in pixels, x1 and y1 exclusive.
+
+    Example:
+        >>> tight_boxes(torch.tensor([[[[False, True, True], [False, False, True]]]])).tolist()
+        [[1, 0, 3, 2]]
+    """
+    whole = torch.tensor([0, 0, inside.shape[3], inside.shape[2]], device=inside.device)
+    boxes = []
+    for rows, columns in zip(inside[:, 0].any(2), inside[:, 0].any(1), strict=True):
+        y, x = rows.nonzero().flatten(), columns.nonzero().flatten()
+        boxes.append(torch.stack([x[0], y[0], x[-1] + 1, y[-1] + 1]) if len(y) else whole)
+    return torch.stack(boxes)
+
+
+def enlarge_boxes(images: Tensor, boxes: Tensor) -> Tensor:
+    """What lies in one box per image, rescaled bilinearly to the size of the image, its aspect ratio ignored.
+
+    Args:
+        images: (B, C, H, W).
+        boxes: (B, 4) as of `tight_boxes`.
+
+    Returns:
+        (B, C, H, W).
+    """
+    crops = []
+    for image, (x0, y0, x1, y1) in zip(images, boxes.tolist(), strict=True):
+        part = image[None, :, int(y0) : int(y1), int(x0) : int(x1)]
+        crops.append(F.interpolate(part, size=tuple(image.shape[1:]), mode="bilinear", align_corners=False))
+    return torch.cat(crops)

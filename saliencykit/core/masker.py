@@ -62,8 +62,8 @@ class Masker(ABC):
         checks.labels(labels, len(images), black_box.num_classes, who)
         if self.needs_gradient and not black_box.differentiable:
             raise GradientError(
-                f"{who} needs gradients and {checks.name_of(black_box)} is query-only. Use masker='rise' or 'occlusion', or explain "
-                "a differentiable model of the same task."
+                f"{who} needs gradients and {checks.name_of(black_box)} is query-only. Use masker='rise' or 'occlusion', or "
+                "explain a differentiable model of the same task."
             )
         own = draw.fork(generator)  # so that the caller's generator moves on by one number, whatever happens inside
         with torch.inference_mode(False), torch.set_grad_enabled(self.needs_gradient):

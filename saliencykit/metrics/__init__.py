@@ -1,0 +1,1 @@
+"""What judges masks, one idea per file."""

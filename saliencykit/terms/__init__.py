@@ -1,0 +1,1 @@
+"""The summands of objectives, one idea per file, and the objectives that have a name."""

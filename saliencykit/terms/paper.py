@@ -12,8 +12,8 @@ from saliencykit.terms.smoothness import Smoothness
 def paper() -> Objective:
     """Equation 1 with the paper's numbers read literally: TV sum x 10, mean area x 0.001, -log f_c, 5 f_c^0.3.
 
-    These numbers do not find small masks: with a mean area nothing pays for shrinking, and with a summed total variation nothing may
-    have an edge. It is here to be compared with; use `paper_mean`.
+    These numbers do not find small masks: with a mean area nothing pays for shrinking, and with a summed total variation nothing
+    may have an edge. It is here to be compared with; use `paper_mean`.
 
     References:
         Dabkowski & Gal 2017, equation 1 and section 4 (lambda = 10, 1e-3, 5, 0.3).

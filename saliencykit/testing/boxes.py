@@ -1,7 +1,7 @@
 """Tiny classifiers whose right answer is known, and wrappers that watch, limit or break a box."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, final
 
 import torch
@@ -168,6 +168,12 @@ class _Around(BlackBox):
     def prepare(self, picture: "Image") -> tuple[Images, Geometry]:
         return self.box.prepare(picture)
 
+    def for_many(self, images: Images) -> BlackBox:
+        return replace(self, box=self.box.for_many(images))
+
+    def for_model_pixels(self) -> BlackBox:
+        return replace(self, box=self.box.for_model_pixels())
+
 
 @final
 @dataclass(frozen=True)
@@ -187,10 +193,6 @@ class QueryOnly(_Around):
         """False."""
         return False
 
-    def for_many(self, images: Images) -> BlackBox:
-        """The inner box's version, still query-only."""
-        return QueryOnly(self.box.for_many(images))
-
     def logits(self, images: Images) -> Logits:
         """The inner box's answer to the bare numbers, detached."""
         with torch.no_grad():
@@ -200,7 +202,7 @@ class QueryOnly(_Around):
 @final
 @dataclass(frozen=True)
 class Counting(_Around):
-    """A box that counts what it is asked.
+    """A box that counts what it is asked; its versions `for_many` count together with it.
 
     Args:
         box: The classifier that answers.
@@ -219,10 +221,6 @@ class Counting(_Around):
     def images(self) -> int:
         """How many images it was asked about."""
         return sum(self.asked)
-
-    def for_many(self, images: Images) -> BlackBox:
-        """The inner box's version, counted together with this one."""
-        return Counting(self.box.for_many(images), self.asked)
 
     def logits(self, images: Images) -> Logits:
         """Count, then ask."""

@@ -1,0 +1,86 @@
+"""SaliencyScore: the paper's saliency metric."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, final
+
+from torch import Generator
+
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.errors import InputError
+from saliencykit.core.evidence import log_probability
+from saliencykit.core.geometry import enlarge_boxes, tight_boxes
+from saliencykit.core.metric import Explain, Metric, Sample
+from saliencykit.core.types import Mask, PerImage
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SaliencyScore(Metric):
+    """How much smaller the crop around the mask is than the image, against how much less it speaks for the class.
+
+    `s = log(max(a, floor)) - log(p)`: `a` is the area of the tightest upright box around the mask, as a share of the image, `p` the
+    probability of the label when that box alone is enlarged to the classifier's input, its aspect ratio ignored. Lower is better:
+    0 for the whole of an image of which the classifier is certain, `log(floor)` at best. Nothing artificial is shown to the
+    classifier, but the mask's shape inside the box does not count, and on average half of the gain of any method is area, so
+    compare with the `centre-box` and `whole-image` maskers, and look at the median: a few images that the classifier gets
+    wrong dominate the mean.
+
+    Args:
+        threshold: Pixels whose mask is at least this are in the box. With `relative_to="value"` in (0, 1].
+        relative_to: `value`: the threshold is compared with the mask itself; `mean`: with the mask divided by its mean, so that
+            1 is the mean, > 0. Where no pixel reaches it (an empty mask) the box is the whole image.
+        floor: Boxes smaller than this share of the image count as this, in (0, 1]; the paper's 0.05 keeps tiny crops from
+            dominating.
+
+    Raises:
+        InputError: A number is out of range.
+
+    Example:
+        >>> import torch
+        >>> from saliencykit.core.metric import Sample
+        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
+        >>> sample, everything = Sample(*box.examples(1, generator=g)), torch.ones(1, 1, 16, 16)
+        >>> scores = SaliencyScore()(box, sample, everything, explain=lambda images, labels: everything, generator=g)
+        >>> {name: round(value.item(), 2) for name, value in scores.items()}
+        {'score': 0.0, 'area': 1.0, 'crop_accuracy': 1.0}
+
+    References:
+        Dabkowski & Gal 2017, section 5.2. Thresholding at the mean: Phang et al. 2020, "Investigating and Simplifying Masking-based
+        Saliency Methods" (theirs also keeps only the largest component; the paper does not, and neither does this).
+    """
+
+    threshold: float = 0.5
+    relative_to: Literal["value", "mean"] = "value"
+    floor: float = 0.05
+
+    higher_is_better: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        if self.relative_to not in ("value", "mean"):
+            raise InputError(f"{self}: relative_to is 'value' or 'mean'.")
+        most = 1.0 if self.relative_to == "value" else float("inf")
+        if not 0 < self.threshold <= most:
+            raise InputError(f"{self}: a threshold relative to the {self.relative_to} is in (0, {most}].")
+        if not 0 < self.floor <= 1:
+            raise InputError(f"{self}: floor is a share of the image, in (0, 1].")
+
+    def score(
+        self, black_box: BlackBox, sample: Sample, mask: Mask, *, explain: Explain, generator: Generator
+    ) -> Mapping[str, PerImage]:
+        """The score; the area of the box, a share in (0, 1]; and whether its crop's top class is the label, 1 or 0.
+
+        One query per image.
+        """
+        level = mask.mean((1, 2, 3), keepdim=True) if self.relative_to == "mean" else 1.0
+        boxes = tight_boxes(mask >= self.threshold * level)
+        logits = black_box(enlarge_boxes(sample.images, boxes))
+        width, height = (boxes[:, 2:] - boxes[:, :2]).to(logits.dtype).unbind(1)
+        area = width * height / (mask.shape[2] * mask.shape[3])
+        return {
+            "score": area.clamp_min(self.floor).log() - log_probability(logits, sample.labels),
+            "area": area,
+            "crop_accuracy": (logits.argmax(1) == sample.labels).to(logits.dtype),
+        }
