@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from types import SimpleNamespace
-from typing import Any, Literal, TypeAlias, TypeVar, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import pluggy
 
@@ -34,7 +34,6 @@ KINDS: Mapping[Kind, type] = {
     "metric": Metric,
 }
 _HOOKS = {"black_box": "provide_black_boxes"} | {kind: f"provide_{kind}s" for kind in KINDS if kind != "black_box"}
-_T = TypeVar("_T")
 
 
 @dataclass
@@ -235,17 +234,17 @@ def as_black_box(model: object) -> BlackBox:
 
 def as_masker(masker: Masker | str) -> Masker:
     """A Masker from a Masker or a text like `rise:samples=500`."""
-    return _as(masker, Masker, "masker")
+    return cast(Masker, _as(masker, "masker"))
 
 
 def as_alternative(alternative: Alternative | str) -> Alternative:
     """An Alternative from an Alternative or a text like `blur:sigma=11`."""
-    return _as(alternative, Alternative, "alternative")
+    return cast(Alternative, _as(alternative, "alternative"))
 
 
 def as_metric(metric: Metric | str) -> Metric:
     """A Metric from a Metric or a text."""
-    return _as(metric, Metric, "metric")
+    return cast(Metric, _as(metric, "metric"))
 
 
 def as_objective(objective: Objective | str) -> Objective:
@@ -270,9 +269,9 @@ def as_objective(objective: Objective | str) -> Objective:
     return Objective(tuple(cast(Term, registry().create("term", part.strip())) for part in objective.split("+")))
 
 
-def _as(thing: _T | str, base: type[_T], kind: Kind) -> _T:
-    if isinstance(thing, base):
+def _as(thing: object, kind: Kind) -> object:
+    if isinstance(thing, KINDS[kind]):
         return thing
     if isinstance(thing, str):
-        return cast(_T, registry().create(kind, thing))
-    raise InputError(f"a {kind} is a {base.__name__} or a text like 'name:key=value'; got {name_of(thing)}.")
+        return registry().create(kind, thing)
+    raise InputError(f"a {kind} is a {KINDS[kind].__name__} or a text like 'name:key=value'; got {name_of(thing)}.")

@@ -75,6 +75,10 @@ class BlackBox(ABC):
         """
         return self
 
+    def for_model_pixels(self) -> "BlackBox":
+        """The same classifier without its own normalising: images are what the model itself takes; by default the box itself."""
+        return self
+
     @abstractmethod
     def logits(self, images: Images) -> Logits:
         """Classify. If `differentiable`, keep the autograd path to `images`; else it runs under no_grad."""
@@ -91,7 +95,7 @@ class BlackBox(ABC):
         size = self.max_batch or len(images)
         if size >= len(images):
             return self._ask(images, 0)
-        return torch.cat([self._ask(chunk, i * size) for i, chunk in enumerate(images.split(size))])
+        return torch.cat([self._ask(chunk, i * size) for i, chunk in enumerate(torch.split(images, size))])
 
     def _ask(self, images: Images, first: int) -> Logits:
         who = f"{checks.name_of(self)}.logits"

@@ -90,11 +90,11 @@ def run_trial(
     edits = torch.stack([alternative.edit(images, kept, generator), alternative.edit(images, dropped, generator)])
     asked = real if fakes == "area" else torch.ones_like(real)
     if bool(asked.all()):
-        answers = black_box(edits.flatten(0, 1)).unflatten(0, (2, len(images)))
+        answers = black_box(edits.flatten(0, 1)).reshape(2, len(images), -1)
     else:
         answers = edits.new_zeros(2, len(images), black_box.num_classes)
         if bool(asked.any()):
-            some = black_box(edits[:, asked].flatten(0, 1)).unflatten(0, (2, int(asked.sum())))
+            some = black_box(edits[:, asked].flatten(0, 1)).reshape(2, int(asked.sum()), -1)
             answers = answers.to(some.dtype).index_copy(1, asked.nonzero().flatten(), some)
     return Trial(images, labels, real, mask, answers[0], answers[1])
 
