@@ -1,0 +1,89 @@
+"""Hypothesis strategies for the tensors of the library: small, odd sizes too, float64."""
+
+import torch
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from torch import Tensor
+
+from saliencykit.core.objective import Trial
+from saliencykit.core.types import Images, Labels, Mask
+
+
+def sizes(least: int = 4, most: int = 16) -> st.SearchStrategy[tuple[int, int]]:
+    """Height and width in pixels, each from `least` to `most`.
+
+    Example:
+        >>> from hypothesis import find
+        >>> find(sizes(), lambda size: size[0] != size[1])
+        (4, 5)
+    """
+    side = st.integers(least, most)
+    return st.tuples(side, side)
+
+
+@st.composite
+def images(
+    draw: st.DrawFn, *, batch: int | None = None, channels: int = 3, size: tuple[int, int] | None = None, most: int = 4
+) -> Images:
+    """Pictures in [0, 1], (B, C, H, W): noise, one value, or mostly one value.
+
+    Args:
+        draw: Given by hypothesis.
+        batch: B; None: from 1 to `most`.
+        channels: C.
+        size: Height and width; None: each from 4 to 16.
+        most: The largest batch that is drawn.
+    """
+    count = draw(st.integers(1, most)) if batch is None else batch
+    return draw(_maps((count, channels, *(draw(sizes()) if size is None else size))))
+
+
+@st.composite
+def masks(draw: st.DrawFn, *, batch: int | None = None, size: tuple[int, int] | None = None, most: int = 4) -> Mask:
+    """Masks in [0, 1], (B, 1, H, W): grey, binary, constant, all 0 and all 1.
+
+    Args:
+        draw: Given by hypothesis.
+        batch: B; None: from 1 to `most`.
+        size: Height and width; None: each from 4 to 16.
+        most: The largest batch that is drawn.
+    """
+    grey = draw(images(batch=batch, channels=1, size=size, most=most))
+    kind = draw(st.sampled_from(["grey", "binary", "whole", "empty"]))
+    if kind == "binary":
+        return (grey > grey.mean()).to(grey.dtype)
+    return grey if kind == "grey" else torch.full_like(grey, 1.0 if kind == "whole" else 0.0)
+
+
+def labels(batch: int, num_classes: int = 4) -> st.SearchStrategy[Labels]:
+    """Labels (B,) in [0, K)."""
+    return st.lists(st.integers(0, num_classes - 1), min_size=batch, max_size=batch).map(torch.tensor)
+
+
+@st.composite
+def trials(draw: st.DrawFn, *, num_classes: int = 4, reach: float = 50.0, most: int = 4) -> Trial:
+    """Trials whose parts fit each other; the logits are arbitrary in [-reach, reach], some rows are not real.
+
+    Args:
+        draw: Given by hypothesis.
+        num_classes: K.
+        reach: The largest logit.
+        most: The largest batch that is drawn.
+    """
+    pictures = draw(images(most=most))
+    count, size = len(pictures), (pictures.shape[2], pictures.shape[3])
+    answers = [(2 * draw(_maps((count, num_classes))) - 1) * reach for _ in range(2)]
+    real = torch.tensor(draw(st.lists(st.booleans(), min_size=count, max_size=count)))
+    mask = draw(masks(batch=count, size=size))
+    return Trial(pictures, draw(labels(count, num_classes)), real, mask, answers[0], answers[1])
+
+
+def _maps(shape: tuple[int, ...]) -> st.SearchStrategy[Tensor]:
+    noise = st.integers(0, 2**31).map(lambda seed: torch.rand(shape, dtype=torch.float64, generator=_seeded(seed)))
+    flat = st.floats(0, 1).map(lambda value: torch.full(shape, value, dtype=torch.float64))
+    sparse = arrays.arrays("float64", shape, elements=st.floats(0, 1), fill=st.floats(0, 1)).map(torch.from_numpy)
+    return st.one_of(noise, flat, sparse)
+
+
+def _seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
