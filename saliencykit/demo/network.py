@@ -20,7 +20,7 @@ class ResidualBlock(nn.Module):
         self.act2 = nn.ReLU()
         self.shortcut = nn.Sequential()
         if stride > 1:
-            self.shortcut.append(nn.AvgPool2d(stride))
+            self.shortcut.append(nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False))
         if width_in != width_out:
             self.shortcut.append(nn.Conv2d(width_in, width_out, 1, bias=False))
             self.shortcut.append(nn.BatchNorm2d(width_out))

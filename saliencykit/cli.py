@@ -1,0 +1,280 @@
+"""The command line: explain | plugins | doctor. Each parses, calls one door, and prints."""
+
+import json
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from saliencykit.core.errors import InputError, SaliencyKitError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from saliencykit.core.explanation import Explanation
+
+app = typer.Typer(
+    help="Which pixels does this decision rest on?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def main() -> None:
+    """Run the command line. A user's mistake is one line on stderr and exit code 2; Ctrl-C is 130."""
+    warnings.showwarning = _warn
+    try:
+        app(standalone_mode=True)
+    except SaliencyKitError as error:
+        _complain(f"Error: {error}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        _complain("Interrupted.")
+        sys.exit(130)
+    except Exception as error:
+        if os.environ.get("SALIENCYKIT_TRACEBACK"):
+            raise
+        _complain(
+            f"Unexpected {type(error).__name__}: {error}. This is a bug in saliencykit or in a plugin; run again with "
+            "SALIENCYKIT_TRACEBACK=1 to see where."
+        )
+        sys.exit(1)
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        import saliencykit
+
+        typer.echo(saliencykit.__version__)
+        raise typer.Exit
+
+
+@app.command()
+def explain(
+    images: Annotated[list[str] | None, typer.Argument(help="Pictures; without any, the embedded photo of a cat.")] = None,
+    model: Annotated[str, typer.Option(help="A model by name: demo, timm:resnet18, torchvision:mobilenet_v2, ...")] = "demo",
+    label: Annotated[str | None, typer.Option(help="Class asked about, by index or name; default: the model's top class.")] = None,
+    masker: Annotated[str | None, typer.Option(help="How the mask is found, e.g. rise:samples=500; see `plugins`.")] = None,
+    alternative: Annotated[str | None, typer.Option(help="What replaces pixels in the check, e.g. blur:sigma=11.")] = None,
+    device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.", min=0)] = 0,
+    out: Annotated[Path, typer.Option(help="Directory for the overlay, the maps and the manifest.")] = Path("explanation"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")] = False,
+) -> None:
+    """Find the pixels that a decision rests on; write an overlay and print class, probabilities, area and time."""
+    from saliencykit.saving import writable
+    from saliencykit.watching import Watched
+
+    created = not out.exists()
+    writable(out)
+    try:
+        started = time.perf_counter()
+        box = _box(model, device)
+        pictures: Any = list(images) if images else [_embedded_picture()]
+        from saliencykit.explaining import explain as door
+
+        wanted: Any = int(label) if label is not None and label.lstrip("-").isdigit() else label
+        with _progress(len(pictures), quiet=as_json) as advance:
+            watched = Watched(box, advance)
+            answer = door(watched, pictures, wanted, masker=masker, alternative=alternative, seed=seed)
+        answer.save(out)
+    except BaseException:
+        if created and out.is_dir() and not any(out.iterdir()):
+            out.rmdir()
+        raise
+    seconds = time.perf_counter() - started
+    if as_json:
+        typer.echo(json.dumps(_facts(answer, images, out, seconds), indent=1))
+    else:
+        _table(answer, images, out, seconds)
+
+
+@app.command()
+def plugins() -> None:
+    """List everything that has a name, and the plugins that were left out with the reason."""
+    from rich.table import Table
+
+    from saliencykit.registry import KINDS, registry
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the table below says it
+        known = registry()
+        named = {kind: known.names(kind) for kind in KINDS}
+    table = Table("kind", "name", "what it is", box=None, header_style="bold", pad_edge=False)
+    for kind, names in named.items():
+        for full, factory in names.items():
+            table.add_row(kind.replace("_", " "), full, _first_sentence(factory))
+    console = _console()
+    console.print(table)
+    console.print()
+    state = Table("plugin", "from", "state", box=None, header_style="bold", pad_edge=False)
+    for record in known.plugins:
+        state.add_row(record.name, record.origin, f"[red]left out:[/red] {record.failure}" if record.failure else "works")
+    console.print(state)
+
+
+@app.command()
+def doctor() -> None:
+    """Show versions, devices, plugins and whether the embedded default works; exit code 1 if something is broken."""
+    from rich.table import Table
+
+    table = Table("what", "state", box=None, header_style="bold", pad_edge=False)
+    broken = False
+    for what, state, fine in _examine():
+        broken |= not fine
+        table.add_row(what, state if fine else f"[red]{state}[/red]")
+    _console().print(table)
+    if broken:
+        raise typer.Exit(1)
+
+
+def _examine() -> list[tuple[str, str, bool]]:
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    import torch
+
+    rows = [("python", platform.python_version(), True)]
+    hard = ["saliencykit", "torch", "torchvision", "numpy", "scikit-image", "pillow", "pluggy", "safetensors", "typer", "rich"]
+    for package in [*hard, "timm", "captum", "accelerate"]:
+        try:
+            rows.append((package, version(package), True))
+        except PackageNotFoundError:
+            needed = package in hard
+            rows.append((package, "missing" if needed else "not installed (optional)", not needed))
+    devices = ["cpu"] + [f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())]
+    devices += ["mps"] if torch.backends.mps.is_available() else []
+    rows.append(("devices", ", ".join(devices), True))
+    rows.append(("threads", str(torch.get_num_threads()), True))
+    from saliencykit.registry import registry
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        known = registry()
+        for kind in ("black_box", "alternative", "term", "masker", "metric"):
+            known.names(kind)
+    for record in known.plugins:
+        fine = not record.failure or record.failure.startswith("disabled")
+        rows.append((f"plugin {record.name}", record.failure or "works", fine))
+    try:
+        from saliencykit.registry import as_black_box
+
+        box = as_black_box("demo")
+        box(torch.rand(1, 3, 64, 64))
+        rows.append(("embedded classifier", "works", True))
+    except Exception as error:
+        rows.append(("embedded classifier", str(error), False))
+    return rows
+
+
+def _box(model: str, device: str) -> Any:
+    import torch
+
+    from saliencykit.black_boxes.torch_module import TorchBlackBox
+    from saliencykit.registry import as_black_box
+
+    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    box = as_black_box(model)
+    if isinstance(box, TorchBlackBox):
+        try:
+            box.model.to(torch.device(best if device == "auto" else device))
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"--device {device} cannot be used: {reason} This machine has: cpu, {best}.") from error
+    elif device not in ("auto", "cpu"):
+        raise InputError(f"--device {device}: {model} decides by itself where it computes; leave the option away.")
+    return box
+
+
+def _embedded_picture() -> Any:
+    from saliencykit.demo import demo_picture
+
+    return demo_picture()
+
+
+def _progress(images: int, *, quiet: bool) -> Any:
+    """A bar on stderr that shows itself after a second: images explained and evaluations of the model so far."""
+    from contextlib import contextmanager
+
+    @contextmanager
+    def bar() -> Any:
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.completed:.0f} evaluations"), TimeElapsedColumn())
+        progress = Progress(*columns, console=_console(stderr=True), transient=True)
+        task = progress.add_task(f"explaining {images} image{'s' if images != 1 else ''}", total=None)
+        started = time.perf_counter()
+        shown = False
+
+        def advance(count: int) -> None:
+            nonlocal shown
+            progress.update(task, advance=count)
+            if not shown and not quiet and time.perf_counter() - started > 1:
+                shown = True
+                progress.start()
+
+        try:
+            yield advance
+        finally:
+            if shown:
+                progress.stop()
+
+    return bar()
+
+
+def _facts(answer: "Explanation", images: list[str] | None, out: Path, seconds: float) -> dict[str, Any]:
+    sources = images or ["embedded photo"]
+    boxes = answer.boxes(0.5).tolist()
+    rows = []
+    for i, source in enumerate(sources):
+        row = {"image": source, "label": int(answer.labels[i]), "name": answer.names[i], "probability": float(answer.probability[i])}
+        if answer.kept is not None and answer.dropped is not None:
+            row |= {"kept": float(answer.kept[i]), "dropped": float(answer.dropped[i])}
+        row |= {"area": float(answer.area[i]), "box": boxes[i], "overlay": str(out / f"overlay-{i:04}.png")}
+        rows.append(row)
+    return {"images": rows, "seconds": round(seconds, 3), "out": str(out), "provenance": answer.provenance}
+
+
+def _table(answer: "Explanation", images: list[str] | None, out: Path, seconds: float) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("image", "class", "probability", "kept", "dropped", "area", "overlay"):
+        table.add_column(name, justify="left" if name in ("image", "class", "overlay") else "right", overflow="fold")
+    for row in _facts(answer, images, out, seconds)["images"]:
+        numbers = [f"{row[key]:.1%}" if key in row else "-" for key in ("probability", "kept", "dropped", "area")]
+        table.add_row(row["image"], f"{row['name']} ({row['label']})", *numbers, row["overlay"])
+    console = _console()
+    console.print(table)
+    console.print(
+        f"[dim]{seconds:.1f} s. kept: probability when only the mask is shown; dropped: when the mask is replaced; area: share of the "
+        f"picture in the mask. Maps and manifest: {out}[/dim]"
+    )
+
+
+def _first_sentence(factory: object) -> str:
+    text = (getattr(factory, "__doc__", None) or "").strip().split("\n\n")[0].replace("\n", " ")
+    return " ".join(text.split()).split(". ")[0].rstrip(".")
+
+
+def _console(*, stderr: bool = False) -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=stderr, soft_wrap=False, highlight=False)
+
+
+def _complain(message: str) -> None:
+    typer.echo(" ".join(message.split()), err=True)
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    _complain(f"Warning: {message}")

@@ -1,0 +1,51 @@
+"""The embedded default: weights, card and photo."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from saliencykit.demo import HERE, demo_box, demo_picture
+
+
+def test_the_weights_are_small_and_the_card_says_what_they_reach() -> None:
+    assert (HERE / "classifier.safetensors").stat().st_size <= 6e6
+    facts = json.loads((HERE / "classifier.json").read_text())
+    assert len(facts["classes"]) == 200
+    assert facts["top1"] >= 0.25
+    assert f"{100 * facts['top1']:.1f} %" in (HERE / "card.md").read_text()
+
+
+def test_the_photo_is_a_cat() -> None:
+    box = demo_box()
+    images, geometry = box.prepare(demo_picture())
+    assert geometry.picture == (300, 451)
+    with torch.no_grad():
+        top = box(images).softmax(1)[0].topk(3)
+    assert "cat" in box.class_names[int(top.indices[0])]
+    assert float(top.values[0]) > 0.3
+
+
+@pytest.mark.data
+def test_the_figure_of_the_card_is_true(data_folder: Path) -> None:
+    """The first 1,000 validation pictures; the card's figure is of all 10,000."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    pack = dict(np.load(data_folder / "tiny-imagenet-200" / "val.npz"))
+    heads = [pack["headers"][k, :n].tobytes() for k, n in enumerate(pack["header_len"])]
+    chosen = np.random.default_rng(0).permutation(len(pack["labels"]))[:1000]
+    box, right = demo_box(), 0
+    for part in np.array_split(chosen, 10):
+        rows = []
+        for i in part:
+            raw = heads[pack["header_id"][i]] + pack["body"][pack["offsets"][i] : pack["offsets"][i + 1]].tobytes()
+            rows.append(torch.from_numpy(np.asarray(Image.open(io.BytesIO(raw)).convert("RGB")).copy()))
+        images = torch.stack(rows).permute(0, 3, 1, 2).float() / 255
+        with torch.no_grad():
+            right += int((box(images).argmax(1).numpy() == pack["labels"][part]).sum())
+    facts = json.loads((HERE / "classifier.json").read_text())
+    assert abs(right / 1000 - facts["top1"]) < 0.04

@@ -1,0 +1,112 @@
+"""The command line, as a user meets it: output, exit codes, one line per mistake."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+RUN = [sys.executable, "-m", "saliencykit"]
+
+
+def run(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "160"} | env
+    return subprocess.run([*RUN, *args], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_explain_without_arguments_explains_the_cat_offline(tmp_path: Path) -> None:
+    done = run("explain", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "cat" in done.stdout
+    assert Image.open(tmp_path / "explanation" / "overlay-0000.png").size == (481, 320)
+    assert {p.name for p in (tmp_path / "explanation").iterdir()} == {
+        "manifest.json", "maps.safetensors", "overlay-0000.png", "picture-0000.png",
+    }  # fmt: skip
+
+
+def test_json_is_all_that_stdout_holds(tmp_path: Path) -> None:
+    Image.new("RGB", (70, 50), (90, 120, 30)).save(tmp_path / "a.png")
+    done = run("explain", "a.png", "--masker", "rise:samples=16", "--label", "3", "--json", "--out", "here", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    (row,) = facts["images"]
+    assert row["image"] == "a.png"
+    assert row["label"] == 3
+    assert 0 <= row["dropped"] <= 1
+    assert facts["provenance"]["seed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("missing.png",), "missing.png"),
+        (("empty.png",), "empty.png"),
+        (("truncated.png",), "truncated.png"),
+        (("--label", "200"), "outside 0..199"),
+        (("--label", "tabbby"), "Did you mean"),
+        (("--masker", "rize"), "Did you mean 'rise'"),
+        (("--masker", "rise:sample=3"), "options are"),
+        (("--masker", "rise:samples=0"), "samples"),
+        (("--alternative", "fog"), "no alternative is called 'fog'"),
+        (("--model", "resnet18"), "no black box is called 'resnet18'"),
+        (("--model", "timm:resnet1818"), "resnet1818"),
+        (("--model", "torchvision:resnet1818"), "resnet1818"),
+        (("--device", "cuda:99"), "--device cuda:99"),
+        (("--out", "file/below"), "cannot write to"),
+    ],
+)
+def test_a_mistake_is_one_line_with_exit_code_2_and_nothing_is_written(args: tuple[str, ...], words: str, tmp_path: Path) -> None:
+    Image.new("RGB", (70, 50)).save(tmp_path / "good.png")
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "truncated.png").write_bytes((tmp_path / "good.png").read_bytes()[:60])
+    (tmp_path / "file").write_text("in the way")
+    before = sorted(p.name for p in tmp_path.iterdir())
+    done = run("explain", *args, cwd=tmp_path, SALIENCYKIT_TRACEBACK="1")
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("Warning")]
+    assert len(lines) == 1, done.stderr
+    assert words in lines[0]
+    assert "Traceback" not in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def test_plugins_and_doctor_say_what_is_there(tmp_path: Path) -> None:
+    listed = run("plugins", cwd=tmp_path)
+    assert listed.returncode == 0, listed.stderr
+    for name in ("saliencykit/rise", "saliencykit/blur", "saliencykit/timm", "saliencykit/area", "saliencykit/saliency-score"):
+        assert name in listed.stdout
+    health = run("doctor", cwd=tmp_path)
+    assert health.returncode == 0, health.stdout
+    for word in ("python", "torch", "devices", "embedded classifier"):
+        assert word in health.stdout
+
+
+def test_a_broken_plugin_is_reported_and_disturbs_nothing(tmp_path: Path) -> None:
+    (tmp_path / "broken_plugin.py").write_text("raise RuntimeError('made to fail')\n")
+    info = tmp_path / "broken_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[saliencykit]\nbroken = broken_plugin\n")
+    path = os.pathsep.join([str(Path(__file__).parents[1]), str(tmp_path)])
+    listed = run("plugins", cwd=tmp_path, PYTHONPATH=path)
+    assert listed.returncode == 0
+    assert "made to fail" in listed.stdout
+    assert "saliencykit/rise" in listed.stdout
+    health = run("doctor", cwd=tmp_path, PYTHONPATH=path)
+    assert health.returncode == 1
+    assert "made to fail" in health.stdout
+    quiet = run("doctor", cwd=tmp_path, PYTHONPATH=path, SALIENCYKIT_DISABLE="broken")
+    assert quiet.returncode == 0
+    fine = run("explain", "--masker", "whole-image", cwd=tmp_path, PYTHONPATH=path)
+    assert fine.returncode == 0
+    assert "made to fail" in fine.stderr
+
+
+def test_version(tmp_path: Path) -> None:
+    import saliencykit
+
+    assert run("--version", cwd=tmp_path).stdout.strip() == saliencykit.__version__

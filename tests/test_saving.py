@@ -1,0 +1,86 @@
+"""Explanations on disk."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import saliencykit.saving
+from saliencykit import Explanation, InputError, TorchBlackBox, explain
+
+
+@pytest.fixture()
+def answer() -> Explanation:
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 4))
+    box = TorchBlackBox(model, mean=(0.0,) * 3, std=(1.0,) * 3, size=8, class_names=["a", "b", "c", "d"])
+    pictures = [Image.new("RGB", (20, 10), (200, 30, 10)), Image.new("L", (9, 9), 90)]
+    return explain(box, pictures, masker="rise:samples=16")
+
+
+def test_what_was_saved_is_loaded(answer: Explanation, tmp_path: Path) -> None:
+    assert answer.save(tmp_path / "new" / "place") == tmp_path / "new" / "place"
+    again = Explanation.load(tmp_path / "new" / "place")
+    for name in ("images", "labels", "mask", "logits", "preserved", "destroyed", "scores"):
+        assert torch.equal(getattr(again, name), getattr(answer, name)), name
+    assert again.class_names == answer.class_names
+    assert again.geometries == answer.geometries
+    assert again.provenance == json.loads(json.dumps(answer.provenance, default=str))
+    assert [p.size for p in again.pictures] == [(20, 10), (9, 9)]
+    assert list(again.overlay(0).getdata())[:50] == list(answer.overlay(0).getdata())[:50]
+    names = sorted(p.name for p in (tmp_path / "new" / "place").iterdir())
+    assert names == [
+        "manifest.json", "maps.safetensors", "overlay-0000.png", "overlay-0001.png", "picture-0000.png", "picture-0001.png",
+    ]  # fmt: skip
+
+
+def test_a_failure_while_writing_leaves_what_was_there(
+    answer: Explanation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer.save(tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+
+    def full(self: Image.Image, *args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        answer.save(tmp_path)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_a_place_that_cannot_be_written_is_refused(answer: Explanation, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="cannot write to"):
+        answer.save(tmp_path / "file" / "below")
+
+
+@pytest.mark.parametrize("damage", ["missing", "no json", "other format", "newer", "truncated maps", "wrong rows", "missing picture"])
+def test_what_is_damaged_is_named(answer: Explanation, tmp_path: Path, damage: str) -> None:
+    answer.save(tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    if damage == "missing":
+        os.remove(tmp_path / "manifest.json")
+    elif damage == "no json":
+        (tmp_path / "manifest.json").write_text("{")
+    elif damage in ("other format", "newer"):
+        manifest |= {"format": "x"} if damage == "other format" else {"version": 99}
+        (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    elif damage == "truncated maps":
+        (tmp_path / "maps.safetensors").write_bytes((tmp_path / "maps.safetensors").read_bytes()[:100])
+    elif damage == "wrong rows":
+        from safetensors.torch import load_file, save_file
+
+        tensors = load_file(tmp_path / "maps.safetensors")
+        save_file(tensors | {"mask": tensors["mask"][:1].clone()}, tmp_path / "maps.safetensors")
+    else:
+        os.remove(tmp_path / "picture-0000.png")
+    with pytest.raises(InputError, match=str(tmp_path) if damage != "wrong rows" else "rows"):
+        Explanation.load(tmp_path)
+
+
+def test_writable_makes_the_directory(tmp_path: Path) -> None:
+    saliencykit.saving.writable(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
