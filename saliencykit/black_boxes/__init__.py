@@ -1,0 +1,1 @@
+"""Classifiers seen from outside: torch modules, models of timm and torchvision, functions on arrays."""

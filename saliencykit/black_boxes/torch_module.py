@@ -1,26 +1,25 @@
 """TorchBlackBox: any torch module as a black box."""
 
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, final
+from itertools import chain
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 from torch import Tensor, nn
 
-from saliencykit.black_boxes.frozen import comfortable_batch, frozen_copy
-from saliencykit.black_boxes.outputs import Outputs, look_like_probabilities, read_logits
+from saliencykit.black_boxes.frozen import borrowed, freeze, same_random_state
+from saliencykit.black_boxes.outputs import OUTPUTS, Outputs, look_like_probabilities, read_logits
+from saliencykit.black_boxes.preparing import FITS, INTERPOLATIONS, Fit, fit_picture
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
-from saliencykit.core.errors import InputError
+from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.types import Images, Logits
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-Fit = Literal["crop", "squash", "pad"]
 
 
 @final
@@ -28,8 +27,8 @@ Fit = Literal["crop", "squash", "pad"]
 class TorchBlackBox(BlackBox):
     """Any torch module that classifies images, borrowed and given back as it was.
 
-    The model runs in eval mode (its own flags are put back after every call), in its own dtype and on its own device. It may return a
-    tensor, a tuple that starts with the logits, a dict, or an object with `.logits`; a single output is read as a sigmoid's, as
+    The model runs in eval mode (its own flags are put back after every call), in its own dtype and on its own device. It may return
+    a tensor, a tuple that starts with the logits, a dict, or an object with `.logits`; a single output is read as a sigmoid's, as
     two classes. Only `mean` and `std` together with `size` let it take pictures; tensors need nothing.
 
     Args:
@@ -38,15 +37,15 @@ class TorchBlackBox(BlackBox):
         std: Divided by per channel, > 0. None: with `mean`.
         size: Side or (height, width) of the input in pixels, for pictures.
         fit: How a picture is brought to `size`: `crop` (short side, then the centre), `squash` (both sides) or `pad` (long side,
-            the rest grey).
-        crop_share: With `crop`: the share of the resized short side that is kept, in (0, 1]; 224 of 256 is 0.875.
-        interpolation: `bilinear`, `bicubic`, `nearest` or `lanczos`, with antialiasing.
+            the rest in the mean colour).
+        crop_share: The share of the resized side that is kept, in (0, 1]; 224 of 256 is 0.875.
+        interpolation: `bilinear`, `bicubic`, `nearest`, `lanczos`, `box` or `hamming`, with antialiasing.
         outputs: `logits`, or `probabilities` if the model ends in a softmax or sigmoid.
         class_names: One name per class.
         max_batch: The largest batch the model gets at once. None: no limit.
 
     Raises:
-        InputError: Only one of mean and std is given, they differ in length, or a number is out of range.
+        InputError: Only one of mean and std is given, they differ in length, or a number or word is not one of those above.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 5))
@@ -72,12 +71,20 @@ class TorchBlackBox(BlackBox):
         """Check the numbers."""
         if not isinstance(self.model, nn.Module):
             raise InputError(f"TorchBlackBox takes a torch nn.Module; got {name_of(self.model)}.")
+        who = "TorchBlackBox"
         if (self.mean is None) != (self.std is None) or (self.mean and self.std and len(self.mean) != len(self.std)):
-            raise InputError(f"TorchBlackBox takes mean and std together, one number per channel; got {self.mean} and {self.std}.")
+            raise InputError(f"{who} takes mean and std together, one number per channel; got {self.mean} and {self.std}.")
         if self.std is not None and min(self.std) <= 0:
-            raise InputError(f"TorchBlackBox: std is > 0 in every channel; got {tuple(self.std)}.")
+            raise InputError(f"{who}: std is > 0 in every channel; got {tuple(self.std)}.")
+        if self.size is not None and min(self.input_size) < 1:
+            raise InputError(f"{who}: size is a side or (height, width), >= 1; got {self.size}.")
         if not 0 < self.crop_share <= 1:
-            raise InputError(f"TorchBlackBox: crop_share is in (0, 1]; got {self.crop_share}.")
+            raise InputError(f"{who}: crop_share is in (0, 1]; got {self.crop_share}.")
+        if self.max_batch is not None and self.max_batch < 1:
+            raise InputError(f"{who}: max_batch is >= 1 or None; got {self.max_batch}.")
+        for name, known in (("fit", FITS), ("interpolation", INTERPOLATIONS), ("outputs", OUTPUTS)):
+            if getattr(self, name) not in known:
+                raise InputError(f"{who}: {name} is one of {', '.join(known)}; got {getattr(self, name)!r}.")
 
     def __repr__(self) -> str:
         """The configuration, without the model's layers."""
@@ -119,8 +126,6 @@ class TorchBlackBox(BlackBox):
 
     def prepare(self, picture: "Image") -> tuple[Images, Geometry]:
         """Resize and crop a picture as `size`, `fit` and `crop_share` say; see `BlackBox.prepare`."""
-        from saliencykit.black_boxes.preparing import fit_picture
-
         if self.mean is None:
             raise InputError(
                 f"a picture was given, and the pixel statistics of {name_of(self.model)} are unknown. Write "
@@ -134,30 +139,64 @@ class TorchBlackBox(BlackBox):
             crop_share=self.crop_share,
             interpolation=self.interpolation,
             channels=len(self.mean),
+            fill=self.mean if min(self.mean) >= 0 and max(self.mean) <= 1 else None,
         )
 
-    def for_many(self, images: Images) -> BlackBox:
-        """A frozen copy with batch norms folded, channels_last and a micro-batch that suits the device; itself where that fails."""
-        copy = frozen_copy(self.model, self._normalise(images[:1]))
-        batch = self.max_batch or comfortable_batch(copy or self.model, self._normalise(images[:1]))
-        box = replace(self, model=copy or self.model, max_batch=batch)
+    def for_model_pixels(self) -> "TorchBlackBox":
+        """The same model asked in its own space: images are what `model(x)` takes, and pictures are no longer accepted."""
+        box = replace(self, mean=None, std=None)
         box._facts.update(self._facts)
+        return box
+
+    def for_many(self, images: Images) -> "TorchBlackBox":
+        """A frozen copy with batch norms folded, channels_last and a micro-batch that suits the device; see `freeze`."""
+        if self._facts.get("frozen_for") == images.shape[1:]:
+            return self
+        frozen = freeze(self.model, self._normalise(images[:2]))
+        box = replace(self, model=frozen.model, max_batch=min(frozen.batch, self.max_batch or frozen.batch))
+        box._facts.update(self._facts)
+        if frozen.model is not self.model:
+            box._facts["frozen_for"] = images.shape[1:]
         return box
 
     def logits(self, images: Images) -> Logits:
         """Normalise, cast, ask the model in eval mode, read its answer, cast back."""
-        with _eval_mode(self.model):
-            answer = self.model(self._normalise(images))
-        logits = read_logits(answer, self.outputs, name_of(self.model))
-        if "num_classes" not in self._facts and logits.ndim == 2:
-            self._facts["num_classes"] = logits.shape[1]
-            if self.outputs == "logits" and look_like_probabilities(logits):
-                warnings.warn(
-                    f"{name_of(self.model)} returned rows that sum to 1: these look like probabilities, and are read as logits. "
-                    "If it ends in a softmax, write TorchBlackBox(model, ..., outputs='probabilities').",
-                    stacklevel=2,
-                )
+        normal = self._normalise(images)
+        try:
+            with same_random_state() if "frozen_for" in self._facts else borrowed(self.model):
+                answer = self.model(normal)
+        except SaliencyKitError:
+            raise
+        except Exception as error:
+            raise InputError(self._why(error, images)) from error
+        logits = read_logits(answer, len(images), self.outputs, name_of(self.model))
+        if "num_classes" not in self._facts:
+            self._learn(logits)
         return logits.to(images.dtype)
+
+    def _learn(self, logits: Logits) -> None:
+        count = self._facts["num_classes"] = logits.shape[1]
+        if self.class_names is not None and len(self.class_names) != count:
+            del self._facts["num_classes"]
+            raise InputError(
+                f"TorchBlackBox got {len(self.class_names)} class_names and {name_of(self.model)} has {count} classes."
+            )
+        if self.outputs == "logits" and look_like_probabilities(logits):
+            warnings.warn(
+                f"{name_of(self.model)} returned rows that sum to 1: these look like probabilities, and are read as logits. "
+                "If it ends in a softmax, write TorchBlackBox(model, ..., outputs='probabilities').",
+                stacklevel=4,
+            )
+
+    def _why(self, error: Exception, images: Images) -> str:
+        reason = (str(error).strip().splitlines() or ["no message"])[0]
+        text = f"{name_of(self.model)} raised {type(error).__name__} on images of shape {tuple(images.shape)}: {reason}"
+        dtype = self._example().dtype
+        if dtype in (torch.float16, torch.bfloat16) and ("not implemented" in reason or "upported" in reason):
+            return f"{text} The model is {dtype} and {self.device} lacks a kernel for that; explain model.float() instead."
+        if self.size is not None and images.shape[2:] != self.input_size:
+            return f"{text} Its own input size is {self.input_size[0]}x{self.input_size[1]}."
+        return text
 
     def _normalise(self, images: Images) -> Images:
         example = self._example()
@@ -166,26 +205,11 @@ class TorchBlackBox(BlackBox):
         else:
             if images.shape[1] != len(self.mean):
                 raise InputError(f"images have {images.shape[1]} channels, and mean and std of the box {len(self.mean)}.")
-            std = images.new_tensor(self.std).view(1, -1, 1, 1)
-            normal = (images - images.new_tensor(self.mean).view(1, -1, 1, 1)) / std
+            mean, std = (images.new_tensor(numbers).view(1, -1, 1, 1) for numbers in (self.mean, self.std))
+            normal = (images - mean).div_(std)  # in place: one pass over the pixels less
         return normal.to(example.dtype) if example.is_floating_point() else normal
 
     def _example(self) -> Tensor:
-        for tensor in self.model.parameters():
-            return tensor
-        for tensor in self.model.buffers():
-            if tensor.is_floating_point():
-                return tensor
-        return torch.empty(0)
-
-
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
+        """A tensor that lives where the model does, in its precision."""
+        held = chain(self.model.parameters(), self.model.buffers())
+        return next((tensor for tensor in held if tensor.is_floating_point()), torch.empty(0))

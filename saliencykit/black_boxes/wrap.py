@@ -1,0 +1,40 @@
+"""Whatever a user calls a model, as a black box."""
+
+from dataclasses import replace
+
+from torch import nn
+
+from saliencykit.black_boxes.frozen import unwrapped
+from saliencykit.black_boxes.function import FunctionBlackBox
+from saliencykit.black_boxes.timm import wrap_timm
+from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.black_boxes.torchvision import wrap_torchvision
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.errors import InputError
+
+
+def wrap(model: object) -> BlackBox | None:
+    """A BlackBox around a torch module or a function on numpy arrays, or None for anything else.
+
+    Models of timm and torchvision bring their pixel statistics, input size and class names, also inside `torch.compile` and
+    DataParallel; for any other module nothing is guessed: it takes tensors until somebody says `TorchBlackBox(model, mean=...)`.
+
+    Args:
+        model: Whatever was given to `explain`.
+
+    Raises:
+        InputError: A class was given instead of an object.
+
+    Example:
+        >>> wrap(nn.Flatten())
+        TorchBlackBox(Flatten, size=None, outputs='logits')
+        >>> wrap(3) is None
+        True
+    """
+    if isinstance(model, nn.Module):
+        own = unwrapped(model)
+        box = wrap_timm(own) or wrap_torchvision(own) or TorchBlackBox(own)
+        return box if own is model else replace(box, model=model)
+    if isinstance(model, type):
+        raise InputError(f"{model.__name__} is a class; make an object of it: explain({model.__name__}(...), image).")
+    return FunctionBlackBox(model) if callable(model) else None
