@@ -1,0 +1,54 @@
+import pytest
+import torch
+
+from saliencykit.alternatives.noise import Noise
+from saliencykit.core import draw
+from saliencykit.core.errors import InputError
+
+X = torch.rand(40, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def noise(x=X, seed=0, **settings):
+    return Noise(**settings)(x, generator=torch.Generator().manual_seed(seed))
+
+
+def test_one_colour_per_picture_with_grain_over_it():
+    fill = noise()
+    colour = fill.mean((2, 3))
+    assert 0.5 - 0.165 - 0.02 < colour.min() < 0.5 - 0.1
+    assert 0.5 + 0.1 < colour.max() < 0.5 + 0.165 + 0.02
+    grain = fill - colour[:, :, None, None]
+    assert grain.std().item() == pytest.approx(0.055, rel=0.05)
+    assert torch.corrcoef(grain[:10].flatten(1)).fill_diagonal_(0).abs().max() < 0.2
+
+
+def test_without_grain_it_is_a_random_colour_and_without_spread_grey():
+    colours = noise(std=0.0)
+    assert (colours.amax((2, 3)) - colours.amin((2, 3))).max() == 0
+    assert len(set(colours[:, 0, 0, 0].tolist())) == 40
+    assert torch.equal(noise(std=0.0, spread=0.0), torch.full_like(X, 0.5))
+
+
+def test_against_its_own_draws():
+    g = torch.Generator().manual_seed(4)
+    colour = draw.uniform(X, (3, 1, 1), generator=g) * 0.4 + 0.3
+    grain = draw.normal(X, (3, 16, 16), generator=g) * 0.1
+    assert torch.allclose(noise(seed=4, spread=0.2, std=0.1), colour + grain, atol=1e-6)
+
+
+def test_it_depends_on_the_generator_and_the_key_alone():
+    assert torch.equal(noise(seed=3), noise(seed=3))
+    assert not torch.equal(noise(seed=3), noise(seed=4))
+
+
+def test_images_in_model_space_get_their_own_range():
+    x = X[:2] * 6 - 2
+    low, high = x.flatten(1).amin(1), x.flatten(1).amax(1)
+    middle = (low + high) / 2
+    assert torch.allclose(noise(x, spread=0.0, std=0.0)[:, 0, 0, 0], middle, atol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [{"spread": 0.6}, {"spread": -0.1}, {"std": -1.0}, {"std": float("inf")}, {"std": float("nan")}])
+def test_bad_numbers(wrong):
+    with pytest.raises(InputError, match=r"spread is in \[0, 0.5\] and std is >= 0"):
+        Noise(**wrong)

@@ -1,0 +1,126 @@
+import pytest
+import torch
+from PIL import Image
+
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.errors import ContractError, InputError
+from saliencykit.testing.boxes import Broken, Counting, PlantedEvidence, QueryOnly
+
+X = torch.rand(5, 3, 8, 9, generator=torch.Generator().manual_seed(0))
+
+
+class Answer(BlackBox):
+    """Answers whatever it is given."""
+
+    num_classes, differentiable = 2, True
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def logits(self, images):
+        return self.answer(images)
+
+
+def test_the_verb_is_abstract():
+    with pytest.raises(TypeError, match="logits"):
+        BlackBox()
+
+
+def test_defaults_and_the_answer():
+    box = Answer(lambda x: x.mean((2, 3))[:, :2])
+    assert (box.max_batch, box.device, box.class_names, box.zero) == (None, torch.device("cpu"), None, None)
+    assert box.for_many(X) is box
+    assert box.for_model_pixels() is box
+    assert torch.equal(box(X), X.mean((2, 3))[:, :2])
+
+
+@pytest.mark.parametrize(("most", "parts"), [(None, [5]), (1, [1] * 5), (2, [2, 2, 1]), (5, [5]), (7, [5])])
+def test_large_batches_are_split(most, parts):
+    whole = PlantedEvidence()(X)
+    counted = Counting(PlantedEvidence(max_batch=most))
+    assert torch.allclose(counted(X), whole, atol=1e-6)
+    assert counted.asked == parts
+
+
+def test_splitting_keeps_the_gradient():
+    x = X.clone().requires_grad_(True)
+    (whole,) = torch.autograd.grad(PlantedEvidence()(x).sum(), x)
+    (split,) = torch.autograd.grad(PlantedEvidence(max_batch=2)(x).sum(), x)
+    assert torch.allclose(whole, split, atol=1e-6)
+
+
+def test_a_query_only_box_runs_under_no_grad():
+    modes = []
+    box = QueryOnly(Answer(lambda x: (modes.append(torch.is_grad_enabled()), x.mean((2, 3))[:, :2])[1]))
+    with torch.enable_grad():
+        assert not box(X.clone().requires_grad_(True)).requires_grad
+    assert modes == [False]
+
+
+def test_a_callers_no_grad_is_kept():
+    with torch.no_grad():
+        assert not PlantedEvidence()(X.clone().requires_grad_(True)).requires_grad
+
+
+def test_it_refuses_images_before_asking():
+    box = Counting(PlantedEvidence())
+    bad = X.clone()
+    bad[3, 0, 0, 0] = float("nan")
+    for wrong, words in [(X[0], r"\(3, 8, 9\)"), (bad, "pixels in row 3 of 5"), (X.byte(), "uint8"), ("cat", "got str")]:
+        with pytest.raises(InputError, match=f"Counting .*{words}"):
+            box(wrong)
+    assert box.asked == []
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "words"),
+    [
+        ("nan", ContractError, r"Broken.logits returned NaN or infinite logits for row 4; check the model on that image"),
+        ("infinite", ContractError, "row 4"),
+        ("shape", ContractError, r"returned shape \(5, 5\); expected logits of shape \(5, 4\)"),
+        ("rows", ContractError, r"returned shape \(4, 4\); expected logits of shape \(5, 4\)"),
+        ("integer", ContractError, "returned torch.int64; logits are float"),
+        ("list", ContractError, r"returned list; expected logits of shape \(5, 4\)"),
+        ("raises", InputError, r"Broken.logits raised RuntimeError on images of shape \(5, 3, 8, 9\), torch.float32: this model"),
+    ],
+)
+def test_a_broken_box_is_named(how, error, words):
+    with pytest.raises(error, match=words):
+        Broken(how=how)(X)
+
+
+def test_the_row_is_counted_over_the_whole_batch_when_it_was_split():
+    def third_is_bad(x):
+        return torch.where(x == X[3:4], float("nan"), x).mean((2, 3))[:, :2]
+
+    box = Answer(third_is_bad)
+    box.max_batch = 2
+    with pytest.raises(ContractError, match="for row 3;"):
+        box(X)
+
+
+def test_the_models_own_error_is_the_cause():
+    with pytest.raises(InputError) as caught:
+        Broken(how="raises")(X)
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_an_error_without_words():
+    def silent(x):
+        raise KeyError
+
+    with pytest.raises(InputError, match="raised KeyError .*: no message"):
+        Answer(silent)(X)
+
+
+def test_our_own_errors_pass_through_as_they_are():
+    def ours(x):
+        raise InputError("exactly this")
+
+    with pytest.raises(InputError, match="^exactly this$"):
+        Answer(ours)(X)
+
+
+def test_prepare_says_what_to_do_instead():
+    with pytest.raises(InputError, match=r"Answer does not say how to prepare a picture; give .* raw tensor"):
+        Answer(None).prepare(Image.new("RGB", (4, 4)))

@@ -1,0 +1,126 @@
+import pytest
+import torch
+
+from saliencykit.core import draw
+from saliencykit.core.errors import ContractError, GradientError, InputError
+from saliencykit.core.masker import Found, Masker
+from saliencykit.testing.boxes import Broken, Counting, PlantedEvidence, QueryOnly
+
+BOX = PlantedEvidence()
+X, Y = BOX.examples(3, generator=torch.Generator().manual_seed(0))
+
+
+class Give(Masker):
+    def __init__(self, answer):
+        self.answer = answer
+
+    def mask(self, black_box, images, labels, generator):
+        return self.answer(black_box, images, labels, generator)
+
+
+class Slope(Masker):
+    """The size of the gradient: needs one."""
+
+    needs_gradient = True
+
+    def mask(self, black_box, images, labels, generator):
+        images = images.clone().requires_grad_(True)
+        (slope,) = torch.autograd.grad(black_box(images).gather(1, labels[:, None]).sum(), images)
+        size = slope.abs().amax(1, keepdim=True)
+        return Found(size / size.amax((2, 3), keepdim=True).clamp_min(1e-9), slope.sum(1, keepdim=True), slope.flatten(1).std(1))
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_the_verb_is_abstract():
+    with pytest.raises(TypeError, match="mask"):
+        Masker()
+
+
+def test_a_small_mask_is_enlarged_bilinearly():
+    small = torch.rand(3, 1, 4, 4, generator=seeded())
+    mask = Give(lambda *_: small)(BOX, X, Y, generator=seeded())
+    assert mask.shape == (3, 1, 16, 16)
+    assert torch.equal(mask, torch.nn.functional.interpolate(small, size=(16, 16), mode="bilinear", align_corners=False))
+
+
+def test_a_mask_of_the_right_size_is_left_alone():
+    whole = torch.rand(3, 1, 16, 16, generator=seeded())
+    assert torch.equal(Give(lambda *_: whole)(BOX, X, Y, generator=seeded()), whole)
+
+
+def test_find_brings_scores_and_errors_along():
+    found = Slope().find(BOX, X, Y, generator=seeded())
+    assert found.mask.shape == found.scores.shape == (3, 1, 16, 16)
+    assert found.error.shape == (3,)
+    assert not any(t.requires_grad for t in (found.mask, found.scores, found.error))
+    small = torch.rand(3, 1, 2, 2)
+    found = Give(lambda *_: Found(small, small - 0.5, small)).find(BOX, X, Y, generator=seeded())
+    assert found.scores.shape == found.error.shape == (3, 1, 16, 16)
+    bare = Give(lambda *_: small).find(BOX, X, Y, generator=seeded())
+    assert (bare.scores, bare.error) == (None, None)
+
+
+def test_the_mask_is_detached():
+    mask = Give(lambda b, x, y, g: torch.rand(3, 1, 4, 4, requires_grad=True))(BOX, X, Y, generator=seeded())
+    assert not mask.requires_grad
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_it_opens_its_own_grad_mode(mode):
+    modes = []
+    watch = Give(lambda b, x, y, g: (modes.append(torch.is_grad_enabled()), x[:, :1])[1])
+    with mode():
+        inside = Slope()(BOX, X, Y, generator=seeded())
+        watch(BOX, X, Y, generator=seeded())
+        own = Slope()(BOX, X * 1, Y * 1, generator=seeded())  # tensors made under inference mode
+    assert torch.equal(inside, Slope()(BOX, X, Y, generator=seeded()))
+    assert torch.allclose(own, inside)
+    assert modes == [False]
+
+
+def test_a_query_only_box_is_refused_before_the_first_query():
+    box = Counting(QueryOnly(BOX))
+    with pytest.raises(GradientError, match=r"Slope needs gradients and Counting is query-only. Use masker='rise'"):
+        Slope()(box, X, Y, generator=seeded())
+    assert box.asked == []
+
+
+def test_the_generator_moves_on_by_one_number_whatever_happens_inside():
+    states = []
+    for n in (1, 50):
+        g = seeded()
+        Give(lambda b, x, y, own, n=n: torch.rand(n, generator=own)[:1].view(1, 1, 1, 1).expand(3, 1, 1, 1))(BOX, X, Y, generator=g)
+        states.append(g.get_state())
+    g = seeded()
+    draw.fork(g)
+    assert all(torch.equal(state, g.get_state()) for state in states)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (torch.zeros(3, 3, 16, 16), r"Give.mask returned shape \(3, 3, 16, 16\); a mask has shape \(3, 1, h, w\)"),
+        (torch.zeros(2, 1, 16, 16), "a mask has shape"),
+        (torch.full((3, 1, 2, 2), 1.01), r"from 1.01 to 1.01; a mask is in \[0, 1\]"),
+        (torch.full((3, 1, 2, 2), float("nan")), "a mask is finite"),
+        (torch.zeros(3, 1, 2, 2, dtype=torch.int64), "a mask is float"),
+        (None, "NoneType"),
+    ],
+)
+def test_a_broken_mask_is_named(answer, words):
+    for given in (answer, Found(answer)):
+        with pytest.raises(ContractError, match=words):
+            Give(lambda *_, given=given: given)(BOX, X, Y, generator=seeded())
+
+
+def test_what_comes_in_is_checked():
+    whole = Give(lambda b, x, y, g: torch.ones_like(x[:, :1]))
+    with pytest.raises(InputError, match="Give takes images"):
+        whole(BOX, X[0], Y, generator=seeded())
+    with pytest.raises(InputError, match="label 4 in row 0 is outside"):
+        whole(BOX, X, torch.tensor([4, 0, 0]), generator=seeded())
+    with pytest.raises(ContractError, match=r"Broken.logits"):
+        Give(lambda b, x, y, g: b(x)[:, :1, None, None].sigmoid())(Broken(how="nan"), X, Y, generator=seeded())

@@ -1,0 +1,176 @@
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from saliencykit.alternatives.constant import Constant
+from saliencykit.alternatives.noise import Noise
+from saliencykit.core.alternative import compose
+from saliencykit.core.errors import ContractError, InputError
+from saliencykit.core.objective import Objective, Term, Trial, run_trial
+from saliencykit.terms.area import Area
+from saliencykit.terms.preserve import PreservedLogProbability
+from saliencykit.testing.boxes import Counting, PlantedEvidence
+
+BOX = PlantedEvidence()
+X, Y = BOX.examples(4, generator=torch.Generator().manual_seed(0))
+MASK = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+GREY = torch.full_like(X, 0.5)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def trial(real=None, mask=MASK, box=BOX, alternative=None, **more):
+    return run_trial(box, X, Y, mask, alternative=alternative or Constant(), generator=seeded(), real=real, **more)
+
+
+def test_a_trial_holds_both_edits_answers():
+    t = trial()
+    assert torch.equal(t.images, X)
+    assert t.mask is MASK
+    assert t.real.all()
+    assert torch.allclose(t.preserved, BOX(compose(X, MASK, GREY)), atol=1e-6)
+    assert torch.allclose(t.destroyed, BOX(compose(X, 1 - MASK, GREY)), atol=1e-6)
+
+
+def test_the_box_is_asked_once_with_two_edits_per_image():
+    box = Counting(BOX)
+    trial(box=box)
+    assert box.asked == [8]
+
+
+def test_the_two_fills_are_drawn_independently():
+    class Remember(Counting):
+        def logits(self, images):
+            self.asked.append(images)
+            return self.box(images)
+
+    box = Remember(BOX)
+    trial(mask=torch.zeros(4, 1, 16, 16), box=box, alternative=Noise())
+    kept_nothing = box.asked[0][:4]
+    box.asked.clear()
+    trial(mask=torch.ones(4, 1, 16, 16), box=box, alternative=Noise())
+    dropped_all = box.asked[0][4:]
+    assert (kept_nothing - dropped_all).abs().mean() > 0.05
+
+
+def test_gradients_flow_to_the_mask_only():
+    mask = MASK.clone().requires_grad_(True)
+    t = trial(mask=mask)
+    (slope,) = torch.autograd.grad(t.preserved.sum() + t.destroyed.sum(), mask)
+    assert bool((slope != 0).any())
+
+
+def test_fakes_by_area_never_reach_the_box():
+    real = torch.tensor([True, False, True, False])
+    box = Counting(BOX)
+    t = trial(real, box=box)
+    assert box.asked == [4]
+    whole = trial()
+    assert torch.allclose(t.preserved[real], whole.preserved[real], atol=1e-6)
+    assert torch.allclose(t.destroyed[real], whole.destroyed[real], atol=1e-6)
+    assert not t.preserved[~real].any()
+    assert not t.destroyed[~real].any()
+    assert t.mask is MASK
+
+
+def test_a_batch_of_fakes_alone_asks_nobody():
+    box = Counting(BOX)
+    t = trial(torch.zeros(4, dtype=torch.bool), box=box)
+    assert box.asked == []
+    assert t.preserved.shape == (4, 4)
+
+
+def test_inverted_fakes_change_places():
+    real = torch.tensor([True, False, True, False])
+    t, whole = trial(real, fakes="inverted"), trial()
+    assert torch.allclose(t.preserved[real], whole.preserved[real], atol=1e-6)
+    assert torch.allclose(t.preserved[~real], whole.destroyed[~real], atol=1e-6)
+    assert torch.allclose(t.destroyed[~real], whole.preserved[~real], atol=1e-6)
+    assert t.mask is MASK  # area and smoothness still judge the mask itself
+
+
+def test_gradients_of_a_mixed_batch():
+    real = torch.tensor([True, False, True, True])
+    for fakes in ("area", "inverted"):
+        mask = MASK.clone().requires_grad_(True)
+        (slope,) = torch.autograd.grad(trial(real, mask=mask, fakes=fakes).preserved.sum(), mask)
+        assert bool(slope[1].any()) == (fakes == "inverted")
+        assert bool(slope[0].any())
+
+
+def test_what_comes_in_is_checked():
+    with pytest.raises(ContractError, match="the masker returned shape"):
+        trial(mask=MASK[..., :3])
+    with pytest.raises(InputError, match="run_trial: label 7 in row 1"):
+        run_trial(BOX, X, torch.tensor([0, 7, 0, 0]), MASK, alternative=Constant(), generator=seeded())
+    with pytest.raises(InputError, match="run_trial takes images"):
+        run_trial(BOX, X[0], Y, MASK, alternative=Constant(), generator=seeded())
+
+
+def test_the_alternative_is_made_for_the_box():
+    class Offset(Counting):
+        zero = (0.25, 0.25, 0.25)
+
+    t = trial(mask=torch.zeros(4, 1, 16, 16), box=Offset(BOX), alternative=Constant(colour="zero"))
+    assert torch.allclose(t.preserved, BOX(torch.full_like(X, 0.25)), atol=1e-6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Give(Term):
+    answer: object = None
+
+    def penalty(self, trial):
+        return self.answer
+
+
+def test_a_term_multiplies_by_its_weight():
+    assert Give(weight=3.0, answer=torch.arange(4.0))(trial()).tolist() == [0.0, 3.0, 6.0, 9.0]
+    assert Term.reads_logits is True
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (torch.zeros(4, 1), r"Give.penalty returned torch.float32 of shape \(4, 1\); expected one float per image, shape \(4,\)"),
+        (torch.tensor(1.0), r"shape \(\)"),
+        (torch.full((4,), float("nan")), "NaN or infinite value in row 0, 1, 2, 3"),
+        (1.0, "returned float"),
+    ],
+)
+def test_a_broken_penalty_is_named(answer, words):
+    with pytest.raises(ContractError, match=words):
+        Give(answer=answer)(trial())
+
+
+def test_the_objective_is_the_weighted_sum_of_its_terms():
+    loss = Objective((Area(weight=4.0), PreservedLogProbability(weight=0.5)))(t := trial())
+    assert set(loss.parts) == {"Area", "PreservedLogProbability"}
+    assert torch.allclose(loss.parts["Area"], 4 * MASK.mean((1, 2, 3)))
+    assert torch.allclose(loss.total, 4 * Area().penalty(t) + 0.5 * PreservedLogProbability().penalty(t))
+
+
+def test_fakes_pay_for_what_depends_on_the_mask_alone():
+    real = torch.tensor([True, False, True, False])
+    t = trial(real)
+    terms = (Area(), PreservedLogProbability())
+    by_area = Objective(terms)(t)
+    assert torch.equal(by_area.parts["Area"], Area()(t))
+    assert not by_area.parts["PreservedLogProbability"][~real].any()
+    assert by_area.parts["PreservedLogProbability"][real].all()
+    inverted = Objective(terms, fakes="inverted")(replace(t, real=real))
+    assert torch.equal(inverted.parts["PreservedLogProbability"], PreservedLogProbability()(t))
+
+
+@pytest.mark.parametrize("terms", [(), (Area(), Area(weight=2.0))])
+def test_an_objective_whose_parts_cannot_be_told_apart(terms):
+    with pytest.raises(InputError, match="at least one term and at most one of each class"):
+        Objective(terms)
+
+
+def test_trial_is_immutable():
+    with pytest.raises(AttributeError):
+        trial().mask = MASK
+    assert isinstance(trial(), Trial)
