@@ -73,5 +73,5 @@ def test_a_broken_fill_is_named(fill, words):
 
 
 def test_images_are_checked():
-    with pytest.raises(InputError, match="Fill.fill takes images"):
+    with pytest.raises(InputError, match=r"Fill\.fill takes images"):
         Fill(lambda x, m: x)(X[0], generator=G)

@@ -1,0 +1,48 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saliencykit.core.errors import InputError
+from saliencykit.terms.area import Area, PowerArea
+from saliencykit.testing.strategies import trials
+
+
+@given(trials(), st.floats(0.05, 1), st.floats(1e-4, 1))
+def test_against_slow_twins(trial, power, offset):
+    masks = trial.mask.numpy()[:, 0]
+    mean = [sum(v for row in mask for v in row) / mask.size for mask in masks]
+    np.testing.assert_allclose(Area()(trial).numpy(), mean, rtol=1e-9, atol=1e-12)
+    bent = [sum((v + offset) ** power for row in mask for v in row) / mask.size for mask in masks]
+    np.testing.assert_allclose(PowerArea(power=power, offset=offset)(trial).numpy(), bent, rtol=1e-9)
+
+
+@given(trials(), st.floats(0, 1))
+def test_it_grows_with_the_mask(trial, step):
+    larger = replace(trial, mask=trial.mask + step * (1 - trial.mask))
+    for term in (Area(), PowerArea()):
+        assert (term(larger) >= term(trial) - 1e-12).all()
+
+
+def test_a_power_below_1_prefers_binary_masks_of_the_same_area():
+    from saliencykit.core.objective import Trial
+
+    binary = torch.tensor([[[[1.0, 0.0], [1.0, 0.0]]]])
+    none = torch.zeros(1)
+    trial = Trial(binary, none, none, binary, none, none)
+    grey = replace(trial, mask=torch.full_like(binary, 0.5))
+    assert Area()(trial) == Area()(grey)
+    assert PowerArea()(trial) < PowerArea()(grey)
+
+
+@pytest.mark.parametrize("wrong", [{"power": 0}, {"power": 1.1}, {"offset": 0}, {"offset": -1.0}])
+def test_bad_arguments(wrong):
+    with pytest.raises(InputError, match=r"power is in \(0, 1\] and offset > 0"):
+        PowerArea(**wrong)
+
+
+def test_they_do_not_read_logits():
+    assert (Area.reads_logits, PowerArea.reads_logits) == (False, False)

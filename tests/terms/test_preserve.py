@@ -1,0 +1,36 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saliencykit.terms.preserve import PreservedLogProbability, PreservedMargin
+from saliencykit.testing.strategies import trials
+
+
+@given(trials(reach=10), st.floats(-30, 0))
+def test_log_probability_against_a_slow_twin(trial, floor):
+    slow = []
+    for z, c in zip(trial.preserved.numpy(), trial.labels.tolist(), strict=True):
+        p = np.exp(z[c]) / sum(np.exp(v) for v in z)
+        slow.append(-max(np.log(p), floor))
+    np.testing.assert_allclose(PreservedLogProbability(floor=floor)(trial).numpy(), slow, rtol=1e-9, atol=1e-9)
+
+
+@given(trials(), st.floats(0, 10))
+def test_margin_against_a_slow_twin(trial, gap):
+    slow = []
+    for z, c in zip(trial.preserved.numpy(), trial.labels.tolist(), strict=True):
+        runner_up = max(v for k, v in enumerate(z) if k != c)
+        slow.append(max(0.0, runner_up - z[c] + gap))
+    np.testing.assert_allclose(PreservedMargin(gap=gap)(trial).numpy(), slow, rtol=1e-9, atol=1e-9)
+
+
+@given(trials(reach=1000))
+def test_a_hopeless_image_is_counted_up_to_the_floor(trial):
+    penalty = PreservedLogProbability()(trial)
+    assert (penalty >= 0).all()
+    assert (penalty <= 20).all()
+
+
+def test_they_read_logits():
+    assert PreservedLogProbability.reads_logits
+    assert PreservedMargin.reads_logits
