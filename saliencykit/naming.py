@@ -1,16 +1,18 @@
-"""The one text form of names with arguments: `name`, `name:value`, `name:key=value,key=value`."""
+"""The one text form of names with arguments: `name`, `name:value`, `name:key=value,key=value`.
+
+A value may be a name with arguments itself: `iterative:alternative=blur:sigma=3,steps=50`, in brackets where it has several,
+`iterative:alternative=(noise:spread=0.1,std=0.2),steps=50`, and joined by `+` where several are wanted,
+`choice:among=blur:sigma=3+noise`.
+"""
 
 import ast
 import inspect
-import re
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from saliencykit.core.errors import InputError, RegistryError, SaliencyKitError
-
-_SPLIT = re.compile(r",(?![^(\[]*[)\]])")  # commas that are not inside brackets
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,11 @@ def parse(text: str) -> Spec:
         raise InputError(f"{text!r} is not a name; write 'name', 'name:value' or 'name:key=value,key=value'.")
     values: list[str] = []
     options: dict[str, str] = {}
-    for part in _SPLIT.split(rest) if rest else []:
+    for part in _split(rest, ",") if rest else []:
         key, equals, value = part.partition("=")
         if equals and key.strip().isidentifier():
+            if key.strip() in options:
+                raise InputError(f"{text!r} gives {key.strip()!r} twice.")
             options[key.strip()] = value.strip()
         elif options:
             raise InputError(f"{text!r}: {part!r} comes after an option; write plain values first.")
@@ -90,13 +94,33 @@ def build(spec: Spec, factory: Callable[..., Any], makers: Mapping[type, Callabl
         raise InputError(f"{spec.name} could not be made from {dict(options)} {values}: {error}") from error
 
 
+def _split(text: str, mark: str) -> list[str]:
+    """The text cut at the marks that are not inside brackets."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth = max(0, depth + (letter in "([") - (letter in ")]"))
+        if letter == mark and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
+
+
+def _bare(text: str) -> str:
+    """Without brackets around it, which a part with several options of its own needs: `(noise:spread=0.1,std=0.2)`."""
+    text = text.strip()
+    return text[1:-1] if text.startswith("(") and text.endswith(")") else text
+
+
 def _read(value: str, hint: Any, makers: Mapping[type, Callable[[str], Any]]) -> Any:
     kinds = {hint, *typing.get_args(hint)}
     for kind, make in makers.items():
         if kind in kinds:
-            return make(value)
-    if hint is str:
-        return value
+            parts = _split(value, "+") if typing.get_origin(hint) is tuple else [value]
+            made = tuple(make(_bare(part)) for part in parts)
+            return made if typing.get_origin(hint) is tuple else made[0]
+    if str in kinds and not kinds & {int, float, bool}:
+        return None if value.lower() == "none" and type(None) in kinds else value
     try:
         return ast.literal_eval(value)
     except (ValueError, SyntaxError):

@@ -66,7 +66,7 @@ class Registry:
             origin = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
             if point.name in disabled:
                 self.plugins.append(PluginRecord(point.name, origin, "disabled by SALIENCYKIT_DISABLE"))
-            elif any(record.name == point.name for record in self.plugins):
+            elif point.name == "local" or any(record.name == point.name for record in self.plugins):
                 self._fail(PluginRecord(point.name, origin), "another plugin already has this name")
             else:
                 self._admit(point.name, origin, point.load)
@@ -77,7 +77,7 @@ class Registry:
             plugin = load()
             self.manager.register(plugin, name)
             self.manager.check_pending()
-        except Exception as error:  # a broken plugin never breaks the host
+        except (Exception, SystemExit) as error:  # a broken plugin never breaks the host
             self._fail(record, f"{type(error).__name__}: {error}")
         else:
             self.plugins.append(record)
@@ -99,8 +99,8 @@ class Registry:
             plugin = implementation.plugin_name
             if (plugin, hook) not in self._mappings:
                 try:
-                    self._mappings[plugin, hook] = dict(implementation.function())
-                except Exception as error:
+                    self._mappings[plugin, hook] = _checked(implementation.function())
+                except (Exception, SystemExit) as error:
                     record = next(r for r in self.plugins if r.name == plugin)
                     self._fail(record, f"{hook}() raised {type(error).__name__}: {error}")
                     continue
@@ -155,7 +155,7 @@ class Registry:
         if not kinds:
             wanted = ", ".join(base.__name__ for base in KINDS.values())
             raise InputError(f"register({name!r}, ...) takes a class derived from one of {wanted}; got {factory!r}.")
-        if not name or any(c in "/:,= " for c in name):
+        if not _is_name(name):
             raise InputError(f"register: {name!r} is not a name; use letters, digits, '-' and '_'.")
         hook = _HOOKS[kinds[0]]
         plugin = self.manager.get_plugin("local")
@@ -176,15 +176,29 @@ class Registry:
         for implementation in reversed(self.manager.hook.wrap_model.get_hookimpls()):
             try:
                 box = implementation.function(model)
+                if box is not None and not isinstance(box, BlackBox):
+                    raise ContractError(f"it returned {name_of(box)}, which is no BlackBox")
             except Exception as error:
-                if implementation.plugin_name == "saliencykit":
+                if implementation.plugin_name == "saliencykit" or isinstance(error, InputError):
                     raise
                 record = next(r for r in self.plugins if r.name == implementation.plugin_name)
                 self._fail(record, f"wrap_model() raised {type(error).__name__}: {error}")
                 continue
             if box is not None:
-                return cast(BlackBox, box)
+                return box
         return None
+
+
+def _checked(mapping: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
+    factories = dict(mapping)
+    for name, factory in factories.items():
+        if not isinstance(name, str) or not _is_name(name) or not callable(factory):
+            raise ContractError(f"{name!r}: {factory!r} is not a name without any of '/:,= ' and a factory")
+    return factories
+
+
+def _is_name(name: str) -> bool:
+    return bool(name) and not any(c in "/:,= +" for c in name)
 
 
 _registry: Registry | None = None
