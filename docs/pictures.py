@@ -22,7 +22,7 @@ def cat() -> Image.Image:
     picture, mask = picture_and_mask(answer, 0)
     x, m = torch.from_numpy(picture).permute(2, 0, 1)[None], torch.from_numpy(mask)[None, None]
     blurred = Blur()(x, generator=Generator())
-    name = answer.names[0]
+    name = answer.names[0].split(",")[0]
     tiles = [
         (as_picture(x), f"{name}: {answer.probability[0]:.0%}"),
         (answer.overlay().resize((WIDTH, x.shape[2] * WIDTH // x.shape[3])), f"the mask: {answer.area[0]:.0%} of the picture"),

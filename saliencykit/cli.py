@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Which pixels does this decision rest on?",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -47,15 +46,17 @@ def main() -> None:
         sys.exit(1)
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
 ) -> None:
     if version:
         import saliencykit
 
         typer.echo(saliencykit.__version__)
-        raise typer.Exit
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @app.command()
@@ -143,8 +144,10 @@ def _examine() -> list[tuple[str, str, bool]]:
 
     import torch
 
-    rows = [("python", platform.python_version(), True)]
-    hard = ["saliencykit", "torch", "torchvision", "numpy", "scikit-image", "pillow", "pluggy", "safetensors", "typer", "rich"]
+    import saliencykit
+
+    rows = [("python", platform.python_version(), True), ("saliencykit", saliencykit.__version__, True)]
+    hard = ["torch", "torchvision", "numpy", "scikit-image", "pillow", "pluggy", "safetensors", "typer", "rich"]
     for package in [*hard, "timm", "captum", "accelerate"]:
         try:
             rows.append((package, version(package), True))
@@ -163,7 +166,7 @@ def _examine() -> list[tuple[str, str, bool]]:
         for kind in ("black_box", "alternative", "term", "masker", "metric"):
             known.names(kind)
     for record in known.plugins:
-        fine = not record.failure or record.failure.startswith("disabled")
+        fine = not record.failure or record.failure.startswith("disabled")  # what the user blocked is not broken
         rows.append((f"plugin {record.name}", record.failure or "works", fine))
     try:
         from saliencykit.registry import as_black_box
@@ -210,7 +213,8 @@ def _progress(images: int, *, quiet: bool) -> Any:
         from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.completed:.0f} evaluations"), TimeElapsedColumn())
-        progress = Progress(*columns, console=_console(stderr=True), transient=True)
+        console = _console(stderr=True)
+        progress = Progress(*columns, console=console, transient=True)
         task = progress.add_task(f"explaining {images} image{'s' if images != 1 else ''}", total=None)
         started = time.perf_counter()
         shown = False
@@ -218,7 +222,7 @@ def _progress(images: int, *, quiet: bool) -> Any:
         def advance(count: int) -> None:
             nonlocal shown
             progress.update(task, advance=count)
-            if not shown and not quiet and time.perf_counter() - started > 1:
+            if not shown and not quiet and console.is_terminal and time.perf_counter() - started > 1:
                 shown = True
                 progress.start()
 
@@ -248,17 +252,17 @@ def _table(answer: "Explanation", images: list[str] | None, out: Path, seconds: 
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("image", "class", "probability", "kept", "dropped", "area", "overlay"):
-        table.add_column(name, justify="left" if name in ("image", "class", "overlay") else "right", overflow="fold")
-    for row in _facts(answer, images, out, seconds)["images"]:
+    for name in ("image", "class", "probability", "kept", "dropped", "area"):
+        table.add_column(name, justify="left" if name in ("image", "class") else "right", overflow="fold")
+    rows = _facts(answer, images, out, seconds)["images"]
+    for row in rows:
         numbers = [f"{row[key]:.1%}" if key in row else "-" for key in ("probability", "kept", "dropped", "area")]
-        table.add_row(row["image"], f"{row['name']} ({row['label']})", *numbers, row["overlay"])
+        table.add_row(row["image"], f"{row['name'].split(',')[0]} ({row['label']})", *numbers)
     console = _console()
     console.print(table)
-    console.print(
-        f"[dim]{seconds:.1f} s. kept: probability when only the mask is shown; dropped: when the mask is replaced; area: share of the "
-        f"picture in the mask. Maps and manifest: {out}[/dim]"
-    )
+    console.print("[dim]kept: probability with only the mask shown; dropped: with the mask replaced; area: the mask's share[/dim]")
+    overlays = rows[0]["overlay"] if len(rows) == 1 else f"{rows[0]['overlay']} ... {Path(rows[-1]['overlay']).name}"
+    console.print(f"{overlays} written in {seconds:.1f} s", soft_wrap=True)
 
 
 def _first_sentence(factory: object) -> str:

@@ -89,7 +89,7 @@ def notebook_html(explanation: Explanation) -> str:
 
 def caption(explanation: Explanation, index: int) -> str:
     """One line: the class, its probability whole, kept and dropped, and the area."""
-    text = f"{explanation.names[index]}: {explanation.probability[index]:.1%}"
+    text = f"{explanation.names[index].split(',')[0]}: {explanation.probability[index]:.1%}"
     kept, dropped = explanation.kept, explanation.dropped
     if kept is not None and dropped is not None:
         text += f", kept {kept[index]:.1%}, dropped {dropped[index]:.1%}"

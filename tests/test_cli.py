@@ -4,10 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from saliencykit.cli import main
 
 RUN = [sys.executable, "-m", "saliencykit"]
 
@@ -59,18 +62,25 @@ def test_json_is_all_that_stdout_holds(tmp_path: Path) -> None:
         (("--out", "file/below"), "cannot write to"),
     ],
 )
-def test_a_mistake_is_one_line_with_exit_code_2_and_nothing_is_written(args: tuple[str, ...], words: str, tmp_path: Path) -> None:
+def test_a_mistake_is_one_line_with_exit_code_2_and_nothing_is_written(
+    args: tuple[str, ...], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     Image.new("RGB", (70, 50)).save(tmp_path / "good.png")
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "truncated.png").write_bytes((tmp_path / "good.png").read_bytes()[:60])
     (tmp_path / "file").write_text("in the way")
     before = sorted(p.name for p in tmp_path.iterdir())
-    done = run("explain", *args, cwd=tmp_path, SALIENCYKIT_TRACEBACK="1")
-    assert done.returncode == 2, done.stderr
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("Warning")]
-    assert len(lines) == 1, done.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["saliencykit", "explain", *args])
+    monkeypatch.setenv("SALIENCYKIT_TRACEBACK", "1")
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main() sets its own
+    with pytest.raises(SystemExit) as stop:
+        main()
+    written = capsys.readouterr().err
+    assert stop.value.code == 2, written
+    lines = [line for line in written.splitlines() if not line.startswith("Warning")]
+    assert len(lines) == 1, written
     assert words in lines[0]
-    assert "Traceback" not in done.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == before
 
 
@@ -104,6 +114,15 @@ def test_a_broken_plugin_is_reported_and_disturbs_nothing(tmp_path: Path) -> Non
     fine = run("explain", "--masker", "whole-image", cwd=tmp_path, PYTHONPATH=path)
     assert fine.returncode == 0
     assert "made to fail" in fine.stderr
+
+
+def test_a_bug_is_one_line_with_exit_code_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("saliencykit.cli.app", lambda **_: 1 / 0)
+    monkeypatch.delenv("SALIENCYKIT_TRACEBACK", raising=False)
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 1
+    assert "SALIENCYKIT_TRACEBACK=1" in capsys.readouterr().err
 
 
 def test_version(tmp_path: Path) -> None:

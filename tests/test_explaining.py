@@ -13,7 +13,9 @@ from saliencykit.testing.boxes import PlantedEvidence, QueryOnly
 
 def small_model(classes: int = 5) -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, classes))
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, classes)
+    )
 
 
 def planted(count: int = 2) -> tuple[PlantedEvidence, torch.Tensor, torch.Tensor]:
@@ -38,9 +40,10 @@ def test_a_tensor_needs_no_configuration_and_the_model_comes_back_untouched() ->
     model = small_model().train()
     model[0].requires_grad_(False)
     before = {k: v.clone() for k, v in model.state_dict().items()}
+    images = torch.randn(2, 3, 12, 14) * 3
     state = torch.random.get_rng_state()
     with torch.no_grad():
-        answer = explain(model, torch.randn(2, 3, 12, 14) * 3, masker="iterative:steps=2")
+        answer = explain(model, images, masker="iterative:steps=2")
     assert answer.mask.shape == (2, 1, 12, 14)
     assert answer.provenance["pixels"] == "model"
     assert model.training
@@ -159,5 +162,5 @@ def test_a_model_that_raises_or_returns_nan_is_one_clear_line() -> None:
 def test_one_bad_row_of_a_batch_is_named() -> None:
     images = torch.rand(3, 3, 8, 8)
     images[2, 0, 0, 0] = float("nan")
-    with pytest.raises(InputError, match=r"row 2"):
+    with pytest.raises(InputError, match=r"image 2"):
         explain(small_model(), images)

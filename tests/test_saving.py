@@ -57,7 +57,9 @@ def test_a_place_that_cannot_be_written_is_refused(answer: Explanation, tmp_path
         answer.save(tmp_path / "file" / "below")
 
 
-@pytest.mark.parametrize("damage", ["missing", "no json", "other format", "newer", "truncated maps", "wrong rows", "missing picture"])
+@pytest.mark.parametrize(
+    "damage", ["missing", "no json", "other format", "newer", "truncated maps", "wrong rows", "missing picture"]
+)
 def test_what_is_damaged_is_named(answer: Explanation, tmp_path: Path, damage: str) -> None:
     answer.save(tmp_path)
     manifest = json.loads((tmp_path / "manifest.json").read_text())

@@ -1,0 +1,59 @@
+"""The docs are true: every Python block runs, every name has a place, every link leads somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from saliencykit import hookspecs
+from saliencykit.core import errors
+from saliencykit.registry import KINDS, registry
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if BLOCK.search(page.read_text())], ids=name_of)
+def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, object] = {"__name__": "page"}
+    for block in BLOCK.findall(page.read_text()):
+        exec(compile(block, name_of(page), "exec"), scope)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_to_files_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_registered_names_stand_on_their_reference_page(kind: str) -> None:
+    plural = "black_boxes" if kind == "black_box" else f"{kind}s"
+    page = (ROOT / "docs" / "reference" / f"{plural}.md").read_text()
+    ours = [full.split("/")[1] for full in registry().names(kind) if full.startswith("saliencykit/")]
+    assert ours
+    assert [name for name in ours if not re.search(rf"`{re.escape(name)}\b", page)] == []
+
+
+def test_commands_hooks_and_errors_are_documented() -> None:
+    from saliencykit.cli import app
+
+    page = (ROOT / "docs" / "reference" / "command-line.md").read_text()
+    commands = [command.callback.__name__ for command in app.registered_commands if command.callback]
+    assert [name for name in commands if f"\n## {name}\n" not in page] == []
+    assert "::: saliencykit.hookspecs" in (ROOT / "docs" / "reference" / "hooks.md").read_text()
+    assert all(getattr(hookspecs, name).__doc__ for name in dir(hookspecs) if name.startswith(("provide_", "wrap_")))
+    assert "::: saliencykit.core.errors" in (ROOT / "docs" / "reference" / "errors.md").read_text()
+    assert all(getattr(errors, name).__doc__ for name in dir(errors) if name.endswith("Error"))
+
+
+def test_ci_finds_the_readmes_test_command() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert re.search(r"<!-- the test command -->\n```sh\n(.+)\n```", readme)[1].endswith("python -m pytest")
