@@ -66,6 +66,9 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 
             held = load_file(path)
         else:
+            with path.open("rb") as file:
+                if file.read(2) not in (b"PK", b"\x80\x02"):  # a zip archive, or torch's form before 1.6
+                    raise ValueError("it does not begin like a file of torch.save")
             held = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         if "weights_only" in str(error).lower() or "unsupported global" in str(error).lower():

@@ -54,7 +54,7 @@ def freeze(model: nn.Module, images: Tensor) -> Frozen:
 
     The folded copy must answer like a plain one on two pictures at once, to 1e-3 of the answers' range, else the plain copy is
     used. Nothing is traced: the copy is the model's own Python code, so control flow, odd `__call__` methods and hooks work as they
-    did. The model is only read.
+    did (all that is assumed is that a convolution that was seen to feed a norm always feeds it). The model is only read.
 
     Args:
         model: Any module that answers with a tensor, or something that holds one.

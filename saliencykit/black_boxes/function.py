@@ -156,6 +156,8 @@ class FunctionBlackBox(BlackBox):
         if isinstance(answer, torch.Tensor):
             return answer.detach()
         try:
+            if answer is None:
+                raise TypeError("a return is missing")
             values = np.asarray(answer, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise ContractError(

@@ -84,9 +84,11 @@ def torchvision_box(
     with same_random_state():
         torch.default_generator.manual_seed(0)
         model = build(num_classes) if checkpoint is None else model_with_weights(build, checkpoint, num_classes)
-    box = replace(_box(model, [chosen]), outputs=outputs)
-    if _last_width(model) == len(chosen.meta["categories"]):
-        box = replace(box, class_names=tuple(chosen.meta["categories"]))
+    own = None if download or weights not in (None, "DEFAULT") else wrap_torchvision(model)
+    if own is None:
+        names = chosen.meta["categories"]
+        own = replace(_box(model, [chosen]), class_names=tuple(names) if _last_width(model) == len(names) else None)
+    box = replace(own, outputs=outputs)
     given: dict[str, Any] = {"mean": mean, "std": std, "size": size, "max_batch": max_batch}
     return replace(box, **{key: value for key, value in given.items() if value is not None})
 

@@ -1,0 +1,77 @@
+"""Whatever a model returns, as logits."""
+
+from collections import namedtuple
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from saliencykit.black_boxes.outputs import look_like_probabilities, read_logits
+from saliencykit.core.errors import ContractError, InputError
+
+LOGITS = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]])
+Outputs = namedtuple("Outputs", ["logits", "aux"])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        LOGITS,
+        (LOGITS, torch.zeros(2, 7)),
+        [LOGITS, None],
+        ((LOGITS,), torch.zeros(1)),
+        {"logits": LOGITS, "hidden": torch.zeros(2, 9)},
+        {"out": LOGITS, "aux": torch.zeros(2, 3)},
+        {"anything": LOGITS, "words": "none"},
+        SimpleNamespace(logits=LOGITS),
+        Outputs(LOGITS, torch.zeros(2, 3)),
+        LOGITS[:, :, None, None],
+    ],
+)
+def test_every_form_is_read(answer: object) -> None:
+    assert torch.equal(read_logits(answer, 2, "logits", "Net"), LOGITS)
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 1), (2, 1, 1, 1)])
+def test_one_column_is_a_sigmoid(shape: tuple[int, ...]) -> None:
+    column = torch.tensor([2.0, -1.0])
+    two = read_logits(column.reshape(shape), 2, "logits", "Net")
+    assert torch.allclose(two.softmax(1)[:, 1], column.sigmoid())
+    two = read_logits(column.sigmoid().reshape(shape), 2, "probabilities", "Net")
+    assert torch.allclose(two.softmax(1)[:, 1], column.sigmoid())
+
+
+def test_a_squeezed_single_row() -> None:
+    assert read_logits(LOGITS[0], 1, "logits", "Net").shape == (1, 3)
+    assert read_logits(torch.tensor(0.5), 1, "logits", "Net").shape == (1, 2)
+
+
+def test_probabilities_become_finite_logarithms() -> None:
+    p = torch.tensor([[1.0, 0.0], [0.25, 0.75]])
+    got = read_logits(p, 2, "probabilities", "Net")
+    assert torch.isfinite(got).all()
+    assert torch.allclose(got.softmax(1), p)
+    assert torch.isfinite(read_logits(p.half(), 2, "probabilities", "Net")).all()
+
+
+@pytest.mark.parametrize(
+    ("answer", "outputs", "error", "words"),
+    [
+        (LOGITS, "probabilities", InputError, "from -2 to 3"),
+        ("cat", "logits", InputError, "returned str"),
+        ({"a": LOGITS, "b": LOGITS}, "logits", InputError, "with .'a', 'b'."),
+        (torch.zeros(2, 3, 5, 5), "logits", ContractError, r"\(2, 3, 5, 5\)"),
+        (torch.zeros(1, 3), "logits", ContractError, r"returns \(2, K\)"),
+        (torch.zeros(2, 0), "logits", ContractError, r"\(2, 0\)"),
+        (torch.zeros(2, 3).long(), "logits", ContractError, "int64"),
+    ],
+)
+def test_what_cannot_be_read_says_what_came(answer: object, outputs: str, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        read_logits(answer, 2, outputs, "Net")
+
+
+def test_rows_that_sum_to_one_look_like_probabilities() -> None:
+    assert look_like_probabilities(LOGITS.softmax(1))
+    assert not look_like_probabilities(LOGITS)
+    assert not look_like_probabilities(torch.ones(2, 1))

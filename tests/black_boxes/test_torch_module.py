@@ -1,0 +1,260 @@
+"""TorchBlackBox: any torch module, borrowed and given back as it was."""
+
+import copy
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
+
+
+def small(channels: int = 3, classes: int = 5) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.ReLU(inplace=True),  # the first layer writes into its input
+        nn.Conv2d(channels, 6, 3),
+        nn.BatchNorm2d(6),
+        nn.ReLU(inplace=True),
+        nn.Dropout(0.5),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, classes),
+    )
+
+
+class Answering(nn.Module):
+    """Answers with whatever a function makes of the logits."""
+
+    def __init__(self, answer) -> None:
+        super().__init__()
+        self.inner, self.answer = small(), answer
+
+    def forward(self, x: Tensor) -> object:
+        return self.answer(self.inner(x))
+
+
+def images(count: int = 3) -> Tensor:
+    return torch.rand(count, 3, 9, 9, generator=torch.Generator().manual_seed(1))
+
+
+def test_the_model_comes_back_as_it_was_and_runs_in_eval_mode() -> None:
+    model = small().train()
+    model[2].eval()
+    model[1].requires_grad_(False)
+    seen: list[bool] = []
+    model[7].register_forward_hook(lambda module, args, out: seen.append(module.training))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    x = images()
+    kept = x.clone()
+    box = TorchBlackBox(model, mean=(0.5,) * 3, std=(0.5,) * 3)
+    first, second = box(x), box(x)
+    assert torch.equal(first, second)
+    assert not any(seen)
+    assert torch.equal(x, kept)
+    assert model.training
+    assert not model[2].training
+    assert not model[1].weight.requires_grad
+    assert all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_flags_are_put_back_when_the_model_raises() -> None:
+    model = Answering(lambda out: 1 / 0).train()
+    with pytest.raises(InputError, match="Answering raised ZeroDivisionError on images of shape"):
+        TorchBlackBox(model)(images())
+    assert all(module.training for module in model.modules())
+
+
+def test_normalising() -> None:
+    model = small().eval()
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
+    normal = (images() - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    box = TorchBlackBox(model, mean=mean, std=std)
+    torch.testing.assert_close(box(images()), model(normal.clone()), atol=1e-6, rtol=1e-5)
+    assert box.zero == mean
+    plain = box.for_model_pixels()
+    assert plain.zero is None
+    torch.testing.assert_close(plain(normal), box(images()), atol=1e-6, rtol=1e-5)
+    assert plain.num_classes == 5
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [lambda out: out, lambda out: (out, out * 2), lambda out: {"logits": out, "x": out}, lambda out: out[:, :, None, None]],
+)
+def test_answers_of_every_form(answer) -> None:
+    assert TorchBlackBox(Answering(answer))(images()).shape == (3, 5)
+
+
+def test_gradients_reach_the_images_and_stay_out_of_the_model() -> None:
+    model = small()
+    box = TorchBlackBox(model, mean=(0.5,) * 3, std=(0.5,) * 3)
+    x = images().requires_grad_()
+    (gradient,) = torch.autograd.grad(box(x)[:, 0].sum(), x)
+    assert gradient.abs().sum() > 0
+    assert all(p.grad is None for p in model.parameters())
+    with torch.no_grad():
+        assert not box(x).requires_grad
+    with torch.inference_mode():
+        assert box(images()).shape == (3, 5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_the_model_runs_in_its_own_precision(dtype: torch.dtype) -> None:
+    model = small().to(dtype)
+    box = TorchBlackBox(model, mean=(0.5,) * 3, std=(0.5,) * 3)
+    try:
+        logits = box(images())
+    except SaliencyKitError as error:  # half precision on a processor without such kernels
+        assert dtype == torch.float16
+        assert "model.float()" in str(error)
+        return
+    assert logits.dtype == torch.float32
+    reference = TorchBlackBox(small(), mean=(0.5,) * 3, std=(0.5,) * 3)(images())
+    torch.testing.assert_close(logits, reference, atol=0.05, rtol=0.05)
+    torch.testing.assert_close(box.for_many(images())(images()), logits, atol=0.05, rtol=0.05)
+    doubled = TorchBlackBox(small(), mean=(0.5,) * 3, std=(0.5,) * 3)(images().double())
+    assert doubled.dtype == torch.float64
+
+
+def test_a_missing_half_kernel_is_named() -> None:
+    def missing(out: Tensor) -> Tensor:
+        raise RuntimeError('"slow_conv2d_cpu" not implemented for \'Half\'')
+
+    with pytest.raises(InputError, match=r"torch.float16 .* model.float\(\)"):
+        TorchBlackBox(Answering(missing).half())(images())
+
+
+def test_probabilities() -> None:
+    box = TorchBlackBox(Answering(lambda out: out.softmax(1)), outputs="probabilities")
+    torch.testing.assert_close(box(images()).softmax(1), TorchBlackBox(small())(images()).softmax(1))
+    with pytest.warns(UserWarning, match="outputs='probabilities'"):
+        TorchBlackBox(Answering(lambda out: out.softmax(1)))(images())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TorchBlackBox(small())(images())
+    two = TorchBlackBox(Answering(lambda out: out[:, :1].sigmoid()), outputs="probabilities")
+    assert two(images()).shape == (3, 2)
+    assert two.num_classes == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "words"),
+    [
+        (lambda out: out * float("nan"), ContractError, "row 0, 1, 2"),
+        (lambda out: out[:1], ContractError, r"\(3, K\)"),
+        (lambda out: out.argmax(1), InputError, None),
+        (lambda out: out[:, None, :, None], ContractError, r"\(3, 1, 5, 1\)"),
+        (lambda out: None, InputError, "NoneType"),
+    ],
+)
+def test_wrong_answers_are_named(answer, error, words) -> None:
+    box = TorchBlackBox(Answering(answer))
+    with pytest.raises(SaliencyKitError, match=words) as caught:
+        box(images())
+    if words is not None:
+        assert isinstance(caught.value, error)
+
+
+def test_the_number_of_classes() -> None:
+    box = TorchBlackBox(small())
+    with pytest.raises(InputError, match="has not answered yet"):
+        _ = box.num_classes
+    assert box(images()).shape == (3, 5)
+    assert box.num_classes == 5
+    assert TorchBlackBox(small(), size=9).num_classes == 5
+    grey = TorchBlackBox(small(1), mean=(0.5,), std=(0.5,), size=(8, 9))
+    assert grey.num_classes == 5
+    named = TorchBlackBox(small(), class_names=["a", "b"])
+    with pytest.raises(InputError, match="got 2 class_names and Sequential has 5 classes"):
+        named(images())
+
+
+def test_chunks_give_the_same_rows() -> None:
+    whole = TorchBlackBox(small())(images(7))
+    torch.testing.assert_close(TorchBlackBox(small(), max_batch=3)(images(7)), whole)
+
+
+def test_a_wrong_size_says_which_one_is_right() -> None:
+    fixed = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))
+    with pytest.raises(InputError, match="Its own input size is 8x8"):
+        TorchBlackBox(fixed, size=8)(images())
+    with pytest.raises(InputError, match="3 channels, and mean and std of the box 1"):
+        TorchBlackBox(small(1), mean=(0.5,), std=(0.5,))(images())
+
+
+def test_pictures_need_statistics() -> None:
+    picture = Image.fromarray(np.zeros((30, 40, 3), np.uint8))
+    with pytest.raises(InputError, match=r"Sequential are unknown. Write explain\(TorchBlackBox\(model, mean="):
+        TorchBlackBox(small()).prepare(picture)
+    with pytest.raises(InputError, match="size=224"):
+        TorchBlackBox(small(), mean=(0, 0, 0), std=(1, 1, 1)).prepare(picture)
+    box = TorchBlackBox(small(1), mean=(0.5,), std=(0.5,), size=(10, 12), fit="pad")
+    prepared, geometry = box.prepare(picture)
+    assert prepared.shape == (1, 1, 10, 12)
+    assert geometry.picture == (30, 40)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mean": (0.5,)},
+        {"mean": (0.5,), "std": (0.5, 0.5)},
+        {"mean": (0.5,), "std": (0.0,)},
+        {"crop_share": 0.0},
+        {"crop_share": 1.5},
+        {"size": 0},
+        {"fit": "stretch"},
+        {"interpolation": "spline"},
+        {"outputs": "scores"},
+        {"max_batch": 0},
+    ],
+)
+def test_bad_options(options: dict[str, object]) -> None:
+    with pytest.raises(InputError):
+        TorchBlackBox(small(), **options)
+    with pytest.raises(InputError, match="nn.Module"):
+        TorchBlackBox(lambda x: x)
+
+
+def test_for_many_gives_a_box_that_stands_on_its_own() -> None:
+    model = small().train()
+    before = copy.deepcopy(model.state_dict())
+    box = TorchBlackBox(model, mean=(0.5,) * 3, std=(0.5,) * 3, max_batch=2, class_names=list("abcde"))
+    many = box.for_many(images())
+    assert many.model is not model
+    assert many.max_batch == 2
+    assert many.class_names == list("abcde")
+    torch.testing.assert_close(many(images()), box(images()), atol=1e-5, rtol=1e-4)
+    assert many.for_many(images()) is many
+    assert many.num_classes == 5
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(module.training for module in model.modules())
+    assert TorchBlackBox(model).for_many(images()).max_batch == 32
+
+
+def test_a_model_that_draws_leaves_the_random_state_alone() -> None:
+    model = Answering(lambda out: out + 0 * torch.randn(()))
+    box = TorchBlackBox(model)
+    state = torch.get_rng_state()
+    box(images())
+    box.for_many(images())(images())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_compiled_parallel_and_script_models_answer() -> None:
+    wanted = TorchBlackBox(small())(images())
+    for model in (nn.DataParallel(small()), torch.jit.script(small()), torch.jit.trace(small().eval(), images())):
+        training = model.training
+        torch.testing.assert_close(TorchBlackBox(model)(images()), wanted)
+        assert model.training == training
+    compiled = torch.compile(small(), backend="eager")
+    torch.testing.assert_close(TorchBlackBox(compiled)(images()), wanted)
+    assert compiled.training

@@ -1,0 +1,69 @@
+"""Whatever a user calls a model."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+from saliencykit.black_boxes.function import FunctionBlackBox
+from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.black_boxes.wrap import wrap
+from saliencykit.core.errors import InputError
+from saliencykit.registry import as_black_box
+
+
+class Normalising(nn.Module):
+    """A home-made module around a torchvision model, which normalises by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = models.squeezenet1_1()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner((x - 0.45) / 0.225)
+
+
+def test_a_torchvision_model_brings_its_statistics_and_a_home_made_one_does_not() -> None:
+    assert wrap(models.squeezenet1_1()).mean == (0.485, 0.456, 0.406)
+    assert wrap(Normalising()).mean is None
+    assert wrap(nn.Sequential(nn.BatchNorm2d(3), models.squeezenet1_1())).mean is None
+    given = TorchBlackBox(models.squeezenet1_1(), mean=(0.5,) * 3, std=(0.5,) * 3)
+    assert as_black_box(given) is given
+
+
+def test_a_timm_model_brings_its_statistics() -> None:
+    timm = pytest.importorskip("timm")
+    box = wrap(timm.create_model("test_resnet"))
+    assert box.size == (160, 160)
+    assert box.mean is not None
+
+
+def test_wrappers_keep_the_statistics_and_run_themselves() -> None:
+    inner = models.squeezenet1_1().eval()
+    for outer in (torch.compile(inner, backend="eager"), nn.DataParallel(inner)):
+        box = wrap(outer)
+        assert box.model is outer
+        assert box.mean == (0.485, 0.456, 0.406)
+    x = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(wrap(nn.DataParallel(inner))(x), wrap(inner)(x))
+
+
+def test_functions_and_callable_objects() -> None:
+    class Service:
+        def __call__(self, pictures: np.ndarray) -> np.ndarray:
+            return np.full((len(pictures), 4), 0.25)
+
+    for function in (lambda p: np.full((len(p), 4), 0.25), Service(), Service().__call__):
+        box = wrap(function)
+        assert isinstance(box, FunctionBlackBox)
+        assert box(torch.rand(2, 3, 4, 4)).shape == (2, 4)
+
+
+def test_what_is_no_model() -> None:
+    assert wrap(3) is None
+    assert wrap(None) is None
+    with pytest.raises(InputError, match=r"Normalising is a class; make an object of it"):
+        wrap(Normalising)
+    with pytest.raises(InputError, match="int is not a classifier"):
+        as_black_box(3)
