@@ -1,0 +1,33 @@
+"""Every registered name against its contract suite: a new entry is tested the day it is registered."""
+
+import pytest
+
+from saliencykit.registry import KINDS, registry
+from saliencykit.testing.contracts import CHECKS
+
+QUICK = {  # what to write instead of the bare name: nothing is downloaded, and few steps are enough for a contract
+    "saliencykit/timm": "timm:test_resnet,pretrained=false,num_classes=7",
+    "saliencykit/torchvision": "torchvision:shufflenet_v2_x0_5,weights=none,num_classes=7,size=64",
+    "saliencykit/iterative": "iterative:steps=5",
+    "saliencykit/meaningful-perturbation": "meaningful-perturbation:steps=5",
+    "saliencykit/rise": "rise:samples=20",
+}
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in KINDS for name in registry().names(kind)])
+def test_every_registered_name_keeps_its_contract(kind, name):
+    CHECKS[kind](registry().create(kind, QUICK.get(name, name)))
+
+
+def test_every_kind_has_a_suite_and_entries():
+    assert set(CHECKS) == set(KINDS)
+    assert all(registry().names(kind) for kind in KINDS)
+
+
+def test_no_installed_plugin_is_broken():
+    assert [(r.name, r.failure) for r in registry().plugins if r.failure and "SALIENCYKIT_DISABLE" not in r.failure] == []
+
+
+def test_nothing_is_configured_that_does_not_exist():
+    known = {name for kind in KINDS for name in registry().names(kind)}
+    assert set(QUICK) <= known

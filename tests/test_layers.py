@@ -1,0 +1,122 @@
+"""The arrows of the architecture, read from the imports: a module imports only from its own level or from lower ones."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "saliencykit"
+
+LEVELS = {
+    "core": 0,
+    "black_boxes": 1, "alternatives": 1, "terms": 1, "metrics": 1, "maskers": 1, "demo": 1, "images": 1,
+    "hookspecs": 2, "naming": 2, "registry": 2, "builtins": 2,
+    "watching": 3, "explaining": 3, "fitting": 3, "evaluating": 3, "video": 3,
+    "saving": 4, "report": 4, "captum": 4, "cli": 4, "__main__": 4, "testing": 4,
+    "": 5,  # saliencykit/__init__.py, the public names
+}  # fmt: skip
+ROOMS = {room for room, level in LEVELS.items() if level == 1}
+NEIGHBOURS = {"maskers": {"alternatives", "terms"}, "demo": {"black_boxes"}}
+EXCEPTIONS = {("core/explanation.py", "report"), ("core/explanation.py", "saving")}  # thin methods, imported when they are called
+HEAVY = {
+    "torchvision", "timm", "captum", "skimage", "PIL", "matplotlib", "scipy", "safetensors", "accelerate", "jinja2", "typer",
+    "rich", "hypothesis",
+}  # fmt: skip
+MAY_BE_HEAVY = {"cli.py": {"typer", "rich"}, "testing/strategies.py": {"hypothesis"}}  # nobody imports these by accident
+
+FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+
+
+def room_of(dotted):
+    """`saliencykit.core.draw` -> `core`; `saliencykit` -> ``."""
+    return dotted.split(".")[1] if "." in dotted else ""
+
+
+def imports(name):
+    """What a file imports: (dotted module, when it is imported), when being `load`, `call` or `types`."""
+
+    def walk(node, when):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from ((alias.name, when) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"{name} line {child.lineno}: imports are absolute"
+                inside = (PACKAGE.parent / child.module.replace(".", "/")).is_dir()
+                for alias in child.names:
+                    deeper = f"{child.module}.{alias.name}"
+                    path = PACKAGE.parent / deeper.replace(".", "/")
+                    yield (deeper if inside and (path.is_dir() or path.with_suffix(".py").is_file()) else child.module), when
+            elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                yield from walk(child, "types" if when == "types" else "call")
+            elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                yield from walk(child, "types")
+            else:
+                yield from walk(child, when)
+
+    yield from walk(ast.parse((PACKAGE / name).read_text(encoding="utf-8")), "load")
+
+
+def own_room(name):
+    return name.split("/")[0] if "/" in name else name.removesuffix(".py").replace("__init__", "")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_arrow_points_up(name):
+    mine = own_room(name)
+    assert mine in LEVELS, f"{name} has no level yet: give it one in {Path(__file__).name}"
+    for module, when in imports(name):
+        if module.split(".")[0] != "saliencykit":
+            continue
+        other = room_of(module)
+        if mine == other:
+            continue
+        if (name, other) in EXCEPTIONS:
+            assert when == "call", f"{name} imports {module} when it is loaded"
+            continue
+        if other == "":
+            assert LEVELS[mine] >= 3, f"{name} imports the public names; import from where they are"
+            continue
+        assert LEVELS[other] <= LEVELS[mine], f"{name} (level {LEVELS[mine]}) imports {module} (level {LEVELS[other]})"
+        if mine in ROOMS and other in ROOMS:
+            assert other in NEIGHBOURS.get(mine, ()), f"{name} imports {module}: no room knows another"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_heavy_packages_are_imported_where_they_are_used(name):
+    loaded = {module.split(".")[0] for module, when in imports(name) if when == "load"}
+    assert not (loaded & HEAVY) - MAY_BE_HEAVY.get(name, set())
+
+
+def test_the_rooms_are_loaded_by_our_plugin_only_when_asked():
+    assert not [m for m, when in imports("builtins.py") if when == "load" and room_of(m) in ROOMS]
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("core/")])
+def test_core_needs_torch_and_numpy_only(name):
+    import sys
+
+    outside = {module.split(".")[0] for module, when in imports(name) if when != "types"}
+    assert outside - set(sys.stdlib_module_names) - {"torch", "numpy", "saliencykit"} <= {"PIL"} & outside
+    loaded = {module.split(".")[0] for module, when in imports(name) if when == "load"}
+    assert loaded - set(sys.stdlib_module_names) <= {"torch", "numpy", "saliencykit"}
+
+
+def lines_of_code(name):
+    """Lines that hold code: no blank lines, comments or docstrings."""
+    source = (PACKAGE / name).read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    words = set()
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        for child in body if isinstance(body, list) else []:
+            if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant) and isinstance(child.value.value, str):
+                words.update(range(child.lineno, child.end_lineno + 1))
+    lines = enumerate(source.splitlines(), 1)
+    return sum(1 for number, line in lines if line.strip() and not line.strip().startswith("#") and number not in words)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_is_one_idea(name):
+    assert lines_of_code(name) <= 250
+    assert Path(name).stem not in ("utils", "util", "helpers", "helper", "common", "misc"), "what has no room has no name yet"
