@@ -48,7 +48,7 @@ def overlay(explanation: Explanation, index: int = 0) -> "Image":
     grey = picture.mean(2, keepdims=True)
     dim = 0.28 * (0.6 * grey + 0.4 * picture)
     shown = picture * mask[..., None] + dim * (1 - mask[..., None])
-    pixels = np.uint8(np.clip(shown, 0, 1) * 255 + 0.5)
+    pixels = (np.clip(shown, 0, 1) * 255 + 0.5).astype(np.uint8)
     line = _line(mask >= max(0.5 * float(mask.max()), 1e-6), width=max(1, round(min(mask.shape) / 160)))
     pixels[line] = CONTOUR
     return Image.fromarray(pixels)

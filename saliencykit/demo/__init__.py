@@ -38,7 +38,7 @@ def demo_box() -> "TorchBlackBox":
         raise SaliencyKitError(f"the embedded classifier is missing from this installation: {error}; reinstall saliencykit.") from error
     network = DemoNet(len(facts["classes"]))
     network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()}, strict=False)
-    network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     return TorchBlackBox(
         network, mean=facts["mean"], std=facts["std"], size=facts["size"], fit="squash", class_names=tuple(facts["classes"])
     )

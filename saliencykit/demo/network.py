@@ -29,7 +29,8 @@ class ResidualBlock(nn.Module):
         """(B, width_in, H, W) -> (B, width_out, H / stride, W / stride)."""
         y = self.act1(self.norm1(self.conv1(x)))
         y = self.norm2(self.conv2(y))
-        return self.act2(y + self.shortcut(x))
+        out: Tensor = self.act2(y + self.shortcut(x))
+        return out
 
 
 @final
