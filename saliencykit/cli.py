@@ -212,7 +212,8 @@ def _progress(images: int, *, quiet: bool) -> Any:
     def bar() -> Any:
         from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.completed:.0f} evaluations"), TimeElapsedColumn())
+        count = TextColumn("{task.completed:.0f} evaluations")
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), count, TimeElapsedColumn())
         console = _console(stderr=True)
         progress = Progress(*columns, console=console, transient=True)
         task = progress.add_task(f"explaining {images} image{'s' if images != 1 else ''}", total=None)
@@ -240,7 +241,8 @@ def _facts(answer: "Explanation", images: list[str] | None, out: Path, seconds: 
     boxes = answer.boxes(0.5).tolist()
     rows = []
     for i, source in enumerate(sources):
-        row = {"image": source, "label": int(answer.labels[i]), "name": answer.names[i], "probability": float(answer.probability[i])}
+        row = {"image": source, "label": int(answer.labels[i]), "name": answer.names[i]}
+        row["probability"] = float(answer.probability[i])
         if answer.kept is not None and answer.dropped is not None:
             row |= {"kept": float(answer.kept[i]), "dropped": float(answer.dropped[i])}
         row |= {"area": float(answer.area[i]), "box": boxes[i], "overlay": str(out / f"overlay-{i:04}.png")}

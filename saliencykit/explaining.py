@@ -45,8 +45,8 @@ def explain(
             only be queried.
         alternative: What replaces the pixels outside the mask when the answer is checked: an Alternative or a text like
             `blur:sigma=11`. None: blur.
-        pixels: What a tensor holds: `raw`: RGB in [0, 1]; `model`: what `model(x)` takes; `auto`: `model` unless a BlackBox or a name
-            was given. Pictures are always raw.
+        pixels: What a tensor holds: `raw`: RGB in [0, 1]; `model`: what `model(x)` takes; `auto`: `model` unless a BlackBox or a
+            name was given. Pictures are always raw.
         check: Ask the model again with the mask kept and with the mask replaced.
         seed: Of everything that is drawn. The same seed gives the same mask, on its own or in a batch.
         on_images: Called with the number of finished images and of all images after each chunk.
@@ -161,8 +161,8 @@ def _index_of_name(name: str, box: BlackBox) -> int:
     """A class by name, without regard to case; a name of several synonyms ("tabby, tabby cat") is found by each."""
     if not box.class_names:
         raise InputError(
-            f"the class names of {name_of(box)} are unknown, so {name!r} cannot be looked up; give the index, or TorchBlackBox(model, "
-            "class_names=[...])."
+            f"the class names of {name_of(box)} are unknown, so {name!r} cannot be looked up; give the index, or "
+            "TorchBlackBox(model, class_names=[...])."
         )
     known: dict[str, list[int]] = {}
     for index, full in enumerate(box.class_names):

@@ -130,7 +130,7 @@ def _check(tensors: dict[str, Tensor]) -> None:
     missing = {"images", "labels", "mask", "logits"} - set(tensors)
     sizes = {len(tensor) for tensor in tensors.values()}
     if unknown or missing or len(sizes) > 1:
-        raise InputError(f"maps.safetensors does not fit: unknown {sorted(unknown)}, missing {sorted(missing)}, rows {sorted(sizes)}.")
+        raise InputError(f"maps.safetensors does not fit: unknown {unknown}, missing {missing}, rows {sorted(sizes)}.")
 
 
 def _geometry(data: dict[str, Any]) -> Geometry:

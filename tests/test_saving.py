@@ -12,7 +12,7 @@ import saliencykit.saving
 from saliencykit import Explanation, InputError, TorchBlackBox, explain
 
 
-@pytest.fixture()
+@pytest.fixture
 def answer() -> Explanation:
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 4))
     box = TorchBlackBox(model, mean=(0.0,) * 3, std=(1.0,) * 3, size=8, class_names=["a", "b", "c", "d"])

@@ -35,7 +35,7 @@ def demo_box() -> "TorchBlackBox":
         facts = json.loads((HERE / "classifier.json").read_text(encoding="utf-8"))
         weights = load_file(HERE / "classifier.safetensors")
     except OSError as error:
-        raise SaliencyKitError(f"the embedded classifier is missing from this installation: {error}; reinstall saliencykit.") from error
+        raise SaliencyKitError(f"this installation lacks the embedded classifier: {error}; reinstall saliencykit.") from error
     network = DemoNet(len(facts["classes"]))
     network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()}, strict=False)
     network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)

@@ -114,7 +114,10 @@ def teach(work: Path, views: int, size: int, seed: int) -> tuple[Tensor, nn.Line
                     right += int((head(features)[:, rows].argmax(1) == labels[i : i + 16]).sum())
             save_file({"features": kept}, str(path) + ".part")
             os.replace(str(path) + ".part", path)
-            print(f"teacher view {view}: {time.time() - begin:.0f} s, {right / len(labels):.3f} right on the training crops", flush=True)
+            print(
+                f"teacher view {view}: {time.time() - begin:.0f} s, {right / len(labels):.3f} right on the training crops",
+                flush=True,
+            )
         out.append(load_file(path)["features"])
     return torch.stack(out), head
 
@@ -225,17 +228,34 @@ def train(work: Path, args: argparse.Namespace) -> None:
         judged = DemoNet(200).to(memory_format=torch.channels_last)
         judged.load_state_dict(average)
         top1 = accuracy(judged, test, test_labels)
-        line = {"epoch": epoch + 1, "seconds": round(spent), "size": size, "top1": top1,
-                "loss": sums[0] / steps, "hard": sums[1] / steps, "kl": sums[2] / steps}
+        line = {
+            "epoch": epoch + 1,
+            "seconds": round(spent),
+            "size": size,
+            "top1": top1,
+            "loss": sums[0] / steps,
+            "hard": sums[1] / steps,
+            "kl": sums[2] / steps,
+        }
         print(json.dumps(line), flush=True)
         with open(work / "log.jsonl", "a") as log:
             log.write(json.dumps(line) + "\n")
         if top1 > best:
             best = top1
-            save_file({k: v.contiguous() for k, v in average.items()}, str(work / "best.safetensors"),
-                      {"epoch": str(epoch + 1), "top1": str(top1), "seconds": str(round(spent))})
-        state = {"net": net.state_dict(), "second_head": second_head.state_dict(), "optimizer": optimizer.state_dict(), "average": average,
-                 "epoch": epoch + 1, "best": best, "spent": spent}
+            save_file(
+                {k: v.contiguous() for k, v in average.items()},
+                str(work / "best.safetensors"),
+                {"epoch": str(epoch + 1), "top1": str(top1), "seconds": str(round(spent))},
+            )
+        state = {
+            "net": net.state_dict(),
+            "second_head": second_head.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "average": average,
+            "epoch": epoch + 1,
+            "best": best,
+            "spent": spent,
+        }
         torch.save(state, str(state_path) + ".part")
         os.replace(str(state_path) + ".part", state_path)
 
