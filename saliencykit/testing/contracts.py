@@ -99,8 +99,8 @@ def _check_fills(alternative: Alternative, images: Images, mask: Mask, who: str)
 
     everything = torch.arange(len(images))
     with untouched(who, images=images, mask=mask):
-        whole = fill(everything, _seeded(0))
-        _same(fill(everything, _seeded(0)), whole, CLOSE, who, "the same generator gives the same fill")
+        whole = alternative(images, generator=_seeded(0), mask=mask if alternative.uses_mask else None).clone()
+    _same(fill(everything, _seeded(0)), whole, CLOSE, who, "the same generator gives the same fill")
     _rows(lambda some: fill(some, _seeded(0)), whole, CLOSE, who, "fill")
     alone, together = _seeded(0), _seeded(0)
     fill(everything[:1], alone)
