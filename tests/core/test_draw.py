@@ -101,3 +101,14 @@ def test_fork_is_reproducible_and_leaves_the_original_usable():
     assert torch.equal(torch.rand(3, generator=a), torch.rand(3, generator=b))
     g = seeded()
     assert not torch.equal(torch.rand(3, generator=draw.fork(g)), torch.rand(3, generator=draw.fork(g)))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_every_device_sees_the_same_numbers(dtype):
+    x = torch.rand(5, 3, 16, 16, generator=seeded()).to(dtype)
+    assert torch.equal(draw.picture_keys(x.cuda()), draw.picture_keys(x))
+    for numbers in (draw.uniform, draw.normal):
+        there = numbers(x.cuda(), (7,), generator=seeded(1))
+        assert there.device.type == "cuda"
+        assert torch.equal(there.cpu(), numbers(x, (7,), generator=seeded(1)))
