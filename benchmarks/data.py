@@ -1,0 +1,97 @@
+"""Readers of the data folder for benchmarks: photos with labels and boxes, and two ImageNet classifiers.
+
+The folder is $SALIENCYKIT_DATA, else `../shared/data` beside the repository. Its README says where everything comes from.
+"""
+
+import csv
+import io
+import os
+import random
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One labelled photo at the model's size.
+
+    Attributes:
+        name: File name in the data set.
+        image: (1, 3, H, W), raw pixels in [0, 1].
+        label: ImageNet class, 0..999.
+        boxes: (n, 4) x0, y0, x1, y1 in pixels of `image`; n is 0 where the data set has none.
+    """
+
+    name: str
+    image: Tensor
+    label: int
+    boxes: Tensor
+
+
+def data_folder() -> Path:
+    """The data folder.
+
+    Raises:
+        InputError: It is not there.
+    """
+    folder = Path(os.environ.get("SALIENCYKIT_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+    if not (folder / "README.md").exists():
+        raise InputError(f"no data folder at {folder}; set SALIENCYKIT_DATA to the folder that holds ilsvrc2012-val-a and weights.")
+    return folder
+
+
+def read_photos(data_set: str, box: TorchBlackBox, *, count: int, seed: int = 0) -> list[Photo]:
+    """`count` photos of `ilsvrc2012-val-a`, `ilsvrc2012-val-b` or `imagenet-sample`, drawn without repeats, as `box` wants them."""
+    from PIL import Image
+
+    folder = data_folder() / data_set
+    rows = list(csv.DictReader((folder / "index.csv").read_text().splitlines()))
+    random.Random(seed).shuffle(rows)
+    photos = []
+    with zipfile.ZipFile(folder / "images.zip") as pictures:
+        for row in rows[:count]:
+            picture = Image.open(io.BytesIO(pictures.read(row["file"]))).convert("RGB")
+            image, geometry = box.prepare(picture)
+            corners = [[float(v) for v in b.split()] for b in row.get("boxes", "").split(";") if b]
+            boxes = geometry.box_from_picture(torch.tensor(corners).reshape(-1, 4))
+            seen = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])  # the others lie outside the crop
+            photos.append(Photo(row["file"], image, int(row["label"]), boxes[seen]))
+    return photos
+
+
+def mobilenet_v2() -> TorchBlackBox:
+    """MobileNetV2 1.0, 224 px, of the data folder. From TensorFlow: stride-2 convolutions pad right and below only."""
+    import torchvision
+    from safetensors.torch import load_file
+
+    net = torchvision.models.mobilenet_v2()
+    stored = load_file(data_folder() / "weights" / "mobilenet_v2_imagenet.safetensors")
+    net.load_state_dict({k: v.float() for k, v in stored.items()}, strict=False)
+    for module in list(net.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.Conv2d) and child.stride == (2, 2):
+                child.padding = (0, 0)
+                setattr(module, name, nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), child))
+    return TorchBlackBox(net.eval(), mean=(0.5,) * 3, std=(0.5,) * 3, size=224, crop_share=0.875)
+
+
+def squeezenet() -> TorchBlackBox:
+    """SqueezeNet 1.0, 224 px, of the data folder."""
+    import torchvision
+    from safetensors.torch import load_file
+
+    net = torchvision.models.squeezenet1_0()
+    stored = load_file(data_folder() / "weights" / "squeezenet1_0_imagenet.safetensors")
+    net.load_state_dict({k: v.float() for k, v in stored.items()})
+    return TorchBlackBox(net.eval(), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), size=224, crop_share=0.875)
+
+
+MODELS = {"mobilenet_v2": (mobilenet_v2, "features.18"), "squeezenet": (squeezenet, "features.12")}
+"""By name: the box's factory, and the layer with the last convolutional features, for Grad-CAM."""

@@ -1,0 +1,136 @@
+"""Fills that no default, preset or recipe of this project has seen: only benchmarks judge with them.
+
+A mask that was optimised against a fill can exploit that fill. What it keeps under these two, which nothing was developed with, is
+the honest figure. `tests/benchmarks/test_unseen.py` reads the source and fails where the package or a recipe refers to this file.
+"""
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from saliencykit.core import draw
+from saliencykit.core.alternative import Alternative, compose
+from saliencykit.core.errors import InputError
+from saliencykit.core.types import Images, Mask
+
+_NEIGHBOURS = [(dy, dx, 1 / 12 if dy and dx else 1 / 6) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Road(Alternative):
+    """Noisy linear imputation: each removed pixel is the weighted mean of its eight neighbours, removed ones included, plus noise.
+
+    It asks what a classifier sees where nothing draws an edge around the hole. Large holes become smooth gradients. A mask is used
+    as the binary one `mask >= 0.5`, in the picture as well as in the system of equations; a picture of which nothing is kept
+    becomes its own mean colour.
+
+    Args:
+        std: Standard deviation of the Gaussian noise on the removed pixels, in units of pixels in [0, 1], >= 0.
+
+    Raises:
+        InputError: std is negative.
+
+    References:
+        Rong et al. 2022, "A Consistent and Efficient Evaluation Strategy for Attribution Methods" (ROAD), section 5: weights
+        1/6 and 1/12, noise 0.01.
+    """
+
+    std: float = 0.01
+
+    uses_mask = True
+
+    def __post_init__(self) -> None:
+        """Check the number."""
+        if not 0 <= self.std < float("inf"):
+            raise InputError(f"Road(std={self.std}): std is >= 0.")
+
+    def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
+        """The images with the pixels outside the mask imputed; without a mask, all of them are."""
+        kept = images.new_zeros(len(images), *images.shape[2:]) >= 0.5 if mask is None else mask[:, 0] >= 0.5
+        grain = draw.normal(images, images.shape[1:], generator=generator, std=self.std)
+        rows = [_impute(image, inside) for image, inside in zip(images, kept, strict=True)]
+        return torch.stack(rows) + grain * (~kept)[:, None]
+
+    def edit(self, images: Images, mask: Mask, generator: Generator) -> Images:
+        """The images with the pixels outside the binary mask imputed."""
+        return compose(images, (mask >= 0.5).to(images.dtype), self(images, generator=generator, mask=mask))
+
+
+def _impute(image: Tensor, kept: Tensor) -> Tensor:
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.linalg import splu
+
+    inside = kept.cpu().numpy()
+    missing = np.flatnonzero(~inside)
+    if len(missing) == 0:
+        return image.clone()
+    if len(missing) == inside.size:
+        return image.mean((1, 2), keepdim=True).expand_as(image).clone()
+    height, width = inside.shape
+    pixels = image.detach().double().cpu().numpy().reshape(len(image), -1)
+    number = np.full(inside.size, -1)
+    number[missing] = np.arange(len(missing))
+    y, x = np.divmod(missing, width)
+    diagonal, known = np.zeros(len(missing)), np.zeros((len(missing), len(image)))
+    rows, columns, values = [], [], []
+    for dy, dx, weight in _NEIGHBOURS:
+        there = (y + dy >= 0) & (y + dy < height) & (x + dx >= 0) & (x + dx < width)
+        here = np.flatnonzero(there)
+        other = (y[here] + dy) * width + x[here] + dx
+        diagonal[here] += weight  # at the picture's edge the weights of the neighbours that exist sum to less than 1
+        unknown = number[other] >= 0
+        rows.append(here[unknown])
+        columns.append(number[other[unknown]])
+        values.append(np.full(int(unknown.sum()), -weight))
+        known[here[~unknown]] += weight * pixels[:, other[~unknown]].T
+    each = np.arange(len(missing))
+    entries = (np.concatenate([*values, diagonal]), (np.concatenate([*rows, each]), np.concatenate([*columns, each])))
+    system = coo_matrix(entries, shape=(len(missing), len(missing))).tocsc()
+    factors = splu(system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})  # it is symmetric
+    solution = factors.solve(known)
+    pixels[:, missing] = solution.reshape(len(missing), -1).T
+    return torch.from_numpy(pixels.reshape(image.shape)).to(image)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ShuffledBlocks(Alternative):
+    """The picture itself, cut into blocks that change places.
+
+    Colours, textures and small parts of the object stay, at the wrong places: the hardest fill for a mask that relies on everything
+    else looking empty.
+
+    Args:
+        block: Side of a block in pixels, >= 1; what does not fill a block at the right and lower edge stays where it is. Halved
+            until the picture holds at least 2 x 2 blocks.
+
+    Raises:
+        InputError: The block has no pixel.
+    """
+
+    block: int = 32
+
+    def __post_init__(self) -> None:
+        """Check the number."""
+        if self.block < 1:
+            raise InputError(f"ShuffledBlocks(block={self.block}): a block has at least 1 pixel.")
+
+    def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
+        """Each image's blocks in a random order; the mask is not used."""
+        batch, channels, height, width = images.shape
+        side = self.block
+        while side > 1 and side * 2 > min(height, width):
+            side //= 2
+        down, across = height // side, width // side
+        order = draw.uniform(images, (down * across,), generator=generator).argsort(1)
+        blocks = images[..., : down * side, : across * side].unflatten(3, (across, side)).unflatten(2, (down, side))
+        blocks = blocks.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)  # (B, blocks, C, side, side)
+        moved = blocks.gather(1, order[:, :, None, None, None].expand_as(blocks))
+        moved = moved.unflatten(1, (down, across)).permute(0, 3, 1, 4, 2, 5).reshape(batch, channels, down * side, across * side)
+        fill = images.clone()
+        fill[..., : down * side, : across * side] = moved
+        return fill

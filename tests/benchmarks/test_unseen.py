@@ -1,0 +1,104 @@
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.unseen import Road, ShuffledBlocks
+from saliencykit.core.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+def test_nothing_that_is_shipped_or_trained_refers_to_the_unseen_fills():
+    sources = [path for folder in ("saliencykit", "plugins") for path in (ROOT / folder).rglob("*.py")]
+    assert len(sources) > 20
+    forbidden = re.compile(
+        r"\bunseen\b.*import|import.*\bunseen\b|\bbenchmarks\.|(from|import)\s+benchmarks|ShuffledBlocks|\bRoad\b"
+    )
+    found = [
+        f"{path.relative_to(ROOT)}: {line}" for path in sources for line in path.read_text().splitlines() if forbidden.search(line)
+    ]
+    assert not found
+
+
+def test_the_unseen_fills_have_no_name_in_the_registry():
+    from saliencykit.registry import registry
+
+    assert not [name for name in registry().names("alternative") if "road" in name or "shuffle" in name]
+
+
+def test_road_solves_the_published_system():
+    images = torch.rand(1, 3, 6, 7, dtype=torch.float64, generator=generator())
+    mask = (torch.rand(1, 1, 6, 7, generator=generator()) > 0.6).double()
+    fill = Road(std=0.0)(images, generator=generator(), mask=mask)[0].numpy()
+    kept = mask[0, 0].numpy() == 1
+    assert np.array_equal(fill[:, kept], images[0].numpy()[:, kept])
+    for y, x in zip(*np.nonzero(~kept), strict=True):
+        total, weights = np.zeros(3), 0.0
+        for dy in (-1, 0, 1):
+            for dx in (-1, 0, 1):
+                if (dy or dx) and 0 <= y + dy < 6 and 0 <= x + dx < 7:
+                    weight = 1 / 12 if dy and dx else 1 / 6
+                    total += weight * fill[:, y + dy, x + dx]
+                    weights += weight
+        assert np.allclose(fill[:, y, x], total / weights, atol=1e-9)
+
+
+def test_road_adds_noise_to_removed_pixels_only():
+    images = torch.full((1, 3, 32, 32), 0.5)
+    mask = torch.zeros(1, 1, 32, 32)
+    mask[..., :16] = 1
+    fill = Road()(images, generator=generator(), mask=mask)
+    assert bool((fill[..., :16] == 0.5).all())
+    assert fill[..., 16:].std().item() == pytest.approx(0.01, rel=0.1)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_road_of_nothing_and_of_everything(value):
+    images = torch.rand(2, 3, 8, 8, generator=generator())
+    edit = Road(std=0.0).edit(images, torch.full((2, 1, 8, 8), value), generator())
+    wanted = images if value else images.mean((2, 3), keepdim=True).expand_as(images)
+    assert torch.allclose(edit, wanted)
+
+
+def test_road_uses_a_soft_mask_as_a_binary_one():
+    images = torch.rand(1, 3, 8, 8, generator=generator())
+    soft = torch.rand(1, 1, 8, 8, generator=generator())
+    edits = [Road().edit(images, mask, generator()) for mask in (soft, (soft >= 0.5).float())]
+    assert torch.equal(*edits)
+
+
+def test_shuffled_blocks_move_and_keep_every_pixel():
+    images = torch.arange(3 * 70 * 66.0).view(1, 3, 70, 66) / 1e5
+    fill = ShuffledBlocks(block=16)(images, generator=generator())
+    assert not torch.equal(fill, images)
+    assert torch.equal(fill.flatten().sort().values, images.flatten().sort().values)
+    assert torch.equal(fill[..., 64:, :], images[..., 64:, :])
+    blocks = {tuple(b.flatten().tolist()) for row in images[0, 0, :64, :64].split(16) for b in row.split(16, dim=1)}
+    moved = {tuple(b.flatten().tolist()) for row in fill[0, 0, :64, :64].split(16) for b in row.split(16, dim=1)}
+    assert blocks == moved
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 5), (16, 16), (33, 47)])
+def test_shuffled_blocks_of_small_pictures(size):
+    images = torch.rand(2, 1, *size, generator=generator())
+    fill = ShuffledBlocks()(images, generator=generator())
+    assert torch.allclose(fill.flatten(1).sort(1).values, images.flatten(1).sort(1).values)
+
+
+def test_the_same_picture_is_shuffled_alike_in_any_batch():
+    images = torch.rand(3, 3, 64, 64, generator=generator())
+    together = ShuffledBlocks()(images, generator=generator())
+    assert torch.equal(together[1:2], ShuffledBlocks()(images[1:2], generator=generator()))
+
+
+@pytest.mark.parametrize("make", [lambda: Road(std=-1.0), lambda: ShuffledBlocks(block=0)])
+def test_wrong_numbers_are_refused(make):
+    with pytest.raises(InputError):
+        make()
