@@ -1,5 +1,7 @@
 """What every contract checks of the tensors that pass through it. Messages are built only on failure."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -13,7 +15,7 @@ def name_of(thing: object) -> str:
 
 def finite_rows(tensor: Tensor) -> list[int]:
     """Indices of the rows that hold a NaN or an infinity; empty if there are none."""
-    if bool(torch.isfinite(tensor.detach().sum())):  # one cheap pass; a sum of finite pixels cannot overflow
+    if math.isfinite(float(tensor.detach().sum())):  # one cheap pass; a sum of finite pixels cannot overflow
         return []
     return [i for i, row in enumerate(tensor.detach()) if not bool(torch.isfinite(row).all())]
 
@@ -54,6 +56,16 @@ def mask(value: Tensor, like: Tensor, who: str, *, any_size: bool = False) -> No
     low, high = value.detach().aminmax()
     if float(low) < 0 or float(high) > 1:
         raise ContractError(f"{who} returned values from {float(low):.4g} to {float(high):.4g}; a mask is in [0, 1].")
+
+
+def maps(value: Tensor | None, count: int, who: str, *, flat: bool = False) -> None:
+    """Raise ContractError unless `value` is None, float (B, 1, h, w) or, if `flat`, float (B,)."""
+    shape = tuple(value.shape) if isinstance(value, Tensor) and value.is_floating_point() else None
+    fits = shape is not None and ((len(shape) == 4 and shape[:2] == (count, 1) and 0 not in shape) or (flat and shape == (count,)))
+    if value is not None and not fits:
+        came = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else name_of(value)
+        wanted = f"({count}, 1, h, w)" + (f" or ({count},)" if flat else "")
+        raise ContractError(f"{who} are {came}; expected floats {wanted}, or None.")
 
 
 def per_image(value: Tensor, count: int, who: str, *, nan: bool = False) -> None:

@@ -72,6 +72,8 @@ class Masker(ABC):
             answer = self.mask(black_box, images.detach(), labels, own)
         found = answer if isinstance(answer, Found) else Found(answer)
         checks.mask(found.mask, images, f"{who}.mask", any_size=True)
+        for name, maps in (("scores", found.scores), ("error", found.error)):
+            checks.maps(maps, len(images), f"{who}.mask: {name}", flat=name == "error")
         size = images.shape[2:]
         mask = _enlarge(found.mask.detach(), size).clamp(0, 1)
         scores = None if found.scores is None else _enlarge(found.scores.detach(), size)

@@ -63,7 +63,7 @@ def run_trial(
             Objective then counts only what depends on the mask alone. `"inverted"` (the authors' code): M and 1-M change places.
 
     Raises:
-        InputError: Images or labels are malformed, or the box raised.
+        InputError: Images, labels or `real` are malformed, or the box raised.
         ContractError: The mask, the alternative or the box broke its contract.
 
     Example:
@@ -82,6 +82,8 @@ def run_trial(
     checks.labels(labels, len(images), black_box.num_classes, "run_trial")
     checks.mask(mask, images, "the masker")
     real = torch.ones_like(labels, dtype=torch.bool) if real is None else real
+    if real.dtype != torch.bool or real.shape != labels.shape:
+        raise InputError(f"run_trial takes real as bool {tuple(labels.shape)}; got {real.dtype} of shape {tuple(real.shape)}.")
     alternative = alternative.for_box(black_box)
     kept, dropped = mask, 1 - mask
     if fakes == "inverted" and not bool(real.all()):
@@ -157,7 +159,7 @@ class Objective:
             count for them.
 
     Raises:
-        InputError: No terms, or two of one class.
+        InputError: No terms, two of one class, a weight that is negative or not finite, or an unknown way with fakes.
 
     Example:
         >>> from saliencykit.terms.area import Area
@@ -172,10 +174,15 @@ class Objective:
     fakes: Fakes = "area"
 
     def __post_init__(self) -> None:
-        """Check that the parts can be told apart."""
+        """Check the weights, and that the parts can be told apart."""
         names = [checks.name_of(term) for term in self.terms]
         if not names or len(set(names)) < len(names):
             raise InputError(f"an Objective takes at least one term and at most one of each class; got {names}.")
+        for term in self.terms:
+            if not isinstance(term, Term) or not 0 <= term.weight < float("inf"):
+                raise InputError(f"an Objective takes Terms with finite weights >= 0; got {term!r}.")
+        if self.fakes not in ("area", "inverted"):
+            raise InputError(f"an Objective's fakes are 'area' or 'inverted'; got {self.fakes!r}.")
 
     def __call__(self, trial: Trial) -> Loss:
         """Judge a trial."""

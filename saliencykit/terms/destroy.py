@@ -21,10 +21,10 @@ class DestroyedProbability(Term):
     Args:
         weight: See Term.
         power: > 0; 0.3 in the paper, 1 for the plain probability.
-        floor: The log-probability is not counted below this, <= 0: there the slope of a power below 1 would be unbounded.
+        floor: The log-probability is not counted below this, < 0: there the slope of a power below 1 would be unbounded.
 
     Raises:
-        InputError: The power is not positive.
+        InputError: The power is not positive, or the floor not negative.
 
     Example:
         >>> DestroyedProbability(weight=5.0).power
@@ -38,9 +38,11 @@ class DestroyedProbability(Term):
     floor: float = -20.0
 
     def __post_init__(self) -> None:
-        """Check the power."""
+        """Check the numbers."""
         if not 0 < self.power < float("inf"):
             raise InputError(f"{self}: power is > 0.")
+        if not self.floor < 0:
+            raise InputError(f"{self}: floor is a log-probability, < 0.")
 
     def penalty(self, trial: Trial) -> PerImage:
         """The probability of the label to the power, in [0, 1]."""
@@ -54,7 +56,10 @@ class DestroyedMargin(Term):
 
     Args:
         weight: See Term.
-        gap: In nats of log-odds, >= 0.
+        gap: In nats of log-odds, finite, >= 0.
+
+    Raises:
+        InputError: The gap is out of range.
 
     Example:
         >>> DestroyedMargin().gap
@@ -65,6 +70,11 @@ class DestroyedMargin(Term):
     """
 
     gap: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Check the gap."""
+        if not 0 <= self.gap < float("inf"):
+            raise InputError(f"{self}: gap is finite and >= 0.")
 
     def penalty(self, trial: Trial) -> PerImage:
         """The hinge, >= 0, in nats."""

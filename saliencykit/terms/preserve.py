@@ -5,6 +5,7 @@ from typing import final
 
 import torch
 
+from saliencykit.core.errors import InputError
 from saliencykit.core.evidence import log_probability, margin
 from saliencykit.core.objective import Term, Trial
 from saliencykit.core.types import PerImage
@@ -17,7 +18,10 @@ class PreservedLogProbability(Term):
 
     Args:
         weight: See Term.
-        floor: The log-probability is not counted below this, <= 0, so that one hopeless image does not drown the batch.
+        floor: The log-probability is not counted below this, < 0, so that one hopeless image does not drown the batch.
+
+    Raises:
+        InputError: The floor is not negative.
 
     Example:
         >>> PreservedLogProbability().floor
@@ -28,6 +32,11 @@ class PreservedLogProbability(Term):
     """
 
     floor: float = -20.0
+
+    def __post_init__(self) -> None:
+        """Check the floor."""
+        if not self.floor < 0:
+            raise InputError(f"{self}: floor is a log-probability, < 0.")
 
     def penalty(self, trial: Trial) -> PerImage:
         """Minus the log-probability of the label, in nats, in [0, -floor]."""
@@ -41,7 +50,10 @@ class PreservedMargin(Term):
 
     Args:
         weight: See Term.
-        gap: In nats of log-odds, >= 0.
+        gap: In nats of log-odds, finite, >= 0.
+
+    Raises:
+        InputError: The gap is out of range.
 
     Example:
         >>> PreservedMargin(weight=0.3).gap
@@ -52,6 +64,11 @@ class PreservedMargin(Term):
     """
 
     gap: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the gap."""
+        if not 0 <= self.gap < float("inf"):
+            raise InputError(f"{self}: gap is finite and >= 0.")
 
     def penalty(self, trial: Trial) -> PerImage:
         """The hinge, >= 0, in nats."""

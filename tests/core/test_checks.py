@@ -93,6 +93,15 @@ def test_mask_of_any_size():
         checks.mask(torch.rand(3, 1, 0, 7), X, "Somebody", any_size=True)
 
 
+def test_maps():
+    for fine in (None, torch.rand(3, 1, 5, 4), torch.rand(3, 1, 1, 2)):
+        checks.maps(fine, 3, "Somebody: scores")
+    checks.maps(torch.rand(3), 3, "Somebody: error", flat=True)
+    for wrong in (torch.rand(3), torch.rand(3, 3, 5, 4), torch.rand(2, 1, 5, 4), torch.zeros(3, 1, 5, 4, dtype=torch.int64), 0.5):
+        with pytest.raises(ContractError, match=r"Somebody: scores are .*; expected floats \(3, 1, h, w\), or None"):
+            checks.maps(wrong, 3, "Somebody: scores")
+
+
 def test_per_image():
     checks.per_image(torch.zeros(2), 2, "Somebody")
     checks.per_image(torch.tensor([0.0, float("nan")]), 2, "Somebody", nan=True)

@@ -116,6 +116,12 @@ def test_a_broken_mask_is_named(answer, words):
             Give(lambda *_, given=given: given)(BOX, X, Y, generator=seeded())
 
 
+@pytest.mark.parametrize("extra", [{"scores": X}, {"scores": torch.rand(3)}, {"error": torch.rand(2)}, {"scores": "high"}])
+def test_broken_scores_and_errors_are_named(extra):
+    with pytest.raises(ContractError, match=rf"Give\.mask: {next(iter(extra))} are .*; expected floats \(3, 1, h, w\)"):
+        Give(lambda *_: Found(X[:, :1], **extra)).find(BOX, X, Y, generator=seeded())
+
+
 def test_what_comes_in_is_checked():
     whole = Give(lambda b, x, y, g: torch.ones_like(x[:, :1]))
     with pytest.raises(InputError, match="Give takes images"):

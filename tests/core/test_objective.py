@@ -170,6 +170,23 @@ def test_an_objective_whose_parts_cannot_be_told_apart(terms):
         Objective(terms)
 
 
+@pytest.mark.parametrize("wrong", [Area(weight=-1.0), Area(weight=float("nan")), Area(weight=float("inf")), "area"])
+def test_weights_are_checked(wrong):
+    with pytest.raises(InputError, match="takes Terms with finite weights >= 0"):
+        Objective((wrong,))
+
+
+def test_ways_with_fakes_are_checked():
+    with pytest.raises(InputError, match="fakes are 'area' or 'inverted'; got 'none'"):
+        Objective((Area(),), fakes="none")
+
+
+@pytest.mark.parametrize("real", [torch.ones(4), torch.ones(3, dtype=torch.bool)])
+def test_real_is_checked(real):
+    with pytest.raises(InputError, match=r"run_trial takes real as bool \(4,\); got"):
+        trial(real)
+
+
 def test_trial_is_immutable():
     with pytest.raises(AttributeError):
         trial().mask = MASK

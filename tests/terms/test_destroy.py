@@ -51,6 +51,15 @@ def test_bad_power(power):
         DestroyedProbability(power=power)
 
 
+def test_bad_floor_and_gap():
+    for floor in (0, 1.0, float("nan")):
+        with pytest.raises(InputError, match="floor is a log-probability, < 0"):
+            DestroyedProbability(floor=floor)
+    for gap in (-1, float("inf"), float("nan")):
+        with pytest.raises(InputError, match="gap is finite and >= 0"):
+            DestroyedMargin(gap=gap)
+
+
 def test_they_read_logits():
     assert DestroyedProbability.reads_logits
     assert DestroyedMargin.reads_logits

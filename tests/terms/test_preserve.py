@@ -1,12 +1,14 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from saliencykit.core.errors import InputError
 from saliencykit.terms.preserve import PreservedLogProbability, PreservedMargin
 from saliencykit.testing.strategies import trials
 
 
-@given(trials(reach=10), st.floats(-30, 0))
+@given(trials(reach=10), st.floats(-30, -0.1))
 def test_log_probability_against_a_slow_twin(trial, floor):
     slow = []
     for z, c in zip(trial.preserved.numpy(), trial.labels.tolist(), strict=True):
@@ -29,6 +31,18 @@ def test_a_hopeless_image_is_counted_up_to_the_floor(trial):
     penalty = PreservedLogProbability()(trial)
     assert (penalty >= 0).all()
     assert (penalty <= 20).all()
+
+
+@pytest.mark.parametrize("floor", [0, 1.0, float("nan")])
+def test_bad_floor(floor):
+    with pytest.raises(InputError, match="floor is a log-probability, < 0"):
+        PreservedLogProbability(floor=floor)
+
+
+@pytest.mark.parametrize("gap", [-1, float("inf"), float("nan")])
+def test_bad_gap(gap):
+    with pytest.raises(InputError, match="gap is finite and >= 0"):
+        PreservedMargin(gap=gap)
 
 
 def test_they_read_logits():
