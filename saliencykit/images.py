@@ -150,7 +150,8 @@ def _read(item: Any, row: int | None) -> "list[tuple[str, Tensor | Image]]":
     from PIL import Image
 
     if isinstance(item, Image.Image):
-        return [(str(getattr(item, "filename", "")) or name, _upright(item, name))]
+        name = str(getattr(item, "filename", "")) or name
+        return [(name, _upright(item, name))]
     raise InputError(
         f"{name} is a {name_of(item)}; an image is a path, a PIL picture, a numpy array (H, W, C), a tensor (C, H, W) or "
         "(B, C, H, W), or a list of these. For bytes write PIL.Image.open(io.BytesIO(data))."

@@ -40,6 +40,8 @@ def eight_bit(picture: "Image", channels: int = 3) -> "Image":
         flat = clear.convert("RGB")
         flat.paste((255, 255, 255), mask=clear.getchannel("A").point(lambda alpha: 255 - alpha))
         picture = flat
+    if picture.mode == "LAB":
+        picture = picture.convert("RGB")  # PIL has no way from here to grey
     return picture if picture.mode == mode else picture.convert(mode)
 
 

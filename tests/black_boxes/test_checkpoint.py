@@ -67,7 +67,7 @@ def test_files_that_are_no_state_dicts(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no checkpoint file .*nowhere"):
         read_state(tmp_path / "nowhere.pt")
     (tmp_path / "w.onnx").write_bytes(b"1")
-    with pytest.raises(InputError, match="is .safetensors, .pt"):
+    with pytest.raises(InputError, match=r"is \.safetensors, \.pt"):
         read_state(tmp_path / "w.onnx")
     for name in ("a.safetensors", "a.pt"):
         whole = saved(tmp_path / name, good).read_bytes()

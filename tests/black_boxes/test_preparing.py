@@ -56,7 +56,12 @@ def test_a_share_gives_back_the_whole_number_that_it_was_made_from() -> None:
 
 
 @given(
-    st.integers(5, 60), st.integers(5, 60), st.integers(4, 24), st.integers(4, 24), st.sampled_from(["crop", "squash", "pad"]), st.floats(0.5, 1.0)
+    st.integers(5, 60),
+    st.integers(5, 60),
+    st.integers(4, 24),
+    st.integers(4, 24),
+    st.sampled_from(["crop", "squash", "pad"]),
+    st.floats(0.5, 1.0),
 )
 def test_geometry_says_where_the_input_lies(width: int, height: int, tall: int, wide: int, fit: str, share: float) -> None:
     # a picture whose colour is its position: the input's middle must show the colour of the region's middle

@@ -98,9 +98,9 @@ def test_a_local_checkpoint(tmp_path: Path) -> None:
 
 
 def test_unknown_names_and_missing_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="Did you mean .*resnet18"):
+    with pytest.raises(InputError, match=r"Did you mean .*resnet18"):
         timm_box("resnet181")
-    with pytest.raises(InputError, match="resnet18.nonsense"):
+    with pytest.raises(InputError, match=r"resnet18\.nonsense"):
         timm_box("resnet18.nonsense")
 
     def no_network(*_: object, **options: object) -> nn.Module:

@@ -111,7 +111,7 @@ def test_the_delivered_weights_classify(data_folder: Path) -> None:
 
 
 def test_unknown_names_and_missing_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="Did you mean .*resnet18"):
+    with pytest.raises(InputError, match=r"Did you mean .*resnet18"):
         torchvision_box("resnet181")
     with pytest.raises(InputError, match="it has DEFAULT, IMAGENET1K_V1"):
         torchvision_box("resnet18", weights="V7")
@@ -120,5 +120,7 @@ def test_unknown_names_and_missing_weights(monkeypatch: pytest.MonkeyPatch) -> N
         raise OSError("no network here")
 
     monkeypatch.setattr(models, "get_model", no_network)
-    with pytest.raises(InputError, match=r"no network here. Without a network write 'torchvision:resnet18,checkpoint=.*weights=none'"):
+    with pytest.raises(
+        InputError, match=r"no network here. Without a network write 'torchvision:resnet18,checkpoint=.*weights=none'"
+    ):
         torchvision_box("resnet18")

@@ -10,7 +10,9 @@ from saliencykit.core.picture import eight_bit
 GREY = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "I", "F", "I;16"])
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "I", "F", "I;16"]
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_mode_becomes_eight_bit_and_is_not_changed(mode: str, channels: int) -> None:
     picture = Image.new(mode, (6, 4))
