@@ -124,9 +124,8 @@ def _measured(model: nn.Module, probe: Tensor) -> tuple[Tensor | None, int]:
         answer = model(probe * 1)
     largest, total = max(1, sizes.largest // len(probe)), max(1, sizes.total // len(probe))
     if probe.device.type == "cpu":
-        # glibc learns its limit from the largest block ever given back: one of 32 MB, never touched, keeps it from returning the
-        # pages of smaller activations to the system after every layer (3000 page faults an image, a third more time for MobileNetV2
-        # at 224 px)
+        # glibc learns from the largest block ever given back what to keep: one of 32 MB, never touched, stops it from returning
+        # the pages of smaller activations after every layer (up to 3000 page faults an image, a third of MobileNetV2's time)
         torch.empty(_COMFORT - 2**16, dtype=torch.uint8)
         return _first_tensor(answer), max(1, min(32, _COMFORT // largest))
     room = torch.cuda.mem_get_info(probe.device)[0] if probe.device.type == "cuda" else 4 * 2**30
