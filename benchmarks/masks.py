@@ -107,7 +107,8 @@ def best_pixels(ranking: Tensor, area: float) -> Mask:
 def judge(box: TorchBlackBox, photo: Photo, label: Tensor, answer: Answer, cam_area: float) -> dict[str, object]:
     """Everything the table needs of one mask."""
     masks: dict[str, Mask] = {"own": answer.mask}
-    masks |= {name: best_pixels(answer.ranking, cam_area if name == "cam" else float(name)) for name in AREAS}
+    if answer.ranking.amin() < answer.ranking.amax():  # else nothing is ranked
+        masks |= {name: best_pixels(answer.ranking, cam_area if name == "cam" else float(name)) for name in AREAS}
     row: dict[str, object] = {"area": answer.mask.mean().item(), "seconds": answer.seconds}
     with torch.no_grad():
         for which, mask in masks.items():
@@ -130,6 +131,9 @@ def run(arguments: argparse.Namespace) -> None:
     photos = read_photos(arguments.data, box, count=arguments.photos, seed=arguments.seed)
     fast = box.for_many(photos[0].image)
     asked = methods(box, layer, names)
+    if arguments.out.exists() and not arguments.out.read_text().endswith("\n"):  # a killed run's half line
+        with arguments.out.open("a") as file:
+            file.write("\n")
     done = {(row["photo"], row["method"]) for row in read_rows(arguments.out)}
     cheap, costly = [n for n in names if n not in COSTLY], [n for n in names if n in COSTLY]
     plan = [(photo, cheap) for photo in photos] + [(photo, costly) for photo in photos[: arguments.few]]
@@ -167,7 +171,7 @@ def unseen(row: Mapping[str, object], which: str, side: int) -> float:
 
 def difference(rows: list[dict[str, object]], ours: str, other: str, which: str, side: int) -> str:
     """Mean paired difference with its bootstrap 95 % interval, 10,000 draws of photos."""
-    by = {(row["photo"], row["method"]): row for row in rows}
+    by = {(row["photo"], row["method"]): row for row in rows if "cam/blur" in row}
     names = sorted({str(row["photo"]) for row in rows if (row["photo"], ours) in by and (row["photo"], other) in by})
     if not names:
         return "-"
@@ -195,19 +199,20 @@ def table(rows: list[dict[str, object]]) -> str:
         metric = f"{scores.mean():.3f} | {scores.median():.3f}"
         area, seconds = _mean(mine, "area"), _mean(mine, "seconds")
         lines.append(f"| {method} | {len(mine)} | {area:.3f} | {kept} | {dropped} | {metric} | {seconds:.2f} |")
+    ranked = [method for method in present if any(r["method"] == method and "cam/blur" in r for r in rows)]
     for which in AREAS:
         share = f"of the photo's Grad-CAM mask, {_mean(rows, 'cam_area'):.3f} on average" if which == "cam" else which
         lines += ["", f"At equal area: {share}", "", f"| method | n | kept: {fills} | unseen | dropped: {fills} | unseen |"]
         lines.append("|---|---|---|---|---|---|")
-        for method in present:
-            mine = [row for row in rows if row["method"] == method]
+        for method in ranked:
+            mine = [row for row in rows if row["method"] == method and "cam/blur" in row]
             kept, dropped = (" / ".join(f"{_mean(mine, f'{which}/{fill}', side):.3f}" for fill in FILLS) for side in (0, 1))
             new = [sum(unseen(row, which, side) for row in mine) / len(mine) for side in (0, 1)]
             lines.append(f"| {method} | {len(mine)} | {kept} | {new[0]:.3f} | {dropped} | {new[1]:.3f} |")
     lines += ["", "`iterative` less the other, at equal area under the unseen fills, paired, bootstrap 95 % interval.", ""]
     lines += ["| other | area | kept (more is better) | dropped (less is better) |", "|---|---|---|---|"]
-    for other in present:
-        if other not in ("iterative", "whole-image"):
+    for other in ranked:
+        if other != "iterative":
             for which in AREAS:
                 both = [difference(rows, "iterative", other, which, side) for side in (0, 1)]
                 lines.append(f"| {other} | {'Grad-CAM' if which == 'cam' else which} | {both[0]} | {both[1]} |")

@@ -21,6 +21,7 @@ from saliencykit.maskers.parametrisation import Free, Nested, Parametrisation, s
 from saliencykit.terms.paper import keep_and_drop
 from saliencykit.terms.paper import meaningful_perturbation as destroy_only
 
+_FILLS = Choice(among=(Blur(), Blur(sigma=0.1), Noise(), Noise(spread=0.5, std=0.1)))
 _ROWS = 16  # pictures that are optimised together where the box names no micro-batch
 _MEMORY = 0.9  # of the running mean of the cells that is the answer: about the last ten steps
 _CANDIDATES = 8  # areas among which the answer's is chosen
@@ -73,14 +74,14 @@ class Iterative(Masker):
     """
 
     objective: Objective = field(default_factory=keep_and_drop)
-    steps: int = 80
+    steps: int = 50
     cells: int = 7
     rate: float = 0.1
     areas: tuple[float, float] = (0.05, 0.5)
     softness: float = 0.3
-    alternative: Alternative = field(default_factory=lambda: Choice(among=(Blur(), Noise())))
+    alternative: Alternative = _FILLS
     fills: int = 1
-    jitter: float = 0.0
+    jitter: float = 0.07
     tolerance: float = 0.01
     patience: int = 10
 
