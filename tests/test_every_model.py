@@ -19,7 +19,7 @@ from saliencykit import explain
 # timm's module: a model, where needed with its side in pixels (its own, if none is given)
 TIMM = {
     "beit": "beit_base_patch16_224",
-    "byoanet": "halonet_h1",
+    "byoanet": "haloregnetz_b",
     "byobnet": "mobileone_s1",
     "cait": "cait_xxs24_224",
     "coat": "coat_lite_tiny",
@@ -33,7 +33,7 @@ TIMM = {
     "cspnext": "cspnext_tiny",
     "davit": "davit_tiny",
     "deit": "deit_tiny_patch16_224",
-    "densenet": "densenet121",
+    "densenet": "densenet121@128",
     "dla": "dla46x_c",
     "dpn": "dpn48b",
     "edgenext": "edgenext_xx_small",
@@ -46,14 +46,14 @@ TIMM = {
     "eva": "eva02_tiny_patch14_224",
     "fasternet": "fasternet_t0",
     "fastvit": "fastvit_t8",
-    "focalnet": "focalnet_tiny_srf",
+    "focalnet": "focalnet_tiny_srf@128",
     "gcvit": "gcvit_xxtiny",
     "ghostnet": "ghostnet_050",
     "hardcorenas": "hardcorenas_a",
     "hgnet": "hgnetv2_b0",
     "hiera": "hiera_tiny_224",
-    "hieradet_sam2": "hieradet_small",
-    "hrnet": "hrnet_w18_small",
+    "hieradet_sam2": "hieradet_small@128",
+    "hrnet": "hrnet_w18_small@128",
     "iformer": "iformer_t",
     "inception_next": "inception_next_atto",
     "inception_resnet_v2": "inception_resnet_v2@139",
@@ -64,31 +64,31 @@ TIMM = {
     "lowformer": "lowformer_b0",
     "mambaout": "mambaout_femto",
     "maxxvit": "coatnet_pico_rw_224",
-    "metaformer": "poolformer_s12",
+    "metaformer": "poolformer_s12@128",
     "mlp_mixer": "gmlp_ti16_224",
     "mobilenetv3": "mobilenetv3_small_050",
     "mobilevit": "mobilevit_xxs",
-    "mvitv2": "mvitv2_tiny",
+    "mvitv2": "mvitv2_tiny@128",
     "naflexvit": "naflexvit_so150m2_patch16_reg1_gap@64",
-    "nasnet": "nasnetalarge@96",
+    "nasnet": "nasnetalarge@64",
     "nest": "nest_tiny",
-    "nextvit": "nextvit_small",
+    "nextvit": "nextvit_small@128",
     "nfnet": "nf_regnet_b0",
     "pit": "pit_ti_224",
-    "pnasnet": "pnasnet5large@96",
+    "pnasnet": "pnasnet5large@64",
     "pvt_v2": "pvt_v2_b0",
-    "rdnet": "rdnet_tiny",
+    "rdnet": "rdnet_tiny@128",
     "regnet": "regnetx_002",
     "repghost": "repghostnet_050",
-    "repvit": "repvit_m1",
+    "repvit": "repvit_m1@128",
     "res2net": "res2next50@128",
-    "resnest": "resnest14d",
+    "resnest": "resnest14d@128",
     "resnet": "resnet10t",
     "resnetv2": "resnetv2_18",
     "rexnet": "rexnet_100",
-    "selecsls": "selecsls42",
+    "selecsls": "selecsls42@128",
     "senet": "legacy_seresnet18",
-    "sequencer": "sequencer2d_s",
+    "sequencer": "sequencer2d_s@128",
     "shvit": "shvit_s1",
     "sknet": "skresnet18",
     "starnet": "starnet_s050",
@@ -107,11 +107,19 @@ TIMM = {
     "vision_transformer_relpos": "vit_srelpos_small_patch16_224",
     "vision_transformer_sam": "samvit_base_patch16_224",
     "vitamin": "vitamin_small_224",
-    "volo": "volo_d1_224",
+    "volo": "volo_d1_224@128",
     "vovnet": "ese_vovnet19b_slim_dw",
     "xception": "legacy_xception@128",
     "xception_aligned": "xception41p@128",
     "xcit": "xcit_nano_12_p16_224",
+}
+# models of their own kind whose smallest form would take more than ten seconds
+SMALLER = {
+    "beit_base_patch16_224": {"depth": 3},
+    "samvit_base_patch16_224": {"depth": 3},
+    "volo_d1_224": {"img_size": 128},
+    "mvitv2_tiny": {"img_size": 128},
+    "vit_b_16": {"image_size": 96},
 }
 LEFT_OUT = {
     "deepseek_vit": "the smallest has 412 million weights",
@@ -122,7 +130,7 @@ LEFT_OUT = {
 TORCHVISION = {
     "AlexNet": "alexnet",
     "ConvNeXt": "convnext_tiny@96",
-    "DenseNet": "densenet121",
+    "DenseNet": "densenet121@128",
     "EfficientNet": "efficientnet_b0",
     "GoogLeNet": "googlenet",
     "Inception3": "inception_v3@139",
@@ -135,8 +143,8 @@ TORCHVISION = {
     "ShuffleNetV2": "shufflenet_v2_x0_5",
     "SqueezeNet": "squeezenet1_1",
     "SwinTransformer": "swin_t@96",
-    "VGG": "vgg11@64",
-    "VisionTransformer": "vit_b_16",
+    "VGG": "vgg11_bn@64",
+    "VisionTransformer": "vit_b_16@96",
 }
 QUICK = (
     "timm:test_convnext",
@@ -160,12 +168,13 @@ def model_and_size(text: str) -> tuple[nn.Module, tuple[int, int]]:
     name, _, side = name.partition("@")
     if library == "timm":
         timm = pytest.importorskip("timm")
-        model = timm.create_model(name)
+        model = timm.create_model(name, **SMALLER.get(name, {}))
         size = tuple(model.pretrained_cfg["input_size"][1:])
     else:
         from torchvision import models
 
-        model = models.get_model(name, **({"init_weights": False} if name in ("googlenet", "inception_v3") else {}))
+        options = {"init_weights": False} if name in ("googlenet", "inception_v3") else SMALLER.get(name, {})
+        model = models.get_model(name, **options)
         size = (224, 224)
     return model, (int(side), int(side)) if side else size
 

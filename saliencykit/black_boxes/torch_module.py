@@ -76,6 +76,8 @@ class TorchBlackBox(BlackBox):
             raise InputError(f"{who} takes mean and std together, one number per channel; got {self.mean} and {self.std}.")
         if self.std is not None and min(self.std) <= 0:
             raise InputError(f"{who}: std is > 0 in every channel; got {tuple(self.std)}.")
+        if self.mean is not None and max(self.mean) > 10:
+            raise InputError(f"{who}: mean and std are for pixels in [0, 1]; {tuple(self.mean)} is for 0..255, divide both by 255.")
         if self.size is not None and min(self.input_size) < 1:
             raise InputError(f"{who}: size is a side or (height, width), >= 1; got {self.size}.")
         if not 0 < self.crop_share <= 1:

@@ -210,6 +210,7 @@ def test_pictures_need_statistics() -> None:
         {"mean": (0.5,)},
         {"mean": (0.5,), "std": (0.5, 0.5)},
         {"mean": (0.5,), "std": (0.0,)},
+        {"mean": (123.7, 116.3, 103.5), "std": (58.4, 57.1, 57.4)},
         {"crop_share": 0.0},
         {"crop_share": 1.5},
         {"size": 0},
