@@ -39,7 +39,7 @@ UNSEEN = ("road", "shuffled")
 AREAS = ("cam", "0.2")
 CHEAP = ("centre-box", "whole-image", "gradient", "grad-cam", "iterative")
 COSTLY = ("rise", "occlusion", "meaningful-perturbation")
-_BATCH = 4
+_BEGIN, _END = "<!-- table -->", "<!-- end of table -->"
 
 
 @dataclass(frozen=True)
@@ -235,13 +235,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("masks.jsonl"), help="one JSON line per photo and method")
     parser.add_argument("--resume", action="store_true", help="go on where an earlier run stopped")
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
+    parser.add_argument("--into", type=Path, help="also put the table between the two comments of this markdown page")
     arguments = parser.parse_args()
     if not arguments.table:
         if arguments.out.exists() and not arguments.resume:
             parser.error(f"{arguments.out} exists: add --resume to go on with it, or name another file")
         torch.set_num_threads(1)
         run(arguments)
-    print("\n" + table(read_rows(arguments.out)))
+    text = table(read_rows(arguments.out))
+    print("\n" + text)
+    if arguments.into:
+        before, rest = arguments.into.read_text().split(_BEGIN)
+        arguments.into.write_text(f"{before}{_BEGIN}\n\n{text}\n\n{_END}{rest.split(_END)[1]}")
 
 
 if __name__ == "__main__":
