@@ -75,6 +75,7 @@ def explain(
     from saliencykit.saving import writable
     from saliencykit.watching import Watched
 
+    _use_idle_cores()
     created = not out.exists()
     writable(out)
     try:
@@ -196,6 +197,15 @@ def _box(model: str, device: str) -> Any:
     elif device not in ("auto", "cpu"):
         raise InputError(f"--device {device}: {model} decides by itself where it computes; leave the option away.")
     return box
+
+
+def _use_idle_cores() -> None:
+    """No more threads than idle cores: a thread that shares a busy core keeps all others waiting at every layer."""
+    import torch
+
+    if not os.environ.get("OMP_NUM_THREADS") and hasattr(os, "getloadavg"):
+        idle = (os.cpu_count() or 1) - round(os.getloadavg()[0])
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), idle)))
 
 
 def _embedded_picture() -> Any:

@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 
 
 def demo_box() -> "TorchBlackBox":
-    """The embedded classifier: 200 classes of Tiny-ImageNet at 64 px, see `demo/card.md`.
+    """The embedded classifier: 200 classes of Tiny-ImageNet, the whole picture in 80 x 80 pixels, see `demo/card.md`.
 
     Raises:
         SaliencyKitError: The installation lacks the weights.
@@ -40,7 +40,7 @@ def demo_box() -> "TorchBlackBox":
     network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()}, strict=False)
     network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     return TorchBlackBox(
-        network, mean=facts["mean"], std=facts["std"], size=facts["size"], fit="squash", class_names=tuple(facts["classes"])
+        network, mean=facts["mean"], std=facts["std"], size=facts["size"], fit="pad", class_names=tuple(facts["classes"])
     )
 
 

@@ -1,0 +1,1 @@
+"""Maskers: what finds the mask."""

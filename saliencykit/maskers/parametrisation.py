@@ -12,6 +12,7 @@ from saliencykit.core.types import Mask
 
 _GOLDEN = 0.6180339887498949  # its multiples modulo 1 fill [0, 1) evenly, however many are taken
 _ROUNDS = 30  # halvings of the range in which the threshold is sought: to 1e-8 of it
+_NOISE = 1e-9  # a picture without evidence has gradients of 1e-16: without this its mask would be made of rounding errors
 _PROBE = 56  # the threshold is sought on about this many pixels a side; the scores are smooth
 
 
@@ -93,9 +94,9 @@ class Nested(Parametrisation):
         return large / (spread + 0.1)  # 0.1, one step: the first steps are not blown up
 
     def step(self, cells: Tensor, gradient: Tensor, memory: tuple[Tensor, Tensor], step: int, rate: float) -> Tensor:
-        """One step of the length `rate`, root mean square over the picture's cells; none where the gradient is 0."""
+        """One step of the length `rate`, root mean square over the picture's cells; none where the gradient is rounding noise."""
         length = gradient.square().mean((1, 2, 3), keepdim=True).sqrt()
-        return cells - rate * gradient / length.clamp_min(torch.finfo(gradient.dtype).tiny ** 0.5)
+        return cells - rate * gradient / length.clamp_min(_NOISE)
 
 
 def enlarge(cells: Tensor, size: tuple[int, int]) -> Tensor:

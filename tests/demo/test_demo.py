@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from saliencykit.demo import HERE, demo_box, demo_picture
 
@@ -22,9 +23,10 @@ def test_the_photo_is_a_cat() -> None:
     images, geometry = box.prepare(demo_picture())
     assert geometry.picture == (300, 451)
     with torch.no_grad():
-        top = box(images).softmax(1)[0].topk(3)
-    assert "cat" in box.class_names[int(top.indices[0])]
-    assert float(top.values[0]) > 0.3
+        shares = box(images).softmax(1)[0]
+    names = box.class_names
+    assert "cat" in names[int(shares.argmax())]
+    assert float(shares[["tabby" in name or "Persian cat" in name or "Egyptian cat" in name for name in names]].sum()) > 0.4
 
 
 @pytest.mark.data
@@ -45,6 +47,7 @@ def test_the_figure_of_the_card_is_true(data_folder: Path) -> None:
             raw = heads[pack["header_id"][i]] + pack["body"][pack["offsets"][i] : pack["offsets"][i + 1]].tobytes()
             rows.append(torch.from_numpy(np.asarray(Image.open(io.BytesIO(raw)).convert("RGB")).copy()))
         images = torch.stack(rows).permute(0, 3, 1, 2).float() / 255
+        images = F.interpolate(images, size=box.input_size, mode="bilinear", align_corners=False)
         with torch.no_grad():
             right += int((box(images).argmax(1).numpy() == pack["labels"][part]).sum())
     facts = json.loads((HERE / "classifier.json").read_text())
