@@ -154,5 +154,6 @@ class Explanation:
             if kept is not None and dropped is not None:
                 row += f", kept {kept[i]:.3f}, dropped {dropped[i]:.3f}"
             rows.append(row + f", area {self.area[i]:.3f}")
+        masker = str(self.provenance.get("masker", "a masker")).split("(")[0]
         more = [f"  ... and {len(self) - 10} more"] if len(self) > 10 else []
-        return "\n".join([f"Explanation of {len(self)} image(s) by {self.provenance.get('masker', 'a masker')}", *rows, *more])
+        return "\n".join([f"Explanation of {len(self)} image(s) by {masker}", *rows, *more])
