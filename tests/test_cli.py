@@ -24,7 +24,7 @@ def run(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
 def test_explain_without_arguments_explains_the_cat_offline(tmp_path: Path) -> None:
     done = run("explain", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "cat" in done.stdout
+    assert "tabby" in done.stdout
     assert Image.open(tmp_path / "explanation" / "overlay-0000.png").size == (481, 320)
     assert {p.name for p in (tmp_path / "explanation").iterdir()} == {
         "manifest.json", "maps.safetensors", "overlay-0000.png", "picture-0000.png",
