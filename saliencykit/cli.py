@@ -111,7 +111,9 @@ def plugins() -> None:
         warnings.simplefilter("ignore")  # the table below says it
         known = registry()
         named = {kind: known.names(kind) for kind in KINDS}
-    table = Table("kind", "name", "what it is", box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("kind", "name", "what it is"):
+        table.add_column(column, no_wrap=column != "what it is")
     for kind, names in named.items():
         for full, factory in names.items():
             table.add_row(kind.replace("_", " "), full, _first_sentence(factory))

@@ -153,7 +153,7 @@ def _index(label: object, box: BlackBox, row: int) -> int:
         raise InputError(f"a label is a class index, a class name or None; got {name_of(label)} {label!r} for image {row}.")
     index = int(label.__index__())
     if not 0 <= index < box.num_classes:
-        raise InputError(f"label {index} of image {row} is outside 0..{box.num_classes - 1}, the classes of {name_of(box)}.")
+        raise InputError(f"label {index} of image {row} is outside 0..{box.num_classes - 1}, the classes of the model.")
     return index
 
 
@@ -161,7 +161,7 @@ def _index_of_name(name: str, box: BlackBox) -> int:
     """A class by name, without regard to case; a name of several synonyms ("tabby, tabby cat") is found by each."""
     if not box.class_names:
         raise InputError(
-            f"the class names of {name_of(box)} are unknown, so {name!r} cannot be looked up; give the index, or "
+            f"the class names of the model are unknown, so {name!r} cannot be looked up; give the index, or "
             "TorchBlackBox(model, class_names=[...])."
         )
     known: dict[str, list[int]] = {}
@@ -175,7 +175,8 @@ def _index_of_name(name: str, box: BlackBox) -> int:
     if found:
         choices = ", ".join(f"{i} ({box.class_names[i]})" for i in found)
         raise InputError(f"several classes are called {name!r}: {choices}; give the index.")
-    near = difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.5)
-    near += [alias for alias in known if name.lower() in alias and alias not in near][: 3 - len(near)]
+    near = [alias for alias in known if name.strip().lower() in alias.split()]
+    near += [alias for alias in difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.5) if alias not in near]
+    near = near[:3]
     hint = f" Did you mean {', '.join(repr(n) for n in near)}?" if near else ""
-    raise InputError(f"no class is called {name!r} among the {len(box.class_names)} of {name_of(box)}.{hint}")
+    raise InputError(f"no class is called {name!r} among the {len(box.class_names)} of the model.{hint}")

@@ -83,13 +83,14 @@ def test_labels_by_index_name_none_and_one_for_all() -> None:
         (5, r"label 5 of image 0 is outside 0\.\.4"),
         (-1, r"outside 0\.\.4"),
         ("gaot", r"Did you mean 'goat'"),
+        ("hen", r"Did you mean 'prairie hen'"),
         ([1, 2], r"2 labels for 3 images"),
         (1.5, r"index, a class name or None; got float 1\.5"),
         (True, r"got bool"),
     ],
 )
 def test_a_wrong_label_is_named(label: object, words: str) -> None:
-    box = TorchBlackBox(small_model(), class_names=["cat", "dog", "egret", "fox", "goat"])
+    box = TorchBlackBox(small_model(), class_names=["cat", "dog", "prairie hen", "fox", "goat"])
     with pytest.raises(InputError, match=words):
         explain(box, torch.rand(3, 3, 10, 10), label, masker="whole-image")
 
