@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import skimage.data
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Generator
@@ -16,9 +17,9 @@ ASSETS = Path(__file__).parent / "assets"
 WIDTH, CAPTION, GAP = 451, 30, 10
 
 
-def cat() -> Image.Image:
-    """The README's picture: photo, mask, kept and dropped, with the model's own probabilities."""
-    answer = explain("demo", demo_picture())
+def sheet_of(photo: Image.Image) -> Image.Image:
+    """A photo, its mask, what is kept and what is dropped, with the embedded classifier's own probabilities."""
+    answer = explain("demo", photo)
     picture, mask = picture_and_mask(answer, 0)
     x, m = torch.from_numpy(picture).permute(2, 0, 1)[None], torch.from_numpy(mask)[None, None]
     blurred = Blur()(x, generator=Generator())
@@ -48,5 +49,8 @@ def as_picture(images: torch.Tensor) -> Image.Image:
 
 if __name__ == "__main__":
     ASSETS.mkdir(exist_ok=True)
-    cat().save(ASSETS / "cat.png", optimize=True)
-    print(f"wrote {ASSETS / 'cat.png'}")
+    coffee = Image.fromarray(skimage.data.coffee())  # CC0, by Rachel Michetti
+    for name, photo in (("cat", demo_picture()), ("coffee", coffee)):
+        path = ASSETS / f"{name}.png"
+        sheet_of(photo).quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
+        print(f"wrote {path.relative_to(ASSETS.parent)}")

@@ -271,7 +271,7 @@ def _table(answer: "Explanation", images: list[str] | None, out: Path, seconds: 
     rows = _facts(answer, images, out, seconds)["images"]
     for row in rows:
         numbers = [f"{row[key]:.1%}" if key in row else "-" for key in ("probability", "kept", "dropped", "area")]
-        table.add_row(row["image"], f"{row['name'].split(',')[0]} ({row['label']})", *numbers)
+        table.add_row(Path(row["image"]).name, f"{row['name'].split(',')[0]} ({row['label']})", *numbers)
     console = _console()
     console.print(table)
     console.print("[dim]kept: probability with only the mask shown; dropped: with the mask replaced; area: the mask's share[/dim]")

@@ -165,3 +165,12 @@ def test_one_bad_row_of_a_batch_is_named() -> None:
     images[2, 0, 0, 0] = float("nan")
     with pytest.raises(InputError, match=r"image 2"):
         explain(small_model(), images)
+
+
+def test_an_optimised_mask_of_a_real_network_is_the_same_alone_and_in_a_batch() -> None:
+    from skimage.data import astronaut, coffee
+
+    both = [Image.fromarray(astronaut()), Image.fromarray(coffee())]
+    batch = explain("demo", both, masker="iterative")
+    alone = explain("demo", both[1], masker="iterative")
+    torch.testing.assert_close(batch.mask[1:], alone.mask, atol=1e-5, rtol=0)

@@ -56,6 +56,9 @@ class Iterative(Masker):
         tolerance: A picture whose mask moved by less than this (mean absolute difference) in `patience` steps is finished; 0: all
             steps are done.
         patience: See `tolerance`, >= 1.
+        together: How many pictures are optimised at once, >= 1. A float32 network rounds differently in batches of different
+            sizes, and optimising makes much of little, so a mask is the same on its own and in a batch only if this is 1.
+            None: 1 on a CPU, where larger batches are no faster; elsewhere as many as the box's micro-batch.
 
     Raises:
         InputError: A number is out of range.
@@ -84,6 +87,7 @@ class Iterative(Masker):
     jitter: float = 0.07
     tolerance: float = 0.01
     patience: int = 10
+    together: int | None = None
 
     needs_gradient: ClassVar[bool] = True
 
@@ -96,9 +100,9 @@ class Iterative(Masker):
             )
         if not isinstance(self.alternative, Alternative):
             raise InputError(f"Iterative(alternative={self.alternative!r}) takes an Alternative, such as Blur().")
-        for name in ("steps", "cells", "fills", "patience"):
+        for name in ("steps", "cells", "fills", "patience", "together"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if (not isinstance(value, int) or value < 1) and not (name == "together" and value is None):
                 raise InputError(f"Iterative({name}={value!r}) takes a whole number >= 1.")
         for name in ("rate", "softness"):
             if not 0 < getattr(self, name) < float("inf"):
@@ -115,7 +119,8 @@ class Iterative(Masker):
         seed = draw.fork(generator).initial_seed()  # each group starts from it, so that the others make no difference
         box = black_box.for_many(images)
         form = Free() if _charges_for_area(self.objective) else Nested(self.areas, self.softness)
-        step = max(1, (box.max_batch or 2 * _ROWS) // 2)  # the graph of both edits of a whole group is held at once
+        alone = 1 if images.device.type == "cpu" else max(1, (box.max_batch or 2 * _ROWS) // 2)
+        step = self.together or alone  # the graph of both edits of a whole group is held at once
         found = []
         for first in range(0, len(images), step):
             group = images[first : first + step], labels[first : first + step]

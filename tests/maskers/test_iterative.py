@@ -70,7 +70,13 @@ def test_the_scores_rank_and_the_mask_follows_them():
 
 
 @pytest.mark.parametrize(
-    "masker", [Iterative(steps=12), Iterative(steps=8, fills=2, jitter=0.1), Iterative(objective=paper_mean(), steps=12)]
+    "masker",
+    [
+        Iterative(steps=12),
+        Iterative(steps=12, together=3),
+        Iterative(steps=8, fills=2, jitter=0.1, together=2),
+        Iterative(objective=paper_mean(), steps=12, together=3),
+    ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_batch_gives_the_masks_of_single_pictures(masker, dtype):
@@ -82,9 +88,9 @@ def test_a_batch_gives_the_masks_of_single_pictures(masker, dtype):
     assert (together - alone).abs().max() < 1e-5
 
 
-def test_groups_of_a_box_with_a_small_micro_batch_change_nothing():
+def test_how_many_are_optimised_together_changes_nothing_but_rounding():
     images, labels = PlantedEvidence().examples(5, generator=seeded())
-    masks = [Iterative(steps=12)(PlantedEvidence(max_batch=n), images, labels, generator=seeded(3)) for n in (None, 4, 1)]
+    masks = [Iterative(steps=12, together=n)(PlantedEvidence(), images, labels, generator=seeded(3)) for n in (5, 2, None)]
     assert (masks[0] - masks[1]).abs().max() < 1e-5
     assert (masks[0] - masks[2]).abs().max() < 1e-5
 
@@ -101,7 +107,7 @@ def test_another_seed_draws_other_fills():
 
 
 def test_a_finished_picture_leaves_the_batch_and_its_mask_stays():
-    box, masker = PlantedEvidence(), Iterative(steps=60, patience=5)
+    box, masker = PlantedEvidence(), Iterative(steps=60, patience=5, together=2)
     images, labels = box.examples(2, generator=seeded())
     images[1] = 0.5  # nothing to find: finished at the first look
     counting = Counting(box)
@@ -216,6 +222,7 @@ def test_an_alternative_without_gradient_is_refused():
         {"areas": (0.5, 1.0)},
         {"jitter": 0.5},
         {"tolerance": -0.1},
+        {"together": 0},
         {"objective": "paper-mean"},
         {"alternative": "blur"},
     ],
