@@ -33,7 +33,9 @@ def main() -> None:
     except SaliencyKitError as error:
         _complain(f"Error: {error}")
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:  # typer turns the one into the other, without a word
+        if isinstance(stop, SystemExit) and stop.code != 130:
+            raise
         _complain("Interrupted.")
         sys.exit(130)
     except Exception as error:

@@ -125,6 +125,18 @@ def test_a_bug_is_one_line_with_exit_code_1(monkeypatch: pytest.MonkeyPatch, cap
     assert "SALIENCYKIT_TRACEBACK=1" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(130)], ids=repr)
+def test_an_interrupt_is_said(stop: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(**_: object) -> None:
+        raise stop
+
+    monkeypatch.setattr("saliencykit.cli.app", interrupted)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "Interrupted.\n"
+
+
 def test_version(tmp_path: Path) -> None:
     import saliencykit
 
