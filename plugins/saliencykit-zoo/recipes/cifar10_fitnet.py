@@ -193,6 +193,7 @@ def export(work: Path, args: argparse.Namespace) -> None:
     top1 = accuracy(net, pictures, labels)
     crops = {share: accuracy(net, enlarged(pictures, share), labels) for share in (0.85, 0.7, 0.5)}
     save_file(kept, ZOO / "cifar10_fitnet.safetensors", {"recipe": "cifar10_fitnet", "seed": str(args.seed)})
+    (ZOO / "cifar10_fitnet.safetensors").chmod(0o644)  # save_file writes for the owner alone
     facts = {"mean": MEAN, "std": STD, "classes": classes, "size": SIZE, "top1": top1, "held_out": state["held_out"]}
     (ZOO / "cifar10_fitnet.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     plans, per_epoch = state["plans"], state["per_epoch"]
