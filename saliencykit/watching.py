@@ -36,6 +36,7 @@ class Watched(BlackBox):
         self.differentiable = box.differentiable
         self.max_batch = box.max_batch
         self.class_names = box.class_names
+        self.module = box.module
         self.zero = box.zero
 
     def __repr__(self) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from torch import Tensor, nn
 
-from saliencykit.black_boxes.frozen import borrowed, freeze, same_random_state
+from saliencykit.black_boxes.frozen import borrowed, freeze, same_random_state, unwrapped
 from saliencykit.black_boxes.outputs import OUTPUTS, Outputs, look_like_probabilities, read_logits
 from saliencykit.black_boxes.preparing import FITS, INTERPOLATIONS, Fit, fit_picture
 from saliencykit.core.black_box import BlackBox
@@ -109,6 +109,11 @@ class TorchBlackBox(BlackBox):
     def device(self) -> torch.device:  # type: ignore[override]
         """Where the model's first parameter or buffer is; the CPU if it has none."""
         return self._example().device
+
+    @property
+    def module(self) -> nn.Module:  # type: ignore[override]
+        """The model, inside of `torch.compile` and parallel wrappers."""
+        return unwrapped(self.model)
 
     @property
     def zero(self) -> tuple[float, ...] | None:  # type: ignore[override]

@@ -13,6 +13,7 @@ from saliencykit.core.types import Images, Logits
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import nn
 
 
 class BlackBox(ABC):
@@ -31,6 +32,7 @@ class BlackBox(ABC):
         max_batch: The largest batch that one call of `logits` gets; `__call__` splits larger ones. None: no limit.
         device: Where images must be. The doors move them, core never does.
         class_names: One name per class, or None.
+        module: The torch module inside, for maskers that read its feature maps or take a copy; None where there is none.
         zero: The raw colour that the box's normalisation maps to 0, one value per channel; None if it does not normalise.
 
     Example:
@@ -48,6 +50,7 @@ class BlackBox(ABC):
     max_batch: int | None = None
     device: torch.device = torch.device("cpu")
     class_names: Sequence[str] | None = None
+    module: "nn.Module | None" = None
     zero: tuple[float, ...] | None = None
 
     def prepare(self, picture: "Image") -> tuple[Images, Geometry]:

@@ -1,0 +1,1 @@
+"""The paper's masking model: a network that predicts the mask in one forward pass."""

@@ -1,0 +1,250 @@
+"""Taps: the modules of a classifier whose outputs are maps over the picture."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, final
+
+import torch
+from torch import Tensor, nn
+
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import name_of
+from saliencykit.core.errors import InputError
+from saliencykit.core.types import Images, Logits
+
+Layout: TypeAlias = Literal["maps", "last", "tokens"]
+_PREFIXES = (0, 1, 2, 3, 4, 5, 8)  # class, distillation and register tokens that stand before the grid
+_SKIPPED = ("Dropout", "DropPath", "Softmax", "Identity")  # their outputs are other modules' outputs, or attention weights
+_APART = 1.4  # sides that differ by less are one scale
+_LEVELS = 4  # finer maps than the coarsest that a decoder is given
+
+
+@final
+@dataclass(frozen=True)
+class Tap:
+    """One module of a classifier whose output is a map over the picture.
+
+    Attributes:
+        name: Dotted, as in `named_modules()`.
+        layout: `maps`: (B, C, h, w); `last`: (B, h, w, C); `tokens`: (B, N, C).
+        channels: C.
+        side: h and w for the picture it was found with.
+        prefix: With `tokens`: how many stand before those of the grid.
+    """
+
+    name: str
+    layout: Layout
+    channels: int
+    side: tuple[int, int]
+    prefix: int = 0
+
+    def read(self, output: Tensor, picture: Sequence[int]) -> Tensor:
+        """The module's output as (B, C, h, w), float32 unless it is float64.
+
+        Args:
+            output: What the module returned.
+            picture: Height and width of the picture it saw, in pixels.
+
+        Raises:
+            InputError: The output is not a map over such a picture.
+        """
+        if self.layout == "tokens":
+            grid = output[:, self.prefix :]
+            height, width = _grid(grid.shape[1], picture) or (0, 0)
+            if not height:
+                raise InputError(f"{self.name!r} returned {tuple(output.shape)}, no grid of tokens over {tuple(picture)} pixels.")
+            output = grid.transpose(1, 2).unflatten(2, (height, width))
+        elif self.layout == "last":
+            output = output.permute(0, 3, 1, 2)
+        return output if output.dtype in (torch.float32, torch.float64) else output.float()
+
+    def write(self, maps: Tensor, output: Tensor) -> Tensor:
+        """The reverse of `read`: what the module would have returned for these maps; a token before the grid is `output`'s."""
+        maps = maps.to(output.dtype)
+        if self.layout == "tokens":
+            return torch.cat([output[:, : self.prefix], maps.flatten(2).transpose(1, 2)], 1)
+        return maps.permute(0, 2, 3, 1) if self.layout == "last" else maps
+
+
+@final
+@dataclass(frozen=True)
+class Call:
+    """One call of one module: its dotted name, the module, its first tensor input and its output."""
+
+    name: str
+    module: nn.Module
+    given: Tensor | None
+    output: Tensor
+
+
+@final
+@dataclass
+class Listener:
+    """Keeps what chosen modules return while a box answers; its hooks are gone when the block ends."""
+
+    outputs: dict[str, list[Tensor]] = field(default_factory=dict)
+
+    @contextmanager
+    def on(self, module: nn.Module, names: Sequence[str]) -> Iterator[None]:
+        """Listen to the modules of these names."""
+        handles = []
+        try:
+            for name in names:
+                handles.append(_named(module, name).register_forward_hook(self._keep(name)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _keep(self, name: str) -> Any:
+        def hook(module: nn.Module, given: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                self.outputs.setdefault(name, []).append(output)
+
+        return hook
+
+
+def read_taps(box: BlackBox, images: Images, taps: Sequence[Tap]) -> tuple[Logits, tuple[Tensor, ...]]:
+    """Ask a box once, and read the maps of the taps on the way.
+
+    Args:
+        box: A black box with a torch module inside.
+        images: As the box takes them.
+        taps: Of that module.
+
+    Returns:
+        The logits and one tensor (B, C, h, w) per tap.
+
+    Raises:
+        InputError: The box has no module of such a name, or it was not called once per batch.
+    """
+    listener = Listener()
+    with listener.on(module_of(box), list(dict.fromkeys(tap.name for tap in taps))):
+        logits = box(images)
+    maps = []
+    for tap in taps:
+        parts = listener.outputs.get(tap.name, [])
+        if sum(map(len, parts)) != len(images):
+            raise InputError(
+                f"{tap.name!r} of {name_of(module_of(box))} answered for {sum(map(len, parts))} of {len(images)} images; a compiled or "
+                "parallel model hides its layers: give the plain module."
+            )
+        maps.append(tap.read(parts[0] if len(parts) == 1 else torch.cat(parts), images.shape[2:]))
+    return logits, tuple(maps)
+
+
+def watch(box: BlackBox, images: Images) -> tuple[Logits, list[Call]]:
+    """Ask a box once and keep the call of each module of its model that is called just once, in the order in which they ended."""
+    calls: list[Call] = []
+    handles = []
+
+    def keep(name: str) -> Any:
+        def hook(module: nn.Module, given: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                first = given[0] if given and isinstance(given[0], Tensor) else None
+                calls.append(Call(name, module, first, output))
+
+        return hook
+
+    try:
+        for name, module in module_of(box).named_modules():
+            if name:
+                handles.append(module.register_forward_hook(keep(name)))
+        logits = box(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    times = Counter(call.name for call in calls)
+    return logits, [call for call in calls if times[call.name] == 1]
+
+
+def as_tap(call: Call, images: Images) -> Tap | None:
+    """The call's output as a tap, or None where it is no map over the picture."""
+    shape, picture = tuple(call.output.shape), images.shape[2:]
+    if shape[0] != len(images) or not call.output.is_floating_point() or type(call.module).__name__.startswith(_SKIPPED):
+        return None
+    if len(shape) == 4:
+        if _fits(shape[2:], picture):
+            return Tap(call.name, "maps", shape[1], (shape[2], shape[3]))
+        if _fits(shape[1:3], picture):
+            return Tap(call.name, "last", shape[3], (shape[1], shape[2]))
+    if len(shape) == 3:
+        for prefix in _PREFIXES:
+            grid = _grid(shape[1] - prefix, picture)
+            if grid is not None:
+                return Tap(call.name, "tokens", shape[2], grid, prefix)
+    return None
+
+
+def pyramid(calls: Sequence[Call], images: Images, coarse: Tap, finest: tuple[int, int]) -> tuple[Tap, ...]:
+    """The taps of a decoder, fine to coarse: one per side, from `finest` to the side of `coarse`, which comes last.
+
+    Of the modules with equal side the outermost is taken, and of those the last: a block rather than a convolution inside the next
+    one. Where the network keeps one side throughout (a plain transformer), two earlier blocks are taken.
+    """
+    found = [tap for call in calls if (tap := as_tap(call, images)) is not None]
+    by_side: dict[tuple[int, int], list[Tap]] = {}
+    for tap in found:
+        by_side.setdefault(tap.side, []).append(tap)
+    chosen: list[Tap] = []
+    for side in sorted(by_side):
+        if coarse.side[0] * _APART < side[0] <= finest[0] + 1:
+            best = _outermost(by_side[side])
+            if chosen and side[0] < chosen[-1].side[0] * _APART:  # 28 and, where something was padded, 29
+                chosen[-1] = min(chosen[-1], best, key=lambda tap: tap.name.count("."))
+            else:
+                chosen.append(best)
+    if not chosen:
+        same = [tap for tap in by_side.get(coarse.side, []) if tap.name != coarse.name]
+        parents = [tap.name.rpartition(".")[0] for tap in same]
+        row = [tap for tap, parent in zip(same, parents, strict=True) if parents.count(parent) == max(map(parents.count, parents))]
+        chosen = [row[len(row) // 6], row[len(row) // 2]] if len(row) > 2 else row[:1]
+        return (*chosen, coarse)
+    return (*reversed(chosen[:_LEVELS]), coarse)
+
+
+def _outermost(taps: Sequence[Tap]) -> Tap:
+    depth = min(tap.name.count(".") for tap in taps)
+    return [tap for tap in taps if tap.name.count(".") == depth][-1]
+
+
+def module_of(box: BlackBox) -> nn.Module:
+    """The torch module inside a box.
+
+    Raises:
+        InputError: There is none.
+    """
+    if box.module is None:
+        raise InputError(
+            f"{name_of(box)} shows no torch module, so its feature maps cannot be read; use a network with an encoder of its own: "
+            "fit(..., encoder='own') or encoder='paper'."
+        )
+    return box.module
+
+
+def _named(module: nn.Module, name: str) -> nn.Module:
+    try:
+        return module.get_submodule(name)
+    except AttributeError:
+        raise InputError(f"{name_of(module)} has no layer {name!r}; this masker was made for another model.") from None
+
+
+def _fits(side: Sequence[int], picture: Sequence[int]) -> bool:
+    """Is this a grid over such a picture: the same aspect, at least 2 x 2, and smaller unless the picture is small itself?"""
+    height, width = side
+    if min(height, width) < 2 or abs(height * picture[1] / picture[0] - width) > 1:
+        return False
+    return height * 2 <= picture[0] + 1 or (height == picture[0] and max(picture) <= 64)
+
+
+def _grid(count: int, picture: Sequence[int]) -> tuple[int, int] | None:
+    """Height and width of a grid of `count` tokens with the aspect of the picture."""
+    if count < 4:
+        return None
+    height = round(math.sqrt(count * picture[0] / picture[1]))
+    if height < 2 or count % height or not _fits((height, count // height), picture):
+        return None
+    return (height, count // height) if height * 2 <= picture[0] else None
