@@ -23,7 +23,7 @@ _EXACT = 0.2  # where less than this is removed, solving the equations costs no 
 def impute(images: Images, kept: Tensor) -> Images:
     """Each removed pixel the weighted mean of its neighbours, removed ones included; a picture without a kept one its mean colour.
 
-    Within 0.001 of the exact solution on average, a tenth of the noise that `Road` adds.
+    Within 0.001 of the exact solution on average (0.003 where only 2 % are kept); the noise that `Road` adds is 0.01.
 
     Args:
         images: (B, C, H, W).

@@ -1,0 +1,140 @@
+"""What a classifier makes of a mask: evidence kept and dropped, at equal areas too, insertion and deletion, crops.
+
+Every edit of a photo is made with one draw of each fill, the same for all methods, so that differences between them are paired.
+Rankings break ties by the distance from the photo's middle: a flat mask becomes a disc. One `Judge` per photo.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from benchmarks.data import Photo
+from benchmarks.imputing import impute
+from benchmarks.localising import CROPS, CUTS, MODES, Box
+from benchmarks.unseen import Road, ShuffledBlocks
+from saliencykit.alternatives.blur import Blur
+from saliencykit.core import draw
+from saliencykit.core.alternative import compose
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.evidence import log_probability, probability
+from saliencykit.core.geometry import enlarge_boxes
+from saliencykit.core.types import Mask
+
+FILLS = ("blur", "road", "shuffled")
+UNSEEN = ("road", "shuffled")
+AREAS = (0.05, 0.1, 0.2, 0.3, 0.5)
+"""Shares of the photo at which methods are compared with as much kept or dropped."""
+SOME_AREAS = (0.2,)
+"""That which every photo has; the others only the few."""
+SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Steps of the insertion and deletion curves."""
+_BATCH = 8  # edits that are held at once
+
+
+class Judge:
+    """Asks one classifier about edits of one photo.
+
+    Args:
+        box: Any box; a fast one.
+        photo: With its label: the class that is asked about.
+    """
+
+    def __init__(self, box: BlackBox, photo: Photo) -> None:
+        self.box = box
+        self.image = photo.image
+        self.label = torch.tensor([photo.label])
+        generator = Generator().manual_seed(0)
+        self._fills = {
+            "blur": Blur()(self.image, generator=generator),
+            "shuffled": ShuffledBlocks()(self.image, generator=generator),
+            "grey": torch.full_like(self.image, 0.5),
+        }
+        self._grain = draw.normal(self.image, self.image.shape[1:], generator=generator, std=Road().std)
+        with torch.no_grad():
+            logits = box(torch.cat([self.image, self._fills["blur"], self._fills["grey"]]))
+        top = logits[0].softmax(0).max(0)
+        self.whole, self.blurred, self.grey = probability(logits, self.label.expand(3)).tolist()
+        self.facts = {
+            "label": photo.label,
+            "p": round(self.whole, 4),
+            "top": int(top.indices),
+            "top_p": round(top.values.item(), 4),
+        }
+        height, width = self.image.shape[2:]
+        y, x = np.mgrid[:height, :width].astype(np.float64)
+        away = (y - (height - 1) / 2) ** 2 + (x - (width - 1) / 2) ** 2
+        self._middle_first = away.ravel().argsort(kind="stable")
+
+    def edit(self, mask: Mask, fill: str) -> Tensor:
+        """The photo with `fill` where the mask is 0; `road` takes the mask as the binary one `mask >= 0.5`."""
+        if fill == "road":
+            kept = mask >= 0.5
+            return torch.where(kept, self.image, impute(self.image, kept) + self._grain)
+        return compose(self.image, mask, self._fills[fill])
+
+    def probabilities(self, asked: Sequence[tuple[Mask, str]]) -> list[float]:
+        """The label's probability in each of the edits."""
+        answers: list[float] = []
+        for first in range(0, len(asked), _BATCH):
+            edits = torch.cat([self.edit(mask, fill) for mask, fill in asked[first : first + _BATCH]])
+            with torch.no_grad():
+                answers += probability(self.box(edits), self.label.expand(len(edits))).tolist()
+        return answers
+
+    def places(self, ranking: Tensor) -> Tensor | None:
+        """Each pixel's place in the ranking as a share of the pixels, 0 for the best, (1, 1, H, W); None where all are equal."""
+        flat = ranking.detach().numpy().ravel()
+        if flat.min() == flat.max():
+            return None
+        order = self._middle_first[(-flat[self._middle_first]).argsort(kind="stable")]
+        places = np.empty(len(flat), dtype=np.float32)
+        places[order] = (np.arange(len(flat)) + 0.5) / len(flat)
+        return torch.from_numpy(places).view(1, 1, *ranking.shape[2:])
+
+    def graded(self, mask: Mask) -> dict[str, list[float]]:
+        """By fill: kept and dropped probability of the mask as it is."""
+        asked = [(side, fill) for fill in FILLS for side in (mask, 1 - mask)]
+        return _pairs(FILLS, self.probabilities(asked))
+
+    def at_areas(self, places: Tensor, areas: Sequence[float]) -> dict[str, list[float]]:
+        """By fill and area (`road/0.1`): kept and dropped probability of the best pixels."""
+        names = [f"{fill}/{area}" for fill in FILLS for area in areas]
+        best = {area: (places < area).to(self.image.dtype) for area in areas}
+        asked = [(side, fill) for fill in FILLS for area in areas for side in (best[area], 1 - best[area])]
+        return _pairs(names, self.probabilities(asked))
+
+    def insertion(self, places: Tensor) -> list[float]:
+        """The label's probability at SHARES, as the best pixels appear on the blurred photo."""
+        asked = [((places < share).to(self.image.dtype), "blur") for share in SHARES[1:-1]]
+        return [round(p, 4) for p in (self.blurred, *self.probabilities(asked), self.whole)]
+
+    def deletion(self, places: Tensor) -> list[float]:
+        """The label's probability at SHARES, as the best pixels turn mid-grey."""
+        asked = [((places >= share).to(self.image.dtype), "grey") for share in SHARES[1:-1]]
+        return [round(p, 4) for p in (self.whole, *self.probabilities(asked), self.grey)]
+
+    def crops(self, boxes: dict[str, list[Box]]) -> dict[str, list[list[float]]]:
+        """By mode: for each of CROPS, the box's area, log p of its enlarged content and whether its top class is the label."""
+        wanted = {mode: [boxes[mode][CUTS.index(crop)] for crop in CROPS] for mode in MODES}
+        answers = self.shown(sorted({box for some in wanted.values() for box in some}))
+        return {mode: [answers[box] for box in some] for mode, some in wanted.items()}
+
+    def shown(self, boxes: Sequence[Box]) -> dict[Box, list[float]]:
+        """By box: its area as a share, log p of its enlarged content, and whether its top class is the label, 1 or 0."""
+        answers: dict[Box, list[float]] = {}
+        height, width = self.image.shape[2:]
+        for first in range(0, len(boxes), _BATCH):
+            some = boxes[first : first + _BATCH]
+            with torch.no_grad():
+                logits = self.box(enlarge_boxes(self.image.expand(len(some), -1, -1, -1), torch.tensor(some)))
+            log_p = log_probability(logits, self.label.expand(len(some)))
+            for box, value, top in zip(some, log_p.tolist(), logits.argmax(1).tolist(), strict=True):
+                area = (box[2] - box[0]) * (box[3] - box[1]) / (height * width)
+                answers[box] = [round(area, 4), round(value, 4), int(top == int(self.label))]
+        return answers
+
+
+def _pairs(names: Sequence[str], values: list[float]) -> dict[str, list[float]]:
+    return {name: [round(v, 4) for v in values[2 * i : 2 * i + 2]] for i, name in enumerate(names)}

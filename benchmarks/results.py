@@ -1,0 +1,135 @@
+"""The results table: every method's masks judged on photos that nothing was trained or chosen on.
+
+    python -m benchmarks.results --part tune --out tune.jsonl                       # thresholds are chosen on these
+    python -m benchmarks.results --part report --out report.jsonl
+    python -m benchmarks.results --part report --few --methods rise iterative --out report.jsonl
+    python -m benchmarks.results --part report --methods --masker ours=my-masker.safetensors --out report.jsonl
+    python -m benchmarks.results --table --tune tune.jsonl --out report.jsonl --ours ours --into docs/explanation/results.md
+
+A row per photo and method is appended to the file; what is there is not done again: start a killed run again, and it goes on.
+The class that is asked about is the true one; rows also hold the classifier's own answer. The few photos (150 of the report part,
+50 of the tuning part, stratified) come first. Those of the report part have every column; others lack insertion, deletion and most
+of the equal areas.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+
+from benchmarks.data import MODELS, Photo
+from benchmarks.judging import AREAS, SOME_AREAS, Judge
+from benchmarks.localising import MODES, Map, best_overlap, boxes_of
+from benchmarks.methods import BLIND, CHEAP, COSTLY, Boxes, Method, methods
+from benchmarks.onnx_box import OnnxBox
+from benchmarks.rows import Row, append, read_rows
+from benchmarks.split import Entry, few, part, read, squashing
+from benchmarks.tables import put_into, tables
+
+FEW = {"tune": 50, "report": 150}
+_CLASSES = 1000
+
+
+def boxes(model: str) -> Boxes:
+    """The classifier in the forms that the methods and the judge want; without onnxruntime the frozen copy judges."""
+    factory, layer = MODELS[model]
+    own = squashing(factory())
+    frozen = own.for_many(torch.rand(1, 3, *own.input_size, generator=torch.Generator().manual_seed(0)))
+    try:
+        return Boxes(own, frozen, OnnxBox(own), layer)
+    except ImportError:
+        return Boxes(own, frozen, frozen, layer)
+
+
+def other_class(entry: Entry) -> int:
+    """A class that is not the photo's: random, the same for every method."""
+    return (entry.label + Random(entry.name).randrange(1, _CLASSES)) % _CLASSES
+
+
+def row_of(judge: Judge, photo: Photo, entry: Entry, name: str, method: Method, *, every_column: bool) -> Row:
+    """Everything the tables need of one mask."""
+    answer = method(photo, entry.label)
+    mask = answer.mask[0, 0].numpy()
+    found, truth = boxes_of(mask), photo.boxes.numpy()
+    row: Row = {"photo": entry.name, "method": name, **judge.facts, "object": round(entry.object_area, 4), "few": every_column}
+    row |= {"seconds": round(answer.seconds, 4), "area": round(float(mask.mean()), 4), "graded": judge.graded(answer.mask)}
+    row["overlap"] = {mode: [round(best_overlap(box, truth), 3) for box in found[mode]] for mode in MODES}
+    row["crops"] = judge.crops(found)
+    if name == "ground-truth":  # several boxes: each is shown, and the metric is their mean
+        corners = np.stack([np.floor(truth[:, :2]), np.maximum(np.ceil(truth[:, 2:]), np.floor(truth[:, :2]) + 1)], 1)
+        row["truth_crops"] = list(judge.shown([tuple(box) for box in corners.reshape(-1, 4).astype(int).tolist()]).values())
+    places = None if name == "ground-truth" else judge.places(answer.ranking)  # nothing inside of a box comes first
+    if places is not None:
+        row["areas"] = judge.at_areas(places, AREAS if every_column else SOME_AREAS)
+        if every_column:
+            row |= {"insertion": judge.insertion(places), "deletion": judge.deletion(places)}
+    if name not in (*BLIND, *COSTLY):
+        other = method(photo, other_class(entry)).mask[0, 0].numpy()
+        row |= {"other_area": round(float(other.mean()), 4), "other_alike": round(likeness(mask, other), 4)}
+    return row
+
+
+def likeness(one: Map, other: Map) -> float:
+    """Correlation over pixels; of flat maps 1 if both are flat, else 0."""
+    if one.std() == 0 or other.std() == 0:
+        return float(one.std() == other.std())
+    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
+
+
+def run(arguments: argparse.Namespace) -> None:
+    forms = boxes(arguments.model)
+    maskers = dict(text.split("=", 1) for text in arguments.masker)
+    asked = methods(forms, arguments.methods, maskers)
+    everything = part(arguments.part)
+    chosen = few(FEW[arguments.part], everything)
+    costly = [name for name in asked if name in COSTLY]
+    some = set(chosen)
+    others = [] if arguments.few else [entry for entry in everything if entry not in some]
+    plan = [(entry, arguments.part == "report") for entry in chosen] + [(entry, False) for entry in others]
+    done = {(row["photo"], row["method"]) for row in read_rows(arguments.out)}
+    start, count = time.monotonic(), 0
+    for number, (entry, every_column) in enumerate(plan[: arguments.photos]):
+        names = [n for n in asked if (entry.name, n) not in done and (entry in some or n not in costly)]
+        if not names:
+            continue
+        photo = next(iter(read([entry], forms.own)))
+        judge = Judge(forms.quick, photo)
+        for name in names:
+            append(arguments.out, row_of(judge, photo, entry, name, asked[name], every_column=every_column))
+        count += 1
+        pace = (time.monotonic() - start) / count
+        print(f"{number + 1} of {len(plan)} photos, {pace:.2f} s each", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=sorted(MODELS), default="mobilenet_v2")
+    parser.add_argument("--part", choices=["tune", "report"], default="report")
+    parser.add_argument("--few", action="store_true", help="the few stratified photos only")
+    parser.add_argument("--photos", type=int, help="at most so many, for a look")
+    parser.add_argument("--methods", nargs="*", default=list(CHEAP), help=f"default: {' '.join(CHEAP)}; any masker's text form")
+    parser.add_argument("--masker", action="append", default=[], metavar="NAME=TEXT", help="a masker by its text or file, named")
+    parser.add_argument("--out", type=Path, required=True, help="the file of rows")
+    parser.add_argument("--table", action="store_true", help="only print the tables of what is there")
+    parser.add_argument("--tune", type=Path, help="with --table: the rows of the tuning part")
+    parser.add_argument("--ours", nargs="*", default=[], help="with --table: methods to compare the others with")
+    parser.add_argument("--into", type=Path, help="with --table: also put it between the two comments of this markdown page")
+    parser.add_argument("--tag", default="results", help="with --into: the comments are <!-- TAG --> and <!-- end of TAG -->")
+    arguments = parser.parse_args()
+    if arguments.table:
+        text = tables(read_rows(arguments.tune) if arguments.tune else [], read_rows(arguments.out), arguments.ours)
+        print(text)
+        if arguments.into:
+            put_into(arguments.into, arguments.tag, text)
+        return
+    torch.set_num_threads(1)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    run(arguments)
+
+
+if __name__ == "__main__":
+    main()
