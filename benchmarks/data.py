@@ -95,3 +95,16 @@ def squeezenet() -> TorchBlackBox:
 
 MODELS = {"mobilenet_v2": (mobilenet_v2, "features.18"), "squeezenet": (squeezenet, "features.12")}
 """By name: the box's factory, and the layer with the last convolutional features, for Grad-CAM."""
+
+
+def read_cifar10(*, count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """`count` of the 10,000 test pictures of CIFAR-10 (JPEG copies), drawn without repeats: raw (n, 3, 32, 32), labels (n,)."""
+    import numpy as np
+    from PIL import Image
+
+    z = dict(np.load(data_folder() / "cifar10" / "test.npz"))
+    heads = [z["headers"][k, :n].tobytes() for k, n in enumerate(z["header_len"])]
+    chosen = random.Random(seed).sample(range(len(z["labels"])), count)
+    files = [heads[z["header_id"][i]] + z["body"][z["offsets"][i] : z["offsets"][i + 1]].tobytes() for i in chosen]
+    pixels = np.stack([np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(z["labels"][chosen].astype(np.int64))

@@ -67,6 +67,11 @@ def methods(boxes: Boxes, names: list[str], maskers: Mapping[str, str]) -> dict[
     return {name: _timed(peers[name]) if name in peers else _masker(boxes, texts[name]) for name in [*names, *maskers]}
 
 
+def is_one_of(text: str, names: tuple[str, ...]) -> bool:
+    """Does a masker's text (`rise:samples=2000`) name one of these, whatever its arguments?"""
+    return text.split(":")[0].split("/")[-1] in names
+
+
 def object_boxes(photo: Photo) -> Mask:
     """1 inside of the ground truth's boxes."""
     mask = torch.zeros(1, 1, *photo.image.shape[2:])
@@ -108,8 +113,7 @@ def head_rows(box: TorchBlackBox) -> Tensor:
 
 def _masker(boxes: Boxes, text: str) -> Method:
     masker = as_masker(text)
-    name = text.split(":")[0].split("/")[-1]
-    box = boxes.quick if name in QUERIES else boxes.frozen if name in COSTLY else boxes.own
+    box = boxes.quick if is_one_of(text, QUERIES) else boxes.frozen if is_one_of(text, COSTLY) else boxes.own
 
     def answer(photo: Photo, label: int) -> Answer:
         start = time.process_time()

@@ -24,7 +24,7 @@ import torch
 from benchmarks.data import MODELS, Photo
 from benchmarks.judging import AREAS, SOME_AREAS, Judge
 from benchmarks.localising import MODES, Map, best_overlap, boxes_of
-from benchmarks.methods import BLIND, CHEAP, COSTLY, Boxes, Method, methods
+from benchmarks.methods import BLIND, CHEAP, COSTLY, Boxes, Method, is_one_of, methods
 from benchmarks.onnx_box import OnnxBox
 from benchmarks.rows import Row, append, read_rows
 from benchmarks.split import Entry, few, part, read, squashing
@@ -50,8 +50,8 @@ def other_class(entry: Entry) -> int:
     return (entry.label + Random(entry.name).randrange(1, _CLASSES)) % _CLASSES
 
 
-def row_of(judge: Judge, photo: Photo, entry: Entry, name: str, method: Method, *, every_column: bool) -> Row:
-    """Everything the tables need of one mask."""
+def row_of(judge: Judge, photo: Photo, entry: Entry, name: str, method: Method, *, every_column: bool, other: bool) -> Row:
+    """Everything the tables need of one mask; with `other`, also of the mask for another class."""
     answer = method(photo, entry.label)
     mask = answer.mask[0, 0].numpy()
     found, truth = boxes_of(mask), photo.boxes.numpy()
@@ -67,9 +67,9 @@ def row_of(judge: Judge, photo: Photo, entry: Entry, name: str, method: Method, 
         row["areas"] = judge.at_areas(places, AREAS if every_column else SOME_AREAS)
         if every_column:
             row |= {"insertion": judge.insertion(places), "deletion": judge.deletion(places)}
-    if name not in (*BLIND, *COSTLY):
-        other = method(photo, other_class(entry)).mask[0, 0].numpy()
-        row |= {"other_area": round(float(other.mean()), 4), "other_alike": round(likeness(mask, other), 4)}
+    if other:
+        asked = method(photo, other_class(entry)).mask[0, 0].numpy()
+        row |= {"other_area": round(float(asked.mean()), 4), "other_alike": round(likeness(mask, asked), 4)}
     return row
 
 
@@ -86,7 +86,8 @@ def run(arguments: argparse.Namespace) -> None:
     asked = methods(forms, arguments.methods, maskers)
     everything = part(arguments.part)
     chosen = few(FEW[arguments.part], everything)
-    costly = [name for name in asked if name in COSTLY]
+    costly = {name for name in asked if is_one_of(maskers.get(name, name), COSTLY)}
+    blind = {name for name in asked if is_one_of(maskers.get(name, name), BLIND)}
     some = set(chosen)
     others = [] if arguments.few else [entry for entry in everything if entry not in some]
     plan = [(entry, arguments.part == "report") for entry in chosen] + [(entry, False) for entry in others]
@@ -99,7 +100,8 @@ def run(arguments: argparse.Namespace) -> None:
         photo = next(iter(read([entry], forms.own)))
         judge = Judge(forms.quick, photo)
         for name in names:
-            append(arguments.out, row_of(judge, photo, entry, name, asked[name], every_column=every_column))
+            other = name not in costly | blind
+            append(arguments.out, row_of(judge, photo, entry, name, asked[name], every_column=every_column, other=other))
         count += 1
         pace = (time.monotonic() - start) / count
         print(f"{number + 1} of {len(plan)} photos, {pace:.2f} s each", file=sys.stderr, flush=True)
