@@ -68,10 +68,27 @@ def keep_and_drop() -> Objective:
     return Objective((PreservedLogProbability(), DestroyedProbability(power=1.0)))
 
 
+def masking_network() -> Objective:
+    """Ours for training: equation 1 as means, as `paper_mean`, with a border term and a heavier area: TV x 10, area x 10.
+
+    Log-probabilities are not counted below -12 on pictures that are dropped and -6 on those that are kept, so that pictures which
+    the classifier is wrong about do not drown the others.
+    """
+    return Objective(
+        (
+            Smoothness(weight=10.0, border=0.1),
+            Area(weight=10.0),
+            PreservedLogProbability(floor=-6.0),
+            DestroyedProbability(weight=5.0, power=0.3, floor=-12.0),
+        )
+    )
+
+
 PRESETS: Mapping[str, Callable[[], Objective]] = {
     "paper": paper,
     "paper-mean": paper_mean,
     "authors": authors,
     "meaningful-perturbation": meaningful_perturbation,
     "keep-and-drop": keep_and_drop,
+    "masking-network": masking_network,
 }

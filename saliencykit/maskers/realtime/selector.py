@@ -35,7 +35,7 @@ class Selector(nn.Module, ABC):
 class Rows(Selector):
     """The paper's feature filter: the scalar product of every position with a vector of the class.
 
-    `a_ij = scale (X_ij . W_c + b_c - threshold)`, and the decoder gets `X * sigmoid(a)`. If `W` are the classifier head's own rows,
+    `a_ij = scale (X_ij . W_c + b_c - threshold)` with both > 0, and the decoder gets `X * sigmoid(a)`. If `W` are the classifier head's own rows,
     every class is covered, those never seen in training too, and scale and threshold are set from statistics of the responses:
     nothing has to be learned. Rows are centred over classes (the softmax does not see the difference), so that a response of 0 means
     no more evidence than for any other class.
@@ -65,7 +65,7 @@ class Rows(Selector):
         if weight.ndim != 2 or bias.shape != weight.shape[:1]:
             raise InputError(f"Rows takes weight (K, C) and bias (K,); got {tuple(weight.shape)} and {tuple(bias.shape)}.")
         self.log_scale = nn.Parameter(torch.zeros(()))
-        self.threshold = nn.Parameter(torch.ones(()))
+        self.log_threshold = nn.Parameter(torch.zeros(()))
 
     def responses(self, coarse: Tensor, labels: Labels) -> Tensor:
         """`X . W_c + b_c` at each position, (B, 1, h, w)."""
@@ -74,7 +74,7 @@ class Rows(Selector):
 
     def forward(self, coarse: Tensor, labels: Labels) -> Tensor:
         """The gate's logit; see `Selector.forward`."""
-        gate: Tensor = self.log_scale.exp() * (self.responses(coarse, labels) - self.threshold)
+        gate: Tensor = self.log_scale.exp() * (self.responses(coarse, labels) - self.log_threshold.exp())
         return gate
 
     def class_logits(self, coarse: Tensor) -> Logits:
@@ -89,5 +89,5 @@ class Rows(Selector):
         response, 0.5 at the threshold and 0.99 at the typical maximum.
         """
         strongest = self.responses(coarse, labels).amax((1, 2, 3)).median().clamp_min(1e-6)
-        self.threshold.fill_(float(_SHARE * strongest))
+        self.log_threshold.fill_(float((_SHARE * strongest).log()))
         self.log_scale.fill_(float((_STEEP / (_SHARE * strongest)).log()))

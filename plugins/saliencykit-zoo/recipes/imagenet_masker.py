@@ -1,0 +1,73 @@
+"""Train the ImageNet maskers of the zoo: for a MobileNetV2 and a SqueezeNet whose weights are not ours to ship.
+
+    python plugins/saliencykit-zoo/recipes/imagenet_masker.py --model mobilenet_v2 --work WORK --out masker.safetensors
+
+Data: the training half of the boxed photos and `imagenet-sample` under $SALIENCYKIT_DATA, see `benchmarks/split.py`: about 1,900
+photos, squashed to 224 x 224, without their labels and boxes (the classifier's own top class is asked for). Run again to resume.
+"""
+
+import argparse
+import io
+import sys
+import time
+import zipfile
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # the benchmarks are not installed
+
+from benchmarks.data import MODELS, data_folder
+from benchmarks.split import squashing, training
+from saliencykit.fitting import fit
+from saliencykit.training.plan import Step
+
+
+def photos() -> list[Image.Image]:
+    by_set = defaultdict(list)
+    for entry in training():
+        by_set[entry.data_set].append(entry.file)
+    out = []
+    for data_set, files in by_set.items():
+        with zipfile.ZipFile(data_folder() / data_set / "images.zip") as archive:
+            out += [Image.open(io.BytesIO(archive.read(file))).convert("RGB").resize((224, 224), Image.Resampling.BILINEAR) for file in files]
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=sorted(MODELS), required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument("--composed", type=int, default=150)
+    parser.add_argument("--area", type=float, default=None)
+    parser.add_argument("--objective", default="masking-network")
+    parser.add_argument("--views", type=int, default=2)
+    parser.add_argument("--gb", type=float, default=5.0, help="memory for cached features")
+    parser.add_argument("--seed", type=int, default=0)
+    a = parser.parse_args()
+    torch.set_num_threads(1)
+    begin = time.process_time()
+
+    def on_step(step: Step) -> None:
+        if step.number % 10 == 0:
+            cpu = time.process_time() - begin
+            print(
+                f"{step.number} {step.phase} cpu {cpu:.0f} s loss {step.loss:.2f} area {step.area:.3f} fake {step.fake_area:.3f} "
+                f"kept {step.kept:.3f} dropped {step.dropped:.3f}",
+                flush=True,
+            )
+
+    masker = fit(
+        squashing(MODELS[a.model][0]()), photos(), steps=a.steps, composed=a.composed, area=a.area, objective=a.objective,
+        views=a.views, folder=a.work, memory=int(a.gb * 2**30), seed=a.seed, on_step=on_step, on_news=lambda line: print(line, flush=True),
+    )  # fmt: skip
+    print(f"{time.process_time() - begin:.0f} CPU-seconds in this run", masker.facts["gate"])
+    masker.save(a.out)
+
+
+if __name__ == "__main__":
+    main()

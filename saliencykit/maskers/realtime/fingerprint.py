@@ -1,0 +1,38 @@
+"""Fingerprint: is this the model that a masker was trained for?"""
+
+import hashlib
+
+import torch
+from torch import nn
+
+from saliencykit.core.black_box import BlackBox
+
+
+def fingerprint(box: BlackBox) -> str | None:
+    """A hash over the tensor values of a box's module in layer order, or None where it shows no module.
+
+    Values are rounded to half precision and counters left out, so that key names, fp16 files and the torchvision or timm form of
+    one network agree.
+
+    Example:
+        >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+        >>> same = nn.ModuleDict({"other": model})
+        >>> fingerprint(TorchBlackBox(model)) == fingerprint(TorchBlackBox(model.half()))
+        True
+    """
+    if box.module is None:
+        return None
+    digest = hashlib.sha256()
+    for values in _values(box.module):
+        digest.update(values.detach().to(device="cpu", dtype=torch.float16).contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def count_values(box: BlackBox) -> int:
+    """How many numbers the fingerprint is taken over: a quick way to see that two models differ."""
+    return 0 if box.module is None else sum(values.numel() for values in _values(box.module))
+
+
+def _values(module: nn.Module) -> list[torch.Tensor]:
+    return [tensor for tensor in module.state_dict().values() if tensor.is_floating_point() and tensor.numel()]

@@ -1,0 +1,145 @@
+"""RealTimeMasker: a trained masking network, ready to use."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Generator
+
+from saliencykit.core import checks
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.errors import InputError
+from saliencykit.core.masker import Masker
+from saliencykit.core.types import Images, Labels, Logits, Mask
+from saliencykit.maskers.realtime.encoder import Features
+from saliencykit.maskers.realtime.fingerprint import count_values, fingerprint
+from saliencykit.maskers.realtime.network import MaskingNetwork, enlarge
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class RealTimeMasker(Masker):
+    """A trained masking network: the mask of any class in one forward pass, without gradients or further queries.
+
+    With the `trunk` encoder that pass is the classifier's own, so prediction and mask together cost little more than the
+    prediction. It is as good as its training; on pictures unlike those look at the check (kept and dropped).
+
+    Args:
+        network: Trained, or as `masking_network` made it.
+        confidence: The knob: > 0 for smaller masks, < 0 for larger ones, in log-odds; 0 as trained.
+        facts: What a file says beside the weights: training, gate, fingerprint.
+
+    Example:
+        >>> from saliencykit.maskers.realtime.network import masking_network
+        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
+        >>> images, labels = box.examples(2, generator=g)
+        >>> masker = RealTimeMasker(masking_network(box, images)).bind(box)
+        >>> logits, mask = masker.predict(images)
+        >>> logits.shape, mask.shape
+        (torch.Size([2, 4]), torch.Size([2, 1, 16, 16]))
+
+    References:
+        Dabkowski & Gal 2017, section 4.
+    """
+
+    network: MaskingNetwork
+    confidence: float = 0.0
+    facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    _held: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    needs_gradient: ClassVar[bool] = False
+
+    def __repr__(self) -> str:
+        """The kind of network, not its layers."""
+        encoder = self.network.encoder
+        return f"RealTimeMasker({type(encoder).__name__}, {type(self.network.decoder).__name__}, confidence={self.confidence})"
+
+    def bind(self, black_box: BlackBox) -> "RealTimeMasker":
+        """The same masker, for `predict`: it holds the box, and when it is first asked a frozen copy of it."""
+        twin = replace(self, facts=dict(self.facts) | {"fingerprint": fingerprint(black_box), "values": count_values(black_box)}
+                       if "fingerprint" not in self.facts else self.facts)  # fmt: skip
+        twin._held["box"] = black_box
+        return twin
+
+    @property
+    def box(self) -> BlackBox:
+        """The box it is bound to.
+
+        Raises:
+            InputError: It is not bound.
+        """
+        if "box" not in self._held:
+            raise InputError("this RealTimeMasker is not bound to a model; write masker.bind(box), or RealTimeMasker.load(path, box).")
+        return self._held["box"]  # type: ignore[no-any-return]
+
+    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Mask:
+        """One pass of the network; nothing is drawn."""
+        return self.decode(self.see(black_box, images), labels)
+
+    def see(self, black_box: BlackBox, images: Images) -> Features:
+        """The features of pictures, and with the trunk the box's logits too."""
+        with torch.no_grad():
+            return self._ready(images.device).encoder.see(black_box, images)
+
+    def decode(self, features: Features, labels: Labels) -> Mask:
+        """Masks at the network's resolution for labels (B,) or (B, n)."""
+        with torch.no_grad():
+            mask, _ = self._ready(features.maps[0].device)(features, labels, self.confidence)
+        return mask.clamp(0, 1)
+
+    def predict(self, images: Images, labels: Labels | None = None) -> tuple[Logits, Mask]:
+        """Prediction and mask, with the trunk in one pass of a frozen copy of the model.
+
+        Args:
+            images: (B, C, H, W) as the box takes them.
+            labels: (B,), or (B, n) for n masks of each picture; None: the top classes.
+
+        Returns:
+            Logits (B, K), and masks (B, 1, H, W) or (B, n, H, W) in [0, 1], 1 keeps.
+
+        Raises:
+            InputError: It is not bound, or images or labels do not fit.
+        """
+        key = ("frozen", tuple(images.shape[1:]))
+        with torch.inference_mode():
+            if key not in self._held:
+                self._held[key] = self.box.for_many(images)
+            box = self._held[key]
+            features = self._ready(images.device).encoder.see(box, images)
+            logits = box(images) if features.logits is None else features.logits
+            if labels is None:
+                labels = logits.argmax(1)
+            elif labels.ndim == 2:
+                checks.labels(labels.flatten(), labels.numel(), logits.shape[1], "RealTimeMasker.predict")
+            else:
+                checks.labels(labels, len(images), logits.shape[1], "RealTimeMasker.predict")
+            mask, _ = self._ready(images.device)(features, labels, self.confidence)
+            return logits, enlarge(mask, features.size).clamp_(0, 1)
+
+    def _ready(self, device: torch.device) -> MaskingNetwork:
+        """The network for inference: a copy with batch norms folded, made once per device."""
+        key = f"network on {device}"
+        if key not in self._held:
+            with torch.inference_mode(False), torch.no_grad():
+                twin = MaskingNetwork(
+                    copy.deepcopy(self.network.encoder), copy.deepcopy(self.network.selector), self.network.decoder.folded()
+                )
+                self._held[key] = twin.eval().requires_grad_(False).to(device)
+        return self._held[key]  # type: ignore[no-any-return]
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file with a JSON header; see `file.save_masker`."""
+        from saliencykit.maskers.realtime.file import save_masker
+
+        return save_masker(self, Path(path))
+
+    @staticmethod
+    def load(path: str | Path, black_box: BlackBox | None = None) -> "RealTimeMasker":
+        """Read a file that `save` wrote, and bind it to a box if one is given; see `file.load_masker`."""
+        from saliencykit.maskers.realtime.file import load_masker
+
+        return load_masker(Path(path), black_box)

@@ -1,0 +1,343 @@
+"""The training itself: one plain loop that runs on a CPU, on a GPU, and in several processes."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import name_of
+from saliencykit.core.errors import SaliencyKitError
+from saliencykit.core.evidence import probability
+from saliencykit.core.objective import Objective, Trial
+from saliencykit.core.types import Images, Labels
+from saliencykit.maskers.realtime.encoder import Features
+from saliencykit.maskers.realtime.network import MaskingNetwork
+from saliencykit.maskers.realtime.selector import Rows
+from saliencykit.terms.area import Area, PowerArea
+from saliencykit.training.cache import Cache
+from saliencykit.training.gate import Gate, judge, other_labels
+from saliencykit.training.grid import draw_grid
+from saliencykit.training.plan import Plan, Step
+from saliencykit.training.rest import Rest
+from saliencykit.training.state import load_state, save_state
+from saliencykit.training.trials import composed_trial, late_trial
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_RAMP = 20  # steps from nothing to the full learning rate
+_LAST = 0.02  # of the learning rate, at the end of the cosine
+_AFTER_MIXING = 0.25  # of the learning rate, where composed steps begin after mixed ones
+_GATE, _ROWS = 0.15, 0.3  # of the learning rate: the gate's scale and threshold; rows that are trained
+_WARM = 2e-2  # learning rate of the rows in phase 1
+_CLIP = 2.0  # largest norm of the gradient
+_PULL = 0.04  # how fast the area's weight follows a wanted area: per step and relative error
+_HELPER = 0.1  # weight of phase 1's loss in phase 2, where the rows are trained
+_BAD = 5  # steps in a row without a finite loss until it stops
+
+
+@final
+class Loop:
+    """Trains a network by a plan.
+
+    Args:
+        network: Trained in place.
+        box: Frozen, ready for many evaluations.
+        rest: For late mixing, or None.
+        cache: The training views.
+        held_out: Images and labels that the gate looks at.
+        plan: What to do.
+        accelerator: Devices, precision and processes.
+        folder: For checkpoints, the log and pictures; None: nowhere.
+        on_step: Called after each step.
+
+    References:
+        Dabkowski & Gal 2017, section 4.2 (fake classes, alternatives drawn for each edit); settings from our own trials.
+    """
+
+    def __init__(
+        self,
+        network: MaskingNetwork,
+        box: BlackBox,
+        rest: Rest | None,
+        cache: Cache,
+        held_out: tuple[Images, Labels],
+        plan: Plan,
+        accelerator: "Accelerator",
+        *,
+        folder: Path | None = None,
+        on_step: Callable[[Step], None] = lambda step: None,
+    ) -> None:
+        self.network, self.box, self.rest, self.cache, self.held_out = network, box, rest, cache, held_out
+        self.plan, self.accelerator, self.folder, self.on_step = plan, accelerator, folder, on_step
+        self.shares: list[float] = []
+        groups = []
+        for name, parameter in network.named_parameters():
+            if parameter.requires_grad:
+                self.shares.append(_GATE if "log_" in name else _ROWS if name.startswith("selector.") else 1.0)
+                groups.append({"params": [parameter], "weight_decay": 1e-5 if parameter.ndim > 1 else 0.0})
+        self.optimizer = torch.optim.Adam(groups, lr=plan.lr)
+        self.area_weight = next((t.weight for t in plan.objective.terms if isinstance(t, Area | PowerArea)), 0.0)
+        self.smoothed_area = math.nan
+        self.done = 0
+        self.gates: list[dict[str, Any]] = []
+        self.best: dict[str, Tensor] | None = None
+        self.bad = 0
+
+    def run(self, *, resume: bool) -> Gate:
+        """All steps, from the checkpoint if there is one.
+
+        Returns:
+            The gate's measurements of the final network.
+
+        Raises:
+            SaliencyKitError: The loss was not finite five times in a row, or the disk is full; the last checkpoint stays.
+            InputError: The checkpoint in the folder is damaged or of another plan.
+        """
+        started = time.perf_counter()
+        if resume:
+            self._resume()
+        while self.done < self.plan.steps:
+            step = self._step(self.done)
+            self.done += 1
+            step = replace(step, seconds=time.perf_counter() - started)
+            self._log({"step": asdict(step)})
+            self.on_step(step)
+            if self.done == self.plan.warm_up:
+                self._after_warm_up()
+            look = self.done > self.plan.warm_up and (self.done - self.plan.warm_up) % self.plan.gate_every == 0
+            if look and self.done < self.plan.steps and not self._look():
+                break
+            if self.done % self.plan.save_every == 0:
+                self._save()
+        gate = self._gate()
+        best = max((g["score"] for g in self.gates), default=-math.inf)
+        if self.best is not None and gate.score < best - 0.05:  # it fell apart after its best moment
+            self.network.load_state_dict(self.best)
+            gate = self._gate()
+        self._log({"final": gate.as_facts()})
+        self._save()
+        return gate
+
+    def _step(self, number: int) -> Step:
+        plan, device = self.plan, self.accelerator.device
+        generator = Generator().manual_seed(plan.seed * 1_000_003 + number * 1009 + self.accelerator.process_index)
+        index = self._rows(number)
+        labels = self.cache.labels[index].to(device)
+        phase = plan.phase(number)
+        self._set_rate(number)
+        self.network.train()
+        images = self.cache.views.images(index).to(device)
+        with self.accelerator.autocast():
+            features = self.cache.features(index, device)
+            if features is None:
+                with torch.set_grad_enabled(self.network.encoder.trained):
+                    features = self.network.encoder.see(self.box, images)
+            if phase == "warm-up":
+                loss = self._class_loss(features, labels, generator)
+                if not self._descend(loss):
+                    return Step(number + 1, phase, float("nan"))
+                return Step(number + 1, phase, float(loss.detach()))
+            count = round(len(index) * plan.fake_rate / (1 - plan.fake_rate))
+            again = torch.arange(count, device=device) % len(index)
+            everyone = torch.cat([torch.arange(len(index), device=device), again])
+            asked = torch.cat([labels, other_labels(labels[again].cpu(), self.box.num_classes, generator).to(device)])
+            real = torch.arange(len(everyone), device=device) < len(index)
+            mask, _ = self.network(features.rows(everyone), asked)
+            trial = self._trial(phase, index, images, labels, everyone, real, mask.float(), generator)
+            objective = self._objective()
+            judged = objective(trial)
+            loss = judged.total.mean()
+            if isinstance(self.network.selector, Rows) and self.network.selector.own:
+                loss = loss + _HELPER * self._class_loss(features, labels, generator)
+        ok = self._descend(loss)
+        area = float(mask[: len(index)].detach().mean())
+        self._follow(area)
+        with torch.no_grad():
+            kept, dropped = (
+                float(probability(z[: len(index)].float(), labels).mean()) for z in (trial.preserved, trial.destroyed)
+            )
+        return Step(
+            number + 1,
+            phase,
+            float(loss.detach()) if ok else float("nan"),
+            {name: float(part.detach().mean()) for name, part in judged.parts.items()},
+            area,
+            float(mask[len(index) :].detach().mean()) if count else float("nan"),
+            kept,
+            dropped,
+            self.area_weight,
+        )
+
+    def _trial(
+        self,
+        phase: str,
+        index: Tensor,
+        images: Images,
+        labels: Labels,
+        everyone: Tensor,
+        real: Tensor,
+        mask: Tensor,
+        generator: Generator,
+    ) -> Trial:
+        fakes, true = self.plan.objective.fakes, labels[everyone]
+        if phase == "mixing" and self.rest is not None and self.cache.mixing is not None:
+            mixing = self.cache.mixing[index].to(self.accelerator.device).float()[everyone]
+            return late_trial(self.rest, mixing, images[everyone], true, real, mask, fakes=fakes, generator=generator)
+        return composed_trial(
+            self.box, images[everyone], true, real, mask, alternative=self.plan.alternative, fakes=fakes, generator=generator
+        )
+
+    def _class_loss(self, features: Features, labels: Labels, generator: Generator) -> Tensor:
+        """Phase 1: the mean response of the own class up, of a fake class down, and of the own class above all others."""
+        selector = self.network.selector
+        logits = selector.class_logits(features.maps[-1]).float()
+        fakes = other_labels(labels.cpu(), self.box.num_classes, generator).to(labels.device)
+        own, fake = (logits.gather(1, which[:, None]).squeeze(1) for which in (labels, fakes))
+        logistic = F.softplus(-own).mean() + F.softplus(fake).mean()
+        return 0.5 * logistic + F.cross_entropy(logits, labels)
+
+    def _descend(self, loss: Tensor) -> bool:
+        """One step of the optimiser on our own parameters alone; False if the loss or a gradient was not finite."""
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        finite = bool(torch.isfinite(loss.detach()))
+        grads = torch.autograd.grad(loss, parameters, allow_unused=True) if finite else [None] * len(parameters)
+        for parameter, grad in zip(parameters, grads, strict=True):
+            parameter.grad = torch.zeros_like(parameter) if grad is None else grad
+        if self.accelerator.num_processes > 1:
+            flat = torch.cat([p.grad.flatten() for p in parameters] + [torch.tensor([float(finite)], device=loss.device)])
+            flat = self.accelerator.reduce(flat, reduction="mean")
+            finite = bool(flat[-1] == 1.0)
+            for parameter, part in zip(parameters, flat[:-1].split([p.numel() for p in parameters]), strict=True):
+                parameter.grad = part.view_as(parameter).clone()
+        norm = nn.utils.clip_grad_norm_(parameters, _CLIP)
+        finite = finite and bool(torch.isfinite(norm))
+        if finite:
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.bad = 0 if finite else self.bad + 1
+        if self.bad >= _BAD:
+            where = f"; the last checkpoint is in {self.folder}" if self.folder else ""
+            raise SaliencyKitError(
+                f"the loss was not finite in {_BAD} steps in a row (up to step {self.done + 1}){where}. Lower lr (it is {self.plan.lr}), "
+                f"or look for pictures on which {name_of(self.box)} answers with huge logits."
+            )
+        return finite
+
+    def _objective(self) -> Objective:
+        """The plan's, with the area weighted as it is at this step."""
+        if self.plan.area is None:
+            return self.plan.objective
+        terms = [replace(t, weight=self.area_weight) if isinstance(t, Area | PowerArea) else t for t in self.plan.objective.terms]
+        return Objective(tuple(terms), self.plan.objective.fakes)
+
+    def _follow(self, area: float) -> None:
+        """Raise the weight of the area while masks are larger than wanted, lower it while they are smaller."""
+        if self.plan.area is None or area != area:
+            return
+        old = self.smoothed_area
+        self.smoothed_area = area if old != old else 0.9 * old + 0.1 * area
+        error = self.smoothed_area / self.plan.area - 1
+        self.area_weight = min(100.0, max(0.05, self.area_weight * math.exp(_PULL * max(-1.0, min(1.0, error)))))
+
+    def _rows(self, number: int) -> Tensor:
+        """This step's views of this process: an epoch is a permutation, fixed by the seed."""
+        total, processes = len(self.cache.views), self.accelerator.num_processes
+        size = max(2, self.plan.batch // processes)
+        per_epoch = max(1, total // (size * processes))
+        epoch, place = divmod(number, per_epoch)
+        order = torch.randperm(total, generator=Generator().manual_seed(self.plan.seed * 7919 + epoch))
+        first = (place * processes + self.accelerator.process_index) * size
+        return order[first : first + size] if first + size <= total else order[-size:]
+
+    def _set_rate(self, number: int) -> None:
+        plan = self.plan
+        ends = {"warm-up": plan.warm_up, "mixing": plan.warm_up + plan.mixing, "composing": plan.steps}
+        phase = plan.phase(number)
+        begin = {"warm-up": 0, "mixing": plan.warm_up, "composing": plan.warm_up + plan.mixing}[phase]
+        through = (number - begin + 1) / (ends[phase] - begin)
+        rate = plan.lr * (_AFTER_MIXING if phase == "composing" and plan.mixing else 1.0)
+        rate *= min(1.0, (number - begin + 1) / _RAMP) * (_LAST + (1 - _LAST) * 0.5 * (1 + math.cos(math.pi * through)))
+        for group, share in zip(self.optimizer.param_groups, self.shares, strict=True):
+            if phase != "warm-up":
+                group["lr"] = rate * share
+            else:  # scale and threshold are set from statistics when the rows are ready
+                group["lr"] = {_GATE: 0.0, _ROWS: rate / plan.lr * _WARM}.get(share, rate)
+
+    def _after_warm_up(self) -> None:
+        """Rows that were trained have another scale: set the gate by what they answer to now."""
+        selector = self.network.selector
+        if isinstance(selector, Rows):
+            index = self._rows(self.done)
+            images = self.cache.views.images(index).to(self.accelerator.device)
+            self.network.eval()
+            with torch.no_grad():
+                coarse = self.network.encoder.see(self.box, images).maps[-1]
+            selector.calibrate(coarse, self.cache.labels[index].to(coarse.device))
+
+    def _gate(self) -> Gate:
+        if self.accelerator.num_processes > 1:  # batch norms saw other pictures in each process
+            for buffer in self.network.buffers():
+                if buffer.is_floating_point():
+                    buffer.copy_(self.accelerator.reduce(buffer.clone(), reduction="mean"))
+        return judge(self.network, self.box, *self.held_out, alternative=self.plan.alternative, seed=self.plan.seed)
+
+    def _look(self) -> bool:
+        """Measure the held-out pictures; False: stop, it has not become better for long enough."""
+        gate = self._gate()
+        self.gates.append({"step": self.done} | gate.as_facts())
+        self._log({"gate": self.gates[-1]})
+        scores = [g["score"] for g in self.gates]
+        if scores[-1] >= max(scores):
+            self.best = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+        if self.folder is not None and self.accelerator.is_main_process:
+            draw_grid(self.network, self.box, *self.held_out, path=self.folder / f"masks-{self.done:06}.png")
+        since = len(scores) - 1 - max(range(len(scores)), key=scores.__getitem__)
+        return since < self.plan.patience
+
+    def _facts(self) -> dict[str, Any]:
+        plan = {key: repr(value) for key, value in asdict(self.plan).items()} | {"objective": repr(self.plan.objective)}
+        plan["alternative"] = repr(self.plan.alternative)
+        return {"plan": plan, "done": self.done, "area_weight": self.area_weight, "smoothed_area": self.smoothed_area,
+                "gates": self.gates, "views": len(self.cache.views)}  # fmt: skip
+
+    def _save(self) -> None:
+        if self.folder is not None and self.accelerator.is_main_process:
+            save_state(self.folder / "state.safetensors", self.network, self.optimizer, self._facts())
+
+    def _resume(self) -> None:
+        path = None if self.folder is None else self.folder / "state.safetensors"
+        if path is None or not path.exists():
+            return
+        from saliencykit.core.errors import InputError
+
+        facts = load_state(path, self.network, self.optimizer)
+        mine = self._facts()
+        for key in ("plan", "views"):
+            if facts[key] != mine[key]:
+                raise InputError(
+                    f"the checkpoint in {self.folder} belongs to another training ({key} differs): use another folder, delete it, or "
+                    "write resume=False."
+                )
+        self.done, self.area_weight, self.smoothed_area = facts["done"], facts["area_weight"], facts["smoothed_area"]
+        self.gates = facts["gates"]
+
+    def _log(self, row: dict[str, Any]) -> None:
+        if self.folder is None or not self.accelerator.is_main_process:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / "log.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise SaliencyKitError(
+                f"{self.folder / 'log.jsonl'} cannot be written: {error.strerror or error}; the last checkpoint is still there."
+            ) from error

@@ -1,0 +1,156 @@
+"""Pictures: what a masker is trained on, read once, at the box's own size."""
+
+import os
+import random
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import name_of
+from saliencykit.core.errors import InputError
+from saliencykit.core.types import Images
+from saliencykit.images import as_images, read_folder
+
+_NAMED = 5  # pictures that could not be read and are named in the warning
+
+
+@final
+@dataclass(frozen=True)
+class Pictures:
+    """Training pictures in memory.
+
+    Attributes:
+        pixels: (N, C, H, W) uint8.
+        labels: (N,) int64 as the user gave them, or None.
+        skipped: What could not be read, with the reason.
+    """
+
+    pixels: Tensor
+    labels: Tensor | None
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.pixels)
+
+    def images(self, index: Tensor) -> Images:
+        """Raw pixels in [0, 1] of some pictures."""
+        return self.pixels[index].float() / 255
+
+
+def read_pictures(
+    source: Any, labels: Sequence[int] | Tensor | None, box: BlackBox, *, most: int, seed: int = 0
+) -> Pictures:
+    """Read pictures of any form; a picture that cannot be read is left out with a warning that names it.
+
+    Args:
+        source: A folder (with its folders), a list of paths, PIL pictures or arrays, a tensor (N, C, H, W) in [0, 1] or of uint8, a
+            data set whose rows are pictures or (picture, label), or an iterable of batches (images, labels).
+        labels: One class per picture, or None.
+        box: The classifier, for the size.
+        most: If there are more, this many are drawn.
+        seed: Of the draw.
+
+    Raises:
+        InputError: There is nothing to read, fewer than four pictures could be read, sizes differ, or the labels do not fit.
+    """
+    items, own = _items(source)
+    if labels is not None and len(labels) != len(items):
+        raise InputError(f"fit got {len(items)} pictures and {len(labels)} labels; give one label per picture, or none.")
+    given = [int(label) for label in labels] if labels is not None else own
+    order = list(range(len(items)))
+    if len(order) > most:
+        order = sorted(random.Random(seed).sample(order, most))
+    rows: list[Tensor] = []
+    kept: list[int] = []
+    skipped: list[str] = []
+    for position in order:
+        try:
+            item = items[position]
+            if isinstance(item, tuple | list) and len(item) == 2:
+                item = item[0]
+            image = as_images(item, box, pixels="raw").images
+        except Exception as error:  # a data set of the user's may raise anything
+            skipped.append(f"{'' if isinstance(error, InputError) else f'picture {position}: '}{error}")
+            continue
+        if rows and image.shape[1:] != rows[0].shape:
+            raise InputError(
+                f"picture {position} has (channels, height, width) {tuple(image.shape[1:])} and the first one "
+                f"{tuple(rows[0].shape)}; training takes one size: resize them first."
+            )
+        rows.append((image[0] * 255).round().to(torch.uint8))
+        kept.append(position)
+    if skipped:
+        more = f" ... and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
+        warnings.warn(
+            f"fit leaves out {len(skipped)} of {len(order)} pictures: {'; '.join(skipped[:_NAMED])}{more}", stacklevel=3
+        )
+    if len(rows) < 4:
+        raise InputError(f"fit needs at least 4 pictures that can be read, hundreds are better; got {len(rows)}.")
+    return Pictures(torch.stack(rows), _labels(given, kept, box), tuple(skipped))
+
+
+def _labels(given: "list[int] | None", kept: list[int], box: BlackBox) -> Tensor | None:
+    if given is None:
+        return None
+    out = [given[position] for position in kept]
+    if min(out) < 0 or max(out) >= box.num_classes:
+        raise InputError(f"fit got labels from {min(out)} to {max(out)}; the model's classes are 0..{box.num_classes - 1}.")
+    lonely = [label for label, count in Counter(out).items() if count == 1]
+    if lonely and len(lonely) < 20:
+        warnings.warn(f"fit: class {', '.join(map(str, sorted(lonely)))} has one picture; its masks rest on that one.", stacklevel=4)
+    return torch.tensor(out)
+
+
+def _items(source: Any) -> "tuple[Any, list[int] | None]":
+    """Something with a length and rows, and the labels that came with it."""
+    if isinstance(source, str | os.PathLike):
+        return read_folder(Path(source), recursive=True), None
+    if isinstance(source, Tensor):
+        if source.ndim != 4 or not len(source):
+            raise InputError(f"fit takes a tensor of pictures (N, C, H, W); got {tuple(source.shape)}.")
+        return source, None
+    if hasattr(source, "__len__") and hasattr(source, "__getitem__"):
+        if not len(source):
+            raise InputError("fit got no pictures.")
+        return source, _labels_of(source)
+    if isinstance(source, Iterable):
+        images, labels = [], []
+        for batch in source:
+            pair = batch if isinstance(batch, tuple | list) else (batch, None)
+            images.append(pair[0])
+            labels.append(pair[1] if len(pair) > 1 else None)
+        if not images:
+            raise InputError("fit got no batches.")
+        every = all(label is not None for label in labels)
+        return torch.cat(images), torch.cat(labels).tolist() if every else None
+    raise InputError(
+        f"fit takes a folder, a list of pictures, a tensor (N, C, H, W), a data set or batches (images, labels); got {name_of(source)}."
+    )
+
+
+def _labels_of(source: Any) -> "list[int] | None":
+    """The labels of a data set whose rows are (picture, label)."""
+    try:
+        first = source[0]
+    except Exception:
+        return None
+    if not (isinstance(first, tuple | list) and len(first) == 2):
+        return None
+    targets = getattr(source, "targets", None)
+    if targets is not None and len(targets) == len(source):
+        return [int(target) for target in targets]
+    out = []
+    for row in range(len(source)):
+        try:
+            out.append(int(source[row][1]))
+        except Exception:  # the picture will be named when it is read
+            out.append(0)
+    return out

@@ -1,0 +1,106 @@
+"""Plan: everything that decides how a training goes, and what is said of each of its steps."""
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, final
+
+from saliencykit.core.alternative import Alternative
+from saliencykit.core.errors import InputError
+from saliencykit.core.objective import Objective
+
+Phase: TypeAlias = Literal["warm-up", "mixing", "composing"]
+
+
+@final
+@dataclass(frozen=True)
+class Plan:
+    """How long, with what, and in which order.
+
+    Attributes:
+        warm_up: Steps of phase 1: the selector alone learns which classes are there (only where its rows are not the head's own).
+        mixing: Steps of phase 2 with late mixing.
+        composing: Steps of phase 2 with composed pictures, after those.
+        batch: Pictures a step, fakes not counted.
+        lr: Largest learning rate of Adam; composed steps after mixed ones begin at a quarter of it.
+        fake_rate: Share of the rows that are asked for a class that is not there.
+        area: The wanted mean area of the masks, or None: the objective's weight decides.
+        objective: What is minimised.
+        alternative: What replaces pixels.
+        views: Views of each picture.
+        gate_every: Steps between looks at the held-out pictures.
+        patience: Looks without a better score until it stops.
+        save_every: Steps between checkpoints.
+        seed: Of everything.
+        precision: `no` or `bf16`, as accelerate takes it.
+    """
+
+    objective: Objective
+    alternative: Alternative
+    warm_up: int = 0
+    mixing: int = 0
+    composing: int = 0
+    batch: int = 16
+    lr: float = 3e-3
+    fake_rate: float = 0.3
+    area: float | None = None
+    views: int = 2
+    gate_every: int = 100
+    patience: int = 4
+    save_every: int = 50
+    seed: int = 0
+    precision: str = "no"
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if min(self.warm_up, self.mixing, self.composing) < 0 or self.steps < 1:
+            raise InputError(f"fit: steps are >= 1 in all; got {self.warm_up} + {self.mixing} + {self.composing}.")
+        if self.batch < 2:
+            raise InputError(f"fit(batch={self.batch}): batch norms need at least 2 pictures.")
+        if not 0 <= self.fake_rate < 1:
+            raise InputError(f"fit(fake_rate={self.fake_rate}): a share in [0, 1).")
+        if self.area is not None and not 0 < self.area < 1:
+            raise InputError(f"fit(area={self.area}): the wanted mean area is in (0, 1).")
+        if not 0 < self.lr < 1:
+            raise InputError(f"fit(lr={self.lr}): a learning rate in (0, 1).")
+        if self.precision not in ("no", "bf16"):
+            raise InputError(f"fit(precision={self.precision!r}): 'no' or 'bf16'.")
+        if min(self.views, self.gate_every, self.patience, self.save_every) < 1:
+            raise InputError("fit: views, gate_every, patience and save_every are >= 1.")
+
+    @property
+    def steps(self) -> int:
+        """All steps."""
+        return self.warm_up + self.mixing + self.composing
+
+    def phase(self, step: int) -> Phase:
+        """What step number `step`, from 0, does."""
+        return "warm-up" if step < self.warm_up else "mixing" if step < self.warm_up + self.mixing else "composing"
+
+
+@final
+@dataclass(frozen=True)
+class Step:
+    """What happened in one step of training.
+
+    Attributes:
+        number: From 1.
+        phase: `warm-up`, `mixing` or `composing`.
+        loss: The mean total.
+        parts: The mean of each weighted term.
+        area: Mean mask for the real classes.
+        fake_area: Mean mask for the fakes; NaN without.
+        kept: Mean probability of the label with the mask kept.
+        dropped: Mean probability with the mask replaced.
+        area_weight: What the area is weighted with at this step.
+        seconds: Since the training began, of this run.
+    """
+
+    number: int
+    phase: Phase
+    loss: float
+    parts: dict[str, float] = field(default_factory=dict)
+    area: float = float("nan")
+    fake_area: float = float("nan")
+    kept: float = float("nan")
+    dropped: float = float("nan")
+    area_weight: float = float("nan")
+    seconds: float = 0.0

@@ -1,0 +1,62 @@
+"""Two ways to make a trial in training: late mixing of cached features, and composed pictures."""
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from saliencykit.core.alternative import Alternative
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.objective import Fakes, Trial, run_trial
+from saliencykit.core.types import Images, Labels, Mask
+from saliencykit.maskers.realtime.network import enlarge
+from saliencykit.training.rest import Rest
+
+
+def late_trial(
+    rest: Rest, mixing: Tensor, images: Images, labels: Labels, real: Tensor, mask: Mask, *, fakes: Fakes, generator: Generator
+) -> Trial:
+    """Mix features of picture and fills under the mask, and run the rest of the network.
+
+    Args:
+        rest: The classifier from the layer on.
+        mixing: (B, 1 + fills, C, h, w): the picture's features, then those of independent fills.
+        images: (B, C, H, W), for terms that look at them.
+        labels: (B,) whose evidence is judged.
+        real: (B,) bool.
+        mask: (B, 1, h', w') at the network's resolution.
+        fakes: See `run_trial`.
+        generator: Which fill goes to the kept picture is drawn from it.
+    """
+    picture, fills = mixing[:, 0], mixing[:, 1:]
+    first = torch.randint(fills.shape[1], (len(fills),), generator=generator).to(mixing.device)
+    rows = torch.arange(len(fills), device=mixing.device)
+    kept_fill, dropped_fill = fills[rows, first], fills[rows, (first + 1) % fills.shape[1]]
+    coarse = F.interpolate(mask, size=tuple(mixing.shape[3:]), mode="area")
+    kept, dropped = coarse, 1 - coarse
+    if fakes == "inverted":
+        swap = ~real.view(-1, 1, 1, 1)
+        kept, dropped = torch.where(swap, dropped, kept), torch.where(swap, kept, dropped)
+    mixed = torch.stack([picture * kept + kept_fill * (1 - kept), picture * dropped + dropped_fill * (1 - dropped)])
+    asked = real if fakes == "area" else torch.ones_like(real)
+    some = rest(mixed[:, asked].flatten(0, 1), images.shape[1:]).unflatten(0, (2, -1))
+    answers = some.new_zeros(2, len(images), some.shape[2]).index_copy(1, asked.nonzero().flatten(), some)
+    return Trial(images, labels, real, mask, answers[0], answers[1])
+
+
+def composed_trial(
+    box: BlackBox,
+    images: Images,
+    labels: Labels,
+    real: Tensor,
+    mask: Mask,
+    *,
+    alternative: Alternative,
+    fakes: Fakes,
+    generator: Generator,
+) -> Trial:
+    """`run_trial` with the mask enlarged; the trial keeps the mask of the network's resolution, where its terms judge it."""
+    large = enlarge(mask, (images.shape[2], images.shape[3]))
+    trial = run_trial(box, images, labels, large, alternative=alternative, generator=generator, real=real, fakes=fakes)
+    return replace(trial, mask=mask)
