@@ -22,14 +22,18 @@ if TYPE_CHECKING:
     from saliencykit.black_boxes.function import FunctionBlackBox
     from saliencykit.black_boxes.torch_module import TorchBlackBox
     from saliencykit.explaining import explain
+    from saliencykit.fitting import fit
+    from saliencykit.maskers.realtime.masker import RealTimeMasker
     from saliencykit.registry import register
 
 __version__ = "0.1.0"
 
 _LATER = {
+    "RealTimeMasker": "saliencykit.maskers.realtime.masker",
     "FunctionBlackBox": "saliencykit.black_boxes.function",
     "TorchBlackBox": "saliencykit.black_boxes.torch_module",
     "explain": "saliencykit.explaining",
+    "fit": "saliencykit.fitting",
     "register": "saliencykit.registry",
 }
 
@@ -47,6 +51,7 @@ __all__ = [
     "Masker",
     "Metric",
     "Objective",
+    "RealTimeMasker",
     "RegistryError",
     "SaliencyKitError",
     "Sample",
@@ -55,6 +60,7 @@ __all__ = [
     "Trial",
     "compose",
     "explain",
+    "fit",
     "hookimpl",
     "register",
     "run_trial",

@@ -1,4 +1,4 @@
-"""The command line: explain | plugins | doctor. Each parses, calls one door, and prints."""
+"""The command line: explain | fit | plugins | doctor. Each parses, calls one door, and prints."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -100,6 +100,47 @@ def explain(
         typer.echo(json.dumps(_facts(answer, images, out, seconds), indent=1))
     else:
         _table(answer, images, out, seconds)
+
+
+@app.command()
+def fit(
+    images: Annotated[Path, typer.Option(help="Folder of training pictures; no labels are needed.")],
+    model: Annotated[str, typer.Option(help="A model by name: demo, timm:resnet18, torchvision:mobilenet_v2, ...")] = "demo",
+    out: Annotated[Path, typer.Option(help="The masker's file; checkpoints go beside it.")] = Path("masker.safetensors"),
+    area: Annotated[float | None, typer.Option(help="Wanted mean area of the masks, e.g. 0.3; default: the objective's.")] = None,
+    objective: Annotated[str, typer.Option(help="masking-network, paper-mean, authors, or terms joined by +.")] = "masking-network",
+    alternative: Annotated[str, typer.Option(help="What replaces pixels in training.")] = "choice",
+    encoder: Annotated[str, typer.Option(help="auto, trunk, own or paper.")] = "auto",
+    steps: Annotated[int | None, typer.Option(help="Training steps; default: from the number of pictures.", min=1)] = None,
+    batch: Annotated[int, typer.Option(help="Pictures a step.", min=2)] = 16,
+    precision: Annotated[str, typer.Option(help="no or bf16.")] = "no",
+    device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.", min=0)] = 0,
+    resume: Annotated[bool, typer.Option(help="Go on where a killed training stopped.")] = True,
+) -> None:
+    """Train a masker for a model, so that prediction and mask come from one pass; minutes on a CPU."""
+    from saliencykit.fitting import fit as door
+
+    if out.suffix != ".safetensors":
+        raise InputError(f"--out is a file that ends in .safetensors; got {str(out)!r}.")
+    _use_idle_cores()
+    started = time.perf_counter()
+    folder = out.with_name(f"{out.stem}-training")
+    with _training(_console(stderr=True)) as (on_step, on_news):
+        masker = door(
+            _box(model, device), images, encoder=cast(Any, encoder), objective=objective, alternative=alternative, area=area, steps=steps,
+            batch=batch, precision=precision, seed=seed, resume=resume, folder=folder, on_step=on_step, on_news=on_news,
+        )  # fmt: skip
+    masker.save(out)
+    gate = masker.facts["gate"]
+    console = _console()
+    console.print(
+        f"held out, {gate['n']} pictures: area {gate['area']:.1%}, kept {gate['kept']:.1%}, dropped {gate['dropped']:.1%} (whole "
+        f"{gate['whole']:.1%}); a class "
+        f"that is not there gets {gate['fake']:.2f} of the area; mosaics {gate['mosaic']:.2f} (chance 0.25)"
+    )
+    console.print(f"{out} written in {time.perf_counter() - started:.0f} s; log and pictures of masks in {folder}", soft_wrap=True)
+    console.print(f"now: saliencykit explain PHOTO --model {model} --masker {out}", soft_wrap=True)
 
 
 @app.command()
@@ -246,6 +287,41 @@ def _progress(images: int, *, quiet: bool) -> Any:
         finally:
             if shown:
                 progress.stop()
+
+    return bar()
+
+
+def _training(console: "Console") -> Any:
+    """A bar on stderr with the terms of the last step and the time left; without a terminal, a line now and then."""
+    from contextlib import contextmanager
+
+    @contextmanager
+    def bar() -> Any:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(24),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeRemainingColumn(),
+        )
+        progress = Progress(*columns, TextColumn("{task.fields[terms]}"), console=console, transient=True)
+        task = progress.add_task("training", total=None, terms="", start=False)
+
+        def on_news(line: str) -> None:
+            console.print(f"[dim]{line}[/dim]", soft_wrap=True)
+
+        def on_step(step: Any) -> None:
+            terms = f"loss {step.loss:.2f}"
+            if step.phase != "warm-up":
+                terms += f" area {step.area:.2f} kept {step.kept:.2f} dropped {step.dropped:.2f} fakes {step.fake_area:.2f}"
+            if not console.is_terminal and step.number % 50 == 0:
+                console.print(f"step {step.number} of {step.of}: {terms}", soft_wrap=True)
+            progress.start_task(task)
+            progress.update(task, completed=step.number, total=step.of, terms=terms, description=step.phase)
+
+        with progress:
+            yield on_step, on_news
 
     return bar()
 

@@ -17,7 +17,8 @@ from saliencykit.core.explanation import Explanation
 from saliencykit.core.masker import Masker
 from saliencykit.core.objective import run_trial
 from saliencykit.core.types import Labels, Logits
-from saliencykit.registry import as_alternative, as_black_box, as_masker
+from saliencykit.maskers.realtime.masker import RealTimeMasker
+from saliencykit.registry import as_alternative, as_black_box, as_masker, trained_masker
 
 _CHUNK = 16  # images that are explained together; rows do not depend on it
 
@@ -41,8 +42,8 @@ def explain(
             `demo`), or a BlackBox.
         image: A path, a PIL picture, a numpy array (H, W, C), a tensor (C, H, W) or (B, C, H, W), or a list of these.
         label: The class asked about: its index, its name, or one of these per image. None: the model's own top class.
-        masker: How the mask is found: a Masker or a text like `rise:samples=500`. None: `iterative`, or `rise` if the model can
-            only be queried.
+        masker: How the mask is found: a Masker, a text like `rise:samples=500`, or the file of a trained masker. None: a trained
+            one made for exactly this model, if there is one; else `iterative`, or `rise` if the model can only be queried.
         alternative: What replaces the pixels outside the mask when the answer is checked: an Alternative or a text like
             `blur:sigma=11`. None: blur.
         pixels: What a tensor holds: `raw`: RGB in [0, 1]; `model`: what `model(x)` takes; `auto`: `model` unless a BlackBox or a
@@ -78,6 +79,8 @@ def explain(
     if batch.pixels == "model":
         box = box.for_model_pixels()
     chosen = _default_masker(box) if masker is None else as_masker(masker)
+    if isinstance(chosen, RealTimeMasker):
+        chosen = chosen.attached(box, batch.pixels)
     fill = as_alternative("blur" if alternative is None else alternative).for_box(box)
     if not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise InputError(f"explain(seed={seed!r}): a seed is an integer in [0, 2**63).")
@@ -87,10 +90,14 @@ def explain(
         for first in range(0, len(batch.images), _CHUNK):
             images = batch.images[first : first + _CHUNK].to(box.device)
             generator = Generator().manual_seed(seed)
-            with torch.no_grad():
-                logits = box(images)
+            finder = chosen
+            if isinstance(chosen, RealTimeMasker):  # with the trunk one pass gives logits and mask
+                finder, logits = chosen.look(box, images)
+            else:
+                with torch.no_grad():
+                    logits = box(images)
             labels = _labels(label, logits, box, first, len(batch.images))
-            found = chosen.find(box, images, labels, generator=generator)
+            found = finder.find(box, images, labels, generator=generator)
             part = {"images": images, "labels": labels, "mask": found.mask, "logits": logits}
             if found.scores is not None:
                 part["scores"] = found.scores
@@ -122,7 +129,8 @@ def explain(
 
 
 def _default_masker(box: BlackBox) -> Masker:
-    return as_masker("iterative" if box.differentiable else "rise")
+    """A trained masker made for exactly this model if a plugin or the package has one, else what the box allows."""
+    return trained_masker(box) or as_masker("iterative" if box.differentiable else "rise")
 
 
 def _labels(label: object, logits: Logits, box: BlackBox, first: int, total: int) -> Labels:

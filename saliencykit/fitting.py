@@ -139,7 +139,8 @@ def fit(
         rest = find_rest(original, sample[:2]) if mix and original.module is not None else None
         plan = _plan(
             goal, fill, network, rest, len(training), steps, composed,
-            batch=min(batch, max(2, len(training))), lr=lr, fake_rate=fake_rate, area=area, views=views, seed=seed, precision=precision,
+            batch=min(batch, max(2, len(training))), lr=lr, fake_rate=fake_rate, area=area, views=views, seed=seed,
+            precision=precision,
         )  # fmt: skip
         say(_what(network, rest, plan, len(training), tuple(size), accelerator.device))
         tap = rest.tap if rest is not None and plan.mixing else None
@@ -238,8 +239,6 @@ def _what(network: MaskingNetwork, rest: Rest | None, plan: Plan, count: int, si
 
 def _advice(fake: float, mosaic: float) -> str:
     return (
-        f"the masker did not pass its gate: a class that is not there still gets {fake:.2f} of the area of one that is (wanted < 0.15), "
-        f"and {mosaic:.2f} of the mass lies in the right quarter of mosaics (chance 0.25). More pictures or steps help most."
+        f"the masker did not pass its gate: a class that is not there still gets {fake:.2f} of the area of one that is "
+        f"(wanted < 0.15), and {mosaic:.2f} of the mass lies in the right quarter of mosaics (chance 0.25). More pictures or steps help most."
     )
-
-

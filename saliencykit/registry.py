@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, TypeAlias, cast
 
@@ -19,7 +20,7 @@ from saliencykit import hookspecs
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
-from saliencykit.core.errors import ContractError, InputError, RegistryError
+from saliencykit.core.errors import ContractError, InputError, RegistryError, SaliencyKitError
 from saliencykit.core.masker import Masker
 from saliencykit.core.metric import Metric
 from saliencykit.core.objective import Objective, Term
@@ -247,8 +248,24 @@ def as_black_box(model: object) -> BlackBox:
 
 
 def as_masker(masker: Masker | str) -> Masker:
-    """A Masker from a Masker or a text like `rise:samples=500`."""
+    """A Masker from a Masker, a text like `rise:samples=500`, or the file of a trained one, `my-masker.safetensors`."""
+    if isinstance(masker, str) and masker.endswith(".safetensors"):
+        from saliencykit.maskers.realtime.file import load_masker
+
+        return load_masker(Path(masker).expanduser())
     return cast(Masker, _as(masker, "masker"))
+
+
+def trained_masker(box: BlackBox) -> Masker | None:
+    """The trained masker that a plugin provides for exactly this model's weights, or None."""
+    for full, factory in registry().names("masker").items():
+        fits = getattr(factory, "fits", None)
+        try:
+            if fits is not None and fits(box):
+                return cast(Masker, factory())
+        except SaliencyKitError as error:
+            warnings.warn(f"the trained masker {full} cannot be used: {error}", stacklevel=3)
+    return None
 
 
 def as_alternative(alternative: Alternative | str) -> Alternative:

@@ -45,7 +45,9 @@ class Views:
         whole = self.pictures.images(self.picture[index])
         rows = []
         for image, picture, view in zip(whole, self.picture[index].tolist(), self.view[index].tolist(), strict=True):
-            rows.append(image if view == 0 else _crop(image, Generator().manual_seed(hash((self.seed, picture, view)) & (2**62 - 1))))
+            rows.append(
+                image if view == 0 else _crop(image, Generator().manual_seed(hash((self.seed, picture, view)) & (2**62 - 1)))
+            )
         return torch.stack(rows)
 
 
@@ -160,7 +162,7 @@ def maps_until(box: BlackBox, images: Images, tap: Tap) -> Tensor:
 
     handle = module_of(box).get_submodule(tap.name).register_forward_hook(stop)
     try:
-        for chunk in images.split(box.max_batch or len(images)):
+        for chunk in torch.split(images, box.max_batch or len(images)):
             try:
                 box(chunk)
             except _EnoughError:

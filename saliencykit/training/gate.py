@@ -93,7 +93,7 @@ def judge(
     sums: dict[str, list[Tensor]] = {}
     try:
         with torch.no_grad():
-            for part, asked, fake in zip(images.split(batch), labels.split(batch), fakes.split(batch), strict=True):
+            for part, asked, fake in zip(*(torch.split(rows, batch) for rows in (images, labels, fakes)), strict=True):
                 features = network.encoder.see(box, part)
                 both, _ = network(features, torch.stack([asked, fake], 1))
                 mask = enlarge(both[:, :1], features.size).clamp(0, 1)

@@ -108,7 +108,7 @@ class Loop:
         while self.done < self.plan.steps:
             step = self._step(self.done)
             self.done += 1
-            step = replace(step, seconds=time.perf_counter() - started)
+            step = replace(step, of=self.plan.steps, seconds=time.perf_counter() - started)
             self._log({"step": asdict(step)})
             self.on_step(step)
             if self.done == self.plan.warm_up:
@@ -162,13 +162,12 @@ class Loop:
         area = float(mask[: len(index)].detach().mean())
         self._follow(area)
         with torch.no_grad():
-            kept, dropped = (
-                float(probability(z[: len(index)].float(), labels).mean()) for z in (trial.preserved, trial.destroyed)
-            )
+            kept, dropped = (float(probability(z[: len(index)].float(), labels).mean()) for z in (trial.preserved, trial.destroyed))
         return Step(
             number + 1,
             phase,
             float(loss.detach()) if ok else float("nan"),
+            plan.steps,
             {name: float(part.detach().mean()) for name, part in judged.parts.items()},
             area,
             float(mask[len(index) :].detach().mean()) if count else float("nan"),
@@ -227,8 +226,8 @@ class Loop:
         if self.bad >= _BAD:
             where = f"; the last checkpoint is in {self.folder}" if self.folder else ""
             raise SaliencyKitError(
-                f"the loss was not finite in {_BAD} steps in a row (up to step {self.done + 1}){where}. Lower lr (it is {self.plan.lr}), "
-                f"or look for pictures on which {name_of(self.box)} answers with huge logits."
+                f"the loss was not finite in {_BAD} steps in a row (up to step {self.done + 1}){where}. Lower lr (it is "
+                f"{self.plan.lr}), or look for pictures on which {name_of(self.box)} answers with huge logits."
             )
         return finite
 
@@ -324,8 +323,8 @@ class Loop:
         for key in ("plan", "views"):
             if facts[key] != mine[key]:
                 raise InputError(
-                    f"the checkpoint in {self.folder} belongs to another training ({key} differs): use another folder, delete it, or "
-                    "write resume=False."
+                    f"the checkpoint in {self.folder} belongs to another training ({key} differs): use another folder, delete it, "
+                    "or write resume=False."
                 )
         self.done, self.area_weight, self.smoothed_area = facts["done"], facts["area_weight"], facts["smoothed_area"]
         self.gates = facts["gates"]

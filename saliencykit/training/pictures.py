@@ -45,9 +45,7 @@ class Pictures:
         return self.pixels[index].float() / 255
 
 
-def read_pictures(
-    source: Any, labels: Sequence[int] | Tensor | None, box: BlackBox, *, most: int, seed: int = 0
-) -> Pictures:
+def read_pictures(source: Any, labels: Sequence[int] | Tensor | None, box: BlackBox, *, most: int, seed: int = 0) -> Pictures:
     """Read pictures of any form; a picture that cannot be read is left out with a warning that names it.
 
     Args:
@@ -89,9 +87,7 @@ def read_pictures(
         kept.append(position)
     if skipped:
         more = f" ... and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
-        warnings.warn(
-            f"fit leaves out {len(skipped)} of {len(order)} pictures: {'; '.join(skipped[:_NAMED])}{more}", stacklevel=3
-        )
+        warnings.warn(f"fit leaves out {len(skipped)} of {len(order)} pictures: {'; '.join(skipped[:_NAMED])}{more}", stacklevel=3)
     if len(rows) < 4:
         raise InputError(f"fit needs at least 4 pictures that can be read, hundreds are better; got {len(rows)}.")
     return Pictures(torch.stack(rows), _labels(given, kept, box), tuple(skipped))
@@ -105,7 +101,9 @@ def _labels(given: "list[int] | None", kept: list[int], box: BlackBox) -> Tensor
         raise InputError(f"fit got labels from {min(out)} to {max(out)}; the model's classes are 0..{box.num_classes - 1}.")
     lonely = [label for label, count in Counter(out).items() if count == 1]
     if lonely and len(lonely) < 20:
-        warnings.warn(f"fit: class {', '.join(map(str, sorted(lonely)))} has one picture; its masks rest on that one.", stacklevel=4)
+        warnings.warn(
+            f"fit: class {', '.join(map(str, sorted(lonely)))} has one picture; its masks rest on that one.", stacklevel=4
+        )
     return torch.tensor(out)
 
 
@@ -122,7 +120,8 @@ def _items(source: Any) -> "tuple[Any, list[int] | None]":
             raise InputError("fit got no pictures.")
         return source, _labels_of(source)
     if isinstance(source, Iterable):
-        images, labels = [], []
+        images: list[Tensor] = []
+        labels: list[Any] = []
         for batch in source:
             pair = batch if isinstance(batch, tuple | list) else (batch, None)
             images.append(pair[0])
@@ -132,7 +131,8 @@ def _items(source: Any) -> "tuple[Any, list[int] | None]":
         every = all(label is not None for label in labels)
         return torch.cat(images), torch.cat(labels).tolist() if every else None
     raise InputError(
-        f"fit takes a folder, a list of pictures, a tensor (N, C, H, W), a data set or batches (images, labels); got {name_of(source)}."
+        f"fit takes a folder, a list of pictures, a tensor (N, C, H, W), a data set or batches (images, labels); got "
+        f"{name_of(source)}."
     )
 
 

@@ -83,6 +83,7 @@ class Step:
 
     Attributes:
         number: From 1.
+        of: All steps of the plan.
         phase: `warm-up`, `mixing` or `composing`.
         loss: The mean total.
         parts: The mean of each weighted term.
@@ -97,6 +98,7 @@ class Step:
     number: int
     phase: Phase
     loss: float
+    of: int = 0
     parts: dict[str, float] = field(default_factory=dict)
     area: float = float("nan")
     fake_area: float = float("nan")

@@ -20,9 +20,9 @@ _CLOSE = 1e-3
 class Rest:
     """The part of a classifier after one of its layers, asked about that layer's output.
 
-    Late mixing: instead of composing pixels and running the whole network, `M * features(X) + (1 - M) * features(A)` is formed at an
-    early layer and only the rest runs. On a CPU it is what makes training quick; it is an approximation (kept and dropped
-    log-probabilities correlate at 0.7 to 0.9 with those of composed pictures, and are too low), so training ends with composed ones.
+    Late mixing: instead of composing pixels and running the whole network, `M * features(X) + (1 - M) * features(A)` is formed at
+    an early layer and only the rest runs. On a CPU it is what makes training quick. It is an approximation (kept and dropped
+    log-probabilities correlate at 0.7 to 0.9 with those of composed pictures, and are too low), so training ends with those.
 
     Nothing is traced: in a copy of the network the layers before are replaced by ones that return zeros, and the layer itself by
     one that returns what is asked about. The copy must give the same logits as the network for its own features, else the layer is

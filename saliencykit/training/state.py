@@ -74,4 +74,6 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.replace(beside, path)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise SaliencyKitError(f"{path} cannot be written: {error.strerror or error}; what was finished before is still there.") from error
+        raise SaliencyKitError(
+            f"{path} cannot be written: {error.strerror or error}; what was finished before is still there."
+        ) from error

@@ -40,7 +40,8 @@ def late_trial(
         kept, dropped = torch.where(swap, dropped, kept), torch.where(swap, kept, dropped)
     mixed = torch.stack([picture * kept + kept_fill * (1 - kept), picture * dropped + dropped_fill * (1 - dropped)])
     asked = real if fakes == "area" else torch.ones_like(real)
-    some = rest(mixed[:, asked].flatten(0, 1), images.shape[1:]).unflatten(0, (2, -1))
+    logits = rest(mixed[:, asked].flatten(0, 1), images.shape[1:])
+    some = logits.view(2, -1, logits.shape[1])
     answers = some.new_zeros(2, len(images), some.shape[2]).index_copy(1, asked.nonzero().flatten(), some)
     return Trial(images, labels, real, mask, answers[0], answers[1])
 

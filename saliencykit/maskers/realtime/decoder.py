@@ -130,7 +130,7 @@ class UNet(Decoder):
             for number, pair in enumerate(rows):
                 rows[number] = fuse_conv_bn_eval(*cast(Any, pair))
         twin.first = cast(Any, fuse_conv_bn_eval(*cast(Any, twin.first)))
-        return twin.to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
+        return twin.to(memory_format=torch.channels_last)
 
 
 @final

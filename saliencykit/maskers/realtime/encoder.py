@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +71,7 @@ class Trunk(Encoder):
         InputError: There is no tap.
 
     References:
-        Ours; the paper has an encoder of its own. Sharing the trunk: Chen et al. 2018, "Learning to Explain" for classifiers' features.
+        Ours; the paper has an encoder of its own. A similar sharing: Ntrougkas et al. 2022, "TAME".
     """
 
     kind = "trunk"
@@ -99,7 +99,9 @@ class Trunk(Encoder):
     def options(self) -> dict[str, Any]:
         """The taps."""
         return {
-            "taps": [{"name": t.name, "layout": t.layout, "channels": t.channels, "side": t.side, "prefix": t.prefix} for t in self.taps]
+            "taps": [
+                {"name": t.name, "layout": t.layout, "channels": t.channels, "side": t.side, "prefix": t.prefix} for t in self.taps
+            ]
         }
 
 
@@ -200,7 +202,7 @@ class Paper(Encoder):
             ) from error
         self.backbone.eval().requires_grad_(False)
         self.name, self.pretrained, self.size = backbone, pretrained, (size[0], size[1])
-        config = self.backbone.pretrained_cfg
+        config = cast("dict[str, Any]", self.backbone.pretrained_cfg)
         self.register_buffer("mean", torch.tensor(config.get("mean", (0.5,) * 3)).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.get("std", (0.5,) * 3)).view(1, -1, 1, 1), persistent=False)
         with torch.no_grad():

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Generator
@@ -14,7 +14,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.core.types import Images, Labels, Logits, Mask
-from saliencykit.maskers.realtime.encoder import Features
+from saliencykit.maskers.realtime.encoder import Features, Trunk
 from saliencykit.maskers.realtime.fingerprint import count_values, fingerprint
 from saliencykit.maskers.realtime.network import MaskingNetwork, enlarge
 
@@ -65,6 +65,32 @@ class RealTimeMasker(Masker):
         twin._held["box"] = black_box
         return twin
 
+    def attached(self, black_box: BlackBox, pixels: Literal["raw", "model"]) -> "RealTimeMasker":
+        """Bound to a box that it is about to be asked about, with the head's rows of that box; warns if it was made for another.
+
+        Raises:
+            InputError: The box lacks the layers, or an encoder of its own would be shown something else than raw pixels.
+        """
+        from saliencykit.maskers.realtime.file import attach
+
+        if pixels == "model" and not isinstance(self.network.encoder, Trunk):
+            raise InputError(
+                "this masker has an encoder of its own, which takes raw pixels in [0, 1]; give explain a picture, or "
+                "TorchBlackBox(model, mean=..., std=...) and pixels='raw'."
+            )
+        if "box" in self._held and self._held["box"].module is black_box.module:
+            return self
+        return attach(self, black_box)
+
+    def look(self, black_box: BlackBox, images: Images) -> tuple[Masker, Logits]:
+        """Ask about pictures once: the logits, and a masker that finds the masks of these pictures without asking again."""
+        features = self.see(black_box, images)
+        logits = features.logits
+        if logits is None:
+            with torch.no_grad():
+                logits = black_box(images)
+        return _Seen(self, features), logits
+
     @property
     def box(self) -> BlackBox:
         """The box it is bound to.
@@ -73,7 +99,7 @@ class RealTimeMasker(Masker):
             InputError: It is not bound.
         """
         if "box" not in self._held:
-            raise InputError("this RealTimeMasker is not bound to a model; write masker.bind(box), or RealTimeMasker.load(path, box).")
+            raise InputError("this RealTimeMasker is not bound to a model; write RealTimeMasker.load(path, box).")
         return self._held["box"]  # type: ignore[no-any-return]
 
     def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Mask:
@@ -89,7 +115,7 @@ class RealTimeMasker(Masker):
         """Masks at the network's resolution for labels (B,) or (B, n)."""
         with torch.no_grad():
             mask, _ = self._ready(features.maps[0].device)(features, labels, self.confidence)
-        return mask.clamp(0, 1)
+        return torch.clamp(mask, 0, 1)
 
     def predict(self, images: Images, labels: Labels | None = None) -> tuple[Logits, Mask]:
         """Prediction and mask, with the trunk in one pass of a frozen copy of the model.
@@ -104,7 +130,7 @@ class RealTimeMasker(Masker):
         Raises:
             InputError: It is not bound, or images or labels do not fit.
         """
-        key = ("frozen", tuple(images.shape[1:]))
+        key = f"box for {tuple(images.shape[1:])}"
         with torch.inference_mode():
             if key not in self._held:
                 self._held[key] = self.box.for_many(images)
@@ -143,3 +169,15 @@ class RealTimeMasker(Masker):
         from saliencykit.maskers.realtime.file import load_masker
 
         return load_masker(Path(path), black_box)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Seen(Masker):
+    """The masks of pictures whose features are known."""
+
+    masker: RealTimeMasker
+    features: Features
+
+    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Mask:
+        return self.masker.decode(self.features, labels)

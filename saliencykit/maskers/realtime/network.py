@@ -22,8 +22,8 @@ EncoderName: TypeAlias = Literal["auto", "trunk", "paper", "own"]
 class MaskingNetwork(nn.Module):
     """The paper's masking model: encoder, selector (feature filter), decoder and the two-channel head.
 
-    Any of the parts may be replaced by another of its kind. The black box is not a part: it is given to the encoder, which reads its
-    trunk or ignores it.
+    Any of the parts may be replaced by another of its kind. The black box is not a part: it is given to the encoder, which reads
+    its trunk or ignores it.
 
     Args:
         encoder: Feature maps at several scales.
@@ -72,8 +72,9 @@ class MaskingNetwork(nn.Module):
         several = labels.shape[1]
         gate = self.selector(coarse.repeat_interleave(several, 0), labels.flatten())
         two = self.decoder(tuple(part.repeat_interleave(several, 0) for part in prepared), gate.sigmoid())
-        masks = ratio(two, confidence).unflatten(0, (-1, several)).squeeze(2)
-        return masks, gate.amax((1, 2, 3)).unflatten(0, (-1, several))
+        found = ratio(two, confidence)
+        masks = found.view(-1, several, *found.shape[2:])
+        return masks, gate.amax((1, 2, 3)).view(-1, several)
 
 
 def masking_network(
@@ -91,8 +92,8 @@ def masking_network(
         black_box: The classifier.
         images: A few pictures as the box takes them, (B, C, H, W): the selector's statistics come from them.
         labels: (B,); None: the box's own top classes.
-        encoder: `trunk`: the box's own maps; `paper`: a pretrained ResNet-50; `own`: a small one from nothing; `auto`: `trunk` where
-            the box shows a torch module with maps, else `own`; or an Encoder.
+        encoder: `trunk`: the box's own maps; `paper`: a pretrained ResNet-50; `own`: a small one from nothing; `auto`: `trunk`
+            where the box shows a torch module with maps, else `own`; or an Encoder.
         stride: Of the mask: pixels of the picture a pixel of the mask. None: 4 (the paper's) from 128 px on, 2 from 48, else 1.
         seed: Of the initial weights.
 
@@ -136,7 +137,9 @@ def _on_trunk(black_box: BlackBox, images: Images, side: tuple[int, int]) -> Mas
     taps = pyramid(calls, images[:2], head.tap, side)
     trunk = Trunk(taps)
     finest = max(side, trunk.sides[-1])
-    return MaskingNetwork(trunk, Rows(head.weight, head.bias, own=not head.exact), UNet(trunk.channels, trunk.sides, finest))
+    return MaskingNetwork(
+        trunk, Rows(head.weight, head.bias, own=not head.exact, layer=head.layer), UNet(trunk.channels, trunk.sides, finest)
+    )
 
 
 def _apart(
@@ -153,7 +156,9 @@ def _apart(
         raise InputError(f"an encoder is 'auto', 'trunk', 'paper', 'own' or an Encoder; got {encoder!r}.")
     width = made.channels[-1]
     rows = Rows(torch.randn(num_classes, width) / width**0.5, torch.zeros(num_classes), own=True)
-    decoder: Decoder = Bottleneck(made.channels, made.sides, side) if made.kind == "paper" else UNet(made.channels, made.sides, side)
+    decoder: Decoder = (
+        Bottleneck(made.channels, made.sides, side) if made.kind == "paper" else UNet(made.channels, made.sides, side)
+    )
     return MaskingNetwork(made, rows, decoder)
 
 

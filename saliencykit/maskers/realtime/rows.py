@@ -46,8 +46,8 @@ def find_head(box: BlackBox, images: Images) -> Head:
 
     Exact where the head is pooling and one linear layer, or a 1x1 convolution and pooling (most convolutional networks, Swin).
     With a class token the rows are the linear layer's, but the map holds the other tokens. Everywhere else the head is linearised:
-    `weight_c` is the mean gradient of the logit with respect to the last map, summed over positions, as in Grad-CAM; where that would
-    take too long (many classes behind large layers) the rows are random.
+    `weight_c` is the mean gradient of the logit with respect to the last map, summed over positions, as in Grad-CAM; where that
+    would take too long (many classes behind large layers) the rows are random.
 
     Args:
         box: With a torch module inside.
@@ -65,8 +65,8 @@ def find_head(box: BlackBox, images: Images) -> Head:
     taps = [(tap, call) for call in calls if (tap := as_tap(call, probe)) is not None]
     if not taps:
         raise InputError(
-            f"none of the {len(calls)} layers of {type(module_of(box)).__name__} gives a map over the picture, so it has no trunk to "
-            "share; use encoder='own' or encoder='paper'."
+            f"none of the {len(calls)} layers of {type(module_of(box)).__name__} gives a map over the picture, so it has no trunk "
+            "to share; use encoder='own' or encoder='paper'."
         )
     found = _linear_head(logits, calls, taps, probe) or _convolutional_head(logits, calls, taps, probe)
     return found if found is not None else _linearised(box, images, [tap for tap, _ in taps], calls)
@@ -161,7 +161,9 @@ def _slopes(logits: Tensor, maps: Tensor, column: int) -> Tensor:
 
 def _weights_after(tap: Tap, calls: Sequence[Call]) -> int:
     names = [call.name for call in calls]
-    later = {id(p): p.numel() for call in calls[names.index(tap.name) + 1 :] for p in call.module._parameters.values() if p is not None}
+    later = {
+        id(p): p.numel() for call in calls[names.index(tap.name) + 1 :] for p in call.module._parameters.values() if p is not None
+    }
     return sum(later.values())
 
 

@@ -35,16 +35,17 @@ class Selector(nn.Module, ABC):
 class Rows(Selector):
     """The paper's feature filter: the scalar product of every position with a vector of the class.
 
-    `a_ij = scale (X_ij . W_c + b_c - threshold)` with both > 0, and the decoder gets `X * sigmoid(a)`. If `W` are the classifier head's own rows,
-    every class is covered, those never seen in training too, and scale and threshold are set from statistics of the responses:
-    nothing has to be learned. Rows are centred over classes (the softmax does not see the difference), so that a response of 0 means
-    no more evidence than for any other class.
+    `a_ij = scale (X_ij . W_c + b_c - threshold)` with both > 0, and the decoder gets `X * sigmoid(a)`. If `W` are the classifier
+    head's own rows, every class is covered, those never seen in training too, and scale and threshold are set from statistics of
+    the responses: nothing has to be learned. Rows are centred over classes (the softmax does not see the difference): a response of 0
+    means no more evidence than for any other class.
 
     Args:
         weight: (K, C).
         bias: (K,).
         own: Are the rows trained and stored with the network? False: they belong to the black box and are read from it again when a
             file is loaded.
+        layer: The name of the head's layer in the black box, where the rows are its own.
 
     Raises:
         InputError: The shapes do not fit.
@@ -53,19 +54,33 @@ class Rows(Selector):
         Dabkowski & Gal 2017, section 4.1, feature filter.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, *, own: bool = False) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, *, own: bool = False, layer: str | None = None) -> None:
         super().__init__()
-        self.num_classes, self.own = len(weight), own
+        if weight.ndim != 2 or bias.shape != weight.shape[:1]:
+            raise InputError(f"Rows takes weight (K, C) and bias (K,); got {tuple(weight.shape)} and {tuple(bias.shape)}.")
+        self.num_classes, self.own, self.layer = len(weight), own, layer
         weight, bias = weight - weight.mean(0), bias - bias.mean()
         if own:
             self.weight, self.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
         else:
             self.register_buffer("weight", weight.clone(), persistent=False)
             self.register_buffer("bias", bias.clone(), persistent=False)
-        if weight.ndim != 2 or bias.shape != weight.shape[:1]:
-            raise InputError(f"Rows takes weight (K, C) and bias (K,); got {tuple(weight.shape)} and {tuple(bias.shape)}.")
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.log_threshold = nn.Parameter(torch.zeros(()))
+
+    @torch.no_grad()
+    def read_from(self, weight: Tensor, bias: Tensor) -> None:
+        """Take the rows of a head, as when it was made.
+
+        Raises:
+            InputError: They are of another number of classes or channels.
+        """
+        if weight.shape != self.weight.shape:
+            raise InputError(
+                f"the model's head is {tuple(weight.shape)} (classes, channels), the masker is for {tuple(self.weight.shape)}."
+            )
+        self.weight.copy_(weight - weight.mean(0))
+        self.bias.copy_(bias - bias.mean())
 
     def responses(self, coarse: Tensor, labels: Labels) -> Tensor:
         """`X . W_c + b_c` at each position, (B, 1, h, w)."""

@@ -56,7 +56,7 @@ class Tap:
             height, width = _grid(grid.shape[1], picture) or (0, 0)
             if not height:
                 raise InputError(f"{self.name!r} returned {tuple(output.shape)}, no grid of tokens over {tuple(picture)} pixels.")
-            output = grid.transpose(1, 2).unflatten(2, (height, width))
+            output = grid.transpose(1, 2).reshape(len(grid), -1, height, width)
         elif self.layout == "last":
             output = output.permute(0, 3, 1, 2)
         return output if output.dtype in (torch.float32, torch.float64) else output.float()
@@ -129,8 +129,8 @@ def read_taps(box: BlackBox, images: Images, taps: Sequence[Tap]) -> tuple[Logit
         parts = listener.outputs.get(tap.name, [])
         if sum(map(len, parts)) != len(images):
             raise InputError(
-                f"{tap.name!r} of {name_of(module_of(box))} answered for {sum(map(len, parts))} of {len(images)} images; a compiled or "
-                "parallel model hides its layers: give the plain module."
+                f"{tap.name!r} of {name_of(module_of(box))} answered for {sum(map(len, parts))} of {len(images)} images; a "
+                "compiled or parallel model hides its layers: give the plain module."
             )
         maps.append(tap.read(parts[0] if len(parts) == 1 else torch.cat(parts), images.shape[2:]))
     return logits, tuple(maps)

@@ -1,0 +1,203 @@
+"""A trained masker as one file: safetensors with a JSON header."""
+
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import torch
+
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import name_of
+from saliencykit.core.errors import InputError, SaliencyKitError
+from saliencykit.maskers.realtime.decoder import Bottleneck, Decoder, UNet
+from saliencykit.maskers.realtime.encoder import Encoder, Own, Paper, Trunk
+from saliencykit.maskers.realtime.fingerprint import count_values, fingerprint
+from saliencykit.maskers.realtime.network import MaskingNetwork
+from saliencykit.maskers.realtime.rows import rows_of
+from saliencykit.maskers.realtime.selector import Rows
+from saliencykit.maskers.realtime.taps import Tap, module_of
+
+if TYPE_CHECKING:
+    from saliencykit.maskers.realtime.masker import RealTimeMasker
+
+FORMAT = 1
+_KEY = "saliencykit-masker"
+
+
+def save_masker(masker: "RealTimeMasker", path: Path) -> Path:
+    """Write weights and header; a file that is there is replaced at once or not at all.
+
+    The header holds the format's number, the network's configuration, the fingerprint of the box, and what training and gate said.
+    Weights that belong to the box (its trunk, its head's rows) are not stored.
+
+    Raises:
+        InputError: The network has parts that are not the package's own.
+        SaliencyKitError: The file cannot be written.
+    """
+    import os
+
+    from safetensors.torch import save
+
+    network = masker.network
+    encoder, selector, decoder = network.encoder, network.selector, network.decoder
+    if not isinstance(encoder, Trunk | Own | Paper) or not isinstance(selector, Rows) or not isinstance(decoder, UNet | Bottleneck):
+        raise InputError(
+            f"save knows the package's own parts; {name_of(encoder)}, {name_of(selector)}, {name_of(decoder)} is another."
+        )
+    header = {
+        "format": FORMAT,
+        "encoder": {"kind": encoder.kind} | encoder.options(),
+        "selector": {
+            "own": selector.own,
+            "num_classes": selector.num_classes,
+            "layer": selector.layer,
+            "channels": encoder.channels[-1],
+        },
+        "decoder": {"kind": decoder.kind} | decoder.options(),
+        "confidence": masker.confidence,
+        "facts": dict(masker.facts),
+    }
+    stored = isinstance(encoder, Own) or (isinstance(encoder, Paper) and not encoder.pretrained)
+    weights = {n: t for n, t in network.state_dict().items() if stored or not n.startswith("encoder.")}
+    small = {n: t.detach().cpu().half().contiguous() if t.ndim > 1 else t.detach().cpu().contiguous() for n, t in weights.items()}
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(save(small, metadata={_KEY: json.dumps(header)}))
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise SaliencyKitError(f"{path} cannot be written: {error.strerror or error}.") from error
+    return path
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The JSON header of a masker's file; no weights are read.
+
+    Raises:
+        InputError: There is no such file, it is damaged, it holds no masker, or its format is not known.
+    """
+    from safetensors import safe_open
+
+    if not path.is_file():
+        raise InputError(f"there is no file {str(path)!r}; `saliencykit fit --out {path.name}` makes one.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(_KEY)
+    except Exception as error:
+        raise InputError(f"{str(path)!r} is no whole safetensors file: {error}.") from error
+    if text is None:
+        raise InputError(f"{str(path)!r} holds no masker of saliencykit; a classifier's weights go to checkpoint=.")
+    try:
+        header = json.loads(text)
+        number = header["format"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"the header of {str(path)!r} is damaged: {error}.") from error
+    if number != FORMAT:
+        raise InputError(f"{str(path)!r} has format {number} and this version of saliencykit reads {FORMAT}; update saliencykit.")
+    return dict(header)
+
+
+def load_masker(path: Path, black_box: BlackBox | None = None) -> "RealTimeMasker":
+    """Read a masker.
+
+    Args:
+        path: What `save` wrote.
+        black_box: The box to bind it to. A masker whose selector is the box's own head must be given one before it is used.
+
+    Raises:
+        InputError: The file is not a masker that this version reads, or the box is of another architecture.
+
+    Warns:
+        The box is not the one that the masker was trained for.
+    """
+    from safetensors.torch import load_file
+
+    from saliencykit.maskers.realtime.masker import RealTimeMasker
+
+    header = read_header(path)
+    try:
+        encoder = _encoder(header["encoder"])
+        rows = header["selector"]
+        blank = torch.zeros(rows["num_classes"], rows["channels"])
+        selector = Rows(blank, torch.zeros(rows["num_classes"]), own=rows["own"], layer=rows["layer"])
+        decoder = _decoder(header["decoder"])
+        network = MaskingNetwork(encoder, selector, decoder)
+        weights = {n: t.float() if t.is_floating_point() else t for n, t in load_file(path).items()}
+        missing, unexpected = network.load_state_dict(weights, strict=False)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"the masker in {str(path)!r} is damaged: {type(error).__name__}: {error}.") from error
+    lost = [n for n in missing if not n.startswith("encoder.") or isinstance(encoder, Own)]
+    if lost or unexpected:
+        raise InputError(f"the masker in {str(path)!r} is damaged: missing {lost[:3]}, unexpected {list(unexpected)[:3]}.")
+    masker = RealTimeMasker(network=network.eval(), confidence=float(header["confidence"]), facts=header["facts"])
+    return masker if black_box is None else attach(masker, black_box)
+
+
+def attach(masker: "RealTimeMasker", black_box: BlackBox) -> "RealTimeMasker":
+    """The masker with the head's rows of this box, bound to it; warns if it was trained for another one.
+
+    Raises:
+        InputError: The box lacks the layers.
+    """
+    wanted, given = masker.facts.get("fingerprint"), fingerprint(black_box)
+    if wanted is not None and wanted != given:
+        warnings.warn(
+            f"this masker was trained for another model than {black_box!r} (its weights differ); its masks may say little. "
+            "Train one with fit(model, pictures).",
+            stacklevel=4,
+        )
+    selector = masker.network.selector
+    if isinstance(selector, Rows) and not selector.own:
+        selector.read_from(*rows_of(module_of(black_box), selector.layer or ""))
+        masker.network.to(black_box.device)
+    return masker.bind(black_box)
+
+
+@final
+@dataclass(frozen=True)
+class TrainedFile:
+    """A trained masker on disk that plugins provide by name: a factory of RealTimeMaskers that knows for which box it was made.
+
+    Args:
+        path: The safetensors file.
+    """
+
+    path: Path
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """Its JSON header."""
+        return read_header(self.path)
+
+    def fits(self, black_box: BlackBox) -> bool:
+        """Was it trained for exactly these weights?"""
+        facts = self.header["facts"]
+        if not facts.get("fingerprint") or facts.get("values") != count_values(black_box):
+            return False
+        return bool(facts["fingerprint"] == fingerprint(black_box))
+
+    def __call__(self) -> "RealTimeMasker":
+        """The masker, to be bound when it meets its box."""
+        return load_masker(self.path)
+
+
+def _encoder(options: dict[str, Any]) -> Encoder:
+    kind = options.pop("kind")
+    if kind == "trunk":
+        taps = [Tap(t["name"], t["layout"], t["channels"], (t["side"][0], t["side"][1]), t["prefix"]) for t in options["taps"]]
+        return Trunk(taps)
+    if kind == "own":
+        return Own(**options)
+    if kind == "paper":
+        return Paper(**options)
+    raise ValueError(f"no encoder is called {kind!r}")
+
+
+def _decoder(options: dict[str, Any]) -> Decoder:
+    kind = options.pop("kind")
+    if kind not in ("unet", "bottleneck"):
+        raise ValueError(f"no decoder is called {kind!r}")
+    return UNet(**options) if kind == "unet" else Bottleneck(**options)
