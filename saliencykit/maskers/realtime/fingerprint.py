@@ -25,7 +25,7 @@ def fingerprint(box: BlackBox) -> str | None:
         return None
     digest = hashlib.sha256()
     for values in _values(box.module):
-        digest.update(values.detach().to(device="cpu", dtype=torch.float16).contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(values.detach().to(device="cpu", dtype=torch.float16).numpy().tobytes())
     return digest.hexdigest()[:32]
 
 
