@@ -128,9 +128,21 @@ def fit(
     folder = out.with_name(f"{out.stem}-training")
     with _training(_console(stderr=True)) as (on_step, on_news):
         masker = door(
-            _box(model, device), images, encoder=cast(Any, encoder), objective=objective, alternative=alternative, area=area, steps=steps,
-            batch=batch, precision=precision, seed=seed, resume=resume, folder=folder, on_step=on_step, on_news=on_news,
-        )  # fmt: skip
+            _box(model, device),
+            images,
+            encoder=cast(Any, encoder),
+            objective=objective,
+            alternative=alternative,
+            area=area,
+            steps=steps,
+            batch=batch,
+            precision=precision,
+            seed=seed,
+            resume=resume,
+            folder=folder,
+            on_step=on_step,
+            on_news=on_news,
+        )
     masker.save(out)
     gate = masker.facts["gate"]
     console = _console()

@@ -239,6 +239,6 @@ def _what(network: MaskingNetwork, rest: Rest | None, plan: Plan, count: int, si
 
 def _advice(fake: float, mosaic: float) -> str:
     return (
-        f"the masker did not pass its gate: a class that is not there still gets {fake:.2f} of the area of one that is (wanted less "
-        f"than 0.15), {mosaic:.2f} of the mass lies in the right quarter of mosaics (chance 0.25). More pictures or steps help most."
+        f"the masker did not pass its gate: a class that is not there gets {fake:.2f} of the area of one that is (wanted: less than "
+        f"0.15), {mosaic:.2f} of the mass lies in the right quarter of mosaics (chance 0.25). More pictures or steps help."
     )

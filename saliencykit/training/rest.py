@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.types import Images, Logits
-from saliencykit.maskers.realtime.taps import Call, Tap, as_tap, module_of, watch
+from saliencykit.maskers.realtime.taps import Call, Tap, as_tap, at_once, module_of, watch
 
 _EARLY = 0.45  # of the multiplications: mixing later costs less and agrees less with mixing pixels
 _FINE, _FINER = 17, 9  # a layer's side is at least 1/17 of the picture's (transformers), better 1/9
@@ -80,7 +80,7 @@ def find_rest(box: BlackBox, images: Images) -> Rest | None:
     Returns:
         None where there is no such layer (dense connections, an architecture that runs its own way).
     """
-    images = images[:2]
+    images = at_once(box, images, 2)
     with torch.no_grad():
         logits, calls = watch(box, images)
     total = sum(map(_multiplications, calls))

@@ -13,7 +13,7 @@ from saliencykit.maskers.realtime.decoder import Bottleneck, Decoder, UNet, rati
 from saliencykit.maskers.realtime.encoder import Encoder, Features, Own, Paper, Trunk
 from saliencykit.maskers.realtime.rows import find_head
 from saliencykit.maskers.realtime.selector import Rows, Selector
-from saliencykit.maskers.realtime.taps import pyramid, watch
+from saliencykit.maskers.realtime.taps import at_once, pyramid, watch
 
 EncoderName: TypeAlias = Literal["auto", "trunk", "paper", "own"]
 
@@ -132,9 +132,10 @@ def _trunk_or_own(black_box: BlackBox) -> Literal["trunk", "own"]:
 
 def _on_trunk(black_box: BlackBox, images: Images, side: tuple[int, int]) -> MaskingNetwork:
     head = find_head(black_box, images)
+    probe = at_once(black_box, images, 2)
     with torch.no_grad():
-        _, calls = watch(black_box, images[:2])
-    taps = pyramid(calls, images[:2], head.tap, side)
+        _, calls = watch(black_box, probe)
+    taps = pyramid(calls, probe, head.tap, side)
     trunk = Trunk(taps)
     finest = max(side, trunk.sides[-1])
     return MaskingNetwork(

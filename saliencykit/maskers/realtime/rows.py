@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
-from saliencykit.maskers.realtime.taps import Call, Tap, as_tap, module_of, watch
+from saliencykit.maskers.realtime.taps import Call, Tap, as_tap, at_once, module_of, watch
 
+_WATCHED = 3  # pictures; the outputs of all layers are held for them
 _PICTURES = 4  # that a head is linearised at
 _COSTLY = 10**10  # classes times weights after the map: more are not worth the time, and their rows start at random
 _CLOSE = 1e-3  # of the range: pooling in another order rounds differently
@@ -59,7 +60,8 @@ def find_head(box: BlackBox, images: Images) -> Head:
     References:
         Zhou et al. 2016, "Learning Deep Features for Discriminative Localization"; Selvaraju et al. 2017, Grad-CAM, equation 1.
     """
-    probe = torch.cat([images, images.flip(-1), images.flip(-2)])[:3] if len(images) < 3 else images
+    several = torch.cat([images, images.flip(-1), images.flip(-2)]) if len(images) < _WATCHED else images
+    probe = at_once(box, several, _WATCHED)
     with torch.no_grad():
         logits, calls = watch(box, probe)
     taps = [(tap, call) for call in calls if (tap := as_tap(call, probe)) is not None]
@@ -119,7 +121,7 @@ def _convolutional_head(logits: Logits, calls: Sequence[Call], taps: Sequence[tu
 def _linearised(box: BlackBox, images: Images, taps: Sequence[Tap], calls: Sequence[Call]) -> Head:
     """Gradients of every logit with respect to the last map that all its positions reach the logits from."""
     module = module_of(box)
-    images = images[:_PICTURES]
+    images = at_once(box, images, _PICTURES)
     for tap in reversed(taps):
         held: list[Tensor] = []
 

@@ -35,7 +35,7 @@ class Selector(nn.Module, ABC):
 class Rows(Selector):
     """The paper's feature filter: the scalar product of every position with a vector of the class.
 
-    `a_ij = scale (X_ij . W_c + b_c - threshold)` with scale and threshold > 0, and the decoder gets `X * sigmoid(a)`. If `W` are the
+    `a_ij = scale (X_ij . W_c + b_c - threshold)` with scale and threshold > 0; the decoder gets `X * sigmoid(a)`. If `W` are the
     classifier head's own rows, every class is covered, those never seen in training too, and scale and threshold are set from
     statistics of the responses: nothing has to be learned. Rows are centred over classes (the softmax does not see the difference):
     a response of 0 means no more evidence than for any other class.

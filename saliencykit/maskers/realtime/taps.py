@@ -161,6 +161,11 @@ def watch(box: BlackBox, images: Images) -> tuple[Logits, list[Call]]:
     return logits, [call for call in calls if times[call.name] == 1]
 
 
+def at_once(box: BlackBox, images: Images, most: int) -> Images:
+    """The first of some pictures, as many as one call of the box's model takes: a watched model is called once."""
+    return images[: min(most, box.max_batch or most)]
+
+
 def as_tap(call: Call, images: Images) -> Tap | None:
     """The call's output as a tap, or None where it is no map over the picture."""
     shape, picture = tuple(call.output.shape), images.shape[2:]
@@ -245,6 +250,7 @@ def _grid(count: int, picture: Sequence[int]) -> tuple[int, int] | None:
     if count < 4:
         return None
     height = round(math.sqrt(count * picture[0] / picture[1]))
-    if height < 2 or count % height or not _fits((height, count // height), picture):
+    if height < 2 or count % height or height * 2 > picture[0]:
         return None
-    return (height, count // height) if height * 2 <= picture[0] else None
+    width = count // height
+    return (height, width) if abs(height * picture[1] / picture[0] - width) < 1 else None  # 20 is 4 x 4 and registers, not 4 x 5
