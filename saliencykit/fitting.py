@@ -29,6 +29,7 @@ from saliencykit.training.rest import Rest, find_rest
 
 _HELD_OUT = 48  # pictures that the gate looks at, at most; a fifth of a small set
 _STATISTICS = 64  # pictures that the gate's scale and threshold are set from
+_LOOKS = 8  # at the held-out pictures in a training
 _MEMORY = 4 * 2**30  # bytes for cached features, at most
 
 
@@ -221,10 +222,11 @@ def _plan(
     if rest is not None:
         total = min(600, max(120, wanted)) if steps is None else steps
         mixing = total - min(total, total // 5 if composed is None else composed)
-        return Plan(goal, fill, warm_up=warm_up, mixing=mixing, composing=total - mixing, **options)
+        often = max(25, total // _LOOKS)
+        return Plan(goal, fill, warm_up=warm_up, mixing=mixing, composing=total - mixing, gate_every=often, **options)
     total = min(400, max(120, wanted)) if steps is None else steps
     warm_up = warm_up if steps is None else min(warm_up, 2 * total)
-    return Plan(goal, fill, warm_up=warm_up, composing=total, **options)
+    return Plan(goal, fill, warm_up=warm_up, composing=total, gate_every=max(25, total // _LOOKS), **options)
 
 
 def _what(network: MaskingNetwork, rest: Rest | None, plan: Plan, count: int, size: tuple[int, ...], device: torch.device) -> str:
@@ -239,6 +241,6 @@ def _what(network: MaskingNetwork, rest: Rest | None, plan: Plan, count: int, si
 
 def _advice(fake: float, mosaic: float) -> str:
     return (
-        f"the masker did not pass its gate: a class that is not there gets {fake:.2f} of the area of one that is (wanted: less than "
+        f"the masker did not pass its gate: a class that is not there gets {fake:.2f} of the area of one that is (wanted: below "
         f"0.15), {mosaic:.2f} of the mass lies in the right quarter of mosaics (chance 0.25). More pictures or steps help."
     )

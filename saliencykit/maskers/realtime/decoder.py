@@ -114,8 +114,7 @@ class UNet(Decoder):
                 x = _enlarge(x, size)
             x = F.relu(refine(F.relu(x)))
             grown = _enlarge(gate, size)
-        found: Tensor = self.last(x)
-        return found + torch.cat([grown, 1 - grown], 1)
+        return _beside(self.last(x), grown)
 
     def options(self) -> dict[str, Any]:
         """The arguments."""
@@ -182,8 +181,7 @@ class Bottleneck(Decoder):
             shrink, blocks = cast(nn.ModuleList, step)
             x = blocks(torch.cat([_enlarge(F.relu(shrink(x)), lateral.shape[2:]), lateral], 1))
         grown = _enlarge(gate, x.shape[2:])
-        found: Tensor = self.last(x) + torch.cat([grown, 1 - grown], 1)
-        return found
+        return _beside(self.last(x), grown)
 
     def options(self) -> dict[str, Any]:
         """The arguments."""
@@ -223,6 +221,12 @@ def ratio(two: Tensor, confidence: float = 0.0) -> Mask:
 
 def _conv(before: int, after: int, kernel: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(before, after, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(after))
+
+
+def _beside(two: Tensor, gate: Tensor) -> Tensor:
+    """The gate and its complement added to two maps."""
+    sign, base = two.new_tensor([1.0, -1.0]).view(1, 2, 1, 1), two.new_tensor([0.0, 1.0]).view(1, 2, 1, 1)
+    return two + torch.addcmul(base, sign, gate)
 
 
 def _enlarge(maps: Tensor, size: Sequence[int]) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
-from saliencykit.maskers.realtime.taps import Call, Tap, as_tap, at_once, module_of, watch
+from saliencykit.maskers.realtime.taps import Call, Tap, as_tap, at_once, module_of, named, watch
 
 _WATCHED = 3  # pictures; the outputs of all layers are held for them
 _PICTURES = 4  # that a head is linearised at
@@ -76,8 +76,8 @@ def find_head(box: BlackBox, images: Images) -> Head:
 
 def rows_of(module: nn.Module, layer: str) -> tuple[Tensor, Tensor]:
     """Weight (K, C) and bias (K,) of a linear layer or 1x1 convolution, by name, detached copies in float32."""
-    head = module.get_submodule(layer)
-    weight, bias = head.weight, getattr(head, "bias", None)
+    head = named(module, layer)
+    weight, bias = getattr(head, "weight", None), getattr(head, "bias", None)
     if not isinstance(weight, Tensor):
         raise InputError(f"{layer!r} of {type(module).__name__} has no weights.")
     rows = weight.detach().flatten(1).float().clone()
@@ -158,7 +158,8 @@ def _linearised(box: BlackBox, images: Images, taps: Sequence[Tap], calls: Seque
 
 def _slopes(logits: Tensor, maps: Tensor, column: int) -> Tensor:
     """The gradient of one column of the logits, summed over the batch, with respect to the maps."""
-    return torch.autograd.grad(logits[:, column].sum(), maps, retain_graph=True)[0]
+    with torch.enable_grad():  # the caller may have turned it off
+        return torch.autograd.grad(logits[:, column].sum(), maps, retain_graph=True)[0]
 
 
 def _weights_after(tap: Tap, calls: Sequence[Call]) -> int:

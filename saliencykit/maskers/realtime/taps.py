@@ -93,7 +93,7 @@ class Listener:
         handles = []
         try:
             for name in names:
-                handles.append(_named(module, name).register_forward_hook(self._keep(name)))
+                handles.append(named(module, name).register_forward_hook(self._keep(name)))
             yield
         finally:
             for handle in handles:
@@ -230,7 +230,12 @@ def module_of(box: BlackBox) -> nn.Module:
     return box.module
 
 
-def _named(module: nn.Module, name: str) -> nn.Module:
+def named(module: nn.Module, name: str) -> nn.Module:
+    """A layer by its dotted name.
+
+    Raises:
+        InputError: There is none.
+    """
     try:
         return module.get_submodule(name)
     except AttributeError:
