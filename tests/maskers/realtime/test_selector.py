@@ -1,0 +1,92 @@
+import pytest
+import torch
+
+from saliencykit.core.errors import InputError
+from saliencykit.maskers.realtime.selector import Rows
+
+
+def rows(own=False, classes=4, channels=6):
+    g = torch.Generator().manual_seed(0)
+    return Rows(torch.randn(classes, channels, generator=g), torch.randn(classes, generator=g), own=own)
+
+
+def coarse(count=5, channels=6):
+    return torch.randn(count, channels, 3, 3, generator=torch.Generator().manual_seed(1)).relu()
+
+
+def test_responses_are_scalar_products_with_centred_rows():
+    g = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(4, 6, generator=g), torch.randn(4, generator=g)
+    maps, labels = coarse(), torch.tensor([0, 1, 2, 3, 1])
+    found = Rows(weight, bias).responses(maps, labels)
+    for b, label in enumerate(labels.tolist()):
+        for i in range(3):
+            for j in range(3):
+                own = maps[b, :, i, j] @ weight[label] + bias[label]
+                others = sum(maps[b, :, i, j] @ weight[k] + bias[k] for k in range(4)) / 4
+                assert found[b, 0, i, j].item() == pytest.approx((own - others).item(), abs=1e-5)
+
+
+def test_responses_of_all_classes_sum_to_nothing():
+    selector, maps = rows(), coarse(1)
+    total = sum(selector.responses(maps, torch.tensor([k])) for k in range(4))
+    assert torch.allclose(total, torch.zeros_like(total), atol=1e-5)
+
+
+def test_the_gate_is_scale_times_response_minus_threshold():
+    selector, maps, labels = rows(), coarse(), torch.tensor([0, 1, 2, 3, 1])
+    with torch.no_grad():
+        selector.log_scale.fill_(0.7)
+        selector.log_threshold.fill_(-0.4)
+    scale, threshold = torch.tensor(0.7).exp(), torch.tensor(-0.4).exp()
+    assert torch.allclose(selector(maps, labels), scale * (selector.responses(maps, labels) - threshold), atol=1e-5)
+
+
+def test_calibrated_the_typical_maximum_opens_the_gate_and_no_response_closes_it():
+    selector, maps, labels = rows(), coarse(9), torch.arange(9) % 4
+    selector.calibrate(maps, labels)
+    strongest = selector.responses(maps, labels).amax((1, 2, 3)).median()
+    scale, threshold = selector.log_scale.exp(), selector.log_threshold.exp()
+    assert torch.sigmoid(scale * (strongest - threshold)).item() > 0.99
+    assert torch.sigmoid(scale * (0 - threshold)).item() == pytest.approx(0.047, abs=0.002)
+    assert threshold.item() == pytest.approx(0.37 * strongest.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("level", [0.0, -5.0])
+def test_calibrating_on_no_response_stays_finite(level):
+    selector = Rows(torch.randn(4, 6), torch.full((4,), level))
+    selector.calibrate(torch.zeros(3, 6, 2, 2), torch.tensor([0, 1, 2]))
+    gate = selector(torch.ones(3, 6, 2, 2), torch.tensor([0, 1, 2]))
+    assert torch.isfinite(gate).all()
+
+
+def test_class_logits_are_the_mean_responses():
+    selector, maps = rows(), coarse(2)
+    logits = selector.class_logits(maps)
+    for k in range(4):
+        assert torch.allclose(logits[:, k], selector.responses(maps, torch.full((2,), k)).mean((1, 2, 3)), atol=1e-5)
+
+
+def test_rows_of_the_box_are_neither_trained_nor_stored():
+    selector = rows()
+    assert {name for name, p in selector.named_parameters() if p.requires_grad} == {"log_scale", "log_threshold"}
+    assert set(selector.state_dict()) == {"log_scale", "log_threshold"}
+    own = rows(own=True)
+    assert {"weight", "bias"} <= set(own.state_dict())
+    assert {"weight", "bias"} <= {name for name, _ in own.named_parameters()}
+
+
+def test_rows_can_be_read_again():
+    selector, g = rows(), torch.Generator().manual_seed(5)
+    weight, bias = torch.randn(4, 6, generator=g), torch.randn(4, generator=g)
+    selector.read_from(weight, bias)
+    assert torch.equal(selector.weight, Rows(weight, bias).weight)
+    assert torch.equal(selector.bias, Rows(weight, bias).bias)
+    with pytest.raises(InputError, match=r"\(5, 6\).*\(4, 6\)"):
+        selector.read_from(torch.zeros(5, 6), torch.zeros(5))
+
+
+@pytest.mark.parametrize(("weight", "bias"), [((4, 6), (3,)), ((4,), (4,)), ((4, 6, 1), (4,))])
+def test_shapes_that_do_not_fit(weight, bias):
+    with pytest.raises(InputError, match=r"Rows takes weight \(K, C\) and bias \(K,\)"):
+        Rows(torch.zeros(weight), torch.zeros(bias))
