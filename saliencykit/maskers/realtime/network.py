@@ -111,6 +111,7 @@ def masking_network(
     devices = [images.device] if images.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.inference_mode(False):
         torch.manual_seed(seed)
+        images = images.clone() if images.is_inference() else images
         if encoder == "auto":
             encoder = _trunk_or_own(black_box)
         if encoder == "trunk":
