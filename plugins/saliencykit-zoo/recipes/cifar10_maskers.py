@@ -1,0 +1,98 @@
+"""The paper's CIFAR-10 experiment: maskers for classifiers of 32 x 32 pixels.
+
+    python plugins/saliencykit-zoo/recipes/cifar10_maskers.py --which trunk --work WORK    on the ResNet-20 of the data folder; a measurement
+    python plugins/saliencykit-zoo/recipes/cifar10_maskers.py --which own --work WORK      for the zoo's FitNet-4; run again to resume
+    python plugins/saliencykit-zoo/recipes/cifar10_maskers.py --which own --work WORK --export
+
+Data: `cifar10/` under $SALIENCYKIT_DATA (default ../shared/data), without labels. `trunk` shares the classifier's own maps; `own` is
+the paper's small encoder, three downsampling blocks of five convolutions, trained from nothing with the masker.
+"""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # the benchmarks are not installed
+
+from benchmarks.cifar10 import cifar10, resnet20, selectivity
+from saliencykit.alternatives.blur import Blur
+from saliencykit.alternatives.choice import Choice
+from saliencykit.alternatives.noise import Noise
+from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.fitting import fit
+from saliencykit.maskers.realtime.encoder import Own
+from saliencykit.training.plan import Step
+
+ZOO = Path(__file__).resolve().parents[1] / "saliencykit_zoo"
+MASKER, CARD = "cifar10_fitnet_masker.safetensors", "cifar10_fitnet_masker.md"
+TESTED = 1000  # test pictures
+
+
+def box_of(which: str, seed: int) -> TorchBlackBox:
+    """The data folder's ResNet-20, adapted to JPEG copies for 200 steps, or the zoo's FitNet-4."""
+    if which == "trunk":
+        return resnet20(steps=200, seed=seed)
+    from saliencykit_zoo.cifar10 import cifar10_fitnet
+
+    return cifar10_fitnet()
+
+
+def train(a: argparse.Namespace) -> None:
+    begin = time.process_time()
+    box = box_of(a.which, a.seed)
+    adapted = time.process_time() - begin
+    pictures, _ = cifar10("train", a.pictures, seed=a.seed + 100)
+
+    def on_step(step: Step) -> None:
+        if step.number % 25 == 0:
+            print(
+                f"{step.number} {step.phase} cpu {time.process_time() - begin:.0f} s loss {step.loss:.2f} area {step.area:.3f} "
+                f"fake {step.fake_area:.3f} kept {step.kept:.3f} dropped {step.dropped:.3f} {step.area_weight:.1f}",
+                flush=True,
+            )
+
+    fill = Choice(among=(Blur(sigma=a.sigma), Noise()))  # 0.045 of 32 px would leave the class to be read off the blur
+    encoder = "trunk" if a.which == "trunk" else Own(widths=tuple(a.widths), depth=5, stem=2, size=(32, 32))
+    masker = fit(
+        box, pictures, encoder=encoder, steps=a.steps, composed=a.composed, late_mixing=a.steps > a.composed, batch=a.batch, lr=a.lr,
+        views=a.views, area=a.area, objective=a.objective, alternative=fill, folder=a.work, seed=a.seed, on_step=on_step,
+        on_news=lambda line: print(line, flush=True),
+    )  # fmt: skip
+    masker.save(a.work / "masker.safetensors")
+    cost = {"cpu": round(time.process_time() - begin), "adapted": round(adapted)}
+    test, labels = cifar10("test", TESTED)
+    result = asdict(selectivity(masker, box, test.float() / 255, labels))
+    row = {"options": vars(a) | {"work": ""}, "cost": cost, "test": result, "gate": masker.facts["gate"]}
+    (a.work / "result.json").write_text(json.dumps(row, default=str))
+    print(json.dumps({"cost": cost, "test": result, "gate": masker.facts["gate"]}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--which", choices=["trunk", "own"], required=True)
+    parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints, the log and pictures of masks")
+    parser.add_argument("--pictures", type=int, default=4000)
+    parser.add_argument("--views", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--composed", type=int, default=400, help="how many of the steps, the last ones, compose pictures")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--area", type=float, default=None)
+    parser.add_argument("--objective", default="masking-network")
+    parser.add_argument("--sigma", type=float, default=4.0, help="of the blur, in pixels")
+    parser.add_argument("--widths", type=int, nargs="+", default=[48, 96, 160], help="of the own encoder's three blocks")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--export", action="store_true")
+    a = parser.parse_args()
+    torch.set_num_threads(1)
+    a.work.mkdir(parents=True, exist_ok=True)
+    train(a)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""CIFAR-10: the classifier is the published one, and mosaics tell where a mask's mass lies."""
+
+import pytest
+import torch
+
+from benchmarks.cifar10 import cifar10, quarter_shares, quartets, resnet20, selectivity
+from saliencykit.maskers.realtime.masker import RealTimeMasker
+from saliencykit.maskers.realtime.network import masking_network
+from saliencykit.testing.boxes import PlantedEvidence
+
+
+def test_quartets_are_of_four_classes_and_use_each_picture_once():
+    classes = torch.arange(43) % 5
+    found = quartets(classes, 6, torch.Generator().manual_seed(0))
+    assert len(found) == 6
+    assert all(len(set(classes[four].tolist())) == 4 for four in found)
+    assert len(set(torch.cat(found).tolist())) == 24
+
+
+def test_there_are_no_quartets_of_three_classes():
+    assert quartets(torch.arange(30) % 3, 5, torch.Generator().manual_seed(0)) == []
+
+
+def test_quarter_shares():
+    masks = torch.zeros(4, 4, 6)
+    masks[0, :2, :3] = 1  # its own quarter, and nothing else
+    masks[1, :2] = 1  # the upper half: half of it is right
+    masks[2] = 0.5  # everywhere
+    masks[3, :2, :3] = 1  # another one's
+    assert quarter_shares(masks).tolist() == pytest.approx([1.0, 0.5, 0.25, 0.0])
+
+
+def test_selectivity_of_an_untrained_network_on_a_planted_box():
+    box = PlantedEvidence()
+    images, labels = box.examples(24, generator=torch.Generator().manual_seed(0))
+    found = selectivity(RealTimeMasker(network=masking_network(box, images)).bind(box), box, images, labels, mosaics=3, sure=0.0)
+    assert found.accuracy == 1.0
+    assert found.mosaics == 3
+    assert 0 < found.mosaic <= 1
+    assert found.area > 0
+
+
+@pytest.mark.data
+def test_the_classifier_answers_as_the_data_folder_says(data_folder):
+    pictures, labels = cifar10("test", 500)
+    box = resnet20()
+    with torch.no_grad():
+        right = (box(pictures.float() / 255).argmax(1) == labels).float().mean()
+    assert float(right) == pytest.approx(0.81, abs=0.05)
