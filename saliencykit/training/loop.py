@@ -41,6 +41,7 @@ _WARM = 2e-2  # learning rate of the rows in phase 1
 _CLIP = 2.0  # largest norm of the gradient
 _PULL = 0.04  # how fast the area's weight follows a wanted area: per step and relative error
 _HELPER = 0.1  # weight of phase 1's loss in phase 2, where the rows are trained
+_NOISE = 0.04  # of the gate's score, on some fifty pictures
 _BAD = 5  # steps in a row without a finite loss until it stops
 
 
@@ -120,7 +121,7 @@ class Loop:
                 self._save()
         gate = self._gate()
         best = max((g["score"] for g in self.gates), default=-math.inf)
-        if self.best is not None and gate.score < best - 0.05:  # it fell apart after its best moment
+        if self.best is not None and gate.score < best - 2 * _NOISE:  # it fell apart after its best moment
             self.network.load_state_dict(self.best)
             gate = self._gate()
         self._log({"final": gate.as_facts()})
@@ -299,8 +300,12 @@ class Loop:
             self.best = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
         if self.folder is not None and self.accelerator.is_main_process:
             draw_grid(self.network, self.box, *self.held_out, path=self.folder / f"masks-{self.done:06}.png")
-        since = len(scores) - 1 - max(range(len(scores)), key=scores.__getitem__)
-        return since < self.plan.patience
+        worse = 0
+        for score in reversed(scores):
+            if score >= max(scores) - _NOISE:
+                break
+            worse += 1
+        return worse < self.plan.patience
 
     def _facts(self) -> dict[str, Any]:
         plan = {key: repr(value) for key, value in asdict(self.plan).items()} | {"objective": repr(self.plan.objective)}

@@ -27,7 +27,7 @@ class Plan:
         alternative: What replaces pixels.
         views: Views of each picture.
         gate_every: Steps between looks at the held-out pictures.
-        patience: Looks without a better score until it stops.
+        patience: Looks in a row with a clearly worse score than the best until it stops.
         save_every: Steps between checkpoints.
         seed: Of everything.
         precision: `no` or `bf16`, as accelerate takes it.

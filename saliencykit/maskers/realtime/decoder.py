@@ -101,18 +101,18 @@ class UNet(Decoder):
 
     def forward(self, prepared: tuple[Tensor, ...], gate: Tensor) -> Tensor:
         """(B, 2, h, w); see `Decoder.forward`."""
-        x = F.relu(prepared[0] * gate)
-        x = F.relu(x + self.first(x))
+        x = F.relu(prepared[0] * gate, inplace=True)
+        x = F.relu(x + self.first(x), inplace=True)
         coarsest, grown = prepared[0].shape[2:], gate
         for number, (narrow, refine) in enumerate(zip(self.narrow, self.refine, strict=True)):
-            x = narrow(torch.cat([x, grown], 1))
+            x = _with_gate(cast(nn.Conv2d, narrow), x, grown)
             if number + 1 < len(prepared):
                 size = prepared[number + 1].shape[2:]
                 x = _enlarge(x, size) + prepared[number + 1]
             else:
                 size = torch.Size(round(c * s / b) for c, s, b in zip(coarsest, self.steps[number], self.sides[-1], strict=True))
                 x = _enlarge(x, size)
-            x = F.relu(refine(F.relu(x)))
+            x = F.relu(refine(F.relu(x, inplace=True)), inplace=True)
             grown = _enlarge(gate, size)
         return _beside(self.last(x), grown)
 
@@ -221,6 +221,11 @@ def ratio(two: Tensor, confidence: float = 0.0) -> Mask:
 
 def _conv(before: int, after: int, kernel: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(before, after, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(after))
+
+
+def _with_gate(narrow: nn.Conv2d, x: Tensor, gate: Tensor) -> Tensor:
+    """A 1x1 convolution of x with the gate as one more channel, without copying x to put the gate beside it."""
+    return torch.addcmul(F.conv2d(x, narrow.weight[:, :-1], narrow.bias), narrow.weight[:, -1], gate)
 
 
 def _beside(two: Tensor, gate: Tensor) -> Tensor:
