@@ -35,7 +35,7 @@ def provide_alternatives() -> Mapping[str, Callable[..., Alternative]]:
 @hookimpl
 def provide_terms() -> Mapping[str, Callable[..., Term]]:
     """The terms of the paper's objective and of the authors' code."""
-    from saliencykit.terms.area import Area, PowerArea
+    from saliencykit.terms.area import Area, LogArea, PowerArea
     from saliencykit.terms.destroy import DestroyedMargin, DestroyedProbability
     from saliencykit.terms.preserve import PreservedLogProbability, PreservedMargin
     from saliencykit.terms.smoothness import Smoothness
@@ -44,6 +44,7 @@ def provide_terms() -> Mapping[str, Callable[..., Term]]:
         "smoothness": Smoothness,
         "area": Area,
         "power-area": PowerArea,
+        "log-area": LogArea,
         "preserved-log-probability": PreservedLogProbability,
         "preserved-margin": PreservedMargin,
         "destroyed-probability": DestroyedProbability,

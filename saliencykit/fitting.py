@@ -19,7 +19,7 @@ from saliencykit.maskers.realtime.encoder import Encoder
 from saliencykit.maskers.realtime.masker import RealTimeMasker
 from saliencykit.maskers.realtime.network import EncoderName, MaskingNetwork, masking_network
 from saliencykit.registry import as_alternative, as_black_box, as_objective
-from saliencykit.terms.area import Area, PowerArea
+from saliencykit.terms.area import AREAS, Area
 from saliencykit.terms.paper import paper
 from saliencykit.training.cache import bytes_per_view, fill_cache, make_views
 from saliencykit.training.loop import Loop
@@ -175,7 +175,7 @@ def fit(
 
 def _with_area(objective: Objective, area: float | None) -> Objective:
     """The objective with a term that a wanted area can steer, and the warning that the paper's literal weights deserve."""
-    if area is not None and not any(isinstance(term, Area | PowerArea) for term in objective.terms):
+    if area is not None and not any(isinstance(term, AREAS) for term in objective.terms):
         return Objective((*objective.terms, Area(weight=4.0)), objective.fakes)
     if objective == paper() and area is None:
         warnings.warn(

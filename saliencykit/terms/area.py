@@ -62,3 +62,44 @@ class PowerArea(Term):
     def penalty(self, trial: Trial) -> PerImage:
         """The mean power of each mask, > 0."""
         return (trial.mask + self.offset).pow(self.power).mean((1, 2, 3))
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class LogArea(Term):
+    """`log(1 + mean(M) / offset)`: a mask that grows by half costs the same whether the object is small or large.
+
+    With a plain mean every object pays the same price for each pixel: a weight that keeps the masks of small objects small cuts
+    pieces off large ones. It is the area term of the paper's saliency metric, made smooth.
+
+    Args:
+        weight: See Term.
+        offset: The share of the picture below which area is nearly free, > 0; the saliency metric counts nothing below 0.05.
+
+    Raises:
+        InputError: The offset is not positive.
+
+    Example:
+        >>> LogArea(weight=3.0).offset
+        0.05
+
+    References:
+        After Dabkowski & Gal 2017, section 5.2, the saliency metric `log(max(a, 0.05)) - log(p)`.
+    """
+
+    offset: float = 0.05
+
+    reads_logits: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Check the offset."""
+        if not 0 < self.offset < float("inf"):
+            raise InputError(f"{self}: offset is > 0.")
+
+    def penalty(self, trial: Trial) -> PerImage:
+        """The logarithm, >= 0; 3.04 for the whole picture with the default offset."""
+        return (1 + trial.mask.mean((1, 2, 3)) / self.offset).log()
+
+
+AREAS = (Area, PowerArea, LogArea)
+"""The terms that say how much is kept: what a wanted area steers."""

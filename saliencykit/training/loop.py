@@ -21,7 +21,7 @@ from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.realtime.encoder import Features
 from saliencykit.maskers.realtime.network import MaskingNetwork
 from saliencykit.maskers.realtime.selector import Rows
-from saliencykit.terms.area import Area, PowerArea
+from saliencykit.terms.area import AREAS
 from saliencykit.training.cache import Cache
 from saliencykit.training.gate import Gate, judge, other_labels
 from saliencykit.training.grid import draw_grid
@@ -86,7 +86,7 @@ class Loop:
                 self.shares.append(_GATE if "log_" in name else _ROWS if name.startswith("selector.") else 1.0)
                 groups.append({"params": [parameter], "weight_decay": 1e-5 if parameter.ndim > 1 else 0.0})
         self.optimizer = torch.optim.Adam(groups, lr=plan.lr)
-        self.area_weight = next((t.weight for t in plan.objective.terms if isinstance(t, Area | PowerArea)), 0.0)
+        self.area_weight = next((t.weight for t in plan.objective.terms if isinstance(t, AREAS)), 0.0)
         self.smoothed_area = math.nan
         self.done = 0
         self.gates: list[dict[str, Any]] = []
@@ -236,7 +236,7 @@ class Loop:
         """The plan's, with the area weighted as it is at this step."""
         if self.plan.area is None:
             return self.plan.objective
-        terms = [replace(t, weight=self.area_weight) if isinstance(t, Area | PowerArea) else t for t in self.plan.objective.terms]
+        terms = [replace(t, weight=self.area_weight) if isinstance(t, AREAS) else t for t in self.plan.objective.terms]
         return Objective(tuple(terms), self.plan.objective.fakes)
 
     def _follow(self, area: float) -> None:

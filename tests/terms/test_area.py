@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saliencykit.core.errors import InputError
-from saliencykit.terms.area import Area, PowerArea
+from saliencykit.terms.area import Area, LogArea, PowerArea
 from saliencykit.testing.strategies import trials
 
 
@@ -16,6 +16,8 @@ def test_against_slow_twins(trial, power, offset):
     masks = trial.mask.numpy()[:, 0]
     mean = [sum(v for row in mask for v in row) / mask.size for mask in masks]
     np.testing.assert_allclose(Area()(trial).numpy(), mean, rtol=1e-9, atol=1e-12)
+    logarithms = [np.log((m + offset) / offset) for m in mean]
+    np.testing.assert_allclose(LogArea(offset=offset)(trial).numpy(), logarithms, rtol=1e-7, atol=1e-12)
     bent = [sum((v + offset) ** power for row in mask for v in row) / mask.size for mask in masks]
     np.testing.assert_allclose(PowerArea(power=power, offset=offset)(trial).numpy(), bent, rtol=1e-9)
 
@@ -23,7 +25,7 @@ def test_against_slow_twins(trial, power, offset):
 @given(trials(), st.floats(0, 1))
 def test_it_grows_with_the_mask(trial, step):
     larger = replace(trial, mask=trial.mask + step * (1 - trial.mask))
-    for term in (Area(), PowerArea()):
+    for term in (Area(), PowerArea(), LogArea()):
         assert (term(larger) >= term(trial) - 1e-12).all()
 
 
@@ -46,3 +48,19 @@ def test_bad_arguments(wrong):
 
 def test_they_do_not_read_logits():
     assert (Area.reads_logits, PowerArea.reads_logits) == (False, False)
+
+
+def test_a_logarithm_charges_the_same_for_growing_by_half():
+    from saliencykit.core.objective import Trial
+
+    none, term = torch.zeros(1), LogArea(offset=1e-9)
+    price = []
+    for share in (0.1, 0.4):
+        small, large = (Trial(none, none, none, torch.full((1, 1, 4, 4), area), none, none) for area in (share, 1.5 * share))
+        price.append(float(term(large) - term(small)))
+    assert price[0] == pytest.approx(price[1], rel=1e-4)
+
+
+def test_offsets_are_positive():
+    with pytest.raises(InputError, match="offset"):
+        LogArea(offset=0.0)
