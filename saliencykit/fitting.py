@@ -5,13 +5,14 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 import saliencykit
 from saliencykit.core.alternative import Alternative
+from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import GradientError, InputError
 from saliencykit.core.objective import Objective
@@ -26,6 +27,9 @@ from saliencykit.training.loop import Loop
 from saliencykit.training.pictures import Pictures, read_pictures
 from saliencykit.training.plan import Plan, Step
 from saliencykit.training.rest import Rest, find_rest
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 _HELD_OUT = 48  # pictures that the gate looks at, at most; a fifth of a small set
 _STATISTICS = 64  # pictures that the gate's scale and threshold are set from
@@ -110,8 +114,6 @@ def fit(
     References:
         Dabkowski & Gal 2017, section 4.
     """
-    from accelerate import Accelerator
-
     started = time.perf_counter()
     say = on_news or (lambda line: None)
     original = as_black_box(model)
@@ -119,7 +121,7 @@ def fit(
         raise GradientError(
             f"fit needs gradients and {name_of(original)} is query-only; train on a differentiable model of the same task."
         )
-    accelerator = Accelerator(cpu=original.device.type == "cpu", mixed_precision=precision)
+    accelerator = _accelerator(original)
     goal, fill = as_objective(objective), as_alternative(alternative).for_box(original)
     goal = _with_area(goal, area)
     devices = [original.device] if original.device.type == "cuda" else []
@@ -143,7 +145,7 @@ def fit(
             batch=min(batch, max(2, len(training))), lr=lr, fake_rate=fake_rate, area=area, views=views, seed=seed,
             precision=precision,
         )  # fmt: skip
-        say(_what(network, rest, plan, len(training), tuple(size), accelerator.device))
+        say(_what(network, rest, plan, len(training), tuple(size), original.device))
         tap = rest.tap if rest is not None and plan.mixing else None
         room = max(plan.batch, memory // max(1, bytes_per_view(network.encoder, tap)))
         chosen = make_views(mine, views=views, most=min(room, plan.steps * plan.batch), seed=seed)
@@ -170,7 +172,19 @@ def fit(
         "seconds": round(time.perf_counter() - started, 1),
     }
     network.eval()
-    return RealTimeMasker(network=network, facts={"training": facts, "gate": gate.as_facts()}).bind(original)
+    return RealTimeMasker(network=network, facts={"size": list(size[1:]), "training": facts, "gate": gate.as_facts()}).bind(
+        original
+    )
+
+
+def _accelerator(box: BlackBox) -> "Accelerator":
+    """For several processes; what the calling program told accelerate before about devices stands, and the box's device is used."""
+    from accelerate import Accelerator
+
+    try:
+        return Accelerator(cpu=box.device.type == "cpu")
+    except ValueError:  # one was made before, for another device
+        return Accelerator()
 
 
 def _with_area(objective: Objective, area: float | None) -> Objective:

@@ -1,6 +1,7 @@
 """Alternative: what stands where the mask is 0; and compose, the one line that edits an image."""
 
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from typing import ClassVar, final
 
 import torch
@@ -72,7 +73,8 @@ class Alternative(ABC):
         """
         who = f"{checks.name_of(self)}.fill"
         checks.images(images, who)
-        with torch.no_grad():
+        kind = images.device.type
+        with torch.no_grad(), torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
             fill = self.fill(images.detach(), generator, None if mask is None else mask.detach())
         if not isinstance(fill, Tensor) or (fill.shape, fill.dtype, fill.device) != (images.shape, images.dtype, images.device):
             came = f"{tuple(fill.shape)} {fill.dtype} on {fill.device}" if isinstance(fill, Tensor) else checks.name_of(fill)

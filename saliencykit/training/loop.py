@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
-from saliencykit.core.errors import SaliencyKitError
+from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
 from saliencykit.core.evidence import probability
 from saliencykit.core.objective import Objective, Trial
 from saliencykit.core.types import Images, Labels
@@ -56,7 +56,7 @@ class Loop:
         cache: The training views.
         held_out: Images and labels that the gate looks at.
         plan: What to do.
-        accelerator: Devices, precision and processes.
+        accelerator: Of several processes.
         folder: For checkpoints, the log and pictures; None: nowhere.
         on_step: Called after each step.
 
@@ -92,6 +92,8 @@ class Loop:
         self.gates: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] | None = None
         self.bad = 0
+        self.reason = "its terms add up to infinity or NaN."
+        self.stopped = False
 
     def run(self, *, resume: bool) -> Gate:
         """All steps, from the checkpoint if there is one.
@@ -106,7 +108,7 @@ class Loop:
         started = time.perf_counter()
         if resume:
             self._resume()
-        while self.done < self.plan.steps:
+        while self.done < self.plan.steps and not self.stopped:
             step = self._step(self.done)
             self.done += 1
             step = replace(step, of=self.plan.steps, seconds=time.perf_counter() - started)
@@ -115,8 +117,8 @@ class Loop:
             if self.done == self.plan.warm_up:
                 self._after_warm_up()
             look = self.done > self.plan.warm_up and (self.done - self.plan.warm_up) % self.plan.gate_every == 0
-            if look and self.done < self.plan.steps and not self._look():
-                break
+            if look and self.done < self.plan.steps:
+                self.stopped = not self._look()
             if self.done % self.plan.save_every == 0:
                 self._save()
         gate = self._gate()
@@ -129,7 +131,7 @@ class Loop:
         return gate
 
     def _step(self, number: int) -> Step:
-        plan, device = self.plan, self.accelerator.device
+        plan, device = self.plan, self.box.device
         generator = Generator().manual_seed(plan.seed * 1_000_003 + number * 1009 + self.accelerator.process_index)
         index = self._rows(number)
         labels = self.cache.labels[index].to(device)
@@ -137,7 +139,7 @@ class Loop:
         self._set_rate(number)
         self.network.train()
         images = self.cache.views.images(index).to(device)
-        with self.accelerator.autocast():
+        with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
             features = self.cache.features(index, device)
             if features is None:
                 with torch.set_grad_enabled(self.network.encoder.trained):
@@ -153,9 +155,13 @@ class Loop:
             asked = torch.cat([labels, other_labels(labels[again].cpu(), self.box.num_classes, generator).to(device)])
             real = torch.arange(len(everyone), device=device) < len(index)
             mask, _ = self.network(features.rows(everyone), asked)
-            trial = self._trial(phase, index, images, labels, everyone, real, mask.float(), generator)
-            objective = self._objective()
-            judged = objective(trial)
+            try:
+                trial = self._trial(phase, index, images, labels, everyone, real, mask.float(), generator)
+                judged = self._objective()(trial)
+            except ContractError as error:  # the box or a term answered NaN
+                self.reason = str(error)
+                self._descend(torch.tensor(math.nan, device=device))
+                return Step(number + 1, phase, math.nan)
             loss = judged.total.mean()
             if isinstance(self.network.selector, Rows) and self.network.selector.own:
                 loss = loss + _HELPER * self._class_loss(features, labels, generator)
@@ -190,7 +196,7 @@ class Loop:
     ) -> Trial:
         fakes, true = self.plan.objective.fakes, labels[everyone]
         if phase == "mixing" and self.rest is not None and self.cache.mixing is not None:
-            mixing = self.cache.mixing[index].to(self.accelerator.device).float()[everyone]
+            mixing = self.cache.mixing[index].to(self.box.device).float()[everyone]
             return late_trial(self.rest, mixing, images[everyone], true, real, mask, fakes=fakes, generator=generator)
         return composed_trial(
             self.box, images[everyone], true, real, mask, alternative=self.plan.alternative, fakes=fakes, generator=generator
@@ -209,15 +215,18 @@ class Loop:
         """One step of the optimiser on our own parameters alone; False if the loss or a gradient was not finite."""
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         finite = bool(torch.isfinite(loss.detach()))
-        grads = torch.autograd.grad(loss, parameters, allow_unused=True) if finite else [None] * len(parameters)
-        for parameter, grad in zip(parameters, grads, strict=True):
-            parameter.grad = torch.zeros_like(parameter) if grad is None else grad
+        grads: list[Tensor | None] = [None] * len(parameters)
+        if finite:
+            grads = list(torch.autograd.grad(loss, parameters, allow_unused=True))
         if self.accelerator.num_processes > 1:
-            flat = torch.cat([p.grad.flatten() for p in parameters] + [torch.tensor([float(finite)], device=loss.device)])
+            parts = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, grads, strict=True)]
+            flat = torch.cat([part.flatten() for part in parts] + [torch.tensor([float(finite)], device=loss.device)])
             flat = self.accelerator.reduce(flat, reduction="mean")
             finite = bool(flat[-1] == 1.0)
-            for parameter, part in zip(parameters, flat[:-1].split([p.numel() for p in parameters]), strict=True):
-                parameter.grad = part.view_as(parameter).clone()
+            parts = [part.view_as(p) for p, part in zip(parameters, flat[:-1].split([p.numel() for p in parameters]), strict=True)]
+            grads = [None if g is None else part for g, part in zip(grads, parts, strict=True)]
+        for parameter, grad in zip(parameters, grads, strict=True):
+            parameter.grad = grad  # None where the loss does not reach: Adam would make a whole step of the weight decay alone
         norm = nn.utils.clip_grad_norm_(parameters, _CLIP)
         finite = finite and bool(torch.isfinite(norm))
         if finite:
@@ -227,8 +236,8 @@ class Loop:
         if self.bad >= _BAD:
             where = f"; the last checkpoint is in {self.folder}" if self.folder else ""
             raise SaliencyKitError(
-                f"the loss was not finite in {_BAD} steps in a row (up to step {self.done + 1}){where}. Lower lr (it is "
-                f"{self.plan.lr}), or look for pictures on which {name_of(self.box)} answers with huge logits."
+                f"the loss was not finite in {_BAD} steps in a row (up to step {self.done + 1}){where}: {self.reason} Lower lr (it "
+                f"is {self.plan.lr}), or look for pictures on which {name_of(self.box)} answers with huge logits."
             )
         return finite
 
@@ -243,6 +252,8 @@ class Loop:
         """Raise the weight of the area while masks are larger than wanted, lower it while they are smaller."""
         if self.plan.area is None or area != area:
             return
+        if self.accelerator.num_processes > 1:
+            area = float(self.accelerator.reduce(torch.tensor(area, device=self.box.device), reduction="mean"))
         old = self.smoothed_area
         self.smoothed_area = area if old != old else 0.9 * old + 0.1 * area
         error = self.smoothed_area / self.plan.area - 1
@@ -277,7 +288,7 @@ class Loop:
         selector = self.network.selector
         if isinstance(selector, Rows):
             index = self._rows(self.done)
-            images = self.cache.views.images(index).to(self.accelerator.device)
+            images = self.cache.views.images(index).to(self.box.device)
             self.network.eval()
             with torch.no_grad():
                 coarse = self.network.encoder.see(self.box, images).maps[-1]
@@ -311,19 +322,17 @@ class Loop:
         plan = {key: repr(value) for key, value in asdict(self.plan).items()} | {"objective": repr(self.plan.objective)}
         plan["alternative"] = repr(self.plan.alternative)
         return {"plan": plan, "done": self.done, "area_weight": self.area_weight, "smoothed_area": self.smoothed_area,
-                "gates": self.gates, "views": len(self.cache.views)}  # fmt: skip
+                "gates": self.gates, "views": len(self.cache.views), "stopped": self.stopped}  # fmt: skip
 
     def _save(self) -> None:
         if self.folder is not None and self.accelerator.is_main_process:
-            save_state(self.folder / "state.safetensors", self.network, self.optimizer, self._facts())
+            save_state(self.folder / "state.safetensors", self.network, self.optimizer, self._facts(), best=self.best)
 
     def _resume(self) -> None:
         path = None if self.folder is None else self.folder / "state.safetensors"
         if path is None or not path.exists():
             return
-        from saliencykit.core.errors import InputError
-
-        facts = load_state(path, self.network, self.optimizer)
+        facts, self.best = load_state(path, self.network, self.optimizer)
         mine = self._facts()
         for key in ("plan", "views"):
             if facts[key] != mine[key]:
@@ -332,7 +341,7 @@ class Loop:
                     "or write resume=False."
                 )
         self.done, self.area_weight, self.smoothed_area = facts["done"], facts["area_weight"], facts["smoothed_area"]
-        self.gates = facts["gates"]
+        self.gates, self.stopped = facts["gates"], facts["stopped"]
 
     def _log(self, row: dict[str, Any]) -> None:
         if self.folder is None or not self.accelerator.is_main_process:

@@ -13,8 +13,15 @@ from saliencykit.core.errors import InputError, SaliencyKitError
 _FORMAT = 1
 
 
-def save_state(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, facts: dict[str, Any]) -> None:
-    """Weights, optimiser state and facts as one safetensors file, written beside and moved into place.
+def save_state(
+    path: Path,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    facts: dict[str, Any],
+    *,
+    best: dict[str, Tensor] | None = None,
+) -> None:
+    """Weights, optimiser state, facts and the best weights so far as one safetensors file, written beside and moved into place.
 
     Raises:
         SaliencyKitError: The disk is full or the folder cannot be written; the file that was there is still whole.
@@ -25,12 +32,13 @@ def save_state(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer,
     for index, state in optimizer.state_dict()["state"].items():
         for name, value in state.items():
             tensors[f"optimizer.{index}.{name}"] = value if isinstance(value, Tensor) else torch.tensor(float(value))
+    tensors |= {f"best.{name}": tensor for name, tensor in (best or {}).items()}
     header = {"saliencykit": json.dumps({"format": _FORMAT} | facts)}
     write_bytes(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata=header))
 
 
-def load_state(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The reverse; returns the facts.
+def load_state(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
+    """The reverse; returns the facts and the best weights.
 
     Raises:
         InputError: The file is damaged, of another format, or of another network.
@@ -55,7 +63,8 @@ def load_state(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer)
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     except (RuntimeError, ValueError, KeyError) as error:
         raise InputError(f"the checkpoint {path} is of another network or plan ({error}); use another folder.") from error
-    return dict(facts)
+    best = {n.removeprefix("best."): t for n, t in tensors.items() if n.startswith("best.")}
+    return dict(facts), best or None
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from saliencykit.alternatives.blur import Blur
 from saliencykit.core.alternative import Alternative, compose, value_range
 from saliencykit.core.errors import ContractError, InputError
 
@@ -75,3 +76,10 @@ def test_a_broken_fill_is_named(fill, words):
 def test_images_are_checked():
     with pytest.raises(InputError, match=r"Fill\.fill takes images"):
         Fill(lambda x, m: x)(X[0], generator=G)
+
+
+def test_under_autocast_the_fill_keeps_the_images_precision():
+    images = torch.rand(2, 3, 8, 8)
+    plain = Blur(sigma=2.0)(images, generator=G)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(Blur(sigma=2.0)(images, generator=G), plain)

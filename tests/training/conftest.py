@@ -1,0 +1,44 @@
+"""A classifier of a few hundred weights with a trunk."""
+
+import pytest
+import torch
+from torch import nn
+
+from saliencykit.black_boxes.torch_module import TorchBlackBox
+
+SIDE = 32
+
+
+class Small(nn.Module):
+    """Four stages with batch norms and in-place rectifiers, a residual step, pooling, a linear head."""
+
+    def __init__(self):
+        super().__init__()
+        widths = (3, 8, 8, 16, 16)
+        self.stages = nn.Sequential(
+            *(
+                nn.Sequential(nn.Conv2d(a, b, 3, 1 + i % 2, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True))
+                for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False))
+            )
+        )
+        self.more = nn.Conv2d(16, 16, 3, padding=1)
+        self.fc = nn.Linear(16, 4)
+
+    def forward(self, x):
+        x = self.stages(x)
+        return self.fc((x + self.more(x).relu()).mean((2, 3)))
+
+
+@pytest.fixture
+def trunk_box():
+    """`trunk_box(**options)`: a box around `Small` with random weights that have seen something."""
+
+    def make(seed: int = 0, **options) -> TorchBlackBox:
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(seed)
+            model = Small()
+            for _ in range(3):
+                model(torch.rand(8, 3, SIDE, SIDE) * 2 - 0.5)
+        return TorchBlackBox(model.eval(), mean=(0.5,) * 3, std=(0.25,) * 3, size=SIDE, **options)
+
+    return make
