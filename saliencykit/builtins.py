@@ -54,13 +54,16 @@ def provide_terms() -> Mapping[str, Callable[..., Term]]:
 
 @hookimpl
 def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
-    """Maskers that need no training."""
+    """Maskers that need no training, and the one trained for the embedded classifier."""
+    from saliencykit.demo import HERE
     from saliencykit.maskers.boxes import CentreBox, WholeImage
     from saliencykit.maskers.iterative import Iterative, meaningful_perturbation
     from saliencykit.maskers.occlusion import Occlusion
+    from saliencykit.maskers.realtime.file import TrainedFile
     from saliencykit.maskers.rise import Rise
 
     return {
+        "demo": TrainedFile(HERE / "masker.safetensors"),
         "iterative": Iterative,
         "meaningful-perturbation": meaningful_perturbation,
         "rise": Rise,

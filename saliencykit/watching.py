@@ -11,6 +11,7 @@ from saliencykit.core.types import Images, Logits
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import nn
 
 
 @final
@@ -47,6 +48,11 @@ class Watched(BlackBox):
     def num_classes(self) -> int:  # type: ignore[override]
         """The watched box's."""
         return self.box.num_classes
+
+    @property
+    def original(self) -> "nn.Module | None":
+        """The watched box's."""
+        return self.box.original
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]

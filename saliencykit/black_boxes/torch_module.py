@@ -116,6 +116,12 @@ class TorchBlackBox(BlackBox):
         return unwrapped(self.model)
 
     @property
+    def original(self) -> nn.Module:
+        """The user's own model, for a frozen copy too."""
+        found: nn.Module = self._facts.get("original", self.module)
+        return found
+
+    @property
     def zero(self) -> tuple[float, ...] | None:  # type: ignore[override]
         """The raw colour that normalising maps to 0: the mean."""
         return None if self.mean is None else tuple(self.mean)
@@ -164,6 +170,7 @@ class TorchBlackBox(BlackBox):
         box._facts.update(self._facts)
         if frozen.model is not self.model:
             box._facts["frozen_for"] = images.shape[1:]
+            box._facts["original"] = self.original
         return box
 
     def logits(self, images: Images) -> Logits:

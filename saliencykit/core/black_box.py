@@ -33,6 +33,7 @@ class BlackBox(ABC):
         device: Where images must be. The doors move them, core never does.
         class_names: One name per class, or None.
         module: The torch module inside, for maskers that read its feature maps or take a copy; None where there is none.
+        original: The user's own module, where `module` is a frozen copy of it; else the same.
         zero: The raw colour that the box's normalisation maps to 0, one value per channel; None if it does not normalise.
 
     Example:
@@ -52,6 +53,11 @@ class BlackBox(ABC):
     class_names: Sequence[str] | None = None
     module: "nn.Module | None" = None
     zero: tuple[float, ...] | None = None
+
+    @property
+    def original(self) -> "nn.Module | None":
+        """See the attribute: what a fingerprint is taken of."""
+        return self.module
 
     def prepare(self, picture: "Image") -> tuple[Images, Geometry]:
         """Resize and crop one picture as the model wants it.

@@ -73,7 +73,7 @@ def _inside(shape: str, across: Tensor, down: Tensor) -> Tensor:
     if shape == "ring":
         return (distance < 1) & (distance > 0.55)
     if shape == "plate":
-        return (across.abs() < 0.95) & (down.abs() < 0.75)
+        return (across.abs() < 0.95) & (down.abs() < 0.6)
     return (down > -0.7) & (down < 0.9 - 1.8 * across.abs())  # a wedge
 
 

@@ -1,5 +1,6 @@
 """State: a training on disk, so that a killed one goes on and ends with the same weights."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -82,7 +83,8 @@ def write_bytes(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # its folder may be a file
+            beside.unlink(missing_ok=True)
         raise SaliencyKitError(
             f"{path} cannot be written: {error.strerror or error}; what was finished before is still there."
         ) from error

@@ -114,7 +114,7 @@ class UNet(Decoder):
                 x = _enlarge(x, size)
             x = F.relu(refine(F.relu(x, inplace=True)), inplace=True)
             grown = _enlarge(gate, size)
-        return _beside(self.last(x), grown)
+        return _two(self.last, x, grown)
 
     def options(self) -> dict[str, Any]:
         """The arguments."""
@@ -181,7 +181,7 @@ class Bottleneck(Decoder):
             shrink, blocks = cast(nn.ModuleList, step)
             x = blocks(torch.cat([_enlarge(F.relu(shrink(x)), lateral.shape[2:]), lateral], 1))
         grown = _enlarge(gate, x.shape[2:])
-        return _beside(self.last(x), grown)
+        return _two(self.last, x, grown)
 
     def options(self) -> dict[str, Any]:
         """The arguments."""
@@ -228,10 +228,12 @@ def _with_gate(narrow: nn.Conv2d, x: Tensor, gate: Tensor) -> Tensor:
     return torch.addcmul(F.conv2d(x, narrow.weight[:, :-1], narrow.bias), narrow.weight[:, -1], gate)
 
 
-def _beside(two: Tensor, gate: Tensor) -> Tensor:
-    """The gate and its complement added to two maps."""
-    sign, base = two.new_tensor([1.0, -1.0]).view(1, 2, 1, 1), two.new_tensor([0.0, 1.0]).view(1, 2, 1, 1)
-    return two + torch.addcmul(base, sign, gate)
+def _two(last: nn.Conv2d, x: Tensor, gate: Tensor) -> Tensor:
+    """The last 1x1 convolution, with the gate and its complement added to its two maps."""
+    weight, bias = last.weight.flatten(1), cast(Tensor, last.bias)
+    # a product that writes two planes: a convolution in channels_last is three times as slow with two channels
+    two = torch.baddbmm(bias[:, None], weight.expand(len(x), -1, -1), x.flatten(2)).view(len(x), 2, *x.shape[2:])
+    return torch.cat([gate, 1 - gate], 1).add_(two)
 
 
 def _enlarge(maps: Tensor, size: Sequence[int]) -> Tensor:

@@ -1,8 +1,10 @@
 """A trained masker as one file: safetensors with a JSON header."""
 
+import copy
+import contextlib
 import json
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -15,9 +17,9 @@ from saliencykit.maskers.realtime.decoder import Bottleneck, Decoder, UNet
 from saliencykit.maskers.realtime.encoder import Encoder, Own, Paper, Trunk
 from saliencykit.maskers.realtime.fingerprint import count_values, fingerprint
 from saliencykit.maskers.realtime.network import MaskingNetwork
-from saliencykit.maskers.realtime.rows import rows_of
+from saliencykit.maskers.realtime.rows import find_head, rows_of
 from saliencykit.maskers.realtime.selector import Rows
-from saliencykit.maskers.realtime.taps import Tap, module_of
+from saliencykit.maskers.realtime.taps import Tap, module_of, pyramid, watch
 
 if TYPE_CHECKING:
     from saliencykit.maskers.realtime.masker import RealTimeMasker
@@ -68,7 +70,8 @@ def save_masker(masker: "RealTimeMasker", path: Path) -> Path:
         beside.write_bytes(save(small, metadata={_KEY: json.dumps(header)}))
         os.replace(beside, path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # its folder may be a file
+            beside.unlink(missing_ok=True)
         raise SaliencyKitError(f"{path} cannot be written: {error.strerror or error}.") from error
     return path
 
@@ -131,29 +134,41 @@ def load_masker(path: Path, black_box: BlackBox | None = None) -> "RealTimeMaske
         raise InputError(f"the masker in {str(path)!r} is damaged: {type(error).__name__}: {error}.") from error
     lost = [n for n in missing if not n.startswith("encoder.") or isinstance(encoder, Own)]
     if lost or unexpected:
-        raise InputError(f"the masker in {str(path)!r} is damaged: missing {lost[:3]}, unexpected {list(unexpected)[:3]}.")
-    masker = RealTimeMasker(network=network.eval(), confidence=float(header["confidence"]), facts=header["facts"])
-    return masker if black_box is None else attach(masker, black_box)
-
-
-def attach(masker: "RealTimeMasker", black_box: BlackBox) -> "RealTimeMasker":
-    """The masker with the head's rows of this box, bound to it; warns if it was trained for another one.
-
-    Raises:
-        InputError: The box lacks the layers.
-    """
-    wanted, given = masker.facts.get("fingerprint"), fingerprint(black_box)
-    if wanted is not None and wanted != given:
-        warnings.warn(
-            f"this masker was trained for another model than {black_box!r} (its weights differ); its masks may say little. "
-            "Train one with fit(model, pictures).",
-            stacklevel=4,
+        names = ", ".join(tap.name for tap in encoder.taps)
+        raise InputError(
+            f"{black_box!r} lacks the layers that this masker was trained on: {names}. Train one with fit(model, pictures)."
         )
-    selector = masker.network.selector
+    masker = replace(masker, network=copy.deepcopy(masker.network))
+    encoder, selector = masker.network.encoder, masker.network.selector
+    if isinstance(encoder, Trunk):
+        names = dict(module_of(black_box).named_modules())
+        if any(tap.name not in names for tap in encoder.taps):
+            _find_again(masker.network, black_box, masker.facts.get("size"))
     if isinstance(selector, Rows) and not selector.own:
         selector.read_from(*rows_of(module_of(black_box), selector.layer or ""))
         masker.network.to(black_box.device)
     return masker.bind(black_box)
+
+
+def _find_again(network: MaskingNetwork, black_box: BlackBox, size: Any) -> None:
+    """The same layers in another form of the architecture (torchvision's and timm's, say), where they have other names."""
+    encoder, selector = network.encoder, network.selector
+    if not isinstance(encoder, Trunk) or not isinstance(selector, Rows) or not size:
+        return
+    grey = torch.full((2, 3, int(size[0]), int(size[1])), 0.5, device=black_box.device)
+    grey[1, :, : grey.shape[2] // 2] = 0.2
+    head = find_head(black_box, grey)
+    with torch.no_grad():
+        _, calls = watch(black_box, grey)
+    taps = pyramid(calls, grey, head.tap, encoder.sides[0])
+    if [(tap.channels, tap.side) for tap in taps] != [
+        (tap.channels, tap.side) for tap in encoder.taps
+    ] or head.exact == selector.own:
+        raise InputError(
+            f"{black_box!r} lacks the layers that this masker was trained on: {', '.join(tap.name for tap in encoder.taps)}. Train "
+            "one with fit(model, pictures)."
+        )
+    encoder.taps, selector.layer = taps, head.layer
 
 
 @final

@@ -21,17 +21,17 @@ def fingerprint(box: BlackBox) -> str | None:
         >>> fingerprint(TorchBlackBox(model)) == fingerprint(TorchBlackBox(model.half()))
         True
     """
-    if box.module is None:
+    if box.original is None:
         return None
     digest = hashlib.sha256()
-    for values in _values(box.module):
+    for values in _values(box.original):
         digest.update(values.detach().to(device="cpu", dtype=torch.float16).numpy().tobytes())
     return digest.hexdigest()[:32]
 
 
 def count_values(box: BlackBox) -> int:
     """How many numbers the fingerprint is taken over: a quick way to see that two models differ."""
-    return 0 if box.module is None else sum(values.numel() for values in _values(box.module))
+    return 0 if box.original is None else sum(values.numel() for values in _values(box.original))
 
 
 def _values(module: nn.Module) -> list[torch.Tensor]:

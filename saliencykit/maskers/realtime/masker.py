@@ -60,8 +60,10 @@ class RealTimeMasker(Masker):
 
     def bind(self, black_box: BlackBox) -> "RealTimeMasker":
         """The same masker, for `predict`: it holds the box, and when it is first asked a frozen copy of it."""
-        twin = replace(self, facts=dict(self.facts) | {"fingerprint": fingerprint(black_box), "values": count_values(black_box)}
-                       if "fingerprint" not in self.facts else self.facts)  # fmt: skip
+        facts = dict(self.facts)
+        if "fingerprint" not in facts:
+            facts |= {"fingerprint": fingerprint(black_box), "values": count_values(black_box)}
+        twin = replace(self, facts=facts)
         twin._held["box"] = black_box
         return twin
 
@@ -78,9 +80,11 @@ class RealTimeMasker(Masker):
                 "this masker has an encoder of its own, which takes raw pixels in [0, 1]; give explain a picture, or "
                 "TorchBlackBox(model, mean=..., std=...) and pixels='raw'."
             )
-        if "box" in self._held and self._held["box"].module is black_box.module:
-            return self
-        return attach(self, black_box)
+        for mine in (self, self._held.get("attached")):
+            if mine is not None and "box" in mine._held and mine._held["box"].module is black_box.module:
+                return mine
+        self._held["attached"] = attach(self, black_box)
+        return self._held["attached"]  # type: ignore[no-any-return]
 
     def look(self, black_box: BlackBox, images: Images) -> tuple[Masker, Logits]:
         """Ask about pictures once: the logits, and a masker that finds the masks of these pictures without asking again."""
@@ -104,7 +108,8 @@ class RealTimeMasker(Masker):
 
     def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Mask:
         """One pass of the network; nothing is drawn."""
-        return self.decode(self.see(black_box, images), labels)
+        mine = self.attached(black_box, "raw")
+        return mine.decode(mine.see(black_box, images), labels)
 
     def see(self, black_box: BlackBox, images: Images) -> Features:
         """The features of pictures, and with the trunk the box's logits too."""

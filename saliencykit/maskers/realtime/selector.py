@@ -84,8 +84,8 @@ class Rows(Selector):
 
     def responses(self, coarse: Tensor, labels: Labels) -> Tensor:
         """`X . W_c + b_c` at each position, (B, 1, h, w)."""
-        found = torch.einsum("bchw,bc->bhw", coarse, self.weight[labels])
-        return (found + self.bias[labels][:, None, None]).unsqueeze(1)
+        found = torch.bmm(self.weight[labels][:, None], coarse.flatten(2))  # einsum takes twice as long to arrange the same
+        return (found + self.bias[labels][:, None, None]).view(len(coarse), 1, *coarse.shape[2:])
 
     def forward(self, coarse: Tensor, labels: Labels) -> Tensor:
         """The gate's logit; see `Selector.forward`."""
