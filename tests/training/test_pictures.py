@@ -109,6 +109,7 @@ def test_labels_of_a_data_set_and_of_the_user(tensors, box):
     assert read(rows, box, torch.tensor(LABELS)).labels.tolist() == LABELS
 
 
+@pytest.mark.filterwarnings("ignore:fit. class")
 def test_of_more_than_wanted_some_are_drawn(tensors, box):
     state = torch.get_rng_state()
     some = read(tensors, box, LABELS, most=5, seed=1)
