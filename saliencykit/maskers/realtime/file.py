@@ -134,9 +134,23 @@ def load_masker(path: Path, black_box: BlackBox | None = None) -> "RealTimeMaske
         raise InputError(f"the masker in {str(path)!r} is damaged: {type(error).__name__}: {error}.") from error
     lost = [n for n in missing if not n.startswith("encoder.") or isinstance(encoder, Own)]
     if lost or unexpected:
-        names = ", ".join(tap.name for tap in encoder.taps)
-        raise InputError(
-            f"{black_box!r} lacks the layers that this masker was trained on: {names}. Train one with fit(model, pictures)."
+        raise InputError(f"the masker in {str(path)!r} is damaged: missing {lost[:3]}, unexpected {list(unexpected)[:3]}.")
+    masker = RealTimeMasker(network=network.eval(), confidence=float(header["confidence"]), facts=header["facts"])
+    return masker if black_box is None else attach(masker, black_box)
+
+
+def attach(masker: "RealTimeMasker", black_box: BlackBox) -> "RealTimeMasker":
+    """A copy of the masker with the head's rows of this box, bound to it; warns if it was trained for another one.
+
+    Raises:
+        InputError: The box is of another architecture.
+    """
+    wanted, given = masker.facts.get("fingerprint"), fingerprint(black_box)
+    if wanted is not None and wanted != given:
+        warnings.warn(
+            f"this masker was trained for another model than {black_box!r} (its weights differ); its masks may say little. "
+            "Train one with fit(model, pictures).",
+            stacklevel=4,
         )
     masker = replace(masker, network=copy.deepcopy(masker.network))
     encoder, selector = masker.network.encoder, masker.network.selector
@@ -164,9 +178,9 @@ def _find_again(network: MaskingNetwork, black_box: BlackBox, size: Any) -> None
     if [(tap.channels, tap.side) for tap in taps] != [
         (tap.channels, tap.side) for tap in encoder.taps
     ] or head.exact == selector.own:
+        wanted = ", ".join(tap.name for tap in encoder.taps)
         raise InputError(
-            f"{black_box!r} lacks the layers that this masker was trained on: {', '.join(tap.name for tap in encoder.taps)}. Train "
-            "one with fit(model, pictures)."
+            f"{black_box!r} lacks the layers that this masker was trained on: {wanted}. Train one with fit(model, pictures)."
         )
     encoder.taps, selector.layer = taps, head.layer
 
