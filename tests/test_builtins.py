@@ -3,6 +3,7 @@ import inspect
 import pytest
 
 from saliencykit import builtins
+from saliencykit.maskers.realtime.file import TrainedFile
 from saliencykit.registry import KINDS
 
 PROVIDERS = {kind: getattr(builtins, f"provide_{'black_boxes' if kind == 'black_box' else f'{kind}s'}") for kind in KINDS}
@@ -41,7 +42,7 @@ def test_everything_has_defaults_and_prints_as_its_configuration(kind):
     for factory in PROVIDERS[kind]().values():
         thing = factory()
         assert repr(thing).startswith(type(thing).__name__ + "(")
-        assert thing == factory()
+        assert isinstance(factory, TrainedFile) or thing == factory()  # networks are equal if they are the same
 
 
 def test_wrap_model_knows_nothing_about_other_things():

@@ -23,7 +23,7 @@ from saliencykit.maskers.realtime.masker import RealTimeMasker
 from saliencykit.training.gate import judge
 from saliencykit.training.plan import Step
 
-PHOTOS = ("chelsea", "coffee", "rocket", "astronaut", "cat", "stereo_motorcycle")  # of scikit-image; looked at, not trained on
+PHOTOS = ("chelsea", "coffee", "rocket", "astronaut", "stereo_motorcycle", "camera")  # of scikit-image; looked at, not trained on
 
 
 def pictures(count: int, seed: int) -> list[Image.Image]:

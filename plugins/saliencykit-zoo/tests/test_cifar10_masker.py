@@ -1,0 +1,61 @@
+"""The masker of the CIFAR-10 classifier: found by itself, selective, and as good as its card says."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from saliencykit_zoo.cifar10 import HERE, cifar10_fitnet
+
+import saliencykit
+from saliencykit.maskers.realtime.file import TrainedFile
+from saliencykit.maskers.realtime.masker import RealTimeMasker
+from saliencykit.testing.contracts import check_masker
+
+FILE = HERE / "cifar10_fitnet_masker.safetensors"
+pytestmark = pytest.mark.skipif(not FILE.exists(), reason=f"{FILE.name} is not made yet: recipes/cifar10_maskers.py --export")
+
+
+def test_it_fits_the_box_and_keeps_the_contract_of_a_masker():
+    box = cifar10_fitnet()
+    assert TrainedFile(FILE).fits(box)
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    check_masker(RealTimeMasker.load(FILE, box), black_box=box, images=images)
+
+
+def test_explain_takes_it_by_itself():
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 52, 3), dtype=np.uint8))
+    answer = saliencykit.explain("zoo/cifar10-fitnet", picture, "frog")
+    assert answer.provenance["masker"].startswith("RealTimeMasker(Own")
+    assert answer.mask.shape == (1, 1, 32, 32)
+
+
+def test_it_passed_its_gate_and_the_file_is_small():
+    facts = TrainedFile(FILE).header["facts"]
+    assert facts["gate"]["passed"]
+    assert facts["training"]["own_labels"]
+    assert FILE.stat().st_size < 4e6
+
+
+@pytest.mark.data
+def test_the_figures_of_the_card_are_true(data_folder):
+    """300 of the test pictures, drawn; the card's figures are of 1,000."""
+    import io
+
+    pack = dict(np.load(data_folder / "cifar10" / "test.npz"))
+    heads = [pack["headers"][k, :n].tobytes() for k, n in enumerate(pack["header_len"])]
+    rows = np.random.default_rng(0).permutation(len(pack["labels"]))[:300]
+    files = [heads[pack["header_id"][i]] + pack["body"][pack["offsets"][i] : pack["offsets"][i + 1]].tobytes() for i in rows]
+    images = torch.from_numpy(np.stack([np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files]))
+    images = images.permute(0, 3, 1, 2).float() / 255
+    masker, generator = RealTimeMasker.load(FILE, cifar10_fitnet()), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        found = masker.box(images).argmax(1)
+    other = (found + torch.randint(1, 10, found.shape, generator=generator)) % 10
+    right, wrong = masker.decode(masker.see(masker.box, images), torch.stack([found, other], 1)).mean((0, 2, 3)).tolist()
+    card = (HERE / "cifar10_fitnet_masker.md").read_text()
+    figures = re.search(r"mean mask (0\.\d+); the mask for a random other class has (0\.\d+)", card).groups()
+    area, share = map(float, figures)
+    assert right == pytest.approx(area, abs=0.03)
+    assert wrong / right == pytest.approx(share, abs=0.05)

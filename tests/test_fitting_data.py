@@ -1,0 +1,121 @@
+"""A user's own case, with real pictures: a classifier of 12 classes, 500 pictures without labels, a CPU, minutes.
+
+The classifier is the embedded one's trunk with a new head for 12 of Tiny-ImageNet's classes, trained here on training pictures. The
+pictures for `fit` and for the checks are validation pictures, which neither has seen.
+"""
+
+import copy
+import io
+import time
+import warnings
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.demo import demo_box
+from saliencykit.fitting import fit
+from saliencykit.registry import as_alternative
+from saliencykit.training.gate import judge, other_labels
+
+pytestmark = [pytest.mark.slow, pytest.mark.data]
+
+CLASSES = (3, 14, 24, 32, 52, 61, 70, 81, 105, 120, 146, 168)  # of the 200; any will do
+MEAN, STD = (0.5,) * 3, (0.25,) * 3
+
+
+def read(path):
+    """The pictures of CLASSES in a pack: raw (N, 3, 64, 64) and 0..11 (N,), in a fixed random order."""
+    pack = dict(np.load(path))
+    heads = [pack["headers"][k, :n].tobytes() for k, n in enumerate(pack["header_len"])]
+    rows = np.random.default_rng(0).permutation(np.flatnonzero(np.isin(pack["labels"], CLASSES)))
+    files = [heads[pack["header_id"][i]] + pack["body"][pack["offsets"][i] : pack["offsets"][i + 1]].tobytes() for i in rows]
+    pixels = np.stack([np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files])
+    labels = np.array([CLASSES.index(label) for label in pack["labels"][rows]])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(labels)
+
+
+def classifier(images, labels):
+    """The embedded classifier's trunk, and a head trained for these labels."""
+    network = copy.deepcopy(demo_box().model)
+    with torch.no_grad():
+        seen = torch.cat([network.forward_features((x - 0.5) / 0.25).mean((2, 3)) for x in images.split(100)])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        head = torch.nn.Linear(seen.shape[1], len(CLASSES))
+        optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=0.05)
+        for _ in range(600):
+            rows = torch.randint(len(seen), (128,))
+            optimizer.zero_grad()
+            F.cross_entropy(head(seen[rows]), labels[rows]).backward()
+            optimizer.step()
+    network.head = head
+    return TorchBlackBox(network.eval().requires_grad_(False), mean=MEAN, std=STD, size=64)
+
+
+def masks(masker, box, images, labels):
+    """Masks for labels, (N, h, w)."""
+    return torch.cat([masker.decode(masker.see(box, x), y) for x, y in zip(images.split(50), labels.split(50), strict=True)])[:, 0]
+
+
+def likeness(one, other):
+    """Mean correlation of two sets of masks, picture by picture."""
+    one, other = (m.flatten(1) - m.flatten(1).mean(1, keepdim=True) for m in (one, other))
+    return float(F.cosine_similarity(one, other).mean())
+
+
+@pytest.fixture(scope="module")
+def case(data_folder):
+    """The classifier, 500 pictures for `fit`, 100 for the checks with the classifier's own labels, and a masker."""
+    images, labels = read(data_folder / "tiny-imagenet-200" / "train200.npz")
+    box = classifier(images, labels)
+    fresh, truth = read(data_folder / "tiny-imagenet-200" / "val.npz")
+    with torch.no_grad():
+        found = box(fresh).argmax(1)
+    print(f"the classifier is right about {float((found == truth).float().mean()):.3f} of {len(fresh)} validation pictures")
+    begin = time.perf_counter()
+    masker = fit(box, fresh[:500])
+    return box, fresh[:500], fresh[500:], found[500:], masker, time.perf_counter() - begin
+
+
+def test_the_gate_passes_within_ten_minutes(case):
+    box, _, images, labels, masker, seconds = case
+    print(f"fit took {seconds:.0f} s: {masker.facts['gate']}")
+    assert seconds < 600
+    assert masker.facts["gate"]["passed"]
+    gate = judge(masker.network, box, images, labels, alternative=as_alternative("choice"))
+    print(f"fresh pictures: {gate}")
+    assert gate.passed
+    assert 0.1 < gate.area < 0.6
+    assert gate.kept > gate.dropped + 0.2
+
+
+def test_a_wrong_label_gives_a_much_smaller_mask(case):
+    box, _, images, labels, masker, _ = case
+    wrong = other_labels(labels, len(CLASSES), torch.Generator().manual_seed(0))
+    right, wrong = (float(masks(masker, box, images, which).mean()) for which in (labels, wrong))
+    print(f"area for the predicted class {right:.3f}, for a random other one {wrong:.3f}")
+    assert wrong < 0.2 * right
+
+
+def test_masks_of_a_box_that_learned_shuffled_labels_are_others(case, data_folder):
+    """The box's knowledge, not the pictures' outlines: retrained against a box of shuffled labels, the masks change far more than
+    with another seed (Adebayo et al. 2018, "Sanity Checks for Saliency Maps", the data randomisation test)."""
+    box, pictures, images, labels, masker, _ = case
+    training, truth = read(data_folder / "tiny-imagenet-200" / "train200.npz")
+    shuffled = classifier(training, truth[torch.randperm(len(truth), generator=torch.Generator().manual_seed(0))])
+    with torch.no_grad():
+        theirs = shuffled(images).argmax(1)
+    again = fit(box, pictures, seed=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # there is nothing to find, so the gate may say so
+        random = fit(shuffled, pictures)
+    first = masks(masker, box, images, labels)
+    same = likeness(first, masks(again, box, images, labels))
+    other = likeness(first, masks(random, shuffled, images, theirs))
+    print(f"correlation of masks: between two seeds {same:.3f}, with those of a box that learned shuffled labels {other:.3f}")
+    assert same > 0.8
+    assert other < same - 0.3
