@@ -10,7 +10,8 @@ Recipe: SGD with Nesterov momentum over random-resized crops (area 0.25 to 1) an
 enlarged crops as ImageNet networks can; label smoothing; one cycle of the learning rate (Smith & Topin 2018); small pictures first
 (progressive resizing). `--plan 16:8,24:4,32:1` is 8 epochs at 16 px, 4 at 24, 1 at 32. 2,000 training pictures are held out for
 choices; the test pictures are looked at by --export alone. Every step draws from its own seed, so a killed run that is resumed with
-the same plan ends with the same weights; with a shorter plan the learning rate falls faster from there on, and the card says so.
+the same plan ends with the same weights. A plan may be changed on resuming, and `--minutes 30` ends a run that has less time than
+its plan wants: from there on the place in the plan follows the clock instead of the steps. The card says when that was done.
 """
 
 import argparse
@@ -34,19 +35,24 @@ ZOO = Path(__file__).resolve().parents[1] / "saliencykit_zoo"
 SIZE = 32
 MEAN, STD = (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)  # of the training pixels
 HELD_OUT = 2000
-KEEP_EVERY = 200  # steps between two states on disk
+KEEP_EVERY = 50  # steps between two states on disk
 
 
-def decode(pack: Path) -> tuple[Tensor, Tensor, list[str]]:
-    """A packed JPEG archive to uint8 (N, 3, 32, 32), labels (N,) and the classes' names."""
-    z = dict(np.load(pack))
+def decode(pack: Path, work: Path) -> tuple[Tensor, Tensor, list[str]]:
+    """A packed JPEG archive to uint8 (N, 3, 32, 32), labels (N,) and the classes' names; decoded once and kept in `work`."""
+    z, kept = dict(np.load(pack)), work / f"{pack.stem}.npy"
+    labels, classes = torch.from_numpy(z["labels"].astype(np.int64)), [str(name) for name in z["classes"]]
+    if kept.exists():
+        return torch.from_numpy(np.load(kept)), labels, classes
     heads = [z["headers"][k, :n].tobytes() for k, n in enumerate(z["header_len"])]
     out = np.empty((len(z["labels"]), SIZE, SIZE, 3), dtype=np.uint8)
     for i in range(len(out)):
         raw = heads[z["header_id"][i]] + z["body"][z["offsets"][i] : z["offsets"][i + 1]].tobytes()
         out[i] = np.asarray(Image.open(io.BytesIO(raw)).convert("RGB"))
     pictures = torch.from_numpy(out).permute(0, 3, 1, 2).contiguous()
-    return pictures, torch.from_numpy(z["labels"].astype(np.int64)), [str(name) for name in z["classes"]]
+    np.save(work / "part.npy", pictures.numpy())
+    os.replace(work / "part.npy", kept)
+    return pictures, labels, classes
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -95,7 +101,7 @@ def cycle(position: float) -> float:
 
 
 def train(work: Path, args: argparse.Namespace) -> None:
-    pictures, labels, _ = decode(DATA / "cifar10" / "train.npz")
+    pictures, labels, _ = decode(DATA / "cifar10" / "train.npz", work)
     order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(args.seed))
     held, used = order[:HELD_OUT], order[HELD_OUT:]
     torch.manual_seed(args.seed)
@@ -105,27 +111,34 @@ def train(work: Path, args: argparse.Namespace) -> None:
         {"params": [p for p in net.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.SGD(groups, lr=args.lr, momentum=0.9, nesterov=True)
-    done, spent, processor, plans = 0, 0.0, 0.0, []
+    done, position, spent, processor, plans = 0, 0.0, 0.0, 0.0, []
     path = work / "state.pt"
     if path.exists():
         state = torch.load(path, weights_only=True)
         net.load_state_dict(state["net"])
         optimizer.load_state_dict(state["optimizer"])
         done, spent, processor, plans = state["done"], state["spent"], state["processor"], state["plans"]
+        position = state.get("position", 0.0)
         print(f"resumed after step {done}", flush=True)
-    if not plans or plans[-1][1] != args.plan:
-        plans.append((done, args.plan))
     per_epoch = len(used) // args.batch
     ends = read_plan(args.plan, per_epoch)
     total = ends[-1][1]
+    by_clock = args.minutes is not None
+    name = args.plan + (" by the clock" if by_clock else "")
+    if not plans or plans[-1][1] != name:
+        plans.append((done, name))
+    if not by_clock or not position:
+        position = done / total
+    finish, pace = time.time() + 60 * (args.minutes or 0), None
     begin, begin_processor, sums, count, clock = time.time(), time.process_time(), 0.0, 0, time.time()
-    while done < total:
+    while position < 1:
+        moment = time.time()
         epoch, step = divmod(done, per_epoch)
         if step == 0 or count == 0:
             shuffled = used[torch.randperm(len(used), generator=torch.Generator().manual_seed(args.seed * 10**6 + epoch))]
-        size = next(s for s, end in ends if done < end)
+        size = next(s for s, end in ends if position * total < end)
         for group in optimizer.param_groups:
-            group["lr"] = args.lr * cycle((done + 0.5) / total)
+            group["lr"] = args.lr * cycle(min(position + 0.5 / total, 1.0))
         index = shuffled[step * args.batch : (step + 1) * args.batch]
         g = torch.Generator().manual_seed(args.seed * 10**9 + 10**8 + done)
         net.train()
@@ -137,11 +150,18 @@ def train(work: Path, args: argparse.Namespace) -> None:
         loss.backward()
         optimizer.step()
         done, sums, count = done + 1, sums + loss.item(), count + 1
-        if done % KEEP_EVERY == 0 or done == total:
-            now = time.time()
-            line = {"step": done, "epoch": round(done / per_epoch, 2), "of": round(total / per_epoch, 2), "size": size}
+        now = time.time()
+        if by_clock:  # so many steps fit into the time left at the pace of the last ones; the rest is spread over them
+            pace = now - moment if pace is None else 0.95 * pace + 0.05 * (now - moment)
+            left = (finish - now) / pace
+            position = 1.0 if left < 1 else position + (1 - position) / left
+        else:
+            position = done / total
+        ended = position >= 1
+        if done % KEEP_EVERY == 0 or ended:
+            line = {"step": done, "epoch": round(done / per_epoch, 2), "position": round(position, 4), "size": size}
             line |= {"loss": round(sums / count, 4), "images_per_second": round(count * args.batch / (now - clock))}
-            if done % (2 * KEEP_EVERY) == 0 or done == total:
+            if done % (8 * KEEP_EVERY) == 0 or ended:
                 line["held_out"] = accuracy(net, pictures[held], labels[held])
             line |= {"seconds": round(spent + now - begin), "cpu": round(processor + time.process_time() - begin_processor)}
             print(json.dumps(line), flush=True)
@@ -151,12 +171,13 @@ def train(work: Path, args: argparse.Namespace) -> None:
                 "net": net.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "done": done,
+                "position": position,
                 "spent": spent + time.time() - begin,
                 "processor": processor + time.process_time() - begin_processor,
                 "plans": plans,
                 "held_out": line.get("held_out"),
                 "per_epoch": per_epoch,
-                "finished": done == total,
+                "finished": ended,
             }
             torch.save(state, work / "state.pt.part")
             os.replace(work / "state.pt.part", path)
@@ -189,7 +210,7 @@ def export(work: Path, args: argparse.Namespace) -> None:
     kept = {k: v.half().contiguous() for k, v in state["net"].items() if v.is_floating_point()}
     net = FitNet4().to(memory_format=torch.channels_last)
     net.load_state_dict({k: v.float() for k, v in kept.items()}, strict=False)  # judged as it is shipped: in fp16
-    pictures, labels, classes = decode(DATA / "cifar10" / "test.npz")
+    pictures, labels, classes = decode(DATA / "cifar10" / "test.npz", work)
     top1 = accuracy(net, pictures, labels)
     crops = {share: accuracy(net, enlarged(pictures, share), labels) for share in (0.85, 0.7, 0.5)}
     save_file(kept, ZOO / "cifar10_fitnet.safetensors", {"recipe": "cifar10_fitnet", "seed": str(args.seed)})
@@ -226,6 +247,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for the state and the log")
     parser.add_argument("--plan", default="16:10,20:4,24:3,32:1", help="size:epochs, in turn; may be changed when a run is resumed")
+    parser.add_argument("--minutes", type=float, help="end after so many minutes from now, wherever the plan is")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=0.1)
     parser.add_argument("--decay", type=float, default=5e-4)

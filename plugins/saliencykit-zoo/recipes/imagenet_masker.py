@@ -32,7 +32,10 @@ def photos() -> list[Image.Image]:
     out = []
     for data_set, files in by_set.items():
         with zipfile.ZipFile(data_folder() / data_set / "images.zip") as archive:
-            out += [Image.open(io.BytesIO(archive.read(file))).convert("RGB").resize((224, 224), Image.Resampling.BILINEAR) for file in files]
+            out += [
+                Image.open(io.BytesIO(archive.read(file))).convert("RGB").resize((224, 224), Image.Resampling.BILINEAR)
+                for file in files
+            ]
     return out
 
 

@@ -1,0 +1,37 @@
+"""Convert the ImageNet MobileNetV2 that the zoo's masker belongs to, from torchvision's names to timm's, and check it.
+
+    python plugins/saliencykit-zoo/recipes/imagenet_boxes.py mobilenet_v2_imagenet.safetensors --out mobilenetv2_100.safetensors
+
+The result loads into `timm.create_model("mobilenetv2_100", pad_type="same")`, which then answers exactly like the torchvision form
+with TensorFlow's padding; the fingerprint of both is the same, so the zoo's masker is picked for either.
+"""
+
+import argparse
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from saliencykit_zoo.imagenet import mobilenetv2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    a = parser.parse_args()
+    box = mobilenetv2(a.checkpoint)
+    net = timm.create_model("mobilenetv2_100", pad_type="same").eval()
+    values = dict(zip(net.state_dict(), box.model.state_dict().values(), strict=True))  # both list their layers in the same order
+    net.load_state_dict(values)
+    picture = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        difference = (net((picture - 0.5) / 0.5) - box(picture)).abs().max()
+    if difference > 1e-4:
+        raise SystemExit(f"the two forms differ by {difference:.2g}; nothing was written")
+    save_file({name: value.half() if value.is_floating_point() else value for name, value in values.items()}, a.out)
+    print(f"{a.out}: {len(load_file(a.out))} tensors, largest difference of the logits {difference:.1g}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""The two ImageNet classifiers whose maskers are in the zoo; their weights are not ours to ship, see `imagenet.md`."""
+
+from pathlib import Path
+from typing import Any
+
+from saliencykit import InputError, TorchBlackBox
+
+_GET = "See saliencykit_zoo/imagenet.md for where these weights come from"
+
+
+def mobilenetv2(checkpoint: str | Path, *, crop_share: float = 0.875) -> TorchBlackBox:
+    """MobileNetV2 1.0 at 224 px as TensorFlow trained it: `zoo/mobilenetv2:checkpoint=mobilenet_v2_imagenet.safetensors`.
+
+    Args:
+        checkpoint: The weights as safetensors, under the names of torchvision.
+        crop_share: The share of the resized side that is kept of a picture, in (0, 1].
+
+    Raises:
+        InputError: The file is not there, or holds another network.
+    """
+    import torchvision
+    from torch import nn
+
+    net = torchvision.models.mobilenet_v2()
+    _fill(net, Path(checkpoint))
+    for module in list(net.modules()):  # TensorFlow pads stride-2 convolutions right and below only
+        for name, child in module.named_children():
+            if isinstance(child, nn.Conv2d) and child.stride == (2, 2):
+                child.padding = (0, 0)
+                setattr(module, name, nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), child))
+    return TorchBlackBox(net.eval(), mean=(0.5,) * 3, std=(0.5,) * 3, size=224, crop_share=crop_share)
+
+
+def squeezenet1_0(checkpoint: str | Path, *, crop_share: float = 0.875) -> TorchBlackBox:
+    """SqueezeNet 1.0 at 224 px: `zoo/squeezenet1-0:checkpoint=squeezenet1_0_imagenet.safetensors`.
+
+    Args:
+        checkpoint: The weights as safetensors, under the names of torchvision.
+        crop_share: The share of the resized side that is kept of a picture, in (0, 1].
+
+    Raises:
+        InputError: The file is not there, or holds another network.
+    """
+    import torchvision
+
+    net = torchvision.models.squeezenet1_0()
+    _fill(net, Path(checkpoint))
+    return TorchBlackBox(net.eval(), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), size=224, crop_share=crop_share)
+
+
+def _fill(net: Any, checkpoint: Path) -> None:
+    """Put stored values into a network of torchvision."""
+    from safetensors.torch import load_file
+
+    if not checkpoint.is_file():
+        raise InputError(f"there is no file {str(checkpoint)!r}. {_GET}.")
+    try:
+        stored = load_file(checkpoint)
+    except Exception as error:
+        raise InputError(f"{str(checkpoint)!r} is no whole safetensors file: {error}.") from error
+    values = {name: value for name, value in stored.items() if not name.endswith("num_batches_tracked")}
+    wanted = {name: value for name, value in net.state_dict().items() if not name.endswith("num_batches_tracked")}
+    if set(values) != set(wanted):
+        raise InputError(f"{str(checkpoint)!r} holds {len(values)} tensors under other names than torchvision's. {_GET}.")
+    try:
+        net.load_state_dict({name: value.float() for name, value in values.items()}, strict=False)
+    except RuntimeError as error:
+        raise InputError(f"{str(checkpoint)!r} holds another network: {str(error).splitlines()[-1].strip()}. {_GET}.") from error
