@@ -16,6 +16,7 @@ from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.maskers.realtime.network import MaskingNetwork, enlarge
 
 AREAS = (0.1, 0.2, 0.3, 0.5)
+_SMALL = 64  # pixels: mosaics of pictures up to this side are shown at twice the side
 _ENOUGH = 0.15  # fakes' area as a share of the real ones', above which the network looks at the picture only
 
 
@@ -155,7 +156,7 @@ def _mosaics(network: MaskingNetwork, box: BlackBox, images: Images, labels: Lab
         large = torch.cat([torch.cat([tiles[0], tiles[1]], 2), torch.cat([tiles[2], tiles[3]], 2)], 1)[None]
         height, width = images.shape[2:]
         try:
-            if max(height, width) >= 64:
+            if max(height, width) > _SMALL:
                 raise InputError("large pictures are made smaller")
             features = network.encoder.see(box, large)
         except InputError:  # most networks take one size, and small pictures bear no shrinking
