@@ -149,8 +149,8 @@ class RealTimeMasker(Masker):
             else:
                 checks.labels(labels, len(images), logits.shape[1], "RealTimeMasker.predict")
             mask, _ = self._ready(images.device)(features, labels, self.confidence)
-            mask = enlarge(mask, features.size).clamp_(0, 1)
-        return logits.clone(), mask.clone()  # what was made in inference mode may not be changed outside of it
+        with torch.no_grad():  # what was made in inference mode may not be changed outside of it
+            return logits.clone(), enlarge(mask, features.size).clamp_(0, 1)
 
     def _ready(self, device: torch.device) -> MaskingNetwork:
         """The network for inference: a copy with batch norms folded, made once per device."""
