@@ -32,6 +32,12 @@ def test_each_preset_against_its_equation(trial):
             + 0.3 * max(0, p["kept margin"] + 1)
         ),
         "meaningful-perturbation": lambda p: 0.01 * p["tv"] + 0.001 * 28**2 * p["m"].mean() + np.exp(p["dropped"]),
+        "masking-network": lambda p: (
+            10 * (p["tv"] + 0.1 * p["border"]) / p["m"].size
+            + 10 * p["m"].mean()
+            - max(-6, p["kept"])
+            + 5 * np.exp(max(-12, p["dropped"])) ** 0.3
+        ),
         "keep-and-drop": lambda p: -p["kept"] + np.exp(p["dropped"]),
     }
     assert set(slow) == set(PRESETS)
