@@ -9,6 +9,15 @@ from saliencykit.black_boxes.torch_module import TorchBlackBox
 SIDE = 32
 
 
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(16, 16, 3, padding=1)
+
+    def forward(self, x):
+        return x + self.conv(x).relu()
+
+
 class Small(nn.Module):
     """Four stages with batch norms and in-place rectifiers, a residual step, pooling, a linear head."""
 
@@ -21,12 +30,11 @@ class Small(nn.Module):
                 for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False))
             )
         )
-        self.more = nn.Conv2d(16, 16, 3, padding=1)
+        self.more = Residual()
         self.fc = nn.Linear(16, 4)
 
     def forward(self, x):
-        x = self.stages(x)
-        return self.fc((x + self.more(x).relu()).mean((2, 3)))
+        return self.fc(self.more(self.stages(x)).mean((2, 3)))
 
 
 @pytest.fixture

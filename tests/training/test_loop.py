@@ -1,0 +1,346 @@
+import json
+import math
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from torch import nn
+
+from saliencykit.alternatives.constant import Constant
+from saliencykit.core.errors import InputError, SaliencyKitError
+from saliencykit.core.objective import Objective, Term
+from saliencykit.maskers.realtime.encoder import Own
+from saliencykit.maskers.realtime.network import masking_network
+from saliencykit.terms.area import Area
+from saliencykit.terms.paper import masking_network as ours
+from saliencykit.testing.boxes import PlantedEvidence
+from saliencykit.testing.untouched import untouched
+from saliencykit.training.cache import fill_cache, make_views
+from saliencykit.training.loop import Loop
+from saliencykit.training.pictures import Pictures
+from saliencykit.training.plan import Plan
+from saliencykit.training.rest import find_rest
+
+accelerate = pytest.importorskip("accelerate")
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def loop(box=None, *, side=16, count=24, folder=None, seed=0, on_step=lambda step: None, **options):
+    """A loop on planted evidence with a tiny encoder, or on a box with a trunk."""
+    planted = PlantedEvidence()
+    images, labels = planted.examples(count, generator=seeded(), size=side)
+    box = box or planted
+    pictures = Pictures((images * 255).round().to(torch.uint8), labels)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        own = Own(widths=(6, 8), depth=1, size=(side, side))
+    network = masking_network(box, images, labels, encoder="auto" if box.module else own, seed=seed)
+    plan = Plan(options.pop("objective", ours()), Constant(colour=0.5), **{"composing": 6, "batch": 6, "seed": seed, **options})
+    rest = find_rest(box, images) if plan.mixing else None
+    views = make_views(pictures, views=plan.views, most=1000, seed=seed)
+    cache = fill_cache(views, box, network.encoder, rest.tap if rest else None, plan.alternative)
+    return Loop(
+        network, box, rest, cache, (images[:8], labels[:8]), plan, accelerate.Accelerator(cpu=True), folder=folder, on_step=on_step
+    )
+
+
+def weights(network):
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+# what a step does
+
+
+def test_the_phases_and_what_is_said_of_them(trunk_box):
+    steps = []
+    one = loop(trunk_box(), side=32, mixing=3, composing=2, on_step=steps.append)
+    gate = one.run(resume=False)
+    assert [step.number for step in steps] == list(range(1, 6))
+    assert [step.phase for step in steps] == ["mixing"] * 3 + ["composing"] * 2
+    assert all(math.isfinite(step.loss) and step.of == 5 for step in steps)
+    for step in steps:
+        assert step.parts.keys() == {"Smoothness", "Area", "PreservedLogProbability", "DestroyedProbability"}
+        assert all(0 <= value <= 1 for value in (step.area, step.fake_area, step.kept, step.dropped))
+        assert step.loss == pytest.approx(sum(step.parts.values()), rel=1e-4)
+    assert gate.n == 8
+
+
+def test_the_warm_up_moves_the_selector_and_leaves_the_decoder_alone():
+    one = loop(warm_up=5, composing=1)
+    before = weights(one.network)
+    for number in range(5):
+        one._step(number)
+    after = weights(one.network)
+    for name, value in before.items():
+        if name.startswith("decoder.") and value.is_floating_point():
+            assert torch.equal(value, after[name]), f"{name}: weight decay alone is a whole step of Adam"
+    assert not torch.equal(before["selector.weight"], after["selector.weight"])
+    assert torch.equal(before["selector.log_scale"], after["selector.log_scale"])
+    one._step(5)
+    assert not torch.equal(weights(one.network)["decoder.last.weight"], after["decoder.last.weight"])
+
+
+def test_the_selector_learns_the_classes():
+    one = loop(warm_up=20, composing=1)
+    losses = [one._step(number).loss for number in range(20)]
+    assert sum(losses[-4:]) < sum(losses[:4])
+
+
+def test_without_fakes():
+    steps = []
+    loop(fake_rate=0.0, on_step=steps.append).run(resume=False)
+    assert all(math.isnan(step.fake_area) and math.isfinite(step.loss) for step in steps)
+
+
+def test_the_learning_rate_rises_and_falls():
+    one = loop(composing=100, lr=1e-2)
+    rates = []
+    for number in range(100):
+        one._set_rate(number)
+        rates.append(max(group["lr"] for group in one.optimizer.param_groups))
+    assert rates[0] < 1e-3
+    assert rates.index(max(rates)) in range(15, 25)
+    assert max(rates) == pytest.approx(1e-2, rel=0.15)
+    assert rates[-1] == pytest.approx(0.02 * 1e-2, rel=0.05)
+
+
+def test_an_epoch_is_every_view_once():
+    one = loop(batch=4, views=2)
+    total = len(one.cache.views)
+    first = torch.cat([one._rows(number) for number in range(total // 4)])
+    assert sorted(first.tolist()) == list(range(total))
+    second = torch.cat([one._rows(number) for number in range(total // 4, total // 2)])
+    assert sorted(second.tolist()) == list(range(total))
+    assert not torch.equal(first, second)
+
+
+def test_a_batch_that_is_larger_than_the_views():
+    one = loop(count=5, views=1, batch=16)
+    assert sorted(one._rows(3).tolist()) == list(range(5))
+
+
+def test_the_areas_weight_follows_the_wanted_area():
+    one = loop(area=0.2)
+    start = one.area_weight
+    one._follow(0.5)
+    assert one.area_weight > start
+    for _ in range(100):
+        one._follow(0.05)
+    assert one.area_weight < start
+    for _ in range(2000):
+        one._follow(0.0)
+    assert one.area_weight == pytest.approx(0.05)
+    one._follow(math.nan)
+    area = next(term for term in one._objective().terms if isinstance(term, Area))
+    assert area.weight == one.area_weight
+    assert loop()._objective() == ours()
+
+
+def test_nothing_that_is_borrowed_is_trained(trunk_box):
+    box = trunk_box()
+    box.model.train()
+    one = loop(box, side=32, mixing=2, composing=2)
+    with untouched("Loop", box.model):
+        one.run(resume=False)
+    assert all(parameter.grad is None for parameter in one.network.parameters())
+
+
+# what is not finite
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moody(Term):
+    """Not finite on its calls number `bad`, in one of the ways that can happen."""
+
+    bad: range = range(0)
+    how: str = "huge"
+    calls = [0]  # noqa: RUF012 (shared by the copies that weights make)
+
+    def penalty(self, trial):
+        self.calls[0] += 1
+        fine = trial.mask.mean((1, 2, 3))
+        if self.calls[0] - 1 not in self.bad:
+            return fine
+        match self.how:
+            case "huge":
+                return fine + 3e38  # times the weight: infinite
+            case "nan":
+                return fine * math.nan
+        return (fine - fine.detach()).abs().sqrt() + fine  # a finite loss with an infinite gradient
+
+
+@pytest.mark.parametrize("how", ["huge", "nan", "gradient"])
+def test_a_step_that_is_not_finite_is_skipped(how):
+    Moody.calls[0] = 0
+    steps, states = [], []
+    one = loop(objective=Objective((Moody(weight=9.0, bad=range(2, 5), how=how),)), composing=8)
+    one.on_step = lambda step: (steps.append(step), states.append(weights(one.network)["decoder.last.weight"]))
+    one.run(resume=False)
+    assert [math.isnan(step.loss) for step in steps] == [False, False, True, True, True, False, False, False]
+    assert torch.equal(states[1], states[4])
+    assert not torch.equal(states[4], states[5])
+    assert all(torch.isfinite(value).all() for value in weights(one.network).values())
+
+
+def test_five_in_a_row_stop_and_say_why(tmp_path):
+    Moody.calls[0] = 0
+    one = loop(objective=Objective((Moody(bad=range(5, 99), how="nan"),)), composing=20, save_every=4, folder=tmp_path)
+    with pytest.raises(SaliencyKitError, match=r"5 steps in a row \(up to step 10\); the last checkpoint is in .*Moody.* NaN"):
+        one.run(resume=False)
+    Moody.calls[0] = -1000
+    again = loop(objective=Objective((Moody(bad=range(5, 99), how="nan"),)), composing=20, save_every=4, folder=tmp_path)
+    again._resume()
+    assert again.done == 8, "what was finished is there"
+
+
+# killed and resumed
+
+
+class KilledError(KeyboardInterrupt):
+    pass
+
+
+def run_until(number, folder, box=None, **options):
+    def stop(step):
+        if step.number == number:
+            raise KilledError
+
+    one = loop(box, folder=folder, on_step=stop, **options)
+    try:
+        one.run(resume=True)
+    except KilledError:
+        pass
+    return one
+
+
+@pytest.mark.parametrize("killed", [[2], [4, 6], [9]])
+def test_killed_and_resumed_ends_with_the_same_weights(tmp_path, killed):
+    options = {"warm_up": 3, "composing": 6, "save_every": 2, "gate_every": 3, "area": 0.2}
+    whole = loop(**options)
+    gate = whole.run(resume=False)
+    for number in killed:
+        run_until(number, tmp_path, **options)
+    last = loop(folder=tmp_path, **options)
+    assert last.run(resume=True) == gate
+    assert same(weights(last.network), weights(whole.network))
+    assert last.area_weight == whole.area_weight
+
+
+def test_also_on_a_trunk_with_late_mixing(tmp_path, trunk_box):
+    options = {"side": 32, "mixing": 3, "composing": 2, "save_every": 2}
+    whole = loop(trunk_box(), **options)
+    whole.run(resume=False)
+    for number in (3, 5):
+        run_until(number, tmp_path, trunk_box(), **options)
+    last = loop(trunk_box(), folder=tmp_path, **options)
+    last.run(resume=True)
+    assert same(weights(last.network), weights(whole.network))
+
+
+def test_a_finished_training_is_not_trained_again(tmp_path):
+    steps = []
+    one = loop(folder=tmp_path)
+    gate = one.run(resume=True)
+    again = loop(folder=tmp_path, on_step=steps.append)
+    assert again.run(resume=True) == gate
+    assert steps == []
+    assert same(weights(one.network), weights(again.network))
+    fresh = loop(folder=tmp_path, on_step=steps.append)
+    fresh.run(resume=False)
+    assert len(steps) == 6
+
+
+def scores_in_turn(monkeypatch, scores):
+    """Gates with these scores, by the number of the step that is done."""
+    from saliencykit.training import loop as module
+
+    real = module.judge
+    state = {}
+
+    def judged(network, box, images, labels, **options):
+        gate = real(network, box, images, labels, **options)
+        return replace(gate, kept_at=(scores[state["loop"].done],) * 4, dropped_at=(0.0,) * 4, mosaic=math.nan)
+
+    monkeypatch.setattr(module, "judge", judged)
+    return state
+
+
+def test_it_stops_early_and_stays_stopped(monkeypatch, tmp_path):
+    scores = {2: 0.9, 4: 0.1, 6: 0.1, 8: 0.1, 10: 0.1, 12: 0.1}
+    state = scores_in_turn(monkeypatch, scores)
+    options = {"composing": 12, "gate_every": 2, "patience": 2, "save_every": 1, "folder": tmp_path}
+    one = state["loop"] = loop(**options)
+    kept = {}
+    one.on_step = lambda step: kept.update({step.number: weights(one.network)})
+    one.run(resume=True)
+    assert one.done == 6
+    assert same(weights(one.network), kept[2]), "the best weights come back"
+    steps = []
+    again = state["loop"] = loop(on_step=steps.append, **options)
+    again.run(resume=True)
+    assert steps == []
+    assert same(weights(again.network), kept[2])
+
+
+def test_the_best_weights_survive_a_kill(monkeypatch, tmp_path):
+    state = scores_in_turn(monkeypatch, {2: 0.9, 4: 0.5, 6: 0.1, 8: 0.1})
+    options = {"composing": 8, "gate_every": 2, "patience": 9, "save_every": 1}
+    whole = state["loop"] = loop(**options)
+    whole.run(resume=False)
+    killed = loop(folder=tmp_path, on_step=lambda step: (_ for _ in ()).throw(KilledError) if step.number == 6 else None, **options)
+    state["loop"] = killed
+    with pytest.raises(KilledError):
+        killed.run(resume=True)
+    last = state["loop"] = loop(folder=tmp_path, **options)
+    last.run(resume=True)
+    assert same(weights(last.network), weights(whole.network))
+
+
+@pytest.mark.parametrize("change", [{"lr": 1e-3}, {"composing": 7}, {"objective": Objective((Area(),))}, {"views": 1}, {"seed": 1}])
+def test_a_checkpoint_of_another_plan(tmp_path, change):
+    loop(folder=tmp_path, save_every=3).run(resume=True)
+    with pytest.raises(InputError, match="belongs to another training .* resume=False"):
+        loop(folder=tmp_path, **{"save_every": 3} | change).run(resume=True)
+
+
+# the folder
+
+
+def test_log_checkpoint_and_pictures(tmp_path):
+    loop(folder=tmp_path / "new", composing=6, gate_every=2, save_every=3).run(resume=True)
+    rows = [json.loads(line) for line in (tmp_path / "new" / "log.jsonl").read_text().splitlines()]
+    assert [row["step"]["number"] for row in rows if "step" in row] == [1, 2, 3, 4, 5, 6]
+    assert [row["gate"]["step"] for row in rows if "gate" in row] == [2, 4]
+    assert "score" in rows[-1]["final"]
+    names = sorted(path.name for path in (tmp_path / "new").iterdir())
+    assert names == ["log.jsonl", "masks-000002.png", "masks-000004.png", "state.safetensors"]
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(SaliencyKitError, match="cannot be written"):
+        loop(folder=tmp_path / "file" / "new").run(resume=False)
+
+
+def test_bf16_trains_and_stays_finite():
+    steps = []
+    one = loop(precision="bf16", on_step=steps.append)
+    one.run(resume=False)
+    assert all(math.isfinite(step.loss) for step in steps)
+    assert all(value.dtype == torch.float32 for value in one.network.state_dict().values() if value.is_floating_point())
+    assert all(torch.isfinite(value).all() for value in weights(one.network).values())
+
+
+def test_batch_norms_of_the_network_learn(trunk_box):
+    one = loop(trunk_box(), side=32)
+    norms = [module for module in one.network.decoder.modules() if isinstance(module, nn.BatchNorm2d)]
+    one.run(resume=False)
+    assert norms
+    assert all(int(norm.num_batches_tracked) == 6 for norm in norms)
