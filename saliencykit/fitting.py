@@ -49,6 +49,7 @@ def fit(
     area: float | None = None,
     steps: int | None = None,
     composed: int | None = None,
+    warm_up: int | None = None,
     late_mixing: bool | None = None,
     batch: int = 16,
     lr: float = 3e-3,
@@ -81,6 +82,8 @@ def fit(
         area: The wanted mean area in (0, 1): the area's weight is steered towards it. None: the objective's weight decides.
         steps: Of phase 2. None: from the number of pictures, at most 600 with late mixing and 200 composed.
         composed: How many of them, the last ones, compose pictures where the others mix features. None: a fifth.
+        warm_up: Steps of phase 1 before those, where the selector's rows are not the head's own and learn which classes are there.
+            None: 150, and no more than twice `steps`. An encoder from nothing wants several hundred.
         late_mixing: Mix features rather than pixels at first. None: on a CPU, where the network allows it.
         batch: Pictures a step, >= 2.
         lr: The largest learning rate.
@@ -141,7 +144,7 @@ def fit(
         mix = original.device.type == "cpu" if late_mixing is None else late_mixing
         rest = find_rest(original, sample[:2]) if mix and original.module is not None else None
         plan = _plan(
-            goal, fill, network, rest, len(training), steps, composed,
+            goal, fill, network, rest, len(training), steps, composed, warm_up,
             batch=min(batch, max(2, len(training))), lr=lr, fake_rate=fake_rate, area=area, views=views, seed=seed,
             precision=precision,
         )  # fmt: skip
@@ -227,10 +230,12 @@ def _plan(
     count: int,
     steps: int | None,
     composed: int | None,
+    warm_up: int | None,
     **options: Any,
 ) -> Plan:
     """Phases and their lengths: three epochs of every view with late mixing, then a quarter as many composed steps."""
-    warm_up = 150 if getattr(network.selector, "own", False) else 0
+    longest = warm_up if warm_up is not None else 150 if steps is None else min(150, 2 * steps)
+    warm_up = longest if getattr(network.selector, "own", False) else 0
     batch, views = options["batch"], options["views"]
     wanted = 3 * count * views // batch if steps is None else steps
     if rest is not None:
@@ -239,7 +244,6 @@ def _plan(
         often = max(25, total // _LOOKS)
         return Plan(goal, fill, warm_up=warm_up, mixing=mixing, composing=total - mixing, gate_every=often, **options)
     total = min(400, max(120, wanted)) if steps is None else steps
-    warm_up = warm_up if steps is None else min(warm_up, 2 * total)
     return Plan(goal, fill, warm_up=warm_up, composing=total, gate_every=max(25, total // _LOOKS), **options)
 
 

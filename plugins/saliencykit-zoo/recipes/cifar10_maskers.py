@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # the benchmarks are not installed
 
@@ -36,18 +37,25 @@ MASKER, CARD = "cifar10_fitnet_masker.safetensors", "cifar10_fitnet_masker.md"
 TESTED = 1000  # test pictures
 
 
-def box_of(which: str, seed: int) -> TorchBlackBox:
-    """The data folder's ResNet-20, adapted to JPEG copies for 200 steps, or the zoo's FitNet-4."""
-    if which == "trunk":
-        return resnet20(steps=200, seed=seed)
-    from saliencykit_zoo.cifar10 import cifar10_fitnet
+def box_of(which: str, work: Path) -> TorchBlackBox:
+    """The data folder's ResNet-20, adapted to JPEG copies for 200 steps and kept beside `work`, or the zoo's FitNet-4."""
+    if which == "own":
+        from saliencykit_zoo.cifar10 import cifar10_fitnet
 
-    return cifar10_fitnet()
+        return cifar10_fitnet()
+    kept = work.parent / "cifar10_resnet20_jpeg.safetensors"
+    if kept.exists():
+        box = resnet20()
+        box.model.load_state_dict(load_file(kept))
+        return box
+    box = resnet20(steps=200)
+    save_file(box.model.state_dict(), str(kept))
+    return box
 
 
 def train(a: argparse.Namespace) -> None:
     begin = time.process_time()
-    box = box_of(a.which, a.seed)
+    box = box_of(a.which, a.work)
     adapted = time.process_time() - begin
     pictures, _ = cifar10("train", a.pictures, seed=a.seed + 100)
 
@@ -62,7 +70,7 @@ def train(a: argparse.Namespace) -> None:
     fill = Choice(among=(Blur(sigma=a.sigma), Noise()))  # 0.045 of 32 px would leave the class to be read off the blur
     encoder = "trunk" if a.which == "trunk" else Own(widths=tuple(a.widths), depth=5, stem=2, size=(32, 32))
     masker = fit(
-        box, pictures, encoder=encoder, steps=a.steps, composed=a.composed, late_mixing=a.steps > a.composed, batch=a.batch, lr=a.lr,
+        box, pictures, encoder=encoder, steps=a.steps, composed=a.composed, warm_up=a.warm_up, late_mixing=a.steps > a.composed, batch=a.batch, lr=a.lr,
         views=a.views, area=a.area, objective=a.objective, alternative=fill, folder=a.work, seed=a.seed, on_step=on_step,
         on_news=lambda line: print(line, flush=True),
     )  # fmt: skip
@@ -77,7 +85,7 @@ def train(a: argparse.Namespace) -> None:
 
 def export(a: argparse.Namespace) -> None:
     """Masker and card of the zoo."""
-    box = box_of("own", a.seed)
+    box = box_of("own", a.work)
     masker = RealTimeMasker.load(a.work / "masker.safetensors", box)
     masker.save(ZOO / MASKER)
     test, labels = cifar10("test", TESTED)
@@ -130,6 +138,7 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=2)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--composed", type=int, default=400, help="how many of the steps, the last ones, compose pictures")
+    parser.add_argument("--warm-up", type=int, default=None, help="steps in which the own encoder and its rows learn the classes")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--area", type=float, default=None)

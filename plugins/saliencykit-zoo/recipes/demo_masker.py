@@ -95,9 +95,9 @@ def on_photos(masker: RealTimeMasker) -> list[tuple[str, str, float, float, floa
 def export(work: Path, a: argparse.Namespace) -> None:
     masker = RealTimeMasker.load(work / "masker.safetensors", demo_box())
     masker.save(DEMO / "masker.safetensors")
-    g, cost, facts = on_validation(masker, 1000), json.loads((work / "cost.json").read_text()), masker.facts["training"]
+    g, cost, facts = on_validation(masker, 500), json.loads((work / "cost.json").read_text()), masker.facts["training"]
     rows = "\n".join(f"| {n} | {c} | {w:.2f} | {m:.2f} | {k:.2f} | {d:.2f} |" for n, c, w, m, k, d in on_photos(masker))
-    options = " ".join(f"--{k} {v}" for k, v in cost["options"].items() if k not in ("work", "export") and v not in (None, "None"))
+    options = " ".join(f"--{k} {v}" for k, v in cost["options"].items() if k not in ("work", "export", "note") and v not in (None, "None"))
     marker = "\n# Its masker\n"
     card = (DEMO / "card.md").read_text(encoding="utf-8").split(marker)[0]
     kilobytes = (DEMO / "masker.safetensors").stat().st_size / 1000
@@ -109,7 +109,7 @@ def export(work: Path, a: argparse.Namespace) -> None:
 **Recipe.** `plugins/saliencykit-zoo/recipes/demo_masker.py {options}`: {facts["steps_done"]} steps, {cost["cpu"] / 60:.1f} CPU-minutes on one thread
 of a busy machine.
 
-**What it reaches**, on the first 1,000 validation pictures, for the predicted class: mean mask {g["area"]:.3f}; probability {g["whole"]:.3f} of the whole
+**What it reaches**, on the first 500 validation pictures, for the predicted class: mean mask {g["area"]:.3f}; probability {g["whole"]:.3f} of the whole
 picture, {g["kept"]:.3f} with the mask kept, {g["dropped"]:.3f} with it replaced (blur or colour with noise); with the best 10, 20, 30, 50 % of the pixels
 kept {", ".join(f"{v:.2f}" for v in g["kept_at"])}, replaced {", ".join(f"{v:.2f}" for v in g["dropped_at"])}. The mask for a random other class has {g["fake"]:.3f} of the area;
 in mosaics of four pictures (shrunk to one) {g["mosaic"]:.2f} of the mass is in the right quarter, where chance is 0.25.
