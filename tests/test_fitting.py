@@ -325,7 +325,6 @@ import accelerate
 torch.set_num_threads(1)
 box = PlantedEvidence()
 images, _ = box.examples(32, generator=torch.Generator().manual_seed(0))
-torch.manual_seed(0)
 own = Own(widths=(8, 12), depth=1, size=(16, 16))
 steps = []
 masker = fit(box, images, encoder=own, steps=6, batch=8, views=1, area=0.2, folder=sys.argv[1] + "/run", on_step=steps.append)
@@ -341,11 +340,12 @@ if state.is_main_process:
 def test_two_processes(tmp_path):
     script = tmp_path / "two.py"
     script.write_text(TWO)
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    # without MPI, `--cpu` would start one process; `--multi_gpu` starts two, and fit goes where the box is: to the CPU
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [*command, "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", str(script), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,

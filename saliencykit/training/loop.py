@@ -108,6 +108,9 @@ class Loop:
         started = time.perf_counter()
         if resume:
             self._resume()
+        if self.accelerator.num_processes > 1:  # an encoder that the user made may have begun with other weights in each
+            for tensor in self.network.state_dict().values():
+                torch.distributed.broadcast(tensor, src=0)
         while self.done < self.plan.steps and not self.stopped:
             step = self._step(self.done)
             self.done += 1
@@ -293,12 +296,17 @@ class Loop:
             with torch.no_grad():
                 coarse = self.network.encoder.see(self.box, images).maps[-1]
             selector.calibrate(coarse, self.cache.labels[index].to(coarse.device))
+            self._agree()
+
+    def _agree(self) -> None:
+        """The mean over processes of everything that is stored: batch norms and the gate's statistics saw other pictures in each."""
+        if self.accelerator.num_processes > 1:
+            for tensor in self.network.state_dict().values():
+                if tensor.is_floating_point():
+                    tensor.copy_(self.accelerator.reduce(tensor.clone(), reduction="mean"))
 
     def _gate(self) -> Gate:
-        if self.accelerator.num_processes > 1:  # batch norms saw other pictures in each process
-            for buffer in self.network.buffers():
-                if buffer.is_floating_point():
-                    buffer.copy_(self.accelerator.reduce(buffer.clone(), reduction="mean"))
+        self._agree()
         return judge(self.network, self.box, *self.held_out, alternative=self.plan.alternative, seed=self.plan.seed)
 
     def _look(self) -> bool:
