@@ -1,5 +1,6 @@
 """fit(): train a masking network for a classifier, on pictures that need no labels."""
 
+import hashlib
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from saliencykit.core.checks import name_of
 from saliencykit.core.errors import GradientError, InputError
 from saliencykit.core.objective import Objective
 from saliencykit.maskers.realtime.encoder import Encoder
+from saliencykit.maskers.realtime.fingerprint import fingerprint
 from saliencykit.maskers.realtime.masker import RealTimeMasker
 from saliencykit.maskers.realtime.network import EncoderName, MaskingNetwork, masking_network
 from saliencykit.registry import as_alternative, as_black_box, as_objective
@@ -159,8 +161,9 @@ def fit(
             asked = box(images).argmax(1) if held.labels is None else held.labels.to(original.device)
         path = None if folder is None else Path(folder)
         loop = Loop(
-            network, box, rest, cache, (images, asked), plan, accelerator, folder=path, on_step=on_step or (lambda step: None)
-        )
+            network, box, rest, cache, (images, asked), plan, accelerator,
+            folder=path, about=_about(original, every), on_step=on_step or (lambda step: None),
+        )  # fmt: skip
         gate = loop.run(resume=resume)
     if not gate.passed:
         warnings.warn(_advice(gate.fake, gate.mosaic), stacklevel=2)
@@ -201,6 +204,13 @@ def _with_area(objective: Objective, area: float | None) -> Objective:
             stacklevel=3,
         )
     return objective
+
+
+def _about(box: BlackBox, every: Pictures) -> str:
+    """A short hash of the model and of some pixels of each picture: what a checkpoint belongs to."""
+    some = every.pixels.flatten(1)[:, ::97].contiguous().numpy().tobytes()
+    asked = b"" if every.labels is None else every.labels.numpy().tobytes()
+    return hashlib.sha256(str(fingerprint(box)).encode() + some + asked).hexdigest()[:16]
 
 
 def _split(every: Pictures, seed: int) -> tuple[Pictures, Pictures]:
@@ -258,7 +268,8 @@ def _what(network: MaskingNetwork, rest: Rest | None, plan: Plan, count: int, si
 
 
 def _advice(fake: float, mosaic: float) -> str:
+    right = "" if mosaic != mosaic else f", {mosaic:.2f} of the mass lies in the right quarter of mosaics (chance 0.25)"
     return (
         f"the masker did not pass its gate: a class that is not there gets {fake:.2f} of the area of one that is (wanted: below "
-        f"0.15), {mosaic:.2f} of the mass lies in the right quarter of mosaics (chance 0.25). More pictures or steps help."
+        f"0.15){right}. More pictures or steps help."
     )

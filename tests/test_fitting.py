@@ -231,6 +231,20 @@ def test_another_training_in_the_same_folder(tmp_path):
     train(folder=tmp_path, lr=1e-3, resume=False)
 
 
+def test_a_finished_training_of_another_model_or_of_other_pictures_is_not_taken_for_this_one(tmp_path):
+    pictures = PlantedEvidence().examples(24, generator=seeded())[0]
+    options = {"folder": tmp_path, "encoder": "trunk", "steps": 2, "late_mixing": False}
+    box = trunk()
+    first = train(pictures, box, **options)
+    assert same(first, train(pictures, box, **options))
+    with pytest.raises(InputError, match=r"model or pictures differ.*--no-resume"):
+        train(pictures.flip(3), box, **options)
+    with torch.no_grad():
+        box.model.fc.weight.mul_(0.9)
+    with pytest.raises(InputError, match="model or pictures differ"):
+        train(pictures, box, **options)
+
+
 # what cannot be
 
 

@@ -26,7 +26,7 @@ def machine_parts(count: int, *, generator: Generator, size: int = 64) -> tuple[
         size: Side in pixels, >= 32.
 
     Returns:
-        Images (count, 3, size, size) in [0, 1], labels (count,) in 0..11, and where the parts are, (count, 1, size, size), 1 inside.
+        Images (count, 3, size, size) in [0, 1], labels (count,) in 0..11, and the parts' places, (count, 1, size, size), 1 inside.
 
     Raises:
         InputError: A number is out of range.

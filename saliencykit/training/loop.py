@@ -58,6 +58,7 @@ class Loop:
         plan: What to do.
         accelerator: Of several processes.
         folder: For checkpoints, the log and pictures; None: nowhere.
+        about: What tells this model and these pictures from others: a checkpoint of others is refused.
         on_step: Called after each step.
 
     References:
@@ -75,10 +76,12 @@ class Loop:
         accelerator: "Accelerator",
         *,
         folder: Path | None = None,
+        about: str = "",
         on_step: Callable[[Step], None] = lambda step: None,
     ) -> None:
         self.network, self.box, self.rest, self.cache, self.held_out = network, box, rest, cache, held_out
         self.plan, self.accelerator, self.folder, self.on_step = plan, accelerator, folder, on_step
+        self.about = about
         self.shares: list[float] = []
         groups = []
         for name, parameter in network.named_parameters():
@@ -330,7 +333,8 @@ class Loop:
         plan = {key: repr(value) for key, value in asdict(self.plan).items()} | {"objective": repr(self.plan.objective)}
         plan["alternative"] = repr(self.plan.alternative)
         return {"plan": plan, "done": self.done, "area_weight": self.area_weight, "smoothed_area": self.smoothed_area,
-                "gates": self.gates, "views": len(self.cache.views), "stopped": self.stopped}  # fmt: skip
+                "gates": self.gates, "views": len(self.cache.views), "stopped": self.stopped,
+                "model or pictures": self.about}  # fmt: skip
 
     def _save(self) -> None:
         if self.folder is not None and self.accelerator.is_main_process:
@@ -342,11 +346,11 @@ class Loop:
             return
         facts, self.best = load_state(path, self.network, self.optimizer)
         mine = self._facts()
-        for key in ("plan", "views"):
-            if facts[key] != mine[key]:
+        for key in ("plan", "model or pictures", "views"):
+            if facts.get(key, mine[key]) != mine[key]:
                 raise InputError(
-                    f"the checkpoint in {self.folder} belongs to another training ({key} differs): use another folder, delete it, "
-                    "or write resume=False."
+                    f"the checkpoint in {self.folder} belongs to another training ({key} differ): use another folder, delete it, "
+                    "or begin again with resume=False (--no-resume)."
                 )
         self.done, self.area_weight, self.smoothed_area = facts["done"], facts["area_weight"], facts["smoothed_area"]
         self.gates, self.stopped = facts["gates"], facts["stopped"]
