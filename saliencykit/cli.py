@@ -6,16 +6,12 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any, cast
 
 import typer
 
 from saliencykit.core.errors import InputError, SaliencyKitError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from saliencykit.core.explanation import Explanation
+from saliencykit.terminal import complain, console, explaining_bar, facts, gate_line, table, training_bar, warn
 
 app = typer.Typer(
     help="Which pixels does this decision rest on?",
@@ -27,21 +23,21 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line. A user's mistake is one line on stderr and exit code 2; Ctrl-C is 130."""
-    warnings.showwarning = _warn
+    warnings.showwarning = warn
     try:
         app(standalone_mode=True)
     except SaliencyKitError as error:
-        _complain(f"Error: {error}")
+        complain(f"Error: {error}")
         sys.exit(2)
     except (KeyboardInterrupt, SystemExit) as stop:  # typer turns the one into the other, without a word
         if isinstance(stop, SystemExit) and stop.code != 130:
             raise
-        _complain("Interrupted.")
+        complain("Interrupted.")
         sys.exit(130)
     except Exception as error:
         if os.environ.get("SALIENCYKIT_TRACEBACK"):
             raise
-        _complain(
+        complain(
             f"Unexpected {type(error).__name__}: {error}. This is a bug in saliencykit or in a plugin; run again with "
             "SALIENCYKIT_TRACEBACK=1 to see where."
         )
@@ -87,7 +83,7 @@ def explain(
         from saliencykit.explaining import explain as door
 
         wanted: Any = int(label) if label is not None and label.lstrip("-").isdigit() else label
-        with _progress(len(pictures), quiet=as_json) as advance:
+        with explaining_bar(len(pictures), quiet=as_json) as advance:
             watched = Watched(box, advance)
             answer = door(watched, pictures, wanted, masker=masker, alternative=alternative, seed=seed)
         answer.save(out)
@@ -97,9 +93,9 @@ def explain(
         raise
     seconds = time.perf_counter() - started
     if as_json:
-        typer.echo(json.dumps(_facts(answer, images, out, seconds), indent=1))
+        typer.echo(json.dumps(facts(answer, images, out, seconds), indent=1))
     else:
-        _table(answer, images, out, seconds)
+        table(answer, images, out, seconds)
 
 
 @app.command()
@@ -126,33 +122,36 @@ def fit(
     _use_idle_cores()
     started = time.perf_counter()
     folder = out.with_name(f"{out.stem}-training")
-    with _training(_console(stderr=True)) as (on_step, on_news):
-        masker = door(
-            _box(model, device),
-            images,
-            encoder=cast(Any, encoder),
-            objective=objective,
-            alternative=alternative,
-            area=area,
-            steps=steps,
-            batch=batch,
-            precision=precision,
-            seed=seed,
-            resume=resume,
-            folder=folder,
-            on_step=on_step,
-            on_news=on_news,
-        )
+    leading = os.environ.get("RANK", "0") == "0"  # of the processes that `accelerate launch` starts
+    try:
+        with training_bar(console(stderr=True, quiet=not leading)) as (on_step, on_news):
+            masker = door(
+                _box(model, device),
+                images,
+                encoder=cast(Any, encoder),
+                objective=objective,
+                alternative=alternative,
+                area=area,
+                steps=steps,
+                batch=batch,
+                precision=precision,
+                seed=seed,
+                resume=resume,
+                folder=folder,
+                on_step=on_step,
+                on_news=on_news,
+            )
+    except KeyboardInterrupt:
+        if (folder / "state.safetensors").exists():
+            complain(f"Stopped; the same command goes on from the last checkpoint in {folder}.")
+        raise
+    if not leading:
+        return
     masker.save(out)
-    gate = masker.facts["gate"]
-    console = _console()
-    console.print(
-        f"held out, {gate['n']} pictures: area {gate['area']:.1%}, kept {gate['kept']:.1%}, dropped {gate['dropped']:.1%} (whole "
-        f"{gate['whole']:.1%}); a class "
-        f"that is not there gets {gate['fake']:.2f} of the area; mosaics {gate['mosaic']:.2f} (chance 0.25)"
-    )
-    console.print(f"{out} written in {time.perf_counter() - started:.0f} s; log and pictures of masks in {folder}", soft_wrap=True)
-    console.print(f"now: saliencykit explain PHOTO --model {model} --masker {out}", soft_wrap=True)
+    to = console()
+    to.print(gate_line(masker.facts["gate"]), soft_wrap=True)
+    to.print(f"{out} written in {time.perf_counter() - started:.0f} s; log and pictures of masks in {folder}", soft_wrap=True)
+    to.print(f"now: saliencykit explain PHOTO --model {model} --masker {out}", soft_wrap=True)
 
 
 @app.command()
@@ -166,19 +165,19 @@ def plugins() -> None:
         warnings.simplefilter("ignore")  # the table below says it
         known = registry()
         named = {kind: known.names(kind) for kind in KINDS}
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    names = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("kind", "name", "what it is"):
-        table.add_column(column, no_wrap=column != "what it is")
-    for kind, names in named.items():
-        for full, factory in names.items():
-            table.add_row(kind.replace("_", " "), full, _first_sentence(factory))
-    console = _console()
-    console.print(table)
-    console.print()
+        names.add_column(column, no_wrap=column != "what it is")
+    for kind, mapping in named.items():
+        for full, factory in mapping.items():
+            names.add_row(kind.replace("_", " "), full, _first_sentence(factory))
+    to = console()
+    to.print(names)
+    to.print()
     state = Table("plugin", "from", "state", box=None, header_style="bold", pad_edge=False)
     for record in known.plugins:
         state.add_row(record.name, record.origin, f"[red]left out:[/red] {record.failure}" if record.failure else "works")
-    console.print(state)
+    to.print(state)
 
 
 @app.command()
@@ -186,12 +185,12 @@ def doctor() -> None:
     """Show versions, devices, plugins and whether the embedded default works; exit code 1 if something is broken."""
     from rich.table import Table
 
-    table = Table("what", "state", box=None, header_style="bold", pad_edge=False)
+    health = Table("what", "state", box=None, header_style="bold", pad_edge=False)
     broken = False
     for what, state, fine in _examine():
         broken |= not fine
-        table.add_row(what, state if fine else f"[red]{state}[/red]")
-    _console().print(table)
+        health.add_row(what, state if fine else f"[red]{state}[/red]")
+    console().print(health)
     if broken:
         raise typer.Exit(1)
 
@@ -271,118 +270,6 @@ def _embedded_picture() -> Any:
     return demo_picture()
 
 
-def _progress(images: int, *, quiet: bool) -> Any:
-    """A bar on stderr that shows itself after a second: images explained and evaluations of the model so far."""
-    from contextlib import contextmanager
-
-    @contextmanager
-    def bar() -> Any:
-        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-        count = TextColumn("{task.completed:.0f} evaluations")
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), count, TimeElapsedColumn())
-        console = _console(stderr=True)
-        progress = Progress(*columns, console=console, transient=True)
-        task = progress.add_task(f"explaining {images} image{'s' if images != 1 else ''}", total=None)
-        started = time.perf_counter()
-        shown = False
-
-        def advance(count: int) -> None:
-            nonlocal shown
-            progress.update(task, advance=count)
-            if not shown and not quiet and console.is_terminal and time.perf_counter() - started > 1:
-                shown = True
-                progress.start()
-
-        try:
-            yield advance
-        finally:
-            if shown:
-                progress.stop()
-
-    return bar()
-
-
-def _training(console: "Console") -> Any:
-    """A bar on stderr with the terms of the last step and the time left; without a terminal, a line now and then."""
-    from contextlib import contextmanager
-
-    @contextmanager
-    def bar() -> Any:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(24),
-            TextColumn("{task.completed}/{task.total}"),
-            TimeRemainingColumn(),
-        )
-        progress = Progress(*columns, TextColumn("{task.fields[terms]}"), console=console, transient=True)
-        task = progress.add_task("training", total=None, terms="", start=False)
-
-        def on_news(line: str) -> None:
-            console.print(f"[dim]{line}[/dim]", soft_wrap=True)
-
-        def on_step(step: Any) -> None:
-            terms = f"loss {step.loss:.2f}"
-            if step.phase != "warm-up":
-                terms += f" area {step.area:.2f} kept {step.kept:.2f} dropped {step.dropped:.2f} fakes {step.fake_area:.2f}"
-            if not console.is_terminal and step.number % 50 == 0:
-                console.print(f"step {step.number} of {step.of}: {terms}", soft_wrap=True)
-            progress.start_task(task)
-            progress.update(task, completed=step.number, total=step.of, terms=terms, description=step.phase)
-
-        with progress:
-            yield on_step, on_news
-
-    return bar()
-
-
-def _facts(answer: "Explanation", images: list[str] | None, out: Path, seconds: float) -> dict[str, Any]:
-    sources = images or ["embedded photo"]
-    boxes = answer.boxes(0.5).tolist()
-    rows = []
-    for i, source in enumerate(sources):
-        row = {"image": source, "label": int(answer.labels[i]), "name": answer.names[i]}
-        row["probability"] = float(answer.probability[i])
-        if answer.kept is not None and answer.dropped is not None:
-            row |= {"kept": float(answer.kept[i]), "dropped": float(answer.dropped[i])}
-        row |= {"area": float(answer.area[i]), "box": boxes[i], "overlay": str(out / f"overlay-{i:04}.png")}
-        rows.append(row)
-    return {"images": rows, "seconds": round(seconds, 3), "out": str(out), "provenance": answer.provenance}
-
-
-def _table(answer: "Explanation", images: list[str] | None, out: Path, seconds: float) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("image", "class", "probability", "kept", "dropped", "area"):
-        table.add_column(name, justify="left" if name in ("image", "class") else "right", overflow="fold")
-    rows = _facts(answer, images, out, seconds)["images"]
-    for row in rows:
-        numbers = [f"{row[key]:.1%}" if key in row else "-" for key in ("probability", "kept", "dropped", "area")]
-        table.add_row(Path(row["image"]).name, f"{row['name'].split(',')[0]} ({row['label']})", *numbers)
-    console = _console()
-    console.print(table)
-    console.print("[dim]kept: probability with only the mask shown; dropped: with the mask replaced; area: the mask's share[/dim]")
-    overlays = rows[0]["overlay"] if len(rows) == 1 else f"{rows[0]['overlay']} ... {Path(rows[-1]['overlay']).name}"
-    console.print(f"{overlays} written in {seconds:.1f} s", soft_wrap=True)
-
-
 def _first_sentence(factory: object) -> str:
     text = (getattr(factory, "__doc__", None) or "").strip().split("\n\n")[0].replace("\n", " ")
     return " ".join(text.split()).split(". ")[0].rstrip(".")
-
-
-def _console(*, stderr: bool = False) -> "Console":
-    from rich.console import Console
-
-    return Console(stderr=stderr, soft_wrap=False, highlight=False)
-
-
-def _complain(message: str) -> None:
-    typer.echo(" ".join(message.split()), err=True)
-
-
-def _warn(message: Warning | str, *_: object, **__: object) -> None:
-    _complain(f"Warning: {message}")

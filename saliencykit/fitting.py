@@ -185,8 +185,10 @@ def fit(
 
 def _accelerator(box: BlackBox) -> "Accelerator":
     """For several processes; what the calling program told accelerate before about devices stands, and the box's device is used."""
-    from accelerate import Accelerator
-
+    try:
+        from accelerate import Accelerator
+    except ImportError:
+        raise InputError("training needs accelerate; pip install 'saliencykit[train]'.") from None
     try:
         return Accelerator(cpu=box.device.type == "cpu")
     except ValueError:  # one was made before, for another device

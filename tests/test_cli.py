@@ -8,9 +8,11 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from saliencykit.cli import main
+from saliencykit.testing.parts import machine_parts
 
 RUN = [sys.executable, "-m", "saliencykit"]
 
@@ -82,6 +84,99 @@ def test_a_mistake_is_one_line_with_exit_code_2_and_nothing_is_written(
     assert len(lines) == 1, written
     assert words in lines[0]
     assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+SMALL = "timm:test_resnet,pretrained=false"  # random weights, 160 px
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twelve small pictures, one of them in a folder below, and one that is damaged."""
+    pytest.importorskip("accelerate")
+    pytest.importorskip("timm")
+    images, _, _ = machine_parts(12, generator=torch.Generator().manual_seed(0), size=32)
+    below = tmp_path / "parts" / "more"
+    below.mkdir(parents=True)
+    for i, image in enumerate(images):
+        pixels = (image.permute(1, 2, 0) * 255).to(torch.uint8).numpy()
+        Image.fromarray(pixels).save((below if i == 11 else below.parent) / f"part-{i:02}.png")
+    (below.parent / "damaged.png").write_bytes((below / "part-11.png").read_bytes()[:200])
+    return tmp_path
+
+
+def fit_in_this_process(monkeypatch: pytest.MonkeyPatch, *args: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["saliencykit", "fit", *args])
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main() sets its own
+    main()
+
+
+def test_fit_writes_a_masker_that_explain_takes(folder: Path) -> None:
+    train = ("fit", "--model", SMALL, "--images", "parts", "--out", "mine.safetensors", "--steps", "2")
+    done = run(*train, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "fit leaves out 1 of 13 pictures: 'parts/damaged.png' cannot be read" in done.stderr
+    assert "10 pictures of 160x160 on cpu; encoder trunk" in done.stderr
+    assert "held out, 2 pictures: area" in done.stdout
+    assert f"now: saliencykit explain PHOTO --model {SMALL} --masker mine.safetensors" in done.stdout
+    log = [json.loads(line) for line in (folder / "mine-training" / "log.jsonl").read_text().splitlines()]
+    assert [next(iter(row)) for row in log] == ["step", "step", "final"]
+    assert (folder / "mine-training" / "state.safetensors").exists()
+    found = run("explain", "parts/part-00.png", "--model", SMALL, "--masker", "mine.safetensors", "--json", cwd=folder)
+    assert found.returncode == 0, found.stderr
+    assert "RealTimeMasker(Trunk" in json.loads(found.stdout)["provenance"]["masker"]
+    assert "another model" not in found.stderr
+    other = run("explain", "parts/part-00.png", "--model", "demo", "--masker", "mine.safetensors", cwd=folder)
+    assert other.returncode == 2
+    assert len(other.stderr.splitlines()) == 1 + other.stderr.count("Warning:")
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--images", "parts", "--out", "mine.pt"), "--out is a file that ends in .safetensors; got 'mine.pt'"),
+        (("--images", "missing"), "'missing' is not a folder"),
+        (("--images", "empty"), "there is no picture in 'empty'"),
+        (("--images", "parts/more"), "at least 4 pictures that can be read, hundreds are better; got 1"),
+        (("--images", "parts", "--objective", "papr"), "Did you mean 'paper'"),
+        (("--images", "parts", "--area", "30"), "the wanted mean area is in (0, 1)"),
+        (("--images", "parts", "--precision", "fp8"), "'no' or 'bf16'"),
+        (("--images", "parts", "--encoder", "resnet50"), "an encoder is 'auto', 'trunk', 'paper', 'own'"),
+    ],
+)
+def test_a_mistake_in_fit_is_one_line_with_exit_code_2(
+    args: tuple[str, ...], words: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "empty").mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("SALIENCYKIT_TRACEBACK", "1")
+    with pytest.raises(SystemExit) as stop:
+        fit_in_this_process(monkeypatch, "--model", SMALL, "--steps", "2", *args)
+    written = capsys.readouterr()
+    assert stop.value.code == 2, written.err
+    errors = [line for line in written.err.splitlines() if line.startswith("Error")]
+    assert len(errors) == 1, written.err
+    assert words in errors[0]
+    assert written.out == ""
+    assert not list(folder.glob("*.safetensors"))
+
+
+def test_an_interrupted_fit_says_how_to_go_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **options: Path) -> None:
+        options["folder"].mkdir()
+        (options["folder"] / "state.safetensors").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("saliencykit.fitting.fit", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        fit_in_this_process(monkeypatch, "--images", "parts")
+    assert stop.value.code == 130
+    assert capsys.readouterr().err.splitlines() == [
+        "Stopped; the same command goes on from the last checkpoint in masker-training.",
+        "Interrupted.",
+    ]
 
 
 def test_plugins_and_doctor_say_what_is_there(tmp_path: Path) -> None:

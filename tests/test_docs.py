@@ -1,5 +1,7 @@
 """The docs are true: every Python block runs, every name has a place, every link leads somewhere."""
 
+import ast
+import inspect
 import re
 from pathlib import Path
 
@@ -12,18 +14,38 @@ from saliencykit.registry import KINDS, registry
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SLOW = "<!-- slow: "  # a page that says so (and how slow) runs under -m slow; the quick tests look at its imports and options only
 
 
 def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if BLOCK.search(page.read_text())], ids=name_of)
+def with_blocks() -> list[object]:
+    pages = [page for page in PAGES if BLOCK.search(page.read_text())]
+    return [pytest.param(page, id=name_of(page), marks=[pytest.mark.slow] * (SLOW in page.read_text())) for page in pages]
+
+
+@pytest.mark.parametrize("page", with_blocks())
 def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     scope: dict[str, object] = {"__name__": "page"}
     for block in BLOCK.findall(page.read_text()):
         exec(compile(block, name_of(page), "exec"), scope)
+
+
+def test_slow_pages_are_looked_at_in_the_quick_tests_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = [page for page in PAGES if SLOW in page.read_text()]
+    assert [name_of(page) for page in slow] == ["docs/tutorials/train-a-masker.md"]
+    for page in slow:
+        tree = ast.parse("".join(BLOCK.findall(page.read_text())))
+        scope: dict[str, object] = {}
+        imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        exec(compile(ast.Module(imports, []), name_of(page), "exec"), scope)
+        for call in [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]:
+            called = scope.get(call.func.id)
+            if getattr(called, "__module__", "").startswith("saliencykit"):
+                inspect.signature(called).bind(*call.args, **{word.arg: None for word in call.keywords})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -212,7 +212,7 @@ def export(work: Path, args: argparse.Namespace) -> None:
     net.load_state_dict({k: v.float() for k, v in kept.items()}, strict=False)  # judged as it is shipped: in fp16
     pictures, labels, classes = decode(DATA / "cifar10" / "test.npz", work)
     top1 = accuracy(net, pictures, labels)
-    crops = {share: accuracy(net, enlarged(pictures, share), labels) for share in (0.85, 0.7, 0.5)}
+    crops = {share: accuracy(net, enlarged(pictures[::5], share), labels[::5]) for share in (0.85, 0.7, 0.5)}
     save_file(kept, ZOO / "cifar10_fitnet.safetensors", {"recipe": "cifar10_fitnet", "seed": str(args.seed)})
     (ZOO / "cifar10_fitnet.safetensors").chmod(0o644)  # save_file writes for the owner alone
     facts = {"mean": MEAN, "std": STD, "classes": classes, "size": SIZE, "top1": top1, "held_out": state["held_out"]}
@@ -220,7 +220,10 @@ def export(work: Path, args: argparse.Namespace) -> None:
     plans, per_epoch = state["plans"], state["per_epoch"]
     changes = "".join(f" From epoch {at / per_epoch:.1f} on the plan was `{plan}`." for at, plan in plans[1:])
     if changes:
-        changes += " So its learning rates differ from what the command does."
+        changes += " So its learning rates and sizes differ from what the command does"
+        changes += (
+            "; `by the clock`: the rest of the plan was pressed into the minutes left (--minutes)." if "clock" in changes else "."
+        )
     size = (ZOO / "cifar10_fitnet.safetensors").stat().st_size
     crop_text = ", ".join(f"{100 * value:.1f} % at {share:.2f}" for share, value in crops.items())
     card = f"""# cifar10-fitnet
@@ -236,8 +239,9 @@ small pictures first (the plan is size:epochs in turn).{changes} {state["spent"]
 ({state["processor"] / 60:.0f} processor minutes) on one CPU core of a machine that was busy with other work. The last weights are shipped; nothing was chosen on the test pictures.
 
 **What it reaches.** Top-1 on the 10,000 test pictures of the same JPEG copy: {100 * top1:.2f} % (one view, fp16 weights; {100 * state["held_out"]:.1f} % on the 2,000 held out). The paper's FitNet had 92 %,
-trained for much longer on the lossless pictures; figures on the two copies do not compare (published CIFAR-10 networks lose about 10 points on this copy).
-On centre crops enlarged to 32 px: {crop_text} of each side. It is there to be explained, not to be relied on.
+trained for much longer on the lossless pictures. Part of the distance is the copy (a published ResNet-20 falls from 91.7 % to 81.0 % on it, and half an epoch of fine-tuning
+brought it to 87.5 % on 2,000 of its test pictures), the rest the short training: run the recipe with a longer plan for more.
+On centre crops of every fifth test picture, enlarged to 32 px: {crop_text} of each side. It is there to be explained, not to be relied on.
 """
     (ZOO / "cifar10_fitnet.md").write_text(card, encoding="utf-8")
     print(card)

@@ -49,7 +49,7 @@ def box_of(which: str, work: Path) -> TorchBlackBox:
         box.model.load_state_dict(load_file(kept))
         return box
     box = resnet20(steps=200)
-    save_file(box.model.state_dict(), str(kept))
+    save_file({name: value.contiguous() for name, value in box.model.state_dict().items()}, str(kept))
     return box
 
 

@@ -4,6 +4,7 @@
 
 Data: the training half of the boxed photos and `imagenet-sample` under $SALIENCYKIT_DATA, see `benchmarks/split.py`: about 1,900
 photos, squashed to 224 x 224, without their labels and boxes (the classifier's own top class is asked for). Run again to resume.
+`--start` goes on with another training's checkpoint (its `state.safetensors`) in a new work folder, with other settings.
 """
 
 import argparse
@@ -16,12 +17,15 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # the benchmarks are not installed
 
 from benchmarks.data import MODELS, data_folder
 from benchmarks.split import squashing, training
 from saliencykit.fitting import fit
+from saliencykit.images import as_images
+from saliencykit.maskers.realtime.network import masking_network
 from saliencykit.training.plan import Step
 
 
@@ -47,6 +51,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--composed", type=int, default=150)
     parser.add_argument("--area", type=float, default=None)
+    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--start", type=Path, help="a checkpoint to start from")
     parser.add_argument("--objective", default="masking-network")
     parser.add_argument("--views", type=int, default=2)
     parser.add_argument("--gb", type=float, default=5.0, help="memory for cached features")
@@ -64,8 +70,13 @@ def main() -> None:
                 flush=True,
             )
 
+    box, pictures, network = squashing(MODELS[a.model][0]()), photos(), None
+    if a.start is not None:
+        network = masking_network(box, as_images(pictures[:16], box).images)
+        stored = load_file(a.start)
+        network.load_state_dict({name.removeprefix("network."): t for name, t in stored.items() if name.startswith("network.")})
     masker = fit(
-        squashing(MODELS[a.model][0]()), photos(), steps=a.steps, composed=a.composed, area=a.area, objective=a.objective,
+        box, pictures, network=network, lr=a.lr, steps=a.steps, composed=a.composed, area=a.area, objective=a.objective,
         views=a.views, folder=a.work, memory=int(a.gb * 2**30), seed=a.seed, on_step=on_step, on_news=lambda line: print(line, flush=True),
     )  # fmt: skip
     print(f"{time.process_time() - begin:.0f} CPU-seconds in this run", masker.facts["gate"])

@@ -110,7 +110,7 @@ class UNet(Decoder):
                 size = prepared[number + 1].shape[2:]
                 x = _enlarge(x, size) + prepared[number + 1]
             else:
-                size = torch.Size(round(c * s / b) for c, s, b in zip(coarsest, self.steps[number], self.sides[-1], strict=True))
+                size = torch.Size(round(int(c) * s / b) for c, s, b in zip(coarsest, self.steps[number], self.sides[-1], strict=True))
                 x = _enlarge(x, size)
             x = F.relu(refine(F.relu(x, inplace=True)), inplace=True)
             grown = _enlarge(gate, size)
@@ -232,7 +232,7 @@ def _two(last: nn.Conv2d, x: Tensor, gate: Tensor) -> Tensor:
     """The last 1x1 convolution, with the gate and its complement added to its two maps."""
     weight, bias = last.weight.flatten(1), cast(Tensor, last.bias)
     # a product that writes two planes: a convolution in channels_last is three times as slow with two channels
-    two = torch.baddbmm(bias[:, None], weight.expand(len(x), -1, -1), x.flatten(2)).view(len(x), 2, *x.shape[2:])
+    two = torch.baddbmm(bias[:, None], weight.expand(x.shape[0], -1, -1), x.flatten(2)).view(-1, 2, *x.shape[2:])
     return torch.cat([gate, 1 - gate], 1).add_(two)
 
 

@@ -169,6 +169,12 @@ class RealTimeMasker(Masker):
 
         return save_masker(self, Path(path))
 
+    def export_onnx(self, path: str | Path, size: int | tuple[int, int] | None = None, *, labels: bool = False) -> Path:
+        """Write box and masker as one ONNX graph: pictures in, logits and mask out; see `export.export_onnx`."""
+        from saliencykit.maskers.realtime.export import export_onnx
+
+        return export_onnx(self, Path(path), size, labels)
+
     @staticmethod
     def load(path: str | Path, black_box: BlackBox | None = None) -> "RealTimeMasker":
         """Read a file that `save` wrote, and bind it to a box if one is given; see `file.load_masker`."""

@@ -85,7 +85,7 @@ class Rows(Selector):
     def responses(self, coarse: Tensor, labels: Labels) -> Tensor:
         """`X . W_c + b_c` at each position, (B, 1, h, w)."""
         found = torch.bmm(self.weight[labels][:, None], coarse.flatten(2))  # einsum takes twice as long to arrange the same
-        return (found + self.bias[labels][:, None, None]).view(len(coarse), 1, *coarse.shape[2:])
+        return (found + self.bias[labels][:, None, None]).view(-1, 1, *coarse.shape[2:])
 
     def forward(self, coarse: Tensor, labels: Labels) -> Tensor:
         """The gate's logit; see `Selector.forward`."""

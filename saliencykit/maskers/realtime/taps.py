@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, final
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
@@ -56,7 +57,7 @@ class Tap:
             height, width = _grid(grid.shape[1], picture) or (0, 0)
             if not height:
                 raise InputError(f"{self.name!r} returned {tuple(output.shape)}, no grid of tokens over {tuple(picture)} pixels.")
-            output = grid.transpose(1, 2).reshape(len(grid), -1, height, width)
+            output = grid.transpose(1, 2).unflatten(2, (height, width))
         elif self.layout == "last":
             output = output.permute(0, 3, 1, 2)
         return output if output.dtype in (torch.float32, torch.float64) else output.float()
@@ -90,14 +91,17 @@ class Listener:
     @contextmanager
     def on(self, module: nn.Module, names: Sequence[str]) -> Iterator[None]:
         """Listen to the modules of these names."""
-        handles = []
+        handles = self.stay(module, names)
         try:
-            for name in names:
-                handles.append(named(module, name).register_forward_hook(self._keep(name)))
             yield
         finally:
             for handle in handles:
                 handle.remove()
+
+    def stay(self, module: nn.Module, names: Sequence[str]) -> list[RemovableHandle]:
+        """Listen for good, which only a module of our own may be asked for, or until the handles are removed."""
+        layers = [named(module, name) for name in names]
+        return [layer.register_forward_hook(self._keep(name)) for layer, name in zip(layers, names, strict=True)]
 
     def _keep(self, name: str) -> Any:
         def hook(module: nn.Module, given: Any, output: Any) -> None:
