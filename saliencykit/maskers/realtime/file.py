@@ -128,6 +128,7 @@ def load_masker(path: Path, black_box: BlackBox | None = None) -> "RealTimeMaske
         selector = Rows(blank, torch.zeros(rows["num_classes"]), own=rows["own"], layer=rows["layer"])
         decoder = _decoder(header["decoder"])
         network = MaskingNetwork(encoder, selector, decoder)
+        confidence, facts = float(header["confidence"]), dict(header["facts"])
         weights = {n: t.float() if t.is_floating_point() else t for n, t in load_file(path).items()}
         missing, unexpected = network.load_state_dict(weights, strict=False)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -135,7 +136,7 @@ def load_masker(path: Path, black_box: BlackBox | None = None) -> "RealTimeMaske
     lost = [n for n in missing if not n.startswith("encoder.") or isinstance(encoder, Own)]
     if lost or unexpected:
         raise InputError(f"the masker in {str(path)!r} is damaged: missing {lost[:3]}, unexpected {list(unexpected)[:3]}.")
-    masker = RealTimeMasker(network=network.eval(), confidence=float(header["confidence"]), facts=header["facts"])
+    masker = RealTimeMasker(network=network.eval(), confidence=confidence, facts=facts)
     return masker if black_box is None else attach(masker, black_box)
 
 
