@@ -1,4 +1,4 @@
-"""explain() on a model of every family: it answers, and the model and the random state come back untouched.
+"""explain() and a masking network on a model of every family: they answer, and the model and the random state come back untouched.
 
 Weights are random and nothing is downloaded. For each module of timm the list names its smallest model; those of more than 200
 million weights, and those that take no images, are named in `LEFT_OUT` with the reason.
@@ -15,6 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from saliencykit import explain
+from saliencykit.maskers.realtime.encoder import Trunk
+from saliencykit.maskers.realtime.network import masking_network
+from saliencykit.registry import as_black_box
 
 # timm's module: a model, where needed with its side in pixels (its own, if none is given)
 TIMM = {
@@ -194,7 +197,31 @@ def random_states() -> tuple[Tensor, object, object]:
     return torch.get_rng_state(), random.getstate(), tuple(map(str, np.random.get_state()))
 
 
-def check(text: str) -> None:
+def check_masking_network(model: nn.Module, size: tuple[int, int]) -> None:
+    """A masking network on the model's trunk, untrained: masks are finite and in range, and the model comes back as it was."""
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    for parameter in model.parameters():
+        if parameter.ndim > 1 and not parameter.any():  # a head of zeros answers nothing, whatever it is shown
+            nn.init.normal_(parameter.data, std=0.02)
+            state = {key: value.clone() for key, value in model.state_dict().items()}
+    facts, draws = everything_about(model), random_states()
+    box, images = as_black_box(model).for_model_pixels(), torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    network = masking_network(box, images)
+    with torch.no_grad():
+        mask, presence = network(network.encoder.see(box, images), torch.tensor([[0, 1], [2, 3]]))
+    assert isinstance(network.encoder, Trunk)
+    assert mask.shape[:2] == presence.shape == (2, 2)
+    assert min(mask.shape[2:]) >= min(size) // 4
+    assert torch.isfinite(presence).all()
+    assert 0 <= mask.min() <= mask.max() <= 1
+    assert everything_about(model) == facts
+    assert torch.equal(random_states()[0], draws[0])
+    assert random_states()[1:] == draws[1:]
+    own = model.state_dict()
+    assert all(torch.equal(own[key].view(-1), value.view(-1)) for key, value in state.items())
+
+
+def check(text: str) -> tuple[nn.Module, tuple[int, int]]:
     random.seed(0), np.random.seed(0), torch.manual_seed(0)
     model, size = model_and_size(text)
     model.train()
@@ -219,6 +246,7 @@ def check(text: str) -> None:
         own = model.state_dict()
         assert own.keys() == state.keys()
         assert all(torch.equal(own[key].view(-1), value.view(-1)) for key, value in state.items())
+    return model, size
 
 
 @pytest.mark.parametrize("text", QUICK)
@@ -229,13 +257,13 @@ def test_twelve_families(text: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("family", TIMM)
 def test_every_family_of_timm(family: str) -> None:
-    check(f"timm:{TIMM[family]}")
+    check_masking_network(*check(f"timm:{TIMM[family]}"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", TORCHVISION)
 def test_every_family_of_torchvision(family: str) -> None:
-    check(f"torchvision:{TORCHVISION[family]}")
+    check_masking_network(*check(f"torchvision:{TORCHVISION[family]}"))
 
 
 def test_no_family_of_torchvision_is_forgotten() -> None:

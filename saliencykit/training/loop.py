@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import name_of
 from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
 from saliencykit.core.evidence import probability
 from saliencykit.core.objective import Objective, Trial
@@ -23,6 +22,7 @@ from saliencykit.maskers.realtime.network import MaskingNetwork
 from saliencykit.maskers.realtime.selector import Rows
 from saliencykit.terms.area import AREAS
 from saliencykit.training.cache import Cache
+from saliencykit.training.descent import Descent
 from saliencykit.training.gate import Gate, judge, other_labels
 from saliencykit.training.grid import draw_grid
 from saliencykit.training.plan import Plan, Step
@@ -33,16 +33,9 @@ from saliencykit.training.trials import composed_trial, late_trial
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-_RAMP = 20  # steps from nothing to the full learning rate
-_LAST = 0.02  # of the learning rate, at the end of the cosine
-_AFTER_MIXING = 0.25  # of the learning rate, where composed steps begin after mixed ones
-_GATE, _ROWS = 0.15, 0.3  # of the learning rate: the gate's scale and threshold; rows that are trained
-_WARM = 2e-2  # learning rate of the rows in phase 1
-_CLIP = 2.0  # largest norm of the gradient
 _PULL = 0.04  # how fast the area's weight follows a wanted area: per step and relative error
 _HELPER = 0.1  # weight of phase 1's loss in phase 2, where the rows are trained
 _NOISE = 0.04  # of the gate's score, on some fifty pictures
-_BAD = 5  # steps in a row without a finite loss until it stops
 
 
 @final
@@ -82,20 +75,12 @@ class Loop:
         self.network, self.box, self.rest, self.cache, self.held_out = network, box, rest, cache, held_out
         self.plan, self.accelerator, self.folder, self.on_step = plan, accelerator, folder, on_step
         self.about = about
-        self.shares: list[float] = []
-        groups = []
-        for name, parameter in network.named_parameters():
-            if parameter.requires_grad:
-                self.shares.append(_GATE if "log_" in name else _ROWS if name.startswith("selector.") else 1.0)
-                groups.append({"params": [parameter], "weight_decay": 1e-5 if parameter.ndim > 1 else 0.0})
-        self.optimizer = torch.optim.Adam(groups, lr=plan.lr)
+        self.descent = Descent(network, plan, accelerator, folder)
         self.area_weight = next((t.weight for t in plan.objective.terms if isinstance(t, AREAS)), 0.0)
         self.smoothed_area = math.nan
         self.done = 0
         self.gates: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] | None = None
-        self.bad = 0
-        self.reason = "its terms add up to infinity or NaN."
         self.stopped = False
 
     def run(self, *, resume: bool) -> Gate:
@@ -111,9 +96,7 @@ class Loop:
         started = time.perf_counter()
         if resume:
             self._resume()
-        if self.accelerator.num_processes > 1:  # an encoder that the user made may have begun with other weights in each
-            for tensor in self.network.state_dict().values():
-                torch.distributed.broadcast(tensor, src=0)
+        self.descent.begin()
         while self.done < self.plan.steps and not self.stopped:
             step = self._step(self.done)
             self.done += 1
@@ -142,7 +125,7 @@ class Loop:
         index = self._rows(number)
         labels = self.cache.labels[index].to(device)
         phase = plan.phase(number)
-        self._set_rate(number)
+        self.descent.set_rate(number)
         self.network.train()
         images = self.cache.views.images(index).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
@@ -152,7 +135,7 @@ class Loop:
                     features = self.network.encoder.see(self.box, images)
             if phase == "warm-up":
                 loss = self._class_loss(features, labels, generator)
-                if not self._descend(loss):
+                if not self.descent.step(loss, number):
                     return Step(number + 1, phase, float("nan"))
                 return Step(number + 1, phase, float(loss.detach()))
             count = round(len(index) * plan.fake_rate / (1 - plan.fake_rate))
@@ -165,13 +148,12 @@ class Loop:
                 trial = self._trial(phase, index, images, labels, everyone, real, mask.float(), generator)
                 judged = self._objective()(trial)
             except ContractError as error:  # the box or a term answered NaN
-                self.reason = str(error)
-                self._descend(torch.tensor(math.nan, device=device))
+                self.descent.step(torch.tensor(math.nan, device=device), number, str(error))
                 return Step(number + 1, phase, math.nan)
             loss = judged.total.mean()
             if isinstance(self.network.selector, Rows) and self.network.selector.own:
                 loss = loss + _HELPER * self._class_loss(features, labels, generator)
-        ok = self._descend(loss)
+        ok = self.descent.step(loss, number)
         area = float(mask[: len(index)].detach().mean())
         self._follow(area)
         with torch.no_grad():
@@ -217,36 +199,6 @@ class Loop:
         logistic = F.softplus(-own).mean() + F.softplus(fake).mean()
         return 0.5 * logistic + F.cross_entropy(logits, labels)
 
-    def _descend(self, loss: Tensor) -> bool:
-        """One step of the optimiser on our own parameters alone; False if the loss or a gradient was not finite."""
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        finite = bool(torch.isfinite(loss.detach()))
-        grads: list[Tensor | None] = [None] * len(parameters)
-        if finite:
-            grads = list(torch.autograd.grad(loss, parameters, allow_unused=True))
-        if self.accelerator.num_processes > 1:
-            parts = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, grads, strict=True)]
-            flat = torch.cat([part.flatten() for part in parts] + [torch.tensor([float(finite)], device=loss.device)])
-            flat = self.accelerator.reduce(flat, reduction="mean")
-            finite = bool(flat[-1] == 1.0)
-            parts = [part.view_as(p) for p, part in zip(parameters, flat[:-1].split([p.numel() for p in parameters]), strict=True)]
-            grads = [None if g is None else part for g, part in zip(grads, parts, strict=True)]
-        for parameter, grad in zip(parameters, grads, strict=True):
-            parameter.grad = grad  # None where the loss does not reach: Adam would make a whole step of the weight decay alone
-        norm = nn.utils.clip_grad_norm_(parameters, _CLIP)
-        finite = finite and bool(torch.isfinite(norm))
-        if finite:
-            self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.bad = 0 if finite else self.bad + 1
-        if self.bad >= _BAD:
-            where = f"; the last checkpoint is in {self.folder}" if self.folder else ""
-            raise SaliencyKitError(
-                f"the loss was not finite in {_BAD} steps in a row (up to step {self.done + 1}){where}: {self.reason} Lower lr (it "
-                f"is {self.plan.lr}), or look for pictures on which {name_of(self.box)} answers with huge logits."
-            )
-        return finite
-
     def _objective(self) -> Objective:
         """The plan's, with the area weighted as it is at this step."""
         if self.plan.area is None:
@@ -275,20 +227,6 @@ class Loop:
         first = (place * processes + self.accelerator.process_index) * size
         return order[first : first + size] if first + size <= total else order[-size:]
 
-    def _set_rate(self, number: int) -> None:
-        plan = self.plan
-        ends = {"warm-up": plan.warm_up, "mixing": plan.warm_up + plan.mixing, "composing": plan.steps}
-        phase = plan.phase(number)
-        begin = {"warm-up": 0, "mixing": plan.warm_up, "composing": plan.warm_up + plan.mixing}[phase]
-        through = (number - begin + 1) / (ends[phase] - begin)
-        rate = plan.lr * (_AFTER_MIXING if phase == "composing" and plan.mixing else 1.0)
-        rate *= min(1.0, (number - begin + 1) / _RAMP) * (_LAST + (1 - _LAST) * 0.5 * (1 + math.cos(math.pi * through)))
-        for group, share in zip(self.optimizer.param_groups, self.shares, strict=True):
-            if phase != "warm-up":
-                group["lr"] = rate * share
-            else:  # scale and threshold are set from statistics when the rows are ready
-                group["lr"] = {_GATE: 0.0, _ROWS: rate / plan.lr * _WARM}.get(share, rate)
-
     def _after_warm_up(self) -> None:
         """Rows that were trained have another scale: set the gate by what they answer to now."""
         selector = self.network.selector
@@ -299,17 +237,10 @@ class Loop:
             with torch.no_grad():
                 coarse = self.network.encoder.see(self.box, images).maps[-1]
             selector.calibrate(coarse, self.cache.labels[index].to(coarse.device))
-            self._agree()
-
-    def _agree(self) -> None:
-        """The mean over processes of everything that is stored: batch norms and the gate's statistics saw other pictures in each."""
-        if self.accelerator.num_processes > 1:
-            for tensor in self.network.state_dict().values():
-                if tensor.is_floating_point():
-                    tensor.copy_(self.accelerator.reduce(tensor.clone(), reduction="mean"))
+            self.descent.agree()
 
     def _gate(self) -> Gate:
-        self._agree()
+        self.descent.agree()
         return judge(self.network, self.box, *self.held_out, alternative=self.plan.alternative, seed=self.plan.seed)
 
     def _look(self) -> bool:
@@ -338,13 +269,13 @@ class Loop:
 
     def _save(self) -> None:
         if self.folder is not None and self.accelerator.is_main_process:
-            save_state(self.folder / "state.safetensors", self.network, self.optimizer, self._facts(), best=self.best)
+            save_state(self.folder / "state.safetensors", self.network, self.descent.optimizer, self._facts(), best=self.best)
 
     def _resume(self) -> None:
         path = None if self.folder is None else self.folder / "state.safetensors"
         if path is None or not path.exists():
             return
-        facts, self.best = load_state(path, self.network, self.optimizer)
+        facts, self.best = load_state(path, self.network, self.descent.optimizer)
         mine = self._facts()
         for key in ("plan", "model or pictures", "views"):
             if facts.get(key, mine[key]) != mine[key]:

@@ -99,18 +99,6 @@ def test_without_fakes():
     assert all(math.isnan(step.fake_area) and math.isfinite(step.loss) for step in steps)
 
 
-def test_the_learning_rate_rises_and_falls():
-    one = loop(composing=100, lr=1e-2)
-    rates = []
-    for number in range(100):
-        one._set_rate(number)
-        rates.append(max(group["lr"] for group in one.optimizer.param_groups))
-    assert rates[0] < 1e-3
-    assert rates.index(max(rates)) in range(15, 25)
-    assert max(rates) == pytest.approx(1e-2, rel=0.15)
-    assert rates[-1] == pytest.approx(0.02 * 1e-2, rel=0.05)
-
-
 def test_an_epoch_is_every_view_once():
     one = loop(batch=4, views=2)
     total = len(one.cache.views)

@@ -21,7 +21,9 @@ def seeded(seed=0):
 def late(trunk_box):
     """A rest, mixing features of four pictures with two fills each, pictures, labels and a mask."""
     box = trunk_box()
-    images, one, other = (F.interpolate(torch.rand(4, 3, 8, 8, generator=seeded(s)), size=(32, 32), mode="bilinear") for s in range(3))
+    images, one, other = (
+        F.interpolate(torch.rand(4, 3, 8, 8, generator=seeded(s)), size=(32, 32), mode="bilinear") for s in range(3)
+    )
     rest = find_rest(box, images)
     with torch.no_grad():
         mixing = torch.stack([read_taps(box, x, [rest.tap])[1][0] for x in (images, one, other)], 1)

@@ -84,7 +84,7 @@ def test_there_and_back(net, pictures, tmp_path, name):
 
 
 def test_what_belongs_to_the_box_is_not_stored(saved):
-    box, path, _ = saved
+    _, path, _ = saved
     weights = load_file(path)
     assert not [name for name in weights if name.startswith("encoder.") or name in ("selector.weight", "selector.bias")]
     assert path.stat().st_size < 200_000
@@ -120,7 +120,7 @@ def test_another_model_is_warned_of(saved, net):
 
 def test_another_architecture_is_refused(saved, net):
     _, path, _ = saved
-    with pytest.warns(UserWarning, match="another model"), pytest.raises(InputError, match="no layer 'fc'|made for"):
+    with pytest.warns(UserWarning, match="another model"), pytest.raises(InputError, match=r"no layer 'fc'|made for"):
         RealTimeMasker.load(path, net("squeezed"))
 
 
@@ -160,7 +160,7 @@ def test_a_damaged_file(saved, content):
 def test_a_classifiers_weights(tmp_path):
     path = tmp_path / "resnet.safetensors"
     save_file({"fc.weight": torch.zeros(2, 2)}, path)
-    with pytest.raises(InputError, match="holds no masker .* checkpoint="):
+    with pytest.raises(InputError, match=r"holds no masker .* checkpoint="):
         RealTimeMasker.load(path)
 
 
@@ -196,7 +196,7 @@ def test_a_damaged_header(saved, change):
 def test_a_header_that_is_no_json(saved):
     _, path, _ = saved
     save_file(load_file(path), path, metadata={KEY: "{"})
-    with pytest.raises(InputError, match="the header of .* is damaged"):
+    with pytest.raises(InputError, match=r"the header of .* is damaged"):
         RealTimeMasker.load(path)
 
 
@@ -215,7 +215,7 @@ def test_weights_that_are_missing_or_too_many(saved):
 
 @pytest.mark.parametrize("broken", ["replace", "open"])
 def test_a_full_disk_leaves_the_old_file_whole(saved, monkeypatch, broken):
-    box, path, images = saved
+    box, path, _ = saved
     before = path.read_bytes()
     masker = RealTimeMasker.load(path, box)
 

@@ -90,7 +90,8 @@ def test_one_pass_of_the_box_a_picture(net, pictures):
 def test_the_confidence_makes_masks_smaller(made):
     _, masker, images = made
     areas = [
-        RealTimeMasker(network=masker.network, confidence=c).bind(masker.box).predict(images)[1].mean().item() for c in (-2.0, 0.0, 2.0)
+        RealTimeMasker(network=masker.network, confidence=c).bind(masker.box).predict(images)[1].mean().item()
+        for c in (-2.0, 0.0, 2.0)
     ]
     assert areas[0] >= areas[1] >= areas[2]
     assert areas[0] > areas[2]
@@ -160,9 +161,7 @@ def test_one_look_gives_logits_and_masks(made):
     seen, logits = masker.look(box, images)
     assert torch.allclose(logits, box(images), atol=1e-5)
     labels = torch.tensor([0, 1, 2, 3])
-    assert torch.allclose(
-        seen(box, images, labels, generator=seeded()), masker(box, images, labels, generator=seeded()), atol=1e-6
-    )
+    assert torch.allclose(seen(box, images, labels, generator=seeded()), masker(box, images, labels, generator=seeded()), atol=1e-6)
 
 
 def test_a_model_in_half_precision(net, pictures):

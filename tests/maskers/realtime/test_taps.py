@@ -153,7 +153,9 @@ def test_calls_are_in_the_order_in_which_they_ended(net, pictures):
     box, images = net("convolutional"), pictures(2)
     logits, calls = watch(box, images)
     names = [call.name for call in calls]
-    assert names.index("stages.0.0") < names.index("stages.0") < names.index("stages.1.0") < names.index("stages") < names.index("fc")
+    assert (
+        names.index("stages.0.0") < names.index("stages.0") < names.index("stages.1.0") < names.index("stages") < names.index("fc")
+    )
     assert torch.equal(calls[-1].output, logits)
     assert calls[-1].given.shape == (2, 16)
 
