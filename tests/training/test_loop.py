@@ -1,3 +1,4 @@
+import contextlib
 import json
 import math
 from dataclasses import dataclass, replace
@@ -201,10 +202,8 @@ def run_until(number, folder, box=None, **options):
             raise KilledError
 
     one = loop(box, folder=folder, on_step=stop, **options)
-    try:
+    with contextlib.suppress(KilledError):
         one.run(resume=True)
-    except KilledError:
-        pass
     return one
 
 
@@ -294,7 +293,7 @@ def test_the_best_weights_survive_a_kill(monkeypatch, tmp_path):
 @pytest.mark.parametrize("change", [{"lr": 1e-3}, {"composing": 7}, {"objective": Objective((Area(),))}, {"views": 1}, {"seed": 1}])
 def test_a_checkpoint_of_another_plan(tmp_path, change):
     loop(folder=tmp_path, save_every=3).run(resume=True)
-    with pytest.raises(InputError, match="belongs to another training .* resume=False"):
+    with pytest.raises(InputError, match=r"belongs to another training .* resume=False"):
         loop(folder=tmp_path, **{"save_every": 3} | change).run(resume=True)
 
 

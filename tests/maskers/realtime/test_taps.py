@@ -185,7 +185,7 @@ def test_a_box_that_takes_one_picture_at_a_time_is_watched_on_one(net, pictures)
 def test_nothing_is_left_behind(net, pictures, name):
     box, images = net(name), pictures(2)
     box.model.train()
-    tap = Tap(dict(convolutional="stages").get(name, "norm"), "maps", 1, (4, 4))
+    tap = Tap({"convolutional": "stages"}.get(name, "norm"), "maps", 1, (4, 4))
     with untouched("watching", box.model, images=images):
         watch(box, images)
         with torch.no_grad(), Listener().on(box.model, [tap.name]):
