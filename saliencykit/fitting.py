@@ -82,7 +82,7 @@ def fit(
         objective: An Objective or a text: `masking-network`, `paper` (collapses, as a warning says), `paper-mean`, `authors`, ...
         alternative: What replaces pixels, drawn independently for the kept and the dropped picture.
         area: The wanted mean area in (0, 1): the area's weight is steered towards it. None: the objective's weight decides.
-        steps: Of phase 2. None: from the number of pictures, at most 600 with late mixing and 200 composed.
+        steps: Of phase 2. None: from the number of pictures, 120 to 600 with late mixing, 120 to 400 without.
         composed: How many of them, the last ones, compose pictures where the others mix features. None: a fifth.
         warm_up: Steps of phase 1 before those, where the selector's rows are not the head's own and learn which classes are there.
             None: 150, and no more than twice `steps`. An encoder from nothing wants several hundred.

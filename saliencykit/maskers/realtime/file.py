@@ -114,7 +114,7 @@ def load_masker(path: Path, black_box: BlackBox | None = None) -> "RealTimeMaske
         InputError: The file is not a masker that this version reads, or the box is of another architecture.
 
     Warns:
-        The box is not the one that the masker was trained for.
+        UserWarning: The box is not the one that the masker was trained for.
     """
     from safetensors.torch import load_file
 
