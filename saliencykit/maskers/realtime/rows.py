@@ -85,18 +85,22 @@ def rows_of(module: nn.Module, layer: str) -> tuple[Tensor, Tensor]:
 
 
 def _linear_head(logits: Logits, calls: Sequence[Call], taps: Sequence[tuple[Tap, Call]], probe: Images) -> Head | None:
-    """A linear layer whose input is the mean of a map, or one of its tokens."""
+    """A linear layer, or a convolution that is one, whose input is the mean of a map, or one of its tokens."""
     for call in reversed(calls):
-        if not isinstance(call.module, nn.Linear) or call.given is None or call.given.ndim != 2 or not _same(call.output, logits):
+        pointwise = isinstance(call.module, nn.Conv2d) and call.module.groups == 1 and call.output.shape[2:] == (1, 1)
+        given = None if call.given is None else call.given.flatten(1) if pointwise else call.given
+        if not (pointwise or isinstance(call.module, nn.Linear)) or given is None or given.ndim != 2:
             continue
         weight, bias = _rows(call.module)
+        if weight.shape[1] != given.shape[1] or not _same(call.output.flatten(1), logits):
+            continue
         for tap, source in reversed(taps):
-            if tap.channels != weight.shape[1] or len(source.output) != len(call.given):
+            if tap.channels != weight.shape[1] or len(source.output) != len(given):
                 continue
             maps = tap.read(source.output, probe.shape[2:])
-            if _same(maps.mean((2, 3)), call.given.to(maps.dtype)):
+            if _same(maps.mean((2, 3)), given.to(maps.dtype)):
                 return Head(tap, weight, bias, call.name)
-            if tap.prefix and _same(source.output[:, 0], call.given):
+            if tap.prefix and _same(source.output[:, 0], given):
                 return Head(tap, weight, bias, None)
         return None
     return None
@@ -137,7 +141,7 @@ def _linearised(box: BlackBox, images: Images, taps: Sequence[Tap], calls: Seque
             handle.remove()
         if len(held) != 1 or not logits.requires_grad:
             continue
-        slopes = tap.read(_slopes(logits.float(), held[0], 0), images.shape[2:])
+        slopes = tap.read(_slopes(logits.float(), held[0], -1), images.shape[2:])  # of a sigmoid the first logit is a fixed 0
         if bool(((slopes != 0).any(1).float().mean() < 0.5).cpu()):
             continue  # a class token alone reaches the logits
         if _weights_after(tap, calls) * logits.shape[1] > _COSTLY:

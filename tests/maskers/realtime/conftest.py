@@ -30,6 +30,19 @@ class Convolutional(nn.Module):
         return self.fc(self.stages(x).mean((2, 3)))
 
 
+class Pointwise(nn.Module):
+    """A 1x1 convolution after the pooling, as in BiT and DLA: exact rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.stages = nn.Sequential(*_steps(8, 12, 16))
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Conv2d(16, CLASSES, 1)
+
+    def forward(self, x):
+        return self.fc(self.pool(self.stages(x))).flatten(1)
+
+
 class Squeezed(nn.Module):
     """A 1x1 convolution, rectified and pooled: exact rows of another kind."""
 
@@ -98,6 +111,7 @@ class Flattened(nn.Module):
 
 MAKERS = {
     "convolutional": Convolutional,
+    "pointwise": Pointwise,
     "squeezed": Squeezed,
     "channels-last": ChannelsLast,
     "class-token": lambda: Tokens(True),

@@ -11,7 +11,7 @@ from saliencykit.maskers.realtime.taps import as_tap, read_taps, watch
 from saliencykit.testing.boxes import PlantedEvidence
 from saliencykit.testing.untouched import untouched
 
-EXACT = {"convolutional": "fc", "squeezed": "final", "channels-last": "head", "mean-token": "head"}
+EXACT = {"convolutional": "fc", "pointwise": "fc", "squeezed": "final", "channels-last": "head", "mean-token": "head"}
 
 
 def layer_of(box, name):
