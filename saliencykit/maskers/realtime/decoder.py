@@ -110,7 +110,8 @@ class UNet(Decoder):
                 size = prepared[number + 1].shape[2:]
                 x = _enlarge(x, size) + prepared[number + 1]
             else:
-                size = torch.Size(round(int(c) * s / b) for c, s, b in zip(coarsest, self.steps[number], self.sides[-1], strict=True))
+                pairs = zip(coarsest, self.steps[number], self.sides[-1], strict=True)
+                size = torch.Size(round(int(c) * s / b) for c, s, b in pairs)
                 x = _enlarge(x, size)
             x = F.relu(refine(F.relu(x, inplace=True)), inplace=True)
             grown = _enlarge(gate, size)

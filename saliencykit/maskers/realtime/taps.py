@@ -57,7 +57,7 @@ class Tap:
             height, width = _grid(grid.shape[1], picture) or (0, 0)
             if not height:
                 raise InputError(f"{self.name!r} returned {tuple(output.shape)}, no grid of tokens over {tuple(picture)} pixels.")
-            output = grid.transpose(1, 2).unflatten(2, (height, width))
+            output = grid.transpose(1, 2).reshape(grid.shape[0], -1, height, width)
         elif self.layout == "last":
             output = output.permute(0, 3, 1, 2)
         return output if output.dtype in (torch.float32, torch.float64) else output.float()
