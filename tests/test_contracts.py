@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from saliencykit.core.errors import InputError
 from saliencykit.maskers.realtime.file import TrainedFile
 from saliencykit.registry import KINDS, registry
 from saliencykit.testing.contracts import CHECKS, check_masker
@@ -20,7 +21,17 @@ QUICK = {  # what to write instead of the bare name: nothing is downloaded, and 
 def test_every_registered_name_keeps_its_contract(kind, name):
     if isinstance(registry().names(kind)[name], TrainedFile):
         pytest.skip("a trained masker is checked on the model that it was trained for")
-    CHECKS[kind](registry().create(kind, QUICK.get(name, name)))
+    CHECKS[kind](_created(kind, name))
+
+
+def _created(kind, name):
+    """The thing by its bare name; what an installed plugin cannot make without a file of the user's is skipped."""
+    try:
+        return registry().create(kind, QUICK.get(name, name))
+    except InputError as error:
+        if name.startswith("saliencykit/"):
+            raise
+        pytest.skip(f"{name} needs more than its name: {error}")
 
 
 TRAINED = {name: factory for name, factory in registry().names("masker").items() if isinstance(factory, TrainedFile)}
@@ -34,7 +45,7 @@ def test_a_trained_masker_fits_the_box_of_its_name_and_keeps_its_contract_there(
     if name not in registry().names("black_box"):
         factory()
         return
-    box = registry().create("black_box", name)
+    box = _created("black_box", name)
     assert factory.fits(box)
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(4, 3, *box.input_size, generator=generator)

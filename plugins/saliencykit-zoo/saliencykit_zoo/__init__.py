@@ -5,12 +5,27 @@ Importing it reads no file and loads nothing heavy; a factory does, when its nam
 
 from collections.abc import Callable, Mapping
 
-from saliencykit import BlackBox, hookimpl
+from saliencykit import BlackBox, Masker, hookimpl
 
 
 @hookimpl
 def provide_black_boxes() -> Mapping[str, Callable[..., BlackBox]]:
-    """Classifiers that this project trained."""
+    """A classifier that this project trained, and two of ImageNet that need their weights."""
     from saliencykit_zoo.cifar10 import cifar10_fitnet
+    from saliencykit_zoo.imagenet import mobilenetv2, squeezenet1_0
 
-    return {"cifar10-fitnet": cifar10_fitnet}
+    return {"cifar10-fitnet": cifar10_fitnet, "mobilenetv2": mobilenetv2, "squeezenet1-0": squeezenet1_0}
+
+
+@hookimpl
+def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
+    """Trained maskers: `explain` picks them by itself for exactly the weights that they were trained for."""
+    from pathlib import Path
+
+    from saliencykit.maskers.realtime.file import TrainedFile
+
+    here = Path(__file__).parent
+    return {
+        "mobilenetv2": TrainedFile(here / "mobilenetv2_masker.safetensors"),
+        "squeezenet1-0": TrainedFile(here / "squeezenet1_0_masker.safetensors"),
+    }

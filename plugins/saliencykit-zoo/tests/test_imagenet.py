@@ -1,0 +1,43 @@
+import pytest
+import torch
+from saliencykit_zoo import provide_maskers
+from saliencykit_zoo.imagenet import mobilenetv2, squeezenet1_0
+
+from saliencykit import InputError, RealTimeMasker
+
+
+@pytest.mark.parametrize("make", [mobilenetv2, squeezenet1_0])
+def test_weights_that_are_not_there_or_of_another_network_are_named(make, tmp_path):
+    from safetensors.torch import save_file
+
+    with pytest.raises(InputError, match="there is no file"):
+        make(tmp_path / "nothing.safetensors")
+    (tmp_path / "half.safetensors").write_bytes(b"half")
+    with pytest.raises(InputError, match="no whole safetensors"):
+        make(tmp_path / "half.safetensors")
+    save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match="other names"):
+        make(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2", "squeezenet1-0"])
+def test_the_maskers_are_whole_files_that_passed_their_gate(name):
+    factory = provide_maskers()[name]
+    masker = factory()
+    assert isinstance(masker, RealTimeMasker)
+    assert masker.facts["gate"]["passed"]
+    assert masker.network.selector.num_classes == 1000
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("make", "stored", "name"), [
+    (mobilenetv2, "mobilenet_v2_imagenet", "mobilenetv2"),
+    (squeezenet1_0, "squeezenet1_0_imagenet", "squeezenet1-0"),
+])  # fmt: skip
+def test_each_masker_fits_its_classifier(make, stored, name, data_folder):
+    box = make(data_folder / "weights" / f"{stored}.safetensors")
+    factory = provide_maskers()[name]
+    assert factory.fits(box)
+    logits, mask = factory().attached(box, "raw").predict(torch.rand(1, 3, 224, 224))
+    assert logits.shape == (1, 1000)
+    assert mask.shape == (1, 1, 224, 224)
