@@ -8,7 +8,7 @@ import saliencykit_zoo
 
 def test_the_hook_maps_names_to_factories():
     provided = saliencykit_zoo.provide_black_boxes()
-    assert set(provided) == {"cifar10-fitnet"}
+    assert set(provided) == {"cifar10-fitnet", "mobilenetv2", "squeezenet1-0"}
     assert all(callable(factory) for factory in provided.values())
 
 
