@@ -122,7 +122,9 @@ def fit(
     _use_idle_cores()
     started = time.perf_counter()
     folder = out.with_name(f"{out.stem}-training")
-    leading = os.environ.get("RANK", "0") == "0"  # of the processes that `accelerate launch` starts
+    leading = os.environ.get("RANK", "0") == "0"  # of the processes that `accelerate launch` or torchrun starts
+    if not leading:
+        warnings.simplefilter("ignore")
     try:
         with training_bar(console(stderr=True, quiet=not leading)) as (on_step, on_news):
             masker = door(
@@ -242,7 +244,9 @@ def _box(model: str, device: str) -> Any:
     from saliencykit.black_boxes.torch_module import TorchBlackBox
     from saliencykit.registry import as_black_box
 
-    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    mine = os.environ.get("LOCAL_RANK")  # among the processes of this machine that a launcher started
+    cuda = f"cuda:{mine}" if mine else "cuda"
+    best = cuda if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     box = as_black_box(model)
     if isinstance(box, TorchBlackBox):
         try:

@@ -233,3 +233,20 @@ def test_version(tmp_path: Path) -> None:
     import saliencykit
 
     assert run("--version", cwd=tmp_path).stdout.strip() == saliencykit.__version__
+
+
+def test_one_of_several_processes_speaks_and_writes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def trained(*_: object, **options: object) -> None:
+        warnings.warn("said by all of them", stacklevel=2)
+        options["on_news"]("news")
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr("saliencykit.fitting.fit", trained)
+    with warnings.catch_warnings(), pytest.raises(SystemExit) as stop:
+        fit_in_this_process(monkeypatch, "--images", "parts")
+    assert stop.value.code == 0
+    assert capsys.readouterr() == ("", "")
+    assert not (folder / "masker.safetensors").exists()
