@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
-from saliencykit.maskers.realtime.taps import Call, Tap, as_tap, at_once, module_of, named, watch
+from saliencykit.maskers.realtime.taps import Call, Tap, as_tap, at_once, module_of, named, plainly, watch
 
 _WATCHED = 3  # pictures; the outputs of all layers are held for them
 _PICTURES = 4  # that a head is linearised at
@@ -135,7 +135,7 @@ def _linearised(box: BlackBox, images: Images, taps: Sequence[Tap], calls: Seque
 
         handle = module.get_submodule(tap.name).register_forward_hook(cut)
         try:
-            with torch.enable_grad():
+            with torch.enable_grad(), plainly(box):
                 logits = box(images)
         finally:
             handle.remove()

@@ -126,7 +126,7 @@ def read_taps(box: BlackBox, images: Images, taps: Sequence[Tap]) -> tuple[Logit
         InputError: The box has no module of such a name, or it was not called once per batch.
     """
     listener = Listener()
-    with listener.on(module_of(box), list(dict.fromkeys(tap.name for tap in taps))):
+    with plainly(box), listener.on(module_of(box), list(dict.fromkeys(tap.name for tap in taps))):
         logits = box(images)
     maps = []
     for tap in taps:
@@ -157,12 +157,25 @@ def watch(box: BlackBox, images: Images) -> tuple[Logits, list[Call]]:
         for name, module in module_of(box).named_modules():
             if name:
                 handles.append(module.register_forward_hook(keep(name)))
-        logits = box(images)
+        with plainly(box):
+            logits = box(images)
     finally:
         for handle in handles:
             handle.remove()
     times = Counter(call.name for call in calls)
     return logits, [call for call in calls if times[call.name] == 1]
+
+
+@contextmanager
+def plainly(box: BlackBox) -> Iterator[None]:
+    """A compiled model runs its own Python code meanwhile, whose layers can be heard; others run as they do."""
+    compiled = getattr(box, "model", box.module) is not box.module or getattr(box.module, "_compiled_call_impl", None) is not None
+    stance = getattr(torch.compiler, "set_stance", None) if compiled else None  # since torch 2.6
+    if stance is None:
+        yield
+    else:
+        with stance("force_eager"):
+            yield
 
 
 def at_once(box: BlackBox, images: Images, most: int) -> Images:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -173,3 +175,49 @@ def test_a_model_in_half_precision(net, pictures):
     assert mask.dtype == torch.float32
     assert (mask - masker.predict(images)[1]).abs().mean() < 0.1
     assert (logits - box(images)).abs().max() < 0.2
+
+
+@pytest.mark.parametrize("name", ["convolutional", "class-token"])
+@pytest.mark.parametrize("in_place", [False, True], ids=["wrapped", "in place"])
+def test_a_compiled_model_is_used_as_its_plain_self(name, in_place, net, pictures):
+    plain, images = net(name), pictures(3)
+    masker = RealTimeMasker(network=stirred(masking_network(plain, images)))
+    logits, mask = masker.bind(plain).predict(images)
+    model = net(name).model
+    if in_place:
+        model.compile(backend="eager")
+    else:
+        model = torch.compile(model, backend="eager")
+    box = replace(plain, model=model)
+    box(images)  # compiled now: its layers' hooks are no longer called
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(masker.bind(box).predict(images), (logits, mask), strict=True))
+    assert torch.allclose(masker(box, images, logits.argmax(1), generator=seeded()), mask, atol=1e-5)
+    assert masking_network(box, images).encoder.taps == masker.network.encoder.taps
+
+
+@pytest.mark.parametrize("name", ["convolutional", "squeezed", "class-token"])
+def test_a_channels_last_model_and_channels_last_pictures(name, net, pictures):
+    box, images = net(name), pictures(3)
+    masker = RealTimeMasker(network=stirred(masking_network(box, images)))
+    wanted = masker.bind(box).predict(images)
+    other = net(name)
+    other.model.to(memory_format=torch.channels_last)
+    for given in (images, images.contiguous(memory_format=torch.channels_last)):
+        for got, right in zip(masker.bind(other).predict(given), wanted, strict=True):
+            assert torch.allclose(got, right, atol=1e-5)
+    with untouched("predict", other.model):
+        masker(other, images, torch.tensor([0, 1, 2]), generator=seeded())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bfloat16_models_of_every_kind(name, net, pictures):
+    images = pictures(3)
+    box = net(name)
+    masker = RealTimeMasker(network=stirred(masking_network(box, images)))
+    labels = torch.tensor([0, 1, 2])
+    half = net(name)
+    half.model.bfloat16()
+    logits, mask = masker.bind(half).predict(images, labels)
+    assert (logits.dtype, mask.dtype) == (torch.float32, torch.float32)
+    assert (mask - masker.bind(box).predict(images, labels)[1]).abs().mean() < 0.1
+    assert masking_network(half, images)(masker.network.encoder.see(half, images), labels)[0].isfinite().all()
