@@ -1,6 +1,14 @@
-"""Make the pictures of the docs from pictures that may be shipped: `python docs/pictures.py`."""
+"""Make the pictures of the docs from pictures that may be shipped: `python docs/pictures.py [cat] [coffee] [parts]`.
 
+`parts` runs the tutorial on training a masker, a minute or two, and draws the first pictures that it has not seen.
+"""
+
+import os
+import re
+import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import skimage.data
@@ -41,16 +49,51 @@ def sheet_of(photo: Image.Image) -> Image.Image:
     return sheet
 
 
-def as_picture(images: torch.Tensor) -> Image.Image:
+def sheet_of_parts(page: dict[str, Any], columns: int = 6, side: int = 144) -> Image.Image:
+    """The first fresh photos of different shapes: the photo with the model's answer, the mask, and what is kept before grey."""
+    rows = slice(0, 2 * columns, 2)
+    images, mask, names = page["fresh"][rows], page["mask"][rows], page["PARTS"]
+    probability, label = page["logits"][rows].softmax(1).max(1)
+    strips = [images, mask.expand_as(images), compose(images, mask, torch.full_like(images, 0.5))]
+    sheet = Image.new("RGB", (columns * (side + GAP) - GAP, CAPTION + 3 * (side + GAP) - GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    for column in range(columns):
+        left = column * (side + GAP)
+        text = f"{names[int(label[column])]}: {probability[column]:.0%}"
+        draw.text((left + 2, 6), text, fill=(40, 40, 40), font=ImageFont.load_default(14))
+        for row, strip in enumerate(strips):
+            sheet.paste(as_picture(strip[column : column + 1], side), (left, CAPTION + row * (side + GAP)))
+    return sheet
+
+
+def run_page(page: Path) -> dict[str, Any]:
+    """The names that a page's Python blocks leave behind."""
+    scope: dict[str, Any] = {"__name__": "page"}
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            for block in re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
+                exec(compile(block, page.name, "exec"), scope)
+        finally:
+            os.chdir(before)
+    return scope
+
+
+def as_picture(images: torch.Tensor, width: int = WIDTH) -> Image.Image:
     pixels = np.uint8(images[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255 + 0.5)
     picture = Image.fromarray(pixels)
-    return picture.resize((WIDTH, picture.height * WIDTH // picture.width))
+    return picture.resize((width, picture.height * width // picture.width))
 
 
 if __name__ == "__main__":
     ASSETS.mkdir(exist_ok=True)
-    coffee = Image.fromarray(skimage.data.coffee())  # CC0, by Rachel Michetti
-    for name, photo in (("cat", demo_picture()), ("coffee", coffee)):
+    makers = {
+        "cat": lambda: sheet_of(demo_picture()),
+        "coffee": lambda: sheet_of(Image.fromarray(skimage.data.coffee())),  # CC0, by Rachel Michetti
+        "parts": lambda: sheet_of_parts(run_page((ASSETS / "../tutorials/train-a-masker.md").resolve())),
+    }
+    for name in sys.argv[1:] or makers:
         path = ASSETS / f"{name}.png"
-        sheet_of(photo).quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
+        makers[name]().quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
         print(f"wrote {path.relative_to(ASSETS.parent)}")
