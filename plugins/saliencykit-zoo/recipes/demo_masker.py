@@ -97,7 +97,9 @@ def export(work: Path, a: argparse.Namespace) -> None:
     masker.save(DEMO / "masker.safetensors")
     g, cost, facts = on_validation(masker, 500), json.loads((work / "cost.json").read_text()), masker.facts["training"]
     rows = "\n".join(f"| {n} | {c} | {w:.2f} | {m:.2f} | {k:.2f} | {d:.2f} |" for n, c, w, m, k, d in on_photos(masker))
-    options = " ".join(f"--{k} {v}" for k, v in cost["options"].items() if k not in ("work", "export", "note") and v not in (None, "None"))
+    options = " ".join(
+        f"--{k} {v}" for k, v in cost["options"].items() if k not in ("work", "export", "note") and v not in (None, "None")
+    )
     marker = "\n# Its masker\n"
     card = (DEMO / "card.md").read_text(encoding="utf-8").split(marker)[0]
     kilobytes = (DEMO / "masker.safetensors").stat().st_size / 1000
