@@ -1,7 +1,7 @@
 """A trained masker as one file: safetensors with a JSON header."""
 
-import copy
 import contextlib
+import copy
 import json
 import warnings
 from dataclasses import dataclass, replace
