@@ -208,7 +208,7 @@ def ratio(two: Tensor, confidence: float = 0.0) -> Mask:
     Falls monotonically with the confidence: high keeps only what is most salient, low everything that resembles the class.
 
     Example:
-        >>> ratio(torch.tensor([3.0, 1.0]).view(1, 2, 1, 1)).item()
+        >>> round(ratio(torch.tensor([3.0, 1.0]).view(1, 2, 1, 1)).item(), 3)
         0.75
 
     References:
