@@ -95,7 +95,8 @@ def fit(
         folder: For checkpoints, `log.jsonl` and pictures of masks. None: nothing is written, and a killed run is lost.
         resume: Go on where the folder's checkpoint stopped; it ends with the same weights as an uninterrupted run.
         precision: `no` or `bf16`.
-        memory: Bytes for cached features; fewer views are used where they do not fit.
+        memory: Bytes for cached features, and half as many for pictures; fewer views, and a drawn part of the pictures, are used
+            where they do not fit.
         seed: Of everything that is drawn.
         on_step: Called with each Step.
         on_news: Called with a line of text when something begins.
@@ -131,11 +132,8 @@ def fit(
     goal = _with_area(goal, area)
     devices = [original.device] if original.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.inference_mode(False):
-        most = max(64, memory // 2 // (3 * 64 * 64))
-        every = read_pictures(pictures, labels, original, most=most, seed=seed)
+        every = read_pictures(pictures, labels, original, memory=memory // 2, seed=seed)
         size = every.pixels.shape[1:]
-        if every.pixels[0].numel() * len(every) > memory:
-            every = Pictures(every.pixels[: max(4, memory // every.pixels[0].numel())], every.labels, every.skipped)
         training, held = _split(every, seed)
         mine = _share(training, accelerator.process_index, accelerator.num_processes)
         sample = training.images(torch.arange(min(_STATISTICS, len(training)))).to(original.device)

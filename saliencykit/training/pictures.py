@@ -45,7 +45,15 @@ class Pictures:
         return self.pixels[index].float() / 255
 
 
-def read_pictures(source: Any, labels: Sequence[int] | Tensor | None, box: BlackBox, *, most: int, seed: int = 0) -> Pictures:
+def read_pictures(
+    source: Any,
+    labels: Sequence[int] | Tensor | None,
+    box: BlackBox,
+    *,
+    most: int | None = None,
+    memory: int | None = None,
+    seed: int = 0,
+) -> Pictures:
     """Read pictures of any form; a picture that cannot be read is left out with a warning that names it.
 
     Args:
@@ -53,7 +61,8 @@ def read_pictures(source: Any, labels: Sequence[int] | Tensor | None, box: Black
             data set whose rows are pictures or (picture, label), or an iterable of batches (images, labels).
         labels: One class per picture, or None.
         box: The classifier, for the size.
-        most: If there are more, this many are drawn.
+        most: If there are more, this many are drawn. None: as many as there are.
+        memory: Bytes that the pictures may take; of more than fit in, as many as fit are drawn. None: no limit.
         seed: Of the draw.
 
     Raises:
@@ -64,17 +73,15 @@ def read_pictures(source: Any, labels: Sequence[int] | Tensor | None, box: Black
         raise InputError(f"fit got {len(items)} pictures and {len(labels)} labels; give one label per picture, or none.")
     given = [int(label) for label in labels] if labels is not None else own
     order = list(range(len(items)))
-    if len(order) > most:
-        order = sorted(random.Random(seed).sample(order, most))
+    limit = min(len(order) if most is None else most, len(order) if memory is None else _fitting(items, box, memory))
+    if len(order) > limit:
+        order = sorted(random.Random(seed).sample(order, limit))
     rows: list[Tensor] = []
     kept: list[int] = []
     skipped: list[str] = []
     for position in order:
         try:
-            item = items[position]
-            if isinstance(item, tuple | list) and len(item) == 2:
-                item = item[0]
-            image = as_images(item, box, pixels="raw").images
+            image = _read(items, position, box)
         except Exception as error:  # a data set of the user's may raise anything
             skipped.append(f"{'' if isinstance(error, InputError) else f'picture {position}: '}{error}")
             continue
@@ -91,6 +98,24 @@ def read_pictures(source: Any, labels: Sequence[int] | Tensor | None, box: Black
     if len(rows) < 4:
         raise InputError(f"fit needs at least 4 pictures that can be read, hundreds are better; got {len(rows)}.")
     return Pictures(torch.stack(rows), _labels(given, kept, box), tuple(skipped))
+
+
+def _read(items: Any, position: int, box: BlackBox) -> Images:
+    """One picture as the box takes it, (1, C, H, W)."""
+    item = items[position]
+    if isinstance(item, tuple | list) and len(item) == 2:
+        item = item[0]
+    return as_images(item, box, pixels="raw").images
+
+
+def _fitting(items: Any, box: BlackBox, memory: int) -> int:
+    """How many pictures of the size of the first readable one fit into so many bytes, at least four."""
+    for position in range(len(items)):
+        try:
+            return max(4, memory // _read(items, position, box)[0].numel())
+        except Exception:  # it is named when it is its turn
+            continue
+    return len(items)
 
 
 def _labels(given: "list[int] | None", kept: list[int], box: BlackBox) -> Tensor | None:

@@ -218,3 +218,15 @@ def test_pixels_out_of_range_are_named(tensors, box):
 def test_rows_of_pictures():
     pictures = Pictures(torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1), None)
     assert torch.allclose(pictures.images(torch.tensor([3])), torch.tensor(3 / 255).view(1, 1, 1, 1))
+
+
+def test_of_more_than_memory_holds_a_part_is_drawn_and_not_the_first():
+    from saliencykit.testing.boxes import PlantedEvidence
+
+    box = PlantedEvidence()
+    tensors = torch.arange(40).view(-1, 1, 1, 1).expand(40, 3, 8, 8) / 255
+    some = read_pictures(tensors, list(range(4)) * 10, box, memory=10 * 3 * 8 * 8)
+    which = some.pixels[:, 0, 0, 0].long()
+    assert len(some) == 10
+    assert which.tolist() != list(range(10))
+    assert torch.equal(some.labels, which % 4)

@@ -147,7 +147,7 @@ def attach(masker: "RealTimeMasker", black_box: BlackBox) -> "RealTimeMasker":
         InputError: The box is of another architecture.
     """
     wanted, given = masker.facts.get("fingerprint"), fingerprint(black_box)
-    if wanted is not None and wanted != given:
+    if None not in (wanted, given) and wanted != given:  # a box that shows no module cannot be told from another
         warnings.warn(
             f"this masker was trained for another model than {black_box!r} (its weights differ); its masks may say little. "
             "Train one with fit(model, pictures).",

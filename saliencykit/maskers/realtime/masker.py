@@ -80,8 +80,12 @@ class RealTimeMasker(Masker):
                 "this masker has an encoder of its own, which takes raw pixels in [0, 1]; give explain a picture, or "
                 "TorchBlackBox(model, mean=..., std=...) and pixels='raw'."
             )
+        mine: RealTimeMasker | None
         for mine in (self, self._held.get("attached")):
-            if mine is not None and "box" in mine._held and mine._held["box"].module is black_box.module:
+            held = None if mine is None else mine._held.get("box")
+            if mine is None or held is None:
+                continue
+            if held is black_box or (held.module is not None and held.module is black_box.module):
                 return mine
         self._held["attached"] = attach(self, black_box)
         return self._held["attached"]  # type: ignore[no-any-return]

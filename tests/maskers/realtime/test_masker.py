@@ -221,3 +221,11 @@ def test_bfloat16_models_of_every_kind(name, net, pictures):
     assert (logits.dtype, mask.dtype) == (torch.float32, torch.float32)
     assert (mask - masker.bind(box).predict(images, labels)[1]).abs().mean() < 0.1
     assert masking_network(half, images)(masker.network.encoder.see(half, images), labels)[0].isfinite().all()
+
+
+def test_two_boxes_without_a_module_are_two_boxes():
+    one, other = PlantedEvidence(), PlantedEvidence(sharpness=4.0)
+    images, _ = one.examples(2, generator=torch.Generator().manual_seed(0))
+    masker = RealTimeMasker(masking_network(one, images)).bind(one)
+    assert masker.attached(one, "raw") is masker
+    assert masker.attached(other, "raw").box is other
