@@ -56,7 +56,7 @@ def provide_terms() -> Mapping[str, Callable[..., Term]]:
 def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
     """Maskers that need no training, and the one trained for the embedded classifier."""
     from saliencykit.demo import HERE
-    from saliencykit.maskers.boxes import CentreBox, WholeImage
+    from saliencykit.maskers.boxes import CentreBox, GroundTruthBox, WholeImage
     from saliencykit.maskers.iterative import Iterative, meaningful_perturbation
     from saliencykit.maskers.occlusion import Occlusion
     from saliencykit.maskers.realtime.file import TrainedFile
@@ -70,6 +70,7 @@ def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
         "occlusion": Occlusion,
         "centre-box": CentreBox,
         "whole-image": WholeImage,
+        "ground-truth": GroundTruthBox,
     }
 
 
