@@ -167,7 +167,8 @@ def check_masker(masker: Masker, *, black_box: BlackBox | None = None, images: I
 
     Args:
         masker: What is checked; it is called about 15 times on 4 images, so give it few steps or samples.
-        black_box: A box that it works on; None: PlantedEvidence, and a small network that is watched for changes.
+        black_box: A box that it works on; None: PlantedEvidence (for one that reads layers, and refuses a box without any, a small
+            network), and a small network that is watched for changes.
         images: At least 2 images that the box takes; None: PlantedEvidence's examples.
 
     Raises:
@@ -183,6 +184,8 @@ def check_masker(masker: Masker, *, black_box: BlackBox | None = None, images: I
     box = PlantedEvidence() if black_box is None else black_box
     batches = [box.examples(4, generator=_seeded(1), size=s)[0] for s in SIZES] if isinstance(box, PlantedEvidence) else []
     batches = batches if images is None else [images]
+    if own and images is None and _reads_layers(masker, box, batches[0]):
+        box = _box_of(_network().eval())
     _require(bool(batches), who, "with a black_box of your own, images= that it takes are given too", "none")
     for pictures in batches:
         _check_masks(masker, box, pictures, who)
@@ -218,12 +221,19 @@ def _check_masks(masker: Masker, box: BlackBox, images: Images, who: str) -> Non
         raise ContractError(f"{who}: needs_gradient=True raises GradientError on a query-only box; it returned a mask.")
 
 
-def _check_borrowed_model(masker: Masker, who: str) -> None:
-    from saliencykit.black_boxes.torch_module import TorchBlackBox
+def _reads_layers(masker: Masker, box: BlackBox, images: Images) -> bool:
+    """Does the masker refuse a box that shows no module?"""
+    try:
+        masker(box, images, torch.zeros(len(images), dtype=torch.int64), generator=_seeded(0))
+    except InputError:
+        return box.module is None
+    return False
 
+
+def _network() -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = nn.Sequential(
+        return nn.Sequential(
             nn.Conv2d(3, 8, 3, padding=1),
             nn.BatchNorm2d(8),
             nn.ReLU(inplace=True),
@@ -233,13 +243,23 @@ def _check_borrowed_model(masker: Masker, who: str) -> None:
             nn.Flatten(),
             nn.Linear(5, 4),
         )
+
+
+def _box_of(model: nn.Module) -> BlackBox:
+    from saliencykit.black_boxes.torch_module import TorchBlackBox
+
+    return TorchBlackBox(model, mean=(0.5,) * 3, std=(0.25,) * 3, size=16)
+
+
+def _check_borrowed_model(masker: Masker, who: str) -> None:
+    model = _network()
     model.train()
     model[1].eval()
     model[0].weight.requires_grad_(False)
     model[7].bias.grad = torch.ones(4)
     images, labels = PlantedEvidence().examples(2, generator=_seeded(1))
     with untouched(who, model, images=images, labels=labels):
-        masker(TorchBlackBox(model, mean=(0.5,) * 3, std=(0.25,) * 3, size=16), images, labels, generator=_seeded(0))
+        masker(_box_of(model), images, labels, generator=_seeded(0))
 
 
 def check_metric(metric: Metric) -> None:
