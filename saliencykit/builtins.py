@@ -57,6 +57,7 @@ def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
     """Maskers that need no training, and the one trained for the embedded classifier."""
     from saliencykit.demo import HERE
     from saliencykit.maskers.boxes import CentreBox, GroundTruthBox, WholeImage
+    from saliencykit.maskers.excitation import ExcitationBackprop, contrastive_excitation_backprop
     from saliencykit.maskers.iterative import Iterative, meaningful_perturbation
     from saliencykit.maskers.occlusion import Occlusion
     from saliencykit.maskers.realtime.file import TrainedFile
@@ -68,6 +69,8 @@ def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
         "meaningful-perturbation": meaningful_perturbation,
         "rise": Rise,
         "occlusion": Occlusion,
+        "excitation-backprop": ExcitationBackprop,
+        "contrastive-excitation-backprop": contrastive_excitation_backprop,
         "centre-box": CentreBox,
         "whole-image": WholeImage,
         "ground-truth": GroundTruthBox,
