@@ -56,7 +56,9 @@ def provide_terms() -> Mapping[str, Callable[..., Term]]:
 def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
     """Maskers that need no training, and the one trained for the embedded classifier."""
     from saliencykit.demo import HERE
+    from saliencykit.maskers.ablation_cam import AblationCam
     from saliencykit.maskers.boxes import CentreBox, GroundTruthBox, WholeImage
+    from saliencykit.maskers.cam import Cam
     from saliencykit.maskers.excitation import ExcitationBackprop, contrastive_excitation_backprop
     from saliencykit.maskers.iterative import Iterative, meaningful_perturbation
     from saliencykit.maskers.occlusion import Occlusion
@@ -69,6 +71,8 @@ def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
         "meaningful-perturbation": meaningful_perturbation,
         "rise": Rise,
         "occlusion": Occlusion,
+        "cam": Cam,
+        "ablation-cam": AblationCam,
         "excitation-backprop": ExcitationBackprop,
         "contrastive-excitation-backprop": contrastive_excitation_backprop,
         "centre-box": CentreBox,

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from saliencykit.core import draw
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
@@ -16,6 +18,10 @@ _WATCHED = 3  # pictures; the outputs of all layers are held for them
 _PICTURES = 4  # that a head is linearised at
 _COSTLY = 10**10  # classes times weights after the map: more are not worth the time, and their rows start at random
 _CLOSE = 1e-3  # of the range: pooling in another order rounds differently
+
+
+_known: "WeakKeyDictionary[nn.Module, dict[tuple[int, ...], tuple[Tap, str] | None]]" = WeakKeyDictionary()
+"""Where a model's head was found, by the size of picture."""
 
 
 @final
@@ -72,6 +78,34 @@ def find_head(box: BlackBox, images: Images) -> Head:
         )
     found = _linear_head(logits, calls, taps, probe) or _convolutional_head(logits, calls, taps, probe)
     return found if found is not None else _linearised(box, images, [tap for tap, _ in taps], calls)
+
+
+def pooled_head(box: BlackBox, images: Images) -> Head | None:
+    """The head's own rows where it is pooling and a linear layer, or a 1x1 convolution and pooling; None where it is not.
+
+    Nothing depends on the pictures but their size: it is looked for once, with noise, and remembered as long as the model lives.
+
+    Args:
+        box: With a torch module inside.
+        images: (B, C, H, W), as the box takes them; only their shape, dtype and device count.
+
+    Raises:
+        InputError: The box has no module.
+    """
+    known = _known.setdefault(box.original or module_of(box), {})
+    key = tuple(images.shape[1:])
+    if key not in known:
+        noise = draw.uniform(images.new_zeros(1, *key), (_WATCHED, *key), generator=torch.Generator().manual_seed(0))[0]
+        probe = at_once(box, noise, _WATCHED)
+        with torch.no_grad():
+            logits, calls = watch(box, probe)
+        taps = [(tap, call) for call in calls if (tap := as_tap(call, probe)) is not None]
+        head = _linear_head(logits, calls, taps, probe) or _convolutional_head(logits, calls, taps, probe)
+        known[key] = None if head is None or head.layer is None else (head.tap, head.layer)
+    if (found := known[key]) is None:
+        return None
+    tap, layer = found
+    return Head(tap, *rows_of(module_of(box), layer), layer)
 
 
 def rows_of(module: nn.Module, layer: str) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ from saliencykit.black_boxes.timm import wrap_timm
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.maskers.realtime import rows
-from saliencykit.maskers.realtime.rows import _linearised, find_head, rows_of
+from saliencykit.maskers.realtime.rows import _linearised, find_head, pooled_head, rows_of
 from saliencykit.maskers.realtime.taps import as_tap, read_taps, watch
 from saliencykit.testing.boxes import PlantedEvidence
 from saliencykit.testing.untouched import untouched
@@ -39,6 +39,24 @@ def test_with_exact_rows_the_mean_response_is_the_logit(net, pictures, name):
     box, images = net(name), pictures(5, seed=7)
     head = find_head(box, pictures(3))
     assert torch.allclose(mean_responses(box, head, images), box(images), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_a_pooled_head_is_the_exact_one_and_its_weights_are_read_anew(net, pictures, name):
+    box, images = net(name), pictures(2)
+    wanted, found = find_head(box, images), pooled_head(box, images)
+    assert (found.tap, found.layer) == (wanted.tap, wanted.layer)
+    assert torch.equal(found.weight, wanted.weight)
+    with torch.no_grad():
+        layer_of(box, found.layer).bias += 1
+    assert torch.equal(pooled_head(box, images).bias, wanted.bias + 1)
+
+
+def test_other_heads_are_no_pooled_ones(pictures):
+    flat = nn.Sequential(nn.Conv2d(3, 4, 3, 4), nn.Flatten(), nn.LazyLinear(5))
+    box = TorchBlackBox(flat, size=pictures(1).shape[-1])
+    box(pictures(1))
+    assert pooled_head(box, pictures(1)) is None
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
