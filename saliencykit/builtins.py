@@ -22,14 +22,15 @@ def provide_black_boxes() -> Mapping[str, Callable[..., BlackBox]]:
 
 @hookimpl
 def provide_alternatives() -> Mapping[str, Callable[..., Alternative]]:
-    """Blur, noise, constant, the paper's choice, crop."""
+    """Blur, blur pyramid, noise, constant, the paper's choice, crop."""
     from saliencykit.alternatives.blur import Blur
+    from saliencykit.alternatives.blur_pyramid import BlurPyramid
     from saliencykit.alternatives.choice import Choice
     from saliencykit.alternatives.constant import Constant
     from saliencykit.alternatives.crop import Crop
     from saliencykit.alternatives.noise import Noise
 
-    return {"blur": Blur, "noise": Noise, "constant": Constant, "choice": Choice, "crop": Crop}
+    return {"blur": Blur, "blur-pyramid": BlurPyramid, "noise": Noise, "constant": Constant, "choice": Choice, "crop": Crop}
 
 
 @hookimpl
@@ -57,24 +58,45 @@ def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
     """Maskers that need no training, and the one trained for the embedded classifier."""
     from saliencykit.demo import HERE
     from saliencykit.maskers.ablation_cam import AblationCam
+    from saliencykit.maskers.attribution import AttributionMasker
     from saliencykit.maskers.boxes import CentreBox, GroundTruthBox, WholeImage
     from saliencykit.maskers.cam import Cam
     from saliencykit.maskers.excitation import ExcitationBackprop, contrastive_excitation_backprop
+    from saliencykit.maskers.extremal import ExtremalPerturbation
+    from saliencykit.maskers.feature_ablation import FeatureAblation
+    from saliencykit.maskers.feedback import Feedback
+    from saliencykit.maskers.grad_cam import GradCam
+    from saliencykit.maskers.gradients import SmoothGrad, gradient, input_x_gradient, integrated_gradients
+    from saliencykit.maskers.guided import GuidedGradCam, deconvolution, guided_backprop
     from saliencykit.maskers.iterative import Iterative, meaningful_perturbation
     from saliencykit.maskers.occlusion import Occlusion
     from saliencykit.maskers.realtime.file import TrainedFile
     from saliencykit.maskers.rise import Rise
+    from saliencykit.maskers.score_cam import ScoreCam
 
     return {
         "demo": TrainedFile(HERE / "masker.safetensors"),
         "iterative": Iterative,
         "meaningful-perturbation": meaningful_perturbation,
+        "extremal-perturbation": ExtremalPerturbation,
         "rise": Rise,
         "occlusion": Occlusion,
+        "feature-ablation": FeatureAblation,
+        "gradient": gradient,
+        "input-x-gradient": input_x_gradient,
+        "integrated-gradients": integrated_gradients,
+        "smoothgrad": SmoothGrad,
+        "guided-backprop": guided_backprop,
+        "deconvolution": deconvolution,
+        "guided-grad-cam": GuidedGradCam,
+        "grad-cam": GradCam,
+        "attribution": AttributionMasker,
         "cam": Cam,
         "ablation-cam": AblationCam,
         "excitation-backprop": ExcitationBackprop,
         "contrastive-excitation-backprop": contrastive_excitation_backprop,
+        "score-cam": ScoreCam,
+        "feedback": Feedback,
         "centre-box": CentreBox,
         "whole-image": WholeImage,
         "ground-truth": GroundTruthBox,

@@ -94,7 +94,7 @@ class Attention(nn.Module):
     ("layers", "says"),
     [
         ([Deciding()], "looks at numbers"),
-        ([Drawing()], "differs from the full pass"),
+        ([Drawing()], ""),
         ([Attention(), nn.Conv2d(16, 16, 9, padding=4)], ""),
     ],
 )
