@@ -13,7 +13,10 @@ QUICK = {  # what to write instead of the bare name: nothing is downloaded, and 
     "saliencykit/torchvision": "torchvision:shufflenet_v2_x0_5,weights=none,num_classes=7,size=64",
     "saliencykit/iterative": "iterative:steps=5",
     "saliencykit/meaningful-perturbation": "meaningful-perturbation:steps=5",
+    "saliencykit/extremal-perturbation": "extremal-perturbation:steps=3",
     "saliencykit/rise": "rise:samples=20",
+    "saliencykit/integrated-gradients": "integrated-gradients:steps=5",
+    "saliencykit/smoothgrad": "smoothgrad:samples=9",
 }
 
 
