@@ -90,15 +90,17 @@ def test_equals_captums_occlusion_of_networks_whether_a_window_changes_all_of_th
         for module in net.modules():  # as they are first drawn, some hardly answer differently to anything
             if isinstance(module, nn.Linear | nn.Conv2d):
                 nn.init.normal_(module.weight, 0, (2 / module.weight[0].numel()) ** 0.5)
-    images, labels = torch.rand(2, 3, 96, 96, generator=Generator().manual_seed(1)), torch.tensor([3, 0])
+    net = net.double()  # their weights being drawn, in single precision two orders of summation already differ by more
+    images = torch.rand(2, 3, 96, 96, generator=Generator().manual_seed(1), dtype=torch.float64)
+    labels = torch.tensor([3, 0])
     with torch.no_grad():
         theirs = Captums(lambda x: net(x).softmax(1)).attribute(
             images, sliding_window_shapes=(3, 24, 24), strides=(3, 12, 12), baselines=0.25, target=labels
         )
     box = TorchBlackBox(net, size=96)
     ours = found(Occlusion(window=24, stride=12, alternative=Constant(colour=0.25)), box, images, labels).scores
-    assert (ours - theirs).abs().max() < 1e-5 * (theirs.max() - theirs.min()) + 1e-7
-    assert theirs.max() - theirs.min() > 1e-5
+    assert (ours - theirs).abs().max() < 1e-6 * (theirs.max() - theirs.min())
+    assert theirs.max() - theirs.min() > 1e-3
 
 
 @pytest.mark.parametrize("alternative", [Constant(colour="mean"), Blur(sigma=2.0), Noise()], ids=repr)
