@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, final
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
@@ -133,6 +133,25 @@ def iou(mask: Mask, truth: Mask, threshold: float = 0.5) -> Tensor:
     found, wanted = mask >= threshold, truth >= threshold
     both = (found & wanted).sum((1, 2, 3))
     return both / (found | wanted).sum((1, 2, 3)).clamp_min(1)
+
+
+def small_network() -> nn.Sequential:
+    """A convolutional network of 4 classes with a bit of everything, and the same weights each time.
+
+    Example:
+        >>> small_network().eval()(torch.rand(2, 3, 16, 16)).shape
+        torch.Size([2, 4])
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        trunk = [
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(inplace=True),
+            nn.Dropout(0.5),
+            nn.Conv2d(8, 5, 3, stride=2),
+        ]
+        return nn.Sequential(*trunk, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 4))
 
 
 @dataclass(frozen=True)

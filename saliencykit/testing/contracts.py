@@ -19,7 +19,7 @@ from saliencykit.core.masker import Masker
 from saliencykit.core.metric import Metric, Sample
 from saliencykit.core.objective import Term, Trial
 from saliencykit.core.types import Images, Mask
-from saliencykit.testing.boxes import Counting, PlantedEvidence, QueryOnly
+from saliencykit.testing.boxes import Counting, PlantedEvidence, QueryOnly, small_network
 from saliencykit.testing.untouched import untouched
 
 SIZES = ((16, 16), (11, 14))  # pixels; the second is neither square nor even
@@ -185,7 +185,7 @@ def check_masker(masker: Masker, *, black_box: BlackBox | None = None, images: I
     batches = [box.examples(4, generator=_seeded(1), size=s)[0] for s in SIZES] if isinstance(box, PlantedEvidence) else []
     batches = batches if images is None else [images]
     if own and images is None and _reads_layers(masker, box, batches[0]):
-        box = _box_of(_network().eval())
+        box = _box_of(small_network().eval())
     _require(bool(batches), who, "with a black_box of your own, images= that it takes are given too", "none")
     for pictures in batches:
         _check_masks(masker, box, pictures, who)
@@ -230,21 +230,6 @@ def _reads_layers(masker: Masker, box: BlackBox, images: Images) -> bool:
     return False
 
 
-def _network() -> nn.Sequential:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1),
-            nn.BatchNorm2d(8),
-            nn.ReLU(inplace=True),
-            nn.Dropout(0.5),
-            nn.Conv2d(8, 5, 3, stride=2),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(5, 4),
-        )
-
-
 def _box_of(model: nn.Module) -> BlackBox:
     from saliencykit.black_boxes.torch_module import TorchBlackBox
 
@@ -252,8 +237,7 @@ def _box_of(model: nn.Module) -> BlackBox:
 
 
 def _check_borrowed_model(masker: Masker, who: str) -> None:
-    model = _network()
-    model.train()
+    model = small_network().train()
     model[1].eval()
     model[0].weight.requires_grad_(False)
     model[7].bias.grad = torch.ones(4)
