@@ -45,6 +45,15 @@ class Grey(BlackBox):
         return torch.stack([light, 1 - light], 1).log()
 
 
+class Deaf(BlackBox):
+    """Answers the same whatever it is shown."""
+
+    num_classes, differentiable = 2, False
+
+    def logits(self, images):
+        return torch.zeros(len(images), 2)
+
+
 def found(masker, box, images, labels, seed=0):
     return masker.find(box, images, labels, generator=Generator().manual_seed(seed))
 
@@ -56,11 +65,14 @@ def masks_shown(masker, size, label=0, seed=0):
     return torch.cat(box.seen), answer
 
 
+@pytest.mark.parametrize("sampling", ["opposite", "random"])
 @pytest.mark.parametrize(
     ("samples", "size", "cells", "keep"), [(300, (16, 16), 7, 0.5), (40, (9, 13), 3, 0.3), (5, (4, 4), 7, 0.5)]
 )
-def test_equals_a_plain_loop_over_the_same_masks(samples, size, cells, keep):
-    masks, answer = masks_shown(Rise(samples=samples, cells=cells, keep=keep, alternative=Constant(colour=0.0)), size)
+def test_equals_a_plain_loop_over_the_same_masks(samples, size, cells, keep, sampling):
+    masks, answer = masks_shown(
+        Rise(samples=samples, cells=cells, keep=keep, alternative=Constant(colour=0.0), estimate="mean", sampling=sampling), size
+    )
     assert masks.shape == (samples, 1, *size)
     ys = [float(mask.mean().clamp(1e-6, 1 - 1e-6)) for mask in masks]
     mean_y, mean_mask = sum(ys) / samples, masks.double().mean(0)[0]
@@ -73,26 +85,58 @@ def test_equals_a_plain_loop_over_the_same_masks(samples, size, cells, keep):
 
 
 def test_the_scores_are_the_published_map_less_a_constant_answers_map():
-    masks, answer = masks_shown(Rise(samples=200, alternative=Constant(colour=0.0)), (16, 16))
+    masks, answer = masks_shown(Rise(samples=200, alternative=Constant(colour=0.0), estimate="mean"), (16, 16))
     y = masks.mean((1, 2, 3))
     published = (y[:, None, None] * masks[:, 0]).mean(0) / 0.5
     assert torch.allclose(answer.scores[0, 0], published - y.mean() * masks[:, 0].mean(0) / 0.5, atol=1e-5)
 
 
-def test_the_error_is_that_of_eight_groups_dealt_in_turn():
-    masks, answer = masks_shown(Rise(samples=300, alternative=Constant(colour=0.0)), (12, 12))
+def test_the_error_of_a_mean_is_that_of_eight_groups_dealt_pair_by_pair():
+    masks, answer = masks_shown(Rise(samples=320, alternative=Constant(colour=0.0), estimate="mean"), (12, 12))
     y, mask = masks.mean((1, 2, 3)), masks[:, 0]
-    terms = (y - y[:256].mean())[:, None, None] * (mask - mask.mean(0)) / 0.5
-    means = torch.stack([terms[group::8].mean(0) for group in range(8)])
+    terms = (y - y.mean())[:, None, None] * (mask - mask.mean(0)) / 0.5
+    means = terms.view(-1, 8, 2, 12, 12).mean((0, 2))
     assert torch.allclose(answer.error[0, 0], means.std(0) / math.sqrt(8), atol=1e-6)
 
 
-def test_the_error_estimates_how_far_repeats_lie_apart(box):
+@pytest.mark.parametrize("estimate", ["linear", "mean"])
+@pytest.mark.parametrize("samples", [128, 512])
+def test_the_error_estimates_how_far_the_scores_are_from_those_of_endless_samples(box, estimate, samples):
     images, labels = box.examples(1, generator=Generator().manual_seed(5))
-    repeats = [found(Rise(samples=128), box, images, labels, seed) for seed in range(24)]
-    true = torch.stack([r.scores for r in repeats]).std(0).mean()
+    endless = found(Rise(samples=20000), box, images, labels, 99).scores
+    repeats = [found(Rise(samples=samples, estimate=estimate), box, images, labels, seed) for seed in range(12)]
+    true = torch.stack([r.scores - endless for r in repeats]).square().mean(0).sqrt().mean()
     told = torch.stack([r.error for r in repeats]).mean()
-    assert 0.75 < float(told / true) < 1.25
+    assert 0.6 < float(told / true) < 1.4
+
+
+def test_regression_needs_fewer_masks_for_the_same_map(box):
+    images, labels = box.examples(1, generator=Generator().manual_seed(5), size=32)
+    endless = found(Rise(samples=20000, estimate="mean", sampling="random"), box, images, labels, 99).scores
+    few = found(Rise(samples=256), box, images, labels).scores
+    many = found(Rise(samples=512, estimate="mean", sampling="random"), box, images, labels).scores
+    assert (few - endless).square().mean() < (many - endless).square().mean()
+
+
+def test_precision_stops_early_and_is_kept(box):
+    images, labels = box.examples(2, generator=Generator().manual_seed(5), size=32)
+    counted = Counting(QueryOnly(box))
+    answer = found(Rise(samples=4000, precision=0.95), counted, images, labels)
+    assert counted.images < 2 * 1000
+    endless = found(Rise(samples=10000), box, images, labels, 99).scores
+    for one, other in zip(answer.scores, endless, strict=True):
+        assert torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1] > 0.93
+
+
+def test_a_precision_that_was_not_reached_is_said(box, examples):
+    with pytest.warns(UserWarning, match=r"after 300 masks .* wanted was 0\.99999.*samples=600"):
+        found(Rise(samples=300, precision=0.99999, estimate="mean"), box, *(x[:1] for x in examples))
+
+
+def test_precision_of_a_box_that_does_not_care_stops_at_the_first_look():
+    counted = Counting(Deaf())
+    found(Rise(samples=2000, precision=0.9), counted, torch.rand(1, 3, 8, 8), torch.tensor([0]))
+    assert counted.images == 256
 
 
 @pytest.mark.parametrize(("size", "cells"), [((28, 28), 7), ((13, 20), 4), ((3, 3), 7)])
@@ -223,6 +267,9 @@ def test_a_query_only_box_gets_each_mask_once_in_batches_within_its_limit(sample
         ({"keep": 1.0}, "keep=1.0"),
         ({"keep": float("nan")}, "keep=nan"),
         ({"alternative": "blur"}, "an Alternative"),
+        ({"precision": 1.0}, "precision=1.0"),
+        ({"sampling": "sobol"}, "'opposite' or 'random'"),
+        ({"estimate": "median"}, "'linear' or 'mean'"),
     ],
 )
 def test_bad_arguments_are_refused_at_once(wrong, says):
