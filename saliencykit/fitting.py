@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _HELD_OUT = 48  # pictures that the gate looks at, at most; a fifth of a small set
 _STATISTICS = 64  # pictures that the gate's scale and threshold are set from
 _LOOKS = 8  # at the held-out pictures in a training
+_FEWEST = 400  # steps; with 169 a class that is not there still got a sixth of the area of one that is
 _MEMORY = 4 * 2**30  # bytes for cached features, at most
 
 
@@ -55,7 +56,7 @@ def fit(
     late_mixing: bool | None = None,
     batch: int = 16,
     lr: float = 3e-3,
-    fake_rate: float = 0.3,
+    fake_rate: float = 0.5,
     stride: int | None = None,
     views: int = 2,
     folder: str | Path | None = None,
@@ -82,14 +83,15 @@ def fit(
         objective: An Objective or a text: `masking-network`, `paper` (collapses, as a warning says), `paper-mean`, `authors`, ...
         alternative: What replaces pixels, drawn independently for the kept and the dropped picture.
         area: The wanted mean area in (0, 1): the area's weight is steered towards it. None: the objective's weight decides.
-        steps: Of phase 2. None: from the number of pictures, 120 to 600 with late mixing, 120 to 400 without.
+        steps: Of phase 2. None: from the number of pictures, 400 to 600.
         composed: How many of them, the last ones, compose pictures where the others mix features. None: a fifth.
         warm_up: Steps of phase 1 before those, where the selector's rows are not the head's own and learn which classes are there.
             None: 150, and no more than twice `steps`. An encoder from nothing wants several hundred.
         late_mixing: Mix features rather than pixels at first. None: on a CPU, where the network allows it.
         batch: Pictures a step, >= 2.
         lr: The largest learning rate.
-        fake_rate: Share of rows that are asked for a class that is not there, in [0, 1); 0.3 in the paper.
+        fake_rate: Share of rows that are asked for a class that is not there, in [0, 1). The paper's 0.3 leaves such classes a sixth of the
+            area of one that is there where pictures and steps are few.
         stride: Pixels of the picture a pixel of the mask, see `masking_network`.
         views: Views of each picture, >= 1: the whole, then crops and flips.
         folder: For checkpoints, `log.jsonl` and pictures of masks. None: nothing is written, and a killed run is lost.
@@ -249,11 +251,11 @@ def _plan(
     batch, views = options["batch"], options["views"]
     wanted = 3 * count * views // batch if steps is None else steps
     if rest is not None:
-        total = min(600, max(120, wanted)) if steps is None else steps
+        total = min(600, max(_FEWEST, wanted)) if steps is None else steps
         mixing = total - min(total, total // 5 if composed is None else composed)
         often = max(25, total // _LOOKS)
         return Plan(goal, fill, warm_up=warm_up, mixing=mixing, composing=total - mixing, gate_every=often, **options)
-    total = min(400, max(120, wanted)) if steps is None else steps
+    total = min(600, max(_FEWEST, wanted)) if steps is None else steps
     return Plan(goal, fill, warm_up=warm_up, composing=total, gate_every=max(25, total // _LOOKS), **options)
 
 

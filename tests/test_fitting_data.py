@@ -77,7 +77,7 @@ def case(data_folder):
         found = box(fresh).argmax(1)
     print(f"the classifier is right about {float((found == truth).float().mean()):.3f} of {len(fresh)} validation pictures")
     begin = time.perf_counter()
-    masker = fit(box, fresh[:500], steps=400, fake_rate=0.4)  # the default, 169 steps, left fakes at 0.17 of the area
+    masker = fit(box, fresh[:500])
     return box, fresh[:500], fresh[500:], found[500:], masker, time.perf_counter() - begin
 
 

@@ -122,9 +122,11 @@ def test_passing():
     good = Gate(8, 0.9, 0.3, 0.8, 0.2, (0.5,) * 4, (0.1,) * 4, 0.1, 0.7)
     assert good.passed
     assert good.score == pytest.approx(0.4 + 0.6)
-    for change in ({"fake": 0.2}, {"mosaic": 0.3}, {"kept": 0.1}):
+    for change in ({"fake": 0.2}, {"mosaic": 0.3}, {"kept_at": (0.5, 0.5, 0.5, 0.05)}):
         facts = {key: value for key, value in good.as_facts().items() if key not in ("score", "passed")} | change
         assert not Gate(**facts).passed
+    small = {key: value for key, value in good.as_facts().items() if key not in ("score", "passed")} | {"kept": 0.4, "dropped": 0.5}
+    assert Gate(**small).passed  # a small mask against all the rest of the picture
 
 
 @given(area=st.floats(0.001, 1), seed=st.integers(0, 5))
