@@ -88,9 +88,15 @@ class AttributionMasker(Masker):
     def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
         """One signed score per position, and the chosen part of it as the mask."""
         kind = self._made()
-        name = kind.__name__ if isinstance(kind, type) else checks.name_of(kind)
-        box = black_box if name in _ONCE or "model" in arguments(kind) else black_box.for_many(images)
+        once = (kind.__name__ if isinstance(kind, type) else checks.name_of(kind)) in _ONCE
+        box = black_box if once or self.reads_layers else black_box.for_many(images)
         return found(self.attribution(box, images, labels, generator), self.sign, self.channels)
+
+    @property
+    def reads_layers(self) -> bool:
+        """Does the method read or hook the model's own layers? Then it takes no frozen copy, whose batch norms are folded."""
+        kind = self._made()
+        return bool({"model", "layer"} & {*arguments(kind), *getattr(kind, "__dict__", ())})
 
     def attribution(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Tensor:
         """What the method answers, channels and signs as they are, (B, C, h, w).

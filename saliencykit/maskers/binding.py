@@ -2,11 +2,13 @@
 
 import copy
 import inspect
+import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -63,10 +65,11 @@ class Bound:
     def __call__(self, images: Images, labels: Labels, rows: slice | None = None, count: int = 0) -> Tensor:
         """The attribution of some images, (b, C, h, w): of those `rows` of `count`, if options are to be dealt out with them."""
         inputs = images - self._zero
-        options = {
-            key: value[rows] if rows is not None and isinstance(value, Tensor) and value.ndim and len(value) == count else value
-            for key, value in self._options.items()
-        }
+        options = dict(self._options)
+        for key, value in options.items() if rows is not None else ():
+            several = key == "baselines" and self.name.endswith(("GradientShap", "DeepLiftShap"))  # to draw from, for every image
+            if isinstance(value, Tensor) and value.ndim and len(value) == count and not several:
+                options[key] = value[rows]
         if self._labelled:
             options["target"] = labels
         try:
@@ -206,15 +209,22 @@ def restored(module: nn.Module | None) -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[Callable[[], bool]]:
-    """The global random state of torch, seeded inside and put back at the end; the function says whether somebody drew."""
+    """The global random states, seeded inside and put back at the end; the function says, afterwards, whether somebody drew."""
     devices = [device] if device.type == "cuda" else []
+    outer, drawn = (random.getstate(), np.random.get_state(legacy=False)), list[bool]()
+
+    def states() -> tuple[object, ...]:
+        torches = [torch.get_rng_state(), *(torch.cuda.get_rng_state(d) for d in devices)]
+        return (*(state.numpy().tobytes() for state in torches), random.getstate(), repr(np.random.get_state(legacy=False)))
+
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-
-        def states() -> list[Tensor]:
-            return [torch.get_rng_state(), *(torch.cuda.get_rng_state(d) for d in devices)]
-
-        start = states()
-        drawn: list[bool] = []
-        yield lambda: drawn[0]
-        drawn.append(any(not torch.equal(a, b) for a, b in zip(start, states(), strict=True)))
+        try:
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            start = states()
+            yield lambda: drawn[0]
+            drawn.append(states() != start)
+        finally:
+            random.setstate(outer[0])
+            np.random.set_state(outer[1])

@@ -129,7 +129,7 @@ class SmoothGrad(Masker):
     def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
         """The mean of the signed maps, and the mask by the rule of the method that is averaged."""
         seed = draw.fork(generator).initial_seed()  # each picture starts from it, so that the others make no difference
-        box = black_box.for_many(images)
+        box = black_box if self.of.reads_layers else black_box.for_many(images)
         bound = self.of.bound(box, images)
         with seeded(seed, images.device):  # should the averaged method draw as well
             maps = [self._mean(bound, image, label, seed) for image, label in zip(images[:, None], labels[:, None], strict=True)]
