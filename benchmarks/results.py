@@ -4,6 +4,7 @@
     python -m benchmarks.results --part report --out report.jsonl
     python -m benchmarks.results --part report --few --methods rise iterative --out report.jsonl
     python -m benchmarks.results --part report --methods --masker ours=my-masker.safetensors --out report.jsonl
+    python -m benchmarks.results --data-set ilsvrc2012-val-a --boxes-only --methods cam excitation-backprop --out methods.jsonl
     python -m benchmarks.results --table --tune tune.jsonl --out report.jsonl --ours ours --into docs/explanation/results.md
 
 A row per photo and method is appended to the file; what is there is not done again: start a killed run again, and it goes on.
@@ -27,7 +28,7 @@ from benchmarks.localising import MODES, Map, best_overlap, boxes_of
 from benchmarks.methods import BLIND, CHEAP, COSTLY, Boxes, Method, is_one_of, methods
 from benchmarks.onnx_box import OnnxBox
 from benchmarks.rows import Row, append, read_rows
-from benchmarks.split import Entry, few, part, read, squashing
+from benchmarks.split import BOXED, Entry, few, part, read, squashing
 from benchmarks.tables import put_into, tables
 
 FEW = {"tune": 50, "report": 150}
@@ -36,13 +37,12 @@ _CLASSES = 1000
 
 def boxes(model: str) -> Boxes:
     """The classifier in the forms that the methods and the judge want; without onnxruntime the frozen copy judges."""
-    factory, layer = MODELS[model]
-    own = squashing(factory())
+    own = squashing(MODELS[model][0]())
     frozen = own.for_many(torch.rand(1, 3, *own.input_size, generator=torch.Generator().manual_seed(0)))
     try:
-        return Boxes(own, frozen, OnnxBox(own), layer)
+        return Boxes(own, frozen, OnnxBox(own))
     except ImportError:
-        return Boxes(own, frozen, frozen, layer)
+        return Boxes(own, frozen, frozen)
 
 
 def other_class(entry: Entry) -> int:
@@ -50,18 +50,31 @@ def other_class(entry: Entry) -> int:
     return (entry.label + Random(entry.name).randrange(1, _CLASSES)) % _CLASSES
 
 
-def row_of(judge: Judge, photo: Photo, entry: Entry, name: str, method: Method, *, every_column: bool, other: bool) -> Row:
-    """Everything the tables need of one mask; with `other`, also of the mask for another class."""
+def row_of(
+    judge: Judge,
+    photo: Photo,
+    entry: Entry,
+    name: str,
+    method: Method,
+    *,
+    every_column: bool,
+    other: bool,
+    boxes_only: bool = False,
+) -> Row:
+    """Everything the tables need of one mask; with `other`, also of the mask for another class; or its boxes alone."""
     answer = method(photo, entry.label)
     mask = answer.mask[0, 0].numpy()
     found, truth = boxes_of(mask), photo.boxes.numpy()
     row: Row = {"photo": entry.name, "method": name, **judge.facts, "object": round(entry.object_area, 4), "few": every_column}
-    row |= {"seconds": round(answer.seconds, 4), "area": round(float(mask.mean()), 4), "graded": judge.graded(answer.mask)}
+    row |= {"seconds": round(answer.seconds, 4), "area": round(float(mask.mean()), 4)}
     row["overlap"] = {mode: [round(best_overlap(box, truth), 3) for box in found[mode]] for mode in MODES}
     row["crops"] = judge.crops(found)
     if name == "ground-truth":  # several boxes: each is shown, and the metric is their mean
         corners = np.stack([np.floor(truth[:, :2]), np.maximum(np.ceil(truth[:, 2:]), np.floor(truth[:, :2]) + 1)], 1)
         row["truth_crops"] = list(judge.shown([tuple(box) for box in corners.reshape(-1, 4).astype(int).tolist()]).values())
+    if boxes_only:
+        return row
+    row["graded"] = judge.graded(answer.mask)
     places = None if name == "ground-truth" else judge.places(answer.ranking)  # nothing inside of a box comes first
     if places is not None:
         row["areas"] = judge.at_areas(places, AREAS if every_column else SOME_AREAS)
@@ -84,7 +97,7 @@ def run(arguments: argparse.Namespace) -> None:
     forms = boxes(arguments.model)
     maskers = dict(text.split("=", 1) for text in arguments.masker)
     asked = methods(forms, arguments.methods, maskers)
-    everything = part(arguments.part)
+    everything = [entry for entry in part(arguments.part) if arguments.data_set in (None, entry.data_set)]
     chosen = few(FEW[arguments.part], everything)
     costly = {name for name in asked if is_one_of(maskers.get(name, name), COSTLY)}
     blind = {name for name in asked if is_one_of(maskers.get(name, name), BLIND)}
@@ -101,7 +114,10 @@ def run(arguments: argparse.Namespace) -> None:
         judge = Judge(forms.quick, photo)
         for name in names:
             other = name not in costly | blind
-            append(arguments.out, row_of(judge, photo, entry, name, asked[name], every_column=every_column, other=other))
+            row = row_of(
+                judge, photo, entry, name, asked[name], every_column=every_column, other=other, boxes_only=arguments.boxes_only
+            )
+            append(arguments.out, row)
         count += 1
         pace = (time.monotonic() - start) / count
         print(f"{number + 1} of {len(plan)} photos, {pace:.2f} s each", file=sys.stderr, flush=True)
@@ -111,6 +127,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=sorted(MODELS), default="mobilenet_v2")
     parser.add_argument("--part", choices=["tune", "report"], default="report")
+    parser.add_argument("--data-set", choices=BOXED, help="the photos of one data set only")
+    parser.add_argument("--boxes-only", action="store_true", help="localisation and saliency metric only")
     parser.add_argument("--few", action="store_true", help="the few stratified photos only")
     parser.add_argument("--photos", type=int, help="at most so many, for a look")
     parser.add_argument("--methods", nargs="*", default=list(CHEAP), help=f"default: {' '.join(CHEAP)}; any masker's text form")

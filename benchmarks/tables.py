@@ -52,7 +52,7 @@ def tables(tune: list[Row], report: list[Row], ours: list[str]) -> str:
     if wide:
         parts.append(_section("All photos of the reporting part", [row for row in report if row["method"] in wide], choices))
     if few:
-        parts += [_section("The few photos, all methods", few, choices), _curves(few)]
+        parts += [_section("The few photos, all methods", few, choices)] + ([_curves(few)] if "graded" in few[0] else [])
     for method in ours:
         parts.append(_differences(report, choices, method))
     if seeds := _seeds(report, choices):
@@ -63,7 +63,9 @@ def tables(tune: list[Row], report: list[Row], ours: list[str]) -> str:
 def _section(title: str, rows: list[Row], choices: dict[str, Tuned]) -> str:
     methods = by_method(rows)
     photos = list({row["photo"]: row for row in rows}.values())
-    parts = [_localisation(methods, choices, photos), _saliency(methods, choices), _evidence(methods), _confusion(methods)]
+    parts = [_localisation(methods, choices, photos), _saliency(methods, choices)]
+    if "graded" in rows[0]:
+        parts += [_evidence(methods), _confusion(methods)]
     return "\n\n".join([f"### {title}: {len(photos)}", *parts])
 
 
