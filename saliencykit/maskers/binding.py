@@ -59,6 +59,8 @@ class Bound:
         self._labelled = "target" in takes or "kwargs" in takes
         at_once = box.max_batch or _AT_ONCE
         inner = {name: at_once for name in _INNER if name in takes and name not in self._options}
+        if self.name == "LayerFeatureAblation":
+            inner = {}  # Captum's does not repeat targets that differ between rows
         self._options = {**inner, **self._options}
         self.images_at_once = 1 if any(name in takes for name in _INNER) else at_once
 

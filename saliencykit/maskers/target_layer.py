@@ -15,6 +15,7 @@ from saliencykit.core.types import Images, Logits
 from saliencykit.maskers.realtime.taps import Call, Tap, as_tap, plainly, read_taps, watch
 
 _CLOSE = 1e-3  # of the logits' range: pooling in another order rounds differently
+_SMALL = 64  # pixels: networks for such pictures have maps of more than half their side
 _UNDECIDED = 0.5  # above 1: changes less gathered than this are spread by mixing
 _INSIDE = 0.25  # of the gathering; 0.9 and more where tokens are in order, 0.05 in the early layers of Hiera, where they are not
 _LAYERLESS = "maskers that need no layers: 'iterative' and 'gradient' (they take gradients), 'rise' and 'occlusion' (they only ask)"
@@ -142,7 +143,7 @@ def _candidates(logits: Logits, calls: Sequence[Call], probe: Images) -> Iterato
     pooled = {id(call.output) for call in calls if "Pool" in name_of(call.module) and not any(call.module.parameters())}
     projections = []
     for call in reversed(calls):
-        tap = as_tap(call, probe)
+        tap = _as_map(call, probe, named=False)
         if tap is None or not call.output.requires_grad or id(call.output) in pooled:  # a container ends with its last layer
             continue
         maps = tap.read(call.output.detach(), probe.shape[2:])
@@ -153,6 +154,16 @@ def _candidates(logits: Logits, calls: Sequence[Call], probe: Images) -> Iterato
         else:
             yield tap, call
     yield from projections
+
+
+def _as_map(call: Call, probe: Images, *, named: bool) -> Tap | None:
+    """The output as a tap; fine maps count too, channels first, in small pictures or where the layer was named."""
+    tap, (height, width), shape = as_tap(call, probe), probe.shape[2:], call.output.shape
+    if tap is None and len(shape) == 4 and (named or max(height, width) <= _SMALL):
+        (h, w), ratio = shape[2:], shape[2] / height
+        if len(probe) == shape[0] and 2 <= h <= height and 2 <= w <= width and abs(w - width * ratio) <= 1:
+            return Tap(call.name, "maps", shape[1], (h, w))
+    return tap
 
 
 def _moves(answer: Tensor, tap: Tap, call: Call, probe: Images) -> bool:
@@ -197,7 +208,7 @@ def _named(box: BlackBox, probe: Images, layer: str) -> Tap:
     with torch.no_grad():
         _, calls = watch(box, probe)
     for call in calls:
-        if call.name == layer and (tap := as_tap(call, probe)) is not None:
+        if call.name == layer and (tap := _as_map(call, probe, named=True)) is not None:
             return tap
     names = [name for name, _ in box.module.named_modules() if name]
     others = ", ".join(repr(call.name) for call in reversed(calls) if as_tap(call, probe) is not None and call.name.count(".") < 2)
