@@ -26,7 +26,7 @@ class Net(nn.Module):
         return self.head(self.act(self.hidden(self.act(self.two(x)).flatten(1))))
 
 
-def seeded(make=Net, seed=1):
+def seeded(make=Net, seed=2):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return make().eval()
