@@ -159,7 +159,8 @@ def _candidates(logits: Logits, calls: Sequence[Call], probe: Images) -> Iterato
 def _as_map(call: Call, probe: Images, *, named: bool) -> Tap | None:
     """The output as a tap; fine maps count too, channels first, in small pictures or where the layer was named."""
     tap, (height, width), shape = as_tap(call, probe), probe.shape[2:], call.output.shape
-    if tap is None and len(shape) == 4 and (named or max(height, width) <= _SMALL):
+    same = name_of(call.module).startswith(("Dropout", "DropPath", "Softmax", "Identity"))  # another layer's output, or weights
+    if tap is None and not same and len(shape) == 4 and (named or max(height, width) <= _SMALL):
         (h, w), ratio = shape[2:], shape[2] / height
         if len(probe) == shape[0] and 2 <= h <= height and 2 <= w <= width and abs(w - width * ratio) <= 1:
             return Tap(call.name, "maps", shape[1], (h, w))
