@@ -84,7 +84,7 @@ class FeatureAblation(Masker):
             if row < len(maps):  # else all pictures share the first one's regions, and what is known of their cones
                 numbers, count = _numbered(maps[row])
                 windows = _bounds(numbers, count)
-                ask = Answers(box, windows)
+                ask = Answers(box, windows, black_box.max_batch)
             assert ask is not None
             fill = single_fill(alternative, image, Generator().manual_seed(seed))
             if fill is None:

@@ -78,7 +78,7 @@ class Occlusion(Masker):
         seed = draw.fork(generator).initial_seed()  # each picture starts from it, so that the others make no difference
         box, alternative = black_box.for_many(images), self.alternative.for_box(black_box)
         windows = _windows(down, across)
-        ask, maps, floors = Answers(box, windows), [], []
+        ask, maps, floors = Answers(box, windows, black_box.max_batch), [], []
         for image, label in zip(images[:, None], labels[:, None], strict=True):
             fill = single_fill(alternative, image, Generator().manual_seed(seed))
             if fill is None:

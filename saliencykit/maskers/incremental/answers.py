@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import finite_rows
 from saliencykit.core.types import Images, Logits
 from saliencykit.maskers.incremental.cone import Cone, Numbers, Plan, Windows, cone_of
 from saliencykit.maskers.incremental.run import Runner
@@ -54,14 +55,13 @@ class Filled:
 
     def crops(self, which: Sequence[int], top: Tensor, left: Tensor, height: int, width: int) -> Images:
         """Rectangles of the edited pictures, (n, C, height, width), from rows `top` and columns `left` on, (n,) each."""
-        device = self.image.device
+        device, numbers = self.image.device, list(which)
         rows = (top[:, None] + torch.arange(height, device=device))[:, :, None]
         columns = (left[:, None] + torch.arange(width, device=device))[:, None]
-        ends = (torch.from_numpy(e[list(which)]).to(device)[:, None, None] for e in self._ends)
-        first, last, start, end = ends
+        first, last, start, end = (torch.from_numpy(e[numbers]).to(device)[:, None, None] for e in self._ends)
         inside = (rows >= first) & (rows < last) & (columns >= start) & (columns < end)
         if self.regions is not None:
-            inside &= self.regions[rows, columns] == torch.tensor(list(which), device=device)[:, None, None]
+            inside &= self.regions[rows, columns] == torch.tensor(numbers, device=device)[:, None, None]
         own, other = (p[0][:, rows, columns].transpose(0, 1) for p in (self.image, self.fill))
         return torch.where(inside[:, None], other, own)
 
@@ -80,17 +80,31 @@ class Answers:
     Args:
         box: What `for_many` gave.
         windows: In pixels of the pictures.
+        limit: The largest batch that the user's own box takes. If that is 1, only full passes are made.
+
+    Attributes:
+        reason: Why only full passes are made; empty where it is not known yet, or not so.
+
+    Example:
+        >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+        >>> starts = np.arange(0, 32, 4)
+        >>> windows = Windows(starts.repeat(8), starts.repeat(8) + 4, np.tile(starts, 8), np.tile(starts, 8) + 4)
+        >>> image, fill = torch.rand(1, 3, 32, 32), torch.zeros(1, 3, 32, 32)
+        >>> ask = Answers(TorchBlackBox(model, size=32), windows)
+        >>> ask(Filled(image, fill, windows)).shape, ask.incremental
+        (torch.Size([65, 8]), True)
 
     References:
-        None known for whole networks; sharing convolutions between overlapping windows: Giusti et al. 2013, "Fast image scanning
-        with deep max-pooling convolutional neural networks".
+        Convolutions shared between overlapping windows: Giusti et al. 2013, "Fast image scanning with deep max-pooling
+        convolutional neural networks", section 2. Here it is a window's change that is followed, through any graph.
     """
 
-    def __init__(self, box: BlackBox, windows: Windows) -> None:
+    def __init__(self, box: BlackBox, windows: Windows, limit: int | None = None) -> None:
         self._box, self._windows = box, windows
         self._runner: Runner | None = None
-        alone = len(windows) < _FEWEST or box.module is None
-        self.reason = "too few windows, or a box without a torch module" if alone else ""
+        alone = len(windows) < _FEWEST or box.module is None or limit == 1
+        self.reason = "too few windows, or a box without a torch module, or of one image at a time" if alone else ""
 
     @property
     def incremental(self) -> bool:
@@ -103,7 +117,10 @@ class Answers:
             return self._first(filled)
         if self._runner is None:
             return self._full(filled, range(-1, len(self._windows)))
-        return self._incremental(self._runner, filled, check=False)
+        answers = self._incremental(self._runner, filled, check=False)
+        if finite_rows(answers):  # the box itself says what is wrong
+            return self._full(filled, range(-1, len(self._windows)))
+        return answers
 
     def _first(self, filled: Filled) -> Logits:
         try:
@@ -127,16 +144,15 @@ class Answers:
             got = runner.changed(cone, filled.crops(cone.windows, top, left, box.height, box.width))
             answers[torch.tensor(cone.windows, device=answers.device) + 1] = got
             if check and number in (0, len(runner.cones) // 2):
-                self._check(filled, cone, got)
+                self._check(filled, cone.windows[len(cone.windows) // 2], answers)
         return answers
 
-    def _check(self, filled: Filled, cone: Cone, got: Logits) -> None:
-        """Compare the answer to the group's middle window with the full pass's."""
-        middle = len(cone.windows) // 2
-        wanted = self._full(filled, [cone.windows[middle]])[0]
-        apart = float((got[middle] - wanted).abs().max())
-        if not apart <= _AGREES * float(wanted.max() - wanted.min()):
-            raise NotUnderstoodError(f"an answer differs from the full pass's by {apart:.3g}")
+    def _check(self, filled: Filled, window: int, answers: Logits) -> None:
+        """Compare the answers to the picture and to this window with those of full passes."""
+        wanted = self._full(filled, [-1, window])
+        apart = (answers[[0, window + 1]] - wanted).abs().amax()
+        if not bool(apart <= _AGREES * (wanted.amax(1) - wanted.amin(1)).amin()):
+            raise NotUnderstoodError(f"an answer differs from the full pass's by {float(apart):.3g}")
 
     def _full(self, filled: Filled, which: Sequence[int]) -> Logits:
         step = micro_batch(self._box)

@@ -147,20 +147,20 @@ class _Builder:
         """The rectangle that this call changes; None if that is about all."""
         if isinstance(rule, Pointwise):
             boxes = [self.boxes[n] for n in rule.sources]
-            height, width, _ = self.plan.sizes[node]
-            box = boxes[0]
-            if not all(box.equals(other) for other in boxes[1:]):
-                tops, lefts = np.stack([b.top for b in boxes]), np.stack([b.left for b in boxes])
-                bottoms = np.stack([b.top + b.height for b in boxes])
-                rights = np.stack([b.left + b.width for b in boxes])
-                box = _box((tops.min(0), bottoms.max(0)), (lefts.min(0), rights.max(0)), height, width)
+            if all(boxes[0].equals(other) for other in boxes[1:]):
+                return boxes[0]
+            tops, lefts = np.stack([b.top for b in boxes]), np.stack([b.left for b in boxes])
+            bottoms, rights = np.stack([b.top + b.height for b in boxes]), np.stack([b.left + b.width for b in boxes])
+            down, across = (tops.min(0), bottoms.max(0)), (lefts.min(0), rights.max(0))
         else:
             assert isinstance(rule, Sliding)
-            height, width = node.meta["shape"][2:]
             source = self.boxes[rule.source]
+            if rule.in_place:
+                return source
             down = _reached(source.top, source.height, rule.extent[0], rule.stride[0], rule.padding[0])
             across = _reached(source.left, source.width, rule.extent[1], rule.stride[1], rule.padding[1])
-            box = source if rule.in_place else _box(down, across, height, width)
+        height, width, _ = self.plan.sizes[node]
+        box = _box(down, across, height, width)
         return None if box.height * box.width > _WHOLE * height * width else box
 
     def _local(self, node: fx.Node, rule: Rule | None, box: Box) -> Step:

@@ -79,7 +79,7 @@ class Squares(torch.autograd.Function):
     [
         (lambda m, x: x if x.mean() > 0 else -x, "__bool__ looks at numbers"),
         (lambda m, x: x * x.max().item(), "item looks at numbers"),
-        (lambda m, x: x * float(x.sum()), "__float__ looks at numbers"),
+        (lambda m, x: x * float(x.detach().sum()), "__float__ looks at numbers"),
         (outside, "numpy looks at numbers"),
         (lambda m, x: x.tolist() and x, "tolist looks at numbers"),
         (lambda m, x: x.__setitem__((0, 0), 0.0) or x, "__setitem__ looks at numbers"),
