@@ -1,11 +1,13 @@
 """Excitation backprop: which neurons of a middle layer win the competition for a class; and its contrastive form."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 from typing import ClassVar, final
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, nn
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
@@ -17,6 +19,10 @@ from saliencykit.maskers.realtime.taps import Tap, as_tap, watch
 from saliencykit.maskers.winning import winning
 
 _SHARE, _FEWEST = 1 / 8, 14  # of the picture's side, 28 of 224; a small picture's map still has about 14 cells a side
+_TOGETHER = 8  # pictures; the graph from the layer on is held for all of them
+
+_known: "WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Tap]]" = WeakKeyDictionary()
+"""The layers that were found, as long as the model lives."""
 
 
 @final
@@ -79,15 +85,14 @@ class ExcitationBackprop(Masker):
                 f"ExcitationBackprop goes through the layers of a torch module, and {name_of(black_box)} shows none. Use "
                 "masker='rise' or 'occlusion', which only ask, or 'iterative', which needs gradients alone."
             )
-        box = black_box.for_many(images)
-        (tap, plain), step = _layer(box, images[:1], self.layer), micro_batch(box)
-        maps: list[Tensor] = []
-        for first in range(0, len(images), step):
-            some = images[first : first + step]
-            expected = None if maps else plain
-            found = winning(box, some, labels[first : first + step], tap, dual=self.contrastive, expected=expected)
+        tap, expected = _layer(black_box, images[:1], self.layer)
+        step = min(_TOGETHER, micro_batch(black_box))
+        maps = []
+        for some, asked in zip(torch.split(images, step), torch.split(labels, step), strict=True):
+            found = winning(black_box, some, asked, tap, dual=self.contrastive, expected=expected)
             difference = found.own if found.dual is None else found.own - found.dual
             maps.append(tap.read(difference, some.shape[2:]).sum(1, keepdim=True))
+            expected = None
         scores = torch.cat(maps).to(images.dtype)
         return Found(mask_of_scores(scores, scores.new_zeros(len(scores))), scores)
 
@@ -108,26 +113,35 @@ def contrastive_excitation_backprop(*, layer: str | None = None) -> ExcitationBa
     return ExcitationBackprop(contrastive=True, layer=layer)
 
 
-def _layer(box: BlackBox, image: Images, name: str | None) -> tuple[Tap, Logits]:
-    """The layer of this name, or the last of the outermost modules whose side is nearest to that wanted; and the box's answer."""
+def _layer(box: BlackBox, image: Images, name: str | None) -> tuple[Tap, Logits | None]:
+    """The layer, looked for once for a model and a size of picture; and, that once, the box's plain answer."""
+    assert box.module is not None
+    known = _known.setdefault(box.original or box.module, {})
+    key = (name, *image.shape[1:])
+    if key in known:
+        return known[key], None
     with torch.no_grad():
         logits, calls = watch(box, image)
-    taps = [tap for call in calls if (tap := as_tap(call, image)) is not None]
+    tap = known[key] = _chosen(
+        [tap for call in calls if (tap := as_tap(call, image)) is not None], image, name, name_of(box.module)
+    )
+    return tap, logits
+
+
+def _chosen(taps: Sequence[Tap], image: Images, name: str | None, who: str) -> Tap:
+    """The one of this name; without a name the last of the outermost modules whose side is nearest to that wanted."""
     if name is not None:
-        chosen = [tap for tap in taps if tap.name == name]
-        if not chosen:
+        named = [tap for tap in taps if tap.name == name]
+        if not named:
             raise InputError(
-                f"{name_of(box.module)} has no layer {name!r} that runs once and whose output is a map over the picture; those "
-                f"that are: {', '.join(tap.name for tap in taps[:12])}{', ...' if len(taps) > 12 else ''}."
+                f"{who} has no layer {name!r} that runs once and whose output is a map over the picture; those that are: "
+                f"{', '.join(tap.name for tap in taps[:12])}{', ...' if len(taps) > 12 else ''}."
             )
-        return chosen[0], logits
+        return named[0]
     if not taps:
-        raise InputError(
-            f"none of the {len(calls)} layers of {name_of(box.module)} gives a map over the picture; use masker='rise', "
-            "'occlusion' or 'iterative'."
-        )
+        raise InputError(f"no layer of {who} gives a map over the picture; use masker='rise', 'occlusion' or 'iterative'.")
     side = max(_SHARE * min(image.shape[2:]), _FEWEST)
     nearest = min((tap.side for tap in taps), key=lambda found: abs(log(min(found) / side)))
     near = [tap for tap in taps if tap.side == nearest]
     outermost = min(tap.name.count(".") for tap in near)
-    return [tap for tap in near if tap.name.count(".") == outermost][-1], logits
+    return [tap for tap in near if tap.name.count(".") == outermost][-1]

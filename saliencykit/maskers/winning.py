@@ -29,6 +29,7 @@ _ONE_TO_ONE = {
     "batch_norm","layer_norm", "group_norm", "instance_norm", "local_response_norm", "dropout", "dropout1d", "dropout2d",
     "feature_dropout",
 }  # fmt: skip
+_NORM = ("input", "running_mean", "running_var", "weight", "bias", "training")
 # what autograd hands down as it should by itself: everything that only moves numbers, and maxima, whose winner takes all
 _MOVES = {
     "View", "UnsafeView", "ReshapeAlias", "Permute", "Transpose", "T", "Cat", "Stack", "Split", "SplitWithSizes", "Slice", "Select",
@@ -66,7 +67,8 @@ def winning(
 
     through convolutions, linear layers, average pooling, means, sums and additions. A unit that nothing excites (its bias alone
     made it positive) passes its probability in equal parts to all that could have: the sum over each layer stays 1. In a maximum
-    the winner takes all. Activations, dropout and norms with given statistics have one child for each unit and hand on as it is.
+    the winner takes all. Activations, dropout and norms with given statistics have one child for each unit and hand on as it is;
+    a batch norm right behind a convolution is folded into its weights.
     Of a product of a map and something smaller (squeeze-and-excitation) the smaller one is a weight; of two computed maps of one
     size each gets half.
 
@@ -74,7 +76,7 @@ def winning(
     backward step is the rule; afterwards the graph that was recorded is checked for anything else.
 
     Args:
-        box: With a torch module inside; a frozen copy is quicker.
+        box: With a torch module inside.
         images: (B, C, H, W), no more than one call of the box takes.
         labels: (B,).
         tap: The layer.
@@ -203,11 +205,22 @@ class _Linear(_Rule):
     run: Callable[[Tensor, Tensor | None], Tensor]
     weight: Tensor | None
     sign: int = 1
+    transposed: bool = False
+
+    def fold(self, scale: Tensor, x: Tensor) -> None:
+        """A norm that follows directly belongs to the layer. Of its scale only the sign counts: shares are relative."""
+        weight = self.weight
+        if weight is None or self.transposed or (weight.ndim == 2 and x.ndim != 2) or len(weight) != len(scale):
+            return
+        if bool((scale < 0).any()):
+            self.weight = weight * torch.where(scale < 0, -1, 1).to(weight).view(-1, *[1] * (weight.ndim - 1))
 
     def shares(self, mass: Tensor, *maps: Tensor) -> tuple[Tensor, ...]:
         (x,) = maps
         mass, exact = mass.to(_precise(x)), _precise(x)
-        weight = None if self.weight is None else (self.sign * self.weight.to(exact)).clamp_min(0)
+        weight = None if self.weight is None else self.weight.to(exact)
+        if weight is not None:  # one pass over the weights: those of VGG's first linear layer are 400 MB
+            weight = weight.clamp_min(0) if self.sign == 1 else weight.clamp_max(0).neg_()
         got, left = self._part(mass, x.to(exact).clamp_min(0), weight)
         if bool((left > 0).any()):
             evenly = None if weight is None else torch.ones_like(weight)
@@ -252,7 +265,9 @@ def _convolution(func: Any, args: Any, kwargs: Any) -> Any:
     def run(some: Tensor, w: Tensor | None) -> Tensor:
         return func(some, w, None, *rest, **named_ones)  # type: ignore[no-any-return]
 
-    return _Linear(lambda some: func(some, fixed, bias, *rest, **named_ones), run, fixed), x
+    rule = _Linear(lambda some: func(some, fixed, bias, *rest, **named_ones), run, fixed)
+    rule.transposed = "transpose" in func.__name__
+    return rule, x
 
 
 def _mean(func: Any, args: Any, kwargs: Any) -> Any:
@@ -273,6 +288,16 @@ def _matmul(func: Any, one: Any, other: Any) -> Any:
 def _one_to_one(func: Any, args: Any, kwargs: Any) -> Any:
     x, rest, others = _taken(args, kwargs, ("input",))
     return (_Rule(lambda some: func(some.clone(), *rest, **others)), x) if _flows(x) else None  # some work in place
+
+
+def _batch_norm(func: Any, args: Any, kwargs: Any) -> Any:
+    x, mean, var, weight, bias, training, rest, others = _taken(args, kwargs, _NORM)
+    if not _flows(x) or training:
+        return None  # with the batch's own statistics: autograd's own node has no rule, and is named
+    rule = getattr(x.grad_fn, "rule", None)
+    if isinstance(rule, _Linear) and isinstance(weight, Tensor):
+        rule.fold(weight.detach(), x)
+    return _Rule(lambda some: func(some, mean, var, weight, bias, False, *rest, **others)), x
 
 
 def _addition(func: Any, args: Any, kwargs: Any) -> Any:
@@ -312,6 +337,7 @@ _MAKERS: dict[str, Callable[[Any, Any, Any], Any]] = {
     **dict.fromkeys(_CONVOLUTIONS, _convolution),
     **dict.fromkeys(_MEANS, _mean),
     **dict.fromkeys(_ONE_TO_ONE, _one_to_one),
+    "batch_norm": _batch_norm,
     **dict.fromkeys(_ADDITIONS, _addition),
     **dict.fromkeys(_DIFFERENCES, _difference),
     **dict.fromkeys(_PRODUCTS, _product),

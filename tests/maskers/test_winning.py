@@ -160,6 +160,35 @@ def test_a_gate_is_a_weight(write):
     assert torch.allclose(found(net, "start").own, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_a_batch_norm_is_folded_into_its_convolution(training):
+    def make():
+        return nn.Sequential(
+            nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3, bias=False, groups=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(),
+            nn.Linear(512, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)
+        )  # fmt: skip
+
+    net, plain = seeded(make), seeded(make)
+    with torch.no_grad():
+        for norm, conv in ((3, 2), (7, 6)):
+            net[norm].weight.copy_(torch.tensor([1.0, -1, 2, -0.5, 0.1, -3, 1, 0.7]))
+            net[norm].running_mean.uniform_(-0.1, 0.1, generator=Generator().manual_seed(5))
+            scale = net[norm].weight * (net[norm].running_var + net[norm].eps).rsqrt()
+            bias = 0 if net[conv].bias is None else net[conv].bias
+            plain[conv].bias = nn.Parameter(net[norm].bias + (bias - net[norm].running_mean) * scale)
+            plain[conv].weight.copy_(net[conv].weight * scale.view(-1, *[1] * (net[conv].weight.ndim - 1)))
+            plain[norm] = nn.Identity()
+        assert torch.allclose(net(IMAGES), plain(IMAGES), atol=1e-5)
+    answer, wanted = found(net.train(training), "1", dual=True), found(plain, "1", dual=True)
+    assert torch.allclose(answer.own, wanted.own, atol=1e-6)
+    assert torch.allclose(answer.dual, wanted.dual, atol=1e-6)
+
+
+def test_a_norm_by_the_batchs_own_statistics_is_refused():
+    with pytest.raises(InputError, match="BatchNorm"):
+        found(Odd(nn.BatchNorm2d(8, track_running_stats=False)).eval(), "start")
+
+
 MODELS = [
     "resnet18",
     "vgg11",
@@ -195,7 +224,6 @@ def test_the_sum_is_1_in_every_layer_of_every_family(name):
     size = 128
     images = torch.rand(2, 3, size, size, generator=Generator().manual_seed(3))
     box = TorchBlackBox(net, size=size)
-    box = box.for_many(images)
     with torch.no_grad():
         logits, calls = watch(box, images)
     taps = [tap for call in calls if (tap := as_tap(call, images)) is not None]
