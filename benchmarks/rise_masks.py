@@ -1,0 +1,162 @@
+"""How many masks does RISE need? Estimates from few masks against a map of 16,000, on photos and trained networks.
+
+    python -m benchmarks.rise_masks                              # 8 photos: half an hour; rows in --keep are not asked again
+    python -m benchmarks.rise_masks --model squeezenet --photos 4
+
+The reference is the published sum, centred, over 16,384 random masks of their own; Pearson's correlation with it is the accuracy. Each
+photo is one that the network gets right; answers are kept in a file per photo. `needed` is the least number of masks from which on the
+mean correlation over the photos stays above 0.95. The last table is what `precision=0.95` does: masks drawn, and the correlation reached.
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor
+
+from benchmarks.data import MODELS, Photo, read_photos
+from saliencykit.alternatives.constant import Constant
+from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.core.evidence import probability
+from saliencykit.maskers.answer_maps import AnswerMap, LinearFit, SampleMean
+from saliencykit.maskers.random_masks import Factors, Sampling, draw_masks
+
+REFERENCE, MOST = 16384, 4096
+STEPS = (128, 192, 256, 320, 384, 512, 640, 768, 1024, 1280, 1536, 2048, 2560, 3072, 4096)
+WANTED, CELLS, KEEP, BATCH = 0.95, 7, 0.5, 4
+Asked = tuple[Factors, Tensor]
+
+
+class Published(AnswerMap):
+    """The published sum as it is, `mean(y * M) / keep`: not centred."""
+
+    def __init__(self, size: tuple[int, int], keep: float, like: Tensor) -> None:
+        super().__init__(size, keep)
+        self.inner = SampleMean(size, keep, like)
+
+    def _add(self, masks: Factors, above: Tensor, groups: Tensor) -> None:
+        self.inner._add(masks, above + (self.reference or 0.0), groups)
+
+    def scores(self, groups: list[int] | None = None) -> Tensor:
+        """Over all groups or some."""
+        mine = slice(None) if groups is None else groups
+        return torch.div(self.inner.products[mine].sum(0), self.inner.count[mine].sum() * self.keep)
+
+    def error(self) -> Tensor:
+        """Not told."""
+        raise NotImplementedError
+
+
+ESTIMATES: dict[str, tuple[Sampling, Callable[[tuple[int, int]], AnswerMap]]] = {
+    "random masks, plain sum (as published, as the peers do)": ("random", lambda size: Published(size, KEEP, torch.zeros(()))),
+    "random masks, centred sum": ("random", lambda size: SampleMean(size, KEEP, torch.zeros(()))),
+    "opposite pairs, centred sum": ("opposite", lambda size: SampleMean(size, KEEP, torch.zeros(()))),
+    "random masks, regression": ("random", lambda size: LinearFit(size, CELLS, KEEP, torch.zeros(()))),
+    "opposite pairs, regression (our default)": ("opposite", lambda size: LinearFit(size, CELLS, KEEP, torch.zeros(()))),
+}
+
+
+def main() -> None:
+    arguments = parse()
+    torch.set_num_threads(1)
+    box = MODELS[arguments.model][0]()
+    reached: dict[str, list[dict[int, float]]] = {name: [] for name in ESTIMATES}
+    stopped: list[tuple[int, float]] = []
+    used = 0
+    for photo in read_photos("ilsvrc2012-val-a", box, count=10 * arguments.photos, seed=5):
+        if used == arguments.photos:
+            break
+        with torch.no_grad():
+            if int(box(photo.image).argmax()) != photo.label:
+                continue
+        used += 1
+        answers = {kind: asked(box, photo, kind, arguments) for kind in ("reference", "random", "opposite")}
+        size = (photo.image.shape[2], photo.image.shape[3])
+        truth = filled(SampleMean(size, KEEP, torch.zeros(())), *answers["reference"], REFERENCE)[REFERENCE].flatten()
+        for name, (sampling, make) in ESTIMATES.items():
+            maps = filled(make(size), *answers[sampling], MOST)
+            reached[name].append({count: correlation(found.flatten(), truth) for count, found in maps.items()})
+        count = first_stop(LinearFit(size, CELLS, KEEP, torch.zeros(())), *answers["opposite"])
+        found = filled(LinearFit(size, CELLS, KEEP, torch.zeros(())), *answers["opposite"], count)[count]
+        stopped.append((count, correlation(found.flatten(), truth)))
+        print(f"{used} of {arguments.photos}", file=sys.stderr, flush=True)
+    print(f"{arguments.model}, {used} photos, mean Pearson correlation with the map of {REFERENCE} masks.\n")
+    shown = (128, 256, 512, 1024, 2048, 4096)
+    print(f"| estimate | {' | '.join(map(str, shown))} | needed for {WANTED} |\n{'|---' * (len(shown) + 2)}|")
+    for name, each in reached.items():
+        means = {count: statistics.fmean(one[count] for one in each) for count in STEPS}
+        cells = " | ".join(f"{means[count]:.3f}" for count in shown)
+        print(f"| {name} | {cells} | {needed(means)} |")
+    counts, values = zip(*stopped, strict=True)
+    print(
+        f"\n`precision={WANTED}`: {statistics.median(counts):.0f} masks (median; {min(counts)} to {max(counts)}), correlation "
+        f"{statistics.fmean(values):.3f} (lowest {min(values):.3f})."
+    )
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=sorted(MODELS), default="mobilenet_v2")
+    parser.add_argument("--photos", type=int, default=8)
+    parser.add_argument(
+        "--keep", type=Path, default=Path("rise-answers"), help="a folder for the answers, so that a killed run goes on"
+    )
+    return parser.parse_args()
+
+
+def asked(box: TorchBlackBox, photo: Photo, kind: str, arguments: argparse.Namespace) -> Asked:
+    """Masks, and the label's probability under each; the answers come from the file if it is there."""
+    samples = REFERENCE if kind == "reference" else MOST
+    sampling: Sampling = "opposite" if kind == "opposite" else "random"
+    generator = Generator().manual_seed(1 if kind == "reference" else 2)
+    parts = list(draw_masks(photo.image, samples, CELLS, KEEP, sampling, generator=generator))
+    masks = Factors(torch.cat([part.left for part in parts]), torch.cat([part.right for part in parts]))
+    file = arguments.keep / f"{arguments.model}-{Path(photo.name).stem}-{kind}.pt"
+    if file.exists():
+        return masks, torch.load(file, weights_only=True)
+    frozen, label = box.for_many(photo.image), torch.tensor([photo.label])
+    fill = Constant(colour="zero").for_box(box)(photo.image, generator=generator)
+    difference, answers = photo.image - fill, []
+    with torch.no_grad():
+        for first in range(0, samples, BATCH):
+            edits = torch.addcmul(fill, difference, masks[first : first + BATCH].masks())
+            answers.append(probability(frozen(edits), label.expand(len(edits))))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(torch.cat(answers), file)
+    return masks, torch.cat(answers)
+
+
+def filled(found: AnswerMap, masks: Factors, answers: Tensor, most: int) -> dict[int, Tensor]:
+    """The maps after so many masks as STEPS says, and after `most`."""
+    maps = {}
+    for end in sorted({count for count in STEPS if count < most} | {most}):
+        found.add(masks[found.seen : end], answers[found.seen : end])
+        maps[end] = found.scores().float()
+    return maps
+
+
+def first_stop(found: AnswerMap, masks: Factors, answers: Tensor) -> int:
+    """Where `precision` would stop: it looks every 128 masks from 256 on."""
+    while found.seen < MOST:
+        found.add(masks[found.seen : found.seen + 128], answers[found.seen : found.seen + 128])
+        if found.seen >= 256 and found.agreement() >= WANTED:
+            break
+    return found.seen
+
+
+def correlation(one: Tensor, other: Tensor) -> float:
+    return float(torch.corrcoef(torch.stack([one, other]))[0, 1])
+
+
+def needed(means: dict[int, float]) -> str:
+    """The least number from which on the mean stays above the wanted one."""
+    last = max((count for count in STEPS if means[count] < WANTED), default=0)
+    later = [count for count in STEPS if count > last]
+    return str(later[0]) if later else f"more than {MOST}"
+
+
+if __name__ == "__main__":
+    main()
