@@ -3,9 +3,10 @@
     python -m benchmarks.rise_masks                              # 8 photos: half an hour; rows in --keep are not asked again
     python -m benchmarks.rise_masks --model squeezenet --photos 4
 
-The reference is the published sum, centred, over 16,384 random masks of their own; Pearson's correlation with it is the accuracy. Each
-photo is one that the network gets right; answers are kept in a file per photo. `needed` is the least number of masks from which on the
-mean correlation over the photos stays above 0.95. The last table is what `precision=0.95` does: masks drawn, and the correlation reached.
+The reference is the published sum, centred, over 16,384 random masks of their own; Pearson's correlation with it is the accuracy.
+Each photo is one that the network gets right; answers are kept in a file per photo. `needed` is the least number of masks from
+which on the mean correlation over the photos stays above 0.95. The last line is what `precision=0.95` does: masks drawn, and the
+correlation reached.
 """
 
 import argparse
