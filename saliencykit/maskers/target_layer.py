@@ -140,7 +140,7 @@ def _search(box: BlackBox, probe: Images) -> Tap:
 
 def _candidates(logits: Logits, calls: Sequence[Call], probe: Images) -> Iterator[tuple[Tap, Call]]:
     """Layers from the last to the first, projections of single tokens after all others."""
-    pooled = {id(call.output) for call in calls if "Pool" in name_of(call.module) and not any(call.module.parameters())}
+    pooled = {id(call.output) for call in calls if "Pool" in name_of(call.module) and not list(call.module.parameters())}
     projections = []
     for call in reversed(calls):
         tap = _as_map(call, probe, named=False)
