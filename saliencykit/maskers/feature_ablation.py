@@ -74,6 +74,17 @@ class FeatureAblation(Masker):
                 f"FeatureAblation(alternative={self.alternative!r}) takes an Alternative, such as Constant(colour='mean')."
             )
 
+    def __eq__(self, other: object) -> bool:
+        """The same regions, by value, and the same settings."""
+        if not isinstance(other, FeatureAblation):
+            return NotImplemented
+        mine, theirs = (None if m.regions is None else _as_maps(m.regions) for m in (self, other))
+        same = mine is theirs or (mine is not None and theirs is not None and torch.equal(mine, theirs))
+        return same and (self.cells, self.alternative) == (other.cells, other.alternative)
+
+    def __hash__(self) -> int:
+        return hash((self.cells, self.alternative))
+
     def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
         """Scores in units of probability, and their positive part as the mask."""
         maps = self._maps(images)

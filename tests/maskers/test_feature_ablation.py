@@ -136,3 +136,25 @@ def test_regions_that_do_not_fit_are_refused(box, examples):
         FeatureAblation(regions=np.zeros((8, 8), dtype=int))(box, *examples, generator=Generator())
     with pytest.raises(InputError, match="regions for 3 pictures"):
         FeatureAblation(regions=np.zeros((3, 1, 16, 16), dtype=int))(box, *examples, generator=Generator())
+
+
+def test_maskers_are_equal_if_their_regions_are():
+    one, same, other = (FeatureAblation(regions=superpixels((8, 8), count)) for count in (5, 5, 6))
+    assert one == same
+    assert hash(one) == hash(same)
+    assert one != other
+    assert one != FeatureAblation()
+    assert FeatureAblation() == FeatureAblation()
+    assert FeatureAblation() != FeatureAblation(cells=3)
+    assert FeatureAblation() != "feature-ablation"
+
+
+def test_regions_of_a_large_picture_cost_a_part_of_the_full_passes(monkeypatch):
+    from saliencykit.maskers.incremental.answers import Answers
+
+    asked = []
+    full = Answers._full
+    monkeypatch.setattr(Answers, "_full", lambda self, filled, which: asked.extend(which) or full(self, filled, which))
+    box, image = TorchBlackBox(net(), size=96), torch.rand(1, 3, 96, 96, generator=Generator().manual_seed(2))
+    found(FeatureAblation(regions=superpixels((96, 96), 200)), box, image, torch.tensor([1]))
+    assert 0 < len(asked) <= 4  # what was compared

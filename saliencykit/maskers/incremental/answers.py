@@ -113,14 +113,14 @@ class Answers:
 
     def __call__(self, filled: Filled) -> Logits:
         """The answer to the picture itself, then to each window filled, (1 + W, K)."""
-        if self._runner is None and not self.reason:
-            return self._first(filled)
-        if self._runner is None:
+        with torch.no_grad():
+            if self._runner is None and not self.reason:
+                return self._first(filled)
+            if self._runner is not None:
+                answers = self._incremental(self._runner, filled, check=False)
+                if not finite_rows(answers):  # else the box itself says what is wrong
+                    return answers
             return self._full(filled, range(-1, len(self._windows)))
-        answers = self._incremental(self._runner, filled, check=False)
-        if finite_rows(answers):  # the box itself says what is wrong
-            return self._full(filled, range(-1, len(self._windows)))
-        return answers
 
     def _first(self, filled: Filled) -> Logits:
         try:
@@ -161,6 +161,7 @@ class Answers:
 
     def _plan(self, filled: Filled) -> Runner:
         device = filled.image.device
+        _ = self._box.num_classes  # a box learns it by looking at its first answer, and what looks is refused
         plan = Plan(trace(self._box, filled.image))
         groups = _neighbours(self._windows, np.arange(len(self._windows)), _MOST.get(device.type, 64))
         sketch = cone_of(plan, self._windows, groups[len(groups) // 2])
