@@ -20,7 +20,7 @@ _COSTLY = 10**10  # classes times weights after the map: more are not worth the 
 _CLOSE = 1e-3  # of the range: pooling in another order rounds differently
 
 
-_known: "WeakKeyDictionary[nn.Module, dict[tuple[int, ...], tuple[Tap, str] | None]]" = WeakKeyDictionary()
+_known: "WeakKeyDictionary[nn.Module, dict[tuple[object, ...], tuple[Tap, str] | None]]" = WeakKeyDictionary()
 """Where a model's head was found, by the size of picture."""
 
 
@@ -93,9 +93,10 @@ def pooled_head(box: BlackBox, images: Images) -> Head | None:
         InputError: The box has no module.
     """
     known = _known.setdefault(box.original or module_of(box), {})
-    key = tuple(images.shape[1:])
+    size = tuple(images.shape[1:])
+    key = (getattr(box, "outputs", None), *size)  # one model may be read in two ways
     if key not in known:
-        noise = draw.uniform(images.new_zeros(1, *key), (_WATCHED, *key), generator=torch.Generator().manual_seed(0))[0]
+        noise = draw.uniform(images.new_zeros(1, *size), (_WATCHED, *size), generator=torch.Generator().manual_seed(0))[0]
         probe = at_once(box, noise, _WATCHED)
         with torch.no_grad():
             logits, calls = watch(box, probe)
