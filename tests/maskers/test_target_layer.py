@@ -98,6 +98,29 @@ def test_channels_last():
     assert (tap.name, tap.layout, tap.side) == ("norm", "last", (8, 8))
 
 
+def test_a_pool_with_weights_is_a_layer_like_others():
+    class PoolFormer(nn.Conv2d):
+        """Called after a pool, but with weights of its own."""
+
+    tap = target_layer(
+        TorchBlackBox(seeded(lambda: convolutional(PoolFormer(6, 6, 3), nn.Flatten(), nn.Linear(726, 4)))), pictures()
+    )
+    assert tap.name == "4"
+
+
+def test_dropout_behind_a_layer_is_not_the_layer():
+    net = seeded(lambda: convolutional(nn.Dropout(), nn.Conv2d(6, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    assert target_layer(TorchBlackBox(net), pictures()).name == "3"
+
+
+def test_maps_of_more_than_half_the_side_count_in_small_pictures_or_when_named():
+    build = lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))  # noqa: E731
+    assert target_layer(TorchBlackBox(seeded(build)), pictures(16)).side == (12, 12)
+    with pytest.raises(InputError, match="passes a gradient"):
+        target_layer(TorchBlackBox(seeded(build)), pictures(72, 1))
+    assert target_layer(TorchBlackBox(seeded(build)), pictures(72, 1), "3").side == (68, 68)
+
+
 @pytest.mark.parametrize("build", [Transformer, lambda: convolutional(nn.Flatten(), nn.Linear(1014, 5))])
 def test_a_bright_patch_lights_up_its_place(build):
     box, images = TorchBlackBox(seeded(build)), pictures(n=1)
