@@ -6,6 +6,7 @@ import torch
 from torch import Generator, nn
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.core.errors import ContractError
 from saliencykit.maskers.incremental import answers as module
 from saliencykit.maskers.incremental.answers import Answers, Filled
 from saliencykit.testing.boxes import PlantedEvidence
@@ -161,3 +162,28 @@ def test_a_hooked_model_answers_as_it_does(grid):
     assert torch.allclose(got, wanted, atol=1e-4)
     assert (wanted[0, 0] - asked(deep(), grid((48, 48), 8, 6))[2][0, 0]).abs().max() > 1e-3
     assert ask.incremental, ask.reason
+
+
+def test_a_box_of_one_image_at_a_time_is_never_asked_about_two(grid):
+    windows, (image, fill) = grid((48, 48), 8, 6), pictures(1)[0]
+    box = TorchBlackBox(deep(), size=48, max_batch=1)
+    ask = Answers(box.for_many(image), windows, limit=box.max_batch)
+    ask(Filled(image, fill, windows))
+    assert not ask.incremental
+    assert "one image at a time" in ask.reason
+
+
+class Root(nn.Module):
+    def forward(self, x):
+        return x.clone().abs_().sub(0.6).neg().sqrt()
+
+
+def test_an_answer_that_is_not_a_number_is_the_boxs_error_as_ever(grid):
+    windows = grid((48, 48), 8, 6)
+    dark, bright = torch.full((1, 3, 48, 48), 0.1), torch.full((1, 3, 48, 48), 0.9)
+    box = TorchBlackBox(nn.Sequential(Root(), *deep()), size=48)
+    ask = Answers(box.for_many(dark), windows)
+    ask(Filled(dark + torch.rand(1, 3, 48, 48, generator=Generator().manual_seed(0)) * 0.1, dark, windows))
+    assert ask.incremental, ask.reason
+    with pytest.raises(ContractError, match="NaN"):
+        ask(Filled(dark, bright, windows))
