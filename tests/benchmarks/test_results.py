@@ -87,7 +87,8 @@ def test_a_killed_run_goes_on(boxes, tmp_path, monkeypatch):
     out = tmp_path / "rows.jsonl"
 
     def run(names, *, part="report", photos=None, few=False, masker=()):
-        results.run(argparse.Namespace(model="x", part=part, few=few, photos=photos, methods=names, masker=list(masker), out=out))
+        asked = {"model": "x", "part": part, "few": few, "photos": photos, "methods": names, "masker": list(masker), "out": out}
+        results.run(argparse.Namespace(**asked, data_set=None, boxes_only=False))
         return read_rows(out)
 
     assert len(run(["centre-box", "cam"], photos=3)) == 6

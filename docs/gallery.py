@@ -1,0 +1,93 @@
+"""Make the gallery: six photos that may be shipped, a row per method, MobileNetV2. `python docs/gallery.py [METHOD ...]`.
+
+The photos are scikit-image's own; the network is that of the data folder (see `benchmarks/data.py`), as the embedded classifier
+does not know most of what is on them. A method's row is kept in `--work`, so that a killed run goes on.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import skimage.data
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Generator
+
+from benchmarks.data import mobilenet_v2
+from saliencykit.registry import as_masker
+
+TARGET = Path(__file__).parent / "assets" / "gallery.jpg"
+PHOTOS = {"chelsea": 282, "coffee": 967, "camera": 872, "rocket": 657, "stereo_motorcycle": 670, "astronaut": 812}
+"""By the name of scikit-image's function: the class that is asked about. The astronaut stands before a space shuttle."""
+CLASSES = ("tiger cat", "espresso", "tripod", "missile", "motor scooter", "space shuttle")
+METHODS = {
+    "one pass": ("gradient", "input-x-gradient", "guided-backprop", "deconvolution", "grad-cam", "guided-grad-cam", "cam",
+                 "ablation-cam", "excitation-backprop", "contrastive-excitation-backprop", "feedback"),
+    "tens of passes": ("integrated-gradients", "smoothgrad", "feature-ablation"),
+    "hundreds": ("occlusion", "rise", "score-cam"),
+    "optimised": ("meaningful-perturbation", "iterative", "extremal-perturbation"),
+}  # fmt: skip
+TILE, GAP, LABEL, CLIPPED = 132, 4, 190, 0.995
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("methods", nargs="*", help="only these rows are made anew; default: those that are not in --work")
+    parser.add_argument("--masker", action="append", default=[], metavar="NAME=FILE", help="a row of a trained masker's file")
+    parser.add_argument("--work", type=Path, default=Path("gallery-rows"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    box = mobilenet_v2()
+    pictures = torch.cat([box.prepare(photo(name))[0] for name in PHOTOS])
+    labels = torch.tensor(list(PHOTOS.values()))
+    files = dict(text.split("=", 1) for text in arguments.masker)
+    rows = [name for names in METHODS.values() for name in names]
+    for name in [*rows, *files]:
+        kept = arguments.work / f"{name}.npy"
+        if kept.exists() and name not in arguments.methods:
+            continue
+        start = time.process_time()
+        mask = as_masker(files.get(name, name))(box, pictures, labels, generator=Generator().manual_seed(0))
+        np.save(kept, mask.numpy())
+        print(f"{name}: {(time.process_time() - start) / len(pictures):.2f} CPU-seconds a photo", file=sys.stderr, flush=True)
+    with torch.no_grad():
+        probability = box(pictures).softmax(1).gather(1, labels[:, None])[:, 0].tolist()
+    masks = {name: np.load(arguments.work / f"{name}.npy")[:, 0] for name in [*rows, *files]}
+    sheet(pictures.permute(0, 2, 3, 1).numpy(), masks, probability).save(TARGET, quality=82)
+
+
+def photo(name: str) -> Image.Image:
+    found = getattr(skimage.data, name)()
+    return Image.fromarray(found[0] if isinstance(found, tuple) else found).convert("RGB")
+
+
+def lit(picture: np.ndarray, mask: np.ndarray) -> Image.Image:
+    """What the mask keeps in colour, the rest dim and grey; as the library's own overlay, without the line."""
+    grey = picture.mean(2, keepdims=True) * 0.3
+    mixed = grey + mask[..., None] * (picture - grey)
+    return Image.fromarray((mixed * 255).round().astype(np.uint8))
+
+
+def sheet(pictures: np.ndarray, masks: dict[str, np.ndarray], probability: list[float]) -> Image.Image:
+    """The photos on top with their class, and a row of overlays for each method."""
+    found = Image.new("RGB", (LABEL + len(pictures) * (TILE + GAP), 22 + (len(masks) + 1) * (TILE + GAP)), "white")
+    draw, font = ImageDraw.Draw(found), ImageFont.load_default(13)
+    for column, (picture, name) in enumerate(zip(pictures, CLASSES, strict=True)):
+        left = LABEL + column * (TILE + GAP)
+        draw.text((left + 2, 3), f"{name}: {probability[column]:.0%}", fill=(40, 40, 40), font=font)
+        found.paste(Image.fromarray((picture * 255).round().astype(np.uint8)).resize((TILE, TILE)), (left, 22))
+        for row, mask in enumerate(masks.values(), 1):
+            strongest = max(float(np.quantile(mask[column], CLIPPED)), 1e-6)
+            tile = lit(picture, np.clip(mask[column] / strongest, 0, 1))
+            found.paste(tile.resize((TILE, TILE)), (left, 22 + row * (TILE + GAP)))
+    for row, name in enumerate(masks, 1):
+        words = name.replace("contrastive-", "contrastive-\n").replace("excitation-", "excitation-")
+        draw.multiline_text((6, 22 + row * (TILE + GAP) + TILE // 2 - 8), words, fill=(40, 40, 40), font=font)
+    return found
+
+
+if __name__ == "__main__":
+    main()
