@@ -19,7 +19,7 @@ from saliencykit.maskers.smooth_mask import SmoothMask
 Variant = Literal["preserve", "delete", "dual"]
 
 _BLURS = BlurPyramid()
-# Tried on 4 photos, 60 steps, kept at areas 0.05, 0.1, 0.2 on average: these 0.33; 30 to 3000 with 32, 0.27; 300 to 5000 with 8, 0.30.
+# Tried on 4 photos, 60 steps, mean kept at areas 0.05, 0.1, 0.2: these 0.33; 30 to 3000 with 32, 0.27; 300 to 5000 with 8, 0.30.
 _FIRST, _LAST = 100.0, 5000.0  # the price of a wrong area at the first and at the last step
 _PATH = 16.0  # the rates of all steps together, so that fewer steps are longer ones; 150 steps keep 0.35
 _MOMENTUM = 0.9
