@@ -156,7 +156,7 @@ def _labels(label: object, logits: Logits, box: BlackBox, first: int, total: int
 
 def _index(label: object, box: BlackBox, row: int) -> int:
     if isinstance(label, str):
-        return _index_of_name(label, box)
+        return index_of_name(label, box)
     if isinstance(label, bool) or not hasattr(label, "__index__"):
         raise InputError(f"a label is a class index, a class name or None; got {name_of(label)} {label!r} for image {row}.")
     index = int(label.__index__())
@@ -165,8 +165,8 @@ def _index(label: object, box: BlackBox, row: int) -> int:
     return index
 
 
-def _index_of_name(name: str, box: BlackBox) -> int:
-    """A class by name, without regard to case; a name of several synonyms ("tabby, tabby cat") is found by each."""
+def index_of_name(name: str, box: BlackBox) -> int:
+    """The index of a class by name, without regard to case; a name of several synonyms ("tabby, tabby cat") is found by each."""
     if not box.class_names:
         raise InputError(
             f"the class names of the model are unknown, so {name!r} cannot be looked up; give the index, or "

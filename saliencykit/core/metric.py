@@ -26,16 +26,20 @@ class Sample:
         images: (B, C, H, W).
         labels: (B,).
         boxes: One (n, 4) tensor of x0, y0, x1, y1 per image, in pixels of `images`, x1 and y1 exclusive; n may be 0.
+        names: What each image is called, in tables and file names; None where nobody needs to know.
     """
 
     images: Images
     labels: Labels
     boxes: tuple[Tensor, ...] | None = None
+    names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Check that there is one entry of boxes per image."""
+        """Check that there is one entry of boxes, and one name, per image."""
         if self.boxes is not None and len(self.boxes) != len(self.images):
             raise InputError(f"a Sample of {len(self.images)} images takes as many box tensors; got {len(self.boxes)}.")
+        if self.names is not None and len(self.names) != len(self.images):
+            raise InputError(f"a Sample of {len(self.images)} images takes as many names; got {len(self.names)}.")
 
 
 class Metric(ABC):

@@ -1,0 +1,1 @@
+"""Labelled pictures for evaluation, from the forms in which people keep them."""

@@ -1,0 +1,203 @@
+"""read_samples(): labelled pictures in batches, whatever form they come in."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias, final
+
+import torch
+from torch import Tensor
+
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.errors import InputError, SaliencyKitError
+from saliencykit.core.geometry import Geometry
+from saliencykit.core.metric import Sample
+from saliencykit.data.classes import class_index
+from saliencykit.data.entry import Entry, Label
+from saliencykit.images import as_images
+
+Wanted: TypeAlias = Callable[[int, str], bool]
+
+
+@final
+@dataclass(frozen=True)
+class Reading:
+    """Some pictures ready to be explained, or one that could not be read.
+
+    Attributes:
+        indices: Of the pictures in the data set, counted from 0; those that were not wanted are counted too.
+        names: One per picture.
+        sample: The pictures, on the CPU, with their names; None if there is a reason.
+        reason: Why this one picture has no sample: it is damaged, its class is unknown; None if all is well.
+    """
+
+    indices: tuple[int, ...]
+    names: tuple[str, ...]
+    sample: Sample | None
+    reason: str | None = None
+
+
+def read_samples(
+    source: "str | Path | Iterable[Any]",
+    black_box: BlackBox,
+    *,
+    labels: "str | Path | Mapping[str, Label] | None" = None,
+    boxes: "str | Path | None" = None,
+    classes: Mapping[str, int] | None = None,
+    limit: int | None = None,
+    batch_size: int = 16,
+    wanted: Wanted | None = None,
+) -> Iterator[Reading]:
+    """Labelled pictures for evaluation, opened one batch at a time.
+
+    Args:
+        source: One of
+
+            - a folder: one folder per class (named by index, name or WordNet id), or pictures without labels;
+            - the folder `ILSVRC` of ImageNet: its validation pictures, labels and boxes;
+            - a CSV file with a column `path`, `file`, `image` or `filename` (relative to the CSV's folder), one called `label`,
+              `class` or `wnid`, and one called `boxes` if there are any: `x0 y0 x1 y1;x0 y0 x1 y1`, x1 and y1 exclusive;
+            - `voc:FOLDER,year=2012,image_set=val` or `coco:FOLDER,annotations=FILE`, or a `VOCDetection` or `CocoDetection` of torchvision;
+            - any iterable of Sample, or of (image, label), an image being whatever `explain` takes.
+        black_box: Prepares the pictures, and knows the classes.
+        labels: Labels by picture, instead of the source's own: a mapping, or a CSV file with such columns. A picture is looked up
+            by its name, its file name, and its file name without the ending.
+        boxes: Boxes by picture: a folder of XML files (Pascal VOC's and ILSVRC's form), or a file of `LOC_val_solution.csv`'s form.
+            They give a label to a picture without one.
+        classes: The data set's class names and their indices in the model, where these are not the model's own names.
+        limit: At most this many pictures, the first ones, >= 1; None: all.
+        batch_size: Pictures in one Sample, >= 1. Samples of an iterable are passed on as they are.
+        wanted: Asked with index and name before a picture is opened; where it says False the picture is left out.
+
+    Returns:
+        Readings in the order of the source. A picture that cannot be read, or whose class the model does not have, is a Reading
+        with a reason and not a stop.
+
+    Raises:
+        InputError: The source itself cannot be used: nothing is there, or it is of no known form.
+
+    Example:
+        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> box = PlantedEvidence()
+        >>> images, labels = box.examples(3, generator=torch.Generator().manual_seed(0))
+        >>> [reading.names for reading in read_samples(zip(images, labels.tolist()), box, batch_size=2)]
+        [('0', '1'), ('2',)]
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"read_samples(limit={limit}): a number of pictures, >= 1, or None for all.")
+    if batch_size < 1:
+        raise InputError(f"read_samples(batch_size={batch_size}): pictures in one batch, >= 1.")
+    from saliencykit.data.sources import entries_of
+
+    return _readings(entries_of(source, black_box, labels, boxes, classes), black_box, classes, limit, batch_size, wanted)
+
+
+def visible_boxes(boxes: Tensor, geometry: Geometry) -> Tensor:
+    """Boxes (n, 4) in pixels of a picture, to pixels of the model's input: clipped to it, without those that it does not show.
+
+    Example:
+        >>> geometry = Geometry(picture=(10, 20), region=(5.0, 0.0, 15.0, 10.0), size=(20, 20))
+        >>> visible_boxes(torch.tensor([[0.0, 0.0, 5.0, 9.0], [4.0, 1.0, 6.0, 2.0]]), geometry).tolist()
+        [[0.0, 2.0, 2.0, 4.0]]
+    """
+    height, width = geometry.picture
+    inside = torch.minimum(boxes.clamp_min(0), boxes.new_tensor([width, height] * 2))  # of a padded input: not into the padding
+    moved = geometry.box_from_picture(inside)
+    return moved[(moved[:, 2] > moved[:, 0]) & (moved[:, 3] > moved[:, 1])]
+
+
+@dataclass(frozen=True)
+class _Ready:
+    index: int
+    name: str
+    image: Tensor
+    label: int | None
+    boxes: Tensor | None
+
+
+def _readings(
+    entries: Iterable[Entry | Sample],
+    black_box: BlackBox,
+    classes: Mapping[str, int] | None,
+    limit: int | None,
+    batch_size: int,
+    wanted: Wanted | None,
+) -> Iterator[Reading]:
+    index, waiting, seen = 0, list[_Ready](), set[str]()
+    for entry in entries:
+        if limit is not None and index >= limit:
+            break
+        if isinstance(entry, Sample):
+            some = entry if limit is None else _rows(entry, range(min(len(entry.images), limit - index)))
+            yield from _flushed(waiting, black_box)
+            yield from _passed_on(some, index, wanted, seen)
+            index += len(some.images)
+            continue
+        name, index = _unique(entry.name, index, seen), index + 1
+        if wanted is not None and not wanted(index - 1, name):
+            continue
+        try:
+            ready = _opened(entry, index - 1, name, black_box, classes)
+        except SaliencyKitError as error:
+            yield from _flushed(waiting, black_box)
+            yield Reading((index - 1,), (name,), None, str(error))
+            continue
+        if waiting and (len(waiting) == batch_size or ready.image.shape != waiting[0].image.shape):
+            yield from _flushed(waiting, black_box)
+        waiting.append(ready)
+    yield from _flushed(waiting, black_box)
+
+
+def _unique(name: str, index: int, seen: set[str]) -> str:
+    name = f"{name}#{index}" if name in seen else name
+    seen.add(name)
+    return name
+
+
+def _opened(entry: Entry, index: int, name: str, black_box: BlackBox, classes: Mapping[str, int] | None) -> _Ready:
+    """The picture of an entry at the model's size, its class, and its boxes there."""
+    if entry.reason is not None:
+        raise InputError(entry.reason)
+    label = None if entry.label is None else class_index(entry.label, black_box, classes)
+    read = as_images(entry.image, black_box, pixels="raw")
+    if len(read) != 1:
+        raise InputError(f"{name} is {len(read)} images; an entry is one.")
+    place, boxes = read.geometries[0], entry.boxes
+    if boxes is not None and place is not None:
+        boxes = visible_boxes(boxes, place)
+    return _Ready(index, name, read.images, label, boxes)
+
+
+def _flushed(waiting: list[_Ready], black_box: BlackBox) -> Iterator[Reading]:
+    """One Reading of all that waits, if anything does; nothing waits afterwards."""
+    if not waiting:
+        return
+    images = torch.cat([ready.image for ready in waiting])
+    labels = [ready.label for ready in waiting]
+    if None in labels:
+        with torch.no_grad():
+            top = black_box(images.to(black_box.device)).argmax(1).tolist()
+        labels = [own if own is not None else best for own, best in zip(labels, top, strict=True)]
+    empty = torch.zeros(0, 4)
+    boxes = tuple(empty if ready.boxes is None else ready.boxes for ready in waiting)
+    indices, names = tuple(ready.index for ready in waiting), tuple(ready.name for ready in waiting)
+    known = boxes if any(ready.boxes is not None for ready in waiting) else None
+    waiting.clear()
+    yield Reading(indices, names, Sample(images, torch.tensor(labels), known, names))
+
+
+def _passed_on(sample: Sample, first: int, wanted: Wanted | None, seen: set[str]) -> Iterator[Reading]:
+    own = sample.names or tuple(str(first + i) for i in range(len(sample.images)))
+    names = [_unique(name, first + i, seen) for i, name in enumerate(own)]
+    chosen = [i for i, name in enumerate(names) if wanted is None or wanted(first + i, name)]
+    if chosen:
+        part = _rows(sample, chosen)
+        kept = tuple(names[i] for i in chosen)
+        yield Reading(tuple(first + i for i in chosen), kept, Sample(part.images, part.labels, part.boxes, kept))
+
+
+def _rows(sample: Sample, rows: "Iterable[int]") -> Sample:
+    some = list(rows)
+    boxes = None if sample.boxes is None else tuple(sample.boxes[i] for i in some)
+    names = None if sample.names is None else tuple(sample.names[i] for i in some)
+    return Sample(sample.images[some], sample.labels[some], boxes, names)
