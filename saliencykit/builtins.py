@@ -70,6 +70,7 @@ def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
     from saliencykit.maskers.guided import GuidedGradCam, deconvolution, guided_backprop
     from saliencykit.maskers.iterative import Iterative, meaningful_perturbation
     from saliencykit.maskers.occlusion import Occlusion
+    from saliencykit.maskers.random_map import RandomMap
     from saliencykit.maskers.realtime.file import TrainedFile
     from saliencykit.maskers.rise import Rise
     from saliencykit.maskers.score_cam import ScoreCam
@@ -99,6 +100,7 @@ def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
         "feedback": Feedback,
         "centre-box": CentreBox,
         "whole-image": WholeImage,
+        "random": RandomMap,
         "ground-truth": GroundTruthBox,
     }
 
