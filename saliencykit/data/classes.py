@@ -16,8 +16,8 @@ def class_index(label: Label, black_box: BlackBox, classes: Mapping[str, int] | 
     """The model's index of a class.
 
     Args:
-        label: An index, a text that is a number, a name, or a WordNet id (`n01440764`), which is known of models of the 1000 ImageNet
-            classes in their usual order (sorted ids).
+        label: An index, a text that is a number, a name, or a WordNet id (`n01440764`), which is known of models of the 1000
+            classes of ImageNet in their usual order (sorted ids).
         black_box: The model.
         classes: The data set's names and their indices; asked first, and where it knows a name nobody else is asked.
 
@@ -46,7 +46,7 @@ def class_index(label: Label, black_box: BlackBox, classes: Mapping[str, int] | 
 def _imagenet() -> dict[str, int]:
     """WordNet id to index, from timm's list."""
     try:
-        from timm.data import ImageNetInfo
+        from timm.data.imagenet_info import ImageNetInfo
     except ImportError as error:
         raise InputError(
             "WordNet ids are looked up in timm's list: pip install 'saliencykit[timm]', or give classes={'n01440764': 0, ...}."

@@ -10,7 +10,9 @@ from saliencykit.data.entry import Entry
 from saliencykit.images import read_folder
 
 
-def folder_entries(folder: Path, black_box: BlackBox, classes: Mapping[str, int] | None = None) -> list[Entry]:
+def folder_entries(
+    folder: Path, black_box: BlackBox, classes: Mapping[str, int] | None = None, *, look_up: bool = True
+) -> list[Entry]:
     """The pictures of a folder, sorted by path; those in folders of it have these folders' names as their class.
 
     If the model knows none of the folders' names, and there are as many folders as it has classes, the folders in sorted order are
@@ -20,6 +22,7 @@ def folder_entries(folder: Path, black_box: BlackBox, classes: Mapping[str, int]
         folder: Names of entries are paths inside it, with `/`.
         black_box: The model that the folders' names must be classes of.
         classes: See `class_index`.
+        look_up: False: no picture has a label, whatever its folder is called.
 
     Raises:
         InputError: There is no picture, or the model does not know a class.
@@ -27,9 +30,9 @@ def folder_entries(folder: Path, black_box: BlackBox, classes: Mapping[str, int]
     paths = read_folder(folder, recursive=True)
     inside = [path.relative_to(folder) for path in paths]
     names = sorted({path.parts[0] for path in inside if len(path.parts) > 1})
-    known = _folder_classes(names, black_box, classes)
+    known = _folder_classes(names, black_box, classes) if look_up else {}
     return [
-        Entry(short.as_posix(), path, known[short.parts[0]] if len(short.parts) > 1 else None)
+        Entry(short.as_posix(), path, known.get(short.parts[0]) if len(short.parts) > 1 else None)
         for path, short in zip(paths, inside, strict=True)
     ]
 
@@ -46,6 +49,6 @@ def _folder_classes(names: list[str], black_box: BlackBox, classes: Mapping[str,
         return {name: index for index, name in enumerate(names)}
     for name, failure in failures.items():
         raise InputError(
-            f"folder {name!r} is no class of the model: {failure} Give classes={{{name!r}: 0, ...}}, or labels= with one per picture."
+            f"folder {name!r} is no class of the model: {failure} Give classes={{{name!r}: 0, ...}}, or one per picture in labels=."
         ) from failure
     return found

@@ -14,6 +14,7 @@ from saliencykit.core.geometry import Geometry
 from saliencykit.core.metric import Sample
 from saliencykit.data.classes import class_index
 from saliencykit.data.entry import Entry, Label
+from saliencykit.data.sources import entries_of
 from saliencykit.images import as_images
 
 Wanted: TypeAlias = Callable[[int, str], bool]
@@ -57,7 +58,8 @@ def read_samples(
             - the folder `ILSVRC` of ImageNet: its validation pictures, labels and boxes;
             - a CSV file with a column `path`, `file`, `image` or `filename` (relative to the CSV's folder), one called `label`,
               `class` or `wnid`, and one called `boxes` if there are any: `x0 y0 x1 y1;x0 y0 x1 y1`, x1 and y1 exclusive;
-            - `voc:FOLDER,year=2012,image_set=val` or `coco:FOLDER,annotations=FILE`, or a `VOCDetection` or `CocoDetection` of torchvision;
+            - `voc:FOLDER,year=2012,image_set=val` or `coco:FOLDER,annotations=FILE`, or torchvision's VOCDetection or
+              CocoDetection; a picture with objects of several classes is there once for each of them;
             - any iterable of Sample, or of (image, label), an image being whatever `explain` takes.
         black_box: Prepares the pictures, and knows the classes.
         labels: Labels by picture, instead of the source's own: a mapping, or a CSV file with such columns. A picture is looked up
@@ -87,8 +89,6 @@ def read_samples(
         raise InputError(f"read_samples(limit={limit}): a number of pictures, >= 1, or None for all.")
     if batch_size < 1:
         raise InputError(f"read_samples(batch_size={batch_size}): pictures in one batch, >= 1.")
-    from saliencykit.data.sources import entries_of
-
     return _readings(entries_of(source, black_box, labels, boxes, classes), black_box, classes, limit, batch_size, wanted)
 
 
@@ -142,7 +142,8 @@ def _readings(
             yield from _flushed(waiting, black_box)
             yield Reading((index - 1,), (name,), None, str(error))
             continue
-        if waiting and (len(waiting) == batch_size or ready.image.shape != waiting[0].image.shape):
+        # batches end at fixed indices, so that which pictures come together does not depend on which others are wanted or damaged
+        if waiting and (ready.index // batch_size != waiting[0].index // batch_size or ready.image.shape != waiting[0].image.shape):
             yield from _flushed(waiting, black_box)
         waiting.append(ready)
     yield from _flushed(waiting, black_box)

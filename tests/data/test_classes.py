@@ -1,1 +1,30 @@
-"""Filled in with the readers."""
+import pytest
+
+from saliencykit.core.errors import InputError
+from saliencykit.data.classes import class_index
+from saliencykit.testing.boxes import PlantedEvidence
+
+
+def test_indices_names_and_the_data_sets_own_names(box):
+    assert [class_index(label, box) for label in (2, "1", " 0 ", "Blue")] == [2, 1, 0, 2]
+    assert class_index("aeroplane", box, {"aeroplane": 1}) == 1
+    assert class_index("red", box, {"aeroplane": 1}) == 0
+    for wrong in (3, "-1", "violet"):
+        with pytest.raises(InputError):
+            class_index(wrong, box)
+    with pytest.raises(InputError, match="outside"):
+        class_index("a", box, {"a": 9})
+
+
+def test_wordnet_ids_of_a_thousand_classes():
+    pytest.importorskip("timm")
+
+    class Thousand(PlantedEvidence.__mro__[1]):
+        num_classes, differentiable = 1000, False
+
+        def logits(self, images):
+            raise AssertionError
+
+    assert [class_index(w, Thousand()) for w in ("n01440764", "n15075141")] == [0, 999]
+    with pytest.raises(InputError):
+        class_index("n00000000", Thousand())

@@ -1,1 +1,55 @@
-"""Filled in with the readers."""
+import shutil
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from saliencykit.core.errors import InputError
+from saliencykit.data.sources import entries_of
+
+
+def test_imagenets_own_folders_are_known(box, flat, xml, tmp_path, loc_solution):
+    root = tmp_path / "ILSVRC"
+    shutil.copytree(flat, root / "Data" / "CLS-LOC" / "val")
+    from_table = list(entries_of(root, box))  # the challenge's table lies beside the folder
+    shutil.copytree(xml, root / "Annotations" / "CLS-LOC" / "val")
+    from_xml = list(entries_of(root, box))
+    assert [(e.name, e.label) for e in from_table] == [(e.name, e.label) for e in from_xml]
+    assert all(torch.equal(a.boxes, b.boxes) for a, b in zip(from_table, from_xml, strict=True))
+    assert from_xml[0].label == "red"
+
+
+def test_a_label_that_is_missing_is_a_reason(box, flat):
+    entries = list(entries_of(flat, box, labels={"picture_00": 1, "picture_01.png": "red"}))
+    assert [e.label for e in entries[:3]] == [1, "red", None]
+    assert [e.reason is None for e in entries[:3]] == [True, True, False]
+
+
+def test_a_broken_annotation_is_a_reason(box, flat, xml):
+    (xml / "picture_03.xml").write_text("<annotation><object>")
+    entries = list(entries_of(flat, box, boxes=xml))
+    assert [e.reason is None for e in entries] == [i != 3 for i in range(12)]
+
+
+def test_a_loader_of_batches(box):
+    loader = DataLoader(TensorDataset(torch.rand(5, 3, 8, 8), torch.tensor([0, 1, 2, 0, 1])), batch_size=2)
+    assert [e.label for e in entries_of(loader, box)] == [0, 1, 2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("source", "more", "match"),
+    [
+        ("nowhere", {}, "neither a folder nor a CSV"),
+        (3, {}, "an iterable; got int"),
+        ([], {"labels": {"a": 1}}, "brings its own"),
+        ("voc:nowhere", {}, "cannot be opened"),
+    ],
+)
+def test_what_is_no_source(box, source, more, match):
+    with pytest.raises(InputError, match=match):
+        entries_of(source, box, **more)
+
+
+def test_items_of_another_form(box):
+    with pytest.raises(InputError, match="item 0 of the samples is int"):
+        list(entries_of([3], box))
