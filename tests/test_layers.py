@@ -12,13 +12,16 @@ LEVELS = {
     "core": 0,
     "black_boxes": 1, "alternatives": 1, "terms": 1, "metrics": 1, "maskers": 1, "demo": 1, "images": 1,
     "hookspecs": 2, "naming": 2, "registry": 2, "builtins": 2,
-    "watching": 3, "training": 3, "explaining": 3, "fitting": 3, "evaluating": 3, "data": 3, "video": 3,
-    "saving": 4, "report": 4, "captum": 4, "terminal": 4, "cli": 4, "__main__": 4, "testing": 4,
+    "watching": 3, "training": 3, "explaining": 3, "fitting": 3, "evaluation": 3, "evaluating": 3, "data": 3, "video": 3,
+    "saving": 4, "report": 4, "captum": 4, "terminal": 4, "page": 4, "cli": 4, "__main__": 4, "testing": 4,
     "": 5,  # saliencykit/__init__.py, the public names
 }  # fmt: skip
 ROOMS = {room for room, level in LEVELS.items() if level == 1}
-NEIGHBOURS = {"maskers": {"alternatives", "terms"}, "demo": {"black_boxes"}}
-EXCEPTIONS = {("core/explanation.py", "report"), ("core/explanation.py", "saving")}  # thin methods, imported when they are called
+NEIGHBOURS = {"maskers": {"alternatives", "terms"}, "metrics": {"alternatives"}, "demo": {"black_boxes"}}
+EXCEPTIONS = {
+    ("core/explanation.py", "report"), ("core/explanation.py", "saving"), ("core/explanation.py", "page"),
+    ("evaluation/scores.py", "page"),
+}  # fmt: skip  # thin methods, imported when they are called
 HEAVY = {
     "torchvision", "timm", "captum", "skimage", "PIL", "matplotlib", "scipy", "safetensors", "accelerate", "jinja2", "typer",
     "rich", "hypothesis",

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.bootstrap import interval, standard_error, weights
+from saliencykit.evaluation.bootstrap import interval, standard_error, weights
 
 
 def test_the_interval_is_that_of_samples_with_repeats():
@@ -29,3 +29,17 @@ def test_standard_error_by_hand():
     spread = (sum((v - 7 / 3) ** 2 for v in values) / 2) ** 0.5
     assert standard_error(values) == pytest.approx(spread / 3**0.5)
     assert standard_error([3.0]) == 0
+
+
+def test_of_one_value_it_says_nothing_and_of_none_there_is_no_mean():
+    mean, low, high = interval([2.0])
+    assert mean == 2.0
+    assert np.isnan([low, high]).all()
+    assert np.isnan(interval([])).all()
+
+
+def test_more_pictures_than_are_kept_at_once_give_the_same():
+    values = np.random.default_rng(0).normal(size=500)
+    _, low, high = interval(values)  # 10,000 x 500: in blocks
+    means = weights(500) @ values
+    assert (low, high) == pytest.approx(tuple(np.percentile(means, [2.5, 97.5])))

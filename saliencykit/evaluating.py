@@ -1,0 +1,261 @@
+"""evaluate(): any maskers by any metrics on any pictures, with baselines and intervals."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import tee
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.errors import InputError, SaliencyKitError
+from saliencykit.core.metric import Sample
+from saliencykit.data.reading import Reading, read_samples
+from saliencykit.data.sources import entries_of
+from saliencykit.evaluation.gallery import Gallery
+from saliencykit.evaluation.judging import Judge
+from saliencykit.evaluation.lock import locked
+from saliencykit.evaluation.plan import (
+    BASELINES,
+    Maskers,
+    Metrics,
+    describe,
+    describe_data,
+    named_maskers,
+    named_metrics,
+    with_baselines,
+)
+from saliencykit.evaluation.processes import Processes
+from saliencykit.evaluation.remembering import Remembering
+from saliencykit.evaluation.rows import Row, append_rows
+from saliencykit.evaluation.run_folder import RunFolder, file_names
+from saliencykit.evaluation.scores import Scores
+from saliencykit.maskers.target_layer import target_layer
+from saliencykit.registry import as_alternative, as_black_box
+
+OnRow: TypeAlias = Callable[[Row, int, int | None], object]
+"""Called after each row with the row, the number of finished rows, and of all rows where that is known."""
+
+
+def evaluate(
+    model: object,
+    maskers: Maskers,
+    metrics: Metrics,
+    data: Any,
+    *,
+    out: str | Path | None = None,
+    seed: int = 0,
+    batch: int = 16,
+    baselines: bool | Iterable[str] = True,
+    resume: bool = True,
+    labels: Any = None,
+    boxes: str | Path | None = None,
+    classes: Mapping[str, int] | None = None,
+    limit: int | None = None,
+    pictures: int = 12,
+    on_row: OnRow | None = None,
+) -> Scores:
+    """Judge maskers by metrics on pictures; with a directory, a row at a time, so that a killed evaluation goes on where it was.
+
+    Rows depend on the picture and the seed, so the order of the pictures, an interruption and the number of processes make no
+    difference to the table. What goes wrong with one picture (it is damaged, a map holds NaN, a masker or a metric raises) is a row
+    with its reason, counted in the table, and not the end. Under `accelerate launch` every process takes a share of the pictures.
+
+    Args:
+        model: As for `explain`.
+        maskers: Texts like `rise:samples=500`, files of trained maskers, or Maskers; in a list, or by name in a mapping.
+        metrics: Texts like `insertion` or Metrics; in a list, or by name in a mapping; at least one.
+        data: A folder, a CSV file, or an iterable of Sample or of (image, label); see `read_samples`. One Sample is also taken.
+        out: The run directory: settings, rows, table, and pictures for the report. None: everything stays in memory.
+        seed: Of everything that is drawn, >= 0.
+        batch: Pictures at once, >= 1.
+        baselines: True: `centre-box`, `whole-image`, `random`, and `grad-cam` where the model shows layers; or the names of others;
+            False: none.
+        resume: Go on from the rows in `out`; False: begin again there.
+        labels: Labels by picture, see `read_samples`.
+        boxes: Boxes by picture, see `read_samples`.
+        classes: The data set's class names, see `read_samples`.
+        limit: At most this many pictures, the first ones; None: all.
+        pictures: Of so many pictures, the first ones, the masks are kept as PNG in `out`.
+        on_row: Called with each new row, the number of finished rows, and that of all rows or None; for a progress bar.
+
+    Returns:
+        The scores. In a launch of several processes each gets all of them.
+
+    Raises:
+        InputError: Something cannot be used as it is; or the directory holds an evaluation with other settings, or another process
+            is writing there.
+        GradientError: A masker needs gradients and the model can only be queried.
+        RegistryError: A name is unknown.
+        SaliencyKitError: The disk or the device's memory is full. What was finished is there.
+
+    Example:
+        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> box = PlantedEvidence()
+        >>> sample = Sample(*box.examples(4, generator=torch.Generator().manual_seed(0)))
+        >>> scores = evaluate(box, "iterative:steps=20", "saliency-score", sample)
+        >>> sorted(scores.means())
+        ['centre-box', 'iterative:steps=20', 'random', 'whole-image']
+
+    References:
+        The baselines: Dabkowski & Gal 2017, section 5.1, tables 1 and 2.
+    """
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InputError(f"evaluate(seed={seed!r}): a seed is an integer in [0, 2**63).")
+    if not isinstance(batch, int) or batch < 1:
+        raise InputError(f"evaluate(batch={batch!r}): pictures at once, an integer >= 1.")
+    box = as_black_box(model)
+    processes = Processes.of_this_launch()
+    if isinstance(data, Sample):
+        data = [data]
+    options: dict[str, Any] = {"labels": labels, "boxes": boxes, "classes": classes, "limit": limit}
+    about = describe_data(data, **options)
+    wanted = BASELINES if baselines is True else tuple(baselines or ())
+    if baselines is True:
+        data, has_layers = _shows_layers(box, data, options)
+        wanted = BASELINES if has_layers else BASELINES[:-1]
+    asked = named_maskers(with_baselines(named_maskers(maskers, box), wanted), box)
+    judge = Judge(Remembering(box), asked, named_metrics(metrics), seed)
+    settings = describe(box, judge.maskers, judge.metrics, seed, about)
+    count = _count(data, box, options)
+    total = None if count is None else count * len(judge.maskers)
+    with ExitStack() as held:
+        held.enter_context(torch.random.fork_rng(devices=[box.device] if box.device.type == "cuda" else []))
+        held.enter_context(torch.inference_mode(False))
+        if out is None:
+            if processes.count > 1:
+                raise InputError("several processes meet in a directory; write evaluate(..., out='run').")
+            found = [row for rows in _rows(judge, data, options, batch, processes, {}, None, 0, total, on_row) for row in rows]
+            order = {name: place for place, name in enumerate(judge.maskers)}
+            return Scores(tuple(sorted(found, key=lambda row: (row.index, order[row.masker]))), settings)
+        run = RunFolder(Path(out).expanduser())
+        if processes.rank == 0:
+            _make(run.path)
+            held.enter_context(locked(run.path / "lock"))
+            if not resume:
+                run.clear()
+            run.begin(settings)
+        processes.wait()
+        known = {row.key: row.sample for row in run.rows()}
+        gallery = Gallery(run.path, as_alternative("blur").for_box(box), seed)
+        for rows in _rows(judge, data, options, batch, processes, known, gallery, pictures, total, on_row):
+            append_rows(run.rows_of(processes.rank), rows)
+        processes.wait()
+        if processes.rank == 0:
+            run.merge()
+            scores = Scores.load(run.path)
+            scores.to_csv(run.path / "table.csv")
+            scores.to_json(run.path / "table.json")
+        processes.wait()
+        return Scores.load(run.path)
+
+
+def _rows(
+    judge: Judge,
+    data: Any,
+    options: Mapping[str, Any],
+    batch: int,
+    processes: Processes,
+    known: Mapping[tuple[int, str], str],
+    gallery: Gallery | None,
+    pictures: int,
+    total: int | None,
+    on_row: OnRow | None,
+) -> Iterator[list[Row]]:
+    """The rows that are missing, a list for each batch and masker.
+
+    Pictures come together by their index alone: those of a batch that was broken off are judged together again, and the answers,
+    which depend on the batch in their last digits, are the same.
+    """
+    names = {index: sample for (index, _), sample in known.items()}
+    files = file_names(judge.maskers)
+    done = len(known)
+
+    def is_wanted(index: int, name: str) -> bool:
+        if names.get(index, name) != name:
+            raise InputError(f"the data are not those of the directory: picture {index} was {names[index]!r}, it is {name!r} now.")
+        block = index // batch
+        if block % processes.count != processes.rank:
+            return False
+        last = (block + 1) * batch if total is None else min((block + 1) * batch, total // len(judge.maskers))
+        return any((place, masker) not in known for place in range(block * batch, last) for masker in judge.maskers)
+
+    def report(rows: Sequence[Row]) -> list[Row]:
+        nonlocal done
+        for row in rows:
+            done += 1
+            if on_row is not None:
+                on_row(row, done, total)
+        return list(rows)
+
+    for reading in read_samples(data, judge.box, batch_size=batch, wanted=is_wanted, **options):
+        for part in _in_blocks(reading, batch):
+            missing = [name for name in judge.maskers if any((index, name) not in known for index in part.indices)]
+            if part.sample is None:
+                rows = [Row(sample=part.names[0], index=part.indices[0], masker=name, reason=part.reason) for name in missing]
+                yield rows
+                report(rows)
+                continue
+            sample = Sample(part.sample.images, part.sample.labels, part.sample.boxes, part.names)
+            for judged in judge.judge(sample, part.indices, missing):
+                new = [each for each in judged if each.row.key not in known]
+                for each in new:
+                    if gallery is not None and each.mask is not None and each.row.index < pictures:
+                        place = part.indices.index(each.row.index)
+                        image = sample.images[place : place + 1].to(each.mask.device)
+                        gallery.add(image, each.mask, each.row.index, files[each.row.masker])
+                yield [each.row for each in new]
+                report([each.row for each in new])
+
+
+def _in_blocks(reading: Reading, batch: int) -> Iterator[Reading]:
+    """A reading cut where blocks of `batch` indices end."""
+    sample = reading.sample
+    if sample is None:
+        yield reading
+        return
+    start = 0
+    while start < len(reading.indices):
+        block = reading.indices[start] // batch
+        end = next((i for i in range(start, len(reading.indices)) if reading.indices[i] // batch != block), len(reading.indices))
+        boxes = None if sample.boxes is None else sample.boxes[start:end]
+        part = Sample(sample.images[start:end], sample.labels[start:end], boxes)
+        yield Reading(reading.indices[start:end], reading.names[start:end], part)
+        start = end
+
+
+def _shows_layers(box: BlackBox, data: Any, options: Mapping[str, Any]) -> tuple[Any, bool]:
+    """The data, and whether Grad-CAM finds a layer in the model, which is seen when it is shown a picture."""
+    if box.module is None or not box.differentiable:
+        return data, False
+    ahead = data
+    if isinstance(data, Iterator):  # it can be read once only
+        data, ahead = tee(data)
+    for reading in read_samples(ahead, box, batch_size=1, **options):
+        if reading.sample is not None:
+            try:
+                target_layer(box, reading.sample.images[:1].to(box.device))
+            except SaliencyKitError:
+                return data, False
+            return data, True
+    return data, False
+
+
+def _count(data: Any, box: BlackBox, options: Mapping[str, Any]) -> int | None:
+    """How many pictures there are, where that is known without opening them."""
+    limit = options["limit"]
+    entries: Any = data
+    if isinstance(data, str | Path):
+        entries = entries_of(data, box, options["labels"], options["boxes"], options["classes"])
+    if not isinstance(entries, list | tuple):
+        return None
+    count = sum(len(each.images) if isinstance(each, Sample) else 1 for each in entries)
+    return count if limit is None else min(count, limit)
+
+
+def _make(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write to {path}: {error.strerror or error}; choose another directory.") from error

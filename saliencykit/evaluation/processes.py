@@ -1,0 +1,43 @@
+"""Processes: which of the processes of one launch this is, and waiting for the others."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import final
+
+from saliencykit.core.errors import InputError
+
+_LONG = timedelta(days=30)  # the others may have slower machines, or harder pictures
+
+
+@final
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that `accelerate launch` or torchrun started.
+
+    Attributes:
+        rank: 0 is the one that merges the rows and writes the table.
+        count: How many there are.
+        wait: Returns when all have called it.
+    """
+
+    rank: int = 0
+    count: int = 1
+    wait: Callable[[], object] = lambda: None
+
+    @staticmethod
+    def of_this_launch() -> "Processes":
+        """Read from the environment; a single process needs no accelerate.
+
+        Raises:
+            InputError: There are several processes and accelerate is missing.
+        """
+        if int(os.environ.get("WORLD_SIZE") or 1) < 2:
+            return Processes()
+        try:
+            from accelerate import PartialState
+        except ImportError:
+            raise InputError("several processes need accelerate; pip install 'saliencykit[train]'.") from None
+        state = PartialState(timeout=_LONG)
+        return Processes(state.process_index, state.num_processes, state.wait_for_everyone)

@@ -1,0 +1,155 @@
+"""RunFolder: settings, rows, table and pictures of one evaluation on disk."""
+
+import json
+import os
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from saliencykit.core.errors import InputError
+from saliencykit.evaluation.rows import Row, cannot_write, read_rows
+
+FORMAT = 1
+_MUST_AGREE = ("format", "model", "maskers", "metrics", "seed", "data")
+_LONGEST = 80  # letters of a file's name
+
+
+@final
+@dataclass(frozen=True)
+class RunFolder:
+    """One evaluation's directory.
+
+    `settings.json`, `rows.jsonl` (and `rows-1.jsonl` ... of further processes, until they are merged), `table.csv`, `table.json`,
+    `pictures/`, `masks/`, `kept/`, `dropped/`, and `lock`.
+
+    Args:
+        path: The directory; `begin` makes it.
+    """
+
+    path: Path
+
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """Write the settings, or compare them with those that are there.
+
+        Raises:
+            InputError: The directory cannot be written, or it holds an evaluation with other settings.
+        """
+        known = self.settings() if (self.path / "settings.json").exists() else None
+        if known is None:
+            if any(self._row_files()):
+                raise InputError(f"{self.path} holds rows but no settings.json; choose another directory.")
+            write_text(self.path / "settings.json", json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
+            return
+        asked = json.loads(json.dumps(settings))
+        differences = [_difference(key, known.get(key), asked.get(key)) for key in _MUST_AGREE if known.get(key) != asked.get(key)]
+        if differences:
+            raise InputError(
+                f"{self.path} holds an evaluation with other settings: {'; '.join(differences)}. Choose another directory, or "
+                "resume=False (--no-resume) to begin again there."
+            )
+        if known.get("versions") != asked.get("versions"):
+            warnings.warn(f"{self.path} was begun with {known.get('versions')}; now it is {asked.get('versions')}.", stacklevel=3)
+
+    def clear(self) -> None:
+        """Forget what is there: settings, rows and tables; other files are left alone."""
+        for path in (self.path / "settings.json", *self._row_files(), self.path / "table.csv", self.path / "table.json"):
+            path.unlink(missing_ok=True)
+
+    def settings(self) -> dict[str, Any]:
+        """What the evaluation was.
+
+        Raises:
+            InputError: There is none, or the file is damaged or of another format.
+        """
+        path = self.path / "settings.json"
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise InputError(f"there is no evaluation in {self.path}: it has no settings.json.") from error
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read: {error}.") from error
+        if not isinstance(known, dict) or known.get("format") != FORMAT:
+            came = known.get("format") if isinstance(known, dict) else type(known).__name__
+            raise InputError(f"{path} has format {came!r}; this version of saliencykit reads format {FORMAT}.")
+        return known
+
+    def rows(self) -> list[Row]:
+        """The finished rows, in the order of pictures and maskers."""
+        order = {name: place for place, name in enumerate(self.settings()["maskers"])}
+        return sorted(read_rows(self._row_files()), key=lambda row: (row.index, order.get(row.masker, len(order)), row.masker))
+
+    def rows_of(self, rank: int) -> Path:
+        """The file that one process appends to."""
+        return self.path / ("rows.jsonl" if rank == 0 else f"rows-{rank}.jsonl")
+
+    def merge(self) -> list[Row]:
+        """All rows in one file and in order; those of further processes are taken in."""
+        rows = self.rows()
+        text = "".join(row.line() + "\n" for row in rows)
+        path = self.rows_of(0)
+        if not path.exists() or path.read_bytes() != text.encode():
+            write_text(path, text)
+        for part in self._row_files():
+            if part != path:
+                part.unlink(missing_ok=True)
+        return rows
+
+    def _row_files(self) -> list[Path]:
+        return sorted(self.path.glob("rows*.jsonl"), key=lambda path: (len(path.name), path.name))
+
+
+def file_names(names: Iterable[str]) -> dict[str, str]:
+    """Maskers' names as file names: letters, digits, `-_.`, else `_`; made unique, also where upper and lower case are one.
+
+    Example:
+        >>> file_names(["rise:samples=9", "rise:samples/9"])
+        {'rise:samples=9': 'rise_samples_9', 'rise:samples/9': 'rise_samples_9-2'}
+    """
+    out: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        short = base = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:_LONGEST].lstrip(".") or "_"
+        count = 1
+        while short.lower() in taken:
+            count += 1
+            short = f"{base}-{count}"
+        taken.add(short.lower())
+        out[name] = short
+    return out
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file beside and move it into place.
+
+    Raises:
+        SaliencyKitError: The disk is full, or the directory cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+
+
+def _difference(key: str, known: object, asked: object) -> str:
+    if not isinstance(known, dict) or not isinstance(asked, dict):
+        return f"{key}: {_short(known)} there, {_short(asked)} asked"
+    parts = []
+    for name in dict.fromkeys([*known, *asked]):
+        there, wanted = (_short(each[name]) if name in each else "none" for each in (known, asked))
+        if known.get(name) != asked.get(name):
+            parts.append(f"{name}: {there} there, {wanted} asked")
+    return f"{key} ({'; '.join(parts)})"
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."

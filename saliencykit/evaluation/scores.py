@@ -1,0 +1,241 @@
+"""Scores: the finished evaluation; its table, paired comparisons, and reasons of what is missing."""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, field, fields
+from math import isfinite, nan
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from saliencykit.core.errors import InputError
+from saliencykit.evaluation.bootstrap import DRAWS, interval
+from saliencykit.evaluation.rows import Row
+from saliencykit.evaluation.run_folder import RunFolder, write_text
+
+
+@final
+@dataclass(frozen=True)
+class Line:
+    """One score of one masker over the pictures.
+
+    Attributes:
+        masker: Its name.
+        score: `metric` or `metric/part`.
+        mean: Over the pictures that have the score; NaN if none has.
+        median: Of the same.
+        low: The 2.5 percentile of the mean when the pictures are drawn anew, NaN for fewer than two.
+        high: The 97.5 percentile.
+        n: Pictures that have the score.
+        missing: Pictures that have not: the metric does not apply, or there is a reason in the row.
+    """
+
+    masker: str
+    score: str
+    mean: float
+    median: float
+    low: float
+    high: float
+    n: int
+    missing: int
+
+
+@final
+@dataclass(frozen=True)
+class Difference:
+    """One score of one masker less another's, on the pictures that both have.
+
+    Attributes:
+        masker: The one.
+        against: The other.
+        score: `metric` or `metric/part`.
+        mean: Of the differences, the one less the other; NaN if no picture has both.
+        low: The 2.5 percentile of the mean when the pictures are drawn anew, NaN for fewer than two.
+        high: The 97.5 percentile. An interval that holds 0 leaves open which is better.
+        n: Pictures that have both.
+    """
+
+    masker: str
+    against: str
+    score: str
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+@final
+@dataclass(frozen=True)
+class Scores:
+    """What every masker's mask of every picture is worth.
+
+    Attributes:
+        rows: One per picture and masker, in this order.
+        settings: What was evaluated, with what, and which versions; what `settings.json` of a run directory holds.
+        folder: The run directory, or None if there is none.
+
+    Example:
+        >>> areas = [(0, "x", 0.0), (0, "y", 1.0), (1, "x", 1.0), (1, "y", 1.0)]
+        >>> rows = [Row(sample="ab"[i], index=i, masker=masker, scores={"area": value}) for i, masker, value in areas]
+        >>> scores = Scores(tuple(rows))
+        >>> scores.means()
+        {'x': {'area': 0.5}, 'y': {'area': 1.0}}
+        >>> [(line.masker, line.mean, line.median, line.n) for line in scores.table()]
+        [('x', 0.5, 0.5, 2), ('y', 1.0, 1.0, 2)]
+    """
+
+    rows: tuple[Row, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    folder: Path | None = None
+
+    @property
+    def maskers(self) -> tuple[str, ...]:
+        """Their names, in the order in which they were asked."""
+        return tuple(dict.fromkeys([*self.settings.get("maskers", {}), *(row.masker for row in self.rows)]))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The scores' names, metric by metric."""
+        order = {name: place for place, name in enumerate(self.settings.get("metrics", {}))}
+        found = dict.fromkeys(name for row in self.rows for name in row.scores)
+        return tuple(sorted(found, key=lambda name: order.get(metric_of(name, order), len(order))))
+
+    def values(self, masker: str, score: str) -> dict[int, float]:
+        """One score of one masker by the picture's index; only what is finite."""
+        found = {row.index: row.scores.get(score, nan) for row in self.rows if row.masker == masker}
+        return {index: value for index, value in found.items() if isfinite(value)}
+
+    def table(self, draws: int = DRAWS, seed: int = 0) -> tuple[Line, ...]:
+        """Mean, median and bootstrap 95 % interval of the mean, for every masker and score.
+
+        Args:
+            draws: Samples of the pictures, with repeats.
+            seed: Of these.
+
+        References:
+            Efron & Tibshirani 1993, "An Introduction to the Bootstrap", section 13.3.
+        """
+        asked = Counter(row.masker for row in self.rows)
+        lines = []
+        for masker in self.maskers:
+            for score in self.names:
+                values = list(self.values(masker, score).values())
+                mean, low, high = interval(values, draws, seed)
+                median = float(np.median(values)) if values else nan
+                lines.append(Line(masker, score, mean, median, low, high, len(values), asked[masker] - len(values)))
+        return tuple(lines)
+
+    def compare(self, against: str, draws: int = DRAWS, seed: int = 0) -> tuple[Difference, ...]:
+        """Every other masker less this one, picture by picture: far surer than comparing two intervals.
+
+        Args:
+            against: A masker's name.
+            draws: Samples of the pictures, with repeats.
+            seed: Of these.
+
+        Raises:
+            InputError: There is no such masker.
+        """
+        if against not in self.maskers:
+            raise InputError(f"no masker is called {against!r} in this evaluation; it has {', '.join(self.maskers)}.")
+        theirs = {score: self.values(against, score) for score in self.names}
+        out = []
+        for masker in self.maskers:
+            for score in self.names if masker != against else ():
+                mine = self.values(masker, score)
+                differences = [value - theirs[score][index] for index, value in mine.items() if index in theirs[score]]
+                out.append(Difference(masker, against, score, *interval(differences, draws, seed), len(differences)))
+        return tuple(out)
+
+    def means(self) -> dict[str, dict[str, float]]:
+        """The mean scores by masker and name, over the pictures that have them; NaN if none has."""
+        out: dict[str, dict[str, float]] = {}
+        for masker in self.maskers:
+            values = {score: list(self.values(masker, score).values()) for score in self.names}
+            out[masker] = {score: float(np.mean(v)) if v else nan for score, v in values.items()}
+        return out
+
+    def seconds(self) -> dict[str, float]:
+        """The median time that each masker took for a picture; NaN if there is none."""
+        out = {}
+        for masker in self.maskers:
+            values = [row.seconds for row in self.rows if row.masker == masker and row.seconds is not None]
+            out[masker] = float(np.median(values)) if values else nan
+        return out
+
+    def reasons(self) -> dict[tuple[str, str], int]:
+        """How often a masker's row lacks scores for a reason, most frequent first."""
+        return dict(Counter((row.masker, row.reason) for row in self.rows if row.reason is not None).most_common())
+
+    def higher_is_better(self, score: str) -> bool | None:
+        """Of the metric that a score belongs to; None if it is unknown."""
+        metrics = self.settings.get("metrics", {})
+        known = metrics.get(metric_of(score, metrics))
+        return None if known is None else known.get("higher_is_better")
+
+    def to_csv(self, path: str | Path) -> Path:
+        """Write the table: one line per masker and score.
+
+        Raises:
+            SaliencyKitError: The file cannot be written.
+        """
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([each.name for each in fields(Line)])
+        writer.writerows([["" if value != value else value for value in astuple(line)] for line in self.table()])
+        write_text(Path(path), text.getvalue())
+        return Path(path)
+
+    def to_json(self, path: str | Path) -> Path:
+        """Write the table as a list of objects, NaN as null.
+
+        Raises:
+            SaliencyKitError: The file cannot be written.
+        """
+        write_text(Path(path), json.dumps(as_objects(self.table()), indent=1, ensure_ascii=False) + "\n")
+        return Path(path)
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write one self-contained page: pictures, curves, the table, and what the numbers mean.
+
+        Raises:
+            SaliencyKitError: The file cannot be written.
+        """
+        from saliencykit.page.of_scores import page_of_scores
+
+        write_text(Path(path), page_of_scores(self))
+        return Path(path)
+
+    @staticmethod
+    def load(folder: str | Path) -> "Scores":
+        """Read a run directory, finished or not.
+
+        Raises:
+            InputError: There is no evaluation in it.
+        """
+        run = RunFolder(Path(folder))
+        settings = run.settings()
+        return Scores(tuple(run.rows()), settings, run.path)
+
+    def __repr__(self) -> str:
+        """The means, a line per masker."""
+        head = f"Scores of {len(self.maskers)} masker(s) on {len({row.index for row in self.rows})} picture(s)"
+        lines = [
+            f"  {masker}: " + ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
+            for masker, scores in self.means().items()
+        ]
+        return "\n".join([head, *lines])
+
+
+def metric_of(score: str, metrics: Iterable[str]) -> str:
+    """The name of the metric that a score belongs to."""
+    return next((name for name in metrics if score == name or score.startswith(f"{name}/")), score.split("/")[0])
+
+
+def as_objects(lines: Sequence[Line | Difference]) -> list[dict[str, Any]]:
+    """As JSON has it: NaN as None."""
+    return [{name: None if value != value else value for name, value in asdict(line).items()} for line in lines]
