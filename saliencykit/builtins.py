@@ -107,10 +107,29 @@ def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
 
 @hookimpl
 def provide_metrics() -> Mapping[str, Callable[..., Metric]]:
-    """The paper's saliency metric."""
-    from saliencykit.metrics.saliency_score import SaliencyScore
+    """The paper's saliency metric, and what else judges a mask or a map."""
+    from saliencykit.metrics.area_curves import AreaCurves
+    from saliencykit.metrics.average_drop import AverageDrop
+    from saliencykit.metrics.complexity import Complexity
+    from saliencykit.metrics.deciding_area import DestroyingArea, SufficientArea
+    from saliencykit.metrics.insertion_deletion import Deletion, Insertion
+    from saliencykit.metrics.road import RemoveAndDebias
+    from saliencykit.metrics.saliency_score import SaliencyScore, saliency_score_in_place
+    from saliencykit.metrics.sparseness import Sparseness
 
-    return {"saliency-score": SaliencyScore}
+    return {
+        "saliency-score": SaliencyScore,
+        "saliency-score-in-place": saliency_score_in_place,
+        "insertion": Insertion,
+        "deletion": Deletion,
+        "area-curves": AreaCurves,
+        "sufficient-area": SufficientArea,
+        "destroying-area": DestroyingArea,
+        "average-drop": AverageDrop,
+        "road": RemoveAndDebias,
+        "complexity": Complexity,
+        "sparseness": Sparseness,
+    }
 
 
 @hookimpl(trylast=True)

@@ -4,14 +4,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
-from torch import Generator
+import torch
+from torch import Generator, Tensor
 
+from saliencykit.alternatives.blur import Blur
+from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.evidence import log_probability
 from saliencykit.core.geometry import enlarge_boxes, tight_boxes
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Mask, PerImage
+from saliencykit.metrics.asking import check_alternative, editor
+
+_BLUR = Blur()
 
 
 @final
@@ -32,9 +38,11 @@ class SaliencyScore(Metric):
             1 is the mean, > 0. Where no pixel reaches it (an empty mask) the box is the whole image.
         floor: Boxes smaller than this share of the image count as this, in (0, 1]; the paper's 0.05 keeps tiny crops from
             dominating.
+        alternative: None: the box is cut out and enlarged, the paper's way. An alternative: the box stays where and as large as
+            it is, and everything outside is replaced; see `saliency_score_in_place`.
 
     Raises:
-        InputError: A number is out of range.
+        InputError: A number is out of range, or the alternative is not one.
 
     Example:
         >>> import torch
@@ -54,6 +62,7 @@ class SaliencyScore(Metric):
     threshold: float = 0.5
     relative_to: Literal["value", "mean"] = "value"
     floor: float = 0.05
+    alternative: Alternative | None = None
 
     higher_is_better: ClassVar[bool] = False
 
@@ -66,17 +75,23 @@ class SaliencyScore(Metric):
             raise InputError(f"{self}: a threshold relative to the {self.relative_to} is in (0, {most}].")
         if not 0 < self.floor <= 1:
             raise InputError(f"{self}: floor is a share of the image, in (0, 1].")
+        if self.alternative is not None:
+            check_alternative(self, self.alternative)
 
     def score(
         self, black_box: BlackBox, sample: Sample, mask: Mask, *, explain: Explain, generator: Generator
     ) -> Mapping[str, PerImage]:
-        """The score; the area of the box, a share in (0, 1]; and whether its crop's top class is the label, 1 or 0.
+        """The score; the area of the box, a share in (0, 1]; and whether the top class of what is shown is the label, 1 or 0.
 
         One query per image.
         """
         level = mask.mean((1, 2, 3), keepdim=True) if self.relative_to == "mean" else 1.0
         boxes = tight_boxes(mask >= self.threshold * level)
-        logits = black_box(enlarge_boxes(sample.images, boxes))
+        if self.alternative is None:
+            shown = enlarge_boxes(sample.images, boxes)
+        else:
+            shown = editor(black_box, sample.images, self.alternative, generator)(_inside(boxes, mask))
+        logits = black_box(shown)
         width, height = (boxes[:, 2:] - boxes[:, :2]).to(logits.dtype).unbind(1)
         area = width * height / (mask.shape[2] * mask.shape[3])
         return {
@@ -84,3 +99,38 @@ class SaliencyScore(Metric):
             "area": area,
             "crop_accuracy": (logits.argmax(1) == sample.labels).to(logits.dtype),
         }
+
+
+def saliency_score_in_place(
+    *,
+    threshold: float = 0.5,
+    relative_to: Literal["value", "mean"] = "value",
+    floor: float = 0.05,
+    alternative: Alternative = _BLUR,
+) -> SaliencyScore:
+    """The saliency metric without enlarging: outside of the box stands the alternative, inside everything stays as it is.
+
+    The crop changes the scale and the aspect ratio of what is in the box, to which networks are far from indifferent; here they are
+    kept, at the price of something artificial around the box.
+
+    Args:
+        threshold: See `SaliencyScore`.
+        relative_to: See `SaliencyScore`.
+        floor: See `SaliencyScore`.
+        alternative: What stands outside of the box; drawn once per picture.
+
+    Example:
+        >>> saliency_score_in_place(threshold=0.3).alternative
+        Blur(sigma=0.045)
+
+    References:
+        Dabkowski & Gal 2017, section 5.2, with its crop replaced by the edit of section 3.
+    """
+    return SaliencyScore(threshold=threshold, relative_to=relative_to, floor=floor, alternative=alternative)
+
+
+def _inside(boxes: Tensor, like: Mask) -> Tensor:
+    """1 in each map's box, (B, 1, H, W) bool."""
+    y, x = (torch.arange(side, device=like.device) for side in like.shape[2:])
+    x0, y0, x1, y1 = boxes[:, :, None].unbind(1)
+    return (((y >= y0) & (y < y1))[:, :, None] & ((x >= x0) & (x < x1))[:, None, :])[:, None]

@@ -270,16 +270,19 @@ def check_metric(metric: Metric) -> None:
                 sample = Sample(images, labels, boxes)
                 with untouched(who, images=images, labels=labels, mask=mask):
                     scores = metric(QueryOnly(box), sample, mask, explain=box.evidence, generator=_seeded(0))
-                names = names or set(scores)
+                names, asked = names or set(scores), dict[tuple[int, ...], dict[str, Tensor]]()
                 _require(
                     set(scores) == names, who, f"the values have the same names every time, {sorted(names)}", str(sorted(scores))
                 )
                 for name, value in scores.items():
 
                     def part(some: Tensor, name: str = name, mask: Tensor = mask, boxes: Sequence[Tensor] | None = boxes) -> Tensor:
-                        own = None if boxes is None else tuple(boxes[i] for i in some.tolist())
-                        rows = Sample(images[some], labels[some], own)  # noqa: B023  used within this turn of the loop
-                        return metric(QueryOnly(box), rows, mask[some], explain=box.evidence, generator=_seeded(0))[name]
+                        key = tuple(some.tolist())
+                        if key not in asked:  # noqa: B023  used within this turn of the loop
+                            own = None if boxes is None else tuple(boxes[i] for i in key)
+                            rows = Sample(images[some], labels[some], own)  # noqa: B023
+                            asked[key] = metric(QueryOnly(box), rows, mask[some], explain=box.evidence, generator=_seeded(0))  # noqa: B023
+                        return asked[key][name]  # noqa: B023
 
                     _rows(part, value, 10 * CLOSE * float(value.nan_to_num(0, 1, 1).abs().max().clamp_min(1)), who, name)
 

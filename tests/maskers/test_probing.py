@@ -1,18 +1,8 @@
 """What the maskers that only ask share."""
 
-import pytest
 import torch
-from torch import Generator
 
-from saliencykit.alternatives.blur import Blur
-from saliencykit.alternatives.crop import Crop
-from saliencykit.maskers.probing import mask_of_scores, micro_batch, probabilities, single_fill
-from saliencykit.testing.boxes import PlantedEvidence
-
-
-@pytest.mark.parametrize(("limit", "expected"), [(None, 32), (1, 1), (7, 7), (1000, 64)])
-def test_the_micro_batch_is_the_boxs_and_bounded(limit, expected):
-    assert micro_batch(PlantedEvidence(max_batch=limit)) == expected
+from saliencykit.maskers.probing import mask_of_scores, probabilities
 
 
 def test_the_mask_is_the_positive_part_over_its_maximum_per_row():
@@ -31,9 +21,3 @@ def test_probabilities_are_the_softmax_of_the_label(box, examples):
     images, _ = examples
     label = torch.tensor([2])
     assert torch.allclose(probabilities(box, images, label), box(images).softmax(1)[:, 2])
-
-
-def test_only_alternatives_with_an_edit_of_their_own_have_no_single_fill(examples):
-    images, _ = examples
-    assert single_fill(Crop(), images[:1], Generator()) is None
-    assert torch.equal(single_fill(Blur(), images[:1], Generator()), Blur()(images[:1], generator=Generator()))

@@ -1,0 +1,81 @@
+"""What metrics that ask about many edits share: one draw of the alternative, and answers for all pictures of the batch at once."""
+
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+
+import torch
+from torch import Generator, Tensor
+
+from saliencykit.core import draw, evidence
+from saliencykit.core.alternative import Alternative, compose
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import name_of
+from saliencykit.core.edits import micro_batch, single_fill
+from saliencykit.core.errors import InputError
+from saliencykit.core.types import Images, Labels, Logits, Mask
+
+
+def check_alternative(metric: object, alternative: object) -> None:
+    """Raise InputError unless a metric's `alternative` is one."""
+    if not isinstance(alternative, Alternative):
+        raise InputError(
+            f"{name_of(metric)}(alternative={alternative!r}) takes an Alternative, such as Blur() or Constant(colour='zero')."
+        )
+
+
+def check_shares(metric: object, name: str, shares: tuple[float, ...]) -> None:
+    """Raise InputError unless a metric's shares of the picture are in (0, 1), each larger than the one before."""
+    if not shares or shares[0] <= 0 or shares[-1] >= 1 or any(a >= b for a, b in pairwise(shares)):
+        raise InputError(
+            f"{name_of(metric)}({name}={shares!r}) takes shares of the picture in (0, 1), each larger than the one before, "
+            "such as (0.1, 0.3, 0.5)."
+        )
+
+
+def editor(black_box: BlackBox, images: Images, alternative: Alternative, generator: Generator) -> Callable[[Mask], Images]:
+    """A function from a mask (B, 1, H, W), float or bool, to the pictures' edits, all with one draw of the alternative.
+
+    So differences between masks are paired: the fill is the same for all of them (for an alternative whose fill depends on the
+    mask, its random numbers are).
+
+    Args:
+        black_box: For alternatives that depend on its normalisation.
+        images: (B, C, H, W).
+        alternative: What stands where a mask is 0.
+        generator: Moves on by a number or two.
+    """
+    alternative = alternative.for_box(black_box)
+    fill = single_fill(alternative, images, generator)
+    if fill is not None:
+        return lambda mask: compose(images, mask.to(images.dtype), fill)
+    seed = draw.fork(generator).initial_seed()
+    return lambda mask: alternative.edit(images, mask.to(images.dtype), Generator().manual_seed(seed))
+
+
+def ask(black_box: BlackBox, edits: Iterable[Images]) -> Logits:
+    """The answers to each of the edits of a batch, (n, B, K); small batches are asked several edits at a time.
+
+    Args:
+        black_box: A fast one: `box.for_many(images)`.
+        edits: n tensors (B, C, H, W), made when they are needed.
+    """
+    waiting: list[Images] = []
+    answers: list[Logits] = []
+
+    def flush() -> None:
+        together = black_box(torch.cat(waiting))
+        answers.extend(together.view(len(waiting), -1, together.shape[1]))
+        waiting.clear()
+
+    for edit in edits:
+        if waiting and (len(waiting) + 1) * len(edit) > micro_batch(black_box):
+            flush()
+        waiting.append(edit)
+    flush()
+    return torch.stack(answers)
+
+
+def probabilities(black_box: BlackBox, labels: Labels, edits: Iterable[Images]) -> Tensor:
+    """The probability of each picture's label in each of the edits of a batch, (n, B); see `ask`."""
+    logits = ask(black_box, edits)
+    return evidence.probability(logits.flatten(0, 1), labels.repeat(len(logits))).view(len(logits), -1)

@@ -1,0 +1,72 @@
+"""AverageDrop: how much less, or more, the map's picture speaks for the class than the picture itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Generator
+
+from saliencykit.alternatives.constant import Constant
+from saliencykit.core.alternative import Alternative
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.metric import Explain, Metric, Sample
+from saliencykit.core.types import Mask, PerImage
+from saliencykit.metrics.asking import check_alternative, editor, probabilities
+
+_ZERO = Constant(colour="zero")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class AverageDrop(Metric):
+    """The map as it is, multiplied into the picture: what share of the label's probability is lost, and is it ever more?
+
+    With `p` the label's probability in the picture and `o` that in `picture * map` (on the alternative), `drop = max(0, p - o) / p`
+    (lower is better), `increase` is 1 where `o > p`, else 0, and `gain = max(0, o - p) / (1 - p)`; all in [0, 1]. Their means over
+    a data set are the published average drop, increase in confidence and average gain. A map of ones loses nothing, so large maps
+    do well here: `area`, the map's mean, is told beside them, and no comparison of two methods is fair without it. Two queries per
+    image.
+
+    Args:
+        alternative: What shows where the map is 0; drawn once per picture. By default what the model's normalisation maps to 0: the
+            product of the map with the normalised picture, as it is usually computed.
+
+    Raises:
+        InputError: The alternative is not one.
+
+    Example:
+        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
+        >>> sample = Sample(*box.examples(1, generator=g))
+        >>> truth, metric = box.evidence(sample.images, sample.labels), AverageDrop(alternative=Constant(colour=0.5))
+        >>> scores = metric(box, sample, truth, explain=box.evidence, generator=g)
+        >>> {name: round(value.item(), 2) for name, value in scores.items()}
+        {'drop': 0.0, 'increase': 0.0, 'gain': 0.0, 'area': 0.06}
+
+    References:
+        Chattopadhay et al. 2018, "Grad-CAM++", "Objective evaluation for object recognition", (i) average drop % and (ii) %
+        increase in confidence. Gain: Zhang et al. 2024, "Opti-CAM", section on metrics.
+    """
+
+    alternative: Alternative = _ZERO
+
+    higher_is_better: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Check the argument."""
+        check_alternative(self, self.alternative)
+
+    def score(
+        self, black_box: BlackBox, sample: Sample, mask: Mask, *, explain: Explain, generator: Generator
+    ) -> Mapping[str, PerImage]:
+        """`drop`, `increase`, `gain`, and the map's `area`."""
+        edit = editor(black_box, sample.images, self.alternative, generator)
+        before, after = probabilities(black_box, sample.labels, [sample.images, edit(mask)])
+        tiny = torch.finfo(before.dtype).tiny
+        return {
+            "drop": (before - after).clamp_min(0) / before.clamp_min(tiny),
+            "increase": (after > before).to(before.dtype),
+            "gain": (after - before).clamp_min(0) / (1 - before).clamp_min(tiny),
+            "area": mask.mean((1, 2, 3)),
+        }

@@ -1,0 +1,40 @@
+"""Complexity: the entropy of a map."""
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Generator
+
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.metric import Explain, Metric, Sample
+from saliencykit.core.types import Mask, PerImage
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Complexity(Metric):
+    """The entropy of the map's share in each pixel, in nats: from 0, one pixel, to log of their number, all alike.
+
+    A map that people can take in is concentrated. It says nothing about whether the map is right: the classifier is not asked.
+    NaN for a map of zeros, which has no shares.
+
+    Example:
+        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
+        >>> sample, everything = Sample(*box.examples(1, generator=g)), torch.ones(1, 1, 16, 16)
+        >>> scores = Complexity()(box, sample, everything, explain=box.evidence, generator=g)
+        >>> round(scores["Complexity"].exp().item())
+        256
+
+    References:
+        Bhatt et al. 2020, "Evaluating and Aggregating Feature-based Model Explanations", section 3, complexity.
+    """
+
+    higher_is_better: ClassVar[bool] = False
+
+    def score(self, black_box: BlackBox, sample: Sample, mask: Mask, *, explain: Explain, generator: Generator) -> PerImage:
+        """The entropy; no queries."""
+        values = mask.flatten(1)
+        entropy: PerImage = torch.special.entr(values / values.sum(1, keepdim=True)).sum(1)
+        return entropy
