@@ -65,9 +65,14 @@ def target_layer(black_box: BlackBox, images: Images, layer: str | None = None) 
     key = (layer, *images.shape[1:])
     known = _known.setdefault(model, {})
     if key not in known:
-        probe = draw.uniform(images.new_zeros(1, *images.shape[1:]), images.shape[1:], generator=Generator().manual_seed(0))
+        probe = noise(images)
         known[key] = _search(black_box, probe) if layer is None else _named(black_box, probe, layer)
     return known[key]
+
+
+def noise(images: Images) -> Images:
+    """The picture of noise, (1, C, H, W), that models are watched with."""
+    return draw.uniform(images.new_zeros(1, *images.shape[1:]), images.shape[1:], generator=Generator().manual_seed(0))
 
 
 def cut_at(black_box: BlackBox, images: Images, tap: Tap) -> tuple[Logits, list[Tensor]]:
@@ -126,7 +131,7 @@ def _search(box: BlackBox, probe: Images) -> Tap:
     for tap, call in _candidates(logits.detach(), calls, probe):
         if not _moves(answer, tap, call, probe):
             continue
-        if tap.layout != "tokens" or _in_order(box, tap, probe):
+        if tap.layout != "tokens" or in_order(box, tap, probe):
             return tap
         unordered.append(tap.name)
     why = "passes a gradient from the logits to a map over the picture"
@@ -178,7 +183,7 @@ def _moves(answer: Tensor, tap: Tap, call: Call, probe: Images) -> bool:
     return bool(there.float().mean() > 0.5)
 
 
-def _in_order(box: BlackBox, tap: Tap, probe: Images) -> bool:
+def in_order(box: BlackBox, tap: Tap, probe: Images) -> bool:
     """Where a corner of the picture changes, does that corner of the map?
 
     Each corner's quarter of the picture is inverted in turn. Of the map's change, the quarter of the positions that change most has

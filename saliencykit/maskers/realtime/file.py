@@ -16,10 +16,10 @@ from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.maskers.realtime.decoder import Bottleneck, Decoder, UNet
 from saliencykit.maskers.realtime.encoder import Encoder, Own, Paper, Trunk
 from saliencykit.maskers.realtime.fingerprint import count_values, fingerprint
-from saliencykit.maskers.realtime.network import MaskingNetwork
+from saliencykit.maskers.realtime.network import MaskingNetwork, trunk_taps
 from saliencykit.maskers.realtime.rows import find_head, rows_of
 from saliencykit.maskers.realtime.selector import Rows
-from saliencykit.maskers.realtime.taps import Tap, module_of, pyramid, watch
+from saliencykit.maskers.realtime.taps import Tap, module_of
 
 if TYPE_CHECKING:
     from saliencykit.maskers.realtime.masker import RealTimeMasker
@@ -173,9 +173,7 @@ def _find_again(network: MaskingNetwork, black_box: BlackBox, size: Any) -> None
     grey = torch.full((2, 3, int(size[0]), int(size[1])), 0.5, device=black_box.device)
     grey[1, :, : grey.shape[2] // 2] = 0.2
     head = find_head(black_box, grey)
-    with torch.no_grad():
-        _, calls = watch(black_box, grey)
-    taps = pyramid(calls, grey, head.tap, encoder.sides[0])
+    taps = trunk_taps(black_box, grey, head, encoder.sides[0])
     if [(tap.channels, tap.side) for tap in taps] != [
         (tap.channels, tap.side) for tap in encoder.taps
     ] or head.exact == selector.own:

@@ -7,13 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Labels, Mask, PerImage
 from saliencykit.maskers.realtime.decoder import Bottleneck, Decoder, UNet, ratio
 from saliencykit.maskers.realtime.encoder import Encoder, Features, Own, Paper, Trunk
-from saliencykit.maskers.realtime.rows import find_head
+from saliencykit.maskers.realtime.rows import Head, find_head
 from saliencykit.maskers.realtime.selector import Rows, Selector
-from saliencykit.maskers.realtime.taps import at_once, pyramid, watch
+from saliencykit.maskers.realtime.taps import Tap, at_once, pyramid, watch
+from saliencykit.maskers.target_layer import in_order, noise
 
 EncoderName: TypeAlias = Literal["auto", "trunk", "paper", "own"]
 
@@ -133,15 +135,29 @@ def _trunk_or_own(black_box: BlackBox) -> Literal["trunk", "own"]:
 
 def _on_trunk(black_box: BlackBox, images: Images, side: tuple[int, int]) -> MaskingNetwork:
     head = find_head(black_box, images)
-    probe = at_once(black_box, images, 2)
-    with torch.no_grad():
-        _, calls = watch(black_box, probe)
-    taps = pyramid(calls, probe, head.tap, side)
-    trunk = Trunk(taps)
+    trunk = Trunk(trunk_taps(black_box, at_once(black_box, images, 2), head, side))
     finest = max(side, trunk.sides[-1])
     return MaskingNetwork(
         trunk, Rows(head.weight, head.bias, own=not head.exact, layer=head.layer), UNet(trunk.channels, trunk.sides, finest)
     )
+
+
+def trunk_taps(black_box: BlackBox, images: Images, head: Head, side: tuple[int, int]) -> tuple[Tap, ...]:
+    """The layers for a trunk, fine to coarse, without those whose tokens do not stand in the order of the picture.
+
+    Raises:
+        InputError: The tokens that the head reads are out of order.
+    """
+    with torch.no_grad():
+        _, calls = watch(black_box, images)
+    taps = pyramid(calls, images, head.tap, side)
+    ordered = tuple(tap for tap in taps if tap.layout != "tokens" or in_order(black_box, tap, noise(images)))
+    if head.tap not in ordered:
+        raise InputError(
+            f"the tokens of {head.tap.name!r} of {name_of(black_box.module)} do not stand in the order of the picture, so no mask "
+            "can be read off them. Write encoder='own' or 'paper', which look at the picture themselves."
+        )
+    return ordered
 
 
 def _apart(
