@@ -1,4 +1,4 @@
-"""The command line: explain | fit | plugins | doctor. Each parses, calls one door, and prints."""
+"""The command line: explain | fit | evaluate | compare | report | plugins | doctor. Each parses, calls one door, and prints."""
 
 import json
 import os
@@ -10,7 +10,9 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from saliencykit import cli_evaluate
 from saliencykit.core.errors import InputError, SaliencyKitError
+from saliencykit.machine import box_on_device, use_idle_cores
 from saliencykit.terminal import complain, console, explaining_bar, facts, gate_line, table, training_bar, warn
 
 app = typer.Typer(
@@ -73,12 +75,12 @@ def explain(
     from saliencykit.saving import writable
     from saliencykit.watching import Watched
 
-    _use_idle_cores()
+    use_idle_cores()
     created = not out.exists()
     writable(out)
     try:
         started = time.perf_counter()
-        box = _box(model, device)
+        box = box_on_device(model, device)
         pictures: Any = list(images) if images else [_embedded_picture()]
         from saliencykit.explaining import explain as door
 
@@ -119,7 +121,7 @@ def fit(
 
     if out.suffix != ".safetensors":
         raise InputError(f"--out is a file that ends in .safetensors; got {str(out)!r}.")
-    _use_idle_cores()
+    use_idle_cores()
     started = time.perf_counter()
     folder = out.with_name(f"{out.stem}-training")
     leading = os.environ.get("RANK", "0") == "0"  # of the processes that `accelerate launch` or torchrun starts
@@ -128,7 +130,7 @@ def fit(
     try:
         with training_bar(console(stderr=True, quiet=not leading)) as (on_step, on_news):
             masker = door(
-                _box(model, device),
+                box_on_device(model, device),
                 images,
                 encoder=cast(Any, encoder),
                 objective=objective,
@@ -154,6 +156,11 @@ def fit(
     to.print(gate_line(masker.facts["gate"]), soft_wrap=True)
     to.print(f"{out} written in {time.perf_counter() - started:.0f} s; log and pictures of masks in {folder}", soft_wrap=True)
     to.print(f"now: saliencykit explain PHOTO --model {model} --masker {out}", soft_wrap=True)
+
+
+app.command()(cli_evaluate.evaluate)
+app.command()(cli_evaluate.compare)
+app.command()(cli_evaluate.report)
 
 
 @app.command()
@@ -236,36 +243,6 @@ def _examine() -> list[tuple[str, str, bool]]:
     except Exception as error:
         rows.append(("embedded classifier", str(error), False))
     return rows
-
-
-def _box(model: str, device: str) -> Any:
-    import torch
-
-    from saliencykit.black_boxes.torch_module import TorchBlackBox
-    from saliencykit.registry import as_black_box
-
-    mine = os.environ.get("LOCAL_RANK")  # among the processes of this machine that a launcher started
-    cuda = f"cuda:{mine}" if mine else "cuda"
-    best = cuda if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    box = as_black_box(model)
-    if isinstance(box, TorchBlackBox):
-        try:
-            box.model.to(torch.device(best if device == "auto" else device))
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"--device {device} cannot be used: {reason} This machine has: cpu, {best}.") from error
-    elif device not in ("auto", "cpu"):
-        raise InputError(f"--device {device}: {model} decides by itself where it computes; leave the option away.")
-    return box
-
-
-def _use_idle_cores() -> None:
-    """No more threads than idle cores: a thread that shares a busy core keeps all others waiting at every layer."""
-    import torch
-
-    if not os.environ.get("OMP_NUM_THREADS") and hasattr(os, "getloadavg"):
-        idle = (os.cpu_count() or 1) - round(os.getloadavg()[0])
-        torch.set_num_threads(max(1, min(torch.get_num_threads(), idle)))
 
 
 def _embedded_picture() -> Any:

@@ -27,7 +27,7 @@ from saliencykit.evaluation.plan import (
     with_baselines,
 )
 from saliencykit.evaluation.processes import Processes
-from saliencykit.evaluation.remembering import Remembering
+from saliencykit.evaluation.remembering import Keeping
 from saliencykit.evaluation.rows import Row, append_rows
 from saliencykit.evaluation.run_folder import RunFolder, file_names
 from saliencykit.evaluation.scores import Scores
@@ -116,7 +116,7 @@ def evaluate(
         data, has_layers = _shows_layers(box, data, options)
         wanted = BASELINES if has_layers else BASELINES[:-1]
     asked = named_maskers(with_baselines(named_maskers(maskers, box), wanted), box)
-    judge = Judge(Remembering(box), asked, named_metrics(metrics), seed)
+    judge = Judge(Keeping(box), asked, named_metrics(metrics), seed)
     settings = describe(box, judge.maskers, judge.metrics, seed, about)
     count = _count(data, box, options)
     total = None if count is None else count * len(judge.maskers)

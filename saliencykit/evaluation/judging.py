@@ -14,7 +14,7 @@ from saliencykit.core.errors import SaliencyKitError
 from saliencykit.core.masker import Masker
 from saliencykit.core.metric import Metric, Sample
 from saliencykit.core.types import Images, Labels, Mask
-from saliencykit.evaluation.remembering import Remembering
+from saliencykit.evaluation.remembering import Keeping, Remembering
 from saliencykit.evaluation.rows import Row
 from saliencykit.maskers.realtime.masker import RealTimeMasker
 
@@ -37,13 +37,13 @@ class Judge:
     same whatever else is in the batch, but for the rounding of the model's own batches.
 
     Args:
-        box: The classifier.
+        box: The classifier, for the maskers.
         maskers: By name.
         metrics: By name.
         seed: Of everything that is drawn.
     """
 
-    box: Remembering
+    box: Keeping
     maskers: Mapping[str, Masker]
     metrics: Mapping[str, Metric]
     seed: int
@@ -61,65 +61,54 @@ class Judge:
         """
         device = self.box.device
         boxes = None if sample.boxes is None else tuple(each.to(device) for each in sample.boxes)
-        batch = _Batch(Sample(sample.images.to(device), sample.labels.to(device), boxes, sample.names), tuple(indices))
-        finders, looked = self._look(batch.sample.images, maskers)
+        batch = _Batch(
+            Sample(sample.images.to(device), sample.labels.to(device), boxes, sample.names), tuple(indices), Remembering(self.box)
+        )
+        finders, looked = self._look(batch, maskers)
         for name in maskers:
             yield self._rows(batch, name, finders.get(name, self.maskers[name]), looked.get(name, 0.0))
 
-    def _look(self, images: Images, names: Sequence[str]) -> tuple[dict[str, Masker], dict[str, float]]:
+    def _look(self, batch: "_Batch", names: Sequence[str]) -> tuple[dict[str, Masker], dict[str, float]]:
         """Ask about the whole pictures once; a trained masker that shares the classifier's trunk answers in the same pass."""
         finders: dict[str, Masker] = {}
         seconds: dict[str, float] = {}
         trained = [name for name, masker in self.maskers.items() if isinstance(masker, RealTimeMasker)]
         try:
             if not trained:
-                self.box.remember(images)
+                batch.box.remember(batch.sample.images)
             for name in trained:
                 masker = self.maskers[name]
                 # the first one is asked even if its rows are there: the answer must not depend on which rows are missing
                 if isinstance(masker, RealTimeMasker) and (name in names or name == trained[0]):
                     started = self._now()
-                    finders[name], logits = masker.look(self.box, images)
+                    finders[name], logits = masker.look(batch.box, batch.sample.images)
                     seconds[name] = self._now() - started
                     if name == trained[0]:
-                        self.box.remember(images, logits)
+                        batch.box.remember(batch.sample.images, logits)
         except SaliencyKitError:  # each picture on its own will say which one it is
             return {}, {}
         return finders, seconds
 
     def _rows(self, batch: "_Batch", name: str, finder: Masker, looked: float) -> list[Judged]:
         """Rows of pictures together; if something fails, of each on its own, so that one costs no other."""
+        sample = batch.sample
         try:
-            return self._together(batch, name, finder, looked)
+            with torch.no_grad():
+                logits = batch.box(sample.images)
+            probability = evidence.probability(logits, sample.labels).tolist()
+            started = self._now()
+            mask = finder(self.box, sample.images, sample.labels, generator=self._generator())
+            seconds = (self._now() - started + looked) / len(batch)
         except (torch.cuda.OutOfMemoryError, MemoryError) as error:
-            raise SaliencyKitError(
-                f"{name} needs more memory than {self.box.device} has; evaluate fewer at once, batch=1."
-            ) from error
+            raise self._full(name) from error
         except Exception as error:
             if len(batch) == 1:
-                return [Judged(batch.row(0, name, self.box, reason=_reason(error)), None)]
+                return [Judged(batch.row(0, name, reason=_reason(error)), None)]
             return [one for i in range(len(batch)) for one in self._rows(batch.only(i), name, self.maskers[name], 0.0)]
-
-    def _together(self, batch: "_Batch", name: str, finder: Masker, looked: float) -> list[Judged]:
-        sample, masker = batch.sample, self.maskers[name]
-        with torch.no_grad():
-            logits = self.box(sample.images)
-        probability = evidence.probability(logits, sample.labels).tolist()
-        started = self._now()
-        mask = finder(self.box, sample.images, sample.labels, generator=self._generator())
-        seconds = (self._now() - started + looked) / len(batch)
-        scores, reasons = self._scores(batch, mask, masker)
+        scores, reasons = self._scores(batch, mask, self.maskers[name])
         rows = []
-        for i in range(len(batch)):
-            row = batch.row(
-                i,
-                name,
-                self.box,
-                probability=probability[i],
-                seconds=seconds,
-                scores=scores[i],
-                reason="; ".join(reasons[i]) or None,
-            )
+        for i, (p, found, why) in enumerate(zip(probability, scores, reasons, strict=True)):
+            row = batch.row(i, name, probability=p, seconds=seconds, scores=found, reason="; ".join(why) or None)
             rows.append(Judged(row, mask[i : i + 1]))
         return rows
 
@@ -136,11 +125,9 @@ class Judge:
             while parts:
                 places, some, theirs = parts.pop()
                 try:
-                    found = metric(self.box, some.sample, theirs, explain=explain, generator=self._generator())
+                    found = metric(batch.box, some.sample, theirs, explain=explain, generator=self._generator())
                 except (torch.cuda.OutOfMemoryError, MemoryError) as error:
-                    raise SaliencyKitError(
-                        f"{name} needs more memory than {self.box.device} has; evaluate fewer at once, batch=1."
-                    ) from error
+                    raise self._full(name) from error
                 except Exception as error:
                     if len(places) == 1:
                         reasons[places[0]].append(f"{name}: {_reason(error)}")
@@ -152,6 +139,9 @@ class Judge:
                     for place, value in zip(places, values.tolist(), strict=True):
                         scores[place][column] = value
         return scores, reasons
+
+    def _full(self, name: str) -> SaliencyKitError:
+        return SaliencyKitError(f"{name} needs more memory than {self.box.device} has; evaluate fewer pictures at once, batch=1.")
 
     def _generator(self) -> Generator:
         return Generator().manual_seed(self.seed)
@@ -171,6 +161,7 @@ def score_name(metric: str, thing: Metric, part: str) -> str:
 class _Batch:
     sample: Sample
     indices: tuple[int, ...]
+    box: Remembering  # for the metrics
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -180,20 +171,19 @@ class _Batch:
         sample = self.sample
         boxes = None if sample.boxes is None else sample.boxes[i : i + 1]
         names = None if sample.names is None else sample.names[i : i + 1]
-        return _Batch(Sample(sample.images[i : i + 1], sample.labels[i : i + 1], boxes, names), self.indices[i : i + 1])
+        return _Batch(Sample(sample.images[i : i + 1], sample.labels[i : i + 1], boxes, names), self.indices[i : i + 1], self.box)
 
     def row(
         self,
         i: int,
         masker: str,
-        box: Remembering,
         *,
         probability: float | None = None,
         seconds: float | None = None,
         scores: Mapping[str, float] | None = None,
         reason: str | None = None,
     ) -> Row:
-        names, label = self.sample.names, int(self.sample.labels[i])
+        box, names, label = self.box, self.sample.names, int(self.sample.labels[i])
         known = box.class_names if box.class_names is not None and 0 <= label < len(box.class_names) else None
         return Row(
             sample=str(self.indices[i]) if names is None else names[i],

@@ -1,4 +1,4 @@
-"""Remembering: a black box that is asked about the whole pictures of a batch once, and frozen once."""
+"""Keeping and Remembering: a black box that is frozen once, and asked about the whole pictures of a batch once."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, final
@@ -15,24 +15,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-@final
-class Remembering(BlackBox):
-    """Another black box, which is not asked again what it was asked before.
-
-    Many metrics start from the answer to the whole picture, for every masker anew; here it is asked once per batch. A copy for many
-    evaluations is made once per size of picture. Answers are those of the box itself, whatever was remembered.
-
-    Args:
-        box: The box.
-
-    Example:
-        >>> from saliencykit.testing.boxes import Counting, PlantedEvidence
-        >>> counting = Counting(PlantedEvidence())
-        >>> box, images = Remembering(counting), torch.rand(3, 3, 16, 16)
-        >>> logits = box.remember(images)
-        >>> bool((box(images[1:]) == logits[1:]).all()), counting.images
-        (True, 3)
-    """
+class _Around(BlackBox):
+    """Another black box, as it is."""
 
     def __init__(self, box: BlackBox) -> None:
         self.box = box
@@ -41,9 +25,6 @@ class Remembering(BlackBox):
         self.class_names: Sequence[str] | None = box.class_names
         self.module = box.module
         self.zero = box.zero
-        self._images: Tensor | None = None
-        self._logits: Tensor | None = None
-        self._copies: dict[tuple[object, ...], Remembering] = {}
 
     def __repr__(self) -> str:
         """The box's own form."""
@@ -69,19 +50,63 @@ class Remembering(BlackBox):
         return self.box.prepare(picture)
 
     def for_model_pixels(self) -> BlackBox:
-        """The box's; it forgets."""
+        """The box's."""
         return self.box.for_model_pixels()
 
+    def logits(self, images: Images) -> Logits:
+        """The box's."""
+        return self.box(images)  # and not .logits: what it breaks is then said in its own name
+
+
+@final
+class Keeping(_Around):
+    """Another black box, whose copy for many evaluations is made once per size of picture and not for every batch.
+
+    Args:
+        box: The box.
+    """
+
+    def __init__(self, box: BlackBox) -> None:
+        super().__init__(box)
+        self._copies: dict[tuple[object, ...], BlackBox] = {}
+
     def for_many(self, images: Images) -> BlackBox:
-        """The box's copy, made once per size of picture, which remembers the same answers."""
+        """The box's."""
         key = (*images.shape[1:], images.dtype, images.device)
         if key not in self._copies:
-            many = self.box.for_many(images)
-            twin = self if many is self.box else Remembering(many)
-            twin._copies[key] = twin
-            twin._images, twin._logits = self._images, self._logits
-            self._copies[key] = twin
+            self._copies[key] = self.box.for_many(images)
         return self._copies[key]
+
+
+@final
+class Remembering(_Around):
+    """Another black box, which is not asked again what it was asked before; for metrics.
+
+    Many metrics start from the answer to the whole picture, for every masker anew; here it is asked once per batch. Not for
+    maskers, which may watch the model while it answers.
+
+    Args:
+        box: The box.
+
+    Example:
+        >>> from saliencykit.testing.boxes import Counting, PlantedEvidence
+        >>> counting = Counting(PlantedEvidence())
+        >>> box, images = Remembering(counting), torch.rand(3, 3, 16, 16)
+        >>> logits = box.remember(images)
+        >>> bool((box(images[1:]) == logits[1:]).all()), counting.images
+        (True, 3)
+    """
+
+    def __init__(self, box: BlackBox) -> None:
+        super().__init__(box)
+        self._images: Tensor | None = None
+        self._logits: Tensor | None = None
+
+    def for_many(self, images: Images) -> BlackBox:
+        """The box's copy, which remembers the same answers."""
+        twin = Remembering(self.box.for_many(images))
+        twin._images, twin._logits = self._images, self._logits
+        return twin
 
     def remember(self, images: Images, logits: Logits | None = None) -> Logits:
         """Ask about these pictures now, or take the answer that is known, and keep it until the next ones come.
@@ -91,15 +116,14 @@ class Remembering(BlackBox):
         if logits is None:
             with torch.no_grad():
                 logits = self.box(images)
-        for box in (self, *self._copies.values()):
-            box._images, box._logits = images, logits
+        self._images, self._logits = images, logits
         return logits
 
     def logits(self, images: Images) -> Logits:
         """What is remembered of these very tensors or some of their rows; else ask the box."""
         first = None if torch.is_grad_enabled() and images.requires_grad else self._place(images)
         if first is None or self._logits is None:
-            return self.box(images)  # and not .logits: what it breaks is then said in its own name
+            return self.box(images)
         return self._logits[first : first + len(images)].clone()
 
     def _place(self, images: Images) -> int | None:

@@ -1,0 +1,130 @@
+"""The commands evaluate, compare and report: each parses, calls one door, and prints."""
+
+import json
+import os
+import time
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from saliencykit.core.errors import InputError
+from saliencykit.machine import box_on_device, use_idle_cores
+from saliencykit.terminal import complain, console
+
+DEFAULT_METRICS = ("insertion", "deletion", "area-curves", "saliency-score", "localisation", "pointing-game")
+
+
+def evaluate(
+    data: Annotated[str, typer.Option(help="A folder, a CSV file, voc:FOLDER or coco:FOLDER,annotations=FILE.")],
+    model: Annotated[str, typer.Option(help="A model by name: demo, timm:resnet18, torchvision:mobilenet_v2, ...")] = "demo",
+    masker: Annotated[
+        list[str] | None, typer.Option(help="A method, e.g. rise:samples=500, or NAME=METHOD; several times. Default: as explain.")
+    ] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="A metric, e.g. insertion; several times. Default: the usual.")] = None,
+    out: Annotated[Path, typer.Option(help="The run directory; started again, it goes on from there.")] = Path("run"),
+    labels: Annotated[Path | None, typer.Option(help="CSV file of labels by picture.")] = None,
+    boxes: Annotated[Path | None, typer.Option(help="Folder of XML files with boxes, or a LOC_val_solution.csv.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many pictures.", min=1)] = None,
+    baselines: Annotated[bool, typer.Option(help="Centre box, whole image, random map and Grad-CAM too.")] = True,
+    pictures: Annotated[int, typer.Option(help="Pictures whose masks are kept for the report.", min=0)] = 12,
+    batch: Annotated[int, typer.Option(help="Pictures at once.", min=1)] = 16,
+    device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.", min=0)] = 0,
+    resume: Annotated[bool, typer.Option(help="Go on from the rows in the run directory.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON, and nothing else, on stdout.")] = False,
+) -> None:
+    """Judge methods by metrics on pictures, beside baselines; print means with 95 % intervals, write rows and table."""
+    from saliencykit.evaluating import evaluate as door
+    from saliencykit.evaluation.scores import as_objects
+    from saliencykit.registry import registry, trained_masker
+    from saliencykit.terminal_scores import evaluating_bar, scores_table
+
+    use_idle_cores()
+    started = time.perf_counter()
+    leading = os.environ.get("RANK", "0") == "0"  # of the processes that `accelerate launch` or torchrun starts
+    if not leading:
+        warnings.simplefilter("ignore")
+    box = box_on_device(model, device)
+    known = {full.split("/", 1)[1] for full in registry().names("metric")}
+    metrics = metric or [name for name in DEFAULT_METRICS if name in known]
+    trained = None if masker else trained_masker(box)
+    maskers = {model: trained} if trained is not None else _named(masker or ["iterative" if box.differentiable else "rise"])
+    begun = (out / "settings.json").exists()
+    try:
+        with evaluating_bar(console(stderr=True, quiet=not leading or as_json)) as on_row:
+            scores = door(
+                box,
+                maskers,
+                metrics,
+                data,
+                out=out,
+                seed=seed,
+                batch=batch,
+                baselines=baselines,
+                resume=resume,
+                labels=labels,
+                boxes=boxes,
+                limit=limit,
+                pictures=pictures,
+                on_row=on_row,
+            )
+    except KeyboardInterrupt:
+        if begun or (out / "settings.json").exists():
+            complain(f"Stopped; the same command goes on from the rows in {out}.")
+        raise
+    if not leading:
+        return
+    if as_json:
+        missing = [{"masker": who, "reason": reason, "rows": count} for (who, reason), count in scores.reasons().items()]
+        typer.echo(json.dumps({"out": str(out), "table": as_objects(scores.table()), "missing": missing}, indent=1))
+        return
+    to = console()
+    scores_table(scores, to)
+    to.print(f"{out / 'table.csv'} and {out / 'rows.jsonl'} written in {time.perf_counter() - started:.0f} s", soft_wrap=True)
+    to.print(f"now: saliencykit compare {out} --against {scores.maskers[-1]}; saliencykit report {out}", soft_wrap=True)
+
+
+def compare(
+    run: Annotated[Path, typer.Argument(help="The directory of an evaluation.")],
+    against: Annotated[str, typer.Option(help="The masker that all others are compared with, by its name in the table.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print every score's difference as JSON, and nothing else.")] = False,
+) -> None:
+    """Compare methods picture by picture: differences with 95 % intervals, far surer than two intervals side by side."""
+    from saliencykit.evaluation.scores import Scores, as_objects
+    from saliencykit.terminal_scores import comparison_table
+
+    scores = Scores.load(run)
+    differences = scores.compare(against)
+    if as_json:
+        typer.echo(json.dumps(as_objects(differences), indent=1))
+    else:
+        comparison_table(scores, against, differences, console())
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="The directory of an evaluation, or of a saved explanation.")],
+    out: Annotated[Path | None, typer.Option(help="The page; default: report.html in the directory.")] = None,
+) -> None:
+    """Write one HTML page that opens from disk and can be mailed: pictures and masks, curves, the table, what the numbers mean."""
+    from saliencykit.core.explanation import Explanation
+    from saliencykit.evaluation.scores import Scores
+
+    path = run / "report.html" if out is None else out
+    explained = (run / "manifest.json").exists() and not (run / "settings.json").exists()
+    written = Explanation.load(run).to_html(path) if explained else Scores.load(run).to_html(path)
+    console().print(f"{written} written, {written.stat().st_size / 1e6:.1f} MB", soft_wrap=True)
+
+
+def _named(texts: list[str]) -> dict[str, str]:
+    """`NAME=METHOD` by its name, a text or a trained file by its own."""
+    named: dict[str, str] = {}
+    for text in texts:
+        name, equals, method = text.partition("=")
+        if not equals or ":" in name:
+            name, method = Path(text).stem if text.endswith(".safetensors") else text, text
+        if not name or not method or name in named:
+            raise InputError(f"--masker {text!r}: write METHOD or NAME=METHOD, each name once.")
+        named[name] = method
+    return named
