@@ -110,9 +110,14 @@ def provide_metrics() -> Mapping[str, Callable[..., Metric]]:
     """The paper's saliency metric, and what else judges a mask or a map."""
     from saliencykit.metrics.area_curves import AreaCurves
     from saliencykit.metrics.average_drop import AverageDrop
+    from saliencykit.metrics.class_confusion import ClassConfusion
     from saliencykit.metrics.complexity import Complexity
     from saliencykit.metrics.deciding_area import DestroyingArea, SufficientArea
     from saliencykit.metrics.insertion_deletion import Deletion, Insertion
+    from saliencykit.metrics.localisation import Localisation
+    from saliencykit.metrics.max_box import MaxBoxAccV2
+    from saliencykit.metrics.mosaic import Mosaic
+    from saliencykit.metrics.pointing import EnergyPointingGame, PointingGame
     from saliencykit.metrics.road import RemoveAndDebias
     from saliencykit.metrics.saliency_score import SaliencyScore, saliency_score_in_place
     from saliencykit.metrics.sparseness import Sparseness
@@ -129,6 +134,12 @@ def provide_metrics() -> Mapping[str, Callable[..., Metric]]:
         "road": RemoveAndDebias,
         "complexity": Complexity,
         "sparseness": Sparseness,
+        "localisation": Localisation,
+        "max-box-acc-v2": MaxBoxAccV2,
+        "pointing-game": PointingGame,
+        "energy-pointing-game": EnergyPointingGame,
+        "class-confusion": ClassConfusion,
+        "mosaic": Mosaic,
     }
 
 

@@ -75,12 +75,12 @@ def tight_boxes(inside: Tensor) -> Tensor:
         >>> tight_boxes(torch.tensor([[[[False, True, True], [False, False, True]]]])).tolist()
         [[1, 0, 3, 2]]
     """
+    sides = [inside[:, 0].any(dim) for dim in (1, 2)]  # the columns and rows that hold a pixel
+    first = [side.byte().argmax(1) for side in sides]  # of equal values argmax takes the first
+    last = [side.shape[1] - side.flip(1).byte().argmax(1) for side in sides]
+    boxes = torch.stack([*first, *last], 1)
     whole = torch.tensor([0, 0, inside.shape[3], inside.shape[2]], device=inside.device)
-    boxes = []
-    for rows, columns in zip(inside[:, 0].any(2), inside[:, 0].any(1), strict=True):
-        y, x = rows.nonzero().flatten(), columns.nonzero().flatten()
-        boxes.append(torch.stack([x[0], y[0], x[-1] + 1, y[-1] + 1]) if len(y) else whole)
-    return torch.stack(boxes)
+    return torch.where(sides[0].any(1)[:, None], boxes, whole)
 
 
 def enlarge_boxes(images: Tensor, boxes: Tensor) -> Tensor:

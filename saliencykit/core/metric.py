@@ -54,6 +54,13 @@ class Metric(ABC):
 
     higher_is_better: ClassVar[bool]
 
+    def for_data(self, sample: Sample) -> "Metric":
+        """The same metric made ready with a few pictures of the data set, the same for every masker; by default the metric itself.
+
+        For metrics that need other pictures than the one that is judged, such as mosaics: a row must not depend on its batch.
+        """
+        return self
+
     @abstractmethod
     def score(
         self, black_box: BlackBox, sample: Sample, mask: Mask, *, explain: Explain, generator: Generator

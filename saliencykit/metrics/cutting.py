@@ -1,0 +1,155 @@
+"""From a map to the pixels that a threshold leaves, and to boxes around them."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from saliencykit.core.errors import InputError
+from saliencykit.core.geometry import tight_boxes
+from saliencykit.core.types import Mask, PerImage
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Rule: TypeAlias = Literal["value", "range", "energy", "mean"]
+Around: TypeAlias = Literal["all", "largest"]
+
+LEVELS: Mapping[Rule, tuple[float, ...]] = {
+    "value": tuple(round(0.05 * step, 2) for step in range(1, 20)),
+    "range": tuple(round(0.05 * step, 2) for step in range(1, 20)),
+    "energy": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95),
+    "mean": (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0),
+}
+"""By rule: thresholds among which a separate split of the data can choose."""
+
+
+def check_levels(who: object, rule: Rule, levels: Sequence[float]) -> None:
+    """Raise InputError unless these are thresholds of that rule."""
+    if rule not in LEVELS:
+        raise InputError(f"{who}: rule is one of {', '.join(LEVELS)}.")
+    most = float("inf") if rule == "mean" else 1.0
+    if any(not 0 <= level <= most for level in levels):
+        raise InputError(f"{who}: thresholds of the rule {rule!r} are in [0, {most}].")
+
+
+def cut(maps: Mask, rule: Rule, level: float) -> Tensor:
+    """The pixels of each map that a threshold leaves, (B, 1, H, W) bool.
+
+    Args:
+        maps: (B, 1, H, W), >= 0.
+        rule: `value`: pixels whose value is at least `level`. `range`: at least that share of the way from the map's smallest value
+            to its largest. `mean`: at least `level` times the map's mean. `energy`: the fewest pixels that together hold at least
+            that share of the map's sum, with all others that are equal to the last of them; none of an empty map.
+        level: In [0, 1]; for `mean` >= 0.
+
+    Example:
+        >>> cut(torch.tensor([[[[0.5, 0.1, 0.3, 0.1]]]]), "energy", 0.7).tolist()
+        [[[[True, False, True, False]]]]
+    """
+    if rule == "value":
+        return maps >= level
+    if rule == "range":
+        low, high = maps.amin((1, 2, 3), keepdim=True), maps.amax((1, 2, 3), keepdim=True)
+        return maps >= low + level * (high - low)
+    if rule == "mean":
+        return maps >= level * maps.mean((1, 2, 3), keepdim=True)
+    ranked = maps.flatten(1).sort(1, descending=True).values
+    sums = ranked.double().cumsum(1)
+    total = sums[:, -1:]
+    last = torch.searchsorted(sums, level * total).clamp_max(ranked.shape[1] - 1)
+    return (maps >= ranked.gather(1, last)[:, :, None, None]) & (total > 0)[:, :, None, None]
+
+
+def largest_part(inside: Tensor) -> Tensor:
+    """The connected part with most pixels of each map, (B, 1, H, W) bool; of equally large ones that which begins first, by rows.
+
+    Pixels that touch at corners are connected.
+
+    Example:
+        >>> largest_part(torch.tensor([[[[True, False, True, True]]]])).tolist()
+        [[[[False, False, True, True]]]]
+    """
+    parts = _parts(inside)
+    rows = []
+    for numbers in parts:
+        counts = torch.bincount(numbers.flatten())
+        counts[0] = 0
+        rows.append(numbers == counts.argmax() if bool(counts.any()) else torch.zeros_like(numbers, dtype=torch.bool))
+    return torch.stack(rows)[:, None].to(inside.device)
+
+
+def boxes_at(maps: Mask, rule: Rule, levels: Sequence[float], around: Around) -> Tensor:
+    """The box of each map at each threshold, (B, T, 4) int64: x0, y0, x1, y1 in pixels, x1 and y1 exclusive.
+
+    Args:
+        maps: (B, 1, H, W).
+        rule: See `cut`.
+        levels: T thresholds.
+        around: `all`: the tightest box around all pixels that the threshold leaves; `largest`: around their largest connected
+            part. Where it leaves none, the box is the whole picture.
+
+    Example:
+        >>> boxes_at(torch.tensor([[[[0.9, 0.0, 0.6, 0.6]]]]), "value", (0.5, 0.8), "largest").tolist()
+        [[[2, 0, 4, 1], [0, 0, 1, 1]]]
+    """
+    columns: list[Tensor] = []
+    for level in levels:
+        inside = cut(maps, rule, level)
+        columns.append(tight_boxes(inside if around == "all" else largest_part(inside)))
+    return torch.stack(columns, 1)
+
+
+def part_boxes(inside: Tensor) -> list[Tensor]:
+    """The tight boxes of all connected parts of each map, one (n, 4) int64 per map; the whole picture where there is no part.
+
+    Example:
+        >>> part_boxes(torch.tensor([[[[True, False, True, True]]]]))[0].tolist()
+        [[0, 0, 1, 1], [2, 0, 4, 1]]
+    """
+    from scipy.ndimage import find_objects  # type: ignore[import-untyped]
+
+    height, width = inside.shape[2:]
+    found = []
+    for numbers in _parts(inside):
+        slices = find_objects(numbers.numpy())
+        boxes = [[x.start, y.start, x.stop, y.stop] for y, x in slices] or [[0, 0, width, height]]
+        found.append(torch.tensor(boxes, device=inside.device))
+    return found
+
+
+def best_overlaps(boxes: Sequence[Tensor], truth: Sequence[Tensor], dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """For each box of each image, its largest intersection over union with one of the true boxes, in [0, 1]; NaN without any.
+
+    Args:
+        boxes: Per image (m, 4).
+        truth: Per image (n, 4).
+        dtype: Of the answers.
+
+    Example:
+        >>> best_overlaps([torch.tensor([[0, 0, 4, 2]])], [torch.tensor([[0.0, 0.0, 2.0, 2.0], [3.0, 0.0, 5.0, 2.0]])])[0].item()
+        0.5
+    """
+    from torchvision.ops import box_iou
+
+    found = []
+    for mine, theirs in zip(boxes, truth, strict=True):
+        mine = mine.double()
+        nothing = torch.full((len(mine),), float("nan"), device=mine.device)
+        best = box_iou(mine, theirs.to(mine)).amax(1) if len(theirs) else nothing
+        found.append(best.to(dtype))
+    return found
+
+
+def missing(maps: Mask) -> PerImage:
+    """NaN for every image: no boxes are known."""
+    return maps.new_full((len(maps),), float("nan"))
+
+
+def _parts(inside: Tensor) -> list[Tensor]:
+    """The connected parts of each map, numbered from 1 by rows, 0 outside, (H, W) on the CPU."""
+    from skimage.measure import label
+
+    maps: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = inside[:, 0].cpu().numpy()
+    return [torch.from_numpy(label(one, connectivity=2)) for one in maps]

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+import torch
+
+from saliencykit.core.errors import InputError
+from saliencykit.core.metric import Sample
+from saliencykit.metrics.pointing import EnergyPointingGame, PointingGame, box_pixels, near_boxes
+from tests.metrics.test_localisation import TRUTH, sample_and_masks, score
+
+
+def inside(box, y, x):
+    return box[0] <= x + 0.5 < box[2] and box[1] <= y + 0.5 < box[3]
+
+
+def slow_pointing(mask, boxes, tolerance):
+    """Does a disc of that radius around a largest pixel hold a pixel of a box? Averaged over all that are largest."""
+    hits = []
+    for y, x in zip(*np.nonzero(mask == mask.max()), strict=True):
+        reach = [(v, u) for v in range(mask.shape[0]) for u in range(mask.shape[1]) if (v - y) ** 2 + (u - x) ** 2 <= tolerance**2]
+        hits.append(any(inside(box, v, u) for box in boxes for v, u in reach))
+    return np.mean(hits)
+
+
+@pytest.mark.parametrize("tolerance", [0, 1, 2.5, 4])
+def test_the_pointing_game_against_a_slow_twin(tolerance):
+    for seed in range(6):
+        sample, mask = sample_and_masks(seed)
+        mask = (mask * 5).round() / 5 if seed % 2 else mask  # with ties
+        got = score(PointingGame(tolerance=tolerance), sample, mask)["PointingGame"]
+        for i, boxes in enumerate(sample.boxes):
+            if len(boxes):
+                assert got[i].item() == pytest.approx(slow_pointing(mask[i, 0].numpy(), boxes.tolist(), tolerance), abs=1e-6)
+            else:
+                assert got[i].isnan()
+
+
+def test_energy_against_a_slow_twin():
+    sample, mask = sample_and_masks()
+    got = score(EnergyPointingGame(), sample, mask)["EnergyPointingGame"]
+    for i, boxes in enumerate(TRUTH):
+        if not len(boxes):
+            assert got[i].isnan()
+            continue
+        one = mask[i, 0].numpy()
+        held = sum(one[y, x] for y in range(16) for x in range(16) if any(inside(box, y, x) for box in boxes.tolist()))
+        assert got[i].item() == pytest.approx(held / one.sum(), abs=1e-6)
+
+
+def test_flat_and_empty_masks_score_the_area_of_the_boxes():
+    sample, mask = sample_and_masks()
+    area = box_pixels(TRUTH, mask).float().mean((1, 2, 3))
+    for value in (0.0, 0.3, 1.0):
+        flat = torch.full_like(mask, value)
+        got = score(EnergyPointingGame(), sample, flat)["EnergyPointingGame"]
+        points = score(PointingGame(tolerance=0), sample, flat)["PointingGame"]
+        for i in (0, 1, 3):
+            assert [got[i].item(), points[i].item()] == pytest.approx([area[i].item()] * 2, abs=1e-6)
+    assert score(PointingGame(), sample, mask)["PointingGame"][[0, 1, 3]].tolist() == [1, 1, 1]  # 15 pixels of 16
+
+
+def test_a_box_thinner_than_a_pixel_can_be_hit():
+    like = torch.zeros(1, 1, 4, 4)
+    near = near_boxes((torch.tensor([[1.4, 0.0, 1.6, 4.0]]),), like, 0.5)
+    assert near[0, 0].any(0).tolist() == [False, True, False, False]
+
+
+def test_without_boxes_nothing_applies():
+    sample, mask = sample_and_masks()
+    for metric in (PointingGame(), EnergyPointingGame()):
+        (got,) = score(metric, Sample(sample.images, sample.labels), mask).values()
+        assert got.isnan().all()
+
+
+@pytest.mark.parametrize("tolerance", [-1, float("nan"), float("inf")])
+def test_the_tolerance_is_checked(tolerance):
+    with pytest.raises(InputError, match="PointingGame"):
+        PointingGame(tolerance=tolerance)
