@@ -11,7 +11,6 @@ import torch
 from torch import Generator, Tensor
 
 from benchmarks.data import Photo
-from benchmarks.imputing import impute
 from benchmarks.localising import CROPS, CUTS, MODES, Box
 from benchmarks.unseen import Road, ShuffledBlocks
 from saliencykit.alternatives.blur import Blur
@@ -21,6 +20,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.evidence import log_probability, probability
 from saliencykit.core.geometry import enlarge_boxes
 from saliencykit.core.types import Mask
+from saliencykit.metrics.imputing import impute
 
 FILLS = ("blur", "road", "shuffled")
 UNSEEN = ("road", "shuffled")

@@ -38,7 +38,7 @@ def impute(images: Images, kept: Tensor) -> Images:
     """Each removed pixel the weighted mean of its neighbours, removed ones included; a picture without a kept one its mean colour.
 
     Within 0.001 of the exact solution on average (0.003 where only 2 % are kept), for pixels in [0, 1]; the noise that ROAD adds is
-    0.01.
+    0.01. Less precise where a side is less than 8 pixels and the other several times as long.
 
     Args:
         images: (B, C, H, W).
@@ -69,7 +69,7 @@ def impute(images: Images, kept: Tensor) -> Images:
         guess = _smoothed(value + _enlarged(guess, grid.free) * grid.free, grid.free, grid.share, 2 * _STEPS)
     for _ in range(_CYCLES if len(grids) > 1 else 0):
         guess = _cycle(guess, None, grids)
-    return guess * grids[0].free + values[0]
+    return torch.where(count > 0, guess * grids[0].free + values[0], mean)  # of nothing, rounding would drift away
 
 
 def _grid(free: Tensor, inner: Tensor) -> _Grid:

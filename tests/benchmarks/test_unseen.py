@@ -34,6 +34,16 @@ def test_nothing_that_is_shipped_or_trained_refers_to_the_unseen_fills():
     assert not found
 
 
+def test_nothing_but_judging_imputes():
+    """The package has ROAD as a metric; its imputation, too, is a fill that no mask was made for."""
+    sources = [path for folder in ("saliencykit", "plugins") for path in (ROOT / folder).rglob("*.py")]
+    judging = [ROOT / "saliencykit" / "metrics", ROOT / "saliencykit" / "builtins.py"]
+    others = [path for path in sources if not any(path.is_relative_to(one) for one in judging)]
+    assert 20 < len(others) < len(sources)
+    forbidden = re.compile(r"metrics\.(imputing|road)|metrics import (imputing|road)|\bimpute\b|RemoveAndDebias")
+    assert not [str(path.relative_to(ROOT)) for path in others if forbidden.search(path.read_text())]
+
+
 def test_what_recipes_may_import_does_not_lead_to_the_unseen_fills():
     names = ["benchmarks.cifar10", "benchmarks.data", "benchmarks.split"]
     code = f"import sys, {', '.join(names)}; print(sorted(m for m in sys.modules if m.startswith('benchmarks.')))"
@@ -71,6 +81,14 @@ def test_road_adds_noise_to_removed_pixels_only():
     fill = Road()(images, generator=generator(), mask=mask)
     assert bool((fill[..., :16] == 0.5).all())
     assert fill[..., 16:].std().item() == pytest.approx(0.01, rel=0.1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_road_leaves_the_picture_alone(dtype):
+    images = torch.rand(1, 3, 6, 7, dtype=dtype, generator=generator())
+    before = images.clone()
+    Road()(images, generator=generator(), mask=(images[:, :1] > 0.5).to(dtype))
+    assert torch.equal(images, before)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])

@@ -4,10 +4,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from saliencykit.alternatives.blur import Blur
+from saliencykit.alternatives.noise import Noise
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Sample
-from saliencykit.metrics.saliency_score import SaliencyScore
+from saliencykit.metrics.saliency_score import SaliencyScore, saliency_score_in_place
 from saliencykit.testing.boxes import Counting, PlantedEvidence
 from saliencykit.testing.strategies import images, masks
 
@@ -155,3 +157,33 @@ def test_bad_arguments(wrong):
 def test_lower_is_better():
     assert SaliencyScore.higher_is_better is False
     assert SaliencyScore(threshold=2.0, relative_to="mean").threshold == 2.0
+
+
+@pytest.mark.parametrize("alternative", [Blur(sigma=2.0), Noise()])
+def test_in_place_against_a_slow_twin(weighing, judged, some, alternative):
+    images, labels, maps = some
+    maps = (maps - 0.45).clamp_min(0) * 1.8 * (torch.arange(14) > 5) * (torch.arange(11) < 8)[:, None]
+    fills = alternative(images, generator=torch.Generator().manual_seed(0)).numpy()
+    got = judged(saliency_score_in_place(alternative=alternative, floor=0.2), weighing, images, labels, maps)
+    for i in range(4):
+        ys, xs = np.nonzero(maps[i, 0].numpy() >= 0.5)
+        top, low, left, right = (ys.min(), ys.max(), xs.min(), xs.max()) if len(ys) else (0, 10, 0, 13)
+        edit = fills[i].copy()
+        edit[:, top : low + 1, left : right + 1] = images[i].numpy()[:, top : low + 1, left : right + 1]
+        area = (low - top + 1) * (right - left + 1) / 154
+        twin = {"area": area, "crop_accuracy": float(weighing.top(edit) == labels[i])}
+        twin["score"] = np.log(max(area, 0.2)) - np.log(weighing.p(edit, labels[i]))
+        assert {name: value[i].item() for name, value in got.items()} == pytest.approx(twin, abs=1e-9)
+    assert 0.1 < got["area"].min() < 0.6
+
+
+def test_in_place_and_cut_out_agree_on_the_whole_image(weighing, judged, some):
+    everything = torch.ones_like(some[2])
+    one, other = (judged(metric, weighing, some[0], some[1], everything) for metric in (SaliencyScore(), saliency_score_in_place()))
+    assert all(torch.allclose(one[name], other[name]) for name in one)
+
+
+def test_in_place_takes_an_alternative():
+    assert saliency_score_in_place(threshold=0.2).threshold == 0.2
+    with pytest.raises(InputError, match="Alternative"):
+        SaliencyScore(alternative=0.5)

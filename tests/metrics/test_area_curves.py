@@ -1,0 +1,59 @@
+import pytest
+import torch
+
+from saliencykit.alternatives.blur import Blur
+from saliencykit.alternatives.noise import Noise
+from saliencykit.core.errors import InputError
+from saliencykit.metrics.area_curves import AreaCurves
+
+
+@pytest.mark.parametrize("metric", [AreaCurves(), AreaCurves(areas=(0.123, 0.9), alternative=Noise())])
+def test_against_a_slow_twin(metric, weighing, judged, some, chosen):
+    images, labels, maps = some
+    fills = metric.alternative(images, generator=torch.Generator().manual_seed(0)).numpy()
+    got = judged(metric, weighing, images, labels, maps)
+    assert set(got) == {"gap"} | {f"{side}_{area:g}" for side in ("kept", "dropped") for area in metric.areas}
+    for i in range(4):
+        gaps = []
+        for area in metric.areas:
+            mask = chosen(maps[i, 0].numpy(), round(area * 11 * 14))
+            image = images[i].numpy()
+            kept = weighing.p(image * mask + fills[i] * (1 - mask), labels[i])
+            dropped = weighing.p(image * (1 - mask) + fills[i] * mask, labels[i])
+            assert got[f"kept_{area:g}"][i].item() == pytest.approx(kept, abs=1e-9)
+            assert got[f"dropped_{area:g}"][i].item() == pytest.approx(dropped, abs=1e-9)
+            gaps.append(kept - dropped)
+        assert got["gap"][i].item() == pytest.approx(sum(gaps) / len(gaps), abs=1e-9)
+
+
+def test_a_fill_that_looks_at_the_mask(weighing, judged, some, chosen):
+    """Any alternative object will do: the benchmarks pass fills that nothing was trained with."""
+    from benchmarks.unseen import Road
+
+    images, labels, maps = some
+    got = judged(AreaCurves(areas=(0.3,), alternative=Road(std=0.0)), weighing, images, labels, maps)
+    for i in range(4):
+        mask = torch.from_numpy(chosen(maps[i, 0].numpy(), round(0.3 * 11 * 14)))[None, None]
+        edit = Road(std=0.0).edit(images[i : i + 1], mask, torch.Generator().manual_seed(0))[0]
+        assert got["kept_0.3"][i].item() == pytest.approx(weighing.p(edit.numpy(), labels[i]), abs=1e-9)
+
+
+def test_the_truth_and_its_opposite(box, examples, judged):
+    images, labels = examples
+    truth = box.evidence(images, labels)
+    metric = AreaCurves(areas=(0.1, 0.2), alternative=Blur(sigma=3.0))
+    right, wrong = (judged(metric, box, images, labels, mask)["gap"] for mask in (truth, 1 - truth))
+    assert bool((right > 0.6).all())
+    assert bool((wrong < -0.6).all())
+
+
+def test_only_the_order_counts(weighing, judged, some):
+    images, labels, maps = some
+    one, other = (judged(AreaCurves(), weighing, images, labels, mask)["gap"] for mask in (maps, maps**3 * 0.4))
+    assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("wrong", [{"areas": ()}, {"areas": (0.5, 0.1)}, {"areas": (0.5, 1.0)}, {"alternative": None}])
+def test_wrong_arguments_are_refused(wrong):
+    with pytest.raises(InputError, match="AreaCurves"):
+        AreaCurves(**wrong)

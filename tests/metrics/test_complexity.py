@@ -1,0 +1,34 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from saliencykit.metrics.complexity import Complexity
+
+
+def test_against_a_slow_twin(weighing, judged, some):
+    got = judged(Complexity(), weighing, *some)["Complexity"]
+    for i in range(4):
+        shares = some[2][i].flatten().tolist()
+        total = sum(shares)
+        twin = -sum(v / total * math.log(v / total) for v in shares if v > 0)
+        assert got[i].item() == pytest.approx(twin, abs=1e-9)
+    assert weighing.asked == []
+
+
+def test_one_pixel_and_none(weighing, judged, some):
+    maps = torch.zeros_like(some[2])
+    maps[0, 0, 3, 4] = 0.2
+    got = judged(Complexity(), weighing, some[0], some[1], maps)["Complexity"]
+    assert got[0].item() == 0
+    assert bool(got[1:].isnan().all())
+
+
+def test_against_quantus(weighing, judged, some):
+    quantus = pytest.importorskip("quantus")
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 11 * 14, 3))
+    theirs = quantus.Complexity(disable_warnings=True, normalise=False, abs=False)(
+        model=model, x_batch=some[0].float().numpy(), y_batch=some[1].numpy(), a_batch=some[2].numpy()
+    )
+    assert np.allclose(judged(Complexity(), weighing, *some)["Complexity"].numpy(), theirs, atol=1e-6)
