@@ -111,7 +111,11 @@ def test_masks_of_a_box_that_learned_shuffled_labels_are_others(case, data_folde
         theirs = shuffled(images).argmax(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # short trainings, and one with nothing to find: the gate may say so
-        once, again, random = fit(box, pictures), fit(box, pictures, seed=1), fit(shuffled, pictures)
+        once, again, random = (
+            fit(box, pictures, steps=169),
+            fit(box, pictures, seed=1, steps=169),
+            fit(shuffled, pictures, steps=169),
+        )
     first = masks(once, box, images, labels)
     same = likeness(first, masks(again, box, images, labels))
     other = likeness(first, masks(random, shuffled, images, theirs))
