@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from saliencykit.evaluation.rows import Row
-from saliencykit.evaluation.scores import Difference, Line, Scores, metric_of
+from saliencykit.evaluation.scores import Difference, Line, Scores
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,7 +47,7 @@ def scores_table(scores: Scores, to: "Console") -> None:
     """The first score of every metric: its mean and the interval; and what is missing."""
     lines = {(line.masker, line.score): line for line in scores.table()}
     most = max([line.n for line in lines.values()], default=0)
-    _grids(to, scores, main_scores(scores), scores.maskers, lambda masker, name: _cell(lines[masker, name], most))
+    _grids(to, scores, scores.main, scores.maskers, lambda masker, name: _cell(lines[masker, name], most))
     pictures = len({row.index for row in scores.rows})
     over = f"{most} of {pictures}" if most < pictures else f"{pictures}"
     to.print(f"[dim]mean and bootstrap 95 % interval over {over} pictures; up: higher is better, down: lower[/dim]", soft_wrap=True)
@@ -58,7 +58,7 @@ def comparison_table(scores: Scores, against: str, differences: Sequence[Differe
     """The differences in the first score of every metric, picture by picture; bold where the interval leaves out 0."""
     found = {(each.masker, each.score): each for each in differences}
     others = [masker for masker in scores.maskers if masker != against]
-    _grids(to, scores, main_scores(scores), others, lambda masker, name: _difference(found[masker, name]))
+    _grids(to, scores, scores.main, others, lambda masker, name: _difference(found[masker, name]))
     to.print(
         f"[dim]each less {against!r} on the pictures that both have; bold: the 95 % interval leaves out 0[/dim]", soft_wrap=True
     )
@@ -77,12 +77,6 @@ def reasons_lines(scores: Scores, to: "Console") -> None:
         to.print(f"{most} picture{'s' if most > 1 else ''} without all scores by {escape(who)}: {escape(reason)}", soft_wrap=True)
     if len(grouped) > _REASONS:
         to.print(f"... and {len(grouped) - _REASONS} more reasons, in the rows", soft_wrap=True)
-
-
-def main_scores(scores: Scores) -> list[str]:
-    """The first score of every metric, which the metric's direction is about."""
-    metrics = scores.settings.get("metrics", {})
-    return list({metric_of(name, metrics): name for name in reversed(scores.names)}.values())[::-1]
 
 
 def _grids(to: "Console", scores: Scores, names: Sequence[str], maskers: Sequence[str], cell: Callable[[str, str], str]) -> None:

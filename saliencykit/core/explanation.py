@@ -129,6 +129,16 @@ class Explanation:
 
         return save(self, Path(directory))
 
+    def to_html(self, path: str | Path) -> Path:
+        """Write one self-contained page: overlays, what the masks keep and drop, and how it was made.
+
+        Raises:
+            SaliencyKitError: The file cannot be written.
+        """
+        from saliencykit.page.of_explanation import write_page
+
+        return write_page(self, Path(path))
+
     @staticmethod
     def load(directory: str | Path) -> "Explanation":
         """Read what `save` wrote.

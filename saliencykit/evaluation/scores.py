@@ -104,6 +104,15 @@ class Scores:
         found = dict.fromkeys(name for row in self.rows for name in row.scores)
         return tuple(sorted(found, key=lambda name: order.get(metric_of(name, order), len(order))))
 
+    @property
+    def main(self) -> tuple[str, ...]:
+        """The first score of every metric, which the metric's direction is about."""
+        metrics = self.settings.get("metrics", {})
+        first: dict[str, str] = {}
+        for name in self.names:
+            first.setdefault(metric_of(name, metrics), name)
+        return tuple(first.values())
+
     def values(self, masker: str, score: str) -> dict[int, float]:
         """One score of one masker by the picture's index; only what is finite."""
         found = {row.index: row.scores.get(score, nan) for row in self.rows if row.masker == masker}

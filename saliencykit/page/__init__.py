@@ -1,0 +1,1 @@
+"""Self-contained HTML pages: nothing is fetched, no script is needed, everything that came from outside is escaped."""
