@@ -45,7 +45,7 @@ class ExtremalPerturbation(Masker):
     one evaluation with gradient per step and area, two with `dual`; a mask answers for the fill it was optimised under.
 
     Args:
-        areas: Shares of the picture, each in (0, 1), at least one.
+        areas: Shares of the picture, each in (0, 1), at least one; a single number is one area.
         steps: Of gradient descent with momentum, >= 1; 800 published.
         variant: `preserve` keeps the mask's pixels and makes the label strong; `delete` removes them and makes it weak; `dual`
             does both, and takes the difference.
@@ -72,7 +72,7 @@ class ExtremalPerturbation(Masker):
         constraint in equations 4 and 5; sum and smoothing of several areas: section 4, the pointing game.
     """
 
-    areas: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
+    areas: tuple[float, ...] | float = (0.05, 0.1, 0.2, 0.4)
     steps: int = 100
     variant: Variant = "preserve"
     cells: int = 32
@@ -86,7 +86,7 @@ class ExtremalPerturbation(Masker):
     def __post_init__(self) -> None:
         """Check the arguments."""
         who = "ExtremalPerturbation"
-        if not isinstance(self.areas, tuple) or not self.areas or not all(0 < area < 1 for area in self.areas):
+        if not isinstance(self._shares, tuple) or not self._shares or not all(0 < area < 1 for area in self._shares):
             raise InputError(f"{who}(areas={self.areas!r}) takes a tuple of shares of the picture in (0, 1), such as (0.1,).")
         if self.variant not in get_args(Variant):
             raise InputError(f"{who}(variant={self.variant!r}): it is one of {', '.join(get_args(Variant))}.")
@@ -102,6 +102,10 @@ class ExtremalPerturbation(Masker):
                 "alternative are found by masker='iterative'."
             )
 
+    @property
+    def _shares(self) -> tuple[float, ...]:
+        return (self.areas,) if isinstance(self.areas, float) else self.areas
+
     def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
         """The mean of the areas' masks, and the same smoothed as the scores; nothing is drawn."""
         mask = self.per_area(black_box, images, labels).mean(1)
@@ -116,7 +120,7 @@ class ExtremalPerturbation(Masker):
             ContractError: The gradient is NaN or infinite.
         """
         box = black_box.for_many(images)
-        edits = len(self.areas) * (2 if self.variant == "dual" else 1)
+        edits = len(self._shares) * (2 if self.variant == "dual" else 1)
         alone = 1 if images.device.type == "cpu" else max(1, (box.max_batch or _ROWS) // edits)
         step = self.together or alone
         with torch.inference_mode(False), torch.enable_grad():
@@ -130,9 +134,9 @@ class ExtremalPerturbation(Masker):
         kind = torch.promote_types(images.dtype, torch.float32)
         # the first edit is the picture itself: the label is strong, and its gradient says what it lives on
         start = 0.0 if self.variant == "delete" else 1.0
-        cells = images.new_full((len(images) * len(self.areas), 1, *shape.grid), start, dtype=kind)
+        cells = images.new_full((len(images) * len(self._shares), 1, *shape.grid), start, dtype=kind)
         velocity = torch.zeros_like(cells)
-        wanted = _sorted_masks(self.areas, shape.count, cells).repeat(len(images), 1)
+        wanted = _sorted_masks(self._shares, shape.count, cells).repeat(len(images), 1)
         for step in range(self.steps):
             cells.requires_grad_()
             small = shape.mask(cells)
@@ -144,7 +148,7 @@ class ExtremalPerturbation(Masker):
                 )
             (slope,) = torch.autograd.grad((price * area_penalty(small, wanted) - reward).sum(), cells)
             if bad := checks.finite_rows(slope):
-                row = first + bad[0] // len(self.areas)
+                row = first + bad[0] // len(self._shares)
                 raise ContractError(f"ExtremalPerturbation stopped at image row {row}: the gradient is NaN or infinite.")
             velocity = _MOMENTUM * velocity + (1 - _MOMENTUM) * slope
             cells = (cells.detach() - _PATH / self.steps * velocity).clamp_(0, 1)
@@ -159,7 +163,7 @@ class ExtremalPerturbation(Masker):
         edits = torch.cat([between(pyramid, side).flatten(0, 1) for side in sides])
         # every other step in a mirror: a mask that only works one way round has found a flaw and not the evidence
         logits = box(edits.flip(3) if mirrored else edits)
-        asked = labels.repeat_interleave(len(self.areas)).repeat(len(sides))
+        asked = labels.repeat_interleave(len(self._shares)).repeat(len(sides))
         strength = logits.gather(1, asked[:, None]).view(len(sides), -1)
         return strength[0] - strength[1] if self.variant == "dual" else strength[0] * (-1 if self.variant == "delete" else 1)
 

@@ -169,3 +169,12 @@ def test_boxes_without_a_usable_gradient_are_told_so(examples, box):
 def test_bad_arguments_are_refused_at_once(wrong, says):
     with pytest.raises(InputError, match=says):
         ExtremalPerturbation(**wrong)
+
+
+def test_one_area_may_be_a_number_as_a_text_has_it(box, examples):
+    from saliencykit.registry import as_masker
+
+    images, labels = examples
+    one = as_masker("extremal-perturbation:areas=0.2,steps=2")(box, images[:1], labels[:1], generator=torch.Generator())
+    same = ExtremalPerturbation(areas=(0.2,), steps=2)(box, images[:1], labels[:1], generator=torch.Generator())
+    assert torch.equal(one, same)
