@@ -155,7 +155,7 @@ def test_boxes_without_a_usable_gradient_are_told_so(examples, box):
     ("wrong", "says"),
     [
         ({"areas": ()}, "areas="),
-        ({"areas": 0.1}, r"such as \(0.1,\)"),
+        ({"areas": 1.1}, r"such as \(0.1,\)"),
         ({"areas": (0.1, 1.0)}, "areas="),
         ({"steps": 0}, "steps=0"),
         ({"cells": 1.5}, "cells=1.5"),
