@@ -34,32 +34,42 @@ def check_levels(who: object, rule: Rule, levels: Sequence[float]) -> None:
         raise InputError(f"{who}: thresholds of the rule {rule!r} are in [0, {most}].")
 
 
-def cut(maps: Mask, rule: Rule, level: float) -> Tensor:
-    """The pixels of each map that a threshold leaves, (B, 1, H, W) bool.
+def cut_values(maps: Mask, rule: Rule, levels: Sequence[float]) -> Tensor:
+    """The value that a pixel must reach at each threshold, (B, T); infinite where an empty map has no pixel to leave.
 
     Args:
         maps: (B, 1, H, W), >= 0.
-        rule: `value`: pixels whose value is at least `level`. `range`: at least that share of the way from the map's smallest value
-            to its largest. `mean`: at least `level` times the map's mean. `energy`: the fewest pixels that together hold at least
-            that share of the map's sum, with all others that are equal to the last of them; none of an empty map.
-        level: In [0, 1]; for `mean` >= 0.
+        rule: `value`: pixels are left whose value is at least the threshold. `range`: at least that share of the way from the map's
+            smallest value to its largest. `mean`: at least that many times the map's mean. `energy`: the fewest pixels that
+            together hold at least that share of the map's sum, with all others that are equal to the last of them; none of an
+            empty map.
+        levels: T thresholds in [0, 1]; for `mean` >= 0.
+    """
+    wanted = maps.new_tensor(levels)
+    if rule == "value":
+        return wanted.expand(len(maps), -1)
+    flat = maps.flatten(1)
+    if rule == "range":
+        low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
+        return low + wanted * (high - low)
+    if rule == "mean":
+        return wanted * flat.mean(1, keepdim=True)
+    ranked = flat.sort(1, descending=True).values
+    sums = ranked.double().cumsum(1)
+    total = sums[:, -1:]
+    shares = torch.tensor(levels, dtype=torch.float64, device=maps.device)
+    last = torch.searchsorted(sums, shares * total).clamp_max(ranked.shape[1] - 1)
+    return ranked.gather(1, last).where(total > 0, float("inf"))
+
+
+def cut(maps: Mask, rule: Rule, level: float) -> Tensor:
+    """The pixels of each map that a threshold leaves, (B, 1, H, W) bool; see `cut_values`.
 
     Example:
         >>> cut(torch.tensor([[[[0.5, 0.1, 0.3, 0.1]]]]), "energy", 0.7).tolist()
         [[[[True, False, True, False]]]]
     """
-    if rule == "value":
-        return maps >= level
-    if rule == "range":
-        low, high = maps.amin((1, 2, 3), keepdim=True), maps.amax((1, 2, 3), keepdim=True)
-        return maps >= low + level * (high - low)
-    if rule == "mean":
-        return maps >= level * maps.mean((1, 2, 3), keepdim=True)
-    ranked = maps.flatten(1).sort(1, descending=True).values
-    sums = ranked.double().cumsum(1)
-    total = sums[:, -1:]
-    last = torch.searchsorted(sums, level * total).clamp_max(ranked.shape[1] - 1)
-    return (maps >= ranked.gather(1, last)[:, :, None, None]) & (total > 0)[:, :, None, None]
+    return maps >= cut_values(maps, rule, (level,))[:, :, None, None]
 
 
 def largest_part(inside: Tensor) -> Tensor:
@@ -71,9 +81,8 @@ def largest_part(inside: Tensor) -> Tensor:
         >>> largest_part(torch.tensor([[[[True, False, True, True]]]])).tolist()
         [[[[False, False, True, True]]]]
     """
-    parts = _parts(inside)
     rows = []
-    for numbers in parts:
+    for numbers in _parts(inside):
         counts = torch.bincount(numbers.flatten())
         counts[0] = 0
         rows.append(numbers == counts.argmax() if bool(counts.any()) else torch.zeros_like(numbers, dtype=torch.bool))
@@ -85,7 +94,7 @@ def boxes_at(maps: Mask, rule: Rule, levels: Sequence[float], around: Around) ->
 
     Args:
         maps: (B, 1, H, W).
-        rule: See `cut`.
+        rule: See `cut_values`.
         levels: T thresholds.
         around: `all`: the tightest box around all pixels that the threshold leaves; `largest`: around their largest connected
             part. Where it leaves none, the box is the whole picture.
@@ -95,8 +104,8 @@ def boxes_at(maps: Mask, rule: Rule, levels: Sequence[float], around: Around) ->
         [[[2, 0, 4, 1], [0, 0, 1, 1]]]
     """
     columns: list[Tensor] = []
-    for level in levels:
-        inside = cut(maps, rule, level)
+    for values in cut_values(maps, rule, levels).unbind(1):
+        inside = maps >= values[:, None, None, None]
         columns.append(tight_boxes(inside if around == "all" else largest_part(inside)))
     return torch.stack(columns, 1)
 
