@@ -10,8 +10,8 @@ import torch
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError, SaliencyKitError
-from saliencykit.core.metric import Sample
-from saliencykit.data.reading import Reading, read_samples
+from saliencykit.core.metric import Metric, Sample
+from saliencykit.data.reading import Reading, few_pictures, read_samples
 from saliencykit.data.sources import entries_of
 from saliencykit.evaluation.gallery import Gallery
 from saliencykit.evaluation.judging import Judge
@@ -34,6 +34,7 @@ from saliencykit.evaluation.scores import Scores
 from saliencykit.maskers.target_layer import target_layer
 from saliencykit.registry import as_alternative, as_black_box
 
+_FEW = 32  # pictures for metrics that need others than the judged one
 OnRow: TypeAlias = Callable[[Row, int, int | None], object]
 """Called after each row with the row, the number of finished rows, and of all rows where that is known."""
 
@@ -116,9 +117,10 @@ def evaluate(
         data, has_layers = _shows_layers(box, data, options)
         wanted = BASELINES if has_layers else BASELINES[:-1]
     asked = named_maskers(with_baselines(named_maskers(maskers, box), wanted), box)
-    judge = Judge(Keeping(box), asked, named_metrics(metrics), seed)
-    settings = describe(box, judge.maskers, judge.metrics, seed, about)
     count = _count(data, box, options)
+    data, ready = _made_ready(named_metrics(metrics), data, box, count, options)
+    judge = Judge(Keeping(box), asked, ready, seed)
+    settings = describe(box, judge.maskers, judge.metrics, seed, about)
     total = None if count is None else count * len(judge.maskers)
     with ExitStack() as held:
         held.enter_context(torch.random.fork_rng(devices=[box.device] if box.device.type == "cuda" else []))
@@ -240,6 +242,20 @@ def _shows_layers(box: BlackBox, data: Any, options: Mapping[str, Any]) -> tuple
                 return data, False
             return data, True
     return data, False
+
+
+def _made_ready(
+    metrics: Mapping[str, Metric], data: Any, box: BlackBox, count: int | None, options: Mapping[str, Any]
+) -> tuple[Any, dict[str, Metric]]:
+    """The data, and the metrics: those that need other pictures than the judged one get a few, evenly spaced if possible."""
+    if all(type(metric).for_data is Metric.for_data for metric in metrics.values()):
+        return data, dict(metrics)
+    ahead = data
+    if isinstance(data, Iterator):  # it can be read once only
+        data, ahead = tee(data)
+    step = max(1, (count or 0) // _FEW)  # folders of classes come one after the other, and mosaics want several classes
+    few = few_pictures(read_samples(ahead, box, batch_size=1, wanted=lambda index, _: index % step == 0, **options), _FEW)
+    return data, {name: metric if few is None else metric.for_data(few) for name, metric in metrics.items()}
 
 
 def _count(data: Any, box: BlackBox, options: Mapping[str, Any]) -> int | None:

@@ -106,6 +106,25 @@ def visible_boxes(boxes: Tensor, geometry: Geometry) -> Tensor:
     return moved[(moved[:, 2] > moved[:, 0]) & (moved[:, 3] > moved[:, 1])]
 
 
+def few_pictures(readings: Iterable[Reading], count: int) -> Sample | None:
+    """The first pictures of one size that could be read, at most `count`, in one Sample; None if there is none.
+
+    Example:
+        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> pairs = [(torch.rand(3, 8, 8), 0), (torch.rand(3, 9, 9), 1), (torch.rand(3, 8, 8), 2)]
+        >>> few_pictures(read_samples(pairs, PlantedEvidence()), 5).labels.tolist()
+        [0, 2]
+    """
+    images, labels = list[Tensor](), list[Tensor]()
+    for reading in readings:
+        if reading.sample is not None and (not images or reading.sample.images.shape[1:] == images[0].shape[1:]):
+            images.append(reading.sample.images)
+            labels.append(reading.sample.labels)
+            if sum(map(len, images)) >= count:
+                break
+    return Sample(torch.cat(images)[:count], torch.cat(labels)[:count]) if images else None
+
+
 @dataclass(frozen=True)
 class _Ready:
     index: int

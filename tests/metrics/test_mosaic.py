@@ -5,6 +5,7 @@ import torch.nn.functional as F
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Sample
+from saliencykit.evaluating import evaluate
 from saliencykit.metrics.mosaic import Mosaic, lay_out, quarter_masks
 from saliencykit.testing.boxes import Counting, PlantedEvidence
 from saliencykit.testing.contracts import check_metric
@@ -128,6 +129,17 @@ def test_the_set_is_taken_from_the_data_unless_there_is_one():
     assert Mosaic().for_data(PLAIN).others is PLAIN
     assert Mosaic(others=PLAIN).for_data(examples(3, 0)).others is PLAIN
     assert repr(Mosaic(others=PLAIN)) == "Mosaic()"
+
+
+def test_evaluate_gives_it_pictures_of_all_parts_of_the_data():
+    """Sorted by class, as folders are: the first 32 pictures are all of one class."""
+    sample = examples(120, 5)
+    order = sample.labels.argsort()
+    data = [(image, int(label)) for image, label in zip(sample.images[order], sample.labels[order], strict=True)]
+    for given in (data, iter(data[::4])):
+        scores = evaluate(BOX, ["whole-image"], ["mosaic"], given, baselines=False, limit=None)
+        shares = [row.scores["mosaic/share"] for row in scores.rows]
+        assert shares == pytest.approx([0.25] * len(shares))
 
 
 def test_bad_pictures():
