@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
+from saliencykit.data.reading import visible_boxes
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,8 @@ def read_photos(data_set: str, box: TorchBlackBox, *, count: int, seed: int = 0)
             picture = Image.open(io.BytesIO(pictures.read(row["file"]))).convert("RGB")
             image, geometry = box.prepare(picture)
             corners = [[float(v) for v in b.split()] for b in row.get("boxes", "").split(";") if b]
-            boxes = geometry.box_from_picture(torch.tensor(corners).reshape(-1, 4))
-            seen = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])  # the others lie outside the crop
-            photos.append(Photo(row["file"], image, int(row["label"]), boxes[seen]))
+            boxes = visible_boxes(torch.tensor(corners).reshape(-1, 4), geometry)
+            photos.append(Photo(row["file"], image, int(row["label"]), boxes))
     return photos
 
 
