@@ -128,7 +128,8 @@ def evaluate(
         if out is None:
             if processes.count > 1:
                 raise InputError("several processes meet in a directory; write evaluate(..., out='run').")
-            found = [row for rows in _rows(judge, data, options, batch, processes, {}, None, 0, total, on_row) for row in rows]
+            fresh = _rows(judge, data, options, batch, processes, {}, None, 0, total, on_row)
+            found = [row.rounded() for rows in fresh for row in rows]  # as they would come back from a directory
             order = {name: place for place, name in enumerate(judge.maskers)}
             return Scores(tuple(sorted(found, key=lambda row: (row.index, order[row.masker]))), settings)
         run = RunFolder(Path(out).expanduser())

@@ -51,6 +51,10 @@ class Row:
         data |= {name: None if data[name] is None else _rounded(data[name]) for name in ("probability", "seconds")}
         return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
 
+    def rounded(self) -> "Row":
+        """With the digits that the line has."""
+        return Row.of(json.loads(self.line()))
+
     @staticmethod
     def of(data: Mapping[str, Any]) -> "Row":
         """The reverse.
