@@ -7,7 +7,7 @@ from math import ceil, floor, isfinite, log10
 COLOURS = ("#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#2c8fd6", "#a6761d", "#66a61e", "#8a8f98", "#d4a106", "#c0392b")
 """Told apart on light and on dark, the first four also by people who see two primary colours."""
 _DASHES = ("", "6 3", "2 3", "8 3 2 3")
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 360, 240, 42, 34, 10, 12
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 360, 240, 48, 34, 10, 18
 
 Points = Sequence[tuple[float, float, float, float]]
 """x, mean, low, high; what is not finite is left out."""
@@ -46,11 +46,15 @@ def chart(lines: Mapping[str, Points], across: str, up: str) -> str:
         parts.append(
             f'<polyline fill="none" stroke-width="2" {stroke} points="{" ".join(at(x, mean) for x, mean, _, _ in drawn)}"/>'
         )
+        aside = 3 * (number - (len(lines) - 1) / 2)  # so that intervals at one x do not lie on each other
         for x, mean, low, high in drawn:
             place = at(x, mean).split(",")
             parts.append(f'<circle cx="{place[0]}" cy="{place[1]}" r="2.5" fill="{COLOURS[number % len(COLOURS)]}"/>')
             if isfinite(low) and isfinite(high):
-                parts.append(f'<polyline fill="none" stroke-width="1" opacity=".45" {stroke} points="{at(x, low)} {at(x, high)}"/>')
+                parts.append(
+                    f'<polyline fill="none" stroke-width="1" opacity=".5" transform="translate({aside:g} 0)" '
+                    f'{stroke} points="{at(x, low)} {at(x, high)}"/>'
+                )
     return "".join([*parts, "</svg>"])
 
 
