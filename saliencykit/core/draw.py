@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from saliencykit.core.types import Images
 
 _ODD = -7046029254386353131  # 2**64 / golden ratio, odd, as a signed 64-bit number: Knuth's multiplicative hashing
+_CHUNK = 2**14  # values of a picture that are looked at together: they stay in the cache
 _AS_INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -26,10 +27,14 @@ def picture_keys(images: Images) -> Tensor:
         True
     """
     rows = images.detach().contiguous().flatten(1)
-    bits = rows.view(_AS_INTEGER[rows.element_size()]).to(torch.int64)
-    position = torch.arange(1, 2 * bits.shape[1], 2, device=bits.device, dtype=torch.int64) * _ODD
-    mixed = (bits ^ (bits >> 15)) * position
-    return (mixed ^ (mixed >> 29)).sum(1).cpu()
+    integers = rows.view(_AS_INTEGER[rows.element_size()])
+    position = torch.arange(1, 2 * rows.shape[1], 2, device=rows.device, dtype=torch.int64) * _ODD
+    keys = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
+    for some, places in zip(torch.split(integers, _CHUNK, 1), torch.split(position, _CHUNK), strict=True):
+        bits = some.to(torch.int64)
+        mixed = (bits ^ (bits >> 15)) * places
+        keys += (mixed ^ (mixed >> 29)).sum(1)
+    return keys.cpu()
 
 
 def fork(generator: Generator) -> Generator:

@@ -1,7 +1,7 @@
 """From a map to the pixels that a threshold leaves, and to boxes around them."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -9,9 +9,6 @@ from torch import Tensor
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import tight_boxes
 from saliencykit.core.types import Mask, PerImage
-
-if TYPE_CHECKING:
-    import numpy as np
 
 Rule: TypeAlias = Literal["value", "range", "energy", "mean"]
 Around: TypeAlias = Literal["all", "largest"]
@@ -158,7 +155,7 @@ def missing(maps: Mask) -> PerImage:
 
 def _parts(inside: Tensor) -> list[Tensor]:
     """The connected parts of each map, numbered from 1 by rows, 0 outside, (H, W) on the CPU."""
-    from skimage.measure import label
+    from scipy.ndimage import label
 
-    maps: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = inside[:, 0].cpu().numpy()
-    return [torch.from_numpy(label(one, connectivity=2)) for one in maps]
+    corners_too = torch.ones(3, 3, dtype=torch.bool).numpy()
+    return [torch.from_numpy(label(one, structure=corners_too)[0]) for one in inside[:, 0].cpu().numpy()]

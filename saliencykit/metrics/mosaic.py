@@ -88,7 +88,7 @@ class Mosaic(Metric):
     def _order(self, sample: Sample, generator: Generator) -> tuple[Tensor, Tensor] | None:
         """For each picture the rows (B, 3) of its partners in the set, -1 where there are too few, and its own quarter (B,)."""
         count = 0 if self.others is None else len(self.others.images)
-        drawn = draw.uniform(sample.images.double(), (count + 1,), generator=generator).cpu()
+        drawn = draw.uniform(sample.images.float(), (count + 1,), generator=generator).cpu()
         if self.others is None:
             return None
         classes = self.others.labels.tolist()
@@ -117,10 +117,12 @@ def lay_out(images: Images, others: Tensor, places: Tensor) -> Images:
     if others.shape[2] != channels:
         raise InputError(f"Mosaic: the pictures in others have {others.shape[2]} channels, and the images {channels}.")
     mosaics = torch.empty_like(images)
+    shrunk: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}  # all quarters are alike but for odd sides
     for quarter, (rows, columns) in enumerate(_quarters(height, width)):
         size = (rows.stop - rows.start, columns.stop - columns.start)
-        small = _shrunk(images, size)
-        parts = _shrunk(others.flatten(0, 1), size).view(batch, 3, channels, *size)
+        if size not in shrunk:
+            shrunk[size] = _shrunk(images, size), _shrunk(others.flatten(0, 1), size).view(batch, 3, channels, *size)
+        small, parts = shrunk[size]
         mine = (places == quarter).to(images.device)
         index = (quarter - (places < quarter).long()).clamp(0, 2).to(images.device)
         theirs = parts[torch.arange(batch, device=images.device), index]
