@@ -56,5 +56,7 @@ def test_alternatives_and_trials(name, there):
 def test_metrics(name, there):
     images, labels = there.examples(3, generator=seeded())
     mask = there.evidence(images, labels)
-    scores = as_metric(name)(there, Sample(images, labels), mask, explain=there.evidence, generator=seeded())
+    boxes = tuple(torch.tensor([[1.0, 2.0, 9.0, 8.0]], device=images.device) for _ in images)
+    sample = Sample(images, labels, boxes)
+    scores = as_metric(name).for_data(sample)(there, sample, mask, explain=there.evidence, generator=seeded())
     assert all(value.device.type == "cuda" for value in scores.values())

@@ -63,7 +63,7 @@ class MaxBoxAccV2(Metric):
         scores, last = {}, (mask.new_full((len(mask),), -1), missing(mask))
         for name, level in zip(names, self.thresholds, strict=True):
             inside = cut(mask, "range", level)
-            sizes = inside.sum((1, 2, 3)).to(mask.dtype)
+            sizes = inside.count_nonzero((1, 2, 3)).to(mask.dtype)
             changed = (sizes != last[0]).nonzero().flatten()  # cuts of one map with as many pixels are the same
             overlaps = last[1].clone()
             if len(changed):

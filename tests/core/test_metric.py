@@ -72,3 +72,15 @@ def test_a_sample_has_boxes_for_every_image():
     Sample(X, Y, (torch.zeros(0, 4), torch.zeros(1, 4), torch.zeros(2, 4)))
     with pytest.raises(InputError, match="a Sample of 3 images takes as many box tensors; got 1"):
         Sample(X, Y, (torch.zeros(1, 4),))
+
+
+def test_a_sample_has_a_name_for_every_image():
+    assert Sample(X, Y).names is None
+    assert Sample(X, Y, names=("a", "b", "a")).names == ("a", "b", "a")
+    with pytest.raises(InputError, match="a Sample of 3 images takes as many names; got 1"):
+        Sample(X, Y, names=("a",))
+
+
+def test_a_metric_is_ready_for_any_data_by_itself():
+    judge = Judge(lambda b, s, m, e: m.mean((1, 2, 3)))
+    assert judge.for_data(Sample(X, Y)) is judge
