@@ -192,40 +192,51 @@ def _rows(
                 on_row(row, done, total)
         return list(rows)
 
-    for reading in read_samples(data, judge.box, batch_size=batch, wanted=is_wanted, **options):
-        for part in _in_blocks(reading, batch):
-            missing = [name for name in judge.maskers if any((index, name) not in known for index in part.indices)]
-            if part.sample is None:
-                rows = [Row(sample=part.names[0], index=part.indices[0], masker=name, reason=part.reason) for name in missing]
-                yield rows
-                report(rows)
-                continue
-            sample = Sample(part.sample.images, part.sample.labels, part.sample.boxes, part.names)
-            for judged in judge.judge(sample, part.indices, missing):
-                new = [each for each in judged if each.row.key not in known]
-                for each in new:
-                    if gallery is not None and each.mask is not None and each.row.index < pictures:
-                        place = part.indices.index(each.row.index)
-                        image = sample.images[place : place + 1].to(each.mask.device)
-                        gallery.add(image, each.mask, each.row.index, files[each.row.masker])
-                yield [each.row for each in new]
-                report([each.row for each in new])
+    readings = read_samples(data, judge.box, batch_size=batch, wanted=is_wanted, **options)
+    for part in _in_blocks(readings, batch):
+        missing = [name for name in judge.maskers if any((index, name) not in known for index in part.indices)]
+        if part.sample is None:
+            rows = [Row(sample=part.names[0], index=part.indices[0], masker=name, reason=part.reason) for name in missing]
+            yield rows
+            report(rows)
+            continue
+        for judged in judge.judge(part.sample, part.indices, missing):
+            new = [each for each in judged if each.row.key not in known]
+            for each in new:
+                if gallery is not None and each.mask is not None and each.row.index < pictures:
+                    place = part.indices.index(each.row.index)
+                    image = part.sample.images[place : place + 1].to(each.mask.device)
+                    gallery.add(image, each.mask, each.row.index, files[each.row.masker])
+            yield [each.row for each in new]
+            report([each.row for each in new])
 
 
-def _in_blocks(reading: Reading, batch: int) -> Iterator[Reading]:
-    """A reading cut where blocks of `batch` indices end."""
-    sample = reading.sample
-    if sample is None:
-        yield reading
-        return
-    start = 0
-    while start < len(reading.indices):
-        block = reading.indices[start] // batch
-        end = next((i for i in range(start, len(reading.indices)) if reading.indices[i] // batch != block), len(reading.indices))
-        boxes = None if sample.boxes is None else sample.boxes[start:end]
-        part = Sample(sample.images[start:end], sample.labels[start:end], boxes)
-        yield Reading(reading.indices[start:end], reading.names[start:end], part)
-        start = end
+def _in_blocks(readings: Iterable[Reading], batch: int) -> Iterator[Reading]:
+    """Pictures of one size, together where their indices are of one block of `batch`, however they were read."""
+    waiting: list[tuple[int, str, Sample]] = []
+
+    def together() -> Iterator[Reading]:
+        if waiting:
+            images = torch.cat([sample.images for _, _, sample in waiting])
+            labels = torch.cat([sample.labels for _, _, sample in waiting])
+            boxes = tuple(torch.zeros(0, 4) if sample.boxes is None else sample.boxes[0] for _, _, sample in waiting)
+            known = boxes if any(sample.boxes is not None for _, _, sample in waiting) else None
+            indices, names = tuple(index for index, _, _ in waiting), tuple(name for _, name, _ in waiting)
+            waiting.clear()
+            yield Reading(indices, names, Sample(images, labels, known, names))
+
+    for reading in readings:
+        if reading.sample is None:
+            yield reading
+            continue
+        every = reading.sample
+        for i, (index, name) in enumerate(zip(reading.indices, reading.names, strict=True)):
+            boxes = None if every.boxes is None else every.boxes[i : i + 1]
+            sample = Sample(every.images[i : i + 1], every.labels[i : i + 1], boxes)
+            if waiting and (index // batch != waiting[0][0] // batch or sample.images.shape != waiting[0][2].images.shape):
+                yield from together()
+            waiting.append((index, name, sample))
+    yield from together()
 
 
 def _shows_layers(box: BlackBox, data: Any, options: Mapping[str, Any]) -> tuple[Any, bool]:
