@@ -41,7 +41,8 @@ class PointingGame(Metric):
         ({'PointingGame': tensor([0.])}, {'PointingGame': tensor([1.])})
 
     References:
-        Zhang et al. 2016, "Top-down Neural Attention by Excitation Backprop", section 4.1.
+        Zhang et al. 2016, "Top-down Neural Attention by Excitation Backprop", section 4.1. The paper averages the accuracies
+        of the classes; a table has the mean over pictures.
     """
 
     tolerance: float = 15.0

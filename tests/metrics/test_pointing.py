@@ -75,3 +75,17 @@ def test_without_boxes_nothing_applies():
 def test_the_tolerance_is_checked(tolerance):
     with pytest.raises(InputError, match="PointingGame"):
         PointingGame(tolerance=tolerance)
+
+
+def test_the_pointing_game_is_torchrays():
+    game = pytest.importorskip("torchray.benchmark.pointing_game").PointingGame
+    g = torch.Generator().manual_seed(0)
+    mask = torch.rand(40, 1, 48, 60, generator=g)
+    corners = torch.randint(0, 40, (40, 2, 2), generator=g)
+    boxes = tuple(torch.cat([some.amin(0), some.amax(0) + 4])[None].float() for some in corners)
+    sample = Sample(torch.rand(40, 3, 48, 60), torch.zeros(40, dtype=torch.int64), boxes)
+    got = score(PointingGame(tolerance=7.9), sample, mask)["PointingGame"]  # theirs is <, ours <=; no pixels are so far apart
+    for i, there in enumerate(box_pixels(boxes, mask)):
+        y, x = divmod(int(mask[i].argmax()), 60)
+        assert got[i].item() == (game(1, tolerance=8).evaluate(there[0], (x, y)) + 1) / 2
+    assert 0 < got.mean() < 1
