@@ -21,6 +21,8 @@ from saliencykit.hookspecs import hookimpl
 if TYPE_CHECKING:
     from saliencykit.black_boxes.function import FunctionBlackBox
     from saliencykit.black_boxes.torch_module import TorchBlackBox
+    from saliencykit.evaluating import evaluate
+    from saliencykit.evaluation.scores import Scores
     from saliencykit.explaining import explain
     from saliencykit.fitting import fit
     from saliencykit.maskers.realtime.masker import RealTimeMasker
@@ -32,6 +34,8 @@ _LATER = {
     "RealTimeMasker": "saliencykit.maskers.realtime.masker",
     "FunctionBlackBox": "saliencykit.black_boxes.function",
     "TorchBlackBox": "saliencykit.black_boxes.torch_module",
+    "Scores": "saliencykit.evaluation.scores",
+    "evaluate": "saliencykit.evaluating",
     "explain": "saliencykit.explaining",
     "fit": "saliencykit.fitting",
     "register": "saliencykit.registry",
@@ -55,10 +59,12 @@ __all__ = [
     "RegistryError",
     "SaliencyKitError",
     "Sample",
+    "Scores",
     "Term",
     "TorchBlackBox",
     "Trial",
     "compose",
+    "evaluate",
     "explain",
     "fit",
     "hookimpl",

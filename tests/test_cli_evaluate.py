@@ -75,7 +75,7 @@ def test_json_is_all_that_stdout_holds(folder, monkeypatch, capsys):
 
 def test_a_saved_explanation_has_a_page_too(folder, monkeypatch, capsys):
     assert call(monkeypatch, capsys, "explain", "photos/0.png", "--masker", "centre-box")[0] == 0
-    code, out, _ = call(monkeypatch, capsys, "report", "explanation")
+    code, _, _ = call(monkeypatch, capsys, "report", "explanation")
     assert code == 0
     assert Path("explanation/report.html").read_text(encoding="utf-8").count("data:image/jpeg") == 3
 

@@ -250,7 +250,9 @@ def test_a_damaged_picture_is_a_row_with_its_reason(box, sample, tmp_path):
     data = [(tmp_path / f"{i}.png", int(sample.labels[i])) for i in range(3)]
     from saliencykit.black_boxes.function import FunctionBlackBox
 
-    function = FunctionBlackBox(lambda x: box(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy(), num_classes=4, size=16, outputs="logits")
+    function = FunctionBlackBox(
+        lambda x: box(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy(), num_classes=4, size=16, outputs="logits"
+    )
     scores = evaluate(function, "rise:samples=8", METRICS, data)
     assert not scores.rows[0].reason
     assert [row.reason is None for row in scores.rows] == [True] * 4 + [False] * 4 + [True] * 4

@@ -8,8 +8,8 @@ import saliencykit
 
 RECORDED = [
     "Alternative", "BlackBox", "ContractError", "Explanation", "Found", "FunctionBlackBox", "Geometry", "GradientError",
-    "InputError", "Loss", "Masker", "Metric", "Objective", "RealTimeMasker", "RegistryError", "SaliencyKitError", "Sample", "Term",
-    "TorchBlackBox", "Trial", "compose", "explain", "fit", "hookimpl", "register", "run_trial",
+    "InputError", "Loss", "Masker", "Metric", "Objective", "RealTimeMasker", "RegistryError", "SaliencyKitError", "Sample",
+    "Scores", "Term", "TorchBlackBox", "Trial", "compose", "evaluate", "explain", "fit", "hookimpl", "register", "run_trial",
 ]  # fmt: skip
 
 
