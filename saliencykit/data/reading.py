@@ -60,7 +60,7 @@ def read_samples(
               `class` or `wnid`, and one called `boxes` if there are any: `x0 y0 x1 y1;x0 y0 x1 y1`, x1 and y1 exclusive;
             - `voc:FOLDER,year=2012,image_set=val` or `coco:FOLDER,annotations=FILE`, or torchvision's VOCDetection or
               CocoDetection; a picture with objects of several classes is there once for each of them;
-            - any iterable of Sample, or of (image, label), an image being whatever `explain` takes; float tensors are RGB in [0, 1].
+            - any iterable of Sample, or of (image, label), an image being whatever `explain` takes, float tensors in [0, 1].
         black_box: Prepares the pictures, and knows the classes.
         labels: Labels by picture, instead of the source's own: a mapping, or a CSV file with such columns. A picture is looked up
             by its name, its file name, and its file name without the ending.

@@ -23,7 +23,7 @@ class Localisation(Metric):
     labelled object is at least `overlap`. Lower is better, and the mean over a data set is the localisation error. Good at what it
     was made for: one object that fills a part of the picture. The threshold decides much of the number and is chosen for each
     masker on pictures that are not counted (`thresholds` and `choose_threshold`); a number whose threshold was chosen on the same
-    pictures is too good. The centre box is right on more than half of ImageNet's photos, so compare with it. NaN where the picture
+    pictures is too good. The centre box is right on about half of ImageNet's photos, so compare with it. NaN where the picture
     has no box.
 
     Args:
