@@ -75,12 +75,27 @@ def tight_boxes(inside: Tensor) -> Tensor:
         >>> tight_boxes(torch.tensor([[[[False, True, True], [False, False, True]]]])).tolist()
         [[1, 0, 3, 2]]
     """
-    sides = [inside[:, 0].any(dim) for dim in (1, 2)]  # the columns and rows that hold a pixel
-    first = [side.byte().argmax(1) for side in sides]  # of equal values argmax takes the first
-    last = [side.shape[1] - side.flip(1).byte().argmax(1) for side in sides]
-    boxes = torch.stack([*first, *last], 1)
-    whole = torch.tensor([0, 0, inside.shape[3], inside.shape[2]], device=inside.device)
-    return torch.where(sides[0].any(1)[:, None], boxes, whole)
+    return boxes_of_sides(inside[:, 0].any(1), inside[:, 0].any(2))
+
+
+def boxes_of_sides(columns: Tensor, rows: Tensor) -> Tensor:
+    """The boxes from the first to the last True column and row; the whole map where there are none.
+
+    Args:
+        columns: (B, W) bool: does the column hold a pixel?
+        rows: (B, H) bool.
+
+    Returns:
+        (B, 4) int64, as `tight_boxes`.
+
+    Example:
+        >>> boxes_of_sides(torch.tensor([[False, True, True]]), torch.tensor([[True, False]])).tolist()
+        [[1, 0, 3, 1]]
+    """
+    first = [side.byte().argmax(1) for side in (columns, rows)]  # of equal values argmax takes the first
+    last = [side.shape[1] - side.flip(1).byte().argmax(1) for side in (columns, rows)]
+    whole = torch.tensor([0, 0, columns.shape[1], rows.shape[1]], device=columns.device)
+    return torch.where(columns.any(1)[:, None], torch.stack([*first, *last], 1), whole)
 
 
 def enlarge_boxes(images: Tensor, boxes: Tensor) -> Tensor:

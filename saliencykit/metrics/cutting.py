@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from saliencykit.core.errors import InputError
-from saliencykit.core.geometry import tight_boxes
+from saliencykit.core.geometry import boxes_of_sides, tight_boxes
 from saliencykit.core.types import Mask, PerImage
 
 Rule: TypeAlias = Literal["value", "range", "energy", "mean"]
@@ -100,11 +100,12 @@ def boxes_at(maps: Mask, rule: Rule, levels: Sequence[float], around: Around) ->
         >>> boxes_at(torch.tensor([[[[0.9, 0.0, 0.6, 0.6]]]]), "value", (0.5, 0.8), "largest").tolist()
         [[[2, 0, 4, 1], [0, 0, 1, 1]]]
     """
-    columns: list[Tensor] = []
-    for values in cut_values(maps, rule, levels).unbind(1):
-        inside = maps >= values[:, None, None, None]
-        columns.append(tight_boxes(inside if around == "all" else largest_part(inside)))
-    return torch.stack(columns, 1)
+    values = cut_values(maps, rule, levels)
+    if around == "all":  # a column holds a pixel if its largest value does
+        columns, rows = (maps[:, 0].amax(dim)[:, None] >= values[:, :, None] for dim in (1, 2))
+        return boxes_of_sides(columns.flatten(0, 1), rows.flatten(0, 1)).view(*values.shape, 4)
+    parts = [largest_part(maps >= value[:, None, None, None]) for value in values.unbind(1)]
+    return torch.stack([tight_boxes(part) for part in parts], 1)
 
 
 def part_boxes(inside: Tensor) -> list[Tensor]:
