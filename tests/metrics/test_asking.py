@@ -57,6 +57,6 @@ def test_each_edit_is_asked_once():
 def test_wrong_arguments_are_refused():
     with pytest.raises(InputError, match=r"str\(alternative='blur'\).*Blur\(\)"):
         check_alternative("x", "blur")
-    for wrong in ((), (0.0, 0.5), (0.5, 1.0), (0.5, 0.4), (0.2, 0.2), (float("nan"),)):
+    for wrong in ((), (0.0, 0.5), (0.5, 1.0), (0.5, 0.4), (0.2, 0.2), (float("nan"),), 0.1, "0.1;0.2", ("0.1",)):
         with pytest.raises(InputError, match="areas="):
             check_shares("x", "areas", wrong)
