@@ -107,7 +107,7 @@ def evaluate(
     if not isinstance(batch, int) or batch < 1:
         raise InputError(f"evaluate(batch={batch!r}): pictures at once, an integer >= 1.")
     box = as_black_box(model)
-    processes = Processes.of_this_launch()
+    processes = Processes.of_this_launch(box.device)
     if isinstance(data, Sample):
         data = [data]
     options: dict[str, Any] = {"labels": labels, "boxes": boxes, "classes": classes, "limit": limit}

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import final
 
+import torch
+
 from saliencykit.core.errors import InputError
 
 _LONG = timedelta(days=30)  # the others may have slower machines, or harder pictures
@@ -27,17 +29,26 @@ class Processes:
     wait: Callable[[], object] = lambda: None
 
     @staticmethod
-    def of_this_launch() -> "Processes":
+    def of_this_launch(device: torch.device) -> "Processes":
         """Read from the environment; a single process needs no accelerate.
 
+        Args:
+            device: Where this process computes, which decides how they speak to each other.
+
         Raises:
-            InputError: There are several processes and accelerate is missing.
+            InputError: There are several processes and accelerate is missing, or was told before that there is one.
         """
-        if int(os.environ.get("WORLD_SIZE") or 1) < 2:
+        count = int(os.environ.get("WORLD_SIZE") or 1)
+        if count < 2:
             return Processes()
         try:
             from accelerate import PartialState
         except ImportError:
             raise InputError("several processes need accelerate; pip install 'saliencykit[train]'.") from None
-        state = PartialState(timeout=_LONG)
+        state = PartialState(cpu=device.type == "cpu", timeout=_LONG)
+        if state.num_processes != count:  # each would take all pictures for its own
+            raise InputError(
+                f"this launch has {count} processes, and accelerate was set up for {state.num_processes} before evaluate was "
+                "called; call evaluate first, or make PartialState(cpu=True) where there is no GPU."
+            )
         return Processes(state.process_index, state.num_processes, state.wait_for_everyone)

@@ -1,6 +1,7 @@
 import sys
 
 import pytest
+import torch
 
 from saliencykit.core.errors import InputError
 from saliencykit.evaluation.processes import Processes
@@ -12,7 +13,7 @@ def test_one_process_needs_no_accelerate(monkeypatch, size):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     if size is not None:
         monkeypatch.setenv("WORLD_SIZE", size)
-    alone = Processes.of_this_launch()
+    alone = Processes.of_this_launch(torch.device("cpu"))
     assert (alone.rank, alone.count) == (0, 1)
     alone.wait()
 
@@ -22,4 +23,4 @@ def test_several_processes_need_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "accelerate", None)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="pip install"):
-        Processes.of_this_launch()
+        Processes.of_this_launch(torch.device("cpu"))
