@@ -26,9 +26,9 @@ def check_alternative(metric: object, alternative: object) -> None:
 def check_shares(metric: object, name: str, shares: tuple[float, ...]) -> None:
     """Raise InputError unless a metric's shares of the picture are in (0, 1), each larger than the one before."""
     numbers = isinstance(shares, tuple) and all(isinstance(share, int | float) for share in shares)
-    if not numbers or not shares or not (0 < shares[0] and shares[-1] < 1) or any(not a < b for a, b in pairwise(shares)):
+    if not numbers or not shares or not (shares[0] > 0 and shares[-1] < 1) or any(not a < b for a, b in pairwise(shares)):
         raise InputError(
-            f"{name_of(metric)}({name}={shares!r}) takes a tuple of shares of the picture in (0, 1), each larger than the one before, "
+            f"{name_of(metric)}({name}={shares!r}) takes shares of the picture in (0, 1), a tuple in ascending order, "
             "such as (0.1, 0.3, 0.5)."
         )
 
