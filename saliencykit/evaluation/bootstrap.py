@@ -39,8 +39,9 @@ def interval(values: Sequence[float] | Values, draws: int = DRAWS, seed: int = 0
     # of the deviations, so that what does not vary has no interval by rounding
     blocks = _kept(len(numbers), draws, seed) if draws * len(numbers) <= _BLOCK else _blocks(len(numbers), draws, seed)
     means = np.concatenate([block @ (numbers - mean) for block in blocks])
-    low, high = np.percentile(means, [2.5, 97.5])
-    return mean, mean + float(low), mean + float(high)
+    low, high = mean + np.percentile(means, [2.5, 97.5])
+    rounding = 1e-12 * float(np.abs(numbers).max())  # a bound that is 0 must not lie on one side of it
+    return mean, float(low) if abs(low) > rounding else 0.0, float(high) if abs(high) > rounding else 0.0
 
 
 def standard_error(values: Sequence[float] | Values) -> float:

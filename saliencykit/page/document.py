@@ -15,7 +15,7 @@ a{color:var(--mark)}code{font-size:.9em;overflow-wrap:anywhere}
 th,td{padding:4px 10px;text-align:right;border-bottom:1px solid var(--line);vertical-align:top;white-space:nowrap}
 th:first-child,td:first-child{text-align:left;padding-left:0}th{font-weight:600}td small{color:var(--dim);display:block}
 .best{color:var(--mark);font-weight:600}
-.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(190px,1fr));gap:12px}
+.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(170px,1fr));gap:12px}
 figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:6px;padding:8px;min-width:0}
 figure img{display:block;width:100%;height:auto;border-radius:3px}figcaption{font-size:.85em;overflow-wrap:anywhere}
 figcaption b{color:var(--ink)}.pair{display:grid;grid-template-columns:1fr 1fr;gap:6px;margin-top:6px;font-size:.75em}

@@ -31,6 +31,11 @@ def test_standard_error_by_hand():
     assert standard_error([3.0]) == 0
 
 
+def test_a_bound_that_is_zero_is_on_neither_side():
+    assert interval([0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0])[1] == 0
+    assert interval([0.1, -0.1, 0.1, -0.1])[1:] == pytest.approx((-0.1, 0.1))
+
+
 def test_of_one_value_it_says_nothing_and_of_none_there_is_no_mean():
     mean, low, high = interval([2.0])
     assert mean == 2.0
