@@ -90,8 +90,8 @@ def fit(
         late_mixing: Mix features rather than pixels at first. None: on a CPU, where the network allows it.
         batch: Pictures a step, >= 2.
         lr: The largest learning rate.
-        fake_rate: Share of rows that are asked for a class that is not there, in [0, 1). The paper's 0.3 leaves such classes a sixth of the
-            area of one that is there where pictures and steps are few.
+        fake_rate: Share of rows that are asked for a class that is not there, in [0, 1). The paper's 0.3 leaves such classes a
+            sixth of the area of one that is there, where pictures and steps are few.
         stride: Pixels of the picture a pixel of the mask, see `masking_network`.
         views: Views of each picture, >= 1: the whole, then crops and flips.
         folder: For checkpoints, `log.jsonl` and pictures of masks. None: nothing is written, and a killed run is lost.

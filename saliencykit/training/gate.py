@@ -59,7 +59,7 @@ class Gate:
 
     @property
     def passed(self) -> bool:
-        """Is it selective (fakes under 0.15 of the real area, mosaics clearly above chance), with the better half of the pixels on top?
+        """Is it selective (fakes under 0.15 of the real area, mosaics clearly above chance), with the better half of pixels on top?
 
         Halves are compared, and not `kept` with `dropped`: a mask of a fifth of the picture need not beat the other four fifths.
         """
