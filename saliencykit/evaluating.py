@@ -79,7 +79,8 @@ def evaluate(
         classes: The data set's class names, see `read_samples`.
         limit: At most this many pictures, the first ones; None: all.
         pictures: Of so many pictures, the first ones, the masks are kept as PNG in `out`.
-        on_row: Called with each new row, the number of finished rows, and that of all rows or None; for a progress bar.
+        on_row: Called with each new row, the number of finished rows, and that of all rows or None; for a progress bar. Of
+            several processes each counts its own share.
 
     Returns:
         The scores. In a launch of several processes each gets all of them.
@@ -173,13 +174,18 @@ def _rows(
     """
     names = {index: sample for (index, _), sample in known.items()}
     files = file_names(judge.maskers)
-    done = len(known)
+
+    def is_mine(index: int) -> bool:
+        return index // batch % processes.count == processes.rank
+
+    done = sum(is_mine(index) for index, _ in known)
+    mine = None if total is None else len(judge.maskers) * sum(map(is_mine, range(total // len(judge.maskers))))
 
     def is_wanted(index: int, name: str) -> bool:
         if names.get(index, name) != name:
             raise InputError(f"the data are not those of the directory: picture {index} was {names[index]!r}, it is {name!r} now.")
         block = index // batch
-        if block % processes.count != processes.rank:
+        if not is_mine(index):
             return False
         last = (block + 1) * batch if total is None else min((block + 1) * batch, total // len(judge.maskers))
         return any((place, masker) not in known for place in range(block * batch, last) for masker in judge.maskers)
@@ -189,7 +195,7 @@ def _rows(
         for row in rows:
             done += 1
             if on_row is not None:
-                on_row(row, done, total)
+                on_row(row, done, mine)
         return list(rows)
 
     readings = read_samples(data, judge.box, batch_size=batch, wanted=is_wanted, **options)
