@@ -1,21 +1,15 @@
 """Watched: a black box that reports how often it is asked."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, final
+from typing import final
 
-import torch
-
+from saliencykit.around import Around
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.geometry import Geometry
 from saliencykit.core.types import Images, Logits
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-    from torch import nn
 
 
 @final
-class Watched(BlackBox):
+class Watched(Around):
     """Another black box, with a call for every batch of images that it is asked about: for progress bars, whatever the masker.
 
     Args:
@@ -23,6 +17,7 @@ class Watched(BlackBox):
         on_ask: Called with the number of images after each answer.
 
     Example:
+        >>> import torch
         >>> from saliencykit.testing.boxes import PlantedEvidence
         >>> asked = []
         >>> box = Watched(PlantedEvidence(), asked.append)
@@ -32,36 +27,8 @@ class Watched(BlackBox):
     """
 
     def __init__(self, box: BlackBox, on_ask: Callable[[int], None]) -> None:
-        self.box = box
+        super().__init__(box)
         self.on_ask = on_ask
-        self.differentiable = box.differentiable
-        self.max_batch = box.max_batch
-        self.class_names = box.class_names
-        self.module = box.module
-        self.zero = box.zero
-
-    def __repr__(self) -> str:
-        """The watched box's own form."""
-        return repr(self.box)
-
-    @property
-    def num_classes(self) -> int:  # type: ignore[override]
-        """The watched box's."""
-        return self.box.num_classes
-
-    @property
-    def original(self) -> "nn.Module | None":
-        """The watched box's."""
-        return self.box.original
-
-    @property
-    def device(self) -> torch.device:  # type: ignore[override]
-        """The watched box's."""
-        return self.box.device
-
-    def prepare(self, picture: "Image") -> tuple[Images, Geometry]:
-        """The watched box's."""
-        return self.box.prepare(picture)
 
     def for_many(self, images: Images) -> BlackBox:
         """The watched box's, watched too."""

@@ -10,7 +10,7 @@ PACKAGE = ROOT / "saliencykit"
 
 LEVELS = {
     "core": 0,
-    "black_boxes": 1, "alternatives": 1, "terms": 1, "metrics": 1, "maskers": 1, "demo": 1, "images": 1,
+    "black_boxes": 1, "alternatives": 1, "terms": 1, "metrics": 1, "maskers": 1, "demo": 1, "images": 1, "around": 1,
     "hookspecs": 2, "naming": 2, "registry": 2, "builtins": 2,
     "watching": 3, "training": 3, "explaining": 3, "fitting": 3, "evaluation": 3, "evaluating": 3, "data": 3, "video": 3,
     "saving": 4, "report": 4, "captum": 4, "terminal": 4, "page": 4, "machine": 3,

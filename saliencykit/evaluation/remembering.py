@@ -1,65 +1,17 @@
 """Keeping and Remembering: a black box that is frozen once, and asked about the whole pictures of a batch once."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import torch
 from torch import Tensor
 
+from saliencykit.around import Around
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.geometry import Geometry
 from saliencykit.core.types import Images, Logits
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-    from torch import nn
-
-
-class _Around(BlackBox):
-    """Another black box, as it is."""
-
-    def __init__(self, box: BlackBox) -> None:
-        self.box = box
-        self.differentiable = box.differentiable
-        self.max_batch = box.max_batch
-        self.class_names: Sequence[str] | None = box.class_names
-        self.module = box.module
-        self.zero = box.zero
-
-    def __repr__(self) -> str:
-        """The box's own form."""
-        return repr(self.box)
-
-    @property
-    def num_classes(self) -> int:  # type: ignore[override]
-        """The box's."""
-        return self.box.num_classes
-
-    @property
-    def original(self) -> "nn.Module | None":
-        """The box's."""
-        return self.box.original
-
-    @property
-    def device(self) -> torch.device:  # type: ignore[override]
-        """The box's."""
-        return self.box.device
-
-    def prepare(self, picture: "Image") -> tuple[Images, Geometry]:
-        """The box's."""
-        return self.box.prepare(picture)
-
-    def for_model_pixels(self) -> BlackBox:
-        """The box's."""
-        return self.box.for_model_pixels()
-
-    def logits(self, images: Images) -> Logits:
-        """The box's."""
-        return self.box(images)  # and not .logits: what it breaks is then said in its own name
 
 
 @final
-class Keeping(_Around):
+class Keeping(Around):
     """Another black box, whose copy for many evaluations is made once per size of picture and not for every batch.
 
     Args:
@@ -79,7 +31,7 @@ class Keeping(_Around):
 
 
 @final
-class Remembering(_Around):
+class Remembering(Around):
     """Another black box, which is not asked again what it was asked before; for metrics.
 
     Many metrics start from the answer to the whole picture, for every masker anew; here it is asked once per batch. Not for
