@@ -74,7 +74,7 @@ def train(a: argparse.Namespace) -> None:
     encoder = Own(widths=tuple(a.widths), depth=5, stem=2, size=(32, 32)) if a.which == "own" else "trunk"
     masker = fit(
         box, pictures, encoder=encoder, steps=a.steps, composed=a.composed, warm_up=a.warm_up, late_mixing=a.steps > a.composed, batch=a.batch, lr=a.lr,
-        views=a.views, area=a.area, objective=a.objective, alternative=fill, folder=a.work, seed=a.seed, on_step=on_step,
+        views=a.views, area=a.area, objective=a.objective, alternative=fill, fake_rate=0.3, folder=a.work, seed=a.seed, on_step=on_step,
         on_news=lambda line: print(line, flush=True),
     )  # fmt: skip
     masker.save(a.work / "masker.safetensors")

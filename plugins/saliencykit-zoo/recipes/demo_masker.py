@@ -54,7 +54,7 @@ def train(work: Path, a: argparse.Namespace) -> None:
 
     masker = fit(
         demo_box(), pictures(a.pictures, a.seed), steps=a.steps, composed=a.composed, area=a.area, objective=a.objective,
-        views=a.views, batch=a.batch, stride=a.stride, folder=work, memory=int(a.gb * 2**30), seed=a.seed, on_step=on_step,
+        fake_rate=0.3, views=a.views, batch=a.batch, stride=a.stride, folder=work, memory=int(a.gb * 2**30), seed=a.seed, on_step=on_step,
         on_news=lambda line: print(line, flush=True),
     )  # fmt: skip
     masker.save(work / "masker.safetensors")

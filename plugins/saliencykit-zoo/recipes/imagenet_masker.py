@@ -77,7 +77,7 @@ def main() -> None:
         network.load_state_dict({name.removeprefix("network."): t for name, t in stored.items() if name.startswith("network.")})
     masker = fit(
         box, pictures, network=network, lr=a.lr, steps=a.steps, composed=a.composed, area=a.area, objective=a.objective,
-        views=a.views, folder=a.work, memory=int(a.gb * 2**30), seed=a.seed, on_step=on_step, on_news=lambda line: print(line, flush=True),
+        fake_rate=0.3, views=a.views, folder=a.work, memory=int(a.gb * 2**30), seed=a.seed, on_step=on_step, on_news=lambda line: print(line, flush=True),
     )  # fmt: skip
     print(f"{time.process_time() - begin:.0f} CPU-seconds in this run", masker.facts["gate"])
     masker.save(a.out)
