@@ -18,6 +18,7 @@ from saliencykit.maskers.probing import mask_of_scores, micro_batch
 from saliencykit.maskers.realtime.taps import Tap, as_tap, watch
 from saliencykit.maskers.winning import winning
 
+_MASS = 0.5  # of the probability; 1 but for rounding where the map is all that the answer is made of
 _SHARE, _FEWEST = 1 / 8, 14  # of the picture's side, 28 of 224; a small picture's map still has about 14 cells a side
 _TOGETHER = 8  # pictures; the graph from the layer on is held for all of them
 
@@ -90,6 +91,12 @@ class ExcitationBackprop(Masker):
         maps = []
         for some, asked in zip(torch.split(images, step), torch.split(labels, step), strict=True):
             found = winning(black_box, some, asked, tap, dual=self.contrastive, expected=expected)
+            arrived = tap.read(found.own, some.shape[2:]).sum((1, 2, 3)).min()
+            if arrived < _MASS:  # a class token behind the last attention, an output that is made of another one
+                raise InputError(
+                    f"of the label's probability of 1 only {float(arrived):.2g} arrives at the map of {tap.name!r} of "
+                    f"{name_of(black_box.module)}; name an earlier layer=..., or use masker='grad-cam', 'rise' or 'iterative'."
+                )
             difference = found.own if found.dual is None else found.own - found.dual
             maps.append(tap.read(difference, some.shape[2:]).sum(1, keepdim=True))
             expected = None

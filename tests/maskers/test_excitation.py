@@ -127,3 +127,15 @@ def test_boxes_without_layers_or_gradients_are_refused_with_the_way_out(box, exa
 def test_bad_arguments_are_refused_at_once(wrong, says):
     with pytest.raises(InputError, match=says):
         ExcitationBackprop(**wrong)
+
+
+def test_a_map_that_the_answer_does_not_pass_through_is_refused():
+    """Behind the last attention only the class token counts: an empty map would be a wrong answer."""
+    timm = pytest.importorskip("timm")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = timm.create_model("vit_tiny_patch16_224", pretrained=False, depth=2, img_size=64, num_classes=4).eval()
+        torch.nn.init.normal_(net.head.weight)
+    box, images = TorchBlackBox(net, size=64), torch.rand(1, 3, 64, 64, generator=Generator().manual_seed(0))
+    with pytest.raises(InputError, match=r"arrives at the map of .*grad-cam"):
+        ExcitationBackprop()(box, images, torch.tensor([1]), generator=Generator())
