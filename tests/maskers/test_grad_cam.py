@@ -118,7 +118,8 @@ def check_family(text):
     change, (h, w) = (maps[1:] - maps[:1]).abs().sum(1), tap.side
     means = torch.stack([change[:, half(y, h), half(x, w)].mean((1, 2)) for y, x in corners], 1)
     means = means / means.mean(0)  # some positions change more than others, whatever is edited
-    spread = float(means.max() / means.min().clamp_min(1e-12)) < 1.2  # an untrained mixer's tokens all change alike
+    # of an untrained mixer, or maps that see the whole picture, all positions change nearly alike: nothing can be said
+    spread = float(means.max() / means.min().clamp_min(1e-12)) < 1.5
     assert spread or means.argmax(1).tolist() == [0, 1, 2, 3], (text, tap, means)
 
 
