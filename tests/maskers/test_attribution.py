@@ -62,7 +62,11 @@ def test_occlusion_with_its_options():
     assert scores(masker, QueryOnly(box_of(net)), images).shape == (3, 1, 16, 16)
 
 
-@pytest.mark.parametrize("given", ["Saliency", Saliency, lambda f: Saliency(f), Saliency(lambda x: x.sum((2, 3)))], ids=str)
+@pytest.mark.parametrize(
+    "given",
+    ["Saliency", Saliency, lambda f: Saliency(f), Saliency(lambda x: x.sum((2, 3)))],
+    ids=["name", "class", "function", "object"],  # and not str, which has an address in it: processes must agree on the names
+)
 def test_a_method_by_name_class_function_or_object(given):
     net, images = small_network().eval(), pictures()
     theirs = Saliency(net).attribute(normalised(images), target=LABELS, abs=False) / torch.tensor(STD).view(1, 3, 1, 1)
