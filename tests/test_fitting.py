@@ -316,7 +316,7 @@ def test_it_finds_the_planted_evidence(seed):
     box = PlantedEvidence()
     images, _ = box.examples(320, generator=seeded(seed))
     own = Own(widths=(16, 24, 32), size=(16, 16))
-    # 200 steps from nothing: with the default of as many fakes as real questions a second seed finds 0.73 of it, not 0.85
+    # 200 steps from nothing: with the default share of fakes one of five runs of seed 1 came to 0.73, the others to 1.00
     masker = fit(box, images, encoder=own, views=1, steps=200, area=0.08, fake_rate=0.3, seed=seed)
     gate = masker.facts["gate"]
     assert gate["passed"]
