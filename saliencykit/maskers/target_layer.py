@@ -15,6 +15,7 @@ from saliencykit.core.types import Images, Logits
 from saliencykit.maskers.realtime.taps import Call, Tap, as_tap, plainly, read_taps, watch
 
 _CLOSE = 1e-3  # of the logits' range: pooling in another order rounds differently
+_MOST = 0.5  # of the positions: of a class token's own map it is one, of pooled maps all
 _SMALL = 64  # pixels: networks for such pictures have maps of more than half their side
 _UNDECIDED = 0.5  # above 1: changes less gathered than this are spread by mixing
 _INSIDE = 0.25  # of the gathering; 0.9 and more where tokens are in order, 0.05 in the early layers of Hiera, where they are not
@@ -32,6 +33,7 @@ def target_layer(black_box: BlackBox, images: Images, layer: str | None = None) 
     - its output is a map over the picture: channels first, channels last, or tokens with a grid among them;
     - the answer has a gradient at more than half of the map's positions. Behind the last attention of a transformer that reads a
       class token the other tokens no longer count, so there the layer is the norm before that attention;
+      Only where no layer has that many, as under a global maximum, the last map with any gradient does;
     - it is no pooling (which forgets where), no map of the logits themselves, and none of attention's own projections;
     - its tokens are not found to stand in another order than the picture: a change in a corner of it is seen in that corner.
 
@@ -127,13 +129,18 @@ def _search(box: BlackBox, probe: Images) -> Tap:
         logits, calls = watch(box, probe.clone().requires_grad_())
         direction = draw.normal(logits[:, :1, None, None], logits.shape[1:], generator=Generator().manual_seed(1))
         answer = (logits * direction).sum()  # of all classes at once: no label decides about the layer
-    unordered = []
+    unordered, sparse = [], None
     for tap, call in _candidates(logits.detach(), calls, probe):
-        if not _moves(answer, tap, call, probe):
+        share = _moving(answer, tap, call, probe)
+        if share <= _MOST:
+            if sparse is None and share > 0 and tap.layout != "tokens":
+                sparse = tap
             continue
         if tap.layout != "tokens" or in_order(box, tap, probe):
             return tap
         unordered.append(tap.name)
+    if sparse is not None:
+        return sparse
     why = "passes a gradient from the logits to a map over the picture"
     if unordered:
         why = f"keeps its tokens in the order of the picture (not so: {', '.join(unordered[:3])})"
@@ -172,15 +179,16 @@ def _as_map(call: Call, probe: Images, *, named: bool) -> Tap | None:
     return tap
 
 
-def _moves(answer: Tensor, tap: Tap, call: Call, probe: Images) -> bool:
+def _moving(answer: Tensor, tap: Tap, call: Call, probe: Images) -> float:
+    """The share of the map's positions that the answer has a gradient at."""
     try:
         (slope,) = torch.autograd.grad(answer, call.output, retain_graph=True, allow_unused=True)
     except RuntimeError:  # something was written over that the way back needs
-        return False
+        return 0.0
     if slope is None:
-        return False
+        return 0.0
     there = (tap.read(slope, probe.shape[2:]) != 0).any(1)
-    return bool(there.float().mean() > 0.5)
+    return float(there.float().mean())
 
 
 def in_order(box: BlackBox, tap: Tap, probe: Images) -> bool:

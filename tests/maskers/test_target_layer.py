@@ -266,3 +266,15 @@ def test_bfloat16_models():
     logits, leaves = cut_at(box, pictures(), tap)
     assert leaves[0].dtype == torch.bfloat16
     assert torch.autograd.grad(logits[:, 0].sum(), leaves)[0].isfinite().all()
+
+
+def test_under_a_global_maximum_the_last_map_is_found_though_few_positions_count():
+    class Highest(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = torch.nn.Conv2d(3, 6, 5, 2), torch.nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.head(self.conv(x).tanh().amax((2, 3)))
+
+    assert target_layer(TorchBlackBox(Highest().eval()), torch.rand(1, 3, 41, 57)).name == "conv"
