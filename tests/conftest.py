@@ -1,8 +1,10 @@
 """What all tests share: one thread, hypothesis profiles, the boxes and the data folder."""
 
 import os
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -15,6 +17,14 @@ _SLOW_MACHINES = {"deadline": None, "suppress_health_check": [HealthCheck.too_sl
 settings.register_profile("quick", max_examples=25, derandomize=True, **_SLOW_MACHINES)
 settings.register_profile("deep", max_examples=500, **_SLOW_MACHINES)  # pytest --hypothesis-profile=deep
 settings.load_profile("quick")
+
+
+@pytest.fixture(autouse=True)
+def _same_start() -> None:
+    """Every test starts from one global random state: weights that a test draws do not depend on the tests before it."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture

@@ -315,9 +315,11 @@ def test_little_memory_means_fewer_views():
 def test_it_finds_the_planted_evidence(seed):
     box = PlantedEvidence()
     images, _ = box.examples(320, generator=seeded(seed))
-    own = Own(widths=(16, 24, 32), size=(16, 16))
-    # 200 steps from nothing: with the default share of fakes one of five runs of seed 1 came to 0.73, the others to 1.00
-    masker = fit(box, images, encoder=own, views=1, steps=200, area=0.08, fake_rate=0.3, seed=seed)
+    with torch.random.fork_rng():  # an encoder from nothing starts where the global generator stands, which the tests before moved
+        torch.manual_seed(seed)
+        own = Own(widths=(16, 24, 32), size=(16, 16))
+    # 400 steps, the default: after 200 with fake_rate=0.3, one start of six had one class of the four not found (IoU 0.75)
+    masker = fit(box, images, encoder=own, views=1, area=0.08, seed=seed)
     gate = masker.facts["gate"]
     assert gate["passed"]
     assert gate["fake"] < 0.15
