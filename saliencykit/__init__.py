@@ -21,6 +21,7 @@ from saliencykit.hookspecs import hookimpl
 if TYPE_CHECKING:
     from saliencykit.black_boxes.function import FunctionBlackBox
     from saliencykit.black_boxes.torch_module import TorchBlackBox
+    from saliencykit.data.reading import read_samples
     from saliencykit.evaluating import evaluate
     from saliencykit.evaluation.scores import Scores
     from saliencykit.explaining import explain
@@ -38,6 +39,7 @@ _LATER = {
     "evaluate": "saliencykit.evaluating",
     "explain": "saliencykit.explaining",
     "fit": "saliencykit.fitting",
+    "read_samples": "saliencykit.data.reading",
     "register": "saliencykit.registry",
 }
 
@@ -68,6 +70,7 @@ __all__ = [
     "explain",
     "fit",
     "hookimpl",
+    "read_samples",
     "register",
     "run_trial",
 ]

@@ -60,8 +60,9 @@ def evaluate(
     """Judge maskers by metrics on pictures; with a directory, a row at a time, so that a killed evaluation goes on where it was.
 
     Rows depend on the picture and the seed, so the order of the pictures, an interruption and the number of processes make no
-    difference to the table. What goes wrong with one picture (it is damaged, a map holds NaN, a masker or a metric raises) is a row
-    with its reason, counted in the table, and not the end. Under `accelerate launch` every process takes a share of the pictures.
+    difference to the table. A directory takes further maskers and, with a higher `limit`, more pictures of the same data. What goes
+    wrong with one picture (it is damaged, a map holds NaN, a masker or a metric raises) is a row with its reason, counted in the
+    table, and not the end. Under `accelerate launch` every process takes a share of the pictures.
 
     Args:
         model: As for `explain`.
@@ -112,7 +113,7 @@ def evaluate(
     if isinstance(data, Sample):
         data = [data]
     options: dict[str, Any] = {"labels": labels, "boxes": boxes, "classes": classes, "limit": limit}
-    about = describe_data(data, **options)
+    about = describe_data(data, labels=labels, boxes=boxes, classes=classes)
     wanted = BASELINES if baselines is True else tuple(baselines or ())
     if baselines is True:
         data, has_layers = _shows_layers(box, data, options)
@@ -121,7 +122,7 @@ def evaluate(
     count = _count(data, box, options)
     data, ready = _made_ready(named_metrics(metrics), data, box, count, options)
     judge = Judge(Keeping(box), asked, ready, seed)
-    settings = describe(box, judge.maskers, judge.metrics, seed, about)
+    settings = describe(box, judge.maskers, judge.metrics, seed, about, limit)
     total = None if count is None else count * len(judge.maskers)
     with ExitStack() as held:
         held.enter_context(torch.random.fork_rng(devices=[box.device] if box.device.type == "cuda" else []))
@@ -129,7 +130,7 @@ def evaluate(
         if out is None:
             if processes.count > 1:
                 raise InputError("several processes meet in a directory; write evaluate(..., out='run').")
-            fresh = _rows(judge, data, options, batch, processes, {}, None, 0, total, on_row)
+            fresh = _rows(judge, data, options, batch, processes, {}, None, {}, 0, total, on_row)
             found = [row.rounded() for rows in fresh for row in rows]  # as they would come back from a directory
             order = {name: place for place, name in enumerate(judge.maskers)}
             return Scores(tuple(sorted(found, key=lambda row: (row.index, order[row.masker]))), settings)
@@ -143,7 +144,8 @@ def evaluate(
         processes.wait()
         known = {row.key: row.sample for row in run.rows()}
         gallery = Gallery(run.path, as_alternative("blur").for_box(box), seed)
-        for rows in _rows(judge, data, options, batch, processes, known, gallery, pictures, total, on_row):
+        files = file_names(run.settings()["maskers"])  # also those of other calls
+        for rows in _rows(judge, data, options, batch, processes, known, gallery, files, pictures, total, on_row):
             append_rows(run.rows_of(processes.rank), rows)
         processes.wait()
         if processes.rank == 0:
@@ -163,6 +165,7 @@ def _rows(
     processes: Processes,
     known: Mapping[tuple[int, str], str],
     gallery: Gallery | None,
+    files: Mapping[str, str],
     pictures: int,
     total: int | None,
     on_row: OnRow | None,
@@ -173,13 +176,14 @@ def _rows(
     which depend on the batch in their last digits, are the same.
     """
     names = {index: sample for (index, _), sample in known.items()}
-    files = file_names(judge.maskers)
 
     def is_mine(index: int) -> bool:
         return index // batch % processes.count == processes.rank
 
-    done = sum(is_mine(index) for index, _ in known)
-    mine = None if total is None else len(judge.maskers) * sum(map(is_mine, range(total // len(judge.maskers))))
+    count = None if total is None else total // len(judge.maskers)
+    asked = [index for index, name in known if name in judge.maskers and (count is None or index < count)]
+    done = sum(map(is_mine, asked))
+    mine = None if count is None else len(judge.maskers) * sum(map(is_mine, range(count)))
 
     def is_wanted(index: int, name: str) -> bool:
         if names.get(index, name) != name:
@@ -187,7 +191,7 @@ def _rows(
         block = index // batch
         if not is_mine(index):
             return False
-        last = (block + 1) * batch if total is None else min((block + 1) * batch, total // len(judge.maskers))
+        last = (block + 1) * batch if count is None else min((block + 1) * batch, count)
         return any((place, masker) not in known for place in range(block * batch, last) for masker in judge.maskers)
 
     def report(rows: Sequence[Row]) -> list[Row]:

@@ -186,8 +186,7 @@ def test_a_second_process_is_refused_while_the_first_one_writes(box, sample, tmp
     ("change", "words"),
     [
         ({"seed": 1}, "seed: 0 there, 1 asked"),
-        ({"limit": 3}, "data: .*limit=3"),
-        ({"baselines": False}, r"maskers \(centre-box: CentreBox"),
+        ({"classes": {"a": 1}}, "data: .*classes=1 entries"),
     ],
 )
 def test_other_settings_are_refused_and_named(box, sample, tmp_path, change, words):
@@ -195,6 +194,40 @@ def test_other_settings_are_refused_and_named(box, sample, tmp_path, change, wor
     with pytest.raises(InputError, match=words):
         run(box, sample, out=tmp_path / "run", **change)
     assert run(box, sample, out=tmp_path / "run", resume=False, **change).rows
+
+
+def test_a_directory_takes_further_maskers_and_pictures(box, sample, tmp_path):
+    pairs = [(image, int(label)) for image, label in zip(sample.images, sample.labels, strict=True)]
+
+    def some(masker, out, **options):
+        return evaluate(box, masker, {"area": Area()}, pairs, out=tmp_path / out, batch=3, pictures=2, **options)
+
+    some({"a/b": "rise:samples=8"}, "run", limit=4)
+    counted = []
+    some(
+        {"a:b": "occlusion:window=8,stride=8"},
+        "run",
+        limit=4,
+        on_row=lambda row, done, total: counted.append((row.masker, done, total)),
+    )
+    assert [who for who, *_ in counted] == ["a:b"] * 4
+    assert counted[-1][1:] == (16, 16)
+    grown = some({"a/b": "rise:samples=8"}, "run")
+    assert len(grown.rows) == 4 + len(pairs) * 4  # the second masker has its four pictures
+    once = some({"a/b": "rise:samples=8", "a:b": "occlusion:window=8,stride=8"}, "once")
+    again = some({"a:b": "occlusion:window=8,stride=8"}, "run").means()
+    for name, scores in once.means().items():
+        assert again[name] == pytest.approx(scores)
+    assert {p.relative_to(tmp_path / "run") for p in (tmp_path / "run").rglob("*.png")} == {
+        Path(str(p.relative_to(tmp_path / "once"))) for p in (tmp_path / "once").rglob("*.png")
+    }
+    with pytest.raises(InputError, match=r"maskers \(a/b: .*samples=8.* there, .*samples=9.* asked"):
+        some({"a/b": "rise:samples=9"}, "run")
+    with pytest.raises(InputError, match=r"metrics \(twice: none there"):
+        evaluate(box, "rise:samples=8", {"area": Area(), "twice": Area()}, pairs, out=tmp_path / "run")
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert settings["limit"] is None
+    assert settings["command"].count("&&") == 2
 
 
 def test_other_pictures_are_refused(box, sample, tmp_path):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.metric import Sample
@@ -190,8 +191,25 @@ def _opened(entry: Entry, index: int, name: str, black_box: BlackBox, classes: M
 
 def _flushed(waiting: list[_Ready], black_box: BlackBox) -> Iterator[Reading]:
     """One Reading of all that waits, if anything does; nothing waits afterwards."""
-    if not waiting:
+    together = list(waiting)
+    waiting.clear()
+    if not together:
         return
+    try:
+        yield _together(together, black_box)
+    except (torch.cuda.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # the model was asked for labels; which picture it does not take, each on its own will say
+        if len(together) == 1:
+            reason = str(error) if isinstance(error, SaliencyKitError) else f"{name_of(error)}: {error}"
+            yield Reading((together[0].index,), (together[0].name,), None, reason)
+        else:
+            for ready in together:
+                yield from _flushed([ready], black_box)
+
+
+def _together(waiting: list[_Ready], black_box: BlackBox) -> Reading:
+    """One Reading; labels that are not known are the model's own."""
     images = torch.cat([ready.image for ready in waiting])
     labels = [ready.label for ready in waiting]
     if None in labels:
@@ -202,8 +220,7 @@ def _flushed(waiting: list[_Ready], black_box: BlackBox) -> Iterator[Reading]:
     boxes = tuple(empty if ready.boxes is None else ready.boxes for ready in waiting)
     indices, names = tuple(ready.index for ready in waiting), tuple(ready.name for ready in waiting)
     known = boxes if any(ready.boxes is not None for ready in waiting) else None
-    waiting.clear()
-    yield Reading(indices, names, Sample(images, torch.tensor(labels), known, names))
+    return Reading(indices, names, Sample(images, torch.tensor(labels), known, names))
 
 
 def _passed_on(sample: Sample, first: int, wanted: Wanted | None, seen: set[str]) -> Iterator[Reading]:

@@ -94,7 +94,9 @@ def _name(thing: object) -> str:
     return Path(thing).stem if thing.endswith(".safetensors") else thing
 
 
-def describe(box: BlackBox, maskers: Mapping[str, Masker], metrics: Mapping[str, Metric], seed: int, data: str) -> dict[str, Any]:
+def describe(
+    box: BlackBox, maskers: Mapping[str, Masker], metrics: Mapping[str, Metric], seed: int, data: str, limit: int | None = None
+) -> dict[str, Any]:
     """The settings as JSON: enough to do it again, and to see whether a directory holds the same evaluation."""
     return {
         "format": FORMAT,
@@ -107,6 +109,7 @@ def describe(box: BlackBox, maskers: Mapping[str, Masker], metrics: Mapping[str,
         },
         "seed": seed,
         "data": data,
+        "limit": limit,
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
 

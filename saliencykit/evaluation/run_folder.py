@@ -13,7 +13,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.evaluation.rows import Row, cannot_write, read_rows
 
 FORMAT = 1
-_MUST_AGREE = ("format", "model", "maskers", "metrics", "seed", "data")
+_MUST_AGREE = ("format", "model", "metrics", "seed", "data")  # further maskers and pictures may come
 _LONGEST = 80  # letters of a file's name
 
 
@@ -32,19 +32,21 @@ class RunFolder:
     path: Path
 
     def begin(self, settings: Mapping[str, Any]) -> None:
-        """Write the settings, or compare them with those that are there.
+        """Write the settings, or take them up into those that are there: further maskers, more pictures of the same data.
 
         Raises:
             InputError: The directory cannot be written, or it holds an evaluation with other settings.
         """
-        known = self.settings() if (self.path / "settings.json").exists() else None
-        if known is None:
+        if not (self.path / "settings.json").exists():
             if any(self._row_files()):
                 raise InputError(f"{self.path} holds rows but no settings.json; choose another directory.")
-            write_text(self.path / "settings.json", json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
+            self._write(settings)
             return
-        asked = json.loads(json.dumps(settings))
+        known, asked = self.settings(), json.loads(json.dumps(settings))
         differences = [_difference(key, known.get(key), asked.get(key)) for key in _MUST_AGREE if known.get(key) != asked.get(key)]
+        both = {name: text for name, text in asked["maskers"].items() if name in known["maskers"]}
+        if any(known["maskers"][name] != text for name, text in both.items()):
+            differences.append(_difference("maskers", {name: known["maskers"][name] for name in both}, both))
         if differences:
             raise InputError(
                 f"{self.path} holds an evaluation with other settings: {'; '.join(differences)}. Choose another directory, or "
@@ -52,6 +54,15 @@ class RunFolder:
             )
         if known.get("versions") != asked.get("versions"):
             warnings.warn(f"{self.path} was begun with {known.get('versions')}; now it is {asked.get('versions')}.", stacklevel=3)
+        maskers = known["maskers"] | asked["maskers"]  # new ones last: the names of files depend on the order
+        limits = (known.get("limit"), asked.get("limit"))
+        limit = None if None in limits else max(limits)
+        if maskers != known["maskers"] or limit != known.get("limit"):
+            command = f"{known.get('command')} && {asked.get('command')}"
+            self._write(known | {"maskers": maskers, "limit": limit, "command": command})
+
+    def _write(self, settings: Mapping[str, Any]) -> None:
+        write_text(self.path / "settings.json", json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
 
     def clear(self) -> None:
         """Forget what is there: settings, rows and tables; other files are left alone."""

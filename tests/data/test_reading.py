@@ -7,6 +7,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.metric import Sample
 from saliencykit.data.reading import read_samples, visible_boxes
+from saliencykit.testing.boxes import PlantedEvidence
 
 
 def rows(readings):
@@ -115,3 +116,19 @@ def test_visible_boxes_of_a_padded_input_stay_inside_the_picture():
 def test_numbers_are_checked_before_anything_is_read(box, wrong):
     with pytest.raises(InputError, match="read_samples"):
         read_samples([], box, **wrong)
+
+
+class Moody(PlantedEvidence):
+    """Raises where it is shown a bright picture."""
+
+    def __call__(self, images):
+        if images.mean() > 0.4:
+            raise RuntimeError("too bright for me")
+        return super().__call__(images)
+
+
+def test_a_model_that_raises_on_a_picture_without_label_costs_that_picture_only():
+    dark, bright = torch.zeros(3, 8, 8), torch.ones(3, 8, 8)
+    found = list(read_samples([(dark, None), (bright, None), (dark, None), (bright, 2)], Moody(), batch_size=2))
+    assert [reading.names for reading in found] == [("0",), ("1",), ("2",), ("3",)]
+    assert [reading.reason for reading in found] == [None, "RuntimeError: too bright for me", None, None]
