@@ -50,4 +50,7 @@ def provide_metrics() -> Mapping[str, Callable[..., Metric]]:  # type: ignore[em
 
 @hookspec(firstresult=True)
 def wrap_model(model: object) -> BlackBox | None:
-    """A BlackBox around `model` if it is one of yours, else None. Newest plugin first, ours last."""
+    """A BlackBox around `model` if it is one of yours, else None. Newest plugin first, ours last.
+
+    A text or path is a file that a user names, `model.onnx`; texts that begin with a black box's name do not come here.
+    """

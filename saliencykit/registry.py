@@ -228,7 +228,7 @@ def register(name: str, factory: Callable[..., Any]) -> str:
 
 
 def as_black_box(model: object) -> BlackBox:
-    """A BlackBox from a BlackBox, a name (`timm:resnet18`), a model or a function.
+    """A BlackBox from a BlackBox, a name (`timm:resnet18`), a file that a plugin reads (`model.onnx`), a model or a function.
 
     Raises:
         RegistryError: The name is unknown.
@@ -237,7 +237,8 @@ def as_black_box(model: object) -> BlackBox:
     if isinstance(model, BlackBox):
         return model
     if isinstance(model, str):
-        return cast(BlackBox, registry().create("black_box", model))
+        box = None if _is_known(model) else registry().wrap(model)
+        return box or cast(BlackBox, registry().create("black_box", model))
     box = registry().wrap(model)
     if box is None:
         raise InputError(
@@ -245,6 +246,12 @@ def as_black_box(model: object) -> BlackBox:
             "(B, H, W, C) to (B, K), a name like 'timm:resnet18', or an object derived from saliencykit.BlackBox."
         )
     return box
+
+
+def _is_known(text: str) -> bool:
+    """Does a text begin with a black box's name? One that does not may be a file's path."""
+    name = text.partition(":")[0].strip()
+    return any(name in (full, full.split("/", 1)[1]) for full in registry().names("black_box"))
 
 
 def as_masker(masker: Masker | str) -> Masker:

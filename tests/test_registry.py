@@ -2,6 +2,7 @@ import sys
 import textwrap
 import warnings
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -230,6 +231,30 @@ def test_models_are_wrapped_by_the_newest_plugin_that_knows_them(plugins):
     assert registry.wrap("planted").num_classes == 3
     assert type(registry.wrap(torch.nn.Flatten())).__name__ == "TorchBlackBox"
     assert registry.wrap(object()) is None
+
+
+def test_a_text_that_is_no_name_is_shown_to_the_wrappers(plugins, monkeypatch):
+    source = """
+        from saliencykit import hookimpl
+        from saliencykit.testing.boxes import PlantedEvidence
+
+        @hookimpl
+        def provide_black_boxes():
+            return {"planted": PlantedEvidence}
+
+        @hookimpl
+        def wrap_model(model):
+            return PlantedEvidence(num_classes=2) if str(model).endswith(".planted") else None
+    """
+    monkeypatch.setattr(module, "_registry", plugins(files=source))
+    assert module.as_black_box("some/where.planted").num_classes == 2
+    assert module.as_black_box(Path("where.planted")).num_classes == 2
+    assert module.as_black_box("planted").num_classes == 4
+    assert module.as_black_box("files/planted:num_classes=3").num_classes == 3
+    with pytest.raises(RegistryError, match=r"no black box is called 'some/where\.else'"):
+        module.as_black_box("some/where.else")
+    with pytest.raises(RegistryError, match=r"no black box is called 'C'"):
+        module.as_black_box(r"C:\models\where.else")
 
 
 def test_a_wrapper_that_fails_is_left_out(plugins):

@@ -1,0 +1,36 @@
+import json
+
+import pytest
+
+from saliencykit.black_boxes.class_names import read_class_names
+from saliencykit.core.errors import InputError
+
+
+def test_from_files_and_lists(tmp_path):
+    (tmp_path / "names.txt").write_text("tench, Tinca tinca\n goldfish \n\n")
+    (tmp_path / "names.json").write_text(json.dumps(["a", "b"]))
+    assert read_class_names(str(tmp_path / "names.txt")) == ("tench, Tinca tinca", "goldfish")
+    assert read_class_names(tmp_path / "names.json") == ("a", "b")
+    assert read_class_names(("x",)) == ("x",)
+    assert read_class_names(None) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("no.json", '{"a": 1}', "holds no class names"),
+        ("bad.json", "[", "cannot be read"),
+        ("empty.txt", "", "holds no class names"),
+    ],
+)
+def test_files_of_another_kind(tmp_path, name, text, words):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=words):
+        read_class_names(tmp_path / name)
+
+
+def test_missing_files_and_other_things():
+    with pytest.raises(InputError, match=r"class names cannot be read from 'nowhere\.txt'"):
+        read_class_names("nowhere.txt")
+    with pytest.raises(InputError, match="got list"):
+        read_class_names([1, 2])
