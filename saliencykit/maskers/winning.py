@@ -222,19 +222,24 @@ class _Linear(_Rule):
         if weight is not None:  # one pass over the weights: those of VGG's first linear layer are 400 MB
             weight = weight.clamp_min(0) if self.sign == 1 else weight.clamp_max(0).neg_()
         got, left = self._part(mass, x.to(exact).clamp_min(0), weight)
-        if bool((left > 0).any()):
+        if left is not None:
             evenly = None if weight is None else torch.ones_like(weight)
             got = got + self._part(left, torch.ones_like(x, dtype=exact), evenly)[0]
         return (got.to(x.dtype),)
 
-    def _part(self, mass: Tensor, x: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What the inputs get, and what is left because nothing excites the unit that has it."""
+    def _part(self, mass: Tensor, x: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What the inputs get, and what is left, if anything is, because nothing excites the unit that has it."""
         with torch.enable_grad():
             x.requires_grad_()
             excitation = self.run(x, weight)
-        excited = excitation.detach() > _NOTHING
-        rate = torch.where(excited, mass / excitation.detach().clamp_min(_NOTHING), 0)
-        return x.detach() * torch.autograd.grad(excitation, x, rate)[0], torch.where(excited, 0, mass)
+        known, left = excitation.detach(), None
+        rate = mass / known
+        if known.numel() and bool(known.amin() <= _NOTHING):
+            idle = known <= _NOTHING
+            rate.masked_fill_(idle, 0)
+            left = mass.masked_fill(~idle, 0)
+            left = left if bool(left.sum() > 0) else None
+        return torch.autograd.grad(excitation, x, rate)[0].mul_(x.detach()), left
 
 
 @dataclass
@@ -287,7 +292,12 @@ def _matmul(func: Any, one: Any, other: Any) -> Any:
 
 def _one_to_one(func: Any, args: Any, kwargs: Any) -> Any:
     x, rest, others = _taken(args, kwargs, ("input",))
-    return (_Rule(lambda some: func(some.clone(), *rest, **others)), x) if _flows(x) else None  # some work in place
+    if not _flows(x):
+        return None
+    if others.get("inplace") and not rest:
+        others["inplace"] = False
+    works_in_place = bool(rest) or (func.__name__.endswith("_") and not func.__name__.endswith("__"))
+    return _Rule(lambda some: func(some.clone() if works_in_place else some, *rest, **others)), x
 
 
 def _batch_norm(func: Any, args: Any, kwargs: Any) -> Any:
