@@ -1,0 +1,137 @@
+"""The suite must catch what it promises to catch: each part below breaks one clause as real ones do."""
+
+import pytest
+import torch
+from torch import nn
+
+from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.errors import InputError
+from saliencykit.core.geometry import Geometry
+from saliencykit.testing.boxes import Broken, PlantedEvidence, QueryOnly
+from saliencykit.testing.contracts import BrokenContractError, check_black_box
+from saliencykit.testing.contracts import black_box as suite
+
+X = PlantedEvidence().examples(4, generator=torch.Generator().manual_seed(0))[0]
+
+
+class Silent(BlackBox):
+    differentiable = True
+
+    def logits(self, images):
+        return colours(images)
+
+
+class Box(BlackBox):
+    num_classes, differentiable = 2, True
+
+    def __init__(self, logits, **attributes):
+        self.given = logits
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    def logits(self, images):
+        return self.given(images)
+
+
+class OwnCall(Box):
+    def __call__(self, images):
+        return self.given(images)
+
+
+class Stateful:
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, x):
+        self.calls += 1
+        return colours(x) + self.calls
+
+
+def colours(x):
+    return x.mean((2, 3))[:, :2]
+
+
+def root(x):
+    return (colours(x) - colours(x).detach()).abs().sqrt() + colours(x)
+
+
+BROKEN = [
+    (3, suite.KIND, "int"),
+    (OwnCall(colours), suite.OWN_CALL, "OwnCall.__call__"),
+    (Silent(), suite.SAYS, "none"),
+    (Box(lambda x: colours(x)[:, :1]), suite.ANSWERS, "expected logits of shape"),
+    (Broken(how="nan"), suite.ANSWERS, "NaN or infinite"),
+    (Broken(how="integer"), suite.ANSWERS, "logits are float"),
+    (Broken(how="list"), suite.ANSWERS, "returned list"),
+    (Broken(how="raises"), suite.ANSWERS, "raised RuntimeError"),
+    (Box(lambda x: colours(x.view(len(x), -1))), suite.ANSWERS, "raised IndexError"),
+    (Box(colours, num_classes=2.0), suite.CLASSES, "2.0"),
+    (Box(colours, differentiable="yes"), suite.DIFFERENTIABLE, "'yes'"),
+    (Box(colours, max_batch=2.0), suite.ANSWERS, "it raised TypeError"),
+    (Box(colours, max_batch=0), suite.LARGEST, "0"),
+    (Box(colours, device="cpu"), suite.DEVICE, "'cpu'"),
+    (Box(colours, class_names=["one"]), suite.NAMES, "1 for 2 classes"),
+    (Box(colours, zero=(0.5,)), suite.ZERO, "(0.5,)"),
+    (Box(Stateful()), suite.REPEATS, "asked a second time"),
+    (Box(lambda x: colours(x - x.mean(0))), suite.ROWS, "asked for row 3 of the input alone"),
+    (Box(colours, for_many=lambda x: None), suite.MANY, "NoneType"),
+    (Box(colours, for_many=lambda x: Box(lambda x: -colours(x))), suite.MANY, "asked for_many(images)"),
+    (Box(colours, for_model_pixels=lambda: None), suite.BARE, "NoneType"),
+    (Box(lambda x: nn.functional.conv2d(x, torch.ones(2, 3, 1, 1)).mean((2, 3))), suite.DOUBLES, "raised RuntimeError"),
+    (Box(lambda x: colours(x) * (1 if x.dtype == torch.float32 else 2)), suite.DOUBLES, "asked about images.double()"),
+    (Box(torch.enable_grad()(lambda x: colours(x)), differentiable=False), suite.QUERY_ONLY, "requires_grad True"),
+    (Box(lambda x: colours(x).detach()), suite.PATH, "requires_grad False"),
+    (Box(root), suite.SLOPE, "NaN or infinity"),
+    (Box(lambda x: colours(x.detach()) + x.sum() * 0), suite.REACHES, "zeros everywhere"),
+    (Box(lambda x: colours(x.mul_(0.9))), suite.GIVES_BACK, "changed images"),
+    (Box(lambda x: colours(x) + 0 * torch.rand(1)), suite.GIVES_BACK, "changed the random state of torch"),
+]
+SKIPPED = [(None, suite.PREPARED, "")]  # the test below
+
+
+@pytest.mark.parametrize(("part", "clause", "words"), BROKEN)
+def test_a_broken_part(part, clause, words, breaks):
+    breaks(check_black_box, part, clause, words, images=X.clone())
+
+
+def test_every_clause_is_broken_by_one(covers):
+    covers(suite, BROKEN + SKIPPED)
+
+
+GEOMETRY = Geometry(picture=(90, 120), region=(0.0, 0.0, 120.0, 90.0), size=(8, 8))
+GREY = torch.full((1, 3, 8, 8), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("prepared", "words"),
+    [
+        (lambda picture: (GREY * 4 - 2.5, GEOMETRY), "from -0.5 to -0.5"),
+        (lambda picture: (GREY[0], GEOMETRY), "float32 (3, 8, 8)"),
+        (lambda picture: (GREY[:, :, 1:], GEOMETRY), "float32 (1, 3, 7, 8)"),
+        (lambda picture: (GREY, Geometry(picture=(120, 90), region=(0.0, 0.0, 1.0, 1.0), size=(8, 8))), "picture=(120, 90)"),
+        (lambda picture: GREY[0], "it raised ValueError"),
+        (lambda picture: picture.nothing, "it raised AttributeError"),
+    ],
+)
+def test_a_box_that_prepares_pictures_wrongly(prepared, words, breaks):
+    breaks(check_black_box, Box(colours, prepare=prepared), suite.PREPARED, words)
+
+
+def test_good_black_boxes_pass():
+    check_black_box(Box(colours, max_batch=1, class_names=("a", "b"), zero=(0.5, 0.4, 0.3)), images=X)
+    check_black_box(QueryOnly(Box(colours)), images=X)
+    check_black_box(TorchBlackBox(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), mean=(0.5,) * 3, std=(1.0,) * 3, size=8))
+    with pytest.raises(InputError, match="needs images=, because the box does not prepare pictures"):
+        check_black_box(Box(colours))
+
+
+def test_the_models_of_torch_boxes_are_watched():
+    class Trains(nn.Module):
+        def forward(self, x):
+            self.register_forward_hook(lambda *a: None)
+            return colours(x)
+
+    with pytest.raises(BrokenContractError, match="changed the hooks of the model") as caught:
+        check_black_box(TorchBlackBox(Trains()), images=X)
+    assert caught.value.clause is suite.GIVES_BACK

@@ -1,0 +1,31 @@
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import saliencykit.testing
+from saliencykit.registry import KINDS
+from saliencykit.testing import BrokenContractError, contracts
+from saliencykit.testing.contracts.case import Clause
+
+
+def test_there_is_a_public_suite_for_each_kind():
+    assert set(contracts.CHECKS) == set(KINDS)
+    for kind, check in contracts.CHECKS.items():
+        assert check is getattr(saliencykit.testing, f"check_{kind}")
+        assert f"check_{kind}" in saliencykit.testing.__all__
+
+
+@pytest.mark.parametrize(("kind", "check"), contracts.CHECKS.items())
+def test_something_else_is_refused(kind, check):
+    with pytest.raises(BrokenContractError, match=rf"check_{kind}\(3\): a contract is broken"):
+        check(3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_clauses_stand_on_the_reference_page(kind):
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "testing.md").read_text()
+    suite = import_module(f"saliencykit.testing.contracts.{kind}")
+    clauses = [clause for clause in vars(suite).values() if isinstance(clause, Clause)]
+    assert clauses
+    assert [c for c in clauses if f"| {c.contract} | {c.advice} |" not in page] == []
