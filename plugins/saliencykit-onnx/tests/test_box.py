@@ -1,0 +1,254 @@
+"""The box: the same answers as torch's, whatever the form of the file; and what it refuses."""
+
+import copy
+import warnings
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+from saliencykit_onnx.box import OnnxBlackBox
+from torch import nn
+
+from saliencykit import ContractError, GradientError, InputError, explain
+from saliencykit.testing.boxes import Counting
+from saliencykit.testing.contracts import check_black_box
+
+MEAN, STD, SIDE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 16
+PICTURES = torch.rand(7, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+
+
+def session(path):
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "fixed", "channels_last"])
+def test_the_answers_of_torch(kind, request, torch_box):
+    box = OnnxBlackBox(request.getfixturevalue(kind), mean=MEAN, std=STD)
+    assert box.num_classes == 4
+    assert box.input_size == (SIDE, SIDE)
+    assert box.zero == MEAN
+    assert torch.allclose(box(PICTURES), torch_box(PICTURES), atol=1e-5)
+    assert torch.allclose(box(PICTURES[:1]), torch_box(PICTURES[:1]), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "fixed", "channels_last"])
+def test_contract(kind, request):
+    check_black_box(OnnxBlackBox(request.getfixturevalue(kind), mean=MEAN, std=STD))
+    check_black_box(OnnxBlackBox(request.getfixturevalue(kind), white=255))
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "fixed"])
+def test_the_map_of_torch_with_as_many_queries(kind, request, torch_box):
+    counted = [Counting(torch_box), Counting(OnnxBlackBox(request.getfixturevalue(kind), mean=MEAN, std=STD))]
+    ours, theirs = (explain(box, PICTURES[:2], 1, masker="rise:samples=100", seed=3) for box in counted)
+    assert torch.allclose(ours.scores, theirs.scores, atol=1e-4 * float(ours.scores.abs().max()))
+    assert torch.allclose(ours.mask, theirs.mask, atol=1e-4)
+    assert counted[0].images == counted[1].images == 2 + 2 * 100 + 2 * 2
+
+
+def test_a_fixed_batch_is_filled_up_and_asked_in_multiples(fixed):
+    class Recording:
+        def __init__(self, path):
+            self.inner, self.batches = session(path), []
+
+        def get_inputs(self):
+            return self.inner.get_inputs()
+
+        def get_outputs(self):
+            return self.inner.get_outputs()
+
+        def run(self, outputs, feed):
+            self.batches.append(len(feed["pixels"]))
+            return self.inner.run(outputs, feed)
+
+    recording = Recording(fixed)
+    box = OnnxBlackBox(recording)
+    assert box.max_batch == 30
+    assert OnnxBlackBox(fixed, max_batch=2).max_batch == 3
+    box(PICTURES)
+    assert recording.batches == [3, 3, 3]
+    assert torch.allclose(box(PICTURES[6:]), box(PICTURES)[6:], atol=1e-6)
+
+
+def test_a_session_is_used_as_it_is(dynamic, torch_box):
+    mine = session(dynamic)
+    box = OnnxBlackBox(mine, mean=MEAN, std=STD)
+    assert torch.allclose(box(PICTURES), torch_box(PICTURES), atol=1e-5)
+    with pytest.raises(InputError, match="those of the session"):
+        OnnxBlackBox(mine, threads=2)
+    with pytest.raises(InputError, match="got int"):
+        OnnxBlackBox(3)
+
+
+def test_session_options_and_providers(dynamic):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 2
+    box = OnnxBlackBox(dynamic, options=options, providers="CPUExecutionProvider")
+    assert box.session.get_session_options().intra_op_num_threads == 2
+    assert box.session.get_providers() == ["CPUExecutionProvider"]
+    assert OnnxBlackBox(dynamic, threads=3).session.get_session_options().intra_op_num_threads == 3
+    with pytest.raises(InputError, match=r"has no provider 'NoExecutionProvider'; it has .*CPUExecutionProvider"):
+        OnnxBlackBox(dynamic, providers=["NoExecutionProvider"])
+    with pytest.raises(InputError, match="inside of options"):
+        OnnxBlackBox(dynamic, options=options, threads=2)
+
+
+def test_half_precision(export, model, torch_box):
+    path = export(copy.deepcopy(model).half(), dtype=torch.float16)
+    box = OnnxBlackBox(path, mean=MEAN, std=STD)
+    assert box(PICTURES).dtype == torch.float32
+    assert torch.allclose(box(PICTURES), torch_box(PICTURES), atol=2e-2)
+    assert box(PICTURES.double()).dtype == torch.float64
+
+
+def test_bytes_and_0_to_255(export, model):
+    class TakesBytes(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            return self.model(x.float() / 255)
+
+    wanted = model((PICTURES * 255).round() / 255).detach()
+    example = export(TakesBytes(model), dtype=torch.uint8)
+    assert torch.allclose(OnnxBlackBox(example)(PICTURES), wanted, atol=1e-5)
+    floats = export(TakesBytes(model))
+    assert torch.allclose(OnnxBlackBox(floats, white=255)(PICTURES), model(PICTURES).detach(), atol=1e-5)
+
+
+class Softmaxed(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(x).softmax(1)
+
+
+def test_probabilities(export, model, torch_box):
+    path = export(Softmaxed(model))
+    box = OnnxBlackBox(path, mean=MEAN, std=STD, outputs="probabilities")
+    assert torch.allclose(box(PICTURES).softmax(1), torch_box(PICTURES).softmax(1), atol=1e-5)
+    with pytest.warns(UserWarning, match="look like probabilities"):
+        OnnxBlackBox(path, mean=MEAN, std=STD)(PICTURES)
+
+
+def test_one_column_is_a_sigmoids(export, model):
+    class One(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            return self.model(x)[:, :1]
+
+    box = OnnxBlackBox(export(One(model)))
+    assert box.num_classes == 2
+    assert torch.allclose(box(PICTURES)[:, 1], model(PICTURES)[:, 0], atol=1e-5)
+
+
+def test_free_sizes(export, model):
+    path = export(model, free=(0, 2, 3))
+    box = OnnxBlackBox(path, mean=MEAN, std=STD)
+    assert box(torch.rand(2, 3, 20, 12)).shape == (2, 4)
+    with pytest.raises(InputError, match="write size=224"):
+        box.prepare(Image.new("RGB", (30, 30)))
+    assert OnnxBlackBox(path, mean=MEAN, std=STD, size=(20, 12)).prepare(Image.new("RGB", (30, 30)))[0].shape == (1, 3, 20, 12)
+
+
+def test_which_output_is_meant(export, model):
+    class Two(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            logits = self.model(x)
+            return logits * 2, logits, logits.argmax(1)
+
+    named = export(Two(model), outputs=("other", "logits", "winner"))
+    assert torch.allclose(OnnxBlackBox(named)(PICTURES), model(PICTURES).detach(), atol=1e-5)
+    assert torch.allclose(OnnxBlackBox(named, output="other")(PICTURES), 2 * model(PICTURES).detach(), atol=1e-5)
+    with pytest.raises(InputError, match=r"has no output 'x'; it has other, logits, winner"):
+        OnnxBlackBox(named, output="x")
+    with pytest.raises(ContractError, match=r"returned torch\.int64"):
+        OnnxBlackBox(named, output="winner")(PICTURES)
+    unnamed = export(Two(model), outputs=("a", "b", "c"))
+    with pytest.raises(InputError, match=r"outputs a, b, c: write output= with one of a, b"):
+        OnnxBlackBox(unnamed)
+
+
+def test_pictures_say_what_was_assumed(dynamic):
+    picture = Image.new("RGB", (40, 20), (255, 0, 0))
+    box = OnnxBlackBox(dynamic)
+    with pytest.warns(UserWarning, match=r"pictures go in as RGB in \[0, 1\]"):
+        images, geometry = box.prepare(picture)
+    assert images.shape == (1, 3, SIDE, SIDE)
+    assert geometry.picture == (20, 40)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        box.prepare(picture)  # once is enough
+        OnnxBlackBox(dynamic, mean=0, std=1).prepare(picture)
+        OnnxBlackBox(dynamic, white=255).prepare(picture)
+
+
+def test_class_names(dynamic, tmp_path):
+    (tmp_path / "names.txt").write_text("a\nb\nc\nd\n")
+    box = OnnxBlackBox(dynamic, class_names=str(tmp_path / "names.txt"))
+    assert box.class_names == ("a", "b", "c", "d")
+    assert explain(box, PICTURES[:1], "c", masker="rise:samples=8").labels.tolist() == [2]
+    with pytest.raises(InputError, match="has 4 classes, and 2 class_names"):
+        OnnxBlackBox(dynamic, class_names=["a", "b"])
+
+
+@pytest.mark.parametrize("masker", ["iterative", "gradient", "extremal-perturbation"])
+def test_maskers_that_need_gradients_say_so(dynamic, masker):
+    with pytest.raises(GradientError, match=r"needs gradients and OnnxBlackBox is query-only\. Use masker='rise'"):
+        explain(OnnxBlackBox(dynamic), PICTURES[:1], 0, masker=masker)
+
+
+def test_files_that_are_no_model(tmp_path, dynamic):
+    (tmp_path / "text.onnx").write_text("this is no model\n" * 50)
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    (tmp_path / "half.onnx").write_bytes(dynamic.read_bytes()[:1000])
+    (tmp_path / "noise.onnx").write_bytes(np.random.default_rng(0).bytes(5000))
+    for name in ("text", "empty", "half", "noise"):
+        with pytest.raises(InputError, match=rf"{name}\.onnx' cannot be opened as an ONNX model: .+") as raised:
+            OnnxBlackBox(tmp_path / f"{name}.onnx")
+        assert len(str(raised.value).splitlines()) == 1
+    with pytest.raises(InputError, match=r"there is no ONNX file 'nowhere\.onnx'"):
+        OnnxBlackBox("nowhere.onnx")
+    with pytest.raises(InputError, match="there is no ONNX file"):
+        OnnxBlackBox(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"outputs": "softmax"}, "outputs is one of logits, probabilities"),
+        ({"max_batch": 0}, "max_batch is >= 1"),
+        ({"threads": 0}, "threads is >= 1"),
+        ({"mean": 0.5}, "mean and std are given together"),
+        ({"size": 24}, "size=24 was given and the model takes 16 x 16"),
+        ({"input": "x"}, "has no input 'x'; it has pixels"),
+        ({"layout": "CHW"}, "layout is one of"),
+        ({"class_names": "nowhere.txt"}, "cannot be read"),
+    ],
+)
+def test_bad_options(dynamic, options, words):
+    with pytest.raises(InputError, match=words):
+        OnnxBlackBox(dynamic, **options)
+
+
+def test_models_that_take_no_picture(export, tmp_path):
+    flat = export(nn.Linear(5, 3), shape=(2, 5))
+    with pytest.raises(InputError, match=r"pictures are given as four axes"):
+        OnnxBlackBox(flat)
+
+
+def test_tensors_of_another_size(dynamic):
+    with pytest.raises(InputError, match=r"takes \(channels, height, width\) \(3, 16, 16\)"):
+        OnnxBlackBox(dynamic)(torch.rand(1, 3, 8, 8))
