@@ -17,7 +17,7 @@ import torch
 from torch import Generator, Tensor
 
 from benchmarks.data import MODELS, read_cifar10
-from benchmarks.probe import matched, pooled, predictions
+from saliencykit.sanity.probe import matched, pooled, predictions
 from benchmarks.split import part, read, squashing
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.types import Images, Labels, Mask

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks.probe import matched, pooled, predictions
+from saliencykit.sanity.probe import matched, pooled, predictions
 
 
 def generator(seed=0):
