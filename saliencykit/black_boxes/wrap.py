@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from torch import nn
 
+from saliencykit.black_boxes.as_module import BoxModule
 from saliencykit.black_boxes.frozen import unwrapped
 from saliencykit.black_boxes.function import FunctionBlackBox
 from saliencykit.black_boxes.timm import wrap_timm
@@ -31,6 +32,8 @@ def wrap(model: object) -> BlackBox | None:
         >>> wrap(3) is None
         True
     """
+    if isinstance(model, BoxModule):
+        return model.box
     if isinstance(model, nn.Module):
         own = unwrapped(model)
         box = wrap_timm(own) or wrap_torchvision(own) or TorchBlackBox(own)
