@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from saliencykit import cli_evaluate, cli_sanity
+from saliencykit import cli_evaluate, cli_plugins, cli_sanity
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.machine import box_on_device, use_idle_cores
 from saliencykit.terminal import complain, console, explaining_bar, facts, gate_line, table, training_bar, warn
@@ -162,32 +162,7 @@ app.command()(cli_evaluate.evaluate)
 app.command()(cli_evaluate.compare)
 app.command()(cli_evaluate.report)
 app.command()(cli_sanity.sanity)
-
-
-@app.command()
-def plugins() -> None:
-    """List everything that has a name, and the plugins that were left out with the reason."""
-    from rich.table import Table
-
-    from saliencykit.registry import KINDS, registry
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the table below says it
-        known = registry()
-        named = {kind: known.names(kind) for kind in KINDS}
-    names = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("kind", "name", "what it is"):
-        names.add_column(column, no_wrap=column != "what it is")
-    for kind, mapping in named.items():
-        for full, factory in mapping.items():
-            names.add_row(kind.replace("_", " "), full, _first_sentence(factory))
-    to = console()
-    to.print(names)
-    to.print()
-    state = Table("plugin", "from", "state", box=None, header_style="bold", pad_edge=False)
-    for record in known.plugins:
-        state.add_row(record.name, record.origin, f"[red]left out:[/red] {record.failure}" if record.failure else "works")
-    to.print(state)
+app.add_typer(cli_plugins.app, name="plugins")
 
 
 @app.command()
@@ -250,8 +225,3 @@ def _embedded_picture() -> Any:
     from saliencykit.demo import demo_picture
 
     return demo_picture()
-
-
-def _first_sentence(factory: object) -> str:
-    text = (getattr(factory, "__doc__", None) or "").strip().split("\n\n")[0].replace("\n", " ")
-    return " ".join(text.split()).split(". ")[0].rstrip(".")

@@ -69,6 +69,7 @@ def test_commands_hooks_and_errors_are_documented() -> None:
 
     page = (ROOT / "docs" / "reference" / "command-line.md").read_text()
     commands = [command.callback.__name__ for command in app.registered_commands if command.callback]
+    commands += [group.name for group in app.registered_groups]
     assert [name for name in commands if f"\n## {name}\n" not in page] == []
     assert "::: saliencykit.hookspecs" in (ROOT / "docs" / "reference" / "hooks.md").read_text()
     assert all(getattr(hookspecs, name).__doc__ for name in dir(hookspecs) if name.startswith(("provide_", "wrap_")))
