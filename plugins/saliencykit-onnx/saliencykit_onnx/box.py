@@ -72,7 +72,7 @@ class OnnxBlackBox(BlackBox):
     size: int | tuple[int, int] | None = None
     layout: Layout | None = None
     outputs: Outputs = "logits"
-    class_names: str | Sequence[str] | None = field(default=None, repr=False)  # type: ignore[assignment]
+    class_names: str | Sequence[str] | None = field(default=None, repr=False)
     input: str | None = None
     output: str | None = None
     max_batch: int | None = None

@@ -1,0 +1,172 @@
+"""Client: one request, asked again until there is an answer that can be used, with growing pauses in between."""
+
+import json
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar, final
+from urllib.parse import urlsplit, urlunsplit
+
+from saliencykit import InputError
+
+T = TypeVar("T")
+_UNUSABLE = 2  # how often an answer that cannot be used is asked for again: a wrong setting would not get better
+_LARGEST = 2**28  # bytes of an answer
+_LATER = (408, 425, 429)  # and all of 5xx: the server says that another try may help
+_ADVICE = {
+    401: " It wants to know who you are: write headers= or token_variable=.",
+    403: " It refuses you: write headers= or token_variable=.",
+    413: " The request is too large for it: write a smaller max_batch=.",
+}
+
+
+class UnusableError(Exception):
+    """An answer of the right kind that does not hold what it must: garbage, wrong shapes, NaN."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back: status, headers in lower case, and the body."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
+@final
+class Client:
+    """Sends requests to one service, and knows when and how long to wait.
+
+    Args:
+        timeout: Seconds that one request may take from its first byte to the last of its answer.
+        retries: How often a request is sent again.
+        backoff: Seconds before the first of these; each further pause is twice as long, at most 30 s, and each is shortened by a
+            random share of up to a half, so that many clients do not come back together.
+        longest_wait: The longest `Retry-After` in seconds that is waited for.
+        headers: Sent with every request.
+        advice: The end of the message when all was in vain: what becomes of the answers so far.
+    """
+
+    def __init__(
+        self, *, timeout: float, retries: int, backoff: float, longest_wait: float, headers: Mapping[str, str], advice: str
+    ) -> None:
+        self.timeout, self.retries, self.backoff, self.longest_wait = timeout, retries, backoff, longest_wait
+        self.headers = {"User-Agent": "saliencykit-http", **headers}
+        self.advice = advice
+        self._http: Any = None
+        self._random = random.Random()  # its own: the global state is nobody's business here
+
+    def ask(
+        self,
+        method: str,
+        url: str,
+        read: Callable[[Reply], T],
+        *,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        before: Callable[[], None] = lambda: None,
+        not_sent: Callable[[], None] = lambda: None,
+        retries: int | None = None,
+    ) -> T:
+        """Send a request until `read` takes its answer.
+
+        Args:
+            method: GET or POST.
+            url: Where to.
+            read: Makes something of a reply of status 200, or raises UnusableError.
+            content: The body.
+            headers: Of this request.
+            before: Called before every try; may raise to stop.
+            not_sent: Called after a try that did not reach the server.
+            retries: In place of the client's own.
+
+        Raises:
+            InputError: There is no usable answer after all tries, or the server said that another try would not help.
+        """
+        import httpx2
+
+        started, unusable, most = time.monotonic(), 0, self.retries if retries is None else retries
+        for tries in range(1, most + 2):
+            before()
+            wait = 0.0
+            try:
+                reply = self._once(httpx2, method, url, content, headers or {})
+                if reply.status == 200:
+                    return read(reply)
+                trouble, wait = self._refused(reply, url)
+            except UnusableError as error:
+                unusable += 1
+                trouble = str(error)
+            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+                not_sent()
+                trouble = f"there was no connection ({error or type(error).__name__})"
+            except httpx2.TimeoutException:
+                trouble = f"there was no answer within {self.timeout:g} s"
+            except httpx2.RequestError as error:
+                trouble = f"the connection broke ({error or type(error).__name__})"
+            if unusable > _UNUSABLE or tries > most:
+                break
+            pause = min(self.backoff * 2 ** (tries - 1), 30.0)
+            time.sleep(max(wait, pause * (1 - self._random.random() / 2)))
+        often = f"after {tries} tries in {time.monotonic() - started:.0f} s" if tries > 1 else "at the first try"
+        raise InputError(f"{shown(url)} gave no usable answer {often}: {trouble}.{self.advice}")
+
+    def _once(self, httpx2: Any, method: str, url: str, content: bytes | None, headers: Mapping[str, str]) -> Reply:
+        if self._http is None:
+            self._http = httpx2.Client(timeout=self.timeout, headers=self.headers)
+        deadline = time.monotonic() + self.timeout
+        parts, size = [], 0
+        with self._http.stream(method, url, content=content, headers=headers) as response:
+            for part in response.iter_bytes():
+                parts.append(part)
+                size += len(part)
+                if size > _LARGEST:
+                    raise UnusableError(f"the answer has more than {_LARGEST >> 20} MB")
+                if time.monotonic() > deadline:  # httpx's own limit is between two pieces: a trickle would never end
+                    raise httpx2.ReadTimeout("too slow")
+            known = {key.lower(): value for key, value in response.headers.items()}
+            return Reply(response.status_code, known, b"".join(parts))
+
+    def _refused(self, reply: Reply, url: str) -> tuple[str, float]:
+        """What the server said, and how long it wants to be left alone; raises where another try would not help."""
+        said = f"it answered {reply.status}{_message(reply)}"
+        if reply.status not in _LATER and reply.status < 500:
+            where = reply.headers.get("location", "")
+            moved = f" It has moved: {shown(where)}." if where else ""
+            raise InputError(f"{shown(url)}: {said}.{moved}{_ADVICE.get(reply.status, '')}")
+        wait = _seconds(reply.headers.get("retry-after", ""))
+        if wait > self.longest_wait:
+            raise InputError(f"{shown(url)}: {said}, and asks to come back in {wait:.0f} s.{self.advice}")
+        return said, wait
+
+
+def shown(url: str) -> str:
+    """An address for messages: without a password in front and a query behind."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _message(reply: Reply) -> str:
+    """The server's own words, short: the `error` or `detail` of a JSON body, else the body's beginning."""
+    text = reply.content[:2000].decode("utf-8", "replace")
+    try:
+        found = json.loads(text)
+        text = str(found.get("error") or found.get("detail") or text) if isinstance(found, dict) else text
+    except (ValueError, RecursionError):
+        pass
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]
+    return f" ({text})" if text else ""
+
+
+def _seconds(text: str) -> float:
+    """`Retry-After`: seconds or a date; 0 if it is neither."""
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return 0.0

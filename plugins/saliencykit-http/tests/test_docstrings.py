@@ -1,0 +1,14 @@
+"""The examples in the docstrings run."""
+
+import doctest
+
+import numpy as np
+import pytest
+from saliencykit_http import box, protocol
+
+
+@pytest.mark.parametrize("module", [box, protocol])
+def test_examples_run(module):
+    result = doctest.testmod(module, extraglobs={"np": np})
+    assert result.attempted
+    assert not result.failed
