@@ -269,6 +269,20 @@ def test_query_only_boxes():
             MaskerAttribution(model, "gradient").attribute(images, target=labels)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["gradient", "occlusion:window=6", "grad-cam"])
+def test_on_an_accelerator(name):
+    net = small_network()
+    wanted = MaskerAttribution(net, name).attribute(X, target=LABELS)
+    there, x = small_network().cuda(), X.cuda()
+    for model in (there, lambda pictures: there.eval()(pictures)):
+        if name == "grad-cam" and model is not there:
+            continue
+        answer = MaskerAttribution(model, name).attribute(x, target=LABELS.cuda())
+        assert answer.device == x.device
+        assert torch.allclose(answer.cpu(), wanted, atol=1e-3)
+
+
 def test_more_rows_than_are_taken_together():
     net, x = small_network(), torch.randn(20, 3, 16, 16)
     assert torch.allclose(

@@ -7,6 +7,7 @@ should be: the gradient and RISE are those that have something to lose there.
 """
 
 import copy
+import warnings
 from functools import partial
 
 import pytest
@@ -24,6 +25,9 @@ OF_LAYERS = {
     "ablation-cam": "ablation-cam:layer=conv2",
 }  # on the rows with a convolutional network
 OPTIONS = {"sliding_window_shapes", "strides", "n_samples"}  # of Captum's methods: ours have theirs in the masker's text
+
+
+TRACED = ("basic_single_target", "basic_multi_input_with_perturbations_per_eval_occlusion", "conv_with_perturbations_per_eval")
 
 
 def is_for_inputs(kind: type[Attribution]) -> bool:
@@ -148,3 +152,17 @@ def test_outputs_without_a_target_and_with_several(masker):
         ask()
     with pytest.raises(AssertionError, match="more than one output"):
         ask(additional_forward_args=(None, True), target=(1, 0))
+
+
+@pytest.mark.parametrize("masker", ["gradient", "occlusion:window=1,stride=1", "rise:samples=30"])
+@pytest.mark.parametrize("name", TRACED)
+def test_traced_models_get_the_same_maps(name, masker):
+    row = next(row for row in ROWS if row["name"] == name)
+    given = arguments_of(row, masker)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing is on its way out
+        traced = torch.jit.trace(row["model"].eval(), tuple_of(given["inputs"]))
+    wanted = attribution_of(row, masker).attribute(**given)
+    answer = MaskerAttribution(traced, masker).attribute(**given)
+    for ours, theirs in zip(tuple_of(answer), tuple_of(wanted), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-4)
