@@ -67,9 +67,7 @@ class InputForm:
             if getattr(self, name) not in known:
                 raise InputError(f"{name} is one of {', '.join(known)}; got {getattr(self, name)!r}.")
         if not _number(self.white) or not 0 < self.white < float("inf"):
-            raise InputError(
-                f"white is the number that the model takes for a white pixel, > 0, such as 1 or 255; got {self.white!r}."
-            )
+            raise InputError(f"white is what the model takes for a white pixel, > 0, such as 1 or 255; got {self.white!r}.")
         if (self.mean is None) != (self.std is None):
             raise InputError(f"mean and std are given together; got mean={self.mean!r} and std={self.std!r}.")
         for name in ("mean", "std"):

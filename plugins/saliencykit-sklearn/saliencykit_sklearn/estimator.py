@@ -1,0 +1,115 @@
+"""What there is to know of a scikit-learn classifier: is it one, how is it asked, what does it take; and one from a file."""
+
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from saliencykit import InputError
+
+Method = Literal["predict_proba", "decision_function"]
+METHODS = ("predict_proba", "decision_function")
+_PICKLES = (".pkl", ".pickle", ".joblib")
+SUFFIXES = (".skops", *_PICKLES)
+
+
+def is_estimator(model: object) -> bool:
+    """Is it a classifier with scikit-learn's interface, its own or that of XGBoost, LightGBM, skorch and others?"""
+    if isinstance(model, type) or not hasattr(model, "fit") or not hasattr(model, "predict"):
+        return False
+    base = getattr(sys.modules.get("sklearn.base"), "BaseEstimator", ())
+    return isinstance(model, base) or any(hasattr(model, method) for method in METHODS)
+
+
+def method_of(estimator: Any, wanted: Method | None) -> Method:
+    """How it is asked: as wanted, else by `predict_proba`, else by `decision_function`.
+
+    Raises:
+        InputError: It is not fitted, or has neither.
+    """
+    who = type(estimator).__name__
+    if wanted is not None and wanted not in METHODS:
+        raise InputError(f"method is one of {', '.join(METHODS)}; got {wanted!r}.")
+    if not hasattr(estimator, "classes_"):
+        fits = any(hasattr(estimator, method) for method in METHODS)
+        why = "is not fitted yet: call its fit first" if fits else "is no classifier: it has neither of " + ", ".join(METHODS)
+        raise InputError(f"{who} {why}.")
+    for method in METHODS:
+        if wanted in (None, method) and hasattr(estimator, method):
+            return method  # type: ignore[return-value]
+    raise InputError(f"{who} has no {wanted or ' and no '.join(METHODS)}, which says how sure it is of each class.")
+
+
+def taken_size(estimator: Any, channels: int | None, size: int | tuple[int, int] | None) -> tuple[int, tuple[int, int] | None]:
+    """Channels and (height, width) of flattened pictures, from the number of features that the estimator was fitted on.
+
+    Args:
+        estimator: Fitted.
+        channels: 3 or 1, or None to find out: a number is never both a square and three times one.
+        size: Where the user gave it.
+
+    Raises:
+        InputError: They do not fit the number of features.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> taken_size(SimpleNamespace(n_features_in_=64), None, None)
+        (1, (8, 8))
+        >>> taken_size(SimpleNamespace(n_features_in_=3072), None, None)
+        (3, (32, 32))
+    """
+    features = getattr(estimator, "n_features_in_", None)
+    sides = (size, size) if isinstance(size, int) else size
+    if features is None:
+        return channels or 3, sides
+    if sides is None:
+        for depth in (1, 3) if channels is None else (channels,):
+            side = math.isqrt(features // depth)
+            if depth * side * side == features:
+                return depth, (side, side)
+        raise InputError(
+            f"{type(estimator).__name__} takes {features} features, which is no square picture of 1 or 3 channels; write "
+            "size=(height, width), or features= for what it takes, or flatten=False."
+        )
+    depths = (1, 3) if channels is None else (channels,)
+    for depth in depths:
+        if depth * sides[0] * sides[1] == features:
+            return depth, sides
+    have = " or ".join(f"{depth * sides[0] * sides[1]} with {depth} channel{'s' * (depth > 1)}" for depth in depths)
+    raise InputError(f"{type(estimator).__name__} takes {features} features, and pictures of {sides[0]} x {sides[1]} have {have}.")
+
+
+def read_estimator(path: str | os.PathLike[str], trusted: str | Sequence[str]) -> Any:
+    """An estimator from a file of skops, which holds no code that runs by being read.
+
+    Args:
+        path: The file, `.skops`.
+        trusted: Types beyond skops' own list that you trust; in a text joined by `+`.
+
+    Raises:
+        InputError: It cannot be read, is a pickle, or holds types that nobody said to trust.
+    """
+    file = Path(path).expanduser()
+    if file.suffix.lower() in _PICKLES:
+        raise InputError(
+            f"{str(file)!r} is a pickle, which can run any code while it is read, and is not opened here. If you trust it, load it "
+            "yourself and give the object; or save it by skops: skops.io.dump(estimator, 'model.skops')."
+        )
+    if not file.is_file():
+        raise InputError(f"there is no file {str(file)!r}.")
+    import skops.io  # type: ignore[import-untyped]
+
+    known = trusted.split("+") if isinstance(trusted, str) and trusted else list(trusted)
+    try:
+        unknown = [name for name in skops.io.get_untrusted_types(file=file) if name not in known]
+        if not unknown:
+            return skops.io.load(file, trusted=known)
+    except Exception as error:  # whatever a damaged archive leads to
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(f"{str(file)!r} cannot be read as a file of skops: {reason}") from error
+    raise InputError(
+        f"{str(file)!r} holds types that are not known to be safe: {', '.join(unknown)}. If you trust them, write trusted="
+        f"{'+'.join(unknown)}."
+    )

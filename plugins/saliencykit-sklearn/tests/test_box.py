@@ -1,0 +1,188 @@
+"""The box: classifiers over pixels, over pictures and over features, and what it refuses."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from saliencykit_sklearn.box import SklearnBlackBox
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.svm import SVC
+
+from saliencykit import FunctionBlackBox, GradientError, InputError, explain
+from saliencykit.testing.boxes import PlantedEvidence, iou
+from saliencykit.testing.contracts import check_black_box
+
+SIDE = 8
+PICTURES = torch.rand(5, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    """Rows of pixels, channels last, of three classes: the mean colour."""
+    random = np.random.default_rng(0)
+    labels = np.arange(120) % 3
+    pictures = random.random((120, SIDE, SIDE, 3))
+    pictures[np.arange(120), :, :, labels] += 0.3
+    return pictures.reshape(120, -1), np.array(["red", "green", "blue"])[labels]
+
+
+ESTIMATORS = {
+    "logistic": lambda: LogisticRegression(max_iter=300),
+    "pipeline": lambda: make_pipeline(StandardScaler(), PCA(20), SVC()),
+    "forest": lambda: RandomForestClassifier(20, random_state=0),
+    "neighbours": lambda: KNeighborsClassifier(),
+    "ridge": lambda: RidgeClassifier(),
+}
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_the_estimators_own_answers(name, pixels):
+    estimator = ESTIMATORS[name]().fit(*pixels)
+    box = SklearnBlackBox(estimator)
+    rows = PICTURES.permute(0, 2, 3, 1).reshape(5, -1).double().numpy()
+    if hasattr(estimator, "predict_proba"):
+        assert np.allclose(box(PICTURES).softmax(1), estimator.predict_proba(rows), atol=1e-5)
+    else:
+        assert np.allclose(box(PICTURES), estimator.decision_function(rows), atol=1e-4)
+    assert box.class_names == ("blue", "green", "red")
+    assert box.input_size == (SIDE, SIDE)
+    check_black_box(box)
+
+
+def test_the_map_of_a_function_with_as_many_queries(pixels):
+    estimator = LogisticRegression(max_iter=300).fit(*pixels)
+    asked = []
+
+    def function(pictures):
+        asked.append(len(pictures))
+        return estimator.predict_proba(pictures.reshape(len(pictures), -1))
+
+    one = explain(SklearnBlackBox(estimator), PICTURES[:1], 1, masker="rise:samples=100")
+    other = explain(FunctionBlackBox(function), PICTURES[:1], 1, masker="rise:samples=100")
+    assert torch.allclose(one.mask, other.mask, atol=1e-4)
+    assert sum(asked) == 103
+
+
+def test_two_classes_by_one_number(pixels):
+    labels = (pixels[1] == "red").astype(int)
+    estimator = RidgeClassifier().fit(pixels[0], labels)
+    box = SklearnBlackBox(estimator)
+    assert box.num_classes == 2
+    wanted = estimator.decision_function(PICTURES.permute(0, 2, 3, 1).reshape(5, -1).numpy())
+    assert np.allclose(box(PICTURES)[:, 1] - box(PICTURES)[:, 0], wanted, atol=1e-5)
+    assert box(PICTURES[:1]).shape == (1, 2)
+
+
+def test_channels_first(pixels):
+    rows = pixels[0].reshape(-1, SIDE, SIDE, 3).transpose(0, 3, 1, 2).reshape(len(pixels[0]), -1)
+    first = SklearnBlackBox(KNeighborsClassifier().fit(rows, pixels[1]), layout="NCHW")
+    last = SklearnBlackBox(KNeighborsClassifier().fit(*pixels))
+    assert torch.equal(first(PICTURES), last(PICTURES))
+
+
+def test_pictures_as_they_are(pixels):
+    flatten = FunctionTransformer(lambda pictures: pictures.reshape(len(pictures), -1))
+    pictures = pixels[0].reshape(-1, SIDE, SIDE, 3)
+    estimator = make_pipeline(flatten, LogisticRegression(max_iter=300)).fit(pictures, pixels[1])
+    box = SklearnBlackBox(estimator, flatten=False, size=SIDE)
+    plain = SklearnBlackBox(LogisticRegression(max_iter=300).fit(*pixels))
+    assert torch.allclose(box(PICTURES), plain(PICTURES), atol=1e-5)
+    check_black_box(box)
+
+
+def test_features(pixels):
+    def colours(pictures):
+        assert pictures.shape[1:] == (SIDE, SIDE, 3)
+        return pictures.mean((1, 2))
+
+    estimator = LogisticRegression().fit(colours(pixels[0].reshape(-1, SIDE, SIDE, 3)), pixels[1])
+    box = SklearnBlackBox(estimator, features=colours, size=SIDE)
+    assert np.allclose(box(PICTURES).softmax(1), estimator.predict_proba(PICTURES.mean((2, 3)).numpy()), atol=1e-5)
+    assert "features=test_features.<locals>.colours" in repr(box)
+    check_black_box(box)
+
+
+def test_planted_evidence_is_found():
+    """A classifier over features that only one place of the picture decides: the mask is there."""
+    planted = PlantedEvidence()
+    generator = torch.Generator().manual_seed(0)
+    images, labels = planted.examples(200, generator=generator)
+
+    def matches(pictures):
+        return planted(torch.from_numpy(pictures).permute(0, 3, 1, 2)).numpy()
+
+    estimator = LogisticRegression().fit(matches(images.permute(0, 2, 3, 1).numpy()), labels.numpy())
+    box = SklearnBlackBox(estimator, features=matches, size=16)
+    answer = explain(box, images[:4], labels[:4], masker="occlusion")
+    where = answer.mask >= 0.5 * answer.mask.amax((1, 2, 3), keepdim=True)
+    assert float(iou(where.float(), planted.evidence(images[:4], labels[:4])).mean()) > 0.2
+
+
+def test_the_digits_of_scikit_learn():
+    digits = load_digits()
+    estimator = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200)).fit(digits.data[:1000], digits.target[:1000])
+    box = SklearnBlackBox(estimator, white=16)
+    images = torch.from_numpy(digits.images[1000:1003]).float()[:, None] / 16
+    assert box(images).argmax(1).tolist() == estimator.predict(digits.data[1000:1003]).tolist()
+    assert box.class_names[3] == "3"
+    answer = explain(box, images, masker="rise:samples=200")
+    assert answer.mask.shape == (3, 1, 8, 8)
+    picture = Image.fromarray((digits.images[1000] * 15).astype("uint8"))
+    assert explain(box, picture, "3", masker="rise:samples=50").labels.tolist() == [3]
+
+
+def test_maskers_that_need_gradients_say_so(pixels):
+    with pytest.raises(GradientError, match="SklearnBlackBox is query-only"):
+        explain(LogisticRegression(max_iter=300).fit(*pixels), PICTURES[:1], 0, masker="iterative")
+
+
+@pytest.mark.parametrize(
+    ("estimator", "words"),
+    [
+        (LogisticRegression(), "LogisticRegression is not fitted yet: call its fit first"),
+        (Ridge(), "Ridge is no classifier"),
+        (make_pipeline(StandardScaler(), SVC()), "Pipeline is not fitted yet"),
+    ],
+)
+def test_estimators_that_cannot_answer(estimator, words):
+    with pytest.raises(InputError, match=words):
+        SklearnBlackBox(estimator)
+
+
+def test_bad_options(pixels):
+    estimator = LogisticRegression(max_iter=300).fit(*pixels)
+    for options, words in [
+        ({"size": 9}, r"takes 192 features, and pictures of 9 x 9 have 81 with 1 channel or 243 with 3 channels"),
+        ({"channels": 1}, "192 features, which is no square picture"),
+        ({"method": "predict"}, "method is one of"),
+        ({"white": 0}, "white is what"),
+        ({"max_batch": 0}, "max_batch is >= 1"),
+        ({"features": 3}, "features is a function"),
+        ({"class_names": ["a"]}, "has 3 classes, and 1 class_names"),
+        ({"layout": "HWC"}, "layout is one of"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            SklearnBlackBox(estimator, **options)
+    assert SklearnBlackBox(estimator, size=(4, 16)).input_size == (4, 16)
+    assert SklearnBlackBox(estimator, method="decision_function")(PICTURES).min() < 0
+    with pytest.raises(InputError, match="RidgeClassifier has no predict_proba"):
+        SklearnBlackBox(RidgeClassifier().fit(*pixels), method="predict_proba")
+
+
+def test_answers_of_another_kind(pixels):
+    one_against_one = SVC(decision_function_shape="ovo").fit(np.tile(pixels[0], (2, 1)), np.arange(240) % 4)
+    with pytest.raises(InputError, match=r"returned 6 numbers for 4 classes \(an SVC needs decision_function_shape='ovr'\)"):
+        SklearnBlackBox(one_against_one)(PICTURES)
+    estimator = LogisticRegression(max_iter=300).fit(*pixels)
+    with pytest.raises(InputError, match=r"LogisticRegression\.predict_proba failed on an array \(5, 4\): ValueError: X has 4"):
+        SklearnBlackBox(estimator, features=lambda pictures: np.zeros((len(pictures), 4)), size=SIDE)(PICTURES)
+    with pytest.raises(InputError, match=r"returned \(3,\) for 5 pictures"):
+        SklearnBlackBox(estimator, features=lambda pictures: np.zeros(3), size=SIDE)(PICTURES)
+    with pytest.raises(InputError, match=r"failed on pictures \(5, 8, 8, 3\): ZeroDivisionError"):
+        SklearnBlackBox(estimator, features=lambda pictures: 1 / 0, size=SIDE)(PICTURES)

@@ -1,0 +1,15 @@
+"""The examples in the docstrings run."""
+
+import doctest
+
+import numpy as np
+import pytest
+import torch
+from saliencykit_sklearn import box, estimator
+
+
+@pytest.mark.parametrize("module", [box, estimator])
+def test_examples_run(module):
+    result = doctest.testmod(module, extraglobs={"np": np, "torch": torch})
+    assert result.attempted
+    assert not result.failed
