@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -32,6 +32,7 @@ def sanity(
     check: Annotated[
         list[str] | None, typer.Option(help="wrong-label, encoding or randomised-box; several times. Default: all that apply.")
     ] = None,
+    randomise: Annotated[str, typer.Option(help="What randomised-box makes random in a copy: head or weights.")] = "head",
     steps: Annotated[int | None, typer.Option(help="Of each training for randomised-box; default: as fit.", min=1)] = None,
     limit: Annotated[int, typer.Option(help="At most so many pictures, evenly spaced.", min=2)] = 300,
     batch: Annotated[int, typer.Option(help="Pictures at once.", min=1)] = 16,
@@ -54,7 +55,16 @@ def sanity(
     box = box_on_device(model, device)
     with sanity_bar(console(stderr=True, quiet=as_json)) as on_progress:
         report = sanity_checks(
-            box, masker, data, check=check, steps=steps, limit=limit, seed=seed, batch=batch, on_progress=on_progress
+            box,
+            masker,
+            data,
+            check=check,
+            randomise=cast(Any, randomise),
+            steps=steps,
+            limit=limit,
+            seed=seed,
+            batch=batch,
+            on_progress=on_progress,
         )
     if out is not None:
         report.to_json(out)

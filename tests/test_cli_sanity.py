@@ -50,7 +50,7 @@ def test_all_checks_of_the_embedded_classifier(folder, monkeypatch, capsys):
     code, out, err = call(monkeypatch, capsys, *args)
     assert code == 0, err
     assert "grad-cam on 22 pictures" in out
-    for words in ("wrong-label", "randomised-box", "ratio of the areas", "with the model's weights randomised", "passes if"):
+    for words in ("wrong-label", "randomised-box", "ratio of the areas", "with the model's head randomised", "passes if"):
         assert words in out
     assert "1 picture could not be used: 'photos/damaged.png' is not a picture" in out
     assert "s.json written in" in out
@@ -73,6 +73,7 @@ def test_the_models_own_masker_and_json(folder, monkeypatch, capsys):
     [
         (("--data", "nowhere"), "nowhere"),
         (("--data", "photos", "--check", "wrong-lable"), "no sanity check is called 'wrong-lable'"),
+        (("--data", "photos", "--randomise", "tail"), "'head' or 'weights'"),
         (("--data", "photos", "--masker", "rize"), "Did you mean 'rise'"),
         (("--data", "photos", "--masker", "no.safetensors"), "there is no file 'no.safetensors'"),
         (("--data", "photos", "--limit", "4", "--check", "encoding", "--masker", "centre-box"), "takes 20 or more"),

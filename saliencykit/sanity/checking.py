@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, final
 import torch
 
 import saliencykit
+from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.registry import as_black_box, as_masker, trained_masker
@@ -17,6 +18,7 @@ from saliencykit.sanity.encoding import EncodingProbe, encoding_probe
 from saliencykit.sanity.figures import as_facts
 from saliencykit.sanity.pictures import Shown, shown
 from saliencykit.sanity.randomised_box import RandomisedBox, randomised_box
+from saliencykit.sanity.randomising import What
 from saliencykit.sanity.wrong_label import WrongLabel, wrong_label
 
 Found: TypeAlias = WrongLabel | EncodingProbe | RandomisedBox
@@ -85,6 +87,7 @@ def sanity_checks(
     data: Any,
     *,
     check: str | Iterable[str] | None = None,
+    randomise: What = "head",
     steps: int | None = None,
     limit: int | None = None,
     seed: int = 0,
@@ -102,6 +105,7 @@ def sanity_checks(
         masker: A Masker, a text, or a trained one's file. None: the one that was trained for exactly this model.
         data: Pictures, with or without labels, see `sanity.pictures.shown`; some hundred. The classes are the model's own answers.
         check: Names of checks. None: all that apply; what does not is left out with its reason.
+        randomise: What `randomised-box` randomises in a copy of the model, `head` or `weights`.
         steps: Of the trainings that `randomised-box` takes for a trained masker, >= 1. None: as `fit` has it.
         limit: At most so many pictures.
         seed: Of everything that is drawn.
@@ -128,6 +132,8 @@ def sanity_checks(
             raise InputError(f"no sanity check is called {name!r}; they are {', '.join(CHECKS)}.")
     if not names:
         raise InputError(f"no sanity check is named; they are {', '.join(CHECKS)}.")
+    if randomise not in ("head", "weights"):
+        raise InputError(f"what is randomised is 'head' or 'weights'; got {randomise!r}.")
     if batch < 1 or (steps is not None and steps < 1):
         raise InputError(f"sanity_checks(batch={batch}, steps={steps}): both are >= 1.")
     asked = trained_masker(box) if masker is None else as_masker(masker)
@@ -135,29 +141,30 @@ def sanity_checks(
         raise InputError(f"no masker was trained for exactly {box!r}; name one, such as 'grad-cam' or the file of yours.")
     with torch.inference_mode(False):
         pictures = shown(data, box, limit)
+        options: dict[str, Any] = {"seed": seed, "batch": batch, "on_progress": on_progress}
+        made = _checks(box, asked, pictures, {"what": randomise, "steps": steps}, options)
         found, left = list[Found](), dict[str, str]()
         for name in [each for each in CHECKS if each in names]:
             try:
-                found.append(_checks(box, asked, pictures, steps, seed, batch, on_progress)[name]())
+                found.append(made[name]())
             except InputError as error:
                 if check is not None:
                     raise
                 left[name] = str(error)
     if not found:
         raise InputError(" ".join(dict.fromkeys(left.values())))
-    settings = {"seed": seed, "batch": batch, "limit": limit, "steps": steps, "checks": list(names)}
+    settings = {"seed": seed, "batch": batch, "limit": limit, "steps": steps, "randomise": randomise, "checks": list(names)}
     versions = {"saliencykit": saliencykit.__version__, "torch": torch.__version__}
     name = masker if isinstance(masker, str) else "the model's own masker" if masker is None else repr(asked)
     return SanityReport(repr(box), name, len(pictures.images), pictures.missing, tuple(found), left, settings | versions)
 
 
 def _checks(
-    box: Any, masker: Masker, pictures: Shown, steps: int | None, seed: int, batch: int, on_progress: OnProgress | None
+    box: BlackBox, masker: Masker, pictures: Shown, training: Mapping[str, Any], options: Mapping[str, Any]
 ) -> Mapping[str, Callable[[], Found]]:
     images, labels = pictures.images, pictures.labels
-    options: dict[str, Any] = {"seed": seed, "batch": batch, "on_progress": on_progress}
     return {
         "wrong-label": lambda: wrong_label(box, masker, images, labels, **options),
         "encoding": lambda: encoding_probe(box, masker, images, labels, **options),
-        "randomised-box": lambda: randomised_box(box, masker, images, labels, steps=steps, **options),
+        "randomised-box": lambda: randomised_box(box, masker, images, labels, **training, **options),
     }

@@ -83,7 +83,7 @@ def randomised_box(
     images: Images,
     labels: Labels | None = None,
     *,
-    what: What | None = None,
+    what: What = "head",
     random_box: object | None = None,
     training: Any = None,
     steps: int | None = None,
@@ -108,13 +108,16 @@ def randomised_box(
     steps, samples or pictures are too few then. Edge detectors, guided backpropagation and networks that segment whatever stands
     out fail; noise is unclear.
 
+    With a random head the features are those that were learned, and which of them speaks for which class is random: the harder
+    test. Guided backpropagation fails here, as in the paper below, and passes where all weights are random. Where pictures hold
+    one thing on an empty ground any head looks at that thing, and good masks stay alike: randomise `weights` there.
+
     Args:
         model: As for `explain`. It is only read: the random weights are a copy's.
         masker: A Masker, a text, or a trained one's file.
         images: (N, C, H, W) as the model takes them, N >= 2, for a trained masker without `training` >= 12 and better some hundred.
         labels: (N,), the own classes. None: what the model answers.
-        what: What is randomised, see `randomising.randomised`. None: `head` for trained maskers, which leaves the features intact
-            and so is the harder test; else `weights`.
+        what: What is randomised in a copy, `head` or `weights`, see `randomising.randomised`.
         random_box: A model with other knowledge, instead of a randomised copy: one that learned shuffled labels, say.
         training: Pictures for `fit`, as it takes them; all of `images` are then compared.
         steps: Of each training, >= 1. None: as `fit` has it, minutes on a CPU.
@@ -147,8 +150,7 @@ def randomised_box(
         raise InputError(f"randomised_box(steps={steps}): steps of each training, >= 1.")
     own = own_answers(box, images) if labels is None else labels.cpu()
     checks.labels(own, len(images), box.num_classes, "randomised_box")
-    wanted: What = what or ("head" if trained else "weights")
-    random = randomised(box, images, wanted, seed) if random_box is None else as_black_box(random_box)
+    random = randomised(box, images, what, seed) if random_box is None else as_black_box(random_box)
     second: Masker = asked
     third: Masker = asked
     theirs, gates, done = own, None, None
@@ -183,7 +185,7 @@ def randomised_box(
         same_overlap=Figure.of(overlap(mine.values, again.values), seed),
         random_overlap=Figure.of(overlap(mine.values, elsewhere.values), seed),
         retrained=trained,
-        what=wanted if random_box is None else "given",
+        what=what if random_box is None else "given",
         steps=done,
         gates=gates,
         missing=dict(Counter(mine.reasons) + Counter(again.reasons) + Counter(elsewhere.reasons)),

@@ -21,7 +21,7 @@ _SEEN = 64  # pictures that the logits' spread is taken from
 What: TypeAlias = Literal["head", "weights"]
 
 
-def randomised(box: BlackBox, images: Images, what: What = "weights", seed: int = 0) -> TorchBlackBox:
+def randomised(box: BlackBox, images: Images, what: What = "head", seed: int = 0) -> TorchBlackBox:
     """A copy of a classifier whose answers are random; the classifier itself is only read.
 
     The numbers of each weight change places at random, which keeps their distribution, so that signals neither vanish nor explode.

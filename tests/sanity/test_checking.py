@@ -9,15 +9,15 @@ from saliencykit.sanity import CHECKS, sanity_checks
 
 
 def test_all_checks_of_a_sane_masker(maskers, planted, patch_box, tmp_path):
-    _, images, _ = planted(60)
-    report = sanity_checks(patch_box, "occlusion:window=4,stride=2", images)
+    _, images, _ = planted(24)
+    report = sanity_checks(patch_box, "occlusion:window=4,stride=2", images, randomise="weights")
     assert [each.name for each in report.found] == list(CHECKS)
     assert report.found[0].passed
     assert report.found[2].passed
     facts = json.loads(report.to_json(tmp_path / "new" / "sanity.json").read_text())
     assert set(facts["found"]) == set(CHECKS)
     assert facts["found"]["wrong-label"]["passed"] is True
-    assert facts["found"]["wrong-label"]["ratio"]["n"] == facts["pictures"] == 60
+    assert facts["found"]["wrong-label"]["ratio"]["n"] == facts["pictures"] == 24
     assert facts["found"]["encoding"]["rule"]
     assert len(str(report).splitlines()) == 3
 
@@ -44,6 +44,7 @@ def test_mistakes(maskers, planted):
         ({"check": "randomised-box"}, "random_box="),
         ({"batch": 0}, "batch=0"),
         ({"steps": 0}, "steps=0"),
+        ({"randomise": "tail"}, "'head' or 'weights'"),
     ):
         with pytest.raises(InputError, match=words):
             sanity_checks(box, flat, images, **arguments)

@@ -4,8 +4,11 @@ import pytest
 import torch
 
 from saliencykit.core.errors import InputError
+from saliencykit.demo import demo_box
+from saliencykit.images import as_images
 from saliencykit.maskers.realtime.masker import RealTimeMasker
 from saliencykit.maskers.realtime.network import masking_network
+from saliencykit.registry import trained_masker
 from saliencykit.sanity.randomised_box import randomised_box
 from saliencykit.testing.boxes import PlantedEvidence
 
@@ -14,7 +17,7 @@ def test_a_masker_that_asks_the_model_passes_and_edges_fail(maskers, planted, pa
     """Without any training: Adebayo's test. A box of random patches is not answered by the patch that stands in the picture."""
     _, images, labels = planted(16)
     assert torch.equal(patch_box(images).argmax(1), labels)
-    found = randomised_box(patch_box, "occlusion:window=4,stride=2", images)
+    found = randomised_box(patch_box, "occlusion:window=4,stride=2", images, what="weights")
     assert found.passed, found.line
     assert found.same.mean == 1
     assert found.same_overlap.mean == 1 > found.random_overlap.mean
@@ -23,7 +26,7 @@ def test_a_masker_that_asks_the_model_passes_and_edges_fail(maskers, planted, pa
     assert edges.passed is False
     assert edges.difference.mean == 0
     assert "randomised-box: FAIL" in edges.line
-    assert randomised_box(patch_box, "whole-image", images).passed is False
+    assert randomised_box(patch_box, "whole-image", images, what="weights").passed is False
 
 
 def test_noise_is_unclear_and_missing_masks_are_counted(maskers, planted, patch_box):
@@ -66,20 +69,28 @@ def test_a_trained_masker_is_trained_again(planted, patch_box):
         randomised_box(patch_box, masker, images, fit_options={"stpes": 2})
 
 
-@pytest.mark.slow
-def test_the_shipped_masker_rests_on_what_the_classifier_learned():
-    """A short training each, on crops of the embedded photos' size: half a minute."""
+def crops(step):
+    """Parts of three photos as the embedded classifier takes them."""
     from skimage.data import astronaut, chelsea, coffee
 
-    from saliencykit.demo import demo_box
-    from saliencykit.images import as_images
-    from saliencykit.registry import trained_masker
+    corners = [(y, x) for y in range(0, 121, step) for x in range(0, 240, step)]
+    parts = [photo[y : y + 160, x : x + 160] for photo in (chelsea(), coffee(), astronaut()) for y, x in corners]
+    return torch.cat([as_images(part, demo_box(), pixels="raw").images for part in parts])
 
+
+def test_guided_backpropagation_fails_as_in_the_paper_and_grad_cam_passes():
+    """Adebayo et al. 2018, figures 2 and 4."""
+    images = crops(120)
+    guided, cam = (randomised_box("demo", masker, images) for masker in ("guided-backprop", "grad-cam"))
+    assert guided.passed is False, guided.line
+    assert cam.passed, cam.line
+    assert guided.what == cam.what == "head"
+
+
+@pytest.mark.slow
+def test_the_shipped_masker_rests_on_what_the_classifier_learned():
+    """Forty steps each: half a minute."""
     box = demo_box()
-    crops = [
-        p[y : y + 160, x : x + 160] for p in (chelsea(), coffee(), astronaut()) for y in (0, 60, 120) for x in range(0, 240, 24)
-    ]
-    images = torch.cat([as_images(crop, box, pixels="raw").images for crop in crops])
-    found = randomised_box(box, trained_masker(box), images, steps=40)
+    found = randomised_box(box, trained_masker(box), crops(30), steps=40)
     assert found.same.mean > 0.6, found.line
     assert found.random.mean < found.same.mean - 0.1, found.line
