@@ -1,0 +1,62 @@
+"""The parts keep their contracts, their examples run, and their names make them."""
+
+import doctest
+from importlib import import_module
+
+import pytest
+from saliencykit_superpixel.flat import Flat
+from saliencykit_superpixel.inpaint import Inpaint
+from saliencykit_superpixel.lime import Lime
+from saliencykit_superpixel.rise import SuperpixelRise
+
+from saliencykit import explain
+from saliencykit.registry import registry
+from saliencykit.testing import check_alternative, check_masker
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        SuperpixelRise(samples=40, segments=9, compactness=100.0),
+        Lime(samples=40, segments=9, compactness=100.0),
+        Lime(samples=20, segments=6, alternative=Inpaint()),
+    ],
+)
+def test_maskers(part):
+    check_masker(part)
+
+
+@pytest.mark.parametrize("part", [Inpaint(), Inpaint(side=8), Inpaint(threshold=1.0), Flat(), Flat(segments=4)])
+def test_alternatives(part):
+    check_alternative(part)
+
+
+@pytest.mark.parametrize("name", ["segments", "ridge", "asking", "rise", "lime", "flat", "inpaint"])
+def test_the_examples_run(name):
+    import torch
+
+    globs = {"torch": torch, "Generator": torch.Generator}
+    assert not doctest.testmod(import_module(f"saliencykit_superpixel.{name}"), extraglobs=globs).failed
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "part"),
+    [
+        ("masker", "superpixel-rise:samples=100,segments=20", SuperpixelRise(samples=100, segments=20)),
+        ("masker", "superpixel/superpixel-rise:alternative=superpixel/inpaint", SuperpixelRise(alternative=Inpaint())),
+        ("masker", "lime:samples=30,alternative=flat:segments=9", Lime(samples=30, alternative=Flat(segments=9))),
+        ("alternative", "inpaint:side=32", Inpaint(side=32)),
+    ],
+)
+def test_names(kind, text, part):
+    assert registry().create(kind, text) == part
+
+
+@pytest.mark.parametrize("masker", ["lime:samples=30,segments=12", "superpixel-rise:samples=30,segments=12"])
+def test_explain_takes_them_by_name(masker):
+    from saliencykit.demo import demo_picture
+
+    answer = explain("demo", demo_picture(), masker=masker, alternative="inpaint:side=32")
+    assert answer.mask.shape[1] == 1
+    assert 0 < float(answer.area[0]) < 1
+    assert float(answer.kept[0]) > float(answer.dropped[0])

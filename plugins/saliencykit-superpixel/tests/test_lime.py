@@ -1,0 +1,84 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from saliencykit_superpixel.lime import Lime, kernel
+from saliencykit_superpixel.segments import superpixels
+
+from saliencykit import InputError
+from saliencykit.alternatives.constant import Constant
+from saliencykit.core.evidence import probability
+from saliencykit.testing.boxes import PlantedEvidence
+
+BLACK = Constant(colour=0.0)
+
+
+def test_the_kernel_is_that_of_the_cosine_distance():
+    sets = torch.tensor([[1.0, 1, 1, 1], [1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]], dtype=torch.float64)
+    for row, value in zip(sets.numpy(), kernel(sets, 0.25).tolist(), strict=True):
+        whole = np.ones(4)
+        length = np.linalg.norm(row) * np.linalg.norm(whole)
+        distance = 1 - (row @ whole / length if length else 0.0)
+        assert math.isclose(value, math.exp(-(distance**2) / 0.25**2), rel_tol=1e-9)
+
+
+def test_the_size_of_a_set_is_uniform_then_which_ones(white, generator):
+    sets = Lime(samples=7000).sets(white[0], 6, generator)
+    assert sets.shape == (7001, 6)
+    assert torch.equal(sets[0], torch.ones(6, dtype=torch.float64))
+    sizes = torch.bincount(sets[1:].sum(1).long(), minlength=7) / 7000
+    assert float((sizes - 1 / 7).abs().max()) < 0.02
+    threes = sets[1:][sets[1:].sum(1) == 3]
+    assert float((threes.mean(0) - 0.5).abs().max()) < 0.06
+
+
+def test_a_linear_box_gets_its_weights(stripes, columns, white, generator):
+    found = Lime(samples=200, ridge=0.0, alternative=BLACK).find(stripes, *white, generator=generator)
+    assert torch.allclose(found.scores[0, 0], torch.tensor(stripes.weights)[columns], atol=1e-4)
+    shrunk = Lime(samples=200, ridge=5.0, alternative=BLACK).find(stripes, *white, generator=torch.Generator().manual_seed(0))
+    assert 0.1 < float(shrunk.scores.max()) < 0.35
+
+
+def test_against_a_slow_version(generator):
+    """Equation 2 on a box that is not linear: each set made, asked and weighed on its own, then the normal equations."""
+    box = PlantedEvidence(side=6)
+    images, labels = box.examples(1, generator=generator, size=20)
+    masker = Lime(samples=60, segments=9, compactness=1.0, width=0.3, ridge=0.7, alternative=Constant())
+    found = masker.find(box, images, labels, generator=torch.Generator().manual_seed(3))
+
+    numbers = superpixels(images, 9, 1.0)
+    count = int(numbers.max()) + 1
+    from saliencykit.core import draw
+
+    seed = draw.fork(draw.fork(torch.Generator().manual_seed(3))).initial_seed()
+    sets = masker.sets(images, count, torch.Generator().manual_seed(seed)).numpy()
+    rows, answers, weights = [], [], []
+    for z in sets:
+        edit = torch.full_like(images, 0.5)
+        for j in range(count):
+            if z[j]:
+                edit[:, :, numbers == j] = images[:, :, numbers == j]
+        answers.append(float(probability(box(edit), labels)))
+        distance = 1 - math.sqrt(z.sum() / count)
+        weights.append(math.exp(-(distance**2) / 0.3**2))
+        rows.append([1.0, *z])
+    design, answers, weights = np.array(rows), np.array(answers), np.array(weights)
+    penalty = np.diag([0.0] + [0.7] * count)
+    slopes = np.linalg.solve(design.T * weights @ design + penalty, design.T * weights @ answers)[1:]
+    assert np.allclose(found.scores[0, 0].numpy(), slopes[numbers.numpy()], atol=1e-5)
+    positive = np.clip(slopes, 0, None)[numbers.numpy()]
+    assert np.allclose(found.mask[0, 0].numpy(), positive / positive.max(), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"samples": 0}, "samples is a whole number >= 1"),
+        ({"width": 0.0}, "width is > 0 and ridge >= 0"),
+        ({"ridge": -1.0}, "width is > 0 and ridge >= 0"),
+    ],
+)
+def test_bad_numbers(options, words):
+    with pytest.raises(InputError, match=words):
+        Lime(**options)
