@@ -1,10 +1,12 @@
 """What metrics that ask about many edits share: one draw of the alternative, and answers for all pictures of the batch at once."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
 from itertools import pairwise
+from typing import TypeAlias
 
 import torch
 from torch import Generator, Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from saliencykit.core import draw, evidence
 from saliencykit.core.alternative import Alternative, compose
@@ -13,6 +15,10 @@ from saliencykit.core.checks import name_of
 from saliencykit.core.edits import micro_batch, single_fill
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Labels, Logits, Mask
+
+_FILLS = 4  # remembered at a time
+_Fills: TypeAlias = dict[tuple[Alternative, bytes], tuple[Images | None, Tensor]]
+_fills: MutableMapping[Tensor, tuple[Tensor, _Fills]] = WeakTensorKeyDictionary()  # of the last pictures
 
 
 def check_alternative(metric: object, alternative: object) -> None:
@@ -46,11 +52,44 @@ def editor(black_box: BlackBox, images: Images, alternative: Alternative, genera
         generator: Moves on by a number or two.
     """
     alternative = alternative.for_box(black_box)
-    fill = single_fill(alternative, images, generator)
+    fill = _fill(alternative, images, generator)
     if fill is not None:
-        return lambda mask: compose(images, mask.to(images.dtype), fill)
+        return lambda mask: _edited(images, mask, fill)
     seed = draw.fork(generator).initial_seed()
     return lambda mask: alternative.edit(images, mask.to(images.dtype), Generator().manual_seed(seed))
+
+
+def _edited(images: Images, mask: Mask, fill: Images) -> Images:
+    if mask.dtype == torch.bool:  # the same in one pass instead of four
+        return torch.where(mask, images, fill)
+    return compose(images, mask.to(images.dtype), fill)
+
+
+def _fill(alternative: Alternative, images: Images, generator: Generator) -> Images | None:
+    """`single_fill`, remembered: the same pictures are edited for every masker and by several metrics.
+
+    The generator is left where making the fill left it.
+    """
+    before = generator.get_state()
+    try:
+        key = (alternative, before.numpy().tobytes())
+        hash(key)
+    except TypeError:  # an alternative that cannot be compared
+        return single_fill(alternative, images, generator)
+    pictures = draw.picture_keys(images)  # a tensor can be written to
+    if images not in _fills or not torch.equal(_fills[images][0], pictures):
+        _fills.clear()
+        _fills[images] = (pictures, {})
+    known = _fills[images][1]
+    if key not in known:
+        if len(known) >= _FILLS:
+            known.clear()
+        fill = single_fill(alternative, images, generator)
+        known[key] = (fill, generator.get_state())
+        return fill
+    fill, after = known[key]
+    generator.set_state(after)
+    return fill
 
 
 def ask(black_box: BlackBox, edits: Iterable[Images]) -> Logits:

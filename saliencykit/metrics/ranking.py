@@ -1,9 +1,16 @@
 """The order of a map's pixels, with ties broken by a stated rule."""
 
+from collections.abc import MutableMapping
+from functools import lru_cache
+
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
+from saliencykit.core.draw import picture_keys
 from saliencykit.core.types import Mask
+
+_known: MutableMapping[Tensor, tuple[Tensor, Tensor]] = WeakTensorKeyDictionary()  # the last maps: most metrics rank the same ones
 
 
 def ranks(maps: Mask) -> Tensor:
@@ -21,14 +28,25 @@ def ranks(maps: Mask) -> Tensor:
         >>> ranks(torch.tensor([[[[0.2, 0.9, 0.2, 0.2]]]])).tolist()
         [[[[2, 0, 1, 3]]]]
     """
+    keys = picture_keys(maps)  # a tensor can be written to
+    if maps in _known and torch.equal(_known[maps][0], keys):
+        return _known[maps][1]
     height, width = maps.shape[2:]
-    y = 2 * torch.arange(height, device=maps.device) - (height - 1)  # twice the distance: whole numbers, exact
-    x = 2 * torch.arange(width, device=maps.device) - (width - 1)
-    middle_first = (y[:, None] ** 2 + x**2).flatten().argsort(stable=True)
+    middle_first = _middle_first(height, width, maps.device)
     flat = maps.detach().flatten(1) + 0.0  # -0.0 and 0.0 are equal, but not to every sort
     order = middle_first[flat[:, middle_first].argsort(dim=1, descending=True, stable=True)]
     places = torch.arange(height * width, device=maps.device).expand_as(order)
-    return torch.empty_like(order).scatter_(1, order, places).view(len(maps), 1, height, width)
+    found = torch.empty_like(order).scatter_(1, order, places).view(len(maps), 1, height, width)
+    _known.clear()
+    _known[maps] = (keys, found)
+    return found
+
+
+@lru_cache(maxsize=4)
+def _middle_first(height: int, width: int, device: torch.device) -> Tensor:
+    y = 2 * torch.arange(height, device=device) - (height - 1)  # twice the distance: whole numbers, exact
+    x = 2 * torch.arange(width, device=device) - (width - 1)
+    return (y[:, None] ** 2 + x**2).flatten().argsort(stable=True)
 
 
 def best(places: Tensor, share: float) -> Tensor:

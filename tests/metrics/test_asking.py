@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from saliencykit.alternatives.blur import Blur
 from saliencykit.alternatives.blur_pyramid import BlurPyramid
 from saliencykit.alternatives.constant import Constant
 from saliencykit.alternatives.noise import Noise
@@ -60,3 +61,19 @@ def test_wrong_arguments_are_refused():
     for wrong in ((), (0.0, 0.5), (0.5, 1.0), (0.5, 0.4), (0.2, 0.2), (float("nan"),), 0.1, "0.1;0.2", ("0.1",)):
         with pytest.raises(InputError, match="areas="):
             check_shares("x", "areas", wrong)
+
+
+@pytest.mark.parametrize("alternative", [Blur(sigma=2.0), Noise(), Constant(colour="mean")])
+def test_a_remembered_fill_is_the_one_that_would_be_made(alternative, some, weighing):
+    images, mask = some[0].clone(), some[2] >= 0.5
+
+    def edited(pictures):
+        g = generator()
+        return editor(weighing, pictures, alternative, g)(mask), torch.rand(1, generator=g)
+
+    first, again, fresh = edited(images), edited(images), edited(images.clone())
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[0], fresh[0])
+    assert first[1] == again[1] == fresh[1]
+    images *= 0.5
+    assert torch.equal(edited(images)[0], edited(images.clone())[0])

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -47,3 +48,13 @@ def test_negative_zero_is_zero():
 def test_best_takes_the_rounded_share(share):
     places = ranks(torch.rand(2, 1, 7, 9, generator=torch.Generator().manual_seed(0)))
     assert best(places, share).sum((1, 2, 3)).tolist() == [round(share * 63)] * 2
+
+
+def test_what_is_remembered_of_a_map_is_forgotten_when_the_map_is_written_to():
+    values = np.random.default_rng(0).random((1, 1, 5, 6))
+    maps = torch.from_numpy(values)
+    first = ranks(maps)
+    assert ranks(maps) is first
+    values[:] = values[:, :, ::-1].copy()  # torch does not see that
+    assert torch.equal(ranks(maps), ranks(maps.clone()))
+    assert not torch.equal(ranks(maps), first)
