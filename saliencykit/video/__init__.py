@@ -1,0 +1,1 @@
+"""What explain_frames and the command line do with moving pictures: reading, motion, cuts, smoothing, drawing, writing."""

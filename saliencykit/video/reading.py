@@ -1,0 +1,219 @@
+"""Clip: the frames of a video file, upright, with the times at which they are shown."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+
+from saliencykit.core.errors import InputError
+from saliencykit.video.frame import Frame
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+SUFFIXES = (
+    ".mp4",
+    ".m4v",
+    ".mov",
+    ".mkv",
+    ".webm",
+    ".avi",
+    ".mpg",
+    ".mpeg",
+    ".ts",
+    ".mts",
+    ".m2ts",
+    ".wmv",
+    ".flv",
+    ".ogv",
+    ".3gp",
+)
+
+
+def need_av() -> None:
+    """Is PyAV there?
+
+    Raises:
+        InputError: No; with the line that installs it.
+    """
+    try:
+        import av  # noqa: F401
+    except ImportError:
+        raise InputError("clips are read and written by PyAV; pip install 'saliencykit[video]'.") from None
+
+
+@final
+@dataclass(frozen=True)
+class Facts:
+    """What a clip says of itself.
+
+    Attributes:
+        size: Width and height of a frame as it is shown, upright.
+        rotation: Degrees counter-clockwise, a multiple of 90, by which stored frames must be turned to be upright.
+        fps: Mean frames a second.
+        frames: How many there are, by what the file says; None where it does not.
+        seconds: Its length, or None.
+        time_base: Of the time stamps, in seconds.
+        start: Seconds at which the clip's times begin; `Frame.time` counts from there.
+        aspect: Width of a pixel by its height, upright.
+    """
+
+    size: tuple[int, int]
+    rotation: int
+    fps: Fraction
+    frames: int | None
+    seconds: float | None
+    time_base: Fraction
+    start: Fraction
+    aspect: Fraction
+
+    @property
+    def stored(self) -> tuple[int, int]:
+        """Width and height before turning."""
+        return self.size[::-1] if self.rotation in (90, 270) else self.size
+
+
+@final
+@dataclass
+class Clip:
+    """The frames of a video file as PIL pictures, decoded as they are asked for.
+
+    Frames that are stored turned (telephones do that) are turned upright. Times are the file's own, so a variable frame rate
+    stays what it is. A file that ends too early gives the frames that can be read, and says why in `damage`: the
+    reason in words, known at the end, or None.
+
+    Args:
+        path: Any container and codec that FFmpeg reads.
+
+    Raises:
+        InputError: There is no such file, it is not a video, or there is no video stream in it.
+
+    References:
+        PyAV, the Python binding of FFmpeg's libraries.
+    """
+
+    path: Path
+    damage: str | None = field(default=None, init=False)
+    facts: Facts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.path = Path(self.path).expanduser()
+        with _opened(self.path) as file:
+            self.facts = _facts(file, self.path)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """From the beginning; `Frame.origin` is the decoder's frame, not turned."""
+        from av.error import FFmpegError, InvalidDataError
+
+        self.damage = None
+        with _opened(self.path) as file:
+            stream = file.streams.video[0]
+            stream.thread_type = "AUTO"
+            index, last = 0, None
+            packets = file.demux(stream)
+            while True:
+                try:
+                    packet = next(packets)
+                    frames = packet.decode()
+                except StopIteration:
+                    break
+                except InvalidDataError as error:
+                    self.damage = str(error)
+                    continue  # a damaged part; what follows may be fine
+                except FFmpegError as error:
+                    self.damage = str(error)
+                    break
+                for frame in frames:
+                    time = self._time(frame, index)
+                    if last is not None and time <= last:
+                        continue  # two frames at one time: players show the first
+                    last = time
+                    yield Frame(_picture(frame, self.facts), time, index, frame)
+                    index += 1
+            if index == 0:
+                raise InputError(f"{str(self.path)!r}: no frame can be read; the file is truncated or damaged.")
+            self._judge(index, last)
+
+    def _time(self, frame: "VideoFrame", index: int) -> Fraction:
+        if frame.pts is None or frame.time_base is None:
+            return Fraction(index) / self.facts.fps
+        return frame.pts * frame.time_base - self.facts.start
+
+    def _judge(self, count: int, last: Fraction | None) -> None:
+        """Did the file promise more? A container of packets that ends in the middle is no error to FFmpeg."""
+        if self.damage is None and self.facts.frames is not None and count < self.facts.frames - 2:
+            self.damage = f"{count} of {self.facts.frames} frames can be read"
+
+
+def _opened(path: Path) -> "InputContainer":
+    """The file, or one line about why not."""
+    need_av()
+    import av
+    from av.error import FFmpegError
+
+    name = repr(str(path))
+    if not path.exists():
+        raise InputError(f"there is no file {name}.")
+    if path.is_dir():
+        raise InputError(f"{name} is a folder; a clip is a file.")
+    if path.stat().st_size == 0:
+        raise InputError(f"{name} is empty (0 bytes).")
+    try:
+        file = av.open(str(path))
+    except (FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{name} is not a video that FFmpeg can read, or it is truncated: {reason}.") from error
+    if not file.streams.video:
+        file.close()
+        raise InputError(f"{name} has no video stream.")
+    return file
+
+
+def _facts(file: "InputContainer", path: Path) -> Facts:
+    """From the header and the first frame, which alone knows how it is to be turned."""
+    from av.error import FFmpegError
+
+    stream = file.streams.video[0]
+    try:
+        frame = next(file.decode(stream))
+    except (FFmpegError, StopIteration, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or "it holds none"
+        raise InputError(f"{str(path)!r}: no frame can be read: {reason}.") from error
+    rotation = round(frame.rotation / 90) * 90 % 360
+    size = (frame.height, frame.width) if rotation in (90, 270) else (frame.width, frame.height)
+    aspect = Fraction(stream.sample_aspect_ratio or 1)
+    time_base = stream.time_base or Fraction(1, 90000)
+    start = Fraction(file.start_time, 1_000_000) if file.start_time else Fraction(0)
+    fps = Fraction(stream.average_rate or stream.guessed_rate or 25)
+    return Facts(
+        size=size,
+        rotation=rotation,
+        fps=fps,
+        frames=stream.frames or None,
+        seconds=_seconds(file, stream),
+        time_base=Fraction(time_base),
+        start=start,
+        aspect=1 / aspect if rotation in (90, 270) else aspect,
+    )
+
+
+def _seconds(file: "InputContainer", stream: "VideoStream") -> float | None:
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return file.duration / 1_000_000 if file.duration else None
+
+
+def _picture(frame: "VideoFrame", facts: Facts) -> Any:
+    """Upright, as PIL, of the clip's size, should a frame have another one."""
+    from PIL import Image
+
+    width, height = facts.stored
+    if (frame.width, frame.height) != (width, height):
+        frame = frame.reformat(width=width, height=height)
+    pixels = frame.to_ndarray(format="rgb24")
+    return Image.fromarray(np.ascontiguousarray(np.rot90(pixels, facts.rotation // 90)) if facts.rotation else pixels)

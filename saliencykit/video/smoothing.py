@@ -1,0 +1,102 @@
+"""Smoothing: masks that follow the picture and begin anew at cuts."""
+
+from dataclasses import dataclass, field
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from saliencykit.core.types import Images, Labels, Mask
+from saliencykit.video.motion import flow_back, known, moved, small_grey
+
+
+@final
+@dataclass(frozen=True)
+class Steps:
+    """How each of B frames follows on the frame before it.
+
+    Attributes:
+        flow: (B, 2, h, w), of `flow_back`.
+        known: (B, 1, h, w) in [0, 1]: which points were in the frame before.
+        cuts: Does a new shot begin? Also True for the very first frame.
+    """
+
+    flow: Tensor
+    known: Tensor
+    cuts: tuple[bool, ...]
+
+
+@final
+@dataclass
+class Watch:
+    """Motion and cuts of a clip, a batch of frames at a time.
+
+    A cut is where less than half of a frame is found again in the frame before, after motion is taken out (the mean of `known`);
+    a camera that turns by more than a fifth of the picture a frame is one, too.
+
+    Attributes:
+        share: Of a frame that must be found again, in [0, 1].
+
+    Example:
+        >>> watch = Watch()
+        >>> watch(torch.rand(1, 3, 32, 32, generator=generator).repeat(2, 1, 1, 1)).cuts
+        (True, False)
+    """
+
+    share: float = 0.5
+    _last: Tensor | None = field(default=None, init=False)
+
+    def __call__(self, images: Images) -> Steps:
+        """The next B frames, (B, C, H, W) of any range; frames of another size begin a new shot."""
+        grey = small_grey(images)
+        fresh = self._last is None or self._last.shape[1:] != grey.shape[1:]
+        first = grey[:1] if fresh or self._last is None else self._last
+        before = torch.cat([first, grey[:-1]])
+        flow = flow_back(before, grey)
+        found = known(before, grey, flow)
+        cuts = (found.mean((1, 2, 3)) < self.share).tolist()
+        self._last = grey[-1:]
+        return Steps(flow, found, (cuts[0] or fresh, *cuts[1:]))
+
+
+@final
+@dataclass
+class Smoothing:
+    """An average over time that moves with the picture.
+
+    Each mask is `share` of the last smoothed mask, moved to where its content is now, and the rest of the new one. Where
+    something came into view the new mask counts alone; at a cut, and where another class is asked about, all of it does.
+
+    Good at masks that jitter while the picture hardly changes; it lags by share / (1 - share) frames where evidence itself
+    comes or goes without motion.
+
+    Attributes:
+        share: Of the past, in [0, 1); 0 leaves the masks as they are.
+
+    Example:
+        >>> smoothing = Smoothing(0.5)
+        >>> steps = Steps(torch.zeros(2, 2, 8, 8), torch.ones(2, 1, 8, 8), (True, False))
+        >>> masks = torch.stack([torch.ones(1, 8, 8), torch.zeros(1, 8, 8)])
+        >>> smoothing(masks, torch.tensor([3, 3]), steps).mean((1, 2, 3)).tolist()
+        [1.0, 0.5]
+    """
+
+    share: float
+    _mask: Mask | None = field(default=None, init=False)
+    _label: int | None = field(default=None, init=False)
+
+    def __call__(self, masks: Mask, labels: Labels, steps: Steps) -> Mask:
+        """The next B masks, (B, 1, H, W)."""
+        if self.share == 0:
+            return masks
+        smooth = []
+        past = F.interpolate(steps.known * self.share, size=masks.shape[2:], mode="bilinear")
+        for row, label in enumerate(labels.tolist()):
+            mask = masks[row : row + 1]
+            if self._mask is not None and not steps.cuts[row] and label == self._label and self._mask.shape == mask.shape:
+                carried = moved(self._mask, steps.flow[row : row + 1])
+                mask = torch.lerp(mask, carried, past[row : row + 1].to(mask.dtype)).clamp(0, 1)
+            self._mask, self._label = mask, label
+            smooth.append(mask)
+        return torch.cat(smooth)
