@@ -13,7 +13,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.evidence import probability
 from saliencykit.core.metric import Explain, Metric, Sample
-from saliencykit.core.types import Images, Mask, PerImage
+from saliencykit.core.types import Images, Labels, Mask, PerImage
 
 
 @final
@@ -21,8 +21,9 @@ from saliencykit.core.types import Images, Mask, PerImage
 class Mosaic(Metric):
     """How much of the mask's mass lies on the right one of four pictures? Higher is better; chance is 0.25.
 
-    The picture is shrunk to a quarter of the input, and three pictures of three other classes fill the other quarters; the masker
-    is asked about the picture's class in the mosaic, and `share` is the mass of its mask in the right quarter, divided by all.
+    The picture is shrunk to a quarter of the input, and three pictures of three other classes fill the other quarters (or, with
+    `shrink=False`, all keep their size, and the mosaic is twice as high and wide as the input); the masker is asked about the
+    picture's class in the mosaic, and `share` is the mass of its mask in the right quarter, divided by all.
     Needs no boxes, and the answer is exact. But a mosaic is not a photo, its parts are smaller than what the model was
     trained on, and a mask may rightly cover little of its quarter; `probability`, the label's in the mosaic, says whether the
     question was fair. An empty mask has a share of 0.25, as a constant one. The mask of the whole picture is not looked at.
@@ -33,9 +34,11 @@ class Mosaic(Metric):
     Args:
         others: Pictures and their classes, of any size, (n, C, h, w); best ones of which the model is certain. None: `for_data`
             takes them from the data set, which `evaluate` asks for.
+        shrink: True: the mosaic has the size of the input, which every model and masker takes. False: its parts have, as published;
+            objects look as large as the model knows them, but it must take pictures of twice the size, and averages over four.
 
     Raises:
-        InputError: The set is empty.
+        InputError: The set is empty; or the model does not take pictures of twice the size.
 
     Example:
         >>> from saliencykit.testing.boxes import PlantedEvidence
@@ -51,6 +54,7 @@ class Mosaic(Metric):
     """
 
     others: Sample | None = field(default=None, repr=False, compare=False)
+    shrink: bool = True
 
     higher_is_better: ClassVar[bool] = True
 
@@ -77,13 +81,24 @@ class Mosaic(Metric):
             rows = able.to(mask.device)
             images, labels = sample.images[rows], sample.labels[rows]
             quarters = self.others.images[partners[able]].to(images)
-            mosaics = lay_out(images, quarters, places[able])
+            mosaics = lay_out(images, quarters, places[able], shrink=self.shrink)
+            sure[rows] = self._probability(black_box, mosaics, labels).to(mask.dtype)
             found = explain(mosaics, labels).to(mask.dtype)
             found = torch.where(found.amax((1, 2, 3), keepdim=True) == 0, torch.ones_like(found), found)
             own = quarter_masks(places[able], found)
             share[rows] = (found * own).sum((1, 2, 3)) / found.sum((1, 2, 3))
-            sure[rows] = probability(black_box(mosaics), labels).to(mask.dtype)
         return {"share": share, "probability": sure}
+
+    def _probability(self, black_box: BlackBox, mosaics: Images, labels: Labels) -> PerImage:
+        try:
+            return probability(black_box(mosaics), labels)
+        except InputError as error:
+            if self.shrink:
+                raise
+            size = f"{mosaics.shape[2]} x {mosaics.shape[3]}"
+            raise InputError(
+                f"Mosaic(shrink=False) needs a model that takes pictures of {size}; write shrink=True. {error}"
+            ) from error
 
     def _order(self, sample: Sample, generator: Generator) -> tuple[Tensor, Tensor] | None:
         """For each picture the rows (B, 3) of its partners in the set, -1 where there are too few, and its own quarter (B,)."""
@@ -103,20 +118,23 @@ class Mosaic(Metric):
         return partners, (drawn[:, 0] * 4).long().clamp_max(3)
 
 
-def lay_out(images: Images, others: Tensor, places: Tensor) -> Images:
+def lay_out(images: Images, others: Tensor, places: Tensor, *, shrink: bool = True) -> Images:
     """2 x 2 mosaics of the size of the images, each part shrunk with antialiasing, its aspect ratio kept but for odd sides.
 
     Args:
         images: (B, C, H, W), H and W >= 2.
         others: (B, 3, C, h, w): in reading order in the quarters that are left.
         places: (B,) in 0..3: the image's own quarter, in reading order.
+        shrink: False: mosaics of twice the size; only others of another size than the images' are brought to it.
     """
     batch, channels, height, width = images.shape
+    if not shrink:
+        height, width = 2 * height, 2 * width
     if min(height, width) < 2:
         raise InputError(f"Mosaic: a mosaic has sides of at least 2 pixels; got {height} x {width}.")
     if others.shape[2] != channels:
         raise InputError(f"Mosaic: the pictures in others have {others.shape[2]} channels, and the images {channels}.")
-    mosaics = torch.empty_like(images)
+    mosaics = images.new_empty(batch, channels, height, width)
     shrunk: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}  # all quarters are alike but for odd sides
     for quarter, (rows, columns) in enumerate(_quarters(height, width)):
         size = (rows.stop - rows.start, columns.stop - columns.start)
@@ -146,4 +164,6 @@ def _quarters(height: int, width: int) -> list[tuple[slice, slice]]:
 
 
 def _shrunk(images: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(images.shape[2:]) == size:
+        return images
     return F.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)

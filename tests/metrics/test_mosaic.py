@@ -3,6 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Sample
 from saliencykit.evaluating import evaluate
@@ -128,7 +129,7 @@ def test_without_three_other_classes_there_is_no_mosaic():
 def test_the_set_is_taken_from_the_data_unless_there_is_one():
     assert Mosaic().for_data(PLAIN).others is PLAIN
     assert Mosaic(others=PLAIN).for_data(examples(3, 0)).others is PLAIN
-    assert repr(Mosaic(others=PLAIN)) == "Mosaic()"
+    assert repr(Mosaic(others=PLAIN)) == "Mosaic(shrink=True)"
 
 
 def test_evaluate_gives_it_pictures_of_all_parts_of_the_data():
@@ -149,3 +150,35 @@ def test_bad_pictures():
         lay_out(torch.zeros(1, 3, 1, 4), torch.zeros(1, 3, 3, 4, 4), torch.zeros(1, dtype=torch.int64))
     with pytest.raises(InputError, match="channels"):
         lay_out(torch.zeros(1, 1, 4, 4), torch.zeros(1, 3, 3, 4, 4), torch.zeros(1, dtype=torch.int64))
+
+
+def test_mosaics_of_full_size():
+    places = torch.tensor([2, 0])
+    sample = examples(2, 3, size=(10, 13))
+    others = torch.rand(2, 3, 3, 10, 13, generator=torch.Generator().manual_seed(0))
+    mosaics = lay_out(sample.images, others, places, shrink=False)
+    assert mosaics.shape == (2, 3, 20, 26)
+    assert torch.equal(mosaics[0, :, 10:, :13], sample.images[0])
+    assert torch.equal(mosaics[1, :, :10, :13], sample.images[1])
+    assert torch.equal(mosaics[0, :, :10, 13:], others[0, 1])
+    assert torch.equal(mosaics[1, :, 10:, 13:], others[1, 2])
+
+
+def test_a_mosaic_of_full_size_is_judged_by_its_own_quarter():
+    """The planted evidence is found in pictures of any size."""
+    sample = examples(6, 5)
+    got = ask(Mosaic(others=examples(12, 6), shrink=False), sample, BOX.evidence)
+    shrunk = ask(Mosaic(others=examples(12, 6)), sample, lambda images, labels: torch.ones(len(images), 1, *images.shape[2:]))
+    assert got["share"].shape == shrunk["share"].shape
+    assert bool(((got["share"] >= 0) & (got["share"] <= 1)).all())
+
+
+def test_a_model_of_one_size_refuses_mosaics_of_full_size():
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 4))
+    with pytest.raises(InputError, match="32 x 32; write shrink=True"):
+        ask(
+            Mosaic(others=examples(12, 6), shrink=False),
+            examples(2, 5),
+            lambda images, labels: images[:, :1],
+            TorchBlackBox(net, mean=(0.0,) * 3, std=(1.0,) * 3, size=16),
+        )

@@ -1,0 +1,223 @@
+"""Our metrics beside Quantus' at equal numbers of evaluations: the same model, photos and masks, given in advance.
+
+    /path/to/peers/bin/python -m benchmarks.quantus_race             # 4 photos, 3 rounds, MobileNetV2: about eight minutes
+    ... -m benchmarks.quantus_race --pairs deletion --rounds 1       # a look
+
+One process, one thread, CPU time; the sides take turns within a round. Inside is the time in the model's `forward` (see
+`benchmarks.evaluation`), outside all the rest; how many pictures each side asks about is counted, and must be equal. Quantus gets
+the plain model and normalised pictures, as in its own examples; we get the black box, which asks a frozen copy of the same model.
+The masks are Grad-CAM's. It wants `pip install quantus` beside this package, and the data folder.
+
+ROAD: Quantus 0.6.0 takes places in all channels for places in one, so that it fails on RGB pictures; here it gets places in one,
+and three times the percentages, so that both sides remove the same number of pixels. It has one order and is asked twice, for the
+mask and for what the mask leaves out.
+"""
+
+import argparse
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+
+from benchmarks.data import mobilenet_v2, read_photos
+from benchmarks.evaluation import Clock
+from benchmarks.speed import interval
+from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.core.metric import Metric, Sample
+from saliencykit.evaluation.remembering import Keeping
+from saliencykit.metrics.complexity import Complexity
+from saliencykit.metrics.insertion_deletion import Deletion
+from saliencykit.metrics.pointing import PointingGame
+from saliencykit.metrics.road import RemoveAndDebias
+from saliencykit.metrics.sparseness import Sparseness
+from saliencykit.registry import as_masker
+
+STEPS = 24  # each a number of pixels and channels that divides the picture, as Quantus wants it
+_FREE = 1e-9  # seconds: below what the clock tells
+
+
+@dataclass(frozen=True)
+class Case:
+    """What both sides are asked about.
+
+    Attributes:
+        box: The model, whose frozen copy is made once, as `evaluate` does.
+        sample: Photos with labels and boxes.
+        masks: (B, 1, H, W).
+    """
+
+    box: Keeping
+    sample: Sample
+    masks: Tensor
+
+    def ours(self, metric: Metric) -> Callable[[], object]:
+        """The metric on all photos at once."""
+
+        def explain(images: Tensor, labels: Tensor) -> Tensor:
+            raise AssertionError("none of these metrics asks the masker")
+
+        return lambda: metric(self.box, self.sample, self.masks, explain=explain, generator=Generator().manual_seed(0))
+
+    def theirs(self, metric: Any, *, masks: Tensor | None = None) -> Callable[[], object]:
+        """The same photos as arrays, in one batch."""
+        box = self.box.box
+        assert isinstance(box, TorchBlackBox)
+        mean, std = (torch.tensor(numbers).view(1, -1, 1, 1) for numbers in (box.mean, box.std))
+        x = ((self.sample.images - mean) / std).numpy()
+        given = {"y_batch": self.sample.labels.numpy(), "a_batch": (self.masks if masks is None else masks).numpy()}
+        inside = self._inside()
+        return lambda: metric(
+            model=self.box.module, x_batch=x.copy(), **given, s_batch=inside, channel_first=True, device="cpu", batch_size=len(x)
+        )
+
+    def _inside(self) -> np.ndarray:
+        """1 in the boxes."""
+        inside = np.zeros(tuple(self.masks.shape), dtype=np.int64)
+        for row, boxes in zip(inside, self.sample.boxes or (), strict=True):
+            for x0, y0, x1, y1 in boxes.round().long().tolist():
+                row[:, y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)] = 1
+        return inside
+
+
+def pairs(case: Case) -> dict[str, tuple[str, Callable[[], object], Callable[[], object]]]:
+    """By the name of our metric: theirs, and both sides."""
+    import quantus as q
+
+    side = case.masks.shape[3]
+    pixels, channels = side * case.masks.shape[2], case.sample.images.shape[1]
+    quiet: dict[str, Any] = {"disable_warnings": True, "display_progressbar": False}
+
+    def imputed(arr: np.ndarray, indices: np.ndarray, **options: Any) -> np.ndarray:
+        return q.perturb_func.noisy_linear_imputation(arr=arr, indices=np.unique(indices % pixels), **options)
+
+    flipping = q.PixelFlipping(features_in_step=pixels * channels // STEPS, perturb_baseline="black", **quiet)
+    shares = RemoveAndDebias().shares
+    road = [q.ROAD(percentages=[100 * channels * share for share in shares], perturb_func=imputed, **quiet) for _ in range(2)]
+    first, second = case.theirs(road[0]), case.theirs(road[1], masks=1 - case.masks)
+
+    def both() -> None:
+        first()
+        second()
+
+    return {
+        "deletion": ("PixelFlipping", case.ours(Deletion(steps=STEPS - 1)), case.theirs(flipping)),
+        "road": ("ROAD, both orders", case.ours(RemoveAndDebias()), both),
+        "pointing-game": ("PointingGame", case.ours(PointingGame()), case.theirs(q.PointingGame(**quiet))),
+        "sparseness": ("Sparseness", case.ours(Sparseness()), case.theirs(q.Sparseness(**quiet))),
+        "complexity": ("Complexity", case.ours(Complexity()), case.theirs(q.Complexity(**quiet))),
+    }
+
+
+@dataclass
+class Spent:
+    """CPU seconds, those outside the model, and the pictures that the model was asked about."""
+
+    total: float
+    outside: float
+    pictures: int
+
+
+def spend(run: Callable[[], object], times: int) -> Spent:
+    """One run, or the mean of several of one that is short."""
+    clock = Clock()
+    with counting(clock) as asked:
+        started = time.process_time()
+        clock.start()
+        for _ in range(times):
+            run()
+        clock.turn()
+        total = time.process_time() - started
+    return Spent(total / times, max(_FREE, total - sum(clock.inside.values())) / times, asked[0] // times)
+
+
+@contextmanager
+def counting(clock: Clock) -> Iterator[list[int]]:
+    """In this block the outermost call of any module is inside, and the pictures it gets are counted."""
+    asked, call = [0], nn.Module.__call__
+
+    def seen(module: nn.Module, x: Tensor, *rest: Any, **options: Any) -> Any:
+        asked[0] += len(x)
+        return call(module, x, *rest, **options)
+
+    def counted(module: nn.Module, *given: Any, **options: Any) -> Any:
+        return (call if clock.in_network else outermost)(module, *given, **options)
+
+    outermost = clock.network(seen)
+    nn.Module.__call__ = counted  # type: ignore[method-assign, assignment]
+    try:
+        yield asked
+    finally:
+        nn.Module.__call__ = call  # type: ignore[method-assign]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=int, default=4, help="of ilsvrc2012-val-a")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pairs", nargs="*", metavar="METRIC", help="ours; default: all")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    if not hasattr(np, "trapz"):  # numpy 2.4 has no `trapz`, which Quantus 0.6.0 wants
+        np.trapz = np.trapezoid  # type: ignore[attr-defined]
+    sides = pairs(made(arguments.photos))
+    print(f"mobilenet_v2, 224 px, torch {torch.__version__}, one thread, {arguments.photos} photos, {arguments.rounds} rounds.\n")
+    print(
+        "| metric | Quantus' | evaluations a photo | ours, ms a photo | Quantus | x ours | outside: ours, ms | Quantus | x ours |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
+    all_ours, all_theirs = [], []
+    for name in arguments.pairs or sides:
+        peer, mine, theirs = sides[name]
+        mine()  # the frozen copy's first use, memory
+        ours, others = [], []
+        for turn in range(arguments.rounds):
+            short = 1 if name in ("deletion", "road") else 10
+            for which in (0, 1) if turn % 2 else (1, 0):
+                (ours, others)[which].append(spend((mine, theirs)[which], short))
+        print(line(name, peer, ours, others, arguments.photos), flush=True)
+        all_ours.append(ours)
+        all_theirs.append(others)
+    if len(all_ours) > 1:
+        print(line("**all**", "", together(all_ours), together(all_theirs), arguments.photos))
+
+
+def made(count: int) -> Case:
+    """Photos with boxes, and their masks."""
+    box = mobilenet_v2()
+    box.model.requires_grad_(False)
+    photos = [photo for photo in read_photos("ilsvrc2012-val-a", box, count=4 * count) if len(photo.boxes)][:count]
+    labels = torch.tensor([photo.label for photo in photos])
+    sample = Sample(torch.cat([photo.image for photo in photos]), labels, tuple(photo.boxes for photo in photos))
+    masks = as_masker("grad-cam")(box, sample.images, labels, generator=Generator().manual_seed(0))
+    return Case(Keeping(box), sample, masks)
+
+
+def together(spent: list[list[Spent]]) -> list[Spent]:
+    """Round by round the sum over the metrics."""
+    return [
+        Spent(sum(s.total for s in turn), sum(s.outside for s in turn), sum(s.pictures for s in turn))
+        for turn in zip(*spent, strict=True)
+    ]
+
+
+def line(name: str, peer: str, ours: list[Spent], theirs: list[Spent], photos: int) -> str:
+    """A row of the table."""
+    asked = {spent.pictures // photos for spent in (*ours, *theirs)}
+    cells = [name, peer, " / ".join(map(str, sorted(asked)))]
+    for kind in ("total", "outside"):
+        mine, other = ([getattr(spent, kind) for spent in side] for side in (ours, theirs))
+        cells += [f"{statistics.median(seconds) / photos * 1e3:.3g}" for seconds in (mine, other)]
+        cells.append(interval([t / m for t, m in zip(other, mine, strict=True)]))
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()
