@@ -1,8 +1,9 @@
-"""Fills that no default, preset or recipe of this project has seen: only benchmarks judge with them.
+"""Fills that no default, preset or recipe of this project has seen: only judging uses them.
 
 A mask that was optimised against a fill can exploit that fill. What it keeps under these two, which nothing was developed with, is
 the honest figure. `tests/benchmarks/test_unseen.py` reads the source and fails where the package or a recipe refers to this file,
-or where anything but the metric `road` refers to the faster imputation that it shares with the judging here.
+or where anything but metrics refers to the fills that they judge with: ShuffledBlocks, which is the one here too, and a faster
+imputation; the exact one here is its reference.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from saliencykit.core import draw
 from saliencykit.core.alternative import Alternative, compose
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Mask
+from saliencykit.metrics.unseen_fills import ShuffledBlocks
 
+__all__ = ["Road", "ShuffledBlocks"]
 _NEIGHBOURS = [(dy, dx, 1 / 12 if dy and dx else 1 / 6) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
 
 
@@ -95,43 +98,3 @@ def _impute(image: Tensor, kept: Tensor) -> Tensor:
     solution = factors.solve(known)
     pixels[:, missing] = solution.reshape(len(missing), -1).T
     return torch.from_numpy(pixels.reshape(image.shape)).to(image)
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class ShuffledBlocks(Alternative):
-    """The picture itself, cut into blocks that change places.
-
-    Colours, textures and small parts of the object stay, at the wrong places: the hardest fill for a mask that relies on everything
-    else looking empty.
-
-    Args:
-        block: Side of a block in pixels, >= 1; what does not fill a block at the right and lower edge stays where it is. Halved
-            until the picture holds at least 2 x 2 blocks.
-
-    Raises:
-        InputError: The block has no pixel.
-    """
-
-    block: int = 32
-
-    def __post_init__(self) -> None:
-        """Check the number."""
-        if self.block < 1:
-            raise InputError(f"ShuffledBlocks(block={self.block}): a block has at least 1 pixel.")
-
-    def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
-        """Each image's blocks in a random order; the mask is not used."""
-        batch, channels, height, width = images.shape
-        side = self.block
-        while side > 1 and side * 2 > min(height, width):
-            side //= 2
-        down, across = height // side, width // side
-        order = draw.uniform(images, (down * across,), generator=generator).argsort(1)
-        blocks = images[..., : down * side, : across * side].unflatten(3, (across, side)).unflatten(2, (down, side))
-        blocks = blocks.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)  # (B, blocks, C, side, side)
-        moved = blocks.gather(1, order[:, :, None, None, None].expand_as(blocks))
-        moved = moved.unflatten(1, (down, across)).permute(0, 3, 1, 4, 2, 5).reshape(batch, channels, down * side, across * side)
-        fill = images.clone()
-        fill[..., : down * side, : across * side] = moved
-        return fill
