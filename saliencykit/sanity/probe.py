@@ -9,6 +9,7 @@ from saliencykit.core.types import Labels, Mask
 
 _DECAY = 0.01  # of the probe's weights, on standardised features: enough that more features than rows do no harm, see the tests
 _STEPS = 100
+_FLAT, _STILL = 1e-5, 1e-6  # gradient, and change in a step: what comes after takes ten times as long and predicts the same
 
 
 def pooled(masks: Mask, cells: int) -> Tensor:
@@ -71,7 +72,9 @@ def _fitted(features: Tensor, targets: Tensor, held: Tensor, count: int) -> Tens
         known, targets = known.clone(), targets.clone()
         weights = torch.zeros(features.shape[1], count, dtype=torch.float64, requires_grad=True)
         bias = torch.zeros(count, dtype=torch.float64, requires_grad=True)
-        optimiser = torch.optim.LBFGS([weights, bias], max_iter=_STEPS, line_search_fn="strong_wolfe")
+        optimiser = torch.optim.LBFGS(
+            [weights, bias], max_iter=_STEPS, tolerance_grad=_FLAT, tolerance_change=_STILL, line_search_fn="strong_wolfe"
+        )
 
         def loss() -> Tensor:
             optimiser.zero_grad()
