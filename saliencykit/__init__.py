@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from saliencykit.evaluating import evaluate
     from saliencykit.evaluation.scores import Scores
     from saliencykit.explaining import explain
+    from saliencykit.explaining_dataset import explain_dataset
     from saliencykit.fitting import fit
     from saliencykit.maskers.realtime.masker import RealTimeMasker
     from saliencykit.registry import register
+    from saliencykit.stored.reading import SavedExplanations
 
 __version__ = "0.1.0"
 
@@ -35,9 +37,11 @@ _LATER = {
     "RealTimeMasker": "saliencykit.maskers.realtime.masker",
     "FunctionBlackBox": "saliencykit.black_boxes.function",
     "TorchBlackBox": "saliencykit.black_boxes.torch_module",
+    "SavedExplanations": "saliencykit.stored.reading",
     "Scores": "saliencykit.evaluation.scores",
     "evaluate": "saliencykit.evaluating",
     "explain": "saliencykit.explaining",
+    "explain_dataset": "saliencykit.explaining_dataset",
     "fit": "saliencykit.fitting",
     "read_samples": "saliencykit.data.reading",
     "register": "saliencykit.registry",
@@ -61,6 +65,7 @@ __all__ = [
     "RegistryError",
     "SaliencyKitError",
     "Sample",
+    "SavedExplanations",
     "Scores",
     "Term",
     "TorchBlackBox",
@@ -68,6 +73,7 @@ __all__ = [
     "compose",
     "evaluate",
     "explain",
+    "explain_dataset",
     "fit",
     "hookimpl",
     "read_samples",

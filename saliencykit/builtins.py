@@ -74,6 +74,7 @@ def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
     from saliencykit.maskers.realtime.file import TrainedFile
     from saliencykit.maskers.rise import Rise
     from saliencykit.maskers.score_cam import ScoreCam
+    from saliencykit.maskers.stored import StoredMasks
 
     return {
         "demo": TrainedFile(HERE / "masker.safetensors"),
@@ -102,6 +103,7 @@ def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
         "whole-image": WholeImage,
         "random": RandomMap,
         "ground-truth": GroundTruthBox,
+        "stored": StoredMasks,
     }
 
 

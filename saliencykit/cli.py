@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from saliencykit import cli_evaluate, cli_plugins, cli_sanity
+from saliencykit import cli_dataset, cli_evaluate, cli_plugins, cli_sanity
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.machine import box_on_device, use_idle_cores
 from saliencykit.terminal import complain, console, explaining_bar, facts, gate_line, table, training_bar, warn
@@ -61,7 +61,9 @@ def _root(
 
 @app.command()
 def explain(
-    images: Annotated[list[str] | None, typer.Argument(help="Pictures; without any, the embedded photo of a cat.")] = None,
+    images: Annotated[
+        list[str] | None, typer.Argument(help="Pictures, or one folder or CSV file of them; default: the embedded photo of a cat.")
+    ] = None,
     model: Annotated[str, typer.Option(help="A model by name: demo, timm:resnet18, torchvision:mobilenet_v2, ...")] = "demo",
     label: Annotated[str | None, typer.Option(help="Class asked about, by index or name; default: the model's top class.")] = None,
     masker: Annotated[str | None, typer.Option(help="How the mask is found, e.g. rise:samples=500; see `plugins`.")] = None,
@@ -70,8 +72,22 @@ def explain(
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.", min=0)] = 0,
     out: Annotated[Path, typer.Option(help="Directory for the overlay, the maps and the manifest.")] = Path("explanation"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")] = False,
+    check: Annotated[bool, typer.Option(help="Ask the model again with the mask kept and with the mask replaced.")] = True,
+    labels: cli_dataset.Labels = None,
+    limit: cli_dataset.Limit = None,
+    batch: cli_dataset.Batch = 16,
+    precision: cli_dataset.MapPrecision = "uint8",
+    overlays: cli_dataset.Overlays = 24,
+    workers: cli_dataset.Workers = None,
+    resume: cli_dataset.Resume = True,
 ) -> None:
     """Find the pixels that a decision rests on; write an overlay and print class, probabilities, area and time."""
+    if cli_dataset.is_dataset(images):
+        of_folder: dict[str, Any] = {"limit": limit, "batch": batch, "precision": precision, "overlays": overlays}
+        of_folder |= {"labels": labels, "workers": workers, "resume": resume, "check": check, "masker": masker}
+        of_folder |= {"label": label, "alternative": alternative, "seed": seed, "device": device, "as_json": as_json}
+        cli_dataset.explain_folder((images or [""])[0], model, out, **of_folder)
+        return
     from saliencykit.saving import writable
     from saliencykit.watching import Watched
 
@@ -87,7 +103,7 @@ def explain(
         wanted: Any = int(label) if label is not None and label.lstrip("-").isdigit() else label
         with explaining_bar(len(pictures), quiet=as_json) as advance:
             watched = Watched(box, advance)
-            answer = door(watched, pictures, wanted, masker=masker, alternative=alternative, seed=seed)
+            answer = door(watched, pictures, wanted, masker=masker, alternative=alternative, check=check, seed=seed)
         answer.save(out)
     except BaseException:
         if created and out.is_dir() and not any(out.iterdir()):

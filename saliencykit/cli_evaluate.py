@@ -104,16 +104,18 @@ def compare(
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="The directory of an evaluation, or of a saved explanation.")],
+    run: Annotated[Path, typer.Argument(help="The directory of an evaluation, of an explained folder, or of an explanation.")],
     out: Annotated[Path | None, typer.Option(help="The page; default: report.html in the directory.")] = None,
 ) -> None:
     """Write one HTML page that opens from disk and can be mailed: pictures and masks, curves, the table, what the numbers mean."""
     from saliencykit.core.explanation import Explanation
     from saliencykit.evaluation.scores import Scores
+    from saliencykit.stored.reading import SavedExplanations, is_saved
 
     path = run / "report.html" if out is None else out
     explained = (run / "manifest.json").exists() and not (run / "settings.json").exists()
-    written = Explanation.load(run).to_html(path) if explained else Scores.load(run).to_html(path)
+    kept = SavedExplanations.load(run) if is_saved(run) else Explanation.load(run) if explained else Scores.load(run)
+    written = kept.to_html(path)
     console().print(f"{written} written, {written.stat().st_size / 1e6:.1f} MB", soft_wrap=True)
 
 

@@ -3,7 +3,8 @@
 import difflib
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, final
 
 import torch
 from torch import Generator, Tensor
@@ -14,9 +15,9 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.explanation import Explanation
-from saliencykit.core.masker import Masker
-from saliencykit.core.objective import run_trial
-from saliencykit.core.types import Labels, Logits
+from saliencykit.core.masker import Found, Masker
+from saliencykit.core.objective import Trial, run_trial
+from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.maskers.realtime.masker import RealTimeMasker
 from saliencykit.registry import as_alternative, as_black_box, as_masker, trained_masker
 
@@ -78,7 +79,7 @@ def explain(
     batch = as_images(image, box, pixels=pixels, given_box=isinstance(model, BlackBox | str))
     if batch.pixels == "model":
         box = box.for_model_pixels()
-    chosen = _default_masker(box) if masker is None else as_masker(masker)
+    chosen = default_masker(box) if masker is None else as_masker(masker)
     if isinstance(chosen, RealTimeMasker):
         chosen = chosen.attached(box, batch.pixels)
     fill = as_alternative("blur" if alternative is None else alternative).for_box(box)
@@ -89,23 +90,18 @@ def explain(
     with torch.random.fork_rng(devices=devices), torch.inference_mode(False):
         for first in range(0, len(batch.images), _CHUNK):
             images = batch.images[first : first + _CHUNK].to(box.device)
-            generator = Generator().manual_seed(seed)
-            finder = chosen
-            if isinstance(chosen, RealTimeMasker):  # with the trunk one pass gives logits and mask
-                finder, logits = chosen.look(box, images)
-            else:
-                with torch.no_grad():
-                    logits = box(images)
-            labels = _labels(label, logits, box, first, len(batch.images))
-            found = finder.find(box, images, labels, generator=generator)
-            part = {"images": images, "labels": labels, "mask": found.mask, "logits": logits}
+
+            def choose(logits: Logits, first: int = first) -> Labels:
+                return _labels(label, logits, box, first, len(batch.images))
+
+            answer = ask(box, chosen, images, choose, fill=fill if check else None, seed=seed)
+            found, trial = answer.found, answer.trial
+            part = {"images": images, "labels": answer.labels, "mask": found.mask, "logits": answer.logits}
             if found.scores is not None:
                 part["scores"] = found.scores
             if found.error is not None:
                 part["error"] = found.error
-            if check:
-                with torch.no_grad():
-                    trial = run_trial(box, images, labels, found.mask, alternative=fill, generator=generator)
+            if trial is not None:
                 part |= {"preserved": trial.preserved, "destroyed": trial.destroyed}
             parts.append({key: value.detach().cpu() for key, value in part.items()})
             if on_images is not None:
@@ -128,7 +124,65 @@ def explain(
     )
 
 
-def _default_masker(box: BlackBox) -> Masker:
+@final
+@dataclass(frozen=True)
+class Answer:
+    """What a box and a masker say of some pictures.
+
+    Attributes:
+        logits: Of the whole pictures.
+        labels: The classes asked about.
+        found: The masks.
+        trial: What the box says of the edits; None where it was not asked.
+    """
+
+    logits: Logits
+    labels: Labels
+    found: Found
+    trial: Trial | None
+
+
+def ask(
+    box: BlackBox,
+    masker: Masker,
+    images: Images,
+    choose: Callable[[Logits], Labels],
+    *,
+    fill: Alternative | None,
+    seed: int,
+    fast: BlackBox | None = None,
+) -> Answer:
+    """Predict, find the masks and check them; of pictures that fit into memory together.
+
+    Args:
+        box: The classifier.
+        masker: Attached to it, if it is a RealTimeMasker.
+        images: (B, C, H, W) on the box's device.
+        choose: The labels (B,), given the logits.
+        fill: What replaces pixels in the check; None: no check.
+        seed: Of everything that is drawn.
+        fast: The box's copy for many evaluations, if there is one; maskers other than RealTimeMaskers take their own.
+
+    Raises:
+        SaliencyKitError: As of `explain`.
+    """
+    asked, generator = fast or box, Generator().manual_seed(seed)
+    finder = masker
+    if isinstance(masker, RealTimeMasker):  # with the trunk one pass gives logits and mask
+        finder, logits = masker.look(asked, images)
+    else:
+        with torch.no_grad():
+            logits = asked(images)
+    labels = choose(logits)
+    found = finder.find(box, images, labels, generator=generator)
+    if fill is None:
+        return Answer(logits, labels, found, None)
+    with torch.no_grad():
+        trial = run_trial(asked, images, labels, found.mask, alternative=fill, generator=generator)
+    return Answer(logits, labels, found, trial)
+
+
+def default_masker(box: BlackBox) -> Masker:
     """A trained masker made for exactly this model if a plugin or the package has one, else what the box allows."""
     return trained_masker(box) or as_masker("iterative" if box.differentiable else "rise")
 

@@ -24,8 +24,10 @@ QUICK = {  # what to write instead of the bare name: nothing is downloaded, and 
 def test_every_registered_name_keeps_its_contract(kind, name):
     if isinstance(registry().names(kind)[name], TrainedFile):
         pytest.skip("a trained masker is checked on the model that it was trained for")
-    if name == "saliencykit/ground-truth":
-        pytest.skip("it knows the pictures of a person's boxes alone: tests/maskers/test_boxes.py runs the suite on such")
+    if name in ("saliencykit/ground-truth", "saliencykit/stored"):
+        pytest.skip(
+            "it knows the pictures of a person's boxes, or of a run: tests/maskers/test_{boxes,stored}.py run the suite on such"
+        )
     CHECKS[kind](_created(kind, name))
 
 

@@ -9,7 +9,8 @@ import saliencykit
 RECORDED = [
     "Alternative", "BlackBox", "ContractError", "Explanation", "Found", "FunctionBlackBox", "Geometry", "GradientError",
     "InputError", "Loss", "Masker", "Metric", "Objective", "RealTimeMasker", "RegistryError", "SaliencyKitError", "Sample",
-    "Scores", "Term", "TorchBlackBox", "Trial", "compose", "evaluate", "explain", "fit", "hookimpl", "read_samples", "register",
+    "SavedExplanations",
+    "Scores", "Term", "TorchBlackBox", "Trial", "compose", "evaluate", "explain", "explain_dataset", "fit", "hookimpl", "read_samples", "register",
     "run_trial",
 ]  # fmt: skip
 

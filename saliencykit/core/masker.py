@@ -1,6 +1,7 @@
 """Masker: finds the mask."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -23,11 +24,13 @@ class Found:
         mask: (B, 1, h, w) in [0, 1].
         scores: The raw, signed scores that the mask was made from, (B, 1, h, w), or None.
         error: An estimate of the scores' standard error, (B, 1, h, w) per position or (B,) per map, or None.
+        small: What `find` enlarged `mask` from, (B, 1, h, w) at the masker's own resolution; what stores masks stores this one.
     """
 
     mask: Mask
     scores: Tensor | None = None
     error: Tensor | None = None
+    small: Mask | None = None
 
 
 class Masker(ABC):
@@ -75,12 +78,13 @@ class Masker(ABC):
         for name, maps in (("scores", found.scores), ("error", found.error)):
             checks.maps(maps, len(images), f"{who}.mask: {name}", flat=name == "error")
         size = images.shape[2:]
-        mask = _enlarge(found.mask.detach(), size).clamp(0, 1)
-        scores = None if found.scores is None else _enlarge(found.scores.detach(), size)
+        small = found.mask.detach().clamp(0, 1)
+        mask = enlarged(small, size).clamp(0, 1)
+        scores = None if found.scores is None else enlarged(found.scores.detach(), size)
         error = found.error
         if error is not None:
-            error = _enlarge(error.detach(), size) if error.ndim == 4 else error.detach()
-        return Found(mask, scores, error)
+            error = enlarged(error.detach(), size) if error.ndim == 4 else error.detach()
+        return Found(mask, scores, error, small)
 
     @final
     def __call__(self, black_box: BlackBox, images: Images, labels: Labels, *, generator: Generator) -> Mask:
@@ -96,7 +100,8 @@ class Masker(ABC):
         return self.find(black_box, images, labels, generator=generator).mask
 
 
-def _enlarge(maps: Tensor, size: torch.Size) -> Tensor:
-    if maps.shape[2:] == size:
+def enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Maps (B, 1, h, w), bilinearly, to (B, 1, *size)."""
+    if tuple(maps.shape[2:]) == tuple(size):
         return maps
     return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)

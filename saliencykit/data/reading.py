@@ -1,9 +1,9 @@
 """read_samples(): labelled pictures in batches, whatever form they come in."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -13,12 +13,9 @@ from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.metric import Sample
-from saliencykit.data.classes import class_index
 from saliencykit.data.entry import Entry, Label
+from saliencykit.data.opening import Given, Wanted, cut, opened
 from saliencykit.data.sources import entries_of
-from saliencykit.images import as_images
-
-Wanted: TypeAlias = Callable[[int, str], bool]
 
 
 @final
@@ -143,50 +140,24 @@ def _readings(
     batch_size: int,
     wanted: Wanted | None,
 ) -> Iterator[Reading]:
-    index, waiting, seen = 0, list[_Ready](), set[str]()
-    for entry in entries:
-        if limit is not None and index >= limit:
-            break
-        if isinstance(entry, Sample):
-            some = entry if limit is None else _rows(entry, range(min(len(entry.images), limit - index)))
+    waiting = list[_Ready]()
+    for each in opened(entries, black_box, classes=classes, limit=limit, wanted=wanted):
+        if isinstance(each, Given):
             yield from _flushed(waiting, black_box)
-            yield from _passed_on(some, index, wanted, seen)
-            index += len(some.images)
+            yield from _passed_on(each, wanted)
             continue
-        name, index = _unique(entry.name, index, seen), index + 1
-        if wanted is not None and not wanted(index - 1, name):
-            continue
-        try:
-            ready = _opened(entry, index - 1, name, black_box, classes)
-        except SaliencyKitError as error:
+        if each.image is None:
             yield from _flushed(waiting, black_box)
-            yield Reading((index - 1,), (name,), None, str(error))
+            yield Reading((each.index,), (each.name,), None, each.reason)
             continue
         # batches end at fixed indices, so that which pictures come together does not depend on which others are wanted or damaged
-        if waiting and (ready.index // batch_size != waiting[0].index // batch_size or ready.image.shape != waiting[0].image.shape):
+        if waiting and (each.index // batch_size != waiting[0].index // batch_size or each.image.shape != waiting[0].image.shape):
             yield from _flushed(waiting, black_box)
-        waiting.append(ready)
+        boxes, place = each.boxes, each.geometry
+        if boxes is not None and place is not None:
+            boxes = visible_boxes(boxes, place)
+        waiting.append(_Ready(each.index, each.name, each.image, each.label, boxes))
     yield from _flushed(waiting, black_box)
-
-
-def _unique(name: str, index: int, seen: set[str]) -> str:
-    name = f"{name}#{index}" if name in seen else name
-    seen.add(name)
-    return name
-
-
-def _opened(entry: Entry, index: int, name: str, black_box: BlackBox, classes: Mapping[str, int] | None) -> _Ready:
-    """The picture of an entry at the model's size, its class, and its boxes there."""
-    if entry.reason is not None:
-        raise InputError(entry.reason)
-    label = None if entry.label is None else class_index(entry.label, black_box, classes)
-    read = as_images(entry.image, black_box, pixels="raw")
-    if len(read) != 1:
-        raise InputError(f"{name} is {len(read)} images; an entry is one.")
-    place, boxes = read.geometries[0], entry.boxes
-    if boxes is not None and place is not None:
-        boxes = visible_boxes(boxes, place)
-    return _Ready(index, name, read.images, label, boxes)
 
 
 def _flushed(waiting: list[_Ready], black_box: BlackBox) -> Iterator[Reading]:
@@ -223,18 +194,9 @@ def _together(waiting: list[_Ready], black_box: BlackBox) -> Reading:
     return Reading(indices, names, Sample(images, torch.tensor(labels), known, names))
 
 
-def _passed_on(sample: Sample, first: int, wanted: Wanted | None, seen: set[str]) -> Iterator[Reading]:
-    own = sample.names or tuple(str(first + i) for i in range(len(sample.images)))
-    names = [_unique(name, first + i, seen) for i, name in enumerate(own)]
-    chosen = [i for i, name in enumerate(names) if wanted is None or wanted(first + i, name)]
+def _passed_on(given: Given, wanted: Wanted | None) -> Iterator[Reading]:
+    chosen = [i for i, name in enumerate(given.names) if wanted is None or wanted(given.first + i, name)]
     if chosen:
-        part = _rows(sample, chosen)
-        kept = tuple(names[i] for i in chosen)
-        yield Reading(tuple(first + i for i in chosen), kept, Sample(part.images, part.labels, part.boxes, kept))
-
-
-def _rows(sample: Sample, rows: "Iterable[int]") -> Sample:
-    some = list(rows)
-    boxes = None if sample.boxes is None else tuple(sample.boxes[i] for i in some)
-    names = None if sample.names is None else tuple(sample.names[i] for i in some)
-    return Sample(sample.images[some], sample.labels[some], boxes, names)
+        part = cut(given.sample, chosen)
+        kept = tuple(given.names[i] for i in chosen)
+        yield Reading(tuple(given.first + i for i in chosen), kept, Sample(part.images, part.labels, part.boxes, kept))

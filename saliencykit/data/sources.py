@@ -27,8 +27,12 @@ def entries_of(
     labels: "str | Path | Mapping[str, Label] | None" = None,
     boxes: "str | Path | None" = None,
     classes: Mapping[str, int] | None = None,
+    *,
+    look_up: bool = True,
 ) -> Iterable[Entry | Sample]:
-    """The entries of a source of any form; the arguments are those of `read_samples`.
+    """The entries of a source of any form.
+
+    The arguments are those of `read_samples`; with `look_up=False` the names of a folder's folders are no classes.
 
     Raises:
         InputError: The source cannot be used, or the other arguments do not go with it.
@@ -46,7 +50,7 @@ def entries_of(
         pictures = path / "Data" / _ILSVRC
         if pictures.is_dir():
             path, things = pictures, things or _ilsvrc_boxes(path)
-        entries = folder_entries(path, black_box, classes, look_up=named is None)
+        entries = folder_entries(path, black_box, classes, look_up=look_up and named is None)
     elif path.suffix.lower() == ".csv" and path.is_file():
         entries = csv_entries(path)
     else:

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.types import Images, Mask
-from saliencykit.evaluation.rows import cannot_write
+from saliencykit.files import cannot_write
 
 
 @final

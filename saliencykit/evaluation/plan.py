@@ -100,18 +100,28 @@ def describe(
     """The settings as JSON: enough to do it again, and to see whether a directory holds the same evaluation."""
     return {
         "format": FORMAT,
-        "versions": {"saliencykit": saliencykit.__version__, "torch": torch.__version__, "python": platform.python_version()},
-        "model": {"text": _text(box), "fingerprint": fingerprint(box)},
-        "maskers": {name: _text(masker) for name, masker in maskers.items()},
+        "versions": versions(),
+        "model": {"text": text_of(box), "fingerprint": fingerprint(box)},
+        "maskers": {name: text_of(masker) for name, masker in maskers.items()},
         "metrics": {
-            name: {"text": _text(metric), "higher_is_better": metric.higher_is_better, "about": _about(metric)}
+            name: {"text": text_of(metric), "higher_is_better": metric.higher_is_better, "about": _about(metric)}
             for name, metric in metrics.items()
         },
         "seed": seed,
         "data": data,
         "limit": limit,
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Of this library and what it stands on."""
+    return {"saliencykit": saliencykit.__version__, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def command() -> str:
+    """The line that started this program."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def describe_data(data: object, **options: object) -> str:
@@ -130,7 +140,7 @@ def describe_data(data: object, **options: object) -> str:
     return text
 
 
-def _text(thing: object) -> str:
+def text_of(thing: object) -> str:
     """The printed form: without addresses, which differ from run to run, and no longer than a page."""
     text = _ADDRESS.sub("", repr(thing))
     if isinstance(thing, RealTimeMasker):  # its form does not tell one training from another

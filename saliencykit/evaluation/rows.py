@@ -7,7 +7,7 @@ from math import isfinite, nan
 from pathlib import Path
 from typing import Any, final
 
-from saliencykit.core.errors import SaliencyKitError
+from saliencykit.files import append_lines, json_lines
 
 _DIGITS = 7  # float32 has no more
 
@@ -71,20 +71,13 @@ def _rounded(value: float) -> float | None:
     return float(f"{value:.{_DIGITS}g}") if isfinite(value) else None
 
 
-def cannot_write(path: Path, error: OSError) -> SaliencyKitError:
-    """What is said of a full disk."""
-    return SaliencyKitError(
-        f"{path} cannot be written: {error.strerror or error}. What was finished before is there; the same call goes on from it."
-    )
-
-
 def read_rows(paths: Iterable[Path]) -> list[Row]:
     """The finished rows of some files, the first of each picture and masker; half a line of a killed run is left out."""
     rows: dict[tuple[int, str], Row] = {}
     for path in paths:
-        for line in path.read_bytes().split(b"\n") if path.exists() else []:
+        for _, data in json_lines(path):
             try:
-                row = Row.of(json.loads(line))
+                row = Row.of(data)
             except (ValueError, KeyError, TypeError, AttributeError):
                 continue
             rows.setdefault(row.key, row)
@@ -97,13 +90,4 @@ def append_rows(path: Path, rows: Sequence[Row]) -> None:
     Raises:
         SaliencyKitError: The disk is full, or the file cannot be written.
     """
-    text = "".join(row.line() + "\n" for row in rows).encode()
-    try:
-        with path.open("ab+") as file:
-            if file.tell():
-                file.seek(-1, 2)
-                if file.read(1) != b"\n":
-                    text = b"\n" + text
-            file.write(text)
-    except OSError as error:
-        raise cannot_write(path, error) from error
+    append_lines(path, (row.line() for row in rows))

@@ -1,7 +1,6 @@
 """RunFolder: settings, rows, table and pictures of one evaluation on disk."""
 
 import json
-import os
 import re
 import warnings
 from collections.abc import Iterable, Mapping
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Any, final
 
 from saliencykit.core.errors import InputError
-from saliencykit.evaluation.rows import Row, cannot_write, read_rows
+from saliencykit.evaluation.rows import Row, read_rows
+from saliencykit.files import write_text
 
 FORMAT = 1
 _MUST_AGREE = ("format", "model", "metrics", "seed", "data")  # further maskers and pictures may come
@@ -43,10 +43,10 @@ class RunFolder:
             self._write(settings)
             return
         known, asked = self.settings(), json.loads(json.dumps(settings))
-        differences = [_difference(key, known.get(key), asked.get(key)) for key in _MUST_AGREE if known.get(key) != asked.get(key)]
+        differences = [difference(key, known.get(key), asked.get(key)) for key in _MUST_AGREE if known.get(key) != asked.get(key)]
         both = {name: text for name, text in asked["maskers"].items() if name in known["maskers"]}
         if any(known["maskers"][name] != text for name, text in both.items()):
-            differences.append(_difference("maskers", {name: known["maskers"][name] for name in both}, both))
+            differences.append(difference("maskers", {name: known["maskers"][name] for name in both}, both))
         if differences:
             raise InputError(
                 f"{self.path} holds an evaluation with other settings: {'; '.join(differences)}. Choose another directory, or "
@@ -132,25 +132,8 @@ def file_names(names: Iterable[str]) -> dict[str, str]:
     return out
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file beside and move it into place.
-
-    Raises:
-        SaliencyKitError: The disk is full, or the directory cannot be written.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise cannot_write(path, error) from error
-
-
-def _difference(key: str, known: object, asked: object) -> str:
+def difference(key: str, known: object, asked: object) -> str:
+    """How a setting of a directory differs from the one that is asked for, in words."""
     if not isinstance(known, dict) or not isinstance(asked, dict):
         return f"{key}: {_short(known)} there, {_short(asked)} asked"
     parts = []

@@ -15,7 +15,8 @@ import numpy as np
 from saliencykit.core.errors import InputError
 from saliencykit.evaluation.bootstrap import DRAWS, interval
 from saliencykit.evaluation.rows import Row
-from saliencykit.evaluation.run_folder import RunFolder, write_text
+from saliencykit.evaluation.run_folder import RunFolder
+from saliencykit.files import write_text
 
 
 @final

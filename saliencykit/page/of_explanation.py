@@ -9,7 +9,7 @@ from torch import Generator
 from saliencykit.alternatives.blur import Blur
 from saliencykit.core.alternative import compose
 from saliencykit.core.explanation import Explanation
-from saliencykit.evaluation.run_folder import write_text
+from saliencykit.files import write_text
 from saliencykit.page.document import document, facts
 from saliencykit.page.pictures import card
 from saliencykit.report import caption, overlay, picture_and_mask

@@ -1,0 +1,130 @@
+"""The command explain, given a folder or a table: parses, calls explain_dataset, and prints."""
+
+import json
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+from saliencykit.core.errors import InputError
+from saliencykit.machine import box_on_device, use_idle_cores
+from saliencykit.terminal import complain, console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from saliencykit.stored.reading import SavedExplanations
+    from saliencykit.stored.rows import ExplainedRow
+    from saliencykit.stored.summary import Summary
+
+_REASONS = 5
+_PANEL = "For a folder or a CSV file"
+
+Labels: TypeAlias = Annotated[Path | None, typer.Option(help="CSV file of labels by picture.", rich_help_panel=_PANEL)]
+Limit: TypeAlias = Annotated[int | None, typer.Option(help="At most so many pictures.", min=1, rich_help_panel=_PANEL)]
+Batch: TypeAlias = Annotated[int, typer.Option(help="Pictures at once.", min=1, rich_help_panel=_PANEL)]
+MapPrecision: TypeAlias = Annotated[str, typer.Option(help="Of the stored maps: uint8 or float16.", rich_help_panel=_PANEL)]
+Overlays: TypeAlias = Annotated[int, typer.Option(help="Overlays of so many pictures.", min=0, rich_help_panel=_PANEL)]
+Workers: TypeAlias = Annotated[int | None, typer.Option(help="Threads that read pictures.", min=0, rich_help_panel=_PANEL)]
+Resume: TypeAlias = Annotated[bool, typer.Option(help="Go on from the rows in the directory.", rich_help_panel=_PANEL)]
+
+
+def is_dataset(images: Sequence[str] | None) -> bool:
+    """Is what the command was given a folder, a CSV file or a data set's name, and no picture?
+
+    Raises:
+        InputError: It is one of several things.
+    """
+    sets = [
+        text for text in images or () if text.startswith(("voc:", "coco:")) or text.lower().endswith(".csv") or Path(text).is_dir()
+    ]
+    if sets and len(images or ()) > 1:
+        raise InputError(f"{sets[0]!r} is a data set: give it alone, each to a directory of its own, or pictures alone.")
+    return bool(sets)
+
+
+def explain_folder(
+    data: str, model: str, out: Path, *, device: str, as_json: bool, labels: Path | None, label: str | None, **options: Any
+) -> None:
+    """Explain a data set into a directory; print what the rows say together."""
+    from saliencykit.explaining_dataset import explain_dataset as door
+    from saliencykit.stored.summary import summarise
+
+    use_idle_cores()
+    started = time.perf_counter()
+    leading = os.environ.get("RANK", "0") == "0"  # of the processes that `accelerate launch` or torchrun starts
+    if not leading:
+        warnings.simplefilter("ignore")
+    begun = (out / "manifest.json").exists()
+    try:
+        with dataset_bar(console(stderr=True, quiet=not leading or as_json)) as on_row:
+            saved = door(box_on_device(model, device), data, out=out, labels=labels, label=label, on_row=on_row, **options)
+    except KeyboardInterrupt:
+        if begun or (out / "manifest.json").exists():
+            complain(f"Stopped; the same command goes on from the rows in {out}.")
+        raise
+    if not leading:
+        return
+    summary, seconds = summarise(saved.rows()), time.perf_counter() - started
+    if as_json:
+        columns = {name: None if values[0] != values[0] else values[0] for name, values in summary.columns.items()}
+        facts = {"out": str(out), "pictures": summary.pictures, "explained": summary.explained, "means": columns}
+        typed = {reason: count for reason, (count, _) in summary.reasons.items()}
+        typer.echo(json.dumps(facts | {"reasons": typed, "seconds": round(seconds, 3)}, indent=1))
+        return
+    summary_table(saved, summary, seconds, console())
+
+
+@contextmanager
+def dataset_bar(to: "Console") -> "Iterator[Callable[[ExplainedRow, int, int | None], None]]":
+    """A bar of finished pictures with the time left; without a terminal, a line at every tenth."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TextColumn("pictures"), TimeRemainingColumn())
+    progress = Progress(*columns, console=to, transient=True, disable=not to.is_terminal)
+    task = progress.add_task("getting ready", total=None)
+    said, first, failed, started = 0, 0, 0, time.monotonic()
+
+    def on_row(row: "ExplainedRow", done: int, total: int | None) -> None:
+        nonlocal said, first, failed
+        failed += row.reason is not None
+        if not first:  # what a killed run had finished took no time now
+            first = done
+            progress.reset(task, total=total, completed=done - 1)
+        progress.update(task, completed=done, description=f"explaining, {failed} failed" if failed else "explaining")
+        tenth = 10 * done // total if total else done // 1000
+        if not to.is_terminal and tenth > said:
+            said = tenth
+            pace = (time.monotonic() - started) / (done - first + 1)
+            left = f", about {pace * (total - done):.0f} s left" if total else ""
+            to.print(f"{done} of {total or '?'} pictures{left}", soft_wrap=True)
+
+    with progress:
+        yield on_row
+
+
+def summary_table(saved: "SavedExplanations", summary: "Summary", seconds: float, to: "Console") -> None:
+    """Mean and quartiles of each number; what has no map and why; what to do next."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    grid = Table("", "mean", "quartiles", box=None, header_style="bold", pad_edge=False)
+    for name in ("probability", "kept", "dropped", "area"):
+        mean, low, middle, high = summary.columns[name]
+        if mean == mean:
+            grid.add_row(name, f"{mean:.1%}", f"[dim]{low:.1%} {middle:.1%} {high:.1%}[/dim]")
+    to.print(f"{summary.explained} of {summary.pictures} pictures explained")
+    to.print(grid)
+    for reason, (count, names) in list(summary.reasons.items())[:_REASONS]:
+        shown = ", ".join(names[:2]) + (f" and {count - 2} more" if count > 2 else "")
+        to.print(f"no map of {escape(shown)}: {escape(reason)}", soft_wrap=True)
+    if len(summary.reasons) > _REASONS:
+        to.print(f"... and {len(summary.reasons) - _REASONS} more reasons, in the rows", soft_wrap=True)
+    folder = saved.folder
+    to.print(f"{folder / 'table.csv'}, {folder / 'rows.jsonl'} and the maps written in {seconds:.0f} s", soft_wrap=True)
+    to.print(f"now: saliencykit report {folder}; saliencykit evaluate --data DATA --masker stored:{folder}", soft_wrap=True)

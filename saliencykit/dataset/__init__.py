@@ -1,0 +1,1 @@
+"""Explaining a data set: the run directory, and the pictures of one block."""

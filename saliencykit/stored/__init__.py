@@ -1,0 +1,1 @@
+"""Explanations of a data set on disk: rows, shards of maps, and their reader."""

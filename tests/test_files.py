@@ -1,0 +1,35 @@
+import json
+
+import pytest
+
+from saliencykit.core.errors import SaliencyKitError
+from saliencykit.files import append_lines, json_lines, write_beside, write_text
+
+
+def test_lines_behind_half_a_line(tmp_path):
+    path = tmp_path / "rows"
+    append_lines(path, ['{"a": 1}', '{"a": 2}'])
+    path.write_bytes(path.read_bytes()[:-4])
+    append_lines(path, ['{"a": 3}'])
+    found = list(json_lines(path))
+    assert [data["a"] for _, data in found] == [1, 3]
+    for start, data in found:
+        assert json.loads(path.read_bytes()[start:].split(b"\n")[0]) == data
+    assert list(json_lines(tmp_path / "none")) == []
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path):
+    write_text(tmp_path / "a", "é\n")
+    assert (tmp_path / "a").read_bytes() == "é\n".encode()
+
+    def half(path):
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(SaliencyKitError, match=r"a cannot be written: No space left on device. What was finished"):
+        write_beside(tmp_path / "a", half)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text(encoding="utf-8") == "é\n"
+    for write in (lambda path: write_text(path, ""), lambda path: append_lines(path, ["x"])):
+        with pytest.raises(SaliencyKitError, match="cannot be written"):
+            write(tmp_path / "none" / "b")
