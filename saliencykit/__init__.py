@@ -20,6 +20,7 @@ from saliencykit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from saliencykit.black_boxes.function import FunctionBlackBox
+    from saliencykit.black_boxes.surrogate import Surrogate
     from saliencykit.black_boxes.torch_module import TorchBlackBox
     from saliencykit.data.reading import read_samples
     from saliencykit.evaluating import evaluate
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
     from saliencykit.explaining import explain
     from saliencykit.explaining_dataset import explain_dataset
     from saliencykit.fitting import fit
+    from saliencykit.maskers.on_surrogate import OnSurrogate
     from saliencykit.maskers.realtime.masker import RealTimeMasker
     from saliencykit.registry import register
+    from saliencykit.surrogate.fitting import fit_surrogate
     from saliencykit.stored.reading import SavedExplanations
 
 __version__ = "0.1.0"
@@ -36,6 +39,8 @@ __version__ = "0.1.0"
 _LATER = {
     "RealTimeMasker": "saliencykit.maskers.realtime.masker",
     "FunctionBlackBox": "saliencykit.black_boxes.function",
+    "OnSurrogate": "saliencykit.maskers.on_surrogate",
+    "Surrogate": "saliencykit.black_boxes.surrogate",
     "TorchBlackBox": "saliencykit.black_boxes.torch_module",
     "SavedExplanations": "saliencykit.stored.reading",
     "Scores": "saliencykit.evaluation.scores",
@@ -43,6 +48,7 @@ _LATER = {
     "explain": "saliencykit.explaining",
     "explain_dataset": "saliencykit.explaining_dataset",
     "fit": "saliencykit.fitting",
+    "fit_surrogate": "saliencykit.surrogate.fitting",
     "read_samples": "saliencykit.data.reading",
     "register": "saliencykit.registry",
 }
@@ -61,12 +67,14 @@ __all__ = [
     "Masker",
     "Metric",
     "Objective",
+    "OnSurrogate",
     "RealTimeMasker",
     "RegistryError",
     "SaliencyKitError",
     "Sample",
     "SavedExplanations",
     "Scores",
+    "Surrogate",
     "Term",
     "TorchBlackBox",
     "Trial",
@@ -75,6 +83,7 @@ __all__ = [
     "explain",
     "explain_dataset",
     "fit",
+    "fit_surrogate",
     "hookimpl",
     "read_samples",
     "register",

@@ -70,6 +70,7 @@ def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
     from saliencykit.maskers.guided import GuidedGradCam, deconvolution, guided_backprop
     from saliencykit.maskers.iterative import Iterative, meaningful_perturbation
     from saliencykit.maskers.occlusion import Occlusion
+    from saliencykit.maskers.on_surrogate import OnSurrogate
     from saliencykit.maskers.random_map import RandomMap
     from saliencykit.maskers.realtime.file import TrainedFile
     from saliencykit.maskers.rise import Rise
@@ -103,6 +104,7 @@ def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
         "whole-image": WholeImage,
         "random": RandomMap,
         "ground-truth": GroundTruthBox,
+        "on-surrogate": OnSurrogate,
         "stored": StoredMasks,
     }
 

@@ -1,4 +1,4 @@
-"""The command line: explain | fit | evaluate | compare | report | sanity | plugins | doctor. Each calls one door and prints."""
+"""The command line: explain | fit | surrogate | evaluate | compare | report | sanity | plugins | doctor. Each calls one door and prints."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from saliencykit import cli_dataset, cli_evaluate, cli_plugins, cli_sanity
+from saliencykit import cli_dataset, cli_evaluate, cli_plugins, cli_sanity, cli_surrogate
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.machine import box_on_device, use_idle_cores
 from saliencykit.terminal import complain, console, explaining_bar, facts, gate_line, table, training_bar, warn
@@ -178,6 +178,7 @@ app.command()(cli_evaluate.evaluate)
 app.command()(cli_evaluate.compare)
 app.command()(cli_evaluate.report)
 app.command()(cli_sanity.sanity)
+app.command()(cli_surrogate.surrogate)
 app.add_typer(cli_plugins.app, name="plugins")
 
 

@@ -127,7 +127,8 @@ def fit(
     original = as_black_box(model)
     if not original.differentiable:
         raise GradientError(
-            f"fit needs gradients and {name_of(original)} is query-only; train on a differentiable model of the same task."
+            f"fit needs gradients and {name_of(original)} is query-only. Teach a differentiable model to answer like it first, "
+            "surrogate = fit_surrogate(model, pictures), and fit(surrogate, pictures); on the command line `saliencykit surrogate`."
         )
     accelerator = _accelerator(original)
     goal, fill = as_objective(objective), as_alternative(alternative).for_box(original)

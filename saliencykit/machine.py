@@ -19,14 +19,13 @@ def box_on_device(model: str, device: str) -> BlackBox:
     """
     import torch
 
+    from saliencykit.black_boxes.surrogate import Surrogate
     from saliencykit.black_boxes.torch_module import TorchBlackBox
     from saliencykit.registry import as_black_box
 
-    mine = os.environ.get("LOCAL_RANK")  # among the processes of this machine that a launcher started
-    cuda = f"cuda:{mine}" if mine else "cuda"
-    best = cuda if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    best = best_device()
     box = as_black_box(model)
-    if isinstance(box, TorchBlackBox):
+    if isinstance(box, TorchBlackBox | Surrogate):
         try:
             box.model.to(torch.device(best if device == "auto" else device))
         except (RuntimeError, AssertionError) as error:
@@ -35,6 +34,15 @@ def box_on_device(model: str, device: str) -> BlackBox:
     elif device not in ("auto", "cpu"):
         raise InputError(f"--device {device}: {model} decides by itself where it computes; leave the option away.")
     return box
+
+
+def best_device() -> str:
+    """The best device that there is: `cuda`, `mps` or `cpu`."""
+    import torch
+
+    mine = os.environ.get("LOCAL_RANK")  # among the processes of this machine that a launcher started
+    cuda = f"cuda:{mine}" if mine else "cuda"
+    return cuda if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def use_idle_cores() -> None:

@@ -138,7 +138,7 @@ class Registry:
         """
         spec = parse(text)
         full, factory = self.find(kind, spec.name)
-        thing = build(Spec(full, spec.values, spec.options), factory, {Alternative: as_alternative, Objective: as_objective})
+        thing = build(Spec(full, spec.values, spec.options), factory, _MAKERS)
         if not isinstance(thing, KINDS[kind]):
             raise ContractError(f"the factory of {full} returned {name_of(thing)}; expected a {KINDS[kind].__name__}.")
         return thing
@@ -237,7 +237,7 @@ def as_black_box(model: object) -> BlackBox:
     if isinstance(model, BlackBox):
         return model
     if isinstance(model, str):
-        box = None if _is_known(model) else registry().wrap(model)
+        box = None if _is_known("black_box", model) else registry().wrap(model)
         return box or cast(BlackBox, registry().create("black_box", model))
     box = registry().wrap(model)
     if box is None:
@@ -248,15 +248,15 @@ def as_black_box(model: object) -> BlackBox:
     return box
 
 
-def _is_known(text: str) -> bool:
-    """Does a text begin with a black box's name? One that does not may be a file's path."""
+def _is_known(kind: Kind, text: str) -> bool:
+    """Does a text begin with a name of this kind? One that does not may be a file's path."""
     name = text.partition(":")[0].strip()
-    return any(name in (full, full.split("/", 1)[1]) for full in registry().names("black_box"))
+    return any(name in (full, full.split("/", 1)[1]) for full in registry().names(kind))
 
 
 def as_masker(masker: Masker | str) -> Masker:
     """A Masker from a Masker, a text like `rise:samples=500`, or the file of a trained one, `my-masker.safetensors`."""
-    if isinstance(masker, str) and masker.endswith(".safetensors"):
+    if isinstance(masker, str) and masker.endswith(".safetensors") and not _is_known("masker", masker):
         from saliencykit.maskers.realtime.file import load_masker
 
         return load_masker(Path(masker).expanduser())
@@ -313,3 +313,12 @@ def _as(thing: object, kind: Kind) -> object:
     if isinstance(thing, str):
         return registry().create(kind, thing)
     raise InputError(f"a {kind} is a {KINDS[kind].__name__} or a text like 'name:key=value'; got {name_of(thing)}.")
+
+
+_MAKERS: Mapping[type, Callable[[str], Any]] = {
+    Alternative: as_alternative,
+    Objective: as_objective,
+    BlackBox: as_black_box,
+    Masker: as_masker,
+}
+"""How a text inside another one is read, by the type of the argument that it is for."""

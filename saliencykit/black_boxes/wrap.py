@@ -1,6 +1,8 @@
 """Whatever a user calls a model, as a black box."""
 
 from dataclasses import replace
+from os import PathLike
+from pathlib import Path
 
 from torch import nn
 
@@ -15,7 +17,7 @@ from saliencykit.core.errors import InputError
 
 
 def wrap(model: object) -> BlackBox | None:
-    """A BlackBox around a torch module or a function on numpy arrays, or None for anything else.
+    """A BlackBox around a torch module, a function on numpy arrays or a surrogate's file, or None for anything else.
 
     Models of timm and torchvision bring their pixel statistics, input size and class names, also inside `torch.compile` and
     DataParallel; for any other module nothing is guessed: it takes tensors until somebody says `TorchBlackBox(model, mean=...)`.
@@ -24,7 +26,7 @@ def wrap(model: object) -> BlackBox | None:
         model: Whatever was given to `explain`.
 
     Raises:
-        InputError: A class was given instead of an object.
+        InputError: A class was given instead of an object, or a file holds no surrogate.
 
     Example:
         >>> wrap(nn.Flatten())
@@ -32,6 +34,10 @@ def wrap(model: object) -> BlackBox | None:
         >>> wrap(3) is None
         True
     """
+    if isinstance(model, str | PathLike) and str(model).endswith(".safetensors"):
+        from saliencykit.black_boxes.surrogate_file import load_surrogate
+
+        return load_surrogate(Path(model).expanduser())
     if isinstance(model, BoxModule):
         return model.box
     if isinstance(model, nn.Module):

@@ -1,0 +1,125 @@
+"""Surrogate: a differentiable stand-in for a box that can only be queried."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import torch
+from torch import nn
+
+from saliencykit.black_boxes.found_preparing import Preparing
+from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.geometry import Geometry
+from saliencykit.core.types import Images, Logits
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Surrogate(BlackBox):
+    """A network that was taught to answer like a box, on whole and on masked pictures: made by `fit_surrogate`, read by `load`.
+
+    It takes what that box takes, with the same classes, and has gradients and feature maps: `fit(surrogate, pictures)` trains a
+    masker on it. It is only as good as `facts["disagreement"]` says, and only on pictures like those it learned from: ask the
+    box itself in the end (`OnSurrogate` finds the mask here, and `explain` checks it there).
+
+    Args:
+        box: The network with its pixel statistics.
+        num_classes: K, as the box's.
+        input_size: Height and width of the pictures it was taught with.
+        class_names: As the box's.
+        zero: As the box's.
+        preparing: How the box prepares pictures, where that is known.
+        architecture: How a file says what the network is.
+        facts: Of `fit_surrogate`: `queries` spent, `disagreement` with the box, whether it is `large`, and settings.
+        prepared_by: The box, where only itself knows how it prepares pictures.
+
+    Example:
+        >>> from saliencykit.black_boxes.surrogate_network import make_network
+        >>> network, architecture, _ = make_network("own", 5, (32, 32), 3)
+        >>> box = TorchBlackBox(network, mean=(0.5,) * 3, std=(0.25,) * 3, size=32)
+        >>> Surrogate(box, 5, (32, 32), architecture=architecture)(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 5])
+
+    References:
+        Frye et al. 2021, "Shapley explainability on the data manifold", section 3.2; Jethani et al. 2022, "FastSHAP", section 2.
+    """
+
+    box: TorchBlackBox
+    num_classes: int
+    input_size: tuple[int, int]
+    class_names: Sequence[str] | None = field(default=None, repr=False)
+    zero: tuple[float, ...] | None = None
+    preparing: Preparing | None = field(default=None, repr=False)
+    architecture: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    prepared_by: BlackBox | None = field(default=None, repr=False)
+
+    differentiable = True
+
+    def __repr__(self) -> str:
+        """The network, and what it stands for."""
+        return f"Surrogate({type(self.module).__name__}, of {self.facts.get('box', 'a box')})"
+
+    @property
+    def max_batch(self) -> int | None:  # type: ignore[override]
+        """Of the network."""
+        return self.box.max_batch
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        """Of the network."""
+        return self.box.device
+
+    @property
+    def model(self) -> nn.Module:
+        """The network."""
+        return self.box.model
+
+    @property
+    def module(self) -> nn.Module:  # type: ignore[override]
+        """The network."""
+        return self.box.module
+
+    @property
+    def original(self) -> nn.Module:
+        """The network itself, for a frozen copy too."""
+        return self.box.original
+
+    def prepare(self, picture: "Image") -> tuple[Images, Geometry]:
+        """As the box does.
+
+        Raises:
+            InputError: The box takes tensors only, or the surrogate came from a file and only the box knows how.
+        """
+        if self.preparing is not None:
+            return self.preparing(picture)
+        if self.prepared_by is not None:
+            return self.prepared_by.prepare(picture)
+        return super().prepare(picture)
+
+    def for_many(self, images: Images) -> "Surrogate":
+        """With a frozen copy of the network; see `TorchBlackBox.for_many`."""
+        frozen = self.box.for_many(images)
+        return self if frozen is self.box else replace(self, box=frozen)
+
+    def logits(self, images: Images) -> Logits:
+        """The network's answer."""
+        return self.box.logits(images)
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file with a JSON header; see `surrogate_file.save_surrogate`."""
+        from saliencykit.black_boxes.surrogate_file import save_surrogate
+
+        return save_surrogate(self, Path(path))
+
+    @staticmethod
+    def load(path: str | Path, box: BlackBox | None = None, *, network: nn.Module | None = None) -> "Surrogate":
+        """Read what `save` wrote; see `surrogate_file.load_surrogate`."""
+        from saliencykit.black_boxes.surrogate_file import load_surrogate
+
+        return load_surrogate(Path(path), box, network=network)

@@ -1,0 +1,143 @@
+"""A surrogate as one file: safetensors with a JSON header."""
+
+import contextlib
+import copy
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from saliencykit.black_boxes.found_preparing import Preparing
+from saliencykit.black_boxes.surrogate import Surrogate
+from saliencykit.black_boxes.surrogate_network import build_network
+from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import name_of
+from saliencykit.core.errors import InputError, SaliencyKitError
+
+FORMAT = 1
+_KEY = "saliencykit-surrogate"
+
+
+def rounded(network: nn.Module) -> None:
+    """Round the weights to what a file holds of them, half precision; scalars and vectors stay as they are."""
+    with torch.no_grad():
+        for tensor in network.state_dict().values():
+            if tensor.is_floating_point() and tensor.ndim > 1:
+                tensor.copy_(tensor.half())
+
+
+def save_surrogate(surrogate: Surrogate, path: Path) -> Path:
+    """Write weights and header; a file that is there is replaced at once or not at all.
+
+    Raises:
+        InputError: The name does not end in .safetensors.
+        SaliencyKitError: The file cannot be written.
+    """
+    from safetensors.torch import save
+
+    if path.suffix != ".safetensors":
+        raise InputError(f"a surrogate's file ends in .safetensors; got {str(path)!r}.")
+    box = surrogate.box
+    header = {
+        "format": FORMAT,
+        "network": dict(surrogate.architecture),
+        "mean": box.mean,
+        "std": box.std,
+        "num_classes": surrogate.num_classes,
+        "input_size": surrogate.input_size,
+        "class_names": None if surrogate.class_names is None else list(surrogate.class_names),
+        "zero": surrogate.zero,
+        "preparing": None if surrogate.preparing is None else surrogate.preparing.as_facts(),
+        "facts": dict(surrogate.facts),
+    }
+    state = {name: tensor.detach().cpu() for name, tensor in surrogate.original.state_dict().items()}
+    small = {n: (t.half() if t.is_floating_point() and t.ndim > 1 else t).contiguous().clone() for n, t in state.items()}
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(save(small, metadata={_KEY: json.dumps(header)}))
+        os.replace(beside, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):  # its folder may be a file
+            beside.unlink(missing_ok=True)
+        raise SaliencyKitError(f"{path} cannot be written: {error.strerror or error}.") from error
+    return path
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The JSON header of a surrogate's file; no weights are read.
+
+    Raises:
+        InputError: There is no such file, it is damaged, it holds no surrogate, or its format is not known.
+    """
+    from safetensors import safe_open
+
+    if not path.is_file():
+        raise InputError(f"there is no file {str(path)!r}; `saliencykit surrogate --out {path.name}` makes one.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(_KEY)
+    except Exception as error:
+        raise InputError(f"{str(path)!r} is no whole safetensors file: {error}.") from error
+    if text is None:
+        raise InputError(
+            f"{str(path)!r} holds no surrogate of saliencykit; a classifier's weights are named with their model, "
+            "timm:NAME,checkpoint=FILE, and a trained masker goes to masker=."
+        )
+    try:
+        header = json.loads(text)
+        number = header["format"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"the header of {str(path)!r} is damaged: {error}.") from error
+    if number != FORMAT:
+        raise InputError(f"{str(path)!r} has format {number} and this version of saliencykit reads {FORMAT}; update saliencykit.")
+    return dict(header)
+
+
+def load_surrogate(path: Path, box: BlackBox | None = None, *, network: nn.Module | None = None) -> Surrogate:
+    """Read a surrogate.
+
+    Args:
+        path: What `save` wrote.
+        box: What it stands for; only needed where nobody else knows how it prepares pictures.
+        network: For a surrogate that was a module of your own: one of the same shapes; it is copied.
+
+    Raises:
+        InputError: The file is not a surrogate that this version reads, or the network does not fit.
+    """
+    from safetensors.torch import load_file
+
+    header = read_header(path)
+    module = build_network(header["network"]) if network is None else copy.deepcopy(network)
+    try:
+        weights = {n: t.float() if t.is_floating_point() else t for n, t in load_file(path).items()}
+        module.load_state_dict(weights)
+        size = (int(header["input_size"][0]), int(header["input_size"][1]))
+        prepared = header["preparing"]
+        preparing = None if prepared is None else Preparing(**(prepared | {"size": size, "fill": _pair(prepared["fill"])}))
+        names = None if header["class_names"] is None else tuple(header["class_names"])
+        inner = TorchBlackBox(module.eval().requires_grad_(False), mean=_pair(header["mean"]), std=_pair(header["std"]), size=size)
+        made = Surrogate(
+            inner,
+            int(header["num_classes"]),
+            size,
+            class_names=names,
+            zero=_pair(header["zero"]),
+            preparing=preparing,
+            architecture=header["network"],
+            facts=header["facts"],
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        if network is not None and isinstance(error, RuntimeError):
+            raise InputError(f"the weights in {str(path)!r} do not fit the {name_of(network)} that was given: {error}") from error
+        raise InputError(f"the surrogate in {str(path)!r} is damaged: {type(error).__name__}: {error}.") from error
+    return made if box is None or preparing is not None else replace(made, prepared_by=box)
+
+
+def _pair(numbers: Any) -> tuple[float, ...] | None:
+    return None if numbers is None else tuple(float(v) for v in numbers)

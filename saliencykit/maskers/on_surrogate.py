@@ -1,0 +1,80 @@
+"""OnSurrogate: any masker for a box that can only be queried, by way of its surrogate."""
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+from torch import Generator
+
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import name_of
+from saliencykit.core.errors import InputError
+from saliencykit.core.masker import Found, Masker
+from saliencykit.core.types import Images, Labels
+
+_SLACK = 1e-6
+
+
+@final
+@dataclass(frozen=True)
+class OnSurrogate(Masker):
+    """Finds the mask on a surrogate of the box: gradients, feature maps and trained maskers for a box that can only be queried.
+
+    The box itself is not asked. Good where `surrogate.facts["disagreement"]` is small; where both disagree it explains the surrogate,
+    and the check of `explain`, which the box answers (kept and dropped), is what says so.
+
+    Args:
+        surrogate: A Surrogate, its file, or any other BlackBox with the same classes and the same input.
+        masker: What finds the mask there: a Masker, a text like `grad-cam`, or the file of a masker that was trained on it.
+
+    Raises:
+        InputError: One of the two is something else.
+
+    Example:
+        >>> from saliencykit import explain
+        >>> from saliencykit.testing.boxes import PlantedEvidence, QueryOnly
+        >>> box, images = PlantedEvidence(), torch.rand(2, 3, 16, 16)
+        >>> explain(QueryOnly(box), images, masker=OnSurrogate(box, "gradient")).mask.shape
+        torch.Size([2, 1, 16, 16])
+
+    References:
+        Masks for a box from a model that imitates it: Jethani et al. 2022, "FastSHAP", section 3.2.
+    """
+
+    surrogate: BlackBox | str
+    masker: Masker | str
+
+    needs_gradient: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Read texts and files."""
+        from saliencykit.registry import as_black_box, as_masker
+
+        object.__setattr__(self, "surrogate", as_black_box(self.surrogate))
+        object.__setattr__(self, "masker", as_masker(self.masker))
+
+    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
+        """The inner masker's answer about the surrogate.
+
+        Raises:
+            InputError: The box has other classes, or the images are not raw pixels.
+        """
+        surrogate, masker = self.surrogate, self.masker
+        assert isinstance(surrogate, BlackBox)
+        assert isinstance(masker, Masker)
+        if surrogate.num_classes != black_box.num_classes:
+            raise InputError(
+                f"{surrogate!r} has {surrogate.num_classes} classes and {name_of(black_box)} has {black_box.num_classes}: it stands "
+                "for another box."
+            )
+        low, high = (float(v) for v in images.aminmax())
+        if low < -_SLACK or high > 1 + _SLACK:
+            raise InputError(
+                f"a surrogate takes raw pixels in [0, 1]; the images have values from {low:.4g} to {high:.4g}. Give explain a "
+                "picture, or a box with pixel statistics and pixels='raw'."
+            )
+        there = surrogate.device
+        found = masker.find(surrogate, images.to(there), labels.to(there), generator=generator)
+        maps = (found.mask, found.scores, found.error)
+        mask, scores, error = (None if part is None else part.to(images.device) for part in maps)
+        assert mask is not None
+        return Found(mask, scores, error)
