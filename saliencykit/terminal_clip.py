@@ -26,12 +26,15 @@ def clip_bar(total: int | None, *, quiet: bool) -> Iterator[Callable[[int], None
     columns = (TextColumn("frame"), MofNCompleteColumn(), BarColumn(24), TextColumn("{task.fields[pace]}"), TimeRemainingColumn())
     progress = Progress(*columns, console=to, transient=True, disable=not to.is_terminal)
     task = progress.add_task("explaining", total=total, pace="")
-    started = said = time.perf_counter()
+    started = said = 0.0
 
     def advance(done: int) -> None:
-        nonlocal said
+        nonlocal started, said
         now = time.perf_counter()
-        pace = done / max(now - started, 1e-6)
+        if not started:  # with the first frame: what comes before it is the model's loading
+            started = said = now
+            return
+        pace = (done - 1) / max(now - started, 1e-6)
         progress.update(task, completed=done, pace=f"{pace:.1f} a second")
         if not to.is_terminal and now - said > _EVERY:
             said = now

@@ -14,7 +14,6 @@ from saliencykit.video.frame import Frame
 if TYPE_CHECKING:
     from av import VideoFrame
     from av.container import InputContainer
-    from av.video.stream import VideoStream
 
 SUFFIXES = (
     ".mp4",
@@ -114,12 +113,14 @@ class Clip:
         with _opened(self.path) as file:
             stream = file.streams.video[0]
             stream.thread_type = "AUTO"
-            index, last = 0, None
-            packets = file.demux(stream)
+            index, last, reached = 0, None, 0.0
+            packets = file.demux()  # of all streams: the file ends where the last of them does
             while True:
                 try:
                     packet = next(packets)
-                    frames = packet.decode()
+                    if packet.pts is not None and packet.time_base is not None:
+                        reached = max(reached, float((packet.pts + (packet.duration or 0)) * packet.time_base - self.facts.start))
+                    frames = packet.decode() if packet.stream is stream else []
                 except StopIteration:
                     break
                 except InvalidDataError as error:
@@ -137,17 +138,22 @@ class Clip:
                     index += 1
             if index == 0:
                 raise InputError(f"{str(self.path)!r}: no frame can be read; the file is truncated or damaged.")
-            self._judge(index, last)
+            if self.damage is None:
+                self.damage = self._missing(index, reached)
 
     def _time(self, frame: "VideoFrame", index: int) -> Fraction:
         if frame.pts is None or frame.time_base is None:
             return Fraction(index) / self.facts.fps
         return frame.pts * frame.time_base - self.facts.start
 
-    def _judge(self, count: int, last: Fraction | None) -> None:
-        """Did the file promise more? A container of packets that ends in the middle is no error to FFmpeg."""
-        if self.damage is None and self.facts.frames is not None and count < self.facts.frames - 2:
-            self.damage = f"{count} of {self.facts.frames} frames can be read"
+    def _missing(self, count: int, reached: float) -> str | None:
+        """Did the file promise more? One that ends in the middle is no error to FFmpeg."""
+        facts = self.facts
+        if facts.frames is not None and count < facts.frames - 2:
+            return f"{count} of {facts.frames} frames can be read"
+        if facts.seconds is not None and reached + max(0.5, 3 / float(facts.fps)) < facts.seconds:
+            return f"{reached:.1f} of {facts.seconds:.1f} s can be read"
+        return None
 
 
 def _opened(path: Path) -> "InputContainer":
@@ -195,17 +201,11 @@ def _facts(file: "InputContainer", path: Path) -> Facts:
         rotation=rotation,
         fps=fps,
         frames=stream.frames or None,
-        seconds=_seconds(file, stream),
+        seconds=file.duration / 1_000_000 if file.duration else None,
         time_base=Fraction(time_base),
         start=start,
         aspect=1 / aspect if rotation in (90, 270) else aspect,
     )
-
-
-def _seconds(file: "InputContainer", stream: "VideoStream") -> float | None:
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    return file.duration / 1_000_000 if file.duration else None
 
 
 def _picture(frame: "VideoFrame", facts: Facts) -> Any:

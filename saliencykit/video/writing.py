@@ -59,15 +59,13 @@ class Writer:
             self._video.codec_context.sample_aspect_ratio = facts.aspect
             self._sound = self._copied_sound(source)
             self._file.start_encoding()
-        except (FFmpegError, OSError, ValueError) as error:
+        except BaseException as error:
             self._source.close()
             self._spool.drop()
+            if isinstance(error, InputError) or not isinstance(error, FFmpegError | OSError | ValueError):
+                raise
             reason = getattr(error, "strerror", None) or str(error)
             raise InputError(f"{str(path)!r} cannot be written: {reason}. Another format may help: --out NAME.mkv") from error
-        except BaseException:
-            self._source.close()
-            self._spool.drop()
-            raise
 
     @property
     def full(self) -> bool:
