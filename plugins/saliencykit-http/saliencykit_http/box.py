@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 from urllib.parse import urlsplit
@@ -20,12 +20,14 @@ from saliencykit_http.asking import Asking
 from saliencykit_http.cache import AnswerCache
 from saliencykit_http.client import Client, shown
 from saliencykit_http.protocol import DATATYPES
-from saliencykit_http.service import OpenInference, Pair, Service
+from saliencykit_http.service import OpenInference, Pair, Service, name_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _BATCH = 8  # pictures in a request where nothing is said: 224 px in JSON are 3 MB each
+_NUMBERS = ("white", "mean", "std", "fit", "crop_share", "interpolation")  # what InputForm is told
+_TELLING = (*_NUMBERS, "size", "layout", "outputs", "input", "output", "version", "channels")
 
 
 @final
@@ -74,7 +76,7 @@ class HttpBlackBox(BlackBox):
 
     Example:
         >>> HttpBlackBox("http://user:secret@localhost:8000/v2/models/resnet")
-        HttpBlackBox('http://localhost:8000/v2/models/resnet', size=None, outputs='logits')
+        HttpBlackBox('http://localhost:8000/v2/models/resnet')
 
     References:
         https://github.com/open-inference/open-inference-protocol
@@ -145,10 +147,11 @@ class HttpBlackBox(BlackBox):
         object.__setattr__(self, "class_names", read_class_names(self.class_names))
 
     def __repr__(self) -> str:
-        """The address without password, and how it is asked."""
-        stats = "" if self.mean is None else f", mean={self.mean}, std={self.std}"
-        white = "" if self.white == 1 else f", white={self.white}"
-        return f"HttpBlackBox({shown(self.url)!r}{stats}{white}, size={self.size}, outputs={self.outputs!r})"
+        """The address without password, and what makes the answers what they are, where it is not the default."""
+        default = {entry.name: entry.default for entry in fields(self)}
+        said = [f"{name}={value!r}" for name in _TELLING if (value := getattr(self, name)) != default[name]]
+        said += [f"{name}={name_of(each)}" for name in ("encode", "decode") if (each := getattr(self, name)) is not None]
+        return f"HttpBlackBox({', '.join([repr(shown(self.url)), *said])})"
 
     @property
     def sent(self) -> int:
@@ -246,8 +249,7 @@ class HttpBlackBox(BlackBox):
         self._facts["asking"] = Asking(service, client, cache, batch, self.max_batch or _BATCH, self.max_queries)
 
     def _formed(self, layout: Layout, size: int | tuple[int, int] | None, channels: int, dtype: str) -> InputForm:
-        options = ("white", "mean", "std", "fit", "crop_share", "interpolation")
-        numbers: dict[str, Any] = {key: getattr(self, key) for key in options}
+        numbers: dict[str, Any] = {key: getattr(self, key) for key in _NUMBERS}
         try:
             return InputForm(layout=layout, size=size, channels=channels, dtype=dtype, **numbers)
         except InputError as error:

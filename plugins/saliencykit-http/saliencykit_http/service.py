@@ -139,7 +139,7 @@ class Pair:
     @property
     def identity(self) -> str:
         """The address, the version, and how the functions are called."""
-        return json.dumps([shown(self.address), self.version, *(_name(each) for each in (self.encode, self.decode))])
+        return json.dumps([shown(self.address), self.version, *(name_of(each) for each in (self.encode, self.decode))])
 
     def request(self, rows: Rows) -> tuple[bytes, dict[str, str]]:
         """See Service.
@@ -155,8 +155,8 @@ class Pair:
             return text.encode(), {"Content-Type": "application/json"}
         except Exception as error:
             raise InputError(
-                f"{_name(self.encode)} failed on pictures {rows.shape}: {type(error).__name__}: {error}. It returns bytes, a text, "
-                "or lists, dicts, numbers and texts."
+                f"{name_of(self.encode)} failed on pictures {rows.shape}: {type(error).__name__}: {error}. It returns bytes, a "
+                "text, or lists, dicts, numbers and texts."
             ) from error
 
     def answer(self, reply: Reply, count: int) -> "np.ndarray[Any, np.dtype[Any]]":
@@ -165,9 +165,11 @@ class Pair:
         try:
             values = self.decode(said)
         except Exception as error:
-            raise UnusableError(f"{_name(self.decode)} could not read the answer ({type(error).__name__}: {error})") from error
+            reason = f"{type(error).__name__}: {error}"
+            raise UnusableError(f"{name_of(self.decode)} could not read the answer ({reason})") from error
         return usable(values, count)
 
 
-def _name(function: object) -> str:
+def name_of(function: object) -> str:
+    """What a function is called in messages and keys."""
     return str(getattr(function, "__qualname__", type(function).__name__))

@@ -394,6 +394,7 @@ def test_two_functions_speak_to_anything(server, model, tmp_path):
     box = HttpBlackBox(f"{server.url}/infer", **options)
     assert torch.allclose(box(PICTURES), model(PICTURES), atol=1e-5)
     check_black_box(box)
+    assert repr(box).endswith("/v2/models/small/infer', size=16, encode=encode, decode=decode)")
     before = server.images
     assert HttpBlackBox(f"{server.url}/infer", encode=encode, decode=decode, size=SIDE, cache=tmp_path, **QUICK)(
         PICTURES
@@ -424,6 +425,7 @@ def test_headers_and_tokens(server, monkeypatch):
     box(PICTURES[:1])
     assert all(sent["X-Mine"] == "yes" and sent["Authorization"] == "Bearer secret-word" for sent in server.headers)
     assert "secret-word" not in repr(box)
+    assert repr(box) == f"HttpBlackBox('{server.url}', mean={MEAN}, std={STD})"
     with pytest.raises(InputError, match="no token in the environment variable 'OTHER'"):
         box_of(server, token_variable="OTHER")
 

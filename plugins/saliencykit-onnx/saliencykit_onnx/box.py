@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".onnx", ".ort")
 _BATCH = 32  # pictures at once where nothing else is said
+_NUMBERS = ("white", "mean", "std", "fit", "crop_share", "interpolation")  # what InputForm is told
+_TELLING = (*_NUMBERS, "size", "layout", "outputs", "input", "output", "providers")
 
 
 @final
@@ -116,10 +118,10 @@ class OnnxBlackBox(BlackBox):
             self._learn(max(2, classes))  # one column is a sigmoid's: two classes
 
     def __repr__(self) -> str:
-        """The configuration."""
-        stats = "" if self.mean is None else f", mean={self.mean}, std={self.std}"
-        white = "" if self.white == 1 else f", white={self.white}"
-        return f"OnnxBlackBox({self._name!r}{stats}{white}, size={self._form.size}, outputs={self.outputs!r})"
+        """What makes the answers what they are, where it is not the default."""
+        default = {entry.name: entry.default for entry in fields(self)}
+        said = [f"{name}={value!r}" for name in _TELLING if (value := getattr(self, name)) != default[name]]
+        return f"OnnxBlackBox({', '.join([repr(self._name), *said])})"
 
     @property
     def num_classes(self) -> int:  # type: ignore[override]

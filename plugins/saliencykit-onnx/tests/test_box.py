@@ -29,6 +29,7 @@ def test_the_answers_of_torch(kind, request, torch_box):
     assert box.num_classes == 4
     assert box.input_size == (SIDE, SIDE)
     assert box.zero == MEAN
+    assert repr(box).endswith(f"model.onnx', mean={MEAN}, std={STD})")
     assert torch.allclose(box(PICTURES), torch_box(PICTURES), atol=1e-5)
     assert torch.allclose(box(PICTURES[:1]), torch_box(PICTURES[:1]), atol=1e-5)
 
