@@ -232,14 +232,13 @@ class _Linear(_Rule):
         with torch.enable_grad():
             x.requires_grad_()
             excitation = self.run(x, weight)
-        known, left = excitation.detach(), None
-        rate = mass / known
-        if known.numel() and bool(known.amin() <= _NOTHING):
+        known = excitation.detach()
+        rate, left = mass / known, None
+        if bool(known.amin() <= _NOTHING):
             idle = known <= _NOTHING
-            rate.masked_fill_(idle, 0)
-            left = mass.masked_fill(~idle, 0)
-            left = left if bool(left.sum() > 0) else None
-        return torch.autograd.grad(excitation, x, rate)[0].mul_(x.detach()), left
+            rate, left = rate.masked_fill_(idle, 0), mass.masked_fill(~idle, 0)
+        got = torch.autograd.grad(excitation, x, rate)[0].mul_(x.detach())
+        return got, left if left is not None and bool(left.sum() > 0) else None
 
 
 @dataclass
@@ -292,12 +291,9 @@ def _matmul(func: Any, one: Any, other: Any) -> Any:
 
 def _one_to_one(func: Any, args: Any, kwargs: Any) -> Any:
     x, rest, others = _taken(args, kwargs, ("input",))
-    if not _flows(x):
-        return None
-    if others.get("inplace") and not rest:
-        others["inplace"] = False
-    works_in_place = bool(rest) or (func.__name__.endswith("_") and not func.__name__.endswith("__"))
-    return _Rule(lambda some: func(some.clone() if works_in_place else some, *rest, **others)), x
+    others.pop("inplace", None)
+    in_place = bool(rest) or func.__name__.endswith("_")
+    return (_Rule(lambda some: func(some.clone() if in_place else some, *rest, **others)), x) if _flows(x) else None
 
 
 def _batch_norm(func: Any, args: Any, kwargs: Any) -> Any:
