@@ -90,14 +90,16 @@ class RemoveAndDebias(Metric):
 
 
 def _imputed(images: Images, kept: Iterable[Tensor], grain: Tensor) -> Iterator[Images]:
-    """The edits with each of the masks, small ones imputed together."""
+    """The edits with each of the masks; of small pictures several edits are imputed together, of large ones a part of the batch."""
     pixels = _AT_ONCE if images.device.type == "cpu" else 32 * _AT_ONCE
-    several = max(1, pixels // (len(images) * images.shape[2] * images.shape[3]))
+    rows = max(1, pixels // (images.shape[2] * images.shape[3]))
     masks = iter(kept)
-    imputer: Imputer | None = None
-    while some := list(islice(masks, several)):
-        many, inside = images.repeat(len(some), 1, 1, 1), torch.cat(some)
-        if imputer is None or imputer.shape != many.shape:
-            imputer = Imputer(many)
-        for fill, kept_here in zip(imputer(many, inside).view(len(some), *images.shape), some, strict=True):
-            yield torch.where(kept_here, images, fill + grain)
+    imputers: dict[tuple[int, ...], Imputer] = {}
+    while some := list(islice(masks, max(1, rows // len(images)))):
+        fills = []
+        for many, inside in zip(images.repeat(len(some), 1, 1, 1).split(rows), torch.cat(some).split(rows), strict=True):
+            if many.shape not in imputers:
+                imputers[many.shape] = Imputer(many)
+            fills.append(imputers[many.shape](many, inside))
+        for fill, inside in zip(torch.cat(fills).view(len(some), *images.shape), some, strict=True):
+            yield torch.where(inside, images, fill + grain)
