@@ -1,5 +1,6 @@
 """The command plugins: lists everything that has a name, and makes a new plugin."""
 
+import os
 import shlex
 import warnings
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Annotated
 import typer
 
 from saliencykit.terminal import console
+
+_IN_A_FILE = 200  # columns, where there is no terminal to fit into
 
 app = typer.Typer(rich_markup_mode="rich")
 
@@ -25,13 +28,16 @@ def plugins(context: typer.Context) -> None:
         warnings.simplefilter("ignore")  # the table below says it
         known = registry()
         named = {kind: known.names(kind) for kind in KINDS}
-    names = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("kind", "name", "what it is"):
-        names.add_column(column, no_wrap=column != "what it is")
+    names = Table(box=None, header_style="bold", pad_edge=False, expand=True)
+    names.add_column("kind", no_wrap=True)
+    names.add_column("name", no_wrap=True)
+    names.add_column("what it is", no_wrap=True, overflow="ellipsis", ratio=1)  # one line each: the columns before it are kept
     for kind, mapping in named.items():
         for full, factory in mapping.items():
             names.add_row(kind.replace("_", " "), full, _first_sentence(factory))
     to = console()
+    if not to.is_terminal and "COLUMNS" not in os.environ:
+        to.width = _IN_A_FILE
     to.print(names)
     to.print()
     state = Table("plugin", "from", "state", box=None, header_style="bold", pad_edge=False)

@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,9 +18,14 @@ FILES = [
 ]  # fmt: skip
 
 
+TUTORIAL = (ROOT / "docs" / "tutorials" / "write-a-plugin.md").read_text()
+QUOTED = re.findall(r'^```python title="([^"]+)"\n(.*?)^```$', TUTORIAL, re.MULTILINE | re.DOTALL)
+
+
 def files_of(folder):
-    kept = [p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts and ".egg-info" not in str(p)]
-    return sorted(path.relative_to(folder).as_posix() for path in kept)
+    names = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    made = re.compile(r"\..*|__pycache__|.*\.egg-info|build")  # by tools that ran there
+    return sorted(name.as_posix() for name in names if not any(made.fullmatch(part) for part in name.parts))
 
 
 def test_the_example_is_the_template(tmp_path):
@@ -28,6 +34,18 @@ def test_the_example_is_the_template(tmp_path):
     write_template(tmp_path, "saliencykit-example")
     assert files_of(tmp_path) == files_of(example)
     assert [name for name in files_of(tmp_path) if (tmp_path / name).read_bytes() != (example / name).read_bytes()] == []
+
+
+def test_the_tutorial_quotes_the_template_and_its_example_is_short(tmp_path):
+    write_template(tmp_path, "my-plugin")
+    assert [name for name, _ in QUOTED] == [
+        "my_plugin/masker.py", "my_plugin/__init__.py", "my_plugin/quadtree.py", "my_plugin/__init__.py", "tests/test_contracts.py",
+    ]  # fmt: skip
+    for name, text in QUOTED[:2]:
+        assert text in (tmp_path / name).read_text()
+    written = [line for _, text in QUOTED[2:] for line in text.splitlines() if line.strip()]
+    assert len(written) <= 60
+    assert f"{len(written)} lines" in TUTORIAL
 
 
 def test_a_new_plugin_has_its_own_names(tmp_path):
@@ -109,22 +127,24 @@ def python(*args, cwd, path):
 
 
 @pytest.mark.slow
-def test_its_tests_pass_and_its_masker_works_on_the_command_line(tmp_path):
-    made = new_plugin("fog", tmp_path)  # folder and package have one name, which is the hardest case
-    info = tmp_path / "site" / "fog-0.1.0.dist-info"  # what pip leaves of an editable install
+def test_the_path_of_the_tutorial(tmp_path):
+    made = new_plugin("my-plugin", tmp_path)
+    (made.folder / "my_plugin" / "quadtree.py").write_text(QUOTED[2][1])
+    hooks = made.folder / "my_plugin" / "__init__.py"
+    hooks.write_text(hooks.read_text().replace(QUOTED[1][1], QUOTED[3][1]))
+    with (made.folder / "tests" / "test_contracts.py").open("a") as tests:
+        tests.write("\n\n" + QUOTED[4][1])
+    info = tmp_path / "site" / "my_plugin-0.1.0.dist-info"  # what pip leaves of an editable install
     info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fog\nVersion: 0.1.0\n")
-    (info / "entry_points.txt").write_text("[saliencykit]\nfog = fog\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-plugin\nVersion: 0.1.0\n")
+    (info / "entry_points.txt").write_text("[saliencykit]\nmy-plugin = my_plugin\n")
     path = [tmp_path / "site", made.folder]
-    assert "10 passed" in python("-m", "pytest", "-q", "fog", cwd=tmp_path, path=path)
+    assert "11 passed" in python("-m", "pytest", "-q", "my-plugin", cwd=tmp_path, path=path)
     listed = python("-m", "saliencykit", "plugins", cwd=tmp_path, path=path)
-    for name in ("fog/main-colour", "fog/shuffled", "fog/undecided", "fog/peephole", "fog/kept"):
-        assert name in listed
-    assert "left out" not in listed
-    said = python(
-        "-m", "saliencykit", "explain", "--masker", "fog/peephole:cells=3,alternative=fog/shuffled", cwd=tmp_path, path=path
-    )
-    assert "tabby" in said
+    for name in ("main-colour", "shuffled", "undecided", "peephole", "quadtree", "kept"):
+        assert f" my-plugin/{name} " in listed
+    for masker in ("quadtree", "my-plugin/quadtree:depth=2,alternative=my-plugin/shuffled"):
+        assert "tabby" in python("-m", "saliencykit", "explain", "--masker", masker, cwd=tmp_path, path=path)
 
 
 @pytest.mark.slow

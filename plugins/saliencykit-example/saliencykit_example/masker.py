@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Generator
 
 from saliencykit import Alternative, BlackBox, Found, InputError, Masker
-from saliencykit.alternatives.constant import Constant
+from saliencykit.alternatives.blur import Blur
 from saliencykit.core.evidence import probability
 from saliencykit.core.types import Images, Labels
 
-_GREY = Constant()
+_BLUR = Blur()
 
 
 @final
@@ -37,7 +37,7 @@ class Peephole(Masker):
     """
 
     cells: int = 7
-    alternative: Alternative = _GREY
+    alternative: Alternative = _BLUR
 
     def __post_init__(self) -> None:
         """Check the number."""

@@ -27,7 +27,8 @@ REPEATS = Clause(
 )
 ROWS = Clause(
     "a row of the mask depends on that image and label alone, not on the batch around it",
-    "divide by the picture's own maximum, amax((1, 2, 3), keepdim=True); draw with saliencykit.core.draw",
+    "divide by the picture's own maximum, amax((1, 2, 3), keepdim=True); draw with saliencykit.core.draw, and in a loop over "
+    "pictures let each start from a generator of the same seed",
 )
 QUERY_ONLY = Clause(
     "needs_gradient=False works with a box that can only be asked",
