@@ -7,7 +7,7 @@
 |---|---|
 | 0 to 99 | chelsea: the camera pans right, about a pixel a frame, and shakes a little |
 | 100 to 174 | cut to coffee: it zooms in, twofold |
-| 175 to 264 | cut to coffee on the left: chelsea comes in from the right and stays; two classes are in view |
+| 175 to 264 | cut to coffee from nearer: a small chelsea comes in from the right and stays; two classes are in view |
 | 265 to 324 | cut to rocket: it pans upwards, zooms out and shakes |
 
 Sensor noise of two 255ths is added to each frame; everything is drawn from one seed. `render` gives for every frame where each of
@@ -70,8 +70,8 @@ def shots() -> list[list[list[View]]]:
         zoom.append([View("coffee", (300 - 240 * scale, 190 - 180 * scale), scale)])
     enter = []
     for t in range(90):
-        edge = 480 - 235 * smoothstep((t - 20) / 40)  # x of the left edge of what comes in
-        enter.append([View("coffee", (150 + 0.1 * t, 30), 1.0), View("chelsea", (70 - 0.72 * edge, 20), 0.72)])
+        edge = 482 - 247 * smoothstep((t - 20) / 40)  # x of the left edge of what comes in
+        enter.append([View("coffee", (110 + 0.1 * t, 20), 1.0), View("chelsea", (-1.8 * edge, -1.8 * 145), 1.8)])
     up = [[View("rocket", (120 + shake(t, 3), 70 - 0.8 * t + shake(t, 4)), 0.85 + 0.002 * t)] for t in range(60)]
     return [pan, zoom, enter, up]
 

@@ -6,10 +6,10 @@
 
 The clip is that of benchmarks/clip.py.
 
-* **Speed**: a file is read, explained, drawn and written, as the command line does it; time on the clock, and CPU time of all threads.
-* **Flicker**: the mean absolute change of the mask from frame to frame along the true motion, over the points that the model saw in both,
-  without cuts; beside it the check (kept minus dropped, probabilities) on every sixth frame, paired.
-* **Classes**: where two pictures are side by side, the share of the mask on the asked one, beside that one's share of the view.
+* **Speed**: a file is read, explained, drawn and written as the command line does it; time on the clock, and CPU time of all threads.
+* **Flicker**: the mean absolute change of the mask from frame to frame along the true motion, over the points that the model saw in
+  both, without cuts; beside it the check (kept minus dropped, probabilities) on every sixth frame, paired.
+* **Classes**: where two pictures are in view, the share of the mask on the asked one, beside that one's share of the view.
 """
 
 import argparse
@@ -153,9 +153,8 @@ def classes(box: Any, masker: Any, path: Path) -> None:
         return
     frames = [frame for frame in Clip(path) if 240 <= frame.index < 264 and frame.index % 4 == 0]
     owners = {number: drawn.owner for number, drawn in enumerate(render(SMALL, noise=0.0)) if 240 <= number < 264}
-    print(
-        "\n| asked | mean probability | area | share of the mask on its half | that half's share of the view |\n|---|---|---|---|---|"
-    )
+    print("\n| asked | mean probability | area | share of the mask on its picture | that one's share of the view |")
+    print("|---|---|---|---|---|")
     for half, group in ((0, COFFEE), (1, CAT)):
         first = next(iter(explain_frames(box, frames, masker=masker)))
         label = (

@@ -23,8 +23,8 @@ def small_grey(images: Images) -> Tensor:
 def flow_back(before: Tensor, now: Tensor) -> Tensor:
     """Motion by Lucas and Kanade's least squares in windows, coarse to fine: first one shift for the whole picture, then windows.
 
-    Good at pans, zooms and things that move by up to a fifth of the picture; poor where one thing uncovers another (nothing there
-    was in the frame before) and at anything that changes its look.
+    Good at pans, zooms and things that move by up to a tenth of the picture (photographs with large shapes: a fifth); poor where
+    one thing uncovers another (nothing there was in the frame before) and at anything that changes its look.
 
     Args:
         before: (B, 1, h, w), as of `small_grey`, any range.
@@ -47,7 +47,7 @@ def flow_back(before: Tensor, now: Tensor) -> Tensor:
     flow = before.new_zeros(len(before), 2, 1, 1)
     for level, (radius, steps) in enumerate(zip(_RADII, _STEPS, strict=True)):
         shrink = 2 ** (levels - 1 - level)
-        size = tuple(max(2, side // shrink) for side in before.shape[2:])
+        size = tuple(max(1, side // shrink) for side in before.shape[2:])
         a, b = (F.interpolate(frame, size=size, mode="area") for frame in (before, now))
         ratio = before.new_tensor([size[1] / flow.shape[3], size[0] / flow.shape[2]]).view(1, 2, 1, 1)
         # a flow of one value is that of the level's own pixels, of none before

@@ -33,7 +33,7 @@ class Watch:
     """Motion and cuts of a clip, a batch of frames at a time.
 
     A cut is where less than half of a frame is found again in the frame before, after motion is taken out (the mean of `known`);
-    a camera that turns by more than a fifth of the picture a frame is one, too.
+    a camera that turns by more than a fifth of the picture in a frame is one, too.
 
     Attributes:
         share: Of a frame that must be found again, in [0, 1].
