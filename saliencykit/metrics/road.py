@@ -97,7 +97,8 @@ def _imputed(images: Images, kept: Iterable[Tensor], grain: Tensor) -> Iterator[
     imputers: dict[tuple[int, ...], Imputer] = {}
     while some := list(islice(masks, max(1, rows // len(images)))):
         fills = []
-        for many, inside in zip(images.repeat(len(some), 1, 1, 1).split(rows), torch.cat(some).split(rows), strict=True):
+        parts = torch.split(images.repeat(len(some), 1, 1, 1), rows), torch.split(torch.cat(some), rows)
+        for many, inside in zip(*parts, strict=True):
             if many.shape not in imputers:
                 imputers[many.shape] = Imputer(many)
             fills.append(imputers[many.shape](many, inside))
