@@ -1,4 +1,4 @@
-"""The command line: explain | fit | surrogate | evaluate | compare | report | sanity | plugins | doctor. Each calls one door and prints."""
+"""The command line: explain | fit | surrogate | evaluate | compare | report | sanity | plugins | doctor. Each calls one door."""
 
 import json
 import os
@@ -171,7 +171,10 @@ def fit(
     to = console()
     to.print(gate_line(masker.facts["gate"]), soft_wrap=True)
     to.print(f"{out} written in {time.perf_counter() - started:.0f} s; log and pictures of masks in {folder}", soft_wrap=True)
-    to.print(f"now: saliencykit explain PHOTO --model {model} --masker {out}", soft_wrap=True)
+    use = f"{model} --masker {out}"
+    if model.endswith(".safetensors"):  # a surrogate: the masks are for the model that it stands for
+        use = f"THE-MODEL-ITSELF --masker on-surrogate:{model},masker={out}"
+    to.print(f"now: saliencykit explain PHOTO --model {use}", soft_wrap=True)
 
 
 app.command()(cli_evaluate.evaluate)

@@ -71,6 +71,11 @@ def test_from_the_surrogate_to_an_explanation_of_the_model(folder, monkeypatch, 
     )
     assert code == 0, err
     assert json.loads(out)["provenance"]["model"].startswith("Surrogate(")
+    pytest.importorskip("accelerate")
+    train = ("--model", "s.safetensors", "--images", "photos", "--out", "m.safetensors", "--steps", "2", "--batch", "4")
+    code, out, err = call(monkeypatch, capsys, "fit", *train)
+    assert code == 0, err
+    assert "--model THE-MODEL-ITSELF --masker on-surrogate:s.safetensors,masker=m.safetensors" in out
 
 
 def test_json_and_a_second_call_from_the_answers(folder, monkeypatch, capsys):

@@ -19,8 +19,8 @@ _SLACK = 1e-6
 class OnSurrogate(Masker):
     """Finds the mask on a surrogate of the box: gradients, feature maps and trained maskers for a box that can only be queried.
 
-    The box itself is not asked. Good where `surrogate.facts["disagreement"]` is small; where both disagree it explains the surrogate,
-    and the check of `explain`, which the box answers (kept and dropped), is what says so.
+    The box itself is not asked. Good where `surrogate.facts["disagreement"]` is small; where both disagree it explains the
+    surrogate, and the check of `explain`, which the box answers (kept and dropped), is what says so.
 
     Args:
         surrogate: A Surrogate, its file, or any other BlackBox with the same classes and the same input.
@@ -63,8 +63,8 @@ class OnSurrogate(Masker):
         assert isinstance(masker, Masker)
         if surrogate.num_classes != black_box.num_classes:
             raise InputError(
-                f"{surrogate!r} has {surrogate.num_classes} classes and {name_of(black_box)} has {black_box.num_classes}: it stands "
-                "for another box."
+                f"{surrogate!r} has {surrogate.num_classes} classes and {name_of(black_box)} has {black_box.num_classes}: it "
+                "stands for another box."
             )
         low, high = (float(v) for v in images.aminmax())
         if low < -_SLACK or high > 1 + _SLACK:

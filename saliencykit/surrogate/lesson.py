@@ -15,7 +15,7 @@ from saliencykit.core.types import Logits
 from saliencykit.surrogate.masked import Asked
 
 _WARM = 0.05  # share of the steps over which the learning rate rises
-_DECAY = 1e-4
+_DECAY = 0.02
 
 
 @final
