@@ -1,6 +1,6 @@
 """Where does the time of `evaluate` go? 6 maskers by 8 metrics on photos, MobileNetV2 at 224 px: inside the networks, or outside?
 
-    python -m benchmarks.evaluation                          # 20 photos, all maskers, about six minutes
+    python -m benchmarks.evaluation                          # 20 photos, all maskers, six CPU minutes
     python -m benchmarks.evaluation --photos 4               # a look
     python -m benchmarks.evaluation --masker FILE            # a trained masker of yours instead of the zoo's
 
@@ -139,7 +139,7 @@ class Clock:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, default=20, help="of ilsvrc2012-val-a")
-    parser.add_argument("--masker", default="zoo:mobilenet_v2", help="the trained masker; '' for none")
+    parser.add_argument("--masker", default="zoo/mobilenetv2", help="the trained masker; '' for none")
     parser.add_argument("--maskers", nargs="*", default=MASKERS, help="the others")
     parser.add_argument("--metrics", nargs="*", default=METRICS)
     parser.add_argument("--batch", type=int, default=16, help="photos at once")
