@@ -5,7 +5,7 @@ from typing import Protocol
 import torch
 from torch import Generator, Tensor
 
-from saliencykit import Alternative, BlackBox, Found
+from saliencykit import Alternative, BlackBox, Found, compose
 from saliencykit.core import draw
 from saliencykit.core.evidence import probability
 from saliencykit.core.types import Images, Labels
@@ -63,8 +63,13 @@ def _answers(
 ) -> Tensor:
     """The label's probability under each set, (n,) float64 on the CPU."""
     answers, numbers = [], numbers.to(image.device)
+    one = not alternative.uses_mask and type(alternative).edit is Alternative.edit  # fill for all sets
+    fill = alternative(image, generator=Generator().manual_seed(seed)) if one else None
     for some in torch.split(sets, _TOGETHER):
         masks = some.to(image)[:, None, numbers]
-        edits = alternative.edit(image.expand(len(masks), -1, -1, -1), masks, Generator().manual_seed(seed))
+        if fill is not None:
+            edits = compose(image, masks, fill)
+        else:
+            edits = alternative.edit(image.expand(len(masks), -1, -1, -1), masks, Generator().manual_seed(seed))
         answers.append(probability(box(edits), label.expand(len(edits))))
     return torch.cat(answers).double().cpu()
