@@ -1,0 +1,168 @@
+"""A folder of 2,000 pictures, explained: how much of the time is the networks', is the memory flat, are the rows the same?
+
+    python -m benchmarks.dataset                                  # a minute or two on a CPU
+    python -m benchmarks.dataset --model torchvision:mobilenet_v2 --masker my-masker.safetensors --device cuda
+    python -m benchmarks.dataset --kills 10 --processes 2         # the same rows after kills, and from two processes?
+
+Pictures are those of Tiny-ImageNet's validation split, as files, in the data folder's order. The share of the networks is the sum
+of the rows' seconds (prediction, mask, check) over the seconds of the call, which also lists the folder and writes rows, maps and
+table. Memory is that of the process after each hundredth picture, beside that after the 300th. Each run is a process of its own.
+"""
+
+import argparse
+import csv
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.data import data_folder
+
+_FIRST = 300  # pictures after which the memory is compared: caches have filled by then
+_KILLS = (0.3, 8.0)  # seconds of work after which a kill comes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--masker", default=None)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--no-check", action="store_true", help="do not ask the model again")
+    parser.add_argument("--workers", type=int, default=None)
+    parser.add_argument("--kills", type=int, default=0, help="so many SIGKILLs at random, each followed by another start")
+    parser.add_argument("--processes", type=int, default=1, help="also with so many processes, by torchrun")
+    parser.add_argument("--one", type=Path, nargs=2, metavar=("DATA", "RUN"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(measured(arguments, *arguments.one)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        data = write_pictures(Path(folder) / "pictures", arguments.count)
+        command = [sys.executable, "-m", "benchmarks.dataset", *sys.argv[1:], "--one", str(data)]
+        whole = Path(folder) / "whole"
+        facts = json.loads(subprocess.run([*command, str(whole)], check=True, capture_output=True, text=True).stdout)
+        print(sentence(facts, arguments))
+        if arguments.kills:
+            killed = Path(folder) / "killed"
+            done = kill_often(command, killed, arguments.kills)
+            print(f"{arguments.kills} kills, at {', '.join(map(str, done))} rows: {difference(whole, killed)}")
+        if arguments.processes > 1:
+            launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(arguments.processes)]
+            shared = Path(folder) / "shared"
+            environment = os.environ | {"ACCELERATE_USE_CPU": "true"} if arguments.device == "cpu" else dict(os.environ)
+            subprocess.run([*launch, *command[1:], str(shared)], check=True, capture_output=True, env=environment)
+            print(f"{arguments.processes} processes: {difference(whole, shared)}")
+
+
+def write_pictures(folder: Path, count: int) -> Path:
+    """The first pictures of the validation split, as the JPEG files that they are."""
+    pack = dict(np.load(data_folder() / "tiny-imagenet-200" / "val.npz"))
+    heads = [pack["headers"][k, :n].tobytes() for k, n in enumerate(pack["header_len"])]
+    folder.mkdir()
+    for i in range(count):
+        body = pack["body"][pack["offsets"][i] : pack["offsets"][i + 1]].tobytes()
+        (folder / f"{i:05}.jpg").write_bytes(heads[pack["header_id"][i]] + body)
+    return folder
+
+
+def measured(arguments: argparse.Namespace, data: Path, out: Path) -> dict[str, float]:
+    """Explain the folder in this process, and watch it."""
+    from saliencykit.explaining_dataset import explain_dataset
+    from saliencykit.machine import box_on_device
+    from saliencykit.stored.rows import ExplainedRow
+
+    memory: list[int] = []
+    spent = 0.0
+
+    def on_row(row: ExplainedRow, done: int, total: int | None) -> None:
+        nonlocal spent
+        spent += row.seconds or 0.0
+        if done % 100 == 0 and done >= _FIRST:
+            memory.append(resident())
+            print(f"{done} of {total}: {memory[-1] / 2**20:.0f} MB", file=sys.stderr)
+
+    box = box_on_device(arguments.model, arguments.device)
+    started, used = time.perf_counter(), time.process_time()
+    explain_dataset(
+        box,
+        data,
+        out=out,
+        masker=arguments.masker,
+        batch=arguments.batch,
+        check=not arguments.no_check,
+        workers=arguments.workers,
+        overlays=0,
+        label="top",
+        on_row=on_row,
+    )
+    seconds = time.perf_counter() - started
+    grown = max(memory) / memory[0] - 1 if memory else 0.0
+    return {
+        "seconds": seconds,
+        "networks": spent,
+        "processor": time.process_time() - used,
+        "memory": memory[0] if memory else 0,
+        "grown": grown,
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def sentence(facts: dict[str, float], arguments: argparse.Namespace) -> str:
+    count, seconds = arguments.count, facts["seconds"]
+    return (
+        f"{arguments.model}, {count} pictures in {seconds:.1f} s ({count / seconds:.0f} a second; "
+        f"{1000 * facts['processor'] / count:.1f} ms of processor time a picture): {facts['networks'] / seconds:.1%} of the "
+        f"time in the networks; {facts['memory'] / 2**20:.0f} MB after {_FIRST} pictures, at most {facts['grown']:+.1%} later"
+    )
+
+
+def kill_often(command: list[str], out: Path, kills: int) -> list[int]:
+    """Start and kill at random moments of the work, then let it end; the rows that were there at each kill."""
+    moments, there = random.Random(0), []
+    for _ in range(kills):
+        process = subprocess.Popen([*command, str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        lock = out / "lock"
+        while process.poll() is None and not (lock.exists() and lock.read_text()):
+            time.sleep(0.02)
+        time.sleep(moments.uniform(*_KILLS))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        there.append(sum(path.read_bytes().count(b"\n") for path in out.glob("rows*.jsonl")))
+    subprocess.run([*command, str(out)], check=True, capture_output=True)
+    return there
+
+
+def difference(one: Path, other: Path) -> str:
+    """How far two runs' tables and maps are apart."""
+    from saliencykit.stored.reading import SavedExplanations
+
+    tables = [list(csv.DictReader((run / "table.csv").open(encoding="utf-8"))) for run in (one, other)]
+    same = [[(row["name"], row["index"], row["label"]) for row in table] for table in tables]
+    if same[0] != same[1]:
+        return "other pictures or labels"
+    numbers = [
+        [[float(row[name]) for name in ("probability", "area", "kept", "dropped") if row[name]] for row in t] for t in tables
+    ]
+    far = max((abs(a - b) for x, y in zip(*numbers, strict=True) for a, b in zip(x, y, strict=True)), default=0.0)
+    runs = [SavedExplanations.load(run) for run in (one, other)]
+    maps = [a.map_of(x).sub(b.map_of(y)).abs().max().item() for a, b in [runs] for x, y in zip(a.rows(), b.rows(), strict=True)]
+    return f"{len(tables[0])} rows, numbers within {far:.1e}, maps within {max(maps):.1e}"
+
+
+if __name__ == "__main__":
+    main()
