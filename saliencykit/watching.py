@@ -29,6 +29,7 @@ class Watched(Around):
     def __init__(self, box: BlackBox, on_ask: Callable[[int], None]) -> None:
         super().__init__(box)
         self.on_ask = on_ask
+        self.stands_for = box  # messages name the box that the user gave
 
     def for_many(self, images: Images) -> BlackBox:
         """The watched box's, watched too."""

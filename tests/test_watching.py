@@ -1,9 +1,10 @@
 """Watched: a box that reports how often it is asked."""
 
+import pytest
 import torch
 
-from saliencykit import TorchBlackBox, explain
-from saliencykit.testing.boxes import PlantedEvidence
+from saliencykit import GradientError, TorchBlackBox, explain
+from saliencykit.testing.boxes import PlantedEvidence, QueryOnly
 from saliencykit.watching import Watched
 
 
@@ -25,3 +26,9 @@ def test_what_the_box_says_of_itself_is_passed_on() -> None:
     assert (watched.num_classes, watched.device, watched.zero, watched.max_batch) == (3, box.device, box.zero, 7)
     assert watched.for_model_pixels().zero is None
     assert isinstance(watched.for_many(torch.rand(1, 3, 4, 4)), Watched)
+
+
+def test_messages_name_the_box_that_is_watched() -> None:
+    box = QueryOnly(PlantedEvidence())
+    with pytest.raises(GradientError, match="needs gradients and QueryOnly is query-only"):
+        explain(Watched(box, lambda count: None), torch.rand(1, 3, 16, 16), 0, masker="gradient")

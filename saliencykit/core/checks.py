@@ -9,8 +9,8 @@ from saliencykit.core.errors import ContractError, InputError
 
 
 def name_of(thing: object) -> str:
-    """The class name that an error message uses for an object."""
-    return type(thing).__name__
+    """The class name that an error message uses for an object, or for the one that it says it `stands_for`."""
+    return type(getattr(thing, "stands_for", thing)).__name__
 
 
 def finite_rows(tensor: Tensor) -> list[int]:

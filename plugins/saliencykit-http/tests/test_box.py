@@ -1,6 +1,7 @@
 """The box against a real server: the same maps as torch and ONNX, patience, the budget, the cache."""
 
 import json
+import random
 import runpy
 import signal
 import socket
@@ -292,6 +293,28 @@ def test_another_version_in_the_middle_is_an_error(server):
     server.model_version = "2"
     with pytest.raises(InputError, match=r"version 2 answers, and before it was 1; the model was replaced"):
         box(PICTURES)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_happens_the_map_is_the_same_or_there_is_one_error_within_the_budget(server, wanted, tmp_path, seed):
+    chance = random.Random(seed)
+    quick = [fault for name, fault in FAULTS.items() if name not in ("hang", "trickle")]
+    ended = []
+    for _ in range(20):
+        server.faults.clear()
+        server.faults.extend(chance.choice(quick) if chance.random() < 0.4 else None for _ in range(200))
+        before, limit = server.images, chance.choice([10, 25, 100])
+        box = box_of(server, backoff=0.001, retries=2, cache=tmp_path, max_queries=limit, max_batch=chance.choice([1, 5, 16]))
+        try:
+            answer = map_of(box)
+        except InputError as error:
+            ended.append(str(error))
+        else:
+            break
+        finally:
+            assert server.images - before == box.sent <= limit
+    assert alike(answer, wanted)
+    assert all("gave no usable answer" in text or "max_queries=" in text for text in ended)
 
 
 # the budget
