@@ -12,7 +12,7 @@ from torch import Tensor
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
-from saliencykit.core.errors import InputError, SaliencyKitError
+from saliencykit.core.errors import ContractError, GradientError, InputError, SaliencyKitError
 from saliencykit.core.types import Logits
 from saliencykit.surrogate.masked import Asked
 from saliencykit.training.state import write_bytes
@@ -92,7 +92,9 @@ class Answers:
                     flushed = time.monotonic()
         except SaliencyKitError as error:
             self._write()
-            raise type(error)(self._lost(error, int(index[0]))) from error
+            text = self._lost(error, int(index[0]))
+            kind = next((kind for kind in (ContractError, GradientError, InputError) if isinstance(error, kind)), SaliencyKitError)
+            raise kind(text) from error
         finally:
             self._write()
         return torch.cat(self._rows)[: len(self.pictures)]
