@@ -28,7 +28,7 @@ class Mosaic(Metric):
     trained on, and a mask may rightly cover little of its quarter; `probability`, the label's in the mosaic, says whether the
     question was fair. An empty mask has a share of 0.25, as a constant one. The mask of the whole picture is not looked at.
 
-    On 20 photos with MobileNetV2, which gives their labels 0.58 on average (median in brackets): in shrunk mosaics 0.04 (0.001), and
+    On 20 photos with MobileNetV2, which gives labels 0.58 on average (median in brackets): in shrunk mosaics 0.04 (0.001), and
     Grad-CAM's share is 0.57; in mosaics of full size, where the mean over all places lets no class be certain, 0.014 (0.013), and
     the share is 0.69. There the question is fairer, but the model and masker must take it, and it costs four times as much.
 
