@@ -27,7 +27,7 @@ import numpy as np
 from benchmarks.data import data_folder
 
 _FIRST = 300  # pictures after which the memory is compared: caches have filled by then
-_KILLS = (0.3, 8.0)  # seconds of work after which a kill comes
+_LATE = 0.5  # seconds after a row at most that a kill comes: anywhere between two blocks
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
         print(sentence(facts, arguments))
         if arguments.kills:
             killed = Path(folder) / "killed"
-            done = kill_often(command, killed, arguments.kills)
+            done = kill_often(command, killed, arguments.kills, arguments.count)
             print(f"{arguments.kills} kills, at {', '.join(map(str, done))} rows: {difference(whole, killed)}")
         if arguments.processes > 1:
             launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(arguments.processes)]
@@ -131,20 +131,25 @@ def sentence(facts: dict[str, float], arguments: argparse.Namespace) -> str:
     )
 
 
-def kill_often(command: list[str], out: Path, kills: int) -> list[int]:
+def kill_often(command: list[str], out: Path, kills: int, count: int) -> list[int]:
     """Start and kill at random moments of the work, then let it end; the rows that were there at each kill."""
     moments, there = random.Random(0), []
     for _ in range(kills):
         process = subprocess.Popen([*command, str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        lock = out / "lock"
-        while process.poll() is None and not (lock.exists() and lock.read_text()):
-            time.sleep(0.02)
-        time.sleep(moments.uniform(*_KILLS))
+        wanted = rows_in(out) + moments.randrange(1, 2 * count // (kills + 1))
+        while process.poll() is None and rows_in(out) < min(wanted, count):
+            time.sleep(0.05)
+        time.sleep(moments.uniform(0, _LATE))
         process.send_signal(signal.SIGKILL)
         process.wait()
-        there.append(sum(path.read_bytes().count(b"\n") for path in out.glob("rows*.jsonl")))
+        there.append(rows_in(out))
     subprocess.run([*command, str(out)], check=True, capture_output=True)
     return there
+
+
+def rows_in(out: Path) -> int:
+    """Lines of rows, finished or not."""
+    return sum(path.read_bytes().count(b"\n") for path in out.glob("rows*.jsonl"))
 
 
 def difference(one: Path, other: Path) -> str:
