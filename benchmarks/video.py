@@ -6,7 +6,7 @@
 
 The clip is that of benchmarks/clip.py.
 
-* **Speed**: a file is read, explained, drawn and written as the command line does it; time on the clock, and CPU time of all threads.
+* **Speed**: a file is read, explained, drawn and written as the command line does it: time on the clock, CPU time of all threads.
 * **Flicker**: the mean absolute change of the mask from frame to frame along the true motion, over the points that the model saw in
   both, without cuts; beside it the check (kept minus dropped, probabilities) on every sixth frame, paired.
 * **Classes**: where two pictures are in view, the share of the mask on the asked one, beside that one's share of the view.

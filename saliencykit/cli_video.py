@@ -57,6 +57,8 @@ def explain_clip(
 
     if not images or len(images) != 1:
         raise InputError(f"a clip is explained alone; got {len(images or [])} files for --out {out}.")
+    if fps is not None and not fps > 0:
+        raise InputError(f"--fps {fps:g}: frames a second, > 0.")
     source = Path(images[0])
     out = out.with_suffix(".mp4") if out == Path("explanation") else out
     check_name(out)

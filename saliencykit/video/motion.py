@@ -82,7 +82,7 @@ def known(before: Tensor, now: Tensor, flow: Tensor) -> Mask:
     """
     height, width = now.shape[2:]
     difference = _window_mean((now - moved(before, flow)).abs(), 2)
-    contrast = now.std((1, 2, 3), keepdim=True).clamp_min(1e-3)
+    contrast = now.std((1, 2, 3), correction=0, keepdim=True).clamp_min(1e-3)
     agree = ((0.6 - difference / contrast) / 0.4).clamp(0, 1)
     scale = flow.new_tensor([2 / width, 2 / height]).view(1, 2, 1, 1)
     place = _grid(height, width, now) + (flow * scale).permute(0, 2, 3, 1)

@@ -1,6 +1,7 @@
 """Clip: the frames of a video file, upright, with the times at which they are shown."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +15,8 @@ from saliencykit.video.frame import Frame
 if TYPE_CHECKING:
     from av import VideoFrame
     from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
 
 SUFFIXES = (
     ".mp4",
@@ -107,28 +110,15 @@ class Clip:
 
     def __iter__(self) -> Iterator[Frame]:
         """From the beginning; `Frame.origin` is the decoder's frame, not turned."""
-        from av.error import FFmpegError, InvalidDataError
-
         self.damage = None
         with _opened(self.path) as file:
             stream = file.streams.video[0]
             stream.thread_type = "AUTO"
             index, last, reached = 0, None, 0.0
-            packets = file.demux()  # of all streams: the file ends where the last of them does
-            while True:
-                try:
-                    packet = next(packets)
-                    if packet.pts is not None and packet.time_base is not None:
-                        reached = max(reached, float((packet.pts + (packet.duration or 0)) * packet.time_base - self.facts.start))
-                    frames = packet.decode() if packet.stream is stream else []
-                except StopIteration:
-                    break
-                except InvalidDataError as error:
-                    self.damage = str(error)
-                    continue  # a damaged part; what follows may be fine
-                except FFmpegError as error:
-                    self.damage = str(error)
-                    break
+            for packet, frames, damage in _decoded(file, stream):
+                self.damage = self.damage or damage
+                if packet is not None and packet.pts is not None and packet.time_base is not None:
+                    reached = max(reached, float((packet.pts + (packet.duration or 0)) * packet.time_base - self.facts.start))
                 for frame in frames:
                     time = self._time(frame, index)
                     if last is not None and time <= last:
@@ -136,8 +126,6 @@ class Clip:
                     last = time
                     yield Frame(_picture(frame, self.facts), time, index, frame)
                     index += 1
-            if index == 0:
-                raise InputError(f"{str(self.path)!r}: no frame can be read; the file is truncated or damaged.")
             if self.damage is None:
                 self.damage = self._missing(index, reached)
 
@@ -176,20 +164,21 @@ def _opened(path: Path) -> "InputContainer":
         raise InputError(f"{name} is not a video that FFmpeg can read, or it is truncated: {reason}.") from error
     if not file.streams.video:
         file.close()
-        raise InputError(f"{name} has no video stream.")
+        raise InputError(f"{name} has no video stream, or it is truncated.")
     return file
 
 
 def _facts(file: "InputContainer", path: Path) -> Facts:
     """From the header and the first frame, which alone knows how it is to be turned."""
-    from av.error import FFmpegError
-
     stream = file.streams.video[0]
-    try:
-        frame = next(file.decode(stream))
-    except (FFmpegError, StopIteration, OSError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or "it holds none"
-        raise InputError(f"{str(path)!r}: no frame can be read: {reason}.") from error
+    damage, frame = None, None
+    for _, frames, error in _decoded(file, stream):
+        damage = damage or error
+        if frames:
+            frame = frames[0]
+            break
+    if frame is None:
+        raise InputError(f"{str(path)!r}: no frame can be read, it is truncated or damaged: {damage or 'it holds none'}.")
     rotation = round(frame.rotation / 90) * 90 % 360
     size = (frame.height, frame.width) if rotation in (90, 270) else (frame.width, frame.height)
     aspect = Fraction(stream.sample_aspect_ratio or 1)
@@ -206,6 +195,30 @@ def _facts(file: "InputContainer", path: Path) -> Facts:
         start=start,
         aspect=1 / aspect if rotation in (90, 270) else aspect,
     )
+
+
+def _decoded(file: "InputContainer", stream: "VideoStream") -> "Iterator[tuple[Packet[Any] | None, list[VideoFrame], str | None]]":
+    """Packet by packet of all streams, since a file ends where the last of them does: the frames in it, and what is damaged."""
+    from av.error import FFmpegError, InvalidDataError
+
+    packets = file.demux()
+    flushed = False
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            break
+        except FFmpegError as error:
+            yield None, [], str(error)
+            break
+        flushed = packet.stream is stream and packet.size == 0
+        try:
+            yield packet, list(packet.decode()) if packet.stream is stream else [], None  # type: ignore[arg-type]
+        except InvalidDataError as error:
+            yield packet, [], str(error)  # what follows may be fine
+    if not flushed:
+        with suppress(FFmpegError):
+            yield None, stream.decode(None), None
 
 
 def _picture(frame: "VideoFrame", facts: Facts) -> Any:

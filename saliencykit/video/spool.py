@@ -9,7 +9,7 @@ from typing import final
 
 from saliencykit.core.errors import InputError
 
-_BALLAST = 2 * 2**20  # bytes; an MP4 file ends in an index of some 20 bytes a frame
+_BALLAST = 4 * 2**20  # bytes; an MP4 file ends in an index of some 20 bytes a frame
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -17,7 +17,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 class Spool:
     """A file beside its final place, and a second one whose room is given back when the disk is full.
 
-    From then on `full` is True: whoever writes should come to an end. `keep` moves the file to its place, `drop` removes it.
+    From then on `full` is True: whoever writes should come to an end within `left` bytes. `keep` moves the file to its place, `drop` removes it.
 
     Args:
         path: Where the file will be.
@@ -28,7 +28,7 @@ class Spool:
     """
 
     def __init__(self, path: Path, ballast: int = _BALLAST) -> None:
-        self.path, self.full = path, False
+        self.path, self.full, self.left = path, False, ballast
         self._ballast: Path | None = None
         try:
             handle, name = tempfile.mkstemp(prefix=".partial-", suffix=path.suffix, dir=path.parent)
@@ -46,6 +46,7 @@ class Spool:
     def write(self, data: bytes) -> int:
         """All of it, or an OSError."""
         rest = memoryview(data)
+        self.left -= len(data) if self.full else 0
         while rest:
             try:
                 rest = rest[self._file.write(rest) or 0 :]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from av.stream import Stream
     from av.video.stream import VideoStream
 
+_INDEX = 2 * 2**20  # bytes that the end of a file may take: at 20 a frame, an hour
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 
 
@@ -26,6 +27,8 @@ class Writer:
 
     Pictures are H.264 (VP9 in .webm) of constant quality, at the times of the clip that they come from. Sound is not decoded: its
     packets are copied.
+
+    `count` and `last` are the number of pictures that are in the file so far, and the time of the last of them.
 
     Args:
         path: Ends in .mp4, .m4v, .mov, .mkv or .webm.
@@ -43,7 +46,7 @@ class Writer:
         import av
         from av.error import FFmpegError
 
-        self.path, self.facts, self.count, self.last = path, facts, 0, Fraction(0)
+        self.path, self.facts, self.count, self.last, self._given = path, facts, 0, Fraction(0), 0
         check_name(path)
         width, height = (side + side % 2 for side in facts.size)
         self._spool = Spool(path)
@@ -77,8 +80,8 @@ class Writer:
         base = self.facts.time_base
         frame.pts, frame.time_base = round(time / base), base
         for packet in self._video.encode(frame):
-            self._file.mux(packet)
-        self.count, self.last = self.count + 1, time
+            self._mux(packet)
+        self._given += 1
         self._mux_sound(time)
 
     def finish(self, *, whole: bool) -> bool:
@@ -94,15 +97,13 @@ class Writer:
             InputError: The disk is so full that not even the end can be written.
         """
         try:
-            if self.count == 0:
+            if self._given == 0:
                 self._file.close()
                 self._spool.drop()
                 return False
             if whole and not self.full:
                 self._mux_sound(None)
-            if not self.full:  # what the encoder holds back, some dozens of frames, needs room
-                for packet in self._video.encode(None):
-                    self._file.mux(packet)
+            self._flush()
             self._file.close()
             self._spool.keep()
         except OSError as error:
@@ -111,6 +112,19 @@ class Writer:
         finally:
             self._source.close()
         return True
+
+    def _mux(self, packet: "Packet[Any]") -> None:
+        if packet.pts is not None and packet.time_base is not None:
+            self.last = max(self.last, packet.pts * packet.time_base)
+        self._file.mux(packet)
+        self.count += 1
+
+    def _flush(self) -> None:
+        """What the encoder holds back, a dozen frames; on a full disk as many of them as there is room for beside the index."""
+        for packet in self._video.encode(None):
+            if self.full and packet.size > self._spool.left - _INDEX:
+                return
+            self._mux(packet)
 
     def _copied_sound(self, source: Path) -> "Iterator[tuple[Packet[Any], Stream]] | None":
         """Opens the clip a second time, for its sound."""
