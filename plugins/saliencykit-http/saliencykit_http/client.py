@@ -3,6 +3,7 @@
 import json
 import random
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -13,6 +14,7 @@ from saliencykit import InputError
 
 T = TypeVar("T")
 _UNUSABLE = 2  # how often an answer that cannot be used is asked for again: a wrong setting would not get better
+_SILENCE = 2.0  # seconds of trouble after which somebody who waits is told
 _LARGEST = 2**28  # bytes of an answer
 _LATER = (408, 425, 429)  # and all of 5xx: the server says that another try may help
 _ADVICE = {
@@ -87,7 +89,7 @@ class Client:
         """
         import httpx2
 
-        started, unusable, most = time.monotonic(), 0, self.retries if retries is None else retries
+        started, unusable, told, most = time.monotonic(), 0, False, self.retries if retries is None else retries
         for tries in range(1, most + 2):
             before()
             wait = 0.0
@@ -109,7 +111,11 @@ class Client:
             if unusable > _UNUSABLE or tries > most:
                 break
             pause = min(self.backoff * 2 ** (tries - 1), 30.0)
-            time.sleep(max(wait, pause * (1 - self._random.random() / 2)))
+            wait = max(wait, pause * (1 - self._random.random() / 2))
+            if not told and time.monotonic() - started + wait > _SILENCE:
+                told = True
+                warnings.warn(f"{shown(url)}: {trouble}; asking again, {most + 1 - tries} times at most.", stacklevel=2)
+            time.sleep(wait)
         often = f"after {tries} tries in {time.monotonic() - started:.0f} s" if tries > 1 else "at the first try"
         raise InputError(f"{shown(url)} gave no usable answer {often}: {trouble}.{self.advice}")
 

@@ -1,6 +1,7 @@
 """The client: pauses, and what is said of an answer."""
 
 import time
+import warnings
 
 import pytest
 from saliencykit_http.client import Client, Reply, UnusableError, shown
@@ -34,6 +35,16 @@ def test_pauses_grow_with_jitter(monkeypatch):
     for pause, whole in zip(script.pauses, [1, 2, 4, 8, 16, 30, 30, 30], strict=True):
         assert whole / 2 <= pause <= whole
     assert len({pause / whole for pause, whole in zip(script.pauses, [1, 2, 4, 8, 16, 30, 30, 30], strict=True)}) == 8
+
+
+def test_who_waits_is_told_once(monkeypatch):
+    script = Script(monkeypatch, *[status(503)] * 4, status(200), retries=6)
+    with pytest.warns(UserWarning, match=r"http://host/x: it answered 503; asking again, \d times at most\.") as said:
+        script.ask()
+    assert len(said) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Script(monkeypatch, *[status(503)] * 4, status(200), backoff=0.01).ask()
 
 
 def test_retry_after_in_seconds_and_as_a_date(monkeypatch):
