@@ -78,6 +78,9 @@ class Registry:
             plugin = load()
             self.manager.register(plugin, name)
             self.manager.check_pending()
+            for hook in (*_HOOKS.values(), "wrap_model"):
+                if callable(getattr(plugin, hook, None)) and self.manager.parse_hookimpl_opts(plugin, hook) is None:
+                    raise ContractError(f"{hook} is not marked as a hook; write @saliencykit.hookimpl above it")
         except (Exception, SystemExit) as error:  # a broken plugin never breaks the host
             self._fail(record, f"{type(error).__name__}: {error}")
         else:
@@ -195,6 +198,8 @@ def _checked(mapping: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..
     for name, factory in factories.items():
         if not isinstance(name, str) or not _is_name(name) or not callable(factory):
             raise ContractError(f"{name!r}: {factory!r} is not a name without any of '/:,= ' and a factory")
+        if isinstance(factory, tuple(KINDS.values())):
+            raise ContractError(f"{name!r}: give the class {name_of(factory)} or a function that makes one, not {factory!r}")
     return factories
 
 

@@ -112,8 +112,10 @@ def test_unknown_names_come_with_a_suggestion(plugins):
         ("def broken(:", "SyntaxError"),
         (GOOD.replace("provide_alternatives", "provide_alternativs"), "PluginValidationError: .*provide_alternativs"),
         (GOOD.replace("provide_alternatives()", "provide_alternatives(colour)"), "PluginValidationError: .*colour"),
+        (GOOD.replace("@hookimpl", ""), "ContractError: provide_alternatives is not marked as a hook; write @saliencykit.hookimpl"),
+        ("def wrap_model(model): ...", "ContractError: wrap_model is not marked as a hook"),
     ],
-    ids=["import", "raises", "exits", "syntax", "misspelt hook", "wrong argument"],
+    ids=["import", "raises", "exits", "syntax", "misspelt hook", "wrong argument", "unmarked hook", "unmarked wrapper"],
 )
 def test_a_plugin_that_does_not_load_is_left_out_and_says_why(plugins, source, words):
     with pytest.warns(UserWarning, match=rf"saliencykit: plugin 'bad' \(plugin_bad\) is left out: (?s:{words})"):
@@ -133,6 +135,7 @@ def test_a_plugin_that_does_not_load_is_left_out_and_says_why(plugins, source, w
         ("return None", r"provide_maskers\(\) raised TypeError"),
         ("return {'a/b': print}", r"provide_maskers\(\) raised ContractError: 'a/b'"),
         ("return {'x': 3}", r"provide_maskers\(\) raised ContractError: 'x': 3"),
+        ("return {'x': Constant()}", r"provide_maskers\(\) raised ContractError: 'x': give the class Constant or a function"),
     ],
 )
 def test_a_provider_that_fails_warns_once_and_takes_its_plugin_along(plugins, body, words):
