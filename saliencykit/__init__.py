@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from saliencykit.explaining import explain
     from saliencykit.explaining_dataset import explain_dataset
     from saliencykit.fitting import fit
+    from saliencykit.framing import explain_frames
     from saliencykit.maskers.on_surrogate import OnSurrogate
     from saliencykit.maskers.realtime.masker import RealTimeMasker
     from saliencykit.registry import register
-    from saliencykit.surrogate.fitting import fit_surrogate
     from saliencykit.stored.reading import SavedExplanations
+    from saliencykit.surrogate.fitting import fit_surrogate
 
 __version__ = "0.1.0"
 
@@ -47,6 +48,7 @@ _LATER = {
     "evaluate": "saliencykit.evaluating",
     "explain": "saliencykit.explaining",
     "explain_dataset": "saliencykit.explaining_dataset",
+    "explain_frames": "saliencykit.framing",
     "fit": "saliencykit.fitting",
     "fit_surrogate": "saliencykit.surrogate.fitting",
     "read_samples": "saliencykit.data.reading",
@@ -82,6 +84,7 @@ __all__ = [
     "evaluate",
     "explain",
     "explain_dataset",
+    "explain_frames",
     "fit",
     "fit_surrogate",
     "hookimpl",

@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from saliencykit import cli_dataset, cli_evaluate, cli_plugins, cli_sanity, cli_surrogate
+from saliencykit import cli_dataset, cli_evaluate, cli_plugins, cli_sanity, cli_surrogate, cli_video
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.machine import box_on_device, use_idle_cores
 from saliencykit.terminal import complain, console, explaining_bar, facts, gate_line, table, training_bar, warn
@@ -62,7 +62,8 @@ def _root(
 @app.command()
 def explain(
     images: Annotated[
-        list[str] | None, typer.Argument(help="Pictures, or one folder or CSV file of them; default: the embedded photo of a cat.")
+        list[str] | None,
+        typer.Argument(help="Pictures, or one folder or CSV file of them, or one clip; default: the photo of a cat."),
     ] = None,
     model: Annotated[str, typer.Option(help="A model by name: demo, timm:resnet18, torchvision:mobilenet_v2, ...")] = "demo",
     label: Annotated[str | None, typer.Option(help="Class asked about, by index or name; default: the model's top class.")] = None,
@@ -80,8 +81,14 @@ def explain(
     overlays: cli_dataset.Overlays = 24,
     workers: cli_dataset.Workers = None,
     resume: cli_dataset.Resume = True,
+    fps: cli_video.Fps = None,
+    smooth: cli_video.Smooth = 0.7,
 ) -> None:
     """Find the pixels that a decision rests on; write an overlay and print class, probabilities, area and time."""
+    if cli_video.is_clip(images, out):
+        of_clip: dict[str, Any] = {"fps": fps, "smooth": smooth, "device": device, "seed": seed, "as_json": as_json}
+        cli_video.explain_clip(images, model, label, masker, out, **of_clip)
+        return
     if cli_dataset.is_dataset(images):
         of_folder: dict[str, Any] = {"limit": limit, "batch": batch, "precision": precision, "overlays": overlays}
         of_folder |= {"labels": labels, "workers": workers, "resume": resume, "check": check, "masker": masker}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,15 @@ from saliencykit.video.reading import SUFFIXES, Clip
 if TYPE_CHECKING:
     from saliencykit.core.explanation import Explanation
     from saliencykit.video.frame import Frame
+
+_PANEL = "For a clip"
+Fps = Annotated[
+    float | None, typer.Option(help="Explain at most so many frames a second, leave out the rest.", rich_help_panel=_PANEL)
+]
+Smooth = Annotated[
+    float,
+    typer.Option(help="How much of the last mask, moved with the picture, is in the next; 0: nothing.", rich_help_panel=_PANEL),
+]
 
 STOPPED_EARLY = 3
 """The exit code where a clip was written and is not all that was asked for: the first one is damaged, or the disk is full."""

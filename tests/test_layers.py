@@ -13,6 +13,7 @@ LEVELS = {
     "black_boxes": 1, "alternatives": 1, "terms": 1, "metrics": 1, "maskers": 1, "demo": 1, "images": 1, "around": 1, "stored": 1,
     "hookspecs": 2, "naming": 2, "registry": 2, "builtins": 2,
     "watching": 3, "training": 3, "explaining": 3, "fitting": 3, "evaluation": 3, "evaluating": 3, "data": 3, "video": 3,
+    "framing": 3, "cli_video": 4, "terminal_clip": 4,
     "dataset": 3, "explaining_dataset": 3, "cli_dataset": 4,
     "saving": 4, "report": 4, "captum": 4, "terminal": 4, "page": 4, "machine": 3, "new_plugin": 3, "sanity": 3, "surrogate": 3,
     "quantus": 4, "terminal_scores": 4, "cli": 4, "cli_evaluate": 4, "cli_plugins": 4, "cli_sanity": 4, "cli_surrogate": 4,
@@ -23,20 +24,21 @@ ROOMS = {room for room, level in LEVELS.items() if level == 1}
 NEIGHBOURS = {"maskers": {"alternatives", "terms", "stored"}, "metrics": {"alternatives"}, "demo": {"black_boxes"}}
 EXCEPTIONS = {
     ("core/explanation.py", "report"), ("core/explanation.py", "saving"), ("core/explanation.py", "page"),
-    ("evaluation/scores.py", "page"), ("maskers/on_surrogate.py", "registry"), ("stored/reading.py", "page"),
+    ("evaluation/scores.py", "page"), ("stored/reading.py", "page"), ("maskers/on_surrogate.py", "registry"),
 }  # fmt: skip  # thin methods, imported when they are called
 HEAVY = {
     "torchvision", "timm", "captum", "skimage", "PIL", "matplotlib", "scipy", "safetensors", "accelerate", "jinja2", "typer",
-    "rich", "hypothesis",
+    "rich", "hypothesis", "av",
 }  # fmt: skip
 MAY_BE_HEAVY = {
     "cli.py": {"typer", "rich"},
     "captum/attribution.py": {"captum"},
     "cli_dataset.py": {"typer"},
     "cli_evaluate.py": {"typer"},
+    "cli_video.py": {"typer"},
     "cli_plugins.py": {"typer"},
-    "cli_sanity.py": {"typer"},
     "cli_surrogate.py": {"typer"},
+    "cli_sanity.py": {"typer"},
     "testing/strategies.py": {"hypothesis"},
 }  # nobody imports these by accident
 

@@ -17,7 +17,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 class Spool:
     """A file beside its final place, and a second one whose room is given back when the disk is full.
 
-    From then on `full` is True: whoever writes should come to an end within `left` bytes. `keep` moves the file to its place, `drop` removes it.
+    From then on `full` is True: whoever writes should come to an end within `left` bytes. `keep` moves the file to its place,
+    `drop` removes it.
 
     Args:
         path: Where the file will be.
