@@ -31,6 +31,7 @@ from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.quantus import BoxModule, explain_func
 
 MASKERS = ("gradient", "grad-cam", "feature-ablation", "random")
+FAMILIES = ("faithfulness", "localisation", "complexity")
 STEPS = 12
 """In which values are taken away, all of them at the end: 3 channels, and a divisor of the pixels, as Quantus demands."""
 MOSAICS = 12
@@ -126,13 +127,16 @@ def values(scores: Any) -> list[float]:
     return [float(v) for part in parts for v in np.ravel(np.asarray(part, dtype=np.float64))]
 
 
-def rows_of(masker: str, box: TorchBlackBox, photos: list[Photo], done: set[str]) -> Iterable[Row]:
-    """A row per metric that is not done yet."""
+def rows_of(
+    masker: str, box: TorchBlackBox, photos: list[Photo], done: set[str], families: Iterable[str] = FAMILIES
+) -> Iterable[Row]:
+    """A row per metric of some families that is not done yet."""
     raw, labels = torch.cat([photo.image for photo in photos]), np.array([photo.label for photo in photos])
     own = box.for_model_pixels()
     mean, std = (torch.tensor(numbers).view(1, -1, 1, 1) for numbers in (box.mean or (), box.std or ()))
     x = (raw - mean) / std
-    table = {name: entry for name, entry in metrics(x.shape[-1], x.shape[1]).items() if name not in done}
+    known = metrics(x.shape[-1], x.shape[1])
+    table = {name: entry for name, entry in known.items() if name not in done and entry[0] in families}
     if not table:
         return
     model = BoxModule(own.for_many(x))
@@ -205,6 +209,7 @@ def main() -> None:
     parser.add_argument("--model", choices=MODELS, default="mobilenet_v2")
     parser.add_argument("--photos", type=int, default=50)
     parser.add_argument("--maskers", nargs="+", default=list(MASKERS), help="texts")
+    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
     parser.add_argument("--rows", type=Path, help="where rows are kept; what is there is not computed again")
     parser.add_argument("--table", action="store_true", help="the table of the rows only")
     given = parser.parse_args()
@@ -217,7 +222,7 @@ def main() -> None:
         photos = good_photos(box, given.photos)
         for masker in given.maskers:
             done = {row["metric"] for row in rows if row["masker"] == masker}
-            for row in rows_of(masker, box, photos, done):
+            for row in rows_of(masker, box, photos, done, given.families):
                 rows.append(row)
                 print(f"{masker} {row['metric']}: {row['seconds']} CPU s {row['failure']}", flush=True)
                 if given.rows is not None:
