@@ -34,6 +34,7 @@ from saliencykit.alternatives.blur import Blur
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.evidence import probability
 from saliencykit.core.explanation import Explanation
+from saliencykit.core.geometry import Geometry
 from saliencykit.registry import as_black_box, trained_masker
 from saliencykit.video.drawing import draw
 from saliencykit.video.frame import Frame
@@ -181,11 +182,13 @@ def head(clip: Clip, limit: int | None) -> Any:
 
 def on_picture(answer: Explanation) -> tuple[Any, Any]:
     """The mask over the frame at 120x90, and which of these points the model saw."""
-    whole = answer.in_picture()[0]
     place = answer.geometries[0]
-    seen = torch.ones_like(whole) if place is None else place.to_picture(torch.ones_like(answer.mask))
-    small = F.interpolate(torch.cat([whole, seen], 1), size=SMALL[::-1], mode="area")[0].numpy()
-    return small[0], small[1] > 0.999
+    assert place is not None
+    share = SMALL[0] / place.picture[1]
+    x0, y0, x1, y1 = (v * share for v in place.region)
+    small = Geometry(picture=SMALL[::-1], region=(x0, y0, x1, y1), size=place.size)
+    both = small.to_picture(torch.cat([answer.mask, torch.ones_like(answer.mask)], 1))[0].numpy()
+    return both[0], both[1] > 0.999
 
 
 def change(mask: Any, seen: Any, last: Any, before: Any) -> float:

@@ -63,7 +63,7 @@ def _root(
 def explain(
     images: Annotated[
         list[str] | None,
-        typer.Argument(help="Pictures, or one folder or CSV file of them, or one clip; default: the photo of a cat."),
+        typer.Argument(help="Pictures, or one folder or CSV file of them, or one clip; default: a photo of a cat."),
     ] = None,
     model: Annotated[str, typer.Option(help="A model by name: demo, timm:resnet18, torchvision:mobilenet_v2, ...")] = "demo",
     label: Annotated[str | None, typer.Option(help="Class asked about, by index or name; default: the model's top class.")] = None,

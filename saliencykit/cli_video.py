@@ -26,7 +26,7 @@ Fps = Annotated[
 ]
 Smooth = Annotated[
     float,
-    typer.Option(help="How much of the last mask, moved with the picture, is in the next; 0: nothing.", rich_help_panel=_PANEL),
+    typer.Option(help="How much of the last mask, moved along, is in the next; 0: nothing.", rich_help_panel=_PANEL),
 ]
 
 STOPPED_EARLY = 3

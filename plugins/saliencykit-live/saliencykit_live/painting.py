@@ -1,0 +1,37 @@
+"""What the window shows: the picture with its mask, the class and the pace."""
+
+from typing import Any
+
+import numpy as np
+
+from saliencykit import Explanation
+from saliencykit.video.drawing import CONTOUR, mask_on_picture, outline
+
+Array = np.ndarray[Any, np.dtype[Any]]
+_DIM = 0.28  # of the brightness, where the mask is 0, as in the package's overlays
+
+
+def painted(answer: Explanation, line: str) -> Array:
+    """The overlay of a frame with a line of text, (H, W, 3) uint8 RGB.
+
+    Args:
+        answer: Of one frame, with its picture.
+        line: In the upper left corner, on a dark ground.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    picture = answer.pictures[0]
+    assert picture is not None
+    pixels = np.asarray(picture.convert("RGB"), np.float32)
+    grey = mask_on_picture(answer, picture.size)
+    mask = (grey / np.float32(255))[..., None]
+    dim = _DIM * (0.6 * pixels.mean(2, keepdims=True) + 0.4 * pixels)
+    shown = (dim + mask * (pixels - dim)).astype(np.uint8)
+    shown[outline(grey)] = CONTOUR
+    page = Image.fromarray(shown)
+    draw = ImageDraw.Draw(page)
+    font = ImageFont.load_default(max(12, page.height // 24))
+    box = draw.textbbox((8, 6), line, font=font)
+    draw.rectangle((0, 0, box[2] + 8, box[3] + 6), fill=(20, 20, 20))
+    draw.text((8, 6), line, fill=(255, 255, 255), font=font)
+    return np.asarray(page)
