@@ -1,7 +1,7 @@
 """A camera as frames."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,7 +38,7 @@ def open_camera(source: str) -> Capture:
     return capture  # type: ignore[no-any-return]
 
 
-def frames_of(capture: Capture, name: str) -> Iterator[Frame]:
+def frames_of(capture: Capture, name: str) -> Generator[Frame, None, None]:
     """Its pictures, RGB, with the seconds since the first; the camera is let go at the end.
 
     Raises:

@@ -78,5 +78,6 @@ def run(
 
 def _one_by_one(frames: Iterator[Frame]) -> Iterator[Frame]:
     """The same frames, so that closing what reads them does not close the camera."""
-    for frame in frames:  # noqa: UP028: `yield from` passes a close on, and would close the camera
+    # `yield from` would pass a close on, to the camera
+    for frame in frames:  # noqa: UP028
         yield frame

@@ -37,7 +37,7 @@ class Window:
     def confidence(self) -> float:
         """Where the knob is, in [-4, 4]."""
         at = self._cv2.getTrackbarPos("larger <-> smaller", self.title)
-        return max(0, at) / _STEPS * 2 * _RANGE - _RANGE
+        return float(max(0, at) / _STEPS * 2 * _RANGE - _RANGE)
 
     def closed(self) -> bool:
         """`q`, Escape, or the window's button; also lets the window draw itself."""
