@@ -6,7 +6,7 @@
 
 Pictures are those of Tiny-ImageNet's validation split, as files, in the data folder's order. The share of the networks is the sum
 of the rows' seconds (prediction, mask, check) over the seconds of the call, which also lists the folder and writes rows, maps and
-table. Memory is that of the process after each hundredth picture, beside that after the 300th. Each run is a process of its own.
+table. Memory is the process's own after each hundredth picture, beside that after the 300th. Each run is a process of its own.
 """
 
 import argparse
@@ -118,8 +118,9 @@ def measured(arguments: argparse.Namespace, data: Path, out: Path) -> dict[str, 
 
 
 def resident() -> int:
-    """Bytes of this process that are in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    """Bytes that this process holds of its own, in memory or swapped out; of files that are mapped the system decides."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return sum(1024 * int(lines[name].split()[0]) for name in ("RssAnon", "VmSwap"))
 
 
 def sentence(facts: dict[str, float], arguments: argparse.Namespace) -> str:

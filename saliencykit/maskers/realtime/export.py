@@ -59,7 +59,7 @@ def export_onnx(masker: "RealTimeMasker", path: Path, size: int | tuple[int, int
         raise InputError("export_onnx needs onnx and onnxscript; pip install 'saliencykit[onnx]'.")
     box = masker.box
     pictures = _pictures(box, size)
-    graph = _Graph(masker, box, pictures)
+    graph = OneModule(masker, box, pictures)
     asked = torch.arange(len(pictures)) % graph.classes
     wanted = graph(pictures, asked) if labels else graph(pictures)
     beside = path.with_name(f".{path.name}.part")
@@ -84,8 +84,17 @@ def export_onnx(masker: "RealTimeMasker", path: Path, size: int | tuple[int, int
 
 
 @final
-class _Graph(nn.Module):
-    """Copies of box and network as one plain module: pictures, and labels if they are given, to logits and mask."""
+class OneModule(nn.Module):
+    """Copies of box and network as one plain module on the CPU, without gradients: what is exported, or compiled.
+
+    Args:
+        masker: A trained one.
+        box: With a torch module inside.
+        pictures: (3, C, H, W), that the copies are tried on; H and W are fixed from then on.
+
+    Raises:
+        InputError: The box does more than normalise and ask its module.
+    """
 
     mean: Tensor
     std: Tensor

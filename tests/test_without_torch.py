@@ -1,0 +1,62 @@
+"""The exported graph where torch is not installed: the how-to's own example, run with every import of torch refused."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "export.md"
+REFUSE = """
+import sys
+class Refused:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision", "saliencykit", "onnx"):
+            raise ModuleNotFoundError(f"{name} is not there")
+sys.meta_path.insert(0, Refused())
+"""
+REPORT = """
+import json
+assert "torch" not in sys.modules
+print(json.dumps({"number": number, "probability": probability, "mask": mask.tolist()}))
+"""
+
+
+def example() -> str:
+    """The block of the page that runs the graph."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    (found,) = [block for block in blocks if "InferenceSession" in block]
+    return found
+
+
+def test_it_is_about_twenty_lines():
+    assert len([line for line in example().splitlines() if line.strip()]) <= 20
+
+
+def test_the_example_runs_without_torch_and_says_what_torch_says(tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    from saliencykit import RealTimeMasker
+    from saliencykit.demo import HERE, demo_box, demo_picture
+
+    masker = RealTimeMasker.load(HERE / "masker.safetensors", demo_box())
+    masker.export_onnx(tmp_path / "model-and-masker.onnx")
+    demo_picture().save(tmp_path / "photo.png")
+    line = 'photo = Image.new("RGB", (640, 480), (90, 120, 60))'
+    assert line in example()
+    code = REFUSE + example().replace(line, 'photo = Image.open("photo.png")') + REPORT
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    small = demo_picture().convert("RGB").resize((80, 80), Image.Resampling.BILINEAR)
+    pixels = torch.from_numpy(np.asarray(small, dtype=np.float32) / 255).permute(2, 0, 1)[None]
+    logits, mask = masker.predict(pixels)
+    assert found["number"] == int(logits.argmax())
+    assert found["probability"] == pytest.approx(float(logits.softmax(1).max()), abs=1e-4)
+    assert np.abs(np.asarray(found["mask"]) - mask[0, 0].numpy()).max() < 1e-3
+    assert Image.open(tmp_path / "mask.png").size == demo_picture().size
