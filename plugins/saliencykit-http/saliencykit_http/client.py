@@ -27,6 +27,9 @@ _ADVICE = {
 class UnusableError(Exception):
     """An answer of the right kind that does not hold what it must: garbage, wrong shapes, NaN."""
 
+    def __init__(self, reason: str) -> None:
+        super().__init__(_plain(reason, 300))  # it quotes what a server sent
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -162,8 +165,13 @@ def _message(reply: Reply) -> str:
         text = str(found.get("error") or found.get("detail") or text) if isinstance(found, dict) else text
     except (ValueError, RecursionError):
         pass
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]
+    text = _plain(text, 200)
     return f" ({text})" if text else ""
+
+
+def _plain(text: str, length: int) -> str:
+    """One short line without control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:length]
 
 
 def _seconds(text: str) -> float:

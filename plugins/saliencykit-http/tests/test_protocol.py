@@ -94,7 +94,7 @@ HEADERS = st.dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.data())
 def test_whatever_comes_is_an_answer_or_unusable(data):
     said = json.loads(json.dumps(ANSWER))
