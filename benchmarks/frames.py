@@ -5,7 +5,7 @@
     python -m benchmarks.frames --device cuda --models mobilenet_v2 resnet50 --batches 1 64
 
 Weights are random, which does not change the time; `demo` is the embedded model with its trained masker on its photo, at its own
-size. Each call takes raw pictures and gives logits and the masks of the top classes at full size. The ways are run in turn; the table
+size. Each call takes raw pictures and gives logits and the masks of the top classes at full size. The ways run in turn; the table
 has their medians. On a CPU one thread and its CPU time; on a GPU time on the clock, with the queue waited for.
 
 * `float32`: `RealTimeMasker.predict`, with a frozen copy of the model.

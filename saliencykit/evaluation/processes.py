@@ -48,7 +48,7 @@ class Processes:
         state = PartialState(cpu=device.type == "cpu", timeout=_LONG)
         if state.num_processes != count:  # each would take all pictures for its own
             raise InputError(
-                f"this launch has {count} processes, and accelerate was set up for {state.num_processes} before evaluate was "
-                "called; call evaluate first, or make PartialState(cpu=True) where there is no GPU."
+                f"this launch has {count} processes, and accelerate was set up for {state.num_processes} before this "
+                "call; call this first, or make PartialState(cpu=True) where there is no GPU."
             )
         return Processes(state.process_index, state.num_processes, state.wait_for_everyone)

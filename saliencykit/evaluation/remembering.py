@@ -9,10 +9,14 @@ from saliencykit.around import Around
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.types import Images, Logits
 
+_SIZES = 4  # copies of the model that are kept
+
 
 @final
 class Keeping(Around):
     """Another black box, whose copy for many evaluations is made once per size of picture and not for every batch.
+
+    The copies of the last few sizes are kept.
 
     Args:
         box: The box.
@@ -26,6 +30,8 @@ class Keeping(Around):
         """The box's."""
         key = (*images.shape[1:], images.dtype, images.device)
         if key not in self._copies:
+            while len(self._copies) >= _SIZES:
+                self._copies.pop(next(iter(self._copies)))
             self._copies[key] = self.box.for_many(images)
         return self._copies[key]
 

@@ -56,3 +56,22 @@ def test_both_keep_the_contract():
     images = torch.rand(3, 3, 16, 16)
     check_black_box(Keeping(PlantedEvidence()), images=images)
     check_black_box(Remembering(PlantedEvidence()), images=images)
+
+
+def test_copies_of_the_last_few_sizes_are_kept():
+    made = []
+
+    class Copying(BlackBox):
+        num_classes, differentiable = 2, False
+
+        def logits(self, images):
+            return images.mean((2, 3))[:, :2]
+
+        def for_many(self, images):
+            made.append(images.shape[2])
+            return self
+
+    keeping = Keeping(Copying())
+    for side in (8, 9, 8, 10, 11, 9, 12, 12, 8):
+        keeping.for_many(torch.zeros(1, 3, side, side))
+    assert made == [8, 9, 10, 11, 12, 8]
