@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--masker", help="a file; default: the one that was trained for the model")
     parser.add_argument("--part", nargs="+", choices=("speed", "flicker", "classes"), default=("speed", "flicker", "classes"))
     parser.add_argument("--smooth", nargs="+", type=float, default=SHARES)
-    parser.add_argument("--batch", nargs="+", type=int, default=[8])
+    parser.add_argument("--batch", nargs="+", type=int, default=[4])
     parser.add_argument("--frames", type=int, help="the first ones only")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, help="keep the clips that are written in this folder")

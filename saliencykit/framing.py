@@ -42,8 +42,8 @@ def explain_frames(
     alternative: Alternative | str | None = None,
     pixels: Literal["auto", "raw", "model"] = "auto",
     check: bool = False,
-    batch: int = 8,
-    ahead: int = 2,
+    batch: int = 4,
+    ahead: int = 1,
     seed: int = 0,
 ) -> Generator[Explanation, None, None]:
     """Explain the frames of a clip or of a camera as they come: in order, a few at a time, with memory that does not grow.
@@ -66,7 +66,8 @@ def explain_frames(
         pixels: What tensors hold, as for `explain`.
         check: Ask the model again with each mask kept and replaced; three times the work.
         batch: Frames that go through the model together, >= 1; 1 answers soonest.
-        ahead: Batches that are read before they are needed, >= 0; 0: no threads, and a frame is read when its answer is asked for.
+        ahead: Batches that each of the two threads may be ahead of what comes after it, >= 0. In all up to (3 + 2 * ahead) * batch frames
+            are held at a time. 0: no threads, and a frame is read when its answer is asked for.
         seed: Of everything that is drawn.
 
     Returns:
