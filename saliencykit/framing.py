@@ -66,8 +66,8 @@ def explain_frames(
         pixels: What tensors hold, as for `explain`.
         check: Ask the model again with each mask kept and replaced; three times the work.
         batch: Frames that go through the model together, >= 1; 1 answers soonest.
-        ahead: Batches that each of the two threads may be ahead of what comes after it, >= 0. In all up to (3 + 2 * ahead) * batch frames
-            are held at a time. 0: no threads, and a frame is read when its answer is asked for.
+        ahead: Batches that each of the two threads may be ahead of what comes after it, >= 0; in all up to (3 + 2 * ahead) * batch
+            frames are held. 0: no threads, and a frame is read when its answer is asked for.
         seed: Of everything that is drawn.
 
     Returns:
