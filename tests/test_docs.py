@@ -79,4 +79,4 @@ def test_commands_hooks_and_errors_are_documented() -> None:
 
 def test_ci_finds_the_readmes_test_command() -> None:
     readme = (ROOT / "README.md").read_text()
-    assert re.search(r"<!-- the test command -->\n```sh\n(.+)\n```", readme)[1].endswith("python -m pytest")
+    assert re.search(r"<!-- the test command -->\n```sh\n(.+)\n```", readme)[1].endswith("python -m pytest -n auto --dist loadfile")
