@@ -288,5 +288,6 @@ def _advice(figures: dict[str, Any]) -> str:
     return (
         f"the surrogate and its box disagree much: over whole and masked held-out pictures they name the same class in "
         f"{every['agreement']['mean']:.0%}, and their probabilities of the class asked about are {every['difference']['mean']:.2f} "
-        "apart on average. Masks found on it may say little about the box; more pictures and queries help, or a larger network."
+        "apart on average. Masks found on it may say little about the box; more pictures, queries and steps help, and a network "
+        "that begins with the weights of a similar task."
     )

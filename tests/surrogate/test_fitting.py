@@ -199,7 +199,7 @@ def test_a_masker_trained_on_it_finds_the_patch_for_the_box(planted, tmp_path):
     images, labels = PlantedEvidence().examples(40, generator=seeded(5))
     answer = explain(box, images, labels, masker=OnSurrogate(surrogate, masker), alternative=GREY)
     assert box.images == 120  # whole, kept, dropped: the box itself answers the check, and no more
-    assert iou(answer.mask, PlantedEvidence().evidence(images, labels)).mean() > 0.7  # 0.94 when it was written
+    assert iou(answer.mask, PlantedEvidence().evidence(images, labels)).mean() > 0.7  # 0.9 when it was written
     assert answer.kept.mean() > 0.9
     assert answer.dropped.mean() < 0.5
     files = surrogate.save(tmp_path / "s.safetensors"), masker.save(tmp_path / "m.safetensors")
