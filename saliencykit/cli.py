@@ -95,12 +95,13 @@ def explain(
         of_folder |= {"label": label, "alternative": alternative, "seed": seed, "device": device, "as_json": as_json}
         cli_dataset.explain_folder((images or [""])[0], model, out, **of_folder)
         return
-    from saliencykit.saving import writable
+    from saliencykit.saving import refuse_run, writable
     from saliencykit.watching import Watched
 
     use_idle_cores()
     created = not out.exists()
     writable(out)
+    refuse_run(out)
     try:
         started = time.perf_counter()
         box = box_on_device(model, device)

@@ -13,6 +13,7 @@ from torch import Tensor
 from saliencykit.core.errors import InputError
 from saliencykit.core.explanation import Explanation
 from saliencykit.core.geometry import Geometry
+from saliencykit.stored.reading import is_saved
 
 FORMAT = "saliencykit-explanation"
 VERSION = 1
@@ -28,9 +29,10 @@ def save(explanation: Explanation, directory: Path) -> Path:
         The directory.
 
     Raises:
-        InputError: The directory cannot be made or written.
+        InputError: The directory cannot be made or written, or holds the explanations of a data set.
     """
     writable(directory)
+    refuse_run(directory)
     work = Path(tempfile.mkdtemp(prefix=".partial-", dir=directory))
     try:
         names = _write(explanation, work)
@@ -55,6 +57,16 @@ def writable(directory: Path) -> None:
             pass
     except OSError as error:
         raise InputError(f"cannot write to {directory}: {error.strerror or error}; choose another directory.") from error
+
+
+def refuse_run(directory: Path) -> None:
+    """Leave a data set's explanations alone, which have a manifest of the same name.
+
+    Raises:
+        InputError: The directory holds some.
+    """
+    if is_saved(directory):
+        raise InputError(f"{directory} holds the explanations of a data set; choose another directory (--out).")
 
 
 def _write(explanation: Explanation, work: Path) -> list[str]:

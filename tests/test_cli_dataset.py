@@ -56,6 +56,9 @@ def test_a_folder_is_explained_reported_and_evaluated(call, tmp_path):
     code, out, err = call("explain", "photos", "--out", "run", "--seed", "1")
     assert code == 2
     assert "seed: 0 there, 1 asked" in err
+    code, out, err = call("explain", "photos/0.png", "--out", "run")
+    assert code == 2
+    assert "holds the explanations of a data set" in err
 
 
 def test_a_table_with_options_as_json(call, tmp_path):

@@ -64,9 +64,9 @@ class ExplanationsFolder:
         write_text(self.path / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
 
     def clear(self) -> None:
-        """Forget what is there; other files are left alone."""
+        """Forget what is there, the manifest last; other files are left alone."""
         overlays = self.path.glob("overlays/*/*.png")
-        for path in (self.path / "manifest.json", *row_files(self.path), *self._shards(), *overlays, self.path / "table.csv"):
+        for path in (*row_files(self.path), *self._shards(), *overlays, self.path / "table.csv", self.path / "manifest.json"):
             path.unlink(missing_ok=True)
 
     def rows_of(self, rank: int) -> Path:
