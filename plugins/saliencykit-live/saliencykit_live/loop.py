@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any, Protocol
 
-from saliencykit import Masker, RealTimeMasker, explain_frames
+from saliencykit import Explanation, Masker, RealTimeMasker, explain_frames
 from saliencykit.video.frame import Frame
 from saliencykit_live.painting import painted
 
@@ -56,17 +56,17 @@ def run(
     Raises:
         InputError: As `explain_frames`; or the camera gives no picture any more.
     """
-    shown, pace, last = 0, 0.0, time.perf_counter()
+    shown, pace, last = 0, 0.0, 0.0
     while True:
         knob = screen.confidence()
         turned = replace(masker, confidence=knob) if isinstance(masker, RealTimeMasker) else masker
         with closing(explain_frames(model, _one_by_one(frames), label, turned, smooth=smooth, batch=1, ahead=0)) as answers:
             for answer in answers:
                 now = time.perf_counter()
-                pace = (now - last) if pace == 0 else _KEEP * pace + (1 - _KEEP) * (now - last)
+                if shown > 1:  # the first frame waits for the model
+                    pace = (now - last) if pace == 0 else _KEEP * pace + (1 - _KEEP) * (now - last)
                 last = now
-                name = answer.names[0].split(",")[0]
-                screen.show(painted(answer, f"{name} {float(answer.probability[0]):.0%}   {1 / max(pace, 1e-6):.0f} fps"))
+                screen.show(painted(answer, _line(answer, pace)))
                 shown += 1
                 if screen.closed() or shown == limit:
                     return shown
@@ -74,6 +74,13 @@ def run(
                     break
             else:
                 return shown
+
+
+def _line(answer: Explanation, pace: float) -> str:
+    name = answer.names[0].split(",")[0]
+    return (
+        f"{name} {float(answer.probability[0]):.0%}   {1 / pace:.0f} fps" if pace else f"{name} {float(answer.probability[0]):.0%}"
+    )
 
 
 def _one_by_one(frames: Iterator[Frame]) -> Iterator[Frame]:

@@ -28,7 +28,9 @@ class Window:
             at = round((min(_RANGE, max(-_RANGE, confidence)) + _RANGE) / (2 * _RANGE) * _STEPS)
             cv2.createTrackbar("larger <-> smaller", title, at, _STEPS, lambda _: None)
         except cv2.error as error:
-            raise InputError(f"no window can be opened: {str(error).splitlines()[0]}. opencv-python-headless has none.") from error
+            raise InputError(
+                "no window can be opened: there is no display, or OpenCV was built without windows, as opencv-python-headless is."
+            ) from error
 
     def show(self, pixels: Any) -> None:
         """Show (H, W, 3) uint8 RGB."""
