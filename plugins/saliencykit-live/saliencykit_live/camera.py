@@ -30,8 +30,9 @@ def open_camera(source: str) -> Capture:
         import cv2
     except ImportError:
         raise InputError("cameras are read by OpenCV; pip install opencv-python.") from None
-    if hasattr(cv2, "setLogLevel"):
-        cv2.setLogLevel(0)  # what is wrong is said below, in one line
+    log = getattr(getattr(cv2, "utils", None), "logging", None)
+    if log is not None:
+        log.setLogLevel(log.LOG_LEVEL_SILENT)  # what is wrong is said below, in one line
     capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
     if not capture.isOpened():
         capture.release()

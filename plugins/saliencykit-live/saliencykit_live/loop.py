@@ -77,10 +77,8 @@ def run(
 
 
 def _line(answer: Explanation, pace: float) -> str:
-    name = answer.names[0].split(",")[0]
-    return (
-        f"{name} {float(answer.probability[0]):.0%}   {1 / pace:.0f} fps" if pace else f"{name} {float(answer.probability[0]):.0%}"
-    )
+    line = f"{answer.names[0].split(',')[0]} {float(answer.probability[0]):.0%}"
+    return f"{line}   {1 / pace:.0f} fps" if pace else line
 
 
 def _one_by_one(frames: Iterator[Frame]) -> Iterator[Frame]:
