@@ -125,6 +125,7 @@ def provide_metrics() -> Mapping[str, Callable[..., Metric]]:
     from saliencykit.metrics.road import RemoveAndDebias
     from saliencykit.metrics.saliency_score import SaliencyScore, saliency_score_in_place
     from saliencykit.metrics.sparseness import Sparseness
+    from saliencykit.metrics.unseen_area_curves import UnseenAreaCurves
 
     return {
         "saliency-score": SaliencyScore,
@@ -132,6 +133,7 @@ def provide_metrics() -> Mapping[str, Callable[..., Metric]]:
         "insertion": Insertion,
         "deletion": Deletion,
         "area-curves": AreaCurves,
+        "unseen-area-curves": UnseenAreaCurves,
         "sufficient-area": SufficientArea,
         "destroying-area": DestroyingArea,
         "average-drop": AverageDrop,
