@@ -42,7 +42,7 @@ from saliencykit.video.reading import Clip
 from saliencykit.video.writing import Writer
 
 SMALL = (120, 90)  # pixels at which flicker is measured
-SHARES = (0.0, 0.5, 0.7, 0.85)
+SHARES = (0.0, 0.5, 0.75, 0.85)
 EVERY = 6
 COFFEE, CAT = (967, 968, 504), (281, 282, 283, 284, 285)  # espresso, cup, coffee mug; cats
 

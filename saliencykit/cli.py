@@ -82,7 +82,7 @@ def explain(
     workers: cli_dataset.Workers = None,
     resume: cli_dataset.Resume = True,
     fps: cli_video.Fps = None,
-    smooth: cli_video.Smooth = 0.7,
+    smooth: cli_video.Smooth = 0.75,
 ) -> None:
     """Find the pixels that a decision rests on; write an overlay and print class, probabilities, area and time."""
     if cli_video.is_clip(images, out):

@@ -38,7 +38,7 @@ def explain_frames(
     masker: Masker | str | None = None,
     *,
     fps: float | None = None,
-    smooth: float = 0.7,
+    smooth: float = 0.75,
     alternative: Alternative | str | None = None,
     pixels: Literal["auto", "raw", "model"] = "auto",
     check: bool = False,

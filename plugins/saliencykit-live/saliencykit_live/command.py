@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--masker", help="a name or the file of a trained masker; default: the one made for the model")
     parser.add_argument("--label", default="follow", help="a class by index or name; default: the top class, followed")
     parser.add_argument("--camera", default="0", help="its number, or a file or address; default: 0")
-    parser.add_argument("--smooth", type=float, default=0.7, help="share of the last mask in the next, in [0, 1)")
+    parser.add_argument("--smooth", type=float, default=0.75, help="share of the last mask in the next, in [0, 1)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     asked = parser.parse_args(arguments)
     try:

@@ -33,7 +33,7 @@ def run(
     screen: Screen,
     *,
     label: int | str = "follow",
-    smooth: float = 0.7,
+    smooth: float = 0.75,
     limit: int | None = None,
 ) -> int:
     """Explain frames on a screen until it is closed.
