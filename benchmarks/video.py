@@ -6,6 +6,7 @@
 
 The clip is that of benchmarks/clip.py.
 
+* **Motion**: the error of the estimated motion beside that of scikit-image's estimators.
 * **Speed**: a file is read, explained, drawn and written as the command line does it: time on the clock, CPU time of all threads.
 * **Flicker**: the mean absolute change of the mask from frame to frame along the true motion, over the points that the model saw in
   both, without cuts; beside it the check (kept minus dropped, probabilities) on every sixth frame, paired.
@@ -38,12 +39,14 @@ from saliencykit.core.geometry import Geometry
 from saliencykit.registry import as_black_box, trained_masker
 from saliencykit.video.drawing import draw
 from saliencykit.video.frame import Frame
+from saliencykit.video.motion import flow_back, small_grey
 from saliencykit.video.reading import Clip
 from saliencykit.video.writing import Writer
 
 SMALL = (120, 90)  # pixels at which flicker is measured
 SHARES = (0.0, 0.5, 0.75, 0.85)
 EVERY = 6
+PARTS = ("motion", "speed", "flicker", "classes")
 COFFEE, CAT = (967, 968, 504), (281, 282, 283, 284, 285)  # espresso, cup, coffee mug; cats
 
 
@@ -51,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="mobilenet_v2", help=f"{', '.join(MODELS)}, or a name as the command line takes it")
     parser.add_argument("--masker", help="a file; default: the one that was trained for the model")
-    parser.add_argument("--part", nargs="+", choices=("speed", "flicker", "classes"), default=("speed", "flicker", "classes"))
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--smooth", nargs="+", type=float, default=SHARES)
     parser.add_argument("--batch", nargs="+", type=int, default=[4])
     parser.add_argument("--frames", type=int, help="the first ones only")
@@ -72,6 +75,8 @@ def main() -> None:
         path = folder / "clip.mp4"
         if not path.exists():
             write(path)
+        if "motion" in arguments.part:
+            motion(arguments.frames)
         if "speed" in arguments.part:
             for batch in arguments.batch:
                 speed(box, masker, path, folder, arguments.frames, batch)
@@ -79,6 +84,54 @@ def main() -> None:
             flicker(box, masker, path, arguments.frames, arguments.smooth)
         if "classes" in arguments.part:
             classes(box, masker, path)
+
+
+def motion(limit: int | None) -> None:
+    """Ours beside scikit-image's estimators: the mean error of the flow in pixels of 64, on every fifth pair of frames."""
+    from skimage.registration import optical_flow_ilk, phase_cross_correlation
+
+    def phase(before: Any, now: Any) -> Any:
+        shift = phase_cross_correlation(now, before, upsample_factor=10)[0]
+        return -shift[::-1, None, None] * np.ones((2, *now.shape))
+
+    def ilk(before: Any, now: Any) -> Any:
+        return np.stack(optical_flow_ilk(now, before, radius=7, num_warp=3, dtype=np.float32)[::-1])
+
+    def ours(before: Any, now: Any) -> Any:
+        four = [torch.from_numpy(v)[None, None].expand(4, -1, -1, -1) for v in (before, now)]  # as in a batch
+        return flow_back(*four)[0].numpy()
+
+    ways = {
+        "none": lambda before, now: np.zeros((2, *now.shape)),
+        "phase correlation": phase,
+        "iterative Lucas-Kanade": ilk,
+        "ours": ours,
+    }
+    errors: dict[str, dict[int, list[float]]] = {name: {} for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    last = None
+    for number, drawn in enumerate(render((240, 180))):
+        if number == limit:
+            break
+        grey = small_grey(torch.from_numpy(drawn.pixels).permute(2, 0, 1)[None] / 255)[0, 0].numpy()
+        if last is not None and number % 5 == 0 and np.isfinite(drawn.before).any():
+            y, x = np.mgrid[0:180, 0:240] + 0.5
+            known = np.isfinite(drawn.before).all(-1)
+            true = np.where(known[..., None], drawn.before - np.stack([x, y], -1), 0).transpose(2, 0, 1)
+            packed = torch.from_numpy(np.concatenate([true * grey.shape[0] / 180, known[None]])).float()[None]
+            small = F.interpolate(packed, size=grey.shape, mode="area")[0].numpy()
+            for name, way in ways.items():
+                started = time.process_time()
+                flow = way(last, grey)
+                seconds[name].append((time.process_time() - started) / (4 if name == "ours" else 1))
+                errors[name].setdefault(drawn.shot, []).append(float(np.abs(flow - small[:2])[:, small[2] > 0.99].mean()))
+        last = grey
+    shots = sorted(errors["none"])
+    print(f"\n| error of the motion | {' | '.join(f'shot {shot}' for shot in shots)} | ms of CPU a frame |")
+    print("|---" * (len(shots) + 2) + "|")
+    for name in ways:
+        cells = [f"{statistics.mean(errors[name][shot]):.3f}" for shot in shots]
+        print(f"| {name} | {' | '.join(cells)} | {1e3 * statistics.median(seconds[name]):.1f} |")
 
 
 def speed(box: Any, masker: Any, path: Path, folder: Path, limit: int | None, batch: int) -> None:
