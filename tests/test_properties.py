@@ -31,8 +31,8 @@ LAYERS = {
     "guided-backprop", "deconvolution", "guided-grad-cam",
 }  # fmt: skip
 """They read the layers of a torch module, which PlantedEvidence has not."""
-BOUND = {"on-surrogate", "stored"}
-"""They need a surrogate or a run of one's own: tests/maskers/test_on_surrogate.py and test_stored.py run the suite on such."""
+BOUND = {"ground-truth", "on-surrogate", "stored"}
+"""They know one set of pictures or one box: tests/maskers/test_{boxes,on_surrogate,stored}.py run the suite on such."""
 
 
 def seeded(seed=0):
@@ -43,7 +43,7 @@ def ours(kind):
     """Short names of our own parts; trained maskers know one box only, see test_contracts."""
     mine = {full.split("/", 1)[1]: f for full, f in registry().names(kind).items() if full.startswith("saliencykit/")}
     own = [name for name, factory in mine.items() if not isinstance(factory, TrainedFile)]
-    return [name for name in own if name != "ground-truth"]  # it knows the pictures that it was made for, and no other
+    return [name for name in own if name not in BOUND]
 
 
 def make(kind, name):
@@ -101,7 +101,7 @@ def planted(draw):
     return PlantedEvidence().examples(draw(st.integers(1, 3)), generator=seeded(draw(seeds)), size=size)[0].double()
 
 
-@pytest.mark.parametrize("name", [name for name in ours("masker") if name not in BOUND])
+@pytest.mark.parametrize("name", ours("masker"))
 @given(data=st.data(), seed=seeds)
 def test_every_masker(name, data, seed):
     masker, box = make("masker", name), PlantedEvidence()
@@ -121,7 +121,7 @@ def test_every_masker(name, data, seed):
     assert torch.allclose(masker(box, x[-1:], y[-1:], generator=seeded(seed)), mask[-1:], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in ours("masker") if name not in BOUND])
+@pytest.mark.parametrize("name", ours("masker"))
 @given(x=images(batch=1))
 def test_every_masker_respects_a_query_only_box(name, x):
     masker, box = make("masker", name), Counting(QueryOnly(PlantedEvidence()))
