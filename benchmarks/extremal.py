@@ -2,6 +2,7 @@
 
     python -m benchmarks.extremal                                       # 8 photos, TorchRay's 800 iterations: over an hour
     python -m benchmarks.extremal --photos 2 --peer-steps 100 --rounds 1                 # a look
+    python -m benchmarks.extremal --ask 0.07 0.14 0.28 --rounds 0       # with the areas that TorchRay's masks really have
     python -m benchmarks.extremal --model resnet50 --photos 0           # the cost alone, random weights
 
 Both are asked about the model's own top class, on the same photos and classifier, at their defaults, for all areas at once. One
@@ -73,6 +74,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--photos", type=int, default=8, help="of ilsvrc2012-val-a; 0: only the cost")
     parser.add_argument("--seed", type=int, default=0, help="which photos")
     parser.add_argument("--areas", type=float, nargs="+", default=[0.05, 0.1, 0.2])
+    parser.add_argument(
+        "--ask", type=float, nargs="*", help="areas that ours is asked for, one for each of --areas; default: those"
+    )
     parser.add_argument("--steps", type=int, nargs="*", default=[ExtremalPerturbation.steps], help="of ours; several: a curve")
     parser.add_argument("--peer-steps", type=int, default=800, help="0: without TorchRay")
     parser.add_argument("--peer-masks", type=Path, help="a file that keeps TorchRay's masks, read if it is there")
@@ -127,7 +131,7 @@ def contenders(
     """By name: a function that gives the masks (areas, 1, H, W) and the CPU seconds they took."""
 
     def ours(steps: int) -> Callable[[], tuple[Tensor, float]]:
-        masker = ExtremalPerturbation(areas=areas, steps=steps)
+        masker = ExtremalPerturbation(areas=tuple(arguments.ask or areas), steps=steps)
         return lambda: timed(lambda: masker.per_area(box, photo.image, torch.tensor([photo.label]))[0])
 
     def theirs() -> tuple[Tensor, float]:
