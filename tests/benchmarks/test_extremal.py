@@ -44,7 +44,7 @@ def test_a_mask_is_judged_by_its_best_pixels_at_exactly_the_area_and_as_it_is(bo
 def test_a_small_run_prints_one_row_for_each_method_and_area_and_the_cost(box, photo, monkeypatch):
     monkeypatch.setattr(extremal, "read_photos", lambda *arguments, **more: [photo, photo])
     monkeypatch.setattr(extremal, "SIDE", SIDE)
-    asked = argparse.Namespace(photos=2, seed=0, steps=[1, 2], peer_steps=0, peer_masks=None, rounds=1, model="small")
+    asked = argparse.Namespace(ask=None, photos=2, seed=0, steps=[1, 2], peer_steps=0, peer_masks=None, rounds=1, model="small")
     table = extremal.scores_table(box, (0.1, 0.2), asked).splitlines()
     assert len(table) == 2 + 2 * 2
     assert table[2].startswith("| saliencykit, 1 steps | 0.1 | ")
