@@ -80,3 +80,15 @@ def test_commands_hooks_and_errors_are_documented() -> None:
 def test_ci_finds_the_readmes_test_command() -> None:
     readme = (ROOT / "README.md").read_text()
     assert re.search(r"<!-- the test command -->\n```sh\n(.+)\n```", readme)[1].endswith("python -m pytest -n auto --dist loadfile")
+
+
+def test_troubleshooting_is_keyed_by_messages_that_are_there() -> None:
+    """The fixed parts of each heading's text stand in the source, on one line or over adjacent strings."""
+    sources = "".join(path.read_text() for path in sorted((ROOT / "saliencykit").rglob("*.py")))
+    sources = re.sub(r'"\s*\n\s*f?"', "", sources)
+    page = (ROOT / "docs" / "how-to" / "troubleshooting.md").read_text()
+    texts = [text for heading in re.findall(r"^### (`.+)$", page, re.MULTILINE) for text in re.findall(r"`([^`]+)`", heading)]
+    assert len(texts) > 12
+    parts = [(text, part.strip()) for text in texts for part in re.split(r"\.\.\.", text.replace("No space left on device", "..."))]
+    missing = [(text, part) for text, part in parts if len(part) > 3 and part.rstrip(":,. ") not in sources]
+    assert not missing
