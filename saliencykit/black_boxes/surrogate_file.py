@@ -1,9 +1,6 @@
 """A surrogate as one file: safetensors with a JSON header."""
 
-import contextlib
 import copy
-import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +14,15 @@ from saliencykit.black_boxes.surrogate_network import build_network
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
-from saliencykit.core.errors import InputError, SaliencyKitError
+from saliencykit.core.errors import InputError
+from saliencykit.weights_file import WeightsFile
 
-FORMAT = 1
-_KEY = "saliencykit-surrogate"
+_FILES = WeightsFile(
+    "surrogate",
+    1,
+    "surrogate",
+    "a classifier's weights are named with their model, timm:NAME,checkpoint=FILE, and a trained masker goes to masker=",
+)
 
 
 def rounded(network: nn.Module) -> None:
@@ -38,13 +40,10 @@ def save_surrogate(surrogate: Surrogate, path: Path) -> Path:
         InputError: The name does not end in .safetensors.
         SaliencyKitError: The file cannot be written.
     """
-    from safetensors.torch import save
-
     if path.suffix != ".safetensors":
         raise InputError(f"a surrogate's file ends in .safetensors; got {str(path)!r}.")
     box = surrogate.box
     header = {
-        "format": FORMAT,
         "network": dict(surrogate.architecture),
         "mean": box.mean,
         "std": box.std,
@@ -55,17 +54,7 @@ def save_surrogate(surrogate: Surrogate, path: Path) -> Path:
         "preparing": None if surrogate.preparing is None else surrogate.preparing.as_facts(),
         "facts": dict(surrogate.facts),
     }
-    state = {name: tensor.detach().cpu() for name, tensor in surrogate.original.state_dict().items()}
-    small = {n: (t.half() if t.is_floating_point() and t.ndim > 1 else t).contiguous().clone() for n, t in state.items()}
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(save(small, metadata={_KEY: json.dumps(header)}))
-        os.replace(beside, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # its folder may be a file
-            beside.unlink(missing_ok=True)
-        raise SaliencyKitError(f"{path} cannot be written: {error.strerror or error}.") from error
+    _FILES.write(path, surrogate.original.state_dict(), header)
     return path
 
 
@@ -75,28 +64,7 @@ def read_header(path: Path) -> dict[str, Any]:
     Raises:
         InputError: There is no such file, it is damaged, it holds no surrogate, or its format is not known.
     """
-    from safetensors import safe_open
-
-    if not path.is_file():
-        raise InputError(f"there is no file {str(path)!r}; `saliencykit surrogate --out {path.name}` makes one.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(_KEY)
-    except Exception as error:
-        raise InputError(f"{str(path)!r} is no whole safetensors file: {error}.") from error
-    if text is None:
-        raise InputError(
-            f"{str(path)!r} holds no surrogate of saliencykit; a classifier's weights are named with their model, "
-            "timm:NAME,checkpoint=FILE, and a trained masker goes to masker=."
-        )
-    try:
-        header = json.loads(text)
-        number = header["format"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"the header of {str(path)!r} is damaged: {error}.") from error
-    if number != FORMAT:
-        raise InputError(f"{str(path)!r} has format {number} and this version of saliencykit reads {FORMAT}; update saliencykit.")
-    return dict(header)
+    return _FILES.header(path)
 
 
 def load_surrogate(path: Path, box: BlackBox | None = None, *, network: nn.Module | None = None) -> Surrogate:

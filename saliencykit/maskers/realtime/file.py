@@ -1,8 +1,6 @@
 """A trained masker as one file: safetensors with a JSON header."""
 
-import contextlib
 import copy
-import json
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +10,7 @@ import torch
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
-from saliencykit.core.errors import InputError, SaliencyKitError
+from saliencykit.core.errors import InputError
 from saliencykit.maskers.realtime.decoder import Bottleneck, Decoder, UNet
 from saliencykit.maskers.realtime.encoder import Encoder, Own, Paper, Trunk
 from saliencykit.maskers.realtime.fingerprint import count_values, fingerprint
@@ -20,12 +18,12 @@ from saliencykit.maskers.realtime.network import MaskingNetwork, trunk_taps
 from saliencykit.maskers.realtime.rows import find_head, rows_of
 from saliencykit.maskers.realtime.selector import Rows
 from saliencykit.maskers.realtime.taps import Tap, module_of
+from saliencykit.weights_file import WeightsFile
 
 if TYPE_CHECKING:
     from saliencykit.maskers.realtime.masker import RealTimeMasker
 
-FORMAT = 1
-_KEY = "saliencykit-masker"
+_FILES = WeightsFile("masker", 1, "fit", "a classifier's weights go to checkpoint=")
 
 
 def save_masker(masker: "RealTimeMasker", path: Path) -> Path:
@@ -38,10 +36,6 @@ def save_masker(masker: "RealTimeMasker", path: Path) -> Path:
         InputError: The network has parts that are not the package's own.
         SaliencyKitError: The file cannot be written.
     """
-    import os
-
-    from safetensors.torch import save
-
     network = masker.network
     encoder, selector, decoder = network.encoder, network.selector, network.decoder
     if not isinstance(encoder, Trunk | Own | Paper) or not isinstance(selector, Rows) or not isinstance(decoder, UNet | Bottleneck):
@@ -49,7 +43,6 @@ def save_masker(masker: "RealTimeMasker", path: Path) -> Path:
             f"save knows the package's own parts; {name_of(encoder)}, {name_of(selector)}, {name_of(decoder)} is another."
         )
     header = {
-        "format": FORMAT,
         "encoder": {"kind": encoder.kind} | encoder.options(),
         "selector": {
             "own": selector.own,
@@ -63,16 +56,7 @@ def save_masker(masker: "RealTimeMasker", path: Path) -> Path:
     }
     stored = isinstance(encoder, Own) or (isinstance(encoder, Paper) and not encoder.pretrained)
     weights = {n: t for n, t in network.state_dict().items() if stored or not n.startswith("encoder.")}
-    small = {n: t.detach().cpu().half().contiguous() if t.ndim > 1 else t.detach().cpu().contiguous() for n, t in weights.items()}
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(save(small, metadata={_KEY: json.dumps(header)}))
-        os.replace(beside, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # its folder may be a file
-            beside.unlink(missing_ok=True)
-        raise SaliencyKitError(f"{path} cannot be written: {error.strerror or error}.") from error
+    _FILES.write(path, weights, header)
     return path
 
 
@@ -82,25 +66,7 @@ def read_header(path: Path) -> dict[str, Any]:
     Raises:
         InputError: There is no such file, it is damaged, it holds no masker, or its format is not known.
     """
-    from safetensors import safe_open
-
-    if not path.is_file():
-        raise InputError(f"there is no file {str(path)!r}; `saliencykit fit --out {path.name}` makes one.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(_KEY)
-    except Exception as error:
-        raise InputError(f"{str(path)!r} is no whole safetensors file: {error}.") from error
-    if text is None:
-        raise InputError(f"{str(path)!r} holds no masker of saliencykit; a classifier's weights go to checkpoint=.")
-    try:
-        header = json.loads(text)
-        number = header["format"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"the header of {str(path)!r} is damaged: {error}.") from error
-    if number != FORMAT:
-        raise InputError(f"{str(path)!r} has format {number} and this version of saliencykit reads {FORMAT}; update saliencykit.")
-    return dict(header)
+    return _FILES.header(path)
 
 
 def load_masker(path: Path, black_box: BlackBox | None = None) -> "RealTimeMasker":
