@@ -237,7 +237,7 @@ class _Linear(_Rule):
         if bool(known.amin() <= _NOTHING):
             idle = known <= _NOTHING
             rate, left = rate.masked_fill_(idle, 0), mass.masked_fill(~idle, 0)
-        got = torch.autograd.grad(excitation, x, rate)[0].mul_(x.detach())
+        got = torch.autograd.grad(excitation, x, rate)[0] * x.detach()
         return got, left if left is not None and bool(left.sum() > 0) else None
 
 
