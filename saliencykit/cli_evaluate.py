@@ -116,7 +116,8 @@ def report(
     explained = (run / "manifest.json").exists() and not (run / "settings.json").exists()
     kept = SavedExplanations.load(run) if is_saved(run) else Explanation.load(run) if explained else Scores.load(run)
     written = kept.to_html(path)
-    console().print(f"{written} written, {written.stat().st_size / 1e6:.1f} MB", soft_wrap=True)
+    size = written.stat().st_size
+    console().print(f"{written} written, {f'{size / 1e6:.1f} MB' if size >= 1e5 else f'{size / 1e3:.0f} kB'}", soft_wrap=True)
 
 
 def _named(texts: list[str]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias, cast
 import pluggy
 
 from saliencykit import hookspecs
+from saliencykit.black_boxes.unread import advice
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
@@ -127,9 +128,12 @@ class Registry:
         short = {full.split("/", 1)[1] for full in known}
         near = difflib.get_close_matches(name, [*short, *known], n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise RegistryError(f"no {noun} is called {name!r}.{hint} Known: {', '.join(known)}.{self.left_out()}")
+
+    def left_out(self) -> str:
+        """The plugins that could not be used, with the reason of each, as the end of a message; empty if there are none."""
         broken = [f"{r.name} ({r.failure})" for r in self.plugins if r.failure]
-        lost = f" Plugins left out: {'; '.join(broken)}." if broken else ""
-        raise RegistryError(f"no {noun} is called {name!r}.{hint} Known: {', '.join(known)}.{lost}")
+        return f" Plugins left out: {'; '.join(broken)}." if broken else ""
 
     def create(self, kind: Kind, text: str) -> Any:
         """The object that a text names, checked to be of its kind.
@@ -236,13 +240,17 @@ def as_black_box(model: object) -> BlackBox:
     """A BlackBox from a BlackBox, a name (`timm:resnet18`), a file that a plugin reads (`model.onnx`), a model or a function.
 
     Raises:
-        RegistryError: The name is unknown.
+        RegistryError: The name is unknown, or no installed plugin reads this file or address.
         InputError: Nobody knows how to ask this object.
     """
     if isinstance(model, BlackBox):
         return model
     if isinstance(model, str):
-        box = None if _is_known("black_box", model) else registry().wrap(model)
+        known = _is_known("black_box", model)
+        box = None if known else registry().wrap(model)
+        words = None if known or box else advice(model)
+        if words:
+            raise RegistryError(f"no plugin reads the model {model!r}: {words}.{registry().left_out()}")
         return box or cast(BlackBox, registry().create("black_box", model))
     box = registry().wrap(model)
     if box is None:

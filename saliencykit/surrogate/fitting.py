@@ -113,7 +113,7 @@ def fit_surrogate(
     where = original.device if device is None else _device(device)
     devices = [where] if where.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.inference_mode(False):
-        every = read_pictures(_without_labels(pictures), None, original, memory=_MEMORY // 2, seed=seed)
+        every = read_pictures(_without_labels(pictures), None, original, memory=_MEMORY // 2, seed=seed, who="fit_surrogate")
         asked, held = _asked(every, queries, fill, seed)
         say(
             f"{len(every)} pictures of {every.pixels.shape[3]}x{every.pixels.shape[2]}, {held} of them held out; {len(asked)} "

@@ -53,6 +53,7 @@ def read_pictures(
     most: int | None = None,
     memory: int | None = None,
     seed: int = 0,
+    who: str = "fit",
 ) -> Pictures:
     """Read pictures of any form; a picture that cannot be read is left out with a warning that names it.
 
@@ -64,13 +65,14 @@ def read_pictures(
         most: If there are more, this many are drawn. None: as many as there are.
         memory: Bytes that the pictures may take; of more than fit in, as many as fit are drawn. None: no limit.
         seed: Of the draw.
+        who: The function that the errors and warnings name.
 
     Raises:
         InputError: There is nothing to read, fewer than four pictures could be read, sizes differ, or the labels do not fit.
     """
-    items, own = _items(source)
+    items, own = _items(source, who)
     if labels is not None and len(labels) != len(items):
-        raise InputError(f"fit got {len(items)} pictures and {len(labels)} labels; give one label per picture, or none.")
+        raise InputError(f"{who} got {len(items)} pictures and {len(labels)} labels; give one label per picture, or none.")
     given = [int(label) for label in labels] if labels is not None else own
     order = list(range(len(items)))
     limit = min(len(order) if most is None else most, len(order) if memory is None else _fitting(items, box, memory))
@@ -94,10 +96,12 @@ def read_pictures(
         kept.append(position)
     if skipped:
         more = f" ... and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
-        warnings.warn(f"fit leaves out {len(skipped)} of {len(order)} pictures: {'; '.join(skipped[:_NAMED])}{more}", stacklevel=3)
+        warnings.warn(
+            f"{who} leaves out {len(skipped)} of {len(order)} pictures: {'; '.join(skipped[:_NAMED])}{more}", stacklevel=3
+        )
     if len(rows) < 4:
-        raise InputError(f"fit needs at least 4 pictures that can be read, hundreds are better; got {len(rows)}.")
-    return Pictures(torch.stack(rows), _labels(given, kept, box), tuple(skipped))
+        raise InputError(f"{who} needs at least 4 pictures that can be read, hundreds are better; got {len(rows)}.")
+    return Pictures(torch.stack(rows), _labels(given, kept, box, who), tuple(skipped))
 
 
 def _read(items: Any, position: int, box: BlackBox) -> Images:
@@ -118,31 +122,31 @@ def _fitting(items: Any, box: BlackBox, memory: int) -> int:
     return len(items)
 
 
-def _labels(given: "list[int] | None", kept: list[int], box: BlackBox) -> Tensor | None:
+def _labels(given: "list[int] | None", kept: list[int], box: BlackBox, who: str) -> Tensor | None:
     if given is None:
         return None
     out = [given[position] for position in kept]
     if min(out) < 0 or max(out) >= box.num_classes:
-        raise InputError(f"fit got labels from {min(out)} to {max(out)}; the model's classes are 0..{box.num_classes - 1}.")
+        raise InputError(f"{who} got labels from {min(out)} to {max(out)}; the model's classes are 0..{box.num_classes - 1}.")
     lonely = [label for label, count in Counter(out).items() if count == 1]
     if lonely and len(lonely) < 20:
         warnings.warn(
-            f"fit: class {', '.join(map(str, sorted(lonely)))} has one picture; its masks rest on that one.", stacklevel=4
+            f"{who}: class {', '.join(map(str, sorted(lonely)))} has one picture; its masks rest on that one.", stacklevel=4
         )
     return torch.tensor(out)
 
 
-def _items(source: Any) -> "tuple[Any, list[int] | None]":
+def _items(source: Any, who: str) -> "tuple[Any, list[int] | None]":
     """Something with a length and rows, and the labels that came with it."""
     if isinstance(source, str | os.PathLike):
         return read_folder(Path(source), recursive=True), None
     if isinstance(source, Tensor):
         if source.ndim != 4 or not len(source):
-            raise InputError(f"fit takes a tensor of pictures (N, C, H, W); got {tuple(source.shape)}.")
+            raise InputError(f"{who} takes a tensor of pictures (N, C, H, W); got {tuple(source.shape)}.")
         return source, None
     if hasattr(source, "__len__") and hasattr(source, "__getitem__"):
         if not len(source):
-            raise InputError("fit got no pictures.")
+            raise InputError(f"{who} got no pictures.")
         return source, _labels_of(source)
     if isinstance(source, Iterable):
         images: list[Tensor] = []
@@ -152,11 +156,11 @@ def _items(source: Any) -> "tuple[Any, list[int] | None]":
             images.append(pair[0])
             labels.append(pair[1] if len(pair) > 1 else None)
         if not images:
-            raise InputError("fit got no batches.")
+            raise InputError(f"{who} got no batches.")
         every = all(label is not None for label in labels)
         return torch.cat(images), torch.cat(labels).tolist() if every else None
     raise InputError(
-        f"fit takes a folder, a list of pictures, a tensor (N, C, H, W), a data set or batches (images, labels); got "
+        f"{who} takes a folder, a list of pictures, a tensor (N, C, H, W), a data set or batches (images, labels); got "
         f"{name_of(source)}."
     )
 

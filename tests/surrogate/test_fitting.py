@@ -175,7 +175,7 @@ def test_a_large_disagreement_is_said():
         ({"network": 3}, "network is None"),
         ({"network": nn.Conv2d(3, 4, 1)}, "returns logits"),
         ({"device": "cuda:99"}, "cannot be used"),
-        ({"images": torch.rand(2, 3, 16, 16)}, "at least 4 pictures"),
+        ({"images": torch.rand(2, 3, 16, 16)}, "fit_surrogate needs at least 4 pictures"),
     ],
     ids=str,
 )
