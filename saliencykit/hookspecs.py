@@ -53,4 +53,7 @@ def wrap_model(model: object) -> BlackBox | None:
     """A BlackBox around `model` if it is one of yours, else None. Newest plugin first, ours last.
 
     A text or path is a file that a user names, `model.onnx`; texts that begin with a black box's name do not come here.
+
+    Args:
+        model: Whatever was given to `explain`, unless it is a BlackBox already.
     """

@@ -27,6 +27,9 @@ class Spec:
 def parse(text: str) -> Spec:
     """Read a text like `timm:resnet18,checkpoint=my.safetensors`.
 
+    Args:
+        text: `name`, `name:value` or `name:key=value,key=value`.
+
     Raises:
         InputError: The text is empty or malformed.
 

@@ -97,7 +97,11 @@ class Registry:
         warnings.warn(f"saliencykit: plugin {record.name!r} ({record.origin}) is left out: {reason}", stacklevel=2)
 
     def names(self, kind: Kind) -> dict[str, Callable[..., Any]]:
-        """Factories of one kind by full name, `plugin/name`."""
+        """Factories of one kind by full name, `plugin/name`; ours first.
+
+        Args:
+            kind: `black_box`, `alternative`, `term`, `masker` or `metric`.
+        """
         hook = _HOOKS[kind]
         out: dict[str, Callable[..., Any]] = {}
         for implementation in getattr(self.manager.hook, hook).get_hookimpls():
@@ -114,6 +118,10 @@ class Registry:
 
     def find(self, kind: Kind, name: str) -> tuple[str, Callable[..., Any]]:
         """The full name and factory of a short or full name.
+
+        Args:
+            kind: As of `names`.
+            name: `blur` or `saliencykit/blur`.
 
         Raises:
             RegistryError: No plugin provides it, or several do.
@@ -138,6 +146,10 @@ class Registry:
     def create(self, kind: Kind, text: str) -> Any:
         """The object that a text names, checked to be of its kind.
 
+        Args:
+            kind: As of `names`.
+            text: A name, with arguments or without: `blur:sigma=11`.
+
         Raises:
             RegistryError: The name is unknown or ambiguous, or its factory cannot be imported.
             InputError: The arguments do not fit the factory.
@@ -152,6 +164,10 @@ class Registry:
 
     def register(self, name: str, factory: Callable[..., Any]) -> str:
         """Give one of your own parts a name, `local/name`; the kind is read from the factory's base class.
+
+        Args:
+            name: Letters, digits, `-` and `_`.
+            factory: A class derived from a contract.
 
         Returns:
             The full name.
@@ -180,7 +196,15 @@ class Registry:
         return f"local/{name}"
 
     def wrap(self, model: object) -> BlackBox | None:
-        """The first plugin's BlackBox around a model, newest plugin first; None if nobody knows it."""
+        """The first plugin's BlackBox around a model, newest plugin first; None if nobody knows it.
+
+        Args:
+            model: Whatever a user calls a model.
+
+        Raises:
+            InputError: Somebody knows it, and says what is wrong with it.
+            ContractError: Our own hook gave something else; a plugin's is left out with a warning.
+        """
         for implementation in reversed(self.manager.hook.wrap_model.get_hookimpls()):
             try:
                 box = implementation.function(model)
@@ -223,7 +247,17 @@ def registry() -> Registry:
 
 
 def register(name: str, factory: Callable[..., Any]) -> str:
-    """Give one of your own parts a name for texts and the command line, without a plugin; see `Registry.register`.
+    """Give one of your own parts a name for texts and the command line, without a plugin.
+
+    Args:
+        name: Letters, digits, `-` and `_`; the full name is `local/name`.
+        factory: A class derived from BlackBox, Alternative, Term, Masker or Metric, which say what it is.
+
+    Returns:
+        The full name.
+
+    Raises:
+        InputError: The factory is no such class, or the name is taken or malformed.
 
     Example:
         >>> import saliencykit

@@ -49,9 +49,17 @@ class Blur(Alternative):
 
 
 def gaussian_blur(images: Images, sigma: float) -> Images:
-    """Gaussian blur with replicated edges, `sigma` in pixels > 0, by two matrix products: exact for every sigma and size.
+    """Gaussian blur with replicated edges, by two matrix products: exact for every sigma and size.
 
     The kernel reaches to 4 sigma; row i of the matrix holds its weights, those beyond the edge added to the edge pixel's.
+
+    Args:
+        images: (B, C, H, W), any float dtype.
+        sigma: Standard deviation in pixels, > 0.
+
+    Example:
+        >>> gaussian_blur(torch.full((1, 1, 4, 4), 0.5), 2.0).unique().tolist()
+        [0.5]
     """
     rows = _smoother(images.shape[2], sigma, images)
     columns = _smoother(images.shape[3], sigma, images)

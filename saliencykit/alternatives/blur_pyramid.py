@@ -77,6 +77,11 @@ def between(pyramid: Tensor, masks: Tensor) -> Tensor:
 
     Returns:
         The edits, (B, n, C, H, W).
+
+    Example:
+        >>> pyramid = torch.tensor([0.0, 10.0, 20.0]).view(1, 3, 1, 1, 1)
+        >>> between(pyramid, torch.full((1, 1, 1, 1, 1), 0.25)).item()
+        5.0
     """
     last = pyramid.shape[1] - 1
     place = masks.to(pyramid.dtype) * last

@@ -112,14 +112,34 @@ class Surrogate(BlackBox):
         return self.box.logits(images)
 
     def save(self, path: str | Path) -> Path:
-        """Write one safetensors file with a JSON header; see `surrogate_file.save_surrogate`."""
+        """Write one safetensors file with a JSON header; see `surrogate_file.save_surrogate`.
+
+        Args:
+            path: The file, `.safetensors`; one that is there is replaced at once or not at all.
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: The name does not end in .safetensors.
+            SaliencyKitError: The file cannot be written.
+        """
         from saliencykit.black_boxes.surrogate_file import save_surrogate
 
         return save_surrogate(self, Path(path))
 
     @staticmethod
     def load(path: str | Path, box: BlackBox | None = None, *, network: nn.Module | None = None) -> "Surrogate":
-        """Read what `save` wrote; see `surrogate_file.load_surrogate`."""
+        """Read what `save` wrote; see `surrogate_file.load_surrogate`.
+
+        Args:
+            path: The file.
+            box: What it stands for; only needed where nobody else knows how it prepares pictures.
+            network: For a surrogate that was a module of your own: one of the same shapes; it is copied.
+
+        Raises:
+            InputError: The file is not a surrogate that this version reads, or the network does not fit.
+        """
         from saliencykit.black_boxes.surrogate_file import load_surrogate
 
         return load_surrogate(Path(path), box, network=network)

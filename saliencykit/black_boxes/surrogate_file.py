@@ -26,7 +26,11 @@ _FILES = WeightsFile(
 
 
 def rounded(network: nn.Module) -> None:
-    """Round the weights to what a file holds of them, half precision; scalars and vectors stay as they are."""
+    """Round the weights to what a file holds of them, half precision; scalars and vectors stay as they are.
+
+    Args:
+        network: Changed in place.
+    """
     with torch.no_grad():
         for tensor in network.state_dict().values():
             if tensor.is_floating_point() and tensor.ndim > 1:
@@ -35,6 +39,13 @@ def rounded(network: nn.Module) -> None:
 
 def save_surrogate(surrogate: Surrogate, path: Path) -> Path:
     """Write weights and header; a file that is there is replaced at once or not at all.
+
+    Args:
+        surrogate: What is kept.
+        path: The file, `.safetensors`.
+
+    Returns:
+        The path.
 
     Raises:
         InputError: The name does not end in .safetensors.
@@ -60,6 +71,9 @@ def save_surrogate(surrogate: Surrogate, path: Path) -> Path:
 
 def read_header(path: Path) -> dict[str, Any]:
     """The JSON header of a surrogate's file; no weights are read.
+
+    Args:
+        path: The file.
 
     Raises:
         InputError: There is no such file, it is damaged, it holds no surrogate, or its format is not known.

@@ -122,6 +122,9 @@ def make_network(
 def build_network(architecture: Mapping[str, Any]) -> nn.Module:
     """The network that a file describes, its weights still to be read.
 
+    Args:
+        architecture: As `make_network` said it, and JSON gave it back.
+
     Raises:
         InputError: It was somebody's own module.
         ValueError: There is no such kind.

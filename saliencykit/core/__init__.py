@@ -1,1 +1,1 @@
-"""The five contracts and what they are made of: torch and the standard library only."""
+"""The five contracts and what they are made of: torch, numpy and the standard library only."""

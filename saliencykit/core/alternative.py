@@ -16,6 +16,11 @@ from saliencykit.core.types import Images, Mask
 def compose(images: Images, mask: Mask, fill: Images) -> Images:
     """`images * mask + fill * (1 - mask)`. The only line of the package that edits an image.
 
+    Args:
+        images: `X`, (B, C, H, W).
+        mask: `M`, (B, 1, H, W) in [0, 1]; 1 keeps, 0 replaces.
+        fill: `A`, what stands where the mask is 0, as large as the images.
+
     Example:
         >>> x, a = torch.ones(1, 3, 2, 2), torch.zeros(1, 3, 2, 2)
         >>> compose(x, torch.full((1, 1, 2, 2), 0.25), a).unique().tolist()
@@ -32,6 +37,14 @@ def value_range(images: Images) -> tuple[Tensor, Tensor]:
 
     Raw pictures have the range [0, 1]. Images in model space reach beyond it, and an alternative that needs a scale (a random
     colour, grey) takes it from here, so that it works in both.
+
+    Args:
+        images: (B, C, H, W).
+
+    Example:
+        >>> low, high = value_range(torch.tensor([[[[-2.0, 0.5]]]]))
+        >>> low.item(), high.item()
+        (-2.0, 1.0)
     """
     low, high = images.detach().flatten(1).aminmax(dim=1)
     return low.clamp_max(0).view(-1, 1, 1, 1), high.clamp_min(1).view(-1, 1, 1, 1)
@@ -53,14 +66,33 @@ class Alternative(ABC):
 
     @abstractmethod
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
-        """Same shape, dtype and device as `images`; random only through `core.draw` with `generator`."""
+        """What replaces, of the same shape, dtype and device as `images`.
+
+        Args:
+            images: (B, C, H, W), finite.
+            generator: All that is random is drawn from it, by `core.draw`.
+            mask: (B, 1, H, W), for what depends on the mask (`uses_mask`); None: fill the whole picture.
+        """
 
     def edit(self, images: Images, mask: Mask, generator: Generator) -> Images:
-        """`compose` with one fill; overridden only by what is not one fill (a blur pyramid, cropping)."""
+        """`compose` with one fill; overridden only by what is not one fill (a blur pyramid, cropping).
+
+        Args:
+            images: (B, C, H, W).
+            mask: (B, 1, H, W) in [0, 1]; gradients flow back to it.
+            generator: The fill is drawn from it.
+
+        Returns:
+            The edited images, (B, C, H, W).
+        """
         return compose(images, mask, self(images, generator=generator, mask=mask))
 
     def for_box(self, black_box: BlackBox) -> "Alternative":
-        """This alternative for pictures of `black_box`; only one that depends on the box's normalisation answers otherwise."""
+        """This alternative for pictures of one box; by default itself.
+
+        Args:
+            black_box: The box; only what depends on its normalisation (`Constant(colour="zero")`) looks at it.
+        """
         return self
 
     @final

@@ -81,6 +81,9 @@ class BlackBox(ABC):
 
         A torch box answers with a frozen copy in a faster memory layout, with the micro-batch that suits the device. The copy lives
         as long as the caller holds it.
+
+        Args:
+            images: (B, C, H, W) as the box takes them; a copy is made ready for their size.
         """
         return self
 
@@ -90,11 +93,24 @@ class BlackBox(ABC):
 
     @abstractmethod
     def logits(self, images: Images) -> Logits:
-        """Classify. If `differentiable`, keep the autograd path to `images`; else it runs under no_grad."""
+        """Classify. If `differentiable`, keep the autograd path to `images`; else it runs under no_grad.
+
+        Args:
+            images: (B, C, H, W) on `device`, B at most `max_batch`.
+
+        Returns:
+            (B, K), finite, in the images' dtype.
+        """
 
     @final
     def __call__(self, images: Images) -> Logits:
         """Ask the classifier, in batches of at most `max_batch`.
+
+        Args:
+            images: (B, C, H, W) on `device`, any B >= 1.
+
+        Returns:
+            Logits (B, K).
 
         Raises:
             InputError: The images are not a finite float tensor (B, C, H, W), or the model raised on them.

@@ -9,7 +9,12 @@ from saliencykit.core.errors import ContractError, InputError
 
 
 def name_of(thing: object) -> str:
-    """The class name that an error message uses for an object, or for the one that it says it `stands_for`."""
+    """The class name that an error message uses for an object, or for the one that it says it `stands_for`.
+
+    Example:
+        >>> name_of(3)
+        'int'
+    """
     return type(getattr(thing, "stands_for", thing)).__name__
 
 

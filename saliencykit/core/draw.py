@@ -21,6 +21,9 @@ _AS_INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 def picture_keys(images: Images) -> Tensor:
     """A 64-bit key of each picture's values, (B,) int64 on the CPU: equal pictures have equal keys.
 
+    Args:
+        images: (B, C, H, W), any dtype.
+
     Example:
         >>> keys = picture_keys(torch.zeros(2, 3, 4, 4))
         >>> bool(keys[0] == keys[1])
@@ -38,12 +41,28 @@ def picture_keys(images: Images) -> Tensor:
 
 
 def fork(generator: Generator) -> Generator:
-    """A new generator that depends on `generator`, which moves on by exactly one number."""
+    """A new generator that depends on another one.
+
+    Args:
+        generator: Moves on by exactly one number.
+
+    Example:
+        >>> one, other = (fork(torch.Generator().manual_seed(0)) for _ in range(2))
+        >>> one.initial_seed() == other.initial_seed()
+        True
+    """
     return Generator().manual_seed(int(torch.randint(2**62, (1,), generator=generator, device=generator.device)))
 
 
 def uniform(images: Images, shape: Sequence[int], *, generator: Generator, low: float = 0.0, high: float = 1.0) -> Tensor:
     """Uniform numbers in [low, high), (B, *shape), one row per picture, with dtype and device of `images`.
+
+    Args:
+        images: (B, C, H, W); their values decide what each row gets.
+        shape: Of one row.
+        generator: Moves on by one number, whatever B is.
+        low: The least number.
+        high: The bound that is not reached.
 
     Example:
         >>> g = torch.Generator().manual_seed(0)
@@ -54,7 +73,19 @@ def uniform(images: Images, shape: Sequence[int], *, generator: Generator, low: 
 
 
 def normal(images: Images, shape: Sequence[int], *, generator: Generator, std: float = 1.0) -> Tensor:
-    """Normal numbers with mean 0 and standard deviation `std`, (B, *shape), one row per picture."""
+    """Normal numbers with mean 0, (B, *shape), one row per picture, with dtype and device of `images`.
+
+    Args:
+        images: (B, C, H, W); their values decide what each row gets.
+        shape: Of one row.
+        generator: Moves on by one number, whatever B is.
+        std: The standard deviation, >= 0.
+
+    Example:
+        >>> g = torch.Generator().manual_seed(0)
+        >>> normal(torch.zeros(2, 3, 4, 4), (7,), generator=g, std=0.0).abs().max().item()
+        0.0
+    """
     return _rows(images, lambda g: torch.randn(*shape, generator=g), generator) * std
 
 

@@ -11,12 +11,28 @@ _UNLIMITED = 32  # for a box that names no limit
 
 
 def micro_batch(black_box: BlackBox) -> int:
-    """How many edits are made and asked at once: the box's `max_batch`, at most 64; 32 if it names none."""
+    """How many edits are made and asked at once.
+
+    Args:
+        black_box: What is asked.
+
+    Returns:
+        The box's `max_batch`, at most 64; 32 if it names none.
+    """
     return min(black_box.max_batch or _UNLIMITED, _LARGEST)
 
 
 def single_fill(alternative: Alternative, images: Images, generator: Generator) -> Images | None:
-    """The one fill that stands for `alternative` in all edits of the images; None if each mask has a fill or an edit of its own."""
+    """The one fill that stands for an alternative in all edits of the same images.
+
+    Args:
+        alternative: What replaces.
+        images: (B, C, H, W).
+        generator: The fill is drawn from it.
+
+    Returns:
+        (B, C, H, W), to be used with `compose`; None if each mask has a fill or an edit of its own, by `alternative.edit`.
+    """
     if alternative.uses_mask or type(alternative).edit is not Alternative.edit:
         return None
     return alternative(images, generator=generator)

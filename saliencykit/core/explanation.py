@@ -114,13 +114,23 @@ class Explanation:
         return [m[None] if g is None else g.to_picture(m[None]) for m, g in zip(self.mask, places, strict=True)]
 
     def overlay(self, index: int = 0) -> "Image":
-        """One picture with its mask over it: a heatmap over a darkened picture, as a PIL image of the picture's size."""
+        """One picture with its mask over it: a heatmap over a darkened picture, as a PIL image of the picture's size.
+
+        Args:
+            index: Which of the B images.
+        """
         from saliencykit.report import overlay
 
         return overlay(self, index)
 
     def save(self, directory: str | Path) -> Path:
         """Write maps (safetensors), overlays (PNG) and, last, a manifest (JSON); nothing is pickled.
+
+        Args:
+            directory: Made if it is not there; an explanation in it is replaced.
+
+        Returns:
+            The directory.
 
         Raises:
             InputError: The directory cannot be written.
@@ -132,6 +142,12 @@ class Explanation:
     def to_html(self, path: str | Path) -> Path:
         """Write one self-contained page: overlays, what the masks keep and drop, and how it was made.
 
+        Args:
+            path: Of the page, `cat.html`.
+
+        Returns:
+            The path.
+
         Raises:
             SaliencyKitError: The file cannot be written.
         """
@@ -142,6 +158,9 @@ class Explanation:
     @staticmethod
     def load(directory: str | Path) -> "Explanation":
         """Read what `save` wrote.
+
+        Args:
+            directory: As `save` was given it.
 
         Raises:
             InputError: There is no finished explanation in the directory, or it is damaged or of an unknown format.

@@ -33,7 +33,14 @@ class Geometry:
     size: tuple[int, int]
 
     def to_picture(self, maps: Tensor) -> Tensor:
-        """Maps (B, C, h, w) over the input, to (B, C, H, W) over the picture; 0 where the input does not reach."""
+        """Maps over the input as maps over the picture, bilinear.
+
+        Args:
+            maps: (B, C, h, w); h and w may be smaller than `size`.
+
+        Returns:
+            (B, C, H, W) with the picture's height and width; 0 where the input does not reach.
+        """
         x0, y0, x1, y1 = self.region
         height, width = self.picture
         x = (torch.arange(width, dtype=maps.dtype, device=maps.device) + 0.5 - x0) / (x1 - x0) * 2 - 1
@@ -46,7 +53,11 @@ class Geometry:
         return spread * inside
 
     def box_to_picture(self, boxes: Tensor) -> Tensor:
-        """Boxes (n, 4) of x0, y0, x1, y1 in pixels of the input, to pixels of the picture, clipped to it."""
+        """Boxes in pixels of the input as boxes in pixels of the picture, clipped to it.
+
+        Args:
+            boxes: (n, 4) float: x0, y0, x1, y1.
+        """
         x0, y0, x1, y1 = self.region
         height, width = self.size
         scale = boxes.new_tensor([(x1 - x0) / width, (y1 - y0) / height] * 2)
@@ -54,7 +65,11 @@ class Geometry:
         return torch.minimum((boxes * scale + boxes.new_tensor([x0, y0, x0, y0])).clamp_min(0), limit)
 
     def box_from_picture(self, boxes: Tensor) -> Tensor:
-        """Boxes (n, 4) in pixels of the picture, to pixels of the input, clipped to it."""
+        """Boxes in pixels of the picture as boxes in pixels of the input, clipped to it.
+
+        Args:
+            boxes: (n, 4) float: x0, y0, x1, y1.
+        """
         x0, y0, x1, y1 = self.region
         height, width = self.size
         scale = boxes.new_tensor([width / (x1 - x0), height / (y1 - y0)] * 2)
@@ -107,6 +122,11 @@ def enlarge_boxes(images: Tensor, boxes: Tensor) -> Tensor:
 
     Returns:
         (B, C, H, W).
+
+    Example:
+        >>> images = torch.arange(4.0).view(1, 1, 2, 2)
+        >>> enlarge_boxes(images, torch.tensor([[1, 0, 2, 1]])).unique().tolist()
+        [1.0]
     """
     crops = []
     for image, (x0, y0, x1, y1) in zip(images, boxes.tolist(), strict=True):

@@ -25,6 +25,11 @@ class Found:
         scores: The raw, signed scores that the mask was made from, (B, 1, h, w), or None.
         error: An estimate of the scores' standard error, (B, 1, h, w) per position or (B,) per map, or None.
         small: What `find` enlarged `mask` from, (B, 1, h, w) at the masker's own resolution; what stores masks stores this one.
+
+    Example:
+        >>> scores = torch.tensor([[[[-1.0, 2.0]]]])
+        >>> Found(scores.clamp(0, 1), scores).mask.tolist()
+        [[[[0.0, 1.0]]]]
     """
 
     mask: Mask
@@ -51,15 +56,37 @@ class Masker(ABC):
 
     @abstractmethod
     def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Mask | Found:
-        """Values in [0, 1]; may be smaller than (H, W). Must not keep state between calls.
+        """Find the masks; must not keep state between calls.
 
-        `Found(mask, scores, error)` also carries the raw, signed scores and an error estimate. Draw only with `core.draw`, so
-        that a picture gets the same mask on its own and in a batch.
+        Args:
+            black_box: The classifier.
+            images: (B, C, H, W) on the box's device, without gradient.
+            labels: (B,) int64, the class that each mask is for.
+            generator: Draw from it with `core.draw` only, so that a picture gets the same mask on its own and in a batch.
+
+        Returns:
+            (B, 1, h, w) in [0, 1], h and w at most H and W; or `Found(mask, scores, error)`, with the raw, signed scores and an
+            estimate of their error.
         """
 
     @final
     def find(self, black_box: BlackBox, images: Images, labels: Labels, *, generator: Generator) -> Found:
-        """Like calling the masker, with the raw scores and their error where there are any, upsampled in the same way."""
+        """Like calling the masker, with the raw scores and their error where there are any, upsampled in the same way.
+
+        Args:
+            black_box: The classifier.
+            images: (B, C, H, W) on the box's device.
+            labels: (B,) int64 in [0, K).
+            generator: Moves on by one number.
+
+        Returns:
+            Mask, scores and error at (H, W), detached, and the mask as small as it was found.
+
+        Raises:
+            InputError: Images or labels are malformed, or the box raised.
+            GradientError: Gradients are needed and the box is query-only; raised before any query.
+            ContractError: The mask or the box's answer is not what its contract says.
+        """
         who = checks.name_of(self)
         checks.images(images, who)
         checks.labels(labels, len(images), black_box.num_classes, who)
@@ -90,18 +117,22 @@ class Masker(ABC):
     def __call__(self, black_box: BlackBox, images: Images, labels: Labels, *, generator: Generator) -> Mask:
         """The mask, checked, upsampled bilinearly to (H, W), detached.
 
-        Opens its own grad mode (enabled iff `needs_gradient`), so it works inside a caller's `no_grad`.
-
-        Raises:
-            InputError: Images or labels are malformed, or the box raised.
-            GradientError: Gradients are needed and the box is query-only; raised before any query.
-            ContractError: The mask or the box's answer is not what its contract says.
+        Opens its own grad mode (enabled iff `needs_gradient`), so it works inside a caller's `no_grad`. Arguments and errors are
+        those of `find`.
         """
         return self.find(black_box, images, labels, generator=generator).mask
 
 
 def enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Maps (B, 1, h, w), bilinearly, to (B, 1, *size)."""
+    """Maps at another size, bilinearly; as they are where they have it.
+
+    Args:
+        maps: (B, n, h, w).
+        size: Height and width in pixels.
+
+    Returns:
+        (B, n, *size).
+    """
     if tuple(maps.shape[2:]) == tuple(size):
         return maps
     return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)

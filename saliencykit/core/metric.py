@@ -27,6 +27,13 @@ class Sample:
         labels: (B,).
         boxes: One (n, 4) tensor of x0, y0, x1, y1 per image, in pixels of `images`, x1 and y1 exclusive; n may be 0.
         names: What each image is called, in tables and file names; None where nobody needs to know.
+
+    Raises:
+        InputError: There are more or fewer boxes or names than images.
+
+    Example:
+        >>> Sample(torch.rand(1, 3, 8, 8), torch.tensor([2]), boxes=(torch.tensor([[0.0, 0.0, 4.0, 4.0]]),)).labels.tolist()
+        [2]
     """
 
     images: Images
@@ -58,6 +65,9 @@ class Metric(ABC):
         """The same metric made ready with a few pictures of the data set, the same for every masker; by default the metric itself.
 
         For metrics that need other pictures than the one that is judged, such as mosaics: a row must not depend on its batch.
+
+        Args:
+            sample: The first pictures of the data set.
         """
         return self
 
@@ -65,17 +75,24 @@ class Metric(ABC):
     def score(
         self, black_box: BlackBox, sample: Sample, mask: Mask, *, explain: Explain, generator: Generator
     ) -> PerImage | Mapping[str, PerImage]:
-        """One value per image, or several by name; NaN where the metric does not apply (no boxes, say).
+        """Judge masks. Checks that retrain are commands, not metrics.
 
-        `explain(images, labels)` asks the same masker again, for metrics that compare. Checks that retrain are commands, not
-        metrics.
+        Args:
+            black_box: The classifier.
+            sample: What was explained.
+            mask: (B, 1, H, W) in [0, 1], of the sample's labels.
+            explain: From images and labels to masks: asks the same masker again, for metrics that compare.
+            generator: All that is random is drawn from it, by `core.draw`.
+
+        Returns:
+            One value per image, or several by name; NaN where the metric does not apply (no boxes, say).
         """
 
     @final
     def __call__(
         self, black_box: BlackBox, sample: Sample, mask: Mask, *, explain: Explain, generator: Generator
     ) -> dict[str, PerImage]:
-        """The scores by name, checked; a single one is named after the class.
+        """The scores by name, checked; a single one is named after the class. Arguments as of `score`.
 
         Raises:
             InputError: Sample or mask are malformed.

@@ -28,6 +28,11 @@ class Trial:
         mask: `M`.
         preserved: `f(X*M + A*(1-M))`.
         destroyed: `f(X*(1-M) + A'*M)`, with `A'` drawn independently of `A`.
+
+    Example:
+        >>> images, mask, logits = torch.zeros(1, 3, 2, 2), torch.ones(1, 1, 2, 2), torch.zeros(1, 4)
+        >>> Trial(images, torch.tensor([1]), torch.tensor([True]), mask, logits, logits).mask.mean().item()
+        1.0
     """
 
     images: Images
@@ -125,11 +130,18 @@ class Term(ABC):
 
     @abstractmethod
     def penalty(self, trial: Trial) -> PerImage:
-        """Unweighted, finite, differentiable with respect to `trial.mask`."""
+        """One number per image, unweighted, finite, differentiable with respect to `trial.mask`.
+
+        Args:
+            trial: The experiment, of B images.
+        """
 
     @final
     def __call__(self, trial: Trial) -> PerImage:
         """The weighted penalty, checked.
+
+        Args:
+            trial: The experiment, of B images.
 
         Raises:
             ContractError: The penalty is not one finite float per image.
@@ -142,7 +154,16 @@ class Term(ABC):
 @final
 @dataclass(frozen=True)
 class Loss:
-    """What an objective makes of a trial: the total and its weighted parts by class name, each (B,)."""
+    """What an objective makes of a trial.
+
+    Attributes:
+        total: The sum of the parts, (B,).
+        parts: The weighted penalties, (B,) each, by the term's class name.
+
+    Example:
+        >>> Loss(torch.tensor([3.0]), {"Area": torch.tensor([1.0]), "Smoothness": torch.tensor([2.0])}).total.item()
+        3.0
+    """
 
     total: PerImage
     parts: dict[str, PerImage] = field(default_factory=dict)
@@ -185,7 +206,11 @@ class Objective:
             raise InputError(f"an Objective's fakes are 'area' or 'inverted'; got {self.fakes!r}.")
 
     def __call__(self, trial: Trial) -> Loss:
-        """Judge a trial."""
+        """Judge a trial.
+
+        Args:
+            trial: The experiment, of B images.
+        """
         parts = {}
         for term in self.terms:
             part = term(trial)

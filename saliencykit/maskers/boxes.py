@@ -78,6 +78,9 @@ class GroundTruthBox(Masker):
     Args:
         boxes: By the pictures' keys (`core.draw.picture_keys`); `of` makes the mapping.
 
+    Raises:
+        InputError: When asked about a picture whose boxes it was not given.
+
     Example:
         >>> images = torch.zeros(1, 3, 4, 4)
         >>> masker = GroundTruthBox.of(images, [torch.tensor([[1.0, 0.0, 3.0, 2.0]])])

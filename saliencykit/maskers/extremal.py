@@ -113,7 +113,15 @@ class ExtremalPerturbation(Masker):
         return Found(mask, gaussian_blur(mask, widest) if widest else mask)
 
     def per_area(self, black_box: BlackBox, images: Images, labels: Labels) -> Tensor:
-        """The mask of each area, (B, areas, 1, H, W) in [0, 1]; the means are the areas only as nearly as the steps brought them.
+        """The mask of each area; the means are the areas only as nearly as the steps brought them.
+
+        Args:
+            black_box: Differentiable.
+            images: (B, C, H, W).
+            labels: (B,) int64.
+
+        Returns:
+            (B, areas, 1, H, W) in [0, 1].
 
         Raises:
             GradientError: No gradient of the box reaches the mask.

@@ -34,6 +34,7 @@ class GradCam(Masker):
 
     Raises:
         InputError: The box shows no torch module, no layer of it qualifies, or the named one does not.
+        GradientError: The gradient at the layer is NaN or infinite, or there is none.
 
     Example:
         >>> from saliencykit.black_boxes.torch_module import TorchBlackBox

@@ -156,6 +156,9 @@ def guided_backprop() -> RectifiedGradient:
     Example:
         >>> guided_backprop().rule
         'guided'
+
+    References:
+        Springenberg et al. 2015, "Striving for Simplicity", section 3.4, figure 1.
     """
     return RectifiedGradient(rule="guided")
 
@@ -166,6 +169,9 @@ def deconvolution() -> RectifiedGradient:
     Example:
         >>> deconvolution().rule
         'deconvolution'
+
+    References:
+        Zeiler & Fergus 2014, "Visualizing and Understanding Convolutional Networks", section 2.1.
     """
     return RectifiedGradient(rule="deconvolution")
 

@@ -62,6 +62,8 @@ class Iterative(Masker):
 
     Raises:
         InputError: A number is out of range.
+        GradientError: No gradient of the objective reached the mask.
+        ContractError: The gradient is NaN or infinite; the message names the image.
 
     Example:
         >>> from saliencykit.testing.boxes import PlantedEvidence

@@ -56,7 +56,14 @@ class SmoothMask:
         return self.grid[0] * self.grid[1] * _FINER**2
 
     def mask(self, cells: Tensor) -> Mask:
-        """The masks (n, 1, 2 * rows, 2 * columns) of the cells (n, 1, rows, columns) in [0, 1], differentiable in them."""
+        """The masks, at twice the cells' resolution.
+
+        Args:
+            cells: (n, 1, rows, columns) in [0, 1], of `grid`.
+
+        Returns:
+            (n, 1, 2 * rows, 2 * columns) in [0, 1], differentiable in the cells.
+        """
         around, kernel = self._table
         around, kernel = around.to(cells.device), kernel.to(cells)
         known = F.pad(cells, (self._reach,) * 4).flatten(1)  # outside the picture there is nothing: 0

@@ -13,6 +13,9 @@ from saliencykit.core.types import PerImage
 class Area(Term):
     """How much is kept: the mean of the mask, in [0, 1].
 
+    Args:
+        weight: See Term.
+
     Example:
         >>> Area(weight=8.0).weight
         8.0

@@ -70,7 +70,11 @@ class PlantedEvidence(BlackBox):
         return [f"{colour} {texture}" for texture in _TEXTURES for colour in _COLOURS][: self.num_classes]
 
     def patches(self, like: Tensor) -> Tensor:
-        """The patch of every class around grey, (K, 3, side, side) in [-1, 1], with dtype and device of `like`."""
+        """The patch of every class around grey, (K, 3, side, side) in [-1, 1].
+
+        Args:
+            like: Whose dtype and device they get.
+        """
         down, right = torch.meshgrid(torch.arange(self.side), torch.arange(self.side), indexing="ij")
         signs = [1.0 - 2.0 * ((a * down + b * right) % 2) for a, b in _TEXTURES.values()]
         colours = [torch.tensor(colour).view(3, 1, 1) for colour in _COLOURS.values()]
@@ -87,6 +91,9 @@ class PlantedEvidence(BlackBox):
 
         Returns:
             Images (n, 3, H, W), float32 in [0, 1], and their labels (n,).
+
+        Raises:
+            InputError: n or the size is too small.
         """
         height, width = (size, size) if isinstance(size, int) else size
         if n < 1 or min(height, width) < self.side:
@@ -102,7 +109,15 @@ class PlantedEvidence(BlackBox):
         return images.to(self.device), labels.to(self.device)
 
     def evidence(self, images: Images, labels: Labels) -> Mask:
-        """The right answer: 1 on the patch that the label's logit is read from, 0 elsewhere, (B, 1, H, W)."""
+        """The right answer: 1 on the patch that the label's logit is read from, 0 elsewhere.
+
+        Args:
+            images: (B, 3, H, W).
+            labels: (B,) int64.
+
+        Returns:
+            (B, 1, H, W).
+        """
         match = self._match(images.detach())[torch.arange(len(images)), labels]
         mask = images.new_zeros(len(images), 1, *images.shape[2:])
         for row, best in zip(mask, match.flatten(1).argmax(1).tolist(), strict=True):
@@ -123,7 +138,12 @@ class PlantedEvidence(BlackBox):
 
 
 def iou(mask: Mask, truth: Mask, threshold: float = 0.5) -> Tensor:
-    """Intersection over union of where two masks are >= `threshold`, (B,) in [0, 1]; 0 where both are empty.
+    """Intersection over union of where two masks are >= a threshold, (B,) in [0, 1]; 0 where both are empty.
+
+    Args:
+        mask: (B, 1, H, W).
+        truth: (B, 1, H, W).
+        threshold: Of both.
 
     Example:
         >>> half = torch.tensor([[[[1.0, 0.0]]]])

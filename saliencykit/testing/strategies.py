@@ -10,7 +10,11 @@ from saliencykit.core.types import Images, Labels, Mask
 
 
 def sizes(least: int = 4, most: int = 16) -> st.SearchStrategy[tuple[int, int]]:
-    """Height and width in pixels, each from `least` to `most`.
+    """Height and width in pixels.
+
+    Args:
+        least: The shortest side.
+        most: The longest side.
 
     Example:
         >>> from hypothesis import find
@@ -56,7 +60,12 @@ def masks(draw: st.DrawFn, *, batch: int | None = None, size: tuple[int, int] | 
 
 
 def labels(batch: int, num_classes: int = 4) -> st.SearchStrategy[Labels]:
-    """Labels (B,) in [0, K)."""
+    """Labels (B,) int64 in [0, K).
+
+    Args:
+        batch: B.
+        num_classes: K.
+    """
     return st.lists(st.integers(0, num_classes - 1), min_size=batch, max_size=batch).map(torch.tensor)
 
 

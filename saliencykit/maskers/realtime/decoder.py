@@ -31,11 +31,23 @@ class Decoder(nn.Module, ABC):
 
     @abstractmethod
     def prepare(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Whatever of the maps (fine to coarse) does not depend on the class; every tensor has B rows."""
+        """Whatever of the maps does not depend on the class; every tensor has B rows.
+
+        Args:
+            maps: The encoder's, (B, C_i, h_i, w_i), fine to coarse.
+        """
 
     @abstractmethod
     def forward(self, prepared: tuple[Tensor, ...], gate: Tensor) -> Tensor:
-        """With the gate in [0, 1], (B, 1, h, w) at the coarsest side."""
+        """The two maps of one class per picture.
+
+        Args:
+            prepared: What `prepare` made.
+            gate: (B, 1, h, w) in [0, 1] at the coarsest side: where the class is.
+
+        Returns:
+            (B, 2, h, w) at the mask's resolution.
+        """
 
     @abstractmethod
     def options(self) -> dict[str, Any]:
@@ -206,6 +218,13 @@ def ratio(two: Tensor, confidence: float = 0.0) -> Mask:
     """The head: `M = |C0| / (|C0| + e^confidence |C1| + eps)` of two maps (B, 2, h, w).
 
     Falls monotonically with the confidence: high keeps only what is most salient, low everything that resembles the class.
+
+    Args:
+        two: (B, 2, h, w); the signs make no difference.
+        confidence: In log-odds; 0 as trained.
+
+    Returns:
+        (B, 1, h, w) in [0, 1].
 
     Example:
         >>> round(ratio(torch.tensor([3.0, 1.0]).view(1, 2, 1, 1)).item(), 3)

@@ -30,7 +30,11 @@ class Features:
     size: tuple[int, int]
 
     def rows(self, index: Tensor) -> "Features":
-        """The features of some of the pictures."""
+        """The features of some of the pictures.
+
+        Args:
+            index: (n,) int64 or (B,) bool.
+        """
         return Features(tuple(m[index] for m in self.maps), None if self.logits is None else self.logits[index], self.size)
 
 
@@ -51,7 +55,12 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def see(self, black_box: BlackBox, images: Images) -> Features:
-        """The features of pictures (B, C, H, W), given as the box takes them."""
+        """The features of pictures.
+
+        Args:
+            black_box: The classifier; an encoder that looks at the pictures itself does not ask it.
+            images: (B, C, H, W), as the box takes them.
+        """
 
     @abstractmethod
     def options(self) -> dict[str, Any]:
@@ -117,6 +126,9 @@ class Own(Encoder):
         stem: The stride of the first stage, >= 1: 1 for small pictures, 4 for 224 px.
         size: Height and width of the pictures it is made for.
         channels_in: Channels of the pictures.
+
+    Raises:
+        InputError: A number is out of range.
 
     References:
         Dabkowski & Gal 2017, section 4 (CIFAR-10): three downsampling blocks of five convolutions, not pretrained.

@@ -32,6 +32,13 @@ def save_masker(masker: "RealTimeMasker", path: Path) -> Path:
     The header holds the format's number, the network's configuration, the fingerprint of the box, and what training and gate said.
     Weights that belong to the box (its trunk, its head's rows) are not stored.
 
+    Args:
+        masker: What is kept.
+        path: The file.
+
+    Returns:
+        The path.
+
     Raises:
         InputError: The network has parts that are not the package's own.
         SaliencyKitError: The file cannot be written.
@@ -62,6 +69,9 @@ def save_masker(masker: "RealTimeMasker", path: Path) -> Path:
 
 def read_header(path: Path) -> dict[str, Any]:
     """The JSON header of a masker's file; no weights are read.
+
+    Args:
+        path: The file.
 
     Raises:
         InputError: There is no such file, it is damaged, it holds no masker, or its format is not known.
@@ -107,10 +117,17 @@ def load_masker(path: Path, black_box: BlackBox | None = None) -> "RealTimeMaske
 
 
 def attach(masker: "RealTimeMasker", black_box: BlackBox) -> "RealTimeMasker":
-    """A copy of the masker with the head's rows of this box, bound to it; warns if it was trained for another one.
+    """A copy of the masker with the head's rows of this box, bound to it.
+
+    Args:
+        masker: Left as it is.
+        black_box: The box that it will be asked about.
 
     Raises:
         InputError: The box is of another architecture.
+
+    Warns:
+        UserWarning: It was trained for another box.
     """
     wanted, given = masker.facts.get("fingerprint"), fingerprint(black_box)
     if None not in (wanted, given) and wanted != given:  # a box that shows no module cannot be told from another
@@ -167,7 +184,11 @@ class TrainedFile:
         return read_header(self.path)
 
     def fits(self, black_box: BlackBox) -> bool:
-        """Was it trained for exactly these weights?"""
+        """Was it trained for exactly these weights?
+
+        Args:
+            black_box: The box whose model is compared, by its size and then by its fingerprint.
+        """
         facts = self.header["facts"]
         if not facts.get("fingerprint") or facts.get("values") != count_values(black_box):
             return False

@@ -14,6 +14,9 @@ def fingerprint(box: BlackBox) -> str | None:
     Values are rounded to half precision and counters left out, so that key names, fp16 files and the torchvision or timm form of
     one network agree.
 
+    Args:
+        box: Any box; a frozen copy has the fingerprint of the user's own model.
+
     Example:
         >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
@@ -30,7 +33,11 @@ def fingerprint(box: BlackBox) -> str | None:
 
 
 def count_values(box: BlackBox) -> int:
-    """How many numbers the fingerprint is taken over: a quick way to see that two models differ."""
+    """How many numbers the fingerprint is taken over: a quick way to see that two models differ.
+
+    Args:
+        box: Any box; 0 for one that shows no module.
+    """
     return 0 if box.original is None else sum(values.numel() for values in _values(box.original))
 
 

@@ -59,7 +59,11 @@ class RealTimeMasker(Masker):
         return f"RealTimeMasker({type(encoder).__name__}, {type(self.network.decoder).__name__}, confidence={self.confidence})"
 
     def bind(self, black_box: BlackBox) -> "RealTimeMasker":
-        """The same masker, for `predict`: it holds the box, and when it is first asked a frozen copy of it."""
+        """The same masker, for `predict`: it holds the box, and when it is first asked a frozen copy of it.
+
+        Args:
+            black_box: The box that `predict` asks, the one it was trained for.
+        """
         facts = dict(self.facts)
         if "fingerprint" not in facts:
             facts |= {"fingerprint": fingerprint(black_box), "values": count_values(black_box)}
@@ -69,6 +73,10 @@ class RealTimeMasker(Masker):
 
     def attached(self, black_box: BlackBox, pixels: Literal["raw", "model"]) -> "RealTimeMasker":
         """Bound to a box that it is about to be asked about, with the head's rows of that box; warns if it was made for another.
+
+        Args:
+            black_box: The box.
+            pixels: What the images will hold: `raw` RGB in [0, 1], or `model`: what `model(x)` takes.
 
         Raises:
             InputError: The box lacks the layers, or an encoder of its own would be shown something else than raw pixels.
@@ -91,7 +99,12 @@ class RealTimeMasker(Masker):
         return self._held["attached"]  # type: ignore[no-any-return]
 
     def look(self, black_box: BlackBox, images: Images) -> tuple[Masker, Logits]:
-        """Ask about pictures once: the logits, and a masker that finds the masks of these pictures without asking again."""
+        """Ask about pictures once: the logits, and a masker that finds the masks of these pictures without asking again.
+
+        Args:
+            black_box: The box that it is attached to, or its copy for many evaluations.
+            images: (B, C, H, W) on the box's device.
+        """
         features = self.see(black_box, images)
         logits = features.logits
         if logits is None:
@@ -116,12 +129,22 @@ class RealTimeMasker(Masker):
         return mine.decode(mine.see(black_box, images), labels)
 
     def see(self, black_box: BlackBox, images: Images) -> Features:
-        """The features of pictures, and with the trunk the box's logits too."""
+        """The features of pictures, and with the trunk the box's logits too.
+
+        Args:
+            black_box: The box that it is attached to, or its copy for many evaluations.
+            images: (B, C, H, W) on the box's device.
+        """
         with torch.no_grad():
             return self._ready(images.device).encoder.see(black_box, images)
 
     def decode(self, features: Features, labels: Labels) -> Mask:
-        """Masks at the network's resolution for labels (B,) or (B, n)."""
+        """Masks at the network's resolution, (B, 1, h, w) or (B, n, h, w).
+
+        Args:
+            features: Of B pictures, from `see`.
+            labels: (B,) int64, or (B, n) for n classes of each picture.
+        """
         with torch.no_grad():
             mask, _ = self._ready(features.maps[0].device)(features, labels, self.confidence)
         return torch.clamp(mask, 0, 1)
@@ -168,20 +191,52 @@ class RealTimeMasker(Masker):
         return self._held[key]  # type: ignore[no-any-return]
 
     def save(self, path: str | Path) -> Path:
-        """Write one safetensors file with a JSON header; see `file.save_masker`."""
+        """Write one safetensors file with a JSON header; see `file.save_masker`.
+
+        Args:
+            path: The file; one that is there is replaced at once or not at all.
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: The network has parts that are not the package's own.
+            SaliencyKitError: The file cannot be written.
+        """
         from saliencykit.maskers.realtime.file import save_masker
 
         return save_masker(self, Path(path))
 
     def export_onnx(self, path: str | Path, size: int | tuple[int, int] | None = None, *, labels: bool = False) -> Path:
-        """Write box and masker as one ONNX graph: pictures in, logits and mask out; see `export.export_onnx`."""
+        """Write box and masker as one ONNX graph: pictures in, logits and mask out; see `export.export_onnx`.
+
+        Args:
+            path: Of the file.
+            size: Side or (height, width) of the pictures in pixels. None: the box's own.
+            labels: Does the graph take a second input, the class (B,) that the mask is for? False: the top class.
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: onnx is not installed, the masker is not bound, or its box does more than normalise and ask its module.
+            SaliencyKitError: The model has something that ONNX lacks, or the graph answers otherwise than the box.
+        """
         from saliencykit.maskers.realtime.export import export_onnx
 
         return export_onnx(self, Path(path), size, labels)
 
     @staticmethod
     def load(path: str | Path, black_box: BlackBox | None = None) -> "RealTimeMasker":
-        """Read a file that `save` wrote, and bind it to a box if one is given; see `file.load_masker`."""
+        """Read a file that `save` wrote; see `file.load_masker`.
+
+        Args:
+            path: The file.
+            black_box: The box to bind it to. A masker whose selector is the box's own head must be given one before it is used.
+
+        Raises:
+            InputError: The file is not a masker that this version reads, or the box is of another architecture.
+        """
         from saliencykit.maskers.realtime.file import load_masker
 
         return load_masker(Path(path), black_box)

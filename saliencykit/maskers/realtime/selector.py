@@ -24,11 +24,20 @@ class Selector(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, coarse: Tensor, labels: Labels) -> Tensor:
-        """(B, C, h, w) and (B,) to the gate's logit (B, 1, h, w): positive where the class is."""
+        """The gate's logit (B, 1, h, w): positive where the class is.
+
+        Args:
+            coarse: The coarsest map, (B, C, h, w).
+            labels: (B,) int64, one class per picture.
+        """
 
     @abstractmethod
     def class_logits(self, coarse: Tensor) -> Logits:
-        """What the rows themselves say of the whole picture, (B, K): for warming them up and for diagnosis."""
+        """What the rows themselves say of the whole picture, (B, K): for warming them up and for diagnosis.
+
+        Args:
+            coarse: The coarsest map, (B, C, h, w).
+        """
 
 
 @final
@@ -72,6 +81,10 @@ class Rows(Selector):
     def read_from(self, weight: Tensor, bias: Tensor) -> None:
         """Take the rows of a head, as when it was made.
 
+        Args:
+            weight: (K, C).
+            bias: (K,).
+
         Raises:
             InputError: They are of another number of classes or channels.
         """
@@ -83,7 +96,12 @@ class Rows(Selector):
         self.bias.copy_(bias - bias.mean())
 
     def responses(self, coarse: Tensor, labels: Labels) -> Tensor:
-        """`X . W_c + b_c` at each position, (B, 1, h, w)."""
+        """`X . W_c + b_c` at each position, (B, 1, h, w).
+
+        Args:
+            coarse: (B, C, h, w).
+            labels: (B,) int64.
+        """
         found = torch.bmm(self.weight[labels][:, None], coarse.flatten(2))  # einsum takes twice as long to arrange the same
         return (found + self.bias[labels][:, None, None]).view(-1, 1, *coarse.shape[2:])
 
@@ -102,6 +120,10 @@ class Rows(Selector):
 
         The threshold is 0.37 of the median strongest response, the scale 3 over the threshold: the gate is 0.05 where there is no
         response, 0.5 at the threshold and 0.99 at the typical maximum.
+
+        Args:
+            coarse: (B, C, h, w).
+            labels: (B,) int64, classes that the pictures show.
         """
         strongest = self.responses(coarse, labels).amax((1, 2, 3)).median().clamp_min(1e-6)
         self.log_threshold.fill_(float((_SHARE * strongest).log()))
