@@ -23,6 +23,7 @@ CONTOUR = (255, 106, 0)
 """Colour of the line around the mask: an orange that neither skin, grass, sky nor fur is."""
 _LONG_SIDE = 1600  # pixels; larger pictures are reduced for display
 _SHORT_SIDE = 320  # pixels; smaller ones are enlarged, or the line would hide them
+_NOTEBOOK_SIDE = 640  # pixels, twice as many as are shown there, for fine screens; as JPEG, or notebooks grow by megabytes
 
 
 def overlay(explanation: Explanation, index: int = 0) -> "Image":
@@ -72,16 +73,18 @@ def picture_and_mask(explanation: Explanation, index: int) -> tuple[Array, Array
 
 
 def notebook_html(explanation: Explanation) -> str:
-    """The display in notebooks: up to eight overlays with their numbers, self-contained."""
+    """The display in notebooks: up to eight overlays with their numbers, self-contained and small, tens of kB each."""
     cells = []
     for index in range(min(len(explanation), 8)):
         buffer = io.BytesIO()
-        overlay(explanation, index).save(buffer, "PNG")
+        shown = overlay(explanation, index)
+        shown.thumbnail((_NOTEBOOK_SIDE, _NOTEBOOK_SIDE))
+        shown.save(buffer, "JPEG", quality=88)
         source = base64.b64encode(buffer.getvalue()).decode()
         cells.append(
-            "<figure style='display:inline-block;margin:4px;max-width:320px'>"
-            f"<img style='max-width:100%' alt='overlay' src='data:image/png;base64,{source}'/>"
-            f"<figcaption style='font:12px sans-serif'>{html.escape(caption(explanation, index))}</figcaption></figure>"
+            "<figure style='display:inline-block;vertical-align:top;margin:4px;max-width:320px'>"
+            f"<img style='max-width:100%' alt='overlay' src='data:image/jpeg;base64,{source}'/>"
+            f"<figcaption style='font:12px/1.5 sans-serif'>{html.escape(caption(explanation, index))}</figcaption></figure>"
         )
     more = f"<p>... and {len(explanation) - 8} more</p>" if len(explanation) > 8 else ""
     return f"<div>{''.join(cells)}{more}</div>"

@@ -1,11 +1,14 @@
 """Overlays and the notebook display."""
 
+import base64
+import io
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from saliencykit import InputError, explain
+from saliencykit import InputError, TorchBlackBox, explain
 from saliencykit.core.explanation import Explanation
 from saliencykit.report import CONTOUR, caption, overlay
 from saliencykit.testing.boxes import PlantedEvidence
@@ -49,8 +52,6 @@ def test_an_index_out_of_range_is_refused() -> None:
 
 
 def test_the_overlay_has_the_proportions_of_the_picture() -> None:
-    from saliencykit import TorchBlackBox
-
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 4))
     box = TorchBlackBox(model, mean=(0.0,) * 3, std=(1.0,) * 3, size=8)
     answer = explain(box, Image.new("RGB", (800, 400)), 0, masker="whole-image")
@@ -65,8 +66,20 @@ def test_the_notebook_display_is_self_contained_and_escaped() -> None:
         images=answer.images, labels=answer.labels, mask=answer.mask, logits=answer.logits, class_names=("<b>", "b", "c", "d")
     )
     page = named._repr_html_()
-    assert page.count("data:image/png;base64,") == 8
+    assert page.count("data:image/jpeg;base64,") == 8
     assert "and 2 more" in page
     assert "<b>" not in page
     assert caption(answer, 0).count("%") == 4
     assert "kept" not in caption(named, 0)
+
+
+def test_the_notebook_display_of_a_large_photo_is_small() -> None:
+    grain = Image.fromarray(np.random.default_rng(0).integers(0, 255, (1200, 1600, 3), dtype=np.uint8))
+    box = TorchBlackBox(
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 4)), mean=(0.0,) * 3, std=(1.0,) * 3, size=8
+    )
+    answer = explain(box, grain, 0, masker="whole-image")
+    page = answer._repr_html_()
+    found = Image.open(io.BytesIO(base64.b64decode(page.split("base64,")[1].split("'")[0])))
+    assert (found.size, found.format) == ((640, 480), "JPEG")
+    assert answer.overlay().size == (1600, 1200)  # that in a file is as it was

@@ -231,6 +231,11 @@ class Scores:
         settings = run.settings()
         return Scores(tuple(run.rows()), settings, run.path)
 
+    def _repr_html_(self) -> str:
+        from saliencykit.page.in_notebook import scores_html
+
+        return scores_html(self)
+
     def __repr__(self) -> str:
         """The means, a line per masker."""
         head = f"Scores of {len(self.maskers)} masker(s) on {len({row.index for row in self.rows})} picture(s)"

@@ -31,13 +31,13 @@ def page_of_scores(scores: Scores) -> str:
 
 def _table(scores: Scores, lines: dict[tuple[str, str], Line]) -> Iterator[str]:
     main, seconds = scores.main, scores.seconds()
-    best = {name: _best(scores, lines, name) for name in main}
+    best = {name: best_maskers(scores, lines, name) for name in main}
     rows = []
     for masker in scores.maskers:
         cells = [_cell(lines[masker, name], masker in best[name]) for name in main]
         rows.append([escape(masker), *cells, number(seconds[masker])])
     yield "<h2>Scores</h2>"
-    yield table(["method", *(_heading(scores, name) for name in main), "seconds"], rows)
+    yield table(["method", *(heading(scores, name) for name in main), "seconds"], rows)
     yield (
         '<p class="dim">The mean over the pictures, and below it the 95 % interval when the pictures are drawn anew (10,000 '
         "bootstrap samples), the median, and the number of pictures. ↑ higher is better, ↓ lower is better; the best mean of a "
@@ -144,12 +144,14 @@ def _caption(scores: Scores, row: Row) -> str:
     return "; ".join([*shown, *([row.reason] if row.reason else [])])
 
 
-def _heading(scores: Scores, name: str) -> str:
+def heading(scores: Scores, name: str) -> str:
+    """A column's name, and which way is better, as HTML."""
     better = scores.higher_is_better(name)
     return escape(name).replace("/", "/<wbr>") + ("" if better is None else " ↑" if better else " ↓")
 
 
-def _best(scores: Scores, lines: dict[tuple[str, str], Line], name: str) -> set[str]:
+def best_maskers(scores: Scores, lines: dict[tuple[str, str], Line], name: str) -> set[str]:
+    """Those with the best mean of a score; none where it is unknown which way is better."""
     better = scores.higher_is_better(name)
     means = {masker: lines[masker, name].mean for masker in scores.maskers if lines[masker, name].n}
     if better is None or not means:
