@@ -1,5 +1,7 @@
 """Make the gallery: six photos that may be shipped, a row per method, MobileNetV2. `python docs/gallery.py [METHOD ...]`.
 
+One picture for each kind of method, as the page "Which masker when" shows them.
+
 The photos are scikit-image's own; the network is that of the data folder (see `benchmarks/data.py`), as the embedded classifier
 does not know most of what is on them. A method's row is kept in `--work`, so that a killed run goes on.
 """
@@ -18,18 +20,19 @@ from torch import Generator
 from benchmarks.data import mobilenet_v2
 from saliencykit.registry import as_masker
 
-TARGET = Path(__file__).parent / "assets" / "gallery.jpg"
+ASSETS = Path(__file__).parent / "assets"
 PHOTOS = {"chelsea": 282, "coffee": 967, "camera": 872, "rocket": 657, "stereo_motorcycle": 670, "astronaut": 812}
 """By the name of scikit-image's function: the class that is asked about. The astronaut stands before a space shuttle."""
-CLASSES = ("tiger cat", "espresso", "tripod", "missile", "motor scooter", "space shuttle")
+CLASSES = ("tiger cat", "espresso", "tripod", "missile", "scooter", "space shuttle")
 METHODS = {
-    "one pass": ("gradient", "input-x-gradient", "guided-backprop", "deconvolution", "grad-cam", "guided-grad-cam", "cam",
-                 "ablation-cam", "excitation-backprop", "contrastive-excitation-backprop", "feedback"),
-    "tens of passes": ("integrated-gradients", "smoothgrad", "feature-ablation"),
-    "hundreds": ("occlusion", "rise", "score-cam"),
-    "optimised": ("meaningful-perturbation", "iterative", "extremal-perturbation"),
+    "layers": ("cam", "grad-cam", "guided-grad-cam", "ablation-cam", "score-cam", "excitation-backprop",
+               "contrastive-excitation-backprop"),
+    "gradients": ("gradient", "input-x-gradient", "integrated-gradients", "smoothgrad", "guided-backprop", "deconvolution",
+                  "feedback"),
+    "asking": ("rise", "occlusion", "feature-ablation"),
+    "optimising": ("iterative", "meaningful-perturbation", "extremal-perturbation"),
 }  # fmt: skip
-TILE, GAP, LABEL, CLIPPED = 132, 4, 190, 0.995
+TILE, GAP, LABEL, CLIPPED = 132, 4, 26, 0.995
 
 
 def main() -> None:
@@ -55,8 +58,11 @@ def main() -> None:
         print(f"{name}: {(time.process_time() - start) / len(pictures):.2f} CPU-seconds a photo", file=sys.stderr, flush=True)
     with torch.no_grad():
         probability = box(pictures).softmax(1).gather(1, labels[:, None])[:, 0].tolist()
-    masks = {name: np.load(arguments.work / f"{name}.npy")[:, 0] for name in [*rows, *files]}
-    sheet(pictures.permute(0, 2, 3, 1).numpy(), masks, probability).save(TARGET, quality=82)
+    tall = pictures.permute(0, 2, 3, 1).numpy()
+    for kind, names in [*METHODS.items(), ("trained", tuple(files))]:
+        if names:
+            masks = {name: np.load(arguments.work / f"{name}.npy")[:, 0] for name in names}
+            sheet(tall, masks, probability).save(ASSETS / f"gallery-{kind}.jpg", quality=85)
 
 
 def photo(name: str) -> Image.Image:
@@ -72,20 +78,20 @@ def lit(picture: np.ndarray, mask: np.ndarray) -> Image.Image:
 
 
 def sheet(pictures: np.ndarray, masks: dict[str, np.ndarray], probability: list[float]) -> Image.Image:
-    """The photos on top with their class, and a row of overlays for each method."""
-    found = Image.new("RGB", (LABEL + len(pictures) * (TILE + GAP), 22 + (len(masks) + 1) * (TILE + GAP)), "white")
-    draw, font = ImageDraw.Draw(found), ImageFont.load_default(13)
+    """The photos on top with their class, and a row of overlays under the name of each method; wide letters, for telephones."""
+    pitch = TILE + LABEL + GAP
+    found = Image.new("RGB", (len(pictures) * (TILE + GAP) - GAP, (len(masks) + 1) * pitch), "white")
+    draw, small, large = ImageDraw.Draw(found), ImageFont.load_default(16), ImageFont.load_default(21)
     for column, (picture, name) in enumerate(zip(pictures, CLASSES, strict=True)):
-        left = LABEL + column * (TILE + GAP)
-        draw.text((left + 2, 3), f"{name}: {probability[column]:.0%}", fill=(40, 40, 40), font=font)
-        found.paste(Image.fromarray((picture * 255).round().astype(np.uint8)).resize((TILE, TILE)), (left, 22))
+        left = column * (TILE + GAP)
+        draw.text((left + 2, 4), f"{name} {probability[column]:.0%}", fill=(40, 40, 40), font=small)
+        found.paste(Image.fromarray((picture * 255).round().astype(np.uint8)).resize((TILE, TILE)), (left, LABEL))
         for row, mask in enumerate(masks.values(), 1):
             strongest = max(float(np.quantile(mask[column], CLIPPED)), 1e-6)
             tile = lit(picture, np.clip(mask[column] / strongest, 0, 1))
-            found.paste(tile.resize((TILE, TILE)), (left, 22 + row * (TILE + GAP)))
+            found.paste(tile.resize((TILE, TILE)), (left, row * pitch + LABEL))
     for row, name in enumerate(masks, 1):
-        words = name.replace("contrastive-", "contrastive-\n").replace("excitation-", "excitation-")
-        draw.multiline_text((6, 22 + row * (TILE + GAP) + TILE // 2 - 8), words, fill=(40, 40, 40), font=font)
+        draw.text((2, row * pitch), name, fill=(40, 40, 40), font=large)
     return found
 
 

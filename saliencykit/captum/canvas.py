@@ -22,10 +22,12 @@ class Canvas:
     of single numbers, (B, 1, 1, N), where a pixel is a feature.
 
     Args:
-        like: The inputs, each with B rows; a float tensor with at least two dimensions.
+        shapes: Of each input, without its rows. `Canvas.of` reads all three from the inputs.
+        dtypes: Of each input.
+        devices: Of each input.
 
     Raises:
-        InputError: An input is no such tensor, or they differ in their number of rows.
+        InputError: `of` was given something else than float tensors with at least two dimensions and equally many rows.
 
     Example:
         >>> inputs = torch.rand(2, 3, 4, 5), torch.rand(2, 3, 4, 1)
