@@ -91,7 +91,11 @@ def read_samples(
 
 
 def visible_boxes(boxes: Tensor, geometry: Geometry) -> Tensor:
-    """Boxes (n, 4) in pixels of a picture, to pixels of the model's input: clipped to it, without those that it does not show.
+    """Boxes in pixels of a picture as boxes in pixels of the model's input: clipped to it, without those that it does not show.
+
+    Args:
+        boxes: (n, 4): x0, y0, x1, y1 in pixels of the picture, x1 and y1 exclusive.
+        geometry: Where the input lies in the picture.
 
     Example:
         >>> geometry = Geometry(picture=(10, 20), region=(5.0, 0.0, 15.0, 10.0), size=(20, 20))
@@ -105,7 +109,11 @@ def visible_boxes(boxes: Tensor, geometry: Geometry) -> Tensor:
 
 
 def few_pictures(readings: Iterable[Reading], count: int) -> Sample | None:
-    """The first pictures of one size that could be read, at most `count`, in one Sample; None if there is none.
+    """The first pictures of one size that could be read in one Sample; None if there is none.
+
+    Args:
+        readings: As `read_samples` gives them; read as far as is needed.
+        count: The most pictures, >= 1.
 
     Example:
         >>> from saliencykit.testing.boxes import PlantedEvidence

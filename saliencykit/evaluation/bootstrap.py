@@ -13,7 +13,13 @@ Values = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def weights(count: int, draws: int = DRAWS, seed: int = 0) -> Values:
-    """How often each of `count` pictures is drawn in each of the samples with repeats, as a share, (draws, count)."""
+    """How often each picture is drawn in each of the samples with repeats, as a share, (draws, count).
+
+    Args:
+        count: Pictures, >= 1.
+        draws: Samples of as many pictures.
+        seed: Of these.
+    """
     return np.concatenate(list(_blocks(count, draws, seed)))
 
 
@@ -22,6 +28,11 @@ def interval(values: Sequence[float] | Values, draws: int = DRAWS, seed: int = 0
 
     Give it differences for a paired comparison: both methods' values are then drawn together. Values must be finite. Of a single
     value the interval says nothing: it is NaN, as is everything of none.
+
+    Args:
+        values: One per picture.
+        draws: Samples of as many pictures.
+        seed: Of these.
 
     Example:
         >>> interval([0.25] * 30)
@@ -45,7 +56,11 @@ def interval(values: Sequence[float] | Values, draws: int = DRAWS, seed: int = 0
 
 
 def standard_error(values: Sequence[float] | Values) -> float:
-    """Of the mean; 0 for a single value."""
+    """Of the mean; 0 for a single value.
+
+    Args:
+        values: One per picture, finite.
+    """
     numbers = np.asarray(values, dtype=np.float64)
     return float(numbers.std(ddof=1) / len(numbers) ** 0.5) if len(numbers) > 1 else 0.0
 

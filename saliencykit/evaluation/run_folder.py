@@ -115,6 +115,9 @@ class RunFolder:
 def file_names(names: Iterable[str]) -> dict[str, str]:
     """Maskers' names as file names: letters, digits, `-_.`, else `_`; made unique, also where upper and lower case are one.
 
+    Args:
+        names: All of a run, in its order.
+
     Example:
         >>> file_names(["rise:samples=9", "rise:samples/9"])
         {'rise:samples=9': 'rise_samples_9', 'rise:samples/9': 'rise_samples_9-2'}
@@ -133,7 +136,13 @@ def file_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def difference(key: str, known: object, asked: object) -> str:
-    """How a setting of a directory differs from the one that is asked for, in words."""
+    """How a setting of a directory differs from the one that is asked for, in words.
+
+    Args:
+        key: The setting's name.
+        known: What the directory has; of mappings the entries are compared.
+        asked: What is asked for.
+    """
     if not isinstance(known, dict) or not isinstance(asked, dict):
         return f"{key}: {_short(known)} there, {_short(asked)} asked"
     parts = []

@@ -115,7 +115,12 @@ class Scores:
         return tuple(first.values())
 
     def values(self, masker: str, score: str) -> dict[int, float]:
-        """One score of one masker by the picture's index; only what is finite."""
+        """One score of one masker by the picture's index; only what is finite.
+
+        Args:
+            masker: One of `maskers`.
+            score: One of `names`.
+        """
         found = {row.index: row.scores.get(score, nan) for row in self.rows if row.masker == masker}
         return {index: value for index, value in found.items() if isfinite(value)}
 
@@ -182,13 +187,23 @@ class Scores:
         return dict(Counter((row.masker, row.reason) for row in self.rows if row.reason is not None).most_common())
 
     def higher_is_better(self, score: str) -> bool | None:
-        """Of the metric that a score belongs to; None if it is unknown."""
+        """Of the metric that a score belongs to; None if it is unknown.
+
+        Args:
+            score: One of `names`.
+        """
         metrics = self.settings.get("metrics", {})
         known = metrics.get(metric_of(score, metrics))
         return None if known is None else known.get("higher_is_better")
 
     def to_csv(self, path: str | Path) -> Path:
         """Write the table: one line per masker and score.
+
+        Args:
+            path: Of the file.
+
+        Returns:
+            The path.
 
         Raises:
             SaliencyKitError: The file cannot be written.
@@ -203,6 +218,12 @@ class Scores:
     def to_json(self, path: str | Path) -> Path:
         """Write the table as a list of objects, NaN as null.
 
+        Args:
+            path: Of the file.
+
+        Returns:
+            The path.
+
         Raises:
             SaliencyKitError: The file cannot be written.
         """
@@ -211,6 +232,12 @@ class Scores:
 
     def to_html(self, path: str | Path) -> Path:
         """Write one self-contained page: pictures, curves, the table, and what the numbers mean.
+
+        Args:
+            path: Of the page.
+
+        Returns:
+            The path.
 
         Raises:
             SaliencyKitError: The file cannot be written.
@@ -223,6 +250,9 @@ class Scores:
     @staticmethod
     def load(folder: str | Path) -> "Scores":
         """Read a run directory, finished or not.
+
+        Args:
+            folder: As `evaluate(out=...)` was given it.
 
         Raises:
             InputError: There is no evaluation in it.
@@ -247,10 +277,19 @@ class Scores:
 
 
 def metric_of(score: str, metrics: Iterable[str]) -> str:
-    """The name of the metric that a score belongs to."""
+    """The name of the metric that a score belongs to.
+
+    Args:
+        score: `saliency-score`, or of several one, `area-curves/kept`.
+        metrics: The known ones.
+    """
     return next((name for name in metrics if score == name or score.startswith(f"{name}/")), score.split("/")[0])
 
 
 def as_objects(lines: Sequence[Line | Difference]) -> list[dict[str, Any]]:
-    """As JSON has it: NaN as None."""
+    """As JSON has it: NaN as None.
+
+    Args:
+        lines: Of `Scores.table` or `Scores.compare`.
+    """
     return [{name: None if value != value else value for name, value in asdict(line).items()} for line in lines]

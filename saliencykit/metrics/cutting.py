@@ -23,7 +23,16 @@ LEVELS: Mapping[Rule, tuple[float, ...]] = {
 
 
 def check_levels(who: object, rule: Rule, levels: Sequence[float]) -> None:
-    """Raise InputError unless these are thresholds of that rule."""
+    """Look whether these are thresholds of that rule.
+
+    Args:
+        who: The metric, for the message.
+        rule: See `Rule`.
+        levels: The thresholds.
+
+    Raises:
+        InputError: They are not, or there is no such rule.
+    """
     if rule not in LEVELS:
         raise InputError(f"{who}: rule is one of {', '.join(LEVELS)}.")
     most = float("inf") if rule == "mean" else 1.0
@@ -62,6 +71,11 @@ def cut_values(maps: Mask, rule: Rule, levels: Sequence[float]) -> Tensor:
 def cut(maps: Mask, rule: Rule, level: float) -> Tensor:
     """The pixels of each map that a threshold leaves, (B, 1, H, W) bool; see `cut_values`.
 
+    Args:
+        maps: (B, 1, H, W) in [0, 1].
+        rule: What the threshold is a share of.
+        level: The threshold.
+
     Example:
         >>> cut(torch.tensor([[[[0.5, 0.1, 0.3, 0.1]]]]), "energy", 0.7).tolist()
         [[[[True, False, True, False]]]]
@@ -73,6 +87,9 @@ def largest_part(inside: Tensor) -> Tensor:
     """The connected part with most pixels of each map, (B, 1, H, W) bool; of equally large ones that which begins first, by rows.
 
     Pixels that touch at corners are connected.
+
+    Args:
+        inside: (B, 1, H, W) bool.
 
     Example:
         >>> largest_part(torch.tensor([[[[True, False, True, True]]]])).tolist()
@@ -110,6 +127,9 @@ def boxes_at(maps: Mask, rule: Rule, levels: Sequence[float], around: Around) ->
 
 def part_boxes(inside: Tensor) -> list[Tensor]:
     """The tight boxes of all connected parts of each map, one (n, 4) int64 per map; the whole picture where there is no part.
+
+    Args:
+        inside: (B, 1, H, W) bool.
 
     Example:
         >>> part_boxes(torch.tensor([[[[True, False, True, True]]]]))[0].tolist()
@@ -150,7 +170,11 @@ def best_overlaps(boxes: Sequence[Tensor], truth: Sequence[Tensor], dtype: torch
 
 
 def missing(maps: Mask) -> PerImage:
-    """NaN for every image: no boxes are known."""
+    """NaN for every image: no boxes are known.
+
+    Args:
+        maps: (B, 1, H, W), whose B counts.
+    """
     return maps.new_full((len(maps),), float("nan"))
 
 

@@ -24,6 +24,9 @@ def ranks(maps: Mask) -> Tensor:
     A map that is equal everywhere is the disc in the middle, growing. It is counted, so that a masker gains nothing by not
     answering.
 
+    Args:
+        maps: (B, 1, H, W), finite.
+
     Example:
         >>> ranks(torch.tensor([[[[0.2, 0.9, 0.2, 0.2]]]])).tolist()
         [[[[2, 0, 1, 3]]]]

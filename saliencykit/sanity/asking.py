@@ -65,6 +65,7 @@ def masks_of(
     Raises:
         GradientError: The masker needs gradients and the box has none.
         InputError: There is no mask of any picture; the first reason is given.
+        SaliencyKitError: There is not enough memory for a batch.
 
     Example:
         >>> from saliencykit.maskers.boxes import CentreBox
@@ -107,6 +108,12 @@ def masks_of(
 
 
 def own_answers(box: BlackBox, images: Images, batch: int = 64) -> Labels:
-    """The class that the box itself gives each picture, (N,) on the CPU."""
+    """The class that the box itself gives each picture, (N,) on the CPU.
+
+    Args:
+        box: The classifier.
+        images: (N, C, H, W).
+        batch: Pictures at once, >= 1.
+    """
     with torch.no_grad():
         return torch.cat([box(some.to(box.device)).argmax(1).cpu() for some in torch.split(images, batch)])

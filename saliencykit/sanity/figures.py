@@ -45,6 +45,10 @@ class Figure:
 def is_below(figure: Figure, bound: float) -> bool | None:
     """True if the whole interval lies below the bound, False if none of it does, None if the pictures are too few to say.
 
+    Args:
+        figure: A mean with its interval.
+        bound: What it must stay below.
+
     Example:
         >>> is_below(Figure(0.4, 0.3, 0.6, 20), 0.5) is None
         True
@@ -53,12 +57,19 @@ def is_below(figure: Figure, bound: float) -> bool | None:
 
 
 def word(passed: bool | None) -> str:
-    """`pass`, `FAIL` or `unclear`."""
+    """`pass`, `FAIL` or `unclear`.
+
+    Args:
+        passed: As of `is_below`; None is `unclear`.
+    """
     return "unclear" if passed is None else "pass" if passed else "FAIL"
 
 
 def as_facts(thing: Any) -> Any:
     """Dataclasses, mappings and sequences as what JSON knows; NaN and infinities are null.
+
+    Args:
+        thing: One of these, or a number, text, boolean or None.
 
     Example:
         >>> as_facts(Figure(0.5, float("nan"), float("nan"), 1))

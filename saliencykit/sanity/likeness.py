@@ -13,6 +13,10 @@ def likeness(one: Mask, other: Mask) -> PerImage:
     A masker that answers with the same flat mask to every question must not escape a check because nothing can be divided by its
     spread. NaN where a mask holds NaN.
 
+    Args:
+        one: (B, 1, H, W).
+        other: (B, 1, H, W), of the same pictures.
+
     Example:
         >>> flat, steep = torch.ones(1, 1, 1, 2), torch.tensor([[[[0.0, 1.0]]]])
         >>> likeness(flat, 0.5 * flat).item(), likeness(flat, steep).item(), likeness(steep, 0.5 * steep).item()
@@ -25,10 +29,15 @@ def likeness(one: Mask, other: Mask) -> PerImage:
 
 
 def overlap(one: Mask, other: Mask, share: float = 0.2) -> PerImage:
-    """Intersection over union of the best `share` of both masks' pixels, so at equal area, in [0, 1].
+    """Intersection over union of the best pixels of both masks, as many of each, so at equal area, in [0, 1].
 
     What masks without any relation have is `share / (2 - share)` on average, 0.11 for a fifth. Ties as in `metrics.ranking.ranks`.
     NaN where a mask holds NaN.
+
+    Args:
+        one: (B, 1, H, W).
+        other: (B, 1, H, W), of the same pictures.
+        share: Of the pixels, in (0, 1].
 
     Example:
         >>> overlap(torch.arange(10.0).view(1, 1, 2, 5), torch.arange(10.0).view(1, 1, 2, 5)).item()

@@ -13,7 +13,11 @@ _FLAT, _STILL = 1e-5, 1e-6  # gradient, and change in a step: what comes after t
 
 
 def pooled(masks: Mask, cells: int) -> Tensor:
-    """Masks (N, 1, H, W) as the means over cells x cells rectangles, (N, cells ** 2).
+    """Masks as the means over cells x cells rectangles, (N, cells ** 2).
+
+    Args:
+        masks: (N, 1, H, W).
+        cells: Per side, >= 1.
 
     Example:
         >>> pooled(torch.ones(2, 1, 8, 8), 4).shape
@@ -25,7 +29,12 @@ def pooled(masks: Mask, cells: int) -> Tensor:
 def matched(masks: Mask, *, generator: Generator, cells: int = 7) -> Mask:
     """Random smooth masks with the area of the given ones, and more: pixel for pixel the same values, at other places.
 
-    Each mask's values are put in the order of a smooth random field of `cells` cells per side.
+    Each mask's values are put in the order of a smooth random field.
+
+    Args:
+        masks: (N, 1, H, W).
+        generator: The fields are drawn from it.
+        cells: Of the field, per side, >= 1.
 
     Example:
         >>> masks = torch.rand(2, 1, 8, 8)

@@ -48,6 +48,9 @@ class SavedExplanations:
     def load(folder: str | Path) -> "SavedExplanations":
         """Read the manifest; rows and maps are read later.
 
+        Args:
+            folder: A run directory of `explain_dataset`, finished or not.
+
         Raises:
             InputError: There are no such explanations, or the manifest is damaged or of another format.
         """
@@ -79,6 +82,9 @@ class SavedExplanations:
     def row(self, name: str) -> ExplainedRow:
         """The row of a picture.
 
+        Args:
+            name: One of `names`.
+
         Raises:
             InputError: There is none.
         """
@@ -92,33 +98,67 @@ class SavedExplanations:
     def map(self, name: str) -> Mask:
         """The mask of a picture as it is stored, (1, 1, h, w) float32 in [0, 1], at the masker's own resolution.
 
+        Args:
+            name: One of `names`.
+
         Raises:
             InputError: There is no such picture, or it has no map; the message has the reason.
         """
         return self.map_of(self.row(name))
 
     def mask(self, name: str) -> Mask:
-        """The same at the size of the model's input, (1, 1, H, W)."""
+        """The same at the size of the model's input, (1, 1, H, W).
+
+        Args:
+            name: One of `names`.
+
+        Raises:
+            InputError: As of `map`.
+        """
         return self.mask_of(self.row(name))
 
     def map_of(self, row: ExplainedRow) -> Mask:
-        """As `map`, of a row."""
+        """As `map`, of a row.
+
+        Args:
+            row: One of `rows`.
+
+        Raises:
+            InputError: The row has no map, or the shard is missing or damaged.
+        """
         if row.shard is None or row.key is None:
             raise InputError(f"{row.name} has no map: {row.reason}")
         stored: Tensor = read_map(self.folder, row.shard, row.key)
         return unpacked(stored)[None, None]
 
     def mask_of(self, row: ExplainedRow) -> Mask:
-        """As `mask`, of a row."""
+        """As `mask`, of a row.
+
+        Args:
+            row: One of `rows`.
+
+        Raises:
+            InputError: The row has no map, or the shard is missing or damaged.
+        """
         small = self.map_of(row)
         return small if row.size is None else enlarged(small, row.size).clamp(0, 1)
 
     def of_pixels(self, key: int) -> list[ExplainedRow]:
-        """The rows with a map whose picture has this key of its pixels (`core.draw.picture_keys`), one per class asked about."""
+        """The rows with a map of the same picture, one per class asked about.
+
+        Args:
+            key: Of the picture's pixels, see `core.draw.picture_keys`.
+        """
         return [self.row(name) for name in self._pixels.get(hexadecimal(key), ())]
 
     def to_html(self, path: str | Path) -> Path:
         """Write one self-contained page: the first pictures with their masks, the numbers, what is missing, settings.
+
+        Args:
+            path: Of the page.
+
+        Returns:
+            The path.
 
         Raises:
             SaliencyKitError: The file cannot be written.

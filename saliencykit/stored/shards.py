@@ -28,6 +28,10 @@ _LARGEST = 64 * 2**20  # bytes of a shard: read into memory once, when it is fin
 def packed(mask: Tensor, precision: Precision) -> Tensor:
     """A mask in [0, 1] as it is stored: `uint8` in steps of 1/255, so within 1/510; `float16` within 1/4096.
 
+    Args:
+        mask: Of any shape.
+        precision: `uint8` or `float16`.
+
     Example:
         >>> packed(torch.tensor([0.0, 0.5, 1.0]), "uint8").tolist()
         [0, 128, 255]
@@ -37,7 +41,11 @@ def packed(mask: Tensor, precision: Precision) -> Tensor:
 
 
 def unpacked(stored: Tensor) -> Tensor:
-    """The reverse, float32 in [0, 1]."""
+    """The reverse of `packed`, float32 in [0, 1].
+
+    Args:
+        stored: uint8 or float16, of any shape.
+    """
     return stored.float() / 255 if stored.dtype == torch.uint8 else stored.float()
 
 
@@ -94,6 +102,10 @@ class ShardWriter:
 def append_maps(path: Path, maps: Mapping[str, Tensor]) -> None:
     """Write a record behind the others.
 
+    Args:
+        path: The open shard, made if it is not there.
+        maps: As they are to be stored, (h, w), by key.
+
     Raises:
         SaliencyKitError: The disk is full, or the file cannot be written.
     """
@@ -108,7 +120,11 @@ def append_maps(path: Path, maps: Mapping[str, Tensor]) -> None:
 
 
 def read_open(path: Path) -> dict[str, Tensor]:
-    """The maps of an open shard's whole records, up to the first that is not whole; none if there is no such file."""
+    """The maps of an open shard's whole records, up to the first that is not whole; none if there is no such file.
+
+    Args:
+        path: The open shard.
+    """
     from safetensors.torch import load
 
     maps: dict[str, Tensor] = {}
@@ -129,7 +145,11 @@ def read_open(path: Path) -> dict[str, Tensor]:
 
 
 def finish_shard(path: Path, keys: Collection[str] | None = None) -> None:
-    """Make an open shard a safetensors file of the same name, with these keys or all; nothing is made of no maps.
+    """Make an open shard a safetensors file of the same name; nothing is made of no maps.
+
+    Args:
+        path: The open shard; deleted in the end.
+        keys: Of the maps that are kept; None: all.
 
     Raises:
         SaliencyKitError: The disk is full; the open shard stays.
@@ -145,7 +165,12 @@ def finish_shard(path: Path, keys: Collection[str] | None = None) -> None:
 
 
 def shard_keys(folder: Path, name: str) -> set[str]:
-    """The keys of a finished shard; none if it is not there or damaged."""
+    """The keys of a finished shard; none if it is not there or damaged.
+
+    Args:
+        folder: The run directory.
+        name: The shard's, without ending.
+    """
     from safetensors import safe_open
 
     try:
@@ -157,6 +182,11 @@ def shard_keys(folder: Path, name: str) -> set[str]:
 
 def read_map(folder: Path, name: str, key: str) -> Tensor:
     """One map (h, w) as it is stored; of a large shard the others are not read.
+
+    Args:
+        folder: The run directory.
+        name: The shard's, without ending.
+        key: The map's.
 
     Raises:
         InputError: The shard is missing or damaged, or has no such map.

@@ -48,7 +48,11 @@ def disagreement(mine: Logits, theirs: Logits, places: Mapping[str, Tensor]) -> 
 
 
 def is_large(figures: Mapping[str, Any]) -> bool:
-    """By the rule above, of what `disagreement` returned."""
+    """Is it too large to rely on, by the rule above?
+
+    Args:
+        figures: What `disagreement` returned.
+    """
     every = figures["all"]
     return bool(every["agreement"]["mean"] < AGREES or every["difference"]["mean"] >= DIFFERS)
 

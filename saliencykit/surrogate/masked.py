@@ -50,10 +50,16 @@ class Asked:
 
 
 def training_pictures(pictures: Pictures, count: int, alternative: Alternative, seed: int) -> Asked:
-    """`count` masked pictures; the first of them are the same for every count.
+    """Masked pictures to learn from; the first of them are the same for every count.
 
     Every picture is used once before any is used again. A fifth is whole; the others keep a share of 2 to 98 % in grids of cells
     and in blobs, half and half.
+
+    Args:
+        pictures: What is masked.
+        count: How many masked pictures, >= 1.
+        alternative: What replaces pixels.
+        seed: Of everything that is drawn.
 
     References:
         Grids: Petsiuk et al. 2018, "RISE", section 3.2.
@@ -77,7 +83,13 @@ def training_pictures(pictures: Pictures, count: int, alternative: Alternative, 
 
 
 def held_out_pictures(pictures: Pictures, alternative: Alternative, seed: int) -> Asked:
-    """Each picture whole, and masked at each of `AREAS`, in the order of the pictures: 5 rows each."""
+    """Each picture whole, and masked at each of `AREAS`, in the order of the pictures: 5 rows each.
+
+    Args:
+        pictures: What is masked.
+        alternative: What replaces pixels.
+        seed: Of everything that is drawn.
+    """
     parts = []
     for number in range(len(pictures)):
         generator = _generator(seed, 4, number)

@@ -128,14 +128,25 @@ def judge(
 
 
 def top(mask: Mask, area: float) -> Mask:
-    """1 on the best `area` of each mask's pixels, ties to the earlier ones."""
+    """1 on the best pixels of each mask, ties to the earlier ones; else 0.
+
+    Args:
+        mask: (B, 1, H, W).
+        area: Their share, in (0, 1]; at least one pixel.
+    """
     flat = mask.flatten(1)
     order = flat.argsort(dim=1, descending=True, stable=True)[:, : max(1, round(area * flat.shape[1]))]
     return torch.zeros_like(flat).scatter_(1, order, 1.0).view_as(mask)
 
 
 def other_labels(labels: Labels, num_classes: int, generator: Generator) -> Labels:
-    """For each label another class, all equally likely; with one class, that one."""
+    """For each label another class, all equally likely; with one class, that one.
+
+    Args:
+        labels: (B,) int64 on the CPU.
+        num_classes: K.
+        generator: They are drawn from it.
+    """
     if num_classes < 2:
         return labels.clone()
     return (labels + torch.randint(1, num_classes, labels.shape, generator=generator)) % num_classes

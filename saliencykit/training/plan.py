@@ -31,6 +31,9 @@ class Plan:
         save_every: Steps between checkpoints.
         seed: Of everything.
         precision: `no` or `bf16`, as accelerate takes it.
+
+    Raises:
+        InputError: A number or word is out of range.
     """
 
     objective: Objective
