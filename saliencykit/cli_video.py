@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, final
 
 import typer
 
@@ -135,6 +135,7 @@ def pace_note(have: Fraction, wanted: float | None) -> str:
     return f"at most {wanted:g} of {float(have):.4g} frames a second explained and shown"
 
 
+@final
 @dataclass
 class Tally:
     """What is said of a clip at its end: stretches of one class, with means.

@@ -10,11 +10,12 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, final
 
 from saliencykit.core.errors import InputError, RegistryError, SaliencyKitError
 
 
+@final
 @dataclass(frozen=True)
 class Spec:
     """A parsed text: the name, positional values and options."""

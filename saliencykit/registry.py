@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast, final
 
 import pluggy
 
@@ -38,6 +38,7 @@ KINDS: Mapping[Kind, type] = {
 _HOOKS = {"black_box": "provide_black_boxes"} | {kind: f"provide_{kind}s" for kind in KINDS if kind != "black_box"}
 
 
+@final
 @dataclass
 class PluginRecord:
     """What became of one plugin: its name, where it came from, and why it failed (empty if it works)."""
@@ -47,6 +48,7 @@ class PluginRecord:
     failure: str = ""
 
 
+@final
 class Registry:
     """Everything that has a name. One per process, made at the first look-up; see `registry()`.
 

@@ -1,6 +1,9 @@
 """The arrows of the architecture, read from the imports: a module imports only from its own level or from lower ones."""
 
 import ast
+import importlib
+import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -131,6 +134,24 @@ def lines_of_code(name):
                 words.update(range(child.lineno, child.end_lineno + 1))
     lines = enumerate(source.splitlines(), 1)
     return sum(1 for number, line in lines if line.strip() and not line.strip().startswith("#") and number not in words)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name not in ("__main__.py", "core/errors.py")])
+def test_a_public_class_is_abstract_or_final(name):
+    module = importlib.import_module(f"saliencykit.{name.removesuffix('.py').replace('/', '.')}".removesuffix(".__init__"))
+    own = [thing for thing in vars(module).values() if inspect.isclass(thing) and thing.__module__ == module.__name__]
+    public = [kind for kind in own if not kind.__name__.startswith("_") and not getattr(kind, "_is_protocol", False)]
+    assert [kind for kind in public if not (inspect.isabstract(kind) or vars(kind).get("__final__"))] == []
+
+
+def test_core_is_read_within_an_hour():
+    names = [name for name in FILES if name.startswith("core/")]
+    code, lines = sum(map(lines_of_code, names)), sum(len((PACKAGE / name).read_text().splitlines()) for name in names)
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
+    said = [int(number.replace(",", "")) for number in re.findall(r"([\d,]+) lines of code, ([\d,]+)", page)[0]]
+    assert (code, lines) == (pytest.approx(said[0], abs=20), pytest.approx(said[1], abs=50)), "the page on the architecture says so"
+    assert code <= 600
+    assert lines <= 1500  # 25 lines a minute
 
 
 @pytest.mark.parametrize("name", FILES)

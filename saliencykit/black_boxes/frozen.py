@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,7 @@ def same_random_state() -> Iterator[None]:
             torch.set_rng_state(state)
 
 
+@final
 @dataclass(frozen=True)
 class Frozen:
     """What to evaluate many times: the copy (or the model itself where copying fails), and how many images at once."""
@@ -157,6 +158,7 @@ def _back_in_order(twin: nn.Module) -> None:
     twin.to(memory_format=torch.contiguous_format)
 
 
+@final
 class _Pairs:
     """Watches one run for convolutions whose output goes straight into a batch norm."""
 
@@ -208,6 +210,7 @@ class _Pairs:
             norm.forward = _Onward(rest)
 
 
+@final
 @dataclass(frozen=True)
 class _Onward:
     """What is left of a folded batch norm."""
@@ -229,6 +232,7 @@ def _hooked(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)
 
 
+@final
 class _Sizes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of everything that is computed."""
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+@final
 class _NumClasses:
     """The field `num_classes`: None until the first answer, and an error for who asks before it."""
 

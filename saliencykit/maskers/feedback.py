@@ -127,6 +127,7 @@ def _as_without(logits: Logits, plain: Logits, sweep: "_Sweep", box: BlackBox) -
         raise InputError(f"{who} changes activations in place in a way that Feedback cannot follow. Use {_INSTEAD}.")
 
 
+@final
 @dataclass
 class _Neurons:
     """One gated layer in one sweep: its answers without gates, the gates they met, and the gates chosen on the way down."""
@@ -136,6 +137,7 @@ class _Neurons:
     after: Tensor | None = None
 
 
+@final
 @dataclass
 class _Sweep(TorchFunctionMode):
     """Up through the gates of the sweep before (none: all are open), down through new ones."""
@@ -171,6 +173,7 @@ class _Sweep(TorchFunctionMode):
         return (changed / alive.clamp_min(1)).to(self.neurons[0].answers.device)
 
 
+@final
 class _Gate(torch.autograd.Function):
     """Up: the old gate. Down: a new one, open where it was and the neuron is worth more than its price."""
 

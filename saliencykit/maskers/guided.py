@@ -176,6 +176,7 @@ def deconvolution() -> RectifiedGradient:
     return RectifiedGradient(rule="deconvolution")
 
 
+@final
 class _Rectify(torch.autograd.Function):
     """ReLU, or ReLU6 with a ceiling, with the rule on the way back."""
 
@@ -200,6 +201,7 @@ class _Rectify(torch.autograd.Function):
         return grad.clamp_min(0), None, None, None
 
 
+@final
 class _Rectifying(TorchFunctionMode):
     """While it is on, every ReLU that is called follows the rule; counts them."""
 

@@ -111,6 +111,7 @@ def rest_after(box: BlackBox, image: Images, tap: Tap) -> Rest:
     )
 
 
+@final
 class _Zeros:
     """Stands for a layer whose output is not needed."""
 

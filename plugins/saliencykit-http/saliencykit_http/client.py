@@ -24,6 +24,7 @@ _ADVICE = {
 }
 
 
+@final
 class UnusableError(Exception):
     """An answer of the right kind that does not hold what it must: garbage, wrong shapes, NaN."""
 
@@ -31,6 +32,7 @@ class UnusableError(Exception):
         super().__init__(_plain(reason, 300))  # it quotes what a server sent
 
 
+@final
 @dataclass(frozen=True)
 class Reply:
     """What came back: status, headers in lower case, and the body."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ _MOST = {"cpu": 40, "cuda": 512}  # windows at once; on a CPU smaller groups hav
 _AGREES = 1e-4  # of the range of the logits
 
 
+@final
 @dataclass(frozen=True, eq=False)
 class Filled:
     """One picture and what stands in its windows.
@@ -70,6 +72,7 @@ class Filled:
         return self.windows.top, self.windows.bottom, self.windows.left, self.windows.right
 
 
+@final
 class Answers:
     """Asks a box about pictures with windows filled, the same windows in all of them.
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ _WHOLE = 0.8  # a changed share of a map beyond which all of it is computed: pas
 _MOVING = 4  # multiplications that reading and writing one number takes as long as
 
 
+@final
 @dataclass(frozen=True, eq=False)
 class Box:
     """A rectangle of equal size for each of n windows, anywhere; `top` and `left` are (n,)."""
@@ -35,6 +36,7 @@ class Box:
         )
 
 
+@final
 @dataclass(frozen=True, eq=False)
 class Patch:
     """Where the pixels of a rectangle come from that is partly in a changed crop: rows of a table.
@@ -46,6 +48,7 @@ class Patch:
     shape: tuple[int, int, int]
 
 
+@final
 @dataclass(frozen=True, eq=False)
 class Step:
     """One call: its rule (None: on whole maps), and for each map that it reads the patch to make first, or None: as it is."""
@@ -56,6 +59,7 @@ class Step:
     places: Tensor | None = None  # of the answer, in a flattened map, for what differs from place to place
 
 
+@final
 @dataclass(eq=False)
 class Cone:
     """The calls that answer for a group of windows, in order; which windows; and the numbers that the largest tensor holds."""
@@ -69,6 +73,7 @@ class Cone:
     whole_cost: float = 0.0
 
 
+@final
 @dataclass(frozen=True, eq=False)
 class Windows:
     """Rectangles of the picture, in pixels, ends excluded; four arrays (n,)."""
@@ -87,6 +92,7 @@ class Windows:
         return [(slice(top, bottom), slice(left, right)) for top, bottom, left, right in ends]
 
 
+@final
 class Plan:
     """A recorded box, and what is known of each call before any window is.
 
@@ -119,6 +125,7 @@ def cone_of(plan: Plan, windows: Windows, which: Numbers) -> Cone:
     return cone
 
 
+@final
 @dataclass(eq=False)
 class _Builder:
     plan: Plan

@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,7 @@ _POINTWISE = {  # one number in, one number out, at every place; names without u
 _CHANNELWISE = {"batch_norm": 1, "prelu": 1, "layer_norm": 3, "linear": 3}  # at every place on its own; where the channels must be
 
 
+@final
 @dataclass(frozen=True)
 class Layout:
     """Where a 4-D tensor has its rows; its columns come next, its channels are the other dimension. 2 is NCHW, 1 is NHWC."""
@@ -40,6 +41,7 @@ class Layout:
 NCHW, NHWC = Layout(2), Layout(1)
 
 
+@final
 @dataclass(frozen=True)
 class Pointwise:
     """A call that may be made on any rectangle of its maps, if it is the same rectangle of all of them."""
@@ -48,6 +50,7 @@ class Pointwise:
     layout: Layout
 
 
+@final
 @dataclass(frozen=True, eq=False)
 class Sliding:
     """A call whose answer at a place depends on a small rectangle of its map.
@@ -81,6 +84,7 @@ class Sliding:
         return self.extent == (1, 1) and self.stride == (1, 1) and self.padding == (0, 0) and self.divisor is None
 
 
+@final
 @dataclass(frozen=True)
 class Mean:
     """The mean over all places, by which the rest becomes cheap."""

@@ -1,7 +1,7 @@
 """Running a cone: the changed rectangles alone are computed, pasted into what the unchanged picture gave."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, final
 
 from torch import Tensor, fx
 from torch.fx.node import map_aggregate
@@ -12,6 +12,7 @@ from saliencykit.maskers.incremental.rules import NHWC, Layout, Mean, Pointwise,
 from saliencykit.maskers.incremental.trace import PerPicture
 
 
+@final
 @dataclass(eq=False)
 class Runner:
     """The recorded calls, with tables of what the unchanged picture gives where a cone needs it.

@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor, fx
@@ -20,6 +20,7 @@ _NEW = {"new_tensor", "new_zeros", "new_ones", "new_full", "new_empty", "zeros_l
 _LIKE = {"to", "type_as", "expand_as", "view_as", "reshape_as"}  # of their second tensor only shape and type matter
 
 
+@final
 @dataclass(frozen=True)
 class PerPicture:
     """A whole number in a recorded call that is so many times the batch size."""
@@ -27,10 +28,12 @@ class PerPicture:
     times: int
 
 
+@final
 class NotUnderstoodError(Exception):
     """Why a box's answers cannot be computed from its graph."""
 
 
+@final
 @dataclass(frozen=True, eq=False)
 class Trace:
     """What a box does with a picture.
@@ -70,6 +73,7 @@ def trace(box: BlackBox, image: Images) -> Trace:
     return _merged(one, two)
 
 
+@final
 @dataclass(eq=False)
 class _Recorder(TorchFunctionMode):
     images: Images

@@ -201,6 +201,7 @@ class Bottleneck(Decoder):
         return {"channels": self.channels, "sides": self.sides, "side": self.side, "width": self.width, "blocks": self.blocks}
 
 
+@final
 class _Block(nn.Module):
     """A bottleneck residual block, 1x1 - 3x3 - 1x1 at a quarter of the width (He et al. 2016, fig. 5)."""
 
