@@ -12,6 +12,7 @@ import typer
 
 from saliencykit import cli_dataset, cli_evaluate, cli_plugins, cli_sanity, cli_surrogate, cli_video
 from saliencykit.core.errors import InputError, SaliencyKitError
+from saliencykit.files import writable
 from saliencykit.machine import box_on_device, use_idle_cores
 from saliencykit.terminal import complain, console, explaining_bar, facts, gate_line, table, training_bar, warn
 
@@ -95,7 +96,7 @@ def explain(
         of_folder |= {"label": label, "alternative": alternative, "seed": seed, "device": device, "as_json": as_json}
         cli_dataset.explain_folder((images or [""])[0], model, out, **of_folder)
         return
-    from saliencykit.saving import refuse_run, writable
+    from saliencykit.saving import refuse_run
     from saliencykit.watching import Watched
 
     use_idle_cores()

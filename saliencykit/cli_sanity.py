@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from saliencykit.core.errors import InputError
+from saliencykit.files import writable
 from saliencykit.machine import box_on_device, use_idle_cores
 from saliencykit.terminal import console
 
@@ -43,7 +44,6 @@ def sanity(
 ) -> None:
     """Check that masks are about the model and the class: wrong label, class written into the mask, randomised model."""
     from saliencykit.sanity.checking import sanity_checks
-    from saliencykit.saving import writable
 
     if out is not None:
         if out.is_dir():

@@ -12,7 +12,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.metric import Metric, Sample
 from saliencykit.data.reading import Reading, few_pictures, read_samples
-from saliencykit.data.sources import entries_of
+from saliencykit.data.sources import count_of, entries_of
 from saliencykit.evaluation.gallery import Gallery
 from saliencykit.evaluation.judging import Judge
 from saliencykit.evaluation.lock import locked
@@ -31,6 +31,7 @@ from saliencykit.evaluation.remembering import Keeping
 from saliencykit.evaluation.rows import Row, append_rows
 from saliencykit.evaluation.run_folder import RunFolder, file_names
 from saliencykit.evaluation.scores import Scores
+from saliencykit.files import writable
 from saliencykit.maskers.target_layer import target_layer
 from saliencykit.registry import as_alternative, as_black_box
 
@@ -136,7 +137,7 @@ def evaluate(
             return Scores(tuple(sorted(found, key=lambda row: (row.index, order[row.masker]))), settings)
         run = RunFolder(Path(out).expanduser())
         if processes.rank == 0:
-            _make(run.path)
+            writable(run.path)
             held.enter_context(locked(run.path / "lock"))
             if not resume:
                 run.clear()
@@ -194,13 +195,12 @@ def _rows(
         last = (block + 1) * batch if count is None else min((block + 1) * batch, count)
         return any((place, masker) not in known for place in range(block * batch, last) for masker in judge.maskers)
 
-    def report(rows: Sequence[Row]) -> list[Row]:
+    def report(rows: Sequence[Row]) -> None:
         nonlocal done
         for row in rows:
             done += 1
             if on_row is not None:
                 on_row(row, done, mine)
-        return list(rows)
 
     readings = read_samples(data, judge.box, batch_size=batch, wanted=is_wanted, **options)
     for part in _in_blocks(readings, batch):
@@ -282,18 +282,9 @@ def _made_ready(
 
 def _count(data: Any, box: BlackBox, options: Mapping[str, Any]) -> int | None:
     """How many pictures there are, where that is known without opening them."""
-    limit = options["limit"]
-    entries: Any = data
+    entries: Any = None
     if isinstance(data, str | Path):
         entries = entries_of(data, box, options["labels"], options["boxes"], options["classes"])
-    if not isinstance(entries, list | tuple):
-        return None
-    count = sum(len(each.images) if isinstance(each, Sample) else 1 for each in entries)
-    return count if limit is None else min(count, limit)
-
-
-def _make(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write to {path}: {error.strerror or error}; choose another directory.") from error
+    elif isinstance(data, list | tuple):
+        entries = list(entries_of(data, box, classes=options["classes"]))
+    return count_of(entries, options["limit"])

@@ -19,7 +19,7 @@ from saliencykit.core.metric import Sample
 from saliencykit.data.classes import class_index
 from saliencykit.data.entry import Entry, Label
 from saliencykit.data.opening import Opened, opened
-from saliencykit.data.sources import entries_of
+from saliencykit.data.sources import count_of, entries_of
 from saliencykit.dataset.folder import ExplanationsFolder, overlay_path, save_overlay
 from saliencykit.dataset.working import Explained, Worker, by_size, in_blocks, overlaid
 from saliencykit.evaluation.lock import locked
@@ -27,7 +27,7 @@ from saliencykit.evaluation.plan import command, describe_data, text_of, version
 from saliencykit.evaluation.processes import Processes
 from saliencykit.evaluation.remembering import Keeping
 from saliencykit.explaining import default_masker
-from saliencykit.files import append_lines
+from saliencykit.files import append_lines, writable
 from saliencykit.maskers.realtime.fingerprint import fingerprint
 from saliencykit.maskers.realtime.masker import RealTimeMasker
 from saliencykit.registry import as_alternative, as_black_box, as_masker
@@ -148,7 +148,7 @@ def explain_dataset(
         held.enter_context(torch.random.fork_rng(devices=[box.device] if box.device.type == "cuda" else []))
         held.enter_context(torch.inference_mode(False))
         if processes.rank == 0:
-            _make(run.path)
+            writable(run.path)
             held.enter_context(locked(run.path / "lock"))
             if not resume:
                 run.clear()
@@ -190,7 +190,7 @@ class _Job:
         """
         known, batch = self.run.known(), self.batch
         rank, ranks = self.processes.rank, self.processes.count
-        count = _count(entries, limit)
+        count = count_of(entries, limit)
         mine = None if count is None else _share(count, batch, rank, ranks)
         done = sum(index // batch % ranks == rank for index in known if limit is None or index < limit)
         writer = ShardWriter(self.run.path, rank, self.run.next_shard(rank))
@@ -234,8 +234,8 @@ class _Job:
         return sorted(found, key=lambda each: each.row.index)
 
     def _overlay(self, picture: Opened, explained: Explained) -> None:
-        if explained.mask is not None and picture.index < self.overlays:
-            save_overlay(overlay_path(self.run.path, picture.index), overlaid(picture, explained))
+        if picture.image is not None and explained.mask is not None and picture.index < self.overlays:
+            save_overlay(overlay_path(self.run.path, picture.index), overlaid(picture, picture.image, explained.mask))
 
 
 def _entries(
@@ -253,13 +253,6 @@ def _entries(
     return list(entries) if isinstance(data, str | os.PathLike | list | tuple) else entries  # then their number is known
 
 
-def _count(entries: Iterable[Entry | Sample], limit: int | None) -> int | None:
-    if not isinstance(entries, list | tuple):
-        return None
-    count = sum(len(each.images) if isinstance(each, Sample) else 1 for each in entries)
-    return count if limit is None else min(count, limit)
-
-
 def _share(count: int, batch: int, rank: int, ranks: int) -> int:
     """How many of the first `count` pictures lie in blocks of this process."""
     whole, rest = divmod(count, batch)
@@ -272,10 +265,3 @@ def _threads(workers: int | None) -> int:
         return workers
     here = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)  # processes of a launch on this machine
     return max(1, min(_WORKERS, (os.cpu_count() or 1) // here))
-
-
-def _make(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write to {path}: {error.strerror or error}; choose another directory.") from error

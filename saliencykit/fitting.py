@@ -17,6 +17,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import GradientError, InputError
 from saliencykit.core.objective import Objective
+from saliencykit.files import writable
 from saliencykit.maskers.realtime.encoder import Encoder
 from saliencykit.maskers.realtime.fingerprint import fingerprint
 from saliencykit.maskers.realtime.masker import RealTimeMasker
@@ -99,7 +100,7 @@ def fit(
         precision: `no` or `bf16`.
         memory: Bytes for cached features, and half as many for pictures; fewer views, and a drawn part of the pictures, are used
             where they do not fit.
-        seed: Of everything that is drawn.
+        seed: Of everything that is drawn, in [0, 2**63).
         on_step: Called with each Step.
         on_news: Called with a line of text when something begins.
 
@@ -124,6 +125,11 @@ def fit(
     """
     started = time.perf_counter()
     say = on_news or (lambda line: None)
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InputError(f"fit(seed={seed!r}): a seed is an integer in [0, 2**63).")
+    path = None if folder is None else Path(folder).expanduser()
+    if path is not None:
+        writable(path)
     original = as_black_box(model)
     if not original.differentiable:
         raise GradientError(
@@ -160,7 +166,6 @@ def fit(
         images = held.images(torch.arange(len(held))).to(original.device)
         with torch.no_grad():
             asked = box(images).argmax(1) if held.labels is None else held.labels.to(original.device)
-        path = None if folder is None else Path(folder)
         loop = Loop(
             network, box, rest, cache, (images, asked), plan, accelerator,
             folder=path, about=_about(original, every), on_step=on_step or (lambda step: None),
@@ -250,7 +255,7 @@ def _plan(
     longest = warm_up if warm_up is not None else 150 if steps is None else min(150, 2 * steps)
     warm_up = longest if getattr(network.selector, "own", False) else 0
     batch, views = options["batch"], options["views"]
-    wanted = 3 * count * views // batch if steps is None else steps
+    wanted = 3 * count * views // max(1, batch) if steps is None else steps  # the plan refuses a batch of 0
     if rest is not None:
         total = min(600, max(_FEWEST, wanted)) if steps is None else steps
         mixing = total - min(total, total // 5 if composed is None else composed)

@@ -29,8 +29,9 @@ def box_on_device(model: str, device: str) -> BlackBox:
         try:
             box.model.to(torch.device(best if device == "auto" else device))
         except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"--device {device} cannot be used: {reason} This machine has: cpu, {best}.") from error
+            reason = str(error).splitlines()[0].rstrip(".")
+            there = ", ".join(dict.fromkeys(["cpu", best]))
+            raise InputError(f"--device {device} cannot be used: {reason}. This machine has: {there}.") from error
     elif device not in ("auto", "cpu"):
         raise InputError(f"--device {device}: {model} decides by itself where it computes; leave the option away.")
     return box

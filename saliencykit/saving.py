@@ -13,6 +13,7 @@ from torch import Tensor
 from saliencykit.core.errors import InputError
 from saliencykit.core.explanation import Explanation
 from saliencykit.core.geometry import Geometry
+from saliencykit.files import writable
 from saliencykit.stored.reading import is_saved
 
 FORMAT = "saliencykit-explanation"
@@ -43,20 +44,6 @@ def save(explanation: Explanation, directory: Path) -> Path:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return directory
-
-
-def writable(directory: Path) -> None:
-    """Make the directory and check that files can be written there.
-
-    Raises:
-        InputError: They cannot.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    except OSError as error:
-        raise InputError(f"cannot write to {directory}: {error.strerror or error}; choose another directory.") from error
 
 
 def refuse_run(directory: Path) -> None:

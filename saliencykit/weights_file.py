@@ -1,8 +1,6 @@
 """Weights on disk with a JSON header: safetensors, in half precision, whole or not there."""
 
-import contextlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +8,8 @@ from typing import Any, final
 
 from torch import Tensor
 
-from saliencykit.core.errors import InputError, SaliencyKitError
+from saliencykit.core.errors import InputError
+from saliencykit.files import write_beside
 
 
 @final
@@ -50,15 +49,8 @@ class WeightsFile:
 
         held = {name: tensor.detach().cpu() for name, tensor in weights.items()}
         small = {n: (t.half() if t.is_floating_point() and t.ndim > 1 else t).contiguous().clone() for n, t in held.items()}
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            beside.write_bytes(save(small, metadata={self._key: json.dumps({"format": self.number} | dict(header))}))
-            os.replace(beside, path)
-        except OSError as error:
-            with contextlib.suppress(OSError):  # its folder may be a file
-                beside.unlink(missing_ok=True)
-            raise SaliencyKitError(f"{path} cannot be written: {error.strerror or error}.") from error
+        data = save(small, metadata={self._key: json.dumps({"format": self.number} | dict(header))})
+        write_beside(path, lambda beside: beside.write_bytes(data), advice="")
 
     def header(self, path: Path) -> dict[str, Any]:
         """The JSON header; no weights are read.

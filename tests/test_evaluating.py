@@ -60,6 +60,18 @@ def facts(scores):
     return [(row.sample, row.index, row.masker, row.label, row.probability, dict(row.scores), row.reason) for row in scores.rows]
 
 
+def test_batches_in_a_list_are_judged_to_their_last_picture(box, sample, tmp_path):
+    """A list of two batches holds ten pictures and not two."""
+    batches = [(sample.images[:7], sample.labels[:7]), (sample.images[7:], sample.labels[7:])]
+    told = []
+    scores = run(box, batches, baselines=False, on_row=lambda row, done, total: told.append((done, total)))
+    assert [row.index for row in scores.rows] == list(range(10))
+    assert told == [(i, 10) for i in range(1, 11)]
+    assert [row.scores for row in scores.rows] == [row.scores for row in run(box, sample, baselines=False).rows]
+    assert len(run(box, batches, baselines=False, out=tmp_path / "run", limit=8).rows) == 8
+    assert len(run(box, batches, baselines=False, out=tmp_path / "run").rows) == 10
+
+
 def test_a_row_for_every_picture_and_masker_with_the_baselines(box, sample, tmp_path):
     scores = run(box, sample, out=tmp_path / "run")
     assert scores.maskers == ("rise:samples=16", "centre-box", "whole-image", "random")

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from saliencykit.core.errors import SaliencyKitError
-from saliencykit.files import append_lines, json_lines, write_beside, write_text
+from saliencykit.core.errors import InputError, SaliencyKitError
+from saliencykit.files import append_lines, json_lines, row_files, rows_of, writable, write_beside, write_text
 
 
 def test_lines_behind_half_a_line(tmp_path):
@@ -31,5 +31,25 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_text(encoding="utf-8") == "é\n"
     for write in (lambda path: write_text(path, ""), lambda path: append_lines(path, ["x"])):
-        with pytest.raises(SaliencyKitError, match="cannot be written"):
-            write(tmp_path / "none" / "b")
+        with pytest.raises(SaliencyKitError, match="cannot be written: Not a directory"):
+            write(tmp_path / "a" / "b")
+    write_text(tmp_path / "new" / "folder" / "b", "text")
+    assert (tmp_path / "new" / "folder" / "b").read_text() == "text"
+    with pytest.raises(SaliencyKitError, match=r"new cannot be written: Is a directory. Choose another file.$"):
+        write_text(tmp_path / "new", "", advice="Choose another file.")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_writable_makes_the_directory_or_says_why_not(tmp_path):
+    writable(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+    (tmp_path / "file").write_text("in the way")
+    for place in ("file", "file/below"):
+        with pytest.raises(InputError, match=r"cannot write to .*file.*; choose another directory"):
+            writable(tmp_path / place)
+
+
+def test_files_of_rows_come_in_the_order_of_their_processes(tmp_path):
+    for rank in (10, 2, 0):
+        append_lines(rows_of(tmp_path, rank), ["{}"])
+    assert [path.name for path in row_files(tmp_path)] == ["rows.jsonl", "rows-2.jsonl", "rows-10.jsonl"]

@@ -18,7 +18,7 @@ from saliencykit.fitting import fit
 from saliencykit.maskers.realtime.encoder import Own, Trunk
 from saliencykit.maskers.realtime.masker import RealTimeMasker
 from saliencykit.terms.area import Area
-from saliencykit.testing.boxes import Broken, PlantedEvidence, QueryOnly, iou
+from saliencykit.testing.boxes import Broken, Counting, PlantedEvidence, QueryOnly, iou
 from saliencykit.testing.untouched import untouched
 from saliencykit.training.plan import Plan
 
@@ -278,6 +278,9 @@ def test_a_loss_that_is_never_finite():
     [
         ({"steps": 0}, "steps are >= 1"),
         ({"batch": 1}, "batch"),
+        ({"batch": 0, "steps": None}, "batch"),
+        ({"seed": -1}, r"fit\(seed=-1\): a seed is an integer in \[0, 2\*\*63\)"),
+        ({"seed": 2**63}, "a seed is an integer"),
         ({"area": 1.5}, "area"),
         ({"fake_rate": 1.0}, "fake_rate"),
         ({"lr": 0.0}, "lr"),
@@ -293,6 +296,18 @@ def test_a_loss_that_is_never_finite():
 def test_arguments(options, words):
     with pytest.raises((InputError, RegistryError), match=words):
         train(**options)
+
+
+def test_the_largest_seed():
+    assert train(steps=1, seed=2**63 - 1).facts["training"]["plan"]["seed"] == 2**63 - 1
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    box = Counting(PlantedEvidence())
+    with pytest.raises(InputError, match="cannot write to"):
+        train(box=box, folder=tmp_path / "file" / "below")
+    assert not box.asked
 
 
 def test_few_pictures_are_enough_to_run():

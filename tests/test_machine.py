@@ -3,6 +3,7 @@ import os
 import pytest
 import torch
 
+from saliencykit import machine
 from saliencykit.core.errors import InputError
 from saliencykit.machine import box_on_device, use_idle_cores
 
@@ -11,9 +12,12 @@ def test_a_model_by_name_on_the_processor():
     assert box_on_device("demo", "cpu").device == torch.device("cpu")
 
 
-def test_a_device_that_is_not_there_is_named():
+def test_a_device_that_is_not_there_is_named(monkeypatch):
     with pytest.raises(InputError, match="--device cuda:99 cannot be used"):
         box_on_device("demo", "cuda:99")
+    monkeypatch.setattr(machine, "best_device", lambda: "cpu")
+    with pytest.raises(InputError, match=r"\. This machine has: cpu\.$"):
+        box_on_device("demo", "gpu")
 
 
 def test_a_busy_machine_gets_fewer_threads(monkeypatch):

@@ -8,7 +8,6 @@ import pytest
 import torch
 from PIL import Image
 
-import saliencykit.saving
 from saliencykit import Explanation, InputError, TorchBlackBox, explain
 
 
@@ -81,8 +80,3 @@ def test_what_is_damaged_is_named(answer: Explanation, tmp_path: Path, damage: s
         os.remove(tmp_path / "picture-0000.png")
     with pytest.raises(InputError, match=str(tmp_path) if damage != "wrong rows" else "rows"):
         Explanation.load(tmp_path)
-
-
-def test_writable_makes_the_directory(tmp_path: Path) -> None:
-    saliencykit.saving.writable(tmp_path / "a" / "b")
-    assert list((tmp_path / "a" / "b").iterdir()) == []

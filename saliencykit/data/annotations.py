@@ -1,6 +1,5 @@
 """Boxes that stand beside the pictures: XML files in Pascal VOC's form, and the table of ImageNet's localisation challenge."""
 
-import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -13,6 +12,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.data.classes import class_index
 from saliencykit.data.entry import Entry
+from saliencykit.data.tables import table_rows
 
 
 @final
@@ -49,6 +49,9 @@ def xml_things(path: Path) -> list[Thing]:
     """The objects of one XML file of Pascal VOC's form.
 
     Pascal VOC counts pixels from 1 and ILSVRC, which its files say they are of, from 0; the last pixel belongs to the box in both.
+
+    Args:
+        path: The file.
 
     Raises:
         InputError: The file cannot be read.
@@ -105,12 +108,11 @@ def _beside(folder: Path, name: str) -> list[Thing] | None:
 
 def _loc_solution(path: Path) -> Annotations:
     table: dict[str, list[Thing]] = {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
+    with table_rows(path) as rows:
         if not {"ImageId", "PredictionString"} <= set(rows.fieldnames or ()):
             raise InputError(f"{str(path)!r} has no columns ImageId and PredictionString, as LOC_val_solution.csv has.")
         for row in rows:
-            words = row["PredictionString"].split()
+            words = (row["PredictionString"] or "").split()
             parts = [words[i : i + 5] for i in range(0, len(words), 5)]
             try:
                 table[row["ImageId"]] = [

@@ -45,6 +45,11 @@ def detection_entries(data: Any, black_box: BlackBox, classes: Mapping[str, int]
     Called `picture.jpg`, or `picture.jpg#class` where a picture has several classes. All objects of a class count, difficult ones
     too; regions that COCO marks as crowds are left out, and so are pictures without any object. With `classes`, objects of
     classes that it does not have are left out as well: a model of other classes is asked about those that both have.
+
+    Args:
+        data: Any object.
+        black_box: Whose class names those of the objects are looked up among.
+        classes: The label of each class by its name, in place of the box's own names; None: by these.
     """
     from torchvision.datasets import CocoDetection, VOCDetection
 
@@ -82,10 +87,7 @@ def _coco(data: "CocoDetection") -> "Iterator[tuple[Path, list[Thing] | str, str
     for key in data.ids:
         name = data.coco.loadImgs(key)[0]["file_name"]
         things = [
-            Thing(
-                names[one["category_id"]],
-                (one["bbox"][0], one["bbox"][1], one["bbox"][0] + one["bbox"][2], one["bbox"][1] + one["bbox"][3]),
-            )
+            Thing(names[one["category_id"]], _corners(*one["bbox"]))
             for one in data.coco.loadAnns(data.coco.getAnnIds(key))
             if not one.get("iscrowd")
         ]

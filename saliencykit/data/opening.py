@@ -161,6 +161,7 @@ def _open(entry: Entry, index: int, name: str, black_box: BlackBox, classes: Map
 
 
 def _unique(name: str, index: int, seen: set[str]) -> str:
-    name = f"{name}#{index}" if name in seen else name
+    while name in seen:
+        name = f"{name}#{index}"
     seen.add(name)
     return name

@@ -19,6 +19,7 @@ from saliencykit.data.folders import folder_entries
 from saliencykit.data.tables import csv_entries, label_of, read_labels
 
 _ILSVRC = Path("CLS-LOC", "val")
+_OTHERS = "other sources are voc:FOLDER, coco:FOLDER,annotations=FILE, or from Python an iterable of (image, label)."
 
 
 def entries_of(
@@ -46,7 +47,7 @@ def entries_of(
     if isinstance(source, str) and source.startswith(("voc:", "coco:")):
         return _of_items(from_text(source), black_box, classes)
     path = Path(source).expanduser()
-    if path.is_dir():
+    if source != "" and path.is_dir():  # "" would be the directory that one is in
         pictures = path / "Data" / _ILSVRC
         if pictures.is_dir():
             path, things = pictures, things or _ilsvrc_boxes(path)
@@ -60,7 +61,12 @@ def entries_of(
     return entries if things is None else _with_boxes(entries, things, black_box, classes)
 
 
-_OTHERS = "other sources are voc:FOLDER, coco:FOLDER,annotations=FILE, or from Python an iterable of (image, label)."
+def count_of(entries: Iterable[Entry | Sample], limit: int | None) -> int | None:
+    """How many pictures the entries have, at most `limit`; None where they are made one after the other."""
+    if not isinstance(entries, list | tuple):
+        return None
+    count = sum(len(each.images) if isinstance(each, Sample) else 1 for each in entries)
+    return count if limit is None else min(count, limit)
 
 
 def _labelled(entry: Entry, label: Label | None) -> Entry:

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import warnings
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -12,9 +11,9 @@ from typing import Any, final
 import numpy as np
 
 from saliencykit.core.errors import InputError
-from saliencykit.evaluation.run_folder import difference
-from saliencykit.files import cannot_write, write_beside, write_text
-from saliencykit.stored.reading import read_manifest, row_files, rows_in
+from saliencykit.evaluation.run_folder import continued
+from saliencykit.files import row_files, rows_of, write_beside, write_text
+from saliencykit.stored.reading import read_manifest, rows_in
 from saliencykit.stored.rows import ExplainedRow
 from saliencykit.stored.shards import finish_shard, shard_keys
 
@@ -47,18 +46,9 @@ class ExplanationsFolder:
             self._write(manifest)
             return
         known, asked = read_manifest(self.path), json.loads(json.dumps(manifest))
-        differences = [difference(key, known.get(key), asked.get(key)) for key in _MUST_AGREE if known.get(key) != asked.get(key)]
-        if differences:
-            raise InputError(
-                f"{self.path} holds explanations with other settings: {'; '.join(differences)}. Choose another directory, or "
-                "resume=False (--no-resume) to begin again there."
-            )
-        if known.get("versions") != asked.get("versions"):
-            warnings.warn(f"{self.path} was begun with {known.get('versions')}; now it is {asked.get('versions')}.", stacklevel=3)
-        limits = (known.get("limit"), asked.get("limit"))
-        limit = None if None in limits else max(limits)
-        if limit != known.get("limit"):
-            self._write(known | {"limit": limit, "command": f"{known.get('command')} && {asked.get('command')}"})
+        together = continued(self.path, "explanations", _MUST_AGREE, known, asked)
+        if together["limit"] != known.get("limit"):
+            self._write(together)
 
     def _write(self, manifest: Mapping[str, Any]) -> None:
         write_text(self.path / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
@@ -71,7 +61,7 @@ class ExplanationsFolder:
 
     def rows_of(self, rank: int) -> Path:
         """The file that one process appends to."""
-        return self.path / ("rows.jsonl" if rank == 0 else f"rows-{rank}.jsonl")
+        return rows_of(self.path, rank)
 
     def next_shard(self, rank: int) -> int:
         """The number of a process's next shard; numbers are not used twice."""
@@ -87,7 +77,7 @@ class ExplanationsFolder:
         Raises:
             SaliencyKitError: The disk is full.
         """
-        for path in self.path.glob("*/.*.png.*"):  # an overlay that was being written
+        for path in self.path.glob("overlays/*/.*.png.*"):  # an overlay that was being written
             path.unlink(missing_ok=True)
         referred: dict[str, set[str]] = {}
         for file in row_files(self.path):
@@ -177,8 +167,4 @@ def save_overlay(path: Path, picture: Any) -> None:
     Raises:
         SaliencyKitError: The disk is full.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(path, error) from error
     write_beside(path, lambda beside: picture.save(beside, format="PNG"))

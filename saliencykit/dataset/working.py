@@ -15,7 +15,7 @@ from saliencykit.core.errors import SaliencyKitError
 from saliencykit.core.evidence import probability
 from saliencykit.core.explanation import Explanation
 from saliencykit.core.masker import Masker
-from saliencykit.core.types import Labels, Logits
+from saliencykit.core.types import Images, Labels, Logits, Mask
 from saliencykit.data.opening import Given, Opened
 from saliencykit.evaluation.remembering import Keeping
 from saliencykit.explaining import ask
@@ -149,15 +149,18 @@ def by_size(pictures: Iterable[Opened]) -> list[list[Opened]]:
     return list(sizes.values())
 
 
-def overlaid(picture: Opened, explained: Explained) -> "Image":
-    """The picture with its mask over it."""
-    assert picture.image is not None
-    assert explained.mask is not None
-    nothing = torch.zeros(1, dtype=torch.int64)
+def overlaid(picture: Opened, image: Images, mask: Mask) -> "Image":
+    """The picture with its mask over it.
+
+    Args:
+        picture: With the original, if it was kept.
+        image: As the model saw it, (1, C, H, W).
+        mask: (1, 1, H, W).
+    """
     return Explanation(
-        images=picture.image,
-        labels=nothing,
-        mask=explained.mask,
+        images=image,
+        labels=torch.zeros(1, dtype=torch.int64),
+        mask=mask,
         logits=torch.zeros(1, 1),
         pictures=(picture.picture,),
         geometries=(picture.geometry,),

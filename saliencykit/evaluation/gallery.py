@@ -2,14 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import torch
 from torch import Generator, Tensor
 
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.types import Images, Mask
-from saliencykit.files import cannot_write
+from saliencykit.files import write_beside
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 @final
@@ -40,23 +43,22 @@ class Gallery:
             SaliencyKitError: The disk is full, or the directory cannot be written.
         """
         kept, dropped = (self.alternative.edit(image, m, Generator().manual_seed(self.seed)) for m in (mask, 1 - mask))
-        files = {f"pictures/{index}": image, f"masks/{masker}/{index}": mask}
-        files |= {f"kept/{masker}/{index}": kept, f"dropped/{masker}/{index}": dropped}
-        for name, pixels in files.items():
-            self._write(self.folder / f"{name}.png", pixels[0])
+        self._write(f"pictures/{index}", _picture(image).convert("RGB"))
+        self._write(f"masks/{masker}/{index}", _picture(mask))
+        self._write(f"kept/{masker}/{index}", _picture(kept).convert("RGB"))
+        self._write(f"dropped/{masker}/{index}", _picture(dropped).convert("RGB"))
 
-    def _write(self, path: Path, pixels: Tensor) -> None:
-        from PIL import Image
+    def _write(self, name: str, picture: "Image") -> None:
+        def write(beside: Path) -> None:
+            picture.save(beside, format="PNG", compress_level=1)  # quick: a tenth larger
 
-        grey = path.parent.parent.name == "masks"
-        if pixels.shape[0] not in (1, 3):
-            pixels = pixels.mean(0, keepdim=True)
-        array = (pixels.detach().float().clamp(0, 1) * 255).round().to(device="cpu", dtype=torch.uint8).permute(1, 2, 0).numpy()
-        picture = Image.fromarray(array[:, :, 0]) if array.shape[2] == 1 else Image.fromarray(array)
-        beside = path.with_name(f".{path.name}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            (picture if grey else picture.convert("RGB")).save(beside, format="PNG", compress_level=1)  # quick: a tenth larger
-            beside.replace(path)
-        except OSError as error:
-            raise cannot_write(path, error) from error
+        write_beside(self.folder / f"{name}.png", write)
+
+
+def _picture(images: Tensor) -> "Image":
+    """The only image, in RGB or grey; of other numbers of channels the mean."""
+    from PIL import Image
+
+    pixels = images[0] if images.shape[1] in (1, 3) else images[0].mean(0, keepdim=True)
+    array = (pixels.detach().float().clamp(0, 1) * 255).round().to(device="cpu", dtype=torch.uint8).permute(1, 2, 0).numpy()
+    return Image.fromarray(array[:, :, 0]) if array.shape[2] == 1 else Image.fromarray(array)

@@ -85,6 +85,8 @@ class Judge:
                     seconds[name] = self._now() - started
                     if name == trained[0]:
                         batch.box.remember(batch.sample.images, logits)
+        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+            raise self._full(name_of(self.box)) from error
         except SaliencyKitError:  # each picture on its own will say which one it is
             return {}, {}
         return finders, seconds

@@ -63,7 +63,8 @@ class Row:
             KeyError, TypeError, ValueError: It is no row.
         """
         scores = {str(name): nan if value is None else float(value) for name, value in data["scores"].items()}
-        known = {name: data.get(name) for name in ("label", "label_name", "probability", "seconds", "reason")}
+        known: dict[str, Any] = {name: data.get(name) for name in ("label", "label_name", "probability", "seconds", "reason")}
+        known |= {name: None if known[name] is None else float(known[name]) for name in ("probability", "seconds")}
         return Row(sample=str(data["sample"]), index=int(data["index"]), masker=str(data["masker"]), scores=scores, **known)
 
 

@@ -10,7 +10,7 @@ from typing import Any, final
 
 from saliencykit.core.errors import InputError
 from saliencykit.evaluation.rows import Row, read_rows
-from saliencykit.files import write_text
+from saliencykit.files import row_files, rows_of, write_text
 
 FORMAT = 1
 _MUST_AGREE = ("format", "model", "metrics", "seed", "data")  # further maskers and pictures may come
@@ -38,35 +38,25 @@ class RunFolder:
             InputError: The directory cannot be written, or it holds an evaluation with other settings.
         """
         if not (self.path / "settings.json").exists():
-            if any(self._row_files()):
+            if row_files(self.path):
                 raise InputError(f"{self.path} holds rows but no settings.json; choose another directory.")
             self._write(settings)
             return
         known, asked = self.settings(), json.loads(json.dumps(settings))
-        differences = [difference(key, known.get(key), asked.get(key)) for key in _MUST_AGREE if known.get(key) != asked.get(key)]
         both = {name: text for name, text in asked["maskers"].items() if name in known["maskers"]}
-        if any(known["maskers"][name] != text for name, text in both.items()):
-            differences.append(difference("maskers", {name: known["maskers"][name] for name in both}, both))
-        if differences:
-            raise InputError(
-                f"{self.path} holds an evaluation with other settings: {'; '.join(differences)}. Choose another directory, or "
-                "resume=False (--no-resume) to begin again there."
-            )
-        if known.get("versions") != asked.get("versions"):
-            warnings.warn(f"{self.path} was begun with {known.get('versions')}; now it is {asked.get('versions')}.", stacklevel=3)
+        theirs = {name: known["maskers"][name] for name in both}
+        common = known | {"maskers": theirs}, asked | {"maskers": both}
+        together = continued(self.path, "an evaluation", (*_MUST_AGREE, "maskers"), *common)
         maskers = known["maskers"] | asked["maskers"]  # new ones last: the names of files depend on the order
-        limits = (known.get("limit"), asked.get("limit"))
-        limit = None if None in limits else max(limits)
-        if maskers != known["maskers"] or limit != known.get("limit"):
-            command = f"{known.get('command')} && {asked.get('command')}"
-            self._write(known | {"maskers": maskers, "limit": limit, "command": command})
+        if maskers != known["maskers"] or together["limit"] != known.get("limit"):
+            self._write(together | {"maskers": maskers})
 
     def _write(self, settings: Mapping[str, Any]) -> None:
         write_text(self.path / "settings.json", json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
 
     def clear(self) -> None:
         """Forget what is there: settings, rows and tables; other files are left alone."""
-        for path in (self.path / "settings.json", *self._row_files(), self.path / "table.csv", self.path / "table.json"):
+        for path in (self.path / "settings.json", *row_files(self.path), self.path / "table.csv", self.path / "table.json"):
             path.unlink(missing_ok=True)
 
     def settings(self) -> dict[str, Any]:
@@ -85,16 +75,18 @@ class RunFolder:
         if not isinstance(known, dict) or known.get("format") != FORMAT:
             came = known.get("format") if isinstance(known, dict) else type(known).__name__
             raise InputError(f"{path} has format {came!r}; this version of saliencykit reads format {FORMAT}.")
+        if not all(isinstance(known.get(name), dict) for name in ("maskers", "metrics")):
+            raise InputError(f"{path} is damaged: it names no maskers and metrics; choose another directory.")
         return known
 
     def rows(self) -> list[Row]:
         """The finished rows, in the order of pictures and maskers."""
         order = {name: place for place, name in enumerate(self.settings()["maskers"])}
-        return sorted(read_rows(self._row_files()), key=lambda row: (row.index, order.get(row.masker, len(order)), row.masker))
+        return sorted(read_rows(row_files(self.path)), key=lambda row: (row.index, order.get(row.masker, len(order)), row.masker))
 
     def rows_of(self, rank: int) -> Path:
         """The file that one process appends to."""
-        return self.path / ("rows.jsonl" if rank == 0 else f"rows-{rank}.jsonl")
+        return rows_of(self.path, rank)
 
     def merge(self) -> list[Row]:
         """All rows in one file and in order; those of further processes are taken in."""
@@ -103,13 +95,10 @@ class RunFolder:
         path = self.rows_of(0)
         if not path.exists() or path.read_bytes() != text.encode():
             write_text(path, text)
-        for part in self._row_files():
+        for part in row_files(self.path):
             if part != path:
                 part.unlink(missing_ok=True)
         return rows
-
-    def _row_files(self) -> list[Path]:
-        return sorted(self.path.glob("rows*.jsonl"), key=lambda path: (len(path.name), path.name))
 
 
 def file_names(names: Iterable[str]) -> dict[str, str]:
@@ -135,14 +124,39 @@ def file_names(names: Iterable[str]) -> dict[str, str]:
     return out
 
 
-def difference(key: str, known: object, asked: object) -> str:
-    """How a setting of a directory differs from the one that is asked for, in words.
+def continued(
+    path: Path, what: str, must_agree: Iterable[str], known: Mapping[str, Any], asked: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The settings of a run that goes on: those that are there, with the larger limit, and both commands.
 
     Args:
-        key: The setting's name.
-        known: What the directory has; of mappings the entries are compared.
-        asked: What is asked for.
+        path: The run directory.
+        what: It holds, in words.
+        must_agree: Names of settings that may not differ.
+        known: The settings that are there.
+        asked: Those of this call.
+
+    Raises:
+        InputError: Some differ; the message says which and how.
+
+    Warns:
+        UserWarning: The run was begun with other versions.
     """
+    differences = [_difference(key, known.get(key), asked.get(key)) for key in must_agree if known.get(key) != asked.get(key)]
+    if differences:
+        raise InputError(
+            f"{path} holds {what} with other settings: {'; '.join(differences)}. Choose another directory, or resume=False "
+            "(--no-resume) to begin again there."
+        )
+    if known.get("versions") != asked.get("versions"):
+        warnings.warn(f"{path} was begun with {known.get('versions')}; now it is {asked.get('versions')}.", stacklevel=4)
+    limits: list[Any] = [known.get("limit"), asked.get("limit")]
+    command = f"{known.get('command')} && {asked.get('command')}"
+    return dict(known) | {"limit": None if None in limits else max(limits), "command": command}
+
+
+def _difference(key: str, known: object, asked: object) -> str:
+    """How a setting of a directory differs from the one that is asked for, in words."""
     if not isinstance(known, dict) or not isinstance(asked, dict):
         return f"{key}: {_short(known)} there, {_short(asked)} asked"
     parts = []

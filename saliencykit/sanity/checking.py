@@ -134,6 +134,8 @@ def sanity_checks(
         raise InputError(f"no sanity check is named; they are {', '.join(CHECKS)}.")
     if randomise not in ("head", "weights"):
         raise InputError(f"what is randomised is 'head' or 'weights'; got {randomise!r}.")
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InputError(f"sanity_checks(seed={seed!r}): a seed is an integer in [0, 2**63).")
     if batch < 1 or (steps is not None and steps < 1):
         raise InputError(f"sanity_checks(batch={batch}, steps={steps}): both are >= 1.")
     asked = trained_masker(box) if masker is None else as_masker(masker)

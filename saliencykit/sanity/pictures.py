@@ -72,7 +72,7 @@ def shown(data: Any, box: BlackBox, limit: int | None = None) -> Shown:
 
 def _spread(data: Any, limit: int | None) -> Any:
     if isinstance(data, str | os.PathLike):
-        if not Path(data).expanduser().is_dir():
+        if data == "" or not Path(data).expanduser().is_dir():
             return data
         data = read_folder(Path(data), recursive=True)
     if isinstance(data, Tensor) and data.ndim != 4:

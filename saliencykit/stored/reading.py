@@ -12,7 +12,7 @@ from torch import Tensor
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import enlarged
 from saliencykit.core.types import Mask
-from saliencykit.files import json_lines
+from saliencykit.files import json_lines, row_files
 from saliencykit.stored.rows import ExplainedRow, hexadecimal
 from saliencykit.stored.shards import read_map, unpacked
 
@@ -191,11 +191,6 @@ def rows_in(path: Path) -> Iterator[tuple[int, ExplainedRow]]:
             yield start, ExplainedRow.of(data)
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
-
-
-def row_files(folder: Path) -> list[Path]:
-    """`rows.jsonl`, and `rows-1.jsonl` ... of further processes until they are merged."""
-    return sorted(folder.glob("rows*.jsonl"), key=lambda path: (len(path.name), path.name))
 
 
 def is_saved(folder: Path) -> bool:

@@ -72,6 +72,7 @@ class ExplainedRow:
         """
         known: dict[str, Any] = {name: data.get(name) for name in ExplainedRow.__dataclass_fields__}
         known |= {"name": str(data["name"]), "index": int(data["index"])}
+        known |= {name: None if known[name] is None else float(known[name]) for name in _NUMBERS}
         if known["size"] is not None:
             height, width = known["size"]
             known["size"] = (int(height), int(width))

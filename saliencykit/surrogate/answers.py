@@ -14,8 +14,8 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import ContractError, GradientError, InputError, SaliencyKitError
 from saliencykit.core.types import Logits
+from saliencykit.files import writable, write_beside
 from saliencykit.surrogate.masked import Asked
-from saliencykit.training.state import write_bytes
 
 FORMAT = 1
 _KEY = "saliencykit-answers"
@@ -42,7 +42,7 @@ class Answers:
         spent: How many queries this object made.
 
     Raises:
-        InputError: The folder holds answers about something else, or a damaged file.
+        InputError: The folder cannot be written, or holds answers about something else, or a damaged file.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Answers:
         self._rows: list[Tensor] = []
         self._count = self._written = 0
         if folder is not None:
+            writable(folder)
             for path in sorted(folder.glob("answers-*.safetensors")):
                 if resume:
                     self._read(path)
@@ -126,7 +127,8 @@ class Answers:
             return
         new = torch.cat(self._rows)[self._written :].contiguous()
         header = {_KEY: json.dumps({"format": FORMAT, "about": self.about, "first": self._written})}
-        write_bytes(self.folder / f"answers-{self._written:06}.safetensors", save({"logits": new}, metadata=header))
+        data = save({"logits": new}, metadata=header)
+        write_beside(self.folder / f"answers-{self._written:06}.safetensors", lambda beside: beside.write_bytes(data))
         self._written = self._count
 
     def _read(self, path: Path) -> None:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.errors import SaliencyKitError
 from saliencykit.core.types import Images, Labels
+from saliencykit.files import write_beside
 from saliencykit.maskers.realtime.network import MaskingNetwork, enlarge
 
 _COLUMNS = 8
@@ -35,11 +35,7 @@ def draw_grid(network: MaskingNetwork, box: BlackBox, images: Images, labels: La
     rows = [channels, large.expand(-1, 3, -1, -1), channels * large + _GREY * (1 - large)]
     picture = torch.cat([_strip(row) for row in rows], 1)
     pixels = (picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(path)
-    except OSError as error:
-        raise SaliencyKitError(f"{path} cannot be written: {error.strerror or error}.") from error
+    write_beside(path, lambda beside: Image.fromarray(pixels).save(beside, format="PNG"))
 
 
 def _strip(images: Tensor) -> Tensor:

@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
+from saliencykit.core.errors import ContractError, InputError
 from saliencykit.core.evidence import probability
 from saliencykit.core.objective import Objective, Trial
 from saliencykit.core.types import Images, Labels
+from saliencykit.files import append_lines
 from saliencykit.maskers.realtime.encoder import Features
 from saliencykit.maskers.realtime.network import MaskingNetwork
 from saliencykit.maskers.realtime.selector import Rows
@@ -121,7 +122,7 @@ class Loop:
 
     def _step(self, number: int) -> Step:
         plan, device = self.plan, self.box.device
-        generator = Generator().manual_seed(plan.seed * 1_000_003 + number * 1009 + self.accelerator.process_index)
+        generator = Generator().manual_seed((plan.seed * 1_000_003 + number * 1009 + self.accelerator.process_index) % 2**63)
         index = self._rows(number)
         labels = self.cache.labels[index].to(device)
         phase = plan.phase(number)
@@ -223,7 +224,7 @@ class Loop:
         size = max(2, self.plan.batch // processes)
         per_epoch = max(1, total // (size * processes))
         epoch, place = divmod(number, per_epoch)
-        order = torch.randperm(total, generator=Generator().manual_seed(self.plan.seed * 7919 + epoch))
+        order = torch.randperm(total, generator=Generator().manual_seed((self.plan.seed * 7919 + epoch) % 2**63))
         first = (place * processes + self.accelerator.process_index) * size
         return order[first : first + size] if first + size <= total else order[-size:]
 
@@ -287,13 +288,5 @@ class Loop:
         self.gates, self.stopped = facts["gates"], facts["stopped"]
 
     def _log(self, row: dict[str, Any]) -> None:
-        if self.folder is None or not self.accelerator.is_main_process:
-            return
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / "log.jsonl").open("a") as file:
-                file.write(json.dumps(row) + "\n")
-        except OSError as error:
-            raise SaliencyKitError(
-                f"{self.folder / 'log.jsonl'} cannot be written: {error.strerror or error}; the last checkpoint is still there."
-            ) from error
+        if self.folder is not None and self.accelerator.is_main_process:
+            append_lines(self.folder / "log.jsonl", [json.dumps(row)])

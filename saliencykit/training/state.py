@@ -1,15 +1,14 @@
 """State: a training on disk, so that a killed one goes on and ends with the same weights."""
 
-import contextlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from saliencykit.core.errors import InputError, SaliencyKitError
+from saliencykit.core.errors import InputError
+from saliencykit.files import write_beside
 
 _FORMAT = 1
 
@@ -35,7 +34,8 @@ def save_state(
             tensors[f"optimizer.{index}.{name}"] = value if isinstance(value, Tensor) else torch.tensor(float(value))
     tensors |= {f"best.{name}": tensor for name, tensor in (best or {}).items()}
     header = {"saliencykit": json.dumps({"format": _FORMAT} | facts)}
-    write_bytes(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata=header))
+    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata=header)
+    write_beside(path, lambda beside: beside.write_bytes(data))
 
 
 def load_state(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
@@ -66,25 +66,3 @@ def load_state(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer)
         raise InputError(f"the checkpoint {path} is of another network or plan ({error}); use another folder.") from error
     best = {n.removeprefix("best."): t for n, t in tensors.items() if n.startswith("best.")}
     return dict(facts), best or None
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file beside and move it into place, so that there is never half a file.
-
-    Raises:
-        SaliencyKitError: The disk is full or the folder cannot be written.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # its folder may be a file
-            beside.unlink(missing_ok=True)
-        raise SaliencyKitError(
-            f"{path} cannot be written: {error.strerror or error}; what was finished before is still there."
-        ) from error

@@ -35,6 +35,8 @@ def test_names_are_unique_and_samples_are_cut_at_the_limit(box):
     assert (given.first, given.names, len(given.sample.images)) == (1, ("0.png#1", "x"), 2)
     *_, last = opened([*entries(1), sample, *entries(1)], box)
     assert (last.index, last.name) == (4, "0.png#4")
+    clash = [Entry(name, torch.rand(3, 8, 8)) for name in ("a#2", "a", "a")]
+    assert [each.name for each in opened(clash, box)] == ["a#2", "a", "a#2#2"]
 
 
 def test_a_bounded_number_is_opened_ahead_and_none_after_the_end(box, monkeypatch):

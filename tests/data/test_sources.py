@@ -5,7 +5,8 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from saliencykit.core.errors import InputError
-from saliencykit.data.sources import entries_of
+from saliencykit.core.metric import Sample
+from saliencykit.data.sources import count_of, entries_of
 
 
 def test_imagenets_own_folders_are_known(box, flat, xml, tmp_path, loc_solution):
@@ -40,6 +41,7 @@ def test_a_loader_of_batches(box):
     ("source", "more", "match"),
     [
         ("nowhere", {}, "neither a folder nor a CSV"),
+        ("", {}, "neither a folder nor a CSV"),
         (3, {}, "an iterable; got int"),
         ([], {"labels": {"a": 1}}, "brings its own"),
         ("voc:nowhere", {}, "cannot be opened"),
@@ -48,6 +50,14 @@ def test_a_loader_of_batches(box):
 def test_what_is_no_source(box, source, more, match):
     with pytest.raises(InputError, match=match):
         entries_of(source, box, **more)
+
+
+def test_a_list_is_counted_by_its_pictures(box):
+    sample, images = Sample(torch.rand(3, 3, 8, 8), torch.tensor([0, 1, 2])), torch.rand(5, 3, 8, 8)
+    entries = list(entries_of([sample, (images, torch.arange(5) % 4), (images[0], 1)], box))
+    assert count_of(entries, None) == 9
+    assert count_of(entries, 4) == 4
+    assert count_of(iter(entries), 4) is None
 
 
 def test_items_of_another_form(box):

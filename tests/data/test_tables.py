@@ -41,3 +41,24 @@ def test_labels(tmp_path):
         read_labels(tmp_path / "none.csv")
     with pytest.raises(InputError, match="no labels"):
         read_labels(written(tmp_path, "path\nx\n"))
+
+
+def test_two_labels_for_one_picture_are_not_chosen_between(tmp_path):
+    assert read_labels(written(tmp_path, "path,label\nx.png,3\nx.png,3\n")) == {"x.png": "3"}
+    with pytest.raises(InputError, match=r"t\.csv' has two labels for x\.png, 3 and 4; write each picture once"):
+        read_labels(written(tmp_path, "path,label\nx.png,3\nx.png,4\n"))
+
+
+@pytest.mark.parametrize("boxes", ["nan 0 1 1", "0 0 inf 1", "5 5 2 9", "5 5 9 5", "0 0 1 1;1 2 3"])
+def test_boxes_that_are_none_are_a_reason_and_no_picture_without_a_box(tmp_path, boxes):
+    (entry,) = csv_entries(written(tmp_path, f"path,boxes\nx.png,{boxes}\n"))
+    assert f"{boxes!r}; expected" in entry.reason
+
+
+def test_a_table_that_cannot_be_read_is_one_sentence(tmp_path):
+    (tmp_path / "latin.csv").write_bytes("path,label\nx.png,caf\xe9\n".encode("latin-1"))
+    for read in (csv_entries, read_labels):
+        with pytest.raises(InputError, match=r"latin\.csv' is no CSV file in UTF-8"):
+            read(tmp_path / "latin.csv")
+    with pytest.raises(InputError, match=r"none\.csv' cannot be read: No such file"):
+        csv_entries(tmp_path / "none.csv")

@@ -41,5 +41,6 @@ def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path):
 
 
 def test_what_is_no_row_is_left_out(tmp_path):
-    (tmp_path / "rows").write_bytes(b'[1]\n{"sample":1}\nnull\n\xff\xfe\n' + ROW.line().encode())
+    no_number = b'{"sample":"a","index":0,"masker":"m","scores":{},"seconds":"x"}\n'
+    (tmp_path / "rows").write_bytes(b'[1]\n{"sample":1}\n' + no_number + b"null\n\xff\xfe\n" + ROW.line().encode())
     assert read_rows([tmp_path / "rows"]) == [ROW]

@@ -1,8 +1,8 @@
 import pytest
 
-from saliencykit.core.errors import InputError, SaliencyKitError
+from saliencykit.core.errors import InputError
 from saliencykit.evaluation.rows import Row, append_rows
-from saliencykit.evaluation.run_folder import RunFolder, file_names, write_text
+from saliencykit.evaluation.run_folder import RunFolder, file_names
 
 SETTINGS = {
     "format": 1,
@@ -47,7 +47,15 @@ def test_settings_that_differ_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [(None, "no evaluation in"), ("{", "cannot be read"), ('{"format": 9}', "format 9"), ("[]", "list")]
+    ("text", "words"),
+    [
+        (None, "no evaluation in"),
+        ("{", "cannot be read"),
+        ('{"format": 9}', "format 9"),
+        ("[]", "list"),
+        ('{"format": 1}', "names no maskers and metrics"),
+        ('{"format": 1, "maskers": [], "metrics": 3}', "names no maskers and metrics"),
+    ],
 )
 def test_what_is_no_evaluation_is_said(tmp_path, text, words):
     if text is not None:
@@ -60,11 +68,3 @@ def test_rows_without_settings_are_not_taken(tmp_path):
     (tmp_path / "rows.jsonl").write_text("")
     with pytest.raises(InputError, match="holds rows but no settings"):
         RunFolder(tmp_path).begin(SETTINGS)
-
-
-def test_a_file_is_whole_or_not_there(tmp_path):
-    write_text(tmp_path / "a", "é\n")
-    assert (tmp_path / "a").read_bytes() == "é\n".encode()
-    with pytest.raises(SaliencyKitError, match="cannot be written"):
-        write_text(tmp_path / "none" / "a", "")
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -44,6 +44,7 @@ def test_mistakes(maskers, planted):
         ({"check": "randomised-box"}, "random_box="),
         ({"batch": 0}, "batch=0"),
         ({"steps": 0}, "steps=0"),
+        ({"seed": 2**63}, "a seed is an integer"),
         ({"randomise": "tail"}, "'head' or 'weights'"),
     ):
         with pytest.raises(InputError, match=words):

@@ -26,7 +26,16 @@ def test_a_failed_picture_and_what_a_newer_version_wrote():
     assert row.in_shard("maps-0-1").key == "8"
 
 
-@pytest.mark.parametrize("data", [{}, {"name": "a"}, {"name": "a", "index": "x"}, {"name": "a", "index": 1, "size": [1]}])
+@pytest.mark.parametrize(
+    "data",
+    [{}, {"name": "a"}, {"name": "a", "index": "x"}, *({"name": "a", "index": 1} | more for more in ({"size": [1]}, {"area": "x"}))],
+        {},
+        {"name": "a"},
+        {"name": "a", "index": "x"},
+        {"name": "a", "index": 1, "size": [1]},
+        {"name": "a", "index": 1, "area": "x"},
+    ],
+)
 def test_what_is_no_row_is_said(data):
     with pytest.raises((KeyError, TypeError, ValueError)):
         ExplainedRow.of(data)

@@ -117,3 +117,11 @@ def test_damaged_and_missing_files_are_named(pictures, tmp_path):
     save_file({"logits": torch.zeros(1, 2)}, first)
     with pytest.raises(InputError, match=r"answers-000000.safetensors is damaged"):
         Answers(Service(), pictures, "a", tmp_path)
+
+
+def test_nothing_is_asked_that_cannot_be_kept(pictures, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    box = Service()
+    with pytest.raises(InputError, match="cannot write to"):
+        Answers(box, pictures, "a", tmp_path / "file" / "below").ask()
+    assert box.seen == []

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from saliencykit.core.errors import InputError, SaliencyKitError
-from saliencykit.training.state import load_state, save_state, write_bytes
+from saliencykit.training.state import load_state, save_state
 
 FACTS = {"done": 7, "area_weight": 0.1234567890123, "plan": {"lr": "0.003"}, "gates": [{"step": 5, "score": 0.5}]}
 
@@ -96,7 +96,7 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch, broken):
 
     monkeypatch.setattr(os, broken, full)
     step(network, optimizer)
-    with pytest.raises(SaliencyKitError, match="cannot be written: No space left on device; what was finished before"):
+    with pytest.raises(SaliencyKitError, match=r"cannot be written: No space left on device. What was finished before"):
         save_state(path, network, optimizer, FACTS | {"done": 8})
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["state.safetensors"]
@@ -105,4 +105,4 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch, broken):
 def test_a_folder_that_is_a_file(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SaliencyKitError, match="cannot be written"):
-        write_bytes(tmp_path / "file" / "x", b"1")
+        save_state(tmp_path / "file" / "x", *made(), FACTS)
