@@ -1,24 +1,72 @@
-"""The docs are true: every Python block runs, every name has a place, every link leads somewhere."""
+"""The docs are true: every Python block runs, every name has a heading, every command and option that is quoted exists."""
 
 import ast
+import importlib
 import inspect
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import typer
 
+import saliencykit
 from saliencykit import hookspecs
+from saliencykit.cli import app
 from saliencykit.core import errors
 from saliencykit.registry import KINDS, registry
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+REFERENCE = ROOT / "docs" / "reference"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+DIRECTIVE = re.compile(r"^::: (saliencykit[\w.]*)\n(?:    options: \{(.*)\})?", re.MULTILINE)
 SLOW = "<!-- slow: "  # a page that says so (and how slow) runs under -m slow; the quick tests look at its imports and options only
+COMMANDS = typer.main.get_command(app).commands
+OURS = [(kind, full.split("/")[1]) for kind in KINDS for full in registry().names(kind) if full.startswith("saliencykit/")]
 
 
 def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
+
+
+def page_of(kind: str) -> Path:
+    return REFERENCE / ("black_boxes.md" if kind == "black_box" else f"{kind}s.md")
+
+
+def headings(page: Path) -> dict[str, str]:
+    """A page's headings, and what stands under each that a docstring writes: the dotted name."""
+    text = FENCE.sub("", page.read_text())
+    found = dict.fromkeys(re.findall(r"^#+ (.+)$", text, re.MULTILINE), "")
+    for path, options in DIRECTIVE.findall(text):
+        thing = thing_at(path)
+        own = re.search(r"heading: ([\w-]+)", options)
+        names = [name for name, _ in public_in(thing)] if inspect.ismodule(thing) else []
+        found |= {own[1] if own else path.rsplit(".", 1)[1]: path} | {name: f"{path}.{name}" for name in names}
+    return found
+
+
+def thing_at(path: str) -> object:
+    """What a directive names: a module or something in one."""
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError:
+        module, name = path.rsplit(".", 1)
+        return getattr(importlib.import_module(module), name)
+
+
+def public_in(module: object) -> list[tuple[str, object]]:
+    things = [(name, thing) for name, thing in vars(module).items() if not name.startswith("_")]
+    return [(name, thing) for name, thing in things if getattr(thing, "__module__", None) == module.__name__]
+
+
+def documented() -> set[int]:
+    """The identities of everything that some reference page has a heading for."""
+    paths = [path for page in REFERENCE.glob("*.md") for path in headings(page).values() if path]
+    return {id(thing_at(path)) for path in paths}
 
 
 def with_blocks() -> list[object]:
@@ -36,7 +84,8 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_slow_pages_are_looked_at_in_the_quick_tests_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = [page for page in PAGES if SLOW in page.read_text()]
-    assert [name_of(page) for page in slow] == ["docs/tutorials/train-a-masker.md"]
+    assert "docs/tutorials/train-a-masker.md" in [name_of(page) for page in slow]
+    assert all(page.parent.name == "tutorials" for page in slow)
     for page in slow:
         tree = ast.parse("".join(BLOCK.findall(page.read_text())))
         scope: dict[str, object] = {}
@@ -49,32 +98,112 @@ def test_slow_pages_are_looked_at_in_the_quick_tests_too(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_links_to_files_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
-        if "://" not in target:
-            assert (page.parent / target).exists(), target
+def test_links_and_pictures(page: Path) -> None:
+    """Files are there, pictures say what they show, addresses are addresses. Anchors: `test_site.py`."""
+    text = FENCE.sub("", page.read_text())
+    for words, target in re.findall(r"\[([^\]]*)\]\(([^)]+)\)", text):
+        assert words.strip(), f"a link or picture without words: {target}"
+        if "://" in target:
+            assert re.fullmatch(r"https?", urlsplit(target).scheme), target
+            assert "." in urlsplit(target).netloc, target
+        elif not target.startswith(("#", "mailto:")):
+            assert (page.parent / target.split("#")[0]).exists(), target
+    for picture in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text):
+        assert (page.parent / picture).stat().st_size > 1000, picture
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_registered_names_stand_on_their_reference_page(kind: str) -> None:
-    plural = "black_boxes" if kind == "black_box" else f"{kind}s"
-    page = (ROOT / "docs" / "reference" / f"{plural}.md").read_text()
-    ours = [full.split("/")[1] for full in registry().names(kind) if full.startswith("saliencykit/")]
-    assert ours
-    assert [name for name in ours if not re.search(rf"`{re.escape(name)}\b", page)] == []
+@pytest.mark.parametrize(("kind", "name"), OURS)
+def test_registered_names_have_a_heading_on_their_reference_page(kind: str, name: str) -> None:
+    found = headings(page_of(kind))
+    assert name in found
+    if found[name]:  # else prose that leads to another page
+        assert thing_at(found[name]) is registry().find(kind, name)[1]
 
 
-def test_commands_hooks_and_errors_are_documented() -> None:
-    from saliencykit.cli import app
+def test_hooks_and_errors_have_a_heading() -> None:
+    hooks = [name for name, thing in vars(hookspecs).items() if hasattr(thing, "saliencykit_spec")]
+    assert len(hooks) == 6
+    assert set(hooks) <= set(headings(REFERENCE / "hooks.md"))
+    mistakes = [name for name, thing in vars(errors).items() if inspect.isclass(thing) and issubclass(thing, Exception)]
+    assert len(mistakes) == 5
+    assert set(mistakes) <= set(headings(REFERENCE / "errors.md"))
 
-    page = (ROOT / "docs" / "reference" / "command-line.md").read_text()
-    commands = [command.callback.__name__ for command in app.registered_commands if command.callback]
-    commands += [group.name for group in app.registered_groups]
-    assert [name for name in commands if f"\n## {name}\n" not in page] == []
-    assert "::: saliencykit.hookspecs" in (ROOT / "docs" / "reference" / "hooks.md").read_text()
-    assert all(getattr(hookspecs, name).__doc__ for name in dir(hookspecs) if name.startswith(("provide_", "wrap_")))
-    assert "::: saliencykit.core.errors" in (ROOT / "docs" / "reference" / "errors.md").read_text()
-    assert all(getattr(errors, name).__doc__ for name in dir(errors) if name.endswith("Error"))
+
+def test_public_names_are_on_a_reference_page() -> None:
+    there = documented()
+    assert [name for name in saliencykit.__all__ if id(getattr(saliencykit, name)) not in there and name != "hookimpl"] == []
+    assert "hookimpl" in headings(REFERENCE / "hooks.md")
+
+
+def section(command: str) -> str:
+    page = (REFERENCE / "command-line.md").read_text()
+    return page.split(f"\n## {command}\n")[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_and_their_options_are_documented(name: str) -> None:
+    text = section(name)
+    for command in [COMMANDS[name], *getattr(COMMANDS[name], "commands", {}).values()]:
+        for option in [each for each in command.params if each.param_type_name == "option" and each.name != "help"]:
+            spellings = [*option.opts, *option.secondary_opts]
+            assert any(re.search(rf"(?<![\w-]){re.escape(one)}(?![\w-])", text) for one in spellings), spellings
+
+
+def quoted_commands(text: str) -> Iterator[str]:
+    """Command lines that begin with `saliencykit`, in blocks of shell commands and between single backticks."""
+    for block in re.findall(r"^```(?:sh|bash|shell)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            for part in re.split(r"&&|\|", line):
+                if found := re.match(r"\s*(?:.* -m )?saliencykit\b(?![-\w./])(.*)", part):
+                    yield found[1]
+    for part in re.findall(r"(?<!`)`saliencykit ([a-z][^`]*)`(?!`)", FENCE.sub("", text)):
+        yield part
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_quoted_commands_and_their_options_exist(page: Path) -> None:
+    for line in quoted_commands(page.read_text()):
+        words = shlex.split(line, comments=True)
+        if not words or words[0].startswith("--"):
+            assert set(words) <= {"--help", "--version"}, line
+            continue
+        assert words[0] in COMMANDS or words[0].isupper(), line
+        command = COMMANDS.get(words[0])
+        if len(words) > 1:
+            command = getattr(command, "commands", {}).get(words[1], command)
+        known = {one for each in getattr(command, "params", []) for one in (*each.opts, *each.secondary_opts)} | {"--help"}
+        assert {word.split("=")[0] for word in words[1:] if word.startswith("-")} <= known, line
+
+
+def test_the_check_of_quoted_commands_sees_them() -> None:
+    block = "accelerate launch -m saliencykit fit --a \\\n    --b x  # no --c\npip install x && saliencykit explain\n"
+    page = f"```sh\n{block}```\n`saliencykit run`"
+    assert [shlex.split(line, comments=True) for line in quoted_commands(page)] == [
+        ["fit", "--a", "--b", "x"],
+        ["explain"],
+        ["run"],
+    ]
+
+
+def test_which_masker_when_has_every_masker_and_knows_who_needs_gradients() -> None:
+    page = (ROOT / "docs" / "explanation" / "which-masker.md").read_text()
+    rows = [line.split("|")[1:-1] for line in page.split("| masker |")[1].splitlines()[2:] if line.startswith("| ")]
+    needs = {name: cells[2].strip() for cells in rows for name in re.findall(r"`([\w-]+)`", cells[0])}
+    for name in [name for kind, name in OURS if kind == "masker" and name != "demo"]:
+        if name not in ("attribution", "on-surrogate", "stored"):  # these ask for a method, a surrogate, a run
+            assert needs[name] == ("yes" if registry().create("masker", name).needs_gradient else "no"), name
+        assert needs[name]
+
+
+def test_the_gallery_shows_every_masker_that_can_be_shown() -> None:
+    others = {"attribution", "demo", "on-surrogate", "stored"} | {"centre-box", "whole-image", "random", "ground-truth"}
+    tree = ast.parse((ROOT / "docs" / "gallery.py").read_text())
+    methods = next(
+        ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "METHODS"
+    )
+    assert {name for names in methods.values() for name in names} == {name for kind, name in OURS if kind == "masker"} - others
+    page = (ROOT / "docs" / "explanation" / "which-masker.md").read_text()
+    assert all(f"assets/gallery-{kind}.jpg" in page for kind in [*methods, "trained"])
 
 
 def test_ci_finds_the_readmes_test_command() -> None:

@@ -124,7 +124,7 @@ class Limited(Around):
 
     Args:
         box: The box.
-        limit: >= 1.
+        limit: At least 1.
 
     Example:
         >>> from saliencykit.testing.boxes import Counting, PlantedEvidence

@@ -20,7 +20,7 @@ class DestroyedProbability(Term):
 
     Args:
         weight: See Term.
-        power: > 0; 0.3 in the paper, 1 for the plain probability.
+        power: Above 0; 0.3 in the paper, 1 for the plain probability.
         floor: The log-probability is not counted below this, < 0: there the slope of a power below 1 would be unbounded.
 
     Raises:

@@ -17,7 +17,7 @@ def ahead(items: Iterable[T], depth: int, name: str = "saliencykit-ahead") -> Ge
 
     Args:
         items: Iterated in the thread.
-        depth: > 0; or 0: no thread, each item is made when it is asked for.
+        depth: Above 0; or 0: no thread, each item is made when it is asked for.
         name: Of the thread.
 
     Example:

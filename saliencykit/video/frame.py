@@ -45,7 +45,7 @@ def paced(frames: Iterable[Frame], fps: float | None) -> Iterator[Frame]:
 
     Args:
         frames: With times.
-        fps: > 0, or None for all of them.
+        fps: Above 0, or None for all of them.
 
     Raises:
         InputError: A frame has no time.
