@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saliencykit.core.checks import name_of
+from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import InputError
 
 _PREFIXES = ("module.", "_orig_mod.", "model.")  # of DataParallel, torch.compile and training frameworks
@@ -76,8 +76,9 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
                 f"{str(path)!r} holds more than tensors, and is not unpickled for safety; save it again with "
                 "torch.save(model.state_dict(), path) or safetensors.torch.save_file(model.state_dict(), path)."
             ) from error
-        reason = (str(error).strip().splitlines() or ["no message"])[0][:200]
-        raise InputError(f"{str(path)!r} cannot be read as a checkpoint, it is damaged or of another kind: {reason}") from error
+        raise InputError(
+            f"{str(path)!r} cannot be read as a checkpoint, it is damaged or of another kind: {first_line(error)}."
+        ) from error
     for key in _WRAPPERS:
         if isinstance(held, Mapping) and isinstance(held.get(key), Mapping):
             held = held[key]

@@ -10,7 +10,7 @@ import torch
 from saliencykit.black_boxes.outputs import OUTPUTS, Outputs, read_logits
 from saliencykit.black_boxes.preparing import FITS, INTERPOLATIONS, Fit, fit_picture
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import name_of
+from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.types import Images, Logits
@@ -141,10 +141,9 @@ class FunctionBlackBox(BlackBox):
         except SaliencyKitError:
             raise
         except Exception as error:
-            reason = (str(error).strip().splitlines() or ["no message"])[0]
             raise InputError(
-                f"{self._name} raised {name_of(error)} on a numpy array {pictures.shape} of {self.dtype}: {reason} It is called "
-                "with pictures (B, H, W, C); a function of torch tensors is explained as an nn.Module."
+                f"{self._name} raised {name_of(error)} on a numpy array {pictures.shape} of {self.dtype}: {first_line(error)}. It "
+                "is called with pictures (B, H, W, C); a function of torch tensors is explained as an nn.Module."
             ) from error
         logits = read_logits(self._as_tensor(answer), len(images), self.outputs, self._name)
         if "num_classes" not in self.__dict__:

@@ -20,6 +20,7 @@ from saliencykit.black_boxes.frozen import same_random_state
 from saliencykit.black_boxes.outputs import Outputs
 from saliencykit.black_boxes.preparing import Fit
 from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.core.checks import first_line
 from saliencykit.core.errors import InputError
 
 _FITS: dict[str, Fit] = {"center": "crop", "squash": "squash", "border": "pad"}
@@ -78,7 +79,7 @@ def timm_box(
             with _no_retries_without_a_network() if download else nullcontext():
                 return timm.create_model(name, pretrained=download, **options)
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(". ")
+            reason = first_line(error)
             if not download or "pretrained tag" in reason:
                 raise InputError(f"timm could not make {name!r}: {reason}.") from error
             raise InputError(

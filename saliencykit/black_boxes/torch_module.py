@@ -13,7 +13,7 @@ from saliencykit.black_boxes.frozen import borrowed, freeze, same_random_state, 
 from saliencykit.black_boxes.outputs import OUTPUTS, Outputs, look_like_probabilities, read_logits
 from saliencykit.black_boxes.preparing import FITS, INTERPOLATIONS, Fit, fit_picture
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import name_of
+from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.types import Images, Logits
@@ -203,8 +203,8 @@ class TorchBlackBox(BlackBox):
             )
 
     def _why(self, error: Exception, images: Images) -> str:
-        reason = (str(error).strip().splitlines() or ["no message"])[0]
-        text = f"{name_of(self.model)} raised {type(error).__name__} on images of shape {tuple(images.shape)}: {reason}"
+        reason = first_line(error)
+        text = f"{name_of(self.model)} raised {type(error).__name__} on images of shape {tuple(images.shape)}: {reason}."
         dtype = self._example().dtype
         if dtype in (torch.float16, torch.bfloat16) and ("not implemented" in reason or "upported" in reason):
             return f"{text} The model is {dtype} and {self.device} lacks a kernel for that; explain model.float() instead."

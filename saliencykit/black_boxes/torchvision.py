@@ -15,6 +15,7 @@ from saliencykit.black_boxes.checkpoint import model_with_weights
 from saliencykit.black_boxes.frozen import same_random_state
 from saliencykit.black_boxes.outputs import Outputs
 from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.core.checks import first_line
 from saliencykit.core.errors import InputError
 
 _TRAINING_ONLY = ("aux1.", "aux2.", "AuxLogits.")  # side branches of GoogLeNet and Inception, dropped or unused in eval mode
@@ -73,7 +74,7 @@ def torchvision_box(
         try:
             return models.get_model(name, weights=chosen if download else None, **options)  # type: ignore[no-any-return]
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(". ")
+            reason = first_line(error)
             if not download:
                 raise InputError(f"torchvision could not make {name!r}: {reason}.") from error
             raise InputError(

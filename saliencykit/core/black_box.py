@@ -130,10 +130,8 @@ class BlackBox(ABC):
         except SaliencyKitError:
             raise
         except Exception as error:
-            reason = (str(error).strip().splitlines() or ["no message"])[0]
-            raise InputError(
-                f"{who} raised {type(error).__name__} on images of shape {tuple(images.shape)}, {images.dtype}: {reason}"
-            ) from error
+            given = f"images of shape {tuple(images.shape)}, {images.dtype}"
+            raise InputError(f"{who} raised {type(error).__name__} on {given}: {checks.first_line(error)}.") from error
         if not isinstance(answer, torch.Tensor) or tuple(answer.shape) != (len(images), self.num_classes):
             came = f"shape {tuple(answer.shape)}" if isinstance(answer, torch.Tensor) else checks.name_of(answer)
             raise ContractError(f"{who} returned {came}; expected logits of shape ({len(images)}, {self.num_classes}).")

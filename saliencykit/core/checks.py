@@ -7,6 +7,8 @@ from torch import Tensor
 
 from saliencykit.core.errors import ContractError, InputError
 
+_LONGEST = 300  # letters of somebody else's message
+
 
 def name_of(thing: object) -> str:
     """The class name that an error message uses for an object, or for the one that it says it `stands_for`.
@@ -16,6 +18,22 @@ def name_of(thing: object) -> str:
         'int'
     """
     return type(getattr(thing, "stands_for", thing)).__name__
+
+
+def first_line(error: BaseException) -> str:
+    r"""What somebody else's exception says, short enough for a message of ours: some go on for pages.
+
+    Args:
+        error: The exception.
+
+    Returns:
+        The first line of its text, 300 letters at most, without a full stop; `no message` where there is none.
+
+    Example:
+        >>> first_line(ValueError("mat1 and mat2 differ.\nSee the manual."))
+        'mat1 and mat2 differ'
+    """
+    return (str(error).strip().splitlines() or ["no message"])[0][:_LONGEST].rstrip(". ")
 
 
 def finite_rows(tensor: Tensor) -> list[int]:

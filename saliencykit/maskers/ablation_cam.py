@@ -8,10 +8,11 @@ from torch import Generator, Tensor
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
+from saliencykit.core.edits import micro_batch
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Found, Masker
 from saliencykit.core.types import Images, Labels
-from saliencykit.maskers.probing import mask_of_scores, micro_batch
+from saliencykit.maskers.probing import mask_of_scores
 from saliencykit.maskers.realtime.rows import Head, pooled_head
 from saliencykit.maskers.realtime.taps import Listener, Tap, module_of, plainly, read_taps
 from saliencykit.maskers.rest import rest_after
@@ -72,7 +73,7 @@ class AblationCam(Masker):
             scores = _in_one_pass(black_box, images, labels, head)
         else:
             scores = _channel_by_channel(black_box, images, labels, target_layer(black_box, images, self.layer))
-        return Found(mask_of_scores(scores, scores.new_zeros(len(scores))), scores)
+        return Found(mask_of_scores(scores), scores)
 
 
 def _in_one_pass(box: BlackBox, images: Images, labels: Labels, head: Head) -> Tensor:

@@ -145,7 +145,7 @@ def found(maps: Tensor, sign: Sign, channels: Channels) -> Found:
         scores = torch.where(highest >= -lowest, highest, lowest)
     else:
         scores = maps.sum(1, keepdim=True) if channels == "sum" else maps.mean(1, keepdim=True)
-    return Found(mask_of_scores(scores.abs() if sign == "absolute" else scores, scores.new_zeros(len(scores))), scores)
+    return Found(mask_of_scores(scores.abs() if sign == "absolute" else scores), scores)
 
 
 def words(masker: Masker, sign: str, channels: str) -> None:

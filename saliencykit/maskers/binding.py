@@ -81,8 +81,9 @@ class Bound:
         except SaliencyKitError:
             raise
         except Exception as error:
-            reason = (str(error).strip().splitlines() or ["no message"])[0]
-            raise InputError(f"{self.name} raised {type(error).__name__} on {checks.name_of(self._box)}: {reason}") from error
+            raise InputError(
+                f"{self.name} raised {type(error).__name__} on {checks.name_of(self._box)}: {checks.first_line(error)}."
+            ) from error
         return self._checked(answer, images)
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -8,10 +8,11 @@ from torch import Generator
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
+from saliencykit.core.edits import micro_batch
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Found, Masker
 from saliencykit.core.types import Images, Labels
-from saliencykit.maskers.probing import mask_of_scores, micro_batch
+from saliencykit.maskers.probing import mask_of_scores
 from saliencykit.maskers.realtime.rows import pooled_head
 from saliencykit.maskers.realtime.taps import read_taps
 
@@ -65,4 +66,4 @@ class Cam(Masker):
             maps = read_taps(black_box, some, [head.tap])[1][0].detach()
             found.append(torch.einsum("bkhw,bk->bhw", maps, head.weight.to(maps)[asked])[:, None])
         scores = torch.cat(found).to(images.dtype)
-        return Found(mask_of_scores(scores, scores.new_zeros(len(scores))), scores)
+        return Found(mask_of_scores(scores), scores)

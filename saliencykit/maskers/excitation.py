@@ -11,10 +11,11 @@ from torch import Generator, nn
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
+from saliencykit.core.edits import micro_batch
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Found, Masker
 from saliencykit.core.types import Images, Labels, Logits
-from saliencykit.maskers.probing import mask_of_scores, micro_batch
+from saliencykit.maskers.probing import mask_of_scores
 from saliencykit.maskers.realtime.taps import Tap, as_tap, watch
 from saliencykit.maskers.winning import winning
 
@@ -101,7 +102,7 @@ class ExcitationBackprop(Masker):
             maps.append(tap.read(difference, some.shape[2:]).sum(1, keepdim=True))
             expected = None
         scores = torch.cat(maps).to(images.dtype)
-        return Found(mask_of_scores(scores, scores.new_zeros(len(scores))), scores)
+        return Found(mask_of_scores(scores), scores)
 
 
 def contrastive_excitation_backprop(*, layer: str | None = None) -> ExcitationBackprop:

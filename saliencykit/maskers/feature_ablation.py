@@ -12,12 +12,13 @@ from saliencykit.core import draw, evidence
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
+from saliencykit.core.edits import micro_batch, single_fill
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Found, Masker
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.maskers.incremental.answers import Answers, Filled
 from saliencykit.maskers.incremental.cone import Windows
-from saliencykit.maskers.probing import mask_of_scores, micro_batch, probabilities, single_fill
+from saliencykit.maskers.probing import mask_of_scores, probabilities
 
 _MEAN = Constant(colour="mean")
 _ROUNDING = 1e-5  # of the largest probability: a map below it says nothing, the answers are float32

@@ -9,10 +9,11 @@ from torch.overrides import TorchFunctionMode
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
+from saliencykit.core.edits import micro_batch
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Found, Masker
 from saliencykit.core.types import Images, Labels, Logits
-from saliencykit.maskers.probing import mask_of_scores, micro_batch
+from saliencykit.maskers.probing import mask_of_scores
 from saliencykit.maskers.realtime.taps import plainly
 
 _GATED = {
@@ -96,7 +97,7 @@ class Feedback(Masker):
         parts = zip(torch.split(images, step), torch.split(labels, step), strict=True)
         slopes = [self._slopes(box, some, asked, plain if index == 0 else None) for index, (some, asked) in enumerate(parts)]
         scores = torch.cat(slopes).abs().amax(1, keepdim=True)
-        return Found(mask_of_scores(scores, scores.new_zeros(len(scores))), scores)
+        return Found(mask_of_scores(scores), scores)
 
     def _slopes(self, box: BlackBox, images: Images, labels: Labels, plain: Logits | None) -> Tensor:
         """The gradient through the settled gates; a picture whose gates have settled takes no part in the next sweep."""

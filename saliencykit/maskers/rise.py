@@ -13,11 +13,12 @@ from saliencykit.alternatives.constant import Constant
 from saliencykit.core import draw
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.edits import micro_batch, single_fill
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Found, Masker
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.maskers.answer_maps import AnswerMap, LinearFit, SampleMean
-from saliencykit.maskers.probing import mask_of_scores, micro_batch, probabilities, single_fill
+from saliencykit.maskers.probing import mask_of_scores, probabilities
 from saliencykit.maskers.random_masks import Sampling, draw_masks
 
 _ZERO = Constant(colour="zero")

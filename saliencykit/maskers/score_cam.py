@@ -11,10 +11,11 @@ from saliencykit.alternatives.constant import Constant
 from saliencykit.core import draw
 from saliencykit.core.alternative import Alternative, compose
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.edits import micro_batch, single_fill
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Found, Masker
 from saliencykit.core.types import Images, Labels
-from saliencykit.maskers.probing import mask_of_scores, micro_batch, single_fill
+from saliencykit.maskers.probing import mask_of_scores
 from saliencykit.maskers.realtime.taps import read_taps
 from saliencykit.maskers.target_layer import target_layer
 

@@ -15,8 +15,9 @@ from saliencykit.black_boxes.class_names import read_class_names
 from saliencykit.black_boxes.input_form import InputForm, Layout, declared
 from saliencykit.black_boxes.outputs import OUTPUTS, Outputs, look_like_probabilities, read_logits
 from saliencykit.black_boxes.preparing import Fit
+from saliencykit.core.checks import first_line
 from saliencykit.core.types import Images, Logits
-from saliencykit_onnx.opening import answer_output, first_line, open_session, picture_input
+from saliencykit_onnx.opening import answer_output, open_session, picture_input
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -101,9 +102,7 @@ class OnnxBlackBox(BlackBox):
         answer, answer_shape = answer_output(session, self.output, self._name)
         try:
             form = declared(shape, self.layout)
-            numbers: dict[str, Any] = {
-                key: getattr(self, key) for key in ("white", "mean", "std", "fit", "crop_share", "interpolation")
-            }
+            numbers: dict[str, Any] = {key: getattr(self, key) for key in _NUMBERS}
             self._facts["form"] = InputForm(
                 channels=form.channels or 3, size=form.size(self.size), layout=form.layout, dtype=dtype, **numbers
             )
@@ -181,7 +180,7 @@ class OnnxBlackBox(BlackBox):
         try:
             (answer,) = self.session.run([self._facts["output"]], {self._facts["input"]: given})
         except Exception as error:
-            raise InputError(f"{self._name} failed on an array {given.shape} of {given.dtype}: {first_line(error)}") from error
+            raise InputError(f"{self._name} failed on an array {given.shape} of {given.dtype}: {first_line(error)}.") from error
         found = np.asarray(answer)
         if found.dtype == np.float16:
             found = found.astype(np.float32)  # the logarithm of a small probability needs the range

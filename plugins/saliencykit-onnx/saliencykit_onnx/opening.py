@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from saliencykit import InputError
+from saliencykit.core.checks import first_line
 
 _FLOATS = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
 _PIXELS = {**_FLOATS, "tensor(uint8)": "uint8"}
@@ -44,7 +45,7 @@ def open_session(path: Path, providers: Sequence[str] | None, threads: int | Non
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=chosen)
     except Exception as error:  # onnxruntime's own exceptions have no common base
-        raise InputError(f"{str(path)!r} cannot be opened as an ONNX model: {first_line(error)}") from error
+        raise InputError(f"{str(path)!r} cannot be opened as an ONNX model: {first_line(error)}.") from error
 
 
 def picture_input(session: Any, name: str | None, who: str) -> tuple[str, list[object], str]:
@@ -79,8 +80,3 @@ def answer_output(session: Any, name: str | None, who: str) -> tuple[str, list[o
         which = f"write output= with one of {', '.join(floats)}" if floats else "none of them is a float tensor (B, K)"
         raise InputError(f"{who} has the outputs {', '.join(outputs)}: {which}.")
     return chosen[0], list(outputs[chosen[0]].shape or [])
-
-
-def first_line(error: BaseException) -> str:
-    """What an exception says, short: onnxruntime's go on for pages."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip()

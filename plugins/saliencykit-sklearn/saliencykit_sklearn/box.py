@@ -13,6 +13,7 @@ from saliencykit.black_boxes.class_names import read_class_names
 from saliencykit.black_boxes.input_form import InputForm, Layout
 from saliencykit.black_boxes.outputs import read_logits
 from saliencykit.black_boxes.preparing import Fit
+from saliencykit.core.checks import first_line
 from saliencykit.core.types import Images, Logits
 from saliencykit_sklearn.estimator import Method, method_of, read_estimator, taken_size
 
@@ -128,8 +129,9 @@ class SklearnBlackBox(BlackBox):
         try:
             answer = np.asarray(getattr(self._facts["estimator"], method)(rows), dtype=np.float64)
         except Exception as error:
-            reason = (str(error).strip().splitlines() or ["no message"])[0][:300]
-            raise InputError(f"{self._name}.{method} failed on an array {rows.shape}: {type(error).__name__}: {reason}") from error
+            raise InputError(
+                f"{self._name}.{method} failed on an array {rows.shape}: {type(error).__name__}: {first_line(error)}."
+            ) from error
         columns = 1 if answer.ndim == 1 else answer.shape[-1]
         if columns != self.num_classes and (columns, self.num_classes) != (1, 2):
             hint = " (an SVC needs decision_function_shape='ovr')" if method == "decision_function" else ""

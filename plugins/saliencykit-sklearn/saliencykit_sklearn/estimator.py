@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from saliencykit import InputError
+from saliencykit.core.checks import first_line
 
 Method = Literal["predict_proba", "decision_function"]
 METHODS = ("predict_proba", "decision_function")
@@ -107,8 +108,7 @@ def read_estimator(path: str | os.PathLike[str], trusted: str | Sequence[str]) -
         if not unknown:
             return skops.io.load(file, trusted=known)
     except Exception as error:  # whatever a damaged archive leads to
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise InputError(f"{str(file)!r} cannot be read as a file of skops: {reason}") from error
+        raise InputError(f"{str(file)!r} cannot be read as a file of skops: {first_line(error)}.") from error
     raise InputError(
         f"{str(file)!r} holds types that are not known to be safe: {', '.join(unknown)}. If you trust them, write trusted="
         f"{'+'.join(unknown)}."

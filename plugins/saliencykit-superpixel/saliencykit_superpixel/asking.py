@@ -7,8 +7,9 @@ from torch import Generator, Tensor
 
 from saliencykit import Alternative, BlackBox, Found, compose
 from saliencykit.core import draw
-from saliencykit.core.evidence import probability
+from saliencykit.core.edits import single_fill
 from saliencykit.core.types import Images, Labels
+from saliencykit.maskers.probing import mask_of_scores, probabilities
 from saliencykit_superpixel.segments import superpixels
 
 _TOGETHER = 32  # edits at once: 19 MB of pixels at 224 px
@@ -52,10 +53,9 @@ def explained(model: LinearModel, black_box: BlackBox, images: Images, labels: L
         errors.append(None if error is None else error[numbers])
         floors.append(float(answers.max()) * _ROUNDING)
     found = torch.stack(scores)[:, None].to(images.device, exact)
-    positive = found.clamp_min(0)
-    largest = torch.maximum(positive.amax((1, 2, 3)), found.new_tensor(floors)).clamp_min(torch.finfo(exact).tiny)
     known = [error for error in errors if error is not None]
-    return Found(positive / largest.view(-1, 1, 1, 1), found, torch.stack(known)[:, None].to(found) if known else None)
+    mask = mask_of_scores(found, found.new_tensor(floors))
+    return Found(mask, found, torch.stack(known)[:, None].to(found) if known else None)
 
 
 def _answers(
@@ -63,13 +63,12 @@ def _answers(
 ) -> Tensor:
     """The label's probability under each set, (n,) float64 on the CPU."""
     answers, numbers = [], numbers.to(image.device)
-    one = not alternative.uses_mask and type(alternative).edit is Alternative.edit  # fill for all sets
-    fill = alternative(image, generator=Generator().manual_seed(seed)) if one else None
+    fill = single_fill(alternative, image, Generator().manual_seed(seed))
     for some in torch.split(sets, _TOGETHER):
         masks = some.to(image)[:, None, numbers]
         if fill is not None:
             edits = compose(image, masks, fill)
         else:
             edits = alternative.edit(image.expand(len(masks), -1, -1, -1), masks, Generator().manual_seed(seed))
-        answers.append(probability(box(edits), label.expand(len(edits))))
+        answers.append(probabilities(box, edits, label))
     return torch.cat(answers).double().cpu()

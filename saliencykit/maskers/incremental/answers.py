@@ -10,11 +10,11 @@ from torch import Tensor
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import finite_rows
+from saliencykit.core.edits import micro_batch
 from saliencykit.core.types import Images, Logits
 from saliencykit.maskers.incremental.cone import Cone, Numbers, Plan, Windows, cone_of
 from saliencykit.maskers.incremental.run import Runner
 from saliencykit.maskers.incremental.trace import NotUnderstoodError, trace
-from saliencykit.maskers.probing import micro_batch
 
 _PAYS = 0.9  # of the full passes' cost: an estimate above it is not worth the overhead
 _FEWEST = 24  # windows: tracing and checking cost about seven evaluations

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import first_line
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
 from saliencykit.maskers.realtime.taps import Tap, read_taps
@@ -207,10 +208,9 @@ class Paper(Encoder):
                 torch.manual_seed(0)
                 self.backbone = timm.create_model(backbone, pretrained=pretrained, features_only=True)
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise InputError(
-                f"Paper(backbone={backbone!r}, pretrained={pretrained}): {reason}. Without a network write encoder='own', or "
-                "Paper(pretrained=False) for random weights."
+                f"Paper(backbone={backbone!r}, pretrained={pretrained}): {first_line(error)}. Without a network write "
+                "encoder='own', or Paper(pretrained=False) for random weights."
             ) from error
         self.backbone.eval().requires_grad_(False)
         self.name, self.pretrained, self.size = backbone, pretrained, (size[0], size[1])

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import name_of
+from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.types import Images, Labels, Logits, Mask
 from saliencykit.maskers.realtime.decoder import ratio
@@ -71,7 +71,7 @@ def export_onnx(masker: "RealTimeMasker", path: Path, size: int | tuple[int, int
                 _write(graph, (pictures[:2], asked[:2]) if labels else (pictures[:2],), beside, dynamo)
                 _compare(beside, (pictures, asked) if labels else (pictures,), wanted)
             except Exception as error:
-                reasons.append((str(error).strip().splitlines() or [type(error).__name__])[0][:300])
+                reasons.append(first_line(error))
                 continue
             beside.replace(path)
             return path
