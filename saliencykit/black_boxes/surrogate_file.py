@@ -101,15 +101,17 @@ def load_surrogate(path: Path, box: BlackBox | None = None, *, network: nn.Modul
         module.load_state_dict(weights)
         size = (int(header["input_size"][0]), int(header["input_size"][1]))
         prepared = header["preparing"]
-        preparing = None if prepared is None else Preparing(**(prepared | {"size": size, "fill": _pair(prepared["fill"])}))
+        preparing = None if prepared is None else Preparing(**(prepared | {"size": size, "fill": _floats(prepared["fill"])}))
         names = None if header["class_names"] is None else tuple(header["class_names"])
-        inner = TorchBlackBox(module.eval().requires_grad_(False), mean=_pair(header["mean"]), std=_pair(header["std"]), size=size)
+        inner = TorchBlackBox(
+            module.eval().requires_grad_(False), mean=_floats(header["mean"]), std=_floats(header["std"]), size=size
+        )
         made = Surrogate(
             inner,
             int(header["num_classes"]),
             size,
             class_names=names,
-            zero=_pair(header["zero"]),
+            zero=_floats(header["zero"]),
             preparing=preparing,
             architecture=header["network"],
             facts=header["facts"],
@@ -121,5 +123,5 @@ def load_surrogate(path: Path, box: BlackBox | None = None, *, network: nn.Modul
     return made if box is None or preparing is not None else replace(made, prepared_by=box)
 
 
-def _pair(numbers: Any) -> tuple[float, ...] | None:
+def _floats(numbers: Any) -> tuple[float, ...] | None:
     return None if numbers is None else tuple(float(v) for v in numbers)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, final, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from saliencykit.alternatives.blur import gaussian_blur
@@ -12,7 +11,7 @@ from saliencykit.alternatives.blur_pyramid import BlurPyramid, between
 from saliencykit.core import checks
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import ContractError, GradientError, InputError
-from saliencykit.core.masker import Found, Masker
+from saliencykit.core.masker import Found, Masker, enlarged
 from saliencykit.core.types import Images, Labels, Mask, PerImage
 from saliencykit.maskers.smooth_mask import SmoothMask
 
@@ -189,5 +188,5 @@ def _sorted_masks(areas: tuple[float, ...], count: int, like: Tensor) -> Tensor:
 
 def _enlarged(small: Mask, pyramid: Tensor) -> Tensor:
     """The masks at the picture's size, (pictures, areas, 1, H, W)."""
-    masks = F.interpolate(small, size=pyramid.shape[3:], mode="bilinear", align_corners=False)
+    masks = enlarged(small, pyramid.shape[3:])
     return masks.view(len(pyramid), -1, *masks.shape[1:])

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from saliencykit.core import checks
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import ContractError, GradientError, InputError
-from saliencykit.core.masker import Found, Masker
+from saliencykit.core.masker import Found, Masker, enlarged
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.attribution import Channels, Sign, found, words
 from saliencykit.maskers.grad_cam import GradCam
@@ -21,6 +21,7 @@ Rule: TypeAlias = Literal["guided", "deconvolution"]
 
 _AT_ONCE = 8  # images for a box that names no limit: the graph of all of them is held
 _RELUS = (F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
+_PLACED = (F.relu, F.relu6, F.hardtanh)  # `inplace` is their last argument
 _UNRULED = (
     "Gelu",
     "Silu",
@@ -146,8 +147,7 @@ class GuidedGradCam(Masker):
         what = RectifiedGradient(channels=self.channels).mask(black_box, images, labels, generator).scores
         assert where is not None
         assert what is not None
-        where = F.interpolate(where.clamp_min(0), size=tuple(images.shape[2:]), mode="bilinear", align_corners=False)
-        return found(what * where, "absolute", "sum")
+        return found(what * enlarged(where.clamp_min(0), images.shape[2:]), "absolute", "sum")
 
 
 def guided_backprop() -> RectifiedGradient:
@@ -218,9 +218,6 @@ class _Rectifying(TorchFunctionMode):
         self.count += 1
         named = getattr(func, "__name__", "").endswith("_") or (func in _PLACED and args[-1] is True)
         return _Rectify.apply(x, ceiling, self.rule, named or bool(given.get("inplace")))
-
-
-_PLACED = (F.relu, F.relu6, F.hardtanh)  # `inplace` is their last argument
 
 
 def _ceiling(func: Any, args: Any, given: Mapping[str, Any]) -> float | None:

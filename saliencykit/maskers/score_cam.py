@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from saliencykit.alternatives.constant import Constant
@@ -13,7 +12,7 @@ from saliencykit.core.alternative import Alternative, compose
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.edits import micro_batch, single_fill
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Found, Masker
+from saliencykit.core.masker import Found, Masker, enlarged
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.probing import mask_of_scores
 from saliencykit.maskers.realtime.taps import read_taps
@@ -87,7 +86,7 @@ class ScoreCam(Masker):
 
 def stretched(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """`H`: maps (n, 1, h, w) enlarged bilinearly and each brought to [0, 1]; a constant one becomes 0."""
-    large = F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    large = enlarged(maps, size)
     low, high = large.amin((2, 3), keepdim=True), large.amax((2, 3), keepdim=True)
     return ((large - low) / (high - low).clamp_min(torch.finfo(large.dtype).tiny)).clamp_max(1)
 

@@ -11,9 +11,10 @@ from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.evidence import probability
+from saliencykit.core.masker import enlarged
 from saliencykit.core.objective import run_trial
 from saliencykit.core.types import Images, Labels, Mask
-from saliencykit.maskers.realtime.network import MaskingNetwork, enlarge
+from saliencykit.maskers.realtime.network import MaskingNetwork
 
 AREAS = (0.1, 0.2, 0.3, 0.5)
 _SMALL = 64  # pixels: mosaics of pictures up to this side are shown at twice the side
@@ -100,7 +101,7 @@ def judge(
             for part, asked, fake in zip(*(torch.split(rows, batch) for rows in (images, labels, fakes)), strict=True):
                 features = network.encoder.see(box, part)
                 both, _ = network(features, torch.stack([asked, fake], 1))
-                mask = enlarge(both[:, :1], features.size).clamp(0, 1)
+                mask = enlarged(both[:, :1], features.size).clamp(0, 1)
                 logits = box(part) if features.logits is None else features.logits
                 row = {"whole": probability(logits, asked), "area": both[:, 0].mean((1, 2)), "fake": both[:, 1].mean((1, 2))}
                 trials = {"": mask} | {f"_{area}": top(mask, area) for area in AREAS}

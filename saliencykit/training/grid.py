@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.masker import enlarged
 from saliencykit.core.types import Images, Labels
 from saliencykit.files import write_beside
-from saliencykit.maskers.realtime.network import MaskingNetwork, enlarge
+from saliencykit.maskers.realtime.network import MaskingNetwork
 
 _COLUMNS = 8
 _GREY = 0.5
@@ -28,7 +29,7 @@ def draw_grid(network: MaskingNetwork, box: BlackBox, images: Images, labels: La
         with torch.no_grad():
             some, asked = images[:_COLUMNS], labels[:_COLUMNS]
             mask, _ = network(network.encoder.see(box, some), asked)
-            large = enlarge(mask, (images.shape[2], images.shape[3])).clamp(0, 1)
+            large = enlarged(mask, (images.shape[2], images.shape[3])).clamp(0, 1)
     finally:
         network.train(was)
     channels = some[:, :3] if some.shape[1] >= 3 else some[:, :1].expand(-1, 3, -1, -1)

@@ -8,9 +8,9 @@ from torch import Generator, Tensor
 
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.masker import enlarged
 from saliencykit.core.objective import Fakes, Trial, run_trial
 from saliencykit.core.types import Images, Labels, Mask
-from saliencykit.maskers.realtime.network import enlarge
 from saliencykit.training.rest import Rest
 
 
@@ -58,6 +58,6 @@ def composed_trial(
     generator: Generator,
 ) -> Trial:
     """`run_trial` with the mask enlarged; the trial keeps the mask of the network's resolution, where its terms judge it."""
-    large = enlarge(mask, (images.shape[2], images.shape[3]))
+    large = enlarged(mask, (images.shape[2], images.shape[3]))
     trial = run_trial(box, images, labels, large, alternative=alternative, generator=generator, real=real, fakes=fakes)
     return replace(trial, mask=mask)

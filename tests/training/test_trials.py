@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from saliencykit.alternatives.constant import Constant
 from saliencykit.core.alternative import compose
-from saliencykit.maskers.realtime.network import enlarge
+from saliencykit.core.masker import enlarged
 from saliencykit.maskers.realtime.taps import read_taps
 from saliencykit.testing.boxes import PlantedEvidence
 from saliencykit.training.rest import find_rest
@@ -78,7 +78,7 @@ def test_composed_trials_row_by_row(fakes):
     trial = composed_trial(box, images, labels, REAL, mask, alternative=grey, fakes=fakes, generator=seeded())
     fill = torch.full_like(images, 0.5)
     for row in range(4):
-        large = enlarge(mask[row : row + 1], (16, 16))
+        large = enlarged(mask[row : row + 1], (16, 16))
         kept = large if REAL[row] or fakes == "area" else 1 - large
         one = slice(row, row + 1)
         preserved, destroyed = box(compose(images[one], kept, fill[one]))[0], box(compose(images[one], 1 - kept, fill[one]))[0]

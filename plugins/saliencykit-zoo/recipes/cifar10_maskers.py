@@ -28,11 +28,11 @@ from saliencykit.alternatives.constant import Constant
 from saliencykit.alternatives.noise import Noise
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.evidence import probability
+from saliencykit.core.masker import enlarged
 from saliencykit.core.objective import run_trial
 from saliencykit.fitting import fit
 from saliencykit.maskers.realtime.encoder import Own
 from saliencykit.maskers.realtime.masker import RealTimeMasker
-from saliencykit.maskers.realtime.network import enlarge
 from saliencykit.training.plan import Step
 
 ZOO = Path(__file__).resolve().parents[1] / "saliencykit_zoo"
@@ -102,7 +102,7 @@ def export(a: argparse.Namespace) -> None:
     for name, fill in fills.items():
         with torch.no_grad():
             mask = masker.mask(fast, images[some], found[some], torch.Generator())
-            mask = enlarge(mask, (32, 32))
+            mask = enlarged(mask, (32, 32))
             generator = torch.Generator().manual_seed(0)
             trial = run_trial(fast, images[some], found[some], mask, alternative=fill, generator=generator)
         kept, dropped = (float(probability(z, found[some]).mean()) for z in (trial.preserved, trial.destroyed))

@@ -90,7 +90,6 @@ class Mean:
     """The mean over all places, by which the rest becomes cheap."""
 
     source: fx.Node
-    source_layout: Layout
 
 
 Rule = Pointwise | Sliding | Mean
@@ -124,7 +123,7 @@ def _rule(node: fx.Node, trace: Trace, layouts: dict[fx.Node, Layout]) -> Rule |
         turned = {(NCHW, (0, 2, 3, 1)): NHWC, (NHWC, (0, 3, 1, 2)): NCHW}.get((layout, tuple(d % 4 for d in dims)))  # type: ignore
         return None if turned is None else Pointwise(maps, turned)
     if name in ("mean", "adaptive_avg_pool2d"):
-        return Mean(maps[0], layout) if _over_all_places(name, node, layout) else None
+        return Mean(maps[0]) if _over_all_places(name, node, layout) else None
     if any(layouts[n] != layout for n in maps) or _any_batch(node):
         return None
     if name in ("cat", "concat", "concatenate", "chunk", "split"):

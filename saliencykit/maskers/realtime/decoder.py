@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from saliencykit.core.errors import InputError
+from saliencykit.core.masker import enlarged
 from saliencykit.core.types import Mask
 
 _EPSILON = 1e-4  # of the head's denominator: the gradient at 0 / 0
@@ -120,13 +121,13 @@ class UNet(Decoder):
             x = _with_gate(cast(nn.Conv2d, narrow), x, grown)
             if number + 1 < len(prepared):
                 size = prepared[number + 1].shape[2:]
-                x = _enlarge(x, size) + prepared[number + 1]
+                x = enlarged(x, size) + prepared[number + 1]
             else:
                 pairs = zip(coarsest, self.steps[number], self.sides[-1], strict=True)
                 size = torch.Size(round(int(c) * s / b) for c, s, b in pairs)
-                x = _enlarge(x, size)
+                x = enlarged(x, size)
             x = F.relu(refine(F.relu(x, inplace=True)), inplace=True)
-            grown = _enlarge(gate, size)
+            grown = enlarged(gate, size)
         return _two(self.last, x, grown)
 
     def options(self) -> dict[str, Any]:
@@ -192,8 +193,8 @@ class Bottleneck(Decoder):
         x = prepared[0] * gate
         for step, lateral in zip(self.steps, prepared[1:], strict=True):
             shrink, blocks = cast(nn.ModuleList, step)
-            x = blocks(torch.cat([_enlarge(F.relu(shrink(x)), lateral.shape[2:]), lateral], 1))
-        grown = _enlarge(gate, x.shape[2:])
+            x = blocks(torch.cat([enlarged(F.relu(shrink(x)), lateral.shape[2:]), lateral], 1))
+        grown = enlarged(gate, x.shape[2:])
         return _two(self.last, x, grown)
 
     def options(self) -> dict[str, Any]:
@@ -255,9 +256,3 @@ def _two(last: nn.Conv2d, x: Tensor, gate: Tensor) -> Tensor:
     # a product that writes two planes: a convolution in channels_last takes twice as long with two channels
     two = torch.baddbmm(bias[:, None], weight.expand(x.shape[0], -1, -1), x.flatten(2)).view(-1, 2, *x.shape[2:])
     return torch.cat([gate, 1 - gate], 1).add_(two)
-
-
-def _enlarge(maps: Tensor, size: Sequence[int]) -> Tensor:
-    if tuple(maps.shape[2:]) == tuple(size):
-        return maps
-    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)

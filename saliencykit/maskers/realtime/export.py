@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import InputError, SaliencyKitError
+from saliencykit.core.masker import enlarged
 from saliencykit.core.types import Images, Labels, Logits, Mask
 from saliencykit.maskers.realtime.decoder import ratio
 from saliencykit.maskers.realtime.encoder import Features, Trunk
-from saliencykit.maskers.realtime.network import MaskingNetwork, enlarge
+from saliencykit.maskers.realtime.network import MaskingNetwork
 from saliencykit.maskers.realtime.taps import Listener, module_of
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class OneModule(nn.Module):
             features = self.network.encoder.see(cast(BlackBox, None), pixels)  # an encoder of its own asks no box
         gate = self.network.selector(features.maps[-1], logits.argmax(1) if labels is None else labels)
         two = self.network.decoder(self.network.decoder.prepare(features.maps), gate.sigmoid())
-        return logits, enlarge(ratio(two, self.confidence), size).clamp(0, 1)
+        return logits, enlarged(ratio(two, self.confidence), size).clamp(0, 1)
 
 
 def _plain(module: Any) -> Any:

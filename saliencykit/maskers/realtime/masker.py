@@ -12,11 +12,11 @@ from torch import Generator
 from saliencykit.core import checks
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Masker
+from saliencykit.core.masker import Masker, enlarged
 from saliencykit.core.types import Images, Labels, Logits, Mask
 from saliencykit.maskers.realtime.encoder import Features, Trunk
 from saliencykit.maskers.realtime.fingerprint import count_values, fingerprint
-from saliencykit.maskers.realtime.network import MaskingNetwork, enlarge
+from saliencykit.maskers.realtime.network import MaskingNetwork
 
 
 @final
@@ -177,7 +177,7 @@ class RealTimeMasker(Masker):
                 checks.labels(labels, len(images), logits.shape[1], "RealTimeMasker.predict")
             mask, _ = self._ready(images.device)(features, labels, self.confidence)
         with torch.no_grad():  # what was made in inference mode may not be changed outside of it
-            return logits.clone(), enlarge(mask, features.size).clamp_(0, 1)
+            return logits.clone(), enlarged(mask, features.size).clamp(0, 1)
 
     def _ready(self, device: torch.device) -> MaskingNetwork:
         """The network for inference: a copy with batch norms folded, made once per device."""

@@ -3,8 +3,7 @@
 from typing import Literal, TypeAlias, final
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
@@ -178,8 +177,3 @@ def _apart(
         Bottleneck(made.channels, made.sides, side) if made.kind == "paper" else UNet(made.channels, made.sides, side)
     )
     return MaskingNetwork(made, rows, decoder)
-
-
-def enlarge(mask: Mask, size: tuple[int, int]) -> Tensor:
-    """A mask (B, n, h, w), bilinearly at the size of the picture."""
-    return F.interpolate(mask, size=size, mode="bilinear", align_corners=False)

@@ -76,7 +76,7 @@ def find_head(box: BlackBox, images: Images) -> Head:
             f"none of the {len(calls)} layers of {type(module_of(box)).__name__} gives a map over the picture, so it has no trunk "
             "to share; use encoder='own' or encoder='paper'."
         )
-    found = _linear_head(logits, calls, taps, probe) or _convolutional_head(logits, calls, taps, probe)
+    found = _linear_head(logits, calls, taps, probe) or _convolutional_head(logits, calls, taps)
     return found if found is not None else _linearised(box, images, [tap for tap, _ in taps], calls)
 
 
@@ -101,7 +101,7 @@ def pooled_head(box: BlackBox, images: Images) -> Head | None:
         with torch.no_grad():
             logits, calls = watch(box, probe)
         taps = [(tap, call) for call in calls if (tap := as_tap(call, probe)) is not None]
-        head = _linear_head(logits, calls, taps, probe) or _convolutional_head(logits, calls, taps, probe)
+        head = _linear_head(logits, calls, taps, probe) or _convolutional_head(logits, calls, taps)
         known[key] = None if head is None or head.layer is None else (head.tap, head.layer)
     if (found := known[key]) is None:
         return None
@@ -141,7 +141,7 @@ def _linear_head(logits: Logits, calls: Sequence[Call], taps: Sequence[tuple[Tap
     return None
 
 
-def _convolutional_head(logits: Logits, calls: Sequence[Call], taps: Sequence[tuple[Tap, Call]], probe: Images) -> Head | None:
+def _convolutional_head(logits: Logits, calls: Sequence[Call], taps: Sequence[tuple[Tap, Call]]) -> Head | None:
     """A 1x1 convolution whose output, rectified or not, is pooled into the logits."""
     for call in reversed(calls):
         module = call.module

@@ -6,9 +6,7 @@ from torch import Generator, Tensor
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.types import Images, Mask
 from saliencykit.testing.boxes import PlantedEvidence
-from saliencykit.testing.contracts.case import CLOSE, Case, Clause, form_of, is_part, seeded
-
-SIZES = ((16, 16), (11, 14))  # pixels; the second is neither square nor even
+from saliencykit.testing.contracts.case import CLOSE, SIZES, Case, Clause, form_of, is_part, seeded
 
 KIND = Clause("it is derived from saliencykit.Alternative", "write class Mine(saliencykit.Alternative) and implement fill")
 OWN_CALL = Clause("__call__ is the library's: it checks what goes in and out", "implement fill only")

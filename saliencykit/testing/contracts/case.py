@@ -13,6 +13,7 @@ from saliencykit.core.errors import ContractError, SaliencyKitError
 from saliencykit.testing.untouched import untouched
 
 CLOSE = 1e-5  # how far a row may move with the batch around it
+SIZES = ((16, 16), (11, 14))  # of pictures, in pixels; the second is neither square nor even
 
 
 @final

@@ -8,8 +8,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.core.types import Images
 from saliencykit.testing.boxes import PlantedEvidence, QueryOnly, small_network
-from saliencykit.testing.contracts.alternative import SIZES
-from saliencykit.testing.contracts.case import CLOSE, Case, Clause, is_part, seeded
+from saliencykit.testing.contracts.case import CLOSE, SIZES, Case, Clause, is_part, seeded
 
 KIND = Clause("it is derived from saliencykit.Masker", "write class Mine(saliencykit.Masker) and implement mask")
 OWN_CALL = Clause(

@@ -8,8 +8,7 @@ from torch import Tensor
 from saliencykit.core.metric import Metric, Sample
 from saliencykit.core.types import Mask
 from saliencykit.testing.boxes import PlantedEvidence, QueryOnly
-from saliencykit.testing.contracts.alternative import SIZES
-from saliencykit.testing.contracts.case import CLOSE, Case, Clause, is_part, seeded
+from saliencykit.testing.contracts.case import CLOSE, SIZES, Case, Clause, is_part, seeded
 
 KIND = Clause("it is derived from saliencykit.Metric", "write class Mine(saliencykit.Metric) and implement score")
 OWN_CALL = Clause("__call__ is the library's: it checks what goes in and out", "implement score only")

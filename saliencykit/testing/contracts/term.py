@@ -8,8 +8,7 @@ from saliencykit.core.alternative import compose
 from saliencykit.core.objective import Term, Trial
 from saliencykit.core.types import PerImage
 from saliencykit.testing.boxes import PlantedEvidence
-from saliencykit.testing.contracts.alternative import SIZES
-from saliencykit.testing.contracts.case import CLOSE, Case, Clause, is_part, seeded
+from saliencykit.testing.contracts.case import CLOSE, SIZES, Case, Clause, is_part, seeded
 
 KIND = Clause("it is derived from saliencykit.Term", "write class Mine(saliencykit.Term) and implement penalty")
 OWN_CALL = Clause("__call__ is the library's: it checks the penalty and multiplies by the weight", "implement penalty only")

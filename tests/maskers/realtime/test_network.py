@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from saliencykit.core.errors import InputError
+from saliencykit.core.masker import enlarged
 from saliencykit.maskers.realtime.decoder import Bottleneck, UNet
 from saliencykit.maskers.realtime.encoder import Own, Paper, Trunk
-from saliencykit.maskers.realtime.network import MaskingNetwork, enlarge, masking_network
+from saliencykit.maskers.realtime.network import MaskingNetwork, masking_network
 from saliencykit.maskers.realtime.selector import Rows
 from saliencykit.testing.boxes import Counting, PlantedEvidence, QueryOnly
 from saliencykit.testing.untouched import untouched
@@ -56,7 +57,7 @@ def test_before_the_first_step_the_mask_is_the_gate(made):
         features = network.encoder.see(box, images)
         mask, presence = network(features, labels)
         gate = network.selector(features.maps[-1], labels)
-    large = enlarge(gate.sigmoid(), tuple(mask.shape[2:]))
+    large = enlarged(gate.sigmoid(), tuple(mask.shape[2:]))
     assert torch.allclose(mask, large / (1 + 1e-4), atol=1e-6)
     assert torch.equal(presence, gate.amax((1, 2, 3)))
 
