@@ -11,7 +11,8 @@ from typing import Annotated, Any, cast
 import typer
 
 from saliencykit import cli_dataset, cli_evaluate, cli_plugins, cli_sanity, cli_surrogate, cli_video
-from saliencykit.core.errors import InputError, SaliencyKitError
+from saliencykit.cli_options import AsJson, Device, Model, Seed, as_label, going_on, leads, training_folder
+from saliencykit.core.errors import SaliencyKitError
 from saliencykit.files import writable
 from saliencykit.machine import box_on_device, use_idle_cores
 from saliencykit.terminal import complain, console, explaining_bar, facts, gate_line, table, training_bar, warn
@@ -66,14 +67,14 @@ def explain(
         list[str] | None,
         typer.Argument(help="Pictures, or one folder or CSV file of them, or one clip; default: a photo of a cat."),
     ] = None,
-    model: Annotated[str, typer.Option(help="A model by name: demo, timm:resnet18, torchvision:mobilenet_v2, ...")] = "demo",
+    model: Model = "demo",
     label: Annotated[str | None, typer.Option(help="Class asked about, by index or name; default: the model's top class.")] = None,
     masker: Annotated[str | None, typer.Option(help="How the mask is found, e.g. rise:samples=500; see `plugins`.")] = None,
     alternative: Annotated[str | None, typer.Option(help="What replaces pixels in the check, e.g. blur:sigma=11.")] = None,
-    device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of everything that is drawn.", min=0)] = 0,
+    device: Device = "auto",
+    seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Directory for the overlay, the maps and the manifest.")] = Path("explanation"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")] = False,
+    as_json: AsJson = False,
     check: Annotated[bool, typer.Option(help="Ask the model again with the mask kept and with the mask replaced.")] = True,
     labels: cli_dataset.Labels = None,
     limit: cli_dataset.Limit = None,
@@ -109,10 +110,9 @@ def explain(
         pictures: Any = list(images) if images else [_embedded_picture()]
         from saliencykit.explaining import explain as door
 
-        wanted: Any = int(label) if label is not None and label.lstrip("-").isdigit() else label
         with explaining_bar(len(pictures), quiet=as_json) as advance:
             watched = Watched(box, advance)
-            answer = door(watched, pictures, wanted, masker=masker, alternative=alternative, check=check, seed=seed)
+            answer = door(watched, pictures, as_label(label), masker=masker, alternative=alternative, check=check, seed=seed)
         answer.save(out)
     except BaseException:
         if created and out.is_dir() and not any(out.iterdir()):
@@ -128,7 +128,7 @@ def explain(
 @app.command()
 def fit(
     images: Annotated[Path, typer.Option(help="Folder of training pictures; no labels are needed.")],
-    model: Annotated[str, typer.Option(help="A model by name: demo, timm:resnet18, torchvision:mobilenet_v2, ...")] = "demo",
+    model: Model = "demo",
     out: Annotated[Path, typer.Option(help="The masker's file; checkpoints go beside it.")] = Path("masker.safetensors"),
     area: Annotated[float | None, typer.Option(help="Wanted mean area of the masks, e.g. 0.3; default: the objective's.")] = None,
     objective: Annotated[str, typer.Option(help="masking-network, paper-mean, authors, or terms joined by +.")] = "masking-network",
@@ -137,43 +137,37 @@ def fit(
     steps: Annotated[int | None, typer.Option(help="Training steps; default: from the number of pictures.", min=1)] = None,
     batch: Annotated[int, typer.Option(help="Pictures a step.", min=2)] = 16,
     precision: Annotated[str, typer.Option(help="no or bf16.")] = "no",
-    device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of everything that is drawn.", min=0)] = 0,
+    device: Device = "auto",
+    seed: Seed = 0,
     resume: Annotated[bool, typer.Option(help="Go on where a killed training stopped.")] = True,
 ) -> None:
     """Train a masker for a model, so that prediction and mask come from one pass; minutes on a CPU."""
     from saliencykit.fitting import fit as door
 
-    if out.suffix != ".safetensors":
-        raise InputError(f"--out is a file that ends in .safetensors; got {str(out)!r}.")
+    folder = training_folder(out)
     use_idle_cores()
     started = time.perf_counter()
-    folder = out.with_name(f"{out.stem}-training")
-    leading = os.environ.get("RANK", "0") == "0"  # of the processes that `accelerate launch` or torchrun starts
-    if not leading:
-        warnings.simplefilter("ignore")
-    try:
-        with training_bar(console(stderr=True, quiet=not leading)) as (on_step, on_news):
-            masker = door(
-                box_on_device(model, device),
-                images,
-                encoder=cast(Any, encoder),
-                objective=objective,
-                alternative=alternative,
-                area=area,
-                steps=steps,
-                batch=batch,
-                precision=precision,
-                seed=seed,
-                resume=resume,
-                folder=folder,
-                on_step=on_step,
-                on_news=on_news,
-            )
-    except KeyboardInterrupt:
-        if (folder / "state.safetensors").exists():
-            complain(f"Stopped; the same command goes on from the last checkpoint in {folder}.")
-        raise
+    leading = leads()
+    with (
+        going_on(f"the last checkpoint in {folder}", (folder / "state.safetensors").exists),
+        training_bar(console(stderr=True, quiet=not leading)) as (on_step, on_news),
+    ):
+        masker = door(
+            box_on_device(model, device),
+            images,
+            encoder=cast(Any, encoder),
+            objective=objective,
+            alternative=alternative,
+            area=area,
+            steps=steps,
+            batch=batch,
+            precision=precision,
+            seed=seed,
+            resume=resume,
+            folder=folder,
+            on_step=on_step,
+            on_news=on_news,
+        )
     if not leading:
         return
     masker.save(out)

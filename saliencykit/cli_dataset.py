@@ -1,9 +1,7 @@
 """The command explain, given a folder or a table: parses, calls explain_dataset, and prints."""
 
 import json
-import os
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from saliencykit.cli_options import going_on, leads
 from saliencykit.core.errors import InputError
 from saliencykit.machine import box_on_device, use_idle_cores
-from saliencykit.terminal import complain, console
+from saliencykit.terminal import console, counting_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,17 +56,12 @@ def explain_folder(
 
     use_idle_cores()
     started = time.perf_counter()
-    leading = os.environ.get("RANK", "0") == "0"  # of the processes that `accelerate launch` or torchrun starts
-    if not leading:
-        warnings.simplefilter("ignore")
-    begun = (out / "manifest.json").exists()
-    try:
-        with dataset_bar(console(stderr=True, quiet=not leading or as_json)) as on_row:
-            saved = door(box_on_device(model, device), data, out=out, labels=labels, label=label, on_row=on_row, **options)
-    except KeyboardInterrupt:
-        if begun or (out / "manifest.json").exists():
-            complain(f"Stopped; the same command goes on from the rows in {out}.")
-        raise
+    leading = leads()
+    with (
+        going_on(f"the rows in {out}", (out / "manifest.json").exists),
+        dataset_bar(console(stderr=True, quiet=not leading or as_json)) as on_row,
+    ):
+        saved = door(box_on_device(model, device), data, out=out, labels=labels, label=label, on_row=on_row, **options)
     if not leading:
         return
     summary, seconds = summarise(saved.rows()), time.perf_counter() - started
@@ -82,29 +76,16 @@ def explain_folder(
 
 @contextmanager
 def dataset_bar(to: "Console") -> "Iterator[Callable[[ExplainedRow, int, int | None], None]]":
-    """A bar of finished pictures with the time left; without a terminal, a line at every tenth."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    """A bar of finished pictures, with those that failed."""
+    failed = 0
 
-    columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TextColumn("pictures"), TimeRemainingColumn())
-    progress = Progress(*columns, console=to, transient=True, disable=not to.is_terminal)
-    task = progress.add_task("getting ready", total=None)
-    said, first, failed, started = 0, 0, 0, time.monotonic()
+    with counting_bar(to, "pictures", every=1000) as advance:
 
-    def on_row(row: "ExplainedRow", done: int, total: int | None) -> None:
-        nonlocal said, first, failed
-        failed += row.reason is not None
-        if not first:  # what a killed run had finished took no time now
-            first = done
-            progress.reset(task, total=total, completed=done - 1)
-        progress.update(task, completed=done, description=f"explaining, {failed} failed" if failed else "explaining")
-        tenth = 10 * done // total if total else done // 1000
-        if not to.is_terminal and tenth > said:
-            said = tenth
-            pace = (time.monotonic() - started) / (done - first + 1)
-            left = f", about {pace * (total - done):.0f} s left" if total else ""
-            to.print(f"{done} of {total or '?'} pictures{left}", soft_wrap=True)
+        def on_row(row: "ExplainedRow", done: int, total: int | None) -> None:
+            nonlocal failed
+            failed += row.reason is not None
+            advance(done, total, f"explaining, {failed} failed" if failed else "explaining")
 
-    with progress:
         yield on_row
 
 

@@ -1,24 +1,23 @@
 """The commands evaluate, compare and report: each parses, calls one door, and prints."""
 
 import json
-import os
 import time
-import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from saliencykit.cli_options import AsJson, Device, Model, Seed, going_on, leads
 from saliencykit.core.errors import InputError
 from saliencykit.machine import box_on_device, use_idle_cores
-from saliencykit.terminal import complain, console
+from saliencykit.terminal import console
 
 DEFAULT_METRICS = ("insertion", "deletion", "area-curves", "saliency-score", "localisation", "pointing-game")
 
 
 def evaluate(
     data: Annotated[str, typer.Option(help="A folder, a CSV file, voc:FOLDER or coco:FOLDER,annotations=FILE.")],
-    model: Annotated[str, typer.Option(help="A model by name: demo, timm:resnet18, torchvision:mobilenet_v2, ...")] = "demo",
+    model: Model = "demo",
     masker: Annotated[
         list[str] | None, typer.Option(help="A method, e.g. rise:samples=500, or NAME=METHOD; several times. Default: as explain.")
     ] = None,
@@ -30,10 +29,10 @@ def evaluate(
     baselines: Annotated[bool, typer.Option(help="Centre box, whole image, random map and Grad-CAM too.")] = True,
     pictures: Annotated[int, typer.Option(help="Pictures whose masks are kept for the report.", min=0)] = 12,
     batch: Annotated[int, typer.Option(help="Pictures at once.", min=1)] = 16,
-    device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of everything that is drawn.", min=0)] = 0,
+    device: Device = "auto",
+    seed: Seed = 0,
     resume: Annotated[bool, typer.Option(help="Go on from the rows in the run directory.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON, and nothing else, on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Judge methods by metrics on pictures, beside baselines; print means with 95 % intervals, write rows and table."""
     from saliencykit.evaluating import evaluate as door
@@ -43,37 +42,32 @@ def evaluate(
 
     use_idle_cores()
     started = time.perf_counter()
-    leading = os.environ.get("RANK", "0") == "0"  # of the processes that `accelerate launch` or torchrun starts
-    if not leading:
-        warnings.simplefilter("ignore")
+    leading = leads()
     box = box_on_device(model, device)
     known = {full.split("/", 1)[1] for full in registry().names("metric")}
     metrics = metric or [name for name in DEFAULT_METRICS if name in known]
     trained = None if masker else trained_masker(box)
     maskers = {model: trained} if trained is not None else _named(masker or ["iterative" if box.differentiable else "rise"])
-    begun = (out / "settings.json").exists()
-    try:
-        with evaluating_bar(console(stderr=True, quiet=not leading or as_json)) as on_row:
-            scores = door(
-                box,
-                maskers,
-                metrics,
-                data,
-                out=out,
-                seed=seed,
-                batch=batch,
-                baselines=baselines,
-                resume=resume,
-                labels=labels,
-                boxes=boxes,
-                limit=limit,
-                pictures=pictures,
-                on_row=on_row,
-            )
-    except KeyboardInterrupt:
-        if begun or (out / "settings.json").exists():
-            complain(f"Stopped; the same command goes on from the rows in {out}.")
-        raise
+    with (
+        going_on(f"the rows in {out}", (out / "settings.json").exists),
+        evaluating_bar(console(stderr=True, quiet=not leading or as_json)) as on_row,
+    ):
+        scores = door(
+            box,
+            maskers,
+            metrics,
+            data,
+            out=out,
+            seed=seed,
+            batch=batch,
+            baselines=baselines,
+            resume=resume,
+            labels=labels,
+            boxes=boxes,
+            limit=limit,
+            pictures=pictures,
+            on_row=on_row,
+        )
     if not leading:
         return
     if as_json:
@@ -89,7 +83,7 @@ def evaluate(
 def compare(
     run: Annotated[Path, typer.Argument(help="The directory of an evaluation.")],
     against: Annotated[str, typer.Option(help="The masker that all others are compared with, by its name in the table.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print every score's difference as JSON, and nothing else.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare methods picture by picture: differences with 95 % intervals, far surer than two intervals side by side."""
     from saliencykit.evaluation.scores import Scores, as_objects

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from saliencykit.cli_options import AsJson, Device, Model, Seed
 from saliencykit.core.errors import InputError
 from saliencykit.files import writable
 from saliencykit.machine import box_on_device, use_idle_cores
@@ -25,7 +26,7 @@ _EVERY = 10  # seconds between lines without a terminal
 
 def sanity(
     data: Annotated[str, typer.Option(help="Pictures: a folder, a CSV file, voc:FOLDER or coco:FOLDER,annotations=FILE.")],
-    model: Annotated[str, typer.Option(help="A model by name: demo, timm:resnet18, torchvision:mobilenet_v2, ...")] = "demo",
+    model: Model = "demo",
     masker: Annotated[
         str | None,
         typer.Option(help="A method, e.g. grad-cam, or a trained masker's file. Default: the model's own."),
@@ -37,10 +38,10 @@ def sanity(
     steps: Annotated[int | None, typer.Option(help="Of each training for randomised-box; default: as fit.", min=1)] = None,
     limit: Annotated[int, typer.Option(help="At most so many pictures, evenly spaced.", min=2)] = 300,
     batch: Annotated[int, typer.Option(help="Pictures at once.", min=1)] = 16,
-    device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of everything that is drawn.", min=0)] = 0,
+    device: Device = "auto",
+    seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Write every figure with its interval to this JSON file.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, and nothing else, on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check that masks are about the model and the class: wrong label, class written into the mask, randomised model."""
     from saliencykit.sanity.checking import sanity_checks

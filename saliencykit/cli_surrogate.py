@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from saliencykit.core.errors import InputError
+from saliencykit.cli_options import AsJson, Seed, going_on, training_folder
 from saliencykit.machine import best_device, box_on_device, use_idle_cores
-from saliencykit.terminal import complain, console
+from saliencykit.terminal import console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,39 +32,35 @@ def surrogate(
     steps: Annotated[int | None, typer.Option(help="Of learning; default: from the number of queries.", min=1)] = None,
     batch: Annotated[int, typer.Option(help="Pictures a step.", min=2)] = 64,
     device: Annotated[str, typer.Option(help="Where to learn: auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of everything that is drawn.", min=0)] = 0,
+    seed: Seed = 0,
     resume: Annotated[bool, typer.Option(help="Ask only what a stopped call has not asked.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the facts as JSON, and nothing else, on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Teach a small network to answer like a model that can only be queried, so that a masker can be trained on it."""
     from saliencykit.surrogate.fitting import fit_surrogate
 
-    if out.suffix != ".safetensors":
-        raise InputError(f"--out is a file that ends in .safetensors; got {str(out)!r}.")
+    folder = training_folder(out)
     use_idle_cores()
     started = time.perf_counter()
-    folder = out.with_name(f"{out.stem}-training")
-    try:
-        with surrogate_bar(console(stderr=True, quiet=as_json)) as (on_step, on_news):
-            made = fit_surrogate(
-                box_on_device(model, "auto"),
-                images,
-                network=network,
-                alternative=alternative,
-                queries=queries,
-                steps=steps,
-                batch=batch,
-                device=best_device() if device == "auto" else device,
-                folder=folder,
-                resume=resume,
-                seed=seed,
-                on_step=on_step,
-                on_news=on_news,
-            )
-    except KeyboardInterrupt:
-        if any(folder.glob("answers-*.safetensors")):
-            complain(f"Stopped; the same command goes on from the answers in {folder}.")
-        raise
+    with (
+        going_on(f"the answers in {folder}", lambda: any(folder.glob("answers-*.safetensors"))),
+        surrogate_bar(console(stderr=True, quiet=as_json)) as (on_step, on_news),
+    ):
+        made = fit_surrogate(
+            box_on_device(model, "auto"),
+            images,
+            network=network,
+            alternative=alternative,
+            queries=queries,
+            steps=steps,
+            batch=batch,
+            device=best_device() if device == "auto" else device,
+            folder=folder,
+            resume=resume,
+            seed=seed,
+            on_step=on_step,
+            on_news=on_news,
+        )
     made.save(out)
     if as_json:
         typer.echo(json.dumps(dict(made.facts), indent=1))
@@ -117,8 +113,9 @@ def surrogate_table(facts: Mapping[str, Any], to: "Console") -> None:
     for kind, figures in facts["disagreement"].items():
         cells = []
         for name, form in (("agreement", ".0%"), ("difference", ".3f"), ("kl", ".3f")):
-            mean, low, high = (format(figures[name][key], form) for key in ("mean", "low", "high"))
-            cells.append(f"{mean} [dim]{low} {high}[/dim]")
+            mean, low, high = (figures[name][key] for key in ("mean", "low", "high"))
+            between = f" [dim]{low:{form}} {high:{form}}[/dim]" if low == low else ""  # of one picture there is none
+            cells.append(f"{mean:{form}}{between}")
         grid.add_row(kind, *cells)
     to.print(grid)
     to.print(

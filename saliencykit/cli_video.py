@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, final
 
 import typer
 
+from saliencykit.cli_options import as_label
 from saliencykit.core.errors import InputError
 from saliencykit.machine import box_on_device, use_idle_cores
 from saliencykit.terminal import complain, console
@@ -84,8 +85,7 @@ def explain_clip(
             taken.append(frame)
             yield frame
 
-    wanted: Any = int(label) if label is not None and label.lstrip("-").isdigit() else label
-    answers = explain_frames(box, frames(), wanted, masker, smooth=smooth, seed=seed)
+    answers = explain_frames(box, frames(), as_label(label), masker, smooth=smooth, seed=seed)
     asked = "the first frame's top class" if label is None else "the top class, followed" if label == "follow" else f"{label!r}"
     writer = Writer(out, source, clip.facts, f"saliencykit: what {asked} rests on, by {model}; {note}")
     tally = Tally()

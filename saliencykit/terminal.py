@@ -69,6 +69,43 @@ def training_bar(to: "Console") -> "Iterator[tuple[Callable[[Step], None], Calla
         yield on_step, on_news
 
 
+@contextmanager
+def counting_bar(to: "Console", things: str, every: int) -> "Iterator[Callable[[int, int | None, str], None]]":
+    """A bar of finished things with the time left; without a terminal, a line at every tenth.
+
+    Args:
+        to: Where it is shown.
+        things: What is counted, in the plural.
+        every: Things between two lines where nobody knows how many there will be.
+
+    Yields:
+        A function that takes the number of finished things, that of all of them or None, and what is being done.
+    """
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TextColumn(things), TimeRemainingColumn())
+    progress = Progress(*columns, console=to, transient=True, disable=not to.is_terminal)
+    task = progress.add_task("getting ready", total=None)
+    said, first, started = 0, 0, time.monotonic()
+
+    def advance(done: int, total: int | None, doing: str) -> None:
+        nonlocal said, first
+        if not first:  # what a killed run had finished took no time now
+            first = done
+            progress.reset(task, total=total, completed=done - 1)
+        progress.update(task, completed=done, description=escape(doing))
+        tenth = 10 * done // total if total else done // every
+        if not to.is_terminal and tenth > said:
+            said = tenth
+            pace = (time.monotonic() - started) / (done - first + 1)
+            left = f", about {pace * (total - done):.0f} s left" if total else ""
+            to.print(f"{done} of {total or '?'} {things}{left}", soft_wrap=True)
+
+    with progress:
+        yield advance
+
+
 def gate_line(gate: dict[str, Any]) -> str:
     """What the held-out pictures say of a trained masker, in one line."""
     mosaics = "" if gate["mosaic"] != gate["mosaic"] else f"; mosaics {gate['mosaic']:.2f} (chance 0.25)"

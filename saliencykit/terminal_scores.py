@@ -1,12 +1,13 @@
 """What the command line shows of an evaluation: a bar with the time left, the table, comparisons, reasons."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from saliencykit.evaluation.rows import Row
 from saliencykit.evaluation.scores import Difference, Line, Scores
+from saliencykit.page.document import number
+from saliencykit.terminal import counting_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,30 +18,9 @@ _REASONS = 5
 
 @contextmanager
 def evaluating_bar(to: "Console") -> "Iterator[Callable[[Row, int, int | None], None]]":
-    """A bar of finished rows with the time left; without a terminal, a line at every tenth."""
-    from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TextColumn("rows"), TimeRemainingColumn())
-    progress = Progress(*columns, console=to, transient=True, disable=not to.is_terminal)
-    task = progress.add_task("getting ready", total=None)
-    said, first, started = 0, 0, time.monotonic()
-
-    def on_row(row: Row, done: int, total: int | None) -> None:
-        nonlocal said, first
-        first = first or done
-        if progress.tasks[0].total is None and total is not None:  # what a killed run had finished took no time now
-            progress.reset(task, total=total, completed=done - 1)
-        progress.update(task, completed=done, description=escape(row.masker))
-        tenth = 10 * done // total if total else done // 100
-        if not to.is_terminal and tenth > said:
-            said = tenth
-            pace = (time.monotonic() - started) / (done - first + 1)
-            left = f", about {pace * (total - done):.0f} s left" if total else ""
-            to.print(f"{done} of {total or '?'} rows{left}", soft_wrap=True)
-
-    with progress:
-        yield on_row
+    """A bar of finished rows, with the masker that is asked."""
+    with counting_bar(to, "rows", every=100) as advance:
+        yield lambda row, done, total: advance(done, total, row.masker)
 
 
 def scores_table(scores: Scores, to: "Console") -> None:
@@ -101,9 +81,9 @@ def _grids(to: "Console", scores: Scores, names: Sequence[str], maskers: Sequenc
 def _cell(line: Line, most: int) -> str:
     if not line.n:
         return "-"
-    text = _number(line.mean)
+    text = number(line.mean)
     if line.low == line.low:
-        text += f" [dim]{_number(line.low)} {_number(line.high)}[/dim]"
+        text += f" [dim]{number(line.low)} {number(line.high)}[/dim]"
     return text if line.n == most else f"{text} [dim]n={line.n}[/dim]"
 
 
@@ -115,7 +95,3 @@ def _difference(each: Difference) -> str:
         return text
     sure = each.low > 0 or each.high < 0
     return f"{f'[bold]{text}[/bold]' if sure else text} [dim]{each.low:+.3g} {each.high:+.3g}[/dim]"
-
-
-def _number(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}" if abs(value) >= 0.001 or value == 0 else f"{value:.1e}"

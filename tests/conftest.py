@@ -2,6 +2,9 @@
 
 import os
 import random
+import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +34,32 @@ def _same_start() -> None:
 def box() -> PlantedEvidence:
     """A differentiable box of 4 classes that takes RGB images with sides >= 4."""
     return PlantedEvidence()
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs a line of the command line in this process, in an empty directory: exit code, stdout, stderr."""
+    from saliencykit.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("SALIENCYKIT_TRACEBACK", "1")
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main() sets its own
+
+    def run(*args: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["saliencykit", *args])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return run
 
 
 @pytest.fixture

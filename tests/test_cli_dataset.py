@@ -2,39 +2,24 @@
 
 import csv
 import json
-import sys
-import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from saliencykit.cli import main
 from saliencykit.cli_dataset import is_dataset
 from saliencykit.core.errors import InputError
 
 
 @pytest.fixture
-def call(tmp_path, monkeypatch, capsys):
+def call(tmp_path, command):
     """Run the command line in a folder with pictures; returns exit code, stdout, stderr."""
     rng = np.random.default_rng(0)
     (tmp_path / "photos").mkdir()
     for i in range(3):
         Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(tmp_path / "photos" / f"{i}.png")
     (tmp_path / "photos" / "bad.png").write_bytes(b"nothing")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main() sets its own
-    monkeypatch.setenv("SALIENCYKIT_TRACEBACK", "1")
-    monkeypatch.setenv("COLUMNS", "160")
-
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", ["saliencykit", *args])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        said = capsys.readouterr()
-        return stop.value.code or 0, said.out, said.err
-
-    return run
+    return command
 
 
 def test_a_folder_is_explained_reported_and_evaluated(call, tmp_path):

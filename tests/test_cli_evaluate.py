@@ -1,36 +1,15 @@
 """evaluate, compare and report, as a user meets them."""
 
 import json
-import sys
-import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from saliencykit.cli import main
-
-
-def call(monkeypatch, capsys, *args):
-    """Exit code, stdout and the lines on stderr of a command in this process."""
-    monkeypatch.setattr(sys, "argv", ["saliencykit", *args])
-    monkeypatch.setenv("SALIENCYKIT_TRACEBACK", "1")
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main() sets its own
-    code = 0
-    try:
-        main()
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    shown = capsys.readouterr()
-    return code, shown.out, [line for line in shown.err.splitlines() if not line.startswith("Warning")]
-
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "140")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def folder(tmp_path, command):
     Path("photos").mkdir()
     generator = torch.Generator().manual_seed(0)
     for i in range(3):
@@ -43,39 +22,39 @@ def folder(tmp_path, monkeypatch):
 SMALL = ("--data", "photos", "--masker", "boxes=centre-box:area=0.2", "--metric", "saliency-score")
 
 
-def test_from_photos_to_the_page(folder, monkeypatch, capsys):
-    code, out, err = call(monkeypatch, capsys, "evaluate", *SMALL)
+def test_from_photos_to_the_page(folder, command):
+    code, out, err = command("evaluate", *SMALL)
     assert code == 0, err
     assert "saliency-score/score down" in out
     for name in ("boxes", "centre-box", "whole-image", "random", "grad-cam"):
         assert name in out
     assert "over 3 of 4 pictures" in out
     assert "1 picture without all scores by every masker: 'photos/damaged.png' is not a picture that Pillow can read." in out
-    assert "20 of 20 rows" in err[-1]
-    code, out, err = call(monkeypatch, capsys, "evaluate", *SMALL)
-    assert (code, err) == (0, []), "nothing was left to do"
-    code, out, _ = call(monkeypatch, capsys, "compare", "run", "--against", "random")
+    assert "20 of 20 rows" in err.splitlines()[-1]
+    code, out, err = command("evaluate", *SMALL)
+    assert (code, err) == (0, ""), "nothing was left to do"
+    code, out, _ = command("compare", "run", "--against", "random")
     assert code == 0
     assert "each less 'random'" in out
-    code, out, _ = call(monkeypatch, capsys, "compare", "run", "--against", "random", "--json")
+    code, out, _ = command("compare", "run", "--against", "random", "--json")
     assert {each["masker"] for each in json.loads(out)} == {"boxes", "centre-box", "whole-image", "grad-cam"}
-    code, out, _ = call(monkeypatch, capsys, "report", "run", "--out", "page.html")
+    code, out, _ = command("report", "run", "--out", "page.html")
     assert code == 0
     assert "page.html written" in out
     assert Path("page.html").read_text(encoding="utf-8").count("data:image/jpeg") == 3 * (1 + 5 * 3)
 
 
-def test_json_is_all_that_stdout_holds(folder, monkeypatch, capsys):
-    code, out, err = call(monkeypatch, capsys, "evaluate", *SMALL, "--json", "--limit", "2", "--no-baselines")
-    assert (code, err) == (0, [])
+def test_json_is_all_that_stdout_holds(folder, command):
+    code, out, err = command("evaluate", *SMALL, "--json", "--limit", "2", "--no-baselines")
+    assert (code, err) == (0, "")
     found = json.loads(out)
     assert {line["masker"] for line in found["table"]} == {"boxes"}
     assert found["table"][0]["n"] == 2
 
 
-def test_a_saved_explanation_has_a_page_too(folder, monkeypatch, capsys):
-    assert call(monkeypatch, capsys, "explain", "photos/0.png", "--masker", "centre-box")[0] == 0
-    code, _, _ = call(monkeypatch, capsys, "report", "explanation")
+def test_a_saved_explanation_has_a_page_too(folder, command):
+    assert command("explain", "photos/0.png", "--masker", "centre-box")[0] == 0
+    code, _, _ = command("report", "explanation")
     assert code == 0
     assert Path("explanation/report.html").read_text(encoding="utf-8").count("data:image/jpeg") == 3
 
@@ -84,6 +63,7 @@ def test_a_saved_explanation_has_a_page_too(folder, monkeypatch, capsys):
     ("args", "words"),
     [
         (("evaluate", "--data", "nowhere", "--metric", "saliency-score"), "nowhere"),
+        (("evaluate", "--data", "", "--metric", "saliency-score"), "'' is neither a folder"),
         (("evaluate", *SMALL, "--metric", "insertoin"), "Did you mean 'insertion'"),
         (("evaluate", *SMALL, "--masker", "rize"), "Did you mean 'rise'"),
         (("evaluate", *SMALL, "--masker", "boxes=rise"), "each name once"),
@@ -92,10 +72,52 @@ def test_a_saved_explanation_has_a_page_too(folder, monkeypatch, capsys):
         (("report", "nowhere"), "there is no evaluation in nowhere"),
     ],
 )
-def test_a_mistake_is_one_line_with_exit_code_2(folder, monkeypatch, capsys, args, words):
-    code, out, err = call(monkeypatch, capsys, *args)
+def test_a_mistake_is_one_line_with_exit_code_2(folder, command, args, words):
+    code, out, err = command(*args)
     assert code == 2
-    assert len(err) == 1, err
-    assert words in err[0]
+    assert len(err.splitlines()) == 1, err
+    assert words in err
     assert out == ""
     assert {path.name for path in folder.iterdir()} == {"photos"}
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("evaluate", "--data", "latin.csv", *SMALL[2:]), "latin.csv' is no CSV file in UTF-8"),
+        (("evaluate", *SMALL, "--labels", "latin.csv"), "latin.csv' is no CSV file in UTF-8"),
+        (("evaluate", *SMALL, "--labels", "twice.csv"), "two labels for 0.png, 1 and 2"),
+        (("evaluate", *SMALL, "--boxes", "latin.csv"), "latin.csv' is no CSV file in UTF-8"),
+        (("evaluate", *SMALL, "--out", "latin.csv/run"), "cannot write to latin.csv/run"),
+        (("compare", "damaged", "--against", "x"), "settings.json is damaged"),
+        (("report", "damaged"), "settings.json is damaged"),
+        (
+            ("report", "run", "--out", "latin.csv/page.html"),
+            "latin.csv/page.html cannot be written: Not a directory. Choose another",
+        ),
+        (("report", "run", "--out", "photos"), "photos cannot be written: Is a directory. Choose another file."),
+    ],
+)
+def test_files_and_folders_that_are_something_else(folder, command, args, words):
+    Path("latin.csv").write_bytes("path,label\n0.png,caf\xe9\n".encode("latin-1"))
+    Path("twice.csv").write_text("path,label\n0.png,1\n0.png,2\n")
+    for name, text in (("damaged", '{"format": 1}'), ("run", '{"format": 1, "maskers": {}, "metrics": {}}')):
+        Path(name).mkdir()
+        Path(name, "settings.json").write_text(text)
+    code, out, err = command(*args)
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1, err
+    assert words in err
+
+
+def test_names_that_are_not_ascii(folder, command):
+    Path("photos").rename("fötös 猫")
+    code, _, err = command("evaluate", "--data", "fötös 猫", *SMALL[2:], "--no-baselines", "--out", "läuf 猫")
+    assert code == 0, err
+    for args in (
+        ("compare", "läuf 猫", "--against", "boxes"),
+        ("report", "läuf 猫", "--out", "new/séite.html"),
+    ):
+        code, _, err = command(*args)
+        assert code == 0, err
+    assert Path("new/séite.html").is_file()

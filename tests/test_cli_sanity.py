@@ -2,8 +2,6 @@
 
 import io
 import json
-import sys
-import warnings
 from pathlib import Path
 
 import pytest
@@ -11,31 +9,13 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from saliencykit.cli import main
 from saliencykit.cli_sanity import sanity_bar, sanity_table
 from saliencykit.sanity import sanity_checks
 from saliencykit.testing.boxes import PlantedEvidence
 
 
-def call(monkeypatch, capsys, *args):
-    """Exit code, stdout and the lines on stderr of a command in this process."""
-    monkeypatch.setattr(sys, "argv", ["saliencykit", "sanity", *args])
-    monkeypatch.setenv("SALIENCYKIT_TRACEBACK", "1")
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main() sets its own
-    code = 0
-    try:
-        main()
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    shown = capsys.readouterr()
-    return code, shown.out, [line for line in shown.err.splitlines() if not line.startswith("Warning")]
-
-
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "140")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def folder(tmp_path, command):
     Path("photos/any").mkdir(parents=True)
     generator = torch.Generator().manual_seed(0)
     for i in range(22):
@@ -45,9 +25,9 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_all_checks_of_the_embedded_classifier(folder, monkeypatch, capsys):
+def test_all_checks_of_the_embedded_classifier(folder, command):
     args = ("--data", "photos", "--masker", "grad-cam", "--check", "wrong-label", "--check", "randomised-box", "--out", "s.json")
-    code, out, err = call(monkeypatch, capsys, *args)
+    code, out, err = command("sanity", *args)
     assert code == 0, err
     assert "grad-cam on 22 pictures" in out
     for words in ("wrong-label", "randomised-box", "ratio of the areas", "with the model's head randomised", "passes if"):
@@ -59,9 +39,9 @@ def test_all_checks_of_the_embedded_classifier(folder, monkeypatch, capsys):
     assert facts["found"]["wrong-label"]["ratio"]["n"] == 22
 
 
-def test_the_models_own_masker_and_json(folder, monkeypatch, capsys):
-    code, out, err = call(monkeypatch, capsys, "--data", "photos", "--check", "wrong-label", "--check", "encoding", "--json")
-    assert (code, err) == (0, [])
+def test_the_models_own_masker_and_json(folder, command):
+    code, out, err = command("sanity", "--data", "photos", "--check", "wrong-label", "--check", "encoding", "--json")
+    assert (code, err) == (0, "")
     facts = json.loads(out)
     assert facts["masker"] == "the model's own masker"
     assert facts["found"]["wrong-label"]["passed"] is True
@@ -81,11 +61,11 @@ def test_the_models_own_masker_and_json(folder, monkeypatch, capsys):
         (("--data", "photos", "--masker", "centre-box", "--out", "photos/any/0.png/s.json"), "cannot write to"),
     ],
 )
-def test_a_mistake_is_one_line_with_exit_code_2(folder, monkeypatch, capsys, args, words):
-    code, out, err = call(monkeypatch, capsys, *args)
+def test_a_mistake_is_one_line_with_exit_code_2(folder, command, args, words):
+    code, out, err = command("sanity", *args)
     assert code == 2
-    assert len(err) == 1, err
-    assert words in err[0]
+    assert len(err.splitlines()) == 1, err
+    assert words in err
     assert out == ""
     assert {path.name for path in folder.iterdir()} == {"photos"}
 

@@ -2,8 +2,6 @@
 
 import io
 import json
-import sys
-import warnings
 from pathlib import Path
 
 import pytest
@@ -12,30 +10,12 @@ from PIL import Image
 from rich.console import Console
 
 from saliencykit import Surrogate
-from saliencykit.cli import main
 from saliencykit.cli_surrogate import surrogate_bar, surrogate_table
 from saliencykit.surrogate.lesson import SurrogateStep
 
 
-def call(monkeypatch, capsys, *args):
-    """Exit code, stdout and stderr of a command in this process."""
-    monkeypatch.setattr(sys, "argv", ["saliencykit", *args])
-    monkeypatch.setenv("SALIENCYKIT_TRACEBACK", "1")
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main() sets its own
-    code = 0
-    try:
-        main()
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    shown = capsys.readouterr()
-    return code, shown.out, shown.err
-
-
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def folder(tmp_path, command):
     Path("photos").mkdir()
     generator = torch.Generator().manual_seed(0)
     for i in range(10):
@@ -47,8 +27,8 @@ def folder(tmp_path, monkeypatch):
 TRAIN = ("surrogate", "--model", "demo", "--images", "photos", "--queries", "55", "--steps", "2", "--batch", "8")
 
 
-def test_from_the_surrogate_to_an_explanation_of_the_model(folder, monkeypatch, capsys):
-    code, out, err = call(monkeypatch, capsys, *TRAIN, "--out", "s.safetensors")
+def test_from_the_surrogate_to_an_explanation_of_the_model(folder, command):
+    code, out, err = command(*TRAIN, "--out", "s.safetensors")
     assert code == 0, err
     assert "10 pictures of 80x80, 2 of them held out; 55 queries" in err
     assert "disagree much" in err
@@ -61,32 +41,30 @@ def test_from_the_surrogate_to_an_explanation_of_the_model(folder, monkeypatch, 
     assert made.class_names[0] == Surrogate.load("s.safetensors").class_names[0]
     assert made.preparing.fit == "pad"
     how = ("--masker", "on-surrogate:s.safetensors,masker=grad-cam", "--json", "--out", "here")
-    code, out, err = call(monkeypatch, capsys, "explain", "photos/1.png", "--model", "demo", *how)
+    code, out, err = command("explain", "photos/1.png", "--model", "demo", *how)
     assert code == 0, err
     facts = json.loads(out)
     assert facts["provenance"]["masker"].startswith("OnSurrogate(surrogate=Surrogate(SurrogateNetwork, of TorchBlackBox(DemoNet")
     assert facts["provenance"]["model"].startswith("TorchBlackBox(DemoNet")
-    code, out, err = call(
-        monkeypatch, capsys, "explain", "photos/1.png", "--model", "s.safetensors", "--masker", "grad-cam", "--json"
-    )
+    code, out, err = command("explain", "photos/1.png", "--model", "s.safetensors", "--masker", "grad-cam", "--json")
     assert code == 0, err
     assert json.loads(out)["provenance"]["model"].startswith("Surrogate(")
     pytest.importorskip("accelerate")
     train = ("--model", "s.safetensors", "--images", "photos", "--out", "m.safetensors", "--steps", "2", "--batch", "4")
-    code, out, err = call(monkeypatch, capsys, "fit", *train)
+    code, out, err = command("fit", *train)
     assert code == 0, err
     assert "--model THE-MODEL-ITSELF --masker on-surrogate:s.safetensors,masker=m.safetensors" in out
 
 
-def test_json_and_a_second_call_from_the_answers(folder, monkeypatch, capsys):
-    code, out, err = call(monkeypatch, capsys, *TRAIN, "--json")
+def test_json_and_a_second_call_from_the_answers(folder, command):
+    code, out, err = command(*TRAIN, "--json")
     assert code == 0, err
     first = json.loads(out)
     assert first["queries"] == 55
     assert first["disagreement"]["all"]["n"] == 2
-    code, out, err = call(monkeypatch, capsys, *TRAIN)
+    code, out, err = command(*TRAIN)
     assert "55 of 55 answers are in surrogate-training" in err
-    code, out, err = call(monkeypatch, capsys, *TRAIN, "--seed", "1")
+    code, out, err = command(*TRAIN, "--seed", "1")
     assert code == 2
     assert "--no-resume" in err
 
@@ -98,12 +76,13 @@ def test_json_and_a_second_call_from_the_answers(folder, monkeypatch, capsys):
         (("--network", "resnot"), "resnot"),
         (("--device", "cuda:99"), "cannot be used"),
         (("--images", "none"), "not a folder"),
+        (("--out", "photos/0.png/s.safetensors"), "cannot write to"),
         (("--model", "none.safetensors"), "there is no file"),
     ],
 )
-def test_a_mistake_is_one_line(folder, monkeypatch, capsys, args, words):
+def test_a_mistake_is_one_line(folder, command, args, words):
     pytest.importorskip("timm")
-    code, _, err = call(monkeypatch, capsys, *TRAIN, *args)
+    code, _, err = command(*TRAIN, *args)
     assert code == 2
     lines = [line for line in err.splitlines() if line.startswith("Error")]
     assert len(lines) == 1
@@ -135,3 +114,13 @@ def test_the_table():
     assert "50% 25% 75%" in text
     assert "0.500 0.250 0.750" in text
     assert "70 queries; the disagreement is not large" in text
+
+
+def test_one_held_out_picture_has_no_interval():
+    nothing = float("nan")
+    figure = {"mean": 0.5, "low": nothing, "high": nothing}
+    kinds = {"whole": {"agreement": figure, "difference": figure, "kl": figure, "n": 1}}
+    to = Console(file=io.StringIO(), width=160)
+    surrogate_table({"disagreement": kinds, "held_out": 1, "queries": 50, "large": False, "rule": "large: never"}, to)
+    assert "50%" in to.file.getvalue()
+    assert "nan" not in to.file.getvalue()

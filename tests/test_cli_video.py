@@ -1,8 +1,7 @@
 """`saliencykit explain CLIP`, as a user meets it."""
 
 import json
-import sys
-import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,29 +10,14 @@ import pytest
 pytest.importorskip("av")
 
 from saliencykit import cli_video
-from saliencykit.cli import main
 from saliencykit.cli_video import is_clip, pace_note
 from saliencykit.testing.clips import read_back, sound_of, write_clip
 
 
 @pytest.fixture
-def explain(tmp_path, monkeypatch, capsys):
+def explain(command):
     """Runs the command in this process: exit code, what it said, what it complained about."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SALIENCYKIT_TRACEBACK", "1")
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main() sets its own
-
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", ["saliencykit", "explain", *args])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
+    return partial(command, "explain")
 
 
 def test_a_clip_becomes_a_clip_with_its_sound_and_times(explain, tmp_path):

@@ -151,9 +151,10 @@ class Explanation:
         Raises:
             SaliencyKitError: The file cannot be written.
         """
-        from saliencykit.page.of_explanation import write_page
+        from saliencykit.page.document import write_page
+        from saliencykit.page.of_explanation import page_of_explanation
 
-        return write_page(self, Path(path))
+        return write_page(Path(path), page_of_explanation(self))
 
     @staticmethod
     def load(directory: str | Path) -> "Explanation":

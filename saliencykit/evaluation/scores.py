@@ -242,10 +242,10 @@ class Scores:
         Raises:
             SaliencyKitError: The file cannot be written.
         """
+        from saliencykit.page.document import write_page
         from saliencykit.page.of_scores import page_of_scores
 
-        write_text(Path(path), page_of_scores(self))
-        return Path(path)
+        return write_page(Path(path), page_of_scores(self))
 
     @staticmethod
     def load(folder: str | Path) -> "Scores":

@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import Path
+
+from saliencykit.files import write_text
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1b1f24;--dim:#59636e;--paper:#fff;--card:#f5f6f8;--line:#d5dae0;--mark:#b34700}
@@ -48,6 +51,23 @@ def document(title: str, parts: Iterable[str]) -> str:
         + "\n".join(parts)
         + "\n</body>\n</html>\n"
     )
+
+
+def write_page(path: Path, page: str) -> Path:
+    """Write a page, its folder too, moved into place when it is whole.
+
+    Args:
+        path: Its file.
+        page: HTML, of `document`.
+
+    Returns:
+        The path.
+
+    Raises:
+        SaliencyKitError: The file cannot be written.
+    """
+    write_text(path, page, advice="Choose another file.")
+    return path
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

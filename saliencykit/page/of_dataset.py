@@ -3,10 +3,8 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from html import escape
-from pathlib import Path
 
 from saliencykit.dataset.folder import overlay_path
-from saliencykit.files import write_text
 from saliencykit.page.document import document, facts, number, table
 from saliencykit.page.pictures import card, stored
 from saliencykit.stored.reading import SavedExplanations
@@ -30,16 +28,6 @@ def page_of_dataset(saved: SavedExplanations) -> str:
     about = f"{summary.explained} of {summary.pictures} pictures of {saved.manifest.get('data', '')}"
     parts = [f'<p class="dim">{escape(about)}</p>', *_numbers(summary), *_pictures(saved), *_classes(saved), *_missing(summary)]
     return document("Which pixels the decisions rest on", [*parts, *_settings(saved)])
-
-
-def write_page(saved: SavedExplanations, path: Path) -> Path:
-    """Write the page, moved into place when it is whole.
-
-    Raises:
-        SaliencyKitError: The file cannot be written.
-    """
-    write_text(path, page_of_dataset(saved))
-    return path
 
 
 def _numbers(summary: Summary) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """The page of one explanation."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,7 +8,6 @@ from torch import Generator
 from saliencykit.alternatives.blur import Blur
 from saliencykit.core.alternative import compose
 from saliencykit.core.explanation import Explanation
-from saliencykit.files import write_text
 from saliencykit.page.document import document, facts
 from saliencykit.page.pictures import card
 from saliencykit.report import caption, overlay, picture_and_mask
@@ -36,16 +34,6 @@ def page_of_explanation(explanation: Explanation) -> str:
         facts((name, str(value)) for name, value in explanation.provenance.items() if value is not None),
     ]
     return document("Which pixels the decision rests on", parts)
-
-
-def write_page(explanation: Explanation, path: Path) -> Path:
-    """Write the page, moved into place when it is whole.
-
-    Raises:
-        SaliencyKitError: The file cannot be written.
-    """
-    write_text(path, page_of_explanation(explanation))
-    return path
 
 
 def _sides(explanation: Explanation, index: int) -> "tuple[Image, Image]":

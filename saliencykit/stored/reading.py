@@ -163,9 +163,10 @@ class SavedExplanations:
         Raises:
             SaliencyKitError: The file cannot be written.
         """
-        from saliencykit.page.of_dataset import write_page
+        from saliencykit.page.document import write_page
+        from saliencykit.page.of_dataset import page_of_dataset
 
-        return write_page(self, Path(path))
+        return write_page(Path(path), page_of_dataset(self))
 
     @cached_property
     def _places(self) -> dict[str, tuple[Path, int]]:
