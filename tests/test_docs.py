@@ -43,7 +43,7 @@ def headings(page: Path) -> dict[str, str]:
     found = dict.fromkeys(re.findall(r"^#+ (.+)$", text, re.MULTILINE), "")
     for path, options in DIRECTIVE.findall(text):
         thing = thing_at(path)
-        own = re.search(r"heading: ([\w-]+)", options)
+        own = re.search(r"(?<!\w)heading: ([^,}]+)", options)
         names = [name for name, _ in public_in(thing)] if inspect.ismodule(thing) else []
         found |= {own[1] if own else path.rsplit(".", 1)[1]: path} | {name: f"{path}.{name}" for name in names}
     return found

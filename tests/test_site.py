@@ -97,6 +97,7 @@ def test_no_page_is_empty_or_broken(pages: dict[str, Page]) -> None:
         assert "Traceback" not in page.prose, name
         for mark in (r"\]\(", r"\*\*[A-Za-z]", "```", ":::", "--8<--", r"\{ ?width"):
             assert not re.search(mark, page.prose), f"{name}: {mark} was not understood"
+        assert not re.search(r"<strong>(call|init|post_init|main)</strong>", page.html), f"{name}: a double underscore became bold"
         stray = re.search(r".{0,40}`.{0,40}", page.prose)
         assert not stray, f"{name}: a backtick without its partner: {stray and stray[0]}"
 

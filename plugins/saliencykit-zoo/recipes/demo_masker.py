@@ -100,7 +100,7 @@ def export(work: Path, a: argparse.Namespace) -> None:
     options = " ".join(
         f"--{k} {v}" for k, v in cost["options"].items() if k not in ("work", "export", "note") and v not in (None, "None")
     )
-    marker = "\n# Its masker\n"
+    marker = "\n## Its masker\n"
     card = (DEMO / "card.md").read_text(encoding="utf-8").split(marker)[0]
     kilobytes = (DEMO / "masker.safetensors").stat().st_size / 1000
     card += f"""{marker}
