@@ -1,4 +1,4 @@
-"""Class names from a file: a line or an entry for each class."""
+"""Class names: from a file, a line or an entry for each class; and as many as there are classes."""
 
 import json
 from collections.abc import Sequence
@@ -36,3 +36,23 @@ def read_class_names(given: str | Path | Sequence[str] | None) -> tuple[str, ...
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"{str(path)!r} holds no class names; it has one name a line, or is a JSON list of texts.")
     return tuple(name.strip() for name in names)
+
+
+def check_names(names: Sequence[str] | None, count: int, who: str) -> None:
+    """One name per class, where there are names.
+
+    Args:
+        names: As they were given, or None.
+        count: K, the length of a row of the answer.
+        who: Who answered, for the error.
+
+    Raises:
+        InputError: There are more or fewer.
+
+    Example:
+        >>> check_names(["cat", "dog"], 2, "my model")
+    """
+    if names is not None and len(names) != count:
+        raise InputError(
+            f"{who} has {count} classes, and {len(names)} class_names were given; give one for each, in the order of the answer."
+        )

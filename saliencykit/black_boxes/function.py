@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 import numpy as np
 import torch
 
+from saliencykit.black_boxes.class_names import check_names
 from saliencykit.black_boxes.outputs import OUTPUTS, Outputs, read_logits
 from saliencykit.black_boxes.preparing import FITS, INTERPOLATIONS, Fit, fit_picture
 from saliencykit.core.black_box import BlackBox
@@ -90,8 +91,8 @@ class FunctionBlackBox(BlackBox):
         known = self.__dict__.get("num_classes")
         if known is not None and known < 2:
             raise InputError(f"{who}: num_classes is >= 2 (a sigmoid has two, yes and no); got {known}.")
-        if known is not None and self.class_names is not None and len(self.class_names) != known:
-            raise InputError(f"{who} got {len(self.class_names)} class_names for {known} classes.")
+        if known is not None:
+            check_names(self.class_names, known, who)
         if self.size is not None and min(self.input_size) < 1:
             raise InputError(f"{who}: size is a side or (height, width), >= 1; got {self.size}.")
         if self.max_batch is not None and self.max_batch < 1:
@@ -147,8 +148,7 @@ class FunctionBlackBox(BlackBox):
             ) from error
         logits = read_logits(self._as_tensor(answer), len(images), self.outputs, self._name)
         if "num_classes" not in self.__dict__:
-            if self.class_names is not None and len(self.class_names) != logits.shape[1]:
-                raise InputError(f"{self!r} got {len(self.class_names)} class_names and answered for {logits.shape[1]} classes.")
+            check_names(self.class_names, logits.shape[1], repr(self))
             self.__dict__["num_classes"] = logits.shape[1]
         return logits.to(images.device, images.dtype)
 

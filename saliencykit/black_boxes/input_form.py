@@ -1,5 +1,6 @@
 """InputForm: what a model that is not torch's takes for a picture; for those who write black boxes around other runtimes."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, final
@@ -98,6 +99,11 @@ class InputForm:
         return (self.size, self.size) if isinstance(self.size, int) else (self.size[0], self.size[1])
 
     @property
+    def bare(self) -> bool:
+        """Do pixels in [0, 1] go in as they are, although nobody said so?"""
+        return self.mean is None and self.white == 1 and self.dtype != "uint8"
+
+    @property
     def zero(self) -> tuple[float, ...] | None:
         """The raw colour that becomes 0, for `BlackBox.zero`; None if nothing is subtracted, or it is no colour."""
         mean = self._numbers("mean")
@@ -150,6 +156,22 @@ class InputForm:
     def _numbers(self, name: str) -> tuple[float, ...] | None:
         value = getattr(self, name)
         return None if value is None else tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
+
+
+def warn_of_bare_pixels(who: str) -> None:
+    """Say that nothing is known of how pixels are normalised; for boxes of runtimes whose files and servers do not say it.
+
+    Args:
+        who: The file or address.
+
+    Warns:
+        UserWarning: In any case.
+    """
+    warnings.warn(
+        f"{who} does not say how pixels are normalised, and mean, std or white were not given: pictures go in as RGB in [0, 1]. "
+        "Most ImageNet models want mean=(0.485,0.456,0.406),std=(0.229,0.224,0.225); if [0, 1] is right, write mean=0,std=1.",
+        stacklevel=3,
+    )
 
 
 @final

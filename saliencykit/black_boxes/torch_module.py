@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from torch import Tensor, nn
 
+from saliencykit.black_boxes.class_names import check_names
 from saliencykit.black_boxes.frozen import borrowed, freeze, same_random_state, unwrapped
 from saliencykit.black_boxes.outputs import OUTPUTS, Outputs, look_like_probabilities, read_logits
 from saliencykit.black_boxes.preparing import FITS, INTERPOLATIONS, Fit, fit_picture
@@ -189,12 +190,8 @@ class TorchBlackBox(BlackBox):
         return logits.to(images.dtype)
 
     def _learn(self, logits: Logits) -> None:
-        count = self._facts["num_classes"] = logits.shape[1]
-        if self.class_names is not None and len(self.class_names) != count:
-            del self._facts["num_classes"]
-            raise InputError(
-                f"TorchBlackBox got {len(self.class_names)} class_names and {name_of(self.model)} has {count} classes."
-            )
+        check_names(self.class_names, logits.shape[1], name_of(self.model))
+        self._facts["num_classes"] = logits.shape[1]
         if self.outputs == "logits" and look_like_probabilities(logits):
             warnings.warn(
                 f"{name_of(self.model)} returned rows that sum to 1: these look like probabilities, and are read as logits. "

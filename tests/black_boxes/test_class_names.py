@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from saliencykit.black_boxes.class_names import read_class_names
+from saliencykit.black_boxes.class_names import check_names, read_class_names
 from saliencykit.core.errors import InputError
 
 
@@ -34,3 +34,10 @@ def test_missing_files_and_other_things():
         read_class_names("nowhere.txt")
     with pytest.raises(InputError, match="got list"):
         read_class_names([1, 2])
+
+
+def test_there_are_as_many_as_classes():
+    check_names(None, 3, "my model")
+    check_names(("a", "b"), 2, "my model")
+    with pytest.raises(InputError, match="my model has 3 classes, and 2 class_names were given"):
+        check_names(("a", "b"), 3, "my model")

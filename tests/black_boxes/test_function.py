@@ -71,7 +71,7 @@ def test_the_number_of_classes() -> None:
     assert FunctionBlackBox(colours, 3).num_classes == 3
     with pytest.raises(ContractError, match=r"expected logits of shape \(5, 4\)"):
         FunctionBlackBox(colours, num_classes=4)(images())
-    with pytest.raises(InputError, match="got 2 class_names"):
+    with pytest.raises(InputError, match="2 class_names were given"):
         FunctionBlackBox(colours, class_names=["a", "b"])(images())
 
 

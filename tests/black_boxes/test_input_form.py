@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from PIL import Image
 
-from saliencykit.black_boxes.input_form import InputForm, declared
+from saliencykit.black_boxes.input_form import InputForm, declared, warn_of_bare_pixels
 from saliencykit.black_boxes.preparing import fit_picture
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
@@ -131,3 +131,10 @@ def test_declared_and_given_size():
 def test_declared_shapes_of_another_form(shape, layout, words):
     with pytest.raises(InputError, match=words):
         declared(shape, layout)
+
+
+def test_pixels_that_nobody_said_anything_about():
+    assert InputForm().bare
+    assert not any(form.bare for form in (InputForm(mean=0.0, std=1.0), InputForm(white=255.0), InputForm(dtype="uint8")))
+    with pytest.warns(UserWarning, match="model.onnx does not say how pixels are normalised"):
+        warn_of_bare_pixels("model.onnx")

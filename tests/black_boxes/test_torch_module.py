@@ -175,7 +175,7 @@ def test_the_number_of_classes() -> None:
     grey = TorchBlackBox(small(1), mean=(0.5,), std=(0.5,), size=(8, 9))
     assert grey.num_classes == 5
     named = TorchBlackBox(small(), class_names=["a", "b"])
-    with pytest.raises(InputError, match="got 2 class_names and Sequential has 5 classes"):
+    with pytest.raises(InputError, match="Sequential has 5 classes, and 2 class_names were given"):
         named(images())
 
 

@@ -1,7 +1,6 @@
 """HttpBlackBox: an image classifier behind an address, asked patiently, never more than allowed, and never twice."""
 
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -11,8 +10,8 @@ from urllib.parse import urlsplit
 import torch
 
 from saliencykit import BlackBox, Geometry, InputError
-from saliencykit.black_boxes.class_names import read_class_names
-from saliencykit.black_boxes.input_form import InputForm, Layout, declared
+from saliencykit.black_boxes.class_names import check_names, read_class_names
+from saliencykit.black_boxes.input_form import InputForm, Layout, declared, warn_of_bare_pixels
 from saliencykit.black_boxes.outputs import OUTPUTS, Outputs, read_logits
 from saliencykit.black_boxes.preparing import Fit
 from saliencykit.core.types import Images, Logits
@@ -184,14 +183,9 @@ class HttpBlackBox(BlackBox):
     def prepare(self, picture: "Image") -> tuple[Images, Geometry]:
         """The picture at the size of the input; see `BlackBox.prepare`."""
         form = self._form
-        if self.encode is None and self.mean is None and self.white == 1 and form.dtype != "uint8" and "said" not in self._facts:
+        if self.encode is None and form.bare and "said" not in self._facts:
             self._facts["said"] = True
-            warnings.warn(
-                f"{shown(self.url)} does not say how pixels are normalised, and mean, std or white were not given: pictures are "
-                "sent as RGB in [0, 1]. Most ImageNet models want mean=(0.485,0.456,0.406),std=(0.229,0.224,0.225); if they are "
-                "right as they are, write mean=0,std=1.",
-                stacklevel=2,
-            )
+            warn_of_bare_pixels(shown(self.url))
         return form.prepare(picture)
 
     def logits(self, images: Images) -> Logits:
@@ -202,8 +196,7 @@ class HttpBlackBox(BlackBox):
         return logits.to(images.device, images.dtype)
 
     def _learn(self, count: int) -> None:
-        if self.class_names is not None and len(self.class_names) != count:
-            raise InputError(f"{shown(self.url)} has {count} classes, and {len(self.class_names)} class_names were given.")
+        check_names(self.class_names, count, shown(self.url))
         self._facts["num_classes"] = count
 
     @property

@@ -134,7 +134,7 @@ def test_texts(server):
     assert as_black_box("https://host/v2/models/x,size=24,cache=here").url == "https://host/v2/models/x"
     assert as_black_box("https:https://host/v2/models/x").url == "https://host/v2/models/x"
     box = as_black_box(server.url)
-    with pytest.warns(UserWarning, match="pictures are sent as RGB in"):
+    with pytest.warns(UserWarning, match="pictures go in as RGB in"):
         assert box.prepare(Image.new("RGB", (20, 30)))[0].shape == (1, 3, SIDE, SIDE)
     assert explain(f"{server.url},mean=0,std=1", PICTURES[0], 1, masker="rise:samples=8").mask.shape == (1, 1, SIDE, SIDE)
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from saliencykit import BlackBox, Geometry, InputError
-from saliencykit.black_boxes.class_names import read_class_names
-from saliencykit.black_boxes.input_form import InputForm, Layout, declared
+from saliencykit.black_boxes.class_names import check_names, read_class_names
+from saliencykit.black_boxes.input_form import InputForm, Layout, declared, warn_of_bare_pixels
 from saliencykit.black_boxes.outputs import OUTPUTS, Outputs, look_like_probabilities, read_logits
 from saliencykit.black_boxes.preparing import Fit
 from saliencykit.core.checks import first_line
@@ -146,14 +146,9 @@ class OnnxBlackBox(BlackBox):
 
     def prepare(self, picture: "Image") -> tuple[Images, Geometry]:
         """The picture at the size of the input; see `BlackBox.prepare`."""
-        if self.mean is None and self.white == 1 and self._form.dtype != "uint8" and "said" not in self._facts:
+        if self._form.bare and "said" not in self._facts:
             self._facts["said"] = True
-            warnings.warn(
-                f"{self._name} does not say how pixels are normalised, and mean, std or white were not given: pictures go in "
-                "as RGB in [0, 1]. Most ImageNet models want mean=(0.485,0.456,0.406),std=(0.229,0.224,0.225); if [0, 1] is right, "
-                "write mean=0,std=1.",
-                stacklevel=2,
-            )
+            warn_of_bare_pixels(self._name)
         return self._form.prepare(picture)
 
     def logits(self, images: Images) -> Logits:
@@ -199,8 +194,7 @@ class OnnxBlackBox(BlackBox):
         return open_session(Path(self.model).expanduser(), providers, self.threads, self.options)
 
     def _learn(self, count: int) -> None:
-        if self.class_names is not None and len(self.class_names) != count:
-            raise InputError(f"{self._name} has {count} classes, and {len(self.class_names)} class_names were given.")
+        check_names(self.class_names, count, self._name)
         self._facts["num_classes"] = count
 
     @property

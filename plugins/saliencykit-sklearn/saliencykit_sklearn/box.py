@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from saliencykit import BlackBox, Geometry, InputError
-from saliencykit.black_boxes.class_names import read_class_names
+from saliencykit.black_boxes.class_names import check_names, read_class_names
 from saliencykit.black_boxes.input_form import InputForm, Layout
 from saliencykit.black_boxes.outputs import read_logits
 from saliencykit.black_boxes.preparing import Fit
@@ -95,8 +95,7 @@ class SklearnBlackBox(BlackBox):
         self._facts.update(estimator=estimator, method=method, form=form)
         classes = [str(name) for name in estimator.classes_]
         names = read_class_names(self.class_names) or tuple(classes)
-        if len(names) != len(classes):
-            raise InputError(f"{type(estimator).__name__} has {len(classes)} classes, and {len(names)} class_names were given.")
+        check_names(names, len(classes), type(estimator).__name__)
         object.__setattr__(self, "class_names", names)
 
     def __repr__(self) -> str:
