@@ -185,6 +185,29 @@ def test_the_check_of_quoted_commands_sees_them() -> None:
     ]
 
 
+def test_quoted_benchmarks_and_recipes_exist_with_their_options() -> None:
+    scripts = 0
+    for page in [*PAGES, ROOT / "benchmarks" / "README.md"]:
+        text = page.read_text().replace("\\\n", " ")
+        for module, path, rest in re.findall(r"python (?:-m (benchmarks\.\w+)|(plugins/\S+\.py))([^\n`]*)", text):
+            script = ROOT / (path or f"{module.replace('.', '/')}.py")
+            source = script.read_text()
+            for other in re.findall(r"^from benchmarks\.(\w+) import", source, re.MULTILINE):
+                source += (ROOT / "benchmarks" / f"{other}.py").read_text()
+            options = re.findall(r"(?<!\S)--[\w-]+", rest.split("#")[0])
+            known = {"--help", *re.findall(r'"(--[\w-]+)"', source)}
+            known |= {f"--no-{one[2:]}" for one in known}  # argparse.BooleanOptionalAction
+            assert set(options) <= known, f"{name_of(page)}: {script.name}"
+            scripts += 1
+    assert scripts > 40
+
+
+def test_pages_of_results_say_how_their_tables_are_made() -> None:
+    for name in ("paper-tables", "methods", "masks", "masking-model", "small-pictures", "realtime", "speed"):
+        page = (ROOT / "docs" / "explanation" / f"{name}.md").read_text()
+        assert re.search(r"^(?:    )?python (-m benchmarks\.|plugins/)", page, re.MULTILINE), name
+
+
 def test_which_masker_when_has_every_masker_and_knows_who_needs_gradients() -> None:
     page = (ROOT / "docs" / "explanation" / "which-masker.md").read_text()
     rows = [line.split("|")[1:-1] for line in page.split("| masker |")[1].splitlines()[2:] if line.startswith("| ")]
