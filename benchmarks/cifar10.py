@@ -1,18 +1,17 @@
 """CIFAR-10: the ResNet-20 of the data folder as a box, and what tells a selective mask from one that only sees objects."""
 
-import io
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from benchmarks.data import data_folder
+from benchmarks.data import Pack, data_folder
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.realtime.masker import RealTimeMasker
+from saliencykit.training.gate import quarter_shares
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -58,14 +57,9 @@ class ResNet20(nn.Module):
 
 def cifar10(split: str, count: int, *, seed: int = 0) -> tuple[Tensor, Labels]:
     """`count` pictures of `train` or `test`, drawn without repeats: uint8 (n, 3, 32, 32) and labels (n,)."""
-    from PIL import Image
-
-    z = dict(np.load(data_folder() / "cifar10" / f"{split}.npz"))
-    heads = [z["headers"][k, :n].tobytes() for k, n in enumerate(z["header_len"])]
-    chosen = torch.randperm(len(z["labels"]), generator=Generator().manual_seed(seed))[:count].numpy()
-    files = [heads[z["header_id"][i]] + z["body"][z["offsets"][i] : z["offsets"][i + 1]].tobytes() for i in chosen]
-    pixels = np.stack([np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(z["labels"][chosen].astype(np.int64))
+    pack = Pack(data_folder() / "cifar10" / f"{split}.npz")
+    chosen = torch.randperm(len(pack.labels), generator=Generator().manual_seed(seed))[:count]
+    return pack.pixels(chosen.tolist()), pack.labels[chosen]
 
 
 def resnet20(*, steps: int = 0, seed: int = 0) -> TorchBlackBox:
@@ -159,11 +153,3 @@ def quartets(classes: Labels, most: int, generator: Generator) -> list[Tensor]:
         left = [row for row in left if row not in four]
         out.append(torch.tensor(four))
     return out
-
-
-def quarter_shares(masks: Tensor) -> Tensor:
-    """Masks (4, h, w) for the pictures of a mosaic, row by row, to the share of each one's mass in its own quarter, (4,)."""
-    down, across = masks.shape[1] // 2, masks.shape[2] // 2
-    quarters = [masks[:, :down, :across], masks[:, :down, across:], masks[:, down:, :across], masks[:, down:, across:]]
-    mass = torch.stack([quarter.sum((1, 2)) for quarter in quarters], 1)
-    return mass.diagonal() / mass.sum(1).clamp_min(1e-9)

@@ -8,14 +8,18 @@ import io
 import os
 import random
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
+from saliencykit.core.types import Images, Labels
 from saliencykit.data.reading import visible_boxes
 
 
@@ -97,14 +101,49 @@ MODELS = {"mobilenet_v2": (mobilenet_v2, "features.18"), "squeezenet": (squeezen
 """By name: the box's factory, and the layer with the last convolutional features, for Grad-CAM."""
 
 
-def read_cifar10(*, count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """`count` of the 10,000 test pictures of CIFAR-10 (JPEG copies), drawn without repeats: raw (n, 3, 32, 32), labels (n,)."""
-    import numpy as np
-    from PIL import Image
+@final
+class Pack:
+    """A data set's small JPEG pictures in one file, which holds each of their headers once.
 
-    z = dict(np.load(data_folder() / "cifar10" / "test.npz"))
-    heads = [z["headers"][k, :n].tobytes() for k, n in enumerate(z["header_len"])]
-    chosen = random.Random(seed).sample(range(len(z["labels"])), count)
-    files = [heads[z["header_id"][i]] + z["body"][z["offsets"][i] : z["offsets"][i + 1]].tobytes() for i in chosen]
-    pixels = np.stack([np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(z["labels"][chosen].astype(np.int64))
+    Args:
+        path: The `.npz` file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._held = dict(np.load(path))
+        self._heads = [head[:size].tobytes() for head, size in zip(self._held["headers"], self._held["header_len"], strict=True)]
+
+    @property
+    def labels(self) -> Labels:
+        """Of all pictures, (N,)."""
+        return torch.from_numpy(self._held["labels"].astype(np.int64))
+
+    def jpeg(self, index: int) -> bytes:
+        """One picture as the file that it was."""
+        first, end = self._held["offsets"][index : index + 2]
+        return self._heads[self._held["header_id"][index]] + self._held["body"][first:end].tobytes()
+
+    def pixels(self, chosen: Iterable[int]) -> Tensor:
+        """Some pictures, which are of one size: uint8 (n, 3, H, W)."""
+        from PIL import Image
+
+        rows = [np.asarray(Image.open(io.BytesIO(self.jpeg(index))).convert("RGB")) for index in chosen]
+        return torch.from_numpy(np.stack(rows)).permute(0, 3, 1, 2).contiguous()
+
+
+def read_cifar10(*, count: int, seed: int = 0) -> tuple[Images, Labels]:
+    """`count` of the 10,000 test pictures of CIFAR-10 (JPEG copies), drawn without repeats: raw (n, 3, 32, 32), labels (n,)."""
+    pack = Pack(data_folder() / "cifar10" / "test.npz")
+    chosen = random.Random(seed).sample(range(len(pack.labels)), count)
+    return pack.pixels(chosen).float() / 255, pack.labels[chosen]
+
+
+def inside_boxes(boxes: Iterable[Tensor], size: tuple[int, int]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """1 inside of each picture's boxes, at least a pixel for each box, (n, 1, H, W); as Quantus wants segmentations."""
+    masks = []
+    for corners in boxes:
+        mask = np.zeros((1, *size), dtype=np.int64)
+        for x0, y0, x1, y1 in corners.round().long().tolist():
+            mask[:, y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)] = 1
+        masks.append(mask)
+    return np.stack(masks)

@@ -22,9 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-
-from benchmarks.data import data_folder
+from benchmarks.data import Pack, data_folder
 
 _FIRST = 300  # pictures after which the memory is compared: caches have filled by then
 _LATE = 0.5  # seconds after a row at most that a kill comes: anywhere between two blocks
@@ -66,12 +64,10 @@ def main() -> None:
 
 def write_pictures(folder: Path, count: int) -> Path:
     """The first pictures of the validation split, as the JPEG files that they are."""
-    pack = dict(np.load(data_folder() / "tiny-imagenet-200" / "val.npz"))
-    heads = [pack["headers"][k, :n].tobytes() for k, n in enumerate(pack["header_len"])]
+    pack = Pack(data_folder() / "tiny-imagenet-200" / "val.npz")
     folder.mkdir()
     for i in range(count):
-        body = pack["body"][pack["offsets"][i] : pack["offsets"][i + 1]].tobytes()
-        (folder / f"{i:05}.jpg").write_bytes(heads[pack["header_id"][i]] + body)
+        (folder / f"{i:05}.jpg").write_bytes(pack.jpeg(i))
     return folder
 
 

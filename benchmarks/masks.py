@@ -10,10 +10,9 @@ Costly methods are run last, and on the first `--few` photos only: `n` is in eve
 """
 
 import argparse
-import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from benchmarks.data import MODELS, Photo, read_photos
+from benchmarks.rows import Row, append, read_rows
+from benchmarks.tables import put_into
 from benchmarks.unseen import Road, ShuffledBlocks
 from saliencykit.alternatives.blur import Blur
 from saliencykit.alternatives.constant import Constant
@@ -31,6 +32,7 @@ from saliencykit.core.masker import Masker
 from saliencykit.core.metric import Sample
 from saliencykit.core.objective import run_trial
 from saliencykit.core.types import Mask
+from saliencykit.metrics.ranking import ranks
 from saliencykit.metrics.saliency_score import SaliencyScore
 from saliencykit.registry import as_masker
 
@@ -39,7 +41,6 @@ UNSEEN = ("road", "shuffled")
 AREAS = ("cam", "0.2")
 CHEAP = ("centre-box", "whole-image", "gradient", "grad-cam", "iterative")
 COSTLY = ("rise", "occlusion", "meaningful-perturbation")
-_BEGIN, _END = "<!-- table -->", "<!-- end of table -->"
 
 
 @dataclass(frozen=True)
@@ -95,21 +96,16 @@ def methods(box: TorchBlackBox, layer: nn.Module, names: list[str]) -> dict[str,
 
 def best_pixels(ranking: Tensor, area: float) -> Mask:
     """1 on the best `area` of the pixels; of equal ones those nearest to the middle first."""
-    height, width = ranking.shape[2:]
-    y, x = torch.meshgrid(torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2, indexing="ij")
-    middle_first = (y.square() + x.square()).flatten().argsort(stable=True)
-    order = middle_first[ranking.flatten()[middle_first].argsort(descending=True, stable=True)]
-    mask = torch.zeros(height * width, dtype=ranking.dtype)
-    mask[order[: max(1, round(area * len(order)))]] = 1
-    return mask.view(1, 1, height, width)
+    places = ranks(ranking)
+    return (places < max(1, round(area * places[0].numel()))).to(ranking.dtype)
 
 
-def judge(box: TorchBlackBox, photo: Photo, label: Tensor, answer: Answer, cam_area: float) -> dict[str, object]:
+def judge(box: TorchBlackBox, photo: Photo, label: Tensor, answer: Answer, cam_area: float) -> Row:
     """Everything the table needs of one mask."""
     masks: dict[str, Mask] = {"own": answer.mask}
     if answer.ranking.amin() < answer.ranking.amax():  # else nothing is ranked
         masks |= {name: best_pixels(answer.ranking, cam_area if name == "cam" else float(name)) for name in AREAS}
-    row: dict[str, object] = {"area": answer.mask.mean().item(), "seconds": answer.seconds}
+    row: Row = {"area": answer.mask.mean().item(), "seconds": answer.seconds}
     with torch.no_grad():
         for which, mask in masks.items():
             for name, fill in FILLS.items():
@@ -131,9 +127,6 @@ def run(arguments: argparse.Namespace) -> None:
     photos = read_photos(arguments.data, box, count=arguments.photos, seed=arguments.seed)
     fast = box.for_many(photos[0].image)
     asked = methods(box, layer, names)
-    if arguments.out.exists() and not arguments.out.read_text().endswith("\n"):  # a killed run's half line
-        with arguments.out.open("a") as file:
-            file.write("\n")
     done = {(row["photo"], row["method"]) for row in read_rows(arguments.out)}
     cheap, costly = [n for n in names if n not in COSTLY], [n for n in names if n in COSTLY]
     plan = [(photo, cheap) for photo in photos] + [(photo, costly) for photo in photos[: arguments.few]]
@@ -148,28 +141,16 @@ def run(arguments: argparse.Namespace) -> None:
         for name in wanted:
             row = judge(fast, photo, label, asked[name](photo, label), cam_area)
             facts = {"photo": photo.name, "method": name, "label": int(label), "p": whole, "cam_area": cam_area}
-            with arguments.out.open("a") as file:
-                file.write(json.dumps(facts | row) + "\n")
+            append(arguments.out, facts | row)
         print(f"\r{number + 1} of {len(plan)}", end="", file=sys.stderr, flush=True)
 
 
-def read_rows(path: Path) -> list[dict[str, object]]:
-    """The finished rows; the last line of a killed run may be half a line and is left out."""
-    rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return rows
-
-
-def unseen(row: Mapping[str, object], which: str, side: int) -> float:
+def unseen(row: Row, which: str, side: int) -> float:
     """Mean over the unseen fills of the kept (side 0) or dropped (side 1) probability."""
-    return sum(row[f"{which}/{fill}"][side] for fill in UNSEEN) / len(UNSEEN)  # type: ignore[index]
+    return sum(row[f"{which}/{fill}"][side] for fill in UNSEEN) / len(UNSEEN)
 
 
-def difference(rows: list[dict[str, object]], ours: str, other: str, which: str, side: int) -> str:
+def difference(rows: list[Row], ours: str, other: str, which: str, side: int) -> str:
     """Mean paired difference with its bootstrap 95 % interval, 10,000 draws of photos."""
     by = {(row["photo"], row["method"]): row for row in rows if "cam/blur" in row}
     names = sorted({str(row["photo"]) for row in rows if (row["photo"], ours) in by and (row["photo"], other) in by})
@@ -181,7 +162,7 @@ def difference(rows: list[dict[str, object]], ours: str, other: str, which: str,
     return f"{gain.mean():+.3f} [{low:+.3f}, {high:+.3f}], n {len(gain)}"
 
 
-def table(rows: list[dict[str, object]]) -> str:
+def table(rows: list[Row]) -> str:
     """The markdown tables of what is in the rows."""
     there = dict.fromkeys(str(row["method"]) for row in rows)
     present = [method for method in dict.fromkeys([*CHEAP, *COSTLY, *there]) if method in there]
@@ -195,7 +176,7 @@ def table(rows: list[dict[str, object]]) -> str:
     for method in present:
         mine = [row for row in rows if row["method"] == method]
         kept, dropped = (" / ".join(f"{_mean(mine, f'own/{fill}', side):.3f}" for fill in FILLS) for side in (0, 1))
-        scores = torch.tensor([float(row["score"]) for row in mine])  # type: ignore[arg-type]
+        scores = torch.tensor([float(row["score"]) for row in mine])
         metric = f"{scores.mean():.3f} | {scores.median():.3f}"
         area, seconds = _mean(mine, "area"), _mean(mine, "seconds")
         lines.append(f"| {method} | {len(mine)} | {area:.3f} | {kept} | {dropped} | {metric} | {seconds:.2f} |")
@@ -219,9 +200,9 @@ def table(rows: list[dict[str, object]]) -> str:
     return "\n".join(lines)
 
 
-def _mean(rows: list[dict[str, object]], key: str, side: int | None = None) -> float:
-    values = [row[key] if side is None else row[key][side] for row in rows]  # type: ignore[index]
-    return sum(values) / len(values)  # type: ignore[arg-type]
+def _mean(rows: list[Row], key: str, side: int | None = None) -> float:
+    values = [row[key] if side is None else row[key][side] for row in rows]
+    return sum(values) / len(values)
 
 
 def main() -> None:
@@ -245,8 +226,7 @@ def main() -> None:
     text = table(read_rows(arguments.out))
     print("\n" + text)
     if arguments.into:
-        before, rest = arguments.into.read_text().split(_BEGIN)
-        arguments.into.write_text(f"{before}{_BEGIN}\n\n{text}\n\n{_END}{rest.split(_END)[1]}")
+        put_into(arguments.into, "table", text)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.data import MODELS, Photo, read_photos
+from benchmarks.data import MODELS, Photo, inside_boxes, read_photos
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.quantus import BoxModule, explain_func
 
@@ -38,20 +38,32 @@ MOSAICS = 12
 Row = dict[str, Any]
 
 
+def know_trapz() -> None:
+    """Numpy 2.4 has no `trapz`, which Quantus 0.6.0 wants."""
+    if not hasattr(np, "trapz"):
+        np.trapz = np.trapezoid  # type: ignore[attr-defined]
+
+
+def imputed(pixels: int) -> Callable[..., Any]:
+    """Quantus' imputation for pictures of so many pixels, given places in one channel for those in all that its ROAD hands it."""
+    import quantus as q
+
+    def perturb(arr: Any, indices: Any, **options: Any) -> Any:
+        return q.perturb_func.noisy_linear_imputation(arr=arr, indices=np.unique(indices % pixels), **options)
+
+    return perturb
+
+
 def metrics(side: int, channels: int) -> dict[str, tuple[str, Callable[[], Any]]]:
     """Quantus' metrics by name: their family, and what makes one for pictures of `side` pixels."""
     import quantus as q
 
     step = side * side * channels // STEPS
     quiet = {"disable_warnings": True}
-    if not hasattr(np, "trapz"):
-        np.trapz = np.trapezoid  # type: ignore[attr-defined]
+    know_trapz()
 
     def masked(arr: Any, mask: Any, **options: Any) -> Any:
         return q.perturb_func.baseline_replacement_by_mask(arr=arr, mask=np.broadcast_to(mask, arr.shape), **options)
-
-    def imputed(arr: Any, indices: Any, **options: Any) -> Any:
-        return q.perturb_func.noisy_linear_imputation(arr=arr, indices=np.unique(indices % (side * side)), **options)
 
     faithful: dict[str, Callable[[], Any]] = {
         "FaithfulnessCorrelation": lambda: q.FaithfulnessCorrelation(nr_runs=10, subset_size=step, return_aggregate=False, **quiet),
@@ -62,7 +74,7 @@ def metrics(side: int, channels: int) -> dict[str, tuple[str, Callable[[], Any]]
         "MonotonicityCorrelation": lambda: q.MonotonicityCorrelation(nr_samples=1, features_in_step=step, **quiet),
         "PixelFlipping": lambda: q.PixelFlipping(features_in_step=step, return_auc_per_sample=True, **quiet),
         "RegionPerturbation": lambda: q.RegionPerturbation(patch_size=side // 8, regions_evaluation=8, **quiet),
-        "ROAD": lambda: q.ROAD(percentages=[20], perturb_func=imputed, **quiet),
+        "ROAD": lambda: q.ROAD(percentages=[20], perturb_func=imputed(side * side), **quiet),
         "Selectivity": lambda: q.Selectivity(patch_size=side // 4, **quiet),
         "SensitivityN": lambda: q.SensitivityN(features_in_step=step, return_aggregate=False, **quiet),
         "Sufficiency": lambda: q.Sufficiency(**quiet),
@@ -83,15 +95,6 @@ def metrics(side: int, channels: int) -> dict[str, tuple[str, Callable[[], Any]]
     }
     families = {"faithfulness": faithful, "localisation": local, "complexity": simple}
     return {name: (family, make) for family, members in families.items() for name, make in members.items()}
-
-
-def segments(photos: list[Photo]) -> np.ndarray[Any, Any]:
-    """1 inside of the boxes, (n, 1, H, W)."""
-    masks = np.zeros((len(photos), 1, *photos[0].image.shape[2:]), dtype=np.int64)
-    for mask, photo in zip(masks, photos, strict=True):
-        for x0, y0, x1, y1 in photo.boxes.round().int().tolist():
-            mask[0, y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)] = 1
-    return masks
 
 
 def mosaics(images: Tensor) -> tuple[Tensor, np.ndarray[Any, Any]]:
@@ -143,9 +146,10 @@ def rows_of(
     start = time.process_time()
     maps = explain_func(box.module, x.numpy(), labels, masker=masker)
     print(f"{masker}: {len(x)} maps in {time.process_time() - start:.0f} CPU s", flush=True)
+    segments = inside_boxes((photo.boxes for photo in photos), (x.shape[2], x.shape[3]))
     for name, (family, make) in table.items():
         given: dict[str, Any] = {
-            "x_batch": x.numpy(), "y_batch": labels, "a_batch": maps, "s_batch": segments(photos), "channel_first": True,
+            "x_batch": x.numpy(), "y_batch": labels, "a_batch": maps, "s_batch": segments, "channel_first": True,
             "batch_size": len(x), "device": "cpu",
         }  # fmt: skip
         if name == "Focus":

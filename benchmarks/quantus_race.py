@@ -22,12 +22,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from benchmarks.data import mobilenet_v2, read_photos
+from benchmarks.data import inside_boxes, mobilenet_v2, read_photos
 from benchmarks.evaluation import Clock
+from benchmarks.quantus_families import imputed, know_trapz
 from benchmarks.speed import interval
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.metric import Metric, Sample
@@ -72,18 +72,10 @@ class Case:
         mean, std = (torch.tensor(numbers).view(1, -1, 1, 1) for numbers in (box.mean, box.std))
         x = ((self.sample.images - mean) / std).numpy()
         given = {"y_batch": self.sample.labels.numpy(), "a_batch": (self.masks if masks is None else masks).numpy()}
-        inside = self._inside()
+        inside = inside_boxes(self.sample.boxes or (), (self.masks.shape[2], self.masks.shape[3]))
         return lambda: metric(
             model=self.box.module, x_batch=x.copy(), **given, s_batch=inside, channel_first=True, device="cpu", batch_size=len(x)
         )
-
-    def _inside(self) -> np.ndarray:
-        """1 in the boxes."""
-        inside = np.zeros(tuple(self.masks.shape), dtype=np.int64)
-        for row, boxes in zip(inside, self.sample.boxes or (), strict=True):
-            for x0, y0, x1, y1 in boxes.round().long().tolist():
-                row[:, y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)] = 1
-        return inside
 
 
 def pairs(case: Case) -> dict[str, tuple[str, Callable[[], object], Callable[[], object]]]:
@@ -94,12 +86,11 @@ def pairs(case: Case) -> dict[str, tuple[str, Callable[[], object], Callable[[],
     pixels, channels = side * case.masks.shape[2], case.sample.images.shape[1]
     quiet: dict[str, Any] = {"disable_warnings": True, "display_progressbar": False}
 
-    def imputed(arr: np.ndarray, indices: np.ndarray, **options: Any) -> np.ndarray:
-        return q.perturb_func.noisy_linear_imputation(arr=arr, indices=np.unique(indices % pixels), **options)
-
     flipping = q.PixelFlipping(features_in_step=pixels * channels // STEPS, perturb_baseline="black", **quiet)
     shares = RemoveAndDebias().shares
-    road = [q.ROAD(percentages=[100 * channels * share for share in shares], perturb_func=imputed, **quiet) for _ in range(2)]
+    road = [
+        q.ROAD(percentages=[100 * channels * share for share in shares], perturb_func=imputed(pixels), **quiet) for _ in range(2)
+    ]
     first, second = case.theirs(road[0]), case.theirs(road[1], masks=1 - case.masks)
 
     def both() -> None:
@@ -165,8 +156,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    if not hasattr(np, "trapz"):  # numpy 2.4 has no `trapz`, which Quantus 0.6.0 wants
-        np.trapz = np.trapezoid  # type: ignore[attr-defined]
+    know_trapz()
     sides = pairs(made(arguments.photos))
     print(f"mobilenet_v2, 224 px, torch {torch.__version__}, one thread, {arguments.photos} photos, {arguments.rounds} rounds.\n")
     print(

@@ -5,7 +5,6 @@ pictures for `fit` and for the checks are validation pictures, which neither has
 """
 
 import copy
-import io
 import time
 import warnings
 
@@ -13,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 
+from benchmarks.data import Pack
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.demo import demo_box
 from saliencykit.fitting import fit
@@ -29,13 +28,11 @@ MEAN, STD = (0.5,) * 3, (0.25,) * 3
 
 def read(path):
     """The pictures of CLASSES in a pack: raw (N, 3, 64, 64) and 0..11 (N,), in a fixed random order."""
-    pack = dict(np.load(path))
-    heads = [pack["headers"][k, :n].tobytes() for k, n in enumerate(pack["header_len"])]
-    rows = np.random.default_rng(0).permutation(np.flatnonzero(np.isin(pack["labels"], CLASSES)))
-    files = [heads[pack["header_id"][i]] + pack["body"][pack["offsets"][i] : pack["offsets"][i + 1]].tobytes() for i in rows]
-    pixels = np.stack([np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files])
-    labels = np.array([CLASSES.index(label) for label in pack["labels"][rows]])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(labels)
+    pack = Pack(path)
+    every = pack.labels.numpy()
+    rows = np.random.default_rng(0).permutation(np.flatnonzero(np.isin(every, CLASSES)))
+    labels = np.array([CLASSES.index(label) for label in every[rows]])
+    return pack.pixels(rows).float() / 255, torch.from_numpy(labels)
 
 
 def classifier(images, labels):

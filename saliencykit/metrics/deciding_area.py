@@ -30,7 +30,7 @@ class SufficientArea(Metric):
     Kept alone, on the alternative, the best `area` of the pixels give the label at least the wanted confidence. Bisection finds
     an area where that is so and, `resolution` below it, is not. More pixels do not always mean more confidence: there may be
     smaller areas that suffice, and larger ones that do not, so it is the smallest only where the curve crosses the wanted
-    confidence once. Lower is better. All pictures of the batch are asked at once, `3 + log2(1 / resolution)` queries each. Ties
+    confidence once. Lower is better. All pictures of the batch are asked at once, `2 + log2(1 / resolution)` queries each. Ties
     in the order are broken by distance from the middle (`saliencykit.metrics.ranking`).
 
     NaN where the whole picture has not the wanted confidence (only with `relative_to="value"`); 0 where the alternative alone has
@@ -73,17 +73,9 @@ class SufficientArea(Metric):
         self, black_box: BlackBox, sample: Sample, mask: Mask, *, explain: Explain, generator: Generator
     ) -> Mapping[str, PerImage]:
         """`area`, a share of the picture in [0, 1]; and the label's `probability` where so much is kept."""
-        edit = editor(black_box, sample.images, self.alternative, generator)
-        box = black_box.for_many(sample.images)
-        places = ranks(mask)
-        nothing, whole = _ends(places)
-        empty, full = probabilities(box, sample.labels, (edit(some) for some in (nothing, whole)))
+        shown, places, empty, full = _ordered(black_box, sample, mask, self.alternative, generator)
         wanted = self.confidence * (full if self.relative_to == "whole" else torch.ones_like(full))
-
-        def kept(counts: Tensor) -> Tensor:
-            return probabilities(box, sample.labels, [edit(places < counts)])[0]
-
-        area, reached = _crossing(kept, lambda p: p >= wanted, full, places, self.resolution)
+        area, reached = _crossing(lambda counts: shown(places < counts), lambda p: p >= wanted, full, places, self.resolution)
         at_once = empty >= wanted
         area, reached = torch.where(at_once, torch.zeros_like(area), area), torch.where(at_once, empty, reached)
         return _where(full >= wanted, area, reached)
@@ -97,7 +89,7 @@ class DestroyingArea(Metric):
     With the best `area` of the pixels replaced by the alternative, at most the given confidence is left. Bisection finds an area
     where that is so and, `resolution` below it, is not. Removing more does not always mean less confidence: there may be smaller
     areas that destroy it, and larger ones that do not, so it is the smallest only where the curve crosses the confidence once.
-    Lower is better. All pictures of the batch are asked at once, `3 + log2(1 / resolution)` queries each. Ties in the order are
+    Lower is better. All pictures of the batch are asked at once, `2 + log2(1 / resolution)` queries each. Ties in the order are
     broken by distance from the middle (`saliencykit.metrics.ranking`).
 
     NaN where the whole picture has no more than that confidence (only with `relative_to="value"`), and where even the alternative
@@ -140,17 +132,9 @@ class DestroyingArea(Metric):
         self, black_box: BlackBox, sample: Sample, mask: Mask, *, explain: Explain, generator: Generator
     ) -> Mapping[str, PerImage]:
         """`area`, a share of the picture in (0, 1]; and the label's `probability` where so much is removed."""
-        edit = editor(black_box, sample.images, self.alternative, generator)
-        box = black_box.for_many(sample.images)
-        places = ranks(mask)
-        nothing, whole = _ends(places)
-        empty, full = probabilities(box, sample.labels, (edit(some) for some in (nothing, whole)))
+        shown, places, empty, full = _ordered(black_box, sample, mask, self.alternative, generator)
         limit = self.confidence * (full if self.relative_to == "whole" else torch.ones_like(full))
-
-        def left(counts: Tensor) -> Tensor:
-            return probabilities(box, sample.labels, [edit(places >= counts)])[0]
-
-        area, reached = _crossing(left, lambda p: p <= limit, empty, places, self.resolution)
+        area, reached = _crossing(lambda counts: shown(places >= counts), lambda p: p <= limit, empty, places, self.resolution)
         return _where((full > limit) & (empty <= limit), area, reached)
 
 
@@ -165,8 +149,19 @@ def _check(metric: Metric, confidence: float, relative_to: str, alternative: Alt
         raise InputError(f"{who}(resolution={resolution}): a resolution is a share of the picture in (0, 0.5], such as 1/256.")
 
 
-def _ends(places: Tensor) -> tuple[Mask, Mask]:
-    return torch.zeros_like(places, dtype=torch.bool), torch.ones_like(places, dtype=torch.bool)
+def _ordered(
+    black_box: BlackBox, sample: Sample, mask: Mask, alternative: Alternative, generator: Generator
+) -> tuple[Callable[[Mask], PerImage], Tensor, PerImage, PerImage]:
+    """The label's probability as a function of what is shown, (B, 1, H, W) bool; the pixels' places; it of nothing and of all."""
+    edit = editor(black_box, sample.images, alternative, generator)
+    box, places = black_box.for_many(sample.images), ranks(mask)
+
+    def shown(chosen: Mask) -> PerImage:
+        return probabilities(box, sample.labels, [edit(chosen)])[0]
+
+    nothing = torch.zeros_like(places, dtype=torch.bool)
+    empty, full = probabilities(box, sample.labels, (edit(some) for some in (nothing, ~nothing)))
+    return shown, places, empty, full
 
 
 def _crossing(

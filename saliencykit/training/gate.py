@@ -14,6 +14,7 @@ from saliencykit.core.evidence import probability
 from saliencykit.core.masker import enlarged
 from saliencykit.core.objective import run_trial
 from saliencykit.core.types import Images, Labels, Mask
+from saliencykit.maskers.realtime.encoder import Features
 from saliencykit.maskers.realtime.network import MaskingNetwork
 
 AREAS = (0.1, 0.2, 0.3, 0.5)
@@ -153,34 +154,49 @@ def other_labels(labels: Labels, num_classes: int, generator: Generator) -> Labe
     return (labels + torch.randint(1, num_classes, labels.shape, generator=generator)) % num_classes
 
 
+def quarter_shares(masks: Tensor) -> Tensor:
+    """Masks (4, h, w) for the pictures of a mosaic, in reading order, to the share of each one's mass in its own quarter, (4,).
+
+    Example:
+        >>> quarter_shares(torch.ones(4, 2, 2)).tolist()
+        [0.25, 0.25, 0.25, 0.25]
+    """
+    down, across = masks.shape[1] // 2, masks.shape[2] // 2
+    quarters = [masks[:, :down, :across], masks[:, :down, across:], masks[:, down:, :across], masks[:, down:, across:]]
+    mass = torch.stack([quarter.sum((1, 2)) for quarter in quarters], 1)
+    return mass.diagonal() / mass.sum(1).clamp_min(1e-9)
+
+
 def _mosaics(network: MaskingNetwork, box: BlackBox, images: Images, labels: Labels) -> float:
     """Mean share of the mass in the right quarter, over mosaics of four held-out pictures of four classes."""
-    left = list(range(len(images)))
     shares = []
-    while left:
+    for four in _quartets(labels):
+        masks, _ = network(_seen_together(network, box, images[four]), labels[four][None])
+        shares.append(quarter_shares(masks[0]))
+    return float(torch.cat(shares).mean()) if shares else float("nan")
+
+
+def _quartets(labels: Labels) -> list[list[int]]:
+    """Rows of four classes, each row in one quartet at most, the first rows first."""
+    left, quartets = list(range(len(labels))), []
+    while True:
         four: list[int] = []
         for row in left:
-            if all(labels[row] != labels[other] for other in four):
+            if len(four) < 4 and all(labels[row] != labels[other] for other in four):
                 four.append(row)
-            if len(four) == 4:
-                break
         if len(four) < 4:
-            break
+            return quartets
         left = [row for row in left if row not in four]
-        tiles = images[four]
-        large = torch.cat([torch.cat([tiles[0], tiles[1]], 2), torch.cat([tiles[2], tiles[3]], 2)], 1)[None]
-        height, width = images.shape[2:]
+        quartets.append(four)
+
+
+def _seen_together(network: MaskingNetwork, box: BlackBox, tiles: Images) -> Features:
+    """Features of a mosaic of four pictures: at twice their side if they are small and the network takes it, else at theirs."""
+    large = torch.cat([torch.cat([tiles[0], tiles[1]], 2), torch.cat([tiles[2], tiles[3]], 2)], 1)[None]
+    side = (tiles.shape[2], tiles.shape[3])
+    if max(side) <= _SMALL:
         try:
-            if max(height, width) > _SMALL:
-                raise InputError("large pictures are made smaller")
-            features = network.encoder.see(box, large)
+            return network.encoder.see(box, large)
         except InputError:  # most networks take one size, and small pictures bear no shrinking
-            small = F.interpolate(large, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
-            features = network.encoder.see(box, small)
-        masks, _ = network(features, labels[four][None])
-        masks = masks[0]
-        down, across = masks.shape[1] // 2, masks.shape[2] // 2
-        quarters = [masks[:, :down, :across], masks[:, :down, across:], masks[:, down:, :across], masks[:, down:, across:]]
-        mass = torch.stack([q.sum((1, 2)) for q in quarters], 1)
-        shares.append(mass.diagonal() / mass.sum(1).clamp_min(1e-9))
-    return float(torch.cat(shares).mean()) if shares else float("nan")
+            pass
+    return network.encoder.see(box, F.interpolate(large, size=side, mode="bilinear", align_corners=False, antialias=True))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.cifar10 import cifar10, quarter_shares, quartets, resnet20, selectivity
+from benchmarks.cifar10 import cifar10, quartets, resnet20, selectivity
 from saliencykit.maskers.realtime.masker import RealTimeMasker
 from saliencykit.maskers.realtime.network import masking_network
 from saliencykit.testing.boxes import PlantedEvidence
@@ -19,15 +19,6 @@ def test_quartets_are_of_four_classes_and_use_each_picture_once():
 
 def test_there_are_no_quartets_of_three_classes():
     assert quartets(torch.arange(30) % 3, 5, torch.Generator().manual_seed(0)) == []
-
-
-def test_quarter_shares():
-    masks = torch.zeros(4, 4, 6)
-    masks[0, :2, :3] = 1  # its own quarter, and nothing else
-    masks[1, :2] = 1  # the upper half: half of it is right
-    masks[2] = 0.5  # everywhere
-    masks[3, :2, :3] = 1  # another one's
-    assert quarter_shares(masks).tolist() == pytest.approx([1.0, 0.5, 0.25, 0.0])
 
 
 def test_selectivity_of_an_untrained_network_on_a_planted_box():

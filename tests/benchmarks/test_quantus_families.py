@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.data import Photo
-from benchmarks.quantus_families import MOSAICS, metrics, mosaics, rows_of, segments, table, values
+from benchmarks.data import Photo, inside_boxes
+from benchmarks.quantus_families import MOSAICS, metrics, mosaics, rows_of, table, values
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.testing.boxes import small_network
 
@@ -28,9 +28,8 @@ def test_values_of_any_form():
     assert values(np.array([True, False])) == [1.0, 0.0]
 
 
-def test_segments_are_the_boxes():
-    photo = Photo("a", torch.zeros(1, 3, 8, 8), 0, torch.tensor([[1.0, 2.0, 4.0, 5.0], [7.0, 7.0, 7.0, 7.0]]))
-    mask = segments([photo])
+def test_inside_is_in_the_boxes():
+    mask = inside_boxes([torch.tensor([[1.0, 2.0, 4.0, 5.0], [7.0, 7.0, 7.0, 7.0]])], (8, 8))
     assert mask.shape == (1, 1, 8, 8)
     assert mask.sum() == 9 + 1
     assert mask[0, 0, 2:5, 1:4].all()

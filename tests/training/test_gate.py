@@ -12,7 +12,7 @@ from saliencykit.maskers.realtime.network import MaskingNetwork
 from saliencykit.maskers.realtime.selector import Selector
 from saliencykit.testing.boxes import PlantedEvidence
 from saliencykit.testing.untouched import untouched
-from saliencykit.training.gate import AREAS, Gate, judge, other_labels, top
+from saliencykit.training.gate import AREAS, Gate, judge, other_labels, quarter_shares, top
 
 GREY = Constant(colour=0.5)
 
@@ -159,3 +159,12 @@ def test_all_other_labels_are_equally_likely():
     assert counts[2] == 0
     assert bool((counts[[0, 1, 3]] > 1850).all())
     assert other_labels(torch.tensor([0, 0]), 1, seeded()).tolist() == [0, 0]
+
+
+def test_quarter_shares():
+    masks = torch.zeros(4, 4, 6)
+    masks[0, :2, :3] = 1  # its own quarter, and nothing else
+    masks[1, :2] = 1  # the upper half: half of it is right
+    masks[2] = 0.5  # everywhere
+    masks[3, :2, :3] = 1  # another one's
+    assert quarter_shares(masks).tolist() == pytest.approx([1.0, 0.5, 0.25, 0.0])
