@@ -47,7 +47,7 @@ def parse(text: str) -> Spec:
         key, equals, value = part.partition("=")
         if equals and key.strip().isidentifier():
             if key.strip() in options:
-                raise InputError(f"{text!r} gives {key.strip()!r} twice.")
+                raise InputError(f"{text!r} gives {key.strip()!r} twice; write it once.")
             options[key.strip()] = value.strip()
         elif options:
             raise InputError(f"{text!r}: {part!r} comes after an option; write plain values first.")

@@ -361,7 +361,11 @@ def _as(thing: object, kind: Kind) -> object:
         return thing
     if isinstance(thing, str):
         return registry().create(kind, thing)
-    raise InputError(f"a {kind} is a {KINDS[kind].__name__} or a text like 'name:key=value'; got {name_of(thing)}.")
+    names = ", ".join(full.split("/", 1)[1] for full in list(registry().names(kind))[:3])
+    raise InputError(
+        f"{name_of(thing)} is no {kind.replace('_', ' ')}: give an object derived from {KINDS[kind].__name__}, or a name with "
+        f"options or without, such as {names}."
+    )
 
 
 _MAKERS: Mapping[type, Callable[[str], Any]] = {

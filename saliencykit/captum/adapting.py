@@ -94,7 +94,7 @@ def whole_numbers(features: Tensor) -> Tensor:
         InputError: Its values are not whole numbers.
     """
     if features.is_floating_point() and not torch.equal(features, features.round()):
-        raise InputError("MaskerAttribution.attribute(feature_mask=...) takes whole numbers; got fractions.")
+        raise InputError("MaskerAttribution.attribute(feature_mask=...) takes whole numbers; got fractions: give integers.")
     return features.long()
 
 

@@ -13,6 +13,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import ContractError, GradientError, InputError
 from saliencykit.core.masker import Found, Masker, enlarged
 from saliencykit.core.types import Images, Labels, Mask, PerImage
+from saliencykit.maskers.probing import NOT_FINITE
 from saliencykit.maskers.smooth_mask import SmoothMask
 
 Variant = Literal["preserve", "delete", "dual"]
@@ -156,7 +157,9 @@ class ExtremalPerturbation(Masker):
             (slope,) = torch.autograd.grad((price * area_penalty(small, wanted) - reward).sum(), cells)
             if bad := checks.finite_rows(slope):
                 row = first + bad[0] // len(self._shares)
-                raise ContractError(f"ExtremalPerturbation stopped at image row {row}: the gradient is NaN or infinite.")
+                raise ContractError(
+                    f"ExtremalPerturbation stopped at image row {row}: the gradient is NaN or infinite; {NOT_FINITE}"
+                )
             velocity = _MOMENTUM * velocity + (1 - _MOMENTUM) * slope
             cells = (cells.detach() - _PATH / self.steps * velocity).clamp_(0, 1)
         with torch.no_grad():

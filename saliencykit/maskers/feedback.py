@@ -13,6 +13,7 @@ from saliencykit.core.edits import micro_batch
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Found, Masker
 from saliencykit.core.types import Images, Labels, Logits
+from saliencykit.maskers.alike import alike
 from saliencykit.maskers.probing import mask_of_scores
 from saliencykit.maskers.realtime.taps import plainly
 
@@ -20,7 +21,6 @@ _GATED = {
     "relu", "relu6", "hardtanh", "threshold", "leaky_relu", "rrelu", "prelu", "elu", "celu", "selu", "silu", "hardswish", "gelu",
     "mish", "softplus", "max_pool1d", "max_pool2d", "max_pool3d",
 }  # fmt: skip
-_CLOSE = 1e-3  # of the logits' range: with all gates open the model must answer as it does without any
 _INSTEAD = "masker='rise' or 'occlusion', which only ask, or 'iterative', which needs gradients alone"
 
 
@@ -124,7 +124,7 @@ def _as_without(logits: Logits, plain: Logits, sweep: "_Sweep", box: BlackBox) -
     who = name_of(box.module)
     if not sweep.neurons:
         raise InputError(f"{who} has no rectifier, maximum or other activation that Feedback could gate. Use {_INSTEAD}.")
-    if not bool((logits[:1].detach() - plain).abs().max() <= _CLOSE * (plain.amax() - plain.amin()).clamp_min(1e-6)):
+    if not alike(logits[:1], plain):  # with all gates open the model must answer as it does without any
         raise InputError(f"{who} changes activations in place in a way that Feedback cannot follow. Use {_INSTEAD}.")
 
 

@@ -11,7 +11,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import GradientError
 from saliencykit.core.masker import Found, Masker
 from saliencykit.core.types import Images, Labels
-from saliencykit.maskers.probing import mask_of_scores
+from saliencykit.maskers.probing import NOT_FINITE, mask_of_scores
 from saliencykit.maskers.target_layer import cut_at, target_layer
 
 _ROUNDING = 1e-6  # of the largest map times the sum of weights: what is below says nothing
@@ -60,7 +60,9 @@ class GradCam(Masker):
         slopes = torch.autograd.grad(asked, leaves)
         maps, slope = (tap.read(_whole(parts), images.shape[2:]) for parts in (leaves, slopes))
         if bad := checks.finite_rows(slope):
-            raise GradientError(f"GradCam: the gradient at {tap.name!r} is NaN or infinite in row {bad[0]} of {len(images)}.")
+            raise GradientError(
+                f"GradCam: the gradient at {tap.name!r} is NaN or infinite in row {bad[0]} of {len(images)}; {NOT_FINITE}"
+            )
         with torch.no_grad():
             weights = slope.mean((2, 3), keepdim=True)
             scores = (weights * maps).sum(1, keepdim=True).to(images.dtype)

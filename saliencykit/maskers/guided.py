@@ -16,6 +16,7 @@ from saliencykit.core.masker import Found, Masker, enlarged
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.attribution import Channels, Sign, found, words
 from saliencykit.maskers.grad_cam import GradCam
+from saliencykit.maskers.probing import NOT_FINITE
 
 Rule: TypeAlias = Literal["guided", "deconvolution"]
 
@@ -102,7 +103,9 @@ class RectifiedGradient(Masker):
         asked = logits.gather(1, labels[:, None]).sum()
         (slopes,) = torch.autograd.grad(asked, inputs)
         if bad := checks.finite_rows(slopes):
-            raise ContractError(f"RectifiedGradient: the gradient is NaN or infinite in row {bad[0]} of {len(images)}.")
+            raise ContractError(
+                f"RectifiedGradient: the gradient is NaN or infinite in row {bad[0]} of {len(images)}; {NOT_FINITE}"
+            )
         return slopes
 
 

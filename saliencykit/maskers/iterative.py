@@ -18,6 +18,7 @@ from saliencykit.core.masker import Found, Masker
 from saliencykit.core.objective import Objective, Trial, run_trial
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.maskers.parametrisation import Free, Nested, Parametrisation, share_of
+from saliencykit.maskers.probing import NOT_FINITE
 from saliencykit.terms.paper import keep_and_drop
 from saliencykit.terms.paper import meaningful_perturbation as destroy_only
 
@@ -176,7 +177,7 @@ class Iterative(Masker):
                 )
             gradient += torch.autograd.grad(total, cells)[0]
         if bad := checks.finite_rows(gradient):
-            raise ContractError(f"the objective's gradient is NaN or infinite in row {bad[0]}.")
+            raise ContractError(f"the objective's gradient is NaN or infinite in row {bad[0]}; {NOT_FINITE}")
         return gradient
 
     def _trial(self, box: BlackBox, images: Images, labels: Labels, mask: Mask, generator: Generator) -> Trial:

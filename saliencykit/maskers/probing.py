@@ -7,6 +7,9 @@ from saliencykit.core import evidence
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.types import Images, Mask
 
+NOT_FINITE = "look for a square root, logarithm or division at 0 in the model, or use masker='rise' or 'occlusion', which only ask."
+"""What to do about a gradient that is NaN or infinite."""
+
 
 def probabilities(black_box: BlackBox, edits: Images, label: Tensor) -> Tensor:
     """The probability of one label in each edit, (n,).

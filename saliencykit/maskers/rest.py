@@ -10,9 +10,8 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
+from saliencykit.maskers.alike import alike
 from saliencykit.maskers.realtime.taps import Call, Tap, module_of, watch
-
-_CLOSE = 1e-3  # of the logits' range
 
 
 @final
@@ -102,8 +101,7 @@ def rest_after(box: BlackBox, image: Images, tap: Tap) -> Rest:
                 again = rest(tap.read(own[0].output, image.shape[2:]), image.shape[1:])
             except Exception:  # a layer that cannot do without the ones before it
                 continue
-            scale = (logits.amax() - logits.amin()).clamp_min(1e-12)
-            if again.shape == logits.shape and bool((again - logits).abs().max() <= _CLOSE * scale):
+            if alike(again, logits):
                 return rest
     raise InputError(
         f"the logits of {name_of(module_of(box))} do not depend on the output of {tap.name!r} alone; name a layer=... that "

@@ -12,9 +12,9 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import GradientError, InputError
 from saliencykit.core.types import Images, Logits
+from saliencykit.maskers.alike import alike
 from saliencykit.maskers.realtime.taps import Call, Tap, as_tap, plainly, read_taps, watch
 
-_CLOSE = 1e-3  # of the logits' range: pooling in another order rounds differently
 _MOST = 0.5  # of the positions: of a class token's own map it is one, of pooled maps all
 _SMALL = 64  # pixels: networks for such pictures have maps of more than half their side
 _UNDECIDED = 0.5  # above 1: changes less gathered than this are spread by mixing
@@ -120,7 +120,10 @@ def cut_at(black_box: BlackBox, images: Images, tap: Tap) -> tuple[Logits, list[
             f"{tap.name!r} of {name_of(black_box.module)} answered for {answered} of {len(images)} images; name another layer."
         )
     if not logits.requires_grad:
-        raise GradientError(f"the logits of {name_of(black_box.module)} do not depend on the output of {tap.name!r} in autograd.")
+        raise GradientError(
+            f"the logits of {name_of(black_box.module)} do not depend on the output of {tap.name!r} in autograd; name another "
+            "layer, or use masker='rise' or 'occlusion', which only ask."
+        )
     return logits, leaves
 
 
@@ -159,7 +162,7 @@ def _candidates(logits: Logits, calls: Sequence[Call], probe: Images) -> Iterato
         if tap is None or not call.output.requires_grad or id(call.output) in pooled:  # a container ends with its last layer
             continue
         maps = tap.read(call.output.detach(), probe.shape[2:])
-        if tap.channels == logits.shape[1] and any(_same(m.mean((2, 3)), logits) for m in (maps, maps.relu())):
+        if tap.channels == logits.shape[1] and any(alike(m.mean((2, 3)), logits) for m in (maps, maps.relu())):
             continue
         if isinstance(call.module, nn.Linear):  # queries, keys, values, the inside of a perceptron
             projections.append((tap, call))
@@ -232,7 +235,3 @@ def _named(box: BlackBox, probe: Images, layer: str) -> Tap:
         shapes = [tuple(call.output.shape) for call in calls if call.name == layer]
         what = f"returns {shapes[0]}, no map over the picture" if shapes else "does not return one tensor once per answer"
     raise InputError(f"layer={layer!r} of {name_of(box.module)} {what}. Some that are maps, the last first: {others or 'none'}.")
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    return bool((one - other).abs().max() <= _CLOSE * (other.amax() - other.amin()).clamp_min(1e-12))

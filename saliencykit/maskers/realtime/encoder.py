@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import first_line
+from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
 from saliencykit.maskers.realtime.taps import Tap, read_taps
@@ -103,7 +103,10 @@ class Trunk(Encoder):
         logits, maps = read_taps(black_box, images, self.taps)
         for tap, read in zip(self.taps, maps, strict=True):
             if read.shape[1] != tap.channels:
-                raise InputError(f"layer {tap.name!r} has {read.shape[1]} channels, {tap.channels} were expected: another model.")
+                raise InputError(
+                    f"layer {tap.name!r} of {name_of(black_box.module)} has {read.shape[1]} channels, and the masker was made for "
+                    f"{tap.channels}: another model. Train one with fit(model, pictures)."
+                )
         return Features(maps, logits, (images.shape[2], images.shape[3]))
 
     def options(self) -> dict[str, Any]:

@@ -47,7 +47,8 @@ def save_masker(masker: "RealTimeMasker", path: Path) -> Path:
     encoder, selector, decoder = network.encoder, network.selector, network.decoder
     if not isinstance(encoder, Trunk | Own | Paper) or not isinstance(selector, Rows) or not isinstance(decoder, UNet | Bottleneck):
         raise InputError(
-            f"save knows the package's own parts; {name_of(encoder)}, {name_of(selector)}, {name_of(decoder)} is another."
+            "RealTimeMasker.save writes networks of Trunk, Own or Paper, of Rows, and of UNet or Bottleneck; this one is of "
+            f"{name_of(encoder)}, {name_of(selector)}, {name_of(decoder)}. Keep masker.network.state_dict() yourself."
         )
     header = {
         "encoder": {"kind": encoder.kind} | encoder.options(),

@@ -12,12 +12,12 @@ from saliencykit.core import draw
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
+from saliencykit.maskers.alike import alike
 from saliencykit.maskers.realtime.taps import Call, Tap, as_tap, at_once, module_of, named, plainly, watch
 
 _WATCHED = 3  # pictures; the outputs of all layers are held for them
 _PICTURES = 4  # that a head is linearised at
 _COSTLY = 10**10  # classes times weights after the map: more are not worth the time, and their rows start at random
-_CLOSE = 1e-3  # of the range: pooling in another order rounds differently
 
 
 _known: "WeakKeyDictionary[nn.Module, dict[tuple[object, ...], tuple[Tap, str] | None]]" = WeakKeyDictionary()
@@ -114,7 +114,7 @@ def rows_of(module: nn.Module, layer: str) -> tuple[Tensor, Tensor]:
     head = named(module, layer)
     weight, bias = getattr(head, "weight", None), getattr(head, "bias", None)
     if not isinstance(weight, Tensor):
-        raise InputError(f"{layer!r} of {type(module).__name__} has no weights.")
+        raise InputError(f"{layer!r} of {type(module).__name__} has no weights; this masker was made for another model.")
     rows = weight.detach().flatten(1).float().clone()
     return rows, rows.new_zeros(len(rows)) if not isinstance(bias, Tensor) else bias.detach().float().clone()
 
@@ -127,15 +127,15 @@ def _linear_head(logits: Logits, calls: Sequence[Call], taps: Sequence[tuple[Tap
         if not (pointwise or isinstance(call.module, nn.Linear)) or given is None or given.ndim != 2:
             continue
         weight, bias = _rows(call.module)
-        if weight.shape[1] != given.shape[1] or not _same(call.output.flatten(1), logits):
+        if weight.shape[1] != given.shape[1] or not alike(call.output.flatten(1), logits):
             continue
         for tap, source in reversed(taps):
             if tap.channels != weight.shape[1] or len(source.output) != len(given):
                 continue
             maps = tap.read(source.output, probe.shape[2:])
-            if _same(maps.mean((2, 3)), given.to(maps.dtype)):
+            if alike(maps.mean((2, 3)), given.to(maps.dtype)):
                 return Head(tap, weight, bias, call.name)
-            if tap.prefix and _same(source.output[:, 0], given):
+            if tap.prefix and alike(source.output[:, 0], given):
                 return Head(tap, weight, bias, None)
         return None
     return None
@@ -149,10 +149,10 @@ def _convolutional_head(logits: Logits, calls: Sequence[Call], taps: Sequence[tu
             continue
         if call.given is None or min(call.output.shape[2:]) < 2:
             continue
-        if not any(_same(pooled, logits) for pooled in (call.output.mean((2, 3)), call.output.relu().mean((2, 3)))):
+        if not any(alike(pooled, logits) for pooled in (call.output.mean((2, 3)), call.output.relu().mean((2, 3)))):
             continue
         for tap, source in reversed(taps):
-            if source.output.shape == call.given.shape and tap.layout == "maps" and _same(source.output, call.given):
+            if source.output.shape == call.given.shape and tap.layout == "maps" and alike(source.output, call.given):
                 return Head(tap, *_rows(module), call.name)
     return None
 
@@ -211,10 +211,3 @@ def _weights_after(tap: Tap, calls: Sequence[Call]) -> int:
 
 def _rows(module: nn.Module) -> tuple[Tensor, Tensor]:
     return rows_of(nn.ModuleDict({"head": module}), "head")
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    if one.shape != other.shape:
-        return False
-    one, other = one.float(), other.float()
-    return bool((one - other).abs().max() <= _CLOSE * (other.amax() - other.amin()).clamp_min(1e-12))

@@ -90,7 +90,8 @@ class Rows(Selector):
         """
         if weight.shape != self.weight.shape:
             raise InputError(
-                f"the model's head is {tuple(weight.shape)} (classes, channels), the masker is for {tuple(self.weight.shape)}."
+                f"the model's head is {tuple(weight.shape)} (classes, channels), and the masker was made for "
+                f"{tuple(self.weight.shape)}: another model. Train one with fit(model, pictures)."
             )
         self.weight.copy_(weight - weight.mean(0))
         self.bias.copy_(bias - bias.mean())

@@ -33,7 +33,7 @@ def test_the_trunk_leaves_the_box_alone(net, pictures):
 
 
 def test_a_trunk_of_another_model_is_named(net, pictures):
-    with pytest.raises(InputError, match=r"'stages.0' has 8 channels, 9 were expected"):
+    with pytest.raises(InputError, match=r"'stages.0' of \w+ has 8 channels, and the masker was made for 9"):
         Trunk((Tap("stages.0", "maps", 9, (16, 16)),)).see(net("convolutional"), pictures(2))
     with pytest.raises(InputError, match="no layer"):
         Trunk(TAPS).see(net("channels-last"), pictures(2))

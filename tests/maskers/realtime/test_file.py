@@ -251,5 +251,5 @@ def test_parts_of_ones_own_cannot_be_saved(tmp_path):
     box = PlantedEvidence()
     network = masking_network(box, box.examples(2, generator=seeded())[0], encoder=Own((6, 8), 1, size=(16, 16)))
     changed = MaskingNetwork(Other(), network.selector, network.decoder)
-    with pytest.raises(InputError, match="save knows the package's own parts; Other, Rows, UNet"):
+    with pytest.raises(InputError, match="this one is of Other, Rows, UNet"):
         RealTimeMasker(network=changed).save(tmp_path / "masker.safetensors")
