@@ -4,8 +4,6 @@ import ast
 import importlib
 import inspect
 import re
-import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -147,65 +145,6 @@ def test_commands_and_their_options_are_documented(name: str) -> None:
         for option in [each for each in command.params if each.param_type_name == "option" and each.name != "help"]:
             spellings = [*option.opts, *option.secondary_opts]
             assert any(re.search(rf"(?<![\w-]){re.escape(one)}(?![\w-])", text) for one in spellings), spellings
-
-
-def quoted_commands(text: str) -> Iterator[str]:
-    """Command lines that begin with `saliencykit`, in blocks of shell commands and between single backticks."""
-    for block in re.findall(r"^```(?:sh|bash|shell)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
-            for part in re.split(r"&&|\|", line):
-                if found := re.match(r"\s*(?:.* -m )?saliencykit\b(?![-\w./])(.*)", part):
-                    yield found[1]
-    for part in re.findall(r"(?<!`)`saliencykit ([a-z][^`]*)`(?!`)", FENCE.sub("", text)):
-        yield part
-
-
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_quoted_commands_and_their_options_exist(page: Path) -> None:
-    for line in quoted_commands(page.read_text()):
-        words = shlex.split(line, comments=True)
-        if not words or words[0].startswith("--"):
-            assert set(words) <= {"--help", "--version"}, line
-            continue
-        assert words[0] in COMMANDS or words[0].isupper(), line
-        command = COMMANDS.get(words[0])
-        if len(words) > 1:
-            command = getattr(command, "commands", {}).get(words[1], command)
-        known = {one for each in getattr(command, "params", []) for one in (*each.opts, *each.secondary_opts)} | {"--help"}
-        assert {word.split("=")[0] for word in words[1:] if word.startswith("-")} <= known, line
-
-
-def test_the_check_of_quoted_commands_sees_them() -> None:
-    block = "accelerate launch -m saliencykit fit --a \\\n    --b x  # no --c\npip install x && saliencykit explain\n"
-    page = f"```sh\n{block}```\n`saliencykit run`"
-    assert [shlex.split(line, comments=True) for line in quoted_commands(page)] == [
-        ["fit", "--a", "--b", "x"],
-        ["explain"],
-        ["run"],
-    ]
-
-
-def test_quoted_benchmarks_and_recipes_exist_with_their_options() -> None:
-    scripts = 0
-    for page in [*PAGES, ROOT / "benchmarks" / "README.md"]:
-        text = page.read_text().replace("\\\n", " ")
-        for module, path, rest in re.findall(r"python (?:-m (benchmarks\.\w+)|(plugins/\S+\.py))([^\n`]*)", text):
-            script = ROOT / (path or f"{module.replace('.', '/')}.py")
-            source = script.read_text()
-            for other in re.findall(r"^from benchmarks\.(\w+) import", source, re.MULTILINE):
-                source += (ROOT / "benchmarks" / f"{other}.py").read_text()
-            options = re.findall(r"(?<!\S)--[\w-]+", rest.split("#")[0])
-            known = {"--help", *re.findall(r'"(--[\w-]+)"', source)}
-            known |= {f"--no-{one[2:]}" for one in known}  # argparse.BooleanOptionalAction
-            assert set(options) <= known, f"{name_of(page)}: {script.name}"
-            scripts += 1
-    assert scripts > 40
-
-
-def test_pages_of_results_say_how_their_tables_are_made() -> None:
-    for name in ("paper-tables", "methods", "masks", "masking-model", "small-pictures", "realtime", "speed"):
-        page = (ROOT / "docs" / "explanation" / f"{name}.md").read_text()
-        assert re.search(r"^(?:    )?python (-m benchmarks\.|plugins/)", page, re.MULTILINE), name
 
 
 def test_which_masker_when_has_every_masker_and_knows_who_needs_gradients() -> None:
