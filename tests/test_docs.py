@@ -1,4 +1,4 @@
-"""The docs are true: every Python block runs, every name has a heading, every command and option that is quoted exists."""
+"""The docs are true: every Python block runs, every name has a heading, links and pictures are there."""
 
 import ast
 import importlib
