@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 
 from saliencykit.alternatives.blur import gaussian_blur
 from saliencykit.core.alternative import Alternative
+from saliencykit.core.checks import whole_numbers
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Mask
 
@@ -44,8 +45,7 @@ class BlurPyramid(Alternative):
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        if not isinstance(self.levels, int) or self.levels < 2:
-            raise InputError(f"BlurPyramid(levels={self.levels!r}) takes a whole number of blurs, at least 2.")
+        whole_numbers(self, "levels", least=2)
         if not 0 < self.sigma < float("inf"):
             raise InputError(f"BlurPyramid(sigma={self.sigma}): sigma is > 0, in pixels if >= 1, else a share of the shorter side.")
 

@@ -43,6 +43,24 @@ def finite_rows(tensor: Tensor) -> list[int]:
     return [i for i, row in enumerate(tensor.detach()) if not bool(torch.isfinite(row).all())]
 
 
+def whole_numbers(owner: object, *names: str, least: int = 1) -> None:
+    """Raise InputError unless these attributes are whole numbers >= `least`.
+
+    Args:
+        owner: Whose options they are.
+        names: Of the options.
+        least: The smallest that is allowed.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> whole_numbers(SimpleNamespace(steps=3), "steps")
+    """
+    for name in names:
+        value = getattr(owner, name)
+        if not isinstance(value, int) or value < least:
+            raise InputError(f"{name_of(owner)}({name}={value!r}) takes a whole number >= {least}.")
+
+
 def images(value: Tensor, who: str) -> None:
     """Raise InputError unless `value` is a finite float tensor (B, C, H, W) with B, C, H, W >= 1."""
     if not isinstance(value, Tensor) or value.ndim != 4 or not value.is_floating_point() or 0 in value.shape:

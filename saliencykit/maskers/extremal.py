@@ -90,10 +90,7 @@ class ExtremalPerturbation(Masker):
             raise InputError(f"{who}(areas={self.areas!r}) takes a tuple of shares of the picture in (0, 1), such as (0.1,).")
         if self.variant not in get_args(Variant):
             raise InputError(f"{who}(variant={self.variant!r}): it is one of {', '.join(get_args(Variant))}.")
-        for name in ("steps", "cells", "together"):
-            value = getattr(self, name)
-            if (not isinstance(value, int) or value < 1) and not (name == "together" and value is None):
-                raise InputError(f"{who}({name}={value!r}) takes a whole number >= 1.")
+        checks.whole_numbers(self, "steps", "cells", *([] if self.together is None else ["together"]))
         if not 0 < self.width < float("inf") or not 0 <= self.smooth < 1:
             raise InputError(f"{who}(width={self.width}, smooth={self.smooth}): width is > 0, smooth is in [0, 1).")
         if not isinstance(self.alternative, BlurPyramid):

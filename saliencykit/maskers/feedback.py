@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from torch.overrides import TorchFunctionMode
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import name_of
+from saliencykit.core.checks import name_of, whole_numbers
 from saliencykit.core.edits import micro_batch
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Found, Masker
@@ -79,10 +79,7 @@ class Feedback(Masker):
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        for name in ("sweeps", "together"):
-            value = getattr(self, name)
-            if (not isinstance(value, int) or value < 1) and not (name == "together" and value is None):
-                raise InputError(f"Feedback({name}={value!r}) takes a whole number >= 1.")
+        whole_numbers(self, "sweeps", *([] if self.together is None else ["together"]))
         if not 0 <= self.price < float("inf") or not 0 <= self.tolerance < 1:
             raise InputError(f"Feedback(price={self.price}, tolerance={self.tolerance}): price is >= 0, tolerance in [0, 1).")
 

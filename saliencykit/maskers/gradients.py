@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 
 from saliencykit.core import draw
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import whole_numbers
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Found, Masker
 from saliencykit.core.types import Images, Labels
@@ -119,8 +120,7 @@ class SmoothGrad(Masker):
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        if not isinstance(self.samples, int) or self.samples < 1:
-            raise InputError(f"SmoothGrad(samples={self.samples!r}): it takes a whole number of noisy copies, at least 1.")
+        whole_numbers(self, "samples")
         if not 0 < self.noise < float("inf"):
             raise InputError(f"SmoothGrad(noise={self.noise}): it is a share of the picture's range, > 0, such as 0.15.")
         if not isinstance(self.of, AttributionMasker):

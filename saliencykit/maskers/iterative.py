@@ -103,10 +103,7 @@ class Iterative(Masker):
             )
         if not isinstance(self.alternative, Alternative):
             raise InputError(f"Iterative(alternative={self.alternative!r}) takes an Alternative, such as Blur().")
-        for name in ("steps", "cells", "fills", "patience", "together"):
-            value = getattr(self, name)
-            if (not isinstance(value, int) or value < 1) and not (name == "together" and value is None):
-                raise InputError(f"Iterative({name}={value!r}) takes a whole number >= 1.")
+        checks.whole_numbers(self, "steps", "cells", "fills", "patience", *([] if self.together is None else ["together"]))
         for name in ("rate", "softness"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise InputError(f"Iterative({name}={getattr(self, name)}): it is > 0.")

@@ -7,7 +7,7 @@ from torch import Generator
 
 from saliencykit.core import draw
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.errors import InputError
+from saliencykit.core.checks import whole_numbers
 from saliencykit.core.masker import Masker
 from saliencykit.core.types import Images, Labels, Mask
 
@@ -43,8 +43,7 @@ class RandomMap(Masker):
 
     def __post_init__(self) -> None:
         """Check the number."""
-        if not isinstance(self.cells, int) or self.cells < 1:
-            raise InputError(f"RandomMap(cells={self.cells!r}): it takes a whole number of cells per side, at least 1.")
+        whole_numbers(self, "cells")
 
     def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Mask:
         """(B, 1, cells, cells), uniform in [0, 1)."""

@@ -13,6 +13,7 @@ from saliencykit.alternatives.constant import Constant
 from saliencykit.core import draw
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import whole_numbers
 from saliencykit.core.edits import micro_batch, single_fill
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Found, Masker
@@ -78,10 +79,8 @@ class Rise(Masker):
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        if not isinstance(self.samples, int) or self.samples < 2:
-            raise InputError(f"Rise(samples={self.samples!r}): it takes a whole number of masks, at least 2.")
-        if not isinstance(self.cells, int) or self.cells < 1:
-            raise InputError(f"Rise(cells={self.cells!r}): it takes a whole number of cells per side, at least 1.")
+        whole_numbers(self, "samples", least=2)
+        whole_numbers(self, "cells")
         if not 0 < self.keep < 1:
             raise InputError(f"Rise(keep={self.keep}): the chance that a cell is kept is in (0, 1).")
         if not isinstance(self.alternative, Alternative):

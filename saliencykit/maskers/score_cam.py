@@ -10,6 +10,7 @@ from saliencykit.alternatives.constant import Constant
 from saliencykit.core import draw
 from saliencykit.core.alternative import Alternative, compose
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import whole_numbers
 from saliencykit.core.edits import micro_batch, single_fill
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Found, Masker, enlarged
@@ -64,8 +65,8 @@ class ScoreCam(Masker):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        if self.channels is not None and (not isinstance(self.channels, int) or self.channels < 1):
-            raise InputError(f"ScoreCam(channels={self.channels!r}) takes a whole number of channels, at least 1, or None for all.")
+        if self.channels is not None:
+            whole_numbers(self, "channels")
         if not isinstance(self.alternative, Alternative):
             raise InputError(f"ScoreCam(alternative={self.alternative!r}) takes an Alternative, such as Constant(colour='zero').")
 

@@ -110,3 +110,19 @@ def test_per_image():
     for wrong in (torch.zeros(2, 1), torch.zeros(3), torch.zeros(2, dtype=torch.int64), 0.5):
         with pytest.raises(ContractError, match=r"one float per image, shape \(2,\)"):
             checks.per_image(wrong, 2, "Somebody")
+
+
+def test_first_line_of_somebody_elses_message():
+    assert checks.first_line(RuntimeError("  mat1 and mat2 differ. \nat 0x7f")) == "mat1 and mat2 differ"
+    assert checks.first_line(KeyError()) == "no message"
+    assert len(checks.first_line(ValueError("x" * 10_000))) == 300
+
+
+@pytest.mark.parametrize("value", [0, 2.0, "3", None])
+def test_whole_numbers(value):
+    class Mine:
+        steps, cells = 7, value
+
+    checks.whole_numbers(Mine(), "steps", least=7)
+    with pytest.raises(InputError, match=r"Mine\(cells=.*\) takes a whole number >= 1\."):
+        checks.whole_numbers(Mine(), "steps", "cells")
