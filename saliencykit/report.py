@@ -86,8 +86,9 @@ def notebook_html(explanation: Explanation) -> str:
             f"<img style='max-width:100%' alt='overlay' src='data:image/jpeg;base64,{source}'/>"
             f"<figcaption style='font:12px/1.5 sans-serif'>{html.escape(caption(explanation, index))}</figcaption></figure>"
         )
-    more = f"<p>... and {len(explanation) - 8} more</p>" if len(explanation) > 8 else ""
-    return f"<div>{''.join(cells)}{more}</div>"
+    more = f"... and {len(explanation) - 8} more, " if len(explanation) > 8 else ""
+    masker = html.escape(str(explanation.provenance.get("masker", "a masker")).split("(")[0])
+    return f"<div>{''.join(cells)}<p style='font:12px/1.5 sans-serif;margin:0 4px'>{more}by {masker}</p></div>"
 
 
 def caption(explanation: Explanation, index: int) -> str:

@@ -67,7 +67,8 @@ def test_the_notebook_display_is_self_contained_and_escaped() -> None:
     )
     page = named._repr_html_()
     assert page.count("data:image/jpeg;base64,") == 8
-    assert "and 2 more" in page
+    assert "and 2 more, by a masker<" in page
+    assert "and 2 more, by WholeImage<" in answer._repr_html_()
     assert "<b>" not in page
     assert caption(answer, 0).count("%") == 4
     assert "kept" not in caption(named, 0)

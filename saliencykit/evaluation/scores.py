@@ -267,13 +267,12 @@ class Scores:
         return scores_html(self)
 
     def __repr__(self) -> str:
-        """The means, a line per masker."""
+        """The mean of each metric's first score, a line per masker."""
         head = f"Scores of {len(self.maskers)} masker(s) on {len({row.index for row in self.rows})} picture(s)"
-        lines = [
-            f"  {masker}: " + ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
-            for masker, scores in self.means().items()
-        ]
-        return "\n".join([head, *lines])
+        means, main = self.means(), self.main
+        lines = [f"  {masker}: " + ", ".join(f"{name} {means[masker][name]:.4g}" for name in main) for masker in means]
+        more = [f"  and {len(self.names) - len(main)} other score(s), see means()"] if len(self.names) > len(main) else []
+        return "\n".join([head, *lines, *more])
 
 
 def metric_of(score: str, metrics: Iterable[str]) -> str:

@@ -67,7 +67,8 @@ def test_means_seconds_and_reasons(scores):
     assert scores.seconds()["a"] == 0.5
     assert math.isnan(scores.seconds()["b"])
     assert scores.reasons() == {("b", "broken"): 1}
-    assert "a: y/one 1" in repr(scores)
+    assert "\n  a: y/one 1, x " in repr(scores)  # the first of each metric
+    assert repr(scores).endswith("and 1 other score(s), see means()")
 
 
 def test_files(scores, tmp_path):
