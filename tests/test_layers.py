@@ -145,6 +145,14 @@ def test_a_public_class_is_abstract_or_final(name):
     assert [kind for kind in public if not (inspect.isabstract(kind) or vars(kind).get("__final__"))] == []
 
 
+def test_the_page_on_the_architecture_names_every_file():
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
+    said = set(re.findall(r"\b(\w+\.py)\b", page)) - {"utils.py"}
+    known = {path.name for folder in (PACKAGE, ROOT / "tests") for path in folder.rglob("*.py")}
+    assert said - known == set()
+    assert {Path(name).name for name in FILES if not name.endswith("__init__.py")} - said == set()
+
+
 def test_core_is_read_within_an_hour():
     names = [name for name in FILES if name.startswith("core/")]
     code, lines = sum(map(lines_of_code, names)), sum(len((PACKAGE / name).read_text().splitlines()) for name in names)
