@@ -147,6 +147,14 @@ def test_commands_and_their_options_are_documented(name: str) -> None:
             assert any(re.search(rf"(?<![\w-]){re.escape(one)}(?![\w-])", text) for one in spellings), spellings
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_documented_defaults_are_the_commands_own(name: str) -> None:
+    text = section(name)
+    for option in [each for each in COMMANDS[name].params if isinstance(each.default, str | int | float) and not each.is_flag]:
+        rows = re.findall(rf"^\|[^|]*`{option.opts[0]}`[^|]*\|.*\bdefault `?([\w.-]+)", text, re.MULTILINE)
+        assert not rows or str(option.default) in [row.rstrip(".") for row in rows], option.opts
+
+
 def test_which_masker_when_has_every_masker_and_knows_who_needs_gradients() -> None:
     page = (ROOT / "docs" / "explanation" / "which-masker.md").read_text()
     rows = [line.split("|")[1:-1] for line in page.split("| masker |")[1].splitlines()[2:] if line.startswith("| ")]
