@@ -39,6 +39,9 @@ def main() -> None:
         complain("Interrupted.")
         sys.exit(130)
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:  # no permission, a name that is too long
+            complain(f"Error: {str(error.filename)!r} cannot be read or written: {error.strerror}.")
+            sys.exit(2)
         if os.environ.get("SALIENCYKIT_TRACEBACK"):
             raise
         complain(

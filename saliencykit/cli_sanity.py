@@ -49,8 +49,7 @@ def sanity(
     if out is not None:
         if out.is_dir():
             raise InputError(f"--out is a file, such as sanity.json; {str(out)!r} is a directory.")
-        if out.parent.exists():  # said before minutes of work, and not after
-            writable(out.parent)
+        writable(out.parent)
     use_idle_cores()
     started = time.perf_counter()
     box = box_on_device(model, device)

@@ -96,18 +96,27 @@ def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
     """What stands in a file of JSON lines, each with the byte that its line begins at.
 
     Half a line of a killed run is left out, and so is a file that is not there.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: It cannot be read.
     """
     if not path.exists():
         return
     start = 0
-    with path.open("rb") as file:
-        for line in file:
-            begun, start = start, start + len(line)
-            try:
-                data = json.loads(line)
-            except ValueError:
-                continue
-            yield begun, data
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                begun, start = start, start + len(line)
+                try:
+                    data = json.loads(line)
+                except ValueError:
+                    continue
+                yield begun, data
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def rows_of(folder: Path, rank: int) -> Path:

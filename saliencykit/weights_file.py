@@ -63,8 +63,11 @@ class WeightsFile:
         if not path.is_file():
             raise InputError(f"there is no file {str(path)!r}; `saliencykit {self.command} --out {path.name}` makes one.")
         try:
+            path.open("rb").close()  # safetensors takes a file without permission for one that is not there
             with safe_open(path, framework="pt") as file:
                 text = (file.metadata() or {}).get(self._key)
+        except OSError as error:
+            raise InputError(f"{str(path)!r} cannot be read: {error.strerror or error}.") from error
         except Exception as error:
             raise InputError(f"{str(path)!r} is no whole safetensors file: {error}.") from error
         if text is None:

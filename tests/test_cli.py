@@ -54,6 +54,7 @@ def test_json_is_all_that_stdout_holds(tmp_path: Path) -> None:
         (("--label", "200"), "outside 0..199"),
         (("--label", "tabbby"), "Did you mean"),
         (("--label", "²"), "no class is called '²'"),
+        (("x" * 300,), "cannot be read or written: File name too long"),
         (("--masker", "rize"), "Did you mean 'rise'"),
         (("--masker", "rise:sample=3"), "options are"),
         (("--masker", "rise:samples=0"), "samples"),

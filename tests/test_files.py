@@ -53,3 +53,8 @@ def test_files_of_rows_come_in_the_order_of_their_processes(tmp_path):
     for rank in (10, 2, 0):
         append_lines(rows_of(tmp_path, rank), ["{}"])
     assert [path.name for path in row_files(tmp_path)] == ["rows.jsonl", "rows-2.jsonl", "rows-10.jsonl"]
+
+
+def test_lines_that_cannot_be_read(tmp_path):
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        list(json_lines(tmp_path))

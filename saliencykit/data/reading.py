@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import name_of
-from saliencykit.core.errors import InputError, SaliencyKitError
+from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.metric import Sample
 from saliencykit.data.entry import Entry, Label
 from saliencykit.data.opening import Given, Wanted, cut, opened
 from saliencykit.data.sources import entries_of
+from saliencykit.evaluation.rows import reason_of
 
 
 @final
@@ -180,8 +180,7 @@ def _flushed(waiting: list[_Ready], black_box: BlackBox) -> Iterator[Reading]:
         raise
     except Exception as error:  # the model was asked for labels; which picture it does not take, each on its own will say
         if len(together) == 1:
-            reason = str(error) if isinstance(error, SaliencyKitError) else f"{name_of(error)}: {error}"
-            yield Reading((together[0].index,), (together[0].name,), None, reason)
+            yield Reading((together[0].index,), (together[0].name,), None, reason_of(error))
         else:
             for ready in together:
                 yield from _flushed([ready], black_box)

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from saliencykit.core import draw
 from saliencykit.core.alternative import Alternative
-from saliencykit.core.checks import name_of
 from saliencykit.core.errors import SaliencyKitError
 from saliencykit.core.evidence import probability
 from saliencykit.core.explanation import Explanation
@@ -18,6 +17,7 @@ from saliencykit.core.masker import Masker
 from saliencykit.core.types import Images, Labels, Logits, Mask
 from saliencykit.data.opening import Given, Opened
 from saliencykit.evaluation.remembering import Keeping
+from saliencykit.evaluation.rows import reason_of
 from saliencykit.explaining import ask
 from saliencykit.stored.rows import ExplainedRow, hexadecimal
 from saliencykit.stored.shards import Precision, packed
@@ -79,9 +79,7 @@ class Worker:
         except Exception as error:
             if len(pictures) > 1:
                 return [one for picture in pictures for one in self.explain([picture])]
-            text = " ".join(str(error).split()) or "no message"
-            reason = text if isinstance(error, SaliencyKitError) else f"{name_of(error)}: {text}"
-            return [Explained(ExplainedRow(name=pictures[0].name, index=pictures[0].index, reason=reason))]
+            return [Explained(ExplainedRow(name=pictures[0].name, index=pictures[0].index, reason=reason_of(error)))]
 
     def _together(self, pictures: Sequence[Opened]) -> list[Explained]:
         images = torch.cat([picture.image for picture in pictures if picture.image is not None])

@@ -15,7 +15,7 @@ from saliencykit.core.masker import Masker
 from saliencykit.core.metric import Metric, Sample
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.evaluation.remembering import Keeping, Remembering
-from saliencykit.evaluation.rows import Row
+from saliencykit.evaluation.rows import Row, reason_of
 from saliencykit.maskers.realtime.masker import RealTimeMasker
 
 
@@ -105,7 +105,7 @@ class Judge:
             raise self._full(name) from error
         except Exception as error:
             if len(batch) == 1:
-                return [Judged(batch.row(0, name, reason=_reason(error)), None)]
+                return [Judged(batch.row(0, name, reason=reason_of(error)), None)]
             return [one for i in range(len(batch)) for one in self._rows(batch.only(i), name, self.maskers[name], 0.0)]
         scores, reasons = self._scores(batch, mask, self.maskers[name])
         rows = []
@@ -132,7 +132,7 @@ class Judge:
                     raise self._full(name) from error
                 except Exception as error:
                     if len(places) == 1:
-                        reasons[places[0]].append(f"{name}: {_reason(error)}")
+                        reasons[places[0]].append(f"{name}: {reason_of(error)}")
                     else:
                         parts += [([place], some.only(i), theirs[i : i + 1]) for i, place in enumerate(places)]
                     continue
@@ -198,8 +198,3 @@ class _Batch:
             scores=scores or {},
             reason=reason,
         )
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split()) or "no message"
-    return text if isinstance(error, SaliencyKitError) else f"{name_of(error)}: {text}"

@@ -15,6 +15,7 @@ from saliencykit.core.errors import GradientError, InputError, SaliencyKitError
 from saliencykit.core.masker import Masker
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.evaluation.remembering import Keeping
+from saliencykit.evaluation.rows import reason_of
 
 OnProgress: TypeAlias = Callable[[str, int, int], object]
 """Called with what is done, how much of it is, and of how much."""
@@ -96,8 +97,7 @@ def masks_of(
                 try:
                     rows.append(ask(row, row + 1))
                 except Exception as error:
-                    text = " ".join(str(error).split()) or "no message"
-                    reasons[text if isinstance(error, SaliencyKitError) else f"{name_of(error)}: {text}"] += 1
+                    reasons[reason_of(error)] += 1
                     rows.append(torch.full((1, 1, *images.shape[2:]), float("nan")))
         if on_progress is not None:
             on_progress(what, last, len(images))

@@ -155,7 +155,10 @@ def other_labels(labels: Labels, num_classes: int, generator: Generator) -> Labe
 
 
 def quarter_shares(masks: Tensor) -> Tensor:
-    """Masks (4, h, w) for the pictures of a mosaic, in reading order, to the share of each one's mass in its own quarter, (4,).
+    """The share of each mask's mass that lies in its own picture's quarter of a mosaic, (4,).
+
+    Args:
+        masks: (4, h, w), for the four pictures in reading order.
 
     Example:
         >>> quarter_shares(torch.ones(4, 2, 2)).tolist()
@@ -178,7 +181,7 @@ def _mosaics(network: MaskingNetwork, box: BlackBox, images: Images, labels: Lab
 
 def _quartets(labels: Labels) -> list[list[int]]:
     """Rows of four classes, each row in one quartet at most, the first rows first."""
-    left, quartets = list(range(len(labels))), []
+    left, quartets = list(range(len(labels))), list[list[int]]()
     while True:
         four: list[int] = []
         for row in left:
