@@ -141,6 +141,7 @@ def section(command: str) -> str:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands_and_their_options_are_documented(name: str) -> None:
     text = section(name)
+    assert all(f"\n### {name} {each}\n" in text for each in getattr(COMMANDS[name], "commands", ()))
     for command in [COMMANDS[name], *getattr(COMMANDS[name], "commands", {}).values()]:
         for option in [each for each in command.params if each.param_type_name == "option" and each.name != "help"]:
             spellings = [*option.opts, *option.secondary_opts]
