@@ -75,7 +75,7 @@ def as_images(image: Any, black_box: BlackBox, *, pixels: Pixels = "auto", given
         raise InputError(f"pixels is 'auto', 'raw' or 'model'; got {pixels!r}.")
     items = list(image) if isinstance(image, list | tuple) else [image]
     if not items:
-        raise InputError("there are no images in an empty list.")
+        raise InputError("there are no images in an empty list; give at least one path, picture, array or tensor.")
     with torch.inference_mode(False), torch.no_grad():
         read = [entry for row, item in enumerate(items) for entry in _read(item, row if len(items) > 1 else None)]
         kind = _kind(read, black_box, pixels, given_box)

@@ -227,7 +227,7 @@ def _checked(mapping: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..
     factories = dict(mapping)
     for name, factory in factories.items():
         if not isinstance(name, str) or not _is_name(name) or not callable(factory):
-            raise ContractError(f"{name!r}: {factory!r} is not a name without any of '/:,= ' and a factory")
+            raise ContractError(f"{name!r}: {factory!r}; a hook gives names without '/:,= +', and a class or function for each")
         if isinstance(factory, tuple(KINDS.values())):
             raise ContractError(f"{name!r}: give the class {name_of(factory)} or a function that makes one, not {factory!r}")
     return factories

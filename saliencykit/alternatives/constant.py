@@ -63,6 +63,9 @@ class Constant(Alternative):
             return images.mean((2, 3), keepdim=True).expand_as(images).clone()
         numbers = self.colour if isinstance(self.colour, tuple) else (self.colour,)
         if len(numbers) not in (1, images.shape[1]):
-            raise InputError(f"Constant(colour={self.colour}) has {len(numbers)} channels and the images {images.shape[1]}.")
+            raise InputError(
+                f"Constant(colour={self.colour}) has {len(numbers)} channels and the images {images.shape[1]}; give one number, or "
+                "one for each channel."
+            )
         low, high = value_range(images)
         return (low + (high - low) * images.new_tensor(numbers).view(1, -1, 1, 1)).expand_as(images).clone()

@@ -92,7 +92,7 @@ def timm_box(
         model = build(num_classes) if checkpoint is None else model_with_weights(build, checkpoint, num_classes)
     box = wrap_timm(model)
     if box is None:
-        raise InputError(f"timm:{name} is not an image classifier that saliencykit can ask.")
+        raise InputError(f"timm:{name} is no image classifier with pixel statistics; give TorchBlackBox(model, mean=..., std=...).")
     given: dict[str, Any] = {"mean": mean, "std": std, "size": size, "max_batch": max_batch}
     return replace(box, outputs=outputs, **{key: value for key, value in given.items() if value is not None})
 

@@ -215,7 +215,10 @@ class TorchBlackBox(BlackBox):
             normal = images * 1  # a new tensor: a model whose first layer works in place must not touch the caller's
         else:
             if images.shape[1] != len(self.mean):
-                raise InputError(f"images have {images.shape[1]} channels, and mean and std of the box {len(self.mean)}.")
+                raise InputError(
+                    f"images have {images.shape[1]} channels, and mean and std of the box {len(self.mean)}; give images of as "
+                    "many, or a box with one number per channel."
+                )
             mean, std = (images.new_tensor(numbers).view(1, -1, 1, 1) for numbers in (self.mean, self.std))
             normal = (images - mean).div_(std)  # in place: one pass over the pixels less
         return normal.to(example.dtype) if example.is_floating_point() else normal

@@ -62,7 +62,7 @@ def raw_pixels(picture: Tensor, statistics: Statistics) -> Images:
     if mean is None or std is None:
         return picture
     if not len(mean) == len(std) == picture.shape[1]:
-        raise InputError(f"mean and std have {len(mean)} and {len(std)} channels, and the inputs {picture.shape[1]}.")
+        raise InputError(f"mean and std have {len(mean)} and {len(std)} channels, and the inputs {picture.shape[1]}; give as many.")
     return picture * picture.new_tensor(std).view(1, -1, 1, 1) + picture.new_tensor(mean).view(1, -1, 1, 1)
 
 

@@ -111,7 +111,7 @@ class Alternative(ABC):
         if not isinstance(fill, Tensor) or (fill.shape, fill.dtype, fill.device) != (images.shape, images.dtype, images.device):
             came = f"{tuple(fill.shape)} {fill.dtype} on {fill.device}" if isinstance(fill, Tensor) else checks.name_of(fill)
             wanted = f"{tuple(images.shape)} {images.dtype} on {images.device}"
-            raise ContractError(f"{who} returned {came}; expected the images' own {wanted}.")
+            raise ContractError(f"{who} returned {came}; expected the images' own {wanted}: make it with torch.zeros_like(images).")
         if bad := checks.finite_rows(fill):
-            raise ContractError(f"{who} returned NaN or infinite values in row {bad[0]}.")
+            raise ContractError(f"{who} returned NaN or infinite values in row {bad[0]}; a fill is finite: look for 0 / 0.")
         return fill

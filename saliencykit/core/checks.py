@@ -91,12 +91,13 @@ def mask(value: Tensor, like: Tensor, who: str, *, any_size: bool = False) -> No
         came = f"shape {shape}" if shape is not None else name_of(value)
         raise ContractError(f"{who} returned {came}; a mask has shape {wanted}.")
     if not value.is_floating_point():
-        raise ContractError(f"{who} returned {value.dtype}; a mask is float.")
+        raise ContractError(f"{who} returned {value.dtype}; a mask is float: write mask.to(images.dtype).")
     if bad := finite_rows(value):
-        raise ContractError(f"{who} returned NaN or infinite values in row {_list(bad)}; a mask is finite.")
+        raise ContractError(f"{who} returned NaN or infinite values in row {_list(bad)}; a mask is finite: look for 0 / 0.")
     low, high = value.detach().aminmax()
     if float(low) < 0 or float(high) > 1:
-        raise ContractError(f"{who} returned values from {float(low):.4g} to {float(high):.4g}; a mask is in [0, 1].")
+        came = f"values from {float(low):.4g} to {float(high):.4g}"
+        raise ContractError(f"{who} returned {came}; a mask is in [0, 1]: divide each picture's by its maximum, or clamp it.")
 
 
 def maps(value: Tensor | None, count: int, who: str, *, flat: bool = False) -> None:
@@ -113,9 +114,9 @@ def per_image(value: Tensor, count: int, who: str, *, nan: bool = False) -> None
     """Raise ContractError unless `value` is float (B,), finite (or NaN, if `nan`)."""
     if not isinstance(value, Tensor) or tuple(value.shape) != (count,) or not value.is_floating_point():
         came = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else name_of(value)
-        raise ContractError(f"{who} returned {came}; expected one float per image, shape ({count},).")
+        raise ContractError(f"{who} returned {came}; expected one float per image, shape ({count},): reduce dimensions 1, 2, 3.")
     if not nan and (bad := finite_rows(value)):
-        raise ContractError(f"{who} returned a NaN or infinite value in row {_list(bad)}.")
+        raise ContractError(f"{who} returned a NaN or infinite value in row {_list(bad)}; look for log(0) or a division by 0.")
 
 
 def _list(rows: list[int]) -> str:

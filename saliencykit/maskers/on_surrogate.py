@@ -64,7 +64,7 @@ class OnSurrogate(Masker):
         if surrogate.num_classes != black_box.num_classes:
             raise InputError(
                 f"{surrogate!r} has {surrogate.num_classes} classes and {name_of(black_box)} has {black_box.num_classes}: it "
-                "stands for another box."
+                "stands for another box. Give the surrogate of this one."
             )
         low, high = (float(v) for v in images.aminmax())
         if low < -_SLACK or high > 1 + _SLACK:

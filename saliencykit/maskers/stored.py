@@ -62,7 +62,10 @@ class StoredMasks(Masker):
             if row.label == label:
                 return self._saved.mask_of(row)
         if known:
-            raise InputError(f"{self.run} holds the mask of {known[0].name} for class {known[0].label}, and not for class {label}.")
+            raise InputError(
+                f"{self.run} holds the mask of {known[0].name} for class {known[0].label}, and not for class {label}; "
+                "explain_dataset with that label finds it."
+            )
         raise InputError(
             f"{self.run} holds no mask of picture {place}: its pixels are not among those that were explained. Give the same data, "
             "and a model that prepares pictures in the same way."

@@ -60,7 +60,7 @@ def test_texts(box):
         as_masker("on-surrogate:demo,masker=mine.safetensors")
     with pytest.raises(RegistryError, match="no masker is called 'grab-cam'"):
         OnSurrogate(box, "grab-cam")
-    with pytest.raises(InputError, match="a masker is a Masker"):
+    with pytest.raises(InputError, match="int is no masker: give an object derived from Masker"):
         OnSurrogate(box, 3)
 
 
