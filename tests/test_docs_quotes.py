@@ -93,3 +93,11 @@ def test_pages_of_results_say_how_their_tables_are_made() -> None:
     for name in ("paper-tables", "methods", "masks", "masking-model", "small-pictures", "realtime", "speed"):
         page = (ROOT / "docs" / "explanation" / f"{name}.md").read_text()
         assert re.search(r"^(?:    )?python (-m benchmarks\.|plugins/)", page, re.MULTILINE), name
+
+
+def test_pages_that_the_source_quotes_exist() -> None:
+    quoted = set()
+    for source in [path for room in ("saliencykit", "benchmarks", "plugins", "docs") for path in (ROOT / room).rglob("*.py")]:
+        quoted |= set(re.findall(r"docs/[\w-]+/[\w-]+\.md", source.read_text()))
+    assert len(quoted) > 5
+    assert [page for page in sorted(quoted) if not (ROOT / page).is_file()] == []
