@@ -72,6 +72,13 @@ def test_batches_in_a_list_are_judged_to_their_last_picture(box, sample, tmp_pat
     assert len(run(box, batches, baselines=False, out=tmp_path / "run").rows) == 10
 
 
+def test_another_list_as_long_as_the_first_is_not_taken_for_it(box, sample, tmp_path):
+    pairs = list(zip(sample.images, sample.labels.tolist(), strict=True))
+    run(box, pairs, baselines=False, out=tmp_path / "run")
+    with pytest.raises(InputError, match="other settings: data: 10 items of list"):
+        run(box, pairs[::-1], baselines=False, out=tmp_path / "run")
+
+
 def test_a_row_for_every_picture_and_masker_with_the_baselines(box, sample, tmp_path):
     scores = run(box, sample, out=tmp_path / "run")
     assert scores.maskers == ("rise:samples=16", "centre-box", "whole-image", "random")

@@ -1,6 +1,7 @@
 """Plan: what is evaluated, with what, and how that is written down."""
 
 import hashlib
+import os
 import platform
 import re
 import shlex
@@ -9,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sized
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+import numpy as np
 import torch
 
 import saliencykit
@@ -125,12 +127,21 @@ def command() -> str:
 
 
 def describe_data(data: object, **options: object) -> str:
-    """What the pictures are, in words: a path, or a number and a hash of what is in memory; and what was asked of the reader."""
+    """What the pictures are, in words: a path, or a number and a hash of what is in a list; and what was asked of the reader.
+
+    Of what is read one after the other nothing is known but its kind.
+
+    Args:
+        data: As `evaluate` takes it.
+        **options: Of the reader, by name; None is left out.
+    """
     if isinstance(data, str | Path):
         text = str(data)
     elif isinstance(data, list | tuple) and data and all(isinstance(each, Sample) for each in data):
         keys = [key for sample in data for key in (*draw.picture_keys(sample.images).tolist(), *sample.labels.tolist())]
         text = f"{sum(len(sample.images) for sample in data)} pictures in memory, {_hash(repr(keys))}"
+    elif isinstance(data, list | tuple):
+        text = f"{len(data)} items of {name_of(data)}, {_hash(repr([_digest(each) for each in data]))}"
     else:
         text = f"{len(data)} items of {name_of(data)}" if isinstance(data, Sized) else f"items of {name_of(data)}"
     for name, value in options.items():
@@ -147,6 +158,21 @@ def text_of(thing: object) -> str:
         values = b"".join(v.detach().cpu().contiguous().numpy().tobytes() for v in thing.network.state_dict().values())
         text += f" {hashlib.sha256(values).hexdigest()[:12]}"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... {_hash(text)}"
+
+
+def _digest(item: object) -> object:
+    """What tells an item of a list from another one: a path, a label, the values of a picture."""
+    if isinstance(item, Sample):
+        return _digest((item.images, item.labels))
+    if isinstance(item, tuple | list):
+        return [_digest(part) for part in item]
+    if item is None or isinstance(item, str | int | os.PathLike):
+        return str(item)
+    try:
+        values = item.detach().cpu().numpy() if isinstance(item, torch.Tensor) else np.asarray(item)
+    except Exception:  # a damaged picture, which will be a row with its reason
+        return name_of(item)
+    return name_of(item) if values.dtype == object else (values.shape, hashlib.sha256(values.tobytes()).hexdigest())
 
 
 def _hash(text: str) -> str:

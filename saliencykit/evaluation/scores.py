@@ -156,7 +156,7 @@ class Scores:
             InputError: There is no such masker.
         """
         if against not in self.maskers:
-            raise InputError(f"no masker is called {against!r} in this evaluation; it has {', '.join(self.maskers)}.")
+            raise InputError(f"no masker is called {against!r} in this evaluation; it has {', '.join(self.maskers) or 'none'}.")
         theirs = {score: self.values(against, score) for score in self.names}
         out = []
         for masker in self.maskers:

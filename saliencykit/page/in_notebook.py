@@ -22,7 +22,7 @@ def scores_html(scores: Scores) -> str:
     rows = []
     for masker in scores.maskers:
         cells = [_cell(lines[masker, name], masker in best[name], pictures) for name in scores.main]
-        time = "<0.001" if seconds[masker] < 0.001 else f"{seconds[masker]:.1g}"
+        time = "<0.001" if seconds[masker] < 0.001 else number(float(f"{seconds[masker]:.1g}"))
         rows.append([f"<div style='text-align:left'>{escape(masker)}</div>", *cells, escape(time)])
     shown = table(["method", *(heading(scores, name) for name in scores.main), "seconds"], rows)
     about = (

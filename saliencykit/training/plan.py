@@ -67,7 +67,8 @@ class Plan:
         if self.precision not in ("no", "bf16"):
             raise InputError(f"fit(precision={self.precision!r}): 'no' or 'bf16'.")
         if min(self.views, self.gate_every, self.patience, self.save_every) < 1:
-            raise InputError("fit: views, gate_every, patience and save_every are >= 1.")
+            came = f"{self.views}, {self.gate_every}, {self.patience} and {self.save_every}"
+            raise InputError(f"fit: views, gate_every, patience and save_every are >= 1; got {came}.")
 
     @property
     def steps(self) -> int:

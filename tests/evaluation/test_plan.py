@@ -1,5 +1,9 @@
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
@@ -63,3 +67,18 @@ def test_data_in_words(tmp_path):
     assert describe_data([sample]) != describe_data([Sample(torch.ones(3, 3, 4, 4), torch.tensor([0, 1, 2]))])
     assert describe_data("photos", limit=5) == "photos, limit=5"
     assert describe_data(iter([])) == "items of list_iterator"
+
+
+def test_lists_of_other_pictures_or_labels_are_told_apart():
+    picture, array = Image.new("RGB", (4, 4), (1, 2, 3)), np.zeros((4, 4, 3), np.uint8)
+    images = torch.zeros(2, 3, 4, 4)
+    lists = [
+        [(images[0], 0)], [(images[0], 1)], [(images[0] + 1, 0)], [(images, torch.tensor([0, 1]))], [(images, torch.ones(2))],
+        [("a.png", "cat")], [("b.png", "cat")], [(Path("a.png"), None)], [(picture, 0)], [(array, 0)], [(array + 1, 0)],
+        [Sample(images, torch.tensor([0, 1])), (images[0], 0)],
+    ]  # fmt: skip
+    told = [describe_data(each) for each in lists]
+    assert len(set(told)) == len(lists)
+    assert told == [describe_data(each) for each in lists]
+    assert told[0].startswith("1 items of list, ")
+    assert describe_data([object()]) == describe_data([object()])

@@ -10,7 +10,7 @@ def test_the_page_has_pictures_numbers_classes_and_reasons(box, generator, tmp_p
     saved = explain_dataset(box, pairs, masker="centre-box", out=tmp_path / "run", overlays=3)
     page = page_of_dataset(saved)
     assert page.count("<img") == 3
-    assert "6 of 8 pictures of 8 items of list" in page
+    assert "6 of 8 pictures of 8 items of list, " in page
     assert "class 7 is outside 0..3" in page
     assert "red-green checks" in page
     assert "CentreBox(area=0.5)" in page
