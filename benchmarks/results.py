@@ -5,7 +5,7 @@
     python -m benchmarks.results --part report --few --methods rise iterative --out report.jsonl
     python -m benchmarks.results --part report --methods --masker ours=my-masker.safetensors --out report.jsonl
     python -m benchmarks.results --data-set ilsvrc2012-val-a --boxes-only --methods cam excitation-backprop --out methods.jsonl
-    python -m benchmarks.results --table --tune tune.jsonl --out report.jsonl --ours ours --into docs/explanation/masking-model.md --tag mobilenet_v2
+    python -m benchmarks.results --table --tune tune.jsonl --out report.jsonl --ours ours --into PAGE.md --tag mobilenet_v2
 
 A row per photo and method is appended to the file; what is there is not done again: start a killed run again, and it goes on.
 The class that is asked about is the true one; rows also hold the classifier's own answer. The few photos (150 of the report part,
