@@ -21,6 +21,15 @@ class Kept(Metric):
 
     Args:
         alternative: What stands where the mask is 0.
+
+    Example:
+        >>> import torch
+        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
+        >>> images, labels = box.examples(2, generator=g)
+        >>> everything = torch.ones(2, 1, 16, 16)
+        >>> Kept()(box, Sample(images, labels), everything, explain=box.evidence, generator=g)["Kept"].tolist()
+        [1.0, 1.0]
     """
 
     alternative: Alternative = _GREY

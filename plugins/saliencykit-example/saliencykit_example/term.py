@@ -14,6 +14,10 @@ class Undecided(Term):
 
     Args:
         weight: What the penalty is multiplied with, >= 0.
+
+    Example:
+        >>> Undecided(weight=2.0).weight
+        2.0
     """
 
     reads_logits = False

@@ -35,7 +35,13 @@ class UnusableError(Exception):
 @final
 @dataclass(frozen=True)
 class Reply:
-    """What came back: status, headers in lower case, and the body."""
+    """What came back.
+
+    Attributes:
+        status: The number, 200 for success.
+        headers: By names in lower case.
+        content: The body.
+    """
 
     status: int
     headers: Mapping[str, str]
@@ -154,7 +160,15 @@ class Client:
 
 
 def shown(url: str) -> str:
-    """An address for messages: without a password in front and a query behind."""
+    """An address for messages: without a password in front and a query behind.
+
+    Args:
+        url: The address.
+
+    Example:
+        >>> shown("http://user:secret@host:8000/v2?key=secret")
+        'http://host:8000/v2'
+    """
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 

@@ -23,7 +23,16 @@ _ANSWERS = ("logits", "probabilities", "scores")  # what an output is called tha
 @final
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a server says of a model: its versions, the input that takes the picture, and the output that is the answer."""
+    """What a server says of a model.
+
+    Attributes:
+        versions: Those that it has; empty if it does not say.
+        input: The name of the input that takes the picture.
+        datatype: Of the input, one of `DATATYPES`.
+        shape: Of the input, -1 where it is free.
+        output: The name of the output that is the answer.
+        classes: K, or None if it does not say.
+    """
 
     versions: tuple[str, ...]
     input: str
@@ -35,6 +44,12 @@ class ModelInfo:
 
 def read_info(said: Any, input: str | None, output: str | None, who: str) -> ModelInfo:
     """The answer to `GET /v2/models/NAME`.
+
+    Args:
+        said: Its JSON.
+        input: The name of the input that the user wants, or None.
+        output: The name of the output that the user wants, or None.
+        who: The address, for the error.
 
     Raises:
         InputError: It is no such answer, or the model takes no single picture.
@@ -67,6 +82,11 @@ def read_info(said: Any, input: str | None, output: str | None, who: str) -> Mod
 def write_request(rows: "np.ndarray[Any, np.dtype[Any]]", info: ModelInfo, *, binary: bool) -> tuple[bytes, dict[str, str]]:
     """The body of `POST .../infer` and its headers.
 
+    Args:
+        rows: Pictures as the model takes them.
+        info: What the server says of the model.
+        binary: Bare numbers in place of JSON.
+
     Example:
         >>> info = ModelInfo(("1",), "pixels", "UINT8", (-1, 1, 1, 2), "logits", 4)
         >>> write_request(np.array([[[[0, 255]]]], dtype="uint8"), info, binary=False)[0].decode()
@@ -89,6 +109,11 @@ def write_request(rows: "np.ndarray[Any, np.dtype[Any]]", info: ModelInfo, *, bi
 
 def read_answer(reply: Reply, info: ModelInfo, count: int) -> tuple["np.ndarray[Any, np.dtype[Any]]", str | None]:
     """The rows of an answer, (count, K), and the version of the model that gave it, if it says so.
+
+    Args:
+        reply: Of status 200.
+        info: What the server says of the model.
+        count: How many pictures were asked about.
 
     Raises:
         UnusableError: It is not the answer to `count` rows.
@@ -116,6 +141,9 @@ def read_answer(reply: Reply, info: ModelInfo, count: int) -> tuple["np.ndarray[
 def read_json(content: bytes) -> Any:
     """What a JSON text says.
 
+    Args:
+        content: The text, UTF-8.
+
     Raises:
         UnusableError: It is none.
     """
@@ -126,7 +154,11 @@ def read_json(content: bytes) -> Any:
 
 
 def usable(values: Any, count: int) -> "np.ndarray[Any, np.dtype[Any]]":
-    """Numbers as an array (count, K).
+    """Numbers as an array (count, K), float64.
+
+    Args:
+        values: Whatever numpy makes an array of: (count, K), (count,) or (count, K, 1, 1).
+        count: How many pictures were asked about.
 
     Raises:
         UnusableError: They are no numbers, of another shape, or not finite.

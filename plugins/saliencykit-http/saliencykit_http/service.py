@@ -171,5 +171,9 @@ class Pair:
 
 
 def name_of(function: object) -> str:
-    """What a function is called in messages and keys."""
+    """What a function is called in messages and keys.
+
+    Args:
+        function: Or any other object that can be called.
+    """
     return str(getattr(function, "__qualname__", type(function).__name__))

@@ -23,6 +23,9 @@ class Capture(Protocol):
 def open_camera(source: str) -> Capture:
     """A camera by number, or a file or address that OpenCV opens.
 
+    Args:
+        source: `0` for the first camera, a path, or an address.
+
     Raises:
         InputError: OpenCV is not installed, or cannot open it.
     """
@@ -43,6 +46,10 @@ def open_camera(source: str) -> Capture:
 
 def frames_of(capture: Capture, name: str) -> Generator[Frame, None, None]:
     """Its pictures, RGB, with the seconds since the first; the camera is let go at the end.
+
+    Args:
+        capture: The camera.
+        name: What the user called it, for the error.
 
     Raises:
         InputError: It gives no picture, or none any more.

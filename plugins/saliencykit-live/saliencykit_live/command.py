@@ -14,7 +14,11 @@ from saliencykit_live.window import Window
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line. A user's mistake, and a camera that goes away, is one line on stderr and exit code 2."""
+    """Run the command line. A user's mistake, and a camera that goes away, is one line on stderr and exit code 2.
+
+    Args:
+        arguments: In place of those of the process.
+    """
     parser = argparse.ArgumentParser(prog="saliencykit-live", description="A camera window with what the decision rests on.")
     parser.add_argument("--model", default="demo", help="as `saliencykit explain` takes it")
     parser.add_argument("--masker", help="a name or the file of a trained masker; default: the one made for the model")

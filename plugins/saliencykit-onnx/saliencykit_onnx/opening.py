@@ -51,6 +51,11 @@ def open_session(path: Path, providers: Sequence[str] | None, threads: int | Non
 def picture_input(session: Any, name: str | None, who: str) -> tuple[str, list[object], str]:
     """The input that takes the picture: its name, declared shape and type of number.
 
+    Args:
+        session: Of onnxruntime.
+        name: The input that the user wants, or None.
+        who: The file, for the error.
+
     Raises:
         InputError: There is no such input, there are others beside it, or it takes something else.
     """
@@ -67,6 +72,11 @@ def picture_input(session: Any, name: str | None, who: str) -> tuple[str, list[o
 
 def answer_output(session: Any, name: str | None, who: str) -> tuple[str, list[object]]:
     """The output that is the answer: its name and declared shape.
+
+    Args:
+        session: Of onnxruntime.
+        name: The output that the user wants, or None.
+        who: The file, for the error.
 
     Raises:
         InputError: There is no such output, or it cannot be told which of several it is.

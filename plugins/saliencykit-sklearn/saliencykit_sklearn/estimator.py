@@ -17,7 +17,11 @@ SUFFIXES = (".skops", *_PICKLES)
 
 
 def is_estimator(model: object) -> bool:
-    """Is it a classifier with scikit-learn's interface, its own or that of XGBoost, LightGBM, skorch and others?"""
+    """Is it a classifier with scikit-learn's interface, its own or that of XGBoost, LightGBM, skorch and others?
+
+    Args:
+        model: Any object.
+    """
     if isinstance(model, type) or not hasattr(model, "fit") or not hasattr(model, "predict"):
         return False
     base = getattr(sys.modules.get("sklearn.base"), "BaseEstimator", ())
@@ -26,6 +30,10 @@ def is_estimator(model: object) -> bool:
 
 def method_of(estimator: Any, wanted: Method | None) -> Method:
     """How it is asked: as wanted, else by `predict_proba`, else by `decision_function`.
+
+    Args:
+        estimator: Fitted.
+        wanted: The method that the user wants, or None.
 
     Raises:
         InputError: It is not fitted, or has neither.

@@ -39,7 +39,15 @@ class LinearModel(Protocol):
 
 
 def explained(model: LinearModel, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
-    """Each picture cut and fitted on its own; the positive part of the scores over their maximum is the mask."""
+    """Each picture cut and fitted on its own; the positive part of the scores over their maximum is the mask.
+
+    Args:
+        model: Which sets are asked, and what is made of the answers.
+        black_box: The classifier.
+        images: (B, C, H, W).
+        labels: (B,).
+        generator: Moves on by one number.
+    """
     seed = draw.fork(generator).initial_seed()  # each picture starts from it, so that the others make no difference
     box, alternative = black_box.for_many(images), model.alternative.for_box(black_box)
     exact = torch.promote_types(images.dtype, torch.float32)

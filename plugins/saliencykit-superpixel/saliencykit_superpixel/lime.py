@@ -84,6 +84,11 @@ class Lime(Masker):
 
 
 def kernel(sets: Tensor, width: float) -> Tensor:
-    """How near each set is to the whole picture, (n,) in (0, 1]."""
+    """How near each set is to the whole picture, (n,) in (0, 1].
+
+    Args:
+        sets: (n, K) of zeros and ones.
+        width: > 0.
+    """
     distance = 1 - sets.mean(1).sqrt()
     return (-distance.square() / width**2).exp()

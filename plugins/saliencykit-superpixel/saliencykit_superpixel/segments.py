@@ -42,6 +42,15 @@ def superpixels(image: Images, segments: int, compactness: float) -> Tensor:
 
 
 def check_cut(who: object, segments: int, compactness: float) -> None:
-    """Raise InputError unless a picture can be cut so."""
+    """Look whether a picture can be cut so.
+
+    Args:
+        who: The part whose options they are, for the error.
+        segments: See `superpixels`.
+        compactness: See `superpixels`.
+
+    Raises:
+        InputError: It cannot.
+    """
     if not isinstance(segments, int) or segments < 1 or not 0 < compactness < float("inf"):
         raise InputError(f"{who}: segments is a whole number >= 1 and compactness > 0.")

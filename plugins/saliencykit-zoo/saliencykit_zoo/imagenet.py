@@ -17,6 +17,11 @@ def mobilenetv2(checkpoint: str | Path, *, crop_share: float = 0.875) -> TorchBl
 
     Raises:
         InputError: The file is not there, or holds another network.
+
+    Example:
+        >>> mobilenetv2("no-such-file.safetensors")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        saliencykit.core.errors.InputError: there is no file 'no-such-file.safetensors'. See ...
     """
     import torchvision
     from torch import nn
@@ -40,6 +45,11 @@ def squeezenet1_0(checkpoint: str | Path, *, crop_share: float = 0.875) -> Torch
 
     Raises:
         InputError: The file is not there, or holds another network.
+
+    Example:
+        >>> squeezenet1_0("no-such-file.safetensors")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        saliencykit.core.errors.InputError: there is no file 'no-such-file.safetensors'. See ...
     """
     import torchvision
 

@@ -6,7 +6,7 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("name", ["fitnet", "cifar10"])
+@pytest.mark.parametrize("name", ["fitnet", "cifar10", "imagenet"])
 def test_examples_run(name):
     module = importlib.import_module(f"saliencykit_zoo.{name}")
     if name == "cifar10" and not (module.HERE / "cifar10_fitnet.safetensors").exists():
