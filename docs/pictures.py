@@ -1,6 +1,7 @@
-"""Make the pictures of the docs from pictures that may be shipped: `python docs/pictures.py [cat] [coffee] [parts]`.
+"""Make the pictures of the docs from pictures that may be shipped: `python docs/pictures.py [cat] [coffee] [parts] [compare]`.
 
-`parts` runs the tutorial on training a masker, a minute or two, and draws the first pictures that it has not seen.
+`parts` runs the tutorial on training a masker, a minute or two, and draws the first pictures that it has not seen. `compare` runs the
+tutorial on comparing methods, a minute, for the sheet that it makes.
 """
 
 import os
@@ -92,6 +93,7 @@ if __name__ == "__main__":
         "cat": lambda: sheet_of(demo_picture()),
         "coffee": lambda: sheet_of(Image.fromarray(skimage.data.coffee())),  # CC0, by Rachel Michetti
         "parts": lambda: sheet_of_parts(run_page((ASSETS / "../tutorials/train-a-masker.md").resolve())),
+        "compare": lambda: run_page((ASSETS / "../tutorials/compare-methods.md").resolve())["sheet"],
     }
     for name in sys.argv[1:] or makers:
         path = ASSETS / f"{name}.png"
