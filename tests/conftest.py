@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,6 +61,42 @@ def command(
         return code, shown.out, shown.err
 
     return run
+
+
+class _Full:
+    """A file on a full disk: half of what is written is there."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def __enter__(self) -> "_Full":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, text: Any) -> None:
+        self._file.write(text[: len(text) // 2])
+        self._file.flush()
+        raise OSError(28, "No space left on device")
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Path, str], bool]], None]:
+    """Fills the disk for the files that a function of path and mode names; `monkeypatch.undo()` makes room again."""
+    real = Path.open
+
+    def fill(is_full: Callable[[Path, str], bool]) -> None:
+        def opened(path: Path, mode: str = "r", *args: Any, **options: Any) -> Any:
+            file = real(path, mode, *args, **options)
+            return _Full(file) if is_full(path, mode) else file
+
+        monkeypatch.setattr(Path, "open", opened)
+
+    return fill
 
 
 @pytest.fixture

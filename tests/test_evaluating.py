@@ -312,34 +312,9 @@ def test_a_damaged_picture_is_a_row_with_its_reason(box, sample, tmp_path):
     assert scores.rows[4].label is None
 
 
-def test_a_full_disk_is_one_sentence_and_what_was_finished_is_there(box, sample, tmp_path, monkeypatch):
-    from saliencykit.evaluation import rows as module
-
-    class Full:
-        def __init__(self, file):
-            self.file = file
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            self.file.close()
-
-        def tell(self):
-            return 0
-
-        def write(self, text):
-            self.file.write(text[: len(text) // 2])
-            self.file.flush()
-            raise OSError(28, "No space left on device")
-
-    seen, real = [], Path.open
-
-    def filling(path, mode="r", **options):
-        file = real(path, mode, **options)
-        return Full(file) if path.name == "rows.jsonl" and mode == "ab+" and len(seen) >= 8 else file
-
-    monkeypatch.setattr(module.Path, "open", filling)
+def test_a_full_disk_is_one_sentence_and_what_was_finished_is_there(box, sample, tmp_path, monkeypatch, full_disk):
+    seen = []
+    full_disk(lambda path, mode: path.name == "rows.jsonl" and mode == "ab+" and len(seen) >= 8)
     with pytest.raises(SaliencyKitError, match=r"rows.jsonl cannot be written: No space left on device. What was finished"):
         run(box, sample, out=tmp_path / "run", on_row=lambda row, *_: seen.append(row))
     monkeypatch.undo()

@@ -326,35 +326,18 @@ def test_a_run_can_be_evaluated(box, pairs, tmp_path):
 
 
 @pytest.mark.parametrize("what", ["maps", "rows", "shard"])
-def test_a_full_disk_is_one_sentence_and_what_was_finished_is_there(what, box, pairs, tmp_path, monkeypatch):
+def test_a_full_disk_is_one_sentence_and_what_was_finished_is_there(what, box, pairs, tmp_path, monkeypatch, full_disk):
     """The third block, or the end, finds no room; half of what it writes is there."""
-    real, seen = Path.open, []
-    ends = {"maps": ".open", "rows": "rows.jsonl", "shard": ""}[what]
+    seen = []
 
-    class Full:
-        def __init__(self, file):
-            self.file = file
+    def is_full(path, mode):
+        if what == "shard":
+            due = path.name.startswith(".maps") and mode == "wb"
+        else:
+            due = path.name.endswith({"maps": ".open", "rows": "rows.jsonl"}[what]) and mode[0] == "a"
+        return due and len(seen) >= 8
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            self.file.close()
-
-        def __getattr__(self, name):
-            return getattr(self.file, name)
-
-        def write(self, text):
-            self.file.write(text[: len(text) // 2])
-            self.file.flush()
-            raise OSError(28, "No space left on device")
-
-    def filling(path, mode="r", *args, **options):
-        file = real(path, mode, *args, **options)
-        due = path.name.startswith(".maps") and mode == "wb" if what == "shard" else path.name.endswith(ends) and mode[0] == "a"
-        return Full(file) if due and len(seen) >= 8 else file
-
-    monkeypatch.setattr(Path, "open", filling)
+    full_disk(is_full)
     with pytest.raises(SaliencyKitError, match=r"cannot be written: No space left on device. What was finished before is there"):
         run(box, pairs, tmp_path / "run", on_row=lambda *it: seen.append(it))
     monkeypatch.undo()

@@ -1,32 +1,12 @@
-from html.parser import HTMLParser
+import pytest
 
-from saliencykit.page.document import document, facts, number, table
-
-VOID = {"meta", "img", "br", "wbr"}
-
-
-class Balanced(HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.open, self.addresses = [], []
-
-    def handle_starttag(self, tag, attrs):
-        self.addresses += [value for name, value in attrs if name in ("src", "href")]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        pass
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
+from saliencykit.core.errors import SaliencyKitError
+from saliencykit.page.document import document, facts, number, table, write_page
 
 
-def test_it_is_well_formed_and_escaped():
+def test_it_is_well_formed_and_escaped(addresses):
     page = document("a <b> & c", [table(["x", "y"], [["1", "2"]]), facts([("<name>", "<i>value</i>")])])
-    parser = Balanced()
-    parser.feed(page)
-    assert parser.open == []
+    assert addresses(page) == []
     assert "<title>a &lt;b&gt; &amp; c</title>" in page
     assert "&lt;i&gt;value" in page
     assert "prefers-color-scheme:dark" in page
@@ -36,3 +16,9 @@ def test_it_is_well_formed_and_escaped():
 
 def test_numbers_have_three_digits():
     assert [number(v) for v in (0.0, 0.12345, -1234.5, 0.00001, float("nan"))] == ["0", "0.123", "-1234", "1.0e-05", "–"]  # noqa: RUF001
+
+
+def test_a_page_is_written_with_its_folder_or_said_why_not(tmp_path):
+    assert write_page(tmp_path / "new" / "é.html", "<p>é</p>").read_text(encoding="utf-8") == "<p>é</p>"
+    with pytest.raises(SaliencyKitError, match=r"new cannot be written: Is a directory. Choose another file.$"):
+        write_page(tmp_path / "new", "")

@@ -1,6 +1,5 @@
 import shutil
 import subprocess
-from html.parser import HTMLParser
 
 import pytest
 from PIL import Image
@@ -34,30 +33,11 @@ def page(tmp_path_factory):
     return scores.to_html(folder / "report.html")
 
 
-class Balanced(HTMLParser):
-    """Every tag that is opened is closed, in order."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.addresses = [], []
-
-    def handle_starttag(self, tag, attrs):
-        self.addresses += [value for name, value in attrs if name in ("src", "href")]
-        if tag not in {"meta", "img", "br", "wbr", "circle", "polyline"}:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        if tag not in {"circle", "polyline"}:
-            assert self.open.pop() == tag
-
-
-def test_it_is_well_formed_and_holds_everything_itself(page):
+def test_it_is_well_formed_and_holds_everything_itself(page, addresses):
     text = page.read_text(encoding="utf-8")
-    parser = Balanced()
-    parser.feed(text)
-    assert parser.open == []
-    assert len(parser.addresses) == 3 * (1 + 4 * 3), "three pictures, four methods, overlay and two sides"
-    assert all(address.startswith("data:image/") for address in parser.addresses)
+    shown = addresses(text)
+    assert len(shown) == 3 * (1 + 4 * 3), "three pictures, four methods, overlay and two sides"
+    assert all(address.startswith("data:image/") for address in shown)
     assert "http:" not in text
     assert "https:" not in text
     assert "url(" not in text
