@@ -14,7 +14,19 @@ COUNT = 10
 
 
 def pixels(index: int, size: tuple[int, int] = SIZE) -> Array:
-    """A picture that tells up from down and left from right, with one bright row that moves."""
+    """A picture that tells up from down and left from right, with one bright row that moves.
+
+    Args:
+        index: Of the frame, which says where the row is.
+        size: Width and height in pixels.
+
+    Returns:
+        (height, width, 3) uint8 RGB.
+
+    Example:
+        >>> pixels(3).shape
+        (24, 32, 3)
+    """
     width, height = size
     picture = np.zeros((height, width, 3), np.uint8)
     picture[: height // 2] = (200, 40, 40)
@@ -77,7 +89,14 @@ def write_clip(
 
 
 def read_back(path: Path) -> tuple[list[float], list[Array]]:
-    """Times in seconds and pictures."""
+    """What is in a clip, frame by frame.
+
+    Args:
+        path: The clip.
+
+    Returns:
+        Times in seconds, and pictures (height, width, 3) uint8 RGB.
+    """
     need_av()
     import av
 
@@ -87,7 +106,11 @@ def read_back(path: Path) -> tuple[list[float], list[Array]]:
 
 
 def sound_of(path: Path) -> list[bytes]:
-    """The packets of the sound."""
+    """The packets of a clip's sound, as they are.
+
+    Args:
+        path: The clip.
+    """
     need_av()
     import av
 
