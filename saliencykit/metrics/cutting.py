@@ -1,6 +1,6 @@
 """From a map to the pixels that a threshold leaves, and to boxes around them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 import torch
@@ -167,6 +167,26 @@ def best_overlaps(boxes: Sequence[Tensor], truth: Sequence[Tensor], dtype: torch
         best = box_iou(mine, theirs.to(mine)).amax(1) if len(theirs) else nothing
         found.append(best.to(dtype))
     return found
+
+
+def by_threshold(rows: Iterable[Mapping[str, float | None]], column: str) -> dict[float, list[float]]:
+    """What stands in the columns `column@0.3` and so on: the values of each threshold, in ascending order of thresholds.
+
+    Args:
+        rows: The scores by name of one masker's pictures; None and NaN are left out.
+        column: What stands before the `@`.
+
+    Example:
+        >>> by_threshold([{"error@0.6": 1.0, "error@0.3": 0.0}, {"error@0.3": None, "overlap": 0.5}], "error")
+        {0.3: [0.0], 0.6: [1.0]}
+    """
+    values: dict[float, list[float]] = {}
+    for row in rows:
+        for name, value in row.items():
+            before, at, level = name.rpartition("@")
+            if at and before == column and value is not None and value == value:
+                values.setdefault(float(level), []).append(value)
+    return dict(sorted(values.items()))
 
 
 def missing(maps: Mask) -> PerImage:

@@ -11,7 +11,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Mask, PerImage
-from saliencykit.metrics.cutting import Around, Rule, best_overlaps, boxes_at, check_levels, missing
+from saliencykit.metrics.cutting import Around, Rule, best_overlaps, boxes_at, by_threshold, check_levels, missing
 
 
 @final
@@ -84,7 +84,7 @@ class Localisation(Metric):
 
 @final
 @dataclass(frozen=True)
-class Choice:
+class ChosenThreshold:
     """A threshold that was chosen: its mean on the `rows` that have a value, out of those that were looked at."""
 
     threshold: float
@@ -92,7 +92,7 @@ class Choice:
     rows: int
 
 
-def choose_threshold(rows: Iterable[Mapping[str, float | None]], *, column: str = "localisation/error") -> Choice:
+def choose_threshold(rows: Iterable[Mapping[str, float | None]], *, column: str = "localisation/error") -> ChosenThreshold:
     """The threshold with the lowest mean error on the pictures of one masker; to be used on other pictures than these.
 
     Args:
@@ -110,17 +110,12 @@ def choose_threshold(rows: Iterable[Mapping[str, float | None]], *, column: str 
         >>> choose_threshold([{"localisation/error@0.3": 0.0, "localisation/error@0.6": 1.0}]).threshold
         0.3
     """
-    values: dict[float, list[float]] = {}
-    for row in rows:
-        for name, value in row.items():
-            before, at, level = name.rpartition("@")
-            if at and before == column:
-                values.setdefault(float(level), []).extend([] if value is None or value != value else [value])
-    means = {level: sum(some) / len(some) for level, some in sorted(values.items()) if some}
+    values = by_threshold(rows, column)
+    means = {level: sum(some) / len(some) for level, some in values.items()}
     if not means:
         raise InputError(
             f"choose_threshold: no value in columns {column}@...; evaluate localisation:thresholds=(0.3,0.5) on boxed pictures."
         )
     best = [level for level, mean in means.items() if mean == min(means.values())]
     chosen = best[(len(best) - 1) // 2]
-    return Choice(chosen, means[chosen], len(values[chosen]))
+    return ChosenThreshold(chosen, means[chosen], len(values[chosen]))

@@ -11,7 +11,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Mask, PerImage
-from saliencykit.metrics.cutting import best_overlaps, check_levels, cut, missing, part_boxes
+from saliencykit.metrics.cutting import best_overlaps, by_threshold, check_levels, cut, missing, part_boxes
 
 
 @final
@@ -99,11 +99,7 @@ def max_box_accuracy(
         >>> {name: round(value, 2) for name, value in max_box_accuracy(rows).items()}
         {'0.3': 1.0, '0.5': 1.0, '0.7': 0.0, 'mean': 0.67}
     """
-    values: dict[str, list[float]] = {}
-    for row in rows:
-        for name, value in row.items():
-            if name.rpartition("@")[0] == column and value is not None and value == value:
-                values.setdefault(name, []).append(value)
+    values = by_threshold(rows, column)
     if not values:
         raise InputError(f"max_box_accuracy: no value in columns {column}@...; evaluate max-box-acc-v2 on pictures with boxes.")
     shares = {f"{least:g}": max(sum(v >= least for v in some) / len(some) for some in values.values()) for least in overlaps}
