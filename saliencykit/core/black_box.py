@@ -134,7 +134,7 @@ class BlackBox(ABC):
             raise InputError(f"{who} raised {type(error).__name__} on {given}: {checks.first_line(error)}.") from error
         if not isinstance(answer, torch.Tensor) or tuple(answer.shape) != (len(images), self.num_classes):
             came = f"shape {tuple(answer.shape)}" if isinstance(answer, torch.Tensor) else checks.name_of(answer)
-            raise ContractError(f"{who} returned {came}; expected logits of shape ({len(images)}, {self.num_classes}), (B, K).")
+            raise ContractError(f"{who} returned {came}; expected logits of shape ({len(images)}, {self.num_classes}).")
         if not answer.is_floating_point():
             raise ContractError(f"{who} returned {answer.dtype}; logits are float: write logits.float().")
         if bad := checks.finite_rows(answer):
