@@ -97,5 +97,5 @@ if __name__ == "__main__":
     }
     for name in sys.argv[1:] or makers:
         path = ASSETS / f"{name}.png"
-        makers[name]().quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
+        makers[name]().quantize(256, kmeans=3, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
         print(f"wrote {path.relative_to(ASSETS.parent)}")
