@@ -1,7 +1,7 @@
 """Make the pictures of the docs from pictures that may be shipped: `python docs/pictures.py [cat] [coffee] [parts] [compare]`.
 
-`parts` runs the tutorial on training a masker, a minute or two, and draws the first pictures that it has not seen. `compare` runs the
-tutorial on comparing methods, a minute, for the sheet that it makes.
+`parts` runs the tutorial on training a masker, a minute or two, and draws the first pictures that it has not seen. `compare` runs
+that on comparing methods, a minute, for the sheet that it makes.
 """
 
 import os
