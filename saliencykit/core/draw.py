@@ -54,6 +54,15 @@ def fork(generator: Generator) -> Generator:
     return Generator().manual_seed(int(torch.randint(2**62, (1,), generator=generator, device=generator.device)))
 
 
+def seed(generator: Generator) -> int:
+    """A seed for each picture of a batch to start from on its own, so that the others make no difference to it.
+
+    Args:
+        generator: Moves on by exactly one number.
+    """
+    return fork(generator).initial_seed()
+
+
 def uniform(images: Images, shape: Sequence[int], *, generator: Generator, low: float = 0.0, high: float = 1.0) -> Tensor:
     """Uniform numbers in [low, high), (B, *shape), one row per picture, with dtype and device of `images`.
 

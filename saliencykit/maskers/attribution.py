@@ -115,7 +115,7 @@ class AttributionMasker(Masker):
         if bound.name in _STEADY:
             rows = [slice(first, first + size) for first in range(0, len(images), size)]
             return torch.cat([bound(images[some], labels[some], some, len(images)) for some in rows])
-        seed = draw.fork(generator).initial_seed()  # each picture starts from it, so that the others make no difference
+        seed = draw.seed(generator)
         first, step = 0, 1  # the first image alone shows whether the method draws: then all of them are taken alone
         while first < len(images):
             some = slice(first, first + step)

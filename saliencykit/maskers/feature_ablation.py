@@ -89,7 +89,7 @@ class FeatureAblation(Masker):
     def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
         """Scores in units of probability, and their positive part as the mask."""
         maps = self._maps(images)
-        seed = draw.fork(generator).initial_seed()  # each picture starts from it, so that the others make no difference
+        seed = draw.seed(generator)
         box, alternative = black_box.for_many(images), self.alternative.for_box(black_box)
         scores, floors, ask = [], [], None
         for row, (image, label) in enumerate(zip(images[:, None], labels[:, None], strict=True)):

@@ -128,7 +128,7 @@ class SmoothGrad(Masker):
 
     def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
         """The mean of the signed maps, and the mask by the rule of the method that is averaged."""
-        seed = draw.fork(generator).initial_seed()  # each picture starts from it, so that the others make no difference
+        seed = draw.seed(generator)
         box = black_box if self.of.reads_layers else black_box.for_many(images)
         bound = self.of.bound(box, images)
         with seeded(seed, images.device):  # should the averaged method draw as well

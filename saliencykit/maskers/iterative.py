@@ -116,7 +116,7 @@ class Iterative(Masker):
 
     def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
         """The mask of each picture; with nested masks the ranking is in the scores."""
-        seed = draw.fork(generator).initial_seed()  # each group starts from it, so that the others make no difference
+        seed = draw.seed(generator)
         box = black_box.for_many(images)
         form = Free() if _charges_for_area(self.objective) else Nested(self.areas, self.softness)
         alone = 1 if images.device.type == "cpu" else max(1, (box.max_batch or 2 * _ROWS) // 2)

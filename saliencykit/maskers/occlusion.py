@@ -76,7 +76,7 @@ class Occlusion(Masker):
         """Scores in units of probability, and their positive part as the mask."""
         height, width = images.shape[2:]
         down, across = (_covers(side, *self._pixels(height, width), images) for side in (height, width))
-        seed = draw.fork(generator).initial_seed()  # each picture starts from it, so that the others make no difference
+        seed = draw.seed(generator)
         box, alternative = black_box.for_many(images), self.alternative.for_box(black_box)
         windows = _windows(down, across)
         ask, maps, floors = Answers(box, windows, black_box.max_batch), [], []

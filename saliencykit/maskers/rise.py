@@ -95,7 +95,7 @@ class Rise(Masker):
 
     def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
         """Scores with their standard error per position, and their positive part as the mask."""
-        seed = draw.fork(generator).initial_seed()  # each picture starts from it, so that the others make no difference
+        seed = draw.seed(generator)
         box, alternative = black_box.for_many(images), self.alternative.for_box(black_box)
         maps = [
             self._map(box, image, label, alternative, seed) for image, label in zip(images[:, None], labels[:, None], strict=True)

@@ -73,7 +73,7 @@ class ScoreCam(Masker):
     def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
         """The weighted sum, as coarse as the layer, and its positive part as the mask."""
         tap = target_layer(black_box, images, self.layer)
-        seed = draw.fork(generator).initial_seed()  # each picture starts from it, so that the others make no difference
+        seed = draw.seed(generator)
         box, alternative = black_box.for_many(images), self.alternative.for_box(black_box)
         _, (all_maps,) = read_taps(box, images, [tap])
         scores = []

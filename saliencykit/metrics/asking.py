@@ -55,7 +55,7 @@ def editor(black_box: BlackBox, images: Images, alternative: Alternative, genera
     fill = _fill(alternative, images, generator)
     if fill is not None:
         return lambda mask: _edited(images, mask, fill)
-    seed = draw.fork(generator).initial_seed()
+    seed = draw.seed(generator)
     return lambda mask: alternative.edit(images, mask.to(images.dtype), Generator().manual_seed(seed))
 
 

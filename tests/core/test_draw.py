@@ -112,3 +112,11 @@ def test_every_device_sees_the_same_numbers(dtype):
         there = numbers(x.cuda(), (7,), generator=seeded(1))
         assert there.device.type == "cuda"
         assert torch.equal(there.cpu(), numbers(x, (7,), generator=seeded(1)))
+
+
+def test_a_seed_depends_on_the_generator_which_moves_on_by_one_number():
+    one, other = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
+    first = draw.seed(one)
+    assert first == draw.fork(other).initial_seed()
+    assert torch.equal(one.get_state(), other.get_state())
+    assert draw.seed(one) != first
