@@ -1,6 +1,5 @@
 """Cache: views of the training pictures, with everything about them that does not change while the network learns."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -12,7 +11,7 @@ from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.types import Images
 from saliencykit.maskers.realtime.encoder import Encoder, Features
-from saliencykit.maskers.realtime.taps import Tap, module_of
+from saliencykit.maskers.taps import Tap, module_of
 from saliencykit.training.pictures import Pictures
 
 FILLS = 2  # draws of the alternative a view: one for the kept and one for the dropped picture
@@ -103,16 +102,7 @@ def bytes_per_view(encoder: Encoder, tap: Tap | None) -> int:
     return 2 * (kept + (0 if tap is None else (1 + FILLS) * tap.channels * tap.side[0] * tap.side[1]))
 
 
-def fill_cache(
-    views: Views,
-    box: BlackBox,
-    encoder: Encoder,
-    tap: Tap | None,
-    alternative: Alternative,
-    *,
-    keep_maps: bool = True,
-    on_views: Callable[[int], None] = lambda count: None,
-) -> Cache:
+def fill_cache(views: Views, box: BlackBox, encoder: Encoder, tap: Tap | None, alternative: Alternative) -> Cache:
     """Ask the box about every view once, and about the beginning of the way for each fill.
 
     Args:
@@ -121,10 +111,7 @@ def fill_cache(
         encoder: Its maps are kept unless it is trained.
         tap: The layer of late mixing, or None.
         alternative: Drawn FILLS times for each view.
-        keep_maps: False: the encoder's maps are not kept.
-        on_views: Called with the number of views done.
     """
-    keep_maps = keep_maps and not encoder.trained
     stores: list[Tensor] = []
     mixing: Tensor | None = None
     labels = torch.empty(len(views), dtype=torch.int64)
@@ -134,7 +121,7 @@ def fill_cache(
         index = torch.arange(first, min(first + _CHUNK, len(views)))
         images = views.images(index).to(device)
         with torch.no_grad():
-            features = encoder.see(box, images) if keep_maps else None
+            features = None if encoder.trained else encoder.see(box, images)
             logits = box(images) if features is None or features.logits is None else features.logits
             if features is not None:
                 if not stores:
@@ -148,7 +135,6 @@ def fill_cache(
                     mixing = torch.empty(len(views), *parts.shape[1:], dtype=torch.float16)
                 mixing[index] = _half(parts)
         labels[index] = logits.argmax(1).cpu() if views.pictures.labels is None else views.pictures.labels[views.picture[index]]
-        on_views(len(index))
     return Cache(views, labels, tuple(stores), mixing)
 
 

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.types import Images
-from saliencykit.maskers.realtime.taps import Call, as_tap, at_once, module_of, watch
 from saliencykit.maskers.rest import Rest
+from saliencykit.maskers.taps import Call, as_tap, at_once, module_of, watch
 
 __all__ = ["Rest", "find_rest"]
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.maskers.realtime.taps import read_taps
+from saliencykit.maskers.taps import read_taps
 from saliencykit.testing.untouched import untouched
 from saliencykit.training.cache import maps_until
 from saliencykit.training.rest import Rest, find_rest

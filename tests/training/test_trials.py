@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from saliencykit.alternatives.constant import Constant
 from saliencykit.core.alternative import compose
 from saliencykit.core.masker import enlarged
-from saliencykit.maskers.realtime.taps import read_taps
+from saliencykit.maskers.taps import read_taps
 from saliencykit.testing.boxes import PlantedEvidence
 from saliencykit.training.rest import find_rest
 from saliencykit.training.trials import composed_trial, late_trial
