@@ -32,6 +32,7 @@ def save(explanation: Explanation, directory: Path) -> Path:
     Raises:
         InputError: The directory cannot be made or written, or holds the explanations of a data set.
     """
+    directory = directory.expanduser()
     writable(directory)
     refuse_run(directory)
     work = Path(tempfile.mkdtemp(prefix=".partial-", dir=directory))
@@ -93,6 +94,7 @@ def load(directory: Path) -> Explanation:
     from PIL import Image
     from safetensors.torch import load_file
 
+    directory = directory.expanduser()
     try:
         manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:

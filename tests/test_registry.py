@@ -346,7 +346,7 @@ def test_coercions(own):
     ]:
         assert coerce(thing) is thing
         assert coerce(text) == thing
-        with pytest.raises(InputError, match=r"int is no \w+: give an object derived from \w+, or a name with options or without, such as \w+"):
+        with pytest.raises(InputError, match=r"int is no \w+: give an object derived from \w+, or a name .* such as \w+"):
             coerce(3)
     assert module.as_metric("saliency-score:floor=0.1").floor == 0.1
     box = PlantedEvidence()

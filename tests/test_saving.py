@@ -80,3 +80,12 @@ def test_what_is_damaged_is_named(answer: Explanation, tmp_path: Path, damage: s
         os.remove(tmp_path / "picture-0000.png")
     with pytest.raises(InputError, match=str(tmp_path) if damage != "wrong rows" else "rows"):
         Explanation.load(tmp_path)
+
+
+def test_a_place_at_home(answer: Explanation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert answer.save("~/cat") == tmp_path / "cat"
+    assert len(Explanation.load("~/cat")) == len(answer)
+    assert answer.to_html("~/cat.html") == tmp_path / "cat.html"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cat", "cat.html"]

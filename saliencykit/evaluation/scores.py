@@ -212,8 +212,9 @@ class Scores:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([each.name for each in fields(Line)])
         writer.writerows([["" if value != value else value for value in astuple(line)] for line in self.table()])
-        write_text(Path(path), text.getvalue())
-        return Path(path)
+        path = Path(path).expanduser()
+        write_text(path, text.getvalue())
+        return path
 
     def to_json(self, path: str | Path) -> Path:
         """Write the table as a list of objects, NaN as null.
@@ -227,8 +228,9 @@ class Scores:
         Raises:
             SaliencyKitError: The file cannot be written.
         """
-        write_text(Path(path), json.dumps(as_objects(self.table()), indent=1, ensure_ascii=False) + "\n")
-        return Path(path)
+        path = Path(path).expanduser()
+        write_text(path, json.dumps(as_objects(self.table()), indent=1, ensure_ascii=False) + "\n")
+        return path
 
     def to_html(self, path: str | Path) -> Path:
         """Write one self-contained page: pictures, curves, the table, and what the numbers mean.
@@ -257,7 +259,7 @@ class Scores:
         Raises:
             InputError: There is no evaluation in it.
         """
-        run = RunFolder(Path(folder))
+        run = RunFolder(Path(folder).expanduser())
         settings = run.settings()
         return Scores(tuple(run.rows()), settings, run.path)
 

@@ -12,10 +12,10 @@ from saliencykit.core.edits import micro_batch
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Found, Masker
 from saliencykit.core.types import Images, Labels
+from saliencykit.maskers.head import Head, pooled_head
 from saliencykit.maskers.probing import mask_of_scores
-from saliencykit.maskers.realtime.rows import Head, pooled_head
-from saliencykit.maskers.realtime.taps import Listener, Tap, module_of, plainly, read_taps
 from saliencykit.maskers.rest import rest_after
+from saliencykit.maskers.taps import Listener, Tap, module_of, plainly, read_taps
 from saliencykit.maskers.target_layer import target_layer
 
 

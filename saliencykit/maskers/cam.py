@@ -12,9 +12,9 @@ from saliencykit.core.edits import micro_batch
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Found, Masker
 from saliencykit.core.types import Images, Labels
+from saliencykit.maskers.head import pooled_head
 from saliencykit.maskers.probing import mask_of_scores
-from saliencykit.maskers.realtime.rows import pooled_head
-from saliencykit.maskers.realtime.taps import read_taps
+from saliencykit.maskers.taps import read_taps
 
 
 @final

@@ -16,7 +16,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Found, Masker
 from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.maskers.probing import mask_of_scores
-from saliencykit.maskers.realtime.taps import Tap, as_tap, watch
+from saliencykit.maskers.taps import Tap, as_tap, watch
 from saliencykit.maskers.winning import winning
 
 _MASS = 0.5  # of the probability; 1 but for rounding where the map is all that the answer is made of

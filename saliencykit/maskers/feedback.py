@@ -15,7 +15,7 @@ from saliencykit.core.masker import Found, Masker
 from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.maskers.alike import alike
 from saliencykit.maskers.probing import mask_of_scores
-from saliencykit.maskers.realtime.taps import plainly
+from saliencykit.maskers.taps import plainly
 
 _GATED = {
     "relu", "relu6", "hardtanh", "threshold", "leaky_relu", "rrelu", "prelu", "elu", "celu", "selu", "silu", "hardswish", "gelu",

@@ -11,7 +11,7 @@ from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
 from saliencykit.maskers.alike import alike
-from saliencykit.maskers.realtime.taps import Call, Tap, module_of, watch
+from saliencykit.maskers.taps import Call, Tap, module_of, watch
 
 
 @final

@@ -16,7 +16,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Found, Masker, enlarged
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.probing import mask_of_scores
-from saliencykit.maskers.realtime.taps import read_taps
+from saliencykit.maskers.taps import read_taps
 from saliencykit.maskers.target_layer import target_layer
 
 _ZERO = Constant(colour="zero")

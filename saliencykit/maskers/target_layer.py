@@ -13,7 +13,7 @@ from saliencykit.core.checks import name_of
 from saliencykit.core.errors import GradientError, InputError
 from saliencykit.core.types import Images, Logits
 from saliencykit.maskers.alike import alike
-from saliencykit.maskers.realtime.taps import Call, Tap, as_tap, plainly, read_taps, watch
+from saliencykit.maskers.taps import Call, Tap, as_tap, plainly, read_taps, watch
 
 _MOST = 0.5  # of the positions: of a class token's own map it is one, of pooled maps all
 _SMALL = 64  # pixels: networks for such pictures have maps of more than half their side

@@ -11,7 +11,7 @@ from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.maskers.alike import alike
-from saliencykit.maskers.realtime.taps import Tap, module_of
+from saliencykit.maskers.taps import Tap, module_of
 from saliencykit.maskers.target_layer import cut_at
 from saliencykit.maskers.winning_rules import HandDown, Linear, Rules
 

@@ -66,6 +66,7 @@ def write_page(path: Path, page: str) -> Path:
     Raises:
         SaliencyKitError: The file cannot be written.
     """
+    path = path.expanduser()
     write_text(path, page, advice="Choose another file.")
     return path
 

@@ -14,7 +14,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.types import Images
-from saliencykit.maskers.realtime.taps import at_once, watch
+from saliencykit.maskers.taps import at_once, watch
 
 _SEEN = 64  # pictures that the logits' spread is taken from
 

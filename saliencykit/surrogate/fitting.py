@@ -217,7 +217,7 @@ def _answers(
         original,
         asked,
         about,
-        None if folder is None else Path(folder),
+        None if folder is None else Path(folder).expanduser(),
         resume=resume,
         on_asked=lambda done: tell(SurrogateStep("asking", done, len(asked))),
     )

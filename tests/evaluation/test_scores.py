@@ -84,3 +84,15 @@ def test_files(scores, tmp_path):
 def test_nothing_has_a_table_too():
     assert Scores(()).table() == ()
     assert Scores(()).means() == {}
+
+
+def test_files_at_home(scores, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for write in (scores.to_csv, scores.to_json, scores.to_html):
+        path = write(f"~/{write.__name__}")
+        assert path == tmp_path / write.__name__
+        assert path.is_file()
+    assert not (tmp_path / "~").exists()
+    with pytest.raises(InputError, match=f"there is no evaluation in {tmp_path}"):
+        Scores.load("~")

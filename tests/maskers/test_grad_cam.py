@@ -11,7 +11,7 @@ from torch import Generator, nn
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import GradientError, InputError
 from saliencykit.maskers.grad_cam import GradCam
-from saliencykit.maskers.realtime.taps import read_taps
+from saliencykit.maskers.taps import read_taps
 from saliencykit.maskers.target_layer import target_layer
 from saliencykit.registry import as_black_box
 from saliencykit.testing.boxes import PlantedEvidence, QueryOnly, small_network

@@ -6,8 +6,8 @@ from torch import Generator, nn
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.maskers.realtime.taps import Tap, read_taps
 from saliencykit.maskers.rest import rest_after
+from saliencykit.maskers.taps import Tap, read_taps
 from saliencykit.testing.untouched import untouched
 
 IMAGES = torch.rand(3, 3, 16, 16, generator=Generator().manual_seed(0))

@@ -9,7 +9,7 @@ from torch import Generator, nn
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import GradientError, InputError
 from saliencykit.maskers import target_layer as module
-from saliencykit.maskers.realtime.taps import Tap, read_taps
+from saliencykit.maskers.taps import Tap, read_taps
 from saliencykit.maskers.target_layer import cut_at, target_layer
 from saliencykit.testing.boxes import PlantedEvidence
 from saliencykit.testing.untouched import untouched

@@ -8,7 +8,7 @@ from torch import Generator, nn
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.maskers.realtime.taps import Tap
+from saliencykit.maskers.taps import Tap
 from saliencykit.maskers.winning import winning
 from saliencykit.testing.untouched import untouched
 
@@ -218,7 +218,7 @@ def any_model(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS + TIMM)
 def test_the_sum_is_1_in_every_layer_of_every_family(name):
-    from saliencykit.maskers.realtime.taps import as_tap, watch
+    from saliencykit.maskers.taps import as_tap, watch
 
     net = seeded(lambda: any_model(name))
     size = 128

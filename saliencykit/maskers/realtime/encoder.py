@@ -12,7 +12,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
-from saliencykit.maskers.realtime.taps import Tap, read_taps
+from saliencykit.maskers.taps import Tap, read_taps
 
 
 @final
@@ -89,7 +89,7 @@ class Trunk(Encoder):
     def __init__(self, taps: Sequence[Tap]) -> None:
         super().__init__()
         if not taps:
-            raise InputError("a Trunk needs at least one tap; maskers.realtime.taps.pyramid finds them.")
+            raise InputError("a Trunk needs at least one tap; maskers.taps.pyramid finds them.")
         self.taps = tuple(taps)
         self.channels = tuple(tap.channels for tap in taps)
         self.sides = tuple(tap.side for tap in taps)

@@ -20,7 +20,7 @@ from saliencykit.core.types import Images, Labels, Logits, Mask
 from saliencykit.maskers.realtime.decoder import ratio
 from saliencykit.maskers.realtime.encoder import Features, Trunk
 from saliencykit.maskers.realtime.network import MaskingNetwork
-from saliencykit.maskers.realtime.taps import Listener, module_of
+from saliencykit.maskers.taps import Listener, module_of
 
 if TYPE_CHECKING:
     from saliencykit.maskers.realtime.masker import RealTimeMasker

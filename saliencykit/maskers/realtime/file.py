@@ -11,13 +11,13 @@ import torch
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
+from saliencykit.maskers.head import find_head, rows_of
 from saliencykit.maskers.realtime.decoder import Bottleneck, Decoder, UNet
 from saliencykit.maskers.realtime.encoder import Encoder, Own, Paper, Trunk
 from saliencykit.maskers.realtime.fingerprint import count_values, fingerprint
 from saliencykit.maskers.realtime.network import MaskingNetwork, trunk_taps
-from saliencykit.maskers.realtime.rows import find_head, rows_of
 from saliencykit.maskers.realtime.selector import Rows
-from saliencykit.maskers.realtime.taps import Tap, module_of
+from saliencykit.maskers.taps import Tap, module_of
 from saliencykit.weights_file import WeightsFile
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Labels, Mask, PerImage
+from saliencykit.maskers.head import Head, find_head
 from saliencykit.maskers.realtime.decoder import Bottleneck, Decoder, UNet, ratio
 from saliencykit.maskers.realtime.encoder import Encoder, Features, Own, Paper, Trunk
-from saliencykit.maskers.realtime.rows import Head, find_head
 from saliencykit.maskers.realtime.selector import Rows, Selector
-from saliencykit.maskers.realtime.taps import Tap, at_once, pyramid, watch
+from saliencykit.maskers.taps import Tap, at_once, pyramid, watch
 from saliencykit.maskers.target_layer import in_order, noise
 
 EncoderName: TypeAlias = Literal["auto", "trunk", "paper", "own"]

@@ -4,7 +4,7 @@ from torch import nn
 
 from saliencykit.core.errors import InputError
 from saliencykit.maskers.realtime.encoder import Features, Own, Paper, Trunk
-from saliencykit.maskers.realtime.taps import Tap
+from saliencykit.maskers.taps import Tap
 from saliencykit.testing.boxes import Counting, PlantedEvidence
 from saliencykit.testing.untouched import untouched
 

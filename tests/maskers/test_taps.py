@@ -5,7 +5,7 @@ from torch import nn
 from saliencykit.black_boxes.timm import wrap_timm
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.maskers.realtime.taps import Call, Listener, Tap, as_tap, at_once, module_of, pyramid, read_taps, watch
+from saliencykit.maskers.taps import Call, Listener, Tap, as_tap, at_once, module_of, pyramid, read_taps, watch
 from saliencykit.testing.boxes import PlantedEvidence
 from saliencykit.testing.untouched import untouched
 

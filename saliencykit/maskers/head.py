@@ -1,4 +1,4 @@
-"""Rows: what a classifier's head looks for, one vector per class, found by watching the classifier once."""
+"""Head: what a classifier's head looks for, one vector per class, found by watching the classifier once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
 from saliencykit.maskers.alike import alike
-from saliencykit.maskers.realtime.taps import Call, Tap, as_tap, at_once, module_of, named, plainly, watch
+from saliencykit.maskers.taps import Call, Tap, as_tap, at_once, module_of, named, plainly, watch
 
 _WATCHED = 3  # pictures; the outputs of all layers are held for them
 _PICTURES = 4  # that a head is linearised at

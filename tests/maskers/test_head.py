@@ -5,9 +5,9 @@ from torch import nn
 from saliencykit.black_boxes.timm import wrap_timm
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.maskers.realtime import rows
-from saliencykit.maskers.realtime.rows import _linearised, find_head, pooled_head, rows_of
-from saliencykit.maskers.realtime.taps import as_tap, read_taps, watch
+from saliencykit.maskers import head as module
+from saliencykit.maskers.head import _linearised, find_head, pooled_head, rows_of
+from saliencykit.maskers.taps import as_tap, read_taps, watch
 from saliencykit.testing.boxes import PlantedEvidence
 from saliencykit.testing.untouched import untouched
 
@@ -117,7 +117,7 @@ def test_with_a_class_token_the_rows_are_the_heads_but_not_exact(net, pictures):
 
 
 def test_where_it_would_take_too_long_rows_are_random_and_the_same_each_time(net, pictures, monkeypatch):
-    monkeypatch.setattr(rows, "_COSTLY", 10)
+    monkeypatch.setattr(module, "_COSTLY", 10)
     box = net("flattened")
     head, again = find_head(box, pictures(3)), find_head(box, pictures(4, seed=2))
     assert not head.exact
