@@ -6,6 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import Any, final
 
@@ -50,7 +51,6 @@ def read_pictures(
     labels: Sequence[int] | Tensor | None,
     box: BlackBox,
     *,
-    most: int | None = None,
     memory: int | None = None,
     seed: int = 0,
     who: str = "fit",
@@ -62,7 +62,6 @@ def read_pictures(
             data set whose rows are pictures or (picture, label), or an iterable of batches (images, labels).
         labels: One class per picture, or None.
         box: The classifier, for the size.
-        most: If there are more, this many are drawn. None: as many as there are.
         memory: Bytes that the pictures may take; of more than fit in, as many as fit are drawn. None: no limit.
         seed: Of the draw.
         who: The function that the errors and warnings name.
@@ -73,9 +72,9 @@ def read_pictures(
     items, own = _items(source, who)
     if labels is not None and len(labels) != len(items):
         raise InputError(f"{who} got {len(items)} pictures and {len(labels)} labels; give one label per picture, or none.")
-    given = [int(label) for label in labels] if labels is not None else own
+    given = own if labels is None else [_class_index(label, position, who) for position, label in enumerate(labels)]
     order = list(range(len(items)))
-    limit = min(len(order) if most is None else most, len(order) if memory is None else _fitting(items, box, memory))
+    limit = len(order) if memory is None else _fitting(items, box, memory)
     if len(order) > limit:
         order = sorted(random.Random(seed).sample(order, limit))
     rows: list[Tensor] = []
@@ -147,7 +146,7 @@ def _items(source: Any, who: str) -> "tuple[Any, list[int] | None]":
     if hasattr(source, "__len__") and hasattr(source, "__getitem__"):
         if not len(source):
             raise InputError(f"{who} got no pictures.")
-        return source, _labels_of(source)
+        return source, _labels_of(source, who)
     if isinstance(source, Iterable):
         images: list[Tensor] = []
         labels: list[Any] = []
@@ -157,29 +156,44 @@ def _items(source: Any, who: str) -> "tuple[Any, list[int] | None]":
             labels.append(pair[1] if len(pair) > 1 else None)
         if not images:
             raise InputError(f"{who} got no batches.")
-        every = all(label is not None for label in labels)
-        return torch.cat(images), torch.cat(labels).tolist() if every else None
+        known = [label is not None for label in labels]
+        if any(known) and not all(known):
+            raise InputError(f"{who} got labels with {sum(known)} of {len(known)} batches; give them with all, or with none.")
+        every = torch.cat(labels) if all(known) else ()
+        return torch.cat(images), [_class_index(label, row, who) for row, label in enumerate(every)] or None
     raise InputError(
         f"{who} takes a folder, a list of pictures, a tensor (N, C, H, W), a data set or batches (images, labels); got "
         f"{name_of(source)}."
     )
 
 
-def _labels_of(source: Any) -> "list[int] | None":
-    """The labels of a data set whose rows are (picture, label)."""
-    try:
-        first = source[0]
-    except Exception:
-        return None
-    if not (isinstance(first, tuple | list) and len(first) == 2):
-        return None
-    targets = getattr(source, "targets", None)
-    if targets is not None and len(targets) == len(source):
-        return [int(target) for target in targets]
-    out = []
-    for row in range(len(source)):
+def _labels_of(source: Any, who: str) -> "list[int] | None":
+    """The labels of a data set whose rows are (picture, label); None where rows are pictures, or all labels are None."""
+    read: dict[int, Any] = {}
+    for position in range(len(source)):
         try:
-            out.append(int(source[row][1]))
+            row = source[position]
         except Exception:  # the picture will be named when it is read
-            out.append(0)
-    return out
+            continue
+        if not (isinstance(row, tuple | list) and len(row) == 2):
+            if read:
+                raise InputError(f"{who}: picture {position} comes without a label, and those before it with one.")
+            return None
+        targets = getattr(source, "targets", None)
+        if targets is not None and len(targets) == len(source):
+            return [_class_index(target, place, who) for place, target in enumerate(targets)]
+        read[position] = row[1]
+    if all(label is None for label in read.values()):
+        return None
+    return [_class_index(read.get(position, 0), position, who) for position in range(len(source))]
+
+
+def _class_index(label: Any, position: int, who: str) -> int:
+    """A label as it is; nothing is looked up, guessed or rounded."""
+    try:
+        return index(label)
+    except TypeError as error:
+        raise InputError(
+            f"{who} takes labels as class indices, whole numbers; picture {position} has {label!r}. Look its name up first, or "
+            "leave all labels out: the model's own answers serve."
+        ) from error

@@ -34,8 +34,8 @@ def folder(arrays, tmp_path):
     return tmp_path
 
 
-def read(source, box, labels=None, most=100, **options):
-    return read_pictures(source, labels, box, most=most, **options)
+def read(source, box, labels=None, **options):
+    return read_pictures(source, labels, box, **options)
 
 
 # what is read
@@ -107,19 +107,6 @@ def test_labels_of_a_data_set_and_of_the_user(tensors, box):
     rows.targets = LABELS[::-1]
     assert read(rows, box).labels.tolist() == LABELS[::-1]
     assert read(rows, box, torch.tensor(LABELS)).labels.tolist() == LABELS
-
-
-@pytest.mark.filterwarnings("ignore:fit. class")
-def test_of_more_than_wanted_some_are_drawn(tensors, box):
-    state = torch.get_rng_state()
-    some = read(tensors, box, LABELS, most=5, seed=1)
-    assert len(some) == len(some.labels) == 5
-    for row in range(5):
-        matches = [n for n in range(8) if torch.allclose(tensors[n], some.images(torch.tensor([row]))[0], atol=1e-6)]
-        assert LABELS[matches[0]] == some.labels[row]
-    assert torch.equal(some.pixels, read(tensors, box, most=5, seed=1).pixels)
-    assert not torch.equal(some.pixels, read(tensors, box, most=5, seed=2).pixels)
-    assert torch.equal(state, torch.get_rng_state())
 
 
 # bad data
@@ -230,3 +217,37 @@ def test_of_more_than_memory_holds_a_part_is_drawn_and_not_the_first():
     assert len(some) == 10
     assert which.tolist() != list(range(10))
     assert torch.equal(some.labels, which % 4)
+
+
+@pytest.mark.parametrize("label", ["cat", "3", 0.5, None, torch.tensor(1.0)], ids=repr)
+def test_labels_that_are_no_indices_are_not_taken_for_some(tensors, box, label):
+    """A name must not become class 0, nor a share be rounded down."""
+    labels = [*LABELS[:-1], label]
+    pairs = list(zip(tensors, labels, strict=True))
+    for given in ((pairs, None), (tensors, labels)):
+        with pytest.raises(InputError, match=r"picture 7 has .*Look its name up first"):
+            read(given[0], box, given[1])
+    rows = Rows(pairs)
+    rows.targets = labels
+    with pytest.raises(InputError, match="class indices"):
+        read(rows, box)
+
+
+def test_pictures_whose_labels_are_all_none_have_none(tensors, box):
+    assert read([(picture, None) for picture in tensors], box).labels is None
+    with pytest.raises(InputError, match="picture 7 comes without a label"):
+        read([*zip(tensors[:-1], LABELS, strict=False), tensors[-1]], box)
+    with pytest.raises(InputError, match="labels with 1 of 2 batches"):
+        read(iter([(tensors[:4], torch.tensor(LABELS[:4])), tensors[4:]]), box)
+
+
+def test_labels_are_kept_where_the_first_picture_is_damaged(tensors, box):
+    class Moody(Rows):
+        def __getitem__(self, row):
+            if row == 0:
+                raise OSError("disk error")
+            return self.items[row]
+
+    rows = Moody([(picture, label) for picture, label in zip(tensors, [1, 1, 3, 2, 2, 1, 2, 3], strict=True)])
+    with pytest.warns(UserWarning, match="picture 0: disk error"):
+        assert read(rows, box).labels.tolist() == [1, 3, 2, 2, 1, 2, 3]
