@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from functools import cache
+from operator import index as as_index
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
@@ -36,7 +37,10 @@ def class_index(label: Label, black_box: BlackBox, classes: Mapping[str, int] | 
         known = _imagenet() if _WNID.fullmatch(wnid) and black_box.num_classes == 1000 else {}
         index = known[wnid] if wnid in known else index_of_name(label, black_box)
     else:
-        index = int(label)
+        try:
+            index = int(label) if isinstance(label, str) else as_index(label)
+        except TypeError as error:
+            raise InputError(f"{label!r} is no class; a class is an index, a whole number, or a name.") from error
     if not 0 <= index < black_box.num_classes:
         raise InputError(f"class {index} is outside 0..{black_box.num_classes - 1}, the classes of the model.")
     return index

@@ -104,9 +104,13 @@ def _of_pairs(items: Iterable[Any]) -> Iterator[Entry | Sample]:
         elif isinstance(item, tuple | list) and len(item) == 2:
             image, label = item
             if isinstance(image, Tensor) and image.ndim == 4 and isinstance(label, Tensor) and label.ndim == 1:
-                yield from (Entry(f"{index}.{row}", one, int(own)) for row, (one, own) in enumerate(zip(image, label, strict=True)))
+                if len(image) != len(label):
+                    raise InputError(f"item {index} of the samples is a batch of {len(image)} images and {len(label)} labels.")
+                for row, (one, own) in enumerate(zip(image, label.tolist(), strict=True)):
+                    yield Entry(f"{index}.{row}", one, own)
                 continue
             name = str(image) if isinstance(image, str | os.PathLike) else str(index)
-            yield Entry(name, image, int(label) if isinstance(label, Tensor) else label)
+            given: Any = label.item() if isinstance(label, Tensor) else label
+            yield Entry(name, image, given)
         else:
             raise InputError(f"item {index} of the samples is {name_of(item)}; expected a Sample or a pair (image, label).")

@@ -1,4 +1,6 @@
+import numpy as np
 import pytest
+import torch
 
 from saliencykit.core.errors import InputError
 from saliencykit.data.classes import class_index
@@ -28,3 +30,13 @@ def test_wordnet_ids_of_a_thousand_classes():
     assert [class_index(w, Thousand()) for w in ("n01440764", "n15075141")] == [0, 999]
     with pytest.raises(InputError):
         class_index("n00000000", Thousand())
+
+
+@pytest.mark.parametrize("label", [1.5, 2.0, float("nan"), object(), [1]], ids=["share", "float", "nan", "object", "list"])
+def test_what_is_no_class_is_not_rounded_to_one(box, label):
+    with pytest.raises(InputError, match="is no class; a class is an index, a whole number, or a name"):
+        class_index(label, box)
+
+
+def test_numbers_of_numpy_and_torch_are_indices(box):
+    assert class_index(np.int64(2), box) == class_index(torch.tensor(2), box) == 2

@@ -63,3 +63,8 @@ def test_a_list_is_counted_by_its_pictures(box):
 def test_items_of_another_form(box):
     with pytest.raises(InputError, match="item 0 of the samples is int"):
         list(entries_of([3], box))
+
+
+def test_batches_with_other_numbers_of_labels_are_named(box):
+    with pytest.raises(InputError, match="item 0 of the samples is a batch of 3 images and 2 labels"):
+        list(entries_of([(torch.rand(3, 3, 8, 8), torch.tensor([0, 1]))], box))
