@@ -130,7 +130,7 @@ def explain(
 
 @app.command()
 def fit(
-    images: Annotated[Path, typer.Option(help="Folder of training pictures; no labels are needed.")],
+    images: Annotated[str, typer.Option(help="Folder of training pictures; no labels are needed.")],
     model: Model = "demo",
     out: Annotated[Path, typer.Option(help="The masker's file; checkpoints go beside it.")] = Path("masker.safetensors"),
     area: Annotated[float | None, typer.Option(help="Wanted mean area of the masks, e.g. 0.3; default: the objective's.")] = None,

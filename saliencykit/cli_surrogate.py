@@ -23,7 +23,7 @@ _SOMETIMES = 100  # steps, between lines without a terminal
 
 
 def surrogate(
-    images: Annotated[Path, typer.Option(help="Folder of pictures like those that will be explained; no labels are needed.")],
+    images: Annotated[str, typer.Option(help="Folder of pictures like those that will be explained; no labels are needed.")],
     model: Annotated[str, typer.Option(help="The model by name, as for explain; it is only asked.")],
     out: Annotated[Path, typer.Option(help="The surrogate's file; answers go beside it.")] = Path("surrogate.safetensors"),
     queries: Annotated[int, typer.Option(help="Pictures that the model is asked about in all; never more.", min=50)] = 5000,

@@ -76,6 +76,7 @@ def test_json_and_a_second_call_from_the_answers(folder, command):
         (("--network", "resnot"), "resnot"),
         (("--device", "cuda:99"), "cannot be used"),
         (("--images", "none"), "not a folder"),
+        (("--images", ""), "'' is not a folder"),
         (("--out", "photos/0.png/s.safetensors"), "cannot write to"),
         (("--model", "none.safetensors"), "there is no file"),
     ],

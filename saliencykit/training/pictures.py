@@ -138,6 +138,8 @@ def _labels(given: "list[int] | None", kept: list[int], box: BlackBox, who: str)
 def _items(source: Any, who: str) -> "tuple[Any, list[int] | None]":
     """Something with a length and rows, and the labels that came with it."""
     if isinstance(source, str | os.PathLike):
+        if source == "":  # an unset variable of the shell; a path would be the directory that one is in
+            raise InputError("'' is not a folder.")
         return read_folder(Path(source), recursive=True), None
     if isinstance(source, Tensor):
         if source.ndim != 4 or not len(source):

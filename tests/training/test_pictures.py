@@ -190,6 +190,7 @@ def test_too_few(tensors, box):
         (torch.zeros(0, 3, 16, 16), r"\(N, C, H, W\)"),
         (3, "data set or batches .* got int"),
         ("nowhere", "not a folder"),
+        ("", "not a folder"),
     ],
 )
 def test_nothing_to_read(box, source, words):
