@@ -6,7 +6,7 @@ import math
 import pytest
 from rich.console import Console
 
-from saliencykit.terminal import complain, explaining_bar, gate_line, training_bar, warn
+from saliencykit.terminal import complain, counting_bar, explaining_bar, gate_line, training_bar, warn
 from saliencykit.training.plan import Step
 
 GATE = {"n": 48, "whole": 0.8, "area": 0.105, "kept": 0.643, "dropped": 0.122, "fake": 0.135, "mosaic": 0.706}
@@ -56,3 +56,11 @@ def test_a_complaint_and_a_warning_are_one_line_on_stderr(capsys):
     complain("Error: one\n  two")
     warn(UserWarning("three\nfour"), UserWarning, "file.py", 3)
     assert capsys.readouterr() == ("", "Error: one two\nWarning: three four\n")
+
+
+def test_where_nobody_knows_how_many_there_will_be_lines_come_at_fixed_numbers():
+    to = Console(file=io.StringIO(), width=120)
+    with counting_bar(to, "things", every=10) as advance:
+        for done in range(1, 36):
+            advance(done, None, "[doing]")
+    assert to.file.getvalue().splitlines() == ["10 of ? things", "20 of ? things", "30 of ? things"]
