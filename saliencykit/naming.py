@@ -86,6 +86,10 @@ def build(spec: Spec, factory: Callable[..., Any], makers: Mapping[type, Callabl
     if (unknown and not catches_all) or len(values) > len(plain):
         what = f"no option {unknown[0]!r}" if unknown else f"at most {len(plain)} values"
         raise InputError(f"{spec.name} takes {what}; its options are {', '.join([*plain, *only]) or 'none'}.")
+    needed = [p.name for p in known if p.default is p.empty and p.name in {*plain[len(values) :], *only} - {*options}]
+    if needed:
+        ways = ", ".join([*plain, *only])
+        raise InputError(f"{spec.name} needs {', '.join(needed)}; write '{spec.name}:{needed[0]}=...'. Its options are {ways}.")
     positional = [_read(v, hints.get(n), makers) for v, n in zip(values, plain, strict=False)]
     named = {key: _read(value, hints.get(key), makers) for key, value in options.items()}
     try:

@@ -136,3 +136,14 @@ def test_what_the_factory_raises():
 
 def test_a_factory_without_a_signature():
     assert make("f", type("Odd", (), {"__init__": lambda self: None}))
+
+
+def test_an_argument_without_default_is_asked_for_by_name():
+    def box(checkpoint, *, crop_share=1.0):
+        return checkpoint, crop_share
+
+    with pytest.raises(
+        InputError, match=r"box needs checkpoint; write 'box:checkpoint=\.\.\.'\. Its options are checkpoint, crop_share\."
+    ):
+        build(parse("box:crop_share=0.5"), box, {})
+    assert build(parse("box:my.file"), box, {}) == ("my.file", 1.0)
