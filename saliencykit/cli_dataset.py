@@ -12,7 +12,7 @@ import typer
 from saliencykit.cli_options import going_on, leads
 from saliencykit.core.errors import InputError
 from saliencykit.machine import box_on_device, use_idle_cores
-from saliencykit.terminal import console, counting_bar
+from saliencykit.terminal import complain, console, counting_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,8 +70,11 @@ def explain_folder(
         facts = {"out": str(out), "pictures": summary.pictures, "explained": summary.explained, "means": columns}
         typed = {reason: count for reason, (count, _) in summary.reasons.items()}
         typer.echo(json.dumps(facts | {"reasons": typed, "seconds": round(seconds, 3)}, indent=1))
-        return
-    summary_table(saved, summary, seconds, console())
+    else:
+        summary_table(saved, summary, seconds, console())
+    if summary.pictures and not summary.explained:
+        complain("not one picture could be explained; the reasons stand in the rows.")
+        raise typer.Exit(3)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import typer
 from saliencykit.cli_options import AsJson, Device, Model, Seed, going_on, leads
 from saliencykit.core.errors import InputError
 from saliencykit.machine import box_on_device, use_idle_cores
-from saliencykit.terminal import console
+from saliencykit.terminal import complain, console
 
 DEFAULT_METRICS = ("insertion", "deletion", "area-curves", "saliency-score", "localisation", "pointing-game")
 
@@ -73,11 +73,14 @@ def evaluate(
     if as_json:
         missing = [{"masker": who, "reason": reason, "rows": count} for (who, reason), count in scores.reasons().items()]
         typer.echo(json.dumps({"out": str(out), "table": as_objects(scores.table()), "missing": missing}, indent=1))
-        return
-    to = console()
-    scores_table(scores, to)
-    to.print(f"{out / 'table.csv'} and {out / 'rows.jsonl'} written in {time.perf_counter() - started:.0f} s", soft_wrap=True)
-    to.print(f"now: saliencykit compare {out} --against {scores.maskers[-1]}; saliencykit report {out}", soft_wrap=True)
+    else:
+        to = console()
+        scores_table(scores, to)
+        to.print(f"{out / 'table.csv'} and {out / 'rows.jsonl'} written in {time.perf_counter() - started:.0f} s", soft_wrap=True)
+        to.print(f"now: saliencykit compare {out} --against {scores.maskers[-1]}; saliencykit report {out}", soft_wrap=True)
+    if scores.rows and all(row.reason is not None for row in scores.rows):
+        complain("not one picture could be judged; the reasons stand in the rows.")
+        raise typer.Exit(3)
 
 
 def compare(

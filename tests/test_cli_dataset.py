@@ -72,3 +72,15 @@ def test_what_is_a_data_set(tmp_path):
     assert not is_dataset(["a.png", "b.png"])
     with pytest.raises(InputError, match="give it alone"):
         is_dataset(["a.png", table])
+
+
+def test_a_folder_of_damaged_pictures_is_no_success(command, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(b"no picture")
+    code, out, err = command("explain", "photos", "--out", "run")
+    assert code == 3
+    assert "0 of 1 pictures explained" in out
+    assert "not one picture could be explained" in err
+    code, out, err = command("explain", "photos", "--out", "run", "--json")
+    assert code == 3
+    assert json.loads(out)["explained"] == 0

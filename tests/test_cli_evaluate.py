@@ -121,3 +121,14 @@ def test_names_that_are_not_ascii(folder, command):
         code, _, err = command(*args)
         assert code == 0, err
     assert Path("new/séite.html").is_file()
+
+
+def test_damaged_pictures_alone_are_no_success(command, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(b"no picture")
+    code, out, err = command(
+        "evaluate", "--data", "photos", "--masker", "centre-box", "--metric", "insertion", "--out", "run", "--json"
+    )
+    assert code == 3
+    assert json.loads(out)["missing"]
+    assert "not one picture could be judged" in err

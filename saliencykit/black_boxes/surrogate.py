@@ -126,7 +126,7 @@ class Surrogate(BlackBox):
         """
         from saliencykit.black_boxes.surrogate_file import save_surrogate
 
-        return save_surrogate(self, Path(path))
+        return save_surrogate(self, Path(path).expanduser())
 
     @staticmethod
     def load(path: str | Path, box: BlackBox | None = None, *, network: nn.Module | None = None) -> "Surrogate":
@@ -142,4 +142,4 @@ class Surrogate(BlackBox):
         """
         from saliencykit.black_boxes.surrogate_file import load_surrogate
 
-        return load_surrogate(Path(path), box, network=network)
+        return load_surrogate(Path(path).expanduser(), box, network=network)

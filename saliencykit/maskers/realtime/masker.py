@@ -205,7 +205,7 @@ class RealTimeMasker(Masker):
         """
         from saliencykit.maskers.realtime.file import save_masker
 
-        return save_masker(self, Path(path))
+        return save_masker(self, Path(path).expanduser())
 
     def export_onnx(self, path: str | Path, size: int | tuple[int, int] | None = None, *, labels: bool = False) -> Path:
         """Write box and masker as one ONNX graph: pictures in, logits and mask out; see `export.export_onnx`.
@@ -224,7 +224,7 @@ class RealTimeMasker(Masker):
         """
         from saliencykit.maskers.realtime.export import export_onnx
 
-        return export_onnx(self, Path(path), size, labels)
+        return export_onnx(self, Path(path).expanduser(), size, labels)
 
     @staticmethod
     def load(path: str | Path, black_box: BlackBox | None = None) -> "RealTimeMasker":
@@ -239,7 +239,7 @@ class RealTimeMasker(Masker):
         """
         from saliencykit.maskers.realtime.file import load_masker
 
-        return load_masker(Path(path), black_box)
+        return load_masker(Path(path).expanduser(), black_box)
 
 
 @final
