@@ -31,7 +31,7 @@ from saliencykit.evaluation.remembering import Keeping
 from saliencykit.evaluation.rows import Row, append_rows
 from saliencykit.evaluation.run_folder import RunFolder, file_names
 from saliencykit.evaluation.scores import Scores
-from saliencykit.files import writable
+from saliencykit.files import remove_unfinished, writable
 from saliencykit.maskers.target_layer import target_layer
 from saliencykit.registry import as_alternative, as_black_box
 
@@ -139,6 +139,7 @@ def evaluate(
         if processes.rank == 0:
             writable(run.path)
             held.enter_context(locked(run.path / "lock"))
+            remove_unfinished(run.path)
             if not resume:
                 run.clear()
             run.begin(settings)

@@ -58,6 +58,17 @@ def write_beside(path: Path, write: Callable[[Path], object], *, advice: str = G
         raise cannot_write(path, error, advice) from error
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes were writing beside its place; for the one process that may write to the folder.
+
+    Args:
+        folder: With all folders in it.
+    """
+    for path in folder.rglob(".*"):
+        if path.suffix[1:].isdigit() and path.is_file():
+            path.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str, *, advice: str = GOES_ON) -> None:
     """Write a file beside and move it into place.
 

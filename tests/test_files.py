@@ -3,7 +3,7 @@ import json
 import pytest
 
 from saliencykit.core.errors import InputError, SaliencyKitError
-from saliencykit.files import append_lines, json_lines, row_files, rows_of, writable, write_beside, write_text
+from saliencykit.files import append_lines, json_lines, remove_unfinished, row_files, rows_of, writable, write_beside, write_text
 
 
 def test_lines_behind_half_a_line(tmp_path):
@@ -58,3 +58,14 @@ def test_files_of_rows_come_in_the_order_of_their_processes(tmp_path):
 def test_lines_that_cannot_be_read(tmp_path):
     with pytest.raises(InputError, match="cannot be read: Is a directory"):
         list(json_lines(tmp_path))
+
+
+def test_what_a_kill_left_beside_a_file_is_removed_and_nothing_else(tmp_path):
+    (tmp_path / "deep").mkdir()
+    left = [tmp_path / ".manifest.json.4711", tmp_path / "deep" / ".a.png.12"]
+    kept = [tmp_path / ".hidden", tmp_path / ".notes.txt", tmp_path / "deep" / "a.12", tmp_path / "manifest.json"]
+    for path in left + kept:
+        path.write_text("x")
+    remove_unfinished(tmp_path)
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in kept)

@@ -12,7 +12,7 @@ import numpy as np
 
 from saliencykit.core.errors import InputError
 from saliencykit.evaluation.run_folder import continued
-from saliencykit.files import row_files, rows_of, write_beside, write_text
+from saliencykit.files import remove_unfinished, row_files, rows_of, write_beside, write_text
 from saliencykit.stored.reading import read_manifest, rows_in
 from saliencykit.stored.rows import ExplainedRow
 from saliencykit.stored.shards import finish_shard, shard_keys
@@ -77,8 +77,7 @@ class ExplanationsFolder:
         Raises:
             SaliencyKitError: The disk is full.
         """
-        for path in self.path.glob("overlays/*/.*.png.*"):  # an overlay that was being written
-            path.unlink(missing_ok=True)
+        remove_unfinished(self.path)
         referred: dict[str, set[str]] = {}
         for file in row_files(self.path):
             for _, row in rows_in(file):
