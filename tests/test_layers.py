@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "saliencykit"
 
 LEVELS = {
-    "core": 0, "files": 0, "weights_file": 0,
+    "core": 0, "files": 0, "weights_file": 0, "reasons": 0,
     "black_boxes": 1, "alternatives": 1, "terms": 1, "metrics": 1, "maskers": 1, "demo": 1, "images": 1, "around": 1, "stored": 1,
     "hookspecs": 2, "naming": 2, "registry": 2, "builtins": 2,
     "watching": 3, "training": 3, "explaining": 3, "fitting": 3, "evaluation": 3, "evaluating": 3, "data": 3, "video": 3,

@@ -15,7 +15,7 @@ from saliencykit.core.metric import Sample
 from saliencykit.data.entry import Entry, Label
 from saliencykit.data.opening import Given, Wanted, cut, opened
 from saliencykit.data.sources import entries_of
-from saliencykit.evaluation.rows import reason_of
+from saliencykit.reasons import reason_of
 
 
 @final

@@ -17,8 +17,8 @@ from saliencykit.core.masker import Masker
 from saliencykit.core.types import Images, Labels, Logits, Mask
 from saliencykit.data.opening import Given, Opened
 from saliencykit.evaluation.remembering import Keeping
-from saliencykit.evaluation.rows import reason_of
 from saliencykit.explaining import ask
+from saliencykit.reasons import reason_of
 from saliencykit.stored.rows import ExplainedRow, hexadecimal
 from saliencykit.stored.shards import Precision, packed
 

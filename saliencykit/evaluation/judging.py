@@ -15,8 +15,9 @@ from saliencykit.core.masker import Masker
 from saliencykit.core.metric import Metric, Sample
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.evaluation.remembering import Keeping, Remembering
-from saliencykit.evaluation.rows import Row, reason_of
+from saliencykit.evaluation.rows import Row
 from saliencykit.maskers.realtime.masker import RealTimeMasker
+from saliencykit.reasons import reason_of
 
 
 @final

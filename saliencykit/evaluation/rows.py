@@ -7,8 +7,6 @@ from math import isfinite, nan
 from pathlib import Path
 from typing import Any, final
 
-from saliencykit.core.checks import name_of
-from saliencykit.core.errors import SaliencyKitError
 from saliencykit.files import append_lines, json_lines
 
 _DIGITS = 7  # float32 has no more
@@ -72,20 +70,6 @@ class Row:
 
 def _rounded(value: float) -> float | None:
     return float(f"{value:.{_DIGITS}g}") if isfinite(value) else None
-
-
-def reason_of(error: Exception) -> str:
-    """What a row says of an error: a message of ours as it is, any other with the error's name before it; in one line.
-
-    Args:
-        error: What was raised for this picture.
-
-    Example:
-        >>> reason_of(ValueError("no such   layer"))
-        'ValueError: no such layer'
-    """
-    text = " ".join(str(error).split()) or "no message"
-    return text if isinstance(error, SaliencyKitError) else f"{name_of(error)}: {text}"
 
 
 def read_rows(paths: Iterable[Path]) -> list[Row]:

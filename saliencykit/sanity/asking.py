@@ -15,7 +15,7 @@ from saliencykit.core.errors import GradientError, InputError, SaliencyKitError
 from saliencykit.core.masker import Masker
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.evaluation.remembering import Keeping
-from saliencykit.evaluation.rows import reason_of
+from saliencykit.reasons import reason_of
 
 OnProgress: TypeAlias = Callable[[str, int, int], object]
 """Called with what is done, how much of it is, and of how much."""
