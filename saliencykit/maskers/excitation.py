@@ -16,7 +16,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Found, Masker
 from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.maskers.probing import mask_of_scores
-from saliencykit.maskers.taps import Tap, as_tap, watch
+from saliencykit.maskers.taps import Tap, as_tap, unheard, watch
 from saliencykit.maskers.winning import winning
 
 _MASS = 0.5  # of the probability; 1 but for rounding where the map is all that the answer is made of
@@ -130,9 +130,13 @@ def _layer(box: BlackBox, image: Images, name: str | None) -> tuple[Tap, Logits 
         return known[key], None
     with torch.no_grad():
         logits, calls = watch(box, image)
-    tap = known[key] = _chosen(
-        [tap for call in calls if (tap := as_tap(call, image)) is not None], image, name, name_of(box.module)
-    )
+    taps = [tap for call in calls if (tap := as_tap(call, image)) is not None]
+    if not taps:
+        raise InputError(
+            f"no layer of {name_of(box.module)} gives a map over the picture; use masker='rise', 'occlusion' or 'iterative'."
+            f"{unheard(box.module)}"
+        )
+    tap = known[key] = _chosen(taps, image, name, name_of(box.module))
     return tap, logits
 
 
@@ -146,8 +150,6 @@ def _chosen(taps: Sequence[Tap], image: Images, name: str | None, who: str) -> T
                 f"{', '.join(tap.name for tap in taps[:12])}{', ...' if len(taps) > 12 else ''}."
             )
         return named[0]
-    if not taps:
-        raise InputError(f"no layer of {who} gives a map over the picture; use masker='rise', 'occlusion' or 'iterative'.")
     side = max(_SHARE * min(image.shape[2:]), _FEWEST)
     nearest = min((tap.side for tap in taps), key=lambda found: abs(log(min(found) / side)))
     near = [tap for tap in taps if tap.side == nearest]

@@ -13,7 +13,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
 from saliencykit.maskers.alike import alike
-from saliencykit.maskers.taps import Call, Tap, as_tap, at_once, module_of, named, plainly, watch
+from saliencykit.maskers.taps import Call, Tap, as_tap, at_once, module_of, named, plainly, unheard, watch
 
 _WATCHED = 3  # pictures; the outputs of all layers are held for them
 _PICTURES = 4  # that a head is linearised at
@@ -74,7 +74,7 @@ def find_head(box: BlackBox, images: Images) -> Head:
     if not taps:
         raise InputError(
             f"none of the {len(calls)} layers of {type(module_of(box)).__name__} gives a map over the picture, so it has no trunk "
-            "to share; use encoder='own' or encoder='paper'."
+            f"to share; use encoder='own' or encoder='paper'.{unheard(module_of(box))}"
         )
     found = _linear_head(logits, calls, taps, probe) or _convolutional_head(logits, calls, taps)
     return found if found is not None else _linearised(box, images, [tap for tap, _ in taps], calls)

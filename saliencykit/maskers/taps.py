@@ -141,7 +141,10 @@ def read_taps(box: BlackBox, images: Images, taps: Sequence[Tap]) -> tuple[Logit
 
 
 def watch(box: BlackBox, images: Images) -> tuple[Logits, list[Call]]:
-    """Ask a box once and keep the call of each module of its model that is called just once, in the order in which they ended."""
+    """Ask a box once and keep the call of each module of its model that is called just once, in the order in which they ended.
+
+    What TorchScript compiled takes no hooks, and is left out with all that is in it.
+    """
     calls: list[Call] = []
     handles = []
 
@@ -155,7 +158,7 @@ def watch(box: BlackBox, images: Images) -> tuple[Logits, list[Call]]:
 
     try:
         for name, module in module_of(box).named_modules():
-            if name:
+            if name and not isinstance(module, torch.jit.ScriptModule):
                 handles.append(module.register_forward_hook(keep(name)))
         with plainly(box):
             logits = box(images)
@@ -164,6 +167,20 @@ def watch(box: BlackBox, images: Images) -> tuple[Logits, list[Call]]:
             handle.remove()
     times = Counter(call.name for call in calls)
     return logits, [call for call in calls if times[call.name] == 1]
+
+
+def unheard(module: nn.Module) -> str:
+    """The end of a message about missing layers, where TorchScript hides some; else empty.
+
+    Args:
+        module: The classifier's.
+
+    Example:
+        >>> unheard(torch.jit.script(nn.ReLU()))
+        ' TorchScript shows no layers: give the Python module that it was made from.'
+    """
+    hidden = any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
+    return " TorchScript shows no layers: give the Python module that it was made from." if hidden else ""
 
 
 @contextmanager

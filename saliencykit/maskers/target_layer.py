@@ -13,7 +13,7 @@ from saliencykit.core.checks import name_of
 from saliencykit.core.errors import GradientError, InputError
 from saliencykit.core.types import Images, Logits
 from saliencykit.maskers.alike import alike
-from saliencykit.maskers.taps import Call, Tap, as_tap, plainly, read_taps, watch
+from saliencykit.maskers.taps import Call, Tap, as_tap, module_of, plainly, read_taps, unheard, watch
 
 _MOST = 0.5  # of the positions: of a class token's own map it is one, of pooled maps all
 _SMALL = 64  # pixels: networks for such pictures have maps of more than half their side
@@ -149,7 +149,7 @@ def _search(box: BlackBox, probe: Images) -> Tap:
         why = f"keeps its tokens in the order of the picture (not so: {', '.join(unordered[:3])})"
     raise InputError(
         f"no layer of {name_of(box.module)} {why}, at {probe.shape[2]} x {probe.shape[3]} pixels. Name one with layer=..., give a "
-        f"larger picture, or use {_LAYERLESS}."
+        f"larger picture, or use {_LAYERLESS}.{unheard(module_of(box))}"
     )
 
 

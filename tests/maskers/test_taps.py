@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from saliencykit import explain
 from saliencykit.black_boxes.timm import wrap_timm
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
@@ -245,3 +246,24 @@ def test_models_of_timm(timm_box):
     assert sides == sorted(sides, reverse=True)
     for tap, read in zip(chosen, maps, strict=True):
         assert read.shape == (2, tap.channels, *tap.side)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("masker", ["grad-cam", "score-cam", "ablation-cam", "excitation-backprop"])
+def test_torchscript_shows_no_layers_and_the_message_says_so(masker, whole):
+    body = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model = (
+        torch.jit.script(nn.Sequential(body, nn.Linear(4, 3))) if whole else nn.Sequential(torch.jit.script(body), nn.Linear(4, 3))
+    )
+    with pytest.raises(InputError, match="TorchScript shows no layers: give the Python module"):
+        explain(model.eval(), torch.rand(1, 3, 32, 32), 1, masker=masker)
+
+
+@pytest.mark.parametrize(
+    "masker", ["rise:samples=16", "occlusion", "gradient", "iterative:steps=2", "extremal-perturbation:steps=2"]
+)
+def test_torchscript_is_explained_by_all_that_needs_no_layers(masker):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
+    images = torch.rand(1, 3, 32, 32)
+    plain, scripted = (explain(model, images, 1, masker=masker).mask for model in (net, torch.jit.script(net)))
+    assert torch.allclose(plain, scripted, atol=1e-3)
