@@ -10,8 +10,8 @@ from benchmarks.data import Pack, data_folder
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.types import Images, Labels
-from saliencykit.maskers.realtime.masker import RealTimeMasker
-from saliencykit.training.gate import quarter_shares
+from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
+from saliencykit.training.validation import quarter_shares
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

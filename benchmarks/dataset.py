@@ -73,9 +73,9 @@ def write_pictures(folder: Path, count: int) -> Path:
 
 def measured(arguments: argparse.Namespace, data: Path, out: Path) -> dict[str, float]:
     """Explain the folder in this process, and watch it."""
-    from saliencykit.explaining_dataset import explain_dataset
-    from saliencykit.machine import box_on_device
-    from saliencykit.stored.rows import ExplainedRow
+    from saliencykit.cli.device import box_on_device
+    from saliencykit.explanation.explain_dataset import explain_dataset
+    from saliencykit.storage.explanation_rows import ExplainedRow
 
     memory: list[int] = []
     spent = 0.0
@@ -151,7 +151,7 @@ def rows_in(out: Path) -> int:
 
 def difference(one: Path, other: Path) -> str:
     """How far two runs' tables and maps are apart."""
-    from saliencykit.stored.reading import SavedExplanations
+    from saliencykit.storage.saved_explanations import SavedExplanations
 
     tables = [list(csv.DictReader((run / "table.csv").open(encoding="utf-8"))) for run in (one, other)]
     same = [[(row["name"], row["index"], row["label"]) for row in table] for table in tables]

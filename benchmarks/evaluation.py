@@ -28,10 +28,10 @@ from torch import nn
 from benchmarks.data import mobilenet_v2, read_photos
 from saliencykit.core.masker import Masker
 from saliencykit.core.metric import Metric, Sample
-from saliencykit.evaluating import evaluate
-from saliencykit.maskers.incremental.run import Runner
-from saliencykit.maskers.realtime.masker import RealTimeMasker
-from saliencykit.registry import as_masker, as_metric
+from saliencykit.evaluation.evaluate import evaluate
+from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
+from saliencykit.networks.incremental.runner import Runner
+from saliencykit.registry.manager import as_masker, as_metric
 
 MASKERS = ("grad-cam", "gradient", "rise:samples=128", "occlusion", "centre-box")
 METRICS = (

@@ -32,12 +32,12 @@ from benchmarks.judging import UNSEEN, Judge
 from benchmarks.masks import best_pixels
 from benchmarks.speed import MEAN, SIDE, STD, cpu_seconds, interval, network
 from saliencykit.alternatives.blur import gaussian_blur
-from saliencykit.black_boxes.frozen import freeze
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.alternative import compose
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.evidence import probability
-from saliencykit.maskers.extremal import ExtremalPerturbation
+from saliencykit.core.class_scores import probability
+from saliencykit.maskers.optimization.extremal_perturbation import ExtremalPerturbation
+from saliencykit.networks.frozen_copy import freeze
 
 WIDEST, EDGE = 20.0, 5.0  # px of 224
 SHORT, LONG = 3, 9  # iterations of the two runs whose difference is the cost of an iteration

@@ -31,8 +31,8 @@ from benchmarks.speed import MEAN, STD, network
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import SaliencyKitError
 from saliencykit.demo import HERE, demo_box, demo_picture
-from saliencykit.maskers.realtime.export import OneModule
-from saliencykit.maskers.realtime.masker import RealTimeMasker
+from saliencykit.maskers.realtime.onnx_export import OneModule
+from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 
 Way = Callable[[], Tensor]
 

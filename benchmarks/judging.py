@@ -14,13 +14,13 @@ from benchmarks.data import Photo
 from benchmarks.localising import CROPS, CUTS, MODES, Box
 from benchmarks.unseen import Road, ShuffledBlocks
 from saliencykit.alternatives.blur import Blur
-from saliencykit.core import draw
+from saliencykit.core import rng
 from saliencykit.core.alternative import compose
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.evidence import log_probability, probability
+from saliencykit.core.class_scores import log_probability, probability
 from saliencykit.core.geometry import enlarge_boxes
 from saliencykit.core.types import Mask
-from saliencykit.metrics.imputing import impute
+from saliencykit.metrics.linear_imputation import impute
 
 FILLS = ("blur", "road", "shuffled")
 UNSEEN = ("road", "shuffled")
@@ -51,7 +51,7 @@ class Judge:
             "shuffled": ShuffledBlocks()(self.image, generator=generator),
             "grey": torch.full_like(self.image, 0.5),
         }
-        self._grain = draw.normal(self.image, self.image.shape[1:], generator=generator, std=Road().std)
+        self._grain = rng.normal(self.image, self.image.shape[1:], generator=generator, std=Road().std)
         with torch.no_grad():
             logits = box(torch.cat([self.image, self._fills["blur"], self._fills["grey"]]))
         top = logits[0].softmax(0).max(0)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from saliencykit.metrics.cutting import LEVELS, Around, Rule, best_overlaps, boxes_at
+from saliencykit.metrics.thresholding import LEVELS, Around, Rule, best_overlaps, boxes_at
 
 RULES: dict[str, Rule] = {"value": "range", "energy": "energy", "mean": "mean"}
 """The names in the tables, and what the package calls them."""

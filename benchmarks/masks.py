@@ -27,14 +27,14 @@ from benchmarks.unseen import Road, ShuffledBlocks
 from saliencykit.alternatives.blur import Blur
 from saliencykit.alternatives.constant import Constant
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core.evidence import probability
+from saliencykit.core.class_scores import probability
 from saliencykit.core.masker import Masker
 from saliencykit.core.metric import Sample
 from saliencykit.core.objective import run_trial
 from saliencykit.core.types import Mask
 from saliencykit.metrics.ranking import ranks
 from saliencykit.metrics.saliency_score import SaliencyScore
-from saliencykit.registry import as_masker
+from saliencykit.registry.manager import as_masker
 
 FILLS = {"blur": Blur(), "grey": Constant(colour=0.5), "road": Road(), "shuffled": ShuffledBlocks()}
 UNSEEN = ("road", "shuffled")

@@ -12,7 +12,7 @@ from benchmarks.data import Photo
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.types import Mask
-from saliencykit.registry import as_masker
+from saliencykit.registry.manager import as_masker
 
 BASELINES = ("centre-box", "whole-image", "ground-truth")
 CHEAP = (*BASELINES, "gradient", "cam", "grad-cam")

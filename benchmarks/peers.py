@@ -35,7 +35,7 @@ from benchmarks.speed import LABEL, MEAN, SIDE, STD, WINDOW, cpu_seconds, interv
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
-from saliencykit.registry import as_masker
+from saliencykit.registry.manager import as_masker
 
 _FEW = 50
 
@@ -107,7 +107,7 @@ def captum_occlusion(at_once: int) -> Callable[[Case], tuple[Side, Side]]:
     def sides(case: Case) -> tuple[Side, Side]:
         from captum.attr import Occlusion as Peer
 
-        from saliencykit.maskers.occlusion import Occlusion
+        from saliencykit.maskers.perturbation.occlusion import Occlusion
 
         peer = Peer(nn.Sequential(case.model, nn.Softmax(1)))
         mine = case.ours(Occlusion(window=WINDOW, stride=case.stride, alternative=_zero()))
@@ -122,7 +122,7 @@ def captum_occlusion(at_once: int) -> Callable[[Case], tuple[Side, Side]]:
 def captum_ablation(case: Case) -> tuple[Side, Side]:
     from captum.attr import FeatureAblation as Peer
 
-    from saliencykit.maskers.feature_ablation import FeatureAblation
+    from saliencykit.maskers.perturbation.feature_ablation import FeatureAblation
 
     places = torch.arange(SIDE) // 32
     regions = (places[:, None] * 7 + places)[None, None]
@@ -134,8 +134,8 @@ def captum_ablation(case: Case) -> tuple[Side, Side]:
 
 def xaitk_pair(which: int) -> Callable[[Case], tuple[Side, Side]]:
     def sides(case: Case) -> tuple[Side, Side]:
-        from saliencykit.maskers.occlusion import Occlusion
-        from saliencykit.maskers.rise import Rise
+        from saliencykit.maskers.perturbation.occlusion import Occlusion
+        from saliencykit.maskers.perturbation.rise import Rise
 
         peer = xaitk(case.model, case.raw, case.samples, case.stride, 0)[which].run
 
@@ -151,7 +151,7 @@ def xaitk_pair(which: int) -> Callable[[Case], tuple[Side, Side]]:
 def torchray_rise(case: Case) -> tuple[Side, Side]:
     from torchray.attribution.rise import rise
 
-    from saliencykit.maskers.rise import Rise
+    from saliencykit.maskers.perturbation.rise import Rise
 
     def run() -> None:  # other masks: the maps agree as far as the numbers of masks allow, see benchmarks.rise_masks
         rise(case.model, case.picture, target=LABEL, num_masks=case.samples)
@@ -173,7 +173,7 @@ def captum_gradient(name: str, mine: str, channels: str) -> Callable[[Case], tup
 def captum_integrated(case: Case) -> tuple[Side, Side]:
     from captum.attr import IntegratedGradients as Peer
 
-    from saliencykit.maskers.gradients import integrated_gradients
+    from saliencykit.maskers.gradient.captum_gradients import integrated_gradients
 
     peer = Peer(case.model)
     return case.ours(integrated_gradients(steps=case.steps)), lambda: _one(
@@ -184,7 +184,7 @@ def captum_integrated(case: Case) -> tuple[Side, Side]:
 def captum_smoothgrad(case: Case) -> tuple[Side, Side]:
     from captum.attr import NoiseTunnel, Saliency
 
-    from saliencykit.maskers.gradients import SmoothGrad
+    from saliencykit.maskers.gradient.captum_gradients import SmoothGrad
 
     peer, spread = NoiseTunnel(Saliency(case.model)), 0.15 * float(case.picture.amax() - case.picture.amin())
 
@@ -199,7 +199,7 @@ def captum_smoothgrad(case: Case) -> tuple[Side, Side]:
 def captum_grad_cam(case: Case) -> tuple[Side, Side]:
     from captum.attr import LayerGradCam
 
-    from saliencykit.maskers.target_layer import target_layer
+    from saliencykit.networks.target_layer import target_layer
 
     name = target_layer(case.box, case.raw).name
     peer = LayerGradCam(case.model, case.model.get_submodule(name))
@@ -235,7 +235,7 @@ def grad_cam_package(name: str, mine: str) -> Callable[[Case], tuple[Side, Side]
 def torchray_excitation(case: Case) -> tuple[Side, Side]:
     from torchray.attribution.excitation_backprop import excitation_backprop
 
-    from saliencykit.maskers.excitation import ExcitationBackprop
+    from saliencykit.maskers.gradient.excitation_backprop import ExcitationBackprop
 
     layer = "layer2" if hasattr(case.model, "layer2") else "features.6"
     return case.ours(ExcitationBackprop(layer=layer)), lambda: _whole(

@@ -6,7 +6,7 @@
 
 Every metric of the three families, with few steps (see `metrics`; all else is Quantus' default, so that maps are divided by the
 maximum of the batch and faithfulness is in probabilities), on photos with boxes that the model gets right, for their own label.
-Maps come from `saliencykit.quantus.explain_func` on the user's module with normalised inputs; Quantus asks the model's frozen copy
+Maps come from `saliencykit.integrations.quantus.explain_func` on the user's module with normalised inputs; Quantus asks the model's frozen copy
 through a `BoxModule`, which answers the same in less time. A cell is the mean of the numbers that a metric returned; NaN and
 infinite ones are left out and counted. It wants `pip install quantus` beside this package, and the data folder.
 
@@ -28,7 +28,7 @@ from torch import Tensor
 
 from benchmarks.data import MODELS, Photo, inside_boxes, read_photos
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.quantus import BoxModule, explain_func
+from saliencykit.integrations.quantus import BoxModule, explain_func
 
 MASKERS = ("gradient", "grad-cam", "feature-ablation", "random")
 FAMILIES = ("faithfulness", "localisation", "complexity")

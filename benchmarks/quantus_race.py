@@ -29,15 +29,15 @@ from benchmarks.data import inside_boxes, mobilenet_v2, read_photos
 from benchmarks.evaluation import Clock
 from benchmarks.quantus_families import imputed, know_trapz
 from benchmarks.speed import interval
+from saliencykit.black_boxes.cached import Keeping
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.metric import Metric, Sample
-from saliencykit.evaluation.remembering import Keeping
 from saliencykit.metrics.complexity import Complexity
 from saliencykit.metrics.insertion_deletion import Deletion
 from saliencykit.metrics.pointing import PointingGame
 from saliencykit.metrics.road import RemoveAndDebias
 from saliencykit.metrics.sparseness import Sparseness
-from saliencykit.registry import as_masker
+from saliencykit.registry.manager import as_masker
 
 STEPS = 24  # each a number of pixels and channels that divides the picture, as Quantus wants it
 _FREE = 1e-9  # seconds: below what the clock tells

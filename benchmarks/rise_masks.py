@@ -21,9 +21,9 @@ from torch import Generator, Tensor
 from benchmarks.data import MODELS, Photo, read_photos
 from saliencykit.alternatives.constant import Constant
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core.evidence import probability
-from saliencykit.maskers.answer_maps import AnswerMap, LinearFit, SampleMean
-from saliencykit.maskers.random_masks import Factors, Sampling, draw_masks
+from saliencykit.core.class_scores import probability
+from saliencykit.maskers.perturbation.random_masks import Factors, Sampling, draw_masks
+from saliencykit.maskers.perturbation.score_estimators import AnswerMap, LinearFit, SampleMean
 
 REFERENCE, MOST = 16384, 4096
 STEPS = (128, 192, 256, 320, 384, 512, 640, 768, 1024, 1280, 1536, 2048, 2560, 3072, 4096)

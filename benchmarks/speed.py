@@ -26,10 +26,10 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor, nn
 
-from saliencykit.black_boxes.frozen import freeze
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.maskers.occlusion import Occlusion
-from saliencykit.maskers.rise import Rise
+from saliencykit.maskers.perturbation.occlusion import Occlusion
+from saliencykit.maskers.perturbation.rise import Rise
+from saliencykit.networks.frozen_copy import freeze
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIDE, LABEL = 224, 285

@@ -16,7 +16,7 @@ from benchmarks.cifar10 import CLASSES, MEAN, STD, Block, ResNet20, cifar10, res
 from benchmarks.data import data_folder
 from saliencykit import Masker, OnSurrogate, TorchBlackBox, explain, fit, fit_surrogate
 from saliencykit.evaluation.bootstrap import interval
-from saliencykit.testing.boxes import Counting, QueryOnly
+from saliencykit.testing.black_boxes import Counting, QueryOnly
 
 
 def resnet56() -> TorchBlackBox:

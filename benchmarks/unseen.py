@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from saliencykit.core import draw
+from saliencykit.core import rng
 from saliencykit.core.alternative import Alternative, compose
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Mask
-from saliencykit.metrics.unseen_fills import ShuffledBlocks
+from saliencykit.metrics.held_out_alternatives import ShuffledBlocks
 
 __all__ = ["Road", "ShuffledBlocks"]
 _NEIGHBOURS = [(dy, dx, 1 / 12 if dy and dx else 1 / 6) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
@@ -55,7 +55,7 @@ class Road(Alternative):
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
         """The images with the pixels outside the mask imputed; without a mask, all of them are."""
         kept = images.new_zeros(len(images), *images.shape[2:]) >= 0.5 if mask is None else mask[:, 0] >= 0.5
-        grain = draw.normal(images, images.shape[1:], generator=generator, std=self.std)
+        grain = rng.normal(images, images.shape[1:], generator=generator, std=self.std)
         rows = [_impute(image, inside) for image, inside in zip(images, kept, strict=True)]
         return torch.stack(rows) + grain * (~kept)[:, None]
 

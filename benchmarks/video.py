@@ -33,15 +33,15 @@ from benchmarks.data import MODELS
 from saliencykit import RealTimeMasker, explain_frames, run_trial
 from saliencykit.alternatives.blur import Blur
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core.evidence import probability
-from saliencykit.core.explanation import Explanation
+from saliencykit.core.class_scores import probability
 from saliencykit.core.geometry import Geometry
-from saliencykit.registry import as_black_box, trained_masker
-from saliencykit.video.drawing import draw
+from saliencykit.explanation.result import Explanation
+from saliencykit.registry.manager import as_black_box, trained_masker
 from saliencykit.video.frame import Frame
-from saliencykit.video.motion import flow_back, small_grey
-from saliencykit.video.reading import Clip
-from saliencykit.video.writing import Writer
+from saliencykit.video.frame_overlay import draw
+from saliencykit.video.optical_flow import flow_back, small_grey
+from saliencykit.video.reader import Clip
+from saliencykit.video.writer import Writer
 
 SMALL = (120, 90)  # pixels at which flicker is measured
 SHARES = (0.0, 0.5, 0.75, 0.85)

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Generator
 
 from benchmarks.data import mobilenet_v2
-from saliencykit.registry import as_masker
+from saliencykit.registry.manager import as_masker
 
 ASSETS = Path(__file__).parent / "assets"
 PHOTOS = {"chelsea": 282, "coffee": 967, "camera": 872, "rocket": 657, "stereo_motorcycle": 670, "astronaut": 812}

@@ -20,7 +20,7 @@ from torch import Generator
 from saliencykit import compose, explain
 from saliencykit.alternatives.blur import Blur
 from saliencykit.demo import demo_picture
-from saliencykit.report import picture_and_mask
+from saliencykit.visualization.overlay import picture_and_mask
 
 ASSETS = Path(__file__).parent / "assets"
 WIDTH, CAPTION, GAP = 451, 30, 10

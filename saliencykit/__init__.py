@@ -11,48 +11,48 @@ from typing import TYPE_CHECKING, Any
 from saliencykit.core.alternative import Alternative, compose
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import ContractError, GradientError, InputError, RegistryError, SaliencyKitError
-from saliencykit.core.explanation import Explanation
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.masker import Found, Masker
 from saliencykit.core.metric import Metric, Sample
 from saliencykit.core.objective import Loss, Objective, Term, Trial, run_trial
-from saliencykit.hookspecs import hookimpl
+from saliencykit.explanation.result import Explanation
+from saliencykit.registry.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from saliencykit.black_boxes.function import FunctionBlackBox
     from saliencykit.black_boxes.surrogate import Surrogate
     from saliencykit.black_boxes.torch_module import TorchBlackBox
-    from saliencykit.data.reading import read_samples
-    from saliencykit.evaluating import evaluate
+    from saliencykit.data.samples import read_samples
+    from saliencykit.evaluation.evaluate import evaluate
     from saliencykit.evaluation.scores import Scores
-    from saliencykit.explaining import explain
-    from saliencykit.explaining_dataset import explain_dataset
-    from saliencykit.fitting import fit
-    from saliencykit.framing import explain_frames
+    from saliencykit.explanation.explain import explain
+    from saliencykit.explanation.explain_dataset import explain_dataset
     from saliencykit.maskers.on_surrogate import OnSurrogate
-    from saliencykit.maskers.realtime.masker import RealTimeMasker
-    from saliencykit.registry import register
-    from saliencykit.stored.reading import SavedExplanations
-    from saliencykit.surrogate.fitting import fit_surrogate
+    from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
+    from saliencykit.registry.manager import register
+    from saliencykit.storage.saved_explanations import SavedExplanations
+    from saliencykit.surrogate.fit_surrogate import fit_surrogate
+    from saliencykit.training.fit import fit
+    from saliencykit.video.explain_frames import explain_frames
 
 __version__ = "0.1.0"
 
 _LATER = {
-    "RealTimeMasker": "saliencykit.maskers.realtime.masker",
+    "RealTimeMasker": "saliencykit.maskers.realtime.realtime_masker",
     "FunctionBlackBox": "saliencykit.black_boxes.function",
     "OnSurrogate": "saliencykit.maskers.on_surrogate",
     "Surrogate": "saliencykit.black_boxes.surrogate",
     "TorchBlackBox": "saliencykit.black_boxes.torch_module",
-    "SavedExplanations": "saliencykit.stored.reading",
+    "SavedExplanations": "saliencykit.storage.saved_explanations",
     "Scores": "saliencykit.evaluation.scores",
-    "evaluate": "saliencykit.evaluating",
-    "explain": "saliencykit.explaining",
-    "explain_dataset": "saliencykit.explaining_dataset",
-    "explain_frames": "saliencykit.framing",
-    "fit": "saliencykit.fitting",
-    "fit_surrogate": "saliencykit.surrogate.fitting",
-    "read_samples": "saliencykit.data.reading",
-    "register": "saliencykit.registry",
+    "evaluate": "saliencykit.evaluation.evaluate",
+    "explain": "saliencykit.explanation.explain",
+    "explain_dataset": "saliencykit.explanation.explain_dataset",
+    "explain_frames": "saliencykit.video.explain_frames",
+    "fit": "saliencykit.training.fit",
+    "fit_surrogate": "saliencykit.surrogate.fit_surrogate",
+    "read_samples": "saliencykit.data.samples",
+    "register": "saliencykit.registry.manager",
 }
 
 __all__ = [

@@ -1,6 +1,6 @@
 """`python -m saliencykit`."""
 
-from saliencykit.cli import main
+from saliencykit.cli.main import main
 
 if __name__ == "__main__":
     main()

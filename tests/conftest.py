@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from saliencykit.testing.boxes import PlantedEvidence
+from saliencykit.testing.black_boxes import PlantedEvidence
 
 torch.set_num_threads(1)  # small tensors: threads cost more than they bring, and sums come out the same everywhere
 
@@ -42,7 +42,7 @@ def command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
     """Runs a line of the command line in this process, in an empty directory: exit code, stdout, stderr."""
-    from saliencykit.cli import main
+    from saliencykit.cli.main import main
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from saliencykit.core.errors import InputError
-from saliencykit.maskers.realtime.file import TrainedFile
-from saliencykit.registry import KINDS, registry
+from saliencykit.maskers.realtime.masker_file import TrainedFile
+from saliencykit.registry.manager import KINDS, registry
 from saliencykit.testing.contracts import CHECKS, check_masker
 
 QUICK = {  # what to write instead of the bare name: nothing is downloaded, and few steps are enough for a contract

@@ -5,10 +5,10 @@ import torch
 
 from saliencykit.core.metric import Sample
 from saliencykit.core.objective import run_trial
-from saliencykit.maskers.realtime.file import TrainedFile
-from saliencykit.registry import as_alternative, as_masker, as_metric, registry
-from saliencykit.testing.boxes import PlantedEvidence
-from saliencykit.testing.untouched import untouched
+from saliencykit.maskers.realtime.masker_file import TrainedFile
+from saliencykit.registry.manager import as_alternative, as_masker, as_metric, registry
+from saliencykit.testing.black_boxes import PlantedEvidence
+from saliencykit.testing.unchanged import untouched
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 QUICK = {"saliencykit/rise": "rise:samples=20"}

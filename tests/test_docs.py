@@ -11,10 +11,10 @@ import pytest
 import typer
 
 import saliencykit
-from saliencykit import hookspecs
-from saliencykit.cli import app
+from saliencykit.cli.main import app
 from saliencykit.core import errors
-from saliencykit.registry import KINDS, registry
+from saliencykit.registry import hookspecs
+from saliencykit.registry.manager import KINDS, registry
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import saliencykit
-from saliencykit import registry
 from saliencykit.core import errors
+from saliencykit.registry import manager
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(
@@ -26,7 +26,7 @@ MODULES = sorted(
 @pytest.mark.parametrize("name", MODULES)
 def test_the_examples_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # an example may write
-    monkeypatch.setattr(registry, "_registry", registry.Registry())  # and may register
+    monkeypatch.setattr(manager, "_registry", manager.Registry())  # and may register
     torch.manual_seed(0)
     result = doctest.testmod(
         importlib.import_module(name),
@@ -57,7 +57,7 @@ def is_code(thing):
 
 
 def registered(*kinds):
-    names = {kind: registry.registry().names(kind) for kind in kinds}
+    names = {kind: manager.registry().names(kind) for kind in kinds}
     return [v for kind in kinds for full, v in names[kind].items() if full.startswith("saliencykit/") and is_code(v)]
 
 

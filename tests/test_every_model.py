@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from saliencykit import explain
 from saliencykit.maskers.realtime.encoder import Trunk
-from saliencykit.maskers.realtime.network import masking_network
-from saliencykit.registry import as_black_box
+from saliencykit.maskers.realtime.masking_network import masking_network
+from saliencykit.registry.manager import as_black_box
 
 # timm's module: a model, where needed with its side in pixels (its own, if none is given)
 TIMM = {

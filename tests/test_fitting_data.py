@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from benchmarks.data import Pack
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.demo import demo_box
-from saliencykit.fitting import fit
-from saliencykit.registry import as_alternative
-from saliencykit.training.gate import judge, other_labels
+from saliencykit.registry.manager import as_alternative
+from saliencykit.training.fit import fit
+from saliencykit.training.validation import judge, other_labels
 
 pytestmark = [pytest.mark.slow, pytest.mark.data]
 

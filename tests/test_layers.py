@@ -50,7 +50,7 @@ FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*
 
 
 def room_of(dotted):
-    """`saliencykit.core.draw` -> `core`; `saliencykit` -> ``."""
+    """`saliencykit.core.rng` -> `core`; `saliencykit` -> ``."""
     return dotted.split(".")[1] if "." in dotted else ""
 
 

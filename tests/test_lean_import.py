@@ -22,7 +22,7 @@ HEAVY = (
     "accelerate",
     "jinja2",
 )
-ROOMS = ("alternatives", "terms", "maskers", "metrics", "black_boxes", "registry", "explaining", "testing")
+ROOMS = ("alternatives", "terms", "maskers", "metrics", "black_boxes", "registry.manager", "explanation.explain", "testing")
 PROBE = """
 import json, sys, time
 import torch

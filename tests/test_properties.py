@@ -14,14 +14,14 @@ from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.alternative import Alternative, compose
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Sample
-from saliencykit.maskers.realtime.file import TrainedFile
+from saliencykit.maskers.realtime.masker_file import TrainedFile
 from saliencykit.metrics.saliency_score import SaliencyScore
-from saliencykit.registry import registry
+from saliencykit.registry.manager import registry
 from saliencykit.terms.area import Area, PowerArea
 from saliencykit.terms.smoothness import Smoothness
-from saliencykit.testing.boxes import Counting, PlantedEvidence, QueryOnly, small_network
+from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly, small_network
 from saliencykit.testing.strategies import images, labels, masks, sizes, trials
-from saliencykit.testing.untouched import untouched
+from saliencykit.testing.unchanged import untouched
 
 seeds = st.integers(0, 2**31)
 QUICK = {"iterative": "iterative:steps=3", "meaningful-perturbation": "meaningful-perturbation:steps=3", "rise": "rise:samples=12"}

@@ -13,8 +13,8 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
 
-from saliencykit import hookspecs
 from saliencykit.core import errors
+from saliencykit.registry import hookspecs
 from tests.test_docs import DIRECTIVE, OURS, ROOT, page_of, public_in, thing_at
 
 pytest.importorskip("mkdocstrings", reason="pip install '.[docs]'")
@@ -131,7 +131,7 @@ def test_registered_names_have_a_heading(pages: dict[str, Page]) -> None:
 
 def test_hooks_and_errors_have_a_heading(pages: dict[str, Page]) -> None:
     for name in [name for name in vars(hookspecs) if name.startswith(("provide_", "wrap_"))]:
-        assert f"saliencykit.hookspecs.{name}" in pages["reference/hooks"].ids
+        assert f"saliencykit.registry.hookspecs.{name}" in pages["reference/hooks"].ids
     for name in [name for name in vars(errors) if name.endswith("Error")]:
         assert f"saliencykit.core.errors.{name}" in pages["reference/errors"].ids
 

@@ -8,7 +8,7 @@ from torch import Generator
 
 from saliencykit.alternatives.blur import Blur
 from saliencykit.alternatives.noise import Noise
-from saliencykit.core import draw
+from saliencykit.core import rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
@@ -51,11 +51,11 @@ class Choice(Alternative):
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
         """Each picture's draw; an alternative fills only the pictures that drew it."""
-        drawn = (draw.uniform(images, (1,), generator=generator)[:, 0] * len(self.among)).long().clamp_max(len(self.among) - 1)
+        drawn = (rng.uniform(images, (1,), generator=generator)[:, 0] * len(self.among)).long().clamp_max(len(self.among) - 1)
         fill = torch.empty_like(images)
         for index, alternative in enumerate(self.among):
             rows = (drawn == index).nonzero().flatten()
-            own = draw.fork(generator)  # the same use of `generator` whoever is drawn
+            own = rng.fork(generator)  # the same use of `generator` whoever is drawn
             if len(rows):
                 part = None if mask is None else mask[rows]
                 fill[rows] = alternative(images[rows], generator=own, mask=part)

@@ -5,7 +5,7 @@ from typing import final
 
 from torch import Generator
 
-from saliencykit.core import draw
+from saliencykit.core import rng
 from saliencykit.core.alternative import Alternative, value_range
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Mask
@@ -48,6 +48,6 @@ class Noise(Alternative):
         """Colour plus noise; depends on the images only through their range and their key."""
         low, high = value_range(images)
         channels, height, width = images.shape[1:]
-        colour = draw.uniform(images, (channels, 1, 1), generator=generator, low=0.5 - self.spread, high=0.5 + self.spread)
-        grain = draw.normal(images, (channels, height, width), generator=generator, std=self.std)
+        colour = rng.uniform(images, (channels, 1, 1), generator=generator, low=0.5 - self.spread, high=0.5 + self.spread)
+        grain = rng.normal(images, (channels, height, width), generator=generator, std=self.std)
         return low + (high - low) * (colour + grain)

@@ -9,7 +9,7 @@ import torch
 
 from saliencykit.black_boxes.class_names import check_names
 from saliencykit.black_boxes.outputs import OUTPUTS, Outputs, read_logits
-from saliencykit.black_boxes.preparing import FITS, INTERPOLATIONS, Fit, fit_picture
+from saliencykit.black_boxes.preprocessing import FITS, INTERPOLATIONS, Fit, fit_picture
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import ContractError, InputError, SaliencyKitError

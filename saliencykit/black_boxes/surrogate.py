@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from torch import nn
 
-from saliencykit.black_boxes.found_preparing import Preparing
+from saliencykit.black_boxes.infer_preprocessing import Preparing
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.geometry import Geometry

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from saliencykit.black_boxes.found_preparing import Preparing
+from saliencykit.black_boxes.infer_preprocessing import Preparing
 from saliencykit.black_boxes.surrogate import Surrogate
 from saliencykit.black_boxes.surrogate_network import build_network
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
-from saliencykit.weights_file import WeightsFile
+from saliencykit.storage.weights_file import WeightsFile
 
 _FILES = WeightsFile(
     "surrogate",

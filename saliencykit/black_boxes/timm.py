@@ -15,13 +15,13 @@ from urllib.request import getproxies
 import torch
 from torch import nn
 
-from saliencykit.black_boxes.checkpoint import model_with_weights
-from saliencykit.black_boxes.frozen import same_random_state
 from saliencykit.black_boxes.outputs import Outputs
-from saliencykit.black_boxes.preparing import Fit
+from saliencykit.black_boxes.preprocessing import Fit
+from saliencykit.black_boxes.state_dict import model_with_weights
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.checks import first_line
 from saliencykit.core.errors import InputError
+from saliencykit.networks.frozen_copy import same_random_state
 
 _FITS: dict[str, Fit] = {"center": "crop", "squash": "squash", "border": "pad"}
 _ELSEWHERE = ("hf-hub:", "hf_hub:", "local-dir:")  # names that timm looks up outside its own list

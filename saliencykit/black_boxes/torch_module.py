@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from saliencykit.black_boxes.class_names import check_names
-from saliencykit.black_boxes.frozen import borrowed, freeze, same_random_state, unwrapped
 from saliencykit.black_boxes.outputs import OUTPUTS, Outputs, look_like_probabilities, read_logits
-from saliencykit.black_boxes.preparing import FITS, INTERPOLATIONS, Fit, fit_picture
+from saliencykit.black_boxes.preprocessing import FITS, INTERPOLATIONS, Fit, fit_picture
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.types import Images, Logits
+from saliencykit.networks.frozen_copy import borrowed, freeze, same_random_state, unwrapped
 
 if TYPE_CHECKING:
     from PIL.Image import Image

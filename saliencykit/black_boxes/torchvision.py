@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from saliencykit.black_boxes.checkpoint import model_with_weights
-from saliencykit.black_boxes.frozen import same_random_state
 from saliencykit.black_boxes.outputs import Outputs
+from saliencykit.black_boxes.state_dict import model_with_weights
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.checks import first_line
 from saliencykit.core.errors import InputError
+from saliencykit.networks.frozen_copy import same_random_state
 
 _TRAINING_ONLY = ("aux1.", "aux2.", "AuxLogits.")  # side branches of GoogLeNet and Inception, dropped or unused in eval mode
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from torch import nn
 
-from saliencykit.black_boxes.as_module import BoxModule
-from saliencykit.black_boxes.frozen import unwrapped
 from saliencykit.black_boxes.function import FunctionBlackBox
+from saliencykit.black_boxes.module_adapter import BoxModule
 from saliencykit.black_boxes.timm import wrap_timm
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.black_boxes.torchvision import wrap_torchvision
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
+from saliencykit.networks.frozen_copy import unwrapped
 
 
 def wrap(model: object) -> BlackBox | None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from saliencykit.core import checks, draw
+from saliencykit.core import checks, rng
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import GradientError
 from saliencykit.core.types import Images, Labels, Mask
@@ -45,7 +45,7 @@ class Masker(ABC):
         >>> class Everything(Masker):
         ...     def mask(self, black_box, images, labels, generator):
         ...         return torch.ones(len(images), 1, 1, 1)
-        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
         >>> Everything()(box, *box.examples(2, generator=g), generator=g).shape
         torch.Size([2, 1, 16, 16])
@@ -95,7 +95,7 @@ class Masker(ABC):
                 f"{who} needs gradients and {checks.name_of(black_box)} is query-only. Use masker='rise' or 'occlusion', or "
                 "explain a differentiable model of the same task."
             )
-        own = draw.fork(generator)  # so that the caller's generator moves on by one number, whatever happens inside
+        own = rng.fork(generator)  # so that the caller's generator moves on by one number, whatever happens inside
         with torch.inference_mode(False), torch.set_grad_enabled(self.needs_gradient):
             if images.is_inference():
                 images, labels = images.clone(), labels.clone()

@@ -73,7 +73,7 @@ def run_trial(
 
     Example:
         >>> from saliencykit.alternatives.blur import Blur
-        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
         >>> images, labels = box.examples(2, generator=g)
         >>> trial = run_trial(box, images, labels, torch.ones(2, 1, 16, 16), alternative=Blur(sigma=2.0), generator=g)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.data.classes import class_index
-from saliencykit.data.entry import Entry
-from saliencykit.data.tables import table_rows
+from saliencykit.data.csv_table import table_rows
+from saliencykit.data.label_lookup import class_index
+from saliencykit.data.record import Entry
 
 
 @final

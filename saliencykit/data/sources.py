@@ -13,10 +13,10 @@ from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Sample
 from saliencykit.data.annotations import Annotations, annotated, read_annotations
-from saliencykit.data.detection import detection_entries, from_text
-from saliencykit.data.entry import Entry, Label
-from saliencykit.data.folders import folder_entries
-from saliencykit.data.tables import csv_entries, label_of, read_labels
+from saliencykit.data.csv_table import csv_entries, label_of, read_labels
+from saliencykit.data.image_folder import folder_entries
+from saliencykit.data.record import Entry, Label
+from saliencykit.data.voc_coco import detection_entries, from_text
 
 _ILSVRC = Path("CLS-LOC", "val")
 _OTHERS = "other sources are voc:FOLDER, coco:FOLDER,annotations=FILE, or from Python an iterable of (image, label)."

@@ -29,7 +29,7 @@ def demo_box() -> "TorchBlackBox":
     from safetensors.torch import load_file
 
     from saliencykit.black_boxes.torch_module import TorchBlackBox
-    from saliencykit.demo.network import DemoNet
+    from saliencykit.demo.demo_network import DemoNet
 
     try:
         facts = json.loads((HERE / "classifier.json").read_text(encoding="utf-8"))

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.types import Images, Mask
-from saliencykit.files import write_beside
+from saliencykit.storage.atomic_files import write_beside
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -14,9 +14,9 @@ import numpy as np
 
 from saliencykit.core.errors import InputError
 from saliencykit.evaluation.bootstrap import DRAWS, interval
-from saliencykit.evaluation.rows import Row
-from saliencykit.evaluation.run_folder import RunFolder
-from saliencykit.files import write_text
+from saliencykit.evaluation.run_directory import RunFolder
+from saliencykit.evaluation.score_rows import Row
+from saliencykit.storage.atomic_files import write_text
 
 
 @final
@@ -244,8 +244,8 @@ class Scores:
         Raises:
             SaliencyKitError: The file cannot be written.
         """
-        from saliencykit.page.document import write_page
-        from saliencykit.page.of_scores import page_of_scores
+        from saliencykit.reports.scores_page import page_of_scores
+        from saliencykit.visualization.html_page import write_page
 
         return write_page(Path(path), page_of_scores(self))
 
@@ -264,7 +264,7 @@ class Scores:
         return Scores(tuple(run.rows()), settings, run.path)
 
     def _repr_html_(self) -> str:
-        from saliencykit.page.in_notebook import scores_html
+        from saliencykit.evaluation.notebook_table import scores_html
 
         return scores_html(self)
 

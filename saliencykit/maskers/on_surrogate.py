@@ -31,7 +31,7 @@ class OnSurrogate(Masker):
 
     Example:
         >>> from saliencykit import explain
-        >>> from saliencykit.testing.boxes import PlantedEvidence, QueryOnly
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
         >>> box, images = PlantedEvidence(), torch.rand(2, 3, 16, 16)
         >>> explain(QueryOnly(box), images, masker=OnSurrogate(box, "gradient")).mask.shape
         torch.Size([2, 1, 16, 16])
@@ -47,7 +47,7 @@ class OnSurrogate(Masker):
 
     def __post_init__(self) -> None:
         """Read texts and files."""
-        from saliencykit.registry import as_black_box, as_masker
+        from saliencykit.registry.manager import as_black_box, as_masker
 
         object.__setattr__(self, "surrogate", as_black_box(self.surrogate))
         object.__setattr__(self, "masker", as_masker(self.masker))

@@ -5,7 +5,7 @@ from typing import final
 
 from torch import Generator
 
-from saliencykit.core import draw
+from saliencykit.core import rng
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import whole_numbers
 from saliencykit.core.masker import Masker
@@ -28,7 +28,7 @@ class RandomMap(Masker):
 
     Example:
         >>> import torch
-        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> images, labels = box.examples(2, generator=g)
         >>> mask = RandomMap()(box, images, labels, generator=g)
@@ -47,4 +47,4 @@ class RandomMap(Masker):
 
     def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Mask:
         """(B, 1, cells, cells), uniform in [0, 1)."""
-        return draw.uniform(images, (1, self.cells, self.cells), generator=generator)
+        return rng.uniform(images, (1, self.cells, self.cells), generator=generator)

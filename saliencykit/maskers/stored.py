@@ -7,12 +7,12 @@ from typing import ClassVar, final
 import torch
 from torch import Generator
 
-from saliencykit.core import draw
+from saliencykit.core import rng
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.core.types import Images, Labels, Mask
-from saliencykit.stored.reading import SavedExplanations
+from saliencykit.storage.saved_explanations import SavedExplanations
 
 
 @final
@@ -33,7 +33,7 @@ class StoredMasks(Masker):
     Example:
         >>> import tempfile
         >>> from saliencykit import explain_dataset
-        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> images, labels = box.examples(2, generator=g)
         >>> run = tempfile.mkdtemp()
@@ -53,7 +53,7 @@ class StoredMasks(Masker):
 
     def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Mask:
         """What is stored, at the size of the images; the black box is not asked."""
-        rows = zip(draw.picture_keys(images).tolist(), labels.tolist(), strict=True)
+        rows = zip(rng.picture_keys(images).tolist(), labels.tolist(), strict=True)
         return torch.cat([self._one(place, key, label) for place, (key, label) in enumerate(rows)]).to(images)
 
     def _one(self, place: int, key: int, label: int) -> Mask:

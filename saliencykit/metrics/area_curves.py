@@ -12,7 +12,7 @@ from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Mask, PerImage
-from saliencykit.metrics.asking import check_alternative, check_shares, editor, probabilities
+from saliencykit.metrics.perturbed_queries import check_alternative, check_shares, editor, probabilities
 from saliencykit.metrics.ranking import best, ranks
 
 _BLUR = Blur()
@@ -37,7 +37,7 @@ class AreaCurves(Metric):
 
     Example:
         >>> import torch
-        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> sample = Sample(*box.examples(1, generator=g))
         >>> truth = box.evidence(sample.images, sample.labels)

@@ -12,7 +12,7 @@ from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Mask, PerImage
-from saliencykit.metrics.asking import check_alternative, editor, probabilities
+from saliencykit.metrics.perturbed_queries import check_alternative, editor, probabilities
 
 _ZERO = Constant(colour="zero")
 
@@ -36,7 +36,7 @@ class AverageDrop(Metric):
         InputError: The alternative is not one.
 
     Example:
-        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> sample = Sample(*box.examples(1, generator=g))
         >>> truth, metric = box.evidence(sample.images, sample.labels), AverageDrop(alternative=Constant(colour=0.5))

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Generator
 
-from saliencykit.core import draw
+from saliencykit.core import rng
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Explain, Metric, Sample
@@ -35,7 +35,7 @@ class ClassConfusion(Metric):
         InputError: `other` is none of these.
 
     Example:
-        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
         >>> images, labels = box.examples(1, generator=g)
         >>> scores = ClassConfusion()(box, Sample(images, labels), torch.ones(1, 1, 16, 16), explain=box.evidence, generator=g)
@@ -71,7 +71,7 @@ class ClassConfusion(Metric):
     def _others(self, black_box: BlackBox, sample: Sample, generator: Generator) -> Labels:
         classes, labels = black_box.num_classes, sample.labels
         if self.other == "random":
-            drawn = draw.uniform(sample.images, (1,), generator=generator, high=classes - 1).squeeze(1)
+            drawn = rng.uniform(sample.images, (1,), generator=generator, high=classes - 1).squeeze(1)
             steps = drawn.long().clamp(0, classes - 2) + 1  # rounding may reach the end that is left out
             return (labels + steps) % classes
         return black_box(sample.images).scatter(1, labels[:, None], float("-inf")).argmax(1)

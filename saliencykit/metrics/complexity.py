@@ -20,7 +20,7 @@ class Complexity(Metric):
     NaN for a map of zeros, which has no shares.
 
     Example:
-        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> sample, everything = Sample(*box.examples(1, generator=g)), torch.ones(1, 1, 16, 16)
         >>> scores = Complexity()(box, sample, everything, explain=box.evidence, generator=g)

@@ -14,7 +14,7 @@ from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Mask, PerImage
-from saliencykit.metrics.asking import check_alternative, editor, probabilities
+from saliencykit.metrics.perturbed_queries import check_alternative, editor, probabilities
 from saliencykit.metrics.ranking import best, ranks
 
 _BLUR = Blur()
@@ -42,7 +42,7 @@ class Insertion(Metric):
 
     Example:
         >>> import torch
-        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> sample = Sample(*box.examples(1, generator=g))
         >>> truth = box.evidence(sample.images, sample.labels)
@@ -91,7 +91,7 @@ class Deletion(Metric):
 
     Example:
         >>> import torch
-        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> sample = Sample(*box.examples(1, generator=g))
         >>> truth = box.evidence(sample.images, sample.labels)

@@ -11,7 +11,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Mask, PerImage
-from saliencykit.metrics.cutting import best_overlaps, by_threshold, check_levels, cut, missing, part_boxes
+from saliencykit.metrics.thresholding import best_overlaps, by_threshold, check_levels, cut, missing, part_boxes
 
 
 @final

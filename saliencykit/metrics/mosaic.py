@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from saliencykit.core import draw
+from saliencykit.core import rng
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.class_scores import probability
 from saliencykit.core.errors import InputError
-from saliencykit.core.evidence import probability
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Images, Labels, Mask, PerImage
 
@@ -45,7 +45,7 @@ class Mosaic(Metric):
         InputError: The set is empty; or the model does not take pictures of twice the size.
 
     Example:
-        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
         >>> sample = Sample(*box.examples(8, generator=g))
         >>> scores = Mosaic(others=sample)(box, sample, torch.ones(8, 1, 16, 16), explain=box.evidence, generator=g)
@@ -107,7 +107,7 @@ class Mosaic(Metric):
     def _order(self, sample: Sample, generator: Generator) -> tuple[Tensor, Tensor] | None:
         """For each picture the rows (B, 3) of its partners in the set, -1 where there are too few, and its own quarter (B,)."""
         count = 0 if self.others is None else len(self.others.images)
-        drawn = draw.uniform(sample.images.float(), (count + 1,), generator=generator).cpu()
+        drawn = rng.uniform(sample.images.float(), (count + 1,), generator=generator).cpu()
         if self.others is None:
             return None
         classes = self.others.labels.tolist()

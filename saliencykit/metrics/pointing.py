@@ -10,7 +10,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Mask, PerImage
-from saliencykit.metrics.cutting import missing
+from saliencykit.metrics.thresholding import missing
 
 
 @final
@@ -31,7 +31,7 @@ class PointingGame(Metric):
         InputError: The tolerance is negative.
 
     Example:
-        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
         >>> images, labels = box.examples(1, generator=g)
         >>> sample, mask = Sample(images, labels, (torch.tensor([[2.0, 2.0, 8.0, 8.0]]),)), torch.zeros(1, 1, 16, 16)
@@ -72,7 +72,7 @@ class EnergyPointingGame(Metric):
     empty one, which says as much. NaN where the picture has no box.
 
     Example:
-        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
         >>> images, labels = box.examples(1, generator=g)
         >>> sample, mask = Sample(images, labels, (torch.tensor([[0.0, 0.0, 8.0, 8.0]]),)), torch.ones(1, 1, 16, 16)

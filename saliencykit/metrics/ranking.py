@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from saliencykit.core.draw import picture_keys
+from saliencykit.core.rng import picture_keys
 from saliencykit.core.types import Mask
 
 _known: MutableMapping[Tensor, tuple[Tensor, Tensor]] = WeakTensorKeyDictionary()  # the last maps: most metrics rank the same ones

@@ -8,13 +8,13 @@ from typing import ClassVar, final
 import torch
 from torch import Generator, Tensor
 
-from saliencykit.core import draw, evidence
+from saliencykit.core import class_scores, rng
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Images, Mask, PerImage
-from saliencykit.metrics.asking import ask, check_shares
-from saliencykit.metrics.imputing import Imputer
+from saliencykit.metrics.linear_imputation import Imputer
+from saliencykit.metrics.perturbed_queries import ask, check_shares
 from saliencykit.metrics.ranking import ranks
 
 _AT_ONCE = 2**17  # pixels that are imputed together: about two photos, which stay in a processor's cache
@@ -42,7 +42,7 @@ class RemoveAndDebias(Metric):
         InputError: A number is out of range.
 
     Example:
-        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> sample = Sample(*box.examples(1, generator=g))
         >>> truth = box.evidence(sample.images, sample.labels)
@@ -71,14 +71,14 @@ class RemoveAndDebias(Metric):
     ) -> Mapping[str, PerImage]:
         """The five values above."""
         images = sample.images
-        grain = draw.normal(images, images.shape[1:], generator=generator, std=self.noise)
+        grain = rng.normal(images, images.shape[1:], generator=generator, std=self.noise)
         places = ranks(mask)
         pixels = places.shape[2] * places.shape[3]
         removed = [round(share * pixels) for share in self.shares]
         kept = chain.from_iterable((places >= count, places < pixels - count) for count in removed)
         logits = ask(black_box.for_many(images), _imputed(images, kept, grain))
         labels = sample.labels.repeat(len(logits))
-        answers = evidence.probability(logits.flatten(0, 1), labels).view(len(removed), 2, -1).mean(0)
+        answers = class_scores.probability(logits.flatten(0, 1), labels).view(len(removed), 2, -1).mean(0)
         right = (logits.flatten(0, 1).argmax(1) == labels).to(logits.dtype).view(len(removed), 2, -1).mean(0)
         return {
             "gap": answers[1] - answers[0],

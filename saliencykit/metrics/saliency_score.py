@@ -10,12 +10,12 @@ from torch import Generator, Tensor
 from saliencykit.alternatives.blur import Blur
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.class_scores import log_probability
 from saliencykit.core.errors import InputError
-from saliencykit.core.evidence import log_probability
 from saliencykit.core.geometry import enlarge_boxes, tight_boxes
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Mask, PerImage
-from saliencykit.metrics.asking import check_alternative, editor
+from saliencykit.metrics.perturbed_queries import check_alternative, editor
 
 _BLUR = Blur()
 
@@ -47,7 +47,7 @@ class SaliencyScore(Metric):
     Example:
         >>> import torch
         >>> from saliencykit.core.metric import Sample
-        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
         >>> sample, everything = Sample(*box.examples(1, generator=g)), torch.ones(1, 1, 16, 16)
         >>> scores = SaliencyScore()(box, sample, everything, explain=lambda images, labels: everything, generator=g)

@@ -20,7 +20,7 @@ class Sparseness(Metric):
     is right: the classifier is not asked. NaN for a map of zeros.
 
     Example:
-        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> sample = Sample(*box.examples(1, generator=g))
         >>> truth = box.evidence(sample.images, sample.labels)

@@ -14,11 +14,11 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.core.types import Images, Labels, PerImage
 from saliencykit.evaluation.bootstrap import weights
-from saliencykit.registry import as_black_box, as_masker
-from saliencykit.sanity.asking import OnProgress, masks_of, own_answers
-from saliencykit.sanity.figures import Figure, is_below, word
-from saliencykit.sanity.likeness import likeness
-from saliencykit.training.gate import other_labels
+from saliencykit.registry.manager import as_black_box, as_masker
+from saliencykit.sanity.intervals import Figure, is_below, word
+from saliencykit.sanity.masks import OnProgress, masks_of, own_answers
+from saliencykit.sanity.similarity import likeness
+from saliencykit.training.validation import other_labels
 
 _BOUND = 0.5
 
@@ -101,7 +101,7 @@ def wrong_label(
         InputError: Fewer than two pictures, a model with one class, or no mask of any picture.
 
     Example:
-        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> box = PlantedEvidence()
         >>> images, labels = box.examples(4, generator=torch.Generator().manual_seed(0))
         >>> print(wrong_label(box, "centre-box", images).line)

@@ -5,8 +5,8 @@ from typing import final
 
 import torch
 
+from saliencykit.core.class_scores import log_probability, margin
 from saliencykit.core.errors import InputError
-from saliencykit.core.evidence import log_probability, margin
 from saliencykit.core.objective import Term, Trial
 from saliencykit.core.types import PerImage
 

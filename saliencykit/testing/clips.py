@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from saliencykit.video.reading import need_av
+from saliencykit.video.reader import need_av
 
 Array = np.ndarray[Any, np.dtype[Any]]
 SIZE = (32, 24)  # width, height

@@ -10,9 +10,9 @@ from torch import Generator, Tensor
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.types import Images
+from saliencykit.data.training_images import Pictures
 from saliencykit.maskers.realtime.encoder import Encoder, Features
-from saliencykit.maskers.taps import Tap, module_of
-from saliencykit.training.pictures import Pictures
+from saliencykit.networks.feature_maps import Tap, module_of
 
 FILLS = 2  # draws of the alternative a view: one for the kept and one for the dropped picture
 _CHUNK = 16

@@ -13,23 +13,23 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.class_scores import probability
 from saliencykit.core.errors import ContractError, InputError
-from saliencykit.core.evidence import probability
 from saliencykit.core.objective import Objective, Trial
 from saliencykit.core.types import Images, Labels
-from saliencykit.files import append_lines
 from saliencykit.maskers.realtime.encoder import Features
-from saliencykit.maskers.realtime.network import MaskingNetwork
+from saliencykit.maskers.realtime.masking_network import MaskingNetwork
 from saliencykit.maskers.realtime.selector import Rows
+from saliencykit.networks.split_layer import Rest
+from saliencykit.storage.atomic_files import append_lines
 from saliencykit.terms.area import AREAS
 from saliencykit.training.cache import Cache
-from saliencykit.training.descent import Descent
-from saliencykit.training.gate import Gate, judge, other_labels
-from saliencykit.training.grid import draw_grid
-from saliencykit.training.plan import Plan, Step
-from saliencykit.training.rest import Rest
-from saliencykit.training.state import load_state, save_state
+from saliencykit.training.fit_checkpoint import load_state, save_state
+from saliencykit.training.optimizer import Descent
+from saliencykit.training.preview import draw_grid
+from saliencykit.training.schedule import Plan, Step
 from saliencykit.training.trials import composed_trial, late_trial
+from saliencykit.training.validation import Gate, judge, other_labels
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

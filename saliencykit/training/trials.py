@@ -11,7 +11,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.masker import enlarged
 from saliencykit.core.objective import Fakes, Trial, run_trial
 from saliencykit.core.types import Images, Labels, Mask
-from saliencykit.training.rest import Rest
+from saliencykit.networks.split_layer import Rest
 
 
 def late_trial(

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from saliencykit.core.types import Images, Labels, Mask
-from saliencykit.video.motion import flow_back, known, moved, small_grey
+from saliencykit.video.optical_flow import flow_back, known, moved, small_grey
 
 
 @final

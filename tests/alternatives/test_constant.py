@@ -4,7 +4,7 @@ from hypothesis import given
 
 from saliencykit.alternatives.constant import Constant
 from saliencykit.core.errors import InputError
-from saliencykit.testing.boxes import PlantedEvidence
+from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.strategies import images
 
 X = torch.rand(2, 3, 5, 4, generator=torch.Generator().manual_seed(0))

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from saliencykit.alternatives.noise import Noise
-from saliencykit.core import draw
+from saliencykit.core import rng
 from saliencykit.core.errors import InputError
 
 X = torch.rand(40, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -31,8 +31,8 @@ def test_without_grain_it_is_a_random_colour_and_without_spread_grey():
 
 def test_against_its_own_draws():
     g = torch.Generator().manual_seed(4)
-    colour = draw.uniform(X, (3, 1, 1), generator=g) * 0.4 + 0.3
-    grain = draw.normal(X, (3, 16, 16), generator=g) * 0.1
+    colour = rng.uniform(X, (3, 1, 1), generator=g) * 0.4 + 0.3
+    grain = rng.normal(X, (3, 16, 16), generator=g) * 0.1
     assert torch.allclose(noise(seed=4, spread=0.2, std=0.1), colour + grain, atol=1e-6)
 
 

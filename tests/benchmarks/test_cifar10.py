@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from benchmarks.cifar10 import cifar10, quartets, resnet20, selectivity
-from saliencykit.maskers.realtime.masker import RealTimeMasker
-from saliencykit.maskers.realtime.network import masking_network
-from saliencykit.testing.boxes import PlantedEvidence
+from saliencykit.maskers.realtime.masking_network import masking_network
+from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
+from saliencykit.testing.black_boxes import PlantedEvidence
 
 
 def test_quartets_are_of_four_classes_and_use_each_picture_once():

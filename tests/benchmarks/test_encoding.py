@@ -1,7 +1,7 @@
 import torch
 
 from benchmarks.encoding import TEN, others, probe
-from saliencykit.testing.boxes import PlantedEvidence
+from saliencykit.testing.black_boxes import PlantedEvidence
 
 
 def explain_by_place(images, labels):

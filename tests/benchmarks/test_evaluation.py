@@ -9,8 +9,8 @@ from torch import nn
 
 from benchmarks.evaluation import REST, Clock, profile, table
 from saliencykit.core.metric import Sample
-from saliencykit.registry import as_masker, as_metric
-from saliencykit.testing.boxes import PlantedEvidence
+from saliencykit.registry.manager import as_masker, as_metric
+from saliencykit.testing.black_boxes import PlantedEvidence
 
 
 def busy(seconds):

@@ -1,10 +1,10 @@
-"""The boxes of all cuts, and overlaps; the cuts themselves are tested in tests/metrics/test_cutting.py."""
+"""The boxes of all cuts, and overlaps; the cuts themselves are tested in tests/metrics/test_thresholding.py."""
 
 import numpy as np
 import pytest
 
 from benchmarks.localising import CROPS, CUTS, HALF, RULES, best_overlap, boxes_of
-from tests.metrics.test_cutting import around, slow_cut, slow_parts
+from tests.metrics.test_thresholding import around, slow_cut, slow_parts
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -7,7 +7,7 @@ import torch
 from benchmarks.data import Photo, inside_boxes
 from benchmarks.quantus_families import MOSAICS, metrics, mosaics, rows_of, table, values
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.testing.boxes import small_network
+from saliencykit.testing.black_boxes import small_network
 
 
 def row(metric, masker, numbers, failure=""):

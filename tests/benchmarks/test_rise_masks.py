@@ -4,8 +4,8 @@ import torch
 from torch import Generator
 
 from benchmarks.rise_masks import ESTIMATES, STEPS, Published, correlation, filled, first_stop, needed
-from saliencykit.maskers.answer_maps import LinearFit, SampleMean
-from saliencykit.maskers.random_masks import Factors, draw_masks
+from saliencykit.maskers.perturbation.random_masks import Factors, draw_masks
+from saliencykit.maskers.perturbation.score_estimators import LinearFit, SampleMean
 
 SIZE = (24, 24)
 

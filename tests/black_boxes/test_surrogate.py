@@ -3,14 +3,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from saliencykit.black_boxes.found_preparing import Preparing, find_preparing
+from saliencykit.black_boxes.infer_preprocessing import Preparing, find_preparing
 from saliencykit.black_boxes.surrogate import Surrogate
 from saliencykit.black_boxes.surrogate_network import SurrogateNetwork
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.explaining import explain
-from saliencykit.maskers.realtime.fingerprint import fingerprint
-from saliencykit.testing.boxes import PlantedEvidence
+from saliencykit.explanation.explain import explain
+from saliencykit.networks.fingerprint import fingerprint
+from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.contracts import check_black_box
 
 

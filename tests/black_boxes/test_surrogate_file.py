@@ -8,14 +8,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from saliencykit.black_boxes.found_preparing import Preparing
+from saliencykit.black_boxes.infer_preprocessing import Preparing
 from saliencykit.black_boxes.surrogate import Surrogate
 from saliencykit.black_boxes.surrogate_file import read_header, rounded
 from saliencykit.black_boxes.surrogate_network import make_network
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError, SaliencyKitError
-from saliencykit.maskers.realtime.fingerprint import fingerprint
-from saliencykit.registry import as_black_box
+from saliencykit.networks.fingerprint import fingerprint
+from saliencykit.registry.manager import as_black_box
 
 KEY = "saliencykit-surrogate"
 

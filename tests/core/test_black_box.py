@@ -4,7 +4,7 @@ from PIL import Image
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import ContractError, InputError
-from saliencykit.testing.boxes import Broken, Counting, PlantedEvidence, QueryOnly
+from saliencykit.testing.black_boxes import Broken, Counting, PlantedEvidence, QueryOnly
 
 X = torch.rand(5, 3, 8, 9, generator=torch.Generator().manual_seed(0))
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from saliencykit.core import draw
+from saliencykit.core import rng
 from saliencykit.core.errors import ContractError, GradientError, InputError
 from saliencykit.core.masker import Found, Masker
-from saliencykit.testing.boxes import Broken, Counting, PlantedEvidence, QueryOnly
+from saliencykit.testing.black_boxes import Broken, Counting, PlantedEvidence, QueryOnly
 
 BOX = PlantedEvidence()
 X, Y = BOX.examples(3, generator=torch.Generator().manual_seed(0))
@@ -95,7 +95,7 @@ def test_the_generator_moves_on_by_one_number_whatever_happens_inside():
         Give(lambda b, x, y, own, n=n: torch.rand(n, generator=own)[:1].view(1, 1, 1, 1).expand(3, 1, 1, 1))(BOX, X, Y, generator=g)
         states.append(g.get_state())
     g = seeded()
-    draw.fork(g)
+    rng.fork(g)
     assert all(torch.equal(state, g.get_state()) for state in states)
 
 

@@ -3,7 +3,7 @@ import torch
 
 from saliencykit.core.errors import ContractError, InputError
 from saliencykit.core.metric import Metric, Sample
-from saliencykit.testing.boxes import PlantedEvidence
+from saliencykit.testing.black_boxes import PlantedEvidence
 
 BOX = PlantedEvidence()
 X, Y = BOX.examples(3, generator=torch.Generator().manual_seed(0))

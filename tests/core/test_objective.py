@@ -10,7 +10,7 @@ from saliencykit.core.errors import ContractError, InputError
 from saliencykit.core.objective import Objective, Term, Trial, run_trial
 from saliencykit.terms.area import Area
 from saliencykit.terms.preserve import PreservedLogProbability
-from saliencykit.testing.boxes import Counting, PlantedEvidence
+from saliencykit.testing.black_boxes import Counting, PlantedEvidence
 
 BOX = PlantedEvidence()
 X, Y = BOX.examples(4, generator=torch.Generator().manual_seed(0))

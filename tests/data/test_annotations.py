@@ -3,7 +3,7 @@ import torch
 
 from saliencykit.core.errors import InputError
 from saliencykit.data.annotations import Thing, annotated, read_annotations, xml_things
-from saliencykit.data.entry import Entry
+from saliencykit.data.record import Entry
 from tests.data.conftest import DRAWN, voc_xml
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from saliencykit.core.errors import InputError
-from saliencykit.evaluation.rows import Row
+from saliencykit.evaluation.score_rows import Row
 from saliencykit.evaluation.scores import Scores
 
 SETTINGS = {"maskers": {"b": "", "a": ""}, "metrics": {"y": {"higher_is_better": True}, "x": {"higher_is_better": False}}}

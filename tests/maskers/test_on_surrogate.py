@@ -3,14 +3,14 @@ import torch
 
 from saliencykit.core.errors import InputError, RegistryError
 from saliencykit.core.masker import Found
-from saliencykit.explaining import explain
-from saliencykit.maskers.gradients import gradient
+from saliencykit.explanation.explain import explain
+from saliencykit.maskers.gradient.captum_gradients import gradient
 from saliencykit.maskers.on_surrogate import OnSurrogate
-from saliencykit.maskers.realtime.masker import RealTimeMasker
-from saliencykit.maskers.realtime.network import masking_network
-from saliencykit.maskers.rise import Rise
-from saliencykit.registry import as_masker
-from saliencykit.testing.boxes import Counting, PlantedEvidence, QueryOnly, iou
+from saliencykit.maskers.perturbation.rise import Rise
+from saliencykit.maskers.realtime.masking_network import masking_network
+from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
+from saliencykit.registry.manager import as_masker
+from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly, iou
 from saliencykit.testing.contracts import check_masker
 
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from saliencykit.core.errors import InputError
-from saliencykit.explaining_dataset import explain_dataset
+from saliencykit.explanation.explain_dataset import explain_dataset
 from saliencykit.maskers.stored import StoredMasks
-from saliencykit.registry import as_masker
+from saliencykit.registry.manager import as_masker
 from saliencykit.testing.contracts import check_masker
 
 

@@ -7,7 +7,7 @@ from saliencykit.alternatives.constant import Constant
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.metrics.average_drop import AverageDrop
-from saliencykit.testing.boxes import small_network
+from saliencykit.testing.black_boxes import small_network
 
 
 @pytest.mark.parametrize("metric", [AverageDrop(), AverageDrop(alternative=Blur(sigma=2.0))])

@@ -5,7 +5,7 @@ import torch
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Sample
 from saliencykit.metrics.class_confusion import ClassConfusion, correlation
-from saliencykit.testing.boxes import Counting, PlantedEvidence
+from saliencykit.testing.black_boxes import Counting, PlantedEvidence
 
 BOX = PlantedEvidence()
 

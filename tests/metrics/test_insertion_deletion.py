@@ -12,7 +12,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Sample
 from saliencykit.metrics.insertion_deletion import Deletion, Insertion
-from saliencykit.testing.boxes import Counting, PlantedEvidence
+from saliencykit.testing.black_boxes import Counting, PlantedEvidence
 
 
 def slow(box, image, label, values, fill, steps, chosen, insert):

@@ -5,8 +5,8 @@ import torch
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Sample
 from saliencykit.metrics.max_box import MaxBoxAccV2, max_box_accuracy
-from tests.metrics.test_cutting import around, slow_parts
-from tests.metrics.test_localisation import TRUTH, overlap, sample_and_masks, score
+from tests.metrics.test_localization import TRUTH, overlap, sample_and_masks, score
+from tests.metrics.test_thresholding import around, slow_parts
 
 
 def test_against_a_slow_twin():

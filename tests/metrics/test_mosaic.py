@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Sample
-from saliencykit.evaluating import evaluate
+from saliencykit.evaluation.evaluate import evaluate
 from saliencykit.metrics.mosaic import Mosaic, lay_out, quarter_masks
-from saliencykit.testing.boxes import Counting, PlantedEvidence
+from saliencykit.testing.black_boxes import Counting, PlantedEvidence
 from saliencykit.testing.contracts import check_metric
 
 BOX = PlantedEvidence()

@@ -5,7 +5,7 @@ import torch
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Sample
 from saliencykit.metrics.pointing import EnergyPointingGame, PointingGame, box_pixels, near_boxes
-from tests.metrics.test_localisation import TRUTH, sample_and_masks, score
+from tests.metrics.test_localization import TRUTH, sample_and_masks, score
 
 
 def inside(box, y, x):

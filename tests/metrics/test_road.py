@@ -3,18 +3,18 @@ import pytest
 import torch
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core import draw
+from saliencykit.core import rng
 from saliencykit.core.errors import InputError
-from saliencykit.metrics.imputing import impute
+from saliencykit.metrics.linear_imputation import impute
 from saliencykit.metrics.road import RemoveAndDebias
-from saliencykit.testing.boxes import small_network
+from saliencykit.testing.black_boxes import small_network
 
 
 def test_against_a_slow_twin(weighing, judged, some, chosen):
     """One edit at a time; that the imputation solves the published system is tested in test_imputing.py."""
     images, labels, maps = some
     metric = RemoveAndDebias(shares=(0.1, 0.45, 0.9))
-    grain = draw.normal(images, (3, 11, 14), generator=torch.Generator().manual_seed(0), std=0.01).numpy()
+    grain = rng.normal(images, (3, 11, 14), generator=torch.Generator().manual_seed(0), std=0.01).numpy()
     got = judged(metric, weighing, images, labels, maps)
     for i in range(4):
         twin = {}

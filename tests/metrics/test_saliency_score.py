@@ -10,7 +10,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Sample
 from saliencykit.metrics.saliency_score import SaliencyScore, saliency_score_in_place
-from saliencykit.testing.boxes import Counting, PlantedEvidence
+from saliencykit.testing.black_boxes import Counting, PlantedEvidence
 from saliencykit.testing.strategies import images, masks
 
 

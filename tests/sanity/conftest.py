@@ -5,7 +5,7 @@ import torch
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.masker import Masker
-from saliencykit.testing.boxes import PlantedEvidence
+from saliencykit.testing.black_boxes import PlantedEvidence
 
 
 class Honest(Masker):

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from saliencykit.core.errors import InputError
-from saliencykit.registry import as_masker
+from saliencykit.registry.manager import as_masker
 from saliencykit.sanity.wrong_label import wrong_label
-from saliencykit.training.gate import other_labels
+from saliencykit.training.validation import other_labels
 
 
 def test_a_good_masker_passes_and_flat_masks_fail(maskers, planted):

@@ -4,14 +4,14 @@ import torch
 from saliencykit.alternatives.blur import Blur
 from saliencykit.alternatives.noise import Noise
 from saliencykit.core.errors import InputError
+from saliencykit.data.training_images import Pictures
 from saliencykit.maskers.realtime.encoder import Own
-from saliencykit.maskers.realtime.network import masking_network
-from saliencykit.maskers.taps import read_taps
-from saliencykit.testing.boxes import Counting, PlantedEvidence
-from saliencykit.testing.untouched import untouched
+from saliencykit.maskers.realtime.masking_network import masking_network
+from saliencykit.networks.feature_maps import read_taps
+from saliencykit.networks.split_layer import find_rest
+from saliencykit.testing.black_boxes import Counting, PlantedEvidence
+from saliencykit.testing.unchanged import untouched
 from saliencykit.training.cache import FILLS, bytes_per_view, fill_cache, make_views, maps_until
-from saliencykit.training.pictures import Pictures
-from saliencykit.training.rest import find_rest
 
 
 @pytest.fixture

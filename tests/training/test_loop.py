@@ -10,17 +10,17 @@ from torch import nn
 from saliencykit.alternatives.constant import Constant
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.objective import Objective, Term
+from saliencykit.data.training_images import Pictures
 from saliencykit.maskers.realtime.encoder import Own
-from saliencykit.maskers.realtime.network import masking_network
+from saliencykit.maskers.realtime.masking_network import masking_network
+from saliencykit.networks.split_layer import find_rest
 from saliencykit.terms.area import Area
 from saliencykit.terms.paper import masking_network as ours
-from saliencykit.testing.boxes import PlantedEvidence
-from saliencykit.testing.untouched import untouched
+from saliencykit.testing.black_boxes import PlantedEvidence
+from saliencykit.testing.unchanged import untouched
 from saliencykit.training.cache import fill_cache, make_views
 from saliencykit.training.loop import Loop
-from saliencykit.training.pictures import Pictures
-from saliencykit.training.plan import Plan
-from saliencykit.training.rest import find_rest
+from saliencykit.training.schedule import Plan
 
 accelerate = pytest.importorskip("accelerate")
 

@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from saliencykit.alternatives.constant import Constant
 from saliencykit.core.alternative import compose
 from saliencykit.core.masker import enlarged
-from saliencykit.maskers.taps import read_taps
-from saliencykit.testing.boxes import PlantedEvidence
-from saliencykit.training.rest import find_rest
+from saliencykit.networks.feature_maps import read_taps
+from saliencykit.networks.split_layer import find_rest
+from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.training.trials import composed_trial, late_trial
 
 REAL = torch.tensor([True, True, True, False])

@@ -6,7 +6,7 @@ from typing import final
 from torch import Generator
 
 from saliencykit import Alternative
-from saliencykit.core import draw
+from saliencykit.core import rng
 from saliencykit.core.types import Images, Mask
 
 
@@ -24,5 +24,5 @@ class Shuffled(Alternative):
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
         """Drawn with `core.draw`: a picture gets the same order on its own and in a batch."""
-        order = draw.uniform(images, (images[0, 0].numel(),), generator=generator).argsort(1)
+        order = rng.uniform(images, (images[0, 0].numel(),), generator=generator).argsort(1)
         return images.flatten(2).gather(2, order[:, None].expand(-1, images.shape[1], -1)).view(images.shape)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 from saliencykit import BlackBox, Geometry
-from saliencykit.black_boxes.preparing import fit_picture
+from saliencykit.black_boxes.preprocessing import fit_picture
 from saliencykit.core.types import Images, Logits
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from torch import Generator
 
 from saliencykit import Alternative, BlackBox, Found, InputError, Masker
 from saliencykit.alternatives.blur import Blur
-from saliencykit.core.evidence import probability
+from saliencykit.core.class_scores import probability
 from saliencykit.core.types import Images, Labels
 
 _BLUR = Blur()
@@ -30,7 +30,7 @@ class Peephole(Masker):
         InputError: `cells` is out of range.
 
     Example:
-        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
         >>> Peephole(cells=4)(box, *box.examples(2, generator=g), generator=g).shape
         torch.Size([2, 1, 16, 16])

@@ -7,7 +7,7 @@ from torch import Generator
 
 from saliencykit import Alternative, BlackBox, Metric, Sample
 from saliencykit.alternatives.constant import Constant
-from saliencykit.core.evidence import probability
+from saliencykit.core.class_scores import probability
 from saliencykit.core.metric import Explain
 from saliencykit.core.types import Mask, PerImage
 
@@ -24,7 +24,7 @@ class Kept(Metric):
 
     Example:
         >>> import torch
-        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
         >>> images, labels = box.examples(2, generator=g)
         >>> everything = torch.ones(2, 1, 16, 16)

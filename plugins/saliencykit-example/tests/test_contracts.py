@@ -10,7 +10,7 @@ from saliencykit_example.masker import Peephole
 from saliencykit_example.metric import Kept
 from saliencykit_example.term import Undecided
 
-from saliencykit.registry import registry
+from saliencykit.registry.manager import registry
 from saliencykit.testing import check_alternative, check_black_box, check_masker, check_metric, check_term
 
 

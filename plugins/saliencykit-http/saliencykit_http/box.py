@@ -11,9 +11,9 @@ import torch
 
 from saliencykit import BlackBox, Geometry, InputError
 from saliencykit.black_boxes.class_names import check_names, read_class_names
-from saliencykit.black_boxes.input_form import InputForm, Layout, declared, warn_of_bare_pixels
+from saliencykit.black_boxes.input_spec import InputForm, Layout, declared, warn_of_bare_pixels
 from saliencykit.black_boxes.outputs import OUTPUTS, Outputs, read_logits
-from saliencykit.black_boxes.preparing import Fit
+from saliencykit.black_boxes.preprocessing import Fit
 from saliencykit.core.types import Images, Logits
 from saliencykit_http.asking import Asking
 from saliencykit_http.cache import AnswerCache

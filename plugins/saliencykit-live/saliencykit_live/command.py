@@ -6,8 +6,8 @@ from contextlib import closing
 from typing import Any
 
 from saliencykit import RealTimeMasker, RegistryError, SaliencyKitError
-from saliencykit.machine import box_on_device, use_idle_cores
-from saliencykit.registry import as_masker, trained_masker
+from saliencykit.cli.device import box_on_device, use_idle_cores
+from saliencykit.registry.manager import as_masker, trained_masker
 from saliencykit_live.camera import frames_of, open_camera
 from saliencykit_live.loop import run
 from saliencykit_live.window import Window

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from saliencykit import Explanation
-from saliencykit.video.drawing import CONTOUR, mask_on_picture, outline
+from saliencykit.video.frame_overlay import CONTOUR, mask_on_picture, outline
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _DIM = 0.28  # of the brightness, where the mask is 0, as in the package's overlays

@@ -12,7 +12,7 @@ from saliencykit_onnx.box import OnnxBlackBox
 from torch import nn
 
 from saliencykit import ContractError, GradientError, InputError, explain
-from saliencykit.testing.boxes import Counting
+from saliencykit.testing.black_boxes import Counting
 from saliencykit.testing.contracts import check_black_box
 
 MEAN, STD, SIDE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 16

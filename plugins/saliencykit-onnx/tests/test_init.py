@@ -13,12 +13,12 @@ import torch
 from saliencykit_onnx.box import OnnxBlackBox
 
 from saliencykit import InputError, explain
-from saliencykit.registry import as_black_box
+from saliencykit.registry.manager import as_black_box
 
 BROKEN = "raise RuntimeError('out of order')\n"
 TWIN = """
 from saliencykit import hookimpl
-from saliencykit.testing.boxes import PlantedEvidence
+from saliencykit.testing.black_boxes import PlantedEvidence
 
 @hookimpl
 def provide_black_boxes():

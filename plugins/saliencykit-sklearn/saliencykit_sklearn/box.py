@@ -10,9 +10,9 @@ import torch
 
 from saliencykit import BlackBox, Geometry, InputError
 from saliencykit.black_boxes.class_names import check_names, read_class_names
-from saliencykit.black_boxes.input_form import InputForm, Layout
+from saliencykit.black_boxes.input_spec import InputForm, Layout
 from saliencykit.black_boxes.outputs import read_logits
-from saliencykit.black_boxes.preparing import Fit
+from saliencykit.black_boxes.preprocessing import Fit
 from saliencykit.core.checks import first_line
 from saliencykit.core.types import Images, Logits
 from saliencykit_sklearn.estimator import Method, method_of, read_estimator, taken_size

@@ -15,7 +15,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
 from saliencykit import FunctionBlackBox, GradientError, InputError, explain
-from saliencykit.testing.boxes import PlantedEvidence, iou
+from saliencykit.testing.black_boxes import PlantedEvidence, iou
 from saliencykit.testing.contracts import check_black_box
 
 SIDE = 8

@@ -6,10 +6,10 @@ import torch
 from torch import Generator, Tensor
 
 from saliencykit import Alternative, BlackBox, Found, compose
-from saliencykit.core import draw
-from saliencykit.core.edits import single_fill
+from saliencykit.core import rng
+from saliencykit.core.query_batches import single_fill
 from saliencykit.core.types import Images, Labels
-from saliencykit.maskers.probing import mask_of_scores, probabilities
+from saliencykit.maskers.normalize import mask_of_scores, probabilities
 from saliencykit_superpixel.segments import superpixels
 
 _TOGETHER = 32  # edits at once: 19 MB of pixels at 224 px
@@ -48,7 +48,7 @@ def explained(model: LinearModel, black_box: BlackBox, images: Images, labels: L
         labels: (B,).
         generator: Moves on by one number.
     """
-    seed = draw.seed(generator)
+    seed = rng.seed(generator)
     box, alternative = black_box.for_many(images), model.alternative.for_box(black_box)
     exact = torch.promote_types(images.dtype, torch.float32)
     scores, errors, floors = [], [], []

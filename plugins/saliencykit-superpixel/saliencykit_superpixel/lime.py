@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from saliencykit import Alternative, BlackBox, Found, InputError, Masker
-from saliencykit.core import draw
+from saliencykit.core import rng
 from saliencykit.core.types import Images, Labels
 from saliencykit_superpixel.asking import explained
 from saliencykit_superpixel.flat import Flat
@@ -42,7 +42,7 @@ class Lime(Masker):
         InputError: A number is out of range.
 
     Example:
-        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> Lime(samples=32, segments=9)(box, *box.examples(2, generator=g), generator=g).shape
         torch.Size([2, 1, 16, 16])
@@ -73,7 +73,7 @@ class Lime(Masker):
 
     def sets(self, image: Images, count: int, generator: Generator) -> Tensor:
         """The whole picture, then sets of a random size, each size as likely."""
-        numbers = draw.uniform(image, (self.samples, count + 1), generator=generator)[0].double().cpu()
+        numbers = rng.uniform(image, (self.samples, count + 1), generator=generator)[0].double().cpu()
         kept = (numbers[:, :1] * (count + 1)).floor().clamp_max(count)
         ranks = numbers[:, 1:].argsort(1).argsort(1)
         return torch.cat([torch.ones(1, count, dtype=torch.float64), (ranks < kept).double()])

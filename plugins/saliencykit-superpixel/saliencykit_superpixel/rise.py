@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from saliencykit import Alternative, BlackBox, Found, InputError, Masker
 from saliencykit.alternatives.constant import Constant
-from saliencykit.core import draw
+from saliencykit.core import rng
 from saliencykit.core.types import Images, Labels
 from saliencykit_superpixel.asking import explained
 from saliencykit_superpixel.ridge import ridge
@@ -40,7 +40,7 @@ class SuperpixelRise(Masker):
         InputError: A number is out of range.
 
     Example:
-        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> SuperpixelRise(samples=32, segments=9)(box, *box.examples(2, generator=g), generator=g).shape
         torch.Size([2, 1, 16, 16])
@@ -68,7 +68,7 @@ class SuperpixelRise(Masker):
 
     def sets(self, image: Images, count: int, generator: Generator) -> Tensor:
         """In pairs of a set and the one that mirrored draws give."""
-        uniform = draw.uniform(image, ((self.samples + 1) // 2, count), generator=generator)[0].double().cpu()
+        uniform = rng.uniform(image, ((self.samples + 1) // 2, count), generator=generator)[0].double().cpu()
         return torch.stack([uniform, 1 - uniform], 1).flatten(0, 1)[: self.samples].lt(self.keep).double()
 
     def solve(self, sets: Tensor, answers: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -4,7 +4,7 @@ from saliencykit_superpixel.rise import SuperpixelRise
 
 from saliencykit import Alternative
 from saliencykit.alternatives.noise import Noise
-from saliencykit.testing.boxes import Counting, PlantedEvidence
+from saliencykit.testing.black_boxes import Counting, PlantedEvidence
 
 
 class Counted(Alternative):

@@ -10,7 +10,7 @@ from saliencykit_superpixel.lime import Lime
 from saliencykit_superpixel.rise import SuperpixelRise
 
 from saliencykit import explain
-from saliencykit.registry import registry
+from saliencykit.registry.manager import registry
 from saliencykit.testing import check_alternative, check_masker
 
 

@@ -8,8 +8,8 @@ from saliencykit_superpixel.segments import superpixels
 
 from saliencykit import InputError
 from saliencykit.alternatives.constant import Constant
-from saliencykit.core.evidence import probability
-from saliencykit.testing.boxes import PlantedEvidence
+from saliencykit.core.class_scores import probability
+from saliencykit.testing.black_boxes import PlantedEvidence
 
 BLACK = Constant(colour=0.0)
 
@@ -49,9 +49,9 @@ def test_against_a_slow_version(generator):
 
     numbers = superpixels(images, 9, 1.0)
     count = int(numbers.max()) + 1
-    from saliencykit.core import draw
+    from saliencykit.core import rng
 
-    seed = draw.fork(draw.fork(torch.Generator().manual_seed(3))).initial_seed()
+    seed = rng.fork(rng.fork(torch.Generator().manual_seed(3))).initial_seed()
     sets = masker.sets(images, count, torch.Generator().manual_seed(seed)).numpy()
     rows, answers, weights = [], [], []
     for z in sets:

@@ -27,13 +27,13 @@ from saliencykit.alternatives.choice import Choice
 from saliencykit.alternatives.constant import Constant
 from saliencykit.alternatives.noise import Noise
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core.evidence import probability
+from saliencykit.core.class_scores import probability
 from saliencykit.core.masker import enlarged
 from saliencykit.core.objective import run_trial
-from saliencykit.fitting import fit
 from saliencykit.maskers.realtime.encoder import Own
-from saliencykit.maskers.realtime.masker import RealTimeMasker
-from saliencykit.training.plan import Step
+from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
+from saliencykit.training.fit import fit
+from saliencykit.training.schedule import Step
 
 ZOO = Path(__file__).resolve().parents[1] / "saliencykit_zoo"
 MASKER, CARD = "cifar10_fitnet_masker.safetensors", "cifar10_fitnet_masker.md"

@@ -18,10 +18,10 @@ from PIL import Image
 
 from saliencykit import explain
 from saliencykit.demo import demo_box
-from saliencykit.fitting import fit
-from saliencykit.maskers.realtime.masker import RealTimeMasker
-from saliencykit.training.gate import judge
-from saliencykit.training.plan import Step
+from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
+from saliencykit.training.fit import fit
+from saliencykit.training.schedule import Step
+from saliencykit.training.validation import judge
 
 PHOTOS = ("chelsea", "coffee", "rocket", "astronaut", "stereo_motorcycle", "camera")  # of scikit-image; looked at, not trained on
 
@@ -71,7 +71,7 @@ def on_validation(masker: RealTimeMasker, count: int) -> dict[str, object]:
     images = torch.cat([box.prepare(Image.fromarray(p.permute(1, 2, 0).numpy()))[0] for p in every])
     with torch.no_grad():
         labels = torch.cat([box(part).argmax(1) for part in images.split(100)])
-    from saliencykit.registry import as_alternative
+    from saliencykit.registry.manager import as_alternative
 
     return judge(
         masker.network, box.for_many(images[:2]), images, labels, alternative=as_alternative("choice").for_box(box)

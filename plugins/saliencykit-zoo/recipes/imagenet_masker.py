@@ -23,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # the benchmarks a
 
 from benchmarks.data import MODELS, data_folder
 from benchmarks.split import squashing, training
-from saliencykit.fitting import fit
-from saliencykit.images import as_images
-from saliencykit.maskers.realtime.network import masking_network
-from saliencykit.training.plan import Step
+from saliencykit.data.images import as_images
+from saliencykit.maskers.realtime.masking_network import masking_network
+from saliencykit.training.fit import fit
+from saliencykit.training.schedule import Step
 
 
 def photos() -> list[Image.Image]:

@@ -22,7 +22,7 @@ def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
     """Trained maskers: `explain` picks them by itself for exactly the weights that they were trained for."""
     from pathlib import Path
 
-    from saliencykit.maskers.realtime.file import TrainedFile
+    from saliencykit.maskers.realtime.masker_file import TrainedFile
 
     here = Path(__file__).parent
     return {

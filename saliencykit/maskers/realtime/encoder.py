@@ -12,7 +12,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
-from saliencykit.maskers.taps import Tap, read_taps
+from saliencykit.networks.feature_maps import Tap, read_taps
 
 
 @final

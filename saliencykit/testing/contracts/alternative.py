@@ -5,7 +5,7 @@ from torch import Generator, Tensor
 
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.types import Images, Mask
-from saliencykit.testing.boxes import PlantedEvidence
+from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.contracts.case import CLOSE, SIZES, Case, Clause, form_of, is_part, seeded
 
 KIND = Clause("it is derived from saliencykit.Alternative", "write class Mine(saliencykit.Alternative) and implement fill")
@@ -13,16 +13,16 @@ OWN_CALL = Clause("__call__ is the library's: it checks what goes in and out", "
 FOR_BOX = Clause("for_box gives an Alternative", "return self, unless you depend on how the box normalises")
 FILLS = Clause(
     "a fill is finite and has the images' shape, dtype and device, whatever their size",
-    "make it with images.new_zeros, torch.zeros_like or saliencykit.core.draw",
+    "make it with images.new_zeros, torch.zeros_like or saliencykit.core.rng",
 )
 WITHOUT_MASK = Clause("fill also works without a mask", "mask is None where nothing is masked yet: fill the whole picture")
-REPEATS = Clause("the same images and seed give the same fill", "keep nothing between calls; draw with saliencykit.core.draw")
+REPEATS = Clause("the same images and seed give the same fill", "keep nothing between calls; draw with saliencykit.core.rng")
 ROWS = Clause(
     "a row of the fill depends on that image alone, not on the batch around it",
-    "draw with saliencykit.core.draw(images, shape, generator=generator), and take no statistics over dimension 0",
+    "draw with saliencykit.core.rng(images, shape, generator=generator), and take no statistics over dimension 0",
 )
 MOVES_ON = Clause(
-    "the generator moves on by the same amount whatever the batch", "draw with saliencykit.core.draw, once for the whole batch"
+    "the generator moves on by the same amount whatever the batch", "draw with saliencykit.core.rng, once for the whole batch"
 )
 IGNORES_MASK = Clause("uses_mask=False does not look at the mask", "write uses_mask = True in the class")
 NO_GRADIENT = Clause("a fill carries no gradient", "fill under torch.no_grad(), or detach it")
@@ -30,11 +30,11 @@ KEEPS = Clause("edit with a mask of ones gives the images", "do not override edi
 EDITS = Clause("edit keeps the images' shape and dtype, and stays finite", "end with compose(images, mask, fill)")
 EDIT_ROWS = Clause(
     "a row of an edit depends on that image and mask alone, not on the batch around it",
-    "draw with saliencykit.core.draw, and take no statistics over dimension 0",
+    "draw with saliencykit.core.rng, and take no statistics over dimension 0",
 )
 GIVES_BACK = Clause(
     "what is borrowed is given back as it was: images, mask and the global random state",
-    "no operation in place on images or mask; draw with saliencykit.core.draw, never from torch's or numpy's global state",
+    "no operation in place on images or mask; draw with saliencykit.core.rng, never from torch's or numpy's global state",
 )
 
 

@@ -52,7 +52,7 @@ def check_black_box(black_box: BlackBox, *, images: Images | None = None) -> Non
         InputError: It needs `images`.
 
     Example:
-        >>> from saliencykit.testing.boxes import PlantedEvidence
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> box = PlantedEvidence()
         >>> check_black_box(box, images=box.examples(3, generator=torch.Generator())[0])
     """

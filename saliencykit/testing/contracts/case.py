@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import ContractError, SaliencyKitError
-from saliencykit.testing.untouched import untouched
+from saliencykit.testing.unchanged import untouched
 
 CLOSE = 1e-5  # how far a row may move with the batch around it
 SIZES = ((16, 16), (11, 14))  # of pictures, in pixels; the second is neither square nor even

@@ -7,7 +7,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.core.types import Images
-from saliencykit.testing.boxes import PlantedEvidence, QueryOnly, small_network
+from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly, small_network
 from saliencykit.testing.contracts.case import CLOSE, SIZES, Case, Clause, is_part, seeded
 
 KIND = Clause("it is derived from saliencykit.Masker", "write class Mine(saliencykit.Masker) and implement mask")
@@ -22,11 +22,11 @@ MASKS = Clause(
 )
 REPEATS = Clause(
     "the same images, labels and seed give the same mask, whatever was asked in between",
-    "keep nothing in self; draw with saliencykit.core.draw",
+    "keep nothing in self; draw with saliencykit.core.rng",
 )
 ROWS = Clause(
     "a row of the mask depends on that image and label alone, not on the batch around it",
-    "divide by the picture's own maximum, amax((1, 2, 3), keepdim=True); draw with saliencykit.core.draw, and in a loop over "
+    "divide by the picture's own maximum, amax((1, 2, 3), keepdim=True); draw with saliencykit.core.rng, and in a loop over "
     "pictures let each start from a generator of the same seed",
 )
 QUERY_ONLY = Clause(
@@ -53,7 +53,7 @@ def check_masker(masker: Masker, *, black_box: BlackBox | None = None, images: I
         InputError: A box of one's own needs `images`.
 
     Example:
-        >>> from saliencykit.maskers.boxes import CentreBox
+        >>> from saliencykit.maskers.baselines import CentreBox
         >>> check_masker(CentreBox())
     """
     who = f"check_masker({masker!r})"

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from saliencykit.core.metric import Metric, Sample
 from saliencykit.core.types import Mask
-from saliencykit.testing.boxes import PlantedEvidence, QueryOnly
+from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
 from saliencykit.testing.contracts.case import CLOSE, SIZES, Case, Clause, is_part, seeded
 
 KIND = Clause("it is derived from saliencykit.Metric", "write class Mine(saliencykit.Metric) and implement score")
@@ -19,14 +19,14 @@ SCORES = Clause(
     "mean over dimensions 1, 2 and 3, not over 0; NaN for a picture without boxes; empty and full masks must not raise",
 )
 NAMES = Clause("the scores have the same names every time", "give NaN under a name that does not apply, do not leave it out")
-REPEATS = Clause("the same question and seed get the same score", "keep nothing in self; draw with saliencykit.core.draw")
+REPEATS = Clause("the same question and seed get the same score", "keep nothing in self; draw with saliencykit.core.rng")
 ROWS = Clause(
     "a score depends on that image and mask alone, not on the batch around it",
-    "no statistics over dimension 0; draw with saliencykit.core.draw; other pictures come through for_data",
+    "no statistics over dimension 0; draw with saliencykit.core.rng; other pictures come through for_data",
 )
 GIVES_BACK = Clause(
     "what is borrowed is given back as it was: images, labels, mask and the global random state",
-    "no operation in place; draw with saliencykit.core.draw, never from torch's or numpy's global state",
+    "no operation in place; draw with saliencykit.core.rng, never from torch's or numpy's global state",
 )
 
 

@@ -7,7 +7,7 @@ import torch
 from saliencykit.core.alternative import compose
 from saliencykit.core.objective import Term, Trial
 from saliencykit.core.types import PerImage
-from saliencykit.testing.boxes import PlantedEvidence
+from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.contracts.case import CLOSE, SIZES, Case, Clause, is_part, seeded
 
 KIND = Clause("it is derived from saliencykit.Term", "write class Mine(saliencykit.Term) and implement penalty")

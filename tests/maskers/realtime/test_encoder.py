@@ -4,9 +4,9 @@ from torch import nn
 
 from saliencykit.core.errors import InputError
 from saliencykit.maskers.realtime.encoder import Features, Own, Paper, Trunk
-from saliencykit.maskers.taps import Tap
-from saliencykit.testing.boxes import Counting, PlantedEvidence
-from saliencykit.testing.untouched import untouched
+from saliencykit.networks.feature_maps import Tap
+from saliencykit.testing.black_boxes import Counting, PlantedEvidence
+from saliencykit.testing.unchanged import untouched
 
 TAPS = (Tap("stages.0", "maps", 8, (16, 16)), Tap("stages.2", "maps", 16, (4, 4)))
 

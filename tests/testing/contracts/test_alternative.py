@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from saliencykit.core import draw
+from saliencykit.core import rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.testing.contracts import alternative as suite
 from saliencykit.testing.contracts import check_alternative
@@ -98,5 +98,5 @@ def test_every_clause_is_broken_by_one(covers):
 
 
 def test_good_alternatives_pass():
-    check_alternative(Fill(lambda x, g, m: draw.uniform(x, tuple(x.shape[1:]), generator=g)))
+    check_alternative(Fill(lambda x, g, m: rng.uniform(x, tuple(x.shape[1:]), generator=g)))
     check_alternative(Fill(lambda x, g, m: x * (1 - m) if m is not None else x * 0, uses_mask=True))

@@ -3,7 +3,7 @@ import torch
 
 from saliencykit.core.errors import ContractError, InputError
 from saliencykit.core.masker import Masker
-from saliencykit.maskers.boxes import CentreBox
+from saliencykit.maskers.baselines import CentreBox
 from saliencykit.testing.contracts.case import BrokenContractError, Case, Clause, form_of, is_part, seeded
 
 CLAUSE = Clause("it holds", "make it hold")

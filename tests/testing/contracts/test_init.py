@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 import saliencykit.testing
-from saliencykit.registry import KINDS
+from saliencykit.registry.manager import KINDS
 from saliencykit.testing import BrokenContractError, contracts
 from saliencykit.testing.contracts.case import Clause
 

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core import draw
+from saliencykit.core import rng
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Found, Masker
-from saliencykit.maskers.boxes import CentreBox
+from saliencykit.maskers.baselines import CentreBox
 from saliencykit.testing.contracts import BrokenContractError, check_masker
 from saliencykit.testing.contracts import masker as suite
 
@@ -102,7 +102,7 @@ def test_every_clause_is_broken_by_one(covers):
 
 def test_good_maskers_pass():
     check_masker(Given(slope, needs_gradient=True))
-    check_masker(Given(lambda b, x, y, g: draw.uniform(x, (1, 4, 4), generator=g)))
+    check_masker(Given(lambda b, x, y, g: rng.uniform(x, (1, 4, 4), generator=g)))
     check_masker(Given(lambda b, x, y, g: Found(b(x).softmax(1).gather(1, y[:, None])[:, :, None, None])))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from saliencykit.core import draw
+from saliencykit.core import rng
 from saliencykit.core.metric import Metric
 from saliencykit.testing.contracts import check_metric
 from saliencykit.testing.contracts import metric as suite
@@ -97,4 +97,4 @@ def test_the_score_that_is_wrong_is_named():
 
 def test_good_metrics_pass():
     check_metric(Judge(lambda b, s, m, g: {"a": m.mean((1, 2, 3)), "b": torch.full((len(m),), float("nan"))}))
-    check_metric(Judge(lambda b, s, m, g: draw.uniform(s.images, (1,), generator=g)[:, 0]))
+    check_metric(Judge(lambda b, s, m, g: rng.uniform(s.images, (1,), generator=g)[:, 0]))

@@ -1,0 +1,201 @@
+"""Judge: one batch of pictures, one masker after the other, every metric; what fails is a row with its reason."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Generator
+
+from saliencykit.black_boxes.cached import Keeping, Remembering
+from saliencykit.core import class_scores
+from saliencykit.core.checks import name_of
+from saliencykit.core.errors import SaliencyKitError
+from saliencykit.core.masker import Masker
+from saliencykit.core.metric import Metric, Sample
+from saliencykit.core.reasons import reason_of
+from saliencykit.core.types import Images, Labels, Mask
+from saliencykit.evaluation.score_rows import Row
+from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
+
+
+@final
+@dataclass(frozen=True)
+class Judged:
+    """One row, and the mask (1, 1, H, W) that it is about; None if there is none."""
+
+    row: Row
+    mask: Mask | None
+
+
+@final
+@dataclass(frozen=True)
+class Judge:
+    """Any maskers by any metrics.
+
+    Every masker and every metric starts from the same seed, and what is drawn depends on the picture (`core.draw`), so a row is the
+    same whatever else is in the batch, but for the rounding of the model's own batches.
+
+    Args:
+        box: The classifier, for the maskers.
+        maskers: By name.
+        metrics: By name.
+        seed: Of everything that is drawn.
+    """
+
+    box: Keeping
+    maskers: Mapping[str, Masker]
+    metrics: Mapping[str, Metric]
+    seed: int
+
+    def judge(self, sample: Sample, indices: Sequence[int], maskers: Sequence[str]) -> Iterator[list[Judged]]:
+        """One list of rows, in the order of the pictures, for each of the maskers.
+
+        Args:
+            sample: Pictures of one size.
+            indices: Their places in the data set.
+            maskers: Names of those that are asked.
+
+        Raises:
+            SaliencyKitError: The device's memory does not suffice.
+        """
+        device = self.box.device
+        boxes = None if sample.boxes is None else tuple(each.to(device) for each in sample.boxes)
+        batch = _Batch(
+            Sample(sample.images.to(device), sample.labels.to(device), boxes, sample.names), tuple(indices), Remembering(self.box)
+        )
+        finders, looked = self._look(batch, maskers)
+        for name in maskers:
+            yield self._rows(batch, name, finders.get(name, self.maskers[name]), looked.get(name, 0.0))
+
+    def _look(self, batch: "_Batch", names: Sequence[str]) -> tuple[dict[str, Masker], dict[str, float]]:
+        """Ask about the whole pictures once; a trained masker that shares the classifier's trunk answers in the same pass."""
+        finders: dict[str, Masker] = {}
+        seconds: dict[str, float] = {}
+        trained = [name for name, masker in self.maskers.items() if isinstance(masker, RealTimeMasker)]
+        try:
+            if not trained:
+                batch.box.remember(batch.sample.images)
+            for name in trained:
+                masker = self.maskers[name]
+                # the first one is asked even if its rows are there: the answer must not depend on which rows are missing
+                if isinstance(masker, RealTimeMasker) and (name in names or name == trained[0]):
+                    started = self._now()
+                    finders[name], logits = masker.look(batch.box, batch.sample.images)
+                    seconds[name] = self._now() - started
+                    if name == trained[0]:
+                        batch.box.remember(batch.sample.images, logits)
+        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+            raise self._full(name_of(self.box)) from error
+        except SaliencyKitError:  # each picture on its own will say which one it is
+            return {}, {}
+        return finders, seconds
+
+    def _rows(self, batch: "_Batch", name: str, finder: Masker, looked: float) -> list[Judged]:
+        """Rows of pictures together; if something fails, of each on its own, so that one costs no other."""
+        sample = batch.sample
+        try:
+            with torch.no_grad():
+                logits = batch.box(sample.images)
+            probability = class_scores.probability(logits, sample.labels).tolist()
+            started = self._now()
+            mask = finder(self.box, sample.images, sample.labels, generator=self._generator())
+            seconds = (self._now() - started + looked) / len(batch)
+        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+            raise self._full(name) from error
+        except Exception as error:
+            if len(batch) == 1:
+                return [Judged(batch.row(0, name, reason=reason_of(error)), None)]
+            return [one for i in range(len(batch)) for one in self._rows(batch.only(i), name, self.maskers[name], 0.0)]
+        scores, reasons = self._scores(batch, mask, self.maskers[name])
+        rows = []
+        for i, (p, found, why) in enumerate(zip(probability, scores, reasons, strict=True)):
+            row = batch.row(i, name, probability=p, seconds=seconds, scores=found, reason="; ".join(why) or None)
+            rows.append(Judged(row, mask[i : i + 1]))
+        return rows
+
+    def _scores(self, batch: "_Batch", mask: Mask, masker: Masker) -> tuple[list[dict[str, float]], list[list[str]]]:
+        """By picture: the scores, and why some are missing."""
+        scores: list[dict[str, float]] = [{} for _ in range(len(batch))]
+        reasons: list[list[str]] = [[] for _ in range(len(batch))]
+
+        def explain(images: Images, labels: Labels) -> Mask:
+            return masker(self.box, images, labels, generator=self._generator())
+
+        for name, metric in self.metrics.items():
+            parts = [(list(range(len(batch))), batch, mask)]
+            while parts:
+                places, some, theirs = parts.pop()
+                try:
+                    found = metric(batch.box, some.sample, theirs, explain=explain, generator=self._generator())
+                except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+                    raise self._full(name) from error
+                except Exception as error:
+                    if len(places) == 1:
+                        reasons[places[0]].append(f"{name}: {reason_of(error)}")
+                    else:
+                        parts += [([place], some.only(i), theirs[i : i + 1]) for i, place in enumerate(places)]
+                    continue
+                for part, values in found.items():
+                    column = score_name(name, metric, part)
+                    for place, value in zip(places, values.tolist(), strict=True):
+                        scores[place][column] = value
+        return scores, reasons
+
+    def _full(self, name: str) -> SaliencyKitError:
+        return SaliencyKitError(f"{name} needs more memory than {self.box.device} has; evaluate fewer pictures at once, batch=1.")
+
+    def _generator(self) -> Generator:
+        return Generator().manual_seed(self.seed)
+
+    def _now(self) -> float:
+        if self.box.device.type == "cuda":
+            torch.cuda.synchronize(self.box.device)
+        return time.perf_counter()
+
+
+def score_name(metric: str, thing: Metric, part: str) -> str:
+    """`metric` for a metric's only value, `metric/part` for one of several."""
+    return metric if part == name_of(thing) else f"{metric}/{part}"
+
+
+@dataclass(frozen=True)
+class _Batch:
+    sample: Sample
+    indices: tuple[int, ...]
+    box: Remembering  # for the metrics
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def only(self, i: int) -> "_Batch":
+        """One picture of it: a view of the same memory, so that what the box said of it is still remembered."""
+        sample = self.sample
+        boxes = None if sample.boxes is None else sample.boxes[i : i + 1]
+        names = None if sample.names is None else sample.names[i : i + 1]
+        return _Batch(Sample(sample.images[i : i + 1], sample.labels[i : i + 1], boxes, names), self.indices[i : i + 1], self.box)
+
+    def row(
+        self,
+        i: int,
+        masker: str,
+        *,
+        probability: float | None = None,
+        seconds: float | None = None,
+        scores: Mapping[str, float] | None = None,
+        reason: str | None = None,
+    ) -> Row:
+        box, names, label = self.box, self.sample.names, int(self.sample.labels[i])
+        known = box.class_names if box.class_names is not None and 0 <= label < len(box.class_names) else None
+        return Row(
+            sample=str(self.indices[i]) if names is None else names[i],
+            index=self.indices[i],
+            masker=masker,
+            label=label,
+            label_name=None if known is None else known[label],
+            probability=probability,
+            seconds=seconds,
+            scores=scores or {},
+            reason=reason,
+        )

@@ -1,0 +1,171 @@
+"""Worker: explains the pictures of one block together; what fails is a row with its reason."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, final
+
+import torch
+from torch import Tensor
+
+from saliencykit.black_boxes.cached import Keeping
+from saliencykit.core import rng
+from saliencykit.core.alternative import Alternative
+from saliencykit.core.class_scores import probability
+from saliencykit.core.errors import SaliencyKitError
+from saliencykit.core.masker import Masker
+from saliencykit.core.reasons import reason_of
+from saliencykit.core.types import Images, Labels, Logits, Mask
+from saliencykit.data.loader import Given, Opened
+from saliencykit.explanation.explain import ask
+from saliencykit.explanation.result import Explanation
+from saliencykit.storage.explanation_rows import ExplainedRow, hexadecimal
+from saliencykit.storage.map_shards import Precision, packed
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@final
+@dataclass(frozen=True)
+class Explained:
+    """What is known of one picture.
+
+    Attributes:
+        row: Without its place in a shard.
+        map: (h, w), as it is stored; None if there is a reason.
+        mask: (1, 1, H, W), as it was found.
+    """
+
+    row: ExplainedRow
+    map: Tensor | None = None
+    mask: Tensor | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Worker:
+    """A classifier, a masker and a check, ready for many pictures.
+
+    Args:
+        box: The classifier.
+        masker: Attached to it, if it is a RealTimeMasker.
+        fill: What replaces pixels in the check; None: no check.
+        label: The class asked about for every picture; `top`: the model's own answer; None: each picture's own class, or the
+            model's answer where it has none.
+        seed: Of everything that is drawn.
+        precision: Of the stored maps.
+    """
+
+    box: Keeping
+    masker: Masker
+    fill: Alternative | None
+    label: int | Literal["top"] | None
+    seed: int
+    precision: Precision
+
+    def explain(self, pictures: Sequence[Opened]) -> list[Explained]:
+        """Pictures of one size, in their order; if something fails, each on its own, so that one costs no other.
+
+        Raises:
+            SaliencyKitError: The device's memory does not suffice.
+        """
+        try:
+            return self._together(pictures)
+        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+            raise SaliencyKitError(
+                f"{len(pictures)} pictures at once need more memory than {self.box.device} has; make the batch smaller (--batch 1)."
+            ) from error
+        except Exception as error:
+            if len(pictures) > 1:
+                return [one for picture in pictures for one in self.explain([picture])]
+            return [Explained(ExplainedRow(name=pictures[0].name, index=pictures[0].index, reason=reason_of(error)))]
+
+    def _together(self, pictures: Sequence[Opened]) -> list[Explained]:
+        images = torch.cat([picture.image for picture in pictures if picture.image is not None])
+        fixed = None if self.label == "top" else self.label
+        own = [picture.label if self.label is None else fixed for picture in pictures]
+
+        def choose(logits: Logits) -> Labels:
+            top = logits.argmax(1).tolist()
+            chosen = [best if label is None else label for label, best in zip(own, top, strict=True)]
+            return torch.tensor(chosen, dtype=torch.int64, device=logits.device)
+
+        started = time.perf_counter()
+        images_there = images.to(self.box.device)
+        fast = self.box.for_many(images_there)
+        answer = ask(self.box, self.masker, images_there, choose, fill=self.fill, seed=self.seed, fast=fast)
+        found, trial, labels = answer.found, answer.trial, answer.labels
+        small = packed((found.mask if found.small is None else found.small)[:, 0], self.precision)
+        columns = {"probability": probability(answer.logits, labels).tolist(), "area": found.mask.float().mean((1, 2, 3)).tolist()}
+        if trial is not None:
+            columns["kept"] = probability(trial.preserved, labels).tolist()
+            columns["dropped"] = probability(trial.destroyed, labels).tolist()
+        mask = found.mask.cpu()
+        seconds = (time.perf_counter() - started) / len(pictures)  # the answers have come back: a GPU is done too
+        keys, names = rng.picture_keys(images).tolist(), self.box.class_names
+        size = (images.shape[2], images.shape[3])
+        rows = []
+        for i, (picture, label) in enumerate(zip(pictures, labels.tolist(), strict=True)):
+            row = ExplainedRow(
+                name=picture.name,
+                index=picture.index,
+                label=label,
+                label_name=names[label] if names is not None and label < len(names) else None,
+                seconds=seconds,
+                size=size,
+                picture=hexadecimal(keys[i]),
+                **{name: values[i] for name, values in columns.items()},
+            )
+            rows.append(Explained(row, small[i], mask[i : i + 1]))
+        return rows
+
+
+def in_blocks(each: Iterable[Opened | Given], batch: int) -> Iterator[list[Opened]]:
+    """Pictures of one block of `batch` indices, as they come one after the other; those of a Sample on their own.
+
+    Which pictures come together is decided by their indices alone, so that the answers, which depend on the batch in their last
+    digits, are the same in whatever process and after whatever interruption.
+    """
+    waiting: list[Opened] = []
+    for one in each:
+        for picture in _of_sample(one) if isinstance(one, Given) else (one,):
+            if waiting and picture.index // batch != waiting[0].index // batch:
+                yield waiting
+                waiting = []
+            waiting.append(picture)
+    if waiting:
+        yield waiting
+
+
+def by_size(pictures: Iterable[Opened]) -> list[list[Opened]]:
+    """Those that could be read, each size together."""
+    sizes: dict[tuple[int, ...], list[Opened]] = {}
+    for picture in pictures:
+        if picture.image is not None:
+            sizes.setdefault(tuple(picture.image.shape[1:]), []).append(picture)
+    return list(sizes.values())
+
+
+def overlaid(picture: Opened, image: Images, mask: Mask) -> "Image":
+    """The picture with its mask over it.
+
+    Args:
+        picture: With the original, if it was kept.
+        image: As the model saw it, (1, C, H, W).
+        mask: (1, 1, H, W).
+    """
+    return Explanation(
+        images=image,
+        labels=torch.zeros(1, dtype=torch.int64),
+        mask=mask,
+        logits=torch.zeros(1, 1),
+        pictures=(picture.picture,),
+        geometries=(picture.geometry,),
+    ).overlay()
+
+
+def _of_sample(given: Given) -> Iterator[Opened]:
+    sample = given.sample
+    for i, name in enumerate(given.names):
+        yield Opened(given.first + i, name, sample.images[i : i + 1].cpu(), int(sample.labels[i]))

@@ -1,0 +1,244 @@
+"""explain(): which pixels does this decision rest on?"""
+
+import difflib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, final
+
+import torch
+from torch import Generator, Tensor
+
+import saliencykit
+from saliencykit.core.alternative import Alternative
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import name_of
+from saliencykit.core.errors import InputError
+from saliencykit.core.masker import Found, Masker
+from saliencykit.core.objective import Trial, run_trial
+from saliencykit.core.types import Images, Labels, Logits
+from saliencykit.explanation.result import Explanation
+from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
+from saliencykit.registry.manager import as_alternative, as_black_box, as_masker, trained_masker
+
+_CHUNK = 16  # images that are explained together; rows do not depend on it
+
+
+def explain(
+    model: object,
+    image: Any,
+    label: int | str | Tensor | Sequence[int | str | None] | None = None,
+    *,
+    masker: Masker | str | None = None,
+    alternative: Alternative | str | None = None,
+    pixels: Literal["auto", "raw", "model"] = "auto",
+    check: bool = True,
+    seed: int = 0,
+    on_images: Callable[[int, int], None] | None = None,
+) -> Explanation:
+    """Find the pixels that a classifier's decision rests on, and check the answer by asking the classifier again.
+
+    Args:
+        model: A torch module, a function from numpy (B, H, W, C) to (B, K), a name (`timm:resnet18`, `torchvision:mobilenet_v2`,
+            `demo`), or a BlackBox.
+        image: A path, a PIL picture, a numpy array (H, W, C), a tensor (C, H, W) or (B, C, H, W), or a list of these.
+        label: The class asked about: its index, its name, or one of these per image. None: the model's own top class.
+        masker: How the mask is found: a Masker, a text like `rise:samples=500`, or the file of a trained masker. None: a trained
+            one made for exactly this model, if there is one; else `iterative`, or `rise` if the model can only be queried.
+        alternative: What replaces the pixels outside the mask when the answer is checked: an Alternative or a text like
+            `blur:sigma=11`. None: blur.
+        pixels: What a tensor holds: `raw`: RGB in [0, 1]; `model`: what `model(x)` takes; `auto`: `model` unless a BlackBox or a
+            name was given. Pictures are always raw.
+        check: Ask the model again with the mask kept and with the mask replaced.
+        seed: Of everything that is drawn. The same seed gives the same mask, on its own or in a batch.
+        on_images: Called with the number of finished images and of all images after each chunk.
+
+    Returns:
+        An Explanation of the B images, on the CPU.
+
+    Raises:
+        InputError: The model, image or label cannot be used as it is; the message says what to write.
+        GradientError: The masker needs gradients and the model can only be queried.
+        RegistryError: A name is unknown.
+        ContractError: The model, or a part that somebody contributed, returned what it must not.
+
+    Example:
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+        >>> answer = explain(model, torch.rand(3, 32, 32), label=2, masker="iterative:steps=3")
+        >>> answer.mask.shape
+        torch.Size([1, 1, 32, 32])
+
+    References:
+        Dabkowski & Gal 2017, "Real Time Image Saliency for Black Box Classifiers".
+    """
+    from saliencykit.data.images import as_images
+
+    started = time.perf_counter()
+    box = as_black_box(model)
+    batch = as_images(image, box, pixels=pixels, given_box=isinstance(model, BlackBox | str))
+    if batch.pixels == "model":
+        box = box.for_model_pixels()
+    chosen = default_masker(box) if masker is None else as_masker(masker)
+    if isinstance(chosen, RealTimeMasker):
+        chosen = chosen.attached(box, batch.pixels)
+    fill = as_alternative("blur" if alternative is None else alternative).for_box(box)
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InputError(f"explain(seed={seed!r}): a seed is an integer in [0, 2**63).")
+    devices = [box.device] if box.device.type == "cuda" else []
+    parts = []
+    with torch.random.fork_rng(devices=devices), torch.inference_mode(False):
+        for first in range(0, len(batch.images), _CHUNK):
+            images = batch.images[first : first + _CHUNK].to(box.device)
+
+            def choose(logits: Logits, first: int = first) -> Labels:
+                return _labels(label, logits, box, first, len(batch.images))
+
+            answer = ask(box, chosen, images, choose, fill=fill if check else None, seed=seed)
+            found, trial = answer.found, answer.trial
+            part = {"images": images, "labels": answer.labels, "mask": found.mask, "logits": answer.logits}
+            if found.scores is not None:
+                part["scores"] = found.scores
+            if found.error is not None:
+                part["error"] = found.error
+            if trial is not None:
+                part |= {"preserved": trial.preserved, "destroyed": trial.destroyed}
+            parts.append({key: value.detach().cpu() for key, value in part.items()})
+            if on_images is not None:
+                on_images(min(first + _CHUNK, len(batch.images)), len(batch.images))
+    tensors = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    provenance = {
+        "saliencykit": saliencykit.__version__,
+        "torch": torch.__version__,
+        "model": repr(box),
+        "masker": repr(chosen),
+        "alternative": repr(fill) if check else None,
+        "pixels": batch.pixels,
+        "sources": list(batch.sources),
+        "seed": seed,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+    names = None if box.class_names is None else tuple(box.class_names)
+    return Explanation(
+        **tensors, class_names=names, pictures=tuple(batch.pictures), geometries=tuple(batch.geometries), provenance=provenance
+    )
+
+
+@final
+@dataclass(frozen=True)
+class Answer:
+    """What a box and a masker say of some pictures.
+
+    Attributes:
+        logits: Of the whole pictures.
+        labels: The classes asked about.
+        found: The masks.
+        trial: What the box says of the edits; None where it was not asked.
+    """
+
+    logits: Logits
+    labels: Labels
+    found: Found
+    trial: Trial | None
+
+
+def ask(
+    box: BlackBox,
+    masker: Masker,
+    images: Images,
+    choose: Callable[[Logits], Labels],
+    *,
+    fill: Alternative | None,
+    seed: int,
+    fast: BlackBox | None = None,
+) -> Answer:
+    """Predict, find the masks and check them; of pictures that fit into memory together.
+
+    Args:
+        box: The classifier.
+        masker: Attached to it, if it is a RealTimeMasker.
+        images: (B, C, H, W) on the box's device.
+        choose: The labels (B,), given the logits.
+        fill: What replaces pixels in the check; None: no check.
+        seed: Of everything that is drawn.
+        fast: The box's copy for many evaluations, if there is one; maskers other than RealTimeMaskers take their own.
+
+    Raises:
+        SaliencyKitError: As of `explain`.
+    """
+    asked, generator = fast or box, Generator().manual_seed(seed)
+    finder = masker
+    if isinstance(masker, RealTimeMasker):  # with the trunk one pass gives logits and mask
+        finder, logits = masker.look(asked, images)
+    else:
+        with torch.no_grad():
+            logits = asked(images)
+    labels = choose(logits)
+    found = finder.find(box, images, labels, generator=generator)
+    if fill is None:
+        return Answer(logits, labels, found, None)
+    with torch.no_grad():
+        trial = run_trial(asked, images, labels, found.mask, alternative=fill, generator=generator)
+    return Answer(logits, labels, found, trial)
+
+
+def default_masker(box: BlackBox) -> Masker:
+    """A trained masker made for exactly this model if a plugin or the package has one, else what the box allows."""
+    return trained_masker(box) or as_masker("iterative" if box.differentiable else "rise")
+
+
+def _labels(label: object, logits: Logits, box: BlackBox, first: int, total: int) -> Labels:
+    """The labels of one chunk, from whatever the caller gave."""
+    count = len(logits)
+    top = logits.argmax(1)
+    if label is None:
+        return top
+    wanted: Sequence[object]
+    if isinstance(label, Tensor):
+        wanted = [label.item()] if label.ndim == 0 else label.tolist()
+    elif isinstance(label, str) or not hasattr(label, "__len__"):
+        wanted = [label]
+    else:
+        wanted = list(label)  # type: ignore[call-overload]
+    if len(wanted) == 1:
+        wanted = list(wanted) * total
+    if len(wanted) != total:
+        raise InputError(f"explain got {len(wanted)} labels for {total} images; give one for all or one per image.")
+    rows = [int(top[i]) if one is None else _index(one, box, first + i) for i, one in enumerate(wanted[first : first + count])]
+    return torch.tensor(rows, dtype=torch.int64, device=logits.device)
+
+
+def _index(label: object, box: BlackBox, row: int) -> int:
+    if isinstance(label, str):
+        return index_of_name(label, box)
+    if isinstance(label, bool) or not hasattr(label, "__index__"):
+        raise InputError(f"a label is a class index, a class name or None; got {name_of(label)} {label!r} for image {row}.")
+    index = int(label.__index__())
+    if not 0 <= index < box.num_classes:
+        raise InputError(f"label {index} of image {row} is outside 0..{box.num_classes - 1}, the classes of the model.")
+    return index
+
+
+def index_of_name(name: str, box: BlackBox) -> int:
+    """The index of a class by name, without regard to case; a name of several synonyms ("tabby, tabby cat") is found by each."""
+    if not box.class_names:
+        raise InputError(
+            f"the class names of the model are unknown, so {name!r} cannot be looked up; give the index, or "
+            "TorchBlackBox(model, class_names=[...])."
+        )
+    known: dict[str, list[int]] = {}
+    for index, full in enumerate(box.class_names):
+        for alias in {full.lower(), *(part.strip().lower() for part in full.split(","))}:
+            known.setdefault(alias, []).append(index)
+    exact = [i for i, full in enumerate(box.class_names) if full == name]
+    found = exact or known.get(name.strip().lower(), [])
+    if len(found) == 1:
+        return found[0]
+    if found:
+        choices = ", ".join(f"{i} ({box.class_names[i]})" for i in found)
+        raise InputError(f"several classes are called {name!r}: {choices}; give the index.")
+    near = [alias for alias in known if name.strip().lower() in alias.split()]
+    near += [alias for alias in difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.5) if alias not in near]
+    near = near[:3]
+    hint = f" Did you mean {', '.join(repr(n) for n in near)}?" if near else ""
+    raise InputError(f"no class is called {name!r} among the {len(box.class_names)} of the model.{hint}")

@@ -1,0 +1,267 @@
+"""explain_dataset(): a folder of pictures, a table or any iterable, explained row by row into a directory."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, final
+
+import torch
+
+from saliencykit.black_boxes.cached import Keeping
+from saliencykit.core.alternative import Alternative
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import name_of
+from saliencykit.core.errors import GradientError, InputError
+from saliencykit.core.masker import Masker
+from saliencykit.core.metric import Sample
+from saliencykit.data.label_lookup import class_index
+from saliencykit.data.loader import Opened, opened
+from saliencykit.data.record import Entry, Label
+from saliencykit.data.sources import count_of, entries_of
+from saliencykit.evaluation.evaluation_settings import command, describe_data, text_of, versions
+from saliencykit.explanation.dataset_run import ExplanationsFolder, overlay_path, save_overlay
+from saliencykit.explanation.dataset_worker import Explained, Worker, by_size, in_blocks, overlaid
+from saliencykit.explanation.explain import default_masker
+from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
+from saliencykit.networks.fingerprint import fingerprint
+from saliencykit.registry.manager import as_alternative, as_black_box, as_masker
+from saliencykit.runs.distributed import Processes
+from saliencykit.runs.lock import locked
+from saliencykit.storage.atomic_files import append_lines, writable
+from saliencykit.storage.explanation_rows import ExplainedRow
+from saliencykit.storage.map_shards import PRECISIONS, Precision, ShardWriter
+from saliencykit.storage.saved_explanations import FORMAT, VERSION, SavedExplanations
+
+_WORKERS = 8  # threads that read, at most: more than that and the disk is what is waited for
+OnExplained: TypeAlias = Callable[[ExplainedRow, int, int | None], object]
+"""Called after each row with the row, the number of finished rows, and of all rows where that is known."""
+
+
+def explain_dataset(
+    model: object,
+    data: Any,
+    *,
+    out: str | Path,
+    masker: Masker | str | None = None,
+    alternative: Alternative | str | None = None,
+    label: Label | None = None,
+    check: bool = True,
+    seed: int = 0,
+    batch: int = 16,
+    precision: Precision = "uint8",
+    overlays: int = 24,
+    resume: bool = True,
+    labels: Any = None,
+    classes: Mapping[str, int] | None = None,
+    limit: int | None = None,
+    workers: int | None = None,
+    on_row: OnExplained | None = None,
+) -> SavedExplanations:
+    """Explain every picture of a data set into a directory, a row at a time, so that a killed run goes on where it was.
+
+    Rows depend on the picture and the seed, so an interruption and the number of processes make no difference. What goes wrong with
+    one picture (it is damaged, its class is unknown, the masker raises) is a row with its reason, and not the end. Under
+    `accelerate launch` or torchrun, on one machine or on several that share a disk, every process takes a share of the pictures.
+    Threads read and decode ahead of the networks; of the pictures only a bounded number is in memory.
+
+    Args:
+        model: As for `explain`.
+        data: A folder, a CSV file, or an iterable of Sample or of (image, label); see `read_samples`. One Sample is also taken.
+        out: The run directory.
+        masker: As for `explain`.
+        alternative: As for `explain`.
+        label: The class asked about for every picture: an index, a name, or `top`, the model's own answer. None: the class that the
+            data set gives, or the model's own answer where it gives none.
+        check: Ask the model again with the mask kept and with the mask replaced; two passes more.
+        seed: Of everything that is drawn, >= 0.
+        batch: Pictures at once, >= 1.
+        precision: Of the stored maps: `uint8` (within 1/510) or `float16` (within 1/4096). They have the masker's own resolution.
+        overlays: Of so many pictures, the first ones, an overlay is written as PNG, which takes longer than a small model's answer.
+        resume: Go on from the rows in `out`; False: begin again there.
+        labels: Labels by picture, see `read_samples`.
+        classes: The data set's class names, see `read_samples`.
+        limit: At most this many pictures, the first ones; None: all.
+        workers: Threads that read, >= 0. None: one for each core of this process, at most 8.
+        on_row: Called with each new row, the number of finished rows, and that of all rows or None; for a progress bar. Of
+            several processes each counts its own share.
+
+    Returns:
+        The explanations on disk, those of all processes.
+
+    Raises:
+        InputError: Something cannot be used as it is; or the directory holds explanations with other settings, or another process
+            is writing there.
+        GradientError: The masker needs gradients and the model can only be queried.
+        RegistryError: A name is unknown.
+        SaliencyKitError: The disk or the device's memory is full. What was finished is there.
+
+    Example:
+        >>> import tempfile
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> box = PlantedEvidence()
+        >>> images, labels = box.examples(4, generator=torch.Generator().manual_seed(0))
+        >>> saved = explain_dataset(box, Sample(images, labels), masker="rise:samples=50", out=tempfile.mkdtemp())
+        >>> [row.label for row in saved.rows()]
+        [0, 1, 2, 3]
+    """
+    for name, value, least in (("seed", seed, 0), ("batch", batch, 1), ("overlays", overlays, 0), ("workers", workers or 0, 0)):
+        if not isinstance(value, int) or not least <= value < 2**63:
+            raise InputError(f"explain_dataset({name}={value!r}): an integer >= {least}.")
+    if precision not in PRECISIONS:
+        raise InputError(f"explain_dataset(precision={precision!r}): one of {', '.join(PRECISIONS)}.")
+    if limit is not None and limit < 1:
+        raise InputError(f"explain_dataset(limit={limit}): a number of pictures, >= 1, or None for all.")
+    box = as_black_box(model)
+    processes = Processes.of_this_launch(box.device)
+    chosen = default_masker(box) if masker is None else as_masker(masker)
+    if chosen.needs_gradient and not box.differentiable:
+        raise GradientError(f"{name_of(chosen)} needs gradients and {name_of(box)} is query-only; write masker='rise'.")
+    if isinstance(chosen, RealTimeMasker):
+        chosen = chosen.attached(box, "raw")
+    fill = as_alternative("blur" if alternative is None else alternative).for_box(box) if check else None
+    fixed: int | Literal["top"] | None = None if label is None else "top" if label == "top" else class_index(label, box, classes)
+    if isinstance(data, Sample):
+        data = [data]
+    run = ExplanationsFolder(Path(out).expanduser())
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": {"text": text_of(box), "fingerprint": fingerprint(box)},
+        "masker": text_of(chosen),
+        "alternative": None if fill is None else text_of(fill),
+        "label": fixed,
+        "precision": precision,
+        "seed": seed,
+        "data": describe_data(data, labels=labels, classes=classes),
+        "limit": limit,
+        "batch": batch,
+        "versions": versions(),
+        "command": command(),
+    }
+    entries = _entries(data, box, labels, classes, label)
+    worker = Worker(Keeping(box), chosen, fill, fixed, seed, precision)
+    job = _Job(worker, run, processes, batch, overlays, _threads(workers))
+    with ExitStack() as held:
+        held.enter_context(torch.random.fork_rng(devices=[box.device] if box.device.type == "cuda" else []))
+        held.enter_context(torch.inference_mode(False))
+        if processes.rank == 0:
+            writable(run.path)
+            held.enter_context(locked(run.path / "lock"))
+            if not resume:
+                run.clear()
+            run.begin(manifest)
+            run.recover()
+        processes.wait()
+        job.work(entries, box, classes, limit, on_row)
+        processes.wait()
+        if processes.rank == 0:
+            run.merge()
+            run.write_table()
+        processes.wait()
+        return SavedExplanations.load(run.path)
+
+
+@final
+@dataclass(frozen=True)
+class _Job:
+    """What one process does of a run."""
+
+    worker: Worker
+    run: ExplanationsFolder
+    processes: Processes
+    batch: int
+    overlays: int
+    threads: int
+
+    def work(
+        self,
+        entries: Iterable[Entry | Sample],
+        box: BlackBox,
+        classes: Mapping[str, int] | None,
+        limit: int | None,
+        on_row: OnExplained | None,
+    ) -> None:
+        """Explain the pictures of this process that have no row yet, a block at a time.
+
+        The maps of a block are written first and then its rows: what has a row is finished.
+        """
+        known, batch = self.run.known(), self.batch
+        rank, ranks = self.processes.rank, self.processes.count
+        count = count_of(entries, limit)
+        mine = None if count is None else _share(count, batch, rank, ranks)
+        done = sum(index // batch % ranks == rank for index in known if limit is None or index < limit)
+        writer = ShardWriter(self.run.path, rank, self.run.next_shard(rank))
+
+        def is_wanted(index: int, name: str) -> bool:
+            if known.get(index, name) != name:
+                raise InputError(
+                    f"the data are not those of the directory: picture {index} was {known[index]!r}, it is {name!r} now."
+                )
+            block = index // batch
+            last = (block + 1) * batch if count is None else min((block + 1) * batch, count)
+            return block % ranks == rank and any(place not in known for place in range(block * batch, last))
+
+        def is_kept(index: int, name: str) -> bool:
+            return index < self.overlays
+
+        with ThreadPoolExecutor(max(1, self.threads), "overlays") as pool:
+            ahead = opened(entries, box, classes=classes, limit=limit, wanted=is_wanted, keep=is_kept, workers=self.threads)
+            for block in in_blocks(ahead, batch):
+                block = [picture for picture in block if is_wanted(picture.index, picture.name)]
+                if not block:
+                    continue
+                new = [each for each in self._explained(block) if each.row.index not in known]
+                pictures = {picture.index: picture for picture in block}
+                list(pool.map(lambda each: self._overlay(pictures[each.row.index], each), new))  # noqa: B023
+                maps = {str(each.row.index): each.map for each in new if each.map is not None}
+                shard = writer.add(maps) if maps else ""
+                rows = [each.row if each.map is None else each.row.in_shard(shard) for each in new]
+                append_lines(self.run.rows_of(rank), (row.line() for row in rows))
+                for row in rows:
+                    done += 1
+                    if on_row is not None:
+                        on_row(row, done, mine)
+        writer.finish()
+
+    def _explained(self, block: list[Opened]) -> list[Explained]:
+        """In the order of the pictures."""
+        found = [Explained(ExplainedRow(name=p.name, index=p.index, reason=p.reason)) for p in block if p.image is None]
+        for same in by_size(block):
+            found += self.worker.explain(same)
+        return sorted(found, key=lambda each: each.row.index)
+
+    def _overlay(self, picture: Opened, explained: Explained) -> None:
+        if picture.image is not None and explained.mask is not None and picture.index < self.overlays:
+            save_overlay(overlay_path(self.run.path, picture.index), overlaid(picture, picture.image, explained.mask))
+
+
+def _entries(
+    data: Any, box: BlackBox, labels: Any, classes: Mapping[str, int] | None, label: Label | None
+) -> Iterable[Entry | Sample]:
+    """The pictures, without the classes that nobody asks about."""
+    try:
+        entries = entries_of(data, box, labels, None, classes, look_up=label is None)
+    except InputError as error:
+        if label is None and isinstance(data, str | Path) and Path(data).is_dir():
+            raise InputError(f"{error} Or ask about the model's own answers: label='top' (--label top).") from error
+        raise
+    if label is not None:
+        entries = (each if isinstance(each, Sample) else replace(each, label=None) for each in entries)
+    return list(entries) if isinstance(data, str | os.PathLike | list | tuple) else entries  # then their number is known
+
+
+def _share(count: int, batch: int, rank: int, ranks: int) -> int:
+    """How many of the first `count` pictures lie in blocks of this process."""
+    whole, rest = divmod(count, batch)
+    full = len(range(rank, whole, ranks)) * batch
+    return full + (rest if whole % ranks == rank else 0)
+
+
+def _threads(workers: int | None) -> int:
+    if workers is not None:
+        return workers
+    here = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)  # processes of a launch on this machine
+    return max(1, min(_WORKERS, (os.cpu_count() or 1) // here))

@@ -1,0 +1,189 @@
+"""Explanation: the finished, immutable answer."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+from torch import Tensor
+
+from saliencykit.core.class_scores import probability
+from saliencykit.core.errors import InputError
+from saliencykit.core.geometry import Geometry, tight_boxes
+from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@final
+@dataclass(frozen=True)
+class Explanation:
+    """Which pixels the decisions on a batch rest on. Everything is on the CPU.
+
+    Attributes:
+        images: (B, C, H, W), what the model saw, as `provenance["pixels"]` says: raw in [0, 1], or in model space.
+        labels: (B,) the classes asked about.
+        mask: (B, 1, H, W) in [0, 1]; 1 keeps.
+        logits: The box's answer to the whole images, (B, K).
+        preserved: Its answer where only the mask was kept, (B, K), or None where the check was skipped.
+        destroyed: Its answer where the mask was replaced, (B, K), or None.
+        scores: Raw, signed scores behind the mask, (B, 1, H, W), where the masker has any.
+        error: Their standard error, (B, 1, H, W) or (B,), where the masker estimates it.
+        class_names: A name for each class, where known.
+        pictures: The original pictures, where pictures were given.
+        geometries: Where each input lies in its picture; None for tensors.
+        provenance: Names, settings, seed and versions: enough to do it again.
+
+    Example:
+        >>> from saliencykit import explain
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> answer = explain(PlantedEvidence(), torch.rand(2, 3, 16, 16), [0, 1], masker="rise:samples=32")
+        >>> answer.mask.shape, len(answer)
+        (torch.Size([2, 1, 16, 16]), 2)
+    """
+
+    images: Images
+    labels: Labels
+    mask: Mask
+    logits: Logits
+    preserved: Logits | None = None
+    destroyed: Logits | None = None
+    scores: Tensor | None = None
+    error: Tensor | None = None
+    class_names: tuple[str, ...] | None = None
+    pictures: "tuple[Image | None, ...]" = ()
+    geometries: tuple[Geometry | None, ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """B, the number of images."""
+        return len(self.images)
+
+    @property
+    def probability(self) -> PerImage:
+        """Of the label on the whole image, in [0, 1]."""
+        return probability(self.logits, self.labels)
+
+    @property
+    def kept(self) -> PerImage | None:
+        """Probability of the label with only the mask kept, in [0, 1]; None where the check was skipped."""
+        return None if self.preserved is None else probability(self.preserved, self.labels)
+
+    @property
+    def dropped(self) -> PerImage | None:
+        """Probability of the label with the mask replaced, in [0, 1]; None where the check was skipped."""
+        return None if self.destroyed is None else probability(self.destroyed, self.labels)
+
+    @property
+    def area(self) -> PerImage:
+        """Mean of the mask, in [0, 1]."""
+        return self.mask.mean((1, 2, 3))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels by name, or as numbers where the names are not known."""
+        return tuple(self.class_names[i] if self.class_names else str(i) for i in self.labels.tolist())
+
+    def heatmaps(self) -> "np.ndarray[Any, np.dtype[np.float32]]":
+        """The masks as numpy, (B, H, W) float32 in [0, 1]."""
+        return np.asarray(self.mask[:, 0].float().numpy(), dtype=np.float32)
+
+    def boxes(self, threshold: float = 0.5) -> Tensor:
+        """The tightest box around each mask's pixels >= threshold.
+
+        Args:
+            threshold: In (0, 1]. A mask that reaches it nowhere gives the whole image.
+
+        Returns:
+            (B, 4) float: x0, y0, x1, y1 in pixels of `images`, x1 and y1 exclusive.
+
+        Raises:
+            InputError: The threshold is outside (0, 1].
+        """
+        if not 0 < threshold <= 1:
+            raise InputError(f"boxes(threshold={threshold}): a threshold is in (0, 1].")
+        return tight_boxes(self.mask >= threshold).float()
+
+    def in_picture(self) -> list[Mask]:
+        """Each mask in the coordinates of its original picture, (1, 1, H0, W0); 0 where the model did not look.
+
+        For tensors, where there is no picture, the mask as it is.
+        """
+        places = self.geometries or (None,) * len(self)
+        return [m[None] if g is None else g.to_picture(m[None]) for m, g in zip(self.mask, places, strict=True)]
+
+    def overlay(self, index: int = 0) -> "Image":
+        """One picture with its mask over it: a heatmap over a darkened picture, as a PIL image of the picture's size.
+
+        Args:
+            index: Which of the B images.
+        """
+        from saliencykit.visualization.overlay import overlay
+
+        return overlay(self, index)
+
+    def save(self, directory: str | Path) -> Path:
+        """Write maps (safetensors), overlays (PNG) and, last, a manifest (JSON); nothing is pickled.
+
+        Args:
+            directory: Made if it is not there; an explanation in it is replaced.
+
+        Returns:
+            The directory.
+
+        Raises:
+            InputError: The directory cannot be written.
+        """
+        from saliencykit.explanation.result_files import save
+
+        return save(self, Path(directory))
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write one self-contained page: overlays, what the masks keep and drop, and how it was made.
+
+        Args:
+            path: Of the page, `cat.html`.
+
+        Returns:
+            The path.
+
+        Raises:
+            SaliencyKitError: The file cannot be written.
+        """
+        from saliencykit.reports.explanation_page import page_of_explanation
+        from saliencykit.visualization.html_page import write_page
+
+        return write_page(Path(path), page_of_explanation(self))
+
+    @staticmethod
+    def load(directory: str | Path) -> "Explanation":
+        """Read what `save` wrote.
+
+        Args:
+            directory: As `save` was given it.
+
+        Raises:
+            InputError: There is no finished explanation in the directory, or it is damaged or of an unknown format.
+        """
+        from saliencykit.explanation.result_files import load
+
+        return load(Path(directory))
+
+    def _repr_html_(self) -> str:
+        from saliencykit.visualization.overlay import notebook_html
+
+        return notebook_html(self)
+
+    def __repr__(self) -> str:
+        """A line per image: label, probabilities and area."""
+        rows = []
+        kept, dropped = self.kept, self.dropped
+        for i, name in enumerate(self.names[:10]):
+            row = f"  {name}: probability {self.probability[i]:.3f}"
+            if kept is not None and dropped is not None:
+                row += f", kept {kept[i]:.3f}, dropped {dropped[i]:.3f}"
+            rows.append(row + f", area {self.area[i]:.3f}")
+        masker = str(self.provenance.get("masker", "a masker")).split("(")[0]
+        more = [f"  ... and {len(self) - 10} more"] if len(self) > 10 else []
+        return "\n".join([f"Explanation of {len(self)} image(s) by {masker}", *rows, *more])

@@ -1,0 +1,138 @@
+"""Explanations on disk: safetensors maps, PNG pictures and a JSON manifest, written last. Nothing is pickled."""
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from saliencykit.core.errors import InputError
+from saliencykit.core.geometry import Geometry
+from saliencykit.explanation.result import Explanation
+from saliencykit.storage.atomic_files import writable
+from saliencykit.storage.saved_explanations import is_saved
+
+FORMAT = "saliencykit-explanation"
+VERSION = 1
+_TENSORS = ("images", "labels", "mask", "logits", "preserved", "destroyed", "scores", "error")
+
+
+def save(explanation: Explanation, directory: Path) -> Path:
+    """Write an explanation: `maps.safetensors`, `overlay-*.png`, `picture-*.png` and, last, `manifest.json`.
+
+    Everything is written beside and then moved into place, so that a full disk or a kill leaves what was there before.
+
+    Returns:
+        The directory.
+
+    Raises:
+        InputError: The directory cannot be made or written, or holds the explanations of a data set.
+    """
+    directory = directory.expanduser()
+    writable(directory)
+    refuse_run(directory)
+    work = Path(tempfile.mkdtemp(prefix=".partial-", dir=directory))
+    try:
+        names = _write(explanation, work)
+        for name in names:  # the manifest is the last of them
+            os.replace(work / name, directory / name)
+    except OSError as error:
+        raise InputError(f"the explanation could not be written to {directory}: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return directory
+
+
+def refuse_run(directory: Path) -> None:
+    """Leave a data set's explanations alone, which have a manifest of the same name.
+
+    Raises:
+        InputError: The directory holds some.
+    """
+    if is_saved(directory):
+        raise InputError(f"{directory} holds the explanations of a data set; choose another directory (--out).")
+
+
+def _write(explanation: Explanation, work: Path) -> list[str]:
+    from safetensors.torch import save_file
+
+    tensors = {name: getattr(explanation, name) for name in _TENSORS}
+    try:
+        save_file({k: v.contiguous() for k, v in tensors.items() if v is not None}, work / "maps.safetensors")
+    except Exception as error:  # safetensors has its own error for a full disk
+        raise OSError(str(error)) from error
+    names = ["maps.safetensors"]
+    for index in range(len(explanation)):
+        picture = explanation.pictures[index] if explanation.pictures else None
+        if picture is not None:
+            names.append(f"picture-{index:04}.png")
+            picture.convert("RGB").save(work / names[-1], compress_level=1)
+        names.append(f"overlay-{index:04}.png")
+        explanation.overlay(index).save(work / names[-1])
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "files": names,
+        "class_names": explanation.class_names,
+        "geometries": [None if g is None else asdict(g) for g in explanation.geometries],
+        "provenance": explanation.provenance,
+    }
+    (work / "manifest.json").write_text(json.dumps(manifest, indent=1, default=str), encoding="utf-8")
+    return [*names, "manifest.json"]
+
+
+def load(directory: Path) -> Explanation:
+    """Read what `save` wrote.
+
+    Raises:
+        InputError: There is no finished explanation there, or it is damaged or of another format.
+    """
+    from PIL import Image
+    from safetensors.torch import load_file
+
+    directory = directory.expanduser()
+    try:
+        manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"there is no finished explanation in {directory}: it has no manifest.json.") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"the manifest in {directory} cannot be read: {error}.") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
+        came = (manifest.get("format"), manifest.get("version")) if isinstance(manifest, dict) else type(manifest).__name__
+        raise InputError(f"{directory} holds {came}; this version of saliencykit reads {FORMAT!r} version {VERSION}.")
+    try:
+        tensors = load_file(directory / "maps.safetensors")
+        _check(tensors)
+        count = len(tensors["images"])
+        pictures: list[Image.Image | None] = []
+        for index in range(count):
+            path = directory / f"picture-{index:04}.png"
+            pictures.append(Image.open(path).copy() if path.name in manifest["files"] else None)
+        names = manifest["class_names"]
+        return Explanation(
+            **tensors,
+            class_names=None if names is None else tuple(names),
+            pictures=tuple(pictures),
+            geometries=tuple(None if g is None else _geometry(g) for g in manifest["geometries"]),
+            provenance=manifest["provenance"],
+        )
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"the explanation in {directory} is damaged: {type(error).__name__}: {error}.") from error
+
+
+def _check(tensors: dict[str, Tensor]) -> None:
+    unknown = set(tensors) - {field.name for field in fields(Explanation)}
+    missing = {"images", "labels", "mask", "logits"} - set(tensors)
+    sizes = {len(tensor) for tensor in tensors.values()}
+    if unknown or missing or len(sizes) > 1:
+        raise InputError(f"maps.safetensors does not fit: unknown {unknown}, missing {missing}, rows {sorted(sizes)}.")
+
+
+def _geometry(data: dict[str, Any]) -> Geometry:
+    return Geometry(picture=tuple(data["picture"]), region=tuple(data["region"]), size=tuple(data["size"]))

@@ -1,0 +1,1 @@
+"""Maskers from class activation maps."""

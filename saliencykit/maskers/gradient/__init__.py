@@ -1,0 +1,1 @@
+"""Maskers that read gradients or other backward signals."""

@@ -1,0 +1,1 @@
+"""Maskers that optimize a mask per image."""

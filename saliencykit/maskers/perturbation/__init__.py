@@ -1,0 +1,1 @@
+"""Maskers that query the black box on perturbed images."""

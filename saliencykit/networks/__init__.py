@@ -1,0 +1,1 @@
+"""Reading torch modules: feature maps, classifier heads, partial networks, fast copies."""

@@ -1,0 +1,1 @@
+"""Names of parts: plugin manager, hook specifications, text specs, coercion."""

@@ -1,0 +1,135 @@
+"""new_plugin: a package of one's own, made from the template that ships with the library."""
+
+import keyword
+import os
+import re
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import distributions
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from importlib.util import find_spec
+from pathlib import Path
+from string import Template
+from typing import final
+
+from saliencykit.core.errors import InputError
+from saliencykit.registry.manager import registry
+
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")  # of a distribution, PEP 508
+_END = ".template"
+
+
+@final
+@dataclass(frozen=True)
+class NewPlugin:
+    """What a plugin is called in three places, and where it lies.
+
+    Attributes:
+        distribution: For pip, `my-plugin`.
+        package: For `import`, `my_plugin`.
+        plugin: In front of its names, `my-plugin/peephole`.
+        folder: With its pyproject.toml.
+    """
+
+    distribution: str
+    package: str
+    plugin: str
+    folder: Path
+
+
+def names_of(name: str) -> tuple[str, str, str]:
+    """Distribution, package and plugin.
+
+    Raises:
+        InputError: It is no name for a package.
+
+    Example:
+        >>> names_of("My.Plugin"), names_of("saliencykit-fog")
+        (('my-plugin', 'my_plugin', 'my-plugin'), ('saliencykit-fog', 'saliencykit_fog', 'fog'))
+    """
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"{name!r} is no name for a package, such as 'my-plugin': letters, digits, '-', '_' and '.', a letter or a digit at "
+            "both ends."
+        )
+    distribution = re.sub(r"[-_.]+", "-", name).lower()
+    package = distribution.replace("-", "_")
+    if not package.isidentifier() or keyword.iskeyword(package):
+        reason = "a keyword" if keyword.iskeyword(package) else "no name"
+        raise InputError(
+            f"{name!r} cannot be imported: {package!r} is {reason} in Python; take another one, such as 'my-{distribution}'."
+        )
+    return distribution, package, distribution.removeprefix("saliencykit-") or distribution
+
+
+def new_plugin(name: str, into: Path = Path()) -> NewPlugin:
+    """Make a new package from the template: one of each noun, its tests, a README; all or nothing.
+
+    Args:
+        name: Of the package, as pip will know it.
+        into: Where its folder is made; made too, if it is not there.
+
+    Returns:
+        What it is called, and where it is.
+
+    Raises:
+        InputError: The name is malformed or taken, the folder exists, or it cannot be written.
+    """
+    distribution, package, plugin = names_of(name)
+    folder = into / distribution
+    if folder.exists():
+        raise InputError(f"'{folder}' exists already; choose another name, or another place with --into.")
+    _refuse_taken(distribution, package, plugin)
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{distribution}-", dir=into))
+    except OSError as error:
+        raise InputError(f"cannot write to '{into}': {error.strerror}.") from error
+    try:
+        write_template(beside, distribution)
+        beside.chmod(0o777 & ~_umask())
+        beside.rename(folder)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    return NewPlugin(distribution, package, plugin, folder)
+
+
+def write_template(folder: Path, name: str) -> None:
+    """The template's files, with the name in place of its blanks, into an empty folder; what is installed makes no difference."""
+    words = dict(zip(("distribution", "package", "plugin"), names_of(name), strict=True))
+    _fill(files("saliencykit") / "registry" / "template", folder, words)
+
+
+def _refuse_taken(distribution: str, package: str, plugin: str) -> None:
+    """Nothing that is installed may have one of the names."""
+    installed = {re.sub(r"[-_.]+", "-", found.name).lower() for found in distributions() if found.name}
+    known = {record.name: record.origin for record in registry().plugins} | {"local": "what saliencykit.register names"}
+    if plugin in known:
+        raise InputError(f"there is a plugin {plugin!r} already ({known[plugin]}); choose another name than {distribution!r}.")
+    if distribution in installed:
+        raise InputError(f"a package {distribution!r} is installed already; choose another name.")
+    if package in sys.stdlib_module_names or find_spec(package) is not None:
+        raise InputError(
+            f"there is a module {package!r} already, which the plugin would hide; choose another name than {distribution!r}."
+        )
+
+
+def _fill(source: Traversable, target: Path, words: dict[str, str]) -> None:
+    for entry in source.iterdir():
+        if entry.is_dir():
+            below = target / (words["package"] if entry.name == "package" else entry.name)
+            below.mkdir()
+            _fill(entry, below, words)
+        elif entry.name.endswith(_END):
+            text = Template(entry.read_text(encoding="utf-8")).substitute(words)
+            (target / entry.name.removesuffix(_END)).write_text(text, encoding="utf-8", newline="\n")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,172 @@
+"""sanity_checks(): the checks of this room in one call, on pictures of any form."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias, final
+
+import torch
+
+import saliencykit
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.errors import InputError
+from saliencykit.core.masker import Masker
+from saliencykit.registry.manager import as_black_box, as_masker, trained_masker
+from saliencykit.sanity.check_images import Shown, shown
+from saliencykit.sanity.class_leakage import EncodingProbe, encoding_probe
+from saliencykit.sanity.intervals import as_facts
+from saliencykit.sanity.masks import OnProgress
+from saliencykit.sanity.model_randomization import RandomisedBox, randomised_box
+from saliencykit.sanity.randomized_model import What
+from saliencykit.sanity.wrong_label import WrongLabel, wrong_label
+
+Found: TypeAlias = WrongLabel | EncodingProbe | RandomisedBox
+CHECKS: Mapping[str, type[Found]] = {each.name: each for each in (WrongLabel, EncodingProbe, RandomisedBox)}
+"""The checks by name, in the order in which they are made."""
+
+
+@final
+@dataclass(frozen=True)
+class SanityReport:
+    """What the checks found.
+
+    Attributes:
+        model: The model's printed form.
+        masker: The masker's name.
+        pictures: How many it was checked on.
+        missing: Why pictures could not be used, and how many.
+        found: A result for each check that was made.
+        left_out: Why a check was not made, by its name.
+        settings: Arguments, and the versions of saliencykit and torch.
+    """
+
+    model: str
+    masker: str
+    pictures: int
+    missing: Mapping[str, int]
+    found: tuple[Found, ...]
+    left_out: Mapping[str, str]
+    settings: Mapping[str, Any]
+
+    @property
+    def passed(self) -> bool | None:
+        """False if a check failed, None if one is unclear or none was made, else True."""
+        verdicts = [each.passed for each in self.found]
+        return False if False in verdicts else None if None in verdicts or not verdicts else True
+
+    def __str__(self) -> str:
+        """A line for each check."""
+        left = [f"{name}: not made. {reason}" for name, reason in self.left_out.items()]
+        return "\n".join([each.line for each in self.found] + left)
+
+    def as_facts(self) -> dict[str, Any]:
+        """As JSON has it: every figure with its interval, verdict and rule."""
+        facts: dict[str, Any] = as_facts(self)
+        found = {each.name: as_facts(each) | {"rule": each.rule, "line": each.line} for each in self.found}
+        return facts | {"passed": self.passed, "found": found}
+
+    def to_json(self, path: str | Path) -> Path:
+        """Write `as_facts` to a file.
+
+        Raises:
+            InputError: The file cannot be written.
+        """
+        path = Path(path).expanduser()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(self.as_facts(), indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"cannot write to {path}: {error.strerror or error}; choose another file.") from error
+        return path
+
+
+def sanity_checks(
+    model: object,
+    masker: Masker | str | None,
+    data: Any,
+    *,
+    check: str | Iterable[str] | None = None,
+    randomise: What = "head",
+    steps: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    batch: int = 16,
+    on_progress: OnProgress | None = None,
+) -> SanityReport:
+    """Check that a masker's masks are about the model and the class, and not about the picture alone or a code.
+
+    Three checks, each with a verdict by a stated rule: `wrong-label` (`wrong_label`), `encoding` (`encoding_probe`) and
+    `randomised-box` (`randomised_box`). They say nothing about how good a mask is: noise may pass, and what fails can look
+    convincing. Call the functions themselves for their other options.
+
+    Args:
+        model: As for `explain`; it is only read.
+        masker: A Masker, a text, or a trained one's file. None: the one that was trained for exactly this model.
+        data: Pictures, with or without labels, see `sanity.pictures.shown`; some hundred. The classes are the model's own answers.
+        check: Names of checks. None: all that apply; what does not is left out with its reason.
+        randomise: What `randomised-box` randomises in a copy of the model, `head` or `weights`.
+        steps: Of the trainings that `randomised-box` takes for a trained masker, >= 1. None: as `fit` has it.
+        limit: At most so many pictures.
+        seed: Of everything that is drawn.
+        batch: Pictures at once, >= 1.
+        on_progress: Called with what is done, how much of it is, and of how much.
+
+    Raises:
+        InputError: An argument, the pictures or, where checks are named, one of them cannot be used as it is.
+
+    Example:
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> box = PlantedEvidence()
+        >>> images, labels = box.examples(24, generator=torch.Generator().manual_seed(0))
+        >>> sanity_checks(box, "centre-box", images, check="wrong-label").passed
+        False
+
+    References:
+        Adebayo et al. 2018, "Sanity Checks for Saliency Maps", whose name this is.
+    """
+    box = as_black_box(model)
+    names = tuple(CHECKS) if check is None else (check,) if isinstance(check, str) else tuple(check)
+    for name in names:
+        if name not in CHECKS:
+            raise InputError(f"no sanity check is called {name!r}; they are {', '.join(CHECKS)}.")
+    if not names:
+        raise InputError(f"no sanity check is named; they are {', '.join(CHECKS)}.")
+    if randomise not in ("head", "weights"):
+        raise InputError(f"what is randomised is 'head' or 'weights'; got {randomise!r}.")
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InputError(f"sanity_checks(seed={seed!r}): a seed is an integer in [0, 2**63).")
+    if batch < 1 or (steps is not None and steps < 1):
+        raise InputError(f"sanity_checks(batch={batch}, steps={steps}): both are >= 1.")
+    asked = trained_masker(box) if masker is None else as_masker(masker)
+    if asked is None:
+        raise InputError(f"no masker was trained for exactly {box!r}; name one, such as 'grad-cam' or the file of yours.")
+    with torch.inference_mode(False):
+        pictures = shown(data, box, limit)
+        options: dict[str, Any] = {"seed": seed, "batch": batch, "on_progress": on_progress}
+        made = _checks(box, asked, pictures, {"what": randomise, "steps": steps}, options)
+        found, left = list[Found](), dict[str, str]()
+        for name in [each for each in CHECKS if each in names]:
+            try:
+                found.append(made[name]())
+            except InputError as error:
+                if check is not None:
+                    raise
+                left[name] = str(error)
+    if not found:
+        raise InputError(" ".join(dict.fromkeys(left.values())))
+    settings = {"seed": seed, "batch": batch, "limit": limit, "steps": steps, "randomise": randomise, "checks": list(names)}
+    versions = {"saliencykit": saliencykit.__version__, "torch": torch.__version__}
+    name = masker if isinstance(masker, str) else "the model's own masker" if masker is None else repr(asked)
+    return SanityReport(repr(box), name, len(pictures.images), pictures.missing, tuple(found), left, settings | versions)
+
+
+def _checks(
+    box: BlackBox, masker: Masker, pictures: Shown, training: Mapping[str, Any], options: Mapping[str, Any]
+) -> Mapping[str, Callable[[], Found]]:
+    images, labels = pictures.images, pictures.labels
+    return {
+        "wrong-label": lambda: wrong_label(box, masker, images, labels, **options),
+        "encoding": lambda: encoding_probe(box, masker, images, labels, **options),
+        "randomised-box": lambda: randomised_box(box, masker, images, labels, **training, **options),
+    }

@@ -1,0 +1,208 @@
+"""Shards: files of many maps. One that is being written grows by whole records; a finished one is a safetensors file.
+
+A process writes into `maps-0-3.open`, block by block. When that is large enough the maps go to `maps-0-3.safetensors`, written
+beside and moved into place, and the open file is deleted. A kill can come between any two of these steps: half a record at the end
+of an open file does not count, and an open file beside a finished one of the same name is not needed any more.
+"""
+
+import struct
+import zlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias, final
+
+import torch
+from torch import Tensor
+
+from saliencykit.core.errors import InputError
+from saliencykit.storage.atomic_files import cannot_write, write_beside
+
+Precision: TypeAlias = Literal["uint8", "float16"]
+PRECISIONS = ("uint8", "float16")
+_HEAD = struct.Struct("<4sQI")  # mark, length, checksum
+_MARK = b"maps"
+_LARGEST = 64 * 2**20  # bytes of a shard: read into memory once, when it is finished
+
+
+def packed(mask: Tensor, precision: Precision) -> Tensor:
+    """A mask in [0, 1] as it is stored: `uint8` in steps of 1/255, so within 1/510; `float16` within 1/4096.
+
+    Args:
+        mask: Of any shape.
+        precision: `uint8` or `float16`.
+
+    Example:
+        >>> packed(torch.tensor([0.0, 0.5, 1.0]), "uint8").tolist()
+        [0, 128, 255]
+    """
+    mask = mask.detach().float().clamp(0, 1).cpu()
+    return (mask * 255).round().to(torch.uint8) if precision == "uint8" else mask.half()
+
+
+def unpacked(stored: Tensor) -> Tensor:
+    """The reverse of `packed`, float32 in [0, 1].
+
+    Args:
+        stored: uint8 or float16, of any shape.
+    """
+    return stored.float() / 255 if stored.dtype == torch.uint8 else stored.float()
+
+
+@final
+@dataclass
+class ShardWriter:
+    """Where one process puts its maps.
+
+    Args:
+        folder: The run directory.
+        rank: Of the process.
+        number: Of its next shard.
+        most: Maps in one shard.
+    """
+
+    folder: Path
+    rank: int
+    number: int
+    most: int = 1024
+    _held: int = field(default=0, init=False)
+
+    def add(self, maps: Mapping[str, Tensor]) -> str:
+        """Write maps by their keys; when this returns they outlive a kill of the process.
+
+        Returns:
+            The shard's name.
+
+        Raises:
+            SaliencyKitError: The disk is full, or the directory cannot be written.
+        """
+        path = self._path
+        if self._held and (self._held + len(maps) > self.most or path.stat().st_size > _LARGEST):
+            self.finish()
+            path = self._path
+        append_maps(path, maps)
+        self._held += len(maps)
+        return path.stem
+
+    def finish(self) -> None:
+        """Make the open shard a safetensors file, if there is one.
+
+        Raises:
+            SaliencyKitError: The disk is full, or the directory cannot be written.
+        """
+        if self._held:
+            finish_shard(self._path)
+            self.number, self._held = self.number + 1, 0
+
+    @property
+    def _path(self) -> Path:
+        return self.folder / f"maps-{self.rank}-{self.number}.open"
+
+
+def append_maps(path: Path, maps: Mapping[str, Tensor]) -> None:
+    """Write a record behind the others.
+
+    Args:
+        path: The open shard, made if it is not there.
+        maps: As they are to be stored, (h, w), by key.
+
+    Raises:
+        SaliencyKitError: The disk is full, or the file cannot be written.
+    """
+    from safetensors.torch import save
+
+    body = save({key: value.contiguous() for key, value in maps.items()})
+    try:
+        with path.open("ab") as file:
+            file.write(_HEAD.pack(_MARK, len(body), zlib.crc32(body)) + body)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def read_open(path: Path) -> dict[str, Tensor]:
+    """The maps of an open shard's whole records, up to the first that is not whole; none if there is no such file.
+
+    Args:
+        path: The open shard.
+    """
+    from safetensors.torch import load
+
+    maps: dict[str, Tensor] = {}
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return maps
+    start = 0
+    while start + _HEAD.size <= len(data):
+        mark, length, checksum = _HEAD.unpack_from(data, start)
+        start += _HEAD.size
+        body = data[start : start + length]
+        if mark != _MARK or len(body) < length or zlib.crc32(body) != checksum:
+            break
+        maps |= load(body)
+        start += length
+    return maps
+
+
+def finish_shard(path: Path, keys: Collection[str] | None = None) -> None:
+    """Make an open shard a safetensors file of the same name; nothing is made of no maps.
+
+    Args:
+        path: The open shard; deleted in the end.
+        keys: Of the maps that are kept; None: all.
+
+    Raises:
+        SaliencyKitError: The disk is full; the open shard stays.
+    """
+    from safetensors.torch import save
+
+    done = path.with_suffix(".safetensors")
+    if not done.exists():
+        maps = {key: value for key, value in read_open(path).items() if keys is None or key in keys}
+        if maps:
+            write_beside(done, lambda beside: beside.write_bytes(save(maps)))
+    path.unlink(missing_ok=True)
+
+
+def shard_keys(folder: Path, name: str) -> set[str]:
+    """The keys of a finished shard; none if it is not there or damaged.
+
+    Args:
+        folder: The run directory.
+        name: The shard's, without ending.
+    """
+    from safetensors import safe_open
+
+    try:
+        with safe_open(folder / f"{name}.safetensors", framework="pt") as file:
+            return set(file.keys())
+    except Exception:  # safetensors has an error of its own for damage
+        return set()
+
+
+def read_map(folder: Path, name: str, key: str) -> Tensor:
+    """One map (h, w) as it is stored; of a large shard the others are not read.
+
+    Args:
+        folder: The run directory.
+        name: The shard's, without ending.
+        key: The map's.
+
+    Raises:
+        InputError: The shard is missing or damaged, or has no such map.
+    """
+    from safetensors import safe_open
+
+    path = folder / f"{name}.safetensors"
+    if not path.exists():
+        found = read_open(folder / f"{name}.open").get(key)
+        if found is not None:
+            return found
+        if not path.exists():  # or else it was finished in between
+            raise InputError(f"{folder} lacks {path.name}, which holds the map of picture {key}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensor: Tensor = file.get_tensor(key)
+            return tensor
+    except Exception as error:
+        raise InputError(f"{path} holds no map of picture {key}: {error}.") from error

@@ -1,0 +1,222 @@
+"""SavedExplanations: a data set's explanations on disk, read one at a time."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+from torch import Tensor
+
+from saliencykit.core.errors import InputError
+from saliencykit.core.masker import enlarged
+from saliencykit.core.types import Mask
+from saliencykit.storage.atomic_files import json_lines, row_files
+from saliencykit.storage.explanation_rows import ExplainedRow, hexadecimal
+from saliencykit.storage.map_shards import read_map, unpacked
+
+FORMAT = "saliencykit-explanations"
+VERSION = 1
+
+
+@final
+@dataclass(frozen=True)
+class SavedExplanations:
+    """What `explain_dataset` wrote, finished or not: rows in their order, and maps that are read when they are asked for.
+
+    Args:
+        folder: The run directory; `load` checks it.
+        manifest: How it was made.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from saliencykit import explain_dataset
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> box = PlantedEvidence()
+        >>> images, labels = box.examples(3, generator=torch.Generator().manual_seed(0))
+        >>> pairs = list(zip(images, labels.tolist()))
+        >>> saved = explain_dataset(box, pairs, masker="occlusion:window=4,stride=4", out=tempfile.mkdtemp())
+        >>> len(saved), saved.row("1").label, saved.mask("1").shape
+        (3, 1, torch.Size([1, 1, 16, 16]))
+    """
+
+    folder: Path
+    manifest: dict[str, Any] = field(repr=False)
+
+    @staticmethod
+    def load(folder: str | Path) -> "SavedExplanations":
+        """Read the manifest; rows and maps are read later.
+
+        Args:
+            folder: A run directory of `explain_dataset`, finished or not.
+
+        Raises:
+            InputError: There are no such explanations, or the manifest is damaged or of another format.
+        """
+        folder = Path(folder).expanduser()
+        return SavedExplanations(folder, read_manifest(folder))
+
+    def rows(self) -> Iterator[ExplainedRow]:
+        """The rows, of a finished run in the order of the pictures; one per picture."""
+        seen = set[int]()
+        for path in row_files(self.folder):
+            for _, row in rows_in(path):
+                if row.index not in seen:
+                    seen.add(row.index)
+                    yield row
+
+    def __len__(self) -> int:
+        """How many pictures have a row."""
+        return len(self._places)
+
+    def __contains__(self, name: object) -> bool:
+        """Has the picture of this name a row?"""
+        return name in self._places
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the pictures that have a row."""
+        return tuple(self._places)
+
+    def row(self, name: str) -> ExplainedRow:
+        """The row of a picture.
+
+        Args:
+            name: One of `names`.
+
+        Raises:
+            InputError: There is none.
+        """
+        if name not in self._places:
+            raise InputError(f"{self.folder} has no row of {name!r}; `names` lists the {len(self)} that it has.")
+        path, start = self._places[name]
+        with path.open("rb") as file:
+            file.seek(start)
+            return ExplainedRow.of(json.loads(file.readline()))
+
+    def map(self, name: str) -> Mask:
+        """The mask of a picture as it is stored, (1, 1, h, w) float32 in [0, 1], at the masker's own resolution.
+
+        Args:
+            name: One of `names`.
+
+        Raises:
+            InputError: There is no such picture, or it has no map; the message has the reason.
+        """
+        return self.map_of(self.row(name))
+
+    def mask(self, name: str) -> Mask:
+        """The same at the size of the model's input, (1, 1, H, W).
+
+        Args:
+            name: One of `names`.
+
+        Raises:
+            InputError: As of `map`.
+        """
+        return self.mask_of(self.row(name))
+
+    def map_of(self, row: ExplainedRow) -> Mask:
+        """As `map`, of a row.
+
+        Args:
+            row: One of `rows`.
+
+        Raises:
+            InputError: The row has no map, or the shard is missing or damaged.
+        """
+        if row.shard is None or row.key is None:
+            raise InputError(f"{row.name} has no map: {row.reason}")
+        stored: Tensor = read_map(self.folder, row.shard, row.key)
+        return unpacked(stored)[None, None]
+
+    def mask_of(self, row: ExplainedRow) -> Mask:
+        """As `mask`, of a row.
+
+        Args:
+            row: One of `rows`.
+
+        Raises:
+            InputError: The row has no map, or the shard is missing or damaged.
+        """
+        small = self.map_of(row)
+        return small if row.size is None else enlarged(small, row.size).clamp(0, 1)
+
+    def of_pixels(self, key: int) -> list[ExplainedRow]:
+        """The rows with a map of the same picture, one per class asked about.
+
+        Args:
+            key: Of the picture's pixels, see `core.draw.picture_keys`.
+        """
+        return [self.row(name) for name in self._pixels.get(hexadecimal(key), ())]
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write one self-contained page: the first pictures with their masks, the numbers, what is missing, settings.
+
+        Args:
+            path: Of the page.
+
+        Returns:
+            The path.
+
+        Raises:
+            SaliencyKitError: The file cannot be written.
+        """
+        from saliencykit.reports.dataset_page import page_of_dataset
+        from saliencykit.visualization.html_page import write_page
+
+        return write_page(Path(path), page_of_dataset(self))
+
+    @cached_property
+    def _places(self) -> dict[str, tuple[Path, int]]:
+        places: dict[str, tuple[Path, int]] = {}
+        for path in row_files(self.folder):
+            for start, row in rows_in(path):
+                places.setdefault(row.name, (path, start))
+        return places
+
+    @cached_property
+    def _pixels(self) -> dict[str, list[str]]:
+        pixels: dict[str, list[str]] = {}
+        for row in self.rows():
+            if row.picture is not None and row.shard is not None:
+                pixels.setdefault(row.picture, []).append(row.name)
+        return pixels
+
+
+def rows_in(path: Path) -> Iterator[tuple[int, ExplainedRow]]:
+    """The rows of a file, each with the byte that it begins at; half a line of a killed run is left out."""
+    for start, data in json_lines(path):
+        try:
+            yield start, ExplainedRow.of(data)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+
+
+def is_saved(folder: Path) -> bool:
+    """Is there a manifest of a data set's explanations?"""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("format") == FORMAT
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """How the explanations in a directory were made.
+
+    Raises:
+        InputError: There are none, or the manifest is damaged or of another format.
+    """
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"there are no explanations in {folder}: it has no manifest.json.") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}.") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
+        came = (manifest.get("format"), manifest.get("version")) if isinstance(manifest, dict) else type(manifest).__name__
+        raise InputError(f"{path} is of {came}; a data set's explanations are {FORMAT!r} version {VERSION}.")
+    return manifest

@@ -1,0 +1,190 @@
+"""Writer: a clip on disk, with the sound of another one; playable whenever it ends."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast, final
+
+from saliencykit.core.errors import InputError
+from saliencykit.video.disk_full_guard import Spool
+from saliencykit.video.reader import Facts, need_av
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.container import OutputContainer
+    from av.packet import Packet
+    from av.stream import Stream
+    from av.video.stream import VideoStream
+
+_INDEX = 2 * 2**20  # bytes that the end of a file may take: at 20 a frame, an hour
+FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+
+
+@final
+class Writer:
+    """A clip that is being written beside its place, and moved there by `finish`.
+
+    Pictures are H.264 (VP9 in .webm) of constant quality, at the times of the clip that they come from. Sound is not decoded: its
+    packets are copied.
+
+    `count` and `last` are the number of pictures that are in the file so far, and the time of the last of them.
+
+    Args:
+        path: Ends in .mp4, .m4v, .mov, .mkv or .webm.
+        source: The clip whose sound is copied.
+        facts: Of that clip.
+        comment: Written into the file's metadata.
+
+    Raises:
+        InputError: The name does not say a format that can be written, nothing can be written there, or the sound has no
+            place in that format.
+    """
+
+    def __init__(self, path: Path, source: Path, facts: Facts, comment: str) -> None:
+        need_av()
+        import av
+        from av.error import FFmpegError
+
+        self.path, self.facts, self.count, self.last, self._given = path, facts, 0, Fraction(0), 0
+        check_name(path)
+        width, height = (side + side % 2 for side in facts.size)
+        self._spool = Spool(path)
+        self._source: ExitStack = ExitStack()
+        try:
+            self._file: OutputContainer = av.open(self._spool, "w", format=FORMATS[path.suffix.lower()])
+            self._file.metadata["comment"] = comment
+            codec, options = _encoder(path.suffix.lower())
+            video = self._file.add_stream(codec, rate=facts.fps.limit_denominator(1001), options=options)
+            self._video = cast("VideoStream", video)
+            self._video.width, self._video.height, self._video.pix_fmt = width, height, "yuv420p"
+            self._video.codec_context.time_base = facts.time_base
+            self._video.codec_context.sample_aspect_ratio = facts.aspect
+            self._sound = self._copied_sound(source)
+            self._file.start_encoding()
+        except BaseException as error:
+            self._source.close()
+            self._spool.drop()
+            if isinstance(error, InputError) or not isinstance(error, FFmpegError | OSError | ValueError):
+                raise
+            reason = getattr(error, "strerror", None) or str(error)
+            raise InputError(f"{str(path)!r} cannot be written: {reason}. Another format may help: --out NAME.mkv") from error
+
+    @property
+    def full(self) -> bool:
+        """Is the disk full? What was written can still be finished, nothing more."""
+        return self._spool.full
+
+    def write(self, frame: "VideoFrame", time: Fraction) -> None:
+        """One more frame, later than those before; with it the sound up to its time."""
+        base = self.facts.time_base
+        frame.pts, frame.time_base = round(time / base), base
+        for packet in self._video.encode(frame):
+            self._mux(packet)
+        self._given += 1
+        self._mux_sound(time)
+
+    def finish(self, *, whole: bool) -> bool:
+        """Close the file and put it in its place.
+
+        Args:
+            whole: Did the clip come to its end? Then the rest of the sound is copied, too.
+
+        Returns:
+            Is there a file? Not where no frame was written; what was in its place then stays.
+
+        Raises:
+            InputError: The disk is so full that not even the end can be written.
+        """
+        try:
+            if self._given == 0:
+                self._file.close()
+                self._spool.drop()
+                return False
+            if whole and not self.full:
+                self._mux_sound(None)
+            self._flush()
+            self._file.close()
+            self._spool.keep()
+        except OSError as error:
+            self._spool.drop()
+            raise InputError(f"{str(self.path)!r} cannot be finished: {error.strerror or error}.") from error
+        finally:
+            self._source.close()
+        return True
+
+    def _mux(self, packet: "Packet[Any]") -> None:
+        if packet.pts is not None and packet.time_base is not None:
+            self.last = max(self.last, packet.pts * packet.time_base)
+        self._file.mux(packet)
+        self.count += 1
+
+    def _flush(self) -> None:
+        """What the encoder holds back, a dozen frames; on a full disk as many of them as there is room for beside the index."""
+        for packet in self._video.encode(None):
+            if self.full and packet.size > self._spool.left - _INDEX:
+                return
+            self._mux(packet)
+
+    def _copied_sound(self, source: Path) -> "Iterator[tuple[Packet[Any], Stream]] | None":
+        """Opens the clip a second time, for its sound."""
+        import av
+
+        file = self._source.enter_context(av.open(str(source)))
+        if not file.streams.audio:
+            return None
+        unfit = [s.codec.canonical_name for s in file.streams.audio if s.codec.canonical_name not in self._file.supported_codecs]
+        if unfit:
+            name = f"{self.path.stem}.mkv"
+            raise InputError(f"the sound is copied as it is, and {self.path.suffix} takes no {unfit[0]}; write --out {name}.")
+        streams = {stream.index: self._file.add_stream_from_template(stream) for stream in file.streams.audio}
+        start = self.facts.start
+
+        def packets() -> "Iterator[tuple[Packet[Any], Stream]]":
+            for packet in file.demux(list(file.streams.audio)):
+                if packet.dts is None or packet.time_base is None:
+                    continue  # the empty one at the end
+                shift = round(start / packet.time_base)
+                packet.dts -= shift
+                packet.pts = None if packet.pts is None else packet.pts - shift
+                yield packet, streams[packet.stream.index]
+
+        return packets()
+
+    def _mux_sound(self, until: Fraction | None) -> None:
+        """The packets that begin before a time; None: all that are left. A damaged end of the sound is left out."""
+        from av.error import FFmpegError
+
+        while self._sound is not None and not self.full:
+            try:
+                packet, stream = next(self._sound)
+            except (StopIteration, FFmpegError):
+                self._sound = None
+                return
+            time = packet.dts * packet.time_base if packet.dts is not None and packet.time_base is not None else Fraction(0)
+            packet.stream = stream
+            self._file.mux(packet)
+            if until is not None and time >= until:
+                return
+
+
+def check_name(path: Path) -> None:
+    """Does the name say a format that can be written?
+
+    Raises:
+        InputError: No.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise InputError(f"--out of a clip is a file that ends in {', '.join(FORMATS)}; got {str(path)!r}.")
+    if path.is_dir():
+        raise InputError(f"{str(path)!r} is a folder; --out of a clip is a file.")
+
+
+def _encoder(suffix: str) -> tuple[str, dict[str, str]]:
+    import av
+
+    if suffix == ".webm":
+        return "libvpx-vp9", {"crf": "32", "b": "0", "deadline": "realtime", "cpu-used": "6"}
+    if "libx264" in av.codecs_available:
+        return "libx264", {"crf": "20", "preset": "veryfast"}
+    return "mpeg4", {"qscale": "3"}

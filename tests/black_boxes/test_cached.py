@@ -1,0 +1,77 @@
+import torch
+
+from saliencykit.black_boxes.cached import Keeping, Remembering
+from saliencykit.core.black_box import BlackBox
+from saliencykit.testing.black_boxes import Counting, PlantedEvidence
+from saliencykit.testing.contracts import check_black_box
+
+
+def test_rows_and_views_are_answered_from_memory_and_others_are_asked():
+    counting, images = Counting(PlantedEvidence()), torch.rand(5, 3, 16, 16)
+    box = Remembering(counting)
+    wanted = box.remember(images)
+    for part, rows in ((images, slice(0, 5)), (images[2:4], slice(2, 4)), (images[4:].detach(), slice(4, 5))):
+        assert torch.equal(box(part), wanted[rows])
+    assert torch.equal(box.for_many(images)(images[1:]), wanted[1:])
+    assert counting.images == 5
+    for other in (images.clone(), images.flip(0), images[:, :, 1:], images[::2], torch.cat([images, images])):
+        before = counting.images
+        assert torch.allclose(box(other), PlantedEvidence()(other))
+        assert counting.images == before + len(other)
+
+
+def test_an_answer_is_the_callers_own():
+    box, images = Remembering(PlantedEvidence()), torch.rand(2, 3, 16, 16)
+    wanted = box.remember(images).clone()
+    box(images).zero_()
+    assert torch.equal(box(images), wanted)
+
+
+def test_gradients_go_through_the_box():
+    box, images = Remembering(PlantedEvidence()), torch.rand(2, 3, 16, 16)
+    box.remember(images)
+    leaf = images.requires_grad_()
+    assert torch.autograd.grad(box(leaf).sum(), leaf)[0].abs().sum() >= 0
+
+
+class Freezing(BlackBox):
+    num_classes, differentiable, made = 2, True, 0
+
+    def for_many(self, images):
+        type(self).made += 1
+        return self
+
+    def logits(self, images):
+        return images.mean((2, 3))[:, :2]
+
+
+def test_a_copy_is_made_once_per_size():
+    box = Keeping(Freezing())
+    for size in (8, 8, 9, 8):
+        box.for_many(torch.rand(1, 3, size, size))
+    assert Freezing.made == 2
+
+
+def test_both_keep_the_contract():
+    images = torch.rand(3, 3, 16, 16)
+    check_black_box(Keeping(PlantedEvidence()), images=images)
+    check_black_box(Remembering(PlantedEvidence()), images=images)
+
+
+def test_copies_of_the_last_few_sizes_are_kept():
+    made = []
+
+    class Copying(BlackBox):
+        num_classes, differentiable = 2, False
+
+        def logits(self, images):
+            return images.mean((2, 3))[:, :2]
+
+        def for_many(self, images):
+            made.append(images.shape[2])
+            return self
+
+    keeping = Keeping(Copying())
+    for side in (8, 9, 8, 10, 11, 9, 12, 12, 8):
+        keeping.for_many(torch.zeros(1, 3, side, side))
+    assert made == [8, 9, 10, 11, 12, 8]

@@ -1,0 +1,140 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from PIL import Image
+
+from saliencykit.black_boxes.input_spec import InputForm, declared, warn_of_bare_pixels
+from saliencykit.black_boxes.preprocessing import fit_picture
+from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.core.errors import InputError
+from saliencykit.testing.strategies import images
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@given(images())
+def test_the_formula(pictures):
+    raw = pictures.numpy()
+    mean, std = (np.array(v).reshape(1, 3, 1, 1) for v in (MEAN, STD))
+    got = InputForm(mean=MEAN, std=STD, dtype="float64").arrays(pictures)
+    assert np.allclose(got, (raw - mean) / std, atol=1e-12)
+    got = InputForm(mean=tuple(255 * v for v in MEAN), std=tuple(255 * v for v in STD), white=255, dtype="float64", layout="NHWC")
+    assert np.allclose(got.arrays(pictures).transpose(0, 3, 1, 2), (raw - mean) / std, atol=1e-12)
+    assert np.array_equal(InputForm(dtype="uint8").arrays(pictures), np.rint(raw * 255).astype("uint8"))
+
+
+def test_the_same_numbers_as_a_torch_box(box):
+    seen = []
+
+    class Watching(torch.nn.Module):
+        def forward(self, x):
+            seen.append(x)
+            return x.mean((2, 3))
+
+    pictures = torch.rand(2, 3, 8, 8)
+    TorchBlackBox(Watching(), mean=MEAN, std=STD)(pictures)
+    assert np.array_equal(InputForm(mean=MEAN, std=STD).arrays(pictures), seen[0].numpy())
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "uint8"])
+def test_the_array_is_its_own_and_of_its_type(dtype):
+    pictures = torch.rand(2, 3, 4, 5)
+    before = pictures.clone()
+    array = InputForm(dtype=dtype, layout="NHWC").arrays(pictures)
+    assert array.dtype == dtype
+    assert array.shape == (2, 4, 5, 3)
+    assert array.flags.c_contiguous
+    array[:] = 0
+    assert torch.equal(pictures, before)
+
+
+def test_what_becomes_zero():
+    assert InputForm().zero is None
+    assert InputForm(mean=MEAN, std=STD).zero == MEAN
+    assert InputForm(mean=-0.5, std=0.5).zero is None
+    assert InputForm(mean=127.5, std=127.5, white=255).zero == (0.5, 0.5, 0.5)
+    zero = torch.tensor(MEAN).view(1, 3, 1, 1).expand(1, 3, 2, 2)
+    assert np.abs(InputForm(mean=MEAN, std=STD).arrays(zero)).max() < 1e-6
+
+
+def test_pictures():
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8))
+    got, geometry = InputForm(size=(8, 12), fit="squash").prepare(picture)
+    wanted, place = fit_picture(picture, (8, 12), fit="squash")
+    assert torch.equal(got, wanted)
+    assert geometry == place
+    with pytest.raises(InputError, match="write size=224"):
+        InputForm().prepare(picture)
+    with pytest.raises(InputError, match="takes 5 channels"):
+        InputForm(channels=5, size=4).prepare(picture)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"layout": "CHW"}, "layout is one of NCHW, NHWC"),
+        ({"dtype": "int8"}, "dtype is one of"),
+        ({"fit": "stretch"}, "fit is one of"),
+        ({"interpolation": "x"}, "interpolation is one of"),
+        ({"white": 0}, "white is what"),
+        ({"white": "255"}, "white is what"),
+        ({"mean": 0.5}, "given together"),
+        ({"mean": (1, 2), "std": (1, 1)}, r"one number or one per channel \(3\)"),
+        ({"mean": "x", "std": 1}, "one number or one per channel"),
+        ({"mean": 0, "std": 0}, "std is > 0"),
+        ({"mean": (123.0, 116.0, 103.0), "std": (58.0, 57.0, 57.0)}, "write white=255 too"),
+        ({"mean": 0, "std": 1, "dtype": "uint8"}, "takes pixels as uint8"),
+        ({"size": 0}, "size is a side"),
+        ({"crop_share": 0}, "crop_share is in"),
+    ],
+)
+def test_bad_options(options, words):
+    with pytest.raises(InputError, match=words):
+        InputForm(**options)
+
+
+def test_images_of_another_form():
+    with pytest.raises(InputError, match=r"takes \(channels, height, width\) \(3, 8, 8\); the images have \(3, 9, 8\)"):
+        InputForm(size=8).arrays(torch.rand(1, 3, 9, 8))
+    with pytest.raises(InputError, match=r"the images have \(1, 9, 8\)"):
+        InputForm().arrays(torch.rand(1, 1, 9, 8))
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout", "wanted"),
+    [
+        (["N", 3, 224, 224], None, (None, "NCHW", 3, 224, 224)),
+        ([8, 3, "h", "w"], None, (8, "NCHW", 3, None, None)),
+        ([-1, 224, 200, 3], None, (None, "NHWC", 3, 224, 200)),
+        ([1, None, None, None], None, (1, "NCHW", None, None, None)),
+        ([1, None, None, None], "NHWC", (1, "NHWC", None, None, None)),
+        ([1, 3, 3, 3], None, (1, "NCHW", 3, 3, 3)),
+        ([1, 5, 7, 9], None, (1, "NCHW", 5, 7, 9)),
+    ],
+)
+def test_declared_shapes(shape, layout, wanted):
+    got = declared(shape, layout)
+    assert (got.batch, got.layout, got.channels, got.height, got.width) == wanted
+
+
+def test_declared_and_given_size():
+    assert declared([1, 3, None, None]).size(24) == (24, 24)
+    assert declared([1, 3, 20, 30]).size(None) == (20, 30)
+    assert declared([1, 3, 20, None]).size((20, 7)) == (20, 7)
+    assert declared([1, 3, None, 7]).size(None) is None
+    with pytest.raises(InputError, match=r"size=24 was given and the model takes 20 x 30"):
+        declared([1, 3, 20, 30]).size(24)
+
+
+@pytest.mark.parametrize(("shape", "layout", "words"), [([1, 64], None, "four axes"), ([1, 3, 4, 4], "HWC", "layout is one of")])
+def test_declared_shapes_of_another_form(shape, layout, words):
+    with pytest.raises(InputError, match=words):
+        declared(shape, layout)
+
+
+def test_pixels_that_nobody_said_anything_about():
+    assert InputForm().bare
+    assert not any(form.bare for form in (InputForm(mean=0.0, std=1.0), InputForm(white=255.0), InputForm(dtype="uint8")))
+    with pytest.warns(UserWarning, match="model.onnx does not say how pixels are normalised"):
+        warn_of_bare_pixels("model.onnx")

@@ -1,0 +1,86 @@
+"""explain with a folder or a table; report and evaluate take what it wrote."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from saliencykit.cli.explain_dataset import is_dataset
+from saliencykit.core.errors import InputError
+
+
+@pytest.fixture
+def call(tmp_path, command):
+    """Run the command line in a folder with pictures; returns exit code, stdout, stderr."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for i in range(3):
+        Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(tmp_path / "photos" / f"{i}.png")
+    (tmp_path / "photos" / "bad.png").write_bytes(b"nothing")
+    return command
+
+
+def test_a_folder_is_explained_reported_and_evaluated(call, tmp_path):
+    code, out, err = call("explain", "photos", "--out", "run", "--overlays", "1")
+    assert code == 0, err
+    assert "3 of 4 pictures explained" in out
+    assert "no map of bad.png: 'photos/bad.png' is not a picture" in out
+    assert "4 of 4 pictures" in err
+    assert len(list(csv.DictReader((tmp_path / "run" / "table.csv").open()))) == 4
+    assert len(list((tmp_path / "run").rglob("*.png"))) == 1
+    code, out, _ = call("report", "run")
+    assert code == 0
+    assert "The first pictures" in (tmp_path / "run" / "report.html").read_text()
+    options = ["--metric", "saliency-score", "--no-baselines", "--out", "judged", "--json"]
+    code, out, err = call("evaluate", "--data", "photos", "--masker", "kept=stored:run", *options)
+    assert code == 0, err
+    lines = {line["score"]: line for line in json.loads(out)["table"]}
+    assert lines["saliency-score/score"]["n"] == 3
+    code, out, err = call("explain", "photos", "--out", "run", "--seed", "1")
+    assert code == 2
+    assert "seed: 0 there, 1 asked" in err
+    code, out, err = call("explain", "photos/0.png", "--out", "run")
+    assert code == 2
+    assert "holds the explanations of a data set" in err
+
+
+def test_a_table_with_options_as_json(call, tmp_path):
+    (tmp_path / "some.csv").write_text("path,label\nphotos/0.png,3\nphotos/1.png,tabby\nphotos/2.png,nobody\n")
+    options = ["--masker", "centre-box", "--no-check", "--precision", "float16", "--batch", "2", "--workers", "1", "--json"]
+    code, out, err = call("explain", "some.csv", "--out", "run", *options)
+    assert code == 0, err
+    facts = json.loads(out)
+    assert (facts["pictures"], facts["explained"], facts["means"]["kept"]) == (3, 2, None)
+    assert list(facts["reasons"].values()) == [1]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "rows.jsonl").read_text().splitlines()]
+    assert rows[0]["label"] == 3
+    code, out, err = call(
+        "explain", "some.csv", "--out", "run", "--no-resume", "--label", "top", "--masker", "centre-box", "--limit", "2"
+    )
+    assert code == 0, err
+    assert "2 of 2 pictures explained" in out
+
+
+def test_what_is_a_data_set(tmp_path):
+    folder, table = str(tmp_path), "labels.CSV"
+    assert is_dataset([folder])
+    assert is_dataset([table])
+    assert is_dataset(["coco:photos,annotations=a.json"])
+    assert not is_dataset(None)
+    assert not is_dataset(["a.png", "b.png"])
+    with pytest.raises(InputError, match="give it alone"):
+        is_dataset(["a.png", table])
+
+
+def test_a_folder_of_damaged_pictures_is_no_success(command, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(b"no picture")
+    code, out, err = command("explain", "photos", "--out", "run")
+    assert code == 3
+    assert "0 of 1 pictures explained" in out
+    assert "not one picture could be explained" in err
+    code, out, err = command("explain", "photos", "--out", "run", "--json")
+    assert code == 3
+    assert json.loads(out)["explained"] == 0

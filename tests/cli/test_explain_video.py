@@ -1,0 +1,158 @@
+"""`saliencykit explain CLIP`, as a user meets it."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("av")
+
+from saliencykit.cli import explain_video
+from saliencykit.cli.explain_video import is_clip, pace_note
+from saliencykit.testing.clips import read_back, sound_of, write_clip
+
+
+@pytest.fixture
+def explain(command):
+    """Runs the command in this process: exit code, what it said, what it complained about."""
+    return partial(command, "explain")
+
+
+def test_a_clip_becomes_a_clip_with_its_sound_and_times(explain, tmp_path):
+    write_clip(tmp_path / "a.mp4", sound=True, times=[0, 100, 150, 300, 400, 420, 600, 700, 800, 1000])
+    code, out, err = explain("a.mp4", "--out", "b.mp4", "--label", "tabby")
+    assert code == 0, err
+    assert "every frame explained" in out
+    assert "tabby" in out
+    times, pictures = read_back(tmp_path / "b.mp4")
+    assert [round(1000 * t) for t in times] == [0, 100, 150, 300, 400, 420, 600, 700, 800, 1000]
+    assert sound_of(tmp_path / "b.mp4") == sound_of(tmp_path / "a.mp4")
+    assert pictures[0].shape == (24, 32, 3)
+    assert np.abs(pictures[5].astype(float) - read_back(tmp_path / "a.mp4")[1][5]).mean() > 10
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "b.mp4"]
+
+
+def test_frames_that_are_left_out_are_spoken_of(explain, tmp_path):
+    import av
+
+    write_clip(tmp_path / "a.mp4")
+    code, out, err = explain("a.mp4", "--out", "b.mp4", "--fps", "5", "--smooth", "0", "--json", "--masker", "centre-box")
+    assert code == 0, err
+    facts = json.loads(out)
+    assert facts["pace"] == "every 2nd frame explained and shown"
+    assert facts["frames"] == 5
+    assert facts["stretches"][0]["frames"] == 5
+    assert read_back(tmp_path / "b.mp4")[0] == [0.0, 0.2, 0.4, 0.6, 0.8]
+    with av.open(str(tmp_path / "b.mp4")) as file:
+        assert "every 2nd frame explained and shown" in file.metadata["comment"]
+
+
+@pytest.mark.parametrize(
+    ("have", "wanted", "words"),
+    [
+        (30, None, "every frame"),
+        (30, 60, "every frame"),
+        (30, 10, "every 3rd"),
+        (25, 1, "every 25th"),
+        (33, 3, "every 11th"),
+        (21, 1, "every 21st"),
+        (25, 10, "at most 10 of 25 frames a second"),
+    ],
+)
+def test_the_pace_in_words(have, wanted, words):
+    assert pace_note(have, wanted).startswith(words)
+
+
+def test_a_turned_clip_with_odd_sides_comes_upright_and_even(explain, tmp_path):
+    write_clip(tmp_path / "a.mp4", rotation=90)
+    code, _, err = explain("a.mp4", "--out", "b.mkv", "--masker", "centre-box")
+    assert code == 0, err
+    assert read_back(tmp_path / "b.mkv")[1][0].shape == (32, 24, 3)
+    write_clip(tmp_path / "odd.mkv", size=(33, 25), codec="ffv1", form="yuv444p")
+    code, _, err = explain("odd.mkv", "--masker", "centre-box")
+    assert code == 0, err
+    assert read_back(tmp_path / "explanation.mp4")[1][0].shape == (26, 34, 3)
+
+
+def test_a_truncated_clip_is_written_as_far_as_it_goes_with_code_3(explain, tmp_path):
+    path = write_clip(tmp_path / "a.mkv", count=40, sound=True)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    code, out, err = explain("a.mkv", "--out", "b.mp4", "--masker", "centre-box")
+    assert code == explain_video.STOPPED_EARLY == 3
+    (line,) = [line for line in err.splitlines() if line.startswith("Stopped early")]
+    assert "a.mkv is damaged or ends early" in line
+    assert "written" in out
+    assert 3 < len(read_back(tmp_path / "b.mp4")[0]) < 38
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("none.mp4", "--out", "b.mp4"), "there is no file"),
+        (("text.mp4", "--out", "b.mp4"), "is not a video"),
+        (("a.mp4", "--out", "b.avi"), "ends in .mp4"),
+        (("a.mp4", "--out", "a.mp4"), "choose another name"),
+        (("a.mp4", "--out", "no/b.mp4"), "cannot write to"),
+        (("a.mp4", "b.mp4", "--out", "c.mp4"), "explained alone"),
+        (("a.mp4", "--out", "b.mp4", "--label", "tabbby"), "Did you mean"),
+        (("a.mp4", "--out", "b.mp4", "--label", "200"), "200"),
+        (("a.mp4", "--out", "b.mp4", "--smooth", "1"), "smooth=1.0"),
+        (("a.mp4", "--out", "b.mp4", "--fps", "0"), "fps"),
+    ],
+)
+def test_a_mistake_is_one_line_with_code_2_and_nothing_is_written(args, words, explain, tmp_path):
+    write_clip(tmp_path / "a.mp4", count=2)
+    (tmp_path / "text.mp4").write_text("this is no video\n" * 30)
+    code, _, err = explain(*args)
+    assert code == 2, err
+    lines = [line for line in err.splitlines() if not line.startswith("Warning")]
+    assert len(lines) == 1, err
+    assert words in lines[0]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "text.mp4"]
+
+
+def test_ctrl_c_leaves_a_playable_clip(explain, tmp_path, monkeypatch):
+    write_clip(tmp_path / "a.mp4", count=30, sound=True)
+    real = explain_video.Tally.add
+
+    def add(self, answer):
+        real(self, answer)
+        if self.count == 7:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(explain_video.Tally, "add", add)
+    code, _, err = explain("a.mp4", "--out", "b.mp4", "--masker", "centre-box")
+    assert code == 130
+    assert "b.mp4 holds the first 7 frames" in err
+    assert len(read_back(tmp_path / "b.mp4")[0]) == 7
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "b.mp4"]
+
+
+def test_a_full_disk_leaves_a_playable_clip_with_code_3(explain, tmp_path, monkeypatch):
+    from saliencykit.video.disk_full_guard import Spool
+
+    write_clip(tmp_path / "a.mp4", count=60, sound=True)
+    real = Spool.write
+
+    def write(self, data):
+        if self.tell() > 3000:
+            self.full = True
+        return real(self, data)
+
+    monkeypatch.setattr(Spool, "write", write)
+    code, _, err = explain("a.mp4", "--out", "b.mp4", "--masker", "centre-box")
+    assert code == 3
+    (line,) = [line for line in err.splitlines() if line.startswith("Stopped early")]
+    assert "the disk is full" in line
+    count = len(read_back(tmp_path / "b.mp4")[0])
+    assert 0 < count < 60
+    assert f"b.mp4 holds {count} frames" in line
+
+
+def test_what_a_clip_is():
+    assert is_clip(["a.MP4"], Path("explanation"))
+    assert is_clip(["a.bin"], Path("b.mkv"))
+    assert not is_clip(["a.jpg"], Path("explanation"))
+    assert not is_clip(None, Path("explanation"))

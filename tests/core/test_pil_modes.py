@@ -1,0 +1,65 @@
+"""Pictures of every mode as 8-bit RGB or grey."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from saliencykit.core.errors import InputError
+from saliencykit.core.pil_modes import eight_bit
+
+GREY = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "I", "F", "I;16"]
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_mode_becomes_eight_bit_and_is_not_changed(mode: str, channels: int) -> None:
+    picture = Image.new(mode, (6, 4))
+    before = picture.tobytes()
+    flat = eight_bit(picture, channels)
+    assert (flat.mode, flat.size) == ("L" if channels == 1 else "RGB", (6, 4))
+    assert picture.tobytes() == before
+    assert picture.mode == mode
+
+
+def test_transparent_pixels_are_laid_over_white() -> None:
+    picture = Image.new("RGBA", (3, 1), (200, 100, 0, 255))
+    picture.putpixel((1, 0), (200, 100, 0, 0))
+    picture.putpixel((2, 0), (0, 0, 0, 128))
+    values = np.asarray(eight_bit(picture))[0]
+    assert values[0].tolist() == [200, 100, 0]
+    assert values[1].tolist() == [255, 255, 255]
+    assert abs(int(values[2][0]) - 127) <= 1
+    grey = eight_bit(Image.new("LA", (1, 1), (0, 0)), 1)
+    assert grey.getpixel((0, 0)) == 255
+
+
+def test_a_palette_with_a_transparent_colour() -> None:
+    picture = Image.new("P", (2, 1), 0)
+    picture.putpalette([10, 20, 30, 40, 50, 60])
+    picture.putpixel((1, 0), 1)
+    assert np.asarray(eight_bit(picture)).tolist() == [[[10, 20, 30], [40, 50, 60]]]
+    picture.info["transparency"] = 1
+    assert np.asarray(eight_bit(picture)).tolist() == [[[10, 20, 30], [255, 255, 255]]]
+
+
+def test_sixteen_bits_and_floats_are_scaled_and_not_cut_off() -> None:
+    sixteen = Image.fromarray(GREY.astype(np.uint16) * 257)
+    assert sixteen.mode.startswith("I;16")
+    assert np.array_equal(np.asarray(eight_bit(sixteen, 1)), GREY)
+    for scale in (1.0, 1 / 255):
+        assert np.array_equal(np.asarray(eight_bit(Image.fromarray(GREY.astype(np.float32) * np.float32(scale)), 1)), GREY)
+    for scale in (1, 257):
+        assert np.array_equal(np.asarray(eight_bit(Image.fromarray(GREY.astype(np.int32) * scale), 1)), GREY)
+
+
+@pytest.mark.parametrize("value", [-1.0, 300.0, float("nan")])
+def test_floats_outside_any_known_range_are_refused(value: float) -> None:
+    with pytest.raises(InputError, match="values"):
+        eight_bit(Image.fromarray(np.full((2, 2), value, np.float32)))
+
+
+def test_other_channels_are_refused() -> None:
+    with pytest.raises(InputError, match="takes 4"):
+        eight_bit(Image.new("RGB", (2, 2)), 4)

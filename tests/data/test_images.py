@@ -1,0 +1,267 @@
+"""Whatever a user calls an image, and one clear error for everything that is none."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from saliencykit.black_boxes.function import FunctionBlackBox
+from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.core.errors import ContractError, InputError
+from saliencykit.data.images import as_images, read_folder
+from saliencykit.testing.black_boxes import PlantedEvidence
+
+BOX = TorchBlackBox(nn.Flatten(), mean=(0.5,) * 3, std=(0.25,) * 3, size=8)
+BARE = TorchBlackBox(nn.Flatten())
+PIXELS = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    Image.fromarray(PIXELS).save(tmp_path / "cat.png")
+    return tmp_path / "cat.png"
+
+
+def test_every_form_of_one_picture_gives_the_same_image(path: Path) -> None:
+    forms = [
+        path,
+        str(path),
+        Image.fromarray(PIXELS),
+        PIXELS,
+        PIXELS[None],
+        PIXELS.astype(np.float32) / 255,
+        PIXELS.astype(np.float64) / 255,
+        PIXELS.astype(np.uint16) * 257,
+        torch.from_numpy(PIXELS).permute(2, 0, 1),
+        torch.from_numpy(PIXELS).permute(2, 0, 1)[None],
+        [path],
+        (PIXELS,),
+    ]
+    wanted, place = BOX.prepare(Image.fromarray(PIXELS))
+    for form in forms:
+        batch = as_images(form, BOX)
+        assert torch.equal(batch.images, wanted), type(form)
+        assert batch.images.dtype == torch.float32
+        assert batch.geometries == (place,)
+        assert batch.pixels == "raw"
+        assert batch.pictures[0].size == (16, 12)
+    assert as_images(path, BOX).sources == (str(path),)
+    assert as_images(Image.open(path), BOX).sources == (str(path),)
+
+
+def test_a_mixed_list_keeps_its_order(path: Path) -> None:
+    raw = torch.rand(2, 3, 8, 8)
+    batch = as_images([path, raw, PIXELS, raw[0], np.stack([PIXELS, PIXELS])], BOX)
+    assert len(batch) == 7
+    assert torch.equal(batch.images[1:3], raw)
+    assert torch.equal(batch.images[4], raw[0])
+    assert [geometry is None for geometry in batch.geometries] == [False, True, True, False, True, False, False]
+    assert batch.sources == (
+        str(path),
+        "image 1, row 0",
+        "image 1, row 1",
+        "image 2",
+        "image 3",
+        "image 4, row 0",
+        "image 4, row 1",
+    )
+
+
+def test_grey_and_transparent_arrays() -> None:
+    for array in (PIXELS[:, :, 0], PIXELS[:, :, :1]):
+        batch = as_images(array, BOX)
+        assert batch.images.shape == (1, 3, 8, 8)
+        assert torch.equal(batch.images[:, 0], batch.images[:, 2])
+    clear = np.zeros((9, 9, 4), np.uint8)
+    assert as_images(clear, BOX).images.min() == 1  # over white
+
+
+def test_tensors_are_what_the_model_takes_unless_somebody_knows_better() -> None:
+    x = torch.randn(2, 3, 8, 8) * 3
+    assert as_images(x, BOX, given_box=False).pixels == "model"
+    assert as_images(x, BARE, given_box=True).pixels == "model"
+    assert as_images(x.clamp(0, 1), BOX, given_box=True).pixels == "raw"
+    assert as_images(x.clamp(0, 1), BARE, pixels="raw").pixels == "raw"
+    assert as_images(x, BOX, pixels="model").pixels == "model"
+    assert torch.equal(as_images(x, BARE).images, x)
+    function = FunctionBlackBox(lambda p: p.mean((1, 2)))
+    for given in (True, False):  # neither a function nor somebody's box has a space of its own
+        assert as_images(x.clamp(0, 1), function, given_box=given).pixels == "raw"
+        assert as_images(x.clamp(0, 1), PlantedEvidence(), given_box=given).pixels == "raw"
+    with pytest.raises(InputError, match="raw pixels are in"):
+        as_images(x, function, given_box=False)
+
+
+def test_tensors_are_copied_to_float_on_the_cpu() -> None:
+    x = torch.rand(3, 8, 8, requires_grad=True)
+    batch = as_images(x, BARE)
+    assert not batch.images.requires_grad
+    batch.images.zero_()
+    assert x.detach().sum() > 0
+    assert as_images(x.double(), BARE).images.dtype == torch.float64
+    assert as_images(x.half(), BARE).images.dtype == torch.float32
+    assert as_images(x.bfloat16(), BARE).images.dtype == torch.float32
+    with torch.inference_mode():
+        batch = as_images(torch.rand(3, 8, 8), BARE)
+    assert not batch.images.is_inference()
+    assert as_images(torch.rand(5, 8, 8), BARE).images.shape == (1, 5, 8, 8)  # five bands are the model's business
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees to the right
+    Image.fromarray(PIXELS).save(tmp_path / "turned.png", exif=exif)
+    batch = as_images(tmp_path / "turned.png", BOX)
+    assert batch.pictures[0].size == (12, 16)
+    assert batch.geometries[0].picture == (16, 12)
+    assert np.array_equal(np.asarray(batch.pictures[0]), np.rot90(PIXELS, -1))
+    assert as_images(Image.open(tmp_path / "turned.png"), BOX).pictures[0].size == (12, 16)
+
+
+def test_the_first_frame_of_an_animation_with_a_warning(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (10, 10), colour) for colour in ("red", "lime", "blue")]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    with pytest.warns(UserWarning, match=r"moving.gif.* has 3 frames; the first one"):
+        batch = as_images(tmp_path / "moving.gif", BOX)
+    assert batch.images[0, :, 4, 4].tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "F"])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".webp"])
+def test_files_of_every_mode(tmp_path: Path, mode: str, suffix: str) -> None:
+    file = tmp_path / f"picture{suffix}"
+    try:
+        Image.new(mode, (20, 10)).save(file)
+    except (OSError, ValueError):
+        pytest.skip("this format does not have this mode")
+    assert as_images(file, BOX).images.shape == (1, 3, 8, 8)
+
+
+def bomb() -> bytes:
+    """A PNG of a few bytes that says that it has 30000 x 30000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"0")) + chunk(b"IEND", b"")
+
+
+def test_files_that_cannot_be_used_are_named(tmp_path: Path, path: Path) -> None:
+    whole = path.read_bytes()
+    jpeg = tmp_path / "whole.jpg"
+    Image.fromarray(np.tile(PIXELS, (20, 20, 1))).save(jpeg)
+    contents = {
+        "empty.png": (b"", "empty"),
+        "text.jpg": (b"no picture at all", "not a picture"),
+        "half.png": (whole[: len(whole) // 2], "truncated or damaged"),
+        "half.jpg": (jpeg.read_bytes()[:3000], "truncated or damaged"),
+        "bomb.png": (bomb(), "too large"),
+        "spoiled.png": (whole[:60] + b"\x00" * 20 + whole[80:], "damaged"),
+    }
+    for name, (content, words) in contents.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=rf"{name}.*{words}"):
+            as_images([path, tmp_path / name], BOX)
+    with pytest.raises(InputError, match=r"no file .*missing.png"):
+        as_images(tmp_path / "missing.png", BOX)
+    with pytest.raises(InputError, match=r"is a folder; .*read_folder"):
+        as_images(tmp_path, BOX)
+    with pytest.raises(InputError, match="download"):
+        as_images("https://example.org/cat.jpg", BOX)
+
+
+def test_a_truncated_picture_that_was_opened_by_the_caller(tmp_path: Path) -> None:
+    Image.fromarray(np.tile(PIXELS, (20, 20, 1))).save(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:3000])
+    with pytest.raises(InputError, match=r"a.jpg.*truncated"):
+        as_images(Image.open(tmp_path / "a.jpg"), BOX)
+
+
+NAN = torch.rand(4, 3, 8, 8)
+NAN[2, 0, 0, 0] = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        ([], "empty list"),
+        (3, "the image is a int"),
+        (None, "NoneType"),
+        (b"bytes", r"io.BytesIO"),
+        ([PIXELS, b"cat"], "image 1 is a bytes"),
+        ([[1, 2], [3, 4]], "image 0 is a list"),
+        (torch.rand(8, 8), r"x\[None\]"),
+        (torch.rand(2, 1, 3, 8, 8), r"\(2, 1, 3, 8, 8\)"),
+        (torch.rand(0, 3, 8, 8), "empty side"),
+        (torch.rand(8, 8, 3), r"x.permute\(2, 0, 1\)"),
+        (torch.rand(2, 8, 8, 3), r"x.permute\(0, 3, 1, 2\)"),
+        (torch.zeros(3, 8, 8).long(), r"int64.*uint8"),
+        (torch.zeros(3, 8, 8).bool(), r"torch.bool"),
+        (torch.zeros(5, 8, 8, dtype=torch.uint8), "5 channels"),
+        (NAN, "image 2 holds NaN"),
+        ([PIXELS, NAN], "image 1, row 2 holds NaN"),
+        (torch.rand(2, 3, 8, 8) * 255, r"the image|image 0.*x / 255"),
+        (torch.rand(2, 3, 8, 8) * 4 - 2, "pixels='model'"),
+        (torch.rand(2, 3, 8, 8) * 1.05, r"x.clip\(0, 1\)"),
+        ([torch.rand(3, 8, 8), torch.rand(3, 8, 9)], r"image 1 has .*\(3, 8, 9\).* resize"),
+        ([PIXELS, torch.rand(3, 9, 9)], r"image 1 has .*\(3, 9, 9\)"),
+        (np.zeros((3, 8, 8), np.uint8), r"x.transpose\(1, 2, 0\)"),
+        (np.zeros((2, 3, 8, 8), np.float32), r"x.transpose\(0, 2, 3, 1\)"),
+        (np.zeros((8, 8, 2), np.uint8), r"\(8, 8, 2\)"),
+        (np.zeros((0, 8, 3), np.uint8), r"\(0, 8, 3\)"),
+        (np.zeros(7, np.uint8), r"\(7,\)"),
+        (np.zeros((8, 8, 3), np.int64), "x.astype"),
+        (np.zeros((8, 8, 3), bool), "bool"),
+        (np.array([[["a"] * 3] * 4] * 4), "array of <U1"),
+        (PIXELS.astype(np.float32), r"x / 255"),
+        (np.stack([PIXELS / 255, PIXELS / 64]), "image 1 has values"),
+        (np.full((8, 8, 3), np.nan), "NaN"),
+        (Image.fromarray(np.full((4, 4), -1.0, np.float32)), "mode F"),
+    ],
+)
+def test_everything_else_is_refused_in_one_line(image: object, words: str) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        as_images(image, BOX)
+    assert "\n" not in str(caught.value)
+
+
+def test_pictures_and_model_pixels_do_not_mix(path: Path) -> None:
+    with pytest.raises(InputError, match="pixels='model' is for tensors"):
+        as_images(path, BOX, pixels="model")
+    with pytest.raises(InputError, match="explain them apart"):
+        as_images([path, torch.rand(3, 8, 8)], BOX, given_box=False)
+    with pytest.raises(InputError, match="'auto', 'raw' or 'model'"):
+        as_images(path, BOX, pixels="normal")
+
+
+def test_a_box_that_cannot_prepare_names_the_picture(path: Path) -> None:
+    with pytest.raises(InputError, match=r"cat.png.*Flatten are unknown. Write explain\(TorchBlackBox"):
+        as_images(path, BARE)
+    with pytest.raises(InputError, match=r"cat.png.*PlantedEvidence does not say how"):
+        as_images(path, PlantedEvidence())
+
+    class Wrong(PlantedEvidence):
+        def prepare(self, picture: Image.Image):
+            return torch.full((1, 3, 4, 4), float("nan")), None
+
+    with pytest.raises(ContractError, match=r"Wrong.prepare"):
+        as_images(path, Wrong())
+
+
+def test_folders(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    for name in ("b.png", "a.JPG", "notes.txt", ".hidden.png", "deep/c.webp"):
+        (tmp_path / name).write_bytes(b"1")
+    assert [found.name for found in read_folder(tmp_path)] == ["a.JPG", "b.png"]
+    assert [found.name for found in read_folder(tmp_path, recursive=True)] == ["a.JPG", "b.png", "c.webp"]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match="no picture"):
+        read_folder(tmp_path / "none")
+    with pytest.raises(InputError, match="not a folder"):
+        read_folder(tmp_path / "a.JPG")

@@ -1,0 +1,134 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from saliencykit.core.errors import InputError
+from saliencykit.core.geometry import Geometry
+from saliencykit.core.metric import Sample
+from saliencykit.data.samples import read_samples, visible_boxes
+from saliencykit.testing.black_boxes import PlantedEvidence
+
+
+def rows(readings):
+    """name -> (label, boxes or None, image) of all readings, in order."""
+    found = {}
+    for reading in readings:
+        assert reading.reason is None, reading.reason
+        assert reading.names == reading.sample.names
+        for i, name in enumerate(reading.names):
+            boxes = None if reading.sample.boxes is None else reading.sample.boxes[i]
+            found[name] = int(reading.sample.labels[i]), boxes, reading.sample.images[i]
+    return found
+
+
+def agree(found, truth):
+    assert len(found) == len(truth) == 12
+    for name, (label, boxes, image) in found.items():
+        wanted, corners = truth[Path(name).stem]
+        assert label == wanted
+        assert torch.allclose(boxes, corners, atol=1e-4)
+        assert image.shape == (3, 32, 32)
+        for x0, y0, x1, y1 in boxes.tolist():  # the rectangle is really there: its middle has the colour of the class
+            assert image[:, int((y0 + y1) / 2), int((x0 + x1) / 2)].argmax() == label
+
+
+def test_every_form_of_the_twelve_pictures_gives_the_same_boxes(box, truth, class_folders, flat, xml, loc_solution, table):
+    agree(rows(read_samples(class_folders, box, boxes=xml)), truth)
+    agree(rows(read_samples(str(class_folders), box, boxes=str(loc_solution), batch_size=5)), truth)
+    agree(rows(read_samples(flat, box, boxes=xml)), truth)
+    agree(rows(read_samples(table, box)), truth)
+    agree(rows(read_samples(flat, box, labels=table, boxes=loc_solution)), truth)
+
+
+def test_one_rectangle_lies_outside_the_crop_and_is_dropped(truth):
+    assert [len(boxes) for _, boxes in truth.values()].count(1) == 12  # of the second ones, at the corner of wide pictures
+
+
+def test_batches_are_lazy_and_keep_the_order(box, flat):
+    (flat / "picture_05.png").write_bytes(b"not a picture")
+    readings = read_samples(flat, box, batch_size=4)
+    first = next(readings)
+    assert first.indices == (0, 1, 2, 3)
+    assert first.sample.boxes is None
+    (flat / "picture_11.png").unlink()
+    rest = list(readings)
+    assert [r.indices for r in rest] == [(4,), (5,), (6, 7), (8, 9, 10), (11,)]
+    assert [r.sample is None for r in rest] == [False, True, False, False, True]
+    assert "picture_05.png" in rest[1].reason
+    assert "no file" in rest[-1].reason
+
+
+def test_pictures_without_a_label_are_asked_about_the_top_class(box, flat, truth):
+    found = rows(read_samples(flat, box))
+    assert {Path(name).stem: label for name, (label, _, _) in found.items()} == {stem: label for stem, (label, _) in truth.items()}
+
+
+def test_limit_and_wanted(box, flat):
+    assert list(rows(read_samples(flat, box, limit=3))) == ["picture_00.png", "picture_01.png", "picture_02.png"]
+    asked = []
+
+    def wanted(index, name):
+        asked.append((index, name))
+        return index % 5 == 1
+
+    (flat / "picture_02.png").write_bytes(b"")  # never opened
+    readings = list(read_samples(flat, box, limit=10, wanted=wanted))
+    assert [r.indices for r in readings] == [(1, 6)]
+    assert asked[2] == (2, "picture_02.png")
+    assert len(asked) == 10
+
+
+def test_samples_are_passed_on(box):
+    one = Sample(torch.rand(3, 3, 8, 8), torch.tensor([0, 1, 2]), (torch.zeros(0, 4),) * 3)
+    two = Sample(torch.rand(2, 3, 9, 9), torch.tensor([0, 1]), names=("a", "a"))
+    readings = list(read_samples([one, two], box, limit=4, wanted=lambda index, name: index != 1))
+    assert [r.names for r in readings] == [("0", "2"), ("a",)]
+    assert torch.equal(readings[0].sample.images, one.images[[0, 2]])
+    assert len(readings[0].sample.boxes) == 2
+    assert [r.names for r in read_samples([one, two], box)][1] == ("a", "a#4")
+
+
+def test_pairs_of_any_image_and_label(box, flat):
+    pairs = [(flat / "picture_00.png", "red"), (torch.rand(3, 32, 32), torch.tensor(1)), (torch.rand(3, 20, 20), 2)]
+    readings = list(read_samples(pairs, box))
+    assert [r.names for r in readings] == [(str(flat / "picture_00.png"), "1"), ("2",)]
+    assert [r.sample.labels.tolist() for r in readings] == [[0, 1], [2]]
+    batches = [(torch.rand(4, 3, 32, 32), torch.tensor([0, 1, 2, 0]))]
+    assert [r.names for r in read_samples(batches, box)] == [("0.0", "0.1", "0.2", "0.3")]
+
+
+def test_a_row_that_cannot_be_used_says_why(box):
+    nan = torch.full((3, 8, 8), float("nan"))
+    reasons = [r.reason for r in read_samples([(nan, 0), (torch.rand(3, 8, 8), "purple"), (torch.rand(3, 8, 8), 3)], box)]
+    assert "NaN" in reasons[0]
+    assert "purple" in reasons[1]
+    assert "outside 0..2" in reasons[2]
+
+
+def test_visible_boxes_of_a_padded_input_stay_inside_the_picture():
+    geometry = Geometry(picture=(10, 20), region=(0.0, -5.0, 20.0, 15.0), size=(40, 40))
+    boxes = torch.tensor([[-3.0, -4.0, 4.0, 2.0], [30.0, 0.0, 40.0, 5.0]])
+    assert visible_boxes(boxes, geometry).tolist() == [[0.0, 10.0, 8.0, 14.0]]
+
+
+@pytest.mark.parametrize("wrong", [{"limit": 0}, {"batch_size": 0}])
+def test_numbers_are_checked_before_anything_is_read(box, wrong):
+    with pytest.raises(InputError, match="read_samples"):
+        read_samples([], box, **wrong)
+
+
+class Moody(PlantedEvidence):
+    """Raises where it is shown a bright picture."""
+
+    def __call__(self, images):
+        if images.mean() > 0.4:
+            raise RuntimeError("too bright for me")
+        return super().__call__(images)
+
+
+def test_a_model_that_raises_on_a_picture_without_label_costs_that_picture_only():
+    dark, bright = torch.zeros(3, 8, 8), torch.ones(3, 8, 8)
+    found = list(read_samples([(dark, None), (bright, None), (dark, None), (bright, 2)], Moody(), batch_size=2))
+    assert [reading.names for reading in found] == [("0",), ("1",), ("2",), ("3",)]
+    assert [reading.reason for reading in found] == [None, "RuntimeError: too bright for me", None, None]

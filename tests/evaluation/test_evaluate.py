@@ -1,0 +1,369 @@
+"""evaluate(): the same rows however it is cut, interrupted or shared; and everything that goes wrong is a row or one sentence."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from saliencykit.core import rng
+from saliencykit.core.errors import GradientError, InputError, SaliencyKitError
+from saliencykit.core.masker import Masker
+from saliencykit.core.metric import Metric, Sample
+from saliencykit.evaluation.evaluate import evaluate
+from saliencykit.evaluation.scores import Scores
+from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly
+
+
+class Area(Metric):
+    higher_is_better = False
+
+    def score(self, black_box, sample, mask, *, explain, generator):
+        return mask.mean((1, 2, 3))
+
+
+class Drawn(Metric):
+    """A metric that draws, asks the box and asks the masker again."""
+
+    higher_is_better = True
+
+    def score(self, black_box, sample, mask, *, explain, generator):
+        noise = rng.uniform(sample.images, (1,), generator=generator)[:, 0]
+        again = explain(sample.images, sample.labels)
+        assert torch.allclose(again, mask, atol=1e-5), "the masker answers as it did"
+        return {"noise": noise, "logit": black_box(sample.images).amax(1)}
+
+
+METRICS = {"area": Area(), "drawn": Drawn()}
+
+
+@pytest.fixture
+def sample(box, generator):
+    images, labels = box.examples(10, generator=generator)
+    return Sample(images, labels)
+
+
+def run(box, sample, **options):
+    return evaluate(box, "rise:samples=16", METRICS, sample, batch=options.pop("batch", 4), **options)
+
+
+def facts(scores):
+    """Everything but times."""
+    return [(row.sample, row.index, row.masker, row.label, row.probability, dict(row.scores), row.reason) for row in scores.rows]
+
+
+def test_batches_in_a_list_are_judged_to_their_last_picture(box, sample, tmp_path):
+    """A list of two batches holds ten pictures and not two."""
+    batches = [(sample.images[:7], sample.labels[:7]), (sample.images[7:], sample.labels[7:])]
+    told = []
+    scores = run(box, batches, baselines=False, on_row=lambda row, done, total: told.append((done, total)))
+    assert [row.index for row in scores.rows] == list(range(10))
+    assert told == [(i, 10) for i in range(1, 11)]
+    assert [row.scores for row in scores.rows] == [row.scores for row in run(box, sample, baselines=False).rows]
+    assert len(run(box, batches, baselines=False, out=tmp_path / "run", limit=8).rows) == 8
+    assert len(run(box, batches, baselines=False, out=tmp_path / "run").rows) == 10
+
+
+def test_another_list_as_long_as_the_first_is_not_taken_for_it(box, sample, tmp_path):
+    pairs = list(zip(sample.images, sample.labels.tolist(), strict=True))
+    run(box, pairs, baselines=False, out=tmp_path / "run")
+    with pytest.raises(InputError, match="other settings: data: 10 items of list"):
+        run(box, pairs[::-1], baselines=False, out=tmp_path / "run")
+
+
+def test_a_row_for_every_picture_and_masker_with_the_baselines(box, sample, tmp_path):
+    scores = run(box, sample, out=tmp_path / "run")
+    assert scores.maskers == ("rise:samples=16", "centre-box", "whole-image", "random")
+    assert scores.names == ("area", "drawn/noise", "drawn/logit")
+    assert [(row.index, row.masker) for row in scores.rows] == [(i, m) for i in range(10) for m in scores.maskers]
+    assert scores.means()["whole-image"]["area"] == 1
+    row = next(row for row in scores.rows if row.index == 7)
+    logits = box(sample.images[7:8])
+    assert row.label == int(sample.labels[7])
+    assert row.label_name == box.class_names[row.label]
+    assert row.probability == pytest.approx(float(logits.softmax(1)[0, row.label]), rel=1e-5)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "rows.jsonl").read_text().splitlines()]
+    assert len(lines) == 40
+    assert (tmp_path / "run" / "table.csv").read_text().splitlines()[0] == "masker,score,mean,median,low,high,n,missing"
+    assert len(json.loads((tmp_path / "run" / "table.json").read_text())) == 12
+    assert facts(Scores.load(tmp_path / "run")) == facts(scores)
+
+
+def test_rows_do_not_depend_on_batch_order_or_directory(box, sample, tmp_path):
+    one, other = run(box, sample, batch=4), run(box, sample, batch=10, out=tmp_path / "run")
+    turned = torch.arange(9, -1, -1)
+    back = run(box, Sample(sample.images[turned], sample.labels[turned]), batch=3)
+    found = {(9 - row.index, row.masker): row.scores for row in back.rows}
+    for a, b in zip(one.rows, other.rows, strict=True):
+        assert a.key == b.key
+        assert a.scores == pytest.approx(b.scores, abs=1e-4)
+        assert a.scores == pytest.approx(found[a.key], abs=1e-4)
+
+
+def test_the_callers_random_state_is_untouched(box, sample):
+    before = torch.get_rng_state()
+    run(box, sample)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_baselines_can_be_refused_or_chosen(box, sample):
+    assert run(box, sample, baselines=False).maskers == ("rise:samples=16",)
+    assert run(box, sample, baselines=["centre-box:area=0.1"]).maskers == ("rise:samples=16", "centre-box:area=0.1")
+    assert evaluate(box, "random", METRICS, sample).maskers == ("random", "centre-box", "whole-image")
+
+
+def test_grad_cam_is_there_where_the_model_shows_layers(sample):
+    from torch import nn
+
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    scores = evaluate(net, [], METRICS, iter([sample]))  # it can be read once only, and a picture is needed to look for the layer
+    assert scores.maskers == ("centre-box", "whole-image", "random", "grad-cam")
+    assert len(scores.rows) == 40
+    assert not scores.reasons(), "the model is watched while it answers: an answer from memory would not do"
+
+
+def test_the_whole_picture_is_asked_about_once_for_all_maskers(sample):
+    box = Counting(PlantedEvidence())
+    evaluate(box, [], METRICS, sample, batch=5)
+    assert box.images == 10
+
+
+def test_a_started_directory_goes_on(box, sample, tmp_path):
+    whole = run(box, sample, out=tmp_path / "whole")
+
+    def stop(row, done, total):
+        if done == 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(box, sample, out=tmp_path / "run", on_row=stop)
+    rows = tmp_path / "run" / "rows.jsonl"
+    text = rows.read_bytes()
+    rows.write_bytes(text[: -len(text.splitlines()[-1]) // 2])  # half a line
+    seen = []
+    again = run(box, sample, out=tmp_path / "run", on_row=lambda row, done, total: seen.append((row.key, done, total)))
+    assert facts(again) == facts(whole)
+    assert (tmp_path / "run" / "table.csv").read_bytes() == (tmp_path / "whole" / "table.csv").read_bytes()
+    assert seen[-1][1:] == (40, 40)
+    assert len(seen) < 33
+    seen.clear()
+    run(box, sample, out=tmp_path / "run", on_row=lambda *it: seen.append(it))
+    assert not seen, "what is finished is not done again"
+
+
+def slowly(sample, out):
+    torch.set_num_threads(1)
+    run(PlantedEvidence(), sample, out=out, on_row=lambda *_: time.sleep(0.004), pictures=2)
+
+
+def test_killed_at_any_moment_it_ends_with_the_same_table(box, sample, tmp_path):
+    whole = run(box, sample, out=tmp_path / "whole", pictures=2)
+    out, moments = tmp_path / "run", random.Random(0)
+    fork = multiprocessing.get_context("fork")  # no import of torch in every child
+    killed = 0
+    for _ in range(8):
+        child = fork.Process(target=slowly, args=(sample, out))
+        child.start()
+        time.sleep(moments.uniform(0.02, 0.12))
+        if child.is_alive():
+            os.kill(child.pid, signal.SIGKILL)
+            killed += 1
+        child.join()
+    assert killed >= 3
+    assert facts(run(box, sample, out=out, pictures=2)) == facts(whole)
+    for name in ("table.csv", "table.json"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    kept = {p.relative_to(out) for p in out.rglob("*.png") if not p.name.startswith(".")}
+    assert kept == {p.relative_to(tmp_path / "whole") for p in (tmp_path / "whole").rglob("*.png")}
+
+
+def test_a_second_process_is_refused_while_the_first_one_writes(box, sample, tmp_path):
+    child = multiprocessing.get_context("fork").Process(target=slowly, args=(sample, tmp_path / "run"))
+    child.start()
+    try:
+        deadline = time.monotonic() + 10
+        while not (tmp_path / "run" / "rows.jsonl").exists() and time.monotonic() < deadline:
+            time.sleep(0.002)
+        os.kill(child.pid, signal.SIGSTOP)
+        with pytest.raises(InputError, match=rf"process {child.pid} on .* is writing to"):
+            run(box, sample, out=tmp_path / "run")
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+    assert len(run(box, sample, out=tmp_path / "run").rows) == 40, "what a dead process left is taken over"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seed": 1}, "seed: 0 there, 1 asked"),
+        ({"classes": {"a": 1}}, "data: .*classes=1 entries"),
+    ],
+)
+def test_other_settings_are_refused_and_named(box, sample, tmp_path, change, words):
+    run(box, sample, out=tmp_path / "run")
+    with pytest.raises(InputError, match=words):
+        run(box, sample, out=tmp_path / "run", **change)
+    assert run(box, sample, out=tmp_path / "run", resume=False, **change).rows
+
+
+def test_a_directory_takes_further_maskers_and_pictures(box, sample, tmp_path):
+    pairs = [(image, int(label)) for image, label in zip(sample.images, sample.labels, strict=True)]
+
+    def some(masker, out, **options):
+        return evaluate(box, masker, {"area": Area()}, pairs, out=tmp_path / out, batch=3, pictures=2, **options)
+
+    some({"a/b": "rise:samples=8"}, "run", limit=4)
+    counted = []
+    some(
+        {"a:b": "occlusion:window=8,stride=8"},
+        "run",
+        limit=4,
+        on_row=lambda row, done, total: counted.append((row.masker, done, total)),
+    )
+    assert [who for who, *_ in counted] == ["a:b"] * 4
+    assert counted[-1][1:] == (16, 16)
+    grown = some({"a/b": "rise:samples=8"}, "run")
+    assert len(grown.rows) == 4 + len(pairs) * 4  # the second masker has its four pictures
+    once = some({"a/b": "rise:samples=8", "a:b": "occlusion:window=8,stride=8"}, "once")
+    again = some({"a:b": "occlusion:window=8,stride=8"}, "run").means()
+    for name, scores in once.means().items():
+        assert again[name] == pytest.approx(scores)
+    assert {p.relative_to(tmp_path / "run") for p in (tmp_path / "run").rglob("*.png")} == {
+        Path(str(p.relative_to(tmp_path / "once"))) for p in (tmp_path / "once").rglob("*.png")
+    }
+    with pytest.raises(InputError, match=r"maskers \(a/b: .*samples=8.* there, .*samples=9.* asked"):
+        some({"a/b": "rise:samples=9"}, "run")
+    with pytest.raises(InputError, match=r"metrics \(twice: none there"):
+        evaluate(box, "rise:samples=8", {"area": Area(), "twice": Area()}, pairs, out=tmp_path / "run")
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert settings["limit"] is None
+    assert settings["command"].count("&&") == 2
+
+
+def test_other_pictures_are_refused(box, sample, tmp_path):
+    run(box, sample, out=tmp_path / "run")
+    with pytest.raises(InputError, match="pictures in memory"):
+        run(box, Sample(sample.images.flip(0), sample.labels), out=tmp_path / "run")
+
+
+class Moody(Masker):
+    """Raises for a picture, answers with NaN for another."""
+
+    def __init__(self, raises, fails):
+        self.keys = raises, fails
+
+    def mask(self, black_box, images, labels, generator):
+        keys = rng.picture_keys(images).tolist()
+        if self.keys[0] in keys:
+            raise InputError("I do not like this picture")
+        mask = images.new_ones(len(images), 1, 4, 4)
+        if self.keys[1] in keys:
+            mask[keys.index(self.keys[1])] = float("nan")
+        return mask
+
+
+class Picky(Area):
+    def __init__(self, key):
+        self.key = key
+
+    def score(self, black_box, sample, mask, *, explain, generator):
+        if self.key in rng.picture_keys(sample.images).tolist():
+            raise ZeroDivisionError("division by zero")
+        return mask.mean((1, 2, 3))
+
+
+def test_what_fails_for_one_picture_costs_no_other(box, sample):
+    keys = rng.picture_keys(sample.images).tolist()
+    scores = evaluate(box, {"moody": Moody(keys[2], keys[5])}, {"area": Area(), "picky": Picky(keys[7])}, sample, baselines=False)
+    reasons = {row.index: row.reason for row in scores.rows if row.reason}
+    assert set(reasons) == {2, 5, 7}
+    assert reasons[2] == "I do not like this picture"
+    assert "NaN" in reasons[5]
+    assert reasons[7] == "picky: ZeroDivisionError: division by zero"
+    assert scores.rows[7].scores == {"area": 1.0}
+    lines = {line.score: (line.n, line.missing) for line in scores.table()}
+    assert lines == {"area": (8, 2), "picky": (7, 3)}
+
+
+def test_a_damaged_picture_is_a_row_with_its_reason(box, sample, tmp_path):
+    for i in range(3):
+        pixels = (sample.images[i].permute(1, 2, 0) * 255).to(torch.uint8).numpy()
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    (tmp_path / "1.png").write_bytes(b"nothing")
+    data = [(tmp_path / f"{i}.png", int(sample.labels[i])) for i in range(3)]
+    from saliencykit.black_boxes.function import FunctionBlackBox
+
+    function = FunctionBlackBox(
+        lambda x: box(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy(), num_classes=4, size=16, outputs="logits"
+    )
+    scores = evaluate(function, "rise:samples=8", METRICS, data)
+    assert not scores.rows[0].reason
+    assert [row.reason is None for row in scores.rows] == [True] * 4 + [False] * 4 + [True] * 4
+    assert "not a picture" in scores.rows[4].reason
+    assert scores.rows[4].label is None
+
+
+def test_a_full_disk_is_one_sentence_and_what_was_finished_is_there(box, sample, tmp_path, monkeypatch, full_disk):
+    seen = []
+    full_disk(lambda path, mode: path.name == "rows.jsonl" and mode == "ab+" and len(seen) >= 8)
+    with pytest.raises(SaliencyKitError, match=r"rows.jsonl cannot be written: No space left on device. What was finished"):
+        run(box, sample, out=tmp_path / "run", on_row=lambda row, *_: seen.append(row))
+    monkeypatch.undo()
+    assert len(Scores.load(tmp_path / "run").rows) >= 8
+    assert facts(run(box, sample, out=tmp_path / "run")) == facts(run(box, sample))
+
+
+def test_mistakes_are_named_before_anything_is_computed(box, sample, tmp_path):
+    with pytest.raises(GradientError, match="iterative needs gradients"):
+        evaluate(QueryOnly(box), "iterative", METRICS, sample)
+    with pytest.raises(InputError, match="at least one metric"):
+        evaluate(box, "rise", [], sample)
+    with pytest.raises(InputError, match="two maskers are called 'rise'"):
+        evaluate(box, ["rise", "rise"], METRICS, sample)
+    with pytest.raises(InputError, match="seed"):
+        evaluate(box, "rise", METRICS, sample, seed=-1)
+    with pytest.raises(InputError, match="batch"):
+        evaluate(box, "rise", METRICS, sample, batch=0)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="cannot write to"):
+        evaluate(box, "rise", METRICS, sample, out=tmp_path / "file" / "run")
+
+
+LAUNCHED = """
+import sys, torch
+from saliencykit.core.metric import Sample
+from saliencykit.evaluation.evaluate import evaluate
+from saliencykit.testing.black_boxes import PlantedEvidence
+torch.set_num_threads(1)
+box = PlantedEvidence()
+sample = Sample(*box.examples(10, generator=torch.Generator().manual_seed(0)))
+scores = evaluate(box, "rise:samples=16", "saliency-score", sample, batch=2, out=sys.argv[1])
+assert len(scores.rows) == 40
+"""
+
+
+@pytest.mark.slow
+def test_several_processes_share_the_pictures_and_end_with_the_same_rows(tmp_path):
+    pytest.importorskip("accelerate")
+    (tmp_path / "script.py").write_text(LAUNCHED)
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    for start, out in (([sys.executable], "one"), (launch, "two")):
+        done = subprocess.run(
+            [*start, "script.py", out], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    one, two = Scores.load(tmp_path / "one"), Scores.load(tmp_path / "two")
+    assert facts(one) == facts(two)
+    assert (tmp_path / "one" / "table.csv").read_bytes() == (tmp_path / "two" / "table.csv").read_bytes()
+    assert not list((tmp_path / "two").glob("rows-*")), "merged"

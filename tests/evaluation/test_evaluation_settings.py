@@ -1,0 +1,91 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from saliencykit.core.errors import InputError
+from saliencykit.core.masker import Masker
+from saliencykit.core.metric import Sample
+from saliencykit.evaluation.evaluation_settings import (
+    BASELINES,
+    describe,
+    describe_data,
+    named_maskers,
+    named_metrics,
+    with_baselines,
+)
+from saliencykit.maskers.baselines import CentreBox
+from saliencykit.maskers.cam.grad_cam import GradCam
+from saliencykit.registry.manager import as_masker
+
+
+class Mine(Masker):
+    def mask(self, black_box, images, labels, generator):
+        return images.new_ones(len(images), 1, 1, 1)
+
+
+def test_names_are_the_text_the_stem_the_class_or_given(box):
+    assert list(named_maskers(["rise:samples=4", Mine()], box)) == ["rise:samples=4", "Mine"]
+    assert list(named_maskers({"a": "rise", "b": "rise"}, box)) == ["a", "b"]
+    assert list(named_maskers("rise", box)) == ["rise"]
+    assert list(named_maskers(CentreBox(), box)) == ["CentreBox"]
+    assert list(named_metrics("saliency-score")) == ["saliency-score"]
+
+
+@pytest.mark.parametrize("wrong", [3, ["rise", 3], ["rise", "rise"], {"": "rise"}])
+def test_what_is_no_masker_is_refused(box, wrong):
+    with pytest.raises(InputError):
+        named_maskers(wrong, box)
+
+
+def test_baselines_are_added_once():
+    assert tuple(with_baselines({}, BASELINES)) == BASELINES
+    assert "grad-cam" not in with_baselines({"mine": GradCam()}, BASELINES)
+    assert list(with_baselines({"c": as_masker("centre-box:area=0.1")}, ["centre-box"])) == ["c", "centre-box"]
+
+
+def test_settings_are_the_same_in_every_process(box):
+    one, other = (describe(box, {"mine": Mine()}, named_metrics("saliency-score"), 0, "data") for _ in range(2))
+    assert one == other
+    assert "0x" not in one["maskers"]["mine"]
+    assert one["metrics"]["saliency-score"]["higher_is_better"] is False
+    assert one["metrics"]["saliency-score"]["about"].startswith("How much smaller the crop")
+
+
+def test_two_trainings_of_one_network_are_told_apart():
+    from saliencykit.demo import demo_box
+
+    box = demo_box()
+    masker = as_masker("demo")
+    before = describe(box, {"m": masker}, {}, 0, "")
+    with torch.no_grad():
+        next(iter(masker.network.decoder.parameters())).add_(1)
+    assert describe(box, {"m": masker}, {}, 0, "")["maskers"] != before["maskers"]
+    assert before["model"]["fingerprint"]
+
+
+def test_data_in_words(tmp_path):
+    sample = Sample(torch.zeros(3, 3, 4, 4), torch.tensor([0, 1, 2]))
+    text = describe_data([sample], limit=None, labels={"a": 1})
+    assert text.startswith("3 pictures in memory, ")
+    assert ", labels=1 entries, " in text
+    assert describe_data([sample]) != describe_data([Sample(torch.ones(3, 3, 4, 4), torch.tensor([0, 1, 2]))])
+    assert describe_data("photos", limit=5) == "photos, limit=5"
+    assert describe_data(iter([])) == "items of list_iterator"
+
+
+def test_lists_of_other_pictures_or_labels_are_told_apart():
+    picture, array = Image.new("RGB", (4, 4), (1, 2, 3)), np.zeros((4, 4, 3), np.uint8)
+    images = torch.zeros(2, 3, 4, 4)
+    lists = [
+        [(images[0], 0)], [(images[0], 1)], [(images[0] + 1, 0)], [(images, torch.tensor([0, 1]))], [(images, torch.ones(2))],
+        [("a.png", "cat")], [("b.png", "cat")], [(Path("a.png"), None)], [(picture, 0)], [(array, 0)], [(array + 1, 0)],
+        [Sample(images, torch.tensor([0, 1])), (images[0], 0)],
+    ]  # fmt: skip
+    told = [describe_data(each) for each in lists]
+    assert len(set(told)) == len(lists)
+    assert told == [describe_data(each) for each in lists]
+    assert told[0].startswith("1 items of list, ")
+    assert describe_data([object()]) == describe_data([object()])

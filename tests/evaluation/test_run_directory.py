@@ -1,0 +1,70 @@
+import pytest
+
+from saliencykit.core.errors import InputError
+from saliencykit.evaluation.run_directory import RunFolder, file_names
+from saliencykit.evaluation.score_rows import Row, append_rows
+
+SETTINGS = {
+    "format": 1,
+    "model": {},
+    "maskers": {"b": "B()", "a": "A()"},
+    "metrics": {},
+    "seed": 0,
+    "data": "x",
+    "versions": {"torch": "1"},
+}
+
+
+def test_file_names_are_safe_and_unique():
+    names = file_names(["rise", "RISE", "a/b", "a:b", "..", "", "x" * 300, "ü"])
+    assert len({name.lower() for name in names.values()}) == 8
+    assert all(0 < len(name) <= 84 and not name.startswith(".") and name.isascii() for name in names.values())
+    assert names["rise"] == "rise"
+
+
+def test_rows_of_several_processes_are_merged_in_order(tmp_path):
+    run = RunFolder(tmp_path)
+    run.begin(SETTINGS)
+    append_rows(run.rows_of(1), [Row(sample="1", index=1, masker="b"), Row(sample="0", index=0, masker="a")])
+    append_rows(run.rows_of(0), [Row(sample="10", index=10, masker="a"), Row(sample="0", index=0, masker="b")])
+    wanted = [(0, "b"), (0, "a"), (1, "b"), (10, "a")]
+    assert [row.key for row in run.rows()] == wanted
+    assert [row.key for row in run.merge()] == wanted
+    assert [row.key for row in run.rows()] == wanted
+    assert [path.name for path in sorted(tmp_path.glob("rows*"))] == ["rows.jsonl"]
+
+
+def test_settings_that_differ_are_named(tmp_path):
+    run = RunFolder(tmp_path)
+    run.begin(SETTINGS)
+    run.begin(SETTINGS | {"command": "another"})
+    with pytest.raises(InputError, match=r"seed: 0 there, 3 asked; maskers \(a: A\(\) there, A\(x=1\) asked\)"):
+        run.begin(SETTINGS | {"seed": 3, "maskers": {"b": "B()", "a": "A(x=1)", "c": "C()"}})
+    with pytest.warns(UserWarning, match="was begun with"):
+        run.begin(SETTINGS | {"versions": {"torch": "2"}})
+    run.clear()
+    run.begin(SETTINGS | {"seed": 3})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "no evaluation in"),
+        ("{", "cannot be read"),
+        ('{"format": 9}', "format 9"),
+        ("[]", "list"),
+        ('{"format": 1}', "names no maskers and metrics"),
+        ('{"format": 1, "maskers": [], "metrics": 3}', "names no maskers and metrics"),
+    ],
+)
+def test_what_is_no_evaluation_is_said(tmp_path, text, words):
+    if text is not None:
+        (tmp_path / "settings.json").write_text(text)
+    with pytest.raises(InputError, match=words):
+        RunFolder(tmp_path).settings()
+
+
+def test_rows_without_settings_are_not_taken(tmp_path):
+    (tmp_path / "rows.jsonl").write_text("")
+    with pytest.raises(InputError, match="holds rows but no settings"):
+        RunFolder(tmp_path).begin(SETTINGS)

@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from saliencykit.black_boxes.cached import Keeping
+from saliencykit.core.errors import SaliencyKitError
+from saliencykit.core.masker import Masker
+from saliencykit.core.metric import Metric, Sample
+from saliencykit.evaluation.scorer import Judge, score_name
+from saliencykit.maskers.baselines import CentreBox, WholeImage
+
+
+class Area(Metric):
+    higher_is_better = False
+
+    def score(self, black_box, sample, mask, *, explain, generator):
+        return mask.mean((1, 2, 3))
+
+
+def test_a_list_of_rows_per_masker_with_their_masks(box, examples):
+    judge = Judge(Keeping(box), {"centre": CentreBox(), "whole": WholeImage()}, {"area": Area()}, 0)
+    found = list(judge.judge(Sample(*examples, names=tuple("abcd")), [4, 5, 6, 7], ["whole", "centre"]))
+    assert [[one.row.key for one in rows] for rows in found] == [[(i, name) for i in range(4, 8)] for name in ("whole", "centre")]
+    assert [one.row.sample for one in found[0]] == list("abcd")
+    assert all(one.row.scores["area"] == pytest.approx(float(one.mask.mean())) for rows in found for one in rows)
+    assert all(one.row.seconds >= 0 for one in found[0])
+
+
+class Hungry(Masker):
+    def mask(self, black_box, images, labels, generator):
+        raise MemoryError
+
+
+def test_a_full_memory_is_no_row_but_a_stop(box, examples):
+    judge = Judge(Keeping(box), {"hungry": Hungry()}, {"area": Area()}, 0)
+    with pytest.raises(SaliencyKitError, match="hungry needs more memory than cpu has"):
+        list(judge.judge(Sample(*examples), range(4), ["hungry"]))
+
+
+def test_a_trained_masker_answers_in_the_classifiers_own_pass():
+    from saliencykit.core.class_scores import probability
+    from saliencykit.demo import demo_box
+    from saliencykit.registry.manager import as_masker
+
+    box = demo_box()
+    masker = as_masker("demo").attached(box, "raw")
+    images, labels = torch.rand(2, 3, 80, 80, generator=torch.Generator().manual_seed(0)), torch.tensor([3, 5])
+    judge = Judge(Keeping(box), {"demo": masker}, {"area": Area()}, 0)
+    (rows,) = judge.judge(Sample(images, labels), [0, 1], ["demo"])
+    wanted = masker(box, images, labels, generator=torch.Generator().manual_seed(0))
+    sure = probability(box(images), labels)
+    for i, one in enumerate(rows):
+        assert torch.allclose(one.mask, wanted[i : i + 1], atol=1e-5)
+        assert one.row.probability == pytest.approx(float(sure[i]), abs=1e-5)
+
+
+def test_the_only_score_of_a_metric_has_the_metrics_name():
+    assert score_name("area", Area(), "Area") == "area"
+    assert score_name("area", Area(), "part") == "area/part"

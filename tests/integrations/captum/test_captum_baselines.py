@@ -1,0 +1,64 @@
+"""Baselines and feature masks: who takes them, and the mean over a feature."""
+
+import pytest
+import torch
+from torch import Generator
+
+from saliencykit.core.errors import InputError
+from saliencykit.integrations.captum.captum_baselines import Given, averaged, whole_numbers, with_baseline, with_regions
+from saliencykit.maskers.baselines import CentreBox
+from saliencykit.maskers.cam.score_cam import ScoreCam
+from saliencykit.maskers.optimization.extremal_perturbation import ExtremalPerturbation
+from saliencykit.maskers.optimization.iterative import Iterative
+from saliencykit.maskers.perturbation.feature_ablation import FeatureAblation
+from saliencykit.maskers.perturbation.occlusion import Occlusion
+from saliencykit.maskers.perturbation.rise import Rise
+from saliencykit.testing.contracts import check_alternative
+
+
+def test_a_given_picture_is_an_alternative():
+    check_alternative(Given(torch.rand(1, 3, 1, 1)))
+
+
+@pytest.mark.parametrize("masker", [Occlusion(), Rise(), FeatureAblation(), Iterative(), ScoreCam()])
+def test_maskers_with_an_alternative_take_a_baseline(masker):
+    picture = torch.rand(1, 3, 4, 4)
+    own = with_baseline(masker, picture)
+    assert type(own) is type(masker)
+    assert torch.equal(own.alternative(torch.rand(2, 3, 4, 4), generator=Generator()), picture.expand(2, -1, -1, -1))
+
+
+def test_a_masker_that_replaces_nothing_says_so():
+    with pytest.raises(InputError, match=r"CentreBox replaces no pixels.*'occlusion'"):
+        with_baseline(CentreBox(), torch.zeros(1, 3, 4, 4))
+
+
+def test_a_masker_with_an_alternative_of_its_own_kind_says_so():
+    with pytest.raises(InputError, match=r"Given\(picture of \(1, 3, 4, 4\)\)\) takes a BlurPyramid"):
+        with_baseline(ExtremalPerturbation(), torch.zeros(1, 3, 4, 4))
+
+
+def test_regions():
+    features = torch.arange(8).view(1, 1, 2, 4)
+    assert torch.equal(with_regions(FeatureAblation(), features.expand(1, 3, 2, 4)).regions, features)
+    assert with_regions(FeatureAblation(), torch.arange(24).view(1, 3, 2, 4)) is None
+    assert with_regions(Occlusion(), features) is None
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_the_mean_over_features_is_that_of_a_loop(rows):
+    g = Generator().manual_seed(0)
+    maps = torch.rand(4, 3, 5, 6, generator=g)
+    features = torch.randint(-2, 3, (rows, 3, 5, 6), generator=g)
+    wanted = maps.clone()
+    for row in range(4):
+        own = features[row % rows]
+        for name in own.unique():
+            wanted[row][own == name] = maps[row][own == name].mean()
+    assert torch.allclose(averaged(maps, features), wanted)
+
+
+def test_features_are_whole_numbers():
+    assert whole_numbers(torch.tensor([1.0, 2.0])).tolist() == [1, 2]
+    with pytest.raises(InputError, match="whole numbers"):
+        whole_numbers(torch.tensor([0.5]))

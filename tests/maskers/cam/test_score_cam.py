@@ -1,0 +1,161 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Generator, nn
+
+from saliencykit.alternatives.blur import Blur
+from saliencykit.alternatives.constant import Constant
+from saliencykit.alternatives.crop import Crop
+from saliencykit.alternatives.noise import Noise
+from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.core.errors import InputError
+from saliencykit.maskers.cam.score_cam import ScoreCam, stretched
+from saliencykit.testing.black_boxes import Counting
+from saliencykit.testing.unchanged import untouched
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.3, 0.25, 0.2)
+
+
+@pytest.fixture(scope="module")
+def net():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 6, 3, stride=2, padding=1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(6, 10, 3, padding=1),
+        nn.Tanh(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(10, 4),
+    )
+    net[-1].weight.data *= 20  # so that the channels' logits differ
+    return net.eval()
+
+
+@pytest.fixture
+def images():
+    return torch.rand(3, 3, 12, 16, generator=Generator().manual_seed(1))
+
+
+LABELS = torch.tensor([1, 3, 0])
+
+
+def found(net, images, labels=LABELS, **arguments):
+    return ScoreCam(**arguments).find(TorchBlackBox(net, mean=MEAN, std=STD, size=(12, 16)), images, labels, generator=Generator())
+
+
+def slow_scores(net, image, label, keep=None, fill=None):
+    """Channel by channel, in the model's own normalised space, with the fill's logit subtracted as in the paper."""
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+    x = (image - mean) / std
+    base = torch.zeros_like(x) if fill is None else (fill - mean) / std
+    with torch.no_grad():
+        maps = net[:5](x[None])[0]
+        order = sorted(range(len(maps)), key=lambda k: -float(maps[k].double().var()))
+        chosen = sorted(order[: keep or len(maps)])
+        rises = []
+        for k in chosen:
+            large = F.interpolate(maps[None, k : k + 1], size=image.shape[1:], mode="bilinear", align_corners=False)[0]
+            large = (large - large.min()) / (large.max() - large.min())
+            seen = x * large + base * (1 - large)
+            rises.append(float(net(seen[None])[0, label] - net(base[None])[0, label]))
+    rises = np.array(rises)
+    weights = np.exp(rises - rises.max())
+    weights /= weights.sum()
+    return sum(w * maps[k].numpy() for w, k in zip(weights, chosen, strict=True))
+
+
+def enlarged(scores, like):
+    return F.interpolate(torch.tensor(scores)[None, None], size=like.shape[2:], mode="bilinear", align_corners=False)[0, 0]
+
+
+def test_equals_a_plain_loop_over_channels(net, images):
+    answer = found(net, images)
+    for row, label in enumerate(LABELS.tolist()):
+        assert torch.allclose(answer.scores[row, 0], enlarged(slow_scores(net, images[row], label), images).float(), atol=1e-5)
+    assert answer.scores.abs().max() > 1e-2  # or the comparison says nothing
+
+
+@pytest.mark.parametrize("alternative", [Blur(sigma=2.0), Constant(colour=0.25)], ids=repr)
+def test_equals_a_plain_loop_with_any_fill_and_the_channels_that_vary_most(net, images, alternative):
+    answer = found(net, images, channels=4, alternative=alternative)
+    for row, label in enumerate(LABELS.tolist()):
+        fill = alternative(images[row : row + 1], generator=Generator())[0]
+        expected = slow_scores(net, images[row], label, keep=4, fill=fill)
+        assert torch.allclose(answer.scores[row, 0], enlarged(expected, images).float(), atol=1e-5)
+
+
+def test_a_named_layer_is_used(net, images):
+    assert not torch.allclose(found(net, images, layer="2").scores, found(net, images).scores)
+    assert torch.equal(found(net, images, layer="4").scores, found(net, images).scores)
+    with pytest.raises(InputError, match="layer="):
+        found(net, images, layer="nowhere")
+
+
+def test_the_mask_is_the_positive_part_over_its_maximum(net, images):
+    # the layer has a quarter of the pixels: before they are enlarged
+    answer = ScoreCam().mask(TorchBlackBox(net, mean=MEAN, std=STD, size=(12, 16)), images, LABELS, Generator())
+    positive = answer.scores.clamp_min(0)
+    assert answer.scores.shape == (3, 1, 6, 8)
+    assert (answer.scores < 0).any()
+    assert torch.allclose(answer.mask, positive / positive.amax((1, 2, 3), keepdim=True), atol=1e-6)
+
+
+def test_maps_are_stretched_to_the_unit_range_and_constant_ones_are_0():
+    maps = torch.stack([torch.rand(1, 4, 5) * 3 - 1, torch.full((1, 4, 5), 7.0)])
+    large = stretched(maps, (8, 10))
+    assert large[0].min() == 0
+    assert large[0].max() == 1
+    assert (large[1] == 0).all()
+
+
+@pytest.mark.parametrize("alternative", [Constant(colour="zero"), Noise(), Crop()], ids=repr)
+def test_a_pictures_mask_does_not_depend_on_its_batch(net, images, alternative):
+    together = found(net, images, alternative=alternative).scores
+    alone = [found(net, images[i : i + 1], LABELS[i : i + 1], alternative=alternative).scores for i in range(3)]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
+
+
+def test_one_evaluation_for_each_channel_and_one_for_the_maps(net, images):
+    box = TorchBlackBox(net, mean=MEAN, std=STD, size=(12, 16))
+    ScoreCam()(box, images, LABELS, generator=Generator())  # the layer is looked for once
+    asked = []
+    handle = net[0].register_forward_hook(lambda module, given, out: asked.append(len(out)))
+    try:  # the frozen copy takes the hook along
+        ScoreCam()(box, images, LABELS, generator=Generator())
+        all_channels, few = sum(asked), len(asked)
+        ScoreCam(channels=3)(box, images, LABELS, generator=Generator())
+    finally:
+        handle.remove()
+    copying = all_channels - 3 * (10 + 1)  # the probes with which the copy is checked
+    assert 0 <= copying <= 6
+    assert sum(asked) - all_channels == 3 * (3 + 1) + copying
+    assert few < all_channels  # several at once
+
+
+def test_the_model_comes_back_untouched(net, images):
+    net.train()
+    try:
+        with untouched("score-cam", net, images=images):
+            found(net, images)
+    finally:
+        net.eval()
+
+
+def test_a_box_that_shows_no_layers_is_told_what_works(box, examples):
+    with pytest.raises(InputError, match="rise"):
+        ScoreCam()(Counting(box), *examples, generator=Generator())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"), [({"channels": 0}, "channels=0"), ({"channels": 2.5}, "channels"), ({"alternative": 0.5}, "an Alternative")]
+)
+def test_bad_arguments_are_refused_at_once(wrong, says):
+    with pytest.raises(InputError, match=says):
+        ScoreCam(**wrong)
+
+
+def test_double_precision_stays(net, images):
+    assert found(net, images[:1].double(), LABELS[:1]).scores.dtype == torch.float64

@@ -1,0 +1,140 @@
+"""Captum's own generated test cases on the wrapper: its models, options and forms of targets; nothing is left behind."""
+
+import random
+
+import captum.attr
+import numpy as np
+import pytest
+import torch
+from captum.testing.attr.helpers.test_config import config
+from captum.testing.helpers.basic_models import BasicModel_ConvNet, BasicModelWithReusedModules
+from torch import nn
+
+from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.core.errors import InputError
+from saliencykit.maskers.gradient.captum_binding import Bound, arguments, captum_class, restored, seeded
+from saliencykit.testing.black_boxes import small_network
+from saliencykit.testing.unchanged import untouched
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of Captum; and its network ends in a softmax
+DRAWING = ("ShapleyValueSampling", "FeaturePermutation", "Lime", "KernelShap")  # other numbers at each call, or needs scikit-learn
+PICTURES = [
+    (case, algorithm)
+    for case in config
+    if isinstance(case["attribute_args"]["inputs"], torch.Tensor) and case["attribute_args"]["inputs"].ndim == 4
+    for algorithm in case["algorithms"]
+    if not algorithm.__name__.startswith("Neuron") and algorithm.__name__ not in DRAWING
+    if case["name"] != "conv_layer_with_perturbations_per_eval"  # Captum's takes no target per row there
+]
+PLAIN = [getattr(captum.attr, name) for name in ("Saliency", "InputXGradient", "IntegratedGradients", "DeepLift", "GuidedBackprop")]
+
+
+def convnet():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return BasicModel_ConvNet().eval()
+
+
+@pytest.mark.parametrize("target", ["one for all", "a tensor of one", "one each"])
+@pytest.mark.parametrize(
+    ("case", "algorithm"), PICTURES, ids=lambda part: part["name"] if isinstance(part, dict) else part.__name__
+)
+def test_captums_cases_give_captums_numbers(case, algorithm, target):
+    options = {key: value for key, value in case["attribute_args"].items() if key not in ("inputs", "target")}
+    check(algorithm, case["attribute_args"]["inputs"], target, options, case.get("layer"))
+
+
+@pytest.mark.parametrize("target", ["one for all", "a tensor of one", "one each"])
+@pytest.mark.parametrize("algorithm", [*PLAIN, captum.attr.Deconvolution, captum.attr.FeatureAblation])
+def test_the_plain_methods_give_captums_numbers(algorithm, target):
+    check(algorithm, 10 * torch.randn(4, 1, 10, 10, generator=torch.Generator().manual_seed(0)), target, {}, None)
+
+
+def check(algorithm, images, target, options, layer):
+    model, images = convnet(), images.detach().clone()
+    labels = torch.tensor([1, 3, 5, 7]) if target == "one each" else torch.full((4,), 1)
+    theirs_target = {"one for all": 1, "a tensor of one": torch.tensor([1]), "one each": [1, 3, 5, 7]}[target]
+    made = algorithm(model, model.get_submodule(layer)) if layer else algorithm(model)
+    theirs = made.attribute(images.clone(), target=theirs_target, **options)
+    with untouched(algorithm.__name__, model, images=images):
+        ours = Bound(algorithm, TorchBlackBox(model), images, layer=layer, options=options)(images, labels)
+    assert ours.shape == theirs.shape
+    assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4 * float(theirs.detach().abs().max()))
+
+
+@pytest.mark.parametrize("algorithm", [*PLAIN, captum.attr.LayerGradCam, captum.attr.LayerConductance, captum.attr.GuidedGradCam])
+def test_hooks_are_gone_also_after_an_exception(algorithm):
+    class Fails(nn.Module):
+        """Raises in its second call."""
+
+        def __init__(self):
+            super().__init__()
+            self.calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            if self.calls == self.fails:
+                raise RuntimeError("in the middle of it")
+            return x
+
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), Fails(), nn.Flatten(), nn.Linear(144, 3)
+    ).eval()
+    model[4].fails = 0
+    images = torch.rand(2, 1, 10, 10)
+    layer = "2" if "layer" in arguments(algorithm) else None
+    bound = Bound(algorithm, TorchBlackBox(model), images, layer=layer, options={})
+    with untouched(algorithm.__name__, model):
+        model[4].fails = model[4].calls + 1
+        with pytest.raises(InputError, match="in the middle of it"):
+            bound(images, torch.tensor([0, 2]))
+
+
+def test_a_relu_that_is_used_twice():
+    class Grid(BasicModelWithReusedModules):
+        def forward(self, inputs):
+            return super().forward(inputs.flatten(1))
+
+    model, images = Grid().eval(), torch.rand(2, 3, 1, 1)
+    bound = Bound(captum.attr.GuidedBackprop, TorchBlackBox(model), images, layer=None, options={})
+    with untouched("GuidedBackprop", model):
+        assert bound(images, torch.tensor([0, 1])).shape == images.shape
+
+
+def test_all_that_was_set_on_layers_is_taken_away():
+    model = small_network()
+    kept = model[0].register_forward_hook(lambda *given: None)
+    with untouched("restored", model), pytest.raises(ValueError), restored(model):  # noqa: PT011, PT012
+        model[0].register_forward_hook(lambda *given: None)
+        model[2].register_full_backward_hook(lambda *given: None)
+        model[1].note = 3
+        raise ValueError
+    assert not hasattr(model[1], "note")
+    assert list(model[0]._forward_hooks) == [kept.id]
+
+
+@pytest.mark.parametrize("draw", [lambda: torch.rand(1), lambda: np.random.rand(), random.random])
+def test_seeded_notices_who_draws_and_puts_every_state_back(draw):
+    states = torch.get_rng_state().tolist(), repr(np.random.get_state()), random.getstate()
+    values = []
+    for _ in range(2):
+        with seeded(7, torch.device("cpu")) as drew:
+            values.append(float(draw()))
+        assert drew()
+    assert values[0] == values[1]
+    with seeded(7, torch.device("cpu")) as drew:
+        pass
+    assert not drew()
+    assert (torch.get_rng_state().tolist(), repr(np.random.get_state()), random.getstate()) == states
+
+
+def test_names_of_captum():
+    assert captum_class("DeepLift") is captum.attr.DeepLift
+    with pytest.raises(InputError, match=r"no attribution called 'NoSuch'.*Saliency"):
+        captum_class("NoSuch")
+
+
+def test_a_missing_captum_is_named_with_the_line_that_installs_it(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "captum", None)
+    with pytest.raises(InputError, match=r"pip install 'saliencykit\[captum\]'"):
+        captum_class("Saliency")

@@ -1,0 +1,153 @@
+"""Feedback: sweeps by hand, guided backpropagation as the first of them, the objective, and what is refused."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Generator, nn
+
+from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.core.errors import GradientError, InputError
+from saliencykit.maskers.gradient.feedback import Feedback
+from saliencykit.testing.black_boxes import QueryOnly
+from saliencykit.testing.unchanged import untouched
+
+IMAGES, LABELS = torch.randn(3, 3, 17, 14, generator=Generator().manual_seed(0)), torch.tensor([0, 3, 1])
+
+
+class Net(nn.Module):
+    def __init__(self, act=F.relu):
+        super().__init__()
+        self.one, self.two, self.head = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 8, 3, padding=1), nn.Linear(20, 4)
+        self.hidden = nn.Linear(8 * 42, 20)
+        self.act = act
+
+    def forward(self, x):
+        x = F.max_pool2d(self.act(self.one(x)), 2)
+        return self.head(self.act(self.hidden(self.act(self.two(x)).flatten(1))))
+
+
+def seeded(make=Net, seed=2):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return make().eval()
+
+
+def scores(masker, model, images=IMAGES, labels=LABELS, **box):
+    with torch.enable_grad():
+        return masker.mask(TorchBlackBox(model, size=tuple(images.shape[2:]), **box), images, labels, Generator()).scores
+
+
+@torch.no_grad()
+def by_hand(net, image, label, sweeps, price):
+    """Sweeps without autograd; the logit with the gates of each, and how many gates a sweep changed."""
+    one = two = pooled = three = None
+    history = []
+    for _ in range(sweeps):
+        x1 = F.conv2d(image, net.one.weight, net.one.bias)
+        a1 = x1.clamp_min(0)
+        p, places = F.max_pool2d(a1 if one is None else a1 * one, 2, return_indices=True)
+        x2 = F.conv2d(p if pooled is None else p * pooled, net.two.weight, net.two.bias, padding=1)
+        a2 = x2.clamp_min(0)
+        x3 = F.linear((a2 if two is None else a2 * two).flatten(1), net.hidden.weight, net.hidden.bias)
+        a3 = x3.clamp_min(0)
+        logit = ((a3 if three is None else a3 * three) * net.head.weight[label]).sum() + net.head.bias[label]
+        slope = net.head.weight[label][None]
+        new_three = (slope * a3 > price) & (True if three is None else three)
+        slope = ((slope * new_three * (x3 > 0)) @ net.hidden.weight).view_as(a2)
+        new_two = (slope * a2 > price) & (True if two is None else two)
+        slope = F.conv_transpose2d(slope * new_two * (x2 > 0), net.two.weight, padding=1)
+        new_pooled = (slope * p > price) & (True if pooled is None else pooled)
+        slope = F.max_unpool2d(slope * new_pooled, places, 2, output_size=a1.shape[2:])
+        new_one = (slope * a1 > price) & (True if one is None else one)
+        slope = F.conv_transpose2d(slope * new_one * (x1 > 0), net.one.weight)
+        pairs = ((one, new_one, a1), (pooled, new_pooled, p), (two, new_two, a2), (three, new_three, a3))
+        changed = sum(int((((a != 0) if old is None else old) != new)[a != 0].sum()) for old, new, a in pairs)
+        history.append((float(logit), changed))
+        one, two, pooled, three = new_one, new_two, new_pooled, new_three
+        if changed == 0:
+            break
+    return slope.abs().amax(1)[0], history
+
+
+@pytest.mark.parametrize(("sweeps", "price"), [(1, 0.0), (2, 0.0), (30, 0.0), (30, 0.002)])
+def test_equals_sweeps_by_hand(sweeps, price):
+    net = seeded()
+    answer = scores(Feedback(sweeps=sweeps, price=price, tolerance=0.0), net)
+    for row, label in enumerate(LABELS.tolist()):
+        slow, history = by_hand(net, IMAGES[row : row + 1], label, sweeps, price)
+        assert torch.allclose(answer[row, 0], slow, atol=1e-6)
+        assert slow.max() > 1e-3
+        if sweeps > 2:
+            assert history[-1][1] == 0  # settled
+            assert len(history) > 2
+
+
+def test_gates_raise_the_logit():
+    net = seeded()
+    for row, label in enumerate(LABELS.tolist()):
+        _, history = by_hand(net, IMAGES[row : row + 1], label, 30, 0.0)
+        assert history[-1][0] > history[0][0] + 0.1
+
+
+def test_the_first_sweep_is_guided_backpropagation():
+    from captum.attr import GuidedBackprop
+
+    net = seeded(
+        lambda: nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(4))
+    )
+    with torch.no_grad():
+        net(IMAGES)
+    ours = scores(Feedback(sweeps=1), net)
+    theirs = GuidedBackprop(net).attribute(IMAGES.clone(), target=LABELS).abs().amax(1, keepdim=True)
+    assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize("together", [1, 2, 3, None])
+def test_each_picture_has_its_own_sweeps(together):
+    net = seeded()
+    whole = scores(Feedback(), net)
+    assert torch.allclose(scores(Feedback(together=together), net), whole, atol=1e-5)
+    assert torch.allclose(scores(Feedback(together=together), net, IMAGES.flip(0), LABELS.flip(0)).flip(0), whole, atol=1e-5)
+    assert torch.allclose(scores(Feedback(together=together), net, max_batch=1), whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("act", [F.silu, F.gelu, F.leaky_relu, lambda x: F.relu(x, inplace=True), lambda x: x.relu_(), F.relu6])
+def test_other_activations_and_in_place_ones(act):
+    net = seeded(lambda: Net(act)).train()
+    with untouched("feedback", net, images=IMAGES):
+        answer = scores(Feedback(sweeps=3), net)
+    assert answer.shape == (3, 1, 17, 14)
+    assert torch.isfinite(answer).all()
+    assert answer.max() > 0
+    if "relu" in getattr(act, "__name__", "lambda") and act is not F.leaky_relu:
+        assert torch.allclose(answer, scores(Feedback(sweeps=3), seeded()), atol=1e-6)
+
+
+def test_the_mask_is_the_scores_over_their_maximum():
+    with torch.enable_grad():
+        found = Feedback().mask(TorchBlackBox(seeded(), size=(17, 14)), IMAGES, LABELS, Generator())
+    assert torch.allclose(found.mask, found.scores / found.scores.amax((1, 2, 3), keepdim=True))
+
+
+class InPlace(Net):
+    def forward(self, x):
+        x = self.one(x)
+        F.relu(x, inplace=True)
+        return self.head(self.hidden(self.two(F.max_pool2d(x, 2)).flatten(1)))
+
+
+def test_refusals_name_the_way_out(box, examples):
+    with pytest.raises(InputError, match=r"PlantedEvidence shows none.*rise"):
+        Feedback()(box, *examples, generator=Generator())
+    with pytest.raises(GradientError, match="rise"):
+        Feedback()(QueryOnly(box), *examples, generator=Generator())
+    with pytest.raises(InputError, match=r"no rectifier.*rise"):
+        scores(Feedback(), nn.Sequential(nn.Flatten(), nn.Linear(3 * 17 * 14, 4)))
+    with pytest.raises(InputError, match=r"in place.*rise"):
+        scores(Feedback(), seeded(InPlace))
+
+
+@pytest.mark.parametrize("wrong", [{"sweeps": 0}, {"together": 0}, {"price": -1.0}, {"tolerance": 1.0}, {"sweeps": 2.5}])
+def test_bad_arguments_are_refused_at_once(wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        Feedback(**wrong)

@@ -1,0 +1,190 @@
+"""Guided backpropagation and deconvolution: Captum's numbers where its hooks reach, the rule written out where they do not."""
+
+import captum.attr
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Generator, nn
+
+from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.core.errors import GradientError, InputError
+from saliencykit.maskers.gradient.guided_backprop import GuidedGradCam, RectifiedGradient, deconvolution, guided_backprop
+from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly, small_network
+from saliencykit.testing.unchanged import untouched
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*(hooks|require).*:UserWarning")
+LABELS = torch.tensor([2, 0, 1])
+METHODS = {"guided": captum.attr.GuidedBackprop, "deconvolution": captum.attr.Deconvolution}
+
+
+def seeded(build):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build().eval()
+
+
+def images(side=16):
+    return torch.rand(3, 3, side, side, generator=Generator().manual_seed(1))
+
+
+def scores(model, rule="guided", x=None, **options):
+    box = TorchBlackBox(model, size=16 if x is None else x.shape[-1], **options)
+    masker = RectifiedGradient(rule=rule, channels="sum")
+    return masker.find(box, images() if x is None else x, LABELS, generator=Generator()).scores
+
+
+class Rule(torch.autograd.Function):
+    """The two rules at one ReLU, as in figure 1 of Springenberg et al."""
+
+    @staticmethod
+    def forward(ctx, x, rule):
+        ctx.save_for_backward(x)
+        ctx.rule = rule
+        return x * (x > 0)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return (grad * (grad > 0) * (x > 0) if ctx.rule == "guided" else grad * (grad > 0)), None
+
+
+class Net(nn.Module):
+    """ReLUs in a given manner; a skip goes around one of them."""
+
+    def __init__(self, relu):
+        super().__init__()
+        self.first, self.second, self.head = nn.Conv2d(3, 6, 3, stride=2), nn.Conv2d(6, 6, 3, padding=1), nn.Linear(294, 4)
+        self.relu = relu
+
+    def forward(self, x):
+        x = self.first(x)
+        x = self.second(self.relu(x.clone())) + x
+        return self.head(self.relu(x).flatten(1))
+
+
+def in_place_without_using_the_result(x):
+    F.relu_(x)
+    return x
+
+
+MANNERS = {
+    "module": nn.ReLU(),
+    "in place": nn.ReLU(inplace=True),
+    "functional": F.relu,
+    "functional in place": lambda x: F.relu(x, True),
+    "torch": torch.relu,
+    "method": lambda x: x.relu(),
+    "method in place": lambda x: x.relu_(),
+    "result unused": in_place_without_using_the_result,
+}
+
+
+@pytest.mark.parametrize("rule", METHODS)
+@pytest.mark.parametrize("manner", MANNERS)
+def test_the_rule_at_every_relu_however_it_is_called(rule, manner):
+    model = seeded(lambda: Net(MANNERS[manner]))
+    reference = seeded(lambda: Net(lambda x: Rule.apply(x, rule)))
+    x = images().requires_grad_()
+    (wanted,) = torch.autograd.grad(reference(x).gather(1, LABELS[:, None]).sum(), x)
+    assert torch.allclose(scores(model, rule), wanted.sum(1, keepdim=True), atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", METHODS)
+def test_relu6_stops_where_it_is_flat(rule):
+    class Ceiling(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x.clamp(0, 6)
+
+        @staticmethod
+        def backward(ctx, grad):
+            (x,) = ctx.saved_tensors
+            return grad.clamp_min(0) * (((x > 0) & (x < 6)) if rule == "guided" else 1.0)
+
+    for relu in (nn.ReLU6(), nn.ReLU6(inplace=True), F.relu6, lambda x: F.hardtanh(x, 0, 6)):
+        model, reference = seeded(lambda: Net(relu)), seeded(lambda: Net(Ceiling.apply))  # noqa: B023
+        x = (20 * images()).requires_grad_()
+        (wanted,) = torch.autograd.grad(reference(x).gather(1, LABELS[:, None]).sum(), x)
+        assert torch.allclose(scores(model, rule, x.detach()), wanted.sum(1, keepdim=True), atol=1e-5)
+
+
+@pytest.mark.parametrize("rule", METHODS)
+@pytest.mark.parametrize("build", ["resnet18", "squeezenet1_1", "small"])
+def test_equals_captums_where_relus_are_modules(rule, build):
+    from torchvision import models
+
+    model = seeded(small_network if build == "small" else lambda: getattr(models, build)(num_classes=4))
+    x = images(32 if build != "small" else 16)
+    theirs = METHODS[rule](model).attribute(x.clone(), target=LABELS).sum(1, keepdim=True)
+    ours = scores(model, rule, x)
+    assert torch.allclose(ours, theirs, atol=1e-4 * float(theirs.abs().max()))
+    assert theirs.abs().max() > 0
+
+
+def test_guided_grad_cam_is_captums():
+    model, x = seeded(small_network), images()
+    made = captum.attr.GuidedGradCam(model, model[4])
+    theirs = made.attribute(x.clone(), target=LABELS, interpolate_mode="bilinear").sum(1, keepdim=True).detach()
+    box = TorchBlackBox(model, size=16)
+    answer = GuidedGradCam(channels="sum").find(box, x, LABELS, generator=Generator())
+    assert torch.allclose(answer.scores, theirs, atol=1e-4 * float(theirs.abs().max()))
+    assert torch.allclose(answer.mask, theirs.abs() / theirs.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-30), atol=1e-4)
+    named = GuidedGradCam(layer="0").find(box, x, LABELS, generator=Generator())
+    assert not torch.allclose(named.mask, answer.mask)
+
+
+@pytest.mark.parametrize(
+    ("activation", "says"),
+    [
+        (nn.GELU(), "also runs Gelu"),
+        (nn.SiLU(), "also runs Silu"),
+        (nn.Hardswish(), "also runs Hardswish"),
+        (nn.LeakyReLU(), "also runs LeakyRelu"),
+        (nn.Tanh(), "runs no ReLU that can be seen"),
+    ],
+)
+def test_models_without_relus_or_with_other_activations_are_refused(activation, says):
+    with pytest.raises(InputError, match=f"{says}. Use masker='gradient'"):
+        scores(seeded(lambda: Net(activation)))
+    mixed = seeded(
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), activation, nn.Flatten(), nn.Linear(576, 4))
+    )
+    if "also" in says:
+        with pytest.raises(InputError, match=says):
+            scores(mixed)
+    else:
+        assert scores(mixed).any()  # a gate is no activation
+
+
+def test_relus_that_cannot_be_seen_are_no_silent_gradient():
+    script = torch.jit.trace(seeded(lambda: Net(nn.ReLU())), images()[:1])
+    with pytest.raises(InputError, match="rules for ReLUs, and"):
+        scores(script)
+
+
+def test_other_boxes():
+    planted = PlantedEvidence()
+    x, labels = planted.examples(2, generator=Generator().manual_seed(0))
+    with pytest.raises(InputError, match="runs no ReLU"):
+        guided_backprop()(planted, x, labels, generator=Generator())
+    with pytest.raises(GradientError):
+        deconvolution()(QueryOnly(planted), x, labels, generator=Generator())
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_batches_and_an_untouched_model(limit):
+    model = small_network().train()
+    whole = scores(model)
+    with untouched("RectifiedGradient", model):
+        assert torch.allclose(scores(model, max_batch=limit), whole, atol=1e-6)
+
+
+def test_bfloat16_models():
+    assert scores(small_network().eval().to(torch.bfloat16)).isfinite().all()
+
+
+@pytest.mark.parametrize("wrong", [{"rule": "both"}, {"sign": "up"}, {"channels": "all"}])
+def test_bad_words_are_refused_at_once(wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        RectifiedGradient(**wrong)

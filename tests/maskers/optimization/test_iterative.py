@@ -1,0 +1,256 @@
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+from saliencykit.alternatives.blur import Blur
+from saliencykit.alternatives.constant import Constant
+from saliencykit.alternatives.crop import Crop
+from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.errors import ContractError, GradientError, InputError
+from saliencykit.maskers.optimization.iterative import Iterative, _charges_for_area, _moved, meaningful_perturbation
+from saliencykit.registry.manager import as_masker
+from saliencykit.terms.paper import PRESETS, paper_mean
+from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def small_net(channels=3, classes=5):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(channels, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(32, classes),
+        )
+
+
+# what it is for
+
+
+@pytest.mark.parametrize("text", ["iterative", "iterative:objective=paper-mean", "meaningful-perturbation:steps=100"])
+def test_it_finds_the_planted_evidence(text):
+    box = PlantedEvidence()
+    images, labels = box.examples(4, generator=seeded())
+    evidence = box.evidence(images, labels)
+    found = as_masker(text).find(box, images, labels, generator=seeded())
+    on = (found.mask * evidence).sum((1, 2, 3)) / evidence.sum((1, 2, 3))
+    off = (found.mask * (1 - evidence)).sum((1, 2, 3)) / (1 - evidence).sum((1, 2, 3))
+    assert bool((on > 0.7).all())
+    assert bool((off < 0.15).all())
+
+
+def test_the_mask_is_of_the_label_that_was_asked_for():
+    box = PlantedEvidence()
+    one, labels = box.examples(4, generator=seeded(), size=(8, 8))
+    images = torch.cat([one[:1], one[1:2]], dim=3)
+    maps = [Iterative()(box, images, labels[i : i + 1], generator=seeded())[0, 0] for i in (0, 1)]
+    assert maps[0][:, :8].sum() > 3 * maps[0][:, 8:].sum()
+    assert maps[1][:, 8:].sum() > 3 * maps[1][:, :8].sum()
+
+
+def test_the_scores_rank_and_the_mask_follows_them():
+    box = PlantedEvidence()
+    images, labels = box.examples(2, generator=seeded())
+    found = Iterative(steps=20).find(box, images, labels, generator=seeded())
+    for mask, scores in zip(found.mask.flatten(1), found.scores.flatten(1), strict=True):
+        order = scores.argsort()
+        assert bool((mask[order].diff() >= -1e-6).all())
+
+
+# independence of rows, seeds and batches
+
+
+@pytest.mark.parametrize(
+    "masker",
+    [
+        Iterative(steps=12),
+        Iterative(steps=12, together=3),
+        Iterative(steps=8, fills=2, jitter=0.1, together=2),
+        Iterative(objective=paper_mean(), steps=12, together=3),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_batch_gives_the_masks_of_single_pictures(masker, dtype):
+    box = PlantedEvidence()
+    images, labels = box.examples(3, generator=seeded())
+    images = images.to(dtype)
+    together = masker(box, images, labels, generator=seeded(3))
+    alone = torch.cat([masker(box, images[i : i + 1], labels[i : i + 1], generator=seeded(3)) for i in range(3)])
+    assert (together - alone).abs().max() < 1e-5
+
+
+def test_how_many_are_optimised_together_changes_nothing_but_rounding():
+    images, labels = PlantedEvidence().examples(5, generator=seeded())
+    masks = [Iterative(steps=12, together=n)(PlantedEvidence(), images, labels, generator=seeded(3)) for n in (5, 2, None)]
+    assert (masks[0] - masks[1]).abs().max() < 1e-5
+    assert (masks[0] - masks[2]).abs().max() < 1e-5
+
+
+def test_another_seed_draws_other_fills():
+    box = PlantedEvidence()
+    images, labels = box.examples(1, generator=seeded())
+    masks = [Iterative(steps=5)(box, images, labels, generator=seeded(n)) for n in (1, 1, 2)]
+    assert torch.equal(masks[0], masks[1])
+    assert not torch.equal(masks[0], masks[2])
+
+
+# stopping
+
+
+def test_a_finished_picture_leaves_the_batch_and_its_mask_stays():
+    box, masker = PlantedEvidence(), Iterative(steps=60, patience=5, together=2)
+    images, labels = box.examples(2, generator=seeded())
+    images[1] = 0.5  # nothing to find: finished at the first look
+    counting = Counting(box)
+    mask = masker(counting, images, labels, generator=seeded())
+    empty = masker(box, images[1:], labels[1:], generator=seeded())
+    assert (mask[1:] - empty).abs().max() < 1e-5
+    assert counting.images < 60 * 4 + 32
+
+
+def test_without_tolerance_all_steps_are_done():
+    box = Counting(PlantedEvidence())
+    images, labels = PlantedEvidence().examples(1, generator=seeded())
+    Iterative(steps=30, tolerance=0.0)(box, images, labels, generator=seeded())
+    assert box.images == 30 * 2 + 8 * 2
+
+
+# boxes, sizes, types
+
+
+@pytest.mark.parametrize("size", [(4, 4), (5, 7), (16, 9), (1, 1), (1, 6)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_tiny_pictures(size, channels):
+    box = TorchBlackBox(small_net(channels))
+    images = torch.rand(2, channels, *size, generator=seeded())
+    box(images)
+    mask = Iterative(steps=3)(box, images, torch.tensor([0, 4]), generator=seeded())
+    assert mask.shape == (2, 1, *size)
+
+
+def test_two_classes_model_space_float64_and_bfloat16():
+    images = torch.randn(2, 3, 12, 12, generator=seeded()) * 3
+    labels = torch.tensor([0, 1])
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        box = TorchBlackBox(small_net(classes=2).to(dtype))
+        box(images.to(dtype))
+        mask = Iterative(steps=3)(box, images.to(dtype), labels, generator=seeded())
+        assert mask.dtype == dtype
+        assert bool(torch.isfinite(mask).all())
+
+
+@pytest.mark.parametrize("text", ["iterative:steps=2", *(f"iterative:steps=2,objective={name}" for name in PRESETS)])
+def test_every_preset_by_name(text):
+    box = PlantedEvidence()
+    images, labels = box.examples(2, generator=seeded())
+    assert as_masker(text)(box, images, labels, generator=seeded()).shape == images[:, :1].shape
+
+
+def test_it_works_for_a_caller_without_gradients_and_leaves_the_model_alone():
+    net = small_net().train()
+    for parameter in net.parameters():
+        parameter.requires_grad_(False)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    images, labels = torch.rand(2, 3, 12, 12, generator=seeded()), torch.tensor([0, 1])
+    state = torch.random.get_rng_state()
+    box = TorchBlackBox(net)
+    for mode in (torch.no_grad(), torch.inference_mode()):
+        with mode:
+            box(images)
+            Iterative(steps=2)(box, images.clone(), labels.clone(), generator=seeded())
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert net.training
+    assert all(p.grad is None and not p.requires_grad for p in net.parameters())
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+
+
+# what goes wrong
+
+
+@dataclass
+class Spoilt(BlackBox):
+    """NaN logits for edits of pictures that hold a bright corner."""
+
+    num_classes = 3
+    differentiable = True
+
+    def logits(self, images):
+        logits = images.mean((2, 3)) * 1.0
+        return torch.where(images[:, :1, 0, 0] > 50, torch.nan, logits)
+
+
+def test_nan_logits_name_the_row():
+    images = torch.rand(4, 3, 8, 8, generator=seeded())
+    images[2] = 90.0
+    with pytest.raises(ContractError, match="image row 2 of 4"):
+        Iterative(steps=3)(Spoilt(), images, torch.zeros(4, dtype=torch.long), generator=seeded())
+
+
+def test_a_query_only_box_is_refused():
+    images, labels = PlantedEvidence().examples(1, generator=seeded())
+    with pytest.raises(GradientError, match="rise"):
+        Iterative()(QueryOnly(PlantedEvidence()), images, labels, generator=seeded())
+
+
+def test_an_alternative_without_gradient_is_refused():
+    images, labels = PlantedEvidence().examples(1, generator=seeded())
+    with pytest.raises(GradientError, match="Crop"):
+        Iterative(alternative=Crop())(PlantedEvidence(), images, labels, generator=seeded())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"steps": 0},
+        {"steps": 2.5},
+        {"cells": 0},
+        {"fills": 0},
+        {"patience": 0},
+        {"rate": 0.0},
+        {"softness": -1.0},
+        {"areas": (0.0, 0.5)},
+        {"areas": (0.5, 0.2)},
+        {"areas": (0.5, 1.0)},
+        {"jitter": 0.5},
+        {"tolerance": -0.1},
+        {"together": 0},
+        {"objective": "paper-mean"},
+        {"alternative": "blur"},
+    ],
+)
+def test_wrong_arguments_are_refused(arguments):
+    with pytest.raises(InputError, match=next(iter(arguments))):
+        Iterative(**arguments)
+
+
+# the parts
+
+
+def test_which_objectives_charge_for_area():
+    charged = {name: _charges_for_area(make()) for name, make in PRESETS.items()}
+    assert charged == {name: name != "keep-and-drop" for name in PRESETS}
+
+
+def test_moving_replicates_edges():
+    maps = torch.rand(2, 3, 5, 6, generator=seeded())
+    moved = _moved(maps, torch.tensor([[1, -2], [0, 0]]))
+    for y in range(5):
+        for x in range(6):
+            assert torch.equal(moved[0, :, y, x], maps[0, :, min(max(y - 1, 0), 4), min(max(x + 2, 0), 5)])
+    assert torch.equal(moved[1], maps[1])
+
+
+def test_meaningful_perturbation_is_the_published_setting():
+    masker = meaningful_perturbation()
+    assert (masker.steps, masker.cells, masker.rate, masker.alternative) == (300, 28, 0.1, Blur())
+    assert as_masker("meaningful-perturbation:steps=50").steps == 50
+    assert Iterative(alternative=Constant()).alternative == Constant()

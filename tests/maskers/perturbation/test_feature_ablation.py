@@ -1,0 +1,160 @@
+"""Feature ablation: Captum's numbers, a plain loop's numbers, and what is accepted as regions."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Generator, nn
+
+from saliencykit.alternatives.blur import Blur
+from saliencykit.alternatives.constant import Constant
+from saliencykit.alternatives.crop import Crop
+from saliencykit.alternatives.noise import Noise
+from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.core.errors import InputError
+from saliencykit.maskers.perturbation.feature_ablation import FeatureAblation
+from saliencykit.testing.black_boxes import Counting, PlantedEvidence
+
+
+def net():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        body = [
+            nn.Conv2d(3, 8, 3, stride=2),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2),
+            nn.Conv2d(8, 8, 3, padding=1),
+            nn.ReLU(),
+        ]
+        return nn.Sequential(*body, nn.Flatten(), nn.LazyLinear(5)).eval()
+
+
+def superpixels(size, count, seed=0):
+    """Cells of the nearest of a few points: any shape, any number."""
+    points = torch.rand(count, 2, generator=Generator().manual_seed(seed)) * torch.tensor(size)
+    places = torch.stack(torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij"), -1).float()
+    return torch.cdist(places.view(-1, 2), points).argmin(1).view(size) * 3 - 2
+
+
+def found(masker, box, images, labels, seed=0):
+    return masker.find(box, images, labels, generator=Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("size", "count"), [((16, 16), 7), ((48, 40), 60), ((40, 57), 150)])
+def test_equals_captums_feature_ablation(size, count):
+    from captum.attr import FeatureAblation as Captums
+
+    model, regions = net(), superpixels(size, count)
+    images, labels = torch.rand(2, 3, *size, generator=Generator().manual_seed(1)), torch.tensor([3, 0])
+    with torch.no_grad():
+        model(images)
+        theirs = Captums(lambda x: model(x).softmax(1)).attribute(
+            images, baselines=0.25, target=labels, feature_mask=regions[None, None]
+        )
+    masker = FeatureAblation(regions=regions, alternative=Constant(colour=0.25))
+    ours = found(masker, TorchBlackBox(model, size=size), images, labels).scores
+    spread = theirs.max() - theirs.min()
+    assert (ours - theirs).abs().max() < 1e-5 * spread + 1e-7
+    assert spread > 1e-3
+
+
+@pytest.mark.parametrize("alternative", [Constant(colour="mean"), Blur(sigma=2.0), Crop()], ids=repr)
+def test_a_grid_equals_a_plain_loop(alternative):
+    box = PlantedEvidence(max_batch=5)
+    images, labels = box.examples(2, generator=Generator().manual_seed(3), size=(11, 14))
+    answer = found(FeatureAblation(cells=(3, 4), alternative=alternative), box, images, labels)
+    whole = box(images).softmax(1)
+    for top, bottom in zip((0, 4, 8), (4, 8, 11), strict=True):
+        for left, right in zip((0, 4, 7, 11), (4, 7, 11, 14), strict=True):
+            mask = torch.ones(2, 1, 11, 14)
+            mask[:, :, top:bottom, left:right] = 0
+            drop = (whole - box(alternative.edit(images, mask, Generator())).softmax(1)).gather(1, labels[:, None])[:, 0]
+            assert torch.allclose(answer.scores[:, 0, top:bottom, left:right], drop[:, None, None], atol=1e-5)
+
+
+def test_one_map_per_picture_and_one_for_all(box, examples):
+    images, labels = examples
+    maps = torch.stack([superpixels((16, 16), 9, seed) for seed in range(4)])[:, None]
+    together = found(FeatureAblation(regions=maps), box, images, labels).scores
+    alone = [found(FeatureAblation(regions=maps[i, 0].numpy()), box, images[i : i + 1], labels[i : i + 1]).scores for i in range(4)]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-6)
+    shared = found(FeatureAblation(regions=maps[0, 0]), box, images, labels).scores
+    assert torch.allclose(shared[:1], together[:1], atol=1e-6)
+    assert not torch.allclose(shared[1:], together[1:], atol=1e-3)
+
+
+def test_scores_are_constant_on_a_region_and_the_mask_is_their_positive_part(box, examples):
+    regions = superpixels((16, 16), 12)
+    answer = found(FeatureAblation(regions=regions), box, *examples)
+    for name in regions.unique():
+        assert answer.scores[:, 0][:, regions == name].std(1).max() < 1e-7
+    positive = answer.scores.clamp_min(0)
+    assert torch.allclose(answer.mask, positive / positive.amax((1, 2, 3), keepdim=True), atol=1e-6)
+
+
+def test_a_pictures_mask_does_not_depend_on_its_batch(box, examples):
+    images, labels = examples
+    masker = FeatureAblation(cells=4, alternative=Noise())
+    together = found(masker, box, images, labels).scores
+    alone = [found(masker, box, images[i : i + 1], labels[i : i + 1]).scores for i in range(4)]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
+
+
+def test_one_evaluation_per_region_and_one_for_the_picture():
+    box = Counting(PlantedEvidence(max_batch=10))
+    images, labels = box.box.examples(3, generator=Generator().manual_seed(0))
+    FeatureAblation(cells=4)(box, images, labels, generator=Generator())
+    assert box.images == 3 * (16 + 1)
+
+
+def test_more_cells_than_pixels_are_one_per_pixel():
+    box = Counting(PlantedEvidence())
+    images, labels = box.box.examples(1, generator=Generator().manual_seed(0), size=(4, 5))
+    FeatureAblation(cells=100)(box, images, labels, generator=Generator())
+    assert box.images == 4 * 5 + 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"cells": 0}, "cells=0"),
+        ({"cells": (2, 3, 4)}, "cells="),
+        ({"cells": 2.5}, "cells=2.5"),
+        ({"regions": torch.rand(4, 4)}, "whole numbers"),
+        ({"regions": torch.zeros(2, 3, 4, 4, dtype=torch.long)}, r"got torch.int64 of shape \(2, 3, 4, 4\)"),
+        ({"regions": [[0, 1]]}, "got list"),
+        ({"alternative": 0.5}, "an Alternative"),
+    ],
+)
+def test_bad_arguments_are_refused_at_once(wrong, says):
+    with pytest.raises(InputError, match=says):
+        FeatureAblation(**wrong)
+
+
+def test_regions_that_do_not_fit_are_refused(box, examples):
+    with pytest.raises(InputError, match=r"1 pictures of 8 x 8 and got 4 of 16 x 16"):
+        FeatureAblation(regions=np.zeros((8, 8), dtype=int))(box, *examples, generator=Generator())
+    with pytest.raises(InputError, match="regions for 3 pictures"):
+        FeatureAblation(regions=np.zeros((3, 1, 16, 16), dtype=int))(box, *examples, generator=Generator())
+
+
+def test_maskers_are_equal_if_their_regions_are():
+    one, same, other = (FeatureAblation(regions=superpixels((8, 8), count)) for count in (5, 5, 6))
+    assert one == same
+    assert hash(one) == hash(same)
+    assert one != other
+    assert one != FeatureAblation()
+    assert FeatureAblation() == FeatureAblation()
+    assert FeatureAblation() != FeatureAblation(cells=3)
+    assert FeatureAblation() != "feature-ablation"
+
+
+def test_regions_of_a_large_picture_cost_a_part_of_the_full_passes(monkeypatch):
+    from saliencykit.networks.incremental.window_logits import Answers
+
+    asked = []
+    full = Answers._full
+    monkeypatch.setattr(Answers, "_full", lambda self, filled, which: asked.extend(which) or full(self, filled, which))
+    box, image = TorchBlackBox(net(), size=96), torch.rand(1, 3, 96, 96, generator=Generator().manual_seed(2))
+    found(FeatureAblation(regions=superpixels((96, 96), 200)), box, image, torch.tensor([1]))
+    assert 0 < len(asked) <= 4  # what was compared

@@ -1,0 +1,35 @@
+"""Random masks: their mean and covariance, pairs that add up to one, and blocks that do not change the draws."""
+
+import pytest
+import torch
+from torch import Generator
+
+from saliencykit.maskers.perturbation.random_masks import draw_masks, likeness
+
+
+def drawn(samples, size=(12, 9), cells=3, keep=0.5, sampling="opposite", seed=0):
+    image = torch.ones(1, 1, *size)
+    parts = draw_masks(image, samples, cells, keep, sampling, generator=Generator().manual_seed(seed))
+    return torch.cat([part.masks() for part in parts])[:, 0]
+
+
+@pytest.mark.parametrize(("keep", "sampling"), [(0.5, "opposite"), (0.3, "opposite"), (0.3, "random")])
+def test_mean_and_covariance_are_those_that_are_said(keep, sampling):
+    masks = drawn(20000, keep=keep, sampling=sampling).double()
+    assert (masks.mean(0) - keep).abs().max() < 0.02
+    if sampling == "opposite":
+        masks = masks[::2]  # pairs depend on each other
+    above = (masks - masks.mean(0)).flatten(1)
+    wanted = keep * (1 - keep) * torch.einsum("yv,xu->yxvu", likeness(12, 3), likeness(9, 3)).reshape(108, 108)
+    assert (above.T @ above / len(above) - wanted).abs().max() < 0.02
+
+
+def test_opposite_masks_add_up_to_one():
+    masks = drawn(50)
+    assert torch.allclose(masks[::2] + masks[1::2], torch.ones(()), atol=1e-6)
+    assert not torch.allclose(masks[0], masks[2])
+
+
+@pytest.mark.parametrize("sampling", ["opposite", "random"])
+def test_more_masks_begin_with_the_same(sampling):
+    assert torch.equal(drawn(33, sampling=sampling), drawn(600, sampling=sampling)[:33])

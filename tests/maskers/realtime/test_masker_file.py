@@ -1,0 +1,255 @@
+import errno
+import json
+import math
+import os
+import warnings
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from saliencykit.core.errors import InputError, SaliencyKitError
+from saliencykit.maskers.realtime.encoder import Own, Paper
+from saliencykit.maskers.realtime.masker_file import TrainedFile, read_header
+from saliencykit.maskers.realtime.masking_network import MaskingNetwork, masking_network
+from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
+from saliencykit.maskers.realtime.selector import Rows
+from saliencykit.testing.black_boxes import PlantedEvidence
+
+NAMES = ("convolutional", "squeezed", "channels-last", "class-token", "flattened")
+KEY = "saliencykit-masker"
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def masker_for(box, images, **options):
+    network = masking_network(box, images, **options)
+    with torch.no_grad():
+        network.decoder.last.weight.copy_(0.3 * torch.randn(network.decoder.last.weight.shape, generator=seeded(3)))
+        for name, buffer in network.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.add_(0.05)
+        network.selector.log_scale.fill_(1.0)
+    return RealTimeMasker(network=network, confidence=0.25, facts={"training": {"steps": 3}, "gate": {"mosaic": math.nan}})
+
+
+@pytest.fixture
+def saved(net, pictures, tmp_path):
+    """A box, the file of a masker made for it, and pictures."""
+    box, images = net("convolutional"), pictures(4)
+    return box, masker_for(box, images).bind(box).save(tmp_path / "new" / "masker.safetensors"), images
+
+
+def rewritten(path, change_header=None, change_weights=None):
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()[KEY])
+    tensors = load_file(path)
+    for change, thing in ((change_header, header), (change_weights, tensors)):
+        if change:
+            change(thing)
+    save_file(tensors, path, metadata={KEY: json.dumps(header)})
+    return path
+
+
+# there and back
+
+
+@pytest.mark.parametrize("name", [*NAMES, "own", "paper"])
+def test_there_and_back(net, pictures, tmp_path, name):
+    if name in NAMES:
+        box, images, options = net(name), pictures(4), {}
+    else:
+        box, size = PlantedEvidence(), 16 if name == "own" else 64
+        images, _ = box.examples(4, generator=seeded(), size=size)
+        if name == "paper":
+            pytest.importorskip("timm")
+        options = {"encoder": "own"} if name == "own" else {"encoder": Paper("test_resnet", pretrained=False, size=(64, 64))}
+    masker = masker_for(box, images, **options).bind(box)
+    path = tmp_path / "masker.safetensors"
+    assert masker.save(str(path)) == path
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = RealTimeMasker.load(str(path), box)
+    assert repr(again) == repr(masker)
+    assert again.confidence == 0.25
+    assert again.facts["training"] == {"steps": 3}
+    assert math.isnan(again.facts["gate"]["mosaic"])
+    labels = torch.tensor([0, 1, 2, 3])
+    one, other = masker.predict(images, labels), again.predict(images, labels)
+    assert torch.allclose(one[0], other[0], atol=1e-5)
+    assert (one[1] - other[1]).abs().max() < 0.02, "weights are stored in half precision"
+
+
+def test_what_belongs_to_the_box_is_not_stored(saved):
+    _, path, _ = saved
+    weights = load_file(path)
+    assert not [name for name in weights if name.startswith("encoder.") or name in ("selector.weight", "selector.bias")]
+    assert path.stat().st_size < 200_000
+
+
+def test_saved_twice_it_is_the_same_file(saved, tmp_path):
+    box, path, _ = saved
+    again = RealTimeMasker.load(path, box).save(tmp_path / "again.safetensors")
+    one, other = load_file(path), load_file(again)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert str(read_header(path)) == str(read_header(again))
+
+
+def test_without_a_box_it_waits_for_one(saved):
+    box, path, images = saved
+    masker = RealTimeMasker.load(path)
+    with pytest.raises(InputError, match="not bound"):
+        masker.predict(images)
+    attached = masker.attached(box, "raw")
+    assert (attached.predict(images)[1] - RealTimeMasker.load(path, box).predict(images)[1]).abs().max() < 1e-6
+
+
+# whose it is
+
+
+def test_another_model_is_warned_of(saved, net):
+    _, path, images = saved
+    with pytest.warns(UserWarning, match=r"trained for another model .* Train one with fit"):
+        masker = RealTimeMasker.load(path, net("convolutional", seed=1))
+    assert torch.isfinite(masker.predict(images)[1]).all()
+
+
+def test_another_architecture_is_refused(saved, net):
+    _, path, _ = saved
+    with pytest.warns(UserWarning, match="another model"), pytest.raises(InputError, match=r"no layer 'fc'|made for"):
+        RealTimeMasker.load(path, net("squeezed"))
+
+
+def test_a_file_knows_which_box_it_fits(saved, net):
+    box, path, _ = saved
+    file = TrainedFile(path)
+    assert file.fits(box)
+    assert file.fits(net("convolutional"))
+    assert not file.fits(net("convolutional", seed=1))
+    assert not file.fits(net("channels-last"))
+    assert not file.fits(PlantedEvidence())
+    assert isinstance(file(), RealTimeMasker)
+
+
+def test_a_masker_of_a_box_without_a_module_fits_nothing_by_itself(tmp_path):
+    box = PlantedEvidence()
+    path = masker_for(box, box.examples(2, generator=seeded())[0]).bind(box).save(tmp_path / "masker.safetensors")
+    assert not TrainedFile(path).fits(box)
+
+
+# files that are none
+
+
+def test_there_is_no_such_file(tmp_path):
+    with pytest.raises(InputError, match=r"there is no file .*nowhere.safetensors.*saliencykit fit --out"):
+        RealTimeMasker.load(tmp_path / "nowhere.safetensors")
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing of the kind", None])
+def test_a_damaged_file(saved, content):
+    _, path, _ = saved
+    path.write_bytes(path.read_bytes()[:-100] if content is None else content)
+    with pytest.raises(InputError, match="is no whole safetensors file"):
+        RealTimeMasker.load(path)
+
+
+def test_a_classifiers_weights(tmp_path):
+    path = tmp_path / "resnet.safetensors"
+    save_file({"fc.weight": torch.zeros(2, 2)}, path)
+    with pytest.raises(InputError, match=r"holds no masker .* checkpoint="):
+        RealTimeMasker.load(path)
+
+
+@pytest.mark.parametrize("number", [0, 2, "1", None])
+def test_another_format(saved, number):
+    _, path, _ = saved
+    rewritten(path, lambda header: header.update(format=number))
+    with pytest.raises(InputError, match=rf"has format {number} and this version of saliencykit reads 1"):
+        RealTimeMasker.load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header: header.pop("encoder"),
+        lambda header: header.pop("selector"),
+        lambda header: header["encoder"].update(kind="big"),
+        lambda header: header["decoder"].update(kind="big"),
+        lambda header: header["decoder"].update(widths=[3, 3]),
+        lambda header: header["encoder"]["taps"][0].pop("name"),
+        lambda header: header["selector"].update(channels="many"),
+        lambda header: header.pop("facts"),
+        lambda header: header.pop("confidence"),
+    ],
+)
+def test_a_damaged_header(saved, change):
+    _, path, _ = saved
+    rewritten(path, change)
+    with pytest.raises(InputError, match="is damaged"):
+        RealTimeMasker.load(path)
+
+
+def test_a_header_that_is_no_json(saved):
+    _, path, _ = saved
+    save_file(load_file(path), path, metadata={KEY: "{"})
+    with pytest.raises(InputError, match=r"the header of .* is damaged"):
+        RealTimeMasker.load(path)
+
+
+def test_weights_that_are_missing_or_too_many(saved):
+    _, path, _ = saved
+    rewritten(path, change_weights=lambda tensors: tensors.pop("decoder.last.weight"))
+    with pytest.raises(InputError, match=r"missing \['decoder.last.weight'\]"):
+        RealTimeMasker.load(path)
+    rewritten(path, change_weights=lambda tensors: tensors.update({"decoder.more": torch.zeros(1)}))
+    with pytest.raises(InputError, match="damaged"):
+        RealTimeMasker.load(path)
+
+
+# writing
+
+
+@pytest.mark.parametrize("broken", ["replace", "open"])
+def test_a_full_disk_leaves_the_old_file_whole(saved, monkeypatch, broken):
+    box, path, _ = saved
+    before = path.read_bytes()
+    masker = RealTimeMasker.load(path, box)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(*((os, "replace") if broken == "replace" else (type(path), "write_bytes")), full)
+    with pytest.raises(SaliencyKitError, match="cannot be written: No space left"):
+        masker.save(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_folder_that_is_a_file(saved):
+    box, path, _ = saved
+    with pytest.raises(SaliencyKitError, match="cannot be written"):
+        RealTimeMasker.load(path, box).save(path / "masker.safetensors")
+
+
+def test_parts_of_ones_own_cannot_be_saved(tmp_path):
+    class Mine(Rows):
+        pass
+
+    class Other(Own.__mro__[1]):
+        kind, channels, sides, trained = "other", (6, 8), ((16, 16), (8, 8)), False
+
+        def see(self, black_box, images):
+            raise NotImplementedError
+
+        def options(self):
+            return {}
+
+    box = PlantedEvidence()
+    network = masking_network(box, box.examples(2, generator=seeded())[0], encoder=Own((6, 8), 1, size=(16, 16)))
+    changed = MaskingNetwork(Other(), network.selector, network.decoder)
+    with pytest.raises(InputError, match="this one is of Other, Rows, UNet"):
+        RealTimeMasker(network=changed).save(tmp_path / "masker.safetensors")

@@ -1,0 +1,231 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from saliencykit.core.errors import InputError
+from saliencykit.explanation.explain import explain
+from saliencykit.maskers.realtime.masking_network import masking_network
+from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
+from saliencykit.testing.black_boxes import PlantedEvidence
+from saliencykit.testing.contracts import check_masker
+from saliencykit.testing.unchanged import untouched
+
+NAMES = ("convolutional", "squeezed", "channels-last", "class-token", "flattened")
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def stirred(network):
+    with torch.no_grad():
+        last = network.decoder.last
+        last.weight.copy_(0.3 * torch.randn(last.weight.shape, generator=seeded(3)))
+    return network
+
+
+@pytest.fixture(params=[*NAMES, "own"])
+def made(request, net, pictures):
+    """A box, a bound masker and pictures."""
+    if request.param == "own":
+        box = PlantedEvidence()
+        images, _ = box.examples(4, generator=seeded())
+    else:
+        box, images = net(request.param), pictures(4)
+    return box, RealTimeMasker(network=stirred(masking_network(box, images))).bind(box), images
+
+
+def test_predict_is_the_boxs_answer_and_the_masks(made):
+    box, masker, images = made
+    logits, mask = masker.predict(images)
+    labels = box(images).argmax(1)
+    assert torch.allclose(logits, box(images), atol=1e-4)
+    assert mask.shape == (4, 1, *images.shape[2:])
+    assert torch.allclose(mask, masker(box, images, labels, generator=seeded()), atol=1e-4)
+
+
+def test_several_masks_of_each_picture(made):
+    box, masker, images = made
+    labels = torch.tensor([[0, 1], [2, 3], [1, 1], [3, 0]])
+    _, masks = masker.predict(images, labels)
+    assert masks.shape == (4, 2, *images.shape[2:])
+    for column in (0, 1):
+        assert torch.allclose(masks[:, column : column + 1], masker.predict(images, labels[:, column])[1], atol=1e-5)
+        assert torch.allclose(masks[:, column : column + 1], masker(box, images, labels[:, column], generator=seeded()), atol=1e-4)
+
+
+def test_it_keeps_the_contract_of_maskers():
+    box = PlantedEvidence()
+    images, _ = box.examples(4, generator=seeded())
+    network = stirred(masking_network(box, images))
+    with torch.no_grad():  # of an untrained encoder the responses are tiny and the scale is huge
+        network.selector.log_scale.fill_(3.0)
+    check_masker(RealTimeMasker(network=network))
+
+
+def test_the_box_and_the_network_stay_as_they_were(made):
+    box, masker, images = made
+    masker.network.train()
+    flags = {name: p.requires_grad for name, p in masker.network.named_parameters()}
+    if box.module is not None:
+        box.module.train()
+    with untouched("predict", box.module, images=images):
+        masker.predict(images)
+        masker(box, images, torch.tensor([0, 1, 2, 3]), generator=seeded())
+    with untouched("predict", masker.network):
+        masker.predict(images)
+    assert {name: p.requires_grad for name, p in masker.network.named_parameters()} == flags
+    assert masker.network.training
+
+
+def test_one_pass_of_the_box_a_picture(net, pictures):
+    box, images, passes = net("convolutional"), pictures(4), []
+    masker = RealTimeMasker(network=masking_network(box, images)).bind(box)
+    masker.predict(images)
+    (frozen,) = [held for key, held in masker._held.items() if key.startswith("box for")]
+    frozen.model.fc.register_forward_pre_hook(lambda module, given: passes.append(len(given[0])))
+    masker.predict(images, torch.tensor([[0, 1, 2]] * 4))
+    assert passes == [4]
+
+
+def test_the_confidence_makes_masks_smaller(made):
+    _, masker, images = made
+    areas = [
+        RealTimeMasker(network=masker.network, confidence=c).bind(masker.box).predict(images)[1].mean().item()
+        for c in (-2.0, 0.0, 2.0)
+    ]
+    assert areas[0] >= areas[1] >= areas[2]
+    assert areas[0] > areas[2]
+
+
+def test_inside_of_no_grad_and_inference_mode(made):
+    box, masker, images = made
+    labels = torch.tensor([0, 1, 2, 3])
+    wanted = masker.predict(images, labels)[1]
+    wanted.mul_(1.0)  # an ordinary tensor
+    fresh = RealTimeMasker(network=masker.network).bind(box)
+    with torch.inference_mode():
+        assert torch.allclose(fresh.predict(images, labels)[1], wanted, atol=1e-5)
+    again = fresh(box, images, labels, generator=seeded())
+    assert not again.requires_grad
+    assert torch.allclose(again, wanted, atol=1e-4)
+
+
+def test_unbound_it_says_what_to_write(pictures, net):
+    masker = RealTimeMasker(network=masking_network(net("convolutional"), pictures(2)))
+    with pytest.raises(InputError, match=r"not bound to a model; write .*\(path, box\)"):
+        masker.predict(pictures(2))
+
+
+def test_labels_that_are_not_there(made):
+    _, masker, images = made
+    with pytest.raises(InputError, match="label 9 in row 1 is outside"):
+        masker.predict(images, torch.tensor([0, 9, 0, 0]))
+    with pytest.raises(InputError, match="label -1"):
+        masker.predict(images, torch.tensor([[0, -1]] * 4))
+    with pytest.raises(InputError, match="one per image"):
+        masker.predict(images, torch.tensor([0, 1]))
+    with pytest.raises(InputError, match="takes labels"):
+        masker.predict(images, torch.tensor([[0], [1]]))
+
+
+def test_binding_keeps_the_facts(net, pictures):
+    box, images = net("convolutional"), pictures(2)
+    masker = RealTimeMasker(network=masking_network(box, images), facts={"training": {"steps": 3}})
+    bound = masker.bind(box)
+    assert bound.facts["training"] == {"steps": 3}
+    assert len(bound.facts["fingerprint"]) == 32
+    assert "fingerprint" not in masker.facts
+    assert bound.bind(net("convolutional", seed=1)).facts["fingerprint"] == bound.facts["fingerprint"], "of the box it was made for"
+    assert bound.box is box
+
+
+def test_it_prints_its_parts(made):
+    _, masker, _ = made
+    assert repr(masker) in ("RealTimeMasker(Trunk, UNet, confidence=0.0)", "RealTimeMasker(Own, UNet, confidence=0.0)")
+
+
+def test_another_size_of_picture(net, pictures):
+    box = net("convolutional")
+    masker = RealTimeMasker(network=masking_network(box, pictures(2))).bind(box)
+    assert masker.predict(pictures(2, side=48))[1].shape == (2, 1, 48, 48)
+
+
+def test_explain_takes_it(made):
+    box, masker, images = made
+    answer = explain(box, images, masker=masker, pixels="raw")
+    assert torch.allclose(answer.mask, masker.predict(images)[1], atol=1e-4)
+
+
+def test_one_look_gives_logits_and_masks(made):
+    box, masker, images = made
+    seen, logits = masker.look(box, images)
+    assert torch.allclose(logits, box(images), atol=1e-5)
+    labels = torch.tensor([0, 1, 2, 3])
+    assert torch.allclose(seen(box, images, labels, generator=seeded()), masker(box, images, labels, generator=seeded()), atol=1e-6)
+
+
+def test_a_model_in_half_precision(net, pictures):
+    box, images = net("convolutional"), pictures(3)
+    masker = RealTimeMasker(network=masking_network(box, images)).bind(box)
+    half = net("convolutional")
+    half.model.bfloat16()
+    logits, mask = RealTimeMasker(network=masker.network).bind(half).predict(images)
+    assert mask.dtype == torch.float32
+    assert (mask - masker.predict(images)[1]).abs().mean() < 0.1
+    assert (logits - box(images)).abs().max() < 0.2
+
+
+@pytest.mark.parametrize("name", ["convolutional", "class-token"])
+@pytest.mark.parametrize("in_place", [False, True], ids=["wrapped", "in place"])
+def test_a_compiled_model_is_used_as_its_plain_self(name, in_place, net, pictures):
+    plain, images = net(name), pictures(3)
+    masker = RealTimeMasker(network=stirred(masking_network(plain, images)))
+    logits, mask = masker.bind(plain).predict(images)
+    model = net(name).model
+    if in_place:
+        model.compile(backend="eager")
+    else:
+        model = torch.compile(model, backend="eager")
+    box = replace(plain, model=model)
+    box(images)  # compiled now: its layers' hooks are no longer called
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(masker.bind(box).predict(images), (logits, mask), strict=True))
+    assert torch.allclose(masker(box, images, logits.argmax(1), generator=seeded()), mask, atol=1e-5)
+    assert masking_network(box, images).encoder.taps == masker.network.encoder.taps
+
+
+@pytest.mark.parametrize("name", ["convolutional", "squeezed", "class-token"])
+def test_a_channels_last_model_and_channels_last_pictures(name, net, pictures):
+    box, images = net(name), pictures(3)
+    masker = RealTimeMasker(network=stirred(masking_network(box, images)))
+    wanted = masker.bind(box).predict(images)
+    other = net(name)
+    other.model.to(memory_format=torch.channels_last)
+    for given in (images, images.contiguous(memory_format=torch.channels_last)):
+        for got, right in zip(masker.bind(other).predict(given), wanted, strict=True):
+            assert torch.allclose(got, right, atol=1e-5)
+    with untouched("predict", other.model):
+        masker(other, images, torch.tensor([0, 1, 2]), generator=seeded())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bfloat16_models_of_every_kind(name, net, pictures):
+    images = pictures(3)
+    box = net(name)
+    masker = RealTimeMasker(network=stirred(masking_network(box, images)))
+    labels = torch.tensor([0, 1, 2])
+    half = net(name)
+    half.model.bfloat16()
+    logits, mask = masker.bind(half).predict(images, labels)
+    assert (logits.dtype, mask.dtype) == (torch.float32, torch.float32)
+    assert (mask - masker.bind(box).predict(images, labels)[1]).abs().mean() < 0.1
+    assert masking_network(half, images)(masker.network.encoder.see(half, images), labels)[0].isfinite().all()
+
+
+def test_two_boxes_without_a_module_are_two_boxes():
+    one, other = PlantedEvidence(), PlantedEvidence(sharpness=4.0)
+    images, _ = one.examples(2, generator=torch.Generator().manual_seed(0))
+    masker = RealTimeMasker(masking_network(one, images)).bind(one)
+    assert masker.attached(one, "raw") is masker
+    assert masker.attached(other, "raw").box is other

@@ -1,0 +1,59 @@
+"""Rest: any layer's maps give the model's own answer, or a refusal."""
+
+import pytest
+import torch
+from torch import Generator, nn
+
+from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.core.errors import InputError
+from saliencykit.networks.feature_maps import Tap, read_taps
+from saliencykit.networks.partial_network import rest_after
+from saliencykit.testing.unchanged import untouched
+
+IMAGES = torch.rand(3, 3, 16, 16, generator=Generator().manual_seed(0))
+
+
+class Skip(nn.Module):
+    def __init__(self, past):
+        super().__init__()
+        self.past, self.stem = past, nn.Conv2d(3, 4, 3, padding=1)
+        self.one, self.two, self.head = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1), nn.Linear(4 * 256, 5)
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        y = self.one(x).relu()
+        return self.head((self.two(y) + (x if self.past else y)).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("past", "layer"), [(False, "stem"), (False, "one"), (False, "two"), (True, "stem"), (True, "one"), (True, "two")]
+)
+def test_gives_the_models_answer_or_refuses_a_layer_that_something_goes_past(past, layer):
+    model = Skip(past).eval()
+    box, tap = TorchBlackBox(model, size=16), Tap(layer, "maps", 4, (16, 16))
+    if layer == "two" or (past and layer == "one"):
+        with pytest.raises(InputError, match=f"output of '{layer}' alone"):
+            rest_after(box, IMAGES[:1], tap)
+        return
+    with untouched("rest", model, images=IMAGES), torch.no_grad():
+        rest = rest_after(box, IMAGES[:1], tap)
+        logits, (maps,) = read_taps(box, IMAGES, [tap])
+        assert torch.allclose(rest(maps, IMAGES.shape[1:]), logits, atol=1e-5)
+
+
+def test_the_layers_before_do_not_run():
+    model = Skip(False).eval()
+    rest = rest_after(TorchBlackBox(model, size=16), IMAGES[:1], Tap("one", "maps", 4, (16, 16)))
+    asked = []
+    rest.box.module.stem.register_forward_pre_hook(lambda module, given: asked.append(module.forward))
+    rest(torch.rand(2, 4, 16, 16), (3, 16, 16))
+    assert all(type(forward).__name__ == "_Zeros" for forward in asked)
+
+
+def test_a_model_that_cannot_be_copied_is_refused():
+    class Stubborn(Skip):
+        def __deepcopy__(self, memo):
+            raise RuntimeError("no")
+
+    with pytest.raises(InputError, match="cannot be copied"):
+        rest_after(TorchBlackBox(Stubborn(False).eval(), size=16), IMAGES[:1], Tap("one", "maps", 4, (16, 16)))

@@ -1,0 +1,31 @@
+import torch
+
+from saliencykit.explanation.explain_dataset import explain_dataset
+from saliencykit.reports.dataset_page import page_of_dataset
+
+
+def test_the_page_has_pictures_numbers_classes_and_reasons(box, generator, tmp_path):
+    images, labels = box.examples(6, generator=generator)
+    pairs = [*zip(images, labels.tolist(), strict=True), (images[0], 7), (torch.rand(3, 8, 8) * 9, 1)]
+    saved = explain_dataset(box, pairs, masker="centre-box", out=tmp_path / "run", overlays=3)
+    page = page_of_dataset(saved)
+    assert page.count("<img") == 3
+    assert "6 of 8 pictures of 8 items of list, " in page
+    assert "class 7 is outside 0..3" in page
+    assert "red-green checks" in page
+    assert "CentreBox(area=0.5)" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert saved.to_html(tmp_path / "page.html").read_text(encoding="utf-8") == page
+
+
+def test_without_a_check_and_overlays(box, generator, tmp_path):
+    images, labels = box.examples(2, generator=generator)
+    page = page_of_dataset(
+        explain_dataset(
+            box, list(zip(images, labels.tolist(), strict=True)), masker="random", check=False, out=tmp_path, overlays=0
+        )
+    )
+    assert "<img" not in page
+    assert "The first pictures" not in page
+    assert "NaN" not in page
+    assert "nan" not in page

@@ -1,0 +1,65 @@
+"""Pictures of any form, with the model's own answers."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from saliencykit.core.errors import InputError
+from saliencykit.core.metric import Sample
+from saliencykit.sanity.check_images import shown
+
+
+@pytest.fixture
+def folder(tmp_path, planted):
+    """Two folders of names that no model knows, and a damaged file."""
+    images = planted(8)[1]
+    for i, image in enumerate(images):
+        path = tmp_path / "photos" / "ab"[i // 4] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()).save(path)
+    (tmp_path / "photos" / "b" / "damaged.png").write_bytes(b"nothing")
+    return tmp_path / "photos"
+
+
+def test_a_folder(folder, patch_box, planted):
+    labels = planted(8)[2]
+    found = shown(folder, patch_box)
+    assert torch.equal(found.labels, labels)
+    assert found.images.shape == (8, 3, 16, 16)
+    assert list(found.missing.values()) == [1]
+    assert "damaged.png" in next(iter(found.missing))
+    assert shown(str(folder), patch_box, limit=4).labels.tolist() == labels[[0, 2, 4, 6]].tolist(), "evenly spaced"
+
+
+def test_tensors_samples_pairs_and_arrays(planted, patch_box):
+    box, images, labels = planted(6)
+    for data in (images, list(images), [(image, 3) for image in images], iter(images), [Sample(images, labels)]):
+        found = shown(data, box)
+        assert torch.equal(found.labels, labels), "labels that were given are not asked about"
+        assert torch.equal(found.images, images)
+    arrays = [(image * 255).round().byte().permute(1, 2, 0).numpy() for image in images]
+    assert torch.equal(shown(arrays, patch_box).labels, labels)
+    assert len(shown(images, box, limit=5).labels) == 5
+
+
+def test_another_size_is_counted(planted):
+    box, images, _ = planted(3)
+    found = shown([*images, torch.rand(3, 20, 20)], box)
+    assert found.missing == {"of another size than the first picture": 1}
+
+
+def test_mistakes(tmp_path, planted):
+    box, images, _ = planted(2)
+    for data, words in (
+        (tmp_path / "nowhere", "nowhere"),
+        (tmp_path, "no picture"),
+        (images[0], r"\(N, C, H, W\)"),
+        (3, "iterable"),
+    ):
+        with pytest.raises(InputError, match=words):
+            shown(data, box)
+    with pytest.raises(InputError, match="limit=0"):
+        shown(images, box, limit=0)
+    with pytest.raises(InputError, match="could be read"):
+        shown([np.full((3, 3), "x")], box)

@@ -1,0 +1,77 @@
+import pytest
+import torch
+from torch import nn
+
+from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.core.errors import InputError, SaliencyKitError
+from saliencykit.surrogate.distillation import learn
+from saliencykit.surrogate.masked_images import Asked
+
+
+def box(*, classes=3, seed=0):
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Conv2d(3, 8, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8, classes))
+    return TorchBlackBox(network, mean=(0.5,) * 3, std=(0.25,) * 3, size=2)
+
+
+@pytest.fixture
+def lesson(generator):
+    pixels = torch.randint(256, (50, 3, 2, 2), dtype=torch.uint8, generator=generator)
+    light = pixels.float().mean((2, 3)) / 30
+    return Asked(pixels, torch.arange(50), torch.ones(50)), light
+
+
+def taught(lesson, **options):
+    student, steps = box(), []
+    learn(student, *lesson, **({"steps": 150, "batch": 16, "lr": 0.02, "seed": 0, "on_step": steps.append} | options))
+    return student, steps
+
+
+def test_it_learns_and_leaves_a_box_behind(lesson):
+    student, steps = taught(lesson)
+    assert [s.number for s in steps] == list(range(1, 151))
+    assert sum(s.loss for s in steps[-20:]) < 0.2 * sum(s.loss for s in steps[:20])
+    assert not any(p.requires_grad or p.grad is not None for p in student.model.parameters())
+    assert not student.model.training
+    pictures, answers = lesson
+    with torch.no_grad():
+        found = student(pictures.images(torch.arange(50)))
+    assert (found.argmax(1) == answers.argmax(1)).float().mean() > 0.9
+    assert steps[0].phase == "learning"
+    assert steps[0].of == 150
+
+
+def test_the_loss_is_the_divergence_in_nats(lesson):
+    pictures, answers = lesson
+    _, steps = taught(lesson, steps=1, batch=50, lr=1e-9)
+    reference = box().model.train()
+    mine = reference((pictures.images(torch.arange(50)) - 0.5) / 0.25).log_softmax(1)
+    theirs = answers.log_softmax(1)
+    assert steps[0].loss == pytest.approx(float((theirs.exp() * (theirs - mine)).sum(1).mean().detach()), rel=1e-4)
+
+
+def test_the_same_seed_learns_the_same(lesson):
+    one, two, other = (taught(lesson, steps=5, seed=seed)[0].model[0].weight for seed in (0, 0, 1))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+
+
+def test_more_pictures_a_step_than_there_are(lesson):
+    assert len(taught(lesson, steps=3, batch=500)[1]) == 3
+
+
+def test_a_network_that_does_not_fit(lesson):
+    student = box(classes=4)
+    with pytest.raises(InputError, match=r"answered with \(16, 4\) for 16 pictures of 3 classes"):
+        learn(student, *lesson, steps=1, batch=16, lr=0.1, seed=0, on_step=print)
+    maps = TorchBlackBox(nn.Conv2d(3, 3, 1), mean=(0.5,) * 3, std=(1,) * 3, size=2)
+    with pytest.raises(InputError, match=r"returns logits \(B, K\); Conv2d returned Tensor"):
+        learn(maps, *lesson, steps=1, batch=16, lr=0.1, seed=0, on_step=print)
+
+
+def test_a_loss_that_is_not_finite(lesson):
+    student = box()
+    with torch.no_grad():
+        student.model[4].bias[0] = float("inf")
+    with pytest.raises(SaliencyKitError, match="not finite at step 1 of 2; lower lr"):
+        learn(student, *lesson, steps=2, batch=16, lr=0.1, seed=0, on_step=print)

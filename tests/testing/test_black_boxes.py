@@ -1,0 +1,121 @@
+import pytest
+import torch
+
+from saliencykit.alternatives.blur import Blur
+from saliencykit.alternatives.constant import Constant
+from saliencykit.alternatives.noise import Noise
+from saliencykit.core.class_scores import probability
+from saliencykit.core.errors import InputError
+from saliencykit.core.objective import run_trial
+from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly, iou
+from saliencykit.testing.contracts import check_black_box
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("num_classes", [2, 4, 6])
+@pytest.mark.parametrize("size", [16, 4, 64, (9, 13)])
+def test_the_box_knows_its_examples(num_classes, size):
+    box = PlantedEvidence(num_classes=num_classes)
+    images, labels = box.examples(24, generator=seeded(), size=size)
+    assert images.shape == (24, 3, *((size, size) if isinstance(size, int) else size))
+    assert images.min() >= 0
+    assert images.max() <= 1
+    assert labels.tolist() == [i % num_classes for i in range(24)]
+    assert probability(box(images), labels).min() > 0.98
+    assert len(box.class_names) == len(set(box.class_names)) == num_classes
+
+
+@pytest.mark.parametrize("side", [2, 4, 6])
+def test_the_right_answer_is_the_patch(side):
+    box = PlantedEvidence(side=side)
+    images, labels = box.examples(8, generator=seeded(), size=(12, 15))
+    truth = box.evidence(images, labels)
+    assert truth.sum((1, 2, 3)).tolist() == [side * side] * 8
+    assert ((images - 0.5).abs() * (1 - truth)).max() < 0.25  # grain
+    inside = ((images - 0.5).abs().amax(1, keepdim=True) > 0.39) | (truth == 0)
+    assert inside.all()  # contrast
+
+
+@pytest.mark.parametrize(
+    "alternative",
+    [Blur(), Blur(sigma=3.0), Noise(), Constant(), Constant(colour="mean"), Constant(colour=0.0), Constant(colour=1.0)],
+)
+def test_the_patch_is_necessary_and_enough(alternative):
+    box = PlantedEvidence(num_classes=6)
+    images, labels = box.examples(12, generator=seeded())
+    trial = run_trial(box, images, labels, box.evidence(images, labels), alternative=alternative, generator=seeded())
+    assert probability(trial.preserved, labels).min() > 0.98
+    assert probability(trial.destroyed, labels).max() < 0.3
+
+
+def test_two_patches_share_the_answer_and_each_label_has_its_own_place():
+    box = PlantedEvidence()
+    images, _ = box.examples(2, generator=seeded(), size=(16, 16))
+    both = torch.cat([images[:1], images[1:]], dim=3)
+    logits = box(both)
+    assert (logits[0, 0] - logits[0, 1]).abs() < 0.1
+    left, right = (box.evidence(both, torch.tensor([label])) for label in (0, 1))
+    assert left[..., :16].sum() == 16
+    assert right[..., 16:].sum() == 16
+
+
+def test_it_is_a_black_box():
+    for box in (PlantedEvidence(), PlantedEvidence(max_batch=2), QueryOnly(PlantedEvidence()), Counting(PlantedEvidence())):
+        check_black_box(box, images=PlantedEvidence().examples(5, generator=seeded())[0])
+
+
+def test_float64_and_gradients():
+    box = PlantedEvidence()
+    x = box.examples(1, generator=seeded(), size=5)[0].double().requires_grad_(True)
+    assert box(x).dtype == torch.float64
+    assert torch.autograd.gradcheck(box, x)
+
+
+@pytest.mark.parametrize("wrong", [{"num_classes": 1}, {"num_classes": 7}, {"side": 3}, {"side": 0}, {"sharpness": 0.0}])
+def test_bad_numbers(wrong):
+    with pytest.raises(InputError, match="PlantedEvidence"):
+        PlantedEvidence(**wrong)
+
+
+def test_bad_images():
+    with pytest.raises(InputError, match="takes RGB images with sides >= 4"):
+        PlantedEvidence()(torch.rand(1, 1, 16, 16))
+    with pytest.raises(InputError, match="takes RGB images with sides >= 4"):
+        PlantedEvidence()(torch.rand(1, 3, 3, 16))
+    with pytest.raises(InputError, match="n is >= 1 and the sides are >= 4"):
+        PlantedEvidence().examples(1, generator=seeded(), size=3)
+
+
+def test_wrappers_show_the_inner_boxs_attributes():
+    inner = PlantedEvidence(num_classes=3, max_batch=7)
+    for box in (QueryOnly(inner), Counting(inner)):
+        assert (box.num_classes, box.max_batch, box.device, box.zero) == (3, 7, inner.device, None)
+        assert box.class_names == inner.class_names
+        assert box.for_model_pixels() == box
+    assert Counting(inner).differentiable
+    assert not QueryOnly(inner).differentiable
+
+
+def test_versions_for_many_stay_wrapped():
+    x = torch.rand(2, 3, 8, 8, generator=seeded())
+    assert isinstance(QueryOnly(PlantedEvidence()).for_many(x), QueryOnly)
+    box = Counting(PlantedEvidence())
+    box.for_many(x)(x)
+    assert box.asked == [2]
+    assert (box.images, Counting(PlantedEvidence()).images) == (2, 0)
+
+
+def test_query_only_cuts_gradients_even_when_asked_for_the_verb():
+    x = torch.rand(2, 3, 8, 8, generator=seeded()).requires_grad_(True)
+    assert not QueryOnly(PlantedEvidence()).logits(x).requires_grad
+
+
+def test_iou():
+    half = torch.tensor([[[[1.0, 0.0, 0.0, 0.2]]]])
+    assert iou(half, torch.ones(1, 1, 1, 4)).item() == 0.25
+    assert iou(half, half).item() == 1.0
+    assert iou(torch.zeros(1, 1, 1, 4), torch.zeros(1, 1, 1, 4)).item() == 0.0
+    assert iou(half, torch.ones(1, 1, 1, 4), threshold=0.1).item() == 0.5
