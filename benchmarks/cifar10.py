@@ -1,4 +1,6 @@
-"""CIFAR-10: the ResNet-20 of the data folder as a box, and what tells a selective mask from one that only sees objects."""
+"""CIFAR-10: the ResNet-20 of the data folder as a box, and what tells a selective mask from one
+that only sees objects.
+"""
 
 from dataclasses import dataclass
 
@@ -32,7 +34,9 @@ class Block(nn.Module):
         """(B, before, H, W) to (B, after, H / stride, W / stride)."""
         y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
         quarter = self.after // 4
-        shortcut = x if self.stride == 1 else F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, quarter, quarter))
+        shortcut = (
+            x if self.stride == 1 else F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, quarter, quarter))
+        )
         return F.relu(y + shortcut)
 
 
@@ -56,38 +60,66 @@ class ResNet20(nn.Module):
 
 
 def cifar10(split: str, count: int, *, seed: int = 0) -> tuple[Tensor, Labels]:
-    """`count` pictures of `train` or `test`, drawn without repeats: uint8 (n, 3, 32, 32) and labels (n,)."""
+    """`count` pictures of `train` or `test`, drawn without repeats: uint8 (n, 3, 32, 32) and labels
+    (n,).
+    """
     pack = Pack(data_folder() / "cifar10" / f"{split}.npz")
     chosen = torch.randperm(len(pack.labels), generator=Generator().manual_seed(seed))[:count]
     return pack.pixels(chosen.tolist()), pack.labels[chosen]
 
 
 def resnet20(*, steps: int = 0, seed: int = 0) -> TorchBlackBox:
-    """The data folder's ResNet-20. It was trained on the original pixels: `steps` of 128 pictures adapt it to the JPEG copies."""
+    """The data folder's ResNet-20. It was trained on the original pixels: `steps` of 128 pictures
+    adapt it to the JPEG copies.
+    """
     from safetensors.torch import load_file
 
     net = ResNet20()
-    net.load_state_dict(load_file(data_folder() / "weights" / "cifar10_resnet20.safetensors"), strict=False)
+    net.load_state_dict(
+        load_file(data_folder() / "weights" / "cifar10_resnet20.safetensors"), strict=False
+    )
     net = net.to(memory_format=torch.channels_last)
     if steps:
         adapt(net, *cifar10("train", min(50_000, 128 * steps), seed=seed), seed=seed)
-    return TorchBlackBox(net.eval().requires_grad_(False), mean=MEAN, std=STD, size=32, class_names=CLASSES)
+    return TorchBlackBox(
+        net.eval().requires_grad_(False), mean=MEAN, std=STD, size=32, class_names=CLASSES
+    )
 
 
-def adapt(net: nn.Module, pictures: Tensor, labels: Labels, *, seed: int, batch: int = 128, lr: float = 0.02) -> None:
-    """One pass over the pictures by SGD, the rate falling straight to 0, flipped and shifted by up to 2 pixels at random."""
+def adapt(
+    net: nn.Module,
+    pictures: Tensor,
+    labels: Labels,
+    *,
+    seed: int,
+    batch: int = 128,
+    lr: float = 0.02,
+) -> None:
+    """One pass over the pictures by SGD, the rate falling straight to 0, flipped and shifted by up
+    to 2 pixels at random.
+    """
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
-    optimizer = torch.optim.SGD(net.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4, nesterov=True)
+    optimizer = torch.optim.SGD(
+        net.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4, nesterov=True
+    )
     g, total = Generator().manual_seed(seed), len(pictures) // batch
     net.train()
-    for step, index in enumerate(torch.randperm(len(pictures), generator=g)[: total * batch].split(batch)):
+    for step, index in enumerate(
+        torch.randperm(len(pictures), generator=g)[: total * batch].split(batch)
+    ):
         images = pictures[index].float() / 255
-        images = torch.where(torch.rand(len(index), 1, 1, 1, generator=g) < 0.5, images.flip(-1), images)
+        images = torch.where(
+            torch.rand(len(index), 1, 1, 1, generator=g) < 0.5, images.flip(-1), images
+        )
         across, down = torch.randint(5, (2,), generator=g).tolist()
-        images = F.pad(images, (2, 2, 2, 2), mode="reflect")[:, :, down : down + 32, across : across + 32]
+        images = F.pad(images, (2, 2, 2, 2), mode="reflect")[
+            :, :, down : down + 32, across : across + 32
+        ]
         for group in optimizer.param_groups:
             group["lr"] = lr * (1 - step / total)
-        loss = F.cross_entropy(net(((images - mean) / std).to(memory_format=torch.channels_last)), labels[index])
+        loss = F.cross_entropy(
+            net(((images - mean) / std).to(memory_format=torch.channels_last)), labels[index]
+        )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -101,8 +133,8 @@ class Selectivity:
         accuracy: Of the box, on all pictures.
         area: Mean mask for the predicted class.
         fake: Mean mask for a random other class, as a share of `area`.
-        mosaic: Mean share of a mask's mass in the right quarter of mosaics twice as large, of four confident pictures of four
-            classes; chance is 0.25.
+        mosaic: Mean share of a mask's mass in the right quarter of mosaics twice as large, of four
+            confident pictures of four classes; chance is 0.25.
         mosaics: How many.
     """
 
@@ -114,22 +146,39 @@ class Selectivity:
 
 
 def selectivity(
-    masker: RealTimeMasker, box: BlackBox, images: Images, labels: Labels, *, mosaics: int = 250, sure: float = 0.9, seed: int = 0
+    masker: RealTimeMasker,
+    box: BlackBox,
+    images: Images,
+    labels: Labels,
+    *,
+    mosaics: int = 250,
+    sure: float = 0.9,
+    seed: int = 0,
 ) -> Selectivity:
     """Measure a masker without boxes or annotations; the box must take pictures of twice the size."""
     fast, generator = box.for_many(images[:2]), Generator().manual_seed(seed)
     with torch.no_grad():
         logits = torch.cat([fast(part) for part in images.split(50)])
     probability, found = logits.softmax(1).max(1)
-    other = (found + torch.randint(1, box.num_classes, found.shape, generator=generator)) % box.num_classes
+    other = (
+        found + torch.randint(1, box.num_classes, found.shape, generator=generator)
+    ) % box.num_classes
     asked = torch.stack([found, other], 1)
-    rows = [masker.decode(masker.see(fast, x), y) for x, y in zip(images.split(50), asked.split(50), strict=True)]
+    rows = [
+        masker.decode(masker.see(fast, x), y)
+        for x, y in zip(images.split(50), asked.split(50), strict=True)
+    ]
     both = torch.cat(rows).mean((2, 3)).mean(0)
     shares = []
     for four in quartets(found[probability >= sure], mosaics, generator):
         some = (probability >= sure).nonzero().flatten()[four]
-        top, bottom = torch.cat([images[some[0]], images[some[1]]], 2), torch.cat([images[some[2]], images[some[3]]], 2)
-        masks = masker.decode(masker.see(fast, torch.cat([top, bottom], 1)[None]), found[some][None])[0]
+        top, bottom = (
+            torch.cat([images[some[0]], images[some[1]]], 2),
+            torch.cat([images[some[2]], images[some[3]]], 2),
+        )
+        masks = masker.decode(
+            masker.see(fast, torch.cat([top, bottom], 1)[None]), found[some][None]
+        )[0]
         shares.append(quarter_shares(masks))
     return Selectivity(
         accuracy=float((found == labels).float().mean()),
@@ -141,7 +190,9 @@ def selectivity(
 
 
 def quartets(classes: Labels, most: int, generator: Generator) -> list[Tensor]:
-    """Up to `most` rows of four positions of four different classes; every position is used once at most."""
+    """Up to `most` rows of four positions of four different classes; every position is used once at
+    most.
+    """
     left, out = torch.randperm(len(classes), generator=generator).tolist(), []
     while left and len(out) < most:
         four: list[int] = []

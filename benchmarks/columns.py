@@ -1,4 +1,6 @@
-"""What one row says of one photo under a threshold; and the threshold of each method, chosen on the rows of the tuning part."""
+"""What one row says of one photo under a threshold; and the threshold of each method, chosen on the
+rows of the tuning part.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -50,7 +52,9 @@ def metric(row: Row, mode: str, crop: int) -> float:
 def crop_facts(row: Row, mode: str, crop: int) -> tuple[float, float]:
     """The crop's area, and whether its top class is the label; means over the ground truth's boxes."""
     crops = row.get("truth_crops") or [row["crops"][mode][crop]]
-    return sum(area for area, _, _ in crops) / len(crops), sum(right for _, _, right in crops) / len(crops)
+    return sum(area for area, _, _ in crops) / len(crops), sum(
+        right for _, _, right in crops
+    ) / len(crops)
 
 
 def graded(row: Row, fills: Iterable[str], side: int) -> float:
@@ -60,10 +64,16 @@ def graded(row: Row, fills: Iterable[str], side: int) -> float:
 
 
 def at_area(row: Row, area: float, side: int, fills: Iterable[str] = UNSEEN) -> float:
-    """Mean over fills of the kept (0) or dropped (1) probability of the best pixels; NaN where this photo lacks it."""
+    """Mean over fills of the kept (0) or dropped (1) probability of the best pixels; NaN where this
+    photo lacks it.
+    """
     keys = [f"{fill}/{area}" for fill in fills]
     there = row.get("areas", {})
-    return float(sum(there[key][side] for key in keys) / len(keys)) if all(key in there for key in keys) else nan
+    return (
+        float(sum(there[key][side] for key in keys) / len(keys))
+        if all(key in there for key in keys)
+        else nan
+    )
 
 
 def gap(row: Row, area: float, fills: Iterable[str] = UNSEEN) -> float:
@@ -73,7 +83,9 @@ def gap(row: Row, area: float, fills: Iterable[str] = UNSEEN) -> float:
 
 
 def under_curve(row: Row, name: str) -> float:
-    """Area under the insertion or deletion curve, straight lines between its points; NaN where this photo lacks it."""
+    """Area under the insertion or deletion curve, straight lines between its points; NaN where this
+    photo lacks it.
+    """
     heights = np.asarray(row.get(name, [nan] * len(SHARES)))
     return float((np.diff(SHARES) * (heights[1:] + heights[:-1]) / 2).sum())
 
@@ -97,7 +109,9 @@ def by_method(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def tuned(rows: list[Row]) -> Tuned:
-    """The choices for one method; of equal thresholds the one in the middle of the first run of them."""
+    """The choices for one method; of equal thresholds the one in the middle of the first run of
+    them.
+    """
     half = dict.fromkeys(MODES, HALF)
     if not rows:
         return Tuned(half, "all", {mode: CROPS.index(("value", 0.5)) for mode in MODES}, 0)

@@ -1,6 +1,8 @@
-"""Readers of the data folder for benchmarks: photos with labels and boxes, and two ImageNet classifiers.
+"""Readers of the data folder for benchmarks: photos with labels and boxes, and two ImageNet
+classifiers.
 
-The folder is $SALIENCYKIT_DATA, else `../shared/data` beside the repository. Its README says where everything comes from.
+The folder is $SALIENCYKIT_DATA, else `../shared/data` beside the repository. Its README says where
+everything comes from.
 """
 
 import csv
@@ -46,14 +48,21 @@ def data_folder() -> Path:
     Raises:
         InputError: It is not there.
     """
-    folder = Path(os.environ.get("SALIENCYKIT_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+    folder = Path(
+        os.environ.get("SALIENCYKIT_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
+    )
     if not (folder / "README.md").exists():
-        raise InputError(f"no data folder at {folder}; set SALIENCYKIT_DATA to the folder that holds ilsvrc2012-val-a and weights.")
+        raise InputError(
+            f"no data folder at {folder}; set SALIENCYKIT_DATA to the folder that holds "
+            "ilsvrc2012-val-a and weights."
+        )
     return folder
 
 
 def read_photos(data_set: str, box: TorchBlackBox, *, count: int, seed: int = 0) -> list[Photo]:
-    """`count` photos of `ilsvrc2012-val-a`, `ilsvrc2012-val-b` or `imagenet-sample`, drawn without repeats, as `box` wants them."""
+    """`count` photos of `ilsvrc2012-val-a`, `ilsvrc2012-val-b` or `imagenet-sample`, drawn without
+    repeats, as `box` wants them.
+    """
     from PIL import Image
 
     folder = data_folder() / data_set
@@ -71,7 +80,9 @@ def read_photos(data_set: str, box: TorchBlackBox, *, count: int, seed: int = 0)
 
 
 def mobilenet_v2() -> TorchBlackBox:
-    """MobileNetV2 1.0, 224 px, of the data folder. From TensorFlow: stride-2 convolutions pad right and below only."""
+    """MobileNetV2 1.0, 224 px, of the data folder. From TensorFlow: stride-2 convolutions pad right
+    and below only.
+    """
     import torchvision
     from safetensors.torch import load_file
 
@@ -94,7 +105,13 @@ def squeezenet() -> TorchBlackBox:
     net = torchvision.models.squeezenet1_0()
     stored = load_file(data_folder() / "weights" / "squeezenet1_0_imagenet.safetensors")
     net.load_state_dict({k: v.float() for k, v in stored.items()})
-    return TorchBlackBox(net.eval(), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), size=224, crop_share=0.875)
+    return TorchBlackBox(
+        net.eval(),
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        size=224,
+        crop_share=0.875,
+    )
 
 
 MODELS = {"mobilenet_v2": (mobilenet_v2, "features.18"), "squeezenet": (squeezenet, "features.12")}
@@ -111,7 +128,10 @@ class Pack:
 
     def __init__(self, path: Path) -> None:
         self._held = dict(np.load(path))
-        self._heads = [head[:size].tobytes() for head, size in zip(self._held["headers"], self._held["header_len"], strict=True)]
+        self._heads = [
+            head[:size].tobytes()
+            for head, size in zip(self._held["headers"], self._held["header_len"], strict=True)
+        ]
 
     @property
     def labels(self) -> Labels:
@@ -127,19 +147,27 @@ class Pack:
         """Some pictures, which are of one size: uint8 (n, 3, H, W)."""
         from PIL import Image
 
-        rows = [np.asarray(Image.open(io.BytesIO(self.jpeg(index))).convert("RGB")) for index in chosen]
+        rows = [
+            np.asarray(Image.open(io.BytesIO(self.jpeg(index))).convert("RGB")) for index in chosen
+        ]
         return torch.from_numpy(np.stack(rows)).permute(0, 3, 1, 2).contiguous()
 
 
 def read_cifar10(*, count: int, seed: int = 0) -> tuple[Images, Labels]:
-    """`count` of the 10,000 test pictures of CIFAR-10 (JPEG copies), drawn without repeats: raw (n, 3, 32, 32), labels (n,)."""
+    """`count` of the 10,000 test pictures of CIFAR-10 (JPEG copies), drawn without repeats: raw (n,
+    3, 32, 32), labels (n,).
+    """
     pack = Pack(data_folder() / "cifar10" / "test.npz")
     chosen = random.Random(seed).sample(range(len(pack.labels)), count)
     return pack.pixels(chosen).float() / 255, pack.labels[chosen]
 
 
-def inside_boxes(boxes: Iterable[Tensor], size: tuple[int, int]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """1 inside of each picture's boxes, at least a pixel for each box, (n, 1, H, W); as Quantus wants segmentations."""
+def inside_boxes(
+    boxes: Iterable[Tensor], size: tuple[int, int]
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """1 inside of each picture's boxes, at least a pixel for each box, (n, 1, H, W); as Quantus
+    wants segmentations.
+    """
     masks = []
     for corners in boxes:
         mask = np.zeros((1, *size), dtype=np.int64)

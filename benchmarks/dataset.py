@@ -1,12 +1,14 @@
-"""A folder of 2,000 pictures, explained: how much of the time is the networks', is the memory flat, are the rows the same?
+"""A folder of 2,000 pictures, explained: how much of the time is the networks', is the memory flat,
+are the rows the same?
 
     python -m benchmarks.dataset                                  # a minute or two on a CPU
     python -m benchmarks.dataset --model torchvision:mobilenet_v2 --masker my-masker.safetensors --device cuda
     python -m benchmarks.dataset --kills 10 --processes 2         # the same rows after kills, and from two processes?
 
-Pictures are those of Tiny-ImageNet's validation split, as files, in the data folder's order. The share of the networks is the sum
-of the rows' seconds (prediction, mask, check) over the seconds of the call, which also lists the folder and writes rows, maps and
-table. Memory is the process's own after each hundredth picture, beside that after the 300th. Each run is a process of its own.
+Pictures are those of Tiny-ImageNet's validation split, as files, in the data folder's order. The
+share of the networks is the sum of the rows' seconds (prediction, mask, check) over the seconds of
+the call, which also lists the folder and writes rows, maps and table. Memory is the process's own
+after each hundredth picture, beside that after the 300th. Each run is a process of its own.
 """
 
 import argparse
@@ -29,7 +31,9 @@ _LATE = 0.5  # seconds after a row at most that a kill comes: anywhere between t
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="demo")
     parser.add_argument("--masker", default=None)
     parser.add_argument("--device", default="auto")
@@ -37,9 +41,18 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--no-check", action="store_true", help="do not ask the model again")
     parser.add_argument("--workers", type=int, default=None)
-    parser.add_argument("--kills", type=int, default=0, help="so many SIGKILLs at random, each followed by another start")
-    parser.add_argument("--processes", type=int, default=1, help="also with so many processes, by torchrun")
-    parser.add_argument("--one", type=Path, nargs=2, metavar=("DATA", "RUN"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--kills",
+        type=int,
+        default=0,
+        help="so many SIGKILLs at random, each followed by another start",
+    )
+    parser.add_argument(
+        "--processes", type=int, default=1, help="also with so many processes, by torchrun"
+    )
+    parser.add_argument(
+        "--one", type=Path, nargs=2, metavar=("DATA", "RUN"), help=argparse.SUPPRESS
+    )
     arguments = parser.parse_args()
     if arguments.one:
         print(json.dumps(measured(arguments, *arguments.one)))
@@ -48,17 +61,40 @@ def main() -> None:
         data = write_pictures(Path(folder) / "pictures", arguments.count)
         command = [sys.executable, "-m", "benchmarks.dataset", *sys.argv[1:], "--one", str(data)]
         whole = Path(folder) / "whole"
-        facts = json.loads(subprocess.run([*command, str(whole)], check=True, capture_output=True, text=True).stdout)
+        facts = json.loads(
+            subprocess.run(
+                [*command, str(whole)], check=True, capture_output=True, text=True
+            ).stdout
+        )
         print(sentence(facts, arguments))
         if arguments.kills:
             killed = Path(folder) / "killed"
             done = kill_often(command, killed, arguments.kills, arguments.count)
-            print(f"{arguments.kills} kills, at {', '.join(map(str, done))} rows: {difference(whole, killed)}")
+            print(
+                f"{arguments.kills} kills, at {', '.join(map(str, done))} rows: "
+                f"{difference(whole, killed)}"
+            )
         if arguments.processes > 1:
-            launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(arguments.processes)]
+            launch = [
+                sys.executable,
+                "-m",
+                "torch.distributed.run",
+                "--standalone",
+                "--nproc_per_node",
+                str(arguments.processes),
+            ]
             shared = Path(folder) / "shared"
-            environment = os.environ | {"ACCELERATE_USE_CPU": "true"} if arguments.device == "cpu" else dict(os.environ)
-            subprocess.run([*launch, *command[1:], str(shared)], check=True, capture_output=True, env=environment)
+            environment = (
+                os.environ | {"ACCELERATE_USE_CPU": "true"}
+                if arguments.device == "cpu"
+                else dict(os.environ)
+            )
+            subprocess.run(
+                [*launch, *command[1:], str(shared)],
+                check=True,
+                capture_output=True,
+                env=environment,
+            )
             print(f"{arguments.processes} processes: {difference(whole, shared)}")
 
 
@@ -114,7 +150,9 @@ def measured(arguments: argparse.Namespace, data: Path, out: Path) -> dict[str, 
 
 
 def resident() -> int:
-    """Bytes that this process holds of its own, in memory or swapped out; of files that are mapped the system decides."""
+    """Bytes that this process holds of its own, in memory or swapped out; of files that are mapped
+    the system decides.
+    """
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return sum(1024 * int(lines[name].split()[0]) for name in ("RssAnon", "VmSwap"))
 
@@ -123,16 +161,22 @@ def sentence(facts: dict[str, float], arguments: argparse.Namespace) -> str:
     count, seconds = arguments.count, facts["seconds"]
     return (
         f"{arguments.model}, {count} pictures in {seconds:.1f} s ({count / seconds:.0f} a second; "
-        f"{1000 * facts['processor'] / count:.1f} ms of processor time a picture): {facts['networks'] / seconds:.1%} of the "
-        f"time in the networks; {facts['memory'] / 2**20:.0f} MB after {_FIRST} pictures, at most {facts['grown']:+.1%} later"
+        f"{1000 * facts['processor'] / count:.1f} ms of processor time a picture): "
+        f"{facts['networks'] / seconds:.1%} of the time in the networks; "
+        f"{facts['memory'] / 2**20:.0f} MB after {_FIRST} pictures, at most {facts['grown']:+.1%} "
+        "later"
     )
 
 
 def kill_often(command: list[str], out: Path, kills: int, count: int) -> list[int]:
-    """Start and kill at random moments of the work, then let it end; the rows that were there at each kill."""
+    """Start and kill at random moments of the work, then let it end; the rows that were there at
+    each kill.
+    """
     moments, there = random.Random(0), []
     for _ in range(kills):
-        process = subprocess.Popen([*command, str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [*command, str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         wanted = rows_in(out) + moments.randrange(1, 2 * count // (kills + 1))
         while process.poll() is None and rows_in(out) < min(wanted, count):
             time.sleep(0.05)
@@ -153,16 +197,29 @@ def difference(one: Path, other: Path) -> str:
     """How far two runs' tables and maps are apart."""
     from saliencykit.storage.saved_explanations import SavedExplanations
 
-    tables = [list(csv.DictReader((run / "table.csv").open(encoding="utf-8"))) for run in (one, other)]
+    tables = [
+        list(csv.DictReader((run / "table.csv").open(encoding="utf-8"))) for run in (one, other)
+    ]
     same = [[(row["name"], row["index"], row["label"]) for row in table] for table in tables]
     if same[0] != same[1]:
         return "other pictures or labels"
     numbers = [
-        [[float(row[name]) for name in ("probability", "area", "kept", "dropped") if row[name]] for row in t] for t in tables
+        [
+            [float(row[name]) for name in ("probability", "area", "kept", "dropped") if row[name]]
+            for row in t
+        ]
+        for t in tables
     ]
-    far = max((abs(a - b) for x, y in zip(*numbers, strict=True) for a, b in zip(x, y, strict=True)), default=0.0)
+    far = max(
+        (abs(a - b) for x, y in zip(*numbers, strict=True) for a, b in zip(x, y, strict=True)),
+        default=0.0,
+    )
     runs = [SavedExplanations.load(run) for run in (one, other)]
-    maps = [a.map_of(x).sub(b.map_of(y)).abs().max().item() for a, b in [runs] for x, y in zip(a.rows(), b.rows(), strict=True)]
+    maps = [
+        a.map_of(x).sub(b.map_of(y)).abs().max().item()
+        for a, b in [runs]
+        for x, y in zip(a.rows(), b.rows(), strict=True)
+    ]
     return f"{len(tables[0])} rows, numbers within {far:.1e}, maps within {max(maps):.1e}"
 
 

@@ -1,12 +1,14 @@
-"""Does the mask's shape alone give the class away? A masker that writes the label into its masks scores high and explains nothing.
+"""Does the mask's shape alone give the class away? A masker that writes the label into its masks
+scores high and explains nothing.
 
     python -m benchmarks.encoding --masker ours=my-masker.safetensors --box cifar10-fitnet             # CIFAR-10, 10 classes
     python -m benchmarks.encoding --masker ours=my-masker.safetensors --model mobilenet_v2 --data ten  # 10 classes of val-a, -b
 
-A linear probe is cross-validated on masks pooled to a few cells, twice. It reads the predicted class from the mask for it: outlines
-of objects tell something of what they are. And it reads the class that was asked about from the mask for a random other class, of
-which the picture holds nothing: any reading above the control is the masker's own writing. The controls are smooth random masks
-with the same values, so also the same area, as each mask.
+A linear probe is cross-validated on masks pooled to a few cells, twice. It reads the predicted
+class from the mask for it: outlines of objects tell something of what they are. And it reads the
+class that was asked about from the mask for a random other class, of which the picture holds
+nothing: any reading above the control is the masker's own writing. The controls are smooth random
+masks with the same values, so also the same area, as each mask.
 """
 
 import argparse
@@ -32,7 +34,9 @@ _CONTROLS = 5  # random masks for each mask
 
 @dataclass(frozen=True)
 class Reading:
-    """How often a class was read right, per picture (N,): from the mask, and on average from its random controls."""
+    """How often a class was read right, per picture (N,): from the mask, and on average from its
+    random controls.
+    """
 
     area: float
     right: Tensor
@@ -41,7 +45,11 @@ class Reading:
     def row(self) -> str:
         """The cells of the table: area, both accuracies, their paired difference."""
         cells = [f"{self.area:.3f}"]
-        for values, sign in ((self.right, ""), (self.control, ""), (self.right - self.control, "+")):
+        for values, sign in (
+            (self.right, ""),
+            (self.control, ""),
+            (self.right - self.control, "+"),
+        ):
             middle, low, high = interval(100 * values.numpy())
             cells.append(f"{middle:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]")
         return " | ".join(cells)
@@ -52,19 +60,30 @@ def reading(masks: Mask, classes: Labels, *, cells: int, seed: int = 0) -> Readi
     generator = Generator().manual_seed(seed)
     right = (predictions(pooled(masks, cells), classes, seed=seed) == classes).double()
     controls = [pooled(matched(masks, generator=generator), cells) for _ in range(_CONTROLS)]
-    control = torch.stack([(predictions(c, classes, seed=seed) == classes).double() for c in controls]).mean(0)
+    control = torch.stack(
+        [(predictions(c, classes, seed=seed) == classes).double() for c in controls]
+    ).mean(0)
     return Reading(masks.mean().item(), right, control)
 
 
 def others(classes: Labels, count: int, *, seed: int = 0) -> Labels:
     """For each picture a class that is not its own, all equally likely."""
-    return (classes + torch.randint(1, count, classes.shape, generator=Generator().manual_seed(seed))) % count
+    return (
+        classes + torch.randint(1, count, classes.shape, generator=Generator().manual_seed(seed))
+    ) % count
 
 
 def probe(
-    explain: Callable[[Images, Labels], Mask], images: Images, classes: Labels, asked: Labels, *, cells: int
+    explain: Callable[[Images, Labels], Mask],
+    images: Images,
+    classes: Labels,
+    asked: Labels,
+    *,
+    cells: int,
 ) -> tuple[Reading, Reading]:
-    """The reading of the predicted classes from their masks, and of the other classes that were asked about from theirs."""
+    """The reading of the predicted classes from their masks, and of the other classes that were
+    asked about from theirs.
+    """
 
     def masks(labels: Labels) -> Mask:
         slices = [slice(first, first + _TOGETHER) for first in range(0, len(images), _TOGETHER)]
@@ -86,28 +105,49 @@ def pictures(arguments: argparse.Namespace) -> tuple[BlackBox, Images, Labels, L
         classes = torch.cat([box(some).argmax(1) for some in images.split(_TOGETHER)])
     if arguments.data == "cifar10":
         return box, images, classes, others(classes, box.num_classes, seed=arguments.seed)
-    sure = torch.tensor([int(c) in TEN for c in classes])  # the few that it takes for something else
+    sure = torch.tensor(
+        [int(c) in TEN for c in classes]
+    )  # the few that it takes for something else
     images, classes = images[sure], classes[sure]
     place = torch.tensor([TEN.index(int(c)) for c in classes])
     return box, images, classes, torch.tensor(TEN)[others(place, len(TEN), seed=arguments.seed)]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--masker", action="append", required=True, metavar="NAME=TEXT", help="by its text or file, named")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--masker",
+        action="append",
+        required=True,
+        metavar="NAME=TEXT",
+        help="by its text or file, named",
+    )
     parser.add_argument("--data", choices=["cifar10", "ten"], default="cifar10")
-    parser.add_argument("--box", default="cifar10-fitnet", help="with cifar10: a black box by its text")
+    parser.add_argument(
+        "--box", default="cifar10-fitnet", help="with cifar10: a black box by its text"
+    )
     parser.add_argument("--model", choices=sorted(MODELS), default="mobilenet_v2", help="with ten")
     parser.add_argument("--photos", type=int, default=2000, help="with cifar10")
-    parser.add_argument("--cells", type=int, help="per side, that the masks are pooled to; default 8 for 32 px, else 14")
+    parser.add_argument(
+        "--cells",
+        type=int,
+        help="per side, that the masks are pooled to; default 8 for 32 px, else 14",
+    )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     box, images, classes, asked = pictures(arguments)
     cells = arguments.cells or (8 if images.shape[3] < 56 else 14)
     kinds = len(classes.unique())
-    print(f"{len(images)} pictures, {kinds} classes; % read right [95 % interval], masks as {cells} x {cells} cells.\n")
-    print("| masker | class | area | from the mask | from random masks of its values | difference |")
+    print(
+        f"{len(images)} pictures, {kinds} classes; % read right [95 % interval], masks as {cells} "
+        f"x {cells} cells.\n"
+    )
+    print(
+        "| masker | class | area | from the mask | from random masks of its values | difference |"
+    )
     print("|---|---|---|---|---|---|")
     for text in arguments.masker:
         name, masker = text.split("=", 1)
@@ -116,7 +156,11 @@ def main() -> None:
         def explain(some: Images, labels: Labels, found: Callable[..., Mask] = found) -> Mask:
             return found(box, some, labels, generator=Generator().manual_seed(0))
 
-        for which, result in zip(("predicted", "random other"), probe(explain, images, classes, asked, cells=cells), strict=True):
+        for which, result in zip(
+            ("predicted", "random other"),
+            probe(explain, images, classes, asked, cells=cells),
+            strict=True,
+        ):
             print(f"| {name} | {which} | {result.row()} |", flush=True)
 
 

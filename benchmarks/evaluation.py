@@ -1,13 +1,16 @@
-"""Where does the time of `evaluate` go? 6 maskers by 8 metrics on photos, MobileNetV2 at 224 px: inside the networks, or outside?
+"""Where does the time of `evaluate` go? 6 maskers by 8 metrics on photos, MobileNetV2 at 224 px:
+inside the networks, or outside?
 
     python -m benchmarks.evaluation                          # 20 photos, all maskers, six CPU minutes
     python -m benchmarks.evaluation --photos 4               # a look
     python -m benchmarks.evaluation --masker FILE            # a trained masker of yours instead of the zoo's
 
-CPU time of one thread. Inside is what lies between the first line and the last of a network's `forward` (the classifier's, its
-frozen copy's, the trained masker's) and of autograd's backward; for `occlusion`, which computes only the part of each layer that a
-window changes, the layer's own function. Everything else is outside: reading the photos, normalising them, ranking, composing, the
-linear systems of ROAD, checks, rows and pictures on the disk. No profiler runs along: a clock is read at those borders alone.
+CPU time of one thread. Inside is what lies between the first line and the last of a network's
+`forward` (the classifier's, its frozen copy's, the trained masker's) and of autograd's backward;
+for `occlusion`, which computes only the part of each layer that a window changes, the layer's own
+function. Everything else is outside: reading the photos, normalising them, ranking, composing, the
+linear systems of ROAD, checks, rows and pictures on the disk. No profiler runs along: a clock is
+read at those borders alone.
 """
 
 import argparse
@@ -43,7 +46,8 @@ REST = "reading, rows, pictures"
 
 @dataclass
 class Clock:
-    """CPU seconds by what they were spent for, all and inside the networks; and how often a network was called.
+    """CPU seconds by what they were spent for, all and inside the networks; and how often a network
+    was called.
 
     Attributes:
         total: By name of the masker or metric.
@@ -110,7 +114,9 @@ class Clock:
         places += [(Runner, "_made"), (Runner, "_call")]  # layers of which only a part is computed
         with ExitStack() as held:
             for owner, name in places:
-                held.enter_context(mock.patch.object(owner, name, self.network(getattr(owner, name))))
+                held.enter_context(
+                    mock.patch.object(owner, name, self.network(getattr(owner, name)))
+                )
             yield
 
     @contextmanager
@@ -132,14 +138,20 @@ class Clock:
             for owner in (Masker, Metric):
                 held.enter_context(mock.patch.object(owner, "__call__", named(owner.__call__)))
             trained = "the trained masker"  # bound to the box it is an object of its own
-            held.enter_context(mock.patch.object(RealTimeMasker, "look", named(RealTimeMasker.look, trained)))
+            held.enter_context(
+                mock.patch.object(RealTimeMasker, "look", named(RealTimeMasker.look, trained))
+            )
             yield
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--photos", type=int, default=20, help="of ilsvrc2012-val-a")
-    parser.add_argument("--masker", default="zoo/mobilenetv2", help="the trained masker; '' for none")
+    parser.add_argument(
+        "--masker", default="zoo/mobilenetv2", help="the trained masker; '' for none"
+    )
     parser.add_argument("--maskers", nargs="*", default=MASKERS, help="the others")
     parser.add_argument("--metrics", nargs="*", default=METRICS)
     parser.add_argument("--batch", type=int, default=16, help="photos at once")
@@ -147,7 +159,8 @@ def main() -> None:
     torch.set_num_threads(1)
     clock = profile(arguments)
     print(
-        f"mobilenet_v2, 224 px, torch {torch.__version__}, one thread, {arguments.photos} photos, batches of {arguments.batch}.\n"
+        f"mobilenet_v2, 224 px, torch {torch.__version__}, one thread, {arguments.photos} photos, "
+        f"batches of {arguments.batch}.\n"
     )
     print(table(clock, arguments.photos))
 
@@ -156,15 +169,29 @@ def profile(arguments: argparse.Namespace) -> Clock:
     """One evaluation into a directory that is thrown away, with the clock running."""
     box = mobilenet_v2()
     photos = read_photos("ilsvrc2012-val-a", box, count=arguments.photos)
-    data = [Sample(photo.image, torch.tensor([photo.label]), (photo.boxes,), (photo.name,)) for photo in photos]
-    maskers = {name: as_masker(name) for name in [*arguments.maskers, *filter(None, [arguments.masker])]}
+    data = [
+        Sample(photo.image, torch.tensor([photo.label]), (photo.boxes,), (photo.name,))
+        for photo in photos
+    ]
+    maskers = {
+        name: as_masker(name) for name in [*arguments.maskers, *filter(None, [arguments.masker])]
+    }
     metrics = {name: as_metric(name) for name in arguments.metrics}
     names = {id(thing): name for name, thing in (*maskers.items(), *metrics.items())}
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder, clock.networks(), clock.things(names):
         clock.start()
         kept = round(KEPT * arguments.photos)
-        evaluate(box, maskers, metrics, data, out=Path(folder) / "run", baselines=False, batch=arguments.batch, pictures=kept)
+        evaluate(
+            box,
+            maskers,
+            metrics,
+            data,
+            out=Path(folder) / "run",
+            baselines=False,
+            batch=arguments.batch,
+            pictures=kept,
+        )
         clock.turn()
     return clock
 
@@ -172,7 +199,8 @@ def profile(arguments: argparse.Namespace) -> Clock:
 def table(clock: Clock, photos: int) -> str:
     """Markdown: a line per masker and metric, the dearest first, and the whole."""
     lines = [
-        "| of which | CPU ms a photo | share of the whole | inside the networks | outside, ms a photo |",
+        "| of which | CPU ms a photo | share of the whole | inside the networks | outside, ms a "
+        "photo |",
         "|---|---|---|---|---|",
     ]
     whole = sum(clock.total.values())
@@ -181,7 +209,8 @@ def table(clock: Clock, photos: int) -> str:
     for name, spent, inside in rows:
         share = f"{inside / spent:.1%}" if spent else "-"
         lines.append(
-            f"| {name} | {spent / photos * 1e3:.1f} | {spent / whole:.1%} | {share} | {(spent - inside) / photos * 1e3:.1f} |"
+            f"| {name} | {spent / photos * 1e3:.1f} | {spent / whole:.1%} | {share} | "
+            f"{(spent - inside) / photos * 1e3:.1f} |"
         )
     return "\n".join(lines)
 

@@ -1,17 +1,20 @@
-"""Extremal perturbations: does ours keep as much as TorchRay's at equal area, and what does an iteration cost?
+"""Extremal perturbations: does ours keep as much as TorchRay's at equal area, and what does an
+iteration cost?
 
     python -m benchmarks.extremal                                       # 8 photos, TorchRay's 800 iterations: over an hour
     python -m benchmarks.extremal --photos 2 --peer-steps 100 --rounds 1                 # a look
     python -m benchmarks.extremal --ask 0.07 0.14 0.28 --rounds 0       # with the areas that TorchRay's masks really have
     python -m benchmarks.extremal --model resnet50 --photos 0           # the cost alone, random weights
 
-Both are asked about the model's own top class, on the same photos and classifier, at their defaults, for all areas at once. One
-judge for both: the best pixels of each mask up to exactly the area are kept, the rest is blurred with 20 px of 224, the widest
-level of both pyramids. `soft edge`: this binary mask smoothed with 5 px, which leaves its area and spares the network a sharp
-outline; `sharp`: not smoothed; `unseen`: sharp, under the two fills of `unseen.py` that neither was optimised under; `as it is`:
-the mask itself over the same blur, with the area that it really has. The cost of an iteration is measured on pairs of runs of
-different lengths, so that what is done once does not count; CPU time on one thread. For the scores TorchRay runs on our frozen
-copy of the classifier (batch norms folded, the same answers to 1e-6); for the cost on the classifier as it is.
+Both are asked about the model's own top class, on the same photos and classifier, at their
+defaults, for all areas at once. One judge for both: the best pixels of each mask up to exactly the
+area are kept, the rest is blurred with 20 px of 224, the widest level of both pyramids. `soft
+edge`: this binary mask smoothed with 5 px, which leaves its area and spares the network a sharp
+outline; `sharp`: not smoothed; `unseen`: sharp, under the two fills of `unseen.py` that neither was
+optimised under; `as it is`: the mask itself over the same blur, with the area that it really has.
+The cost of an iteration is measured on pairs of runs of different lengths, so that what is done
+once does not count; CPU time on one thread. For the scores TorchRay runs on our frozen copy of the
+classifier (batch norms folded, the same answers to 1e-6); for the cost on the classifier as it is.
 """
 
 import argparse
@@ -45,7 +48,9 @@ SHORT, LONG = 3, 9  # iterations of the two runs whose difference is the cost of
 
 @dataclass(frozen=True)
 class Kept:
-    """The label's probability under one mask: its best pixels with a soft and a sharp edge, under unseen fills, and as it is."""
+    """The label's probability under one mask: its best pixels with a soft and a sharp edge, under
+    unseen fills, and as it is.
+    """
 
     soft: float
     sharp: float
@@ -60,7 +65,10 @@ def main() -> None:
     areas = tuple(arguments.areas)
     if arguments.photos:
         box = MODELS[arguments.model][0]()
-        print(f"{arguments.model}, CPU, torch {torch.__version__}, {arguments.peer_steps} iterations of TorchRay's.\n")
+        print(
+            f"{arguments.model}, CPU, torch {torch.__version__}, {arguments.peer_steps} "
+            "iterations of TorchRay's.\n"
+        )
         print(scores_table(box, areas, arguments))
     else:
         box = TorchBlackBox(network(arguments.model), mean=MEAN, std=STD, size=SIDE)
@@ -69,23 +77,52 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="mobilenet_v2", help="of the data folder, or with --photos 0 any of torchvision's")
-    parser.add_argument("--photos", type=int, default=8, help="of ilsvrc2012-val-a; 0: only the cost")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model",
+        default="mobilenet_v2",
+        help="of the data folder, or with --photos 0 any of torchvision's",
+    )
+    parser.add_argument(
+        "--photos", type=int, default=8, help="of ilsvrc2012-val-a; 0: only the cost"
+    )
     parser.add_argument("--seed", type=int, default=0, help="which photos")
     parser.add_argument("--areas", type=float, nargs="+", default=[0.05, 0.1, 0.2])
     parser.add_argument(
-        "--ask", type=float, nargs="*", help="areas that ours is asked for, one for each of --areas; default: those"
+        "--ask",
+        type=float,
+        nargs="*",
+        help="areas that ours is asked for, one for each of --areas; default: those",
     )
-    parser.add_argument("--steps", type=int, nargs="*", default=[ExtremalPerturbation.steps], help="of ours; several: a curve")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        nargs="*",
+        default=[ExtremalPerturbation.steps],
+        help="of ours; several: a curve",
+    )
     parser.add_argument("--peer-steps", type=int, default=800, help="0: without TorchRay")
-    parser.add_argument("--peer-masks", type=Path, help="a file that keeps TorchRay's masks, read if it is there")
+    parser.add_argument(
+        "--peer-masks", type=Path, help="a file that keeps TorchRay's masks, read if it is there"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="of the measurement of cost; 0: none")
     return parser.parse_args()
 
 
-def torchray(box: TorchBlackBox, image: Tensor, label: int, areas: Sequence[float], steps: int, *, folded: bool = False) -> Tensor:
-    """TorchRay's masks, (areas, 1, H, W), at its defaults; `folded`: on our frozen copy, which takes half the time."""
+def torchray(
+    box: TorchBlackBox,
+    image: Tensor,
+    label: int,
+    areas: Sequence[float],
+    steps: int,
+    *,
+    folded: bool = False,
+) -> Tensor:
+    """TorchRay's masks, (areas, 1, H, W), at its defaults; `folded`: on our frozen copy, which
+    takes half the time.
+    """
     from torchray.attribution.extremal_perturbation import extremal_perturbation
 
     mean, std = (image.new_tensor(numbers).view(1, -1, 1, 1) for numbers in (box.mean, box.std))
@@ -97,7 +134,9 @@ def torchray(box: TorchBlackBox, image: Tensor, label: int, areas: Sequence[floa
     return masks
 
 
-def scores_table(box: TorchBlackBox, areas: tuple[float, ...], arguments: argparse.Namespace) -> str:
+def scores_table(
+    box: TorchBlackBox, areas: tuple[float, ...], arguments: argparse.Namespace
+) -> str:
     """One row for each method and area: means over the photos."""
     photos = read_photos("ilsvrc2012-val-a", box, count=arguments.photos, seed=arguments.seed)
     fast = box.for_many(photos[0].image)
@@ -109,19 +148,28 @@ def scores_table(box: TorchBlackBox, areas: tuple[float, ...], arguments: argpar
         for name, make in contenders(box, photo, areas, arguments).items():
             masks, spent = make()
             judge = Judge(fast, photo)
-            judged.setdefault(name, []).append([judge_mask(judge, m[None], a) for m, a in zip(masks, areas, strict=True)])
+            judged.setdefault(name, []).append(
+                [judge_mask(judge, m[None], a) for m, a in zip(masks, areas, strict=True)]
+            )
             seconds.setdefault(name, []).append(spent)
         print(f"{number + 1} of {len(photos)}", end="\r", file=sys.stderr, flush=True)
     rows = [
-        "| method | area | kept, soft edge | sharp | unseen | as it is | its area | n | CPU s a photo, all areas |",
+        "| method | area | kept, soft edge | sharp | unseen | as it is | its area | n | CPU s a "
+        "photo, all areas |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, answers in judged.items():
         for index, area in enumerate(areas):
             mine = [answer[index] for answer in answers]
-            values = (statistics.fmean(getattr(kept, field.name) for kept in mine) for field in fields(Kept))
+            values = (
+                statistics.fmean(getattr(kept, field.name) for kept in mine)
+                for field in fields(Kept)
+            )
             cost = f"{statistics.fmean(seconds[name]):.1f}" if index == 0 else ""
-            rows.append(f"| {name} | {area} | {' | '.join(f'{value:.3f}' for value in values)} | {len(mine)} | {cost} |")
+            rows.append(
+                f"| {name} | {area} | {' | '.join(f'{value:.3f}' for value in values)} | "
+                f"{len(mine)} | {cost} |"
+            )
     return "\n".join(rows)
 
 
@@ -132,20 +180,32 @@ def contenders(
 
     def ours(steps: int) -> Callable[[], tuple[Tensor, float]]:
         masker = ExtremalPerturbation(areas=tuple(arguments.ask or areas), steps=steps)
-        return lambda: timed(lambda: masker.per_area(box, photo.image, torch.tensor([photo.label]))[0])
+        return lambda: timed(
+            lambda: masker.per_area(box, photo.image, torch.tensor([photo.label]))[0]
+        )
 
     def theirs() -> tuple[Tensor, float]:
         path: Path | None = arguments.peer_masks
-        known: dict[tuple[Any, ...], tuple[Tensor, float]] = torch.load(path) if path is not None and path.exists() else {}
+        known: dict[tuple[Any, ...], tuple[Tensor, float]] = (
+            torch.load(path) if path is not None and path.exists() else {}
+        )
         key = (arguments.model, photo.name, photo.label, areas, arguments.peer_steps)
         if key not in known:
-            known[key] = timed(lambda: torchray(box, photo.image, photo.label, areas, arguments.peer_steps, folded=True))
+            known[key] = timed(
+                lambda: torchray(
+                    box, photo.image, photo.label, areas, arguments.peer_steps, folded=True
+                )
+            )
             if path is not None:
                 torch.save(known, path)
         return known[key]
 
-    found: dict[str, Callable[[], tuple[Tensor, float]]] = {f"saliencykit, {steps} steps": ours(steps) for steps in arguments.steps}
-    return found | ({f"TorchRay, {arguments.peer_steps} iterations": theirs} if arguments.peer_steps else {})
+    found: dict[str, Callable[[], tuple[Tensor, float]]] = {
+        f"saliencykit, {steps} steps": ours(steps) for steps in arguments.steps
+    }
+    return found | (
+        {f"TorchRay, {arguments.peer_steps} iterations": theirs} if arguments.peer_steps else {}
+    )
 
 
 def timed(make: Callable[[], Tensor]) -> tuple[Tensor, float]:
@@ -159,7 +219,9 @@ def judge_mask(judge: Judge, mask: Tensor, area: float) -> Kept:
     best, pixel = best_pixels(mask, area), min(judge.image.shape[2:]) / SIDE
     fill = gaussian_blur(judge.image, WIDEST * pixel)
     with torch.no_grad():
-        edits = torch.cat([compose(judge.image, m, fill) for m in (gaussian_blur(best, EDGE * pixel), best, mask)])
+        edits = torch.cat(
+            [compose(judge.image, m, fill) for m in (gaussian_blur(best, EDGE * pixel), best, mask)]
+        )
         soft, sharp, own = probability(judge.box(edits), judge.label.expand(3)).tolist()
     unseen = judge.probabilities([(best, fill) for fill in UNSEEN])
     return Kept(soft, sharp, statistics.fmean(unseen), own, mask.mean().item())
@@ -182,10 +244,15 @@ def cost_table(box: TorchBlackBox, areas: tuple[float, ...], arguments: argparse
     each: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(arguments.rounds + 1):
         for name, run in runs.items():
-            short, long = (cpu_seconds(lambda run=run, steps=steps: run(steps)) for steps in (SHORT, LONG))
+            short, long = (
+                cpu_seconds(lambda run=run, steps=steps: run(steps)) for steps in (SHORT, LONG)
+            )
             if turn:  # the first round warms up
                 each[name].append((long - short) / (LONG - SHORT))
-    rows = [f"| {arguments.model}, {len(areas)} areas | ms per iteration | x ours |", "|---|---|---|"]
+    rows = [
+        f"| {arguments.model}, {len(areas)} areas | ms per iteration | x ours |",
+        "|---|---|---|",
+    ]
     for name, times in each.items():
         ratios = [mine / own for mine, own in zip(times, each["saliencykit"], strict=True)]
         rows.append(f"| {name} | {statistics.median(times) * 1e3:.0f} | {interval(ratios)} |")

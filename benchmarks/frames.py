@@ -1,12 +1,14 @@
-"""Predictions with masks a second, by size of the picture, precision and runtime: what pays on this machine?
+"""Predictions with masks a second, by size of the picture, precision and runtime: what pays on this
+machine?
 
     python -m benchmarks.frames                                   # MobileNetV2 on a CPU, a minute
     python -m benchmarks.frames --compile                         # torch.compile too: minutes of compiling on a CPU
     python -m benchmarks.frames --device cuda --models mobilenet_v2 resnet50 --batches 1 64
 
-Weights are random, which does not change the time; `demo` is the embedded model with its trained masker on its photo, at its own
-size. Each call takes raw pictures and gives logits and the masks of the top classes at full size. The ways run in turn; the table
-has their medians. On a CPU one thread and its CPU time; on a GPU time on the clock, with the queue waited for.
+Weights are random, which does not change the time; `demo` is the embedded model with its trained
+masker on its photo, at its own size. Each call takes raw pictures and gives logits and the masks of
+the top classes at full size. The ways run in turn; the table has their medians. On a CPU one thread
+and its CPU time; on a GPU time on the clock, with the queue waited for.
 
 * `float32`: `RealTimeMasker.predict`, with a frozen copy of the model.
 * `bfloat16`, `float16` (GPU): the same under `torch.autocast`.
@@ -38,8 +40,12 @@ Way = Callable[[], Tensor]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["demo", "mobilenet_v2"], help="demo, torchvision's")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--models", nargs="+", default=["demo", "mobilenet_v2"], help="demo, torchvision's"
+    )
     parser.add_argument("--sizes", nargs="+", type=int, default=[128, 224, 384])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--rounds", type=int, default=9)
@@ -49,7 +55,10 @@ def main() -> None:
     torch.set_num_threads(1)
     device = torch.device(arguments.device)
     print(f"{machine(device)}, torch {torch.__version__}\n")
-    print("| model | size | batch | way | a second | x float32 | apart |\n|---|---|---|---|---|---|---|")
+    print(
+        "| model | size | batch | way | a second | x float32 | apart "
+        "|\n|---|---|---|---|---|---|---|"
+    )
     for name in arguments.models:
         for size in [80] if name == "demo" else arguments.sizes:
             for batch in arguments.batches:
@@ -57,12 +66,18 @@ def main() -> None:
                     print(line, flush=True)
 
 
-def lines(name: str, size: int, batch: int, device: torch.device, rounds: int, compiling: bool) -> list[str]:
+def lines(
+    name: str, size: int, batch: int, device: torch.device, rounds: int, compiling: bool
+) -> list[str]:
     """The table's lines of one model at one size."""
-    made, pictures = embedded(batch, device) if name == "demo" else untrained(name, size, batch, device)
+    made, pictures = (
+        embedded(batch, device) if name == "demo" else untrained(name, size, batch, device)
+    )
     with tempfile.TemporaryDirectory() as folder:
         every = ways(made, pictures, device, Path(folder), compiling)
-        masks = {way: run().float().cpu() for way, run in every.items()}  # the first call makes copies, compiles ...
+        masks = {
+            way: run().float().cpu() for way, run in every.items()
+        }  # the first call makes copies, compiles ...
         seconds: dict[str, list[float]] = {way: [] for way in every}
         for turn in range(rounds):
             for way in list(every)[turn % len(every) :] + list(every)[: turn % len(every)]:
@@ -74,11 +89,16 @@ def lines(name: str, size: int, batch: int, device: torch.device, rounds: int, c
     for way, values in seconds.items():
         own = statistics.median(values)
         apart = float((masks[way] - masks["float32"]).abs().max())
-        rows.append(f"| {name} | {side} | {batch} | {way} | {1 / own:.1f} | {plain / own:.2f} | {apart:.1e} |")
+        rows.append(
+            f"| {name} | {side} | {batch} | {way} | {1 / own:.1f} | {plain / own:.2f} | "
+            f"{apart:.1e} |"
+        )
     return rows
 
 
-def untrained(name: str, size: int, batch: int, device: torch.device) -> tuple[RealTimeMasker, Tensor]:
+def untrained(
+    name: str, size: int, batch: int, device: torch.device
+) -> tuple[RealTimeMasker, Tensor]:
     """A classifier and a masker of random weights, and noise."""
     g = Generator().manual_seed(0)
     box = TorchBlackBox(network(name).to(device), mean=MEAN, std=STD, size=size)
@@ -94,14 +114,18 @@ def embedded(batch: int, device: torch.device) -> tuple[RealTimeMasker, Tensor]:
     return RealTimeMasker.load(HERE / "masker.safetensors", box), picture.repeat(batch, 1, 1, 1)
 
 
-def ways(made: RealTimeMasker, pictures: Tensor, device: torch.device, folder: Path, compiling: bool) -> dict[str, Way]:
+def ways(
+    made: RealTimeMasker, pictures: Tensor, device: torch.device, folder: Path, compiling: bool
+) -> dict[str, Way]:
     """By name: a call that gives the masks."""
     there = pictures.to(device)
     out: dict[str, Way] = {"float32": lambda: made.predict(there)[1]}
     for half in ("bfloat16", "float16") if device.type == "cuda" else ("bfloat16",):
         out[half] = autocast(made, there, getattr(torch, half))
     if compiling:
-        module = torch.compile(OneModule(made, made.box, pictures[:1].repeat(3, 1, 1, 1)).to(device))
+        module = torch.compile(
+            OneModule(made, made.box, pictures[:1].repeat(3, 1, 1, 1)).to(device)
+        )
         out["compiled"] = lambda: inference(lambda: module(there)[1])
     try:
         import onnxruntime

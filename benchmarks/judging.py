@@ -1,7 +1,9 @@
-"""What a classifier makes of a mask: evidence kept and dropped, at equal areas too, insertion and deletion, crops.
+"""What a classifier makes of a mask: evidence kept and dropped, at equal areas too, insertion and
+deletion, crops.
 
-Every edit of a photo is made with one draw of each fill, the same for all methods, so that differences between them are paired.
-Rankings break ties by the distance from the photo's middle: a flat mask becomes a disc. One `Judge` per photo.
+Every edit of a photo is made with one draw of each fill, the same for all methods, so that
+differences between them are paired. Rankings break ties by the distance from the photo's middle: a
+flat mask becomes a disc. One `Judge` per photo.
 """
 
 from collections.abc import Sequence
@@ -51,7 +53,9 @@ class Judge:
             "shuffled": ShuffledBlocks()(self.image, generator=generator),
             "grey": torch.full_like(self.image, 0.5),
         }
-        self._grain = rng.normal(self.image, self.image.shape[1:], generator=generator, std=Road().std)
+        self._grain = rng.normal(
+            self.image, self.image.shape[1:], generator=generator, std=Road().std
+        )
         with torch.no_grad():
             logits = box(torch.cat([self.image, self._fills["blur"], self._fills["grey"]]))
         top = logits[0].softmax(0).max(0)
@@ -68,7 +72,9 @@ class Judge:
         self._middle_first = away.ravel().argsort(kind="stable")
 
     def edit(self, mask: Mask, fill: str) -> Tensor:
-        """The photo with `fill` where the mask is 0; `road` takes the mask as the binary one `mask >= 0.5`."""
+        """The photo with `fill` where the mask is 0; `road` takes the mask as the binary one `mask
+        >= 0.5`.
+        """
         if fill == "road":
             kept = mask >= 0.5
             return torch.where(kept, self.image, impute(self.image, kept) + self._grain)
@@ -78,13 +84,17 @@ class Judge:
         """The label's probability in each of the edits."""
         answers: list[float] = []
         for first in range(0, len(asked), _BATCH):
-            edits = torch.cat([self.edit(mask, fill) for mask, fill in asked[first : first + _BATCH]])
+            edits = torch.cat(
+                [self.edit(mask, fill) for mask, fill in asked[first : first + _BATCH]]
+            )
             with torch.no_grad():
                 answers += probability(self.box(edits), self.label.expand(len(edits))).tolist()
         return answers
 
     def places(self, ranking: Tensor) -> Tensor | None:
-        """Each pixel's place in the ranking as a share of the pixels, 0 for the best, (1, 1, H, W); None where all are equal."""
+        """Each pixel's place in the ranking as a share of the pixels, 0 for the best, (1, 1, H, W);
+        None where all are equal.
+        """
         flat = ranking.detach().numpy().ravel()
         if flat.min() == flat.max():
             return None
@@ -102,7 +112,12 @@ class Judge:
         """By fill and area (`road/0.1`): kept and dropped probability of the best pixels."""
         names = [f"{fill}/{area}" for fill in FILLS for area in areas]
         best = {area: (places < area).to(self.image.dtype) for area in areas}
-        asked = [(side, fill) for fill in FILLS for area in areas for side in (best[area], 1 - best[area])]
+        asked = [
+            (side, fill)
+            for fill in FILLS
+            for area in areas
+            for side in (best[area], 1 - best[area])
+        ]
         return _pairs(names, self.probabilities(asked))
 
     def insertion(self, places: Tensor) -> list[float]:
@@ -116,21 +131,29 @@ class Judge:
         return [round(p, 4) for p in (self.whole, *self.probabilities(asked), self.grey)]
 
     def crops(self, boxes: dict[str, list[Box]]) -> dict[str, list[list[float]]]:
-        """By mode: for each of CROPS, the box's area, log p of its enlarged content and whether its top class is the label."""
+        """By mode: for each of CROPS, the box's area, log p of its enlarged content and whether its
+        top class is the label.
+        """
         wanted = {mode: [boxes[mode][CUTS.index(crop)] for crop in CROPS] for mode in MODES}
         answers = self.shown(sorted({box for some in wanted.values() for box in some}))
         return {mode: [answers[box] for box in some] for mode, some in wanted.items()}
 
     def shown(self, boxes: Sequence[Box]) -> dict[Box, list[float]]:
-        """By box: its area as a share, log p of its enlarged content, and whether its top class is the label, 1 or 0."""
+        """By box: its area as a share, log p of its enlarged content, and whether its top class is
+        the label, 1 or 0.
+        """
         answers: dict[Box, list[float]] = {}
         height, width = self.image.shape[2:]
         for first in range(0, len(boxes), _BATCH):
             some = boxes[first : first + _BATCH]
             with torch.no_grad():
-                logits = self.box(enlarge_boxes(self.image.expand(len(some), -1, -1, -1), torch.tensor(some)))
+                logits = self.box(
+                    enlarge_boxes(self.image.expand(len(some), -1, -1, -1), torch.tensor(some))
+                )
             log_p = log_probability(logits, self.label.expand(len(some)))
-            for box, value, top in zip(some, log_p.tolist(), logits.argmax(1).tolist(), strict=True):
+            for box, value, top in zip(
+                some, log_p.tolist(), logits.argmax(1).tolist(), strict=True
+            ):
                 area = (box[2] - box[0]) * (box[3] - box[1]) / (height * width)
                 answers[box] = [round(area, 4), round(value, 4), int(top == int(self.label))]
         return answers

@@ -1,4 +1,6 @@
-"""The methods of the results tables: maskers by name, each a function from a photo and a class to an answer."""
+"""The methods of the results tables: maskers by name, each a function from a photo and a class to
+an answer.
+"""
 
 import time
 from collections.abc import Callable, Mapping
@@ -26,7 +28,9 @@ QUERIES = ("rise",)
 SCATTERED = (
     "gradient", "input-x-gradient", "integrated-gradients", "smoothgrad", "guided-backprop", "deconvolution", "guided-grad-cam",
 )  # fmt: skip
-"""Maps of single pixels, which make boxes of the whole photo: they are averaged over 4 x 4 pixels first."""
+"""Maps of single pixels, which make boxes of the whole photo: they are averaged over 4 x 4 pixels
+first.
+"""
 BLIND = BASELINES
 """The class makes no difference to these."""
 
@@ -61,7 +65,10 @@ class Boxes:
 def methods(boxes: Boxes, names: list[str], maskers: Mapping[str, str]) -> dict[str, Method]:
     """By name: maskers by their text form or file; `maskers` gives texts their names."""
     texts = {name: name for name in names} | dict(maskers)
-    return {name: ground_truth if text == "ground-truth" else _masker(boxes, text) for name, text in texts.items()}
+    return {
+        name: ground_truth if text == "ground-truth" else _masker(boxes, text)
+        for name, text in texts.items()
+    }
 
 
 def is_one_of(text: str, names: tuple[str, ...]) -> bool:
@@ -79,17 +86,27 @@ def ground_truth(photo: Photo, label: int) -> Answer:
 
 def averaged(mask: Mask) -> Mask:
     """The mean of 4 x 4 pixels each, at full size, divided by its maximum."""
-    smooth = F.interpolate(F.avg_pool2d(mask, 4), size=mask.shape[2:], mode="bilinear", align_corners=False)
+    smooth = F.interpolate(
+        F.avg_pool2d(mask, 4), size=mask.shape[2:], mode="bilinear", align_corners=False
+    )
     return smooth / smooth.amax().clamp_min(1e-12)
 
 
 def _masker(boxes: Boxes, text: str) -> Method:
     masker = as_masker(text)
-    box = boxes.quick if is_one_of(text, QUERIES) else boxes.frozen if is_one_of(text, COSTLY) else boxes.own
+    box = (
+        boxes.quick
+        if is_one_of(text, QUERIES)
+        else boxes.frozen
+        if is_one_of(text, COSTLY)
+        else boxes.own
+    )
 
     def answer(photo: Photo, label: int) -> Answer:
         start = time.process_time()
-        found = masker.find(box, photo.image, torch.tensor([label]), generator=Generator().manual_seed(0))
+        found = masker.find(
+            box, photo.image, torch.tensor([label]), generator=Generator().manual_seed(0)
+        )
         seconds = time.process_time() - start
         if is_one_of(text, SCATTERED):
             mask = averaged(found.mask)

@@ -1,4 +1,6 @@
-"""OnnxBox: a torch box that answers from onnxruntime, to 1e-4 of its logits; a quarter to a third less time on a CPU."""
+"""OnnxBox: a torch box that answers from onnxruntime, to 1e-4 of its logits; a quarter to a third
+less time on a CPU.
+"""
 
 import io
 import warnings
@@ -32,19 +34,27 @@ class OnnxBox(BlackBox):
         file = io.BytesIO()
         height, width = box.input_size
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # the exporter that needs no second package calls itself old
+            warnings.simplefilter(
+                "ignore"
+            )  # the exporter that needs no second package calls itself old
             example = (torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0)),)
             axes = {"pixels": {0: "batch"}, "logits": {0: "batch"}}
             names = {"input_names": ["pixels"], "output_names": ["logits"]}
-            torch.onnx.export(_Normalised(box).eval(), example, file, dynamic_axes=axes, dynamo=False, **names)
+            torch.onnx.export(
+                _Normalised(box).eval(), example, file, dynamic_axes=axes, dynamo=False, **names
+            )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(
+            file.getvalue(), options, providers=["CPUExecutionProvider"]
+        )
 
     def logits(self, images: Images) -> Logits:
         """The network's answer."""
-        return torch.from_numpy(self._session.run(None, {"pixels": images.detach().contiguous().numpy()})[0])
+        return torch.from_numpy(
+            self._session.run(None, {"pixels": images.detach().contiguous().numpy()})[0]
+        )
 
 
 class _Normalised(nn.Module):
@@ -53,7 +63,9 @@ class _Normalised(nn.Module):
         assert box.mean is not None
         assert box.std is not None
         self.model = box.model
-        self.mean, self.std = (nn.Buffer(torch.tensor(tuple(v)).view(1, -1, 1, 1)) for v in (box.mean, box.std))
+        self.mean, self.std = (
+            nn.Buffer(torch.tensor(tuple(v)).view(1, -1, 1, 1)) for v in (box.mean, box.std)
+        )
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Raw pixels to logits."""

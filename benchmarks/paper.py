@@ -1,9 +1,12 @@
-"""The paper's two tables, remade: localisation error and saliency metric of each method beside the paper's figures.
+"""The paper's two tables, remade: localisation error and saliency metric of each method beside the
+paper's figures.
 
-    python -m benchmarks.paper --tune tune.jsonl --out report.jsonl --into docs/explanation/paper-tables.md --tag mobilenet
+    python -m benchmarks.paper --tune tune.jsonl --out report.jsonl --into
+    docs/explanation/paper-tables.md --tag mobilenet
 
-The rows come from `benchmarks.results --boxes-only`. Thresholds and the box rule (all pixels, or the largest component) of each
-method are those that were best on the tuning rows; the saliency metric crops to all pixels above its threshold, as published.
+The rows come from `benchmarks.results --boxes-only`. Thresholds and the box rule (all pixels, or
+the largest component) of each method are those that were best on the tuning rows; the saliency
+metric crops to all pixels above its threshold, as published.
 """
 
 import argparse
@@ -28,8 +31,10 @@ PAPER: dict[str, tuple[float | None, float | None]] = {
     "meaningful-perturbation": (43.1, None),
     "trained masker": (36.9, 0.318),
 }
-"""Localisation error in % and saliency metric with GoogLeNet on ILSVRC's 50,000 validation photos (Dabkowski & Gal 2017, tables 1
-and 2, and for occlusion, mean threshold, the repository of Fong & Vedaldi 2017); in the paper's order."""
+"""Localisation error in % and saliency metric with GoogLeNet on ILSVRC's 50,000 validation photos
+(Dabkowski & Gal 2017, tables 1 and 2, and for occlusion, mean threshold, the repository of Fong &
+Vedaldi 2017); in the paper's order.
+"""
 
 OURS = "trained masker"
 
@@ -42,11 +47,16 @@ def paper_tables(tune: list[Row], report: list[Row]) -> str:
     photos = list({row["photo"]: row for row in report}.values())
     parts = []
     if wide:
-        parts += [f"**All photos** ({len(photos)}; the classifier is right for {sum(map(right, photos))}).", _table(wide, choices)]
+        parts += [
+            f"**All photos** ({len(photos)}; the classifier is right for "
+            f"{sum(map(right, photos))}).",
+            _table(wide, choices),
+        ]
     few = by_method(row for row in report if row["few"])
     some = list({row["photo"]: row for rows in few.values() for row in rows}.values())
     parts += [
-        f"**The few photos, every method** ({len(some)}; the classifier is right for {sum(map(right, some))}).",
+        f"**The few photos, every method** ({len(some)}; the classifier is right for "
+        f"{sum(map(right, some))}).",
         _table(few, choices),
     ]
     return "\n\n".join(parts)
@@ -54,8 +64,9 @@ def paper_tables(tune: list[Row], report: list[Row]) -> str:
 
 def _table(methods: dict[str, list[Row]], choices: dict[str, Tuned]) -> str:
     lines = [
-        "| method | n | localisation error, % [95 %] | the paper's | saliency metric [95 %] | the paper's | median "
-        f"| crop accuracy, % | error less the {OURS}'s | metric less the {OURS}'s | tuned on |",
+        "| method | n | localisation error, % [95 %] | the paper's | saliency metric [95 %] | "
+        f"the paper's | median | crop accuracy, % | error less the {OURS}'s | metric less the "
+        f"{OURS}'s | tuned on |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     ours = {row["photo"]: row for row in methods.get(OURS, [])}
@@ -76,11 +87,27 @@ def _table(methods: dict[str, list[Row]], choices: dict[str, Tuned]) -> str:
 
         values = [crops(row) for row in rows]
         hits = [crop_facts(row, "all", choice.crop["all"])[1] for row in rows]
-        error, paper = interval([errs(row) for row in rows]), [_known(value) for value in PAPER[name]]
-        cells = [f"{error[0]:.1f} [{error[1]:.1f}, {error[2]:.1f}]", paper[0], _cell(interval(values), 3), paper[1]]
+        error, paper = (
+            interval([errs(row) for row in rows]),
+            [_known(value) for value in PAPER[name]],
+        )
+        cells = [
+            f"{error[0]:.1f} [{error[1]:.1f}, {error[2]:.1f}]",
+            paper[0],
+            _cell(interval(values), 3),
+            paper[1],
+        ]
         cells += [f"{median(values):.3f}", f"{100 * sum(hits) / len(hits):.1f}"]
-        both = [(row, ours[row["photo"]]) for row in rows if row["photo"] in ours] if name != OURS else []
-        cells += [_gain(both, errs, ours_errs, 1), _gain(both, crops, ours_crops, 3), str(choice.count)]
+        both = (
+            [(row, ours[row["photo"]]) for row in rows if row["photo"] in ours]
+            if name != OURS
+            else []
+        )
+        cells += [
+            _gain(both, errs, ours_errs, 1),
+            _gain(both, crops, ours_crops, 3),
+            str(choice.count),
+        ]
         lines.append(f"| {name} | {len(rows)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -93,7 +120,12 @@ def _cell(values: tuple[float, float, float], digits: int) -> str:
     return f"{values[0]:.{digits}f} [{values[1]:.{digits}f}, {values[2]:.{digits}f}]"
 
 
-def _gain(both: list[tuple[Row, Row]], theirs: Callable[[Row], float], ours: Callable[[Row], float], digits: int) -> str:
+def _gain(
+    both: list[tuple[Row, Row]],
+    theirs: Callable[[Row], float],
+    ours: Callable[[Row], float],
+    digits: int,
+) -> str:
     if not both:
         return "-"
     middle, low, high = interval([theirs(row) - ours(own) for row, own in both])
@@ -101,11 +133,19 @@ def _gain(both: list[tuple[Row, Row]], theirs: Callable[[Row], float], ours: Cal
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tune", type=Path, required=True, help="the rows of the tuning part")
     parser.add_argument("--out", type=Path, required=True, help="the rows of the reporting part")
-    parser.add_argument("--into", type=Path, help="also put it between the two comments of this markdown page")
-    parser.add_argument("--tag", default="paper", help="with --into: the comments are <!-- TAG --> and <!-- end of TAG -->")
+    parser.add_argument(
+        "--into", type=Path, help="also put it between the two comments of this markdown page"
+    )
+    parser.add_argument(
+        "--tag",
+        default="paper",
+        help="with --into: the comments are <!-- TAG --> and <!-- end of TAG -->",
+    )
     arguments = parser.parse_args()
     text = paper_tables(read_rows(arguments.tune), read_rows(arguments.out))
     print(text)

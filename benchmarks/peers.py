@@ -1,18 +1,21 @@
-"""Ours beside the libraries where people get these methods now, at equal settings: time, memory, and do the maps agree?
+"""Ours beside the libraries where people get these methods now, at equal settings: time, memory,
+and do the maps agree?
 
     python -m benchmarks.peers                                    # MobileNetV2, all pairs: about an hour
     python -m benchmarks.peers --model resnet50 --pairs occlusion grad-cam
     python -m benchmarks.peers --quick                            # fewer windows, masks and rounds: a look
 
-One process, one thread, CPU time. In each round a pair's two sides run in turn; the table has the median of the rounds' ratios with
-an interval of at least 95 % (the range where the rounds are few). Memory is what a run adds at its peak to the model after one
-forward pass, each side in a process of its own. Agreement is between the two maps: the largest difference as a share of the peer's
-range after the best factor and offset (the units differ), and Pearson's correlation. Weights are random for the time, which they do
-not change, and those of a trained network for the agreement, where the data folder has them.
+One process, one thread, CPU time. In each round a pair's two sides run in turn; the table has the
+median of the rounds' ratios with an interval of at least 95 % (the range where the rounds are few).
+Memory is what a run adds at its peak to the model after one forward pass, each side in a process of
+its own. Agreement is between the two maps: the largest difference as a share of the peer's range
+after the best factor and offset (the units differ), and Pearson's correlation. Weights are random
+for the time, which they do not change, and those of a trained network for the agreement, where the
+data folder has them.
 
-The peers are installed in an environment of their own: `pip install torchray xaitk-saliency grad-cam captum`. Those that are not
-there are left out. Extremal perturbation has a benchmark of its own, `benchmarks.extremal`; so has the accuracy of RISE with
-few masks, `benchmarks.rise_masks`.
+The peers are installed in an environment of their own: `pip install torchray xaitk-saliency
+grad-cam captum`. Those that are not there are left out. Extremal perturbation has a benchmark of
+its own, `benchmarks.extremal`; so has the accuracy of RISE with few masks, `benchmarks.rise_masks`.
 """
 
 import argparse
@@ -31,7 +34,18 @@ import torch
 from torch import Generator, Tensor, nn
 
 from benchmarks.data import mobilenet_v2
-from benchmarks.speed import LABEL, MEAN, SIDE, STD, WINDOW, cpu_seconds, interval, network, resident, xaitk
+from benchmarks.speed import (
+    LABEL,
+    MEAN,
+    SIDE,
+    STD,
+    WINDOW,
+    cpu_seconds,
+    interval,
+    network,
+    resident,
+    xaitk,
+)
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
@@ -44,7 +58,8 @@ Side = Callable[[], Tensor | None]
 
 @dataclass(frozen=True)
 class Case:
-    """What both sides are asked: a model, one normalised picture, the same picture raw, and how much to do.
+    """What both sides are asked: a model, one normalised picture, the same picture raw, and how
+    much to do.
 
     Attributes:
         model: Takes normalised pictures.
@@ -64,13 +79,17 @@ class Case:
     @property
     def picture(self) -> Tensor:
         """Normalised with the box's own numbers."""
-        mean, std = (torch.tensor(numbers).view(1, -1, 1, 1) for numbers in (self.box.mean, self.box.std))
+        mean, std = (
+            torch.tensor(numbers).view(1, -1, 1, 1) for numbers in (self.box.mean, self.box.std)
+        )
         return (self.raw - mean) / std
 
     def ours(self, masker: Masker | str) -> Side:
         """Our map: the signed scores."""
         made, label = as_masker(masker), torch.tensor([LABEL])
-        return lambda: made.find(self.box, self.raw, label, generator=Generator().manual_seed(0)).scores
+        return lambda: (
+            made.find(self.box, self.raw, label, generator=Generator().manual_seed(0)).scores
+        )
 
 
 @dataclass(frozen=True)
@@ -113,7 +132,12 @@ def captum_occlusion(at_once: int) -> Callable[[Case], tuple[Side, Side]]:
         mine = case.ours(Occlusion(window=WINDOW, stride=case.stride, alternative=_zero()))
         shape, strides = (3, WINDOW, WINDOW), (3, case.stride, case.stride)
         return mine, lambda: peer.attribute(
-            case.picture, shape, strides=strides, baselines=0.0, target=LABEL, perturbations_per_eval=at_once
+            case.picture,
+            shape,
+            strides=strides,
+            baselines=0.0,
+            target=LABEL,
+            perturbations_per_eval=at_once,
         )[:, :1]
 
     return sides
@@ -142,7 +166,11 @@ def xaitk_pair(which: int) -> Callable[[Case], tuple[Side, Side]]:
         def run() -> None:
             peer()
 
-        mine = Rise(samples=case.samples) if which == 0 else Occlusion(window=WINDOW, stride=case.stride)
+        mine = (
+            Rise(samples=case.samples)
+            if which == 0
+            else Occlusion(window=WINDOW, stride=case.stride)
+        )
         return case.ours(mine), run
 
     return sides
@@ -153,7 +181,11 @@ def torchray_rise(case: Case) -> tuple[Side, Side]:
 
     from saliencykit.maskers.perturbation.rise import Rise
 
-    def run() -> None:  # other masks: the maps agree as far as the numbers of masks allow, see benchmarks.rise_masks
+    def run() -> (
+        None
+        # other masks: the maps agree as far as the numbers of masks allow, see
+        # benchmarks.rise_masks
+    ):
         rise(case.model, case.picture, target=LABEL, num_masks=case.samples)
 
     return case.ours(Rise(samples=case.samples)), run
@@ -165,7 +197,9 @@ def captum_gradient(name: str, mine: str, channels: str) -> Callable[[Case], tup
 
         peer = getattr(captum.attr, name)(case.model)
         options = {"abs": False} if name == "Saliency" else {}
-        return case.ours(mine), lambda: _one(peer.attribute(case.picture, target=LABEL, **options).detach(), channels)
+        return case.ours(mine), lambda: _one(
+            peer.attribute(case.picture, target=LABEL, **options).detach(), channels
+        )
 
     return sides
 
@@ -186,11 +220,19 @@ def captum_smoothgrad(case: Case) -> tuple[Side, Side]:
 
     from saliencykit.maskers.gradient.captum_gradients import SmoothGrad
 
-    peer, spread = NoiseTunnel(Saliency(case.model)), 0.15 * float(case.picture.amax() - case.picture.amin())
+    peer, spread = (
+        NoiseTunnel(Saliency(case.model)),
+        0.15 * float(case.picture.amax() - case.picture.amin()),
+    )
 
     def run() -> None:  # other noises
         peer.attribute(
-            case.picture, nt_type="smoothgrad", nt_samples=case.steps, nt_samples_batch_size=4, stdevs=spread, target=LABEL
+            case.picture,
+            nt_type="smoothgrad",
+            nt_samples=case.steps,
+            nt_samples_batch_size=4,
+            stdevs=spread,
+            target=LABEL,
         )
 
     return case.ours(SmoothGrad(samples=case.steps)), run
@@ -203,7 +245,9 @@ def captum_grad_cam(case: Case) -> tuple[Side, Side]:
 
     name = target_layer(case.box, case.raw).name
     peer = LayerGradCam(case.model, case.model.get_submodule(name))
-    return case.ours("grad-cam"), lambda: _whole(peer.attribute(case.picture, target=LABEL).detach())
+    return case.ours("grad-cam"), lambda: _whole(
+        peer.attribute(case.picture, target=LABEL).detach()
+    )
 
 
 def grad_cam_package(name: str, mine: str) -> Callable[[Case], tuple[Side, Side]]:
@@ -211,7 +255,9 @@ def grad_cam_package(name: str, mine: str) -> Callable[[Case], tuple[Side, Side]
         import pytorch_grad_cam
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-        layer = case.model.layer4[-1] if hasattr(case.model, "layer4") else case.model.features[-1]  # as in its own README
+        layer = (
+            case.model.layer4[-1] if hasattr(case.model, "layer4") else case.model.features[-1]
+        )  # as in its own README
 
         def run() -> Tensor:
             case.model.requires_grad_(True)  # it fails on frozen weights
@@ -244,31 +290,87 @@ def torchray_excitation(case: Case) -> tuple[Side, Side]:
 
 
 PAIRS = {
-    "occlusion-1": Pair("Captum Occlusion, 1 window at once", windows, (3.5, 2.5), captum_occlusion(1), dear=True),
-    "occlusion-16": Pair("Captum Occlusion, 16 at once", windows, (5, 3), captum_occlusion(16), dear=True),
-    "occlusion-xaitk": Pair("xaitk-saliency sliding window", windows, (4, 2.5), xaitk_pair(1), dear=True),
-    "feature-ablation": Pair("Captum FeatureAblation, 7 x 7 cells", lambda case: 50, (1, 1), captum_ablation),
-    "rise": Pair("TorchRay RISE, equal masks", lambda case: case.samples, (3, 1.7), torchray_rise, dear=True),
-    "rise-xaitk": Pair("xaitk-saliency RISE, equal masks", lambda case: case.samples, (None, None), xaitk_pair(0), dear=True),
-    "integrated-gradients": Pair("Captum IntegratedGradients", lambda case: case.steps, (1.8, 1.3), captum_integrated, dear=True),
-    "smoothgrad": Pair("Captum NoiseTunnel of Saliency, 4 at once", lambda case: case.steps, (1, 1), captum_smoothgrad, dear=True),
-    "gradient": Pair("Captum Saliency", lambda case: 1, (0.97, 0.97), captum_gradient("Saliency", "gradient", "max")),
+    "occlusion-1": Pair(
+        "Captum Occlusion, 1 window at once", windows, (3.5, 2.5), captum_occlusion(1), dear=True
+    ),
+    "occlusion-16": Pair(
+        "Captum Occlusion, 16 at once", windows, (5, 3), captum_occlusion(16), dear=True
+    ),
+    "occlusion-xaitk": Pair(
+        "xaitk-saliency sliding window", windows, (4, 2.5), xaitk_pair(1), dear=True
+    ),
+    "feature-ablation": Pair(
+        "Captum FeatureAblation, 7 x 7 cells", lambda case: 50, (1, 1), captum_ablation
+    ),
+    "rise": Pair(
+        "TorchRay RISE, equal masks", lambda case: case.samples, (3, 1.7), torchray_rise, dear=True
+    ),
+    "rise-xaitk": Pair(
+        "xaitk-saliency RISE, equal masks",
+        lambda case: case.samples,
+        (None, None),
+        xaitk_pair(0),
+        dear=True,
+    ),
+    "integrated-gradients": Pair(
+        "Captum IntegratedGradients",
+        lambda case: case.steps,
+        (1.8, 1.3),
+        captum_integrated,
+        dear=True,
+    ),
+    "smoothgrad": Pair(
+        "Captum NoiseTunnel of Saliency, 4 at once",
+        lambda case: case.steps,
+        (1, 1),
+        captum_smoothgrad,
+        dear=True,
+    ),
+    "gradient": Pair(
+        "Captum Saliency",
+        lambda case: 1,
+        (0.97, 0.97),
+        captum_gradient("Saliency", "gradient", "max"),
+    ),
     "input-x-gradient": Pair(
-        "Captum InputXGradient", lambda case: 1, (0.97, 0.97), captum_gradient("InputXGradient", "input-x-gradient", "sum")
+        "Captum InputXGradient",
+        lambda case: 1,
+        (0.97, 0.97),
+        captum_gradient("InputXGradient", "input-x-gradient", "sum"),
     ),
     "guided-backprop": Pair(
-        "Captum GuidedBackprop", lambda case: 1, (0.97, 0.97), captum_gradient("GuidedBackprop", "guided-backprop", "max")
+        "Captum GuidedBackprop",
+        lambda case: 1,
+        (0.97, 0.97),
+        captum_gradient("GuidedBackprop", "guided-backprop", "max"),
     ),
     "deconvolution": Pair(
-        "Captum Deconvolution", lambda case: 1, (0.97, 0.97), captum_gradient("Deconvolution", "deconvolution", "max")
+        "Captum Deconvolution",
+        lambda case: 1,
+        (0.97, 0.97),
+        captum_gradient("Deconvolution", "deconvolution", "max"),
     ),
     "grad-cam-captum": Pair("Captum LayerGradCam", lambda case: 1, (0.97, 0.97), captum_grad_cam),
-    "grad-cam": Pair("pytorch-grad-cam GradCAM", lambda case: 1, (3, 3), grad_cam_package("GradCAM", "grad-cam")),
-    "ablation-cam": Pair(
-        "pytorch-grad-cam AblationCAM", lambda case: 1, (1000, 1000), grad_cam_package("AblationCAM", "ablation-cam"), dear=True
+    "grad-cam": Pair(
+        "pytorch-grad-cam GradCAM", lambda case: 1, (3, 3), grad_cam_package("GradCAM", "grad-cam")
     ),
-    "score-cam": Pair("pytorch-grad-cam ScoreCAM", lambda case: 1280, (1, 1), grad_cam_package("ScoreCAM", "score-cam"), dear=True),
-    "excitation-backprop": Pair("TorchRay excitation backprop", lambda case: 1, (1, 1), torchray_excitation),
+    "ablation-cam": Pair(
+        "pytorch-grad-cam AblationCAM",
+        lambda case: 1,
+        (1000, 1000),
+        grad_cam_package("AblationCAM", "ablation-cam"),
+        dear=True,
+    ),
+    "score-cam": Pair(
+        "pytorch-grad-cam ScoreCAM",
+        lambda case: 1280,
+        (1, 1),
+        grad_cam_package("ScoreCAM", "score-cam"),
+        dear=True,
+    ),
+    "excitation-backprop": Pair(
+        "TorchRay excitation backprop", lambda case: 1, (1, 1), torchray_excitation
+    ),
 }
 
 
@@ -282,7 +384,10 @@ def main() -> None:
     case, trained = make_case(arguments), trained_case(arguments)
     column = int(arguments.model == "resnet50")
     print(f"{arguments.model}, {SIDE} px, torch {torch.__version__}, one thread.\n", flush=True)
-    print("| peer | evaluations | ours, ms | peer / ours | wanted | memory, MB: ours / peer | largest difference | correlation |")
+    print(
+        "| peer | evaluations | ours, ms | peer / ours | wanted | memory, MB: ours / peer | "
+        "largest difference | correlation |"
+    )
     print("|---|---|---|---|---|---|---|---|", flush=True)
     for key in arguments.pairs or PAIRS:
         pair = PAIRS[key]
@@ -293,25 +398,70 @@ def main() -> None:
             continue
         try:
             wanted = "-" if pair.wanted[column] is None else f"{pair.wanted[column]:g}"
-            rounds = 1 if arguments.quick else max(2, arguments.rounds // 4) if pair.dear else arguments.rounds
-            if pair.dear and pair.evaluations(case) <= _FEW:  # what is looked up once in a model's life is not the method's cost
+            rounds = (
+                1
+                if arguments.quick
+                else max(2, arguments.rounds // 4)
+                if pair.dear
+                else arguments.rounds
+            )
+            if (
+                pair.dear and pair.evaluations(case) <= _FEW
+            ):  # what is looked up once in a model's life is not the method's cost
                 sides[0]()
             ours, ratio = timed(sides, rounds, warm=not pair.dear)
-            memory = " / ".join(f"{in_subprocess(key, side, arguments):.0f}" for side in (0, 1)) if arguments.memory else "-"
-            cells = [pair.name, pair.evaluations(case), f"{ours * 1e3:.0f}", ratio, wanted, memory, agreement(pair, trained)]
+            memory = (
+                " / ".join(f"{in_subprocess(key, side, arguments):.0f}" for side in (0, 1))
+                if arguments.memory
+                else "-"
+            )
+            cells = [
+                pair.name,
+                pair.evaluations(case),
+                f"{ours * 1e3:.0f}",
+                ratio,
+                wanted,
+                memory,
+                agreement(pair, trained),
+            ]
             print(f"| {' | '.join(map(str, cells))} |", flush=True)
         except Exception as error:  # a peer that fails is a result too
-            print(f"| {pair.name} | {type(error).__name__}: {str(error).splitlines()[0][:100]} |" + " |" * 6, flush=True)
+            print(
+                f"| {pair.name} | {type(error).__name__}: {str(error).splitlines()[0][:100]} |"
+                + " |" * 6,
+                flush=True,
+            )
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="mobilenet_v2", help="a torchvision classifier")
-    parser.add_argument("--pairs", nargs="*", choices=list(PAIRS), metavar="PAIR", help=f"default: all of {' '.join(PAIRS)}")
-    parser.add_argument("--rounds", type=int, default=12, help="a quarter of them where a run takes many seconds")
-    parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True, help="measure memory as well")
-    parser.add_argument("--quick", action="store_true", help="one round, fewer windows and masks: a look, not a measurement")
-    parser.add_argument("--memory-of", nargs=2, metavar=("PAIR", "SIDE"), help=argparse.SUPPRESS)  # asked of its own subprocess
+    parser.add_argument(
+        "--pairs",
+        nargs="*",
+        choices=list(PAIRS),
+        metavar="PAIR",
+        help=f"default: all of {' '.join(PAIRS)}",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=12, help="a quarter of them where a run takes many seconds"
+    )
+    parser.add_argument(
+        "--memory",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="measure memory as well",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="one round, fewer windows and masks: a look, not a measurement",
+    )
+    parser.add_argument(
+        "--memory-of", nargs=2, metavar=("PAIR", "SIDE"), help=argparse.SUPPRESS
+    )  # asked of its own subprocess
     return parser.parse_args()
 
 
@@ -320,11 +470,15 @@ def make_case(arguments: argparse.Namespace) -> Case:
     model = network(arguments.model)
     raw = torch.rand(1, 3, SIDE, SIDE, generator=Generator().manual_seed(0))
     stride, samples, steps = (24, 32, 8) if arguments.quick else (8, 200, 50)
-    return Case(model, TorchBlackBox(model, mean=MEAN, std=STD, size=SIDE), raw, stride, samples, steps)
+    return Case(
+        model, TorchBlackBox(model, mean=MEAN, std=STD, size=SIDE), raw, stride, samples, steps
+    )
 
 
 def trained_case(arguments: argparse.Namespace) -> Case | None:
-    """A trained network and a smooth picture, for the agreement; few windows and masks. None where there is no data."""
+    """A trained network and a smooth picture, for the agreement; few windows and masks. None where
+    there is no data.
+    """
     if arguments.model != "mobilenet_v2":
         return make_case(argparse.Namespace(model=arguments.model, quick=True))
     try:
@@ -350,7 +504,9 @@ def timed(sides: tuple[Side, Side], rounds: int, *, warm: bool) -> tuple[float, 
 
 
 def agreement(pair: Pair, case: Case | None) -> str:
-    """Largest difference over the range, and correlation; `-` where the two sides draw different numbers or give no map."""
+    """Largest difference over the range, and correlation; `-` where the two sides draw different
+    numbers or give no map.
+    """
     if case is None:
         return "- | -"
     ours, theirs = (side() for side in pair.sides(case))
@@ -363,16 +519,36 @@ def agreement(pair: Pair, case: Case | None) -> str:
 
 
 def in_subprocess(key: str, side: int, arguments: argparse.Namespace) -> float:
-    command = [sys.executable, "-m", "benchmarks.peers", "--memory-of", key, str(side), "--model", arguments.model]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.peers",
+        "--memory-of",
+        key,
+        str(side),
+        "--model",
+        arguments.model,
+    ]
     command += ["--quick"] if arguments.quick else []
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1], env=os.environ)
+    done = subprocess.run(
+        command,
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        env=os.environ,
+    )
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 
 def extra_memory(key: str, side: str, arguments: argparse.Namespace) -> float:
-    """The peak of resident memory in a run, less what the model and one plain forward pass left; in MB."""
+    """The peak of resident memory in a run, less what the model and one plain forward pass left; in
+    MB.
+    """
     case = make_case(arguments)
-    case = Case(case.model, case.box, case.raw, max(case.stride, 24), min(case.samples, 64), case.steps)  # a peak comes early
+    case = Case(
+        case.model, case.box, case.raw, max(case.stride, 24), min(case.samples, 64), case.steps
+    )  # a peak comes early
     with torch.inference_mode():
         case.model(case.picture)
     run = PAIRS[key].sides(case)[int(side)]
@@ -390,7 +566,9 @@ def _one(maps: Tensor, channels: str) -> Tensor:
 
 
 def _whole(coarse: Tensor) -> Tensor:
-    return nn.functional.interpolate(coarse, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
+    return nn.functional.interpolate(
+        coarse, size=(SIDE, SIDE), mode="bilinear", align_corners=False
+    )
 
 
 if __name__ == "__main__":

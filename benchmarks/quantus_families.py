@@ -1,17 +1,21 @@
-"""Quantus' faithfulness, localisation and complexity families run over our maskers: does every metric give numbers?
+"""Quantus' faithfulness, localisation and complexity families run over our maskers: does every
+metric give numbers?
 
     /path/to/peers/bin/python -m benchmarks.quantus_families                    # 50 photos, MobileNetV2: 3 CPU minutes a masker
     ... -m benchmarks.quantus_families --maskers grad-cam --rows rows.jsonl     # a part of it; the rows are kept
     ... -m benchmarks.quantus_families --rows rows.jsonl --table                # the table of what is there
 
-Every metric of the three families, with few steps (see `metrics`; all else is Quantus' default, so that maps are divided by the
-maximum of the batch and faithfulness is in probabilities), on photos with boxes that the model gets right, for their own label.
-Maps come from `saliencykit.integrations.quantus.explain_func` on the user's module with normalised inputs; Quantus asks the model's frozen copy
-through a `BoxModule`, which answers the same in less time. A cell is the mean of the numbers that a metric returned; NaN and
-infinite ones are left out and counted. It wants `pip install quantus` beside this package, and the data folder.
+Every metric of the three families, with few steps (see `metrics`; all else is Quantus' default, so
+that maps are divided by the maximum of the batch and faithfulness is in probabilities), on photos
+with boxes that the model gets right, for their own label. Maps come from
+`saliencykit.integrations.quantus.explain_func` on the user's module with normalised inputs; Quantus
+asks the model's frozen copy through a `BoxModule`, which answers the same in less time. A cell is
+the mean of the numbers that a metric returned; NaN and infinite ones are left out and counted. It
+wants `pip install quantus` beside this package, and the data folder.
 
-Three things of Quantus 0.6.0 are worked around, all of them for any maps of RGB pictures and none by the maps: numpy 2.4 has no
-`trapz`, IROF wants a mask of as many channels as the picture, and ROAD takes places in all channels for places in one.
+Three things of Quantus 0.6.0 are worked around, all of them for any maps of RGB pictures and none
+by the maps: numpy 2.4 has no `trapz`, IROF wants a mask of as many channels as the picture, and
+ROAD takes places in all channels for places in one.
 """
 
 import argparse
@@ -33,7 +37,9 @@ from saliencykit.integrations.quantus import BoxModule, explain_func
 MASKERS = ("gradient", "grad-cam", "feature-ablation", "random")
 FAMILIES = ("faithfulness", "localisation", "complexity")
 STEPS = 12
-"""In which values are taken away, all of them at the end: 3 channels, and a divisor of the pixels, as Quantus demands."""
+"""In which values are taken away, all of them at the end: 3 channels, and a divisor of the pixels,
+as Quantus demands.
+"""
 MOSAICS = 12
 Row = dict[str, Any]
 
@@ -45,11 +51,15 @@ def know_trapz() -> None:
 
 
 def imputed(pixels: int) -> Callable[..., Any]:
-    """Quantus' imputation for pictures of so many pixels, given places in one channel for those in all that its ROAD hands it."""
+    """Quantus' imputation for pictures of so many pixels, given places in one channel for those in
+    all that its ROAD hands it.
+    """
     import quantus as q
 
     def perturb(arr: Any, indices: Any, **options: Any) -> Any:
-        return q.perturb_func.noisy_linear_imputation(arr=arr, indices=np.unique(indices % pixels), **options)
+        return q.perturb_func.noisy_linear_imputation(
+            arr=arr, indices=np.unique(indices % pixels), **options
+        )
 
     return perturb
 
@@ -63,20 +73,34 @@ def metrics(side: int, channels: int) -> dict[str, tuple[str, Callable[[], Any]]
     know_trapz()
 
     def masked(arr: Any, mask: Any, **options: Any) -> Any:
-        return q.perturb_func.baseline_replacement_by_mask(arr=arr, mask=np.broadcast_to(mask, arr.shape), **options)
+        return q.perturb_func.baseline_replacement_by_mask(
+            arr=arr, mask=np.broadcast_to(mask, arr.shape), **options
+        )
 
     faithful: dict[str, Callable[[], Any]] = {
-        "FaithfulnessCorrelation": lambda: q.FaithfulnessCorrelation(nr_runs=10, subset_size=step, return_aggregate=False, **quiet),
+        "FaithfulnessCorrelation": lambda: q.FaithfulnessCorrelation(
+            nr_runs=10, subset_size=step, return_aggregate=False, **quiet
+        ),
         "FaithfulnessEstimate": lambda: q.FaithfulnessEstimate(features_in_step=step, **quiet),
-        "Infidelity": lambda: q.Infidelity(n_perturb_samples=1, perturb_patch_sizes=[side // 4], **quiet),
+        "Infidelity": lambda: q.Infidelity(
+            n_perturb_samples=1, perturb_patch_sizes=[side // 4], **quiet
+        ),
         "IROF": lambda: q.IROF(perturb_func=masked, return_aggregate=False, **quiet),
         "Monotonicity": lambda: q.Monotonicity(features_in_step=step, **quiet),
-        "MonotonicityCorrelation": lambda: q.MonotonicityCorrelation(nr_samples=1, features_in_step=step, **quiet),
-        "PixelFlipping": lambda: q.PixelFlipping(features_in_step=step, return_auc_per_sample=True, **quiet),
-        "RegionPerturbation": lambda: q.RegionPerturbation(patch_size=side // 8, regions_evaluation=8, **quiet),
+        "MonotonicityCorrelation": lambda: q.MonotonicityCorrelation(
+            nr_samples=1, features_in_step=step, **quiet
+        ),
+        "PixelFlipping": lambda: q.PixelFlipping(
+            features_in_step=step, return_auc_per_sample=True, **quiet
+        ),
+        "RegionPerturbation": lambda: q.RegionPerturbation(
+            patch_size=side // 8, regions_evaluation=8, **quiet
+        ),
         "ROAD": lambda: q.ROAD(percentages=[20], perturb_func=imputed(side * side), **quiet),
         "Selectivity": lambda: q.Selectivity(patch_size=side // 4, **quiet),
-        "SensitivityN": lambda: q.SensitivityN(features_in_step=step, return_aggregate=False, **quiet),
+        "SensitivityN": lambda: q.SensitivityN(
+            features_in_step=step, return_aggregate=False, **quiet
+        ),
         "Sufficiency": lambda: q.Sufficiency(**quiet),
     }
     local: dict[str, Callable[[], Any]] = {
@@ -94,7 +118,11 @@ def metrics(side: int, channels: int) -> dict[str, tuple[str, Callable[[], Any]]
         "Sparseness": lambda: q.Sparseness(**quiet),
     }
     families = {"faithfulness": faithful, "localisation": local, "complexity": simple}
-    return {name: (family, make) for family, members in families.items() for name, make in members.items()}
+    return {
+        name: (family, make)
+        for family, members in families.items()
+        for name, make in members.items()
+    }
 
 
 def mosaics(images: Tensor) -> tuple[Tensor, np.ndarray[Any, Any]]:
@@ -104,7 +132,12 @@ def mosaics(images: Tensor) -> tuple[Tensor, np.ndarray[Any, Any]]:
     """
     whole, where = [], []
     for i, image in enumerate(images[:MOSAICS]):
-        parts = [image, image.flip(-1), images[(i + 1) % len(images)], images[(i + 2) % len(images)]]
+        parts = [
+            image,
+            image.flip(-1),
+            images[(i + 1) % len(images)],
+            images[(i + 2) % len(images)],
+        ]
         turn = [(k + i) % 4 for k in range(4)]
         ordered = [parts[k] for k in turn]
         whole.append(torch.cat([torch.cat(ordered[:2], 2), torch.cat(ordered[2:], 2)], 1))
@@ -131,15 +164,26 @@ def values(scores: Any) -> list[float]:
 
 
 def rows_of(
-    masker: str, box: TorchBlackBox, photos: list[Photo], done: set[str], families: Iterable[str] = FAMILIES
+    masker: str,
+    box: TorchBlackBox,
+    photos: list[Photo],
+    done: set[str],
+    families: Iterable[str] = FAMILIES,
 ) -> Iterable[Row]:
     """A row per metric of some families that is not done yet."""
-    raw, labels = torch.cat([photo.image for photo in photos]), np.array([photo.label for photo in photos])
+    raw, labels = (
+        torch.cat([photo.image for photo in photos]),
+        np.array([photo.label for photo in photos]),
+    )
     own = box.for_model_pixels()
-    mean, std = (torch.tensor(numbers).view(1, -1, 1, 1) for numbers in (box.mean or (), box.std or ()))
+    mean, std = (
+        torch.tensor(numbers).view(1, -1, 1, 1) for numbers in (box.mean or (), box.std or ())
+    )
     x = (raw - mean) / std
     known = metrics(x.shape[-1], x.shape[1])
-    table = {name: entry for name, entry in known.items() if name not in done and entry[0] in families}
+    table = {
+        name: entry for name, entry in known.items() if name not in done and entry[0] in families
+    }
     if not table:
         return
     model = BoxModule(own.for_many(x))
@@ -155,7 +199,12 @@ def rows_of(
         if name == "Focus":
             pictures, where = mosaics(x)
             # here Quantus asks for the maps itself
-            given |= {"x_batch": pictures.numpy(), "y_batch": labels[:MOSAICS], "a_batch": None, "s_batch": None}
+            given |= {
+                "x_batch": pictures.numpy(),
+                "y_batch": labels[:MOSAICS],
+                "a_batch": None,
+                "s_batch": None,
+            }
             given |= {"custom_batch": where, "batch_size": 6}
             given |= {"explain_func": explain_func, "explain_func_kwargs": {"masker": masker}}
         np.random.seed(0)
@@ -168,7 +217,14 @@ def rows_of(
             except Exception as error:
                 failure = f"{type(error).__name__}: {error}"
         seconds = round(time.process_time() - start, 1)
-        yield {"masker": masker, "family": family, "metric": name, "values": found, "failure": failure, "seconds": seconds}
+        yield {
+            "masker": masker,
+            "family": family,
+            "metric": name,
+            "values": found,
+            "failure": failure,
+            "seconds": seconds,
+        }
 
 
 def table(rows: list[Row], photos: int) -> str:
@@ -177,7 +233,8 @@ def table(rows: list[Row], photos: int) -> str:
     names = list(dict.fromkeys((row["family"], row["metric"]) for row in rows))
     cells = {(row["metric"], row["masker"]): row for row in rows}
     lines = [
-        f"{photos} photos; the mean of a metric's numbers, and how many they are; *k NaN*: so many of them were NaN or infinite.",
+        f"{photos} photos; the mean of a metric's numbers, and how many they are; *k NaN*: so "
+        "many of them were NaN or infinite.",
         "",
         f"| family | metric | {' | '.join(maskers)} | numbers |",
         f"|---|---|{'---|' * (len(maskers) + 1)}",
@@ -185,13 +242,17 @@ def table(rows: list[Row], photos: int) -> str:
     for family, name in names:
         mine = [cells.get((name, masker)) for masker in maskers]
         counts = {len(row["values"]) for row in mine if row is not None and not row["failure"]}
-        lines.append(f"| {family} | {name} | {' | '.join(map(_cell, mine))} | {'/'.join(map(str, sorted(counts)))} |")
+        lines.append(
+            f"| {family} | {name} | {' | '.join(map(_cell, mine))} | "
+            f"{'/'.join(map(str, sorted(counts)))} |"
+        )
     numbers = [value for row in rows for value in row["values"]]
     bad = sum(not np.isfinite(value) for value in numbers)
     failed = sum(bool(row["failure"]) for row in rows)
     lines += [
         "",
-        f"{len(numbers)} numbers from {len(rows)} runs of {len(names)} metrics: {bad} NaN or infinite, {failed} runs failed.",
+        f"{len(numbers)} numbers from {len(rows)} runs of {len(names)} metrics: {bad} NaN or "
+        f"infinite, {failed} runs failed.",
     ]
     return "\n".join(lines)
 
@@ -209,12 +270,16 @@ def _cell(row: Row | None) -> str:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", choices=MODELS, default="mobilenet_v2")
     parser.add_argument("--photos", type=int, default=50)
     parser.add_argument("--maskers", nargs="+", default=list(MASKERS), help="texts")
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
-    parser.add_argument("--rows", type=Path, help="where rows are kept; what is there is not computed again")
+    parser.add_argument(
+        "--rows", type=Path, help="where rows are kept; what is there is not computed again"
+    )
     parser.add_argument("--table", action="store_true", help="the table of the rows only")
     given = parser.parse_args()
     rows: list[Row] = []
@@ -228,7 +293,9 @@ def main() -> None:
             done = {row["metric"] for row in rows if row["masker"] == masker}
             for row in rows_of(masker, box, photos, done, given.families):
                 rows.append(row)
-                print(f"{masker} {row['metric']}: {row['seconds']} CPU s {row['failure']}", flush=True)
+                print(
+                    f"{masker} {row['metric']}: {row['seconds']} CPU s {row['failure']}", flush=True
+                )
                 if given.rows is not None:
                     with given.rows.open("a") as file:
                         file.write(json.dumps(row) + "\n")

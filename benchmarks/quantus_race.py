@@ -1,16 +1,19 @@
-"""Our metrics beside Quantus' at equal numbers of evaluations: the same model, photos and masks, given in advance.
+"""Our metrics beside Quantus' at equal numbers of evaluations: the same model, photos and masks,
+given in advance.
 
     /path/to/peers/bin/python -m benchmarks.quantus_race             # 4 photos, 3 rounds, MobileNetV2: about eight minutes
     ... -m benchmarks.quantus_race --pairs deletion --rounds 1       # a look
 
-One process, one thread, CPU time; the sides take turns within a round. Inside is the time in the model's `forward` (see
-`benchmarks.evaluation`), outside all the rest; how many pictures each side asks about is counted, and must be equal. Quantus gets
-the plain model and normalised pictures, as in its own examples; we get the black box, which asks a frozen copy of the same model.
-The masks are Grad-CAM's. It wants `pip install quantus` beside this package, and the data folder.
+One process, one thread, CPU time; the sides take turns within a round. Inside is the time in the
+model's `forward` (see `benchmarks.evaluation`), outside all the rest; how many pictures each side
+asks about is counted, and must be equal. Quantus gets the plain model and normalised pictures, as
+in its own examples; we get the black box, which asks a frozen copy of the same model. The masks are
+Grad-CAM's. It wants `pip install quantus` beside this package, and the data folder.
 
-ROAD: Quantus 0.6.0 takes places in all channels for places in one, so that it fails on RGB pictures; here it gets places in one,
-and three times the percentages, so that both sides remove the same number of pixels. It has one order and is asked twice, for the
-mask and for what the mask leaves out.
+ROAD: Quantus 0.6.0 takes places in all channels for places in one, so that it fails on RGB
+pictures; here it gets places in one, and three times the percentages, so that both sides remove the
+same number of pixels. It has one order and is asked twice, for the mask and for what the mask
+leaves out.
 """
 
 import argparse
@@ -63,7 +66,9 @@ class Case:
         def explain(images: Tensor, labels: Tensor) -> Tensor:
             raise AssertionError("none of these metrics asks the masker")
 
-        return lambda: metric(self.box, self.sample, self.masks, explain=explain, generator=Generator().manual_seed(0))
+        return lambda: metric(
+            self.box, self.sample, self.masks, explain=explain, generator=Generator().manual_seed(0)
+        )
 
     def theirs(self, metric: Any, *, masks: Tensor | None = None) -> Callable[[], object]:
         """The same photos as arrays, in one batch."""
@@ -71,10 +76,19 @@ class Case:
         assert isinstance(box, TorchBlackBox)
         mean, std = (torch.tensor(numbers).view(1, -1, 1, 1) for numbers in (box.mean, box.std))
         x = ((self.sample.images - mean) / std).numpy()
-        given = {"y_batch": self.sample.labels.numpy(), "a_batch": (self.masks if masks is None else masks).numpy()}
+        given = {
+            "y_batch": self.sample.labels.numpy(),
+            "a_batch": (self.masks if masks is None else masks).numpy(),
+        }
         inside = inside_boxes(self.sample.boxes or (), (self.masks.shape[2], self.masks.shape[3]))
         return lambda: metric(
-            model=self.box.module, x_batch=x.copy(), **given, s_batch=inside, channel_first=True, device="cpu", batch_size=len(x)
+            model=self.box.module,
+            x_batch=x.copy(),
+            **given,
+            s_batch=inside,
+            channel_first=True,
+            device="cpu",
+            batch_size=len(x),
         )
 
 
@@ -86,10 +100,17 @@ def pairs(case: Case) -> dict[str, tuple[str, Callable[[], object], Callable[[],
     pixels, channels = side * case.masks.shape[2], case.sample.images.shape[1]
     quiet: dict[str, Any] = {"disable_warnings": True, "display_progressbar": False}
 
-    flipping = q.PixelFlipping(features_in_step=pixels * channels // STEPS, perturb_baseline="black", **quiet)
+    flipping = q.PixelFlipping(
+        features_in_step=pixels * channels // STEPS, perturb_baseline="black", **quiet
+    )
     shares = RemoveAndDebias().shares
     road = [
-        q.ROAD(percentages=[100 * channels * share for share in shares], perturb_func=imputed(pixels), **quiet) for _ in range(2)
+        q.ROAD(
+            percentages=[100 * channels * share for share in shares],
+            perturb_func=imputed(pixels),
+            **quiet,
+        )
+        for _ in range(2)
     ]
     first, second = case.theirs(road[0]), case.theirs(road[1], masks=1 - case.masks)
 
@@ -100,7 +121,11 @@ def pairs(case: Case) -> dict[str, tuple[str, Callable[[], object], Callable[[],
     return {
         "deletion": ("PixelFlipping", case.ours(Deletion(steps=STEPS - 1)), case.theirs(flipping)),
         "road": ("ROAD, both orders", case.ours(RemoveAndDebias()), both),
-        "pointing-game": ("PointingGame", case.ours(PointingGame()), case.theirs(q.PointingGame(**quiet))),
+        "pointing-game": (
+            "PointingGame",
+            case.ours(PointingGame()),
+            case.theirs(q.PointingGame(**quiet)),
+        ),
         "sparseness": ("Sparseness", case.ours(Sparseness()), case.theirs(q.Sparseness(**quiet))),
         "complexity": ("Complexity", case.ours(Complexity()), case.theirs(q.Complexity(**quiet))),
     }
@@ -125,12 +150,16 @@ def spend(run: Callable[[], object], times: int) -> Spent:
             run()
         clock.turn()
         total = time.process_time() - started
-    return Spent(total / times, max(_FREE, total - sum(clock.inside.values())) / times, asked[0] // times)
+    return Spent(
+        total / times, max(_FREE, total - sum(clock.inside.values())) / times, asked[0] // times
+    )
 
 
 @contextmanager
 def counting(clock: Clock) -> Iterator[list[int]]:
-    """In this block the outermost call of any module is inside, and the pictures it gets are counted."""
+    """In this block the outermost call of any module is inside, and the pictures it gets are
+    counted.
+    """
     asked, call = [0], nn.Module.__call__
 
     def seen(module: nn.Module, x: Tensor, *rest: Any, **options: Any) -> Any:
@@ -149,7 +178,9 @@ def counting(clock: Clock) -> Iterator[list[int]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--photos", type=int, default=4, help="of ilsvrc2012-val-a")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pairs", nargs="*", metavar="METRIC", help="ours; default: all")
@@ -158,9 +189,13 @@ def main() -> None:
     warnings.simplefilter("ignore")
     know_trapz()
     sides = pairs(made(arguments.photos))
-    print(f"mobilenet_v2, 224 px, torch {torch.__version__}, one thread, {arguments.photos} photos, {arguments.rounds} rounds.\n")
     print(
-        "| metric | Quantus' | evaluations a photo | ours, ms a photo | Quantus | x ours | outside: ours, ms | Quantus | x ours |"
+        f"mobilenet_v2, 224 px, torch {torch.__version__}, one thread, {arguments.photos} photos, "
+        f"{arguments.rounds} rounds.\n"
+    )
+    print(
+        "| metric | Quantus' | evaluations a photo | ours, ms a photo | Quantus | x ours | "
+        "outside: ours, ms | Quantus | x ours |"
     )
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
     all_ours, all_theirs = [], []
@@ -183,9 +218,13 @@ def made(count: int) -> Case:
     """Photos with boxes, and their masks."""
     box = mobilenet_v2()
     box.model.requires_grad_(False)
-    photos = [photo for photo in read_photos("ilsvrc2012-val-a", box, count=4 * count) if len(photo.boxes)][:count]
+    photos = [
+        photo for photo in read_photos("ilsvrc2012-val-a", box, count=4 * count) if len(photo.boxes)
+    ][:count]
     labels = torch.tensor([photo.label for photo in photos])
-    sample = Sample(torch.cat([photo.image for photo in photos]), labels, tuple(photo.boxes for photo in photos))
+    sample = Sample(
+        torch.cat([photo.image for photo in photos]), labels, tuple(photo.boxes for photo in photos)
+    )
     masks = as_masker("grad-cam")(box, sample.images, labels, generator=Generator().manual_seed(0))
     return Case(Keeping(box), sample, masks)
 
@@ -193,7 +232,9 @@ def made(count: int) -> Case:
 def together(spent: list[list[Spent]]) -> list[Spent]:
     """Round by round the sum over the metrics."""
     return [
-        Spent(sum(s.total for s in turn), sum(s.outside for s in turn), sum(s.pictures for s in turn))
+        Spent(
+            sum(s.total for s in turn), sum(s.outside for s in turn), sum(s.pictures for s in turn)
+        )
         for turn in zip(*spent, strict=True)
     ]
 

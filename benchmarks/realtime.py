@@ -1,12 +1,14 @@
-"""What does a mask cost beside the prediction? Predictions and masks a second, beside the model alone and beside other methods.
+"""What does a mask cost beside the prediction? Predictions and masks a second, beside the model
+alone and beside other methods.
 
     python -m benchmarks.realtime                                 # MobileNetV2 and ResNet-50, some minutes on a CPU
     python -m benchmarks.realtime --models mobilenet_v2 --rounds 5
     python -m benchmarks.realtime --device cuda
 
-Weights are random: they do not change the time. Pictures are raw, of 224 px; each call normalises them, answers and makes the mask
-of the top class at full size. In every round each row runs once, in an order that turns; ratios are taken within a round and the
-table has their median. On a CPU: one thread, CPU time of the process; on a GPU: time on the clock, with the queue waited for. What
+Weights are random: they do not change the time. Pictures are raw, of 224 px; each call normalises
+them, answers and makes the mask of the top class at full size. In every round each row runs once,
+in an order that turns; ratios are taken within a round and the table has their median. On a CPU:
+one thread, CPU time of the process; on a GPU: time on the clock, with the queue waited for. What
 takes minutes is measured on fewer evaluations and multiplied: the last column says on how many.
 """
 
@@ -58,16 +60,28 @@ class Row:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["mobilenet_v2", "resnet50"], help="torchvision classifiers")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--models", nargs="+", default=["mobilenet_v2", "resnet50"], help="torchvision classifiers"
+    )
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 16])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--others", action=argparse.BooleanOptionalAction, default=True, help="run the other methods too")
+    parser.add_argument(
+        "--others",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="run the other methods too",
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     device = torch.device(arguments.device)
-    print(f"{machine(device)}, torch {torch.__version__}, {SIDE} px, eager, {arguments.rounds} rounds.")
+    print(
+        f"{machine(device)}, torch {torch.__version__}, {SIDE} px, eager, {arguments.rounds} "
+        "rounds."
+    )
     for name in arguments.models:
         for batch in arguments.batches:
             rows, absent = line_up(name, batch, device, arguments.others)
@@ -84,14 +98,20 @@ def machine(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            name = next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
+            name = next(
+                line.split(":")[1].strip() for line in file if line.startswith("model name")
+            )
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
     return f"{name}, one thread"
 
 
-def line_up(name: str, batch: int, device: torch.device, others: bool) -> tuple[list[Row], list[str]]:
-    """The rows of one table: the model in three ways, ours, and with `others` what there is beside it."""
+def line_up(
+    name: str, batch: int, device: torch.device, others: bool
+) -> tuple[list[Row], list[str]]:
+    """The rows of one table: the model in three ways, ours, and with `others` what there is beside
+    it.
+    """
     model = network(name).to(device)
     g = Generator().manual_seed(0)
     pictures = torch.rand(batch, 3, SIDE, SIDE, generator=g).to(device)
@@ -106,14 +126,23 @@ def line_up(name: str, batch: int, device: torch.device, others: bool) -> tuple[
     if not others:
         return rows, []
     paper = masker(box, few, Paper(pretrained=False, size=(SIDE, SIDE)).to(device))
-    rows.append(Row("prediction and mask, `paper`: ResNet-50 encoder", lambda: paper.predict(pictures), batch, slow=True))
+    rows.append(
+        Row(
+            "prediction and mask, `paper`: ResNet-50 encoder",
+            lambda: paper.predict(pictures),
+            batch,
+            slow=True,
+        )
+    )
     if batch > 1:
         return rows, []
     rows.append(rise(fast, pictures))
     try:
         return [*rows, *torchray(model, pictures)], []
     except ImportError as error:
-        return rows, [f"Left out, not installed: {error.name} (`pip install torchray` beside this package)."]
+        return rows, [
+            f"Left out, not installed: {error.name} (`pip install torchray` beside this package)."
+        ]
 
 
 def masker(box: TorchBlackBox, few: Tensor, encoder: object) -> RealTimeMasker:
@@ -122,7 +151,9 @@ def masker(box: TorchBlackBox, few: Tensor, encoder: object) -> RealTimeMasker:
     last = made.decoder.last
     assert isinstance(last, nn.Conv2d)
     with torch.no_grad():
-        last.weight.copy_(torch.randn(last.weight.shape, generator=Generator().manual_seed(0)) * 0.1)
+        last.weight.copy_(
+            torch.randn(last.weight.shape, generator=Generator().manual_seed(0)) * 0.1
+        )
     return RealTimeMasker(network=made).bind(box)
 
 
@@ -139,16 +170,28 @@ def asked(box: BlackBox, pictures: Tensor) -> None:
 
 def rise(fast: BlackBox, pictures: Tensor) -> Row:
     """Ours, on the frozen copy, whose making (0.1 s) is left out."""
-    labels, few = torch.full((len(pictures),), LABEL, device=pictures.device), Rise(samples=RISE_MEASURED)
+    labels, few = (
+        torch.full((len(pictures),), LABEL, device=pictures.device),
+        Rise(samples=RISE_MEASURED),
+    )
 
     def run() -> None:
         few(fast, pictures, labels, generator=Generator().manual_seed(0))
 
-    return Row(f"RISE, {RISE} masks", run, len(pictures), RISE_MEASURED / RISE, f"{RISE_MEASURED} masks", slow=True)
+    return Row(
+        f"RISE, {RISE} masks",
+        run,
+        len(pictures),
+        RISE_MEASURED / RISE,
+        f"{RISE_MEASURED} masks",
+        slow=True,
+    )
 
 
 def torchray(model: nn.Module, pictures: Tensor) -> list[Row]:
-    """TorchRay's RISE, and its extremal perturbation with one area, for a few of the 800 iterations that are its default."""
+    """TorchRay's RISE, and its extremal perturbation with one area, for a few of the 800 iterations
+    that are its default.
+    """
     from torchray.attribution.extremal_perturbation import extremal_perturbation
     from torchray.attribution.rise import rise as their_rise
 
@@ -162,8 +205,22 @@ def torchray(model: nn.Module, pictures: Tensor) -> list[Row]:
 
     share, iterations = EXTREMAL_MEASURED / EXTREMAL, f"{EXTREMAL_MEASURED} iterations"
     return [
-        Row(f"TorchRay RISE, {RISE} masks", mask, 1, THEIRS_MEASURED / RISE, f"{THEIRS_MEASURED} masks", slow=True),
-        Row(f"TorchRay extremal perturbation, {EXTREMAL} iterations", perturb, 1, share, iterations, slow=True),
+        Row(
+            f"TorchRay RISE, {RISE} masks",
+            mask,
+            1,
+            THEIRS_MEASURED / RISE,
+            f"{THEIRS_MEASURED} masks",
+            slow=True,
+        ),
+        Row(
+            f"TorchRay extremal perturbation, {EXTREMAL} iterations",
+            perturb,
+            1,
+            share,
+            iterations,
+            slow=True,
+        ),
     ]
 
 
@@ -190,12 +247,20 @@ def clock(device: torch.device) -> float:
 
 
 def table(rows: list[Row]) -> str:
-    """Pictures a second; the time beside the model as it is, beside its frozen copy, and beside ours."""
-    lines = ["| | a second | x the model | x its frozen copy | x ours | measured on |", "|---|---|---|---|---|---|"]
+    """Pictures a second; the time beside the model as it is, beside its frozen copy, and beside
+    ours.
+    """
+    lines = [
+        "| | a second | x the model | x its frozen copy | x ours | measured on |",
+        "|---|---|---|---|---|---|",
+    ]
     user, frozen, ours = rows[:3]
     for row in rows:
         cells = [ratio(row, other) for other in (user, frozen, ours)]
-        lines.append(f"| {row.name} | {number(1 / statistics.median(row.seconds.values()))} | {' | '.join(cells)} | {row.note} |")
+        lines.append(
+            f"| {row.name} | {number(1 / statistics.median(row.seconds.values()))} | "
+            f"{' | '.join(cells)} | {row.note} |"
+        )
     return "\n".join(lines)
 
 
@@ -203,7 +268,12 @@ def ratio(row: Row, other: Row) -> str:
     """The median of the ratios within rounds."""
     if row is other:
         return "1"
-    return number(statistics.median(row.seconds[turn] / other.seconds[turn] for turn in row.seconds.keys() & other.seconds.keys()))
+    return number(
+        statistics.median(
+            row.seconds[turn] / other.seconds[turn]
+            for turn in row.seconds.keys() & other.seconds.keys()
+        )
+    )
 
 
 def number(value: float) -> str:

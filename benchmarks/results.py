@@ -7,10 +7,11 @@
     python -m benchmarks.results --data-set ilsvrc2012-val-a --boxes-only --methods cam excitation-backprop --out methods.jsonl
     python -m benchmarks.results --table --tune tune.jsonl --out report.jsonl --ours ours --into PAGE.md --tag mobilenet_v2
 
-A row per photo and method is appended to the file; what is there is not done again: start a killed run again, and it goes on.
-The class that is asked about is the true one; rows also hold the classifier's own answer. The few photos (150 of the report part,
-50 of the tuning part, stratified) come first. Those of the report part have every column; others lack insertion, deletion and most
-of the equal areas.
+A row per photo and method is appended to the file; what is there is not done again: start a killed
+run again, and it goes on. The class that is asked about is the true one; rows also hold the
+classifier's own answer. The few photos (150 of the report part, 50 of the tuning part, stratified)
+come first. Those of the report part have every column; others lack insertion, deletion and most of
+the equal areas.
 """
 
 import argparse
@@ -36,9 +37,13 @@ _CLASSES = 1000
 
 
 def boxes(model: str) -> Boxes:
-    """The classifier in the forms that the methods and the judge want; without onnxruntime the frozen copy judges."""
+    """The classifier in the forms that the methods and the judge want; without onnxruntime the
+    frozen copy judges.
+    """
     own = squashing(MODELS[model][0]())
-    frozen = own.for_many(torch.rand(1, 3, *own.input_size, generator=torch.Generator().manual_seed(0)))
+    frozen = own.for_many(
+        torch.rand(1, 3, *own.input_size, generator=torch.Generator().manual_seed(0))
+    )
     try:
         return Boxes(own, frozen, OnnxBox(own))
     except ImportError:
@@ -61,28 +66,50 @@ def row_of(
     other: bool,
     boxes_only: bool = False,
 ) -> Row:
-    """Everything the tables need of one mask; with `other`, also of the mask for another class; or its boxes alone."""
+    """Everything the tables need of one mask; with `other`, also of the mask for another class; or
+    its boxes alone.
+    """
     answer = method(photo, entry.label)
     mask = answer.mask[0, 0].numpy()
     found, truth = boxes_of(mask), photo.boxes.numpy()
-    row: Row = {"photo": entry.name, "method": name, **judge.facts, "object": round(entry.object_area, 4), "few": every_column}
+    row: Row = {
+        "photo": entry.name,
+        "method": name,
+        **judge.facts,
+        "object": round(entry.object_area, 4),
+        "few": every_column,
+    }
     row |= {"seconds": round(answer.seconds, 4), "area": round(float(mask.mean()), 4)}
-    row["overlap"] = {mode: [round(best_overlap(box, truth), 3) for box in found[mode]] for mode in MODES}
+    row["overlap"] = {
+        mode: [round(best_overlap(box, truth), 3) for box in found[mode]] for mode in MODES
+    }
     row["crops"] = judge.crops(found)
     if name == "ground-truth":  # several boxes: each is shown, and the metric is their mean
-        corners = np.stack([np.floor(truth[:, :2]), np.maximum(np.ceil(truth[:, 2:]), np.floor(truth[:, :2]) + 1)], 1)
-        row["truth_crops"] = list(judge.shown([tuple(box) for box in corners.reshape(-1, 4).astype(int).tolist()]).values())
+        corners = np.stack(
+            [np.floor(truth[:, :2]), np.maximum(np.ceil(truth[:, 2:]), np.floor(truth[:, :2]) + 1)],
+            1,
+        )
+        row["truth_crops"] = list(
+            judge.shown(
+                [tuple(box) for box in corners.reshape(-1, 4).astype(int).tolist()]
+            ).values()
+        )
     if boxes_only:
         return row
     row["graded"] = judge.graded(answer.mask)
-    places = None if name == "ground-truth" else judge.places(answer.ranking)  # nothing inside of a box comes first
+    places = (
+        None if name == "ground-truth" else judge.places(answer.ranking)
+    )  # nothing inside of a box comes first
     if places is not None:
         row["areas"] = judge.at_areas(places, AREAS if every_column else SOME_AREAS)
         if every_column:
             row |= {"insertion": judge.insertion(places), "deletion": judge.deletion(places)}
     if other:
         asked = method(photo, other_class(entry)).mask[0, 0].numpy()
-        row |= {"other_area": round(float(asked.mean()), 4), "other_alike": round(likeness(mask, asked), 4)}
+        row |= {
+            "other_area": round(float(asked.mean()), 4),
+            "other_alike": round(likeness(mask, asked), 4),
+        }
     return row
 
 
@@ -97,17 +124,23 @@ def run(arguments: argparse.Namespace) -> None:
     forms = boxes(arguments.model)
     maskers = dict(text.split("=", 1) for text in arguments.masker)
     asked = methods(forms, arguments.methods, maskers)
-    everything = [entry for entry in part(arguments.part) if arguments.data_set in (None, entry.data_set)]
+    everything = [
+        entry for entry in part(arguments.part) if arguments.data_set in (None, entry.data_set)
+    ]
     chosen = few(FEW[arguments.part], everything)
     costly = {name for name in asked if is_one_of(maskers.get(name, name), COSTLY)}
     blind = {name for name in asked if is_one_of(maskers.get(name, name), BLIND)}
     some = set(chosen)
     others = [] if arguments.few else [entry for entry in everything if entry not in some]
-    plan = [(entry, arguments.part == "report") for entry in chosen] + [(entry, False) for entry in others]
+    plan = [(entry, arguments.part == "report") for entry in chosen] + [
+        (entry, False) for entry in others
+    ]
     done = {(row["photo"], row["method"]) for row in read_rows(arguments.out)}
     start, count = time.monotonic(), 0
     for number, (entry, every_column) in enumerate(plan[: arguments.photos]):
-        names = [n for n in asked if (entry.name, n) not in done and (entry in some or n not in costly)]
+        names = [
+            n for n in asked if (entry.name, n) not in done and (entry in some or n not in costly)
+        ]
         if not names:
             continue
         photo = next(iter(read([entry], forms.own)))
@@ -115,7 +148,14 @@ def run(arguments: argparse.Namespace) -> None:
         for name in names:
             other = name not in costly | blind
             row = row_of(
-                judge, photo, entry, name, asked[name], every_column=every_column, other=other, boxes_only=arguments.boxes_only
+                judge,
+                photo,
+                entry,
+                name,
+                asked[name],
+                every_column=every_column,
+                other=other,
+                boxes_only=arguments.boxes_only,
             )
             append(arguments.out, row)
         count += 1
@@ -124,24 +164,55 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", choices=sorted(MODELS), default="mobilenet_v2")
     parser.add_argument("--part", choices=["tune", "report"], default="report")
     parser.add_argument("--data-set", choices=BOXED, help="the photos of one data set only")
-    parser.add_argument("--boxes-only", action="store_true", help="localisation and saliency metric only")
+    parser.add_argument(
+        "--boxes-only", action="store_true", help="localisation and saliency metric only"
+    )
     parser.add_argument("--few", action="store_true", help="the few stratified photos only")
     parser.add_argument("--photos", type=int, help="at most so many, for a look")
-    parser.add_argument("--methods", nargs="*", default=list(CHEAP), help=f"default: {' '.join(CHEAP)}; any masker's text form")
-    parser.add_argument("--masker", action="append", default=[], metavar="NAME=TEXT", help="a masker by its text or file, named")
+    parser.add_argument(
+        "--methods",
+        nargs="*",
+        default=list(CHEAP),
+        help=f"default: {' '.join(CHEAP)}; any masker's text form",
+    )
+    parser.add_argument(
+        "--masker",
+        action="append",
+        default=[],
+        metavar="NAME=TEXT",
+        help="a masker by its text or file, named",
+    )
     parser.add_argument("--out", type=Path, required=True, help="the file of rows")
-    parser.add_argument("--table", action="store_true", help="only print the tables of what is there")
+    parser.add_argument(
+        "--table", action="store_true", help="only print the tables of what is there"
+    )
     parser.add_argument("--tune", type=Path, help="with --table: the rows of the tuning part")
-    parser.add_argument("--ours", nargs="*", default=[], help="with --table: methods to compare the others with")
-    parser.add_argument("--into", type=Path, help="with --table: also put it between the two comments of this markdown page")
-    parser.add_argument("--tag", default="results", help="with --into: the comments are <!-- TAG --> and <!-- end of TAG -->")
+    parser.add_argument(
+        "--ours", nargs="*", default=[], help="with --table: methods to compare the others with"
+    )
+    parser.add_argument(
+        "--into",
+        type=Path,
+        help="with --table: also put it between the two comments of this markdown page",
+    )
+    parser.add_argument(
+        "--tag",
+        default="results",
+        help="with --into: the comments are <!-- TAG --> and <!-- end of TAG -->",
+    )
     arguments = parser.parse_args()
     if arguments.table:
-        text = tables(read_rows(arguments.tune) if arguments.tune else [], read_rows(arguments.out), arguments.ours)
+        text = tables(
+            read_rows(arguments.tune) if arguments.tune else [],
+            read_rows(arguments.out),
+            arguments.ours,
+        )
         print(text)
         if arguments.into:
             put_into(arguments.into, arguments.tag, text)

@@ -1,11 +1,13 @@
-"""How many masks does RISE need? Estimates from few masks against a map of 16,000, on photos and trained networks.
+"""How many masks does RISE need? Estimates from few masks against a map of 16,000, on photos and
+trained networks.
 
     python -m benchmarks.rise_masks                              # 8 photos: half an hour; rows in --keep are not asked again
     python -m benchmarks.rise_masks --model squeezenet --photos 4
 
-The reference is the published sum, centred, over 16,384 random masks of their own; Pearson's correlation with it is the accuracy.
-Each photo is one that the network gets right; answers are kept in a file per photo. `needed` is the least number of masks from
-which on the mean correlation over the photos stays above 0.95. The last line is what `precision=0.95` does: masks drawn, and the
+The reference is the published sum, centred, over 16,384 random masks of their own; Pearson's
+correlation with it is the accuracy. Each photo is one that the network gets right; answers are kept
+in a file per photo. `needed` is the least number of masks from which on the mean correlation over
+the photos stays above 0.95. The last line is what `precision=0.95` does: masks drawn, and the
 correlation reached.
 """
 
@@ -52,11 +54,23 @@ class Published(AnswerMap):
 
 
 ESTIMATES: dict[str, tuple[Sampling, Callable[[tuple[int, int]], AnswerMap]]] = {
-    "random masks, plain sum (as published, as the peers do)": ("random", lambda size: Published(size, KEEP, torch.zeros(()))),
+    "random masks, plain sum (as published, as the peers do)": (
+        "random",
+        lambda size: Published(size, KEEP, torch.zeros(())),
+    ),
     "random masks, centred sum": ("random", lambda size: SampleMean(size, KEEP, torch.zeros(()))),
-    "opposite pairs, centred sum": ("opposite", lambda size: SampleMean(size, KEEP, torch.zeros(()))),
-    "random masks, regression": ("random", lambda size: LinearFit(size, CELLS, KEEP, torch.zeros(()))),
-    "opposite pairs, regression (our default)": ("opposite", lambda size: LinearFit(size, CELLS, KEEP, torch.zeros(()))),
+    "opposite pairs, centred sum": (
+        "opposite",
+        lambda size: SampleMean(size, KEEP, torch.zeros(())),
+    ),
+    "random masks, regression": (
+        "random",
+        lambda size: LinearFit(size, CELLS, KEEP, torch.zeros(())),
+    ),
+    "opposite pairs, regression (our default)": (
+        "opposite",
+        lambda size: LinearFit(size, CELLS, KEEP, torch.zeros(())),
+    ),
 }
 
 
@@ -74,36 +88,56 @@ def main() -> None:
             if int(box(photo.image).argmax()) != photo.label:
                 continue
         used += 1
-        answers = {kind: asked(box, photo, kind, arguments) for kind in ("reference", "random", "opposite")}
+        answers = {
+            kind: asked(box, photo, kind, arguments) for kind in ("reference", "random", "opposite")
+        }
         size = (photo.image.shape[2], photo.image.shape[3])
-        truth = filled(SampleMean(size, KEEP, torch.zeros(())), *answers["reference"], REFERENCE)[REFERENCE].flatten()
+        truth = filled(SampleMean(size, KEEP, torch.zeros(())), *answers["reference"], REFERENCE)[
+            REFERENCE
+        ].flatten()
         for name, (sampling, make) in ESTIMATES.items():
             maps = filled(make(size), *answers[sampling], MOST)
-            reached[name].append({count: correlation(found.flatten(), truth) for count, found in maps.items()})
+            reached[name].append(
+                {count: correlation(found.flatten(), truth) for count, found in maps.items()}
+            )
         count = first_stop(LinearFit(size, CELLS, KEEP, torch.zeros(())), *answers["opposite"])
-        found = filled(LinearFit(size, CELLS, KEEP, torch.zeros(())), *answers["opposite"], count)[count]
+        found = filled(LinearFit(size, CELLS, KEEP, torch.zeros(())), *answers["opposite"], count)[
+            count
+        ]
         stopped.append((count, correlation(found.flatten(), truth)))
         print(f"{used} of {arguments.photos}", file=sys.stderr, flush=True)
-    print(f"{arguments.model}, {used} photos, mean Pearson correlation with the map of {REFERENCE} masks.\n")
+    print(
+        f"{arguments.model}, {used} photos, mean Pearson correlation with the map of {REFERENCE} "
+        "masks.\n"
+    )
     shown = (128, 256, 512, 1024, 2048, 4096)
-    print(f"| estimate | {' | '.join(map(str, shown))} | needed for {WANTED} |\n{'|---' * (len(shown) + 2)}|")
+    print(
+        f"| estimate | {' | '.join(map(str, shown))} | needed for {WANTED} "
+        f"|\n{'|---' * (len(shown) + 2)}|"
+    )
     for name, each in reached.items():
         means = {count: statistics.fmean(one[count] for one in each) for count in STEPS}
         cells = " | ".join(f"{means[count]:.3f}" for count in shown)
         print(f"| {name} | {cells} | {needed(means)} |")
     counts, values = zip(*stopped, strict=True)
     print(
-        f"\n`precision={WANTED}`: {statistics.median(counts):.0f} masks (median; {min(counts)} to {max(counts)}), correlation "
+        f"\n`precision={WANTED}`: {statistics.median(counts):.0f} masks (median; {min(counts)} to "
+        f"{max(counts)}), correlation "
         f"{statistics.fmean(values):.3f} (lowest {min(values):.3f})."
     )
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", choices=sorted(MODELS), default="mobilenet_v2")
     parser.add_argument("--photos", type=int, default=8)
     parser.add_argument(
-        "--keep", type=Path, default=Path("rise-answers"), help="a folder for the answers, so that a killed run goes on"
+        "--keep",
+        type=Path,
+        default=Path("rise-answers"),
+        help="a folder for the answers, so that a killed run goes on",
     )
     return parser.parse_args()
 
@@ -114,7 +148,9 @@ def asked(box: TorchBlackBox, photo: Photo, kind: str, arguments: argparse.Names
     sampling: Sampling = "opposite" if kind == "opposite" else "random"
     generator = Generator().manual_seed(1 if kind == "reference" else 2)
     parts = list(draw_masks(photo.image, samples, CELLS, KEEP, sampling, generator=generator))
-    masks = Factors(torch.cat([part.left for part in parts]), torch.cat([part.right for part in parts]))
+    masks = Factors(
+        torch.cat([part.left for part in parts]), torch.cat([part.right for part in parts])
+    )
     file = arguments.keep / f"{arguments.model}-{Path(photo.name).stem}-{kind}.pt"
     if file.exists():
         return masks, torch.load(file, weights_only=True)

@@ -1,4 +1,6 @@
-"""Rows of results in a file: one JSON line per photo and method, appended as they come, so that a killed run goes on."""
+"""Rows of results in a file: one JSON line per photo and method, appended as they come, so that a
+killed run goes on.
+"""
 
 import json
 from pathlib import Path
@@ -8,7 +10,9 @@ Row = dict[str, Any]
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The finished rows, the first of each photo and method; half a line of a killed run is left out."""
+    """The finished rows, the first of each photo and method; half a line of a killed run is left
+    out.
+    """
     rows: dict[tuple[str, str], Row] = {}
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
@@ -20,7 +24,9 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def append(path: Path, row: Row) -> None:
-    """Write one row behind the others, on a line of its own even where a killed run left half a line."""
+    """Write one row behind the others, on a line of its own even where a killed run left half a
+    line.
+    """
     with path.open("ab+") as file:
         if file.tell():
             file.seek(-1, 2)

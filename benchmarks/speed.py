@@ -1,12 +1,14 @@
-"""What do `rise` and `occlusion` cost? Beside the model alone, and beside the peers at equal settings.
+"""What do `rise` and `occlusion` cost? Beside the model alone, and beside the peers at equal
+settings.
 
     python -m benchmarks.speed                                # MobileNetV2, some minutes; --quick: one
     python -m benchmarks.speed --model resnet50 --pairs 5
 
-The unit is the floor: the plain model's best batched forward, in channels_last, with the micro-batch whose largest activation stays
-under 32 MB, times the number of evaluations. One thread, CPU time of the process. In every round each method runs once, in an order
-that turns; ratios are taken within a round, and the table has their median with a distribution-free interval of at least 95 %.
-Weights are random: they do not change the time. Peers that are not installed are left out.
+The unit is the floor: the plain model's best batched forward, in channels_last, with the
+micro-batch whose largest activation stays under 32 MB, times the number of evaluations. One thread,
+CPU time of the process. In every round each method runs once, in an order that turns; ratios are
+taken within a round, and the table has their median with a distribution-free interval of at least
+95 %. Weights are random: they do not change the time. Peers that are not installed are left out.
 """
 
 import argparse
@@ -59,13 +61,18 @@ def main() -> None:
     contenders, absent = line_up(model, picture, samples, stride, arguments.peers)
     times = {c.name: [] for c in contenders}
     for turn in range(-1, arguments.pairs):
-        for contender in contenders[turn % len(contenders) :] + contenders[: turn % len(contenders)]:
+        for contender in (
+            contenders[turn % len(contenders) :] + contenders[: turn % len(contenders)]
+        ):
             seconds = cpu_seconds(contender.run)
             if turn >= 0:  # the first round warms up
                 times[contender.name].append(seconds / contender.evaluations)
         if sys.stderr.isatty():
             print(f"\rround {turn + 1} of {arguments.pairs}", end="", file=sys.stderr)
-    print(f"{arguments.model}, {SIDE} px, torch {torch.__version__}, {platform.machine()}, one thread, {arguments.pairs} rounds.\n")
+    print(
+        f"{arguments.model}, {SIDE} px, torch {torch.__version__}, {platform.machine()}, one "
+        f"thread, {arguments.pairs} rounds.\n"
+    )
     print(cost_table(contenders, times))
     for note in absent:
         print(f"\n{note}")
@@ -74,12 +81,25 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="mobilenet_v2", help="a torchvision classifier")
     parser.add_argument("--pairs", type=int, default=None, help="rounds; 15, or 3 with --quick")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds and evaluations: a look, not a measurement")
-    parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True, help="run the peers that are installed")
-    parser.add_argument("--memory-of", choices=OURS, help=argparse.SUPPRESS)  # what the command asks of its own subprocess
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="fewer rounds and evaluations: a look, not a measurement",
+    )
+    parser.add_argument(
+        "--peers",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="run the peers that are installed",
+    )
+    parser.add_argument(
+        "--memory-of", choices=OURS, help=argparse.SUPPRESS
+    )  # what the command asks of its own subprocess
     parser.add_argument("--evaluations", type=int, default=100, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     arguments.pairs = arguments.pairs or (3 if arguments.quick else 15)
@@ -99,19 +119,29 @@ def cpu_seconds(run: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def line_up(model: nn.Module, picture: Tensor, samples: int, stride: int, peers: bool) -> tuple[list[Contender], list[str]]:
+def line_up(
+    model: nn.Module, picture: Tensor, samples: int, stride: int, peers: bool
+) -> tuple[list[Contender], list[str]]:
     windows = ((SIDE - WINDOW) // stride + 1) ** 2
     contenders = [
         Contender("the model alone: the floor", None, samples, floor(model, picture, samples)),
         Contender("saliencykit rise", None, samples, ours(Rise(samples=samples), model, picture)),
-        Contender("saliencykit occlusion", None, windows + 1, ours(Occlusion(window=WINDOW, stride=stride), model, picture)),
+        Contender(
+            "saliencykit occlusion",
+            None,
+            windows + 1,
+            ours(Occlusion(window=WINDOW, stride=stride), model, picture),
+        ),
     ]
     absent = []
     for make in (captum_occlusion, torchray_rise, xaitk) if peers else ():
         try:
             contenders += make(model, picture, samples, stride, windows)
         except ImportError as error:
-            absent.append(f"Left out, not installed: {error.name}. `pip install captum torchray xaitk-saliency` in an environment.")
+            absent.append(
+                f"Left out, not installed: {error.name}. `pip install captum torchray "
+                "xaitk-saliency` in an environment."
+            )
     return contenders, absent
 
 
@@ -119,7 +149,10 @@ def floor(model: nn.Module, picture: Tensor, evaluations: int) -> Callable[[], o
     """The plain model on pictures that are ready: normalised, in its best layout and batch."""
     fast = copy.deepcopy(model).to(memory_format=torch.channels_last)
     candidates = [n for n in (1, 2, 3, 4, 6, 8) if n <= freeze(model, picture).batch]
-    batches = {n: picture.repeat(n, 1, 1, 1).contiguous(memory_format=torch.channels_last) for n in candidates}
+    batches = {
+        n: picture.repeat(n, 1, 1, 1).contiguous(memory_format=torch.channels_last)
+        for n in candidates
+    }
 
     def forward(n: int, count: int) -> None:
         with torch.inference_mode():
@@ -140,31 +173,54 @@ def normalised(picture: Tensor) -> Tensor:
     return (picture - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
 
 
-def captum_occlusion(model: nn.Module, picture: Tensor, samples: int, stride: int, windows: int) -> list[Contender]:
+def captum_occlusion(
+    model: nn.Module, picture: Tensor, samples: int, stride: int, windows: int
+) -> list[Contender]:
     from captum.attr import Occlusion as CaptumOcclusion
 
     attribution, x = CaptumOcclusion(nn.Sequential(model, nn.Softmax(1))), normalised(picture)
 
     def run(at_once: int) -> Callable[[], object]:
         return lambda: attribution.attribute(
-            x, (3, WINDOW, WINDOW), strides=(3, stride, stride), baselines=0.0, target=LABEL, perturbations_per_eval=at_once
+            x,
+            (3, WINDOW, WINDOW),
+            strides=(3, stride, stride),
+            baselines=0.0,
+            target=LABEL,
+            perturbations_per_eval=at_once,
         )
 
-    return [Contender(f"Captum Occlusion, {n} at once", "saliencykit occlusion", windows + 1, run(n)) for n in (1, 16)]
+    return [
+        Contender(f"Captum Occlusion, {n} at once", "saliencykit occlusion", windows + 1, run(n))
+        for n in (1, 16)
+    ]
 
 
-def torchray_rise(model: nn.Module, picture: Tensor, samples: int, stride: int, windows: int) -> list[Contender]:
+def torchray_rise(
+    model: nn.Module, picture: Tensor, samples: int, stride: int, windows: int
+) -> list[Contender]:
     from torchray.attribution.rise import rise
 
     x = normalised(picture)
-    return [Contender("TorchRay rise", "saliencykit rise", samples, lambda: rise(model, x, target=LABEL, num_masks=samples))]
+    return [
+        Contender(
+            "TorchRay rise",
+            "saliencykit rise",
+            samples,
+            lambda: rise(model, x, target=LABEL, num_masks=samples),
+        )
+    ]
 
 
-def xaitk(model: nn.Module, picture: Tensor, samples: int, stride: int, windows: int) -> list[Contender]:
+def xaitk(
+    model: nn.Module, picture: Tensor, samples: int, stride: int, windows: int
+) -> list[Contender]:
     import numpy as np
     from smqtk_classifier.interfaces.classify_image import ClassifyImage
     from xaitk_saliency.impls.gen_image_classifier_blackbox_sal.rise import RISEStack
-    from xaitk_saliency.impls.gen_image_classifier_blackbox_sal.slidingwindow import SlidingWindowStack
+    from xaitk_saliency.impls.gen_image_classifier_blackbox_sal.slidingwindow import (
+        SlidingWindowStack,
+    )
 
     class Classifier(ClassifyImage):
         """The model as their interface wants it, in batches of 4."""
@@ -196,24 +252,50 @@ def xaitk(model: nn.Module, picture: Tensor, samples: int, stride: int, windows:
     random_masks = RISEStack(n=samples, s=7, p1=0.5, seed=0)
     sliding = SlidingWindowStack(window_size=(WINDOW, WINDOW), stride=(stride, stride))
     return [
-        Contender("xaitk-saliency RISEStack", "saliencykit rise", samples, lambda: random_masks(image, classifier)),
-        Contender("xaitk-saliency SlidingWindowStack", "saliencykit occlusion", windows + 1, lambda: sliding(image, classifier)),
+        Contender(
+            "xaitk-saliency RISEStack",
+            "saliencykit rise",
+            samples,
+            lambda: random_masks(image, classifier),
+        ),
+        Contender(
+            "xaitk-saliency SlidingWindowStack",
+            "saliencykit occlusion",
+            windows + 1,
+            lambda: sliding(image, classifier),
+        ),
     ]
 
 
 def cost_table(contenders: list[Contender], times: dict[str, list[float]]) -> str:
     base = times[contenders[0].name]
-    rows = ["| method | evaluations | ms per evaluation | x the floor | x ours |", "|---|---|---|---|---|"]
+    rows = [
+        "| method | evaluations | ms per evaluation | x the floor | x ours |",
+        "|---|---|---|---|---|",
+    ]
     for contender in contenders:
         mine = times[contender.name]
-        against = "" if contender.ours is None else interval([t / o for t, o in zip(mine, times[contender.ours], strict=True)])
-        above = interval([t / b for t, b in zip(mine, base, strict=True)]) if contender is not contenders[0] else "1"
-        rows.append(f"| {contender.name} | {contender.evaluations} | {statistics.median(mine) * 1e3:.1f} | {above} | {against} |")
+        against = (
+            ""
+            if contender.ours is None
+            else interval([t / o for t, o in zip(mine, times[contender.ours], strict=True)])
+        )
+        above = (
+            interval([t / b for t, b in zip(mine, base, strict=True)])
+            if contender is not contenders[0]
+            else "1"
+        )
+        rows.append(
+            f"| {contender.name} | {contender.evaluations} | {statistics.median(mine) * 1e3:.1f} "
+            f"| {above} | {against} |"
+        )
     return "\n".join(rows)
 
 
 def interval(values: list[float]) -> str:
-    """The median and, from order statistics, an interval that holds the true one with at least 95 %; the range if there are few."""
+    """The median and, from order statistics, an interval that holds the true one with at least 95
+    %; the range if there are few.
+    """
     ordered, n = sorted(values), len(values)
     tails = [sum(comb(n, k) for k in range(rank)) / 2**n for rank in range(1, n // 2 + 1)]
     rank = max((rank for rank, tail in enumerate(tails, 1) if 2 * tail <= 0.05), default=1)
@@ -238,9 +320,13 @@ class Timed(nn.Module):
 
 
 def outside_share(name: str, model: nn.Module, picture: Tensor, quick: bool) -> float:
-    """The share of an explanation's time, set-up included, that is not in the model's forward; at the default settings."""
+    """The share of an explanation's time, set-up included, that is not in the model's forward; at
+    the default settings.
+    """
     masker: Rise | Occlusion = (
-        Rise(samples=300 if quick else 1000) if name == "rise" else Occlusion(stride=16 if quick else 8, window=WINDOW)
+        Rise(samples=300 if quick else 1000)
+        if name == "rise"
+        else Occlusion(stride=16 if quick else 8, window=WINDOW)
     )
     run = ours(masker, Timed(model), picture)
     ours(Rise(samples=24), Timed(model), picture)()
@@ -251,21 +337,48 @@ def outside_share(name: str, model: nn.Module, picture: Tensor, quick: bool) -> 
 
 def parts_table(arguments: argparse.Namespace, shares: dict[str, float]) -> str:
     few, many = (60, 600) if arguments.quick else (100, 1000)
-    rows = [f"| method | time outside the model | memory, {few} evaluations | memory, {many} evaluations |", "|---|---|---|---|"]
+    rows = [
+        f"| method | time outside the model | memory, {few} evaluations | memory, {many} "
+        "evaluations |",
+        "|---|---|---|---|",
+    ]
     for name in OURS:
         memory = [in_subprocess(name, arguments.model, count) for count in (few, many)]
-        rows.append(f"| {name} | {shares[name]:.1%} | " + " | ".join(f"{megabytes:.0f} MB" for megabytes in memory) + " |")
+        rows.append(
+            f"| {name} | {shares[name]:.1%} | "
+            + " | ".join(f"{megabytes:.0f} MB" for megabytes in memory)
+            + " |"
+        )
     return "\n".join(rows)
 
 
 def in_subprocess(name: str, model: str, evaluations: int) -> float:
-    command = [sys.executable, "-m", "benchmarks.speed", "--memory-of", name, "--model", model, "--evaluations", str(evaluations)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1], env=os.environ)
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.speed",
+        "--memory-of",
+        name,
+        "--model",
+        model,
+        "--evaluations",
+        str(evaluations),
+    ]
+    done = subprocess.run(
+        command,
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        env=os.environ,
+    )
     return float(json.loads(done.stdout))
 
 
 def extra_memory(name: str, model_name: str, evaluations: int) -> float:
-    """The peak of resident memory in a run, less what the model and one plain forward left, less a copy of the weights; in MB."""
+    """The peak of resident memory in a run, less what the model and one plain forward left, less a
+    copy of the weights; in MB.
+    """
     model = network(model_name)
     picture = torch.rand(1, 3, SIDE, SIDE)
     with torch.inference_mode():

@@ -1,10 +1,12 @@
-"""The fixed split of the boxed photos: a training half without labels, a part to make choices on, and a part to report.
+"""The fixed split of the boxed photos: a training half without labels, a part to make choices on,
+and a part to report.
 
     python -m benchmarks.split                      # how many photos are in which part
     python -m benchmarks.split --export photos      # the training photos as a folder, for `saliencykit fit --images photos`
 
-Which part a photo is in depends on a hash of data set and file name, on nothing else. Thresholds and every other choice are made on
-`tune`; nothing that is chosen looks at `report`. The photos of `imagenet-sample` have no boxes and are for training only.
+Which part a photo is in depends on a hash of data set and file name, on nothing else. Thresholds
+and every other choice are made on `tune`; nothing that is chosen looks at `report`. The photos of
+`imagenet-sample` have no boxes and are for training only.
 """
 
 import argparse
@@ -28,7 +30,8 @@ UNBOXED = "imagenet-sample"
 PARTS = ("train", "tune", "report")
 UNTIL = {"train": 0.51, "tune": 0.64, "report": 1.0}
 SIZES = (0.15, 0.4, 0.7)
-"""Limits of the groups by size of the object: the mean area of its boxes as a share of the photo."""
+"""Limits of the groups by size of the object: the mean area of its boxes as a share of the photo.
+"""
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,13 @@ def entries(data_set: str) -> tuple[Entry, ...]:
     found = []
     for row in csv.DictReader((data_folder() / data_set / "index.csv").read_text().splitlines()):
         sides = [float(row["width"]), float(row["height"])] * 2
-        corners = [[float(v) for v in box.split()] for box in (row.get("boxes") or "").split(";") if box]
-        shares = [tuple(min(1.0, max(0.0, c / s)) for c, s in zip(box, sides, strict=True)) for box in corners]
+        corners = [
+            [float(v) for v in box.split()] for box in (row.get("boxes") or "").split(";") if box
+        ]
+        shares = [
+            tuple(min(1.0, max(0.0, c / s)) for c, s in zip(box, sides, strict=True))
+            for box in corners
+        ]
         boxes = tuple(box for box in shares if box[2] > box[0] and box[3] > box[1])
         found.append(Entry(data_set, row["file"], int(row["label"]), boxes))
     return tuple(found)
@@ -88,32 +96,48 @@ def entries(data_set: str) -> tuple[Entry, ...]:
 
 def part(name: str) -> list[Entry]:
     """The photos of a part in the order of their hash: any beginning of the list is a fair sample."""
-    there = [entry for data_set in BOXED for entry in entries(data_set) if entry.part == name and entry.boxes]
+    there = [
+        entry
+        for data_set in BOXED
+        for entry in entries(data_set)
+        if entry.part == name and entry.boxes
+    ]
     return sorted(there, key=lambda entry: entry.place)
 
 
 def training() -> list[Entry]:
-    """All that may be trained on: the training half of the boxed photos, and the photos without boxes."""
+    """All that may be trained on: the training half of the boxed photos, and the photos without
+    boxes.
+    """
     return [*part("train"), *entries(UNBOXED)]
 
 
 def few(count: int, among: list[Entry]) -> list[Entry]:
-    """`count` of the photos with the same shares of size groups and data sets as all of them, for methods that cost much.
+    """`count` of the photos with the same shares of size groups and data sets as all of them, for
+    methods that cost much.
 
-    Each group gets its share rounded down, and those with the largest remainders one more; within a group the hash decides.
+    Each group gets its share rounded down, and those with the largest remainders one more; within a
+    group the hash decides.
     """
     groups: dict[tuple[int, str], list[Entry]] = defaultdict(list)
     for entry in sorted(among, key=lambda entry: entry.place):
         groups[entry.size_group, entry.data_set].append(entry)
     wanted = {key: len(group) * count / len(among) for key, group in groups.items()}
     seats = {key: int(share) for key, share in wanted.items()}
-    for key in sorted(groups, key=lambda key: (seats[key] - wanted[key], key))[: count - sum(seats.values())]:
+    for key in sorted(groups, key=lambda key: (seats[key] - wanted[key], key))[
+        : count - sum(seats.values())
+    ]:
         seats[key] += 1
-    return sorted((entry for key, group in groups.items() for entry in group[: seats[key]]), key=lambda entry: entry.place)
+    return sorted(
+        (entry for key, group in groups.items() for entry in group[: seats[key]]),
+        key=lambda entry: entry.place,
+    )
 
 
 def squashing(box: TorchBlackBox) -> TorchBlackBox:
-    """The box that is shown whole photos, squashed to a square: val-b is stored so, and every ground-truth box stays in sight."""
+    """The box that is shown whole photos, squashed to a square: val-b is stored so, and every
+    ground-truth box stays in sight.
+    """
     return replace(box, fit="squash", crop_share=1.0)
 
 
@@ -124,10 +148,14 @@ def read(some: list[Entry], box: TorchBlackBox) -> Iterator[Photo]:
     archives: dict[str, zipfile.ZipFile] = {}
     for entry in some:
         if entry.data_set not in archives:
-            archives[entry.data_set] = zipfile.ZipFile(data_folder() / entry.data_set / "images.zip")
+            archives[entry.data_set] = zipfile.ZipFile(
+                data_folder() / entry.data_set / "images.zip"
+            )
         picture = Image.open(io.BytesIO(archives[entry.data_set].read(entry.file))).convert("RGB")
         image, geometry = box.prepare(picture)
-        corners = torch.tensor(entry.boxes).reshape(-1, 4) * torch.tensor([picture.width, picture.height] * 2)
+        corners = torch.tensor(entry.boxes).reshape(-1, 4) * torch.tensor(
+            [picture.width, picture.height] * 2
+        )
         yield Photo(entry.name, image, entry.label, geometry.box_from_picture(corners))
 
 
@@ -138,17 +166,26 @@ def export(some: list[Entry], folder: Path) -> None:
         with zipfile.ZipFile(data_folder() / data_set / "images.zip") as archive:
             for entry in some:
                 if entry.data_set == data_set:
-                    (folder / f"{data_set}-{Path(entry.file).name}").write_bytes(archive.read(entry.file))
+                    (folder / f"{data_set}-{Path(entry.file).name}").write_bytes(
+                        archive.read(entry.file)
+                    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--export", type=Path, help="write the training photos into this folder")
     arguments = parser.parse_args()
     for name in PARTS:
         there = part(name)
-        sizes = [sum(entry.size_group == group for entry in there) for group in range(len(SIZES) + 1)]
-        print(f"{name}: {len(there)} photos with boxes; objects <.15, .15-.4, .4-.7, >.7 of the photo: {sizes}")
+        sizes = [
+            sum(entry.size_group == group for entry in there) for group in range(len(SIZES) + 1)
+        ]
+        print(
+            f"{name}: {len(there)} photos with boxes; objects <.15, .15-.4, .4-.7, >.7 of the "
+            f"photo: {sizes}"
+        )
     print(f"training, with {UNBOXED}: {len(training())}")
     if arguments.export:
         export(training(), arguments.export)

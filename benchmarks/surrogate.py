@@ -1,10 +1,11 @@
-"""Classifiers of CIFAR-10 as if they could only be queried: how far a surrogate is from them, and what masks found on it are worth.
+"""Classifiers of CIFAR-10 as if they could only be queried: how far a surrogate is from them, and
+what masks found on it are worth.
 
     python -m benchmarks.surrogate nothing [QUERIES [STEPS]]     a ResNet-20, and a small network from nothing: 4 CPU minutes
     python -m benchmarks.surrogate similar [QUERIES [STEPS]]     a ResNet-56, and the ResNet-20 to begin with: 2 CPU minutes
 
-There are as many pictures as queries, JPEG copies of CIFAR-10's training set; the masks are judged on 48 test pictures, by the
-classifier itself.
+There are as many pictures as queries, JPEG copies of CIFAR-10's training set; the masks are judged
+on 48 test pictures, by the classifier itself.
 """
 
 import sys
@@ -25,9 +26,15 @@ def resnet56() -> TorchBlackBox:
 
     net = ResNet20()
     for name, before, after in (("layer1", 16, 16), ("layer2", 16, 32), ("layer3", 32, 64)):
-        setattr(net, name, nn.Sequential(Block(before, after), *(Block(after, after) for _ in range(8))))
-    net.load_state_dict(load_file(data_folder() / "weights" / "cifar10_resnet56.safetensors"), strict=False)
-    return TorchBlackBox(net.eval().requires_grad_(False), mean=MEAN, std=STD, size=32, class_names=CLASSES)
+        setattr(
+            net, name, nn.Sequential(Block(before, after), *(Block(after, after) for _ in range(8)))
+        )
+    net.load_state_dict(
+        load_file(data_folder() / "weights" / "cifar10_resnet56.safetensors"), strict=False
+    )
+    return TorchBlackBox(
+        net.eval().requires_grad_(False), mean=MEAN, std=STD, size=32, class_names=CLASSES
+    )
 
 
 def main(case: str = "nothing", queries: int = 0, steps: int = 0) -> None:
@@ -42,10 +49,16 @@ def main(case: str = "nothing", queries: int = 0, steps: int = 0) -> None:
     queries, steps = queries or (3000 if similar else 12_000), steps or (200 if similar else 1500)
     pictures, _ = cifar10("train", queries)
     network, lr = (resnet20().model, 1e-3) if similar else (None, 3e-3)
-    surrogate = fit_surrogate(box, pictures, network=network, queries=queries, steps=steps, lr=lr, on_news=say)
+    surrogate = fit_surrogate(
+        box, pictures, network=network, queries=queries, steps=steps, lr=lr, on_news=say
+    )
     say(f"{box.images} queries")
     for kind, figures in surrogate.facts["disagreement"].items():
-        shown = "  ".join(f"{n} {f['mean']:.3f} [{f['low']:.3f}, {f['high']:.3f}]" for n, f in figures.items() if n != "n")
+        shown = "  ".join(
+            f"{n} {f['mean']:.3f} [{f['low']:.3f}, {f['high']:.3f}]"
+            for n, f in figures.items()
+            if n != "n"
+        )
         say(f"{kind:10} {shown}")
     masker = fit(surrogate, pictures[:2000], steps=240, views=1, on_news=say)
     say(f"gate, on the surrogate: {masker.facts['gate']}")
@@ -61,8 +74,17 @@ def main(case: str = "nothing", queries: int = 0, steps: int = 0) -> None:
         answer = explain(box, test, masker=method)
         assert answer.kept is not None
         assert answer.dropped is not None
-        values = {"whole": answer.probability, "kept": answer.kept, "dropped": answer.dropped, "area": answer.area}
-        shown = "  ".join(f"{n} {m:.3f} [{a:.3f}, {b:.3f}]" for n, v in values.items() for m, a, b in [interval(v.numpy())])
+        values = {
+            "whole": answer.probability,
+            "kept": answer.kept,
+            "dropped": answer.dropped,
+            "area": answer.area,
+        }
+        shown = "  ".join(
+            f"{n} {m:.3f} [{a:.3f}, {b:.3f}]"
+            for n, v in values.items()
+            for m, a, b in [interval(v.numpy())]
+        )
         say(f"{name:28} {shown}  {box.images / len(test):.0f} queries a picture")
 
 

@@ -1,4 +1,5 @@
-"""Video: frames a second with reading and writing, flicker with and without smoothing, and masks of a class among two.
+"""Video: frames a second with reading and writing, flicker with and without smoothing, and masks of
+a class among two.
 
     python -m benchmarks.video                                     # MobileNetV2 of the data folder, the zoo's masker
     python -m benchmarks.video --part speed --device cuda
@@ -7,10 +8,13 @@
 The clip is that of benchmarks/clip.py.
 
 * **Motion**: the error of the estimated motion beside that of scikit-image's estimators.
-* **Speed**: a file is read, explained, drawn and written as the command line does it: time on the clock, CPU time of all threads.
-* **Flicker**: the mean absolute change of the mask from frame to frame along the true motion, over the points that the model saw in
-  both, without cuts; beside it the check (kept minus dropped, probabilities) on every sixth frame, paired.
-* **Classes**: where two pictures are in view, the share of the mask on the asked one, beside that one's share of the view.
+* **Speed**: a file is read, explained, drawn and written as the command line does it: time on the
+  clock, CPU time of all threads.
+* **Flicker**: the mean absolute change of the mask from frame to frame along the true motion, over
+  the points that the model saw in both, without cuts; beside it the check (kept minus dropped,
+  probabilities) on every sixth frame, paired.
+* **Classes**: where two pictures are in view, the share of the mask on the asked one, beside that
+  one's share of the view.
 """
 
 import argparse
@@ -51,8 +55,14 @@ COFFEE, CAT = (967, 968, 504), (281, 282, 283, 284, 285)  # espresso, cup, coffe
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="mobilenet_v2", help=f"{', '.join(MODELS)}, or a name as the command line takes it")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model",
+        default="mobilenet_v2",
+        help=f"{', '.join(MODELS)}, or a name as the command line takes it",
+    )
     parser.add_argument("--masker", help="a file; default: the one that was trained for the model")
     parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--smooth", nargs="+", type=float, default=SHARES)
@@ -61,14 +71,26 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, help="keep the clips that are written in this folder")
     arguments = parser.parse_args()
-    box: Any = MODELS[arguments.model][0]() if arguments.model in MODELS else as_black_box(arguments.model)
+    box: Any = (
+        MODELS[arguments.model][0]() if arguments.model in MODELS else as_black_box(arguments.model)
+    )
     if isinstance(box, TorchBlackBox):
         box.model.to(torch.device(arguments.device))
     masker = RealTimeMasker.load(arguments.masker, box) if arguments.masker else trained_masker(box)
     if masker is None:
-        parser.error(f"no masker is trained for {arguments.model}; pip install plugins/saliencykit-zoo, or --masker FILE")
-    load = f", load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores" if hasattr(os, "getloadavg") else ""
-    print(f"{arguments.model} on {arguments.device}, {torch.get_num_threads()} thread(s){load}, torch {torch.__version__}")
+        parser.error(
+            f"no masker is trained for {arguments.model}; pip install plugins/saliencykit-zoo, or "
+            "--masker FILE"
+        )
+    load = (
+        f", load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+        if hasattr(os, "getloadavg")
+        else ""
+    )
+    print(
+        f"{arguments.model} on {arguments.device}, {torch.get_num_threads()} thread(s){load}, "
+        f"torch {torch.__version__}"
+    )
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.out or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +109,9 @@ def main() -> None:
 
 
 def motion(limit: int | None) -> None:
-    """Ours beside scikit-image's estimators: the mean error of the flow in pixels of 64, on every fifth pair of frames."""
+    """Ours beside scikit-image's estimators: the mean error of the flow in pixels of 64, on every
+    fifth pair of frames.
+    """
     from skimage.registration import optical_flow_ilk, phase_cross_correlation
 
     def phase(before: Any, now: Any) -> Any:
@@ -98,7 +122,9 @@ def motion(limit: int | None) -> None:
         return np.stack(optical_flow_ilk(now, before, radius=7, num_warp=3, dtype=np.float32)[::-1])
 
     def ours(before: Any, now: Any) -> Any:
-        four = [torch.from_numpy(v)[None, None].expand(4, -1, -1, -1) for v in (before, now)]  # as in a batch
+        four = [
+            torch.from_numpy(v)[None, None].expand(4, -1, -1, -1) for v in (before, now)
+        ]  # as in a batch
         return flow_back(*four)[0].numpy()
 
     ways = {
@@ -117,17 +143,26 @@ def motion(limit: int | None) -> None:
         if last is not None and number % 5 == 0 and np.isfinite(drawn.before).any():
             y, x = np.mgrid[0:180, 0:240] + 0.5
             known = np.isfinite(drawn.before).all(-1)
-            true = np.where(known[..., None], drawn.before - np.stack([x, y], -1), 0).transpose(2, 0, 1)
-            packed = torch.from_numpy(np.concatenate([true * grey.shape[0] / 180, known[None]])).float()[None]
+            true = np.where(known[..., None], drawn.before - np.stack([x, y], -1), 0).transpose(
+                2, 0, 1
+            )
+            packed = torch.from_numpy(
+                np.concatenate([true * grey.shape[0] / 180, known[None]])
+            ).float()[None]
             small = F.interpolate(packed, size=grey.shape, mode="area")[0].numpy()
             for name, way in ways.items():
                 started = time.process_time()
                 flow = way(last, grey)
                 seconds[name].append((time.process_time() - started) / (4 if name == "ours" else 1))
-                errors[name].setdefault(drawn.shot, []).append(float(np.abs(flow - small[:2])[:, small[2] > 0.99].mean()))
+                errors[name].setdefault(drawn.shot, []).append(
+                    float(np.abs(flow - small[:2])[:, small[2] > 0.99].mean())
+                )
         last = grey
     shots = sorted(errors["none"])
-    print(f"\n| error of the motion | {' | '.join(f'shot {shot}' for shot in shots)} | ms of CPU a frame |")
+    print(
+        f"\n| error of the motion | {' | '.join(f'shot {shot}' for shot in shots)} | ms of CPU a "
+        "frame |"
+    )
     print("|---" * (len(shots) + 2) + "|")
     for name in ways:
         cells = [f"{statistics.mean(errors[name][shot]):.3f}" for shot in shots]
@@ -140,20 +175,33 @@ def speed(box: Any, masker: Any, path: Path, folder: Path, limit: int | None, ba
     for _ in explain_frames(box, head(clip, 2 * batch), "follow", masker, batch=batch):
         pass
     rows = []
-    for name, steps in (("reading alone", 1), ("reading and explaining", 2), ("reading, explaining, drawing, writing", 3)):
+    for name, steps in (
+        ("reading alone", 1),
+        ("reading and explaining", 2),
+        ("reading, explaining, drawing, writing", 3),
+    ):
         count, wall, cpu = 0, time.perf_counter(), time.process_time()
         taken: deque[Frame] = deque()
         frames = (taken.append(frame) or frame for frame in head(clip, limit))
-        writer = Writer(folder / "explained.mp4", path, clip.facts, "benchmark") if steps == 3 else None
-        for thing in frames if steps == 1 else explain_frames(box, frames, "follow", masker, batch=batch):
+        writer = (
+            Writer(folder / "explained.mp4", path, clip.facts, "benchmark") if steps == 3 else None
+        )
+        for thing in (
+            frames if steps == 1 else explain_frames(box, frames, "follow", masker, batch=batch)
+        ):
             frame = taken.popleft()
             if writer is not None:
                 writer.write(draw(frame.origin, clip.facts, thing), Fraction(frame.time or 0))
             count += 1
         if writer is not None:
             writer.finish(whole=True)
-        rows.append((name, count, (time.perf_counter() - wall) / count, (time.process_time() - cpu) / count))
-    print(f"\n| batch {batch} | frames | a second | ms on the clock a frame | ms of CPU a frame |\n|---|---|---|---|---|")
+        rows.append(
+            (name, count, (time.perf_counter() - wall) / count, (time.process_time() - cpu) / count)
+        )
+    print(
+        f"\n| batch {batch} | frames | a second | ms on the clock a frame | ms of CPU a frame "
+        "|\n|---|---|---|---|---|"
+    )
     for name, count, wall, cpu in rows:
         print(f"| {name} | {count} | {1 / wall:.1f} | {1e3 * wall:.1f} | {1e3 * cpu:.1f} |")
 
@@ -171,7 +219,9 @@ def flicker(box: Any, masker: Any, path: Path, limit: int | None, shares: list[f
         for answer, (number, drawn) in zip(answers, truth, strict=True):
             mask, seen = on_picture(answer)
             if last is not None and drawn.before[..., 0].size and np.isfinite(drawn.before).any():
-                changes[share].setdefault(drawn.shot, []).append(change(mask, seen, last, drawn.before))
+                changes[share].setdefault(drawn.shot, []).append(
+                    change(mask, seen, last, drawn.before)
+                )
             last = mask
             if number % EVERY == 0:
                 held.append(answer)
@@ -191,7 +241,9 @@ def flicker(box: Any, masker: Any, path: Path, limit: int | None, shares: list[f
         per = [statistics.mean(changes[share][shot]) for shot in shots]
         every = statistics.mean(v for shot in shots for v in changes[share][shot])
         pairs = [a - b for a, b in zip(checked[share], checked[shares[0]], strict=True)]
-        spread = 1.96 * statistics.stdev(pairs) / len(pairs) ** 0.5 if len(pairs) > 1 else float("nan")
+        spread = (
+            1.96 * statistics.stdev(pairs) / len(pairs) ** 0.5 if len(pairs) > 1 else float("nan")
+        )
         cells = [
             *(f"{value:.4f}" for value in per),
             f"{every:.4f}",
@@ -202,17 +254,28 @@ def flicker(box: Any, masker: Any, path: Path, limit: int | None, shares: list[f
 
 
 def classes(box: Any, masker: Any, path: Path) -> None:
-    """Both classes of the third shot, where the second picture has come to rest; for models with ImageNet's classes."""
+    """Both classes of the third shot, where the second picture has come to rest; for models with
+    ImageNet's classes.
+    """
     if box.num_classes != 1000:
         return
     frames = [frame for frame in Clip(path) if 240 <= frame.index < 264 and frame.index % 4 == 0]
-    owners = {number: drawn.owner for number, drawn in enumerate(render(SMALL, noise=0.0)) if 240 <= number < 264}
-    print("\n| asked | mean probability | area | share of the mask on its picture | that one's share of the view |")
+    owners = {
+        number: drawn.owner
+        for number, drawn in enumerate(render(SMALL, noise=0.0))
+        if 240 <= number < 264
+    }
+    print(
+        "\n| asked | mean probability | area | share of the mask on its picture | that one's "
+        "share of the view |"
+    )
     print("|---|---|---|---|---|")
     for half, group in ((0, COFFEE), (1, CAT)):
         first = next(iter(explain_frames(box, frames, masker=masker)))
         label = (
-            max(group, key=lambda index: float(first.logits[0, index])) if first.logits.shape[1] == 1000 else int(first.labels[0])
+            max(group, key=lambda index: float(first.logits[0, index]))
+            if first.logits.shape[1] == 1000
+            else int(first.labels[0])
         )
         shares, views, areas, odds = [], [], [], []
         for frame, answer in zip(frames, explain_frames(box, frames, label, masker), strict=True):
@@ -245,10 +308,14 @@ def on_picture(answer: Explanation) -> tuple[Any, Any]:
 
 
 def change(mask: Any, seen: Any, last: Any, before: Any) -> float:
-    """Mean absolute difference to the mask before at where each point was then, over the points seen in both."""
+    """Mean absolute difference to the mask before at where each point was then, over the points
+    seen in both.
+    """
     known = np.isfinite(before).all(-1)
     x, y = np.where(known, before[..., 0], 0.5), np.where(known, before[..., 1], 0.5)
-    place = torch.from_numpy(np.stack([x / SMALL[0] * 2 - 1, y / SMALL[1] * 2 - 1], -1)[None]).float()
+    place = torch.from_numpy(
+        np.stack([x / SMALL[0] * 2 - 1, y / SMALL[1] * 2 - 1], -1)[None]
+    ).float()
     both = torch.from_numpy(np.stack([last, seen.astype(np.float32)])[None])
     there = F.grid_sample(both, place, align_corners=False)[0].numpy()
     inside = known & seen & (there[1] > 0.999)
@@ -257,10 +324,14 @@ def change(mask: Any, seen: Any, last: Any, before: Any) -> float:
 
 def difference(box: Any, answers: list[Explanation]) -> list[float]:
     """Kept minus dropped of each."""
-    images, masks = (torch.cat([getattr(a, name) for a in answers]).to(box.device) for name in ("images", "mask"))
+    images, masks = (
+        torch.cat([getattr(a, name) for a in answers]).to(box.device) for name in ("images", "mask")
+    )
     labels = torch.cat([a.labels for a in answers]).to(box.device)
     with torch.no_grad():
-        trial = run_trial(box, images, labels, masks, alternative=Blur(), generator=Generator().manual_seed(0))
+        trial = run_trial(
+            box, images, labels, masks, alternative=Blur(), generator=Generator().manual_seed(0)
+        )
     return (probability(trial.preserved, labels) - probability(trial.destroyed, labels)).tolist()
 
 

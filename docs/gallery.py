@@ -1,9 +1,11 @@
-"""Make the gallery: six photos that may be shipped, a row per method, MobileNetV2. `python docs/gallery.py [METHOD ...]`.
+"""Make the gallery: six photos that may be shipped, a row per method, MobileNetV2. `python
+docs/gallery.py [METHOD ...]`.
 
 One picture for each kind of method, as the page "Which masker when" shows them.
 
-The photos are scikit-image's own; the network is that of the data folder (see `benchmarks/data.py`), as the embedded classifier
-does not know most of what is on them. A method's row is kept in `--work`, so that a killed run goes on.
+The photos are scikit-image's own; the network is that of the data folder (see
+`benchmarks/data.py`), as the embedded classifier does not know most of what is on them. A method's
+row is kept in `--work`, so that a killed run goes on.
 """
 
 import argparse
@@ -21,8 +23,17 @@ from benchmarks.data import mobilenet_v2
 from saliencykit.registry.manager import as_masker
 
 ASSETS = Path(__file__).parent / "assets"
-PHOTOS = {"chelsea": 282, "coffee": 967, "camera": 872, "rocket": 657, "stereo_motorcycle": 670, "astronaut": 812}
-"""By the name of scikit-image's function: the class that is asked about. The astronaut stands before a space shuttle."""
+PHOTOS = {
+    "chelsea": 282,
+    "coffee": 967,
+    "camera": 872,
+    "rocket": 657,
+    "stereo_motorcycle": 670,
+    "astronaut": 812,
+}
+"""By the name of scikit-image's function: the class that is asked about. The astronaut stands
+before a space shuttle.
+"""
 CLASSES = ("tiger cat", "espresso", "tripod", "missile", "scooter", "space shuttle")
 METHODS = {
     "layers": ("cam", "grad-cam", "guided-grad-cam", "ablation-cam", "score-cam", "excitation-backprop",
@@ -36,9 +47,21 @@ TILE, GAP, LABEL, CLIPPED = 132, 4, 26, 0.995
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("methods", nargs="*", help="only these rows are made anew; default: those that are not in --work")
-    parser.add_argument("--masker", action="append", default=[], metavar="NAME=FILE", help="a row of a trained masker's file")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "methods",
+        nargs="*",
+        help="only these rows are made anew; default: those that are not in --work",
+    )
+    parser.add_argument(
+        "--masker",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="a row of a trained masker's file",
+    )
     parser.add_argument("--work", type=Path, default=Path("gallery-rows"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -53,9 +76,15 @@ def main() -> None:
         if kept.exists() and name not in arguments.methods:
             continue
         start = time.process_time()
-        mask = as_masker(files.get(name, name))(box, pictures, labels, generator=Generator().manual_seed(0))
+        mask = as_masker(files.get(name, name))(
+            box, pictures, labels, generator=Generator().manual_seed(0)
+        )
         np.save(kept, mask.numpy())
-        print(f"{name}: {(time.process_time() - start) / len(pictures):.2f} CPU-seconds a photo", file=sys.stderr, flush=True)
+        print(
+            f"{name}: {(time.process_time() - start) / len(pictures):.2f} CPU-seconds a photo",
+            file=sys.stderr,
+            flush=True,
+        )
     with torch.no_grad():
         probability = box(pictures).softmax(1).gather(1, labels[:, None])[:, 0].tolist()
     tall = pictures.permute(0, 2, 3, 1).numpy()
@@ -71,21 +100,36 @@ def photo(name: str) -> Image.Image:
 
 
 def lit(picture: np.ndarray, mask: np.ndarray) -> Image.Image:
-    """What the mask keeps in colour, the rest dim and grey; as the library's own overlay, without the line."""
+    """What the mask keeps in colour, the rest dim and grey; as the library's own overlay, without
+    the line.
+    """
     grey = picture.mean(2, keepdims=True) * 0.3
     mixed = grey + mask[..., None] * (picture - grey)
     return Image.fromarray((mixed * 255).round().astype(np.uint8))
 
 
-def sheet(pictures: np.ndarray, masks: dict[str, np.ndarray], probability: list[float]) -> Image.Image:
-    """The photos on top with their class, and a row of overlays under the name of each method; wide letters, for telephones."""
+def sheet(
+    pictures: np.ndarray, masks: dict[str, np.ndarray], probability: list[float]
+) -> Image.Image:
+    """The photos on top with their class, and a row of overlays under the name of each method; wide
+    letters, for telephones.
+    """
     pitch = TILE + LABEL + GAP
-    found = Image.new("RGB", (len(pictures) * (TILE + GAP) - GAP, (len(masks) + 1) * pitch), "white")
-    draw, small, large = ImageDraw.Draw(found), ImageFont.load_default(16), ImageFont.load_default(21)
+    found = Image.new(
+        "RGB", (len(pictures) * (TILE + GAP) - GAP, (len(masks) + 1) * pitch), "white"
+    )
+    draw, small, large = (
+        ImageDraw.Draw(found),
+        ImageFont.load_default(16),
+        ImageFont.load_default(21),
+    )
     for column, (picture, name) in enumerate(zip(pictures, CLASSES, strict=True)):
         left = column * (TILE + GAP)
         draw.text((left + 2, 4), f"{name} {probability[column]:.0%}", fill=(40, 40, 40), font=small)
-        found.paste(Image.fromarray((picture * 255).round().astype(np.uint8)).resize((TILE, TILE)), (left, LABEL))
+        found.paste(
+            Image.fromarray((picture * 255).round().astype(np.uint8)).resize((TILE, TILE)),
+            (left, LABEL),
+        )
         for row, mask in enumerate(masks.values(), 1):
             strongest = max(float(np.quantile(mask[column], CLIPPED)), 1e-6)
             tile = lit(picture, np.clip(mask[column] / strongest, 0, 1))

@@ -1,7 +1,8 @@
-"""Make the tutorials' notebooks from their pages: `python docs/notebooks.py [--execute] [NAME ...]`.
+"""Make the tutorials' notebooks from their pages: `python docs/notebooks.py [--execute] [NAME
+...]`.
 
-A page is the one source: its prose becomes text cells, its Python blocks code cells; other blocks stay text. What differs stands
-in comments of the page, which a browser does not show:
+A page is the one source: its prose becomes text cells, its Python blocks code cells; other blocks
+stay text. What differs stands in comments of the page, which a browser does not show:
 
     <!-- notebook: run -->            the next block, of shell commands, is a cell of `!` lines
     <!-- notebook: write FILE -->     the next block is a cell that writes the file; `append FILE` adds to it
@@ -11,7 +12,8 @@ in comments of the page, which a browser does not show:
     <!-- notebook: say                the same with text
     ... -->
 
-Without `--execute` a notebook keeps the outputs of the cells that have not changed since it was last run.
+Without `--execute` a notebook keeps the outputs of the cells that have not changed since it was
+last run.
 """
 
 import argparse
@@ -38,7 +40,9 @@ NEEDS = {
 }
 """The notebooks by their page's name, with what pip must install for each, besides Jupyter."""
 PARAMETERS = "parameters"
-"""The tag of the cell with the numbers that decide how long a notebook takes: nothing but constants, NAME = number."""
+"""The tag of the cell with the numbers that decide how long a notebook takes: nothing but
+constants, NAME = number.
+"""
 
 _FENCE = re.compile(r'^```(\w*)(?: title="([^"]+)")?\n(.*?)^```$\n?', re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"<!--(.*?)-->\n?", re.DOTALL)
@@ -60,7 +64,9 @@ def notebook_of(page: Path) -> NotebookNode:
             cell.metadata.tags = [PARAMETERS]
         cells.append(cell)
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    return v4.new_notebook(cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}})
+    return v4.new_notebook(
+        cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}}
+    )
 
 
 def _cells(page: Path) -> Iterator[tuple[str, str]]:
@@ -96,7 +102,9 @@ def _pieces(page: Path) -> Iterator[tuple[str, str]]:
                     yield ("code" if order == "instead" else "text"), f"\n{body.rstrip()}\n\n"
                     order = ""
                 elif order.split()[0] not in ("run", "write", "append", "leave"):
-                    raise ValueError(f"{page.name}: {directive!r} is no directive, see docs/notebooks.py")
+                    raise ValueError(
+                        f"{page.name}: {directive!r} is no directive, see docs/notebooks.py"
+                    )
             continue
         if order == "run":
             yield "code", "".join(f"!{line}\n" for line in code.splitlines())
@@ -114,8 +122,8 @@ def _pieces(page: Path) -> Iterator[tuple[str, str]]:
 
 def _preface(page: Path) -> str:
     return (
-        f"> The page [{page.stem}]({page.name}) as a notebook, made by `docs/notebooks.py`. It needs Python 3.11 or newer and "
-        f"`pip install {NEEDS[page.stem]} jupyterlab`.\n"
+        f"> The page [{page.stem}]({page.name}) as a notebook, made by `docs/notebooks.py`. It "
+        f"needs Python 3.11 or newer and `pip install {NEEDS[page.stem]} jupyterlab`.\n"
     )
 
 
@@ -125,8 +133,14 @@ def _sections(prose: str) -> list[str]:
 
 
 def _linked(prose: str) -> str:
-    """The other tutorials' notebooks in place of their pages; all else lies where it lies for the page."""
-    return re.sub(r"\]\(([\w-]+)\.md\b", lambda found: f"]({found[1]}.{'ipynb' if found[1] in NEEDS else 'md'}", prose)
+    """The other tutorials' notebooks in place of their pages; all else lies where it lies for the
+    page.
+    """
+    return re.sub(
+        r"\]\(([\w-]+)\.md\b",
+        lambda found: f"]({found[1]}.{'ipynb' if found[1] in NEEDS else 'md'}",
+        prose,
+    )
 
 
 def _attach(cell: NotebookNode, folder: Path) -> None:
@@ -134,7 +148,9 @@ def _attach(cell: NotebookNode, folder: Path) -> None:
     for _, target in _IMAGE.findall(cell.source):
         file = folder / target
         data = base64.b64encode(file.read_bytes()).decode()
-        cell.setdefault("attachments", {})[file.name] = {f"image/{file.suffix[1:].replace('jpg', 'jpeg')}": data}
+        cell.setdefault("attachments", {})[file.name] = {
+            f"image/{file.suffix[1:].replace('jpg', 'jpeg')}": data
+        }
         cell.source = cell.source.replace(f"]({target})", f"](attachment:{file.name})")
 
 
@@ -145,12 +161,26 @@ def execute(notebook: NotebookNode, folder: Path, timeout: int = 600) -> None:
         nbclient.exceptions.CellExecutionError: A cell failed.
     """
     with tempfile.TemporaryDirectory() as settings:
-        paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # for `!saliencykit`
-        plugins = ",".join(point.name for point in entry_points(group="saliencykit"))  # those of this machine do not matter
-        environment = os.environ | {"PATH": paths, "IPYTHONDIR": settings, "SALIENCYKIT_DISABLE": plugins}
-        environment |= {"COLUMNS": "100", "NO_COLOR": "1", "PYTHONWARNINGS": "ignore:IProgress not found"}  # tqdm's, of a widget
+        paths = os.pathsep.join(
+            [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+        )  # for `!saliencykit`
+        plugins = ",".join(
+            point.name for point in entry_points(group="saliencykit")
+        )  # those of this machine do not matter
+        environment = os.environ | {
+            "PATH": paths,
+            "IPYTHONDIR": settings,
+            "SALIENCYKIT_DISABLE": plugins,
+        }
+        environment |= {
+            "COLUMNS": "100",
+            "NO_COLOR": "1",
+            "PYTHONWARNINGS": "ignore:IProgress not found",
+        }  # tqdm's, of a widget
         place = {"metadata": {"path": str(folder)}}
-        client = NotebookClient(notebook, timeout=timeout, kernel_name="python3", resources=place, coalesce_streams=True)
+        client = NotebookClient(
+            notebook, timeout=timeout, kernel_name="python3", resources=place, coalesce_streams=True
+        )
         client.execute(env=environment)
     notebook.metadata.language_info = {"name": "python"}  # without the version
     for cell in notebook.cells:
@@ -167,9 +197,16 @@ def check(notebook: NotebookNode, folder: Path) -> None:
     """
     for cell in notebook.cells:
         shown = nbformat.writes(v4.new_notebook(cells=[cell]))
-        private = [text for text in (str(folder), str(Path.home()), sys.prefix, str(TUTORIALS.parents[1])) if f"{text}/" in shown]
+        private = [
+            text
+            for text in (str(folder), str(Path.home()), sys.prefix, str(TUTORIALS.parents[1]))
+            if f"{text}/" in shown
+        ]
         if private or any(output.get("name") == "stderr" for output in cell.get("outputs", [])):
-            raise ValueError(f"{private or 'a warning'} in the output of this cell; mend the page or the library:\n{shown[:4000]}")
+            raise ValueError(
+                f"{private or 'a warning'} in the output of this cell; mend the page or the "
+                f"library:\n{shown[:4000]}"
+            )
 
 
 def _clean(output: NotebookNode) -> NotebookNode:
@@ -190,14 +227,29 @@ def with_outputs_of(fresh: NotebookNode, old: NotebookNode) -> NotebookNode:
     shown: dict[str, Any] = {cell.source: cell for cell in old.cells if cell.cell_type == "code"}
     for cell in fresh.cells:
         if cell.cell_type == "code" and cell.source in shown:
-            cell.outputs, cell.execution_count = shown[cell.source].outputs, shown[cell.source].execution_count
+            cell.outputs, cell.execution_count = (
+                shown[cell.source].outputs,
+                shown[cell.source].execution_count,
+            )
     return fresh
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", choices=[*NEEDS, []], metavar="NAME", help=f"of {', '.join(NEEDS)}; default: all")
-    parser.add_argument("--execute", action="store_true", help="run the cells, with the page's own numbers: a few minutes")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "names",
+        nargs="*",
+        choices=[*NEEDS, []],
+        metavar="NAME",
+        help=f"of {', '.join(NEEDS)}; default: all",
+    )
+    parser.add_argument(
+        "--execute",
+        action="store_true",
+        help="run the cells, with the page's own numbers: a few minutes",
+    )
     arguments = parser.parse_args()
     for name in arguments.names or NEEDS:
         made, target = notebook_of(TUTORIALS / f"{name}.md"), TUTORIALS / f"{name}.ipynb"

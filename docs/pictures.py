@@ -1,7 +1,8 @@
-"""Make the pictures of the docs from pictures that may be shipped: `python docs/pictures.py [cat] [coffee] [parts] [compare]`.
+"""Make the pictures of the docs from pictures that may be shipped: `python docs/pictures.py [cat]
+[coffee] [parts] [compare]`.
 
-`parts` runs the tutorial on training a masker, a minute or two, and draws the first pictures that it has not seen. `compare` runs
-that on comparing methods, a minute, for the sheet that it makes.
+`parts` runs the tutorial on training a masker, a minute or two, and draws the first pictures that
+it has not seen. `compare` runs that on comparing methods, a minute, for the sheet that it makes.
 """
 
 import os
@@ -27,7 +28,9 @@ WIDTH, CAPTION, GAP = 451, 30, 10
 
 
 def sheet_of(photo: Image.Image) -> Image.Image:
-    """A photo, its mask, what is kept and what is dropped, with the embedded classifier's own probabilities."""
+    """A photo, its mask, what is kept and what is dropped, with the embedded classifier's own
+    probabilities.
+    """
     answer = explain("demo", photo)
     picture, mask = picture_and_mask(answer, 0)
     x, m = torch.from_numpy(picture).permute(2, 0, 1)[None], torch.from_numpy(mask)[None, None]
@@ -35,7 +38,10 @@ def sheet_of(photo: Image.Image) -> Image.Image:
     name = answer.names[0].split(",")[0]
     tiles = [
         (as_picture(x), f"{name}: {answer.probability[0]:.0%}"),
-        (answer.overlay().resize((WIDTH, x.shape[2] * WIDTH // x.shape[3])), f"the mask: {answer.area[0]:.0%} of the picture"),
+        (
+            answer.overlay().resize((WIDTH, x.shape[2] * WIDTH // x.shape[3])),
+            f"the mask: {answer.area[0]:.0%} of the picture",
+        ),
         (as_picture(compose(x, m, blurred)), f"kept alone: {answer.kept[0]:.0%}"),
         (as_picture(compose(x, 1 - m, blurred)), f"replaced: {answer.dropped[0]:.0%}"),
     ]
@@ -51,19 +57,25 @@ def sheet_of(photo: Image.Image) -> Image.Image:
 
 
 def sheet_of_parts(page: dict[str, Any], columns: int = 6, side: int = 144) -> Image.Image:
-    """The first fresh photos of different shapes: the photo with the model's answer, the mask, and what is kept before grey."""
+    """The first fresh photos of different shapes: the photo with the model's answer, the mask, and
+    what is kept before grey.
+    """
     rows = slice(0, 2 * columns, 2)
     images, mask, names = page["fresh"][rows], page["mask"][rows], page["PARTS"]
     probability, label = page["logits"][rows].softmax(1).max(1)
     strips = [images, mask.expand_as(images), compose(images, mask, torch.full_like(images, 0.5))]
-    sheet = Image.new("RGB", (columns * (side + GAP) - GAP, CAPTION + 3 * (side + GAP) - GAP), "white")
+    sheet = Image.new(
+        "RGB", (columns * (side + GAP) - GAP, CAPTION + 3 * (side + GAP) - GAP), "white"
+    )
     draw = ImageDraw.Draw(sheet)
     for column in range(columns):
         left = column * (side + GAP)
         text = f"{names[int(label[column])]}: {probability[column]:.0%}"
         draw.text((left + 2, 6), text, fill=(40, 40, 40), font=ImageFont.load_default(14))
         for row, strip in enumerate(strips):
-            sheet.paste(as_picture(strip[column : column + 1], side), (left, CAPTION + row * (side + GAP)))
+            sheet.paste(
+                as_picture(strip[column : column + 1], side), (left, CAPTION + row * (side + GAP))
+            )
     return sheet
 
 
@@ -74,7 +86,9 @@ def run_page(page: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         try:
-            for block in re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
+            for block in re.findall(
+                r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL
+            ):
                 exec(compile(block, page.name, "exec"), scope)
         finally:
             os.chdir(before)
@@ -91,11 +105,19 @@ if __name__ == "__main__":
     ASSETS.mkdir(exist_ok=True)
     makers = {
         "cat": lambda: sheet_of(demo_picture()),
-        "coffee": lambda: sheet_of(Image.fromarray(skimage.data.coffee())),  # CC0, by Rachel Michetti
-        "parts": lambda: sheet_of_parts(run_page((ASSETS / "../tutorials/train-a-masker.md").resolve())),
-        "compare": lambda: run_page((ASSETS / "../tutorials/compare-methods.md").resolve())["sheet"],
+        "coffee": lambda: sheet_of(
+            Image.fromarray(skimage.data.coffee())
+        ),  # CC0, by Rachel Michetti
+        "parts": lambda: sheet_of_parts(
+            run_page((ASSETS / "../tutorials/train-a-masker.md").resolve())
+        ),
+        "compare": lambda: run_page((ASSETS / "../tutorials/compare-methods.md").resolve())[
+            "sheet"
+        ],
     }
     for name in sys.argv[1:] or makers:
         path = ASSETS / f"{name}.png"
-        makers[name]().quantize(256, kmeans=3, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
+        makers[name]().quantize(256, kmeans=3, dither=Image.Dither.FLOYDSTEINBERG).save(
+            path, optimize=True
+        )
         print(f"wrote {path.relative_to(ASSETS.parent)}")

@@ -3,14 +3,21 @@
     from saliencykit import explain
     explain(model, image, label).overlay().show()
 
-The names are imported when they are first used; only `core` (torch, numpy) is imported with the package.
+The names are imported when they are first used; only `core` (torch, numpy) is imported with the
+package.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from saliencykit.core.alternative import Alternative, compose
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.errors import ContractError, GradientError, InputError, RegistryError, SaliencyKitError
+from saliencykit.core.errors import (
+    ContractError,
+    GradientError,
+    InputError,
+    RegistryError,
+    SaliencyKitError,
+)
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.masker import Found, Masker
 from saliencykit.core.metric import Metric, Sample

@@ -15,17 +15,23 @@ from hypothesis import HealthCheck, settings
 
 from saliencykit.testing.black_boxes import PlantedEvidence
 
-torch.set_num_threads(1)  # small tensors: threads cost more than they bring, and sums come out the same everywhere
+torch.set_num_threads(
+    1
+)  # small tensors: threads cost more than they bring, and sums come out the same everywhere
 
 _SLOW_MACHINES = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("quick", max_examples=25, derandomize=True, **_SLOW_MACHINES)
-settings.register_profile("deep", max_examples=500, **_SLOW_MACHINES)  # pytest --hypothesis-profile=deep
+settings.register_profile(
+    "deep", max_examples=500, **_SLOW_MACHINES
+)  # pytest --hypothesis-profile=deep
 settings.load_profile("quick")
 
 
 @pytest.fixture(autouse=True)
 def _same_start() -> None:
-    """Every test starts from one global random state: weights that a test draws do not depend on the tests before it."""
+    """Every test starts from one global random state: weights that a test draws do not depend on
+    the tests before it.
+    """
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
@@ -41,7 +47,9 @@ def box() -> PlantedEvidence:
 def command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
-    """Runs a line of the command line in this process, in an empty directory: exit code, stdout, stderr."""
+    """Runs a line of the command line in this process, in an empty directory: exit code, stdout,
+    stderr.
+    """
     from saliencykit.cli.main import main
 
     monkeypatch.chdir(tmp_path)
@@ -86,7 +94,9 @@ class _Full:
 
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Path, str], bool]], None]:
-    """Fills the disk for the files that a function of path and mode names; `monkeypatch.undo()` makes room again."""
+    """Fills the disk for the files that a function of path and mode names; `monkeypatch.undo()`
+    makes room again.
+    """
     real = Path.open
 
     def fill(is_full: Callable[[Path, str], bool]) -> None:
@@ -112,8 +122,12 @@ def examples(box, generator):
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
-    """The folder with real images and trained classifiers; the test is skipped where there is none. Mark such tests `data`."""
-    folder = Path(os.environ.get("SALIENCYKIT_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()
+    """The folder with real images and trained classifiers; the test is skipped where there is none.
+    Mark such tests `data`.
+    """
+    folder = Path(
+        os.environ.get("SALIENCYKIT_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")
+    ).resolve()
     if not folder.is_dir():
         pytest.skip("no data folder: set SALIENCYKIT_DATA")
     return folder

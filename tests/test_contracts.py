@@ -8,7 +8,9 @@ from saliencykit.maskers.realtime.masker_file import TrainedFile
 from saliencykit.registry.manager import KINDS, registry
 from saliencykit.testing.contracts import CHECKS, check_masker
 
-QUICK = {  # what to write instead of the bare name: nothing is downloaded, and few steps are enough for a contract
+# what to write instead of the bare name: nothing is downloaded, and few steps are enough for a
+# contract
+QUICK = {
     "saliencykit/timm": "timm:test_resnet,pretrained=false,num_classes=7",
     "saliencykit/torchvision": "torchvision:shufflenet_v2_x0_5,weights=none,num_classes=7,size=64",
     "saliencykit/iterative": "iterative:steps=5",
@@ -20,21 +22,28 @@ QUICK = {  # what to write instead of the bare name: nothing is downloaded, and 
 }
 
 
-@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in KINDS for name in registry().names(kind)])
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind in KINDS for name in registry().names(kind)]
+)
 def test_every_registered_name_keeps_its_contract(kind, name):
     if isinstance(registry().names(kind)[name], TrainedFile):
         pytest.skip("a trained masker is checked on the model that it was trained for")
     if name in ("saliencykit/ground-truth", "saliencykit/stored"):
         pytest.skip(
-            "it knows the pictures of a person's boxes, or of a run: tests/maskers/test_{boxes,stored}.py run the suite on such"
+            "it knows the pictures of a person's boxes, or of a run: "
+            "tests/maskers/test_{boxes,stored}.py run the suite on such"
         )
     if name == "saliencykit/on-surrogate":
-        pytest.skip("it needs a surrogate: tests/maskers/test_on_surrogate.py runs the suite on one")
+        pytest.skip(
+            "it needs a surrogate: tests/maskers/test_on_surrogate.py runs the suite on one"
+        )
     CHECKS[kind](_created(kind, name))
 
 
 def _created(kind, name):
-    """The thing by its bare name; what an installed plugin cannot make without a file of the user's is skipped."""
+    """The thing by its bare name; what an installed plugin cannot make without a file of the user's
+    is skipped.
+    """
     try:
         return registry().create(kind, QUICK.get(name, name))
     except InputError as error:
@@ -43,12 +52,18 @@ def _created(kind, name):
         pytest.skip(f"{name} needs more than its name: {error}")
 
 
-TRAINED = {name: factory for name, factory in registry().names("masker").items() if isinstance(factory, TrainedFile)}
+TRAINED = {
+    name: factory
+    for name, factory in registry().names("masker").items()
+    if isinstance(factory, TrainedFile)
+}
 
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_trained_masker_fits_the_box_of_its_name_and_keeps_its_contract_there(name):
-    """A trained masker carries the full name of the box that it was made for; one without such a box must still load."""
+    """A trained masker carries the full name of the box that it was made for; one without such a
+    box must still load.
+    """
     factory = TRAINED[name]
     assert factory.header["facts"]["gate"]["passed"]
     if name not in registry().names("black_box"):
@@ -67,7 +82,11 @@ def test_every_kind_has_a_suite_and_entries():
 
 
 def test_no_installed_plugin_is_broken():
-    assert [(r.name, r.failure) for r in registry().plugins if r.failure and "SALIENCYKIT_DISABLE" not in r.failure] == []
+    assert [
+        (r.name, r.failure)
+        for r in registry().plugins
+        if r.failure and "SALIENCYKIT_DISABLE" not in r.failure
+    ] == []
 
 
 def test_nothing_is_configured_that_does_not_exist():

@@ -1,4 +1,6 @@
-"""Everything that is registered, on an accelerator: tensors stay where the box is. Skipped where there is none."""
+"""Everything that is registered, on an accelerator: tensors stay where the box is. Skipped where
+there is none.
+"""
 
 import pytest
 import torch
@@ -26,7 +28,8 @@ def seeded():
 UNTRAINED = [
     name
     for name, factory in registry().names("masker").items()
-    if not isinstance(factory, TrainedFile) and name != "saliencykit/on-surrogate"  # which needs a surrogate
+    if not isinstance(factory, TrainedFile)
+    and name != "saliencykit/on-surrogate"  # which needs a surrogate
 ]
 
 
@@ -49,8 +52,12 @@ def test_alternatives_and_trials(name, there):
     alternative = as_alternative(name)
     mask = there.evidence(images, labels)
     fill = alternative(images, generator=seeded(), mask=mask)
-    assert torch.allclose(fill.cpu(), alternative(images.cpu(), generator=seeded(), mask=mask.cpu()), atol=1e-5)
-    trial = run_trial(there, images, labels, mask, alternative=alternative, generator=seeded(), real=labels == 1)
+    assert torch.allclose(
+        fill.cpu(), alternative(images.cpu(), generator=seeded(), mask=mask.cpu()), atol=1e-5
+    )
+    trial = run_trial(
+        there, images, labels, mask, alternative=alternative, generator=seeded(), real=labels == 1
+    )
     assert trial.preserved.device.type == "cuda"
     for term in registry().names("term"):
         assert registry().create("term", term)(trial).device.type == "cuda"
@@ -62,5 +69,7 @@ def test_metrics(name, there):
     mask = there.evidence(images, labels)
     boxes = tuple(torch.tensor([[1.0, 2.0, 9.0, 8.0]], device=images.device) for _ in images)
     sample = Sample(images, labels, boxes)
-    scores = as_metric(name).for_data(sample)(there, sample, mask, explain=there.evidence, generator=seeded())
+    scores = as_metric(name).for_data(sample)(
+        there, sample, mask, explain=there.evidence, generator=seeded()
+    )
     assert all(value.device.type == "cuda" for value in scores.values())

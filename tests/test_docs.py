@@ -1,4 +1,6 @@
-"""The docs are true: every Python block runs, every name has a heading, links and pictures are there."""
+"""The docs are true: every Python block runs, every name has a heading, links and pictures are
+there.
+"""
 
 import ast
 import importlib
@@ -22,9 +24,16 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 DIRECTIVE = re.compile(r"^::: (saliencykit[\w.]*)\n(?:    options: \{(.*)\})?", re.MULTILINE)
-SLOW = "<!-- slow: "  # a page that says so (and how slow) runs under -m slow; the quick tests look at its imports and options only
+# a page that says so (and how slow) runs under -m slow; the quick tests look at its imports and
+# options only
+SLOW = "<!-- slow: "
 COMMANDS = typer.main.get_command(app).commands
-OURS = [(kind, full.split("/")[1]) for kind in KINDS for full in registry().names(kind) if full.startswith("saliencykit/")]
+OURS = [
+    (kind, full.split("/")[1])
+    for kind in KINDS
+    for full in registry().names(kind)
+    if full.startswith("saliencykit/")
+]
 
 
 def name_of(page: Path) -> str:
@@ -43,7 +52,9 @@ def headings(page: Path) -> dict[str, str]:
         thing = thing_at(path)
         own = re.search(r"(?<!\w)heading: ([^,}]+)", options)
         names = [name for name, _ in public_in(thing)] if inspect.ismodule(thing) else []
-        found |= {own[1] if own else path.rsplit(".", 1)[1]: path} | {name: f"{path}.{name}" for name in names}
+        found |= {own[1] if own else path.rsplit(".", 1)[1]: path} | {
+            name: f"{path}.{name}" for name in names
+        }
     return found
 
 
@@ -58,7 +69,11 @@ def thing_at(path: str) -> object:
 
 def public_in(module: object) -> list[tuple[str, object]]:
     things = [(name, thing) for name, thing in vars(module).items() if not name.startswith("_")]
-    return [(name, thing) for name, thing in things if getattr(thing, "__module__", None) == module.__name__]
+    return [
+        (name, thing)
+        for name, thing in things
+        if getattr(thing, "__module__", None) == module.__name__
+    ]
 
 
 def documented() -> set[int]:
@@ -69,7 +84,10 @@ def documented() -> set[int]:
 
 def with_blocks() -> list[object]:
     pages = [page for page in PAGES if BLOCK.search(page.read_text())]
-    return [pytest.param(page, id=name_of(page), marks=[pytest.mark.slow] * (SLOW in page.read_text())) for page in pages]
+    return [
+        pytest.param(page, id=name_of(page), marks=[pytest.mark.slow] * (SLOW in page.read_text()))
+        for page in pages
+    ]
 
 
 @pytest.mark.parametrize("page", with_blocks())
@@ -80,7 +98,9 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
         exec(compile(block, name_of(page), "exec"), scope)
 
 
-def test_slow_pages_are_looked_at_in_the_quick_tests_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_pages_are_looked_at_in_the_quick_tests_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slow = [page for page in PAGES if SLOW in page.read_text()]
     assert "docs/tutorials/train-a-masker.md" in [name_of(page) for page in slow]
     assert all(page.parent.name == "tutorials" for page in slow)
@@ -89,15 +109,23 @@ def test_slow_pages_are_looked_at_in_the_quick_tests_too(tmp_path: Path, monkeyp
         scope: dict[str, object] = {}
         imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
         exec(compile(ast.Module(imports, []), name_of(page), "exec"), scope)
-        for call in [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]:
+        for call in [
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        ]:
             called = scope.get(call.func.id)
             if getattr(called, "__module__", "").startswith("saliencykit"):
-                inspect.signature(called).bind(*call.args, **{word.arg: None for word in call.keywords})
+                inspect.signature(called).bind(
+                    *call.args, **{word.arg: None for word in call.keywords}
+                )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_and_pictures(page: Path) -> None:
-    """Files are there, pictures say what they show, addresses are addresses. Anchors: `test_site.py`."""
+    """Files are there, pictures say what they show, addresses are addresses. Anchors:
+    `test_site.py`.
+    """
     text = FENCE.sub("", page.read_text())
     for words, target in re.findall(r"\[([^\]]*)\]\(([^)]+)\)", text):
         assert words.strip(), f"a link or picture without words: {target}"
@@ -122,14 +150,22 @@ def test_hooks_and_errors_have_a_heading() -> None:
     hooks = [name for name, thing in vars(hookspecs).items() if hasattr(thing, "saliencykit_spec")]
     assert len(hooks) == 6
     assert set(hooks) <= set(headings(REFERENCE / "hooks.md"))
-    mistakes = [name for name, thing in vars(errors).items() if inspect.isclass(thing) and issubclass(thing, Exception)]
+    mistakes = [
+        name
+        for name, thing in vars(errors).items()
+        if inspect.isclass(thing) and issubclass(thing, Exception)
+    ]
     assert len(mistakes) == 5
     assert set(mistakes) <= set(headings(REFERENCE / "errors.md"))
 
 
 def test_public_names_are_on_a_reference_page() -> None:
     there = documented()
-    assert [name for name in saliencykit.__all__ if id(getattr(saliencykit, name)) not in there and name != "hookimpl"] == []
+    assert [
+        name
+        for name in saliencykit.__all__
+        if id(getattr(saliencykit, name)) not in there and name != "hookimpl"
+    ] == []
     assert "hookimpl" in headings(REFERENCE / "hooks.md")
 
 
@@ -143,52 +179,99 @@ def test_commands_and_their_options_are_documented(name: str) -> None:
     text = section(name)
     assert all(f"\n### {name} {each}\n" in text for each in getattr(COMMANDS[name], "commands", ()))
     for command in [COMMANDS[name], *getattr(COMMANDS[name], "commands", {}).values()]:
-        for option in [each for each in command.params if each.param_type_name == "option" and each.name != "help"]:
+        for option in [
+            each
+            for each in command.params
+            if each.param_type_name == "option" and each.name != "help"
+        ]:
             spellings = [*option.opts, *option.secondary_opts]
-            assert any(re.search(rf"(?<![\w-]){re.escape(one)}(?![\w-])", text) for one in spellings), spellings
+            assert any(
+                re.search(rf"(?<![\w-]){re.escape(one)}(?![\w-])", text) for one in spellings
+            ), spellings
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_documented_defaults_are_the_commands_own(name: str) -> None:
     text = section(name)
-    for option in [each for each in COMMANDS[name].params if isinstance(each.default, str | int | float) and not each.is_flag]:
-        rows = re.findall(rf"^\|[^|]*`{option.opts[0]}`[^|]*\|.*\bdefault `?([\w.-]+)", text, re.MULTILINE)
+    for option in [
+        each
+        for each in COMMANDS[name].params
+        if isinstance(each.default, str | int | float) and not each.is_flag
+    ]:
+        rows = re.findall(
+            rf"^\|[^|]*`{option.opts[0]}`[^|]*\|.*\bdefault `?([\w.-]+)", text, re.MULTILINE
+        )
         assert not rows or str(option.default) in [row.rstrip(".") for row in rows], option.opts
 
 
 def test_which_masker_when_has_every_masker_and_knows_who_needs_gradients() -> None:
     page = (ROOT / "docs" / "explanation" / "which-masker.md").read_text()
-    rows = [line.split("|")[1:-1] for line in page.split("| masker |")[1].splitlines()[2:] if line.startswith("| ")]
-    needs = {name: cells[2].strip() for cells in rows for name in re.findall(r"`([\w-]+)`", cells[0])}
+    rows = [
+        line.split("|")[1:-1]
+        for line in page.split("| masker |")[1].splitlines()[2:]
+        if line.startswith("| ")
+    ]
+    needs = {
+        name: cells[2].strip() for cells in rows for name in re.findall(r"`([\w-]+)`", cells[0])
+    }
     for name in [name for kind, name in OURS if kind == "masker" and name != "demo"]:
-        if name not in ("attribution", "on-surrogate", "stored"):  # these ask for a method, a surrogate, a run
-            assert needs[name] == ("yes" if registry().create("masker", name).needs_gradient else "no"), name
+        if name not in (
+            "attribution",
+            "on-surrogate",
+            "stored",
+        ):  # these ask for a method, a surrogate, a run
+            assert needs[name] == (
+                "yes" if registry().create("masker", name).needs_gradient else "no"
+            ), name
         assert needs[name]
 
 
 def test_the_gallery_shows_every_masker_that_can_be_shown() -> None:
-    others = {"attribution", "demo", "on-surrogate", "stored"} | {"centre-box", "whole-image", "random", "ground-truth"}
+    others = {"attribution", "demo", "on-surrogate", "stored"} | {
+        "centre-box",
+        "whole-image",
+        "random",
+        "ground-truth",
+    }
     tree = ast.parse((ROOT / "docs" / "gallery.py").read_text())
     methods = next(
-        ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "METHODS"
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "METHODS"
     )
-    assert {name for names in methods.values() for name in names} == {name for kind, name in OURS if kind == "masker"} - others
+    assert {name for names in methods.values() for name in names} == {
+        name for kind, name in OURS if kind == "masker"
+    } - others
     page = (ROOT / "docs" / "explanation" / "which-masker.md").read_text()
     assert all(f"assets/gallery-{kind}.jpg" in page for kind in [*methods, "trained"])
 
 
 def test_ci_finds_the_readmes_test_command() -> None:
     readme = (ROOT / "README.md").read_text()
-    assert re.search(r"<!-- the test command -->\n```sh\n(.+)\n```", readme)[1].endswith("python -m pytest -n auto --dist loadfile")
+    assert re.search(r"<!-- the test command -->\n```sh\n(.+)\n```", readme)[1].endswith(
+        "python -m pytest -n auto --dist loadfile"
+    )
 
 
 def test_troubleshooting_is_keyed_by_messages_that_are_there() -> None:
-    """The fixed parts of each heading's text stand in the source, on one line or over adjacent strings."""
+    """The fixed parts of each heading's text stand in the source, on one line or over adjacent
+    strings.
+    """
     sources = "".join(path.read_text() for path in sorted((ROOT / "saliencykit").rglob("*.py")))
     sources = re.sub(r'"\s*\n\s*f?"', "", sources)
     page = (ROOT / "docs" / "how-to" / "troubleshooting.md").read_text()
-    texts = [text for heading in re.findall(r"^### (`.+)$", page, re.MULTILINE) for text in re.findall(r"`([^`]+)`", heading)]
+    texts = [
+        text
+        for heading in re.findall(r"^### (`.+)$", page, re.MULTILINE)
+        for text in re.findall(r"`([^`]+)`", heading)
+    ]
     assert len(texts) > 12
-    parts = [(text, part.strip()) for text in texts for part in re.split(r"\.\.\.", text.replace("No space left on device", "..."))]
-    missing = [(text, part) for text, part in parts if len(part) > 3 and part.rstrip(":,. ") not in sources]
+    parts = [
+        (text, part.strip())
+        for text in texts
+        for part in re.split(r"\.\.\.", text.replace("No space left on device", "..."))
+    ]
+    missing = [
+        (text, part) for text, part in parts if len(part) > 3 and part.rstrip(":,. ") not in sources
+    ]
     assert not missing

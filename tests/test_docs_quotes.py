@@ -1,4 +1,6 @@
-"""What the docs quote exists: commands, options, names, extras, benchmarks, and the functions of blocks that are not run."""
+"""What the docs quote exists: commands, options, names, extras, benchmarks, and the functions of
+blocks that are not run.
+"""
 
 import ast
 import inspect
@@ -15,7 +17,9 @@ from tests.test_docs import COMMANDS, FENCE, OURS, PAGES, ROOT, name_of
 
 
 def quoted_commands(text: str) -> Iterator[str]:
-    """Command lines that begin with `saliencykit`, in blocks of shell commands and between single backticks."""
+    """Command lines that begin with `saliencykit`, in blocks of shell commands and between single
+    backticks.
+    """
     for block in re.findall(r"^```(?:sh|bash|shell)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
             for part in re.split(r"&&|\|", line):
@@ -36,7 +40,11 @@ def test_quoted_commands_and_their_options_exist(page: Path) -> None:
         command = COMMANDS.get(words[0])
         if len(words) > 1:
             command = getattr(command, "commands", {}).get(words[1], command)
-        known = {one for each in getattr(command, "params", []) for one in (*each.opts, *each.secondary_opts)} | {"--help"}
+        known = {
+            one
+            for each in getattr(command, "params", [])
+            for one in (*each.opts, *each.secondary_opts)
+        } | {"--help"}
         assert {word.split("=")[0] for word in words[1:] if word.startswith("-")} <= known, line
 
 
@@ -55,18 +63,36 @@ def test_quoted_names_and_extras_exist(page: Path) -> None:
     text = page.read_text()
     for line in quoted_commands(text):
         for option, value in re.findall(r"--(masker|metric|alternative) (\S+)", line):
-            name = re.split(r"[:+]", value.split("=", 1)[1] if re.match(r"[\w-]+=", value) else value)[0]
-            if re.fullmatch(r"[a-z][a-z0-9-]+", name):  # else a file, a plugin's name, or a word in capitals
-                assert (option, name) in OURS or f'"{name}"' in text, line  # the page's own, as one writes a plugin
-    extras = {extra for each in re.findall(r"(?:saliencykit|\.)\[([a-z,]+)\]", text) for extra in each.split(",")}
-    assert extras <= set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+            name = re.split(
+                r"[:+]", value.split("=", 1)[1] if re.match(r"[\w-]+=", value) else value
+            )[0]
+            if re.fullmatch(
+                r"[a-z][a-z0-9-]+", name
+            ):  # else a file, a plugin's name, or a word in capitals
+                assert (option, name) in OURS or f'"{name}"' in text, (
+                    line
+                )  # the page's own, as one writes a plugin
+    extras = {
+        extra
+        for each in re.findall(r"(?:saliencykit|\.)\[([a-z,]+)\]", text)
+        for extra in each.split(",")
+    }
+    assert extras <= set(
+        tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    )
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if "\n```py\n" in page.read_text()], ids=name_of)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if "\n```py\n" in page.read_text()], ids=name_of
+)
 def test_blocks_that_are_not_run_are_python_and_fit_the_functions(page: Path) -> None:
     """These need the network, a service, a camera or a package that the tests do not have."""
     for block in re.findall(r"^```py\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
-        for call in [node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]:
+        for call in [
+            node
+            for node in ast.walk(ast.parse(block))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        ]:
             if call.func.id in saliencykit.__all__:
                 signature = inspect.signature(getattr(saliencykit, call.func.id))
                 signature.bind(*call.args, **{word.arg: None for word in call.keywords})
@@ -76,7 +102,9 @@ def test_quoted_benchmarks_and_recipes_exist_with_their_options() -> None:
     scripts = 0
     for page in [*PAGES, ROOT / "benchmarks" / "README.md"]:
         text = page.read_text().replace("\\\n", " ")
-        for module, path, rest in re.findall(r"python (?:-m (benchmarks\.\w+)|(plugins/\S+\.py))([^\n`]*)", text):
+        for module, path, rest in re.findall(
+            r"python (?:-m (benchmarks\.\w+)|(plugins/\S+\.py))([^\n`]*)", text
+        ):
             script = ROOT / (path or f"{module.replace('.', '/')}.py")
             source = script.read_text()
             for other in re.findall(r"^from benchmarks\.(\w+) import", source, re.MULTILINE):
@@ -90,14 +118,27 @@ def test_quoted_benchmarks_and_recipes_exist_with_their_options() -> None:
 
 
 def test_pages_of_results_say_how_their_tables_are_made() -> None:
-    for name in ("paper-tables", "methods", "masks", "masking-model", "small-pictures", "realtime", "speed"):
+    for name in (
+        "paper-tables",
+        "methods",
+        "masks",
+        "masking-model",
+        "small-pictures",
+        "realtime",
+        "speed",
+    ):
         page = (ROOT / "docs" / "explanation" / f"{name}.md").read_text()
         assert re.search(r"^(?:    )?python (-m benchmarks\.|plugins/)", page, re.MULTILINE), name
 
 
 def test_pages_that_the_source_quotes_exist() -> None:
     rooms = [ROOT / room for room in ("saliencykit", "benchmarks", "plugins")]
-    texts = [path.read_text() for room in rooms for ending in ("*.py", "*.md") for path in room.rglob(ending)]
+    texts = [
+        path.read_text()
+        for room in rooms
+        for ending in ("*.py", "*.md")
+        for path in room.rglob(ending)
+    ]
     quoted = {page for text in texts for page in re.findall(r"docs/[\w-]+/[\w-]+\.md", text)}
     assert len(quoted) > 5
     assert [page for page in sorted(quoted) if not (ROOT / page).is_file()] == []

@@ -1,4 +1,6 @@
-"""Docstrings: every example runs, and what is public says its parameters, its errors, an example and its source."""
+"""Docstrings: every example runs, and what is public says its parameters, its errors, an example
+and its source.
+"""
 
 import ast
 import doctest
@@ -37,7 +39,9 @@ def test_the_examples_run(name, tmp_path, monkeypatch):
 
 
 def listed(dotted):
-    """What a `:::` line of a reference page shows: an object, or all public classes and functions of a module."""
+    """What a `:::` line of a reference page shows: an object, or all public classes and functions
+    of a module.
+    """
     parts = dotted.split(".")
     for cut in range(len(parts), 0, -1):
         try:
@@ -49,7 +53,11 @@ def listed(dotted):
         break
     if not inspect.ismodule(thing):
         return [thing]
-    return [v for n, v in vars(thing).items() if is_code(v) and not n.startswith("_") and v.__module__ == thing.__name__]
+    return [
+        v
+        for n, v in vars(thing).items()
+        if is_code(v) and not n.startswith("_") and v.__module__ == thing.__name__
+    ]
 
 
 def is_code(thing):
@@ -58,23 +66,35 @@ def is_code(thing):
 
 def registered(*kinds):
     names = {kind: manager.registry().names(kind) for kind in kinds}
-    return [v for kind in kinds for full, v in names[kind].items() if full.startswith("saliencykit/") and is_code(v)]
+    return [
+        v
+        for kind in kinds
+        for full, v in names[kind].items()
+        if full.startswith("saliencykit/") and is_code(v)
+    ]
 
 
 def by_name(things):
     found = {f"{thing.__module__}.{thing.__qualname__}": thing for thing in things}
-    return [pytest.param(thing, id=name.removeprefix("saliencykit.")) for name, thing in sorted(found.items())]
+    return [
+        pytest.param(thing, id=name.removeprefix("saliencykit."))
+        for name, thing in sorted(found.items())
+    ]
 
 
 def sections(thing):
     """The sections of a docstring of its own, by their words."""
     text, found, word = (
-        inspect.cleandoc(vars(thing).get("__doc__") or "") if inspect.isclass(thing) else inspect.getdoc(thing),
+        inspect.cleandoc(vars(thing).get("__doc__") or "")
+        if inspect.isclass(thing)
+        else inspect.getdoc(thing),
         {},
         "",
     )
     for line in (text or "").splitlines():
-        heading = re.fullmatch(r"(Args|Attributes|Returns|Raises|Example|References|Warns|Yields):", line)
+        heading = re.fullmatch(
+            r"(Args|Attributes|Returns|Raises|Example|References|Warns|Yields):", line
+        )
         word = heading[1] if heading else "" if re.match(r"\S", line) else word
         found[word] = found.get(word, "") + line + "\n"
     return found
@@ -82,7 +102,11 @@ def sections(thing):
 
 def entries(thing, *words):
     """The names that have an entry in these sections."""
-    return {name for word in words for name in re.findall(r"^    (\w+):", sections(thing).get(word, ""), re.M)}
+    return {
+        name
+        for word in words
+        for name in re.findall(r"^    (\w+):", sections(thing).get(word, ""), re.M)
+    }
 
 
 def parameters(thing):
@@ -97,13 +121,20 @@ def raised(function):
     if function.__code__.co_filename.startswith("<"):
         return set()  # a dataclass's constructor, and what hypothesis makes of a strategy
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    calls = [node.exc.func for node in ast.walk(tree) if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)]
+    calls = [
+        node.exc.func
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
+    ]
     return {call.id for call in calls if isinstance(call, ast.Name)} & ERRORS
 
 
 def methods(kind):
     """A class's own functions by name, class and static methods too."""
-    own = {name: getattr(value, "__func__", getattr(value, "fget", value)) for name, value in vars(kind).items()}
+    own = {
+        name: getattr(value, "__func__", getattr(value, "fget", value))
+        for name, value in vars(kind).items()
+    }
     return {name: value for name, value in own.items() if inspect.isfunction(value)}
 
 
@@ -113,7 +144,12 @@ def is_new(name, kind):
 
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
-SHOWN = [thing for page in PAGES for dotted in re.findall(r"^::: (\S+)", page.read_text(), re.M) for thing in listed(dotted)]
+SHOWN = [
+    thing
+    for page in PAGES
+    for dotted in re.findall(r"^::: (\S+)", page.read_text(), re.M)
+    for thing in listed(dotted)
+]
 EXPORTED = [thing for name in saliencykit.__all__ if is_code(thing := getattr(saliencykit, name))]
 FORMULAS = registered("alternative", "term", "masker", "metric")
 REGISTERED = [*FORMULAS, *registered("black_box")]
@@ -132,7 +168,9 @@ def test_every_parameter_is_described(thing):
 @pytest.mark.parametrize("kind", by_name(thing for thing in EXPORTED if inspect.isclass(thing)))
 def test_every_parameter_of_an_exported_method_is_described(kind):
     new = {name: function for name, function in methods(kind).items() if is_new(name, kind)}
-    assert {name: left for name, f in new.items() if (left := parameters(f) - entries(f, "Args"))} == {}
+    assert {
+        name: left for name, f in new.items() if (left := parameters(f) - entries(f, "Args"))
+    } == {}
 
 
 @pytest.mark.parametrize("thing", PUBLIC)
@@ -150,6 +188,8 @@ def test_what_is_exported_or_registered_has_an_example(thing):
         assert ">>> " in sections(thing).get("Example", "")
 
 
-@pytest.mark.parametrize("thing", by_name(thing for thing in FORMULAS if thing.__name__ not in SOURCELESS))
+@pytest.mark.parametrize(
+    "thing", by_name(thing for thing in FORMULAS if thing.__name__ not in SOURCELESS)
+)
 def test_what_computes_something_says_where_it_is_from(thing):
     assert sections(thing).get("References", "").strip()

@@ -1,7 +1,9 @@
-"""explain() and a masking network on a model of every family: they answer, and the model and the random state come back untouched.
+"""explain() and a masking network on a model of every family: they answer, and the model and the
+random state come back untouched.
 
-Weights are random and nothing is downloaded. For each module of timm the list names its smallest model; those of more than 200
-million weights, and those that take no images, are named in `LEFT_OUT` with the reason.
+Weights are random and nothing is downloaded. For each module of timm the list names its smallest
+model; those of more than 200 million weights, and those that take no images, are named in
+`LEFT_OUT` with the reason.
 """
 
 import os
@@ -166,7 +168,9 @@ QUICK = (
 
 
 def model_and_size(text: str) -> tuple[nn.Module, tuple[int, int]]:
-    """`timm:name@side` or `torchvision:name@side`: the model with random weights, and the size of its input."""
+    """`timm:name@side` or `torchvision:name@side`: the model with random weights, and the size of
+    its input.
+    """
     library, name = text.split(":")
     name, _, side = name.partition("@")
     if library == "timm":
@@ -176,7 +180,11 @@ def model_and_size(text: str) -> tuple[nn.Module, tuple[int, int]]:
     else:
         from torchvision import models
 
-        options = {"init_weights": False} if name in ("googlenet", "inception_v3") else SMALLER.get(name, {})
+        options = (
+            {"init_weights": False}
+            if name in ("googlenet", "inception_v3")
+            else SMALLER.get(name, {})
+        )
         model = models.get_model(name, **options)
         size = (224, 224)
     return model, (int(side), int(side)) if side else size
@@ -186,10 +194,22 @@ def everything_about(model: nn.Module) -> list[object]:
     """What a borrowed model must come back with: modes, flags, gradients, hooks and attributes."""
     facts: list[object] = []
     for name, module in model.named_modules():
-        hooks = [len(value) for key, value in sorted(module.__dict__.items()) if "hooks" in key and hasattr(value, "__len__")]
+        hooks = [
+            len(value)
+            for key, value in sorted(module.__dict__.items())
+            if "hooks" in key and hasattr(value, "__len__")
+        ]
         facts.append((name, type(module), module.training, hooks, sorted(module.__dict__)))
     for name, parameter in model.named_parameters():
-        facts.append((name, id(parameter), parameter.requires_grad, parameter.grad is None, parameter.stride()))
+        facts.append(
+            (
+                name,
+                id(parameter),
+                parameter.requires_grad,
+                parameter.grad is None,
+                parameter.stride(),
+            )
+        )
     return facts
 
 
@@ -198,14 +218,21 @@ def random_states() -> tuple[Tensor, object, object]:
 
 
 def check_masking_network(model: nn.Module, size: tuple[int, int]) -> None:
-    """A masking network on the model's trunk, untrained: masks are finite and in range, and the model comes back as it was."""
+    """A masking network on the model's trunk, untrained: masks are finite and in range, and the
+    model comes back as it was.
+    """
     state = {key: value.clone() for key, value in model.state_dict().items()}
     for parameter in model.parameters():
-        if parameter.ndim > 1 and not parameter.any():  # a head of zeros answers nothing, whatever it is shown
+        if (
+            parameter.ndim > 1 and not parameter.any()
+        ):  # a head of zeros answers nothing, whatever it is shown
             nn.init.normal_(parameter.data, std=0.02)
             state = {key: value.clone() for key, value in model.state_dict().items()}
     facts, draws = everything_about(model), random_states()
-    box, images = as_black_box(model).for_model_pixels(), torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    box, images = (
+        as_black_box(model).for_model_pixels(),
+        torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0)),
+    )
     network = masking_network(box, images)
     with torch.no_grad():
         mask, presence = network(network.encoder.see(box, images), torch.tensor([[0, 1], [2, 3]]))

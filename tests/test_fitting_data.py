@@ -1,7 +1,9 @@
-"""A user's own case, with real pictures: a classifier of 12 classes, 500 pictures without labels, a CPU, minutes.
+"""A user's own case, with real pictures: a classifier of 12 classes, 500 pictures without labels, a
+CPU, minutes.
 
-The classifier is the embedded one's trunk with a new head for 12 of Tiny-ImageNet's classes, trained here on training pictures. The
-pictures for `fit` and for the checks are validation pictures, which neither has seen.
+The classifier is the embedded one's trunk with a new head for 12 of Tiny-ImageNet's classes,
+trained here on training pictures. The pictures for `fit` and for the checks are validation
+pictures, which neither has seen.
 """
 
 import copy
@@ -27,7 +29,9 @@ MEAN, STD = (0.5,) * 3, (0.25,) * 3
 
 
 def read(path):
-    """The pictures of CLASSES in a pack: raw (N, 3, 64, 64) and 0..11 (N,), in a fixed random order."""
+    """The pictures of CLASSES in a pack: raw (N, 3, 64, 64) and 0..11 (N,), in a fixed random
+    order.
+    """
     pack = Pack(path)
     every = pack.labels.numpy()
     rows = np.random.default_rng(0).permutation(np.flatnonzero(np.isin(every, CLASSES)))
@@ -39,7 +43,9 @@ def classifier(images, labels):
     """The embedded classifier's trunk, and a head trained for these labels."""
     network = copy.deepcopy(demo_box().model)
     with torch.no_grad():
-        seen = torch.cat([network.forward_features((x - 0.5) / 0.25).mean((2, 3)) for x in images.split(100)])
+        seen = torch.cat(
+            [network.forward_features((x - 0.5) / 0.25).mean((2, 3)) for x in images.split(100)]
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         head = torch.nn.Linear(seen.shape[1], len(CLASSES))
@@ -55,7 +61,12 @@ def classifier(images, labels):
 
 def masks(masker, box, images, labels):
     """Masks for labels, (N, h, w)."""
-    return torch.cat([masker.decode(masker.see(box, x), y) for x, y in zip(images.split(50), labels.split(50), strict=True)])[:, 0]
+    return torch.cat(
+        [
+            masker.decode(masker.see(box, x), y)
+            for x, y in zip(images.split(50), labels.split(50), strict=True)
+        ]
+    )[:, 0]
 
 
 def likeness(one, other):
@@ -66,13 +77,18 @@ def likeness(one, other):
 
 @pytest.fixture(scope="module")
 def case(data_folder):
-    """The classifier, 500 pictures for `fit`, 100 for the checks with the classifier's own labels, and a masker."""
+    """The classifier, 500 pictures for `fit`, 100 for the checks with the classifier's own labels,
+    and a masker.
+    """
     images, labels = read(data_folder / "tiny-imagenet-200" / "train200.npz")
     box = classifier(images, labels)
     fresh, truth = read(data_folder / "tiny-imagenet-200" / "val.npz")
     with torch.no_grad():
         found = box(fresh).argmax(1)
-    print(f"the classifier is right about {float((found == truth).float().mean()):.3f} of {len(fresh)} validation pictures")
+    print(
+        f"the classifier is right about {float((found == truth).float().mean()):.3f} of "
+        f"{len(fresh)} validation pictures"
+    )
     begin = time.perf_counter()
     masker = fit(box, fresh[:500])
     return box, fresh[:500], fresh[500:], found[500:], masker, time.perf_counter() - begin
@@ -99,15 +115,21 @@ def test_a_wrong_label_gives_a_much_smaller_mask(case):
 
 
 def test_masks_of_a_box_that_learned_shuffled_labels_are_others(case, data_folder):
-    """The box's knowledge, not the pictures' outlines: retrained against a box of shuffled labels, the masks change far more than
-    with another seed (Adebayo et al. 2018, "Sanity Checks for Saliency Maps", the data randomisation test)."""
+    """The box's knowledge, not the pictures' outlines: retrained against a box of shuffled labels,
+    the masks change far more than with another seed (Adebayo et al. 2018, "Sanity Checks for
+    Saliency Maps", the data randomisation test).
+    """
     box, pictures, images, labels, _, _ = case
     training, truth = read(data_folder / "tiny-imagenet-200" / "train200.npz")
-    shuffled = classifier(training, truth[torch.randperm(len(truth), generator=torch.Generator().manual_seed(0))])
+    shuffled = classifier(
+        training, truth[torch.randperm(len(truth), generator=torch.Generator().manual_seed(0))]
+    )
     with torch.no_grad():
         theirs = shuffled(images).argmax(1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # short trainings, and one with nothing to find: the gate may say so
+        warnings.simplefilter(
+            "ignore"
+        )  # short trainings, and one with nothing to find: the gate may say so
         once, again, random = (
             fit(box, pictures, steps=169),
             fit(box, pictures, seed=1, steps=169),
@@ -116,6 +138,9 @@ def test_masks_of_a_box_that_learned_shuffled_labels_are_others(case, data_folde
     first = masks(once, box, images, labels)
     same = likeness(first, masks(again, box, images, labels))
     other = likeness(first, masks(random, shuffled, images, theirs))
-    print(f"correlation of masks: between two seeds {same:.3f}, with those of a box that learned shuffled labels {other:.3f}")
+    print(
+        f"correlation of masks: between two seeds {same:.3f}, with those of a box that learned "
+        f"shuffled labels {other:.3f}"
+    )
     assert same > 0.8
     assert other < same - 0.3

@@ -1,4 +1,6 @@
-"""The arrows of the architecture, read from the imports: a module imports only from its own level or from lower ones."""
+"""The arrows of the architecture, read from the imports: a module imports only from its own level
+or from lower ones.
+"""
 
 import ast
 import importlib
@@ -24,7 +26,11 @@ LEVELS = {
     "": 5,  # saliencykit/__init__.py, the public names
 }  # fmt: skip
 ROOMS = {room for room, level in LEVELS.items() if level == 1}
-NEIGHBOURS = {"maskers": {"alternatives", "terms", "stored"}, "metrics": {"alternatives"}, "demo": {"black_boxes"}}
+NEIGHBOURS = {
+    "maskers": {"alternatives", "terms", "stored"},
+    "metrics": {"alternatives"},
+    "demo": {"black_boxes"},
+}
 EXCEPTIONS = {
     ("core/explanation.py", "report"), ("core/explanation.py", "saving"), ("core/explanation.py", "page"),
     ("evaluation/scores.py", "page"), ("stored/reading.py", "page"), ("maskers/on_surrogate.py", "registry"),
@@ -55,7 +61,9 @@ def room_of(dotted):
 
 
 def imports(name):
-    """What a file imports: (dotted module, when it is imported), when being `load`, `call` or `types`."""
+    """What a file imports: (dotted module, when it is imported), when being `load`, `call` or
+    `types`.
+    """
 
     def walk(node, when):
         for child in ast.iter_child_nodes(node):
@@ -67,7 +75,14 @@ def imports(name):
                 for alias in child.names:
                     deeper = f"{child.module}.{alias.name}"
                     path = PACKAGE.parent / deeper.replace(".", "/")
-                    yield (deeper if inside and (path.is_dir() or path.with_suffix(".py").is_file()) else child.module), when
+                    yield (
+                        (
+                            deeper
+                            if inside and (path.is_dir() or path.with_suffix(".py").is_file())
+                            else child.module
+                        ),
+                        when,
+                    )
             elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
                 yield from walk(child, "types" if when == "types" else "call")
             elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
@@ -98,9 +113,13 @@ def test_no_arrow_points_up(name):
         if other == "":
             assert LEVELS[mine] >= 3, f"{name} imports the public names; import from where they are"
             continue
-        assert LEVELS[other] <= LEVELS[mine], f"{name} (level {LEVELS[mine]}) imports {module} (level {LEVELS[other]})"
+        assert LEVELS[other] <= LEVELS[mine], (
+            f"{name} (level {LEVELS[mine]}) imports {module} (level {LEVELS[other]})"
+        )
         if mine in ROOMS and other in ROOMS:
-            assert other in NEIGHBOURS.get(mine, ()), f"{name} imports {module}: no room knows another"
+            assert other in NEIGHBOURS.get(mine, ()), (
+                f"{name} imports {module}: no room knows another"
+            )
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -118,7 +137,10 @@ def test_core_needs_torch_and_numpy_only(name):
     import sys
 
     outside = {module.split(".")[0] for module, when in imports(name) if when != "types"}
-    assert outside - set(sys.stdlib_module_names) - {"torch", "numpy", "saliencykit"} <= {"PIL"} & outside
+    assert (
+        outside - set(sys.stdlib_module_names) - {"torch", "numpy", "saliencykit"}
+        <= {"PIL"} & outside
+    )
     loaded = {module.split(".")[0] for module, when in imports(name) if when == "load"}
     assert loaded - set(sys.stdlib_module_names) <= {"torch", "numpy", "saliencykit"}
 
@@ -131,18 +153,40 @@ def lines_of_code(name):
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         for child in body if isinstance(body, list) else []:
-            if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant) and isinstance(child.value.value, str):
+            if (
+                isinstance(child, ast.Expr)
+                and isinstance(child.value, ast.Constant)
+                and isinstance(child.value.value, str)
+            ):
                 words.update(range(child.lineno, child.end_lineno + 1))
     lines = enumerate(source.splitlines(), 1)
-    return sum(1 for number, line in lines if line.strip() and not line.strip().startswith("#") and number not in words)
+    return sum(
+        1
+        for number, line in lines
+        if line.strip() and not line.strip().startswith("#") and number not in words
+    )
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name not in ("__main__.py", "core/errors.py")])
+@pytest.mark.parametrize(
+    "name", [name for name in FILES if name not in ("__main__.py", "core/errors.py")]
+)
 def test_a_public_class_is_abstract_or_final(name):
-    module = importlib.import_module(f"saliencykit.{name.removesuffix('.py').replace('/', '.')}".removesuffix(".__init__"))
-    own = [thing for thing in vars(module).values() if inspect.isclass(thing) and thing.__module__ == module.__name__]
-    public = [kind for kind in own if not kind.__name__.startswith("_") and not getattr(kind, "_is_protocol", False)]
-    assert [kind for kind in public if not (inspect.isabstract(kind) or vars(kind).get("__final__"))] == []
+    module = importlib.import_module(
+        f"saliencykit.{name.removesuffix('.py').replace('/', '.')}".removesuffix(".__init__")
+    )
+    own = [
+        thing
+        for thing in vars(module).values()
+        if inspect.isclass(thing) and thing.__module__ == module.__name__
+    ]
+    public = [
+        kind
+        for kind in own
+        if not kind.__name__.startswith("_") and not getattr(kind, "_is_protocol", False)
+    ]
+    assert [
+        kind for kind in public if not (inspect.isabstract(kind) or vars(kind).get("__final__"))
+    ] == []
 
 
 def test_the_page_on_the_architecture_names_every_file():
@@ -155,10 +199,18 @@ def test_the_page_on_the_architecture_names_every_file():
 
 def test_core_is_read_within_an_hour():
     names = [name for name in FILES if name.startswith("core/")]
-    code, lines = sum(map(lines_of_code, names)), sum(len((PACKAGE / name).read_text().splitlines()) for name in names)
+    code, lines = (
+        sum(map(lines_of_code, names)),
+        sum(len((PACKAGE / name).read_text().splitlines()) for name in names),
+    )
     page = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
-    said = [int(number.replace(",", "")) for number in re.findall(r"([\d,]+) lines of code, ([\d,]+)", page)[0]]
-    assert (code, lines) == (pytest.approx(said[0], abs=20), pytest.approx(said[1], abs=50)), "the page on the architecture says so"
+    said = [
+        int(number.replace(",", ""))
+        for number in re.findall(r"([\d,]+) lines of code, ([\d,]+)", page)[0]
+    ]
+    assert (code, lines) == (pytest.approx(said[0], abs=20), pytest.approx(said[1], abs=50)), (
+        "the page on the architecture says so"
+    )
     assert code <= 600
     assert lines <= 1500  # 25 lines a minute
 
@@ -166,4 +218,6 @@ def test_core_is_read_within_an_hour():
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_is_one_idea(name):
     assert lines_of_code(name) <= 250
-    assert Path(name).stem not in ("utils", "util", "helpers", "helper", "common", "misc"), "what has no room has no name yet"
+    assert Path(name).stem not in ("utils", "util", "helpers", "helper", "common", "misc"), (
+        "what has no room has no name yet"
+    )

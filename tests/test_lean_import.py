@@ -22,7 +22,16 @@ HEAVY = (
     "accelerate",
     "jinja2",
 )
-ROOMS = ("alternatives", "terms", "maskers", "metrics", "black_boxes", "registry.manager", "explanation.explain", "testing")
+ROOMS = (
+    "alternatives",
+    "terms",
+    "maskers",
+    "metrics",
+    "black_boxes",
+    "registry.manager",
+    "explanation.explain",
+    "testing",
+)
 PROBE = """
 import json, sys, time
 import torch
@@ -41,7 +50,12 @@ def runs():
     """Three fresh interpreters."""
     command = [sys.executable, "-c", PROBE]
     root = Path(__file__).parents[1]
-    return [json.loads(subprocess.run(command, cwd=root, capture_output=True, check=True, timeout=300).stdout) for _ in range(3)]
+    return [
+        json.loads(
+            subprocess.run(command, cwd=root, capture_output=True, check=True, timeout=300).stdout
+        )
+        for _ in range(3)
+    ]
 
 
 def test_a_fresh_import_brings_nothing_heavy(runs):
@@ -57,5 +71,7 @@ def test_the_public_names_are_loaded_when_they_are_used(runs):
 def test_it_takes_no_time(runs, record_property):
     cpu, wall = median(run["cpu"] for run in runs), median(run["wall"] for run in runs)
     record_property("seconds_added_to_import_torch", {"cpu": cpu, "wall": wall})
-    print(f"import saliencykit after import torch: {cpu:.3f} s CPU, {wall:.3f} s wall (median of 3)")
+    print(
+        f"import saliencykit after import torch: {cpu:.3f} s CPU, {wall:.3f} s wall (median of 3)"
+    )
     assert cpu < 0.3  # CPU time, because other processes may be busy

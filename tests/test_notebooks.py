@@ -1,4 +1,6 @@
-"""The tutorials' notebooks are what docs/notebooks.py makes of the pages, and they run, here on small settings."""
+"""The tutorials' notebooks are what docs/notebooks.py makes of the pages, and they run, here on
+small settings.
+"""
 
 import importlib.util
 import re
@@ -14,7 +16,14 @@ ROOT = Path(__file__).parents[1]
 TUTORIALS = ROOT / "docs" / "tutorials"
 SMALL = {
     "first-explanation": {},
-    "train-a-masker": {"PHOTOS": 120, "EPOCHS": 1, "UNLABELLED": 24, "STEPS": 4, "FRESH": 24, "COMPARED": 2},
+    "train-a-masker": {
+        "PHOTOS": 120,
+        "EPOCHS": 1,
+        "UNLABELLED": 24,
+        "STEPS": 4,
+        "FRESH": 24,
+        "COMPARED": 2,
+    },
     "compare-methods": {"PHOTOS": 60, "EPOCHS": 1, "JUDGED": 4, "SAMPLES": 16, "STEPS": 3},
     "write-a-plugin": {},
 }
@@ -39,7 +48,10 @@ def committed(name):
 
 
 def sources(notebook):
-    return [(cell.cell_type, cell.id, cell.source, cell.metadata.get("tags"), cell.get("attachments")) for cell in notebook.cells]
+    return [
+        (cell.cell_type, cell.id, cell.source, cell.metadata.get("tags"), cell.get("attachments"))
+        for cell in notebook.cells
+    ]
 
 
 def code_of(notebook):
@@ -48,7 +60,12 @@ def code_of(notebook):
 
 def test_every_tutorial_has_its_notebook():
     pages = {page.stem for page in TUTORIALS.glob("*.md")}
-    assert pages == set(SMALL) == set(notebooks.NEEDS) == {path.stem for path in TUTORIALS.glob("*.ipynb")}
+    assert (
+        pages
+        == set(SMALL)
+        == set(notebooks.NEEDS)
+        == {path.stem for path in TUTORIALS.glob("*.ipynb")}
+    )
     for name in pages:
         assert f"]({name}.ipynb)" in (TUTORIALS / f"{name}.md").read_text()
 
@@ -63,19 +80,28 @@ def test_a_notebook_is_what_its_page_makes(name):
 def test_a_notebook_was_run_in_order_and_is_clean_and_small(name):
     notebook, path = committed(name), TUTORIALS / f"{name}.ipynb"
     nbformat.validate(notebook)
-    assert [cell.execution_count for cell in code_of(notebook)] == list(range(1, len(code_of(notebook)) + 1))
+    assert [cell.execution_count for cell in code_of(notebook)] == list(
+        range(1, len(code_of(notebook)) + 1)
+    )
     assert path.stat().st_size < MOST
     assert notebook.metadata.language_info == {"name": "python"}
     text = path.read_text()
     assert not re.search(r"/(home|root|tmp|Users|opt|usr|var|work)/", text)
-    assert not [cell for cell in code_of(notebook) for output in cell.outputs if output.get("name") == "stderr"]
+    assert not [
+        cell
+        for cell in code_of(notebook)
+        for output in cell.outputs
+        if output.get("name") == "stderr"
+    ]
     assert '"text/html"' in text or '"image/' in text  # there is something to look at
 
 
 @NAMES
 def test_the_links_of_a_notebook_lead_somewhere(name):
     for cell in committed(name).cells:
-        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", cell.source) if cell.cell_type == "markdown" else ():
+        for target in (
+            re.findall(r"\]\(([^)#]+)[^)]*\)", cell.source) if cell.cell_type == "markdown" else ()
+        ):
             if target.startswith("attachment:"):
                 assert target.removeprefix("attachment:") in cell.attachments
             elif "://" not in target:
@@ -87,19 +113,29 @@ def test_what_decides_the_time_stands_in_one_cell_at_the_top(name):
     cells = code_of(committed(name))
     tagged = [cell for cell in cells if notebooks.PARAMETERS in cell.metadata.get("tags", [])]
     assert tagged == (cells[:1] if SMALL[name] else [])
-    assert [re.match(r"\w+", line)[0] for cell in tagged for line in cell.source.splitlines()] == list(SMALL[name])
+    assert [
+        re.match(r"\w+", line)[0] for cell in tagged for line in cell.source.splitlines()
+    ] == list(SMALL[name])
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in SMALL])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in SMALL]
+)
 def test_a_notebook_runs(name, tmp_path):
     notebook = notebooks.notebook_of(TUTORIALS / f"{name}.md")
     if SMALL[name]:
         small = "\n".join(f"{key} = {value}" for key, value in SMALL[name].items())
         code_of(notebook)[0].source = small
-        for cell in code_of(notebook):  # what they check holds of the page's own settings, in tests/test_docs.py
+        for cell in code_of(
+            notebook
+        ):  # what they check holds of the page's own settings, in tests/test_docs.py
             cell.source = re.sub(r"^assert .*\n?", "", cell.source, flags=re.MULTILINE)
     notebooks.execute(notebook, tmp_path)
-    assert any(output.output_type in ("execute_result", "display_data") for cell in code_of(notebook) for output in cell.outputs)
+    assert any(
+        output.output_type in ("execute_result", "display_data")
+        for cell in code_of(notebook)
+        for output in cell.outputs
+    )
 
 
 PAGE = """# A page
@@ -174,7 +210,10 @@ def test_what_becomes_of_a_page(tmp_path, monkeypatch):
     first = texts[0].source
     assert first.startswith("# A page\n\n> The page [page](page.md) as a notebook")
     assert "pip install 'saliencykit[x]' jupyterlab" in first
-    assert first.endswith("![a picture](attachment:dot.png) and [a link](write-a-plugin.ipynb#x), [another](other.md).")
+    assert first.endswith(
+        "![a picture](attachment:dot.png) and [a link](write-a-plugin.ipynb#x), "
+        "[another](other.md)."
+    )
     assert texts[0].attachments == {"dot.png": {"image/png": "ZG90"}}
     assert [cell.source for cell in texts[1:]] == [
         "```python\n# a/b.py\nexcerpt()\n```", "## Heading", "Both say this.", "Only the notebook says this.",

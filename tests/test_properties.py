@@ -1,4 +1,6 @@
-"""The invariants of masks, for any picture, mask and seed. `--hypothesis-profile=deep` looks 20 times longer."""
+"""The invariants of masks, for any picture, mask and seed. `--hypothesis-profile=deep` looks 20
+times longer.
+"""
 
 from dataclasses import replace
 
@@ -24,7 +26,11 @@ from saliencykit.testing.strategies import images, labels, masks, sizes, trials
 from saliencykit.testing.unchanged import untouched
 
 seeds = st.integers(0, 2**31)
-QUICK = {"iterative": "iterative:steps=3", "meaningful-perturbation": "meaningful-perturbation:steps=3", "rise": "rise:samples=12"}
+QUICK = {
+    "iterative": "iterative:steps=3",
+    "meaningful-perturbation": "meaningful-perturbation:steps=3",
+    "rise": "rise:samples=12",
+}
 QUICK["extremal-perturbation"] = "extremal-perturbation:steps=3"
 LAYERS = {
     "cam", "ablation-cam", "grad-cam", "score-cam", "excitation-backprop", "contrastive-excitation-backprop", "feedback",
@@ -32,7 +38,9 @@ LAYERS = {
 }  # fmt: skip
 """They read the layers of a torch module, which PlantedEvidence has not."""
 BOUND = {"ground-truth", "on-surrogate", "stored"}
-"""They know one set of pictures or one box: tests/maskers/test_{boxes,on_surrogate,stored}.py run the suite on such."""
+"""They know one set of pictures or one box: tests/maskers/test_{boxes,on_surrogate,stored}.py run
+the suite on such.
+"""
 
 
 def seeded(seed=0):
@@ -41,7 +49,11 @@ def seeded(seed=0):
 
 def ours(kind):
     """Short names of our own parts; trained maskers know one box only, see test_contracts."""
-    mine = {full.split("/", 1)[1]: f for full, f in registry().names(kind).items() if full.startswith("saliencykit/")}
+    mine = {
+        full.split("/", 1)[1]: f
+        for full, f in registry().names(kind).items()
+        if full.startswith("saliencykit/")
+    }
     own = [name for name, factory in mine.items() if not isinstance(factory, TrainedFile)]
     return [name for name in own if name not in BOUND]
 
@@ -91,14 +103,22 @@ def test_an_edit_is_linear_in_the_mask(edit, share):
     x, m, a = edit
     other = 1 - m
     mixed = compose(x, share * m + (1 - share) * other, a)
-    assert torch.allclose(mixed, share * compose(x, m, a) + (1 - share) * compose(x, other, a), atol=1e-12)
+    assert torch.allclose(
+        mixed, share * compose(x, m, a) + (1 - share) * compose(x, other, a), atol=1e-12
+    )
 
 
 @st.composite
 def planted(draw):
-    """Pictures that hold evidence: on flat ones the box's derivative is a matter of the last digit, so no optimum is defined."""
+    """Pictures that hold evidence: on flat ones the box's derivative is a matter of the last digit,
+    so no optimum is defined.
+    """
     size = draw(sizes())
-    return PlantedEvidence().examples(draw(st.integers(1, 3)), generator=seeded(draw(seeds)), size=size)[0].double()
+    return (
+        PlantedEvidence()
+        .examples(draw(st.integers(1, 3)), generator=seeded(draw(seeds)), size=size)[0]
+        .double()
+    )
 
 
 @pytest.mark.parametrize("name", ours("masker"))
@@ -107,7 +127,13 @@ def test_every_masker(name, data, seed):
     masker, box = make("masker", name), PlantedEvidence()
     if name in LAYERS:
         box = TorchBlackBox(small_network().eval().double(), size=16)
-        x = PlantedEvidence().examples(data.draw(st.integers(1, 3)), generator=seeded(data.draw(seeds)), size=(16, 16))[0].double()
+        x = (
+            PlantedEvidence()
+            .examples(
+                data.draw(st.integers(1, 3)), generator=seeded(data.draw(seeds)), size=(16, 16)
+            )[0]
+            .double()
+        )
     else:
         x = data.draw(planted() if masker.needs_gradient else images(most=3))
     y = torch.arange(len(x)) % 4
@@ -147,7 +173,9 @@ def test_every_alternative(name, edit, seed):
     assert (fill.shape, fill.dtype) == (x.shape, x.dtype)
     assert torch.isfinite(fill).all()
     assert torch.equal(alternative(x, generator=seeded(seed), mask=m), fill)
-    assert torch.allclose(alternative(x[:1], generator=seeded(seed), mask=m[:1]), fill[:1], atol=1e-9)
+    assert torch.allclose(
+        alternative(x[:1], generator=seeded(seed), mask=m[:1]), fill[:1], atol=1e-9
+    )
     if not alternative.uses_mask and type(alternative).edit is Alternative.edit:
         one, other = (alternative.edit(x, mask, seeded(seed)) for mask in (m, 1 - m))
         assert torch.allclose(one + other, x + fill, atol=1e-9)
@@ -156,7 +184,9 @@ def test_every_alternative(name, edit, seed):
 @given(images(), st.floats(0.05, 20), st.floats(0, 1))
 def test_blur_keeps_constants_and_the_range(x, sigma, value):
     blur = Blur(sigma=sigma)
-    assert torch.allclose(blur(torch.full_like(x, value), generator=seeded()), torch.full_like(x, value), atol=1e-9)
+    assert torch.allclose(
+        blur(torch.full_like(x, value), generator=seeded()), torch.full_like(x, value), atol=1e-9
+    )
     out = blur(x, generator=seeded())
     assert (out >= x.amin((2, 3), keepdim=True) - 1e-9).all()
     assert (out <= x.amax((2, 3), keepdim=True) + 1e-9).all()
@@ -164,7 +194,9 @@ def test_blur_keeps_constants_and_the_range(x, sigma, value):
 
 @given(images(), seeds, seeds)
 def test_constant_ignores_the_generator_and_noise_depends_on_it(x, one, other):
-    assert torch.equal(Constant()(x, generator=seeded(one)), Constant()(x * 0, generator=seeded(other)))
+    assert torch.equal(
+        Constant()(x, generator=seeded(one)), Constant()(x * 0, generator=seeded(other))
+    )
     same = torch.equal(Noise()(x, generator=seeded(one)), Noise()(x, generator=seeded(other)))
     assert same == (one == other)
 
@@ -185,7 +217,9 @@ def test_every_term(name, trial, data):
 
 @given(trials(), st.data())
 def test_area_is_monotone_in_the_mask(trial, data):
-    larger = torch.maximum(trial.mask, data.draw(masks(batch=len(trial.mask), size=tuple(trial.mask.shape[2:]))))
+    larger = torch.maximum(
+        trial.mask, data.draw(masks(batch=len(trial.mask), size=tuple(trial.mask.shape[2:])))
+    )
     for term in (Area(), PowerArea()):
         assert (term(replace(trial, mask=larger)) >= term(trial)).all()
 
@@ -196,17 +230,29 @@ def test_smoothness_is_0_iff_constant_and_equal_under_flips(trial):
     reach = (trial.mask.amax((1, 2, 3)) - trial.mask.amin((1, 2, 3))).tolist()
     assert all(p == 0 for p, r in zip(penalty.tolist(), reach, strict=True) if r == 0)
     assert all(p > 0 for p, r in zip(penalty.tolist(), reach, strict=True) if r > 1e-6)
-    assert torch.allclose(Smoothness(reduction="sum")(replace(trial, mask=trial.mask.flip(2, 3))), penalty, atol=1e-9)
+    assert torch.allclose(
+        Smoothness(reduction="sum")(replace(trial, mask=trial.mask.flip(2, 3))), penalty, atol=1e-9
+    )
 
 
 @given(st.data())
 def test_the_saliency_score_grows_with_the_area_at_a_fixed_probability(data):
-    x = torch.full((1, 3, data.draw(st.integers(4, 16)), data.draw(st.integers(4, 16))), 0.5, dtype=torch.float64)
+    x = torch.full(
+        (1, 3, data.draw(st.integers(4, 16)), data.draw(st.integers(4, 16))),
+        0.5,
+        dtype=torch.float64,
+    )
     small = data.draw(masks(batch=1, size=tuple(x.shape[2:])))
     large = torch.maximum(small, data.draw(masks(batch=1, size=tuple(x.shape[2:]))))
     if bool((small >= 0.5).any()):  # an empty mask is the whole image
         results = [
-            SaliencyScore()(PlantedEvidence(), Sample(x, torch.tensor([1])), m, explain=lambda *_: small, generator=seeded())
+            SaliencyScore()(
+                PlantedEvidence(),
+                Sample(x, torch.tensor([1])),
+                m,
+                explain=lambda *_: small,
+                generator=seeded(),
+            )
             for m in (small, large)
         ]
         assert results[0]["area"] <= results[1]["area"]
@@ -220,7 +266,9 @@ def test_a_larger_threshold_never_enlarges_a_box(mask, one, other, data):
     sample = Sample(x, data.draw(labels(len(mask))))
     reached = (mask >= high).flatten(1).any(1)
     large, small = (
-        SaliencyScore(threshold=t)(PlantedEvidence(), sample, mask, explain=lambda *_: mask, generator=seeded())["area"]
+        SaliencyScore(threshold=t)(
+            PlantedEvidence(), sample, mask, explain=lambda *_: mask, generator=seeded()
+        )["area"]
         for t in (low, high)
     )
     assert (small <= large)[reached].all()

@@ -1,4 +1,6 @@
-"""The built site holds: nothing empty, no link that leads nowhere, docstrings shown as they are meant. Needs `.[docs]`."""
+"""The built site holds: nothing empty, no link that leads nowhere, docstrings shown as they are
+meant. Needs `.[docs]`.
+"""
 
 import inspect
 import json
@@ -21,12 +23,28 @@ pytest.importorskip("mkdocstrings", reason="pip install '.[docs]'")
 pytestmark = pytest.mark.slow
 DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.rglob("*.md"))
-EMPTY = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+EMPTY = {
+    "area",
+    "base",
+    "br",
+    "col",
+    "embed",
+    "hr",
+    "img",
+    "input",
+    "link",
+    "meta",
+    "source",
+    "track",
+    "wbr",
+}
 
 
 @dataclass
 class Page(HTMLParser):
-    """One built page: its ids, links, pictures and headings, and the words of its article inside and outside of code."""
+    """One built page: its ids, links, pictures and headings, and the words of its article inside
+    and outside of code.
+    """
 
     html: str
     ids: set[str] = field(default_factory=set)
@@ -60,7 +78,9 @@ class Page(HTMLParser):
         if "article" not in self.inside or {"script", "style"} & set(self.inside):
             return
         self.words += data
-        if self.headings and re.fullmatch("h[1-6]", next((tag for tag in self.inside if re.fullmatch("h[1-6]", tag)), "")):
+        if self.headings and re.fullmatch(
+            "h[1-6]", next((tag for tag in self.inside if re.fullmatch("h[1-6]", tag)), "")
+        ):
             self.headings[-1] += data
         if not {"pre", "code"} & set(self.inside):
             self.prose += data
@@ -72,7 +92,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(folder)]
     done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, timeout=500
+        command,
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        timeout=500,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "WARNING" not in done.stderr
@@ -82,7 +107,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pages(site: Path) -> dict[str, Page]:
     """The built pages by the name of their source, without `.md`."""
-    built = {name: site / ("index.html" if name == "index" else f"{name}/index.html") for name in PAGES}
+    built = {
+        name: site / ("index.html" if name == "index" else f"{name}/index.html") for name in PAGES
+    }
     return {name: Page(path.read_text()) for name, path in built.items()}
 
 
@@ -97,7 +124,9 @@ def test_no_page_is_empty_or_broken(pages: dict[str, Page]) -> None:
         assert "Traceback" not in page.prose, name
         for mark in (r"\]\(", r"\*\*[A-Za-z]", "```", ":::", "--8<--", r"\{ ?width"):
             assert not re.search(mark, page.prose), f"{name}: {mark} was not understood"
-        assert not re.search(r"<strong>(call|init|post_init|main)</strong>", page.html), f"{name}: a double underscore became bold"
+        assert not re.search(r"<strong>(call|init|post_init|main)</strong>", page.html), (
+            f"{name}: a double underscore became bold"
+        )
         stray = re.search(r".{0,40}`.{0,40}", page.prose)
         assert not stray, f"{name}: a backtick without its partner: {stray and stray[0]}"
 
@@ -108,11 +137,19 @@ def test_every_directive_shows_its_docstring(pages: dict[str, Page]) -> None:
         for path, _ in DIRECTIVE.findall((DOCS / f"{name}.md").read_text()):
             assert re.search(rf'id="{re.escape(path)}[".]', html), f"{name}: {path} shows nothing"
             thing = thing_at(path)
-            for member in [f"{path}.{each}" for each, _ in public_in(thing)] if inspect.ismodule(thing) else [path]:
+            for member in (
+                [f"{path}.{each}" for each, _ in public_in(thing)]
+                if inspect.ismodule(thing)
+                else [path]
+            ):
                 one = thing_at(member)
-                if (inspect.isclass(one) or inspect.isfunction(one)) and (doc := inspect.getdoc(one)):
+                if (inspect.isclass(one) or inspect.isfunction(one)) and (
+                    doc := inspect.getdoc(one)
+                ):
                     assert f'id="{member}"' in html, f"{name}: {member} has no heading"
-                    assert squeezed(doc.split("\n\n")[0]) in shown, f"{name}: the docstring of {member} is not shown"
+                    assert squeezed(doc.split("\n\n")[0]) in shown, (
+                        f"{name}: the docstring of {member} is not shown"
+                    )
 
 
 def test_examples_are_code_and_sections_are_sections(pages: dict[str, Page]) -> None:
@@ -126,7 +163,9 @@ def test_examples_are_code_and_sections_are_sections(pages: dict[str, Page]) -> 
 def test_registered_names_have_a_heading(pages: dict[str, Page]) -> None:
     for kind, name in OURS:
         found = pages[f"reference/{page_of(kind).stem}"].headings
-        assert any(name in heading.replace("\u00b6", " ").split() for heading in found), f"{kind} {name}"
+        assert any(name in heading.replace("\u00b6", " ").split() for heading in found), (
+            f"{kind} {name}"
+        )
 
 
 def test_hooks_and_errors_have_a_heading(pages: dict[str, Page]) -> None:
@@ -145,13 +184,19 @@ def test_links_anchors_and_pictures_lead_somewhere(site: Path, pages: dict[str, 
         for link in page.links:
             parts = urlsplit(urljoin(f"file://{base}", link))
             if parts.scheme != "file":
-                assert parts.scheme in ("https", "http", "mailto", "data", "javascript"), f"{name}: {link}"
+                assert parts.scheme in ("https", "http", "mailto", "data", "javascript"), (
+                    f"{name}: {link}"
+                )
                 continue
             target = site / unquote(parts.path).lstrip("/")
             target = target / "index.html" if target.is_dir() else target
             assert target.is_file(), f"{name}: {link}"
             if parts.fragment and target.suffix == ".html":
-                ids = known.setdefault(target, Page(target.read_text()).ids) if target not in known else known[target]
+                ids = (
+                    known.setdefault(target, Page(target.read_text()).ids)
+                    if target not in known
+                    else known[target]
+                )
                 assert unquote(parts.fragment) in ids, f"{name}: {link}"
 
 
@@ -160,7 +205,9 @@ def test_search_knows_every_page(site: Path) -> None:
     assert len(entries) > 300
     for name in PAGES:
         place = "" if name == "index" else f"{name}/"
-        assert any(entry["location"].split("#")[0] == place and entry["text"] for entry in entries), name
+        assert any(
+            entry["location"].split("#")[0] == place and entry["text"] for entry in entries
+        ), name
 
 
 def test_llms_txt_leads_to_pages(site: Path) -> None:
@@ -169,4 +216,6 @@ def test_llms_txt_leads_to_pages(site: Path) -> None:
     assert text.startswith("# saliencykit\n\n> ")
     assert len(links) > 20
     assert [link for link in links if not (site / link / "index.html").is_file()] == []
-    assert {"tutorials/", "how-to/", "reference/", "explanation/"} <= {f"{link.split('/')[0]}/" for link in links}
+    assert {"tutorials/", "how-to/", "reference/", "explanation/"} <= {
+        f"{link.split('/')[0]}/" for link in links
+    }

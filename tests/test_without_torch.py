@@ -1,4 +1,6 @@
-"""The exported graph where torch is not installed: the how-to's own example, run with every import of torch refused."""
+"""The exported graph where torch is not installed: the how-to's own example, run with every import
+of torch refused.
+"""
 
 import json
 import re
@@ -50,7 +52,14 @@ def test_the_example_runs_without_torch_and_says_what_torch_says(tmp_path):
     line = 'photo = Image.new("RGB", (640, 480), (90, 120, 60))'
     assert line in example()
     code = REFUSE + example().replace(line, 'photo = Image.open("photo.png")') + REPORT
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     small = demo_picture().convert("RGB").resize((80, 80), Image.Resampling.BILINEAR)

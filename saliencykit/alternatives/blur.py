@@ -16,12 +16,13 @@ from saliencykit.core.types import Images, Mask
 class Blur(Alternative):
     """The image itself, out of focus.
 
-    Removes detail but keeps colour and layout, so a classifier is rarely surprised by it; evidence that lives in colour, and the
-    silhouette of a large object, survive. The paper draws it in turn with noise, see `Choice`.
+    Removes detail but keeps colour and layout, so a classifier is rarely surprised by it; evidence
+    that lives in colour, and the silhouette of a large object, survive. The paper draws it in turn
+    with noise, see `Choice`.
 
     Args:
-        sigma: Standard deviation of the Gaussian, > 0: in pixels if >= 1, else as a share of the image's shorter side. The paper's
-            10 px of 224 is 0.045. Edges are replicated.
+        sigma: Standard deviation of the Gaussian, > 0: in pixels if >= 1, else as a share of the
+            image's shorter side. The paper's 10 px of 224 is 0.045. Edges are replicated.
 
     Raises:
         InputError: sigma is not positive.
@@ -40,7 +41,10 @@ class Blur(Alternative):
     def __post_init__(self) -> None:
         """Check the number."""
         if not 0 < self.sigma < float("inf"):
-            raise InputError(f"Blur(sigma={self.sigma}): sigma is > 0, in pixels if >= 1, else a share of the shorter side.")
+            raise InputError(
+                f"Blur(sigma={self.sigma}): sigma is > 0, in pixels if >= 1, else a share of the "
+                "shorter side."
+            )
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
         """The blurred images; `generator` and `mask` are not used."""
@@ -51,7 +55,8 @@ class Blur(Alternative):
 def gaussian_blur(images: Images, sigma: float) -> Images:
     """Gaussian blur with replicated edges, by two matrix products: exact for every sigma and size.
 
-    The kernel reaches to 4 sigma; row i of the matrix holds its weights, those beyond the edge added to the edge pixel's.
+    The kernel reaches to 4 sigma; row i of the matrix holds its weights, those beyond the edge
+    added to the edge pixel's.
 
     Args:
         images: (B, C, H, W), any float dtype.
@@ -72,5 +77,7 @@ def _smoother(side: int, sigma: float, like: Tensor) -> Tensor:
     weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
     weights /= weights.sum()
     sources = (torch.arange(side)[:, None] + torch.arange(-reach, reach + 1)).clamp(0, side - 1)
-    matrix = torch.zeros(side, side, dtype=torch.float64).scatter_add_(1, sources, weights.expand(side, -1))
+    matrix = torch.zeros(side, side, dtype=torch.float64).scatter_add_(
+        1, sources, weights.expand(side, -1)
+    )
     return matrix.to(dtype=like.dtype, device=like.device)

@@ -16,16 +16,18 @@ from saliencykit.core.types import Images, Mask
 @final
 @dataclass(frozen=True, kw_only=True)
 class BlurPyramid(Alternative):
-    """The image under a blur whose width depends on the mask: none where the mask is 1, the widest where it is 0.
+    """The image under a blur whose width depends on the mask: none where the mask is 1, the widest
+    where it is 0.
 
-    `E(u) = (g_s * X)(u)` with `s = sigma * (1 - M(u))`. A few blurs are made once per picture, and neighbouring ones interpolated
-    linearly. `compose` with one blur lays a sharp picture faintly over a blurred one at M = 0.5, and a network still reads it;
-    here half a mask is half the sharpness, so that grey masks cannot hide evidence.
+    `E(u) = (g_s * X)(u)` with `s = sigma * (1 - M(u))`. A few blurs are made once per picture, and
+    neighbouring ones interpolated linearly. `compose` with one blur lays a sharp picture faintly
+    over a blurred one at M = 0.5, and a network still reads it; here half a mask is half the
+    sharpness, so that grey masks cannot hide evidence.
 
     Args:
         levels: Blurs that are made, the sharp image among them, >= 2; with 2 it is `Blur`.
-        sigma: The widest standard deviation, > 0: in pixels if >= 1, else as a share of the image's shorter side; the published 20
-            px of 224 is 0.09. Edges are replicated.
+        sigma: The widest standard deviation, > 0: in pixels if >= 1, else as a share of the image's
+            shorter side; the published 20 px of 224 is 0.09. Edges are replicated.
 
     Raises:
         InputError: A number is out of range.
@@ -37,7 +39,8 @@ class BlurPyramid(Alternative):
         True
 
     References:
-        Fong, Patrick & Vedaldi 2019, "Understanding Deep Networks via Extremal Perturbations and Smooth Masks", section 3.2.
+        Fong, Patrick & Vedaldi 2019, "Understanding Deep Networks via Extremal Perturbations and
+        Smooth Masks", section 3.2.
     """
 
     levels: int = 8
@@ -47,7 +50,10 @@ class BlurPyramid(Alternative):
         """Check the numbers."""
         whole_numbers(self, "levels", least=2)
         if not 0 < self.sigma < float("inf"):
-            raise InputError(f"BlurPyramid(sigma={self.sigma}): sigma is > 0, in pixels if >= 1, else a share of the shorter side.")
+            raise InputError(
+                f"BlurPyramid(sigma={self.sigma}): sigma is > 0, in pixels if >= 1, else a share "
+                "of the shorter side."
+            )
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
         """The widest blur: what stands where the mask is 0; `generator` and `mask` are not used."""
@@ -58,10 +64,15 @@ class BlurPyramid(Alternative):
         return between(self.pyramid(images), mask[:, None])[:, 0]
 
     def pyramid(self, images: Images) -> Tensor:
-        """The images from the widest blur to none in equal steps of the width, (B, levels, C, H, W), without gradient."""
+        """The images from the widest blur to none in equal steps of the width, (B, levels, C, H,
+        W), without gradient.
+        """
         widest = self._widest(images)
         with torch.no_grad():
-            blurs = [gaussian_blur(images, widest * (1 - level / (self.levels - 1))) for level in range(self.levels - 1)]
+            blurs = [
+                gaussian_blur(images, widest * (1 - level / (self.levels - 1)))
+                for level in range(self.levels - 1)
+            ]
             return torch.stack([*blurs, images], dim=1)
 
     def _widest(self, images: Images) -> float:
@@ -69,7 +80,8 @@ class BlurPyramid(Alternative):
 
 
 def between(pyramid: Tensor, masks: Tensor) -> Tensor:
-    """Each pixel from the two levels that its mask lies between, interpolated linearly; differentiable in the masks.
+    """Each pixel from the two levels that its mask lies between, interpolated linearly;
+    differentiable in the masks.
 
     Args:
         pyramid: (B, L, C, H, W), level 0 for a mask of 0, level L - 1 for a mask of 1.

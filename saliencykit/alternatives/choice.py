@@ -20,11 +20,12 @@ from saliencykit.core.types import Images, Mask
 class Choice(Alternative):
     """One of several alternatives, drawn for each picture at every call.
 
-    The paper's defence: because a mask cannot know which fill it will meet, it cannot exploit the evidence that any one introduces.
+    The paper's defence: because a mask cannot know which fill it will meet, it cannot exploit the
+    evidence that any one introduces.
 
     Args:
-        among: The alternatives, each equally likely; by default the paper's blur and colour-plus-noise. They must be single fills:
-            `edit` of theirs is not used.
+        among: The alternatives, each equally likely; by default the paper's blur and
+            colour-plus-noise. They must be single fills: `edit` of theirs is not used.
 
     Raises:
         InputError: There is none.
@@ -35,7 +36,8 @@ class Choice(Alternative):
         torch.Size([4, 3, 16, 16])
 
     References:
-        Dabkowski & Gal 2017, "Fighting the introduced evidence": 50 % blur, 50 % random colour plus noise.
+        Dabkowski & Gal 2017, "Fighting the introduced evidence": 50 % blur, 50 % random colour plus
+        noise.
     """
 
     among: tuple[Alternative, ...] = (Blur(), Noise())
@@ -51,7 +53,11 @@ class Choice(Alternative):
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
         """Each picture's draw; an alternative fills only the pictures that drew it."""
-        drawn = (rng.uniform(images, (1,), generator=generator)[:, 0] * len(self.among)).long().clamp_max(len(self.among) - 1)
+        drawn = (
+            (rng.uniform(images, (1,), generator=generator)[:, 0] * len(self.among))
+            .long()
+            .clamp_max(len(self.among) - 1)
+        )
         fill = torch.empty_like(images)
         for index, alternative in enumerate(self.among):
             rows = (drawn == index).nonzero().flatten()

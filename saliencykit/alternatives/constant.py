@@ -16,12 +16,13 @@ from saliencykit.core.types import Images, Mask
 class Constant(Alternative):
     """One colour everywhere.
 
-    The classic occluder. It removes everything and is reproducible, but its edges are evidence of their own, and a dark or grey
-    object may survive in it.
+    The classic occluder. It removes everything and is reproducible, but its edges are evidence of
+    their own, and a dark or grey object may survive in it.
 
     Args:
-        colour: A number or one per channel, in units of the pictures' range [0, 1] (0.5 is grey); `mean`: the picture's own mean
-            per channel; `zero`: what the model's normalisation maps to 0.
+        colour: A number or one per channel, in units of the pictures' range [0, 1] (0.5 is grey);
+            `mean`: the picture's own mean per channel; `zero`: what the model's normalisation maps
+            to 0.
 
     Raises:
         InputError: The colour is none of these.
@@ -43,10 +44,15 @@ class Constant(Alternative):
         if self.colour in ("mean", "zero"):
             return
         if not numbers or not all(isinstance(v, int | float) and 0 <= v <= 1 for v in numbers):
-            raise InputError(f"Constant(colour={self.colour!r}): a colour is in [0, 1] per channel, or 'mean', or 'zero'.")
+            raise InputError(
+                f"Constant(colour={self.colour!r}): a colour is in [0, 1] per channel, or 'mean', "
+                "or 'zero'."
+            )
 
     def for_box(self, black_box: BlackBox) -> Alternative:
-        """`zero` becomes the raw colour that this box's normalisation maps to 0; a box that does not normalise takes 0 itself."""
+        """`zero` becomes the raw colour that this box's normalisation maps to 0; a box that does
+        not normalise takes 0 itself.
+        """
         if self.colour != "zero" or black_box.zero is None:
             return self
         return replace(self, colour=black_box.zero)
@@ -64,8 +70,12 @@ class Constant(Alternative):
         numbers = self.colour if isinstance(self.colour, tuple) else (self.colour,)
         if len(numbers) not in (1, images.shape[1]):
             raise InputError(
-                f"Constant(colour={self.colour}) has {len(numbers)} channels and the images {images.shape[1]}; give one number, or "
-                "one for each channel."
+                f"Constant(colour={self.colour}) has {len(numbers)} channels and the images "
+                f"{images.shape[1]}; give one number, or one for each channel."
             )
         low, high = value_range(images)
-        return (low + (high - low) * images.new_tensor(numbers).view(1, -1, 1, 1)).expand_as(images).clone()
+        return (
+            (low + (high - low) * images.new_tensor(numbers).view(1, -1, 1, 1))
+            .expand_as(images)
+            .clone()
+        )

@@ -17,11 +17,12 @@ from saliencykit.core.types import Images, Mask
 class Crop(Alternative):
     """The box around what is kept, enlarged to the whole image, its aspect ratio ignored.
 
-    Nothing artificial is shown to the model, but the mask's shape inside the box is ignored and the object's scale changes. No
-    gradient reaches the mask: it is for judging, not for optimising.
+    Nothing artificial is shown to the model, but the mask's shape inside the box is ignored and the
+    object's scale changes. No gradient reaches the mask: it is for judging, not for optimising.
 
     Args:
-        threshold: Pixels with a mask >= this are inside, in (0, 1]. A mask that reaches it nowhere keeps the whole image.
+        threshold: Pixels with a mask >= this are inside, in (0, 1]. A mask that reaches it nowhere
+            keeps the whole image.
 
     Raises:
         InputError: The threshold is out of range.

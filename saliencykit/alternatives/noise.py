@@ -16,12 +16,14 @@ from saliencykit.core.types import Images, Mask
 class Noise(Alternative):
     """One random colour per picture with Gaussian noise over it.
 
-    Removes everything, silhouettes too; a classifier may see texture in it, and no single colour can be exploited because every
-    call draws another. With `spread=0, std=0` it is grey.
+    Removes everything, silhouettes too; a classifier may see texture in it, and no single colour
+    can be exploited because every call draws another. With `spread=0, std=0` it is grey.
 
     Args:
-        spread: The colour is drawn per channel from 0.5 +- `spread`, in units of the pictures' range [0, 1]; in [0, 0.5].
-        std: Standard deviation of the noise of every pixel and channel, >= 0, in the same units. The result is not clipped.
+        spread: The colour is drawn per channel from 0.5 +- `spread`, in units of the pictures'
+            range [0, 1]; in [0, 0.5].
+        std: Standard deviation of the noise of every pixel and channel, >= 0, in the same units.
+            The result is not clipped.
 
     Raises:
         InputError: A number is out of range.
@@ -32,8 +34,8 @@ class Noise(Alternative):
         torch.Size([1, 3, 16, 16])
 
     References:
-        Dabkowski & Gal 2017, "Fighting the introduced evidence". The numbers are those of the authors' published code, +-0.33 and
-        0.11 on its scale [-1, 1].
+        Dabkowski & Gal 2017, "Fighting the introduced evidence". The numbers are those of the
+        authors' published code, +-0.33 and 0.11 on its scale [-1, 1].
     """
 
     spread: float = 0.165
@@ -42,12 +44,21 @@ class Noise(Alternative):
     def __post_init__(self) -> None:
         """Check the numbers."""
         if not (0 <= self.spread <= 0.5 and 0 <= self.std < float("inf")):
-            raise InputError(f"Noise(spread={self.spread}, std={self.std}): spread is in [0, 0.5] and std is >= 0.")
+            raise InputError(
+                f"Noise(spread={self.spread}, std={self.std}): spread is in [0, 0.5] and std is "
+                ">= 0."
+            )
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
         """Colour plus noise; depends on the images only through their range and their key."""
         low, high = value_range(images)
         channels, height, width = images.shape[1:]
-        colour = rng.uniform(images, (channels, 1, 1), generator=generator, low=0.5 - self.spread, high=0.5 + self.spread)
+        colour = rng.uniform(
+            images,
+            (channels, 1, 1),
+            generator=generator,
+            low=0.5 - self.spread,
+            high=0.5 + self.spread,
+        )
         grain = rng.normal(images, (channels, height, width), generator=generator, std=self.std)
         return low + (high - low) * (colour + grain)

@@ -1,1 +1,3 @@
-"""Classifiers seen from outside: torch modules, models of timm and torchvision, functions on arrays."""
+"""Classifiers seen from outside: torch modules, models of timm and torchvision, functions on
+arrays.
+"""

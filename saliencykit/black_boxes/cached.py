@@ -1,4 +1,6 @@
-"""Keeping and Remembering: a black box that is frozen once, and asked about the whole pictures of a batch once."""
+"""Keeping and Remembering: a black box that is frozen once, and asked about the whole pictures of a
+batch once.
+"""
 
 from typing import final
 
@@ -14,7 +16,8 @@ _SIZES = 4  # copies of the model that are kept
 
 @final
 class Keeping(Around):
-    """Another black box, whose copy for many evaluations is made once per size of picture and not for every batch.
+    """Another black box, whose copy for many evaluations is made once per size of picture and not
+    for every batch.
 
     The copies of the last few sizes are kept.
 
@@ -40,8 +43,8 @@ class Keeping(Around):
 class Remembering(Around):
     """Another black box, which is not asked again what it was asked before; for metrics.
 
-    Many metrics start from the answer to the whole picture, for every masker anew; here it is asked once per batch. Not for
-    maskers, which may watch the model while it answers.
+    Many metrics start from the answer to the whole picture, for every masker anew; here it is asked
+    once per batch. Not for maskers, which may watch the model while it answers.
 
     Args:
         box: The box.
@@ -67,7 +70,8 @@ class Remembering(Around):
         return twin
 
     def remember(self, images: Images, logits: Logits | None = None) -> Logits:
-        """Ask about these pictures now, or take the answer that is known, and keep it until the next ones come.
+        """Ask about these pictures now, or take the answer that is known, and keep it until the
+        next ones come.
 
         The images must not be changed afterwards.
         """
@@ -87,9 +91,16 @@ class Remembering(Around):
     def _place(self, images: Images) -> int | None:
         """The row of the remembered pictures at which these lie in memory."""
         known = self._images
-        if known is None or images.shape[1:] != known.shape[1:] or images.dtype != known.dtype or images.device != known.device:
+        if (
+            known is None
+            or images.shape[1:] != known.shape[1:]
+            or images.dtype != known.dtype
+            or images.device != known.device
+        ):
             return None
         if not (images.is_contiguous() and known.is_contiguous()):
             return None
-        row, rest = divmod(images.data_ptr() - known.data_ptr(), known[0].numel() * known.element_size())
+        row, rest = divmod(
+            images.data_ptr() - known.data_ptr(), known[0].numel() * known.element_size()
+        )
         return row if not rest and row >= 0 and row + len(images) <= len(known) else None

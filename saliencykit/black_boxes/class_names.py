@@ -25,7 +25,9 @@ def read_class_names(given: str | Path | Sequence[str] | None) -> tuple[str, ...
         return None
     if not isinstance(given, str | Path):
         if not isinstance(given, Sequence) or not all(isinstance(name, str) for name in given):
-            raise InputError(f"class_names is a file, or a list with one name per class; got {name_of(given)}.")
+            raise InputError(
+                f"class_names is a file, or a list with one name per class; got {name_of(given)}."
+            )
         return tuple(given)
     path = Path(given).expanduser()
     try:
@@ -34,7 +36,10 @@ def read_class_names(given: str | Path | Sequence[str] | None) -> tuple[str, ...
     except (OSError, ValueError) as error:
         raise InputError(f"the class names cannot be read from {str(path)!r}: {error}.") from error
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise InputError(f"{str(path)!r} holds no class names; it has one name a line, or is a JSON list of texts.")
+        raise InputError(
+            f"{str(path)!r} holds no class names; it has one name a line, or is a JSON list of "
+            "texts."
+        )
     return tuple(name.strip() for name in names)
 
 
@@ -54,5 +59,6 @@ def check_names(names: Sequence[str] | None, count: int, who: str) -> None:
     """
     if names is not None and len(names) != count:
         raise InputError(
-            f"{who} has {count} classes, and {len(names)} class_names were given; give one for each, in the order of the answer."
+            f"{who} has {count} classes, and {len(names)} class_names were given; give one for "
+            "each, in the order of the answer."
         )

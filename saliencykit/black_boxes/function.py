@@ -31,7 +31,9 @@ class _NumClasses:
             height, width = box.input_size
             box.logits(torch.full((1, box.channels, height, width), 0.5))
         if "num_classes" not in box.__dict__:
-            raise InputError(f"{box!r} has not answered yet; ask it once, or give num_classes= or size=.")
+            raise InputError(
+                f"{box!r} has not answered yet; ask it once, or give num_classes= or size=."
+            )
         return int(box.__dict__["num_classes"])
 
     def __set__(self, box: "FunctionBlackBox", value: int | None) -> None:
@@ -42,15 +44,19 @@ class _NumClasses:
 @final
 @dataclass(frozen=True, eq=False)
 class FunctionBlackBox(BlackBox):
-    """Any Python function from a batch of pictures to class scores: another framework, a web service, a pipeline.
+    """Any Python function from a batch of pictures to class scores: another framework, a web
+    service, a pipeline.
 
-    It is asked and never differentiated, so it needs a masker that only queries (`rise`, `occlusion`). The function gets a numpy
-    array (B, height, width, channels) of its own, RGB, float32 raw pixels in [0, 1] (or uint8 in 0..255), and answers with (B, K).
+    It is asked and never differentiated, so it needs a masker that only queries (`rise`,
+    `occlusion`). The function gets a numpy array (B, height, width, channels) of its own, RGB,
+    float32 raw pixels in [0, 1] (or uint8 in 0..255), and answers with (B, K).
 
     Args:
-        function: `numpy (B, H, W, C) -> (B, K)`; a list of rows or a torch tensor will do. One column is a sigmoid's: two classes.
+        function: `numpy (B, H, W, C) -> (B, K)`; a list of rows or a torch tensor will do. One
+            column is a sigmoid's: two classes.
         num_classes: K, >= 2. None: found at the first answer.
-        size: Side or (height, width) that pictures are brought to, in pixels. None: pictures keep their own size.
+        size: Side or (height, width) that pictures are brought to, in pixels. None: pictures keep
+            their own size.
         outputs: `probabilities` in [0, 1], or `logits`.
         class_names: One name per class.
         max_batch: The largest batch that the function gets at once, >= 1.
@@ -87,10 +93,15 @@ class FunctionBlackBox(BlackBox):
         """Check the options."""
         who = "FunctionBlackBox"
         if not callable(self.function) or isinstance(self.function, type):
-            raise InputError(f"{who} takes a function from numpy (B, H, W, C) to (B, K); got {name_of(self.function)}.")
+            raise InputError(
+                f"{who} takes a function from numpy (B, H, W, C) to (B, K); got "
+                f"{name_of(self.function)}."
+            )
         known = self.__dict__.get("num_classes")
         if known is not None and known < 2:
-            raise InputError(f"{who}: num_classes is >= 2 (a sigmoid has two, yes and no); got {known}.")
+            raise InputError(
+                f"{who}: num_classes is >= 2 (a sigmoid has two, yes and no); got {known}."
+            )
         if known is not None:
             check_names(self.class_names, known, who)
         if self.size is not None and min(self.input_size) < 1:
@@ -106,7 +117,10 @@ class FunctionBlackBox(BlackBox):
         }
         for name, choices in words.items():
             if getattr(self, name) not in choices:
-                raise InputError(f"{who}: {name} is one of {', '.join(map(str, choices))}; got {getattr(self, name)!r}.")
+                raise InputError(
+                    f"{who}: {name} is one of {', '.join(map(str, choices))}; got "
+                    f"{getattr(self, name)!r}."
+                )
 
     def __repr__(self) -> str:
         """The configuration."""
@@ -124,17 +138,30 @@ class FunctionBlackBox(BlackBox):
             InputError: `size` is not given.
         """
         if self.size is None:
-            raise InputError(f"the input size of {self._name} is not known; write FunctionBlackBox(function, size=224).")
-        return (self.size, self.size) if isinstance(self.size, int) else (self.size[0], self.size[1])
+            raise InputError(
+                f"the input size of {self._name} is not known; write FunctionBlackBox(function, "
+                "size=224)."
+            )
+        return (
+            (self.size, self.size) if isinstance(self.size, int) else (self.size[0], self.size[1])
+        )
 
     def prepare(self, picture: "Image") -> tuple[Images, Geometry]:
         """The picture brought to `size`, or at its own size; see `BlackBox.prepare`."""
         size = (picture.height, picture.width) if self.size is None else self.input_size
-        return fit_picture(picture, size, fit=self.fit, interpolation=self.interpolation, channels=self.channels)
+        return fit_picture(
+            picture, size, fit=self.fit, interpolation=self.interpolation, channels=self.channels
+        )
 
     def logits(self, images: Images) -> Logits:
         """Ask the function."""
-        pictures = images.detach().permute(0, 2, 3, 1).to("cpu", torch.float32).numpy(force=True).copy(order="C")
+        pictures = (
+            images.detach()
+            .permute(0, 2, 3, 1)
+            .to("cpu", torch.float32)
+            .numpy(force=True)
+            .copy(order="C")
+        )
         if self.dtype == "uint8":
             pictures = np.rint(pictures.clip(0, 1) * 255).astype(np.uint8)
         try:
@@ -143,8 +170,9 @@ class FunctionBlackBox(BlackBox):
             raise
         except Exception as error:
             raise InputError(
-                f"{self._name} raised {name_of(error)} on a numpy array {pictures.shape} of {self.dtype}: {first_line(error)}. It "
-                "is called with pictures (B, H, W, C); a function of torch tensors is explained as an nn.Module."
+                f"{self._name} raised {name_of(error)} on a numpy array {pictures.shape} of "
+                f"{self.dtype}: {first_line(error)}. It is called with pictures (B, H, W, C); a "
+                "function of torch tensors is explained as an nn.Module."
             ) from error
         logits = read_logits(self._as_tensor(answer), len(images), self.outputs, self._name)
         if "num_classes" not in self.__dict__:
@@ -161,6 +189,7 @@ class FunctionBlackBox(BlackBox):
             values = np.asarray(answer, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise ContractError(
-                f"{self._name} returned {name_of(answer)}, which is not an array (B, K) of numbers: {error}."
+                f"{self._name} returned {name_of(answer)}, which is not an array (B, K) of "
+                f"numbers: {error}."
             ) from error
         return torch.from_numpy(values)

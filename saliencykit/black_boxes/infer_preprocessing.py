@@ -1,4 +1,6 @@
-"""How a box prepares pictures, found by watching it: so that a file can say it and another box can do the same."""
+"""How a box prepares pictures, found by watching it: so that a file can say it and another box can
+do the same.
+"""
 
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -15,7 +17,10 @@ from saliencykit.core.types import Images
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_PROBES = ((45, 61), (50, 31))  # height and width: one picture wider than high, one higher than wide
+_PROBES = (
+    (45, 61),
+    (50, 31),
+)  # height and width: one picture wider than high, one higher than wide
 _COMMON_SHARES = (1.0, 0.875)
 
 
@@ -53,7 +58,8 @@ class Preparing:
 
 
 def find_preparing(box: BlackBox, size: tuple[int, int], channels: int) -> Preparing | None:
-    """What `box.prepare` does, if it is what `fit_picture` does with some arguments, to the bit; else None.
+    """What `box.prepare` does, if it is what `fit_picture` does with some arguments, to the bit;
+    else None.
 
     The box is shown two small pictures of noise; its model is not asked.
 
@@ -73,23 +79,34 @@ def find_preparing(box: BlackBox, size: tuple[int, int], channels: int) -> Prepa
     pictures = [_noise(*sides) for sides in _PROBES]
     try:
         wanted = [box.prepare(picture) for picture in pictures]
-    except Exception:  # a box that takes tensors only, or a prepare of somebody's that fails on so small a picture
+    except (
+        Exception
+    ):  # a box that takes tensors only, or a prepare of somebody's that fails on so small a picture
         return None
-    shares = dict.fromkeys([*_COMMON_SHARES, *(share for _, place in wanted for share in _shares(place, size))])
+    shares = dict.fromkeys(
+        [*_COMMON_SHARES, *(share for _, place in wanted for share in _shares(place, size))]
+    )
     fills = dict.fromkeys([None, box.zero])
     for fit, share, interpolation, fill in product(FITS, shares, INTERPOLATIONS, fills):
         if not 0 < share <= 1 or (fill is not None and fit != "pad"):
             continue
         found = Preparing(size, fit, share, interpolation, channels, fill)
-        if all(_same(found(picture), answer) for picture, answer in zip(pictures, wanted, strict=True)):
+        if all(
+            _same(found(picture), answer) for picture, answer in zip(pictures, wanted, strict=True)
+        ):
             return found
     return None
 
 
 def _shares(place: Geometry, size: tuple[int, int]) -> list[float]:
-    """What `crop_share` may have been, from where the input lies in the picture: size over the resized side."""
+    """What `crop_share` may have been, from where the input lies in the picture: size over the
+    resized side.
+    """
     x0, y0, x1, y1 = place.region
-    resized = (round(size[0] * place.picture[0] / (y1 - y0)), round(size[1] * place.picture[1] / (x1 - x0)))
+    resized = (
+        round(size[0] * place.picture[0] / (y1 - y0)),
+        round(size[1] * place.picture[1] / (x1 - x0)),
+    )
     return [side / long for side, long in zip(size, resized, strict=True) if long]
 
 
@@ -100,4 +117,6 @@ def _same(one: tuple[Images, Geometry], other: tuple[Images, Geometry]) -> bool:
 def _noise(height: int, width: int) -> "Image":
     from PIL import Image
 
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    )

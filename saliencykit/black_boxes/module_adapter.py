@@ -12,11 +12,12 @@ from saliencykit.core.types import Images, Logits
 
 @final
 class BoxModule(nn.Module):
-    """A module whose forward pass asks a black box: an ONNX file, a web service or a pipeline for tools that want an `nn.Module`.
+    """A module whose forward pass asks a black box: an ONNX file, a web service or a pipeline for
+    tools that want an `nn.Module`.
 
-    Quantus' metrics and Captum's take it as they take any model; gradients pass where the box has them. It has no weights and is
-    always in eval mode, so that what randomises or trains a model finds nothing to change. `explain`, `explain_func` and
-    `MaskerAttribution` ask the box inside.
+    Quantus' metrics and Captum's take it as they take any model; gradients pass where the box has
+    them. It has no weights and is always in eval mode, so that what randomises or trains a model
+    finds nothing to change. `explain`, `explain_func` and `MaskerAttribution` ask the box inside.
 
     Args:
         box: Any BlackBox; images are what the box takes.
@@ -35,7 +36,8 @@ class BoxModule(nn.Module):
         super().__init__()
         if not isinstance(box, BlackBox):
             raise InputError(
-                f"BoxModule takes a BlackBox; got {name_of(box)}. saliencykit.registry.manager.as_black_box makes one."
+                f"BoxModule takes a BlackBox; got {name_of(box)}. "
+                "saliencykit.registry.manager.as_black_box makes one."
             )
         self.box = box
         self.training = False

@@ -18,8 +18,9 @@ def read_logits(answer: object, batch: int, outputs: Outputs, who: str) -> Logit
     """The logits in a model's answer.
 
     Args:
-        answer: A tensor (B, K); a tuple or list whose first tensor it is; a dict that has `logits`, `out` or one tensor only; or an
-            object with `.logits`. One column (B, 1) or (B,) is a sigmoid's: class 1 against class 0.
+        answer: A tensor (B, K); a tuple or list whose first tensor it is; a dict that has `logits`,
+            `out` or one tensor only; or an object with `.logits`. One column (B, 1) or (B,) is a
+            sigmoid's: class 1 against class 0.
         batch: B, how many images were asked about.
         outputs: What the numbers are.
         who: Who answered, for the error.
@@ -35,8 +36,9 @@ def read_logits(answer: object, batch: int, outputs: Outputs, who: str) -> Logit
     if found is None:
         keys = f" with {list(answer)}" if isinstance(answer, Mapping) else ""
         raise InputError(
-            f"{who} returned {name_of(answer)}{keys}; expected a tensor (B, K), a tuple that starts with it, a dict with 'logits', "
-            "or an object with .logits. Wrap the model in a small nn.Module that returns the logits."
+            f"{who} returned {name_of(answer)}{keys}; expected a tensor (B, K), a tuple that "
+            "starts with it, a dict with 'logits', or an object with .logits. Wrap the model in "
+            "a small nn.Module that returns the logits."
         )
     shape = tuple(found.shape)
     if found.ndim <= 1:  # squeezed: a sigmoid's column, or the only row
@@ -45,17 +47,22 @@ def read_logits(answer: object, batch: int, outputs: Outputs, who: str) -> Logit
         found = found[:, :, 0, 0]
     if found.ndim != 2 or len(found) != batch or 0 in found.shape:
         raise ContractError(
-            f"{who} returned shape {shape} for {batch} images; a classifier returns ({batch}, K), one number per class. A model "
-            "that returns something else is wrapped in a small nn.Module that returns the logits."
+            f"{who} returned shape {shape} for {batch} images; a classifier returns ({batch}, K), "
+            "one number per class. A model that returns something else is wrapped in a small "
+            "nn.Module that returns the logits."
         )
     if not found.is_floating_point():
-        raise ContractError(f"{who} returned {found.dtype}; logits and probabilities are float. Return the scores, not the winner.")
+        raise ContractError(
+            f"{who} returned {found.dtype}; logits and probabilities are float. Return the "
+            "scores, not the winner."
+        )
     if outputs == "logits":
         return found if found.shape[1] > 1 else torch.cat([torch.zeros_like(found), found], 1)
     low, high = (float(v) for v in found.detach().aminmax())
     if low < -1e-4 or high > 1 + 1e-4:
         raise InputError(
-            f"{who} was declared to return probabilities and returned values from {low:.3g} to {high:.3g}; write outputs='logits'."
+            f"{who} was declared to return probabilities and returned values from {low:.3g} to "
+            f"{high:.3g}; write outputs='logits'."
         )
     if found.shape[1] == 1:
         found = torch.cat([1 - found, found], 1)

@@ -1,4 +1,6 @@
-"""One picture to the input of a model: resized, cropped or padded, and where that lies in the picture."""
+"""One picture to the input of a model: resized, cropped or padded, and where that lies in the
+picture.
+"""
 
 import math
 from typing import TYPE_CHECKING, Literal
@@ -20,7 +22,9 @@ Fit = Literal["crop", "squash", "pad"]
 FITS = ("crop", "squash", "pad")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 
-_TOO_MANY = 2**26  # pixels after resizing; only a strip more than a hundred times as long as wide gets there
+_TOO_MANY = (
+    2**26
+)  # pixels after resizing; only a strip more than a hundred times as long as wide gets there
 
 
 def fit_picture(
@@ -33,15 +37,18 @@ def fit_picture(
     channels: int = 3,
     fill: "Sequence[float] | None" = None,
 ) -> tuple[Images, Geometry]:
-    """Resize a picture to a model's input size, as torchvision's and timm's own evaluation transforms do, to the bit.
+    """Resize a picture to a model's input size, as torchvision's and timm's own evaluation
+    transforms do, to the bit.
 
     Args:
         picture: A PIL picture, any mode and size.
         size: Height and width of the input in pixels, >= 1.
-        fit: `crop`: the short side to size / crop_share, then the centre. `squash`: both sides to size / crop_share whatever the
-            aspect, then the centre. `pad`: the long side to size / crop_share, then the centre, the rest filled.
+        fit: `crop`: the short side to size / crop_share, then the centre. `squash`: both sides to
+            size / crop_share whatever the aspect, then the centre. `pad`: the long side to size /
+            crop_share, then the centre, the rest filled.
         crop_share: The share of the resized side that the input shows, in (0, 1].
-        interpolation: One of PIL's filters: nearest, bilinear, bicubic, lanczos, box, hamming; antialiased.
+        interpolation: One of PIL's filters: nearest, bilinear, bicubic, lanczos, box, hamming;
+            antialiased.
         channels: 3 for RGB or 1 for grey.
         fill: With `pad`: the colour of the rest, one value in [0, 1] per channel; None: mid-grey.
 
@@ -62,16 +69,28 @@ def fit_picture(
     if fit not in FITS:
         raise InputError(f"fit is one of {', '.join(FITS)}; got {fit!r}.")
     if interpolation not in INTERPOLATIONS:
-        raise InputError(f"interpolation is one of {', '.join(INTERPOLATIONS)}; got {interpolation!r}.")
+        raise InputError(
+            f"interpolation is one of {', '.join(INTERPOLATIONS)}; got {interpolation!r}."
+        )
     height, width = size
     across, down = picture.size
     tall, wide = _resized((down, across), size, fit, crop_share)
     top, left = _offset(tall, height), _offset(wide, width)
-    region = (left * across / wide, top * down / tall, (left + width) * across / wide, (top + height) * down / tall)
+    region = (
+        left * across / wide,
+        top * down / tall,
+        (left + width) * across / wide,
+        (top + height) * down / tall,
+    )
     flat = eight_bit(picture, channels)
     chosen = Image.Resampling[interpolation.upper()]
     if tall * wide > _TOO_MANY and fit == "crop":
-        shown = (max(region[0], 0.0), max(region[1], 0.0), min(region[2], float(across)), min(region[3], float(down)))
+        shown = (
+            max(region[0], 0.0),
+            max(region[1], 0.0),
+            min(region[2], float(across)),
+            min(region[3], float(down)),
+        )
         cut = flat.resize((width, height), chosen, box=shown)
     else:
         resized = flat.resize((wide, tall), chosen) if (wide, tall) != flat.size else flat
@@ -81,13 +100,20 @@ def fit_picture(
             canvas = Image.new(flat.mode, (width, height), colour if channels > 1 else colour[0])
             canvas.paste(resized, (-left, -top))
             cut = canvas
-    values = torch.from_numpy(np.array(cut, dtype=np.float32).reshape(height, width, channels)).div_(255)
+    values = torch.from_numpy(
+        np.array(cut, dtype=np.float32).reshape(height, width, channels)
+    ).div_(255)
     return values.permute(2, 0, 1)[None].contiguous(), Geometry((down, across), region, size)
 
 
-def _resized(picture: tuple[int, int], size: tuple[int, int], fit: Fit, crop_share: float) -> tuple[int, int]:
-    """Height and width after resizing, rounded as torchvision's Resize and timm's ResizeKeepRatio round."""
-    # the small number undoes a division that came out just under the whole number that the share was made from
+def _resized(
+    picture: tuple[int, int], size: tuple[int, int], fit: Fit, crop_share: float
+) -> tuple[int, int]:
+    """Height and width after resizing, rounded as torchvision's Resize and timm's ResizeKeepRatio
+    round.
+    """
+    # the small number undoes a division that came out just under the whole number that the share
+    # was made from
     scaled = [max(side, math.floor(side / crop_share + 1e-6)) for side in size]
     if fit == "squash":
         return scaled[0], scaled[1]

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True, eq=False)
 class Surrogate(BlackBox):
-    """A network that was taught to answer like a box, on whole and on masked pictures: made by `fit_surrogate`, read by `load`.
+    """A network that was taught to answer like a box, on whole and on masked pictures: made by
+    `fit_surrogate`, read by `load`.
 
-    It takes what that box takes, with the same classes, and has gradients and feature maps: `fit(surrogate, pictures)` trains a
-    masker on it. It is only as good as `facts["disagreement"]` says, and only on pictures like those it learned from: ask the
-    box itself in the end (`OnSurrogate` finds the mask here, and `explain` checks it there).
+    It takes what that box takes, with the same classes, and has gradients and feature maps:
+    `fit(surrogate, pictures)` trains a masker on it. It is only as good as `facts["disagreement"]`
+    says, and only on pictures like those it learned from: ask the box itself in the end
+    (`OnSurrogate` finds the mask here, and `explain` checks it there).
 
     Args:
         box: The network with its pixel statistics.
@@ -35,7 +37,8 @@ class Surrogate(BlackBox):
         zero: As the box's.
         preparing: How the box prepares pictures, where that is known.
         architecture: How a file says what the network is.
-        facts: Of `fit_surrogate`: `queries` spent, `disagreement` with the box, whether it is `large`, and settings.
+        facts: Of `fit_surrogate`: `queries` spent, `disagreement` with the box, whether it is
+            `large`, and settings.
         prepared_by: The box, where only itself knows how it prepares pictures.
 
     Example:
@@ -46,7 +49,8 @@ class Surrogate(BlackBox):
         torch.Size([2, 5])
 
     References:
-        Frye et al. 2021, "Shapley explainability on the data manifold", section 3.2; Jethani et al. 2022, "FastSHAP", section 2.
+        Frye et al. 2021, "Shapley explainability on the data manifold", section 3.2; Jethani et al.
+        2022, "FastSHAP", section 2.
     """
 
     box: TorchBlackBox
@@ -94,7 +98,8 @@ class Surrogate(BlackBox):
         """As the box does.
 
         Raises:
-            InputError: The box takes tensors only, or the surrogate came from a file and only the box knows how.
+            InputError: The box takes tensors only, or the surrogate came from a file and only the
+                box knows how.
         """
         if self.preparing is not None:
             return self.preparing(picture)
@@ -129,16 +134,20 @@ class Surrogate(BlackBox):
         return save_surrogate(self, Path(path).expanduser())
 
     @staticmethod
-    def load(path: str | Path, box: BlackBox | None = None, *, network: nn.Module | None = None) -> "Surrogate":
+    def load(
+        path: str | Path, box: BlackBox | None = None, *, network: nn.Module | None = None
+    ) -> "Surrogate":
         """Read what `save` wrote; see `surrogate_file.load_surrogate`.
 
         Args:
             path: The file.
             box: What it stands for; only needed where nobody else knows how it prepares pictures.
-            network: For a surrogate that was a module of your own: one of the same shapes; it is copied.
+            network: For a surrogate that was a module of your own: one of the same shapes; it is
+                copied.
 
         Raises:
-            InputError: The file is not a surrogate that this version reads, or the network does not fit.
+            InputError: The file is not a surrogate that this version reads, or the network does not
+                fit.
         """
         from saliencykit.black_boxes.surrogate_file import load_surrogate
 

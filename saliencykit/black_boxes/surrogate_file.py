@@ -21,12 +21,14 @@ _FILES = WeightsFile(
     "surrogate",
     1,
     "surrogate",
-    "a classifier's weights are named with their model, timm:NAME,checkpoint=FILE, and a trained masker goes to masker=",
+    "a classifier's weights are named with their model, timm:NAME,checkpoint=FILE, and a trained "
+    "masker goes to masker=",
 )
 
 
 def rounded(network: nn.Module) -> None:
-    """Round the weights to what a file holds of them, half precision; scalars and vectors stay as they are.
+    """Round the weights to what a file holds of them, half precision; scalars and vectors stay as
+    they are.
 
     Args:
         network: Changed in place.
@@ -76,21 +78,26 @@ def read_header(path: Path) -> dict[str, Any]:
         path: The file.
 
     Raises:
-        InputError: There is no such file, it is damaged, it holds no surrogate, or its format is not known.
+        InputError: There is no such file, it is damaged, it holds no surrogate, or its format is
+            not known.
     """
     return _FILES.header(path)
 
 
-def load_surrogate(path: Path, box: BlackBox | None = None, *, network: nn.Module | None = None) -> Surrogate:
+def load_surrogate(
+    path: Path, box: BlackBox | None = None, *, network: nn.Module | None = None
+) -> Surrogate:
     """Read a surrogate.
 
     Args:
         path: What `save` wrote.
         box: What it stands for; only needed where nobody else knows how it prepares pictures.
-        network: For a surrogate that was a module of your own: one of the same shapes; it is copied.
+        network: For a surrogate that was a module of your own: one of the same shapes; it is
+            copied.
 
     Raises:
-        InputError: The file is not a surrogate that this version reads, or the network does not fit.
+        InputError: The file is not a surrogate that this version reads, or the network does not
+            fit.
     """
     from safetensors.torch import load_file
 
@@ -101,10 +108,17 @@ def load_surrogate(path: Path, box: BlackBox | None = None, *, network: nn.Modul
         module.load_state_dict(weights)
         size = (int(header["input_size"][0]), int(header["input_size"][1]))
         prepared = header["preparing"]
-        preparing = None if prepared is None else Preparing(**(prepared | {"size": size, "fill": _floats(prepared["fill"])}))
+        preparing = (
+            None
+            if prepared is None
+            else Preparing(**(prepared | {"size": size, "fill": _floats(prepared["fill"])}))
+        )
         names = None if header["class_names"] is None else tuple(header["class_names"])
         inner = TorchBlackBox(
-            module.eval().requires_grad_(False), mean=_floats(header["mean"]), std=_floats(header["std"]), size=size
+            module.eval().requires_grad_(False),
+            mean=_floats(header["mean"]),
+            std=_floats(header["std"]),
+            size=size,
         )
         made = Surrogate(
             inner,
@@ -118,8 +132,13 @@ def load_surrogate(path: Path, box: BlackBox | None = None, *, network: nn.Modul
         )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         if network is not None and isinstance(error, RuntimeError):
-            raise InputError(f"the weights in {str(path)!r} do not fit the {name_of(network)} that was given: {error}") from error
-        raise InputError(f"the surrogate in {str(path)!r} is damaged: {type(error).__name__}: {error}.") from error
+            raise InputError(
+                f"the weights in {str(path)!r} do not fit the {name_of(network)} that was given: "
+                f"{error}"
+            ) from error
+        raise InputError(
+            f"the surrogate in {str(path)!r} is damaged: {type(error).__name__}: {error}."
+        ) from error
     return made if box is None or preparing is not None else replace(made, prepared_by=box)
 
 

@@ -1,4 +1,6 @@
-"""Networks that learn to answer like a box: a small one from nothing, timm's by name, or somebody's own."""
+"""Networks that learn to answer like a box: a small one from nothing, timm's by name, or somebody's
+own.
+"""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -15,10 +17,12 @@ _COARSEST = 8  # sides of the last maps, at most
 
 @final
 class SurrogateNetwork(nn.Module):
-    """A small classifier that learns from nothing: stages of 3x3 convolutions, mean pooling, one linear layer.
+    """A small classifier that learns from nothing: stages of 3x3 convolutions, mean pooling, one
+    linear layer.
 
-    Its last maps have sides of 5 to 8, and pooling and one linear layer are all that follows: a masker reads off the layer's rows
-    where each class is. 3 thousand weights for pictures of 8 px, 0.03 to 0.5 million for larger ones.
+    Its last maps have sides of 5 to 8, and pooling and one linear layer are all that follows: a
+    masker reads off the layer's rows where each class is. 3 thousand weights for pictures of 8 px,
+    0.03 to 0.5 million for larger ones.
 
     Args:
         num_classes: K, >= 1.
@@ -47,7 +51,8 @@ class SurrogateNetwork(nn.Module):
         super().__init__()
         if min(num_classes, *size, channels_in, *widths, depth) < 1:
             raise InputError(
-                f"SurrogateNetwork({num_classes}, {tuple(size)}, {channels_in}, {tuple(widths)}, {depth}): all are >= 1."
+                f"SurrogateNetwork({num_classes}, {tuple(size)}, {channels_in}, {tuple(widths)}, "
+                f"{depth}): all are >= 1."
             )
         self.arguments = {
             "num_classes": num_classes,
@@ -68,7 +73,11 @@ class SurrogateNetwork(nn.Module):
             for layer in range(depth):
                 stride = (stem if number == 0 else 2) if layer == 0 else 1
                 kernel = 7 if stride > 2 else 3
-                layers += [nn.Conv2d(before, width, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+                layers += [
+                    nn.Conv2d(before, width, kernel, stride, kernel // 2, bias=False),
+                    nn.BatchNorm2d(width),
+                    nn.ReLU(),
+                ]
                 before = width
             stages.append(nn.Sequential(*layers))
         self.stages = nn.Sequential(*stages)
@@ -84,7 +93,8 @@ class SurrogateNetwork(nn.Module):
 def make_network(
     wanted: str | nn.Module | None, num_classes: int, size: tuple[int, int], channels: int
 ) -> tuple[nn.Module, dict[str, Any], tuple[tuple[float, ...], tuple[float, ...]] | None]:
-    """The network of a surrogate, how a file says what it is, and the pixel statistics that it wants (None: any).
+    """The network of a surrogate, how a file says what it is, and the pixel statistics that it
+    wants (None: any).
 
     Args:
         wanted: None or `own`: a SurrogateNetwork; a name of timm with its weights, `resnet18` or
@@ -103,19 +113,31 @@ def make_network(
     if isinstance(wanted, nn.Module):
         return copy.deepcopy(wanted), {"kind": "module", "class": name_of(wanted)}, None
     if not isinstance(wanted, str):
-        raise InputError(f"network is None, 'own', a name of timm, or an nn.Module; got {name_of(wanted)}.")
+        raise InputError(
+            f"network is None, 'own', a name of timm, or an nn.Module; got {name_of(wanted)}."
+        )
     name, *rest = wanted.removeprefix("timm:").split(",")
     if rest not in ([], ["pretrained=false"], ["pretrained=true"]):
-        raise InputError(f"network={wanted!r}: write 'timm:{name}' or 'timm:{name},pretrained=false'.")
+        raise InputError(
+            f"network={wanted!r}: write 'timm:{name}' or 'timm:{name},pretrained=false'."
+        )
     if channels != 3:
-        raise InputError(f"network={wanted!r} takes RGB, and the pictures have {channels} channels; use network='own'.")
+        raise InputError(
+            f"network={wanted!r} takes RGB, and the pictures have {channels} channels; use "
+            "network='own'."
+        )
     try:
         from saliencykit.black_boxes.timm import timm_box
 
         made = timm_box(name, pretrained=rest != ["pretrained=false"], num_classes=num_classes)
     except ImportError:
-        raise InputError(f"network={wanted!r} is a model of timm; pip install 'saliencykit[timm]', or use network='own'.") from None
-    statistics = None if made.mean is None or made.std is None else (tuple(made.mean), tuple(made.std))
+        raise InputError(
+            f"network={wanted!r} is a model of timm; pip install 'saliencykit[timm]', or use "
+            "network='own'."
+        ) from None
+    statistics = (
+        None if made.mean is None or made.std is None else (tuple(made.mean), tuple(made.std))
+    )
     return made.model, {"kind": "timm", "name": name, "num_classes": num_classes}, statistics
 
 
@@ -139,6 +161,7 @@ def build_network(architecture: Mapping[str, Any]) -> nn.Module:
         return timm_box(options["name"], pretrained=False, num_classes=options["num_classes"]).model
     if kind == "module":
         raise InputError(
-            f"this surrogate is a {options['class']}, which the file cannot make; write Surrogate.load(path, network=...) with one."
+            f"this surrogate is a {options['class']}, which the file cannot make; write "
+            "Surrogate.load(path, network=...) with one."
         )
     raise ValueError(f"no network is called {kind!r}")

@@ -1,4 +1,6 @@
-"""Models of timm, by name and as objects, with the input size, statistics and crop of their own configuration."""
+"""Models of timm, by name and as objects, with the input size, statistics and crop of their own
+configuration.
+"""
 
 import difflib
 import socket
@@ -42,10 +44,11 @@ def timm_box(
     """A classifier of timm by name: `timm:resnet18`, `timm:resnet18,checkpoint=my.safetensors`.
 
     Args:
-        name: As `timm.create_model` takes it, with or without a tag: `resnet18`, `resnet18.a1_in1k`.
+        name: As `timm.create_model` takes it, with or without a tag: `resnet18`,
+            `resnet18.a1_in1k`.
         checkpoint: A local state dict, `.safetensors` or `.pt` (tensors only).
-        pretrained: Download timm's weights, or take them from its cache. None: yes, unless there is a checkpoint. False: random
-            weights, always the same ones.
+        pretrained: Download timm's weights, or take them from its cache. None: yes, unless there is
+            a checkpoint. False: random weights, always the same ones.
         num_classes: K. None: as in the checkpoint, else the model's own.
         mean: Per channel; beats the model's configuration.
         std: Per channel, with `mean`.
@@ -54,7 +57,8 @@ def timm_box(
         max_batch: The largest batch the model gets at once.
 
     Raises:
-        InputError: The name is unknown, the weights cannot be downloaded, or the checkpoint does not fit.
+        InputError: The name is unknown, the weights cannot be downloaded, or the checkpoint does
+            not fit.
 
     Example:
         >>> timm_box("test_resnet", pretrained=False).size
@@ -65,7 +69,9 @@ def timm_box(
     if not name.startswith(_ELSEWHERE) and not timm.is_model(name):
         near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
         hint = f" Did you mean {', '.join(near)}?" if near else ""
-        raise InputError(f"timm has no model called {name!r}.{hint} timm.list_models('*resnet*') lists them.")
+        raise InputError(
+            f"timm has no model called {name!r}.{hint} timm.list_models('*resnet*') lists them."
+        )
     if checkpoint is not None and pretrained:
         raise InputError(f"timm:{name} takes a checkpoint or pretrained=true, not both.")
 
@@ -83,25 +89,35 @@ def timm_box(
             if not download or "pretrained tag" in reason:
                 raise InputError(f"timm could not make {name!r}: {reason}.") from error
             raise InputError(
-                f"the weights of timm:{name} are not in the cache and could not be downloaded: {reason}. Without a network write "
-                f"{local}."
+                f"the weights of timm:{name} are not in the cache and could not be downloaded: "
+                f"{reason}. Without a network write {local}."
             ) from error
 
     with same_random_state():
         torch.default_generator.manual_seed(0)
-        model = build(num_classes) if checkpoint is None else model_with_weights(build, checkpoint, num_classes)
+        model = (
+            build(num_classes)
+            if checkpoint is None
+            else model_with_weights(build, checkpoint, num_classes)
+        )
     box = wrap_timm(model)
     if box is None:
-        raise InputError(f"timm:{name} is no image classifier with pixel statistics; give TorchBlackBox(model, mean=..., std=...).")
+        raise InputError(
+            f"timm:{name} is no image classifier with pixel statistics; give TorchBlackBox(model, "
+            "mean=..., std=...)."
+        )
     given: dict[str, Any] = {"mean": mean, "std": std, "size": size, "max_batch": max_batch}
-    return replace(box, outputs=outputs, **{key: value for key, value in given.items() if value is not None})
+    return replace(
+        box, outputs=outputs, **{key: value for key, value in given.items() if value is not None}
+    )
 
 
 def wrap_timm(model: nn.Module) -> TorchBlackBox | None:
     """A box around a timm model object as its `pretrained_cfg` says, or None if it is not one.
 
     Args:
-        model: Any module. Modules that merely contain a timm model are not timm models: they may normalise by themselves.
+        model: Any module. Modules that merely contain a timm model are not timm models: they may
+            normalise by themselves.
     """
     if "timm" not in sys.modules or not hasattr(model, "pretrained_cfg"):
         return None
@@ -133,22 +149,34 @@ def wrap_timm(model: nn.Module) -> TorchBlackBox | None:
 
 
 def _fixed_size(model: nn.Module) -> tuple[int, int] | None:
-    """The size the model was built for, where it was built for one (`img_size=`): its configuration keeps that of the weights."""
+    """The size the model was built for, where it was built for one (`img_size=`): its configuration
+    keeps that of the weights.
+    """
     size = getattr(getattr(model, "patch_embed", None), "img_size", None)
-    return (int(size[0]), int(size[1])) if isinstance(size, tuple | list) and len(size) == 2 else None
+    return (
+        (int(size[0]), int(size[1])) if isinstance(size, tuple | list) and len(size) == 2 else None
+    )
 
 
 def _channels(model: nn.Module) -> int | None:
-    return next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), None)
+    return next(
+        (module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), None
+    )
 
 
 def _class_names(model: nn.Module) -> tuple[str, ...] | None:
-    """ImageNet's, if the model has as many classes as its weights were trained for and timm knows what they are."""
+    """ImageNet's, if the model has as many classes as its weights were trained for and timm knows
+    what they are.
+    """
     from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 
     config = model.pretrained_cfg
     count = getattr(model, "num_classes", None)
-    trained = config.get("num_classes") if isinstance(config, dict) else getattr(config, "num_classes", None)
+    trained = (
+        config.get("num_classes")
+        if isinstance(config, dict)
+        else getattr(config, "num_classes", None)
+    )
     subset = infer_imagenet_subset(model) if count == trained else None
     if subset is None:
         return None
@@ -158,13 +186,17 @@ def _class_names(model: nn.Module) -> tuple[str, ...] | None:
         return None
     short = [name.split(",")[0] for name in full]
     uses = Counter(short)
-    names = tuple(brief if uses[brief] == 1 else whole for brief, whole in zip(short, full, strict=True))
+    names = tuple(
+        brief if uses[brief] == 1 else whole for brief, whole in zip(short, full, strict=True)
+    )
     return names if len(names) == count else None
 
 
 @contextmanager
 def _no_retries_without_a_network() -> Iterator[None]:
-    """Where the hub's name cannot be looked up, look into the cache at once instead of retrying for a minute."""
+    """Where the hub's name cannot be looked up, look into the cache at once instead of retrying for
+    a minute.
+    """
     try:
         from huggingface_hub import constants
 

@@ -28,25 +28,29 @@ if TYPE_CHECKING:
 class TorchBlackBox(BlackBox):
     """Any torch module that classifies images, borrowed and given back as it was.
 
-    The model runs in eval mode (its own flags are put back after every call), in its own dtype and on its own device. It may return
-    a tensor, a tuple that starts with the logits, a dict, or an object with `.logits`; a single output is read as a sigmoid's, as
-    two classes. Only `mean` and `std` together with `size` let it take pictures; tensors need nothing.
+    The model runs in eval mode (its own flags are put back after every call), in its own dtype and
+    on its own device. It may return a tensor, a tuple that starts with the logits, a dict, or an
+    object with `.logits`; a single output is read as a sigmoid's, as two classes. Only `mean` and
+    `std` together with `size` let it take pictures; tensors need nothing.
 
     Args:
         model: The module; weights, modes, gradients and hooks are left alone.
-        mean: Subtracted per channel, in the units of raw pixels in [0, 1]. None: the model normalises by itself.
+        mean: Subtracted per channel, in the units of raw pixels in [0, 1]. None: the model
+            normalises by itself.
         std: Divided by per channel, > 0. None: with `mean`.
         size: Side or (height, width) of the input in pixels, for pictures.
-        fit: How a picture is brought to `size`: `crop` (short side, then the centre), `squash` (both sides) or `pad` (long side,
-            the rest in the mean colour).
+        fit: How a picture is brought to `size`: `crop` (short side, then the centre), `squash`
+            (both sides) or `pad` (long side, the rest in the mean colour).
         crop_share: The share of the resized side that is kept, in (0, 1]; 224 of 256 is 0.875.
-        interpolation: `bilinear`, `bicubic`, `nearest`, `lanczos`, `box` or `hamming`, with antialiasing.
+        interpolation: `bilinear`, `bicubic`, `nearest`, `lanczos`, `box` or `hamming`, with
+            antialiasing.
         outputs: `logits`, or `probabilities` if the model ends in a softmax or sigmoid.
         class_names: One name per class.
         max_batch: The largest batch the model gets at once. None: no limit.
 
     Raises:
-        InputError: Only one of mean and std is given, they differ in length, or a number or word is not one of those above.
+        InputError: Only one of mean and std is given, they differ in length, or a number or word is
+            not one of those above.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 5))
@@ -73,12 +77,20 @@ class TorchBlackBox(BlackBox):
         if not isinstance(self.model, nn.Module):
             raise InputError(f"TorchBlackBox takes a torch nn.Module; got {name_of(self.model)}.")
         who = "TorchBlackBox"
-        if (self.mean is None) != (self.std is None) or (self.mean and self.std and len(self.mean) != len(self.std)):
-            raise InputError(f"{who} takes mean and std together, one number per channel; got {self.mean} and {self.std}.")
+        if (self.mean is None) != (self.std is None) or (
+            self.mean and self.std and len(self.mean) != len(self.std)
+        ):
+            raise InputError(
+                f"{who} takes mean and std together, one number per channel; got {self.mean} and "
+                f"{self.std}."
+            )
         if self.std is not None and min(self.std) <= 0:
             raise InputError(f"{who}: std is > 0 in every channel; got {tuple(self.std)}.")
         if self.mean is not None and max(self.mean) > 10:
-            raise InputError(f"{who}: mean and std are for pixels in [0, 1]; {tuple(self.mean)} is for 0..255, divide both by 255.")
+            raise InputError(
+                f"{who}: mean and std are for pixels in [0, 1]; {tuple(self.mean)} is for 0..255, "
+                "divide both by 255."
+            )
         if self.size is not None and min(self.input_size) < 1:
             raise InputError(f"{who}: size is a side or (height, width), >= 1; got {self.size}.")
         if not 0 < self.crop_share <= 1:
@@ -87,19 +99,28 @@ class TorchBlackBox(BlackBox):
             raise InputError(f"{who}: max_batch is >= 1 or None; got {self.max_batch}.")
         for name, known in (("fit", FITS), ("interpolation", INTERPOLATIONS), ("outputs", OUTPUTS)):
             if getattr(self, name) not in known:
-                raise InputError(f"{who}: {name} is one of {', '.join(known)}; got {getattr(self, name)!r}.")
+                raise InputError(
+                    f"{who}: {name} is one of {', '.join(known)}; got {getattr(self, name)!r}."
+                )
 
     def __repr__(self) -> str:
         """The configuration, without the model's layers."""
-        stats = "" if self.mean is None else f", mean={tuple(self.mean)}, std={tuple(self.std or ())}"
+        stats = (
+            "" if self.mean is None else f", mean={tuple(self.mean)}, std={tuple(self.std or ())}"
+        )
         return f"TorchBlackBox({name_of(self.model)}{stats}, size={self.size}, outputs={self.outputs!r})"
 
     @property
     def num_classes(self) -> int:  # type: ignore[override]
-        """K, known after the first answer; before it, the model is asked about one grey image of `size`."""
+        """K, known after the first answer; before it, the model is asked about one grey image of
+        `size`.
+        """
         if "num_classes" not in self._facts:
             if self.size is None:
-                raise InputError(f"TorchBlackBox({name_of(self.model)}) has not answered yet; ask it once, or give size=.")
+                raise InputError(
+                    f"TorchBlackBox({name_of(self.model)}) has not answered yet; ask it once, or "
+                    "give size=."
+                )
             height, width = self.input_size
             channels = len(self.mean) if self.mean else 3
             with torch.no_grad():
@@ -135,16 +156,22 @@ class TorchBlackBox(BlackBox):
             InputError: `size` is not known.
         """
         if self.size is None:
-            raise InputError(f"the input size of {name_of(self.model)} is unknown; write TorchBlackBox(model, ..., size=224).")
-        return (self.size, self.size) if isinstance(self.size, int) else (self.size[0], self.size[1])
+            raise InputError(
+                f"the input size of {name_of(self.model)} is unknown; write TorchBlackBox(model, "
+                "..., size=224)."
+            )
+        return (
+            (self.size, self.size) if isinstance(self.size, int) else (self.size[0], self.size[1])
+        )
 
     def prepare(self, picture: "Image") -> tuple[Images, Geometry]:
         """Resize and crop a picture as `size`, `fit` and `crop_share` say; see `BlackBox.prepare`."""
         if self.mean is None:
             raise InputError(
-                f"a picture was given, and the pixel statistics of {name_of(self.model)} are unknown. Write "
-                f"explain(TorchBlackBox(model, mean=(...), std=(...), size=224), picture); for a model that takes raw pixels in "
-                "[0, 1] that is mean=(0, 0, 0), std=(1, 1, 1)."
+                f"a picture was given, and the pixel statistics of {name_of(self.model)} are "
+                "unknown. Write explain(TorchBlackBox(model, mean=(...), std=(...), size=224), "
+                "picture); for a model that takes raw pixels in [0, 1] that is mean=(0, 0, 0), "
+                "std=(1, 1, 1)."
             )
         return fit_picture(
             picture,
@@ -157,17 +184,23 @@ class TorchBlackBox(BlackBox):
         )
 
     def for_model_pixels(self) -> "TorchBlackBox":
-        """The same model asked in its own space: images are what `model(x)` takes, and pictures are no longer accepted."""
+        """The same model asked in its own space: images are what `model(x)` takes, and pictures are
+        no longer accepted.
+        """
         box = replace(self, mean=None, std=None)
         box._facts.update(self._facts)
         return box
 
     def for_many(self, images: Images) -> "TorchBlackBox":
-        """A frozen copy with batch norms folded, channels_last and a micro-batch that suits the device; see `freeze`."""
+        """A frozen copy with batch norms folded, channels_last and a micro-batch that suits the
+        device; see `freeze`.
+        """
         if self._facts.get("frozen_for") == images.shape[1:]:
             return self
         frozen = freeze(self.model, self._normalise(images[:2]))
-        box = replace(self, model=frozen.model, max_batch=min(frozen.batch, self.max_batch or frozen.batch))
+        box = replace(
+            self, model=frozen.model, max_batch=min(frozen.batch, self.max_batch or frozen.batch)
+        )
         box._facts.update(self._facts)
         if frozen.model is not self.model:
             box._facts["frozen_for"] = images.shape[1:]
@@ -194,8 +227,9 @@ class TorchBlackBox(BlackBox):
         self._facts["num_classes"] = logits.shape[1]
         if self.outputs == "logits" and look_like_probabilities(logits):
             warnings.warn(
-                f"{name_of(self.model)} returned rows that sum to 1: these look like probabilities, and are read as logits. "
-                "If it ends in a softmax, write TorchBlackBox(model, ..., outputs='probabilities').",
+                f"{name_of(self.model)} returned rows that sum to 1: these look like "
+                "probabilities, and are read as logits. If it ends in a softmax, write "
+                "TorchBlackBox(model, ..., outputs='probabilities').",
                 stacklevel=4,
             )
 
@@ -203,7 +237,9 @@ class TorchBlackBox(BlackBox):
         reason = first_line(error)
         text = f"{name_of(self.model)} raised {type(error).__name__} on images of shape {tuple(images.shape)}: {reason}."
         dtype = self._example().dtype
-        if dtype in (torch.float16, torch.bfloat16) and ("not implemented" in reason or "upported" in reason):
+        if dtype in (torch.float16, torch.bfloat16) and (
+            "not implemented" in reason or "upported" in reason
+        ):
             return f"{text} The model is {dtype} and {self.device} lacks a kernel for that; explain model.float() instead."
         if self.size is not None and images.shape[2:] != self.input_size:
             return f"{text} Its own input size is {self.input_size[0]}x{self.input_size[1]}."
@@ -212,14 +248,19 @@ class TorchBlackBox(BlackBox):
     def _normalise(self, images: Images) -> Images:
         example = self._example()
         if self.mean is None or self.std is None:
-            normal = images * 1  # a new tensor: a model whose first layer works in place must not touch the caller's
+            normal = (
+                images * 1
+            )  # a new tensor: a model whose first layer works in place must not touch the caller's
         else:
             if images.shape[1] != len(self.mean):
                 raise InputError(
-                    f"images have {images.shape[1]} channels, and mean and std of the box {len(self.mean)}; give images of as "
-                    "many, or a box with one number per channel."
+                    f"images have {images.shape[1]} channels, and mean and std of the box "
+                    f"{len(self.mean)}; give images of as many, or a box with one number per "
+                    "channel."
                 )
-            mean, std = (images.new_tensor(numbers).view(1, -1, 1, 1) for numbers in (self.mean, self.std))
+            mean, std = (
+                images.new_tensor(numbers).view(1, -1, 1, 1) for numbers in (self.mean, self.std)
+            )
             normal = (images - mean).div_(std)  # in place: one pass over the pixels less
         return normal.to(example.dtype) if example.is_floating_point() else normal
 

@@ -1,4 +1,6 @@
-"""Classifiers of torchvision, by name and as objects, with the transforms and class names of their weights."""
+"""Classifiers of torchvision, by name and as objects, with the transforms and class names of their
+weights.
+"""
 
 import difflib
 import inspect
@@ -18,7 +20,11 @@ from saliencykit.core.checks import first_line
 from saliencykit.core.errors import InputError
 from saliencykit.networks.frozen_copy import same_random_state
 
-_TRAINING_ONLY = ("aux1.", "aux2.", "AuxLogits.")  # side branches of GoogLeNet and Inception, dropped or unused in eval mode
+_TRAINING_ONLY = (
+    "aux1.",
+    "aux2.",
+    "AuxLogits.",
+)  # side branches of GoogLeNet and Inception, dropped or unused in eval mode
 
 
 def torchvision_box(
@@ -33,13 +39,16 @@ def torchvision_box(
     outputs: Outputs = "logits",
     max_batch: int | None = None,
 ) -> TorchBlackBox:
-    """A classifier of torchvision by name: `torchvision:mobilenet_v2`, `torchvision:mobilenet_v2,checkpoint=my.safetensors`.
+    """A classifier of torchvision by name: `torchvision:mobilenet_v2`,
+    `torchvision:mobilenet_v2,checkpoint=my.safetensors`.
 
     Args:
         name: As `torchvision.models.get_model` takes it: `resnet50`.
-        weights: An entry of the model's weights (`DEFAULT`, `IMAGENET1K_V1`), downloaded or from the cache; None (`none` in a
-            text): random weights, always the same ones. With a checkpoint: whose transforms are used.
-        checkpoint: A local state dict, `.safetensors` or `.pt` (tensors only), instead of the downloaded weights.
+        weights: An entry of the model's weights (`DEFAULT`, `IMAGENET1K_V1`), downloaded or from
+            the cache; None (`none` in a text): random weights, always the same ones. With a
+            checkpoint: whose transforms are used.
+        checkpoint: A local state dict, `.safetensors` or `.pt` (tensors only), instead of the
+            downloaded weights.
         num_classes: K. None: as in the checkpoint, else the model's own.
         mean: Per channel; beats that of the weights.
         std: Per channel, with `mean`.
@@ -48,7 +57,8 @@ def torchvision_box(
         max_batch: The largest batch the model gets at once.
 
     Raises:
-        InputError: The name or the weights are unknown, they cannot be downloaded, or the checkpoint does not fit.
+        InputError: The name or the weights are unknown, they cannot be downloaded, or the
+            checkpoint does not fit.
 
     Example:
         >>> torchvision_box("squeezenet1_1", weights=None).size
@@ -60,11 +70,17 @@ def torchvision_box(
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3)
         hint = f" Did you mean {', '.join(near)}?" if near else ""
-        raise InputError(f"torchvision has no classifier called {name!r}.{hint} torchvision.models.list_models() lists them.")
+        raise InputError(
+            f"torchvision has no classifier called {name!r}.{hint} "
+            "torchvision.models.list_models() lists them."
+        )
     entries = {entry.name: entry for entry in _entries(name)}
     chosen = _default(name) if weights in (None, "DEFAULT") else entries.get(str(weights))
     if chosen is None:
-        raise InputError(f"torchvision:{name} has no weights called {weights!r}; it has DEFAULT, {', '.join(entries)}, or none.")
+        raise InputError(
+            f"torchvision:{name} has no weights called {weights!r}; it has DEFAULT, "
+            f"{', '.join(entries)}, or none."
+        )
     download = checkpoint is None and weights is not None
 
     def build(classes: int | None) -> nn.Module:
@@ -78,17 +94,26 @@ def torchvision_box(
             if not download:
                 raise InputError(f"torchvision could not make {name!r}: {reason}.") from error
             raise InputError(
-                f"the weights of torchvision:{name} are not in the cache and could not be downloaded: {reason}. Without a network "
-                f"write 'torchvision:{name},checkpoint=my.safetensors', or 'torchvision:{name},weights=none' for random weights."
+                f"the weights of torchvision:{name} are not in the cache and could not be "
+                f"downloaded: {reason}. Without a network write "
+                f"'torchvision:{name},checkpoint=my.safetensors', or "
+                f"'torchvision:{name},weights=none' for random weights."
             ) from error
 
     with same_random_state():
         torch.default_generator.manual_seed(0)
-        model = build(num_classes) if checkpoint is None else model_with_weights(build, checkpoint, num_classes)
+        model = (
+            build(num_classes)
+            if checkpoint is None
+            else model_with_weights(build, checkpoint, num_classes)
+        )
     own = None if download or weights not in (None, "DEFAULT") else wrap_torchvision(model)
     if own is None:
         names = chosen.meta["categories"]
-        own = replace(_box(model, [chosen]), class_names=tuple(names) if _last_width(model) == len(names) else None)
+        own = replace(
+            _box(model, [chosen]),
+            class_names=tuple(names) if _last_width(model) == len(names) else None,
+        )
     box = replace(own, outputs=outputs)
     given: dict[str, Any] = {"mean": mean, "std": std, "size": size, "max_batch": max_batch}
     return replace(box, **{key: value for key, value in given.items() if value is not None})
@@ -97,15 +122,19 @@ def torchvision_box(
 def wrap_torchvision(model: nn.Module) -> TorchBlackBox | None:
     """A box around a torchvision classifier object, or None if it is not one.
 
-    The entry of its family's weights that has as many parameters says how pictures are prepared and what the classes are called;
-    among several, the default one. With a new head the entries that agree in the rest of the network decide, then those of the
-    family; what they do not agree on is left open, and classes have no names.
+    The entry of its family's weights that has as many parameters says how pictures are prepared and
+    what the classes are called; among several, the default one. With a new head the entries that
+    agree in the rest of the network decide, then those of the family; what they do not agree on is
+    left open, and classes have no names.
 
     Args:
-        model: Any module. Subclasses, and modules that merely contain torchvision parts, are not torchvision models: they may
-            normalise by themselves.
+        model: Any module. Subclasses, and modules that merely contain torchvision parts, are not
+            torchvision models: they may normalise by themselves.
     """
-    if not type(model).__module__.startswith("torchvision.models.") or "torchvision" not in sys.modules:
+    if (
+        not type(model).__module__.startswith("torchvision.models.")
+        or "torchvision" not in sys.modules
+    ):
         return None
     builders = [name for name, made in _builders().items() if made is type(model)]
     if not builders:
@@ -122,7 +151,8 @@ def wrap_torchvision(model: nn.Module) -> TorchBlackBox | None:
     alike = [
         entry
         for _, entry in entries
-        if features and entry.meta["num_params"] - (features + 1) * len(entry.meta["categories"]) == body
+        if features
+        and entry.meta["num_params"] - (features + 1) * len(entry.meta["categories"]) == body
     ]
     defaults = [entry for entry in alike if any(entry == _default(name) for name in builders)]
     return _box(model, defaults or alike or [entry for _, entry in entries])
@@ -150,7 +180,10 @@ def _builders() -> dict[str, type]:
     """Every classifier's name and the class that it makes."""
     from torchvision import models
 
-    return {name: inspect.signature(models.get_model_builder(name)).return_annotation for name in models.list_models(module=models)}
+    return {
+        name: inspect.signature(models.get_model_builder(name)).return_annotation
+        for name in models.list_models(module=models)
+    }
 
 
 def _entries(name: str) -> list[Any]:
@@ -170,12 +203,18 @@ def _parameters(model: nn.Module) -> int:
     named = list(model.named_parameters())
     count = sum(p.numel() for _, p in named)
     side = sum(p.numel() for key, p in named if key.startswith(_TRAINING_ONLY))
-    return count if type(model).__name__ != "GoogLeNet" else count - side  # Inception's published count includes its branch
+    return (
+        count if type(model).__name__ != "GoogLeNet" else count - side
+    )  # Inception's published count includes its branch
 
 
 def _last(model: nn.Module) -> nn.Linear | nn.Conv2d | None:
     """The layer that makes the class scores: the last one with weights."""
-    layers = [m for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d) and not n.startswith(_TRAINING_ONLY)]
+    layers = [
+        m
+        for n, m in model.named_modules()
+        if isinstance(m, nn.Linear | nn.Conv2d) and not n.startswith(_TRAINING_ONLY)
+    ]
     return layers[-1] if layers else None
 
 

@@ -17,10 +17,12 @@ from saliencykit.networks.frozen_copy import unwrapped
 
 
 def wrap(model: object) -> BlackBox | None:
-    """A BlackBox around a torch module, a function on numpy arrays or a surrogate's file, or None for anything else.
+    """A BlackBox around a torch module, a function on numpy arrays or a surrogate's file, or None
+    for anything else.
 
-    Models of timm and torchvision bring their pixel statistics, input size and class names, also inside `torch.compile` and
-    DataParallel; for any other module nothing is guessed: it takes tensors until somebody says `TorchBlackBox(model, mean=...)`.
+    Models of timm and torchvision bring their pixel statistics, input size and class names, also
+    inside `torch.compile` and DataParallel; for any other module nothing is guessed: it takes
+    tensors until somebody says `TorchBlackBox(model, mean=...)`.
 
     Args:
         model: Whatever was given to `explain`.
@@ -45,5 +47,8 @@ def wrap(model: object) -> BlackBox | None:
         box = wrap_timm(own) or wrap_torchvision(own) or TorchBlackBox(own)
         return box if own is model else replace(box, model=model)
     if isinstance(model, type):
-        raise InputError(f"{model.__name__} is a class; make an object of it: explain({model.__name__}(...), image).")
+        raise InputError(
+            f"{model.__name__} is a class; make an object of it: explain({model.__name__}(...), "
+            "image)."
+        )
     return FunctionBlackBox(model) if callable(model) else None

@@ -20,10 +20,22 @@ def clip_bar(total: int | None, *, quiet: bool) -> Iterator[Callable[[int], None
     Yields:
         A function that takes the number of frames that are done.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     to = console(stderr=True, quiet=quiet)
-    columns = (TextColumn("frame"), MofNCompleteColumn(), BarColumn(24), TextColumn("{task.fields[pace]}"), TimeRemainingColumn())
+    columns = (
+        TextColumn("frame"),
+        MofNCompleteColumn(),
+        BarColumn(24),
+        TextColumn("{task.fields[pace]}"),
+        TimeRemainingColumn(),
+    )
     progress = Progress(*columns, console=to, transient=True, disable=not to.is_terminal)
     task = progress.add_task("explaining", total=total, pace="")
     started = said = 0.0

@@ -17,7 +17,9 @@ _EVERY = 50  # steps between the lines of a training without a terminal
 
 @contextmanager
 def explaining_bar(images: int, *, quiet: bool) -> "Iterator[Callable[[int], None]]":
-    """A bar on stderr that shows itself after a second: images explained and evaluations of the model so far."""
+    """A bar on stderr that shows itself after a second: images explained and evaluations of the
+    model so far.
+    """
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     count = TextColumn("{task.completed:.0f} evaluations")
@@ -44,12 +46,25 @@ def explaining_bar(images: int, *, quiet: bool) -> "Iterator[Callable[[int], Non
 
 @contextmanager
 def training_bar(to: "Console") -> "Iterator[tuple[Callable[[Step], None], Callable[[str], None]]]":
-    """A bar with the terms of the last step and the time left; without a terminal, a line now and then."""
+    """A bar with the terms of the last step and the time left; without a terminal, a line now and
+    then.
+    """
     from rich.markup import escape
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.fields[steps]}"), TimeRemainingColumn())
-    progress = Progress(*columns, TextColumn("{task.fields[terms]}"), console=to, transient=True, disable=not to.is_terminal)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(24),
+        TextColumn("{task.fields[steps]}"),
+        TimeRemainingColumn(),
+    )
+    progress = Progress(
+        *columns,
+        TextColumn("{task.fields[terms]}"),
+        console=to,
+        transient=True,
+        disable=not to.is_terminal,
+    )
     task = progress.add_task("getting ready", total=None, steps="", terms="", start=False)
 
     def on_news(line: str) -> None:
@@ -63,14 +78,23 @@ def training_bar(to: "Console") -> "Iterator[tuple[Callable[[Step], None], Calla
             to.print(f"step {step.number} of {step.of}: {terms}", soft_wrap=True)
         steps = f"{step.number}/{step.of}"
         progress.start_task(task)
-        progress.update(task, completed=step.number, total=step.of, steps=steps, terms=terms, description=step.phase)
+        progress.update(
+            task,
+            completed=step.number,
+            total=step.of,
+            steps=steps,
+            terms=terms,
+            description=step.phase,
+        )
 
     with progress:
         yield on_step, on_news
 
 
 @contextmanager
-def counting_bar(to: "Console", things: str, every: int) -> "Iterator[Callable[[int, int | None, str], None]]":
+def counting_bar(
+    to: "Console", things: str, every: int
+) -> "Iterator[Callable[[int, int | None, str], None]]":
     """A bar of finished things with the time left; without a terminal, a line at every tenth.
 
     Args:
@@ -79,12 +103,25 @@ def counting_bar(to: "Console", things: str, every: int) -> "Iterator[Callable[[
         every: Things between two lines where nobody knows how many there will be.
 
     Yields:
-        A function that takes the number of finished things, that of all of them or None, and what is being done.
+        A function that takes the number of finished things, that of all of them or None, and what
+        is being done.
     """
     from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TextColumn(things), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(24),
+        MofNCompleteColumn(),
+        TextColumn(things),
+        TimeRemainingColumn(),
+    )
     progress = Progress(*columns, console=to, transient=True, disable=not to.is_terminal)
     task = progress.add_task("getting ready", total=None)
     said, first, started = 0, 0, time.monotonic()
@@ -108,14 +145,19 @@ def counting_bar(to: "Console", things: str, every: int) -> "Iterator[Callable[[
 
 def gate_line(gate: dict[str, Any]) -> str:
     """What the held-out pictures say of a trained masker, in one line."""
-    mosaics = "" if gate["mosaic"] != gate["mosaic"] else f"; mosaics {gate['mosaic']:.2f} (chance 0.25)"
+    mosaics = (
+        "" if gate["mosaic"] != gate["mosaic"] else f"; mosaics {gate['mosaic']:.2f} (chance 0.25)"
+    )
     return (
-        f"held out, {gate['n']} pictures: area {gate['area']:.1%}, kept {gate['kept']:.1%}, dropped {gate['dropped']:.1%} (whole "
-        f"{gate['whole']:.1%}); a class that is not there gets {gate['fake']:.2f} of the area{mosaics}"
+        f"held out, {gate['n']} pictures: area {gate['area']:.1%}, kept {gate['kept']:.1%}, "
+        f"dropped {gate['dropped']:.1%} (whole {gate['whole']:.1%}); a class that is not there "
+        f"gets {gate['fake']:.2f} of the area{mosaics}"
     )
 
 
-def facts(answer: "Explanation", images: list[str] | None, out: Path, seconds: float) -> dict[str, Any]:
+def facts(
+    answer: "Explanation", images: list[str] | None, out: Path, seconds: float
+) -> dict[str, Any]:
     """What is said of an explanation, as JSON."""
     sources = images or ["embedded photo"]
     boxes = answer.boxes(0.5).tolist()
@@ -125,9 +167,18 @@ def facts(answer: "Explanation", images: list[str] | None, out: Path, seconds: f
         row["probability"] = float(answer.probability[i])
         if answer.kept is not None and answer.dropped is not None:
             row |= {"kept": float(answer.kept[i]), "dropped": float(answer.dropped[i])}
-        row |= {"area": float(answer.area[i]), "box": boxes[i], "overlay": str(out / f"overlay-{i:04}.png")}
+        row |= {
+            "area": float(answer.area[i]),
+            "box": boxes[i],
+            "overlay": str(out / f"overlay-{i:04}.png"),
+        }
         rows.append(row)
-    return {"images": rows, "seconds": round(seconds, 3), "out": str(out), "provenance": answer.provenance}
+    return {
+        "images": rows,
+        "seconds": round(seconds, 3),
+        "out": str(out),
+        "provenance": answer.provenance,
+    }
 
 
 def table(answer: "Explanation", images: list[str] | None, out: Path, seconds: float) -> None:
@@ -136,15 +187,29 @@ def table(answer: "Explanation", images: list[str] | None, out: Path, seconds: f
 
     grid = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("image", "class", "probability", "kept", "dropped", "area"):
-        grid.add_column(name, justify="left" if name in ("image", "class") else "right", overflow="fold")
+        grid.add_column(
+            name, justify="left" if name in ("image", "class") else "right", overflow="fold"
+        )
     rows = facts(answer, images, out, seconds)["images"]
     for row in rows:
-        numbers = [f"{row[key]:.1%}" if key in row else "-" for key in ("probability", "kept", "dropped", "area")]
-        grid.add_row(Path(row["image"]).name, f"{row['name'].split(',')[0]} ({row['label']})", *numbers)
+        numbers = [
+            f"{row[key]:.1%}" if key in row else "-"
+            for key in ("probability", "kept", "dropped", "area")
+        ]
+        grid.add_row(
+            Path(row["image"]).name, f"{row['name'].split(',')[0]} ({row['label']})", *numbers
+        )
     to = console()
     to.print(grid)
-    to.print("[dim]kept: probability with only the mask shown; dropped: with the mask replaced; area: the mask's share[/dim]")
-    overlays = rows[0]["overlay"] if len(rows) == 1 else f"{rows[0]['overlay']} ... {Path(rows[-1]['overlay']).name}"
+    to.print(
+        "[dim]kept: probability with only the mask shown; dropped: with the mask replaced; area: "
+        "the mask's share[/dim]"
+    )
+    overlays = (
+        rows[0]["overlay"]
+        if len(rows) == 1
+        else f"{rows[0]['overlay']} ... {Path(rows[-1]['overlay']).name}"
+    )
     to.print(f"{overlays} written in {seconds:.1f} s", soft_wrap=True)
 
 

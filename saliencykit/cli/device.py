@@ -31,9 +31,14 @@ def box_on_device(model: str, device: str) -> BlackBox:
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0].rstrip(".")
             there = ", ".join(dict.fromkeys(["cpu", best]))
-            raise InputError(f"--device {device} cannot be used: {reason}. This machine has: {there}.") from error
+            raise InputError(
+                f"--device {device} cannot be used: {reason}. This machine has: {there}."
+            ) from error
     elif device not in ("auto", "cpu"):
-        raise InputError(f"--device {device}: {model} decides by itself where it computes; leave the option away.")
+        raise InputError(
+            f"--device {device}: {model} decides by itself where it computes; leave the option "
+            "away."
+        )
     return box
 
 
@@ -41,13 +46,19 @@ def best_device() -> str:
     """The best device that there is: `cuda`, `mps` or `cpu`."""
     import torch
 
-    mine = os.environ.get("LOCAL_RANK")  # among the processes of this machine that a launcher started
+    mine = os.environ.get(
+        "LOCAL_RANK"
+    )  # among the processes of this machine that a launcher started
     cuda = f"cuda:{mine}" if mine else "cuda"
-    return cuda if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    return (
+        cuda if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    )
 
 
 def use_idle_cores() -> None:
-    """No more threads than idle cores: a thread that shares a busy core keeps all others waiting at every layer."""
+    """No more threads than idle cores: a thread that shares a busy core keeps all others waiting at
+    every layer.
+    """
     import torch
 
     if not os.environ.get("OMP_NUM_THREADS") and hasattr(os, "getloadavg"):

@@ -12,29 +12,55 @@ from saliencykit.cli.device import box_on_device, use_idle_cores
 from saliencykit.cli.options import AsJson, Device, Model, Seed, going_on, leads
 from saliencykit.core.errors import InputError
 
-DEFAULT_METRICS = ("insertion", "deletion", "area-curves", "saliency-score", "localisation", "pointing-game")
+DEFAULT_METRICS = (
+    "insertion",
+    "deletion",
+    "area-curves",
+    "saliency-score",
+    "localisation",
+    "pointing-game",
+)
 
 
 def evaluate(
-    data: Annotated[str, typer.Option(help="A folder, a CSV file, voc:FOLDER or coco:FOLDER,annotations=FILE.")],
+    data: Annotated[
+        str, typer.Option(help="A folder, a CSV file, voc:FOLDER or coco:FOLDER,annotations=FILE.")
+    ],
     model: Model = "demo",
     masker: Annotated[
-        list[str] | None, typer.Option(help="A method, e.g. rise:samples=500, or NAME=METHOD; several times. Default: as explain.")
+        list[str] | None,
+        typer.Option(
+            help="A method, e.g. rise:samples=500, or NAME=METHOD; several times. Default: as "
+            "explain."
+        ),
     ] = None,
-    metric: Annotated[list[str] | None, typer.Option(help="A metric, e.g. insertion; several times. Default: the usual.")] = None,
-    out: Annotated[Path, typer.Option(help="The run directory; started again, it goes on from there.")] = Path("run"),
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="A metric, e.g. insertion; several times. Default: the usual."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="The run directory; started again, it goes on from there.")
+    ] = Path("run"),
     labels: Annotated[Path | None, typer.Option(help="CSV file of labels by picture.")] = None,
-    boxes: Annotated[Path | None, typer.Option(help="Folder of XML files with boxes, or a LOC_val_solution.csv.")] = None,
+    boxes: Annotated[
+        Path | None, typer.Option(help="Folder of XML files with boxes, or a LOC_val_solution.csv.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="At most so many pictures.", min=1)] = None,
-    baselines: Annotated[bool, typer.Option(help="Centre box, whole image, random map and Grad-CAM too.")] = True,
-    pictures: Annotated[int, typer.Option(help="Pictures whose masks are kept for the report.", min=0)] = 12,
+    baselines: Annotated[
+        bool, typer.Option(help="Centre box, whole image, random map and Grad-CAM too.")
+    ] = True,
+    pictures: Annotated[
+        int, typer.Option(help="Pictures whose masks are kept for the report.", min=0)
+    ] = 12,
     batch: Annotated[int, typer.Option(help="Pictures at once.", min=1)] = 16,
     device: Device = "auto",
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option(help="Go on from the rows in the run directory.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Judge methods by metrics on pictures, beside baselines; print means with 95 % intervals, write rows and table."""
+    """Judge methods by metrics on pictures, beside baselines; print means with 95 % intervals,
+    write rows and table.
+    """
     from saliencykit.cli.score_tables import evaluating_bar, scores_table
     from saliencykit.evaluation.evaluate import evaluate as door
     from saliencykit.evaluation.scores import as_objects
@@ -47,7 +73,11 @@ def evaluate(
     known = {full.split("/", 1)[1] for full in registry().names("metric")}
     metrics = metric or [name for name in DEFAULT_METRICS if name in known]
     trained = None if masker else trained_masker(box)
-    maskers = {model: trained} if trained is not None else _named(masker or ["iterative" if box.differentiable else "rise"])
+    maskers = (
+        {model: trained}
+        if trained is not None
+        else _named(masker or ["iterative" if box.differentiable else "rise"])
+    )
     with (
         going_on(f"the rows in {out}", (out / "settings.json").exists),
         evaluating_bar(console(stderr=True, quiet=not leading or as_json)) as on_row,
@@ -71,13 +101,28 @@ def evaluate(
     if not leading:
         return
     if as_json:
-        missing = [{"masker": who, "reason": reason, "rows": count} for (who, reason), count in scores.reasons().items()]
-        typer.echo(json.dumps({"out": str(out), "table": as_objects(scores.table()), "missing": missing}, indent=1))
+        missing = [
+            {"masker": who, "reason": reason, "rows": count}
+            for (who, reason), count in scores.reasons().items()
+        ]
+        typer.echo(
+            json.dumps(
+                {"out": str(out), "table": as_objects(scores.table()), "missing": missing}, indent=1
+            )
+        )
     else:
         to = console()
         scores_table(scores, to)
-        to.print(f"{out / 'table.csv'} and {out / 'rows.jsonl'} written in {time.perf_counter() - started:.0f} s", soft_wrap=True)
-        to.print(f"now: saliencykit compare {out} --against {scores.maskers[-1]}; saliencykit report {out}", soft_wrap=True)
+        to.print(
+            f"{out / 'table.csv'} and {out / 'rows.jsonl'} written in "
+            f"{time.perf_counter() - started:.0f} s",
+            soft_wrap=True,
+        )
+        to.print(
+            f"now: saliencykit compare {out} --against {scores.maskers[-1]}; saliencykit report "
+            f"{out}",
+            soft_wrap=True,
+        )
     if scores.rows and all(row.reason is not None for row in scores.rows):
         complain("not one picture could be judged; the reasons stand in the rows.")
         raise typer.Exit(3)
@@ -85,10 +130,17 @@ def evaluate(
 
 def compare(
     run: Annotated[Path, typer.Argument(help="The directory of an evaluation.")],
-    against: Annotated[str, typer.Option(help="The masker that all others are compared with, by its name in the table.")],
+    against: Annotated[
+        str,
+        typer.Option(
+            help="The masker that all others are compared with, by its name in the table."
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Compare methods picture by picture: differences with 95 % intervals, far surer than two intervals side by side."""
+    """Compare methods picture by picture: differences with 95 % intervals, far surer than two
+    intervals side by side.
+    """
     from saliencykit.cli.score_tables import comparison_table
     from saliencykit.evaluation.scores import Scores, as_objects
 
@@ -101,20 +153,38 @@ def compare(
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="The directory of an evaluation, of an explained folder, or of an explanation.")],
-    out: Annotated[Path | None, typer.Option(help="The page; default: report.html in the directory.")] = None,
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="The directory of an evaluation, of an explained folder, or of an explanation."
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="The page; default: report.html in the directory.")
+    ] = None,
 ) -> None:
-    """Write one HTML page that opens from disk and can be mailed: pictures and masks, curves, the table, what the numbers mean."""
+    """Write one HTML page that opens from disk and can be mailed: pictures and masks, curves, the
+    table, what the numbers mean.
+    """
     from saliencykit.evaluation.scores import Scores
     from saliencykit.explanation.result import Explanation
     from saliencykit.storage.saved_explanations import SavedExplanations, is_saved
 
     path = run / "report.html" if out is None else out
     explained = (run / "manifest.json").exists() and not (run / "settings.json").exists()
-    kept = SavedExplanations.load(run) if is_saved(run) else Explanation.load(run) if explained else Scores.load(run)
+    kept = (
+        SavedExplanations.load(run)
+        if is_saved(run)
+        else Explanation.load(run)
+        if explained
+        else Scores.load(run)
+    )
     written = kept.to_html(path)
     size = written.stat().st_size
-    console().print(f"{written} written, {f'{size / 1e6:.1f} MB' if size >= 1e5 else f'{size / 1e3:.0f} kB'}", soft_wrap=True)
+    console().print(
+        f"{written} written, {f'{size / 1e6:.1f} MB' if size >= 1e5 else f'{size / 1e3:.0f} kB'}",
+        soft_wrap=True,
+    )
 
 
 def _named(texts: list[str]) -> dict[str, str]:

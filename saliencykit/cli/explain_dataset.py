@@ -24,13 +24,27 @@ if TYPE_CHECKING:
 _REASONS = 5
 _PANEL = "For a folder or a CSV file"
 
-Labels: TypeAlias = Annotated[Path | None, typer.Option(help="CSV file of labels by picture.", rich_help_panel=_PANEL)]
-Limit: TypeAlias = Annotated[int | None, typer.Option(help="At most so many pictures.", min=1, rich_help_panel=_PANEL)]
-Batch: TypeAlias = Annotated[int, typer.Option(help="Pictures at once.", min=1, rich_help_panel=_PANEL)]
-MapPrecision: TypeAlias = Annotated[str, typer.Option(help="Of the stored maps: uint8 or float16.", rich_help_panel=_PANEL)]
-Overlays: TypeAlias = Annotated[int, typer.Option(help="Overlays of so many pictures.", min=0, rich_help_panel=_PANEL)]
-Workers: TypeAlias = Annotated[int | None, typer.Option(help="Threads that read pictures.", min=0, rich_help_panel=_PANEL)]
-Resume: TypeAlias = Annotated[bool, typer.Option(help="Go on from the rows in the directory.", rich_help_panel=_PANEL)]
+Labels: TypeAlias = Annotated[
+    Path | None, typer.Option(help="CSV file of labels by picture.", rich_help_panel=_PANEL)
+]
+Limit: TypeAlias = Annotated[
+    int | None, typer.Option(help="At most so many pictures.", min=1, rich_help_panel=_PANEL)
+]
+Batch: TypeAlias = Annotated[
+    int, typer.Option(help="Pictures at once.", min=1, rich_help_panel=_PANEL)
+]
+MapPrecision: TypeAlias = Annotated[
+    str, typer.Option(help="Of the stored maps: uint8 or float16.", rich_help_panel=_PANEL)
+]
+Overlays: TypeAlias = Annotated[
+    int, typer.Option(help="Overlays of so many pictures.", min=0, rich_help_panel=_PANEL)
+]
+Workers: TypeAlias = Annotated[
+    int | None, typer.Option(help="Threads that read pictures.", min=0, rich_help_panel=_PANEL)
+]
+Resume: TypeAlias = Annotated[
+    bool, typer.Option(help="Go on from the rows in the directory.", rich_help_panel=_PANEL)
+]
 
 
 def is_dataset(images: Sequence[str] | None) -> bool:
@@ -40,15 +54,30 @@ def is_dataset(images: Sequence[str] | None) -> bool:
         InputError: It is one of several things.
     """
     sets = [
-        text for text in images or () if text.startswith(("voc:", "coco:")) or text.lower().endswith(".csv") or Path(text).is_dir()
+        text
+        for text in images or ()
+        if text.startswith(("voc:", "coco:"))
+        or text.lower().endswith(".csv")
+        or Path(text).is_dir()
     ]
     if sets and len(images or ()) > 1:
-        raise InputError(f"{sets[0]!r} is a data set: give it alone, each to a directory of its own, or pictures alone.")
+        raise InputError(
+            f"{sets[0]!r} is a data set: give it alone, each to a directory of its own, or "
+            "pictures alone."
+        )
     return bool(sets)
 
 
 def explain_folder(
-    data: str, model: str, out: Path, *, device: str, as_json: bool, labels: Path | None, label: str | None, **options: Any
+    data: str,
+    model: str,
+    out: Path,
+    *,
+    device: str,
+    as_json: bool,
+    labels: Path | None,
+    label: str | None,
+    **options: Any,
 ) -> None:
     """Explain a data set into a directory; print what the rows say together."""
     from saliencykit.explanation.explain_dataset import explain_dataset as door
@@ -61,13 +90,29 @@ def explain_folder(
         going_on(f"the rows in {out}", (out / "manifest.json").exists),
         dataset_bar(console(stderr=True, quiet=not leading or as_json)) as on_row,
     ):
-        saved = door(box_on_device(model, device), data, out=out, labels=labels, label=label, on_row=on_row, **options)
+        saved = door(
+            box_on_device(model, device),
+            data,
+            out=out,
+            labels=labels,
+            label=label,
+            on_row=on_row,
+            **options,
+        )
     if not leading:
         return
     summary, seconds = summarise(saved.rows()), time.perf_counter() - started
     if as_json:
-        columns = {name: None if values[0] != values[0] else values[0] for name, values in summary.columns.items()}
-        facts = {"out": str(out), "pictures": summary.pictures, "explained": summary.explained, "means": columns}
+        columns = {
+            name: None if values[0] != values[0] else values[0]
+            for name, values in summary.columns.items()
+        }
+        facts = {
+            "out": str(out),
+            "pictures": summary.pictures,
+            "explained": summary.explained,
+            "means": columns,
+        }
         typed = {reason: count for reason, (count, _) in summary.reasons.items()}
         typer.echo(json.dumps(facts | {"reasons": typed, "seconds": round(seconds, 3)}, indent=1))
     else:
@@ -92,7 +137,9 @@ def dataset_bar(to: "Console") -> "Iterator[Callable[[ExplainedRow, int, int | N
         yield on_row
 
 
-def summary_table(saved: "SavedExplanations", summary: "Summary", seconds: float, to: "Console") -> None:
+def summary_table(
+    saved: "SavedExplanations", summary: "Summary", seconds: float, to: "Console"
+) -> None:
     """Mean and quartiles of each number; what has no map and why; what to do next."""
     from rich.markup import escape
     from rich.table import Table
@@ -108,7 +155,16 @@ def summary_table(saved: "SavedExplanations", summary: "Summary", seconds: float
         shown = ", ".join(names[:2]) + (f" and {count - 2} more" if count > 2 else "")
         to.print(f"no map of {escape(shown)}: {escape(reason)}", soft_wrap=True)
     if len(summary.reasons) > _REASONS:
-        to.print(f"... and {len(summary.reasons) - _REASONS} more reasons, in the rows", soft_wrap=True)
+        to.print(
+            f"... and {len(summary.reasons) - _REASONS} more reasons, in the rows", soft_wrap=True
+        )
     folder = saved.folder
-    to.print(f"{folder / 'table.csv'}, {folder / 'rows.jsonl'} and the maps written in {seconds:.0f} s", soft_wrap=True)
-    to.print(f"now: saliencykit report {folder}; saliencykit evaluate --data DATA --masker stored:{folder}", soft_wrap=True)
+    to.print(
+        f"{folder / 'table.csv'}, {folder / 'rows.jsonl'} and the maps written in {seconds:.0f} s",
+        soft_wrap=True,
+    )
+    to.print(
+        f"now: saliencykit report {folder}; saliencykit evaluate --data DATA --masker "
+        f"stored:{folder}",
+        soft_wrap=True,
+    )

@@ -23,22 +23,33 @@ if TYPE_CHECKING:
 
 _PANEL = "For a clip"
 Fps = Annotated[
-    float | None, typer.Option(help="Explain at most so many frames a second, leave out the rest.", rich_help_panel=_PANEL)
+    float | None,
+    typer.Option(
+        help="Explain at most so many frames a second, leave out the rest.", rich_help_panel=_PANEL
+    ),
 ]
 Smooth = Annotated[
     float,
-    typer.Option(help="How much of the last mask, moved along, is in the next; 0: nothing.", rich_help_panel=_PANEL),
+    typer.Option(
+        help="How much of the last mask, moved along, is in the next; 0: nothing.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 
 STOPPED_EARLY = 3
-"""The exit code where a clip was written and is not all that was asked for: the first one is damaged, or the disk is full."""
+"""The exit code where a clip was written and is not all that was asked for: the first one is
+damaged, or the disk is full.
+"""
 
 
 def is_clip(images: list[str] | None, out: Path) -> bool:
     """Is it a clip that is to be explained, by the names?"""
     from saliencykit.video.writer import FORMATS
 
-    return any(Path(name).suffix.lower() in SUFFIXES for name in images or []) or out.suffix.lower() in FORMATS
+    return (
+        any(Path(name).suffix.lower() in SUFFIXES for name in images or [])
+        or out.suffix.lower() in FORMATS
+    )
 
 
 def explain_clip(
@@ -66,7 +77,9 @@ def explain_clip(
     from saliencykit.video.writer import Writer, check_name
 
     if not images or len(images) != 1:
-        raise InputError(f"a clip is explained alone; got {len(images or [])} files for --out {out}.")
+        raise InputError(
+            f"a clip is explained alone; got {len(images or [])} files for --out {out}."
+        )
     if fps is not None and not fps > 0:
         raise InputError(f"--fps {fps:g}: frames a second, > 0.")
     source = Path(images[0])
@@ -86,8 +99,16 @@ def explain_clip(
             yield frame
 
     answers = explain_frames(box, frames(), as_label(label), masker, smooth=smooth, seed=seed)
-    asked = "the first frame's top class" if label is None else "the top class, followed" if label == "follow" else f"{label!r}"
-    writer = Writer(out, source, clip.facts, f"saliencykit: what {asked} rests on, by {model}; {note}")
+    asked = (
+        "the first frame's top class"
+        if label is None
+        else "the top class, followed"
+        if label == "follow"
+        else f"{label!r}"
+    )
+    writer = Writer(
+        out, source, clip.facts, f"saliencykit: what {asked} rests on, by {model}; {note}"
+    )
     tally = Tally()
     ended = ""
     try:
@@ -103,7 +124,9 @@ def explain_clip(
     except BaseException as error:
         answers.close()
         if writer.finish(whole=False) and not isinstance(error, OSError):
-            complain(f"{out} holds the first {writer.count} frames, up to {float(writer.last):.1f} s.")
+            complain(
+                f"{out} holds the first {writer.count} frames, up to {float(writer.last):.1f} s."
+            )
         raise
     answers.close()
     writer.finish(whole=not ended)
@@ -114,7 +137,10 @@ def explain_clip(
     else:
         _say(tally, out, note)
     if ended:
-        complain(f"Stopped early: {ended}. {out} holds {writer.count} frames, up to {float(writer.last):.1f} s.")
+        complain(
+            f"Stopped early: {ended}. {out} holds {writer.count} frames, up to "
+            f"{float(writer.last):.1f} s."
+        )
         raise typer.Exit(STOPPED_EARLY)
 
 
@@ -130,7 +156,9 @@ def pace_note(have: Fraction, wanted: float | None) -> str:
     step = float(have) / wanted
     if abs(step - round(step)) < 0.01:
         number = round(step)
-        ending = "th" if 10 < number % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+        ending = (
+            "th" if 10 < number % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+        )
         return f"every {number}{ending} frame explained and shown"
     return f"at most {wanted:g} of {float(have):.4g} frames a second explained and shown"
 
@@ -153,25 +181,43 @@ class Tally:
         label, time = int(answer.labels[0]), answer.provenance["time"]
         if not self.stretches or self.stretches[-1]["label"] != label:
             self.stretches.append(
-                {"label": label, "name": answer.names[0], "from": time, "frames": 0, "probability": 0.0, "area": 0.0}
+                {
+                    "label": label,
+                    "name": answer.names[0],
+                    "from": time,
+                    "frames": 0,
+                    "probability": 0.0,
+                    "area": 0.0,
+                }
             )
         last = self.stretches[-1]
         last["frames"] += 1
         last["to"] = time
-        for key, value in (("probability", float(answer.probability[0])), ("area", float(answer.area[0]))):
+        for key, value in (
+            ("probability", float(answer.probability[0])),
+            ("area", float(answer.area[0])),
+        ):
             last[key] += (value - last[key]) / last["frames"]
         self.count += 1
 
     def facts(self, source: Path, out: Path, note: str, ended: str) -> dict[str, Any]:
         """All of it, as JSON."""
-        head = {"clip": str(source), "out": str(out), "frames": self.count, "pace": note, "stopped_early": ended or None}
+        head = {
+            "clip": str(source),
+            "out": str(out),
+            "frames": self.count,
+            "pace": note,
+            "stopped_early": ended or None,
+        }
         return head | {"stretches": self.stretches}
 
 
 def _expected(clip: Clip, fps: float | None) -> int | None:
     """How many frames there will be, as far as the file says."""
     facts = clip.facts
-    count = facts.frames or (None if facts.seconds is None else round(facts.seconds * float(facts.fps)))
+    count = facts.frames or (
+        None if facts.seconds is None else round(facts.seconds * float(facts.fps))
+    )
     if count is None or fps is None or fps >= facts.fps:
         return count
     return max(1, round(count * fps / float(facts.fps)))
@@ -182,12 +228,19 @@ def _say(tally: Tally, out: Path, note: str) -> None:
 
     grid = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("seconds", "class", "frames", "probability", "area"):
-        grid.add_column(name, justify="left" if name in ("seconds", "class") else "right", overflow="fold")
+        grid.add_column(
+            name, justify="left" if name in ("seconds", "class") else "right", overflow="fold"
+        )
     for row in tally.stretches:
         name = f"{row['name'].split(',')[0]} ({row['label']})"
         span = f"{row['from']:.1f} to {row['to']:.1f}"
-        grid.add_row(span, name, str(row["frames"]), f"{row['probability']:.1%}", f"{row['area']:.1%}")
+        grid.add_row(
+            span, name, str(row["frames"]), f"{row['probability']:.1%}", f"{row['area']:.1%}"
+        )
     to = console()
     to.print(grid)
-    to.print("[dim]means over the frames; probability of the class on the whole frame; area: the mask's share[/dim]")
+    to.print(
+        "[dim]means over the frames; probability of the class on the whole frame; area: the "
+        "mask's share[/dim]"
+    )
     to.print(f"{out} written: {tally.count} frames, {note}", soft_wrap=True)

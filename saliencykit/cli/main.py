@@ -1,4 +1,6 @@
-"""The command line: explain | fit | surrogate | evaluate | compare | report | sanity | plugins | doctor. Each calls one door."""
+"""The command line: explain | fit | surrogate | evaluate | compare | report | sanity | plugins |
+doctor. Each calls one door.
+"""
 
 import json
 import os
@@ -11,9 +13,27 @@ from typing import Annotated, Any, cast
 import typer
 
 from saliencykit.cli import evaluate, explain_dataset, explain_video, plugins, sanity, surrogate
-from saliencykit.cli.console import complain, console, explaining_bar, facts, gate_line, table, training_bar, warn
+from saliencykit.cli.console import (
+    complain,
+    console,
+    explaining_bar,
+    facts,
+    gate_line,
+    table,
+    training_bar,
+    warn,
+)
 from saliencykit.cli.device import box_on_device, use_idle_cores
-from saliencykit.cli.options import AsJson, Device, Model, Seed, as_label, going_on, leads, training_folder
+from saliencykit.cli.options import (
+    AsJson,
+    Device,
+    Model,
+    Seed,
+    as_label,
+    going_on,
+    leads,
+    training_folder,
+)
 from saliencykit.core.errors import SaliencyKitError
 from saliencykit.storage.atomic_files import writable
 
@@ -33,20 +53,25 @@ def main() -> None:
     except SaliencyKitError as error:
         complain(f"Error: {error}")
         sys.exit(2)
-    except (KeyboardInterrupt, SystemExit) as stop:  # typer turns the one into the other, without a word
+    except (
+        KeyboardInterrupt,
+        SystemExit,
+    ) as stop:  # typer turns the one into the other, without a word
         if isinstance(stop, SystemExit) and stop.code != 130:
             raise
         complain("Interrupted.")
         sys.exit(130)
     except Exception as error:
-        if isinstance(error, OSError) and error.filename is not None:  # no permission, a name that is too long
+        if (
+            isinstance(error, OSError) and error.filename is not None
+        ):  # no permission, a name that is too long
             complain(f"Error: {str(error.filename)!r} cannot be read or written: {error.strerror}.")
             sys.exit(2)
         if os.environ.get("SALIENCYKIT_TRACEBACK"):
             raise
         complain(
-            f"Unexpected {type(error).__name__}: {error}. This is a bug in saliencykit or in a plugin; run again with "
-            "SALIENCYKIT_TRACEBACK=1 to see where."
+            f"Unexpected {type(error).__name__}: {error}. This is a bug in saliencykit or in a "
+            "plugin; run again with SALIENCYKIT_TRACEBACK=1 to see where."
         )
         sys.exit(1)
 
@@ -54,7 +79,9 @@ def main() -> None:
 @app.callback(invoke_without_command=True)
 def _root(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+    ] = False,
 ) -> None:
     if version:
         import saliencykit
@@ -68,17 +95,33 @@ def _root(
 def explain(
     images: Annotated[
         list[str] | None,
-        typer.Argument(help="Pictures, or one folder or CSV file of them, or one clip; default: a photo of a cat."),
+        typer.Argument(
+            help="Pictures, or one folder or CSV file of them, or one clip; default: a photo of a "
+            "cat."
+        ),
     ] = None,
     model: Model = "demo",
-    label: Annotated[str | None, typer.Option(help="Class asked about, by index or name; default: the model's top class.")] = None,
-    masker: Annotated[str | None, typer.Option(help="How the mask is found, e.g. rise:samples=500; see `plugins`.")] = None,
-    alternative: Annotated[str | None, typer.Option(help="What replaces pixels in the check, e.g. blur:sigma=11.")] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(help="Class asked about, by index or name; default: the model's top class."),
+    ] = None,
+    masker: Annotated[
+        str | None,
+        typer.Option(help="How the mask is found, e.g. rise:samples=500; see `plugins`."),
+    ] = None,
+    alternative: Annotated[
+        str | None, typer.Option(help="What replaces pixels in the check, e.g. blur:sigma=11.")
+    ] = None,
     device: Device = "auto",
     seed: Seed = 0,
-    out: Annotated[Path, typer.Option(help="Directory for the overlay, the maps and the manifest.")] = Path("explanation"),
+    out: Annotated[
+        Path, typer.Option(help="Directory for the overlay, the maps and the manifest.")
+    ] = Path("explanation"),
     as_json: AsJson = False,
-    check: Annotated[bool, typer.Option(help="Ask the model again with the mask kept and with the mask replaced.")] = True,
+    check: Annotated[
+        bool,
+        typer.Option(help="Ask the model again with the mask kept and with the mask replaced."),
+    ] = True,
     labels: explain_dataset.Labels = None,
     limit: explain_dataset.Limit = None,
     batch: explain_dataset.Batch = 16,
@@ -89,15 +132,40 @@ def explain(
     fps: explain_video.Fps = None,
     smooth: explain_video.Smooth = 0.75,
 ) -> None:
-    """Find the pixels that a decision rests on; write an overlay and print class, probabilities, area and time."""
+    """Find the pixels that a decision rests on; write an overlay and print class, probabilities,
+    area and time.
+    """
     if explain_video.is_clip(images, out):
-        of_clip: dict[str, Any] = {"fps": fps, "smooth": smooth, "device": device, "seed": seed, "as_json": as_json}
+        of_clip: dict[str, Any] = {
+            "fps": fps,
+            "smooth": smooth,
+            "device": device,
+            "seed": seed,
+            "as_json": as_json,
+        }
         explain_video.explain_clip(images, model, label, masker, out, **of_clip)
         return
     if explain_dataset.is_dataset(images):
-        of_folder: dict[str, Any] = {"limit": limit, "batch": batch, "precision": precision, "overlays": overlays}
-        of_folder |= {"labels": labels, "workers": workers, "resume": resume, "check": check, "masker": masker}
-        of_folder |= {"label": label, "alternative": alternative, "seed": seed, "device": device, "as_json": as_json}
+        of_folder: dict[str, Any] = {
+            "limit": limit,
+            "batch": batch,
+            "precision": precision,
+            "overlays": overlays,
+        }
+        of_folder |= {
+            "labels": labels,
+            "workers": workers,
+            "resume": resume,
+            "check": check,
+            "masker": masker,
+        }
+        of_folder |= {
+            "label": label,
+            "alternative": alternative,
+            "seed": seed,
+            "device": device,
+            "as_json": as_json,
+        }
         explain_dataset.explain_folder((images or [""])[0], model, out, **of_folder)
         return
     from saliencykit.cli.query_counter import Watched
@@ -115,7 +183,15 @@ def explain(
 
         with explaining_bar(len(pictures), quiet=as_json) as advance:
             watched = Watched(box, advance)
-            answer = door(watched, pictures, as_label(label), masker=masker, alternative=alternative, check=check, seed=seed)
+            answer = door(
+                watched,
+                pictures,
+                as_label(label),
+                masker=masker,
+                alternative=alternative,
+                check=check,
+                seed=seed,
+            )
         answer.save(out)
     except BaseException:
         if created and out.is_dir() and not any(out.iterdir()):
@@ -132,12 +208,22 @@ def explain(
 def fit(
     images: Annotated[str, typer.Option(help="Folder of training pictures; no labels are needed.")],
     model: Model = "demo",
-    out: Annotated[Path, typer.Option(help="The masker's file; checkpoints go beside it.")] = Path("masker.safetensors"),
-    area: Annotated[float | None, typer.Option(help="Wanted mean area of the masks, e.g. 0.3; default: the objective's.")] = None,
-    objective: Annotated[str, typer.Option(help="masking-network, paper-mean, authors, or terms joined by +.")] = "masking-network",
+    out: Annotated[Path, typer.Option(help="The masker's file; checkpoints go beside it.")] = Path(
+        "masker.safetensors"
+    ),
+    area: Annotated[
+        float | None,
+        typer.Option(help="Wanted mean area of the masks, e.g. 0.3; default: the objective's."),
+    ] = None,
+    objective: Annotated[
+        str, typer.Option(help="masking-network, paper-mean, authors, or terms joined by +.")
+    ] = "masking-network",
     alternative: Annotated[str, typer.Option(help="What replaces pixels in training.")] = "choice",
     encoder: Annotated[str, typer.Option(help="auto, trunk, own or paper.")] = "auto",
-    steps: Annotated[int | None, typer.Option(help="Training steps; default: from the number of pictures.", min=1)] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Training steps; default: from the number of pictures.", min=1),
+    ] = None,
     batch: Annotated[int, typer.Option(help="Pictures a step.", min=2)] = 16,
     precision: Annotated[str, typer.Option(help="no or bf16.")] = "no",
     device: Device = "auto",
@@ -176,9 +262,15 @@ def fit(
     masker.save(out)
     to = console()
     to.print(gate_line(masker.facts["gate"]), soft_wrap=True)
-    to.print(f"{out} written in {time.perf_counter() - started:.0f} s; log and pictures of masks in {folder}", soft_wrap=True)
+    to.print(
+        f"{out} written in {time.perf_counter() - started:.0f} s; log and pictures of masks in "
+        f"{folder}",
+        soft_wrap=True,
+    )
     use = f"{model} --masker {out}"
-    if model.endswith(".safetensors"):  # a surrogate: the masks are for the model that it stands for
+    if model.endswith(
+        ".safetensors"
+    ):  # a surrogate: the masks are for the model that it stands for
         use = f"THE-MODEL-ITSELF --masker on-surrogate:{model},masker={out}"
     to.print(f"now: saliencykit explain PHOTO --model {use}", soft_wrap=True)
 
@@ -193,7 +285,9 @@ app.add_typer(plugins.app, name="plugins")
 
 @app.command()
 def doctor() -> None:
-    """Show versions, devices, plugins and whether the embedded default works; exit code 1 if something is broken."""
+    """Show versions, devices, plugins and whether the embedded default works; exit code 1 if
+    something is broken.
+    """
     from rich.table import Table
 
     health = Table("what", "state", box=None, header_style="bold", pad_edge=False)
@@ -214,15 +308,30 @@ def _examine() -> list[tuple[str, str, bool]]:
 
     import saliencykit
 
-    rows = [("python", platform.python_version(), True), ("saliencykit", saliencykit.__version__, True)]
-    hard = ["torch", "torchvision", "numpy", "scikit-image", "pillow", "pluggy", "safetensors", "typer", "rich"]
+    rows = [
+        ("python", platform.python_version(), True),
+        ("saliencykit", saliencykit.__version__, True),
+    ]
+    hard = [
+        "torch",
+        "torchvision",
+        "numpy",
+        "scikit-image",
+        "pillow",
+        "pluggy",
+        "safetensors",
+        "typer",
+        "rich",
+    ]
     for package in [*hard, "timm", "captum", "accelerate"]:
         try:
             rows.append((package, version(package), True))
         except PackageNotFoundError:
             needed = package in hard
             rows.append((package, "missing" if needed else "not installed (optional)", not needed))
-    devices = ["cpu"] + [f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())]
+    devices = ["cpu"] + [
+        f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())
+    ]
     devices += ["mps"] if torch.backends.mps.is_available() else []
     rows.append(("devices", ", ".join(devices), True))
     rows.append(("threads", str(torch.get_num_threads()), True))
@@ -234,7 +343,9 @@ def _examine() -> list[tuple[str, str, bool]]:
         for kind in ("black_box", "alternative", "term", "masker", "metric"):
             known.names(kind)
     for record in known.plugins:
-        fine = not record.failure or record.failure.startswith("disabled")  # what the user blocked is not broken
+        fine = not record.failure or record.failure.startswith(
+            "disabled"
+        )  # what the user blocked is not broken
         rows.append((f"plugin {record.name}", record.failure or "works", fine))
     try:
         from saliencykit.registry.manager import as_black_box

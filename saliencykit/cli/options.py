@@ -1,4 +1,6 @@
-"""What several commands have in common: options, the class in words, processes of a launch, and what Ctrl-C leaves behind."""
+"""What several commands have in common: options, the class in words, processes of a launch, and
+what Ctrl-C leaves behind.
+"""
 
 import os
 import re
@@ -17,13 +19,18 @@ from saliencykit.storage.atomic_files import writable
 _MODELS = "demo, timm:resnet18, torchvision:mobilenet_v2, ..."
 
 Model: TypeAlias = Annotated[str, typer.Option(help=f"A model by name: {_MODELS}")]
-Device: TypeAlias = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1, mps.")]
+Device: TypeAlias = Annotated[
+    str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1, mps.")
+]
 Seed: TypeAlias = Annotated[int, typer.Option(help="Of everything that is drawn.", min=0)]
-AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")]
+AsJson: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")
+]
 
 
 def as_label(text: str | None) -> int | str | None:
-    """A class of the command line: an index where the text is a number, else a name; None stays None.
+    """A class of the command line: an index where the text is a number, else a name; None stays
+    None.
 
     Example:
         >>> as_label("285"), as_label("-1"), as_label("tabby"), as_label(None)
@@ -33,7 +40,8 @@ def as_label(text: str | None) -> int | str | None:
 
 
 def training_folder(out: Path) -> Path:
-    """Where checkpoints and answers go: beside the file of weights, which can be written, as is said before minutes of work.
+    """Where checkpoints and answers go: beside the file of weights, which can be written, as is
+    said before minutes of work.
 
     Args:
         out: The file.
@@ -42,13 +50,18 @@ def training_folder(out: Path) -> Path:
         InputError: It is no name for such a file, or nothing can be written there.
     """
     if out.suffix != ".safetensors" or out.is_dir():
-        raise InputError(f"--out is a file that ends in .safetensors; got {str(out)!r}{', a directory' if out.is_dir() else ''}.")
+        raise InputError(
+            "--out is a file that ends in .safetensors; got "
+            f"{str(out)!r}{', a directory' if out.is_dir() else ''}."
+        )
     writable(out.parent)
     return out.with_name(f"{out.stem}-training")
 
 
 def leads() -> bool:
-    """Is this the process that speaks, of those that `accelerate launch` or torchrun started? The others do not even warn."""
+    """Is this the process that speaks, of those that `accelerate launch` or torchrun started? The
+    others do not even warn.
+    """
     leading = os.environ.get("RANK", "0") == "0"
     if not leading:
         warnings.simplefilter("ignore")

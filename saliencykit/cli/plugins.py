@@ -17,7 +17,9 @@ app = typer.Typer(rich_markup_mode="rich")
 
 @app.callback(invoke_without_command=True)
 def plugins(context: typer.Context) -> None:
-    """List everything that has a name, and the plugins that were left out with the reason; `new` makes one of your own."""
+    """List everything that has a name, and the plugins that were left out with the reason; `new`
+    makes one of your own.
+    """
     if context.invoked_subcommand is not None:
         return
     from rich.table import Table
@@ -31,7 +33,9 @@ def plugins(context: typer.Context) -> None:
     names = Table(box=None, header_style="bold", pad_edge=False, expand=True)
     names.add_column("kind", no_wrap=True)
     names.add_column("name", no_wrap=True)
-    names.add_column("what it is", no_wrap=True, overflow="ellipsis", ratio=1)  # one line each: the columns before it are kept
+    names.add_column(
+        "what it is", no_wrap=True, overflow="ellipsis", ratio=1
+    )  # one line each: the columns before it are kept
     for kind, mapping in named.items():
         for full, factory in mapping.items():
             names.add_row(kind.replace("_", " "), full, _first_sentence(factory))
@@ -42,16 +46,24 @@ def plugins(context: typer.Context) -> None:
     to.print()
     state = Table("plugin", "from", "state", box=None, header_style="bold", pad_edge=False)
     for record in known.plugins:
-        state.add_row(record.name, record.origin, f"[red]left out:[/red] {record.failure}" if record.failure else "works")
+        state.add_row(
+            record.name,
+            record.origin,
+            f"[red]left out:[/red] {record.failure}" if record.failure else "works",
+        )
     to.print(state)
 
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Argument(help="Of the package, as pip will know it, e.g. my-plugin.")],
+    name: Annotated[
+        str, typer.Argument(help="Of the package, as pip will know it, e.g. my-plugin.")
+    ],
     into: Annotated[Path, typer.Option(help="Where its folder is made.")] = Path(),
 ) -> None:
-    """Make a plugin of your own from the template: one of each noun, with tests; a folder that pip installs."""
+    """Make a plugin of your own from the template: one of each noun, with tests; a folder that pip
+    installs.
+    """
     from saliencykit.registry.scaffold import new_plugin
 
     with warnings.catch_warnings():
@@ -59,7 +71,11 @@ def new(
         made = new_plugin(name, into)
     to, folder = console(), shlex.quote(str(made.folder))
     count = sum(path.is_file() for path in made.folder.rglob("*"))
-    to.print(f"{made.folder} written: {count} files, one of each noun, and their tests. Now:", soft_wrap=True, markup=False)
+    to.print(
+        f"{made.folder} written: {count} files, one of each noun, and their tests. Now:",
+        soft_wrap=True,
+        markup=False,
+    )
     pip = folder if made.folder.is_absolute() or folder.startswith(".") else f"./{folder}"
     for command in (
         f"pip install -e {pip}",

@@ -10,7 +10,8 @@ from saliencykit.core.types import Images, Logits
 
 @final
 class Watched(Around):
-    """Another black box, with a call for every batch of images that it is asked about: for progress bars, whatever the masker.
+    """Another black box, with a call for every batch of images that it is asked about: for progress
+    bars, whatever the masker.
 
     Args:
         box: The box.

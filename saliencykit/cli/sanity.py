@@ -25,25 +25,46 @@ _EVERY = 10  # seconds between lines without a terminal
 
 
 def sanity(
-    data: Annotated[str, typer.Option(help="Pictures: a folder, a CSV file, voc:FOLDER or coco:FOLDER,annotations=FILE.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="Pictures: a folder, a CSV file, voc:FOLDER or coco:FOLDER,annotations=FILE."
+        ),
+    ],
     model: Model = "demo",
     masker: Annotated[
         str | None,
-        typer.Option(help="A method, e.g. grad-cam, or a trained masker's file. Default: the model's own."),
+        typer.Option(
+            help="A method, e.g. grad-cam, or a trained masker's file. Default: the model's own."
+        ),
     ] = None,
     check: Annotated[
-        list[str] | None, typer.Option(help="wrong-label, encoding or randomised-box; several times. Default: all that apply.")
+        list[str] | None,
+        typer.Option(
+            help="wrong-label, encoding or randomised-box; several times. Default: all that apply."
+        ),
     ] = None,
-    randomise: Annotated[str, typer.Option(help="What randomised-box makes random in a copy: head or weights.")] = "head",
-    steps: Annotated[int | None, typer.Option(help="Of each training for randomised-box; default: as fit.", min=1)] = None,
-    limit: Annotated[int, typer.Option(help="At most so many pictures, evenly spaced.", min=2)] = 300,
+    randomise: Annotated[
+        str, typer.Option(help="What randomised-box makes random in a copy: head or weights.")
+    ] = "head",
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Of each training for randomised-box; default: as fit.", min=1),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(help="At most so many pictures, evenly spaced.", min=2)
+    ] = 300,
     batch: Annotated[int, typer.Option(help="Pictures at once.", min=1)] = 16,
     device: Device = "auto",
     seed: Seed = 0,
-    out: Annotated[Path | None, typer.Option(help="Write every figure with its interval to this JSON file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write every figure with its interval to this JSON file.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check that masks are about the model and the class: wrong label, class written into the mask, randomised model."""
+    """Check that masks are about the model and the class: wrong label, class written into the mask,
+    randomised model.
+    """
     from saliencykit.sanity.sanity_checks import sanity_checks
 
     if out is not None:
@@ -79,10 +100,23 @@ def sanity(
 
 @contextmanager
 def sanity_bar(to: "Console") -> "Iterator[Callable[[str, int, int], None]]":
-    """A bar of what is done now, with the time left; without a terminal, a line when something is done and now and then before."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    """A bar of what is done now, with the time left; without a terminal, a line when something is
+    done and now and then before.
+    """
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     progress = Progress(*columns, console=to, transient=True, disable=not to.is_terminal)
     task = progress.add_task("getting ready", total=None)
     now, said = "", time.monotonic()
@@ -106,30 +140,51 @@ def sanity_table(report: "SanityReport", to: "Console") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    words = {True: "[green]pass[/green]", False: "[bold red]FAIL[/bold red]", None: "[yellow]unclear[/yellow]"}
+    words = {
+        True: "[green]pass[/green]",
+        False: "[bold red]FAIL[/bold red]",
+        None: "[yellow]unclear[/yellow]",
+    }
     grid = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("check", "verdict", "figure", "mean", "95 %", "n"):
-        grid.add_column(column, justify="right" if column in ("mean", "95 %", "n") else "left", no_wrap=column != "figure")
+        grid.add_column(
+            column,
+            justify="right" if column in ("mean", "95 %", "n") else "left",
+            no_wrap=column != "figure",
+        )
     for number, each in enumerate(report.found):
         if number:
             grid.add_row()
         for place, (what, figure) in enumerate(_rows(each)):
             first = (each.name, words[each.passed]) if not place else ("", "")
-            grid.add_row(*first, what, f"{figure.mean:.3f}", f"[dim]{figure.low:.3f} {figure.high:.3f}[/dim]", str(figure.n))
+            grid.add_row(
+                *first,
+                what,
+                f"{figure.mean:.3f}",
+                f"[dim]{figure.low:.3f} {figure.high:.3f}[/dim]",
+                str(figure.n),
+            )
     to.print(f"{escape(report.masker)} on {report.pictures} pictures", soft_wrap=True)
     to.print(grid)
     to.print()
     for each in report.found:
         to.print(f"[dim]{each.name} passes if {escape(each.rule)}[/dim]", soft_wrap=True)
         if getattr(each, "gates", None) not in (None, (True, True)):
-            to.print(f"{each.name}: a masker that was trained for it missed its gate; more steps or pictures help", soft_wrap=True)
+            to.print(
+                f"{each.name}: a masker that was trained for it missed its gate; more steps or "
+                "pictures help",
+                soft_wrap=True,
+            )
     for name, reason in report.left_out.items():
         to.print(f"{name} was left out: {escape(reason)}", soft_wrap=True)
     lost = [("pictures", "could not be used", report.missing)]
     lost += [("masks", f"missing in {each.name}", each.missing) for each in report.found]
     for things, what, reasons in lost:
         for reason, count in reasons.items():
-            to.print(f"{count} {things if count > 1 else things[:-1]} {what}: {escape(reason)}", soft_wrap=True)
+            to.print(
+                f"{count} {things if count > 1 else things[:-1]} {what}: {escape(reason)}",
+                soft_wrap=True,
+            )
 
 
 def _rows(found: "Found") -> list[tuple[str, "Figure"]]:
@@ -147,13 +202,19 @@ def _rows(found: "Found") -> list[tuple[str, "Figure"]]:
     if isinstance(found, EncodingProbe):
         rows = [
             ("absent class read from the mask", found.other.accuracy),
-            (f"from random masks of its values, chance {found.other.chance:.2f}", found.other.control),
+            (
+                f"from random masks of its values, chance {found.other.chance:.2f}",
+                found.other.control,
+            ),
             (f"difference, allowed {found.allowed:.2f}", found.other.difference),
         ]
         if found.own is not None:
             rows += [
                 ("own class read from the mask", found.own.accuracy),
-                (f"from random masks of its values, chance {found.own.chance:.2f}", found.own.control),
+                (
+                    f"from random masks of its values, chance {found.own.chance:.2f}",
+                    found.own.control,
+                ),
             ]
         return rows
     how = f"maskers trained for {found.steps} steps" if found.retrained else "the same masker"

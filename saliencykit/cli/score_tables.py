@@ -1,4 +1,6 @@
-"""What the command line shows of an evaluation: a bar with the time left, the table, comparisons, reasons."""
+"""What the command line shows of an evaluation: a bar with the time left, the table, comparisons,
+reasons.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,20 +29,36 @@ def scores_table(scores: Scores, to: "Console") -> None:
     """The first score of every metric: its mean and the interval; and what is missing."""
     lines = {(line.masker, line.score): line for line in scores.table()}
     most = max([line.n for line in lines.values()], default=0)
-    _grids(to, scores, scores.main, scores.maskers, lambda masker, name: _cell(lines[masker, name], most))
+    _grids(
+        to,
+        scores,
+        scores.main,
+        scores.maskers,
+        lambda masker, name: _cell(lines[masker, name], most),
+    )
     pictures = len({row.index for row in scores.rows})
     over = f"{most} of {pictures}" if most < pictures else f"{pictures}"
-    to.print(f"[dim]mean and bootstrap 95 % interval over {over} pictures; up: higher is better, down: lower[/dim]", soft_wrap=True)
+    to.print(
+        f"[dim]mean and bootstrap 95 % interval over {over} pictures; up: higher is better, down: "
+        "lower[/dim]",
+        soft_wrap=True,
+    )
     reasons_lines(scores, to)
 
 
-def comparison_table(scores: Scores, against: str, differences: Sequence[Difference], to: "Console") -> None:
-    """The differences in the first score of every metric, picture by picture; bold where the interval leaves out 0."""
+def comparison_table(
+    scores: Scores, against: str, differences: Sequence[Difference], to: "Console"
+) -> None:
+    """The differences in the first score of every metric, picture by picture; bold where the
+    interval leaves out 0.
+    """
     found = {(each.masker, each.score): each for each in differences}
     others = [masker for masker in scores.maskers if masker != against]
     _grids(to, scores, scores.main, others, lambda masker, name: _difference(found[masker, name]))
     to.print(
-        f"[dim]each less {against!r} on the pictures that both have; bold: the 95 % interval leaves out 0[/dim]", soft_wrap=True
+        f"[dim]each less {against!r} on the pictures that both have; bold: the 95 % interval "
+        "leaves out 0[/dim]",
+        soft_wrap=True,
     )
 
 
@@ -54,12 +72,22 @@ def reasons_lines(scores: Scores, to: "Console") -> None:
     for reason, counts in list(grouped.items())[:_REASONS]:
         who = "every masker" if len(counts) == len(scores.maskers) > 1 else ", ".join(counts)
         most = max(counts.values())
-        to.print(f"{most} picture{'s' if most > 1 else ''} without all scores by {escape(who)}: {escape(reason)}", soft_wrap=True)
+        to.print(
+            f"{most} picture{'s' if most > 1 else ''} without all scores by {escape(who)}: "
+            f"{escape(reason)}",
+            soft_wrap=True,
+        )
     if len(grouped) > _REASONS:
         to.print(f"... and {len(grouped) - _REASONS} more reasons, in the rows", soft_wrap=True)
 
 
-def _grids(to: "Console", scores: Scores, names: Sequence[str], maskers: Sequence[str], cell: Callable[[str, str], str]) -> None:
+def _grids(
+    to: "Console",
+    scores: Scores,
+    names: Sequence[str],
+    maskers: Sequence[str],
+    cell: Callable[[str, str], str],
+) -> None:
     """As many tables as the width asks for."""
     from rich.markup import escape
     from rich.table import Table
@@ -71,9 +99,14 @@ def _grids(to: "Console", scores: Scores, names: Sequence[str], maskers: Sequenc
         grid.add_column("masker", overflow="fold", max_width=30)
         for name in names[start : start + room]:
             better = scores.higher_is_better(name)
-            grid.add_column(f"{escape(name)} {'' if better is None else 'up' if better else 'down'}", justify="right")
+            grid.add_column(
+                f"{escape(name)} {'' if better is None else 'up' if better else 'down'}",
+                justify="right",
+            )
         for masker in maskers:
-            grid.add_row(escape(masker), *(cell(masker, name) for name in names[start : start + room]))
+            grid.add_row(
+                escape(masker), *(cell(masker, name) for name in names[start : start + room])
+            )
         to.print(grid)
         to.print()
 

@@ -1,4 +1,6 @@
-"""The command surrogate: parses, calls fit_surrogate, and prints how far the surrogate and the model disagree."""
+"""The command surrogate: parses, calls fit_surrogate, and prints how far the surrogate and the
+model disagree.
+"""
 
 import json
 import time
@@ -23,20 +25,44 @@ _SOMETIMES = 100  # steps, between lines without a terminal
 
 
 def surrogate(
-    images: Annotated[str, typer.Option(help="Folder of pictures like those that will be explained; no labels are needed.")],
-    model: Annotated[str, typer.Option(help="The model by name, as for explain; it is only asked.")],
-    out: Annotated[Path, typer.Option(help="The surrogate's file; answers go beside it.")] = Path("surrogate.safetensors"),
-    queries: Annotated[int, typer.Option(help="Pictures that the model is asked about in all; never more.", min=50)] = 5000,
-    network: Annotated[str, typer.Option(help="own (small, from nothing), timm:NAME, or timm:NAME,pretrained=false.")] = "own",
-    alternative: Annotated[str, typer.Option(help="What stands where a picture is masked.")] = "choice",
-    steps: Annotated[int | None, typer.Option(help="Of learning; default: from the number of queries.", min=1)] = None,
+    images: Annotated[
+        str,
+        typer.Option(
+            help="Folder of pictures like those that will be explained; no labels are needed."
+        ),
+    ],
+    model: Annotated[
+        str, typer.Option(help="The model by name, as for explain; it is only asked.")
+    ],
+    out: Annotated[Path, typer.Option(help="The surrogate's file; answers go beside it.")] = Path(
+        "surrogate.safetensors"
+    ),
+    queries: Annotated[
+        int, typer.Option(help="Pictures that the model is asked about in all; never more.", min=50)
+    ] = 5000,
+    network: Annotated[
+        str,
+        typer.Option(help="own (small, from nothing), timm:NAME, or timm:NAME,pretrained=false."),
+    ] = "own",
+    alternative: Annotated[
+        str, typer.Option(help="What stands where a picture is masked.")
+    ] = "choice",
+    steps: Annotated[
+        int | None, typer.Option(help="Of learning; default: from the number of queries.", min=1)
+    ] = None,
     batch: Annotated[int, typer.Option(help="Pictures a step.", min=2)] = 64,
-    device: Annotated[str, typer.Option(help="Where to learn: auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="Where to learn: auto, cpu, cuda, cuda:1, mps.")
+    ] = "auto",
     seed: Seed = 0,
-    resume: Annotated[bool, typer.Option(help="Ask only what a stopped call has not asked.")] = True,
+    resume: Annotated[
+        bool, typer.Option(help="Ask only what a stopped call has not asked.")
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Teach a small network to answer like a model that can only be queried, so that a masker can be trained on it."""
+    """Teach a small network to answer like a model that can only be queried, so that a masker can
+    be trained on it.
+    """
     from saliencykit.surrogate.fit_surrogate import fit_surrogate
 
     folder = training_folder(out)
@@ -67,21 +93,49 @@ def surrogate(
         return
     to = console()
     surrogate_table(made.facts, to)
-    to.print(f"{out} written in {time.perf_counter() - started:.0f} s; the model's answers are in {folder}", soft_wrap=True)
-    to.print(f"now: saliencykit fit --model {out} --images {images} --out masker.safetensors", soft_wrap=True)
     to.print(
-        f"then: saliencykit explain PHOTO --model {model} --masker on-surrogate:{out},masker=masker.safetensors", soft_wrap=True
+        f"{out} written in {time.perf_counter() - started:.0f} s; the model's answers are in "
+        f"{folder}",
+        soft_wrap=True,
+    )
+    to.print(
+        f"now: saliencykit fit --model {out} --images {images} --out masker.safetensors",
+        soft_wrap=True,
+    )
+    to.print(
+        f"then: saliencykit explain PHOTO --model {model} --masker "
+        f"on-surrogate:{out},masker=masker.safetensors",
+        soft_wrap=True,
     )
 
 
 @contextmanager
-def surrogate_bar(to: "Console") -> "Iterator[tuple[Callable[[SurrogateStep], None], Callable[[str], None]]]":
+def surrogate_bar(
+    to: "Console",
+) -> "Iterator[tuple[Callable[[SurrogateStep], None], Callable[[str], None]]]":
     """A bar for the queries, then for the steps; without a terminal, a line now and then."""
     from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, TextColumn("{task.fields[loss]}"), console=to, transient=True, disable=not to.is_terminal)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    progress = Progress(
+        *columns,
+        TextColumn("{task.fields[loss]}"),
+        console=to,
+        transient=True,
+        disable=not to.is_terminal,
+    )
     task = progress.add_task("getting ready", total=None, loss="")
     now, said = "", 0
 
@@ -114,14 +168,20 @@ def surrogate_table(facts: Mapping[str, Any], to: "Console") -> None:
         cells = []
         for name, form in (("agreement", ".0%"), ("difference", ".3f"), ("kl", ".3f")):
             mean, low, high = (figures[name][key] for key in ("mean", "low", "high"))
-            between = f" [dim]{low:{form}} {high:{form}}[/dim]" if low == low else ""  # of one picture there is none
+            between = (
+                f" [dim]{low:{form}} {high:{form}}[/dim]" if low == low else ""
+            )  # of one picture there is none
             cells.append(f"{mean:{form}}{between}")
         grid.add_row(kind, *cells)
     to.print(grid)
     to.print(
-        f"[dim]{facts['held_out']} pictures, 95 % intervals; difference: of the probability of the class asked about; KL in nats. "
-        f"{facts['rule'].capitalize()}[/dim]",
+        f"[dim]{facts['held_out']} pictures, 95 % intervals; difference: of the probability of "
+        f"the class asked about; KL in nats. {facts['rule'].capitalize()}[/dim]",
         soft_wrap=True,
     )
-    verdict = "[bold red]large[/bold red]: look at kept and dropped of each explanation" if facts["large"] else "not large"
+    verdict = (
+        "[bold red]large[/bold red]: look at kept and dropped of each explanation"
+        if facts["large"]
+        else "not large"
+    )
     to.print(f"{facts['queries']} queries; the disagreement is {verdict}", soft_wrap=True)

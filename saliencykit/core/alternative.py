@@ -33,10 +33,11 @@ def compose(images: Images, mask: Mask, fill: Images) -> Images:
 
 
 def value_range(images: Images) -> tuple[Tensor, Tensor]:
-    """The range that each picture's values live in, two tensors (B, 1, 1, 1): [0, 1], widened to what the picture holds.
+    """The range that each picture's values live in, two tensors (B, 1, 1, 1): [0, 1], widened to
+    what the picture holds.
 
-    Raw pictures have the range [0, 1]. Images in model space reach beyond it, and an alternative that needs a scale (a random
-    colour, grey) takes it from here, so that it works in both.
+    Raw pictures have the range [0, 1]. Images in model space reach beyond it, and an alternative
+    that needs a scale (a random colour, grey) takes it from here, so that it works in both.
 
     Args:
         images: (B, C, H, W).
@@ -62,7 +63,9 @@ class Alternative(ABC):
     """
 
     uses_mask: ClassVar[bool] = False
-    """Does `fill` look at the mask (inpainting, imputation)? The linear invariants hold only where it does not."""
+    """Does `fill` look at the mask (inpainting, imputation)? The linear invariants hold only where
+    it does not.
+    """
 
     @abstractmethod
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
@@ -71,11 +74,13 @@ class Alternative(ABC):
         Args:
             images: (B, C, H, W), finite.
             generator: All that is random is drawn from it, by `core.draw`.
-            mask: (B, 1, H, W), for what depends on the mask (`uses_mask`); None: fill the whole picture.
+            mask: (B, 1, H, W), for what depends on the mask (`uses_mask`); None: fill the whole
+                picture.
         """
 
     def edit(self, images: Images, mask: Mask, generator: Generator) -> Images:
-        """`compose` with one fill; overridden only by what is not one fill (a blur pyramid, cropping).
+        """`compose` with one fill; overridden only by what is not one fill (a blur pyramid,
+        cropping).
 
         Args:
             images: (B, C, H, W).
@@ -91,7 +96,8 @@ class Alternative(ABC):
         """This alternative for pictures of one box; by default itself.
 
         Args:
-            black_box: The box; only what depends on its normalisation (`Constant(colour="zero")`) looks at it.
+            black_box: The box; only what depends on its normalisation (`Constant(colour="zero")`)
+                looks at it.
         """
         return self
 
@@ -101,17 +107,37 @@ class Alternative(ABC):
 
         Raises:
             InputError: `images` is not a finite float tensor (B, C, H, W).
-            ContractError: The fill differs from `images` in shape, dtype or device, or is not finite.
+            ContractError: The fill differs from `images` in shape, dtype or device, or is not
+                finite.
         """
         who = f"{checks.name_of(self)}.fill"
         checks.images(images, who)
         kind = images.device.type
-        with torch.no_grad(), torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
+        with (
+            torch.no_grad(),
+            torch.autocast(kind, enabled=False)
+            if torch.is_autocast_enabled(kind)
+            else nullcontext(),
+        ):
             fill = self.fill(images.detach(), generator, None if mask is None else mask.detach())
-        if not isinstance(fill, Tensor) or (fill.shape, fill.dtype, fill.device) != (images.shape, images.dtype, images.device):
-            came = f"{tuple(fill.shape)} {fill.dtype} on {fill.device}" if isinstance(fill, Tensor) else checks.name_of(fill)
+        if not isinstance(fill, Tensor) or (fill.shape, fill.dtype, fill.device) != (
+            images.shape,
+            images.dtype,
+            images.device,
+        ):
+            came = (
+                f"{tuple(fill.shape)} {fill.dtype} on {fill.device}"
+                if isinstance(fill, Tensor)
+                else checks.name_of(fill)
+            )
             wanted = f"{tuple(images.shape)} {images.dtype} on {images.device}"
-            raise ContractError(f"{who} returned {came}; expected the images' own {wanted}: make it with torch.zeros_like(images).")
+            raise ContractError(
+                f"{who} returned {came}; expected the images' own {wanted}: make it with "
+                "torch.zeros_like(images)."
+            )
         if bad := checks.finite_rows(fill):
-            raise ContractError(f"{who} returned NaN or infinite values in row {bad[0]}; a fill is finite: look for 0 / 0.")
+            raise ContractError(
+                f"{who} returned NaN or infinite values in row {bad[0]}; a fill is finite: look "
+                "for 0 / 0."
+            )
         return fill

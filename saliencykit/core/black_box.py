@@ -19,22 +19,26 @@ if TYPE_CHECKING:
 class BlackBox(ABC):
     """A classifier seen from outside: pixels in, logits out.
 
-    Pixels arrive raw at the box's own size; normalising and casting are the box's own business, inside `logits`.
-    Log-probabilities are logits, so a service that answers with probabilities returns `p.log()`, kept finite.
-    Row i of the answer depends on row i of the images alone (no batch statistics, no dropout).
+    Pixels arrive raw at the box's own size; normalising and casting are the box's own business,
+    inside `logits`. Log-probabilities are logits, so a service that answers with probabilities
+    returns `p.log()`, kept finite. Row i of the answer depends on row i of the images alone (no
+    batch statistics, no dropout).
 
-    A box borrows the user's model and gives it back as it was: same weights and buffers, same `training` and
-    `requires_grad` flags, no `.grad`, no hooks, the global random state untouched.
+    A box borrows the user's model and gives it back as it was: same weights and buffers, same
+    `training` and `requires_grad` flags, no `.grad`, no hooks, the global random state untouched.
 
     Attributes:
         num_classes: K, the number of classes, >= 1.
         differentiable: May callers take d logits / d images? False: query-only.
-        max_batch: The largest batch that one call of `logits` gets; `__call__` splits larger ones. None: no limit.
+        max_batch: The largest batch that one call of `logits` gets; `__call__` splits larger ones.
+            None: no limit.
         device: Where images must be. The doors move them, core never does.
         class_names: One name per class, or None.
-        module: The torch module inside, for maskers that read its feature maps or take a copy; None where there is none.
+        module: The torch module inside, for maskers that read its feature maps or take a copy; None
+            where there is none.
         original: The user's own module, where `module` is a frozen copy of it; else the same.
-        zero: The raw colour that the box's normalisation maps to 0, one value per channel; None if it does not normalise.
+        zero: The raw colour that the box's normalisation maps to 0, one value per channel; None if
+            it does not normalise.
 
     Example:
         >>> class Brightness(BlackBox):
@@ -66,21 +70,24 @@ class BlackBox(ABC):
             picture: A PIL picture, any mode and size.
 
         Returns:
-            Images (1, C, H, W) on the CPU, and the Geometry that maps masks and boxes back to the picture.
+            Images (1, C, H, W) on the CPU, and the Geometry that maps masks and boxes back to the
+            picture.
 
         Raises:
             InputError: This box does not know what its model wants; give it a tensor.
         """
         raise InputError(
-            f"{checks.name_of(self)} does not say how to prepare a picture; give explain a raw tensor (B, C, H, W) "
-            f"in [0, 1] of the model's own size, or implement {checks.name_of(self)}.prepare(picture)."
+            f"{checks.name_of(self)} does not say how to prepare a picture; give explain a raw "
+            "tensor (B, C, H, W) in [0, 1] of the model's own size, or implement "
+            f"{checks.name_of(self)}.prepare(picture)."
         )
 
     def for_many(self, images: Images) -> "BlackBox":
-        """The same classifier, made ready for many evaluations of edits of `images`; by default the box itself.
+        """The same classifier, made ready for many evaluations of edits of `images`; by default the
+        box itself.
 
-        A torch box answers with a frozen copy in a faster memory layout, with the micro-batch that suits the device. The copy lives
-        as long as the caller holds it.
+        A torch box answers with a frozen copy in a faster memory layout, with the micro-batch that
+        suits the device. The copy lives as long as the caller holds it.
 
         Args:
             images: (B, C, H, W) as the box takes them; a copy is made ready for their size.
@@ -88,12 +95,15 @@ class BlackBox(ABC):
         return self
 
     def for_model_pixels(self) -> "BlackBox":
-        """The same classifier without its own normalising: images are what the model itself takes; by default the box itself."""
+        """The same classifier without its own normalising: images are what the model itself takes;
+        by default the box itself.
+        """
         return self
 
     @abstractmethod
     def logits(self, images: Images) -> Logits:
-        """Classify. If `differentiable`, keep the autograd path to `images`; else it runs under no_grad.
+        """Classify. If `differentiable`, keep the autograd path to `images`; else it runs under
+        no_grad.
 
         Args:
             images: (B, C, H, W) on `device`, B at most `max_batch`.
@@ -113,14 +123,17 @@ class BlackBox(ABC):
             Logits (B, K).
 
         Raises:
-            InputError: The images are not a finite float tensor (B, C, H, W), or the model raised on them.
+            InputError: The images are not a finite float tensor (B, C, H, W), or the model raised
+                on them.
             ContractError: The answer is not a finite float tensor (B, K).
         """
         checks.images(images, checks.name_of(self))
         size = self.max_batch or len(images)
         if size >= len(images):
             return self._ask(images, 0)
-        return torch.cat([self._ask(chunk, i * size) for i, chunk in enumerate(torch.split(images, size))])
+        return torch.cat(
+            [self._ask(chunk, i * size) for i, chunk in enumerate(torch.split(images, size))]
+        )
 
     def _ask(self, images: Images, first: int) -> Logits:
         who = f"{checks.name_of(self)}.logits"
@@ -131,13 +144,30 @@ class BlackBox(ABC):
             raise
         except Exception as error:
             given = f"images of shape {tuple(images.shape)}, {images.dtype}"
-            raise InputError(f"{who} raised {type(error).__name__} on {given}: {checks.first_line(error)}.") from error
-        if not isinstance(answer, torch.Tensor) or tuple(answer.shape) != (len(images), self.num_classes):
-            came = f"shape {tuple(answer.shape)}" if isinstance(answer, torch.Tensor) else checks.name_of(answer)
-            raise ContractError(f"{who} returned {came}; expected logits of shape ({len(images)}, {self.num_classes}).")
+            raise InputError(
+                f"{who} raised {type(error).__name__} on {given}: {checks.first_line(error)}."
+            ) from error
+        if not isinstance(answer, torch.Tensor) or tuple(answer.shape) != (
+            len(images),
+            self.num_classes,
+        ):
+            came = (
+                f"shape {tuple(answer.shape)}"
+                if isinstance(answer, torch.Tensor)
+                else checks.name_of(answer)
+            )
+            raise ContractError(
+                f"{who} returned {came}; expected logits of shape ({len(images)}, "
+                f"{self.num_classes})."
+            )
         if not answer.is_floating_point():
-            raise ContractError(f"{who} returned {answer.dtype}; logits are float: write logits.float().")
+            raise ContractError(
+                f"{who} returned {answer.dtype}; logits are float: write logits.float()."
+            )
         if bad := checks.finite_rows(answer):
             rows = ", ".join(str(first + i) for i in bad[:5])
-            raise ContractError(f"{who} returned NaN or infinite logits for row {rows}; check the model on that image.")
+            raise ContractError(
+                f"{who} returned NaN or infinite logits for row {rows}; check the model on that "
+                "image."
+            )
         return answer

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 class Around(BlackBox):
-    """Another black box, as it is; what is built on it says what its copies for many evaluations are.
+    """Another black box, as it is; what is built on it says what its copies for many evaluations
+    are.
 
     Args:
         box: The box.

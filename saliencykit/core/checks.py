@@ -1,4 +1,6 @@
-"""What every contract checks of the tensors that pass through it. Messages are built only on failure."""
+"""What every contract checks of the tensors that pass through it. Messages are built only on
+failure.
+"""
 
 import math
 
@@ -11,7 +13,8 @@ _LONGEST = 300  # letters of somebody else's message
 
 
 def name_of(thing: object) -> str:
-    """The class name that an error message uses for an object, or for the one that it says it `stands_for`.
+    """The class name that an error message uses for an object, or for the one that it says it
+    `stands_for`.
 
     Example:
         >>> name_of(3)
@@ -21,13 +24,15 @@ def name_of(thing: object) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    r"""What somebody else's exception says, short enough for a message of ours: some go on for pages.
+    r"""What somebody else's exception says, short enough for a message of ours: some go on for
+    pages.
 
     Args:
         error: The exception.
 
     Returns:
-        The first line of its text, 300 letters at most, without a full stop; `no message` where there is none.
+        The first line of its text, 300 letters at most, without a full stop; `no message` where
+        there is none.
 
     Example:
         >>> first_line(ValueError("mat1 and mat2 differ.\nSee the manual."))
@@ -38,7 +43,9 @@ def first_line(error: BaseException) -> str:
 
 def finite_rows(tensor: Tensor) -> list[int]:
     """Indices of the rows that hold a NaN or an infinity; empty if there are none."""
-    if math.isfinite(float(tensor.detach().sum())):  # one cheap pass; a sum of finite pixels cannot overflow
+    if math.isfinite(
+        float(tensor.detach().sum())
+    ):  # one cheap pass; a sum of finite pixels cannot overflow
         return []
     return [i for i, row in enumerate(tensor.detach()) if not bool(torch.isfinite(row).all())]
 
@@ -63,26 +70,54 @@ def whole_numbers(owner: object, *names: str, least: int = 1) -> None:
 
 def images(value: Tensor, who: str) -> None:
     """Raise InputError unless `value` is a finite float tensor (B, C, H, W) with B, C, H, W >= 1."""
-    if not isinstance(value, Tensor) or value.ndim != 4 or not value.is_floating_point() or 0 in value.shape:
-        came = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else name_of(value)
-        raise InputError(f"{who} takes images as a float tensor (B, C, H, W) with no empty side; got {came}.")
+    if (
+        not isinstance(value, Tensor)
+        or value.ndim != 4
+        or not value.is_floating_point()
+        or 0 in value.shape
+    ):
+        came = (
+            f"{value.dtype} of shape {tuple(value.shape)}"
+            if isinstance(value, Tensor)
+            else name_of(value)
+        )
+        raise InputError(
+            f"{who} takes images as a float tensor (B, C, H, W) with no empty side; got {came}."
+        )
     if bad := finite_rows(value):
-        raise InputError(f"{who} got NaN or infinite pixels in row {_list(bad)} of {len(value)}; clean or drop these rows.")
+        raise InputError(
+            f"{who} got NaN or infinite pixels in row {_list(bad)} of {len(value)}; clean or drop "
+            "these rows."
+        )
 
 
 def labels(value: Tensor, count: int, num_classes: int, who: str) -> None:
     """Raise InputError unless `value` is int64 (B,) within [0, num_classes)."""
-    if not isinstance(value, Tensor) or value.dtype != torch.int64 or tuple(value.shape) != (count,):
-        came = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else name_of(value)
-        raise InputError(f"{who} takes labels as an int64 tensor of shape ({count},), one per image; got {came}.")
+    if (
+        not isinstance(value, Tensor)
+        or value.dtype != torch.int64
+        or tuple(value.shape) != (count,)
+    ):
+        came = (
+            f"{value.dtype} of shape {tuple(value.shape)}"
+            if isinstance(value, Tensor)
+            else name_of(value)
+        )
+        raise InputError(
+            f"{who} takes labels as an int64 tensor of shape ({count},), one per image; got {came}."
+        )
     outside = ((value < 0) | (value >= num_classes)).nonzero().flatten().tolist()
     if outside:
         wrong = value[outside[0]].item()
-        raise InputError(f"{who}: label {wrong} in row {outside[0]} is outside 0..{num_classes - 1}.")
+        raise InputError(
+            f"{who}: label {wrong} in row {outside[0]} is outside 0..{num_classes - 1}."
+        )
 
 
 def mask(value: Tensor, like: Tensor, who: str, *, any_size: bool = False) -> None:
-    """Raise ContractError unless `value` is a finite mask (B, 1, H, W) in [0, 1] for the images `like`."""
+    """Raise ContractError unless `value` is a finite mask (B, 1, H, W) in [0, 1] for the images
+    `like`.
+    """
     batch, _, height, width = like.shape
     shape = tuple(value.shape) if isinstance(value, Tensor) else None
     fits = shape is not None and len(shape) == 4 and shape[:2] == (batch, 1) and 0 not in shape
@@ -91,32 +126,61 @@ def mask(value: Tensor, like: Tensor, who: str, *, any_size: bool = False) -> No
         came = f"shape {shape}" if shape is not None else name_of(value)
         raise ContractError(f"{who} returned {came}; a mask has shape {wanted}.")
     if not value.is_floating_point():
-        raise ContractError(f"{who} returned {value.dtype}; a mask is float: write mask.to(images.dtype).")
+        raise ContractError(
+            f"{who} returned {value.dtype}; a mask is float: write mask.to(images.dtype)."
+        )
     if bad := finite_rows(value):
-        raise ContractError(f"{who} returned NaN or infinite values in row {_list(bad)}; a mask is finite: look for 0 / 0.")
+        raise ContractError(
+            f"{who} returned NaN or infinite values in row {_list(bad)}; a mask is finite: look "
+            "for 0 / 0."
+        )
     low, high = value.detach().aminmax()
     if float(low) < 0 or float(high) > 1:
         came = f"values from {float(low):.4g} to {float(high):.4g}"
-        raise ContractError(f"{who} returned {came}; a mask is in [0, 1]: divide each picture's by its maximum, or clamp it.")
+        raise ContractError(
+            f"{who} returned {came}; a mask is in [0, 1]: divide each picture's by its maximum, "
+            "or clamp it."
+        )
 
 
 def maps(value: Tensor | None, count: int, who: str, *, flat: bool = False) -> None:
     """Raise ContractError unless `value` is None, float (B, 1, h, w) or, if `flat`, float (B,)."""
     shape = tuple(value.shape) if isinstance(value, Tensor) and value.is_floating_point() else None
-    fits = shape is not None and ((len(shape) == 4 and shape[:2] == (count, 1) and 0 not in shape) or (flat and shape == (count,)))
+    fits = shape is not None and (
+        (len(shape) == 4 and shape[:2] == (count, 1) and 0 not in shape)
+        or (flat and shape == (count,))
+    )
     if value is not None and not fits:
-        came = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else name_of(value)
+        came = (
+            f"{value.dtype} of shape {tuple(value.shape)}"
+            if isinstance(value, Tensor)
+            else name_of(value)
+        )
         wanted = f"({count}, 1, h, w)" + (f" or ({count},)" if flat else "")
         raise ContractError(f"{who} are {came}; expected floats {wanted}, or None.")
 
 
 def per_image(value: Tensor, count: int, who: str, *, nan: bool = False) -> None:
     """Raise ContractError unless `value` is float (B,), finite (or NaN, if `nan`)."""
-    if not isinstance(value, Tensor) or tuple(value.shape) != (count,) or not value.is_floating_point():
-        came = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else name_of(value)
-        raise ContractError(f"{who} returned {came}; expected one float per image, shape ({count},): reduce dimensions 1, 2, 3.")
+    if (
+        not isinstance(value, Tensor)
+        or tuple(value.shape) != (count,)
+        or not value.is_floating_point()
+    ):
+        came = (
+            f"{value.dtype} of shape {tuple(value.shape)}"
+            if isinstance(value, Tensor)
+            else name_of(value)
+        )
+        raise ContractError(
+            f"{who} returned {came}; expected one float per image, shape ({count},): reduce "
+            "dimensions 1, 2, 3."
+        )
     if not nan and (bad := finite_rows(value)):
-        raise ContractError(f"{who} returned a NaN or infinite value in row {_list(bad)}; look for log(0) or a division by 0.")
+        raise ContractError(
+            f"{who} returned a NaN or infinite value in row {_list(bad)}; look for log(0) or a "
+            "division by 0."
+        )
 
 
 def _list(rows: list[int]) -> str:

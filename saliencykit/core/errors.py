@@ -16,7 +16,9 @@ class InputError(SaliencyKitError, ValueError, AssertionError):
 
 
 class ContractError(SaliencyKitError, TypeError):
-    """An implementation's fault: a black box, alternative, term, masker or metric returned what its contract forbids."""
+    """An implementation's fault: a black box, alternative, term, masker or metric returned what its
+    contract forbids.
+    """
 
 
 class GradientError(SaliencyKitError, TypeError):

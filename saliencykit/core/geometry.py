@@ -13,11 +13,13 @@ from torch import Tensor
 class Geometry:
     """Where the model's input lies in the original picture.
 
-    Resizing and cropping are one axis-parallel affine map: the input of `size` pixels shows the rectangle `region` of the picture.
+    Resizing and cropping are one axis-parallel affine map: the input of `size` pixels shows the
+    rectangle `region` of the picture.
 
     Args:
         picture: Height and width of the original picture in pixels.
-        region: x0, y0, x1, y1 of what the input shows, in pixels of the picture; beyond its edges where it was padded.
+        region: x0, y0, x1, y1 of what the input shows, in pixels of the picture; beyond its edges
+            where it was padded.
         size: Height and width of the model's input in pixels.
 
     Example:
@@ -43,12 +45,20 @@ class Geometry:
         """
         x0, y0, x1, y1 = self.region
         height, width = self.picture
-        x = (torch.arange(width, dtype=maps.dtype, device=maps.device) + 0.5 - x0) / (x1 - x0) * 2 - 1
-        y = (torch.arange(height, dtype=maps.dtype, device=maps.device) + 0.5 - y0) / (y1 - y0) * 2 - 1
+        x = (torch.arange(width, dtype=maps.dtype, device=maps.device) + 0.5 - x0) / (
+            x1 - x0
+        ) * 2 - 1
+        y = (torch.arange(height, dtype=maps.dtype, device=maps.device) + 0.5 - y0) / (
+            y1 - y0
+        ) * 2 - 1
         inside = ((x.abs() <= 1)[None, :] & (y.abs() <= 1)[:, None]).to(maps.dtype)
         grid = torch.stack([x[None, :].expand(height, width), y[:, None].expand(height, width)], -1)
         spread = F.grid_sample(
-            maps, grid.expand(len(maps), -1, -1, -1), mode="bilinear", padding_mode="border", align_corners=False
+            maps,
+            grid.expand(len(maps), -1, -1, -1),
+            mode="bilinear",
+            padding_mode="border",
+            align_corners=False,
         )
         return spread * inside
 
@@ -62,7 +72,9 @@ class Geometry:
         height, width = self.size
         scale = boxes.new_tensor([(x1 - x0) / width, (y1 - y0) / height] * 2)
         limit = boxes.new_tensor([self.picture[1], self.picture[0]] * 2)
-        return torch.minimum((boxes * scale + boxes.new_tensor([x0, y0, x0, y0])).clamp_min(0), limit)
+        return torch.minimum(
+            (boxes * scale + boxes.new_tensor([x0, y0, x0, y0])).clamp_min(0), limit
+        )
 
     def box_from_picture(self, boxes: Tensor) -> Tensor:
         """Boxes in pixels of the picture as boxes in pixels of the input, clipped to it.
@@ -74,7 +86,9 @@ class Geometry:
         height, width = self.size
         scale = boxes.new_tensor([width / (x1 - x0), height / (y1 - y0)] * 2)
         limit = boxes.new_tensor([width, height] * 2)
-        return torch.minimum(((boxes - boxes.new_tensor([x0, y0, x0, y0])) * scale).clamp_min(0), limit)
+        return torch.minimum(
+            ((boxes - boxes.new_tensor([x0, y0, x0, y0])) * scale).clamp_min(0), limit
+        )
 
 
 def tight_boxes(inside: Tensor) -> Tensor:
@@ -107,14 +121,17 @@ def boxes_of_sides(columns: Tensor, rows: Tensor) -> Tensor:
         >>> boxes_of_sides(torch.tensor([[False, True, True]]), torch.tensor([[True, False]])).tolist()
         [[1, 0, 3, 1]]
     """
-    first = [side.byte().argmax(1) for side in (columns, rows)]  # of equal values argmax takes the first
+    first = [
+        side.byte().argmax(1) for side in (columns, rows)
+    ]  # of equal values argmax takes the first
     last = [side.shape[1] - side.flip(1).byte().argmax(1) for side in (columns, rows)]
     whole = torch.tensor([0, 0, columns.shape[1], rows.shape[1]], device=columns.device)
     return torch.where(columns.any(1)[:, None], torch.stack([*first, *last], 1), whole)
 
 
 def enlarge_boxes(images: Tensor, boxes: Tensor) -> Tensor:
-    """What lies in one box per image, rescaled bilinearly to the size of the image, its aspect ratio ignored.
+    """What lies in one box per image, rescaled bilinearly to the size of the image, its aspect
+    ratio ignored.
 
     Args:
         images: (B, C, H, W).
@@ -131,5 +148,7 @@ def enlarge_boxes(images: Tensor, boxes: Tensor) -> Tensor:
     crops = []
     for image, (x0, y0, x1, y1) in zip(images, boxes.tolist(), strict=True):
         part = image[None, :, int(y0) : int(y1), int(x0) : int(x1)]
-        crops.append(F.interpolate(part, size=tuple(image.shape[1:]), mode="bilinear", align_corners=False))
+        crops.append(
+            F.interpolate(part, size=tuple(image.shape[1:]), mode="bilinear", align_corners=False)
+        )
     return torch.cat(crops)

@@ -23,8 +23,10 @@ class Found:
     Attributes:
         mask: (B, 1, h, w) in [0, 1].
         scores: The raw, signed scores that the mask was made from, (B, 1, h, w), or None.
-        error: An estimate of the scores' standard error, (B, 1, h, w) per position or (B,) per map, or None.
-        small: What `find` enlarged `mask` from, (B, 1, h, w) at the masker's own resolution; what stores masks stores this one.
+        error: An estimate of the scores' standard error, (B, 1, h, w) per position or (B,) per map,
+            or None.
+        small: What `find` enlarged `mask` from, (B, 1, h, w) at the masker's own resolution; what
+            stores masks stores this one.
 
     Example:
         >>> scores = torch.tensor([[[[-1.0, 2.0]]]])
@@ -55,23 +57,29 @@ class Masker(ABC):
     """Does it take gradients of the black box at mask time?"""
 
     @abstractmethod
-    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Mask | Found:
+    def mask(
+        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+    ) -> Mask | Found:
         """Find the masks; must not keep state between calls.
 
         Args:
             black_box: The classifier.
             images: (B, C, H, W) on the box's device, without gradient.
             labels: (B,) int64, the class that each mask is for.
-            generator: Draw from it with `core.draw` only, so that a picture gets the same mask on its own and in a batch.
+            generator: Draw from it with `core.draw` only, so that a picture gets the same mask on
+                its own and in a batch.
 
         Returns:
-            (B, 1, h, w) in [0, 1], h and w at most H and W; or `Found(mask, scores, error)`, with the raw, signed scores and an
-            estimate of their error.
+            (B, 1, h, w) in [0, 1], h and w at most H and W; or `Found(mask, scores, error)`, with
+            the raw, signed scores and an estimate of their error.
         """
 
     @final
-    def find(self, black_box: BlackBox, images: Images, labels: Labels, *, generator: Generator) -> Found:
-        """Like calling the masker, with the raw scores and their error where there are any, upsampled in the same way.
+    def find(
+        self, black_box: BlackBox, images: Images, labels: Labels, *, generator: Generator
+    ) -> Found:
+        """Like calling the masker, with the raw scores and their error where there are any,
+        upsampled in the same way.
 
         Args:
             black_box: The classifier.
@@ -92,10 +100,13 @@ class Masker(ABC):
         checks.labels(labels, len(images), black_box.num_classes, who)
         if self.needs_gradient and not black_box.differentiable:
             raise GradientError(
-                f"{who} needs gradients and {checks.name_of(black_box)} is query-only. Use masker='rise' or 'occlusion', or "
-                "explain a differentiable model of the same task."
+                f"{who} needs gradients and {checks.name_of(black_box)} is query-only. Use "
+                "masker='rise' or 'occlusion', or explain a differentiable model of the same "
+                "task."
             )
-        own = rng.fork(generator)  # so that the caller's generator moves on by one number, whatever happens inside
+        own = rng.fork(
+            generator
+        )  # so that the caller's generator moves on by one number, whatever happens inside
         with torch.inference_mode(False), torch.set_grad_enabled(self.needs_gradient):
             if images.is_inference():
                 images, labels = images.clone(), labels.clone()
@@ -114,11 +125,13 @@ class Masker(ABC):
         return Found(mask, scores, error, small)
 
     @final
-    def __call__(self, black_box: BlackBox, images: Images, labels: Labels, *, generator: Generator) -> Mask:
+    def __call__(
+        self, black_box: BlackBox, images: Images, labels: Labels, *, generator: Generator
+    ) -> Mask:
         """The mask, checked, upsampled bilinearly to (H, W), detached.
 
-        Opens its own grad mode (enabled iff `needs_gradient`), so it works inside a caller's `no_grad`. Arguments and errors are
-        those of `find`.
+        Opens its own grad mode (enabled iff `needs_gradient`), so it works inside a caller's
+        `no_grad`. Arguments and errors are those of `find`.
         """
         return self.find(black_box, images, labels, generator=generator).mask
 

@@ -25,7 +25,8 @@ class Sample:
     Attributes:
         images: (B, C, H, W).
         labels: (B,).
-        boxes: One (n, 4) tensor of x0, y0, x1, y1 per image, in pixels of `images`, x1 and y1 exclusive; n may be 0.
+        boxes: One (n, 4) tensor of x0, y0, x1, y1 per image, in pixels of `images`, x1 and y1
+            exclusive; n may be 0.
         names: What each image is called, in tables and file names; None where nobody needs to know.
 
     Raises:
@@ -44,9 +45,14 @@ class Sample:
     def __post_init__(self) -> None:
         """Check that there is one entry of boxes, and one name, per image."""
         if self.boxes is not None and len(self.boxes) != len(self.images):
-            raise InputError(f"a Sample of {len(self.images)} images takes as many box tensors; got {len(self.boxes)}.")
+            raise InputError(
+                f"a Sample of {len(self.images)} images takes as many box tensors; got "
+                f"{len(self.boxes)}."
+            )
         if self.names is not None and len(self.names) != len(self.images):
-            raise InputError(f"a Sample of {len(self.images)} images takes as many names; got {len(self.names)}.")
+            raise InputError(
+                f"a Sample of {len(self.images)} images takes as many names; got {len(self.names)}."
+            )
 
 
 class Metric(ABC):
@@ -62,9 +68,11 @@ class Metric(ABC):
     higher_is_better: ClassVar[bool]
 
     def for_data(self, sample: Sample) -> "Metric":
-        """The same metric made ready with a few pictures of the data set, the same for every masker; by default the metric itself.
+        """The same metric made ready with a few pictures of the data set, the same for every
+        masker; by default the metric itself.
 
-        For metrics that need other pictures than the one that is judged, such as mosaics: a row must not depend on its batch.
+        For metrics that need other pictures than the one that is judged, such as mosaics: a row
+        must not depend on its batch.
 
         Args:
             sample: The first pictures of the data set.
@@ -73,7 +81,13 @@ class Metric(ABC):
 
     @abstractmethod
     def score(
-        self, black_box: BlackBox, sample: Sample, mask: Mask, *, explain: Explain, generator: Generator
+        self,
+        black_box: BlackBox,
+        sample: Sample,
+        mask: Mask,
+        *,
+        explain: Explain,
+        generator: Generator,
     ) -> PerImage | Mapping[str, PerImage]:
         """Judge masks. Checks that retrain are commands, not metrics.
 
@@ -81,18 +95,27 @@ class Metric(ABC):
             black_box: The classifier.
             sample: What was explained.
             mask: (B, 1, H, W) in [0, 1], of the sample's labels.
-            explain: From images and labels to masks: asks the same masker again, for metrics that compare.
+            explain: From images and labels to masks: asks the same masker again, for metrics that
+                compare.
             generator: All that is random is drawn from it, by `core.draw`.
 
         Returns:
-            One value per image, or several by name; NaN where the metric does not apply (no boxes, say).
+            One value per image, or several by name; NaN where the metric does not apply (no boxes,
+            say).
         """
 
     @final
     def __call__(
-        self, black_box: BlackBox, sample: Sample, mask: Mask, *, explain: Explain, generator: Generator
+        self,
+        black_box: BlackBox,
+        sample: Sample,
+        mask: Mask,
+        *,
+        explain: Explain,
+        generator: Generator,
     ) -> dict[str, PerImage]:
-        """The scores by name, checked; a single one is named after the class. Arguments as of `score`.
+        """The scores by name, checked; a single one is named after the class. Arguments as of
+        `score`.
 
         Raises:
             InputError: Sample or mask are malformed.
@@ -106,7 +129,9 @@ class Metric(ABC):
             answer = self.score(black_box, sample, mask, explain=explain, generator=generator)
         scores = dict(answer) if isinstance(answer, Mapping) else {who: answer}
         if not scores:
-            raise ContractError(f"{who}.score returned no values; a Metric returns one float per image.")
+            raise ContractError(
+                f"{who}.score returned no values; a Metric returns one float per image."
+            )
         for name, value in scores.items():
             checks.per_image(value, len(sample.images), f"{who}.score[{name!r}]", nan=True)
         return scores

@@ -24,7 +24,8 @@ class Trial:
     Attributes:
         images: `X`.
         labels: The label whose evidence is judged: in training, always the true one.
-        real: (B,) bool; False where the masker was asked for a label that is not in the image (a fake).
+        real: (B,) bool; False where the masker was asked for a label that is not in the image (a
+            fake).
         mask: `M`.
         preserved: `f(X*M + A*(1-M))`.
         destroyed: `f(X*(1-M) + A'*M)`, with `A'` drawn independently of `A`.
@@ -64,8 +65,9 @@ def run_trial(
         alternative: What replaces the pixels outside the mask.
         generator: Both fills are drawn from it.
         real: (B,) bool, all True by default.
-        fakes: What happens to rows that are not real. `"area"` (the paper): they never reach the box and their logits are 0; an
-            Objective then counts only what depends on the mask alone. `"inverted"` (the authors' code): M and 1-M change places.
+        fakes: What happens to rows that are not real. `"area"` (the paper): they never reach the
+            box and their logits are 0; an Objective then counts only what depends on the mask
+            alone. `"inverted"` (the authors' code): M and 1-M change places.
 
     Raises:
         InputError: Images, labels or `real` are malformed, or the box raised.
@@ -88,13 +90,18 @@ def run_trial(
     checks.mask(mask, images, "the masker")
     real = torch.ones_like(labels, dtype=torch.bool) if real is None else real
     if real.dtype != torch.bool or real.shape != labels.shape:
-        raise InputError(f"run_trial takes real as bool {tuple(labels.shape)}; got {real.dtype} of shape {tuple(real.shape)}.")
+        raise InputError(
+            f"run_trial takes real as bool {tuple(labels.shape)}; got {real.dtype} of shape "
+            f"{tuple(real.shape)}."
+        )
     alternative = alternative.for_box(black_box)
     kept, dropped = mask, 1 - mask
     if fakes == "inverted" and not bool(real.all()):
         swap = ~real.view(-1, 1, 1, 1)
         kept, dropped = torch.where(swap, dropped, kept), torch.where(swap, kept, dropped)
-    edits = torch.stack([alternative.edit(images, kept, generator), alternative.edit(images, dropped, generator)])
+    edits = torch.stack(
+        [alternative.edit(images, kept, generator), alternative.edit(images, dropped, generator)]
+    )
     asked = real if fakes == "area" else torch.ones_like(real)
     if bool(asked.all()):
         answers = black_box(edits.flatten(0, 1)).reshape(2, len(images), -1)
@@ -126,7 +133,9 @@ class Term(ABC):
     weight: float = 1.0
 
     reads_logits: ClassVar[bool] = True
-    """Does the penalty depend on the box's answers? Then it does not count for fakes that never reached the box."""
+    """Does the penalty depend on the box's answers? Then it does not count for fakes that never
+    reached the box.
+    """
 
     @abstractmethod
     def penalty(self, trial: Trial) -> PerImage:
@@ -176,11 +185,12 @@ class Objective:
 
     Args:
         terms: The summands, at least one.
-        fakes: What a trial does with rows that are not real, see `run_trial`. With `"area"` only the terms that do not read logits
-            count for them.
+        fakes: What a trial does with rows that are not real, see `run_trial`. With `"area"` only
+            the terms that do not read logits count for them.
 
     Raises:
-        InputError: No terms, two of one class, a weight that is negative or not finite, or an unknown way with fakes.
+        InputError: No terms, two of one class, a weight that is negative or not finite, or an
+            unknown way with fakes.
 
     Example:
         >>> from saliencykit.terms.area import Area
@@ -198,10 +208,14 @@ class Objective:
         """Check the weights, and that the parts can be told apart."""
         names = [checks.name_of(term) for term in self.terms]
         if not names or len(set(names)) < len(names):
-            raise InputError(f"an Objective takes at least one term and at most one of each class; got {names}.")
+            raise InputError(
+                f"an Objective takes at least one term and at most one of each class; got {names}."
+            )
         for term in self.terms:
             if not isinstance(term, Term) or not 0 <= term.weight < float("inf"):
-                raise InputError(f"an Objective takes Terms with finite weights >= 0; got {term!r}.")
+                raise InputError(
+                    f"an Objective takes Terms with finite weights >= 0; got {term!r}."
+                )
         if self.fakes not in ("area", "inverted"):
             raise InputError(f"an Objective's fakes are 'area' or 'inverted'; got {self.fakes!r}.")
 

@@ -13,15 +13,16 @@ if TYPE_CHECKING:
 def eight_bit(picture: "Image", channels: int = 3) -> "Image":
     """The picture in mode RGB, or L for one channel.
 
-    Transparent pixels are laid over white, palettes are looked up, 16-bit and float pictures are scaled to 8 bits, CMYK and the
-    rest go through PIL's conversion.
+    Transparent pixels are laid over white, palettes are looked up, 16-bit and float pictures are
+    scaled to 8 bits, CMYK and the rest go through PIL's conversion.
 
     Args:
         picture: A PIL picture of any mode and size; it is not changed.
         channels: 3 or 1.
 
     Raises:
-        InputError: Another number of channels, or float values that are neither in [0, 1] nor in [0, 255].
+        InputError: Another number of channels, or float values that are neither in [0, 1] nor in
+            [0, 255].
 
     Example:
         >>> from PIL import Image
@@ -30,10 +31,13 @@ def eight_bit(picture: "Image", channels: int = 3) -> "Image":
     """
     if channels not in (1, 3):
         raise InputError(
-            f"a picture has 3 channels, or 1 if grey; the model takes {channels}. Give it a tensor (B, {channels}, H, W)."
+            f"a picture has 3 channels, or 1 if grey; the model takes {channels}. Give it a "
+            f"tensor (B, {channels}, H, W)."
         )
     mode = "L" if channels == 1 else "RGB"
-    if picture.mode.startswith(("I", "F")):  # I, F, I;16 and its byte orders: PIL would cut these off at 255
+    if picture.mode.startswith(
+        ("I", "F")
+    ):  # I, F, I;16 and its byte orders: PIL would cut these off at 255
         picture = _scaled(picture)
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
         clear = picture.convert("RGBA")
@@ -51,7 +55,10 @@ def _scaled(picture: "Image") -> "Image":
     values: np.ndarray[Any, np.dtype[np.float64]] = np.asarray(picture, dtype=np.float64)
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all() or low < 0:
-        raise InputError(f"a picture of mode {picture.mode} has values from {low:.4g} to {high:.4g}; they are >= 0 and finite.")
+        raise InputError(
+            f"a picture of mode {picture.mode} has values from {low:.4g} to {high:.4g}; they are "
+            ">= 0 and finite."
+        )
     if picture.mode == "F":
         if high > 255:
             raise InputError(f"a float picture has values up to {high:.4g}; scale them to [0, 1].")

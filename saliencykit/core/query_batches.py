@@ -6,7 +6,8 @@ from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.types import Images
 
-_LARGEST = 64  # edits at once: 38 MB of pixels at 224 px, so that a box without a limit does not fill the memory
+# edits at once: 38 MB of pixels at 224 px, so that a box without a limit does not fill the memory
+_LARGEST = 64
 _UNLIMITED = 32  # for a box that names no limit
 
 
@@ -31,7 +32,8 @@ def single_fill(alternative: Alternative, images: Images, generator: Generator) 
         generator: The fill is drawn from it.
 
     Returns:
-        (B, C, H, W), to be used with `compose`; None if each mask has a fill or an edit of its own, by `alternative.edit`.
+        (B, C, H, W), to be used with `compose`; None if each mask has a fill or an edit of its own,
+        by `alternative.edit`.
     """
     if alternative.uses_mask or type(alternative).edit is not Alternative.edit:
         return None

@@ -1,14 +1,19 @@
 """The tensors of the library, with shape and range written down.
 
-`B` is the batch (>= 1), `C` the channels, `H` and `W` the sides in pixels, `K` the number of classes.
+`B` is the batch (>= 1), `C` the channels, `H` and `W` the sides in pixels, `K` the number of
+classes.
 """
 
 from typing import Annotated, TypeAlias
 
 from torch import Tensor
 
-Images: TypeAlias = Annotated[Tensor, "(B, C, H, W) float; raw pixels in [0, 1], RGB, never normalised"]
-"""Pictures. In model space (`pixels="model"`) the values are what the model takes, in whatever range that is."""
+Images: TypeAlias = Annotated[
+    Tensor, "(B, C, H, W) float; raw pixels in [0, 1], RGB, never normalised"
+]
+"""Pictures. In model space (`pixels="model"`) the values are what the model takes, in whatever
+range that is.
+"""
 
 Labels: TypeAlias = Annotated[Tensor, "(B,) int64; class indices in [0, K)"]
 """The classes that are asked about."""

@@ -1,4 +1,6 @@
-"""Boxes that stand beside the pictures: XML files in Pascal VOC's form, and the table of ImageNet's localisation challenge."""
+"""Boxes that stand beside the pictures: XML files in Pascal VOC's form, and the table of ImageNet's
+localisation challenge.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +20,9 @@ from saliencykit.data.record import Entry
 @final
 @dataclass(frozen=True)
 class Thing:
-    """One annotated object: its class as the data set writes it, and x0, y0, x1, y1 in pixels, x1 and y1 exclusive."""
+    """One annotated object: its class as the data set writes it, and x0, y0, x1, y1 in pixels, x1
+    and y1 exclusive.
+    """
 
     label: str
     box: tuple[float, float, float, float]
@@ -32,8 +36,9 @@ def read_annotations(path: Path) -> Annotations:
     """The objects in pictures, looked up by the pictures' names.
 
     Args:
-        path: A folder of XML files called like the pictures, in folders of the same names or all in one; or a CSV file with the
-            columns `ImageId` and `PredictionString`, as `LOC_val_solution.csv` has them.
+        path: A folder of XML files called like the pictures, in folders of the same names or all in
+            one; or a CSV file with the columns `ImageId` and `PredictionString`, as
+            `LOC_val_solution.csv` has them.
 
     Raises:
         InputError: It is neither.
@@ -42,13 +47,17 @@ def read_annotations(path: Path) -> Annotations:
         return lambda name: _beside(path, name)
     if path.suffix.lower() == ".csv" and path.is_file():
         return _loc_solution(path)
-    raise InputError(f"boxes={str(path)!r} is neither a folder of XML files nor a file like LOC_val_solution.csv.")
+    raise InputError(
+        f"boxes={str(path)!r} is neither a folder of XML files nor a file like "
+        "LOC_val_solution.csv."
+    )
 
 
 def xml_things(path: Path) -> list[Thing]:
     """The objects of one XML file of Pascal VOC's form.
 
-    Pascal VOC counts pixels from 1 and ILSVRC, which its files say they are of, from 0; the last pixel belongs to the box in both.
+    Pascal VOC counts pixels from 1 and ILSVRC, which its files say they are of, from 0; the last
+    pixel belongs to the box in both.
 
     Args:
         path: The file.
@@ -65,35 +74,53 @@ def xml_things(path: Path) -> list[Thing]:
         first = 0 if str((said.get("source") or {}).get("database", "")).startswith("ILSVRC") else 1
         things = []
         for thing in said.get("object", []):
-            x0, y0, x1, y1 = (float(thing["bndbox"][side]) - first for side in ("xmin", "ymin", "xmax", "ymax"))
+            x0, y0, x1, y1 = (
+                float(thing["bndbox"][side]) - first for side in ("xmin", "ymin", "xmax", "ymax")
+            )
             things.append(Thing(thing["name"], (x0, y0, x1 + 1, y1 + 1)))
     except (ParseError, KeyError, ValueError, TypeError, OSError) as error:
-        raise InputError(f"{str(path)!r} is no annotation of Pascal VOC's form: {type(error).__name__} {error}.") from error
+        raise InputError(
+            f"{str(path)!r} is no annotation of Pascal VOC's form: {type(error).__name__} {error}."
+        ) from error
     return things
 
 
-def annotated(entry: Entry, things: "Sequence[Thing] | None", box: BlackBox, classes: Mapping[str, int] | None) -> Iterator[Entry]:
-    """An entry with the boxes of the objects of its class; one per class of the objects where the entry has no class itself.
+def annotated(
+    entry: Entry, things: "Sequence[Thing] | None", box: BlackBox, classes: Mapping[str, int] | None
+) -> Iterator[Entry]:
+    """An entry with the boxes of the objects of its class; one per class of the objects where the
+    entry has no class itself.
 
-    Where nothing is known of the picture, or it has no object of the class, there are no boxes (n is 0).
+    Where nothing is known of the picture, or it has no object of the class, there are no boxes (n
+    is 0).
     """
     if things is None or (entry.label is None and not things):
         yield replace(entry, boxes=torch.zeros(0, 4))
     elif entry.label is not None:
         wanted = class_index(entry.label, box, classes)
-        yield replace(entry, boxes=_boxes([thing for thing in things if _index(thing, box, classes) == wanted]))
+        yield replace(
+            entry,
+            boxes=_boxes([thing for thing in things if _index(thing, box, classes) == wanted]),
+        )
     else:
         names = list(dict.fromkeys(thing.label for thing in things))
         for name in names:
             boxes = _boxes([thing for thing in things if thing.label == name])
-            yield replace(entry, name=entry.name if len(names) == 1 else f"{entry.name}#{name}", label=name, boxes=boxes)
+            yield replace(
+                entry,
+                name=entry.name if len(names) == 1 else f"{entry.name}#{name}",
+                label=name,
+                boxes=boxes,
+            )
 
 
 def _index(thing: Thing, box: BlackBox, classes: Mapping[str, int] | None) -> int | None:
     try:
         return class_index(thing.label, box, classes)
     except InputError:
-        return None  # an object of a class that the model does not know is not what it is asked about
+        return (
+            None  # an object of a class that the model does not know is not what it is asked about
+        )
 
 
 def _boxes(things: Sequence[Thing]) -> Tensor:
@@ -110,14 +137,21 @@ def _loc_solution(path: Path) -> Annotations:
     table: dict[str, list[Thing]] = {}
     with table_rows(path) as rows:
         if not {"ImageId", "PredictionString"} <= set(rows.fieldnames or ()):
-            raise InputError(f"{str(path)!r} has no columns ImageId and PredictionString, as LOC_val_solution.csv has.")
+            raise InputError(
+                f"{str(path)!r} has no columns ImageId and PredictionString, as "
+                "LOC_val_solution.csv has."
+            )
         for row in rows:
             words = (row["PredictionString"] or "").split()
             parts = [words[i : i + 5] for i in range(0, len(words), 5)]
             try:
                 table[row["ImageId"]] = [
-                    Thing(label, (float(x0), float(y0), float(x1) + 1, float(y1) + 1)) for label, x0, y0, x1, y1 in parts
+                    Thing(label, (float(x0), float(y0), float(x1) + 1, float(y1) + 1))
+                    for label, x0, y0, x1, y1 in parts
                 ]
             except ValueError as error:
-                raise InputError(f"{str(path)!r}, line {rows.line_num}: expected 'class x0 y0 x1 y1' repeated; {error}.") from error
+                raise InputError(
+                    f"{str(path)!r}, line {rows.line_num}: expected 'class x0 y0 x1 y1' repeated; "
+                    f"{error}."
+                ) from error
     return lambda name: table.get(PurePosixPath(name).stem)

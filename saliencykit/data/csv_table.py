@@ -20,8 +20,9 @@ def csv_entries(path: Path) -> list[Entry]:
     """The rows of a CSV file, one picture each.
 
     Args:
-        path: A CSV file with a heading. The first of the columns PATHS that it has holds paths relative to the file's folder, the
-            first of LABELS the class (an empty one: none), `boxes` the boxes `x0 y0 x1 y1;x0 y0 x1 y1` in pixels of the picture.
+        path: A CSV file with a heading. The first of the columns PATHS that it has holds paths
+            relative to the file's folder, the first of LABELS the class (an empty one: none),
+            `boxes` the boxes `x0 y0 x1 y1;x0 y0 x1 y1` in pixels of the picture.
 
     Raises:
         InputError: The file cannot be read, there is no column with paths, or no row.
@@ -35,7 +36,13 @@ def csv_entries(path: Path) -> list[Entry]:
                 f"{', '.join(PATHS)}."
             )
         entries = [
-            _entry(path.parent, row[where] or "", (row[label] or "").strip() if label else "", row.get("boxes")) for row in rows
+            _entry(
+                path.parent,
+                row[where] or "",
+                (row[label] or "").strip() if label else "",
+                row.get("boxes"),
+            )
+            for row in rows
         ]
     if not entries:
         raise InputError(f"there is no row in {str(path)!r}.")
@@ -55,7 +62,9 @@ def table_rows(path: Path) -> "Iterator[csv.DictReader[str]]":
     except OSError as error:
         raise InputError(f"{str(path)!r} cannot be read: {error.strerror or error}.") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{str(path)!r} is no CSV file in UTF-8: {error}; save it as one.") from error
+        raise InputError(
+            f"{str(path)!r} is no CSV file in UTF-8: {error}; save it as one."
+        ) from error
 
 
 def read_labels(labels: "Path | Mapping[str, Label]") -> dict[str, Label]:
@@ -67,21 +76,29 @@ def read_labels(labels: "Path | Mapping[str, Label]") -> dict[str, Label]:
     if isinstance(labels, Mapping):
         return dict(labels)
     if not labels.is_file():
-        raise InputError(f"labels={str(labels)!r}: there is no such file; give a CSV file of paths and labels, or a mapping.")
+        raise InputError(
+            f"labels={str(labels)!r}: there is no such file; give a CSV file of paths and labels, "
+            "or a mapping."
+        )
     found: dict[str, Label] = {}
     for entry in csv_entries(labels):
         if entry.label is not None and found.setdefault(entry.name, entry.label) != entry.label:
             raise InputError(
-                f"{str(labels)!r} has two labels for {entry.name}, {found[entry.name]} and {entry.label}; write each picture once, "
-                "or give the file as the data: a row is then one picture and one class."
+                f"{str(labels)!r} has two labels for {entry.name}, {found[entry.name]} and "
+                f"{entry.label}; write each picture once, or give the file as the data: a row is "
+                "then one picture and one class."
             )
     if not found:
-        raise InputError(f"{str(labels)!r} has no labels; they stand in one of the columns {', '.join(LABELS)}.")
+        raise InputError(
+            f"{str(labels)!r} has no labels; they stand in one of the columns {', '.join(LABELS)}."
+        )
     return found
 
 
 def label_of(name: str, labels: Mapping[str, Label]) -> Label | None:
-    """The label of a picture by its name, its file name, or its file name without the ending; None if there is none."""
+    """The label of a picture by its name, its file name, or its file name without the ending; None
+    if there is none.
+    """
     last = PurePosixPath(name)
     return next((labels[key] for key in (name, last.name, last.stem) if key in labels), None)
 
@@ -95,14 +112,26 @@ def _entry(folder: Path, where: str, label: str, boxes: str | None) -> Entry:
     try:
         corners = None if boxes is None else _corners(boxes)
     except ValueError:
-        return Entry(name, name, reason=f"boxes of {name} are {boxes!r}; expected 'x0 y0 x1 y1;x0 y0 x1 y1', x0 < x1 and y0 < y1.")
+        return Entry(
+            name,
+            name,
+            reason=f"boxes of {name} are {boxes!r}; expected 'x0 y0 x1 y1;x0 y0 x1 y1', x0 < x1 "
+            "and y0 < y1.",
+        )
     if not name:
         return Entry("", "", reason="there is no path in this row.")
     return Entry(name, folder / Path(name).expanduser(), label or None, corners)
 
 
 def _corners(text: str) -> Tensor:
-    rows = [[float(value) for value in part.replace(",", " ").split()] for part in text.split(";") if part.strip()]
-    if any(len(row) != 4 or not (-inf < row[0] < row[2] < inf and -inf < row[1] < row[3] < inf) for row in rows):
+    rows = [
+        [float(value) for value in part.replace(",", " ").split()]
+        for part in text.split(";")
+        if part.strip()
+    ]
+    if any(
+        len(row) != 4 or not (-inf < row[0] < row[2] < inf and -inf < row[1] < row[3] < inf)
+        for row in rows
+    ):
         raise ValueError
     return torch.tensor(rows, dtype=torch.float32).reshape(-1, 4)

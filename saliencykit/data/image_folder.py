@@ -11,12 +11,18 @@ from saliencykit.data.record import Entry
 
 
 def folder_entries(
-    folder: Path, black_box: BlackBox, classes: Mapping[str, int] | None = None, *, look_up: bool = True
+    folder: Path,
+    black_box: BlackBox,
+    classes: Mapping[str, int] | None = None,
+    *,
+    look_up: bool = True,
 ) -> list[Entry]:
-    """The pictures of a folder, sorted by path; those in folders of it have these folders' names as their class.
+    """The pictures of a folder, sorted by path; those in folders of it have these folders' names as
+    their class.
 
-    If the model knows none of the folders' names, and there are as many folders as it has classes, the folders in sorted order are
-    the classes, as torchvision's ImageFolder has it. Pictures directly in the folder have no label.
+    If the model knows none of the folders' names, and there are as many folders as it has classes,
+    the folders in sorted order are the classes, as torchvision's ImageFolder has it. Pictures
+    directly in the folder have no label.
 
     Args:
         folder: Names of entries are paths inside it, with `/`.
@@ -37,7 +43,9 @@ def folder_entries(
     ]
 
 
-def _folder_classes(names: list[str], black_box: BlackBox, classes: Mapping[str, int] | None) -> dict[str, int]:
+def _folder_classes(
+    names: list[str], black_box: BlackBox, classes: Mapping[str, int] | None
+) -> dict[str, int]:
     found: dict[str, int] = {}
     failures: dict[str, InputError] = {}
     for name in names:
@@ -49,6 +57,7 @@ def _folder_classes(names: list[str], black_box: BlackBox, classes: Mapping[str,
         return {name: index for index, name in enumerate(names)}
     for name, failure in failures.items():
         raise InputError(
-            f"folder {name!r} is no class of the model: {failure} Give classes={{{name!r}: 0, ...}}, or one per picture in labels=."
+            f"folder {name!r} is no class of the model: {failure} Give "
+            f"classes={{{name!r}: 0, ...}}, or one per picture in labels=."
         ) from failure
     return found

@@ -20,7 +20,19 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Pixels: TypeAlias = Literal["auto", "raw", "model"]
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
+SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".webp",
+    ".bmp",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".ppm",
+    ".pgm",
+    ".avif",
+)
 _SLACK = 1e-6  # a tensor that was resized or divided may miss 1 by a rounding error
 
 
@@ -48,22 +60,28 @@ class Batch:
         return len(self.images)
 
 
-def as_images(image: Any, black_box: BlackBox, *, pixels: Pixels = "auto", given_box: bool = True) -> Batch:
+def as_images(
+    image: Any, black_box: BlackBox, *, pixels: Pixels = "auto", given_box: bool = True
+) -> Batch:
     """Read images of any form for a black box.
 
-    Pictures are raw and go through `black_box.prepare`: paths, PIL pictures (turned upright as their EXIF data says), uint8 arrays
-    and tensors, and float arrays (H, W, C) in [0, 1], which are rounded to 8 bits. Float tensors are taken as they are.
+    Pictures are raw and go through `black_box.prepare`: paths, PIL pictures (turned upright as
+    their EXIF data says), uint8 arrays and tensors, and float arrays (H, W, C) in [0, 1], which are
+    rounded to 8 bits. Float tensors are taken as they are.
 
     Args:
-        image: A path, a PIL picture, a numpy array (H, W, C), (H, W) or (B, H, W, C), a tensor (C, H, W) or (B, C, H, W), or a list
-            of any of these.
+        image: A path, a PIL picture, a numpy array (H, W, C), (H, W) or (B, H, W, C), a tensor (C,
+            H, W) or (B, C, H, W), or a list of any of these.
         black_box: The classifier that will be asked.
-        pixels: What float tensors hold. `raw`: RGB in [0, 1], checked. `model`: what `model(x)` takes. `auto`: `model` if the user
-            gave a bare model or a box without pixel statistics, else `raw`.
-        given_box: Did the user give a BlackBox or a name (True), or a bare model that was wrapped for them (False)?
+        pixels: What float tensors hold. `raw`: RGB in [0, 1], checked. `model`: what `model(x)`
+            takes. `auto`: `model` if the user gave a bare model or a box without pixel statistics,
+            else `raw`.
+        given_box: Did the user give a BlackBox or a name (True), or a bare model that was wrapped
+            for them (False)?
 
     Raises:
-        InputError: An image cannot be used as it is; the message names the file or the row, and says what to write.
+        InputError: An image cannot be used as it is; the message names the file or the row, and
+            says what to write.
 
     Example:
         >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
@@ -75,18 +93,30 @@ def as_images(image: Any, black_box: BlackBox, *, pixels: Pixels = "auto", given
         raise InputError(f"pixels is 'auto', 'raw' or 'model'; got {pixels!r}.")
     items = list(image) if isinstance(image, list | tuple) else [image]
     if not items:
-        raise InputError("there are no images in an empty list; give at least one path, picture, array or tensor.")
+        raise InputError(
+            "there are no images in an empty list; give at least one path, picture, array or "
+            "tensor."
+        )
     with torch.inference_mode(False), torch.no_grad():
-        read = [entry for row, item in enumerate(items) for entry in _read(item, row if len(items) > 1 else None)]
+        read = [
+            entry
+            for row, item in enumerate(items)
+            for entry in _read(item, row if len(items) > 1 else None)
+        ]
         kind = _kind(read, black_box, pixels, given_box)
         parts: list[Tensor] = []
         places: list[Geometry | None] = []
         for source, thing in read:
-            part, place = _checked(thing, kind, source) if isinstance(thing, Tensor) else _prepared(thing, black_box, source)
+            part, place = (
+                _checked(thing, kind, source)
+                if isinstance(thing, Tensor)
+                else _prepared(thing, black_box, source)
+            )
             if parts and part.shape[1:] != parts[0].shape[1:]:
                 raise InputError(
-                    f"{source} has (channels, height, width) {tuple(part.shape[1:])} and {read[0][0]} {tuple(parts[0].shape[1:])}; "
-                    "one batch has one size: resize them first, or explain them one by one."
+                    f"{source} has (channels, height, width) {tuple(part.shape[1:])} and "
+                    f"{read[0][0]} {tuple(parts[0].shape[1:])}; one batch has one size: resize "
+                    "them first, or explain them one by one."
                 )
             parts.append(part)
             places.append(place)
@@ -114,25 +144,33 @@ def read_folder(folder: str | Path, *, recursive: bool = False) -> list[Path]:
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
     if not found:
-        raise InputError(f"there is no picture in {str(folder)!r}; pictures end in {', '.join(SUFFIXES)}.")
+        raise InputError(
+            f"there is no picture in {str(folder)!r}; pictures end in {', '.join(SUFFIXES)}."
+        )
     return found
 
 
-def _kind(read: "list[tuple[str, Tensor | Image]]", box: BlackBox, pixels: Pixels, given_box: bool) -> Literal["raw", "model"]:
+def _kind(
+    read: "list[tuple[str, Tensor | Image]]", box: BlackBox, pixels: Pixels, given_box: bool
+) -> Literal["raw", "model"]:
     tensors = [source for source, thing in read if isinstance(thing, Tensor)]
     pictures = [source for source, thing in read if not isinstance(thing, Tensor)]
     if pixels == "model" and pictures:
-        raise InputError(f"{pictures[0]} is a picture, and pixels='model' is for tensors that model(x) takes; leave pixels out.")
+        raise InputError(
+            f"{pictures[0]} is a picture, and pixels='model' is for tensors that model(x) takes; "
+            "leave pixels out."
+        )
     if pixels != "auto":
         return pixels
-    # a box whose model has a space of its own to be asked in: a torch module, not a function or somebody's service
+    # a box whose model has a space of its own to be asked in: a torch module, not a function or
+    # somebody's service
     bare = type(box).for_model_pixels is not BlackBox.for_model_pixels
     if not tensors or not bare or (given_box and box.zero is not None):
         return "raw"
     if pictures:
         raise InputError(
-            f"{pictures[0]} is a picture and {tensors[0]} a tensor, which model(x) takes as it is; explain them apart, or write "
-            "pixels='raw' if the tensors are RGB in [0, 1]."
+            f"{pictures[0]} is a picture and {tensors[0]} a tensor, which model(x) takes as it "
+            "is; explain them apart, or write pixels='raw' if the tensors are RGB in [0, 1]."
         )
     return "model"
 
@@ -153,8 +191,9 @@ def _read(item: Any, row: int | None) -> "list[tuple[str, Tensor | Image]]":
         name = str(getattr(item, "filename", "")) or name
         return [(name, _upright(item, name))]
     raise InputError(
-        f"{name} is a {name_of(item)}; an image is a path, a PIL picture, a numpy array (H, W, C), a tensor (C, H, W) or "
-        "(B, C, H, W), or a list of these. For bytes write PIL.Image.open(io.BytesIO(data))."
+        f"{name} is a {name_of(item)}; an image is a path, a PIL picture, a numpy array (H, W, "
+        "C), a tensor (C, H, W) or (B, C, H, W), or a list of these. For bytes write "
+        "PIL.Image.open(io.BytesIO(data))."
     )
 
 
@@ -165,7 +204,8 @@ def _open(path: Path) -> "Image":
         raise InputError(f"{str(path)!r} is an address; download the picture and give its path.")
     if path.is_dir():
         raise InputError(
-            f"{str(path)!r} is a folder; explain(model, saliencykit.data.images.read_folder({str(path)!r})) takes its pictures."
+            f"{str(path)!r} is a folder; explain(model, "
+            f"saliencykit.data.images.read_folder({str(path)!r})) takes its pictures."
         )
     if not path.exists():
         raise InputError(f"there is no file {str(path)!r}.")
@@ -181,18 +221,26 @@ def _open(path: Path) -> "Image":
         raise InputError(f"{str(path)!r} is not a picture that Pillow can read.") from error
     except Image.DecompressionBombError as error:
         raise InputError(
-            f"{str(path)!r} is too large to be opened safely ({error}) Make it smaller first: models see a few hundred pixels."
+            f"{str(path)!r} is too large to be opened safely ({error}) Make it smaller first: "
+            "models see a few hundred pixels."
         ) from error
-    except Exception as error:  # truncated or damaged: Pillow raises OSError, SyntaxError, struct.error, zlib.error ...
-        raise InputError(f"{str(path)!r} cannot be read, it is truncated or damaged: {error}.") from error
+    # truncated or damaged: Pillow raises OSError, SyntaxError, struct.error, zlib.error ...
+    except Exception as error:
+        raise InputError(
+            f"{str(path)!r} cannot be read, it is truncated or damaged: {error}."
+        ) from error
 
 
 def _upright(picture: "Image", name: str) -> "Image":
     from PIL import ImageOps
 
     try:
-        if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":  # MPO: a photo with a hidden second one
-            warnings.warn(f"{name} has {picture.n_frames} frames; the first one is explained.", stacklevel=2)  # type: ignore[attr-defined]
+        if (
+            getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO"
+        ):  # MPO: a photo with a hidden second one
+            warnings.warn(
+                f"{name} has {picture.n_frames} frames; the first one is explained.", stacklevel=2
+            )  # type: ignore[attr-defined]
             picture.seek(0)
         picture.load()
     except (OSError, EOFError, SyntaxError, ValueError) as error:
@@ -207,17 +255,30 @@ def _tensor_rows(tensor: Tensor, name: str) -> "list[tuple[str, Tensor | Image]]
     shape = tuple(tensor.shape)
     if tensor.ndim not in (3, 4) or 0 in shape:
         hint = " Write x[None] for one grey image." if tensor.ndim == 2 else ""
-        raise InputError(f"{name} is a tensor of shape {shape}; expected (C, H, W) or (B, C, H, W), with no empty side.{hint}")
+        raise InputError(
+            f"{name} is a tensor of shape {shape}; expected (C, H, W) or (B, C, H, W), with no "
+            f"empty side.{hint}"
+        )
     if shape[-1] in (1, 3, 4) and shape[-3] > 4:
         order = "2, 0, 1" if tensor.ndim == 3 else "0, 3, 1, 2"
-        raise InputError(f"{name} is a tensor of shape {shape}, with its channels last; write x.permute({order}).")
+        raise InputError(
+            f"{name} is a tensor of shape {shape}, with its channels last; write "
+            f"x.permute({order})."
+        )
     rows = tensor[None] if tensor.ndim == 3 else tensor
-    names = [name] if len(rows) == 1 else [f"image {i}" if name == "the image" else f"{name}, row {i}" for i in range(len(rows))]
+    names = (
+        [name]
+        if len(rows) == 1
+        else [f"image {i}" if name == "the image" else f"{name}, row {i}" for i in range(len(rows))]
+    )
     if tensor.dtype == torch.uint8:
         array = rows.permute(0, 2, 3, 1).cpu().numpy()
         return [(source, _picture(row, source)) for source, row in zip(names, array, strict=True)]
     if not tensor.is_floating_point():
-        raise InputError(f"{name} is a tensor of {tensor.dtype}; expected float, or uint8 in 0..255: write x.to(torch.uint8).")
+        raise InputError(
+            f"{name} is a tensor of {tensor.dtype}; expected float, or uint8 in 0..255: write "
+            "x.to(torch.uint8)."
+        )
     for source, row in zip(names, rows, strict=True):
         if finite_rows(row[None]):
             raise InputError(f"{source} holds NaN or infinite values; clean or drop it.")
@@ -225,19 +286,28 @@ def _tensor_rows(tensor: Tensor, name: str) -> "list[tuple[str, Tensor | Image]]
     return list(zip(names, (row[None] for row in wide), strict=True))
 
 
-def _array_rows(array: "np.ndarray[Any, np.dtype[Any]]", name: str) -> "list[tuple[str, Tensor | Image]]":
+def _array_rows(
+    array: "np.ndarray[Any, np.dtype[Any]]", name: str
+) -> "list[tuple[str, Tensor | Image]]":
     shape = array.shape
     last = 1 if array.ndim == 2 else shape[-1] if array.ndim in (3, 4) else 0
     if last not in (1, 3, 4) or 0 in shape:
         if array.ndim in (3, 4) and shape[-3] in (1, 3, 4) and 0 not in shape:
             order = "1, 2, 0" if array.ndim == 3 else "0, 2, 3, 1"
             raise InputError(
-                f"{name} is an array of shape {shape}, with its channels first; write x.transpose({order}), or torch.from_numpy(x) "
-                "if it is what model(x) takes."
+                f"{name} is an array of shape {shape}, with its channels first; write "
+                f"x.transpose({order}), or torch.from_numpy(x) if it is what model(x) takes."
             )
-        raise InputError(f"{name} is an array of shape {shape}; expected (H, W, C) with C = 1, 3 or 4, (H, W), or (B, H, W, C).")
+        raise InputError(
+            f"{name} is an array of shape {shape}; expected (H, W, C) with C = 1, 3 or 4, (H, W), "
+            "or (B, H, W, C)."
+        )
     rows = array if array.ndim == 4 else array[None]
-    names = [name] if len(rows) == 1 else [f"image {i}" if name == "the image" else f"{name}, row {i}" for i in range(len(rows))]
+    names = (
+        [name]
+        if len(rows) == 1
+        else [f"image {i}" if name == "the image" else f"{name}, row {i}" for i in range(len(rows))]
+    )
     return [(source, _picture(row, source)) for source, row in zip(names, rows, strict=True)]
 
 
@@ -251,14 +321,16 @@ def _picture(values: "np.ndarray[Any, np.dtype[Any]]", name: str) -> "Image":
             raise InputError(f"{name} holds NaN or infinite values; clean or drop it.")
         if low < -_SLACK or high > 1 + _SLACK:
             raise InputError(
-                f"{name} has values from {low:.4g} to {high:.4g}; a float array is RGB in [0, 1]. {_advice(low, high)}"
+                f"{name} has values from {low:.4g} to {high:.4g}; a float array is RGB in [0, 1]. "
+                f"{_advice(low, high)}"
             )
         values = np.rint(values.clip(0, 1) * 255).astype(np.uint8)
     elif values.dtype == np.uint16:
         values = np.rint(values / 257.0).astype(np.uint8)
     elif values.dtype != np.uint8:
         raise InputError(
-            f"{name} is an array of {values.dtype}; expected uint8 in 0..255 or float in [0, 1]: write x.astype('uint8')."
+            f"{name} is an array of {values.dtype}; expected uint8 in 0..255 or float in [0, 1]: "
+            "write x.astype('uint8')."
         )
     flat = values[:, :, 0] if values.ndim == 3 and values.shape[2] == 1 else values
     if flat.ndim == 3 and flat.shape[2] not in (3, 4):
@@ -269,7 +341,10 @@ def _picture(values: "np.ndarray[Any, np.dtype[Any]]", name: str) -> "Image":
 def _checked(tensor: Tensor, kind: Literal["raw", "model"], name: str) -> tuple[Tensor, None]:
     low, high = (float(v) for v in tensor.aminmax())
     if kind == "raw" and (low < -_SLACK or high > 1 + _SLACK):
-        raise InputError(f"{name} has values from {low:.4g} to {high:.4g}; raw pixels are in [0, 1]. {_advice(low, high)}")
+        raise InputError(
+            f"{name} has values from {low:.4g} to {high:.4g}; raw pixels are in [0, 1]. "
+            f"{_advice(low, high)}"
+        )
     return tensor, None
 
 
@@ -293,5 +368,8 @@ def _prepared(picture: "Image", box: BlackBox, name: str) -> tuple[Tensor, Geome
         or not isinstance(place, Geometry)
         or finite_rows(images)
     ):
-        raise ContractError(f"{name_of(box)}.prepare returned something else than finite images (1, C, H, W) and a Geometry.")
+        raise ContractError(
+            f"{name_of(box)}.prepare returned something else than finite images (1, C, H, W) and "
+            "a Geometry."
+        )
     return images.detach().cpu(), place

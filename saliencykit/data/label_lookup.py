@@ -17,10 +17,11 @@ def class_index(label: Label, black_box: BlackBox, classes: Mapping[str, int] | 
     """The model's index of a class.
 
     Args:
-        label: An index, a text that is a number, a name, or a WordNet id (`n01440764`), which is known of models of the 1000
-            classes of ImageNet in their usual order (sorted ids).
+        label: An index, a text that is a number, a name, or a WordNet id (`n01440764`), which is
+            known of models of the 1000 classes of ImageNet in their usual order (sorted ids).
         black_box: The model.
-        classes: The data set's names and their indices; asked first, and where it knows a name nobody else is asked.
+        classes: The data set's names and their indices; asked first, and where it knows a name
+            nobody else is asked.
 
     Raises:
         InputError: The model has no such class, or its names are unknown.
@@ -40,9 +41,13 @@ def class_index(label: Label, black_box: BlackBox, classes: Mapping[str, int] | 
         try:
             index = int(label) if isinstance(label, str) else as_index(label)
         except TypeError as error:
-            raise InputError(f"{label!r} is no class; a class is an index, a whole number, or a name.") from error
+            raise InputError(
+                f"{label!r} is no class; a class is an index, a whole number, or a name."
+            ) from error
     if not 0 <= index < black_box.num_classes:
-        raise InputError(f"class {index} is outside 0..{black_box.num_classes - 1}, the classes of the model.")
+        raise InputError(
+            f"class {index} is outside 0..{black_box.num_classes - 1}, the classes of the model."
+        )
     return index
 
 
@@ -53,7 +58,8 @@ def _imagenet() -> dict[str, int]:
         from timm.data.imagenet_info import ImageNetInfo
     except ImportError as error:
         raise InputError(
-            "WordNet ids are looked up in timm's list: pip install 'saliencykit[timm]', or give classes={'n01440764': 0, ...}."
+            "WordNet ids are looked up in timm's list: pip install 'saliencykit[timm]', or give "
+            "classes={'n01440764': 0, ...}."
         ) from error
     names: list[str] = ImageNetInfo("imagenet-1k").label_names()  # type: ignore[no-untyped-call]
     return {name: index for index, name in enumerate(names)}

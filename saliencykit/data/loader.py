@@ -1,4 +1,6 @@
-"""opened(): the pictures of a data set at the model's size, one at a time and in order, opened ahead by threads if wanted."""
+"""opened(): the pictures of a data set at the model's size, one at a time and in order, opened
+ahead by threads if wanted.
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Wanted: TypeAlias = Callable[[int, str], bool]
-_AHEAD = 24  # pictures that wait for each thread: more than a batch, so that nobody waits for one large photo
+# pictures that wait for each thread: more than a batch, so that nobody waits for one large photo
+_AHEAD = 24
 
 
 @final
@@ -83,9 +86,10 @@ def opened(
         black_box: Prepares the pictures, and knows the classes.
         classes: See `read_samples`.
         limit: At most this many, the first ones; None: all.
-        wanted: Asked with index and name; where it says False the picture is not opened. Not asked about Samples.
-        workers: Threads that open pictures ahead of those that were taken, a bounded number of them; 0: each when it is asked for.
-            Decoding and resizing let other threads run.
+        wanted: Asked with index and name; where it says False the picture is not opened. Not asked
+            about Samples.
+        workers: Threads that open pictures ahead of those that were taken, a bounded number of
+            them; 0: each when it is asked for. Decoding and resizing let other threads run.
         keep: Asked in the same way whether the original picture is kept too; None: none is.
 
     Example:
@@ -99,7 +103,14 @@ def opened(
     def ready(task: Opened | Given, entry: Entry | None) -> Opened | Given:
         if entry is None or isinstance(task, Given):
             return task
-        return _open(entry, task.index, task.name, black_box, classes, keep is not None and keep(task.index, task.name))
+        return _open(
+            entry,
+            task.index,
+            task.name,
+            black_box,
+            classes,
+            keep is not None and keep(task.index, task.name),
+        )
 
     tasks = _tasks(entries, limit, wanted)
     if workers < 1:
@@ -134,9 +145,16 @@ def _tasks(
         if limit is not None and index >= limit:
             break
         if isinstance(entry, Sample):
-            some = entry if limit is None else cut(entry, range(min(len(entry.images), limit - index)))
+            some = (
+                entry if limit is None else cut(entry, range(min(len(entry.images), limit - index)))
+            )
             own = some.names or tuple(str(index + i) for i in range(len(some.images)))
-            yield Given(index, tuple(_unique(name, index + i, seen) for i, name in enumerate(own)), some), None
+            yield (
+                Given(
+                    index, tuple(_unique(name, index + i, seen) for i, name in enumerate(own)), some
+                ),
+                None,
+            )
             index += len(some.images)
             continue
         name = _unique(entry.name, index, seen)
@@ -145,7 +163,14 @@ def _tasks(
         index += 1
 
 
-def _open(entry: Entry, index: int, name: str, black_box: BlackBox, classes: Mapping[str, int] | None, keep: bool) -> Opened:
+def _open(
+    entry: Entry,
+    index: int,
+    name: str,
+    black_box: BlackBox,
+    classes: Mapping[str, int] | None,
+    keep: bool,
+) -> Opened:
     """The picture of an entry at the model's size, and its class."""
     try:
         if entry.reason is not None:

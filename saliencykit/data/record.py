@@ -18,8 +18,8 @@ class Entry:
         name: What the table calls it, unique within the data set: the path inside the folder, say.
         image: What `images.as_images` reads: a path, a PIL picture, an array, a tensor.
         label: The class; None: the model's own top class.
-        boxes: (n, 4) x0, y0, x1, y1 of the labelled objects, in pixels of the upright picture, x1 and y1 exclusive; n may be 0.
-            None where the data set does not say.
+        boxes: (n, 4) x0, y0, x1, y1 of the labelled objects, in pixels of the upright picture, x1
+            and y1 exclusive; n may be 0. None where the data set does not say.
         reason: Why it cannot be used, where that is known already.
     """
 

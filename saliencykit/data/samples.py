@@ -24,10 +24,12 @@ class Reading:
     """Some pictures ready to be explained, or one that could not be read.
 
     Attributes:
-        indices: Of the pictures in the data set, counted from 0; those that were not wanted are counted too.
+        indices: Of the pictures in the data set, counted from 0; those that were not wanted are
+            counted too.
         names: One per picture.
         sample: The pictures, on the CPU, with their names; None if there is a reason.
-        reason: Why this one picture has no sample: it is damaged, its class is unknown; None if all is well.
+        reason: Why this one picture has no sample: it is damaged, its class is unknown; None if all
+            is well.
     """
 
     indices: tuple[int, ...]
@@ -52,26 +54,33 @@ def read_samples(
     Args:
         source: One of
 
-            - a folder: one folder per class (named by index, name or WordNet id), or pictures without labels;
+            - a folder: one folder per class (named by index, name or WordNet id), or pictures
+              without labels;
             - the folder `ILSVRC` of ImageNet: its validation pictures, labels and boxes;
-            - a CSV file with a column `path`, `file`, `image` or `filename` (relative to the CSV's folder), one called `label`,
-              `class` or `wnid`, and one called `boxes` if there are any: `x0 y0 x1 y1;x0 y0 x1 y1`, x1 and y1 exclusive;
-            - `voc:FOLDER,year=2012,image_set=val` or `coco:FOLDER,annotations=FILE`, or torchvision's VOCDetection or
-              CocoDetection; a picture with objects of several classes is there once for each of them;
-            - any iterable of Sample, or of (image, label), an image being whatever `explain` takes, float tensors in [0, 1].
+            - a CSV file with a column `path`, `file`, `image` or `filename` (relative to the CSV's
+              folder), one called `label`, `class` or `wnid`, and one called `boxes` if there are
+              any: `x0 y0 x1 y1;x0 y0 x1 y1`, x1 and y1 exclusive;
+            - `voc:FOLDER,year=2012,image_set=val` or `coco:FOLDER,annotations=FILE`, or
+              torchvision's VOCDetection or CocoDetection; a picture with objects of several classes
+              is there once for each of them;
+            - any iterable of Sample, or of (image, label), an image being whatever `explain` takes,
+              float tensors in [0, 1].
         black_box: Prepares the pictures, and knows the classes.
-        labels: Labels by picture, instead of the source's own: a mapping, or a CSV file with such columns. A picture is looked up
-            by its name, its file name, and its file name without the ending.
-        boxes: Boxes by picture: a folder of XML files (Pascal VOC's and ILSVRC's form), or a file of `LOC_val_solution.csv`'s form.
-            They give a label to a picture without one.
-        classes: The data set's class names and their indices in the model, where these are not the model's own names.
+        labels: Labels by picture, instead of the source's own: a mapping, or a CSV file with such
+            columns. A picture is looked up by its name, its file name, and its file name without
+            the ending.
+        boxes: Boxes by picture: a folder of XML files (Pascal VOC's and ILSVRC's form), or a file
+            of `LOC_val_solution.csv`'s form. They give a label to a picture without one.
+        classes: The data set's class names and their indices in the model, where these are not the
+            model's own names.
         limit: At most this many pictures, the first ones, >= 1; None: all.
         batch_size: Pictures in one Sample, >= 1. Samples of an iterable are passed on as they are.
-        wanted: Asked with index and name before a picture is opened; where it says False the picture is left out.
+        wanted: Asked with index and name before a picture is opened; where it says False the
+            picture is left out.
 
     Returns:
-        Readings in the order of the source. A picture that cannot be read, or whose class the model does not have, is a Reading
-        with a reason and not a stop.
+        Readings in the order of the source. A picture that cannot be read, or whose class the model
+        does not have, is a Reading with a reason and not a stop.
 
     Raises:
         InputError: The source itself cannot be used: nothing is there, or it is of no known form.
@@ -84,14 +93,24 @@ def read_samples(
         [('0', '1'), ('2',)]
     """
     if limit is not None and limit < 1:
-        raise InputError(f"read_samples(limit={limit}): a number of pictures, >= 1, or None for all.")
+        raise InputError(
+            f"read_samples(limit={limit}): a number of pictures, >= 1, or None for all."
+        )
     if batch_size < 1:
         raise InputError(f"read_samples(batch_size={batch_size}): pictures in one batch, >= 1.")
-    return _readings(entries_of(source, black_box, labels, boxes, classes), black_box, classes, limit, batch_size, wanted)
+    return _readings(
+        entries_of(source, black_box, labels, boxes, classes),
+        black_box,
+        classes,
+        limit,
+        batch_size,
+        wanted,
+    )
 
 
 def visible_boxes(boxes: Tensor, geometry: Geometry) -> Tensor:
-    """Boxes in pixels of a picture as boxes in pixels of the model's input: clipped to it, without those that it does not show.
+    """Boxes in pixels of a picture as boxes in pixels of the model's input: clipped to it, without
+    those that it does not show.
 
     Args:
         boxes: (n, 4): x0, y0, x1, y1 in pixels of the picture, x1 and y1 exclusive.
@@ -103,7 +122,9 @@ def visible_boxes(boxes: Tensor, geometry: Geometry) -> Tensor:
         [[0.0, 2.0, 2.0, 4.0]]
     """
     height, width = geometry.picture
-    inside = torch.minimum(boxes.clamp_min(0), boxes.new_tensor([width, height] * 2))  # of a padded input: not into the padding
+    inside = torch.minimum(
+        boxes.clamp_min(0), boxes.new_tensor([width, height] * 2)
+    )  # of a padded input: not into the padding
     moved = geometry.box_from_picture(inside)
     return moved[(moved[:, 2] > moved[:, 0]) & (moved[:, 3] > moved[:, 1])]
 
@@ -123,7 +144,9 @@ def few_pictures(readings: Iterable[Reading], count: int) -> Sample | None:
     """
     images, labels = list[Tensor](), list[Tensor]()
     for reading in readings:
-        if reading.sample is not None and (not images or reading.sample.images.shape[1:] == images[0].shape[1:]):
+        if reading.sample is not None and (
+            not images or reading.sample.images.shape[1:] == images[0].shape[1:]
+        ):
             images.append(reading.sample.images)
             labels.append(reading.sample.labels)
             if sum(map(len, images)) >= count:
@@ -158,8 +181,12 @@ def _readings(
             yield from _flushed(waiting, black_box)
             yield Reading((each.index,), (each.name,), None, each.reason)
             continue
-        # batches end at fixed indices, so that which pictures come together does not depend on which others are wanted or damaged
-        if waiting and (each.index // batch_size != waiting[0].index // batch_size or each.image.shape != waiting[0].image.shape):
+        # batches end at fixed indices, so that which pictures come together does not depend on
+        # which others are wanted or damaged
+        if waiting and (
+            each.index // batch_size != waiting[0].index // batch_size
+            or each.image.shape != waiting[0].image.shape
+        ):
             yield from _flushed(waiting, black_box)
         boxes, place = each.boxes, each.geometry
         if boxes is not None and place is not None:
@@ -178,7 +205,8 @@ def _flushed(waiting: list[_Ready], black_box: BlackBox) -> Iterator[Reading]:
         yield _together(together, black_box)
     except (torch.cuda.OutOfMemoryError, MemoryError):
         raise
-    except Exception as error:  # the model was asked for labels; which picture it does not take, each on its own will say
+    # the model was asked for labels; which picture it does not take, each on its own will say
+    except Exception as error:
         if len(together) == 1:
             yield Reading((together[0].index,), (together[0].name,), None, reason_of(error))
         else:
@@ -202,8 +230,14 @@ def _together(waiting: list[_Ready], black_box: BlackBox) -> Reading:
 
 
 def _passed_on(given: Given, wanted: Wanted | None) -> Iterator[Reading]:
-    chosen = [i for i, name in enumerate(given.names) if wanted is None or wanted(given.first + i, name)]
+    chosen = [
+        i for i, name in enumerate(given.names) if wanted is None or wanted(given.first + i, name)
+    ]
     if chosen:
         part = cut(given.sample, chosen)
         kept = tuple(given.names[i] for i in chosen)
-        yield Reading(tuple(given.first + i for i in chosen), kept, Sample(part.images, part.labels, part.boxes, kept))
+        yield Reading(
+            tuple(given.first + i for i in chosen),
+            kept,
+            Sample(part.images, part.labels, part.boxes, kept),
+        )

@@ -33,16 +33,23 @@ def entries_of(
 ) -> Iterable[Entry | Sample]:
     """The entries of a source of any form.
 
-    The arguments are those of `read_samples`; with `look_up=False` the names of a folder's folders are no classes.
+    The arguments are those of `read_samples`; with `look_up=False` the names of a folder's folders
+    are no classes.
 
     Raises:
         InputError: The source cannot be used, or the other arguments do not go with it.
     """
-    named = None if labels is None else read_labels(labels if isinstance(labels, Mapping) else Path(labels).expanduser())
+    named = (
+        None
+        if labels is None
+        else read_labels(labels if isinstance(labels, Mapping) else Path(labels).expanduser())
+    )
     things = None if boxes is None else read_annotations(Path(boxes).expanduser())
     if not isinstance(source, str | os.PathLike):
         if named is not None or things is not None:
-            raise InputError("labels and boxes go with a folder or a CSV file; an iterable brings its own.")
+            raise InputError(
+                "labels and boxes go with a folder or a CSV file; an iterable brings its own."
+            )
         return _of_items(source, black_box, classes)
     if isinstance(source, str) and source.startswith(("voc:", "coco:")):
         return _of_items(from_text(source), black_box, classes)
@@ -62,7 +69,9 @@ def entries_of(
 
 
 def count_of(entries: Iterable[Entry | Sample], limit: int | None) -> int | None:
-    """How many pictures the entries have, at most `limit`; None where they are made one after the other."""
+    """How many pictures the entries have, at most `limit`; None where they are made one after the
+    other.
+    """
     if not isinstance(entries, list | tuple):
         return None
     count = sum(len(each.images) if isinstance(each, Sample) else 1 for each in entries)
@@ -75,13 +84,22 @@ def _labelled(entry: Entry, label: Label | None) -> Entry:
 
 
 def _ilsvrc_boxes(root: Path) -> Annotations | None:
-    """The official boxes of the validation pictures, as the archives or the challenge's table have them."""
-    places = (root / "Annotations" / _ILSVRC, root / "LOC_val_solution.csv", root.parent / "LOC_val_solution.csv")
+    """The official boxes of the validation pictures, as the archives or the challenge's table have
+    them.
+    """
+    places = (
+        root / "Annotations" / _ILSVRC,
+        root / "LOC_val_solution.csv",
+        root.parent / "LOC_val_solution.csv",
+    )
     return next((read_annotations(place) for place in places if place.exists()), None)
 
 
 def _with_boxes(
-    entries: Iterable[Entry], things: Annotations, black_box: BlackBox, classes: Mapping[str, int] | None
+    entries: Iterable[Entry],
+    things: Annotations,
+    black_box: BlackBox,
+    classes: Mapping[str, int] | None,
 ) -> Iterator[Entry]:
     for entry in entries:
         try:
@@ -90,11 +108,17 @@ def _with_boxes(
             yield replace(entry, reason=str(error))
 
 
-def _of_items(items: Any, black_box: BlackBox, classes: Mapping[str, int] | None) -> Iterable[Entry | Sample]:
-    """From torchvision's data sets, from Samples, and from pairs of an image, or a batch of images, and its label."""
+def _of_items(
+    items: Any, black_box: BlackBox, classes: Mapping[str, int] | None
+) -> Iterable[Entry | Sample]:
+    """From torchvision's data sets, from Samples, and from pairs of an image, or a batch of images,
+    and its label.
+    """
     if isinstance(items, Iterable) or hasattr(items, "__getitem__"):
         return detection_entries(items, black_box, classes) or _of_pairs(items)
-    raise InputError(f"a source of samples is a folder, a CSV file or an iterable; got {name_of(items)}.")
+    raise InputError(
+        f"a source of samples is a folder, a CSV file or an iterable; got {name_of(items)}."
+    )
 
 
 def _of_pairs(items: Iterable[Any]) -> Iterator[Entry | Sample]:
@@ -103,9 +127,17 @@ def _of_pairs(items: Iterable[Any]) -> Iterator[Entry | Sample]:
             yield item
         elif isinstance(item, tuple | list) and len(item) == 2:
             image, label = item
-            if isinstance(image, Tensor) and image.ndim == 4 and isinstance(label, Tensor) and label.ndim == 1:
+            if (
+                isinstance(image, Tensor)
+                and image.ndim == 4
+                and isinstance(label, Tensor)
+                and label.ndim == 1
+            ):
                 if len(image) != len(label):
-                    raise InputError(f"item {index} of the samples is a batch of {len(image)} images and {len(label)} labels.")
+                    raise InputError(
+                        f"item {index} of the samples is a batch of {len(image)} images and "
+                        f"{len(label)} labels."
+                    )
                 for row, (one, own) in enumerate(zip(image, label.tolist(), strict=True)):
                     yield Entry(f"{index}.{row}", one, own)
                 continue
@@ -113,4 +145,7 @@ def _of_pairs(items: Iterable[Any]) -> Iterator[Entry | Sample]:
             given: Any = label.item() if isinstance(label, Tensor) else label
             yield Entry(name, image, given)
         else:
-            raise InputError(f"item {index} of the samples is {name_of(item)}; expected a Sample or a pair (image, label).")
+            raise InputError(
+                f"item {index} of the samples is {name_of(item)}; expected a Sample or a pair "
+                "(image, label)."
+            )

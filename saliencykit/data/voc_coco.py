@@ -1,4 +1,6 @@
-"""Pascal VOC and COCO as entries, through torchvision's readers: one for each picture and each class in it."""
+"""Pascal VOC and COCO as entries, through torchvision's readers: one for each picture and each
+class in it.
+"""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
 
 
 def from_text(text: str) -> "VOCDetection | CocoDetection":
-    """The data set that `voc:FOLDER,year=2012,image_set=val` or `coco:FOLDER,annotations=FILE` stands for.
+    """The data set that `voc:FOLDER,year=2012,image_set=val` or `coco:FOLDER,annotations=FILE`
+    stands for.
 
     Raises:
         InputError: It is not there, an option is wrong, or pycocotools is missing.
@@ -24,7 +27,9 @@ def from_text(text: str) -> "VOCDetection | CocoDetection":
 
     spec = parse(text)
     if len(spec.values) != 1:
-        raise InputError(f"{text!r}: write voc:FOLDER,year=2012,image_set=val or coco:FOLDER,annotations=FILE.")
+        raise InputError(
+            f"{text!r}: write voc:FOLDER,year=2012,image_set=val or coco:FOLDER,annotations=FILE."
+        )
     folder, options = Path(spec.values[0]).expanduser(), dict(spec.options)
     try:
         if spec.name == "voc":
@@ -32,24 +37,33 @@ def from_text(text: str) -> "VOCDetection | CocoDetection":
             return VOCDetection(folder, **options)
         return CocoDetection(folder, str(Path(options.pop("annotations")).expanduser()), **options)
     except ImportError as error:
-        raise InputError("COCO's annotations are read by pycocotools: pip install pycocotools.") from error
+        raise InputError(
+            "COCO's annotations are read by pycocotools: pip install pycocotools."
+        ) from error
     except KeyError as error:
-        raise InputError(f"{text!r} does not say where the {error.args[0]} are: coco:FOLDER,annotations=FILE.") from error
+        raise InputError(
+            f"{text!r} does not say where the {error.args[0]} are: coco:FOLDER,annotations=FILE."
+        ) from error
     except Exception as error:
         raise InputError(f"{text!r} cannot be opened: {type(error).__name__}: {error}") from error
 
 
-def detection_entries(data: Any, black_box: BlackBox, classes: Mapping[str, int] | None) -> "Iterator[Entry] | None":
-    """The entries of torchvision's VOCDetection or CocoDetection, by picture and, within it, by class; None for anything else.
+def detection_entries(
+    data: Any, black_box: BlackBox, classes: Mapping[str, int] | None
+) -> "Iterator[Entry] | None":
+    """The entries of torchvision's VOCDetection or CocoDetection, by picture and, within it, by
+    class; None for anything else.
 
-    Called `picture.jpg`, or `picture.jpg#class` where a picture has several classes. All objects of a class count, difficult ones
-    too; regions that COCO marks as crowds are left out, and so are pictures without any object. With `classes`, objects of
-    classes that it does not have are left out as well: a model of other classes is asked about those that both have.
+    Called `picture.jpg`, or `picture.jpg#class` where a picture has several classes. All objects of
+    a class count, difficult ones too; regions that COCO marks as crowds are left out, and so are
+    pictures without any object. With `classes`, objects of classes that it does not have are left
+    out as well: a model of other classes is asked about those that both have.
 
     Args:
         data: Any object.
         black_box: Whose class names those of the objects are looked up among.
-        classes: The label of each class by its name, in place of the box's own names; None: by these.
+        classes: The label of each class by its name, in place of the box's own names; None: by
+            these.
     """
     from torchvision.datasets import CocoDetection, VOCDetection
 
@@ -61,7 +75,9 @@ def detection_entries(data: Any, black_box: BlackBox, classes: Mapping[str, int]
 
 
 def _entries(
-    pictures: "Iterator[tuple[Path, list[Thing] | str, str]]", black_box: BlackBox, classes: Mapping[str, int] | None
+    pictures: "Iterator[tuple[Path, list[Thing] | str, str]]",
+    black_box: BlackBox,
+    classes: Mapping[str, int] | None,
 ) -> Iterator[Entry]:
     for path, things, name in pictures:
         if isinstance(things, str):
@@ -83,7 +99,9 @@ def _voc(data: "VOCDetection") -> "Iterator[tuple[Path, list[Thing] | str, str]]
 
 def _coco(data: "CocoDetection") -> "Iterator[tuple[Path, list[Thing] | str, str]]":
     """COCO's boxes are x, y, width and height."""
-    names = {category["id"]: category["name"] for category in data.coco.loadCats(data.coco.getCatIds())}
+    names = {
+        category["id"]: category["name"] for category in data.coco.loadCats(data.coco.getCatIds())
+    }
     for key in data.ids:
         name = data.coco.loadImgs(key)[0]["file_name"]
         things = [

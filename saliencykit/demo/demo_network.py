@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 @final
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut (He et al. 2016, fig. 2); the shortcut is average-pooled where it is strided."""
+    """Two 3x3 convolutions and a shortcut (He et al. 2016, fig. 2); the shortcut is average-pooled
+    where it is strided.
+    """
 
     def __init__(self, width_in: int, width_out: int, stride: int) -> None:
         super().__init__()
@@ -37,8 +39,9 @@ class ResidualBlock(nn.Module):
 class DemoNet(nn.Module):
     """A residual network of 2.5 M parameters for small pictures.
 
-    Four stages at strides 2, 4, 8 and 16, global average pooling and one linear head, so that the class evidence of every
-    position can be read off the head's rows (CAM). Input: RGB in [0, 1], mean 0.5 and standard deviation 0.25 removed.
+    Four stages at strides 2, 4, 8 and 16, global average pooling and one linear head, so that the
+    class evidence of every position can be read off the head's rows (CAM). Input: RGB in [0, 1],
+    mean 0.5 and standard deviation 0.25 removed.
 
     Args:
         num_classes: K, the number of classes, >= 1.
@@ -82,5 +85,7 @@ class DemoNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised pictures (B, 3, H, W) to logits (B, K)."""
-        logits: Tensor = self.head(F.adaptive_avg_pool2d(self.forward_features(images), 1).flatten(1))
+        logits: Tensor = self.head(
+            F.adaptive_avg_pool2d(self.forward_features(images), 1).flatten(1)
+        )
         return logits

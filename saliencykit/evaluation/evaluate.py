@@ -37,7 +37,9 @@ from saliencykit.storage.atomic_files import remove_unfinished, writable
 
 _FEW = 32  # pictures for metrics that need others than the judged one
 OnRow: TypeAlias = Callable[[Row, int, int | None], object]
-"""Called after each row with the row, the number of finished rows, and of all rows where that is known."""
+"""Called after each row with the row, the number of finished rows, and of all rows where that is
+known.
+"""
 
 
 def evaluate(
@@ -58,38 +60,44 @@ def evaluate(
     pictures: int = 12,
     on_row: OnRow | None = None,
 ) -> Scores:
-    """Judge maskers by metrics on pictures; with a directory, a row at a time, so that a killed evaluation goes on where it was.
+    """Judge maskers by metrics on pictures; with a directory, a row at a time, so that a killed
+    evaluation goes on where it was.
 
-    Rows depend on the picture and the seed, so the order of the pictures, an interruption and the number of processes make no
-    difference to the table. A directory takes further maskers and, with a higher `limit`, more pictures of the same data. What goes
-    wrong with one picture (it is damaged, a map holds NaN, a masker or a metric raises) is a row with its reason, counted in the
+    Rows depend on the picture and the seed, so the order of the pictures, an interruption and the
+    number of processes make no difference to the table. A directory takes further maskers and, with
+    a higher `limit`, more pictures of the same data. What goes wrong with one picture (it is
+    damaged, a map holds NaN, a masker or a metric raises) is a row with its reason, counted in the
     table, and not the end. Under `accelerate launch` every process takes a share of the pictures.
 
     Args:
         model: As for `explain`.
-        maskers: Texts like `rise:samples=500`, files of trained maskers, or Maskers; in a list, or by name in a mapping.
-        metrics: Texts like `insertion` or Metrics; in a list, or by name in a mapping; at least one.
-        data: A folder, a CSV file, or an iterable of Sample or of (image, label); see `read_samples`. One Sample is also taken.
-        out: The run directory: settings, rows, table, and pictures for the report. None: everything stays in memory.
+        maskers: Texts like `rise:samples=500`, files of trained maskers, or Maskers; in a list, or
+            by name in a mapping.
+        metrics: Texts like `insertion` or Metrics; in a list, or by name in a mapping; at least
+            one.
+        data: A folder, a CSV file, or an iterable of Sample or of (image, label); see
+            `read_samples`. One Sample is also taken.
+        out: The run directory: settings, rows, table, and pictures for the report. None: everything
+            stays in memory.
         seed: Of everything that is drawn, >= 0.
         batch: Pictures at once, >= 1.
-        baselines: True: `centre-box`, `whole-image`, `random`, and `grad-cam` where the model shows layers; or the names of others;
-            False: none.
+        baselines: True: `centre-box`, `whole-image`, `random`, and `grad-cam` where the model shows
+            layers; or the names of others; False: none.
         resume: Go on from the rows in `out`; False: begin again there.
         labels: Labels by picture, see `read_samples`.
         boxes: Boxes by picture, see `read_samples`.
         classes: The data set's class names, see `read_samples`.
         limit: At most this many pictures, the first ones; None: all.
         pictures: Of so many pictures, the first ones, the masks are kept as PNG in `out`.
-        on_row: Called with each new row, the number of finished rows, and that of all rows or None; for a progress bar. Of
-            several processes each counts its own share.
+        on_row: Called with each new row, the number of finished rows, and that of all rows or None;
+            for a progress bar. Of several processes each counts its own share.
 
     Returns:
         The scores. In a launch of several processes each gets all of them.
 
     Raises:
-        InputError: Something cannot be used as it is; or the directory holds an evaluation with other settings, or another process
-            is writing there.
+        InputError: Something cannot be used as it is; or the directory holds an evaluation with
+            other settings, or another process is writing there.
         GradientError: A masker needs gradients and the model can only be queried.
         RegistryError: A name is unknown.
         SaliencyKitError: The disk or the device's memory is full. What was finished is there.
@@ -126,15 +134,23 @@ def evaluate(
     settings = describe(box, judge.maskers, judge.metrics, seed, about, limit)
     total = None if count is None else count * len(judge.maskers)
     with ExitStack() as held:
-        held.enter_context(torch.random.fork_rng(devices=[box.device] if box.device.type == "cuda" else []))
+        held.enter_context(
+            torch.random.fork_rng(devices=[box.device] if box.device.type == "cuda" else [])
+        )
         held.enter_context(torch.inference_mode(False))
         if out is None:
             if processes.count > 1:
-                raise InputError("several processes meet in a directory; write evaluate(..., out='run').")
+                raise InputError(
+                    "several processes meet in a directory; write evaluate(..., out='run')."
+                )
             fresh = _rows(judge, data, options, batch, processes, {}, None, {}, 0, total, on_row)
-            found = [row.rounded() for rows in fresh for row in rows]  # as they would come back from a directory
+            found = [
+                row.rounded() for rows in fresh for row in rows
+            ]  # as they would come back from a directory
             order = {name: place for place, name in enumerate(judge.maskers)}
-            return Scores(tuple(sorted(found, key=lambda row: (row.index, order[row.masker]))), settings)
+            return Scores(
+                tuple(sorted(found, key=lambda row: (row.index, order[row.masker]))), settings
+            )
         run = RunFolder(Path(out).expanduser())
         if processes.rank == 0:
             writable(run.path)
@@ -147,7 +163,9 @@ def evaluate(
         known = {row.key: row.sample for row in run.rows()}
         gallery = Gallery(run.path, as_alternative("blur").for_box(box), seed)
         files = file_names(run.settings()["maskers"])  # also those of other calls
-        for rows in _rows(judge, data, options, batch, processes, known, gallery, files, pictures, total, on_row):
+        for rows in _rows(
+            judge, data, options, batch, processes, known, gallery, files, pictures, total, on_row
+        ):
             append_rows(run.rows_of(processes.rank), rows)
         processes.wait()
         if processes.rank == 0:
@@ -174,8 +192,8 @@ def _rows(
 ) -> Iterator[list[Row]]:
     """The rows that are missing, a list for each batch and masker.
 
-    Pictures come together by their index alone: those of a batch that was broken off are judged together again, and the answers,
-    which depend on the batch in their last digits, are the same.
+    Pictures come together by their index alone: those of a batch that was broken off are judged
+    together again, and the answers, which depend on the batch in their last digits, are the same.
     """
     names = {index: sample for (index, _), sample in known.items()}
 
@@ -183,18 +201,27 @@ def _rows(
         return index // batch % processes.count == processes.rank
 
     count = None if total is None else total // len(judge.maskers)
-    asked = [index for index, name in known if name in judge.maskers and (count is None or index < count)]
+    asked = [
+        index for index, name in known if name in judge.maskers and (count is None or index < count)
+    ]
     done = sum(map(is_mine, asked))
     mine = None if count is None else len(judge.maskers) * sum(map(is_mine, range(count)))
 
     def is_wanted(index: int, name: str) -> bool:
         if names.get(index, name) != name:
-            raise InputError(f"the data are not those of the directory: picture {index} was {names[index]!r}, it is {name!r} now.")
+            raise InputError(
+                f"the data are not those of the directory: picture {index} was {names[index]!r}, "
+                f"it is {name!r} now."
+            )
         block = index // batch
         if not is_mine(index):
             return False
         last = (block + 1) * batch if count is None else min((block + 1) * batch, count)
-        return any((place, masker) not in known for place in range(block * batch, last) for masker in judge.maskers)
+        return any(
+            (place, masker) not in known
+            for place in range(block * batch, last)
+            for masker in judge.maskers
+        )
 
     def report(rows: Sequence[Row]) -> None:
         nonlocal done
@@ -205,9 +232,16 @@ def _rows(
 
     readings = read_samples(data, judge.box, batch_size=batch, wanted=is_wanted, **options)
     for part in _in_blocks(readings, batch):
-        missing = [name for name in judge.maskers if any((index, name) not in known for index in part.indices)]
+        missing = [
+            name
+            for name in judge.maskers
+            if any((index, name) not in known for index in part.indices)
+        ]
         if part.sample is None:
-            rows = [Row(sample=part.names[0], index=part.indices[0], masker=name, reason=part.reason) for name in missing]
+            rows = [
+                Row(sample=part.names[0], index=part.indices[0], masker=name, reason=part.reason)
+                for name in missing
+            ]
             yield rows
             report(rows)
             continue
@@ -223,16 +257,24 @@ def _rows(
 
 
 def _in_blocks(readings: Iterable[Reading], batch: int) -> Iterator[Reading]:
-    """Pictures of one size, together where their indices are of one block of `batch`, however they were read."""
+    """Pictures of one size, together where their indices are of one block of `batch`, however they
+    were read.
+    """
     waiting: list[tuple[int, str, Sample]] = []
 
     def together() -> Iterator[Reading]:
         if waiting:
             images = torch.cat([sample.images for _, _, sample in waiting])
             labels = torch.cat([sample.labels for _, _, sample in waiting])
-            boxes = tuple(torch.zeros(0, 4) if sample.boxes is None else sample.boxes[0] for _, _, sample in waiting)
+            boxes = tuple(
+                torch.zeros(0, 4) if sample.boxes is None else sample.boxes[0]
+                for _, _, sample in waiting
+            )
             known = boxes if any(sample.boxes is not None for _, _, sample in waiting) else None
-            indices, names = tuple(index for index, _, _ in waiting), tuple(name for _, name, _ in waiting)
+            indices, names = (
+                tuple(index for index, _, _ in waiting),
+                tuple(name for _, name, _ in waiting),
+            )
             waiting.clear()
             yield Reading(indices, names, Sample(images, labels, known, names))
 
@@ -244,14 +286,19 @@ def _in_blocks(readings: Iterable[Reading], batch: int) -> Iterator[Reading]:
         for i, (index, name) in enumerate(zip(reading.indices, reading.names, strict=True)):
             boxes = None if every.boxes is None else every.boxes[i : i + 1]
             sample = Sample(every.images[i : i + 1], every.labels[i : i + 1], boxes)
-            if waiting and (index // batch != waiting[0][0] // batch or sample.images.shape != waiting[0][2].images.shape):
+            if waiting and (
+                index // batch != waiting[0][0] // batch
+                or sample.images.shape != waiting[0][2].images.shape
+            ):
                 yield from together()
             waiting.append((index, name, sample))
     yield from together()
 
 
 def _shows_layers(box: BlackBox, data: Any, options: Mapping[str, Any]) -> tuple[Any, bool]:
-    """The data, and whether Grad-CAM finds a layer in the model, which is seen when it is shown a picture."""
+    """The data, and whether Grad-CAM finds a layer in the model, which is seen when it is shown a
+    picture.
+    """
     if box.module is None or not box.differentiable:
         return data, False
     ahead = data
@@ -268,17 +315,32 @@ def _shows_layers(box: BlackBox, data: Any, options: Mapping[str, Any]) -> tuple
 
 
 def _made_ready(
-    metrics: Mapping[str, Metric], data: Any, box: BlackBox, count: int | None, options: Mapping[str, Any]
+    metrics: Mapping[str, Metric],
+    data: Any,
+    box: BlackBox,
+    count: int | None,
+    options: Mapping[str, Any],
 ) -> tuple[Any, dict[str, Metric]]:
-    """The data, and the metrics: those that need other pictures than the judged one get a few, evenly spaced if possible."""
+    """The data, and the metrics: those that need other pictures than the judged one get a few,
+    evenly spaced if possible.
+    """
     if all(type(metric).for_data is Metric.for_data for metric in metrics.values()):
         return data, dict(metrics)
     ahead = data
     if isinstance(data, Iterator):  # it can be read once only
         data, ahead = tee(data)
-    step = max(1, (count or 0) // _FEW)  # folders of classes come one after the other, and mosaics want several classes
-    few = few_pictures(read_samples(ahead, box, batch_size=1, wanted=lambda index, _: index % step == 0, **options), _FEW)
-    return data, {name: metric if few is None else metric.for_data(few) for name, metric in metrics.items()}
+    step = max(
+        1, (count or 0) // _FEW
+    )  # folders of classes come one after the other, and mosaics want several classes
+    few = few_pictures(
+        read_samples(
+            ahead, box, batch_size=1, wanted=lambda index, _: index % step == 0, **options
+        ),
+        _FEW,
+    )
+    return data, {
+        name: metric if few is None else metric.for_data(few) for name, metric in metrics.items()
+    }
 
 
 def _count(data: Any, box: BlackBox, options: Mapping[str, Any]) -> int | None:

@@ -43,10 +43,15 @@ def named_maskers(maskers: Maskers, box: BlackBox) -> dict[str, Masker]:
         InputError: Two have one name, or one is no masker.
         GradientError: One needs gradients and the box is query-only.
     """
-    out = {name: as_masker(masker) for name, masker in _named(maskers, (Masker, str), "masker").items()}
+    out = {
+        name: as_masker(masker) for name, masker in _named(maskers, (Masker, str), "masker").items()
+    }
     for name, masker in out.items():
         if masker.needs_gradient and not box.differentiable:
-            raise GradientError(f"{name} needs gradients and {name_of(box)} is query-only; leave it out, or write 'rise'.")
+            raise GradientError(
+                f"{name} needs gradients and {name_of(box)} is query-only; leave it out, or write "
+                "'rise'."
+            )
         if isinstance(masker, RealTimeMasker):
             out[name] = masker.attached(box, "raw")
     return out
@@ -58,9 +63,14 @@ def named_metrics(metrics: Metrics) -> dict[str, Metric]:
     Raises:
         InputError: There are none, two have one name, or one is no metric.
     """
-    out = {name: as_metric(metric) for name, metric in _named(metrics, (Metric, str), "metric").items()}
+    out = {
+        name: as_metric(metric) for name, metric in _named(metrics, (Metric, str), "metric").items()
+    }
     if not out:
-        raise InputError("evaluate takes at least one metric, such as 'insertion'; `saliencykit plugins` lists them.")
+        raise InputError(
+            "evaluate takes at least one metric, such as 'insertion'; `saliencykit plugins` lists "
+            "them."
+        )
     return out
 
 
@@ -69,7 +79,9 @@ def with_baselines(maskers: Mapping[str, Masker], baselines: Iterable[str]) -> d
     out = dict(maskers)
     for name in baselines:
         masker = as_masker(name)
-        if name not in out and not any(type(each) is type(masker) and each == masker for each in maskers.values()):
+        if name not in out and not any(
+            type(each) is type(masker) and each == masker for each in maskers.values()
+        ):
             out[name] = masker
     return out
 
@@ -80,13 +92,21 @@ def _named(things: Any, kinds: tuple[type, ...], kind: str) -> dict[str, Any]:
     else:
         single = isinstance(things, kinds)
         if not single and not isinstance(things, Iterable):
-            raise InputError(f"evaluate takes {kind}s as a list or a mapping by name; got {name_of(things)}.")
+            raise InputError(
+                f"evaluate takes {kind}s as a list or a mapping by name; got {name_of(things)}."
+            )
         pairs = [(_name(thing), thing) for thing in ([things] if single else things)]
     for i, (name, thing) in enumerate(pairs):
         if not isinstance(thing, kinds):
-            raise InputError(f"evaluate: {name!r} is no {kind} but {name_of(thing)}; a {kind} is an object or a text.")
+            raise InputError(
+                f"evaluate: {name!r} is no {kind} but {name_of(thing)}; a {kind} is an object or "
+                "a text."
+            )
         if not name or name in {other for other, _ in pairs[:i]}:
-            raise InputError(f"evaluate: two {kind}s are called {name!r}; give them as a mapping, {{'one': ..., 'other': ...}}.")
+            raise InputError(
+                f"evaluate: two {kind}s are called {name!r}; give them as a mapping, "
+                f"{{'one': ..., 'other': ...}}."
+            )
     return dict(pairs)
 
 
@@ -97,16 +117,27 @@ def _name(thing: object) -> str:
 
 
 def describe(
-    box: BlackBox, maskers: Mapping[str, Masker], metrics: Mapping[str, Metric], seed: int, data: str, limit: int | None = None
+    box: BlackBox,
+    maskers: Mapping[str, Masker],
+    metrics: Mapping[str, Metric],
+    seed: int,
+    data: str,
+    limit: int | None = None,
 ) -> dict[str, Any]:
-    """The settings as JSON: enough to do it again, and to see whether a directory holds the same evaluation."""
+    """The settings as JSON: enough to do it again, and to see whether a directory holds the same
+    evaluation.
+    """
     return {
         "format": FORMAT,
         "versions": versions(),
         "model": {"text": text_of(box), "fingerprint": fingerprint(box)},
         "maskers": {name: text_of(masker) for name, masker in maskers.items()},
         "metrics": {
-            name: {"text": text_of(metric), "higher_is_better": metric.higher_is_better, "about": _about(metric)}
+            name: {
+                "text": text_of(metric),
+                "higher_is_better": metric.higher_is_better,
+                "about": _about(metric),
+            }
             for name, metric in metrics.items()
         },
         "seed": seed,
@@ -118,7 +149,11 @@ def describe(
 
 def versions() -> dict[str, str]:
     """Of this library and what it stands on."""
-    return {"saliencykit": saliencykit.__version__, "torch": torch.__version__, "python": platform.python_version()}
+    return {
+        "saliencykit": saliencykit.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
 
 
 def command() -> str:
@@ -127,7 +162,8 @@ def command() -> str:
 
 
 def describe_data(data: object, **options: object) -> str:
-    """What the pictures are, in words: a path, or a number and a hash of what is in a list; and what was asked of the reader.
+    """What the pictures are, in words: a path, or a number and a hash of what is in a list; and
+    what was asked of the reader.
 
     Of what is read one after the other nothing is known but its kind.
 
@@ -138,15 +174,31 @@ def describe_data(data: object, **options: object) -> str:
     if isinstance(data, str | Path):
         text = str(data)
     elif isinstance(data, list | tuple) and data and all(isinstance(each, Sample) for each in data):
-        keys = [key for sample in data for key in (*rng.picture_keys(sample.images).tolist(), *sample.labels.tolist())]
-        text = f"{sum(len(sample.images) for sample in data)} pictures in memory, {_hash(repr(keys))}"
+        keys = [
+            key
+            for sample in data
+            for key in (*rng.picture_keys(sample.images).tolist(), *sample.labels.tolist())
+        ]
+        text = (
+            f"{sum(len(sample.images) for sample in data)} pictures in memory, {_hash(repr(keys))}"
+        )
     elif isinstance(data, list | tuple):
-        text = f"{len(data)} items of {name_of(data)}, {_hash(repr([_digest(each) for each in data]))}"
+        text = (
+            f"{len(data)} items of {name_of(data)}, {_hash(repr([_digest(each) for each in data]))}"
+        )
     else:
-        text = f"{len(data)} items of {name_of(data)}" if isinstance(data, Sized) else f"items of {name_of(data)}"
+        text = (
+            f"{len(data)} items of {name_of(data)}"
+            if isinstance(data, Sized)
+            else f"items of {name_of(data)}"
+        )
     for name, value in options.items():
         if value is not None:
-            shown = f"{len(value)} entries, {_hash(repr(sorted(value.items())))}" if isinstance(value, Mapping) else value
+            shown = (
+                f"{len(value)} entries, {_hash(repr(sorted(value.items())))}"
+                if isinstance(value, Mapping)
+                else value
+            )
             text += f", {name}={shown}"
     return text
 
@@ -155,7 +207,10 @@ def text_of(thing: object) -> str:
     """The printed form: without addresses, which differ from run to run, and no longer than a page."""
     text = _ADDRESS.sub("", repr(thing))
     if isinstance(thing, RealTimeMasker):  # its form does not tell one training from another
-        values = b"".join(v.detach().cpu().contiguous().numpy().tobytes() for v in thing.network.state_dict().values())
+        values = b"".join(
+            v.detach().cpu().contiguous().numpy().tobytes()
+            for v in thing.network.state_dict().values()
+        )
         text += f" {hashlib.sha256(values).hexdigest()[:12]}"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... {_hash(text)}"
 
@@ -172,7 +227,11 @@ def _digest(item: object) -> object:
         values = item.detach().cpu().numpy() if isinstance(item, torch.Tensor) else np.asarray(item)
     except Exception:  # a damaged picture, which will be a row with its reason
         return name_of(item)
-    return name_of(item) if values.dtype == object else (values.shape, hashlib.sha256(values.tobytes()).hexdigest())
+    return (
+        name_of(item)
+        if values.dtype == object
+        else (values.shape, hashlib.sha256(values.tobytes()).hexdigest())
+    )
 
 
 def _hash(text: str) -> str:
@@ -182,5 +241,9 @@ def _hash(text: str) -> str:
 def _about(metric: Metric) -> str:
     """What the metric says of itself: the beginning of its documentation, up to the arguments."""
     text = (type(metric).__doc__ or "").strip().split("\n\n")
-    first = [" ".join(part.split()) for part in text[:2] if not re.match(r"\s*(Args|Raises|Example|References|Attributes):", part)]
+    first = [
+        " ".join(part.split())
+        for part in text[:2]
+        if not re.match(r"\s*(Args|Raises|Example|References|Attributes):", part)
+    ]
     return " ".join(first).replace("`", "")

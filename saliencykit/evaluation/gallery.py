@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class Gallery:
-    """What the report shows of a picture: the model's input, and of each masker the mask, what it keeps and what it drops.
+    """What the report shows of a picture: the model's input, and of each masker the mask, what it
+    keeps and what it drops.
 
     Args:
         folder: The run directory.
@@ -42,7 +43,10 @@ class Gallery:
         Raises:
             SaliencyKitError: The disk is full, or the directory cannot be written.
         """
-        kept, dropped = (self.alternative.edit(image, m, Generator().manual_seed(self.seed)) for m in (mask, 1 - mask))
+        kept, dropped = (
+            self.alternative.edit(image, m, Generator().manual_seed(self.seed))
+            for m in (mask, 1 - mask)
+        )
         self._write(f"pictures/{index}", _picture(image).convert("RGB"))
         self._write(f"masks/{masker}/{index}", _picture(mask))
         self._write(f"kept/{masker}/{index}", _picture(kept).convert("RGB"))
@@ -60,5 +64,11 @@ def _picture(images: Tensor) -> "Image":
     from PIL import Image
 
     pixels = images[0] if images.shape[1] in (1, 3) else images[0].mean(0, keepdim=True)
-    array = (pixels.detach().float().clamp(0, 1) * 255).round().to(device="cpu", dtype=torch.uint8).permute(1, 2, 0).numpy()
+    array = (
+        (pixels.detach().float().clamp(0, 1) * 255)
+        .round()
+        .to(device="cpu", dtype=torch.uint8)
+        .permute(1, 2, 0)
+        .numpy()
+    )
     return Image.fromarray(array[:, :, 0]) if array.shape[2] == 1 else Image.fromarray(array)

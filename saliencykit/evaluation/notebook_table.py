@@ -1,4 +1,6 @@
-"""The display of scores in notebooks: the table of the command line, as HTML that keeps the notebook's own colours."""
+"""The display of scores in notebooks: the table of the command line, as HTML that keeps the
+notebook's own colours.
+"""
 
 from html import escape
 
@@ -8,7 +10,8 @@ from saliencykit.visualization.html_page import number, table
 
 
 def scores_html(scores: Scores) -> str:
-    """The first score of every metric: its mean, the interval below, the best mean bold; the time; and what is missing.
+    """The first score of every metric: its mean, the interval below, the best mean bold; the time;
+    and what is missing.
 
     Example:
         >>> from saliencykit.evaluation.score_rows import Row
@@ -26,10 +29,14 @@ def scores_html(scores: Scores) -> str:
         rows.append([f"<div style='text-align:left'>{escape(masker)}</div>", *cells, escape(time)])
     shown = table(["method", *(heading(scores, name) for name in scores.main), "seconds"], rows)
     about = (
-        f"Mean over {pictures} picture{'' if pictures == 1 else 's'}, below it the 95 % bootstrap interval. ↑ higher is better, "
-        "↓ lower is better; bold: the best mean of a column, whatever its interval. Seconds: the median for one picture's mask."
+        f"Mean over {pictures} picture{'' if pictures == 1 else 's'}, below it the 95 % bootstrap "
+        "interval. ↑ higher is better, ↓ lower is better; bold: the best mean of a column, "
+        "whatever its interval. Seconds: the median for one picture's mask."
     )
-    reasons = "".join(f"<li>{count} by {escape(who)}: {escape(why)}</li>" for (who, why), count in scores.reasons().items())
+    reasons = "".join(
+        f"<li>{count} by {escape(who)}: {escape(why)}</li>"
+        for (who, why), count in scores.reasons().items()
+    )
     missing = f"<p><small>Without all scores:</small></p><ul>{reasons}</ul>" if reasons else ""
     return f"<div>{shown}<p><small>{about}</small></p>{missing}</div>"
 
@@ -39,5 +46,9 @@ def _cell(line: Line, best: bool, pictures: int) -> str:
         return "–"  # noqa: RUF001
     mean = f"<b>{number(line.mean)}</b>" if best else number(line.mean)
     few = "" if line.n == pictures else f" (n {line.n})"
-    between = f"<br><small>{number(line.low)} … {number(line.high)}{few}</small>" if line.low == line.low else few
+    between = (
+        f"<br><small>{number(line.low)} … {number(line.high)}{few}</small>"
+        if line.low == line.low
+        else few
+    )
     return mean + between

@@ -1,4 +1,6 @@
-"""Rows: one per picture and masker, appended as JSON lines as they come, so that a killed run goes on."""
+"""Rows: one per picture and masker, appended as JSON lines as they come, so that a killed run goes
+on.
+"""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,7 +50,10 @@ class Row:
         """As JSON, NaN as null."""
         data = asdict(self)
         data["scores"] = {name: _rounded(value) for name, value in self.scores.items()}
-        data |= {name: None if data[name] is None else _rounded(data[name]) for name in ("probability", "seconds")}
+        data |= {
+            name: None if data[name] is None else _rounded(data[name])
+            for name in ("probability", "seconds")
+        }
         return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
 
     def rounded(self) -> "Row":
@@ -62,10 +67,25 @@ class Row:
         Raises:
             KeyError, TypeError, ValueError: It is no row.
         """
-        scores = {str(name): nan if value is None else float(value) for name, value in data["scores"].items()}
-        known: dict[str, Any] = {name: data.get(name) for name in ("label", "label_name", "probability", "seconds", "reason")}
-        known |= {name: None if known[name] is None else float(known[name]) for name in ("probability", "seconds")}
-        return Row(sample=str(data["sample"]), index=int(data["index"]), masker=str(data["masker"]), scores=scores, **known)
+        scores = {
+            str(name): nan if value is None else float(value)
+            for name, value in data["scores"].items()
+        }
+        known: dict[str, Any] = {
+            name: data.get(name)
+            for name in ("label", "label_name", "probability", "seconds", "reason")
+        }
+        known |= {
+            name: None if known[name] is None else float(known[name])
+            for name in ("probability", "seconds")
+        }
+        return Row(
+            sample=str(data["sample"]),
+            index=int(data["index"]),
+            masker=str(data["masker"]),
+            scores=scores,
+            **known,
+        )
 
 
 def _rounded(value: float) -> float | None:
@@ -73,7 +93,9 @@ def _rounded(value: float) -> float | None:
 
 
 def read_rows(paths: Iterable[Path]) -> list[Row]:
-    """The finished rows of some files, the first of each picture and masker; half a line of a killed run is left out."""
+    """The finished rows of some files, the first of each picture and masker; half a line of a
+    killed run is left out.
+    """
     rows: dict[tuple[int, str], Row] = {}
     for path in paths:
         for _, data in json_lines(path):

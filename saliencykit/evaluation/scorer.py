@@ -1,4 +1,6 @@
-"""Judge: one batch of pictures, one masker after the other, every metric; what fails is a row with its reason."""
+"""Judge: one batch of pictures, one masker after the other, every metric; what fails is a row with
+its reason.
+"""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,8 +36,9 @@ class Judged:
 class Judge:
     """Any maskers by any metrics.
 
-    Every masker and every metric starts from the same seed, and what is drawn depends on the picture (`core.draw`), so a row is the
-    same whatever else is in the batch, but for the rounding of the model's own batches.
+    Every masker and every metric starts from the same seed, and what is drawn depends on the
+    picture (`core.draw`), so a row is the same whatever else is in the batch, but for the rounding
+    of the model's own batches.
 
     Args:
         box: The classifier, for the maskers.
@@ -49,7 +52,9 @@ class Judge:
     metrics: Mapping[str, Metric]
     seed: int
 
-    def judge(self, sample: Sample, indices: Sequence[int], maskers: Sequence[str]) -> Iterator[list[Judged]]:
+    def judge(
+        self, sample: Sample, indices: Sequence[int], maskers: Sequence[str]
+    ) -> Iterator[list[Judged]]:
         """One list of rows, in the order of the pictures, for each of the maskers.
 
         Args:
@@ -63,23 +68,34 @@ class Judge:
         device = self.box.device
         boxes = None if sample.boxes is None else tuple(each.to(device) for each in sample.boxes)
         batch = _Batch(
-            Sample(sample.images.to(device), sample.labels.to(device), boxes, sample.names), tuple(indices), Remembering(self.box)
+            Sample(sample.images.to(device), sample.labels.to(device), boxes, sample.names),
+            tuple(indices),
+            Remembering(self.box),
         )
         finders, looked = self._look(batch, maskers)
         for name in maskers:
-            yield self._rows(batch, name, finders.get(name, self.maskers[name]), looked.get(name, 0.0))
+            yield self._rows(
+                batch, name, finders.get(name, self.maskers[name]), looked.get(name, 0.0)
+            )
 
-    def _look(self, batch: "_Batch", names: Sequence[str]) -> tuple[dict[str, Masker], dict[str, float]]:
-        """Ask about the whole pictures once; a trained masker that shares the classifier's trunk answers in the same pass."""
+    def _look(
+        self, batch: "_Batch", names: Sequence[str]
+    ) -> tuple[dict[str, Masker], dict[str, float]]:
+        """Ask about the whole pictures once; a trained masker that shares the classifier's trunk
+        answers in the same pass.
+        """
         finders: dict[str, Masker] = {}
         seconds: dict[str, float] = {}
-        trained = [name for name, masker in self.maskers.items() if isinstance(masker, RealTimeMasker)]
+        trained = [
+            name for name, masker in self.maskers.items() if isinstance(masker, RealTimeMasker)
+        ]
         try:
             if not trained:
                 batch.box.remember(batch.sample.images)
             for name in trained:
                 masker = self.maskers[name]
-                # the first one is asked even if its rows are there: the answer must not depend on which rows are missing
+                # the first one is asked even if its rows are there: the answer must not depend on
+                # which rows are missing
                 if isinstance(masker, RealTimeMasker) and (name in names or name == trained[0]):
                     started = self._now()
                     finders[name], logits = masker.look(batch.box, batch.sample.images)
@@ -93,7 +109,9 @@ class Judge:
         return finders, seconds
 
     def _rows(self, batch: "_Batch", name: str, finder: Masker, looked: float) -> list[Judged]:
-        """Rows of pictures together; if something fails, of each on its own, so that one costs no other."""
+        """Rows of pictures together; if something fails, of each on its own, so that one costs no
+        other.
+        """
         sample = batch.sample
         try:
             with torch.no_grad():
@@ -107,15 +125,23 @@ class Judge:
         except Exception as error:
             if len(batch) == 1:
                 return [Judged(batch.row(0, name, reason=reason_of(error)), None)]
-            return [one for i in range(len(batch)) for one in self._rows(batch.only(i), name, self.maskers[name], 0.0)]
+            return [
+                one
+                for i in range(len(batch))
+                for one in self._rows(batch.only(i), name, self.maskers[name], 0.0)
+            ]
         scores, reasons = self._scores(batch, mask, self.maskers[name])
         rows = []
         for i, (p, found, why) in enumerate(zip(probability, scores, reasons, strict=True)):
-            row = batch.row(i, name, probability=p, seconds=seconds, scores=found, reason="; ".join(why) or None)
+            row = batch.row(
+                i, name, probability=p, seconds=seconds, scores=found, reason="; ".join(why) or None
+            )
             rows.append(Judged(row, mask[i : i + 1]))
         return rows
 
-    def _scores(self, batch: "_Batch", mask: Mask, masker: Masker) -> tuple[list[dict[str, float]], list[list[str]]]:
+    def _scores(
+        self, batch: "_Batch", mask: Mask, masker: Masker
+    ) -> tuple[list[dict[str, float]], list[list[str]]]:
         """By picture: the scores, and why some are missing."""
         scores: list[dict[str, float]] = [{} for _ in range(len(batch))]
         reasons: list[list[str]] = [[] for _ in range(len(batch))]
@@ -128,14 +154,19 @@ class Judge:
             while parts:
                 places, some, theirs = parts.pop()
                 try:
-                    found = metric(batch.box, some.sample, theirs, explain=explain, generator=self._generator())
+                    found = metric(
+                        batch.box, some.sample, theirs, explain=explain, generator=self._generator()
+                    )
                 except (torch.cuda.OutOfMemoryError, MemoryError) as error:
                     raise self._full(name) from error
                 except Exception as error:
                     if len(places) == 1:
                         reasons[places[0]].append(f"{name}: {reason_of(error)}")
                     else:
-                        parts += [([place], some.only(i), theirs[i : i + 1]) for i, place in enumerate(places)]
+                        parts += [
+                            ([place], some.only(i), theirs[i : i + 1])
+                            for i, place in enumerate(places)
+                        ]
                     continue
                 for part, values in found.items():
                     column = score_name(name, metric, part)
@@ -144,7 +175,10 @@ class Judge:
         return scores, reasons
 
     def _full(self, name: str) -> SaliencyKitError:
-        return SaliencyKitError(f"{name} needs more memory than {self.box.device} has; evaluate fewer pictures at once, batch=1.")
+        return SaliencyKitError(
+            f"{name} needs more memory than {self.box.device} has; evaluate fewer pictures at "
+            "once, batch=1."
+        )
 
     def _generator(self) -> Generator:
         return Generator().manual_seed(self.seed)
@@ -170,11 +204,17 @@ class _Batch:
         return len(self.indices)
 
     def only(self, i: int) -> "_Batch":
-        """One picture of it: a view of the same memory, so that what the box said of it is still remembered."""
+        """One picture of it: a view of the same memory, so that what the box said of it is still
+        remembered.
+        """
         sample = self.sample
         boxes = None if sample.boxes is None else sample.boxes[i : i + 1]
         names = None if sample.names is None else sample.names[i : i + 1]
-        return _Batch(Sample(sample.images[i : i + 1], sample.labels[i : i + 1], boxes, names), self.indices[i : i + 1], self.box)
+        return _Batch(
+            Sample(sample.images[i : i + 1], sample.labels[i : i + 1], boxes, names),
+            self.indices[i : i + 1],
+            self.box,
+        )
 
     def row(
         self,
@@ -187,7 +227,11 @@ class _Batch:
         reason: str | None = None,
     ) -> Row:
         box, names, label = self.box, self.sample.names, int(self.sample.labels[i])
-        known = box.class_names if box.class_names is not None and 0 <= label < len(box.class_names) else None
+        known = (
+            box.class_names
+            if box.class_names is not None and 0 <= label < len(box.class_names)
+            else None
+        )
         return Row(
             sample=str(self.indices[i]) if names is None else names[i],
             index=self.indices[i],

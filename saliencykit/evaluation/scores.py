@@ -29,7 +29,8 @@ class Line:
         score: `metric` or `metric/part`.
         mean: Over the pictures that have the score; NaN if none has.
         median: Of the same.
-        low: The 2.5 percentile of the mean when the pictures are drawn anew, NaN for fewer than two.
+        low: The 2.5 percentile of the mean when the pictures are drawn anew, NaN for fewer than
+            two.
         high: The 97.5 percentile.
         n: Pictures that have the score.
         missing: Pictures that have not: the metric does not apply, or there is a reason in the row.
@@ -55,7 +56,8 @@ class Difference:
         against: The other.
         score: `metric` or `metric/part`.
         mean: Of the differences, the one less the other; NaN if no picture has both.
-        low: The 2.5 percentile of the mean when the pictures are drawn anew, NaN for fewer than two.
+        low: The 2.5 percentile of the mean when the pictures are drawn anew, NaN for fewer than
+            two.
         high: The 97.5 percentile. An interval that holds 0 leaves open which is better.
         n: Pictures that have both.
     """
@@ -76,7 +78,8 @@ class Scores:
 
     Attributes:
         rows: One per picture and masker, in this order.
-        settings: What was evaluated, with what, and which versions; what `settings.json` of a run directory holds.
+        settings: What was evaluated, with what, and which versions; what `settings.json` of a run
+            directory holds.
         folder: The run directory, or None if there is none.
 
     Example:
@@ -96,7 +99,9 @@ class Scores:
     @property
     def maskers(self) -> tuple[str, ...]:
         """Their names, in the order in which they were asked."""
-        return tuple(dict.fromkeys([*self.settings.get("maskers", {}), *(row.masker for row in self.rows)]))
+        return tuple(
+            dict.fromkeys([*self.settings.get("maskers", {}), *(row.masker for row in self.rows)])
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -141,11 +146,23 @@ class Scores:
                 values = list(self.values(masker, score).values())
                 mean, low, high = interval(values, draws, seed)
                 median = float(np.median(values)) if values else nan
-                lines.append(Line(masker, score, mean, median, low, high, len(values), asked[masker] - len(values)))
+                lines.append(
+                    Line(
+                        masker,
+                        score,
+                        mean,
+                        median,
+                        low,
+                        high,
+                        len(values),
+                        asked[masker] - len(values),
+                    )
+                )
         return tuple(lines)
 
     def compare(self, against: str, draws: int = DRAWS, seed: int = 0) -> tuple[Difference, ...]:
-        """Every other masker less this one, picture by picture: far surer than comparing two intervals.
+        """Every other masker less this one, picture by picture: far surer than comparing two
+        intervals.
 
         Args:
             against: A masker's name.
@@ -156,14 +173,29 @@ class Scores:
             InputError: There is no such masker.
         """
         if against not in self.maskers:
-            raise InputError(f"no masker is called {against!r} in this evaluation; it has {', '.join(self.maskers) or 'none'}.")
+            raise InputError(
+                f"no masker is called {against!r} in this evaluation; it has "
+                f"{', '.join(self.maskers) or 'none'}."
+            )
         theirs = {score: self.values(against, score) for score in self.names}
         out = []
         for masker in self.maskers:
             for score in self.names if masker != against else ():
                 mine = self.values(masker, score)
-                differences = [value - theirs[score][index] for index, value in mine.items() if index in theirs[score]]
-                out.append(Difference(masker, against, score, *interval(differences, draws, seed), len(differences)))
+                differences = [
+                    value - theirs[score][index]
+                    for index, value in mine.items()
+                    if index in theirs[score]
+                ]
+                out.append(
+                    Difference(
+                        masker,
+                        against,
+                        score,
+                        *interval(differences, draws, seed),
+                        len(differences),
+                    )
+                )
         return tuple(out)
 
     def means(self) -> dict[str, dict[str, float]]:
@@ -178,13 +210,19 @@ class Scores:
         """The median time that each masker took for a picture; NaN if there is none."""
         out = {}
         for masker in self.maskers:
-            values = [row.seconds for row in self.rows if row.masker == masker and row.seconds is not None]
+            values = [
+                row.seconds for row in self.rows if row.masker == masker and row.seconds is not None
+            ]
             out[masker] = float(np.median(values)) if values else nan
         return out
 
     def reasons(self) -> dict[tuple[str, str], int]:
         """How often a masker's row lacks scores for a reason, most frequent first."""
-        return dict(Counter((row.masker, row.reason) for row in self.rows if row.reason is not None).most_common())
+        return dict(
+            Counter(
+                (row.masker, row.reason) for row in self.rows if row.reason is not None
+            ).most_common()
+        )
 
     def higher_is_better(self, score: str) -> bool | None:
         """Of the metric that a score belongs to; None if it is unknown.
@@ -211,7 +249,9 @@ class Scores:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([each.name for each in fields(Line)])
-        writer.writerows([["" if value != value else value for value in astuple(line)] for line in self.table()])
+        writer.writerows(
+            [["" if value != value else value for value in astuple(line)] for line in self.table()]
+        )
         path = Path(path).expanduser()
         write_text(path, text.getvalue())
         return path
@@ -272,8 +312,15 @@ class Scores:
         """The mean of each metric's first score, a line per masker."""
         head = f"Scores of {len(self.maskers)} masker(s) on {len({row.index for row in self.rows})} picture(s)"
         means, main = self.means(), self.main
-        lines = [f"  {masker}: " + ", ".join(f"{name} {means[masker][name]:.4g}" for name in main) for masker in means]
-        more = [f"  and {len(self.names) - len(main)} other score(s), see means()"] if len(self.names) > len(main) else []
+        lines = [
+            f"  {masker}: " + ", ".join(f"{name} {means[masker][name]:.4g}" for name in main)
+            for masker in means
+        ]
+        more = (
+            [f"  and {len(self.names) - len(main)} other score(s), see means()"]
+            if len(self.names) > len(main)
+            else []
+        )
         return "\n".join([head, *lines, *more])
 
 
@@ -284,7 +331,10 @@ def metric_of(score: str, metrics: Iterable[str]) -> str:
         score: `saliency-score`, or of several one, `area-curves/kept`.
         metrics: The known ones.
     """
-    return next((name for name in metrics if score == name or score.startswith(f"{name}/")), score.split("/")[0])
+    return next(
+        (name for name in metrics if score == name or score.startswith(f"{name}/")),
+        score.split("/")[0],
+    )
 
 
 def as_objects(lines: Sequence[Line | Difference]) -> list[dict[str, Any]]:
@@ -293,4 +343,7 @@ def as_objects(lines: Sequence[Line | Difference]) -> list[dict[str, Any]]:
     Args:
         lines: Of `Scores.table` or `Scores.compare`.
     """
-    return [{name: None if value != value else value for name, value in asdict(line).items()} for line in lines]
+    return [
+        {name: None if value != value else value for name, value in asdict(line).items()}
+        for line in lines
+    ]

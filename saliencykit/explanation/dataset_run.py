@@ -12,12 +12,28 @@ import numpy as np
 
 from saliencykit.core.errors import InputError
 from saliencykit.evaluation.run_directory import continued
-from saliencykit.storage.atomic_files import remove_unfinished, row_files, rows_of, write_beside, write_text
+from saliencykit.storage.atomic_files import (
+    remove_unfinished,
+    row_files,
+    rows_of,
+    write_beside,
+    write_text,
+)
 from saliencykit.storage.explanation_rows import ExplainedRow
 from saliencykit.storage.map_shards import finish_shard, shard_keys
 from saliencykit.storage.saved_explanations import read_manifest, rows_in
 
-_MUST_AGREE = ("format", "version", "model", "masker", "alternative", "precision", "seed", "data", "label")
+_MUST_AGREE = (
+    "format",
+    "version",
+    "model",
+    "masker",
+    "alternative",
+    "precision",
+    "seed",
+    "data",
+    "label",
+)
 
 
 @final
@@ -25,8 +41,9 @@ _MUST_AGREE = ("format", "version", "model", "masker", "alternative", "precision
 class ExplanationsFolder:
     """One run's directory.
 
-    `manifest.json`, `rows.jsonl` (and `rows-1.jsonl` ... of further processes, until they are merged), `table.csv`,
-    `maps-<rank>-<n>.safetensors` (`.open` while it grows), `overlays/`, and `lock`.
+    `manifest.json`, `rows.jsonl` (and `rows-1.jsonl` ... of further processes, until they are
+    merged), `table.csv`, `maps-<rank>-<n>.safetensors` (`.open` while it grows), `overlays/`, and
+    `lock`.
 
     Args:
         path: The directory; it is there.
@@ -35,14 +52,17 @@ class ExplanationsFolder:
     path: Path
 
     def begin(self, manifest: Mapping[str, Any]) -> None:
-        """Write the manifest, or see that the one that is there is of the same run; it may have fewer pictures.
+        """Write the manifest, or see that the one that is there is of the same run; it may have
+        fewer pictures.
 
         Raises:
             InputError: It is of another run, or there are rows and no manifest.
         """
         if not (self.path / "manifest.json").exists():
             if row_files(self.path):
-                raise InputError(f"{self.path} holds rows but no manifest.json; choose another directory.")
+                raise InputError(
+                    f"{self.path} holds rows but no manifest.json; choose another directory."
+                )
             self._write(manifest)
             return
         known, asked = read_manifest(self.path), json.loads(json.dumps(manifest))
@@ -51,12 +71,20 @@ class ExplanationsFolder:
             self._write(together)
 
     def _write(self, manifest: Mapping[str, Any]) -> None:
-        write_text(self.path / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+        write_text(
+            self.path / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+        )
 
     def clear(self) -> None:
         """Forget what is there, the manifest last; other files are left alone."""
         overlays = self.path.glob("overlays/*/*.png")
-        for path in (*row_files(self.path), *self._shards(), *overlays, self.path / "table.csv", self.path / "manifest.json"):
+        for path in (
+            *row_files(self.path),
+            *self._shards(),
+            *overlays,
+            self.path / "table.csv",
+            self.path / "manifest.json",
+        ):
             path.unlink(missing_ok=True)
 
     def rows_of(self, rank: int) -> Path:
@@ -65,14 +93,19 @@ class ExplanationsFolder:
 
     def next_shard(self, rank: int) -> int:
         """The number of a process's next shard; numbers are not used twice."""
-        numbers = [int(path.stem.split("-")[2]) for path in self._shards() if path.stem.split("-")[1] == str(rank)]
+        numbers = [
+            int(path.stem.split("-")[2])
+            for path in self._shards()
+            if path.stem.split("-")[1] == str(rank)
+        ]
         return max(numbers, default=-1) + 1
 
     def recover(self) -> None:
         """Finish what a kill left open; one process does, before the others write.
 
-        Maps are written before their rows, so a row without its map is the trace of a machine that went down; it is done again.
-        A map without a row is left out of its shard, and its picture is done again.
+        Maps are written before their rows, so a row without its map is the trace of a machine that
+        went down; it is done again. A map without a row is left out of its shard, and its picture
+        is done again.
 
         Raises:
             SaliencyKitError: The disk is full.
@@ -87,7 +120,9 @@ class ExplanationsFolder:
             if path.suffix == ".open":
                 finish_shard(path, referred.get(path.stem, set()))
         there = {shard: shard_keys(self.path, shard) for shard in referred}
-        if len(row_files(self.path)) > 1 or any(keys - there[shard] for shard, keys in referred.items()):
+        if len(row_files(self.path)) > 1 or any(
+            keys - there[shard] for shard, keys in referred.items()
+        ):
             self.merge(there)
 
     def known(self) -> dict[int, str]:
@@ -95,7 +130,8 @@ class ExplanationsFolder:
         return {row.index: row.name for path in row_files(self.path) for _, row in rows_in(path)}
 
     def merge(self, there: Mapping[str, set[str]] | None = None) -> None:
-        """All rows in one file and in order, one per picture; those of further processes are taken in.
+        """All rows in one file and in order, one per picture; those of further processes are taken
+        in.
 
         Args:
             there: The keys of each shard, if rows without their maps are to be left out.
@@ -104,14 +140,22 @@ class ExplanationsFolder:
             SaliencyKitError: The disk is full; the rows are where they were.
         """
         files = row_files(self.path)
-        indices, places, starts = array("q"), array("q"), array("q")  # of a million rows: what is held is small
+        indices, places, starts = (
+            array("q"),
+            array("q"),
+            array("q"),
+        )  # of a million rows: what is held is small
         for place, file in enumerate(files):
             for start, row in rows_in(file):
                 if there is None or row.shard is None or row.key in there.get(row.shard, ()):
                     indices.append(row.index)
                     places.append(place)
                     starts.append(start)
-        order = np.unique(np.frombuffer(indices, dtype=np.int64), return_index=True)[1].tolist() if indices else []
+        order = (
+            np.unique(np.frombuffer(indices, dtype=np.int64), return_index=True)[1].tolist()
+            if indices
+            else []
+        )
         target = self.rows_of(0)
 
         def write(beside: Path) -> None:
@@ -147,12 +191,16 @@ class ExplanationsFolder:
                 for path in row_files(self.path):
                     for _, row in rows_in(path):
                         size = None if row.size is None else f"{row.size[0]}x{row.size[1]}"
-                        table.writerow([size if name == "size" else getattr(row, name) for name in names])
+                        table.writerow(
+                            [size if name == "size" else getattr(row, name) for name in names]
+                        )
 
         write_beside(self.path / "table.csv", write)
 
     def _shards(self) -> list[Path]:
-        return [path for path in self.path.glob("maps-*-*") if path.suffix in (".open", ".safetensors")]
+        return [
+            path for path in self.path.glob("maps-*-*") if path.suffix in (".open", ".safetensors")
+        ]
 
 
 def overlay_path(folder: Path, index: int) -> Path:

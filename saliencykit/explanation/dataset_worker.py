@@ -51,8 +51,8 @@ class Worker:
         box: The classifier.
         masker: Attached to it, if it is a RealTimeMasker.
         fill: What replaces pixels in the check; None: no check.
-        label: The class asked about for every picture; `top`: the model's own answer; None: each picture's own class, or the
-            model's answer where it has none.
+        label: The class asked about for every picture; `top`: the model's own answer; None: each
+            picture's own class, or the model's answer where it has none.
         seed: Of everything that is drawn.
         precision: Of the stored maps.
     """
@@ -65,7 +65,8 @@ class Worker:
     precision: Precision
 
     def explain(self, pictures: Sequence[Opened]) -> list[Explained]:
-        """Pictures of one size, in their order; if something fails, each on its own, so that one costs no other.
+        """Pictures of one size, in their order; if something fails, each on its own, so that one
+        costs no other.
 
         Raises:
             SaliencyKitError: The device's memory does not suffice.
@@ -74,12 +75,19 @@ class Worker:
             return self._together(pictures)
         except (torch.cuda.OutOfMemoryError, MemoryError) as error:
             raise SaliencyKitError(
-                f"{len(pictures)} pictures at once need more memory than {self.box.device} has; make the batch smaller (--batch 1)."
+                f"{len(pictures)} pictures at once need more memory than {self.box.device} has; "
+                "make the batch smaller (--batch 1)."
             ) from error
         except Exception as error:
             if len(pictures) > 1:
                 return [one for picture in pictures for one in self.explain([picture])]
-            return [Explained(ExplainedRow(name=pictures[0].name, index=pictures[0].index, reason=reason_of(error)))]
+            return [
+                Explained(
+                    ExplainedRow(
+                        name=pictures[0].name, index=pictures[0].index, reason=reason_of(error)
+                    )
+                )
+            ]
 
     def _together(self, pictures: Sequence[Opened]) -> list[Explained]:
         images = torch.cat([picture.image for picture in pictures if picture.image is not None])
@@ -88,21 +96,30 @@ class Worker:
 
         def choose(logits: Logits) -> Labels:
             top = logits.argmax(1).tolist()
-            chosen = [best if label is None else label for label, best in zip(own, top, strict=True)]
+            chosen = [
+                best if label is None else label for label, best in zip(own, top, strict=True)
+            ]
             return torch.tensor(chosen, dtype=torch.int64, device=logits.device)
 
         started = time.perf_counter()
         images_there = images.to(self.box.device)
         fast = self.box.for_many(images_there)
-        answer = ask(self.box, self.masker, images_there, choose, fill=self.fill, seed=self.seed, fast=fast)
+        answer = ask(
+            self.box, self.masker, images_there, choose, fill=self.fill, seed=self.seed, fast=fast
+        )
         found, trial, labels = answer.found, answer.trial, answer.labels
         small = packed((found.mask if found.small is None else found.small)[:, 0], self.precision)
-        columns = {"probability": probability(answer.logits, labels).tolist(), "area": found.mask.float().mean((1, 2, 3)).tolist()}
+        columns = {
+            "probability": probability(answer.logits, labels).tolist(),
+            "area": found.mask.float().mean((1, 2, 3)).tolist(),
+        }
         if trial is not None:
             columns["kept"] = probability(trial.preserved, labels).tolist()
             columns["dropped"] = probability(trial.destroyed, labels).tolist()
         mask = found.mask.cpu()
-        seconds = (time.perf_counter() - started) / len(pictures)  # the answers have come back: a GPU is done too
+        seconds = (time.perf_counter() - started) / len(
+            pictures
+        )  # the answers have come back: a GPU is done too
         keys, names = rng.picture_keys(images).tolist(), self.box.class_names
         size = (images.shape[2], images.shape[3])
         rows = []
@@ -122,10 +139,12 @@ class Worker:
 
 
 def in_blocks(each: Iterable[Opened | Given], batch: int) -> Iterator[list[Opened]]:
-    """Pictures of one block of `batch` indices, as they come one after the other; those of a Sample on their own.
+    """Pictures of one block of `batch` indices, as they come one after the other; those of a Sample
+    on their own.
 
-    Which pictures come together is decided by their indices alone, so that the answers, which depend on the batch in their last
-    digits, are the same in whatever process and after whatever interruption.
+    Which pictures come together is decided by their indices alone, so that the answers, which
+    depend on the batch in their last digits, are the same in whatever process and after whatever
+    interruption.
     """
     waiting: list[Opened] = []
     for one in each:

@@ -36,28 +36,34 @@ def explain(
     seed: int = 0,
     on_images: Callable[[int, int], None] | None = None,
 ) -> Explanation:
-    """Find the pixels that a classifier's decision rests on, and check the answer by asking the classifier again.
+    """Find the pixels that a classifier's decision rests on, and check the answer by asking the
+    classifier again.
 
     Args:
-        model: A torch module, a function from numpy (B, H, W, C) to (B, K), a name (`timm:resnet18`, `torchvision:mobilenet_v2`,
-            `demo`), or a BlackBox.
-        image: A path, a PIL picture, a numpy array (H, W, C), a tensor (C, H, W) or (B, C, H, W), or a list of these.
-        label: The class asked about: its index, its name, or one of these per image. None: the model's own top class.
-        masker: How the mask is found: a Masker, a text like `rise:samples=500`, or the file of a trained masker. None: a trained
-            one made for exactly this model, if there is one; else `iterative`, or `rise` if the model can only be queried.
-        alternative: What replaces the pixels outside the mask when the answer is checked: an Alternative or a text like
-            `blur:sigma=11`. None: blur.
-        pixels: What a tensor holds: `raw`: RGB in [0, 1]; `model`: what `model(x)` takes; `auto`: `model` unless a BlackBox or a
-            name was given. Pictures are always raw.
+        model: A torch module, a function from numpy (B, H, W, C) to (B, K), a name
+            (`timm:resnet18`, `torchvision:mobilenet_v2`, `demo`), or a BlackBox.
+        image: A path, a PIL picture, a numpy array (H, W, C), a tensor (C, H, W) or (B, C, H, W),
+            or a list of these.
+        label: The class asked about: its index, its name, or one of these per image. None: the
+            model's own top class.
+        masker: How the mask is found: a Masker, a text like `rise:samples=500`, or the file of a
+            trained masker. None: a trained one made for exactly this model, if there is one; else
+            `iterative`, or `rise` if the model can only be queried.
+        alternative: What replaces the pixels outside the mask when the answer is checked: an
+            Alternative or a text like `blur:sigma=11`. None: blur.
+        pixels: What a tensor holds: `raw`: RGB in [0, 1]; `model`: what `model(x)` takes; `auto`:
+            `model` unless a BlackBox or a name was given. Pictures are always raw.
         check: Ask the model again with the mask kept and with the mask replaced.
-        seed: Of everything that is drawn. The same seed gives the same mask, on its own or in a batch.
+        seed: Of everything that is drawn. The same seed gives the same mask, on its own or in a
+            batch.
         on_images: Called with the number of finished images and of all images after each chunk.
 
     Returns:
         An Explanation of the B images, on the CPU.
 
     Raises:
-        InputError: The model, image or label cannot be used as it is; the message says what to write.
+        InputError: The model, image or label cannot be used as it is; the message says what to
+            write.
         GradientError: The masker needs gradients and the model can only be queried.
         RegistryError: A name is unknown.
         ContractError: The model, or a part that somebody contributed, returned what it must not.
@@ -96,7 +102,12 @@ def explain(
 
             answer = ask(box, chosen, images, choose, fill=fill if check else None, seed=seed)
             found, trial = answer.found, answer.trial
-            part = {"images": images, "labels": answer.labels, "mask": found.mask, "logits": answer.logits}
+            part = {
+                "images": images,
+                "labels": answer.labels,
+                "mask": found.mask,
+                "logits": answer.logits,
+            }
             if found.scores is not None:
                 part["scores"] = found.scores
             if found.error is not None:
@@ -120,7 +131,11 @@ def explain(
     }
     names = None if box.class_names is None else tuple(box.class_names)
     return Explanation(
-        **tensors, class_names=names, pictures=tuple(batch.pictures), geometries=tuple(batch.geometries), provenance=provenance
+        **tensors,
+        class_names=names,
+        pictures=tuple(batch.pictures),
+        geometries=tuple(batch.geometries),
+        provenance=provenance,
     )
 
 
@@ -161,7 +176,8 @@ def ask(
         choose: The labels (B,), given the logits.
         fill: What replaces pixels in the check; None: no check.
         seed: Of everything that is drawn.
-        fast: The box's copy for many evaluations, if there is one; maskers other than RealTimeMaskers take their own.
+        fast: The box's copy for many evaluations, if there is one; maskers other than
+            RealTimeMaskers take their own.
 
     Raises:
         SaliencyKitError: As of `explain`.
@@ -183,7 +199,9 @@ def ask(
 
 
 def default_masker(box: BlackBox) -> Masker:
-    """A trained masker made for exactly this model if a plugin or the package has one, else what the box allows."""
+    """A trained masker made for exactly this model if a plugin or the package has one, else what
+    the box allows.
+    """
     return trained_masker(box) or as_masker("iterative" if box.differentiable else "rise")
 
 
@@ -203,8 +221,14 @@ def _labels(label: object, logits: Logits, box: BlackBox, first: int, total: int
     if len(wanted) == 1:
         wanted = list(wanted) * total
     if len(wanted) != total:
-        raise InputError(f"explain got {len(wanted)} labels for {total} images; give one for all or one per image.")
-    rows = [int(top[i]) if one is None else _index(one, box, first + i) for i, one in enumerate(wanted[first : first + count])]
+        raise InputError(
+            f"explain got {len(wanted)} labels for {total} images; give one for all or one per "
+            "image."
+        )
+    rows = [
+        int(top[i]) if one is None else _index(one, box, first + i)
+        for i, one in enumerate(wanted[first : first + count])
+    ]
     return torch.tensor(rows, dtype=torch.int64, device=logits.device)
 
 
@@ -212,19 +236,27 @@ def _index(label: object, box: BlackBox, row: int) -> int:
     if isinstance(label, str):
         return index_of_name(label, box)
     if isinstance(label, bool) or not hasattr(label, "__index__"):
-        raise InputError(f"a label is a class index, a class name or None; got {name_of(label)} {label!r} for image {row}.")
+        raise InputError(
+            f"a label is a class index, a class name or None; got {name_of(label)} {label!r} for "
+            f"image {row}."
+        )
     index = int(label.__index__())
     if not 0 <= index < box.num_classes:
-        raise InputError(f"label {index} of image {row} is outside 0..{box.num_classes - 1}, the classes of the model.")
+        raise InputError(
+            f"label {index} of image {row} is outside 0..{box.num_classes - 1}, the classes of "
+            "the model."
+        )
     return index
 
 
 def index_of_name(name: str, box: BlackBox) -> int:
-    """The index of a class by name, without regard to case; a name of several synonyms ("tabby, tabby cat") is found by each."""
+    """The index of a class by name, without regard to case; a name of several synonyms ("tabby,
+    tabby cat") is found by each.
+    """
     if not box.class_names:
         raise InputError(
-            f"the class names of the model are unknown, so {name!r} cannot be looked up; give the index, or "
-            "TorchBlackBox(model, class_names=[...])."
+            f"the class names of the model are unknown, so {name!r} cannot be looked up; give the "
+            "index, or TorchBlackBox(model, class_names=[...])."
         )
     known: dict[str, list[int]] = {}
     for index, full in enumerate(box.class_names):
@@ -238,7 +270,13 @@ def index_of_name(name: str, box: BlackBox) -> int:
         choices = ", ".join(f"{i} ({box.class_names[i]})" for i in found)
         raise InputError(f"several classes are called {name!r}: {choices}; give the index.")
     near = [alias for alias in known if name.strip().lower() in alias.split()]
-    near += [alias for alias in difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.5) if alias not in near]
+    near += [
+        alias
+        for alias in difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.5)
+        if alias not in near
+    ]
     near = near[:3]
     hint = f" Did you mean {', '.join(repr(n) for n in near)}?" if near else ""
-    raise InputError(f"no class is called {name!r} among the {len(box.class_names)} of the model.{hint}")
+    raise InputError(
+        f"no class is called {name!r} among the {len(box.class_names)} of the model.{hint}"
+    )

@@ -1,4 +1,6 @@
-"""explain_dataset(): a folder of pictures, a table or any iterable, explained row by row into a directory."""
+"""explain_dataset(): a folder of pictures, a table or any iterable, explained row by row into a
+directory.
+"""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -37,7 +39,9 @@ from saliencykit.storage.saved_explanations import FORMAT, VERSION, SavedExplana
 
 _WORKERS = 8  # threads that read, at most: more than that and the disk is what is waited for
 OnExplained: TypeAlias = Callable[[ExplainedRow, int, int | None], object]
-"""Called after each row with the row, the number of finished rows, and of all rows where that is known."""
+"""Called after each row with the row, the number of finished rows, and of all rows where that is
+known.
+"""
 
 
 def explain_dataset(
@@ -60,40 +64,46 @@ def explain_dataset(
     workers: int | None = None,
     on_row: OnExplained | None = None,
 ) -> SavedExplanations:
-    """Explain every picture of a data set into a directory, a row at a time, so that a killed run goes on where it was.
+    """Explain every picture of a data set into a directory, a row at a time, so that a killed run
+    goes on where it was.
 
-    Rows depend on the picture and the seed, so an interruption and the number of processes make no difference. What goes wrong with
-    one picture (it is damaged, its class is unknown, the masker raises) is a row with its reason, and not the end. Under
-    `accelerate launch` or torchrun, on one machine or on several that share a disk, every process takes a share of the pictures.
-    Threads read and decode ahead of the networks; of the pictures only a bounded number is in memory.
+    Rows depend on the picture and the seed, so an interruption and the number of processes make no
+    difference. What goes wrong with one picture (it is damaged, its class is unknown, the masker
+    raises) is a row with its reason, and not the end. Under `accelerate launch` or torchrun, on one
+    machine or on several that share a disk, every process takes a share of the pictures. Threads
+    read and decode ahead of the networks; of the pictures only a bounded number is in memory.
 
     Args:
         model: As for `explain`.
-        data: A folder, a CSV file, or an iterable of Sample or of (image, label); see `read_samples`. One Sample is also taken.
+        data: A folder, a CSV file, or an iterable of Sample or of (image, label); see
+            `read_samples`. One Sample is also taken.
         out: The run directory.
         masker: As for `explain`.
         alternative: As for `explain`.
-        label: The class asked about for every picture: an index, a name, or `top`, the model's own answer. None: the class that the
-            data set gives, or the model's own answer where it gives none.
+        label: The class asked about for every picture: an index, a name, or `top`, the model's own
+            answer. None: the class that the data set gives, or the model's own answer where it
+            gives none.
         check: Ask the model again with the mask kept and with the mask replaced; two passes more.
         seed: Of everything that is drawn, >= 0.
         batch: Pictures at once, >= 1.
-        precision: Of the stored maps: `uint8` (within 1/510) or `float16` (within 1/4096). They have the masker's own resolution.
-        overlays: Of so many pictures, the first ones, an overlay is written as PNG, which takes longer than a small model's answer.
+        precision: Of the stored maps: `uint8` (within 1/510) or `float16` (within 1/4096). They
+            have the masker's own resolution.
+        overlays: Of so many pictures, the first ones, an overlay is written as PNG, which takes
+            longer than a small model's answer.
         resume: Go on from the rows in `out`; False: begin again there.
         labels: Labels by picture, see `read_samples`.
         classes: The data set's class names, see `read_samples`.
         limit: At most this many pictures, the first ones; None: all.
         workers: Threads that read, >= 0. None: one for each core of this process, at most 8.
-        on_row: Called with each new row, the number of finished rows, and that of all rows or None; for a progress bar. Of
-            several processes each counts its own share.
+        on_row: Called with each new row, the number of finished rows, and that of all rows or None;
+            for a progress bar. Of several processes each counts its own share.
 
     Returns:
         The explanations on disk, those of all processes.
 
     Raises:
-        InputError: Something cannot be used as it is; or the directory holds explanations with other settings, or another process
-            is writing there.
+        InputError: Something cannot be used as it is; or the directory holds explanations with
+            other settings, or another process is writing there.
         GradientError: The masker needs gradients and the model can only be queried.
         RegistryError: A name is unknown.
         SaliencyKitError: The disk or the device's memory is full. What was finished is there.
@@ -107,22 +117,40 @@ def explain_dataset(
         >>> [row.label for row in saved.rows()]
         [0, 1, 2, 3]
     """
-    for name, value, least in (("seed", seed, 0), ("batch", batch, 1), ("overlays", overlays, 0), ("workers", workers or 0, 0)):
+    for name, value, least in (
+        ("seed", seed, 0),
+        ("batch", batch, 1),
+        ("overlays", overlays, 0),
+        ("workers", workers or 0, 0),
+    ):
         if not isinstance(value, int) or not least <= value < 2**63:
             raise InputError(f"explain_dataset({name}={value!r}): an integer >= {least}.")
     if precision not in PRECISIONS:
-        raise InputError(f"explain_dataset(precision={precision!r}): one of {', '.join(PRECISIONS)}.")
+        raise InputError(
+            f"explain_dataset(precision={precision!r}): one of {', '.join(PRECISIONS)}."
+        )
     if limit is not None and limit < 1:
-        raise InputError(f"explain_dataset(limit={limit}): a number of pictures, >= 1, or None for all.")
+        raise InputError(
+            f"explain_dataset(limit={limit}): a number of pictures, >= 1, or None for all."
+        )
     box = as_black_box(model)
     processes = Processes.of_this_launch(box.device)
     chosen = default_masker(box) if masker is None else as_masker(masker)
     if chosen.needs_gradient and not box.differentiable:
-        raise GradientError(f"{name_of(chosen)} needs gradients and {name_of(box)} is query-only; write masker='rise'.")
+        raise GradientError(
+            f"{name_of(chosen)} needs gradients and {name_of(box)} is query-only; write "
+            "masker='rise'."
+        )
     if isinstance(chosen, RealTimeMasker):
         chosen = chosen.attached(box, "raw")
-    fill = as_alternative("blur" if alternative is None else alternative).for_box(box) if check else None
-    fixed: int | Literal["top"] | None = None if label is None else "top" if label == "top" else class_index(label, box, classes)
+    fill = (
+        as_alternative("blur" if alternative is None else alternative).for_box(box)
+        if check
+        else None
+    )
+    fixed: int | Literal["top"] | None = (
+        None if label is None else "top" if label == "top" else class_index(label, box, classes)
+    )
     if isinstance(data, Sample):
         data = [data]
     run = ExplanationsFolder(Path(out).expanduser())
@@ -145,7 +173,9 @@ def explain_dataset(
     worker = Worker(Keeping(box), chosen, fill, fixed, seed, precision)
     job = _Job(worker, run, processes, batch, overlays, _threads(workers))
     with ExitStack() as held:
-        held.enter_context(torch.random.fork_rng(devices=[box.device] if box.device.type == "cuda" else []))
+        held.enter_context(
+            torch.random.fork_rng(devices=[box.device] if box.device.type == "cuda" else [])
+        )
         held.enter_context(torch.inference_mode(False))
         if processes.rank == 0:
             writable(run.path)
@@ -192,23 +222,36 @@ class _Job:
         rank, ranks = self.processes.rank, self.processes.count
         count = count_of(entries, limit)
         mine = None if count is None else _share(count, batch, rank, ranks)
-        done = sum(index // batch % ranks == rank for index in known if limit is None or index < limit)
+        done = sum(
+            index // batch % ranks == rank for index in known if limit is None or index < limit
+        )
         writer = ShardWriter(self.run.path, rank, self.run.next_shard(rank))
 
         def is_wanted(index: int, name: str) -> bool:
             if known.get(index, name) != name:
                 raise InputError(
-                    f"the data are not those of the directory: picture {index} was {known[index]!r}, it is {name!r} now."
+                    f"the data are not those of the directory: picture {index} was "
+                    f"{known[index]!r}, it is {name!r} now."
                 )
             block = index // batch
             last = (block + 1) * batch if count is None else min((block + 1) * batch, count)
-            return block % ranks == rank and any(place not in known for place in range(block * batch, last))
+            return block % ranks == rank and any(
+                place not in known for place in range(block * batch, last)
+            )
 
         def is_kept(index: int, name: str) -> bool:
             return index < self.overlays
 
         with ThreadPoolExecutor(max(1, self.threads), "overlays") as pool:
-            ahead = opened(entries, box, classes=classes, limit=limit, wanted=is_wanted, keep=is_kept, workers=self.threads)
+            ahead = opened(
+                entries,
+                box,
+                classes=classes,
+                limit=limit,
+                wanted=is_wanted,
+                keep=is_kept,
+                workers=self.threads,
+            )
             for block in in_blocks(ahead, batch):
                 block = [picture for picture in block if is_wanted(picture.index, picture.name)]
                 if not block:
@@ -228,14 +271,25 @@ class _Job:
 
     def _explained(self, block: list[Opened]) -> list[Explained]:
         """In the order of the pictures."""
-        found = [Explained(ExplainedRow(name=p.name, index=p.index, reason=p.reason)) for p in block if p.image is None]
+        found = [
+            Explained(ExplainedRow(name=p.name, index=p.index, reason=p.reason))
+            for p in block
+            if p.image is None
+        ]
         for same in by_size(block):
             found += self.worker.explain(same)
         return sorted(found, key=lambda each: each.row.index)
 
     def _overlay(self, picture: Opened, explained: Explained) -> None:
-        if picture.image is not None and explained.mask is not None and picture.index < self.overlays:
-            save_overlay(overlay_path(self.run.path, picture.index), overlaid(picture, picture.image, explained.mask))
+        if (
+            picture.image is not None
+            and explained.mask is not None
+            and picture.index < self.overlays
+        ):
+            save_overlay(
+                overlay_path(self.run.path, picture.index),
+                overlaid(picture, picture.image, explained.mask),
+            )
 
 
 def _entries(
@@ -246,11 +300,17 @@ def _entries(
         entries = entries_of(data, box, labels, None, classes, look_up=label is None)
     except InputError as error:
         if label is None and isinstance(data, str | Path) and Path(data).is_dir():
-            raise InputError(f"{error} Or ask about the model's own answers: label='top' (--label top).") from error
+            raise InputError(
+                f"{error} Or ask about the model's own answers: label='top' (--label top)."
+            ) from error
         raise
     if label is not None:
-        entries = (each if isinstance(each, Sample) else replace(each, label=None) for each in entries)
-    return list(entries) if isinstance(data, str | os.PathLike | list | tuple) else entries  # then their number is known
+        entries = (
+            each if isinstance(each, Sample) else replace(each, label=None) for each in entries
+        )
+    return (
+        list(entries) if isinstance(data, str | os.PathLike | list | tuple) else entries
+    )  # then their number is known
 
 
 def _share(count: int, batch: int, rank: int, ranks: int) -> int:

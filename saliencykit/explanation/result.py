@@ -22,11 +22,13 @@ class Explanation:
     """Which pixels the decisions on a batch rest on. Everything is on the CPU.
 
     Attributes:
-        images: (B, C, H, W), what the model saw, as `provenance["pixels"]` says: raw in [0, 1], or in model space.
+        images: (B, C, H, W), what the model saw, as `provenance["pixels"]` says: raw in [0, 1], or
+            in model space.
         labels: (B,) the classes asked about.
         mask: (B, 1, H, W) in [0, 1]; 1 keeps.
         logits: The box's answer to the whole images, (B, K).
-        preserved: Its answer where only the mask was kept, (B, K), or None where the check was skipped.
+        preserved: Its answer where only the mask was kept, (B, K), or None where the check was
+            skipped.
         destroyed: Its answer where the mask was replaced, (B, K), or None.
         scores: Raw, signed scores behind the mask, (B, 1, H, W), where the masker has any.
         error: Their standard error, (B, 1, H, W) or (B,), where the masker estimates it.
@@ -67,12 +69,16 @@ class Explanation:
 
     @property
     def kept(self) -> PerImage | None:
-        """Probability of the label with only the mask kept, in [0, 1]; None where the check was skipped."""
+        """Probability of the label with only the mask kept, in [0, 1]; None where the check was
+        skipped.
+        """
         return None if self.preserved is None else probability(self.preserved, self.labels)
 
     @property
     def dropped(self) -> PerImage | None:
-        """Probability of the label with the mask replaced, in [0, 1]; None where the check was skipped."""
+        """Probability of the label with the mask replaced, in [0, 1]; None where the check was
+        skipped.
+        """
         return None if self.destroyed is None else probability(self.destroyed, self.labels)
 
     @property
@@ -83,7 +89,9 @@ class Explanation:
     @property
     def names(self) -> tuple[str, ...]:
         """The labels by name, or as numbers where the names are not known."""
-        return tuple(self.class_names[i] if self.class_names else str(i) for i in self.labels.tolist())
+        return tuple(
+            self.class_names[i] if self.class_names else str(i) for i in self.labels.tolist()
+        )
 
     def heatmaps(self) -> "np.ndarray[Any, np.dtype[np.float32]]":
         """The masks as numpy, (B, H, W) float32 in [0, 1]."""
@@ -106,15 +114,20 @@ class Explanation:
         return tight_boxes(self.mask >= threshold).float()
 
     def in_picture(self) -> list[Mask]:
-        """Each mask in the coordinates of its original picture, (1, 1, H0, W0); 0 where the model did not look.
+        """Each mask in the coordinates of its original picture, (1, 1, H0, W0); 0 where the model
+        did not look.
 
         For tensors, where there is no picture, the mask as it is.
         """
         places = self.geometries or (None,) * len(self)
-        return [m[None] if g is None else g.to_picture(m[None]) for m, g in zip(self.mask, places, strict=True)]
+        return [
+            m[None] if g is None else g.to_picture(m[None])
+            for m, g in zip(self.mask, places, strict=True)
+        ]
 
     def overlay(self, index: int = 0) -> "Image":
-        """One picture with its mask over it: a heatmap over a darkened picture, as a PIL image of the picture's size.
+        """One picture with its mask over it: a heatmap over a darkened picture, as a PIL image of
+        the picture's size.
 
         Args:
             index: Which of the B images.
@@ -124,7 +137,8 @@ class Explanation:
         return overlay(self, index)
 
     def save(self, directory: str | Path) -> Path:
-        """Write maps (safetensors), overlays (PNG) and, last, a manifest (JSON); nothing is pickled.
+        """Write maps (safetensors), overlays (PNG) and, last, a manifest (JSON); nothing is
+        pickled.
 
         Args:
             directory: Made if it is not there; an explanation in it is replaced.
@@ -140,7 +154,8 @@ class Explanation:
         return save(self, Path(directory))
 
     def to_html(self, path: str | Path) -> Path:
-        """Write one self-contained page: overlays, what the masks keep and drop, and how it was made.
+        """Write one self-contained page: overlays, what the masks keep and drop, and how it was
+        made.
 
         Args:
             path: Of the page, `cat.html`.
@@ -164,7 +179,8 @@ class Explanation:
             directory: As `save` was given it.
 
         Raises:
-            InputError: There is no finished explanation in the directory, or it is damaged or of an unknown format.
+            InputError: There is no finished explanation in the directory, or it is damaged or of an
+                unknown format.
         """
         from saliencykit.explanation.result_files import load
 

@@ -1,4 +1,6 @@
-"""Explanations on disk: safetensors maps, PNG pictures and a JSON manifest, written last. Nothing is pickled."""
+"""Explanations on disk: safetensors maps, PNG pictures and a JSON manifest, written last. Nothing
+is pickled.
+"""
 
 import json
 import os
@@ -22,15 +24,18 @@ _TENSORS = ("images", "labels", "mask", "logits", "preserved", "destroyed", "sco
 
 
 def save(explanation: Explanation, directory: Path) -> Path:
-    """Write an explanation: `maps.safetensors`, `overlay-*.png`, `picture-*.png` and, last, `manifest.json`.
+    """Write an explanation: `maps.safetensors`, `overlay-*.png`, `picture-*.png` and, last,
+    `manifest.json`.
 
-    Everything is written beside and then moved into place, so that a full disk or a kill leaves what was there before.
+    Everything is written beside and then moved into place, so that a full disk or a kill leaves
+    what was there before.
 
     Returns:
         The directory.
 
     Raises:
-        InputError: The directory cannot be made or written, or holds the explanations of a data set.
+        InputError: The directory cannot be made or written, or holds the explanations of a data
+            set.
     """
     directory = directory.expanduser()
     writable(directory)
@@ -41,7 +46,9 @@ def save(explanation: Explanation, directory: Path) -> Path:
         for name in names:  # the manifest is the last of them
             os.replace(work / name, directory / name)
     except OSError as error:
-        raise InputError(f"the explanation could not be written to {directory}: {error.strerror or error}.") from error
+        raise InputError(
+            f"the explanation could not be written to {directory}: {error.strerror or error}."
+        ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return directory
@@ -54,7 +61,9 @@ def refuse_run(directory: Path) -> None:
         InputError: The directory holds some.
     """
     if is_saved(directory):
-        raise InputError(f"{directory} holds the explanations of a data set; choose another directory (--out).")
+        raise InputError(
+            f"{directory} holds the explanations of a data set; choose another directory (--out)."
+        )
 
 
 def _write(explanation: Explanation, work: Path) -> list[str]:
@@ -62,7 +71,10 @@ def _write(explanation: Explanation, work: Path) -> list[str]:
 
     tensors = {name: getattr(explanation, name) for name in _TENSORS}
     try:
-        save_file({k: v.contiguous() for k, v in tensors.items() if v is not None}, work / "maps.safetensors")
+        save_file(
+            {k: v.contiguous() for k, v in tensors.items() if v is not None},
+            work / "maps.safetensors",
+        )
     except Exception as error:  # safetensors has its own error for a full disk
         raise OSError(str(error)) from error
     names = ["maps.safetensors"]
@@ -81,7 +93,9 @@ def _write(explanation: Explanation, work: Path) -> list[str]:
         "geometries": [None if g is None else asdict(g) for g in explanation.geometries],
         "provenance": explanation.provenance,
     }
-    (work / "manifest.json").write_text(json.dumps(manifest, indent=1, default=str), encoding="utf-8")
+    (work / "manifest.json").write_text(
+        json.dumps(manifest, indent=1, default=str), encoding="utf-8"
+    )
     return [*names, "manifest.json"]
 
 
@@ -98,12 +112,25 @@ def load(directory: Path) -> Explanation:
     try:
         manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(f"there is no finished explanation in {directory}: it has no manifest.json.") from error
+        raise InputError(
+            f"there is no finished explanation in {directory}: it has no manifest.json."
+        ) from error
     except (OSError, ValueError) as error:
         raise InputError(f"the manifest in {directory} cannot be read: {error}.") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
-        came = (manifest.get("format"), manifest.get("version")) if isinstance(manifest, dict) else type(manifest).__name__
-        raise InputError(f"{directory} holds {came}; this version of saliencykit reads {FORMAT!r} version {VERSION}.")
+    if (
+        not isinstance(manifest, dict)
+        or manifest.get("format") != FORMAT
+        or manifest.get("version") != VERSION
+    ):
+        came = (
+            (manifest.get("format"), manifest.get("version"))
+            if isinstance(manifest, dict)
+            else type(manifest).__name__
+        )
+        raise InputError(
+            f"{directory} holds {came}; this version of saliencykit reads {FORMAT!r} version "
+            f"{VERSION}."
+        )
     try:
         tensors = load_file(directory / "maps.safetensors")
         _check(tensors)
@@ -123,7 +150,9 @@ def load(directory: Path) -> Explanation:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"the explanation in {directory} is damaged: {type(error).__name__}: {error}.") from error
+        raise InputError(
+            f"the explanation in {directory} is damaged: {type(error).__name__}: {error}."
+        ) from error
 
 
 def _check(tensors: dict[str, Tensor]) -> None:
@@ -131,8 +160,13 @@ def _check(tensors: dict[str, Tensor]) -> None:
     missing = {"images", "labels", "mask", "logits"} - set(tensors)
     sizes = {len(tensor) for tensor in tensors.values()}
     if unknown or missing or len(sizes) > 1:
-        raise InputError(f"maps.safetensors does not fit: unknown {unknown}, missing {missing}, rows {sorted(sizes)}.")
+        raise InputError(
+            f"maps.safetensors does not fit: unknown {unknown}, missing {missing}, rows "
+            f"{sorted(sizes)}."
+        )
 
 
 def _geometry(data: dict[str, Any]) -> Geometry:
-    return Geometry(picture=tuple(data["picture"]), region=tuple(data["region"]), size=tuple(data["size"]))
+    return Geometry(
+        picture=tuple(data["picture"]), region=tuple(data["region"]), size=tuple(data["size"])
+    )

@@ -33,18 +33,22 @@ def explain_func(
     seed: int = 0,
     device: str | torch.device | None = None,
 ) -> npt.NDArray[Any]:
-    """Explain a batch as Quantus asks for it: `metric(..., explain_func=explain_func, explain_func_kwargs={"masker": "grad-cam"})`.
+    """Explain a batch as Quantus asks for it: `metric(..., explain_func=explain_func,
+    explain_func_kwargs={"masker": "grad-cam"})`.
 
-    Neither Quantus nor Captum is imported. A query-only classifier becomes a model for Quantus with `BoxModule(box)`, and is then
-    asked by metric and masker alike.
+    Neither Quantus nor Captum is imported. A query-only classifier becomes a model for Quantus with
+    `BoxModule(box)`, and is then asked by metric and masker alike.
 
     Args:
-        model: A torch module, as Quantus hands it on; a `BoxModule` or a BlackBox is asked as it is.
+        model: A torch module, as Quantus hands it on; a `BoxModule` or a BlackBox is asked as it
+            is.
         inputs: (B, C, H, W), what `model(x)` takes.
         targets: Class indices (B,), or one for all.
         masker: A Masker, or a text such as `rise:samples=500`.
-        values: `mask`, in [0, 1], or `scores`, the signed numbers that it was made from, for maskers that have them.
-        mean: Per channel: what pixels in [0, 1] were normalised with, so that the masker sees these; see `MaskerAttribution`.
+        values: `mask`, in [0, 1], or `scores`, the signed numbers that it was made from, for
+            maskers that have them.
+        mean: Per channel: what pixels in [0, 1] were normalised with, so that the masker sees
+            these; see `MaskerAttribution`.
         std: With `mean`.
         outputs: `logits`, or `probabilities` if the model ends in a softmax or sigmoid.
         seed: Of everything that is drawn: a picture gets the same map on its own and in a batch.
@@ -64,7 +68,8 @@ def explain_func(
         (2, 1, 16, 16)
 
     References:
-        Hedström et al. 2023, "Quantus: an explainable AI toolkit for responsible evaluation of neural network explanations".
+        Hedström et al. 2023, "Quantus: an explainable AI toolkit for responsible evaluation of
+        neural network explanations".
     """
     if values not in ("mask", "scores"):
         raise InputError(f"explain_func: values is 'mask' or 'scores'; got {values!r}.")
@@ -73,20 +78,30 @@ def explain_func(
         images = raw_pixels(torch.as_tensor(np.array(inputs)), (mean, std))
         labels = torch.as_tensor(np.array(targets)).reshape(-1).to(torch.int64)
         if len(labels) not in (1, len(images)):
-            raise InputError(f"explain_func got {len(labels)} targets for {len(images)} inputs; give one each, or one for all.")
+            raise InputError(
+                f"explain_func got {len(labels)} targets for {len(images)} inputs; give one each, "
+                "or one for all."
+            )
         labels = labels.expand(len(images)).contiguous()
         box = box_of_model(model, (mean, std), outputs)
         with torch.random.fork_rng(devices=[box.device] if box.device.type == "cuda" else []):
             box(images[:1].to(box.device))  # a box knows its classes only then
             if isinstance(chosen, RealTimeMasker):
-                chosen = chosen.attached(box, "raw" if is_box(model) or mean is not None else "model")
+                chosen = chosen.attached(
+                    box, "raw" if is_box(model) or mean is not None else "model"
+                )
             for first in range(0, len(images), _CHUNK):
                 rows = slice(first, first + _CHUNK)
                 found = chosen.find(
-                    box, images[rows].to(box.device), labels[rows].to(box.device), generator=Generator().manual_seed(seed)
+                    box,
+                    images[rows].to(box.device),
+                    labels[rows].to(box.device),
+                    generator=Generator().manual_seed(seed),
                 )
                 maps = found.mask if values == "mask" else found.scores
                 if maps is None:
-                    raise InputError(f"{name_of(chosen)} has no scores but its mask; write values='mask'.")
+                    raise InputError(
+                        f"{name_of(chosen)} has no scores but its mask; write values='mask'."
+                    )
                 parts.append(maps.cpu())
     return torch.cat(parts).numpy()

@@ -39,7 +39,9 @@ class CentreBox(Masker):
         if not 0 < self.area <= 1:
             raise InputError(f"CentreBox(area={self.area}): an area is in (0, 1].")
 
-    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Mask:
+    def mask(
+        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+    ) -> Mask:
         """The same box for all images; the black box is not asked."""
         batch, _, height, width = images.shape
         h, w = max(1, round(height * self.area**0.5)), max(1, round(width * self.area**0.5))
@@ -62,7 +64,9 @@ class WholeImage(Masker):
         Dabkowski & Gal 2017, tables 1 and 2, "max box".
     """
 
-    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Mask:
+    def mask(
+        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+    ) -> Mask:
         """All ones; the black box is not asked."""
         return images.new_ones(len(images), 1, *images.shape[2:])
 
@@ -70,10 +74,12 @@ class WholeImage(Masker):
 @final
 @dataclass(frozen=True, kw_only=True)
 class GroundTruthBox(Masker):
-    """What a person drew: all boxes of the labelled object. How well can an explanation that is a box do at best?
+    """What a person drew: all boxes of the labelled object. How well can an explanation that is a
+    box do at best?
 
-    Not an upper bound for metrics that ask the model: a tight box without its surroundings can be harder to recognise. Pictures
-    are known by their pixels, so the order and the size of batches make no difference.
+    Not an upper bound for metrics that ask the model: a tight box without its surroundings can be
+    harder to recognise. Pictures are known by their pixels, so the order and the size of batches
+    make no difference.
 
     Args:
         boxes: By the pictures' keys (`core.draw.picture_keys`); `of` makes the mapping.
@@ -100,29 +106,43 @@ class GroundTruthBox(Masker):
 
         Args:
             images: (B, C, H, W), as the masker will be given them.
-            boxes: Per picture (n, 4): x0, y0, x1, y1 in its pixels, x1 and y1 exclusive; n may be 0, and the mask is then empty.
+            boxes: Per picture (n, 4): x0, y0, x1, y1 in its pixels, x1 and y1 exclusive; n may be
+                0, and the mask is then empty.
 
         Raises:
             InputError: There are more or fewer boxes than pictures, or one is not (n, 4).
         """
         if len(boxes) != len(images):
-            raise InputError(f"GroundTruthBox.of takes one tensor of boxes per picture; got {len(boxes)} for {len(images)}.")
+            raise InputError(
+                f"GroundTruthBox.of takes one tensor of boxes per picture; got {len(boxes)} for "
+                f"{len(images)}."
+            )
         for corners in boxes:
             if corners.ndim != 2 or corners.shape[1] != 4:
-                raise InputError(f"GroundTruthBox.of: boxes are (n, 4) x0, y0, x1, y1; got shape {tuple(corners.shape)}.")
+                raise InputError(
+                    "GroundTruthBox.of: boxes are (n, 4) x0, y0, x1, y1; got shape "
+                    f"{tuple(corners.shape)}."
+                )
         return cls(boxes=dict(zip(rng.picture_keys(images).tolist(), boxes, strict=True)))
 
-    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Mask:
-        """One inside of the boxes, rounded outwards to pixels; neither the black box nor the label is asked."""
+    def mask(
+        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+    ) -> Mask:
+        """One inside of the boxes, rounded outwards to pixels; neither the black box nor the label
+        is asked.
+        """
         mask = images.new_zeros(len(images), 1, *images.shape[2:])
         for row, key in enumerate(rng.picture_keys(images).tolist()):
             if key not in self.boxes:
                 raise InputError(
-                    f"GroundTruthBox knows no boxes of picture {row}; give it those of the pictures that it is asked about: "
-                    "GroundTruthBox.of(images, boxes)."
+                    f"GroundTruthBox knows no boxes of picture {row}; give it those of the "
+                    "pictures that it is asked about: GroundTruthBox.of(images, boxes)."
                 )
             corners = self.boxes[key].double().cpu()
-            first, last = corners[:, :2].floor().clamp_min(0).long().tolist(), corners[:, 2:].ceil().clamp_min(0).long().tolist()
+            first, last = (
+                corners[:, :2].floor().clamp_min(0).long().tolist(),
+                corners[:, 2:].ceil().clamp_min(0).long().tolist(),
+            )
             for (x0, y0), (x1, y1) in zip(first, last, strict=True):
                 mask[row, :, y0:y1, x0:x1] = 1
         return mask

@@ -1,4 +1,6 @@
-"""What many maskers share: the answers to many edits of one picture, and the mask in a map of scores."""
+"""What many maskers share: the answers to many edits of one picture, and the mask in a map of
+scores.
+"""
 
 import torch
 from torch import Tensor
@@ -29,12 +31,19 @@ def mask_of_scores(scores: Tensor, floor: Tensor | None = None) -> Mask:
 
     Args:
         scores: (B, 1, h, w), signed.
-        floor: (B,), >= 0: a map that stays below it is rounding noise and is divided by the floor instead. None: 0.
+        floor: (B,), >= 0: a map that stays below it is rounding noise and is divided by the floor
+            instead. None: 0.
 
     Example:
         >>> mask_of_scores(torch.tensor([[[[-1.0, 0.0, 1.0, 2.0]]]])).flatten().tolist()
         [0.0, 0.0, 0.5, 1.0]
     """
     positive = scores.clamp_min(0)
-    largest = positive.amax((1, 2, 3)) if floor is None else torch.maximum(positive.amax((1, 2, 3)), floor)
-    return (positive / largest.clamp_min(torch.finfo(scores.dtype).tiny).view(-1, 1, 1, 1)).clamp_max(1)
+    largest = (
+        positive.amax((1, 2, 3))
+        if floor is None
+        else torch.maximum(positive.amax((1, 2, 3)), floor)
+    )
+    return (
+        positive / largest.clamp_min(torch.finfo(scores.dtype).tiny).view(-1, 1, 1, 1)
+    ).clamp_max(1)

@@ -17,14 +17,18 @@ _SLACK = 1e-6
 @final
 @dataclass(frozen=True)
 class OnSurrogate(Masker):
-    """Finds the mask on a surrogate of the box: gradients, feature maps and trained maskers for a box that can only be queried.
+    """Finds the mask on a surrogate of the box: gradients, feature maps and trained maskers for a
+    box that can only be queried.
 
-    The box itself is not asked. Good where `surrogate.facts["disagreement"]` is small; where both disagree it explains the
-    surrogate, and the check of `explain`, which the box answers (kept and dropped), is what says so.
+    The box itself is not asked. Good where `surrogate.facts["disagreement"]` is small; where both
+    disagree it explains the surrogate, and the check of `explain`, which the box answers (kept and
+    dropped), is what says so.
 
     Args:
-        surrogate: A Surrogate, its file, or any other BlackBox with the same classes and the same input.
-        masker: What finds the mask there: a Masker, a text like `grad-cam`, or the file of a masker that was trained on it.
+        surrogate: A Surrogate, its file, or any other BlackBox with the same classes and the same
+            input.
+        masker: What finds the mask there: a Masker, a text like `grad-cam`, or the file of a masker
+            that was trained on it.
 
     Raises:
         InputError: One of the two is something else.
@@ -52,7 +56,9 @@ class OnSurrogate(Masker):
         object.__setattr__(self, "surrogate", as_black_box(self.surrogate))
         object.__setattr__(self, "masker", as_masker(self.masker))
 
-    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
+    def mask(
+        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+    ) -> Found:
         """The inner masker's answer about the surrogate.
 
         Raises:
@@ -63,14 +69,16 @@ class OnSurrogate(Masker):
         assert isinstance(masker, Masker)
         if surrogate.num_classes != black_box.num_classes:
             raise InputError(
-                f"{surrogate!r} has {surrogate.num_classes} classes and {name_of(black_box)} has {black_box.num_classes}: it "
-                "stands for another box. Give the surrogate of this one."
+                f"{surrogate!r} has {surrogate.num_classes} classes and {name_of(black_box)} has "
+                f"{black_box.num_classes}: it stands for another box. Give the surrogate of this "
+                "one."
             )
         low, high = (float(v) for v in images.aminmax())
         if low < -_SLACK or high > 1 + _SLACK:
             raise InputError(
-                f"a surrogate takes raw pixels in [0, 1]; the images have values from {low:.4g} to {high:.4g}. Give explain a "
-                "picture, or a box with pixel statistics and pixels='raw'."
+                f"a surrogate takes raw pixels in [0, 1]; the images have values from {low:.4g} "
+                f"to {high:.4g}. Give explain a picture, or a box with pixel statistics and "
+                "pixels='raw'."
             )
         there = surrogate.device
         found = masker.find(surrogate, images.to(there), labels.to(there), generator=generator)

@@ -15,10 +15,12 @@ from saliencykit.core.types import Images, Labels, Mask
 @final
 @dataclass(frozen=True, kw_only=True)
 class RandomMap(Masker):
-    """A coarse grid of uniform random numbers, enlarged: smooth like a saliency map, and without any knowledge.
+    """A coarse grid of uniform random numbers, enlarged: smooth like a saliency map, and without
+    any knowledge.
 
-    What a metric gives for it is what the metric gives for nothing: insertion on a picture that survives any half of its pixels is
-    high for noise too. It depends on the picture and the seed alone; black box and label are not asked.
+    What a metric gives for it is what the metric gives for nothing: insertion on a picture that
+    survives any half of its pixels is high for noise too. It depends on the picture and the seed
+    alone; black box and label are not asked.
 
     Args:
         cells: Random numbers per side, >= 1. 7 is as coarse as the last maps of most networks.
@@ -36,7 +38,8 @@ class RandomMap(Masker):
         (torch.Size([2, 1, 16, 16]), False)
 
     References:
-        Ours; the control that Adebayo et al. 2018, "Sanity Checks for Saliency Maps", ask for in its simplest form.
+        Ours; the control that Adebayo et al. 2018, "Sanity Checks for Saliency Maps", ask for in
+        its simplest form.
     """
 
     cells: int = 7
@@ -45,6 +48,8 @@ class RandomMap(Masker):
         """Check the number."""
         whole_numbers(self, "cells")
 
-    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Mask:
+    def mask(
+        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+    ) -> Mask:
         """(B, 1, cells, cells), uniform in [0, 1)."""
         return rng.uniform(images, (1, self.cells, self.cells), generator=generator)

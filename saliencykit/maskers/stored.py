@@ -18,17 +18,20 @@ from saliencykit.storage.saved_explanations import SavedExplanations
 @final
 @dataclass(frozen=True, kw_only=True)
 class StoredMasks(Masker):
-    """Masks that were found before: a run directory of `explain_dataset`, to be judged without finding them again.
+    """Masks that were found before: a run directory of `explain_dataset`, to be judged without
+    finding them again.
 
-    Pictures are known by the pixels that the model is shown, so names, order and batches make no difference; the model must prepare
-    pictures as it did then. It answers only for the class that was asked about then, so metrics that ask about another class, or
-    about an edited picture, have no score.
+    Pictures are known by the pixels that the model is shown, so names, order and batches make no
+    difference; the model must prepare pictures as it did then. It answers only for the class that
+    was asked about then, so metrics that ask about another class, or about an edited picture, have
+    no score.
 
     Args:
         run: The run directory.
 
     Raises:
-        InputError: There are no explanations in it; or, when asked, it holds none of a picture or a class.
+        InputError: There are no explanations in it; or, when asked, it holds none of a picture or a
+            class.
 
     Example:
         >>> import tempfile
@@ -51,10 +54,14 @@ class StoredMasks(Masker):
         """Read the manifest."""
         object.__setattr__(self, "_saved", SavedExplanations.load(Path(self.run)))
 
-    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Mask:
+    def mask(
+        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+    ) -> Mask:
         """What is stored, at the size of the images; the black box is not asked."""
         rows = zip(rng.picture_keys(images).tolist(), labels.tolist(), strict=True)
-        return torch.cat([self._one(place, key, label) for place, (key, label) in enumerate(rows)]).to(images)
+        return torch.cat(
+            [self._one(place, key, label) for place, (key, label) in enumerate(rows)]
+        ).to(images)
 
     def _one(self, place: int, key: int, label: int) -> Mask:
         known = self._saved.of_pixels(key)
@@ -63,10 +70,11 @@ class StoredMasks(Masker):
                 return self._saved.mask_of(row)
         if known:
             raise InputError(
-                f"{self.run} holds the mask of {known[0].name} for class {known[0].label}, and not for class {label}; "
-                "explain_dataset with that label finds it."
+                f"{self.run} holds the mask of {known[0].name} for class {known[0].label}, and "
+                f"not for class {label}; explain_dataset with that label finds it."
             )
         raise InputError(
-            f"{self.run} holds no mask of picture {place}: its pixels are not among those that were explained. Give the same data, "
-            "and a model that prepares pictures in the same way."
+            f"{self.run} holds no mask of picture {place}: its pixels are not among those that "
+            "were explained. Give the same data, and a model that prepares pictures in the same "
+            "way."
         )

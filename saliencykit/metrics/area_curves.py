@@ -12,7 +12,12 @@ from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Mask, PerImage
-from saliencykit.metrics.perturbed_queries import check_alternative, check_shares, editor, probabilities
+from saliencykit.metrics.perturbed_queries import (
+    check_alternative,
+    check_shares,
+    editor,
+    probabilities,
+)
 from saliencykit.metrics.ranking import best, ranks
 
 _BLUR = Blur()
@@ -21,16 +26,20 @@ _BLUR = Blur()
 @final
 @dataclass(frozen=True, kw_only=True)
 class AreaCurves(Metric):
-    """The label's probability where only the best pixels are kept, and where they are all that is lost, at stated areas.
+    """The label's probability where only the best pixels are kept, and where they are all that is
+    lost, at stated areas.
 
-    `gap` is the mean over the areas of kept less dropped, in [-1, 1]: high where few pixels suffice and nothing else does. All
-    maps keep exactly as much, so a large mask is no advantage; only the order of the map counts, ties are broken by distance from
-    the middle (`saliencykit.metrics.ranking`). A mask that was optimised against a fill can exploit that fill: give this metric
-    another one than the masker was made with. Two queries per area and image.
+    `gap` is the mean over the areas of kept less dropped, in [-1, 1]: high where few pixels suffice
+    and nothing else does. All maps keep exactly as much, so a large mask is no advantage; only the
+    order of the map counts, ties are broken by distance from the middle
+    (`saliencykit.metrics.ranking`). A mask that was optimised against a fill can exploit that fill:
+    give this metric another one than the masker was made with. Two queries per area and image.
 
     Args:
-        alternative: What stands where pixels are not shown; drawn once per picture, the same for all areas and maps.
-        areas: Shares of the picture in (0, 1), each larger than the one before; of each, rounded, as many pixels are best.
+        alternative: What stands where pixels are not shown; drawn once per picture, the same for
+            all areas and maps.
+        areas: Shares of the picture in (0, 1), each larger than the one before; of each, rounded,
+            as many pixels are best.
 
     Raises:
         InputError: The areas are none, or the alternative is not one.
@@ -46,9 +55,9 @@ class AreaCurves(Metric):
         {'gap': 0.74, 'kept_0.1': 1.0, 'kept_0.3': 1.0, 'dropped_0.1': 0.26, 'dropped_0.3': 0.26}
 
     References:
-        Dabkowski & Gal 2017, section 2: the smallest sufficient and the smallest destroying region, of which these are the two
-        curves. Fong et al. 2019, "Understanding deep networks via extremal perturbations", section 3: comparing masks at equal
-        areas.
+        Dabkowski & Gal 2017, section 2: the smallest sufficient and the smallest destroying region,
+        of which these are the two curves. Fong et al. 2019, "Understanding deep networks via
+        extremal perturbations", section 3: comparing masks at equal areas.
     """
 
     alternative: Alternative = _BLUR
@@ -62,9 +71,17 @@ class AreaCurves(Metric):
         check_shares(self, "areas", self.areas)
 
     def score(
-        self, black_box: BlackBox, sample: Sample, mask: Mask, *, explain: Explain, generator: Generator
+        self,
+        black_box: BlackBox,
+        sample: Sample,
+        mask: Mask,
+        *,
+        explain: Explain,
+        generator: Generator,
     ) -> Mapping[str, PerImage]:
-        """`gap`; `kept_0.05` and so on, higher is better; `dropped_0.05` and so on, lower is better."""
+        """`gap`; `kept_0.05` and so on, higher is better; `dropped_0.05` and so on, lower is
+        better.
+        """
         places = ranks(mask)
         edit = editor(black_box, sample.images, self.alternative, generator)
         chosen = (best(places, area) for area in self.areas)

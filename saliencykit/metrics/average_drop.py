@@ -1,4 +1,6 @@
-"""AverageDrop: how much less, or more, the map's picture speaks for the class than the picture itself."""
+"""AverageDrop: how much less, or more, the map's picture speaks for the class than the picture
+itself.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,17 +22,20 @@ _ZERO = Constant(colour="zero")
 @final
 @dataclass(frozen=True, kw_only=True)
 class AverageDrop(Metric):
-    """The map as it is, multiplied into the picture: what share of the label's probability is lost, and is it ever more?
+    """The map as it is, multiplied into the picture: what share of the label's probability is lost,
+    and is it ever more?
 
-    With `p` the label's probability in the picture and `o` that in `picture * map` (on the alternative), `drop = max(0, p - o) / p`
-    (lower is better), `increase` is 1 where `o > p`, else 0, and `gain = max(0, o - p) / (1 - p)`; all in [0, 1]. Their means over
-    a data set are the published average drop, increase in confidence and average gain. A map of ones loses nothing, so large maps
-    do well here: `area`, the map's mean, is told beside them, and no comparison of two methods is fair without it. Two queries per
-    image.
+    With `p` the label's probability in the picture and `o` that in `picture * map` (on the
+    alternative), `drop = max(0, p - o) / p` (lower is better), `increase` is 1 where `o > p`, else
+    0, and `gain = max(0, o - p) / (1 - p)`; all in [0, 1]. Their means over a data set are the
+    published average drop, increase in confidence and average gain. A map of ones loses nothing, so
+    large maps do well here: `area`, the map's mean, is told beside them, and no comparison of two
+    methods is fair without it. Two queries per image.
 
     Args:
-        alternative: What shows where the map is 0; drawn once per picture. By default what the model's normalisation maps to 0: the
-            product of the map with the normalised picture, as it is usually computed.
+        alternative: What shows where the map is 0; drawn once per picture. By default what the
+            model's normalisation maps to 0: the product of the map with the normalised picture, as
+            it is usually computed.
 
     Raises:
         InputError: The alternative is not one.
@@ -45,8 +50,9 @@ class AverageDrop(Metric):
         {'drop': 0.0, 'increase': 0.0, 'gain': 0.0, 'area': 0.06}
 
     References:
-        Chattopadhay et al. 2018, "Grad-CAM++", "Objective evaluation for object recognition", (i) average drop % and (ii) %
-        increase in confidence. Gain: Zhang et al. 2024, "Opti-CAM", section on metrics.
+        Chattopadhay et al. 2018, "Grad-CAM++", "Objective evaluation for object recognition", (i)
+        average drop % and (ii) % increase in confidence. Gain: Zhang et al. 2024, "Opti-CAM",
+        section on metrics.
     """
 
     alternative: Alternative = _ZERO
@@ -58,7 +64,13 @@ class AverageDrop(Metric):
         check_alternative(self, self.alternative)
 
     def score(
-        self, black_box: BlackBox, sample: Sample, mask: Mask, *, explain: Explain, generator: Generator
+        self,
+        black_box: BlackBox,
+        sample: Sample,
+        mask: Mask,
+        *,
+        explain: Explain,
+        generator: Generator,
     ) -> Mapping[str, PerImage]:
         """`drop`, `increase`, `gain`, and the map's `area`."""
         edit = editor(black_box, sample.images, self.alternative, generator)

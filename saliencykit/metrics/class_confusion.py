@@ -17,19 +17,24 @@ from saliencykit.core.types import Labels, Mask, PerImage
 @final
 @dataclass(frozen=True, kw_only=True)
 class ClassConfusion(Metric):
-    """How alike are the masks of the label and of another class of the same picture? Lower is better.
+    """How alike are the masks of the label and of another class of the same picture? Lower is
+    better.
 
-    The masker is asked again about another class, and its two masks are compared: `area_ratio`, the other mask's mean divided by
-    the label's (0: the masker finds nothing of a class that is not there; 1: as much; more: it is misled); `correlation`,
-    Pearson's, of the two masks over the pixels; `overlap`, the sum of the smaller values divided by the sum of the larger ones,
-    which for black and white masks is the intersection over union. A masker that ignores the class has 1 in all three, and so have
-    the centre box and the whole image. Maskers whose map is always stretched to [0, 1] have area ratios near 1 whatever they find,
-    so read `correlation` with them. Says nothing about whether the label's own mask is right. NaN where a value is not defined: a
-    mask is empty (ratio: the label's; overlap: both), or constant (correlation), or the model has one class.
+    The masker is asked again about another class, and its two masks are compared: `area_ratio`, the
+    other mask's mean divided by the label's (0: the masker finds nothing of a class that is not
+    there; 1: as much; more: it is misled); `correlation`, Pearson's, of the two masks over the
+    pixels; `overlap`, the sum of the smaller values divided by the sum of the larger ones, which
+    for black and white masks is the intersection over union. A masker that ignores the class has 1
+    in all three, and so have the centre box and the whole image. Maskers whose map is always
+    stretched to [0, 1] have area ratios near 1 whatever they find, so read `correlation` with them.
+    Says nothing about whether the label's own mask is right. NaN where a value is not defined: a
+    mask is empty (ratio: the label's; overlap: both), or constant (correlation), or the model has
+    one class.
 
     Args:
-        other: `random`: any other class, all equally likely, drawn for each picture; nearly always one that is not in it.
-            `runner-up`: the most probable of the others, which often shares parts with the label; costs a query.
+        other: `random`: any other class, all equally likely, drawn for each picture; nearly always
+            one that is not in it. `runner-up`: the most probable of the others, which often shares
+            parts with the label; costs a query.
 
     Raises:
         InputError: `other` is none of these.
@@ -56,23 +61,40 @@ class ClassConfusion(Metric):
             raise InputError(f"{self}: other is 'random' or 'runner-up'.")
 
     def score(
-        self, black_box: BlackBox, sample: Sample, mask: Mask, *, explain: Explain, generator: Generator
+        self,
+        black_box: BlackBox,
+        sample: Sample,
+        mask: Mask,
+        *,
+        explain: Explain,
+        generator: Generator,
     ) -> Mapping[str, PerImage]:
-        """The three, the first >= 0, the second in [-1, 1], the third in [0, 1]. One more explanation per image."""
+        """The three, the first >= 0, the second in [-1, 1], the third in [0, 1]. One more
+        explanation per image.
+        """
         if black_box.num_classes == 1:
-            return dict.fromkeys(("area_ratio", "correlation", "overlap"), mask.new_full((len(mask),), float("nan")))
+            return dict.fromkeys(
+                ("area_ratio", "correlation", "overlap"), mask.new_full((len(mask),), float("nan"))
+            )
         theirs = explain(sample.images, self._others(black_box, sample, generator)).to(mask.dtype)
         return {
             "area_ratio": _ratio(theirs.mean((1, 2, 3)), mask.mean((1, 2, 3))),
             "correlation": correlation(mask, theirs),
-            "overlap": _ratio(torch.minimum(mask, theirs).sum((1, 2, 3)), torch.maximum(mask, theirs).sum((1, 2, 3))),
+            "overlap": _ratio(
+                torch.minimum(mask, theirs).sum((1, 2, 3)),
+                torch.maximum(mask, theirs).sum((1, 2, 3)),
+            ),
         }
 
     def _others(self, black_box: BlackBox, sample: Sample, generator: Generator) -> Labels:
         classes, labels = black_box.num_classes, sample.labels
         if self.other == "random":
-            drawn = rng.uniform(sample.images, (1,), generator=generator, high=classes - 1).squeeze(1)
-            steps = drawn.long().clamp(0, classes - 2) + 1  # rounding may reach the end that is left out
+            drawn = rng.uniform(sample.images, (1,), generator=generator, high=classes - 1).squeeze(
+                1
+            )
+            steps = (
+                drawn.long().clamp(0, classes - 2) + 1
+            )  # rounding may reach the end that is left out
             return (labels + steps) % classes
         return black_box(sample.images).scatter(1, labels[:, None], float("-inf")).argmax(1)
 

@@ -14,10 +14,11 @@ from saliencykit.core.types import Mask, PerImage
 @final
 @dataclass(frozen=True, kw_only=True)
 class Complexity(Metric):
-    """The entropy of the map's share in each pixel, in nats: from 0, one pixel, to log of their number, all alike.
+    """The entropy of the map's share in each pixel, in nats: from 0, one pixel, to log of their
+    number, all alike.
 
-    A map that people can take in is concentrated. It says nothing about whether the map is right: the classifier is not asked.
-    NaN for a map of zeros, which has no shares.
+    A map that people can take in is concentrated. It says nothing about whether the map is right:
+    the classifier is not asked. NaN for a map of zeros, which has no shares.
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
@@ -28,12 +29,21 @@ class Complexity(Metric):
         256
 
     References:
-        Bhatt et al. 2020, "Evaluating and Aggregating Feature-based Model Explanations", section 3, complexity.
+        Bhatt et al. 2020, "Evaluating and Aggregating Feature-based Model Explanations", section 3,
+        complexity.
     """
 
     higher_is_better: ClassVar[bool] = False
 
-    def score(self, black_box: BlackBox, sample: Sample, mask: Mask, *, explain: Explain, generator: Generator) -> PerImage:
+    def score(
+        self,
+        black_box: BlackBox,
+        sample: Sample,
+        mask: Mask,
+        *,
+        explain: Explain,
+        generator: Generator,
+    ) -> PerImage:
         """The entropy; no queries."""
         values = mask.flatten(1)
         entropy: PerImage = torch.special.entr(values / values.sum(1, keepdim=True)).sum(1)

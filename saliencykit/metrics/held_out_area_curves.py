@@ -20,12 +20,14 @@ FILLS: tuple[Alternative, ...] = (LinearlyImputed(), ShuffledBlocks())
 @final
 @dataclass(frozen=True, kw_only=True)
 class UnseenAreaCurves(Metric):
-    """`area-curves`, the mean over two fills that nothing in this package trains, tunes or optimises masks with.
+    """`area-curves`, the mean over two fills that nothing in this package trains, tunes or
+    optimises masks with.
 
-    A mask that was optimised against a fill can exploit that fill; under these two it cannot. One is ROAD's linear imputation, the
-    hole painted over from its edge; the other is the picture's own blocks of 32 px in a random order, colours and textures at
-    wrong places. What a mask keeps and drops here is the figure to compare trained and optimised masks by. Four queries per area
-    and image.
+    A mask that was optimised against a fill can exploit that fill; under these two it cannot. One
+    is ROAD's linear imputation, the hole painted over from its edge; the other is the picture's own
+    blocks of 32 px in a random order, colours and textures at wrong places. What a mask keeps and
+    drops here is the figure to compare trained and optimised masks by. Four queries per area and
+    image.
 
     Args:
         areas: Shares of the picture in (0, 1), each larger than the one before.
@@ -44,8 +46,9 @@ class UnseenAreaCurves(Metric):
         ['dropped_0.1', 'gap', 'kept_0.1']
 
     References:
-        Rong et al. 2022, "A Consistent and Efficient Evaluation Strategy for Attribution Methods", section 5, for the imputation;
-        Dabkowski & Gal 2017, section 3, for why alternatives leave traces.
+        Rong et al. 2022, "A Consistent and Efficient Evaluation Strategy for Attribution Methods",
+        section 5, for the imputation; Dabkowski & Gal 2017, section 3, for why alternatives leave
+        traces.
     """
 
     areas: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.5)
@@ -57,11 +60,24 @@ class UnseenAreaCurves(Metric):
         check_shares(self, "areas", self.areas)
 
     def score(
-        self, black_box: BlackBox, sample: Sample, mask: Mask, *, explain: Explain, generator: Generator
+        self,
+        black_box: BlackBox,
+        sample: Sample,
+        mask: Mask,
+        *,
+        explain: Explain,
+        generator: Generator,
     ) -> Mapping[str, PerImage]:
-        """As `area-curves`: `gap`, `kept_0.05` and so on, higher is better; `dropped_0.05` and so on, lower is better."""
+        """As `area-curves`: `gap`, `kept_0.05` and so on, higher is better; `dropped_0.05` and so
+        on, lower is better.
+        """
         curves = [
-            AreaCurves(alternative=fill, areas=self.areas).score(black_box, sample, mask, explain=explain, generator=generator)
+            AreaCurves(alternative=fill, areas=self.areas).score(
+                black_box, sample, mask, explain=explain, generator=generator
+            )
             for fill in FILLS
         ]
-        return {name: sum((curve[name] for curve in curves[1:]), curves[0][name]) / len(curves) for name in curves[0]}
+        return {
+            name: sum((curve[name] for curve in curves[1:]), curves[0][name]) / len(curves)
+            for name in curves[0]
+        }

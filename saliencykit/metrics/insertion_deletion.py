@@ -24,18 +24,21 @@ _ZERO = Constant(colour="zero")
 @final
 @dataclass(frozen=True, kw_only=True)
 class Insertion(Metric):
-    """The best pixels appear first, on a picture of which only the alternative was left: how soon does the class come back?
+    """The best pixels appear first, on a picture of which only the alternative was left: how soon
+    does the class come back?
 
-    `auc` is the area under the label's probability as a function of the share of pixels shown, 0, 1/steps, ..., 1, by the trapezoid
-    rule; in [0, 1]. Only the order of the map counts, ties are broken by distance from the middle
-    (`saliencykit.metrics.ranking`). It rewards maps that show the class early; the edits are unlike photos, and their outlines
-    are evidence of their own. `steps + 1` queries per image.
+    `auc` is the area under the label's probability as a function of the share of pixels shown, 0,
+    1/steps, ..., 1, by the trapezoid rule; in [0, 1]. Only the order of the map counts, ties are
+    broken by distance from the middle (`saliencykit.metrics.ranking`). It rewards maps that show
+    the class early; the edits are unlike photos, and their outlines are evidence of their own.
+    `steps + 1` queries per image.
 
     Args:
-        alternative: What the picture starts from; drawn once per picture. By default our blur; the authors' is a truncated kernel
-            of 11 px with sigma 5, at 224 px about `Blur(sigma=3)`.
-        steps: Into how many equal steps the pixels are cut, >= 1. The authors take a row of 224 each; 28 are eight rows each (on
-            six photos the insertion area of 28 was within 0.007 of that of 224, 0.001 on average; of 14, 0.016 and 0.005).
+        alternative: What the picture starts from; drawn once per picture. By default our blur; the
+            authors' is a truncated kernel of 11 px with sigma 5, at 224 px about `Blur(sigma=3)`.
+        steps: Into how many equal steps the pixels are cut, >= 1. The authors take a row of 224
+            each; 28 are eight rows each (on six photos the insertion area of 28 was within 0.007 of
+            that of 224, 0.001 on average; of 14, 0.016 and 0.005).
 
     Raises:
         InputError: The number of steps or the alternative is none.
@@ -64,10 +67,20 @@ class Insertion(Metric):
         _check(self, self.alternative, self.steps)
 
     def score(
-        self, black_box: BlackBox, sample: Sample, mask: Mask, *, explain: Explain, generator: Generator
+        self,
+        black_box: BlackBox,
+        sample: Sample,
+        mask: Mask,
+        *,
+        explain: Explain,
+        generator: Generator,
     ) -> Mapping[str, PerImage]:
-        """`auc`; and the probability with which the curve starts and ends: of the alternative alone and of the picture."""
-        return _curve(black_box, sample, ranks(mask), self.alternative, self.steps, generator, insert=True)
+        """`auc`; and the probability with which the curve starts and ends: of the alternative alone
+        and of the picture.
+        """
+        return _curve(
+            black_box, sample, ranks(mask), self.alternative, self.steps, generator, insert=True
+        )
 
 
 @final
@@ -75,16 +88,18 @@ class Insertion(Metric):
 class Deletion(Metric):
     """The best pixels go first, replaced by the alternative: how soon is the class lost?
 
-    `auc` is the area under the label's probability as a function of the share of pixels removed, 0, 1/steps, ..., 1, by the
-    trapezoid rule; in [0, 1], lower is better. Only the order of the map counts, ties are broken by distance from the middle
-    (`saliencykit.metrics.ranking`). Scattered single pixels, replaced by one colour, confuse a network quickly whatever they
-    showed: noisy gradient maps do well here, so look at insertion too. `steps + 1` queries per image.
+    `auc` is the area under the label's probability as a function of the share of pixels removed, 0,
+    1/steps, ..., 1, by the trapezoid rule; in [0, 1], lower is better. Only the order of the map
+    counts, ties are broken by distance from the middle (`saliencykit.metrics.ranking`). Scattered
+    single pixels, replaced by one colour, confuse a network quickly whatever they showed: noisy
+    gradient maps do well here, so look at insertion too. `steps + 1` queries per image.
 
     Args:
-        alternative: What pixels turn into; drawn once per picture. By default what the model's normalisation maps to 0, as the
-            authors do; `Constant(colour=0.5)` is grey.
-        steps: Into how many equal steps the pixels are cut, >= 1. The authors take a row of 224 each; 28 are eight rows each (on
-            six photos the insertion area of 28 was within 0.007 of that of 224, 0.001 on average; of 14, 0.016 and 0.005).
+        alternative: What pixels turn into; drawn once per picture. By default what the model's
+            normalisation maps to 0, as the authors do; `Constant(colour=0.5)` is grey.
+        steps: Into how many equal steps the pixels are cut, >= 1. The authors take a row of 224
+            each; 28 are eight rows each (on six photos the insertion area of 28 was within 0.007 of
+            that of 224, 0.001 on average; of 14, 0.016 and 0.005).
 
     Raises:
         InputError: The number of steps or the alternative is none.
@@ -100,8 +115,9 @@ class Deletion(Metric):
         {'auc': 0.28, 'start': 1.0, 'end': 0.25}
 
     References:
-        Petsiuk et al. 2018, "RISE", section on evaluation metrics: deletion; Samek et al. 2017, "Evaluating the visualization of
-        what a deep neural network has learned", section III, the region perturbation that it goes back to.
+        Petsiuk et al. 2018, "RISE", section on evaluation metrics: deletion; Samek et al. 2017,
+        "Evaluating the visualization of what a deep neural network has learned", section III, the
+        region perturbation that it goes back to.
     """
 
     alternative: Alternative = _ZERO
@@ -114,20 +130,40 @@ class Deletion(Metric):
         _check(self, self.alternative, self.steps)
 
     def score(
-        self, black_box: BlackBox, sample: Sample, mask: Mask, *, explain: Explain, generator: Generator
+        self,
+        black_box: BlackBox,
+        sample: Sample,
+        mask: Mask,
+        *,
+        explain: Explain,
+        generator: Generator,
     ) -> Mapping[str, PerImage]:
-        """`auc`; and the probability with which the curve starts and ends: of the picture and of the alternative alone."""
-        return _curve(black_box, sample, ranks(mask), self.alternative, self.steps, generator, insert=False)
+        """`auc`; and the probability with which the curve starts and ends: of the picture and of
+        the alternative alone.
+        """
+        return _curve(
+            black_box, sample, ranks(mask), self.alternative, self.steps, generator, insert=False
+        )
 
 
 def _check(metric: Metric, alternative: Alternative, steps: int) -> None:
     check_alternative(metric, alternative)
     if not isinstance(steps, int) or steps < 1:
-        raise InputError(f"{name_of(metric)}(steps={steps!r}) takes a whole number of steps, at least 1, such as 28.")
+        raise InputError(
+            f"{name_of(metric)}(steps={steps!r}) takes a whole number of steps, at least 1, such "
+            "as 28."
+        )
 
 
 def _curve(
-    black_box: BlackBox, sample: Sample, places: Tensor, alternative: Alternative, steps: int, generator: Generator, *, insert: bool
+    black_box: BlackBox,
+    sample: Sample,
+    places: Tensor,
+    alternative: Alternative,
+    steps: int,
+    generator: Generator,
+    *,
+    insert: bool,
 ) -> dict[str, PerImage]:
     edit = editor(black_box, sample.images, alternative, generator)
     shown = (best(places, step / steps) for step in range(steps + 1))

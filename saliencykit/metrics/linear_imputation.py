@@ -1,16 +1,20 @@
-"""Linear imputation of removed pixels, for all pictures of a batch at once: the fill of ROAD, for judging only.
+"""Linear imputation of removed pixels, for all pictures of a batch at once: the fill of ROAD, for
+judging only.
 
-Each removed pixel is the weighted mean of its eight neighbours, removed ones included. Those equations are solved by conjugate
-gradients, preconditioned by multigrid: the weights 1/6 and 1/12 make a binomial blur less its middle, so that a damped Jacobi step
-replaces what is removed by its blur; what is still wrong after a few steps is smooth, and is put right on grids of half the size.
-Multigrid alone does not do: where masks are scattered or nearly everything is removed, the coarse grids are so unlike the fine one
-that it diverges. Conjugate gradients cannot get worse. It runs where the pictures are.
+Each removed pixel is the weighted mean of its eight neighbours, removed ones included. Those
+equations are solved by conjugate gradients, preconditioned by multigrid: the weights 1/6 and 1/12
+make a binomial blur less its middle, so that a damped Jacobi step replaces what is removed by its
+blur; what is still wrong after a few steps is smooth, and is put right on grids of half the size.
+Multigrid alone does not do: where masks are scattered or nearly everything is removed, the coarse
+grids are so unlike the fine one that it diverges. Conjugate gradients cannot get worse. It runs
+where the pictures are.
 
-A map lies in memory with one row and column of zeros around it (and one more where a side is odd), so that its eight neighbours are
-the same memory, shifted: a blur is four additions of long contiguous vectors, which is what a processor does best.
+A map lies in memory with one row and column of zeros around it (and one more where a side is odd),
+so that its eight neighbours are the same memory, shifted: a blur is four additions of long
+contiguous vectors, which is what a processor does best.
 
-Nothing that trains or optimises a mask may use this, so that it stays a fill that no mask was made for;
-`tests/benchmarks/test_unseen.py` reads the source and fails where something does.
+Nothing that trains or optimises a mask may use this, so that it stays a fill that no mask was made
+for; `tests/benchmarks/test_unseen.py` reads the source and fails where something does.
 """
 
 from typing import final
@@ -24,15 +28,19 @@ from saliencykit.core.types import Images
 _DIRECT = 64  # a grid of so many pixels is solved at once
 _FIRST = 2  # steps on each grid on the way to the first guess
 _AFTER = 2  # steps after each correction from a coarser grid
-_CLOSE = 1e-3  # it ends where a step changes a picture less than this, on average; each leaves about a third of the error
+# it ends where a step changes a picture less than this, on average; each leaves about a third of
+# the error
+_CLOSE = 1e-3
 _MOST = 12  # steps of conjugate gradients
 
 
 def impute(images: Images, kept: Tensor) -> Images:
-    """Each removed pixel the weighted mean of its neighbours, removed ones included; a picture without a kept one its mean colour.
+    """Each removed pixel the weighted mean of its neighbours, removed ones included; a picture
+    without a kept one its mean colour.
 
-    Within 0.001 of the exact solution on average over the picture's pixels, for pixels in [0, 1]; the noise that ROAD adds is 0.01.
-    Pictures of at most 64 pixels are solved exactly. A picture's answer is its own, whatever else is in the batch.
+    Within 0.001 of the exact solution on average over the picture's pixels, for pixels in [0, 1];
+    the noise that ROAD adds is 0.01. Pictures of at most 64 pixels are solved exactly. A picture's
+    answer is its own, whatever else is in the batch.
 
     Args:
         images: (B, C, H, W).
@@ -45,9 +53,10 @@ def impute(images: Images, kept: Tensor) -> Images:
         [0.0, 0.333, 0.667, 1.0]
 
     References:
-        Rong et al. 2022, "A Consistent and Efficient Evaluation Strategy for Attribution Methods" (ROAD), section 5, noisy linear
-        imputation; Briggs, Henson & McCormick 2000, "A Multigrid Tutorial", chapter 3; Tatebe 1993, "The multigrid preconditioned
-        conjugate gradient method"; Notay 2000, "Flexible conjugate gradients".
+        Rong et al. 2022, "A Consistent and Efficient Evaluation Strategy for Attribution Methods"
+        (ROAD), section 5, noisy linear imputation; Briggs, Henson & McCormick 2000, "A Multigrid
+        Tutorial", chapter 3; Tatebe 1993, "The multigrid preconditioned conjugate gradient method";
+        Notay 2000, "Flexible conjugate gradients".
     """
     return Imputer(images)(images, kept)
 
@@ -68,7 +77,9 @@ class Imputer:
         while height * width > _DIRECT:
             height, width = (height + 1) // 2, (width + 1) // 2
             self._grids.append(_Grid(like, batch, channels, height, width))
-        self._answer, self._rest, self._way, self._pull = (self._grids[0].room(batch, channels) for _ in range(4))
+        self._answer, self._rest, self._way, self._pull = (
+            self._grids[0].room(batch, channels) for _ in range(4)
+        )
 
     def __call__(self, images: Images, kept: Tensor) -> Images:
         """See `impute`."""
@@ -84,7 +95,9 @@ class Imputer:
         return found
 
     def _guess(self, values: Tensor, known: Tensor) -> None:
-        """Means of what is known, on ever coarser grids; where a block knows nothing, the coarsest is solved and handed down."""
+        """Means of what is known, on ever coarser grids; where a block knows nothing, the coarsest
+        is solved and handed down.
+        """
         first, last = self._grids[0], self._grids[-1]
         first.begin(values, known)
         for grid, fine in zip(self._grids[1:], self._grids, strict=False):
@@ -101,8 +114,16 @@ class Imputer:
         self._answer.copy_(first.u)
 
     def _improve(self) -> None:
-        """Conjugate gradients in the scalar product that belongs to the weights' sums, which makes the equations symmetric."""
-        grid, answer, rest, way, pull = self._grids[0], self._answer, self._rest, self._way, self._pull
+        """Conjugate gradients in the scalar product that belongs to the weights' sums, which makes
+        the equations symmetric.
+        """
+        grid, answer, rest, way, pull = (
+            self._grids[0],
+            self._answer,
+            self._rest,
+            self._way,
+            self._pull,
+        )
         grid.blur(answer, grid.one)
         torch.mul(grid.spread, grid.one, out=rest).addcmul_(grid.free, answer, value=-1)
         open_ = torch.ones_like(rest[:, :1, :1, :1])
@@ -121,16 +142,22 @@ class Imputer:
             far = grid.dot(grid.e, rest) / steep * open_
             answer.addcmul_(far, way)
             rest.addcmul_(far, pull, value=-1)
-            change = (torch.mul(far, way, out=grid.e).abs_().sum((1, 2, 3), keepdim=True)) / self.shape[1:].numel()
+            change = (
+                torch.mul(far, way, out=grid.e).abs_().sum((1, 2, 3), keepdim=True)
+            ) / self.shape[1:].numel()
             open_ = open_ * (change > _CLOSE)
             if not bool(open_.any()):
                 return
 
     def _correct(self, level: int, b: Tensor) -> None:
-        """One V-cycle from zero, for `u - spread * blur(u) = b`, into the grid's `u`: a step before, and two after the coarser."""
+        """One V-cycle from zero, for `u - spread * blur(u) = b`, into the grid's `u`: a step
+        before, and two after the coarser.
+        """
         grid, coarse = self._grids[level], self._grids[level + 1]
         grid.blur(b, grid.one)
-        torch.mul(grid.spread, grid.one, out=grid.e).mul_(grid.sums)  # what the first step, u = b, leaves wrong
+        torch.mul(grid.spread, grid.one, out=grid.e).mul_(
+            grid.sums
+        )  # what the first step, u = b, leaves wrong
         rest = coarse.shrunk(grid.e)
         if level + 2 == len(self._grids):
             coarse.inside(coarse.u).copy_(coarse.solved(rest))
@@ -147,7 +174,8 @@ class _Grid:
     """One grid, and the room for what is computed on it.
 
     Attributes:
-        sums: (1, 1, h, w): sixteen times the sum of the weights of the neighbours that exist, their middle's included; 0 outside.
+        sums: (1, 1, h, w): sixteen times the sum of the weights of the neighbours that exist, their
+            middle's included; 0 outside.
         over: One over that.
         known: (B, 1, h, w): 1 where the answer is given; 0 outside.
         free: 1 where it is wanted; 0 outside.
@@ -185,13 +213,20 @@ class _Grid:
     def blur(self, maps: Tensor, out: Tensor) -> None:
         """Weights 1 2 1 both ways. The margins of `out` are nonsense, the ends stay 0."""
         width, x, rows, both = maps.shape[3], maps.view(-1), self.two.view(-1), out.view(-1)
-        torch.add(x[: -2 * width], x[2 * width :], out=rows[width:-width]).add_(x[width:-width], alpha=2)
+        torch.add(x[: -2 * width], x[2 * width :], out=rows[width:-width]).add_(
+            x[width:-width], alpha=2
+        )
         torch.add(rows[:-2], rows[2:], out=both[1:-1]).add_(rows[1:-1], alpha=2)
 
     def step(self, b: Tensor, maps: Tensor) -> None:
         """A damped Jacobi step from `maps`, into `u`."""
         self.blur(maps, self.one)
-        torch.addcmul(b.flatten(2), self.spread.flatten(2), self.one.flatten(2), out=self.u.view(*self.u.shape[:2], -1))
+        torch.addcmul(
+            b.flatten(2),
+            self.spread.flatten(2),
+            self.one.flatten(2),
+            out=self.u.view(*self.u.shape[:2], -1),
+        )
 
     def dot(self, one: Tensor, other: Tensor) -> Tensor:
         """(B, 1, 1, 1)"""
@@ -200,7 +235,10 @@ class _Grid:
     def shrunk(self, fine: Tensor) -> Tensor:
         """Sums over blocks of 2 x 2 pixels of the finer grid."""
         height, width = self.size
-        rows = fine[:, :, 1 : 2 * height : 2, 1 : 2 * width + 1] + fine[:, :, 2 : 2 * height + 1 : 2, 1 : 2 * width + 1]
+        rows = (
+            fine[:, :, 1 : 2 * height : 2, 1 : 2 * width + 1]
+            + fine[:, :, 2 : 2 * height + 1 : 2, 1 : 2 * width + 1]
+        )
         return rows[..., 0::2] + rows[..., 1::2]
 
     def enlarge(self, coarse: "_Grid", out: Tensor) -> None:

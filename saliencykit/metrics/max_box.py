@@ -11,24 +11,34 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Mask, PerImage
-from saliencykit.metrics.thresholding import best_overlaps, by_threshold, check_levels, cut, missing, part_boxes
+from saliencykit.metrics.thresholding import (
+    best_overlaps,
+    by_threshold,
+    check_levels,
+    cut,
+    missing,
+    part_boxes,
+)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class MaxBoxAccV2(Metric):
-    """How well does one of the boxes around the map's parts lie on one of the object's, at each threshold?
+    """How well does one of the boxes around the map's parts lie on one of the object's, at each
+    threshold?
 
-    The map is cut at each threshold of its range; every connected part of what is left gives a tight box; the value is the largest
-    intersection over union of any of these with any of the boxes of the labelled object. The metric is made of these by
-    `max_box_accuracy(rows)`, over a data set: for each of the overlaps 0.3, 0.5 and 0.7 the share of pictures with at least that
-    overlap, at the threshold where the share is largest, and the mean of the three. It says how good a map could be with the best
-    threshold, so it is higher than what `localisation` gives with a threshold from other pictures, and cannot be compared with it.
-    A map of many specks has many boxes, one of which may be right by chance. NaN where the picture has no box.
+    The map is cut at each threshold of its range; every connected part of what is left gives a
+    tight box; the value is the largest intersection over union of any of these with any of the
+    boxes of the labelled object. The metric is made of these by `max_box_accuracy(rows)`, over a
+    data set: for each of the overlaps 0.3, 0.5 and 0.7 the share of pictures with at least that
+    overlap, at the threshold where the share is largest, and the mean of the three. It says how
+    good a map could be with the best threshold, so it is higher than what `localisation` gives with
+    a threshold from other pictures, and cannot be compared with it. A map of many specks has many
+    boxes, one of which may be right by chance. NaN where the picture has no box.
 
     Args:
-        thresholds: Shares of the way from the map's smallest value to its largest, in [0, 1]. The authors' code has 1000
-            of them; more can only raise the value.
+        thresholds: Shares of the way from the map's smallest value to its largest, in [0, 1]. The
+            authors' code has 1000 of them; more can only raise the value.
 
     Raises:
         InputError: There is no threshold, or one is out of range.
@@ -39,8 +49,9 @@ class MaxBoxAccV2(Metric):
         True
 
     References:
-        Choe et al. 2020, "Evaluating Weakly Supervised Object Localization Methods Right", and its journal version, "Evaluation for
-        Weakly Supervised Object Localization: Protocol, Metrics, and Datasets". Their code takes the boxes of holes too.
+        Choe et al. 2020, "Evaluating Weakly Supervised Object Localization Methods Right", and its
+        journal version, "Evaluation for Weakly Supervised Object Localization: Protocol, Metrics,
+        and Datasets". Their code takes the boxes of holes too.
     """
 
     thresholds: tuple[float, ...] = tuple(round(0.05 * step, 2) for step in range(20))
@@ -54,7 +65,13 @@ class MaxBoxAccV2(Metric):
             raise InputError(f"{self}: thresholds are one or more different numbers.")
 
     def score(
-        self, black_box: BlackBox, sample: Sample, mask: Mask, *, explain: Explain, generator: Generator
+        self,
+        black_box: BlackBox,
+        sample: Sample,
+        mask: Mask,
+        *,
+        explain: Explain,
+        generator: Generator,
     ) -> Mapping[str, PerImage]:
         """The best overlap at each threshold, `overlap@0.25`, in [0, 1]. No query."""
         names = [f"overlap@{level:g}" for level in self.thresholds]
@@ -64,11 +81,18 @@ class MaxBoxAccV2(Metric):
         for name, level in zip(names, self.thresholds, strict=True):
             inside = cut(mask, "range", level)
             sizes = inside.count_nonzero((1, 2, 3)).to(mask.dtype)
-            changed = (sizes != last[0]).nonzero().flatten()  # cuts of one map with as many pixels are the same
+            changed = (
+                (sizes != last[0]).nonzero().flatten()
+            )  # cuts of one map with as many pixels are the same
             overlaps = last[1].clone()
             if len(changed):
-                boxes, truth = part_boxes(inside[changed]), [sample.boxes[i] for i in changed.tolist()]
-                overlaps[changed] = torch.stack([some.max() for some in best_overlaps(boxes, truth, mask.dtype)])
+                boxes, truth = (
+                    part_boxes(inside[changed]),
+                    [sample.boxes[i] for i in changed.tolist()],
+                )
+                overlaps[changed] = torch.stack(
+                    [some.max() for some in best_overlaps(boxes, truth, mask.dtype)]
+                )
             last = sizes, overlaps
             scores[name] = overlaps
         return scores
@@ -83,13 +107,14 @@ def max_box_accuracy(
     """MaxBoxAccV2 of one masker over a data set, from its rows.
 
     Args:
-        rows: The scores by name of one masker's pictures, as a run's `rows.jsonl` has them under `scores`; None and NaN are left
-            out.
+        rows: The scores by name of one masker's pictures, as a run's `rows.jsonl` has them under
+            `scores`; None and NaN are left out.
         column: What stands before the `@` of the columns.
         overlaps: The intersections over union that are asked for, each in (0, 1].
 
     Returns:
-        By overlap (`"0.5"`, which is MaxBoxAcc's) the share of pictures at the best threshold, in [0, 1], and `mean`: MaxBoxAccV2.
+        By overlap (`"0.5"`, which is MaxBoxAcc's) the share of pictures at the best threshold, in
+        [0, 1], and `mean`: MaxBoxAccV2.
 
     Raises:
         InputError: There is no such column, or no value in it.
@@ -101,6 +126,12 @@ def max_box_accuracy(
     """
     values = by_threshold(rows, column)
     if not values:
-        raise InputError(f"max_box_accuracy: no value in columns {column}@...; evaluate max-box-acc-v2 on pictures with boxes.")
-    shares = {f"{least:g}": max(sum(v >= least for v in some) / len(some) for some in values.values()) for least in overlaps}
+        raise InputError(
+            f"max_box_accuracy: no value in columns {column}@...; evaluate max-box-acc-v2 on "
+            "pictures with boxes."
+        )
+    shares = {
+        f"{least:g}": max(sum(v >= least for v in some) / len(some) for some in values.values())
+        for least in overlaps
+    }
     return {**shares, "mean": sum(shares.values()) / len(shares)}

@@ -1,4 +1,6 @@
-"""What metrics that ask about many edits share: one draw of the alternative, and answers for all pictures of the batch at once."""
+"""What metrics that ask about many edits share: one draw of the alternative, and answers for all
+pictures of the batch at once.
+"""
 
 from collections.abc import Callable, Iterable, MutableMapping
 from itertools import pairwise
@@ -18,32 +20,45 @@ from saliencykit.core.types import Images, Labels, Logits, Mask
 
 _FILLS = 4  # remembered at a time
 _Fills: TypeAlias = dict[tuple[Alternative, bytes], tuple[Images | None, Tensor]]
-_fills: MutableMapping[Tensor, tuple[Tensor, _Fills]] = WeakTensorKeyDictionary()  # of the last pictures
+_fills: MutableMapping[Tensor, tuple[Tensor, _Fills]] = (
+    WeakTensorKeyDictionary()
+)  # of the last pictures
 
 
 def check_alternative(metric: object, alternative: object) -> None:
     """Raise InputError unless a metric's `alternative` is one."""
     if not isinstance(alternative, Alternative):
         raise InputError(
-            f"{name_of(metric)}(alternative={alternative!r}) takes an Alternative, such as Blur() or Constant(colour='zero')."
+            f"{name_of(metric)}(alternative={alternative!r}) takes an Alternative, such as Blur() "
+            "or Constant(colour='zero')."
         )
 
 
 def check_shares(metric: object, name: str, shares: tuple[float, ...]) -> None:
-    """Raise InputError unless a metric's shares of the picture are in (0, 1), each larger than the one before."""
+    """Raise InputError unless a metric's shares of the picture are in (0, 1), each larger than the
+    one before.
+    """
     numbers = isinstance(shares, tuple) and all(isinstance(share, int | float) for share in shares)
-    if not numbers or not shares or not (shares[0] > 0 and shares[-1] < 1) or any(not a < b for a, b in pairwise(shares)):
+    if (
+        not numbers
+        or not shares
+        or not (shares[0] > 0 and shares[-1] < 1)
+        or any(not a < b for a, b in pairwise(shares))
+    ):
         raise InputError(
-            f"{name_of(metric)}({name}={shares!r}) takes shares of the picture in (0, 1), a tuple in ascending order, "
-            "such as (0.1, 0.3, 0.5)."
+            f"{name_of(metric)}({name}={shares!r}) takes shares of the picture in (0, 1), a tuple "
+            "in ascending order, such as (0.1, 0.3, 0.5)."
         )
 
 
-def editor(black_box: BlackBox, images: Images, alternative: Alternative, generator: Generator) -> Callable[[Mask], Images]:
-    """A function from a mask (B, 1, H, W), float or bool, to the pictures' edits, all with one draw of the alternative.
+def editor(
+    black_box: BlackBox, images: Images, alternative: Alternative, generator: Generator
+) -> Callable[[Mask], Images]:
+    """A function from a mask (B, 1, H, W), float or bool, to the pictures' edits, all with one draw
+    of the alternative.
 
-    So differences between masks are paired: the fill is the same for all of them (for an alternative whose fill depends on the
-    mask, its random numbers are).
+    So differences between masks are paired: the fill is the same for all of them (for an
+    alternative whose fill depends on the mask, its random numbers are).
 
     Args:
         black_box: For alternatives that depend on its normalisation.
@@ -56,7 +71,9 @@ def editor(black_box: BlackBox, images: Images, alternative: Alternative, genera
     if fill is not None:
         return lambda mask: _edited(images, mask, fill)
     seed = rng.seed(generator)
-    return lambda mask: alternative.edit(images, mask.to(images.dtype), Generator().manual_seed(seed))
+    return lambda mask: alternative.edit(
+        images, mask.to(images.dtype), Generator().manual_seed(seed)
+    )
 
 
 def _edited(images: Images, mask: Mask, fill: Images) -> Images:
@@ -66,7 +83,8 @@ def _edited(images: Images, mask: Mask, fill: Images) -> Images:
 
 
 def _fill(alternative: Alternative, images: Images, generator: Generator) -> Images | None:
-    """`single_fill`, remembered: the same pictures are edited for every masker and by several metrics.
+    """`single_fill`, remembered: the same pictures are edited for every masker and by several
+    metrics.
 
     The generator is left where making the fill left it.
     """
@@ -93,7 +111,8 @@ def _fill(alternative: Alternative, images: Images, generator: Generator) -> Ima
 
 
 def ask(black_box: BlackBox, edits: Iterable[Images]) -> Logits:
-    """The answers to each of the edits of a batch, (n, B, K); small batches are asked several edits at a time.
+    """The answers to each of the edits of a batch, (n, B, K); small batches are asked several edits
+    at a time.
 
     Args:
         black_box: A fast one: `box.for_many(images)`.
@@ -118,4 +137,6 @@ def ask(black_box: BlackBox, edits: Iterable[Images]) -> Logits:
 def probabilities(black_box: BlackBox, labels: Labels, edits: Iterable[Images]) -> Tensor:
     """The probability of each picture's label in each of the edits of a batch, (n, B); see `ask`."""
     logits = ask(black_box, edits)
-    return class_scores.probability(logits.flatten(0, 1), labels.repeat(len(logits))).view(len(logits), -1)
+    return class_scores.probability(logits.flatten(0, 1), labels.repeat(len(logits))).view(
+        len(logits), -1
+    )

@@ -16,16 +16,19 @@ from saliencykit.metrics.thresholding import missing
 @final
 @dataclass(frozen=True, kw_only=True)
 class PointingGame(Metric):
-    """Does the map's largest value lie on the object? 1 if it does, else 0; where several pixels share it, the share that do.
+    """Does the map's largest value lie on the object? 1 if it does, else 0; where several pixels
+    share it, the share that do.
 
-    A point counts that is at most `tolerance` pixels from one of the object's boxes, measured between the middles of pixels, as the
-    crow flies. Says nothing about extent, and large objects are hard to miss: the middle of the picture scores high, so compare
-    with the `centre-box`, whose largest value is a plateau. Ties count by their share, which is what pointing at one of them at
-    random would score on average; the paper takes whichever its program finds first. NaN where the picture has no box.
+    A point counts that is at most `tolerance` pixels from one of the object's boxes, measured
+    between the middles of pixels, as the crow flies. Says nothing about extent, and large objects
+    are hard to miss: the middle of the picture scores high, so compare with the `centre-box`, whose
+    largest value is a plateau. Ties count by their share, which is what pointing at one of them at
+    random would score on average; the paper takes whichever its program finds first. NaN where the
+    picture has no box.
 
     Args:
-        tolerance: In pixels of the model's input, >= 0. The paper's 15 are pixels of the picture; with inputs much
-            smaller than 224 write less.
+        tolerance: In pixels of the model's input, >= 0. The paper's 15 are pixels of the picture;
+            with inputs much smaller than 224 write less.
 
     Raises:
         InputError: The tolerance is negative.
@@ -41,8 +44,8 @@ class PointingGame(Metric):
         ({'PointingGame': tensor([0.])}, {'PointingGame': tensor([1.])})
 
     References:
-        Zhang et al. 2016, "Top-down Neural Attention by Excitation Backprop", section 4.1. The paper averages the accuracies
-        of the classes; a table has the mean over pictures.
+        Zhang et al. 2016, "Top-down Neural Attention by Excitation Backprop", section 4.1. The
+        paper averages the accuracies of the classes; a table has the mean over pictures.
     """
 
     tolerance: float = 15.0
@@ -54,22 +57,34 @@ class PointingGame(Metric):
         if not 0 <= self.tolerance < float("inf"):
             raise InputError(f"{self}: a tolerance is in pixels, >= 0.")
 
-    def score(self, black_box: BlackBox, sample: Sample, mask: Mask, *, explain: Explain, generator: Generator) -> PerImage:
+    def score(
+        self,
+        black_box: BlackBox,
+        sample: Sample,
+        mask: Mask,
+        *,
+        explain: Explain,
+        generator: Generator,
+    ) -> PerImage:
         """The share of the largest values that hit, in [0, 1]. No query."""
         if sample.boxes is None:
             return missing(mask)
         top = mask == mask.amax((1, 2, 3), keepdim=True)
-        return _share(top.to(mask.dtype), near_boxes(sample.boxes, mask, self.tolerance), sample.boxes)
+        return _share(
+            top.to(mask.dtype), near_boxes(sample.boxes, mask, self.tolerance), sample.boxes
+        )
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class EnergyPointingGame(Metric):
-    """How much of the mask's mass lies on the object: the sum inside its boxes, as a share of the whole sum, in [0, 1].
+    """How much of the mask's mass lies on the object: the sum inside its boxes, as a share of the
+    whole sum, in [0, 1].
 
-    Higher is better. Needs no threshold and sees the whole map, but rewards covering little: a single right pixel scores 1, so read
-    it beside a metric of what the mask keeps. A constant map scores the share of the picture that the boxes cover, and so does an
-    empty one, which says as much. NaN where the picture has no box.
+    Higher is better. Needs no threshold and sees the whole map, but rewards covering little: a
+    single right pixel scores 1, so read it beside a metric of what the mask keeps. A constant map
+    scores the share of the picture that the boxes cover, and so does an empty one, which says as
+    much. NaN where the picture has no box.
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
@@ -85,12 +100,24 @@ class EnergyPointingGame(Metric):
 
     higher_is_better: ClassVar[bool] = True
 
-    def score(self, black_box: BlackBox, sample: Sample, mask: Mask, *, explain: Explain, generator: Generator) -> PerImage:
+    def score(
+        self,
+        black_box: BlackBox,
+        sample: Sample,
+        mask: Mask,
+        *,
+        explain: Explain,
+        generator: Generator,
+    ) -> PerImage:
         """The share of the mass in pixels whose middle lies in a box. No query."""
         if sample.boxes is None:
             return missing(mask)
         empty = mask.amax((1, 2, 3), keepdim=True) == 0
-        return _share(torch.where(empty, torch.ones_like(mask), mask), box_pixels(sample.boxes, mask), sample.boxes)
+        return _share(
+            torch.where(empty, torch.ones_like(mask), mask),
+            box_pixels(sample.boxes, mask),
+            sample.boxes,
+        )
 
 
 def box_pixels(boxes: tuple[Tensor, ...], like: Mask) -> Tensor:
@@ -110,7 +137,8 @@ def box_pixels(boxes: tuple[Tensor, ...], like: Mask) -> Tensor:
 
 
 def near_boxes(boxes: tuple[Tensor, ...], like: Mask, tolerance: float) -> Tensor:
-    """The pixels at most `tolerance` pixels away from a pixel of one of each image's boxes, (B, 1, H, W) bool.
+    """The pixels at most `tolerance` pixels away from a pixel of one of each image's boxes, (B, 1,
+    H, W) bool.
 
     Example:
         >>> near_boxes((torch.tensor([[0.0, 0.0, 1.0, 1.0]]),), torch.zeros(1, 1, 2, 3), 1.0).tolist()
@@ -126,7 +154,9 @@ def near_boxes(boxes: tuple[Tensor, ...], like: Mask, tolerance: float) -> Tenso
 
 
 def _away(middles: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """How far each middle is from the nearest one between `low` and `high`, or from that of the pixel that they lie in."""
+    """How far each middle is from the nearest one between `low` and `high`, or from that of the
+    pixel that they lie in.
+    """
     first, last = (low - 0.5).ceil() + 0.5, (high - 0.5).ceil() - 0.5
     inside = ((low + high) / 2).floor() + 0.5
     first, last = torch.where(first > last, inside, first), torch.where(first > last, inside, last)

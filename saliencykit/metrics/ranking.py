@@ -10,19 +10,23 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from saliencykit.core.rng import picture_keys
 from saliencykit.core.types import Mask
 
-_known: MutableMapping[Tensor, tuple[Tensor, Tensor]] = WeakTensorKeyDictionary()  # the last maps: most metrics rank the same ones
+_known: MutableMapping[Tensor, tuple[Tensor, Tensor]] = (
+    WeakTensorKeyDictionary()
+)  # the last maps: most metrics rank the same ones
 
 
 def ranks(maps: Mask) -> Tensor:
     """Each pixel's place in the order of its map, 0 for the best, (B, 1, H, W) int64.
 
-    Larger values come first. Of equal ones the pixel nearest to the middle of the picture comes first, of equally near ones the
-    upper, then the left one: a plateau is taken from the inside out, in one piece. Random ties would sprinkle the picture with
-    single pixels, which is itself the strongest way to confuse a classifier: a flat map would seem to know what is necessary. That
-    objects are often in the middle helps a plateau a little, and helps the `centre-box` row of every table as much.
+    Larger values come first. Of equal ones the pixel nearest to the middle of the picture comes
+    first, of equally near ones the upper, then the left one: a plateau is taken from the inside
+    out, in one piece. Random ties would sprinkle the picture with single pixels, which is itself
+    the strongest way to confuse a classifier: a flat map would seem to know what is necessary. That
+    objects are often in the middle helps a plateau a little, and helps the `centre-box` row of
+    every table as much.
 
-    A map that is equal everywhere is the disc in the middle, growing. It is counted, so that a masker gains nothing by not
-    answering.
+    A map that is equal everywhere is the disc in the middle, growing. It is counted, so that a
+    masker gains nothing by not answering.
 
     Args:
         maps: (B, 1, H, W), finite.
@@ -47,13 +51,16 @@ def ranks(maps: Mask) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _middle_first(height: int, width: int, device: torch.device) -> Tensor:
-    y = 2 * torch.arange(height, device=device) - (height - 1)  # twice the distance: whole numbers, exact
+    y = 2 * torch.arange(height, device=device) - (
+        height - 1
+    )  # twice the distance: whole numbers, exact
     x = 2 * torch.arange(width, device=device) - (width - 1)
     return (y[:, None] ** 2 + x**2).flatten().argsort(stable=True)
 
 
 def best(places: Tensor, share: float) -> Tensor:
-    """The pixels whose place is among the best `share` of all, rounded to whole pixels, (B, 1, H, W) bool.
+    """The pixels whose place is among the best `share` of all, rounded to whole pixels, (B, 1, H,
+    W) bool.
 
     Example:
         >>> best(ranks(torch.tensor([[[[0.1, 0.3, 0.2, 0.0]]]])), 0.5).tolist()

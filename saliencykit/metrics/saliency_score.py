@@ -23,23 +23,28 @@ _BLUR = Blur()
 @final
 @dataclass(frozen=True, kw_only=True)
 class SaliencyScore(Metric):
-    """How much smaller the crop around the mask is than the image, against how much less it speaks for the class.
+    """How much smaller the crop around the mask is than the image, against how much less it speaks
+    for the class.
 
-    `s = log(max(a, floor)) - log(p)`: `a` is the area of the tightest upright box around the mask, as a share of the image, `p` the
-    probability of the label when that box alone is enlarged to the classifier's input, its aspect ratio ignored. Lower is better:
-    0 for the whole of an image of which the classifier is certain, `log(floor)` at best. Nothing artificial is shown to the
-    classifier, but the mask's shape inside the box does not count, and on average half of the gain of any method is area, so
-    compare with the `centre-box` and `whole-image` maskers, and look at the median: a few images that the classifier gets
-    wrong dominate the mean.
+    `s = log(max(a, floor)) - log(p)`: `a` is the area of the tightest upright box around the mask,
+    as a share of the image, `p` the probability of the label when that box alone is enlarged to the
+    classifier's input, its aspect ratio ignored. Lower is better: 0 for the whole of an image of
+    which the classifier is certain, `log(floor)` at best. Nothing artificial is shown to the
+    classifier, but the mask's shape inside the box does not count, and on average half of the gain
+    of any method is area, so compare with the `centre-box` and `whole-image` maskers, and look at
+    the median: a few images that the classifier gets wrong dominate the mean.
 
     Args:
-        threshold: Pixels whose mask is at least this are in the box. With `relative_to="value"` in (0, 1].
-        relative_to: `value`: the threshold is compared with the mask itself; `mean`: with the mask divided by its mean, so that
-            1 is the mean, > 0. Where no pixel reaches it (an empty mask) the box is the whole image.
-        floor: Boxes smaller than this share of the image count as this, in (0, 1]; the paper's 0.05 keeps tiny crops from
-            dominating.
-        alternative: None: the box is cut out and enlarged, the paper's way. An alternative: the box stays where and as large as
-            it is, and everything outside is replaced; see `saliency_score_in_place`.
+        threshold: Pixels whose mask is at least this are in the box. With `relative_to="value"` in
+            (0, 1].
+        relative_to: `value`: the threshold is compared with the mask itself; `mean`: with the mask
+            divided by its mean, so that 1 is the mean, > 0. Where no pixel reaches it (an empty
+            mask) the box is the whole image.
+        floor: Boxes smaller than this share of the image count as this, in (0, 1]; the paper's 0.05
+            keeps tiny crops from dominating.
+        alternative: None: the box is cut out and enlarged, the paper's way. An alternative: the box
+            stays where and as large as it is, and everything outside is replaced; see
+            `saliency_score_in_place`.
 
     Raises:
         InputError: A number is out of range, or the alternative is not one.
@@ -55,8 +60,9 @@ class SaliencyScore(Metric):
         {'score': 0.0, 'area': 1.0, 'crop_accuracy': 1.0}
 
     References:
-        Dabkowski & Gal 2017, section 5.2. Thresholding at the mean: Phang et al. 2020, "Investigating and Simplifying Masking-based
-        Saliency Methods" (theirs also keeps only the largest component; the paper does not, and neither does this).
+        Dabkowski & Gal 2017, section 5.2. Thresholding at the mean: Phang et al. 2020,
+        "Investigating and Simplifying Masking-based Saliency Methods" (theirs also keeps only the
+        largest component; the paper does not, and neither does this).
     """
 
     threshold: float = 0.5
@@ -72,16 +78,25 @@ class SaliencyScore(Metric):
             raise InputError(f"{self}: relative_to is 'value' or 'mean'.")
         most = 1.0 if self.relative_to == "value" else float("inf")
         if not 0 < self.threshold <= most:
-            raise InputError(f"{self}: a threshold relative to the {self.relative_to} is in (0, {most}].")
+            raise InputError(
+                f"{self}: a threshold relative to the {self.relative_to} is in (0, {most}]."
+            )
         if not 0 < self.floor <= 1:
             raise InputError(f"{self}: floor is a share of the image, in (0, 1].")
         if self.alternative is not None:
             check_alternative(self, self.alternative)
 
     def score(
-        self, black_box: BlackBox, sample: Sample, mask: Mask, *, explain: Explain, generator: Generator
+        self,
+        black_box: BlackBox,
+        sample: Sample,
+        mask: Mask,
+        *,
+        explain: Explain,
+        generator: Generator,
     ) -> Mapping[str, PerImage]:
-        """The score; the area of the box, a share in (0, 1]; and whether the top class of what is shown is the label, 1 or 0.
+        """The score; the area of the box, a share in (0, 1]; and whether the top class of what is
+        shown is the label, 1 or 0.
 
         One query per image.
         """
@@ -90,7 +105,9 @@ class SaliencyScore(Metric):
         if self.alternative is None:
             shown = enlarge_boxes(sample.images, boxes)
         else:
-            shown = editor(black_box, sample.images, self.alternative, generator)(_inside(boxes, mask))
+            shown = editor(black_box, sample.images, self.alternative, generator)(
+                _inside(boxes, mask)
+            )
         logits = black_box(shown)
         width, height = (boxes[:, 2:] - boxes[:, :2]).to(logits.dtype).unbind(1)
         area = width * height / (mask.shape[2] * mask.shape[3])
@@ -108,10 +125,11 @@ def saliency_score_in_place(
     floor: float = 0.05,
     alternative: Alternative = _BLUR,
 ) -> SaliencyScore:
-    """The saliency metric without enlarging: outside of the box stands the alternative, inside everything stays as it is.
+    """The saliency metric without enlarging: outside of the box stands the alternative, inside
+    everything stays as it is.
 
-    The crop changes the scale and the aspect ratio of what is in the box, to which networks are far from indifferent; here they are
-    kept, at the price of something artificial around the box.
+    The crop changes the scale and the aspect ratio of what is in the box, to which networks are far
+    from indifferent; here they are kept, at the price of something artificial around the box.
 
     Args:
         threshold: See `SaliencyScore`.
@@ -126,7 +144,9 @@ def saliency_score_in_place(
     References:
         Dabkowski & Gal 2017, section 5.2, with its crop replaced by the edit of section 3.
     """
-    return SaliencyScore(threshold=threshold, relative_to=relative_to, floor=floor, alternative=alternative)
+    return SaliencyScore(
+        threshold=threshold, relative_to=relative_to, floor=floor, alternative=alternative
+    )
 
 
 def _inside(boxes: Tensor, like: Mask) -> Tensor:

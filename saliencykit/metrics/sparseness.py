@@ -14,10 +14,11 @@ from saliencykit.core.types import Mask, PerImage
 @final
 @dataclass(frozen=True, kw_only=True)
 class Sparseness(Metric):
-    """The Gini index of the map's values: from 0, all pixels alike, towards 1, everything in one pixel.
+    """The Gini index of the map's values: from 0, all pixels alike, towards 1, everything in one
+    pixel.
 
-    With the n values in ascending order, `sum((2 i - n - 1) value_i) / (n * sum(value_i))`. It says nothing about whether the map
-    is right: the classifier is not asked. NaN for a map of zeros.
+    With the n values in ascending order, `sum((2 i - n - 1) value_i) / (n * sum(value_i))`. It says
+    nothing about whether the map is right: the classifier is not asked. NaN for a map of zeros.
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
@@ -29,12 +30,21 @@ class Sparseness(Metric):
         0.9375
 
     References:
-        Chalasani et al. 2020, "Concise Explanations of Neural Networks using Adversarial Training", section 4, the Gini index.
+        Chalasani et al. 2020, "Concise Explanations of Neural Networks using Adversarial Training",
+        section 4, the Gini index.
     """
 
     higher_is_better: ClassVar[bool] = True
 
-    def score(self, black_box: BlackBox, sample: Sample, mask: Mask, *, explain: Explain, generator: Generator) -> PerImage:
+    def score(
+        self,
+        black_box: BlackBox,
+        sample: Sample,
+        mask: Mask,
+        *,
+        explain: Explain,
+        generator: Generator,
+    ) -> PerImage:
         """The Gini index; no queries."""
         values = mask.flatten(1).sort(1).values
         n = values.shape[1]

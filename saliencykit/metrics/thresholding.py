@@ -41,13 +41,15 @@ def check_levels(who: object, rule: Rule, levels: Sequence[float]) -> None:
 
 
 def cut_values(maps: Mask, rule: Rule, levels: Sequence[float]) -> Tensor:
-    """The value that a pixel must reach at each threshold, (B, T); infinite where an empty map has no pixel to leave.
+    """The value that a pixel must reach at each threshold, (B, T); infinite where an empty map has
+    no pixel to leave.
 
     Args:
         maps: (B, 1, H, W), >= 0.
-        rule: `value`: pixels are left whose value is at least the threshold. `range`: at least that share of the way from the map's
-            smallest value to its largest. `mean`: at least that many times the map's mean. `energy`: the fewest pixels that
-            together hold at least that share of the map's sum, with all others that are equal to the last of them; none of an
+        rule: `value`: pixels are left whose value is at least the threshold. `range`: at least that
+            share of the way from the map's smallest value to its largest. `mean`: at least that
+            many times the map's mean. `energy`: the fewest pixels that together hold at least that
+            share of the map's sum, with all others that are equal to the last of them; none of an
             empty map.
         levels: T thresholds in [0, 1]; for `mean` >= 0.
     """
@@ -84,7 +86,8 @@ def cut(maps: Mask, rule: Rule, level: float) -> Tensor:
 
 
 def largest_part(inside: Tensor) -> Tensor:
-    """The connected part with most pixels of each map, (B, 1, H, W) bool; of equally large ones that which begins first, by rows.
+    """The connected part with most pixels of each map, (B, 1, H, W) bool; of equally large ones
+    that which begins first, by rows.
 
     Pixels that touch at corners are connected.
 
@@ -99,19 +102,24 @@ def largest_part(inside: Tensor) -> Tensor:
     for numbers in _parts(inside):
         counts = torch.bincount(numbers.flatten())
         counts[0] = 0
-        rows.append(numbers == counts.argmax() if bool(counts.any()) else torch.zeros_like(numbers, dtype=torch.bool))
+        rows.append(
+            numbers == counts.argmax()
+            if bool(counts.any())
+            else torch.zeros_like(numbers, dtype=torch.bool)
+        )
     return torch.stack(rows)[:, None].to(inside.device)
 
 
 def boxes_at(maps: Mask, rule: Rule, levels: Sequence[float], around: Around) -> Tensor:
-    """The box of each map at each threshold, (B, T, 4) int64: x0, y0, x1, y1 in pixels, x1 and y1 exclusive.
+    """The box of each map at each threshold, (B, T, 4) int64: x0, y0, x1, y1 in pixels, x1 and y1
+    exclusive.
 
     Args:
         maps: (B, 1, H, W).
         rule: See `cut_values`.
         levels: T thresholds.
-        around: `all`: the tightest box around all pixels that the threshold leaves; `largest`: around their largest connected
-            part. Where it leaves none, the box is the whole picture.
+        around: `all`: the tightest box around all pixels that the threshold leaves; `largest`:
+            around their largest connected part. Where it leaves none, the box is the whole picture.
 
     Example:
         >>> boxes_at(torch.tensor([[[[0.9, 0.0, 0.6, 0.6]]]]), "value", (0.5, 0.8), "largest").tolist()
@@ -126,7 +134,8 @@ def boxes_at(maps: Mask, rule: Rule, levels: Sequence[float], around: Around) ->
 
 
 def part_boxes(inside: Tensor) -> list[Tensor]:
-    """The tight boxes of all connected parts of each map, one (n, 4) int64 per map; the whole picture where there is no part.
+    """The tight boxes of all connected parts of each map, one (n, 4) int64 per map; the whole
+    picture where there is no part.
 
     Args:
         inside: (B, 1, H, W) bool.
@@ -146,8 +155,11 @@ def part_boxes(inside: Tensor) -> list[Tensor]:
     return found
 
 
-def best_overlaps(boxes: Sequence[Tensor], truth: Sequence[Tensor], dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    """For each box of each image, its largest intersection over union with one of the true boxes, in [0, 1]; NaN without any.
+def best_overlaps(
+    boxes: Sequence[Tensor], truth: Sequence[Tensor], dtype: torch.dtype = torch.float32
+) -> list[Tensor]:
+    """For each box of each image, its largest intersection over union with one of the true boxes,
+    in [0, 1]; NaN without any.
 
     Args:
         boxes: Per image (m, 4).
@@ -169,8 +181,11 @@ def best_overlaps(boxes: Sequence[Tensor], truth: Sequence[Tensor], dtype: torch
     return found
 
 
-def by_threshold(rows: Iterable[Mapping[str, float | None]], column: str) -> dict[float, list[float]]:
-    """What stands in the columns `column@0.3` and so on: the values of each threshold, in ascending order of thresholds.
+def by_threshold(
+    rows: Iterable[Mapping[str, float | None]], column: str
+) -> dict[float, list[float]]:
+    """What stands in the columns `column@0.3` and so on: the values of each threshold, in ascending
+    order of thresholds.
 
     Args:
         rows: The scores by name of one masker's pictures; None and NaN are left out.
@@ -203,4 +218,6 @@ def _parts(inside: Tensor) -> list[Tensor]:
     from scipy.ndimage import label
 
     corners_too = torch.ones(3, 3, dtype=torch.bool).numpy()
-    return [torch.from_numpy(label(one, structure=corners_too)[0]) for one in inside[:, 0].cpu().numpy()]
+    return [
+        torch.from_numpy(label(one, structure=corners_too)[0]) for one in inside[:, 0].cpu().numpy()
+    ]

@@ -1,4 +1,6 @@
-"""Head: what a classifier's head looks for, one vector per class, found by watching the classifier once."""
+"""Head: what a classifier's head looks for, one vector per class, found by watching the classifier
+once.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +14,31 @@ from saliencykit.core import rng
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
-from saliencykit.networks.feature_maps import Call, Tap, as_tap, at_once, module_of, named, plainly, unheard, watch
+from saliencykit.networks.feature_maps import (
+    Call,
+    Tap,
+    as_tap,
+    at_once,
+    module_of,
+    named,
+    plainly,
+    unheard,
+    watch,
+)
 from saliencykit.networks.tolerance import alike
 
 _WATCHED = 3  # pictures; the outputs of all layers are held for them
 _PICTURES = 4  # that a head is linearised at
-_COSTLY = 10**10  # classes times weights after the map: more are not worth the time, and their rows start at random
+_COSTLY = (
+    10**10
+    # classes times weights after the map: more are not worth the time, and their rows start at
+    # random
+)
 
 
-_known: "WeakKeyDictionary[nn.Module, dict[tuple[object, ...], tuple[Tap, str] | None]]" = WeakKeyDictionary()
+_known: "WeakKeyDictionary[nn.Module, dict[tuple[object, ...], tuple[Tap, str] | None]]" = (
+    WeakKeyDictionary()
+)
 """Where a model's head was found, by the size of picture."""
 
 
@@ -33,8 +51,9 @@ class Head:
         tap: The coarsest feature map.
         weight: (K, C), what each class looks for in it.
         bias: (K,).
-        layer: The name of the linear layer if `mean over positions of X . weight_c + bias_c` *is* the logit (or was, before a last
-            rectifier): the rows are then exactly the head's own. None where they are an estimate, to be trained.
+        layer: The name of the linear layer if `mean over positions of X . weight_c + bias_c` *is*
+            the logit (or was, before a last rectifier): the rows are then exactly the head's own.
+            None where they are an estimate, to be trained.
     """
 
     tap: Tap
@@ -51,39 +70,47 @@ class Head:
 def find_head(box: BlackBox, images: Images) -> Head:
     """Find the head's rows by watching a box answer about a few pictures.
 
-    Exact where the head is pooling and one linear layer, or a 1x1 convolution and pooling (most convolutional networks, Swin).
-    With a class token the rows are the linear layer's, but the map holds the other tokens. Everywhere else the head is linearised:
-    `weight_c` is the mean gradient of the logit with respect to the last map, summed over positions, as in Grad-CAM; where that
+    Exact where the head is pooling and one linear layer, or a 1x1 convolution and pooling (most
+    convolutional networks, Swin). With a class token the rows are the linear layer's, but the map
+    holds the other tokens. Everywhere else the head is linearised: `weight_c` is the mean gradient
+    of the logit with respect to the last map, summed over positions, as in Grad-CAM; where that
     would take too long (many classes behind large layers) the rows are random.
 
     Args:
         box: With a torch module inside.
-        images: (B, C, H, W), B >= 1, as the box takes them; rows that are linearised depend on them.
+        images: (B, C, H, W), B >= 1, as the box takes them; rows that are linearised depend on
+            them.
 
     Raises:
         InputError: The box has no module, or none of its layers is a map over the picture.
 
     References:
-        Zhou et al. 2016, "Learning Deep Features for Discriminative Localization"; Selvaraju et al. 2017, Grad-CAM, equation 1.
+        Zhou et al. 2016, "Learning Deep Features for Discriminative Localization"; Selvaraju et al.
+        2017, Grad-CAM, equation 1.
     """
-    several = torch.cat([images, images.flip(-1), images.flip(-2)]) if len(images) < _WATCHED else images
+    several = (
+        torch.cat([images, images.flip(-1), images.flip(-2)]) if len(images) < _WATCHED else images
+    )
     probe = at_once(box, several, _WATCHED)
     with torch.no_grad():
         logits, calls = watch(box, probe)
     taps = [(tap, call) for call in calls if (tap := as_tap(call, probe)) is not None]
     if not taps:
         raise InputError(
-            f"none of the {len(calls)} layers of {type(module_of(box)).__name__} gives a map over the picture, so it has no trunk "
-            f"to share; use encoder='own' or encoder='paper'.{unheard(module_of(box))}"
+            f"none of the {len(calls)} layers of {type(module_of(box)).__name__} gives a map over "
+            "the picture, so it has no trunk to share; use encoder='own' or "
+            f"encoder='paper'.{unheard(module_of(box))}"
         )
     found = _linear_head(logits, calls, taps, probe) or _convolutional_head(logits, calls, taps)
     return found if found is not None else _linearised(box, images, [tap for tap, _ in taps], calls)
 
 
 def pooled_head(box: BlackBox, images: Images) -> Head | None:
-    """The head's own rows where it is pooling and a linear layer, or a 1x1 convolution and pooling; None where it is not.
+    """The head's own rows where it is pooling and a linear layer, or a 1x1 convolution and pooling;
+    None where it is not.
 
-    Nothing depends on the pictures but their size: it is looked for once, with noise, and remembered as long as the model lives.
+    Nothing depends on the pictures but their size: it is looked for once, with noise, and
+    remembered as long as the model lives.
 
     Args:
         box: With a torch module inside.
@@ -96,7 +123,11 @@ def pooled_head(box: BlackBox, images: Images) -> Head | None:
     size = tuple(images.shape[1:])
     key = (getattr(box, "outputs", None), *size)  # one model may be read in two ways
     if key not in known:
-        noise = rng.uniform(images.new_zeros(1, *size), (_WATCHED, *size), generator=torch.Generator().manual_seed(0))[0]
+        noise = rng.uniform(
+            images.new_zeros(1, *size),
+            (_WATCHED, *size),
+            generator=torch.Generator().manual_seed(0),
+        )[0]
         probe = at_once(box, noise, _WATCHED)
         with torch.no_grad():
             logits, calls = watch(box, probe)
@@ -110,21 +141,40 @@ def pooled_head(box: BlackBox, images: Images) -> Head | None:
 
 
 def rows_of(module: nn.Module, layer: str) -> tuple[Tensor, Tensor]:
-    """Weight (K, C) and bias (K,) of a linear layer or 1x1 convolution, by name, detached copies in float32."""
+    """Weight (K, C) and bias (K,) of a linear layer or 1x1 convolution, by name, detached copies in
+    float32.
+    """
     head = named(module, layer)
     weight, bias = getattr(head, "weight", None), getattr(head, "bias", None)
     if not isinstance(weight, Tensor):
-        raise InputError(f"{layer!r} of {type(module).__name__} has no weights; this masker was made for another model.")
+        raise InputError(
+            f"{layer!r} of {type(module).__name__} has no weights; this masker was made for "
+            "another model."
+        )
     rows = weight.detach().flatten(1).float().clone()
-    return rows, rows.new_zeros(len(rows)) if not isinstance(bias, Tensor) else bias.detach().float().clone()
+    return rows, rows.new_zeros(len(rows)) if not isinstance(
+        bias, Tensor
+    ) else bias.detach().float().clone()
 
 
-def _linear_head(logits: Logits, calls: Sequence[Call], taps: Sequence[tuple[Tap, Call]], probe: Images) -> Head | None:
-    """A linear layer, or a convolution that is one, whose input is the mean of a map, or one of its tokens."""
+def _linear_head(
+    logits: Logits, calls: Sequence[Call], taps: Sequence[tuple[Tap, Call]], probe: Images
+) -> Head | None:
+    """A linear layer, or a convolution that is one, whose input is the mean of a map, or one of its
+    tokens.
+    """
     for call in reversed(calls):
-        pointwise = isinstance(call.module, nn.Conv2d) and call.module.groups == 1 and call.output.shape[2:] == (1, 1)
+        pointwise = (
+            isinstance(call.module, nn.Conv2d)
+            and call.module.groups == 1
+            and call.output.shape[2:] == (1, 1)
+        )
         given = None if call.given is None else call.given.flatten(1) if pointwise else call.given
-        if not (pointwise or isinstance(call.module, nn.Linear)) or given is None or given.ndim != 2:
+        if (
+            not (pointwise or isinstance(call.module, nn.Linear))
+            or given is None
+            or given.ndim != 2
+        ):
             continue
         weight, bias = _rows(call.module)
         if weight.shape[1] != given.shape[1] or not alike(call.output.flatten(1), logits):
@@ -141,24 +191,39 @@ def _linear_head(logits: Logits, calls: Sequence[Call], taps: Sequence[tuple[Tap
     return None
 
 
-def _convolutional_head(logits: Logits, calls: Sequence[Call], taps: Sequence[tuple[Tap, Call]]) -> Head | None:
+def _convolutional_head(
+    logits: Logits, calls: Sequence[Call], taps: Sequence[tuple[Tap, Call]]
+) -> Head | None:
     """A 1x1 convolution whose output, rectified or not, is pooled into the logits."""
     for call in reversed(calls):
         module = call.module
-        if not isinstance(module, nn.Conv2d) or module.kernel_size != (1, 1) or module.out_channels != logits.shape[1]:
+        if (
+            not isinstance(module, nn.Conv2d)
+            or module.kernel_size != (1, 1)
+            or module.out_channels != logits.shape[1]
+        ):
             continue
         if call.given is None or min(call.output.shape[2:]) < 2:
             continue
-        if not any(alike(pooled, logits) for pooled in (call.output.mean((2, 3)), call.output.relu().mean((2, 3)))):
+        if not any(
+            alike(pooled, logits)
+            for pooled in (call.output.mean((2, 3)), call.output.relu().mean((2, 3)))
+        ):
             continue
         for tap, source in reversed(taps):
-            if source.output.shape == call.given.shape and tap.layout == "maps" and alike(source.output, call.given):
+            if (
+                source.output.shape == call.given.shape
+                and tap.layout == "maps"
+                and alike(source.output, call.given)
+            ):
                 return Head(tap, *_rows(module), call.name)
     return None
 
 
 def _linearised(box: BlackBox, images: Images, taps: Sequence[Tap], calls: Sequence[Call]) -> Head:
-    """Gradients of every logit with respect to the last map that all its positions reach the logits from."""
+    """Gradients of every logit with respect to the last map that all its positions reach the logits
+    from.
+    """
     module = module_of(box)
     images = at_once(box, images, _PICTURES)
     for tap in reversed(taps):
@@ -176,12 +241,21 @@ def _linearised(box: BlackBox, images: Images, taps: Sequence[Tap], calls: Seque
             handle.remove()
         if len(held) != 1 or not logits.requires_grad:
             continue
-        slopes = tap.read(_slopes(logits.float(), held[0], -1), images.shape[2:])  # of a sigmoid the first logit is a fixed 0
+        slopes = tap.read(
+            _slopes(logits.float(), held[0], -1), images.shape[2:]
+        )  # of a sigmoid the first logit is a fixed 0
         if bool(((slopes != 0).any(1).float().mean() < 0.5).cpu()):
             continue  # a class token alone reaches the logits
         if _weights_after(tap, calls) * logits.shape[1] > _COSTLY:
-            spread = torch.randn(logits.shape[1], tap.channels, generator=torch.Generator().manual_seed(0))
-            return Head(tap, (spread / tap.channels**0.5).to(slopes), slopes.new_zeros(logits.shape[1]), None)
+            spread = torch.randn(
+                logits.shape[1], tap.channels, generator=torch.Generator().manual_seed(0)
+            )
+            return Head(
+                tap,
+                (spread / tap.channels**0.5).to(slopes),
+                slopes.new_zeros(logits.shape[1]),
+                None,
+            )
         rows = [
             tap.read(_slopes(logits.float(), held[0], column), images.shape[2:]).sum((2, 3)).mean(0)
             for column in range(logits.shape[1])
@@ -191,7 +265,8 @@ def _linearised(box: BlackBox, images: Images, taps: Sequence[Tap], calls: Seque
         bias = (logits.detach().float() - pooled @ weight.T).mean(0)
         return Head(tap, weight, bias, None)
     raise InputError(
-        f"no layer of {type(module).__name__} passes a gradient from the logits to a map over the picture; use encoder='own'."
+        f"no layer of {type(module).__name__} passes a gradient from the logits to a map over the "
+        "picture; use encoder='own'."
     )
 
 
@@ -204,7 +279,10 @@ def _slopes(logits: Tensor, maps: Tensor, column: int) -> Tensor:
 def _weights_after(tap: Tap, calls: Sequence[Call]) -> int:
     names = [call.name for call in calls]
     later = {
-        id(p): p.numel() for call in calls[names.index(tap.name) + 1 :] for p in call.module._parameters.values() if p is not None
+        id(p): p.numel()
+        for call in calls[names.index(tap.name) + 1 :]
+        for p in call.module._parameters.values()
+        if p is not None
     }
     return sum(later.values())
 

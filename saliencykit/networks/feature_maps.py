@@ -17,8 +17,21 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
 
 Layout: TypeAlias = Literal["maps", "last", "tokens"]
-_PREFIXES = (0, 1, 2, 3, 4, 5, 8)  # class, distillation and register tokens that stand before the grid
-_SKIPPED = ("Dropout", "DropPath", "Softmax", "Identity")  # their outputs are other modules' outputs, or attention weights
+_PREFIXES = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    8,
+)  # class, distillation and register tokens that stand before the grid
+_SKIPPED = (
+    "Dropout",
+    "DropPath",
+    "Softmax",
+    "Identity",
+)  # their outputs are other modules' outputs, or attention weights
 _APART = 1.4  # sides that differ by less are one scale
 _LEVELS = 4  # finer maps than the coarsest that a decoder is given
 
@@ -56,14 +69,19 @@ class Tap:
             grid = output[:, self.prefix :]
             height, width = _grid(grid.shape[1], picture) or (0, 0)
             if not height:
-                raise InputError(f"{self.name!r} returned {tuple(output.shape)}, no grid of tokens over {tuple(picture)} pixels.")
+                raise InputError(
+                    f"{self.name!r} returned {tuple(output.shape)}, no grid of tokens over "
+                    f"{tuple(picture)} pixels."
+                )
             output = grid.transpose(1, 2).reshape(grid.shape[0], -1, height, width)
         elif self.layout == "last":
             output = output.permute(0, 3, 1, 2)
         return output if output.dtype in (torch.float32, torch.float64) else output.float()
 
     def write(self, maps: Tensor, output: Tensor) -> Tensor:
-        """The reverse of `read`: what the module would have returned for these maps; a token before the grid is `output`'s."""
+        """The reverse of `read`: what the module would have returned for these maps; a token before
+        the grid is `output`'s.
+        """
         maps = maps.to(output.dtype)
         if self.layout == "tokens":
             return torch.cat([output[:, : self.prefix], maps.flatten(2).transpose(1, 2)], 1)
@@ -99,9 +117,14 @@ class Listener:
                 handle.remove()
 
     def stay(self, module: nn.Module, names: Sequence[str]) -> list[RemovableHandle]:
-        """Listen for good, which only a module of our own may be asked for, or until the handles are removed."""
+        """Listen for good, which only a module of our own may be asked for, or until the handles
+        are removed.
+        """
         layers = [named(module, name) for name in names]
-        return [layer.register_forward_hook(self._keep(name)) for layer, name in zip(layers, names, strict=True)]
+        return [
+            layer.register_forward_hook(self._keep(name))
+            for layer, name in zip(layers, names, strict=True)
+        ]
 
     def _keep(self, name: str) -> Any:
         def hook(module: nn.Module, given: Any, output: Any) -> None:
@@ -111,7 +134,9 @@ class Listener:
         return hook
 
 
-def read_taps(box: BlackBox, images: Images, taps: Sequence[Tap]) -> tuple[Logits, tuple[Tensor, ...]]:
+def read_taps(
+    box: BlackBox, images: Images, taps: Sequence[Tap]
+) -> tuple[Logits, tuple[Tensor, ...]]:
     """Ask a box once, and read the maps of the taps on the way.
 
     Args:
@@ -133,15 +158,17 @@ def read_taps(box: BlackBox, images: Images, taps: Sequence[Tap]) -> tuple[Logit
         parts = listener.outputs.get(tap.name, [])
         if sum(map(len, parts)) != len(images):
             raise InputError(
-                f"{tap.name!r} of {name_of(module_of(box))} answered for {sum(map(len, parts))} of {len(images)} images; a "
-                "compiled or parallel model hides its layers: give the plain module."
+                f"{tap.name!r} of {name_of(module_of(box))} answered for {sum(map(len, parts))} "
+                f"of {len(images)} images; a compiled or parallel model hides its layers: give "
+                "the plain module."
             )
         maps.append(tap.read(parts[0] if len(parts) == 1 else torch.cat(parts), images.shape[2:]))
     return logits, tuple(maps)
 
 
 def watch(box: BlackBox, images: Images) -> tuple[Logits, list[Call]]:
-    """Ask a box once and keep the call of each module of its model that is called just once, in the order in which they ended.
+    """Ask a box once and keep the call of each module of its model that is called just once, in the
+    order in which they ended.
 
     What TorchScript compiled takes no hooks, and is left out with all that is in it.
     """
@@ -180,13 +207,22 @@ def unheard(module: nn.Module) -> str:
         ' TorchScript shows no layers: give the Python module that it was made from.'
     """
     hidden = any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
-    return " TorchScript shows no layers: give the Python module that it was made from." if hidden else ""
+    return (
+        " TorchScript shows no layers: give the Python module that it was made from."
+        if hidden
+        else ""
+    )
 
 
 @contextmanager
 def plainly(box: BlackBox) -> Iterator[None]:
-    """A compiled model runs its own Python code meanwhile, whose layers can be heard; others run as they do."""
-    compiled = getattr(box, "model", box.module) is not box.module or getattr(box.module, "_compiled_call_impl", None) is not None
+    """A compiled model runs its own Python code meanwhile, whose layers can be heard; others run as
+    they do.
+    """
+    compiled = (
+        getattr(box, "model", box.module) is not box.module
+        or getattr(box.module, "_compiled_call_impl", None) is not None
+    )
     stance = getattr(torch.compiler, "set_stance", None) if compiled else None  # since torch 2.6
     if stance is None:
         yield
@@ -196,14 +232,20 @@ def plainly(box: BlackBox) -> Iterator[None]:
 
 
 def at_once(box: BlackBox, images: Images, most: int) -> Images:
-    """The first of some pictures, as many as one call of the box's model takes: a watched model is called once."""
+    """The first of some pictures, as many as one call of the box's model takes: a watched model is
+    called once.
+    """
     return images[: min(most, box.max_batch or most)]
 
 
 def as_tap(call: Call, images: Images) -> Tap | None:
     """The call's output as a tap, or None where it is no map over the picture."""
     shape, picture = tuple(call.output.shape), images.shape[2:]
-    if shape[0] != len(images) or not call.output.is_floating_point() or type(call.module).__name__.startswith(_SKIPPED):
+    if (
+        shape[0] != len(images)
+        or not call.output.is_floating_point()
+        or type(call.module).__name__.startswith(_SKIPPED)
+    ):
         return None
     if len(shape) == 4:
         if _fits(shape[2:], picture):
@@ -218,11 +260,15 @@ def as_tap(call: Call, images: Images) -> Tap | None:
     return None
 
 
-def pyramid(calls: Sequence[Call], images: Images, coarse: Tap, finest: tuple[int, int]) -> tuple[Tap, ...]:
-    """The taps of a decoder, fine to coarse: one per side, from `finest` to the side of `coarse`, which comes last.
+def pyramid(
+    calls: Sequence[Call], images: Images, coarse: Tap, finest: tuple[int, int]
+) -> tuple[Tap, ...]:
+    """The taps of a decoder, fine to coarse: one per side, from `finest` to the side of `coarse`,
+    which comes last.
 
-    Of the modules with equal side the outermost is taken, and of those the last: a block rather than a convolution inside the next
-    one. Where the network keeps one side throughout (a plain transformer), two earlier blocks are taken.
+    Of the modules with equal side the outermost is taken, and of those the last: a block rather
+    than a convolution inside the next one. Where the network keeps one side throughout (a plain
+    transformer), two earlier blocks are taken.
     """
     found = [tap for call in calls if (tap := as_tap(call, images)) is not None]
     by_side: dict[tuple[int, int], list[Tap]] = {}
@@ -232,14 +278,20 @@ def pyramid(calls: Sequence[Call], images: Images, coarse: Tap, finest: tuple[in
     for side in sorted(by_side):
         if coarse.side[0] * _APART < side[0] <= finest[0] + 1:
             best = _outermost(by_side[side])
-            if chosen and side[0] < chosen[-1].side[0] * _APART:  # 28 and, where something was padded, 29
+            if (
+                chosen and side[0] < chosen[-1].side[0] * _APART
+            ):  # 28 and, where something was padded, 29
                 chosen[-1] = min(chosen[-1], best, key=lambda tap: tap.name.count("."))
             else:
                 chosen.append(best)
     if not chosen:
         same = [tap for tap in by_side.get(coarse.side, []) if tap.name != coarse.name]
         parents = [tap.name.rpartition(".")[0] for tap in same]
-        row = [tap for tap, parent in zip(same, parents, strict=True) if parents.count(parent) == max(map(parents.count, parents))]
+        row = [
+            tap
+            for tap, parent in zip(same, parents, strict=True)
+            if parents.count(parent) == max(map(parents.count, parents))
+        ]
         chosen = [row[len(row) // 6], row[len(row) // 2]] if len(row) > 2 else row[:1]
         return (*chosen, coarse)
     return (*reversed(chosen[:_LEVELS]), coarse)
@@ -258,8 +310,8 @@ def module_of(box: BlackBox) -> nn.Module:
     """
     if box.module is None:
         raise InputError(
-            f"{name_of(box)} shows no torch module, so its feature maps cannot be read; use a network with an encoder of its own: "
-            "fit(..., encoder='own') or encoder='paper'."
+            f"{name_of(box)} shows no torch module, so its feature maps cannot be read; use a "
+            "network with an encoder of its own: fit(..., encoder='own') or encoder='paper'."
         )
     return box.module
 
@@ -273,11 +325,15 @@ def named(module: nn.Module, name: str) -> nn.Module:
     try:
         return module.get_submodule(name)
     except AttributeError:
-        raise InputError(f"{name_of(module)} has no layer {name!r}; this masker was made for another model.") from None
+        raise InputError(
+            f"{name_of(module)} has no layer {name!r}; this masker was made for another model."
+        ) from None
 
 
 def _fits(side: Sequence[int], picture: Sequence[int]) -> bool:
-    """Is this a grid over such a picture: the same aspect, at least 2 x 2, and smaller unless the picture is small itself?"""
+    """Is this a grid over such a picture: the same aspect, at least 2 x 2, and smaller unless the
+    picture is small itself?
+    """
     height, width = side
     if min(height, width) < 2 or abs(height * picture[1] / picture[0] - width) > 1:
         return False
@@ -292,4 +348,6 @@ def _grid(count: int, picture: Sequence[int]) -> tuple[int, int] | None:
     if height < 2 or count % height or height * 2 > picture[0]:
         return None
     width = count // height
-    return (height, width) if abs(height * picture[1] / picture[0] - width) < 1 else None  # 20 is 4 x 4 and registers, not 4 x 5
+    return (
+        (height, width) if abs(height * picture[1] / picture[0] - width) < 1 else None
+    )  # 20 is 4 x 4 and registers, not 4 x 5

@@ -9,10 +9,11 @@ from saliencykit.core.black_box import BlackBox
 
 
 def fingerprint(box: BlackBox) -> str | None:
-    """A hash over the tensor values of a box's module in layer order, or None where it shows no module.
+    """A hash over the tensor values of a box's module in layer order, or None where it shows no
+    module.
 
-    Values are rounded to half precision and counters left out, so that key names, fp16 files and the torchvision or timm form of
-    one network agree.
+    Values are rounded to half precision and counters left out, so that key names, fp16 files and
+    the torchvision or timm form of one network agree.
 
     Args:
         box: Any box; a frozen copy has the fingerprint of the user's own model.
@@ -42,4 +43,8 @@ def count_values(box: BlackBox) -> int:
 
 
 def _values(module: nn.Module) -> list[torch.Tensor]:
-    return [tensor for tensor in module.state_dict().values() if tensor.is_floating_point() and tensor.numel()]
+    return [
+        tensor
+        for tensor in module.state_dict().values()
+        if tensor.is_floating_point() and tensor.numel()
+    ]

@@ -1,4 +1,6 @@
-"""Many evaluations of one model: borrowing it, a frozen copy that runs faster, and the batch that suits it."""
+"""Many evaluations of one model: borrowing it, a frozen copy that runs faster, and the batch that
+suits it.
+"""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -10,15 +12,22 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-_COMFORT = 32 * 2**20  # bytes; glibc gives larger blocks back after every layer, and each use faults its pages in again
-_LINEAR = ("Conv2d", "Conv2dSame")  # convolutions that are linear in `.weight`; weight-standardised ones are not
+_COMFORT = (
+    32 * 2**20
+)  # bytes; glibc gives larger blocks back after every layer, and each use faults its pages in again
+_LINEAR = (
+    "Conv2d",
+    "Conv2dSame",
+)  # convolutions that are linear in `.weight`; weight-standardised ones are not
 _NUMBERS = ("running_mean", "running_var", "weight", "bias")
 _NORMS = ("BatchNorm2d", "BatchNormAct2d", "FrozenBatchNorm2d", "FrozenBatchNormAct2d")
 
 
 @contextmanager
 def borrowed(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode; its own flags and the global random state of torch are put back at the end."""
+    """The model in eval mode; its own flags and the global random state of torch are put back at
+    the end.
+    """
     training = [module for module in model.modules() if getattr(module, "training", False)]
     for module in training:
         module.training = False  # and not .eval(), which is the user's code
@@ -32,7 +41,9 @@ def borrowed(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def same_random_state() -> Iterator[None]:
-    """Put torch's global CPU random state back at the end: for a model that draws in eval mode, or one being built."""
+    """Put torch's global CPU random state back at the end: for a model that draws in eval mode, or
+    one being built.
+    """
     state = torch.get_rng_state()
     try:
         yield
@@ -44,30 +55,37 @@ def same_random_state() -> Iterator[None]:
 @final
 @dataclass(frozen=True)
 class Frozen:
-    """What to evaluate many times: the copy (or the model itself where copying fails), and how many images at once."""
+    """What to evaluate many times: the copy (or the model itself where copying fails), and how many
+    images at once.
+    """
 
     model: nn.Module
     batch: int
 
 
 def freeze(model: nn.Module, images: Tensor) -> Frozen:
-    """A copy in eval mode without gradients, batch norms folded into the convolutions, in channels_last.
+    """A copy in eval mode without gradients, batch norms folded into the convolutions, in
+    channels_last.
 
-    The folded copy must answer like a plain one on two pictures at once, to 1e-3 of the answers' range, else the plain copy is
-    used. Nothing is traced: the copy is the model's own Python code, so control flow, odd `__call__` methods and hooks work as they
-    did (all that is assumed is that a convolution that was seen to feed a norm always feeds it). The model is only read.
+    The folded copy must answer like a plain one on two pictures at once, to 1e-3 of the answers'
+    range, else the plain copy is used. Nothing is traced: the copy is the model's own Python code,
+    so control flow, odd `__call__` methods and hooks work as they did (all that is assumed is that
+    a convolution that was seen to feed a norm always feeds it). The model is only read.
 
     Args:
         model: Any module that answers with a tensor, or something that holds one.
         images: (B, C, H, W), what the model will get many of; the first two are tried.
 
     Returns:
-        The copy, and on a CPU the batch whose largest activation stays under 32 MB; elsewhere at most 64, as memory allows.
+        The copy, and on a CPU the batch whose largest activation stays under 32 MB; elsewhere at
+        most 64, as memory allows.
 
     References:
         Folding: Jacob et al. 2018, "Quantization and Training of Neural Networks", section 3.2.
     """
-    probe = torch.cat([images[:1], images[1:2] if len(images) > 1 else images[:1].flip(-1) * 0.5]).detach()
+    probe = torch.cat(
+        [images[:1], images[1:2] if len(images) > 1 else images[:1].flip(-1) * 0.5]
+    ).detach()
     with torch.inference_mode(False), torch.no_grad():
         probe = probe.clone() if probe.is_inference() else probe
         twin = _copied(model)
@@ -78,7 +96,9 @@ def freeze(model: nn.Module, images: Tensor) -> Frozen:
             pairs = _Pairs(twin)
             try:
                 wanted, batch = _measured(twin, probe)
-            except Exception:  # it may take one image at a time only; if it takes none, the caller's own question will say why
+            # it may take one image at a time only; if it takes none, the caller's own question will
+            # say why
+            except Exception:
                 return Frozen(twin, 1)
             finally:
                 pairs.forget()
@@ -92,7 +112,9 @@ def freeze(model: nn.Module, images: Tensor) -> Frozen:
 
 
 def _copied(model: nn.Module) -> nn.Module | None:
-    """A frozen deep copy without compiled or parallel wrappers, or None where the model cannot be copied."""
+    """A frozen deep copy without compiled or parallel wrappers, or None where the model cannot be
+    copied.
+    """
     try:
         twin = copy.deepcopy(unwrapped(model))
         for module in list(twin.modules()):
@@ -104,7 +126,9 @@ def _copied(model: nn.Module) -> nn.Module | None:
             if getattr(module, "training", False):
                 module.training = False
         return twin.requires_grad_(False)
-    except Exception:  # un-copyable state: locks, open files, activations kept by hooks, no memory left
+    except (
+        Exception
+    ):  # un-copyable state: locks, open files, activations kept by hooks, no memory left
         return None
 
 
@@ -125,19 +149,25 @@ def _measured(model: nn.Module, probe: Tensor) -> tuple[Tensor | None, int]:
         answer = model(probe * 1)
     largest, total = max(1, sizes.largest // len(probe)), max(1, sizes.total // len(probe))
     if probe.device.type == "cpu":
-        # glibc learns from the largest block ever given back what to keep: one of 32 MB, never touched, stops it from returning
-        # the pages of smaller activations after every layer (up to 3000 page faults an image, a third of MobileNetV2's time)
+        # glibc learns from the largest block ever given back what to keep: one of 32 MB, never
+        # touched, stops it from returning
+        # the pages of smaller activations after every layer (up to 3000 page faults an image, a
+        # third of MobileNetV2's time)
         torch.empty(_COMFORT - 2**16, dtype=torch.uint8)
         return _first_tensor(answer), max(1, min(32, _COMFORT // largest))
     room = torch.cuda.mem_get_info(probe.device)[0] if probe.device.type == "cuda" else 4 * 2**30
     return _first_tensor(answer), max(1, min(64, room // 2 // total))
 
 
-def _agrees(prepare: Callable[[nn.Module], None], twin: nn.Module, probe: Tensor, wanted: Tensor | None) -> bool:
+def _agrees(
+    prepare: Callable[[nn.Module], None], twin: nn.Module, probe: Tensor, wanted: Tensor | None
+) -> bool:
     try:
         prepare(twin)
         got = _first_tensor(twin(probe * 1))
-    except Exception:  # a `.view` that channels_last forbids, code that reads a batch norm's weights
+    except (
+        Exception
+    ):  # a `.view` that channels_last forbids, code that reads a batch norm's weights
         return False
     if wanted is None or got is None or got.shape != wanted.shape:
         return False
@@ -169,9 +199,18 @@ class _Pairs:
         self._handles = []
         for module in model.modules():
             name = type(module).__name__
-            if isinstance(module, nn.Conv2d) and name in _LINEAR and _whole(module) and not module._forward_hooks:
+            if (
+                isinstance(module, nn.Conv2d)
+                and name in _LINEAR
+                and _whole(module)
+                and not module._forward_hooks
+            ):
                 self._handles.append(module.register_forward_hook(self._after_conv))
-            elif name in _NORMS and isinstance(getattr(module, "running_mean", None), Tensor) and not _hooked(module):
+            elif (
+                name in _NORMS
+                and isinstance(getattr(module, "running_mean", None), Tensor)
+                and not _hooked(module)
+            ):
                 self._handles.append(module.register_forward_pre_hook(self._before_norm))
 
     def _after_conv(self, conv: nn.Module, args: Any, out: Any) -> None:
@@ -195,18 +234,28 @@ class _Pairs:
             handle.remove()
 
     def fold(self) -> None:
-        """Put each batch norm into its convolution; the norm then only hands on, through its own activation if it has one."""
+        """Put each batch norm into its convolution; the norm then only hands on, through its own
+        activation if it has one.
+        """
         for conv, norm in self._found:
             if self._calls[conv] != 1 or self._calls[norm] != 1:
                 continue
-            mean, var, weight, shift = (cast("Tensor | None", getattr(norm, key)) for key in _NUMBERS)
+            mean, var, weight, shift = (
+                cast("Tensor | None", getattr(norm, key)) for key in _NUMBERS
+            )
             assert mean is not None
             assert var is not None
             scale = torch.rsqrt(var + cast(float, norm.eps)) * (1 if weight is None else weight)
-            bias = ((0 if conv.bias is None else conv.bias) - mean) * scale + (0 if shift is None else shift)
+            bias = ((0 if conv.bias is None else conv.bias) - mean) * scale + (
+                0 if shift is None else shift
+            )
             conv.weight = nn.Parameter(conv.weight * scale.view(-1, 1, 1, 1), requires_grad=False)
             conv.bias = nn.Parameter(bias, requires_grad=False)
-            rest = [part for part in (getattr(norm, "drop", None), getattr(norm, "act", None)) if isinstance(part, nn.Module)]
+            rest = [
+                part
+                for part in (getattr(norm, "drop", None), getattr(norm, "act", None))
+                if isinstance(part, nn.Module)
+            ]
             norm.forward = _Onward(rest)
 
 
@@ -224,12 +273,22 @@ class _Onward:
 
 
 def _whole(conv: nn.Conv2d) -> bool:
-    """Is the weight the layer's own parameter (not made by a weight norm), in a type that keeps its digits when scaled?"""
-    return conv._parameters.get("weight") is not None and conv.weight.dtype in (torch.float32, torch.float64)
+    """Is the weight the layer's own parameter (not made by a weight norm), in a type that keeps its
+    digits when scaled?
+    """
+    return conv._parameters.get("weight") is not None and conv.weight.dtype in (
+        torch.float32,
+        torch.float64,
+    )
 
 
 def _hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
 
 
 @final
@@ -252,5 +311,13 @@ class _Sizes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _first_tensor(answer: object) -> Tensor | None:
     if isinstance(answer, Tensor):
         return answer
-    values = answer.values() if isinstance(answer, dict) else answer if isinstance(answer, tuple | list) else ()
-    return next((value for value in values if isinstance(value, Tensor)), getattr(answer, "logits", None))
+    values = (
+        answer.values()
+        if isinstance(answer, dict)
+        else answer
+        if isinstance(answer, tuple | list)
+        else ()
+    )
+    return next(
+        (value for value in values if isinstance(value, Tensor)), getattr(answer, "logits", None)
+    )

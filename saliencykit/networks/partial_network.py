@@ -18,9 +18,9 @@ from saliencykit.networks.tolerance import alike
 class Rest:
     """The part of a classifier after one of its layers, asked about that layer's output.
 
-    Nothing is traced: in a copy of the network the layers before are replaced by ones that return zeros, and the layer itself by
-    one that returns what is asked about. The copy must give the same logits as the network for its own features, else the layer is
-    no place to cut at.
+    Nothing is traced: in a copy of the network the layers before are replaced by ones that return
+    zeros, and the layer itself by one that returns what is asked about. The copy must give the same
+    logits as the network for its own features, else the layer is no place to cut at.
 
     Args:
         box: A frozen copy of the black box, owned by this object.
@@ -46,19 +46,32 @@ class Rest:
         module.get_submodule(tap.name).forward = self._hand_over
 
     def __call__(self, maps: Tensor, size: Sequence[int]) -> Logits:
-        """The logits for maps (B, C, h, w) at the layer; `size` is (C, H, W) of the pictures. Gradients flow to the maps."""
-        self._given, self._next = self.tap.write(maps, self._token.expand(len(maps), *self._token.shape[1:])), 0
+        """The logits for maps (B, C, h, w) at the layer; `size` is (C, H, W) of the pictures.
+        Gradients flow to the maps.
+        """
+        self._given, self._next = (
+            self.tap.write(maps, self._token.expand(len(maps), *self._token.shape[1:])),
+            0,
+        )
         try:
             return self.box(maps.new_zeros(len(maps), *size))
         finally:
             self._given = None
 
     def forget_picture(self, calls: Sequence[Call]) -> None:
-        """Tokens that stand before the grid are from now on the mean of those seen, no longer the first picture's."""
-        self._token = next(call.output.detach().mean(0, keepdim=True) for call in calls if call.name == self.tap.name)
+        """Tokens that stand before the grid are from now on the mean of those seen, no longer the
+        first picture's.
+        """
+        self._token = next(
+            call.output.detach().mean(0, keepdim=True)
+            for call in calls
+            if call.name == self.tap.name
+        )
 
     def follow(self, output: Tensor) -> None:
-        """Tokens that stand before the grid are from now on those of this output of the layer, (1, N, C)."""
+        """Tokens that stand before the grid are from now on those of this output of the layer, (1,
+        N, C).
+        """
         self._token = output
 
     def _hand_over(self, given: Tensor, *_: Any, **__: Any) -> Tensor:
@@ -71,7 +84,8 @@ class Rest:
 def rest_after(box: BlackBox, image: Images, tap: Tap) -> Rest:
     """The classifier from this layer on, in a copy; verified on the picture.
 
-    Where the model cannot do without the layers before (dense connections), they run on an empty picture, and nothing is saved.
+    Where the model cannot do without the layers before (dense connections), they run on an empty
+    picture, and nothing is saved.
 
     Args:
         box: With a torch module inside, which is left alone.
@@ -79,7 +93,8 @@ def rest_after(box: BlackBox, image: Images, tap: Tap) -> Rest:
         tap: The layer.
 
     Raises:
-        InputError: The model cannot be copied, or what comes before the layer also reaches the logits some other way.
+        InputError: The model cannot be copied, or what comes before the layer also reaches the
+            logits some other way.
 
     Example:
         >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
@@ -95,7 +110,10 @@ def rest_after(box: BlackBox, image: Images, tap: Tap) -> Rest:
         for known in (calls, own):
             twin = box.for_many(image)
             if twin is box or module_of(twin) is module_of(box):
-                raise InputError(f"{name_of(module_of(box))} cannot be copied, so it cannot be cut; use masker='grad-cam'.")
+                raise InputError(
+                    f"{name_of(module_of(box))} cannot be copied, so it cannot be cut; use "
+                    "masker='grad-cam'."
+                )
             try:
                 rest = Rest(twin, tap, known)
                 again = rest(tap.read(own[0].output, image.shape[2:]), image.shape[1:])
@@ -104,8 +122,8 @@ def rest_after(box: BlackBox, image: Images, tap: Tap) -> Rest:
             if alike(again, logits):
                 return rest
     raise InputError(
-        f"the logits of {name_of(module_of(box))} do not depend on the output of {tap.name!r} alone; name a layer=... that "
-        "everything passes through, or use masker='grad-cam'."
+        f"the logits of {name_of(module_of(box))} do not depend on the output of {tap.name!r} "
+        "alone; name a layer=... that everything passes through, or use masker='grad-cam'."
     )
 
 

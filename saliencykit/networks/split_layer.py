@@ -17,18 +17,21 @@ _CLOSE = 1e-3
 
 
 def find_rest(box: BlackBox, images: Images) -> Rest | None:
-    """The latest good place to cut a classifier at: at most 45 % of its multiplications before it, verified.
+    """The latest good place to cut a classifier at: at most 45 % of its multiplications before it,
+    verified.
 
-    Late mixing: instead of composing pixels and running the whole network, `M * features(X) + (1 - M) * features(A)` is formed at
-    an early layer and only the rest runs. On a CPU it is what makes training quick. It is an approximation (kept and dropped
-    log-probabilities correlate at 0.7 to 0.9 with those of composed pictures, and are too low), so training ends with those.
+    Late mixing: instead of composing pixels and running the whole network, `M * features(X) + (1 -
+    M) * features(A)` is formed at an early layer and only the rest runs. On a CPU it is what makes
+    training quick. It is an approximation (kept and dropped log-probabilities correlate at 0.7 to
+    0.9 with those of composed pictures, and are too low), so training ends with those.
 
     Args:
         box: With a torch module inside.
         images: (B, C, H, W), B >= 2, as the box takes them.
 
     Returns:
-        None where there is no such layer (dense connections, an architecture that runs its own way).
+        None where there is no such layer (dense connections, an architecture that runs its own
+        way).
     """
     images = at_once(box, images, 2)
     with torch.no_grad():
@@ -53,7 +56,9 @@ def find_rest(box: BlackBox, images: Images) -> Rest | None:
         except Exception:  # a layer that cannot do without the ones before it
             continue
         scale = (logits.amax() - logits.amin()).clamp_min(1e-12)
-        if again.shape == logits[:1].shape and bool((again - logits[:1]).abs().max() <= _CLOSE * scale):
+        if again.shape == logits[:1].shape and bool(
+            (again - logits[:1]).abs().max() <= _CLOSE * scale
+        ):
             rest.forget_picture(calls)
             return rest
     return None
@@ -61,6 +66,10 @@ def find_rest(box: BlackBox, images: Images) -> Rest | None:
 
 def _multiplications(call: Call) -> int:
     weight = getattr(call.module, "weight", None)
-    if not isinstance(call.module, nn.Conv2d | nn.Linear) or not isinstance(weight, Tensor) or not weight.numel():
+    if (
+        not isinstance(call.module, nn.Conv2d | nn.Linear)
+        or not isinstance(weight, Tensor)
+        or not weight.numel()
+    ):
         return 0
     return call.output.numel() * weight[0].numel()

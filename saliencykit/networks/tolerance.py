@@ -2,11 +2,14 @@
 
 from torch import Tensor
 
-_SHARE = 1e-3  # of the range: pooling in another order, folding and other kernels round differently, by a tenth of it at most
+# of the range: pooling in another order, folding and other kernels round differently, by a tenth of
+# it at most
+_SHARE = 1e-3
 
 
 def alike(answer: Tensor, wanted: Tensor) -> bool:
-    """Does an answer differ from the one that is wanted by no more than a thousandth of that one's range?
+    """Does an answer differ from the one that is wanted by no more than a thousandth of that one's
+    range?
 
     What depends on something else differs by far more.
 
@@ -22,4 +25,6 @@ def alike(answer: Tensor, wanted: Tensor) -> bool:
     if answer.shape != wanted.shape:
         return False
     answer, wanted = answer.detach().float(), wanted.detach().float()
-    return bool((answer - wanted).abs().max() <= _SHARE * (wanted.amax() - wanted.amin()).clamp_min(1e-6))
+    return bool(
+        (answer - wanted).abs().max() <= _SHARE * (wanted.amax() - wanted.amin()).clamp_min(1e-6)
+    )

@@ -30,7 +30,14 @@ def provide_alternatives() -> Mapping[str, Callable[..., Alternative]]:
     from saliencykit.alternatives.crop import Crop
     from saliencykit.alternatives.noise import Noise
 
-    return {"blur": Blur, "blur-pyramid": BlurPyramid, "noise": Noise, "constant": Constant, "choice": Choice, "crop": Crop}
+    return {
+        "blur": Blur,
+        "blur-pyramid": BlurPyramid,
+        "noise": Noise,
+        "constant": Constant,
+        "choice": Choice,
+        "crop": Crop,
+    }
 
 
 @hookimpl
@@ -62,11 +69,23 @@ def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
     from saliencykit.maskers.cam.cam import Cam
     from saliencykit.maskers.cam.grad_cam import GradCam
     from saliencykit.maskers.cam.score_cam import ScoreCam
-    from saliencykit.maskers.gradient.captum_gradients import SmoothGrad, gradient, input_x_gradient, integrated_gradients
+    from saliencykit.maskers.gradient.captum_gradients import (
+        SmoothGrad,
+        gradient,
+        input_x_gradient,
+        integrated_gradients,
+    )
     from saliencykit.maskers.gradient.captum_method import AttributionMasker
-    from saliencykit.maskers.gradient.excitation_backprop import ExcitationBackprop, contrastive_excitation_backprop
+    from saliencykit.maskers.gradient.excitation_backprop import (
+        ExcitationBackprop,
+        contrastive_excitation_backprop,
+    )
     from saliencykit.maskers.gradient.feedback import Feedback
-    from saliencykit.maskers.gradient.guided_backprop import GuidedGradCam, deconvolution, guided_backprop
+    from saliencykit.maskers.gradient.guided_backprop import (
+        GuidedGradCam,
+        deconvolution,
+        guided_backprop,
+    )
     from saliencykit.maskers.on_surrogate import OnSurrogate
     from saliencykit.maskers.optimization.extremal_perturbation import ExtremalPerturbation
     from saliencykit.maskers.optimization.iterative import Iterative, meaningful_perturbation
@@ -151,7 +170,9 @@ def provide_metrics() -> Mapping[str, Callable[..., Metric]]:
 
 @hookimpl(trylast=True)
 def wrap_model(model: object) -> BlackBox | None:
-    """Torch modules (timm's and torchvision's with their own statistics) and functions on numpy arrays."""
+    """Torch modules (timm's and torchvision's with their own statistics) and functions on numpy
+    arrays.
+    """
     from saliencykit.black_boxes.wrap import wrap
 
     return wrap(model)

@@ -5,8 +5,9 @@ A plugin is a module (or object) named in the entry-point group `saliencykit`:
     [project.entry-points.saliencykit]
     superpixel = "saliencykit_superpixel"
 
-Its functions carry `@saliencykit.hookimpl`. A hook returns a mapping from names to factories; a factory is usually the class
-itself. Heavy imports belong inside the hook or the factory: the module itself is imported at the first look-up of any name.
+Its functions carry `@saliencykit.hookimpl`. A hook returns a mapping from names to factories; a
+factory is usually the class itself. Heavy imports belong inside the hook or the factory: the module
+itself is imported at the first look-up of any name.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +26,9 @@ hookimpl = pluggy.HookimplMarker("saliencykit")
 
 @hookspec
 def provide_black_boxes() -> Mapping[str, Callable[..., BlackBox]]:  # type: ignore[empty-body]
-    """Black boxes by name. The text after `name:` is given to the factory: `timm:resnet18` calls `factory("resnet18")`."""
+    """Black boxes by name. The text after `name:` is given to the factory: `timm:resnet18` calls
+    `factory("resnet18")`.
+    """
 
 
 @hookspec
@@ -52,7 +55,8 @@ def provide_metrics() -> Mapping[str, Callable[..., Metric]]:  # type: ignore[em
 def wrap_model(model: object) -> BlackBox | None:
     """A BlackBox around `model` if it is one of yours, else None. Newest plugin first, ours last.
 
-    A text or path is a file that a user names, `model.onnx`; texts that begin with a black box's name do not come here.
+    A text or path is a file that a user names, `model.onnx`; texts that begin with a black box's
+    name do not come here.
 
     Args:
         model: Whatever was given to `explain`, unless it is a BlackBox already.

@@ -1,7 +1,7 @@
 """Names to objects. Owns the plugin manager.
 
-One text form, on the command line and in provenance: `name`, `name:value`, `name:key=value,key=value`, where the name is short
-(`blur`) or full (`saliencykit/blur`).
+One text form, on the command line and in provenance: `name`, `name:value`,
+`name:key=value,key=value`, where the name is short (`blur`) or full (`saliencykit/blur`).
 """
 
 import difflib
@@ -35,13 +35,17 @@ KINDS: Mapping[Kind, type] = {
     "masker": Masker,
     "metric": Metric,
 }
-_HOOKS = {"black_box": "provide_black_boxes"} | {kind: f"provide_{kind}s" for kind in KINDS if kind != "black_box"}
+_HOOKS = {"black_box": "provide_black_boxes"} | {
+    kind: f"provide_{kind}s" for kind in KINDS if kind != "black_box"
+}
 
 
 @final
 @dataclass
 class PluginRecord:
-    """What became of one plugin: its name, where it came from, and why it failed (empty if it works)."""
+    """What became of one plugin: its name, where it came from, and why it failed (empty if it
+    works).
+    """
 
     name: str
     origin: str
@@ -53,7 +57,8 @@ class Registry:
     """Everything that has a name. One per process, made at the first look-up; see `registry()`.
 
     Args:
-        points: Entry points to load instead of the installed ones of the group `saliencykit` (for tests).
+        points: Entry points to load instead of the installed ones of the group `saliencykit` (for
+            tests).
     """
 
     def __init__(self, points: list[EntryPoint] | None = None) -> None:
@@ -63,13 +68,17 @@ class Registry:
         self.manager.add_hookspecs(hookspecs)
         self.plugins: list[PluginRecord] = []
         self._mappings: dict[tuple[str, str], Mapping[str, Callable[..., Any]]] = {}
-        disabled = {name.strip() for name in os.environ.get("SALIENCYKIT_DISABLE", "").split(",")} - {""}
+        disabled = {
+            name.strip() for name in os.environ.get("SALIENCYKIT_DISABLE", "").split(",")
+        } - {""}
         self._admit("saliencykit", "built in", lambda: builtins)
         found = list(entry_points(group="saliencykit")) if points is None else points
         for point in sorted(found, key=lambda p: p.name):
             origin = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
             if point.name in disabled:
-                self.plugins.append(PluginRecord(point.name, origin, "disabled by SALIENCYKIT_DISABLE"))
+                self.plugins.append(
+                    PluginRecord(point.name, origin, "disabled by SALIENCYKIT_DISABLE")
+                )
             elif point.name == "local" or any(record.name == point.name for record in self.plugins):
                 self._fail(PluginRecord(point.name, origin), "another plugin already has this name")
             else:
@@ -82,8 +91,13 @@ class Registry:
             self.manager.register(plugin, name)
             self.manager.check_pending()
             for hook in (*_HOOKS.values(), "wrap_model"):
-                if callable(getattr(plugin, hook, None)) and self.manager.parse_hookimpl_opts(plugin, hook) is None:
-                    raise ContractError(f"{hook} is not marked as a hook; write @saliencykit.hookimpl above it")
+                if (
+                    callable(getattr(plugin, hook, None))
+                    and self.manager.parse_hookimpl_opts(plugin, hook) is None
+                ):
+                    raise ContractError(
+                        f"{hook} is not marked as a hook; write @saliencykit.hookimpl above it"
+                    )
         except (Exception, SystemExit) as error:  # a broken plugin never breaks the host
             self._fail(record, f"{type(error).__name__}: {error}")
         else:
@@ -91,12 +105,17 @@ class Registry:
 
     def _fail(self, record: PluginRecord, reason: str) -> None:
         plugin = self.manager.get_plugin(record.name)
-        if plugin is not None and not any(r.name == record.name and not r.failure for r in self.plugins if r is not record):
+        if plugin is not None and not any(
+            r.name == record.name and not r.failure for r in self.plugins if r is not record
+        ):
             self.manager.unregister(plugin)
         record.failure = reason
         if record not in self.plugins:
             self.plugins.append(record)
-        warnings.warn(f"saliencykit: plugin {record.name!r} ({record.origin}) is left out: {reason}", stacklevel=2)
+        warnings.warn(
+            f"saliencykit: plugin {record.name!r} ({record.origin}) is left out: {reason}",
+            stacklevel=2,
+        )
 
     def names(self, kind: Kind) -> dict[str, Callable[..., Any]]:
         """Factories of one kind by full name, `plugin/name`; ours first.
@@ -115,8 +134,13 @@ class Registry:
                     record = next(r for r in self.plugins if r.name == plugin)
                     self._fail(record, f"{hook}() raised {type(error).__name__}: {error}")
                     continue
-            out |= {f"{plugin}/{name}": factory for name, factory in self._mappings[plugin, hook].items()}
-        return dict(sorted(out.items(), key=lambda item: (not item[0].startswith("saliencykit/"), item[0])))
+            out |= {
+                f"{plugin}/{name}": factory
+                for name, factory in self._mappings[plugin, hook].items()
+            }
+        return dict(
+            sorted(out.items(), key=lambda item: (not item[0].startswith("saliencykit/"), item[0]))
+        )
 
     def find(self, kind: Kind, name: str) -> tuple[str, Callable[..., Any]]:
         """The full name and factory of a short or full name.
@@ -134,14 +158,20 @@ class Registry:
             return matches[0], known[matches[0]]
         noun = kind.replace("_", " ")
         if matches:
-            raise RegistryError(f"several plugins provide the {noun} {name!r}; write one of {', '.join(matches)}.")
+            raise RegistryError(
+                f"several plugins provide the {noun} {name!r}; write one of {', '.join(matches)}."
+            )
         short = {full.split("/", 1)[1] for full in known}
         near = difflib.get_close_matches(name, [*short, *known], n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise RegistryError(f"no {noun} is called {name!r}.{hint} Known: {', '.join(known)}.{self.left_out()}")
+        raise RegistryError(
+            f"no {noun} is called {name!r}.{hint} Known: {', '.join(known)}.{self.left_out()}"
+        )
 
     def left_out(self) -> str:
-        """The plugins that could not be used, with the reason of each, as the end of a message; empty if there are none."""
+        """The plugins that could not be used, with the reason of each, as the end of a message;
+        empty if there are none.
+        """
         broken = [f"{r.name} ({r.failure})" for r in self.plugins if r.failure]
         return f" Plugins left out: {'; '.join(broken)}." if broken else ""
 
@@ -161,11 +191,15 @@ class Registry:
         full, factory = self.find(kind, spec.name)
         thing = build(Spec(full, spec.values, spec.options), factory, _MAKERS)
         if not isinstance(thing, KINDS[kind]):
-            raise ContractError(f"the factory of {full} returned {name_of(thing)}; expected a {KINDS[kind].__name__}.")
+            raise ContractError(
+                f"the factory of {full} returned {name_of(thing)}; expected a "
+                f"{KINDS[kind].__name__}."
+            )
         return thing
 
     def register(self, name: str, factory: Callable[..., Any]) -> str:
-        """Give one of your own parts a name, `local/name`; the kind is read from the factory's base class.
+        """Give one of your own parts a name, `local/name`; the kind is read from the factory's base
+        class.
 
         Args:
             name: Letters, digits, `-` and `_`.
@@ -175,12 +209,20 @@ class Registry:
             The full name.
 
         Raises:
-            InputError: The factory is not a class derived from a contract, or the name is taken or malformed.
+            InputError: The factory is not a class derived from a contract, or the name is taken or
+                malformed.
         """
-        kinds = [kind for kind, base in KINDS.items() if isinstance(factory, type) and issubclass(factory, base)]
+        kinds = [
+            kind
+            for kind, base in KINDS.items()
+            if isinstance(factory, type) and issubclass(factory, base)
+        ]
         if not kinds:
             wanted = ", ".join(base.__name__ for base in KINDS.values())
-            raise InputError(f"register({name!r}, ...) takes a class derived from one of {wanted}; got {factory!r}.")
+            raise InputError(
+                f"register({name!r}, ...) takes a class derived from one of {wanted}; got "
+                f"{factory!r}."
+            )
         if not _is_name(name):
             raise InputError(f"register: {name!r} is not a name; use letters, digits, '-' and '_'.")
         hook = _HOOKS[kinds[0]]
@@ -192,7 +234,9 @@ class Registry:
             self._admit("local", "registered by this program", lambda: plugin)
         mine = cast("dict[str, Callable[..., Any]]", plugin.mappings[hook])
         if mine.get(name, factory) is not factory:
-            raise InputError(f"register: local/{name} is already {mine[name]!r}; choose another name.")
+            raise InputError(
+                f"register: local/{name} is already {mine[name]!r}; choose another name."
+            )
         mine[name] = factory
         self._mappings.pop(("local", hook), None)
         return f"local/{name}"
@@ -227,9 +271,15 @@ def _checked(mapping: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..
     factories = dict(mapping)
     for name, factory in factories.items():
         if not isinstance(name, str) or not _is_name(name) or not callable(factory):
-            raise ContractError(f"{name!r}: {factory!r}; a hook gives names without '/:,= +', and a class or function for each")
+            raise ContractError(
+                f"{name!r}: {factory!r}; a hook gives names without '/:,= +', and a class or "
+                "function for each"
+            )
         if isinstance(factory, tuple(KINDS.values())):
-            raise ContractError(f"{name!r}: give the class {name_of(factory)} or a function that makes one, not {factory!r}")
+            raise ContractError(
+                f"{name!r}: give the class {name_of(factory)} or a function that makes one, not "
+                f"{factory!r}"
+            )
     return factories
 
 
@@ -253,7 +303,8 @@ def register(name: str, factory: Callable[..., Any]) -> str:
 
     Args:
         name: Letters, digits, `-` and `_`; the full name is `local/name`.
-        factory: A class derived from BlackBox, Alternative, Term, Masker or Metric, which say what it is.
+        factory: A class derived from BlackBox, Alternative, Term, Masker or Metric, which say what
+            it is.
 
     Returns:
         The full name.
@@ -273,7 +324,8 @@ def register(name: str, factory: Callable[..., Any]) -> str:
 
 
 def as_black_box(model: object) -> BlackBox:
-    """A BlackBox from a BlackBox, a name (`timm:resnet18`), a file that a plugin reads (`model.onnx`), a model or a function.
+    """A BlackBox from a BlackBox, a name (`timm:resnet18`), a file that a plugin reads
+    (`model.onnx`), a model or a function.
 
     Raises:
         RegistryError: The name is unknown, or no installed plugin reads this file or address.
@@ -286,13 +338,16 @@ def as_black_box(model: object) -> BlackBox:
         box = None if known else registry().wrap(model)
         words = None if known or box else advice(model)
         if words:
-            raise RegistryError(f"no plugin reads the model {model!r}: {words}.{registry().left_out()}")
+            raise RegistryError(
+                f"no plugin reads the model {model!r}: {words}.{registry().left_out()}"
+            )
         return box or cast(BlackBox, registry().create("black_box", model))
     box = registry().wrap(model)
     if box is None:
         raise InputError(
-            f"{name_of(model)} is not a classifier that saliencykit knows. Give a torch nn.Module, a function from numpy "
-            "(B, H, W, C) to (B, K), a name like 'timm:resnet18', or an object derived from saliencykit.BlackBox."
+            f"{name_of(model)} is not a classifier that saliencykit knows. Give a torch "
+            "nn.Module, a function from numpy (B, H, W, C) to (B, K), a name like "
+            "'timm:resnet18', or an object derived from saliencykit.BlackBox."
         )
     return box
 
@@ -304,8 +359,14 @@ def _is_known(kind: Kind, text: str) -> bool:
 
 
 def as_masker(masker: Masker | str) -> Masker:
-    """A Masker from a Masker, a text like `rise:samples=500`, or the file of a trained one, `my-masker.safetensors`."""
-    if isinstance(masker, str) and masker.endswith(".safetensors") and not _is_known("masker", masker):
+    """A Masker from a Masker, a text like `rise:samples=500`, or the file of a trained one,
+    `my-masker.safetensors`.
+    """
+    if (
+        isinstance(masker, str)
+        and masker.endswith(".safetensors")
+        and not _is_known("masker", masker)
+    ):
         from saliencykit.maskers.realtime.masker_file import load_masker
 
         return load_masker(Path(masker).expanduser())
@@ -335,7 +396,9 @@ def as_metric(metric: Metric | str) -> Metric:
 
 
 def as_objective(objective: Objective | str) -> Objective:
-    """An Objective from an Objective, a preset's name (`paper-mean`), or terms joined by `+`: `area:weight=8+destroyed-margin`."""
+    """An Objective from an Objective, a preset's name (`paper-mean`), or terms joined by `+`:
+    `area:weight=8+destroyed-margin`.
+    """
     from saliencykit.terms.paper import PRESETS
 
     if isinstance(objective, Objective):
@@ -353,7 +416,9 @@ def as_objective(objective: Objective | str) -> Objective:
                 f"no objective is called {objective!r}.{hint} Presets: {', '.join(PRESETS)}; "
                 f"or terms joined by '+': {', '.join(known)}."
             )
-    return Objective(tuple(cast(Term, registry().create("term", part.strip())) for part in objective.split("+")))
+    return Objective(
+        tuple(cast(Term, registry().create("term", part.strip())) for part in objective.split("+"))
+    )
 
 
 def _as(thing: object, kind: Kind) -> object:
@@ -363,8 +428,8 @@ def _as(thing: object, kind: Kind) -> object:
         return registry().create(kind, thing)
     names = ", ".join(full.split("/", 1)[1] for full in list(registry().names(kind))[:3])
     raise InputError(
-        f"{name_of(thing)} is no {kind.replace('_', ' ')}: give an object derived from {KINDS[kind].__name__}, or a name with "
-        f"options or without, such as {names}."
+        f"{name_of(thing)} is no {kind.replace('_', ' ')}: give an object derived from "
+        f"{KINDS[kind].__name__}, or a name with options or without, such as {names}."
     )
 
 

@@ -52,15 +52,16 @@ def names_of(name: str) -> tuple[str, str, str]:
     """
     if not _NAME.fullmatch(name):
         raise InputError(
-            f"{name!r} is no name for a package, such as 'my-plugin': letters, digits, '-', '_' and '.', a letter or a digit at "
-            "both ends."
+            f"{name!r} is no name for a package, such as 'my-plugin': letters, digits, '-', '_' "
+            "and '.', a letter or a digit at both ends."
         )
     distribution = re.sub(r"[-_.]+", "-", name).lower()
     package = distribution.replace("-", "_")
     if not package.isidentifier() or keyword.iskeyword(package):
         reason = "a keyword" if keyword.iskeyword(package) else "no name"
         raise InputError(
-            f"{name!r} cannot be imported: {package!r} is {reason} in Python; take another one, such as 'my-{distribution}'."
+            f"{name!r} cannot be imported: {package!r} is {reason} in Python; take another one, "
+            f"such as 'my-{distribution}'."
         )
     return distribution, package, distribution.removeprefix("saliencykit-") or distribution
 
@@ -81,7 +82,9 @@ def new_plugin(name: str, into: Path = Path()) -> NewPlugin:
     distribution, package, plugin = names_of(name)
     folder = into / distribution
     if folder.exists():
-        raise InputError(f"'{folder}' exists already; choose another name, or another place with --into.")
+        raise InputError(
+            f"'{folder}' exists already; choose another name, or another place with --into."
+        )
     _refuse_taken(distribution, package, plugin)
     try:
         into.mkdir(parents=True, exist_ok=True)
@@ -99,22 +102,32 @@ def new_plugin(name: str, into: Path = Path()) -> NewPlugin:
 
 
 def write_template(folder: Path, name: str) -> None:
-    """The template's files, with the name in place of its blanks, into an empty folder; what is installed makes no difference."""
+    """The template's files, with the name in place of its blanks, into an empty folder; what is
+    installed makes no difference.
+    """
     words = dict(zip(("distribution", "package", "plugin"), names_of(name), strict=True))
     _fill(files("saliencykit") / "registry" / "template", folder, words)
 
 
 def _refuse_taken(distribution: str, package: str, plugin: str) -> None:
     """Nothing that is installed may have one of the names."""
-    installed = {re.sub(r"[-_.]+", "-", found.name).lower() for found in distributions() if found.name}
-    known = {record.name: record.origin for record in registry().plugins} | {"local": "what saliencykit.register names"}
+    installed = {
+        re.sub(r"[-_.]+", "-", found.name).lower() for found in distributions() if found.name
+    }
+    known = {record.name: record.origin for record in registry().plugins} | {
+        "local": "what saliencykit.register names"
+    }
     if plugin in known:
-        raise InputError(f"there is a plugin {plugin!r} already ({known[plugin]}); choose another name than {distribution!r}.")
+        raise InputError(
+            f"there is a plugin {plugin!r} already ({known[plugin]}); choose another name than "
+            f"{distribution!r}."
+        )
     if distribution in installed:
         raise InputError(f"a package {distribution!r} is installed already; choose another name.")
     if package in sys.stdlib_module_names or find_spec(package) is not None:
         raise InputError(
-            f"there is a module {package!r} already, which the plugin would hide; choose another name than {distribution!r}."
+            f"there is a module {package!r} already, which the plugin would hide; choose another "
+            f"name than {distribution!r}."
         )
 
 
@@ -126,7 +139,9 @@ def _fill(source: Traversable, target: Path, words: dict[str, str]) -> None:
             _fill(entry, below, words)
         elif entry.name.endswith(_END):
             text = Template(entry.read_text(encoding="utf-8")).substitute(words)
-            (target / entry.name.removesuffix(_END)).write_text(text, encoding="utf-8", newline="\n")
+            (target / entry.name.removesuffix(_END)).write_text(
+                text, encoding="utf-8", newline="\n"
+            )
 
 
 def _umask() -> int:

@@ -1,8 +1,8 @@
 """The one text form of names with arguments: `name`, `name:value`, `name:key=value,key=value`.
 
-A value may be a name with arguments itself: `iterative:alternative=blur:sigma=3,steps=50`, in brackets where it has several,
-`iterative:alternative=(noise:spread=0.1,std=0.2),steps=50`, and joined by `+` where several are wanted,
-`choice:among=blur:sigma=3+noise`.
+A value may be a name with arguments itself: `iterative:alternative=blur:sigma=3,steps=50`, in
+brackets where it has several, `iterative:alternative=(noise:spread=0.1,std=0.2),steps=50`, and
+joined by `+` where several are wanted, `choice:among=blur:sigma=3+noise`.
 """
 
 import ast
@@ -40,7 +40,9 @@ def parse(text: str) -> Spec:
     """
     name, colon, rest = text.strip().partition(":")
     if not name or (colon and not rest):
-        raise InputError(f"{text!r} is not a name; write 'name', 'name:value' or 'name:key=value,key=value'.")
+        raise InputError(
+            f"{text!r} is not a name; write 'name', 'name:value' or 'name:key=value,key=value'."
+        )
     values: list[str] = []
     options: dict[str, str] = {}
     for part in _split(rest, ",") if rest else []:
@@ -56,7 +58,9 @@ def parse(text: str) -> Spec:
     return Spec(name, tuple(values), options)
 
 
-def build(spec: Spec, factory: Callable[..., Any], makers: Mapping[type, Callable[[str], Any]]) -> Any:
+def build(
+    spec: Spec, factory: Callable[..., Any], makers: Mapping[type, Callable[[str], Any]]
+) -> Any:
     """Call a factory with a text's arguments; numbers, tuples and booleans are read as such.
 
     Args:
@@ -79,17 +83,28 @@ def build(spec: Spec, factory: Callable[..., Any], makers: Mapping[type, Callabl
     catches_all = any(p.kind == p.VAR_KEYWORD for p in known)
     options = dict(spec.options)
     values = list(spec.values)
-    if values and not plain and only:  # `blur:11` names the first option of a keyword-only dataclass
+    if (
+        values and not plain and only
+    ):  # `blur:11` names the first option of a keyword-only dataclass
         options = {**dict(zip(only, values, strict=False)), **options}
         values = values[len(only) :]
     unknown = [key for key in options if key not in {*plain, *only}]
     if (unknown and not catches_all) or len(values) > len(plain):
         what = f"no option {unknown[0]!r}" if unknown else f"at most {len(plain)} values"
-        raise InputError(f"{spec.name} takes {what}; its options are {', '.join([*plain, *only]) or 'none'}.")
-    needed = [p.name for p in known if p.default is p.empty and p.name in {*plain[len(values) :], *only} - {*options}]
+        raise InputError(
+            f"{spec.name} takes {what}; its options are {', '.join([*plain, *only]) or 'none'}."
+        )
+    needed = [
+        p.name
+        for p in known
+        if p.default is p.empty and p.name in {*plain[len(values) :], *only} - {*options}
+    ]
     if needed:
         ways = ", ".join([*plain, *only])
-        raise InputError(f"{spec.name} needs {', '.join(needed)}; write '{spec.name}:{needed[0]}=...'. Its options are {ways}.")
+        raise InputError(
+            f"{spec.name} needs {', '.join(needed)}; write '{spec.name}:{needed[0]}=...'. Its "
+            f"options are {ways}."
+        )
     positional = [_read(v, hints.get(n), makers) for v, n in zip(values, plain, strict=False)]
     named = {key: _read(value, hints.get(key), makers) for key, value in options.items()}
     try:
@@ -97,9 +112,13 @@ def build(spec: Spec, factory: Callable[..., Any], makers: Mapping[type, Callabl
     except SaliencyKitError:
         raise
     except ImportError as error:
-        raise RegistryError(f"{spec.name} needs a package that is not installed: {error}.") from error
+        raise RegistryError(
+            f"{spec.name} needs a package that is not installed: {error}."
+        ) from error
     except Exception as error:
-        raise InputError(f"{spec.name} could not be made from {dict(options)} {values}: {error}") from error
+        raise InputError(
+            f"{spec.name} could not be made from {dict(options)} {values}: {error}"
+        ) from error
 
 
 def _split(text: str, mark: str) -> list[str]:
@@ -115,7 +134,9 @@ def _split(text: str, mark: str) -> list[str]:
 
 
 def _bare(text: str) -> str:
-    """Without brackets around it, which a part with several options of its own needs: `(noise:spread=0.1,std=0.2)`."""
+    """Without brackets around it, which a part with several options of its own needs:
+    `(noise:spread=0.1,std=0.2)`.
+    """
     text = text.strip()
     return text[1:-1] if text.startswith("(") and text.endswith(")") else text
 

@@ -23,15 +23,29 @@ _WORDS = {
 
 
 def page_of_dataset(saved: SavedExplanations) -> str:
-    """HTML: the numbers, the first pictures with their masks, the most frequent classes, what is missing, settings."""
+    """HTML: the numbers, the first pictures with their masks, the most frequent classes, what is
+    missing, settings.
+    """
     summary = summarise(saved.rows())
-    about = f"{summary.explained} of {summary.pictures} pictures of {saved.manifest.get('data', '')}"
-    parts = [f'<p class="dim">{escape(about)}</p>', *_numbers(summary), *_pictures(saved), *_classes(saved), *_missing(summary)]
+    about = (
+        f"{summary.explained} of {summary.pictures} pictures of {saved.manifest.get('data', '')}"
+    )
+    parts = [
+        f'<p class="dim">{escape(about)}</p>',
+        *_numbers(summary),
+        *_pictures(saved),
+        *_classes(saved),
+        *_missing(summary),
+    ]
     return document("Which pixels the decisions rest on", [*parts, *_settings(saved)])
 
 
 def _numbers(summary: Summary) -> Iterator[str]:
-    rows = [[escape(_WORDS[name]), *map(number, values)] for name, values in summary.columns.items() if values[0] == values[0]]
+    rows = [
+        [escape(_WORDS[name]), *map(number, values)]
+        for name, values in summary.columns.items()
+        if values[0] == values[0]
+    ]
     yield "<h2>Numbers</h2>"
     yield table(["of a picture", "mean", "lower quartile", "median", "upper quartile"], rows)
 
@@ -52,11 +66,20 @@ def _classes(saved: SavedExplanations) -> Iterator[str]:
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0] * 5)
     for row in saved.rows():
         if row.label is not None:
-            values = [1.0, *(_or_nan(getattr(row, name)) for name in ("probability", "kept", "dropped", "area"))]
+            values = [
+                1.0,
+                *(
+                    _or_nan(getattr(row, name))
+                    for name in ("probability", "kept", "dropped", "area")
+                ),
+            ]
             name = (row.label_name or f"class {row.label}").split(",")[0]
             sums[name] = [a + b for a, b in zip(sums[name], values, strict=True)]
     largest = sorted(sums.items(), key=lambda item: (-item[1][0], item[0]))[:_CLASSES]
-    rows = [[escape(name), f"{values[0]:.0f}", *(number(v / values[0]) for v in values[1:])] for name, values in largest]
+    rows = [
+        [escape(name), f"{values[0]:.0f}", *(number(v / values[0]) for v in values[1:])]
+        for name, values in largest
+    ]
     yield "<h2>Classes asked about</h2>"
     yield table(["class", "pictures", "probability", "kept", "dropped", "area"], rows)
     if len(sums) > _CLASSES:
@@ -81,14 +104,32 @@ def _settings(saved: SavedExplanations) -> Iterator[str]:
     manifest = saved.manifest
     model = manifest.get("model") or {}
     pairs = [
-        (name, manifest.get(name)) for name in ("command", "data", "limit", "label", "masker", "alternative", "precision", "seed")
+        (name, manifest.get(name))
+        for name in (
+            "command",
+            "data",
+            "limit",
+            "label",
+            "masker",
+            "alternative",
+            "precision",
+            "seed",
+        )
     ]
-    pairs += [("model", model.get("text")), ("fingerprint", model.get("fingerprint")), *(manifest.get("versions") or {}).items()]
+    pairs += [
+        ("model", model.get("text")),
+        ("fingerprint", model.get("fingerprint")),
+        *(manifest.get("versions") or {}).items(),
+    ]
     yield f"<h2>Settings</h2>{facts((name, str(value)) for name, value in pairs if value is not None)}"
 
 
 def _caption(row: ExplainedRow) -> str:
     name = (row.label_name or f"class {row.label}").split(",")[0]
     shown = [name if row.probability is None else f"{name} {row.probability:.1%}"]
-    shown += [f"{what} {value:.1%}" for what in ("kept", "dropped", "area") if (value := getattr(row, what)) is not None]
+    shown += [
+        f"{what} {value:.1%}"
+        for what in ("kept", "dropped", "area")
+        if (value := getattr(row, what)) is not None
+    ]
     return ", ".join(shown)

@@ -24,14 +24,22 @@ def page_of_explanation(explanation: Explanation) -> str:
     for index in range(min(len(explanation), _MOST)):
         kept, dropped = _sides(explanation, index)
         title = explanation.names[index].split(",")[0]
-        cards.append(card(title, caption(explanation, index), overlay(explanation, index), kept, dropped))
+        cards.append(
+            card(title, caption(explanation, index), overlay(explanation, index), kept, dropped)
+        )
     more = f"<p>... and {len(explanation) - _MOST} more</p>" if len(explanation) > _MOST else ""
     parts = [
-        '<p class="dim">Large: the mask over the picture; small: what it keeps and what it drops, the rest blurred. Kept: the '
-        "probability with only the mask shown; dropped: with the mask replaced; area: the mask's share of the picture.</p>",
+        '<p class="dim">Large: the mask over the picture; small: what it keeps and what it drops, '
+        "the rest blurred. Kept: the "
+        "probability with only the mask shown; dropped: with the mask replaced; area: the mask's "
+        "share of the picture.</p>",
         f'<div class="cards">{"".join(cards)}</div>{more}',
         "<h2>Settings</h2>",
-        facts((name, str(value)) for name, value in explanation.provenance.items() if value is not None),
+        facts(
+            (name, str(value))
+            for name, value in explanation.provenance.items()
+            if value is not None
+        ),
     ]
     return document("Which pixels the decision rests on", parts)
 
@@ -44,5 +52,8 @@ def _sides(explanation: Explanation, index: int) -> "tuple[Image, Image]":
     maps = torch.from_numpy(mask)[None, None].float()
     fill = Blur()(picture, generator=Generator().manual_seed(0))
     sides = (compose(picture, m, fill) for m in (maps, 1 - maps))
-    kept, dropped = (Image.fromarray((side[0].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy()) for side in sides)
+    kept, dropped = (
+        Image.fromarray((side[0].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy())
+        for side in sides
+    )
     return kept, dropped

@@ -12,7 +12,9 @@ from saliencykit.visualization.html_images import card, stored, stored_overlay
 from saliencykit.visualization.html_page import document, facts, number, table
 from saliencykit.visualization.svg_curves import chart, legend
 
-_POINT = re.compile(r"(?P<curve>.+?)_(?P<at>\d+(?:\.\d+)?)")  # `kept_0.05`: a point of the curve `kept`
+_POINT = re.compile(
+    r"(?P<curve>.+?)_(?P<at>\d+(?:\.\d+)?)"
+)  # `kept_0.05`: a point of the curve `kept`
 _NAMES = 5  # of pictures, behind a reason
 
 
@@ -22,10 +24,18 @@ def page_of_scores(scores: Scores) -> str:
     model = str(_inside(settings.get("model"), "text"))
     pictures = len({row.index for row in scores.rows})
     short = model if len(model) <= 120 else f"{model[:117]}..."
-    about = f"{len(scores.maskers)} methods on {pictures} pictures, {settings.get('data', '')}; {short}"
+    about = (
+        f"{len(scores.maskers)} methods on {pictures} pictures, {settings.get('data', '')}; {short}"
+    )
     head = f'<p class="dim">{escape(about)}</p>'
     lines = {(line.masker, line.score): line for line in scores.table()}
-    parts = [head, *_table(scores, lines), *_curves(scores, lines), *_pictures(scores), *_meanings(scores, lines)]
+    parts = [
+        head,
+        *_table(scores, lines),
+        *_curves(scores, lines),
+        *_pictures(scores),
+        *_meanings(scores, lines),
+    ]
     return document("Saliency maps compared", [*parts, *_missing(scores), *_settings(scores)])
 
 
@@ -39,9 +49,12 @@ def _table(scores: Scores, lines: dict[tuple[str, str], Line]) -> Iterator[str]:
     yield "<h2>Scores</h2>"
     yield table(["method", *(heading(scores, name) for name in main), "seconds"], rows)
     yield (
-        '<p class="dim">The mean over the pictures, and below it the 95 % interval when the pictures are drawn anew (10,000 '
-        "bootstrap samples), the median, and the number of pictures. ↑ higher is better, ↓ lower is better; the best mean of a "
-        "column is marked, whatever its interval. Seconds: the median time for one picture's mask.</p>"
+        '<p class="dim">The mean over the pictures, and below it the 95 % interval when the '
+        "pictures are drawn anew (10,000 "
+        "bootstrap samples), the median, and the number of pictures. ↑ higher is better, ↓ lower "
+        "is better; the best mean of a "
+        "column is marked, whatever its interval. Seconds: the median time for one picture's "
+        "mask.</p>"
     )
 
 
@@ -57,11 +70,14 @@ def _curves(scores: Scores, lines: dict[tuple[str, str], Line]) -> Iterator[str]
         if len(points) > 1:
             curve = {
                 masker: [
-                    (x, lines[masker, name].mean, lines[masker, name].low, lines[masker, name].high) for x, name in sorted(points)
+                    (x, lines[masker, name].mean, lines[masker, name].low, lines[masker, name].high)
+                    for x, name in sorted(points)
                 ]
                 for masker in scores.maskers
             }
-            charts.append(f"<div><h3>{escape(title)}</h3>{chart(curve, 'share of the picture', title)}</div>")
+            charts.append(
+                f"<div><h3>{escape(title)}</h3>{chart(curve, 'share of the picture', title)}</div>"
+            )
     if charts:
         yield f'<h2>Curves</h2>{legend(scores.maskers)}<div class="charts">{"".join(charts)}</div>'
 
@@ -82,7 +98,10 @@ def _pictures(scores: Scores) -> Iterator[str]:
             about = "Large: the mask over the picture; small: what it keeps and what it drops, the rest blurred."
             yield f'<h2>Pictures</h2><p class="dim">{about}</p>'
             started = True
-        one = next((row for row in theirs.values() if row.probability is not None), next(iter(theirs.values())))
+        one = next(
+            (row for row in theirs.values() if row.probability is not None),
+            next(iter(theirs.values())),
+        )
         sure = "" if one.probability is None else f", {one.probability:.1%}"
         asked = one.label_name.split(",")[0] if one.label_name else f"class {one.label}"
         cards = [card("the model's input", f"asked about: {asked}{sure}", picture)]
@@ -90,8 +109,19 @@ def _pictures(scores: Scores) -> Iterator[str]:
             mask = stored(scores.folder / "masks" / files[masker] / f"{index}.png")
             if masker not in theirs or mask is None or mask.size != picture.size:
                 continue
-            kept, dropped = (stored(scores.folder / side / files[masker] / f"{index}.png") for side in ("kept", "dropped"))
-            cards.append(card(masker, _caption(scores, theirs[masker]), stored_overlay(picture, mask), kept, dropped))
+            kept, dropped = (
+                stored(scores.folder / side / files[masker] / f"{index}.png")
+                for side in ("kept", "dropped")
+            )
+            cards.append(
+                card(
+                    masker,
+                    _caption(scores, theirs[masker]),
+                    stored_overlay(picture, mask),
+                    kept,
+                    dropped,
+                )
+            )
         yield f'<h3>{escape(one.sample)}</h3><div class="cards">{"".join(cards)}</div>'
 
 
@@ -104,7 +134,10 @@ def _meanings(scores: Scores, lines: dict[tuple[str, str], Line]) -> Iterator[st
         word = "" if better is None else "higher is better" if better else "lower is better"
         names = [name for name in scores.names if metric_of(name, metrics) == metric]
         heads = [escape(name.removeprefix(f"{metric}/")) for name in names]
-        rows = [[escape(masker), *(_cell(lines[masker, name], False) for name in names)] for masker in scores.maskers]
+        rows = [
+            [escape(masker), *(_cell(lines[masker, name], False) for name in names)]
+            for masker in scores.maskers
+        ]
         shown = table(["method", *heads], rows) if len(names) > 1 else ""
         about = escape(str(_inside(known, "about") or ""))
         yield f"<details><summary>{escape(metric)} <small>{word}</small></summary><p>{about}</p>{shown}</details>"
@@ -128,13 +161,17 @@ def _missing(scores: Scores) -> Iterator[str]:
 
 def _settings(scores: Scores) -> Iterator[str]:
     settings = scores.settings
-    pairs = [(name, str(settings[name])) for name in ("command", "data", "seed") if name in settings]
+    pairs = [
+        (name, str(settings[name])) for name in ("command", "data", "seed") if name in settings
+    ]
     pairs += [
         ("model", str(_inside(settings.get("model"), "text"))),
         ("fingerprint", str(_inside(settings.get("model"), "fingerprint"))),
     ]
     pairs += [(name, str(text)) for name, text in settings.get("maskers", {}).items()]
-    pairs += [(name, str(_inside(known, "text"))) for name, known in settings.get("metrics", {}).items()]
+    pairs += [
+        (name, str(_inside(known, "text"))) for name, known in settings.get("metrics", {}).items()
+    ]
     pairs += [(name, str(version)) for name, version in settings.get("versions", {}).items()]
     yield f"<h2>Settings</h2>{facts(pairs)}"
 
@@ -147,7 +184,9 @@ def _caption(scores: Scores, row: Row) -> str:
 def heading(scores: Scores, name: str) -> str:
     """A column's name, and which way is better, as HTML."""
     better = scores.higher_is_better(name)
-    return escape(name).replace("/", "/<wbr>") + ("" if better is None else " ↑" if better else " ↓")
+    return escape(name).replace("/", "/<wbr>") + (
+        "" if better is None else " ↑" if better else " ↓"
+    )
 
 
 def best_maskers(scores: Scores, lines: dict[tuple[str, str], Line], name: str) -> set[str]:

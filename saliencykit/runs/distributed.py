@@ -36,7 +36,8 @@ class Processes:
             device: Where this process computes, which decides how they speak to each other.
 
         Raises:
-            InputError: There are several processes and accelerate is missing, or was told before that there is one.
+            InputError: There are several processes and accelerate is missing, or was told before
+                that there is one.
         """
         count = int(os.environ.get("WORLD_SIZE") or 1)
         if count < 2:
@@ -44,11 +45,14 @@ class Processes:
         try:
             from accelerate import PartialState
         except ImportError:
-            raise InputError("several processes need accelerate; pip install 'saliencykit[train]'.") from None
+            raise InputError(
+                "several processes need accelerate; pip install 'saliencykit[train]'."
+            ) from None
         state = PartialState(cpu=device.type == "cpu", timeout=_LONG)
         if state.num_processes != count:  # each would take all pictures for its own
             raise InputError(
-                f"this launch has {count} processes, and accelerate was set up for {state.num_processes} before this "
-                "call; call this first, or make PartialState(cpu=True) where there is no GPU."
+                f"this launch has {count} processes, and accelerate was set up for "
+                f"{state.num_processes} before this call; call this first, or make "
+                "PartialState(cpu=True) where there is no GPU."
             )
         return Processes(state.process_index, state.num_processes, state.wait_for_everyone)

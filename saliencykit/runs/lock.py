@@ -15,8 +15,9 @@ from saliencykit.core.errors import InputError
 def locked(path: Path) -> Iterator[None]:
     """Hold a lock file: the operating system lets go of it when the process ends, however it ends.
 
-    The file says who holds it. On this machine a lock whose process is gone is taken over; what another machine left there may be
-    the trace of a killed run or of one that goes on, and is refused.
+    The file says who holds it. On this machine a lock whose process is gone is taken over; what
+    another machine left there may be the trace of a killed run or of one that goes on, and is
+    refused.
 
     Raises:
         InputError: Another process holds it.
@@ -24,19 +25,22 @@ def locked(path: Path) -> Iterator[None]:
     try:
         file = path.open("a+", encoding="utf-8")
     except OSError as error:
-        raise InputError(f"cannot write to {path.parent}: {error.strerror or error}; choose another directory.") from error
+        raise InputError(
+            f"cannot write to {path.parent}: {error.strerror or error}; choose another directory."
+        ) from error
     with file:
         held = _hold(file)
         owner = _owner(file)
         if not held:
             raise InputError(
-                f"process {owner.get('pid', '?')} on {owner.get('host', '?')} is writing to {path.parent}; wait until it is done, "
-                "or choose another directory."
+                f"process {owner.get('pid', '?')} on {owner.get('host', '?')} is writing to "
+                f"{path.parent}; wait until it is done, or choose another directory."
             )
         if owner and owner.get("host") != socket.gethostname():
             raise InputError(
-                f"process {owner.get('pid', '?')} on the machine {owner.get('host', '?')} has not finished with {path.parent}. If "
-                f"it no longer runs, delete {path} and start again; what it finished is kept."
+                f"process {owner.get('pid', '?')} on the machine {owner.get('host', '?')} has not "
+                f"finished with {path.parent}. If it no longer runs, delete {path} and start "
+                "again; what it finished is kept."
             )
         try:
             with suppress(OSError):  # a full disk: the lock holds all the same
@@ -63,7 +67,9 @@ def _hold(file: IO[str]) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a file system without locks: what the file says of this machine is all there is
+    except (
+        OSError
+    ):  # a file system without locks: what the file says of this machine is all there is
         owner = _owner(file)
         return owner.get("host") != socket.gethostname() or not _alive(int(owner.get("pid", 0)))
     return True

@@ -1,4 +1,6 @@
-"""Sanity checks of a masker: is its mask about the class, or is the class written into it; and does it rest on the model?"""
+"""Sanity checks of a masker: is its mask about the class, or is the class written into it; and does
+it rest on the model?
+"""
 
 from saliencykit.sanity.class_leakage import EncodingProbe, encoding_probe
 from saliencykit.sanity.model_randomization import RandomisedBox, randomised_box

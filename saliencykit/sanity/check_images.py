@@ -36,13 +36,16 @@ class Shown:
 
 
 def shown(data: Any, box: BlackBox, limit: int | None = None) -> Shown:
-    """Read pictures for sanity checks. Labels are not needed: a mask explains what the model answers, right or wrong.
+    """Read pictures for sanity checks. Labels are not needed: a mask explains what the model
+    answers, right or wrong.
 
     Args:
-        data: A folder with its folders, a CSV file, `voc:...` or `coco:...` as for `evaluate`; a tensor (N, C, H, W); an iterable
-            of pictures (paths, PIL pictures, arrays), of (picture, label) or of `Sample`.
+        data: A folder with its folders, a CSV file, `voc:...` or `coco:...` as for `evaluate`; a
+            tensor (N, C, H, W); an iterable of pictures (paths, PIL pictures, arrays), of (picture,
+            label) or of `Sample`.
         box: Prepares the pictures, and answers.
-        limit: At most so many, >= 1; of a folder or a list evenly spaced ones, so that all of its folders have their share.
+        limit: At most so many, >= 1; of a folder or a list evenly spaced ones, so that all of its
+            folders have their share.
 
     Raises:
         InputError: No picture could be read, or the data are of no known form.
@@ -55,7 +58,9 @@ def shown(data: Any, box: BlackBox, limit: int | None = None) -> Shown:
         True
     """
     if limit is not None and limit < 1:
-        raise InputError(f"sanity checks: limit={limit}; a number of pictures, >= 1, or None for all.")
+        raise InputError(
+            f"sanity checks: limit={limit}; a number of pictures, >= 1, or None for all."
+        )
     images, missing = list[Tensor](), Counter[str]()
     for reading in read_samples(_spread(data, limit), box, limit=limit):
         if reading.sample is None:
@@ -65,7 +70,10 @@ def shown(data: Any, box: BlackBox, limit: int | None = None) -> Shown:
         else:
             images.append(reading.sample.images.float())
     if not images:
-        raise InputError(f"sanity checks: no picture of {str(data)[:80]!r} could be read. {next(iter(missing), '')}")
+        raise InputError(
+            f"sanity checks: no picture of {str(data)[:80]!r} could be read. "
+            f"{next(iter(missing), '')}"
+        )
     every = torch.cat(images)
     return Shown(every, own_answers(box, every), dict(missing))
 
@@ -76,7 +84,9 @@ def _spread(data: Any, limit: int | None) -> Any:
             return data
         data = read_folder(Path(data), recursive=True)
     if isinstance(data, Tensor) and data.ndim != 4:
-        raise InputError(f"sanity checks take a tensor of pictures as (N, C, H, W); got {tuple(data.shape)}.")
+        raise InputError(
+            f"sanity checks take a tensor of pictures as (N, C, H, W); got {tuple(data.shape)}."
+        )
     if isinstance(data, list | tuple | Tensor) and limit is not None and len(data) > limit:
         data = [data[i * len(data) // limit] for i in range(limit)]
     return _pairs(data) if hasattr(data, "__iter__") else data
@@ -85,4 +95,8 @@ def _spread(data: Any, limit: int | None) -> Any:
 def _pairs(data: Any) -> Iterator[Any]:
     """Whatever has no label gets none, which is the form that an iterable of pictures is read in."""
     for item in data:
-        yield item if isinstance(item, Sample) or (isinstance(item, tuple | list) and len(item) == 2) else (item, None)
+        yield (
+            item
+            if isinstance(item, Sample) or (isinstance(item, tuple | list) and len(item) == 2)
+            else (item, None)
+        )

@@ -43,7 +43,8 @@ class Figure:
 
 
 def is_below(figure: Figure, bound: float) -> bool | None:
-    """True if the whole interval lies below the bound, False if none of it does, None if the pictures are too few to say.
+    """True if the whole interval lies below the bound, False if none of it does, None if the
+    pictures are too few to say.
 
     Args:
         figure: A mean with its interval.

@@ -1,4 +1,6 @@
-"""Can a class be read off a mask's shape? A linear probe, and random masks of the same values to compare with."""
+"""Can a class be read off a mask's shape? A linear probe, and random masks of the same values to
+compare with.
+"""
 
 import numpy as np
 import torch
@@ -7,9 +9,14 @@ from torch import Generator, Tensor
 
 from saliencykit.core.types import Labels, Mask
 
-_DECAY = 0.01  # of the probe's weights, on standardised features: enough that more features than rows do no harm, see the tests
+# of the probe's weights, on standardised features: enough that more features than rows do no harm,
+# see the tests
+_DECAY = 0.01
 _STEPS = 100
-_FLAT, _STILL = 1e-5, 1e-6  # gradient, and change in a step: what comes after takes ten times as long and predicts the same
+_FLAT, _STILL = (
+    1e-5,
+    1e-6,
+)  # gradient, and change in a step: what comes after takes ten times as long and predicts the same
 
 
 def pooled(masks: Mask, cells: int) -> Tensor:
@@ -27,7 +34,8 @@ def pooled(masks: Mask, cells: int) -> Tensor:
 
 
 def matched(masks: Mask, *, generator: Generator, cells: int = 7) -> Mask:
-    """Random smooth masks with the area of the given ones, and more: pixel for pixel the same values, at other places.
+    """Random smooth masks with the area of the given ones, and more: pixel for pixel the same
+    values, at other places.
 
     Each mask's values are put in the order of a smooth random field.
 
@@ -43,15 +51,25 @@ def matched(masks: Mask, *, generator: Generator, cells: int = 7) -> Mask:
         True
     """
     field = torch.randn(len(masks), 1, cells, cells, generator=generator)
-    order = F.interpolate(field, size=masks.shape[2:], mode="bicubic", align_corners=False).flatten(1).argsort(1)
-    return torch.zeros_like(masks).flatten(1).scatter(1, order, masks.flatten(1).sort(1).values).view_as(masks)
+    order = (
+        F.interpolate(field, size=masks.shape[2:], mode="bicubic", align_corners=False)
+        .flatten(1)
+        .argsort(1)
+    )
+    return (
+        torch.zeros_like(masks)
+        .flatten(1)
+        .scatter(1, order, masks.flatten(1).sort(1).values)
+        .view_as(masks)
+    )
 
 
 def predictions(features: Tensor, classes: Labels, *, folds: int = 5, seed: int = 0) -> Labels:
-    """What multinomial logistic regression says of each row, trained on the rows of the other folds, (N,).
+    """What multinomial logistic regression says of each row, trained on the rows of the other
+    folds, (N,).
 
-    Features are standardised by the training folds; a cell that hardly changes tells nothing. The weights decay a little, so that
-    more cells than rows do no harm.
+    Features are standardised by the training folds; a cell that hardly changes tells nothing. The
+    weights decay a little, so that more cells than rows do no harm.
 
     Args:
         features: (N, D).
@@ -69,7 +87,9 @@ def predictions(features: Tensor, classes: Labels, *, folds: int = 5, seed: int 
     answer = torch.empty_like(classes)
     for fold in range(folds):
         held = place == fold
-        answer[held] = names[_fitted(features[~held].double(), targets[~held], features[held].double(), len(names))]
+        answer[held] = names[
+            _fitted(features[~held].double(), targets[~held], features[held].double(), len(names))
+        ]
     return answer
 
 
@@ -82,12 +102,18 @@ def _fitted(features: Tensor, targets: Tensor, held: Tensor, count: int) -> Tens
         weights = torch.zeros(features.shape[1], count, dtype=torch.float64, requires_grad=True)
         bias = torch.zeros(count, dtype=torch.float64, requires_grad=True)
         optimiser = torch.optim.LBFGS(
-            [weights, bias], max_iter=_STEPS, tolerance_grad=_FLAT, tolerance_change=_STILL, line_search_fn="strong_wolfe"
+            [weights, bias],
+            max_iter=_STEPS,
+            tolerance_grad=_FLAT,
+            tolerance_change=_STILL,
+            line_search_fn="strong_wolfe",
         )
 
         def loss() -> Tensor:
             optimiser.zero_grad()
-            value = F.cross_entropy(known @ weights + bias, targets) + _DECAY * weights.square().sum()
+            value = (
+                F.cross_entropy(known @ weights + bias, targets) + _DECAY * weights.square().sum()
+            )
             value.backward()  # type: ignore[no-untyped-call]
             return value
 

@@ -51,14 +51,16 @@ def masks_of(
     what: str = "masks",
     on_progress: OnProgress | None = None,
 ) -> Masks:
-    """Ask a masker about pictures, a batch at a time; where that fails, about each picture on its own.
+    """Ask a masker about pictures, a batch at a time; where that fails, about each picture on its
+    own.
 
     Args:
         masker: Who is asked.
         box: The classifier; its copy for many evaluations is made once.
         images: (N, C, H, W).
         labels: (N,).
-        seed: Of what the masker draws; every batch starts from it, and numbers depend on the picture (`core.draw`).
+        seed: Of what the masker draws; every batch starts from it, and numbers depend on the
+            picture (`core.draw`).
         batch: Pictures at once, >= 1.
         what: How progress calls this.
         on_progress: Called after each batch.
@@ -81,7 +83,9 @@ def masks_of(
     def ask(first: int, last: int) -> Mask:
         some, asked = images[first:last].to(box.device), labels[first:last].to(box.device)
         mask = masker(kept, some, asked, generator=Generator().manual_seed(seed)).float().cpu()
-        checks.mask(mask, some, name_of(masker))  # the contract has looked already, unless the masker is somebody's wrapper
+        checks.mask(
+            mask, some, name_of(masker)
+        )  # the contract has looked already, unless the masker is somebody's wrapper
         return mask
 
     for first in range(0, len(images), batch):
@@ -89,7 +93,9 @@ def masks_of(
         try:
             rows.append(ask(first, last))
         except (torch.cuda.OutOfMemoryError, MemoryError) as error:
-            raise SaliencyKitError(f"{name_of(masker)} needs more memory than {box.device} has; write batch=1.") from error
+            raise SaliencyKitError(
+                f"{name_of(masker)} needs more memory than {box.device} has; write batch=1."
+            ) from error
         except GradientError:
             raise
         except Exception:
@@ -103,7 +109,10 @@ def masks_of(
             on_progress(what, last, len(images))
     masks = Masks(torch.cat(rows), dict(reasons))
     if not bool(masks.known.any()):
-        raise InputError(f"{name_of(masker)} gave no mask of any of the {len(images)} pictures: {next(iter(reasons), '')}")
+        raise InputError(
+            f"{name_of(masker)} gave no mask of any of the {len(images)} pictures: "
+            f"{next(iter(reasons), '')}"
+        )
     return masks
 
 
@@ -116,4 +125,6 @@ def own_answers(box: BlackBox, images: Images, batch: int = 64) -> Labels:
         batch: Pictures at once, >= 1.
     """
     with torch.no_grad():
-        return torch.cat([box(some.to(box.device)).argmax(1).cpu() for some in torch.split(images, batch)])
+        return torch.cat(
+            [box(some.to(box.device)).argmax(1).cpu() for some in torch.split(images, batch)]
+        )

@@ -42,7 +42,8 @@ class RandomisedBox:
         retrained: Were two maskers trained for this, or was the same one asked about another box?
         what: `head`, `weights` or `given`.
         steps: Of each training; None where nothing was trained.
-        gates: Did the trained masker of the second seed, and that of the random box, pass their gates?
+        gates: Did the trained masker of the second seed, and that of the random box, pass their
+            gates?
         missing: Why pictures lack a mask, and how many.
         passed: See `rule`; None if that cannot be said.
     """
@@ -61,8 +62,8 @@ class RandomisedBox:
 
     name: ClassVar[str] = "randomised-box"
     rule: ClassVar[str] = (
-        f"masks correlate with those of a box of random answers by at least {_LOST} less than with those of a second seed, which "
-        f"must be alike themselves ({_STEADY} or more)"
+        f"masks correlate with those of a box of random answers by at least {_LOST} less than "
+        f"with those of a second seed, which must be alike themselves ({_STEADY} or more)"
     )
 
     @property
@@ -71,8 +72,9 @@ class RandomisedBox:
         lost = f"; {sum(self.missing.values())} masks missing" if self.missing else ""
         how = f"retrained, {self.steps} steps" if self.retrained else "not retrained"
         return (
-            f"{self.name}: {word(self.passed)}. Correlation with masks of a second seed {self.same}, of a box with random "
-            f"{self.what} {self.random}, difference {self.difference}; overlap of the best fifth {self.same_overlap.mean:.2f} and "
+            f"{self.name}: {word(self.passed)}. Correlation with masks of a second seed "
+            f"{self.same}, of a box with random {self.what} {self.random}, difference "
+            f"{self.difference}; overlap of the best fifth {self.same_overlap.mean:.2f} and "
             f"{self.random_overlap.mean:.2f}; {how}, n={self.difference.n}{lost}"
         )
 
@@ -92,42 +94,51 @@ def randomised_box(
     batch: int = 16,
     on_progress: OnProgress | None = None,
 ) -> RandomisedBox:
-    """Compare masks with those of a box whose answers are random. Masks that stay the same show the picture, not the model.
+    """Compare masks with those of a box whose answers are random. Masks that stay the same show the
+    picture, not the model.
 
-    Protocol for a **trained masker** (a `RealTimeMasker`), whose network cannot change when a box is randomised under it: two new
-    ones are trained by `fit` with one seed and the same pictures and options, one for the intact box and one for a randomised copy.
-    The masker's masks are compared with both, on pictures that neither training saw: every third one, the others train. The
-    random box's masker is asked about the class that its own box answers, so that it has something to show.
+    Protocol for a **trained masker** (a `RealTimeMasker`), whose network cannot change when a box
+    is randomised under it: two new ones are trained by `fit` with one seed and the same pictures
+    and options, one for the intact box and one for a randomised copy. The masker's masks are
+    compared with both, on pictures that neither training saw: every third one, the others train.
+    The random box's masker is asked about the class that its own box answers, so that it has
+    something to show.
 
-    Protocol for **any other masker**: nothing is trained. Its masks are compared with those that it finds for the same class with
-    another seed, and on the randomised copy.
+    Protocol for **any other masker**: nothing is trained. Its masks are compared with those that it
+    finds for the same class with another seed, and on the randomised copy.
 
-    Masks are compared by their correlation (`sanity.likeness`) and by the intersection over union of their best fifth of the
-    pixels, picture by picture, with bootstrap 95 % intervals. **Passes** if the correlation falls by more than 0.3, with the whole
-    interval; fails if the interval lies below 0.3. Unclear between, and where the masks of two seeds correlate by less than 0.5:
-    steps, samples or pictures are too few then. Edge detectors, guided backpropagation and networks that segment whatever stands
-    out fail; noise is unclear.
+    Masks are compared by their correlation (`sanity.likeness`) and by the intersection over union
+    of their best fifth of the pixels, picture by picture, with bootstrap 95 % intervals. **Passes**
+    if the correlation falls by more than 0.3, with the whole interval; fails if the interval lies
+    below 0.3. Unclear between, and where the masks of two seeds correlate by less than 0.5: steps,
+    samples or pictures are too few then. Edge detectors, guided backpropagation and networks that
+    segment whatever stands out fail; noise is unclear.
 
-    With a random head the features are those that were learned, and which of them speaks for which class is random: the harder
-    test. Guided backpropagation fails here, as in the paper below, and passes where all weights are random. Where pictures hold
-    one thing on an empty ground any head looks at that thing, and good masks stay alike: randomise `weights` there.
+    With a random head the features are those that were learned, and which of them speaks for which
+    class is random: the harder test. Guided backpropagation fails here, as in the paper below, and
+    passes where all weights are random. Where pictures hold one thing on an empty ground any head
+    looks at that thing, and good masks stay alike: randomise `weights` there.
 
     Args:
         model: As for `explain`. It is only read: the random weights are a copy's.
         masker: A Masker, a text, or a trained one's file.
-        images: (N, C, H, W) as the model takes them, N >= 2, for a trained masker without `training` >= 12 and better some hundred.
+        images: (N, C, H, W) as the model takes them, N >= 2, for a trained masker without
+            `training` >= 12 and better some hundred.
         labels: (N,), the own classes. None: what the model answers.
         what: What is randomised in a copy, `head` or `weights`, see `randomising.randomised`.
-        random_box: A model with other knowledge, instead of a randomised copy: one that learned shuffled labels, say.
+        random_box: A model with other knowledge, instead of a randomised copy: one that learned
+            shuffled labels, say.
         training: Pictures for `fit`, as it takes them; all of `images` are then compared.
         steps: Of each training, >= 1. None: as `fit` has it, minutes on a CPU.
-        fit_options: Other options of `fit`: those that the masker was trained with. Its encoder's kind is known.
+        fit_options: Other options of `fit`: those that the masker was trained with. Its encoder's
+            kind is known.
         seed: Of what is drawn. Trainings have the next one.
         batch: Pictures at once.
         on_progress: See `sanity.asking`; also called with the steps of trainings.
 
     Raises:
-        InputError: Too few pictures, a model whose weights cannot be randomised, options that `fit` does not take.
+        InputError: Too few pictures, a model whose weights cannot be randomised, options that `fit`
+            does not take.
 
     Example:
         >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
@@ -137,15 +148,18 @@ def randomised_box(
         False
 
     References:
-        Adebayo et al. 2018, "Sanity Checks for Saliency Maps", sections 3 and 4: model parameter and data randomisation. The bounds
-        are ours.
+        Adebayo et al. 2018, "Sanity Checks for Saliency Maps", sections 3 and 4: model parameter
+        and data randomisation. The bounds are ours.
     """
     box, asked = as_black_box(model), as_masker(masker)
     checks.images(images, "randomised_box")
     trained = isinstance(asked, RealTimeMasker)
     fewest = _FEWEST if trained and training is None else 2
     if len(images) < fewest:
-        raise InputError(f"randomised_box got {len(images)} pictures; it takes {fewest} or more, and some hundred to be sure.")
+        raise InputError(
+            f"randomised_box got {len(images)} pictures; it takes {fewest} or more, and some "
+            "hundred to be sure."
+        )
     if steps is not None and steps < 1:
         raise InputError(f"randomised_box(steps={steps}): steps of each training, >= 1.")
     own = own_answers(box, images) if labels is None else labels.cpu()
@@ -160,7 +174,9 @@ def randomised_box(
             training = images[torch.arange(len(images)) % _EVERY != 0]
             own = own[::_EVERY]
         images = compared
-        options = {"encoder": asked.network.encoder.kind, "seed": seed + 1, "steps": steps} | dict(fit_options or {})
+        options = {"encoder": asked.network.encoder.kind, "seed": seed + 1, "steps": steps} | dict(
+            fit_options or {}
+        )
         first = _trained(box, training, options, "training for the intact box", on_progress)
         other = _trained(random, training, options, "training for the random box", on_progress)
         second, third, theirs = first, other, own_answers(random, images)
@@ -169,7 +185,9 @@ def randomised_box(
         asked = asked.attached(box, "raw")
 
     def masks(one: Masker, of: BlackBox, labels: Labels, seed: int, what: str) -> Any:
-        return masks_of(one, of, images, labels, seed=seed, batch=batch, what=what, on_progress=on_progress)
+        return masks_of(
+            one, of, images, labels, seed=seed, batch=batch, what=what, on_progress=on_progress
+        )
 
     mine = masks(asked, box, own, seed, "masks")
     again = masks(second, box, own, seed + 1, "masks of a second seed")
@@ -193,13 +211,21 @@ def randomised_box(
     )
 
 
-def _trained(box: BlackBox, pictures: Any, options: Mapping[str, Any], what: str, on_progress: OnProgress | None) -> RealTimeMasker:
+def _trained(
+    box: BlackBox,
+    pictures: Any,
+    options: Mapping[str, Any],
+    what: str,
+    on_progress: OnProgress | None,
+) -> RealTimeMasker:
     def on_step(step: Step) -> None:
         if on_progress is not None:
             on_progress(what, step.number, step.of)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # short trainings, and one with little to find: the gates are told in the result
+        warnings.simplefilter(
+            "ignore"
+        )  # short trainings, and one with little to find: the gates are told in the result
         try:
             return fit(box, pictures, **({"on_step": on_step} | dict(options)))
         except TypeError as error:

@@ -22,7 +22,9 @@ from saliencykit.sanity.randomized_model import What
 from saliencykit.sanity.wrong_label import WrongLabel, wrong_label
 
 Found: TypeAlias = WrongLabel | EncodingProbe | RandomisedBox
-CHECKS: Mapping[str, type[Found]] = {each.name: each for each in (WrongLabel, EncodingProbe, RandomisedBox)}
+CHECKS: Mapping[str, type[Found]] = {
+    each.name: each for each in (WrongLabel, EncodingProbe, RandomisedBox)
+}
 """The checks by name, in the order in which they are made."""
 
 
@@ -63,7 +65,10 @@ class SanityReport:
     def as_facts(self) -> dict[str, Any]:
         """As JSON has it: every figure with its interval, verdict and rule."""
         facts: dict[str, Any] = as_facts(self)
-        found = {each.name: as_facts(each) | {"rule": each.rule, "line": each.line} for each in self.found}
+        found = {
+            each.name: as_facts(each) | {"rule": each.rule, "line": each.line}
+            for each in self.found
+        }
         return facts | {"passed": self.passed, "found": found}
 
     def to_json(self, path: str | Path) -> Path:
@@ -77,7 +82,9 @@ class SanityReport:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(self.as_facts(), indent=1) + "\n", encoding="utf-8")
         except OSError as error:
-            raise InputError(f"cannot write to {path}: {error.strerror or error}; choose another file.") from error
+            raise InputError(
+                f"cannot write to {path}: {error.strerror or error}; choose another file."
+            ) from error
         return path
 
 
@@ -94,26 +101,32 @@ def sanity_checks(
     batch: int = 16,
     on_progress: OnProgress | None = None,
 ) -> SanityReport:
-    """Check that a masker's masks are about the model and the class, and not about the picture alone or a code.
+    """Check that a masker's masks are about the model and the class, and not about the picture
+    alone or a code.
 
-    Three checks, each with a verdict by a stated rule: `wrong-label` (`wrong_label`), `encoding` (`encoding_probe`) and
-    `randomised-box` (`randomised_box`). They say nothing about how good a mask is: noise may pass, and what fails can look
-    convincing. Call the functions themselves for their other options.
+    Three checks, each with a verdict by a stated rule: `wrong-label` (`wrong_label`), `encoding`
+    (`encoding_probe`) and `randomised-box` (`randomised_box`). They say nothing about how good a
+    mask is: noise may pass, and what fails can look convincing. Call the functions themselves for
+    their other options.
 
     Args:
         model: As for `explain`; it is only read.
-        masker: A Masker, a text, or a trained one's file. None: the one that was trained for exactly this model.
-        data: Pictures, with or without labels, see `sanity.pictures.shown`; some hundred. The classes are the model's own answers.
+        masker: A Masker, a text, or a trained one's file. None: the one that was trained for
+            exactly this model.
+        data: Pictures, with or without labels, see `sanity.pictures.shown`; some hundred. The
+            classes are the model's own answers.
         check: Names of checks. None: all that apply; what does not is left out with its reason.
         randomise: What `randomised-box` randomises in a copy of the model, `head` or `weights`.
-        steps: Of the trainings that `randomised-box` takes for a trained masker, >= 1. None: as `fit` has it.
+        steps: Of the trainings that `randomised-box` takes for a trained masker, >= 1. None: as
+            `fit` has it.
         limit: At most so many pictures.
         seed: Of everything that is drawn.
         batch: Pictures at once, >= 1.
         on_progress: Called with what is done, how much of it is, and of how much.
 
     Raises:
-        InputError: An argument, the pictures or, where checks are named, one of them cannot be used as it is.
+        InputError: An argument, the pictures or, where checks are named, one of them cannot be used
+            as it is.
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
@@ -140,7 +153,10 @@ def sanity_checks(
         raise InputError(f"sanity_checks(batch={batch}, steps={steps}): both are >= 1.")
     asked = trained_masker(box) if masker is None else as_masker(masker)
     if asked is None:
-        raise InputError(f"no masker was trained for exactly {box!r}; name one, such as 'grad-cam' or the file of yours.")
+        raise InputError(
+            f"no masker was trained for exactly {box!r}; name one, such as 'grad-cam' or the file "
+            "of yours."
+        )
     with torch.inference_mode(False):
         pictures = shown(data, box, limit)
         options: dict[str, Any] = {"seed": seed, "batch": batch, "on_progress": on_progress}
@@ -155,18 +171,45 @@ def sanity_checks(
                 left[name] = str(error)
     if not found:
         raise InputError(" ".join(dict.fromkeys(left.values())))
-    settings = {"seed": seed, "batch": batch, "limit": limit, "steps": steps, "randomise": randomise, "checks": list(names)}
+    settings = {
+        "seed": seed,
+        "batch": batch,
+        "limit": limit,
+        "steps": steps,
+        "randomise": randomise,
+        "checks": list(names),
+    }
     versions = {"saliencykit": saliencykit.__version__, "torch": torch.__version__}
-    name = masker if isinstance(masker, str) else "the model's own masker" if masker is None else repr(asked)
-    return SanityReport(repr(box), name, len(pictures.images), pictures.missing, tuple(found), left, settings | versions)
+    name = (
+        masker
+        if isinstance(masker, str)
+        else "the model's own masker"
+        if masker is None
+        else repr(asked)
+    )
+    return SanityReport(
+        repr(box),
+        name,
+        len(pictures.images),
+        pictures.missing,
+        tuple(found),
+        left,
+        settings | versions,
+    )
 
 
 def _checks(
-    box: BlackBox, masker: Masker, pictures: Shown, training: Mapping[str, Any], options: Mapping[str, Any]
+    box: BlackBox,
+    masker: Masker,
+    pictures: Shown,
+    training: Mapping[str, Any],
+    options: Mapping[str, Any],
 ) -> Mapping[str, Callable[[], Found]]:
     images, labels = pictures.images, pictures.labels
     return {
         "wrong-label": lambda: wrong_label(box, masker, images, labels, **options),
         "encoding": lambda: encoding_probe(box, masker, images, labels, **options),
-        "randomised-box": lambda: randomised_box(box, masker, images, labels, **training, **options),
+        "randomised-box": lambda: randomised_box(
+            box, masker, images, labels, **training, **options
+        ),
     }

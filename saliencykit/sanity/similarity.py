@@ -8,10 +8,11 @@ from saliencykit.metrics.ranking import best, ranks
 
 
 def likeness(one: Mask, other: Mask) -> PerImage:
-    """Pearson's correlation over the pixels, also where it is not defined: 1 if both masks are constant, 0 if one of them is.
+    """Pearson's correlation over the pixels, also where it is not defined: 1 if both masks are
+    constant, 0 if one of them is.
 
-    A masker that answers with the same flat mask to every question must not escape a check because nothing can be divided by its
-    spread. NaN where a mask holds NaN.
+    A masker that answers with the same flat mask to every question must not escape a check because
+    nothing can be divided by its spread. NaN where a mask holds NaN.
 
     Args:
         one: (B, 1, H, W).
@@ -24,15 +25,20 @@ def likeness(one: Mask, other: Mask) -> PerImage:
     """
     constant = [maps.flatten(1).amax(1) == maps.flatten(1).amin(1) for maps in (one, other)]
     missing = torch.stack([maps.flatten(1).isnan().any(1) for maps in (one, other)]).any(0)
-    found = torch.where(constant[0] & constant[1], 1.0, torch.where(constant[0] | constant[1], 0.0, correlation(one, other)))
+    found = torch.where(
+        constant[0] & constant[1],
+        1.0,
+        torch.where(constant[0] | constant[1], 0.0, correlation(one, other)),
+    )
     return torch.where(missing, float("nan"), found)
 
 
 def overlap(one: Mask, other: Mask, share: float = 0.2) -> PerImage:
-    """Intersection over union of the best pixels of both masks, as many of each, so at equal area, in [0, 1].
+    """Intersection over union of the best pixels of both masks, as many of each, so at equal area,
+    in [0, 1].
 
-    What masks without any relation have is `share / (2 - share)` on average, 0.11 for a fifth. Ties as in `metrics.ranking.ranks`.
-    NaN where a mask holds NaN.
+    What masks without any relation have is `share / (2 - share)` on average, 0.11 for a fifth. Ties
+    as in `metrics.ranking.ranks`. NaN where a mask holds NaN.
 
     Args:
         one: (B, 1, H, W).

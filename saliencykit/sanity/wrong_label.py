@@ -31,7 +31,8 @@ class WrongLabel:
     Attributes:
         area: Mean mask for the own class.
         other_area: Mean mask for other classes.
-        ratio: The second divided by the first, a ratio of means, so that a picture with hardly any mask does not decide.
+        ratio: The second divided by the first, a ratio of means, so that a picture with hardly any
+            mask does not decide.
         correlation: Of both masks, picture by picture.
         ratios: Per picture; NaN where the own mask is empty or one is missing.
         correlations: Per picture; NaN where one is missing.
@@ -50,7 +51,8 @@ class WrongLabel:
 
     name: ClassVar[str] = "wrong-label"
     rule: ClassVar[str] = (
-        f"another class's mask has less than {_BOUND} of the own one's area, or correlates with it by less than {_BOUND}"
+        f"another class's mask has less than {_BOUND} of the own one's area, or correlates with "
+        f"it by less than {_BOUND}"
     )
 
     @property
@@ -58,8 +60,9 @@ class WrongLabel:
         """Verdict and figures in a line of text."""
         lost = f"; {sum(self.missing.values())} masks missing" if self.missing else ""
         return (
-            f"{self.name}: {word(self.passed)}. Another class gets {self.ratio} of the area of the own one "
-            f"({self.other_area.mean:.3f} for {self.area.mean:.3f}), correlation {self.correlation}, n={self.correlation.n}{lost}"
+            f"{self.name}: {word(self.passed)}. Another class gets {self.ratio} of the area of "
+            f"the own one ({self.other_area.mean:.3f} for {self.area.mean:.3f}), correlation "
+            f"{self.correlation}, n={self.correlation.n}{lost}"
         )
 
 
@@ -74,18 +77,22 @@ def wrong_label(
     batch: int = 16,
     on_progress: OnProgress | None = None,
 ) -> WrongLabel:
-    """Compare the mask for a picture's own class with those for other classes, which the picture does not show.
+    """Compare the mask for a picture's own class with those for other classes, which the picture
+    does not show.
 
-    Protocol: each picture's mask for its own class, and for `others` classes drawn from all the rest, all equally likely. Per
-    picture the ratio of the means of both masks and their correlation over the pixels (`sanity.likeness`: 1 for two flat masks),
-    averaged over the other classes; then means over the pictures with bootstrap 95 % intervals. **Passes** if the interval of
-    the ratio or that of the correlation lies below 0.5: maskers that find nothing of a class that is not there differ in area,
-    those whose maps are stretched to [0, 1] whatever they find differ in place. Fails if neither does, or if the own masks are
-    empty; unclear between.
+    Protocol: each picture's mask for its own class, and for `others` classes drawn from all the
+        rest, all equally likely. Per
+    picture the ratio of the means of both masks and their correlation over the pixels
+    (`sanity.likeness`: 1 for two flat masks), averaged over the other classes; then means over the
+    pictures with bootstrap 95 % intervals. **Passes** if the interval of the ratio or that of the
+    correlation lies below 0.5: maskers that find nothing of a class that is not there differ in
+    area, those whose maps are stretched to [0, 1] whatever they find differ in place. Fails if
+    neither does, or if the own masks are empty; unclear between.
 
-    For any masker. It is cheap, and catches maskers that show what stands out, or the picture's edges, whatever the question: the
-    centre box, guided backpropagation, a trained network that learned to segment. Noise that is drawn anew for each class would
-    pass; whether the mask is right is for the metrics to say.
+    For any masker. It is cheap, and catches maskers that show what stands out, or the picture's
+    edges, whatever the question: the centre box, guided backpropagation, a trained network that
+    learned to segment. Noise that is drawn anew for each class would pass; whether the mask is
+    right is for the metrics to say.
 
     Args:
         model: As for `explain`.
@@ -108,30 +115,40 @@ def wrong_label(
         wrong-label: FAIL. Another class gets 1.00 [1.00, 1.00] of the area of the own one ..., correlation 1.00 [1.00, 1.00], n=4
 
     References:
-        Stalder et al. 2022, "What You See is What You Classify", section 4, class specificity; Dabkowski & Gal 2017, section 4.4,
-        which trains with labels of absent classes to this end. The bounds are ours.
+        Stalder et al. 2022, "What You See is What You Classify", section 4, class specificity;
+        Dabkowski & Gal 2017, section 4.4, which trains with labels of absent classes to this end.
+        The bounds are ours.
     """
     box, asked = as_black_box(model), as_masker(masker)
     checks.images(images, "wrong_label")
     if len(images) < 2 or others < 1:
         raise InputError(
-            f"wrong_label got {len(images)} pictures and others={others}; it takes two pictures and one class or more."
+            f"wrong_label got {len(images)} pictures and others={others}; it takes two pictures "
+            "and one class or more."
         )
     own = own_answers(box, images) if labels is None else labels.cpu()
     if box.num_classes < 2:
         raise InputError("wrong_label asks about other classes, and the model has one.")
     checks.labels(own, len(images), box.num_classes, "wrong_label")
-    mine = masks_of(asked, box, images, own, seed=seed, batch=batch, what="own class", on_progress=on_progress)
+    mine = masks_of(
+        asked, box, images, own, seed=seed, batch=batch, what="own class", on_progress=on_progress
+    )
     areas, alike, missing = list[PerImage](), list[PerImage](), Counter(mine.reasons)
     generator = Generator().manual_seed(seed)
     for turn in range(others):
         what = "other class" if others == 1 else f"other class {turn + 1} of {others}"
         wrong = other_labels(own, box.num_classes, generator)
-        theirs = masks_of(asked, box, images, wrong, seed=seed, batch=batch, what=what, on_progress=on_progress)
+        theirs = masks_of(
+            asked, box, images, wrong, seed=seed, batch=batch, what=what, on_progress=on_progress
+        )
         missing.update(theirs.reasons)
         areas.append(theirs.values.mean((1, 2, 3)))
         alike.append(likeness(mine.values, theirs.values))
-    area, other, correlation = mine.values.mean((1, 2, 3)), torch.stack(areas).nanmean(0), torch.stack(alike).nanmean(0)
+    area, other, correlation = (
+        mine.values.mean((1, 2, 3)),
+        torch.stack(areas).nanmean(0),
+        torch.stack(alike).nanmean(0),
+    )
     ratios = torch.where(area > 0, other / area, float("nan"))
     ratio, found = _of_means(other, area, seed), Figure.of(correlation, seed)
     differs = (is_below(ratio, _BOUND), is_below(found, _BOUND))
@@ -149,7 +166,9 @@ def wrong_label(
 
 
 def _of_means(above: PerImage, below: PerImage, seed: int) -> Figure:
-    """The ratio of two means over the same pictures, which are drawn together; NaN if the lower one is 0."""
+    """The ratio of two means over the same pictures, which are drawn together; NaN if the lower one
+    is 0.
+    """
     known = ~(above + below).isnan()
     one, other = above[known].double().numpy(), below[known].double().numpy()
     if not other.sum() > 0:

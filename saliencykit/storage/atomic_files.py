@@ -1,4 +1,6 @@
-"""Files that survive a kill and a full disk: written beside and moved into place, or line behind line."""
+"""Files that survive a kill and a full disk: written beside and moved into place, or line behind
+line.
+"""
 
 import json
 import os
@@ -15,11 +17,14 @@ GOES_ON = "What was finished before is there; the same call goes on from it."
 
 def cannot_write(path: Path, error: OSError, advice: str = GOES_ON) -> SaliencyKitError:
     """What is said of a full disk, and of a directory that nothing can be written to."""
-    return SaliencyKitError(f"{path} cannot be written: {error.strerror or error}. {advice}".rstrip())
+    return SaliencyKitError(
+        f"{path} cannot be written: {error.strerror or error}. {advice}".rstrip()
+    )
 
 
 def writable(directory: Path) -> None:
-    """Make the directory and check that files can be written there: said before minutes of work, and not after.
+    """Make the directory and check that files can be written there: said before minutes of work,
+    and not after.
 
     Raises:
         InputError: They cannot.
@@ -30,7 +35,9 @@ def writable(directory: Path) -> None:
             pass
     except OSError as error:
         reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror or error
-        raise InputError(f"cannot write to {directory}: {reason}; choose another directory.") from error
+        raise InputError(
+            f"cannot write to {directory}: {reason}; choose another directory."
+        ) from error
 
 
 def write_beside(path: Path, write: Callable[[Path], object], *, advice: str = GOES_ON) -> None:
@@ -59,7 +66,8 @@ def write_beside(path: Path, write: Callable[[Path], object], *, advice: str = G
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what killed processes were writing beside its place; for the one process that may write to the folder.
+    """Remove what killed processes were writing beside its place; for the one process that may
+    write to the folder.
 
     Args:
         folder: With all folders in it.
@@ -80,11 +88,14 @@ def write_text(path: Path, text: str, *, advice: str = GOES_ON) -> None:
     Raises:
         SaliencyKitError: The disk is full, or the directory cannot be written.
     """
-    write_beside(path, lambda beside: beside.write_text(text, encoding="utf-8", newline=""), advice=advice)
+    write_beside(
+        path, lambda beside: beside.write_text(text, encoding="utf-8", newline=""), advice=advice
+    )
 
 
 def append_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write lines behind the others, on lines of their own even where a killed run left half a line.
+    """Write lines behind the others, on lines of their own even where a killed run left half a
+    line.
 
     Raises:
         SaliencyKitError: The disk is full, or the file cannot be written.
@@ -131,7 +142,9 @@ def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def rows_of(folder: Path, rank: int) -> Path:
-    """The file of rows that one process of a run appends to: `rows.jsonl`, or `rows-1.jsonl` ... of further processes."""
+    """The file of rows that one process of a run appends to: `rows.jsonl`, or `rows-1.jsonl` ... of
+    further processes.
+    """
     return folder / ("rows.jsonl" if rank == 0 else f"rows-{rank}.jsonl")
 
 

@@ -12,9 +12,11 @@ _NUMBERS = ("probability", "area", "kept", "dropped", "seconds")
 @final
 @dataclass(frozen=True, kw_only=True)
 class ExplainedRow:
-    """One picture of a data set: the class asked about, what the mask is worth, and where its map lies.
+    """One picture of a data set: the class asked about, what the mask is worth, and where its map
+    lies.
 
-    The numbers are those of the mask as it was found; the stored map is rounded to the manifest's precision.
+    The numbers are those of the mask as it was found; the stored map is rounded to the manifest's
+    precision.
 
     Attributes:
         name: What the picture is called in the data set: the path inside the folder, say.
@@ -56,7 +58,10 @@ class ExplainedRow:
             '{"name":"a.png","index":0,"label":null,"label_'
         """
         data = asdict(self)
-        data |= {name: None if data[name] is None else float(f"{data[name]:.{_DIGITS}g}") for name in _NUMBERS}
+        data |= {
+            name: None if data[name] is None else float(f"{data[name]:.{_DIGITS}g}")
+            for name in _NUMBERS
+        }
         return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
 
     def in_shard(self, shard: str) -> "ExplainedRow":

@@ -1,8 +1,10 @@
-"""Shards: files of many maps. One that is being written grows by whole records; a finished one is a safetensors file.
+"""Shards: files of many maps. One that is being written grows by whole records; a finished one is a
+safetensors file.
 
-A process writes into `maps-0-3.open`, block by block. When that is large enough the maps go to `maps-0-3.safetensors`, written
-beside and moved into place, and the open file is deleted. A kill can come between any two of these steps: half a record at the end
-of an open file does not count, and an open file beside a finished one of the same name is not needed any more.
+A process writes into `maps-0-3.open`, block by block. When that is large enough the maps go to
+`maps-0-3.safetensors`, written beside and moved into place, and the open file is deleted. A kill
+can come between any two of these steps: half a record at the end of an open file does not count,
+and an open file beside a finished one of the same name is not needed any more.
 """
 
 import struct
@@ -26,7 +28,8 @@ _LARGEST = 64 * 2**20  # bytes of a shard: read into memory once, when it is fin
 
 
 def packed(mask: Tensor, precision: Precision) -> Tensor:
-    """A mask in [0, 1] as it is stored: `uint8` in steps of 1/255, so within 1/510; `float16` within 1/4096.
+    """A mask in [0, 1] as it is stored: `uint8` in steps of 1/255, so within 1/510; `float16`
+    within 1/4096.
 
     Args:
         mask: Of any shape.
@@ -120,7 +123,8 @@ def append_maps(path: Path, maps: Mapping[str, Tensor]) -> None:
 
 
 def read_open(path: Path) -> dict[str, Tensor]:
-    """The maps of an open shard's whole records, up to the first that is not whole; none if there is no such file.
+    """The maps of an open shard's whole records, up to the first that is not whole; none if there
+    is no such file.
 
     Args:
         path: The open shard.

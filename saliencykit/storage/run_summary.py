@@ -20,8 +20,10 @@ class Summary:
     Attributes:
         pictures: With a row.
         explained: Of these, with a map.
-        columns: By column the mean, the lower quartile, the median, the upper quartile; NaN where no row has it.
-        reasons: Why pictures have no map: how many, and the names of the first few, the most frequent reasons first.
+        columns: By column the mean, the lower quartile, the median, the upper quartile; NaN where
+            no row has it.
+        reasons: Why pictures have no map: how many, and the names of the first few, the most
+            frequent reasons first.
     """
 
     pictures: int
@@ -57,7 +59,9 @@ def summarise(rows: Iterable[ExplainedRow], few: int = 5) -> Summary:
             count, names = reasons.get(row.reason, (0, ()))
             reasons[row.reason] = (count + 1, names if len(names) >= few else (*names, row.name))
     columns = {name: _spread(column) for name, column in values.items()}
-    return Summary(pictures, explained, columns, dict(sorted(reasons.items(), key=lambda item: -item[1][0])))
+    return Summary(
+        pictures, explained, columns, dict(sorted(reasons.items(), key=lambda item: -item[1][0]))
+    )
 
 
 def _spread(values: list[float]) -> tuple[float, float, float, float]:

@@ -23,7 +23,8 @@ VERSION = 1
 @final
 @dataclass(frozen=True)
 class SavedExplanations:
-    """What `explain_dataset` wrote, finished or not: rows in their order, and maps that are read when they are asked for.
+    """What `explain_dataset` wrote, finished or not: rows in their order, and maps that are read
+    when they are asked for.
 
     Args:
         folder: The run directory; `load` checks it.
@@ -52,7 +53,8 @@ class SavedExplanations:
             folder: A run directory of `explain_dataset`, finished or not.
 
         Raises:
-            InputError: There are no such explanations, or the manifest is damaged or of another format.
+            InputError: There are no such explanations, or the manifest is damaged or of another
+                format.
         """
         folder = Path(folder).expanduser()
         return SavedExplanations(folder, read_manifest(folder))
@@ -89,14 +91,17 @@ class SavedExplanations:
             InputError: There is none.
         """
         if name not in self._places:
-            raise InputError(f"{self.folder} has no row of {name!r}; `names` lists the {len(self)} that it has.")
+            raise InputError(
+                f"{self.folder} has no row of {name!r}; `names` lists the {len(self)} that it has."
+            )
         path, start = self._places[name]
         with path.open("rb") as file:
             file.seek(start)
             return ExplainedRow.of(json.loads(file.readline()))
 
     def map(self, name: str) -> Mask:
-        """The mask of a picture as it is stored, (1, 1, h, w) float32 in [0, 1], at the masker's own resolution.
+        """The mask of a picture as it is stored, (1, 1, h, w) float32 in [0, 1], at the masker's
+        own resolution.
 
         Args:
             name: One of `names`.
@@ -152,7 +157,8 @@ class SavedExplanations:
         return [self.row(name) for name in self._pixels.get(hexadecimal(key), ())]
 
     def to_html(self, path: str | Path) -> Path:
-        """Write one self-contained page: the first pictures with their masks, the numbers, what is missing, settings.
+        """Write one self-contained page: the first pictures with their masks, the numbers, what is
+        missing, settings.
 
         Args:
             path: Of the page.
@@ -186,7 +192,9 @@ class SavedExplanations:
 
 
 def rows_in(path: Path) -> Iterator[tuple[int, ExplainedRow]]:
-    """The rows of a file, each with the byte that it begins at; half a line of a killed run is left out."""
+    """The rows of a file, each with the byte that it begins at; half a line of a killed run is left
+    out.
+    """
     for start, data in json_lines(path):
         try:
             yield start, ExplainedRow.of(data)
@@ -213,10 +221,22 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(f"there are no explanations in {folder}: it has no manifest.json.") from error
+        raise InputError(
+            f"there are no explanations in {folder}: it has no manifest.json."
+        ) from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}.") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
-        came = (manifest.get("format"), manifest.get("version")) if isinstance(manifest, dict) else type(manifest).__name__
-        raise InputError(f"{path} is of {came}; a data set's explanations are {FORMAT!r} version {VERSION}.")
+    if (
+        not isinstance(manifest, dict)
+        or manifest.get("format") != FORMAT
+        or manifest.get("version") != VERSION
+    ):
+        came = (
+            (manifest.get("format"), manifest.get("version"))
+            if isinstance(manifest, dict)
+            else type(manifest).__name__
+        )
+        raise InputError(
+            f"{path} is of {came}; a data set's explanations are {FORMAT!r} version {VERSION}."
+        )
     return manifest

@@ -40,7 +40,8 @@ class WeightsFile:
     def write(self, path: Path, weights: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
         """Write weights and header; a file that is there is replaced at once or not at all.
 
-        Matrices and larger are rounded to half precision; scalars, vectors and whole numbers stay as they are.
+        Matrices and larger are rounded to half precision; scalars, vectors and whole numbers stay
+        as they are.
 
         Raises:
             SaliencyKitError: The file cannot be written.
@@ -48,7 +49,10 @@ class WeightsFile:
         from safetensors.torch import save
 
         held = {name: tensor.detach().cpu() for name, tensor in weights.items()}
-        small = {n: (t.half() if t.is_floating_point() and t.ndim > 1 else t).contiguous().clone() for n, t in held.items()}
+        small = {
+            n: (t.half() if t.is_floating_point() and t.ndim > 1 else t).contiguous().clone()
+            for n, t in held.items()
+        }
         data = save(small, metadata={self._key: json.dumps({"format": self.number} | dict(header))})
         write_beside(path, lambda beside: beside.write_bytes(data), advice="")
 
@@ -56,14 +60,20 @@ class WeightsFile:
         """The JSON header; no weights are read.
 
         Raises:
-            InputError: There is no such file, it is damaged, it holds something else, or its format is not known.
+            InputError: There is no such file, it is damaged, it holds something else, or its format
+                is not known.
         """
         from safetensors import safe_open
 
         if not path.is_file():
-            raise InputError(f"there is no file {str(path)!r}; `saliencykit {self.command} --out {path.name}` makes one.")
+            raise InputError(
+                f"there is no file {str(path)!r}; `saliencykit {self.command} --out {path.name}` "
+                "makes one."
+            )
         try:
-            path.open("rb").close()  # safetensors takes a file without permission for one that is not there
+            path.open(
+                "rb"
+            ).close()  # safetensors takes a file without permission for one that is not there
             with safe_open(path, framework="pt") as file:
                 text = (file.metadata() or {}).get(self._key)
         except OSError as error:
@@ -71,7 +81,9 @@ class WeightsFile:
         except Exception as error:
             raise InputError(f"{str(path)!r} is no whole safetensors file: {error}.") from error
         if text is None:
-            raise InputError(f"{str(path)!r} holds no {self.kind} of saliencykit; {self.otherwise}.")
+            raise InputError(
+                f"{str(path)!r} holds no {self.kind} of saliencykit; {self.otherwise}."
+            )
         try:
             header = json.loads(text)
             number = header["format"]
@@ -79,7 +91,8 @@ class WeightsFile:
             raise InputError(f"the header of {str(path)!r} is damaged: {error}.") from error
         if number != self.number:
             raise InputError(
-                f"{str(path)!r} has format {number} and this version of saliencykit reads {self.number}; update saliencykit."
+                f"{str(path)!r} has format {number} and this version of saliencykit reads "
+                f"{self.number}; update saliencykit."
             )
         return dict(header)
 

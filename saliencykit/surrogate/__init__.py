@@ -1,1 +1,3 @@
-"""What fit_surrogate() is made of: masked pictures, the box's answers to them, the lesson, and how far both disagree."""
+"""What fit_surrogate() is made of: masked pictures, the box's answers to them, the lesson, and how
+far both disagree.
+"""

@@ -47,7 +47,8 @@ def learn(
     seed: int,
     on_step: Callable[[SurrogateStep], None],
 ) -> None:
-    """Minimise `KL(box || surrogate)` over the pictures with AdamW; the network is changed in place.
+    """Minimise `KL(box || surrogate)` over the pictures with AdamW; the network is changed in
+    place.
 
     Args:
         box: The network with its pixel statistics, where the pixels are moved to.
@@ -55,7 +56,8 @@ def learn(
         answers: What it said, (Q, K).
         steps: Of the optimiser.
         batch: Pictures a step, >= 2.
-        lr: The largest learning rate: it rises over the first twentieth and falls to 0 along a cosine.
+        lr: The largest learning rate: it rises over the first twentieth and falls to 0 along a
+            cosine.
         seed: Of the order.
         on_step: Called with each step.
 
@@ -64,8 +66,8 @@ def learn(
         SaliencyKitError: The loss was not finite.
 
     References:
-        Jethani et al. 2022, "FastSHAP", section 3.2 and appendix; Hinton et al. 2015, "Distilling the Knowledge in a Neural
-        Network".
+        Jethani et al. 2022, "FastSHAP", section 3.2 and appendix; Hinton et al. 2015, "Distilling
+        the Knowledge in a Neural Network".
     """
     network, device = box.model, box.device
     wanted = F.log_softmax(answers, 1)
@@ -83,10 +85,20 @@ def learn(
             group["lr"] = lr * _schedule((step + 1) / steps)
         logits = _answer(box, pictures.images(index).to(device))
         if logits.shape != (batch, wanted.shape[1]):
-            raise InputError(f"the network answered with {tuple(logits.shape)} for {batch} pictures of {wanted.shape[1]} classes.")
-        loss = F.kl_div(F.log_softmax(logits.float(), 1), wanted[index].to(device), reduction="batchmean", log_target=True)
+            raise InputError(
+                f"the network answered with {tuple(logits.shape)} for {batch} pictures of "
+                f"{wanted.shape[1]} classes."
+            )
+        loss = F.kl_div(
+            F.log_softmax(logits.float(), 1),
+            wanted[index].to(device),
+            reduction="batchmean",
+            log_target=True,
+        )
         if not math.isfinite(value := float(loss.detach())):
-            raise SaliencyKitError(f"the loss was not finite at step {step + 1} of {steps}; lower lr (it is {lr}).")
+            raise SaliencyKitError(
+                f"the loss was not finite at step {step + 1} of {steps}; lower lr (it is {lr})."
+            )
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(parameters, 5.0)
@@ -98,11 +110,14 @@ def learn(
 
 def _answer(box: TorchBlackBox, images: Tensor) -> Tensor:
     """In training mode, which a box never is."""
-    mean, std = (images.new_tensor(numbers or ()).view(1, -1, 1, 1) for numbers in (box.mean, box.std))
+    mean, std = (
+        images.new_tensor(numbers or ()).view(1, -1, 1, 1) for numbers in (box.mean, box.std)
+    )
     answer = box.model((images - mean) / std)
     if not isinstance(answer, Tensor) or answer.ndim != 2:
         raise InputError(
-            f"a surrogate's network returns logits (B, K); {type(box.model).__name__} returned {type(answer).__name__}."
+            f"a surrogate's network returns logits (B, K); {type(box.model).__name__} returned "
+            f"{type(answer).__name__}."
         )
     return answer
 

@@ -29,7 +29,8 @@ from saliencykit.surrogate.fidelity import RULE, disagreement, is_large
 from saliencykit.surrogate.masked_images import AREAS, Asked, held_out_pictures, training_pictures
 from saliencykit.surrogate.query_cache import Answers
 
-_HELD_OUT = 64  # pictures that the surrogate is judged on, at most; a fifth of a small set, and of a small budget
+# pictures that the surrogate is judged on, at most; a fifth of a small set, and of a small budget
+_HELD_OUT = 64
 _FEWEST = 50  # queries
 _EPOCHS = 12
 _LONGEST = 300  # letters of a box's text in the facts
@@ -54,34 +55,40 @@ def fit_surrogate(
     on_step: Callable[[SurrogateStep], None] | None = None,
     on_news: Callable[[str], None] | None = None,
 ) -> Surrogate:
-    """Teach a small network to answer like a box that can only be queried, so that a masker can be trained on it.
+    """Teach a small network to answer like a box that can only be queried, so that a masker can be
+    trained on it.
 
-    The box is asked about whole and masked pictures, each once, and the network learns its answers; then both are compared on
-    pictures that it did not learn from. Good where there are many pictures like those that will be explained; bad where there are
-    few, or where the box looks at details that a small network does not see: `facts["disagreement"]` says which, and a warning when
-    it is large. The box is never changed.
+    The box is asked about whole and masked pictures, each once, and the network learns its answers;
+    then both are compared on pictures that it did not learn from. Good where there are many
+    pictures like those that will be explained; bad where there are few, or where the box looks at
+    details that a small network does not see: `facts["disagreement"]` says which, and a warning
+    when it is large. The box is never changed.
 
     Args:
         model: As for `explain`; any box, differentiable or not.
         pictures: As for `fit`; labels are not looked at. Hundreds do; five is the least.
-        network: None or `own`: a small one from nothing. A name of timm, `timm:resnet18`, with its weights
-            (`timm:resnet18,pretrained=false` without). Or an nn.Module, which is copied: it takes (B, C, H, W), normalised, and
-            returns logits (B, K).
-        alternative: What stands where a picture is masked; the one that `fit` and the check will use.
-        queries: Pictures that the box is asked about in all, >= 50, never more. A fifth at most goes into judging.
+        network: None or `own`: a small one from nothing. A name of timm, `timm:resnet18`, with its
+            weights (`timm:resnet18,pretrained=false` without). Or an nn.Module, which is copied: it
+            takes (B, C, H, W), normalised, and returns logits (B, K).
+        alternative: What stands where a picture is masked; the one that `fit` and the check will
+            use.
+        queries: Pictures that the box is asked about in all, >= 50, never more. A fifth at most
+            goes into judging.
         steps: Of learning. None: twelve times through what was asked, 300 to 4000.
         batch: Pictures a step, >= 2.
         lr: The largest learning rate, in (0, 1).
         device: Where to learn. None: the box's device.
-        folder: Where the box's answers are kept as they come: a call that was stopped asks only what is missing, and a larger
-            budget adds to a smaller one of the same pictures and seed.
+        folder: Where the box's answers are kept as they come: a call that was stopped asks only
+            what is missing, and a larger budget adds to a smaller one of the same pictures and
+            seed.
         resume: Use the answers in the folder. False: delete them.
         seed: Of everything that is drawn.
         on_step: Called with each SurrogateStep.
         on_news: Called with a line of text when something begins.
 
     Returns:
-        The surrogate; `save` it, and `fit(surrogate, pictures)` trains a masker on it, which `OnSurrogate` brings back to the box.
+        The surrogate; `save` it, and `fit(surrogate, pictures)` trains a masker on it, which
+        `OnSurrogate` brings back to the box.
 
     Raises:
         InputError: The model, the pictures or an argument cannot be used as they are.
@@ -89,8 +96,9 @@ def fit_surrogate(
         SaliencyKitError: The disk is full, or the loss was not finite.
 
     Warns:
-        UserWarning: The surrogate and the box disagree much: less than 80 % with the same top class, or 0.15 or more between their
-            probabilities of the class asked about, over whole and masked held-out pictures.
+        UserWarning: The surrogate and the box disagree much: less than 80 % with the same top
+            class, or 0.15 or more between their probabilities of the class asked about, over whole
+            and masked held-out pictures.
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
@@ -102,8 +110,9 @@ def fit_surrogate(
         (True, 50)
 
     References:
-        Jethani, Sudarshan, Covert, Lee & Ranganath 2022, "FastSHAP: Real-Time Shapley Value Estimation", section 3.2 and appendix
-        (the surrogate); Frye et al. 2021, "Shapley explainability on the data manifold", section 3.2.
+        Jethani, Sudarshan, Covert, Lee & Ranganath 2022, "FastSHAP: Real-Time Shapley Value
+        Estimation", section 3.2 and appendix (the surrogate); Frye et al. 2021, "Shapley
+        explainability on the data manifold", section 3.2.
     """
     started = time.perf_counter()
     say, tell = on_news or (lambda line: None), on_step or (lambda step: None)
@@ -113,23 +122,43 @@ def fit_surrogate(
     where = original.device if device is None else _device(device)
     devices = [where] if where.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.inference_mode(False):
-        every = read_pictures(_without_labels(pictures), None, original, memory=_MEMORY // 2, seed=seed, who="fit_surrogate")
+        every = read_pictures(
+            _without_labels(pictures),
+            None,
+            original,
+            memory=_MEMORY // 2,
+            seed=seed,
+            who="fit_surrogate",
+        )
         asked, held = _asked(every, queries, fill, seed)
         say(
-            f"{len(every)} pictures of {every.pixels.shape[3]}x{every.pixels.shape[2]}, {held} of them held out; {len(asked)} "
-            f"queries, {held * (1 + len(AREAS))} of them for judging"
+            f"{len(every)} pictures of {every.pixels.shape[3]}x{every.pixels.shape[2]}, {held} of "
+            f"them held out; {len(asked)} queries, {held * (1 + len(AREAS))} of them for judging"
         )
         answers = _answers(
-            original, asked, f"{held} {every.pixels.shape} {_some(every)} {fill!r} {seed}", folder, resume, tell, say
+            original,
+            asked,
+            f"{held} {every.pixels.shape} {_some(every)} {fill!r} {seed}",
+            folder,
+            resume,
+            tell,
+            say,
         )
         size, channels = (every.pixels.shape[2], every.pixels.shape[3]), every.pixels.shape[1]
-        box, architecture = _network(network, answers.shape[1], size, channels, original, where, seed)
+        box, architecture = _network(
+            network, answers.shape[1], size, channels, original, where, seed
+        )
         judged = held * (1 + len(AREAS))
         lesson = _rows(asked, slice(judged, None))
         count = steps or max(_STEPS[0], min(_STEPS[1], _EPOCHS * len(lesson) // batch))
-        say(f"{architecture['kind']} network on {box.device}: {count} steps, {min(batch, len(lesson))} pictures at a time")
+        say(
+            f"{architecture['kind']} network on {box.device}: {count} steps, "
+            f"{min(batch, len(lesson))} pictures at a time"
+        )
         torch.manual_seed(seed)
-        learn(box, lesson, answers[judged:], steps=count, batch=batch, lr=lr, seed=seed, on_step=tell)
+        learn(
+            box, lesson, answers[judged:], steps=count, batch=batch, lr=lr, seed=seed, on_step=tell
+        )
         rounded(box.model)
         figures = _judge(box, _rows(asked, slice(0, judged)), answers[:judged])
     facts = {
@@ -168,7 +197,10 @@ def fit_surrogate(
 
 def _check(queries: int, steps: int | None, batch: int, lr: float, seed: int) -> None:
     if not isinstance(queries, int) or queries < _FEWEST:
-        raise InputError(f"fit_surrogate(queries={queries!r}): a whole number >= {_FEWEST}; thousands are better.")
+        raise InputError(
+            f"fit_surrogate(queries={queries!r}): a whole number >= {_FEWEST}; thousands are "
+            "better."
+        )
     if steps is not None and steps < 1:
         raise InputError(f"fit_surrogate(steps={steps}): steps are >= 1.")
     if batch < 2:
@@ -183,7 +215,9 @@ def _device(device: str | torch.device) -> torch.device:
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"fit_surrogate(device={str(device)!r}) cannot be used: {str(error).splitlines()[0]}") from error
+        raise InputError(
+            f"fit_surrogate(device={str(device)!r}) cannot be used: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _asked(every: Pictures, queries: int, fill: Alternative, seed: int) -> tuple[Asked, int]:
@@ -193,12 +227,24 @@ def _asked(every: Pictures, queries: int, fill: Alternative, seed: int) -> tuple
     needed = queries * every.pixels[0].numel()
     if needed > _MEMORY:
         fit_in = _MEMORY // every.pixels[0].numel()
-        raise InputError(f"fit_surrogate(queries={queries}) needs {needed / 2**30:.0f} GiB for the pictures; at most {fit_in} fit.")
+        raise InputError(
+            f"fit_surrogate(queries={queries}) needs {needed / 2**30:.0f} GiB for the pictures; "
+            f"at most {fit_in} fit."
+        )
     order = torch.randperm(len(every), generator=torch.Generator().manual_seed(seed))
     judged = held_out_pictures(Pictures(every.pixels[order[:held]], None), fill, seed)
-    taught = training_pictures(Pictures(every.pixels[order[held:]], None), queries - len(judged), fill, seed)
-    rows = (order[:held][judged.picture], order[held:][taught.picture])  # numbered as the user gave them
-    return Asked(torch.cat([judged.pixels, taught.pixels]), torch.cat(rows), torch.cat([judged.area, taught.area])), held
+    taught = training_pictures(
+        Pictures(every.pixels[order[held:]], None), queries - len(judged), fill, seed
+    )
+    rows = (
+        order[:held][judged.picture],
+        order[held:][taught.picture],
+    )  # numbered as the user gave them
+    return Asked(
+        torch.cat([judged.pixels, taught.pixels]),
+        torch.cat(rows),
+        torch.cat([judged.area, taught.area]),
+    ), held
 
 
 def _answers(
@@ -228,7 +274,9 @@ def _answers(
 
 def _some(every: Pictures) -> str:
     """A hash of some pixels of each picture."""
-    return hashlib.sha256(every.pixels.flatten(1)[:, ::97].contiguous().numpy().tobytes()).hexdigest()
+    return hashlib.sha256(
+        every.pixels.flatten(1)[:, ::97].contiguous().numpy().tobytes()
+    ).hexdigest()
 
 
 def _network(
@@ -248,9 +296,14 @@ def _network(
 
 def _judge(box: TorchBlackBox, judged: Asked, answers: Logits) -> dict[str, dict[str, Any]]:
     with torch.no_grad():
-        parts = [box(judged.images(index).to(box.device)).cpu() for index in torch.split(torch.arange(len(judged)), 64)]
+        parts = [
+            box(judged.images(index).to(box.device)).cpu()
+            for index in torch.split(torch.arange(len(judged)), 64)
+        ]
     kinds = ["whole", *(f"{area:.0%} kept" for area in AREAS)]
-    places = {kind: torch.arange(number, len(judged), len(kinds)) for number, kind in enumerate(kinds)}
+    places = {
+        kind: torch.arange(number, len(judged), len(kinds)) for number, kind in enumerate(kinds)
+    }
     return disagreement(torch.cat(parts), answers, places)
 
 
@@ -286,8 +339,9 @@ class _Bare:
 def _advice(figures: dict[str, Any]) -> str:
     every = figures["all"]
     return (
-        f"the surrogate and its box disagree much: over whole and masked held-out pictures they name the same class in "
-        f"{every['agreement']['mean']:.0%}, and their probabilities of the class asked about are {every['difference']['mean']:.2f} "
-        "apart on average. Masks found on it may say little about the box; more pictures, queries and steps help, and a network "
-        "that begins with the weights of a similar task."
+        "the surrogate and its box disagree much: over whole and masked held-out pictures they "
+        f"name the same class in {every['agreement']['mean']:.0%}, and their probabilities of the "
+        f"class asked about are {every['difference']['mean']:.2f} apart on average. Masks found "
+        "on it may say little about the box; more pictures, queries and steps help, and a "
+        "network that begins with the weights of a similar task."
     )

@@ -22,13 +22,16 @@ _SOFT = (0.02, 0.6)  # width of a blob's edge, in standard deviations of what it
 _SORTED = 32  # pixels a side that the height of a cut is found from
 _WHOLE = 0.2  # share of training pictures that are not masked: what users ask about first
 _CROPPED = 0.5  # share of them that are a crop or its mirror image, so that few pictures go further
-_BLOCK = 64  # pictures that are drawn together; fixed, so that they do not depend on how many are wanted
+_BLOCK = (
+    64  # pictures that are drawn together; fixed, so that they do not depend on how many are wanted
+)
 
 
 @final
 @dataclass(frozen=True)
 class Asked:
-    """Pictures as a box is asked about them, with 8 bits a value: what is kept here is what the box sees, to the bit.
+    """Pictures as a box is asked about them, with 8 bits a value: what is kept here is what the box
+    sees, to the bit.
 
     Attributes:
         pixels: (Q, C, H, W) uint8.
@@ -52,8 +55,8 @@ class Asked:
 def training_pictures(pictures: Pictures, count: int, alternative: Alternative, seed: int) -> Asked:
     """Masked pictures to learn from; the first of them are the same for every count.
 
-    Every picture is used once before any is used again. A fifth is whole; the others keep a share of 2 to 98 % in grids of cells
-    and in blobs, half and half.
+    Every picture is used once before any is used again. A fifth is whole; the others keep a share
+    of 2 to 98 % in grids of cells and in blobs, half and half.
 
     Args:
         pictures: What is masked.
@@ -66,7 +69,10 @@ def training_pictures(pictures: Pictures, count: int, alternative: Alternative, 
     """
     parts: list[Asked] = []
     rounds = -(-count // len(pictures))
-    orders = [torch.randperm(len(pictures), generator=_generator(seed, 1, number)) for number in range(rounds)]
+    orders = [
+        torch.randperm(len(pictures), generator=_generator(seed, 1, number))
+        for number in range(rounds)
+    ]
     order = torch.cat(orders)[:count]
     for first in range(0, count, _BLOCK):
         generator = _generator(seed, 2, first)
@@ -75,7 +81,9 @@ def training_pictures(pictures: Pictures, count: int, alternative: Alternative, 
         turn = torch.arange(first, first + len(picture)) // len(pictures) + 1
         view = torch.where(numbers[: len(picture), 0] < _CROPPED, turn, 0)
         images = Views(pictures, picture, view, seed).images(torch.arange(len(picture)))
-        mask = draw_masks(0.02 + 0.96 * numbers[:, 1], (images.shape[2], images.shape[3]), generator)
+        mask = draw_masks(
+            0.02 + 0.96 * numbers[:, 1], (images.shape[2], images.shape[3]), generator
+        )
         mask[numbers[:, 2] < _WHOLE] = 1
         mask = mask[: len(picture)]
         parts.append(_asked(images, mask, picture, alternative, _generator(seed, 3, first)))
@@ -95,29 +103,38 @@ def held_out_pictures(pictures: Pictures, alternative: Alternative, seed: int) -
         generator = _generator(seed, 4, number)
         picture = torch.full((1 + len(AREAS),), number)
         images = pictures.images(picture)
-        mask = draw_masks(torch.tensor([1.0, *AREAS]), (images.shape[2], images.shape[3]), generator, exact=True)
+        mask = draw_masks(
+            torch.tensor([1.0, *AREAS]), (images.shape[2], images.shape[3]), generator, exact=True
+        )
         mask[0] = 1
         parts.append(_asked(images, mask, picture, alternative, generator))
     return _joined(parts)
 
 
-def draw_masks(kept: Tensor, size: tuple[int, int], generator: Generator, *, exact: bool = False) -> Mask:
+def draw_masks(
+    kept: Tensor, size: tuple[int, int], generator: Generator, *, exact: bool = False
+) -> Mask:
     """A random mask for each wanted share, a grid of cells or a blob, (n, 1, H, W) in [0, 1].
 
     Args:
         kept: (n,) wanted means of the masks, in (0, 1].
         size: Height and width in pixels.
         generator: Everything is drawn from it, for all `n` at once.
-        exact: Blobs only, whose mean is close to what is wanted; each cell of a grid is kept or not by chance.
+        exact: Blobs only, whose mean is close to what is wanted; each cell of a grid is kept or not
+            by chance.
     """
     kinds: list[tuple[Callable[..., Mask], int]] = [(_blobs, side) for side in _BLOBS]
     if not exact:
         kinds += [(_grids, cells) for cells in _CELLS]
-    weights = torch.tensor([1 / len(_BLOBS)] * len(_BLOBS) + [1 / len(_CELLS)] * (len(kinds) - len(_BLOBS)))
+    weights = torch.tensor(
+        [1 / len(_BLOBS)] * len(_BLOBS) + [1 / len(_CELLS)] * (len(kinds) - len(_BLOBS))
+    )
     chosen = torch.multinomial(weights, len(kept), replacement=True, generator=generator)
     masks = torch.empty(len(kept), 1, *size)
     for number, (make, side) in enumerate(kinds):
-        numbers = torch.rand(len(kept), side**2 + 2, generator=generator)  # for all, so that no row depends on what others drew
+        numbers = torch.rand(
+            len(kept), side**2 + 2, generator=generator
+        )  # for all, so that no row depends on what others drew
         rows = (chosen == number).nonzero().flatten()
         if len(rows):
             masks[rows] = make(kept[rows], size, side, numbers[rows])
@@ -126,29 +143,44 @@ def draw_masks(kept: Tensor, size: tuple[int, int], generator: Generator, *, exa
 
 def _grids(kept: Tensor, size: tuple[int, int], cells: int, numbers: Tensor) -> Mask:
     grids = (numbers[:, :-2] < kept[:, None]).float().view(-1, cells, cells)
-    left, right = (enlargements(side, cells, numbers[:, -1 - axis]) for axis, side in enumerate(size))
+    left, right = (
+        enlargements(side, cells, numbers[:, -1 - axis]) for axis, side in enumerate(size)
+    )
     return (left @ grids @ right.transpose(1, 2))[:, None]
 
 
 def _blobs(kept: Tensor, size: tuple[int, int], side: int, numbers: Tensor) -> Mask:
-    """A smooth random surface, cut at the height that leaves the wanted share, with an edge of random width."""
-    coarse = torch.erfinv((2 * numbers[:, :-2] - 1).clamp(-0.999, 0.999)).view(-1, 1, side, side)  # normal, but for its scale
+    """A smooth random surface, cut at the height that leaves the wanted share, with an edge of
+    random width.
+    """
+    coarse = torch.erfinv((2 * numbers[:, :-2] - 1).clamp(-0.999, 0.999)).view(
+        -1, 1, side, side
+    )  # normal, but for its scale
     surface = F.interpolate(coarse, size=size, mode="bicubic", align_corners=True)
     step = max(1, min(size) // _SORTED)
     ordered = surface[:, 0, ::step, ::step].flatten(1).sort(1).values
     place = ((1 - kept) * (ordered.shape[1] - 1)).round().long()
     height = ordered.gather(1, place[:, None]).view(-1, 1, 1, 1)
-    edge = (_SOFT[0] + (_SOFT[1] - _SOFT[0]) * numbers[:, -1]).view(-1, 1, 1, 1) * ordered.std(1).view(-1, 1, 1, 1)
+    edge = (_SOFT[0] + (_SOFT[1] - _SOFT[0]) * numbers[:, -1]).view(-1, 1, 1, 1) * ordered.std(
+        1
+    ).view(-1, 1, 1, 1)
     return torch.sigmoid((surface - height) / edge)
 
 
-def _asked(images: Images, mask: Mask, picture: Tensor, alternative: Alternative, generator: Generator) -> Asked:
+def _asked(
+    images: Images, mask: Mask, picture: Tensor, alternative: Alternative, generator: Generator
+) -> Asked:
     edited = alternative.edit(images, mask, generator)
     return Asked((edited.clamp(0, 1) * 255).round().to(torch.uint8), picture, mask.mean((1, 2, 3)))
 
 
 def _joined(parts: list[Asked]) -> Asked:
-    return Asked(*(torch.cat([getattr(part, name) for part in parts]) for name in ("pixels", "picture", "area")))
+    return Asked(
+        *(
+            torch.cat([getattr(part, name) for part in parts])
+            for name in ("pixels", "picture", "area")
+        )
+    )
 
 
 def _generator(seed: int, use: int, number: int) -> Generator:

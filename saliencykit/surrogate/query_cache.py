@@ -1,4 +1,6 @@
-"""Answers: what a box says of a row of pictures, each asked once; kept in a folder, so that nothing is paid for twice."""
+"""Answers: what a box says of a row of pictures, each asked once; kept in a folder, so that nothing
+is paid for twice.
+"""
 
 import json
 import re
@@ -27,8 +29,8 @@ _FLUSH = 10.0  # seconds between writes, at most; and at the end, whatever ends 
 class Answers:
     """A box's answers to `training` pictures, and to `held`-out ones before them, in this order.
 
-    Answers are written to the folder as they come, `answers-000000.safetensors` and so on, and read from there the next time: only
-    what is missing is asked.
+    Answers are written to the folder as they come, `answers-000000.safetensors` and so on, and read
+    from there the next time: only what is missing is asked.
 
     Args:
         box: Who is asked.
@@ -42,7 +44,8 @@ class Answers:
         spent: How many queries this object made.
 
     Raises:
-        InputError: The folder cannot be written, or holds answers about something else, or a damaged file.
+        InputError: The folder cannot be written, or holds answers about something else, or a
+            damaged file.
     """
 
     def __init__(
@@ -55,7 +58,13 @@ class Answers:
         resume: bool = True,
         on_asked: Callable[[int], None] = lambda count: None,
     ) -> None:
-        self.box, self.pictures, self.about, self.folder, self.on_asked = box, pictures, about, folder, on_asked
+        self.box, self.pictures, self.about, self.folder, self.on_asked = (
+            box,
+            pictures,
+            about,
+            folder,
+            on_asked,
+        )
         self.spent = 0
         self._rows: list[Tensor] = []
         self._count = self._written = 0
@@ -73,7 +82,8 @@ class Answers:
         return self._count
 
     def ask(self) -> Logits:
-        """The answers to all pictures, (Q, K) float32 on the CPU; the box is asked about those that are missing.
+        """The answers to all pictures, (Q, K) float32 on the CPU; the box is asked about those that
+        are missing.
 
         Raises:
             SaliencyKitError: The box raised, or answered with NaN; what it answered before is kept.
@@ -94,7 +104,14 @@ class Answers:
         except SaliencyKitError as error:
             self._write()
             text = self._lost(error, int(index[0]))
-            kind = next((kind for kind in (ContractError, GradientError, InputError) if isinstance(error, kind)), SaliencyKitError)
+            kind = next(
+                (
+                    kind
+                    for kind in (ContractError, GradientError, InputError)
+                    if isinstance(error, kind)
+                ),
+                SaliencyKitError,
+            )
             raise kind(text) from error
         finally:
             self._write()
@@ -102,7 +119,10 @@ class Answers:
 
     def _add(self, rows: Tensor) -> None:
         if self._rows and rows.shape[1] != self._rows[0].shape[1]:
-            raise InputError(f"{name_of(self.box)} answered for {self._rows[0].shape[1]} classes and now for {rows.shape[1]}.")
+            raise InputError(
+                f"{name_of(self.box)} answered for {self._rows[0].shape[1]} classes and now for "
+                f"{rows.shape[1]}."
+            )
         self._rows.append(rows)
         self._count += len(rows)
 
@@ -111,7 +131,11 @@ class Answers:
         which = ""
         if row is not None and first + int(row[1]) < len(self.pictures):
             number = first + int(row[1])
-            masked = f"masked, {float(self.pictures.area[number]):.0%} kept" if self.pictures.area[number] < 1 else "whole"
+            masked = (
+                f"masked, {float(self.pictures.area[number]):.0%} kept"
+                if self.pictures.area[number] < 1
+                else "whole"
+            )
             which = f" (row {row[1]} there: picture {int(self.pictures.picture[number])}, {masked})"
         kept = (
             f"are kept in {self.folder}: the same call asks only for the rest"
@@ -128,7 +152,10 @@ class Answers:
         new = torch.cat(self._rows)[self._written :].contiguous()
         header = {_KEY: json.dumps({"format": FORMAT, "about": self.about, "first": self._written})}
         data = save({"logits": new}, metadata=header)
-        write_beside(self.folder / f"answers-{self._written:06}.safetensors", lambda beside: beside.write_bytes(data))
+        write_beside(
+            self.folder / f"answers-{self._written:06}.safetensors",
+            lambda beside: beside.write_bytes(data),
+        )
         self._written = self._count
 
     def _read(self, path: Path) -> None:
@@ -139,14 +166,19 @@ class Answers:
                 header = json.loads((file.metadata() or {})[_KEY])
                 rows = file.get_tensor("logits")
         except Exception as error:
-            raise InputError(f"{path} is damaged ({error}); delete it and what comes after it, or use another folder.") from error
+            raise InputError(
+                f"{path} is damaged ({error}); delete it and what comes after it, or use another "
+                "folder."
+            ) from error
         if header.get("format") != FORMAT or header.get("about") != self.about:
             raise InputError(
-                f"{path.parent} holds answers of another model, of other pictures or of other settings; use another folder, or "
-                "resume=False (--no-resume) to delete them and ask again."
+                f"{path.parent} holds answers of another model, of other pictures or of other "
+                "settings; use another folder, or resume=False (--no-resume) to delete them and "
+                "ask again."
             )
         if header.get("first") != self._count or rows.ndim != 2:
             raise InputError(
-                f"{path} does not follow the file before it; delete it and what comes after it, or use another folder."
+                f"{path} does not follow the file before it; delete it and what comes after it, "
+                "or use another folder."
             )
         self._add(rows)

@@ -34,7 +34,8 @@ class Area(Term):
 @final
 @dataclass(frozen=True, kw_only=True)
 class PowerArea(Term):
-    """The mean of `(M + offset)^power`: with a power below 1 a nearly binary mask is cheaper than a grey one of the same area.
+    """The mean of `(M + offset)^power`: with a power below 1 a nearly binary mask is cheaper than a
+    grey one of the same area.
 
     Args:
         weight: See Term.
@@ -49,7 +50,8 @@ class PowerArea(Term):
         0.3
 
     References:
-        The authors' published code (`sal/utils/mask.py`: power 0.3, offset 0.0005), from its formula.
+        The authors' published code (`sal/utils/mask.py`: power 0.3, offset 0.0005), from its
+        formula.
     """
 
     power: float = 0.3
@@ -70,14 +72,17 @@ class PowerArea(Term):
 @final
 @dataclass(frozen=True, kw_only=True)
 class LogArea(Term):
-    """`log(1 + mean(M) / offset)`: a mask that grows by half costs the same whether the object is small or large.
+    """`log(1 + mean(M) / offset)`: a mask that grows by half costs the same whether the object is
+    small or large.
 
-    With a plain mean every object pays the same price for each pixel: a weight that keeps the masks of small objects small cuts
-    pieces off large ones. It is the area term of the paper's saliency metric, made smooth.
+    With a plain mean every object pays the same price for each pixel: a weight that keeps the masks
+    of small objects small cuts pieces off large ones. It is the area term of the paper's saliency
+    metric, made smooth.
 
     Args:
         weight: See Term.
-        offset: The share of the picture below which area is nearly free, > 0; the saliency metric counts nothing below 0.05.
+        offset: The share of the picture below which area is nearly free, > 0; the saliency metric
+            counts nothing below 0.05.
 
     Raises:
         InputError: The offset is not positive.

@@ -16,12 +16,14 @@ from saliencykit.core.types import PerImage
 class DestroyedProbability(Term):
     """`f_c(X*(1-M) + A*M)^power`: without the kept pixels the class must go.
 
-    A power below 1 keeps the slope steep near 0, so that an already small probability is pushed further down.
+    A power below 1 keeps the slope steep near 0, so that an already small probability is pushed
+    further down.
 
     Args:
         weight: See Term.
         power: Above 0; 0.3 in the paper, 1 for the plain probability.
-        floor: The log-probability is not counted below this, < 0: there the slope of a power below 1 would be unbounded.
+        floor: The log-probability is not counted below this, < 0: there the slope of a power below
+            1 would be unbounded.
 
     Raises:
         InputError: The power is not positive, or the floor not negative.
@@ -46,13 +48,16 @@ class DestroyedProbability(Term):
 
     def penalty(self, trial: Trial) -> PerImage:
         """The probability of the label to the power, in [0, 1]."""
-        return (log_probability(trial.destroyed, trial.labels).clamp_min(self.floor) * self.power).exp()
+        return (
+            log_probability(trial.destroyed, trial.labels).clamp_min(self.floor) * self.power
+        ).exp()
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class DestroyedMargin(Term):
-    """`relu(gap - (max_{j != c} z_j - z_c))` of the dropped picture: the label must lose to the winner by `gap` nats, and no more.
+    """`relu(gap - (max_{j != c} z_j - z_c))` of the dropped picture: the label must lose to the
+    winner by `gap` nats, and no more.
 
     Args:
         weight: See Term.

@@ -18,7 +18,8 @@ class PreservedLogProbability(Term):
 
     Args:
         weight: See Term.
-        floor: The log-probability is not counted below this, < 0, so that one hopeless image does not drown the batch.
+        floor: The log-probability is not counted below this, < 0, so that one hopeless image does
+            not drown the batch.
 
     Raises:
         InputError: The floor is not negative.
@@ -46,7 +47,8 @@ class PreservedLogProbability(Term):
 @final
 @dataclass(frozen=True, kw_only=True)
 class PreservedMargin(Term):
-    """`relu(max_{j != c} z_j - z_c + gap)` of the kept picture: the label must beat the runner-up by `gap` nats, and no more.
+    """`relu(max_{j != c} z_j - z_c + gap)` of the kept picture: the label must beat the runner-up
+    by `gap` nats, and no more.
 
     Args:
         weight: See Term.

@@ -16,8 +16,15 @@ from saliencykit.core.types import Images, Labels, Logits, Mask
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_COLOURS = {"red-green": (1.0, -1.0, 0.0), "blue-yellow": (-0.5, -0.5, 1.0)}  # grey is 0 in both, so no grey fill is evidence
-_TEXTURES = {"checks": (1, 1), "columns": (0, 1), "rows": (1, 0)}  # how often the sign changes per step down, per step right
+_COLOURS = {
+    "red-green": (1.0, -1.0, 0.0),
+    "blue-yellow": (-0.5, -0.5, 1.0),
+}  # grey is 0 in both, so no grey fill is evidence
+_TEXTURES = {
+    "checks": (1, 1),
+    "columns": (0, 1),
+    "rows": (1, 0),
+}  # how often the sign changes per step down, per step right
 _CONTRAST = 0.4  # of a planted patch around grey: its pixels lie in [0.1, 0.9]
 _CPU = torch.device("cpu")
 _GRAIN = 0.05  # standard deviation of the grey background
@@ -26,11 +33,13 @@ _GRAIN = 0.05  # standard deviation of the grey background
 @final
 @dataclass(frozen=True, kw_only=True)
 class PlantedEvidence(BlackBox):
-    """A classifier that decides by one small patch per class, so that a good mask has a known place.
+    """A classifier that decides by one small patch per class, so that a good mask has a known
+    place.
 
-    Each class has a patch of its own colour pair and texture; the logit is `sharpness` times the square of that patch's best match
-    anywhere in the image, 1 where it stands as planted and about 0 where it does not. Blur, noise and every single colour remove
-    a patch. It does not recognise a patch at another scale.
+    Each class has a patch of its own colour pair and texture; the logit is `sharpness` times the
+    square of that patch's best match anywhere in the image, 1 where it stands as planted and about
+    0 where it does not. Blur, noise and every single colour remove a patch. It does not recognise a
+    patch at another scale.
 
     Args:
         num_classes: K, from 2 to 6.
@@ -67,7 +76,9 @@ class PlantedEvidence(BlackBox):
     @property
     def class_names(self) -> Sequence[str]:  # type: ignore[override]
         """Colour and texture of each class's patch."""
-        return [f"{colour} {texture}" for texture in _TEXTURES for colour in _COLOURS][: self.num_classes]
+        return [f"{colour} {texture}" for texture in _TEXTURES for colour in _COLOURS][
+            : self.num_classes
+        ]
 
     def patches(self, like: Tensor) -> Tensor:
         """The patch of every class around grey, (K, 3, side, side) in [-1, 1].
@@ -75,13 +86,17 @@ class PlantedEvidence(BlackBox):
         Args:
             like: Whose dtype and device they get.
         """
-        down, right = torch.meshgrid(torch.arange(self.side), torch.arange(self.side), indexing="ij")
+        down, right = torch.meshgrid(
+            torch.arange(self.side), torch.arange(self.side), indexing="ij"
+        )
         signs = [1.0 - 2.0 * ((a * down + b * right) % 2) for a, b in _TEXTURES.values()]
         colours = [torch.tensor(colour).view(3, 1, 1) for colour in _COLOURS.values()]
         patches = torch.stack([sign * colour for sign in signs for colour in colours])
         return patches[: self.num_classes].to(dtype=like.dtype, device=like.device)
 
-    def examples(self, n: int, *, generator: Generator, size: int | tuple[int, int] = 16) -> tuple[Images, Labels]:
+    def examples(
+        self, n: int, *, generator: Generator, size: int | tuple[int, int] = 16
+    ) -> tuple[Images, Labels]:
         """Grey grain with one patch each, at a random place.
 
         Args:
@@ -97,7 +112,9 @@ class PlantedEvidence(BlackBox):
         """
         height, width = (size, size) if isinstance(size, int) else size
         if n < 1 or min(height, width) < self.side:
-            raise InputError(f"{self}.examples({n}, size={size}): n is >= 1 and the sides are >= {self.side}.")
+            raise InputError(
+                f"{self}.examples({n}, size={size}): n is >= 1 and the sides are >= {self.side}."
+            )
         labels = torch.arange(n) % self.num_classes
         grain = torch.randn(n, 1, height, width, generator=generator).clamp(-4, 4) * _GRAIN
         images = (0.5 + grain).repeat(1, 3, 1, 1)
@@ -105,7 +122,9 @@ class PlantedEvidence(BlackBox):
         for image, label in zip(images, labels.tolist(), strict=True):
             top = int(torch.randint(height - self.side + 1, (1,), generator=generator))
             left = int(torch.randint(width - self.side + 1, (1,), generator=generator))
-            image[:, top : top + self.side, left : left + self.side] = 0.5 + _CONTRAST * patches[label]
+            image[:, top : top + self.side, left : left + self.side] = (
+                0.5 + _CONTRAST * patches[label]
+            )
         return images.to(self.device), labels.to(self.device)
 
     def evidence(self, images: Images, labels: Labels) -> Mask:
@@ -131,14 +150,18 @@ class PlantedEvidence(BlackBox):
 
     def _match(self, images: Images) -> Tensor:
         if images.shape[1] != 3 or min(images.shape[2:]) < self.side:
-            raise InputError(f"{self} takes RGB images with sides >= {self.side}; got shape {tuple(images.shape)}.")
+            raise InputError(
+                f"{self} takes RGB images with sides >= {self.side}; got shape "
+                f"{tuple(images.shape)}."
+            )
         patches = self.patches(images)
         norm = _CONTRAST * patches.square().sum((1, 2, 3), keepdim=True)
         return F.conv2d(images - 0.5, patches / norm)
 
 
 def iou(mask: Mask, truth: Mask, threshold: float = 0.5) -> Tensor:
-    """Intersection over union of where two masks are >= a threshold, (B,) in [0, 1]; 0 where both are empty.
+    """Intersection over union of where two masks are >= a threshold, (B,) in [0, 1]; 0 where both
+    are empty.
 
     Args:
         mask: (B, 1, H, W).
@@ -156,7 +179,8 @@ def iou(mask: Mask, truth: Mask, threshold: float = 0.5) -> Tensor:
 
 
 def small_network() -> nn.Sequential:
-    """A convolutional network of 4 classes with a bit of everything, and the same weights each time.
+    """A convolutional network of 4 classes with a bit of everything, and the same weights each
+    time.
 
     Example:
         >>> small_network().eval()(torch.rand(2, 3, 16, 16)).shape
@@ -274,8 +298,9 @@ class Broken(_Around):
 
     Args:
         box: The classifier whose answer is spoilt.
-        how: `nan` or `infinite` in the last row, a `shape` with one class too many, one row too few (`rows`), an `integer`
-            dtype, a `list` instead of a tensor, or it `raises` a RuntimeError.
+        how: `nan` or `infinite` in the last row, a `shape` with one class too many, one row too few
+            (`rows`), an `integer` dtype, a `list` instead of a tensor, or it `raises` a
+            RuntimeError.
 
     Example:
         >>> Broken(how="rows")(torch.rand(2, 3, 8, 8))

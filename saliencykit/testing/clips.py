@@ -54,7 +54,8 @@ def write_clip(
         count: Frames.
         size: Width and height in pixels.
         times: Of the frames, in ms.
-        rotation: Degrees counter-clockwise by which players shall turn it (PyAV must be able to write that).
+        rotation: Degrees counter-clockwise by which players shall turn it (PyAV must be able to
+            write that).
         sound: With a tone of AAC.
         codec: Of the pictures, by FFmpeg's name.
         form: Of the pixels, by FFmpeg's name.
@@ -80,7 +81,9 @@ def write_clip(
         if voice is not None:
             tone = (0.1 * np.sin(np.arange(800 * count) / 3)).astype(np.float32)[None]
             for first in range(0, tone.shape[1], 1024):
-                part = av.AudioFrame.from_ndarray(tone[:, first : first + 1024], format="fltp", layout="mono")
+                part = av.AudioFrame.from_ndarray(
+                    tone[:, first : first + 1024], format="fltp", layout="mono"
+                )
                 part.sample_rate, part.pts, part.time_base = 8000, first, Fraction(1, 8000)
                 file.mux(voice.encode(part))
             file.mux(voice.encode(None))
@@ -102,7 +105,9 @@ def read_back(path: Path) -> tuple[list[float], list[Array]]:
 
     with av.open(str(path)) as file:
         frames = list(file.decode(video=0))
-        return [round(float(frame.time), 3) for frame in frames], [frame.to_ndarray(format="rgb24") for frame in frames]
+        return [round(float(frame.time), 3) for frame in frames], [
+            frame.to_ndarray(format="rgb24") for frame in frames
+        ]
 
 
 def sound_of(path: Path) -> list[bytes]:

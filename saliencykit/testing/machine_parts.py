@@ -1,4 +1,6 @@
-"""Machine parts: drawn photos of twelve classes with a known place, for tutorials and tests of training."""
+"""Machine parts: drawn photos of twelve classes with a known place, for tutorials and tests of
+training.
+"""
 
 from collections.abc import Sequence
 
@@ -15,8 +17,11 @@ PARTS: Sequence[str] = tuple(f"{surface} {shape}" for shape in SHAPES for surfac
 """The class names, by label."""
 
 
-def machine_parts(count: int, *, generator: Generator, size: int = 64) -> tuple[Images, Labels, Mask]:
-    """Photos of a part on a bench: four shapes with three surfaces, at a random place, size, turn and light.
+def machine_parts(
+    count: int, *, generator: Generator, size: int = 64
+) -> tuple[Images, Labels, Mask]:
+    """Photos of a part on a bench: four shapes with three surfaces, at a random place, size, turn
+    and light.
 
     The bench is cluttered: shadows, grain and a few screws, which say nothing about the class.
 
@@ -26,7 +31,8 @@ def machine_parts(count: int, *, generator: Generator, size: int = 64) -> tuple[
         size: Side in pixels, >= 32.
 
     Returns:
-        Images (count, 3, size, size) in [0, 1], labels (count,) in 0..11, and the parts' places, (count, 1, size, size), 1 inside.
+        Images (count, 3, size, size) in [0, 1], labels (count,) in 0..11, and the parts' places,
+        (count, 1, size, size), 1 inside.
 
     Raises:
         InputError: A number is out of range.
@@ -40,13 +46,20 @@ def machine_parts(count: int, *, generator: Generator, size: int = 64) -> tuple[
         raise InputError(f"machine_parts({count}, size={size}): count is >= 1 and size >= 32.")
     labels = torch.arange(count) % len(PARTS)
     drawn = [_photo(int(label), size, generator) for label in labels]
-    return torch.stack([image for image, _ in drawn]), labels, torch.stack([place for _, place in drawn])
+    return (
+        torch.stack([image for image, _ in drawn]),
+        labels,
+        torch.stack([place for _, place in drawn]),
+    )
 
 
 def _photo(label: int, size: int, generator: Generator) -> tuple[Tensor, Tensor]:
     shape, surface = SHAPES[label // len(SURFACES)], SURFACES[label % len(SURFACES)]
     bench = _bench(size, generator)
-    x, y, radius, turn = (_uniform(low, high, generator) for low, high in ((0.32, 0.68), (0.32, 0.68), (0.17, 0.28), (0, 6.28)))
+    x, y, radius, turn = (
+        _uniform(low, high, generator)
+        for low, high in ((0.32, 0.68), (0.32, 0.68), (0.17, 0.28), (0, 6.28))
+    )
     across, down = _turned(size, x, y, turn)
     inside = _inside(shape, across / radius, down / radius)
     metal = 0.35 + 0.4 * torch.rand(3, 1, 1, generator=generator) + 0.15 * (across / radius)
@@ -60,9 +73,14 @@ def _bench(size: int, generator: Generator) -> Tensor:
     coarse = torch.rand(1, 3, 4, 4, generator=generator) * 0.35 + 0.3
     bench = F.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=False)[0]
     for _ in range(int(torch.randint(4, (1,), generator=generator))):
-        x, y, radius = (_uniform(low, high, generator) for low, high in ((0.05, 0.95), (0.05, 0.95), (0.03, 0.05)))
+        x, y, radius = (
+            _uniform(low, high, generator)
+            for low, high in ((0.05, 0.95), (0.05, 0.95), (0.03, 0.05))
+        )
         across, down = _turned(size, x, y, 0.0)
-        bench = torch.where((across**2 + down**2) < radius**2, torch.rand(3, 1, 1, generator=generator) * 0.6, bench)
+        bench = torch.where(
+            (across**2 + down**2) < radius**2, torch.rand(3, 1, 1, generator=generator) * 0.6, bench
+        )
     return bench
 
 

@@ -27,7 +27,12 @@ def sizes(least: int = 4, most: int = 16) -> st.SearchStrategy[tuple[int, int]]:
 
 @st.composite
 def images(
-    draw: st.DrawFn, *, batch: int | None = None, channels: int = 3, size: tuple[int, int] | None = None, most: int = 4
+    draw: st.DrawFn,
+    *,
+    batch: int | None = None,
+    channels: int = 3,
+    size: tuple[int, int] | None = None,
+    most: int = 4,
 ) -> Images:
     """Pictures in [0, 1], (B, C, H, W): noise, one value, or mostly one value.
 
@@ -43,7 +48,9 @@ def images(
 
 
 @st.composite
-def masks(draw: st.DrawFn, *, batch: int | None = None, size: tuple[int, int] | None = None, most: int = 4) -> Mask:
+def masks(
+    draw: st.DrawFn, *, batch: int | None = None, size: tuple[int, int] | None = None, most: int = 4
+) -> Mask:
     """Masks in [0, 1], (B, 1, H, W): grey, binary, constant, all 0 and all 1.
 
     Args:
@@ -66,12 +73,15 @@ def labels(batch: int, num_classes: int = 4) -> st.SearchStrategy[Labels]:
         batch: B.
         num_classes: K.
     """
-    return st.lists(st.integers(0, num_classes - 1), min_size=batch, max_size=batch).map(torch.tensor)
+    return st.lists(st.integers(0, num_classes - 1), min_size=batch, max_size=batch).map(
+        torch.tensor
+    )
 
 
 @st.composite
 def trials(draw: st.DrawFn, *, num_classes: int = 4, reach: float = 50.0, most: int = 4) -> Trial:
-    """Trials whose parts fit each other; the logits are arbitrary in [-reach, reach], some rows are not real.
+    """Trials whose parts fit each other; the logits are arbitrary in [-reach, reach], some rows are
+    not real.
 
     Args:
         draw: Given by hypothesis.
@@ -88,9 +98,13 @@ def trials(draw: st.DrawFn, *, num_classes: int = 4, reach: float = 50.0, most: 
 
 
 def _maps(shape: tuple[int, ...]) -> st.SearchStrategy[Tensor]:
-    noise = st.integers(0, 2**31).map(lambda seed: torch.rand(shape, dtype=torch.float64, generator=_seeded(seed)))
+    noise = st.integers(0, 2**31).map(
+        lambda seed: torch.rand(shape, dtype=torch.float64, generator=_seeded(seed))
+    )
     flat = st.floats(0, 1).map(lambda value: torch.full(shape, value, dtype=torch.float64))
-    sparse = arrays.arrays("float64", shape, elements=st.floats(0, 1), fill=st.floats(0, 1)).map(torch.from_numpy)
+    sparse = arrays.arrays("float64", shape, elements=st.floats(0, 1), fill=st.floats(0, 1)).map(
+        torch.from_numpy
+    )
     return st.one_of(noise, flat, sparse)
 
 

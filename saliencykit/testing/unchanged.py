@@ -1,4 +1,6 @@
-"""untouched: a borrowed model, the caller's tensors and the global random state must be afterwards what they were."""
+"""untouched: a borrowed model, the caller's tensors and the global random state must be afterwards
+what they were.
+"""
 
 import hashlib
 import random
@@ -11,7 +13,13 @@ from torch import Tensor, nn
 
 from saliencykit.core.errors import ContractError
 
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_state_dict_hooks")
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_state_dict_hooks",
+)
 
 
 @contextmanager
@@ -39,18 +47,28 @@ def untouched(who: str, model: nn.Module | None = None, **tensors: Tensor) -> It
     changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        raise ContractError(f"{who} changed {', '.join(changed[:3])}{more}; what is borrowed is given back as it was.")
+        raise ContractError(
+            f"{who} changed {', '.join(changed[:3])}{more}; what is borrowed is given back as it "
+            "was."
+        )
 
 
 def _facts(model: nn.Module | None, tensors: dict[str, Tensor]) -> dict[str, object]:
     facts: dict[str, object] = {name: _digest(tensor) for name, tensor in tensors.items()}
     state = np.random.get_state(legacy=False)
     facts["the random state of torch"] = _digest(torch.random.get_rng_state())
-    facts["the random state of numpy"] = (state["state"]["key"].tobytes(), state["state"]["pos"], state["gauss"])
+    facts["the random state of numpy"] = (
+        state["state"]["key"].tobytes(),
+        state["state"]["pos"],
+        state["gauss"],
+    )
     facts["the random state of random"] = random.getstate()
     if model is None:
         return facts
-    for name, value in [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]:
+    for name, value in [
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ]:
         facts[f"the values of {name}"] = _digest(value)
         facts[f"requires_grad of {name}"] = value.requires_grad
         facts[f"the gradient of {name}"] = None if value.grad is None else _digest(value.grad)
@@ -64,4 +82,9 @@ def _facts(model: nn.Module | None, tensors: dict[str, Tensor]) -> dict[str, obj
 
 def _digest(tensor: Tensor) -> tuple[object, ...]:
     plain = tensor.detach().cpu().contiguous().flatten()
-    return tensor.dtype, tensor.device, tuple(tensor.shape), hashlib.blake2b(plain.view(torch.uint8).numpy().tobytes()).digest()
+    return (
+        tensor.dtype,
+        tensor.device,
+        tuple(tensor.shape),
+        hashlib.blake2b(plain.view(torch.uint8).numpy().tobytes()).digest(),
+    )

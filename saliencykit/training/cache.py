@@ -1,4 +1,6 @@
-"""Cache: views of the training pictures, with everything about them that does not change while the network learns."""
+"""Cache: views of the training pictures, with everything about them that does not change while the
+network learns.
+"""
 
 from dataclasses import dataclass
 from typing import Any, final
@@ -21,7 +23,8 @@ _CHUNK = 16
 @final
 @dataclass(frozen=True)
 class Views:
-    """Crops and flips of pictures: what is drawn is fixed by the seed, the picture's number and the view's.
+    """Crops and flips of pictures: what is drawn is fixed by the seed, the picture's number and the
+    view's.
 
     Attributes:
         pictures: What they are views of.
@@ -43,15 +46,23 @@ class Views:
         """Raw pixels in [0, 1] of some views."""
         whole = self.pictures.images(self.picture[index])
         rows = []
-        for image, picture, view in zip(whole, self.picture[index].tolist(), self.view[index].tolist(), strict=True):
+        for image, picture, view in zip(
+            whole, self.picture[index].tolist(), self.view[index].tolist(), strict=True
+        ):
             rows.append(
-                image if view == 0 else _crop(image, Generator().manual_seed(hash((self.seed, picture, view)) & (2**62 - 1)))
+                image
+                if view == 0
+                else _crop(
+                    image, Generator().manual_seed(hash((self.seed, picture, view)) & (2**62 - 1))
+                )
             )
         return torch.stack(rows)
 
 
 def make_views(pictures: Pictures, *, views: int, most: int, seed: int) -> Views:
-    """The first `views` views of every picture, at most `most` in all: whole pictures first, then crops."""
+    """The first `views` views of every picture, at most `most` in all: whole pictures first, then
+    crops.
+    """
     order = torch.randperm(len(pictures), generator=Generator().manual_seed(seed))
     picture = order.repeat(views)[:most]
     view = torch.arange(views).repeat_interleave(len(pictures))[:most]
@@ -64,10 +75,15 @@ def _crop(image: Tensor, generator: Generator) -> Tensor:
     height, width = image.shape[1:]
     share = (0.4 + 0.6 * area) ** 0.5
     stretch = (4 / 3) ** (aspect - 0.5)
-    down, across = max(4, round(height * min(1, share * stretch))), max(4, round(width * min(1, share / stretch)))
+    down, across = (
+        max(4, round(height * min(1, share * stretch))),
+        max(4, round(width * min(1, share / stretch))),
+    )
     top, left = round(y * (height - down)), round(x * (width - across))
     part = image[None, :, top : top + down, left : left + across]
-    part = F.interpolate(part, size=(height, width), mode="bilinear", align_corners=False, antialias=True)[0].clamp(0, 1)
+    part = F.interpolate(
+        part, size=(height, width), mode="bilinear", align_corners=False, antialias=True
+    )[0].clamp(0, 1)
     return part.flip(2) if flip < 0.5 else part
 
 
@@ -79,8 +95,10 @@ class Cache:
     Attributes:
         views: The views.
         labels: (V,) the class asked about: the user's, or the box's own top class of that view.
-        maps: The encoder's maps, one tensor (V, C, h, w) per scale; empty where the encoder is trained.
-        mixing: The box's maps at the layer of late mixing, of the view and of its fills, (V, 1 + FILLS, C, h, w); None without.
+        maps: The encoder's maps, one tensor (V, C, h, w) per scale; empty where the encoder is
+            trained.
+        mixing: The box's maps at the layer of late mixing, of the view and of its fills, (V, 1 +
+            FILLS, C, h, w); None without.
     """
 
     views: Views
@@ -93,16 +111,26 @@ class Cache:
         if not self.maps:
             return None
         height, width = self.views.pictures.pixels.shape[2:]
-        return Features(tuple(m[index].to(device).float() for m in self.maps), None, (height, width))
+        return Features(
+            tuple(m[index].to(device).float() for m in self.maps), None, (height, width)
+        )
 
 
 def bytes_per_view(encoder: Encoder, tap: Tap | None) -> int:
     """How much memory one cached view takes."""
-    kept = 0 if encoder.trained else sum(c * s[0] * s[1] for c, s in zip(encoder.channels, encoder.sides, strict=True))
-    return 2 * (kept + (0 if tap is None else (1 + FILLS) * tap.channels * tap.side[0] * tap.side[1]))
+    kept = (
+        0
+        if encoder.trained
+        else sum(c * s[0] * s[1] for c, s in zip(encoder.channels, encoder.sides, strict=True))
+    )
+    return 2 * (
+        kept + (0 if tap is None else (1 + FILLS) * tap.channels * tap.side[0] * tap.side[1])
+    )
 
 
-def fill_cache(views: Views, box: BlackBox, encoder: Encoder, tap: Tap | None, alternative: Alternative) -> Cache:
+def fill_cache(
+    views: Views, box: BlackBox, encoder: Encoder, tap: Tap | None, alternative: Alternative
+) -> Cache:
     """Ask the box about every view once, and about the beginning of the way for each fill.
 
     Args:
@@ -125,16 +153,25 @@ def fill_cache(views: Views, box: BlackBox, encoder: Encoder, tap: Tap | None, a
             logits = box(images) if features is None or features.logits is None else features.logits
             if features is not None:
                 if not stores:
-                    stores = [torch.empty(len(views), *m.shape[1:], dtype=torch.float16) for m in features.maps]
+                    stores = [
+                        torch.empty(len(views), *m.shape[1:], dtype=torch.float16)
+                        for m in features.maps
+                    ]
                 for store, m in zip(stores, features.maps, strict=True):
                     store[index] = _half(m)
             if tap is not None:
                 fills = [alternative(images, generator=generator) for _ in range(FILLS)]
-                parts = torch.stack([maps_until(box, pictures, tap) for pictures in (images, *fills)], 1)
+                parts = torch.stack(
+                    [maps_until(box, pictures, tap) for pictures in (images, *fills)], 1
+                )
                 if mixing is None:
                     mixing = torch.empty(len(views), *parts.shape[1:], dtype=torch.float16)
                 mixing[index] = _half(parts)
-        labels[index] = logits.argmax(1).cpu() if views.pictures.labels is None else views.pictures.labels[views.picture[index]]
+        labels[index] = (
+            logits.argmax(1).cpu()
+            if views.pictures.labels is None
+            else views.pictures.labels[views.picture[index]]
+        )
     return Cache(views, labels, tuple(stores), mixing)
 
 

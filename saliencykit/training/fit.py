@@ -19,7 +19,11 @@ from saliencykit.core.errors import GradientError, InputError
 from saliencykit.core.objective import Objective
 from saliencykit.data.training_images import Pictures, read_pictures
 from saliencykit.maskers.realtime.encoder import Encoder
-from saliencykit.maskers.realtime.masking_network import EncoderName, MaskingNetwork, masking_network
+from saliencykit.maskers.realtime.masking_network import (
+    EncoderName,
+    MaskingNetwork,
+    masking_network,
+)
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.networks.fingerprint import fingerprint
 from saliencykit.networks.split_layer import Rest, find_rest
@@ -37,7 +41,9 @@ if TYPE_CHECKING:
 _HELD_OUT = 48  # pictures that the gate looks at, at most; a fifth of a small set
 _STATISTICS = 64  # pictures that the gate's scale and threshold are set from
 _LOOKS = 8  # at the held-out pictures in a training
-_FEWEST = 400  # steps; with 169 a class that is not there still got a sixth of the area of one that is
+_FEWEST = (
+    400  # steps; with 169 a class that is not there still got a sixth of the area of one that is
+)
 _MEMORY = 4 * 2**30  # bytes for cached features, at most
 
 
@@ -70,36 +76,46 @@ def fit(
 ) -> RealTimeMasker:
     """Train a masking network for a classifier: prediction and mask then come from one pass.
 
-    The classifier is asked and never changed. Pictures need no labels: its own top classes serve. A part of them is held out to see
-    whether the network is selective and keeps what matters. On a CPU most steps mix cached features (see `training.rest`), and the
-    last ones compose pictures; elsewhere all of them compose pictures.
+    The classifier is asked and never changed. Pictures need no labels: its own top classes serve. A
+    part of them is held out to see whether the network is selective and keeps what matters. On a
+    CPU most steps mix cached features (see `training.rest`), and the last ones compose pictures;
+    elsewhere all of them compose pictures.
 
     Args:
         model: As for `explain`, differentiable.
-        pictures: A folder, a list of paths, PIL pictures or arrays, a tensor (N, C, H, W), a data set of pictures or (picture,
-            label), or batches (images, labels). Hundreds do; four is the least.
+        pictures: A folder, a list of paths, PIL pictures or arrays, a tensor (N, C, H, W), a data
+            set of pictures or (picture, label), or batches (images, labels). Hundreds do; four is
+            the least.
         labels: One class per picture. None: those of the data set, else the model's own top class.
         encoder: `trunk`, `paper`, `own`, `auto` or an Encoder, see `masking_network`.
         network: A network to go on training, instead of a new one.
-        objective: An Objective or a text: `masking-network`, `paper` (collapses, as a warning says), `paper-mean`, `authors`, ...
+        objective: An Objective or a text: `masking-network`, `paper` (collapses, as a warning
+            says), `paper-mean`, `authors`, ...
         alternative: What replaces pixels, drawn independently for the kept and the dropped picture.
-        area: The wanted mean area in (0, 1): the area's weight is steered towards it. None: the objective's weight decides.
+        area: The wanted mean area in (0, 1): the area's weight is steered towards it. None: the
+            objective's weight decides.
         steps: Of phase 2. None: from the number of pictures, 400 to 600.
-        composed: How many of them, the last ones, compose pictures where the others mix features. None: a fifth.
-        warm_up: Steps of phase 1 before those, where the selector's rows are not the head's own and learn which classes are there.
-            None: 150, and no more than twice `steps`. An encoder from nothing wants several hundred.
-        late_mixing: Mix features rather than pixels at first. None: on a CPU, where the network allows it.
+        composed: How many of them, the last ones, compose pictures where the others mix features.
+            None: a fifth.
+        warm_up: Steps of phase 1 before those, where the selector's rows are not the head's own and
+            learn which classes are there. None: 150, and no more than twice `steps`. An encoder
+            from nothing wants several hundred.
+        late_mixing: Mix features rather than pixels at first. None: on a CPU, where the network
+            allows it.
         batch: Pictures a step, >= 2.
         lr: The largest learning rate.
-        fake_rate: Share of rows that are asked for a class that is not there, in [0, 1). The paper's 0.3 leaves such classes a
-            sixth of the area of one that is there, where pictures and steps are few.
+        fake_rate: Share of rows that are asked for a class that is not there, in [0, 1). The
+            paper's 0.3 leaves such classes a sixth of the area of one that is there, where pictures
+            and steps are few.
         stride: Pixels of the picture a pixel of the mask, see `masking_network`.
         views: Views of each picture, >= 1: the whole, then crops and flips.
-        folder: For checkpoints, `log.jsonl` and pictures of masks. None: nothing is written, and a killed run is lost.
-        resume: Go on where the folder's checkpoint stopped; it ends with the same weights as an uninterrupted run.
+        folder: For checkpoints, `log.jsonl` and pictures of masks. None: nothing is written, and a
+            killed run is lost.
+        resume: Go on where the folder's checkpoint stopped; it ends with the same weights as an
+            uninterrupted run.
         precision: `no` or `bf16`.
-        memory: Bytes for cached features, and half as many for pictures; fewer views, and a drawn part of the pictures, are used
-            where they do not fit.
+        memory: Bytes for cached features, and half as many for pictures; fewer views, and a drawn
+            part of the pictures, are used where they do not fit.
         seed: Of everything that is drawn, in [0, 2**63).
         on_step: Called with each Step.
         on_news: Called with a line of text when something begins.
@@ -110,7 +126,8 @@ def fit(
     Raises:
         InputError: The model, the pictures or an argument cannot be used as they are.
         GradientError: The model can only be queried.
-        SaliencyKitError: The loss was not finite five times in a row, or the disk is full; checkpoints stay.
+        SaliencyKitError: The loss was not finite five times in a row, or the disk is full;
+            checkpoints stay.
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
@@ -133,8 +150,9 @@ def fit(
     original = as_black_box(model)
     if not original.differentiable:
         raise GradientError(
-            f"fit needs gradients and {name_of(original)} is query-only. Teach a differentiable model to answer like it first, "
-            "surrogate = fit_surrogate(model, pictures), and fit(surrogate, pictures); on the command line `saliencykit surrogate`."
+            f"fit needs gradients and {name_of(original)} is query-only. Teach a differentiable "
+            "model to answer like it first, surrogate = fit_surrogate(model, pictures), and "
+            "fit(surrogate, pictures); on the command line `saliencykit surrogate`."
         )
     accelerator = _accelerator(original)
     goal, fill = as_objective(objective), as_alternative(alternative).for_box(original)
@@ -147,9 +165,13 @@ def fit(
         mine = _share(training, accelerator.process_index, accelerator.num_processes)
         sample = training.images(torch.arange(min(_STATISTICS, len(training)))).to(original.device)
         box = original.for_many(sample[:2])
-        given = None if training.labels is None else training.labels[: len(sample)].to(original.device)
+        given = (
+            None if training.labels is None else training.labels[: len(sample)].to(original.device)
+        )
         if network is None:
-            network = masking_network(original, sample, given, encoder=encoder, stride=stride, seed=seed)
+            network = masking_network(
+                original, sample, given, encoder=encoder, stride=stride, seed=seed
+            )
         mix = original.device.type == "cpu" if late_mixing is None else late_mixing
         rest = find_rest(original, sample[:2]) if mix and original.module is not None else None
         plan = _plan(
@@ -165,7 +187,9 @@ def fit(
         cache = fill_cache(chosen, box, network.encoder, tap, fill)
         images = held.images(torch.arange(len(held))).to(original.device)
         with torch.no_grad():
-            asked = box(images).argmax(1) if held.labels is None else held.labels.to(original.device)
+            asked = (
+                box(images).argmax(1) if held.labels is None else held.labels.to(original.device)
+            )
         loop = Loop(
             network, box, rest, cache, (images, asked), plan, accelerator,
             folder=path, about=_about(original, every), on_step=on_step or (lambda step: None),
@@ -178,19 +202,24 @@ def fit(
         "torch": torch.__version__,
         "pictures": len(training),
         "own_labels": every.labels is None,
-        "plan": {key: repr(value) if key in ("objective", "alternative") else value for key, value in asdict(plan).items()}
+        "plan": {
+            key: repr(value) if key in ("objective", "alternative") else value
+            for key, value in asdict(plan).items()
+        }
         | {"objective": repr(plan.objective), "alternative": repr(plan.alternative)},
         "steps_done": loop.done,
         "seconds": round(time.perf_counter() - started, 1),
     }
     network.eval()
-    return RealTimeMasker(network=network, facts={"size": list(size[1:]), "training": facts, "gate": gate.as_facts()}).bind(
-        original
-    )
+    return RealTimeMasker(
+        network=network, facts={"size": list(size[1:]), "training": facts, "gate": gate.as_facts()}
+    ).bind(original)
 
 
 def _accelerator(box: BlackBox) -> "Accelerator":
-    """For several processes; what the calling program told accelerate before about devices stands, and the box's device is used."""
+    """For several processes; what the calling program told accelerate before about devices stands,
+    and the box's device is used.
+    """
     try:
         from accelerate import Accelerator
     except ImportError:
@@ -202,13 +231,16 @@ def _accelerator(box: BlackBox) -> "Accelerator":
 
 
 def _with_area(objective: Objective, area: float | None) -> Objective:
-    """The objective with a term that a wanted area can steer, and the warning that the paper's literal weights deserve."""
+    """The objective with a term that a wanted area can steer, and the warning that the paper's
+    literal weights deserve.
+    """
     if area is not None and not any(isinstance(term, AREAS) for term in objective.terms):
         return Objective((*objective.terms, Area(weight=4.0)), objective.fakes)
     if objective == paper() and area is None:
         warnings.warn(
-            "the paper's weights read literally (mean area x 0.001) leave masks to grow until everything is kept, and the summed "
-            "variation x 10 flattens them; they are here to be compared with. Use objective='paper-mean', or area=0.3.",
+            "the paper's weights read literally (mean area x 0.001) leave masks to grow until "
+            "everything is kept, and the summed variation x 10 flattens them; they are here to be "
+            "compared with. Use objective='paper-mean', or area=0.3.",
             stacklevel=3,
         )
     return objective
@@ -232,12 +264,22 @@ def _share(pictures: Pictures, index: int, processes: int) -> Pictures:
     """What one of several processes trains on; all of them get equally many."""
     each = len(pictures) // processes
     if each < 2:
-        raise InputError(f"fit got {len(pictures)} training pictures for {processes} processes; each needs two.")
-    return pictures if processes == 1 else _rows(pictures, torch.arange(index, each * processes, processes))
+        raise InputError(
+            f"fit got {len(pictures)} training pictures for {processes} processes; each needs two."
+        )
+    return (
+        pictures
+        if processes == 1
+        else _rows(pictures, torch.arange(index, each * processes, processes))
+    )
 
 
 def _rows(pictures: Pictures, index: Tensor) -> Pictures:
-    return Pictures(pictures.pixels[index], None if pictures.labels is None else pictures.labels[index], pictures.skipped)
+    return Pictures(
+        pictures.pixels[index],
+        None if pictures.labels is None else pictures.labels[index],
+        pictures.skipped,
+    )
 
 
 def _plan(
@@ -251,33 +293,63 @@ def _plan(
     warm_up: int | None,
     **options: Any,
 ) -> Plan:
-    """Phases and their lengths: three epochs of every view with late mixing, then a quarter as many composed steps."""
+    """Phases and their lengths: three epochs of every view with late mixing, then a quarter as many
+    composed steps.
+    """
     longest = warm_up if warm_up is not None else 150 if steps is None else min(150, 2 * steps)
     warm_up = longest if getattr(network.selector, "own", False) else 0
     batch, views = options["batch"], options["views"]
-    wanted = 3 * count * views // max(1, batch) if steps is None else steps  # the plan refuses a batch of 0
+    wanted = (
+        3 * count * views // max(1, batch) if steps is None else steps
+    )  # the plan refuses a batch of 0
     if rest is not None:
         total = min(600, max(_FEWEST, wanted)) if steps is None else steps
         mixing = total - min(total, total // 5 if composed is None else composed)
         often = max(25, total // _LOOKS)
-        return Plan(goal, fill, warm_up=warm_up, mixing=mixing, composing=total - mixing, gate_every=often, **options)
+        return Plan(
+            goal,
+            fill,
+            warm_up=warm_up,
+            mixing=mixing,
+            composing=total - mixing,
+            gate_every=often,
+            **options,
+        )
     total = min(600, max(_FEWEST, wanted)) if steps is None else steps
-    return Plan(goal, fill, warm_up=warm_up, composing=total, gate_every=max(25, total // _LOOKS), **options)
+    return Plan(
+        goal, fill, warm_up=warm_up, composing=total, gate_every=max(25, total // _LOOKS), **options
+    )
 
 
-def _what(network: MaskingNetwork, rest: Rest | None, plan: Plan, count: int, size: tuple[int, ...], device: torch.device) -> str:
+def _what(
+    network: MaskingNetwork,
+    rest: Rest | None,
+    plan: Plan,
+    count: int,
+    size: tuple[int, ...],
+    device: torch.device,
+) -> str:
     rows = "learned" if getattr(network.selector, "own", False) else "the head's own"
-    how = f"{plan.mixing} steps mixing features at {rest.tap.name!r}, then " if rest is not None and plan.mixing else ""
+    how = (
+        f"{plan.mixing} steps mixing features at {rest.tap.name!r}, then "
+        if rest is not None and plan.mixing
+        else ""
+    )
     warm = f"{plan.warm_up} steps warming up the selector, " if plan.warm_up else ""
     return (
-        f"{count} pictures of {size[1]}x{size[2]} on {device}; encoder {network.encoder.kind}, rows {rows}; "
-        f"{warm}{how}{plan.composing} steps with composed pictures, {plan.batch} at a time"
+        f"{count} pictures of {size[1]}x{size[2]} on {device}; encoder {network.encoder.kind}, "
+        f"rows {rows}; {warm}{how}{plan.composing} steps with composed pictures, {plan.batch} at "
+        "a time"
     )
 
 
 def _advice(fake: float, mosaic: float) -> str:
-    right = "" if mosaic != mosaic else f", {mosaic:.2f} of the mass lies in the right quarter of mosaics (chance 0.25)"
+    right = (
+        ""
+        if mosaic != mosaic
+        else f", {mosaic:.2f} of the mass lies in the right quarter of mosaics (chance 0.25)"
+    )
     return (
-        f"the masker did not pass its gate: a class that is not there gets {fake:.2f} of the area of one that is (wanted: below "
-        f"0.15){right}. More pictures or steps help."
+        f"the masker did not pass its gate: a class that is not there gets {fake:.2f} of the area "
+        f"of one that is (wanted: below 0.15){right}. More pictures or steps help."
     )

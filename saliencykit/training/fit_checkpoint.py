@@ -21,24 +21,33 @@ def save_state(
     *,
     best: dict[str, Tensor] | None = None,
 ) -> None:
-    """Weights, optimiser state, facts and the best weights so far as one safetensors file, written beside and moved into place.
+    """Weights, optimiser state, facts and the best weights so far as one safetensors file, written
+    beside and moved into place.
 
     Raises:
-        SaliencyKitError: The disk is full or the folder cannot be written; the file that was there is still whole.
+        SaliencyKitError: The disk is full or the folder cannot be written; the file that was there
+            is still whole.
     """
     from safetensors.torch import save
 
     tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         for name, value in state.items():
-            tensors[f"optimizer.{index}.{name}"] = value if isinstance(value, Tensor) else torch.tensor(float(value))
+            tensors[f"optimizer.{index}.{name}"] = (
+                value if isinstance(value, Tensor) else torch.tensor(float(value))
+            )
     tensors |= {f"best.{name}": tensor for name, tensor in (best or {}).items()}
     header = {"saliencykit": json.dumps({"format": _FORMAT} | facts)}
-    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata=header)
+    data = save(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+        metadata=header,
+    )
     write_beside(path, lambda beside: beside.write_bytes(data))
 
 
-def load_state(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
+def load_state(
+    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
     """The reverse; returns the facts and the best weights.
 
     Raises:
@@ -51,18 +60,28 @@ def load_state(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer)
             facts = json.loads(file.metadata()["saliencykit"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:
-        raise InputError(f"the checkpoint {path} is damaged ({error}); delete it to begin again.") from error
+        raise InputError(
+            f"the checkpoint {path} is damaged ({error}); delete it to begin again."
+        ) from error
     if facts.get("format") != _FORMAT:
-        raise InputError(f"the checkpoint {path} has format {facts.get('format')}; this version reads {_FORMAT}.")
+        raise InputError(
+            f"the checkpoint {path} has format {facts.get('format')}; this version reads {_FORMAT}."
+        )
     try:
-        network.load_state_dict({n.removeprefix("network."): t for n, t in tensors.items() if n.startswith("network.")})
+        network.load_state_dict(
+            {n.removeprefix("network."): t for n, t in tensors.items() if n.startswith("network.")}
+        )
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             if name.startswith("optimizer."):
                 _, index, key = name.split(".", 2)
                 state.setdefault(int(index), {})[key] = tensor
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        optimizer.load_state_dict(
+            {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+        )
     except (RuntimeError, ValueError, KeyError) as error:
-        raise InputError(f"the checkpoint {path} is of another network or plan ({error}); use another folder.") from error
+        raise InputError(
+            f"the checkpoint {path} is of another network or plan ({error}); use another folder."
+        ) from error
     best = {n.removeprefix("best."): t for n, t in tensors.items() if n.startswith("best.")}
     return dict(facts), best or None

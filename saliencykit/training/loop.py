@@ -52,11 +52,13 @@ class Loop:
         plan: What to do.
         accelerator: Of several processes.
         folder: For checkpoints, the log and pictures; None: nowhere.
-        about: What tells this model and these pictures from others: a checkpoint of others is refused.
+        about: What tells this model and these pictures from others: a checkpoint of others is
+            refused.
         on_step: Called after each step.
 
     References:
-        Dabkowski & Gal 2017, section 4.2 (fake classes, alternatives drawn for each edit); settings from our own trials.
+        Dabkowski & Gal 2017, section 4.2 (fake classes, alternatives drawn for each edit); settings
+        from our own trials.
     """
 
     def __init__(
@@ -73,11 +75,19 @@ class Loop:
         about: str = "",
         on_step: Callable[[Step], None] = lambda step: None,
     ) -> None:
-        self.network, self.box, self.rest, self.cache, self.held_out = network, box, rest, cache, held_out
+        self.network, self.box, self.rest, self.cache, self.held_out = (
+            network,
+            box,
+            rest,
+            cache,
+            held_out,
+        )
         self.plan, self.accelerator, self.folder, self.on_step = plan, accelerator, folder, on_step
         self.about = about
         self.descent = Descent(network, plan, accelerator, folder)
-        self.area_weight = next((t.weight for t in plan.objective.terms if isinstance(t, AREAS)), 0.0)
+        self.area_weight = next(
+            (t.weight for t in plan.objective.terms if isinstance(t, AREAS)), 0.0
+        )
         self.smoothed_area = math.nan
         self.done = 0
         self.gates: list[dict[str, Any]] = []
@@ -91,7 +101,8 @@ class Loop:
             The gate's measurements of the final network.
 
         Raises:
-            SaliencyKitError: The loss was not finite five times in a row, or the disk is full; the last checkpoint stays.
+            SaliencyKitError: The loss was not finite five times in a row, or the disk is full; the
+                last checkpoint stays.
             InputError: The checkpoint in the folder is damaged or of another plan.
         """
         started = time.perf_counter()
@@ -106,14 +117,19 @@ class Loop:
             self.on_step(step)
             if self.done == self.plan.warm_up:
                 self._after_warm_up()
-            look = self.done > self.plan.warm_up and (self.done - self.plan.warm_up) % self.plan.gate_every == 0
+            look = (
+                self.done > self.plan.warm_up
+                and (self.done - self.plan.warm_up) % self.plan.gate_every == 0
+            )
             if look and self.done < self.plan.steps:
                 self.stopped = not self._look()
             if self.done % self.plan.save_every == 0:
                 self._save()
         gate = self._gate()
         best = max((g["score"] for g in self.gates), default=-math.inf)
-        if self.best is not None and gate.score < best - 2 * _NOISE:  # it fell apart after its best moment
+        if (
+            self.best is not None and gate.score < best - 2 * _NOISE
+        ):  # it fell apart after its best moment
             self.network.load_state_dict(self.best)
             gate = self._gate()
         self._log({"final": gate.as_facts()})
@@ -122,7 +138,9 @@ class Loop:
 
     def _step(self, number: int) -> Step:
         plan, device = self.plan, self.box.device
-        generator = Generator().manual_seed((plan.seed * 1_000_003 + number * 1009 + self.accelerator.process_index) % 2**63)
+        generator = Generator().manual_seed(
+            (plan.seed * 1_000_003 + number * 1009 + self.accelerator.process_index) % 2**63
+        )
         index = self._rows(number)
         labels = self.cache.labels[index].to(device)
         phase = plan.phase(number)
@@ -142,11 +160,18 @@ class Loop:
             count = round(len(index) * plan.fake_rate / (1 - plan.fake_rate))
             again = torch.arange(count, device=device) % len(index)
             everyone = torch.cat([torch.arange(len(index), device=device), again])
-            asked = torch.cat([labels, other_labels(labels[again].cpu(), self.box.num_classes, generator).to(device)])
+            asked = torch.cat(
+                [
+                    labels,
+                    other_labels(labels[again].cpu(), self.box.num_classes, generator).to(device),
+                ]
+            )
             real = torch.arange(len(everyone), device=device) < len(index)
             mask, _ = self.network(features.rows(everyone), asked)
             try:
-                trial = self._trial(phase, index, images, labels, everyone, real, mask.float(), generator)
+                trial = self._trial(
+                    phase, index, images, labels, everyone, real, mask.float(), generator
+                )
                 judged = self._objective()(trial)
             except ContractError as error:  # the box or a term answered NaN
                 self.descent.step(torch.tensor(math.nan, device=device), number, str(error))
@@ -158,7 +183,10 @@ class Loop:
         area = float(mask[: len(index)].detach().mean())
         self._follow(area)
         with torch.no_grad():
-            kept, dropped = (float(probability(z[: len(index)].float(), labels).mean()) for z in (trial.preserved, trial.destroyed))
+            kept, dropped = (
+                float(probability(z[: len(index)].float(), labels).mean())
+                for z in (trial.preserved, trial.destroyed)
+            )
         return Step(
             number + 1,
             phase,
@@ -186,13 +214,31 @@ class Loop:
         fakes, true = self.plan.objective.fakes, labels[everyone]
         if phase == "mixing" and self.rest is not None and self.cache.mixing is not None:
             mixing = self.cache.mixing[index].to(self.box.device).float()[everyone]
-            return late_trial(self.rest, mixing, images[everyone], true, real, mask, fakes=fakes, generator=generator)
+            return late_trial(
+                self.rest,
+                mixing,
+                images[everyone],
+                true,
+                real,
+                mask,
+                fakes=fakes,
+                generator=generator,
+            )
         return composed_trial(
-            self.box, images[everyone], true, real, mask, alternative=self.plan.alternative, fakes=fakes, generator=generator
+            self.box,
+            images[everyone],
+            true,
+            real,
+            mask,
+            alternative=self.plan.alternative,
+            fakes=fakes,
+            generator=generator,
         )
 
     def _class_loss(self, features: Features, labels: Labels, generator: Generator) -> Tensor:
-        """Phase 1: the mean response of the own class up, of a fake class down, and of the own class above all others."""
+        """Phase 1: the mean response of the own class up, of a fake class down, and of the own
+        class above all others.
+        """
         selector = self.network.selector
         logits = selector.class_logits(features.maps[-1]).float()
         fakes = other_labels(labels.cpu(), self.box.num_classes, generator).to(labels.device)
@@ -204,19 +250,30 @@ class Loop:
         """The plan's, with the area weighted as it is at this step."""
         if self.plan.area is None:
             return self.plan.objective
-        terms = [replace(t, weight=self.area_weight) if isinstance(t, AREAS) else t for t in self.plan.objective.terms]
+        terms = [
+            replace(t, weight=self.area_weight) if isinstance(t, AREAS) else t
+            for t in self.plan.objective.terms
+        ]
         return Objective(tuple(terms), self.plan.objective.fakes)
 
     def _follow(self, area: float) -> None:
-        """Raise the weight of the area while masks are larger than wanted, lower it while they are smaller."""
+        """Raise the weight of the area while masks are larger than wanted, lower it while they are
+        smaller.
+        """
         if self.plan.area is None or area != area:
             return
         if self.accelerator.num_processes > 1:
-            area = float(self.accelerator.reduce(torch.tensor(area, device=self.box.device), reduction="mean"))
+            area = float(
+                self.accelerator.reduce(
+                    torch.tensor(area, device=self.box.device), reduction="mean"
+                )
+            )
         old = self.smoothed_area
         self.smoothed_area = area if old != old else 0.9 * old + 0.1 * area
         error = self.smoothed_area / self.plan.area - 1
-        self.area_weight = min(100.0, max(0.05, self.area_weight * math.exp(_PULL * max(-1.0, min(1.0, error)))))
+        self.area_weight = min(
+            100.0, max(0.05, self.area_weight * math.exp(_PULL * max(-1.0, min(1.0, error))))
+        )
 
     def _rows(self, number: int) -> Tensor:
         """This step's views of this process: an epoch is a permutation, fixed by the seed."""
@@ -224,7 +281,9 @@ class Loop:
         size = max(2, self.plan.batch // processes)
         per_epoch = max(1, total // (size * processes))
         epoch, place = divmod(number, per_epoch)
-        order = torch.randperm(total, generator=Generator().manual_seed((self.plan.seed * 7919 + epoch) % 2**63))
+        order = torch.randperm(
+            total, generator=Generator().manual_seed((self.plan.seed * 7919 + epoch) % 2**63)
+        )
         first = (place * processes + self.accelerator.process_index) * size
         return order[first : first + size] if first + size <= total else order[-size:]
 
@@ -242,7 +301,13 @@ class Loop:
 
     def _gate(self) -> Gate:
         self.descent.agree()
-        return judge(self.network, self.box, *self.held_out, alternative=self.plan.alternative, seed=self.plan.seed)
+        return judge(
+            self.network,
+            self.box,
+            *self.held_out,
+            alternative=self.plan.alternative,
+            seed=self.plan.seed,
+        )
 
     def _look(self) -> bool:
         """Measure the held-out pictures; False: stop, it has not become better for long enough."""
@@ -251,9 +316,16 @@ class Loop:
         self._log({"gate": self.gates[-1]})
         scores = [g["score"] for g in self.gates]
         if scores[-1] >= max(scores):
-            self.best = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+            self.best = {
+                name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()
+            }
         if self.folder is not None and self.accelerator.is_main_process:
-            draw_grid(self.network, self.box, *self.held_out, path=self.folder / f"masks-{self.done:06}.png")
+            draw_grid(
+                self.network,
+                self.box,
+                *self.held_out,
+                path=self.folder / f"masks-{self.done:06}.png",
+            )
         worse = 0
         for score in reversed(scores):
             if score >= max(scores) - _NOISE:
@@ -262,7 +334,9 @@ class Loop:
         return worse < self.plan.patience
 
     def _facts(self) -> dict[str, Any]:
-        plan = {key: repr(value) for key, value in asdict(self.plan).items()} | {"objective": repr(self.plan.objective)}
+        plan = {key: repr(value) for key, value in asdict(self.plan).items()} | {
+            "objective": repr(self.plan.objective)
+        }
         plan["alternative"] = repr(self.plan.alternative)
         return {"plan": plan, "done": self.done, "area_weight": self.area_weight, "smoothed_area": self.smoothed_area,
                 "gates": self.gates, "views": len(self.cache.views), "stopped": self.stopped,
@@ -270,7 +344,13 @@ class Loop:
 
     def _save(self) -> None:
         if self.folder is not None and self.accelerator.is_main_process:
-            save_state(self.folder / "state.safetensors", self.network, self.descent.optimizer, self._facts(), best=self.best)
+            save_state(
+                self.folder / "state.safetensors",
+                self.network,
+                self.descent.optimizer,
+                self._facts(),
+                best=self.best,
+            )
 
     def _resume(self) -> None:
         path = None if self.folder is None else self.folder / "state.safetensors"
@@ -281,10 +361,15 @@ class Loop:
         for key in ("plan", "model or pictures", "views"):
             if facts.get(key, mine[key]) != mine[key]:
                 raise InputError(
-                    f"the checkpoint in {self.folder} belongs to another training ({key} differ): use another folder, delete it, "
-                    "or begin again with resume=False (--no-resume)."
+                    f"the checkpoint in {self.folder} belongs to another training ({key} differ): "
+                    "use another folder, delete it, or begin again with resume=False "
+                    "(--no-resume)."
                 )
-        self.done, self.area_weight, self.smoothed_area = facts["done"], facts["area_weight"], facts["smoothed_area"]
+        self.done, self.area_weight, self.smoothed_area = (
+            facts["done"],
+            facts["area_weight"],
+            facts["smoothed_area"],
+        )
         self.gates, self.stopped = facts["gates"], facts["stopped"]
 
     def _log(self, row: dict[str, Any]) -> None:

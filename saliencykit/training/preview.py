@@ -15,7 +15,9 @@ _COLUMNS = 8
 _GREY = 0.5
 
 
-def draw_grid(network: MaskingNetwork, box: BlackBox, images: Images, labels: Labels, *, path: Path) -> None:
+def draw_grid(
+    network: MaskingNetwork, box: BlackBox, images: Images, labels: Labels, *, path: Path
+) -> None:
     """Write a PNG of up to eight held-out pictures, their masks, and what is kept before grey.
 
     Raises:

@@ -16,7 +16,8 @@ class Plan:
     """How long, with what, and in which order.
 
     Attributes:
-        warm_up: Steps of phase 1: the selector alone learns which classes are there (only where its rows are not the head's own).
+        warm_up: Steps of phase 1: the selector alone learns which classes are there (only where its
+            rows are not the head's own).
         mixing: Steps of phase 2 with late mixing.
         composing: Steps of phase 2 with composed pictures, after those.
         batch: Pictures a step, fakes not counted.
@@ -55,7 +56,10 @@ class Plan:
     def __post_init__(self) -> None:
         """Check the numbers."""
         if min(self.warm_up, self.mixing, self.composing) < 0 or self.steps < 1:
-            raise InputError(f"fit: steps are >= 1 in all; got {self.warm_up} + {self.mixing} + {self.composing}.")
+            raise InputError(
+                f"fit: steps are >= 1 in all; got {self.warm_up} + {self.mixing} + "
+                f"{self.composing}."
+            )
         if self.batch < 2:
             raise InputError(f"fit(batch={self.batch}): batch norms need at least 2 pictures.")
         if not 0 <= self.fake_rate < 1:
@@ -68,7 +72,9 @@ class Plan:
             raise InputError(f"fit(precision={self.precision!r}): 'no' or 'bf16'.")
         if min(self.views, self.gate_every, self.patience, self.save_every) < 1:
             came = f"{self.views}, {self.gate_every}, {self.patience} and {self.save_every}"
-            raise InputError(f"fit: views, gate_every, patience and save_every are >= 1; got {came}.")
+            raise InputError(
+                f"fit: views, gate_every, patience and save_every are >= 1; got {came}."
+            )
 
     @property
     def steps(self) -> int:
@@ -77,7 +83,13 @@ class Plan:
 
     def phase(self, step: int) -> Phase:
         """What step number `step`, from 0, does."""
-        return "warm-up" if step < self.warm_up else "mixing" if step < self.warm_up + self.mixing else "composing"
+        return (
+            "warm-up"
+            if step < self.warm_up
+            else "mixing"
+            if step < self.warm_up + self.mixing
+            else "composing"
+        )
 
 
 @final

@@ -15,7 +15,15 @@ from saliencykit.networks.split_layer import Rest
 
 
 def late_trial(
-    rest: Rest, mixing: Tensor, images: Images, labels: Labels, real: Tensor, mask: Mask, *, fakes: Fakes, generator: Generator
+    rest: Rest,
+    mixing: Tensor,
+    images: Images,
+    labels: Labels,
+    real: Tensor,
+    mask: Mask,
+    *,
+    fakes: Fakes,
+    generator: Generator,
 ) -> Trial:
     """Mix features of picture and fills under the mask, and run the rest of the network.
 
@@ -38,11 +46,15 @@ def late_trial(
     if fakes == "inverted":
         swap = ~real.view(-1, 1, 1, 1)
         kept, dropped = torch.where(swap, dropped, kept), torch.where(swap, kept, dropped)
-    mixed = torch.stack([picture * kept + kept_fill * (1 - kept), picture * dropped + dropped_fill * (1 - dropped)])
+    mixed = torch.stack(
+        [picture * kept + kept_fill * (1 - kept), picture * dropped + dropped_fill * (1 - dropped)]
+    )
     asked = real if fakes == "area" else torch.ones_like(real)
     logits = rest(mixed[:, asked].flatten(0, 1), images.shape[1:])
     some = logits.view(2, -1, logits.shape[1])
-    answers = some.new_zeros(2, len(images), some.shape[2]).index_copy(1, asked.nonzero().flatten(), some)
+    answers = some.new_zeros(2, len(images), some.shape[2]).index_copy(
+        1, asked.nonzero().flatten(), some
+    )
     return Trial(images, labels, real, mask, answers[0], answers[1])
 
 
@@ -57,7 +69,18 @@ def composed_trial(
     fakes: Fakes,
     generator: Generator,
 ) -> Trial:
-    """`run_trial` with the mask enlarged; the trial keeps the mask of the network's resolution, where its terms judge it."""
+    """`run_trial` with the mask enlarged; the trial keeps the mask of the network's resolution,
+    where its terms judge it.
+    """
     large = enlarged(mask, (images.shape[2], images.shape[3]))
-    trial = run_trial(box, images, labels, large, alternative=alternative, generator=generator, real=real, fakes=fakes)
+    trial = run_trial(
+        box,
+        images,
+        labels,
+        large,
+        alternative=alternative,
+        generator=generator,
+        real=real,
+        fakes=fakes,
+    )
     return replace(trial, mask=mask)

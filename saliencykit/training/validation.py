@@ -19,7 +19,8 @@ from saliencykit.maskers.realtime.masking_network import MaskingNetwork
 
 AREAS = (0.1, 0.2, 0.3, 0.5)
 _SMALL = 64  # pixels: mosaics of pictures up to this side are shown at twice the side
-_ENOUGH = 0.15  # fakes' area as a share of the real ones', above which the network looks at the picture only
+# fakes' area as a share of the real ones', above which the network looks at the picture only
+_ENOUGH = 0.15
 
 
 @final
@@ -35,9 +36,10 @@ class Gate:
         dropped: Mean probability with the graded mask replaced.
         kept_at: Mean probability with the best 10, 20, 30, 50 % of the pixels kept.
         dropped_at: The same with them replaced.
-        fake: Mean mask for a class that is not there, as a share of `area`; small is good, 1 is blind.
-        mosaic: Share of the mask's mass in the right quarter of mosaics of four pictures; chance is 0.25. NaN if the pictures have
-            fewer than four classes.
+        fake: Mean mask for a class that is not there, as a share of `area`; small is good, 1 is
+            blind.
+        mosaic: Share of the mask's mass in the right quarter of mosaics of four pictures; chance is
+            0.25. NaN if the pictures have fewer than four classes.
 
     References:
         Mosaics: Rao et al. 2022, "Towards Better Understanding Attribution Methods" (GridPG).
@@ -55,17 +57,23 @@ class Gate:
 
     @property
     def score(self) -> float:
-        """One number for early stopping: mean kept minus dropped at equal areas, plus how far the mosaic is above chance."""
+        """One number for early stopping: mean kept minus dropped at equal areas, plus how far the
+        mosaic is above chance.
+        """
         curve = (sum(self.kept_at) - sum(self.dropped_at)) / len(AREAS)
         return curve + (0.0 if self.mosaic != self.mosaic else (self.mosaic - 0.25) / 0.75)
 
     @property
     def passed(self) -> bool:
-        """Is it selective (fakes under 0.15 of the real area, mosaics clearly above chance), with the better half of pixels on top?
+        """Is it selective (fakes under 0.15 of the real area, mosaics clearly above chance), with
+        the better half of pixels on top?
 
-        Halves are compared, and not `kept` with `dropped`: a mask of a fifth of the picture need not beat the other four fifths.
+        Halves are compared, and not `kept` with `dropped`: a mask of a fifth of the picture need
+        not beat the other four fifths.
         """
-        return self.fake < _ENOUGH and not self.mosaic < 0.4 and self.kept_at[-1] > self.dropped_at[-1]
+        return (
+            self.fake < _ENOUGH and not self.mosaic < 0.4 and self.kept_at[-1] > self.dropped_at[-1]
+        )
 
     def as_facts(self) -> dict[str, object]:
         """For logs and files."""
@@ -99,15 +107,23 @@ def judge(
     sums: dict[str, list[Tensor]] = {}
     try:
         with torch.no_grad():
-            for part, asked, fake in zip(*(torch.split(rows, batch) for rows in (images, labels, fakes)), strict=True):
+            for part, asked, fake in zip(
+                *(torch.split(rows, batch) for rows in (images, labels, fakes)), strict=True
+            ):
                 features = network.encoder.see(box, part)
                 both, _ = network(features, torch.stack([asked, fake], 1))
                 mask = enlarged(both[:, :1], features.size).clamp(0, 1)
                 logits = box(part) if features.logits is None else features.logits
-                row = {"whole": probability(logits, asked), "area": both[:, 0].mean((1, 2)), "fake": both[:, 1].mean((1, 2))}
+                row = {
+                    "whole": probability(logits, asked),
+                    "area": both[:, 0].mean((1, 2)),
+                    "fake": both[:, 1].mean((1, 2)),
+                }
                 trials = {"": mask} | {f"_{area}": top(mask, area) for area in AREAS}
                 for name, one in trials.items():
-                    trial = run_trial(box, part, asked, one, alternative=alternative, generator=generator)
+                    trial = run_trial(
+                        box, part, asked, one, alternative=alternative, generator=generator
+                    )
                     row[f"kept{name}"] = probability(trial.preserved, asked)
                     row[f"dropped{name}"] = probability(trial.destroyed, asked)
                 for name, values in row.items():
@@ -137,7 +153,9 @@ def top(mask: Mask, area: float) -> Mask:
         area: Their share, in (0, 1]; at least one pixel.
     """
     flat = mask.flatten(1)
-    order = flat.argsort(dim=1, descending=True, stable=True)[:, : max(1, round(area * flat.shape[1]))]
+    order = flat.argsort(dim=1, descending=True, stable=True)[
+        :, : max(1, round(area * flat.shape[1]))
+    ]
     return torch.zeros_like(flat).scatter_(1, order, 1.0).view_as(mask)
 
 
@@ -165,13 +183,20 @@ def quarter_shares(masks: Tensor) -> Tensor:
         [0.25, 0.25, 0.25, 0.25]
     """
     down, across = masks.shape[1] // 2, masks.shape[2] // 2
-    quarters = [masks[:, :down, :across], masks[:, :down, across:], masks[:, down:, :across], masks[:, down:, across:]]
+    quarters = [
+        masks[:, :down, :across],
+        masks[:, :down, across:],
+        masks[:, down:, :across],
+        masks[:, down:, across:],
+    ]
     mass = torch.stack([quarter.sum((1, 2)) for quarter in quarters], 1)
     return mass.diagonal() / mass.sum(1).clamp_min(1e-9)
 
 
 def _mosaics(network: MaskingNetwork, box: BlackBox, images: Images, labels: Labels) -> float:
-    """Mean share of the mass in the right quarter, over mosaics of four held-out pictures of four classes."""
+    """Mean share of the mass in the right quarter, over mosaics of four held-out pictures of four
+    classes.
+    """
     shares = []
     for four in _quartets(labels):
         masks, _ = network(_seen_together(network, box, images[four]), labels[four][None])
@@ -194,12 +219,18 @@ def _quartets(labels: Labels) -> list[list[int]]:
 
 
 def _seen_together(network: MaskingNetwork, box: BlackBox, tiles: Images) -> Features:
-    """Features of a mosaic of four pictures: at twice their side if they are small and the network takes it, else at theirs."""
-    large = torch.cat([torch.cat([tiles[0], tiles[1]], 2), torch.cat([tiles[2], tiles[3]], 2)], 1)[None]
+    """Features of a mosaic of four pictures: at twice their side if they are small and the network
+    takes it, else at theirs.
+    """
+    large = torch.cat([torch.cat([tiles[0], tiles[1]], 2), torch.cat([tiles[2], tiles[3]], 2)], 1)[
+        None
+    ]
     side = (tiles.shape[2], tiles.shape[3])
     if max(side) <= _SMALL:
         try:
             return network.encoder.see(box, large)
         except InputError:  # most networks take one size, and small pictures bear no shrinking
             pass
-    return network.encoder.see(box, F.interpolate(large, size=side, mode="bilinear", align_corners=False, antialias=True))
+    return network.encoder.see(
+        box, F.interpolate(large, size=side, mode="bilinear", align_corners=False, antialias=True)
+    )

@@ -1,1 +1,3 @@
-"""What explain_frames and the command line do with moving pictures: reading, motion, cuts, smoothing, drawing, writing."""
+"""What explain_frames and the command line do with moving pictures: reading, motion, cuts,
+smoothing, drawing, writing.
+"""

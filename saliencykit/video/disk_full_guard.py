@@ -1,4 +1,6 @@
-"""Spool: a file that keeps some room back, so that what it holds can be closed properly when the disk is full."""
+"""Spool: a file that keeps some room back, so that what it holds can be closed properly when the
+disk is full.
+"""
 
 import errno
 import io
@@ -15,10 +17,11 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @final
 class Spool:
-    """A file beside its final place, and a second one whose room is given back when the disk is full.
+    """A file beside its final place, and a second one whose room is given back when the disk is
+    full.
 
-    From then on `full` is True: whoever writes should come to an end within `left` bytes. `keep` moves the file to its place,
-    `drop` removes it.
+    From then on `full` is True: whoever writes should come to an end within `left` bytes. `keep`
+    moves the file to its place, `drop` removes it.
 
     Args:
         path: Where the file will be.
@@ -35,14 +38,18 @@ class Spool:
             handle, name = tempfile.mkstemp(prefix=".partial-", suffix=path.suffix, dir=path.parent)
             self._part, self._file = Path(name), io.FileIO(handle, "r+b")
         except OSError as error:
-            raise InputError(f"cannot write to {path.parent}: {error.strerror or error}; choose another place.") from error
+            raise InputError(
+                f"cannot write to {path.parent}: {error.strerror or error}; choose another place."
+            ) from error
         try:
             self._ballast = self._part.with_name(self._part.name + ".room")
             with self._ballast.open("wb") as room:
                 room.write(bytes(ballast))
         except OSError as error:
             self.drop()
-            raise InputError(f"there is no room for a clip in {path.parent}: {error.strerror or error}.") from error
+            raise InputError(
+                f"there is no room for a clip in {path.parent}: {error.strerror or error}."
+            ) from error
 
     def write(self, data: bytes) -> int:
         """All of it, or an OSError."""

@@ -46,36 +46,43 @@ def explain_frames(
     ahead: int = 1,
     seed: int = 0,
 ) -> Generator[Explanation, None, None]:
-    """Explain the frames of a clip or of a camera as they come: in order, a few at a time, with memory that does not grow.
+    """Explain the frames of a clip or of a camera as they come: in order, a few at a time, with
+    memory that does not grow.
 
-    The frames are read and brought to the model's size in one thread and explained in another, so that both go on while you draw
-    and write. Close the generator (or let go of it) and both stop.
+    The frames are read and brought to the model's size in one thread and explained in another, so
+    that both go on while you draw and write. Close the generator (or let go of it) and both stop.
 
     Args:
         model: As `explain` takes it.
-        frames: Pictures in order, each as `explain` takes one, from anything that can be iterated, endless or not; `Frame`s,
-            which know their time; or the path of a clip (needs `saliencykit[video]`).
-        label: The class asked about. An index or a name: that one; None: the first frame's top class; `follow`: the top class of
-            each frame, which changes only when the probability of another one, averaged over some frames, is larger by a tenth,
-            or at a cut.
-        masker: As `explain` takes it. None: a trained one made for exactly this model, which is what keeps up with a video.
-        fps: Explain at most so many frames a second, > 0, and leave the others out; the frames must know their time.
-        smooth: Of each mask, how much is the last one moved to where its content is now, in [0, 1); 0: each frame for itself. At
-            cuts, and where the class changes, it begins anew.
+        frames: Pictures in order, each as `explain` takes one, from anything that can be iterated,
+            endless or not; `Frame`s, which know their time; or the path of a clip (needs
+            `saliencykit[video]`).
+        label: The class asked about. An index or a name: that one; None: the first frame's top
+            class; `follow`: the top class of each frame, which changes only when the probability of
+            another one, averaged over some frames, is larger by a tenth, or at a cut.
+        masker: As `explain` takes it. None: a trained one made for exactly this model, which is
+            what keeps up with a video.
+        fps: Explain at most so many frames a second, > 0, and leave the others out; the frames must
+            know their time.
+        smooth: Of each mask, how much is the last one moved to where its content is now, in [0, 1);
+            0: each frame for itself. At cuts, and where the class changes, it begins anew.
         alternative: What replaces pixels in the check. None: blur.
         pixels: What tensors hold, as for `explain`.
         check: Ask the model again with each mask kept and replaced; three times the work.
         batch: Frames that go through the model together, >= 1; 1 answers soonest.
-        ahead: Batches that each of the two threads may be ahead of what comes after it, >= 0; in all up to (3 + 2 * ahead) * batch
-            frames are held. 0: no threads, and a frame is read when its answer is asked for.
+        ahead: Batches that each of the two threads may be ahead of what comes after it, >= 0; in
+            all up to (3 + 2 * ahead) * batch frames are held. 0: no threads, and a frame is read
+            when its answer is asked for.
         seed: Of everything that is drawn.
 
     Returns:
-        A generator of Explanations of one image each, on the CPU. `provenance["frame"]` is the frame's number, `["time"]` its
-        time in seconds or None, `["cut"]` whether a shot begins with it.
+        A generator of Explanations of one image each, on the CPU. `provenance["frame"]` is the
+        frame's number, `["time"]` its time in seconds or None, `["cut"]` whether a shot begins with
+        it.
 
     Raises:
-        InputError: As `explain`; or an argument is out of its range, or a frame cannot be used (named when its turn comes).
+        InputError: As `explain`; or an argument is out of its range, or a frame cannot be used
+            (named when its turn comes).
         GradientError: The masker needs gradients and the model can only be queried.
         RegistryError: A name is unknown.
 
@@ -98,8 +105,8 @@ def explain_frames(
     if found is None:
         found = as_masker("iterative" if box.differentiable else "rise")
         warnings.warn(
-            f"no masker is trained for this model, so each frame takes as long as a picture ({name_of(found)}). Train one with "
-            "fit(model, pictures), or write masker='grad-cam'.",
+            "no masker is trained for this model, so each frame takes as long as a picture "
+            f"({name_of(found)}). Train one with fit(model, pictures), or write masker='grad-cam'.",
             stacklevel=2,
         )
     if isinstance(frames, str | Path):
@@ -107,7 +114,10 @@ def explain_frames(
 
         frames = Clip(Path(frames))
     if not isinstance(frames, Iterable):
-        raise InputError(f"explain_frames takes pictures to iterate over, or a clip's path; got {name_of(frames)}.")
+        raise InputError(
+            "explain_frames takes pictures to iterate over, or a clip's path; got "
+            f"{name_of(frames)}."
+        )
     look = _Look(
         box=box,
         masker=found,
@@ -132,7 +142,9 @@ class _Ready:
     geometry: Geometry | None
 
 
-def _prepared(frames: Iterable[Frame], box: BlackBox, pixels: Literal["auto", "raw", "model"], given_box: bool) -> Iterator[_Ready]:
+def _prepared(
+    frames: Iterable[Frame], box: BlackBox, pixels: Literal["auto", "raw", "model"], given_box: bool
+) -> Iterator[_Ready]:
     from saliencykit.data.images import as_images
 
     kind: Literal["raw", "model"] | None = None
@@ -142,10 +154,16 @@ def _prepared(frames: Iterable[Frame], box: BlackBox, pixels: Literal["auto", "r
         except InputError as error:
             raise InputError(f"frame {frame.index}: {error}") from error
         if len(read) != 1:
-            raise InputError(f"frame {frame.index} holds {len(read)} pictures; a frame is one: iterate over them.")
+            raise InputError(
+                f"frame {frame.index} holds {len(read)} pictures; a frame is one: iterate over "
+                "them."
+            )
         kind = read.pixels if kind is None else kind
         if read.pixels != kind:
-            raise InputError(f"frame {frame.index} holds {read.pixels} pixels and the frames before {kind}; give pixels=...")
+            raise InputError(
+                f"frame {frame.index} holds {read.pixels} pixels and the frames before {kind}; "
+                "give pixels=..."
+            )
         yield _Ready(frame, read.images, kind, read.pictures[0], read.geometries[0])
 
 
@@ -153,7 +171,9 @@ def _batched(ready: Iterable[_Ready], size: int) -> Iterator[list[_Ready]]:
     """Up to `size` frames that go into one tensor."""
     held: list[_Ready] = []
     for one in ready:
-        if held and (one.images.shape != held[0].images.shape or one.images.dtype != held[0].images.dtype):
+        if held and (
+            one.images.shape != held[0].images.shape or one.images.dtype != held[0].images.dtype
+        ):
             yield held
             held = []
         held.append(one)
@@ -164,13 +184,17 @@ def _batched(ready: Iterable[_Ready], size: int) -> Iterator[list[_Ready]]:
         yield held
 
 
-def _looked(look: "_Look", batches: Generator[list[_Ready], None, None]) -> Iterator[list[Explanation]]:
+def _looked(
+    look: "_Look", batches: Generator[list[_Ready], None, None]
+) -> Iterator[list[Explanation]]:
     with closing(batches):
         for batch in batches:
             yield look(batch)
 
 
-def _one_by_one(groups: Generator[list[Explanation], None, None]) -> Generator[Explanation, None, None]:
+def _one_by_one(
+    groups: Generator[list[Explanation], None, None],
+) -> Generator[Explanation, None, None]:
     with closing(groups):
         for group in groups:
             yield from group
@@ -209,9 +233,16 @@ class _Look:
         labels = self.asked(logits, steps.cuts)
         found = finder.find(box, images, labels, generator=generator)
         small = self.smoothing(found.mask if found.small is None else found.small, labels, steps)
-        parts = {"images": images, "labels": labels, "logits": logits, "mask": enlarged(small, images.shape[2:]).clamp(0, 1)}
+        parts = {
+            "images": images,
+            "labels": labels,
+            "logits": logits,
+            "mask": enlarged(small, images.shape[2:]).clamp(0, 1),
+        }
         if self.fill is not None:
-            trial = run_trial(box, images, labels, parts["mask"], alternative=self.fill, generator=generator)
+            trial = run_trial(
+                box, images, labels, parts["mask"], alternative=self.fill, generator=generator
+            )
             parts |= {"preserved": trial.preserved, "destroyed": trial.destroyed}
         for key, value in (("scores", found.scores), ("error", found.error)):
             if value is not None:
@@ -220,7 +251,9 @@ class _Look:
         names = None if self.box.class_names is None else tuple(self.box.class_names)
         return [
             Explanation(
-                **{key: value[row : row + 1].clone() for key, value in parts.items()},  # whoever keeps one keeps no batch
+                **{
+                    key: value[row : row + 1].clone() for key, value in parts.items()
+                },  # whoever keeps one keeps no batch
                 class_names=names,
                 pictures=(one.picture,),
                 geometries=(one.geometry,),
@@ -271,17 +304,27 @@ def _which(label: int | str | None, box: BlackBox) -> int | Literal["first", "fo
     if isinstance(label, str):
         return index_of_name(label, box)
     if isinstance(label, bool) or not hasattr(label, "__index__"):
-        raise InputError(f"explain_frames(label={label!r}): a label is a class index, a class name, 'follow' or None.")
-    return int(label.__index__())  # its range is checked with the first answer: a bare module's classes are not known before
+        raise InputError(
+            f"explain_frames(label={label!r}): a label is a class index, a class name, 'follow' "
+            "or None."
+        )
+    return int(
+        label.__index__()
+    )  # its range is checked with the first answer: a bare module's classes are not known before
 
 
 def _check_numbers(fps: object, smooth: object, batch: object, ahead: object, seed: object) -> None:
     if fps is not None and not (_is_real(fps) and 0 < fps < float("inf")):
         raise InputError(f"explain_frames(fps={fps!r}): frames a second, > 0, or None for all.")
     if not (_is_real(smooth) and 0 <= smooth < 1):
-        raise InputError(f"explain_frames(smooth={smooth!r}): a share in [0, 1); 0 is without smoothing.")
+        raise InputError(
+            f"explain_frames(smooth={smooth!r}): a share in [0, 1); 0 is without smoothing."
+        )
     if not (type(batch) is int and batch >= 1 and type(ahead) is int and ahead >= 0):
-        raise InputError(f"explain_frames(batch={batch!r}, ahead={ahead!r}): whole numbers, batch >= 1 and ahead >= 0.")
+        raise InputError(
+            f"explain_frames(batch={batch!r}, ahead={ahead!r}): whole numbers, batch >= 1 and "
+            "ahead >= 0."
+        )
     if not (type(seed) is int and 0 <= seed < 2**63):
         raise InputError(f"explain_frames(seed={seed!r}): a seed is an integer in [0, 2**63).")
 

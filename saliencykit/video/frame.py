@@ -39,9 +39,9 @@ def as_frames(frames: Iterable[Any]) -> Iterator[Frame]:
 def paced(frames: Iterable[Frame], fps: float | None) -> Iterator[Frame]:
     """The frames that are due when so many a second are wanted; the others are left out.
 
-    The n-th is due at n / fps after the first. The frame that is nearest from below a due time would be late, so it is the first
-    one at or after it (less a hundredth of the interval, since time stamps are rounded). No frame is made up: a slower clip stays
-    as it is.
+    The n-th is due at n / fps after the first. The frame that is nearest from below a due time
+    would be late, so it is the first one at or after it (less a hundredth of the interval, since
+    time stamps are rounded). No frame is made up: a slower clip stays as it is.
 
     Args:
         frames: With times.
@@ -63,8 +63,9 @@ def paced(frames: Iterable[Frame], fps: float | None) -> Iterator[Frame]:
             continue
         if frame.time is None:
             raise InputError(
-                f"explain_frames(fps={fps:g}): frame {frame.index} has no time. Give Frame(picture, time=seconds) from "
-                "saliencykit.video.frame, or leave fps out and the frames that you do not want."
+                f"explain_frames(fps={fps:g}): frame {frame.index} has no time. Give "
+                "Frame(picture, time=seconds) from saliencykit.video.frame, or leave fps out and "
+                "the frames that you do not want."
             )
         time = float(frame.time)
         first = time if first is None else first

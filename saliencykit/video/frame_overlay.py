@@ -1,4 +1,6 @@
-"""The overlay of `report.overlay`, drawn on the luma and chroma of a clip's frame, which is several times faster."""
+"""The overlay of `report.overlay`, drawn on the luma and chroma of a clip's frame, which is several
+times faster.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 CONTOUR = (255, 106, 0)
 """Colour of the line around the mask, that of `report.CONTOUR`."""
-_DIM, _COLOUR = 0.28, 0.4  # what the mask leaves out: this much of the luma, and that share of it of the chroma
+_DIM, _COLOUR = (
+    0.28,
+    0.4,
+)  # what the mask leaves out: this much of the luma, and that share of it of the chroma
 _VALUES = np.arange(256) / 255
 _LUMA = np.round(256 * (_VALUES + _DIM * (1 - _VALUES))).astype(np.uint16)
 _CHROMA = np.round(256 * (_VALUES + _DIM * _COLOUR * (1 - _VALUES))).astype(np.int16)
@@ -24,7 +29,8 @@ _FULL = 2  # of FFmpeg's AVColorRange: luma from 0 to 255
 
 
 def draw(frame: "VideoFrame", facts: Facts, explanation: Explanation) -> "VideoFrame":
-    """A frame with its mask over it: what is kept shines in colour inside a line, the rest is dim and grey.
+    """A frame with its mask over it: what is kept shines in colour inside a line, the rest is dim
+    and grey.
 
     Args:
         frame: As it was decoded, before turning.
@@ -32,8 +38,8 @@ def draw(frame: "VideoFrame", facts: Facts, explanation: Explanation) -> "VideoF
         explanation: Of this frame.
 
     Returns:
-        A new frame in yuv420p, upright. Where a side is odd its last row or column is repeated, since yuv420p has even
-        sides only: nothing is shifted or scaled.
+        A new frame in yuv420p, upright. Where a side is odd its last row or column is repeated,
+        since yuv420p has even sides only: nothing is shifted or scaled.
     """
     from av import VideoFrame
 
@@ -57,7 +63,9 @@ def draw(frame: "VideoFrame", facts: Facts, explanation: Explanation) -> "VideoF
 
 
 def mask_on_picture(explanation: Explanation, size: tuple[int, int]) -> Array:
-    """The mask over the picture of `size` (width, height), as 8-bit grey (H, W); 0 where the model did not look."""
+    """The mask over the picture of `size` (width, height), as 8-bit grey (H, W); 0 where the model
+    did not look.
+    """
     from PIL import Image
 
     values = (explanation.mask[0, 0].float() * 255).round().byte().numpy()
@@ -74,16 +82,23 @@ def mask_on_picture(explanation: Explanation, size: tuple[int, int]) -> Array:
         w, h = float(grey.width), float(grey.height)
         a, b = w / (x1 - x0), h / (y1 - y0)
         # what is rounded may reach a little over the edge
-        box = (max(0.0, (left - x0) * a), max(0.0, (top - y0) * b), min(w, (right - x0) * a), min(h, (bottom - y0) * b))
+        box = (
+            max(0.0, (left - x0) * a),
+            max(0.0, (top - y0) * b),
+            min(w, (right - x0) * a),
+            min(h, (bottom - y0) * b),
+        )
         part = grey.resize((right - left, bottom - top), Image.Resampling.BILINEAR, box)
         whole[top:bottom, left:right] = np.asarray(part)
     return whole
 
 
 def outline(mask: Array) -> Array:
-    """Where the line is: the boundary of what reaches half of the mask's largest value, as wide as `report.overlay` draws it.
+    """Where the line is: the boundary of what reaches half of the mask's largest value, as wide as
+    `report.overlay` draws it.
 
-    A mask that reaches a tenth nowhere has none: lines around its specks would jump from frame to frame.
+    A mask that reaches a tenth nowhere has none: lines around its specks would jump from frame to
+    frame.
     """
     inside = mask >= max(_FAINT, (int(mask.max()) + 1) // 2)
     line = np.zeros_like(inside)
@@ -110,14 +125,20 @@ def _planes(frame: "VideoFrame", facts: Facts) -> list[Array]:
         frame = frame.reformat(width, height, "yuv420p", dst_color_range="MPEG" if full else None)
     planes = []
     for plane in frame.planes:
-        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[
+            : plane.height, : plane.width
+        ]
         planes.append(np.rot90(rows, facts.rotation // 90) if facts.rotation else rows)
     return planes
 
 
 def _even(plane: Array) -> Array:
     height, width = plane.shape
-    return np.pad(plane, ((0, height % 2), (0, width % 2)), mode="edge") if height % 2 or width % 2 else plane
+    return (
+        np.pad(plane, ((0, height % 2), (0, width % 2)), mode="edge")
+        if height % 2 or width % 2
+        else plane
+    )
 
 
 def _contour(bt709: bool) -> tuple[int, int, int]:

@@ -17,9 +17,10 @@ _KEEP = 0.8  # of the mean probabilities, a frame: they follow within five frame
 class Asked:
     """The class of each frame: a given one, the first frame's top class, or followed.
 
-    Followed: the probabilities are averaged over time (a fifth of each new frame), and the class changes when the mean of another
-    one is larger by more than `margin`, or at a cut, where the mean starts again. So a class that leads for a frame or two
-    changes nothing.
+    Followed: the probabilities are averaged over time (a fifth of each new frame), and the class
+        changes when the mean of another
+    one is larger by more than `margin`, or at a cut, where the mean starts again. So a class that
+    leads for a frame or two changes nothing.
 
     Attributes:
         which: A class index, `first` or `follow`.
@@ -38,8 +39,13 @@ class Asked:
     _mean: Tensor | None = field(default=None, init=False)
 
     def __call__(self, logits: Logits, cuts: Sequence[bool]) -> Labels:
-        """The labels (B,) of the next B frames, from their logits (B, K); does a new shot begin with them?"""
-        rows = [self._next(row, cut) for row, cut in zip(logits.float().softmax(1).cpu(), cuts, strict=True)]
+        """The labels (B,) of the next B frames, from their logits (B, K); does a new shot begin
+        with them?
+        """
+        rows = [
+            self._next(row, cut)
+            for row, cut in zip(logits.float().softmax(1).cpu(), cuts, strict=True)
+        ]
         return torch.tensor(rows, dtype=torch.int64, device=logits.device)
 
     def _next(self, probabilities: Tensor, cut: bool) -> int:

@@ -1,4 +1,6 @@
-"""Where each point of a frame was in the frame before: dense motion between small grey pictures, for a batch of pairs at once."""
+"""Where each point of a frame was in the frame before: dense motion between small grey pictures,
+for a batch of pairs at once.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -6,25 +8,38 @@ from torch import Tensor
 
 from saliencykit.core.types import Images, Mask
 
-SIDE = 64  # pixels of the short side: a pixel is 3.5 of 224, and motion comes out to about a twentieth of it
-_RADII = (None, 4, 5)  # of the window at each level, coarse to fine; None: the whole picture, one shift for all
+# pixels of the short side: a pixel is 3.5 of 224, and motion comes out to about a twentieth of it
+SIDE = 64
+_RADII = (
+    None,
+    4,
+    5,
+)  # of the window at each level, coarse to fine; None: the whole picture, one shift for all
 _STEPS = (4, 2, 2)
-_PULL = 0.02  # towards the picture's mean motion, as a share of its mean gradient energy: flat parts move with the rest
+# towards the picture's mean motion, as a share of its mean gradient energy: flat parts move with
+# the rest
+_PULL = 0.02
 
 
 def small_grey(images: Images) -> Tensor:
-    """Pictures (B, C, H, W) reduced for motion: (B, 1, h, w) with a short side of at most 64 pixels."""
+    """Pictures (B, C, H, W) reduced for motion: (B, 1, h, w) with a short side of at most 64
+    pixels.
+    """
     height, width = images.shape[2:]
     scale = min(1.0, SIDE / min(height, width))
     grey = images.float().mean(1, keepdim=True)
-    return F.interpolate(grey, size=(max(1, round(height * scale)), max(1, round(width * scale))), mode="area")
+    return F.interpolate(
+        grey, size=(max(1, round(height * scale)), max(1, round(width * scale))), mode="area"
+    )
 
 
 def flow_back(before: Tensor, now: Tensor) -> Tensor:
-    """Motion by Lucas and Kanade's least squares in windows, coarse to fine: first one shift for the whole picture, then windows.
+    """Motion by Lucas and Kanade's least squares in windows, coarse to fine: first one shift for
+    the whole picture, then windows.
 
-    Good at pans, zooms and things that move by up to a tenth of the picture (photographs with large shapes: a fifth); poor where
-    one thing uncovers another (nothing there was in the frame before) and at anything that changes its look.
+    Good at pans, zooms and things that move by up to a tenth of the picture (photographs with large
+    shapes: a fifth); poor where one thing uncovers another (nothing there was in the frame before)
+    and at anything that changes its look.
 
     Args:
         before: (B, 1, h, w), as of `small_grey`, any range.
@@ -41,7 +56,8 @@ def flow_back(before: Tensor, now: Tensor) -> Tensor:
         [1.5, 0.0]
 
     References:
-        Lucas & Kanade 1981, "An iterative image registration technique"; Le Besnerais & Champagnat 2005 for the dense form.
+        Lucas & Kanade 1981, "An iterative image registration technique"; Le Besnerais & Champagnat
+        2005 for the dense form.
     """
     levels = len(_RADII)
     flow = before.new_zeros(len(before), 2, 1, 1)
@@ -49,16 +65,23 @@ def flow_back(before: Tensor, now: Tensor) -> Tensor:
         shrink = 2 ** (levels - 1 - level)
         size = tuple(max(1, side // shrink) for side in before.shape[2:])
         a, b = (F.interpolate(frame, size=size, mode="area") for frame in (before, now))
-        ratio = before.new_tensor([size[1] / flow.shape[3], size[0] / flow.shape[2]]).view(1, 2, 1, 1)
+        ratio = before.new_tensor([size[1] / flow.shape[3], size[0] / flow.shape[2]]).view(
+            1, 2, 1, 1
+        )
         # a flow of one value is that of the level's own pixels, of none before
-        flow = flow.expand(-1, -1, *size) if level == 0 else F.interpolate(flow * ratio, size=size, mode="bilinear")
+        flow = (
+            flow.expand(-1, -1, *size)
+            if level == 0
+            else F.interpolate(flow * ratio, size=size, mode="bilinear")
+        )
         for _ in range(steps):
             flow = _step(a, b, flow, radius)
     return flow
 
 
 def moved(maps: Tensor, flow: Tensor) -> Tensor:
-    """Maps (B, C, H, W) of the frames before, carried to where their content is now; at the edges the nearest value.
+    """Maps (B, C, H, W) of the frames before, carried to where their content is now; at the edges
+    the nearest value.
 
     Args:
         maps: At any size.
@@ -68,14 +91,18 @@ def moved(maps: Tensor, flow: Tensor) -> Tensor:
     scale = flow.new_tensor([2 / flow.shape[3], 2 / flow.shape[2]]).view(1, 2, 1, 1)
     shift = F.interpolate(flow * scale, size=(height, width), mode="bilinear")
     grid = _grid(height, width, maps) + shift.permute(0, 2, 3, 1)
-    return F.grid_sample(maps, grid.to(maps.dtype), mode="bilinear", padding_mode="border", align_corners=False)
+    return F.grid_sample(
+        maps, grid.to(maps.dtype), mode="bilinear", padding_mode="border", align_corners=False
+    )
 
 
 def known(before: Tensor, now: Tensor, flow: Tensor) -> Mask:
-    """How far each point of `now` is the moved frame before: 1 where they agree, 0 where something new came into view.
+    """How far each point of `now` is the moved frame before: 1 where they agree, 0 where something
+    new came into view.
 
-    The difference is averaged over 5x5 pixels and compared with the contrast of `now` (its standard deviation): below a fifth
-    of it 1, above three fifths 0. Points that were outside of the frame before are 0.
+    The difference is averaged over 5x5 pixels and compared with the contrast of `now` (its standard
+    deviation): below a fifth of it 1, above three fifths 0. Points that were outside of the frame
+    before are 0.
 
     Returns:
         (B, 1, h, w) in [0, 1].
@@ -94,7 +121,9 @@ def _grid(height: int, width: int, like: Tensor) -> Tensor:
     """The places of pixels as grid_sample has them: (1, H, W, 2), x and y in [-1, 1]."""
     x = (torch.arange(width, dtype=torch.float32, device=like.device) * 2 + 1) / width - 1
     y = (torch.arange(height, dtype=torch.float32, device=like.device) * 2 + 1) / height - 1
-    return torch.stack([x[None, :].expand(height, width), y[:, None].expand(height, width)], -1)[None]
+    return torch.stack([x[None, :].expand(height, width), y[:, None].expand(height, width)], -1)[
+        None
+    ]
 
 
 def _window_mean(maps: Tensor, radius: int) -> Tensor:

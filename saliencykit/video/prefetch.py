@@ -9,11 +9,15 @@ T = TypeVar("T")
 _WAIT = 0.2  # seconds between looks at whether the other side is still there
 
 
-def ahead(items: Iterable[T], depth: int, name: str = "saliencykit-ahead") -> Generator[T, None, None]:
-    """The same items in the same order, made in a thread at most `depth` items before they are asked for.
+def ahead(
+    items: Iterable[T], depth: int, name: str = "saliencykit-ahead"
+) -> Generator[T, None, None]:
+    """The same items in the same order, made in a thread at most `depth` items before they are
+    asked for.
 
-    What the thread raises is raised here, after the items before it. When this generator is closed, or its user is interrupted, the
-    thread stops after the item that it is at, and closes `items` if that is a generator.
+    What the thread raises is raised here, after the items before it. When this generator is closed,
+    or its user is interrupted, the thread stops after the item that it is at, and closes `items` if
+    that is a generator.
 
     Args:
         items: Iterated in the thread.
@@ -34,7 +38,9 @@ def ahead(items: Iterable[T], depth: int, name: str = "saliencykit-ahead") -> Ge
     try:
         while True:
             try:
-                kind, value = made.get(timeout=_WAIT)  # without a limit Ctrl-C does not get through everywhere
+                kind, value = made.get(
+                    timeout=_WAIT
+                )  # without a limit Ctrl-C does not get through everywhere
             except queue.Empty:
                 continue
             if kind == "end":
@@ -47,14 +53,18 @@ def ahead(items: Iterable[T], depth: int, name: str = "saliencykit-ahead") -> Ge
         thread.join(timeout=5)  # a camera that hangs does not keep us
 
 
-def _make(items: Iterable[Any], made: "queue.Queue[tuple[str, Any]]", stop: threading.Event) -> None:
+def _make(
+    items: Iterable[Any], made: "queue.Queue[tuple[str, Any]]", stop: threading.Event
+) -> None:
     last: tuple[str, Any] = ("end", None)
     source = iter(items)
     try:
         for item in source:
             if not _put(made, ("item", item), stop):
                 break
-    except BaseException as error:  # Ctrl-C lands in the main thread; what is raised here is the user's to see
+    except (
+        BaseException
+    ) as error:  # Ctrl-C lands in the main thread; what is raised here is the user's to see
         last = ("error", error)
     finally:
         close = getattr(source, "close", None)
@@ -66,7 +76,9 @@ def _make(items: Iterable[Any], made: "queue.Queue[tuple[str, Any]]", stop: thre
         _put(made, last, stop)
 
 
-def _put(made: "queue.Queue[tuple[str, Any]]", thing: tuple[str, Any], stop: threading.Event) -> bool:
+def _put(
+    made: "queue.Queue[tuple[str, Any]]", thing: tuple[str, Any], stop: threading.Event
+) -> bool:
     while not stop.is_set():
         try:
             made.put(thing, timeout=_WAIT)

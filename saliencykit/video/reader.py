@@ -46,7 +46,9 @@ def need_av() -> None:
     try:
         import av  # noqa: F401
     except ImportError:
-        raise InputError("clips are read and written by PyAV; pip install 'saliencykit[video]'.") from None
+        raise InputError(
+            "clips are read and written by PyAV; pip install 'saliencykit[video]'."
+        ) from None
 
 
 @final
@@ -56,7 +58,8 @@ class Facts:
 
     Attributes:
         size: Width and height of a frame as it is shown, upright.
-        rotation: Degrees counter-clockwise, a multiple of 90, by which stored frames must be turned to be upright.
+        rotation: Degrees counter-clockwise, a multiple of 90, by which stored frames must be turned
+            to be upright.
         fps: Mean frames a second.
         frames: How many there are, by what the file says; None where it does not.
         seconds: Its length, or None.
@@ -85,9 +88,9 @@ class Facts:
 class Clip:
     """The frames of a video file as PIL pictures, decoded as they are asked for.
 
-    Frames that are stored turned (telephones do that) are turned upright. Times are the file's own, so a variable frame rate
-    stays what it is. A file that ends too early gives the frames that can be read, and says why in `damage`: the
-    reason in words, known at the end, or None.
+    Frames that are stored turned (telephones do that) are turned upright. Times are the file's own,
+    so a variable frame rate stays what it is. A file that ends too early gives the frames that can
+    be read, and says why in `damage`: the reason in words, known at the end, or None.
 
     Args:
         path: Any container and codec that FFmpeg reads.
@@ -118,7 +121,13 @@ class Clip:
             for packet, frames, damage in _decoded(file, stream):
                 self.damage = self.damage or damage
                 if packet is not None and packet.pts is not None and packet.time_base is not None:
-                    reached = max(reached, float((packet.pts + (packet.duration or 0)) * packet.time_base - self.facts.start))
+                    reached = max(
+                        reached,
+                        float(
+                            (packet.pts + (packet.duration or 0)) * packet.time_base
+                            - self.facts.start
+                        ),
+                    )
                 for frame in frames:
                     time = self._time(frame, index)
                     if last is not None and time <= last:
@@ -161,7 +170,9 @@ def _opened(path: Path) -> "InputContainer":
         file = av.open(str(path))
     except (FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{name} is not a video that FFmpeg can read, or it is truncated: {reason}.") from error
+        raise InputError(
+            f"{name} is not a video that FFmpeg can read, or it is truncated: {reason}."
+        ) from error
     if not file.streams.video:
         file.close()
         raise InputError(f"{name} has no video stream, or it is truncated.")
@@ -178,7 +189,10 @@ def _facts(file: "InputContainer", path: Path) -> Facts:
             frame = frames[0]
             break
     if frame is None:
-        raise InputError(f"{str(path)!r}: no frame can be read, it is truncated or damaged: {damage or 'it holds none'}.")
+        raise InputError(
+            f"{str(path)!r}: no frame can be read, it is truncated or damaged: "
+            f"{damage or 'it holds none'}."
+        )
     rotation = round(frame.rotation / 90) * 90 % 360
     size = (frame.height, frame.width) if rotation in (90, 270) else (frame.width, frame.height)
     aspect = Fraction(stream.sample_aspect_ratio or 1)
@@ -197,8 +211,12 @@ def _facts(file: "InputContainer", path: Path) -> Facts:
     )
 
 
-def _decoded(file: "InputContainer", stream: "VideoStream") -> "Iterator[tuple[Packet[Any] | None, list[VideoFrame], str | None]]":
-    """Packet by packet of all streams, since a file ends where the last of them does: the frames in it, and what is damaged."""
+def _decoded(
+    file: "InputContainer", stream: "VideoStream"
+) -> "Iterator[tuple[Packet[Any] | None, list[VideoFrame], str | None]]":
+    """Packet by packet of all streams, since a file ends where the last of them does: the frames in
+    it, and what is damaged.
+    """
     from av.error import FFmpegError, InvalidDataError
 
     packets = file.demux()
@@ -229,4 +247,6 @@ def _picture(frame: "VideoFrame", facts: Facts) -> Any:
     if (frame.width, frame.height) != (width, height):
         frame = frame.reformat(width=width, height=height)
     pixels = frame.to_ndarray(format="rgb24")
-    return Image.fromarray(np.ascontiguousarray(np.rot90(pixels, facts.rotation // 90)) if facts.rotation else pixels)
+    return Image.fromarray(
+        np.ascontiguousarray(np.rot90(pixels, facts.rotation // 90)) if facts.rotation else pixels
+    )

@@ -32,8 +32,9 @@ class Steps:
 class Watch:
     """Motion and cuts of a clip, a batch of frames at a time.
 
-    A cut is where less than half of a frame is found again in the frame before, after motion is taken out (the mean of `known`);
-    a camera that turns by more than a fifth of the picture in a frame is one, too.
+    A cut is where less than half of a frame is found again in the frame before, after motion is
+    taken out (the mean of `known`); a camera that turns by more than a fifth of the picture in a
+    frame is one, too.
 
     Attributes:
         share: Of a frame that must be found again, in [0, 1].
@@ -65,11 +66,12 @@ class Watch:
 class Smoothing:
     """An average over time that moves with the picture.
 
-    Each mask is `share` of the last smoothed mask, moved to where its content is now, and the rest of the new one. Where
-    something came into view the new mask counts alone; at a cut, and where another class is asked about, all of it does.
+    Each mask is `share` of the last smoothed mask, moved to where its content is now, and the rest
+    of the new one. Where something came into view the new mask counts alone; at a cut, and where
+    another class is asked about, all of it does.
 
-    Good at masks that jitter while the picture hardly changes; it lags by share / (1 - share) frames where evidence itself
-    comes or goes without motion.
+    Good at masks that jitter while the picture hardly changes; it lags by share / (1 - share)
+    frames where evidence itself comes or goes without motion.
 
     Attributes:
         share: Of the past, in [0, 1); 0 leaves the masks as they are.
@@ -94,7 +96,12 @@ class Smoothing:
         past = F.interpolate(steps.known * self.share, size=masks.shape[2:], mode="bilinear")
         for row, label in enumerate(labels.tolist()):
             mask = masks[row : row + 1]
-            if self._mask is not None and not steps.cuts[row] and label == self._label and self._mask.shape == mask.shape:
+            if (
+                self._mask is not None
+                and not steps.cuts[row]
+                and label == self._label
+                and self._mask.shape == mask.shape
+            ):
                 carried = moved(self._mask, steps.flow[row : row + 1])
                 mask = torch.lerp(mask, carried, past[row : row + 1].to(mask.dtype)).clamp(0, 1)
             self._mask, self._label = mask, label

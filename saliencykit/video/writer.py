@@ -25,10 +25,11 @@ FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".we
 class Writer:
     """A clip that is being written beside its place, and moved there by `finish`.
 
-    Pictures are H.264 (VP9 in .webm) of constant quality, at the times of the clip that they come from. Sound is not decoded: its
-    packets are copied.
+    Pictures are H.264 (VP9 in .webm) of constant quality, at the times of the clip that they come
+    from. Sound is not decoded: its packets are copied.
 
-    `count` and `last` are the number of pictures that are in the file so far, and the time of the last of them.
+    `count` and `last` are the number of pictures that are in the file so far, and the time of the
+    last of them.
 
     Args:
         path: Ends in .mp4, .m4v, .mov, .mkv or .webm.
@@ -37,8 +38,8 @@ class Writer:
         comment: Written into the file's metadata.
 
     Raises:
-        InputError: The name does not say a format that can be written, nothing can be written there, or the sound has no
-            place in that format.
+        InputError: The name does not say a format that can be written, nothing can be written
+            there, or the sound has no place in that format.
     """
 
     def __init__(self, path: Path, source: Path, facts: Facts, comment: str) -> None:
@@ -52,10 +53,14 @@ class Writer:
         self._spool = Spool(path)
         self._source: ExitStack = ExitStack()
         try:
-            self._file: OutputContainer = av.open(self._spool, "w", format=FORMATS[path.suffix.lower()])
+            self._file: OutputContainer = av.open(
+                self._spool, "w", format=FORMATS[path.suffix.lower()]
+            )
             self._file.metadata["comment"] = comment
             codec, options = _encoder(path.suffix.lower())
-            video = self._file.add_stream(codec, rate=facts.fps.limit_denominator(1001), options=options)
+            video = self._file.add_stream(
+                codec, rate=facts.fps.limit_denominator(1001), options=options
+            )
             self._video = cast("VideoStream", video)
             self._video.width, self._video.height, self._video.pix_fmt = width, height, "yuv420p"
             self._video.codec_context.time_base = facts.time_base
@@ -65,10 +70,15 @@ class Writer:
         except BaseException as error:
             self._source.close()
             self._spool.drop()
-            if isinstance(error, InputError) or not isinstance(error, FFmpegError | OSError | ValueError):
+            if isinstance(error, InputError) or not isinstance(
+                error, FFmpegError | OSError | ValueError
+            ):
                 raise
             reason = getattr(error, "strerror", None) or str(error)
-            raise InputError(f"{str(path)!r} cannot be written: {reason}. Another format may help: --out NAME.mkv") from error
+            raise InputError(
+                f"{str(path)!r} cannot be written: {reason}. Another format may help: --out "
+                "NAME.mkv"
+            ) from error
 
     @property
     def full(self) -> bool:
@@ -108,7 +118,9 @@ class Writer:
             self._spool.keep()
         except OSError as error:
             self._spool.drop()
-            raise InputError(f"{str(self.path)!r} cannot be finished: {error.strerror or error}.") from error
+            raise InputError(
+                f"{str(self.path)!r} cannot be finished: {error.strerror or error}."
+            ) from error
         finally:
             self._source.close()
         return True
@@ -120,7 +132,9 @@ class Writer:
         self.count += 1
 
     def _flush(self) -> None:
-        """What the encoder holds back, a dozen frames; on a full disk as many of them as there is room for beside the index."""
+        """What the encoder holds back, a dozen frames; on a full disk as many of them as there is
+        room for beside the index.
+        """
         for packet in self._video.encode(None):
             if self.full and packet.size > self._spool.left - _INDEX:
                 return
@@ -133,11 +147,21 @@ class Writer:
         file = self._source.enter_context(av.open(str(source)))
         if not file.streams.audio:
             return None
-        unfit = [s.codec.canonical_name for s in file.streams.audio if s.codec.canonical_name not in self._file.supported_codecs]
+        unfit = [
+            s.codec.canonical_name
+            for s in file.streams.audio
+            if s.codec.canonical_name not in self._file.supported_codecs
+        ]
         if unfit:
             name = f"{self.path.stem}.mkv"
-            raise InputError(f"the sound is copied as it is, and {self.path.suffix} takes no {unfit[0]}; write --out {name}.")
-        streams = {stream.index: self._file.add_stream_from_template(stream) for stream in file.streams.audio}
+            raise InputError(
+                f"the sound is copied as it is, and {self.path.suffix} takes no {unfit[0]}; write "
+                f"--out {name}."
+            )
+        streams = {
+            stream.index: self._file.add_stream_from_template(stream)
+            for stream in file.streams.audio
+        }
         start = self.facts.start
 
         def packets() -> "Iterator[tuple[Packet[Any], Stream]]":
@@ -152,7 +176,9 @@ class Writer:
         return packets()
 
     def _mux_sound(self, until: Fraction | None) -> None:
-        """The packets that begin before a time; None: all that are left. A damaged end of the sound is left out."""
+        """The packets that begin before a time; None: all that are left. A damaged end of the sound
+        is left out.
+        """
         from av.error import FFmpegError
 
         while self._sound is not None and not self.full:
@@ -161,7 +187,11 @@ class Writer:
             except (StopIteration, FFmpegError):
                 self._sound = None
                 return
-            time = packet.dts * packet.time_base if packet.dts is not None and packet.time_base is not None else Fraction(0)
+            time = (
+                packet.dts * packet.time_base
+                if packet.dts is not None and packet.time_base is not None
+                else Fraction(0)
+            )
             packet.stream = stream
             self._file.mux(packet)
             if until is not None and time >= until:
@@ -175,7 +205,9 @@ def check_name(path: Path) -> None:
         InputError: No.
     """
     if path.suffix.lower() not in FORMATS:
-        raise InputError(f"--out of a clip is a file that ends in {', '.join(FORMATS)}; got {str(path)!r}.")
+        raise InputError(
+            f"--out of a clip is a file that ends in {', '.join(FORMATS)}; got {str(path)!r}."
+        )
     if path.is_dir():
         raise InputError(f"{str(path)!r} is a folder; --out of a clip is a file.")
 

@@ -1,1 +1,3 @@
-"""Self-contained HTML pages: nothing is fetched, no script is needed, everything that came from outside is escaped."""
+"""Self-contained HTML pages: nothing is fetched, no script is needed, everything that came from
+outside is escaped.
+"""

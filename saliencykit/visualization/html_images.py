@@ -27,19 +27,31 @@ def data_address(picture: "Image") -> str:
     small = picture.convert("RGB")
     if max(small.size) > _SIDE:
         scale = _SIDE / max(small.size)
-        small = small.resize((max(1, round(small.width * scale)), max(1, round(small.height * scale))), Image.Resampling.LANCZOS)
+        small = small.resize(
+            (max(1, round(small.width * scale)), max(1, round(small.height * scale))),
+            Image.Resampling.LANCZOS,
+        )
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def card(title: str, caption: str, main: "Image", kept: "Image | None" = None, dropped: "Image | None" = None) -> str:
-    """One method's answer: the overlay, and below it what it keeps and what it drops; title and caption are plain text."""
+def card(
+    title: str,
+    caption: str,
+    main: "Image",
+    kept: "Image | None" = None,
+    dropped: "Image | None" = None,
+) -> str:
+    """One method's answer: the overlay, and below it what it keeps and what it drops; title and
+    caption are plain text.
+    """
     pair = ""
     if kept is not None and dropped is not None:
         sides = (("kept", kept), ("dropped", dropped))
         images = "".join(
-            f'<div><img src="{data_address(side)}" alt="{name} by {escape(title)}"><span>{name}</span></div>'
+            f'<div><img src="{data_address(side)}" alt="{name} by '
+            f'{escape(title)}"><span>{name}</span></div>'
             for name, side in sides
         )
         pair = f'<div class="pair">{images}</div>'

@@ -23,20 +23,25 @@ CONTOUR = (255, 106, 0)
 """Colour of the line around the mask: an orange that neither skin, grass, sky nor fur is."""
 _LONG_SIDE = 1600  # pixels; larger pictures are reduced for display
 _SHORT_SIDE = 320  # pixels; smaller ones are enlarged, or the line would hide them
-_NOTEBOOK_SIDE = 640  # pixels, twice as many as are shown there, for fine screens; as JPEG, or notebooks grow by megabytes
+# pixels, twice as many as are shown there, for fine screens; as JPEG, or notebooks grow by
+# megabytes
+_NOTEBOOK_SIDE = 640
 
 
 def overlay(explanation: Explanation, index: int = 0) -> "Image":
-    """A picture with its mask over it: what is kept shines in colour inside a line, the rest is dim and grey.
+    """A picture with its mask over it: what is kept shines in colour inside a line, the rest is dim
+    and grey.
 
-    The dimming is the mask itself (0 is dimmest), the line is where it passes one half of its largest value.
+    The dimming is the mask itself (0 is dimmest), the line is where it passes one half of its
+    largest value.
 
     Args:
         explanation: The answer.
         index: Which of its images, in [0, B).
 
     Returns:
-        A PIL image in RGB with the proportions of the original picture (of the model's input where there is none).
+        A PIL image in RGB with the proportions of the original picture (of the model's input where
+        there is none).
 
     Raises:
         InputError: There is no such image.
@@ -44,13 +49,18 @@ def overlay(explanation: Explanation, index: int = 0) -> "Image":
     from PIL import Image
 
     if not 0 <= index < len(explanation):
-        raise InputError(f"overlay({index}): the explanation has {len(explanation)} image(s), 0..{len(explanation) - 1}.")
+        raise InputError(
+            f"overlay({index}): the explanation has {len(explanation)} image(s), "
+            f"0..{len(explanation) - 1}."
+        )
     picture, mask = picture_and_mask(explanation, index)
     grey = picture.mean(2, keepdims=True)
     dim = 0.28 * (0.6 * grey + 0.4 * picture)
     shown = picture * mask[..., None] + dim * (1 - mask[..., None])
     pixels = (np.clip(shown, 0, 1) * 255 + 0.5).astype(np.uint8)
-    line = _line(mask >= max(0.5 * float(mask.max()), 1e-6), width=max(1, round(min(mask.shape) / 160)))
+    line = _line(
+        mask >= max(0.5 * float(mask.max()), 1e-6), width=max(1, round(min(mask.shape) / 160))
+    )
     pixels[line] = CONTOUR
     return Image.fromarray(pixels)
 
@@ -62,18 +72,24 @@ def picture_and_mask(explanation: Explanation, index: int) -> tuple[Array, Array
     geometry = explanation.geometries[index] if explanation.geometries else None
     if picture is not None and geometry is not None:
         size = _display_size((picture.height, picture.width))
-        colour = torch.from_numpy(np.asarray(picture.convert("RGB").resize((size[1], size[0])), dtype=np.float32) / 255)
+        colour = torch.from_numpy(
+            np.asarray(picture.convert("RGB").resize((size[1], size[0])), dtype=np.float32) / 255
+        )
         mask = geometry.to_picture(mask)
     else:
         colour = _displayed(explanation.images[index : index + 1])
         size = _display_size((colour.shape[0], colour.shape[1]))
-        colour = F.interpolate(colour.permute(2, 0, 1)[None], size=size, mode="bilinear", antialias=True)[0].permute(1, 2, 0)
+        colour = F.interpolate(
+            colour.permute(2, 0, 1)[None], size=size, mode="bilinear", antialias=True
+        )[0].permute(1, 2, 0)
     mask = F.interpolate(mask, size=size, mode="bilinear", antialias=True)
     return colour.clamp(0, 1).numpy(), mask[0, 0].clamp(0, 1).numpy()
 
 
 def notebook_html(explanation: Explanation) -> str:
-    """The display in notebooks: up to eight overlays with their numbers, self-contained and small, tens of kB each."""
+    """The display in notebooks: up to eight overlays with their numbers, self-contained and small,
+    tens of kB each.
+    """
     cells = []
     for index in range(min(len(explanation), 8)):
         buffer = io.BytesIO()
@@ -101,7 +117,9 @@ def caption(explanation: Explanation, index: int) -> str:
 
 
 def _displayed(images: Tensor) -> Tensor:
-    """An image without a picture, (H, W, 3) in [0, 1]: one in model space is spread over its own range."""
+    """An image without a picture, (H, W, 3) in [0, 1]: one in model space is spread over its own
+    range.
+    """
     low, high = value_range(images)
     spread = ((images - low) / (high - low))[0].float()
     if spread.shape[0] not in (1, 3):

@@ -27,7 +27,9 @@ def test_against_a_slow_twin(sigma):
             for a, wa in zip(range(-reach, reach + 1), weights, strict=True):
                 for b, wb in zip(range(-reach, reach + 1), weights, strict=True):
                     slow[i, j] += wa * wb * x[min(max(i + a, 0), 8), min(max(j + b, 0), 6)]
-    np.testing.assert_allclose(gaussian_blur(torch.from_numpy(x)[None, None], sigma)[0, 0].numpy(), slow, atol=1e-12)
+    np.testing.assert_allclose(
+        gaussian_blur(torch.from_numpy(x)[None, None], sigma)[0, 0].numpy(), slow, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("sigma", [1.0, 2.5, 10.0])
@@ -35,9 +37,13 @@ def test_against_scipy_and_scikit_image(sigma):
     ndimage = pytest.importorskip("scipy.ndimage")
     filters = pytest.importorskip("skimage.filters")
     mine = blur(X, sigma)[0].numpy()
-    theirs = np.stack([ndimage.gaussian_filter(c, sigma, mode="nearest", truncate=4.0) for c in X[0].numpy()])
+    theirs = np.stack(
+        [ndimage.gaussian_filter(c, sigma, mode="nearest", truncate=4.0) for c in X[0].numpy()]
+    )
     np.testing.assert_allclose(mine, theirs, atol=1e-9)
-    np.testing.assert_allclose(mine, filters.gaussian(X[0].numpy(), sigma, mode="nearest", channel_axis=0), atol=1e-9)
+    np.testing.assert_allclose(
+        mine, filters.gaussian(X[0].numpy(), sigma, mode="nearest", channel_axis=0), atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("sigma", [1.0, 2.0])
@@ -81,5 +87,7 @@ def test_more_sigma_less_detail():
 
 @pytest.mark.parametrize("sigma", [0, -1.0, float("inf"), float("nan")])
 def test_bad_sigma(sigma):
-    with pytest.raises(InputError, match="sigma is > 0, in pixels if >= 1, else a share of the shorter side"):
+    with pytest.raises(
+        InputError, match="sigma is > 0, in pixels if >= 1, else a share of the shorter side"
+    ):
         Blur(sigma=sigma)

@@ -15,13 +15,18 @@ def images():
 
 def slow_edit(image, mask, levels, sigma):
     """Pixel by pixel: the two blurs that the mask lies between, interpolated."""
-    blurs = [gaussian_blur(image[None], sigma * (1 - i / (levels - 1)))[0].numpy() for i in range(levels - 1)] + [image.numpy()]
+    blurs = [
+        gaussian_blur(image[None], sigma * (1 - i / (levels - 1)))[0].numpy()
+        for i in range(levels - 1)
+    ] + [image.numpy()]
     answer = np.empty_like(blurs[0])
     for y in range(image.shape[1]):
         for x in range(image.shape[2]):
             place = float(mask[y, x]) * (levels - 1)
             low = min(int(place), levels - 2)
-            answer[:, y, x] = (1 - (place - low)) * blurs[low][:, y, x] + (place - low) * blurs[low + 1][:, y, x]
+            answer[:, y, x] = (1 - (place - low)) * blurs[low][:, y, x] + (place - low) * blurs[
+                low + 1
+            ][:, y, x]
     return answer
 
 
@@ -45,20 +50,30 @@ def test_many_masks_share_the_pyramid_of_their_picture(images):
 def test_ones_give_the_picture_zeros_the_widest_blur_and_two_levels_are_blur(images):
     pyramid, g = BlurPyramid(sigma=2.0), Generator()
     assert torch.equal(pyramid.edit(images, torch.ones(2, 1, 9, 13).double(), g), images)
-    assert torch.allclose(pyramid.edit(images, torch.zeros(2, 1, 9, 13).double(), g), pyramid(images, generator=g))
+    assert torch.allclose(
+        pyramid.edit(images, torch.zeros(2, 1, 9, 13).double(), g), pyramid(images, generator=g)
+    )
     mask = torch.rand(2, 1, 9, 13, generator=Generator().manual_seed(3), dtype=torch.float64)
-    assert torch.allclose(BlurPyramid(levels=2, sigma=2.0).edit(images, mask, g), Blur(sigma=2.0).edit(images, mask, g), atol=1e-12)
+    assert torch.allclose(
+        BlurPyramid(levels=2, sigma=2.0).edit(images, mask, g),
+        Blur(sigma=2.0).edit(images, mask, g),
+        atol=1e-12,
+    )
 
 
 def test_its_gradient_in_the_mask_is_right(images):
     pyramid = BlurPyramid(levels=4, sigma=2.0).pyramid(images)
-    mask = (torch.rand(2, 2, 1, 9, 13, generator=Generator().manual_seed(4), dtype=torch.float64) * 0.9 + 0.05).requires_grad_()
+    mask = (
+        torch.rand(2, 2, 1, 9, 13, generator=Generator().manual_seed(4), dtype=torch.float64) * 0.9
+        + 0.05
+    ).requires_grad_()
     assert torch.autograd.gradcheck(lambda m: between(pyramid, m), mask)
     assert not pyramid.requires_grad
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"), [({"levels": 1}, "levels=1"), ({"sigma": 0}, "sigma=0"), ({"sigma": float("nan")}, "sigma")]
+    ("wrong", "says"),
+    [({"levels": 1}, "levels=1"), ({"sigma": 0}, "sigma=0"), ({"sigma": float("nan")}, "sigma")],
 )
 def test_bad_arguments_are_refused_at_once(wrong, says):
     with pytest.raises(InputError, match=says):

@@ -37,7 +37,9 @@ def test_the_default_is_the_papers():
 def test_a_picture_gets_the_same_alone_and_in_a_batch():
     whole = Choice()(X[:20], generator=seeded())
     for i in range(20):
-        assert torch.allclose(Choice()(X[i : i + 1], generator=seeded()), whole[i : i + 1], atol=1e-6)
+        assert torch.allclose(
+            Choice()(X[i : i + 1], generator=seeded()), whole[i : i + 1], atol=1e-6
+        )
 
 
 def test_the_mask_reaches_the_rows_that_drew_it():
@@ -48,14 +50,20 @@ def test_the_mask_reaches_the_rows_that_drew_it():
             return mask.expand_as(images).clone()
 
     mask = torch.rand(20, 1, 6, 6, generator=seeded())
-    assert torch.equal(Choice(among=(Mask(), Mask()))(X[:20], generator=seeded(), mask=mask), mask.expand(20, 3, 6, 6))
+    assert torch.equal(
+        Choice(among=(Mask(), Mask()))(X[:20], generator=seeded(), mask=mask),
+        mask.expand(20, 3, 6, 6),
+    )
 
 
 def test_for_box_reaches_every_one():
     class Box:
         zero = (0.1, 0.2, 0.3)
 
-    assert Choice(among=(Blur(), Constant(colour="zero"))).for_box(Box()).among == (Blur(), Constant(colour=(0.1, 0.2, 0.3)))
+    assert Choice(among=(Blur(), Constant(colour="zero"))).for_box(Box()).among == (
+        Blur(),
+        Constant(colour=(0.1, 0.2, 0.3)),
+    )
 
 
 @pytest.mark.parametrize("among", [(), ("blur",), (Blur(), None)])

@@ -17,7 +17,10 @@ def constant(x=X, **settings):
 @given(images(batch=1))
 def test_a_raw_image_is_ignored(x):
     assert torch.equal(constant(x, colour=0.25), torch.full_like(x, 0.25))
-    assert torch.equal(constant(x, colour=(0.0, 0.5, 1.0))[0, :, 0, 0], torch.tensor([0.0, 0.5, 1.0], dtype=x.dtype))
+    assert torch.equal(
+        constant(x, colour=(0.0, 0.5, 1.0))[0, :, 0, 0],
+        torch.tensor([0.0, 0.5, 1.0], dtype=x.dtype),
+    )
 
 
 def test_the_mean_is_each_pictures_own_per_channel():
@@ -59,7 +62,11 @@ def test_grey_pictures():
         constant(X[:, :1], colour=(0.1, 0.2, 0.3))
 
 
-@pytest.mark.parametrize("colour", [1.5, -0.1, (), (0.5, 2.0), "red", None, (0.1, "x"), float("nan")])
+@pytest.mark.parametrize(
+    "colour", [1.5, -0.1, (), (0.5, 2.0), "red", None, (0.1, "x"), float("nan")]
+)
 def test_bad_colours(colour):
-    with pytest.raises(InputError, match=r"a colour is in \[0, 1\] per channel, or 'mean', or 'zero'"):
+    with pytest.raises(
+        InputError, match=r"a colour is in \[0, 1\] per channel, or 'mean', or 'zero'"
+    ):
         Constant(colour=colour)

@@ -37,7 +37,9 @@ def test_the_threshold(mask):
 def test_the_fill_is_the_crop_and_needs_a_mask(mask):
     crop = Crop()
     assert crop.uses_mask
-    assert torch.equal(crop(X, generator=torch.Generator(), mask=mask), crop.edit(X, mask, torch.Generator()))
+    assert torch.equal(
+        crop(X, generator=torch.Generator(), mask=mask), crop.edit(X, mask, torch.Generator())
+    )
     assert torch.equal(crop(X, generator=torch.Generator()), X)
 
 

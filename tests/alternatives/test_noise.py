@@ -48,7 +48,16 @@ def test_images_in_model_space_get_their_own_range():
     assert torch.allclose(noise(x, spread=0.0, std=0.0)[:, 0, 0, 0], middle, atol=1e-5)
 
 
-@pytest.mark.parametrize("wrong", [{"spread": 0.6}, {"spread": -0.1}, {"std": -1.0}, {"std": float("inf")}, {"std": float("nan")}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"spread": 0.6},
+        {"spread": -0.1},
+        {"std": -1.0},
+        {"std": float("inf")},
+        {"std": float("nan")},
+    ],
+)
 def test_bad_numbers(wrong):
     with pytest.raises(InputError, match=r"spread is in \[0, 0.5\] and std is >= 0"):
         Noise(**wrong)

@@ -24,7 +24,14 @@ def test_there_are_no_quartets_of_three_classes():
 def test_selectivity_of_an_untrained_network_on_a_planted_box():
     box = PlantedEvidence()
     images, labels = box.examples(24, generator=torch.Generator().manual_seed(0))
-    found = selectivity(RealTimeMasker(network=masking_network(box, images)).bind(box), box, images, labels, mosaics=3, sure=0.0)
+    found = selectivity(
+        RealTimeMasker(network=masking_network(box, images)).bind(box),
+        box,
+        images,
+        labels,
+        mosaics=3,
+        sure=0.0,
+    )
     assert found.accuracy == 1.0
     assert found.mosaics == 3
     assert 0 < found.mosaic <= 1

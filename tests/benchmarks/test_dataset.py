@@ -10,7 +10,9 @@ from benchmarks.dataset import difference, measured, resident, sentence, write_p
 
 @pytest.fixture
 def pack(tmp_path, monkeypatch):
-    """A data folder with Tiny-ImageNet's form: three JPEG files, the first 100 bytes apart from the rest."""
+    """A data folder with Tiny-ImageNet's form: three JPEG files, the first 100 bytes apart from the
+    rest.
+    """
     bodies = []
     for i in range(3):
         buffer = io.BytesIO()
@@ -35,13 +37,24 @@ def test_pictures_are_written_measured_and_compared(pack, tmp_path):
     data = write_pictures(tmp_path / "pictures", 3)
     assert [path.read_bytes() for path in sorted(data.iterdir())] == pack
     arguments = argparse.Namespace(
-        model="demo", masker="centre-box", device="cpu", batch=2, no_check=True, workers=1, count=3, kills=0, processes=1
+        model="demo",
+        masker="centre-box",
+        device="cpu",
+        batch=2,
+        no_check=True,
+        workers=1,
+        count=3,
+        kills=0,
+        processes=1,
     )
     found = measured(arguments, data, tmp_path / "one")
     assert 0 < found["networks"] < found["seconds"]
     assert "3 pictures in" in sentence(found, arguments)
     measured(arguments, data, tmp_path / "two")
-    assert difference(tmp_path / "one", tmp_path / "two") == "3 rows, numbers within 0.0e+00, maps within 0.0e+00"
+    assert (
+        difference(tmp_path / "one", tmp_path / "two")
+        == "3 rows, numbers within 0.0e+00, maps within 0.0e+00"
+    )
     arguments.masker = "centre-box:area=0.25"
     measured(arguments, data, tmp_path / "other")
     assert "maps within 1.0e+00" in difference(tmp_path / "one", tmp_path / "other")

@@ -5,7 +5,9 @@ from saliencykit.testing.black_boxes import PlantedEvidence
 
 
 def explain_by_place(images, labels):
-    """An honest masker: the place of the patch, which has nothing to do with the class; nothing for a class that is not there."""
+    """An honest masker: the place of the patch, which has nothing to do with the class; nothing for
+    a class that is not there.
+    """
     box = PlantedEvidence()
     there = box(images).argmax(1) == labels
     return box.evidence(images, labels) * there.view(-1, 1, 1, 1)

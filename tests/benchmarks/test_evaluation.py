@@ -76,6 +76,8 @@ def test_the_table():
 @pytest.mark.data
 @pytest.mark.slow
 def test_a_small_one():
-    clock = profile(Namespace(photos=1, maskers=["centre-box"], masker="", metrics=["average-drop"], batch=1))
+    clock = profile(
+        Namespace(photos=1, maskers=["centre-box"], masker="", metrics=["average-drop"], batch=1)
+    )
     assert clock.inside["average-drop"] > 0
     assert clock.inside["centre-box"] == 0

@@ -6,7 +6,11 @@ from benchmarks import frames
 
 def test_every_way_gives_the_same_masks(monkeypatch):
     stages = [nn.Conv2d(3, 4, 3, 4, 1), nn.ReLU(), nn.Conv2d(4, 8, 3, 4, 1), nn.ReLU()]
-    model = nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 300)).eval().requires_grad_(False)
+    model = (
+        nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 300))
+        .eval()
+        .requires_grad_(False)
+    )
     monkeypatch.setattr(frames, "network", lambda name: model)
     monkeypatch.setattr(frames.torch, "compile", lambda module: module)
     found = frames.lines("tiny", 64, 2, torch.device("cpu"), 2, True)

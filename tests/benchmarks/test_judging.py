@@ -64,8 +64,12 @@ def test_equal_areas_insertion_and_deletion(photo, mask):
     found = judge.at_areas(places, AREAS)
     for area in AREAS:
         m = top(area)
-        assert found[f"blur/{area}"][0] == pytest.approx(box.p(image * m + blurred * (1 - m)), abs=1e-4)
-        assert found[f"blur/{area}"][1] == pytest.approx(box.p(image * (1 - m) + blurred * m), abs=1e-4)
+        assert found[f"blur/{area}"][0] == pytest.approx(
+            box.p(image * m + blurred * (1 - m)), abs=1e-4
+        )
+        assert found[f"blur/{area}"][1] == pytest.approx(
+            box.p(image * (1 - m) + blurred * m), abs=1e-4
+        )
     inserted, deleted = judge.insertion(places), judge.deletion(places)
     assert len(inserted) == len(deleted) == len(SHARES)
     for share, up, down in zip(SHARES, inserted, deleted, strict=True):
@@ -103,13 +107,17 @@ def test_crops_are_enlarged_boxes(photo, mask):
             x0, y0, x1, y1 = boxes[mode][CUTS.index(crop)]
             assert area == pytest.approx((x1 - x0) * (y1 - y0) / SIDE**2, abs=1e-4)
             part = photo.image[0, :, y0:y1, x0:x1].numpy()
-            # bilinear by hand: output pixel i lies at (i + 1/2) * n / SIDE - 1/2 of the n input pixels
+            # bilinear by hand: output pixel i lies at (i + 1/2) * n / SIDE - 1/2 of the n input
+            # pixels
             for axis in (1, 2):
                 n = part.shape[axis]
                 at = np.clip((np.arange(SIDE) + 0.5) * n / SIDE - 0.5, 0, n - 1)
                 low = np.floor(at).astype(int)
                 share = (at - low).reshape([-1 if a == axis else 1 for a in range(3)])
-                part = part.take(low, axis) * (1 - share) + part.take(np.minimum(low + 1, n - 1), axis) * share
+                part = (
+                    part.take(low, axis) * (1 - share)
+                    + part.take(np.minimum(low + 1, n - 1), axis) * share
+                )
             p = box.p(part)
             assert log_p == pytest.approx(np.log(p), abs=2e-3)
             assert right == (p >= 0.5)

@@ -1,4 +1,6 @@
-"""The boxes of all cuts, and overlaps; the cuts themselves are tested in tests/metrics/test_thresholding.py."""
+"""The boxes of all cuts, and overlaps; the cuts themselves are tested in
+tests/metrics/test_thresholding.py.
+"""
 
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ from tests.metrics.test_thresholding import around, slow_cut, slow_parts
 def test_every_box_is_the_slow_one(seed):
     values = np.random.default_rng(seed).random((12, 15)).astype(np.float32)
     found = boxes_of(values)
-    for (name, level), everything, largest in zip(CUTS, found["all"], found["largest"], strict=True):
+    for (name, level), everything, largest in zip(
+        CUTS, found["all"], found["largest"], strict=True
+    ):
         parts = slow_parts(slow_cut(values, RULES[name], level))
         assert list(everything) == around(set().union(*parts), values.shape), (name, level)
         assert list(largest) == around(max(parts, key=len, default=()), values.shape), (name, level)
@@ -27,7 +31,9 @@ def test_a_box_is_found_at_every_threshold_below_its_value():
     values[2:5, 3:9] = 1
     found = boxes_of(values)
     assert found["all"][HALF] == (3, 2, 9, 5)
-    assert {box for (rule, _), box in zip(CUTS, found["all"], strict=True) if rule != "mean"} == {(3, 2, 9, 5)}
+    assert {box for (rule, _), box in zip(CUTS, found["all"], strict=True) if rule != "mean"} == {
+        (3, 2, 9, 5)
+    }
 
 
 def test_the_crops_are_among_the_cuts():

@@ -15,7 +15,13 @@ from saliencykit.black_boxes.torch_module import TorchBlackBox
 def boxes():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        net = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+        net = nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2, 1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(8, 5),
+        )
     box = TorchBlackBox(net.eval(), mean=(0.5,) * 3, std=(0.5,) * 3, size=32)
     return Boxes(box, box, box)
 
@@ -35,7 +41,9 @@ def test_every_cheap_method_answers_with_a_mask(boxes, photo):
         assert answer.mask.shape == (1, 1, 32, 32)
         assert answer.mask.min() >= 0
         assert answer.mask.max() <= 1
-    assert asked["mine"](photo, 2).ranking.min() < 0  # raw scores rank the pixels, the mask's zeros do not
+    assert (
+        asked["mine"](photo, 2).ranking.min() < 0
+    )  # raw scores rank the pixels, the mask's zeros do not
 
 
 def test_the_ground_truth_is_all_of_its_boxes(photo):

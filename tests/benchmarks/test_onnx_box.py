@@ -11,7 +11,12 @@ def test_it_answers_like_the_network():
     from benchmarks.onnx_box import OnnxBox
 
     net = nn.Sequential(
-        nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)
+        nn.Conv2d(3, 8, 3, 2, 1),
+        nn.BatchNorm2d(8),
+        nn.ReLU6(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 5),
     )
     box = TorchBlackBox(net.eval(), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), size=16)
     quick = OnnxBox(box)

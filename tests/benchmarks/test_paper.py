@@ -9,10 +9,27 @@ BEST = 3  # the threshold that is right
 
 
 def row(photo, method, *, hit, few, area=0.5):
-    overlap = {mode: [0.9 if hit and index == BEST else 0.1 for index in range(len(CUTS))] for mode in MODES}
+    overlap = {
+        mode: [0.9 if hit and index == BEST else 0.1 for index in range(len(CUTS))]
+        for mode in MODES
+    }
     crops = {mode: [[area, -1.0, True]] * len(CROPS) for mode in MODES}
-    facts = {"label": 1, "p": 0.5, "top": 1, "top_p": 0.5, "object": 0.3, "seconds": 0.1, "area": 0.3}
-    return {"photo": photo, "method": method, "few": few, "overlap": overlap, "crops": crops} | facts
+    facts = {
+        "label": 1,
+        "p": 0.5,
+        "top": 1,
+        "top_p": 0.5,
+        "object": 0.3,
+        "seconds": 0.1,
+        "area": 0.3,
+    }
+    return {
+        "photo": photo,
+        "method": method,
+        "few": few,
+        "overlap": overlap,
+        "crops": crops,
+    } | facts
 
 
 def test_both_tables_with_the_papers_figures():
@@ -24,7 +41,10 @@ def test_both_tables_with_the_papers_figures():
     wide, few = text.split("**The few photos")
     assert "**All photos** (8; the classifier is right for 8)." in wide
     assert "occlusion" not in wide
-    cells = [cell.strip() for cell in next(line for line in wide.splitlines() if line.startswith("| cam")).split("|")]
+    cells = [
+        cell.strip()
+        for cell in next(line for line in wide.splitlines() if line.startswith("| cam")).split("|")
+    ]
     assert cells[2] == "8"
     assert cells[3].startswith("50.0 [")
     assert cells[4] == "48.1"
@@ -32,8 +52,15 @@ def test_both_tables_with_the_papers_figures():
     assert cells[9].startswith("+50.0 [")
     assert cells[10].startswith("+0.693 [")
     assert cells[11] == "4"
-    assert next(line for line in few.splitlines() if line.startswith("| occlusion")).split("|")[3].strip().startswith("100.0 [")
-    assert [line.split("|")[1].strip() for line in few.splitlines() if line.startswith("| ")][1:] == ["cam", "occlusion", OURS]
+    assert (
+        next(line for line in few.splitlines() if line.startswith("| occlusion"))
+        .split("|")[3]
+        .strip()
+        .startswith("100.0 [")
+    )
+    assert [line.split("|")[1].strip() for line in few.splitlines() if line.startswith("| ")][
+        1:
+    ] == ["cam", "occlusion", OURS]
 
 
 def test_every_method_of_the_table_has_a_place():

@@ -1,4 +1,6 @@
-"""The peers' benchmark: every pair that can be made here runs on a tiny case; its statistics. Its timings are no test."""
+"""The peers' benchmark: every pair that can be made here runs on a tiny case; its statistics. Its
+timings are no test.
+"""
 
 import pytest
 import torch
@@ -29,7 +31,10 @@ def test_sides_take_turns():
     assert order == ["a", "b", "b", "a", "a", "b", "b", "a"]
 
 
-@pytest.mark.parametrize("key", ["feature-ablation", "gradient", "input-x-gradient", "integrated-gradients", "grad-cam-captum"])
+@pytest.mark.parametrize(
+    "key",
+    ["feature-ablation", "gradient", "input-x-gradient", "integrated-gradients", "grad-cam-captum"],
+)
 def test_wrapped_and_exact_methods_agree_with_captum(key):
     pytest.importorskip("captum")
     with torch.random.fork_rng():

@@ -11,11 +11,22 @@ from saliencykit.testing.black_boxes import small_network
 
 
 def row(metric, masker, numbers, failure=""):
-    return {"masker": masker, "family": "f", "metric": metric, "values": numbers, "failure": failure, "seconds": 0.0}
+    return {
+        "masker": masker,
+        "family": "f",
+        "metric": metric,
+        "values": numbers,
+        "failure": failure,
+        "seconds": 0.0,
+    }
 
 
 def test_the_table_counts_what_is_missing():
-    rows = [row("A", "one", [1.0, 3.0]), row("A", "two", [float("nan"), 4.0]), row("B", "one", [], "ValueError: no")]
+    rows = [
+        row("A", "one", [1.0, 3.0]),
+        row("A", "two", [float("nan"), 4.0]),
+        row("B", "one", [], "ValueError: no"),
+    ]
     lines = table(rows, 2).splitlines()
     assert "| f | A | 2 | 4 *1 NaN* | 2 |" in lines
     assert "| f | B | ValueError | - |  |" in lines
@@ -49,7 +60,10 @@ def test_every_metric_runs_over_our_maps():
     pytest.importorskip("quantus")
     box = TorchBlackBox(small_network(), mean=(0.5,) * 3, std=(0.2,) * 3, size=32)
     g = torch.Generator().manual_seed(0)
-    photos = [Photo(str(i), torch.rand(1, 3, 32, 32, generator=g), i, torch.tensor([[4.0, 4, 20, 20]])) for i in range(4)]
+    photos = [
+        Photo(str(i), torch.rand(1, 3, 32, 32, generator=g), i, torch.tensor([[4.0, 4, 20, 20]]))
+        for i in range(4)
+    ]
     rows = list(rows_of("grad-cam", box, photos, done={"AUC"}))
     assert {r["metric"] for r in rows} == set(metrics(32, 3)) - {"AUC"}
     assert not [r["failure"] for r in rows if r["failure"]]

@@ -1,4 +1,6 @@
-"""The race's bookkeeping, on made-up sides; its timings are no test. That the metrics agree is tested in tests/metrics."""
+"""The race's bookkeeping, on made-up sides; its timings are no test. That the metrics agree is
+tested in tests/metrics.
+"""
 
 import torch
 from torch import nn
@@ -24,7 +26,10 @@ def test_the_module_is_given_back():
 
 def test_a_line_has_the_median_of_the_ratios():
     ours, theirs = [Spent(1.0, 0.1, 8)] * 3, [Spent(t, 1.0, 8) for t in (2.0, 3.0, 9.0)]
-    cells = [cell.strip() for cell in line("deletion", "PixelFlipping", ours, theirs, 4).strip("| ").split("|")]
+    cells = [
+        cell.strip()
+        for cell in line("deletion", "PixelFlipping", ours, theirs, 4).strip("| ").split("|")
+    ]
     assert cells[:5] == ["deletion", "PixelFlipping", "2", "250", "750"]
     assert cells[5].startswith("3.00")
     assert cells[8].startswith("10.00")

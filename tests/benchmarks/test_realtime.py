@@ -12,7 +12,14 @@ def row(name, seconds, **options):
 
 
 def test_ratios_are_taken_within_a_round():
-    lines = table([row("model", [1, 10, 100]), row("frozen", [0.5, 5, 50]), row("ours", [2, 20, 200]), row("slow", [3000])])
+    lines = table(
+        [
+            row("model", [1, 10, 100]),
+            row("frozen", [0.5, 5, 50]),
+            row("ours", [2, 20, 200]),
+            row("slow", [3000]),
+        ]
+    )
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines.splitlines()[2:]]
     assert rows[0] == ["model", "0.10", "1", "2.00", "0.50", ""]
     assert rows[2] == ["ours", "0.05", "2.00", "4.00", "1", ""]

@@ -22,7 +22,13 @@ from saliencykit.black_boxes.torch_module import TorchBlackBox
 def boxes():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        net = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 1000))
+        net = nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2, 1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(8, 1000),
+        )
     box = TorchBlackBox(net.eval(), mean=(0.5,) * 3, std=(0.5,) * 3, size=32)
     return Boxes(box, box, box)
 
@@ -42,7 +48,15 @@ def test_a_row_has_every_column_and_they_agree(boxes):
     judge = Judge(boxes.quick, photo)
     asked = methods(boxes, list(CHEAP), {})
     rows = {
-        name: results.row_of(judge, photo, some, name, asked[name], every_column=True, other=name in ("cam", "gradient"))
+        name: results.row_of(
+            judge,
+            photo,
+            some,
+            name,
+            asked[name],
+            every_column=True,
+            other=name in ("cam", "gradient"),
+        )
         for name in CHEAP
     }
     cam = rows["cam"]
@@ -50,12 +64,18 @@ def test_a_row_has_every_column_and_they_agree(boxes):
     assert len(cam["crops"]["all"]) == len(CROPS)
     assert set(cam["graded"]) == set(FILLS)
     assert set(cam["areas"]) == {f"{fill}/{area}" for fill in FILLS for area in AREAS}
-    assert cam["insertion"][SHARES.index(0.3)] == pytest.approx(cam["areas"]["blur/0.3"][0], abs=1e-4)
+    assert cam["insertion"][SHARES.index(0.3)] == pytest.approx(
+        cam["areas"]["blur/0.3"][0], abs=1e-4
+    )
     assert cam["insertion"][-1] == cam["deletion"][0] == cam["p"]
     assert "other_area" in cam
     whole = rows["whole-image"]
     assert whole["graded"]["blur"][0] == pytest.approx(cam["p"], abs=1e-4)
-    assert whole["crops"]["all"][0] == [1.0, pytest.approx(math.log(cam["p"]), abs=0.2), int(whole["top"] == 3)]
+    assert whole["crops"]["all"][0] == [
+        1.0,
+        pytest.approx(math.log(cam["p"]), abs=0.2),
+        int(whole["top"] == 3),
+    ]
     assert "areas" not in whole
     truth = rows["ground-truth"]
     assert [area for area, _, _ in truth["truth_crops"]] == [
@@ -87,7 +107,15 @@ def test_a_killed_run_goes_on(boxes, tmp_path, monkeypatch):
     out = tmp_path / "rows.jsonl"
 
     def run(names, *, part="report", photos=None, few=False, masker=()):
-        asked = {"model": "x", "part": part, "few": few, "photos": photos, "methods": names, "masker": list(masker), "out": out}
+        asked = {
+            "model": "x",
+            "part": part,
+            "few": few,
+            "photos": photos,
+            "methods": names,
+            "masker": list(masker),
+            "out": out,
+        }
         results.run(argparse.Namespace(**asked, data_set=None, boxes_only=False))
         return read_rows(out)
 
@@ -95,7 +123,9 @@ def test_a_killed_run_goes_on(boxes, tmp_path, monkeypatch):
     out.write_text(out.read_text()[:-40])  # killed within the last line
     read.clear()
     rows = run(["centre-box", "cam", "rise:samples=4"])
-    assert len(read) == 2 + 1 + 2  # the first two lack rise, the third a row, the rest both; rise is for the few
+    assert (
+        len(read) == 2 + 1 + 2
+    )  # the first two lack rise, the third a row, the rest both; rise is for the few
     assert len(rows) == 5 * 2 + 2
     assert sum(row["few"] for row in rows) == 2 * 3
     assert len(run([], masker=["mine=centre-box:area=0.2"], few=True)) == 14

@@ -3,7 +3,15 @@
 import torch
 from torch import Generator
 
-from benchmarks.rise_masks import ESTIMATES, STEPS, Published, correlation, filled, first_stop, needed
+from benchmarks.rise_masks import (
+    ESTIMATES,
+    STEPS,
+    Published,
+    correlation,
+    filled,
+    first_stop,
+    needed,
+)
 from saliencykit.maskers.perturbation.random_masks import Factors, draw_masks
 from saliencykit.maskers.perturbation.score_estimators import LinearFit, SampleMean
 
@@ -11,7 +19,11 @@ SIZE = (24, 24)
 
 
 def asked(samples):
-    parts = list(draw_masks(torch.ones(1, 1, *SIZE), samples, 7, 0.5, "random", generator=Generator().manual_seed(0)))
+    parts = list(
+        draw_masks(
+            torch.ones(1, 1, *SIZE), samples, 7, 0.5, "random", generator=Generator().manual_seed(0)
+        )
+    )
     masks = Factors(torch.cat([p.left for p in parts]), torch.cat([p.right for p in parts]))
     return masks, masks.masks()[:, 0, 4:10, 4:10].mean((1, 2))
 
@@ -46,5 +58,9 @@ def test_needed_is_the_step_from_which_on_it_stays():
 
 def test_the_stop_is_at_a_look():
     found = LinearFit((7, 7), 7, 0.5, torch.zeros(()))
-    masks = next(draw_masks(torch.ones(1, 1, 7, 7), 256, 7, 0.5, "random", generator=Generator().manual_seed(0)))
+    masks = next(
+        draw_masks(
+            torch.ones(1, 1, 7, 7), 256, 7, 0.5, "random", generator=Generator().manual_seed(0)
+        )
+    )
     assert first_stop(found, masks, masks.masks()[:, 0, 2:4, 2:4].mean((1, 2))) == 256

@@ -18,7 +18,11 @@ RECORDED = ["report", "report", "report", "report", "train", "tune"]
 
 def test_the_part_of_a_photo_never_changes():
     """Recorded: a change here would let reported photos into the training part."""
-    names = ("ILSVRC2012_val_00000001.jpg", "ILSVRC2012_val_00000002.jpg", "ILSVRC2012_val_00039837.jpg")
+    names = (
+        "ILSVRC2012_val_00000001.jpg",
+        "ILSVRC2012_val_00000002.jpg",
+        "ILSVRC2012_val_00039837.jpg",
+    )
     entries = [Entry(data_set, name, 0) for data_set in split.BOXED for name in names]
     assert [entry.part for entry in entries] == RECORDED
 

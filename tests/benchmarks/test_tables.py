@@ -1,4 +1,6 @@
-"""Choices are made on the tuning rows and applied to the reporting rows; every printed figure by hand."""
+"""Choices are made on the tuning rows and applied to the reporting rows; every printed figure by
+hand.
+"""
 
 import math
 
@@ -11,7 +13,9 @@ from benchmarks.tables import put_into, tables
 
 
 def row(photo, method, good_cut, *, good_crop=2, size=0.5, few=True, kept=0.5):
-    """A mask whose box is right (IoU 0.6) at one cut only, and whose best crop has p = 1 and half of the area."""
+    """A mask whose box is right (IoU 0.6) at one cut only, and whose best crop has p = 1 and half
+    of the area.
+    """
     overlap = [0.6 if index == good_cut else 0.4 for index in range(len(CUTS))]
     crops = [[0.5, 0.0, 1] if index == good_crop else [1.0, -1.0, 0] for index in range(len(CROPS))]
     curves = {"insertion": list(SHARES), "deletion": [1 - s for s in SHARES]} if few else {}
@@ -26,7 +30,9 @@ def row(photo, method, good_cut, *, good_crop=2, size=0.5, few=True, kept=0.5):
         "graded": {fill: [kept, 0.1] for fill in FILLS},
         "overlap": {"all": overlap, "largest": [0.0] * len(CUTS)},
         "crops": {"all": crops, "largest": crops},
-        "areas": {f"{fill}/{area}": [kept, 0.2] for fill in FILLS for area in (AREAS if few else (0.2,))},
+        "areas": {
+            f"{fill}/{area}": [kept, 0.2] for fill in FILLS for area in (AREAS if few else (0.2,))
+        },
         "other_area": 0.06,
         "other_alike": 0.5,
     } | curves
@@ -65,8 +71,16 @@ def test_a_photo_without_a_column_has_no_value():
 
 
 def test_the_tables_name_every_method_and_how_many_photos():
-    tune = [row(f"t{i}", method, 5) for i in range(4) for method in ("ours-s0", "ours-s1", "cam", "rise")]
-    report = [row(f"r{i}", method, 5 if i % 4 else 6, few=i < 6) for i in range(12) for method in ("ours-s0", "ours-s1", "cam")]
+    tune = [
+        row(f"t{i}", method, 5)
+        for i in range(4)
+        for method in ("ours-s0", "ours-s1", "cam", "rise")
+    ]
+    report = [
+        row(f"r{i}", method, 5 if i % 4 else 6, few=i < 6)
+        for i in range(12)
+        for method in ("ours-s0", "ours-s1", "cam")
+    ]
     report += [row(f"r{i}", "rise", 5, kept=0.4) for i in range(6)]
     text = tables(tune, report, ["ours-s0"])
     first, second = text.split("### The few photos")

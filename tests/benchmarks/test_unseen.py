@@ -20,9 +20,19 @@ def generator():
 
 
 def test_nothing_that_is_shipped_or_trained_refers_to_the_held_out_alternatives():
-    sources = [path for folder in ("saliencykit", "plugins") for path in (ROOT / folder).rglob("*.py")]
-    sources = [path for path in sources if path != ROOT / "saliencykit" / "metrics" / "held_out_alternatives.py"]
-    sources = [path for path in sources if path != ROOT / "saliencykit" / "metrics" / "held_out_area_curves.py"]
+    sources = [
+        path for folder in ("saliencykit", "plugins") for path in (ROOT / folder).rglob("*.py")
+    ]
+    sources = [
+        path
+        for path in sources
+        if path != ROOT / "saliencykit" / "metrics" / "held_out_alternatives.py"
+    ]
+    sources = [
+        path
+        for path in sources
+        if path != ROOT / "saliencykit" / "metrics" / "held_out_area_curves.py"
+    ]
     assert len(sources) > 20
     forbidden = re.compile(
         r"\bunseen\b.*import|import.*\bunseen\b|\bbenchmarks\.|(from|import)\s+benchmarks|ShuffledBlocks|\bRoad\b"
@@ -31,27 +41,35 @@ def test_nothing_that_is_shipped_or_trained_refers_to_the_held_out_alternatives(
         f"{path.relative_to(ROOT)}: {line}"
         for path in sources
         for line in path.read_text().splitlines()
-        if forbidden.search(line) and not ("recipes" in path.parts and re.match(PHOTOS, line.strip()))
+        if forbidden.search(line)
+        and not ("recipes" in path.parts and re.match(PHOTOS, line.strip()))
     ]
     assert not found
 
 
 def test_nothing_but_judging_imputes():
     """The package has ROAD as a metric; its imputation, too, is a fill that no mask was made for."""
-    sources = [path for folder in ("saliencykit", "plugins") for path in (ROOT / folder).rglob("*.py")]
+    sources = [
+        path for folder in ("saliencykit", "plugins") for path in (ROOT / folder).rglob("*.py")
+    ]
     judging = [ROOT / "saliencykit" / "metrics", ROOT / "saliencykit" / "registry" / "builtins.py"]
     others = [path for path in sources if not any(path.is_relative_to(one) for one in judging)]
     assert 20 < len(others) < len(sources)
     forbidden = re.compile(
-        r"metrics\.(linear_imputation|road|held_out)|metrics import (linear_imputation|road|held_out)|\bimpute\b|RemoveAndDebias|LinearlyImputed"
+        r"metrics\.(linear_imputation|road|held_out)|metrics import "
+        r"(linear_imputation|road|held_out)|\bimpute\b|RemoveAndDebias|LinearlyImputed"
     )
-    assert not [str(path.relative_to(ROOT)) for path in others if forbidden.search(path.read_text())]
+    assert not [
+        str(path.relative_to(ROOT)) for path in others if forbidden.search(path.read_text())
+    ]
 
 
 def test_what_recipes_may_import_does_not_lead_to_the_held_out_alternatives():
     names = ["benchmarks.cifar10", "benchmarks.data", "benchmarks.split"]
     code = f"import sys, {', '.join(names)}; print(sorted(m for m in sys.modules if m.startswith('benchmarks.')))"
-    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert told.stdout.strip() == str(names)
 
 

@@ -10,11 +10,21 @@ def test_rows_and_views_are_answered_from_memory_and_others_are_asked():
     counting, images = Counting(PlantedEvidence()), torch.rand(5, 3, 16, 16)
     box = Remembering(counting)
     wanted = box.remember(images)
-    for part, rows in ((images, slice(0, 5)), (images[2:4], slice(2, 4)), (images[4:].detach(), slice(4, 5))):
+    for part, rows in (
+        (images, slice(0, 5)),
+        (images[2:4], slice(2, 4)),
+        (images[4:].detach(), slice(4, 5)),
+    ):
         assert torch.equal(box(part), wanted[rows])
     assert torch.equal(box.for_many(images)(images[1:]), wanted[1:])
     assert counting.images == 5
-    for other in (images.clone(), images.flip(0), images[:, :, 1:], images[::2], torch.cat([images, images])):
+    for other in (
+        images.clone(),
+        images.flip(0),
+        images[:, :, 1:],
+        images[::2],
+        torch.cat([images, images]),
+    ):
         before = counting.images
         assert torch.allclose(box(other), PlantedEvidence()(other))
         assert counting.images == before + len(other)

@@ -46,10 +46,16 @@ def test_the_function_gets_channels_last_arrays_of_its_own(dtype: str) -> None:
     assert [p.shape for p in seen] == [(2, 6, 7, 3), (2, 6, 7, 3), (1, 6, 7, 3)]
     assert all(p.dtype == dtype and p.flags.c_contiguous for p in seen)
     white = 1 if dtype == "float32" else 255
-    assert np.allclose(np.concatenate(seen), before.permute(0, 2, 3, 1).numpy() * white, atol=1e-6 if white == 1 else 0.5001)
+    assert np.allclose(
+        np.concatenate(seen),
+        before.permute(0, 2, 3, 1).numpy() * white,
+        atol=1e-6 if white == 1 else 0.5001,
+    )
 
 
-@pytest.mark.parametrize("form", [list, torch.from_numpy, lambda a: a.tolist(), lambda a: a.astype(np.float16)])
+@pytest.mark.parametrize(
+    "form", [list, torch.from_numpy, lambda a: a.tolist(), lambda a: a.astype(np.float16)]
+)
 def test_answers_of_every_form(form) -> None:
     assert FunctionBlackBox(lambda p: form(colours(p)))(images()).shape == (5, 3)
 
@@ -106,7 +112,15 @@ def test_wrong_answers_are_named(function, words: str) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"num_classes": 1}, {"size": 0}, {"max_batch": 0}, {"dtype": "int8"}, {"outputs": "p"}, {"fit": "x"}, {"channels": 2}],
+    [
+        {"num_classes": 1},
+        {"size": 0},
+        {"max_batch": 0},
+        {"dtype": "int8"},
+        {"outputs": "p"},
+        {"fit": "x"},
+        {"channels": 2},
+    ],
 )
 def test_bad_options(options: dict[str, object]) -> None:
     with pytest.raises(InputError):

@@ -13,7 +13,9 @@ RGB = {"mean": (0.2, 0.4, 0.6), "std": (0.25,) * 3}
 
 
 def photo(height, width):
-    return Image.fromarray(np.random.default_rng(3).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(3).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    )
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,17 @@ def test_the_formula(pictures):
     mean, std = (np.array(v).reshape(1, 3, 1, 1) for v in (MEAN, STD))
     got = InputForm(mean=MEAN, std=STD, dtype="float64").arrays(pictures)
     assert np.allclose(got, (raw - mean) / std, atol=1e-12)
-    got = InputForm(mean=tuple(255 * v for v in MEAN), std=tuple(255 * v for v in STD), white=255, dtype="float64", layout="NHWC")
+    got = InputForm(
+        mean=tuple(255 * v for v in MEAN),
+        std=tuple(255 * v for v in STD),
+        white=255,
+        dtype="float64",
+        layout="NHWC",
+    )
     assert np.allclose(got.arrays(pictures).transpose(0, 3, 1, 2), (raw - mean) / std, atol=1e-12)
-    assert np.array_equal(InputForm(dtype="uint8").arrays(pictures), np.rint(raw * 255).astype("uint8"))
+    assert np.array_equal(
+        InputForm(dtype="uint8").arrays(pictures), np.rint(raw * 255).astype("uint8")
+    )
 
 
 def test_the_same_numbers_as_a_torch_box(box):
@@ -59,7 +67,9 @@ def test_what_becomes_zero():
 
 
 def test_pictures():
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8))
+    picture = Image.fromarray(
+        np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8)
+    )
     got, geometry = InputForm(size=(8, 12), fit="squash").prepare(picture)
     wanted, place = fit_picture(picture, (8, 12), fit="squash")
     assert torch.equal(got, wanted)
@@ -95,7 +105,10 @@ def test_bad_options(options, words):
 
 
 def test_images_of_another_form():
-    with pytest.raises(InputError, match=r"takes \(channels, height, width\) \(3, 8, 8\); the images have \(3, 9, 8\)"):
+    with pytest.raises(
+        InputError,
+        match=r"takes \(channels, height, width\) \(3, 8, 8\); the images have \(3, 9, 8\)",
+    ):
         InputForm(size=8).arrays(torch.rand(1, 3, 9, 8))
     with pytest.raises(InputError, match=r"the images have \(1, 9, 8\)"):
         InputForm().arrays(torch.rand(1, 1, 9, 8))
@@ -127,7 +140,10 @@ def test_declared_and_given_size():
         declared([1, 3, 20, 30]).size(24)
 
 
-@pytest.mark.parametrize(("shape", "layout", "words"), [([1, 64], None, "four axes"), ([1, 3, 4, 4], "HWC", "layout is one of")])
+@pytest.mark.parametrize(
+    ("shape", "layout", "words"),
+    [([1, 64], None, "four axes"), ([1, 3, 4, 4], "HWC", "layout is one of")],
+)
 def test_declared_shapes_of_another_form(shape, layout, words):
     with pytest.raises(InputError, match=words):
         declared(shape, layout)
@@ -135,6 +151,9 @@ def test_declared_shapes_of_another_form(shape, layout, words):
 
 def test_pixels_that_nobody_said_anything_about():
     assert InputForm().bare
-    assert not any(form.bare for form in (InputForm(mean=0.0, std=1.0), InputForm(white=255.0), InputForm(dtype="uint8")))
+    assert not any(
+        form.bare
+        for form in (InputForm(mean=0.0, std=1.0), InputForm(white=255.0), InputForm(dtype="uint8"))
+    )
     with pytest.warns(UserWarning, match="model.onnx does not say how pixels are normalised"):
         warn_of_bare_pixels("model.onnx")

@@ -66,7 +66,9 @@ def test_probabilities_become_finite_logarithms() -> None:
         (torch.zeros(2, 3).long(), "logits", ContractError, "int64"),
     ],
 )
-def test_what_cannot_be_read_says_what_came(answer: object, outputs: str, error: type[Exception], words: str) -> None:
+def test_what_cannot_be_read_says_what_came(
+    answer: object, outputs: str, error: type[Exception], words: str
+) -> None:
     with pytest.raises(error, match=words):
         read_logits(answer, 2, outputs, "Net")
 

@@ -1,4 +1,6 @@
-"""One picture to a model's input: equal to torchvision's and timm's own transforms, with exact geometry."""
+"""One picture to a model's input: equal to torchvision's and timm's own transforms, with exact
+geometry.
+"""
 
 import math
 
@@ -19,33 +21,58 @@ ZERO, ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
 
 def picture(width: int, height: int) -> Image.Image:
-    values = np.random.default_rng(width + height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    values = np.random.default_rng(width + height).integers(
+        0, 256, (height, width, 3), dtype=np.uint8
+    )
     return Image.fromarray(values)
 
 
 @pytest.mark.parametrize(("width", "height"), SHAPES)
-@pytest.mark.parametrize(("crop", "resize"), [(224, 256), (224, 232), (299, 342), (240, 255), (224, 224), (64, 73)])
-def test_crop_equals_torchvision_to_the_bit(width: int, height: int, crop: int, resize: int) -> None:
+@pytest.mark.parametrize(
+    ("crop", "resize"), [(224, 256), (224, 232), (299, 342), (240, 255), (224, 224), (64, 73)]
+)
+def test_crop_equals_torchvision_to_the_bit(
+    width: int, height: int, crop: int, resize: int
+) -> None:
     interpolation = "bilinear" if resize % 2 else "bicubic"
     theirs = ImageClassification(
-        crop_size=crop, resize_size=resize, mean=ZERO, std=ONE, interpolation=InterpolationMode(interpolation)
+        crop_size=crop,
+        resize_size=resize,
+        mean=ZERO,
+        std=ONE,
+        interpolation=InterpolationMode(interpolation),
     )(picture(width, height))
-    ours, _ = fit_picture(picture(width, height), (crop, crop), crop_share=crop / resize, interpolation=interpolation)
+    ours, _ = fit_picture(
+        picture(width, height), (crop, crop), crop_share=crop / resize, interpolation=interpolation
+    )
     assert torch.equal(ours[0], theirs)
 
 
 @pytest.mark.parametrize(("width", "height"), SHAPES[:5])
 @pytest.mark.parametrize("mode", ["center", "squash", "border"])
-@pytest.mark.parametrize(("share", "size"), [(0.875, (224, 224)), (0.95, (224, 224)), (0.9, (128, 256)), (1.0, (160, 96))])
-def test_every_fit_equals_timm_to_the_bit(width: int, height: int, mode: str, share: float, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("share", "size"),
+    [(0.875, (224, 224)), (0.95, (224, 224)), (0.9, (128, 256)), (1.0, (160, 96))],
+)
+def test_every_fit_equals_timm_to_the_bit(
+    width: int, height: int, mode: str, share: float, size: tuple[int, int]
+) -> None:
     timm_data = pytest.importorskip("timm.data")
     mean = (0.5, 0.25, 0.75)
     transform = timm_data.create_transform(
-        input_size=(3, *size), crop_pct=share, crop_mode=mode, interpolation="bicubic", mean=mean, std=ONE, normalize=False
+        input_size=(3, *size),
+        crop_pct=share,
+        crop_mode=mode,
+        interpolation="bicubic",
+        mean=mean,
+        std=ONE,
+        normalize=False,
     )
     theirs = transform(picture(width, height)).float() / 255
     fit = {"center": "crop", "squash": "squash", "border": "pad"}[mode]
-    ours, _ = fit_picture(picture(width, height), size, fit=fit, crop_share=share, interpolation="bicubic", fill=mean)
+    ours, _ = fit_picture(
+        picture(width, height), size, fit=fit, crop_share=share, interpolation="bicubic", fill=mean
+    )
     assert torch.equal(ours[0], theirs)
 
 
@@ -63,8 +90,11 @@ def test_a_share_gives_back_the_whole_number_that_it_was_made_from() -> None:
     st.sampled_from(["crop", "squash", "pad"]),
     st.floats(0.5, 1.0),
 )
-def test_geometry_says_where_the_input_lies(width: int, height: int, tall: int, wide: int, fit: str, share: float) -> None:
-    # a picture whose colour is its position: the input's middle must show the colour of the region's middle
+def test_geometry_says_where_the_input_lies(
+    width: int, height: int, tall: int, wide: int, fit: str, share: float
+) -> None:
+    # a picture whose colour is its position: the input's middle must show the colour of the
+    # region's middle
     across = np.broadcast_to(np.linspace(0, 255, width)[None, :], (height, width))
     down = np.broadcast_to(np.linspace(0, 255, height)[:, None], (height, width))
     values = np.stack([across, down, np.zeros((height, width))], -1).round().astype(np.uint8)
@@ -83,11 +113,16 @@ def test_geometry_says_where_the_input_lies(width: int, height: int, tall: int, 
     for row in range(tall):
         x = x0 + (wide // 2 + 0.5) * (x1 - x0) / wide - 0.5
         y = y0 + (row + 0.5) * (y1 - y0) / tall - 0.5
-        steps = [max(1.0, (x1 - x0) / wide), max(1.0, (y1 - y0) / tall)]  # a resized pixel is a mean over so many
+        steps = [
+            max(1.0, (x1 - x0) / wide),
+            max(1.0, (y1 - y0) / tall),
+        ]  # a resized pixel is a mean over so many
         if steps[0] <= x <= width - 1 - steps[0] and steps[1] <= y <= height - 1 - steps[1]:
             got = images[0, :2, row, wide // 2] * 255
             assert abs(float(got[0]) - 255 * x / (width - 1)) <= 255 / (width - 1) * steps[0] + 1.5
-            assert abs(float(got[1]) - 255 * y / (height - 1)) <= 255 / (height - 1) * steps[1] + 1.5
+            assert (
+                abs(float(got[1]) - 255 * y / (height - 1)) <= 255 / (height - 1) * steps[1] + 1.5
+            )
 
 
 def test_maps_go_back_to_where_they_were() -> None:
@@ -110,12 +145,16 @@ def test_grey_and_padding() -> None:
 
 
 def test_a_strip_does_not_need_the_memory_of_what_is_cut_off() -> None:
-    images, geometry = fit_picture(Image.new("RGB", (60000, 8), (10, 20, 30)), (224, 224), crop_share=0.875)
+    images, geometry = fit_picture(
+        Image.new("RGB", (60000, 8), (10, 20, 30)), (224, 224), crop_share=0.875
+    )
     assert images.shape == (1, 3, 224, 224)
     assert geometry.region[2] - geometry.region[0] == pytest.approx(7.0, abs=0.1)
 
 
-@pytest.mark.parametrize("option", [{"fit": "stretch"}, {"interpolation": "spline"}, {"channels": 5}])
+@pytest.mark.parametrize(
+    "option", [{"fit": "stretch"}, {"interpolation": "spline"}, {"channels": 5}]
+)
 def test_unknown_options(option: dict[str, object]) -> None:
     with pytest.raises(InputError):
         fit_picture(picture(10, 10), (8, 8), **option)

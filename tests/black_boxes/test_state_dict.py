@@ -13,7 +13,9 @@ from saliencykit.core.errors import InputError
 
 
 def build(classes: int | None) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, classes or 5))
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, classes or 5)
+    )
 
 
 def saved(path: Path, state: dict[str, object]) -> Path:
@@ -28,7 +30,9 @@ def saved(path: Path, state: dict[str, object]) -> Path:
 def test_weights_come_back(tmp_path: Path, name: str) -> None:
     source = build(None)
     model = model_with_weights(build, saved(tmp_path / name, source.state_dict()), None)
-    assert all(torch.equal(value, source.state_dict()[key]) for key, value in model.state_dict().items())
+    assert all(
+        torch.equal(value, source.state_dict()[key]) for key, value in model.state_dict().items()
+    )
 
 
 @pytest.mark.parametrize(
@@ -38,7 +42,10 @@ def test_weights_come_back(tmp_path: Path, name: str) -> None:
         lambda state: {"model": {f"module.{key}": value for key, value in state.items()}},
         lambda state: {f"_orig_mod.{key}": value for key, value in state.items()},
         lambda state: {key: value for key, value in state.items() if "num_batches" not in key},
-        lambda state: {key: value.half() if value.is_floating_point() else value for key, value in state.items()},
+        lambda state: {
+            key: value.half() if value.is_floating_point() else value
+            for key, value in state.items()
+        },
     ],
 )
 def test_wrapped_prefixed_shortened_and_half_files(tmp_path: Path, change) -> None:
@@ -51,7 +58,9 @@ def test_wrapped_prefixed_shortened_and_half_files(tmp_path: Path, change) -> No
 def test_the_number_of_classes_is_read_from_the_file(tmp_path: Path) -> None:
     path = saved(tmp_path / "w.safetensors", build(9).state_dict())
     assert model_with_weights(build, path, None)[3].out_features == 9
-    with pytest.raises(InputError, match=r"2 of another shape \(3.weight is \(9, 16\) and must be \(7, 16\)"):
+    with pytest.raises(
+        InputError, match=r"2 of another shape \(3.weight is \(9, 16\) and must be \(7, 16\)"
+    ):
         model_with_weights(build, path, 7)
 
 

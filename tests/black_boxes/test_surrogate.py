@@ -46,7 +46,10 @@ def test_many_evaluations_answer_alike_and_keep_the_fingerprint():
 
 def test_tensors_are_raw_pixels_as_the_box_takes_them():
     assert surrogate().zero is None  # the network's own mean is nobody's business
-    assert explain(surrogate(), torch.rand(1, 3, 16, 16), masker="gradient").provenance["pixels"] == "raw"
+    assert (
+        explain(surrogate(), torch.rand(1, 3, 16, 16), masker="gradient").provenance["pixels"]
+        == "raw"
+    )
     assert surrogate().for_model_pixels().zero is None
 
 
@@ -54,7 +57,9 @@ def test_pictures_are_prepared_as_the_box_prepares_them():
     picture = Image.effect_noise((50, 30), 60).convert("RGB")
     other = TorchBlackBox(nn.Flatten(), mean=(0.1,) * 3, std=(1,) * 3, size=16, fit="pad")
     wanted = other.prepare(picture)[0]
-    assert torch.equal(surrogate(preparing=find_preparing(other, (16, 16), 3)).prepare(picture)[0], wanted)
+    assert torch.equal(
+        surrogate(preparing=find_preparing(other, (16, 16), 3)).prepare(picture)[0], wanted
+    )
     assert torch.equal(surrogate(prepared_by=other).prepare(picture)[0], wanted)
     with pytest.raises(InputError, match="does not say how to prepare"):
         surrogate().prepare(picture)

@@ -28,8 +28,18 @@ def made(network="own", **options):
         if name.endswith("running_mean"):
             buffer.add_(0.05)
     rounded(module)
-    given = {"class_names": ("a", "b", "c", "d", "e"), "zero": (0.1, 0.2, 0.3), "facts": {"queries": 70}} | options
-    return Surrogate(TorchBlackBox(module, mean=mean, std=std, size=32), 5, (32, 32), architecture=architecture, **given)
+    given = {
+        "class_names": ("a", "b", "c", "d", "e"),
+        "zero": (0.1, 0.2, 0.3),
+        "facts": {"queries": 70},
+    } | options
+    return Surrogate(
+        TorchBlackBox(module, mean=mean, std=std, size=32),
+        5,
+        (32, 32),
+        architecture=architecture,
+        **given,
+    )
 
 
 def answers(box):
@@ -46,7 +56,15 @@ def test_there_and_back_to_the_bit(tmp_path, network):
     two = Surrogate.load(str(path))
     assert torch.equal(answers(one), answers(two))
     assert fingerprint(one) == fingerprint(two)
-    for name in ("num_classes", "input_size", "class_names", "zero", "preparing", "facts", "architecture"):
+    for name in (
+        "num_classes",
+        "input_size",
+        "class_names",
+        "zero",
+        "preparing",
+        "facts",
+        "architecture",
+    ):
         assert getattr(one, name) == getattr(two, name), name
     assert two.differentiable
     assert not any(p.requires_grad for p in two.module.parameters())
@@ -94,8 +112,14 @@ def change(path, header=None, **tensors):
         (lambda p: p.unlink(), "there is no file"),
         (lambda p: p.write_bytes(p.read_bytes()[:300]), "no whole safetensors file"),
         (lambda p: save_file({"a": torch.zeros(1)}, p), "holds no surrogate of saliencykit"),
-        (lambda p: save_file({"a": torch.zeros(1)}, p, metadata={KEY: "{"}), "header .* is damaged"),
-        (lambda p: change(p, {"format": 7}), "has format 7 and this version of saliencykit reads 1"),
+        (
+            lambda p: save_file({"a": torch.zeros(1)}, p, metadata={KEY: "{"}),
+            "header .* is damaged",
+        ),
+        (
+            lambda p: change(p, {"format": 7}),
+            "has format 7 and this version of saliencykit reads 1",
+        ),
         (lambda p: change(p, {"network": {"kind": "else"}}), "no network is called 'else'"),
         (lambda p: change(p, {"preparing": {"size": [3]}}), "is damaged"),
         (lambda p: change(p, extra=torch.zeros(2)), "is damaged"),

@@ -6,7 +6,9 @@ from saliencykit.black_boxes.surrogate_network import SurrogateNetwork, build_ne
 from saliencykit.core.errors import InputError
 
 
-@pytest.mark.parametrize(("side", "last"), [(8, 8), (16, 8), (32, 8), (64, 8), (80, 5), (100, 7), (224, 7)])
+@pytest.mark.parametrize(
+    ("side", "last"), [(8, 8), (16, 8), (32, 8), (64, 8), (80, 5), (100, 7), (224, 7)]
+)
 def test_the_last_maps_are_small_whatever_the_pictures(side, last):
     network = SurrogateNetwork(5, (side, side)).eval()
     assert network.stages(torch.zeros(1, 3, side, side)).shape[2:] == (last, last)
@@ -30,7 +32,9 @@ def test_a_module_is_copied():
 
 
 def test_ones_own_widths_are_built_again():
-    made, facts, _ = make_network(SurrogateNetwork(3, (16, 20), 1, widths=(4, 6), depth=1), 3, (16, 20), 1)
+    made, facts, _ = make_network(
+        SurrogateNetwork(3, (16, 20), 1, widths=(4, 6), depth=1), 3, (16, 20), 1
+    )
     again = build_network(facts)
     again.load_state_dict(made.state_dict())
     images = torch.rand(2, 1, 16, 20)

@@ -21,7 +21,14 @@ PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 140, 3)
 
 @pytest.mark.parametrize(
     "name",
-    ["resnet10t", "test_vit", "mobilenetv3_small_050", "vit_base_patch16_siglip_224.webli", "inception_v3", "efficientformerv2_s0"],
+    [
+        "resnet10t",
+        "test_vit",
+        "mobilenetv3_small_050",
+        "vit_base_patch16_siglip_224.webli",
+        "inception_v3",
+        "efficientformerv2_s0",
+    ],
 )
 def test_pictures_are_prepared_as_timm_prepares_them(name: str) -> None:
     with torch.device("meta"):
@@ -85,7 +92,9 @@ def test_a_local_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "my.safetensors"
     model = timm.create_model("test_resnet", num_classes=11).eval()
     save_file(model.state_dict(), path)
-    box = as_black_box(f"timm:test_resnet,checkpoint={path},mean=(0.5,0.5,0.5),std=(0.25,0.25,0.25),size=64")
+    box = as_black_box(
+        f"timm:test_resnet,checkpoint={path},mean=(0.5,0.5,0.5),std=(0.25,0.25,0.25),size=64"
+    )
     assert box.size == 64
     assert box.mean == (0.5, 0.5, 0.5)
     x = torch.rand(2, 3, 64, 64)
@@ -107,5 +116,9 @@ def test_unknown_names_and_missing_weights(monkeypatch: pytest.MonkeyPatch) -> N
         raise OSError("no network here")
 
     monkeypatch.setattr(timm, "create_model", no_network)
-    with pytest.raises(InputError, match=r"no network here. Without a network write 'timm:resnet18,checkpoint=.*pretrained=false'"):
+    with pytest.raises(
+        InputError,
+        match=r"no network here. Without a network write "
+        r"'timm:resnet18,checkpoint=.*pretrained=false'",
+    ):
         timm_box("resnet18")

@@ -87,7 +87,12 @@ def test_normalising() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [lambda out: out, lambda out: (out, out * 2), lambda out: {"logits": out, "x": out}, lambda out: out[:, :, None, None]],
+    [
+        lambda out: out,
+        lambda out: (out, out * 2),
+        lambda out: {"logits": out, "x": out},
+        lambda out: out[:, :, None, None],
+    ],
 )
 def test_answers_of_every_form(answer) -> None:
     assert TorchBlackBox(Answering(answer))(images()).shape == (3, 5)
@@ -136,7 +141,9 @@ def test_a_missing_half_kernel_is_named() -> None:
 
 def test_probabilities() -> None:
     box = TorchBlackBox(Answering(lambda out: out.softmax(1)), outputs="probabilities")
-    torch.testing.assert_close(box(images()).softmax(1), TorchBlackBox(small())(images()).softmax(1))
+    torch.testing.assert_close(
+        box(images()).softmax(1), TorchBlackBox(small())(images()).softmax(1)
+    )
     with pytest.warns(UserWarning, match="outputs='probabilities'"):
         TorchBlackBox(Answering(lambda out: out.softmax(1)))(images())
     with warnings.catch_warnings():
@@ -194,7 +201,9 @@ def test_a_wrong_size_says_which_one_is_right() -> None:
 
 def test_pictures_need_statistics() -> None:
     picture = Image.fromarray(np.zeros((30, 40, 3), np.uint8))
-    with pytest.raises(InputError, match=r"Sequential are unknown. Write explain\(TorchBlackBox\(model, mean="):
+    with pytest.raises(
+        InputError, match=r"Sequential are unknown. Write explain\(TorchBlackBox\(model, mean="
+    ):
         TorchBlackBox(small()).prepare(picture)
     with pytest.raises(InputError, match="size=224"):
         TorchBlackBox(small(), mean=(0, 0, 0), std=(1, 1, 1)).prepare(picture)
@@ -230,7 +239,9 @@ def test_bad_options(options: dict[str, object]) -> None:
 def test_for_many_gives_a_box_that_stands_on_its_own() -> None:
     model = small().train()
     before = copy.deepcopy(model.state_dict())
-    box = TorchBlackBox(model, mean=(0.5,) * 3, std=(0.5,) * 3, max_batch=2, class_names=list("abcde"))
+    box = TorchBlackBox(
+        model, mean=(0.5,) * 3, std=(0.5,) * 3, max_batch=2, class_names=list("abcde")
+    )
     many = box.for_many(images())
     assert many.model is not model
     assert many.max_batch == 2
@@ -254,7 +265,11 @@ def test_a_model_that_draws_leaves_the_random_state_alone() -> None:
 
 def test_compiled_parallel_and_script_models_answer() -> None:
     wanted = TorchBlackBox(small())(images())
-    for model in (nn.DataParallel(small()), torch.jit.script(small()), torch.jit.trace(small().eval(), images())):
+    for model in (
+        nn.DataParallel(small()),
+        torch.jit.script(small()),
+        torch.jit.trace(small().eval(), images()),
+    ):
         training = model.training
         torch.testing.assert_close(TorchBlackBox(model)(images()), wanted)
         assert model.training == training

@@ -23,7 +23,9 @@ def test_every_classifier_is_known_by_its_parameters(name: str) -> None:
     if name.startswith("regnet") and "0mf" not in name:
         pytest.skip("cannot be built without memory, and is large")
     with torch.device("cpu" if name.startswith("regnet") else "meta"):
-        model = models.get_model(name, **({"init_weights": False} if name in ("googlenet", "inception_v3") else {}))
+        model = models.get_model(
+            name, **({"init_weights": False} if name in ("googlenet", "inception_v3") else {})
+        )
     box = wrap_torchvision(model)
     assert box is not None
     default = models.get_model_weights(name).DEFAULT
@@ -36,7 +38,10 @@ def test_every_classifier_is_known_by_its_parameters(name: str) -> None:
     torch.testing.assert_close((ours[0] - mean) / std, theirs, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize(("name", "head"), [("resnet50", "fc"), ("efficientnet_b3", "classifier.1"), ("vit_b_16", "heads.head")])
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [("resnet50", "fc"), ("efficientnet_b3", "classifier.1"), ("vit_b_16", "heads.head")],
+)
 def test_a_new_head_keeps_the_statistics_and_has_no_names(name: str, head: str) -> None:
     with torch.device("meta"):
         model = models.get_model(name)
@@ -74,7 +79,10 @@ def test_only_torchvision_classifiers_are_torchvision_classifiers() -> None:
     assert wrap_torchvision(inner.features) is None
     assert wrap_torchvision(models.squeezenet.Fire(3, 4, 4, 4)) is None
     with torch.device("meta"):
-        assert wrap_torchvision(models.segmentation.lraspp_mobilenet_v3_large(weights_backbone=None)) is None
+        assert (
+            wrap_torchvision(models.segmentation.lraspp_mobilenet_v3_large(weights_backbone=None))
+            is None
+        )
         assert wrap_torchvision(models.video.mc3_18()) is None
 
 
@@ -104,10 +112,17 @@ def test_a_local_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.data
 def test_the_delivered_weights_classify(data_folder: Path) -> None:
-    box = torchvision_box("squeezenet1_0", checkpoint=data_folder / "weights" / "squeezenet1_0_imagenet.safetensors")
+    box = torchvision_box(
+        "squeezenet1_0", checkpoint=data_folder / "weights" / "squeezenet1_0_imagenet.safetensors"
+    )
     data = pytest.importorskip("skimage.data")
     images, _ = box.prepare(Image.fromarray(data.chelsea()))
-    assert box.class_names[int(box(images).argmax())] in ("tabby", "tiger cat", "Egyptian cat", "lynx")
+    assert box.class_names[int(box(images).argmax())] in (
+        "tabby",
+        "tiger cat",
+        "Egyptian cat",
+        "lynx",
+    )
 
 
 def test_unknown_names_and_missing_weights(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,6 +136,8 @@ def test_unknown_names_and_missing_weights(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(models, "get_model", no_network)
     with pytest.raises(
-        InputError, match=r"no network here. Without a network write 'torchvision:resnet18,checkpoint=.*weights=none'"
+        InputError,
+        match=r"no network here. Without a network write "
+        r"'torchvision:resnet18,checkpoint=.*weights=none'",
     ):
         torchvision_box("resnet18")

@@ -10,7 +10,10 @@ from saliencykit.registry.manager import Registry, as_black_box
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a/model.pt", "opens no pickles.*safetensors.torch.save_file.*checkpoint=weights.safetensors"),
+        (
+            "a/model.pt",
+            "opens no pickles.*safetensors.torch.save_file.*checkpoint=weights.safetensors",
+        ),
         ("MODEL.PTH", "checkpoint=weights.safetensors"),
         ("pipe.pkl", "saliencykit-sklearn"),
         ("net.keras", "tf2onnx"),
@@ -25,7 +28,12 @@ def test_the_line_to_write_instead(text, words, monkeypatch):
 
 @pytest.mark.parametrize(
     ("text", "plugin"),
-    [("net.onnx", "onnx"), ("http://host:8000/v2/models/m", "http"), ("https://h/x", "http"), ("p.skops", "sklearn")],
+    [
+        ("net.onnx", "onnx"),
+        ("http://host:8000/v2/models/m", "http"),
+        ("https://h/x", "http"),
+        ("p.skops", "sklearn"),
+    ],
 )
 def test_the_plugin_to_install(text, plugin):
     assert f"`pip install saliencykit-{plugin}`" in (advice(text) or "")
@@ -37,5 +45,7 @@ def test_what_is_no_file_of_a_model_gets_no_advice(text):
 
 
 def test_a_wrong_name_is_still_answered_with_the_known_ones():
-    with pytest.raises(RegistryError, match=r"no black box is called 'resnet'.*Known: saliencykit/demo"):
+    with pytest.raises(
+        RegistryError, match=r"no black box is called 'resnet'.*Known: saliencykit/demo"
+    ):
         as_black_box("resnet")

@@ -6,10 +6,25 @@ import math
 import pytest
 from rich.console import Console
 
-from saliencykit.cli.console import complain, counting_bar, explaining_bar, gate_line, training_bar, warn
+from saliencykit.cli.console import (
+    complain,
+    counting_bar,
+    explaining_bar,
+    gate_line,
+    training_bar,
+    warn,
+)
 from saliencykit.training.schedule import Step
 
-GATE = {"n": 48, "whole": 0.8, "area": 0.105, "kept": 0.643, "dropped": 0.122, "fake": 0.135, "mosaic": 0.706}
+GATE = {
+    "n": 48,
+    "whole": 0.8,
+    "area": 0.105,
+    "kept": 0.643,
+    "dropped": 0.122,
+    "fake": 0.135,
+    "mosaic": 0.706,
+}
 
 
 def step(number, phase="mixing"):
@@ -40,10 +55,12 @@ def test_a_training_shows_a_bar_or_a_line_now_and_then(terminal):
 
 def test_the_gate_is_one_line():
     assert gate_line(GATE) == (
-        "held out, 48 pictures: area 10.5%, kept 64.3%, dropped 12.2% (whole 80.0%); a class that is not there gets 0.14 of the "
-        "area; mosaics 0.71 (chance 0.25)"
+        "held out, 48 pictures: area 10.5%, kept 64.3%, dropped 12.2% (whole 80.0%); a class that "
+        "is not there gets 0.14 of the area; mosaics 0.71 (chance 0.25)"
     )
-    assert gate_line(GATE | {"mosaic": math.nan}).endswith("0.14 of the area"), "too few classes for mosaics"
+    assert gate_line(GATE | {"mosaic": math.nan}).endswith("0.14 of the area"), (
+        "too few classes for mosaics"
+    )
 
 
 def test_explaining_says_nothing_where_nobody_watches(capsys):

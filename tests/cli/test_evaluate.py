@@ -29,7 +29,10 @@ def test_from_photos_to_the_page(folder, command):
     for name in ("boxes", "centre-box", "whole-image", "random", "grad-cam"):
         assert name in out
     assert "over 3 of 4 pictures" in out
-    assert "1 picture without all scores by every masker: 'photos/damaged.png' is not a picture that Pillow can read." in out
+    assert (
+        "1 picture without all scores by every masker: 'photos/damaged.png' is not a picture that "
+        "Pillow can read." in out
+    )
     assert "20 of 20 rows" in err.splitlines()[-1]
     code, out, err = command("evaluate", *SMALL)
     assert (code, err) == (0, ""), "nothing was left to do"
@@ -37,7 +40,12 @@ def test_from_photos_to_the_page(folder, command):
     assert code == 0
     assert "each less 'random'" in out
     code, out, _ = command("compare", "run", "--against", "random", "--json")
-    assert {each["masker"] for each in json.loads(out)} == {"boxes", "centre-box", "whole-image", "grad-cam"}
+    assert {each["masker"] for each in json.loads(out)} == {
+        "boxes",
+        "centre-box",
+        "whole-image",
+        "grad-cam",
+    }
     code, out, _ = command("report", "run", "--out", "page.html")
     assert code == 0
     assert "page.html written" in out
@@ -95,13 +103,19 @@ def test_a_mistake_is_one_line_with_exit_code_2(folder, command, args, words):
             ("report", "run", "--out", "latin.csv/page.html"),
             "latin.csv/page.html cannot be written: Not a directory. Choose another",
         ),
-        (("report", "run", "--out", "photos"), "photos cannot be written: Is a directory. Choose another file."),
+        (
+            ("report", "run", "--out", "photos"),
+            "photos cannot be written: Is a directory. Choose another file.",
+        ),
     ],
 )
 def test_files_and_folders_that_are_something_else(folder, command, args, words):
     Path("latin.csv").write_bytes("path,label\n0.png,caf\xe9\n".encode("latin-1"))
     Path("twice.csv").write_text("path,label\n0.png,1\n0.png,2\n")
-    for name, text in (("damaged", '{"format": 1}'), ("run", '{"format": 1, "maskers": {}, "metrics": {}}')):
+    for name, text in (
+        ("damaged", '{"format": 1}'),
+        ("run", '{"format": 1, "maskers": {}, "metrics": {}}'),
+    ):
         Path(name).mkdir()
         Path(name, "settings.json").write_text(text)
     code, out, err = command(*args)
@@ -112,7 +126,9 @@ def test_files_and_folders_that_are_something_else(folder, command, args, words)
 
 def test_names_that_are_not_ascii(folder, command):
     Path("photos").rename("fötös 猫")
-    code, _, err = command("evaluate", "--data", "fötös 猫", *SMALL[2:], "--no-baselines", "--out", "läuf 猫")
+    code, _, err = command(
+        "evaluate", "--data", "fötös 猫", *SMALL[2:], "--no-baselines", "--out", "läuf 猫"
+    )
     assert code == 0, err
     for args in (
         ("compare", "läuf 猫", "--against", "boxes"),
@@ -127,7 +143,16 @@ def test_damaged_pictures_alone_are_no_success(command, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").write_bytes(b"no picture")
     code, out, err = command(
-        "evaluate", "--data", "photos", "--masker", "centre-box", "--metric", "insertion", "--out", "run", "--json"
+        "evaluate",
+        "--data",
+        "photos",
+        "--masker",
+        "centre-box",
+        "--metric",
+        "insertion",
+        "--out",
+        "run",
+        "--json",
     )
     assert code == 3
     assert json.loads(out)["missing"]

@@ -17,7 +17,9 @@ def call(tmp_path, command):
     rng = np.random.default_rng(0)
     (tmp_path / "photos").mkdir()
     for i in range(3):
-        Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(tmp_path / "photos" / f"{i}.png")
+        Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(
+            tmp_path / "photos" / f"{i}.png"
+        )
     (tmp_path / "photos" / "bad.png").write_bytes(b"nothing")
     return command
 
@@ -47,8 +49,21 @@ def test_a_folder_is_explained_reported_and_evaluated(call, tmp_path):
 
 
 def test_a_table_with_options_as_json(call, tmp_path):
-    (tmp_path / "some.csv").write_text("path,label\nphotos/0.png,3\nphotos/1.png,tabby\nphotos/2.png,nobody\n")
-    options = ["--masker", "centre-box", "--no-check", "--precision", "float16", "--batch", "2", "--workers", "1", "--json"]
+    (tmp_path / "some.csv").write_text(
+        "path,label\nphotos/0.png,3\nphotos/1.png,tabby\nphotos/2.png,nobody\n"
+    )
+    options = [
+        "--masker",
+        "centre-box",
+        "--no-check",
+        "--precision",
+        "float16",
+        "--batch",
+        "2",
+        "--workers",
+        "1",
+        "--json",
+    ]
     code, out, err = call("explain", "some.csv", "--out", "run", *options)
     assert code == 0, err
     facts = json.loads(out)
@@ -57,7 +72,17 @@ def test_a_table_with_options_as_json(call, tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "run" / "rows.jsonl").read_text().splitlines()]
     assert rows[0]["label"] == 3
     code, out, err = call(
-        "explain", "some.csv", "--out", "run", "--no-resume", "--label", "top", "--masker", "centre-box", "--limit", "2"
+        "explain",
+        "some.csv",
+        "--out",
+        "run",
+        "--no-resume",
+        "--label",
+        "top",
+        "--masker",
+        "centre-box",
+        "--limit",
+        "2",
     )
     assert code == 0, err
     assert "2 of 2 pictures explained" in out

@@ -21,7 +21,9 @@ def explain(command):
 
 
 def test_a_clip_becomes_a_clip_with_its_sound_and_times(explain, tmp_path):
-    write_clip(tmp_path / "a.mp4", sound=True, times=[0, 100, 150, 300, 400, 420, 600, 700, 800, 1000])
+    write_clip(
+        tmp_path / "a.mp4", sound=True, times=[0, 100, 150, 300, 400, 420, 600, 700, 800, 1000]
+    )
     code, out, err = explain("a.mp4", "--out", "b.mp4", "--label", "tabby")
     assert code == 0, err
     assert "every frame explained" in out
@@ -38,7 +40,9 @@ def test_frames_that_are_left_out_are_spoken_of(explain, tmp_path):
     import av
 
     write_clip(tmp_path / "a.mp4")
-    code, out, err = explain("a.mp4", "--out", "b.mp4", "--fps", "5", "--smooth", "0", "--json", "--masker", "centre-box")
+    code, out, err = explain(
+        "a.mp4", "--out", "b.mp4", "--fps", "5", "--smooth", "0", "--json", "--masker", "centre-box"
+    )
     assert code == 0, err
     facts = json.loads(out)
     assert facts["pace"] == "every 2nd frame explained and shown"

@@ -20,7 +20,15 @@ RUN = [sys.executable, "-m", "saliencykit"]
 def run(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "160"} | env
-    return subprocess.run([*RUN, *args], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        [*RUN, *args],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
 
 
 def test_explain_without_arguments_explains_the_cat_offline(tmp_path: Path) -> None:
@@ -35,7 +43,18 @@ def test_explain_without_arguments_explains_the_cat_offline(tmp_path: Path) -> N
 
 def test_json_is_all_that_stdout_holds(tmp_path: Path) -> None:
     Image.new("RGB", (70, 50), (90, 120, 30)).save(tmp_path / "a.png")
-    done = run("explain", "a.png", "--masker", "rise:samples=16", "--label", "3", "--json", "--out", "here", cwd=tmp_path)
+    done = run(
+        "explain",
+        "a.png",
+        "--masker",
+        "rise:samples=16",
+        "--label",
+        "3",
+        "--json",
+        "--out",
+        "here",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
     (row,) = facts["images"]
@@ -67,7 +86,11 @@ def test_json_is_all_that_stdout_holds(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_one_line_with_exit_code_2_and_nothing_is_written(
-    args: tuple[str, ...], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    args: tuple[str, ...],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     Image.new("RGB", (70, 50)).save(tmp_path / "good.png")
     (tmp_path / "empty.png").write_bytes(b"")
@@ -113,17 +136,41 @@ def fit_in_this_process(monkeypatch: pytest.MonkeyPatch, *args: str) -> None:
 
 
 def test_fit_writes_a_masker_that_explain_takes(folder: Path) -> None:
-    train = ("fit", "--model", SMALL, "--images", "parts", "--out", "mine.safetensors", "--steps", "2")
+    train = (
+        "fit",
+        "--model",
+        SMALL,
+        "--images",
+        "parts",
+        "--out",
+        "mine.safetensors",
+        "--steps",
+        "2",
+    )
     done = run(*train, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "fit leaves out 1 of 13 pictures: 'parts/damaged.png' cannot be read" in done.stderr
     assert "10 pictures of 160x160 on cpu; encoder trunk" in done.stderr
     assert "held out, 2 pictures: area" in done.stdout
-    assert f"now: saliencykit explain PHOTO --model {SMALL} --masker mine.safetensors" in done.stdout
-    log = [json.loads(line) for line in (folder / "mine-training" / "log.jsonl").read_text().splitlines()]
+    assert (
+        f"now: saliencykit explain PHOTO --model {SMALL} --masker mine.safetensors" in done.stdout
+    )
+    log = [
+        json.loads(line)
+        for line in (folder / "mine-training" / "log.jsonl").read_text().splitlines()
+    ]
     assert [next(iter(row)) for row in log] == ["step", "step", "final"]
     assert (folder / "mine-training" / "state.safetensors").exists()
-    found = run("explain", "parts/part-00.png", "--model", SMALL, "--masker", "mine.safetensors", "--json", cwd=folder)
+    found = run(
+        "explain",
+        "parts/part-00.png",
+        "--model",
+        SMALL,
+        "--masker",
+        "mine.safetensors",
+        "--json",
+        cwd=folder,
+    )
     assert found.returncode == 0, found.stderr
     assert "RealTimeMasker(Trunk" in json.loads(found.stdout)["provenance"]["masker"]
     assert "another model" not in found.stderr
@@ -132,18 +179,31 @@ def test_fit_writes_a_masker_that_explain_takes(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("--images", "parts", "--out", "mine.pt"), "--out is a file that ends in .safetensors; got 'mine.pt'"),
+        (
+            ("--images", "parts", "--out", "mine.pt"),
+            "--out is a file that ends in .safetensors; got 'mine.pt'",
+        ),
         (("--images", "missing"), "'missing' is not a folder"),
         (("--images", "empty"), "there is no picture in 'empty'"),
-        (("--images", "parts/more"), "at least 4 pictures that can be read, hundreds are better; got 1"),
+        (
+            ("--images", "parts/more"),
+            "at least 4 pictures that can be read, hundreds are better; got 1",
+        ),
         (("--images", "parts", "--objective", "papr"), "Did you mean 'paper'"),
         (("--images", "parts", "--area", "30"), "the wanted mean area is in (0, 1)"),
         (("--images", "parts", "--precision", "fp8"), "'no' or 'bf16'"),
-        (("--images", "parts", "--encoder", "resnet50"), "an encoder is 'auto', 'trunk', 'paper', 'own'"),
+        (
+            ("--images", "parts", "--encoder", "resnet50"),
+            "an encoder is 'auto', 'trunk', 'paper', 'own'",
+        ),
     ],
 )
 def test_a_mistake_in_fit_is_one_line_with_exit_code_2(
-    args: tuple[str, ...], words: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    args: tuple[str, ...],
+    words: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (folder / "empty").mkdir()
     monkeypatch.chdir(folder)
@@ -181,7 +241,13 @@ def test_an_interrupted_fit_says_how_to_go_on(
 def test_plugins_and_doctor_say_what_is_there(tmp_path: Path) -> None:
     listed = run("plugins", cwd=tmp_path)
     assert listed.returncode == 0, listed.stderr
-    for name in ("saliencykit/rise", "saliencykit/blur", "saliencykit/timm", "saliencykit/area", "saliencykit/saliency-score"):
+    for name in (
+        "saliencykit/rise",
+        "saliencykit/blur",
+        "saliencykit/timm",
+        "saliencykit/area",
+        "saliencykit/saliency-score",
+    ):
         assert name in listed.stdout
     health = run("doctor", cwd=tmp_path)
     assert health.returncode == 0, health.stdout
@@ -210,7 +276,9 @@ def test_a_broken_plugin_is_reported_and_disturbs_nothing(tmp_path: Path) -> Non
     assert "made to fail" in fine.stderr
 
 
-def test_a_bug_is_one_line_with_exit_code_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bug_is_one_line_with_exit_code_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("saliencykit.cli.main.app", lambda **_: 1 / 0)
     monkeypatch.delenv("SALIENCYKIT_TRACEBACK", raising=False)
     with pytest.raises(SystemExit) as stop:
@@ -220,7 +288,9 @@ def test_a_bug_is_one_line_with_exit_code_1(monkeypatch: pytest.MonkeyPatch, cap
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(130)], ids=repr)
-def test_an_interrupt_is_said(stop: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_is_said(
+    stop: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def interrupted(**_: object) -> None:
         raise stop
 

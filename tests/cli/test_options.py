@@ -41,4 +41,6 @@ def test_one_process_of_a_launch_speaks(monkeypatch):
 def test_what_an_interrupt_leaves_behind_is_said(there, capsys):
     with pytest.raises(KeyboardInterrupt), going_on("the rows in run", lambda: there):
         raise KeyboardInterrupt
-    assert capsys.readouterr().err == ("Stopped; the same command goes on from the rows in run.\n" if there else "")
+    assert capsys.readouterr().err == (
+        "Stopped; the same command goes on from the rows in run.\n" if there else ""
+    )

@@ -9,7 +9,10 @@ def test_plugins_alone_lists_what_has_a_name(command):
     lines = said.splitlines()
     assert [word for word in ("kind", "name", "what it is") if word not in lines[0]] == []
     for kind in KINDS:
-        assert any(line.startswith(f"{kind.replace('_', ' ')} ") and "saliencykit/" in line for line in lines)
+        assert any(
+            line.startswith(f"{kind.replace('_', ' ')} ") and "saliencykit/" in line
+            for line in lines
+        )
     (rise,) = [line for line in lines if "saliencykit/rise " in line]
     assert "Random masks M_s, the label's probability" in rise
     assert any(line.split()[:3] == ["saliencykit", "built", "in"] for line in lines)
@@ -31,7 +34,12 @@ def test_new_makes_a_plugin_and_says_what_to_do_next(command, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("fog", "'fog' exists already"), ("a b", "is no name for a package"), ("torch", "is installed already")]
+    ("name", "words"),
+    [
+        ("fog", "'fog' exists already"),
+        ("a b", "is no name for a package"),
+        ("torch", "is installed already"),
+    ],
 )
 def test_a_mistake_is_one_line_with_exit_code_2(name, words, command, tmp_path):
     (tmp_path / "fog").mkdir()

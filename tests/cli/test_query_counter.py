@@ -23,7 +23,12 @@ def test_what_the_box_says_of_itself_is_passed_on() -> None:
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3))
     box = TorchBlackBox(model, mean=(0.1, 0.2, 0.3), std=(1.0,) * 3, size=4, max_batch=7)
     watched = Watched(box, lambda count: None)
-    assert (watched.num_classes, watched.device, watched.zero, watched.max_batch) == (3, box.device, box.zero, 7)
+    assert (watched.num_classes, watched.device, watched.zero, watched.max_batch) == (
+        3,
+        box.device,
+        box.zero,
+        7,
+    )
     assert watched.for_model_pixels().zero is None
     assert isinstance(watched.for_many(torch.rand(1, 3, 4, 4)), Watched)
 

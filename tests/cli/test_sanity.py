@@ -26,11 +26,28 @@ def folder(tmp_path, command):
 
 
 def test_all_checks_of_the_embedded_classifier(folder, command):
-    args = ("--data", "photos", "--masker", "grad-cam", "--check", "wrong-label", "--check", "randomised-box", "--out", "s.json")
+    args = (
+        "--data",
+        "photos",
+        "--masker",
+        "grad-cam",
+        "--check",
+        "wrong-label",
+        "--check",
+        "randomised-box",
+        "--out",
+        "s.json",
+    )
     code, out, err = command("sanity", *args)
     assert code == 0, err
     assert "grad-cam on 22 pictures" in out
-    for words in ("wrong-label", "randomised-box", "ratio of the areas", "with the model's head randomised", "passes if"):
+    for words in (
+        "wrong-label",
+        "randomised-box",
+        "ratio of the areas",
+        "with the model's head randomised",
+        "passes if",
+    ):
         assert words in out
     assert "1 picture could not be used: 'photos/damaged.png' is not a picture" in out
     assert "s.json written in" in out
@@ -40,7 +57,9 @@ def test_all_checks_of_the_embedded_classifier(folder, command):
 
 
 def test_the_models_own_masker_and_json(folder, command):
-    code, out, err = command("sanity", "--data", "photos", "--check", "wrong-label", "--check", "encoding", "--json")
+    code, out, err = command(
+        "sanity", "--data", "photos", "--check", "wrong-label", "--check", "encoding", "--json"
+    )
     assert (code, err) == (0, "")
     facts = json.loads(out)
     assert facts["masker"] == "the model's own masker"
@@ -56,9 +75,15 @@ def test_the_models_own_masker_and_json(folder, command):
         (("--data", "photos", "--randomise", "tail"), "'head' or 'weights'"),
         (("--data", "photos", "--masker", "rize"), "Did you mean 'rise'"),
         (("--data", "photos", "--masker", "no.safetensors"), "there is no file 'no.safetensors'"),
-        (("--data", "photos", "--limit", "4", "--check", "encoding", "--masker", "centre-box"), "takes 20 or more"),
+        (
+            ("--data", "photos", "--limit", "4", "--check", "encoding", "--masker", "centre-box"),
+            "takes 20 or more",
+        ),
         (("--data", "photos", "--out", "photos"), "--out is a file"),
-        (("--data", "photos", "--masker", "centre-box", "--out", "photos/any/0.png/s.json"), "cannot write to"),
+        (
+            ("--data", "photos", "--masker", "centre-box", "--out", "photos/any/0.png/s.json"),
+            "cannot write to",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_with_exit_code_2(folder, command, args, words):

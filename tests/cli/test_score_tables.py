@@ -6,9 +6,16 @@ from saliencykit.cli.score_tables import comparison_table, evaluating_bar, score
 from saliencykit.evaluation.score_rows import Row
 from saliencykit.evaluation.scores import Scores
 
-ROWS = [Row(sample=str(i), index=i, masker=m, scores={"x": i + (m == "[b]"), "y/p": 0.5}) for i in range(5) for m in ("a", "[b]")]
+ROWS = [
+    Row(sample=str(i), index=i, masker=m, scores={"x": i + (m == "[b]"), "y/p": 0.5})
+    for i in range(5)
+    for m in ("a", "[b]")
+]
 ROWS[2] = Row(sample="1", index=1, masker="a", reason="it is [damaged]")
-SCORES = Scores(tuple(ROWS), {"maskers": {"a": "", "[b]": ""}, "metrics": {"x": {"higher_is_better": True}, "y": {}}})
+SCORES = Scores(
+    tuple(ROWS),
+    {"maskers": {"a": "", "[b]": ""}, "metrics": {"x": {"higher_is_better": True}, "y": {}}},
+)
 
 
 def shown(show, width=120):

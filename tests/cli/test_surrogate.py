@@ -24,7 +24,19 @@ def folder(tmp_path, command):
     return tmp_path
 
 
-TRAIN = ("surrogate", "--model", "demo", "--images", "photos", "--queries", "55", "--steps", "2", "--batch", "8")
+TRAIN = (
+    "surrogate",
+    "--model",
+    "demo",
+    "--images",
+    "photos",
+    "--queries",
+    "55",
+    "--steps",
+    "2",
+    "--batch",
+    "8",
+)
 
 
 def test_from_the_surrogate_to_an_explanation_of_the_model(folder, command):
@@ -34,7 +46,9 @@ def test_from_the_surrogate_to_an_explanation_of_the_model(folder, command):
     assert "disagree much" in err
     assert "50% kept" in out
     assert "55 queries; the disagreement is large" in out
-    assert "now: saliencykit fit --model s.safetensors --images photos --out masker.safetensors" in out
+    assert (
+        "now: saliencykit fit --model s.safetensors --images photos --out masker.safetensors" in out
+    )
     assert "--model demo --masker on-surrogate:s.safetensors,masker=masker.safetensors" in out
     assert [p.name for p in Path("s-training").iterdir()] == ["answers-000000.safetensors"]
     made = Surrogate.load("s.safetensors")
@@ -44,16 +58,33 @@ def test_from_the_surrogate_to_an_explanation_of_the_model(folder, command):
     code, out, err = command("explain", "photos/1.png", "--model", "demo", *how)
     assert code == 0, err
     facts = json.loads(out)
-    assert facts["provenance"]["masker"].startswith("OnSurrogate(surrogate=Surrogate(SurrogateNetwork, of TorchBlackBox(DemoNet")
+    assert facts["provenance"]["masker"].startswith(
+        "OnSurrogate(surrogate=Surrogate(SurrogateNetwork, of TorchBlackBox(DemoNet"
+    )
     assert facts["provenance"]["model"].startswith("TorchBlackBox(DemoNet")
-    code, out, err = command("explain", "photos/1.png", "--model", "s.safetensors", "--masker", "grad-cam", "--json")
+    code, out, err = command(
+        "explain", "photos/1.png", "--model", "s.safetensors", "--masker", "grad-cam", "--json"
+    )
     assert code == 0, err
     assert json.loads(out)["provenance"]["model"].startswith("Surrogate(")
     pytest.importorskip("accelerate")
-    train = ("--model", "s.safetensors", "--images", "photos", "--out", "m.safetensors", "--steps", "2", "--batch", "4")
+    train = (
+        "--model",
+        "s.safetensors",
+        "--images",
+        "photos",
+        "--out",
+        "m.safetensors",
+        "--steps",
+        "2",
+        "--batch",
+        "4",
+    )
     code, out, err = command("fit", *train)
     assert code == 0, err
-    assert "--model THE-MODEL-ITSELF --masker on-surrogate:s.safetensors,masker=m.safetensors" in out
+    assert (
+        "--model THE-MODEL-ITSELF --masker on-surrogate:s.safetensors,masker=m.safetensors" in out
+    )
 
 
 def test_json_and_a_second_call_from_the_answers(folder, command):
@@ -109,7 +140,9 @@ def test_lines_without_a_terminal():
 def test_the_table():
     to = Console(file=io.StringIO(), width=120)
     figure = {"mean": 0.5, "low": 0.25, "high": 0.75}
-    facts = {"disagreement": {"whole": {"kl": figure, "agreement": figure, "difference": figure, "n": 9}}}
+    facts = {
+        "disagreement": {"whole": {"kl": figure, "agreement": figure, "difference": figure, "n": 9}}
+    }
     surrogate_table(facts | {"held_out": 9, "rule": "large: so", "large": False, "queries": 70}, to)
     text = to.file.getvalue()
     assert "50% 25% 75%" in text
@@ -122,6 +155,15 @@ def test_one_held_out_picture_has_no_interval():
     figure = {"mean": 0.5, "low": nothing, "high": nothing}
     kinds = {"whole": {"agreement": figure, "difference": figure, "kl": figure, "n": 1}}
     to = Console(file=io.StringIO(), width=160)
-    surrogate_table({"disagreement": kinds, "held_out": 1, "queries": 50, "large": False, "rule": "large: never"}, to)
+    surrogate_table(
+        {
+            "disagreement": kinds,
+            "held_out": 1,
+            "queries": 50,
+            "large": False,
+            "rule": "large: never",
+        },
+        to,
+    )
     assert "50%" in to.file.getvalue()
     assert "nan" not in to.file.getvalue()

@@ -18,12 +18,18 @@ class Fill(Alternative):
 
 
 def test_compose_by_hand():
-    x, m, a = torch.tensor([[[[0.2]], [[0.8]]]]), torch.tensor([[[[0.75]]]]), torch.tensor([[[[1.0]], [[0.0]]]])
+    x, m, a = (
+        torch.tensor([[[[0.2]], [[0.8]]]]),
+        torch.tensor([[[[0.75]]]]),
+        torch.tensor([[[[1.0]], [[0.0]]]]),
+    )
     assert torch.allclose(compose(x, m, a).flatten(), torch.tensor([0.2 * 0.75 + 0.25, 0.8 * 0.75]))
 
 
 def test_value_range():
-    low, high = value_range(torch.stack([torch.full((3, 2, 2), 0.3), torch.linspace(-2, 3, 12).view(3, 2, 2)]))
+    low, high = value_range(
+        torch.stack([torch.full((3, 2, 2), 0.3), torch.linspace(-2, 3, 12).view(3, 2, 2)])
+    )
     assert low.shape == high.shape == (2, 1, 1, 1)
     assert low.flatten().tolist() == [0.0, -2.0]
     assert high.flatten().tolist() == [1.0, 3.0]
@@ -62,10 +68,17 @@ def test_a_fill_carries_no_gradient_and_the_edit_carries_the_masks():
 @pytest.mark.parametrize(
     ("fill", "words"),
     [
-        (lambda x, m: x[:1], r"Fill.fill returned \(1, 3, 4, 5\) torch.float32 on cpu; expected the images' own \(2, 3, 4, 5\)"),
+        (
+            lambda x, m: x[:1],
+            r"Fill.fill returned \(1, 3, 4, 5\) torch.float32 on cpu; expected the images' own "
+            r"\(2, 3, 4, 5\)",
+        ),
         (lambda x, m: x.double(), "torch.float64 on cpu"),
         (lambda x, m: None, "returned NoneType"),
-        (lambda x, m: torch.where(torch.arange(2).view(2, 1, 1, 1) == 1, float("nan"), x), "NaN or infinite values in row 1"),
+        (
+            lambda x, m: torch.where(torch.arange(2).view(2, 1, 1, 1) == 1, float("nan"), x),
+            "NaN or infinite values in row 1",
+        ),
     ],
 )
 def test_a_broken_fill_is_named(fill, words):

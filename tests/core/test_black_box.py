@@ -28,13 +28,20 @@ def test_the_verb_is_abstract():
 
 def test_defaults_and_the_answer():
     box = Answer(lambda x: x.mean((2, 3))[:, :2])
-    assert (box.max_batch, box.device, box.class_names, box.zero) == (None, torch.device("cpu"), None, None)
+    assert (box.max_batch, box.device, box.class_names, box.zero) == (
+        None,
+        torch.device("cpu"),
+        None,
+        None,
+    )
     assert box.for_many(X) is box
     assert box.for_model_pixels() is box
     assert torch.equal(box(X), X.mean((2, 3))[:, :2])
 
 
-@pytest.mark.parametrize(("most", "parts"), [(None, [5]), (1, [1] * 5), (2, [2, 2, 1]), (5, [5]), (7, [5])])
+@pytest.mark.parametrize(
+    ("most", "parts"), [(None, [5]), (1, [1] * 5), (2, [2, 2, 1]), (5, [5]), (7, [5])]
+)
 def test_large_batches_are_split(most, parts):
     whole = PlantedEvidence()(X)
     counted = Counting(PlantedEvidence(max_batch=most))
@@ -51,7 +58,9 @@ def test_splitting_keeps_the_gradient():
 
 def test_a_query_only_box_runs_under_no_grad():
     modes = []
-    box = QueryOnly(Answer(lambda x: (modes.append(torch.is_grad_enabled()), x.mean((2, 3))[:, :2])[1]))
+    box = QueryOnly(
+        Answer(lambda x: (modes.append(torch.is_grad_enabled()), x.mean((2, 3))[:, :2])[1])
+    )
     with torch.enable_grad():
         assert not box(X.clone().requires_grad_(True)).requires_grad
     assert modes == [False]
@@ -66,7 +75,12 @@ def test_it_refuses_images_before_asking():
     box = Counting(PlantedEvidence())
     bad = X.clone()
     bad[3, 0, 0, 0] = float("nan")
-    for wrong, words in [(X[0], r"\(3, 8, 9\)"), (bad, "pixels in row 3 of 5"), (X.byte(), "uint8"), ("cat", "got str")]:
+    for wrong, words in [
+        (X[0], r"\(3, 8, 9\)"),
+        (bad, "pixels in row 3 of 5"),
+        (X.byte(), "uint8"),
+        ("cat", "got str"),
+    ]:
         with pytest.raises(InputError, match=f"Counting .*{words}"):
             box(wrong)
     assert box.asked == []
@@ -75,13 +89,23 @@ def test_it_refuses_images_before_asking():
 @pytest.mark.parametrize(
     ("how", "error", "words"),
     [
-        ("nan", ContractError, r"Broken.logits returned NaN or infinite logits for row 4; check the model on that image"),
+        (
+            "nan",
+            ContractError,
+            r"Broken.logits returned NaN or infinite logits for row 4; check the model on that "
+            r"image",
+        ),
         ("infinite", ContractError, "row 4"),
         ("shape", ContractError, r"returned shape \(5, 5\); expected logits of shape \(5, 4\)"),
         ("rows", ContractError, r"returned shape \(4, 4\); expected logits of shape \(5, 4\)"),
         ("integer", ContractError, "returned torch.int64; logits are float"),
         ("list", ContractError, r"returned list; expected logits of shape \(5, 4\)"),
-        ("raises", InputError, r"Broken.logits raised RuntimeError on images of shape \(5, 3, 8, 9\), torch.float32: this model"),
+        (
+            "raises",
+            InputError,
+            r"Broken.logits raised RuntimeError on images of shape \(5, 3, 8, 9\), torch.float32: "
+            r"this model",
+        ),
     ],
 )
 def test_a_broken_box_is_named(how, error, words):
@@ -122,5 +146,7 @@ def test_our_own_errors_pass_through_as_they_are():
 
 
 def test_prepare_says_what_to_do_instead():
-    with pytest.raises(InputError, match=r"Answer does not say how to prepare a picture; give .* raw tensor"):
+    with pytest.raises(
+        InputError, match=r"Answer does not say how to prepare a picture; give .* raw tensor"
+    ):
         Answer(None).prepare(Image.new("RGB", (4, 4)))

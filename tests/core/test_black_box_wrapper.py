@@ -17,8 +17,19 @@ class Same(Around):
 def test_everything_is_the_inner_boxs():
     inner = demo_box()
     box = Same(inner)
-    for name in ("num_classes", "differentiable", "max_batch", "device", "class_names", "module", "original", "zero"):
-        assert getattr(box, name) is getattr(inner, name) or getattr(box, name) == getattr(inner, name), name
+    for name in (
+        "num_classes",
+        "differentiable",
+        "max_batch",
+        "device",
+        "class_names",
+        "module",
+        "original",
+        "zero",
+    ):
+        assert getattr(box, name) is getattr(inner, name) or getattr(box, name) == getattr(
+            inner, name
+        ), name
     assert repr(box) == repr(inner)
     assert torch.equal(box.prepare(demo_picture())[0], inner.prepare(demo_picture())[0])
     assert box.for_model_pixels().zero == inner.for_model_pixels().zero

@@ -16,7 +16,9 @@ def test_finite_rows():
     assert checks.finite_rows(x) == []
     x[1, 0, 0, 0], x[2, 1, 1, 1] = float("nan"), float("-inf")
     assert checks.finite_rows(x) == [1, 2]
-    assert checks.finite_rows(torch.stack([torch.full((2,), float("inf")), torch.full((2,), -float("inf"))])) == [0, 1]
+    assert checks.finite_rows(
+        torch.stack([torch.full((2,), float("inf")), torch.full((2,), -float("inf"))])
+    ) == [0, 1]
 
 
 def test_finite_rows_of_huge_but_finite_numbers():
@@ -41,7 +43,9 @@ def test_images_says_what_came(value, came):
 def test_images_names_the_bad_rows():
     bad = torch.zeros(9, 1, 2, 2)
     bad[[1, 2, 3, 4, 5, 6]] = float("nan")
-    with pytest.raises(InputError, match=r"Somebody got NaN or infinite pixels in row 1, 2, 3, 4, 5, \.\.\. of 9"):
+    with pytest.raises(
+        InputError, match=r"Somebody got NaN or infinite pixels in row 1, 2, 3, 4, 5, \.\.\. of 9"
+    ):
         checks.images(bad, "Somebody")
 
 
@@ -97,8 +101,16 @@ def test_maps():
     for fine in (None, torch.rand(3, 1, 5, 4), torch.rand(3, 1, 1, 2)):
         checks.maps(fine, 3, "Somebody: scores")
     checks.maps(torch.rand(3), 3, "Somebody: error", flat=True)
-    for wrong in (torch.rand(3), torch.rand(3, 3, 5, 4), torch.rand(2, 1, 5, 4), torch.zeros(3, 1, 5, 4, dtype=torch.int64), 0.5):
-        with pytest.raises(ContractError, match=r"Somebody: scores are .*; expected floats \(3, 1, h, w\), or None"):
+    for wrong in (
+        torch.rand(3),
+        torch.rand(3, 3, 5, 4),
+        torch.rand(2, 1, 5, 4),
+        torch.zeros(3, 1, 5, 4, dtype=torch.int64),
+        0.5,
+    ):
+        with pytest.raises(
+            ContractError, match=r"Somebody: scores are .*; expected floats \(3, 1, h, w\), or None"
+        ):
             checks.maps(wrong, 3, "Somebody: scores")
 
 
@@ -113,7 +125,10 @@ def test_per_image():
 
 
 def test_first_line_of_somebody_elses_message():
-    assert checks.first_line(RuntimeError("  mat1 and mat2 differ. \nat 0x7f")) == "mat1 and mat2 differ"
+    assert (
+        checks.first_line(RuntimeError("  mat1 and mat2 differ. \nat 0x7f"))
+        == "mat1 and mat2 differ"
+    )
     assert checks.first_line(KeyError()) == "no message"
     assert len(checks.first_line(ValueError("x" * 10_000))) == 300
 

@@ -22,7 +22,10 @@ def test_probability_is_the_softmax(logits):
 
 def test_margin_is_the_best_other_minus_the_own(logits):
     z = logits.numpy()
-    slow = [max(v for k, v in enumerate(row) if k != c) - row[c] for row, c in zip(z, LABELS.tolist(), strict=True)]
+    slow = [
+        max(v for k, v in enumerate(row) if k != c) - row[c]
+        for row, c in zip(z, LABELS.tolist(), strict=True)
+    ]
     np.testing.assert_allclose(margin(logits, LABELS).numpy(), slow, rtol=1e-12)
 
 
@@ -42,4 +45,6 @@ def test_one_class():
 
 def test_gradients(logits):
     for measure in (log_probability, margin):
-        assert torch.autograd.gradcheck(lambda z, m=measure: m(z, LABELS), logits.clone().requires_grad_(True))
+        assert torch.autograd.gradcheck(
+            lambda z, m=measure: m(z, LABELS), logits.clone().requires_grad_(True)
+        )

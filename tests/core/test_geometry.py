@@ -29,13 +29,20 @@ def test_to_picture_puts_every_pixel_back_where_pil_took_it_from(case):
     part = (round(h * (room[3] - room[1]) / (y1 - y0)), round(w * (room[2] - room[0]) / (x1 - x0)))
     back = []
     for coordinate in (xs, ys):
-        piece = Image.fromarray(coordinate.astype("float32")).resize(part[::-1], Image.Resampling.BILINEAR, box=room)
+        piece = Image.fromarray(coordinate.astype("float32")).resize(
+            part[::-1], Image.Resampling.BILINEAR, box=room
+        )
         seen = np.zeros(geometry.size, dtype="float32")
         top, left = (h - part[0]) // 2 if y0 < 0 else 0, (w - part[1]) // 2 if x0 < 0 else 0
         seen[top : top + part[0], left : left + part[1]] = np.asarray(piece)
         back.append(geometry.to_picture(torch.from_numpy(seen)[None, None])[0, 0].numpy())
     margin = 2 * max((x1 - x0) / w, (y1 - y0) / h) + 1  # bilinear filters blend over the edge there
-    sure = (xs > room[0] + margin) & (xs < room[2] - margin) & (ys > room[1] + margin) & (ys < room[3] - margin)
+    sure = (
+        (xs > room[0] + margin)
+        & (xs < room[2] - margin)
+        & (ys > room[1] + margin)
+        & (ys < room[3] - margin)
+    )
     assert sure.mean() > 0.2
     np.testing.assert_allclose(back[0][sure], xs[sure], atol=0.05)
     np.testing.assert_allclose(back[1][sure], ys[sure], atol=0.05)
@@ -61,17 +68,26 @@ def test_to_picture_of_several_maps_of_any_size():
 
 
 def test_boxes_by_hand():
-    geometry = Geometry((100, 200), (50.0, 0.0, 150.0, 100.0), (50, 25))  # 2 pixels per row, 4 per column
+    geometry = Geometry(
+        (100, 200), (50.0, 0.0, 150.0, 100.0), (50, 25)
+    )  # 2 pixels per row, 4 per column
     inside = torch.tensor([[5.0, 10.0, 10.0, 20.0]])
     assert geometry.box_to_picture(inside).tolist() == [[70.0, 20.0, 90.0, 40.0]]
-    assert geometry.box_from_picture(torch.tensor([[70.0, 20.0, 90.0, 40.0]])).tolist() == inside.tolist()
+    assert (
+        geometry.box_from_picture(torch.tensor([[70.0, 20.0, 90.0, 40.0]])).tolist()
+        == inside.tolist()
+    )
 
 
 def test_boxes_are_clipped_on_both_sides():
     geometry = CASES["centre crop of a landscape"]
-    assert geometry.box_from_picture(torch.tensor([[0.0, 0.0, 100.0, 60.0]])).tolist() == [[0.0, 0.0, 24.0, 24.0]]
+    assert geometry.box_from_picture(torch.tensor([[0.0, 0.0, 100.0, 60.0]])).tolist() == [
+        [0.0, 0.0, 24.0, 24.0]
+    ]
     padded = CASES["padded above and below"]
-    assert padded.box_to_picture(torch.tensor([[0.0, 0.0, 32.0, 32.0]])).tolist() == [[0.0, 0.0, 60.0, 30.0]]
+    assert padded.box_to_picture(torch.tensor([[0.0, 0.0, 32.0, 32.0]])).tolist() == [
+        [0.0, 0.0, 60.0, 30.0]
+    ]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -90,7 +106,9 @@ def test_boxes_there_and_back(case, data):
 
 @given(masks())
 def test_tight_boxes_against_a_slow_twin(mask):
-    for (x0, y0, x1, y1), row in zip(tight_boxes(mask >= 0.5).tolist(), mask.numpy()[:, 0] >= 0.5, strict=True):
+    for (x0, y0, x1, y1), row in zip(
+        tight_boxes(mask >= 0.5).tolist(), mask.numpy()[:, 0] >= 0.5, strict=True
+    ):
         inside = [(y, x) for y in range(row.shape[0]) for x in range(row.shape[1]) if row[y, x]]
         if not inside:
             assert (x0, y0, x1, y1) == (0, 0, row.shape[1], row.shape[0])
@@ -116,4 +134,6 @@ def test_enlarging_a_box_against_a_slow_twin():
             top = crop[a, b] * (1 - (z - b)) + crop[a, b + 1] * (z - b)
             low = crop[a + 1, b] * (1 - (z - b)) + crop[a + 1, b + 1] * (z - b)
             large[i, j] = top * (1 - (y - a)) + low * (y - a)
-    np.testing.assert_allclose(enlarge_boxes(x, torch.tensor([[1, 2, 5, 5]]))[0, 0].numpy(), large, atol=1e-12)
+    np.testing.assert_allclose(
+        enlarge_boxes(x, torch.tensor([[1, 2, 5, 5]]))[0, 0].numpy(), large, atol=1e-12
+    )

@@ -27,7 +27,11 @@ class Slope(Masker):
         images = images.clone().requires_grad_(True)
         (slope,) = torch.autograd.grad(black_box(images).gather(1, labels[:, None]).sum(), images)
         size = slope.abs().amax(1, keepdim=True)
-        return Found(size / size.amax((2, 3), keepdim=True).clamp_min(1e-9), slope.sum(1, keepdim=True), slope.flatten(1).std(1))
+        return Found(
+            size / size.amax((2, 3), keepdim=True).clamp_min(1e-9),
+            slope.sum(1, keepdim=True),
+            slope.flatten(1).std(1),
+        )
 
 
 def seeded(seed=0):
@@ -43,7 +47,10 @@ def test_a_small_mask_is_enlarged_bilinearly():
     small = torch.rand(3, 1, 4, 4, generator=seeded())
     mask = Give(lambda *_: small)(BOX, X, Y, generator=seeded())
     assert mask.shape == (3, 1, 16, 16)
-    assert torch.equal(mask, torch.nn.functional.interpolate(small, size=(16, 16), mode="bilinear", align_corners=False))
+    assert torch.equal(
+        mask,
+        torch.nn.functional.interpolate(small, size=(16, 16), mode="bilinear", align_corners=False),
+    )
 
 
 def test_a_mask_of_the_right_size_is_left_alone():
@@ -64,7 +71,9 @@ def test_find_brings_scores_and_errors_along():
 
 
 def test_the_mask_is_detached():
-    mask = Give(lambda b, x, y, g: torch.rand(3, 1, 4, 4, requires_grad=True))(BOX, X, Y, generator=seeded())
+    mask = Give(lambda b, x, y, g: torch.rand(3, 1, 4, 4, requires_grad=True))(
+        BOX, X, Y, generator=seeded()
+    )
     assert not mask.requires_grad
 
 
@@ -83,7 +92,9 @@ def test_it_opens_its_own_grad_mode(mode):
 
 def test_a_query_only_box_is_refused_before_the_first_query():
     box = Counting(QueryOnly(BOX))
-    with pytest.raises(GradientError, match=r"Slope needs gradients and Counting is query-only. Use masker='rise'"):
+    with pytest.raises(
+        GradientError, match=r"Slope needs gradients and Counting is query-only. Use masker='rise'"
+    ):
         Slope()(box, X, Y, generator=seeded())
     assert box.asked == []
 
@@ -92,7 +103,11 @@ def test_the_generator_moves_on_by_one_number_whatever_happens_inside():
     states = []
     for n in (1, 50):
         g = seeded()
-        Give(lambda b, x, y, own, n=n: torch.rand(n, generator=own)[:1].view(1, 1, 1, 1).expand(3, 1, 1, 1))(BOX, X, Y, generator=g)
+        Give(
+            lambda b, x, y, own, n=n: (
+                torch.rand(n, generator=own)[:1].view(1, 1, 1, 1).expand(3, 1, 1, 1)
+            )
+        )(BOX, X, Y, generator=g)
         states.append(g.get_state())
     g = seeded()
     rng.fork(g)
@@ -102,7 +117,10 @@ def test_the_generator_moves_on_by_one_number_whatever_happens_inside():
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (torch.zeros(3, 3, 16, 16), r"Give.mask returned shape \(3, 3, 16, 16\); a mask has shape \(3, 1, h, w\)"),
+        (
+            torch.zeros(3, 3, 16, 16),
+            r"Give.mask returned shape \(3, 3, 16, 16\); a mask has shape \(3, 1, h, w\)",
+        ),
         (torch.zeros(2, 1, 16, 16), "a mask has shape"),
         (torch.full((3, 1, 2, 2), 1.01), r"from 1.01 to 1.01; a mask is in \[0, 1\]"),
         (torch.full((3, 1, 2, 2), float("nan")), "a mask is finite"),
@@ -116,9 +134,15 @@ def test_a_broken_mask_is_named(answer, words):
             Give(lambda *_, given=given: given)(BOX, X, Y, generator=seeded())
 
 
-@pytest.mark.parametrize("extra", [{"scores": X}, {"scores": torch.rand(3)}, {"error": torch.rand(2)}, {"scores": "high"}])
+@pytest.mark.parametrize(
+    "extra",
+    [{"scores": X}, {"scores": torch.rand(3)}, {"error": torch.rand(2)}, {"scores": "high"}],
+)
 def test_broken_scores_and_errors_are_named(extra):
-    with pytest.raises(ContractError, match=rf"Give\.mask: {next(iter(extra))} are .*; expected floats \(3, 1, h, w\)"):
+    with pytest.raises(
+        ContractError,
+        match=rf"Give\.mask: {next(iter(extra))} are .*; expected floats \(3, 1, h, w\)",
+    ):
         Give(lambda *_: Found(X[:, :1], **extra)).find(BOX, X, Y, generator=seeded())
 
 
@@ -129,4 +153,6 @@ def test_what_comes_in_is_checked():
     with pytest.raises(InputError, match="label 4 in row 0 is outside"):
         whole(BOX, X, torch.tensor([4, 0, 0]), generator=seeded())
     with pytest.raises(ContractError, match=r"Broken.logits"):
-        Give(lambda b, x, y, g: b(x)[:, :1, None, None].sigmoid())(Broken(how="nan"), X, Y, generator=seeded())
+        Give(lambda b, x, y, g: b(x)[:, :1, None, None].sigmoid())(
+            Broken(how="nan"), X, Y, generator=seeded()
+        )

@@ -21,7 +21,13 @@ class Judge(Metric):
 
 
 def ask(metric, mask=MASK, labels=Y, images=X):
-    return metric(BOX, Sample(images, labels), mask, explain=lambda images, labels: MASK[:1], generator=torch.Generator())
+    return metric(
+        BOX,
+        Sample(images, labels),
+        mask,
+        explain=lambda images, labels: MASK[:1],
+        generator=torch.Generator(),
+    )
 
 
 def test_a_single_score_is_named_after_the_class():
@@ -31,13 +37,22 @@ def test_a_single_score_is_named_after_the_class():
 
 
 def test_several_scores_nan_and_explain():
-    scores = ask(Judge(lambda b, s, m, e: {"a": torch.full((3,), float("nan")), "b": e(s.images, s.labels).sum().expand(3)}))
+    scores = ask(
+        Judge(
+            lambda b, s, m, e: {
+                "a": torch.full((3,), float("nan")),
+                "b": e(s.images, s.labels).sum().expand(3),
+            }
+        )
+    )
     assert scores["a"].isnan().all()
     assert scores["b"].tolist() == [MASK[:1].sum().item()] * 3
 
 
 def test_no_gradient_is_kept():
-    assert not ask(Judge(lambda b, s, m, e: m.mean((1, 2, 3))), MASK.clone().requires_grad_(True))["Judge"].requires_grad
+    assert not ask(Judge(lambda b, s, m, e: m.mean((1, 2, 3))), MASK.clone().requires_grad_(True))[
+        "Judge"
+    ].requires_grad
 
 
 @pytest.mark.parametrize(
@@ -45,7 +60,8 @@ def test_no_gradient_is_kept():
     [
         (
             torch.zeros(2),
-            r"Judge.score\['Judge'\] returned torch.float32 of shape \(2,\); expected one float per image, shape \(3,\)",
+            r"Judge.score\['Judge'\] returned torch.float32 of shape \(2,\); expected one float "
+            r"per image, shape \(3,\)",
         ),
         ({"x": torch.zeros(3), "y": 0.5}, r"score\['y'\] returned float"),
         ({}, "no values"),

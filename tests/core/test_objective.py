@@ -23,7 +23,16 @@ def seeded(seed=0):
 
 
 def trial(real=None, mask=MASK, box=BOX, alternative=None, **more):
-    return run_trial(box, X, Y, mask, alternative=alternative or Constant(), generator=seeded(), real=real, **more)
+    return run_trial(
+        box,
+        X,
+        Y,
+        mask,
+        alternative=alternative or Constant(),
+        generator=seeded(),
+        real=real,
+        **more,
+    )
 
 
 def test_a_trial_holds_both_edits_answers():
@@ -105,7 +114,9 @@ def test_what_comes_in_is_checked():
     with pytest.raises(ContractError, match="the masker returned shape"):
         trial(mask=MASK[..., :3])
     with pytest.raises(InputError, match="run_trial: label 7 in row 1"):
-        run_trial(BOX, X, torch.tensor([0, 7, 0, 0]), MASK, alternative=Constant(), generator=seeded())
+        run_trial(
+            BOX, X, torch.tensor([0, 7, 0, 0]), MASK, alternative=Constant(), generator=seeded()
+        )
     with pytest.raises(InputError, match="run_trial takes images"):
         run_trial(BOX, X[0], Y, MASK, alternative=Constant(), generator=seeded())
 
@@ -134,7 +145,11 @@ def test_a_term_multiplies_by_its_weight():
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (torch.zeros(4, 1), r"Give.penalty returned torch.float32 of shape \(4, 1\); expected one float per image, shape \(4,\)"),
+        (
+            torch.zeros(4, 1),
+            r"Give.penalty returned torch.float32 of shape \(4, 1\); expected one float per image, "
+            r"shape \(4,\)",
+        ),
         (torch.tensor(1.0), r"shape \(\)"),
         (torch.full((4,), float("nan")), "NaN or infinite value in row 0, 1, 2, 3"),
         (1.0, "returned float"),
@@ -149,7 +164,9 @@ def test_the_objective_is_the_weighted_sum_of_its_terms():
     loss = Objective((Area(weight=4.0), PreservedLogProbability(weight=0.5)))(t := trial())
     assert set(loss.parts) == {"Area", "PreservedLogProbability"}
     assert torch.allclose(loss.parts["Area"], 4 * MASK.mean((1, 2, 3)))
-    assert torch.allclose(loss.total, 4 * Area().penalty(t) + 0.5 * PreservedLogProbability().penalty(t))
+    assert torch.allclose(
+        loss.total, 4 * Area().penalty(t) + 0.5 * PreservedLogProbability().penalty(t)
+    )
 
 
 def test_fakes_pay_for_what_depends_on_the_mask_alone():
@@ -170,7 +187,9 @@ def test_an_objective_whose_parts_cannot_be_told_apart(terms):
         Objective(terms)
 
 
-@pytest.mark.parametrize("wrong", [Area(weight=-1.0), Area(weight=float("nan")), Area(weight=float("inf")), "area"])
+@pytest.mark.parametrize(
+    "wrong", [Area(weight=-1.0), Area(weight=float("nan")), Area(weight=float("inf")), "area"]
+)
 def test_weights_are_checked(wrong):
     with pytest.raises(InputError, match="takes Terms with finite weights >= 0"):
         Objective((wrong,))

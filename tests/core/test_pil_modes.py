@@ -11,7 +11,24 @@ GREY = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
 
 
 @pytest.mark.parametrize(
-    "mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "I", "F", "I;16"]
+    "mode",
+    [
+        "1",
+        "L",
+        "LA",
+        "P",
+        "PA",
+        "RGB",
+        "RGBA",
+        "RGBX",
+        "CMYK",
+        "YCbCr",
+        "HSV",
+        "LAB",
+        "I",
+        "F",
+        "I;16",
+    ],
 )
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_mode_becomes_eight_bit_and_is_not_changed(mode: str, channels: int) -> None:
@@ -49,9 +66,14 @@ def test_sixteen_bits_and_floats_are_scaled_and_not_cut_off() -> None:
     assert sixteen.mode.startswith("I;16")
     assert np.array_equal(np.asarray(eight_bit(sixteen, 1)), GREY)
     for scale in (1.0, 1 / 255):
-        assert np.array_equal(np.asarray(eight_bit(Image.fromarray(GREY.astype(np.float32) * np.float32(scale)), 1)), GREY)
+        assert np.array_equal(
+            np.asarray(eight_bit(Image.fromarray(GREY.astype(np.float32) * np.float32(scale)), 1)),
+            GREY,
+        )
     for scale in (1, 257):
-        assert np.array_equal(np.asarray(eight_bit(Image.fromarray(GREY.astype(np.int32) * scale), 1)), GREY)
+        assert np.array_equal(
+            np.asarray(eight_bit(Image.fromarray(GREY.astype(np.int32) * scale), 1)), GREY
+        )
 
 
 @pytest.mark.parametrize("value", [-1.0, 300.0, float("nan")])

@@ -18,4 +18,6 @@ def test_the_micro_batch_is_the_boxs_and_bounded(limit, expected):
 def test_only_alternatives_with_an_edit_of_their_own_have_no_single_fill(examples):
     images, _ = examples
     assert single_fill(Crop(), images[:1], Generator()) is None
-    assert torch.equal(single_fill(Blur(), images[:1], Generator()), Blur()(images[:1], generator=Generator()))
+    assert torch.equal(
+        single_fill(Blur(), images[:1], Generator()), Blur()(images[:1], generator=Generator())
+    )

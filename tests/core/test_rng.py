@@ -24,7 +24,9 @@ def test_keys_tell_pictures_apart():
     swapped[..., 0, 0], swapped[..., 0, 1] = x[..., 0, 1], x[..., 0, 0]
     nudged = x.clone()
     nudged[:, 0, 0, 0] = torch.nextafter(x[:, 0, 0, 0], torch.tensor(2.0))
-    keys = rng.picture_keys(torch.cat([x, x.flip(3), x.transpose(2, 3), swapped, nudged, x.flip(1)]))
+    keys = rng.picture_keys(
+        torch.cat([x, x.flip(3), x.transpose(2, 3), swapped, nudged, x.flip(1)])
+    )
     assert len(set(keys.tolist())) == 3000
 
 
@@ -36,7 +38,9 @@ def test_single_coloured_pictures_have_different_keys():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_dtypes_and_memory_formats(dtype):
     x = torch.rand(2, 3, 6, 5, generator=seeded()).to(dtype)
-    assert torch.equal(rng.picture_keys(x), rng.picture_keys(x.to(memory_format=torch.channels_last)))
+    assert torch.equal(
+        rng.picture_keys(x), rng.picture_keys(x.to(memory_format=torch.channels_last))
+    )
     u = rng.uniform(x, (4,), generator=seeded())
     assert u.dtype == dtype
     assert u.shape == (2, 4)
@@ -52,7 +56,9 @@ def test_a_row_does_not_depend_on_the_batch(numbers):
     assert len({row.sum().item() for row in whole}) == 4
 
 
-@pytest.mark.parametrize("numbers", [rng.uniform, rng.normal, lambda x, shape, generator: rng.fork(generator)])
+@pytest.mark.parametrize(
+    "numbers", [rng.uniform, rng.normal, lambda x, shape, generator: rng.fork(generator)]
+)
 def test_the_generator_moves_on_by_one_number_whatever_the_batch(numbers):
     states = []
     for size in (1, 2, 7):
@@ -100,7 +106,9 @@ def test_fork_is_reproducible_and_leaves_the_original_usable():
     a, b = rng.fork(seeded()), rng.fork(seeded())
     assert torch.equal(torch.rand(3, generator=a), torch.rand(3, generator=b))
     g = seeded()
-    assert not torch.equal(torch.rand(3, generator=rng.fork(g)), torch.rand(3, generator=rng.fork(g)))
+    assert not torch.equal(
+        torch.rand(3, generator=rng.fork(g)), torch.rand(3, generator=rng.fork(g))
+    )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

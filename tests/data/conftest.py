@@ -62,7 +62,9 @@ def voc_xml(drawn, database, extra=()):
 def box():
     """The class is the strongest colour; short side to 32, then the middle 32 x 32."""
     model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return replace(TorchBlackBox(model, mean=(0.0,) * 3, std=(1.0,) * 3, size=32), class_names=NAMES)
+    return replace(
+        TorchBlackBox(model, mean=(0.0,) * 3, std=(1.0,) * 3, size=32), class_names=NAMES
+    )
 
 
 @pytest.fixture
@@ -98,7 +100,9 @@ def loc_solution(tmp_path):
         rows = csv.writer(file)
         rows.writerow(["ImageId", "PredictionString"])
         for drawn in DRAWN:
-            words = [f"{drawn.colour} {x0} {y0} {x1 - 1} {y1 - 1}" for x0, y0, x1, y1 in drawn.boxes]
+            words = [
+                f"{drawn.colour} {x0} {y0} {x1 - 1} {y1 - 1}" for x0, y0, x1, y1 in drawn.boxes
+            ]
             rows.writerow([drawn.stem, " ".join(words) + " "])
     return tmp_path / "LOC_val_solution.csv"
 
@@ -109,7 +113,13 @@ def table(flat):
         rows = csv.writer(file)
         rows.writerow(["file", "label", "boxes"])
         for drawn in DRAWN:
-            rows.writerow([f"{drawn.stem}.png", drawn.colour, ";".join(" ".join(map(str, b)) for b in drawn.boxes)])
+            rows.writerow(
+                [
+                    f"{drawn.stem}.png",
+                    drawn.colour,
+                    ";".join(" ".join(map(str, b)) for b in drawn.boxes),
+                ]
+            )
     return flat / "index.csv"
 
 
@@ -122,8 +132,12 @@ def voc(tmp_path):
     for drawn in DRAWN:
         paint(drawn).save(root / "JPEGImages" / f"{drawn.stem}.jpg")
         extra = [("green", (1, 2, 9, 8))] if drawn is DRAWN[0] else []
-        (root / "Annotations" / f"{drawn.stem}.xml").write_text(voc_xml(drawn, "The VOC2012 Database", extra))
-    (root / "ImageSets" / "Main" / "val.txt").write_text("\n".join(drawn.stem for drawn in DRAWN) + "\n")
+        (root / "Annotations" / f"{drawn.stem}.xml").write_text(
+            voc_xml(drawn, "The VOC2012 Database", extra)
+        )
+    (root / "ImageSets" / "Main" / "val.txt").write_text(
+        "\n".join(drawn.stem for drawn in DRAWN) + "\n"
+    )
     return tmp_path / "voc"
 
 
@@ -136,10 +150,17 @@ def coco(tmp_path, flat):
     file.write_text(
         json.dumps(
             {
-                "images": [{"id": 7 * i, "file_name": f"{d.stem}.png"} for i, d in enumerate(DRAWN)],
+                "images": [
+                    {"id": 7 * i, "file_name": f"{d.stem}.png"} for i, d in enumerate(DRAWN)
+                ],
                 "categories": [{"id": 10 + i, "name": name} for i, name in enumerate(NAMES)],
                 "annotations": [
-                    {"id": n, "image_id": 7 * i, "category_id": 10 + NAMES.index(name), "iscrowd": crowd}
+                    {
+                        "id": n,
+                        "image_id": 7 * i,
+                        "category_id": 10 + NAMES.index(name),
+                        "iscrowd": crowd,
+                    }
                     | {"bbox": [b[0], b[1], b[2] - b[0], b[3] - b[1]]}
                     for n, (i, name, b, crowd) in enumerate(objects, 1)
                 ],
@@ -151,7 +172,9 @@ def coco(tmp_path, flat):
 
 @pytest.fixture
 def truth():
-    """By stem: label, and the boxes (n, 4) at 32 x 32 by hand: the short side to 32, the middle of the long one."""
+    """By stem: label, and the boxes (n, 4) at 32 x 32 by hand: the short side to 32, the middle of
+    the long one.
+    """
 
     def of(drawn):
         width, height = drawn.size

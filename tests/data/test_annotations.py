@@ -23,7 +23,9 @@ def test_xml_beside_pictures_in_folders(tmp_path):
     assert look_up("c.JPEG") is None
 
 
-@pytest.mark.parametrize("text", ["", "<annotation>", "<a/>", "<annotation><object><name>x</name></object></annotation>"])
+@pytest.mark.parametrize(
+    "text", ["", "<annotation>", "<a/>", "<annotation><object><name>x</name></object></annotation>"]
+)
 def test_what_is_no_annotation(tmp_path, text):
     (tmp_path / "a.xml").write_text(text)
     with pytest.raises(InputError, match=r"a\.xml"):
@@ -45,7 +47,12 @@ def test_the_challenges_table(tmp_path, loc_solution):
 
 
 def test_only_objects_of_the_class_count(box):
-    things = [Thing("red", (0, 0, 2, 2)), Thing("blue", (1, 1, 3, 3)), Thing("unicorn", (0, 0, 9, 9)), Thing("RED", (5, 5, 6, 6))]
+    things = [
+        Thing("red", (0, 0, 2, 2)),
+        Thing("blue", (1, 1, 3, 3)),
+        Thing("unicorn", (0, 0, 9, 9)),
+        Thing("RED", (5, 5, 6, 6)),
+    ]
     (entry,) = annotated(Entry("a", "a.png", 0), things, box, None)
     assert entry.boxes.tolist() == [[0, 0, 2, 2], [5, 5, 6, 6]]
     (none,) = annotated(Entry("a", "a.png", "green"), things, box, None)

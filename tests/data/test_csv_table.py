@@ -11,7 +11,11 @@ def written(tmp_path, text):
 
 def test_columns_by_name(tmp_path):
     entries = csv_entries(
-        written(tmp_path, "id,WNID,Path,boxes\n1,n01440764,a/b.png,1 2 3 4;5 6 7 8\n2,,/c.png,\n3,7,d.png,1 2 3\n")
+        written(
+            tmp_path,
+            "id,WNID,Path,boxes\n1,n01440764,a/b.png,1 2 3 4;5 6 7 8\n2,,/c.png,\n3,7,d.png,1 2 "
+            "3\n",
+        )
     )
     assert [e.name for e in entries] == ["a/b.png", "/c.png", "d.png"]
     assert [e.label for e in entries][:2] == ["n01440764", None]
@@ -45,7 +49,9 @@ def test_labels(tmp_path):
 
 def test_two_labels_for_one_picture_are_not_chosen_between(tmp_path):
     assert read_labels(written(tmp_path, "path,label\nx.png,3\nx.png,3\n")) == {"x.png": "3"}
-    with pytest.raises(InputError, match=r"t\.csv' has two labels for x\.png, 3 and 4; write each picture once"):
+    with pytest.raises(
+        InputError, match=r"t\.csv' has two labels for x\.png, 3 and 4; write each picture once"
+    ):
         read_labels(written(tmp_path, "path,label\nx.png,3\nx.png,4\n"))
 
 

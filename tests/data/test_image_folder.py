@@ -16,7 +16,10 @@ def test_folders_are_classes_by_name_and_index(box, class_folders, tmp_path):
     entries = folder_entries(class_folders, box)
     assert [e.name for e in entries] == sorted(e.name for e in entries)
     assert all(box.class_names[e.label] == e.name.split("/")[0] for e in entries)
-    assert [e.label for e in folder_entries(pictures(tmp_path / "b", "2/x.png", "0/deep/y.png", "z.png"), box)] == [0, 2, None]
+    assert [
+        e.label
+        for e in folder_entries(pictures(tmp_path / "b", "2/x.png", "0/deep/y.png", "z.png"), box)
+    ] == [0, 2, None]
 
 
 def test_as_many_unknown_folders_as_classes_are_the_classes(box, tmp_path):

@@ -60,7 +60,15 @@ def test_a_mixed_list_keeps_its_order(path: Path) -> None:
     assert len(batch) == 7
     assert torch.equal(batch.images[1:3], raw)
     assert torch.equal(batch.images[4], raw[0])
-    assert [geometry is None for geometry in batch.geometries] == [False, True, True, False, True, False, False]
+    assert [geometry is None for geometry in batch.geometries] == [
+        False,
+        True,
+        True,
+        False,
+        True,
+        False,
+        False,
+    ]
     assert batch.sources == (
         str(path),
         "image 1, row 0",
@@ -109,7 +117,12 @@ def test_tensors_are_copied_to_float_on_the_cpu() -> None:
     with torch.inference_mode():
         batch = as_images(torch.rand(3, 8, 8), BARE)
     assert not batch.images.is_inference()
-    assert as_images(torch.rand(5, 8, 8), BARE).images.shape == (1, 5, 8, 8)  # five bands are the model's business
+    assert as_images(torch.rand(5, 8, 8), BARE).images.shape == (
+        1,
+        5,
+        8,
+        8,
+    )  # five bands are the model's business
 
 
 def test_exif_orientation_is_applied(tmp_path: Path) -> None:
@@ -146,10 +159,17 @@ def bomb() -> bytes:
     """A PNG of a few bytes that says that it has 30000 x 30000 pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"0")) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"0"))
+        + chunk(b"IEND", b"")
+    )
 
 
 def test_files_that_cannot_be_used_are_named(tmp_path: Path, path: Path) -> None:
@@ -241,7 +261,9 @@ def test_pictures_and_model_pixels_do_not_mix(path: Path) -> None:
 
 
 def test_a_box_that_cannot_prepare_names_the_picture(path: Path) -> None:
-    with pytest.raises(InputError, match=r"cat.png.*Flatten are unknown. Write explain\(TorchBlackBox"):
+    with pytest.raises(
+        InputError, match=r"cat.png.*Flatten are unknown. Write explain\(TorchBlackBox"
+    ):
         as_images(path, BARE)
     with pytest.raises(InputError, match=r"cat.png.*PlantedEvidence does not say how"):
         as_images(path, PlantedEvidence())
@@ -259,7 +281,11 @@ def test_folders(tmp_path: Path) -> None:
     for name in ("b.png", "a.JPG", "notes.txt", ".hidden.png", "deep/c.webp"):
         (tmp_path / name).write_bytes(b"1")
     assert [found.name for found in read_folder(tmp_path)] == ["a.JPG", "b.png"]
-    assert [found.name for found in read_folder(tmp_path, recursive=True)] == ["a.JPG", "b.png", "c.webp"]
+    assert [found.name for found in read_folder(tmp_path, recursive=True)] == [
+        "a.JPG",
+        "b.png",
+        "c.webp",
+    ]
     (tmp_path / "none").mkdir()
     with pytest.raises(InputError, match="no picture"):
         read_folder(tmp_path / "none")

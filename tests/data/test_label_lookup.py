@@ -32,9 +32,15 @@ def test_wordnet_ids_of_a_thousand_classes():
         class_index("n00000000", Thousand())
 
 
-@pytest.mark.parametrize("label", [1.5, 2.0, float("nan"), object(), [1]], ids=["share", "float", "nan", "object", "list"])
+@pytest.mark.parametrize(
+    "label",
+    [1.5, 2.0, float("nan"), object(), [1]],
+    ids=["share", "float", "nan", "object", "list"],
+)
 def test_what_is_no_class_is_not_rounded_to_one(box, label):
-    with pytest.raises(InputError, match="is no class; a class is an index, a whole number, or a name"):
+    with pytest.raises(
+        InputError, match="is no class; a class is an index, a whole number, or a name"
+    ):
         class_index(label, box)
 
 

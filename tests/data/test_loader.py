@@ -13,13 +13,20 @@ def entries(count):
 
 
 def test_threads_make_no_difference(box):
-    some = [*entries(5), Entry("bad", torch.rand(3, 8, 8), 9), Sample(torch.rand(3, 3, 8, 8), torch.tensor([0, 1, 2])), *entries(2)]
+    some = [
+        *entries(5),
+        Entry("bad", torch.rand(3, 8, 8), 9),
+        Sample(torch.rand(3, 3, 8, 8), torch.tensor([0, 1, 2])),
+        *entries(2),
+    ]
     for limit in (None, 7, 100):
         for wanted in (None, lambda index, name: index != 2):
-            plain, threaded = (list(opened(some, box, limit=limit, wanted=wanted, workers=n)) for n in (0, 3))
-            assert [(type(a), getattr(a, "index", None), getattr(a, "name", None)) for a in plain] == [
-                (type(b), getattr(b, "index", None), getattr(b, "name", None)) for b in threaded
-            ]
+            plain, threaded = (
+                list(opened(some, box, limit=limit, wanted=wanted, workers=n)) for n in (0, 3)
+            )
+            assert [
+                (type(a), getattr(a, "index", None), getattr(a, "name", None)) for a in plain
+            ] == [(type(b), getattr(b, "index", None), getattr(b, "name", None)) for b in threaded]
             for a, b in zip(plain, threaded, strict=True):
                 if isinstance(a, Opened) and a.image is not None:
                     assert torch.equal(a.image, b.image)

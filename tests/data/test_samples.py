@@ -29,11 +29,20 @@ def agree(found, truth):
         assert label == wanted
         assert torch.allclose(boxes, corners, atol=1e-4)
         assert image.shape == (3, 32, 32)
-        for x0, y0, x1, y1 in boxes.tolist():  # the rectangle is really there: its middle has the colour of the class
+        for (
+            x0,
+            y0,
+            x1,
+            y1,
+        ) in (
+            boxes.tolist()
+        ):  # the rectangle is really there: its middle has the colour of the class
             assert image[:, int((y0 + y1) / 2), int((x0 + x1) / 2)].argmax() == label
 
 
-def test_every_form_of_the_twelve_pictures_gives_the_same_boxes(box, truth, class_folders, flat, xml, loc_solution, table):
+def test_every_form_of_the_twelve_pictures_gives_the_same_boxes(
+    box, truth, class_folders, flat, xml, loc_solution, table
+):
     agree(rows(read_samples(class_folders, box, boxes=xml)), truth)
     agree(rows(read_samples(str(class_folders), box, boxes=str(loc_solution), batch_size=5)), truth)
     agree(rows(read_samples(flat, box, boxes=xml)), truth)
@@ -42,7 +51,9 @@ def test_every_form_of_the_twelve_pictures_gives_the_same_boxes(box, truth, clas
 
 
 def test_one_rectangle_lies_outside_the_crop_and_is_dropped(truth):
-    assert [len(boxes) for _, boxes in truth.values()].count(1) == 12  # of the second ones, at the corner of wide pictures
+    assert [len(boxes) for _, boxes in truth.values()].count(
+        1
+    ) == 12  # of the second ones, at the corner of wide pictures
 
 
 def test_batches_are_lazy_and_keep_the_order(box, flat):
@@ -61,11 +72,17 @@ def test_batches_are_lazy_and_keep_the_order(box, flat):
 
 def test_pictures_without_a_label_are_asked_about_the_top_class(box, flat, truth):
     found = rows(read_samples(flat, box))
-    assert {Path(name).stem: label for name, (label, _, _) in found.items()} == {stem: label for stem, (label, _) in truth.items()}
+    assert {Path(name).stem: label for name, (label, _, _) in found.items()} == {
+        stem: label for stem, (label, _) in truth.items()
+    }
 
 
 def test_limit_and_wanted(box, flat):
-    assert list(rows(read_samples(flat, box, limit=3))) == ["picture_00.png", "picture_01.png", "picture_02.png"]
+    assert list(rows(read_samples(flat, box, limit=3))) == [
+        "picture_00.png",
+        "picture_01.png",
+        "picture_02.png",
+    ]
     asked = []
 
     def wanted(index, name):
@@ -90,7 +107,11 @@ def test_samples_are_passed_on(box):
 
 
 def test_pairs_of_any_image_and_label(box, flat):
-    pairs = [(flat / "picture_00.png", "red"), (torch.rand(3, 32, 32), torch.tensor(1)), (torch.rand(3, 20, 20), 2)]
+    pairs = [
+        (flat / "picture_00.png", "red"),
+        (torch.rand(3, 32, 32), torch.tensor(1)),
+        (torch.rand(3, 20, 20), 2),
+    ]
     readings = list(read_samples(pairs, box))
     assert [r.names for r in readings] == [(str(flat / "picture_00.png"), "1"), ("2",)]
     assert [r.sample.labels.tolist() for r in readings] == [[0, 1], [2]]
@@ -100,7 +121,12 @@ def test_pairs_of_any_image_and_label(box, flat):
 
 def test_a_row_that_cannot_be_used_says_why(box):
     nan = torch.full((3, 8, 8), float("nan"))
-    reasons = [r.reason for r in read_samples([(nan, 0), (torch.rand(3, 8, 8), "purple"), (torch.rand(3, 8, 8), 3)], box)]
+    reasons = [
+        r.reason
+        for r in read_samples(
+            [(nan, 0), (torch.rand(3, 8, 8), "purple"), (torch.rand(3, 8, 8), 3)], box
+        )
+    ]
     assert "NaN" in reasons[0]
     assert "purple" in reasons[1]
     assert "outside 0..2" in reasons[2]
@@ -129,6 +155,15 @@ class Moody(PlantedEvidence):
 
 def test_a_model_that_raises_on_a_picture_without_label_costs_that_picture_only():
     dark, bright = torch.zeros(3, 8, 8), torch.ones(3, 8, 8)
-    found = list(read_samples([(dark, None), (bright, None), (dark, None), (bright, 2)], Moody(), batch_size=2))
+    found = list(
+        read_samples(
+            [(dark, None), (bright, None), (dark, None), (bright, 2)], Moody(), batch_size=2
+        )
+    )
     assert [reading.names for reading in found] == [("0",), ("1",), ("2",), ("3",)]
-    assert [reading.reason for reading in found] == [None, "RuntimeError: too bright for me", None, None]
+    assert [reading.reason for reading in found] == [
+        None,
+        "RuntimeError: too bright for me",
+        None,
+        None,
+    ]

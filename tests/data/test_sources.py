@@ -33,7 +33,9 @@ def test_a_broken_annotation_is_a_reason(box, flat, xml):
 
 
 def test_a_loader_of_batches(box):
-    loader = DataLoader(TensorDataset(torch.rand(5, 3, 8, 8), torch.tensor([0, 1, 2, 0, 1])), batch_size=2)
+    loader = DataLoader(
+        TensorDataset(torch.rand(5, 3, 8, 8), torch.tensor([0, 1, 2, 0, 1])), batch_size=2
+    )
     assert [e.label for e in entries_of(loader, box)] == [0, 1, 2, 0, 1]
 
 
@@ -66,5 +68,7 @@ def test_items_of_another_form(box):
 
 
 def test_batches_with_other_numbers_of_labels_are_named(box):
-    with pytest.raises(InputError, match="item 0 of the samples is a batch of 3 images and 2 labels"):
+    with pytest.raises(
+        InputError, match="item 0 of the samples is a batch of 3 images and 2 labels"
+    ):
         list(entries_of([(torch.rand(3, 3, 8, 8), torch.tensor([0, 1]))], box))

@@ -13,14 +13,17 @@ def check(readings, truth, jpeg):
     found = {}
     for reading in readings:
         assert reading.reason is None, reading.reason
-        for name, label, boxes in zip(reading.names, reading.sample.labels.tolist(), reading.sample.boxes, strict=True):
+        for name, label, boxes in zip(
+            reading.names, reading.sample.labels.tolist(), reading.sample.boxes, strict=True
+        ):
             found[name] = label, boxes
     end = "jpg" if jpeg else "png"
     assert len(found) == 13
     assert found[f"picture_00.{end}#green"][0] == 1
     # 60 x 40 becomes 48 x 32, and its middle is shown: columns 8 to 40
     assert (
-        found[f"picture_00.{end}#green"][1].tolist() == [[0.0, pytest.approx(1.6), 0.0, pytest.approx(6.4)]]
+        found[f"picture_00.{end}#green"][1].tolist()
+        == [[0.0, pytest.approx(1.6), 0.0, pytest.approx(6.4)]]
         or len(found[f"picture_00.{end}#green"][1]) == 0
     )
     for name, (label, boxes) in found.items():
@@ -33,7 +36,9 @@ def check(readings, truth, jpeg):
 
 def test_voc(box, voc, truth):
     check(read_samples(f"voc:{voc}", box), truth, jpeg=True)
-    names = [e.name for e in detection_entries(from_text(f"voc:{voc},image_set=val"), box, {"red": 0})]
+    names = [
+        e.name for e in detection_entries(from_text(f"voc:{voc},image_set=val"), box, {"red": 0})
+    ]
     assert names == [f"{d.stem}.jpg" for d in DRAWN if d.colour == "red"]
 
 

@@ -26,7 +26,17 @@ def test_the_photo_is_a_cat() -> None:
         shares = box(images).softmax(1)[0]
     names = box.class_names
     assert "cat" in names[int(shares.argmax())]
-    assert float(shares[["tabby" in name or "Persian cat" in name or "Egyptian cat" in name for name in names]].sum()) > 0.4
+    assert (
+        float(
+            shares[
+                [
+                    "tabby" in name or "Persian cat" in name or "Egyptian cat" in name
+                    for name in names
+                ]
+            ].sum()
+        )
+        > 0.4
+    )
 
 
 @pytest.mark.data
@@ -41,7 +51,12 @@ def test_the_figure_of_the_card_is_true(data_folder: Path) -> None:
     chosen = np.random.default_rng(0).permutation(len(labels))[:1000]
     box, right = demo_box(), 0
     for part in np.array_split(chosen, 10):
-        images = F.interpolate(pack.pixels(part).float() / 255, size=box.input_size, mode="bilinear", align_corners=False)
+        images = F.interpolate(
+            pack.pixels(part).float() / 255,
+            size=box.input_size,
+            mode="bilinear",
+            align_corners=False,
+        )
         with torch.no_grad():
             right += int((box(images).argmax(1) == labels[part]).sum())
     facts = json.loads((HERE / "classifier.json").read_text())

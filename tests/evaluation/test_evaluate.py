@@ -1,4 +1,6 @@
-"""evaluate(): the same rows however it is cut, interrupted or shared; and everything that goes wrong is a row or one sentence."""
+"""evaluate(): the same rows however it is cut, interrupted or shared; and everything that goes
+wrong is a row or one sentence.
+"""
 
 import json
 import multiprocessing
@@ -52,22 +54,39 @@ def sample(box, generator):
 
 
 def run(box, sample, **options):
-    return evaluate(box, "rise:samples=16", METRICS, sample, batch=options.pop("batch", 4), **options)
+    return evaluate(
+        box, "rise:samples=16", METRICS, sample, batch=options.pop("batch", 4), **options
+    )
 
 
 def facts(scores):
     """Everything but times."""
-    return [(row.sample, row.index, row.masker, row.label, row.probability, dict(row.scores), row.reason) for row in scores.rows]
+    return [
+        (
+            row.sample,
+            row.index,
+            row.masker,
+            row.label,
+            row.probability,
+            dict(row.scores),
+            row.reason,
+        )
+        for row in scores.rows
+    ]
 
 
 def test_batches_in_a_list_are_judged_to_their_last_picture(box, sample, tmp_path):
     """A list of two batches holds ten pictures and not two."""
     batches = [(sample.images[:7], sample.labels[:7]), (sample.images[7:], sample.labels[7:])]
     told = []
-    scores = run(box, batches, baselines=False, on_row=lambda row, done, total: told.append((done, total)))
+    scores = run(
+        box, batches, baselines=False, on_row=lambda row, done, total: told.append((done, total))
+    )
     assert [row.index for row in scores.rows] == list(range(10))
     assert told == [(i, 10) for i in range(1, 11)]
-    assert [row.scores for row in scores.rows] == [row.scores for row in run(box, sample, baselines=False).rows]
+    assert [row.scores for row in scores.rows] == [
+        row.scores for row in run(box, sample, baselines=False).rows
+    ]
     assert len(run(box, batches, baselines=False, out=tmp_path / "run", limit=8).rows) == 8
     assert len(run(box, batches, baselines=False, out=tmp_path / "run").rows) == 10
 
@@ -83,16 +102,22 @@ def test_a_row_for_every_picture_and_masker_with_the_baselines(box, sample, tmp_
     scores = run(box, sample, out=tmp_path / "run")
     assert scores.maskers == ("rise:samples=16", "centre-box", "whole-image", "random")
     assert scores.names == ("area", "drawn/noise", "drawn/logit")
-    assert [(row.index, row.masker) for row in scores.rows] == [(i, m) for i in range(10) for m in scores.maskers]
+    assert [(row.index, row.masker) for row in scores.rows] == [
+        (i, m) for i in range(10) for m in scores.maskers
+    ]
     assert scores.means()["whole-image"]["area"] == 1
     row = next(row for row in scores.rows if row.index == 7)
     logits = box(sample.images[7:8])
     assert row.label == int(sample.labels[7])
     assert row.label_name == box.class_names[row.label]
     assert row.probability == pytest.approx(float(logits.softmax(1)[0, row.label]), rel=1e-5)
-    lines = [json.loads(line) for line in (tmp_path / "run" / "rows.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "run" / "rows.jsonl").read_text().splitlines()
+    ]
     assert len(lines) == 40
-    assert (tmp_path / "run" / "table.csv").read_text().splitlines()[0] == "masker,score,mean,median,low,high,n,missing"
+    assert (tmp_path / "run" / "table.csv").read_text().splitlines()[
+        0
+    ] == "masker,score,mean,median,low,high,n,missing"
     assert len(json.loads((tmp_path / "run" / "table.json").read_text())) == 12
     assert facts(Scores.load(tmp_path / "run")) == facts(scores)
 
@@ -116,18 +141,31 @@ def test_the_callers_random_state_is_untouched(box, sample):
 
 def test_baselines_can_be_refused_or_chosen(box, sample):
     assert run(box, sample, baselines=False).maskers == ("rise:samples=16",)
-    assert run(box, sample, baselines=["centre-box:area=0.1"]).maskers == ("rise:samples=16", "centre-box:area=0.1")
-    assert evaluate(box, "random", METRICS, sample).maskers == ("random", "centre-box", "whole-image")
+    assert run(box, sample, baselines=["centre-box:area=0.1"]).maskers == (
+        "rise:samples=16",
+        "centre-box:area=0.1",
+    )
+    assert evaluate(box, "random", METRICS, sample).maskers == (
+        "random",
+        "centre-box",
+        "whole-image",
+    )
 
 
 def test_grad_cam_is_there_where_the_model_shows_layers(sample):
     from torch import nn
 
-    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
-    scores = evaluate(net, [], METRICS, iter([sample]))  # it can be read once only, and a picture is needed to look for the layer
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
+    )
+    scores = evaluate(
+        net, [], METRICS, iter([sample])
+    )  # it can be read once only, and a picture is needed to look for the layer
     assert scores.maskers == ("centre-box", "whole-image", "random", "grad-cam")
     assert len(scores.rows) == 40
-    assert not scores.reasons(), "the model is watched while it answers: an answer from memory would not do"
+    assert not scores.reasons(), (
+        "the model is watched while it answers: an answer from memory would not do"
+    )
 
 
 def test_the_whole_picture_is_asked_about_once_for_all_maskers(sample):
@@ -149,9 +187,16 @@ def test_a_started_directory_goes_on(box, sample, tmp_path):
     text = rows.read_bytes()
     rows.write_bytes(text[: -len(text.splitlines()[-1]) // 2])  # half a line
     seen = []
-    again = run(box, sample, out=tmp_path / "run", on_row=lambda row, done, total: seen.append((row.key, done, total)))
+    again = run(
+        box,
+        sample,
+        out=tmp_path / "run",
+        on_row=lambda row, done, total: seen.append((row.key, done, total)),
+    )
     assert facts(again) == facts(whole)
-    assert (tmp_path / "run" / "table.csv").read_bytes() == (tmp_path / "whole" / "table.csv").read_bytes()
+    assert (tmp_path / "run" / "table.csv").read_bytes() == (
+        tmp_path / "whole" / "table.csv"
+    ).read_bytes()
     assert seen[-1][1:] == (40, 40)
     assert len(seen) < 33
     seen.clear()
@@ -186,7 +231,9 @@ def test_killed_at_any_moment_it_ends_with_the_same_table(box, sample, tmp_path)
 
 
 def test_a_second_process_is_refused_while_the_first_one_writes(box, sample, tmp_path):
-    child = multiprocessing.get_context("fork").Process(target=slowly, args=(sample, tmp_path / "run"))
+    child = multiprocessing.get_context("fork").Process(
+        target=slowly, args=(sample, tmp_path / "run")
+    )
     child.start()
     try:
         deadline = time.monotonic() + 10
@@ -198,7 +245,9 @@ def test_a_second_process_is_refused_while_the_first_one_writes(box, sample, tmp
     finally:
         os.kill(child.pid, signal.SIGKILL)
         child.join()
-    assert len(run(box, sample, out=tmp_path / "run").rows) == 40, "what a dead process left is taken over"
+    assert len(run(box, sample, out=tmp_path / "run").rows) == 40, (
+        "what a dead process left is taken over"
+    )
 
 
 @pytest.mark.parametrize(
@@ -219,7 +268,9 @@ def test_a_directory_takes_further_maskers_and_pictures(box, sample, tmp_path):
     pairs = [(image, int(label)) for image, label in zip(sample.images, sample.labels, strict=True)]
 
     def some(masker, out, **options):
-        return evaluate(box, masker, {"area": Area()}, pairs, out=tmp_path / out, batch=3, pictures=2, **options)
+        return evaluate(
+            box, masker, {"area": Area()}, pairs, out=tmp_path / out, batch=3, pictures=2, **options
+        )
 
     some({"a/b": "rise:samples=8"}, "run", limit=4)
     counted = []
@@ -240,10 +291,14 @@ def test_a_directory_takes_further_maskers_and_pictures(box, sample, tmp_path):
     assert {p.relative_to(tmp_path / "run") for p in (tmp_path / "run").rglob("*.png")} == {
         Path(str(p.relative_to(tmp_path / "once"))) for p in (tmp_path / "once").rglob("*.png")
     }
-    with pytest.raises(InputError, match=r"maskers \(a/b: .*samples=8.* there, .*samples=9.* asked"):
+    with pytest.raises(
+        InputError, match=r"maskers \(a/b: .*samples=8.* there, .*samples=9.* asked"
+    ):
         some({"a/b": "rise:samples=9"}, "run")
     with pytest.raises(InputError, match=r"metrics \(twice: none there"):
-        evaluate(box, "rise:samples=8", {"area": Area(), "twice": Area()}, pairs, out=tmp_path / "run")
+        evaluate(
+            box, "rise:samples=8", {"area": Area(), "twice": Area()}, pairs, out=tmp_path / "run"
+        )
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())
     assert settings["limit"] is None
     assert settings["command"].count("&&") == 2
@@ -283,7 +338,13 @@ class Picky(Area):
 
 def test_what_fails_for_one_picture_costs_no_other(box, sample):
     keys = rng.picture_keys(sample.images).tolist()
-    scores = evaluate(box, {"moody": Moody(keys[2], keys[5])}, {"area": Area(), "picky": Picky(keys[7])}, sample, baselines=False)
+    scores = evaluate(
+        box,
+        {"moody": Moody(keys[2], keys[5])},
+        {"area": Area(), "picky": Picky(keys[7])},
+        sample,
+        baselines=False,
+    )
     reasons = {row.index: row.reason for row in scores.rows if row.reason}
     assert set(reasons) == {2, 5, 7}
     assert reasons[2] == "I do not like this picture"
@@ -303,7 +364,10 @@ def test_a_damaged_picture_is_a_row_with_its_reason(box, sample, tmp_path):
     from saliencykit.black_boxes.function import FunctionBlackBox
 
     function = FunctionBlackBox(
-        lambda x: box(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy(), num_classes=4, size=16, outputs="logits"
+        lambda x: box(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy(),
+        num_classes=4,
+        size=16,
+        outputs="logits",
     )
     scores = evaluate(function, "rise:samples=8", METRICS, data)
     assert not scores.rows[0].reason
@@ -312,10 +376,15 @@ def test_a_damaged_picture_is_a_row_with_its_reason(box, sample, tmp_path):
     assert scores.rows[4].label is None
 
 
-def test_a_full_disk_is_one_sentence_and_what_was_finished_is_there(box, sample, tmp_path, monkeypatch, full_disk):
+def test_a_full_disk_is_one_sentence_and_what_was_finished_is_there(
+    box, sample, tmp_path, monkeypatch, full_disk
+):
     seen = []
     full_disk(lambda path, mode: path.name == "rows.jsonl" and mode == "ab+" and len(seen) >= 8)
-    with pytest.raises(SaliencyKitError, match=r"rows.jsonl cannot be written: No space left on device. What was finished"):
+    with pytest.raises(
+        SaliencyKitError,
+        match=r"rows.jsonl cannot be written: No space left on device. What was finished",
+    ):
         run(box, sample, out=tmp_path / "run", on_row=lambda row, *_: seen.append(row))
     monkeypatch.undo()
     assert len(Scores.load(tmp_path / "run").rows) >= 8
@@ -356,14 +425,33 @@ def test_several_processes_share_the_pictures_and_end_with_the_same_rows(tmp_pat
     pytest.importorskip("accelerate")
     (tmp_path / "script.py").write_text(LAUNCHED)
     path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = os.environ | {
+        "PYTHONPATH": path,
+        "OMP_NUM_THREADS": "1",
+        "ACCELERATE_USE_CPU": "true",
+    }
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+    ]
     for start, out in (([sys.executable], "one"), (launch, "two")):
         done = subprocess.run(
-            [*start, "script.py", out], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+            [*start, "script.py", out],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
     one, two = Scores.load(tmp_path / "one"), Scores.load(tmp_path / "two")
     assert facts(one) == facts(two)
-    assert (tmp_path / "one" / "table.csv").read_bytes() == (tmp_path / "two" / "table.csv").read_bytes()
+    assert (tmp_path / "one" / "table.csv").read_bytes() == (
+        tmp_path / "two" / "table.csv"
+    ).read_bytes()
     assert not list((tmp_path / "two").glob("rows-*")), "merged"

@@ -43,11 +43,17 @@ def test_what_is_no_masker_is_refused(box, wrong):
 def test_baselines_are_added_once():
     assert tuple(with_baselines({}, BASELINES)) == BASELINES
     assert "grad-cam" not in with_baselines({"mine": GradCam()}, BASELINES)
-    assert list(with_baselines({"c": as_masker("centre-box:area=0.1")}, ["centre-box"])) == ["c", "centre-box"]
+    assert list(with_baselines({"c": as_masker("centre-box:area=0.1")}, ["centre-box"])) == [
+        "c",
+        "centre-box",
+    ]
 
 
 def test_settings_are_the_same_in_every_process(box):
-    one, other = (describe(box, {"mine": Mine()}, named_metrics("saliency-score"), 0, "data") for _ in range(2))
+    one, other = (
+        describe(box, {"mine": Mine()}, named_metrics("saliency-score"), 0, "data")
+        for _ in range(2)
+    )
     assert one == other
     assert "0x" not in one["maskers"]["mine"]
     assert one["metrics"]["saliency-score"]["higher_is_better"] is False
@@ -71,7 +77,9 @@ def test_data_in_words(tmp_path):
     text = describe_data([sample], limit=None, labels={"a": 1})
     assert text.startswith("3 pictures in memory, ")
     assert ", labels=1 entries, " in text
-    assert describe_data([sample]) != describe_data([Sample(torch.ones(3, 3, 4, 4), torch.tensor([0, 1, 2]))])
+    assert describe_data([sample]) != describe_data(
+        [Sample(torch.ones(3, 3, 4, 4), torch.tensor([0, 1, 2]))]
+    )
     assert describe_data("photos", limit=5) == "photos, limit=5"
     assert describe_data(iter([])) == "items of list_iterator"
 

@@ -15,7 +15,9 @@ def test_four_files_of_a_picture_and_a_mask(tmp_path):
     grey = Image.open(tmp_path / "masks" / "m" / "7.png")
     assert grey.mode == "L"
     assert np.array_equal(np.asarray(grey), mask[0, 0].numpy() * 255)
-    kept, dropped = (np.asarray(Image.open(tmp_path / side / "m" / "7.png")) for side in ("kept", "dropped"))
+    kept, dropped = (
+        np.asarray(Image.open(tmp_path / side / "m" / "7.png")) for side in ("kept", "dropped")
+    )
     assert np.array_equal(kept[:, 4:], pixels[:, 4:])
     assert not kept[:, :4].any()
     assert np.array_equal(dropped[:, :4], pixels[:, :4])

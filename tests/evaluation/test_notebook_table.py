@@ -6,14 +6,25 @@ from saliencykit.evaluation.notebook_table import scores_html
 from saliencykit.evaluation.score_rows import Row
 from saliencykit.evaluation.scores import Scores
 
-SETTINGS = {"maskers": {"<a>": "", "b": ""}, "metrics": {"y": {"higher_is_better": True}, "x": {"higher_is_better": False}}}
+SETTINGS = {
+    "maskers": {"<a>": "", "b": ""},
+    "metrics": {"y": {"higher_is_better": True}, "x": {"higher_is_better": False}},
+}
 
 
 @pytest.fixture
 def scores():
     rows = []
     for i in range(4):
-        rows.append(Row(sample=str(i), index=i, masker="<a>", scores={"y/one": 0.5, "y/two": 0.1, "x": float(i)}, seconds=0.512))
+        rows.append(
+            Row(
+                sample=str(i),
+                index=i,
+                masker="<a>",
+                scores={"y/one": 0.5, "y/two": 0.1, "x": float(i)},
+                seconds=0.512,
+            )
+        )
         rows.append(Row(sample=str(i), index=i, masker="b", scores={"y/one": 0.75}))
     rows[-1] = Row(sample="3", index=3, masker="b", reason="broken & <gone>")
     return Scores(tuple(rows), SETTINGS)
@@ -22,8 +33,17 @@ def scores():
 def test_the_table(scores):
     page = scores._repr_html_()
     assert page == scores_html(scores)
-    cells = [re.findall(r"<t[hd]>(.*?)</t[hd]>", line) for line in page.splitlines() if "<td>" in line or "<th>" in line]
-    assert cells[0] == ["method", "y/<wbr>one ↑", "x ↓", "seconds"]  # the first score of each metric
+    cells = [
+        re.findall(r"<t[hd]>(.*?)</t[hd]>", line)
+        for line in page.splitlines()
+        if "<td>" in line or "<th>" in line
+    ]
+    assert cells[0] == [
+        "method",
+        "y/<wbr>one ↑",
+        "x ↓",
+        "seconds",
+    ]  # the first score of each metric
     cells[1:] = [[re.sub(r"</?div[^>]*>", "", cell) for cell in row] for row in cells[1:]]
     assert cells[1][:2] == ["&lt;a&gt;", "0.5<br><small>0.5 … 0.5</small>"]
     assert cells[1][2].startswith("<b>1.5</b><br><small>")

@@ -18,15 +18,23 @@ SETTINGS = {
 def test_file_names_are_safe_and_unique():
     names = file_names(["rise", "RISE", "a/b", "a:b", "..", "", "x" * 300, "ü"])
     assert len({name.lower() for name in names.values()}) == 8
-    assert all(0 < len(name) <= 84 and not name.startswith(".") and name.isascii() for name in names.values())
+    assert all(
+        0 < len(name) <= 84 and not name.startswith(".") and name.isascii()
+        for name in names.values()
+    )
     assert names["rise"] == "rise"
 
 
 def test_rows_of_several_processes_are_merged_in_order(tmp_path):
     run = RunFolder(tmp_path)
     run.begin(SETTINGS)
-    append_rows(run.rows_of(1), [Row(sample="1", index=1, masker="b"), Row(sample="0", index=0, masker="a")])
-    append_rows(run.rows_of(0), [Row(sample="10", index=10, masker="a"), Row(sample="0", index=0, masker="b")])
+    append_rows(
+        run.rows_of(1), [Row(sample="1", index=1, masker="b"), Row(sample="0", index=0, masker="a")]
+    )
+    append_rows(
+        run.rows_of(0),
+        [Row(sample="10", index=10, masker="a"), Row(sample="0", index=0, masker="b")],
+    )
     wanted = [(0, "b"), (0, "a"), (1, "b"), (10, "a")]
     assert [row.key for row in run.rows()] == wanted
     assert [row.key for row in run.merge()] == wanted
@@ -38,7 +46,9 @@ def test_settings_that_differ_are_named(tmp_path):
     run = RunFolder(tmp_path)
     run.begin(SETTINGS)
     run.begin(SETTINGS | {"command": "another"})
-    with pytest.raises(InputError, match=r"seed: 0 there, 3 asked; maskers \(a: A\(\) there, A\(x=1\) asked\)"):
+    with pytest.raises(
+        InputError, match=r"seed: 0 there, 3 asked; maskers \(a: A\(\) there, A\(x=1\) asked\)"
+    ):
         run.begin(SETTINGS | {"seed": 3, "maskers": {"b": "B()", "a": "A(x=1)", "c": "C()"}})
     with pytest.warns(UserWarning, match="was begun with"):
         run.begin(SETTINGS | {"versions": {"torch": "2"}})

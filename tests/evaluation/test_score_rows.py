@@ -5,13 +5,24 @@ import pytest
 from saliencykit.core.errors import SaliencyKitError
 from saliencykit.evaluation.score_rows import Row, append_rows, read_rows
 
-ROW = Row(sample="a.png", index=0, masker="m", label=3, label_name="chat é", probability=0.25, seconds=0.5, scores={"x": 1.5})
+ROW = Row(
+    sample="a.png",
+    index=0,
+    masker="m",
+    label=3,
+    label_name="chat é",
+    probability=0.25,
+    seconds=0.5,
+    scores={"x": 1.5},
+)
 
 
 def test_a_row_comes_back_as_it_was():
     assert Row.of(__import__("json").loads(ROW.line())) == ROW
     assert ROW.rounded() == ROW
-    missing = Row(sample="b", index=1, masker="m", scores={"x": math.nan, "y": math.inf}, reason="why")
+    missing = Row(
+        sample="b", index=1, masker="m", scores={"x": math.nan, "y": math.inf}, reason="why"
+    )
     assert '"x":null' in missing.line()
     back = missing.rounded()
     assert math.isnan(back.scores["x"])
@@ -42,5 +53,7 @@ def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path):
 
 def test_what_is_no_row_is_left_out(tmp_path):
     no_number = b'{"sample":"a","index":0,"masker":"m","scores":{},"seconds":"x"}\n'
-    (tmp_path / "rows").write_bytes(b'[1]\n{"sample":1}\n' + no_number + b"null\n\xff\xfe\n" + ROW.line().encode())
+    (tmp_path / "rows").write_bytes(
+        b'[1]\n{"sample":1}\n' + no_number + b"null\n\xff\xfe\n" + ROW.line().encode()
+    )
     assert read_rows([tmp_path / "rows"]) == [ROW]

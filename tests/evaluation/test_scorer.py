@@ -18,10 +18,18 @@ class Area(Metric):
 
 def test_a_list_of_rows_per_masker_with_their_masks(box, examples):
     judge = Judge(Keeping(box), {"centre": CentreBox(), "whole": WholeImage()}, {"area": Area()}, 0)
-    found = list(judge.judge(Sample(*examples, names=tuple("abcd")), [4, 5, 6, 7], ["whole", "centre"]))
-    assert [[one.row.key for one in rows] for rows in found] == [[(i, name) for i in range(4, 8)] for name in ("whole", "centre")]
+    found = list(
+        judge.judge(Sample(*examples, names=tuple("abcd")), [4, 5, 6, 7], ["whole", "centre"])
+    )
+    assert [[one.row.key for one in rows] for rows in found] == [
+        [(i, name) for i in range(4, 8)] for name in ("whole", "centre")
+    ]
     assert [one.row.sample for one in found[0]] == list("abcd")
-    assert all(one.row.scores["area"] == pytest.approx(float(one.mask.mean())) for rows in found for one in rows)
+    assert all(
+        one.row.scores["area"] == pytest.approx(float(one.mask.mean()))
+        for rows in found
+        for one in rows
+    )
     assert all(one.row.seconds >= 0 for one in found[0])
 
 
@@ -43,7 +51,10 @@ def test_a_trained_masker_answers_in_the_classifiers_own_pass():
 
     box = demo_box()
     masker = as_masker("demo").attached(box, "raw")
-    images, labels = torch.rand(2, 3, 80, 80, generator=torch.Generator().manual_seed(0)), torch.tensor([3, 5])
+    images, labels = (
+        torch.rand(2, 3, 80, 80, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([3, 5]),
+    )
     judge = Judge(Keeping(box), {"demo": masker}, {"area": Area()}, 0)
     (rows,) = judge.judge(Sample(images, labels), [0, 1], ["demo"])
     wanted = masker(box, images, labels, generator=torch.Generator().manual_seed(0))

@@ -9,7 +9,10 @@ from saliencykit.core.errors import InputError
 from saliencykit.evaluation.score_rows import Row
 from saliencykit.evaluation.scores import Scores
 
-SETTINGS = {"maskers": {"b": "", "a": ""}, "metrics": {"y": {"higher_is_better": True}, "x": {"higher_is_better": False}}}
+SETTINGS = {
+    "maskers": {"b": "", "a": ""},
+    "metrics": {"y": {"higher_is_better": True}, "x": {"higher_is_better": False}},
+}
 
 
 @pytest.fixture
@@ -20,7 +23,14 @@ def scores():
         base = float(generator.normal(0, 5))
         found = {"x": base, "y/one": 1.0, "y/two": math.nan}
         rows.append(Row(sample=str(i), index=i, masker="a", scores=found, seconds=0.5))
-        rows.append(Row(sample=str(i), index=i, masker="b", scores=found | {"x": base + 1 + float(generator.normal(0, 0.1))}))
+        rows.append(
+            Row(
+                sample=str(i),
+                index=i,
+                masker="b",
+                scores=found | {"x": base + 1 + float(generator.normal(0, 0.1))},
+            )
+        )
     rows[1] = Row(sample="0", index=0, masker="b", reason="broken")
     return Scores(tuple(rows), SETTINGS)
 
@@ -29,7 +39,12 @@ def test_the_order_is_that_of_the_settings(scores):
     assert scores.maskers == ("b", "a")
     assert scores.names == ("y/one", "y/two", "x")
     assert scores.main == ("y/one", "x")
-    assert [scores.higher_is_better(name) for name in (*scores.names, "z")] == [True, True, False, None]
+    assert [scores.higher_is_better(name) for name in (*scores.names, "z")] == [
+        True,
+        True,
+        False,
+        None,
+    ]
 
 
 def test_the_table_by_hand(scores):

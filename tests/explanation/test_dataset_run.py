@@ -11,12 +11,22 @@ from saliencykit.storage.explanation_rows import ExplainedRow
 from saliencykit.storage.map_shards import append_maps, finish_shard
 from saliencykit.storage.saved_explanations import FORMAT, VERSION
 
-MANIFEST = {"format": FORMAT, "version": VERSION, "masker": "rise", "seed": 0, "limit": 5, "command": "a"}
+MANIFEST = {
+    "format": FORMAT,
+    "version": VERSION,
+    "masker": "rise",
+    "seed": 0,
+    "limit": 5,
+    "command": "a",
+}
 
 
 def write(folder, rank, indices, shard):
     rows = [ExplainedRow(name=f"{i}.png", index=i, area=i / 10).in_shard(shard) for i in indices]
-    append_maps(folder.path / f"{shard}.open", {row.key: torch.zeros(2, 2, dtype=torch.uint8) for row in rows})
+    append_maps(
+        folder.path / f"{shard}.open",
+        {row.key: torch.zeros(2, 2, dtype=torch.uint8) for row in rows},
+    )
     append_lines(folder.rows_of(rank), [row.line() for row in rows])
 
 
@@ -31,7 +41,9 @@ def test_rows_of_all_processes_come_together_in_order_once(tmp_path):
     assert lines[-1]["shard"] == "maps-0-0", "the first row of a picture is the one that stays"
     assert [path.name for path in tmp_path.glob("rows*")] == ["rows.jsonl"]
     folder.write_table()
-    assert [line["name"] for line in csv.DictReader((tmp_path / "table.csv").open())] == [f"{i}.png" for i in (0, 1, 2, 4, 5)]
+    assert [line["name"] for line in csv.DictReader((tmp_path / "table.csv").open())] == [
+        f"{i}.png" for i in (0, 1, 2, 4, 5)
+    ]
 
 
 def test_recovering_finishes_shards_and_drops_what_has_no_map(tmp_path):
@@ -60,7 +72,10 @@ def test_a_manifest_takes_more_pictures_and_nothing_else(tmp_path):
     folder.begin(MANIFEST | {"limit": 3, "command": "b"})
     assert json.loads((tmp_path / "manifest.json").read_text()) == MANIFEST
     folder.begin(MANIFEST | {"limit": None, "command": "b"})
-    assert json.loads((tmp_path / "manifest.json").read_text()) == MANIFEST | {"limit": None, "command": "a && b"}
+    assert json.loads((tmp_path / "manifest.json").read_text()) == MANIFEST | {
+        "limit": None,
+        "command": "a && b",
+    }
     with pytest.raises(InputError, match="seed: 0 there, 1 asked"):
         folder.begin(MANIFEST | {"seed": 1})
     with pytest.warns(UserWarning, match="was begun with"):

@@ -39,7 +39,9 @@ def test_without_a_check_nothing_is_kept_or_dropped(box):
     assert one.map.dtype == torch.uint8
     shown = picture(0)
     assert overlaid(shown, shown.image, one.mask).size == (320, 320)
-    checked = Worker(Keeping(box), CentreBox(area=0.25), Blur(), 1, 0, "float16").explain([picture(0, 8, label=2)])[0]
+    checked = Worker(Keeping(box), CentreBox(area=0.25), Blur(), 1, 0, "float16").explain(
+        [picture(0, 8, label=2)]
+    )[0]
     assert checked.row.label == 1
     assert checked.map.dtype == torch.float16
     assert 0 <= checked.row.kept <= 1

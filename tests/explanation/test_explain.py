@@ -14,7 +14,12 @@ from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
 def small_model(classes: int = 5) -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, classes)
+        nn.Conv2d(3, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32, classes),
     )
 
 
@@ -112,7 +117,9 @@ def test_a_picture_comes_back_in_its_own_coordinates() -> None:
     (placed,) = answer.in_picture()
     assert placed.shape == (1, 1, 20, 40)
     assert placed[0, 0, :, 12:28].min() > 0.99
-    assert placed[0, 0, :, :9].max() == 0  # the sides that the centre crop never showed to the model
+    assert (
+        placed[0, 0, :, :9].max() == 0
+    )  # the sides that the centre crop never showed to the model
 
 
 def test_query_only_boxes_get_rise_and_refuse_gradients() -> None:
@@ -152,7 +159,9 @@ def test_a_model_that_raises_or_returns_nan_is_one_clear_line() -> None:
             out = x.mean((2, 3))
             return torch.where(out > 0.9, out * float("nan"), out)
 
-    with pytest.raises(InputError, match=r"raised RuntimeError on images of shape \(1, 3, 8, 8\).*mat1"):
+    with pytest.raises(
+        InputError, match=r"raised RuntimeError on images of shape \(1, 3, 8, 8\).*mat1"
+    ):
         explain(Raises(), torch.rand(3, 8, 8))
     images = torch.rand(3, 3, 8, 8) * 0.5
     images[1] = 1.0

@@ -1,4 +1,6 @@
-"""explain_dataset(): the same rows and maps however it is interrupted or shared; what goes wrong is a row or one sentence."""
+"""explain_dataset(): the same rows and maps however it is interrupted or shared; what goes wrong is
+a row or one sentence.
+"""
 
 import csv
 import json
@@ -41,7 +43,9 @@ def pairs(box):
 
 
 def run(box, data, out, **options):
-    return explain_dataset(box, data, out=out, **({"masker": MASKER, "batch": 4, "overlays": 2} | options))
+    return explain_dataset(
+        box, data, out=out, **({"masker": MASKER, "batch": 4, "overlays": 2} | options)
+    )
 
 
 def facts(saved):
@@ -49,7 +53,12 @@ def facts(saved):
     out = []
     for row in saved.rows():
         numbers = (row.probability, row.area, row.kept, row.dropped)
-        out.append(((row.index, row.name, row.label, row.label_name, row.size, row.picture, row.reason), numbers))
+        out.append(
+            (
+                (row.index, row.name, row.label, row.label_name, row.size, row.picture, row.reason),
+                numbers,
+            )
+        )
     return out, {row.index: saved.map_of(row) for row in saved.rows() if row.shard is not None}
 
 
@@ -69,13 +78,24 @@ def files(folder):
 
 def test_rows_maps_and_table_say_what_explain_says(box, pairs, tmp_path):
     saved = run(box, pairs, tmp_path / "run")
-    wanted = explain(box, [image for image, _ in pairs], [label for _, label in pairs], masker=MASKER, pixels="raw")
+    wanted = explain(
+        box,
+        [image for image, _ in pairs],
+        [label for _, label in pairs],
+        masker=MASKER,
+        pixels="raw",
+    )
     assert saved.names == tuple(map(str, range(COUNT)))
     for i, row in enumerate(saved.rows()):
-        assert (row.index, row.label, row.label_name) == (i, pairs[i][1], box.class_names[pairs[i][1]])
+        assert (row.index, row.label, row.label_name) == (
+            i,
+            pairs[i][1],
+            box.class_names[pairs[i][1]],
+        )
         found = (row.probability, row.area, row.kept, row.dropped)
         assert found == pytest.approx(
-            [float(x[i]) for x in (wanted.probability, wanted.area, wanted.kept, wanted.dropped)], abs=1e-5
+            [float(x[i]) for x in (wanted.probability, wanted.area, wanted.kept, wanted.dropped)],
+            abs=1e-5,
         )
         assert row.seconds > 0
         assert torch.allclose(saved.mask_of(row)[0], wanted.mask[i], atol=1 / 510 + 1e-6)
@@ -112,11 +132,15 @@ def test_the_class_asked_about(box, pairs, tmp_path):
     own = [row.label for row in run(box, bare, tmp_path / "own").rows()]
     assert own == [label for _, label in pairs[:4]]  # the box is right about its own patches
     assert [row.label for row in run(box, pairs[:4], tmp_path / "two", label=2).rows()] == [2] * 4
-    assert [row.label for row in run(box, pairs[:4], tmp_path / "name", label=box.class_names[1]).rows()] == [1] * 4
+    assert [
+        row.label for row in run(box, pairs[:4], tmp_path / "name", label=box.class_names[1]).rows()
+    ] == [1] * 4
     wrong = [(image, 3) for image, _ in pairs[:4]]
     assert [row.label for row in run(box, wrong, tmp_path / "top", label="top").rows()] == own
     sample = Sample(torch.stack([image for image, _ in pairs]), torch.tensor([3] * COUNT))
-    assert [row.label for row in run(box, sample, tmp_path / "sample", label="top", limit=4).rows()] == own
+    assert [
+        row.label for row in run(box, sample, tmp_path / "sample", label="top", limit=4).rows()
+    ] == own
 
 
 def slowly(out):
@@ -149,7 +173,9 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("step", ["maps", "rows", "half a row", "half a record", "shard", "shard left open"])
+@pytest.mark.parametrize(
+    "step", ["maps", "rows", "half a row", "half a record", "shard", "shard left open"]
+)
 def test_killed_between_any_two_steps(step, box, pairs, tmp_path, monkeypatch):
     """What SIGKILL does, at the places where it matters: nothing after the step is done."""
     from saliencykit.explanation import explain_dataset as door
@@ -157,7 +183,11 @@ def test_killed_between_any_two_steps(step, box, pairs, tmp_path, monkeypatch):
 
     out = tmp_path / "run"
     done = []
-    real_append, real_lines, real_finish = map_shards.append_maps, door.append_lines, map_shards.finish_shard
+    real_append, real_lines, real_finish = (
+        map_shards.append_maps,
+        door.append_lines,
+        map_shards.finish_shard,
+    )
 
     def append(path, maps):
         real_append(path, maps)
@@ -191,9 +221,13 @@ def test_killed_between_any_two_steps(step, box, pairs, tmp_path, monkeypatch):
     monkeypatch.undo()
     half = SavedExplanations.load(out)
     assert 8 <= len(half) <= COUNT
-    assert all(half.map_of(row).shape == (1, 1, 16, 16) for row in half.rows()), "what has a row has its map"
+    assert all(half.map_of(row).shape == (1, 1, 16, 16) for row in half.rows()), (
+        "what has a row has its map"
+    )
     asked = []
-    saved = run(box, pairs, out, on_row=lambda row, done, total: asked.append((row.index, done, total)))
+    saved = run(
+        box, pairs, out, on_row=lambda row, done, total: asked.append((row.index, done, total))
+    )
     assert_same(saved, run(box, pairs, tmp_path / "whole"))
     assert len(asked) == COUNT - len(half), "nothing is done twice"
     assert not asked or asked[-1][1:] == (COUNT, COUNT)
@@ -202,7 +236,9 @@ def test_killed_between_any_two_steps(step, box, pairs, tmp_path, monkeypatch):
 def test_a_row_whose_map_is_lost_is_done_again(box, pairs, tmp_path):
     whole = run(box, pairs, tmp_path / "run")
     masks = facts(whole)
-    (tmp_path / "run" / "maps-0-0.safetensors").unlink()  # a machine that went down before its disk had written it
+    (
+        tmp_path / "run" / "maps-0-0.safetensors"
+    ).unlink()  # a machine that went down before its disk had written it
     with pytest.raises(InputError, match=r"lacks maps-0-0.safetensors"):
         whole.mask("3")
     again = facts(run(box, pairs, tmp_path / "run"))
@@ -213,7 +249,9 @@ def test_a_row_whose_map_is_lost_is_done_again(box, pairs, tmp_path):
 def test_what_is_finished_is_not_done_again_and_more_pictures_may_come(box, pairs, tmp_path):
     run(box, pairs, tmp_path / "run", limit=10)
     asked = []
-    saved = run(box, pairs, tmp_path / "run", on_row=lambda row, done, total: asked.append((done, total)))
+    saved = run(
+        box, pairs, tmp_path / "run", on_row=lambda row, done, total: asked.append((done, total))
+    )
     assert asked == [(i + 1, COUNT) for i in range(10, COUNT)]
     assert_same(saved, run(box, pairs, tmp_path / "whole"))
     asked.clear()
@@ -239,7 +277,11 @@ def test_a_second_run_is_refused_while_the_first_one_writes(box, pairs, tmp_path
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"seed": 1}, "seed: 0 there, 1 asked"), ({"masker": "random"}, "masker: Rise"), ({"check": False}, "alternative: Blur")],
+    [
+        ({"seed": 1}, "seed: 0 there, 1 asked"),
+        ({"masker": "random"}, "masker: Rise"),
+        ({"check": False}, "alternative: Blur"),
+    ],
 )
 def test_other_settings_are_refused_and_named(box, pairs, tmp_path, change, words):
     run(box, pairs[:4], tmp_path / "run")
@@ -270,7 +312,10 @@ def test_what_fails_for_one_picture_costs_no_other(box, pairs, tmp_path):
     data = [*pairs[:9], (pairs[9][0], 7)]
     saved = run(box, data, tmp_path / "run", masker=Moody(key))
     reasons = {row.index: row.reason for row in saved.rows() if row.reason}
-    assert reasons == {6: "ZeroDivisionError: division by zero", 9: "class 7 is outside 0..3, the classes of the model."}
+    assert reasons == {
+        6: "ZeroDivisionError: division by zero",
+        9: "class 7 is outside 0..3, the classes of the model.",
+    }
     assert {row.area for row in saved.rows() if row.index not in reasons} == {0.25}
     with pytest.raises(InputError, match="6 has no map: ZeroDivisionError"):
         saved.mask("6")
@@ -282,11 +327,16 @@ def folder_of(box, folder, count=6):
 
     folder.mkdir()
     for i, (image, _) in enumerate(pairs_of(box)[:count]):
-        Image.fromarray((image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()).save(folder / f"{i}.png")
+        Image.fromarray((image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()).save(
+            folder / f"{i}.png"
+        )
     (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:80])
     (folder / "3.png").write_bytes(b"")
     return FunctionBlackBox(
-        lambda x: box(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy(), num_classes=4, size=16, outputs="logits"
+        lambda x: box(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy(),
+        num_classes=4,
+        size=16,
+        outputs="logits",
     )
 
 
@@ -322,11 +372,15 @@ def test_a_run_can_be_evaluated(box, pairs, tmp_path):
     scores = evaluate(box, given, "saliency-score", pairs[:8], baselines=False)
     means = scores.means()
     assert not scores.reasons()
-    assert means["stored"]["saliency-score/score"] == pytest.approx(means["again"]["saliency-score/score"], rel=0.02)
+    assert means["stored"]["saliency-score/score"] == pytest.approx(
+        means["again"]["saliency-score/score"], rel=0.02
+    )
 
 
 @pytest.mark.parametrize("what", ["maps", "rows", "shard"])
-def test_a_full_disk_is_one_sentence_and_what_was_finished_is_there(what, box, pairs, tmp_path, monkeypatch, full_disk):
+def test_a_full_disk_is_one_sentence_and_what_was_finished_is_there(
+    what, box, pairs, tmp_path, monkeypatch, full_disk
+):
     """The third block, or the end, finds no room; half of what it writes is there."""
     seen = []
 
@@ -334,11 +388,16 @@ def test_a_full_disk_is_one_sentence_and_what_was_finished_is_there(what, box, p
         if what == "shard":
             due = path.name.startswith(".maps") and mode == "wb"
         else:
-            due = path.name.endswith({"maps": ".open", "rows": "rows.jsonl"}[what]) and mode[0] == "a"
+            due = (
+                path.name.endswith({"maps": ".open", "rows": "rows.jsonl"}[what]) and mode[0] == "a"
+            )
         return due and len(seen) >= 8
 
     full_disk(is_full)
-    with pytest.raises(SaliencyKitError, match=r"cannot be written: No space left on device. What was finished before is there"):
+    with pytest.raises(
+        SaliencyKitError,
+        match=r"cannot be written: No space left on device. What was finished before is there",
+    ):
         run(box, pairs, tmp_path / "run", on_row=lambda *it: seen.append(it))
     monkeypatch.undo()
     assert len(SavedExplanations.load(tmp_path / "run")) >= len(seen) >= 8
@@ -372,12 +431,16 @@ def test_a_trained_masker_answers_as_in_explain(tmp_path):
     box = demo_box()
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 255, (40, 60, 3), dtype=np.uint8) for _ in range(3)]
-    saved = explain_dataset(box, [(picture, None) for picture in pictures], out=tmp_path / "run", overlays=0)
+    saved = explain_dataset(
+        box, [(picture, None) for picture in pictures], out=tmp_path / "run", overlays=0
+    )
     wanted = explain(box, pictures)
     assert saved.manifest["masker"].startswith("RealTimeMasker(")
     for i, row in enumerate(saved.rows()):
         assert row.label == int(wanted.labels[i])
-        assert (row.area, row.kept) == pytest.approx((float(wanted.area[i]), float(wanted.kept[i])), abs=1e-4)
+        assert (row.area, row.kept) == pytest.approx(
+            (float(wanted.area[i]), float(wanted.kept[i])), abs=1e-4
+        )
         assert saved.map_of(row).shape[2] < row.size[0]
         assert float((saved.mask_of(row)[0] - wanted.mask[i]).abs().max()) < 1 / 255
 
@@ -400,9 +463,30 @@ def test_several_processes_share_the_pictures_and_end_with_the_same_rows(box, pa
     pytest.importorskip("accelerate")
     (tmp_path / "script.py").write_text(LAUNCHED)
     path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "script.py", "two"]
-    done = subprocess.run(launch, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    environment = os.environ | {
+        "PYTHONPATH": path,
+        "OMP_NUM_THREADS": "1",
+        "ACCELERATE_USE_CPU": "true",
+    }
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        "script.py",
+        "two",
+    ]
+    done = subprocess.run(
+        launch,
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     two = SavedExplanations.load(tmp_path / "two")
     assert_same(two, run(box, pairs, tmp_path / "one"))

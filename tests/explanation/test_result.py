@@ -32,7 +32,11 @@ def answer():
 
 
 def test_probabilities(answer):
-    for got, logits in [(answer.probability, answer.logits), (answer.kept, answer.preserved), (answer.dropped, answer.destroyed)]:
+    for got, logits in [
+        (answer.probability, answer.logits),
+        (answer.kept, answer.preserved),
+        (answer.dropped, answer.destroyed),
+    ]:
         np.testing.assert_allclose(got.numpy(), softmax(logits.numpy())[[0, 1], [2, 0]], rtol=1e-5)
 
 
@@ -78,8 +82,17 @@ def test_in_picture(answer):
 def test_printed_form(answer):
     lines = repr(answer).splitlines()
     assert lines[0] == "Explanation of 2 image(s) by rise"
-    assert lines[1].startswith("  cat: probability 0.") and "kept" in lines[1] and "area 0.149" in lines[1]  # noqa: PT018
-    many = Explanation(torch.zeros(13, 1, 2, 2), torch.zeros(13, dtype=torch.int64), torch.ones(13, 1, 2, 2), torch.zeros(13, 2))
+    assert (
+        lines[1].startswith("  cat: probability 0.")
+        and "kept" in lines[1]
+        and "area 0.149" in lines[1]
+    )  # noqa: PT018
+    many = Explanation(
+        torch.zeros(13, 1, 2, 2),
+        torch.zeros(13, dtype=torch.int64),
+        torch.ones(13, 1, 2, 2),
+        torch.zeros(13, 2),
+    )
     assert repr(many).splitlines()[-1] == "  ... and 3 more"
 
 

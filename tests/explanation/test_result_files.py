@@ -14,7 +14,9 @@ from saliencykit import Explanation, InputError, TorchBlackBox, explain
 @pytest.fixture
 def answer() -> Explanation:
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 4))
-    box = TorchBlackBox(model, mean=(0.0,) * 3, std=(1.0,) * 3, size=8, class_names=["a", "b", "c", "d"])
+    box = TorchBlackBox(
+        model, mean=(0.0,) * 3, std=(1.0,) * 3, size=8, class_names=["a", "b", "c", "d"]
+    )
     pictures = [Image.new("RGB", (20, 10), (200, 30, 10)), Image.new("L", (9, 9), 90)]
     return explain(box, pictures, masker="rise:samples=16")
 
@@ -57,7 +59,16 @@ def test_a_place_that_cannot_be_written_is_refused(answer: Explanation, tmp_path
 
 
 @pytest.mark.parametrize(
-    "damage", ["missing", "no json", "other format", "newer", "truncated maps", "wrong rows", "missing picture"]
+    "damage",
+    [
+        "missing",
+        "no json",
+        "other format",
+        "newer",
+        "truncated maps",
+        "wrong rows",
+        "missing picture",
+    ],
 )
 def test_what_is_damaged_is_named(answer: Explanation, tmp_path: Path, damage: str) -> None:
     answer.save(tmp_path)
@@ -70,7 +81,9 @@ def test_what_is_damaged_is_named(answer: Explanation, tmp_path: Path, damage: s
         manifest |= {"format": "x"} if damage == "other format" else {"version": 99}
         (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     elif damage == "truncated maps":
-        (tmp_path / "maps.safetensors").write_bytes((tmp_path / "maps.safetensors").read_bytes()[:100])
+        (tmp_path / "maps.safetensors").write_bytes(
+            (tmp_path / "maps.safetensors").read_bytes()[:100]
+        )
     elif damage == "wrong rows":
         from safetensors.torch import load_file, save_file
 
@@ -82,7 +95,9 @@ def test_what_is_damaged_is_named(answer: Explanation, tmp_path: Path, damage: s
         Explanation.load(tmp_path)
 
 
-def test_a_place_at_home(answer: Explanation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_at_home(
+    answer: Explanation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     assert answer.save("~/cat") == tmp_path / "cat"

@@ -25,7 +25,10 @@ def test_it_is_the_maskers_map(name):
     with untouched(name, net):
         answer = explain_func(model=net, inputs=X, targets=TARGETS, masker=name, device="cpu")
     wanted = as_masker(name)(
-        TorchBlackBox(net, size=16), torch.from_numpy(X), torch.from_numpy(TARGETS), generator=Generator().manual_seed(0)
+        TorchBlackBox(net, size=16),
+        torch.from_numpy(X),
+        torch.from_numpy(TARGETS),
+        generator=Generator().manual_seed(0),
     )
     assert isinstance(answer, np.ndarray)
     assert answer.dtype == np.float32
@@ -34,13 +37,18 @@ def test_it_is_the_maskers_map(name):
 
 def test_rows_targets_and_precision():
     net = small_network()
-    together = explain_func(net, np.concatenate([X] * 6), np.concatenate([TARGETS] * 6), masker="rise:samples=30")
+    together = explain_func(
+        net, np.concatenate([X] * 6), np.concatenate([TARGETS] * 6), masker="rise:samples=30"
+    )
     alone = explain_func(net, X[1:2], TARGETS[1], masker="rise:samples=30")
     assert np.allclose(alone, together[1:2], atol=1e-4)
     assert np.allclose(together[1], together[16], atol=1e-4)
     other = explain_func(net, X[1:2], TARGETS[1], masker="rise:samples=30", seed=1)
     assert not np.allclose(other, alone)
-    assert explain_func(net.double(), X.astype(np.float64), TARGETS[:, None], masker="gradient").dtype == np.float64
+    assert (
+        explain_func(net.double(), X.astype(np.float64), TARGETS[:, None], masker="gradient").dtype
+        == np.float64
+    )
 
 
 def test_scores_are_signed():
@@ -56,7 +64,9 @@ def test_statistics_show_the_masker_raw_pixels():
     x = (raw - np.array(mean, np.float32)[:, None, None]) / np.array(std, np.float32)[:, None, None]
     answer = explain_func(net, x, np.array([1, 2]), masker="occlusion:window=6", mean=mean, std=std)
     box = TorchBlackBox(net, mean=mean, std=std)
-    theirs = saliencykit.explain(box, torch.from_numpy(raw), [1, 2], masker="occlusion:window=6").mask
+    theirs = saliencykit.explain(
+        box, torch.from_numpy(raw), [1, 2], masker="occlusion:window=6"
+    ).mask
     assert np.allclose(answer, theirs.numpy(), atol=1e-4)
 
 
@@ -64,7 +74,9 @@ def test_query_only_boxes_are_models():
     box = PlantedEvidence()
     images, labels = box.examples(4, generator=Generator().manual_seed(0))
     model = BoxModule(QueryOnly(box))
-    answer = explain_func(model, images.numpy(), labels.numpy(), masker="occlusion:window=4,stride=2")
+    answer = explain_func(
+        model, images.numpy(), labels.numpy(), masker="occlusion:window=4,stride=2"
+    )
     inside = box.evidence(images, labels).bool().numpy()
     assert answer[inside].mean() > 5 * answer[~inside].mean()
     with pytest.raises(GradientError, match="query-only"):
@@ -101,12 +113,23 @@ def test_quantus_metrics_run_on_modules_and_on_query_only_boxes():
     box = PlantedEvidence()
     images, labels = box.examples(4, generator=Generator().manual_seed(0))
     segments = box.evidence(images, labels).numpy()
-    ask = {"explain_func": explain_func, "explain_func_kwargs": {"masker": "occlusion:window=4,stride=2"}, "softmax": True}
-    given = {"x_batch": images.numpy(), "y_batch": labels.numpy(), "s_batch": segments, "device": "cpu"}
+    ask = {
+        "explain_func": explain_func,
+        "explain_func_kwargs": {"masker": "occlusion:window=4,stride=2"},
+        "softmax": True,
+    }
+    given = {
+        "x_batch": images.numpy(),
+        "y_batch": labels.numpy(),
+        "s_batch": segments,
+        "device": "cpu",
+    }
     for model in (BoxModule(QueryOnly(box)), small_network().eval()):
         pointing = quantus.PointingGame(disable_warnings=True)(model=model, **given, **ask)
         sparse = quantus.Sparseness(disable_warnings=True)(model=model, **given, **ask)
-        flips = quantus.PixelFlipping(features_in_step=32, disable_warnings=True)(model=model, **given, **ask)
+        flips = quantus.PixelFlipping(features_in_step=32, disable_warnings=True)(
+            model=model, **given, **ask
+        )
         assert len(pointing) == len(sparse) == len(flips) == 4
         if isinstance(model, BoxModule):
             assert all(np.ravel(pointing))

@@ -13,7 +13,13 @@ CLASSES, SIDE = 5, 32
 def _steps(*widths):
     layers, before = [], 3
     for width in widths:
-        layers.append(nn.Sequential(nn.Conv2d(before, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)))
+        layers.append(
+            nn.Sequential(
+                nn.Conv2d(before, width, 3, 2, 1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+            )
+        )
         before = width
     return layers
 
@@ -81,7 +87,10 @@ class Tokens(nn.Module):
         super().__init__()
         self.patches = nn.Conv2d(3, 16, 8, 8)
         self.token = nn.Parameter(torch.randn(1, 1, 16)) if class_token else None
-        layers = [nn.TransformerEncoderLayer(16, 2, 24, dropout=0.0, batch_first=True, norm_first=True) for _ in range(3)]
+        layers = [
+            nn.TransformerEncoderLayer(16, 2, 24, dropout=0.0, batch_first=True, norm_first=True)
+            for _ in range(3)
+        ]
         self.blocks = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(16)
         self.head = nn.Linear(16, CLASSES)
@@ -122,7 +131,9 @@ MAKERS = {
 
 @pytest.fixture
 def net():
-    """`net(name)`: a box of 5 classes around a tiny net with random weights and batch norms that have seen something."""
+    """`net(name)`: a box of 5 classes around a tiny net with random weights and batch norms that
+    have seen something.
+    """
 
     def make(name: str, seed: int = 0, **options) -> BlackBox:
         with torch.random.fork_rng():
@@ -130,7 +141,9 @@ def net():
             model = MAKERS[name]()
             with torch.no_grad():
                 for _ in range(3):
-                    model(torch.rand(8, 3, SIDE, SIDE) * 2 - 0.5)  # in training mode: batch norms get statistics
+                    model(
+                        torch.rand(8, 3, SIDE, SIDE) * 2 - 0.5
+                    )  # in training mode: batch norms get statistics
         return TorchBlackBox(model.eval(), mean=(0.5,) * 3, std=(0.25,) * 3, size=SIDE, **options)
 
     return make

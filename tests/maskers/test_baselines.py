@@ -13,7 +13,10 @@ def ask(masker, size=(16, 16), batch=2):
     return masker(QueryOnly(PlantedEvidence()), images, labels, generator=generator)
 
 
-@pytest.mark.parametrize(("area", "size"), [(0.5, (224, 224)), (0.25, (16, 16)), (0.1, (9, 16)), (1.0, (5, 7)), (0.01, (4, 4))])
+@pytest.mark.parametrize(
+    ("area", "size"),
+    [(0.5, (224, 224)), (0.25, (16, 16)), (0.1, (9, 16)), (1.0, (5, 7)), (0.01, (4, 4))],
+)
 def test_centre_box_has_its_area_and_is_in_the_middle(area, size):
     mask = ask(CentreBox(area=area), size)
     assert mask.shape == (2, 1, *size)
@@ -42,10 +45,19 @@ def test_whole_image_keeps_everything():
 
 def test_ground_truth_is_inside_of_every_box_of_its_own_picture_whatever_the_batch():
     images = torch.rand(3, 3, 8, 10, generator=torch.Generator().manual_seed(0))
-    boxes = [torch.tensor([[1.2, 0.0, 2.5, 3.0], [8.0, 6.0, 99.0, 99.0]]), torch.zeros(0, 4), torch.tensor([[0.0, 0.0, 10.0, 8.0]])]
+    boxes = [
+        torch.tensor([[1.2, 0.0, 2.5, 3.0], [8.0, 6.0, 99.0, 99.0]]),
+        torch.zeros(0, 4),
+        torch.tensor([[0.0, 0.0, 10.0, 8.0]]),
+    ]
     masker = GroundTruthBox.of(images, boxes)
     rows = [2, 0, 1]
-    mask = masker(QueryOnly(PlantedEvidence()), images[rows], torch.zeros(3, dtype=torch.long), generator=torch.Generator())
+    mask = masker(
+        QueryOnly(PlantedEvidence()),
+        images[rows],
+        torch.zeros(3, dtype=torch.long),
+        generator=torch.Generator(),
+    )
     wanted = torch.zeros(8, 10)
     wanted[0:3, 1:3] = 1
     wanted[6:, 8:] = 1

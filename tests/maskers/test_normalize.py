@@ -6,7 +6,9 @@ from saliencykit.maskers.normalize import mask_of_scores, probabilities
 
 
 def test_the_mask_is_the_positive_part_over_its_maximum_per_row():
-    scores = torch.tensor([[-2.0, 0.0, 1.0, 4.0], [-2.0, -1.0, -3.0, 0.0], [0.5, 0.25, 0.0, -9.0]]).view(3, 1, 2, 2)
+    scores = torch.tensor(
+        [[-2.0, 0.0, 1.0, 4.0], [-2.0, -1.0, -3.0, 0.0], [0.5, 0.25, 0.0, -9.0]]
+    ).view(3, 1, 2, 2)
     mask = mask_of_scores(scores, torch.zeros(3)).flatten(1)
     assert mask.tolist() == [[0, 0, 0.25, 1], [0, 0, 0, 0], [1, 0.5, 0, 0]]
 

@@ -29,7 +29,9 @@ def test_the_mask_is_the_inner_maskers_and_the_box_is_not_asked(box, examples):
         assert found.mask.shape == (4, 1, 16, 16)
         if not isinstance(masker, Rise):  # which draws from what the outer call forked
             assert torch.equal(found.mask, masker(box, *examples, generator=seeded()))
-        assert (found.scores is None) == (masker.find(box, *examples, generator=seeded()).scores is None)
+        assert (found.scores is None) == (
+            masker.find(box, *examples, generator=seeded()).scores is None
+        )
     assert real.asked == []
 
 
@@ -67,7 +69,9 @@ def test_texts(box):
 def test_what_it_cannot_be_used_for(box, examples):
     images, labels = examples
     masker = OnSurrogate(box, gradient())
-    with pytest.raises(InputError, match="has 4 classes and PlantedEvidence has 5: it stands for another box"):
+    with pytest.raises(
+        InputError, match="has 4 classes and PlantedEvidence has 5: it stands for another box"
+    ):
         masker(PlantedEvidence(num_classes=5), images, labels, generator=seeded())
     with pytest.raises(InputError, match="takes raw pixels"):
         masker(box, images * 4 - 2, labels, generator=seeded())

@@ -21,7 +21,9 @@ def test_it_is_uniform_noise_of_so_many_cells(box, examples):
     assert 0.45 < float(found.mean()) < 0.55
     assert 0.07 < float(found.var()) < 0.1  # 1/12
     coarse = RandomMap(cells=2)(box, images, labels, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(coarse[..., :4, :4], coarse[..., :1, :1].expand(-1, -1, 4, 4)), "the corners are flat, it is enlarged"
+    assert torch.equal(coarse[..., :4, :4], coarse[..., :1, :1].expand(-1, -1, 4, 4)), (
+        "the corners are flat, it is enlarged"
+    )
 
 
 @pytest.mark.parametrize("cells", [0, 2.5])

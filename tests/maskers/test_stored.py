@@ -13,7 +13,14 @@ def known(box, generator, tmp_path):
     images, _ = box.examples(4, generator=generator)
     labels = [0, 1, 2, 3]
     pairs = [*zip(images, labels, strict=True), *zip(images.flip(3), labels, strict=True)]
-    explain_dataset(box, pairs, masker="occlusion:window=4,stride=4", out=tmp_path / "run", overlays=0, precision="float16")
+    explain_dataset(
+        box,
+        pairs,
+        masker="occlusion:window=4,stride=4",
+        out=tmp_path / "run",
+        overlays=0,
+        precision="float16",
+    )
     return tmp_path / "run", images, torch.tensor(labels)
 
 

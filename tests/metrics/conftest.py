@@ -15,7 +15,9 @@ class Weighing(BlackBox):
     zero = (0.4, 0.5, 0.6)
 
     def __init__(self):
-        self.weights = torch.randn(3, 3, 24, 24, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+        self.weights = torch.randn(
+            3, 3, 24, 24, generator=torch.Generator().manual_seed(5), dtype=torch.float64
+        )
         self.asked = []
 
     def logits(self, images):
@@ -44,7 +46,13 @@ def judged():
 
     def ask(metric, box, images, labels, mask, seed=0):
         generator = torch.Generator().manual_seed(seed)
-        return metric(box, Sample(images, labels), mask, explain=lambda images, labels: mask, generator=generator)
+        return metric(
+            box,
+            Sample(images, labels),
+            mask,
+            explain=lambda images, labels: mask,
+            generator=generator,
+        )
 
     return ask
 
@@ -63,12 +71,20 @@ def some():
 
 @pytest.fixture
 def order():
-    """`order(map)`: the pixels (y, x) of one map (H, W), best first, by the stated rule, with Python's sort."""
+    """`order(map)`: the pixels (y, x) of one map (H, W), best first, by the stated rule, with
+    Python's sort.
+    """
 
     def sort(values):
         height, width = values.shape
         pixels = [(y, x) for y in range(height) for x in range(width)]
-        return sorted(pixels, key=lambda at: (-values[at], (2 * at[0] - height + 1) ** 2 + (2 * at[1] - width + 1) ** 2))
+        return sorted(
+            pixels,
+            key=lambda at: (
+                -values[at],
+                (2 * at[0] - height + 1) ** 2 + (2 * at[1] - width + 1) ** 2,
+            ),
+        )
 
     return sort
 

@@ -7,12 +7,16 @@ from saliencykit.core.errors import InputError
 from saliencykit.metrics.area_curves import AreaCurves
 
 
-@pytest.mark.parametrize("metric", [AreaCurves(), AreaCurves(areas=(0.123, 0.9), alternative=Noise())])
+@pytest.mark.parametrize(
+    "metric", [AreaCurves(), AreaCurves(areas=(0.123, 0.9), alternative=Noise())]
+)
 def test_against_a_slow_twin(metric, weighing, judged, some, chosen):
     images, labels, maps = some
     fills = metric.alternative(images, generator=torch.Generator().manual_seed(0)).numpy()
     got = judged(metric, weighing, images, labels, maps)
-    assert set(got) == {"gap"} | {f"{side}_{area:g}" for side in ("kept", "dropped") for area in metric.areas}
+    assert set(got) == {"gap"} | {
+        f"{side}_{area:g}" for side in ("kept", "dropped") for area in metric.areas
+    }
     for i in range(4):
         gaps = []
         for area in metric.areas:
@@ -31,11 +35,15 @@ def test_a_fill_that_looks_at_the_mask(weighing, judged, some, chosen):
     from benchmarks.unseen import Road
 
     images, labels, maps = some
-    got = judged(AreaCurves(areas=(0.3,), alternative=Road(std=0.0)), weighing, images, labels, maps)
+    got = judged(
+        AreaCurves(areas=(0.3,), alternative=Road(std=0.0)), weighing, images, labels, maps
+    )
     for i in range(4):
         mask = torch.from_numpy(chosen(maps[i, 0].numpy(), round(0.3 * 11 * 14)))[None, None]
         edit = Road(std=0.0).edit(images[i : i + 1], mask, torch.Generator().manual_seed(0))[0]
-        assert got["kept_0.3"][i].item() == pytest.approx(weighing.p(edit.numpy(), labels[i]), abs=1e-9)
+        assert got["kept_0.3"][i].item() == pytest.approx(
+            weighing.p(edit.numpy(), labels[i]), abs=1e-9
+        )
 
 
 def test_the_truth_and_its_opposite(box, examples, judged):
@@ -49,11 +57,16 @@ def test_the_truth_and_its_opposite(box, examples, judged):
 
 def test_only_the_order_counts(weighing, judged, some):
     images, labels, maps = some
-    one, other = (judged(AreaCurves(), weighing, images, labels, mask)["gap"] for mask in (maps, maps**3 * 0.4))
+    one, other = (
+        judged(AreaCurves(), weighing, images, labels, mask)["gap"]
+        for mask in (maps, maps**3 * 0.4)
+    )
     assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("wrong", [{"areas": ()}, {"areas": (0.5, 0.1)}, {"areas": (0.5, 1.0)}, {"alternative": None}])
+@pytest.mark.parametrize(
+    "wrong", [{"areas": ()}, {"areas": (0.5, 0.1)}, {"areas": (0.5, 1.0)}, {"alternative": None}]
+)
 def test_wrong_arguments_are_refused(wrong):
     with pytest.raises(InputError, match="AreaCurves"):
         AreaCurves(**wrong)

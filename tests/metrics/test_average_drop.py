@@ -17,9 +17,19 @@ def test_against_a_slow_twin(metric, weighing, judged, some):
     got = judged(metric, weighing, images, labels, maps)
     for i in range(4):
         image, mask = images[i].numpy(), maps[i, 0].numpy()
-        p, o = weighing.p(image, labels[i]), weighing.p(image * mask + fills[i] * (1 - mask), labels[i])
-        twin = {"drop": max(0, p - o) / p, "increase": float(o > p), "gain": max(0, o - p) / (1 - p), "area": mask.mean()}
-        assert {name: value[i].item() for name, value in got.items()} == pytest.approx(twin, abs=1e-9)
+        p, o = (
+            weighing.p(image, labels[i]),
+            weighing.p(image * mask + fills[i] * (1 - mask), labels[i]),
+        )
+        twin = {
+            "drop": max(0, p - o) / p,
+            "increase": float(o > p),
+            "gain": max(0, o - p) / (1 - p),
+            "area": mask.mean(),
+        }
+        assert {name: value[i].item() for name, value in got.items()} == pytest.approx(
+            twin, abs=1e-9
+        )
     assert {0.0, 1.0} == set(got["increase"].tolist())
 
 
@@ -32,7 +42,10 @@ def test_the_whole_picture_loses_and_gains_nothing(weighing, judged, some):
 def test_certainty_either_way_is_finite(weighing, judged, some):
     weighing.weights = weighing.weights * 1e4
     got = judged(AverageDrop(), weighing, *some)
-    assert all(bool(value.isfinite().all()) and value.min() >= 0 and value.max() <= 1 for value in got.values())
+    assert all(
+        bool(value.isfinite().all()) and value.min() >= 0 and value.max() <= 1
+        for value in got.values()
+    )
 
 
 def test_the_alternative_is_one():
@@ -41,7 +54,9 @@ def test_the_alternative_is_one():
 
 
 def test_against_pytorch_grad_cam(judged):
-    """Their drop is a difference of probabilities, ours a share of the first; the edit is the same for black as 0."""
+    """Their drop is a difference of probabilities, ours a share of the first; the edit is the same
+    for black as 0.
+    """
     theirs = pytest.importorskip("pytorch_grad_cam.metrics.cam_mult_image")
     model = small_network().eval()
     generator = torch.Generator().manual_seed(0)
@@ -49,7 +64,13 @@ def test_against_pytorch_grad_cam(judged):
     maps = torch.rand(4, 1, 16, 16, generator=generator)
     targets = [lambda z, c=c: z.softmax(0)[c] for c in labels.tolist()]
     asked = {"input_tensor": images, "cams": maps[:, 0].numpy(), "targets": targets, "model": model}
-    ours = judged(AverageDrop(alternative=Constant(colour=0.0)), TorchBlackBox(model, size=16), images, labels, maps)
+    ours = judged(
+        AverageDrop(alternative=Constant(colour=0.0)),
+        TorchBlackBox(model, size=16),
+        images,
+        labels,
+        maps,
+    )
     with torch.no_grad():
         p = model(images).softmax(1)[torch.arange(4), labels].numpy()
     assert np.allclose(ours["drop"].numpy() * p, theirs.DropInConfidence()(**asked), atol=1e-6)

@@ -17,7 +17,11 @@ def pictures(count=5):
 def compared(mask, explain, metric=None, box=BOX, seed=0):
     images, labels = pictures(len(mask))
     return (metric or ClassConfusion())(
-        box, Sample(images, labels), mask, explain=explain, generator=torch.Generator().manual_seed(seed)
+        box,
+        Sample(images, labels),
+        mask,
+        explain=explain,
+        generator=torch.Generator().manual_seed(seed),
     )
 
 
@@ -25,7 +29,11 @@ def slow(own, other):
     own, other = own.astype(np.float64).ravel(), other.astype(np.float64).ravel()
     least = sum(min(a, b) for a, b in zip(own, other, strict=True))
     most = sum(max(a, b) for a, b in zip(own, other, strict=True))
-    return {"area_ratio": other.sum() / own.sum(), "correlation": np.corrcoef(own, other)[0, 1], "overlap": least / most}
+    return {
+        "area_ratio": other.sum() / own.sum(),
+        "correlation": np.corrcoef(own, other)[0, 1],
+        "overlap": least / most,
+    }
 
 
 def test_against_a_slow_twin():
@@ -57,7 +65,12 @@ def test_the_runner_up_is_the_most_probable_of_the_others():
     seen = []
     box = Counting(BOX)
     images, _ = pictures()
-    compared(torch.ones(5, 1, 16, 16), lambda x, y: seen.append(y) or x[:, :1], ClassConfusion(other="runner-up"), box)
+    compared(
+        torch.ones(5, 1, 16, 16),
+        lambda x, y: seen.append(y) or x[:, :1],
+        ClassConfusion(other="runner-up"),
+        box,
+    )
     assert torch.equal(seen[0], BOX(images).topk(2).indices[:, 1])
     assert box.images == 5
     compared(torch.ones(5, 1, 16, 16), lambda x, y: x[:, :1], box=box)
@@ -85,7 +98,9 @@ def test_one_class_has_no_other():
 
     images, _ = pictures(2)
     sample = Sample(images, torch.zeros(2, dtype=torch.int64))
-    got = ClassConfusion()(Alone(), sample, torch.ones(2, 1, 16, 16), explain=None, generator=torch.Generator())
+    got = ClassConfusion()(
+        Alone(), sample, torch.ones(2, 1, 16, 16), explain=None, generator=torch.Generator()
+    )
     assert all(value.isnan().all() for value in got.values())
 
 

@@ -29,6 +29,11 @@ def test_against_quantus(weighing, judged, some):
     quantus = pytest.importorskip("quantus")
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 11 * 14, 3))
     theirs = quantus.Complexity(disable_warnings=True, normalise=False, abs=False)(
-        model=model, x_batch=some[0].float().numpy(), y_batch=some[1].numpy(), a_batch=some[2].numpy()
+        model=model,
+        x_batch=some[0].float().numpy(),
+        y_batch=some[1].numpy(),
+        a_batch=some[2].numpy(),
     )
-    assert np.allclose(judged(Complexity(), weighing, *some)["Complexity"].numpy(), theirs, atol=1e-6)
+    assert np.allclose(
+        judged(Complexity(), weighing, *some)["Complexity"].numpy(), theirs, atol=1e-6
+    )

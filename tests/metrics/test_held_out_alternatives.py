@@ -14,7 +14,9 @@ def generator():
 def test_the_imputation_is_near_the_exact_one(share):
     images = torch.nn.functional.avg_pool2d(torch.rand(2, 3, 70, 60, generator=generator()), 5, 1)
     mask = (torch.rand(2, 1, 66, 56, generator=generator()) < share).float()
-    quick, exact = (kind(std=0.0).edit(images, mask, generator()) for kind in (LinearlyImputed, Road))
+    quick, exact = (
+        kind(std=0.0).edit(images, mask, generator()) for kind in (LinearlyImputed, Road)
+    )
     assert (quick - exact).abs().mean() < 2e-3
 
 
@@ -28,7 +30,11 @@ def test_noise_is_on_removed_pixels_only_and_the_same_in_any_batch():
     assert fill[0, ..., 16:].std().item() == pytest.approx(0.01, rel=0.1)
     alone = LinearlyImputed()(images[1:], generator=generator(), mask=mask[1:])
     assert torch.allclose(fill[1:], alone, atol=1e-5)
-    assert torch.allclose(LinearlyImputed(std=0.0)(images, generator=generator()), images.mean((2, 3), keepdim=True), atol=1e-6)
+    assert torch.allclose(
+        LinearlyImputed(std=0.0)(images, generator=generator()),
+        images.mean((2, 3), keepdim=True),
+        atol=1e-6,
+    )
 
 
 def test_shuffled_blocks_move_and_keep_every_pixel():
@@ -37,8 +43,16 @@ def test_shuffled_blocks_move_and_keep_every_pixel():
     assert not torch.equal(fill, images)
     assert torch.equal(fill.flatten().sort().values, images.flatten().sort().values)
     assert torch.equal(fill[..., 64:, :], images[..., 64:, :])
-    blocks = {tuple(b.flatten().tolist()) for row in images[0, 0, :64, :64].split(16) for b in row.split(16, dim=1)}
-    moved = {tuple(b.flatten().tolist()) for row in fill[0, 0, :64, :64].split(16) for b in row.split(16, dim=1)}
+    blocks = {
+        tuple(b.flatten().tolist())
+        for row in images[0, 0, :64, :64].split(16)
+        for b in row.split(16, dim=1)
+    }
+    moved = {
+        tuple(b.flatten().tolist())
+        for row in fill[0, 0, :64, :64].split(16)
+        for b in row.split(16, dim=1)
+    }
     assert blocks == moved
 
 
@@ -55,7 +69,9 @@ def test_the_same_picture_is_shuffled_alike_in_any_batch():
     assert torch.equal(together[1:2], ShuffledBlocks()(images[1:2], generator=generator()))
 
 
-@pytest.mark.parametrize("make", [lambda: LinearlyImputed(std=-1.0), lambda: ShuffledBlocks(block=0)])
+@pytest.mark.parametrize(
+    "make", [lambda: LinearlyImputed(std=-1.0), lambda: ShuffledBlocks(block=0)]
+)
 def test_wrong_numbers_are_refused(make):
     with pytest.raises(InputError):
         make()

@@ -15,7 +15,9 @@ def test_it_is_the_mean_of_the_curves_under_both_fills(weighing, judged, some):
 
     for fill in FILLS:
         metric = AreaCurves(alternative=fill, areas=(0.2, 0.6))
-        each.append(metric.score(weighing, Sample(images, labels), maps, explain=None, generator=generator))
+        each.append(
+            metric.score(weighing, Sample(images, labels), maps, explain=None, generator=generator)
+        )
     assert set(got) == {"gap", "kept_0.2", "kept_0.6", "dropped_0.2", "dropped_0.6"}
     for name, values in got.items():
         assert torch.allclose(values, (each[0][name] + each[1][name]) / 2, atol=1e-6)

@@ -25,20 +25,38 @@ def slow(box, image, label, values, fill, steps, chosen, insert):
     return sum((a + b) / 2 / steps for a, b in pairwise(curve)), curve[0], curve[-1]
 
 
-@pytest.mark.parametrize("metric", [Insertion(), Deletion(), Insertion(steps=5, alternative=Noise()), Deletion(steps=154)])
+@pytest.mark.parametrize(
+    "metric",
+    [Insertion(), Deletion(), Insertion(steps=5, alternative=Noise()), Deletion(steps=154)],
+)
 def test_against_a_slow_twin(metric, weighing, judged, some, chosen):
     images, labels, maps = some
-    fills = metric.alternative.for_box(weighing)(images, generator=torch.Generator().manual_seed(0)).numpy()
+    fills = metric.alternative.for_box(weighing)(
+        images, generator=torch.Generator().manual_seed(0)
+    ).numpy()
     got = judged(metric, weighing, images, labels, maps)
     for i in range(4):
         insert = isinstance(metric, Insertion)
-        twin = slow(weighing, images[i].numpy(), labels[i], maps[i, 0].numpy(), fills[i], metric.steps, chosen, insert)
-        assert [got[name][i].item() for name in ("auc", "start", "end")] == pytest.approx(twin, abs=1e-9)
+        twin = slow(
+            weighing,
+            images[i].numpy(),
+            labels[i],
+            maps[i, 0].numpy(),
+            fills[i],
+            metric.steps,
+            chosen,
+            insert,
+        )
+        assert [got[name][i].item() for name in ("auc", "start", "end")] == pytest.approx(
+            twin, abs=1e-9
+        )
 
 
 def test_the_ends_are_the_picture_and_the_alternative(weighing, judged, some):
     images, labels, maps = some
-    insertion, deletion = (judged(metric, weighing, images, labels, maps) for metric in (Insertion(), Deletion()))
+    insertion, deletion = (
+        judged(metric, weighing, images, labels, maps) for metric in (Insertion(), Deletion())
+    )
     whole = weighing(images).softmax(1)[torch.arange(4), labels]
     assert torch.allclose(insertion["end"], whole)
     assert torch.allclose(deletion["start"], whole)
@@ -60,7 +78,9 @@ def test_queries():
     box = Counting(PlantedEvidence())
     images, labels = box.box.examples(2, generator=torch.Generator().manual_seed(0))
     mask = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    Insertion(steps=10)(box, Sample(images, labels), mask, explain=box.box.evidence, generator=torch.Generator())
+    Insertion(steps=10)(
+        box, Sample(images, labels), mask, explain=box.box.evidence, generator=torch.Generator()
+    )
     assert box.images == 22
 
 
@@ -77,7 +97,9 @@ def test_directions():
 
 
 def test_the_area_of_a_straight_line_is_exact(judged):
-    """A box whose probability grows by the same amount with each pixel: the area is the mean of its ends for any steps."""
+    """A box whose probability grows by the same amount with each pixel: the area is the mean of its
+    ends for any steps.
+    """
 
     class Line(BlackBox):
         num_classes, differentiable = 2, False
@@ -89,20 +111,39 @@ def test_the_area_of_a_straight_line_is_exact(judged):
     ones = torch.ones(1, 3, 8, 8, dtype=torch.float64)
     mask = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     black = Insertion(alternative=Constant(colour=0.0), steps=64)
-    assert judged(black, Line(), ones, torch.tensor([0]), mask)["auc"].item() == pytest.approx(0.5, abs=1e-9)
+    assert judged(black, Line(), ones, torch.tensor([0]), mask)["auc"].item() == pytest.approx(
+        0.5, abs=1e-9
+    )
 
 
 def test_against_quantus_pixel_flipping(judged, some):
-    """Pixels of one-channel pictures set to black one row at a time: Quantus' curve without its picture, and with one less step."""
+    """Pixels of one-channel pictures set to black one row at a time: Quantus' curve without its
+    picture, and with one less step.
+    """
     quantus = pytest.importorskip("quantus")
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(11 * 14, 3)).eval()
     images, labels = some[0][:, :1].float(), some[1]
     images[..., 0, 0] = 0  # their black is the least value of the picture
-    maps = torch.rand(4, 1, 11, 14, generator=torch.Generator().manual_seed(3))  # no ties: Quantus leaves them to numpy
+    maps = torch.rand(
+        4, 1, 11, 14, generator=torch.Generator().manual_seed(3)
+    )  # no ties: Quantus leaves them to numpy
     metric = quantus.PixelFlipping(
-        features_in_step=14, perturb_baseline="black", perturb_func_kwargs={}, disable_warnings=True, abs=False, normalise=False
+        features_in_step=14,
+        perturb_baseline="black",
+        perturb_func_kwargs={},
+        disable_warnings=True,
+        abs=False,
+        normalise=False,
     )
-    theirs = np.array(metric(model=model, x_batch=images.numpy(), y_batch=labels.numpy(), a_batch=maps.numpy(), softmax=True))
+    theirs = np.array(
+        metric(
+            model=model,
+            x_batch=images.numpy(),
+            y_batch=labels.numpy(),
+            a_batch=maps.numpy(),
+            softmax=True,
+        )
+    )
     box = TorchBlackBox(model)
     box(images)
     ours = judged(Deletion(steps=11, alternative=Constant(colour=0.0)), box, images, labels, maps)

@@ -10,13 +10,19 @@ from saliencykit.metrics.linear_imputation import Imputer, impute
 def scene(seed, side):
     """A smooth picture with an edge, and a mask of blobs."""
     generator = torch.Generator().manual_seed(seed)
-    image = F.interpolate(torch.rand(1, 3, 6, 6, generator=generator), size=side, mode="bicubic").clamp(0, 1)
+    image = F.interpolate(
+        torch.rand(1, 3, 6, 6, generator=generator), size=side, mode="bicubic"
+    ).clamp(0, 1)
     image[..., side // 2 :] *= 0.5
-    return image, F.interpolate(torch.rand(1, 1, 7, 7, generator=generator), size=side, mode="bilinear")
+    return image, F.interpolate(
+        torch.rand(1, 1, 7, 7, generator=generator), size=side, mode="bilinear"
+    )
 
 
 def slow(image, kept):
-    """Each equation of the published system written out, solved at once; image (C, H, W), kept (H, W)."""
+    """Each equation of the published system written out, solved at once; image (C, H, W), kept (H,
+    W).
+    """
     channels, height, width = image.shape
     unknown = [(y, x) for y in range(height) for x in range(width) if not kept[y, x]]
     number = {at: i for i, at in enumerate(unknown)}
@@ -38,11 +44,15 @@ def slow(image, kept):
     return filled
 
 
-@pytest.mark.parametrize("size", [(4, 5), (7, 7), (8, 8), (11, 14), (5, 29), (1, 90), (3, 67), (33, 18)])
+@pytest.mark.parametrize(
+    "size", [(4, 5), (7, 7), (8, 8), (11, 14), (5, 29), (1, 90), (3, 67), (33, 18)]
+)
 @pytest.mark.parametrize("area", [0.05, 0.3, 0.8, 0.97])
 def test_it_solves_the_published_system(size, area, monkeypatch):
     generator = torch.Generator().manual_seed(0)
-    image = F.interpolate(torch.rand(1, 3, 4, 4, generator=generator, dtype=torch.float64), size=size, mode="bilinear")
+    image = F.interpolate(
+        torch.rand(1, 3, 4, 4, generator=generator, dtype=torch.float64), size=size, mode="bilinear"
+    )
     kept = torch.rand(1, 1, *size, generator=generator) < area
     kept[..., 0, 1] = True
     exact = slow(image[0].numpy(), kept[0, 0].numpy())
@@ -55,7 +65,9 @@ def test_it_solves_the_published_system(size, area, monkeypatch):
 
 
 def test_masks_on_which_multigrid_alone_diverges():
-    """One small blob that is kept, a ring along the edge, single pixels: the coarse grids are unlike the fine one."""
+    """One small blob that is kept, a ring along the edge, single pixels: the coarse grids are
+    unlike the fine one.
+    """
     from benchmarks.unseen import Road
 
     image, _ = scene(3, 224)
@@ -109,6 +121,9 @@ def test_of_nothing_and_of_everything(value, side):
 
 def test_alone_and_in_a_batch():
     pairs = [scene(seed, 48) for seed in range(3)]
-    images, kept = torch.cat([image for image, _ in pairs]), torch.cat([blobs >= 0.6 for _, blobs in pairs])
+    images, kept = (
+        torch.cat([image for image, _ in pairs]),
+        torch.cat([blobs >= 0.6 for _, blobs in pairs]),
+    )
     kept[2] = False
     assert torch.equal(impute(images, kept)[1:2], impute(images[1:2], kept[1:2]))

@@ -20,11 +20,19 @@ def sample_and_masks(seed=0):
     box = PlantedEvidence()
     images, labels = box.examples(4, generator=torch.Generator().manual_seed(seed))
     noise = torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(seed))
-    return Sample(images, labels, TRUTH), torch.nn.functional.interpolate(noise, size=(16, 16), mode="bilinear")
+    return Sample(images, labels, TRUTH), torch.nn.functional.interpolate(
+        noise, size=(16, 16), mode="bilinear"
+    )
 
 
 def score(metric, sample, mask, box=None):
-    return metric(box or PlantedEvidence(), sample, mask, explain=lambda images, labels: mask, generator=torch.Generator())
+    return metric(
+        box or PlantedEvidence(),
+        sample,
+        mask,
+        explain=lambda images, labels: mask,
+        generator=torch.Generator(),
+    )
 
 
 def overlap(one, other):
@@ -57,11 +65,15 @@ def test_against_a_slow_twin(least):
                 continue
             for name, level in (("error", 0.6), ("error@0.2", 0.2), ("error@0.9", 0.9)):
                 assert got[name][i] == slow(mask[i, 0].numpy(), truth.numpy(), level, least)[0]
-            assert got["overlap"][i].item() == pytest.approx(slow(mask[i, 0].numpy(), truth.numpy(), 0.6, least)[1], abs=1e-6)
+            assert got["overlap"][i].item() == pytest.approx(
+                slow(mask[i, 0].numpy(), truth.numpy(), 0.6, least)[1], abs=1e-6
+            )
 
 
 def test_against_torchvision_on_twelve_drawn_pictures():
-    """Twelve masks that are rectangles, one of them twice: their overlap is torchvision's, whatever the rule and the box."""
+    """Twelve masks that are rectangles, one of them twice: their overlap is torchvision's, whatever
+    the rule and the box.
+    """
     g = torch.Generator().manual_seed(3)
     corners = torch.randint(0, 20, (12, 2, 2), generator=g)
     drawn = torch.cat([corners.amin(1), corners.amax(1) + 5], 1)
@@ -69,7 +81,9 @@ def test_against_torchvision_on_twelve_drawn_pictures():
     mask = torch.zeros(12, 1, 28, 28)
     for i, (x0, y0, x1, y1) in enumerate(drawn.tolist()):
         mask[i, :, y0:y1, x0:x1] = 0.7
-    sample = Sample(torch.rand(12, 3, 28, 28), torch.zeros(12, dtype=torch.int64), tuple(truth[:, None]))
+    sample = Sample(
+        torch.rand(12, 3, 28, 28), torch.zeros(12, dtype=torch.int64), tuple(truth[:, None])
+    )
     wanted = torchvision.ops.box_iou(drawn.float(), truth).diagonal()
     for rule, level in (("range", 0.5), ("value", 0.5), ("energy", 0.9), ("mean", 1.0)):
         for around in ("all", "largest"):
@@ -99,9 +113,23 @@ def test_without_boxes_nothing_applies_and_the_classifier_is_never_asked():
 
 def test_a_threshold_is_chosen_by_its_mean():
     rows = [
-        {"localisation/error@0.2": 1.0, "localisation/error@0.4": 0.0, "localisation/error@0.6": 0.0, "x": 3.0},
-        {"localisation/error@0.2": None, "localisation/error@0.4": 0.0, "localisation/error@0.6": 0.0, "y@0.1": -9.0},
-        {"localisation/error@0.2": 1.0, "localisation/error@0.4": float("nan"), "localisation/error@0.6": 1.0},
+        {
+            "localisation/error@0.2": 1.0,
+            "localisation/error@0.4": 0.0,
+            "localisation/error@0.6": 0.0,
+            "x": 3.0,
+        },
+        {
+            "localisation/error@0.2": None,
+            "localisation/error@0.4": 0.0,
+            "localisation/error@0.6": 0.0,
+            "y@0.1": -9.0,
+        },
+        {
+            "localisation/error@0.2": 1.0,
+            "localisation/error@0.4": float("nan"),
+            "localisation/error@0.6": 1.0,
+        },
     ]
     choice = choose_threshold(rows)
     assert (choice.threshold, choice.mean, choice.rows) == (0.4, 0.0, 2)
@@ -112,7 +140,16 @@ def test_a_threshold_is_chosen_by_its_mean():
             choose_threshold(nothing)
 
 
-@pytest.mark.parametrize("wrong", [{"threshold": 1.5}, {"rule": "x"}, {"around": "x"}, {"overlap": 0}, {"thresholds": (0.1, -1.0)}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"threshold": 1.5},
+        {"rule": "x"},
+        {"around": "x"},
+        {"overlap": 0},
+        {"thresholds": (0.1, -1.0)},
+    ],
+)
 def test_bad_arguments(wrong):
     with pytest.raises(InputError, match="Localisation"):
         Localisation(**wrong)

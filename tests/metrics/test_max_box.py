@@ -23,8 +23,14 @@ def test_against_a_slow_twin():
                 if not len(truth):
                     assert np.isnan(value)
                     continue
-                parts = slow_parts(one >= one.min() + np.float32(threshold) * (one.max() - one.min()))
-                wanted = max(overlap(around(part, one.shape), other) for part in parts for other in truth.tolist())
+                parts = slow_parts(
+                    one >= one.min() + np.float32(threshold) * (one.max() - one.min())
+                )
+                wanted = max(
+                    overlap(around(part, one.shape), other)
+                    for part in parts
+                    for other in truth.tolist()
+                )
                 assert value == pytest.approx(wanted, abs=1e-6)
 
 
@@ -32,13 +38,18 @@ def slow_accuracy(overlaps, least):
     """overlaps: pictures x thresholds."""
     best = []
     for delta in least:
-        best.append(max(np.mean([row[t] >= delta for row in overlaps]) for t in range(overlaps.shape[1])))
+        best.append(
+            max(np.mean([row[t] >= delta for row in overlaps]) for t in range(overlaps.shape[1]))
+        )
     return [*best, np.mean(best)]
 
 
 def test_the_accuracy_of_a_data_set():
     overlaps = np.random.default_rng(0).random((40, 5)).round(2)
-    rows = [{f"max-box-acc-v2/overlap@{t / 10:g}": v for t, v in enumerate(row)} | {"other@0.1": 5.0} for row in overlaps]
+    rows = [
+        {f"max-box-acc-v2/overlap@{t / 10:g}": v for t, v in enumerate(row)} | {"other@0.1": 5.0}
+        for row in overlaps
+    ]
     empty = dict.fromkeys(rows[0], None) | {"max-box-acc-v2/overlap@0.1": float("nan")}
     got = max_box_accuracy([*rows, {k: v for k, v in empty.items() if "other" not in k}])
     assert list(got) == ["0.3", "0.5", "0.7", "mean"]

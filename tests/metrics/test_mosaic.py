@@ -33,7 +33,9 @@ def ask(metric, sample, explain, box=BOX, seed=0):
 
 
 def test_against_a_slow_twin_on_plain_pictures():
-    """With pictures of one colour each, the mosaic's quarters can be recognised, and the right mass counted by hand."""
+    """With pictures of one colour each, the mosaic's quarters can be recognised, and the right mass
+    counted by hand.
+    """
     noise = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     seen = []
 
@@ -75,15 +77,27 @@ def test_the_layout_is_four_shrunk_pictures(size):
     places = torch.tensor([0, 1, 2, 3, 1])
     mosaics = lay_out(images, others, places)
     height, width = size
-    cuts = [(r, c) for r in ((0, height // 2), (height // 2, height)) for c in ((0, width // 2), (width // 2, width))]
+    cuts = [
+        (r, c)
+        for r in ((0, height // 2), (height // 2, height))
+        for c in ((0, width // 2), (width // 2, width))
+    ]
     for i, place in enumerate(places.tolist()):
         order = list(others[i])
         order.insert(place, images[i])
         for part, ((y0, y1), (x0, x1)) in zip(order, cuts, strict=True):
-            small = F.interpolate(part[None], size=(y1 - y0, x1 - x0), mode="bilinear", antialias=True, align_corners=False)[0]
+            small = F.interpolate(
+                part[None],
+                size=(y1 - y0, x1 - x0),
+                mode="bilinear",
+                antialias=True,
+                align_corners=False,
+            )[0]
             assert torch.allclose(mosaics[i, :, y0:y1, x0:x1], small, atol=1e-6)
     own = quarter_masks(places, mosaics[:, :1])
-    assert own.flatten(1).sum(1).tolist() == [(y1 - y0) * (x1 - x0) for (y0, y1), (x0, x1) in (cuts[p] for p in places.tolist())]
+    assert own.flatten(1).sum(1).tolist() == [
+        (y1 - y0) * (x1 - x0) for (y0, y1), (x0, x1) in (cuts[p] for p in places.tolist())
+    ]
 
 
 def test_a_perfect_mask_a_flat_one_and_an_empty_one():
@@ -136,7 +150,10 @@ def test_evaluate_gives_it_pictures_of_all_parts_of_the_data():
     """Sorted by class, as folders are: the first 32 pictures are all of one class."""
     sample = examples(120, 5)
     order = sample.labels.argsort()
-    data = [(image, int(label)) for image, label in zip(sample.images[order], sample.labels[order], strict=True)]
+    data = [
+        (image, int(label))
+        for image, label in zip(sample.images[order], sample.labels[order], strict=True)
+    ]
     for given in (data, iter(data[::4])):
         scores = evaluate(BOX, ["whole-image"], ["mosaic"], given, baselines=False, limit=None)
         shares = [row.scores["mosaic/share"] for row in scores.rows]
@@ -147,9 +164,13 @@ def test_bad_pictures():
     with pytest.raises(InputError, match="at least one"):
         Mosaic(others=Sample(torch.zeros(0, 3, 4, 4), torch.zeros(0, dtype=torch.int64)))
     with pytest.raises(InputError, match="2 pixels"):
-        lay_out(torch.zeros(1, 3, 1, 4), torch.zeros(1, 3, 3, 4, 4), torch.zeros(1, dtype=torch.int64))
+        lay_out(
+            torch.zeros(1, 3, 1, 4), torch.zeros(1, 3, 3, 4, 4), torch.zeros(1, dtype=torch.int64)
+        )
     with pytest.raises(InputError, match="channels"):
-        lay_out(torch.zeros(1, 1, 4, 4), torch.zeros(1, 3, 3, 4, 4), torch.zeros(1, dtype=torch.int64))
+        lay_out(
+            torch.zeros(1, 1, 4, 4), torch.zeros(1, 3, 3, 4, 4), torch.zeros(1, dtype=torch.int64)
+        )
 
 
 def test_mosaics_of_full_size():
@@ -168,7 +189,11 @@ def test_a_mosaic_of_full_size_is_judged_by_its_own_quarter():
     """The planted evidence is found in pictures of any size."""
     sample = examples(6, 5)
     got = ask(Mosaic(others=examples(12, 6), shrink=False), sample, BOX.evidence)
-    shrunk = ask(Mosaic(others=examples(12, 6)), sample, lambda images, labels: torch.ones(len(images), 1, *images.shape[2:]))
+    shrunk = ask(
+        Mosaic(others=examples(12, 6)),
+        sample,
+        lambda images, labels: torch.ones(len(images), 1, *images.shape[2:]),
+    )
     assert got["share"].shape == shrunk["share"].shape
     assert bool(((got["share"] >= 0) & (got["share"] <= 1)).all())
 

@@ -7,7 +7,13 @@ from saliencykit.alternatives.constant import Constant
 from saliencykit.alternatives.noise import Noise
 from saliencykit.core.alternative import compose
 from saliencykit.core.errors import InputError
-from saliencykit.metrics.perturbed_queries import ask, check_alternative, check_shares, editor, probabilities
+from saliencykit.metrics.perturbed_queries import (
+    ask,
+    check_alternative,
+    check_shares,
+    editor,
+    probabilities,
+)
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence
 
 
@@ -36,7 +42,9 @@ def test_an_alternative_with_an_edit_of_its_own_is_asked_each_time(some, weighin
     assert torch.equal(edit(maps), edit(maps))
 
 
-@pytest.mark.parametrize(("limit", "asked"), [(None, [28]), (8, [8, 8, 8, 4]), (4, [4] * 7), (3, [3, 1] * 7)])
+@pytest.mark.parametrize(
+    ("limit", "asked"), [(None, [28]), (8, [8, 8, 8, 4]), (4, [4] * 7), (3, [3, 1] * 7)]
+)
 def test_small_batches_are_asked_several_edits_at_a_time(limit, asked, some, weighing):
     images, labels, _ = some
     edits = [images * factor for factor in torch.linspace(0, 1, 7)]
@@ -58,7 +66,17 @@ def test_each_edit_is_asked_once():
 def test_wrong_arguments_are_refused():
     with pytest.raises(InputError, match=r"str\(alternative='blur'\).*Blur\(\)"):
         check_alternative("x", "blur")
-    for wrong in ((), (0.0, 0.5), (0.5, 1.0), (0.5, 0.4), (0.2, 0.2), (float("nan"),), 0.1, "0.1;0.2", ("0.1",)):
+    for wrong in (
+        (),
+        (0.0, 0.5),
+        (0.5, 1.0),
+        (0.5, 0.4),
+        (0.2, 0.2),
+        (float("nan"),),
+        0.1,
+        "0.1;0.2",
+        ("0.1",),
+    ):
         with pytest.raises(InputError, match="areas="):
             check_shares("x", "areas", wrong)
 

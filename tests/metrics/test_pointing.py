@@ -13,10 +13,17 @@ def inside(box, y, x):
 
 
 def slow_pointing(mask, boxes, tolerance):
-    """Does a disc of that radius around a largest pixel hold a pixel of a box? Averaged over all that are largest."""
+    """Does a disc of that radius around a largest pixel hold a pixel of a box? Averaged over all
+    that are largest.
+    """
     hits = []
     for y, x in zip(*np.nonzero(mask == mask.max()), strict=True):
-        reach = [(v, u) for v in range(mask.shape[0]) for u in range(mask.shape[1]) if (v - y) ** 2 + (u - x) ** 2 <= tolerance**2]
+        reach = [
+            (v, u)
+            for v in range(mask.shape[0])
+            for u in range(mask.shape[1])
+            if (v - y) ** 2 + (u - x) ** 2 <= tolerance**2
+        ]
         hits.append(any(inside(box, v, u) for box in boxes for v, u in reach))
     return np.mean(hits)
 
@@ -29,7 +36,9 @@ def test_the_pointing_game_against_a_slow_twin(tolerance):
         got = score(PointingGame(tolerance=tolerance), sample, mask)["PointingGame"]
         for i, boxes in enumerate(sample.boxes):
             if len(boxes):
-                assert got[i].item() == pytest.approx(slow_pointing(mask[i, 0].numpy(), boxes.tolist(), tolerance), abs=1e-6)
+                assert got[i].item() == pytest.approx(
+                    slow_pointing(mask[i, 0].numpy(), boxes.tolist(), tolerance), abs=1e-6
+                )
             else:
                 assert got[i].isnan()
 
@@ -42,7 +51,12 @@ def test_energy_against_a_slow_twin():
             assert got[i].isnan()
             continue
         one = mask[i, 0].numpy()
-        held = sum(one[y, x] for y in range(16) for x in range(16) if any(inside(box, y, x) for box in boxes.tolist()))
+        held = sum(
+            one[y, x]
+            for y in range(16)
+            for x in range(16)
+            if any(inside(box, y, x) for box in boxes.tolist())
+        )
         assert got[i].item() == pytest.approx(held / one.sum(), abs=1e-6)
 
 
@@ -54,8 +68,14 @@ def test_flat_and_empty_masks_score_the_area_of_the_boxes():
         got = score(EnergyPointingGame(), sample, flat)["EnergyPointingGame"]
         points = score(PointingGame(tolerance=0), sample, flat)["PointingGame"]
         for i in (0, 1, 3):
-            assert [got[i].item(), points[i].item()] == pytest.approx([area[i].item()] * 2, abs=1e-6)
-    assert score(PointingGame(), sample, mask)["PointingGame"][[0, 1, 3]].tolist() == [1, 1, 1]  # 15 pixels of 16
+            assert [got[i].item(), points[i].item()] == pytest.approx(
+                [area[i].item()] * 2, abs=1e-6
+            )
+    assert score(PointingGame(), sample, mask)["PointingGame"][[0, 1, 3]].tolist() == [
+        1,
+        1,
+        1,
+    ]  # 15 pixels of 16
 
 
 def test_a_box_thinner_than_a_pixel_can_be_hit():
@@ -84,7 +104,9 @@ def test_the_pointing_game_is_torchrays():
     corners = torch.randint(0, 40, (40, 2, 2), generator=g)
     boxes = tuple(torch.cat([some.amin(0), some.amax(0) + 4])[None].float() for some in corners)
     sample = Sample(torch.rand(40, 3, 48, 60), torch.zeros(40, dtype=torch.int64), boxes)
-    got = score(PointingGame(tolerance=7.9), sample, mask)["PointingGame"]  # theirs is <, ours <=; no pixels are so far apart
+    got = score(PointingGame(tolerance=7.9), sample, mask)[
+        "PointingGame"
+    ]  # theirs is <, ours <=; no pixels are so far apart
     for i, there in enumerate(box_pixels(boxes, mask)):
         y, x = divmod(int(mask[i].argmax()), 60)
         assert got[i].item() == (game(1, tolerance=8).evaluate(there[0], (x, y)) + 1) / 2

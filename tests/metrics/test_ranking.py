@@ -18,7 +18,9 @@ def test_against_pythons_sort(some, order):
 def test_a_flat_map_is_the_growing_disc_in_the_middle(size):
     height, width = size
     places = ranks(torch.full((1, 1, *size), 0.3))
-    away = (torch.arange(height)[:, None] * 2 - height + 1) ** 2 + (torch.arange(width) * 2 - width + 1) ** 2
+    away = (torch.arange(height)[:, None] * 2 - height + 1) ** 2 + (
+        torch.arange(width) * 2 - width + 1
+    ) ** 2
     inside_out = away.flatten()[places.flatten().argsort()]
     assert inside_out.tolist() == sorted(inside_out.tolist())
 

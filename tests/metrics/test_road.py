@@ -11,10 +11,14 @@ from saliencykit.testing.black_boxes import small_network
 
 
 def test_against_a_slow_twin(weighing, judged, some, chosen):
-    """One edit at a time; that the imputation solves the published system is tested in test_imputing.py."""
+    """One edit at a time; that the imputation solves the published system is tested in
+    test_imputing.py.
+    """
     images, labels, maps = some
     metric = RemoveAndDebias(shares=(0.1, 0.45, 0.9))
-    grain = rng.normal(images, (3, 11, 14), generator=torch.Generator().manual_seed(0), std=0.01).numpy()
+    grain = rng.normal(
+        images, (3, 11, 14), generator=torch.Generator().manual_seed(0), std=0.01
+    ).numpy()
     got = judged(metric, weighing, images, labels, maps)
     for i in range(4):
         twin = {}
@@ -23,14 +27,18 @@ def test_against_a_slow_twin(weighing, judged, some, chosen):
             for share in metric.shares:
                 removed = round(share * 154)
                 values = maps[i, 0].numpy()
-                kept = 1 - chosen(values, removed) if name == "morf" else chosen(values, 154 - removed)
+                kept = (
+                    1 - chosen(values, removed) if name == "morf" else chosen(values, 154 - removed)
+                )
                 fill = impute(images[i : i + 1], torch.from_numpy(kept)[None, None] == 1)[0].numpy()
                 edit = np.where(kept == 1, images[i].numpy(), fill + grain[i])
                 answers.append(weighing.p(edit, labels[i]))
                 right.append(weighing.top(edit) == labels[i])
             twin[name], twin[f"{name}_accuracy"] = np.mean(answers), np.mean(right)
         twin["gap"] = twin["lerf"] - twin["morf"]
-        assert {name: value[i].item() for name, value in got.items()} == pytest.approx(twin, abs=1e-9)
+        assert {name: value[i].item() for name, value in got.items()} == pytest.approx(
+            twin, abs=1e-9
+        )
 
 
 def test_the_truth_and_its_opposite(box, examples, judged):
@@ -42,7 +50,10 @@ def test_the_truth_and_its_opposite(box, examples, judged):
 
 def test_the_noise_is_of_the_picture_and_the_seed(weighing, judged, some):
     images, labels, maps = some
-    one, same, other = (judged(RemoveAndDebias(noise=0.3), weighing, images, labels, maps, seed)["morf"] for seed in (0, 0, 1))
+    one, same, other = (
+        judged(RemoveAndDebias(noise=0.3), weighing, images, labels, maps, seed)["morf"]
+        for seed in (0, 0, 1)
+    )
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
@@ -54,7 +65,9 @@ def test_wrong_arguments_are_refused(wrong):
 
 
 def test_against_pytorch_grad_cam(judged):
-    """Their gap is half of ours. Their noise is drawn anew each time, and their thresholds are percentiles: close, not equal."""
+    """Their gap is half of ours. Their noise is drawn anew each time, and their thresholds are
+    percentiles: close, not equal.
+    """
     theirs = pytest.importorskip("pytorch_grad_cam.metrics.road")
     model = small_network().eval()
     generator = torch.Generator().manual_seed(0)

@@ -26,7 +26,11 @@ class Thirds(BlackBox):
 
 def score(x, y, mask, metric=None, box=None):
     return (metric or SaliencyScore())(
-        box or Thirds(), Sample(x, y), mask, explain=lambda images, labels: mask, generator=torch.Generator()
+        box or Thirds(),
+        Sample(x, y),
+        mask,
+        explain=lambda images, labels: mask,
+        generator=torch.Generator(),
     )
 
 
@@ -47,13 +51,19 @@ def resized(crop, height, width):
 def slow(image, label, mask, threshold, floor):
     height, width = mask.shape
     ys, xs = np.nonzero(mask >= threshold)
-    top, low, left, right = (ys.min(), ys.max(), xs.min(), xs.max()) if len(ys) else (0, height - 1, 0, width - 1)
+    top, low, left, right = (
+        (ys.min(), ys.max(), xs.min(), xs.max()) if len(ys) else (0, height - 1, 0, width - 1)
+    )
     area = (low - top + 1) * (right - left + 1) / (height * width)
     crop = np.stack([resized(c[top : low + 1, left : right + 1], height, width) for c in image])
     third = height // 3
     z = crop[:, third : height - third].mean((1, 2)) * 7
     p = np.exp(z) / np.exp(z).sum()
-    return {"score": np.log(max(area, floor)) - np.log(p[label]), "area": area, "crop_accuracy": float(p.argmax() == label)}
+    return {
+        "score": np.log(max(area, floor)) - np.log(p[label]),
+        "area": area,
+        "crop_accuracy": float(p.argmax() == label),
+    }
 
 
 @given(st.data())
@@ -61,14 +71,27 @@ def test_against_a_slow_twin(data):
     x = data.draw(images(batch=2, size=data.draw(st.sampled_from([(6, 9), (7, 5)]))))
     mask = data.draw(masks(batch=2, size=tuple(x.shape[2:])))
     y = torch.tensor([0, 2])
-    for metric in (SaliencyScore(), SaliencyScore(threshold=0.9, floor=0.3), SaliencyScore(threshold=1.0, relative_to="mean")):
+    for metric in (
+        SaliencyScore(),
+        SaliencyScore(threshold=0.9, floor=0.3),
+        SaliencyScore(threshold=1.0, relative_to="mean"),
+    ):
         got = score(x, y, mask, metric)
         for i in range(2):
-            level = metric.threshold * (float(mask[i].mean()) if metric.relative_to == "mean" else 1.0)
+            level = metric.threshold * (
+                float(mask[i].mean()) if metric.relative_to == "mean" else 1.0
+            )
             twin = slow(x[i].numpy(), int(y[i]), mask[i, 0].numpy(), level, metric.floor)
             if level == mask[i].max() and metric.relative_to == "mean":
-                continue  # a constant mask: whether rounding puts the pixels below their own mean is not the point
-            np.testing.assert_allclose([got[k][i] for k in ("score", "area")], [twin["score"], twin["area"]], rtol=1e-7, atol=1e-9)
+                # a constant mask: whether rounding puts the pixels below their own mean is not the
+                # point
+                continue
+            np.testing.assert_allclose(
+                [got[k][i] for k in ("score", "area")],
+                [twin["score"], twin["area"]],
+                rtol=1e-7,
+                atol=1e-9,
+            )
     assert set(got) == {"score", "area", "crop_accuracy"}
 
 
@@ -86,8 +109,12 @@ def test_the_whole_image_scores_its_cross_entropy():
     box = PlantedEvidence()
     x, y = box.examples(4, generator=torch.Generator().manual_seed(0))
     got = score(x, y, torch.ones(4, 1, 16, 16), box=box)
-    assert torch.allclose(got["score"], torch.nn.functional.cross_entropy(box(x), y, reduction="none"), atol=1e-5)
-    assert torch.equal(got["score"], score(x, y, torch.zeros(4, 1, 16, 16), box=box)["score"])  # an empty mask is the whole image
+    assert torch.allclose(
+        got["score"], torch.nn.functional.cross_entropy(box(x), y, reduction="none"), atol=1e-5
+    )
+    assert torch.equal(
+        got["score"], score(x, y, torch.zeros(4, 1, 16, 16), box=box)["score"]
+    )  # an empty mask is the whole image
 
 
 def test_the_best_possible_value_is_the_floor():
@@ -127,7 +154,9 @@ def test_relative_to_the_mean_does_not_see_the_masks_scale(mask, factor):
     metric = SaliencyScore(threshold=1.5, relative_to="mean")
     sure = ((mask - 1.5 * mask.mean((1, 2, 3), keepdim=True)).abs() > 1e-9).all()
     if sure:
-        assert torch.equal(score(x, y, mask, metric)["area"], score(x, y, mask * factor, metric)["area"])
+        assert torch.equal(
+            score(x, y, mask, metric)["area"], score(x, y, mask * factor, metric)["area"]
+        )
 
 
 def test_one_query_per_image():
@@ -162,24 +191,37 @@ def test_lower_is_better():
 @pytest.mark.parametrize("alternative", [Blur(sigma=2.0), Noise()])
 def test_in_place_against_a_slow_twin(weighing, judged, some, alternative):
     images, labels, maps = some
-    maps = (maps - 0.45).clamp_min(0) * 1.8 * (torch.arange(14) > 5) * (torch.arange(11) < 8)[:, None]
+    maps = (
+        (maps - 0.45).clamp_min(0) * 1.8 * (torch.arange(14) > 5) * (torch.arange(11) < 8)[:, None]
+    )
     fills = alternative(images, generator=torch.Generator().manual_seed(0)).numpy()
-    got = judged(saliency_score_in_place(alternative=alternative, floor=0.2), weighing, images, labels, maps)
+    got = judged(
+        saliency_score_in_place(alternative=alternative, floor=0.2), weighing, images, labels, maps
+    )
     for i in range(4):
         ys, xs = np.nonzero(maps[i, 0].numpy() >= 0.5)
-        top, low, left, right = (ys.min(), ys.max(), xs.min(), xs.max()) if len(ys) else (0, 10, 0, 13)
+        top, low, left, right = (
+            (ys.min(), ys.max(), xs.min(), xs.max()) if len(ys) else (0, 10, 0, 13)
+        )
         edit = fills[i].copy()
-        edit[:, top : low + 1, left : right + 1] = images[i].numpy()[:, top : low + 1, left : right + 1]
+        edit[:, top : low + 1, left : right + 1] = images[i].numpy()[
+            :, top : low + 1, left : right + 1
+        ]
         area = (low - top + 1) * (right - left + 1) / 154
         twin = {"area": area, "crop_accuracy": float(weighing.top(edit) == labels[i])}
         twin["score"] = np.log(max(area, 0.2)) - np.log(weighing.p(edit, labels[i]))
-        assert {name: value[i].item() for name, value in got.items()} == pytest.approx(twin, abs=1e-9)
+        assert {name: value[i].item() for name, value in got.items()} == pytest.approx(
+            twin, abs=1e-9
+        )
     assert 0.1 < got["area"].min() < 0.6
 
 
 def test_in_place_and_cut_out_agree_on_the_whole_image(weighing, judged, some):
     everything = torch.ones_like(some[2])
-    one, other = (judged(metric, weighing, some[0], some[1], everything) for metric in (SaliencyScore(), saliency_score_in_place()))
+    one, other = (
+        judged(metric, weighing, some[0], some[1], everything)
+        for metric in (SaliencyScore(), saliency_score_in_place())
+    )
     assert all(torch.allclose(one[name], other[name]) for name in one)
 
 

@@ -27,6 +27,11 @@ def test_against_quantus(weighing, judged, some):
     quantus = pytest.importorskip("quantus")
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 11 * 14, 3))
     theirs = quantus.Sparseness(disable_warnings=True, normalise=False, abs=False)(
-        model=model, x_batch=some[0].float().numpy(), y_batch=some[1].numpy(), a_batch=some[2].numpy().copy()
+        model=model,
+        x_batch=some[0].float().numpy(),
+        y_batch=some[1].numpy(),
+        a_batch=some[2].numpy().copy(),
     )
-    assert np.allclose(judged(Sparseness(), weighing, *some)["Sparseness"].numpy(), theirs, atol=1e-5)  # they add 1e-7
+    assert np.allclose(
+        judged(Sparseness(), weighing, *some)["Sparseness"].numpy(), theirs, atol=1e-5
+    )  # they add 1e-7

@@ -42,17 +42,25 @@ def curve(box, image, label, values, fill, chosen, keep):
 
 
 @pytest.mark.parametrize(
-    "metric", [SufficientArea(resolution=1 / 154), DestroyingArea(resolution=1 / 154, confidence=0.6, alternative=BLACK)]
+    "metric",
+    [
+        SufficientArea(resolution=1 / 154),
+        DestroyingArea(resolution=1 / 154, confidence=0.6, alternative=BLACK),
+    ],
 )
 def test_it_finds_a_crossing_of_the_full_curve(metric, weighing, judged, some, chosen):
-    """Against all 155 sizes, one by one: at the area found it passes, with one pixel less it does not."""
+    """Against all 155 sizes, one by one: at the area found it passes, with one pixel less it does
+    not.
+    """
     images, _, maps = some
     labels = weighing(images).argmax(1)
     fills = metric.alternative(images, generator=torch.Generator()).numpy()
     got, applies = judged(metric, weighing, images, labels, maps), 0
     for i in range(4):
         keep = isinstance(metric, SufficientArea)
-        all_sizes = curve(weighing, images[i].numpy(), labels[i], maps[i, 0].numpy(), fills[i], chosen, keep)
+        all_sizes = curve(
+            weighing, images[i].numpy(), labels[i], maps[i, 0].numpy(), fills[i], chosen, keep
+        )
         limit = metric.confidence * (all_sizes[-1] if keep else all_sizes[0])
         passes = [p >= limit if keep else p <= limit for p in all_sizes]
         area = got["area"][i].item()
@@ -82,7 +90,9 @@ def test_a_straight_line(metric, wanted, white, judged):
 def test_the_resolution_and_the_queries(white, judged):
     for resolution, rounds in ((1 / 4, 2), (1 / 16, 4), (0.3, 2), (1 / 10000, 8)):
         box = Share(lambda share: share)
-        got = judged(SufficientArea(alternative=BLACK, confidence=0.33, resolution=resolution), box, *white)
+        got = judged(
+            SufficientArea(alternative=BLACK, confidence=0.33, resolution=resolution), box, *white
+        )
         assert box.asked == 3 * (2 + rounds)
         assert bool((got["area"] >= 0.33 - 1e-6).all())
         assert bool((got["area"] <= 0.33 + max(resolution, 1 / 256) + 1e-6).all())
@@ -93,9 +103,13 @@ def test_where_it_does_not_apply(white, judged):
     whole = {"confidence": 0.9, "alternative": BLACK, "relative_to": "value"}
     assert bool(judged(SufficientArea(**whole), half, *white)["area"].isnan().all())
     assert bool(judged(DestroyingArea(**whole), half, *white)["area"].isnan().all())
-    never = judged(DestroyingArea(alternative=BLACK), Share(lambda share: 0.5 + share * 0.2), *white)
+    never = judged(
+        DestroyingArea(alternative=BLACK), Share(lambda share: 0.5 + share * 0.2), *white
+    )
     assert bool(never["area"].isnan().all() and never["probability"].isnan().all())
-    at_once = judged(SufficientArea(alternative=BLACK), Share(lambda share: 0.7 + share * 0.0), *white)
+    at_once = judged(
+        SufficientArea(alternative=BLACK), Share(lambda share: 0.7 + share * 0.0), *white
+    )
     assert at_once["area"].tolist() == [0, 0, 0]
     assert at_once["probability"].tolist() == pytest.approx([0.7] * 3)
 
@@ -110,13 +124,25 @@ def test_each_picture_on_its_own(weighing, judged, some):
     images, labels, maps = some
     for metric in (SufficientArea(), DestroyingArea(confidence=0.6)):
         together = judged(metric, weighing, images, labels, maps)["area"]
-        alone = torch.cat([judged(metric, weighing, images[i:][:1], labels[i:][:1], maps[i:][:1])["area"] for i in range(4)])
+        alone = torch.cat(
+            [
+                judged(metric, weighing, images[i:][:1], labels[i:][:1], maps[i:][:1])["area"]
+                for i in range(4)
+            ]
+        )
         assert torch.equal(together.nan_to_num(-1), alone.nan_to_num(-1))
 
 
 @pytest.mark.parametrize("metric", [SufficientArea, DestroyingArea])
 @pytest.mark.parametrize(
-    "wrong", [{"confidence": 0.0}, {"confidence": 1.0}, {"relative_to": "mean"}, {"resolution": 0.0}, {"alternative": "blur"}]
+    "wrong",
+    [
+        {"confidence": 0.0},
+        {"confidence": 1.0},
+        {"relative_to": "mean"},
+        {"resolution": 0.0},
+        {"alternative": "blur"},
+    ],
 )
 def test_wrong_arguments_are_refused(metric, wrong):
     with pytest.raises(InputError, match=metric.__name__):

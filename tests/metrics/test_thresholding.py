@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saliencykit.core.errors import InputError
-from saliencykit.metrics.thresholding import LEVELS, best_overlaps, boxes_at, check_levels, cut, largest_part, missing, part_boxes
+from saliencykit.metrics.thresholding import (
+    LEVELS,
+    best_overlaps,
+    boxes_at,
+    check_levels,
+    cut,
+    largest_part,
+    missing,
+    part_boxes,
+)
 from saliencykit.testing.strategies import masks
 
 
@@ -15,7 +24,9 @@ def slow_cut(values, rule, level):
         return values >= level
     if rule == "range":
         low, high = min(values.flat), max(values.flat)
-        return np.array([[v >= low + np.float32(level) * (high - low) for v in row] for row in values])
+        return np.array(
+            [[v >= low + np.float32(level) * (high - low) for v in row] for row in values]
+        )
     if rule == "mean":
         return np.array([[v >= level * values.mean() for v in row] for row in values])
     total, least = 0.0, np.inf
@@ -60,7 +71,10 @@ def random_maps(count=3, size=(11, 13), seed=0):
 @pytest.mark.parametrize("rule", LEVELS)
 def test_cuts_and_boxes_are_the_slow_ones(rule):
     maps, levels = random_maps(), LEVELS[rule]
-    everything, largest = boxes_at(maps, rule, levels, "all"), boxes_at(maps, rule, levels, "largest")
+    everything, largest = (
+        boxes_at(maps, rule, levels, "all"),
+        boxes_at(maps, rule, levels, "largest"),
+    )
     for t, level in enumerate(levels):
         inside = cut(maps, rule, level)
         for i, one in enumerate(maps[:, 0].numpy()):
@@ -75,10 +89,17 @@ def test_cuts_and_boxes_are_the_slow_ones(rule):
             assert boxes == (sorted(around(part, mine.shape) for part in parts) or [[0, 0, 13, 11]])
 
 
-@given(masks(batch=2, size=(6, 7)), st.sampled_from(["value", "range", "energy", "mean"]), st.floats(0, 1), st.floats(0, 1))
+@given(
+    masks(batch=2, size=(6, 7)),
+    st.sampled_from(["value", "range", "energy", "mean"]),
+    st.floats(0, 1),
+    st.floats(0, 1),
+)
 def test_a_larger_value_leaves_less_and_a_larger_energy_more(maps, rule, one, other):
     low, high = sorted((one, other))
-    small, large = (cut(maps, rule, level) for level in ((high, low) if rule != "energy" else (low, high)))
+    small, large = (
+        cut(maps, rule, level) for level in ((high, low) if rule != "energy" else (low, high))
+    )
     assert bool((small <= large).all())
 
 
@@ -88,7 +109,9 @@ def test_energy_holds_its_share_and_an_empty_map_has_none():
         held = (maps * cut(maps, "energy", level)).sum((1, 2, 3)) / maps.sum((1, 2, 3))
         assert bool((held >= level - 1e-6).all())
     assert not cut(torch.zeros(1, 1, 3, 3), "energy", 0.5).any()
-    assert boxes_at(torch.zeros(1, 1, 3, 4), "energy", (0.5,), "largest").tolist() == [[[0, 0, 4, 3]]]
+    assert boxes_at(torch.zeros(1, 1, 3, 4), "energy", (0.5,), "largest").tolist() == [
+        [[0, 0, 4, 3]]
+    ]
 
 
 def test_the_largest_part_of_equal_ones_begins_first():
@@ -101,17 +124,25 @@ def test_overlaps_are_those_of_counted_pixels():
     truth = torch.tensor([[0.0, 0.0, 4.0, 4.0], [5.0, 5.0, 9.0, 8.0]])
 
     def pixels(box):
-        return {(y, x) for y in range(int(box[1]), int(box[3])) for x in range(int(box[0]), int(box[2]))}
+        return {
+            (y, x) for y in range(int(box[1]), int(box[3])) for x in range(int(box[0]), int(box[2]))
+        }
 
     boxes = torch.tensor([(0, 0, 4, 4), (1, 2, 6, 7), (8, 0, 10, 3), (4, 4, 10, 10)])
-    wanted = [max(len(pixels(b) & pixels(t)) / len(pixels(b) | pixels(t)) for t in truth) for b in boxes.tolist()]
+    wanted = [
+        max(len(pixels(b) & pixels(t)) / len(pixels(b) | pixels(t)) for t in truth)
+        for b in boxes.tolist()
+    ]
     got, nothing = best_overlaps([boxes, boxes], [truth, torch.zeros(0, 4)])
     assert got.tolist() == pytest.approx(wanted)
     assert nothing.isnan().all()
     assert missing(torch.zeros(2, 1, 3, 3)).isnan().tolist() == [True, True]
 
 
-@pytest.mark.parametrize(("rule", "level"), [("value", 1.1), ("range", -0.1), ("mean", -1), ("energy", float("nan")), ("x", 0.5)])
+@pytest.mark.parametrize(
+    ("rule", "level"),
+    [("value", 1.1), ("range", -0.1), ("mean", -1), ("energy", float("nan")), ("x", 0.5)],
+)
 def test_levels_are_checked(rule, level):
     with pytest.raises(InputError, match="who"):
         check_levels("who", rule, (0.5, level))

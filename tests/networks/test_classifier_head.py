@@ -11,7 +11,13 @@ from saliencykit.networks.feature_maps import as_tap, read_taps, watch
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.unchanged import untouched
 
-EXACT = {"convolutional": "fc", "pointwise": "fc", "squeezed": "final", "channels-last": "head", "mean-token": "head"}
+EXACT = {
+    "convolutional": "fc",
+    "pointwise": "fc",
+    "squeezed": "final",
+    "channels-last": "head",
+    "mean-token": "head",
+}
 
 
 def layer_of(box, name):
@@ -61,7 +67,10 @@ def test_other_heads_are_no_pooled_ones(pictures):
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_any_number_of_pictures_finds_the_same_exact_head(net, pictures, count):
-    assert torch.equal(find_head(net("convolutional"), pictures(count)).weight, find_head(net("convolutional"), pictures(3)).weight)
+    assert torch.equal(
+        find_head(net("convolutional"), pictures(count)).weight,
+        find_head(net("convolutional"), pictures(3)).weight,
+    )
 
 
 def test_only_a_few_pictures_are_watched(net, pictures):
@@ -98,12 +107,17 @@ def test_linearised_rows_of_a_flattened_head_are_gradients(net, pictures):
         if after is None:
             after = box.model.classifier(box.model.pool(leaf).flatten(1))
         for row in range(len(slow)):
-            slow[row] += torch.autograd.grad(after[0, row], leaf, retain_graph=True)[0].sum((0, 2, 3)) / len(images)
+            slow[row] += torch.autograd.grad(after[0, row], leaf, retain_graph=True)[0].sum(
+                (0, 2, 3)
+            ) / len(images)
     assert torch.allclose(head.weight, slow, atol=1e-5)
 
 
 def test_linearised_rows_of_a_box_that_splits_its_batch(net, pictures):
-    one, many = find_head(net("flattened", max_batch=1), pictures(1)), find_head(net("flattened"), pictures(1))
+    one, many = (
+        find_head(net("flattened", max_batch=1), pictures(1)),
+        find_head(net("flattened"), pictures(1)),
+    )
     assert torch.allclose(one.weight, many.weight, atol=1e-5)
     assert not find_head(net("flattened", max_batch=1), pictures(6)).exact
 
@@ -116,7 +130,9 @@ def test_with_a_class_token_the_rows_are_the_heads_but_not_exact(net, pictures):
     assert torch.equal(head.weight, box.model.head.weight.detach())
 
 
-def test_where_it_would_take_too_long_rows_are_random_and_the_same_each_time(net, pictures, monkeypatch):
+def test_where_it_would_take_too_long_rows_are_random_and_the_same_each_time(
+    net, pictures, monkeypatch
+):
     monkeypatch.setattr(module, "_COSTLY", 10)
     box = net("flattened")
     head, again = find_head(box, pictures(3)), find_head(box, pictures(4, seed=2))
@@ -156,7 +172,9 @@ def test_also_where_the_model_raises_in_the_middle(net, pictures):
 
 def test_a_box_without_a_map_is_told_what_to_do(pictures):
     box = TorchBlackBox(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4)))
-    with pytest.raises(InputError, match=r"none of the 2 layers of Sequential gives a map .* encoder='own'"):
+    with pytest.raises(
+        InputError, match=r"none of the 2 layers of Sequential gives a map .* encoder='own'"
+    ):
         find_head(box, pictures(3))
 
 
@@ -179,7 +197,13 @@ def test_rows_by_name(net):
 
 
 @pytest.mark.parametrize(
-    ("name", "layer"), [("test_resnet", "fc"), ("test_efficientnet", "classifier"), ("test_vit", None), ("test_convnext", None)]
+    ("name", "layer"),
+    [
+        ("test_resnet", "fc"),
+        ("test_efficientnet", "classifier"),
+        ("test_vit", None),
+        ("test_convnext", None),
+    ],
 )
 def test_models_of_timm(name, layer):
     timm = pytest.importorskip("timm")
@@ -201,7 +225,13 @@ def test_a_swin_of_timm_is_exact():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = timm.create_model(
-            "swin_tiny_patch4_window7_224", num_classes=7, img_size=64, window_size=4, embed_dim=12, depths=(1, 1), num_heads=(1, 2)
+            "swin_tiny_patch4_window7_224",
+            num_classes=7,
+            img_size=64,
+            window_size=4,
+            embed_dim=12,
+            depths=(1, 1),
+            num_heads=(1, 2),
         )
     box = wrap_timm(model)
     images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))

@@ -6,7 +6,17 @@ from saliencykit import explain
 from saliencykit.black_boxes.timm import wrap_timm
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.networks.feature_maps import Call, Listener, Tap, as_tap, at_once, module_of, pyramid, read_taps, watch
+from saliencykit.networks.feature_maps import (
+    Call,
+    Listener,
+    Tap,
+    as_tap,
+    at_once,
+    module_of,
+    pyramid,
+    read_taps,
+    watch,
+)
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.unchanged import untouched
 
@@ -86,19 +96,32 @@ def test_maps_are_recognised(shape, layout, side, prefix):
     assert tap == Tap("x", layout, 8, side, prefix)
 
 
-@pytest.mark.parametrize("shape", [(2, 8), (2, 8, 1, 1), (3, 8, 16, 16), (2, 8, 16, 40), (2, 15, 8), (2, 8, 16, 16, 1)])
+@pytest.mark.parametrize(
+    "shape", [(2, 8), (2, 8, 1, 1), (3, 8, 16, 16), (2, 8, 16, 40), (2, 15, 8), (2, 8, 16, 16, 1)]
+)
 def test_other_outputs_are_not(shape):
-    assert as_tap(Call("x", nn.Linear(1, 1), None, torch.zeros(shape)), torch.zeros(2, 3, 128, 128)) is None
+    assert (
+        as_tap(Call("x", nn.Linear(1, 1), None, torch.zeros(shape)), torch.zeros(2, 3, 128, 128))
+        is None
+    )
 
 
 def test_neither_are_integers_nor_the_outputs_of_dropout():
     images = torch.zeros(2, 3, 128, 128)
-    assert as_tap(Call("x", nn.Conv2d(1, 1, 1), None, torch.zeros(2, 8, 16, 16, dtype=torch.int64)), images) is None
+    assert (
+        as_tap(
+            Call("x", nn.Conv2d(1, 1, 1), None, torch.zeros(2, 8, 16, 16, dtype=torch.int64)),
+            images,
+        )
+        is None
+    )
     assert as_tap(Call("x", nn.Dropout2d(), None, torch.zeros(2, 8, 16, 16)), images) is None
 
 
 def test_a_rectangle_of_tokens_has_the_aspect_of_the_picture():
-    tap = as_tap(Call("x", nn.Linear(1, 1), None, torch.zeros(2, 33, 6)), torch.zeros(2, 3, 64, 128))
+    tap = as_tap(
+        Call("x", nn.Linear(1, 1), None, torch.zeros(2, 33, 6)), torch.zeros(2, 3, 64, 128)
+    )
     assert (tap.side, tap.prefix) == ((4, 8), 1)
 
 
@@ -108,7 +131,10 @@ def test_a_rectangle_of_tokens_has_the_aspect_of_the_picture():
 def test_the_maps_are_what_a_plain_hook_sees(net, pictures):
     box, images, seen = net("convolutional"), pictures(3), []
     taps = [Tap("stages.0", "maps", 8, (16, 16)), Tap("stages.2", "maps", 16, (4, 4))]
-    handles = [box.model.get_submodule(t.name).register_forward_hook(lambda m, a, out: seen.append(out)) for t in taps]
+    handles = [
+        box.model.get_submodule(t.name).register_forward_hook(lambda m, a, out: seen.append(out))
+        for t in taps
+    ]
     logits = box(images)
     for handle in handles:
         handle.remove()
@@ -155,7 +181,11 @@ def test_calls_are_in_the_order_in_which_they_ended(net, pictures):
     logits, calls = watch(box, images)
     names = [call.name for call in calls]
     assert (
-        names.index("stages.0.0") < names.index("stages.0") < names.index("stages.1.0") < names.index("stages") < names.index("fc")
+        names.index("stages.0.0")
+        < names.index("stages.0")
+        < names.index("stages.1.0")
+        < names.index("stages")
+        < names.index("fc")
     )
     assert torch.equal(calls[-1].output, logits)
     assert calls[-1].given.shape == (2, 16)
@@ -206,7 +236,10 @@ def test_nothing_is_left_behind_by_a_model_that_raises(net, pictures):
             watch(box, pictures(2))
         with pytest.raises(InputError, match="out of luck"):
             read_taps(box, pictures(2), taps)
-        with pytest.raises(InputError, match="no layer"), Listener().on(box.model, ["stages.0", "nowhere"]):
+        with (
+            pytest.raises(InputError, match="no layer"),
+            Listener().on(box.model, ["stages.0", "nowhere"]),
+        ):
             pass
 
 
@@ -218,7 +251,11 @@ def test_the_pyramid_has_one_outermost_block_a_side(net, pictures):
     _, calls = watch(box, images)
     coarse = next(tap for call in calls if call.name == "stages" and (tap := as_tap(call, images)))
     taps = pyramid(calls, images, coarse, (16, 16))
-    assert [(tap.name, tap.side[0]) for tap in taps] == [("stages.0", 16), ("stages.1", 8), ("stages", 4)]
+    assert [(tap.name, tap.side[0]) for tap in taps] == [
+        ("stages.0", 16),
+        ("stages.1", 8),
+        ("stages", 4),
+    ]
     assert [tap.side[0] for tap in pyramid(calls, images, coarse, (8, 8))] == [8, 4]
 
 
@@ -253,17 +290,30 @@ def test_models_of_timm(timm_box):
 def test_torchscript_shows_no_layers_and_the_message_says_so(masker, whole):
     body = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     model = (
-        torch.jit.script(nn.Sequential(body, nn.Linear(4, 3))) if whole else nn.Sequential(torch.jit.script(body), nn.Linear(4, 3))
+        torch.jit.script(nn.Sequential(body, nn.Linear(4, 3)))
+        if whole
+        else nn.Sequential(torch.jit.script(body), nn.Linear(4, 3))
     )
     with pytest.raises(InputError, match="TorchScript shows no layers: give the Python module"):
         explain(model.eval(), torch.rand(1, 3, 32, 32), 1, masker=masker)
 
 
 @pytest.mark.parametrize(
-    "masker", ["rise:samples=16", "occlusion", "gradient", "iterative:steps=2", "extremal-perturbation:steps=2"]
+    "masker",
+    [
+        "rise:samples=16",
+        "occlusion",
+        "gradient",
+        "iterative:steps=2",
+        "extremal-perturbation:steps=2",
+    ],
 )
 def test_torchscript_is_explained_by_all_that_needs_no_layers(masker):
-    net = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    ).eval()
     images = torch.rand(1, 3, 32, 32)
-    plain, scripted = (explain(model, images, 1, masker=masker).mask for model in (net, torch.jit.script(net)))
+    plain, scripted = (
+        explain(model, images, 1, masker=masker).mask for model in (net, torch.jit.script(net))
+    )
     assert torch.allclose(plain, scripted, atol=1e-3)

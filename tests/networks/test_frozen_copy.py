@@ -50,7 +50,9 @@ def answers(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def norms_at_work(model: nn.Module) -> int:
-    return sum(isinstance(m, nn.BatchNorm2d) and "forward" not in m.__dict__ for m in model.modules())
+    return sum(
+        isinstance(m, nn.BatchNorm2d) and "forward" not in m.__dict__ for m in model.modules()
+    )
 
 
 def test_the_copy_folds_and_answers_alike_for_any_batch() -> None:
@@ -60,7 +62,9 @@ def test_the_copy_folds_and_answers_alike_for_any_batch() -> None:
     assert norms_at_work(frozen) == 0
     assert not any(p.requires_grad for p in frozen.parameters())
     for count in (1, 2, 5):
-        torch.testing.assert_close(frozen(images(count)), answers(model, images(count)), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            frozen(images(count)), answers(model, images(count)), atol=1e-5, rtol=1e-4
+        )
 
 
 def test_the_model_is_only_read() -> None:
@@ -116,7 +120,9 @@ class Peeking(Residual):
 
 
 class Deciding(Residual):
-    """Control flow that depends on the data and on the batch, with a branch that the probe never takes."""
+    """Control flow that depends on the data and on the batch, with a branch that the probe never
+    takes.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         dark = float(x.mean()) < 0.1
@@ -138,7 +144,11 @@ class Viewing(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.bn, self.head = nn.Conv2d(3, 8, 3, stride=4), nn.BatchNorm2d(8), nn.Linear(72, 5)
+        self.conv, self.bn, self.head = (
+            nn.Conv2d(3, 8, 3, stride=4),
+            nn.BatchNorm2d(8),
+            nn.Linear(72, 5),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.bn(self.conv(x)).view(len(x), -1))
@@ -151,7 +161,9 @@ def test_models_that_a_tracer_would_get_wrong(kind: type[nn.Module]) -> None:
         frozen = freeze(model, probe).model
         assert frozen is not model
         for count in (1, 2, 4):
-            torch.testing.assert_close(answers(frozen, images(count)), answers(model, images(count)), atol=1e-4, rtol=1e-3)
+            torch.testing.assert_close(
+                answers(frozen, images(count)), answers(model, images(count)), atol=1e-4, rtol=1e-3
+            )
     dark = images(2) * 0.01
     torch.testing.assert_close(answers(frozen, dark), answers(model, dark), atol=1e-4, rtol=1e-3)
 
@@ -163,7 +175,9 @@ def test_viewing_is_still_folded_and_peeking_is_not() -> None:
 
 def test_hooks_are_part_of_the_model() -> None:
     model = trained(Residual())
-    model.conv1.register_forward_pre_hook(lambda _, args: (nn.functional.pad(args[0], (1, 0, 1, 0)),))
+    model.conv1.register_forward_pre_hook(
+        lambda _, args: (nn.functional.pad(args[0], (1, 0, 1, 0)),)
+    )
     model.bn1.register_forward_hook(lambda _, args, out: out * 2)
     frozen = freeze(model, images(1)).model
     torch.testing.assert_close(frozen(images()), answers(model, images()), atol=1e-5, rtol=1e-4)
@@ -175,16 +189,26 @@ def test_weight_norm_and_float64_and_half() -> None:
     nn.utils.parametrizations.weight_norm(model.conv1)
     nn.utils.spectral_norm(model.conv2)
     model.eval()
-    torch.testing.assert_close(freeze(model, images(1)).model(images()), answers(model, images()), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        freeze(model, images(1)).model(images()), answers(model, images()), atol=1e-5, rtol=1e-4
+    )
     double = trained(Residual()).double()
-    torch.testing.assert_close(freeze(double, images(1).double()).model(images().double()), answers(double, images().double()))
+    torch.testing.assert_close(
+        freeze(double, images(1).double()).model(images().double()),
+        answers(double, images().double()),
+    )
     half = trained(Residual()).bfloat16()
-    assert torch.equal(freeze(half, images(1).bfloat16()).model(images().bfloat16()), answers(half, images().bfloat16()))
+    assert torch.equal(
+        freeze(half, images(1).bfloat16()).model(images().bfloat16()),
+        answers(half, images().bfloat16()),
+    )
 
 
 def test_what_cannot_be_copied_is_used_itself() -> None:
     model = trained(Residual()).train()
-    model.kept = model.conv1(images()).mean() * model.conv1.weight  # torch refuses to copy what has a history
+    model.kept = (
+        model.conv1(images()).mean() * model.conv1.weight
+    )  # torch refuses to copy what has a history
     before = {key: value.clone() for key, value in model.state_dict().items()}
     frozen = freeze(model, images(1))
     assert frozen.model is model
@@ -210,7 +234,12 @@ def test_compiled_parallel_and_script_models() -> None:
     wanted = answers(model, images())
     assert unwrapped(torch.compile(model)) is model
     assert unwrapped(nn.DataParallel(model)) is model
-    for other in (torch.compile(model), nn.DataParallel(model), torch.jit.script(model), torch.jit.trace(model, images())):
+    for other in (
+        torch.compile(model),
+        nn.DataParallel(model),
+        torch.jit.script(model),
+        torch.jit.trace(model, images()),
+    ):
         frozen = freeze(other, images(1)).model
         assert not isinstance(frozen, nn.DataParallel)
         torch.testing.assert_close(frozen(images()), wanted, atol=1e-5, rtol=1e-4)

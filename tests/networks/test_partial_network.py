@@ -17,7 +17,11 @@ class Skip(nn.Module):
     def __init__(self, past):
         super().__init__()
         self.past, self.stem = past, nn.Conv2d(3, 4, 3, padding=1)
-        self.one, self.two, self.head = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1), nn.Linear(4 * 256, 5)
+        self.one, self.two, self.head = (
+            nn.Conv2d(4, 4, 3, padding=1),
+            nn.Conv2d(4, 4, 3, padding=1),
+            nn.Linear(4 * 256, 5),
+        )
 
     def forward(self, x):
         x = self.stem(x).relu()
@@ -26,7 +30,8 @@ class Skip(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("past", "layer"), [(False, "stem"), (False, "one"), (False, "two"), (True, "stem"), (True, "one"), (True, "two")]
+    ("past", "layer"),
+    [(False, "stem"), (False, "one"), (False, "two"), (True, "stem"), (True, "one"), (True, "two")],
 )
 def test_gives_the_models_answer_or_refuses_a_layer_that_something_goes_past(past, layer):
     model = Skip(past).eval()
@@ -45,7 +50,9 @@ def test_the_layers_before_do_not_run():
     model = Skip(False).eval()
     rest = rest_after(TorchBlackBox(model, size=16), IMAGES[:1], Tap("one", "maps", 4, (16, 16)))
     asked = []
-    rest.box.module.stem.register_forward_pre_hook(lambda module, given: asked.append(module.forward))
+    rest.box.module.stem.register_forward_pre_hook(
+        lambda module, given: asked.append(module.forward)
+    )
     rest(torch.rand(2, 4, 16, 16), (3, 16, 16))
     assert all(type(forward).__name__ == "_Zeros" for forward in asked)
 
@@ -56,4 +63,8 @@ def test_a_model_that_cannot_be_copied_is_refused():
             raise RuntimeError("no")
 
     with pytest.raises(InputError, match="cannot be copied"):
-        rest_after(TorchBlackBox(Stubborn(False).eval(), size=16), IMAGES[:1], Tap("one", "maps", 4, (16, 16)))
+        rest_after(
+            TorchBlackBox(Stubborn(False).eval(), size=16),
+            IMAGES[:1],
+            Tap("one", "maps", 4, (16, 16)),
+        )

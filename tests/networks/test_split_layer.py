@@ -27,7 +27,9 @@ def test_own_features_give_the_boxs_logits(trunk_box):
     with torch.no_grad():
         assert torch.allclose(rest(maps_of(box, images, rest.tap), SIZE), box(images), atol=1e-5)
         for count in (1, 3):
-            assert torch.allclose(rest(maps_of(box, images[:count], rest.tap), SIZE), box(images[:count]), atol=1e-5)
+            assert torch.allclose(
+                rest(maps_of(box, images[:count], rest.tap), SIZE), box(images[:count]), atol=1e-5
+            )
 
 
 def test_the_cut_is_not_at_the_end(trunk_box):
@@ -40,7 +42,9 @@ def test_the_cut_is_not_at_the_end(trunk_box):
 def test_gradients_are_those_of_mixing_at_that_layer_with_a_plain_hook(trunk_box):
     box, images, others = trunk_box(), pictures(), pictures(seed=1)
     rest = find_rest(box, images)
-    mask = torch.rand(4, 1, *rest.tap.side, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    mask = torch.rand(
+        4, 1, *rest.tap.side, generator=torch.Generator().manual_seed(2)
+    ).requires_grad_()
     with torch.no_grad():
         one, other = maps_of(box, images, rest.tap), maps_of(box, others, rest.tap)
     logits = rest(one * mask + other * (1 - mask), SIZE)
@@ -73,7 +77,9 @@ def test_a_box_that_splits_its_batch(trunk_box):
         box = trunk_box(max_batch=most)
         rest = find_rest(box, images)
         with torch.no_grad():
-            assert torch.allclose(rest(maps_of(box, images, rest.tap), SIZE), box(images), atol=1e-5)
+            assert torch.allclose(
+                rest(maps_of(box, images, rest.tap), SIZE), box(images), atol=1e-5
+            )
 
 
 def test_the_model_comes_back_as_it_was(trunk_box):
@@ -108,7 +114,10 @@ def test_where_there_is_no_place_to_cut():
 
     images = pictures()
     assert find_rest(TorchBlackBox(Dense()), images) is None
-    assert find_rest(TorchBlackBox(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 3))), images) is None
+    assert (
+        find_rest(TorchBlackBox(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 3))), images)
+        is None
+    )
 
 
 def test_a_model_that_cannot_be_copied(trunk_box):
@@ -132,5 +141,7 @@ def test_models_of_timm(name):
     assert rest is not None
     with torch.no_grad():
         got, wanted = rest(maps_of(box, images, rest.tap), (3, side, side)), box(images)
-    close = 1e-4 if rest.tap.layout != "tokens" else 0.2  # tokens before the grid are the mean of those seen
+    close = (
+        1e-4 if rest.tap.layout != "tokens" else 0.2
+    )  # tokens before the grid are the mean of those seen
     assert (got - wanted).abs().max() < close * max(1.0, float(wanted.abs().max()))

@@ -1,4 +1,6 @@
-"""The layer that Grad-CAM reads: which one it is, that its maps lie over the picture, and what is said where there is none."""
+"""The layer that Grad-CAM reads: which one it is, that its maps lie over the picture, and what is
+said where there is none.
+"""
 
 import gc
 
@@ -26,7 +28,9 @@ def pictures(side=32, n=2):
 
 
 class Transformer(nn.Module):
-    """Tokens of 4 x 4 pixels, a class token unless pooled; `shuffled` tokens do not stand in the order of the picture."""
+    """Tokens of 4 x 4 pixels, a class token unless pooled; `shuffled` tokens do not stand in the
+    order of the picture.
+    """
 
     def __init__(self, *, pooled=False, shuffled=False):
         super().__init__()
@@ -57,23 +61,60 @@ class Shared(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.first, self.block, self.act, self.head = nn.Conv2d(3, 4, 3, stride=2), nn.Conv2d(4, 4, 3), nn.GELU(), nn.Linear(4, 3)
+        self.first, self.block, self.act, self.head = (
+            nn.Conv2d(3, 4, 3, stride=2),
+            nn.Conv2d(4, 4, 3),
+            nn.GELU(),
+            nn.Linear(4, 3),
+        )
 
     def forward(self, x):
         return self.head(self.act(self.block(self.act(self.block(self.first(x))))).mean((2, 3)))
 
 
 def convolutional(*last):
-    return nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(inplace=True), nn.Conv2d(8, 6, 3), nn.ReLU(inplace=True), *last)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(8, 6, 3),
+        nn.ReLU(inplace=True),
+        *last,
+    )
 
 
 @pytest.mark.parametrize(
     ("build", "name", "layout", "side", "prefix"),
     [
-        (lambda: convolutional(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)), "3", "maps", (13, 13), 0),
-        (lambda: convolutional(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(216, 5)), "3", "maps", (13, 13), 0),  # pooling forgets
-        (lambda: convolutional(nn.Conv2d(6, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()), "3", "maps", (13, 13), 0),  # logits
-        (lambda: convolutional(nn.Conv2d(6, 5, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), "3", "maps", (13, 13), 0),
+        (
+            lambda: convolutional(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)),
+            "3",
+            "maps",
+            (13, 13),
+            0,
+        ),
+        (
+            lambda: convolutional(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(216, 5)),
+            "3",
+            "maps",
+            (13, 13),
+            0,
+        ),  # pooling forgets
+        (
+            lambda: convolutional(nn.Conv2d(6, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+            "3",
+            "maps",
+            (13, 13),
+            0,
+        ),  # logits
+        (
+            lambda: convolutional(
+                nn.Conv2d(6, 5, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+            ),
+            "3",
+            "maps",
+            (13, 13),
+            0,
+        ),
         (Transformer, "norm1", "tokens", (8, 8), 1),
         (lambda: Transformer(pooled=True), "norm", "tokens", (8, 8), 1),
         (Shared, "first", "maps", (15, 15), 0),
@@ -89,7 +130,11 @@ def test_channels_last():
     class Last(nn.Module):
         def __init__(self):
             super().__init__()
-            self.stem, self.norm, self.head = nn.Conv2d(3, 6, 4, stride=4), nn.LayerNorm(6), nn.Linear(6, 3)
+            self.stem, self.norm, self.head = (
+                nn.Conv2d(3, 6, 4, stride=4),
+                nn.LayerNorm(6),
+                nn.Linear(6, 3),
+            )
 
         def forward(self, x):
             return self.head(self.norm(self.stem(x).permute(0, 2, 3, 1)).mean((1, 2)))
@@ -103,25 +148,36 @@ def test_a_pool_with_weights_is_a_layer_like_others():
         """Called after a pool, but with weights of its own."""
 
     tap = target_layer(
-        TorchBlackBox(seeded(lambda: convolutional(PoolFormer(6, 6, 3), nn.Flatten(), nn.Linear(726, 4)))), pictures()
+        TorchBlackBox(
+            seeded(lambda: convolutional(PoolFormer(6, 6, 3), nn.Flatten(), nn.Linear(726, 4)))
+        ),
+        pictures(),
     )
     assert tap.name == "4"
 
 
 def test_dropout_behind_a_layer_is_not_the_layer():
-    net = seeded(lambda: convolutional(nn.Dropout(), nn.Conv2d(6, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    net = seeded(
+        lambda: convolutional(
+            nn.Dropout(), nn.Conv2d(6, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
+    )
     assert target_layer(TorchBlackBox(net), pictures()).name == "3"
 
 
 def test_maps_of_more_than_half_the_side_count_in_small_pictures_or_when_named():
-    build = lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))  # noqa: E731
+    build = lambda: nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3)
+    )  # noqa: E731
     assert target_layer(TorchBlackBox(seeded(build)), pictures(16)).side == (12, 12)
     with pytest.raises(InputError, match="passes a gradient"):
         target_layer(TorchBlackBox(seeded(build)), pictures(72, 1))
     assert target_layer(TorchBlackBox(seeded(build)), pictures(72, 1), "3").side == (68, 68)
 
 
-@pytest.mark.parametrize("build", [Transformer, lambda: convolutional(nn.Flatten(), nn.Linear(1014, 5))])
+@pytest.mark.parametrize(
+    "build", [Transformer, lambda: convolutional(nn.Flatten(), nn.Linear(1014, 5))]
+)
 def test_a_bright_patch_lights_up_its_place(build):
     box, images = TorchBlackBox(seeded(build)), pictures(n=1)
     tap = target_layer(box, images)
@@ -138,13 +194,17 @@ def test_a_bright_patch_lights_up_its_place(build):
 
 
 def test_tokens_in_another_order_than_the_picture_are_refused():
-    with pytest.raises(InputError, match=r"keeps its tokens in the order of the picture \(not so: norm1") as caught:
+    with pytest.raises(
+        InputError, match=r"keeps its tokens in the order of the picture \(not so: norm1"
+    ) as caught:
         target_layer(TorchBlackBox(seeded(lambda: Transformer(shuffled=True))), pictures())
     assert "rise" in str(caught.value)
 
 
 def test_a_layer_can_be_named():
-    box = TorchBlackBox(seeded(lambda: convolutional(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5))))
+    box = TorchBlackBox(
+        seeded(lambda: convolutional(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)))
+    )
     assert target_layer(box, pictures(), "1") == Tap("1", "maps", 8, (15, 15))
     assert target_layer(box, pictures()).name == "3"
 
@@ -152,12 +212,18 @@ def test_a_layer_can_be_named():
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("layer4", r"layer='layer4' of Sequential is not one of its layers. Some that are maps, the last first: '3', '2'"),
+        (
+            "layer4",
+            r"layer='layer4' of Sequential is not one of its layers. Some that are maps, the last "
+            r"first: '3', '2'",
+        ),
         ("4", r"returns \(1, 6, 1, 1\), no map over the picture"),
     ],
 )
 def test_a_named_layer_that_will_not_do_is_refused_with_others(name, says):
-    box = TorchBlackBox(seeded(lambda: convolutional(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5))))
+    box = TorchBlackBox(
+        seeded(lambda: convolutional(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)))
+    )
     with pytest.raises(InputError, match=says):
         target_layer(box, pictures(), name)
 
@@ -174,7 +240,9 @@ def test_models_without_maps_are_refused_with_the_way_out():
         target_layer(PlantedEvidence(), pictures())
 
 
-@pytest.mark.parametrize("build", [Transformer, Shared, lambda: convolutional(nn.Flatten(), nn.Linear(1014, 5))])
+@pytest.mark.parametrize(
+    "build", [Transformer, Shared, lambda: convolutional(nn.Flatten(), nn.Linear(1014, 5))]
+)
 def test_the_model_and_the_random_state_are_untouched(build):
     model = build().train()
     with untouched("target_layer", model):
@@ -240,7 +308,11 @@ class Own(nn.Sequential):
 
 
 def test_a_model_that_sets_the_mode_by_itself_can_be_cut_where_it_is_named():
-    box = TorchBlackBox(seeded(lambda: Own(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 3))))
+    box = TorchBlackBox(
+        seeded(
+            lambda: Own(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 3))
+        )
+    )
     with pytest.raises(InputError, match="passes a gradient"):
         target_layer(box, pictures())
     logits, leaves = cut_at(box, pictures(), target_layer(box, pictures(), "1"))
@@ -252,7 +324,9 @@ def test_logits_that_do_not_depend_on_a_named_layer_are_refused():
         def forward(self, x):
             return self[2](self[1](self[0](x).detach()))
 
-    box = TorchBlackBox(seeded(lambda: Detached(nn.Conv2d(3, 4, 3, stride=2), nn.Flatten(), nn.Linear(900, 3))))
+    box = TorchBlackBox(
+        seeded(lambda: Detached(nn.Conv2d(3, 4, 3, stride=2), nn.Flatten(), nn.Linear(900, 3)))
+    )
     box.model.requires_grad_(False)
     with pytest.raises(GradientError, match="do not depend on the output of '0'"):
         cut_at(box, pictures(), target_layer(box, pictures(), "0"))

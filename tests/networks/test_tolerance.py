@@ -6,7 +6,9 @@ from saliencykit.networks.tolerance import alike
 WANTED = torch.tensor([[-5.0, 0.0, 5.0]])
 
 
-@pytest.mark.parametrize(("shift", "same"), [(0.0, True), (0.009, True), (0.02, False), (float("nan"), False)])
+@pytest.mark.parametrize(
+    ("shift", "same"), [(0.0, True), (0.009, True), (0.02, False), (float("nan"), False)]
+)
 def test_a_thousandth_of_the_range(shift, same):
     assert alike(WANTED + shift, WANTED) is same
 

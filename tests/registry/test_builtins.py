@@ -6,7 +6,10 @@ from saliencykit.maskers.realtime.masker_file import TrainedFile
 from saliencykit.registry import builtins
 from saliencykit.registry.manager import KINDS
 
-PROVIDERS = {kind: getattr(builtins, f"provide_{'black_boxes' if kind == 'black_box' else f'{kind}s'}") for kind in KINDS}
+PROVIDERS = {
+    kind: getattr(builtins, f"provide_{'black_boxes' if kind == 'black_box' else f'{kind}s'}")
+    for kind in KINDS
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -44,7 +47,9 @@ def test_everything_has_defaults_and_prints_as_its_configuration(kind):
             continue  # there is no surrogate of everybody's box, and no run of everybody's pictures
         thing = factory()
         assert repr(thing).startswith(type(thing).__name__ + "(")
-        assert isinstance(factory, TrainedFile) or thing == factory()  # networks are equal if they are the same
+        assert (
+            isinstance(factory, TrainedFile) or thing == factory()
+        )  # networks are equal if they are the same
 
 
 def test_wrap_model_knows_nothing_about_other_things():

@@ -7,11 +7,19 @@ from saliencykit.registry.manager import KINDS
 
 
 def hooks():
-    return {name: f for name, f in vars(hookspecs).items() if inspect.isfunction(f) and hasattr(f, "saliencykit_spec")}
+    return {
+        name: f
+        for name, f in vars(hookspecs).items()
+        if inspect.isfunction(f) and hasattr(f, "saliencykit_spec")
+    }
 
 
 def test_there_are_six_and_each_kind_has_its_own():
-    assert set(hooks()) == {"wrap_model", "provide_black_boxes", *(f"provide_{kind}s" for kind in KINDS if kind != "black_box")}
+    assert set(hooks()) == {
+        "wrap_model",
+        "provide_black_boxes",
+        *(f"provide_{kind}s" for kind in KINDS if kind != "black_box"),
+    }
 
 
 def test_pluggy_accepts_our_own_plugin_and_refuses_a_misspelt_one():

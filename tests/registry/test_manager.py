@@ -68,7 +68,9 @@ def state(registry, name):
 
 def test_our_own_parts_come_through_the_same_hooks(plugins):
     registry = plugins()
-    assert [(r.name, r.origin, r.failure) for r in registry.plugins] == [("saliencykit", "built in", "")]
+    assert [(r.name, r.origin, r.failure) for r in registry.plugins] == [
+        ("saliencykit", "built in", "")
+    ]
     for kind in KINDS:
         names = registry.names(kind)
         assert names
@@ -87,16 +89,21 @@ def test_two_plugins_with_one_short_name_are_both_reachable(plugins):
     registry = plugins(good=GOOD)
     with pytest.raises(
         RegistryError,
-        match=r"several plugins provide the alternative 'constant'; write one of saliencykit/constant, good/constant\.",
+        match=r"several plugins provide the alternative 'constant'; write one of "
+        r"saliencykit/constant, good/constant\.",
     ):
         registry.create("alternative", "constant")
-    assert registry.create("alternative", "good/constant") == registry.create("alternative", "saliencykit/constant")
+    assert registry.create("alternative", "good/constant") == registry.create(
+        "alternative", "saliencykit/constant"
+    )
 
 
 def test_unknown_names_come_with_a_suggestion(plugins):
     registry = plugins(good=GOOD)
     with pytest.raises(
-        RegistryError, match=r"no alternative is called 'blurr'\. Did you mean 'blur'\? Known: saliencykit/blur, .*good/white\.$"
+        RegistryError,
+        match=r"no alternative is called 'blurr'\. Did you mean 'blur'\? Known: saliencykit/blur, "
+        r".*good/white\.$",
     ):
         registry.create("alternative", "blurr:sigma=3")
     with pytest.raises(RegistryError, match=r"no black box is called 'zzz'\. Known"):
@@ -106,19 +113,43 @@ def test_unknown_names_come_with_a_suggestion(plugins):
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("import no_such_package_at_all", "ModuleNotFoundError: No module named 'no_such_package_at_all'"),
+        (
+            "import no_such_package_at_all",
+            "ModuleNotFoundError: No module named 'no_such_package_at_all'",
+        ),
         ("raise RuntimeError('out of order')", "RuntimeError: out of order"),
         ("raise SystemExit('bye')", "SystemExit: bye"),
         ("def broken(:", "SyntaxError"),
-        (GOOD.replace("provide_alternatives", "provide_alternativs"), "PluginValidationError: .*provide_alternativs"),
-        (GOOD.replace("provide_alternatives()", "provide_alternatives(colour)"), "PluginValidationError: .*colour"),
-        (GOOD.replace("@hookimpl", ""), "ContractError: provide_alternatives is not marked as a hook; write @saliencykit.hookimpl"),
+        (
+            GOOD.replace("provide_alternatives", "provide_alternativs"),
+            "PluginValidationError: .*provide_alternativs",
+        ),
+        (
+            GOOD.replace("provide_alternatives()", "provide_alternatives(colour)"),
+            "PluginValidationError: .*colour",
+        ),
+        (
+            GOOD.replace("@hookimpl", ""),
+            "ContractError: provide_alternatives is not marked as a hook; write "
+            "@saliencykit.hookimpl",
+        ),
         ("def wrap_model(model): ...", "ContractError: wrap_model is not marked as a hook"),
     ],
-    ids=["import", "raises", "exits", "syntax", "misspelt hook", "wrong argument", "unmarked hook", "unmarked wrapper"],
+    ids=[
+        "import",
+        "raises",
+        "exits",
+        "syntax",
+        "misspelt hook",
+        "wrong argument",
+        "unmarked hook",
+        "unmarked wrapper",
+    ],
 )
 def test_a_plugin_that_does_not_load_is_left_out_and_says_why(plugins, source, words):
-    with pytest.warns(UserWarning, match=rf"saliencykit: plugin 'bad' \(plugin_bad\) is left out: (?s:{words})"):
+    with pytest.warns(
+        UserWarning, match=rf"saliencykit: plugin 'bad' \(plugin_bad\) is left out: (?s:{words})"
+    ):
         registry = plugins(bad=source, good=GOOD)
     assert state(registry, "bad")
     assert state(registry, "good") == ""
@@ -130,12 +161,18 @@ def test_a_plugin_that_does_not_load_is_left_out_and_says_why(plugins, source, w
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("raise OSError('no weights here')", r"provide_maskers\(\) raised OSError: no weights here"),
+        (
+            "raise OSError('no weights here')",
+            r"provide_maskers\(\) raised OSError: no weights here",
+        ),
         ("raise SystemExit(1)", r"provide_maskers\(\) raised SystemExit"),
         ("return None", r"provide_maskers\(\) raised TypeError"),
         ("return {'a/b': print}", r"provide_maskers\(\) raised ContractError: 'a/b'"),
         ("return {'x': 3}", r"provide_maskers\(\) raised ContractError: 'x': 3"),
-        ("return {'x': Constant()}", r"provide_maskers\(\) raised ContractError: 'x': give the class Constant or a function"),
+        (
+            "return {'x': Constant()}",
+            r"provide_maskers\(\) raised ContractError: 'x': give the class Constant or a function",
+        ),
     ],
 )
 def test_a_provider_that_fails_warns_once_and_takes_its_plugin_along(plugins, body, words):
@@ -143,7 +180,9 @@ def test_a_provider_that_fails_warns_once_and_takes_its_plugin_along(plugins, bo
     registry = plugins(bad=source)
     assert state(registry, "bad") == ""  # nothing is known before somebody asks
     with pytest.warns(UserWarning, match=words):
-        assert set(registry.names("masker")) == {n for n in registry.names("masker") if n.startswith("saliencykit/")}
+        assert set(registry.names("masker")) == {
+            n for n in registry.names("masker") if n.startswith("saliencykit/")
+        }
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert "saliencykit/rise" in registry.names("masker")
@@ -183,9 +222,14 @@ def test_a_factory_that_needs_a_missing_package(plugins):
     """
     registry = plugins(needy=source)
     assert "needy/heavy" in registry.names("masker")
-    with pytest.raises(RegistryError, match=r"needy/heavy needs a package that is not installed: No module named 'no_such_package"):
+    with pytest.raises(
+        RegistryError,
+        match=r"needy/heavy needs a package that is not installed: No module named 'no_such_package",
+    ):
         registry.create("masker", "heavy")
-    with pytest.raises(ContractError, match="the factory of needy/wrong returned dict; expected a Masker"):
+    with pytest.raises(
+        ContractError, match="the factory of needy/wrong returned dict; expected a Masker"
+    ):
         registry.create("masker", "wrong")
     assert state(registry, "needy") == ""
 
@@ -217,7 +261,9 @@ def test_an_installed_distribution_is_found(tmp_path, monkeypatch):
     (tmp_path / "plugin_installed.py").write_text(textwrap.dedent(GOOD))
     monkeypatch.syspath_prepend(str(tmp_path))
     registry = Registry()
-    assert ("white-plugin", "white-plugin 1.2", "") in [(r.name, r.origin, r.failure) for r in registry.plugins]
+    assert ("white-plugin", "white-plugin 1.2", "") in [
+        (r.name, r.origin, r.failure) for r in registry.plugins
+    ]
     assert registry.create("alternative", "white-plugin/white").colour == 1.0
 
 
@@ -329,7 +375,10 @@ def test_register_reads_the_kind_from_the_base_class(own):
 
 @pytest.mark.parametrize("factory", [print, Mine(), dict, None])
 def test_register_takes_classes_only(own, factory):
-    with pytest.raises(InputError, match=r"takes a class derived from one of BlackBox, Alternative, Term, Masker, Metric; got"):
+    with pytest.raises(
+        InputError,
+        match=r"takes a class derived from one of BlackBox, Alternative, Term, Masker, Metric; got",
+    ):
         saliencykit.register("mine", factory)
 
 
@@ -346,7 +395,10 @@ def test_coercions(own):
     ]:
         assert coerce(thing) is thing
         assert coerce(text) == thing
-        with pytest.raises(InputError, match=r"int is no \w+: give an object derived from \w+, or a name .* such as \w+"):
+        with pytest.raises(
+            InputError,
+            match=r"int is no \w+: give an object derived from \w+, or a name .* such as \w+",
+        ):
             coerce(3)
     assert module.as_metric("saliency-score:floor=0.1").floor == 0.1
     box = PlantedEvidence()
@@ -356,9 +408,14 @@ def test_coercions(own):
 def test_black_boxes_from_models_and_functions(own):
     box = module.as_black_box(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2)))
     assert box(torch.rand(1, 3, 2, 2)).shape == (1, 2)
-    box = module.as_black_box(lambda pictures: np.stack([pictures.mean((1, 2, 3)), 1 - pictures.mean((1, 2, 3))], 1))
+    box = module.as_black_box(
+        lambda pictures: np.stack([pictures.mean((1, 2, 3)), 1 - pictures.mean((1, 2, 3))], 1)
+    )
     assert not box.differentiable
-    with pytest.raises(InputError, match=r"int is not a classifier that saliencykit knows\. Give a torch nn\.Module"):
+    with pytest.raises(
+        InputError,
+        match=r"int is not a classifier that saliencykit knows\. Give a torch nn\.Module",
+    ):
         module.as_black_box(3)
 
 
@@ -366,9 +423,14 @@ def test_objectives(own):
     objective = Objective((Area(),))
     assert module.as_objective(objective) is objective
     assert module.as_objective("paper-mean").terms[1] == Area(weight=6.0)
-    assert module.as_objective("area:weight=8+destroyed-margin") == Objective((Area(weight=8), DestroyedMargin()))
+    assert module.as_objective("area:weight=8+destroyed-margin") == Objective(
+        (Area(weight=8), DestroyedMargin())
+    )
     assert module.as_objective("area") == Objective((Area(),))
-    with pytest.raises(RegistryError, match=r"no objective is called 'paper-men'\. Did you mean 'paper-mean'\? Presets: paper, "):
+    with pytest.raises(
+        RegistryError,
+        match=r"no objective is called 'paper-men'\. Did you mean 'paper-mean'\? Presets: paper, ",
+    ):
         module.as_objective("paper-men")
     with pytest.raises(RegistryError, match=r"no term is called 'aera'\. Did you mean 'area'"):
         module.as_objective("aera:weight=3")

@@ -25,15 +25,23 @@ QUOTED = re.findall(r'^```python title="([^"]+)"\n(.*?)^```$', TUTORIAL, re.MULT
 def files_of(folder):
     names = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
     made = re.compile(r"\..*|__pycache__|.*\.egg-info|build")  # by tools that ran there
-    return sorted(name.as_posix() for name in names if not any(made.fullmatch(part) for part in name.parts))
+    return sorted(
+        name.as_posix() for name in names if not any(made.fullmatch(part) for part in name.parts)
+    )
 
 
 def test_the_example_is_the_template(tmp_path):
-    """Mend the template in saliencykit/templates/plugin, then write the example again with write_template."""
+    """Mend the template in saliencykit/templates/plugin, then write the example again with
+    write_template.
+    """
     example = ROOT / "plugins" / "saliencykit-example"
     write_template(tmp_path, "saliencykit-example")
     assert files_of(tmp_path) == files_of(example)
-    assert [name for name in files_of(tmp_path) if (tmp_path / name).read_bytes() != (example / name).read_bytes()] == []
+    assert [
+        name
+        for name in files_of(tmp_path)
+        if (tmp_path / name).read_bytes() != (example / name).read_bytes()
+    ] == []
 
 
 def test_the_tutorial_quotes_the_template_and_its_example_is_short(tmp_path):
@@ -57,7 +65,9 @@ def test_a_new_plugin_has_its_own_names(tmp_path):
     assert "example" not in text.replace("examples", "").replace("Example:", "")
     assert "$" not in text
     assert 'my-plugin = "my_plugin"' in text
-    assert [p.name for p in made.folder.parent.iterdir()] == ["my-plugin"]  # nothing half made beside it
+    assert [p.name for p in made.folder.parent.iterdir()] == [
+        "my-plugin"
+    ]  # nothing half made beside it
     assert os.access(made.folder, os.X_OK)
 
 
@@ -118,9 +128,19 @@ def test_nothing_is_left_of_one_that_fails(tmp_path, monkeypatch):
 
 
 def python(*args, cwd, path):
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [ROOT, *path])), "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(map(str, [ROOT, *path])),
+        "OMP_NUM_THREADS": "1",
+        "COLUMNS": "160",
+    }
     done = subprocess.run(
-        [sys.executable, *args], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, *args],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -144,7 +164,9 @@ def test_the_path_of_the_tutorial(tmp_path):
     for name in ("main-colour", "shuffled", "undecided", "peephole", "quadtree", "kept"):
         assert f" my-plugin/{name} " in listed
     for masker in ("quadtree", "my-plugin/quadtree:depth=2,alternative=my-plugin/shuffled"):
-        assert "tabby" in python("-m", "saliencykit", "explain", "--masker", masker, cwd=tmp_path, path=path)
+        assert "tabby" in python(
+            "-m", "saliencykit", "explain", "--masker", masker, cwd=tmp_path, path=path
+        )
 
 
 @pytest.mark.slow
@@ -152,10 +174,32 @@ def test_pip_installs_it(tmp_path):
     pytest.importorskip("setuptools", "77")
     made = new_plugin("fog", tmp_path)
     site = tmp_path / "site"
-    python("-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", site, made.folder, cwd=tmp_path, path=[])
-    assert "10 passed" in python("-m", "pytest", "-q", made.folder / "tests", cwd=tmp_path / "site", path=[site])
+    python(
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "--target",
+        site,
+        made.folder,
+        cwd=tmp_path,
+        path=[],
+    )
+    assert "10 passed" in python(
+        "-m", "pytest", "-q", made.folder / "tests", cwd=tmp_path / "site", path=[site]
+    )
     said = python(
-        "-m", "saliencykit", "explain", "--model", "fog/main-colour", "--masker", "fog/peephole:cells=3", cwd=site, path=[site]
+        "-m",
+        "saliencykit",
+        "explain",
+        "--model",
+        "fog/main-colour",
+        "--masker",
+        "fog/peephole:cells=3",
+        cwd=site,
+        path=[site],
     )
     assert "red" in said
 
@@ -164,11 +208,32 @@ def test_pip_installs_it(tmp_path):
 def test_the_wheel_holds_the_template(tmp_path):
     pytest.importorskip("setuptools", "77")
     copy = tmp_path / "copy"  # a build leaves folders behind
-    shutil.copytree(ROOT / "saliencykit", copy / "saliencykit", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "saliencykit", copy / "saliencykit", ignore=shutil.ignore_patterns("__pycache__")
+    )
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
-    python("-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, copy, cwd=tmp_path, path=[])
+    python(
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        tmp_path,
+        copy,
+        cwd=tmp_path,
+        path=[],
+    )
     (wheel,) = tmp_path.glob("saliencykit-*.whl")
-    held = [name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("saliencykit/templates/")]
+    held = [
+        name
+        for name in zipfile.ZipFile(wheel).namelist()
+        if name.startswith("saliencykit/templates/")
+    ]
     source = ROOT / "saliencykit" / "templates"
-    assert sorted(held) == sorted(f"saliencykit/templates/{p.relative_to(source).as_posix()}" for p in source.rglob("*.template"))
+    assert sorted(held) == sorted(
+        f"saliencykit/templates/{p.relative_to(source).as_posix()}"
+        for p in source.rglob("*.template")
+    )

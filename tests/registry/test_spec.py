@@ -13,7 +13,10 @@ from saliencykit.registry.spec import Spec, build, parse
 words = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_./", min_size=1, max_size=12)
 keys = st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True)
 values = st.one_of(
-    words, st.integers().map(str), st.floats(allow_nan=False).map(repr), st.tuples(st.integers(), st.floats(0, 1)).map(repr)
+    words,
+    st.integers().map(str),
+    st.floats(allow_nan=False).map(repr),
+    st.tuples(st.integers(), st.floats(0, 1)).map(repr),
 )
 
 
@@ -22,7 +25,14 @@ def write(spec):
     return f"{spec.name}:{arguments}" if arguments else spec.name
 
 
-@given(st.builds(Spec, words, st.lists(values, max_size=3).map(tuple), st.dictionaries(keys, values, max_size=3)))
+@given(
+    st.builds(
+        Spec,
+        words,
+        st.lists(values, max_size=3).map(tuple),
+        st.dictionaries(keys, values, max_size=3),
+    )
+)
 def test_texts_there_and_back(spec):
     assert parse(write(spec)) == spec
     assert parse(f"  {write(spec)} ") == spec
@@ -33,11 +43,17 @@ def test_texts_there_and_back(spec):
     [
         ("blur", Spec("blur")),
         ("blur:11", Spec("blur", ("11",))),
-        ("timm:resnet18,checkpoint=my.safetensors", Spec("timm", ("resnet18",), {"checkpoint": "my.safetensors"})),
+        (
+            "timm:resnet18,checkpoint=my.safetensors",
+            Spec("timm", ("resnet18",), {"checkpoint": "my.safetensors"}),
+        ),
         ("constant:colour=(1,0.5,0)", Spec("constant", (), {"colour": "(1,0.5,0)"})),
         ("x:[1,2],a=[3,(4,5)],b=6", Spec("x", ("[1,2]",), {"a": "[3,(4,5)]", "b": "6"})),
         ("timm:hf-hub:timm/vit.a=b", Spec("timm", ("hf-hub:timm/vit.a=b",))),
-        ("iterative:alternative=blur:sigma=5,steps=3", Spec("iterative", (), {"alternative": "blur:sigma=5", "steps": "3"})),
+        (
+            "iterative:alternative=blur:sigma=5,steps=3",
+            Spec("iterative", (), {"alternative": "blur:sigma=5", "steps": "3"}),
+        ),
         ("a: b , c = d ", Spec("a", ("b",), {"c": "d"})),
         ("timm:x,checkpoint=/tmp/a=b.pt", Spec("timm", ("x",), {"checkpoint": "/tmp/a=b.pt"})),
     ],
@@ -70,7 +86,9 @@ class Part:
 
 
 def make(text, factory=Part, makers=None):
-    return build(parse(text), factory, {Alternative: lambda name: f"<{name}>"} if makers is None else makers)
+    return build(
+        parse(text), factory, {Alternative: lambda name: f"<{name}>"} if makers is None else makers
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,7 +106,10 @@ def make(text, factory=Part, makers=None):
         ("p:loud=true", Part(loud=True)),
         ("p:loud=False", Part(loud=False)),
         ("p:fill=blur:sigma=5", Part(fill="<blur:sigma=5>")),
-        ("p:fill=(noise:spread=0.1,std=0.2),steps=7", Part(fill="<noise:spread=0.1,std=0.2>", steps=7)),
+        (
+            "p:fill=(noise:spread=0.1,std=0.2),steps=7",
+            Part(fill="<noise:spread=0.1,std=0.2>", steps=7),
+        ),
         ("p:fills=blur:sigma=5+noise", Part(fills=("<blur:sigma=5>", "<noise>"))),
         ("p:fills=(a:b=1,c=(2+3))+ d", Part(fills=("<a:b=1,c=(2+3)>", "<d>"))),
     ],
@@ -100,7 +121,11 @@ def test_arguments_are_read_as_the_factory_wants_them(text, part):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("p:sigmo=2", "p takes no option 'sigmo'; its options are sigma, steps, colour, path, loud, fill, fills"),
+        (
+            "p:sigmo=2",
+            "p takes no option 'sigmo'; its options are sigma, steps, colour, path, loud, fill, "
+            "fills",
+        ),
         ("p:1,2,3,4,5,6,7,8", "p takes at most"),
     ],
 )
@@ -110,7 +135,9 @@ def test_arguments_that_do_not_fit(text, words):
 
 
 def test_positional_and_open_factories():
-    assert make("f:resnet18,checkpoint=x.pt", lambda name, *, checkpoint=None: (name, checkpoint)) == ("resnet18", "x.pt")
+    assert make(
+        "f:resnet18,checkpoint=x.pt", lambda name, *, checkpoint=None: (name, checkpoint)
+    ) == ("resnet18", "x.pt")
     assert make("f:a=1,b=two", lambda **more: more) == {"a": 1, "b": "two"}
     assert make("f", lambda: 5) == 5
     with pytest.raises(InputError, match="f takes at most 1 values; its options are name"):
@@ -143,7 +170,9 @@ def test_an_argument_without_default_is_asked_for_by_name():
         return checkpoint, crop_share
 
     with pytest.raises(
-        InputError, match=r"box needs checkpoint; write 'box:checkpoint=\.\.\.'\. Its options are checkpoint, crop_share\."
+        InputError,
+        match=r"box needs checkpoint; write 'box:checkpoint=\.\.\.'\. Its options are checkpoint, "
+        r"crop_share\.",
     ):
         build(parse("box:crop_share=0.5"), box, {})
     assert build(parse("box:my.file"), box, {}) == ("my.file", 1.0)

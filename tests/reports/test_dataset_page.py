@@ -6,7 +6,11 @@ from saliencykit.reports.dataset_page import page_of_dataset
 
 def test_the_page_has_pictures_numbers_classes_and_reasons(box, generator, tmp_path):
     images, labels = box.examples(6, generator=generator)
-    pairs = [*zip(images, labels.tolist(), strict=True), (images[0], 7), (torch.rand(3, 8, 8) * 9, 1)]
+    pairs = [
+        *zip(images, labels.tolist(), strict=True),
+        (images[0], 7),
+        (torch.rand(3, 8, 8) * 9, 1),
+    ]
     saved = explain_dataset(box, pairs, masker="centre-box", out=tmp_path / "run", overlays=3)
     page = page_of_dataset(saved)
     assert page.count("<img") == 3
@@ -22,7 +26,12 @@ def test_without_a_check_and_overlays(box, generator, tmp_path):
     images, labels = box.examples(2, generator=generator)
     page = page_of_dataset(
         explain_dataset(
-            box, list(zip(images, labels.tolist(), strict=True)), masker="random", check=False, out=tmp_path, overlays=0
+            box,
+            list(zip(images, labels.tolist(), strict=True)),
+            masker="random",
+            check=False,
+            out=tmp_path,
+            overlays=0,
         )
     )
     assert "<img" not in page

@@ -21,12 +21,16 @@ def test_images_in_model_space_have_a_page_too(tmp_path):
     from torch import nn
 
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2))
-    page = explain(net, torch.randn(1, 3, 8, 8), 1, masker="whole-image", pixels="model").to_html(tmp_path / "page.html")
+    page = explain(net, torch.randn(1, 3, 8, 8), 1, masker="whole-image", pixels="model").to_html(
+        tmp_path / "page.html"
+    )
     assert page.read_text(encoding="utf-8").count("<img") == 3
 
 
 def test_a_page_that_cannot_be_written_is_one_sentence(box, examples, tmp_path):
     answer = explain(box, examples[0][:1], 0, masker="whole-image")
-    with pytest.raises(SaliencyKitError, match=r"cannot be written: Is a directory. Choose another file.$"):
+    with pytest.raises(
+        SaliencyKitError, match=r"cannot be written: Is a directory. Choose another file.$"
+    ):
         answer.to_html(tmp_path)
     assert answer.to_html(tmp_path / "new" / "page.html").is_file()

@@ -29,7 +29,9 @@ def page(tmp_path_factory):
     box, folder = PlantedEvidence(), tmp_path_factory.mktemp("run")
     images, labels = box.examples(5, generator=torch.Generator().manual_seed(0))
     sample = Sample(images, labels, names=tuple(f"<{i}>.png" for i in range(5)))
-    scores = evaluate(box, {"rise & <more>": "rise:samples=8"}, {"curve": Curve()}, sample, out=folder, pictures=3)
+    scores = evaluate(
+        box, {"rise & <more>": "rise:samples=8"}, {"curve": Curve()}, sample, out=folder, pictures=3
+    )
     return scores.to_html(folder / "report.html")
 
 
@@ -62,7 +64,9 @@ def test_what_is_missing_is_said_with_its_reason():
         Row(sample="good.png", index=0, masker="m", scores={"area": 0.5}),
         Row(sample="bad.png", index=1, masker="m", reason="it is <damaged>"),
     ]
-    scores = Scores(tuple(rows), {"maskers": {"m": "M()"}, "metrics": {"area": {"higher_is_better": False}}})
+    scores = Scores(
+        tuple(rows), {"maskers": {"m": "M()"}, "metrics": {"area": {"higher_is_better": False}}}
+    )
     from saliencykit.reports.scores_page import page_of_scores
 
     text = page_of_scores(scores)
@@ -74,18 +78,39 @@ def test_what_is_missing_is_said_with_its_reason():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [400, 1280])
-@pytest.mark.parametrize(("scheme", "paper"), [(0, (20, 23, 27)), (1, (255, 255, 255))], ids=["dark", "light"])
+@pytest.mark.parametrize(
+    ("scheme", "paper"), [(0, (20, 23, 27)), (1, (255, 255, 255))], ids=["dark", "light"]
+)
 def test_chromium_shows_it(page, tmp_path, width, scheme, paper):
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    chromium = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
     if chromium is None:
         pytest.skip("no chromium")
-    frame = page.with_name(f"frame-{width}.html")  # a window is never as narrow as a phone, a frame is
-    frame.write_text(f'<body style="margin:0"><iframe src="{page.name}" style="width:{width}px;height:1500px;border:0"></iframe>')
+    frame = page.with_name(
+        f"frame-{width}.html"
+    )  # a window is never as narrow as a phone, a frame is
+    frame.write_text(
+        f'<body style="margin:0"><iframe src="{page.name}" '
+        f'style="width:{width}px;height:1500px;border:0"></iframe>'
+    )
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     more = f"--disable-component-update --disable-sync --hide-scrollbars --window-size={max(width, 600)},1500"
-    own = [f"--user-data-dir={tmp_path / 'profile'}", f"--blink-settings=preferredColorScheme={scheme}"]
+    own = [
+        f"--user-data-dir={tmp_path / 'profile'}",
+        f"--blink-settings=preferredColorScheme={scheme}",
+    ]
     shot = tmp_path / "shot.png"
-    command = [chromium, *flags.split(), *more.split(), *own, f"--screenshot={shot}", frame.as_uri()]
+    command = [
+        chromium,
+        *flags.split(),
+        *more.split(),
+        *own,
+        f"--screenshot={shot}",
+        frame.as_uri(),
+    ]
     subprocess.run(command, capture_output=True, timeout=120, check=True)
     picture = Image.open(shot).convert("RGB").crop((0, 0, width, 1500))
     assert picture.getpixel((width - 3, 3)) == paper

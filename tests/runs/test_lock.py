@@ -9,7 +9,10 @@ from saliencykit.runs.lock import locked
 
 
 def test_it_is_held_once_and_names_the_holder(tmp_path):
-    path, words = tmp_path / "lock", f"process {os.getpid()} on {socket.gethostname()} is writing to"
+    path, words = (
+        tmp_path / "lock",
+        f"process {os.getpid()} on {socket.gethostname()} is writing to",
+    )
     with locked(path), pytest.raises(InputError, match=words), locked(path):
         pass
     with locked(path):
@@ -32,7 +35,10 @@ def test_a_dead_process_is_taken_over(tmp_path):
 
 def test_another_machines_is_refused_with_the_way_out(tmp_path):
     (tmp_path / "lock").write_text(json.dumps({"pid": 7, "host": "elsewhere"}))
-    with pytest.raises(InputError, match=r"process 7 on the machine elsewhere .* delete .*lock"), locked(tmp_path / "lock"):
+    with (
+        pytest.raises(InputError, match=r"process 7 on the machine elsewhere .* delete .*lock"),
+        locked(tmp_path / "lock"),
+    ):
         pass
     assert "elsewhere" in (tmp_path / "lock").read_text()
 

@@ -9,7 +9,9 @@ from saliencykit.testing.black_boxes import PlantedEvidence
 
 
 class Honest(Masker):
-    """The place of the patch, which has nothing to do with the class; nothing for a class that is not there."""
+    """The place of the patch, which has nothing to do with the class; nothing for a class that is
+    not there.
+    """
 
     def mask(self, black_box, images, labels, generator):
         box = PlantedEvidence()
@@ -53,7 +55,9 @@ class Halting(Masker):
 
 
 class Patches(torch.nn.Module):
-    """PlantedEvidence as a module with weights: a convolution with the patches, the best match, a linear head."""
+    """PlantedEvidence as a module with weights: a convolution with the patches, the best match, a
+    linear head.
+    """
 
     def __init__(self):
         super().__init__()
@@ -70,7 +74,13 @@ class Patches(torch.nn.Module):
 
 @pytest.fixture
 def maskers():
-    return {"honest": Honest(), "code": Code(), "flat": Flat(), "edges": Edges(), "halting": Halting()}
+    return {
+        "honest": Honest(),
+        "code": Code(),
+        "flat": Flat(),
+        "edges": Edges(),
+        "halting": Halting(),
+    }
 
 
 @pytest.fixture

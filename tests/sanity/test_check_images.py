@@ -29,12 +29,20 @@ def test_a_folder(folder, patch_box, planted):
     assert found.images.shape == (8, 3, 16, 16)
     assert list(found.missing.values()) == [1]
     assert "damaged.png" in next(iter(found.missing))
-    assert shown(str(folder), patch_box, limit=4).labels.tolist() == labels[[0, 2, 4, 6]].tolist(), "evenly spaced"
+    assert (
+        shown(str(folder), patch_box, limit=4).labels.tolist() == labels[[0, 2, 4, 6]].tolist()
+    ), "evenly spaced"
 
 
 def test_tensors_samples_pairs_and_arrays(planted, patch_box):
     box, images, labels = planted(6)
-    for data in (images, list(images), [(image, 3) for image in images], iter(images), [Sample(images, labels)]):
+    for data in (
+        images,
+        list(images),
+        [(image, 3) for image in images],
+        iter(images),
+        [Sample(images, labels)],
+    ):
         found = shown(data, box)
         assert torch.equal(found.labels, labels), "labels that were given are not asked about"
         assert torch.equal(found.images, images)

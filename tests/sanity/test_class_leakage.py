@@ -10,11 +10,15 @@ from saliencykit.testing.black_boxes import PlantedEvidence
 
 
 class OwnCode(Masker):
-    """Writes the label into the mask only where the picture shows it: outlines that give their class away."""
+    """Writes the label into the mask only where the picture shows it: outlines that give their
+    class away.
+    """
 
     def mask(self, black_box, images, labels, generator):
         mask = torch.zeros(len(images), 1, 16, 16)
-        for row, (label, own) in enumerate(zip(labels.tolist(), black_box(images).argmax(1).tolist(), strict=True)):
+        for row, (label, own) in enumerate(
+            zip(labels.tolist(), black_box(images).argmax(1).tolist(), strict=True)
+        ):
             mask[row, :, :, 4 * label : 4 * label + 2] = float(label == own)
         return mask
 

@@ -29,4 +29,7 @@ def test_a_bound_is_passed_by_the_whole_interval():
 
 def test_facts_are_json():
     found = as_facts({"a": (Figure.of([]), float("inf")), "b": True})
-    assert json.loads(json.dumps(found)) == {"a": [{"mean": None, "low": None, "high": None, "n": 0}, None], "b": True}
+    assert json.loads(json.dumps(found)) == {
+        "a": [{"mean": None, "low": None, "high": None, "n": 0}, None],
+        "b": True,
+    }

@@ -14,7 +14,10 @@ def generator(seed=0):
 
 def test_pooled_cells_are_means():
     masks = torch.rand(2, 1, 12, 12, generator=generator())
-    slow = [[mask[0, y : y + 3, x : x + 3].mean() for y in range(0, 12, 3) for x in range(0, 12, 3)] for mask in masks]
+    slow = [
+        [mask[0, y : y + 3, x : x + 3].mean() for y in range(0, 12, 3) for x in range(0, 12, 3)]
+        for mask in masks
+    ]
     assert np.allclose(pooled(masks, 4), slow, atol=1e-6)
 
 
@@ -31,11 +34,16 @@ def test_controls_have_the_same_values_at_smooth_random_places():
 def test_a_written_class_is_read_and_an_unwritten_one_is_not():
     """Smooth random masks; in the first set the class lightens a cell of its own, a little."""
     classes = torch.arange(400) % 4
-    masks = F.interpolate(torch.rand(400, 1, 5, 5, generator=generator()), size=28, mode="bicubic").clamp(0, 1)
+    masks = F.interpolate(
+        torch.rand(400, 1, 5, 5, generator=generator()), size=28, mode="bicubic"
+    ).clamp(0, 1)
     written = masks.clone()
     for row, name in enumerate(classes.tolist()):
         written[row, 0, 2:8, 2 + 6 * name : 8 + 6 * name] += 0.5
-    read = [(predictions(pooled(m.clamp(0, 1), 8), classes) == classes).double().mean().item() for m in (written, masks)]
+    read = [
+        (predictions(pooled(m.clamp(0, 1), 8), classes) == classes).double().mean().item()
+        for m in (written, masks)
+    ]
     assert read[0] > 0.9
     assert read[1] == pytest.approx(0.25, abs=0.09)
 
@@ -49,5 +57,7 @@ def test_nothing_is_learned_from_the_rows_that_are_read():
 
 def test_classes_may_have_any_numbers():
     classes = torch.tensor([217, 3] * 30)
-    features = torch.where(classes == 217, 1.0, 0.0)[:, None] + 0.1 * torch.randn(60, 1, generator=generator())
+    features = torch.where(classes == 217, 1.0, 0.0)[:, None] + 0.1 * torch.randn(
+        60, 1, generator=generator()
+    )
     assert torch.equal(predictions(features, classes), classes)

@@ -11,7 +11,15 @@ from saliencykit.testing.black_boxes import QueryOnly
 def test_batches_do_not_matter(maskers, planted):
     box, images, labels = planted(7)
     told = []
-    small = masks_of(maskers["honest"], box, images, labels, batch=2, what="m", on_progress=lambda *args: told.append(args))
+    small = masks_of(
+        maskers["honest"],
+        box,
+        images,
+        labels,
+        batch=2,
+        what="m",
+        on_progress=lambda *args: told.append(args),
+    )
     whole = masks_of(maskers["honest"], box, images, labels, batch=50)
     assert torch.equal(small.values, whole.values)
     assert small.known.all()
@@ -29,7 +37,9 @@ def test_one_picture_that_fails_costs_no_other(maskers, planted):
 
 def test_no_mask_at_all_is_said(maskers, planted):
     box, images, labels = planted(4)
-    with pytest.raises(InputError, match="no mask of any of the 4 pictures: RuntimeError: no zeros"):
+    with pytest.raises(
+        InputError, match="no mask of any of the 4 pictures: RuntimeError: no zeros"
+    ):
         masks_of(maskers["halting"], box, images, 0 * labels)
     from saliencykit.registry.manager import as_masker
 

@@ -14,7 +14,9 @@ from saliencykit.testing.black_boxes import PlantedEvidence
 
 
 def test_a_masker_that_asks_the_model_passes_and_edges_fail(maskers, planted, patch_box):
-    """Without any training: Adebayo's test. A box of random patches is not answered by the patch that stands in the picture."""
+    """Without any training: Adebayo's test. A box of random patches is not answered by the patch
+    that stands in the picture.
+    """
     _, images, labels = planted(16)
     assert torch.equal(patch_box(images).argmax(1), labels)
     found = randomised_box(patch_box, "occlusion:window=4,stride=2", images, what="weights")
@@ -53,15 +55,29 @@ def test_a_trained_masker_is_trained_again(planted, patch_box):
     masker = RealTimeMasker(masking_network(patch_box, images, encoder="own")).bind(patch_box)
     told = []
     found = randomised_box(
-        patch_box, masker, images, steps=2, fit_options={"batch": 4, "warm_up": 0}, on_progress=lambda *args: told.append(args)
+        patch_box,
+        masker,
+        images,
+        steps=2,
+        fit_options={"batch": 4, "warm_up": 0},
+        on_progress=lambda *args: told.append(args),
     )
     assert (found.retrained, found.steps, found.what) == (True, 2, "head")
     assert len(found.gates) == 2
     assert found.difference.n == 8, "every third picture"
     assert ("training for the intact box", 2, 2) in told
     assert ("training for the random box", 2, 2) in told
-    assert all(torch.equal(before[name], values) for name, values in patch_box.model.state_dict().items())
-    given = randomised_box(patch_box, masker, images[:4], training=images, steps=1, fit_options={"batch": 4, "warm_up": 0})
+    assert all(
+        torch.equal(before[name], values) for name, values in patch_box.model.state_dict().items()
+    )
+    given = randomised_box(
+        patch_box,
+        masker,
+        images[:4],
+        training=images,
+        steps=1,
+        fit_options={"batch": 4, "warm_up": 0},
+    )
     assert given.difference.n == 4
     with pytest.raises(InputError, match="it takes 12"):
         randomised_box(patch_box, masker, images[:4])
@@ -74,14 +90,20 @@ def crops(step):
     from skimage.data import astronaut, chelsea, coffee
 
     corners = [(y, x) for y in range(0, 121, step) for x in range(0, 240, step)]
-    parts = [photo[y : y + 160, x : x + 160] for photo in (chelsea(), coffee(), astronaut()) for y, x in corners]
+    parts = [
+        photo[y : y + 160, x : x + 160]
+        for photo in (chelsea(), coffee(), astronaut())
+        for y, x in corners
+    ]
     return torch.cat([as_images(part, demo_box(), pixels="raw").images for part in parts])
 
 
 def test_guided_backpropagation_fails_as_in_the_paper_and_grad_cam_passes():
     """Adebayo et al. 2018, figures 2 and 4."""
     images = crops(120)
-    guided, cam = (randomised_box("demo", masker, images) for masker in ("guided-backprop", "grad-cam"))
+    guided, cam = (
+        randomised_box("demo", masker, images) for masker in ("guided-backprop", "grad-cam")
+    )
     assert guided.passed is False, guided.line
     assert cam.passed, cam.line
     assert guided.what == cam.what == "head"

@@ -25,7 +25,10 @@ def test_the_model_stays_as_it_was(what):
     assert torch.equal(state, torch.get_rng_state())
     assert box.model.training
     assert not torch.allclose(twin(IMAGES), box(IMAGES))
-    same = [torch.equal(a, b) for a, b in zip(twin.model[0].parameters(), box.model[0].parameters(), strict=True)]
+    same = [
+        torch.equal(a, b)
+        for a, b in zip(twin.model[0].parameters(), box.model[0].parameters(), strict=True)
+    ]
     assert all(same) == (what == "head")
     assert torch.equal(twin.model[1].running_mean, box.model[1].running_mean)
     assert torch.equal(randomised(box, IMAGES, what)(IMAGES), twin(IMAGES)), "the seed decides"
@@ -35,7 +38,9 @@ def test_the_model_stays_as_it_was(what):
 def test_logits_vary_as_they_did_around_one_mean():
     box = box_of()
     intact, random = box(IMAGES).detach(), randomised(box, IMAGES)(IMAGES)
-    assert float((random - random.mean(0)).std()) == pytest.approx(float((intact - intact.mean(0)).std()), rel=1e-3)
+    assert float((random - random.mean(0)).std()) == pytest.approx(
+        float((intact - intact.mean(0)).std()), rel=1e-3
+    )
     assert float(random.mean(0).std()) < 1e-4
     assert len(random.argmax(1).unique()) > 1
 

@@ -26,12 +26,19 @@ def test_a_code_and_a_flat_mask_fail(maskers, planted):
     box, images, _ = planted(80)
     code = sanity_checks(box, maskers["code"], images)
     assert code.passed is False
-    assert [each.passed for each in code.found] == [True, False], "the wrong label alone does not find a code"
+    assert [each.passed for each in code.found] == [True, False], (
+        "the wrong label alone does not find a code"
+    )
     assert list(code.left_out) == ["randomised-box"]
     assert "randomised-box: not made" in str(code)
     flat = sanity_checks(box, maskers["flat"], images, check=["wrong-label"])
     assert flat.passed is False
-    assert sanity_checks(box, maskers["honest"], images, check=("encoding", "wrong-label")).found[0].name == "wrong-label"
+    assert (
+        sanity_checks(box, maskers["honest"], images, check=("encoding", "wrong-label"))
+        .found[0]
+        .name
+        == "wrong-label"
+    )
 
 
 def test_mistakes(maskers, planted):

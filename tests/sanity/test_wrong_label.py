@@ -29,7 +29,10 @@ def test_figures_against_slow_ones(planted):
     masker = as_masker("occlusion")
     found = wrong_label(box, masker, images, labels, others=1, seed=3)
     wrong = other_labels(labels, 4, torch.Generator().manual_seed(3))
-    mine, theirs = ([m.numpy().ravel() for m in masker(box, images, y, generator=torch.Generator())] for y in (labels, wrong))
+    mine, theirs = (
+        [m.numpy().ravel() for m in masker(box, images, y, generator=torch.Generator())]
+        for y in (labels, wrong)
+    )
     ratios = [b.mean() / a.mean() for a, b in zip(mine, theirs, strict=True)]
     assert np.allclose(found.ratios, ratios, rtol=1e-4)
     assert found.ratio.mean == pytest.approx(np.mean(theirs) / np.mean(mine), rel=1e-4)
@@ -37,8 +40,16 @@ def test_figures_against_slow_ones(planted):
     slow = [np.mean([theirs[i] for i in row]) / np.mean([mine[i] for i in row]) for row in drawn]
     assert found.ratio.low == pytest.approx(np.percentile(slow, 2.5), abs=0.03)
     assert found.ratio.high == pytest.approx(np.percentile(slow, 97.5), abs=0.03)
-    steep = [np.corrcoef(a, b)[0, 1] for a, b in zip(mine, theirs, strict=True) if np.ptp(a) and np.ptp(b)]
-    known = [c for c, a, b in zip(found.correlations, mine, theirs, strict=True) if np.ptp(a) and np.ptp(b)]
+    steep = [
+        np.corrcoef(a, b)[0, 1]
+        for a, b in zip(mine, theirs, strict=True)
+        if np.ptp(a) and np.ptp(b)
+    ]
+    known = [
+        c
+        for c, a, b in zip(found.correlations, mine, theirs, strict=True)
+        if np.ptp(a) and np.ptp(b)
+    ]
     assert np.allclose(known, steep, atol=1e-4)
 
 

@@ -35,7 +35,9 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
         path.write_text("half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(SaliencyKitError, match=r"a cannot be written: No space left on device. What was finished"):
+    with pytest.raises(
+        SaliencyKitError, match=r"a cannot be written: No space left on device. What was finished"
+    ):
         write_beside(tmp_path / "a", half)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_text(encoding="utf-8") == "é\n"
@@ -44,7 +46,9 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
             write(tmp_path / "a" / "b")
     write_text(tmp_path / "new" / "folder" / "b", "text")
     assert (tmp_path / "new" / "folder" / "b").read_text() == "text"
-    with pytest.raises(SaliencyKitError, match=r"new cannot be written: Is a directory. Choose another file.$"):
+    with pytest.raises(
+        SaliencyKitError, match=r"new cannot be written: Is a directory. Choose another file.$"
+    ):
         write_text(tmp_path / "new", "", advice="Choose another file.")
     assert not list(tmp_path.glob(".*"))
 
@@ -61,7 +65,11 @@ def test_writable_makes_the_directory_or_says_why_not(tmp_path):
 def test_files_of_rows_come_in_the_order_of_their_processes(tmp_path):
     for rank in (10, 2, 0):
         append_lines(rows_of(tmp_path, rank), ["{}"])
-    assert [path.name for path in row_files(tmp_path)] == ["rows.jsonl", "rows-2.jsonl", "rows-10.jsonl"]
+    assert [path.name for path in row_files(tmp_path)] == [
+        "rows.jsonl",
+        "rows-2.jsonl",
+        "rows-10.jsonl",
+    ]
 
 
 def test_lines_that_cannot_be_read(tmp_path):
@@ -72,7 +80,12 @@ def test_lines_that_cannot_be_read(tmp_path):
 def test_what_a_kill_left_beside_a_file_is_removed_and_nothing_else(tmp_path):
     (tmp_path / "deep").mkdir()
     left = [tmp_path / ".manifest.json.4711", tmp_path / "deep" / ".a.png.12"]
-    kept = [tmp_path / ".hidden", tmp_path / ".notes.txt", tmp_path / "deep" / "a.12", tmp_path / "manifest.json"]
+    kept = [
+        tmp_path / ".hidden",
+        tmp_path / ".notes.txt",
+        tmp_path / "deep" / "a.12",
+        tmp_path / "manifest.json",
+    ]
     for path in left + kept:
         path.write_text("x")
     remove_unfinished(tmp_path)

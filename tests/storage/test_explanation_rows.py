@@ -28,7 +28,15 @@ def test_a_failed_picture_and_what_a_newer_version_wrote():
 
 
 @pytest.mark.parametrize(
-    "data", [{}, {"name": "a"}, {"name": "a", "index": "x"}, NAMED | {"size": [1]}, NAMED | {"area": "x"}, NAMED | {"kept": []}]
+    "data",
+    [
+        {},
+        {"name": "a"},
+        {"name": "a", "index": "x"},
+        NAMED | {"size": [1]},
+        NAMED | {"area": "x"},
+        NAMED | {"kept": []},
+    ],
 )
 def test_what_is_no_row_is_said(data):
     with pytest.raises((KeyError, TypeError, ValueError)):

@@ -15,7 +15,9 @@ from saliencykit.storage.map_shards import (
 
 
 def some(first, count=2, side=4):
-    return {str(i): torch.full((side, side), i, dtype=torch.uint8) for i in range(first, first + count)}
+    return {
+        str(i): torch.full((side, side), i, dtype=torch.uint8) for i in range(first, first + count)
+    }
 
 
 def test_precision():
@@ -45,12 +47,20 @@ def test_a_writer_finishes_full_shards_and_maps_are_read_from_both(tmp_path):
     writer = ShardWriter(tmp_path, 1, 5, most=4)
     names = [writer.add(some(i)) for i in (0, 2, 4)]
     assert names == ["maps-1-5", "maps-1-5", "maps-1-6"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["maps-1-5.safetensors", "maps-1-6.open"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "maps-1-5.safetensors",
+        "maps-1-6.open",
+    ]
     for name, key in (("maps-1-5", "3"), ("maps-1-6", "5")):
-        assert torch.equal(read_map(tmp_path, name, key), torch.full((4, 4), int(key), dtype=torch.uint8))
+        assert torch.equal(
+            read_map(tmp_path, name, key), torch.full((4, 4), int(key), dtype=torch.uint8)
+        )
     writer.finish()
     writer.finish()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["maps-1-5.safetensors", "maps-1-6.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "maps-1-5.safetensors",
+        "maps-1-6.safetensors",
+    ]
     assert shard_keys(tmp_path, "maps-1-6") == {"4", "5"}
     assert writer.add({"9": torch.zeros(2, 3, dtype=torch.uint8)}) == "maps-1-7"
 

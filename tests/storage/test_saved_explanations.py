@@ -8,7 +8,14 @@ from saliencykit.core.errors import InputError
 from saliencykit.storage.atomic_files import append_lines
 from saliencykit.storage.explanation_rows import ExplainedRow, hexadecimal
 from saliencykit.storage.map_shards import append_maps
-from saliencykit.storage.saved_explanations import FORMAT, VERSION, SavedExplanations, is_saved, read_manifest, rows_in
+from saliencykit.storage.saved_explanations import (
+    FORMAT,
+    VERSION,
+    SavedExplanations,
+    is_saved,
+    read_manifest,
+    rows_in,
+)
 
 
 @pytest.fixture
@@ -18,7 +25,9 @@ def folder(tmp_path):
     images = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     keys = rng.picture_keys(images).tolist()
     rows = [
-        ExplainedRow(name=f"{i}.png", index=i, label=i % 2, size=(8, 8), picture=hexadecimal(key)).in_shard(f"maps-{i % 2}-0")
+        ExplainedRow(
+            name=f"{i}.png", index=i, label=i % 2, size=(8, 8), picture=hexadecimal(key)
+        ).in_shard(f"maps-{i % 2}-0")
         for i, key in enumerate([*keys, keys[0]])
     ]
     rows.append(ExplainedRow(name="bad.png", index=4, reason="it is damaged"))
@@ -26,9 +35,15 @@ def folder(tmp_path):
         mine = [row for row in rows if row.index % 2 == rank]
         append_maps(
             tmp_path / f"maps-{rank}-0.open",
-            {row.key: torch.full((2, 2), 51 * row.index, dtype=torch.uint8) for row in mine if row.key},
+            {
+                row.key: torch.full((2, 2), 51 * row.index, dtype=torch.uint8)
+                for row in mine
+                if row.key
+            },
         )
-        append_lines(tmp_path / ("rows-1.jsonl" if rank else "rows.jsonl"), [row.line() for row in mine])
+        append_lines(
+            tmp_path / ("rows-1.jsonl" if rank else "rows.jsonl"), [row.line() for row in mine]
+        )
     append_lines(tmp_path / "rows-1.jsonl", [rows[0].line()])
     with (tmp_path / "rows.jsonl").open("a") as file:
         file.write('{"name": "half')
@@ -58,13 +73,20 @@ def test_rows_by_their_pixels(folder):
 
 
 def test_a_line_that_is_no_row_is_left_out(tmp_path):
-    append_lines(tmp_path / "rows.jsonl", ["3", '{"name": 1}', ExplainedRow(name="a", index=0).line()])
+    append_lines(
+        tmp_path / "rows.jsonl", ["3", '{"name": 1}', ExplainedRow(name="a", index=0).line()]
+    )
     assert [row.name for _, row in rows_in(tmp_path / "rows.jsonl")] == ["a"]
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [(None, "no manifest.json"), ("{", "cannot be read"), ("[]", "is of list"), ('{"format": "saliencykit-explanation"}', "is of")],
+    [
+        (None, "no manifest.json"),
+        ("{", "cannot be read"),
+        ("[]", "is of list"),
+        ('{"format": "saliencykit-explanation"}', "is of"),
+    ],
 )
 def test_other_manifests_are_refused(tmp_path, text, words):
     if text is not None:

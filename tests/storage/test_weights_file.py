@@ -12,7 +12,12 @@ FILES = WeightsFile("masker", 3, "fit", "a classifier's weights go to checkpoint
 
 def test_weights_come_back_in_half_precision_and_the_header_as_it_was(tmp_path):
     path = tmp_path / "new" / "m.safetensors"
-    weights = {"matrix": torch.rand(3, 4), "vector": torch.rand(5), "count": torch.tensor(7), "whole": torch.arange(4).view(2, 2)}
+    weights = {
+        "matrix": torch.rand(3, 4),
+        "vector": torch.rand(5),
+        "count": torch.tensor(7),
+        "whole": torch.arange(4).view(2, 2),
+    }
     FILES.write(path, weights, {"facts": {"ü": [1, None]}})
     assert FILES.header(path) == {"format": 3, "facts": {"ü": [1, None]}}
     again = load_file(path)
@@ -45,7 +50,11 @@ def test_what_cannot_be_written_is_said_and_leaves_nothing(tmp_path):
 )
 def test_other_files_are_refused(tmp_path, metadata, words):
     path = tmp_path / "m.safetensors"
-    save_file({"w": torch.zeros(1)}, path, metadata=None if metadata is None else {"saliencykit-masker": metadata})
+    save_file(
+        {"w": torch.zeros(1)},
+        path,
+        metadata=None if metadata is None else {"saliencykit-masker": metadata},
+    )
     with pytest.raises(InputError, match=words):
         FILES.header(path)
 

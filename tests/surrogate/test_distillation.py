@@ -10,7 +10,9 @@ from saliencykit.surrogate.masked_images import Asked
 
 def box(*, classes=3, seed=0):
     torch.manual_seed(seed)
-    network = nn.Sequential(nn.Conv2d(3, 8, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8, classes))
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8, classes)
+    )
     return TorchBlackBox(network, mean=(0.5,) * 3, std=(0.25,) * 3, size=2)
 
 
@@ -23,7 +25,11 @@ def lesson(generator):
 
 def taught(lesson, **options):
     student, steps = box(), []
-    learn(student, *lesson, **({"steps": 150, "batch": 16, "lr": 0.02, "seed": 0, "on_step": steps.append} | options))
+    learn(
+        student,
+        *lesson,
+        **({"steps": 150, "batch": 16, "lr": 0.02, "seed": 0, "on_step": steps.append} | options),
+    )
     return student, steps
 
 
@@ -47,7 +53,9 @@ def test_the_loss_is_the_divergence_in_nats(lesson):
     reference = box().model.train()
     mine = reference((pictures.images(torch.arange(50)) - 0.5) / 0.25).log_softmax(1)
     theirs = answers.log_softmax(1)
-    assert steps[0].loss == pytest.approx(float((theirs.exp() * (theirs - mine)).sum(1).mean().detach()), rel=1e-4)
+    assert steps[0].loss == pytest.approx(
+        float((theirs.exp() * (theirs - mine)).sum(1).mean().detach()), rel=1e-4
+    )
 
 
 def test_the_same_seed_learns_the_same(lesson):

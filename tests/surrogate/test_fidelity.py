@@ -49,4 +49,6 @@ def test_the_rule():
     theirs = torch.eye(4) * 9
     assert not is_large(disagreement(theirs, theirs, {"whole": torch.arange(4)}))
     assert is_large(disagreement(theirs.flip(1), theirs, {"whole": torch.arange(4)}))
-    assert is_large(disagreement(theirs / 6, theirs, {"whole": torch.arange(4)}))  # the same class, far less sure
+    assert is_large(
+        disagreement(theirs / 6, theirs, {"whole": torch.arange(4)})
+    )  # the same class, far less sure

@@ -12,7 +12,9 @@ from saliencykit.testing.black_boxes import Broken, Counting, PlantedEvidence, Q
 from saliencykit.testing.unchanged import untouched
 
 GREY = "constant:colour=0.5"
-quiet = pytest.mark.filterwarnings("ignore:the surrogate and its box disagree")  # a few steps teach nothing
+quiet = pytest.mark.filterwarnings(
+    "ignore:the surrogate and its box disagree"
+)  # a few steps teach nothing
 
 
 def seeded(seed=0):
@@ -27,7 +29,9 @@ def small(box=None, images=None, **options):
     """A few steps."""
     box = QueryOnly(PlantedEvidence()) if box is None else box
     images = pictures() if images is None else images
-    return fit_surrogate(box, images, **({"queries": 60, "steps": 4, "batch": 16, "alternative": GREY} | options))
+    return fit_surrogate(
+        box, images, **({"queries": 60, "steps": 4, "batch": 16, "alternative": GREY} | options)
+    )
 
 
 def weights(surrogate):
@@ -45,7 +49,9 @@ def planted():
     network = SurrogateNetwork(4, (16, 16), widths=(16, 32))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # and no word about disagreement
-        made = fit_surrogate(box, pictures(200), network=network, queries=1500, steps=220, lr=5e-3, alternative=GREY)
+        made = fit_surrogate(
+            box, pictures(200), network=network, queries=1500, steps=220, lr=5e-3, alternative=GREY
+        )
     return made, box
 
 
@@ -92,7 +98,9 @@ def test_a_function_that_has_not_answered_yet_is_not_asked_in_between():
         asked.append(len(images))
         return images.mean((1, 2)) / images.mean((1, 2)).sum(1, keepdims=True)
 
-    made = small(FunctionBlackBox(service, size=16, class_names=["red", "green", "blue"]), queries=50)
+    made = small(
+        FunctionBlackBox(service, size=16, class_names=["red", "green", "blue"]), queries=50
+    )
     assert sum(asked) == 50
     assert made.num_classes == 3
     assert made.class_names == ["red", "green", "blue"]
@@ -150,14 +158,18 @@ def test_steps_are_told():
 
 
 def test_a_box_that_answers_nan_is_named():
-    with pytest.raises(ContractError, match=r"Broken.*NaN.*picture \d+.* 0 of 60, are lost; give folder="):
+    with pytest.raises(
+        ContractError, match=r"Broken.*NaN.*picture \d+.* 0 of 60, are lost; give folder="
+    ):
         small(Broken(how="nan"))
     with pytest.raises(InputError, match="always raises"):
         small(Broken(how="raises"))
 
 
 def test_a_large_disagreement_is_said():
-    with pytest.warns(UserWarning, match=r"disagree much: .* the same class in \d+%.* apart on average"):
+    with pytest.warns(
+        UserWarning, match=r"disagree much: .* the same class in \d+%.* apart on average"
+    ):
         made = small()
     assert made.facts["large"] is True
 
@@ -185,7 +197,9 @@ def test_mistakes_are_named(options, words):
 
 
 def test_fit_says_what_to_do_for_a_box_that_is_only_asked():
-    with pytest.raises(GradientError, match=r"surrogate = fit_surrogate\(model, pictures\).*saliencykit surrogate"):
+    with pytest.raises(
+        GradientError, match=r"surrogate = fit_surrogate\(model, pictures\).*saliencykit surrogate"
+    ):
         fit(QueryOnly(PlantedEvidence()), pictures(8))
 
 
@@ -199,10 +213,14 @@ def test_a_masker_trained_on_it_finds_the_patch_for_the_box(planted, tmp_path):
     images, labels = PlantedEvidence().examples(40, generator=seeded(5))
     answer = explain(box, images, labels, masker=OnSurrogate(surrogate, masker), alternative=GREY)
     assert box.images == 120  # whole, kept, dropped: the box itself answers the check, and no more
-    assert iou(answer.mask, PlantedEvidence().evidence(images, labels)).mean() > 0.7  # 0.9 when it was written
+    assert (
+        iou(answer.mask, PlantedEvidence().evidence(images, labels)).mean() > 0.7
+    )  # 0.9 when it was written
     assert answer.kept.mean() > 0.9
     assert answer.dropped.mean() < 0.5
     files = surrogate.save(tmp_path / "s.safetensors"), masker.save(tmp_path / "m.safetensors")
-    again = explain(box, images, labels, masker="on-surrogate:{},masker={}".format(*files), alternative=GREY)
+    again = explain(
+        box, images, labels, masker="on-surrogate:{},masker={}".format(*files), alternative=GREY
+    )
     assert (again.mask - answer.mask).abs().max() < 2e-2  # half precision
     assert same(Surrogate.load(files[0]), surrogate)

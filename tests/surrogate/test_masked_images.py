@@ -4,12 +4,19 @@ import torch
 from saliencykit.alternatives.choice import Choice
 from saliencykit.alternatives.constant import Constant
 from saliencykit.data.training_images import Pictures
-from saliencykit.surrogate.masked_images import AREAS, draw_masks, held_out_pictures, training_pictures
+from saliencykit.surrogate.masked_images import (
+    AREAS,
+    draw_masks,
+    held_out_pictures,
+    training_pictures,
+)
 
 
 @pytest.fixture
 def pictures(generator):
-    return Pictures(torch.randint(256, (10, 3, 20, 24), dtype=torch.uint8, generator=generator), None)
+    return Pictures(
+        torch.randint(256, (10, 3, 20, 24), dtype=torch.uint8, generator=generator), None
+    )
 
 
 @pytest.mark.parametrize("exact", [False, True])
@@ -23,7 +30,9 @@ def test_masks_keep_the_share_that_is_wanted(generator, exact):
     assert torch.allclose(means.mean(0), kept[:5], atol=0.06)
     if exact:
         assert (means - kept[:5]).abs().max() < 0.15
-    assert len({tuple(mask.flatten().tolist()) for mask in masks}) > 280  # of nine cells now and then none is kept
+    assert (
+        len({tuple(mask.flatten().tolist()) for mask in masks}) > 280
+    )  # of nine cells now and then none is kept
     coarse = (masks[:, :, 1:] - masks[:, :, :-1]).abs().mean()
     assert coarse < 0.12  # areas, not grains
 
@@ -36,7 +45,10 @@ def test_whole_masked_and_cropped_pictures_of_all(pictures):
     assert set(asked.picture[:10].tolist()) == set(range(10))  # each once before any comes again
     whole = asked.area == 1
     assert 0.1 < whole.float().mean() < 0.3
-    as_it_was = [torch.equal(p, pictures.pixels[n]) for p, n in zip(asked.pixels[whole], asked.picture[whole], strict=True)]
+    as_it_was = [
+        torch.equal(p, pictures.pixels[n])
+        for p, n in zip(asked.pixels[whole], asked.picture[whole], strict=True)
+    ]
     assert 0.25 < sum(as_it_was) / len(as_it_was) < 0.75  # the rest are crops
     assert asked.area[~whole].min() < 0.1
     assert asked.area[~whole].max() > 0.9

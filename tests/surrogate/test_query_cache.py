@@ -12,7 +12,9 @@ from saliencykit.surrogate.query_cache import Answers
 
 @dataclass
 class Service(BlackBox):
-    """Answers with the mean of each picture, and dies or says NaN when it is asked about the picture of some number."""
+    """Answers with the mean of each picture, and dies or says NaN when it is asked about the
+    picture of some number.
+    """
 
     breaks: int = -1
     how: str = "dies"
@@ -27,7 +29,9 @@ class Service(BlackBox):
         if self.breaks in numbers and self.how == "dies":
             raise ConnectionError("the server went away")
         self.seen += numbers
-        light = images.mean((1, 2, 3)) + torch.tensor([float("nan") if n == self.breaks else 0.0 for n in numbers])
+        light = images.mean((1, 2, 3)) + torch.tensor(
+            [float("nan") if n == self.breaks else 0.0 for n in numbers]
+        )
         return torch.stack([light, -light], 1)
 
 
@@ -53,7 +57,10 @@ def test_each_is_asked_once_in_order(pictures):
 
 def test_a_box_that_dies_costs_only_what_is_missing(pictures, tmp_path):
     box = Service(breaks=21)
-    with pytest.raises(InputError, match=r"went away.* 20 of 30, are kept in .*: the same call asks only for the rest"):
+    with pytest.raises(
+        InputError,
+        match=r"went away.* 20 of 30, are kept in .*: the same call asks only for the rest",
+    ):
         Answers(box, pictures, "a", tmp_path / "new").ask()
     assert box.seen == list(range(20))
     again = Service()
@@ -81,7 +88,9 @@ def test_an_interrupt_keeps_what_there_is(pictures, tmp_path):
 
 def test_nan_is_named_by_picture(pictures):
     with pytest.raises(
-        ContractError, match=r"NaN.*row 3.*\(row 3 there: picture 11, masked, 25% kept\).* 20 of 30, are lost; give"
+        ContractError,
+        match=r"NaN.*row 3.*\(row 3 there: picture 11, masked, 25% kept\).* 20 of 30, are lost; "
+        r"give",
     ):
         Answers(Service(breaks=23, how="nan"), pictures, "a", None).ask()
 

@@ -17,9 +17,13 @@ def test_against_slow_twins(trial, power, offset):
     mean = [sum(v for row in mask for v in row) / mask.size for mask in masks]
     np.testing.assert_allclose(Area()(trial).numpy(), mean, rtol=1e-9, atol=1e-12)
     logarithms = [np.log((m + offset) / offset) for m in mean]
-    np.testing.assert_allclose(LogArea(offset=offset)(trial).numpy(), logarithms, rtol=1e-7, atol=1e-12)
+    np.testing.assert_allclose(
+        LogArea(offset=offset)(trial).numpy(), logarithms, rtol=1e-7, atol=1e-12
+    )
     bent = [sum((v + offset) ** power for row in mask for v in row) / mask.size for mask in masks]
-    np.testing.assert_allclose(PowerArea(power=power, offset=offset)(trial).numpy(), bent, rtol=1e-9)
+    np.testing.assert_allclose(
+        PowerArea(power=power, offset=offset)(trial).numpy(), bent, rtol=1e-9
+    )
 
 
 @given(trials(), st.floats(0, 1))
@@ -56,7 +60,10 @@ def test_a_logarithm_charges_the_same_for_growing_by_half():
     none, term = torch.zeros(1), LogArea(offset=1e-9)
     price = []
     for share in (0.1, 0.4):
-        small, large = (Trial(none, none, none, torch.full((1, 1, 4, 4), area), none, none) for area in (share, 1.5 * share))
+        small, large = (
+            Trial(none, none, none, torch.full((1, 1, 4, 4), area), none, none)
+            for area in (share, 1.5 * share)
+        )
         price.append(float(term(large) - term(small)))
     assert price[0] == pytest.approx(price[1], rel=1e-4)
 

@@ -16,7 +16,9 @@ def test_probability_against_a_slow_twin(trial, power):
     for z, c in zip(trial.destroyed.numpy(), trial.labels.tolist(), strict=True):
         p = np.exp(z[c]) / sum(np.exp(v) for v in z)
         slow.append(p**power)
-    np.testing.assert_allclose(DestroyedProbability(power=power)(trial).numpy(), slow, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        DestroyedProbability(power=power)(trial).numpy(), slow, rtol=1e-9, atol=1e-12
+    )
 
 
 @given(trials(), st.floats(0, 10))
@@ -38,7 +40,14 @@ def test_it_is_a_finite_power_of_a_probability(trial):
 def test_the_slope_stays_finite_where_the_class_is_gone():
     logits = torch.tensor([[-2000.0, 0.0], [-15.0, 0.0]], requires_grad=True)
     none = torch.zeros(2, 1, 1, 1)
-    trial = Trial(none, torch.zeros(2, dtype=torch.int64), torch.ones(2, dtype=torch.bool), none, logits, logits)
+    trial = Trial(
+        none,
+        torch.zeros(2, dtype=torch.int64),
+        torch.ones(2, dtype=torch.bool),
+        none,
+        logits,
+        logits,
+    )
     (slope,) = torch.autograd.grad(DestroyedProbability()(trial).sum(), logits)
     assert torch.isfinite(slope).all()
     assert not slope[0].any()

@@ -23,15 +23,24 @@ def parts(trial, i):
 @given(trials())
 def test_each_preset_against_its_equation(trial):
     slow = {
-        "paper": lambda p: 10 * p["tv"] + 1e-3 * p["m"].mean() - p["kept"] + 5 * np.exp(p["dropped"]) ** 0.3,
-        "paper-mean": lambda p: 10 * p["tv"] / p["m"].size + 6 * p["m"].mean() - p["kept"] + 5 * np.exp(p["dropped"]) ** 0.3,
+        "paper": lambda p: (
+            10 * p["tv"] + 1e-3 * p["m"].mean() - p["kept"] + 5 * np.exp(p["dropped"]) ** 0.3
+        ),
+        "paper-mean": lambda p: (
+            10 * p["tv"] / p["m"].size
+            + 6 * p["m"].mean()
+            - p["kept"]
+            + 5 * np.exp(p["dropped"]) ** 0.3
+        ),
         "authors": lambda p: (
             max(0, 5 - p["dropped margin"])
             + 8 * ((p["m"] + 0.0005) ** 0.3).mean()
             + 0.005 / 2 * (p["tv"] + 0.3 * p["border"])
             + 0.3 * max(0, p["kept margin"] + 1)
         ),
-        "meaningful-perturbation": lambda p: 0.01 * p["tv"] + 0.001 * 28**2 * p["m"].mean() + np.exp(p["dropped"]),
+        "meaningful-perturbation": lambda p: (
+            0.01 * p["tv"] + 0.001 * 28**2 * p["m"].mean() + np.exp(p["dropped"])
+        ),
         "masking-network": lambda p: (
             10 * (p["tv"] + 0.1 * p["border"]) / p["m"].size
             + 10 * p["m"].mean()
@@ -43,9 +52,13 @@ def test_each_preset_against_its_equation(trial):
     assert set(slow) == set(PRESETS)
     for name, equation in slow.items():
         objective = PRESETS[name]()
-        rows = [i for i in range(len(trial.images)) if trial.real[i] or objective.fakes == "inverted"]
+        rows = [
+            i for i in range(len(trial.images)) if trial.real[i] or objective.fakes == "inverted"
+        ]
         total = objective(trial).total.numpy()
-        np.testing.assert_allclose(total[rows], [equation(parts(trial, i)) for i in rows], rtol=1e-8, atol=1e-12)
+        np.testing.assert_allclose(
+            total[rows], [equation(parts(trial, i)) for i in rows], rtol=1e-8, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -63,6 +76,11 @@ def test_each_preset_has_a_finite_gradient(name, trial):
 
     mask = trial.mask.clone().requires_grad_(True)
     follow = mask.mean((1, 2, 3))[:, None]
-    dependent = replace(trial, mask=mask, preserved=trial.preserved * follow, destroyed=trial.destroyed * (1 - follow))
+    dependent = replace(
+        trial,
+        mask=mask,
+        preserved=trial.preserved * follow,
+        destroyed=trial.destroyed * (1 - follow),
+    )
     (slope,) = torch.autograd.grad(PRESETS[name]()(dependent).total.sum(), mask)
     assert torch.isfinite(slope).all()

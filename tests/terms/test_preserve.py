@@ -14,7 +14,9 @@ def test_log_probability_against_a_slow_twin(trial, floor):
     for z, c in zip(trial.preserved.numpy(), trial.labels.tolist(), strict=True):
         p = np.exp(z[c]) / sum(np.exp(v) for v in z)
         slow.append(-max(np.log(p), floor))
-    np.testing.assert_allclose(PreservedLogProbability(floor=floor)(trial).numpy(), slow, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        PreservedLogProbability(floor=floor)(trial).numpy(), slow, rtol=1e-9, atol=1e-9
+    )
 
 
 @given(trials(), st.floats(0, 10))

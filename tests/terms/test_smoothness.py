@@ -29,9 +29,13 @@ def test_against_a_slow_twin(trial):
     masks = trial.mask.numpy()[:, 0]
     for border in (0.0, 0.3):
         total = [slow(mask, border) for mask in masks]
-        np.testing.assert_allclose(Smoothness(reduction="sum", border=border)(trial).numpy(), total, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(
+            Smoothness(reduction="sum", border=border)(trial).numpy(), total, rtol=1e-9, atol=1e-12
+        )
         mean = np.array(total) / masks[0].size
-        np.testing.assert_allclose(Smoothness(border=border)(trial).numpy(), mean, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(
+            Smoothness(border=border)(trial).numpy(), mean, rtol=1e-9, atol=1e-12
+        )
 
 
 @given(trials())
@@ -48,7 +52,9 @@ def test_it_is_0_iff_the_mask_is_constant(trial):
 def test_it_is_equal_under_flips_and_turns(trial):
     for term in (Smoothness(), Smoothness(reduction="sum", border=0.3)):
         for turned in (trial.mask.flip(2), trial.mask.flip(3), trial.mask.transpose(2, 3)):
-            assert torch.allclose(term(replace(trial, mask=turned)), term(trial), rtol=1e-9, atol=1e-12)
+            assert torch.allclose(
+                term(replace(trial, mask=turned)), term(trial), rtol=1e-9, atol=1e-12
+            )
 
 
 def test_it_pays_for_holes_as_for_spots():

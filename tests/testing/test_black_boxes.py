@@ -41,12 +41,27 @@ def test_the_right_answer_is_the_patch(side):
 
 @pytest.mark.parametrize(
     "alternative",
-    [Blur(), Blur(sigma=3.0), Noise(), Constant(), Constant(colour="mean"), Constant(colour=0.0), Constant(colour=1.0)],
+    [
+        Blur(),
+        Blur(sigma=3.0),
+        Noise(),
+        Constant(),
+        Constant(colour="mean"),
+        Constant(colour=0.0),
+        Constant(colour=1.0),
+    ],
 )
 def test_the_patch_is_necessary_and_enough(alternative):
     box = PlantedEvidence(num_classes=6)
     images, labels = box.examples(12, generator=seeded())
-    trial = run_trial(box, images, labels, box.evidence(images, labels), alternative=alternative, generator=seeded())
+    trial = run_trial(
+        box,
+        images,
+        labels,
+        box.evidence(images, labels),
+        alternative=alternative,
+        generator=seeded(),
+    )
     assert probability(trial.preserved, labels).min() > 0.98
     assert probability(trial.destroyed, labels).max() < 0.3
 
@@ -63,7 +78,12 @@ def test_two_patches_share_the_answer_and_each_label_has_its_own_place():
 
 
 def test_it_is_a_black_box():
-    for box in (PlantedEvidence(), PlantedEvidence(max_batch=2), QueryOnly(PlantedEvidence()), Counting(PlantedEvidence())):
+    for box in (
+        PlantedEvidence(),
+        PlantedEvidence(max_batch=2),
+        QueryOnly(PlantedEvidence()),
+        Counting(PlantedEvidence()),
+    ):
         check_black_box(box, images=PlantedEvidence().examples(5, generator=seeded())[0])
 
 
@@ -74,7 +94,9 @@ def test_float64_and_gradients():
     assert torch.autograd.gradcheck(box, x)
 
 
-@pytest.mark.parametrize("wrong", [{"num_classes": 1}, {"num_classes": 7}, {"side": 3}, {"side": 0}, {"sharpness": 0.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"num_classes": 1}, {"num_classes": 7}, {"side": 3}, {"side": 0}, {"sharpness": 0.0}]
+)
 def test_bad_numbers(wrong):
     with pytest.raises(InputError, match="PlantedEvidence"):
         PlantedEvidence(**wrong)

@@ -59,20 +59,27 @@ def test_shapes_against_a_slow_drawing(shape):
                 "wedge": -0.7 < y < 0.9 - 1.8 * abs(x),
             }[shape]
     axis = torch.from_numpy(grid)
-    assert np.array_equal(_inside(shape, axis[None, :].expand(side, side), axis[:, None].expand(side, side)).numpy(), slow)
+    assert np.array_equal(
+        _inside(shape, axis[None, :].expand(side, side), axis[:, None].expand(side, side)).numpy(),
+        slow,
+    )
     assert 0.1 < slow.mean() < 0.6
 
 
 def test_surfaces_differ_inside_the_part_only_by_their_texture():
     """Stripes and dots darken a part of the metal; a plain part has its light and its grain."""
     images, labels, place = machine_parts(120, generator=seeded())
-    spread = torch.stack([image[:, where[0] > 0].std(1).mean() for image, where in zip(images, place, strict=True)])
+    spread = torch.stack(
+        [image[:, where[0] > 0].std(1).mean() for image, where in zip(images, place, strict=True)]
+    )
     by_surface = [spread[labels % 3 == surface].mean() for surface in range(3)]
     assert by_surface[0] < 0.11 < min(by_surface[1:])
 
 
 def test_the_bench_says_nothing_about_the_class():
-    """The mean colour of what is around the part is the same for all classes, within what chance does."""
+    """The mean colour of what is around the part is the same for all classes, within what chance
+    does.
+    """
     images, labels, place = machine_parts(480, generator=seeded())
     around = (images * (1 - place)).sum((2, 3)) / (1 - place).sum((2, 3))
     means = torch.stack([around[labels == label].mean(0) for label in range(12)])

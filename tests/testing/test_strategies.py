@@ -46,7 +46,15 @@ def test_they_reach_the_corners():
     @given(masks(), sizes())
     def look(mask, size):
         flat = bool(mask.min() == mask.max())
-        seen.add("all 1" if flat and mask.min() == 1 else "all 0" if flat and mask.min() == 0 else "constant" if flat else "varied")
+        seen.add(
+            "all 1"
+            if flat and mask.min() == 1
+            else "all 0"
+            if flat and mask.min() == 0
+            else "constant"
+            if flat
+            else "varied"
+        )
         seen.add("binary" if set(mask.unique().tolist()) == {0.0, 1.0} else "")
         seen.add("odd" if size[0] % 2 else "even")
         seen.add("square" if size[0] == size[1] else "oblong")

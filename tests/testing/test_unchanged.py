@@ -11,7 +11,9 @@ from saliencykit.testing.unchanged import untouched
 
 @pytest.fixture
 def model():
-    return nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2), nn.Dropout(), nn.Linear(2, 2).half())
+    return nn.Sequential(
+        nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2), nn.Dropout(), nn.Linear(2, 2).half()
+    )
 
 
 def test_nothing_changed(model):
@@ -25,7 +27,9 @@ CHANGES = {
     "the values of 0.weight": lambda m: m[0].weight.data.mul_(1.0001),
     "the values of 1.running_mean": lambda m: m[1].running_mean.add_(1),
     "requires_grad of 0.bias": lambda m: m[0].bias.requires_grad_(False),
-    "the gradient of 0.weight": lambda m: setattr(m[0].weight, "grad", torch.zeros_like(m[0].weight)),
+    "the gradient of 0.weight": lambda m: setattr(
+        m[0].weight, "grad", torch.zeros_like(m[0].weight)
+    ),
     "the mode of 2": lambda m: m[2].eval(),
     "the hooks of 0": lambda m: m[0].register_forward_hook(lambda *a: None),
     "the hooks of 1": lambda m: m[1].register_full_backward_hook(lambda *a: None),
@@ -38,7 +42,10 @@ CHANGES = {
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_each_change_is_named(model, what):
-    with pytest.raises(ContractError, match=rf"somebody changed .*{what}.*; what is borrowed"), untouched("somebody", model):
+    with (
+        pytest.raises(ContractError, match=rf"somebody changed .*{what}.*; what is borrowed"),
+        untouched("somebody", model),
+    ):
         CHANGES[what](model)
 
 

@@ -21,14 +21,20 @@ class Residual(nn.Module):
 
 
 class Small(nn.Module):
-    """Four stages with batch norms and in-place rectifiers, a residual step, pooling, a linear head."""
+    """Four stages with batch norms and in-place rectifiers, a residual step, pooling, a linear
+    head.
+    """
 
     def __init__(self):
         super().__init__()
         widths = (3, 8, 8, 16, 16)
         self.stages = nn.Sequential(
             *(
-                nn.Sequential(nn.Conv2d(a, b, 3, 1 + i % 2, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True))
+                nn.Sequential(
+                    nn.Conv2d(a, b, 3, 1 + i % 2, 1, bias=False),
+                    nn.BatchNorm2d(b),
+                    nn.ReLU(inplace=True),
+                )
                 for i, (a, b) in enumerate(pairwise(widths))
             )
         )

@@ -52,7 +52,9 @@ def test_views_are_the_same_each_time(pictures):
     assert torch.equal(images, views.images(index))
     assert torch.equal(images[1:2], views.images(index[1:2]))
     assert torch.equal(images, make_views(pictures, views=3, most=100, seed=0).images(index))
-    assert not torch.equal(images[:2], make_views(pictures, views=3, most=100, seed=1).images(index)[:2])
+    assert not torch.equal(
+        images[:2], make_views(pictures, views=3, most=100, seed=1).images(index)[:2]
+    )
 
 
 def test_crops_are_views_of_their_picture(pictures):
@@ -84,7 +86,9 @@ def test_maps_and_labels_of_every_view(trunk_box, pictures, unlabelled):
     for got, want in zip(features.maps, wanted, strict=True):
         assert got.dtype == torch.float32
         assert torch.allclose(got, want, atol=2e-3 * float(want.abs().max()))
-    own = fill_cache(make_views(unlabelled, views=2, most=100, seed=0), box, network.encoder, None, Blur())
+    own = fill_cache(
+        make_views(unlabelled, views=2, most=100, seed=0), box, network.encoder, None, Blur()
+    )
     assert torch.equal(own.labels, box(views.images(torch.arange(12))).argmax(1))
 
 
@@ -115,7 +119,9 @@ def test_large_values_stay_finite_in_half_precision(trunk_box, pictures):
     with torch.no_grad():
         box.model.stages[1][1].weight.mul_(1e6)
     network = masking_network(box, pictures.images(torch.arange(4)))
-    cache = fill_cache(make_views(pictures, views=1, most=100, seed=0), box, network.encoder, None, Blur())
+    cache = fill_cache(
+        make_views(pictures, views=1, most=100, seed=0), box, network.encoder, None, Blur()
+    )
     assert all(torch.isfinite(maps).all() for maps in cache.maps)
 
 

@@ -23,7 +23,9 @@ from saliencykit.training.fit import fit
 from saliencykit.training.schedule import Plan
 
 pytest.importorskip("accelerate")
-pytestmark = pytest.mark.filterwarnings("ignore:the masker did not pass")  # a few steps are not a training
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:the masker did not pass"
+)  # a few steps are not a training
 ROOT = Path(__file__).parents[2]
 
 
@@ -42,7 +44,13 @@ def train(pictures=None, box=None, **options):
     box = box or PlantedEvidence()
     if pictures is None:
         pictures = PlantedEvidence().examples(24, generator=seeded())[0]
-    options = {"encoder": small_encoder(), "steps": 5, "batch": 6, "views": 1, "alternative": "constant:colour=0.5"} | options
+    options = {
+        "encoder": small_encoder(),
+        "steps": 5,
+        "batch": 6,
+        "views": 1,
+        "alternative": "constant:colour=0.5",
+    } | options
     return fit(box, pictures, **options)
 
 
@@ -58,9 +66,15 @@ class Convolutional(nn.Module):
     def __init__(self):
         super().__init__()
         self.stages = nn.Sequential(
-            nn.Sequential(nn.Conv2d(3, 8, 3, 1, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(inplace=True)),
-            nn.Sequential(nn.Conv2d(8, 12, 3, 2, 1, bias=False), nn.BatchNorm2d(12), nn.ReLU(inplace=True)),
-            nn.Sequential(nn.Conv2d(12, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True)),
+            nn.Sequential(
+                nn.Conv2d(3, 8, 3, 1, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(inplace=True)
+            ),
+            nn.Sequential(
+                nn.Conv2d(8, 12, 3, 2, 1, bias=False), nn.BatchNorm2d(12), nn.ReLU(inplace=True)
+            ),
+            nn.Sequential(
+                nn.Conv2d(12, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True)
+            ),
         )
         self.fc = nn.Linear(16, 4)
 
@@ -156,7 +170,9 @@ def test_training_can_go_on():
 
 def test_one_precision_after_another():
     for precision in ("bf16", "no", "bf16"):
-        assert all(torch.isfinite(value).all() for value in weights(train(precision=precision, steps=2)))
+        assert all(
+            torch.isfinite(value).all() for value in weights(train(precision=precision, steps=2))
+        )
 
 
 # what is borrowed
@@ -231,7 +247,9 @@ def test_another_training_in_the_same_folder(tmp_path):
     train(folder=tmp_path, lr=1e-3, resume=False)
 
 
-def test_a_finished_training_of_another_model_or_of_other_pictures_is_not_taken_for_this_one(tmp_path):
+def test_a_finished_training_of_another_model_or_of_other_pictures_is_not_taken_for_this_one(
+    tmp_path,
+):
     pictures = PlantedEvidence().examples(24, generator=seeded())[0]
     options = {"folder": tmp_path, "encoder": "trunk", "steps": 2, "late_mixing": False}
     box = trunk()
@@ -318,7 +336,15 @@ def test_few_pictures_are_enough_to_run():
 
 def test_little_memory_means_fewer_views():
     box, news = trunk(), []
-    train(box=box, encoder="auto", views=4, steps=14, late_mixing=False, memory=200_000, on_news=news.append)
+    train(
+        box=box,
+        encoder="auto",
+        views=4,
+        steps=14,
+        late_mixing=False,
+        memory=200_000,
+        on_news=news.append,
+    )
     assert int(news[1].split("about ")[1].split()[0]) < 40
 
 
@@ -330,10 +356,12 @@ def test_little_memory_means_fewer_views():
 def test_it_finds_the_planted_evidence(seed):
     box = PlantedEvidence()
     images, _ = box.examples(320, generator=seeded(seed))
-    with torch.random.fork_rng():  # an encoder from nothing starts where the global generator stands, which the tests before moved
+    # an encoder from nothing starts where the global generator stands, which the tests before moved
+    with torch.random.fork_rng():
         torch.manual_seed(seed)
         own = Own(widths=(16, 24, 32), size=(16, 16))
-    # 400 steps, the default: after 200 with fake_rate=0.3, one start of six had one class of the four not found (IoU 0.75)
+    # 400 steps, the default: after 200 with fake_rate=0.3, one start of six had one class of the
+    # four not found (IoU 0.75)
     masker = fit(box, images, encoder=own, views=1, area=0.08, seed=seed)
     gate = masker.facts["gate"]
     assert gate["passed"]
@@ -355,16 +383,12 @@ from saliencykit.maskers.realtime.encoder import Own
 from saliencykit.testing.black_boxes import PlantedEvidence
 import accelerate
 
-torch.set_num_threads(1)
-box = PlantedEvidence()
-images, _ = box.examples(32, generator=torch.Generator().manual_seed(0))
-own = Own(widths=(8, 12), depth=1, size=(16, 16))
-steps = []
-masker = fit(box, images, encoder=own, steps=6, batch=8, views=1, area=0.2, folder=sys.argv[1] + "/run", on_step=steps.append)
-state = accelerate.PartialState()
-assert state.num_processes == 2
-torch.save([dict(masker.network.state_dict()), [step.loss for step in steps]], f"{sys.argv[1]}/{state.process_index}.pt")
-if state.is_main_process:
+torch.set_num_threads(1) box = PlantedEvidence() images, _ = box.examples(32,
+generator=torch.Generator().manual_seed(0)) own = Own(widths=(8, 12), depth=1, size=(16, 16)) steps
+= [] masker = fit(box, images, encoder=own, steps=6, batch=8, views=1, area=0.2, folder=sys.argv[1]
++ "/run", on_step=steps.append) state = accelerate.PartialState() assert state.num_processes == 2
+torch.save([dict(masker.network.state_dict()), [step.loss for step in steps]],
+f"{sys.argv[1]}/{state.process_index}.pt") if state.is_main_process:
     masker.save(sys.argv[1] + "/masker.safetensors")
 """
 
@@ -373,18 +397,40 @@ if state.is_main_process:
 def test_two_processes(tmp_path):
     script = tmp_path / "two.py"
     script.write_text(TWO)
-    # without MPI, `--cpu` would start one process; `--multi_gpu` starts two, and fit goes where the box is: to the CPU
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+    # without MPI, `--cpu` would start one process; `--multi_gpu` starts two, and fit goes where the
+    # box is: to the CPU
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [*command, "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", str(script), str(tmp_path)],
+        [
+            *command,
+            "--mixed_precision",
+            "no",
+            "--dynamo_backend",
+            "no",
+            "--main_process_port",
+            "0",
+            str(script),
+            str(tmp_path),
+        ],
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    (one, first), (other, second) = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    (one, first), (other, second) = (
+        torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)
+    )
     assert one.keys() == other.keys()
     for name, value in one.items():
         if value.is_floating_point():
@@ -395,4 +441,6 @@ def test_two_processes(tmp_path):
     masker = RealTimeMasker.load(tmp_path / "masker.safetensors", PlantedEvidence())
     assert torch.isfinite(masker.predict(images)[1]).all()
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert [line["step"]["number"] for line in lines if "step" in line] == list(range(1, 19)), "one of them writes"
+    assert [line["step"]["number"] for line in lines if "step" in line] == list(range(1, 19)), (
+        "one of them writes"
+    )

@@ -10,7 +10,12 @@ from torch import nn
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.training.fit_checkpoint import load_state, save_state
 
-FACTS = {"done": 7, "area_weight": 0.1234567890123, "plan": {"lr": "0.003"}, "gates": [{"step": 5, "score": 0.5}]}
+FACTS = {
+    "done": 7,
+    "area_weight": 0.1234567890123,
+    "plan": {"lr": "0.003"},
+    "gates": [{"step": 5, "score": 0.5}],
+}
 
 
 def made(seed=0, width=4):
@@ -27,7 +32,10 @@ def step(network, optimizer, skip=()):
 
 
 def same(one, other):
-    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+    return all(
+        torch.equal(a, b)
+        for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    )
 
 
 def test_there_and_back(tmp_path):
@@ -57,7 +65,9 @@ def test_a_damaged_file(tmp_path, content):
     path = tmp_path / "state.safetensors"
     save_state(path, network, optimizer, FACTS)
     path.write_bytes(path.read_bytes()[:-40] if content is None else content)
-    with pytest.raises(InputError, match=r"state.safetensors is damaged .* delete it to begin again"):
+    with pytest.raises(
+        InputError, match=r"state.safetensors is damaged .* delete it to begin again"
+    ):
         load_state(path, network, optimizer)
 
 
@@ -96,7 +106,10 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch, broken):
 
     monkeypatch.setattr(os, broken, full)
     step(network, optimizer)
-    with pytest.raises(SaliencyKitError, match=r"cannot be written: No space left on device. What was finished before"):
+    with pytest.raises(
+        SaliencyKitError,
+        match=r"cannot be written: No space left on device. What was finished before",
+    ):
         save_state(path, network, optimizer, FACTS | {"done": 8})
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["state.safetensors"]

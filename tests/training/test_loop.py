@@ -39,12 +39,24 @@ def loop(box=None, *, side=16, count=24, folder=None, seed=0, on_step=lambda ste
         torch.manual_seed(seed)
         own = Own(widths=(6, 8), depth=1, size=(side, side))
     network = masking_network(box, images, labels, encoder="auto" if box.module else own, seed=seed)
-    plan = Plan(options.pop("objective", ours()), Constant(colour=0.5), **{"composing": 6, "batch": 6, "seed": seed, **options})
+    plan = Plan(
+        options.pop("objective", ours()),
+        Constant(colour=0.5),
+        **{"composing": 6, "batch": 6, "seed": seed, **options},
+    )
     rest = find_rest(box, images) if plan.mixing else None
     views = make_views(pictures, views=plan.views, most=1000, seed=seed)
     cache = fill_cache(views, box, network.encoder, rest.tap if rest else None, plan.alternative)
     return Loop(
-        network, box, rest, cache, (images[:8], labels[:8]), plan, accelerate.Accelerator(cpu=True), folder=folder, on_step=on_step
+        network,
+        box,
+        rest,
+        cache,
+        (images[:8], labels[:8]),
+        plan,
+        accelerate.Accelerator(cpu=True),
+        folder=folder,
+        on_step=on_step,
     )
 
 
@@ -67,8 +79,15 @@ def test_the_phases_and_what_is_said_of_them(trunk_box):
     assert [step.phase for step in steps] == ["mixing"] * 3 + ["composing"] * 2
     assert all(math.isfinite(step.loss) and step.of == 5 for step in steps)
     for step in steps:
-        assert step.parts.keys() == {"Smoothness", "Area", "PreservedLogProbability", "DestroyedProbability"}
-        assert all(0 <= value <= 1 for value in (step.area, step.fake_area, step.kept, step.dropped))
+        assert step.parts.keys() == {
+            "Smoothness",
+            "Area",
+            "PreservedLogProbability",
+            "DestroyedProbability",
+        }
+        assert all(
+            0 <= value <= 1 for value in (step.area, step.fake_area, step.kept, step.dropped)
+        )
         assert step.loss == pytest.approx(sum(step.parts.values()), rel=1e-4)
     assert gate.n == 8
 
@@ -81,11 +100,15 @@ def test_the_warm_up_moves_the_selector_and_leaves_the_decoder_alone():
     after = weights(one.network)
     for name, value in before.items():
         if name.startswith("decoder.") and value.is_floating_point():
-            assert torch.equal(value, after[name]), f"{name}: weight decay alone is a whole step of Adam"
+            assert torch.equal(value, after[name]), (
+                f"{name}: weight decay alone is a whole step of Adam"
+            )
     assert not torch.equal(before["selector.weight"], after["selector.weight"])
     assert torch.equal(before["selector.log_scale"], after["selector.log_scale"])
     one._step(5)
-    assert not torch.equal(weights(one.network)["decoder.last.weight"], after["decoder.last.weight"])
+    assert not torch.equal(
+        weights(one.network)["decoder.last.weight"], after["decoder.last.weight"]
+    )
 
 
 def test_the_selector_learns_the_classes():
@@ -170,9 +193,21 @@ def test_a_step_that_is_not_finite_is_skipped(how):
     Moody.calls[0] = 0
     steps, states = [], []
     one = loop(objective=Objective((Moody(weight=9.0, bad=range(2, 5), how=how),)), composing=8)
-    one.on_step = lambda step: (steps.append(step), states.append(weights(one.network)["decoder.last.weight"]))
+    one.on_step = lambda step: (
+        steps.append(step),
+        states.append(weights(one.network)["decoder.last.weight"]),
+    )
     one.run(resume=False)
-    assert [math.isnan(step.loss) for step in steps] == [False, False, True, True, True, False, False, False]
+    assert [math.isnan(step.loss) for step in steps] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
     assert torch.equal(states[1], states[4])
     assert not torch.equal(states[4], states[5])
     assert all(torch.isfinite(value).all() for value in weights(one.network).values())
@@ -180,11 +215,24 @@ def test_a_step_that_is_not_finite_is_skipped(how):
 
 def test_five_in_a_row_stop_and_say_why(tmp_path):
     Moody.calls[0] = 0
-    one = loop(objective=Objective((Moody(bad=range(5, 99), how="nan"),)), composing=20, save_every=4, folder=tmp_path)
-    with pytest.raises(SaliencyKitError, match=r"5 steps in a row \(up to step 10\); the last checkpoint is in .*Moody.* NaN"):
+    one = loop(
+        objective=Objective((Moody(bad=range(5, 99), how="nan"),)),
+        composing=20,
+        save_every=4,
+        folder=tmp_path,
+    )
+    with pytest.raises(
+        SaliencyKitError,
+        match=r"5 steps in a row \(up to step 10\); the last checkpoint is in .*Moody.* NaN",
+    ):
         one.run(resume=False)
     Moody.calls[0] = -1000
-    again = loop(objective=Objective((Moody(bad=range(5, 99), how="nan"),)), composing=20, save_every=4, folder=tmp_path)
+    again = loop(
+        objective=Objective((Moody(bad=range(5, 99), how="nan"),)),
+        composing=20,
+        save_every=4,
+        folder=tmp_path,
+    )
     again._resume()
     assert again.done == 8, "what was finished is there"
 
@@ -253,7 +301,9 @@ def scores_in_turn(monkeypatch, scores):
 
     def judged(network, box, images, labels, **options):
         gate = real(network, box, images, labels, **options)
-        return replace(gate, kept_at=(scores[state["loop"].done],) * 4, dropped_at=(0.0,) * 4, mosaic=math.nan)
+        return replace(
+            gate, kept_at=(scores[state["loop"].done],) * 4, dropped_at=(0.0,) * 4, mosaic=math.nan
+        )
 
     monkeypatch.setattr(module, "judge", judged)
     return state
@@ -281,7 +331,11 @@ def test_the_best_weights_survive_a_kill(monkeypatch, tmp_path):
     options = {"composing": 8, "gate_every": 2, "patience": 9, "save_every": 1}
     whole = state["loop"] = loop(**options)
     whole.run(resume=False)
-    killed = loop(folder=tmp_path, on_step=lambda step: (_ for _ in ()).throw(KilledError) if step.number == 6 else None, **options)
+    killed = loop(
+        folder=tmp_path,
+        on_step=lambda step: (_ for _ in ()).throw(KilledError) if step.number == 6 else None,
+        **options,
+    )
     state["loop"] = killed
     with pytest.raises(KilledError):
         killed.run(resume=True)
@@ -290,7 +344,16 @@ def test_the_best_weights_survive_a_kill(monkeypatch, tmp_path):
     assert same(weights(last.network), weights(whole.network))
 
 
-@pytest.mark.parametrize("change", [{"lr": 1e-3}, {"composing": 7}, {"objective": Objective((Area(),))}, {"views": 1}, {"seed": 1}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lr": 1e-3},
+        {"composing": 7},
+        {"objective": Objective((Area(),))},
+        {"views": 1},
+        {"seed": 1},
+    ],
+)
 def test_a_checkpoint_of_another_plan(tmp_path, change):
     loop(folder=tmp_path, save_every=3).run(resume=True)
     with pytest.raises(InputError, match=r"belongs to another training .* resume=False"):
@@ -321,13 +384,19 @@ def test_bf16_trains_and_stays_finite():
     one = loop(precision="bf16", on_step=steps.append)
     one.run(resume=False)
     assert all(math.isfinite(step.loss) for step in steps)
-    assert all(value.dtype == torch.float32 for value in one.network.state_dict().values() if value.is_floating_point())
+    assert all(
+        value.dtype == torch.float32
+        for value in one.network.state_dict().values()
+        if value.is_floating_point()
+    )
     assert all(torch.isfinite(value).all() for value in weights(one.network).values())
 
 
 def test_batch_norms_of_the_network_learn(trunk_box):
     one = loop(trunk_box(), side=32)
-    norms = [module for module in one.network.decoder.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [
+        module for module in one.network.decoder.modules() if isinstance(module, nn.BatchNorm2d)
+    ]
     one.run(resume=False)
     assert norms
     assert all(int(norm.num_batches_tracked) == 6 for norm in norms)

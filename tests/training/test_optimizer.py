@@ -32,8 +32,12 @@ def descent(generator):
 
 def rates(descent, number):
     descent.set_rate(number)
-    names = [name for name, parameter in descent.network.named_parameters() if parameter.requires_grad]
-    return {name: group["lr"] for name, group in zip(names, descent.optimizer.param_groups, strict=True)}
+    names = [
+        name for name, parameter in descent.network.named_parameters() if parameter.requires_grad
+    ]
+    return {
+        name: group["lr"] for name, group in zip(names, descent.optimizer.param_groups, strict=True)
+    }
 
 
 def test_the_learning_rate_rises_and_falls(descent):
@@ -62,7 +66,11 @@ def test_in_the_warm_up_the_gate_rests_and_the_rows_are_quick(descent):
 
 
 def loss_of(one, names):
-    return sum(parameter.square().sum() for name, parameter in one.network.named_parameters() if name in names)
+    return sum(
+        parameter.square().sum()
+        for name, parameter in one.network.named_parameters()
+        if name in names
+    )
 
 
 def test_what_the_loss_does_not_reach_stays_as_it_is(descent):
@@ -71,14 +79,20 @@ def test_what_the_loss_does_not_reach_stays_as_it_is(descent):
     for number in range(3):
         one.set_rate(number)
         assert one.step(loss_of(one, {"selector.weight"}), number)
-    changed = {name for name, parameter in one.network.named_parameters() if not torch.equal(parameter, before[name])}
+    changed = {
+        name
+        for name, parameter in one.network.named_parameters()
+        if not torch.equal(parameter, before[name])
+    }
     assert changed == {"selector.weight"}, "weight decay alone is a whole step of Adam"
     assert all(parameter.grad is None for parameter in one.network.parameters())
 
 
 def test_large_gradients_are_clipped(descent):
     one, seen = descent(), []
-    one.optimizer.step = lambda: seen.extend(p.grad.norm() for p in one.network.parameters() if p.grad is not None)
+    one.optimizer.step = lambda: seen.extend(
+        p.grad.norm() for p in one.network.parameters() if p.grad is not None
+    )
     one.step(1e6 * loss_of(one, {"selector.weight", "decoder.first.0.weight"}), 0)
     assert torch.stack(seen).norm().item() == pytest.approx(2.0, rel=1e-3)
 
@@ -101,7 +115,9 @@ def test_five_in_a_row_stop(descent, tmp_path):
     for number in range(4):
         one.step(torch.tensor(math.nan), number)
     with pytest.raises(
-        SaliencyKitError, match=r"in 5 steps in a row \(up to step 5\); the last checkpoint is in .*: because\. Lower lr"
+        SaliencyKitError,
+        match=r"in 5 steps in a row \(up to step 5\); the last checkpoint is in .*: because\. "
+        r"Lower lr",
     ):
         one.step(torch.tensor(math.nan), 4, "because.")
 

@@ -16,7 +16,9 @@ def plan(**options):
 def test_phases_follow_one_another():
     one = plan(warm_up=2, mixing=3, composing=4)
     assert one.steps == 9
-    assert [one.phase(step) for step in range(9)] == ["warm-up"] * 2 + ["mixing"] * 3 + ["composing"] * 4
+    assert [one.phase(step) for step in range(9)] == ["warm-up"] * 2 + ["mixing"] * 3 + [
+        "composing"
+    ] * 4
     assert plan().phase(0) == "composing"
 
 

@@ -135,7 +135,10 @@ def test_of_many_only_the_first_are_named(tensors, box):
                 raise OSError(f"disk error {row}")
             return self.items[row]
 
-    with pytest.warns(UserWarning, match=r"leaves out 8 of 16 pictures: picture 1: disk error 1; .* \.\.\. and 3 more"):
+    with pytest.warns(
+        UserWarning,
+        match=r"leaves out 8 of 16 pictures: picture 1: disk error 1; .* \.\.\. and 3 more",
+    ):
         assert len(read(Moody([*tensors, *tensors]), box)) == 8
 
 
@@ -146,14 +149,18 @@ def test_a_data_set_that_raises_on_some_labelled_rows(tensors, box):
                 raise OSError("disk error")
             return self.items[row]
 
-    rows = Moody([(picture, label) for picture, label in zip(tensors, [1, 1, 3, 2, 2, 1, 2, 1], strict=True)])
+    rows = Moody(
+        [(picture, label) for picture, label in zip(tensors, [1, 1, 3, 2, 2, 1, 2, 1], strict=True)]
+    )
     with pytest.warns(UserWarning, match="picture 2: disk error"):
         assert read(rows, box).labels.tolist() == [1, 1, 2, 2, 1, 2, 1]
 
 
 def test_pictures_of_several_sizes(box, generator):
     one, other = (box.examples(2, generator=generator, size=size)[0] for size in (16, 20))
-    with pytest.raises(InputError, match=r"picture 2 has .* \(3, 20, 20\) and the first one \(3, 16, 16\)"):
+    with pytest.raises(
+        InputError, match=r"picture 2 has .* \(3, 20, 20\) and the first one \(3, 16, 16\)"
+    ):
         read([*one, *other], box)
 
 
@@ -177,7 +184,9 @@ def test_labels_of_another_number(tensors, box):
 
 
 def test_too_few(tensors, box):
-    with pytest.raises(InputError, match="at least 4 pictures that can be read, hundreds are better; got 3"):
+    with pytest.raises(
+        InputError, match="at least 4 pictures that can be read, hundreds are better; got 3"
+    ):
         read(tensors[:3], box)
 
 
@@ -205,7 +214,9 @@ def test_pixels_out_of_range_are_named(tensors, box):
 
 def test_rows_of_pictures():
     pictures = Pictures(torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1), None)
-    assert torch.allclose(pictures.images(torch.tensor([3])), torch.tensor(3 / 255).view(1, 1, 1, 1))
+    assert torch.allclose(
+        pictures.images(torch.tensor([3])), torch.tensor(3 / 255).view(1, 1, 1, 1)
+    )
 
 
 def test_of_more_than_memory_holds_a_part_is_drawn_and_not_the_first():
@@ -249,6 +260,8 @@ def test_labels_are_kept_where_the_first_picture_is_damaged(tensors, box):
                 raise OSError("disk error")
             return self.items[row]
 
-    rows = Moody([(picture, label) for picture, label in zip(tensors, [1, 1, 3, 2, 2, 1, 2, 3], strict=True)])
+    rows = Moody(
+        [(picture, label) for picture, label in zip(tensors, [1, 1, 3, 2, 2, 1, 2, 3], strict=True)]
+    )
     with pytest.warns(UserWarning, match="picture 0: disk error"):
         assert read(rows, box).labels.tolist() == [1, 3, 2, 2, 1, 2, 3]

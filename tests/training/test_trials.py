@@ -22,7 +22,8 @@ def late(trunk_box):
     """A rest, mixing features of four pictures with two fills each, pictures, labels and a mask."""
     box = trunk_box()
     images, one, other = (
-        F.interpolate(torch.rand(4, 3, 8, 8, generator=seeded(s)), size=(32, 32), mode="bilinear") for s in range(3)
+        F.interpolate(torch.rand(4, 3, 8, 8, generator=seeded(s)), size=(32, 32), mode="bilinear")
+        for s in range(3)
     )
     rest = find_rest(box, images)
     with torch.no_grad():
@@ -38,8 +39,13 @@ def test_late_trials_are_the_formula_row_by_row(late, fakes):
     first = torch.randint(2, (4,), generator=seeded())
     for row in range(4):
         coarse = F.interpolate(mask[row : row + 1], size=mixing.shape[3:], mode="area")
-        kept, dropped = (coarse, 1 - coarse) if REAL[row] or fakes == "area" else (1 - coarse, coarse)
-        fill = [mixing[row : row + 1, 1 + int(first[row])], mixing[row : row + 1, 2 - int(first[row])]]
+        kept, dropped = (
+            (coarse, 1 - coarse) if REAL[row] or fakes == "area" else (1 - coarse, coarse)
+        )
+        fill = [
+            mixing[row : row + 1, 1 + int(first[row])],
+            mixing[row : row + 1, 2 - int(first[row])],
+        ]
         x = mixing[row : row + 1, 0]
         preserved = rest(x * kept + fill[0] * (1 - kept), (3, 32, 32))[0]
         destroyed = rest(x * dropped + fill[1] * (1 - dropped), (3, 32, 32))[0]
@@ -63,7 +69,16 @@ def test_late_trials_ask_nothing_about_fakes_and_have_gradients(late):
 def test_the_fill_of_the_kept_picture_is_drawn(late):
     rest, mixing, images, labels, mask = late
     answers = [
-        late_trial(rest, mixing, images, labels, torch.ones(4, dtype=torch.bool), mask, fakes="area", generator=seeded(s)).preserved
+        late_trial(
+            rest,
+            mixing,
+            images,
+            labels,
+            torch.ones(4, dtype=torch.bool),
+            mask,
+            fakes="area",
+            generator=seeded(s),
+        ).preserved
         for s in range(8)
     ]
     for row in range(4):
@@ -75,13 +90,18 @@ def test_composed_trials_row_by_row(fakes):
     box, grey = PlantedEvidence(), Constant(colour=0.5)
     images, labels = box.examples(4, generator=seeded())
     mask = torch.rand(4, 1, 8, 8, generator=seeded(1)).requires_grad_()
-    trial = composed_trial(box, images, labels, REAL, mask, alternative=grey, fakes=fakes, generator=seeded())
+    trial = composed_trial(
+        box, images, labels, REAL, mask, alternative=grey, fakes=fakes, generator=seeded()
+    )
     fill = torch.full_like(images, 0.5)
     for row in range(4):
         large = enlarged(mask[row : row + 1], (16, 16))
         kept = large if REAL[row] or fakes == "area" else 1 - large
         one = slice(row, row + 1)
-        preserved, destroyed = box(compose(images[one], kept, fill[one]))[0], box(compose(images[one], 1 - kept, fill[one]))[0]
+        preserved, destroyed = (
+            box(compose(images[one], kept, fill[one]))[0],
+            box(compose(images[one], 1 - kept, fill[one]))[0],
+        )
         if not REAL[row] and fakes == "area":
             preserved = destroyed = torch.zeros(4)
         assert torch.allclose(trial.preserved[row], preserved, atol=1e-5)

@@ -43,7 +43,11 @@ class Knowing(Selector):
         box, rows = PlantedEvidence(), []
         for image, label in zip(coarse, labels, strict=True):
             there = box(image[None])[0, label] > 4
-            rows.append(box.evidence(image[None], label[None])[0] * 40 - 20 if there else torch.full((1, *image.shape[1:]), -20.0))
+            rows.append(
+                box.evidence(image[None], label[None])[0] * 40 - 20
+                if there
+                else torch.full((1, *image.shape[1:]), -20.0)
+            )
         return torch.stack(rows)
 
     def class_logits(self, coarse):
@@ -94,25 +98,42 @@ def test_a_blind_one(held_out):
 
 
 def test_the_same_for_any_batch_and_seed_of_its_own(held_out):
-    gates = [judge(network(Knowing()), PlantedEvidence(), *held_out, alternative=GREY, batch=batch) for batch in (3, 16)]
+    gates = [
+        judge(network(Knowing()), PlantedEvidence(), *held_out, alternative=GREY, batch=batch)
+        for batch in (3, 16)
+    ]
     for key, value in gates[0].as_facts().items():
         assert gates[1].as_facts()[key] == pytest.approx(value, abs=1e-5), key
 
 
 def test_network_box_and_random_state_stay_as_they_were(held_out, trunk_box):
     box = trunk_box()
-    own = MaskingNetwork(Own((4, 6), 1), Knowing(), UNet((4, 6), ((32, 32), (16, 16)), (32, 32), widths=(4,)))
+    own = MaskingNetwork(
+        Own((4, 6), 1), Knowing(), UNet((4, 6), ((32, 32), (16, 16)), (32, 32), widths=(4,))
+    )
     own.selector = Blind()
     own.train()
     with untouched("judge", own), untouched("judge", box.model, images=held_out[0]):
-        gate = judge(own, box, torch.rand(5, 3, 32, 32, generator=seeded()), torch.tensor([0, 1, 2, 3, 1]), alternative=GREY)
+        gate = judge(
+            own,
+            box,
+            torch.rand(5, 3, 32, 32, generator=seeded()),
+            torch.tensor([0, 1, 2, 3, 1]),
+            alternative=GREY,
+        )
     assert own.training
     assert gate.n == 5
 
 
 def test_too_few_classes_for_mosaics(held_out):
     images, labels = held_out
-    gate = judge(network(Knowing()), PlantedEvidence(), images[labels < 3], labels[labels < 3], alternative=GREY)
+    gate = judge(
+        network(Knowing()),
+        PlantedEvidence(),
+        images[labels < 3],
+        labels[labels < 3],
+        alternative=GREY,
+    )
     assert math.isnan(gate.mosaic)
     assert gate.passed
     assert math.isfinite(gate.score)
@@ -123,9 +144,13 @@ def test_passing():
     assert good.passed
     assert good.score == pytest.approx(0.4 + 0.6)
     for change in ({"fake": 0.2}, {"mosaic": 0.3}, {"kept_at": (0.5, 0.5, 0.5, 0.05)}):
-        facts = {key: value for key, value in good.as_facts().items() if key not in ("score", "passed")} | change
+        facts = {
+            key: value for key, value in good.as_facts().items() if key not in ("score", "passed")
+        } | change
         assert not Gate(**facts).passed
-    small = {key: value for key, value in good.as_facts().items() if key not in ("score", "passed")} | {"kept": 0.4, "dropped": 0.5}
+    small = {
+        key: value for key, value in good.as_facts().items() if key not in ("score", "passed")
+    } | {"kept": 0.4, "dropped": 0.5}
     assert Gate(**small).passed  # a small mask against all the rest of the picture
 
 

@@ -31,7 +31,9 @@ def frames_of(answers):
 @pytest.mark.parametrize("batch", [1, 3, 8])
 @pytest.mark.parametrize("ahead", [0, 2])
 def test_each_frame_is_answered_in_order_and_as_on_its_own(batch, ahead, box, clip):
-    answers = list(explain_frames(box, clip, 1, "rise:samples=16", smooth=0, batch=batch, ahead=ahead))
+    answers = list(
+        explain_frames(box, clip, 1, "rise:samples=16", smooth=0, batch=batch, ahead=ahead)
+    )
     assert frames_of(answers) == list(range(10))
     alone = explain(box, clip[4], 1, masker="rise:samples=16", check=False)
     assert torch.allclose(answers[4].mask, alone.mask, atol=1e-5)
@@ -48,20 +50,32 @@ def test_a_trained_masker_gives_what_explain_gives(box, clip, masker):
 
 
 def test_the_check_is_of_the_smoothed_mask(box, clip, masker):
-    answers = list(explain_frames(box, clip, 2, masker, smooth=0.8, check=True, alternative="constant"))
+    answers = list(
+        explain_frames(box, clip, 2, masker, smooth=0.8, check=True, alternative="constant")
+    )
     assert all(0 <= float(a.kept) <= 1 and 0 <= float(a.dropped) <= 1 for a in answers)
     mask, image = answers[7].mask, answers[7].images
     from saliencykit.core.objective import run_trial
     from saliencykit.registry.manager import as_alternative
 
     g = torch.Generator().manual_seed(0)
-    trial = run_trial(box, image, torch.tensor([2]), mask, alternative=as_alternative("constant").for_box(box), generator=g)
+    trial = run_trial(
+        box,
+        image,
+        torch.tensor([2]),
+        mask,
+        alternative=as_alternative("constant").for_box(box),
+        generator=g,
+    )
     assert torch.allclose(trial.preserved, answers[7].preserved, atol=1e-4)
 
 
 def test_smoothing_calms_masks_and_batches_do_not_matter(box, clip, generator):
-    rise = "rise:samples=16"  # its draws depend on the picture, so that noise in the picture is noise in the mask
-    noisy = (clip[:1].repeat(12, 1, 1, 1) + 0.004 * torch.randn(12, 3, 16, 16, generator=generator)).clamp(0, 1)
+    # its draws depend on the picture, so that noise in the picture is noise in the mask
+    rise = "rise:samples=16"
+    noisy = (
+        clip[:1].repeat(12, 1, 1, 1) + 0.004 * torch.randn(12, 3, 16, 16, generator=generator)
+    ).clamp(0, 1)
     masks = [
         torch.cat([a.mask for a in explain_frames(box, noisy, 2, rise, smooth=share, batch=batch)])
         for share, batch in ((0.0, 8), (0.7, 8), (0.7, 5))
@@ -72,7 +86,12 @@ def test_smoothing_calms_masks_and_batches_do_not_matter(box, clip, generator):
 
 
 def test_the_first_frames_class_is_kept_and_a_followed_one_changes_at_a_cut(box, generator):
-    shots = torch.cat([box.examples(4, generator=generator)[0][label : label + 1].repeat(4, 1, 1, 1) for label in (0, 3)])
+    shots = torch.cat(
+        [
+            box.examples(4, generator=generator)[0][label : label + 1].repeat(4, 1, 1, 1)
+            for label in (0, 3)
+        ]
+    )
     tops = box(shots).argmax(1).tolist()
     assert tops == [0] * 4 + [3] * 4
     kept = [int(a.labels) for a in explain_frames(box, shots, masker="centre-box")]
@@ -88,7 +107,12 @@ def test_pictures_arrays_and_frames_are_taken_as_explain_takes_them():
 
     box = demo_box()
     picture = Image.effect_noise((40, 30), 60).convert("RGB")
-    kinds = [picture, np.asarray(picture), torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1), Frame(picture, 1.5, 9)]
+    kinds = [
+        picture,
+        np.asarray(picture),
+        torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1),
+        Frame(picture, 1.5, 9),
+    ]
     answers = list(explain_frames(box, kinds, 3, "centre-box"))
     assert frames_of(answers) == [0, 1, 2, 9]
     assert [a.provenance["time"] for a in answers] == [None, None, None, 1.5]
@@ -223,7 +247,9 @@ def test_without_a_trained_masker_it_warns_and_goes_on(box):
 
 
 def test_a_bare_module_is_asked_in_its_own_space():
-    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+    )
     answers = list(explain_frames(net, torch.randn(3, 3, 12, 12), masker="centre-box"))
     assert {a.provenance["pixels"] for a in answers} == {"model"}
     assert torch.allclose(answers[1].logits, net(answers[1].images), atol=1e-5)

@@ -15,7 +15,12 @@ def test_pictures_get_numbers_and_frames_keep_theirs():
 
 @pytest.mark.parametrize(
     ("have", "wanted", "indices"),
-    [(30, 10, [0, 3, 6, 9, 12]), (25, 10, [0, 3, 5, 8, 10, 13]), (10, 30, list(range(15))), (10, None, list(range(15)))],
+    [
+        (30, 10, [0, 3, 6, 9, 12]),
+        (25, 10, [0, 3, 5, 8, 10, 13]),
+        (10, 30, list(range(15))),
+        (10, None, list(range(15))),
+    ],
 )
 def test_every_frame_that_is_due_is_kept(have, wanted, indices):
     clip = [Frame(None, time=Fraction(i, have), index=i) for i in range(15)]

@@ -19,9 +19,13 @@ from saliencykit.visualization import overlay
 def answer(mask, size, region=None):
     """An explanation of a picture of (width, height), whose input shows a region of it."""
     shape = tuple(mask.shape[-2:])
-    place = Geometry(picture=size[::-1], region=region or (0.0, 0.0, float(size[0]), float(size[1])), size=shape)
+    place = Geometry(
+        picture=size[::-1], region=region or (0.0, 0.0, float(size[0]), float(size[1])), size=shape
+    )
     images = torch.zeros(1, 3, *shape)
-    return Explanation(images, torch.tensor([0]), mask.view(1, 1, *shape), torch.zeros(1, 2), geometries=(place,))
+    return Explanation(
+        images, torch.tensor([0]), mask.view(1, 1, *shape), torch.zeros(1, 2), geometries=(place,)
+    )
 
 
 def drawn(clip, index, mask, region=None):
@@ -68,13 +72,21 @@ def test_it_looks_like_the_overlay_of_the_report(tmp_path):
     difference = np.abs(shown - wanted).mean(2)
     assert np.median(difference) < 8
     assert difference.mean() < 12
-    orange, wanted_orange = (np.abs(x - np.array(frame_overlay.CONTOUR)).max(2) < 40 for x in (shown, wanted))
+    orange, wanted_orange = (
+        np.abs(x - np.array(frame_overlay.CONTOUR)).max(2) < 40 for x in (shown, wanted)
+    )
     assert orange.sum() == pytest.approx(wanted_orange.sum(), rel=0.3)
     assert frame_overlay.CONTOUR == overlay.CONTOUR
 
 
 @pytest.mark.parametrize(
-    "region", [(0.0, 0.0, 40.0, 30.0), (5.0, 0.0, 35.0, 30.0), (5.5, 2.25, 30.3, 27.0), (-6.0, -4.0, 44.0, 33.0)]
+    "region",
+    [
+        (0.0, 0.0, 40.0, 30.0),
+        (5.0, 0.0, 35.0, 30.0),
+        (5.5, 2.25, 30.3, 27.0),
+        (-6.0, -4.0, 44.0, 33.0),
+    ],
 )
 def test_the_mask_lies_where_the_geometry_says(region, generator):
     coarse = torch.rand(1, 1, 4, 4, generator=generator)

@@ -44,7 +44,10 @@ def test_a_cut_begins_anew():
 
 
 def test_batches_do_not_matter():
-    rows, cuts = torch.randn(12, 4, generator=torch.Generator().manual_seed(0)) * 3, [True, *[False] * 6, True, *[False] * 4]
+    rows, cuts = (
+        torch.randn(12, 4, generator=torch.Generator().manual_seed(0)) * 3,
+        [True, *[False] * 6, True, *[False] * 4],
+    )
     whole = Asked("follow")(rows, cuts).tolist()
     asked = Asked("follow")
     parts = [asked(rows[i : i + 5], cuts[i : i + 5]) for i in range(0, 12, 5)]

@@ -15,14 +15,18 @@ def scene(generator):
 def window(scene, x, y, side=64):
     """What a camera at x, y (whole or not) sees."""
     grid = torch.arange(side) + 0.5
-    place = torch.stack([(x + grid)[None, :].expand(side, side), (y + grid)[:, None].expand(side, side)], -1)
+    place = torch.stack(
+        [(x + grid)[None, :].expand(side, side), (y + grid)[:, None].expand(side, side)], -1
+    )
     return F.grid_sample(scene, (place / 160 * 2 - 1)[None], align_corners=False)
 
 
 @pytest.mark.parametrize(("dx", "dy"), [(0.0, 0.0), (0.3, -0.2), (2.0, 1.0), (-6.5, 4.0)])
 def test_a_pan_is_found_to_a_tenth_of_a_pixel(scene, dx, dy):
     before, now = window(scene, 40, 40), window(scene, 40 + dx, 40 + dy)
-    flow = flow_back(before, now)[0, :, 14:-14, 14:-14]  # a point of now was further right by dx in before: p + (dx, dy)
+    flow = flow_back(before, now)[
+        0, :, 14:-14, 14:-14
+    ]  # a point of now was further right by dx in before: p + (dx, dy)
     assert flow[0].mean().item() == pytest.approx(dx, abs=0.1)
     assert flow[1].mean().item() == pytest.approx(dy, abs=0.1)
 
@@ -48,7 +52,9 @@ def test_pairs_of_a_batch_do_not_see_each_other(scene):
 def test_what_is_moved_lands_on_what_it_was(scene):
     before, now = window(scene, 40, 40), window(scene, 43, 38)
     back = moved(before, flow_back(before, now))
-    assert (back - now)[..., 8:-8, 8:-8].abs().mean() < 0.05 * (before - now)[..., 8:-8, 8:-8].abs().mean()
+    assert (back - now)[..., 8:-8, 8:-8].abs().mean() < 0.05 * (before - now)[
+        ..., 8:-8, 8:-8
+    ].abs().mean()
 
 
 def test_a_map_of_another_size_moves_by_the_same_share():
@@ -63,7 +69,9 @@ def test_the_same_picture_is_known_and_another_one_is_not(scene, generator):
     before = window(scene, 40, 40)
     still = torch.zeros(1, 2, 64, 64)
     assert known(before, before, still).min() == 1
-    other = F.interpolate(torch.rand(1, 1, 24, 24, generator=generator), size=(64, 64), mode="bicubic")
+    other = F.interpolate(
+        torch.rand(1, 1, 24, 24, generator=generator), size=(64, 64), mode="bicubic"
+    )
     assert known(before, other, flow_back(before, other)).mean() < 0.5
 
 

@@ -86,7 +86,9 @@ def test_sound_alone_is_no_clip(tmp_path):
 
     with av.open(str(tmp_path / "a.mp4"), "w") as file:
         voice = file.add_stream("aac", rate=8000, layout="mono")
-        part = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        part = av.AudioFrame.from_ndarray(
+            np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+        )
         part.sample_rate, part.pts = 8000, 0
         file.mux(voice.encode(part))
         file.mux(voice.encode(None))

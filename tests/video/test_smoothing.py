@@ -71,7 +71,10 @@ def test_batches_do_not_matter(generator):
     watch, smoothing = Watch(), Smoothing(0.6)
     whole = smoothing(masks, labels, watch(images))
     watch, smoothing = Watch(), Smoothing(0.6)
-    parts = [smoothing(masks[i : i + 3], labels[i : i + 3], watch(images[i : i + 3])) for i in range(0, 7, 3)]
+    parts = [
+        smoothing(masks[i : i + 3], labels[i : i + 3], watch(images[i : i + 3]))
+        for i in range(0, 7, 3)
+    ]
     assert torch.allclose(torch.cat(parts), whole, atol=1e-4)
 
 

@@ -22,7 +22,10 @@ def copied(source, out, count=None, whole=True, before=None):
             break
         if before is not None:
             before(writer, frame.index)
-        writer.write(frame.origin.reformat(*(side + side % 2 for side in clip.facts.size), "yuv420p"), Fraction(frame.time))
+        writer.write(
+            frame.origin.reformat(*(side + side % 2 for side in clip.facts.size), "yuv420p"),
+            Fraction(frame.time),
+        )
     return writer.finish(whole=whole)
 
 
@@ -83,7 +86,13 @@ def test_the_first_clip_stays_as_it_was(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("b.avi", "ends in .mp4"), ("b", "ends in .mp4"), ("no/b.mp4", "cannot write to"), ("b.webm", "b.mkv")]
+    ("name", "words"),
+    [
+        ("b.avi", "ends in .mp4"),
+        ("b", "ends in .mp4"),
+        ("no/b.mp4", "cannot write to"),
+        ("b.webm", "b.mkv"),
+    ],
 )
 def test_what_cannot_be_written_is_one_line(name, words, tmp_path):
     source = write_clip(tmp_path / "a.mp4", sound=True)

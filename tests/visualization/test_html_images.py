@@ -33,6 +33,9 @@ def test_the_overlay_dims_what_the_mask_leaves_out():
     mask = Image.new("L", (40, 40), 0)
     mask.paste(255, (20, 0, 40, 40))
     shown = stored_overlay(Image.new("RGB", (40, 40), (100, 200, 100)), mask)
-    left, right = shown.getpixel((shown.width // 8, shown.height // 2)), shown.getpixel((7 * shown.width // 8, shown.height // 2))
+    left, right = (
+        shown.getpixel((shown.width // 8, shown.height // 2)),
+        shown.getpixel((7 * shown.width // 8, shown.height // 2)),
+    )
     assert sum(left) < 0.5 * sum(right)
     assert abs(right[1] - 200) <= 2

@@ -5,7 +5,9 @@ from saliencykit.visualization.html_page import document, facts, number, table, 
 
 
 def test_it_is_well_formed_and_escaped(addresses):
-    page = document("a <b> & c", [table(["x", "y"], [["1", "2"]]), facts([("<name>", "<i>value</i>")])])
+    page = document(
+        "a <b> & c", [table(["x", "y"], [["1", "2"]]), facts([("<name>", "<i>value</i>")])]
+    )
     assert addresses(page) == []
     assert "<title>a &lt;b&gt; &amp; c</title>" in page
     assert "&lt;i&gt;value" in page
@@ -15,10 +17,21 @@ def test_it_is_well_formed_and_escaped(addresses):
 
 
 def test_numbers_have_three_digits():
-    assert [number(v) for v in (0.0, 0.12345, -1234.5, 0.00001, float("nan"))] == ["0", "0.123", "-1234", "1.0e-05", "–"]  # noqa: RUF001
+    assert [number(v) for v in (0.0, 0.12345, -1234.5, 0.00001, float("nan"))] == [
+        "0",
+        "0.123",
+        "-1234",
+        "1.0e-05",
+        "–",
+    ]  # noqa: RUF001
 
 
 def test_a_page_is_written_with_its_folder_or_said_why_not(tmp_path):
-    assert write_page(tmp_path / "new" / "é.html", "<p>é</p>").read_text(encoding="utf-8") == "<p>é</p>"
-    with pytest.raises(SaliencyKitError, match=r"new cannot be written: Is a directory. Choose another file.$"):
+    assert (
+        write_page(tmp_path / "new" / "é.html", "<p>é</p>").read_text(encoding="utf-8")
+        == "<p>é</p>"
+    )
+    with pytest.raises(
+        SaliencyKitError, match=r"new cannot be written: Is a directory. Choose another file.$"
+    ):
         write_page(tmp_path / "new", "")

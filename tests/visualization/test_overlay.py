@@ -18,7 +18,9 @@ def half_mask(size: tuple[int, int] = (40, 60)) -> Explanation:
     mask = torch.zeros(1, 1, *size)
     mask[..., : size[1] // 2] = 1
     images = torch.full((1, 3, *size), 0.8)
-    return Explanation(images=images, labels=torch.tensor([1]), mask=mask, logits=torch.tensor([[0.0, 1.0]]))
+    return Explanation(
+        images=images, labels=torch.tensor([1]), mask=mask, logits=torch.tensor([[0.0, 1.0]])
+    )
 
 
 def test_the_kept_half_shines_and_the_rest_is_dim_with_a_line_between() -> None:
@@ -34,13 +36,23 @@ def test_the_kept_half_shines_and_the_rest_is_dim_with_a_line_between() -> None:
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_an_empty_and_a_full_mask_have_no_line(value: float) -> None:
     answer = half_mask()
-    flat = Explanation(images=answer.images, labels=answer.labels, mask=answer.mask * 0 + value, logits=answer.logits)
+    flat = Explanation(
+        images=answer.images,
+        labels=answer.labels,
+        mask=answer.mask * 0 + value,
+        logits=answer.logits,
+    )
     assert not (np.asarray(overlay(flat)) == CONTOUR).all(2).any()
 
 
 def test_grey_images_model_space_and_large_pictures_are_displayed() -> None:
     answer = half_mask()
-    one = Explanation(images=answer.images[:, :1] * 30 - 4, labels=answer.labels, mask=answer.mask, logits=answer.logits)
+    one = Explanation(
+        images=answer.images[:, :1] * 30 - 4,
+        labels=answer.labels,
+        mask=answer.mask,
+        logits=answer.logits,
+    )
     assert overlay(one).mode == "RGB"
     large = half_mask((1000, 4000))
     assert max(overlay(large).size) == 1600
@@ -63,7 +75,11 @@ def test_the_notebook_display_is_self_contained_and_escaped() -> None:
     images, labels = box.examples(10, generator=torch.Generator().manual_seed(0))
     answer = explain(box, images, labels, masker="whole-image")
     named = Explanation(
-        images=answer.images, labels=answer.labels, mask=answer.mask, logits=answer.logits, class_names=("<b>", "b", "c", "d")
+        images=answer.images,
+        labels=answer.labels,
+        mask=answer.mask,
+        logits=answer.logits,
+        class_names=("<b>", "b", "c", "d"),
     )
     page = named._repr_html_()
     assert page.count("data:image/jpeg;base64,") == 8
@@ -75,9 +91,14 @@ def test_the_notebook_display_is_self_contained_and_escaped() -> None:
 
 
 def test_the_notebook_display_of_a_large_photo_is_small() -> None:
-    grain = Image.fromarray(np.random.default_rng(0).integers(0, 255, (1200, 1600, 3), dtype=np.uint8))
+    grain = Image.fromarray(
+        np.random.default_rng(0).integers(0, 255, (1200, 1600, 3), dtype=np.uint8)
+    )
     box = TorchBlackBox(
-        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 4)), mean=(0.0,) * 3, std=(1.0,) * 3, size=8
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 4)),
+        mean=(0.0,) * 3,
+        std=(1.0,) * 3,
+        size=8,
     )
     answer = explain(box, grain, 0, masker="whole-image")
     page = answer._repr_html_()

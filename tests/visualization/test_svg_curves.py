@@ -7,7 +7,10 @@ from saliencykit.visualization.svg_curves import _ticks, chart, legend
 
 
 def test_a_line_per_method_where_its_points_are():
-    lines = {"a": [(0.0, 0.0, 0.0, 0.5), (1.0, 1.0, 0.5, 1.0)], "b": [(0.0, 1.0, math.nan, math.nan), (1.0, math.nan, 0, 0)]}
+    lines = {
+        "a": [(0.0, 0.0, 0.0, 0.5), (1.0, 1.0, 0.5, 1.0)],
+        "b": [(0.0, 1.0, math.nan, math.nan), (1.0, math.nan, 0, 0)],
+    }
     drawn = chart(lines, "share <of>", "kept")
     assert drawn.count('stroke-width="2"') == 2
     assert drawn.count('stroke-width="1"') == 2, "an interval that is not there is not drawn"

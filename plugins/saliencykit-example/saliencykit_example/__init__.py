@@ -1,6 +1,7 @@
 """saliencykit-example: the names that this plugin gives to saliencykit.
 
-A hook returns names with factories. What is heavy is imported inside: this module is loaded at the first look-up of any name.
+A hook returns names with factories. What is heavy is imported inside: this module is loaded at the
+first look-up of any name.
 """
 
 from collections.abc import Callable, Mapping

@@ -25,4 +25,8 @@ class Shuffled(Alternative):
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
         """Drawn with `core.draw`: a picture gets the same order on its own and in a batch."""
         order = rng.uniform(images, (images[0, 0].numel(),), generator=generator).argsort(1)
-        return images.flatten(2).gather(2, order[:, None].expand(-1, images.shape[1], -1)).view(images.shape)
+        return (
+            images.flatten(2)
+            .gather(2, order[:, None].expand(-1, images.shape[1], -1))
+            .view(images.shape)
+        )

@@ -44,12 +44,22 @@ class Peephole(Masker):
         if self.cells < 1:
             raise InputError(f"Peephole(cells={self.cells}): at least one cell per side.")
 
-    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
+    def mask(
+        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+    ) -> Found:
         """Probabilities, and their distance from the lowest one as the mask."""
         box, alternative = black_box.for_many(images), self.alternative.for_box(black_box)
-        holes = torch.eye(self.cells**2, dtype=images.dtype, device=images.device).view(-1, 1, 1, self.cells, self.cells)
-        shown = [F.interpolate(hole, size=images.shape[2:]).expand(len(images), -1, -1, -1) for hole in holes]
-        scores = torch.stack([probability(box(alternative.edit(images, mask, generator)), labels) for mask in shown], 1)
+        holes = torch.eye(self.cells**2, dtype=images.dtype, device=images.device).view(
+            -1, 1, 1, self.cells, self.cells
+        )
+        shown = [
+            F.interpolate(hole, size=images.shape[2:]).expand(len(images), -1, -1, -1)
+            for hole in holes
+        ]
+        scores = torch.stack(
+            [probability(box(alternative.edit(images, mask, generator)), labels) for mask in shown],
+            1,
+        )
         scores = scores.view(-1, 1, self.cells, self.cells)
         above = scores - scores.amin((2, 3), keepdim=True)
         return Found(above / above.amax((2, 3), keepdim=True).clamp_min(1e-5), scores)

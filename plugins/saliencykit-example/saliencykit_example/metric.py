@@ -17,7 +17,8 @@ _GREY = Constant()
 @final
 @dataclass(frozen=True, kw_only=True)
 class Kept(Metric):
-    """The class's probability with only the mask kept, over that of the whole picture; 1 where nothing is lost.
+    """The class's probability with only the mask kept, over that of the whole picture; 1 where
+    nothing is lost.
 
     Args:
         alternative: What stands where the mask is 0.
@@ -36,7 +37,15 @@ class Kept(Metric):
 
     higher_is_better = True
 
-    def score(self, black_box: BlackBox, sample: Sample, mask: Mask, *, explain: Explain, generator: Generator) -> PerImage:
+    def score(
+        self,
+        black_box: BlackBox,
+        sample: Sample,
+        mask: Mask,
+        *,
+        explain: Explain,
+        generator: Generator,
+    ) -> PerImage:
         """Two evaluations per picture."""
         kept = self.alternative.for_box(black_box).edit(sample.images, mask, generator)
         whole = probability(black_box(sample.images), sample.labels)

@@ -11,7 +11,13 @@ from saliencykit_example.metric import Kept
 from saliencykit_example.term import Undecided
 
 from saliencykit.registry.manager import registry
-from saliencykit.testing import check_alternative, check_black_box, check_masker, check_metric, check_term
+from saliencykit.testing import (
+    check_alternative,
+    check_black_box,
+    check_masker,
+    check_metric,
+    check_term,
+)
 
 
 def test_black_box():

@@ -12,9 +12,11 @@ from saliencykit import BlackBox, hookimpl
 
 @hookimpl
 def provide_black_boxes() -> Mapping[str, Callable[..., BlackBox]]:
-    """`http:ADDRESS` with the options of `HttpBlackBox`, and addresses as they are: `http://host:8000/v2/models/resnet`.
+    """`http:ADDRESS` with the options of `HttpBlackBox`, and addresses as they are:
+    `http://host:8000/v2/models/resnet`.
 
-    An address begins with the name of its black box: what comes after `http:` or `https:` is the value.
+    An address begins with the name of its black box: what comes after `http:` or `https:` is the
+    value.
     """
     from saliencykit_http.box import HttpBlackBox
 

@@ -1,4 +1,6 @@
-"""Asking: rows of pictures to rows of numbers, from the cache where they are known, within the budget where they are not."""
+"""Asking: rows of pictures to rows of numbers, from the cache where they are known, within the
+budget where they are not.
+"""
 
 import hashlib
 from dataclasses import dataclass
@@ -43,7 +45,9 @@ class Asking:
         Raises:
             InputError: The service gave no usable answer, or the images are used up.
         """
-        start = hashlib.sha256(f"{self.service.identity}\n{rows.shape[1:]}\n{rows.dtype}\n".encode())
+        start = hashlib.sha256(
+            f"{self.service.identity}\n{rows.shape[1:]}\n{rows.dtype}\n".encode()
+        )
         keys = [_key(start, row) for row in rows]
         known = self.cache.find(keys) if self.cache else {}
         missing = [index for index, key in enumerate(keys) if key not in known]
@@ -51,7 +55,10 @@ class Asking:
         step = self.batch or self.most
         while missing:
             some = missing[: self._allowed(min(step, len(missing)))]
-            fresh = {keys[index]: answer for index, answer in zip(some, self._send(rows[some]), strict=True)}
+            fresh = {
+                keys[index]: answer
+                for index, answer in zip(some, self._send(rows[some]), strict=True)
+            }
             if self.cache:
                 self.cache.keep(fresh)
             known |= fresh
@@ -59,7 +66,8 @@ class Asking:
         lengths = sorted({len(known[key]) for key in keys})
         if len(lengths) > 1:
             raise InputError(
-                f"{shown(self.service.address)} answered with {lengths[0]} and with {lengths[-1]} numbers for a picture."
+                f"{shown(self.service.address)} answered with {lengths[0]} and with {lengths[-1]} "
+                "numbers for a picture."
             )
         return np.stack([known[key] for key in keys])
 
@@ -80,7 +88,13 @@ class Asking:
             self.sent -= len(given)
 
         answers = self.client.ask(
-            "POST", self.service.address, read, content=content, headers=headers, before=before, not_sent=not_sent
+            "POST",
+            self.service.address,
+            read,
+            content=content,
+            headers=headers,
+            before=before,
+            not_sent=not_sent,
         )
         return answers[: len(rows)]
 
@@ -89,7 +103,9 @@ class Asking:
         return float("inf") if self.limit is None else self.limit - self.sent
 
     def _allowed(self, wanted: int) -> int:
-        """How many rows to send now: fewer than wanted if the budget has no more, and what they bring is kept."""
+        """How many rows to send now: fewer than wanted if the budget has no more, and what they
+        bring is kept.
+        """
         if self._left >= (self.batch or wanted):
             return wanted
         if self.cache and self.batch is None and self._left >= 1:
@@ -98,8 +114,8 @@ class Asking:
 
     def _spent(self, wanted: int) -> InputError:
         return InputError(
-            f"{shown(self.service.address)}: max_queries={self.limit} images may be sent, {self.sent} were, and {wanted} more are "
-            f"wanted.{self.client.advice}"
+            f"{shown(self.service.address)}: max_queries={self.limit} images may be sent, "
+            f"{self.sent} were, and {wanted} more are wanted.{self.client.advice}"
         )
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from saliencykit import InputError
 
 _TABLES = (
-    "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, row BLOB NOT NULL, sum BLOB NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, row BLOB NOT NULL, sum BLOB NOT "
+    "NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, text TEXT NOT NULL)",
 )
 _AT_ONCE = 500  # keys in one question: SQLite takes at least 999
@@ -22,10 +23,11 @@ _PATIENCE = 30  # seconds that a second process may hold the file
 
 @final
 class AnswerCache:
-    """A file of answers, `FOLDER/answers.sqlite`: bare numbers with a checksum, nothing that is ever unpickled.
+    """A file of answers, `FOLDER/answers.sqlite`: bare numbers with a checksum, nothing that is
+    ever unpickled.
 
-    A row that does not match its checksum is not there; a damaged file is put aside and begun anew. Several processes may use one
-    folder at the same time.
+    A row that does not match its checksum is not there; a damaged file is put aside and begun anew.
+    Several processes may use one folder at the same time.
 
     Args:
         folder: Made if it is not there.
@@ -49,7 +51,9 @@ class AnswerCache:
         for first in range(0, len(keys), _AT_ONCE):
             some = keys[first : first + _AT_ONCE]
             marks = ",".join("?" * len(some))
-            for key, row, checksum in self._ask(f"SELECT key, row, sum FROM answers WHERE key IN ({marks})", some):
+            for key, row, checksum in self._ask(
+                f"SELECT key, row, sum FROM answers WHERE key IN ({marks})", some
+            ):
                 numbers = _read(key, row, checksum)
                 if numbers is not None:
                     found[key] = numbers
@@ -57,7 +61,11 @@ class AnswerCache:
 
     def keep(self, rows: "Mapping[bytes, np.ndarray[Any, np.dtype[Any]]]") -> None:
         """Write rows; each is there when this returns, whatever happens to the process then."""
-        entries = [(key, blob, _checksum(key, blob)) for key, row in rows.items() for blob in [_written(row)]]
+        entries = [
+            (key, blob, _checksum(key, blob))
+            for key, row in rows.items()
+            for blob in [_written(row)]
+        ]
         try:
             with self._open() as file, file:
                 file.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", entries)
@@ -80,7 +88,9 @@ class AnswerCache:
                 return file.execute(question, values).fetchall()
         except sqlite3.DatabaseError as error:
             if not _is_damage(error):
-                raise InputError(f"the cache {str(self.file)!r} cannot be read: {error}.") from error
+                raise InputError(
+                    f"the cache {str(self.file)!r} cannot be read: {error}."
+                ) from error
             self._put_aside()
             return []
 
@@ -114,22 +124,36 @@ class AnswerCache:
         aside = self.file.with_suffix(".damaged")
         with contextlib.suppress(FileNotFoundError):  # another process was faster
             self.file.replace(aside)
-            warnings.warn(f"{self.file} is damaged; it is now {aside.name}, and a new one is begun.", stacklevel=3)
+            warnings.warn(
+                f"{self.file} is damaged; it is now {aside.name}, and a new one is begun.",
+                stacklevel=3,
+            )
 
 
 def _is_damage(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return getattr(error, "sqlite_errorcode", None) in (
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+    )
 
 
 def _written(row: "np.ndarray[Any, np.dtype[Any]]") -> bytes:
     """One letter for the precision, then the numbers: four bytes each where that loses nothing."""
     single = row.astype("<f4")
-    return b"s" + single.tobytes() if np.array_equal(single.astype("<f8"), row) else b"d" + row.astype("<f8").tobytes()
+    return (
+        b"s" + single.tobytes()
+        if np.array_equal(single.astype("<f8"), row)
+        else b"d" + row.astype("<f8").tobytes()
+    )
 
 
 def _read(key: bytes, blob: Any, checksum: Any) -> "np.ndarray[Any, np.dtype[Any]] | None":
     """The numbers of a row, or None if it is not as it was written."""
-    if not isinstance(blob, bytes) or checksum != _checksum(key, blob) or (len(blob) - 1) % (4 if blob[:1] == b"s" else 8):
+    if (
+        not isinstance(blob, bytes)
+        or checksum != _checksum(key, blob)
+        or (len(blob) - 1) % (4 if blob[:1] == b"s" else 8)
+    ):
         return None
     return np.frombuffer(blob[1:], "<f4" if blob[:1] == b"s" else "<f8").astype(np.float64)
 

@@ -1,4 +1,6 @@
-"""Client: one request, asked again until there is an answer that can be used, with growing pauses in between."""
+"""Client: one request, asked again until there is an answer that can be used, with growing pauses
+in between.
+"""
 
 import json
 import random
@@ -13,7 +15,8 @@ from urllib.parse import urlsplit, urlunsplit
 from saliencykit import InputError
 
 T = TypeVar("T")
-_UNUSABLE = 2  # how often an answer that cannot be used is asked for again: a wrong setting would not get better
+# how often an answer that cannot be used is asked for again: a wrong setting would not get better
+_UNUSABLE = 2
 _SILENCE = 2.0  # seconds of trouble after which somebody who waits is told
 _LARGEST = 2**28  # bytes of an answer
 _LATER = (408, 425, 429)  # and all of 5xx: the server says that another try may help
@@ -55,17 +58,30 @@ class Client:
     Args:
         timeout: Seconds that one request may take from its first byte to the last of its answer.
         retries: How often a request is sent again.
-        backoff: Seconds before the first of these; each further pause is twice as long, at most 30 s, and each is shortened by a
-            random share of up to a half, so that many clients do not come back together.
+        backoff: Seconds before the first of these; each further pause is twice as long, at most 30
+            s, and each is shortened by a random share of up to a half, so that many clients do not
+            come back together.
         longest_wait: The longest `Retry-After` in seconds that is waited for.
         headers: Sent with every request.
         advice: The end of the message when all was in vain: what becomes of the answers so far.
     """
 
     def __init__(
-        self, *, timeout: float, retries: int, backoff: float, longest_wait: float, headers: Mapping[str, str], advice: str
+        self,
+        *,
+        timeout: float,
+        retries: int,
+        backoff: float,
+        longest_wait: float,
+        headers: Mapping[str, str],
+        advice: str,
     ) -> None:
-        self.timeout, self.retries, self.backoff, self.longest_wait = timeout, retries, backoff, longest_wait
+        self.timeout, self.retries, self.backoff, self.longest_wait = (
+            timeout,
+            retries,
+            backoff,
+            longest_wait,
+        )
         self.headers = {"User-Agent": "saliencykit-http", **headers}
         self.advice = advice
         self._http: Any = None
@@ -96,11 +112,17 @@ class Client:
             retries: In place of the client's own.
 
         Raises:
-            InputError: There is no usable answer after all tries, or the server said that another try would not help.
+            InputError: There is no usable answer after all tries, or the server said that another
+                try would not help.
         """
         import httpx2
 
-        started, unusable, told, most = time.monotonic(), 0, False, self.retries if retries is None else retries
+        started, unusable, told, most = (
+            time.monotonic(),
+            0,
+            False,
+            self.retries if retries is None else retries,
+        )
         for tries in range(1, most + 2):
             before()
             wait = 0.0
@@ -125,12 +147,21 @@ class Client:
             wait = max(wait, pause * (1 - self._random.random() / 2))
             if not told and time.monotonic() - started + wait > _SILENCE:
                 told = True
-                warnings.warn(f"{shown(url)}: {trouble}; asking again, {most + 1 - tries} times at most.", stacklevel=2)
+                warnings.warn(
+                    f"{shown(url)}: {trouble}; asking again, {most + 1 - tries} times at most.",
+                    stacklevel=2,
+                )
             time.sleep(wait)
-        often = f"after {tries} tries in {time.monotonic() - started:.0f} s" if tries > 1 else "at the first try"
+        often = (
+            f"after {tries} tries in {time.monotonic() - started:.0f} s"
+            if tries > 1
+            else "at the first try"
+        )
         raise InputError(f"{shown(url)} gave no usable answer {often}: {trouble}.{self.advice}")
 
-    def _once(self, httpx2: Any, method: str, url: str, content: bytes | None, headers: Mapping[str, str]) -> Reply:
+    def _once(
+        self, httpx2: Any, method: str, url: str, content: bytes | None, headers: Mapping[str, str]
+    ) -> Reply:
         if self._http is None:
             self._http = httpx2.Client(timeout=self.timeout, headers=self.headers)
         deadline = time.monotonic() + self.timeout
@@ -141,13 +172,17 @@ class Client:
                 size += len(part)
                 if size > _LARGEST:
                     raise UnusableError(f"the answer has more than {_LARGEST >> 20} MB")
-                if time.monotonic() > deadline:  # httpx's own limit is between two pieces: a trickle would never end
+                if (
+                    time.monotonic() > deadline
+                ):  # httpx's own limit is between two pieces: a trickle would never end
                     raise httpx2.ReadTimeout("too slow")
             known = {key.lower(): value for key, value in response.headers.items()}
             return Reply(response.status_code, known, b"".join(parts))
 
     def _refused(self, reply: Reply, url: str) -> tuple[str, float]:
-        """What the server said, and how long it wants to be left alone; raises where another try would not help."""
+        """What the server said, and how long it wants to be left alone; raises where another try
+        would not help.
+        """
         said = f"it answered {reply.status}{_message(reply)}"
         if reply.status not in _LATER and reply.status < 500:
             where = reply.headers.get("location", "")
@@ -155,7 +190,9 @@ class Client:
             raise InputError(f"{shown(url)}: {said}.{moved}{_ADVICE.get(reply.status, '')}")
         wait = _seconds(reply.headers.get("retry-after", ""))
         if wait > self.longest_wait:
-            raise InputError(f"{shown(url)}: {said}, and asks to come back in {wait:.0f} s.{self.advice}")
+            raise InputError(
+                f"{shown(url)}: {said}, and asks to come back in {wait:.0f} s.{self.advice}"
+            )
         return said, wait
 
 
@@ -174,11 +211,17 @@ def shown(url: str) -> str:
 
 
 def _message(reply: Reply) -> str:
-    """The server's own words, short: the `error` or `detail` of a JSON body, else the body's beginning."""
+    """The server's own words, short: the `error` or `detail` of a JSON body, else the body's
+    beginning.
+    """
     text = reply.content[:2000].decode("utf-8", "replace")
     try:
         found = json.loads(text)
-        text = str(found.get("error") or found.get("detail") or text) if isinstance(found, dict) else text
+        text = (
+            str(found.get("error") or found.get("detail") or text)
+            if isinstance(found, dict)
+            else text
+        )
     except (ValueError, RecursionError):
         pass
     text = _plain(text, 200)

@@ -1,8 +1,10 @@
-"""The Open Inference Protocol, version 2: what a server says of a model, requests and answers, as JSON or with binary tensors.
+"""The Open Inference Protocol, version 2: what a server says of a model, requests and answers, as
+JSON or with binary tensors.
 
 References:
-    https://github.com/open-inference/open-inference-protocol, files inference_rest.md and extension_binary_data.md of the
-    specification (KServe, Triton, MLServer, OpenVINO and TorchServe speak it).
+    https://github.com/open-inference/open-inference-protocol, files inference_rest.md and
+    extension_binary_data.md of the specification (KServe, Triton, MLServer, OpenVINO and TorchServe
+    speak it).
 """
 
 import json
@@ -17,7 +19,11 @@ from saliencykit_http.client import Reply, UnusableError
 
 DATATYPES = {"FP32": "float32", "FP16": "float16", "FP64": "float64", "UINT8": "uint8"}
 _HEADER = "inference-header-content-length"
-_ANSWERS = ("logits", "probabilities", "scores")  # what an output is called that is meant, where there are several
+_ANSWERS = (
+    "logits",
+    "probabilities",
+    "scores",
+)  # what an output is called that is meant, where there are several
 
 
 @final
@@ -59,27 +65,50 @@ def read_info(said: Any, input: str | None, output: str | None, who: str) -> Mod
         outputs = {str(entry["name"]): entry for entry in said["outputs"]}
         name = input if input is not None else next(iter(inputs)) if len(inputs) == 1 else None
         if name not in inputs or len(inputs) != 1:
-            wanted = f"no input {input!r}; its inputs are" if input not in (None, *inputs) else f"{len(inputs)} inputs, not one:"
+            wanted = (
+                f"no input {input!r}; its inputs are"
+                if input not in (None, *inputs)
+                else f"{len(inputs)} inputs, not one:"
+            )
             raise InputError(f"{who} has {wanted} {', '.join(inputs)}.")
-        chosen = [output] if output else list(outputs) if len(outputs) == 1 else [key for key in _ANSWERS if key in outputs][:1]
+        chosen = (
+            [output]
+            if output
+            else list(outputs)
+            if len(outputs) == 1
+            else [key for key in _ANSWERS if key in outputs][:1]
+        )
         if not chosen or chosen[0] not in outputs:
-            raise InputError(f"{who} has the outputs {', '.join(outputs)}; write output= with one of them.")
+            raise InputError(
+                f"{who} has the outputs {', '.join(outputs)}; write output= with one of them."
+            )
         entry, found = inputs[name], outputs[chosen[0]]
         if entry["datatype"] not in DATATYPES:
             raise InputError(
-                f"{who} takes {entry['datatype']}; pictures are sent as {', '.join(DATATYPES)}. Write encode= and decode=."
+                f"{who} takes {entry['datatype']}; pictures are sent as {', '.join(DATATYPES)}. "
+                "Write encode= and decode=."
             )
         sides = [int(side) for side in found.get("shape", ())]
         classes = sides[1] if len(sides) in (2, 4) and sides[1] >= 1 else None
         versions = tuple(str(version) for version in said.get("versions") or ())
-        return ModelInfo(versions, name, entry["datatype"], tuple(int(side) for side in entry["shape"]), chosen[0], classes)
+        return ModelInfo(
+            versions,
+            name,
+            entry["datatype"],
+            tuple(int(side) for side in entry["shape"]),
+            chosen[0],
+            classes,
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"{who} does not describe a model as the Open Inference Protocol has it: {type(error).__name__} {error}."
+            f"{who} does not describe a model as the Open Inference Protocol has it: "
+            f"{type(error).__name__} {error}."
         ) from error
 
 
-def write_request(rows: "np.ndarray[Any, np.dtype[Any]]", info: ModelInfo, *, binary: bool) -> tuple[bytes, dict[str, str]]:
+def write_request(
+    rows: "np.ndarray[Any, np.dtype[Any]]", info: ModelInfo, *, binary: bool
+) -> tuple[bytes, dict[str, str]]:
     """The body of `POST .../infer` and its headers.
 
     Args:
@@ -92,7 +121,11 @@ def write_request(rows: "np.ndarray[Any, np.dtype[Any]]", info: ModelInfo, *, bi
         >>> write_request(np.array([[[[0, 255]]]], dtype="uint8"), info, binary=False)[0].decode()
         '{"inputs":[{"name":"pixels","shape":[1,1,1,2],"datatype":"UINT8","data":[0,255]}],"outputs":[{"name":"logits"}]}'
     """
-    tensor: dict[str, Any] = {"name": info.input, "shape": list(rows.shape), "datatype": info.datatype}
+    tensor: dict[str, Any] = {
+        "name": info.input,
+        "shape": list(rows.shape),
+        "datatype": info.datatype,
+    }
     wanted: dict[str, Any] = {"name": info.output}
     blob = b""
     if binary:
@@ -104,10 +137,15 @@ def write_request(rows: "np.ndarray[Any, np.dtype[Any]]", info: ModelInfo, *, bi
     head = json.dumps({"inputs": [tensor], "outputs": [wanted]}, separators=(",", ":")).encode()
     if not binary:
         return head, {"Content-Type": "application/json"}
-    return head + blob, {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
+    return head + blob, {
+        "Content-Type": "application/octet-stream",
+        "Inference-Header-Content-Length": str(len(head)),
+    }
 
 
-def read_answer(reply: Reply, info: ModelInfo, count: int) -> tuple["np.ndarray[Any, np.dtype[Any]]", str | None]:
+def read_answer(
+    reply: Reply, info: ModelInfo, count: int
+) -> tuple["np.ndarray[Any, np.dtype[Any]]", str | None]:
     """The rows of an answer, (count, K), and the version of the model that gave it, if it says so.
 
     Args:
@@ -119,7 +157,11 @@ def read_answer(reply: Reply, info: ModelInfo, count: int) -> tuple["np.ndarray[
         UnusableError: It is not the answer to `count` rows.
     """
     length = reply.headers.get(_HEADER, "")
-    at = int(length) if length.isascii() and length.isdigit() and len(length) < 12 else len(reply.content)
+    at = (
+        int(length)
+        if length.isascii() and length.isdigit() and len(length) < 12
+        else len(reply.content)
+    )
     blob, said = reply.content[at:], read_json(reply.content[:at])
     if not isinstance(said, Mapping) or not isinstance(said.get("outputs"), list):
         raise UnusableError("the answer has no list of outputs")
@@ -150,7 +192,9 @@ def read_json(content: bytes) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise UnusableError(f"the answer of {len(content)} bytes is no JSON ({str(error)[:80]})") from error
+        raise UnusableError(
+            f"the answer of {len(content)} bytes is no JSON ({str(error)[:80]})"
+        ) from error
 
 
 def usable(values: Any, count: int) -> "np.ndarray[Any, np.dtype[Any]]":
@@ -166,27 +210,41 @@ def usable(values: Any, count: int) -> "np.ndarray[Any, np.dtype[Any]]":
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise UnusableError(f"the answer holds something else than numbers ({str(error)[:80]})") from error
+        raise UnusableError(
+            f"the answer holds something else than numbers ({str(error)[:80]})"
+        ) from error
     if array.ndim == 1 and len(array) == count:
         array = array[:, None]
     if array.ndim == 4 and array.shape[2:] == (1, 1):
         array = array[:, :, 0, 0]
     if array.ndim != 2 or len(array) != count or array.shape[1] < 1:
-        raise UnusableError(f"the answer to {count} pictures has the shape {array.shape}, and must have ({count}, K)")
+        raise UnusableError(
+            f"the answer to {count} pictures has the shape {array.shape}, and must have ({count}, "
+            "K)"
+        )
     if not np.isfinite(array).all():
         raise UnusableError("the answer holds NaN or infinite values")
     return array
 
 
-def _rows(tensor: Mapping[str, Any], piece: bytes | None, count: int) -> "np.ndarray[Any, np.dtype[Any]]":
+def _rows(
+    tensor: Mapping[str, Any], piece: bytes | None, count: int
+) -> "np.ndarray[Any, np.dtype[Any]]":
     shape = tensor.get("shape")
-    if not isinstance(shape, list) or not all(isinstance(side, int) and side >= 0 for side in shape):
+    if not isinstance(shape, list) or not all(
+        isinstance(side, int) and side >= 0 for side in shape
+    ):
         raise UnusableError(f"the output's shape is {shape!r}")
     try:
         if piece is not None:
-            values: Any = np.frombuffer(piece, np.dtype(DATATYPES[tensor.get("datatype", "")]).newbyteorder("<"))
+            values: Any = np.frombuffer(
+                piece, np.dtype(DATATYPES[tensor.get("datatype", "")]).newbyteorder("<")
+            )
         else:
             values = np.asarray(tensor["data"], dtype=np.float64)
         return usable(values.reshape(shape), count)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise UnusableError(f"the output's data do not fit its shape {shape} ({type(error).__name__} {str(error)[:80]})") from error
+        raise UnusableError(
+            f"the output's data do not fit its shape {shape} ({type(error).__name__} "
+            f"{str(error)[:80]})"
+        ) from error

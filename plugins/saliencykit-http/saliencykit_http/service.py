@@ -1,4 +1,6 @@
-"""What is behind an address: a model that speaks the Open Inference Protocol, or anything that a user's two functions speak to."""
+"""What is behind an address: a model that speaks the Open Inference Protocol, or anything that a
+user's two functions speak to.
+"""
 
 import json
 import warnings
@@ -11,7 +13,14 @@ import numpy as np
 from saliencykit import InputError
 from saliencykit_http.cache import AnswerCache
 from saliencykit_http.client import Client, Reply, UnusableError, shown
-from saliencykit_http.protocol import ModelInfo, read_answer, read_info, read_json, usable, write_request
+from saliencykit_http.protocol import (
+    ModelInfo,
+    read_answer,
+    read_info,
+    read_json,
+    usable,
+    write_request,
+)
 
 Rows = Any  # an array of pictures, one a row
 
@@ -64,17 +73,22 @@ class OpenInference:
     ) -> None:
         self.client, self._binary = client, binary
         self._version: str | None = None
-        base, mark, name = url.rstrip("/").removesuffix("/infer").removesuffix("/").partition("/v2/models/")
+        base, mark, name = (
+            url.rstrip("/").removesuffix("/infer").removesuffix("/").partition("/v2/models/")
+        )
         if not mark or not name:
             raise InputError(
-                f"{shown(url)} is no address of a model in the Open Inference Protocol, such as http://host:8000/v2/models/resnet. "
-                "For another service give HttpBlackBox(url, encode=..., decode=...)."
+                f"{shown(url)} is no address of a model in the Open Inference Protocol, such as "
+                "http://host:8000/v2/models/resnet. For another service give HttpBlackBox(url, "
+                "encode=..., decode=...)."
             )
         self.model, self.root = f"{base}{mark}{name}", f"{base}/v2"
         self.address = f"{self.model}/infer"
         self.info: ModelInfo = read_info(self._described(cache), input, output, shown(self.model))
         told = self.info
-        self.identity = json.dumps([shown(self.model), told.versions, version, told.input, told.datatype, told.output])
+        self.identity = json.dumps(
+            [shown(self.model), told.versions, version, told.input, told.datatype, told.output]
+        )
 
     def request(self, rows: Rows) -> tuple[bytes, dict[str, str]]:
         """See Service."""
@@ -86,13 +100,15 @@ class OpenInference:
         """See Service.
 
         Raises:
-            InputError: Another version of the model answers than before: one map must come from one model.
+            InputError: Another version of the model answers than before: one map must come from one
+                model.
         """
         rows, version = read_answer(reply, self.info, count)
         if self._version is not None and version is not None and version != self._version:
             raise InputError(
-                f"{shown(self.model)}: version {version} answers, and before it was {self._version}; the model was replaced. "
-                f"Ask again, or stay with one: {shown(self.model)}/versions/{version}."
+                f"{shown(self.model)}: version {version} answers, and before it was "
+                f"{self._version}; the model was replaced. Ask again, or stay with one: "
+                f"{shown(self.model)}/versions/{version}."
             )
         self._version = version or self._version
         return rows
@@ -100,11 +116,20 @@ class OpenInference:
     def _described(self, cache: AnswerCache | None) -> Any:
         remembered = cache.note(f"metadata {shown(self.model)}") if cache else None
         try:
-            said = self.client.ask("GET", self.model, lambda reply: read_json(reply.content), retries=0 if remembered else None)
+            said = self.client.ask(
+                "GET",
+                self.model,
+                lambda reply: read_json(reply.content),
+                retries=0 if remembered else None,
+            )
         except InputError as error:
             if remembered is None:
                 raise
-            warnings.warn(f"{error} What it said of the model before is used: answers come from the cache alone.", stacklevel=2)
+            warnings.warn(
+                f"{error} What it said of the model before is used: answers come from the cache "
+                "alone.",
+                stacklevel=2,
+            )
             return json.loads(remembered)
         if cache:
             cache.keep_note(f"metadata {shown(self.model)}", json.dumps(said))
@@ -112,7 +137,9 @@ class OpenInference:
 
     def _takes_binary(self) -> bool:
         try:
-            said = self.client.ask("GET", self.root, lambda reply: read_json(reply.content), retries=0)
+            said = self.client.ask(
+                "GET", self.root, lambda reply: read_json(reply.content), retries=0
+            )
         except InputError:
             return False
         known = said.get("extensions") if isinstance(said, dict) else None
@@ -126,7 +153,8 @@ class Pair:
 
     Args:
         address: Where requests go.
-        encode: From pictures, numpy (B, H, W, C) float32 in [0, 1], to a request: bytes, a text, or anything that JSON can say.
+        encode: From pictures, numpy (B, H, W, C) float32 in [0, 1], to a request: bytes, a text, or
+            anything that JSON can say.
         decode: From the answer, what its JSON says or else its bytes, to numbers (B, K).
         version: A word of the user's for the cache.
     """
@@ -139,7 +167,13 @@ class Pair:
     @property
     def identity(self) -> str:
         """The address, the version, and how the functions are called."""
-        return json.dumps([shown(self.address), self.version, *(name_of(each) for each in (self.encode, self.decode))])
+        return json.dumps(
+            [
+                shown(self.address),
+                self.version,
+                *(name_of(each) for each in (self.encode, self.decode)),
+            ]
+        )
 
     def request(self, rows: Rows) -> tuple[bytes, dict[str, str]]:
         """See Service.
@@ -155,18 +189,24 @@ class Pair:
             return text.encode(), {"Content-Type": "application/json"}
         except Exception as error:
             raise InputError(
-                f"{name_of(self.encode)} failed on pictures {rows.shape}: {type(error).__name__}: {error}. It returns bytes, a "
-                "text, or lists, dicts, numbers and texts."
+                f"{name_of(self.encode)} failed on pictures {rows.shape}: {type(error).__name__}: "
+                f"{error}. It returns bytes, a text, or lists, dicts, numbers and texts."
             ) from error
 
     def answer(self, reply: Reply, count: int) -> "np.ndarray[Any, np.dtype[Any]]":
         """See Service."""
-        said = read_json(reply.content) if "json" in reply.headers.get("content-type", "") else reply.content
+        said = (
+            read_json(reply.content)
+            if "json" in reply.headers.get("content-type", "")
+            else reply.content
+        )
         try:
             values = self.decode(said)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
-            raise UnusableError(f"{name_of(self.decode)} could not read the answer ({reason})") from error
+            raise UnusableError(
+                f"{name_of(self.decode)} could not read the answer ({reason})"
+            ) from error
         return usable(values, count)
 
 

@@ -1,4 +1,6 @@
-"""A server on the loopback address that speaks the Open Inference Protocol, and misbehaves on demand."""
+"""A server on the loopback address that speaks the Open Inference Protocol, and misbehaves on
+demand.
+"""
 
 import contextlib
 import json
@@ -25,14 +27,29 @@ class Server:
     """`predict` from an array (B, C, H, W) to (B, K), behind http://127.0.0.1:PORT/v2/models/small.
 
     Attributes:
-        faults: What goes wrong with the next requests for answers, one after the other; empty: nothing.
+        faults: What goes wrong with the next requests for answers, one after the other; empty:
+            nothing.
         images: How many pictures came in requests, each time they came.
         requests: How many requests for answers came.
         all_requests: Paths of all requests.
     """
 
-    def __init__(self, predict, shape=(-1, 3, SIDE, SIDE), datatype="FP32", binary=False, classes=4, versions=("1",)):
-        self.predict, self.shape, self.datatype, self.binary, self.classes = predict, shape, datatype, binary, classes
+    def __init__(
+        self,
+        predict,
+        shape=(-1, 3, SIDE, SIDE),
+        datatype="FP32",
+        binary=False,
+        classes=4,
+        versions=("1",),
+    ):
+        self.predict, self.shape, self.datatype, self.binary, self.classes = (
+            predict,
+            shape,
+            datatype,
+            binary,
+            classes,
+        )
         self.versions, self.model_version = list(versions), "1"
         self.faults = deque()
         self.images = self.requests = 0
@@ -54,7 +71,9 @@ class Server:
         self.connections = []
         self._running = ThreadingHTTPServer(("127.0.0.1", self.port), handler)
         self._running.daemon_threads = True
-        threading.Thread(target=self._running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        threading.Thread(
+            target=self._running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
 
     def stop(self):
         """As if it were killed: connections that are open are cut."""
@@ -101,7 +120,10 @@ class Handler(BaseHTTPRequestHandler):
         self.owner.all_requests.append(self.path)
         self.owner.headers.append(dict(self.headers))
         if self.path == "/v2":
-            said = {"name": "test", "extensions": ["binary_tensor_data"] if self.owner.binary else []}
+            said = {
+                "name": "test",
+                "extensions": ["binary_tensor_data"] if self.owner.binary else [],
+            }
         elif self.path.startswith("/v2/models/small"):
             said = self.owner.metadata()
         else:
@@ -119,7 +141,11 @@ class Handler(BaseHTTPRequestHandler):
         (tensor,) = said["inputs"]
         assert tensor["name"] == "pixels"
         assert tensor["datatype"] == owner.datatype
-        values = np.frombuffer(body[length:], NUMPY[owner.datatype]) if "data" not in tensor else np.array(tensor["data"])
+        values = (
+            np.frombuffer(body[length:], NUMPY[owner.datatype])
+            if "data" not in tensor
+            else np.array(tensor["data"])
+        )
         rows = values.reshape(tensor["shape"]).astype(NUMPY[owner.datatype])
         owner.requests += 1
         owner.images += len(rows)
@@ -158,7 +184,11 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, values, binary):
         values = np.asarray(values, dtype="<f4")
         tensor = {"name": self.owner.output, "datatype": "FP32", "shape": list(values.shape)}
-        said = {"model_name": "small", "model_version": self.owner.model_version, "outputs": [tensor]}
+        said = {
+            "model_name": "small",
+            "model_version": self.owner.model_version,
+            "outputs": [tensor],
+        }
         if not binary:
             tensor["data"] = values.ravel().tolist()
             self.reply(200, json.dumps(said).encode())

@@ -1,4 +1,6 @@
-"""A linear classifier behind the Open Inference Protocol, to be run as `linear_server.py PORT DIES_AT` and killed."""
+"""A linear classifier behind the Open Inference Protocol, to be run as `linear_server.py PORT
+DIES_AT` and killed.
+"""
 
 import json
 import os
@@ -36,14 +38,25 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         tensor = {"name": "pixels", "datatype": "FP32", "shape": [-1, 3, SIDE, SIDE]}
-        self.reply({"name": "linear", "inputs": [tensor], "outputs": [{"name": "y", "datatype": "FP64", "shape": [-1, 5]}]})
+        self.reply(
+            {
+                "name": "linear",
+                "inputs": [tensor],
+                "outputs": [{"name": "y", "datatype": "FP64", "shape": [-1, 5]}],
+            }
+        )
 
     def do_POST(self):
         (tensor,) = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["inputs"]
         if next(self.requests) == self.dies_at:
             os.kill(os.getpid(), signal.SIGKILL)
         logits = answer_of(np.array(tensor["data"]).reshape(tensor["shape"]))
-        entry = {"name": "y", "datatype": "FP64", "shape": list(logits.shape), "data": logits.ravel().tolist()}
+        entry = {
+            "name": "y",
+            "datatype": "FP64",
+            "shape": list(logits.shape),
+            "data": logits.ravel().tolist(),
+        }
         self.reply({"model_name": "linear", "outputs": [entry]})
 
 

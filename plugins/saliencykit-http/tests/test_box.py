@@ -43,7 +43,12 @@ class Process:
         self.running = self.started(dies_at)
 
     def started(self, dies_at):
-        command = [sys.executable, str(Path(__file__).with_name("linear_server.py")), str(self.port), str(dies_at)]
+        command = [
+            sys.executable,
+            str(Path(__file__).with_name("linear_server.py")),
+            str(self.port),
+            str(dies_at),
+        ]
         return subprocess.Popen(command)
 
     def start_again(self):
@@ -78,7 +83,11 @@ def alike(one, other):
 # the same answers
 
 
-@pytest.mark.parametrize("options", [{}, {"binary": True}, {"shape": (3, 3, SIDE, SIDE)}, {"shape": (-1, 3, -1, -1)}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"binary": True}, {"shape": (3, 3, SIDE, SIDE)}, {"shape": (-1, 3, -1, -1)}],
+    ids=str,
+)
 def test_the_answers_of_torch(serve, torch_box, options):
     server = serve(**options)
     box = box_of(server, size=SIDE)
@@ -95,16 +104,25 @@ def test_contract(serve, options):
     check_black_box(box_of(serve(**options)))
 
 
-def test_torch_onnx_and_a_server_give_one_map_for_as_many_queries(serve, torch_box, model, tmp_path, predict):
+def test_torch_onnx_and_a_server_give_one_map_for_as_many_queries(
+    serve, torch_box, model, tmp_path, predict
+):
     onnxruntime = pytest.importorskip("onnxruntime")
     onnx = pytest.importorskip("saliencykit_onnx.box")
     path = tmp_path / "model.onnx"
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        names = {"input_names": ["pixels"], "output_names": ["logits"], "dynamic_axes": {"pixels": {0: "b"}, "logits": {0: "b"}}}
+        names = {
+            "input_names": ["pixels"],
+            "output_names": ["logits"],
+            "dynamic_axes": {"pixels": {0: "b"}, "logits": {0: "b"}},
+        }
         torch.onnx.export(model, (torch.rand(2, 3, SIDE, SIDE),), path, dynamo=False, **names)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    servers = [serve(), serve(lambda rows: session.run(["logits"], {"pixels": rows})[0], binary=True)]
+    servers = [
+        serve(),
+        serve(lambda rows: session.run(["logits"], {"pixels": rows})[0], binary=True),
+    ]
     counted = [Counting(torch_box), Counting(onnx.OnnxBlackBox(path, mean=MEAN, std=STD))]
     boxes = [*counted, *(box_of(server) for server in servers)]
     maps = [explain(box, PICTURES[:2], [1, 2], masker="rise:samples=200", seed=5) for box in boxes]
@@ -123,20 +141,31 @@ def test_uint8_half_precision_and_channels_last(serve, predict, model):
     half = serve(datatype="FP16", binary=True)
     assert torch.allclose(HttpBlackBox(half.url, **QUICK)(PICTURES), model(PICTURES), atol=2e-3)
     last = serve(lambda rows: predict(rows.transpose(0, 3, 1, 2) / 255), shape=(-1, SIDE, SIDE, 3))
-    assert torch.allclose(HttpBlackBox(last.url, white=255, **QUICK)(PICTURES), model(PICTURES), atol=1e-5)
+    assert torch.allclose(
+        HttpBlackBox(last.url, white=255, **QUICK)(PICTURES), model(PICTURES), atol=1e-5
+    )
 
 
 def test_texts(server):
-    for text in (f"{server.url},max_batch=3,mean=0,std=1", f"http:{server.url},max_batch=3", f"http/http:{server.url},max_batch=3"):
+    for text in (
+        f"{server.url},max_batch=3,mean=0,std=1",
+        f"http:{server.url},max_batch=3",
+        f"http/http:{server.url},max_batch=3",
+    ):
         box = as_black_box(text)
         assert box.url == server.url
         assert box.max_batch == 3
-    assert as_black_box("https://host/v2/models/x,size=24,cache=here").url == "https://host/v2/models/x"
+    assert (
+        as_black_box("https://host/v2/models/x,size=24,cache=here").url
+        == "https://host/v2/models/x"
+    )
     assert as_black_box("https:https://host/v2/models/x").url == "https://host/v2/models/x"
     box = as_black_box(server.url)
     with pytest.warns(UserWarning, match="pictures go in as RGB in"):
         assert box.prepare(Image.new("RGB", (20, 30)))[0].shape == (1, 3, SIDE, SIDE)
-    assert explain(f"{server.url},mean=0,std=1", PICTURES[0], 1, masker="rise:samples=8").mask.shape == (1, 1, SIDE, SIDE)
+    assert explain(
+        f"{server.url},mean=0,std=1", PICTURES[0], 1, masker="rise:samples=8"
+    ).mask.shape == (1, 1, SIDE, SIDE)
 
 
 def test_maskers_that_need_gradients_say_so_before_any_query(server):
@@ -149,26 +178,43 @@ def test_maskers_that_need_gradients_say_so_before_any_query(server):
 
 
 def nan(rows):
-    return json.dumps({"outputs": [{"name": "logits", "shape": [len(rows), 4], "data": [float("nan")] * 4 * len(rows)}]}).encode()
+    return json.dumps(
+        {
+            "outputs": [
+                {"name": "logits", "shape": [len(rows), 4], "data": [float("nan")] * 4 * len(rows)}
+            ]
+        }
+    ).encode()
 
 
 def fewer_rows(rows):
-    return json.dumps({"outputs": [{"name": "logits", "shape": [len(rows) + 1, 4], "data": [0.0] * 4 * (len(rows) + 1)}]}).encode()
+    return json.dumps(
+        {
+            "outputs": [
+                {"name": "logits", "shape": [len(rows) + 1, 4], "data": [0.0] * 4 * (len(rows) + 1)}
+            ]
+        }
+    ).encode()
 
 
 def wrong_data(rows):
-    return json.dumps({"outputs": [{"name": "logits", "shape": [len(rows), 4], "data": [0.0] * 3}]}).encode()
+    return json.dumps(
+        {"outputs": [{"name": "logits", "shape": [len(rows), 4], "data": [0.0] * 3}]}
+    ).encode()
 
 
 def words(rows):
-    return json.dumps({"outputs": [{"name": "logits", "shape": [len(rows), 1], "data": ["cat"] * len(rows)}]}).encode()
+    return json.dumps(
+        {"outputs": [{"name": "logits", "shape": [len(rows), 1], "data": ["cat"] * len(rows)}]}
+    ).encode()
 
 
 FAULTS = {
     "500": "500", "503": "503", "429": "429", "hang": "hang", "cut": "cut", "drop": "drop", "trickle": "trickle",
     "nan": nan, "rows": fewer_rows, "data": wrong_data, "words": words,
     "garbage": lambda rows: b"\x00\xffgarbage", "empty": lambda rows: b"", "list": lambda rows: b"[1, 2]",
-    "deep": lambda rows: b"[" * 100_000, "other": lambda rows: b'{"outputs": [{"name": "x", "shape": [1], "data": [1]}]}',
+    "deep": lambda rows: b"[" * 100_000, "other": lambda rows: b'{"outputs": [{"name": "x", '
+                                                               b'"shape": [1], "data": [1]}]}',
 }  # fmt: skip
 
 
@@ -187,7 +233,9 @@ def test_a_fault_that_stays_is_one_clear_error(server, fault):
     assert box.num_classes == 4
     server.faults.extend([FAULTS[fault]] * 10)
     with pytest.raises(
-        InputError, match=r"/v2/models/small/infer gave no usable answer after \d tries in \d s: .*\. With cache="
+        InputError,
+        match=r"/v2/models/small/infer gave no usable answer after \d tries in \d s: .*\. With "
+        r"cache=",
     ) as raised:
         box(PICTURES[:1])
     assert len(str(raised.value).splitlines()) == 1
@@ -196,7 +244,12 @@ def test_a_fault_that_stays_is_one_clear_error(server, fault):
 
 
 @pytest.mark.parametrize(
-    ("fault", "words"), [("400", r"answered 400 \(out of order\)\.$"), ("413", "max_batch="), ("401", "token_variable=")]
+    ("fault", "words"),
+    [
+        ("400", r"answered 400 \(out of order\)\.$"),
+        ("413", "max_batch="),
+        ("401", "token_variable="),
+    ],
 )
 def test_what_another_try_would_not_help(server, fault, words):
     server.faults.append(fault)
@@ -229,7 +282,11 @@ def test_a_server_that_is_killed_and_comes_back(server, wanted):
 def test_a_process_that_is_killed_and_started_again(tmp_path):
     server = Process(dies_at=5)
     options = {"backoff": 0.05, "timeout": 5.0, "retries": 30, "mean": 0, "std": 1}
-    wanted = map_of(FunctionBlackBox(lambda pictures: answer_of(pictures.transpose(0, 3, 1, 2)), outputs="logits"))
+    wanted = map_of(
+        FunctionBlackBox(
+            lambda pictures: answer_of(pictures.transpose(0, 3, 1, 2)), outputs="logits"
+        )
+    )
     try:
         restart = threading.Thread(target=server.start_again)
         restart.start()
@@ -252,7 +309,10 @@ def test_a_server_that_stays_away_and_a_second_run(server, wanted, tmp_path):
         return b""
 
     server.faults.extend([None] * 4 + [fatal])
-    with pytest.raises(InputError, match=r"there was no connection .*kept in '.*answers': the same again goes on from there"):
+    with pytest.raises(
+        InputError,
+        match=r"there was no connection .*kept in '.*answers': the same again goes on from there",
+    ):
         map_of(box_of(server, **options))
     before = server.images
     server.start()
@@ -265,7 +325,9 @@ def test_a_server_that_stays_away_and_a_second_run(server, wanted, tmp_path):
 def test_no_server_at_all():
     box = HttpBlackBox("http://127.0.0.1:9/v2/models/x", retries=1, backoff=0.01)
     with pytest.raises(
-        InputError, match=r"http://127\.0\.0\.1:9/v2/models/x gave no usable answer after 2 tries in 0 s: there was no connection"
+        InputError,
+        match=r"http://127\.0\.0\.1:9/v2/models/x gave no usable answer after 2 tries in 0 s: "
+        r"there was no connection",
     ):
         box(PICTURES)
     assert box.sent == 0
@@ -279,7 +341,9 @@ def test_retry_after_is_obeyed_and_not_for_ever(server):
     assert time.monotonic() - started >= 0.3
     server.retry_after = "3600"
     server.faults.append("503")
-    with pytest.raises(InputError, match=r"answered 503 \(out of order\), and asks to come back in 3600 s\."):
+    with pytest.raises(
+        InputError, match=r"answered 503 \(out of order\), and asks to come back in 3600 s\."
+    ):
         box_of(server)(PICTURES[:1])
     server.retry_after = "Fri, 01 Jan 2100 00:00:00 GMT"
     server.faults.append("503")
@@ -291,20 +355,33 @@ def test_another_version_in_the_middle_is_an_error(server):
     box = box_of(server)
     box(PICTURES)
     server.model_version = "2"
-    with pytest.raises(InputError, match=r"version 2 answers, and before it was 1; the model was replaced"):
+    with pytest.raises(
+        InputError, match=r"version 2 answers, and before it was 1; the model was replaced"
+    ):
         box(PICTURES)
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_whatever_happens_the_map_is_the_same_or_there_is_one_error_within_the_budget(server, wanted, tmp_path, seed):
+def test_whatever_happens_the_map_is_the_same_or_there_is_one_error_within_the_budget(
+    server, wanted, tmp_path, seed
+):
     chance = random.Random(seed)
     quick = [fault for name, fault in FAULTS.items() if name not in ("hang", "trickle")]
     ended = []
     for _ in range(20):
         server.faults.clear()
-        server.faults.extend(chance.choice(quick) if chance.random() < 0.4 else None for _ in range(200))
+        server.faults.extend(
+            chance.choice(quick) if chance.random() < 0.4 else None for _ in range(200)
+        )
         before, limit = server.images, chance.choice([10, 25, 100])
-        box = box_of(server, backoff=0.001, retries=2, cache=tmp_path, max_queries=limit, max_batch=chance.choice([1, 5, 16]))
+        box = box_of(
+            server,
+            backoff=0.001,
+            retries=2,
+            cache=tmp_path,
+            max_queries=limit,
+            max_batch=chance.choice([1, 5, 16]),
+        )
         try:
             answer = map_of(box)
         except InputError as error:
@@ -327,7 +404,8 @@ def test_never_more_images_than_the_budget(server, limit, cached, tmp_path):
     box = box_of(server, max_queries=limit, cache=tmp_path if cached else None)
     with pytest.raises(
         InputError,
-        match=rf"max_queries={limit} images may be sent, \d+ were, and \d+ more are wanted\. (With cache=|.* are kept)",
+        match=rf"max_queries={limit} images may be sent, \d+ were, and \d+ more are wanted\. (With "
+        r"cache=|.* are kept)",
     ):
         map_of(box)
     assert box.sent == server.images <= limit
@@ -419,11 +497,13 @@ def test_two_functions_speak_to_anything(server, model, tmp_path):
     check_black_box(box)
     assert repr(box).endswith("/v2/models/small/infer', size=16, encode=encode, decode=decode)")
     before = server.images
-    assert HttpBlackBox(f"{server.url}/infer", encode=encode, decode=decode, size=SIDE, cache=tmp_path, **QUICK)(
-        PICTURES
-    ).shape == (7, 4)
+    assert HttpBlackBox(
+        f"{server.url}/infer", encode=encode, decode=decode, size=SIDE, cache=tmp_path, **QUICK
+    )(PICTURES).shape == (7, 4)
     assert server.images == before
-    assert not any(path.startswith("/v2/models/small") and "infer" not in path for path in server.all_requests)
+    assert not any(
+        path.startswith("/v2/models/small") and "infer" not in path for path in server.all_requests
+    )
 
 
 def test_functions_that_fail(server):
@@ -431,7 +511,9 @@ def test_functions_that_fail(server):
         raise KeyError("scores")
 
     options = {"size": SIDE, "retries": 5, **QUICK}
-    with pytest.raises(InputError, match=r"broken could not read the answer \(KeyError: 'scores'\)"):
+    with pytest.raises(
+        InputError, match=r"broken could not read the answer \(KeyError: 'scores'\)"
+    ):
         HttpBlackBox(f"{server.url}/infer", encode=encode, decode=broken, **options)(PICTURES[:1])
     assert server.requests == 3  # an answer that cannot be used is asked for twice again, no more
     with pytest.raises(InputError, match=r"broken failed on pictures \(1, 16, 16, 3\): KeyError"):
@@ -446,7 +528,10 @@ def test_headers_and_tokens(server, monkeypatch):
     monkeypatch.setenv("MY_TOKEN", "secret-word")
     box = box_of(server, headers={"X-Mine": "yes"}, token_variable="MY_TOKEN")
     box(PICTURES[:1])
-    assert all(sent["X-Mine"] == "yes" and sent["Authorization"] == "Bearer secret-word" for sent in server.headers)
+    assert all(
+        sent["X-Mine"] == "yes" and sent["Authorization"] == "Bearer secret-word"
+        for sent in server.headers
+    )
     assert "secret-word" not in repr(box)
     assert repr(box) == f"HttpBlackBox('{server.url}', mean={MEAN}, std={STD})"
     with pytest.raises(InputError, match="no token in the environment variable 'OTHER'"):
@@ -463,12 +548,18 @@ def test_passwords_are_never_shown(server):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"url": "resnet"}, r"takes an address like http://host:8000/v2/models/resnet; got 'resnet'"),
+        (
+            {"url": "resnet"},
+            r"takes an address like http://host:8000/v2/models/resnet; got 'resnet'",
+        ),
         ({"url": "ftp://host/x"}, "takes an address"),
         ({"url": "http://host:port/x"}, "takes an address"),
         ({"url": None}, "takes an address"),
         ({"encode": encode}, "two functions together"),
-        ({"encode": encode, "decode": decode, "mean": 0, "std": 1}, "does itself what mean, std is for"),
+        (
+            {"encode": encode, "decode": decode, "mean": 0, "std": 1},
+            "does itself what mean, std is for",
+        ),
         ({"outputs": "softmax"}, "outputs is one of"),
         ({"max_batch": 0}, "max_batch is a whole number >= 1"),
         ({"max_queries": 0}, "max_queries is a whole number >= 1"),

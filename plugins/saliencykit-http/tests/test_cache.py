@@ -32,8 +32,14 @@ def test_single_precision_takes_half_the_room(tmp_path):
     cache = AnswerCache(tmp_path)
     cache.keep({b"single": np.float32([0.1, 0.2]).astype(float), b"double": np.array([0.1, 0.2])})
     with sqlite3.connect(cache.file) as file:
-        assert dict(file.execute("SELECT key, length(row) FROM answers")) == {b"single": 9, b"double": 17}
-    same(cache.find([b"single", b"double"]), {b"single": np.float32([0.1, 0.2]).astype(float), b"double": np.array([0.1, 0.2])})
+        assert dict(file.execute("SELECT key, length(row) FROM answers")) == {
+            b"single": 9,
+            b"double": 17,
+        }
+    same(
+        cache.find([b"single", b"double"]),
+        {b"single": np.float32([0.1, 0.2]).astype(float), b"double": np.array([0.1, 0.2])},
+    )
 
 
 def test_notes(tmp_path):
@@ -59,7 +65,11 @@ def test_a_damaged_file_is_put_aside(tmp_path):
     cache, kept = AnswerCache(tmp_path), rows(300)
     cache.keep(kept)
     whole = cache.file.read_bytes()
-    for damaged in (b"no database at all, but text" * 99, whole[:16] + b"\xff" * (len(whole) - 16), whole[: len(whole) // 2]):
+    for damaged in (
+        b"no database at all, but text" * 99,
+        whole[:16] + b"\xff" * (len(whole) - 16),
+        whole[: len(whole) // 2],
+    ):
         cache.file.write_bytes(damaged)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
@@ -101,5 +111,7 @@ def test_a_disk_that_is_full_costs_the_cache_only(tmp_path, monkeypatch):
         raise sqlite3.OperationalError("database or disk is full")
 
     monkeypatch.setattr(cache, "_open", full)
-    with pytest.warns(UserWarning, match="answers could not be kept in .*: database or disk is full"):
+    with pytest.warns(
+        UserWarning, match="answers could not be kept in .*: database or disk is full"
+    ):
         cache.keep(rows(2))

@@ -15,7 +15,15 @@ class Script:
     def __init__(self, monkeypatch, *replies, **options):
         self.replies, self.pauses = list(replies), []
         self.client = Client(
-            **{"timeout": 1, "retries": 5, "backoff": 1.0, "longest_wait": 60, "headers": {}, "advice": " Bye.", **options}
+            **{
+                "timeout": 1,
+                "retries": 5,
+                "backoff": 1.0,
+                "longest_wait": 60,
+                "headers": {},
+                "advice": " Bye.",
+                **options,
+            }
         )
         monkeypatch.setattr(self.client, "_once", lambda *words: self.replies.pop(0))
         monkeypatch.setattr(time, "sleep", self.pauses.append)
@@ -34,12 +42,22 @@ def test_pauses_grow_with_jitter(monkeypatch):
     assert len(script.pauses) == 8
     for pause, whole in zip(script.pauses, [1, 2, 4, 8, 16, 30, 30, 30], strict=True):
         assert whole / 2 <= pause <= whole
-    assert len({pause / whole for pause, whole in zip(script.pauses, [1, 2, 4, 8, 16, 30, 30, 30], strict=True)}) == 8
+    assert (
+        len(
+            {
+                pause / whole
+                for pause, whole in zip(script.pauses, [1, 2, 4, 8, 16, 30, 30, 30], strict=True)
+            }
+        )
+        == 8
+    )
 
 
 def test_who_waits_is_told_once(monkeypatch):
     script = Script(monkeypatch, *[status(503)] * 4, status(200), retries=6)
-    with pytest.warns(UserWarning, match=r"http://host/x: it answered 503; asking again, \d times at most\.") as said:
+    with pytest.warns(
+        UserWarning, match=r"http://host/x: it answered 503; asking again, \d times at most\."
+    ) as said:
         script.ask()
     assert len(said) == 1
     with warnings.catch_warnings():
@@ -58,15 +76,25 @@ def test_retry_after_in_seconds_and_as_a_date(monkeypatch):
 
 
 def test_every_5xx_and_some_4xx_are_asked_again(monkeypatch):
-    script = Script(monkeypatch, *(status(number) for number in (500, 502, 503, 504, 599, 408, 425, 429)), status(200), retries=9)
+    script = Script(
+        monkeypatch,
+        *(status(number) for number in (500, 502, 503, 504, 599, 408, 425, 429)),
+        status(200),
+        retries=9,
+    )
     script.ask()
     assert len(script.pauses) == 8
 
 
 @pytest.mark.parametrize("number", [204, 301, 400, 401, 403, 404, 405, 422])
 def test_others_are_not(monkeypatch, number):
-    script = Script(monkeypatch, status(number, b'{"detail": "no"}', location="http://me:secret@other/y"))
-    with pytest.raises(InputError, match=rf"http://host/x: it answered {number} \(no\)\. It has moved: http://other/y\.") as raised:
+    script = Script(
+        monkeypatch, status(number, b'{"detail": "no"}', location="http://me:secret@other/y")
+    )
+    with pytest.raises(
+        InputError,
+        match=rf"http://host/x: it answered {number} \(no\)\. It has moved: http://other/y\.",
+    ) as raised:
         script.ask()
     assert "secret" not in str(raised.value)
     assert script.pauses == []
@@ -75,7 +103,8 @@ def test_others_are_not(monkeypatch, number):
 def test_the_end_of_patience(monkeypatch):
     script = Script(monkeypatch, *[status(500, b"<html>\x00\x1b[31m" + b"long " * 1000)] * 6)
     with pytest.raises(
-        InputError, match=r"http://host/x gave no usable answer after 6 tries in 0 s: it answered 500 \(<html>"
+        InputError,
+        match=r"http://host/x gave no usable answer after 6 tries in 0 s: it answered 500 \(<html>",
     ) as raised:
         script.ask()
     assert str(raised.value).endswith(" Bye.")

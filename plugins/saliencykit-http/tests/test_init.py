@@ -26,7 +26,16 @@ def test_importing_it_and_asking_for_its_names_loads_nothing_heavy():
 
 def test_the_command_line_asks_a_server_once(server, tmp_path):
     options = f"{server.url},mean=(0.485,0.456,0.406),std=(0.229,0.224,0.225),cache={tmp_path / 'answers'}"
-    words = ("explain", "--json", "--model", options, "--masker", "rise:samples=20", "--out", tmp_path / "out")
+    words = (
+        "explain",
+        "--json",
+        "--model",
+        options,
+        "--masker",
+        "rise:samples=20",
+        "--out",
+        tmp_path / "out",
+    )
     done = run(*words)
     assert done.returncode == 0, done.stderr
     assert server.images == 23
@@ -38,9 +47,17 @@ def test_the_command_line_asks_a_server_once(server, tmp_path):
 
 
 def test_a_server_that_is_not_there_is_one_line(tmp_path):
-    done = run("explain", "--model", "http://127.0.0.1:9/v2/models/x,retries=0,mean=0,std=1", "--out", tmp_path / "out")
+    done = run(
+        "explain",
+        "--model",
+        "http://127.0.0.1:9/v2/models/x,retries=0,mean=0,std=1",
+        "--out",
+        tmp_path / "out",
+    )
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("Error: ")
-    assert "gave no usable answer at the first try: there was no connection" in " ".join(done.stderr.split())
+    assert "gave no usable answer at the first try: there was no connection" in " ".join(
+        done.stderr.split()
+    )
     assert "Traceback" not in done.stderr

@@ -1,4 +1,6 @@
-"""The protocol: examples of the specification, and that nothing a server sends is worse than an unusable answer."""
+"""The protocol: examples of the specification, and that nothing a server sends is worse than an
+unusable answer.
+"""
 
 import json
 from dataclasses import replace
@@ -17,9 +19,15 @@ METADATA = {
     "name": "small",
     "versions": ["1", 2],
     "inputs": [{"name": "pixels", "datatype": "FP32", "shape": [-1, 3, 2, 2]}],
-    "outputs": [{"name": "winner", "datatype": "INT64", "shape": [-1]}, {"name": "logits", "datatype": "FP32", "shape": [-1, 4]}],
+    "outputs": [
+        {"name": "winner", "datatype": "INT64", "shape": [-1]},
+        {"name": "logits", "datatype": "FP32", "shape": [-1, 4]},
+    ],
 }
-ANSWER = {"model_version": "1", "outputs": [{"name": "logits", "datatype": "FP32", "shape": [2, 2], "data": [1, 2, 3, 4.5]}]}
+ANSWER = {
+    "model_version": "1",
+    "outputs": [{"name": "logits", "datatype": "FP32", "shape": [2, 2], "data": [1, 2, 3, 4.5]}],
+}
 
 
 def reply(said, **headers):
@@ -33,7 +41,14 @@ def test_metadata():
 
 
 @pytest.mark.parametrize(
-    "said", [None, [], {}, {"inputs": 3, "outputs": []}, {"inputs": [{"name": "x"}], "outputs": [{"name": "y"}]}]
+    "said",
+    [
+        None,
+        [],
+        {},
+        {"inputs": 3, "outputs": []},
+        {"inputs": [{"name": "x"}], "outputs": [{"name": "y"}]},
+    ],
 )
 def test_metadata_of_another_kind(said):
     with pytest.raises(InputError, match="it "):
@@ -73,24 +88,48 @@ def test_binary_answers_with_another_tensor_in_front():
     head = json.dumps(
         {
             "outputs": [
-                {"name": "x", "datatype": "INT64", "shape": [3], "parameters": {"binary_data_size": other.nbytes}},
-                {"name": "logits", "datatype": "FP32", "shape": [2, 2], "parameters": {"binary_data_size": mine.nbytes}},
+                {
+                    "name": "x",
+                    "datatype": "INT64",
+                    "shape": [3],
+                    "parameters": {"binary_data_size": other.nbytes},
+                },
+                {
+                    "name": "logits",
+                    "datatype": "FP32",
+                    "shape": [2, 2],
+                    "parameters": {"binary_data_size": mine.nbytes},
+                },
             ]
         }
     ).encode()
     got, _ = read_answer(
-        reply(head + other.tobytes() + mine.tobytes(), **{"inference-header-content-length": str(len(head))}), INFO, 2
+        reply(
+            head + other.tobytes() + mine.tobytes(),
+            **{"inference-header-content-length": str(len(head))},
+        ),
+        INFO,
+        2,
     )
     assert got.tolist() == mine.tolist()
 
 
 anything = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**400), 10**400) | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["name", "shape", "data", "parameters"]), inner),
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**400), 10**400)
+    | st.floats()
+    | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["name", "shape", "data", "parameters"]), inner)
+    ),
     max_leaves=8,
 )
 HEADERS = st.dictionaries(
-    st.just("inference-header-content-length"), st.text(max_size=5) | st.integers(-5, 10**20).map(str), max_size=1
+    st.just("inference-header-content-length"),
+    st.text(max_size=5) | st.integers(-5, 10**20).map(str),
+    max_size=1,
 )
 
 
@@ -99,10 +138,16 @@ HEADERS = st.dictionaries(
 def test_whatever_comes_is_an_answer_or_unusable(data):
     said = json.loads(json.dumps(ANSWER))
     tensor = said["outputs"][0]
-    for key in data.draw(st.lists(st.sampled_from(["shape", "data", "parameters", "datatype", "name"]), max_size=3)):
+    for key in data.draw(
+        st.lists(st.sampled_from(["shape", "data", "parameters", "datatype", "name"]), max_size=3)
+    ):
         tensor[key] = data.draw(anything)
-    content = json.dumps(data.draw(st.sampled_from([said, {"outputs": data.draw(anything)}, data.draw(anything)]))).encode()
-    content = data.draw(st.sampled_from([content, content[: len(content) // 2], data.draw(st.binary(max_size=40))]))
+    content = json.dumps(
+        data.draw(st.sampled_from([said, {"outputs": data.draw(anything)}, data.draw(anything)]))
+    ).encode()
+    content = data.draw(
+        st.sampled_from([content, content[: len(content) // 2], data.draw(st.binary(max_size=40))])
+    )
     try:
         rows, version = read_answer(Reply(200, data.draw(HEADERS), content), INFO, 2)
     except UnusableError as error:

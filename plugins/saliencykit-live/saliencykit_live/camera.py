@@ -39,7 +39,10 @@ def open_camera(source: str) -> Capture:
     capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
     if not capture.isOpened():
         capture.release()
-        raise InputError(f"camera {source!r} cannot be opened: is it there, and used by nobody else? Another one: --camera 1.")
+        raise InputError(
+            f"camera {source!r} cannot be opened: is it there, and used by nobody else? Another "
+            "one: --camera 1."
+        )
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # what is shown is now
     return capture  # type: ignore[no-any-return]
 
@@ -63,9 +66,12 @@ def frames_of(capture: Capture, name: str) -> Generator[Frame, None, None]:
                 raise InputError(
                     f"camera {name!r} gives no picture."
                     if index == 0
-                    else f"camera {name!r} is gone, after {index} pictures: was it unplugged, or is it a file that ended?"
+                    else f"camera {name!r} is gone, after {index} pictures: was it unplugged, or "
+                    "is it a file that ended?"
                 )
-            yield Frame(np.ascontiguousarray(picture[:, :, ::-1]), time.perf_counter() - started, index)
+            yield Frame(
+                np.ascontiguousarray(picture[:, :, ::-1]), time.perf_counter() - started, index
+            )
             index += 1
     finally:
         capture.release()

@@ -14,17 +14,31 @@ from saliencykit_live.window import Window
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line. A user's mistake, and a camera that goes away, is one line on stderr and exit code 2.
+    """Run the command line. A user's mistake, and a camera that goes away, is one line on stderr
+    and exit code 2.
 
     Args:
         arguments: In place of those of the process.
     """
-    parser = argparse.ArgumentParser(prog="saliencykit-live", description="A camera window with what the decision rests on.")
+    parser = argparse.ArgumentParser(
+        prog="saliencykit-live", description="A camera window with what the decision rests on."
+    )
     parser.add_argument("--model", default="demo", help="as `saliencykit explain` takes it")
-    parser.add_argument("--masker", help="a name or the file of a trained masker; default: the one made for the model")
-    parser.add_argument("--label", default="follow", help="a class by index or name; default: the top class, followed")
-    parser.add_argument("--camera", default="0", help="its number, or a file or address; default: 0")
-    parser.add_argument("--smooth", type=float, default=0.75, help="share of the last mask in the next, in [0, 1)")
+    parser.add_argument(
+        "--masker",
+        help="a name or the file of a trained masker; default: the one made for the model",
+    )
+    parser.add_argument(
+        "--label",
+        default="follow",
+        help="a class by index or name; default: the top class, followed",
+    )
+    parser.add_argument(
+        "--camera", default="0", help="its number, or a file or address; default: 0"
+    )
+    parser.add_argument(
+        "--smooth", type=float, default=0.75, help="share of the last mask in the next, in [0, 1)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     asked = parser.parse_args(arguments)
     try:
@@ -41,7 +55,10 @@ def _show(asked: Any) -> None:
     box = box_on_device(asked.model, asked.device)
     masker = trained_masker(box) if asked.masker is None else as_masker(asked.masker)
     if masker is None:
-        raise RegistryError(f"no masker is trained for {asked.model}; saliencykit fit makes one, or write --masker grad-cam.")
+        raise RegistryError(
+            f"no masker is trained for {asked.model}; saliencykit fit makes one, or write "
+            "--masker grad-cam."
+        )
     label = int(asked.label) if asked.label.lstrip("-").isdigit() else asked.label
     with closing(frames_of(open_camera(asked.camera), asked.camera)) as frames:
         window = Window(confidence=masker.confidence if isinstance(masker, RealTimeMasker) else 0.0)

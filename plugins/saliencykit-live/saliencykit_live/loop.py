@@ -38,8 +38,8 @@ def run(
 ) -> int:
     """Explain frames on a screen until it is closed.
 
-    Each frame is read when the last one is shown, so what is seen is now. When the knob is moved, masks are made anew with the
-    new confidence from the next frame on.
+    Each frame is read when the last one is shown, so what is seen is now. When the knob is moved,
+    masks are made anew with the new confidence from the next frame on.
 
     Args:
         model: As `explain` takes it.
@@ -60,7 +60,11 @@ def run(
     while True:
         knob = screen.confidence()
         turned = replace(masker, confidence=knob) if isinstance(masker, RealTimeMasker) else masker
-        with closing(explain_frames(model, _one_by_one(frames), label, turned, smooth=smooth, batch=1, ahead=0)) as answers:
+        with closing(
+            explain_frames(
+                model, _one_by_one(frames), label, turned, smooth=smooth, batch=1, ahead=0
+            )
+        ) as answers:
             for answer in answers:
                 now = time.perf_counter()
                 if shown > 1:  # the first frame waits for the model

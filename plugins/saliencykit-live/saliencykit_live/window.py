@@ -29,7 +29,8 @@ class Window:
             cv2.createTrackbar("larger <-> smaller", title, at, _STEPS, lambda _: None)
         except cv2.error as error:
             raise InputError(
-                "no window can be opened: there is no display, or OpenCV was built without windows, as opencv-python-headless is."
+                "no window can be opened: there is no display, or OpenCV was built without "
+                "windows, as opencv-python-headless is."
             ) from error
 
     def show(self, pixels: Any) -> None:
@@ -44,7 +45,10 @@ class Window:
     def closed(self) -> bool:
         """`q`, Escape, or the window's button; also lets the window draw itself."""
         key = self._cv2.waitKey(1) & 0xFF
-        return key in (ord("q"), 27) or self._cv2.getWindowProperty(self.title, self._cv2.WND_PROP_VISIBLE) < 1
+        return (
+            key in (ord("q"), 27)
+            or self._cv2.getWindowProperty(self.title, self._cv2.WND_PROP_VISIBLE) < 1
+        )
 
     def close(self) -> None:
         """Take it away."""

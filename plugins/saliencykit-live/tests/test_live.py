@@ -40,7 +40,10 @@ class FakeScreen:
         self.shown.append(pixels)
 
     def confidence(self):
-        return max(((at, value) for at, value in self.knobs.items() if at <= len(self.shown)), default=(0, 0.0))[1]
+        return max(
+            ((at, value) for at, value in self.knobs.items() if at <= len(self.shown)),
+            default=(0, 0.0),
+        )[1]
 
     def closed(self):
         return len(self.shown) >= self.count
@@ -68,7 +71,10 @@ def test_it_shows_frames_until_the_window_is_closed_and_lets_the_camera_go(box, 
 
 def test_the_knob_makes_masks_smaller(box, masker, monkeypatch):
     areas = []
-    monkeypatch.setattr("saliencykit_live.loop.painted", lambda answer, line: areas.append((float(answer.area[0]), line)))
+    monkeypatch.setattr(
+        "saliencykit_live.loop.painted",
+        lambda answer, line: areas.append((float(answer.area[0]), line)),
+    )
     run(box, masker, frames_of(FakeCapture(), "0"), FakeScreen(6, {3: 3.0}))
     assert max(area for area, _ in areas[3:]) < 0.8 * min(area for area, _ in areas[:3])
     assert all("%" in line for _, line in areas)
@@ -76,7 +82,9 @@ def test_the_knob_makes_masks_smaller(box, masker, monkeypatch):
 
 
 def test_another_masker_has_no_knob(box):
-    assert run(box, "centre-box", frames_of(FakeCapture(), "0"), FakeScreen(2, {1: 1.0}), label=3) == 2
+    assert (
+        run(box, "centre-box", frames_of(FakeCapture(), "0"), FakeScreen(2, {1: 1.0}), label=3) == 2
+    )
 
 
 def test_a_file_that_ends_ends_the_loop(box, masker):
@@ -131,7 +139,8 @@ def test_the_command_shows_and_says_when_the_camera_is_gone(monkeypatch, capsys)
         command.main([])
     assert stop.value.code == 2
     assert capsys.readouterr().err == (
-        "Error: camera '0' is gone, after 2 pictures: was it unplugged, or is it a file that ended?\n"
+        "Error: camera '0' is gone, after 2 pictures: was it unplugged, or is it a file that "
+        "ended?\n"
     )
     assert len(screen.shown) == 2
     assert capture.released >= 1

@@ -24,5 +24,7 @@ def wrap_model(model: object) -> BlackBox | None:
 
     if isinstance(model, str | os.PathLike):
         return OnnxBlackBox(model) if str(model).lower().endswith(SUFFIXES) else None
-    of_onnxruntime = any(kind.__module__.split(".")[0] == "onnxruntime" for kind in type(model).__mro__)
+    of_onnxruntime = any(
+        kind.__module__.split(".")[0] == "onnxruntime" for kind in type(model).__mro__
+    )
     return OnnxBlackBox(model) if of_onnxruntime and hasattr(model, "get_inputs") else None

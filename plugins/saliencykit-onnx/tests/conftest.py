@@ -36,10 +36,14 @@ def export(tmp_path_factory):
         if 0 in free:
             axes |= {name: {0: "axis0"} for name in outputs}
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # the exporter that needs no second package calls itself old
+            warnings.simplefilter(
+                "ignore"
+            )  # the exporter that needs no second package calls itself old
             example = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
             names = {"input_names": ["pixels"], "output_names": list(outputs)}
-            torch.onnx.export(model.eval(), (example,), path, dynamic_axes=axes, dynamo=False, **names)
+            torch.onnx.export(
+                model.eval(), (example,), path, dynamic_axes=axes, dynamo=False, **names
+            )
         made.append(path)
         return path
 

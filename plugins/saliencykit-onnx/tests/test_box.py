@@ -42,8 +42,13 @@ def test_contract(kind, request):
 
 @pytest.mark.parametrize("kind", ["dynamic", "fixed"])
 def test_the_map_of_torch_with_as_many_queries(kind, request, torch_box):
-    counted = [Counting(torch_box), Counting(OnnxBlackBox(request.getfixturevalue(kind), mean=MEAN, std=STD))]
-    ours, theirs = (explain(box, PICTURES[:2], 1, masker="rise:samples=100", seed=3) for box in counted)
+    counted = [
+        Counting(torch_box),
+        Counting(OnnxBlackBox(request.getfixturevalue(kind), mean=MEAN, std=STD)),
+    ]
+    ours, theirs = (
+        explain(box, PICTURES[:2], 1, masker="rise:samples=100", seed=3) for box in counted
+    )
     assert torch.allclose(ours.scores, theirs.scores, atol=1e-4 * float(ours.scores.abs().max()))
     assert torch.allclose(ours.mask, theirs.mask, atol=1e-4)
     assert counted[0].images == counted[1].images == 2 + 2 * 100 + 2 * 2
@@ -90,7 +95,9 @@ def test_session_options_and_providers(dynamic):
     assert box.session.get_session_options().intra_op_num_threads == 2
     assert box.session.get_providers() == ["CPUExecutionProvider"]
     assert OnnxBlackBox(dynamic, threads=3).session.get_session_options().intra_op_num_threads == 3
-    with pytest.raises(InputError, match=r"has no provider 'NoExecutionProvider'; it has .*CPUExecutionProvider"):
+    with pytest.raises(
+        InputError, match=r"has no provider 'NoExecutionProvider'; it has .*CPUExecutionProvider"
+    ):
         OnnxBlackBox(dynamic, providers=["NoExecutionProvider"])
     with pytest.raises(InputError, match="inside of options"):
         OnnxBlackBox(dynamic, options=options, threads=2)
@@ -117,7 +124,9 @@ def test_bytes_and_0_to_255(export, model):
     example = export(TakesBytes(model), dtype=torch.uint8)
     assert torch.allclose(OnnxBlackBox(example)(PICTURES), wanted, atol=1e-5)
     floats = export(TakesBytes(model))
-    assert torch.allclose(OnnxBlackBox(floats, white=255)(PICTURES), model(PICTURES).detach(), atol=1e-5)
+    assert torch.allclose(
+        OnnxBlackBox(floats, white=255)(PICTURES), model(PICTURES).detach(), atol=1e-5
+    )
 
 
 class Softmaxed(nn.Module):
@@ -157,7 +166,9 @@ def test_free_sizes(export, model):
     assert box(torch.rand(2, 3, 20, 12)).shape == (2, 4)
     with pytest.raises(InputError, match="write size=224"):
         box.prepare(Image.new("RGB", (30, 30)))
-    assert OnnxBlackBox(path, mean=MEAN, std=STD, size=(20, 12)).prepare(Image.new("RGB", (30, 30)))[0].shape == (1, 3, 20, 12)
+    assert OnnxBlackBox(path, mean=MEAN, std=STD, size=(20, 12)).prepare(
+        Image.new("RGB", (30, 30))
+    )[0].shape == (1, 3, 20, 12)
 
 
 def test_which_output_is_meant(export, model):
@@ -172,7 +183,9 @@ def test_which_output_is_meant(export, model):
 
     named = export(Two(model), outputs=("other", "logits", "winner"))
     assert torch.allclose(OnnxBlackBox(named)(PICTURES), model(PICTURES).detach(), atol=1e-5)
-    assert torch.allclose(OnnxBlackBox(named, output="other")(PICTURES), 2 * model(PICTURES).detach(), atol=1e-5)
+    assert torch.allclose(
+        OnnxBlackBox(named, output="other")(PICTURES), 2 * model(PICTURES).detach(), atol=1e-5
+    )
     with pytest.raises(InputError, match=r"has no output 'x'; it has other, logits, winner"):
         OnnxBlackBox(named, output="x")
     with pytest.raises(ContractError, match=r"returned torch\.int64"):
@@ -207,7 +220,9 @@ def test_class_names(dynamic, tmp_path):
 
 @pytest.mark.parametrize("masker", ["iterative", "gradient", "extremal-perturbation"])
 def test_maskers_that_need_gradients_say_so(dynamic, masker):
-    with pytest.raises(GradientError, match=r"needs gradients and OnnxBlackBox is query-only\. Use masker='rise'"):
+    with pytest.raises(
+        GradientError, match=r"needs gradients and OnnxBlackBox is query-only\. Use masker='rise'"
+    ):
         explain(OnnxBlackBox(dynamic), PICTURES[:1], 0, masker=masker)
 
 
@@ -217,7 +232,9 @@ def test_files_that_are_no_model(tmp_path, dynamic):
     (tmp_path / "half.onnx").write_bytes(dynamic.read_bytes()[:1000])
     (tmp_path / "noise.onnx").write_bytes(np.random.default_rng(0).bytes(5000))
     for name in ("text", "empty", "half", "noise"):
-        with pytest.raises(InputError, match=rf"{name}\.onnx' cannot be opened as an ONNX model: .+") as raised:
+        with pytest.raises(
+            InputError, match=rf"{name}\.onnx' cannot be opened as an ONNX model: .+"
+        ) as raised:
             OnnxBlackBox(tmp_path / f"{name}.onnx")
         assert len(str(raised.value).splitlines()) == 1
     with pytest.raises(InputError, match=r"there is no ONNX file 'nowhere\.onnx'"):

@@ -1,4 +1,6 @@
-"""The plugin: its hooks, its names in texts and on the command line, and that importing it is cheap."""
+"""The plugin: its hooks, its names in texts and on the command line, and that importing it is
+cheap.
+"""
 
 import json
 import os
@@ -27,7 +29,12 @@ def provide_black_boxes():
 
 
 def run(*words, folder=None, **more):
-    environment = {**os.environ, "PYTHONPATH": str(folder or ""), "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(folder or ""),
+        "COLUMNS": "200",
+        "OMP_NUM_THREADS": "1",
+    }
     command = [sys.executable, "-m", "saliencykit", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, **more)
 
@@ -42,7 +49,10 @@ def install(folder, name, source):
 
 
 def test_names_in_texts(dynamic):
-    for text in (f"onnx:{dynamic},mean=(0.5,0.4,0.3),std=0.25", f"onnx/onnx:{dynamic},mean=(0.5,0.4,0.3),std=0.25,max_batch=8"):
+    for text in (
+        f"onnx:{dynamic},mean=(0.5,0.4,0.3),std=0.25",
+        f"onnx/onnx:{dynamic},mean=(0.5,0.4,0.3),std=0.25,max_batch=8",
+    ):
         box = as_black_box(text)
         assert isinstance(box, OnnxBlackBox)
         assert box.mean == (0.5, 0.4, 0.3)
@@ -66,7 +76,9 @@ def test_paths_and_sessions(dynamic):
 def test_importing_it_and_asking_for_its_names_loads_nothing_heavy():
     code = "import sys, saliencykit_onnx as it; it.provide_black_boxes(); it.wrap_model('x'); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"onnxruntime", "onnx", "torchvision", "PIL", "matplotlib"} & set(done.stdout.split())
+    assert not {"onnxruntime", "onnx", "torchvision", "PIL", "matplotlib"} & set(
+        done.stdout.split()
+    )
 
 
 def test_the_command_line_explains_a_file_beside_broken_plugins(dynamic, tmp_path):
@@ -84,7 +96,10 @@ def test_the_command_line_explains_a_file_beside_broken_plugins(dynamic, tmp_pat
     assert (tmp_path / "out" / "overlay-0000.png").exists()
     ambiguous = run("explain", "--model", f"onnx:{dynamic}", folder=tmp_path)
     assert ambiguous.returncode == 2
-    assert "several plugins provide the black box 'onnx'; write one of onnx/onnx, twin/onnx" in " ".join(ambiguous.stderr.split())
+    assert (
+        "several plugins provide the black box 'onnx'; write one of onnx/onnx, twin/onnx"
+        in " ".join(ambiguous.stderr.split())
+    )
 
 
 def test_a_damaged_file_is_one_line_on_the_command_line(tmp_path):

@@ -19,7 +19,9 @@ def provide_black_boxes() -> Mapping[str, Callable[..., BlackBox]]:
 
 @hookimpl
 def wrap_model(model: object) -> BlackBox | None:
-    """A fitted classifier with `predict_proba` or `decision_function`, or the path of a file of one."""
+    """A fitted classifier with `predict_proba` or `decision_function`, or the path of a file of
+    one.
+    """
     from saliencykit_sklearn.box import SklearnBlackBox
     from saliencykit_sklearn.estimator import SUFFIXES, is_estimator
 

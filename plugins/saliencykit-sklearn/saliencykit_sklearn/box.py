@@ -24,18 +24,24 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True, eq=False)
 class SklearnBlackBox(BlackBox):
-    """A fitted classifier with `predict_proba` or `decision_function`: over pixels, or over features of yours.
+    """A fitted classifier with `predict_proba` or `decision_function`: over pixels, or over
+    features of yours.
 
-    It suits maskers that only query: `rise`, `occlusion`. The estimator gets one row per picture: its pixels, flattened as numpy
-    does, row by row with the channels last; with `flatten=False` the pictures as they are, for a pipeline that begins with a step
-    of your own; with `features` what that function makes of the pictures. Labels are places in `classes_`, not its values.
+    It suits maskers that only query: `rise`, `occlusion`. The estimator gets one row per picture:
+    its pixels, flattened as numpy does, row by row with the channels last; with `flatten=False` the
+    pictures as they are, for a pipeline that begins with a step of your own; with `features` what
+    that function makes of the pictures. Labels are places in `classes_`, not its values.
 
     Args:
-        model: The estimator, or a file of skops; pickles are refused, since reading one can run any code.
-        features: From pictures, numpy (B, height, width, channels) in [0, `white`], to rows (B, F). None: the pixels.
-        size: Side or (height, width) in pixels. None: of square pictures, from the number of features.
+        model: The estimator, or a file of skops; pickles are refused, since reading one can run any
+            code.
+        features: From pictures, numpy (B, height, width, channels) in [0, `white`], to rows (B, F).
+            None: the pixels.
+        size: Side or (height, width) in pixels. None: of square pictures, from the number of
+            features.
         channels: 3 (RGB) or 1 (grey). None: from the number of features, else 3.
-        white: The number of a white pixel where the estimator was fitted: 1, 255, or 16 for scikit-learn's digits.
+        white: The number of a white pixel where the estimator was fitted: 1, 255, or 16 for
+            scikit-learn's digits.
         layout: How pixels are flattened: `NHWC`, channels last, or `NCHW`.
         flatten: False: the estimator takes arrays of four axes.
         method: `predict_proba` or `decision_function`. None: the first one that it has.
@@ -77,10 +83,15 @@ class SklearnBlackBox(BlackBox):
 
     def __post_init__(self) -> None:
         """Look at the estimator."""
-        if self.max_batch is not None and (not isinstance(self.max_batch, int) or self.max_batch < 1):
+        if self.max_batch is not None and (
+            not isinstance(self.max_batch, int) or self.max_batch < 1
+        ):
             raise InputError(f"SklearnBlackBox: max_batch is >= 1 or None; got {self.max_batch!r}.")
         if self.features is not None and not callable(self.features):
-            raise InputError(f"SklearnBlackBox: features is a function from pictures to rows; got {self.features!r}.")
+            raise InputError(
+                "SklearnBlackBox: features is a function from pictures to rows; got "
+                f"{self.features!r}."
+            )
         path = isinstance(self.model, str | os.PathLike)
         estimator = read_estimator(self.model, self.trusted) if path else self.model
         method = method_of(estimator, self.method)
@@ -89,7 +100,12 @@ class SklearnBlackBox(BlackBox):
             channels, size = taken_size(estimator, self.channels, self.size)
         options = ("white", "layout", "fit", "crop_share", "interpolation")
         try:
-            form = InputForm(channels=channels, size=size, dtype="float64", **{key: getattr(self, key) for key in options})
+            form = InputForm(
+                channels=channels,
+                size=size,
+                dtype="float64",
+                **{key: getattr(self, key) for key in options},
+            )
         except InputError as error:
             raise InputError(f"{type(estimator).__name__}: {error}") from error
         self._facts.update(estimator=estimator, method=method, form=form)
@@ -100,11 +116,14 @@ class SklearnBlackBox(BlackBox):
 
     def __repr__(self) -> str:
         """The configuration."""
-        form, features = self._form, "" if self.features is None else f", features={_name(self.features)}"
+        form, features = (
+            self._form,
+            "" if self.features is None else f", features={_name(self.features)}",
+        )
         white = "" if self.white == 1 else f", white={self.white}"
         return (
-            f"SklearnBlackBox({self._name}{features}{white}, size={form.size}, channels={form.channels}, "
-            f"method={self._facts['method']!r})"
+            f"SklearnBlackBox({self._name}{features}{white}, size={form.size}, "
+            f"channels={form.channels}, method={self._facts['method']!r})"
         )
 
     @property
@@ -129,14 +148,24 @@ class SklearnBlackBox(BlackBox):
             answer = np.asarray(getattr(self._facts["estimator"], method)(rows), dtype=np.float64)
         except Exception as error:
             raise InputError(
-                f"{self._name}.{method} failed on an array {rows.shape}: {type(error).__name__}: {first_line(error)}."
+                f"{self._name}.{method} failed on an array {rows.shape}: {type(error).__name__}: "
+                f"{first_line(error)}."
             ) from error
         columns = 1 if answer.ndim == 1 else answer.shape[-1]
         if columns != self.num_classes and (columns, self.num_classes) != (1, 2):
-            hint = " (an SVC needs decision_function_shape='ovr')" if method == "decision_function" else ""
-            raise InputError(f"{self._name}.{method} returned {columns} numbers for {self.num_classes} classes{hint}.")
+            hint = (
+                " (an SVC needs decision_function_shape='ovr')"
+                if method == "decision_function"
+                else ""
+            )
+            raise InputError(
+                f"{self._name}.{method} returned {columns} numbers for {self.num_classes} "
+                f"classes{hint}."
+            )
         outputs = "probabilities" if method == "predict_proba" else "logits"
-        logits = read_logits(torch.from_numpy(answer), len(images), outputs, f"{self._name}.{method}")  # type: ignore[arg-type]
+        logits = read_logits(
+            torch.from_numpy(answer), len(images), outputs, f"{self._name}.{method}"
+        )  # type: ignore[arg-type]
         return logits.to(images.device, images.dtype)
 
     def _rows(self, pictures: Any) -> Any:
@@ -146,11 +175,13 @@ class SklearnBlackBox(BlackBox):
             rows = np.asarray(self.features(pictures))
         except Exception as error:
             raise InputError(
-                f"{_name(self.features)} failed on pictures {pictures.shape}: {type(error).__name__}: {error}"
+                f"{_name(self.features)} failed on pictures {pictures.shape}: "
+                f"{type(error).__name__}: {error}"
             ) from error
         if rows.ndim < 2 or len(rows) != len(pictures):
             raise InputError(
-                f"{_name(self.features)} returned {rows.shape} for {len(pictures)} pictures; expected one row for each."
+                f"{_name(self.features)} returned {rows.shape} for {len(pictures)} pictures; "
+                "expected one row for each."
             )
         return rows
 

@@ -1,4 +1,6 @@
-"""What there is to know of a scikit-learn classifier: is it one, how is it asked, what does it take; and one from a file."""
+"""What there is to know of a scikit-learn classifier: is it one, how is it asked, what does it
+take; and one from a file.
+"""
 
 import math
 import os
@@ -17,7 +19,8 @@ SUFFIXES = (".skops", *_PICKLES)
 
 
 def is_estimator(model: object) -> bool:
-    """Is it a classifier with scikit-learn's interface, its own or that of XGBoost, LightGBM, skorch and others?
+    """Is it a classifier with scikit-learn's interface, its own or that of XGBoost, LightGBM,
+    skorch and others?
 
     Args:
         model: Any object.
@@ -43,16 +46,26 @@ def method_of(estimator: Any, wanted: Method | None) -> Method:
         raise InputError(f"method is one of {', '.join(METHODS)}; got {wanted!r}.")
     if not hasattr(estimator, "classes_"):
         fits = any(hasattr(estimator, method) for method in METHODS)
-        why = "is not fitted yet: call its fit first" if fits else "is no classifier: it has neither of " + ", ".join(METHODS)
+        why = (
+            "is not fitted yet: call its fit first"
+            if fits
+            else "is no classifier: it has neither of " + ", ".join(METHODS)
+        )
         raise InputError(f"{who} {why}.")
     for method in METHODS:
         if wanted in (None, method) and hasattr(estimator, method):
             return method  # type: ignore[return-value]
-    raise InputError(f"{who} has no {wanted or ' and no '.join(METHODS)}, which says how sure it is of each class.")
+    raise InputError(
+        f"{who} has no {wanted or ' and no '.join(METHODS)}, which says how sure it is of each "
+        "class."
+    )
 
 
-def taken_size(estimator: Any, channels: int | None, size: int | tuple[int, int] | None) -> tuple[int, tuple[int, int] | None]:
-    """Channels and (height, width) of flattened pictures, from the number of features that the estimator was fitted on.
+def taken_size(
+    estimator: Any, channels: int | None, size: int | tuple[int, int] | None
+) -> tuple[int, tuple[int, int] | None]:
+    """Channels and (height, width) of flattened pictures, from the number of features that the
+    estimator was fitted on.
 
     Args:
         estimator: Fitted.
@@ -79,15 +92,21 @@ def taken_size(estimator: Any, channels: int | None, size: int | tuple[int, int]
             if depth * side * side == features:
                 return depth, (side, side)
         raise InputError(
-            f"{type(estimator).__name__} takes {features} features, which is no square picture of 1 or 3 channels; write "
-            "size=(height, width), or features= for what it takes, or flatten=False."
+            f"{type(estimator).__name__} takes {features} features, which is no square picture of "
+            "1 or 3 channels; write size=(height, width), or features= for what it takes, or "
+            "flatten=False."
         )
     depths = (1, 3) if channels is None else (channels,)
     for depth in depths:
         if depth * sides[0] * sides[1] == features:
             return depth, sides
-    have = " or ".join(f"{depth * sides[0] * sides[1]} with {depth} channel{'s' * (depth > 1)}" for depth in depths)
-    raise InputError(f"{type(estimator).__name__} takes {features} features, and pictures of {sides[0]} x {sides[1]} have {have}.")
+    have = " or ".join(
+        f"{depth * sides[0] * sides[1]} with {depth} channel{'s' * (depth > 1)}" for depth in depths
+    )
+    raise InputError(
+        f"{type(estimator).__name__} takes {features} features, and pictures of {sides[0]} x "
+        f"{sides[1]} have {have}."
+    )
 
 
 def read_estimator(path: str | os.PathLike[str], trusted: str | Sequence[str]) -> Any:
@@ -103,8 +122,9 @@ def read_estimator(path: str | os.PathLike[str], trusted: str | Sequence[str]) -
     file = Path(path).expanduser()
     if file.suffix.lower() in _PICKLES:
         raise InputError(
-            f"{str(file)!r} is a pickle, which can run any code while it is read, and is not opened here. If you trust it, load it "
-            "yourself and give the object; or save it by skops: skops.io.dump(estimator, 'model.skops')."
+            f"{str(file)!r} is a pickle, which can run any code while it is read, and is not "
+            "opened here. If you trust it, load it yourself and give the object; or save it by "
+            "skops: skops.io.dump(estimator, 'model.skops')."
         )
     if not file.is_file():
         raise InputError(f"there is no file {str(file)!r}.")
@@ -116,8 +136,10 @@ def read_estimator(path: str | os.PathLike[str], trusted: str | Sequence[str]) -
         if not unknown:
             return skops.io.load(file, trusted=known)
     except Exception as error:  # whatever a damaged archive leads to
-        raise InputError(f"{str(file)!r} cannot be read as a file of skops: {first_line(error)}.") from error
+        raise InputError(
+            f"{str(file)!r} cannot be read as a file of skops: {first_line(error)}."
+        ) from error
     raise InputError(
-        f"{str(file)!r} holds types that are not known to be safe: {', '.join(unknown)}. If you trust them, write trusted="
-        f"{'+'.join(unknown)}."
+        f"{str(file)!r} holds types that are not known to be safe: {', '.join(unknown)}. If you "
+        f"trust them, write trusted={'+'.join(unknown)}."
     )

@@ -103,7 +103,9 @@ def test_features(pixels):
 
     estimator = LogisticRegression().fit(colours(pixels[0].reshape(-1, SIDE, SIDE, 3)), pixels[1])
     box = SklearnBlackBox(estimator, features=colours, size=SIDE)
-    assert np.allclose(box(PICTURES).softmax(1), estimator.predict_proba(PICTURES.mean((2, 3)).numpy()), atol=1e-5)
+    assert np.allclose(
+        box(PICTURES).softmax(1), estimator.predict_proba(PICTURES.mean((2, 3)).numpy()), atol=1e-5
+    )
     assert "features=test_features.<locals>.colours" in repr(box)
     check_black_box(box)
 
@@ -117,7 +119,9 @@ def test_planted_evidence_is_found():
     def matches(pictures):
         return planted(torch.from_numpy(pictures).permute(0, 3, 1, 2)).numpy()
 
-    estimator = LogisticRegression().fit(matches(images.permute(0, 2, 3, 1).numpy()), labels.numpy())
+    estimator = LogisticRegression().fit(
+        matches(images.permute(0, 2, 3, 1).numpy()), labels.numpy()
+    )
     box = SklearnBlackBox(estimator, features=matches, size=16)
     answer = explain(box, images[:4], labels[:4], masker="occlusion")
     where = answer.mask >= 0.5 * answer.mask.amax((1, 2, 3), keepdim=True)
@@ -126,7 +130,9 @@ def test_planted_evidence_is_found():
 
 def test_the_digits_of_scikit_learn():
     digits = load_digits()
-    estimator = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200)).fit(digits.data[:1000], digits.target[:1000])
+    estimator = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200)).fit(
+        digits.data[:1000], digits.target[:1000]
+    )
     box = SklearnBlackBox(estimator, white=16)
     images = torch.from_numpy(digits.images[1000:1003]).float()[:, None] / 16
     assert box(images).argmax(1).tolist() == estimator.predict(digits.data[1000:1003]).tolist()
@@ -158,7 +164,11 @@ def test_estimators_that_cannot_answer(estimator, words):
 def test_bad_options(pixels):
     estimator = LogisticRegression(max_iter=300).fit(*pixels)
     for options, words in [
-        ({"size": 9}, r"takes 192 features, and pictures of 9 x 9 have 81 with 1 channel or 243 with 3 channels"),
+        (
+            {"size": 9},
+            r"takes 192 features, and pictures of 9 x 9 have 81 with 1 channel or 243 with 3 "
+            r"channels",
+        ),
         ({"channels": 1}, "192 features, which is no square picture"),
         ({"method": "predict"}, "method is one of"),
         ({"white": 0}, "white is what"),
@@ -176,12 +186,22 @@ def test_bad_options(pixels):
 
 
 def test_answers_of_another_kind(pixels):
-    one_against_one = SVC(decision_function_shape="ovo").fit(np.tile(pixels[0], (2, 1)), np.arange(240) % 4)
-    with pytest.raises(InputError, match=r"returned 6 numbers for 4 classes \(an SVC needs decision_function_shape='ovr'\)"):
+    one_against_one = SVC(decision_function_shape="ovo").fit(
+        np.tile(pixels[0], (2, 1)), np.arange(240) % 4
+    )
+    with pytest.raises(
+        InputError,
+        match=r"returned 6 numbers for 4 classes \(an SVC needs decision_function_shape='ovr'\)",
+    ):
         SklearnBlackBox(one_against_one)(PICTURES)
     estimator = LogisticRegression(max_iter=300).fit(*pixels)
-    with pytest.raises(InputError, match=r"LogisticRegression\.predict_proba failed on an array \(5, 4\): ValueError: X has 4"):
-        SklearnBlackBox(estimator, features=lambda pictures: np.zeros((len(pictures), 4)), size=SIDE)(PICTURES)
+    with pytest.raises(
+        InputError,
+        match=r"LogisticRegression\.predict_proba failed on an array \(5, 4\): ValueError: X has 4",
+    ):
+        SklearnBlackBox(
+            estimator, features=lambda pictures: np.zeros((len(pictures), 4)), size=SIDE
+        )(PICTURES)
     with pytest.raises(InputError, match=r"returned \(3,\) for 5 pictures"):
         SklearnBlackBox(estimator, features=lambda pictures: np.zeros(3), size=SIDE)(PICTURES)
     with pytest.raises(InputError, match=r"failed on pictures \(5, 8, 8, 3\): ZeroDivisionError"):

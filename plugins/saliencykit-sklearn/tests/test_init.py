@@ -23,12 +23,19 @@ skops = pytest.importorskip("skops.io")
 @pytest.fixture
 def fitted():
     random = np.random.default_rng(0)
-    return make_pipeline(StandardScaler(), LogisticRegression()).fit(random.random((20, 8 * 8)), np.arange(20) % 3)
+    return make_pipeline(StandardScaler(), LogisticRegression()).fit(
+        random.random((20, 8 * 8)), np.arange(20) % 3
+    )
 
 
 def test_objects_are_recognised(fitted):
     assert isinstance(as_black_box(fitted), SklearnBlackBox)
-    assert explain(fitted, torch.rand(1, 8, 8), 1, masker="rise:samples=8").mask.shape == (1, 1, 8, 8)
+    assert explain(fitted, torch.rand(1, 8, 8), 1, masker="rise:samples=8").mask.shape == (
+        1,
+        1,
+        8,
+        8,
+    )
     assert saliencykit_sklearn.wrap_model(torch.nn.Flatten()) is None
     assert saliencykit_sklearn.wrap_model(LogisticRegression) is None
     assert saliencykit_sklearn.wrap_model("timm") is None
@@ -39,7 +46,11 @@ def test_objects_are_recognised(fitted):
 def test_files_of_skops(fitted, tmp_path):
     skops.dump(fitted, tmp_path / "model.skops")
     images = torch.rand(3, 1, 8, 8)
-    for text in (str(tmp_path / "model.skops"), tmp_path / "model.skops", f"sklearn:{tmp_path / 'model.skops'},channels=1"):
+    for text in (
+        str(tmp_path / "model.skops"),
+        tmp_path / "model.skops",
+        f"sklearn:{tmp_path / 'model.skops'},channels=1",
+    ):
         assert torch.equal(as_black_box(text)(images), as_black_box(fitted)(images))
 
 
@@ -47,10 +58,14 @@ def test_types_that_nobody_trusts_are_not_loaded(fitted, tmp_path):
     fitted.steps.insert(0, ("mine", FunctionTransformer(np.abs)))
     path = tmp_path / "model.skops"
     skops.dump(make_pipeline(FunctionTransformer(_mine), fitted), path)
-    with pytest.raises(InputError, match=r"holds types that are not known to be safe: .*_mine.* write trusted=") as raised:
+    with pytest.raises(
+        InputError, match=r"holds types that are not known to be safe: .*_mine.* write trusted="
+    ) as raised:
         as_black_box(str(path))
     named = str(raised.value).split("trusted=")[1].rstrip(".")
-    assert isinstance(as_black_box(f"sklearn:{path},channels=1,size=8,trusted={named}"), SklearnBlackBox)
+    assert isinstance(
+        as_black_box(f"sklearn:{path},channels=1,size=8,trusted={named}"), SklearnBlackBox
+    )
 
 
 def _mine(rows):
@@ -66,7 +81,10 @@ def test_pickles_are_never_opened(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("model.pkl", "model.joblib", "model.pickle"):
         (tmp_path / name).write_bytes(pickle.dumps(Evil()))
-        with pytest.raises(InputError, match=r"is a pickle, which can run any code .* give the object; or save it by skops"):
+        with pytest.raises(
+            InputError,
+            match=r"is a pickle, which can run any code .* give the object; or save it by skops",
+        ):
             as_black_box(name)
     (tmp_path / "model.skops").write_bytes(pickle.dumps(Evil()))
     with pytest.raises(InputError, match=r"'model\.skops' cannot be read as a file of skops: "):

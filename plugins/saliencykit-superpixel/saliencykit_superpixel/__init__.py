@@ -1,4 +1,5 @@
-"""saliencykit-superpixel: maskers and alternatives that work on superpixels, as a plugin of saliencykit.
+"""saliencykit-superpixel: maskers and alternatives that work on superpixels, as a plugin of
+saliencykit.
 
 Importing it loads nothing heavy; scikit-image is loaded when a picture is cut.
 """
@@ -19,7 +20,9 @@ def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
 
 @hookimpl
 def provide_alternatives() -> Mapping[str, Callable[..., Alternative]]:
-    """What was behind the masked part, guessed from around it; and each superpixel in its mean colour."""
+    """What was behind the masked part, guessed from around it; and each superpixel in its mean
+    colour.
+    """
     from saliencykit_superpixel.flat import Flat
     from saliencykit_superpixel.inpaint import Inpaint
 

@@ -1,4 +1,6 @@
-"""What the maskers on superpixels share: random sets of superpixels, the answers to them, and a map of the weights."""
+"""What the maskers on superpixels share: random sets of superpixels, the answers to them, and a map
+of the weights.
+"""
 
 from typing import Protocol
 
@@ -17,7 +19,9 @@ _ROUNDING = 1e-5  # of the largest answer: a map below it says nothing, the answ
 
 
 class LinearModel(Protocol):
-    """What one masker has and the other does not: which sets are asked, and what is made of the answers."""
+    """What one masker has and the other does not: which sets are asked, and what is made of the
+    answers.
+    """
 
     @property
     def segments(self) -> int:
@@ -38,8 +42,11 @@ class LinearModel(Protocol):
         """The superpixels' scores and, where known, their standard errors, (count,)."""
 
 
-def explained(model: LinearModel, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
-    """Each picture cut and fitted on its own; the positive part of the scores over their maximum is the mask.
+def explained(
+    model: LinearModel, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+) -> Found:
+    """Each picture cut and fitted on its own; the positive part of the scores over their maximum is
+    the mask.
 
     Args:
         model: Which sets are asked, and what is made of the answers.
@@ -67,7 +74,13 @@ def explained(model: LinearModel, black_box: BlackBox, images: Images, labels: L
 
 
 def _answers(
-    box: BlackBox, image: Images, label: Labels, sets: Tensor, numbers: Tensor, alternative: Alternative, seed: int
+    box: BlackBox,
+    image: Images,
+    label: Labels,
+    sets: Tensor,
+    numbers: Tensor,
+    alternative: Alternative,
+    seed: int,
 ) -> Tensor:
     """The label's probability under each set, (n,) float64 on the CPU."""
     answers, numbers = [], numbers.to(image.device)
@@ -77,6 +90,8 @@ def _answers(
         if fill is not None:
             edits = compose(image, masks, fill)
         else:
-            edits = alternative.edit(image.expand(len(masks), -1, -1, -1), masks, Generator().manual_seed(seed))
+            edits = alternative.edit(
+                image.expand(len(masks), -1, -1, -1), masks, Generator().manual_seed(seed)
+            )
         answers.append(probabilities(box, edits, label))
     return torch.cat(answers).double().cpu()

@@ -16,7 +16,8 @@ from saliencykit_superpixel.segments import check_cut, superpixels
 class Flat(Alternative):
     """Each superpixel in its mean colour: texture goes, colour and layout stay.
 
-    What LIME's authors hide superpixels with. Evidence that lies in colour survives it, and with many superpixels shape does, too.
+    What LIME's authors hide superpixels with. Evidence that lies in colour survives it, and with
+    many superpixels shape does, too.
 
     Args:
         segments: About how many superpixels, >= 1.

@@ -20,21 +20,25 @@ _ZERO = Constant(colour="zero")
 @final
 @dataclass(frozen=True, kw_only=True)
 class SuperpixelRise(Masker):
-    """RISE with the picture's own regions in place of a grid: random sets `z` of superpixels, the label's probability `y` for each.
+    """RISE with the picture's own regions in place of a grid: random sets `z` of superpixels, the
+    label's probability `y` for each.
 
-    `score_j = Cov(y, z_j) / keep`, as for saliencykit's `rise`: the mean answer with superpixel `j` kept, less the mean answer. The
-    edges are the picture's, so a map is sharp where `rise` is blurred, and wrong where the cut is: an object that is like its
-    background shares superpixels with it. Sharp edges of replaced regions are evidence of their own to many classifiers.
+    `score_j = Cov(y, z_j) / keep`, as for saliencykit's `rise`: the mean answer with superpixel `j`
+    kept, less the mean answer. The edges are the picture's, so a map is sharp where `rise` is
+    blurred, and wrong where the cut is: an object that is like its background shares superpixels
+    with it. Sharp edges of replaced regions are evidence of their own to many classifiers.
 
-    Sets come in opposite pairs, and the covariance is that of a ridge regression of `y` on `z`, whose own covariance is known:
-    `Cov(y, z_j) = keep (1 - keep) g_j`. Ten times as many samples as superpixels are enough.
+    Sets come in opposite pairs, and the covariance is that of a ridge regression of `y` on `z`,
+    whose own covariance is known: `Cov(y, z_j) = keep (1 - keep) g_j`. Ten times as many samples as
+    superpixels are enough.
 
     Args:
         samples: Sets per picture, each one evaluation, >= 2.
         segments: About how many superpixels, >= 1.
         compactness: See `superpixels`.
         keep: The chance that a superpixel is kept, in (0, 1).
-        alternative: What stands where superpixels are dropped; by default what the model's normalisation maps to 0.
+        alternative: What stands where superpixels are dropped; by default what the model's
+            normalisation maps to 0.
 
     Raises:
         InputError: A number is out of range.
@@ -46,8 +50,8 @@ class SuperpixelRise(Masker):
         torch.Size([2, 1, 16, 16])
 
     References:
-        Petsiuk et al. 2018, "RISE", section 3, equations 6 and 7, for the covariance; superpixels as what is switched off are
-        Ribeiro et al. 2016, "Why Should I Trust You?", section 3.1.
+        Petsiuk et al. 2018, "RISE", section 3, equations 6 and 7, for the covariance; superpixels
+        as what is switched off are Ribeiro et al. 2016, "Why Should I Trust You?", section 3.1.
     """
 
     samples: int = 500
@@ -62,14 +66,27 @@ class SuperpixelRise(Masker):
         if not isinstance(self.samples, int) or self.samples < 2 or not 0 < self.keep < 1:
             raise InputError(f"{self}: samples is a whole number >= 2 and keep is in (0, 1).")
 
-    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
-        """Scores in units of probability with their standard error, and their positive part as the mask."""
+    def mask(
+        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+    ) -> Found:
+        """Scores in units of probability with their standard error, and their positive part as the
+        mask.
+        """
         return explained(self, black_box, images, labels, generator)
 
     def sets(self, image: Images, count: int, generator: Generator) -> Tensor:
         """In pairs of a set and the one that mirrored draws give."""
-        uniform = rng.uniform(image, ((self.samples + 1) // 2, count), generator=generator)[0].double().cpu()
-        return torch.stack([uniform, 1 - uniform], 1).flatten(0, 1)[: self.samples].lt(self.keep).double()
+        uniform = (
+            rng.uniform(image, ((self.samples + 1) // 2, count), generator=generator)[0]
+            .double()
+            .cpu()
+        )
+        return (
+            torch.stack([uniform, 1 - uniform], 1)
+            .flatten(0, 1)[: self.samples]
+            .lt(self.keep)
+            .double()
+        )
 
     def solve(self, sets: Tensor, answers: Tensor) -> tuple[Tensor, Tensor | None]:
         """`(1 - keep)` times the slopes of a ridge regression."""

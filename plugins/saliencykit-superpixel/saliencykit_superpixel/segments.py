@@ -10,12 +10,15 @@ from saliencykit.core.types import Images
 def superpixels(image: Images, segments: int, compactness: float) -> Tensor:
     """SLIC: clusters of pixels that are alike in colour and near each other, each in one piece.
 
-    Nothing is drawn: a picture has the same superpixels every time. 0.03 s for 224 x 224 pixels on one core.
+    Nothing is drawn: a picture has the same superpixels every time. 0.03 s for 224 x 224 pixels on
+    one core.
 
     Args:
         image: One picture, (1, C, H, W), in any range; scaled to [0, 1] for the clustering.
-        segments: About how many, >= 1; pieces that are too small are merged, so fewer may come: a single one of pure noise.
-        compactness: What distance counts against colour, > 0: large ones are squares, small ones follow every edge. 10 is usual.
+        segments: About how many, >= 1; pieces that are too small are merged, so fewer may come: a
+            single one of pure noise.
+        compactness: What distance counts against colour, > 0: large ones are squares, small ones
+            follow every edge. 10 is usual.
 
     Returns:
         The number of each pixel's superpixel, (H, W) int64 on the CPU, from 0 on without gaps.
@@ -27,7 +30,8 @@ def superpixels(image: Images, segments: int, compactness: float) -> Tensor:
         [0, 0, 0, 0, 1, 1, 1, 1]
 
     References:
-        Achanta et al. 2012, "SLIC superpixels compared to state-of-the-art superpixel methods"; scikit-image's implementation.
+        Achanta et al. 2012, "SLIC superpixels compared to state-of-the-art superpixel methods";
+        scikit-image's implementation.
     """
     from skimage.segmentation import slic
 
@@ -35,7 +39,12 @@ def superpixels(image: Images, segments: int, compactness: float) -> Tensor:
     low, high = pixels.aminmax()
     pixels = (pixels - low) / (high - low).clamp_min(1e-9)
     numbers = slic(
-        pixels.numpy(), n_segments=segments, compactness=compactness, start_label=0, channel_axis=2, convert2lab=image.shape[1] == 3
+        pixels.numpy(),
+        n_segments=segments,
+        compactness=compactness,
+        start_label=0,
+        channel_axis=2,
+        convert2lab=image.shape[1] == 3,
     )
     consecutive: Tensor = torch.unique(torch.from_numpy(numbers), return_inverse=True)[1]
     return consecutive

@@ -12,7 +12,9 @@ torch.set_num_threads(1)  # small tensors: threads cost more than they bring
 
 @dataclass(frozen=True)
 class Stripes(BlackBox):
-    """The probability of class 0 is `a + sum_j w_j * share_j`, the mean of each of four columns of a white 16 x 16 picture."""
+    """The probability of class 0 is `a + sum_j w_j * share_j`, the mean of each of four columns of
+    a white 16 x 16 picture.
+    """
 
     weights: tuple[float, ...] = (0.4, 0.2, -0.1, 0.0)
     offset: float = 0.2

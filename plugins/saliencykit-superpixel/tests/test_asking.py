@@ -42,7 +42,10 @@ def test_a_picture_without_a_reason_gets_an_empty_map(generator):
     """Where no set changes the answer, the map is 0 and not rounding made large."""
     grey = torch.full((1, 3, 16, 16), 0.5) + torch.rand(1, 3, 16, 16, generator=generator) * 1e-6
     found = SuperpixelRise(samples=40, segments=9, compactness=100.0).find(
-        Counting(PlantedEvidence(sharpness=1e-9)), grey, torch.zeros(1, dtype=torch.int64), generator=generator
+        Counting(PlantedEvidence(sharpness=1e-9)),
+        grey,
+        torch.zeros(1, dtype=torch.int64),
+        generator=generator,
     )
     assert float(found.mask.max()) < 0.5
     assert float(found.scores.abs().max()) < 1e-6

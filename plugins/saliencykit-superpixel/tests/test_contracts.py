@@ -26,7 +26,9 @@ def test_maskers(part):
     check_masker(part)
 
 
-@pytest.mark.parametrize("part", [Inpaint(), Inpaint(side=8), Inpaint(threshold=1.0), Flat(), Flat(segments=4)])
+@pytest.mark.parametrize(
+    "part", [Inpaint(), Inpaint(side=8), Inpaint(threshold=1.0), Flat(), Flat(segments=4)]
+)
 def test_alternatives(part):
     check_alternative(part)
 
@@ -36,15 +38,29 @@ def test_the_examples_run(name):
     import torch
 
     globs = {"torch": torch, "Generator": torch.Generator}
-    assert not doctest.testmod(import_module(f"saliencykit_superpixel.{name}"), extraglobs=globs).failed
+    assert not doctest.testmod(
+        import_module(f"saliencykit_superpixel.{name}"), extraglobs=globs
+    ).failed
 
 
 @pytest.mark.parametrize(
     ("kind", "text", "part"),
     [
-        ("masker", "superpixel-rise:samples=100,segments=20", SuperpixelRise(samples=100, segments=20)),
-        ("masker", "superpixel/superpixel-rise:alternative=superpixel/inpaint", SuperpixelRise(alternative=Inpaint())),
-        ("masker", "lime:samples=30,alternative=flat:segments=9", Lime(samples=30, alternative=Flat(segments=9))),
+        (
+            "masker",
+            "superpixel-rise:samples=100,segments=20",
+            SuperpixelRise(samples=100, segments=20),
+        ),
+        (
+            "masker",
+            "superpixel/superpixel-rise:alternative=superpixel/inpaint",
+            SuperpixelRise(alternative=Inpaint()),
+        ),
+        (
+            "masker",
+            "lime:samples=30,alternative=flat:segments=9",
+            Lime(samples=30, alternative=Flat(segments=9)),
+        ),
         ("alternative", "inpaint:side=32", Inpaint(side=32)),
     ],
 )
@@ -52,7 +68,9 @@ def test_names(kind, text, part):
     assert registry().create(kind, text) == part
 
 
-@pytest.mark.parametrize("masker", ["lime:samples=30,segments=12", "superpixel-rise:samples=30,segments=12"])
+@pytest.mark.parametrize(
+    "masker", ["lime:samples=30,segments=12", "superpixel-rise:samples=30,segments=12"]
+)
 def test_explain_takes_them_by_name(masker):
     from saliencykit.demo import demo_picture
 

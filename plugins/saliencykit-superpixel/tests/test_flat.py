@@ -9,4 +9,6 @@ def test_each_superpixel_has_its_mean(generator):
     for image, flat in zip(images, fill, strict=True):
         numbers = superpixels(image[None], 6, 10.0)
         for j in range(int(numbers.max()) + 1):
-            assert torch.allclose(flat[:, numbers == j], image[:, numbers == j].mean(1, keepdim=True), atol=1e-6)
+            assert torch.allclose(
+                flat[:, numbers == j], image[:, numbers == j].mean(1, keepdim=True), atol=1e-6
+            )

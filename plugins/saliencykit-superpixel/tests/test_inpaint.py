@@ -17,14 +17,18 @@ def test_it_is_scikit_images_where_nothing_is_made_smaller(generator):
     images = torch.rand(1, 3, 20, 24, generator=generator, dtype=torch.float64)
     mask = hole((20, 24), 4, 13, 5, 17).double()
     fill = Inpaint()(images, generator=generator, mask=mask)
-    wanted = inpaint_biharmonic(images[0].permute(1, 2, 0).numpy(), mask[0, 0].numpy() < 0.5, channel_axis=2)
+    wanted = inpaint_biharmonic(
+        images[0].permute(1, 2, 0).numpy(), mask[0, 0].numpy() < 0.5, channel_axis=2
+    )
     assert np.allclose(fill[0].permute(1, 2, 0).numpy(), wanted)
     assert torch.equal(fill[..., :4, :], images[..., :4, :])
 
 
 @pytest.mark.parametrize("side", [64, 32])
 def test_a_ramp_goes_on_behind_the_hole(side, generator):
-    """A linear picture is biharmonic, so its continuation is exact; on a smaller copy but for the edges of the small pixels."""
+    """A linear picture is biharmonic, so its continuation is exact; on a smaller copy but for the
+    edges of the small pixels.
+    """
     across = torch.linspace(0.1, 0.9, 64).expand(1, 3, 64, 64)
     fill = Inpaint(side=side)(across, generator=generator, mask=hole((64, 64), 20, 44, 18, 50))
     assert float((fill - across).abs().max()) < (1e-4 if side == 64 else 0.03)
@@ -32,7 +36,9 @@ def test_a_ramp_goes_on_behind_the_hole(side, generator):
 
 def test_only_the_hole_is_changed_and_each_picture_has_its_own(generator):
     images = torch.rand(3, 3, 40, 30, generator=generator)
-    mask = torch.cat([hole((40, 30), 5, 20, 5, 20), hole((40, 30), 20, 39, 0, 30), torch.ones(1, 1, 40, 30)])
+    mask = torch.cat(
+        [hole((40, 30), 5, 20, 5, 20), hole((40, 30), 20, 39, 0, 30), torch.ones(1, 1, 40, 30)]
+    )
     fill = Inpaint(side=16)(images, generator=generator, mask=mask)
     kept = mask.bool().expand_as(images)
     assert torch.equal(fill[kept], images[kept])
@@ -67,7 +73,9 @@ def test_one_known_pixel_is_enough(side, generator):
     assert torch.allclose(fill[0, :, 0, 0], images[0, :, 3, 20], atol=1e-3)
 
 
-@pytest.mark.parametrize("options", [{"threshold": 0.0}, {"threshold": 1.1}, {"side": 7}, {"side": 20.0}])
+@pytest.mark.parametrize(
+    "options", [{"threshold": 0.0}, {"threshold": 1.1}, {"side": 7}, {"side": 20.0}]
+)
 def test_bad_numbers(options):
     with pytest.raises(InputError, match=r"threshold is in \(0, 1\] and side a whole number >= 8"):
         Inpaint(**options)

@@ -15,7 +15,9 @@ BLACK = Constant(colour=0.0)
 
 
 def test_the_kernel_is_that_of_the_cosine_distance():
-    sets = torch.tensor([[1.0, 1, 1, 1], [1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]], dtype=torch.float64)
+    sets = torch.tensor(
+        [[1.0, 1, 1, 1], [1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]], dtype=torch.float64
+    )
     for row, value in zip(sets.numpy(), kernel(sets, 0.25).tolist(), strict=True):
         whole = np.ones(4)
         length = np.linalg.norm(row) * np.linalg.norm(whole)
@@ -34,17 +36,25 @@ def test_the_size_of_a_set_is_uniform_then_which_ones(white, generator):
 
 
 def test_a_linear_box_gets_its_weights(stripes, columns, white, generator):
-    found = Lime(samples=200, ridge=0.0, alternative=BLACK).find(stripes, *white, generator=generator)
+    found = Lime(samples=200, ridge=0.0, alternative=BLACK).find(
+        stripes, *white, generator=generator
+    )
     assert torch.allclose(found.scores[0, 0], torch.tensor(stripes.weights)[columns], atol=1e-4)
-    shrunk = Lime(samples=200, ridge=5.0, alternative=BLACK).find(stripes, *white, generator=torch.Generator().manual_seed(0))
+    shrunk = Lime(samples=200, ridge=5.0, alternative=BLACK).find(
+        stripes, *white, generator=torch.Generator().manual_seed(0)
+    )
     assert 0.1 < float(shrunk.scores.max()) < 0.35
 
 
 def test_against_a_slow_version(generator):
-    """Equation 2 on a box that is not linear: each set made, asked and weighed on its own, then the normal equations."""
+    """Equation 2 on a box that is not linear: each set made, asked and weighed on its own, then the
+    normal equations.
+    """
     box = PlantedEvidence(side=6)
     images, labels = box.examples(1, generator=generator, size=20)
-    masker = Lime(samples=60, segments=9, compactness=1.0, width=0.3, ridge=0.7, alternative=Constant())
+    masker = Lime(
+        samples=60, segments=9, compactness=1.0, width=0.3, ridge=0.7, alternative=Constant()
+    )
     found = masker.find(box, images, labels, generator=torch.Generator().manual_seed(3))
 
     numbers = superpixels(images, 9, 1.0)
@@ -65,7 +75,9 @@ def test_against_a_slow_version(generator):
         rows.append([1.0, *z])
     design, answers, weights = np.array(rows), np.array(answers), np.array(weights)
     penalty = np.diag([0.0] + [0.7] * count)
-    slopes = np.linalg.solve(design.T * weights @ design + penalty, design.T * weights @ answers)[1:]
+    slopes = np.linalg.solve(design.T * weights @ design + penalty, design.T * weights @ answers)[
+        1:
+    ]
     assert np.allclose(found.scores[0, 0].numpy(), slopes[numbers.numpy()], atol=1e-5)
     positive = np.clip(slopes, 0, None)[numbers.numpy()]
     assert np.allclose(found.mask[0, 0].numpy(), positive / positive.max(), atol=1e-4)

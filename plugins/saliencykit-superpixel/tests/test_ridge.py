@@ -34,7 +34,9 @@ def test_the_strength_with_the_least_cross_validation_score():
     def score(strength):
         """Golub's equation 1.3, with the hat matrix written out."""
         design = sets - sets.mean(0)
-        hat = design @ np.linalg.solve(design.T @ design + strength * np.eye(sets.shape[1]), design.T)
+        hat = design @ np.linalg.solve(
+            design.T @ design + strength * np.eye(sets.shape[1]), design.T
+        )
         centred = answers - answers.mean()
         return ((centred - hat @ centred) ** 2).sum() / (1 - (1 + np.trace(hat)) / len(sets)) ** 2
 
@@ -50,13 +52,22 @@ def test_errors_cover_the_truth():
     for _ in range(50):
         sets = (random.rand(200, 8) < 0.5).astype(float)
         answers = sets @ truth + 0.5 * random.randn(200)
-        found, error = ridge(torch.from_numpy(sets), torch.from_numpy(answers), torch.ones(200, dtype=torch.float64))
-        outside += int(((found.numpy() - truth) / error.numpy() > 2).sum() + ((found.numpy() - truth) / error.numpy() < -2).sum())
+        found, error = ridge(
+            torch.from_numpy(sets), torch.from_numpy(answers), torch.ones(200, dtype=torch.float64)
+        )
+        outside += int(
+            ((found.numpy() - truth) / error.numpy() > 2).sum()
+            + ((found.numpy() - truth) / error.numpy() < -2).sum()
+        )
     assert 0.01 < outside / 400 < 0.1  # 5 % in theory
 
 
-@pytest.mark.parametrize("answers", [torch.full((9,), 0.3, dtype=torch.float64), torch.arange(9.0, dtype=torch.float64)])
-@pytest.mark.parametrize("sets", [torch.ones(9, 3, dtype=torch.float64), torch.zeros(9, 1, dtype=torch.float64)])
+@pytest.mark.parametrize(
+    "answers", [torch.full((9,), 0.3, dtype=torch.float64), torch.arange(9.0, dtype=torch.float64)]
+)
+@pytest.mark.parametrize(
+    "sets", [torch.ones(9, 3, dtype=torch.float64), torch.zeros(9, 1, dtype=torch.float64)]
+)
 @pytest.mark.parametrize("strength", [None, 0.0, 1.0])
 def test_sets_that_say_nothing_give_slopes_of_0(sets, answers, strength):
     found, error = ridge(sets, answers, torch.ones(9, dtype=torch.float64), strength)

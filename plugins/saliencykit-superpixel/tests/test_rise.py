@@ -9,7 +9,9 @@ from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly, iou
 
 @pytest.mark.parametrize("keep", [0.5, 0.3])
 def test_a_linear_box_gets_its_weights(keep, stripes, columns, white, generator):
-    """The covariance of the answer with a column, over `keep`, is `(1 - keep)` times the column's weight."""
+    """The covariance of the answer with a column, over `keep`, is `(1 - keep)` times the column's
+    weight.
+    """
     found = SuperpixelRise(samples=200, keep=keep).find(stripes, *white, generator=generator)
     wanted = (1 - keep) * torch.tensor(stripes.weights)[columns]
     assert torch.allclose(found.scores[0, 0], wanted, atol=1e-4)
@@ -21,7 +23,10 @@ def test_it_is_the_covariance_of_plain_rise(stripes, columns, white, generator):
     """Against the sample covariance of many sets: equal but for chance."""
     masker = SuperpixelRise(samples=4000, keep=0.4)
     sets = masker.sets(white[0], 4, generator)
-    answers = torch.rand(4000, generator=generator, dtype=torch.float64) * 0.1 + sets @ torch.tensor(stripes.weights).double()
+    answers = (
+        torch.rand(4000, generator=generator, dtype=torch.float64) * 0.1
+        + sets @ torch.tensor(stripes.weights).double()
+    )
     scores, errors = masker.solve(sets, answers)
     plain = ((sets - 0.4) * (answers - answers.mean())[:, None]).mean(0) / 0.4
     assert torch.allclose(scores, plain, atol=0.02)
@@ -47,7 +52,9 @@ def test_it_finds_planted_evidence_by_asking_alone(generator):
     assert float(inside.min()) > 0.4  # a patch has 6 % of the picture
 
 
-@pytest.mark.parametrize("options", [{"samples": 1}, {"samples": 2.5}, {"keep": 0.0}, {"keep": 1.0}])
+@pytest.mark.parametrize(
+    "options", [{"samples": 1}, {"samples": 2.5}, {"keep": 0.0}, {"keep": 1.0}]
+)
 def test_bad_numbers(options):
     with pytest.raises(InputError, match=r"samples is a whole number >= 2 and keep is in \(0, 1\)"):
         SuperpixelRise(**options)

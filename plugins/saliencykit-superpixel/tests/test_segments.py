@@ -21,7 +21,9 @@ def test_superpixels_are_pieces_with_numbers_from_0_on():
     count = int(numbers.max()) + 1
     assert torch.unique(numbers).tolist() == list(range(count))
     assert 20 <= count <= 60
-    assert all(label(numbers.numpy() == i, connectivity=1, return_num=True)[1] == 1 for i in range(count))
+    assert all(
+        label(numbers.numpy() == i, connectivity=1, return_num=True)[1] == 1 for i in range(count)
+    )
 
 
 def test_a_picture_has_the_same_superpixels_every_time_in_any_range_and_type():
@@ -44,13 +46,20 @@ def test_they_follow_the_edges():
 @pytest.mark.parametrize("shape", [(1, 1, 20, 30), (1, 3, 5, 5), (1, 3, 1, 1), (1, 4, 12, 9)])
 @pytest.mark.parametrize("flat", [True, False])
 def test_any_size_and_any_channels(shape, flat):
-    image = torch.full(shape, 0.5) if flat else torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    image = (
+        torch.full(shape, 0.5)
+        if flat
+        else torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    )
     numbers = superpixels(image, 6, 10.0)
     assert numbers.shape == shape[2:]
     assert int(numbers.min()) == 0
 
 
-@pytest.mark.parametrize("options", [{"segments": 0}, {"segments": 2.5}, {"compactness": 0.0}, {"compactness": float("inf")}])
+@pytest.mark.parametrize(
+    "options",
+    [{"segments": 0}, {"segments": 2.5}, {"compactness": 0.0}, {"compactness": float("inf")}],
+)
 def test_bad_numbers(options):
     with pytest.raises(InputError, match="segments is a whole number >= 1 and compactness > 0"):
         Lime(**options)

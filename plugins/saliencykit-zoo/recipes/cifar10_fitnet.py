@@ -30,7 +30,9 @@ from safetensors.torch import save_file
 from saliencykit_zoo.fitnet import FitNet4
 from torch import Tensor, nn
 
-DATA = Path(os.environ.get("SALIENCYKIT_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
+DATA = Path(
+    os.environ.get("SALIENCYKIT_DATA", Path(__file__).resolve().parents[4] / "shared" / "data")
+)
 ZOO = Path(__file__).resolve().parents[1] / "saliencykit_zoo"
 SIZE = 32
 MEAN, STD = (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)  # of the training pixels
@@ -41,7 +43,10 @@ KEEP_EVERY = 50  # steps between two states on disk
 def decode(pack: Path, work: Path) -> tuple[Tensor, Tensor, list[str]]:
     """A packed JPEG archive to uint8 (N, 3, 32, 32), labels (N,) and the classes' names; decoded once and kept in `work`."""
     z, kept = dict(np.load(pack)), work / f"{pack.stem}.npy"
-    labels, classes = torch.from_numpy(z["labels"].astype(np.int64)), [str(name) for name in z["classes"]]
+    labels, classes = (
+        torch.from_numpy(z["labels"].astype(np.int64)),
+        [str(name) for name in z["classes"]],
+    )
     if kept.exists():
         return torch.from_numpy(np.load(kept)), labels, classes
     heads = [z["headers"][k, :n].tobytes() for k, n in enumerate(z["header_len"])]
@@ -72,7 +77,9 @@ def random_crops(pictures: Tensor, size: int, g: torch.Generator) -> Tensor:
     theta[:, 0, 2] = (2 * torch.rand(count, generator=g) - 1) * (1 - w)
     theta[:, 1, 2] = (2 * torch.rand(count, generator=g) - 1) * (1 - h)
     grid = F.affine_grid(theta, [count, 3, size, size], align_corners=False)
-    return F.grid_sample(pictures.float() / 255, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return F.grid_sample(
+        pictures.float() / 255, grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
 
 
 def accuracy(net: nn.Module, pictures: Tensor, labels: Tensor) -> float:
@@ -81,7 +88,9 @@ def accuracy(net: nn.Module, pictures: Tensor, labels: Tensor) -> float:
     right = 0
     with torch.inference_mode():
         for i in range(0, len(pictures), 250):
-            right += int((net(normalise(pictures[i : i + 250] / 255)).argmax(1) == labels[i : i + 250]).sum())
+            right += int(
+                (net(normalise(pictures[i : i + 250] / 255)).argmax(1) == labels[i : i + 250]).sum()
+            )
     return right / len(pictures)
 
 
@@ -117,7 +126,12 @@ def train(work: Path, args: argparse.Namespace) -> None:
         state = torch.load(path, weights_only=True)
         net.load_state_dict(state["net"])
         optimizer.load_state_dict(state["optimizer"])
-        done, spent, processor, plans = state["done"], state["spent"], state["processor"], state["plans"]
+        done, spent, processor, plans = (
+            state["done"],
+            state["spent"],
+            state["processor"],
+            state["plans"],
+        )
         position = state.get("position", 0.0)
         print(f"resumed after step {done}", flush=True)
     per_epoch = len(used) // args.batch
@@ -130,12 +144,22 @@ def train(work: Path, args: argparse.Namespace) -> None:
     if not by_clock or not position:
         position = done / total
     finish, pace = time.time() + 60 * (args.minutes or 0), None
-    begin, begin_processor, sums, count, clock = time.time(), time.process_time(), 0.0, 0, time.time()
+    begin, begin_processor, sums, count, clock = (
+        time.time(),
+        time.process_time(),
+        0.0,
+        0,
+        time.time(),
+    )
     while position < 1:
         moment = time.time()
         epoch, step = divmod(done, per_epoch)
         if step == 0 or count == 0:
-            shuffled = used[torch.randperm(len(used), generator=torch.Generator().manual_seed(args.seed * 10**6 + epoch))]
+            shuffled = used[
+                torch.randperm(
+                    len(used), generator=torch.Generator().manual_seed(args.seed * 10**6 + epoch)
+                )
+            ]
         size = next(s for s, end in ends if position * total < end)
         for group in optimizer.param_groups:
             group["lr"] = args.lr * cycle(min(position + 0.5 / total, 1.0))
@@ -159,11 +183,22 @@ def train(work: Path, args: argparse.Namespace) -> None:
             position = done / total
         ended = position >= 1
         if done % KEEP_EVERY == 0 or ended:
-            line = {"step": done, "epoch": round(done / per_epoch, 2), "position": round(position, 4), "size": size}
-            line |= {"loss": round(sums / count, 4), "images_per_second": round(count * args.batch / (now - clock))}
+            line = {
+                "step": done,
+                "epoch": round(done / per_epoch, 2),
+                "position": round(position, 4),
+                "size": size,
+            }
+            line |= {
+                "loss": round(sums / count, 4),
+                "images_per_second": round(count * args.batch / (now - clock)),
+            }
             if done % (8 * KEEP_EVERY) == 0 or ended:
                 line["held_out"] = accuracy(net, pictures[held], labels[held])
-            line |= {"seconds": round(spent + now - begin), "cpu": round(processor + time.process_time() - begin_processor)}
+            line |= {
+                "seconds": round(spent + now - begin),
+                "cpu": round(processor + time.process_time() - begin_processor),
+            }
             print(json.dumps(line), flush=True)
             with open(work / "log.jsonl", "a") as log:
                 log.write(json.dumps(line) + "\n")
@@ -192,37 +227,67 @@ def speed(args: argparse.Namespace) -> None:
             if repeat == 1:
                 begin = time.process_time()
             g = torch.Generator().manual_seed(0)
-            F.cross_entropy(net(normalise(random_crops(pictures, size, g))), torch.zeros(args.batch, dtype=torch.int64)).backward()
-        print(f"{size} px: {3 * args.batch / (time.process_time() - begin):.0f} pictures per cpu-second", flush=True)
+            F.cross_entropy(
+                net(normalise(random_crops(pictures, size, g))),
+                torch.zeros(args.batch, dtype=torch.int64),
+            ).backward()
+        print(
+            f"{size} px: {3 * args.batch / (time.process_time() - begin):.0f} pictures per cpu-second",
+            flush=True,
+        )
 
 
 def enlarged(pictures: Tensor, share: float) -> Tensor:
     """The centre of uint8 pictures, `share` of each side, enlarged bilinearly to 32 px; uint8 again."""
     theta = torch.tensor([[share, 0.0, 0.0], [0.0, share, 0.0]]).expand(len(pictures), 2, 3)
     grid = F.affine_grid(theta, list(pictures.shape), align_corners=False)
-    return F.grid_sample(pictures.float(), grid, mode="bilinear", align_corners=False).round().byte()
+    return (
+        F.grid_sample(pictures.float(), grid, mode="bilinear", align_corners=False).round().byte()
+    )
 
 
 def export(work: Path, args: argparse.Namespace) -> None:
     state = torch.load(work / "state.pt", weights_only=True)
     if not state["finished"]:
-        raise SystemExit(f"the training is at step {state['done']} and not at its end; run the recipe without --export to go on")
+        raise SystemExit(
+            f"the training is at step {state['done']} and not at its end; run the recipe without --export to go on"
+        )
     kept = {k: v.half().contiguous() for k, v in state["net"].items() if v.is_floating_point()}
     net = FitNet4().to(memory_format=torch.channels_last)
-    net.load_state_dict({k: v.float() for k, v in kept.items()}, strict=False)  # judged as it is shipped: in fp16
+    net.load_state_dict(
+        {k: v.float() for k, v in kept.items()}, strict=False
+    )  # judged as it is shipped: in fp16
     pictures, labels, classes = decode(DATA / "cifar10" / "test.npz", work)
     top1 = accuracy(net, pictures, labels)
-    crops = {share: accuracy(net, enlarged(pictures[::5], share), labels[::5]) for share in (0.85, 0.7, 0.5)}
-    save_file(kept, ZOO / "cifar10_fitnet.safetensors", {"recipe": "cifar10_fitnet", "seed": str(args.seed)})
+    crops = {
+        share: accuracy(net, enlarged(pictures[::5], share), labels[::5])
+        for share in (0.85, 0.7, 0.5)
+    }
+    save_file(
+        kept,
+        ZOO / "cifar10_fitnet.safetensors",
+        {"recipe": "cifar10_fitnet", "seed": str(args.seed)},
+    )
     (ZOO / "cifar10_fitnet.safetensors").chmod(0o644)  # save_file writes for the owner alone
-    facts = {"mean": MEAN, "std": STD, "classes": classes, "size": SIZE, "top1": top1, "held_out": state["held_out"]}
+    facts = {
+        "mean": MEAN,
+        "std": STD,
+        "classes": classes,
+        "size": SIZE,
+        "top1": top1,
+        "held_out": state["held_out"],
+    }
     (ZOO / "cifar10_fitnet.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     plans, per_epoch = state["plans"], state["per_epoch"]
-    changes = "".join(f" From epoch {at / per_epoch:.1f} on the plan was `{plan}`." for at, plan in plans[1:])
+    changes = "".join(
+        f" From epoch {at / per_epoch:.1f} on the plan was `{plan}`." for at, plan in plans[1:]
+    )
     if changes:
         changes += " So its learning rates and sizes differ from what the command does"
         changes += (
-            "; `by the clock`: the rest of the plan was pressed into the minutes left (--minutes)." if "clock" in changes else "."
+            "; `by the clock`: the rest of the plan was pressed into the minutes left (--minutes)."
+            if "clock" in changes
+            else "."
         )
     size = (ZOO / "cifar10_fitnet.safetensors").stat().st_size
     crop_text = ", ".join(f"{100 * value:.1f} % at {share:.2f}" for share, value in crops.items())
@@ -248,10 +313,18 @@ On centre crops of every fifth test picture, enlarged to 32 px: {crop_text} of e
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--work", type=Path, required=True, help="folder for the state and the log")
-    parser.add_argument("--plan", default="16:10,20:4,24:3,32:1", help="size:epochs, in turn; may be changed when a run is resumed")
-    parser.add_argument("--minutes", type=float, help="end after so many minutes from now, wherever the plan is")
+    parser.add_argument(
+        "--plan",
+        default="16:10,20:4,24:3,32:1",
+        help="size:epochs, in turn; may be changed when a run is resumed",
+    )
+    parser.add_argument(
+        "--minutes", type=float, help="end after so many minutes from now, wherever the plan is"
+    )
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=0.1)
     parser.add_argument("--decay", type=float, default=5e-4)

@@ -52,7 +52,9 @@ def box_of(which: str, work: Path) -> TorchBlackBox:
         box.model.load_state_dict(load_file(kept))
         return box
     box = resnet20(steps=200)
-    save_file({name: value.contiguous() for name, value in box.model.state_dict().items()}, str(kept))
+    save_file(
+        {name: value.contiguous() for name, value in box.model.state_dict().items()}, str(kept)
+    )
     return box
 
 
@@ -70,8 +72,12 @@ def train(a: argparse.Namespace) -> None:
                 flush=True,
             )
 
-    fill = Choice(among=(Blur(sigma=a.sigma), Noise()))  # 0.045 of 32 px would leave the class to be read off the blur
-    encoder = Own(widths=tuple(a.widths), depth=5, stem=2, size=(32, 32)) if a.which == "own" else "trunk"
+    fill = Choice(
+        among=(Blur(sigma=a.sigma), Noise())
+    )  # 0.045 of 32 px would leave the class to be read off the blur
+    encoder = (
+        Own(widths=tuple(a.widths), depth=5, stem=2, size=(32, 32)) if a.which == "own" else "trunk"
+    )
     masker = fit(
         box, pictures, encoder=encoder, steps=a.steps, composed=a.composed, warm_up=a.warm_up, late_mixing=a.steps > a.composed, batch=a.batch, lr=a.lr,
         views=a.views, area=a.area, objective=a.objective, alternative=fill, fake_rate=0.3, folder=a.work, seed=a.seed, on_step=on_step,
@@ -81,7 +87,12 @@ def train(a: argparse.Namespace) -> None:
     cost = {"cpu": round(time.process_time() - begin), "adapted": round(adapted)}
     test, labels = cifar10("test", TESTED)
     result = asdict(selectivity(masker, box, test.float() / 255, labels))
-    row = {"options": vars(a) | {"work": ""}, "cost": cost, "test": result, "gate": masker.facts["gate"]}
+    row = {
+        "options": vars(a) | {"work": ""},
+        "cost": cost,
+        "test": result,
+        "gate": masker.facts["gate"],
+    }
     (a.work / "result.json").write_text(json.dumps(row, default=str))
     print(json.dumps({"cost": cost, "test": result, "gate": masker.facts["gate"]}))
 
@@ -90,28 +101,43 @@ def export(a: argparse.Namespace) -> None:
     """Masker and card of the zoo."""
     box = box_of(a.which, a.work)
     trained = RealTimeMasker.load(a.work / "masker.safetensors", box)
-    masker = RealTimeMasker(network=trained.network, confidence=a.confidence, facts=trained.facts).bind(box)
+    masker = RealTimeMasker(
+        network=trained.network, confidence=a.confidence, facts=trained.facts
+    ).bind(box)
     masker.save(ZOO / MASKER)
     test, labels = cifar10("test", TESTED)
     images = test.float() / 255
-    s, made = selectivity(masker, box, images, labels), json.loads((a.work / "result.json").read_text())
+    s, made = (
+        selectivity(masker, box, images, labels),
+        json.loads((a.work / "result.json").read_text()),
+    )
     with torch.no_grad():
         found = torch.cat([box(part).argmax(1) for part in images.split(100)])
-    fills = {"blur, sigma 4": Blur(sigma=4.0), "colour and noise": Noise(), "black (not met in training)": Constant(colour=0.0)}
+    fills = {
+        "blur, sigma 4": Blur(sigma=4.0),
+        "colour and noise": Noise(),
+        "black (not met in training)": Constant(colour=0.0),
+    }
     rows, fast, some = [], box.for_many(images[:2]), slice(0, 300)
     for name, fill in fills.items():
         with torch.no_grad():
             mask = masker.mask(fast, images[some], found[some], torch.Generator())
             mask = enlarged(mask, (32, 32))
             generator = torch.Generator().manual_seed(0)
-            trial = run_trial(fast, images[some], found[some], mask, alternative=fill, generator=generator)
-        kept, dropped = (float(probability(z, found[some]).mean()) for z in (trial.preserved, trial.destroyed))
+            trial = run_trial(
+                fast, images[some], found[some], mask, alternative=fill, generator=generator
+            )
+        kept, dropped = (
+            float(probability(z, found[some]).mean()) for z in (trial.preserved, trial.destroyed)
+        )
         rows.append(f"| {name} | {kept:.3f} | {dropped:.3f} |")
     with torch.no_grad():
         whole = float(probability(fast(images[some]), found[some]).mean())
         empty = float((mask.mean((1, 2, 3)) < 0.02).float().mean())
     facts, cost = masker.facts["training"], made["cost"]["cpu"]
-    known = {"which", "work", "export", "note"} | ({"widths", "warm_up"} if a.which == "shared" else set())
+    known = {"which", "work", "export", "note"} | (
+        {"widths", "warm_up"} if a.which == "shared" else set()
+    )
     options = " ".join(
         f"--{k.replace('_', '-')} {' '.join(map(str, v)) if isinstance(v, list) else v}"
         for k, v in made["options"].items()
@@ -147,24 +173,50 @@ On 300 of them the classifier gives the predicted class {whole:.3f} on the whole
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--which", choices=["trunk", "own", "shared"], required=True)
-    parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints, the log and pictures of masks")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        required=True,
+        help="folder for checkpoints, the log and pictures of masks",
+    )
     parser.add_argument("--pictures", type=int, default=4000)
     parser.add_argument("--views", type=int, default=2)
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--composed", type=int, default=400, help="how many of the steps, the last ones, compose pictures")
-    parser.add_argument("--warm-up", type=int, default=None, help="steps in which the own encoder and its rows learn the classes")
+    parser.add_argument(
+        "--composed",
+        type=int,
+        default=400,
+        help="how many of the steps, the last ones, compose pictures",
+    )
+    parser.add_argument(
+        "--warm-up",
+        type=int,
+        default=None,
+        help="steps in which the own encoder and its rows learn the classes",
+    )
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--area", type=float, default=None)
     parser.add_argument("--objective", default="masking-network")
     parser.add_argument("--sigma", type=float, default=4.0, help="of the blur, in pixels")
-    parser.add_argument("--widths", type=int, nargs="+", default=[48, 96, 160], help="of the own encoder's three blocks")
+    parser.add_argument(
+        "--widths",
+        type=int,
+        nargs="+",
+        default=[48, 96, 160],
+        help="of the own encoder's three blocks",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--export", action="store_true")
     parser.add_argument(
-        "--confidence", type=float, default=0.0, help="with --export: the masker's knob; below 0 its masks are larger"
+        "--confidence",
+        type=float,
+        default=0.0,
+        help="with --export: the masker's knob; below 0 its masks are larger",
     )
     parser.add_argument("--note", default="", help="with --export: what the card says last")
     a = parser.parse_args()

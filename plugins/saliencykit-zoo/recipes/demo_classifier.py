@@ -30,7 +30,9 @@ from torch import Tensor, nn
 
 from saliencykit.demo.demo_network import DemoNet
 
-DATA = Path(os.environ.get("SALIENCYKIT_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
+DATA = Path(
+    os.environ.get("SALIENCYKIT_DATA", Path(__file__).resolve().parents[4] / "shared" / "data")
+)
 DEMO = Path(__file__).resolve().parents[3] / "saliencykit" / "demo"
 SIZE = 64
 SHOWN = 80  # what the shipped classifier is asked at: crops enlarge objects in training, so whole pictures do better enlarged
@@ -47,7 +49,9 @@ def decode(pack: Path, limit: int | None = None) -> tuple[Tensor, Tensor]:
     for i in range(count):
         raw = heads[z["header_id"][i]] + z["body"][z["offsets"][i] : z["offsets"][i + 1]].tobytes()
         out[i] = np.asarray(Image.open(io.BytesIO(raw)).convert("RGB"))
-    return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(z["labels"][:count].astype(np.int64))
+    return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(
+        z["labels"][:count].astype(np.int64)
+    )
 
 
 def teacher() -> nn.Module:
@@ -68,7 +72,9 @@ def draw_crops(count: int, views: int, seed: int) -> Tensor:
     """(views, count, 4) crops x0, y0, x1, y1 in [-1, 1]: area 0.25 to 1, aspect 3/4 to 4/3; view 0 is the whole picture."""
     g = torch.Generator().manual_seed(seed)
     area = torch.empty(views, count).uniform_(0.25, 1.0, generator=g)
-    aspect = torch.exp(torch.empty(views, count).uniform_(math.log(3 / 4), math.log(4 / 3), generator=g))
+    aspect = torch.exp(
+        torch.empty(views, count).uniform_(math.log(3 / 4), math.log(4 / 3), generator=g)
+    )
     w, h = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)
     x = torch.rand(views, count, generator=g) * (1 - w)
     y = torch.rand(views, count, generator=g) * (1 - h)
@@ -86,7 +92,9 @@ def cut(pictures: Tensor, crops: Tensor, size: int, flip: Tensor | None = None) 
     theta[:, 0, 0], theta[:, 0, 2] = (x1 - x0) / 2, (x0 + x1) / 2
     theta[:, 1, 1], theta[:, 1, 2] = (y1 - y0) / 2, (y0 + y1) / 2
     grid = F.affine_grid(theta, [len(crops), 3, size, size], align_corners=False)
-    images = F.grid_sample(pictures.float() / 255, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    images = F.grid_sample(
+        pictures.float() / 255, grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
     return images.to(memory_format=torch.channels_last)
 
 
@@ -101,7 +109,9 @@ def recoloured(images: Tensor, g: torch.Generator) -> Tensor:
 
 
 def rows_of_imagenet() -> Tensor:
-    info = list(csv.DictReader((DATA / "tiny-imagenet-200" / "classes.csv").read_text().splitlines()))
+    info = list(
+        csv.DictReader((DATA / "tiny-imagenet-200" / "classes.csv").read_text().splitlines())
+    )
     return torch.tensor([int(r["imagenet1k_index"]) for r in info])
 
 
@@ -143,7 +153,9 @@ def fit_probe(soft: Tensor, labels: Tensor, seed: int) -> nn.Linear:
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * (len(x) // batch))
     for _ in range(epochs):
         for index in torch.randperm(len(x))[: len(x) // batch * batch].split(batch):
-            loss = F.cross_entropy(probe(F.dropout(x[index].float(), 0.3)), y[index], label_smoothing=0.1)
+            loss = F.cross_entropy(
+                probe(F.dropout(x[index].float(), 0.3)), y[index], label_smoothing=0.1
+            )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -193,7 +205,12 @@ def train(work: Path, args: argparse.Namespace) -> None:
         net.load_state_dict(state["net"])
         second_head.load_state_dict(state["second_head"])
         optimizer.load_state_dict(state["optimizer"])
-        average, first, best, spent = state["average"], state["epoch"], state["best"], state["spent"]
+        average, first, best, spent = (
+            state["average"],
+            state["epoch"],
+            state["best"],
+            state["spent"],
+        )
         print(f"resumed after epoch {first}", flush=True)
     steps = len(pictures) // args.batch
     total = args.epochs * steps
@@ -215,7 +232,9 @@ def train(work: Path, args: argparse.Namespace) -> None:
             view = torch.randint(args.views, (len(index),), generator=g)
             flip = torch.rand(len(index), generator=g) < 0.5
             images = cut(pictures[index], crops[view, index], size, flip)
-            if epoch >= args.epochs * 0.66:  # late, when features have formed: fur of any colour is fur
+            if (
+                epoch >= args.epochs * 0.66
+            ):  # late, when features have formed: fur of any colour is fur
                 images = recoloured(images, g)
             pooled = net.forward_features((images - MEAN) / STD).mean((2, 3))
             z, z1000 = net.head(pooled), second_head(pooled)
@@ -225,7 +244,9 @@ def train(work: Path, args: argparse.Namespace) -> None:
             kl1000 = divergence(z1000, teacher_head(features))
             loss = 0.3 * hard + kl + 0.5 * kl1000
             if not torch.isfinite(loss):
-                raise SystemExit(f"epoch {epoch}, step {step}: the loss is {loss.item()}; the last good state is kept")
+                raise SystemExit(
+                    f"epoch {epoch}, step {step}: the loss is {loss.item()}; the last good state is kept"
+                )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, 5.0)
@@ -283,9 +304,17 @@ def export(work: Path, args: argparse.Namespace) -> None:
     by_size = {size: accuracy(net, pictures, labels, size) for size in (48, 64, 80)}
     log = [json.loads(line) for line in (work / "log.jsonl").read_text().splitlines()]
     best = max(log, key=lambda line: line["top1"])
-    info = list(csv.DictReader((DATA / "tiny-imagenet-200" / "classes.csv").read_text().splitlines()))
+    info = list(
+        csv.DictReader((DATA / "tiny-imagenet-200" / "classes.csv").read_text().splitlines())
+    )
     save_file(half, str(DEMO / "classifier.safetensors"))
-    facts = {"classes": [r["words"] for r in info], "mean": [MEAN] * 3, "std": [STD] * 3, "size": SHOWN, "top1": by_size[SHOWN]}
+    facts = {
+        "classes": [r["words"] for r in info],
+        "mean": [MEAN] * 3,
+        "std": [STD] * 3,
+        "size": SHOWN,
+        "top1": by_size[SHOWN],
+    }
     (DEMO / "classifier.json").write_text(json.dumps(facts, indent=0) + "\n", encoding="utf-8")
     sizes = ", ".join(f"{100 * value:.1f} % at {size} px" for size, value in by_size.items())
     card = f"""# The embedded classifier
@@ -310,8 +339,15 @@ validation pictures that it is judged on.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder for the teacher's answers, checkpoints and the log")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        required=True,
+        help="folder for the teacher's answers, checkpoints and the log",
+    )
     parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--views", type=int, default=3)
     parser.add_argument("--teacher-size", type=int, default=128)

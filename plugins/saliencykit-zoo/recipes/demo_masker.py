@@ -23,7 +23,14 @@ from saliencykit.training.fit import fit
 from saliencykit.training.schedule import Step
 from saliencykit.training.validation import judge
 
-PHOTOS = ("chelsea", "coffee", "rocket", "astronaut", "stereo_motorcycle", "camera")  # of scikit-image; looked at, not trained on
+PHOTOS = (
+    "chelsea",
+    "coffee",
+    "rocket",
+    "astronaut",
+    "stereo_motorcycle",
+    "camera",
+)  # of scikit-image; looked at, not trained on
 
 
 def pictures(count: int, seed: int) -> list[Image.Image]:
@@ -35,7 +42,13 @@ def pictures(count: int, seed: int) -> list[Image.Image]:
         picture = Image.fromarray(every[row].permute(1, 2, 0).numpy())
         kind, place = torch.rand(2, generator=g).tolist()
         first = round(place * 21)
-        box = (0, 0, 64, 64) if kind > 1 / 3 else (0, first, 64, first + 43) if kind > 1 / 6 else (first, 0, first + 43, 64)
+        box = (
+            (0, 0, 64, 64)
+            if kind > 1 / 3
+            else (0, first, 64, first + 43)
+            if kind > 1 / 6
+            else (first, 0, first + 43, 64)
+        )
         out.append(picture.crop(box))
     return out
 
@@ -59,7 +72,10 @@ def train(work: Path, a: argparse.Namespace) -> None:
     )  # fmt: skip
     masker.save(work / "masker.safetensors")
     (work / "cost.json").write_text(
-        json.dumps({"cpu": round(time.process_time() - begin), "options": vars(a) | {"work": ""}}, default=str)
+        json.dumps(
+            {"cpu": round(time.process_time() - begin), "options": vars(a) | {"work": ""}},
+            default=str,
+        )
     )
     print(f"{time.process_time() - begin:.0f} CPU-seconds in this run", masker.facts["gate"])
 
@@ -74,7 +90,11 @@ def on_validation(masker: RealTimeMasker, count: int) -> dict[str, object]:
     from saliencykit.registry.manager import as_alternative
 
     return judge(
-        masker.network, box.for_many(images[:2]), images, labels, alternative=as_alternative("choice").for_box(box)
+        masker.network,
+        box.for_many(images[:2]),
+        images,
+        labels,
+        alternative=as_alternative("choice").for_box(box),
     ).as_facts()
 
 
@@ -85,20 +105,42 @@ def on_photos(masker: RealTimeMasker) -> list[tuple[str, str, float, float, floa
     out = []
     for name in PHOTOS:
         photo = getattr(data, name)()
-        answer = explain("demo", Image.fromarray(photo[0] if isinstance(photo, tuple) else photo), masker=masker)
+        answer = explain(
+            "demo", Image.fromarray(photo[0] if isinstance(photo, tuple) else photo), masker=masker
+        )
         row = int(answer.labels[0])
-        whole, kept, dropped = (float(z.softmax(1)[0, row]) for z in (answer.logits, answer.preserved, answer.destroyed))
-        out.append((name, answer.class_names[row].split(",")[0], whole, float(answer.mask.mean()), kept, dropped))
+        whole, kept, dropped = (
+            float(z.softmax(1)[0, row]) for z in (answer.logits, answer.preserved, answer.destroyed)
+        )
+        out.append(
+            (
+                name,
+                answer.class_names[row].split(",")[0],
+                whole,
+                float(answer.mask.mean()),
+                kept,
+                dropped,
+            )
+        )
     return out
 
 
 def export(work: Path, a: argparse.Namespace) -> None:
     masker = RealTimeMasker.load(work / "masker.safetensors", demo_box())
     masker.save(DEMO / "masker.safetensors")
-    g, cost, facts = on_validation(masker, 500), json.loads((work / "cost.json").read_text()), masker.facts["training"]
-    rows = "\n".join(f"| {n} | {c} | {w:.2f} | {m:.2f} | {k:.2f} | {d:.2f} |" for n, c, w, m, k, d in on_photos(masker))
+    g, cost, facts = (
+        on_validation(masker, 500),
+        json.loads((work / "cost.json").read_text()),
+        masker.facts["training"],
+    )
+    rows = "\n".join(
+        f"| {n} | {c} | {w:.2f} | {m:.2f} | {k:.2f} | {d:.2f} |"
+        for n, c, w, m, k, d in on_photos(masker)
+    )
     options = " ".join(
-        f"--{k} {v}" for k, v in cost["options"].items() if k not in ("work", "export", "note") and v not in (None, "None")
+        f"--{k} {v}"
+        for k, v in cost["options"].items()
+        if k not in ("work", "export", "note") and v not in (None, "None")
     )
     marker = "\n## Its masker\n"
     card = (DEMO / "card.md").read_text(encoding="utf-8").split(marker)[0]
@@ -129,12 +171,24 @@ Photos of scikit-image, with the fill that `explain` checks with (blur):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints, the log and pictures of masks")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        required=True,
+        help="folder for checkpoints, the log and pictures of masks",
+    )
     parser.add_argument("--pictures", type=int, default=4500)
     parser.add_argument("--views", type=int, default=2)
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--composed", type=int, default=150, help="how many of the steps, the last ones, compose pictures")
+    parser.add_argument(
+        "--composed",
+        type=int,
+        default=150,
+        help="how many of the steps, the last ones, compose pictures",
+    )
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--stride", type=int, default=None)
     parser.add_argument("--area", type=float, default=None)

@@ -16,21 +16,33 @@ from saliencykit_zoo.imagenet import mobilenetv2
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     a = parser.parse_args()
     box = mobilenetv2(a.checkpoint)
     net = timm.create_model("mobilenetv2_100", pad_type="same").eval()
-    values = dict(zip(net.state_dict(), box.model.state_dict().values(), strict=True))  # both list their layers in the same order
+    values = dict(
+        zip(net.state_dict(), box.model.state_dict().values(), strict=True)
+    )  # both list their layers in the same order
     net.load_state_dict(values)
     picture = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         difference = (net((picture - 0.5) / 0.5) - box(picture)).abs().max()
     if difference > 1e-4:
         raise SystemExit(f"the two forms differ by {difference:.2g}; nothing was written")
-    save_file({name: value.half() if value.is_floating_point() else value for name, value in values.items()}, a.out)
-    print(f"{a.out}: {len(load_file(a.out))} tensors, largest difference of the logits {difference:.1g}")
+    save_file(
+        {
+            name: value.half() if value.is_floating_point() else value
+            for name, value in values.items()
+        },
+        a.out,
+    )
+    print(
+        f"{a.out}: {len(load_file(a.out))} tensors, largest difference of the logits {difference:.1g}"
+    )
 
 
 if __name__ == "__main__":

@@ -37,14 +37,18 @@ def photos() -> list[Image.Image]:
     for data_set, files in by_set.items():
         with zipfile.ZipFile(data_folder() / data_set / "images.zip") as archive:
             out += [
-                Image.open(io.BytesIO(archive.read(file))).convert("RGB").resize((224, 224), Image.Resampling.BILINEAR)
+                Image.open(io.BytesIO(archive.read(file)))
+                .convert("RGB")
+                .resize((224, 224), Image.Resampling.BILINEAR)
                 for file in files
             ]
     return out
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", choices=sorted(MODELS), required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -74,7 +78,13 @@ def main() -> None:
     if a.start is not None:
         network = masking_network(box, as_images(pictures[:16], box).images)
         stored = load_file(a.start)
-        network.load_state_dict({name.removeprefix("network."): t for name, t in stored.items() if name.startswith("network.")})
+        network.load_state_dict(
+            {
+                name.removeprefix("network."): t
+                for name, t in stored.items()
+                if name.startswith("network.")
+            }
+        )
     masker = fit(
         box, pictures, network=network, lr=a.lr, steps=a.steps, composed=a.composed, area=a.area, objective=a.objective,
         fake_rate=0.3, views=a.views, folder=a.work, memory=int(a.gb * 2**30), seed=a.seed, on_step=on_step, on_news=lambda line: print(line, flush=True),

@@ -14,12 +14,18 @@ def provide_black_boxes() -> Mapping[str, Callable[..., BlackBox]]:
     from saliencykit_zoo.cifar10 import cifar10_fitnet
     from saliencykit_zoo.imagenet import mobilenetv2, squeezenet1_0
 
-    return {"cifar10-fitnet": cifar10_fitnet, "mobilenetv2": mobilenetv2, "squeezenet1-0": squeezenet1_0}
+    return {
+        "cifar10-fitnet": cifar10_fitnet,
+        "mobilenetv2": mobilenetv2,
+        "squeezenet1-0": squeezenet1_0,
+    }
 
 
 @hookimpl
 def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
-    """Trained maskers: `explain` picks them by itself for exactly the weights that they were trained for."""
+    """Trained maskers: `explain` picks them by itself for exactly the weights that they were
+    trained for.
+    """
     from pathlib import Path
 
     from saliencykit.maskers.realtime.masker_file import TrainedFile

@@ -11,14 +11,16 @@ HERE = Path(__file__).parent
 
 
 def cifar10_fitnet() -> TorchBlackBox:
-    """A FitNet-4 with rectifiers, trained here on a JPEG copy of CIFAR-10: ten classes, 32 x 32 pixels.
+    """A FitNet-4 with rectifiers, trained here on a JPEG copy of CIFAR-10: ten classes, 32 x 32
+    pixels.
 
-    It was trained on random-resized crops, so it also knows parts of pictures enlarged to its input size. Good for trying masks
-    quickly, at a few milliseconds a picture; its classes are ten, and a photo that shows none of them still gets one. What it
-    reaches is in `cifar10_fitnet.md`.
+    It was trained on random-resized crops, so it also knows parts of pictures enlarged to its input
+    size. Good for trying masks quickly, at a few milliseconds a picture; its classes are ten, and a
+    photo that shows none of them still gets one. What it reaches is in `cifar10_fitnet.md`.
 
     Returns:
-        A box with the network in eval mode; its `model` has `forward_features` and `head`, see `saliencykit_zoo.fitnet.FitNet4`.
+        A box with the network in eval mode; its `model` has `forward_features` and `head`, see
+        `saliencykit_zoo.fitnet.FitNet4`.
 
     Raises:
         SaliencyKitError: The installation lacks the weights.
@@ -28,8 +30,8 @@ def cifar10_fitnet() -> TorchBlackBox:
         ('airplane', 'automobile', 'bird')
 
     References:
-        Dabkowski & Gal 2017, "Real Time Image Saliency for Black Box Classifiers", the CIFAR-10 experiment.
-        Romero et al. 2015, "FitNets: Hints for Thin Deep Nets".
+        Dabkowski & Gal 2017, "Real Time Image Saliency for Black Box Classifiers", the CIFAR-10
+        experiment. Romero et al. 2015, "FitNets: Hints for Thin Deep Nets".
     """
     from safetensors.torch import load_file
 
@@ -39,9 +41,17 @@ def cifar10_fitnet() -> TorchBlackBox:
         facts = json.loads((HERE / "cifar10_fitnet.json").read_text(encoding="utf-8"))
         weights = load_file(HERE / "cifar10_fitnet.safetensors")
     except OSError as error:
-        raise SaliencyKitError(f"this installation lacks the CIFAR-10 classifier: {error}; reinstall saliencykit-zoo.") from error
+        raise SaliencyKitError(
+            f"this installation lacks the CIFAR-10 classifier: {error}; reinstall saliencykit-zoo."
+        ) from error
     network = FitNet4(len(facts["classes"]))
     # strict=False: the batch norms' step counters are not stored
     network.load_state_dict({name: value.float() for name, value in weights.items()}, strict=False)
     network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    return TorchBlackBox(network, mean=facts["mean"], std=facts["std"], size=facts["size"], class_names=tuple(facts["classes"]))
+    return TorchBlackBox(
+        network,
+        mean=facts["mean"],
+        std=facts["std"],
+        size=facts["size"],
+        class_names=tuple(facts["classes"]),
+    )

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 @final
 class FitNet4(nn.Module):
-    """FitNet-4 with rectifiers and batch norms: 17 convolutions of 3x3 and a linear head, 1.21 M parameters.
+    """FitNet-4 with rectifiers and batch norms: 17 convolutions of 3x3 and a linear head, 1.21 M
+    parameters.
 
     Three stages at strides 1, 2 and 4, with a 2x2 max pooling between them:
 
@@ -17,10 +18,11 @@ class FitNet4(nn.Module):
         stages.2  (B, 128, H/4, W/4)  pool, then 6 convolutions to 128; what `forward_features` returns
         head      (B, K)              the mean over positions, and one linear layer
 
-    Romero et al. have maxout units (twice the weights), no batch norms, and pool the last maps by their maximum before a hidden
-    fully connected layer. Here each convolution is followed by a batch norm and a ReLU, so that a few epochs train it, and the mean
-    goes straight to the classes, so that the evidence of every position can be read off the head's rows. Fully convolutional:
-    any height and width.
+    Romero et al. have maxout units (twice the weights), no batch norms, and pool the last maps by
+    their maximum before a hidden fully connected layer. Here each convolution is followed by a
+    batch norm and a ReLU, so that a few epochs train it, and the mean goes straight to the classes,
+    so that the evidence of every position can be read off the head's rows. Fully convolutional: any
+    height and width.
 
     Args:
         num_classes: K, the number of classes, >= 1.
@@ -32,8 +34,9 @@ class FitNet4(nn.Module):
         torch.Size([2, 10])
 
     References:
-        Romero et al. 2015, "FitNets: Hints for Thin Deep Nets", ICLR, table of architectures (FitNet 4).
-        Ioffe & Szegedy 2015, "Batch Normalization". Lin et al. 2014, "Network in Network", section 3.2 (global average pooling).
+        Romero et al. 2015, "FitNets: Hints for Thin Deep Nets", ICLR, table of architectures
+        (FitNet 4). Ioffe & Szegedy 2015, "Batch Normalization". Lin et al. 2014, "Network in
+        Network", section 3.2 (global average pooling).
     """
 
     def __init__(
@@ -47,7 +50,11 @@ class FitNet4(nn.Module):
         for index, outs in enumerate(widths):
             layers: list[nn.Module] = [nn.MaxPool2d(2, ceil_mode=True)] if index else []
             for out in outs:
-                layers += [nn.Conv2d(width, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
+                layers += [
+                    nn.Conv2d(width, out, 3, padding=1, bias=False),
+                    nn.BatchNorm2d(out),
+                    nn.ReLU(),
+                ]
                 width = out
             stages.append(nn.Sequential(*layers))
         self.stages = nn.Sequential(*stages)

@@ -1,4 +1,6 @@
-"""The two ImageNet classifiers whose maskers are in the zoo; their weights are not ours to ship, see `imagenet.md`."""
+"""The two ImageNet classifiers whose maskers are in the zoo; their weights are not ours to ship,
+see `imagenet.md`.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,8 @@ _GET = "See saliencykit_zoo/imagenet.md for where these weights come from"
 
 
 def mobilenetv2(checkpoint: str | Path, *, crop_share: float = 0.875) -> TorchBlackBox:
-    """MobileNetV2 1.0 at 224 px as TensorFlow trained it: `zoo/mobilenetv2:checkpoint=mobilenet_v2_imagenet.safetensors`.
+    """MobileNetV2 1.0 at 224 px as TensorFlow trained it:
+    `zoo/mobilenetv2:checkpoint=mobilenet_v2_imagenet.safetensors`.
 
     Args:
         checkpoint: The weights as safetensors, under the names of torchvision.
@@ -33,7 +36,9 @@ def mobilenetv2(checkpoint: str | Path, *, crop_share: float = 0.875) -> TorchBl
             if isinstance(child, nn.Conv2d) and child.stride == (2, 2):
                 child.padding = (0, 0)
                 setattr(module, name, nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), child))
-    return TorchBlackBox(net.eval(), mean=(0.5,) * 3, std=(0.5,) * 3, size=224, crop_share=crop_share)
+    return TorchBlackBox(
+        net.eval(), mean=(0.5,) * 3, std=(0.5,) * 3, size=224, crop_share=crop_share
+    )
 
 
 def squeezenet1_0(checkpoint: str | Path, *, crop_share: float = 0.875) -> TorchBlackBox:
@@ -55,7 +60,13 @@ def squeezenet1_0(checkpoint: str | Path, *, crop_share: float = 0.875) -> Torch
 
     net = torchvision.models.squeezenet1_0()
     _fill(net, Path(checkpoint))
-    return TorchBlackBox(net.eval(), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), size=224, crop_share=crop_share)
+    return TorchBlackBox(
+        net.eval(),
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        size=224,
+        crop_share=crop_share,
+    )
 
 
 def _fill(net: Any, checkpoint: Path) -> None:
@@ -68,11 +79,23 @@ def _fill(net: Any, checkpoint: Path) -> None:
         stored = load_file(checkpoint)
     except Exception as error:
         raise InputError(f"{str(checkpoint)!r} is no whole safetensors file: {error}.") from error
-    values = {name: value for name, value in stored.items() if not name.endswith("num_batches_tracked")}
-    wanted = {name: value for name, value in net.state_dict().items() if not name.endswith("num_batches_tracked")}
+    values = {
+        name: value for name, value in stored.items() if not name.endswith("num_batches_tracked")
+    }
+    wanted = {
+        name: value
+        for name, value in net.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
     if set(values) != set(wanted):
-        raise InputError(f"{str(checkpoint)!r} holds {len(values)} tensors under other names than torchvision's. {_GET}.")
+        raise InputError(
+            f"{str(checkpoint)!r} holds {len(values)} tensors under other names than "
+            f"torchvision's. {_GET}."
+        )
     try:
         net.load_state_dict({name: value.float() for name, value in values.items()}, strict=False)
     except RuntimeError as error:
-        raise InputError(f"{str(checkpoint)!r} holds another network: {str(error).splitlines()[-1].strip()}. {_GET}.") from error
+        raise InputError(
+            f"{str(checkpoint)!r} holds another network: {str(error).splitlines()[-1].strip()}. "
+            f"{_GET}."
+        ) from error

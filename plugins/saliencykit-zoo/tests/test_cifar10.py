@@ -14,7 +14,10 @@ import saliencykit
 from saliencykit.testing.contracts import check_black_box
 
 WEIGHTS = HERE / "cifar10_fitnet.safetensors"
-trained = pytest.mark.skipif(not WEIGHTS.exists(), reason=f"{WEIGHTS.name} is not made yet: recipes/cifar10_fitnet.py --export")
+trained = pytest.mark.skipif(
+    not WEIGHTS.exists(),
+    reason=f"{WEIGHTS.name} is not made yet: recipes/cifar10_fitnet.py --export",
+)
 
 
 @trained
@@ -24,7 +27,9 @@ def test_it_keeps_the_contract_of_a_black_box():
 
 @trained
 def test_it_is_explained_by_name():
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 52, 3), dtype=np.uint8))
+    picture = Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (40, 52, 3), dtype=np.uint8)
+    )
     answer = saliencykit.explain("zoo/cifar10-fitnet", picture, "frog", masker="centre-box")
     assert answer.mask.shape == (1, 1, 32, 32)
     assert answer.labels.tolist() == [6]
@@ -45,7 +50,10 @@ def test_the_file_is_small_and_the_card_says_what_it_reaches():
 
 def test_missing_weights_are_named(monkeypatch, tmp_path):
     monkeypatch.setattr(saliencykit_zoo.cifar10, "HERE", tmp_path)
-    with pytest.raises(saliencykit.SaliencyKitError, match=r"lacks the CIFAR-10 classifier.*reinstall saliencykit-zoo"):
+    with pytest.raises(
+        saliencykit.SaliencyKitError,
+        match=r"lacks the CIFAR-10 classifier.*reinstall saliencykit-zoo",
+    ):
         cifar10_fitnet()
 
 
@@ -59,7 +67,10 @@ def test_the_figure_of_the_card_is_true(data_folder):
     for part in np.array_split(np.random.default_rng(0).permutation(len(pack["labels"]))[:1000], 4):
         rows = []
         for i in part:
-            raw = heads[pack["header_id"][i]] + pack["body"][pack["offsets"][i] : pack["offsets"][i + 1]].tobytes()
+            raw = (
+                heads[pack["header_id"][i]]
+                + pack["body"][pack["offsets"][i] : pack["offsets"][i + 1]].tobytes()
+            )
             rows.append(torch.from_numpy(np.array(Image.open(io.BytesIO(raw)).convert("RGB"))))
         with torch.no_grad():
             logits = box(torch.stack(rows).permute(0, 3, 1, 2).float() / 255)

@@ -14,7 +14,9 @@ from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.testing.contracts import check_masker
 
 FILE = HERE / "cifar10_fitnet_masker.safetensors"
-pytestmark = pytest.mark.skipif(not FILE.exists(), reason=f"{FILE.name} is not made yet: recipes/cifar10_maskers.py --export")
+pytestmark = pytest.mark.skipif(
+    not FILE.exists(), reason=f"{FILE.name} is not made yet: recipes/cifar10_maskers.py --export"
+)
 
 
 def test_it_fits_the_box_and_keeps_the_contract_of_a_masker():
@@ -25,7 +27,9 @@ def test_it_fits_the_box_and_keeps_the_contract_of_a_masker():
 
 
 def test_explain_takes_it_by_itself():
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 52, 3), dtype=np.uint8))
+    picture = Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (40, 52, 3), dtype=np.uint8)
+    )
     answer = saliencykit.explain("zoo/cifar10-fitnet", picture, "frog")
     assert answer.provenance["masker"].startswith("RealTimeMasker(")
     assert answer.mask.shape == (1, 1, 32, 32)
@@ -46,16 +50,31 @@ def test_the_figures_of_the_card_are_true(data_folder):
     pack = dict(np.load(data_folder / "cifar10" / "test.npz"))
     heads = [pack["headers"][k, :n].tobytes() for k, n in enumerate(pack["header_len"])]
     rows = np.random.default_rng(0).permutation(len(pack["labels"]))[:300]
-    files = [heads[pack["header_id"][i]] + pack["body"][pack["offsets"][i] : pack["offsets"][i + 1]].tobytes() for i in rows]
-    images = torch.from_numpy(np.stack([np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files]))
+    files = [
+        heads[pack["header_id"][i]]
+        + pack["body"][pack["offsets"][i] : pack["offsets"][i + 1]].tobytes()
+        for i in rows
+    ]
+    images = torch.from_numpy(
+        np.stack([np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files])
+    )
     images = images.permute(0, 3, 1, 2).float() / 255
-    masker, generator = RealTimeMasker.load(FILE, cifar10_fitnet()), torch.Generator().manual_seed(0)
+    masker, generator = (
+        RealTimeMasker.load(FILE, cifar10_fitnet()),
+        torch.Generator().manual_seed(0),
+    )
     with torch.no_grad():
         found = masker.box(images).argmax(1)
     other = (found + torch.randint(1, 10, found.shape, generator=generator)) % 10
-    right, wrong = masker.decode(masker.see(masker.box, images), torch.stack([found, other], 1)).mean((0, 2, 3)).tolist()
+    right, wrong = (
+        masker.decode(masker.see(masker.box, images), torch.stack([found, other], 1))
+        .mean((0, 2, 3))
+        .tolist()
+    )
     card = (HERE / "cifar10_fitnet_masker.md").read_text()
-    figures = re.search(r"mean mask (0\.\d+); the mask for a random other class has (0\.\d+)", card).groups()
+    figures = re.search(
+        r"mean mask (0\.\d+); the mask for a random other class has (0\.\d+)", card
+    ).groups()
     area, share = map(float, figures)
     assert right == pytest.approx(area, abs=0.03)
     assert wrong / right == pytest.approx(share, abs=0.05)

@@ -1,9 +1,13 @@
-"""Our maskers for people who speak Captum; the `captum` package is imported when `MaskerAttribution` is first used."""
+"""Our maskers for people who speak Captum; the `captum` package is imported when
+`MaskerAttribution` is first used.
+"""
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from saliencykit.integrations.captum.masker_attribution import MaskerAttribution as MaskerAttribution
+    from saliencykit.integrations.captum.masker_attribution import (
+        MaskerAttribution as MaskerAttribution,
+    )
 
 __all__ = ["MaskerAttribution"]
 

@@ -1,4 +1,6 @@
-"""Captum's baselines and feature masks for maskers: what replaces, and which pixels are one feature."""
+"""Captum's baselines and feature masks for maskers: what replaces, and which pixels are one
+feature.
+"""
 
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, cast, final
@@ -41,7 +43,8 @@ def with_baseline(masker: Masker, picture: Tensor) -> Masker:
     """The masker with a picture (1, C, H, W) where it would put its own alternative.
 
     Raises:
-        InputError: It replaces nothing, so that a baseline would make no difference, or nothing but what it blurs itself.
+        InputError: It replaces nothing, so that a baseline would make no difference, or nothing but
+            what it blurs itself.
 
     Example:
         >>> from saliencykit.maskers.perturbation.occlusion import Occlusion
@@ -50,14 +53,16 @@ def with_baseline(masker: Masker, picture: Tensor) -> Masker:
     """
     if not _has(masker, "alternative"):
         raise InputError(
-            f"{name_of(masker)} replaces no pixels, so that baselines=... would make no difference; drop them, or use a masker "
-            "that does, such as 'occlusion', 'rise', 'feature-ablation' or 'iterative'."
+            f"{name_of(masker)} replaces no pixels, so that baselines=... would make no "
+            "difference; drop them, or use a masker that does, such as 'occlusion', 'rise', "
+            "'feature-ablation' or 'iterative'."
         )
     return _replaced(masker, alternative=Given(picture))
 
 
 def with_regions(masker: Masker, features: Tensor) -> Masker | None:
-    """The masker asked about features (n, C, H, W) as its regions; None if it knows none, or channels differ in theirs.
+    """The masker asked about features (n, C, H, W) as its regions; None if it knows none, or
+    channels differ in theirs.
 
     Example:
         >>> from saliencykit.maskers.perturbation.feature_ablation import FeatureAblation
@@ -94,12 +99,17 @@ def whole_numbers(features: Tensor) -> Tensor:
         InputError: Its values are not whole numbers.
     """
     if features.is_floating_point() and not torch.equal(features, features.round()):
-        raise InputError("MaskerAttribution.attribute(feature_mask=...) takes whole numbers; got fractions: give integers.")
+        raise InputError(
+            "MaskerAttribution.attribute(feature_mask=...) takes whole numbers; got fractions: "
+            "give integers."
+        )
     return features.long()
 
 
 def _has(masker: Masker, name: str) -> bool:
-    return is_dataclass(masker) and any(field.name == name and field.init for field in fields(masker))
+    return is_dataclass(masker) and any(
+        field.name == name and field.init for field in fields(masker)
+    )
 
 
 def _replaced(masker: Masker, **changes: Any) -> Masker:

@@ -22,8 +22,11 @@ Statistics = tuple[Sequence[float] | None, Sequence[float] | None]
 """Mean and standard deviation of raw pixels, per channel, that the inputs were normalised with."""
 
 
-def box_of_model(model: object, statistics: Statistics = (None, None), outputs: Outputs = "logits") -> BlackBox:
-    """The box around a model whose inputs are given as the model takes them, or, with statistics, as raw pixels.
+def box_of_model(
+    model: object, statistics: Statistics = (None, None), outputs: Outputs = "logits"
+) -> BlackBox:
+    """The box around a model whose inputs are given as the model takes them, or, with statistics,
+    as raw pixels.
 
     A BlackBox, also one inside a `BoxModule`, is taken as it is.
 
@@ -37,18 +40,29 @@ def box_of_model(model: object, statistics: Statistics = (None, None), outputs: 
     mean, std = statistics
     if is_box(model):
         if mean is not None or std is not None or outputs != "logits":
-            raise InputError(f"{name_of(as_black_box(model))} knows its own mean, std and outputs; drop these arguments.")
+            raise InputError(
+                f"{name_of(as_black_box(model))} knows its own mean, std and outputs; drop these "
+                "arguments."
+            )
         return as_black_box(model)
     if mean is not None or std is not None:
         if not isinstance(model, nn.Module):
-            raise InputError(f"mean and std are for a torch nn.Module that takes one picture; got {name_of(model)}.")
+            raise InputError(
+                "mean and std are for a torch nn.Module that takes one picture; got "
+                f"{name_of(model)}."
+            )
         return TorchBlackBox(model, mean=mean, std=std, outputs=outputs)
     box = as_black_box(model).for_model_pixels()
-    return replace(box, outputs=outputs) if isinstance(box, TorchBlackBox) and box.outputs != outputs else box
+    return (
+        replace(box, outputs=outputs)
+        if isinstance(box, TorchBlackBox) and box.outputs != outputs
+        else box
+    )
 
 
 def raw_pixels(picture: Tensor, statistics: Statistics) -> Images:
-    """Inputs as a masker sees them: in single precision or better, and not normalised if it is known with what they were.
+    """Inputs as a masker sees them: in single precision or better, and not normalised if it is
+    known with what they were.
 
     Raises:
         InputError: The statistics are for another number of channels.
@@ -62,8 +76,13 @@ def raw_pixels(picture: Tensor, statistics: Statistics) -> Images:
     if mean is None or std is None:
         return picture
     if not len(mean) == len(std) == picture.shape[1]:
-        raise InputError(f"mean and std have {len(mean)} and {len(std)} channels, and the inputs {picture.shape[1]}; give as many.")
-    return picture * picture.new_tensor(std).view(1, -1, 1, 1) + picture.new_tensor(mean).view(1, -1, 1, 1)
+        raise InputError(
+            f"mean and std have {len(mean)} and {len(std)} channels, and the inputs "
+            f"{picture.shape[1]}; give as many."
+        )
+    return picture * picture.new_tensor(std).view(1, -1, 1, 1) + picture.new_tensor(mean).view(
+        1, -1, 1, 1
+    )
 
 
 def is_box(model: object) -> bool:
@@ -78,7 +97,8 @@ class Forward(nn.Module):
     Args:
         function: What Captum calls: a module, or any function of tensors.
         canvas: How its inputs lie on the picture.
-        extra: The further arguments. A tensor with one row stands for every picture that is asked about.
+        extra: The further arguments. A tensor with one row stands for every picture that is asked
+            about.
 
     Attributes:
         sizes: The shape of one row's output, known after the first answer.
@@ -91,19 +111,29 @@ class Forward(nn.Module):
         (torch.Size([2, 1]), ())
     """
 
-    def __init__(self, function: Callable[..., Any], canvas: Canvas, extra: tuple[Any, ...] = ()) -> None:
+    def __init__(
+        self, function: Callable[..., Any], canvas: Canvas, extra: tuple[Any, ...] = ()
+    ) -> None:
         super().__init__()
         self.function, self.canvas = function, canvas
-        self.extra = tuple(value.detach() if isinstance(value, Tensor) else value for value in extra)
+        self.extra = tuple(
+            value.detach() if isinstance(value, Tensor) else value for value in extra
+        )
         self.sizes: tuple[int, ...] | None = None
         # a box looks for a tensor to learn where the model lives and in which precision
-        self.register_buffer("where", torch.empty(0, dtype=canvas.dtypes[0], device=canvas.devices[0]), persistent=False)
+        self.register_buffer(
+            "where",
+            torch.empty(0, dtype=canvas.dtypes[0], device=canvas.devices[0]),
+            persistent=False,
+        )
 
     def forward(self, images: Images) -> Any:
         """The function's answer, outputs of several dimensions in a line."""
         count = len(images)
         extra = (
-            value.expand(count, *value.shape[1:]) if isinstance(value, Tensor) and value.ndim and len(value) == 1 else value
+            value.expand(count, *value.shape[1:])
+            if isinstance(value, Tensor) and value.ndim and len(value) == 1
+            else value
             for value in self.extra
         )
         answer = self.function(*self.canvas.split(images), *extra)
@@ -111,8 +141,8 @@ class Forward(nn.Module):
             return answer  # the box reads it, or says why not
         if not answer.ndim or len(answer) != count:
             raise InputError(
-                f"the forward function answered {count} rows with shape {tuple(answer.shape)}; MaskerAttribution asks for one "
-                "answer per row, (B, ...)."
+                f"the forward function answered {count} rows with shape {tuple(answer.shape)}; "
+                "MaskerAttribution asks for one answer per row, (B, ...)."
             )
         self.sizes = tuple(answer.shape[1:])
         return answer.reshape(count, -1)
@@ -146,7 +176,8 @@ class Limited(Around):
 
 @final
 class WithoutLayers(Around):
-    """A box that shows no module: the feature maps of a model of several inputs are no maps over the canvas.
+    """A box that shows no module: the feature maps of a model of several inputs are no maps over
+    the canvas.
 
     Args:
         box: The box.
@@ -175,9 +206,11 @@ def asked(
     statistics: Statistics = (None, None),
     outputs: Outputs = "logits",
 ) -> tuple[BlackBox, tuple[int, ...]]:
-    """The box of a forward function, and the shape of one row's output; the first image is asked about.
+    """The box of a forward function, and the shape of one row's output; the first image is asked
+    about.
 
-    A module of one picture is the box's own, so that maskers see its layers and the box has its fast copy.
+    A module of one picture is the box's own, so that maskers see its layers and the box has its
+    fast copy.
 
     Args:
         function: See `Forward`; also a BlackBox.
@@ -198,7 +231,10 @@ def asked(
     """
     one = len(canvas.shapes) == 1 and canvas.pictures
     if is_box(function) and not (one and not extra):
-        raise InputError("MaskerAttribution of a BlackBox takes one batch of pictures (B, C, H, W) and no additional_forward_args.")
+        raise InputError(
+            "MaskerAttribution of a BlackBox takes one batch of pictures (B, C, H, W) and no "
+            "additional_forward_args."
+        )
     forward = Forward(function, canvas, extra)
     box: BlackBox = box_of_model(forward, statistics, outputs)
     if one and not extra and flat and isinstance(function, nn.Module | BlackBox):
@@ -214,4 +250,6 @@ def asked(
         box(images[:1].to(box.device))  # two classes may be a sigmoid's one output
         return own, (classes,) if forward.sizes is None else forward.sizes
     answer = box(images[:1].to(box.device))
-    return box if one else WithoutLayers(box), tuple(answer.shape[1:]) if forward.sizes is None else forward.sizes
+    return box if one else WithoutLayers(box), tuple(
+        answer.shape[1:]
+    ) if forward.sizes is None else forward.sizes

@@ -15,12 +15,15 @@ _WHO = "MaskerAttribution.attribute"
 
 
 def labels_of(target: Any, sizes: Sequence[int], count: int) -> Labels:
-    """One label per row: the place of the output that the target names, among all outputs in a line.
+    """One label per row: the place of the output that the target names, among all outputs in a
+    line.
 
     Args:
-        target: As for Captum: a class index for all rows (int, or a tensor with one number); a tuple of indices for outputs of
-            several dimensions; a tensor (B,) or a list with an index or a tuple per row; None if there is one output only.
-        sizes: The shape of one row's output; () and (1,) are a single output, which a box reads as a sigmoid's two classes.
+        target: As for Captum: a class index for all rows (int, or a tensor with one number); a
+            tuple of indices for outputs of several dimensions; a tensor (B,) or a list with an
+            index or a tuple per row; None if there is one output only.
+        sizes: The shape of one row's output; () and (1,) are a single output, which a box reads as
+            a sigmoid's two classes.
         count: B.
 
     Raises:
@@ -33,7 +36,10 @@ def labels_of(target: Any, sizes: Sequence[int], count: int) -> Labels:
     single = prod(sizes) == 1
     if target is None:
         if not single:
-            raise InputError(f"{_WHO}: the model has outputs of shape (B, {_shape(sizes)}); say which one with target=.")
+            raise InputError(
+                f"{_WHO}: the model has outputs of shape (B, {_shape(sizes)}); say which one with "
+                "target=."
+            )
         return torch.ones(count, dtype=torch.int64)
     rows = _rows(target, count)
     places = [_place(row, sizes) for row in rows]
@@ -46,7 +52,8 @@ def _rows(target: Any, count: int) -> list[Any]:
     if isinstance(target, Tensor):
         if target.is_floating_point() or target.dtype == torch.bool or target.ndim > 1:
             raise InputError(
-                f"{_WHO}: a tensor of targets is whole numbers of shape (B,); got {target.dtype} {tuple(target.shape)}."
+                f"{_WHO}: a tensor of targets is whole numbers of shape (B,); got {target.dtype} "
+                f"{tuple(target.shape)}."
             )
         rows = target.reshape(-1).tolist()
         several = len(rows) != 1
@@ -55,7 +62,9 @@ def _rows(target: Any, count: int) -> list[Any]:
     else:
         return [target]
     if several and len(rows) != count:
-        raise InputError(f"{_WHO} got {len(rows)} targets for {count} rows; give one for all, or one per row.")
+        raise InputError(
+            f"{_WHO} got {len(rows)} targets for {count} rows; give one for all, or one per row."
+        )
     return list(rows)
 
 
@@ -63,16 +72,22 @@ def _place(index: Any, sizes: Sequence[int]) -> int:
     steps = index if isinstance(index, tuple) else (index,)
     for step in steps:
         if isinstance(step, bool) or not hasattr(step, "__index__"):
-            raise InputError(f"{_WHO}: a target is an index or a tuple of indices; got {name_of(step)} {step!r}.")
+            raise InputError(
+                f"{_WHO}: a target is an index or a tuple of indices; got {name_of(step)} {step!r}."
+            )
     if len(steps) != len(sizes):
         raise InputError(
-            f"{_WHO}: target {index!r} names {'no' if len(steps) > len(sizes) else 'more than one'} output of a model with outputs "
-            f"of shape (B{', ' if sizes else ''}{_shape(sizes)}); give {len(sizes)} indices."
+            f"{_WHO}: target {index!r} names "
+            f"{'no' if len(steps) > len(sizes) else 'more than one'} output of a model with "
+            f"outputs of shape (B{', ' if sizes else ''}{_shape(sizes)}); give {len(sizes)} "
+            "indices."
         )
     place = 0
     for step, size in zip((int(step.__index__()) for step in steps), sizes, strict=True):
         if not -size <= step < size:
-            raise InputError(f"{_WHO}: target {index!r} is outside of outputs of shape (B, {_shape(sizes)}).")
+            raise InputError(
+                f"{_WHO}: target {index!r} is outside of outputs of shape (B, {_shape(sizes)})."
+            )
         place = place * size + step % size
     return place
 

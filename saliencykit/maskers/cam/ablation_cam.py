@@ -22,24 +22,30 @@ from saliencykit.networks.target_layer import target_layer
 @final
 @dataclass(frozen=True, kw_only=True)
 class AblationCam(Masker):
-    """A feature map's channels, each weighed by the share of the label's logit that is lost when it is set to zero.
+    """A feature map's channels, each weighed by the share of the label's logit that is lost when it
+    is set to zero.
 
-    `scores = sum over k of (y - y_k) / |y| * A_k`, with `y` the label's logit and `y_k` the one without channel k. Like Grad-CAM,
-    but with the whole effect of a channel in place of a slope: no gradients, and nothing saturates. As coarse as the map.
+    `scores = sum over k of (y - y_k) / |y| * A_k`, with `y` the label's logit and `y_k` the one
+    without channel k. Like Grad-CAM, but with the whole effect of a channel in place of a slope: no
+    gradients, and nothing saturates. As coarse as the map.
 
-    Behind the map of a head that pools and then is linear, `y - y_k` is the channel's mean times its weight (and a rectifier in
-    between can be applied again without it), so one forward pass gives all channels exactly. Elsewhere the part of the model after
-    the layer runs once for each channel that is not zero.
+    Behind the map of a head that pools and then is linear, `y - y_k` is the channel's mean times
+    its weight (and a rectifier in between can be applied again without it), so one forward pass
+    gives all channels exactly. Elsewhere the part of the model after the layer runs once for each
+    channel that is not zero.
 
-    The mask is the positive part of the scores divided by its maximum. The published weight is over `y`, which for a class with a
-    negative logit would turn the map over; the size of `y` does not, and a positive factor leaves the mask as it is.
+    The mask is the positive part of the scores divided by its maximum. The published weight is over
+    `y`, which for a class with a negative logit would turn the map over; the size of `y` does not,
+    and a positive factor leaves the mask as it is.
 
     Args:
-        layer: The dotted name of the layer whose channels are ablated, as in `model.named_modules()`. None: the map that the head
-            pools; elsewhere the layer that Grad-CAM reads.
+        layer: The dotted name of the layer whose channels are ablated, as in
+            `model.named_modules()`. None: the map that the head pools; elsewhere the layer that
+            Grad-CAM reads.
 
     Raises:
-        InputError: The box shows no torch module, the layer is unknown or no map, or the answer does not depend on it alone.
+        InputError: The box shows no torch module, the layer is unknown or no map, or the answer
+            does not depend on it alone.
 
     Example:
         >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
@@ -50,8 +56,8 @@ class AblationCam(Masker):
         torch.Size([2, 1, 15, 15])
 
     References:
-        Ramaswamy & Desai 2020, "Ablation-CAM: Visual Explanations for Deep Convolutional Network via Gradient-free Localization",
-        section 3, equations 3 and 4.
+        Ramaswamy & Desai 2020, "Ablation-CAM: Visual Explanations for Deep Convolutional Network
+        via Gradient-free Localization", section 3, equations 3 and 4.
     """
 
     layer: str | None = None
@@ -59,20 +65,28 @@ class AblationCam(Masker):
     def __post_init__(self) -> None:
         """Check the layer's name."""
         if self.layer is not None and not (isinstance(self.layer, str) and self.layer):
-            raise InputError(f"AblationCam(layer={self.layer!r}) takes a layer's dotted name, such as 'layer4', or None.")
+            raise InputError(
+                f"AblationCam(layer={self.layer!r}) takes a layer's dotted name, such as "
+                "'layer4', or None."
+            )
 
-    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
+    def mask(
+        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+    ) -> Found:
         """The weighed sum of channels, and its positive part as the mask."""
         if black_box.module is None:
             raise InputError(
-                f"AblationCam takes channels out of a layer of a torch module, and {name_of(black_box)} shows none. Use "
-                "masker='rise' or 'occlusion', which only ask."
+                "AblationCam takes channels out of a layer of a torch module, and "
+                f"{name_of(black_box)} shows none. Use masker='rise' or 'occlusion', which only "
+                "ask."
             )
         head = pooled_head(black_box, images)
         if head is not None and self.layer in (None, head.tap.name):
             scores = _in_one_pass(black_box, images, labels, head)
         else:
-            scores = _channel_by_channel(black_box, images, labels, target_layer(black_box, images, self.layer))
+            scores = _channel_by_channel(
+                black_box, images, labels, target_layer(black_box, images, self.layer)
+            )
         return Found(mask_of_scores(scores), scores)
 
 
@@ -86,9 +100,16 @@ def _in_one_pass(box: BlackBox, images: Images, labels: Labels, head: Head) -> T
         places = torch.einsum("bkhw,bk->bhw", maps, weight) + bias[:, :, None]
         lost = maps.mean((2, 3)) * weight
         linear = places.mean((1, 2), keepdim=True)[:, :, 0]
-        if bool(((places.relu().mean((1, 2))[:, None] - y).abs() < (linear - y).abs()).any()):  # a rectifier before the pooling
-            without = [places - w[:, None, None] * a for a, w in zip(maps.unbind(1), weight.unbind(1), strict=True)]
-            lost = torch.stack([places.relu().mean((1, 2)) - rest.relu().mean((1, 2)) for rest in without], 1)
+        if bool(
+            ((places.relu().mean((1, 2))[:, None] - y).abs() < (linear - y).abs()).any()
+        ):  # a rectifier before the pooling
+            without = [
+                places - w[:, None, None] * a
+                for a, w in zip(maps.unbind(1), weight.unbind(1), strict=True)
+            ]
+            lost = torch.stack(
+                [places.relu().mean((1, 2)) - rest.relu().mean((1, 2)) for rest in without], 1
+            )
         found.append(_weighed(maps, lost, y))
     return torch.cat(found).to(images.dtype)
 

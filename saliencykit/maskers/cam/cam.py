@@ -20,12 +20,15 @@ from saliencykit.networks.feature_maps import read_taps
 @final
 @dataclass(frozen=True, kw_only=True)
 class Cam(Masker):
-    """Class activation map: how much each position of the last feature map adds to the label's logit.
+    """Class activation map: how much each position of the last feature map adds to the label's
+    logit.
 
-    `scores(x, y) = sum over k of w_ck A_k(x, y)`, where `A` are the maps that the head pools and `w_c` its weights for the class:
-    their mean, and the bias, *is* the logit. One forward pass, no gradients, exact; as coarse as the map (7 x 7 of 224 px). Only
-    for heads of pooling and one linear layer, or of a 1x1 convolution and pooling (a rectifier between the two is left out);
-    Grad-CAM is its extension to others, and for a linear head is this map, less its negative part, over the number of positions.
+    `scores(x, y) = sum over k of w_ck A_k(x, y)`, where `A` are the maps that the head pools and
+    `w_c` its weights for the class: their mean, and the bias, *is* the logit. One forward pass, no
+    gradients, exact; as coarse as the map (7 x 7 of 224 px). Only for heads of pooling and one
+    linear layer, or of a 1x1 convolution and pooling (a rectifier between the two is left out);
+    Grad-CAM is its extension to others, and for a linear head is this map, less its negative part,
+    over the number of positions.
 
     The mask is the positive part of the scores divided by its maximum.
 
@@ -44,22 +47,25 @@ class Cam(Masker):
         True
 
     References:
-        Zhou, Khosla, Lapedriza, Oliva & Torralba 2016, "Learning Deep Features for Discriminative Localization", section 2,
-        equation 2.
+        Zhou, Khosla, Lapedriza, Oliva & Torralba 2016, "Learning Deep Features for Discriminative
+        Localization", section 2, equation 2.
     """
 
-    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
+    def mask(
+        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+    ) -> Found:
         """The class's rows over the map, and their positive part as the mask."""
         if black_box.module is None:
             raise InputError(
-                f"Cam reads the last feature map of a torch module, and {name_of(black_box)} shows none. Use masker='rise' or "
-                "'occlusion', which only ask."
+                f"Cam reads the last feature map of a torch module, and {name_of(black_box)} "
+                "shows none. Use masker='rise' or 'occlusion', which only ask."
             )
         head = pooled_head(black_box, images)
         if head is None:
             raise InputError(
-                f"Cam is for heads of pooling and one linear layer, and the head of {name_of(black_box.module)} is another. Use "
-                "masker='grad-cam', which is the same map for every head."
+                "Cam is for heads of pooling and one linear layer, and the head of "
+                f"{name_of(black_box.module)} is another. Use masker='grad-cam', which is the "
+                "same map for every head."
             )
         found, step = [], micro_batch(black_box)
         for some, asked in zip(torch.split(images, step), torch.split(labels, step), strict=True):

@@ -20,20 +20,26 @@ _ROUNDING = 1e-6  # of the largest map times the sum of weights: what is below s
 @final
 @dataclass(frozen=True, kw_only=True)
 class GradCam(Masker):
-    """The maps of a late layer, each weighted with the mean gradient of the label's logit with respect to it, and summed.
+    """The maps of a late layer, each weighted with the mean gradient of the label's logit with
+    respect to it, and summed.
 
-    One forward pass, and a backward pass from the logit to that layer only: about as costly as the prediction. Coarse, as the layer
-    is (7 x 7 in many networks), and good at finding where; of several objects it tends to show the whole group. Where the layer
-    is followed by mean pooling and one linear layer it is CAM, up to a factor. The layer is found by itself in convolutional
-    networks, transformers with a class token or without, and hybrids, see `target_layer`; tokens are laid out as their grid.
+    One forward pass, and a backward pass from the logit to that layer only: about as costly as the
+    prediction. Coarse, as the layer is (7 x 7 in many networks), and good at finding where; of
+    several objects it tends to show the whole group. Where the layer is followed by mean pooling
+    and one linear layer it is CAM, up to a factor. The layer is found by itself in convolutional
+    networks, transformers with a class token or without, and hybrids, see `target_layer`; tokens
+    are laid out as their grid.
 
-    The mask is the positive part of the scores divided by its maximum, as published: what is negative speaks for other classes.
+    The mask is the positive part of the scores divided by its maximum, as published: what is
+    negative speaks for other classes.
 
     Args:
-        layer: The dotted name of another layer, such as `layer3`; its output must be a map over the picture.
+        layer: The dotted name of another layer, such as `layer3`; its output must be a map over the
+            picture.
 
     Raises:
-        InputError: The box shows no torch module, no layer of it qualifies, or the named one does not.
+        InputError: The box shows no torch module, no layer of it qualifies, or the named one does
+            not.
         GradientError: The gradient at the layer is NaN or infinite, or there is none.
 
     Example:
@@ -44,14 +50,17 @@ class GradCam(Masker):
         torch.Size([2, 1, 16, 16])
 
     References:
-        Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks", section 3, equations 1 and 2.
+        Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks", section 3,
+        equations 1 and 2.
     """
 
     layer: str | None = None
 
     needs_gradient: ClassVar[bool] = True
 
-    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
+    def mask(
+        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+    ) -> Found:
         """The weighted sum, as coarse as the layer, and its positive part as the mask."""
         tap = target_layer(black_box, images, self.layer)
         logits, leaves = cut_at(black_box, images, tap)
@@ -61,7 +70,8 @@ class GradCam(Masker):
         maps, slope = (tap.read(_whole(parts), images.shape[2:]) for parts in (leaves, slopes))
         if bad := checks.finite_rows(slope):
             raise GradientError(
-                f"GradCam: the gradient at {tap.name!r} is NaN or infinite in row {bad[0]} of {len(images)}; {NOT_FINITE}"
+                f"GradCam: the gradient at {tap.name!r} is NaN or infinite in row {bad[0]} of "
+                f"{len(images)}; {NOT_FINITE}"
             )
         with torch.no_grad():
             weights = slope.mean((2, 3), keepdim=True)

@@ -1,4 +1,6 @@
-"""An attribution method of Captum bound to one black box: what it calls, on which layer, and nothing left behind."""
+"""An attribution method of Captum bound to one black box: what it calls, on which layer, and
+nothing left behind.
+"""
 
 import copy
 import inspect
@@ -18,9 +20,17 @@ from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
 from saliencykit.core.types import Images, Labels
 from saliencykit.networks.target_layer import target_layer
 
-_INNER = ("internal_batch_size", "perturbations_per_eval")  # what Captum calls the size of its own batches
-_AT_ONCE = 8  # images, or evaluations of one, for a box that names no limit: the graph of all of them is held
-_RELUS = ("GuidedBackprop", "Deconvolution", "GuidedGradCam")  # they hook the modules that are an nn.ReLU, and no others
+_INNER = (
+    "internal_batch_size",
+    "perturbations_per_eval",
+)  # what Captum calls the size of its own batches
+# images, or evaluations of one, for a box that names no limit: the graph of all of them is held
+_AT_ONCE = 8
+_RELUS = (
+    "GuidedBackprop",
+    "Deconvolution",
+    "GuidedGradCam",
+)  # they hook the modules that are an nn.ReLU, and no others
 
 
 @final
@@ -28,7 +38,8 @@ class Bound:
     """An attribution method that asks one black box.
 
     Args:
-        method: A class of `captum.attr`, a function that makes an attribution of a forward function, or an attribution.
+        method: A class of `captum.attr`, a function that makes an attribution of a forward
+            function, or an attribution.
         box: The classifier.
         images: As the box takes them; their number and size count.
         layer: For methods that take one. None: see `target_layer`.
@@ -41,20 +52,37 @@ class Bound:
         InputError: The method needs a module, a layer or ReLUs, and the box has none.
     """
 
-    def __init__(self, method: Any, box: BlackBox, images: Images, *, layer: str | None, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        method: Any,
+        box: BlackBox,
+        images: Images,
+        *,
+        layer: str | None,
+        options: Mapping[str, Any],
+    ) -> None:
         self._box, self._options, self._size = box, dict(options), images.shape[2:]
         zero = (0.0,) * images.shape[1] if box.zero is None else box.zero
         self._zero = images.new_tensor(zero).view(1, -1, 1, 1)
         takes = arguments(method)
         if "attribution_method" in takes:
-            raise InputError("NoiseTunnel goes around another attribution: give method=lambda f: NoiseTunnel(Saliency(f)).")
+            raise InputError(
+                "NoiseTunnel goes around another attribution: give method=lambda f: "
+                "NoiseTunnel(Saliency(f))."
+            )
         self.name = method.__name__ if isinstance(method, type) else checks.name_of(method)
         wants_layer = "layer" in takes or isinstance(getattr(method, "layer", None), nn.Module)
         if layer is not None and not wants_layer:
-            raise InputError(f"{self.name} attributes to the input and takes no layer; got layer={layer!r}.")
+            raise InputError(
+                f"{self.name} attributes to the input and takes no layer; got layer={layer!r}."
+            )
         self._tap = target_layer(box, images, layer) if wants_layer else None
         self._object = self._make(method, "model" in takes)
-        self._hooked = box.module if wants_layer or "model" in takes or hasattr(self._object, "model") else None
+        self._hooked = (
+            box.module
+            if wants_layer or "model" in takes or hasattr(self._object, "model")
+            else None
+        )
         takes = arguments(self._object.attribute)
         self._labelled = "target" in takes or "kwargs" in takes
         at_once = box.max_batch or _AT_ONCE
@@ -64,30 +92,41 @@ class Bound:
         self._options = {**inner, **self._options}
         self.images_at_once = 1 if any(name in takes for name in _INNER) else at_once
 
-    def __call__(self, images: Images, labels: Labels, rows: slice | None = None, count: int = 0) -> Tensor:
-        """The attribution of some images, (b, C, h, w): of those `rows` of `count`, if options are to be dealt out with them."""
+    def __call__(
+        self, images: Images, labels: Labels, rows: slice | None = None, count: int = 0
+    ) -> Tensor:
+        """The attribution of some images, (b, C, h, w): of those `rows` of `count`, if options are
+        to be dealt out with them.
+        """
         inputs = images - self._zero
         options = dict(self._options)
         for key, value in options.items() if rows is not None else ():
-            several = key == "baselines" and self.name.endswith(("GradientShap", "DeepLiftShap"))  # to draw from, for every image
+            several = key == "baselines" and self.name.endswith(
+                ("GradientShap", "DeepLiftShap")
+            )  # to draw from, for every image
             if isinstance(value, Tensor) and value.ndim and len(value) == count and not several:
                 options[key] = value[rows]
         if self._labelled:
             options["target"] = labels
         try:
             with restored(self._hooked), warnings.catch_warnings():
-                warnings.filterwarnings("ignore", module=r"captum\.")  # that it sets hooks, and that inputs now require gradients
+                warnings.filterwarnings(
+                    "ignore", module=r"captum\."
+                )  # that it sets hooks, and that inputs now require gradients
                 answer = self._object.attribute(inputs, **options)
         except SaliencyKitError:
             raise
         except Exception as error:
             raise InputError(
-                f"{self.name} raised {type(error).__name__} on {checks.name_of(self._box)}: {checks.first_line(error)}."
+                f"{self.name} raised {type(error).__name__} on {checks.name_of(self._box)}: "
+                f"{checks.first_line(error)}."
             ) from error
         return self._checked(answer, images)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """What Captum calls: the logits of differences from the colour that the box's normalisation maps to 0."""
+        """What Captum calls: the logits of differences from the colour that the box's normalisation
+        maps to 0.
+        """
         return self._box(inputs + self._zero)
 
     def _make(self, method: Any, wants_model: bool) -> Any:
@@ -96,16 +135,23 @@ class Bound:
         needs_model = wants_model or isinstance(getattr(method, "model", None), nn.Module)
         if needs_model and module is None:
             raise InputError(
-                f"{self.name} reads the layers of a model, and {checks.name_of(self._box)} shows no torch module. Use "
-                "masker='gradient' or 'integrated-gradients' (they take gradients), 'rise' or 'occlusion' (they only ask)."
+                f"{self.name} reads the layers of a model, and {checks.name_of(self._box)} shows "
+                "no torch module. Use masker='gradient' or 'integrated-gradients' (they take "
+                "gradients), 'rise' or 'occlusion' (they only ask)."
             )
-        if base.__name__ in _RELUS and not any(isinstance(m, nn.ReLU) for m in (module.modules() if module is not None else ())):
+        if base.__name__ in _RELUS and not any(
+            isinstance(m, nn.ReLU) for m in (module.modules() if module is not None else ())
+        ):
             raise InputError(
-                f"{self.name} of Captum changes the modules that are an nn.ReLU, and {checks.name_of(module)} has none: it would "
-                "return the plain gradient. The maskers 'guided-backprop', 'deconvolution', 'guided-grad-cam' see functional ReLUs."
+                f"{self.name} of Captum changes the modules that are an nn.ReLU, and "
+                f"{checks.name_of(module)} has none: it would return the plain gradient. The "
+                "maskers 'guided-backprop', 'deconvolution', 'guided-grad-cam' see functional "
+                "ReLUs."
             )
         forward: Any = _Module(self.forward, module) if needs_model else self.forward
-        if not (isinstance(method, type) or inspect.isroutine(method)) and hasattr(method, "attribute"):
+        if not (isinstance(method, type) or inspect.isroutine(method)) and hasattr(
+            method, "attribute"
+        ):
             return _rebound(method, forward, self._layer())
         return method(forward, self._layer()) if self._tap is not None else method(forward)
 
@@ -118,21 +164,48 @@ class Bound:
         if isinstance(answer, tuple) and len(answer) == 1:
             answer = answer[0]
         if not isinstance(answer, Tensor):
-            came = f"{checks.name_of(answer)} of {len(answer)}" if isinstance(answer, tuple) else checks.name_of(answer)
-            raise ContractError(f"{self.name}.attribute returned {came}; expected one tensor, one row per image.")
+            came = (
+                f"{checks.name_of(answer)} of {len(answer)}"
+                if isinstance(answer, tuple)
+                else checks.name_of(answer)
+            )
+            raise ContractError(
+                f"{self.name}.attribute returned {came}; expected one tensor, one row per image."
+            )
         answer = answer.detach()
         if bad := checks.finite_rows(answer):
-            raise ContractError(f"{self.name}.attribute returned NaN or infinite values in row {bad[0]} of {len(images)}.")
-        if answer.shape[:1] == images.shape[:1] and answer.shape[2:] == self._size and answer.ndim == 4:
+            raise ContractError(
+                f"{self.name}.attribute returned NaN or infinite values in row {bad[0]} of "
+                f"{len(images)}."
+            )
+        if (
+            answer.shape[:1] == images.shape[:1]
+            and answer.shape[2:] == self._size
+            and answer.ndim == 4
+        ):
             return answer
-        if self._tap is not None and answer.ndim == 4 and self._tap.layout == "maps" and answer.shape[2:] == self._tap.side:
+        if (
+            self._tap is not None
+            and answer.ndim == 4
+            and self._tap.layout == "maps"
+            and answer.shape[2:] == self._tap.side
+        ):
             return answer
-        if self._tap is not None and answer.shape[-1] == self._tap.channels and self._tap.layout != "maps":
+        if (
+            self._tap is not None
+            and answer.shape[-1] == self._tap.channels
+            and self._tap.layout != "maps"
+        ):
             return self._tap.read(answer, self._size)
         on = "" if self._tap is None else f" for layer {self._tap.name!r} ({self._tap.layout})"
-        more = " Use masker='grad-cam', which knows about tokens." if self.name == "LayerGradCam" else ""
+        more = (
+            " Use masker='grad-cam', which knows about tokens."
+            if self.name == "LayerGradCam"
+            else ""
+        )
         raise InputError(
-            f"{self.name}.attribute returned shape {tuple(answer.shape)}{on}, no map over {tuple(images.shape)}.{more}"
+            f"{self.name}.attribute returned shape {tuple(answer.shape)}{on}, no map over "
+            f"{tuple(images.shape)}.{more}"
         )
 
 
@@ -158,11 +231,14 @@ def captum_class(name: str) -> Any:
     try:
         from captum import attr
     except ImportError:
-        raise InputError("this masker wraps Captum, which is not installed: pip install 'saliencykit[captum]'.") from None
+        raise InputError(
+            "this masker wraps Captum, which is not installed: pip install 'saliencykit[captum]'."
+        ) from None
     kind = getattr(attr, name, None)
     if not (isinstance(kind, type) and hasattr(kind, "attribute")):
         near = (
-            ", ".join(n for n in dir(attr) if n.lower().startswith(name.lower()[:3])) or "Saliency, IntegratedGradients, DeepLift"
+            ", ".join(n for n in dir(attr) if n.lower().startswith(name.lower()[:3]))
+            or "Saliency, IntegratedGradients, DeepLift"
         )
         raise InputError(f"captum.attr has no attribution called {name!r}; there are {near}, ... .")
     return kind
@@ -193,10 +269,16 @@ def _rebound(method: Any, forward: Any, layer: nn.Module | None) -> Any:
 
 @contextmanager
 def restored(module: nn.Module | None) -> Iterator[None]:
-    """Hooks and attributes that were set on a module's layers meanwhile are gone at the end, also after an error."""
+    """Hooks and attributes that were set on a module's layers meanwhile are gone at the end, also
+    after an error.
+    """
     before = []
     for layer in () if module is None else module.modules():
-        hooks = {key: list(value) for key, value in vars(layer).items() if key.endswith("_hooks") and isinstance(value, dict)}
+        hooks = {
+            key: list(value)
+            for key, value in vars(layer).items()
+            if key.endswith("_hooks") and isinstance(value, dict)
+        }
         before.append((layer, set(vars(layer)), hooks))
     try:
         yield
@@ -212,13 +294,19 @@ def restored(module: nn.Module | None) -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[Callable[[], bool]]:
-    """The global random states, seeded inside and put back at the end; the function says, afterwards, whether somebody drew."""
+    """The global random states, seeded inside and put back at the end; the function says,
+    afterwards, whether somebody drew.
+    """
     devices = [device] if device.type == "cuda" else []
     outer, drawn = (random.getstate(), np.random.get_state(legacy=False)), list[bool]()
 
     def states() -> tuple[object, ...]:
         torches = [torch.get_rng_state(), *(torch.cuda.get_rng_state(d) for d in devices)]
-        return (*(state.numpy().tobytes() for state in torches), random.getstate(), repr(np.random.get_state(legacy=False)))
+        return (
+            *(state.numpy().tobytes() for state in torches),
+            random.getstate(),
+            repr(np.random.get_state(legacy=False)),
+        )
 
     with torch.random.fork_rng(devices=devices):
         try:

@@ -1,4 +1,6 @@
-"""The classic gradient methods by name: each is one of Captum's, with the setting and the rule from scores to mask that suit it."""
+"""The classic gradient methods by name: each is one of Captum's, with the setting and the rule from
+scores to mask that suit it.
+"""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, final
@@ -15,14 +17,18 @@ from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.gradient.captum_binding import Bound, seeded
 from saliencykit.maskers.gradient.captum_method import AttributionMasker, found
 
-_BLOCK = 8  # noises drawn at once, 5 MB at 224 px; fixed, so that the draws do not depend on the box's micro-batch
+# noises drawn at once, 5 MB at 224 px; fixed, so that the draws do not depend on the box's
+# micro-batch
+_BLOCK = 8
 
 
 def gradient() -> AttributionMasker:
-    """The gradient of the label's logit with respect to the pixels: where a small change makes the most difference.
+    """The gradient of the label's logit with respect to the pixels: where a small change makes the
+    most difference.
 
-    One forward and one backward pass. Scattered over the picture, and of edges more than of objects. The score is the gradient in
-    the channel where it is largest, the mask its magnitude: a gradient's sign only says whether brighter or darker.
+    One forward and one backward pass. Scattered over the picture, and of edges more than of
+    objects. The score is the gradient in the channel where it is largest, the mask its magnitude: a
+    gradient's sign only says whether brighter or darker.
 
     Raises:
         InputError: Captum is not installed.
@@ -41,10 +47,12 @@ def gradient() -> AttributionMasker:
 
 
 def input_x_gradient() -> AttributionMasker:
-    """The gradient times the pixel's difference from the colour that normalising maps to 0: a first-order share of the logit.
+    """The gradient times the pixel's difference from the colour that normalising maps to 0: a
+    first-order share of the logit.
 
-    One forward and one backward pass. Scattered like the gradient, and 0 where the picture has that colour. The score is the sum
-    over channels, the mask its positive part: what is positive speaks for the label.
+    One forward and one backward pass. Scattered like the gradient, and 0 where the picture has that
+    colour. The score is the sum over channels, the mask its positive part: what is positive speaks
+    for the label.
 
     Raises:
         InputError: Captum is not installed.
@@ -60,11 +68,13 @@ def input_x_gradient() -> AttributionMasker:
 
 
 def integrated_gradients(*, steps: int = 50) -> AttributionMasker:
-    """The gradient times the difference to a baseline, averaged on the way from it: its sum is the logit's own difference.
+    """The gradient times the difference to a baseline, averaged on the way from it: its sum is the
+    logit's own difference.
 
-    The baseline is the colour that the model's normalisation maps to 0. `steps` forward and backward passes, on a frozen copy in
-    small batches. Less scattered than one gradient; what has the baseline's colour still gets nothing. The score is the sum over
-    channels, the mask its positive part: what is positive speaks for the label.
+    The baseline is the colour that the model's normalisation maps to 0. `steps` forward and
+    backward passes, on a frozen copy in small batches. Less scattered than one gradient; what has
+    the baseline's colour still gets nothing. The score is the sum over channels, the mask its
+    positive part: what is positive speaks for the label.
 
     Args:
         steps: Points on the way (Gauss-Legendre), >= 1; 20 to 300 in the paper.
@@ -80,22 +90,28 @@ def integrated_gradients(*, steps: int = 50) -> AttributionMasker:
         Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks", section 3 and 5.
     """
     if not isinstance(steps, int) or steps < 1:
-        raise InputError(f"integrated_gradients(steps={steps!r}): it takes a whole number of steps, at least 1.")
-    return AttributionMasker(method="IntegratedGradients", sign="positive", channels="sum", options={"n_steps": steps})
+        raise InputError(
+            f"integrated_gradients(steps={steps!r}): it takes a whole number of steps, at least 1."
+        )
+    return AttributionMasker(
+        method="IntegratedGradients", sign="positive", channels="sum", options={"n_steps": steps}
+    )
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class SmoothGrad(Masker):
-    """The mean of a gradient map over copies of the picture with noise: what of it is not an accident of that picture.
+    """The mean of a gradient map over copies of the picture with noise: what of it is not an
+    accident of that picture.
 
-    `samples` forward and backward passes, on a frozen copy in small batches. Clearer than one gradient, still finer than objects.
-    Signed maps are averaged; the score is the channel of largest magnitude, and the mask its magnitude, as for the gradient.
+    `samples` forward and backward passes, on a frozen copy in small batches. Clearer than one
+    gradient, still finer than objects. Signed maps are averaged; the score is the channel of
+    largest magnitude, and the mask its magnitude, as for the gradient.
 
     Args:
         samples: Noisy copies per picture, >= 1; the paper finds little change beyond 50.
-        noise: Standard deviation of the noise in shares of the picture's own range, its brightest value less its darkest, > 0; the
-            paper's 0.1 to 0.2.
+        noise: Standard deviation of the noise in shares of the picture's own range, its brightest
+            value less its darkest, > 0; the paper's 0.1 to 0.2.
         of: The method that is averaged; its `sign` and `channels` are the rule from scores to mask.
 
     Raises:
@@ -122,24 +138,39 @@ class SmoothGrad(Masker):
         """Check the numbers."""
         whole_numbers(self, "samples")
         if not 0 < self.noise < float("inf"):
-            raise InputError(f"SmoothGrad(noise={self.noise}): it is a share of the picture's range, > 0, such as 0.15.")
+            raise InputError(
+                f"SmoothGrad(noise={self.noise}): it is a share of the picture's range, > 0, such "
+                "as 0.15."
+            )
         if not isinstance(self.of, AttributionMasker):
-            raise InputError(f"SmoothGrad(of={self.of!r}) averages an AttributionMasker, such as gradient().")
+            raise InputError(
+                f"SmoothGrad(of={self.of!r}) averages an AttributionMasker, such as gradient()."
+            )
 
-    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
+    def mask(
+        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+    ) -> Found:
         """The mean of the signed maps, and the mask by the rule of the method that is averaged."""
         seed = rng.seed(generator)
         box = black_box if self.of.reads_layers else black_box.for_many(images)
         bound = self.of.bound(box, images)
         with seeded(seed, images.device):  # should the averaged method draw as well
-            maps = [self._mean(bound, image, label, seed) for image, label in zip(images[:, None], labels[:, None], strict=True)]
+            maps = [
+                self._mean(bound, image, label, seed)
+                for image, label in zip(images[:, None], labels[:, None], strict=True)
+            ]
         return found(torch.cat(maps), self.of.sign, self.of.channels)
 
     def _mean(self, bound: Bound, image: Images, label: Labels, seed: int) -> Tensor:
         generator, sums = Generator().manual_seed(seed), []
-        std, size = self.noise * float(image.amax() - image.amin()), min(bound.images_at_once, _BLOCK)
+        std, size = (
+            self.noise * float(image.amax() - image.amin()),
+            min(bound.images_at_once, _BLOCK),
+        )
         for first in range(0, self.samples, _BLOCK):
-            drawn = rng.normal(image, (_BLOCK, *image.shape[1:]), generator=generator, std=std)[0, : self.samples - first]
+            drawn = rng.normal(image, (_BLOCK, *image.shape[1:]), generator=generator, std=std)[
+                0, : self.samples - first
+            ]
             for at in range(0, len(drawn), size):
                 some = drawn[at : at + size] + image
                 sums.append(bound(some, label.expand(len(some))).sum(0, keepdim=True))

@@ -18,36 +18,55 @@ from saliencykit.maskers.normalize import mask_of_scores
 Sign: TypeAlias = Literal["absolute", "positive"]
 Channels: TypeAlias = Literal["max", "sum", "mean"]
 
-_ONCE = ("Saliency", "InputXGradient", "LayerActivation", "LayerGradientXActivation", "LayerGradCam")  # one pass: no copy pays
-_STEADY = (*_ONCE, "IntegratedGradients", "DeepLift", "Occlusion", "FeatureAblation")  # known to draw nothing
+_ONCE = (
+    "Saliency",
+    "InputXGradient",
+    "LayerActivation",
+    "LayerGradientXActivation",
+    "LayerGradCam",
+)  # one pass: no copy pays
+_STEADY = (
+    *_ONCE,
+    "IntegratedGradients",
+    "DeepLift",
+    "Occlusion",
+    "FeatureAblation",
+)  # known to draw nothing
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class AttributionMasker(Masker):
-    """Any attribution method of Captum, made a masker: it is bound to the black box anew at each call, and no state is kept.
+    """Any attribution method of Captum, made a masker: it is bound to the black box anew at each
+    call, and no state is kept.
 
-    As good and as costly as the method that it wraps. Gradients are with respect to raw pixels. Captum's baseline of 0 is the
-    colour that the box's normalisation maps to 0 (its inputs are the pixels' differences from it), so that numbers agree with
-    Captum's on normalised images; a `baselines` of your own is such a difference too. Methods that draw are seeded from the
-    generator and the picture. Methods that pass many images in turn run on the box's frozen copy, in batches that suit it.
+    As good and as costly as the method that it wraps. Gradients are with respect to raw pixels.
+    Captum's baseline of 0 is the colour that the box's normalisation maps to 0 (its inputs are the
+    pixels' differences from it), so that numbers agree with Captum's on normalised images; a
+    `baselines` of your own is such a difference too. Methods that draw are seeded from the
+    generator and the picture. Methods that pass many images in turn run on the box's frozen copy,
+    in batches that suit it.
 
-    The score of a pixel is one signed number made of its channels, and the mask is its magnitude, or its positive part, divided by
-    the largest in the picture. A gradient's sign says whether a pixel should become brighter or darker, so there the magnitude
-    counts; the sign of methods that multiply with the input says whether the pixel speaks for the label or against it.
+    The score of a pixel is one signed number made of its channels, and the mask is its magnitude,
+    or its positive part, divided by the largest in the picture. A gradient's sign says whether a
+    pixel should become brighter or darker, so there the magnitude counts; the sign of methods that
+    multiply with the input says whether the pixel speaks for the label or against it.
 
     Args:
-        method: A class of `captum.attr` or its name; a function that takes a forward function (a module, for those classes that
-            need one) and gives an object with `.attribute`; or such an object, whose own function or model is replaced in a copy.
+        method: A class of `captum.attr` or its name; a function that takes a forward function (a
+            module, for those classes that need one) and gives an object with `.attribute`; or such
+            an object, whose own function or model is replaced in a copy.
         sign: `absolute` or `positive`: the part of a score that becomes the mask.
-        channels: What one score is made of: the channel of the largest magnitude (`max`), their `sum` or their `mean`.
-        layer: For methods that attribute to a layer: its dotted name. None: as Grad-CAM finds it, see `target_layer`.
-        options: Further arguments of `.attribute`, such as `{"n_steps": 20}`. A tensor with one row per image is dealt out with
-            the images.
+        channels: What one score is made of: the channel of the largest magnitude (`max`), their
+            `sum` or their `mean`.
+        layer: For methods that attribute to a layer: its dotted name. None: as Grad-CAM finds it,
+            see `target_layer`.
+        options: Further arguments of `.attribute`, such as `{"n_steps": 20}`. A tensor with one row
+            per image is dealt out with the images.
 
     Raises:
-        InputError: Captum is not installed or has no such class, a word is not one of those above, the method raised, or its answer
-            is no map over the picture.
+        InputError: Captum is not installed or has no such class, a word is not one of those above,
+            the method raised, or its answer is no map over the picture.
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
@@ -57,7 +76,8 @@ class AttributionMasker(Masker):
         torch.Size([2, 1, 16, 16])
 
     References:
-        Kokhlikyan et al. 2020, "Captum". For magnitude and maximum over channels: Simonyan et al. 2014, section 3.1.
+        Kokhlikyan et al. 2020, "Captum". For magnitude and maximum over channels: Simonyan et al.
+        2014, section 3.1.
     """
 
     method: Any = "Saliency"
@@ -73,19 +93,27 @@ class AttributionMasker(Masker):
             captum_class(self.method)
         elif not callable(self.method) and not hasattr(self.method, "attribute"):
             raise InputError(
-                f"AttributionMasker(method={self.method!r}) takes a class of captum.attr such as 'Saliency', a function that "
-                "makes an attribution of a forward function, or an attribution."
+                f"AttributionMasker(method={self.method!r}) takes a class of captum.attr such as "
+                "'Saliency', a function that makes an attribution of a forward function, or an "
+                "attribution."
             )
         if clash := {"inputs", "target"} & set(self.options):
-            raise InputError(f"AttributionMasker(options=...): the masker itself gives {', '.join(sorted(clash))}; drop it.")
+            raise InputError(
+                "AttributionMasker(options=...): the masker itself gives "
+                f"{', '.join(sorted(clash))}; drop it."
+            )
 
     @property
     def needs_gradient(self) -> bool:  # type: ignore[override]
         """False for methods that only ask, such as Captum's FeatureAblation."""
         kind = self._made()
-        return "PerturbationAttribution" not in {c.__name__ for c in (kind if isinstance(kind, type) else type(kind)).__mro__}
+        return "PerturbationAttribution" not in {
+            c.__name__ for c in (kind if isinstance(kind, type) else type(kind)).__mro__
+        }
 
-    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
+    def mask(
+        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+    ) -> Found:
         """One signed score per position, and the chosen part of it as the mask."""
         kind = self._made()
         once = (kind.__name__ if isinstance(kind, type) else checks.name_of(kind)) in _ONCE
@@ -94,11 +122,15 @@ class AttributionMasker(Masker):
 
     @property
     def reads_layers(self) -> bool:
-        """Does the method read or hook the model's own layers? Then it takes no frozen copy, whose batch norms are folded."""
+        """Does the method read or hook the model's own layers? Then it takes no frozen copy, whose
+        batch norms are folded.
+        """
         kind = self._made()
         return bool({"model", "layer"} & {*arguments(kind), *getattr(kind, "__dict__", ())})
 
-    def attribution(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Tensor:
+    def attribution(
+        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+    ) -> Tensor:
         """What the method answers, channels and signs as they are, (B, C, h, w).
 
         Args:
@@ -114,9 +146,14 @@ class AttributionMasker(Masker):
         size, parts = bound.images_at_once, []
         if bound.name in _STEADY:
             rows = [slice(first, first + size) for first in range(0, len(images), size)]
-            return torch.cat([bound(images[some], labels[some], some, len(images)) for some in rows])
+            return torch.cat(
+                [bound(images[some], labels[some], some, len(images)) for some in rows]
+            )
         seed = rng.seed(generator)
-        first, step = 0, 1  # the first image alone shows whether the method draws: then all of them are taken alone
+        first, step = (
+            0,
+            1,
+        )  # the first image alone shows whether the method draws: then all of them are taken alone
         while first < len(images):
             some = slice(first, first + step)
             key = int(rng.picture_keys(images[first : first + 1]))
@@ -141,7 +178,10 @@ def found(maps: Tensor, sign: Sign, channels: Channels) -> Found:
         -4.0
     """
     if channels == "max":
-        highest, lowest = maps.amax(1, keepdim=True), maps.amin(1, keepdim=True)  # ten times as fast as argmax of the magnitudes
+        highest, lowest = (
+            maps.amax(1, keepdim=True),
+            maps.amin(1, keepdim=True),
+        )  # ten times as fast as argmax of the magnitudes
         scores = torch.where(highest >= -lowest, highest, lowest)
     else:
         scores = maps.sum(1, keepdim=True) if channels == "sum" else maps.mean(1, keepdim=True)
@@ -150,6 +190,11 @@ def found(maps: Tensor, sign: Sign, channels: Channels) -> Found:
 
 def words(masker: Masker, sign: str, channels: str) -> None:
     """Raise InputError unless sign and channels are known."""
-    for name, value, known in (("sign", sign, ("absolute", "positive")), ("channels", channels, ("max", "sum", "mean"))):
+    for name, value, known in (
+        ("sign", sign, ("absolute", "positive")),
+        ("channels", channels, ("max", "sum", "mean")),
+    ):
         if value not in known:
-            raise InputError(f"{checks.name_of(masker)}({name}={value!r}): it is one of {', '.join(known)}.")
+            raise InputError(
+                f"{checks.name_of(masker)}({name}={value!r}): it is one of {', '.join(known)}."
+            )

@@ -1,4 +1,6 @@
-"""Excitation backprop: which neurons of a middle layer win the competition for a class; and its contrastive form."""
+"""Excitation backprop: which neurons of a middle layer win the competition for a class; and its
+contrastive form.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +21,13 @@ from saliencykit.maskers.gradient.winning_probability import winning
 from saliencykit.maskers.normalize import mask_of_scores
 from saliencykit.networks.feature_maps import Tap, as_tap, unheard, watch
 
-_MASS = 0.5  # of the probability; 1 but for rounding where the map is all that the answer is made of
-_SHARE, _FEWEST = 1 / 8, 14  # of the picture's side, 28 of 224; a small picture's map still has about 14 cells a side
+_MASS = (
+    0.5  # of the probability; 1 but for rounding where the map is all that the answer is made of
+)
+_SHARE, _FEWEST = (
+    1 / 8,
+    14,
+)  # of the picture's side, 28 of 224; a small picture's map still has about 14 cells a side
 _TOGETHER = 8  # pictures; the graph from the layer on is held for all of them
 
 _known: "WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Tap]]" = WeakKeyDictionary()
@@ -30,27 +37,34 @@ _known: "WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Tap]]" = WeakKeyD
 @final
 @dataclass(frozen=True, kw_only=True)
 class ExcitationBackprop(Masker):
-    """The probability that a random walk from the class down the network, along exciting connections only, passes a position.
+    """The probability that a random walk from the class down the network, along exciting
+    connections only, passes a position.
 
-    From each unit the walk goes to one that feeds it, with probability in proportion to `activation * positive weight`; see
-    `winning` for the rule of each operation. The map is the sum over channels of these probabilities at a middle layer, and sums
-    to 1. One forward and half a backward pass; sharper than Grad-CAM, since the layer is earlier, but as it sees no
-    inhibition, the maps of two classes look much alike: that is what the contrast is for. It then takes the difference to the dual
-    unit, whose last weights are negated, and finds what speaks for this class rather than against it.
+    From each unit the walk goes to one that feeds it, with probability in proportion to `activation
+    * positive weight`; see `winning` for the rule of each operation. The map is the sum over
+    channels of these probabilities at a middle layer, and sums to 1. One forward and half a
+    backward pass; sharper than Grad-CAM, since the layer is earlier, but as it sees no inhibition,
+    the maps of two classes look much alike: that is what the contrast is for. It then takes the
+    difference to the dual unit, whose last weights are negated, and finds what speaks for this
+    class rather than against it.
 
     The mask is the positive part of the map divided by its maximum.
 
-    Made for networks with rectified activations. A unit that is not positive (behind SiLU or GELU, or a linear bottleneck) counts
-    as not active; norms with statistics of their own (layer, group, instance) hold them fixed, which leaves one exciting connection
-    per unit. Both are our extension. There is no rule for attention: transformers are refused with the name of the operation.
+    Made for networks with rectified activations. A unit that is not positive (behind SiLU or GELU,
+    or a linear bottleneck) counts as not active; norms with statistics of their own (layer, group,
+    instance) hold them fixed, which leaves one exciting connection per unit. Both are our
+    extension. There is no rule for attention: transformers are refused with the name of the
+    operation.
 
     Args:
         contrastive: Subtract the dual unit's map; scores are then signed and sum to 0.
-        layer: The dotted name of the layer at which the map is read, as in `model.named_modules()`; its output is a map over the
-            picture. None: the last layer with about 1/8 of the picture's side (28 of 224, 14 of small pictures).
+        layer: The dotted name of the layer at which the map is read, as in `model.named_modules()`;
+            its output is a map over the picture. None: the last layer with about 1/8 of the
+            picture's side (28 of 224, 14 of small pictures).
 
     Raises:
-        InputError: The box shows no torch module, the layer is unknown or no map, or the model has an operation without a rule.
+        InputError: The box shows no torch module, the layer is unknown or no map, or the model has
+            an operation without a rule.
 
     Example:
         >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
@@ -64,8 +78,8 @@ class ExcitationBackprop(Masker):
         (torch.Size([2, 1, 15, 15]), True)
 
     References:
-        Zhang, Lin, Brandt, Shen & Sclaroff 2016, "Top-down Neural Attention by Excitation Backprop", section 3, equations 1 to 3,
-        and 3.3 for the contrast.
+        Zhang, Lin, Brandt, Shen & Sclaroff 2016, "Top-down Neural Attention by Excitation
+        Backprop", section 3, equations 1 to 3, and 3.3 for the contrast.
     """
 
     contrastive: bool = False
@@ -76,16 +90,24 @@ class ExcitationBackprop(Masker):
     def __post_init__(self) -> None:
         """Check the arguments."""
         if not isinstance(self.contrastive, bool):
-            raise InputError(f"ExcitationBackprop(contrastive={self.contrastive!r}) takes True or False.")
+            raise InputError(
+                f"ExcitationBackprop(contrastive={self.contrastive!r}) takes True or False."
+            )
         if self.layer is not None and not (isinstance(self.layer, str) and self.layer):
-            raise InputError(f"ExcitationBackprop(layer={self.layer!r}) takes a layer's dotted name, such as 'layer2', or None.")
+            raise InputError(
+                f"ExcitationBackprop(layer={self.layer!r}) takes a layer's dotted name, such as "
+                "'layer2', or None."
+            )
 
-    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
+    def mask(
+        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+    ) -> Found:
         """Probabilities per position, or their difference, and their positive part as the mask."""
         if black_box.module is None:
             raise InputError(
-                f"ExcitationBackprop goes through the layers of a torch module, and {name_of(black_box)} shows none. Use "
-                "masker='rise' or 'occlusion', which only ask, or 'iterative', which needs gradients alone."
+                "ExcitationBackprop goes through the layers of a torch module, and "
+                f"{name_of(black_box)} shows none. Use masker='rise' or 'occlusion', which only "
+                "ask, or 'iterative', which needs gradients alone."
             )
         tap, expected = _layer(black_box, images[:1], self.layer)
         step = min(_TOGETHER, micro_batch(black_box))
@@ -93,10 +115,13 @@ class ExcitationBackprop(Masker):
         for some, asked in zip(torch.split(images, step), torch.split(labels, step), strict=True):
             found = winning(black_box, some, asked, tap, dual=self.contrastive, expected=expected)
             arrived = tap.read(found.own, some.shape[2:]).sum((1, 2, 3)).min()
-            if arrived < _MASS:  # a class token behind the last attention, an output that is made of another one
+            if (
+                arrived < _MASS
+            ):  # a class token behind the last attention, an output that is made of another one
                 raise InputError(
-                    f"of the label's probability of 1 only {float(arrived):.2g} arrives at the map of {tap.name!r} of "
-                    f"{name_of(black_box.module)}; name an earlier layer=..., or use masker='grad-cam', 'rise' or 'iterative'."
+                    f"of the label's probability of 1 only {float(arrived):.2g} arrives at the "
+                    f"map of {tap.name!r} of {name_of(black_box.module)}; name an earlier "
+                    "layer=..., or use masker='grad-cam', 'rise' or 'iterative'."
                 )
             difference = found.own if found.dual is None else found.own - found.dual
             maps.append(tap.read(difference, some.shape[2:]).sum(1, keepdim=True))
@@ -106,7 +131,8 @@ class ExcitationBackprop(Masker):
 
 
 def contrastive_excitation_backprop(*, layer: str | None = None) -> ExcitationBackprop:
-    """Excitation backprop of the class less that of its dual unit: what tells this class from the others.
+    """Excitation backprop of the class less that of its dual unit: what tells this class from the
+    others.
 
     Args:
         layer: See `ExcitationBackprop`.
@@ -122,7 +148,9 @@ def contrastive_excitation_backprop(*, layer: str | None = None) -> ExcitationBa
 
 
 def _layer(box: BlackBox, image: Images, name: str | None) -> tuple[Tap, Logits | None]:
-    """The layer, looked for once for a model and a size of picture; and, that once, the box's plain answer."""
+    """The layer, looked for once for a model and a size of picture; and, that once, the box's plain
+    answer.
+    """
     assert box.module is not None
     known = _known.setdefault(box.original or box.module, {})
     key = (name, *image.shape[1:])
@@ -133,20 +161,23 @@ def _layer(box: BlackBox, image: Images, name: str | None) -> tuple[Tap, Logits 
     taps = [tap for call in calls if (tap := as_tap(call, image)) is not None]
     if not taps:
         raise InputError(
-            f"no layer of {name_of(box.module)} gives a map over the picture; use masker='rise', 'occlusion' or 'iterative'."
-            f"{unheard(box.module)}"
+            f"no layer of {name_of(box.module)} gives a map over the picture; use masker='rise', "
+            f"'occlusion' or 'iterative'.{unheard(box.module)}"
         )
     tap = known[key] = _chosen(taps, image, name, name_of(box.module))
     return tap, logits
 
 
 def _chosen(taps: Sequence[Tap], image: Images, name: str | None, who: str) -> Tap:
-    """The one of this name; without a name the last of the outermost modules whose side is nearest to that wanted."""
+    """The one of this name; without a name the last of the outermost modules whose side is nearest
+    to that wanted.
+    """
     if name is not None:
         named = [tap for tap in taps if tap.name == name]
         if not named:
             raise InputError(
-                f"{who} has no layer {name!r} that runs once and whose output is a map over the picture; those that are: "
+                f"{who} has no layer {name!r} that runs once and whose output is a map over the "
+                "picture; those that are: "
                 f"{', '.join(tap.name for tap in taps[:12])}{', ...' if len(taps) > 12 else ''}."
             )
         return named[0]

@@ -1,4 +1,6 @@
-"""Feedback: neurons that do not help the class are switched off, and the picture is looked at again."""
+"""Feedback: neurons that do not help the class are switched off, and the picture is looked at
+again.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
@@ -21,41 +23,52 @@ _GATED = {
     "relu", "relu6", "hardtanh", "threshold", "leaky_relu", "rrelu", "prelu", "elu", "celu", "selu", "silu", "hardswish", "gelu",
     "mish", "softplus", "max_pool1d", "max_pool2d", "max_pool3d",
 }  # fmt: skip
-_INSTEAD = "masker='rise' or 'occlusion', which only ask, or 'iterative', which needs gradients alone"
+_INSTEAD = (
+    "masker='rise' or 'occlusion', which only ask, or 'iterative', which needs gradients alone"
+)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Feedback(Masker):
-    """The gradient of the label's logit through a network in which only neurons that help this label are left.
+    """The gradient of the label's logit through a network in which only neurons that help this
+    label are left.
 
-    Every rectifier and maximum gets a gate of 0 or 1, `y = z * relu(x)`, and the gates are chosen to maximise
+    Every rectifier and maximum gets a gate of 0 or 1, `y = z * relu(x)`, and the gates are chosen
+    to maximise
 
         logit_c(picture, z) - price * number of open gates.
 
-    One sweep goes from the logit down: at each layer, given the gates above, an open gate adds `y * d logit / d y`, so it stays
-    open if that is more than the price, else it is closed and passes no gradient on. Then the picture runs up through what is left,
-    which changes what the neurons above see, and so on until the gates settle. The first sweep alone is guided backpropagation.
+    One sweep goes from the logit down: at each layer, given the gates above, an open gate adds `y *
+    d logit / d y`, so it stays open if that is more than the price, else it is closed and passes no
+    gradient on. Then the picture runs up through what is left, which changes what the neurons above
+    see, and so on until the gates settle. The first sweep alone is guided backpropagation.
 
-    A gate that was closed stays closed. Gates that may open again reach higher logits but never settle (23 % change in each sweep
-    of MobileNetV2, even the tenth), and point to the object less: 37 % of the map in the objects' boxes against 56 % (40 photos of
-    ImageNet's validation set, 31 % of whose area is in boxes).
+    A gate that was closed stays closed. Gates that may open again reach higher logits but never
+    settle (23 % change in each sweep of MobileNetV2, even the tenth), and point to the object less:
+    37 % of the map in the objects' boxes against 56 % (40 photos of ImageNet's validation set, 31 %
+    of whose area is in boxes).
 
-    The scores are the largest absolute gradient over the colours, the mask is the same divided by its maximum. Fine-grained and
-    specific to the class; speckled, as gradients are, so a box wants a low threshold. Costs an evaluation with gradient per sweep.
+    The scores are the largest absolute gradient over the colours, the mask is the same divided by
+    its maximum. Fine-grained and specific to the class; speckled, as gradients are, so a box wants
+    a low threshold. Costs an evaluation with gradient per sweep.
 
-    Activations that are no rectifiers (GELU, SiLU) are gated by the same rule, which is our extension; attention is not gated.
+    Activations that are no rectifiers (GELU, SiLU) are gated by the same rule, which is our
+    extension; attention is not gated.
 
     Args:
         sweeps: At most so many, >= 1; MobileNetV2's gates settle in about 7.
         price: Of an open gate, in units of the logit, >= 0.
-        tolerance: Finished when at most this share of the neurons that are not zero changed their gates in a sweep, in [0, 1).
-        together: How many pictures at once, >= 1. A gate depends on the sign of a sum, and sums are rounded differently in batches
-            of different sizes, so a map is the same on its own and in a batch only if this is 1. None: 1 on a CPU, where larger
-            batches are hardly faster; elsewhere as many as the box's micro-batch.
+        tolerance: Finished when at most this share of the neurons that are not zero changed their
+            gates in a sweep, in [0, 1).
+        together: How many pictures at once, >= 1. A gate depends on the sign of a sum, and sums are
+            rounded differently in batches of different sizes, so a map is the same on its own and
+            in a batch only if this is 1. None: 1 on a CPU, where larger batches are hardly faster;
+            elsewhere as many as the box's micro-batch.
 
     Raises:
-        InputError: A number is out of range, the box shows no torch module, or the model has nothing to gate.
+        InputError: A number is out of range, the box shows no torch module, or the model has
+            nothing to gate.
 
     Example:
         >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
@@ -65,9 +78,10 @@ class Feedback(Masker):
         torch.Size([2, 1, 32, 32])
 
     References:
-        Cao et al. 2015, "Look and Think Twice: Capturing Top-Down Visual Attention with Feedback Convolutional Neural Networks",
-        section 3: gates and objective; the sweep stands for their ascent on relaxed gates. Colours: Simonyan et al. 2014,
-        "Deep Inside Convolutional Networks", section 3.1.
+        Cao et al. 2015, "Look and Think Twice: Capturing Top-Down Visual Attention with Feedback
+        Convolutional Neural Networks", section 3: gates and objective; the sweep stands for their
+        ascent on relaxed gates. Colours: Simonyan et al. 2014, "Deep Inside Convolutional
+        Networks", section 3.1.
     """
 
     sweeps: int = 10
@@ -81,23 +95,43 @@ class Feedback(Masker):
         """Check the numbers."""
         whole_numbers(self, "sweeps", *([] if self.together is None else ["together"]))
         if not 0 <= self.price < float("inf") or not 0 <= self.tolerance < 1:
-            raise InputError(f"Feedback(price={self.price}, tolerance={self.tolerance}): price is >= 0, tolerance in [0, 1).")
+            raise InputError(
+                f"Feedback(price={self.price}, tolerance={self.tolerance}): price is >= 0, "
+                "tolerance in [0, 1)."
+            )
 
-    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
-        """The size of the gradient through the gates that settled, and the same over its maximum as the mask."""
+    def mask(
+        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+    ) -> Found:
+        """The size of the gradient through the gates that settled, and the same over its maximum as
+        the mask.
+        """
         if black_box.module is None:
-            raise InputError(f"Feedback gates the neurons of a torch module, and {name_of(black_box)} shows none. Use {_INSTEAD}.")
+            raise InputError(
+                f"Feedback gates the neurons of a torch module, and {name_of(black_box)} shows "
+                f"none. Use {_INSTEAD}."
+            )
         box = black_box.for_many(images)
         with torch.no_grad():
             plain = box(images[:1])
-        step = min(self.together or (1 if images.device.type == "cpu" else micro_batch(box)), box.max_batch or len(images))
+        step = min(
+            self.together or (1 if images.device.type == "cpu" else micro_batch(box)),
+            box.max_batch or len(images),
+        )
         parts = zip(torch.split(images, step), torch.split(labels, step), strict=True)
-        slopes = [self._slopes(box, some, asked, plain if index == 0 else None) for index, (some, asked) in enumerate(parts)]
+        slopes = [
+            self._slopes(box, some, asked, plain if index == 0 else None)
+            for index, (some, asked) in enumerate(parts)
+        ]
         scores = torch.cat(slopes).abs().amax(1, keepdim=True)
         return Found(mask_of_scores(scores), scores)
 
-    def _slopes(self, box: BlackBox, images: Images, labels: Labels, plain: Logits | None) -> Tensor:
-        """The gradient through the settled gates; a picture whose gates have settled takes no part in the next sweep."""
+    def _slopes(
+        self, box: BlackBox, images: Images, labels: Labels, plain: Logits | None
+    ) -> Tensor:
+        """The gradient through the settled gates; a picture whose gates have settled takes no part
+        in the next sweep.
+        """
         found, going = torch.zeros_like(images), torch.arange(len(images), device=images.device)
         gates: list[Tensor] = []
         for _ in range(self.sweeps):
@@ -120,15 +154,25 @@ class Feedback(Masker):
 def _as_without(logits: Logits, plain: Logits, sweep: "_Sweep", box: BlackBox) -> None:
     who = name_of(box.module)
     if not sweep.neurons:
-        raise InputError(f"{who} has no rectifier, maximum or other activation that Feedback could gate. Use {_INSTEAD}.")
-    if not alike(logits[:1], plain):  # with all gates open the model must answer as it does without any
-        raise InputError(f"{who} changes activations in place in a way that Feedback cannot follow. Use {_INSTEAD}.")
+        raise InputError(
+            f"{who} has no rectifier, maximum or other activation that Feedback could gate. Use "
+            f"{_INSTEAD}."
+        )
+    if not alike(
+        logits[:1], plain
+    ):  # with all gates open the model must answer as it does without any
+        raise InputError(
+            f"{who} changes activations in place in a way that Feedback cannot follow. Use "
+            f"{_INSTEAD}."
+        )
 
 
 @final
 @dataclass
 class _Neurons:
-    """One gated layer in one sweep: its answers without gates, the gates they met, and the gates chosen on the way down."""
+    """One gated layer in one sweep: its answers without gates, the gates they met, and the gates
+    chosen on the way down.
+    """
 
     answers: Tensor
     before: Tensor | None
@@ -149,7 +193,11 @@ class _Sweep(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if getattr(func, "__name__", "").strip("_") not in _GATED or not args or not args[0].requires_grad:
+        if (
+            getattr(func, "__name__", "").strip("_") not in _GATED
+            or not args
+            or not args[0].requires_grad
+        ):
             return func(*args, **kwargs)
         answers = func(args[0] * 1, *args[1:], **kwargs)  # some work in place
         place = len(self.neurons)
@@ -158,7 +206,10 @@ class _Sweep(TorchFunctionMode):
 
     def chosen(self) -> list[Tensor]:
         """The gates that came out; of a layer that the logit does not reach, closed ones."""
-        return [torch.zeros_like(n.answers, dtype=torch.bool) if n.after is None else n.after for n in self.neurons]
+        return [
+            torch.zeros_like(n.answers, dtype=torch.bool) if n.after is None else n.after
+            for n in self.neurons
+        ]
 
     def moved(self, count: int) -> Tensor:
         """The share of neurons that are not zero whose gate changed, (count,)."""
@@ -173,7 +224,9 @@ class _Sweep(TorchFunctionMode):
 
 @final
 class _Gate(torch.autograd.Function):
-    """Up: the old gate. Down: a new one, open where it was and the neuron is worth more than its price."""
+    """Up: the old gate. Down: a new one, open where it was and the neuron is worth more than its
+    price.
+    """
 
     @staticmethod
     def forward(ctx: Any, answers: Tensor, neurons: _Neurons, price: float) -> Tensor:

@@ -1,4 +1,6 @@
-"""Guided backpropagation, deconvolution and guided Grad-CAM: gradients with another rule at every ReLU."""
+"""Guided backpropagation, deconvolution and guided Grad-CAM: gradients with another rule at every
+ReLU.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,7 +40,9 @@ _UNRULED = (
     "Celu",
     "Selu",
 )
-_INSTEAD = "Use masker='gradient', 'integrated-gradients' or 'smoothgrad', which take any activation."
+_INSTEAD = (
+    "Use masker='gradient', 'integrated-gradients' or 'smoothgrad', which take any activation."
+)
 
 
 @final
@@ -46,22 +50,28 @@ _INSTEAD = "Use masker='gradient', 'integrated-gradients' or 'smoothgrad', which
 class RectifiedGradient(Masker):
     """The gradient of the label's logit, with what flows back through each ReLU rectified too.
 
-    One forward and one backward pass. Sharp, and nearly the same for every label: it shows edges that the network reads rather than
-    the evidence for a label (Nie et al. 2018), so multiply it with Grad-CAM, or take it as a baseline.
+    One forward and one backward pass. Sharp, and nearly the same for every label: it shows edges
+    that the network reads rather than the evidence for a label (Nie et al. 2018), so multiply it
+    with Grad-CAM, or take it as a baseline.
 
-    The rule holds at every ReLU and ReLU6 that the model runs, whether a module, a function, in place or used twice; each ReLU's
-    input is treated on its own, also where the same tensor goes around the ReLU in a skip connection. Where all ReLUs are modules
-    with an input of their own these are Captum's numbers. A model with another activation (GELU, SiLU, ...) is refused: the rule is
-    not defined there, and without one it would be the plain gradient.
+    The rule holds at every ReLU and ReLU6 that the model runs, whether a module, a function, in
+    place or used twice; each ReLU's input is treated on its own, also where the same tensor goes
+    around the ReLU in a skip connection. Where all ReLUs are modules with an input of their own
+    these are Captum's numbers. A model with another activation (GELU, SiLU, ...) is refused: the
+    rule is not defined there, and without one it would be the plain gradient.
 
     Args:
-        rule: `guided`: what flows back must be positive, and the ReLU's input was positive. `deconvolution`: it must be positive.
-        sign: The part of a score that becomes the mask, divided by the largest in the picture: `absolute`, since like a gradient's
-            its sign says whether brighter or darker; or `positive`.
-        channels: What the score is made of: the channel of the largest magnitude (`max`), their `sum` or their `mean`.
+        rule: `guided`: what flows back must be positive, and the ReLU's input was positive.
+            `deconvolution`: it must be positive.
+        sign: The part of a score that becomes the mask, divided by the largest in the picture:
+            `absolute`, since like a gradient's its sign says whether brighter or darker; or
+            `positive`.
+        channels: What the score is made of: the channel of the largest magnitude (`max`), their
+            `sum` or their `mean`.
 
     Raises:
-        InputError: A word is not one of those above; or the model has no ReLU, or another activation, or one that cannot be seen.
+        InputError: A word is not one of those above; or the model has no ReLU, or another
+            activation, or one that cannot be seen.
 
     Example:
         >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
@@ -71,8 +81,8 @@ class RectifiedGradient(Masker):
         torch.Size([2, 1, 16, 16])
 
     References:
-        Springenberg et al. 2015, "Striving for Simplicity", section 3.4, figure 1; Zeiler & Fergus 2014, section 2.1, for
-        deconvolution; Nie et al. 2018 for what it does not show.
+        Springenberg et al. 2015, "Striving for Simplicity", section 3.4, figure 1; Zeiler & Fergus
+        2014, section 2.1, for deconvolution; Nie et al. 2018 for what it does not show.
     """
 
     rule: Rule = "guided"
@@ -85,12 +95,19 @@ class RectifiedGradient(Masker):
         """Check the words."""
         words(self, self.sign, self.channels)
         if self.rule not in ("guided", "deconvolution"):
-            raise InputError(f"RectifiedGradient(rule={self.rule!r}): it is 'guided' or 'deconvolution'.")
+            raise InputError(
+                f"RectifiedGradient(rule={self.rule!r}): it is 'guided' or 'deconvolution'."
+            )
 
-    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
+    def mask(
+        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+    ) -> Found:
         """The signed score of each pixel, and its magnitude or positive part as the mask."""
         size = black_box.max_batch or _AT_ONCE
-        parts = [self._slopes(black_box, *rows) for rows in zip(torch.split(images, size), torch.split(labels, size), strict=True)]
+        parts = [
+            self._slopes(black_box, *rows)
+            for rows in zip(torch.split(images, size), torch.split(labels, size), strict=True)
+        ]
         return found(torch.cat(parts), self.sign, self.channels)
 
     def _slopes(self, box: BlackBox, images: Images, labels: Labels) -> Tensor:
@@ -98,13 +115,17 @@ class RectifiedGradient(Masker):
         with torch.enable_grad(), _Rectifying(self.rule) as seen:
             logits = box(inputs)
         if not logits.requires_grad:
-            raise GradientError(f"the logits of {checks.name_of(box)} do not depend on the images in autograd. {_INSTEAD}")
+            raise GradientError(
+                f"the logits of {checks.name_of(box)} do not depend on the images in autograd. "
+                f"{_INSTEAD}"
+            )
         _refuse_others(logits, seen.count, checks.name_of(box.module or box))
         asked = logits.gather(1, labels[:, None]).sum()
         (slopes,) = torch.autograd.grad(asked, inputs)
         if bad := checks.finite_rows(slopes):
             raise ContractError(
-                f"RectifiedGradient: the gradient is NaN or infinite in row {bad[0]} of {len(images)}; {NOT_FINITE}"
+                f"RectifiedGradient: the gradient is NaN or infinite in row {bad[0]} of "
+                f"{len(images)}; {NOT_FINITE}"
             )
         return slopes
 
@@ -114,8 +135,9 @@ class RectifiedGradient(Masker):
 class GuidedGradCam(Masker):
     """Guided backpropagation where Grad-CAM is positive: fine edges, of the label's object.
 
-    Two forward passes and a backward one. The score is their product, Grad-CAM's positive part enlarged bilinearly; the mask is its
-    magnitude divided by the largest, since guided backpropagation's sign says whether brighter or darker.
+    Two forward passes and a backward one. The score is their product, Grad-CAM's positive part
+    enlarged bilinearly; the mask is its magnitude divided by the largest, since guided
+    backpropagation's sign says whether brighter or darker.
 
     Args:
         layer: For Grad-CAM, see there.
@@ -144,17 +166,24 @@ class GuidedGradCam(Masker):
         """Check the word."""
         words(self, "absolute", self.channels)
 
-    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
+    def mask(
+        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+    ) -> Found:
         """The signed product, and its magnitude as the mask."""
         where = GradCam(layer=self.layer).mask(black_box, images, labels, generator).scores
-        what = RectifiedGradient(channels=self.channels).mask(black_box, images, labels, generator).scores
+        what = (
+            RectifiedGradient(channels=self.channels)
+            .mask(black_box, images, labels, generator)
+            .scores
+        )
         assert where is not None
         assert what is not None
         return found(what * enlarged(where.clamp_min(0), images.shape[2:]), "absolute", "sum")
 
 
 def guided_backprop() -> RectifiedGradient:
-    """Guided backpropagation: the gradient, with what flows back through each ReLU rectified; see `RectifiedGradient`.
+    """Guided backpropagation: the gradient, with what flows back through each ReLU rectified; see
+    `RectifiedGradient`.
 
     Example:
         >>> guided_backprop().rule
@@ -167,7 +196,8 @@ def guided_backprop() -> RectifiedGradient:
 
 
 def deconvolution() -> RectifiedGradient:
-    """A deconvolutional network's picture of the logit: at each ReLU only what flows back counts; see `RectifiedGradient`.
+    """A deconvolutional network's picture of the logit: at each ReLU only what flows back counts;
+    see `RectifiedGradient`.
 
     Example:
         >>> deconvolution().rule
@@ -188,14 +218,18 @@ class _Rectify(torch.autograd.Function):
         ctx.ceiling, ctx.rule = ceiling, rule
         if in_place:
             ctx.mark_dirty(x)
-        out = F.hardtanh(x, 0.0, ceiling, in_place) if ceiling < float("inf") else F.relu(x, in_place)
+        out = (
+            F.hardtanh(x, 0.0, ceiling, in_place) if ceiling < float("inf") else F.relu(x, in_place)
+        )
         if rule == "guided":
             ctx.save_for_backward(out)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        if ctx.rule == "guided":  # where the output is neither 0 nor at the ceiling, the input was between
+        if (
+            ctx.rule == "guided"
+        ):  # where the output is neither 0 nor at the ceiling, the input was between
             (out,) = ctx.saved_tensors
             if ctx.ceiling < float("inf"):
                 grad = torch.ops.aten.hardtanh_backward(grad, out, 0.0, ctx.ceiling)
@@ -212,14 +246,23 @@ class _Rectifying(TorchFunctionMode):
         super().__init__()
         self.rule, self.count = rule, 0
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
         given = dict(kwargs or {})
         ceiling = _ceiling(func, args, given)
         x = args[0] if args else given.get("input")
-        if ceiling is None or not isinstance(x, Tensor) or not x.is_floating_point() or not x.requires_grad:
+        if (
+            ceiling is None
+            or not isinstance(x, Tensor)
+            or not x.is_floating_point()
+            or not x.requires_grad
+        ):
             return func(*args, **given)
         self.count += 1
-        named = getattr(func, "__name__", "").endswith("_") or (func in _PLACED and args[-1] is True)
+        named = getattr(func, "__name__", "").endswith("_") or (
+            func in _PLACED and args[-1] is True
+        )
         return _Rectify.apply(x, ceiling, self.rule, named or bool(given.get("inplace")))
 
 
@@ -248,5 +291,10 @@ def _refuse_others(logits: Tensor, count: int, model: str) -> None:
         if name.removeprefix("Native") in _UNRULED:
             others.add(name)
     if others or not count:
-        what = f"also runs {', '.join(sorted(others))}" if others else "runs no ReLU that can be seen"
-        raise InputError(f"guided backpropagation and deconvolution are rules for ReLUs, and {model} {what}. {_INSTEAD}")
+        what = (
+            f"also runs {', '.join(sorted(others))}" if others else "runs no ReLU that can be seen"
+        )
+        raise InputError(
+            f"guided backpropagation and deconvolution are rules for ReLUs, and {model} {what}. "
+            f"{_INSTEAD}"
+        )

@@ -1,4 +1,6 @@
-"""Winning: how likely each neuron of a layer is the cause of a logit, found by handing probability down through a network."""
+"""Winning: how likely each neuron of a layer is the cause of a logit, found by handing probability
+down through a network.
+"""
 
 from dataclasses import dataclass
 from typing import final
@@ -15,7 +17,8 @@ from saliencykit.networks.feature_maps import Tap, module_of
 from saliencykit.networks.target_layer import cut_at
 from saliencykit.networks.tolerance import alike
 
-# what autograd hands down as it should by itself: everything that only moves numbers, and maxima, whose winner takes all
+# what autograd hands down as it should by itself: everything that only moves numbers, and maxima,
+# whose winner takes all
 _MOVES = {
     "View", "UnsafeView", "ReshapeAlias", "Permute", "Transpose", "T", "Cat", "Stack", "Split", "SplitWithSizes", "Slice", "Select",
     "Expand", "Squeeze", "Unsqueeze", "Clone", "Alias", "ConstantPadNd", "MaxPool2DWithIndices", "MaxPool3DWithIndices",
@@ -30,8 +33,10 @@ class Winning:
     """Marginal winning probabilities at one layer.
 
     Attributes:
-        own: Of the label's logit, in the shape of the layer's output, >= 0; each picture's sum is 1, less what went past the layer.
-        dual: Of the same logit with the weights of its last linear layer negated, or None where that was not asked for.
+        own: Of the label's logit, in the shape of the layer's output, >= 0; each picture's sum is
+            1, less what went past the layer.
+        dual: Of the same logit with the weights of its last linear layer negated, or None where
+            that was not asked for.
     """
 
     own: Tensor
@@ -39,23 +44,32 @@ class Winning:
 
 
 def winning(
-    box: BlackBox, images: Images, labels: Labels, tap: Tap, *, dual: bool = False, expected: Logits | None = None
+    box: BlackBox,
+    images: Images,
+    labels: Labels,
+    tap: Tap,
+    *,
+    dual: bool = False,
+    expected: Logits | None = None,
 ) -> Winning:
     """Hand the probability 1 from each picture's logit down to a layer.
 
-    A unit that wins with probability P_i passes it to those that feed it in proportion to how much they excite it,
+    A unit that wins with probability P_i passes it to those that feed it in proportion to how much
+    they excite it,
 
         P_j = sum over i of  P_i * x_j+ * w_ij+ / sum over k of x_k+ * w_ik+          (+ is the positive part),
 
-    through convolutions, linear layers, average pooling, means, sums and additions. A unit that nothing excites (its bias alone
-    made it positive) passes its probability in equal parts to all that could have: the sum over each layer stays 1. In a maximum
-    the winner takes all. Activations, dropout and norms with given statistics have one child for each unit and hand on as it is;
-    a batch norm right behind a convolution is folded into its weights.
-    Of a product of a map and something smaller (squeeze-and-excitation) the smaller one is a weight; of two computed maps of one
-    size each gets half.
+    through convolutions, linear layers, average pooling, means, sums and additions. A unit that
+    nothing excites (its bias alone made it positive) passes its probability in equal parts to all
+    that could have: the sum over each layer stays 1. In a maximum the winner takes all.
+    Activations, dropout and norms with given statistics have one child for each unit and hand on as
+    it is; a batch norm right behind a convolution is folded into its weights. Of a product of a map
+    and something smaller (squeeze-and-excitation) the smaller one is a weight; of two computed maps
+    of one size each gets half.
 
-    Nothing is traced or rewritten: the box's own Python code runs, with these functions of torch replaced meanwhile by ones whose
-    backward step is the rule; afterwards the graph that was recorded is checked for anything else.
+    Nothing is traced or rewritten: the box's own Python code runs, with these functions of torch
+    replaced meanwhile by ones whose backward step is the rule; afterwards the graph that was
+    recorded is checked for anything else.
 
     Args:
         box: With a torch module inside.
@@ -63,21 +77,28 @@ def winning(
         labels: (B,).
         tap: The layer.
         dual: Also find the probabilities of the dual unit, for the contrast.
-        expected: The box's plain answer to the first of the images, (1, K): the run under these rules must give it too.
+        expected: The box's plain answer to the first of the images, (1, K): the run under these
+            rules must give it too.
 
     Raises:
         InputError: There is no rule for an operation between the layer and the logits, or no path.
 
     References:
-        Zhang et al. 2016, "Top-down Neural Attention by Excitation Backprop", section 3.1, equations 1 to 3; 3.3 for the dual.
+        Zhang et al. 2016, "Top-down Neural Attention by Excitation Backprop", section 3.1,
+        equations 1 to 3; 3.3 for the dual.
     """
     who = name_of(module_of(box))
     with Rules():
         logits, leaves = cut_at(box, images, tap)
     if len(leaves) != 1:
-        raise InputError(f"{who} answered about {len(images)} images in {len(leaves)} parts; ask for fewer at once.")
+        raise InputError(
+            f"{who} answered about {len(images)} images in {len(leaves)} parts; ask for fewer at "
+            "once."
+        )
     last = _checked(logits, who)
-    if expected is not None and not alike(logits[:1], expected):  # the run under these rules must answer as a plain one
+    if expected is not None and not alike(
+        logits[:1], expected
+    ):  # the run under these rules must answer as a plain one
         raise InputError(_no_rule("an operation that changes its input in place", who))
     chosen = logits.gather(1, labels[:, None]).sum()
     try:
@@ -86,15 +107,17 @@ def winning(
             return Winning(own, None)
         if last is None:
             raise InputError(
-                f"no linear layer lies between {tap.name!r} of {who} and the logits, so the logit has no dual unit; use "
-                "masker='excitation-backprop'."
+                f"no linear layer lies between {tap.name!r} of {who} and the logits, so the logit "
+                "has no dual unit; use masker='excitation-backprop'."
             )
         last.sign = -1
         return Winning(own, _handed_down(chosen, leaves[0]))
     except SaliencyKitError:
         raise
     except RuntimeError as error:  # autograd: a tensor that a rule needs was changed in place
-        raise InputError(_no_rule(f"an in-place operation ({str(error).splitlines()[0]})", who)) from error
+        raise InputError(
+            _no_rule(f"an in-place operation ({str(error).splitlines()[0]})", who)
+        ) from error
 
 
 def _handed_down(chosen: Tensor, layer: Tensor, retain: bool = False) -> Tensor:
@@ -113,8 +136,14 @@ def _checked(logits: Logits, who: str) -> Linear | None:
             kind = type(node).__name__
             if kind.startswith(HandDown.__name__):
                 rule = node.rule  # type: ignore[union-attr]
-                last = rule if last is None and isinstance(rule, Linear) and rule.weight is not None else last
-            elif (name := kind.rstrip("0123456789").removesuffix("Backward")) not in _MOVES and name != "AccumulateGrad":
+                last = (
+                    rule
+                    if last is None and isinstance(rule, Linear) and rule.weight is not None
+                    else last
+                )
+            elif (
+                name := kind.rstrip("0123456789").removesuffix("Backward")
+            ) not in _MOVES and name != "AccumulateGrad":
                 raise InputError(_no_rule(f"the operation {name!r}", who))
             for child, _ in node.next_functions:  # type: ignore[union-attr]
                 if child is not None and child not in seen:
@@ -126,6 +155,7 @@ def _checked(logits: Logits, who: str) -> Linear | None:
 
 def _no_rule(what: str, who: str) -> str:
     return (
-        f"excitation backprop has no rule for {what} of {who}: it hands probability down through convolutions, linear layers, "
-        "pooling, additions and activations, not through attention. Use masker='grad-cam', 'rise', 'occlusion' or 'iterative'."
+        f"excitation backprop has no rule for {what} of {who}: it hands probability down through "
+        "convolutions, linear layers, pooling, additions and activations, not through attention. "
+        "Use masker='grad-cam', 'rise', 'occlusion' or 'iterative'."
     )

@@ -1,4 +1,6 @@
-"""The rules of excitation backprop: how each function shares the probability of its answer among what it was made of."""
+"""The rules of excitation backprop: how each function shares the probability of its answer among
+what it was made of.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -9,10 +11,26 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-# what the rules below look for is the bare name of a torch function or method: `Tensor.__iadd__`, `torch.add` and
+# what the rules below look for is the bare name of a torch function or method: `Tensor.__iadd__`,
+# `torch.add` and
 # `Tensor.add_` are all an addition
-_CONVOLUTIONS = {"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear"}
-_MEANS = {"avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"}
+_CONVOLUTIONS = {
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "linear",
+}
+_MEANS = {
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
+}
 _MEANS |= {"mean", "sum", "interpolate"}
 _ADDITIONS = {"add", "iadd", "radd"}
 _PRODUCTS = {"mul", "imul", "rmul", "multiply", "div", "idiv", "itruediv", "truediv", "divide"}
@@ -38,17 +56,26 @@ class Rules(TorchFunctionMode):
             rule = _matmul(func, *args)
         else:
             maker = _MAKERS.get(name)
-            rule = maker(func, args, kwargs) if maker is not None and torch.is_grad_enabled() else None
+            rule = (
+                maker(func, args, kwargs) if maker is not None and torch.is_grad_enabled() else None
+            )
         if rule is not None:
             return HandDown.apply(*rule)
-        if torch.is_grad_enabled():  # a model that could not be copied has parameters with gradients of their own
-            args, kwargs = tuple(map(_constant, args)), {key: _constant(value) for key, value in kwargs.items()}
+        if (
+            torch.is_grad_enabled()
+        ):  # a model that could not be copied has parameters with gradients of their own
+            args, kwargs = (
+                tuple(map(_constant, args)),
+                {key: _constant(value) for key, value in kwargs.items()},
+            )
         return func(*args, **kwargs)
 
 
 @final
 class HandDown(torch.autograd.Function):
-    """A function whose backward step is a rule; the first argument is the rule, the others are the maps that it shares among."""
+    """A function whose backward step is a rule; the first argument is the rule, the others are the
+    maps that it shares among.
+    """
 
     @staticmethod
     def forward(ctx: Any, rule: "Rule", *maps: Tensor) -> Tensor:
@@ -113,19 +140,30 @@ class Linear(Rule):
     transposed: bool = False
 
     def fold(self, scale: Tensor, x: Tensor) -> None:
-        """A norm that follows directly belongs to the layer. Of its scale only the sign counts: shares are relative."""
+        """A norm that follows directly belongs to the layer. Of its scale only the sign counts:
+        shares are relative.
+        """
         weight = self.weight
-        if weight is None or self.transposed or (weight.ndim == 2 and x.ndim != 2) or len(weight) != len(scale):
+        if (
+            weight is None
+            or self.transposed
+            or (weight.ndim == 2 and x.ndim != 2)
+            or len(weight) != len(scale)
+        ):
             return
         if bool((scale < 0).any()):
-            self.weight = weight * torch.where(scale < 0, -1, 1).to(weight).view(-1, *[1] * (weight.ndim - 1))
+            self.weight = weight * torch.where(scale < 0, -1, 1).to(weight).view(
+                -1, *[1] * (weight.ndim - 1)
+            )
 
     def shares(self, mass: Tensor, *maps: Tensor) -> tuple[Tensor, ...]:
         """The positive inputs by their positive weights; what nothing excites is shared evenly."""
         (x,) = maps
         mass, exact = mass.to(_precise(x)), _precise(x)
         weight = None if self.weight is None else self.weight.to(exact)
-        if weight is not None:  # one pass over the weights: those of VGG's first linear layer are 400 MB
+        if (
+            weight is not None
+        ):  # one pass over the weights: those of VGG's first linear layer are 400 MB
             weight = weight.clamp_min(0) if self.sign == 1 else weight.clamp_max(0).neg_()
         got, left = self._part(mass, x.to(exact).clamp_min(0), weight)
         if left is not None:
@@ -134,7 +172,9 @@ class Linear(Rule):
         return (got.to(x.dtype),)
 
     def _part(self, mass: Tensor, x: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """What the inputs get, and what is left, if anything is, because nothing excites the unit that has it."""
+        """What the inputs get, and what is left, if anything is, because nothing excites the unit
+        that has it.
+        """
         with torch.enable_grad():
             x.requires_grad_()
             excitation = self.run(x, weight)
@@ -186,9 +226,16 @@ def _convolution(func: Any, args: Any, kwargs: Any) -> Any:
 
 def _mean(func: Any, args: Any, kwargs: Any) -> Any:
     x, rest, others = _taken(args, kwargs, ("input",))
-    if not _flows(x) or others.get("mode", "nearest") not in ("nearest", "nearest-exact", "bilinear", "area"):
+    if not _flows(x) or others.get("mode", "nearest") not in (
+        "nearest",
+        "nearest-exact",
+        "bilinear",
+        "area",
+    ):
         return None
-    return Linear(lambda some: func(some, *rest, **others), lambda some, _: func(some, *rest, **others), None), x
+    return Linear(
+        lambda some: func(some, *rest, **others), lambda some, _: func(some, *rest, **others), None
+    ), x
 
 
 def _matmul(func: Any, one: Any, other: Any) -> Any:
@@ -203,13 +250,19 @@ def _one_to_one(func: Any, args: Any, kwargs: Any) -> Any:
     x, rest, others = _taken(args, kwargs, ("input",))
     others.pop("inplace", None)
     in_place = bool(rest) or func.__name__.endswith("_")
-    return (OneToOne(lambda some: func(some.clone() if in_place else some, *rest, **others)), x) if _flows(x) else None
+    return (
+        (OneToOne(lambda some: func(some.clone() if in_place else some, *rest, **others)), x)
+        if _flows(x)
+        else None
+    )
 
 
 def _batch_norm(func: Any, args: Any, kwargs: Any) -> Any:
     x, mean, var, weight, bias, training, rest, others = _taken(args, kwargs, _NORM)
     if not _flows(x) or training:
-        return None  # with the batch's own statistics: autograd's own node has no rule, and is named
+        return (
+            None  # with the batch's own statistics: autograd's own node has no rule, and is named
+        )
     rule = getattr(x.grad_fn, "rule", None)
     if isinstance(rule, Linear) and isinstance(weight, Tensor):
         rule.fold(weight.detach(), x)
@@ -221,8 +274,14 @@ def _addition(func: Any, args: Any, kwargs: Any) -> Any:
     if rest or others.get("alpha", 1) != 1:
         return None
     for x, beside in ((one, other), (other, one)):
-        # a shift gets nothing, like a bias; a map that comes from before the layer gets its share, which goes past it
-        past = isinstance(beside, Tensor) and not isinstance(beside, nn.Parameter) and _flows(x) and beside.shape == x.shape
+        # a shift gets nothing, like a bias; a map that comes from before the layer gets its share,
+        # which goes past it
+        past = (
+            isinstance(beside, Tensor)
+            and not isinstance(beside, nn.Parameter)
+            and _flows(x)
+            and beside.shape == x.shape
+        )
         if _flows(x) and not _flows(beside) and not past:
             return OneToOne(lambda some, beside=beside: some + beside), x
     return (Addition(torch.add), one, other) if _flows(one) or _flows(other) else None
@@ -230,7 +289,11 @@ def _addition(func: Any, args: Any, kwargs: Any) -> Any:
 
 def _difference(func: Any, args: Any, kwargs: Any) -> Any:
     one, other, rest, others = _taken(args, kwargs, ("input", "other"))
-    return (OneToOne(lambda some: some - other), one) if _flows(one) and not _flows(other) and not rest and not others else None
+    return (
+        (OneToOne(lambda some: some - other), one)
+        if _flows(one) and not _flows(other) and not rest and not others
+        else None
+    )
 
 
 def _product(func: Any, args: Any, kwargs: Any) -> Any:
@@ -246,7 +309,9 @@ def _product(func: Any, args: Any, kwargs: Any) -> Any:
         one, other = (one, other.detach()) if smaller or ratio else (one.detach(), other)
     if _flows(one):
         return OneToOne(lambda some: combine(some, other)), one
-    return (OneToOne(lambda some: combine(one, some)), other) if _flows(other) and not ratio else None
+    return (
+        (OneToOne(lambda some: combine(one, some)), other) if _flows(other) and not ratio else None
+    )
 
 
 _MAKERS: dict[str, Callable[[Any, Any, Any], Any]] = {
@@ -268,7 +333,9 @@ def _taken(args: Any, kwargs: Any, names: tuple[str, ...]) -> list[Any]:
 
 
 def _flows(x: Any) -> bool:
-    """Does it come from the layer? (A parameter of a model that could not be copied may require a gradient too.)"""
+    """Does it come from the layer? (A parameter of a model that could not be copied may require a
+    gradient too.)
+    """
     return isinstance(x, Tensor) and x.requires_grad and not isinstance(x, nn.Parameter)
 
 

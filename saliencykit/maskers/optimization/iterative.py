@@ -1,4 +1,6 @@
-"""Iterative: the mask is optimised for one picture; and Fong & Vedaldi's perturbation as a preset of it."""
+"""Iterative: the mask is optimised for one picture; and Fong & Vedaldi's perturbation as a preset
+of it.
+"""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, final
@@ -18,7 +20,12 @@ from saliencykit.core.masker import Found, Masker
 from saliencykit.core.objective import Objective, Trial, run_trial
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.maskers.normalize import NOT_FINITE
-from saliencykit.maskers.optimization.mask_parametrization import Free, Nested, Parametrisation, share_of
+from saliencykit.maskers.optimization.mask_parametrization import (
+    Free,
+    Nested,
+    Parametrisation,
+    share_of,
+)
 from saliencykit.terms.paper import keep_and_drop
 from saliencykit.terms.paper import meaningful_perturbation as destroy_only
 
@@ -31,35 +38,42 @@ _CANDIDATES = 8  # areas among which the answer's is chosen
 @final
 @dataclass(frozen=True, kw_only=True)
 class Iterative(Masker):
-    """The mask that an optimiser finds for one picture by asking about many edits of it, with gradients.
+    """The mask that an optimiser finds for one picture by asking about many edits of it, with
+    gradients.
 
-    By default it optimises a ranking of the pixels rather than one mask: each step draws an area and fresh fills, keeps the best
-    pixels up to that area in one edit and removes them in another, and moves the ranking so that the first shows the label more and
-    the second less. The answer is the nested mask of the area at which `kept - dropped - area` is largest, the two probabilities
+    By default it optimises a ranking of the pixels rather than one mask: each step draws an area
+    and fresh fills, keeps the best pixels up to that area in one edit and removes them in another,
+    and moves the ranking so that the first shows the label more and the second less. The answer is
+    the nested mask of the area at which `kept - dropped - area` is largest, the two probabilities
     relative to the largest kept one; the ranking itself is in the scores.
 
-    Good at: any differentiable model, any class, no training. Bad at: time, two evaluations with gradient per step and picture;
-    outlines, the cells are coarse on purpose. Optimising many free cells against one fill finds adversarial static: grey noise with
-    perfect scores under that fill and none under another. Few cells, drawn areas and an optimiser that adds up what trials agree
+    Good at: any differentiable model, any class, no training. Bad at: time, two evaluations with
+    gradient per step and picture; outlines, the cells are coarse on purpose. Optimising many free
+    cells against one fill finds adversarial static: grey noise with perfect scores under that fill
+    and none under another. Few cells, drawn areas and an optimiser that adds up what trials agree
     on are what keeps the default from it.
 
     Args:
-        objective: What is minimised. One that charges for area (`paper-mean`, `authors`) gets a free mask, one that does not gets
-            nested masks of the given areas.
+        objective: What is minimised. One that charges for area (`paper-mean`, `authors`) gets a
+            free mask, one that does not gets nested masks of the given areas.
         steps: At most so many, >= 1, of two evaluations each per fill.
         cells: Per side of the mask, >= 1; no more than the picture has pixels.
-        rate: Length of a step, > 0: in the free mask's logits, or root mean square over the cells of the ranking.
-        areas: Smallest and largest area of the nested masks, 0 < a <= b < 1. Not used by a free mask.
+        rate: Length of a step, > 0: in the free mask's logits, or root mean square over the cells
+            of the ranking.
+        areas: Smallest and largest area of the nested masks, 0 < a <= b < 1. Not used by a free
+            mask.
         softness: Width of a nested mask's edge in standard deviations of the ranking, > 0.
         alternative: What stands where the mask is 0; drawn anew for each edit.
         fills: Trials per step, each with fills of its own, >= 1.
-        jitter: The edited picture is moved by up to this, as a share of its sides, in [0, 0.5); edges are replicated.
-        tolerance: A picture whose mask moved by less than this (mean absolute difference) in `patience` steps is finished; 0: all
-            steps are done.
+        jitter: The edited picture is moved by up to this, as a share of its sides, in [0, 0.5);
+            edges are replicated.
+        tolerance: A picture whose mask moved by less than this (mean absolute difference) in
+            `patience` steps is finished; 0: all steps are done.
         patience: See `tolerance`, >= 1.
-        together: How many pictures are optimised at once, >= 1. A float32 network rounds differently in batches of different
-            sizes, and optimising makes much of little, so a mask is the same on its own and in a batch only if this is 1.
-            None: 1 on a CPU, where larger batches are no faster; elsewhere as many as the box's micro-batch.
+        together: How many pictures are optimised at once, >= 1. A float32 network rounds
+            differently in batches of different sizes, and optimising makes much of little, so a
+            mask is the same on its own and in a batch only if this is 1. None: 1 on a CPU, where
+            larger batches are no faster; elsewhere as many as the box's micro-batch.
 
     Raises:
         InputError: A number is out of range.
@@ -74,9 +88,10 @@ class Iterative(Masker):
         torch.Size([2, 1, 16, 16])
 
     References:
-        Dabkowski & Gal 2017, section 3, the iterative form. Fixed areas instead of a price: Fong, Patrick & Vedaldi 2019,
-        "Understanding Deep Networks via Extremal Perturbations", section 3. Kept and removed edits over all areas are
-        the insertion and deletion curves of Petsiuk et al. 2018.
+        Dabkowski & Gal 2017, section 3, the iterative form. Fixed areas instead of a price: Fong,
+        Patrick & Vedaldi 2019, "Understanding Deep Networks via Extremal Perturbations", section 3.
+        Kept and removed edits over all areas are the insertion and deletion curves of Petsiuk et
+        al. 2018.
     """
 
     objective: Objective = field(default_factory=keep_and_drop)
@@ -98,23 +113,39 @@ class Iterative(Masker):
         """Check the arguments."""
         if not isinstance(self.objective, Objective):
             raise InputError(
-                f"Iterative(objective={self.objective!r}) takes an Objective, such as saliencykit.terms.paper.paper_mean(); "
-                "a name fits in a text: masker='iterative:objective=paper-mean'."
+                f"Iterative(objective={self.objective!r}) takes an Objective, such as "
+                "saliencykit.terms.paper.paper_mean(); a name fits in a text: "
+                "masker='iterative:objective=paper-mean'."
             )
         if not isinstance(self.alternative, Alternative):
-            raise InputError(f"Iterative(alternative={self.alternative!r}) takes an Alternative, such as Blur().")
-        checks.whole_numbers(self, "steps", "cells", "fills", "patience", *([] if self.together is None else ["together"]))
+            raise InputError(
+                f"Iterative(alternative={self.alternative!r}) takes an Alternative, such as Blur()."
+            )
+        checks.whole_numbers(
+            self,
+            "steps",
+            "cells",
+            "fills",
+            "patience",
+            *([] if self.together is None else ["together"]),
+        )
         for name in ("rate", "softness"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise InputError(f"Iterative({name}={getattr(self, name)}): it is > 0.")
         if len(self.areas) != 2 or not 0 < self.areas[0] <= self.areas[1] < 1:
-            raise InputError(f"Iterative(areas={self.areas}) takes the smallest and the largest area, 0 < a <= b < 1.")
+            raise InputError(
+                f"Iterative(areas={self.areas}) takes the smallest and the largest area, 0 < a <= "
+                "b < 1."
+            )
         if not 0 <= self.jitter < 0.5 or not 0 <= self.tolerance < 1:
             raise InputError(
-                f"Iterative(jitter={self.jitter}, tolerance={self.tolerance}): jitter is in [0, 0.5), tolerance in [0, 1)."
+                f"Iterative(jitter={self.jitter}, tolerance={self.tolerance}): jitter is in [0, "
+                "0.5), tolerance in [0, 1)."
             )
 
-    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
+    def mask(
+        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+    ) -> Found:
         """The mask of each picture; with nested masks the ranking is in the scores."""
         seed = rng.seed(generator)
         box = black_box.for_many(images)
@@ -128,11 +159,17 @@ class Iterative(Masker):
                 found.append(self._optimise(box, *group, form, seed))
             except ContractError as error:
                 row = first + self._culprit(box, *group, form, seed)
-                raise ContractError(f"Iterative stopped at image row {row} of {len(images)}: {error}") from error
-        scores = None if form == Free() else torch.cat([f.scores for f in found if f.scores is not None])
+                raise ContractError(
+                    f"Iterative stopped at image row {row} of {len(images)}: {error}"
+                ) from error
+        scores = (
+            None if form == Free() else torch.cat([f.scores for f in found if f.scores is not None])
+        )
         return Found(torch.cat([f.mask for f in found]), scores)
 
-    def _optimise(self, box: BlackBox, images: Images, labels: Labels, form: Parametrisation, seed: int) -> Found:
+    def _optimise(
+        self, box: BlackBox, images: Images, labels: Labels, form: Parametrisation, seed: int
+    ) -> Found:
         generator = Generator().manual_seed(seed)
         last = rng.fork(generator)  # drawn now: when the loop ends depends on the other pictures
         size = (images.shape[2], images.shape[3])
@@ -142,7 +179,9 @@ class Iterative(Masker):
         answer, before = cells.clone(), form.mask(cells, size, 0.5)
         active = torch.arange(len(images), device=images.device)
         for step in range(self.steps):
-            gradient = self._gradient(box, images[active], labels[active], cells, form, step, generator)
+            gradient = self._gradient(
+                box, images[active], labels[active], cells, form, step, generator
+            )
             cells = form.step(cells, gradient, memory, step, self.rate)
             mean = _MEMORY * mean + (1 - _MEMORY) * cells
             answer[active] = mean / (1 - _MEMORY ** (step + 1))
@@ -155,37 +194,74 @@ class Iterative(Masker):
                 memory = (memory[0][going], memory[1][going])
         if not isinstance(form, Nested):
             return Found(form.mask(answer, size, 0.5).to(images.dtype))
-        return Found(self._best(box, images, labels, answer, form, last), form.scores(answer, size).to(images.dtype))
+        return Found(
+            self._best(box, images, labels, answer, form, last),
+            form.scores(answer, size).to(images.dtype),
+        )
 
     def _gradient(
-        self, box: BlackBox, images: Images, labels: Labels, cells: Tensor, form: Parametrisation, step: int, generator: Generator
+        self,
+        box: BlackBox,
+        images: Images,
+        labels: Labels,
+        cells: Tensor,
+        form: Parametrisation,
+        step: int,
+        generator: Generator,
     ) -> Tensor:
         """Of the objective's sum over pictures and fills, with respect to the cells."""
         cells = cells.detach().requires_grad_()
         gradient = torch.zeros_like(cells)
         for fill in range(self.fills):
-            mask = form.mask(cells, (images.shape[2], images.shape[3]), share_of(step * self.fills + fill))
+            mask = form.mask(
+                cells, (images.shape[2], images.shape[3]), share_of(step * self.fills + fill)
+            )
             trial = self._trial(box, images, labels, mask, generator)
             total = self.objective(trial).total.sum()
             if not total.requires_grad:
                 raise GradientError(
-                    f"{checks.name_of(box)} is differentiable, and no gradient of {self.alternative} reached the mask; "
-                    "use masker='rise' or 'occlusion', or an alternative that is not for judging only."
+                    f"{checks.name_of(box)} is differentiable, and no gradient of "
+                    f"{self.alternative} reached the mask; use masker='rise' or 'occlusion', or "
+                    "an alternative that is not for judging only."
                 )
             gradient += torch.autograd.grad(total, cells)[0]
         if bad := checks.finite_rows(gradient):
-            raise ContractError(f"the objective's gradient is NaN or infinite in row {bad[0]}; {NOT_FINITE}")
+            raise ContractError(
+                f"the objective's gradient is NaN or infinite in row {bad[0]}; {NOT_FINITE}"
+            )
         return gradient
 
-    def _trial(self, box: BlackBox, images: Images, labels: Labels, mask: Mask, generator: Generator) -> Trial:
+    def _trial(
+        self, box: BlackBox, images: Images, labels: Labels, mask: Mask, generator: Generator
+    ) -> Trial:
         mask = mask.to(images.dtype)
         if self.jitter:
             reach = images.new_tensor([self.jitter * side for side in images.shape[2:]])
-            offsets = (rng.uniform(images, (2,), generator=generator, low=-1.0, high=1.0) * reach).round().long()
+            offsets = (
+                (rng.uniform(images, (2,), generator=generator, low=-1.0, high=1.0) * reach)
+                .round()
+                .long()
+            )
             images, mask = _moved(images, offsets), _moved(mask, offsets)
-        return run_trial(box, images, labels, mask, alternative=self.alternative, generator=generator, fakes=self.objective.fakes)
+        return run_trial(
+            box,
+            images,
+            labels,
+            mask,
+            alternative=self.alternative,
+            generator=generator,
+            fakes=self.objective.fakes,
+        )
 
-    def _best(self, box: BlackBox, images: Images, labels: Labels, cells: Tensor, form: Nested, generator: Generator) -> Mask:
+    def _best(
+        self,
+        box: BlackBox,
+        images: Images,
+        labels: Labels,
+        cells: Tensor,
+        form: Nested,
+        generator: Generator,
+    ) -> Mask:
         """The nested mask that keeps and removes most beyond its area."""
         size = (images.shape[2], images.shape[3])
         masks, kept, dropped = [], [], []
@@ -196,11 +272,17 @@ class Iterative(Masker):
                 kept.append(probability(trial.preserved, labels))
                 dropped.append(probability(trial.destroyed, labels))
         most = torch.stack(kept).amax(0).clamp_min(torch.finfo(images.dtype).tiny)
-        area = torch.linspace(*self.areas, _CANDIDATES, dtype=images.dtype, device=images.device)[:, None]
+        area = torch.linspace(*self.areas, _CANDIDATES, dtype=images.dtype, device=images.device)[
+            :, None
+        ]
         best = ((torch.stack(kept) - torch.stack(dropped)) / most - area).argmax(0)
-        return torch.stack(masks)[best, torch.arange(len(images), device=images.device)].to(images.dtype)
+        return torch.stack(masks)[best, torch.arange(len(images), device=images.device)].to(
+            images.dtype
+        )
 
-    def _culprit(self, box: BlackBox, images: Images, labels: Labels, form: Parametrisation, seed: int) -> int:
+    def _culprit(
+        self, box: BlackBox, images: Images, labels: Labels, form: Parametrisation, seed: int
+    ) -> int:
         """Which row of a failed group fails on its own; the first, if none does."""
         for row in range(len(images)):
             try:
@@ -210,11 +292,14 @@ class Iterative(Masker):
         return 0
 
 
-def meaningful_perturbation(*, steps: int = 300, cells: int = 28, rate: float = 0.1, jitter: float = 4 / 224) -> Iterative:
+def meaningful_perturbation(
+    *, steps: int = 300, cells: int = 28, rate: float = 0.1, jitter: float = 4 / 224
+) -> Iterative:
     """Fong & Vedaldi's meaningful perturbation: the smallest region whose blurring loses the class.
 
-    It destroys only, against one fill, with many cells: sharp, and easily adversarial, so look at what an unseen fill says. Their
-    published settings: 300 steps of Adam at 0.1, a mask 8 times smaller than the picture, jitter 4 px of 224.
+    It destroys only, against one fill, with many cells: sharp, and easily adversarial, so look at
+    what an unseen fill says. Their published settings: 300 steps of Adam at 0.1, a mask 8 times
+    smaller than the picture, jitter 4 px of 224.
 
     Args:
         steps: See `Iterative`.
@@ -227,10 +312,17 @@ def meaningful_perturbation(*, steps: int = 300, cells: int = 28, rate: float = 
         50
 
     References:
-        Fong & Vedaldi 2017, "Interpretable Explanations of Black Boxes by Meaningful Perturbation", section 4, equation 4.
+        Fong & Vedaldi 2017, "Interpretable Explanations of Black Boxes by Meaningful Perturbation",
+        section 4, equation 4.
     """
     return Iterative(
-        objective=destroy_only(), steps=steps, cells=cells, rate=rate, alternative=Blur(), jitter=jitter, tolerance=0.0
+        objective=destroy_only(),
+        steps=steps,
+        cells=cells,
+        rate=rate,
+        alternative=Blur(),
+        jitter=jitter,
+        tolerance=0.0,
     )
 
 
@@ -247,7 +339,9 @@ def _charges_for_area(objective: Objective) -> bool:
 
 
 def _moved(maps: Tensor, offsets: Tensor) -> Tensor:
-    """Each row of maps (B, C, H, W) moved by its own whole number of pixels down and right, (B, 2); edges are replicated."""
+    """Each row of maps (B, C, H, W) moved by its own whole number of pixels down and right, (B, 2);
+    edges are replicated.
+    """
     height, width = maps.shape[2:]
     down = (torch.arange(height, device=maps.device) - offsets[:, :1]).clamp(0, height - 1)
     right = (torch.arange(width, device=maps.device) - offsets[:, 1:]).clamp(0, width - 1)

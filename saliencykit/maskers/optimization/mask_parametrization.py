@@ -12,7 +12,9 @@ from saliencykit.core.types import Mask
 
 _GOLDEN = 0.6180339887498949  # its multiples modulo 1 fill [0, 1) evenly, however many are taken
 _ROUNDS = 30  # halvings of the range in which the threshold is sought: to 1e-8 of it
-_NOISE = 1e-9  # a picture without evidence has gradients of 1e-16: without this its mask would be made of rounding errors
+# a picture without evidence has gradients of 1e-16: without this its mask would be made of rounding
+# errors
+_NOISE = 1e-9
 _PROBE = 56  # the threshold is sought on about this many pixels a side; the scores are smooth
 
 
@@ -21,11 +23,17 @@ class Parametrisation(ABC):
 
     @abstractmethod
     def mask(self, cells: Tensor, size: tuple[int, int], share: float) -> Mask:
-        """The mask (B, 1, H, W), differentiable in `cells`; `share` in [0, 1] says which one of a family."""
+        """The mask (B, 1, H, W), differentiable in `cells`; `share` in [0, 1] says which one of a
+        family.
+        """
 
     @abstractmethod
-    def step(self, cells: Tensor, gradient: Tensor, memory: tuple[Tensor, Tensor], step: int, rate: float) -> Tensor:
-        """The cells after one step downhill; `memory` is two tensors like them, 0 at first, changed in place; `step` is from 0."""
+    def step(
+        self, cells: Tensor, gradient: Tensor, memory: tuple[Tensor, Tensor], step: int, rate: float
+    ) -> Tensor:
+        """The cells after one step downhill; `memory` is two tensors like them, 0 at first, changed
+        in place; `step` is from 0.
+        """
 
 
 def share_of(draw: int) -> float:
@@ -36,7 +44,8 @@ def share_of(draw: int) -> float:
 @final
 @dataclass(frozen=True)
 class Free(Parametrisation):
-    """`M = sigmoid(cells, enlarged)`: how much is kept is up to the objective, which has to charge for it.
+    """`M = sigmoid(cells, enlarged)`: how much is kept is up to the objective, which has to charge
+    for it.
 
     The optimiser is Adam (Kingma & Ba 2015, algorithm 1).
     """
@@ -45,7 +54,9 @@ class Free(Parametrisation):
         """The one mask; `share` makes no difference."""
         return torch.sigmoid(enlarge(cells, size))
 
-    def step(self, cells: Tensor, gradient: Tensor, memory: tuple[Tensor, Tensor], step: int, rate: float) -> Tensor:
+    def step(
+        self, cells: Tensor, gradient: Tensor, memory: tuple[Tensor, Tensor], step: int, rate: float
+    ) -> Tensor:
         """One step of Adam; elementwise, so that pictures do not influence each other."""
         first, second = memory
         first.mul_(0.9).add_(gradient, alpha=0.1)
@@ -57,15 +68,18 @@ class Free(Parametrisation):
 @final
 @dataclass(frozen=True)
 class Nested(Parametrisation):
-    """A ranking of the pixels: the mask of area `a` keeps the best `a` of them, so smaller masks lie inside larger ones.
+    """A ranking of the pixels: the mask of area `a` keeps the best `a` of them, so smaller masks
+    lie inside larger ones.
 
-    `M = sigmoid((S - t) / softness)`: S are the cells, smoothly enlarged and divided by their standard deviation, and the
-    threshold t is the one that gives M the mean a. Its derivative is that of the implicit function, so a step that lifts one region
-    lowers the rest, and nothing is gained by lifting everything.
+    `M = sigmoid((S - t) / softness)`: S are the cells, smoothly enlarged and divided by their
+    standard deviation, and the threshold t is the one that gives M the mean a. Its derivative is
+    that of the implicit function, so a step that lifts one region lowers the rest, and nothing is
+    gained by lifting everything.
 
-    The optimiser adds up gradients, each divided by its root mean square over the picture. It follows what most trials agree on: as
-    the cells grow, a single trial moves the ranking less and less. An optimiser that follows each trial (Adam) finds masks that
-    score better under the fills it saw and worse under others.
+    The optimiser adds up gradients, each divided by its root mean square over the picture. It
+    follows what most trials agree on: as the cells grow, a single trial moves the ranking less and
+    less. An optimiser that follows each trial (Adam) finds masks that score better under the fills
+    it saw and worse under others.
 
     Args:
         areas: The smallest and the largest area, 0 < a <= b < 1.
@@ -82,8 +96,12 @@ class Nested(Parametrisation):
         level = _threshold(scores.detach(), area, self.softness)
         slope = torch.sigmoid((scores.detach() - level) / self.softness)
         slope = slope * (1 - slope)
-        weights = slope / slope.sum((1, 2, 3), keepdim=True).clamp_min(torch.finfo(slope.dtype).tiny)
-        moved = (scores * weights).sum((1, 2, 3), keepdim=True)  # its value is taken away again: only the derivative of t remains
+        weights = slope / slope.sum((1, 2, 3), keepdim=True).clamp_min(
+            torch.finfo(slope.dtype).tiny
+        )
+        moved = (scores * weights).sum(
+            (1, 2, 3), keepdim=True
+        )  # its value is taken away again: only the derivative of t remains
         return torch.sigmoid((scores - level - (moved - moved.detach())) / self.softness)
 
     def scores(self, cells: Tensor, size: tuple[int, int]) -> Tensor:
@@ -93,8 +111,12 @@ class Nested(Parametrisation):
         spread = large.detach().square().mean((1, 2, 3), keepdim=True).sqrt()
         return large / (spread + 0.1)  # 0.1, one step: the first steps are not blown up
 
-    def step(self, cells: Tensor, gradient: Tensor, memory: tuple[Tensor, Tensor], step: int, rate: float) -> Tensor:
-        """One step of the length `rate`, root mean square over the picture's cells; none where the gradient is rounding noise."""
+    def step(
+        self, cells: Tensor, gradient: Tensor, memory: tuple[Tensor, Tensor], step: int, rate: float
+    ) -> Tensor:
+        """One step of the length `rate`, root mean square over the picture's cells; none where the
+        gradient is rounding noise.
+        """
         length = gradient.square().mean((1, 2, 3), keepdim=True).sqrt()
         return cells - rate * gradient / length.clamp_min(_NOISE)
 

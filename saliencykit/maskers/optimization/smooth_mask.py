@@ -20,13 +20,15 @@ _NEGLIGIBLE = 0.2  # cells whose kernel is below this at a pixel do not reach it
 class SmoothMask:
     """Cells to masks: `M(u) = smax over cells v of k(u - v) * cell(v)`.
 
-    The kernel `k(d) = exp(-2 * max(0, d / width - 1/2)**2)` is flat within half a width and falls off like a Gaussian of half a
-    width beyond, so one cell that is 1 makes a soft disc, and every mask is a union of such discs: no detail can be finer. `smax`
-    is the mean of the values f weighted with `exp(f / temperature)`. It is a maximum that has a gradient, and unlike a sum it
+    The kernel `k(d) = exp(-2 * max(0, d / width - 1/2)**2)` is flat within half a width and falls
+    off like a Gaussian of half a width beyond, so one cell that is 1 makes a soft disc, and every
+    mask is a union of such discs: no detail can be finer. `smax` is the mean of the values f
+    weighted with `exp(f / temperature)`. It is a maximum that has a gradient, and unlike a sum it
     leaves the mask below 1.
 
-    The mask is made at twice the cells' resolution, a quarter of a 224-pixel picture's, where it is already smooth: the pixels lie
-    at the same distances from the cells around them everywhere, so the kernel is a small table.
+    The mask is made at twice the cells' resolution, a quarter of a 224-pixel picture's, where it is
+    already smooth: the pixels lie at the same distances from the cells around them everywhere, so
+    the kernel is a small table.
 
     Args:
         size: Height and width of the picture, in pixels.
@@ -35,8 +37,8 @@ class SmoothMask:
         temperature: Of the smooth maximum, > 0.
 
     References:
-        Fong, Patrick & Vedaldi 2019, section 3.3, the max-convolution and its smooth maximum; 21 px of 224, cells 7 px apart and
-        1/20 are the published numbers.
+        Fong, Patrick & Vedaldi 2019, section 3.3, the max-convolution and its smooth maximum; 21 px
+        of 224, cells 7 px apart and 1/20 are the published numbers.
     """
 
     size: tuple[int, int]
@@ -66,27 +68,42 @@ class SmoothMask:
         """
         around, kernel = self._table
         around, kernel = around.to(cells.device), kernel.to(cells)
-        known = F.pad(cells, (self._reach,) * 4).flatten(1)  # outside the picture there is nothing: 0
-        values = known.index_select(1, around.flatten()).view(len(cells), len(kernel), 1, -1) * kernel[..., None]
+        known = F.pad(cells, (self._reach,) * 4).flatten(
+            1
+        )  # outside the picture there is nothing: 0
+        values = (
+            known.index_select(1, around.flatten()).view(len(cells), len(kernel), 1, -1)
+            * kernel[..., None]
+        )
         mask = (values * torch.softmax(values / self.temperature, dim=1)).sum(1)
         return F.pixel_shuffle(mask.view(-1, _FINER**2, *self.grid), _FINER)
 
     @cached_property
     def _reach(self) -> int:
         """So many cells away a cell can still matter."""
-        return max(1, ceil((0.5 + sqrt(-log(_NEGLIGIBLE) / 2)) * self.width * min(self.grid) + 0.25))
+        return max(
+            1, ceil((0.5 + sqrt(-log(_NEGLIGIBLE) / 2)) * self.width * min(self.grid) + 0.25)
+        )
 
     @cached_property
     def _table(self) -> tuple[Tensor, Tensor]:
-        """Places of each cell's neighbours in the padded grid, (neighbours, cells), and `k`, (neighbours, pixels of a cell)."""
+        """Places of each cell's neighbours in the padded grid, (neighbours, cells), and `k`,
+        (neighbours, pixels of a cell).
+        """
         side = torch.arange(-self._reach, self._reach + 1)
         inside = (torch.arange(_FINER, dtype=torch.float64) + 0.5) / _FINER - 0.5
         away = (side[:, None] - inside).square()  # (neighbours, pixels) along one side
-        distance = (away[:, None, :, None] + away[None, :, None, :]).flatten(2).flatten(0, 1).sqrt() / (self.width * min(self.grid))
+        distance = (away[:, None, :, None] + away[None, :, None, :]).flatten(2).flatten(
+            0, 1
+        ).sqrt() / (self.width * min(self.grid))
         kernel = torch.exp(-2 * (distance - 0.5).clamp_min(0).square())
         near = (kernel >= _NEGLIGIBLE).any(1)
         rows, columns = self.grid
         stride = columns + 2 * self._reach
         offsets = (side[:, None] * stride + side).flatten()[near]
-        own = (torch.arange(rows)[:, None] + self._reach) * stride + torch.arange(columns) + self._reach
+        own = (
+            (torch.arange(rows)[:, None] + self._reach) * stride
+            + torch.arange(columns)
+            + self._reach
+        )
         return offsets[:, None] + own.flatten(), kernel[near]

@@ -27,25 +27,31 @@ _ROUNDING = 1e-5  # of the largest probability: a map below it says nothing, the
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FeatureAblation(Masker):
-    """Regions of the picture replaced in turn; a pixel's score is the drop of the label's probability without its region.
+    """Regions of the picture replaced in turn; a pixel's score is the drop of the label's
+    probability without its region.
 
-    Good with superpixels, whose edges are the picture's own, or with any parts that have a meaning: one evaluation per region, no
-    gradients, and a score is a probability. Like occlusion it finds what is necessary on its own, and of evidence that is there
-    twice it finds neither. A plain grid of cells is coarser than `occlusion`, whose windows overlap.
+    Good with superpixels, whose edges are the picture's own, or with any parts that have a meaning:
+    one evaluation per region, no gradients, and a score is a probability. Like occlusion it finds
+    what is necessary on its own, and of evidence that is there twice it finds neither. A plain grid
+    of cells is coarser than `occlusion`, whose windows overlap.
 
-    The mask is the positive part of the scores divided by its maximum. Of a torch model only what a region can change is
-    computed where its graph allows that, to the same numbers but for rounding; see `saliencykit.networks.incremental`.
+    The mask is the positive part of the scores divided by its maximum. Of a torch model only what a
+    region can change is computed where its graph allows that, to the same numbers but for rounding;
+    see `saliencykit.networks.incremental`.
 
     Args:
-        regions: Whole numbers that name each pixel's region, a tensor or array (H, W) or (1, 1, H, W) for all pictures or
-            (B, 1, H, W), one map per picture. They need not be consecutive. None: a grid.
-        cells: Of the grid, per side, or (down, across), >= 1; not used with `regions`. Cells differ by at most a pixel.
-        alternative: What stands in the region. By default the picture's own mean colour; one that draws (noise, a choice) is drawn
-            once per picture, so that regions are compared with equal fills.
+        regions: Whole numbers that name each pixel's region, a tensor or array (H, W) or (1, 1, H,
+            W) for all pictures or (B, 1, H, W), one map per picture. They need not be consecutive.
+            None: a grid.
+        cells: Of the grid, per side, or (down, across), >= 1; not used with `regions`. Cells differ
+            by at most a pixel.
+        alternative: What stands in the region. By default the picture's own mean colour; one that
+            draws (noise, a choice) is drawn once per picture, so that regions are compared with
+            equal fills.
 
     Raises:
-        InputError: Regions are not whole numbers in one of these shapes, a number is out of range, or the regions do not fit the
-            pictures.
+        InputError: Regions are not whole numbers in one of these shapes, a number is out of range,
+            or the regions do not fit the pictures.
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
@@ -55,8 +61,9 @@ class FeatureAblation(Masker):
         torch.Size([2, 1, 16, 16])
 
     References:
-        Zeiler & Fergus 2014, section 4.2, for windows; Ribeiro et al. 2016, "Why Should I Trust You?", section 3.4, for superpixels
-        as what is switched off. The same numbers as Captum's `FeatureAblation` of a softmax with `feature_mask=regions`.
+        Zeiler & Fergus 2014, section 4.2, for windows; Ribeiro et al. 2016, "Why Should I Trust
+        You?", section 3.4, for superpixels as what is switched off. The same numbers as Captum's
+        `FeatureAblation` of a softmax with `feature_mask=regions`.
     """
 
     regions: Any = None
@@ -69,10 +76,14 @@ class FeatureAblation(Masker):
             _as_maps(self.regions)
         cells = self.cells if isinstance(self.cells, tuple) else (self.cells, self.cells)
         if len(cells) != 2 or not all(isinstance(n, int) and n >= 1 for n in cells):
-            raise InputError(f"FeatureAblation(cells={self.cells!r}): a whole number >= 1, or two of them, (down, across).")
+            raise InputError(
+                f"FeatureAblation(cells={self.cells!r}): a whole number >= 1, or two of them, "
+                "(down, across)."
+            )
         if not isinstance(self.alternative, Alternative):
             raise InputError(
-                f"FeatureAblation(alternative={self.alternative!r}) takes an Alternative, such as Constant(colour='mean')."
+                f"FeatureAblation(alternative={self.alternative!r}) takes an Alternative, such as "
+                "Constant(colour='mean')."
             )
 
     def __eq__(self, other: object) -> bool:
@@ -80,20 +91,26 @@ class FeatureAblation(Masker):
         if not isinstance(other, FeatureAblation):
             return NotImplemented
         mine, theirs = (None if m.regions is None else _as_maps(m.regions) for m in (self, other))
-        same = mine is theirs or (mine is not None and theirs is not None and torch.equal(mine, theirs))
+        same = mine is theirs or (
+            mine is not None and theirs is not None and torch.equal(mine, theirs)
+        )
         return same and (self.cells, self.alternative) == (other.cells, other.alternative)
 
     def __hash__(self) -> int:
         return hash((self.cells, self.alternative))
 
-    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
+    def mask(
+        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+    ) -> Found:
         """Scores in units of probability, and their positive part as the mask."""
         maps = self._maps(images)
         seed = rng.seed(generator)
         box, alternative = black_box.for_many(images), self.alternative.for_box(black_box)
         scores, floors, ask = [], [], None
         for row, (image, label) in enumerate(zip(images[:, None], labels[:, None], strict=True)):
-            if row < len(maps):  # else all pictures share the first one's regions, and what is known of their cones
+            if row < len(
+                maps
+            ):  # else all pictures share the first one's regions, and what is known of their cones
                 numbers, count = _numbered(maps[row])
                 windows = _bounds(numbers, count)
                 ask = Answers(box, windows, black_box.max_batch)
@@ -114,13 +131,17 @@ class FeatureAblation(Masker):
         batch, _, height, width = images.shape
         if self.regions is None:
             down, across = self.cells if isinstance(self.cells, tuple) else (self.cells, self.cells)
-            rows, columns = (torch.arange(side) * min(n, side) // side for side, n in ((height, down), (width, across)))
+            rows, columns = (
+                torch.arange(side) * min(n, side) // side
+                for side, n in ((height, down), (width, across))
+            )
             return (rows[:, None] * across + columns)[None].to(images.device)
         maps = _as_maps(self.regions).to(images.device)
         if maps.shape[1:] != (height, width) or len(maps) not in (1, batch):
             raise InputError(
-                f"FeatureAblation has regions for {len(maps)} pictures of {maps.shape[1]} x {maps.shape[2]} and got {batch} of "
-                f"{height} x {width}; give one map (H, W), or one per picture (B, 1, H, W)."
+                f"FeatureAblation has regions for {len(maps)} pictures of {maps.shape[1]} x "
+                f"{maps.shape[2]} and got {batch} of {height} x {width}; give one map (H, W), or "
+                "one per picture (B, 1, H, W)."
             )
         return maps
 
@@ -129,9 +150,19 @@ def _as_maps(regions: Any) -> Tensor:
     """The given regions as (n, H, W)."""
     maps = torch.from_numpy(regions) if isinstance(regions, np.ndarray) else regions
     whole = isinstance(maps, Tensor) and not maps.is_floating_point() and not maps.is_complex()
-    if not whole or not (maps.ndim == 2 or (maps.ndim == 4 and maps.shape[1] == 1)) or 0 in maps.shape:
-        came = f"{maps.dtype} of shape {tuple(maps.shape)}" if isinstance(maps, Tensor) else name_of(regions)
-        raise InputError(f"FeatureAblation(regions=...) takes whole numbers (H, W) or (B, 1, H, W); got {came}.")
+    if (
+        not whole
+        or not (maps.ndim == 2 or (maps.ndim == 4 and maps.shape[1] == 1))
+        or 0 in maps.shape
+    ):
+        came = (
+            f"{maps.dtype} of shape {tuple(maps.shape)}"
+            if isinstance(maps, Tensor)
+            else name_of(regions)
+        )
+        raise InputError(
+            f"FeatureAblation(regions=...) takes whole numbers (H, W) or (B, 1, H, W); got {came}."
+        )
     return maps.long().reshape(-1, *maps.shape[-2:])
 
 
@@ -150,19 +181,31 @@ def _bounds(numbers: Tensor, count: int) -> Windows:
         (torch.arange(width).expand(height, width), width),
     ):
         first = torch.full((count,), side).scatter_reduce(0, flat, places.flatten(), "amin")
-        last = torch.zeros(count, dtype=torch.long).scatter_reduce(0, flat, places.flatten(), "amax")
+        last = torch.zeros(count, dtype=torch.long).scatter_reduce(
+            0, flat, places.flatten(), "amax"
+        )
         ends += [first.numpy(), last.numpy() + 1]
     return Windows(*ends)
 
 
 def _one_by_one(
-    box: BlackBox, image: Images, label: Tensor, numbers: Tensor, count: int, alternative: Alternative, seed: int
+    box: BlackBox,
+    image: Images,
+    label: Tensor,
+    numbers: Tensor,
+    count: int,
+    alternative: Alternative,
+    seed: int,
 ) -> Tensor:
-    """The label's probability in the picture itself and in each edit by an alternative that looks at the mask, (1 + n,)."""
+    """The label's probability in the picture itself and in each edit by an alternative that looks
+    at the mask, (1 + n,).
+    """
     step, answers = micro_batch(box), []
     for first in range(-1, count, step):
         which = torch.arange(first, min(first + step, count), device=numbers.device)
         masks: Mask = (numbers != which[:, None, None])[:, None].to(image.dtype)
-        edits = alternative.edit(image.expand(len(masks), -1, -1, -1), masks, Generator().manual_seed(seed))
+        edits = alternative.edit(
+            image.expand(len(masks), -1, -1, -1), masks, Generator().manual_seed(seed)
+        )
         answers.append(probabilities(box, edits, label))
     return torch.cat(answers)

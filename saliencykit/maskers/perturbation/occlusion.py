@@ -27,24 +27,30 @@ _ROUNDING = 1e-5  # of the largest probability: a map below it says nothing, the
 @final
 @dataclass(frozen=True, kw_only=True)
 class Occlusion(Masker):
-    """Windows of the picture replaced in turn; a pixel's score is the mean drop of the label's probability over its windows.
+    """Windows of the picture replaced in turn; a pixel's score is the mean drop of the label's
+    probability over its windows.
 
-    Deterministic, needs no gradients, and easy to read: a score is a probability. It finds what is necessary on its own; of
-    evidence that is there twice it finds neither, and nothing much smaller than the window. One evaluation per window and one for
-    the picture: 626 with the defaults at 224 px, about as many at any other size.
+    Deterministic, needs no gradients, and easy to read: a score is a probability. It finds what is
+    necessary on its own; of evidence that is there twice it finds neither, and nothing much smaller
+    than the window. One evaluation per window and one for the picture: 626 with the defaults at 224
+    px, about as many at any other size.
 
-    The mask is the positive part of the scores divided by its maximum, so a window whose loss *raises* the probability is not kept.
+    The mask is the positive part of the scores divided by its maximum, so a window whose loss
+    *raises* the probability is not kept.
 
-    Of a torch model only what a window can change is computed, in a third to a half of the time and to the same numbers but for
-    rounding; where the model's graph does not allow it (attention, squeeze-and-excitation from its first layers on, fills that
-    depend on the window) every window is a full pass. See `saliencykit.networks.incremental`.
+    Of a torch model only what a window can change is computed, in a third to a half of the time and
+    to the same numbers but for rounding; where the model's graph does not allow it (attention,
+    squeeze-and-excitation from its first layers on, fills that depend on the window) every window
+    is a full pass. See `saliencykit.networks.incremental`.
 
     Args:
-        window: Side of the square window, > 0: in pixels if >= 1, else as a share of the shorter side. A seventh is 32 px of 224.
-        stride: Steps between windows, > 0, at most `window`, in the same units; 8 px of 224. The last window of a row or column may
-            reach over the edge, and is cut off there.
-        alternative: What stands in the window. By default the picture's own mean colour; one that draws (noise, a choice) is drawn
-            once per picture, so that windows are compared with equal fills.
+        window: Side of the square window, > 0: in pixels if >= 1, else as a share of the shorter
+            side. A seventh is 32 px of 224.
+        stride: Steps between windows, > 0, at most `window`, in the same units; 8 px of 224. The
+            last window of a row or column may reach over the edge, and is cut off there.
+        alternative: What stands in the window. By default the picture's own mean colour; one that
+            draws (noise, a choice) is drawn once per picture, so that windows are compared with
+            equal fills.
 
     Raises:
         InputError: A number is out of range, or a window is larger than the picture it is used on.
@@ -57,7 +63,8 @@ class Occlusion(Masker):
         torch.Size([2, 1, 16, 16])
 
     References:
-        Zeiler & Fergus 2014, section 4.2; Zhou et al. 2014, "Object detectors emerge in deep scene CNNs", section 3.1.
+        Zeiler & Fergus 2014, section 4.2; Zhou et al. 2014, "Object detectors emerge in deep scene
+        CNNs", section 3.1.
     """
 
     window: float = 1 / 7
@@ -68,14 +75,24 @@ class Occlusion(Masker):
         """Check the numbers."""
         for name, value in (("window", self.window), ("stride", self.stride)):
             if not 0 < value < float("inf"):
-                raise InputError(f"Occlusion({name}={value}): it is > 0, in pixels if >= 1, else a share of the shorter side.")
+                raise InputError(
+                    f"Occlusion({name}={value}): it is > 0, in pixels if >= 1, else a share of "
+                    "the shorter side."
+                )
         if not isinstance(self.alternative, Alternative):
-            raise InputError(f"Occlusion(alternative={self.alternative!r}) takes an Alternative, such as Constant(colour='mean').")
+            raise InputError(
+                f"Occlusion(alternative={self.alternative!r}) takes an Alternative, such as "
+                "Constant(colour='mean')."
+            )
 
-    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
+    def mask(
+        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+    ) -> Found:
         """Scores in units of probability, and their positive part as the mask."""
         height, width = images.shape[2:]
-        down, across = (_covers(side, *self._pixels(height, width), images) for side in (height, width))
+        down, across = (
+            _covers(side, *self._pixels(height, width), images) for side in (height, width)
+        )
         seed = rng.seed(generator)
         box, alternative = black_box.for_many(images), self.alternative.for_box(black_box)
         windows = _windows(down, across)
@@ -96,13 +113,19 @@ class Occlusion(Masker):
 
     def _pixels(self, height: int, width: int) -> tuple[int, int]:
         short = min(height, width)
-        window, stride = (max(1, round(v if v >= 1 else v * short)) for v in (self.window, self.stride))
+        window, stride = (
+            max(1, round(v if v >= 1 else v * short)) for v in (self.window, self.stride)
+        )
         if window > short:
-            raise InputError(f"Occlusion(window={self.window}) is larger than the {height} x {width} picture; write window=1/7.")
+            raise InputError(
+                f"Occlusion(window={self.window}) is larger than the {height} x {width} picture; "
+                "write window=1/7."
+            )
         if stride > window:
             raise InputError(
-                f"Occlusion(window={self.window}, stride={self.stride}) steps {stride} px with a window of {window} px and would "
-                "miss pixels; write a stride of at most the window."
+                f"Occlusion(window={self.window}, stride={self.stride}) steps {stride} px with a "
+                f"window of {window} px and would miss pixels; write a stride of at most the "
+                "window."
             )
         return window, stride
 
@@ -117,7 +140,10 @@ def _covers(side: int, window: int, stride: int, like: Tensor) -> Tensor:
 def _windows(down: Tensor, across: Tensor) -> Windows:
     """All windows, row by row."""
     (top, bottom), (left, right) = (_ends(covers) for covers in (down, across))
-    rows, columns = np.repeat(np.arange(len(top)), len(left)), np.tile(np.arange(len(left)), len(top))
+    rows, columns = (
+        np.repeat(np.arange(len(top)), len(left)),
+        np.tile(np.arange(len(left)), len(top)),
+    )
     return Windows(top[rows], bottom[rows], left[columns], right[columns])
 
 
@@ -126,8 +152,17 @@ def _ends(covers: Tensor) -> tuple[Numbers, Numbers]:
     return starts.cpu().numpy(), (starts + covers.sum(1).long()).cpu().numpy()
 
 
-def _one_by_one(box: BlackBox, image: Images, label: Tensor, windows: Windows, alternative: Alternative, seed: int) -> Tensor:
-    """The label's probability in the picture itself and in each edit by an alternative that looks at the mask, (1 + windows,)."""
+def _one_by_one(
+    box: BlackBox,
+    image: Images,
+    label: Tensor,
+    windows: Windows,
+    alternative: Alternative,
+    seed: int,
+) -> Tensor:
+    """The label's probability in the picture itself and in each edit by an alternative that looks
+    at the mask, (1 + windows,).
+    """
     # no window at all comes first: the picture is asked in a batch with its edits
     slices = [(slice(0), slice(0)), *windows.slices()]
     step = micro_batch(box)
@@ -136,7 +171,12 @@ def _one_by_one(box: BlackBox, image: Images, label: Tensor, windows: Windows, a
     return torch.cat([probabilities(box, edit, label) for edit in edits])
 
 
-def _edited(image: Images, windows: list[tuple[slice, slice]], alternative: Alternative, generator: Generator) -> Images:
+def _edited(
+    image: Images,
+    windows: list[tuple[slice, slice]],
+    alternative: Alternative,
+    generator: Generator,
+) -> Images:
     masks = image.new_ones(len(windows), 1, *image.shape[2:])
     for mask, (y, x) in zip(masks, windows, strict=True):
         mask[0, y, x] = 0

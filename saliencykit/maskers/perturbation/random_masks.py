@@ -1,4 +1,6 @@
-"""Random masks: grids of kept and dropped cells, enlarged at a random shift; each on its own, or in opposite pairs."""
+"""Random masks: grids of kept and dropped cells, enlarged at a random shift; each on its own, or in
+opposite pairs.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +15,8 @@ from saliencykit.core import rng
 from saliencykit.core.types import Images
 
 Sampling: TypeAlias = Literal["opposite", "random"]
-_BLOCK = 256  # masks drawn at once, 52 kB; fixed, so that the draws do not depend on the box's micro-batch
+# masks drawn at once, 52 kB; fixed, so that the draws do not depend on the box's micro-batch
+_BLOCK = 256
 
 
 @final
@@ -43,16 +46,25 @@ class Factors:
 
 
 def draw_masks(
-    image: Images, samples: int, cells: int, keep: float, sampling: Sampling, *, generator: Generator
+    image: Images,
+    samples: int,
+    cells: int,
+    keep: float,
+    sampling: Sampling,
+    *,
+    generator: Generator,
 ) -> Iterator[Factors]:
     """`samples` masks for one picture (1, C, H, W), in blocks.
 
-    With `opposite`, each second mask is one less the mask before it (where `keep` is a half; else the numbers behind the cells are
-    mirrored), so that the even part of the answer adds no noise to what is linear in the mask.
+    With `opposite`, each second mask is one less the mask before it (where `keep` is a half; else
+    the numbers behind the cells are mirrored), so that the even part of the answer adds no noise to
+    what is linear in the mask.
 
     References:
-        Masks: Petsiuk et al. 2018, "RISE", section 3.2. Antithetic pairs: Owen, "Monte Carlo theory, methods and examples", chapter
-        8.2; for attribution Mitchell et al. 2022, "Sampling permutations for Shapley value estimation", section 3.
+        Masks: Petsiuk et al. 2018, "RISE", section 3.2. Antithetic pairs: Owen, "Monte Carlo
+            theory, methods and examples", chapter
+        8.2; for attribution Mitchell et al. 2022, "Sampling permutations for Shapley value
+        estimation", section 3.
     """
     height, width = image.shape[2:]
     for numbers in _numbers(image, samples, cells**2 + 2, sampling, generator):
@@ -62,36 +74,48 @@ def draw_masks(
 
 
 def enlargements(side: int, cells: int, shifts: Tensor) -> Tensor:
-    """The matrices that enlarge `cells` values to `side` pixels at each of the shifts in [0, 1), (n, side, cells).
+    """The matrices that enlarge `cells` values to `side` pixels at each of the shifts in [0, 1),
+    (n, side, cells).
 
-    As published: bilinear to (cells + 1) * c pixels, where c is the size of a cell, and cut out at an offset of 0 to c.
+    As published: bilinear to (cells + 1) * c pixels, where c is the size of a cell, and cut out at
+    an offset of 0 to c.
     """
     size = ceil(side / cells)
     identity = torch.eye(cells, dtype=shifts.dtype, device=shifts.device)
-    matrix = F.interpolate(identity[None], size=(cells + 1) * size, mode="linear", align_corners=False)[0].T
+    matrix = F.interpolate(
+        identity[None], size=(cells + 1) * size, mode="linear", align_corners=False
+    )[0].T
     offsets = (shifts * (size + 1)).long().clamp_max(size)
     return matrix[offsets[:, None] + torch.arange(side, device=shifts.device)]
 
 
 def likeness(side: int, cells: int) -> Tensor:
-    """How alike two pixels of a side are under random masks: `E[S S']` over the shifts, (side, side) float64 on the CPU.
+    """How alike two pixels of a side are under random masks: `E[S S']` over the shifts, (side,
+    side) float64 on the CPU.
 
-    Where cells are kept with chance p, the covariance of pixels (y, x) and (v, u) is p (1 - p) times the likeness of y and v times
-    that of x and u: cells are independent, the two shifts are, and the mean mask is p at every shift.
+    Where cells are kept with chance p, the covariance of pixels (y, x) and (v, u) is p (1 - p)
+    times the likeness of y and v times that of x and u: cells are independent, the two shifts are,
+    and the mean mask is p at every shift.
     """
     count = ceil(side / cells) + 1
     matrices = enlargements(side, cells, (torch.arange(count, dtype=torch.float64) + 0.5) / count)
     return (matrices @ matrices.transpose(1, 2)).mean(0)
 
 
-def _numbers(image: Images, samples: int, count: int, sampling: Sampling, generator: Generator) -> Iterator[Tensor]:
+def _numbers(
+    image: Images, samples: int, count: int, sampling: Sampling, generator: Generator
+) -> Iterator[Tensor]:
     """Blocks of uniform numbers, (n, count)."""
     size = _BLOCK if sampling == "random" else _BLOCK // 2
     for first in range(0, samples, _BLOCK):
         numbers = rng.uniform(image, (size, count), generator=generator)[0]
-        numbers = numbers.float() if numbers.dtype.itemsize < 4 else numbers  # sums of a thousand masks need the digits
+        numbers = (
+            numbers.float() if numbers.dtype.itemsize < 4 else numbers
+        )  # sums of a thousand masks need the digits
         if sampling == "opposite":
             mirrored = numbers.clone()
-            mirrored[:, :-2] = 1 - numbers[:, :-2]  # the shifts stay, so that a pair's masks add up to one
+            mirrored[:, :-2] = (
+                1 - numbers[:, :-2]
+            )  # the shifts stay, so that a pair's masks add up to one
             numbers = torch.stack([numbers, mirrored], 1).flatten(0, 1)
         yield numbers[: samples - first]

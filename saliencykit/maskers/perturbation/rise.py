@@ -31,29 +31,38 @@ _FIRST_LOOK = 256  # before it two halves say little
 @final
 @dataclass(frozen=True, kw_only=True)
 class Rise(Masker):
-    """Random masks M_s, the label's probability y_s under each, and per pixel the covariance of the two.
+    """Random masks M_s, the label's probability y_s under each, and per pixel the covariance of the
+    two.
 
-    `scores = Cov(y, M) / keep`: the published map less `mean y * mean M / keep`, its value where a pixel makes no difference. Under
-    sharp masks a score is the mean answer where the pixel is kept, less the mean answer. Needs only queries and finds several
-    objects; the map is as coarse as the cells, and noisy: `error` says how much.
+    `scores = Cov(y, M) / keep`: the published map less `mean y * mean M / keep`, its value where a
+    pixel makes no difference. Under sharp masks a score is the mean answer where the pixel is kept,
+    less the mean answer. Needs only queries and finds several objects; the map is as coarse as the
+    cells, and noisy: `error` says how much.
 
-    The published sum needs thousands of masks. Here they come in opposite pairs, and the covariance is that of the regression of y
-    on M, with the masks' own covariance known exactly: the same map with 4 to 8 times fewer masks (`docs/explanation/speed.md`).
-    `sampling="random", estimate="mean"` is the plain way.
+    The published sum needs thousands of masks. Here they come in opposite pairs, and the covariance
+    is that of the regression of y on M, with the masks' own covariance known exactly: the same map
+    with 4 to 8 times fewer masks (`docs/explanation/speed.md`). `sampling="random",
+    estimate="mean"` is the plain way.
 
-    The mask is the positive part of the scores divided by its maximum. Memory does not depend on the number of samples: masks are
-    made by two small matrix products per micro-batch, and added up without being kept.
+    The mask is the positive part of the scores divided by its maximum. Memory does not depend on
+    the number of samples: masks are made by two small matrix products per micro-batch, and added up
+    without being kept.
 
     Args:
-        samples: Masks per picture, each one evaluation, >= 2; with `precision` the most. The paper takes 4000 to 8000.
-        cells: Random cells per side, >= 1; the paper's 7. Beyond 18 `linear` leaves out the finest patterns of the masks.
+        samples: Masks per picture, each one evaluation, >= 2; with `precision` the most. The paper
+            takes 4000 to 8000.
+        cells: Random cells per side, >= 1; the paper's 7. Beyond 18 `linear` leaves out the finest
+            patterns of the masks.
         keep: The chance that a cell is kept, in (0, 1).
-        alternative: What stands where cells are dropped. By default what the model's normalisation maps to 0, as published; one
-            that draws (noise, a choice) is drawn once per picture.
-        precision: In (0, 1): stop when the map's expected correlation with that of endless samples, estimated from two halves, is
-            so high; 0.95 takes 250 to 500 masks for most photos. Warns where `samples` did not suffice. None: draw them all.
-        sampling: `opposite`: in pairs of a mask and one less it; `random`: each on its own, as published.
-        estimate: `linear`: by regression, see LinearFit; `mean`: the published sum, centred, see SampleMean.
+        alternative: What stands where cells are dropped. By default what the model's normalisation
+            maps to 0, as published; one that draws (noise, a choice) is drawn once per picture.
+        precision: In (0, 1): stop when the map's expected correlation with that of endless samples,
+            estimated from two halves, is so high; 0.95 takes 250 to 500 masks for most photos.
+            Warns where `samples` did not suffice. None: draw them all.
+        sampling: `opposite`: in pairs of a mask and one less it; `random`: each on its own, as
+            published.
+        estimate: `linear`: by regression, see LinearFit; `mean`: the published sum, centred, see
+            SampleMean.
 
     Raises:
         InputError: A number is out of range.
@@ -82,23 +91,34 @@ class Rise(Masker):
         whole_numbers(self, "samples", least=2)
         whole_numbers(self, "cells")
         if not 0 < self.keep < 1:
-            raise InputError(f"Rise(keep={self.keep}): the chance that a cell is kept is in (0, 1).")
+            raise InputError(
+                f"Rise(keep={self.keep}): the chance that a cell is kept is in (0, 1)."
+            )
         if not isinstance(self.alternative, Alternative):
-            raise InputError(f"Rise(alternative={self.alternative!r}) takes an Alternative, such as Constant(colour='zero').")
+            raise InputError(
+                f"Rise(alternative={self.alternative!r}) takes an Alternative, such as "
+                "Constant(colour='zero')."
+            )
         if self.precision is not None and not 0 < self.precision < 1:
             raise InputError(
-                f"Rise(precision={self.precision}): a wanted correlation is in (0, 1), such as 0.95; None: no early stop."
+                f"Rise(precision={self.precision}): a wanted correlation is in (0, 1), such as "
+                "0.95; None: no early stop."
             )
         for name, known in (("sampling", ("opposite", "random")), ("estimate", ("linear", "mean"))):
             if getattr(self, name) not in known:
-                raise InputError(f"Rise({name}={getattr(self, name)!r}) takes {known[0]!r} or {known[1]!r}.")
+                raise InputError(
+                    f"Rise({name}={getattr(self, name)!r}) takes {known[0]!r} or {known[1]!r}."
+                )
 
-    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Found:
+    def mask(
+        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+    ) -> Found:
         """Scores with their standard error per position, and their positive part as the mask."""
         seed = rng.seed(generator)
         box, alternative = black_box.for_many(images), self.alternative.for_box(black_box)
         maps = [
-            self._map(box, image, label, alternative, seed) for image, label in zip(images[:, None], labels[:, None], strict=True)
+            self._map(box, image, label, alternative, seed)
+            for image, label in zip(images[:, None], labels[:, None], strict=True)
         ]
         exact = torch.promote_types(images.dtype, torch.float32)
         scores = torch.stack([each.scores() for each in maps])[:, None].to(images.device, exact)
@@ -106,17 +126,30 @@ class Rise(Masker):
         floor = scores.new_tensor([each.mean_answer() for each in maps]) * _ROUNDING
         return Found(mask_of_scores(scores, floor), scores, error)
 
-    def _map(self, box: BlackBox, image: Images, label: Tensor, alternative: Alternative, seed: int) -> AnswerMap:
+    def _map(
+        self, box: BlackBox, image: Images, label: Tensor, alternative: Alternative, seed: int
+    ) -> AnswerMap:
         generator = Generator().manual_seed(seed)
         size = (image.shape[2], image.shape[3])
         edit, step = _editor(image, alternative, generator, seed), micro_batch(box)
         like = image.new_zeros((), dtype=torch.promote_types(image.dtype, torch.float32))
-        found = LinearFit(size, self.cells, self.keep, like) if self.estimate == "linear" else SampleMean(size, self.keep, like)
-        for block in draw_masks(image, self.samples, self.cells, self.keep, self.sampling, generator=generator):
+        found = (
+            LinearFit(size, self.cells, self.keep, like)
+            if self.estimate == "linear"
+            else SampleMean(size, self.keep, like)
+        )
+        for block in draw_masks(
+            image, self.samples, self.cells, self.keep, self.sampling, generator=generator
+        ):
             for first in range(0, len(block), _LOOK):
                 some = block[first : first + _LOOK]
                 parts = [some[at : at + step] for at in range(0, len(some), step)]
-                answers = torch.cat([probabilities(box, edit(part.masks().to(image.dtype)), label) for part in parts])
+                answers = torch.cat(
+                    [
+                        probabilities(box, edit(part.masks().to(image.dtype)), label)
+                        for part in parts
+                    ]
+                )
                 found.add(some, answers.to(like))
                 if self.precision is not None and found.seen >= _FIRST_LOOK and self._enough(found):
                     return found
@@ -124,18 +157,23 @@ class Rise(Masker):
 
     def _enough(self, found: AnswerMap) -> bool:
         reached = found.agreement()
-        if self.precision is None or math.isnan(reached) or reached >= self.precision:  # nan: no answer depends on the mask
+        if (
+            self.precision is None or math.isnan(reached) or reached >= self.precision
+        ):  # nan: no answer depends on the mask
             return True
         if found.seen >= self.samples:
             warnings.warn(
-                f"rise: after {found.seen} masks the map's expected correlation with that of endless masks is {reached:.2f}; "
-                f"wanted was {self.precision}. Give it more: samples={2 * self.samples}.",
+                f"rise: after {found.seen} masks the map's expected correlation with that of "
+                f"endless masks is {reached:.2f}; wanted was {self.precision}. Give it more: "
+                f"samples={2 * self.samples}.",
                 stacklevel=2,
             )
         return False
 
 
-def _editor(image: Images, alternative: Alternative, generator: Generator, seed: int) -> Callable[[Mask], Images]:
+def _editor(
+    image: Images, alternative: Alternative, generator: Generator, seed: int
+) -> Callable[[Mask], Images]:
     """A function from masks (n, 1, H, W) to the picture's edits with them, (n, C, H, W)."""
     fill = single_fill(alternative, image, generator)
     if fill is None:

@@ -1,4 +1,6 @@
-"""From masks and the answers under them to a map: how much an answer rises where a pixel is kept, and how sure that is."""
+"""From masks and the answers under them to a map: how much an answer rises where a pixel is kept,
+and how sure that is.
+"""
 
 from abc import ABC, abstractmethod
 from typing import final
@@ -9,16 +11,23 @@ from torch import Tensor
 from saliencykit.maskers.perturbation.random_masks import Factors, likeness
 
 GROUPS = 8
-"""Samples are dealt to so many groups, pairs together; from their spread comes the error. Even, for the two halves."""
-_VARIANCE = 0.999  # of the masks, per side: what lies in finer patterns than that is left out of the regression
+"""Samples are dealt to so many groups, pairs together; from their spread comes the error. Even, for
+the two halves.
+"""
+# of the masks, per side: what lies in finer patterns than that is left out of the regression
+_VARIANCE = 0.999
 _FINEST = 40  # patterns per side at most: 1600 unknowns are solved in a second
 _STRENGTHS = 41  # of the ridge that are tried, from 1e-4 to 1e4 times the mean eigenvalue
 _TOGETHER = 32  # maps of single patterns made at once: 13 MB at 224 px
-_SPARE = 0.9  # a fit may use at most so much of the samples' freedom; beyond it the cross-validation score is noise
+# a fit may use at most so much of the samples' freedom; beyond it the cross-validation score is
+# noise
+_SPARE = 0.9
 
 
 class AnswerMap(ABC):
-    """Running sums over random masks and answers; from them the covariance of the answer with each pixel of the mask."""
+    """Running sums over random masks and answers; from them the covariance of the answer with each
+    pixel of the mask.
+    """
 
     def __init__(self, size: tuple[int, int], keep: float) -> None:
         self.size, self.keep = size, keep
@@ -30,7 +39,9 @@ class AnswerMap(ABC):
     def add(self, masks: Factors, answers: Tensor) -> None:
         """Add masks in the order in which they were drawn, and the answers (n,) under them."""
         if self.reference is None:
-            self.reference = float(answers.mean())  # sums of differences from about the mean keep their digits in float32
+            self.reference = float(
+                answers.mean()
+            )  # sums of differences from about the mean keep their digits in float32
         groups = torch.arange(self.seen, self.seen + len(answers)) // 2 % GROUPS
         above = answers - self.reference
         self.seen += len(answers)
@@ -44,15 +55,18 @@ class AnswerMap(ABC):
 
     @final
     def agreement(self) -> float:
-        """The expected correlation of this map with that of endless samples, from that of the two halves' maps; NaN if unknown.
+        """The expected correlation of this map with that of endless samples, from that of the two
+        halves' maps; NaN if unknown.
 
-        `sqrt(2 r / (1 + r))`, Spearman and Brown's formula for a test of double length, and the root for the correlation with the
-        truth in place of another test's.
+        `sqrt(2 r / (1 + r))`, Spearman and Brown's formula for a test of double length, and the
+        root for the correlation with the truth in place of another test's.
 
         References:
             Spearman 1910; Brown 1910; Nunnally 1978, "Psychometric Theory", chapter 6.
         """
-        one, other = (self.scores(list(range(half, GROUPS, 2))).double().flatten() for half in (0, 1))
+        one, other = (
+            self.scores(list(range(half, GROUPS, 2))).double().flatten() for half in (0, 1)
+        )
         one, other = one - one.mean(), other - other.mean()
         lengths = one.norm() * other.norm()
         if lengths == 0:
@@ -62,7 +76,9 @@ class AnswerMap(ABC):
 
     @abstractmethod
     def scores(self, groups: list[int] | None = None) -> Tensor:
-        """Covariance over `keep`, (H, W), from some of the groups or all; LinearFit's lie on the CPU, in float64."""
+        """Covariance over `keep`, (H, W), from some of the groups or all; LinearFit's lie on the
+        CPU, in float64.
+        """
 
     @abstractmethod
     def error(self) -> Tensor:
@@ -74,7 +90,9 @@ class AnswerMap(ABC):
 
 @final
 class SampleMean(AnswerMap):
-    """`mean((y - mean y) * (M - mean M)) / keep`: the published sum, centred. Right for any masks; needs most of them."""
+    """`mean((y - mean y) * (M - mean M)) / keep`: the published sum, centred. Right for any masks;
+    needs most of them.
+    """
 
     def __init__(self, size: tuple[int, int], keep: float, like: Tensor) -> None:
         super().__init__(size, keep)
@@ -84,7 +102,8 @@ class SampleMean(AnswerMap):
         self.products = like.new_zeros(GROUPS, *size)
 
     def _add(self, masks: Factors, above: Tensor, groups: Tensor) -> None:
-        # sum_s y_s * left_s @ right_s is one product of the factors side by side: no mask is made again
+        # sum_s y_s * left_s @ right_s is one product of the factors side by side: no mask is made
+        # again
         weighted = masks.left * above[:, None, None]
         for group in sorted(set(groups.tolist())):
             mine = (groups == group).to(above.device)
@@ -98,7 +117,9 @@ class SampleMean(AnswerMap):
         """See AnswerMap; over all groups the reference cancels out."""
         mine = slice(None) if groups is None else groups
         count = self.count[mine].sum().clamp_min(1)
-        centred = self.products[mine].sum(0) - self.answers[mine].sum(0) * self.masks[mine].sum(0) / count
+        centred = (
+            self.products[mine].sum(0) - self.answers[mine].sum(0) * self.masks[mine].sum(0) / count
+        )
         return torch.div(centred, count * self.keep)
 
     def error(self) -> Tensor:
@@ -113,16 +134,19 @@ class SampleMean(AnswerMap):
 
 @final
 class LinearFit(AnswerMap):
-    """The covariance of the part of the answer that is linear in the mask, which is all that a covariance sees.
+    """The covariance of the part of the answer that is linear in the mask, which is all that a
+    covariance sees.
 
-    `Cov(y, M) = Cov(M) G` for the regression `y = a + <G, M>`, and `Cov(M)` is known without drawing (see `likeness`). So the
-    masks' chance correlations do no harm, and only what is *not* linear in the mask, or new, is noise. Ridge with its strength
-    from generalised cross-validation, in the leading patterns of the masks (16 per side for 7 cells); with more samples it tends to
+    `Cov(y, M) = Cov(M) G` for the regression `y = a + <G, M>`, and `Cov(M)` is known without
+    drawing (see `likeness`). So the masks' chance correlations do no harm, and only what is *not*
+    linear in the mask, or new, is noise. Ridge with its strength from generalised cross-validation,
+    in the leading patterns of the masks (16 per side for 7 cells); with more samples it tends to
     the same map as SampleMean, but for a thousandth of the masks' variance per side.
 
     References:
-        The control variate that it amounts to: Owen, "Monte Carlo theory, methods and examples", chapter 8.9. The strength: Golub,
-        Heath & Wahba 1979, "Generalized cross-validation as a method for choosing a good ridge parameter", equation 1.3.
+        The control variate that it amounts to: Owen, "Monte Carlo theory, methods and examples",
+        chapter 8.9. The strength: Golub, Heath & Wahba 1979, "Generalized cross-validation as a
+        method for choosing a good ridge parameter", equation 1.3.
     """
 
     def __init__(self, size: tuple[int, int], cells: int, keep: float, like: Tensor) -> None:
@@ -133,18 +157,25 @@ class LinearFit(AnswerMap):
         self.squares = torch.zeros(GROUPS, unknowns, unknowns, dtype=torch.float64)
         self.sums = torch.zeros(GROUPS, unknowns, dtype=torch.float64)
         self.products = torch.zeros(GROUPS, unknowns, dtype=torch.float64)
-        self.answers = torch.zeros(GROUPS, 3, dtype=torch.float64)  # how many, their sum, the sum of their squares
+        self.answers = torch.zeros(
+            GROUPS, 3, dtype=torch.float64
+        )  # how many, their sum, the sum of their squares
 
     def _add(self, masks: Factors, above: Tensor, groups: Tensor) -> None:
         patterns = ((self.project[0].T @ masks.left) @ (masks.right @ self.project[1])).flatten(1)
-        patterns = patterns - self.keep * (self.project[0].sum(0)[:, None] * self.project[1].sum(0)).flatten()
+        patterns = (
+            patterns
+            - self.keep * (self.project[0].sum(0)[:, None] * self.project[1].sum(0)).flatten()
+        )
         for group in sorted(set(groups.tolist())):
             mine = (groups == group).to(above.device)
             x, y = patterns[mine], above[mine]
             self.squares[group] += (x.T @ x).cpu().double()
             self.sums[group] += x.sum(0).cpu().double()
             self.products[group] += (x.T @ y).cpu().double()
-            self.answers[group] += torch.stack([torch.ones_like(y), y, y.square()]).sum(1).cpu().double()
+            self.answers[group] += (
+                torch.stack([torch.ones_like(y), y, y.square()]).sum(1).cpu().double()
+            )
 
     def scores(self, groups: list[int] | None = None) -> Tensor:
         """See AnswerMap."""
@@ -153,7 +184,9 @@ class LinearFit(AnswerMap):
         return self._map(vectors @ (along / (values + strength)))
 
     def error(self) -> Tensor:
-        """The posterior standard deviation of the ridge's Bayesian reading, noise and shrinkage together, (H, W)."""
+        """The posterior standard deviation of the ridge's Bayesian reading, noise and shrinkage
+        together, (H, W).
+        """
         values, vectors, along, answers = self._solved(None)
         strength, noise = self._strength(values, along, answers)
         variance = torch.zeros(self.size, dtype=torch.float64)
@@ -162,24 +195,40 @@ class LinearFit(AnswerMap):
         return variance.sqrt()
 
     def _solved(self, groups: list[int] | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Eigenvalues and -vectors of the patterns' squares, the products along them, the answers' count and sum of squares."""
-        squares, products, answers = self._moments(list(range(GROUPS)) if groups is None else groups)
+        """Eigenvalues and -vectors of the patterns' squares, the products along them, the answers'
+        count and sum of squares.
+        """
+        squares, products, answers = self._moments(
+            list(range(GROUPS)) if groups is None else groups
+        )
         values, vectors = torch.linalg.eigh(squares)
         return values.clamp_min(0), vectors, vectors.T @ products, answers
 
     def _moments(self, groups: list[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Centred sums of squares and products, and how many samples with what sum of squares."""
-        squares, sums, products = self.squares[groups].sum(0), self.sums[groups].sum(0), self.products[groups].sum(0)
+        squares, sums, products = (
+            self.squares[groups].sum(0),
+            self.sums[groups].sum(0),
+            self.products[groups].sum(0),
+        )
         count, total, power = self.answers[groups].sum(0)
         count = count.clamp_min(1)
         mean = sums / count
-        return squares - count * torch.outer(mean, mean), products - total * mean, torch.stack([count, power - total**2 / count])
+        return (
+            squares - count * torch.outer(mean, mean),
+            products - total * mean,
+            torch.stack([count, power - total**2 / count]),
+        )
 
     def _strength(self, values: Tensor, along: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
-        """The ridge with the least generalised cross-validation score, and the variance of what it leaves."""
+        """The ridge with the least generalised cross-validation score, and the variance of what it
+        leaves.
+        """
         count, power = answers
         unit = values.sum() / min(len(values), max(1, int(count) - 1))
-        tried = unit.clamp_min(torch.finfo(torch.float64).tiny) * torch.logspace(-4, 4, _STRENGTHS, dtype=torch.float64)
+        tried = unit.clamp_min(torch.finfo(torch.float64).tiny) * torch.logspace(
+            -4, 4, _STRENGTHS, dtype=torch.float64
+        )
         weights = along / (values + tried[:, None])
         left = (power - 2 * weights @ along + weights.square() @ values).clamp_min(0)
         used = 1 + (values / (values + tried[:, None])).sum(1)
@@ -189,7 +238,11 @@ class LinearFit(AnswerMap):
 
     def _map(self, weights: Tensor) -> Tensor:
         """(..., patterns) to (..., H, W), float64."""
-        grid = weights.reshape(*weights.shape[:-1], len(self.tall), len(self.wide)) * self.tall[:, None] * self.wide
+        grid = (
+            weights.reshape(*weights.shape[:-1], len(self.tall), len(self.wide))
+            * self.tall[:, None]
+            * self.wide
+        )
         return torch.matmul((1 - self.keep) * self.down @ grid, self.across.T)
 
 

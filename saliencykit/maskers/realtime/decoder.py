@@ -1,4 +1,6 @@
-"""Decoder: from the gated features to two maps at the mask's resolution, and from those to the mask."""
+"""Decoder: from the gated features to two maps at the mask's resolution, and from those to the
+mask.
+"""
 
 import copy
 from abc import ABC, abstractmethod
@@ -20,7 +22,8 @@ _EPSILON = 1e-4  # of the head's denominator: the gradient at 0 / 0
 class Decoder(nn.Module, ABC):
     """Feature maps and a gate to two maps, (B, 2, h, w), which the head makes a mask of.
 
-    What does not depend on the class is `prepare`d once per picture; `forward` does the rest for one class per picture.
+    What does not depend on the class is `prepare`d once per picture; `forward` does the rest for
+    one class per picture.
 
     Attributes:
         kind: Its name in files.
@@ -61,10 +64,12 @@ class Decoder(nn.Module, ABC):
 
 @final
 class UNet(Decoder):
-    """A light decoder, 4 to 15 % of a MobileNetV2's forward pass: 1x1 laterals, bilinear steps, one 3x3 convolution a step.
+    """A light decoder, 4 to 15 % of a MobileNetV2's forward pass: 1x1 laterals, bilinear steps, one
+    3x3 convolution a step.
 
-    Bilinear rather than transposed or shuffled upsampling, which leaves a dot pattern. The last convolution starts at zero and is
-    added to the gate itself, `C0 = gate + w0`, `C1 = 1 - gate + w1`: before the first step the mask is the gate.
+    Bilinear rather than transposed or shuffled upsampling, which leaves a dot pattern. The last
+    convolution starts at zero and is added to the gate itself, `C0 = gate + w0`, `C1 = 1 - gate +
+    w1`: before the first step the mask is the gate.
 
     Args:
         channels: Of the encoder's maps, fine to coarse.
@@ -76,8 +81,8 @@ class UNet(Decoder):
         InputError: Channels and sides differ in number.
 
     References:
-        Ronneberger et al. 2015, U-Net; Dabkowski & Gal 2017, section 4.1, upsampler; Odena et al. 2016, "Deconvolution and
-        Checkerboard Artifacts".
+        Ronneberger et al. 2015, U-Net; Dabkowski & Gal 2017, section 4.1, upsampler; Odena et al.
+        2016, "Deconvolution and Checkerboard Artifacts".
     """
 
     kind = "unet"
@@ -91,7 +96,9 @@ class UNet(Decoder):
     ) -> None:
         super().__init__()
         if len(channels) != len(sides) or not channels:
-            raise InputError(f"UNet takes one side per map; got {len(channels)} maps and {len(sides)} sides.")
+            raise InputError(
+                f"UNet takes one side per map; got {len(channels)} maps and {len(sides)} sides."
+            )
         self.channels, self.sides = tuple(channels), tuple((s[0], s[1]) for s in sides)
         self.side, self.widths = (side[0], side[1]), tuple(widths)
         steps = list(reversed(self.sides[:-1]))
@@ -100,7 +107,9 @@ class UNet(Decoder):
             steps.append((min(2 * last[0], side[0]), min(2 * last[1], side[1])))
         self.steps = tuple(steps)
         width = [widths[min(i, len(widths) - 1)] for i in range(len(steps) + 1)]
-        self.laterals = nn.ModuleList(_conv(c, w, 1) for c, w in zip(reversed(self.channels), width, strict=False))
+        self.laterals = nn.ModuleList(
+            _conv(c, w, 1) for c, w in zip(reversed(self.channels), width, strict=False)
+        )
         self.first = _conv(width[0], width[0], 3)
         self.narrow = nn.ModuleList(nn.Conv2d(w + 1, after, 1) for w, after in pairwise(width))
         self.refine = nn.ModuleList(_conv(w, w, 3) for w in width[1:])
@@ -132,7 +141,12 @@ class UNet(Decoder):
 
     def options(self) -> dict[str, Any]:
         """The arguments."""
-        return {"channels": self.channels, "sides": self.sides, "side": self.side, "widths": self.widths}
+        return {
+            "channels": self.channels,
+            "sides": self.sides,
+            "side": self.side,
+            "widths": self.widths,
+        }
 
     def folded(self) -> "UNet":
         """A copy for inference, batch norms folded into their convolutions."""
@@ -148,9 +162,11 @@ class UNet(Decoder):
 
 @final
 class Bottleneck(Decoder):
-    """The paper's upsamplers: at each step x2, the encoder's map of that scale beside it, and bottleneck residual blocks.
+    """The paper's upsamplers: at each step x2, the encoder's map of that scale beside it, and
+    bottleneck residual blocks.
 
-    Heavy beside a light trunk: 21 M weights on a ResNet-50. Bilinear steps instead of transposed or shuffled ones.
+    Heavy beside a light trunk: 21 M weights on a ResNet-50. Bilinear steps instead of transposed or
+    shuffled ones.
 
     Args:
         channels: Of the encoder's maps, fine to coarse.
@@ -166,18 +182,31 @@ class Bottleneck(Decoder):
     kind = "bottleneck"
 
     def __init__(
-        self, channels: Sequence[int], sides: Sequence[tuple[int, int]], side: tuple[int, int], width: int = 64, blocks: int = 1
+        self,
+        channels: Sequence[int],
+        sides: Sequence[tuple[int, int]],
+        side: tuple[int, int],
+        width: int = 64,
+        blocks: int = 1,
     ) -> None:
         super().__init__()
         used = [i for i, s in enumerate(sides) if s[0] <= side[0]] or [len(sides) - 1]
         self.channels, self.sides = tuple(channels), tuple((s[0], s[1]) for s in sides)
-        self.side, self.width, self.blocks, self.skipped = (side[0], side[1]), width, blocks, used[0]
+        self.side, self.width, self.blocks, self.skipped = (
+            (side[0], side[1]),
+            width,
+            blocks,
+            used[0],
+        )
         kept = list(reversed(self.channels[self.skipped :]))
         before = kept[0]
         self.steps = nn.ModuleList()
         for number, lateral in enumerate(kept[1:]):
             after = width * 2 ** (len(kept) - 2 - number)
-            rows = [_Block(after + lateral, after), *(_Block(after, after) for _ in range(blocks - 1))]
+            rows = [
+                _Block(after + lateral, after),
+                *(_Block(after, after) for _ in range(blocks - 1)),
+            ]
             self.steps.append(nn.ModuleList([_conv(before, after, 3), nn.Sequential(*rows)]))
             before = after
         self.last = nn.Conv2d(before, 2, 1)
@@ -199,17 +228,31 @@ class Bottleneck(Decoder):
 
     def options(self) -> dict[str, Any]:
         """The arguments."""
-        return {"channels": self.channels, "sides": self.sides, "side": self.side, "width": self.width, "blocks": self.blocks}
+        return {
+            "channels": self.channels,
+            "sides": self.sides,
+            "side": self.side,
+            "width": self.width,
+            "blocks": self.blocks,
+        }
 
 
 @final
 class _Block(nn.Module):
-    """A bottleneck residual block, 1x1 - 3x3 - 1x1 at a quarter of the width (He et al. 2016, fig. 5)."""
+    """A bottleneck residual block, 1x1 - 3x3 - 1x1 at a quarter of the width (He et al. 2016, fig.
+    5).
+    """
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
         inner = max(1, after // 4)
-        self.body = nn.Sequential(_conv(before, inner, 1), nn.ReLU(), _conv(inner, inner, 3), nn.ReLU(), _conv(inner, after, 1))
+        self.body = nn.Sequential(
+            _conv(before, inner, 1),
+            nn.ReLU(),
+            _conv(inner, inner, 3),
+            nn.ReLU(),
+            _conv(inner, after, 1),
+        )
         self.shortcut = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -219,7 +262,8 @@ class _Block(nn.Module):
 def ratio(two: Tensor, confidence: float = 0.0) -> Mask:
     """The head: `M = |C0| / (|C0| + e^confidence |C1| + eps)` of two maps (B, 2, h, w).
 
-    Falls monotonically with the confidence: high keeps only what is most salient, low everything that resembles the class.
+    Falls monotonically with the confidence: high keeps only what is most salient, low everything
+    that resembles the class.
 
     Args:
         two: (B, 2, h, w); the signs make no difference.
@@ -233,7 +277,8 @@ def ratio(two: Tensor, confidence: float = 0.0) -> Mask:
         0.75
 
     References:
-        Dabkowski & Gal 2017, section 4.1 (the ratio). The knob of the authors' code shifts the selector's gate instead.
+        Dabkowski & Gal 2017, section 4.1 (the ratio). The knob of the authors' code shifts the
+        selector's gate instead.
     """
     keep, replace = two.abs().unbind(1)
     if confidence:
@@ -242,17 +287,26 @@ def ratio(two: Tensor, confidence: float = 0.0) -> Mask:
 
 
 def _conv(before: int, after: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(before, after, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(after))
+    return nn.Sequential(
+        nn.Conv2d(before, after, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(after)
+    )
 
 
 def _with_gate(narrow: nn.Conv2d, x: Tensor, gate: Tensor) -> Tensor:
-    """A 1x1 convolution of x with the gate as one more channel, without copying x to put the gate beside it."""
-    return torch.addcmul(F.conv2d(x, narrow.weight[:, :-1], narrow.bias), narrow.weight[:, -1], gate)
+    """A 1x1 convolution of x with the gate as one more channel, without copying x to put the gate
+    beside it.
+    """
+    return torch.addcmul(
+        F.conv2d(x, narrow.weight[:, :-1], narrow.bias), narrow.weight[:, -1], gate
+    )
 
 
 def _two(last: nn.Conv2d, x: Tensor, gate: Tensor) -> Tensor:
     """The last 1x1 convolution, with the gate and its complement added to its two maps."""
     weight, bias = last.weight.flatten(1), cast(Tensor, last.bias)
-    # a product that writes two planes: a convolution in channels_last takes twice as long with two channels
-    two = torch.baddbmm(bias[:, None], weight.expand(x.shape[0], -1, -1), x.flatten(2)).view(-1, 2, *x.shape[2:])
+    # a product that writes two planes: a convolution in channels_last takes twice as long with two
+    # channels
+    two = torch.baddbmm(bias[:, None], weight.expand(x.shape[0], -1, -1), x.flatten(2)).view(
+        -1, 2, *x.shape[2:]
+    )
     return torch.cat([gate, 1 - gate], 1).add_(two)

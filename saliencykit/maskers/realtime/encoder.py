@@ -36,7 +36,11 @@ class Features:
         Args:
             index: (n,) int64 or (B,) bool.
         """
-        return Features(tuple(m[index] for m in self.maps), None if self.logits is None else self.logits[index], self.size)
+        return Features(
+            tuple(m[index] for m in self.maps),
+            None if self.logits is None else self.logits[index],
+            self.size,
+        )
 
 
 class Encoder(nn.Module, ABC):
@@ -72,7 +76,8 @@ class Encoder(nn.Module, ABC):
 class Trunk(Encoder):
     """The black box's own feature maps, read while it answers: logits and mask in one pass.
 
-    Nothing of the box is kept: its layers are found by name in whatever box is asked about, which must be of the same architecture.
+    Nothing of the box is kept: its layers are found by name in whatever box is asked about, which
+    must be of the same architecture.
 
     Args:
         taps: Fine to coarse; the last is what the selector looks at.
@@ -104,8 +109,9 @@ class Trunk(Encoder):
         for tap, read in zip(self.taps, maps, strict=True):
             if read.shape[1] != tap.channels:
                 raise InputError(
-                    f"layer {tap.name!r} of {name_of(black_box.module)} has {read.shape[1]} channels, and the masker was made for "
-                    f"{tap.channels}: another model. Train one with fit(model, pictures)."
+                    f"layer {tap.name!r} of {name_of(black_box.module)} has {read.shape[1]} "
+                    f"channels, and the masker was made for {tap.channels}: another model. Train "
+                    "one with fit(model, pictures)."
                 )
         return Features(maps, logits, (images.shape[2], images.shape[3]))
 
@@ -113,16 +119,25 @@ class Trunk(Encoder):
         """The taps."""
         return {
             "taps": [
-                {"name": t.name, "layout": t.layout, "channels": t.channels, "side": t.side, "prefix": t.prefix} for t in self.taps
+                {
+                    "name": t.name,
+                    "layout": t.layout,
+                    "channels": t.channels,
+                    "side": t.side,
+                    "prefix": t.prefix,
+                }
+                for t in self.taps
             ]
         }
 
 
 @final
 class Own(Encoder):
-    """A small encoder that is trained from nothing together with the rest: the paper's for CIFAR-10.
+    """A small encoder that is trained from nothing together with the rest: the paper's for
+    CIFAR-10.
 
-    Stages of 3x3 convolutions with batch norm; each but the first halves the sides. Takes raw pixels in [0, 1].
+    Stages of 3x3 convolutions with batch norm; each but the first halves the sides. Takes raw
+    pixels in [0, 1].
 
     Args:
         widths: Channels of the stages, fine to coarse.
@@ -135,7 +150,8 @@ class Own(Encoder):
         InputError: A number is out of range.
 
     References:
-        Dabkowski & Gal 2017, section 4 (CIFAR-10): three downsampling blocks of five convolutions, not pretrained.
+        Dabkowski & Gal 2017, section 4 (CIFAR-10): three downsampling blocks of five convolutions,
+        not pretrained.
     """
 
     kind = "own"
@@ -151,15 +167,27 @@ class Own(Encoder):
     ) -> None:
         super().__init__()
         if min(*widths, depth, stem) < 1:
-            raise InputError(f"Own(widths={tuple(widths)}, depth={depth}, stem={stem}): all are >= 1.")
-        self.channels, self.depth, self.stem, self.size, self.channels_in = tuple(widths), depth, stem, tuple(size), channels_in
+            raise InputError(
+                f"Own(widths={tuple(widths)}, depth={depth}, stem={stem}): all are >= 1."
+            )
+        self.channels, self.depth, self.stem, self.size, self.channels_in = (
+            tuple(widths),
+            depth,
+            stem,
+            tuple(size),
+            channels_in,
+        )
         self.stages = nn.ModuleList()
         side, sides, before = (size[0], size[1]), [], channels_in
         for number, width in enumerate(widths):
             layers: list[nn.Module] = []
             for layer in range(depth):
                 stride = (stem if number == 0 else 2) if layer == 0 else 1
-                layers += [nn.Conv2d(before, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+                layers += [
+                    nn.Conv2d(before, width, 3, stride, 1, bias=False),
+                    nn.BatchNorm2d(width),
+                    nn.ReLU(),
+                ]
                 side = (-(-side[0] // stride), -(-side[1] // stride))
                 before = width
             self.stages.append(nn.Sequential(*layers))
@@ -177,18 +205,26 @@ class Own(Encoder):
 
     def options(self) -> dict[str, Any]:
         """The arguments."""
-        return {"widths": self.channels, "depth": self.depth, "stem": self.stem, "size": self.size, "channels_in": self.channels_in}
+        return {
+            "widths": self.channels,
+            "depth": self.depth,
+            "stem": self.stem,
+            "size": self.size,
+            "channels_in": self.channels_in,
+        }
 
 
 @final
 class Paper(Encoder):
-    """A separate backbone, pretrained on ImageNet and frozen, for boxes that show no features; the paper's is a ResNet-50.
+    """A separate backbone, pretrained on ImageNet and frozen, for boxes that show no features; the
+    paper's is a ResNet-50.
 
     Takes raw pixels in [0, 1] and normalises them as the backbone wants it.
 
     Args:
         backbone: A model of timm with a feature interface.
-        pretrained: Download its weights, or take them from the cache. False: random, always the same ones (for tests and timings).
+        pretrained: Download its weights, or take them from the cache. False: random, always the
+            same ones (for tests and timings).
         size: Height and width of the pictures it is made for.
 
     Raises:
@@ -200,26 +236,40 @@ class Paper(Encoder):
 
     kind = "paper"
 
-    def __init__(self, backbone: str = "resnet50", pretrained: bool = True, size: tuple[int, int] = (224, 224)) -> None:
+    def __init__(
+        self,
+        backbone: str = "resnet50",
+        pretrained: bool = True,
+        size: tuple[int, int] = (224, 224),
+    ) -> None:
         super().__init__()
         try:
             import timm
         except ImportError:
-            raise InputError("the paper's encoder is a backbone of timm; pip install 'saliencykit[timm]'.") from None
+            raise InputError(
+                "the paper's encoder is a backbone of timm; pip install 'saliencykit[timm]'."
+            ) from None
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                self.backbone = timm.create_model(backbone, pretrained=pretrained, features_only=True)
+                self.backbone = timm.create_model(
+                    backbone, pretrained=pretrained, features_only=True
+                )
         except Exception as error:
             raise InputError(
-                f"Paper(backbone={backbone!r}, pretrained={pretrained}): {first_line(error)}. Without a network write "
-                "encoder='own', or Paper(pretrained=False) for random weights."
+                f"Paper(backbone={backbone!r}, pretrained={pretrained}): {first_line(error)}. "
+                "Without a network write encoder='own', or Paper(pretrained=False) for random "
+                "weights."
             ) from error
         self.backbone.eval().requires_grad_(False)
         self.name, self.pretrained, self.size = backbone, pretrained, (size[0], size[1])
         config = cast("dict[str, Any]", self.backbone.pretrained_cfg)
-        self.register_buffer("mean", torch.tensor(config.get("mean", (0.5,) * 3)).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(config.get("std", (0.5,) * 3)).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer(
+            "mean", torch.tensor(config.get("mean", (0.5,) * 3)).view(1, -1, 1, 1), persistent=False
+        )
+        self.register_buffer(
+            "std", torch.tensor(config.get("std", (0.5,) * 3)).view(1, -1, 1, 1), persistent=False
+        )
         with torch.no_grad():
             maps = self.backbone(torch.zeros(1, 3, *size))
         self.channels = tuple(m.shape[1] for m in maps)
@@ -234,7 +284,9 @@ class Paper(Encoder):
     def see(self, black_box: BlackBox, images: Images) -> Features:
         """The backbone's outputs; the box is not asked."""
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
-        return Features(tuple(self.backbone((images - mean) / std)), None, (images.shape[2], images.shape[3]))
+        return Features(
+            tuple(self.backbone((images - mean) / std)), None, (images.shape[2], images.shape[3])
+        )
 
     def options(self) -> dict[str, Any]:
         """The arguments."""

@@ -29,8 +29,9 @@ _FILES = WeightsFile("masker", 1, "fit", "a classifier's weights go to checkpoin
 def save_masker(masker: "RealTimeMasker", path: Path) -> Path:
     """Write weights and header; a file that is there is replaced at once or not at all.
 
-    The header holds the format's number, the network's configuration, the fingerprint of the box, and what training and gate said.
-    Weights that belong to the box (its trunk, its head's rows) are not stored.
+    The header holds the format's number, the network's configuration, the fingerprint of the box,
+    and what training and gate said. Weights that belong to the box (its trunk, its head's rows) are
+    not stored.
 
     Args:
         masker: What is kept.
@@ -45,10 +46,15 @@ def save_masker(masker: "RealTimeMasker", path: Path) -> Path:
     """
     network = masker.network
     encoder, selector, decoder = network.encoder, network.selector, network.decoder
-    if not isinstance(encoder, Trunk | Own | Paper) or not isinstance(selector, Rows) or not isinstance(decoder, UNet | Bottleneck):
+    if (
+        not isinstance(encoder, Trunk | Own | Paper)
+        or not isinstance(selector, Rows)
+        or not isinstance(decoder, UNet | Bottleneck)
+    ):
         raise InputError(
-            "RealTimeMasker.save writes networks of Trunk, Own or Paper, of Rows, and of UNet or Bottleneck; this one is of "
-            f"{name_of(encoder)}, {name_of(selector)}, {name_of(decoder)}. Keep masker.network.state_dict() yourself."
+            "RealTimeMasker.save writes networks of Trunk, Own or Paper, of Rows, and of UNet or "
+            f"Bottleneck; this one is of {name_of(encoder)}, {name_of(selector)}, "
+            f"{name_of(decoder)}. Keep masker.network.state_dict() yourself."
         )
     header = {
         "encoder": {"kind": encoder.kind} | encoder.options(),
@@ -63,7 +69,9 @@ def save_masker(masker: "RealTimeMasker", path: Path) -> Path:
         "facts": dict(masker.facts),
     }
     stored = isinstance(encoder, Own) or (isinstance(encoder, Paper) and not encoder.pretrained)
-    weights = {n: t for n, t in network.state_dict().items() if stored or not n.startswith("encoder.")}
+    weights = {
+        n: t for n, t in network.state_dict().items() if stored or not n.startswith("encoder.")
+    }
     _FILES.write(path, weights, header)
     return path
 
@@ -75,7 +83,8 @@ def read_header(path: Path) -> dict[str, Any]:
         path: The file.
 
     Raises:
-        InputError: There is no such file, it is damaged, it holds no masker, or its format is not known.
+        InputError: There is no such file, it is damaged, it holds no masker, or its format is not
+            known.
     """
     return _FILES.header(path)
 
@@ -85,10 +94,12 @@ def load_masker(path: Path, black_box: BlackBox | None = None) -> "RealTimeMaske
 
     Args:
         path: What `save` wrote.
-        black_box: The box to bind it to. A masker whose selector is the box's own head must be given one before it is used.
+        black_box: The box to bind it to. A masker whose selector is the box's own head must be
+            given one before it is used.
 
     Raises:
-        InputError: The file is not a masker that this version reads, or the box is of another architecture.
+        InputError: The file is not a masker that this version reads, or the box is of another
+            architecture.
 
     Warns:
         UserWarning: The box is not the one that the masker was trained for.
@@ -102,17 +113,24 @@ def load_masker(path: Path, black_box: BlackBox | None = None) -> "RealTimeMaske
         encoder = _encoder(header["encoder"])
         rows = header["selector"]
         blank = torch.zeros(rows["num_classes"], rows["channels"])
-        selector = Rows(blank, torch.zeros(rows["num_classes"]), own=rows["own"], layer=rows["layer"])
+        selector = Rows(
+            blank, torch.zeros(rows["num_classes"]), own=rows["own"], layer=rows["layer"]
+        )
         decoder = _decoder(header["decoder"])
         network = MaskingNetwork(encoder, selector, decoder)
         confidence, facts = float(header["confidence"]), dict(header["facts"])
         weights = {n: t.float() if t.is_floating_point() else t for n, t in load_file(path).items()}
         missing, unexpected = network.load_state_dict(weights, strict=False)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"the masker in {str(path)!r} is damaged: {type(error).__name__}: {error}.") from error
+        raise InputError(
+            f"the masker in {str(path)!r} is damaged: {type(error).__name__}: {error}."
+        ) from error
     lost = [n for n in missing if not n.startswith("encoder.") or isinstance(encoder, Own)]
     if lost or unexpected:
-        raise InputError(f"the masker in {str(path)!r} is damaged: missing {lost[:3]}, unexpected {list(unexpected)[:3]}.")
+        raise InputError(
+            f"the masker in {str(path)!r} is damaged: missing {lost[:3]}, unexpected "
+            f"{list(unexpected)[:3]}."
+        )
     masker = RealTimeMasker(network=network.eval(), confidence=confidence, facts=facts)
     return masker if black_box is None else attach(masker, black_box)
 
@@ -131,10 +149,12 @@ def attach(masker: "RealTimeMasker", black_box: BlackBox) -> "RealTimeMasker":
         UserWarning: It was trained for another box.
     """
     wanted, given = masker.facts.get("fingerprint"), fingerprint(black_box)
-    if None not in (wanted, given) and wanted != given:  # a box that shows no module cannot be told from another
+    if (
+        None not in (wanted, given) and wanted != given
+    ):  # a box that shows no module cannot be told from another
         warnings.warn(
-            f"this masker was trained for another model than {black_box!r} (its weights differ); its masks may say little. "
-            "Train one with fit(model, pictures).",
+            f"this masker was trained for another model than {black_box!r} (its weights differ); "
+            "its masks may say little. Train one with fit(model, pictures).",
             stacklevel=4,
         )
     masker = replace(masker, network=copy.deepcopy(masker.network))
@@ -150,7 +170,9 @@ def attach(masker: "RealTimeMasker", black_box: BlackBox) -> "RealTimeMasker":
 
 
 def _find_again(network: MaskingNetwork, black_box: BlackBox, size: Any) -> None:
-    """The same layers in another form of the architecture (torchvision's and timm's, say), where they have other names."""
+    """The same layers in another form of the architecture (torchvision's and timm's, say), where
+    they have other names.
+    """
     encoder, selector = network.encoder, network.selector
     if not isinstance(encoder, Trunk) or not isinstance(selector, Rows) or not size:
         return
@@ -163,7 +185,8 @@ def _find_again(network: MaskingNetwork, black_box: BlackBox, size: Any) -> None
     ] or head.exact == selector.own:
         wanted = ", ".join(tap.name for tap in encoder.taps)
         raise InputError(
-            f"{black_box!r} lacks the layers that this masker was trained on: {wanted}. Train one with fit(model, pictures)."
+            f"{black_box!r} lacks the layers that this masker was trained on: {wanted}. Train one "
+            "with fit(model, pictures)."
         )
     encoder.taps, selector.layer = taps, head.layer
 
@@ -171,7 +194,8 @@ def _find_again(network: MaskingNetwork, black_box: BlackBox, size: Any) -> None
 @final
 @dataclass(frozen=True)
 class TrainedFile:
-    """A trained masker on disk that plugins provide by name: a factory of RealTimeMaskers that knows for which box it was made.
+    """A trained masker on disk that plugins provide by name: a factory of RealTimeMaskers that
+    knows for which box it was made.
 
     Args:
         path: The safetensors file.
@@ -203,7 +227,10 @@ class TrainedFile:
 def _encoder(options: dict[str, Any]) -> Encoder:
     kind = options.pop("kind")
     if kind == "trunk":
-        taps = [Tap(t["name"], t["layout"], t["channels"], (t["side"][0], t["side"][1]), t["prefix"]) for t in options["taps"]]
+        taps = [
+            Tap(t["name"], t["layout"], t["channels"], (t["side"][0], t["side"][1]), t["prefix"])
+            for t in options["taps"]
+        ]
         return Trunk(taps)
     if kind == "own":
         return Own(**options)

@@ -21,10 +21,11 @@ EncoderName: TypeAlias = Literal["auto", "trunk", "paper", "own"]
 
 @final
 class MaskingNetwork(nn.Module):
-    """The paper's masking model: encoder, selector (feature filter), decoder and the two-channel head.
+    """The paper's masking model: encoder, selector (feature filter), decoder and the two-channel
+    head.
 
-    Any of the parts may be replaced by another of its kind. The black box is not a part: it is given to the encoder, which reads
-    its trunk or ignores it.
+    Any of the parts may be replaced by another of its kind. The black box is not a part: it is
+    given to the encoder, which reads its trunk or ignores it.
 
     Args:
         encoder: Feature maps at several scales.
@@ -48,7 +49,9 @@ class MaskingNetwork(nn.Module):
         super().__init__()
         self.encoder, self.selector, self.decoder = encoder, selector, decoder
 
-    def forward(self, features: Features, labels: Labels, confidence: float = 0.0) -> tuple[Mask, PerImage]:
+    def forward(
+        self, features: Features, labels: Labels, confidence: float = 0.0
+    ) -> tuple[Mask, PerImage]:
         """Masks of one class per picture.
 
         Args:
@@ -57,14 +60,17 @@ class MaskingNetwork(nn.Module):
             confidence: The head's knob: > 0 for smaller masks, < 0 for larger ones.
 
         Returns:
-            The masks at the decoder's resolution, (B, 1, h, w) or (B, n, h, w), and the presence: the gate's largest logit, (B,) or
-            (B, n); positive where the class is seen.
+            The masks at the decoder's resolution, (B, 1, h, w) or (B, n, h, w), and the presence:
+            the gate's largest logit, (B,) or (B, n); positive where the class is seen.
 
         Raises:
             InputError: The labels are not one row per picture.
         """
         if labels.ndim not in (1, 2) or len(labels) != len(features.maps[0]):
-            raise InputError(f"MaskingNetwork takes labels ({len(features.maps[0])},) or (.., n); got {tuple(labels.shape)}.")
+            raise InputError(
+                f"MaskingNetwork takes labels ({len(features.maps[0])},) or (.., n); got "
+                f"{tuple(labels.shape)}."
+            )
         coarse = features.maps[-1]
         prepared = self.decoder.prepare(features.maps)
         if labels.ndim == 1:
@@ -72,7 +78,9 @@ class MaskingNetwork(nn.Module):
             return ratio(self.decoder(prepared, gate.sigmoid()), confidence), gate.amax((1, 2, 3))
         several = labels.shape[1]
         gate = self.selector(coarse.repeat_interleave(several, 0), labels.flatten())
-        two = self.decoder(tuple(part.repeat_interleave(several, 0) for part in prepared), gate.sigmoid())
+        two = self.decoder(
+            tuple(part.repeat_interleave(several, 0) for part in prepared), gate.sigmoid()
+        )
         found = ratio(two, confidence)
         masks = found.view(-1, several, *found.shape[2:])
         return masks, gate.amax((1, 2, 3)).view(-1, several)
@@ -87,22 +95,30 @@ def masking_network(
     stride: int | None = None,
     seed: int = 0,
 ) -> MaskingNetwork:
-    """A masking network for a black box, useful before its first step where the box's trunk and head can be read.
+    """A masking network for a black box, useful before its first step where the box's trunk and
+    head can be read.
 
     Args:
         black_box: The classifier.
-        images: A few pictures as the box takes them, (B, C, H, W): the selector's statistics come from them.
+        images: A few pictures as the box takes them, (B, C, H, W): the selector's statistics come
+            from them.
         labels: (B,); None: the box's own top classes.
-        encoder: `trunk`: the box's own maps; `paper`: a pretrained ResNet-50; `own`: a small one from nothing; `auto`: `trunk`
-            where the box shows a torch module with maps, else `own`; or an Encoder.
-        stride: Of the mask: pixels of the picture a pixel of the mask. None: 4 (the paper's) from 128 px on, 2 from 48, else 1.
+        encoder: `trunk`: the box's own maps; `paper`: a pretrained ResNet-50; `own`: a small one
+            from nothing; `auto`: `trunk` where the box shows a torch module with maps, else `own`;
+            or an Encoder.
+        stride: Of the mask: pixels of the picture a pixel of the mask. None: 4 (the paper's) from
+            128 px on, 2 from 48, else 1.
         seed: Of the initial weights.
 
     Raises:
         InputError: The box shows no features and the trunk was asked for.
     """
     height, width = images.shape[2:]
-    stride = (4 if min(height, width) >= 128 else 2 if min(height, width) >= 48 else 1) if stride is None else stride
+    stride = (
+        (4 if min(height, width) >= 128 else 2 if min(height, width) >= 48 else 1)
+        if stride is None
+        else stride
+    )
     if stride < 1:
         raise InputError(f"masking_network(stride={stride}): a stride is >= 1.")
     side = (-(-height // stride), -(-width // stride))
@@ -137,12 +153,17 @@ def _on_trunk(black_box: BlackBox, images: Images, side: tuple[int, int]) -> Mas
     trunk = Trunk(trunk_taps(black_box, at_once(black_box, images, 2), head, side))
     finest = max(side, trunk.sides[-1])
     return MaskingNetwork(
-        trunk, Rows(head.weight, head.bias, own=not head.exact, layer=head.layer), UNet(trunk.channels, trunk.sides, finest)
+        trunk,
+        Rows(head.weight, head.bias, own=not head.exact, layer=head.layer),
+        UNet(trunk.channels, trunk.sides, finest),
     )
 
 
-def trunk_taps(black_box: BlackBox, images: Images, head: Head, side: tuple[int, int]) -> tuple[Tap, ...]:
-    """The layers for a trunk, fine to coarse, without those whose tokens do not stand in the order of the picture.
+def trunk_taps(
+    black_box: BlackBox, images: Images, head: Head, side: tuple[int, int]
+) -> tuple[Tap, ...]:
+    """The layers for a trunk, fine to coarse, without those whose tokens do not stand in the order
+    of the picture.
 
     Raises:
         InputError: The tokens that the head reads are out of order.
@@ -150,17 +171,24 @@ def trunk_taps(black_box: BlackBox, images: Images, head: Head, side: tuple[int,
     with torch.no_grad():
         _, calls = watch(black_box, images)
     taps = pyramid(calls, images, head.tap, side)
-    ordered = tuple(tap for tap in taps if tap.layout != "tokens" or in_order(black_box, tap, noise(images)))
+    ordered = tuple(
+        tap for tap in taps if tap.layout != "tokens" or in_order(black_box, tap, noise(images))
+    )
     if head.tap not in ordered:
         raise InputError(
-            f"the tokens of {head.tap.name!r} of {name_of(black_box.module)} do not stand in the order of the picture, so no mask "
-            "can be read off them. Write encoder='own' or 'paper', which look at the picture themselves."
+            f"the tokens of {head.tap.name!r} of {name_of(black_box.module)} do not stand in the "
+            "order of the picture, so no mask can be read off them. Write encoder='own' or "
+            "'paper', which look at the picture themselves."
         )
     return ordered
 
 
 def _apart(
-    encoder: EncoderName | Encoder, num_classes: int, size: tuple[int, int], channels_in: int, side: tuple[int, int]
+    encoder: EncoderName | Encoder,
+    num_classes: int,
+    size: tuple[int, int],
+    channels_in: int,
+    side: tuple[int, int],
 ) -> MaskingNetwork:
     made: Encoder
     if encoder == "paper":
@@ -170,10 +198,14 @@ def _apart(
     elif isinstance(encoder, Encoder):
         made = encoder
     else:
-        raise InputError(f"an encoder is 'auto', 'trunk', 'paper', 'own' or an Encoder; got {encoder!r}.")
+        raise InputError(
+            f"an encoder is 'auto', 'trunk', 'paper', 'own' or an Encoder; got {encoder!r}."
+        )
     width = made.channels[-1]
     rows = Rows(torch.randn(num_classes, width) / width**0.5, torch.zeros(num_classes), own=True)
     decoder: Decoder = (
-        Bottleneck(made.channels, made.sides, side) if made.kind == "paper" else UNet(made.channels, made.sides, side)
+        Bottleneck(made.channels, made.sides, side)
+        if made.kind == "paper"
+        else UNet(made.channels, made.sides, side)
     )
     return MaskingNetwork(made, rows, decoder)

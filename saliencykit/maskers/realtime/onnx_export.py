@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 
 _OPSET = 18
-_CLOSE = 1e-3  # of the range: what a folded copy, another runtime and half precision's rounding may differ by
+# of the range: what a folded copy, another runtime and half precision's rounding may differ by
+_CLOSE = 1e-3
 _CLOSE_HALF = 5e-2
 
 
-_READINGS: tuple[Callable[[Tensor], Tensor], ...] = (  # of a model's answer: logits, probabilities, and each of a single sigmoid
+_READINGS: tuple[
+    Callable[[Tensor], Tensor], ...
+] = (  # of a model's answer: logits, probabilities, and each of a single sigmoid
     lambda x: x,
     lambda x: x.clamp_min(1e-12).log(),
     lambda x: torch.cat([torch.zeros_like(x), x], 1),
@@ -38,23 +41,32 @@ _READINGS: tuple[Callable[[Tensor], Tensor], ...] = (  # of a model's answer: lo
 )
 
 
-def export_onnx(masker: "RealTimeMasker", path: Path, size: int | tuple[int, int] | None = None, labels: bool = False) -> Path:
+def export_onnx(
+    masker: "RealTimeMasker",
+    path: Path,
+    size: int | tuple[int, int] | None = None,
+    labels: bool = False,
+) -> Path:
     """Write a masker and its box as one ONNX file.
 
-    The graph takes `pictures` (B, C, H, W), raw pixels in [0, 1], normalises them as the box does, and returns `logits` (B, K) and
-    `mask` (B, 1, H, W) in [0, 1], 1 keeps; B is free, H and W are fixed. All is float32, whatever the box's precision. Box and
-    masker are copied, neither is changed. Where onnxruntime is installed, the file is run before it gets its name, on as many
+    The graph takes `pictures` (B, C, H, W), raw pixels in [0, 1], normalises them as the box does,
+    and returns `logits` (B, K) and `mask` (B, 1, H, W) in [0, 1], 1 keeps; B is free, H and W are
+    fixed. All is float32, whatever the box's precision. Box and masker are copied, neither is
+    changed. Where onnxruntime is installed, the file is run before it gets its name, on as many
     pictures as the exporter did not see, and compared.
 
     Args:
-        masker: Bound to a box with a torch module inside that takes `(pixels - mean) / std`, or raw pixels.
+        masker: Bound to a box with a torch module inside that takes `(pixels - mean) / std`, or raw
+            pixels.
         path: Of the file; one that is there is replaced at once or not at all.
         size: Side or (height, width) of the pictures. None: the box's own.
-        labels: Does the graph take a second input `labels` (B,) int64, the class that the mask is for? False: the top class.
+        labels: Does the graph take a second input `labels` (B,) int64, the class that the mask is
+            for? False: the top class.
 
     Raises:
         InputError: onnx is not installed, the masker is not bound, or the box is not such a box.
-        SaliencyKitError: The model has something that ONNX lacks, or the graph answers otherwise than the box.
+        SaliencyKitError: The model has something that ONNX lacks, or the graph answers otherwise
+            than the box.
     """
     if find_spec("onnx") is None or find_spec("onnxscript") is None:
         raise InputError("export_onnx needs onnx and onnxscript; pip install 'saliencykit[onnx]'.")
@@ -67,9 +79,14 @@ def export_onnx(masker: "RealTimeMasker", path: Path, size: int | tuple[int, int
     reasons = []
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for dynamo in (True, False):  # by torch.export; where a model's control flow forbids that, by tracing
+        for dynamo in (
+            True,
+            False,
+        ):  # by torch.export; where a model's control flow forbids that, by tracing
             try:
-                _write(graph, (pictures[:2], asked[:2]) if labels else (pictures[:2],), beside, dynamo)
+                _write(
+                    graph, (pictures[:2], asked[:2]) if labels else (pictures[:2],), beside, dynamo
+                )
                 _compare(beside, (pictures, asked) if labels else (pictures,), wanted)
             except Exception as error:
                 reasons.append(first_line(error))
@@ -79,14 +96,16 @@ def export_onnx(masker: "RealTimeMasker", path: Path, size: int | tuple[int, int
     finally:
         beside.unlink(missing_ok=True)
     raise SaliencyKitError(
-        f"{name_of(module_of(box))} with its masker cannot be written as ONNX: {'; '.join(reasons)}. A common cause is len(x) in a "
-        "model's forward, which fixes the batch: write x.shape[0]."
+        f"{name_of(module_of(box))} with its masker cannot be written as ONNX: "
+        f"{'; '.join(reasons)}. A common cause is len(x) in a model's forward, which fixes the "
+        "batch: write x.shape[0]."
     )
 
 
 @final
 class OneModule(nn.Module):
-    """Copies of box and network as one plain module on the CPU, without gradients: what is exported, or compiled.
+    """Copies of box and network as one plain module on the CPU, without gradients: what is
+    exported, or compiled.
 
     Args:
         masker: A trained one.
@@ -104,7 +123,9 @@ class OneModule(nn.Module):
         super().__init__()
         for name, default in (("mean", 0.0), ("std", 1.0)):
             numbers = getattr(box, name, None)
-            self.register_buffer(name, torch.tensor(tuple(numbers) if numbers else (default,)).view(1, -1, 1, 1))
+            self.register_buffer(
+                name, torch.tensor(tuple(numbers) if numbers else (default,)).view(1, -1, 1, 1)
+            )
         with torch.no_grad():
             wanted = box(pictures.to(box.device)).float().cpu()
             self.model = _plain(copy.deepcopy(module_of(box.for_many(pictures.to(box.device)))))
@@ -114,13 +135,26 @@ class OneModule(nn.Module):
             self.taps = encoder.taps if isinstance(encoder, Trunk) else ()
             self.listener.stay(self.model, list(dict.fromkeys(tap.name for tap in self.taps)))
             found = _tensors(self.model((pictures - self.mean) / self.std))
-        half = next((t.dtype for t in module_of(box).parameters()), torch.float32) not in (torch.float32, torch.float64)
-        rows = [(i, t.reshape(len(t), -1)) for i, t in enumerate(found) if t.ndim and len(t) == len(pictures)]
-        fits = [(i, j) for i, t in rows for j, read in enumerate(_READINGS) if _close(read(t), wanted, half)]
+        half = next((t.dtype for t in module_of(box).parameters()), torch.float32) not in (
+            torch.float32,
+            torch.float64,
+        )
+        rows = [
+            (i, t.reshape(len(t), -1))
+            for i, t in enumerate(found)
+            if t.ndim and len(t) == len(pictures)
+        ]
+        fits = [
+            (i, j)
+            for i, t in rows
+            for j, read in enumerate(_READINGS)
+            if _close(read(t), wanted, half)
+        ]
         if not fits:
             raise InputError(
-                f"{name_of(box)} does more than normalise and ask its module, so no graph can be made of it; export_onnx takes a "
-                "TorchBlackBox(model, mean=..., std=..., size=...)."
+                f"{name_of(box)} does more than normalise and ask its module, so no graph can be "
+                "made of it; export_onnx takes a TorchBlackBox(model, mean=..., std=..., "
+                "size=...)."
             )
         self.place, self.reading = fits[0]
         self.eval()  # as a whole: an exporter puts it back into the mode that it found
@@ -128,22 +162,33 @@ class OneModule(nn.Module):
     def forward(self, pixels: Images, labels: Labels | None = None) -> tuple[Logits, Mask]:
         """Logits (B, K) and the masks (B, 1, H, W) of the labels, or of the top classes."""
         self.listener.outputs.clear()
-        size = (int(pixels.shape[2]), int(pixels.shape[3]))  # fixed: a tracer would make tensors of them
+        size = (
+            int(pixels.shape[2]),
+            int(pixels.shape[3]),
+        )  # fixed: a tracer would make tensors of them
         answer = _tensors(self.model((pixels - self.mean) / self.std))[self.place]
         logits = _READINGS[self.reading](answer.reshape(pixels.shape[0], -1))
         heard = self.listener.outputs
         if self.taps:
-            features = Features(tuple(tap.read(heard[tap.name][0], size) for tap in self.taps), logits, size)
+            features = Features(
+                tuple(tap.read(heard[tap.name][0], size) for tap in self.taps), logits, size
+            )
         else:
-            features = self.network.encoder.see(cast(BlackBox, None), pixels)  # an encoder of its own asks no box
-        gate = self.network.selector(features.maps[-1], logits.argmax(1) if labels is None else labels)
+            features = self.network.encoder.see(
+                cast(BlackBox, None), pixels
+            )  # an encoder of its own asks no box
+        gate = self.network.selector(
+            features.maps[-1], logits.argmax(1) if labels is None else labels
+        )
         two = self.network.decoder(self.network.decoder.prepare(features.maps), gate.sigmoid())
         return logits, enlarged(ratio(two, self.confidence), size).clamp(0, 1)
 
 
 def _plain(module: Any) -> Any:
     """On the CPU, in float32 and in the usual memory order."""
-    return module.cpu().float().to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
+    return (
+        module.cpu().float().to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
+    )
 
 
 def _tensors(answer: object) -> list[Tensor]:
@@ -168,7 +213,10 @@ def _pictures(box: BlackBox, size: int | tuple[int, int] | None) -> Images:
     size = getattr(box, "input_size", (0, 0)) if size is None else size
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 1:
-        raise InputError(f"export_onnx: {name_of(box)} has no size of its own, so give size=, a side or (height, width), >= 1.")
+        raise InputError(
+            f"export_onnx: {name_of(box)} has no size of its own, so give size=, a side or "
+            "(height, width), >= 1."
+        )
     channels = len(getattr(box, "mean", None) or (0, 0, 0))
     return torch.rand(3, channels, height, width, generator=torch.Generator().manual_seed(0))
 
@@ -176,7 +224,12 @@ def _pictures(box: BlackBox, size: int | tuple[int, int] | None) -> Images:
 def _write(graph: nn.Module, inputs: tuple[Tensor, ...], path: Path, dynamo: bool) -> None:
     names = ["pictures", "labels"][: len(inputs)]
     outputs = ["logits", "mask"]
-    options: dict[str, Any] = {"input_names": names, "output_names": outputs, "opset_version": _OPSET, "verbose": False}
+    options: dict[str, Any] = {
+        "input_names": names,
+        "output_names": outputs,
+        "opset_version": _OPSET,
+        "verbose": False,
+    }
     if dynamo:
         batch = torch.export.Dim("batch", min=1)
         options |= {"dynamic_shapes": tuple({0: batch} for _ in names), "external_data": False}
@@ -196,18 +249,24 @@ def _compare(path: Path, inputs: tuple[Tensor, ...], wanted: tuple[Tensor, ...])
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [given.name for given in session.get_inputs()]
-    answers = session.run(["logits", "mask"], dict(zip(names, (t.numpy() for t in inputs), strict=True)))
+    answers = session.run(
+        ["logits", "mask"], dict(zip(names, (t.numpy() for t in inputs), strict=True))
+    )
     logits, mask = (torch.from_numpy(answer) for answer in answers)
     if not _close(logits, wanted[0]):
         raise SaliencyKitError("the graph's logits in onnxruntime differ from the model's.")
-    same = slice(None) if len(inputs) > 1 else logits.argmax(1) == wanted[0].argmax(1)  # of equals either may come first
+    same = (
+        slice(None) if len(inputs) > 1 else logits.argmax(1) == wanted[0].argmax(1)
+    )  # of equals either may come first
     if not torch.allclose(mask[same], wanted[1][same], atol=_CLOSE):
         raise SaliencyKitError("the graph's mask in onnxruntime differs from the network's.")
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporters' remarks, and without fused transformer layers, which have no ONNX form."""
+    """Without the exporters' remarks, and without fused transformer layers, which have no ONNX
+    form.
+    """
     fast, log = torch.backends.mha.get_fastpath_enabled(), logging.getLogger("torch.onnx")
     level = log.level
     try:

@@ -22,10 +22,12 @@ from saliencykit.networks.fingerprint import count_values, fingerprint
 @final
 @dataclass(frozen=True, eq=False)
 class RealTimeMasker(Masker):
-    """A trained masking network: the mask of any class in one forward pass, without gradients or further queries.
+    """A trained masking network: the mask of any class in one forward pass, without gradients or
+    further queries.
 
-    With the `trunk` encoder that pass is the classifier's own, so prediction and mask together cost little more than the
-    prediction. It is as good as its training; on pictures unlike those look at the check (kept and dropped).
+    With the `trunk` encoder that pass is the classifier's own, so prediction and mask together cost
+    little more than the prediction. It is as good as its training; on pictures unlike those look at
+    the check (kept and dropped).
 
     Args:
         network: Trained, or as `masking_network` made it.
@@ -59,7 +61,8 @@ class RealTimeMasker(Masker):
         return f"RealTimeMasker({type(encoder).__name__}, {type(self.network.decoder).__name__}, confidence={self.confidence})"
 
     def bind(self, black_box: BlackBox) -> "RealTimeMasker":
-        """The same masker, for `predict`: it holds the box, and when it is first asked a frozen copy of it.
+        """The same masker, for `predict`: it holds the box, and when it is first asked a frozen
+        copy of it.
 
         Args:
             black_box: The box that `predict` asks, the one it was trained for.
@@ -72,21 +75,24 @@ class RealTimeMasker(Masker):
         return twin
 
     def attached(self, black_box: BlackBox, pixels: Literal["raw", "model"]) -> "RealTimeMasker":
-        """Bound to a box that it is about to be asked about, with the head's rows of that box; warns if it was made for another.
+        """Bound to a box that it is about to be asked about, with the head's rows of that box;
+        warns if it was made for another.
 
         Args:
             black_box: The box.
-            pixels: What the images will hold: `raw` RGB in [0, 1], or `model`: what `model(x)` takes.
+            pixels: What the images will hold: `raw` RGB in [0, 1], or `model`: what `model(x)`
+                takes.
 
         Raises:
-            InputError: The box lacks the layers, or an encoder of its own would be shown something else than raw pixels.
+            InputError: The box lacks the layers, or an encoder of its own would be shown something
+                else than raw pixels.
         """
         from saliencykit.maskers.realtime.masker_file import attach
 
         if pixels == "model" and not isinstance(self.network.encoder, Trunk):
             raise InputError(
-                "this masker has an encoder of its own, which takes raw pixels in [0, 1]; give explain a picture, or "
-                "TorchBlackBox(model, mean=..., std=...) and pixels='raw'."
+                "this masker has an encoder of its own, which takes raw pixels in [0, 1]; give "
+                "explain a picture, or TorchBlackBox(model, mean=..., std=...) and pixels='raw'."
             )
         mine: RealTimeMasker | None
         for mine in (self, self._held.get("attached")):
@@ -99,7 +105,8 @@ class RealTimeMasker(Masker):
         return self._held["attached"]  # type: ignore[no-any-return]
 
     def look(self, black_box: BlackBox, images: Images) -> tuple[Masker, Logits]:
-        """Ask about pictures once: the logits, and a masker that finds the masks of these pictures without asking again.
+        """Ask about pictures once: the logits, and a masker that finds the masks of these pictures
+        without asking again.
 
         Args:
             black_box: The box that it is attached to, or its copy for many evaluations.
@@ -120,10 +127,14 @@ class RealTimeMasker(Masker):
             InputError: It is not bound.
         """
         if "box" not in self._held:
-            raise InputError("this RealTimeMasker is not bound to a model; write RealTimeMasker.load(path, box).")
+            raise InputError(
+                "this RealTimeMasker is not bound to a model; write RealTimeMasker.load(path, box)."
+            )
         return self._held["box"]  # type: ignore[no-any-return]
 
-    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Mask:
+    def mask(
+        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+    ) -> Mask:
         """One pass of the network; nothing is drawn."""
         mine = self.attached(black_box, "raw")
         return mine.decode(mine.see(black_box, images), labels)
@@ -172,7 +183,9 @@ class RealTimeMasker(Masker):
             if labels is None:
                 labels = logits.argmax(1)
             elif labels.ndim == 2:
-                checks.labels(labels.flatten(), labels.numel(), logits.shape[1], "RealTimeMasker.predict")
+                checks.labels(
+                    labels.flatten(), labels.numel(), logits.shape[1], "RealTimeMasker.predict"
+                )
             else:
                 checks.labels(labels, len(images), logits.shape[1], "RealTimeMasker.predict")
             mask, _ = self._ready(images.device)(features, labels, self.confidence)
@@ -185,7 +198,9 @@ class RealTimeMasker(Masker):
         if key not in self._held:
             with torch.inference_mode(False), torch.no_grad():
                 twin = MaskingNetwork(
-                    copy.deepcopy(self.network.encoder), copy.deepcopy(self.network.selector), self.network.decoder.folded()
+                    copy.deepcopy(self.network.encoder),
+                    copy.deepcopy(self.network.selector),
+                    self.network.decoder.folded(),
                 )
                 self._held[key] = twin.eval().requires_grad_(False).to(device)
         return self._held[key]  # type: ignore[no-any-return]
@@ -207,20 +222,26 @@ class RealTimeMasker(Masker):
 
         return save_masker(self, Path(path).expanduser())
 
-    def export_onnx(self, path: str | Path, size: int | tuple[int, int] | None = None, *, labels: bool = False) -> Path:
-        """Write box and masker as one ONNX graph: pictures in, logits and mask out; see `export.export_onnx`.
+    def export_onnx(
+        self, path: str | Path, size: int | tuple[int, int] | None = None, *, labels: bool = False
+    ) -> Path:
+        """Write box and masker as one ONNX graph: pictures in, logits and mask out; see
+        `export.export_onnx`.
 
         Args:
             path: Of the file.
             size: Side or (height, width) of the pictures in pixels. None: the box's own.
-            labels: Does the graph take a second input, the class (B,) that the mask is for? False: the top class.
+            labels: Does the graph take a second input, the class (B,) that the mask is for? False:
+                the top class.
 
         Returns:
             The path.
 
         Raises:
-            InputError: onnx is not installed, the masker is not bound, or its box does more than normalise and ask its module.
-            SaliencyKitError: The model has something that ONNX lacks, or the graph answers otherwise than the box.
+            InputError: onnx is not installed, the masker is not bound, or its box does more than
+                normalise and ask its module.
+            SaliencyKitError: The model has something that ONNX lacks, or the graph answers
+                otherwise than the box.
         """
         from saliencykit.maskers.realtime.onnx_export import export_onnx
 
@@ -232,10 +253,12 @@ class RealTimeMasker(Masker):
 
         Args:
             path: The file.
-            black_box: The box to bind it to. A masker whose selector is the box's own head must be given one before it is used.
+            black_box: The box to bind it to. A masker whose selector is the box's own head must be
+                given one before it is used.
 
         Raises:
-            InputError: The file is not a masker that this version reads, or the box is of another architecture.
+            InputError: The file is not a masker that this version reads, or the box is of another
+                architecture.
         """
         from saliencykit.maskers.realtime.masker_file import load_masker
 
@@ -250,5 +273,7 @@ class _Seen(Masker):
     masker: RealTimeMasker
     features: Features
 
-    def mask(self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator) -> Mask:
+    def mask(
+        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
+    ) -> Mask:
         return self.masker.decode(self.features, labels)

@@ -33,7 +33,8 @@ class Selector(nn.Module, ABC):
 
     @abstractmethod
     def class_logits(self, coarse: Tensor) -> Logits:
-        """What the rows themselves say of the whole picture, (B, K): for warming them up and for diagnosis.
+        """What the rows themselves say of the whole picture, (B, K): for warming them up and for
+        diagnosis.
 
         Args:
             coarse: The coarsest map, (B, C, h, w).
@@ -44,16 +45,17 @@ class Selector(nn.Module, ABC):
 class Rows(Selector):
     """The paper's feature filter: the scalar product of every position with a vector of the class.
 
-    `a_ij = scale (X_ij . W_c + b_c - threshold)` with scale and threshold > 0; the decoder gets `X * sigmoid(a)`. If `W` are the
-    classifier head's own rows, every class is covered, those never seen in training too, and scale and threshold are set from
-    statistics of the responses: nothing has to be learned. Rows are centred over classes (the softmax does not see the difference):
-    a response of 0 means no more evidence than for any other class.
+    `a_ij = scale (X_ij . W_c + b_c - threshold)` with scale and threshold > 0; the decoder gets `X
+    * sigmoid(a)`. If `W` are the classifier head's own rows, every class is covered, those never
+    seen in training too, and scale and threshold are set from statistics of the responses: nothing
+    has to be learned. Rows are centred over classes (the softmax does not see the difference): a
+    response of 0 means no more evidence than for any other class.
 
     Args:
         weight: (K, C).
         bias: (K,).
-        own: Are the rows trained and stored with the network? False: they belong to the black box and are read from it again when a
-            file is loaded.
+        own: Are the rows trained and stored with the network? False: they belong to the black box
+            and are read from it again when a file is loaded.
         layer: The name of the head's layer in the black box, where the rows are its own.
 
     Raises:
@@ -63,10 +65,15 @@ class Rows(Selector):
         Dabkowski & Gal 2017, section 4.1, feature filter.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, *, own: bool = False, layer: str | None = None) -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor, *, own: bool = False, layer: str | None = None
+    ) -> None:
         super().__init__()
         if weight.ndim != 2 or bias.shape != weight.shape[:1]:
-            raise InputError(f"Rows takes weight (K, C) and bias (K,); got {tuple(weight.shape)} and {tuple(bias.shape)}.")
+            raise InputError(
+                f"Rows takes weight (K, C) and bias (K,); got {tuple(weight.shape)} and "
+                f"{tuple(bias.shape)}."
+            )
         self.num_classes, self.own, self.layer = len(weight), own, layer
         weight, bias = weight - weight.mean(0), bias - bias.mean()
         if own:
@@ -90,8 +97,9 @@ class Rows(Selector):
         """
         if weight.shape != self.weight.shape:
             raise InputError(
-                f"the model's head is {tuple(weight.shape)} (classes, channels), and the masker was made for "
-                f"{tuple(self.weight.shape)}: another model. Train one with fit(model, pictures)."
+                f"the model's head is {tuple(weight.shape)} (classes, channels), and the masker "
+                f"was made for {tuple(self.weight.shape)}: another model. Train one with "
+                "fit(model, pictures)."
             )
         self.weight.copy_(weight - weight.mean(0))
         self.bias.copy_(bias - bias.mean())
@@ -103,12 +111,16 @@ class Rows(Selector):
             coarse: (B, C, h, w).
             labels: (B,) int64.
         """
-        found = torch.bmm(self.weight[labels][:, None], coarse.flatten(2))  # einsum takes twice as long to arrange the same
+        found = torch.bmm(
+            self.weight[labels][:, None], coarse.flatten(2)
+        )  # einsum takes twice as long to arrange the same
         return (found + self.bias[labels][:, None, None]).view(-1, 1, *coarse.shape[2:])
 
     def forward(self, coarse: Tensor, labels: Labels) -> Tensor:
         """The gate's logit; see `Selector.forward`."""
-        gate: Tensor = self.log_scale.exp() * (self.responses(coarse, labels) - self.log_threshold.exp())
+        gate: Tensor = self.log_scale.exp() * (
+            self.responses(coarse, labels) - self.log_threshold.exp()
+        )
         return gate
 
     def class_logits(self, coarse: Tensor) -> Logits:
@@ -119,8 +131,9 @@ class Rows(Selector):
     def calibrate(self, coarse: Tensor, labels: Labels) -> None:
         """Set scale and threshold from the responses of pictures to their own classes.
 
-        The threshold is 0.37 of the median strongest response, the scale 3 over the threshold: the gate is 0.05 where there is no
-        response, 0.5 at the threshold and 0.99 at the typical maximum.
+        The threshold is 0.37 of the median strongest response, the scale 3 over the threshold: the
+        gate is 0.05 where there is no response, 0.5 at the threshold and 0.99 at the typical
+        maximum.
 
         Args:
             coarse: (B, C, h, w).

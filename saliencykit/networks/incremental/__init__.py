@@ -1,1 +1,3 @@
-"""Exact incremental recomputation: of a network's maps only what a filled window can change is computed again."""
+"""Exact incremental recomputation: of a network's maps only what a filled window can change is
+computed again.
+"""

@@ -1,4 +1,6 @@
-"""What each torch function does to a rectangle: which calls can be made on the changed part of a map alone, and how."""
+"""What each torch function does to a rectangle: which calls can be made on the changed part of a
+map alone, and how.
+"""
 
 import operator
 from collections.abc import Callable
@@ -11,20 +13,28 @@ from torch import Tensor, fx
 
 from saliencykit.networks.incremental.trace import PerPicture, Trace
 
-_POINTWISE = {  # one number in, one number out, at every place; names without underscores at their ends
+# one number in, one number out, at every place; names without underscores at their ends
+_POINTWISE = {
     "abs", "add", "celu", "clamp", "clamp_max", "clamp_min", "clone", "contiguous", "detach", "div", "dropout", "dropout2d",
     "elu", "exp", "feature_dropout", "float", "gelu", "hardsigmoid", "hardswish", "hardtanh", "iadd", "idiv", "imul", "isub",
     "itruediv", "leaky_relu", "log", "log1p", "maximum", "minimum", "mish", "mul", "multiply", "neg", "pow", "radd",
     "reciprocal", "relu", "relu6", "rmul", "rsqrt", "rsub", "selu", "sigmoid", "silu", "softplus", "softsign", "sqrt",
     "square", "sub", "subtract", "tanh", "threshold", "to", "true_divide", "truediv", "type",
 }  # fmt: skip
-_CHANNELWISE = {"batch_norm": 1, "prelu": 1, "layer_norm": 3, "linear": 3}  # at every place on its own; where the channels must be
+_CHANNELWISE = {
+    "batch_norm": 1,
+    "prelu": 1,
+    "layer_norm": 3,
+    "linear": 3,
+}  # at every place on its own; where the channels must be
 
 
 @final
 @dataclass(frozen=True)
 class Layout:
-    """Where a 4-D tensor has its rows; its columns come next, its channels are the other dimension. 2 is NCHW, 1 is NHWC."""
+    """Where a 4-D tensor has its rows; its columns come next, its channels are the other dimension.
+    2 is NCHW, 1 is NHWC.
+    """
 
     rows: int
 
@@ -44,7 +54,9 @@ NCHW, NHWC = Layout(2), Layout(1)
 @final
 @dataclass(frozen=True)
 class Pointwise:
-    """A call that may be made on any rectangle of its maps, if it is the same rectangle of all of them."""
+    """A call that may be made on any rectangle of its maps, if it is the same rectangle of all of
+    them.
+    """
 
     sources: tuple[fx.Node, ...]
     layout: Layout
@@ -81,7 +93,12 @@ class Sliding:
     @property
     def in_place(self) -> bool:
         """Does each place depend on the same place of the map alone?"""
-        return self.extent == (1, 1) and self.stride == (1, 1) and self.padding == (0, 0) and self.divisor is None
+        return (
+            self.extent == (1, 1)
+            and self.stride == (1, 1)
+            and self.padding == (0, 0)
+            and self.divisor is None
+        )
 
 
 @final
@@ -96,7 +113,9 @@ Rule = Pointwise | Sliding | Mean
 
 
 def rules_of(trace: Trace) -> tuple[dict[fx.Node, Rule], dict[fx.Node, Layout]]:
-    """The rule of every call that has one, and the layout of every map; any other call needs the whole of its arguments."""
+    """The rule of every call that has one, and the layout of every map; any other call needs the
+    whole of its arguments.
+    """
     layouts = {trace.picture: NCHW}
     rules: dict[fx.Node, Rule] = {}
     for node in trace.graph.nodes:
@@ -117,10 +136,16 @@ def _rule(node: fx.Node, trace: Trace, layouts: dict[fx.Node, Layout]) -> Rule |
         return None
     layout = layouts[maps[0]]
     if name in _SLIDING:
-        return _SLIDING[name](node, trace, maps[0]) if layout == NCHW and node.args[:1] == maps else None
+        return (
+            _SLIDING[name](node, trace, maps[0])
+            if layout == NCHW and node.args[:1] == maps
+            else None
+        )
     if name == "permute":
         dims = node.args[1] if isinstance(node.args[1], tuple | list) else node.args[1:]
-        turned = {(NCHW, (0, 2, 3, 1)): NHWC, (NHWC, (0, 3, 1, 2)): NCHW}.get((layout, tuple(d % 4 for d in dims)))  # type: ignore
+        turned = {(NCHW, (0, 2, 3, 1)): NHWC, (NHWC, (0, 3, 1, 2)): NCHW}.get(
+            (layout, tuple(d % 4 for d in dims))
+        )  # type: ignore
         return None if turned is None else Pointwise(maps, turned)
     if name in ("mean", "adaptive_avg_pool2d"):
         return Mean(maps[0]) if _over_all_places(name, node, layout) else None
@@ -130,7 +155,11 @@ def _rule(node: fx.Node, trace: Trace, layouts: dict[fx.Node, Layout]) -> Rule |
         at = {"cat": 1, "concat": 1, "concatenate": 1, "chunk": 2, "split": 2}[name]
         dim = node.kwargs.get("dim", node.args[at] if len(node.args) > at else 0)
         all_maps = name in ("chunk", "split") or len(maps) == len(set(node.args[0]))  # type: ignore[arg-type]
-        return Pointwise(maps, layout) if isinstance(dim, int) and dim % 4 == layout.channels and all_maps else None
+        return (
+            Pointwise(maps, layout)
+            if isinstance(dim, int) and dim % 4 == layout.channels and all_maps
+            else None
+        )
     if node.target is operator.getitem:
         return Pointwise(maps, layout) if maps[0].meta["shape"] is None else None
     if name in _CHANNELWISE:
@@ -138,8 +167,14 @@ def _rule(node: fx.Node, trace: Trace, layouts: dict[fx.Node, Layout]) -> Rule |
         return Pointwise(maps, layout) if alone and _reads_one_place(name, node) else None
     if name in _POINTWISE:
         shape = node.meta["shape"]
-        spread = all(_same_everywhere(trace.static[n].shape, layout) for n in node.all_input_nodes if n in trace.static)
-        same = shape is not None and len(shape) == 4 and all(n.meta["shape"] is not None for n in maps)
+        spread = all(
+            _same_everywhere(trace.static[n].shape, layout)
+            for n in node.all_input_nodes
+            if n in trace.static
+        )
+        same = (
+            shape is not None and len(shape) == 4 and all(n.meta["shape"] is not None for n in maps)
+        )
         same = same and all(layout.size(n.meta["shape"]) == layout.size(shape) for n in maps)
         return Pointwise(maps, layout) if spread and same else None
     return None
@@ -147,10 +182,18 @@ def _rule(node: fx.Node, trace: Trace, layouts: dict[fx.Node, Layout]) -> Rule |
 
 def _over_all_places(name: str, node: fx.Node, layout: Layout) -> bool:
     if name == "adaptive_avg_pool2d":
-        return layout == NCHW and (node.args[1:] or tuple(node.kwargs.values())[:1]) in ((1,), ((1, 1),), ([1, 1],))
+        return layout == NCHW and (node.args[1:] or tuple(node.kwargs.values())[:1]) in (
+            (1,),
+            ((1, 1),),
+            ([1, 1],),
+        )
     dims = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else ())
     wanted = {layout.rows, layout.rows + 1}
-    return isinstance(dims, tuple | list) and {d % 4 for d in dims if isinstance(d, int)} == wanted and "dtype" not in node.kwargs
+    return (
+        isinstance(dims, tuple | list)
+        and {d % 4 for d in dims if isinstance(d, int)} == wanted
+        and "dtype" not in node.kwargs
+    )
 
 
 def _reads_one_place(name: str, node: fx.Node) -> bool:
@@ -170,7 +213,9 @@ def _same_everywhere(shape: torch.Size, layout: Layout) -> bool:
 
 def _any_batch(node: fx.Node) -> bool:
     found: list[bool] = []
-    fx.node.map_aggregate((node.args, node.kwargs), lambda leaf: found.append(isinstance(leaf, PerPicture)))
+    fx.node.map_aggregate(
+        (node.args, node.kwargs), lambda leaf: found.append(isinstance(leaf, PerPicture))
+    )
     return any(found)
 
 
@@ -196,44 +241,94 @@ def _conv2d(node: fx.Node, trace: Trace, source: fx.Node) -> Rule | None:
         padding = tuple((e - 1) // 2 for e in extent)
     padding = (0, 0) if padding == "valid" else _pair(padding)
     return Sliding(
-        source, _pair(extent), stride, padding, False, lambda patch: F.conv2d(patch, weight, bias, stride, 0, dilation, groups)
+        source,
+        _pair(extent),
+        stride,
+        padding,
+        False,
+        lambda patch: F.conv2d(patch, weight, bias, stride, 0, dilation, groups),
     )
 
 
 def _max_pool2d(node: fx.Node, trace: Trace, source: fx.Node) -> Rule | None:
-    given = _bound(node, "input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+    given = _bound(
+        node, "input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices"
+    )
     kernel, dilation = _pair(given["kernel_size"]), _pair(given.get("dilation", 1))
     stride, padding = _pair(given.get("stride") or kernel), _pair(given.get("padding", 0))
     if node.meta["shape"] is None:
         return None
     extent = (dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1)
-    return Sliding(source, extent, stride, padding, True, lambda patch: F.max_pool2d(patch, kernel, stride, 0, dilation))
+    return Sliding(
+        source,
+        extent,
+        stride,
+        padding,
+        True,
+        lambda patch: F.max_pool2d(patch, kernel, stride, 0, dilation),
+    )
 
 
 def _avg_pool2d(node: fx.Node, trace: Trace, source: fx.Node) -> Rule | None:
-    given = _bound(node, "input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
+    given = _bound(
+        node,
+        "input",
+        "kernel_size",
+        "stride",
+        "padding",
+        "ceil_mode",
+        "count_include_pad",
+        "divisor_override",
+    )
     kernel = _pair(given["kernel_size"])
     stride, padding = _pair(given.get("stride") or kernel), _pair(given.get("padding", 0))
-    ceil, include, fixed = given.get("ceil_mode", False), given.get("count_include_pad", True), given.get("divisor_override")
-    if fixed is None and (padding != (0, 0) or ceil):  # the share of the window that counts differs from place to place
+    ceil, include, fixed = (
+        given.get("ceil_mode", False),
+        given.get("count_include_pad", True),
+        given.get("divisor_override"),
+    )
+    if fixed is None and (
+        padding != (0, 0) or ceil
+    ):  # the share of the window that counts differs from place to place
         ones = torch.ones(1, 1, *source.meta["shape"][2:], device=_device(trace))
         sums = F.avg_pool2d(ones, kernel, stride, padding, ceil, True, 1)
         divisor = (sums / F.avg_pool2d(ones, kernel, stride, padding, ceil, include))[0, 0]
         return Sliding(
-            source, kernel, stride, padding, False, lambda p: F.avg_pool2d(p, kernel, stride, divisor_override=1), divisor
+            source,
+            kernel,
+            stride,
+            padding,
+            False,
+            lambda p: F.avg_pool2d(p, kernel, stride, divisor_override=1),
+            divisor,
         )
     return Sliding(
-        source, kernel, stride, padding, False, lambda p: F.avg_pool2d(p, kernel, stride, divisor_override=fixed or None)
+        source,
+        kernel,
+        stride,
+        padding,
+        False,
+        lambda p: F.avg_pool2d(p, kernel, stride, divisor_override=fixed or None),
     )
 
 
 def _pad(node: fx.Node, trace: Trace, source: fx.Node) -> Rule | None:
     given = _bound(node, "input", "pad", "mode", "value")
     amounts, value = tuple(given["pad"]), given.get("value") or 0.0
-    sides = isinstance(amounts, tuple) and len(amounts) == 4 and all(isinstance(a, int) and a >= 0 for a in amounts)
-    if not sides or given.get("mode", "constant") != "constant" or value not in (0.0, float("-inf")):
+    sides = (
+        isinstance(amounts, tuple)
+        and len(amounts) == 4
+        and all(isinstance(a, int) and a >= 0 for a in amounts)
+    )
+    if (
+        not sides
+        or given.get("mode", "constant") != "constant"
+        or value not in (0.0, float("-inf"))
+    ):
         return None
-    return Sliding(source, (1, 1), (1, 1), (amounts[2], amounts[0]), value != 0.0, lambda patch: patch)
+    return Sliding(
+        source, (1, 1), (1, 1), (amounts[2], amounts[0]), value != 0.0, lambda patch: patch
+    )
 
 
 def _device(trace: Trace) -> torch.device:

@@ -10,11 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from saliencykit.networks.incremental.propagation_rules import Layout, Mean, Pointwise, Rule, Sliding, rules_of
+from saliencykit.networks.incremental.propagation_rules import (
+    Layout,
+    Mean,
+    Pointwise,
+    Rule,
+    Sliding,
+    rules_of,
+)
 from saliencykit.networks.incremental.trace import Trace
 
 Numbers = NDArray[np.int64]
-_WHOLE = 0.8  # a changed share of a map beyond which all of it is computed: pasting costs more than it saves
+# a changed share of a map beyond which all of it is computed: pasting costs more than it saves
+_WHOLE = 0.8
 _MOVING = 4  # multiplications that reading and writing one number takes as long as
 
 
@@ -41,7 +49,8 @@ class Box:
 class Patch:
     """Where the pixels of a rectangle come from that is partly in a changed crop: rows of a table.
 
-    The table has the places of the unchanged map, one row of zeros, one of -inf, then the places of the crops.
+    The table has the places of the unchanged map, one row of zeros, one of -inf, then the places of
+    the crops.
     """
 
     index: Tensor
@@ -51,18 +60,24 @@ class Patch:
 @final
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One call: its rule (None: on whole maps), and for each map that it reads the patch to make first, or None: as it is."""
+    """One call: its rule (None: on whole maps), and for each map that it reads the patch to make
+    first, or None: as it is.
+    """
 
     node: fx.Node
     rule: Rule | None
     reads: dict[fx.Node, Patch | None]
-    places: Tensor | None = None  # of the answer, in a flattened map, for what differs from place to place
+    places: Tensor | None = (
+        None  # of the answer, in a flattened map, for what differs from place to place
+    )
 
 
 @final
 @dataclass(eq=False)
 class Cone:
-    """The calls that answer for a group of windows, in order; which windows; and the numbers that the largest tensor holds."""
+    """The calls that answer for a group of windows, in order; which windows; and the numbers that
+    the largest tensor holds.
+    """
 
     windows: Sequence[int]
     picture: Box
@@ -88,7 +103,9 @@ class Windows:
 
     def slices(self) -> list[tuple[slice, slice]]:
         """Rows and columns of each."""
-        ends = zip(*(end.tolist() for end in (self.top, self.bottom, self.left, self.right)), strict=True)
+        ends = zip(
+            *(end.tolist() for end in (self.top, self.bottom, self.left, self.right)), strict=True
+        )
         return [(slice(top, bottom), slice(left, right)) for top, bottom, left, right in ends]
 
 
@@ -102,9 +119,15 @@ class Plan:
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
-        self.device = next(iter(trace.static.values())).device if trace.static else torch.device("cpu")
+        self.device = (
+            next(iter(trace.static.values())).device if trace.static else torch.device("cpu")
+        )
         self.rules, self.layouts = rules_of(trace)
-        self.calls = {n: [m for m in n.all_input_nodes if m not in trace.static] for n in trace.graph.nodes if _dynamic(n, trace)}
+        self.calls = {
+            n: [m for m in n.all_input_nodes if m not in trace.static]
+            for n in trace.graph.nodes
+            if _dynamic(n, trace)
+        }
         self.sizes = {node: _size(node, layout) for node, layout in self.layouts.items()}
         self.work = {node: _work(node, trace) for node in self.calls}
 
@@ -117,7 +140,12 @@ class Plan:
 def cone_of(plan: Plan, windows: Windows, which: Numbers) -> Cone:
     """The cone of the windows with the numbers `which`."""
     height, width, _ = plan.sizes[plan.picture]
-    picture = _box((windows.top[which], windows.bottom[which]), (windows.left[which], windows.right[which]), height, width)
+    picture = _box(
+        (windows.top[which], windows.bottom[which]),
+        (windows.left[which], windows.right[which]),
+        height,
+        width,
+    )
     cone = Cone(which.tolist(), picture, whole_cost=sum(plan.work.values()))
     builder = _Builder(plan, cone, {plan.picture: picture})
     for node in plan.calls:
@@ -138,12 +166,26 @@ class _Builder:
         rule, maps, work = self.plan.rules.get(node), self.plan.calls[node], self.plan.work[node]
         local = rule is not None and all(n in self.boxes for n in maps)
         if local and isinstance(rule, Mean):
-            self._step(Step(node, rule, {rule.source: self._patch(rule.source, self.boxes[rule.source], changed=False)}), 0.0)
+            self._step(
+                Step(
+                    node,
+                    rule,
+                    {rule.source: self._patch(rule.source, self.boxes[rule.source], changed=False)},
+                ),
+                0.0,
+            )
             return
         box = self._box_of(node, rule) if local else None
         if box is None:
             self.cone.largest = max(self.cone.largest, prod(node.meta["shape"] or (1,)))
-            self._step(Step(node, None, {n: self._patch(n, self._whole(n)) if n in self.boxes else None for n in maps}), work)
+            self._step(
+                Step(
+                    node,
+                    None,
+                    {n: self._patch(n, self._whole(n)) if n in self.boxes else None for n in maps},
+                ),
+                work,
+            )
             return
         self.boxes[node] = box
         height, width, channels = self.plan.sizes[node]
@@ -157,22 +199,31 @@ class _Builder:
             if all(boxes[0].equals(other) for other in boxes[1:]):
                 return boxes[0]
             tops, lefts = np.stack([b.top for b in boxes]), np.stack([b.left for b in boxes])
-            bottoms, rights = np.stack([b.top + b.height for b in boxes]), np.stack([b.left + b.width for b in boxes])
+            bottoms, rights = (
+                np.stack([b.top + b.height for b in boxes]),
+                np.stack([b.left + b.width for b in boxes]),
+            )
             down, across = (tops.min(0), bottoms.max(0)), (lefts.min(0), rights.max(0))
         else:
             assert isinstance(rule, Sliding)
             source = self.boxes[rule.source]
             if rule.in_place:
                 return source
-            down = _reached(source.top, source.height, rule.extent[0], rule.stride[0], rule.padding[0])
-            across = _reached(source.left, source.width, rule.extent[1], rule.stride[1], rule.padding[1])
+            down = _reached(
+                source.top, source.height, rule.extent[0], rule.stride[0], rule.padding[0]
+            )
+            across = _reached(
+                source.left, source.width, rule.extent[1], rule.stride[1], rule.padding[1]
+            )
         height, width, _ = self.plan.sizes[node]
         box = _box(down, across, height, width)
         return None if box.height * box.width > _WHOLE * height * width else box
 
     def _local(self, node: fx.Node, rule: Rule | None, box: Box) -> Step:
         if isinstance(rule, Pointwise):
-            reads = {n: None if self.boxes[n].equals(box) else self._patch(n, box) for n in rule.sources}
+            reads = {
+                n: None if self.boxes[n].equals(box) else self._patch(n, box) for n in rule.sources
+            }
             return Step(node, rule, reads)
         assert isinstance(rule, Sliding)
         if rule.in_place:
@@ -194,17 +245,30 @@ class _Builder:
             None if places is None else torch.from_numpy(places).to(self.plan.device),
         )
 
-    def _patch(self, source: fx.Node, box: Box, *, lowest: bool = False, changed: bool = True) -> Patch:
+    def _patch(
+        self, source: fx.Node, box: Box, *, lowest: bool = False, changed: bool = True
+    ) -> Patch:
         height, width, _ = self.plan.sizes[source]
         crop = self.boxes[source]
-        key = (source, box.height, box.width, lowest, changed, box.top.tobytes(), box.left.tobytes())
+        key = (
+            source,
+            box.height,
+            box.width,
+            lowest,
+            changed,
+            box.top.tobytes(),
+            box.left.tobytes(),
+        )
         if key not in self.made:
             index = _places(box, height, width, height * width + lowest)
             rows = np.arange(box.height)[None] + (box.top - crop.top)[:, None]
             columns = np.arange(box.width)[None] + (box.left - crop.left)[:, None]
             if changed:
                 first = height * width + 2 + np.arange(len(box.top)) * (crop.height * crop.width)
-                inside_y, inside_x = (rows >= 0) & (rows < crop.height), (columns >= 0) & (columns < crop.width)
+                inside_y, inside_x = (
+                    (rows >= 0) & (rows < crop.height),
+                    (columns >= 0) & (columns < crop.width),
+                )
                 own = (first[:, None] + rows * crop.width)[:, :, None] + columns[:, None]
                 index = np.where(inside_y[:, :, None] & inside_x[:, None], own, index)
             self.cone.crop_rows[source] = len(box.top) * crop.height * crop.width
@@ -240,15 +304,25 @@ def _size(node: fx.Node, layout: Layout) -> tuple[int, int, int]:
 
 
 def _work(node: fx.Node, trace: Trace) -> float:
-    """Multiplications for one picture, roughly; a call that only moves numbers counts a little for each."""
+    """Multiplications for one picture, roughly; a call that only moves numbers counts a little for
+    each.
+    """
     if node.meta["shape"] is None:
         return 0.0
     weight = next((trace.static[n] for n in node.all_input_nodes[1:] if n in trace.static), None)
-    heavy = weight is not None and callable(node.target) and node.target.__name__ in ("conv2d", "linear")
-    return (_MOVING + (weight[0].numel() if heavy and weight is not None else 0)) * float(prod(node.meta["shape"]))
+    heavy = (
+        weight is not None
+        and callable(node.target)
+        and node.target.__name__ in ("conv2d", "linear")
+    )
+    return (_MOVING + (weight[0].numel() if heavy and weight is not None else 0)) * float(
+        prod(node.meta["shape"])
+    )
 
 
-def _box(down: tuple[Numbers, Numbers], across: tuple[Numbers, Numbers], height: int, width: int) -> Box:
+def _box(
+    down: tuple[Numbers, Numbers], across: tuple[Numbers, Numbers], height: int, width: int
+) -> Box:
     """Rectangles of equal size around these spans, moved inwards where they would leave the map."""
     tops, lefts = np.clip(down[0], 0, height - 1), np.clip(across[0], 0, width - 1)
     tall = max(1, int((np.clip(down[1], 0, height) - tops).max()))
@@ -256,8 +330,12 @@ def _box(down: tuple[Numbers, Numbers], across: tuple[Numbers, Numbers], height:
     return Box(tall, wide, np.minimum(tops, height - tall), np.minimum(lefts, width - wide))
 
 
-def _reached(first: Numbers, length: int, extent: int, stride: int, padding: int) -> tuple[Numbers, Numbers]:
-    """The places of the answer whose small rectangle meets `length` places from `first` on, ends excluded."""
+def _reached(
+    first: Numbers, length: int, extent: int, stride: int, padding: int
+) -> tuple[Numbers, Numbers]:
+    """The places of the answer whose small rectangle meets `length` places from `first` on, ends
+    excluded.
+    """
     return -((extent - 1 - padding - first) // stride), (first + length - 1 + padding) // stride + 1
 
 
@@ -265,5 +343,7 @@ def _places(box: Box, height: int, width: int, outside: int) -> Numbers:
     """The places of each rectangle in a flattened map, (n, h, w); `outside` where there is no map."""
     rows = np.arange(box.height)[None] + box.top[:, None]
     columns = np.arange(box.width)[None] + box.left[:, None]
-    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None]
+    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[
+        :, None
+    ]
     return np.where(inside, (rows * width)[:, :, None] + columns[:, None], outside)

@@ -1,4 +1,6 @@
-"""Running a cone: the changed rectangles alone are computed, pasted into what the unchanged picture gave."""
+"""Running a cone: the changed rectangles alone are computed, pasted into what the unchanged picture
+gave.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -7,7 +9,13 @@ from torch import Tensor, fx
 from torch.fx.node import map_aggregate
 
 from saliencykit.core.types import Images, Logits
-from saliencykit.networks.incremental.propagation_rules import NHWC, Layout, Mean, Pointwise, Sliding
+from saliencykit.networks.incremental.propagation_rules import (
+    NHWC,
+    Layout,
+    Mean,
+    Pointwise,
+    Sliding,
+)
 from saliencykit.networks.incremental.receptive_cone import Cone, Patch, Plan, Step
 from saliencykit.networks.incremental.trace import PerPicture
 
@@ -34,7 +42,10 @@ class Runner:
         self._last: dict[fx.Node, list[fx.Node]] = {}
         seen = {self.plan.trace.answer}
         for node, maps in reversed(self.plan.calls.items()):
-            arguments = map_aggregate((node.args, node.kwargs), lambda a: static.get(a, a) if isinstance(a, fx.Node) else a)
+            arguments = map_aggregate(
+                (node.args, node.kwargs),
+                lambda a: static.get(a, a) if isinstance(a, fx.Node) else a,
+            )
             self._calls[node] = (node.target, *arguments)
             self._last[node] = [n for n in maps if n not in seen]
             seen.update(maps)
@@ -42,7 +53,9 @@ class Runner:
         for cone in self.cones:
             for node, rows in cone.crop_rows.items():
                 self._capacity[node] = max(rows, self._capacity.get(node, 0))
-        self._mean_nodes = {s.node for cone in self.cones for s in cone.steps if isinstance(s.rule, Mean)}
+        self._mean_nodes = {
+            s.node for cone in self.cones for s in cone.steps if isinstance(s.rule, Mean)
+        }
 
     def whole(self, image: Images) -> Logits:
         """The answer to the unchanged picture, (1, K), whose maps fill the tables."""
@@ -83,7 +96,9 @@ class Runner:
             return read[rule.source]
         return self._call(step.node, read, count)
 
-    def _read(self, step: Step, values: dict[fx.Node, Any], pasted: set[fx.Node]) -> dict[fx.Node, Any]:
+    def _read(
+        self, step: Step, values: dict[fx.Node, Any], pasted: set[fx.Node]
+    ) -> dict[fx.Node, Any]:
         """What the call reads: maps as they are, or patches of them."""
         read = {}
         for source, patch in step.reads.items():
@@ -142,4 +157,6 @@ class Runner:
 
 def _rows(value: Tensor, layout: Layout) -> Tensor:
     """A map as (places, channels); a view of a tensor in channels_last."""
-    return (value if layout == NHWC else value.permute(0, 2, 3, 1)).reshape(-1, value.shape[layout.channels])
+    return (value if layout == NHWC else value.permute(0, 2, 3, 1)).reshape(
+        -1, value.shape[layout.channels]
+    )

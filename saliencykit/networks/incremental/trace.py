@@ -1,4 +1,6 @@
-"""The graph of what a black box computes from a picture, recorded as a `torch.fx.Graph` while it answers."""
+"""The graph of what a black box computes from a picture, recorded as a `torch.fx.Graph` while it
+answers.
+"""
 
 import operator
 from collections.abc import Callable
@@ -16,8 +18,24 @@ _FACTS = {  # ask a tensor for what does not depend on its numbers
     "__get__", "__hash__", "__len__", "data_ptr", "dim", "element_size", "get_device", "is_complex", "is_contiguous",
     "is_floating_point", "is_same_size", "ndimension", "nelement", "numel", "size", "storage_offset", "stride",
 }  # fmt: skip
-_NEW = {"new_tensor", "new_zeros", "new_ones", "new_full", "new_empty", "zeros_like", "ones_like", "full_like", "empty_like"}
-_LIKE = {"to", "type_as", "expand_as", "view_as", "reshape_as"}  # of their second tensor only shape and type matter
+_NEW = {
+    "new_tensor",
+    "new_zeros",
+    "new_ones",
+    "new_full",
+    "new_empty",
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "empty_like",
+}
+_LIKE = {
+    "to",
+    "type_as",
+    "expand_as",
+    "view_as",
+    "reshape_as",
+}  # of their second tensor only shape and type matter
 
 
 @final
@@ -39,11 +57,12 @@ class Trace:
     """What a box does with a picture.
 
     Attributes:
-        graph: Calls of torch's own functions; a node's `meta` holds `shape`, of its answer to one picture (None for a tuple of
-            tensors), and `channels_last`, the memory layout.
+        graph: Calls of torch's own functions; a node's `meta` holds `shape`, of its answer to one
+            picture (None for a tuple of tensors), and `channels_last`, the memory layout.
         picture: The node that stands for the raw images.
         answer: The node of the logits.
-        static: The values of what does not depend on the picture: weights, and what is made of them.
+        static: The values of what does not depend on the picture: weights, and what is made of
+            them.
     """
 
     graph: fx.Graph
@@ -55,17 +74,18 @@ class Trace:
 def trace(box: BlackBox, image: Images) -> Trace:
     """Record how `box` answers.
 
-    The box's own Python code runs, with one picture and with two, under a mode that notes every call of a torch function: so any
-    control flow may depend on sizes and settings, which symbolic tracing refuses. Whole numbers that double with the batch are
-    taken for the batch size. The box is asked about three images.
+    The box's own Python code runs, with one picture and with two, under a mode that notes every
+    call of a torch function: so any control flow may depend on sizes and settings, which symbolic
+    tracing refuses. Whole numbers that double with the batch are taken for the batch size. The box
+    is asked about three images.
 
     Args:
         box: Any box that computes with torch.
         image: (1, C, H, W).
 
     Raises:
-        NotUnderstoodError: The code looks at numbers that depend on the picture (so the next picture might take another way), or
-            something happens outside of torch functions.
+        NotUnderstoodError: The code looks at numbers that depend on the picture (so the next
+            picture might take another way), or something happens outside of torch functions.
     """
     one, two = _Recorder(image), _Recorder(torch.cat([image, image.flip(-1)]))
     for recorder in (one, two):
@@ -105,7 +125,9 @@ class _Recorder(TorchFunctionMode):
         noted = _with_nodes((tuple(args), dict(kwargs)), self._node_of)
         result = func(*args, **kwargs)
         name = getattr(func, "__name__", "")
-        depends = name not in _NEW and _holds(noted[0][:1] if name in _LIKE else noted, self.depends)
+        depends = name not in _NEW and _holds(
+            noted[0][:1] if name in _LIKE else noted, self.depends
+        )
         tensors = result if isinstance(result, tuple | list) else (result,)
         if not any(isinstance(t, Tensor) for t in tensors):
             if depends and name not in _FACTS:
@@ -121,7 +143,9 @@ class _Recorder(TorchFunctionMode):
             self.failure = self.failure or f"{name} answers with tensors and something else"
         return result
 
-    def _add(self, func: Callable[..., Any], noted: Any, value: Tensor | None, depends: bool) -> fx.Node:
+    def _add(
+        self, func: Callable[..., Any], noted: Any, value: Tensor | None, depends: bool
+    ) -> fx.Node:
         node = self._enter(self.graph.call_function(func, *noted), value)
         if depends:
             self.depends.add(node)
@@ -130,13 +154,17 @@ class _Recorder(TorchFunctionMode):
     def _enter(self, node: fx.Node, value: Tensor | None) -> fx.Node:
         self.values[node] = value
         if value is not None:
-            self.nodes[id(value)] = node  # of a call in place: from now on the tensor is this node's value
+            self.nodes[id(value)] = (
+                node  # of a call in place: from now on the tensor is this node's value
+            )
             self.alive.append(value)
         return node
 
     def _node_of(self, tensor: Tensor) -> fx.Node:
         if id(tensor) not in self.nodes:
-            self._enter(self.graph.create_node("placeholder", f"constant_{len(self.nodes)}"), tensor)
+            self._enter(
+                self.graph.create_node("placeholder", f"constant_{len(self.nodes)}"), tensor
+            )
         return self.nodes[id(tensor)]
 
 
@@ -166,22 +194,30 @@ def _merged(one: _Recorder, two: _Recorder) -> Trace:
     static: dict[fx.Node, Tensor] = {}
     dependent = set(one.depends) | {first[place[n]] for n in two.depends}
     for mine, other in zip(first, second, strict=True):
-        if mine.op != other.op or getattr(mine.target, "__name__", "") != getattr(other.target, "__name__", ""):
+        if mine.op != other.op or getattr(mine.target, "__name__", "") != getattr(
+            other.target, "__name__", ""
+        ):
             raise NotUnderstoodError("two pictures take another way than one")
         value, twin = one.values[mine], two.values[other]
         mine.meta["shape"] = None if value is None else tuple(value.shape)
         mine.meta["channels_last"] = (
-            value is not None and value.ndim == 4 and value.is_contiguous(memory_format=torch.channels_last)
+            value is not None
+            and value.ndim == 4
+            and value.is_contiguous(memory_format=torch.channels_last)
         )
         if mine.op == "call_function":
-            args = _compared((mine.args, dict(mine.kwargs)), (other.args, dict(other.kwargs)), place)
+            args = _compared(
+                (mine.args, dict(mine.kwargs)), (other.args, dict(other.kwargs)), place
+            )
             if value is not None and twin is not None and value.shape != twin.shape:
                 dependent.add(mine)
             mine.args, mine.kwargs = args
         elif mine is not one.picture and not _same(value, twin):
             raise NotUnderstoodError("a tensor came from outside of torch functions")
         name = getattr(mine.target, "__name__", "")
-        if name not in _NEW and _holds(mine.args[:1] if name in _LIKE else (mine.args, dict(mine.kwargs)), dependent):
+        if name not in _NEW and _holds(
+            mine.args[:1] if name in _LIKE else (mine.args, dict(mine.kwargs)), dependent
+        ):
             dependent.add(mine)
         if mine not in dependent and value is not None:
             static[mine] = value
@@ -189,7 +225,9 @@ def _merged(one: _Recorder, two: _Recorder) -> Trace:
 
 
 def _same(one: Tensor | None, two: Tensor | None) -> bool:
-    return one is two or (one is not None and two is not None and one.shape == two.shape and torch.equal(one, two))
+    return one is two or (
+        one is not None and two is not None and one.shape == two.shape and torch.equal(one, two)
+    )
 
 
 def _compared(one: Any, two: Any, place: dict[fx.Node, int]) -> Any:
@@ -201,7 +239,9 @@ def _compared(one: Any, two: Any, place: dict[fx.Node, int]) -> Any:
     if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
         return {key: _compared(one[key], two[key], place) for key in one}
     if isinstance(one, slice) and isinstance(two, slice):
-        return slice(*(_compared(getattr(one, k), getattr(two, k), place) for k in ("start", "stop", "step")))
+        return slice(
+            *(_compared(getattr(one, k), getattr(two, k), place) for k in ("start", "stop", "step"))
+        )
     if type(one) is int and type(two) is int and two == 2 * one and one > 0:
         return PerPicture(one)
     if type(one) is type(two) and (one is two or one == two):

@@ -1,4 +1,6 @@
-"""The answers to one picture with each of many windows filled: by recomputing what the window changes, or by full passes."""
+"""The answers to one picture with each of many windows filled: by recomputing what the window
+changes, or by full passes.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +35,8 @@ class Filled:
         image: (1, C, H, W).
         fill: (1, C, H, W), taken inside of the windows.
         windows: Where, W of them.
-        regions: (H, W) whole numbers: window k changes only those of its pixels that have number k. None: all of them.
+        regions: (H, W) whole numbers: window k changes only those of its pixels that have number k.
+            None: all of them.
     """
 
     image: Images
@@ -55,15 +58,23 @@ class Filled:
                 own.copy_(torch.where(self.regions[top:bottom, left:right] == number, other, own))
         return edits
 
-    def crops(self, which: Sequence[int], top: Tensor, left: Tensor, height: int, width: int) -> Images:
-        """Rectangles of the edited pictures, (n, C, height, width), from rows `top` and columns `left` on, (n,) each."""
+    def crops(
+        self, which: Sequence[int], top: Tensor, left: Tensor, height: int, width: int
+    ) -> Images:
+        """Rectangles of the edited pictures, (n, C, height, width), from rows `top` and columns
+        `left` on, (n,) each.
+        """
         device, numbers = self.image.device, list(which)
         rows = (top[:, None] + torch.arange(height, device=device))[:, :, None]
         columns = (left[:, None] + torch.arange(width, device=device))[:, None]
-        first, last, start, end = (torch.from_numpy(e[numbers]).to(device)[:, None, None] for e in self._ends)
+        first, last, start, end = (
+            torch.from_numpy(e[numbers]).to(device)[:, None, None] for e in self._ends
+        )
         inside = (rows >= first) & (rows < last) & (columns >= start) & (columns < end)
         if self.regions is not None:
-            inside &= self.regions[rows, columns] == torch.tensor(numbers, device=device)[:, None, None]
+            inside &= (
+                self.regions[rows, columns] == torch.tensor(numbers, device=device)[:, None, None]
+            )
         own, other = (p[0][:, rows, columns].transpose(0, 1) for p in (self.image, self.fill))
         return torch.where(inside[:, None], other, own)
 
@@ -76,14 +87,16 @@ class Filled:
 class Answers:
     """Asks a box about pictures with windows filled, the same windows in all of them.
 
-    The first picture decides how: if the box is a torch model whose graph can be recorded, and the windows' cones are small enough
-    to pay, only what a window changes is computed, and the answers to two windows are compared with full passes. In every other
-    case, and if they differ, all answers are full passes. Both give the same numbers but for rounding.
+    The first picture decides how: if the box is a torch model whose graph can be recorded, and the
+    windows' cones are small enough to pay, only what a window changes is computed, and the answers
+    to two windows are compared with full passes. In every other case, and if they differ, all
+    answers are full passes. Both give the same numbers but for rounding.
 
     Args:
         box: What `for_many` gave.
         windows: In pixels of the pictures.
-        limit: The largest batch that the user's own box takes. If that is 1, only full passes are made.
+        limit: The largest batch that the user's own box takes. If that is 1, only full passes are
+            made.
 
     Attributes:
         reason: Why only full passes are made; empty where it is not known yet, or not so.
@@ -99,15 +112,20 @@ class Answers:
         (torch.Size([65, 8]), True)
 
     References:
-        Convolutions shared between overlapping windows: Giusti et al. 2013, "Fast image scanning with deep max-pooling
-        convolutional neural networks", section 2. Here it is a window's change that is followed, through any graph.
+        Convolutions shared between overlapping windows: Giusti et al. 2013, "Fast image scanning
+        with deep max-pooling convolutional neural networks", section 2. Here it is a window's
+        change that is followed, through any graph.
     """
 
     def __init__(self, box: BlackBox, windows: Windows, limit: int | None = None) -> None:
         self._box, self._windows = box, windows
         self._runner: Runner | None = None
         alone = len(windows) < _FEWEST or box.module is None or limit == 1
-        self.reason = "too few windows, or a box without a torch module, or of one image at a time" if alone else ""
+        self.reason = (
+            "too few windows, or a box without a torch module, or of one image at a time"
+            if alone
+            else ""
+        )
 
     @property
     def incremental(self) -> bool:
@@ -133,7 +151,8 @@ class Answers:
             return answers
         except NotUnderstoodError as error:
             self.reason = str(error)
-        except Exception as error:  # a function that does not take rectangles as it took whole maps: the full pass is right
+        # a function that does not take rectangles as it took whole maps: the full pass is right
+        except Exception as error:
             self.reason = f"{type(error).__name__}: {error}"
         return self(filled)
 
@@ -143,7 +162,9 @@ class Answers:
         answers[0] = whole[0]
         for number, cone in enumerate(runner.cones):
             box = cone.picture
-            top, left = (torch.from_numpy(side).to(filled.image.device) for side in (box.top, box.left))
+            top, left = (
+                torch.from_numpy(side).to(filled.image.device) for side in (box.top, box.left)
+            )
             got = runner.changed(cone, filled.crops(cone.windows, top, left, box.height, box.width))
             answers[torch.tensor(cone.windows, device=answers.device) + 1] = got
             if check and number in (0, len(runner.cones) // 2):
@@ -155,7 +176,9 @@ class Answers:
         wanted = self._full(filled, [-1, window])
         apart = (answers[[0, window + 1]] - wanted).abs().amax()
         if not bool(apart <= _AGREES * (wanted.amax(1) - wanted.amin(1)).amin()):
-            raise NotUnderstoodError(f"an answer differs from the full pass's by {float(apart):.3g}")
+            raise NotUnderstoodError(
+                f"an answer differs from the full pass's by {float(apart):.3g}"
+            )
 
     def _full(self, filled: Filled, which: Sequence[int]) -> Logits:
         step = micro_batch(self._box)
@@ -164,23 +187,35 @@ class Answers:
 
     def _plan(self, filled: Filled) -> Runner:
         device = filled.image.device
-        _ = self._box.num_classes  # a box learns it by looking at its first answer, and what looks is refused
+        _ = (
+            self._box.num_classes
+        )  # a box learns it by looking at its first answer, and what looks is refused
         plan = Plan(trace(self._box, filled.image))
-        groups = _neighbours(self._windows, np.arange(len(self._windows)), _MOST.get(device.type, 64))
+        groups = _neighbours(
+            self._windows, np.arange(len(self._windows)), _MOST.get(device.type, 64)
+        )
         sketch = cone_of(plan, self._windows, groups[len(groups) // 2])
         if sketch.cost > _PAYS * sketch.whole_cost:
-            raise NotUnderstoodError(f"a window changes {sketch.cost / sketch.whole_cost:.0%} of the work")
+            raise NotUnderstoodError(
+                f"a window changes {sketch.cost / sketch.whole_cost:.0%} of the work"
+            )
         numbers = _room(device) // filled.image.element_size()
         cones = [cone for group in groups for cone in self._cones(plan, group, numbers)]
         return Runner(plan, cones)
 
     def _cones(self, plan: Plan, which: Numbers, numbers: int) -> list[Cone]:
-        """The cone of these windows, or of parts of them whose largest tensor holds at most so many numbers."""
+        """The cone of these windows, or of parts of them whose largest tensor holds at most so many
+        numbers.
+        """
         cone = cone_of(plan, self._windows, which)
         fits = max(1, numbers // cone.largest)
         if len(which) <= fits:
             return [cone]
-        return [c for part in _neighbours(self._windows, which, fits) for c in self._cones(plan, part, numbers)]
+        return [
+            c
+            for part in _neighbours(self._windows, which, fits)
+            for c in self._cones(plan, part, numbers)
+        ]
 
 
 def _room(device: torch.device) -> int:
@@ -190,7 +225,9 @@ def _room(device: torch.device) -> int:
 
 
 def _neighbours(windows: Windows, which: Numbers, size: int) -> list[Numbers]:
-    """Groups of at most `size` windows that lie close together and have about the same size: halved along the longest axis."""
+    """Groups of at most `size` windows that lie close together and have about the same size: halved
+    along the longest axis.
+    """
     if len(which) <= size:
         return [which]
     tall, wide = windows.bottom - windows.top, windows.right - windows.left

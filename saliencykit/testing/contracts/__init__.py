@@ -3,8 +3,8 @@
     def test_contract():
         check_masker(SuperpixelMasker(segments=16))
 
-Each failure is a BrokenContractError (a ContractError, and an AssertionError for test runners): it says what the contract is, what
-was expected, what came, of which input, and the way out.
+Each failure is a BrokenContractError (a ContractError, and an AssertionError for test runners): it
+says what the contract is, what was expected, what came, of which input, and the way out.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +16,15 @@ from saliencykit.testing.contracts.masker import check_masker
 from saliencykit.testing.contracts.metric import check_metric
 from saliencykit.testing.contracts.term import check_term
 
-__all__ = ["CHECKS", "BrokenContractError", "check_alternative", "check_black_box", "check_masker", "check_metric", "check_term"]
+__all__ = [
+    "CHECKS",
+    "BrokenContractError",
+    "check_alternative",
+    "check_black_box",
+    "check_masker",
+    "check_metric",
+    "check_term",
+]
 
 CHECKS: Mapping[str, Callable[..., None]] = {
     "black_box": check_black_box,

@@ -1,4 +1,6 @@
-"""Clause and Case: one thing that a contract promises, and one part on one input that keeps it or is told how it does not."""
+"""Clause and Case: one thing that a contract promises, and one part on one input that keeps it or
+is told how it does not.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,7 +34,8 @@ class Clause:
 
 @final
 class BrokenContractError(ContractError, AssertionError):
-    """A contract suite found a part that breaks its contract; the message says which clause, what came, and of which input.
+    """A contract suite found a part that breaks its contract; the message says which clause, what
+    came, and of which input.
 
     Attributes:
         clause: What was promised.
@@ -69,7 +72,9 @@ class Case:
 
     def __post_init__(self) -> None:
         """Put the input in words now: a part may change it in place."""
-        object.__setattr__(self, "given", {name: form_of(value) for name, value in self.given.items()})
+        object.__setattr__(
+            self, "given", {name: form_of(value) for name, value in self.given.items()}
+        )
 
     def require(self, holds: bool, clause: Clause, *, expected: str, got: str) -> None:
         """Raise BrokenContractError unless it holds."""
@@ -85,18 +90,28 @@ class Case:
             raise
         except Exception as error:
             got = str(error) if isinstance(error, ContractError) else f"{name_of(error)}: {error}"
-            raise self._broken(clause, expected, got if isinstance(error, SaliencyKitError) else f"it raised {got}") from error
+            raise self._broken(
+                clause, expected, got if isinstance(error, SaliencyKitError) else f"it raised {got}"
+            ) from error
 
     @contextmanager
-    def borrowing(self, clause: Clause, model: nn.Module | None = None, **tensors: Tensor) -> Iterator[None]:
-        """What is lent in here is given back as it was: the model, the tensors and the global random state."""
+    def borrowing(
+        self, clause: Clause, model: nn.Module | None = None, **tensors: Tensor
+    ) -> Iterator[None]:
+        """What is lent in here is given back as it was: the model, the tensors and the global
+        random state.
+        """
         with self.asking(clause, "everything as it was before"), untouched("it", model, **tensors):
             yield
 
-    def same(self, clause: Clause, wanted: Tensor, came: Tensor, tolerance: float, *, how: str) -> None:
+    def same(
+        self, clause: Clause, wanted: Tensor, came: Tensor, tolerance: float, *, how: str
+    ) -> None:
         """The answers must agree; `how` says how the second came about, "asked a second time"."""
         if wanted.shape != came.shape:
-            raise self._broken(clause, f"shape {tuple(wanted.shape)}", f"shape {tuple(came.shape)}, {how}")
+            raise self._broken(
+                clause, f"shape {tuple(wanted.shape)}", f"shape {tuple(came.shape)}, {how}"
+            )
         wanted, came = wanted.detach(), came.detach()
         alike = (wanted == came) | (wanted.isnan() & came.isnan())
         gap = torch.where(alike, 0.0, (wanted - came).abs()).nan_to_num(nan=float("inf"))
@@ -104,29 +119,62 @@ class Case:
             at = tuple(int(i) for i in torch.unravel_index(gap.argmax(), gap.shape))
             place = f"at [{', '.join(map(str, at))}]"
             expected = f"{float(wanted[at]):.6g} {place}, to within {tolerance:.2g}"
-            raise self._broken(clause, expected, f"{float(came[at]):.6g} there, a difference of {float(gap[at]):.2g}, {how}")
+            raise self._broken(
+                clause,
+                expected,
+                f"{float(came[at]):.6g} there, a difference of {float(gap[at]):.2g}, {how}",
+            )
 
-    def rows(self, clause: Clause, ask: Callable[[Tensor], Tensor], whole: Tensor, tolerance: float) -> None:
+    def rows(
+        self, clause: Clause, ask: Callable[[Tensor], Tensor], whole: Tensor, tolerance: float
+    ) -> None:
         """The answer to some rows, in any order, must be those rows of the answer to all."""
         order = torch.arange(len(whole)).flip(0)
         for some in (order, *(order[i : i + 1] for i in range(min(2, len(order)))), order[:-1]):
             if len(some):
-                which = f"{'row' if len(some) == 1 else 'rows'} {', '.join(map(str, some.tolist()))}"
+                which = (
+                    f"{'row' if len(some) == 1 else 'rows'} {', '.join(map(str, some.tolist()))}"
+                )
                 with self.asking(clause, f"the answer to {which} alone"):
                     came = ask(some)
-                self.same(clause, whole[some], came, tolerance, how=f"asked for {which} of the input alone")
+                self.same(
+                    clause,
+                    whole[some],
+                    came,
+                    tolerance,
+                    how=f"asked for {which} of the input alone",
+                )
 
     def _broken(self, clause: Clause, expected: str, got: str) -> BrokenContractError:
-        lines = [f"{self.who}: a contract is broken.", f"contract: {clause.contract}", f"expected: {expected}", f"got: {got}"]
+        lines = [
+            f"{self.who}: a contract is broken.",
+            f"contract: {clause.contract}",
+            f"expected: {expected}",
+            f"got: {got}",
+        ]
         if self.given:
-            lines.append("input: " + "; ".join(f"{name} {value}" for name, value in self.given.items()))
+            lines.append(
+                "input: " + "; ".join(f"{name} {value}" for name, value in self.given.items())
+            )
         return BrokenContractError(clause, "\n  ".join([*lines, f"way out: {clause.advice}"]))
 
 
-def is_part(thing: object, base: type, kind: Clause, own: Clause, who: str, finals: tuple[str, ...] = ("__call__",)) -> None:
+def is_part(
+    thing: object,
+    base: type,
+    kind: Clause,
+    own: Clause,
+    who: str,
+    finals: tuple[str, ...] = ("__call__",),
+) -> None:
     """It is derived from the contract, and leaves the methods that check to the library."""
     case = Case(who)
-    case.require(isinstance(thing, base), kind, expected=f"an object of a class derived from {base.__name__}", got=_which(thing))
+    case.require(
+        isinstance(thing, base),
+        kind,
+        expected=f"an object of a class derived from {base.__name__}",
+        got=_which(thing),
+    )
     for name in finals:
         mine = getattr(type(thing), name) is getattr(base, name)
         case.require(mine, own, expected=f"{base.__name__}.{name}", got=f"{name_of(thing)}.{name}")
@@ -139,7 +187,11 @@ def form_of(value: object) -> str:
     if value.ndim == 1 and not value.is_floating_point() and len(value) <= 8:
         return str(value.tolist())
     kind, shape = str(value.dtype).removeprefix("torch."), tuple(value.shape)
-    return f"{kind} {shape} from {float(value.min()):.4g} to {float(value.max()):.4g}" if value.numel() else f"{kind} {shape}"
+    return (
+        f"{kind} {shape} from {float(value.min()):.4g} to {float(value.max()):.4g}"
+        if value.numel()
+        else f"{kind} {shape}"
+    )
 
 
 def seeded(seed: int) -> Generator:
@@ -148,4 +200,8 @@ def seeded(seed: int) -> Generator:
 
 
 def _which(thing: object) -> str:
-    return f"the class {thing.__name__} itself; make one, {thing.__name__}()" if isinstance(thing, type) else name_of(thing)
+    return (
+        f"the class {thing.__name__} itself; make one, {thing.__name__}()"
+        if isinstance(thing, type)
+        else name_of(thing)
+    )

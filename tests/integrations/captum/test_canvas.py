@@ -29,11 +29,19 @@ def test_there_and_back(shapes, wanted):
 def test_inputs_keep_their_dtypes():
     tensors = torch.rand(2, 3), torch.rand(2, 4).to(torch.bfloat16), torch.rand(2, 1).double()
     canvas = Canvas.of(tensors)
-    assert [part.dtype for part in canvas.split(canvas.picture(tensors))] == [t.dtype for t in tensors]
+    assert [part.dtype for part in canvas.split(canvas.picture(tensors))] == [
+        t.dtype for t in tensors
+    ]
 
 
 @pytest.mark.parametrize(
-    ("given", "rows"), [(0.5, 1), (torch.zeros(1, 3, 4, 5), 1), (torch.zeros(2, 3, 4, 5), 2), (torch.zeros(2, 1, 4, 1), 2)]
+    ("given", "rows"),
+    [
+        (0.5, 1),
+        (torch.zeros(1, 3, 4, 5), 1),
+        (torch.zeros(2, 3, 4, 5), 2),
+        (torch.zeros(2, 1, 4, 1), 2),
+    ],
 )
 def test_numbers_and_rows_are_spread(given, rows):
     canvas = Canvas.of(torch.rand(2, 3, 4, 5))

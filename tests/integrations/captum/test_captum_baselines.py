@@ -5,7 +5,13 @@ import torch
 from torch import Generator
 
 from saliencykit.core.errors import InputError
-from saliencykit.integrations.captum.captum_baselines import Given, averaged, whole_numbers, with_baseline, with_regions
+from saliencykit.integrations.captum.captum_baselines import (
+    Given,
+    averaged,
+    whole_numbers,
+    with_baseline,
+    with_regions,
+)
 from saliencykit.maskers.baselines import CentreBox
 from saliencykit.maskers.cam.score_cam import ScoreCam
 from saliencykit.maskers.optimization.extremal_perturbation import ExtremalPerturbation
@@ -20,12 +26,17 @@ def test_a_given_picture_is_an_alternative():
     check_alternative(Given(torch.rand(1, 3, 1, 1)))
 
 
-@pytest.mark.parametrize("masker", [Occlusion(), Rise(), FeatureAblation(), Iterative(), ScoreCam()])
+@pytest.mark.parametrize(
+    "masker", [Occlusion(), Rise(), FeatureAblation(), Iterative(), ScoreCam()]
+)
 def test_maskers_with_an_alternative_take_a_baseline(masker):
     picture = torch.rand(1, 3, 4, 4)
     own = with_baseline(masker, picture)
     assert type(own) is type(masker)
-    assert torch.equal(own.alternative(torch.rand(2, 3, 4, 4), generator=Generator()), picture.expand(2, -1, -1, -1))
+    assert torch.equal(
+        own.alternative(torch.rand(2, 3, 4, 4), generator=Generator()),
+        picture.expand(2, -1, -1, -1),
+    )
 
 
 def test_a_masker_that_replaces_nothing_says_so():
@@ -34,13 +45,17 @@ def test_a_masker_that_replaces_nothing_says_so():
 
 
 def test_a_masker_with_an_alternative_of_its_own_kind_says_so():
-    with pytest.raises(InputError, match=r"Given\(picture of \(1, 3, 4, 4\)\)\) takes a BlurPyramid"):
+    with pytest.raises(
+        InputError, match=r"Given\(picture of \(1, 3, 4, 4\)\)\) takes a BlurPyramid"
+    ):
         with_baseline(ExtremalPerturbation(), torch.zeros(1, 3, 4, 4))
 
 
 def test_regions():
     features = torch.arange(8).view(1, 1, 2, 4)
-    assert torch.equal(with_regions(FeatureAblation(), features.expand(1, 3, 2, 4)).regions, features)
+    assert torch.equal(
+        with_regions(FeatureAblation(), features.expand(1, 3, 2, 4)).regions, features
+    )
     assert with_regions(FeatureAblation(), torch.arange(24).view(1, 3, 2, 4)) is None
     assert with_regions(Occlusion(), features) is None
 

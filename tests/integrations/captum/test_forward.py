@@ -8,8 +8,21 @@ from saliencykit.black_boxes.module_adapter import BoxModule
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import ContractError, InputError
 from saliencykit.integrations.captum.canvas import Canvas
-from saliencykit.integrations.captum.forward import Forward, Limited, WithoutLayers, asked, box_of_model, raw_pixels
-from saliencykit.testing.black_boxes import Broken, Counting, PlantedEvidence, QueryOnly, small_network
+from saliencykit.integrations.captum.forward import (
+    Forward,
+    Limited,
+    WithoutLayers,
+    asked,
+    box_of_model,
+    raw_pixels,
+)
+from saliencykit.testing.black_boxes import (
+    Broken,
+    Counting,
+    PlantedEvidence,
+    QueryOnly,
+    small_network,
+)
 from saliencykit.testing.contracts import check_black_box
 
 X = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -60,7 +73,9 @@ def test_functions_of_several_inputs_and_arguments():
     box, sizes = asked(function, canvas, (scale, ["x"]), canvas.picture(inputs))
     assert sizes == (2,)
     assert box.module is None
-    assert torch.allclose(box(canvas.picture(inputs)), torch.stack([inputs[0].sum(1), inputs[1].sum((1, 2))], 1) * 2)
+    assert torch.allclose(
+        box(canvas.picture(inputs)), torch.stack([inputs[0].sum(1), inputs[1].sum((1, 2))], 1) * 2
+    )
     check_black_box(box, images=canvas.picture(inputs))
 
 
@@ -102,7 +117,9 @@ def test_a_box_that_breaks_its_contract_says_so_itself():
 
 
 def test_probabilities():
-    box, _ = asked(nn.Sequential(head(3), nn.Softmax(1)), Canvas.of(X), (), X, outputs="probabilities")
+    box, _ = asked(
+        nn.Sequential(head(3), nn.Softmax(1)), Canvas.of(X), (), X, outputs="probabilities"
+    )
     assert torch.allclose(box(X).exp().sum(1), torch.ones(3))
 
 

@@ -1,8 +1,10 @@
-"""Captum's own table of tests, run over our maskers: each row's target alone, hooks, and models of every kind of input.
+"""Captum's own table of tests, run over our maskers: each row's target alone, hooks, and models of
+every kind of input.
 
-The table is that of `captum.testing`: models, inputs, targets in all forms, baselines, further arguments, NoiseTunnel. The rows for
-layers and neurons are left out, and those whose method takes a distribution of baselines. In some of its models the two outputs
-always differ by the same number, so that probabilities never change and the maps of the maskers that compare them are 0 as they
+The table is that of `captum.testing`: models, inputs, targets in all forms, baselines, further
+arguments, NoiseTunnel. The rows for layers and neurons are left out, and those whose method takes a
+distribution of baselines. In some of its models the two outputs always differ by the same number,
+so that probabilities never change and the maps of the maskers that compare them are 0 as they
 should be: the gradient and RISE are those that have something to lose there.
 """
 
@@ -12,30 +14,55 @@ from functools import partial
 
 import pytest
 import torch
-from captum.attr import Attribution, FeaturePermutation, NoiseTunnel, PerturbationAttribution, Saliency
+from captum.attr import (
+    Attribution,
+    FeaturePermutation,
+    NoiseTunnel,
+    PerturbationAttribution,
+    Saliency,
+)
 from captum.testing.attr.helpers.test_config import config
 from torch import Tensor, nn
 
 from saliencykit.core.errors import InputError
 from saliencykit.integrations.captum import MaskerAttribution
 
-OURS = {"gradient": "gradient", "occlusion": "occlusion:window=1,stride=1", "rise": "rise:samples=30", "centre-box": "centre-box"}
+OURS = {
+    "gradient": "gradient",
+    "occlusion": "occlusion:window=1,stride=1",
+    "rise": "rise:samples=30",
+    "centre-box": "centre-box",
+}
 OF_LAYERS = {
     "grad-cam": "grad-cam:layer=conv2",
     "ablation-cam": "ablation-cam:layer=conv2",
 }  # on the rows with a convolutional network
-OPTIONS = {"sliding_window_shapes", "strides", "n_samples"}  # of Captum's methods: ours have theirs in the masker's text
+OPTIONS = {
+    "sliding_window_shapes",
+    "strides",
+    "n_samples",
+}  # of Captum's methods: ours have theirs in the masker's text
 
 
-TRACED = ("basic_single_target", "basic_multi_input_with_perturbations_per_eval_occlusion", "conv_with_perturbations_per_eval")
+TRACED = (
+    "basic_single_target",
+    "basic_multi_input_with_perturbations_per_eval_occlusion",
+    "conv_with_perturbations_per_eval",
+)
 
 
 def is_for_inputs(kind: type[Attribution]) -> bool:
-    return issubclass(kind, PerturbationAttribution | Saliency) and not issubclass(kind, FeaturePermutation)
+    return issubclass(kind, PerturbationAttribution | Saliency) and not issubclass(
+        kind, FeaturePermutation
+    )
 
 
 ROWS = [
-    row for row in config if "layer" not in row and not row.get("baseline_distr") and any(map(is_for_inputs, row["algorithms"]))
+    row
+    for row in config
+    if "layer" not in row
+    and not row.get("baseline_distr")
+    and any(map(is_for_inputs, row["algorithms"]))
 ]
 
 
@@ -52,7 +79,11 @@ CASES = [
 
 
 def arguments_of(row, masker):
-    given = {key: value for key, value in copy.deepcopy(row["attribute_args"]).items() if key not in OPTIONS}
+    given = {
+        key: value
+        for key, value in copy.deepcopy(row["attribute_args"]).items()
+        if key not in OPTIONS
+    }
     if masker.split(":")[0] in ("gradient", "centre-box", *OF_LAYERS):
         given.pop("baselines", None)  # they replace nothing, and say so
     return given
@@ -64,7 +95,10 @@ def attribution_of(row, masker):
 
 
 def hooks_of(model):
-    return sum(len(m._forward_hooks) + len(m._backward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+    return sum(
+        len(m._forward_hooks) + len(m._backward_hooks) + len(m._forward_pre_hooks)
+        for m in model.modules()
+    )
 
 
 def tuple_of(answer):
@@ -85,8 +119,12 @@ def test_the_table_has_what_is_to_be_covered():
     assert any("baselines" in row["attribute_args"] for row in ROWS)
     assert any("additional_forward_args" in row["attribute_args"] for row in ROWS)
     assert len(CASES) > 80
-    maps = [attribution_of(row, "gradient").attribute(**arguments_of(row, "gradient")) for row in ROWS]
-    assert sum(any(bool(part.any()) for part in tuple_of(answer)) for answer in maps) >= len(ROWS) - 1  # one is a saturated softmax
+    maps = [
+        attribution_of(row, "gradient").attribute(**arguments_of(row, "gradient")) for row in ROWS
+    ]
+    assert (
+        sum(any(bool(part.any()) for part in tuple_of(answer)) for answer in maps) >= len(ROWS) - 1
+    )  # one is a saturated softmax
 
 
 @pytest.mark.parametrize(("row", "masker"), CASES)
@@ -103,7 +141,12 @@ def test_shapes_and_hooks(row, masker):
 
 
 @pytest.mark.parametrize(
-    ("row", "masker"), [case for case in CASES if isinstance(case.values[0]["attribute_args"].get("target"), list | Tensor)]
+    ("row", "masker"),
+    [
+        case
+        for case in CASES
+        if isinstance(case.values[0]["attribute_args"].get("target"), list | Tensor)
+    ],
 )
 def test_each_rows_target_alone(row, masker):
     given = arguments_of(row, masker)
@@ -111,8 +154,12 @@ def test_each_rows_target_alone(row, masker):
     together = tuple_of(attribution.attribute(**given))
     targets = given["target"]
     for i in range(len(together[0])):
-        alone = {key: row_of(value, i) if key != "target" else value for key, value in given.items()}
-        for target in (targets[i], targets[i : i + 1]) if len(targets) == len(together[0]) else (targets,):
+        alone = {
+            key: row_of(value, i) if key != "target" else value for key, value in given.items()
+        }
+        for target in (
+            (targets[i], targets[i : i + 1]) if len(targets) == len(together[0]) else (targets,)
+        ):
             answer = tuple_of(attribution.attribute(**alone | {"target": target}))
             for whole, one in zip(together, answer, strict=True):
                 assert torch.allclose(whole[i : i + 1], one, atol=1e-4)

@@ -1,4 +1,6 @@
-"""MaskerAttribution: the masker's own map in Captum's form, whatever inputs, target, baselines and surroundings."""
+"""MaskerAttribution: the masker's own map in Captum's form, whatever inputs, target, baselines and
+surroundings.
+"""
 
 import subprocess
 import sys
@@ -26,8 +28,17 @@ from saliencykit.testing.unchanged import untouched
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 LABELS = torch.tensor([3, 0, 1])
-NAMES = ["gradient", "occlusion:window=6", "rise:samples=40", "feature-ablation:cells=4", "grad-cam", "iterative:steps=4"]
-X = torch.randn(3, 3, 16, 16, generator=Generator().manual_seed(1)) * 2 - 0.5  # normalised inputs: not in [0, 1]
+NAMES = [
+    "gradient",
+    "occlusion:window=6",
+    "rise:samples=40",
+    "feature-ablation:cells=4",
+    "grad-cam",
+    "iterative:steps=4",
+]
+X = (
+    torch.randn(3, 3, 16, 16, generator=Generator().manual_seed(1)) * 2 - 0.5
+)  # normalised inputs: not in [0, 1]
 
 
 def masks(masker, net, x, labels=LABELS, seed=0):
@@ -53,7 +64,9 @@ def test_a_row_is_independent_of_its_batch(name):
     for i in range(3):
         alone = attribution.attribute(X[i : i + 1], target=int(LABELS[i]))
         assert torch.allclose(alone, together[i : i + 1], atol=1e-4)
-    assert torch.allclose(attribution.attribute(X.flip(0), target=LABELS.flip(0)).flip(0), together, atol=1e-4)
+    assert torch.allclose(
+        attribution.attribute(X.flip(0), target=LABELS.flip(0)).flip(0), together, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -83,11 +96,18 @@ def test_under_any_grad_mode(name, surroundings):
 def test_bfloat16_models_and_inputs(name):
     net = small_network()
     wanted = MaskerAttribution(net, name).attribute(X, target=LABELS)
-    answer = MaskerAttribution(small_network().to(torch.bfloat16), name).attribute(X.to(torch.bfloat16), target=LABELS)
+    answer = MaskerAttribution(small_network().to(torch.bfloat16), name).attribute(
+        X.to(torch.bfloat16), target=LABELS
+    )
     assert answer.dtype == torch.bfloat16
     correlation = torch.corrcoef(torch.stack([answer.float().flatten(), wanted.flatten()]))[0, 1]
-    assert correlation > (0.9 if name == "grad-cam" else 0.5)  # answers of 8 bits: small differences drown
-    assert MaskerAttribution(small_network().double(), name).attribute(X.double(), target=LABELS).dtype == torch.float64
+    assert correlation > (
+        0.9 if name == "grad-cam" else 0.5
+    )  # answers of 8 bits: small differences drown
+    assert (
+        MaskerAttribution(small_network().double(), name).attribute(X.double(), target=LABELS).dtype
+        == torch.float64
+    )
 
 
 def test_a_tuple_for_a_tuple():
@@ -102,7 +122,9 @@ def test_pictures_side_by_side_and_their_maps():
     images, labels = evidence.examples(4, generator=Generator().manual_seed(0))
     grey = torch.full((4, 3, 16, 8), 0.5)
     module = BoxModule(evidence)
-    attribution = MaskerAttribution(lambda left, right: module(left) + 0 * module(right), "occlusion:window=4,stride=2")
+    attribution = MaskerAttribution(
+        lambda left, right: module(left) + 0 * module(right), "occlusion:window=4,stride=2"
+    )
     left, right = attribution.attribute((images, grey), target=labels)
     assert left.shape == images.shape
     assert right.shape == grey.shape
@@ -113,7 +135,9 @@ def test_pictures_side_by_side_and_their_maps():
 
 def test_vectors_are_lines_of_features():
     weights = torch.tensor([[0.0, 3.0, 0.0, -3.0], [0.0, 0.0, 1.0, 0.0]]).T
-    attribution = MaskerAttribution(lambda a, b: torch.cat([a, b], 1) @ weights, "feature-ablation:cells=4", values="scores")
+    attribution = MaskerAttribution(
+        lambda a, b: torch.cat([a, b], 1) @ weights, "feature-ablation:cells=4", values="scores"
+    )
     a, b = attribution.attribute((torch.ones(2, 1), torch.ones(2, 3)), target=0, baselines=0.0)
     assert a.shape == (2, 1)
     assert b.shape == (2, 3)
@@ -124,7 +148,8 @@ def test_vectors_are_lines_of_features():
 
 
 @pytest.mark.parametrize(
-    ("masker", "says"), [("grad-cam", "WithoutLayers"), ("extremal-perturbation:steps=2", "line of 40 numbers")]
+    ("masker", "says"),
+    [("grad-cam", "WithoutLayers"), ("extremal-perturbation:steps=2", "line of 40 numbers")],
 )
 def test_maskers_of_pictures_say_that_a_line_is_none(masker, says):
     net = nn.Linear(40, 4)
@@ -136,7 +161,9 @@ def test_outputs_of_several_dimensions():
     net = small_network()
     both = nn.Sequential(net, nn.Unflatten(1, (2, 2)))
     wanted = MaskerAttribution(net, "occlusion:window=6").attribute(X, target=[3, 0, 1])
-    answer = MaskerAttribution(both, "occlusion:window=6").attribute(X, target=[(1, 1), (0, 0), (0, 1)])
+    answer = MaskerAttribution(both, "occlusion:window=6").attribute(
+        X, target=[(1, 1), (0, 0), (0, 1)]
+    )
     assert torch.allclose(answer, wanted, atol=1e-4)
 
 
@@ -148,20 +175,36 @@ def test_a_single_output_is_a_sigmoids():
     pair[1].weight.data = torch.tensor([[0.0, 0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.0]])
     wanted = MaskerAttribution(pair, "occlusion:window=6", values="scores").attribute(X, target=1)
     for model, target in ((margin, None), (margin, 0), (lambda x: margin.eval()(x)[:, 0], None)):
-        answer = MaskerAttribution(model, "occlusion:window=6", values="scores").attribute(X, target=target)
+        answer = MaskerAttribution(model, "occlusion:window=6", values="scores").attribute(
+            X, target=target
+        )
         assert torch.allclose(answer, wanted, atol=1e-6)
 
 
 def test_probabilities_are_declared():
     net = small_network()
     wanted = MaskerAttribution(net, "occlusion:window=6", values="scores").attribute(X, target=2)
-    soft = MaskerAttribution(nn.Sequential(net, nn.Softmax(1)), "occlusion:window=6", values="scores", outputs="probabilities")
+    soft = MaskerAttribution(
+        nn.Sequential(net, nn.Softmax(1)),
+        "occlusion:window=6",
+        values="scores",
+        outputs="probabilities",
+    )
     assert torch.allclose(soft.attribute(X, target=2), wanted, atol=1e-5)
 
 
 def test_captums_feature_ablation_of_probabilities_gives_the_same_numbers():
-    net, regions = small_network().eval(), (torch.arange(16) // 4).view(1, 1, 1, 16).expand(1, 1, 16, 16)
-    for baselines in (0, -1.5, torch.randn(1, 3, 16, 16), torch.randn(3, 3, 16, 16), (torch.randn(3, 3, 16, 16),)):
+    net, regions = (
+        small_network().eval(),
+        (torch.arange(16) // 4).view(1, 1, 1, 16).expand(1, 1, 16, 16),
+    )
+    for baselines in (
+        0,
+        -1.5,
+        torch.randn(1, 3, 16, 16),
+        torch.randn(3, 3, 16, 16),
+        (torch.randn(3, 3, 16, 16),),
+    ):
         theirs = CaptumsFeatureAblation(lambda x: net(x).softmax(1)).attribute(
             X, baselines=baselines, target=LABELS, feature_mask=regions
         )
@@ -187,8 +230,12 @@ def test_baselines_stand_where_an_alternative_stood():
 @pytest.mark.parametrize("masker", ["gradient", "feature-ablation:cells=2"])
 def test_features_of_any_form_get_one_value_each(masker):
     g = Generator().manual_seed(2)
-    features = torch.randint(0, 5, (3, 3, 16, 16), generator=g)  # channels of one pixel may be of different features
-    answer = MaskerAttribution(small_network(), masker).attribute(X, target=LABELS, feature_mask=features)
+    features = torch.randint(
+        0, 5, (3, 3, 16, 16), generator=g
+    )  # channels of one pixel may be of different features
+    answer = MaskerAttribution(small_network(), masker).attribute(
+        X, target=LABELS, feature_mask=features
+    )
     plain = MaskerAttribution(small_network(), masker).attribute(X, target=LABELS)
     for row in range(3):
         for name in range(5):
@@ -199,7 +246,9 @@ def test_features_of_any_form_get_one_value_each(masker):
 def test_regions_are_asked_about_and_not_averaged():
     regions = (torch.arange(16) // 4).view(1, 1, 16, 1).expand(3, 1, 16, 16)
     net = small_network()
-    answer = MaskerAttribution(net, "feature-ablation:cells=2").attribute(X, target=LABELS, feature_mask=regions)
+    answer = MaskerAttribution(net, "feature-ablation:cells=2").attribute(
+        X, target=LABELS, feature_mask=regions
+    )
     assert torch.allclose(answer, masks(FeatureAblation(regions=regions), net, X), atol=1e-6)
 
 
@@ -215,8 +264,12 @@ def test_further_arguments_are_dealt_out_with_their_rows():
     attribution = MaskerAttribution(forward, "occlusion:window=6", values="scores")
     answer = attribution.attribute(X, target=LABELS, additional_forward_args=(scale, True))
     for i in range(3):
-        own = MaskerAttribution(lambda x, s=scale[i]: net(x) * s / 2, "occlusion:window=6", values="scores")
-        assert torch.allclose(answer[i : i + 1], own.attribute(X[i : i + 1], target=LABELS[i]), atol=1e-6)
+        own = MaskerAttribution(
+            lambda x, s=scale[i]: net(x) * s / 2, "occlusion:window=6", values="scores"
+        )
+        assert torch.allclose(
+            answer[i : i + 1], own.attribute(X[i : i + 1], target=LABELS[i]), atol=1e-6
+        )
     assert max(seen) > 1
 
 
@@ -226,13 +279,17 @@ def test_the_model_is_given_so_many_at_once():
     wanted = MaskerAttribution(box, "occlusion:window=4").attribute(images, target=labels)
     assert max(box.asked) > 3
     box.asked.clear()
-    answer = MaskerAttribution(box, "occlusion:window=4").attribute(images, None, labels, None, None, 3)
+    answer = MaskerAttribution(box, "occlusion:window=4").attribute(
+        images, None, labels, None, None, 3
+    )
     assert max(box.asked) == 3
     assert torch.allclose(answer, wanted, atol=1e-6)
 
 
 def test_a_bar_for_each_row(capsys):
-    answer = MaskerAttribution(small_network(), "occlusion:window=6").attribute(X, target=LABELS, show_progress=True)
+    answer = MaskerAttribution(small_network(), "occlusion:window=6").attribute(
+        X, target=LABELS, show_progress=True
+    )
     assert "3/3" in capsys.readouterr().err
     assert torch.allclose(answer, masks("occlusion:window=6", small_network(), X), atol=1e-6)
 
@@ -240,12 +297,18 @@ def test_a_bar_for_each_row(capsys):
 def test_statistics_show_the_masker_raw_pixels():
     net, raw = small_network(), torch.rand(3, 3, 16, 16)
     normalised = (raw - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
-    answer = MaskerAttribution(net, "occlusion:window=6", mean=MEAN, std=STD).attribute(normalised, target=LABELS)
+    answer = MaskerAttribution(net, "occlusion:window=6", mean=MEAN, std=STD).attribute(
+        normalised, target=LABELS
+    )
     box = TorchBlackBox(net, mean=MEAN, std=STD, size=16)
     theirs = saliencykit.explain(box, raw, LABELS, masker="occlusion:window=6").mask
     assert torch.allclose(answer, theirs.expand_as(answer), atol=1e-4)
-    black = MaskerAttribution(net, "occlusion:window=6", mean=MEAN, std=STD).attribute(normalised, normalised.amin(), LABELS)
-    own = MaskerAttribution(net, "occlusion:window=6").attribute(normalised, normalised.amin(), LABELS)
+    black = MaskerAttribution(net, "occlusion:window=6", mean=MEAN, std=STD).attribute(
+        normalised, normalised.amin(), LABELS
+    )
+    own = MaskerAttribution(net, "occlusion:window=6").attribute(
+        normalised, normalised.amin(), LABELS
+    )
     assert torch.allclose(black, own, atol=1e-4)
 
 
@@ -256,14 +319,18 @@ def test_a_trained_masker():
     x = (raw - torch.tensor(box.mean).view(1, -1, 1, 1)) / torch.tensor(box.std).view(1, -1, 1, 1)
     kwargs = {"mean": tuple(box.mean), "std": tuple(box.std)}
     answer = MaskerAttribution(box.module, "demo", **kwargs).attribute(x, target=1)
-    assert torch.allclose(answer, MaskerAttribution(box, "demo").attribute(raw, target=1), atol=1e-3)
+    assert torch.allclose(
+        answer, MaskerAttribution(box, "demo").attribute(raw, target=1), atol=1e-3
+    )
 
 
 def test_query_only_boxes():
     box = QueryOnly(PlantedEvidence())
     images, labels = box.box.examples(4, generator=Generator().manual_seed(0))
     for model in (box, BoxModule(box)):
-        answer = MaskerAttribution(model, "occlusion:window=4,stride=2").attribute(images, target=labels)
+        answer = MaskerAttribution(model, "occlusion:window=4,stride=2").attribute(
+            images, target=labels
+        )
         assert answer.shape == images.shape
         with pytest.raises(GradientError, match="query-only"):
             MaskerAttribution(model, "gradient").attribute(images, target=labels)
@@ -299,7 +366,9 @@ def test_noise_tunnel(name):
     still = tunnel.attribute(X, target=LABELS, nt_samples=2, stdevs=0.0)
     assert torch.allclose(still, attribution.attribute(X, target=LABELS), atol=1e-5)
     for kind in ("smoothgrad", "smoothgrad_sq", "vargrad"):
-        (noisy,) = tunnel.attribute((X,), target=LABELS, nt_type=kind, nt_samples=3, nt_samples_batch_size=2, stdevs=0.3)
+        (noisy,) = tunnel.attribute(
+            (X,), target=LABELS, nt_type=kind, nt_samples=3, nt_samples_batch_size=2, stdevs=0.3
+        )
         assert noisy.shape == X.shape
         assert noisy.isfinite().all()
 
@@ -317,7 +386,9 @@ def test_captums_metrics(name):
     unfaithful = infidelity(net, perturb, X, answer, target=LABELS, n_perturb_samples=8)
     assert unfaithful.shape == (3,)
     assert unfaithful.isfinite().all()
-    unstable = sensitivity_max(attribution.attribute, X, target=LABELS, n_perturb_samples=3, max_examples_per_batch=6)
+    unstable = sensitivity_max(
+        attribution.attribute, X, target=LABELS, n_perturb_samples=3, max_examples_per_batch=6
+    )
     assert unstable.shape == (3,)
     assert unstable.isfinite().all()
     assert (unstable < 2).all()
@@ -328,7 +399,9 @@ def test_pictures_of_captum():
     matplotlib.use("Agg")
     answer = MaskerAttribution(small_network(), "occlusion:window=6").attribute(X, target=LABELS)
     image, shown = X[0].permute(1, 2, 0).numpy(), answer[0].permute(1, 2, 0).numpy()
-    figure, _ = viz.visualize_image_attr(shown, np.clip(image, 0, 1), method="blended_heat_map", sign="positive", use_pyplot=False)
+    figure, _ = viz.visualize_image_attr(
+        shown, np.clip(image, 0, 1), method="blended_heat_map", sign="positive", use_pyplot=False
+    )
     assert figure.axes
 
 
@@ -336,7 +409,9 @@ def test_a_masker_of_an_attribution_of_a_masker():
     net = small_network()
     assert isinstance(MaskerAttribution(net), PerturbationAttribution)
     assert not MaskerAttribution(net).has_convergence_delta()
-    around = AttributionMasker(method=lambda f: MaskerAttribution(f, Occlusion(window=6)), channels="max")
+    around = AttributionMasker(
+        method=lambda f: MaskerAttribution(f, Occlusion(window=6)), channels="max"
+    )
     answer = around(TorchBlackBox(net, size=16), X, LABELS, generator=Generator())
     assert answer.shape == (3, 1, 16, 16)
 
@@ -353,7 +428,9 @@ def test_a_masker_of_an_attribution_of_a_masker():
 )
 def test_bad_arguments_are_refused(wrong, says):
     with pytest.raises(saliencykit.SaliencyKitError, match=says):
-        MaskerAttribution(small_network(), **{"masker": "occlusion", **wrong}).attribute(X, target=0)
+        MaskerAttribution(small_network(), **{"masker": "occlusion", **wrong}).attribute(
+            X, target=0
+        )
 
 
 @pytest.mark.parametrize(
@@ -364,7 +441,10 @@ def test_bad_arguments_are_refused(wrong, says):
         ({"target": (1, 0)}, "names no output"),
         ({"target": [0, 1]}, "2 targets for 3 rows"),
         ({"perturbations_per_eval": 0}, "perturbations_per_eval is >= 1"),
-        ({"feature_mask": torch.zeros(16, 4)}, r"feature_mask=\.\.\.\): shape \(16, 4\) does not fit"),
+        (
+            {"feature_mask": torch.zeros(16, 4)},
+            r"feature_mask=\.\.\.\): shape \(16, 4\) does not fit",
+        ),
         ({"feature_mask": torch.full((16, 16), 0.5)}, "whole numbers"),
         ({"baselines": torch.zeros(2, 3, 16, 16)}, "baselines"),
         ({"inputs": X.long()}, "float tensors"),
@@ -411,5 +491,7 @@ def test_captum_is_not_hidden_by_our_room_and_is_loaded_when_it_is_used(missing)
 
 
 def test_a_wrong_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match=r"module 'saliencykit.integrations.captum' has no attribute 'Masker'"):
+    with pytest.raises(
+        AttributeError, match=r"module 'saliencykit.integrations.captum' has no attribute 'Masker'"
+    ):
         _ = saliencykit.integrations.captum.Masker

@@ -31,7 +31,9 @@ def test_captum_picks_the_same_output(sizes, target):
     assert torch.equal(ours, _select_targets(output, target))
 
 
-@pytest.mark.parametrize(("sizes", "target"), [((), None), ((1,), None), ((1,), 0), ((1,), [0, 0, 0]), ((1, 1), (0, 0))])
+@pytest.mark.parametrize(
+    ("sizes", "target"), [((), None), ((1,), None), ((1,), 0), ((1,), [0, 0, 0]), ((1, 1), (0, 0))]
+)
 def test_a_single_output_is_the_yes_of_a_sigmoid(sizes, target):
     assert labels_of(target, sizes, 3).tolist() == [1, 1, 1]
 

@@ -1,4 +1,6 @@
-"""Ablation-CAM: a plain loop over channels with a hook, for every kind of head; and what is refused."""
+"""Ablation-CAM: a plain loop over channels with a hook, for every kind of head; and what is
+refused.
+"""
 
 import pytest
 import torch
@@ -10,7 +12,10 @@ from saliencykit.maskers.cam.ablation_cam import AblationCam
 from saliencykit.testing.black_boxes import Counting
 from saliencykit.testing.unchanged import untouched
 
-IMAGES, LABELS = torch.rand(3, 3, 32, 32, generator=Generator().manual_seed(0)), torch.tensor([0, 3, 1])
+IMAGES, LABELS = (
+    torch.rand(3, 3, 32, 32, generator=Generator().manual_seed(0)),
+    torch.tensor([0, 3, 1]),
+)
 
 
 class Dense(nn.Module):
@@ -18,7 +23,11 @@ class Dense(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.one, self.two, self.head = nn.Conv2d(3, 4, 3, 2), nn.Conv2d(4, 4, 3, padding=1), nn.Linear(8 * 15 * 15, 4)
+        self.one, self.two, self.head = (
+            nn.Conv2d(3, 4, 3, 2),
+            nn.Conv2d(4, 4, 3, padding=1),
+            nn.Linear(8 * 15 * 15, 4),
+        )
         self.join = nn.Identity()
         self.act = nn.ReLU()
 
@@ -32,25 +41,49 @@ class Tokens(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.cut, self.token, self.norm = nn.Conv2d(3, 8, 8, 8), nn.Parameter(torch.zeros(1, 1, 8)), nn.LayerNorm(8)
+        self.cut, self.token, self.norm = (
+            nn.Conv2d(3, 8, 8, 8),
+            nn.Parameter(torch.zeros(1, 1, 8)),
+            nn.LayerNorm(8),
+        )
         self.block = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
         self.head = nn.Linear(8, 4)
 
     def forward(self, x):
-        x = self.norm(torch.cat([self.token.expand(len(x), -1, -1), self.cut(x).flatten(2).transpose(1, 2)], 1))
+        x = self.norm(
+            torch.cat(
+                [self.token.expand(len(x), -1, -1), self.cut(x).flatten(2).transpose(1, 2)], 1
+            )
+        )
         return self.head(self.block(x)[:, 0])
 
 
 def trunk():
-    return nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 6, 3, stride=2), nn.ReLU())
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 6, 3, stride=2),
+        nn.ReLU(),
+    )
 
 
 HEADS = {
-    "linear": lambda: nn.Sequential(trunk(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(6, 4)),
-    "convolution": lambda: nn.Sequential(trunk(), nn.Conv2d(6, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
-    "rectified": lambda: nn.Sequential(trunk(), nn.Conv2d(6, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
-    "flattened": lambda: nn.Sequential(trunk(), nn.Flatten(), nn.Linear(6 * 49, 16), nn.ReLU(), nn.Linear(16, 4)),
-    "maximum": lambda: nn.Sequential(trunk(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(6, 4)),
+    "linear": lambda: nn.Sequential(
+        trunk(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(6, 4)
+    ),
+    "convolution": lambda: nn.Sequential(
+        trunk(), nn.Conv2d(6, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    ),
+    "rectified": lambda: nn.Sequential(
+        trunk(), nn.Conv2d(6, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    ),
+    "flattened": lambda: nn.Sequential(
+        trunk(), nn.Flatten(), nn.Linear(6 * 49, 16), nn.ReLU(), nn.Linear(16, 4)
+    ),
+    "maximum": lambda: nn.Sequential(
+        trunk(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(6, 4)
+    ),
     "dense": Dense,
     "tokens": Tokens,
 }
@@ -68,7 +101,11 @@ def model_of(kind, seed=3):
 
 def scores(model, images=IMAGES, labels=LABELS, layer=None, **box):
     with torch.no_grad():
-        return AblationCam(layer=layer).mask(TorchBlackBox(model, size=32, **box), images, labels, Generator()).scores
+        return (
+            AblationCam(layer=layer)
+            .mask(TorchBlackBox(model, size=32, **box), images, labels, Generator())
+            .scores
+        )
 
 
 @torch.no_grad()
@@ -134,7 +171,9 @@ def test_a_map_does_not_depend_on_its_batch_or_on_chunks(kind):
     close = 1e-5 * float(whole.abs().max())
     assert torch.allclose(scores(model, layer=layer, max_batch=2), whole, atol=close)
     assert torch.allclose(scores(model, IMAGES[1:2], LABELS[1:2], layer), whole[1:2], atol=close)
-    assert torch.allclose(scores(model, IMAGES.flip(0), LABELS.flip(0), layer).flip(0), whole, atol=close)
+    assert torch.allclose(
+        scores(model, IMAGES.flip(0), LABELS.flip(0), layer).flip(0), whole, atol=close
+    )
 
 
 def test_a_negative_logit_does_not_turn_the_map_over():

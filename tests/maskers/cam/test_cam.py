@@ -9,13 +9,22 @@ from saliencykit.core.errors import InputError
 from saliencykit.maskers.cam.cam import Cam
 from saliencykit.testing.unchanged import untouched
 
-IMAGES, LABELS = torch.rand(3, 3, 32, 40, generator=Generator().manual_seed(0)), torch.tensor([0, 3, 3])
+IMAGES, LABELS = (
+    torch.rand(3, 3, 32, 40, generator=Generator().manual_seed(0)),
+    torch.tensor([0, 3, 3]),
+)
 
 
 def seeded(*tail, seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        trunk = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 6, 3, stride=2), nn.ReLU())
+        trunk = nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=2),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Conv2d(8, 6, 3, stride=2),
+            nn.ReLU(),
+        )
         return nn.Sequential(trunk, *(make() for make in tail)).eval()
 
 
@@ -25,7 +34,16 @@ def linear_head(seed=0):
 
 def scores(model, images=IMAGES, labels=LABELS, **box):
     with torch.no_grad():
-        return Cam().mask(TorchBlackBox(model, size=tuple(images.shape[2:]), **box), images, labels, Generator()).scores
+        return (
+            Cam()
+            .mask(
+                TorchBlackBox(model, size=tuple(images.shape[2:]), **box),
+                images,
+                labels,
+                Generator(),
+            )
+            .scores
+        )
 
 
 def test_is_the_sum_of_the_classs_weights_over_the_maps():
@@ -36,21 +54,27 @@ def test_is_the_sum_of_the_classs_weights_over_the_maps():
     for row, label in enumerate(LABELS.tolist()):
         slow = sum(model[3].weight[label, k] * maps[row, k] for k in range(6))
         assert torch.allclose(answer[row, 0], slow, atol=1e-6)
-        assert torch.isclose(answer[row].mean() + model[3].bias[label], logits[row, label], atol=1e-6)
+        assert torch.isclose(
+            answer[row].mean() + model[3].bias[label], logits[row, label], atol=1e-6
+        )
 
 
 def test_is_grad_cam_without_its_rectifier_times_the_number_of_positions():
     model = linear_head(seed=1)
     maps = model[0](IMAGES)
     slopes = torch.autograd.grad(model[1:](maps).gather(1, LABELS[:, None]).sum(), maps)[0]
-    grad_cam = (slopes.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True)  # Selvaraju et al., equations 1 and 2
+    grad_cam = (slopes.mean((2, 3), keepdim=True) * maps).sum(
+        1, keepdim=True
+    )  # Selvaraju et al., equations 1 and 2
     assert torch.allclose(scores(model), grad_cam.detach() * maps[0, 0].numel(), atol=1e-5)
 
 
 @pytest.mark.parametrize("rectified", [False, True])
 def test_a_convolution_before_the_pooling_is_a_head_too(rectified):
     middle = [nn.ReLU] if rectified else []
-    model = seeded(lambda: nn.Conv2d(6, 4, 1), *middle, lambda: nn.AdaptiveAvgPool2d(1), nn.Flatten, seed=2)
+    model = seeded(
+        lambda: nn.Conv2d(6, 4, 1), *middle, lambda: nn.AdaptiveAvgPool2d(1), nn.Flatten, seed=2
+    )
     with torch.no_grad():
         whole = nn.functional.conv2d(model[0](IMAGES), model[1].weight)
     assert torch.allclose(scores(model), whole[torch.arange(3), LABELS][:, None], atol=1e-6)
@@ -79,7 +103,13 @@ def test_new_weights_are_seen_though_the_place_of_the_head_is_remembered():
     "model",
     [
         seeded(nn.Flatten, lambda: nn.Linear(6 * 7 * 9, 4)),
-        seeded(lambda: nn.AdaptiveAvgPool2d(1), nn.Flatten, lambda: nn.Linear(6, 6), nn.ReLU, lambda: nn.Linear(6, 4)),
+        seeded(
+            lambda: nn.AdaptiveAvgPool2d(1),
+            nn.Flatten,
+            lambda: nn.Linear(6, 6),
+            nn.ReLU,
+            lambda: nn.Linear(6, 4),
+        ),
         seeded(lambda: nn.AdaptiveMaxPool2d(1), nn.Flatten, lambda: nn.Linear(6, 4)),
         nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 40, 4)),
     ],
@@ -97,7 +127,16 @@ def test_a_box_without_layers_is_refused_with_the_way_out(box, examples):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["resnet18", "densenet121", "mobilenet_v2", "squeezenet1_1", "shufflenet_v2_x0_5", "convnext_tiny", "swin_t"]
+    "name",
+    [
+        "resnet18",
+        "densenet121",
+        "mobilenet_v2",
+        "squeezenet1_1",
+        "shufflenet_v2_x0_5",
+        "convnext_tiny",
+        "swin_t",
+    ],
 )
 def test_works_in_every_family_with_such_a_head_or_says_so(name):
     import torchvision
@@ -113,4 +152,6 @@ def test_works_in_every_family_with_such_a_head_or_says_so(name):
         logits = model(images)
     head = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
     if name != "squeezenet1_1":  # rectified behind the map
-        assert torch.allclose(answer.mean((1, 2, 3)) + head.bias[[1, 4]], logits[[0, 1], [1, 4]], atol=1e-4)
+        assert torch.allclose(
+            answer.mean((1, 2, 3)) + head.bias[[1, 4]], logits[[0, 1], [1, 4]], atol=1e-4
+        )

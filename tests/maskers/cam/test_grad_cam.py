@@ -1,4 +1,6 @@
-"""Grad-CAM: Captum's numbers, the formula on tokens, and a map of every family that lies where the picture changes."""
+"""Grad-CAM: Captum's numbers, the formula on tokens, and a map of every family that lies where the
+picture changes.
+"""
 
 import importlib.util
 from pathlib import Path
@@ -17,7 +19,9 @@ from saliencykit.registry.manager import as_black_box
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly, small_network
 from saliencykit.testing.unchanged import untouched
 
-_spec = importlib.util.spec_from_file_location("every_model", Path(__file__).parents[2] / "test_every_model.py")
+_spec = importlib.util.spec_from_file_location(
+    "every_model", Path(__file__).parents[2] / "test_every_model.py"
+)
 every_model = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(every_model)
 
@@ -51,11 +55,15 @@ def find(masker, box, x, labels=LABELS):
 @pytest.mark.parametrize("layer", ["0", "4"])
 def test_equals_captums(layer):
     model, x = small_network().eval(), images()
-    theirs = LayerGradCam(model, model.get_submodule(layer)).attribute(x.clone(), target=LABELS).detach()
+    theirs = (
+        LayerGradCam(model, model.get_submodule(layer)).attribute(x.clone(), target=LABELS).detach()
+    )
     answer = GradCam(layer=layer).mask(TorchBlackBox(model, size=16), x, LABELS, Generator())
     assert torch.allclose(answer.scores, theirs, atol=1e-4 * float(theirs.abs().max()))
     positive = theirs.clamp_min(0)
-    assert torch.allclose(answer.mask, positive / positive.amax((1, 2, 3), keepdim=True).clamp_min(1e-30), atol=1e-4)
+    assert torch.allclose(
+        answer.mask, positive / positive.amax((1, 2, 3), keepdim=True).clamp_min(1e-30), atol=1e-4
+    )
 
 
 def test_equals_captums_on_a_resnet():
@@ -71,7 +79,9 @@ def test_tokens_are_weighted_and_laid_out_as_their_grid():
     timm = pytest.importorskip("timm")
     model, x = timm.create_model("test_vit").eval(), images(160)
     kept = []
-    handle = model.blocks[-1].norm1.register_forward_hook(lambda m, given, output: kept.append(output))
+    handle = model.blocks[-1].norm1.register_forward_hook(
+        lambda m, given, output: kept.append(output)
+    )
     logits = model(x)
     handle.remove()
     (slope,) = torch.autograd.grad(logits.gather(1, LABELS[:, None]).sum(), kept)
@@ -97,10 +107,15 @@ def half(which, side):
 
 
 def check_family(text):
-    """A map with variance, of a model that comes back as it was; and it lies over the picture: a corner changes that corner."""
+    """A map with variance, of a model that comes back as it was; and it lies over the picture: a
+    corner changes that corner.
+    """
     with torch.random.fork_rng(devices=[]):
         model, size = lively(text)
-    box, x = as_black_box(model).for_model_pixels(), torch.randn(2, 3, *size, generator=Generator().manual_seed(0))
+    box, x = (
+        as_black_box(model).for_model_pixels(),
+        torch.randn(2, 3, *size, generator=Generator().manual_seed(0)),
+    )
     with torch.no_grad():
         box(x)  # it knows the number of classes from here on
     facts, draws = every_model.everything_about(model), torch.get_rng_state()
@@ -118,7 +133,8 @@ def check_family(text):
     change, (h, w) = (maps[1:] - maps[:1]).abs().sum(1), tap.side
     means = torch.stack([change[:, half(y, h), half(x, w)].mean((1, 2)) for y, x in corners], 1)
     means = means / means.mean(0)  # some positions change more than others, whatever is edited
-    # of an untrained mixer, or maps that see the whole picture, all positions change nearly alike: nothing can be said
+    # of an untrained mixer, or maps that see the whole picture, all positions change nearly alike:
+    # nothing can be said
     spread = float(means.max() / means.min().clamp_min(1e-12)) < 1.5
     assert spread or means.argmax(1).tolist() == [0, 1, 2, 3], (text, tap, means)
 
@@ -148,10 +164,15 @@ def test_batches_of_any_size_and_labels_per_row(limit):
     model, x = small_network().eval(), images()
     whole = find(GradCam(), TorchBlackBox(model, size=16), x).scores
     parts = find(GradCam(), TorchBlackBox(model, size=16, max_batch=limit), x).scores
-    alone = [find(GradCam(), TorchBlackBox(model, size=16), x[i : i + 1], LABELS[i : i + 1]).scores for i in range(3)]
+    alone = [
+        find(GradCam(), TorchBlackBox(model, size=16), x[i : i + 1], LABELS[i : i + 1]).scores
+        for i in range(3)
+    ]
     assert torch.allclose(whole, parts, atol=1e-6)
     assert torch.allclose(whole, torch.cat(alone), atol=1e-6)
-    assert not torch.allclose(whole, find(GradCam(), TorchBlackBox(model, size=16), x, (LABELS + 1) % 4).scores)
+    assert not torch.allclose(
+        whole, find(GradCam(), TorchBlackBox(model, size=16), x, (LABELS + 1) % 4).scores
+    )
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -174,14 +195,18 @@ def test_a_label_that_no_map_speaks_for_gets_an_empty_mask():
     model = small_network().eval()
     with torch.no_grad():
         model[7].weight[0] = 0
-    answer = find(GradCam(), TorchBlackBox(model, size=16), images(), torch.zeros(3, dtype=torch.int64))
+    answer = find(
+        GradCam(), TorchBlackBox(model, size=16), images(), torch.zeros(3, dtype=torch.int64)
+    )
     assert not answer.mask.any()
 
 
 def test_bfloat16_and_compiled_models():
     model, x = small_network().eval(), images()
     wanted = find(GradCam(), TorchBlackBox(model, size=16), x).mask
-    compiled = find(GradCam(), TorchBlackBox(torch.compile(model, backend="eager"), size=16), x).mask
+    compiled = find(
+        GradCam(), TorchBlackBox(torch.compile(model, backend="eager"), size=16), x
+    ).mask
     assert torch.allclose(compiled, wanted, atol=1e-5)
     low = find(GradCam(), TorchBlackBox(small_network().eval().to(torch.bfloat16), size=16), x)
     assert low.scores.dtype == torch.float32

@@ -43,11 +43,15 @@ LABELS = torch.tensor([1, 3, 0])
 
 
 def found(net, images, labels=LABELS, **arguments):
-    return ScoreCam(**arguments).find(TorchBlackBox(net, mean=MEAN, std=STD, size=(12, 16)), images, labels, generator=Generator())
+    return ScoreCam(**arguments).find(
+        TorchBlackBox(net, mean=MEAN, std=STD, size=(12, 16)), images, labels, generator=Generator()
+    )
 
 
 def slow_scores(net, image, label, keep=None, fill=None):
-    """Channel by channel, in the model's own normalised space, with the fill's logit subtracted as in the paper."""
+    """Channel by channel, in the model's own normalised space, with the fill's logit subtracted as
+    in the paper.
+    """
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
     x = (image - mean) / std
     base = torch.zeros_like(x) if fill is None else (fill - mean) / std
@@ -57,7 +61,9 @@ def slow_scores(net, image, label, keep=None, fill=None):
         chosen = sorted(order[: keep or len(maps)])
         rises = []
         for k in chosen:
-            large = F.interpolate(maps[None, k : k + 1], size=image.shape[1:], mode="bilinear", align_corners=False)[0]
+            large = F.interpolate(
+                maps[None, k : k + 1], size=image.shape[1:], mode="bilinear", align_corners=False
+            )[0]
             large = (large - large.min()) / (large.max() - large.min())
             seen = x * large + base * (1 - large)
             rises.append(float(net(seen[None])[0, label] - net(base[None])[0, label]))
@@ -68,18 +74,26 @@ def slow_scores(net, image, label, keep=None, fill=None):
 
 
 def enlarged(scores, like):
-    return F.interpolate(torch.tensor(scores)[None, None], size=like.shape[2:], mode="bilinear", align_corners=False)[0, 0]
+    return F.interpolate(
+        torch.tensor(scores)[None, None], size=like.shape[2:], mode="bilinear", align_corners=False
+    )[0, 0]
 
 
 def test_equals_a_plain_loop_over_channels(net, images):
     answer = found(net, images)
     for row, label in enumerate(LABELS.tolist()):
-        assert torch.allclose(answer.scores[row, 0], enlarged(slow_scores(net, images[row], label), images).float(), atol=1e-5)
+        assert torch.allclose(
+            answer.scores[row, 0],
+            enlarged(slow_scores(net, images[row], label), images).float(),
+            atol=1e-5,
+        )
     assert answer.scores.abs().max() > 1e-2  # or the comparison says nothing
 
 
 @pytest.mark.parametrize("alternative", [Blur(sigma=2.0), Constant(colour=0.25)], ids=repr)
-def test_equals_a_plain_loop_with_any_fill_and_the_channels_that_vary_most(net, images, alternative):
+def test_equals_a_plain_loop_with_any_fill_and_the_channels_that_vary_most(
+    net, images, alternative
+):
     answer = found(net, images, channels=4, alternative=alternative)
     for row, label in enumerate(LABELS.tolist()):
         fill = alternative(images[row : row + 1], generator=Generator())[0]
@@ -96,7 +110,9 @@ def test_a_named_layer_is_used(net, images):
 
 def test_the_mask_is_the_positive_part_over_its_maximum(net, images):
     # the layer has a quarter of the pixels: before they are enlarged
-    answer = ScoreCam().mask(TorchBlackBox(net, mean=MEAN, std=STD, size=(12, 16)), images, LABELS, Generator())
+    answer = ScoreCam().mask(
+        TorchBlackBox(net, mean=MEAN, std=STD, size=(12, 16)), images, LABELS, Generator()
+    )
     positive = answer.scores.clamp_min(0)
     assert answer.scores.shape == (3, 1, 6, 8)
     assert (answer.scores < 0).any()
@@ -114,7 +130,10 @@ def test_maps_are_stretched_to_the_unit_range_and_constant_ones_are_0():
 @pytest.mark.parametrize("alternative", [Constant(colour="zero"), Noise(), Crop()], ids=repr)
 def test_a_pictures_mask_does_not_depend_on_its_batch(net, images, alternative):
     together = found(net, images, alternative=alternative).scores
-    alone = [found(net, images[i : i + 1], LABELS[i : i + 1], alternative=alternative).scores for i in range(3)]
+    alone = [
+        found(net, images[i : i + 1], LABELS[i : i + 1], alternative=alternative).scores
+        for i in range(3)
+    ]
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
 
 
@@ -150,7 +169,12 @@ def test_a_box_that_shows_no_layers_is_told_what_works(box, examples):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"), [({"channels": 0}, "channels=0"), ({"channels": 2.5}, "channels"), ({"alternative": 0.5}, "an Alternative")]
+    ("wrong", "says"),
+    [
+        ({"channels": 0}, "channels=0"),
+        ({"channels": 2.5}, "channels"),
+        ({"alternative": 0.5}, "an Alternative"),
+    ],
 )
 def test_bad_arguments_are_refused_at_once(wrong, says):
     with pytest.raises(InputError, match=says):

@@ -1,4 +1,6 @@
-"""Captum's own generated test cases on the wrapper: its models, options and forms of targets; nothing is left behind."""
+"""Captum's own generated test cases on the wrapper: its models, options and forms of targets;
+nothing is left behind.
+"""
 
 import random
 
@@ -12,21 +14,37 @@ from torch import nn
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.maskers.gradient.captum_binding import Bound, arguments, captum_class, restored, seeded
+from saliencykit.maskers.gradient.captum_binding import (
+    Bound,
+    arguments,
+    captum_class,
+    restored,
+    seeded,
+)
 from saliencykit.testing.black_boxes import small_network
 from saliencykit.testing.unchanged import untouched
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Captum; and its network ends in a softmax
-DRAWING = ("ShapleyValueSampling", "FeaturePermutation", "Lime", "KernelShap")  # other numbers at each call, or needs scikit-learn
+DRAWING = (
+    "ShapleyValueSampling",
+    "FeaturePermutation",
+    "Lime",
+    "KernelShap",
+)  # other numbers at each call, or needs scikit-learn
 PICTURES = [
     (case, algorithm)
     for case in config
-    if isinstance(case["attribute_args"]["inputs"], torch.Tensor) and case["attribute_args"]["inputs"].ndim == 4
+    if isinstance(case["attribute_args"]["inputs"], torch.Tensor)
+    and case["attribute_args"]["inputs"].ndim == 4
     for algorithm in case["algorithms"]
     if not algorithm.__name__.startswith("Neuron") and algorithm.__name__ not in DRAWING
-    if case["name"] != "conv_layer_with_perturbations_per_eval"  # Captum's takes no target per row there
+    if case["name"]
+    != "conv_layer_with_perturbations_per_eval"  # Captum's takes no target per row there
 ]
-PLAIN = [getattr(captum.attr, name) for name in ("Saliency", "InputXGradient", "IntegratedGradients", "DeepLift", "GuidedBackprop")]
+PLAIN = [
+    getattr(captum.attr, name)
+    for name in ("Saliency", "InputXGradient", "IntegratedGradients", "DeepLift", "GuidedBackprop")
+]
 
 
 def convnet():
@@ -37,32 +55,55 @@ def convnet():
 
 @pytest.mark.parametrize("target", ["one for all", "a tensor of one", "one each"])
 @pytest.mark.parametrize(
-    ("case", "algorithm"), PICTURES, ids=lambda part: part["name"] if isinstance(part, dict) else part.__name__
+    ("case", "algorithm"),
+    PICTURES,
+    ids=lambda part: part["name"] if isinstance(part, dict) else part.__name__,
 )
 def test_captums_cases_give_captums_numbers(case, algorithm, target):
-    options = {key: value for key, value in case["attribute_args"].items() if key not in ("inputs", "target")}
+    options = {
+        key: value
+        for key, value in case["attribute_args"].items()
+        if key not in ("inputs", "target")
+    }
     check(algorithm, case["attribute_args"]["inputs"], target, options, case.get("layer"))
 
 
 @pytest.mark.parametrize("target", ["one for all", "a tensor of one", "one each"])
-@pytest.mark.parametrize("algorithm", [*PLAIN, captum.attr.Deconvolution, captum.attr.FeatureAblation])
+@pytest.mark.parametrize(
+    "algorithm", [*PLAIN, captum.attr.Deconvolution, captum.attr.FeatureAblation]
+)
 def test_the_plain_methods_give_captums_numbers(algorithm, target):
-    check(algorithm, 10 * torch.randn(4, 1, 10, 10, generator=torch.Generator().manual_seed(0)), target, {}, None)
+    check(
+        algorithm,
+        10 * torch.randn(4, 1, 10, 10, generator=torch.Generator().manual_seed(0)),
+        target,
+        {},
+        None,
+    )
 
 
 def check(algorithm, images, target, options, layer):
     model, images = convnet(), images.detach().clone()
     labels = torch.tensor([1, 3, 5, 7]) if target == "one each" else torch.full((4,), 1)
-    theirs_target = {"one for all": 1, "a tensor of one": torch.tensor([1]), "one each": [1, 3, 5, 7]}[target]
+    theirs_target = {
+        "one for all": 1,
+        "a tensor of one": torch.tensor([1]),
+        "one each": [1, 3, 5, 7],
+    }[target]
     made = algorithm(model, model.get_submodule(layer)) if layer else algorithm(model)
     theirs = made.attribute(images.clone(), target=theirs_target, **options)
     with untouched(algorithm.__name__, model, images=images):
-        ours = Bound(algorithm, TorchBlackBox(model), images, layer=layer, options=options)(images, labels)
+        ours = Bound(algorithm, TorchBlackBox(model), images, layer=layer, options=options)(
+            images, labels
+        )
     assert ours.shape == theirs.shape
     assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4 * float(theirs.detach().abs().max()))
 
 
-@pytest.mark.parametrize("algorithm", [*PLAIN, captum.attr.LayerGradCam, captum.attr.LayerConductance, captum.attr.GuidedGradCam])
+@pytest.mark.parametrize(
+    "algorithm",
+    [*PLAIN, captum.attr.LayerGradCam, captum.attr.LayerConductance, captum.attr.GuidedGradCam],
+)
 def test_hooks_are_gone_also_after_an_exception(algorithm):
     class Fails(nn.Module):
         """Raises in its second call."""
@@ -78,7 +119,13 @@ def test_hooks_are_gone_also_after_an_exception(algorithm):
             return x
 
     model = nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), Fails(), nn.Flatten(), nn.Linear(144, 3)
+        nn.Conv2d(1, 4, 3),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3),
+        nn.ReLU(),
+        Fails(),
+        nn.Flatten(),
+        nn.Linear(144, 3),
     ).eval()
     model[4].fails = 0
     images = torch.rand(2, 1, 10, 10)
@@ -125,7 +172,11 @@ def test_seeded_notices_who_draws_and_puts_every_state_back(draw):
     with seeded(7, torch.device("cpu")) as drew:
         pass
     assert not drew()
-    assert (torch.get_rng_state().tolist(), repr(np.random.get_state()), random.getstate()) == states
+    assert (
+        torch.get_rng_state().tolist(),
+        repr(np.random.get_state()),
+        random.getstate(),
+    ) == states
 
 
 def test_names_of_captum():

@@ -8,7 +8,12 @@ from torch import Generator, nn
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core import rng
 from saliencykit.core.errors import InputError
-from saliencykit.maskers.gradient.captum_gradients import SmoothGrad, gradient, input_x_gradient, integrated_gradients
+from saliencykit.maskers.gradient.captum_gradients import (
+    SmoothGrad,
+    gradient,
+    input_x_gradient,
+    integrated_gradients,
+)
 from saliencykit.maskers.gradient.captum_method import AttributionMasker
 from saliencykit.testing.black_boxes import PlantedEvidence
 
@@ -20,7 +25,14 @@ def smooth_network():
     """No kinks, so that a frozen copy's rounding cannot flip a ReLU."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        trunk = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Tanh(), nn.Conv2d(6, 6, 3, stride=2), nn.BatchNorm2d(6), nn.Tanh()
+        trunk = (
+            nn.Conv2d(3, 6, 3),
+            nn.BatchNorm2d(6),
+            nn.Tanh(),
+            nn.Conv2d(6, 6, 3, stride=2),
+            nn.BatchNorm2d(6),
+            nn.Tanh(),
+        )
         return nn.Sequential(*trunk, nn.Flatten(), nn.Linear(216, 3)).eval()
 
 
@@ -47,11 +59,19 @@ def largest(maps):
 
 def test_gradient_is_captums_and_the_mask_its_magnitude():
     x = images()
-    theirs = Saliency(lambda raw: NET(normalised(raw))).attribute(x.clone(), target=LABELS, abs=False)
+    theirs = Saliency(lambda raw: NET(normalised(raw))).attribute(
+        x.clone(), target=LABELS, abs=False
+    )
     answer = find(gradient(), x)
     assert torch.allclose(answer.scores, largest(theirs), atol=1e-6)
-    magnitude = Saliency(lambda raw: NET(normalised(raw))).attribute(x.clone(), target=LABELS).amax(1, keepdim=True)
-    assert torch.allclose(answer.mask, magnitude / magnitude.amax((1, 2, 3), keepdim=True), atol=1e-5)
+    magnitude = (
+        Saliency(lambda raw: NET(normalised(raw)))
+        .attribute(x.clone(), target=LABELS)
+        .amax(1, keepdim=True)
+    )
+    assert torch.allclose(
+        answer.mask, magnitude / magnitude.amax((1, 2, 3), keepdim=True), atol=1e-5
+    )
 
 
 def test_input_x_gradient_is_the_product_and_the_mask_its_positive_part():
@@ -66,15 +86,23 @@ def test_input_x_gradient_is_the_product_and_the_mask_its_positive_part():
 
 @pytest.mark.parametrize("steps", [1, 7, 50])
 def test_integrated_gradients_are_captums(steps):
-    theirs = IntegratedGradients(NET).attribute(normalised(images()), target=LABELS, n_steps=steps).sum(1, keepdim=True)
+    theirs = (
+        IntegratedGradients(NET)
+        .attribute(normalised(images()), target=LABELS, n_steps=steps)
+        .sum(1, keepdim=True)
+    )
     answer = find(integrated_gradients(steps=steps), images())
     assert torch.allclose(answer.scores, theirs.float(), atol=1e-4 * float(theirs.abs().max()))
 
 
 def test_integrated_gradients_sum_to_the_logits_difference():
     with torch.no_grad():
-        difference = (NET(normalised(images())) - NET(torch.zeros(1, 3, 16, 16))).gather(1, LABELS[:, None])[:, 0]
-    assert torch.allclose(find(integrated_gradients(), images()).scores.sum((1, 2, 3)), difference, atol=1e-3)
+        difference = (NET(normalised(images())) - NET(torch.zeros(1, 3, 16, 16))).gather(
+            1, LABELS[:, None]
+        )[:, 0]
+    assert torch.allclose(
+        find(integrated_gradients(), images()).scores.sum((1, 2, 3)), difference, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("samples", [1, 3, 8, 19])
@@ -86,7 +114,9 @@ def test_smoothgrad_is_the_mean_of_gradients_under_the_documented_noise(samples)
         generator, noises = Generator().manual_seed(seed), []
         std = 0.2 * float(x[row].max() - x[row].min())
         while sum(map(len, noises)) < samples:
-            noises.append(rng.normal(x[row : row + 1], (8, 3, 16, 16), generator=generator, std=std)[0])
+            noises.append(
+                rng.normal(x[row : row + 1], (8, 3, 16, 16), generator=generator, std=std)[0]
+            )
         noise = torch.cat(noises)[:samples]
         total = torch.zeros(1, 3, 16, 16)
         for one in noise:
@@ -98,19 +128,28 @@ def test_smoothgrad_is_the_mean_of_gradients_under_the_documented_noise(samples)
 def test_smoothgrads_noise_is_a_share_of_the_pictures_own_range():
     class Slopes(nn.Module):
         def forward(self, x):
-            return torch.stack([x.square().sum((1, 2, 3)) / 2, x.sum((1, 2, 3))], 1)  # the first one's gradient is the picture
+            return torch.stack(
+                [x.square().sum((1, 2, 3)) / 2, x.sum((1, 2, 3))], 1
+            )  # the first one's gradient is the picture
 
     x = torch.rand(1, 3, 64, 64, generator=Generator().manual_seed(2)) * 0.5 + 0.25
     box = TorchBlackBox(Slopes(), size=64)
     noisy = find(
-        SmoothGrad(samples=1, noise=0.1, of=AttributionMasker(options={"abs": False}, channels="mean")), x, torch.tensor([0]), box
+        SmoothGrad(
+            samples=1, noise=0.1, of=AttributionMasker(options={"abs": False}, channels="mean")
+        ),
+        x,
+        torch.tensor([0]),
+        box,
     )
     deviation = (noisy.scores - x.mean(1, keepdim=True)).std() * 3**0.5
     assert abs(float(deviation) / float(0.1 * (x.max() - x.min())) - 1) < 0.05
 
 
 @pytest.mark.parametrize(
-    "masker", [SmoothGrad(samples=11), integrated_gradients(steps=5), gradient()], ids=["smooth", "ig", "gradient"]
+    "masker",
+    [SmoothGrad(samples=11), integrated_gradients(steps=5), gradient()],
+    ids=["smooth", "ig", "gradient"],
 )
 @pytest.mark.parametrize("limit", [1, 3, None])
 def test_a_pictures_mask_does_not_depend_on_its_batch_or_the_boxs_limit(masker, limit):
@@ -121,17 +160,31 @@ def test_a_pictures_mask_does_not_depend_on_its_batch_or_the_boxs_limit(masker, 
 
 
 def test_smoothgrad_of_a_layer_and_of_integrated_gradients():
-    of = AttributionMasker(method="LayerGradientXActivation", layer="2", channels="sum", sign="positive")
+    of = AttributionMasker(
+        method="LayerGradientXActivation", layer="2", channels="sum", sign="positive"
+    )
     assert find(SmoothGrad(samples=2, of=of), images()).mask.shape == (3, 1, 16, 16)
-    assert find(SmoothGrad(samples=2, of=integrated_gradients(steps=2)), images()).mask.shape == (3, 1, 16, 16)
+    assert find(SmoothGrad(samples=2, of=integrated_gradients(steps=2)), images()).mask.shape == (
+        3,
+        1,
+        16,
+        16,
+    )
 
 
 def test_boxes_without_a_module_are_enough():
     box = PlantedEvidence()
     x, labels = box.examples(4, generator=Generator().manual_seed(0))
-    for masker in (gradient(), input_x_gradient(), integrated_gradients(steps=5), SmoothGrad(samples=4)):
+    for masker in (
+        gradient(),
+        input_x_gradient(),
+        integrated_gradients(steps=5),
+        SmoothGrad(samples=4),
+    ):
         mask, truth = find(masker, x, labels, box).mask, box.evidence(x, labels)
-        assert ((mask * truth).sum((1, 2, 3)) / mask.sum((1, 2, 3)) > 0.3).all()  # the patch is 6 % of the picture
+        assert (
+            (mask * truth).sum((1, 2, 3)) / mask.sum((1, 2, 3)) > 0.3
+        ).all()  # the patch is 6 % of the picture
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""AttributionMasker: Captum's own numbers, the rules from scores to mask, and what it says of what it cannot do."""
+"""AttributionMasker: Captum's own numbers, the rules from scores to mask, and what it says of what
+it cannot do.
+"""
 
 import captum.attr
 import pytest
@@ -43,11 +45,15 @@ def scores(masker, box, images, labels=LABELS, seed=0):
     return masker.find(box, images, labels, generator=Generator().manual_seed(seed)).scores
 
 
-@pytest.mark.parametrize("name", ["InputXGradient", "IntegratedGradients", "DeepLift", "FeatureAblation"])
+@pytest.mark.parametrize(
+    "name", ["InputXGradient", "IntegratedGradients", "DeepLift", "FeatureAblation"]
+)
 def test_methods_that_multiply_with_the_input_give_captums_numbers_on_normalised_images(name):
     net, images = small_network().eval(), pictures()
     theirs = getattr(captum.attr, name)(net).attribute(normalised(images), target=LABELS)
-    ours = scores(AttributionMasker(method=name, channels="sum", sign="positive"), box_of(net), images)
+    ours = scores(
+        AttributionMasker(method=name, channels="sum", sign="positive"), box_of(net), images
+    )
     assert torch.allclose(ours, theirs.sum(1, keepdim=True), atol=1e-4 * float(theirs.abs().max()))
     assert theirs.abs().max() > 1e-5
 
@@ -56,21 +62,34 @@ def test_occlusion_with_its_options():
     options = {"sliding_window_shapes": (3, 4, 4), "strides": (3, 2, 2)}
     net, images = small_network().eval(), pictures()
     theirs = captum.attr.Occlusion(net).attribute(normalised(images), target=LABELS, **options)
-    masker = AttributionMasker(method=captum.attr.Occlusion, channels="mean", sign="positive", options=options)
+    masker = AttributionMasker(
+        method=captum.attr.Occlusion, channels="mean", sign="positive", options=options
+    )
     assert not masker.needs_gradient
-    assert torch.allclose(scores(masker, box_of(net), images), theirs.mean(1, keepdim=True), atol=1e-5)
+    assert torch.allclose(
+        scores(masker, box_of(net), images), theirs.mean(1, keepdim=True), atol=1e-5
+    )
     assert scores(masker, QueryOnly(box_of(net)), images).shape == (3, 1, 16, 16)
 
 
 @pytest.mark.parametrize(
     "given",
     ["Saliency", Saliency, lambda f: Saliency(f), Saliency(lambda x: x.sum((2, 3)))],
-    ids=["name", "class", "function", "object"],  # and not str, which has an address in it: processes must agree on the names
+    ids=[
+        "name",
+        "class",
+        "function",
+        "object",
+    ],  # and not str, which has an address in it: processes must agree on the names
 )
 def test_a_method_by_name_class_function_or_object(given):
     net, images = small_network().eval(), pictures()
-    theirs = Saliency(net).attribute(normalised(images), target=LABELS, abs=False) / torch.tensor(STD).view(1, 3, 1, 1)
-    ours = scores(AttributionMasker(method=given, channels="sum", options={"abs": False}), box_of(net), images)
+    theirs = Saliency(net).attribute(normalised(images), target=LABELS, abs=False) / torch.tensor(
+        STD
+    ).view(1, 3, 1, 1)
+    ours = scores(
+        AttributionMasker(method=given, channels="sum", options={"abs": False}), box_of(net), images
+    )
     assert torch.allclose(ours, theirs.sum(1, keepdim=True), atol=1e-6)
 
 
@@ -84,22 +103,34 @@ def test_an_object_is_left_as_it_is():
 def test_tensors_among_the_options_are_dealt_out_with_their_rows():
     images, baselines = pictures(), torch.rand(3, 3, 16, 16, generator=Generator().manual_seed(5))
     net = small_network().eval()
-    theirs = IntegratedGradients(net).attribute(images, baselines=baselines, target=LABELS, n_steps=5)
-    masker = AttributionMasker(method=IntegratedGradients, channels="sum", options={"baselines": baselines, "n_steps": 5})
-    assert torch.allclose(scores(masker, TorchBlackBox(net, size=16), images), theirs.sum(1, keepdim=True), atol=1e-5)
+    theirs = IntegratedGradients(net).attribute(
+        images, baselines=baselines, target=LABELS, n_steps=5
+    )
+    masker = AttributionMasker(
+        method=IntegratedGradients, channels="sum", options={"baselines": baselines, "n_steps": 5}
+    )
+    assert torch.allclose(
+        scores(masker, TorchBlackBox(net, size=16), images), theirs.sum(1, keepdim=True), atol=1e-5
+    )
 
 
-@pytest.mark.parametrize("kind", [LayerActivation, LayerGradientXActivation, LayerIntegratedGradients, LayerGradCam])
+@pytest.mark.parametrize(
+    "kind", [LayerActivation, LayerGradientXActivation, LayerIntegratedGradients, LayerGradCam]
+)
 def test_layers_are_found_or_named(kind):
     net, images = small_network().eval(), pictures()
     options = {"n_steps": 5} if kind is LayerIntegratedGradients else {}
     for layer in (None, "4", "0"):
         target = {} if kind is LayerActivation else {"target": LABELS}
         with torch.no_grad() if kind is LayerActivation else torch.enable_grad():
-            theirs = kind(net, net[int(layer or 4)]).attribute(normalised(images), **target, **options)
+            theirs = kind(net, net[int(layer or 4)]).attribute(
+                normalised(images), **target, **options
+            )
         masker = AttributionMasker(method=kind, layer=layer, channels="sum", options=options)
         ours = masker.mask(box_of(net), images, LABELS, Generator()).scores
-        assert torch.allclose(ours, theirs.detach().sum(1, keepdim=True), atol=1e-4 * float(theirs.abs().max()))
+        assert torch.allclose(
+            ours, theirs.detach().sum(1, keepdim=True), atol=1e-4 * float(theirs.abs().max())
+        )
 
 
 @pytest.mark.parametrize(
@@ -114,7 +145,11 @@ def test_layers_are_found_or_named(kind):
 )
 def test_methods_that_draw_keep_the_contract(method):
     options = {"n_steps": 3, "nt_samples": 2} if isinstance(method, NoiseTunnel) else {}
-    options = {"n_samples": 3, "baselines": torch.rand(2, 3, 1, 1).expand(2, 3, 16, 16)} if method is GradientShap else options
+    options = (
+        {"n_samples": 3, "baselines": torch.rand(2, 3, 1, 1).expand(2, 3, 16, 16)}
+        if method is GradientShap
+        else options
+    )
     options = {"n_samples": 2, "feature_mask": torch.arange(4).view(1, 1, 2, 2).repeat_interleave(8, 2).repeat_interleave(8, 3)} \
         if method is captum.attr.ShapleyValueSampling else options  # fmt: skip
     masker = AttributionMasker(method=method, options=options)
@@ -131,7 +166,9 @@ def test_the_random_state_is_untouched():
 
 @pytest.mark.parametrize("method", ["DeepLift", "GuidedBackprop"])
 def test_methods_that_hook_the_model_leave_it_as_it_was(method):
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 196, 4)).train()
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 196, 4)
+    ).train()
     with untouched(method, model):
         assert scores(AttributionMasker(method=method), box_of(model), pictures()).abs().max() > 0
 
@@ -150,11 +187,18 @@ class Raises:
 
 def test_hooks_are_removed_after_an_exception_too():
     model = small_network().eval()
-    with untouched("Raises", model), pytest.raises(InputError, match="Raises raised RuntimeError on TorchBlackBox: half way"):
+    with (
+        untouched("Raises", model),
+        pytest.raises(InputError, match="Raises raised RuntimeError on TorchBlackBox: half way"),
+    ):
         scores(AttributionMasker(method=Raises), box_of(model), pictures())
     assert not hasattr(model[1], "left_behind")
     with untouched("DeepLift", model), pytest.raises(InputError, match="DeepLift raised"):
-        scores(AttributionMasker(method=DeepLift, options={"baselines": torch.zeros(2, 5)}), box_of(model), pictures())
+        scores(
+            AttributionMasker(method=DeepLift, options={"baselines": torch.zeros(2, 5)}),
+            box_of(model),
+            pictures(),
+        )
 
 
 class Answers:
@@ -223,7 +267,10 @@ def test_methods_that_need_a_module_say_so_of_a_box_without_one():
 
 def test_captums_guided_backprop_on_a_model_without_relu_modules_is_no_silent_gradient():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU6(), nn.Flatten(), nn.Linear(4 * 196, 4))
-    with pytest.raises(InputError, match=r"Sequential has none: it would return the plain gradient.*'guided-backprop'"):
+    with pytest.raises(
+        InputError,
+        match=r"Sequential has none: it would return the plain gradient.*'guided-backprop'",
+    ):
         scores(AttributionMasker(method="GuidedBackprop"), box_of(model), pictures())
 
 
@@ -234,7 +281,9 @@ def test_the_rules_from_scores_to_mask():
         assert answer.scores.flatten().tolist() == wanted
         wanted = torch.tensor(wanted)
         assert torch.allclose(answer.mask.flatten(), wanted.abs() / wanted.abs().max())
-        assert torch.allclose(found(maps, "positive", channels).mask.flatten(), wanted.clamp_min(0) / wanted.max())
+        assert torch.allclose(
+            found(maps, "positive", channels).mask.flatten(), wanted.clamp_min(0) / wanted.max()
+        )
 
 
 def test_a_box_that_does_not_care_gets_an_empty_mask():
@@ -247,7 +296,11 @@ def test_a_box_that_does_not_care_gets_an_empty_mask():
 def test_batches_of_any_size_give_the_same(limit):
     wanted = scores(AttributionMasker(method="IntegratedGradients"), box_of(), pictures())
     assert torch.allclose(
-        scores(AttributionMasker(method="IntegratedGradients"), box_of(max_batch=limit), pictures()), wanted, atol=1e-6
+        scores(
+            AttributionMasker(method="IntegratedGradients"), box_of(max_batch=limit), pictures()
+        ),
+        wanted,
+        atol=1e-6,
     )
 
 

@@ -6,7 +6,10 @@ from torch import Generator, nn
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import GradientError, InputError
-from saliencykit.maskers.gradient.excitation_backprop import ExcitationBackprop, contrastive_excitation_backprop
+from saliencykit.maskers.gradient.excitation_backprop import (
+    ExcitationBackprop,
+    contrastive_excitation_backprop,
+)
 from saliencykit.testing.black_boxes import QueryOnly
 from saliencykit.testing.unchanged import untouched
 
@@ -26,11 +29,16 @@ def net(seed=0):
         )
 
 
-IMAGES, LABELS = torch.rand(3, 3, 32, 40, generator=Generator().manual_seed(0)), torch.tensor([0, 3, 3])
+IMAGES, LABELS = (
+    torch.rand(3, 3, 32, 40, generator=Generator().manual_seed(0)),
+    torch.tensor([0, 3, 3]),
+)
 
 
 def found(masker, model, images=IMAGES, labels=LABELS, **box):
-    return masker.find(TorchBlackBox(model, size=images.shape[2:], **box), images, labels, generator=Generator())
+    return masker.find(
+        TorchBlackBox(model, size=images.shape[2:], **box), images, labels, generator=Generator()
+    )
 
 
 def raw(masker, model, images=IMAGES, labels=LABELS):
@@ -41,8 +49,13 @@ def raw(masker, model, images=IMAGES, labels=LABELS):
 
 
 def test_the_map_is_a_distribution_over_the_layer_and_the_contrast_a_difference_of_two():
-    plain, contrast = raw(ExcitationBackprop(), net()), raw(contrastive_excitation_backprop(), net())
-    assert plain.shape == contrast.shape == (3, 1, 16, 20)  # of 32 x 40: the layer nearest to 14 a side
+    plain, contrast = (
+        raw(ExcitationBackprop(), net()),
+        raw(contrastive_excitation_backprop(), net()),
+    )
+    assert (
+        plain.shape == contrast.shape == (3, 1, 16, 20)
+    )  # of 32 x 40: the layer nearest to 14 a side
     assert plain.min() >= 0
     assert torch.allclose(plain.sum((1, 2, 3)), torch.ones(3), atol=1e-5)
     assert torch.allclose(contrast.sum((1, 2, 3)), torch.zeros(3), atol=1e-5)
@@ -51,22 +64,30 @@ def test_the_map_is_a_distribution_over_the_layer_and_the_contrast_a_difference_
 
 
 def test_at_the_last_layer_it_is_the_published_formula():
-    """Pooling and a linear layer: P at a cell of channel k is `w_k+ a_k(cell) / sum of the same over channels and cells`."""
+    """Pooling and a linear layer: P at a cell of channel k is `w_k+ a_k(cell) / sum of the same
+    over channels and cells`.
+    """
     model = net().eval()
     with torch.no_grad():
         maps = model[:5](IMAGES)
     weight = model[7].weight.detach()[LABELS][:, :, None, None]
     own, dual = ((sign * weight).clamp_min(0) * maps for sign in (1, -1))
-    own, dual = (part.sum(1, keepdim=True) / part.sum((1, 2, 3), keepdim=True) for part in (own, dual))
+    own, dual = (
+        part.sum(1, keepdim=True) / part.sum((1, 2, 3), keepdim=True) for part in (own, dual)
+    )
     assert torch.allclose(raw(ExcitationBackprop(layer="4"), model), own, atol=1e-6)
-    assert torch.allclose(raw(contrastive_excitation_backprop(layer="4"), model), own - dual, atol=1e-6)
+    assert torch.allclose(
+        raw(contrastive_excitation_backprop(layer="4"), model), own - dual, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("masker", [ExcitationBackprop(), contrastive_excitation_backprop()])
 def test_the_mask_is_the_positive_part_over_its_maximum_and_depends_on_the_label(masker):
     with torch.enable_grad():
         answer = masker.mask(TorchBlackBox(net(), size=(32, 40)), IMAGES, LABELS, Generator())
-    assert torch.allclose(answer.mask, answer.scores.clamp_min(0) / answer.scores.amax((1, 2, 3), keepdim=True))
+    assert torch.allclose(
+        answer.mask, answer.scores.clamp_min(0) / answer.scores.amax((1, 2, 3), keepdim=True)
+    )
     other = raw(masker, net(), labels=torch.tensor([1, 2, 0]))
     assert (answer.scores - other).abs().amax((1, 2, 3)).min() > 1e-4
 
@@ -76,8 +97,12 @@ def test_chunks_rows_and_modes_make_no_difference_and_the_model_stays():
     with untouched("excitation", model, images=IMAGES):
         whole = found(ExcitationBackprop(), model).scores
     for limit in (1, 2):
-        assert torch.allclose(found(ExcitationBackprop(), model, max_batch=limit).scores, whole, atol=1e-7)
-    assert torch.allclose(found(ExcitationBackprop(), model, IMAGES[1:2], LABELS[1:2]).scores, whole[1:2], atol=1e-7)
+        assert torch.allclose(
+            found(ExcitationBackprop(), model, max_batch=limit).scores, whole, atol=1e-7
+        )
+    assert torch.allclose(
+        found(ExcitationBackprop(), model, IMAGES[1:2], LABELS[1:2]).scores, whole[1:2], atol=1e-7
+    )
     assert found(ExcitationBackprop(), model, IMAGES.double()).scores.dtype == torch.float64
 
 
@@ -101,7 +126,11 @@ def test_a_model_that_cannot_be_copied_is_borrowed():
 
 @pytest.mark.parametrize("outputs", ["logits", "probabilities"])
 def test_a_softmax_or_half_precision_do_not_matter(outputs):
-    model = nn.Sequential(*net().eval(), nn.Softmax(1)) if outputs == "probabilities" else net().eval().bfloat16()
+    model = (
+        nn.Sequential(*net().eval(), nn.Softmax(1))
+        if outputs == "probabilities"
+        else net().eval().bfloat16()
+    )
     answer = found(ExcitationBackprop(), model, outputs=outputs).scores
     wanted = found(ExcitationBackprop(), net().eval()).scores
     assert torch.corrcoef(torch.stack([answer.flatten(), wanted.flatten()]))[0, 1] > 0.99
@@ -122,7 +151,8 @@ def test_boxes_without_layers_or_gradients_are_refused_with_the_way_out(box, exa
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"), [({"contrastive": 1}, "True or False"), ({"layer": 3}, "dotted name"), ({"layer": ""}, "name")]
+    ("wrong", "says"),
+    [({"contrastive": 1}, "True or False"), ({"layer": 3}, "dotted name"), ({"layer": ""}, "name")],
 )
 def test_bad_arguments_are_refused_at_once(wrong, says):
     with pytest.raises(InputError, match=says):
@@ -134,8 +164,13 @@ def test_a_map_that_the_answer_does_not_pass_through_is_refused():
     timm = pytest.importorskip("timm")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        net = timm.create_model("vit_tiny_patch16_224", pretrained=False, depth=2, img_size=64, num_classes=4).eval()
+        net = timm.create_model(
+            "vit_tiny_patch16_224", pretrained=False, depth=2, img_size=64, num_classes=4
+        ).eval()
         torch.nn.init.normal_(net.head.weight)
-    box, images = TorchBlackBox(net, size=64), torch.rand(1, 3, 64, 64, generator=Generator().manual_seed(0))
+    box, images = (
+        TorchBlackBox(net, size=64),
+        torch.rand(1, 3, 64, 64, generator=Generator().manual_seed(0)),
+    )
     with pytest.raises(InputError, match=r"arrives at the map of .*grad-cam"):
         ExcitationBackprop()(box, images, torch.tensor([1]), generator=Generator())

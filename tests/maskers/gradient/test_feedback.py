@@ -1,4 +1,6 @@
-"""Feedback: sweeps by hand, guided backpropagation as the first of them, the objective, and what is refused."""
+"""Feedback: sweeps by hand, guided backpropagation as the first of them, the objective, and what is
+refused.
+"""
 
 import pytest
 import torch
@@ -11,13 +13,20 @@ from saliencykit.maskers.gradient.feedback import Feedback
 from saliencykit.testing.black_boxes import QueryOnly
 from saliencykit.testing.unchanged import untouched
 
-IMAGES, LABELS = torch.randn(3, 3, 17, 14, generator=Generator().manual_seed(0)), torch.tensor([0, 3, 1])
+IMAGES, LABELS = (
+    torch.randn(3, 3, 17, 14, generator=Generator().manual_seed(0)),
+    torch.tensor([0, 3, 1]),
+)
 
 
 class Net(nn.Module):
     def __init__(self, act=F.relu):
         super().__init__()
-        self.one, self.two, self.head = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 8, 3, padding=1), nn.Linear(20, 4)
+        self.one, self.two, self.head = (
+            nn.Conv2d(3, 6, 3),
+            nn.Conv2d(6, 8, 3, padding=1),
+            nn.Linear(20, 4),
+        )
         self.hidden = nn.Linear(8 * 42, 20)
         self.act = act
 
@@ -34,12 +43,16 @@ def seeded(make=Net, seed=2):
 
 def scores(masker, model, images=IMAGES, labels=LABELS, **box):
     with torch.enable_grad():
-        return masker.mask(TorchBlackBox(model, size=tuple(images.shape[2:]), **box), images, labels, Generator()).scores
+        return masker.mask(
+            TorchBlackBox(model, size=tuple(images.shape[2:]), **box), images, labels, Generator()
+        ).scores
 
 
 @torch.no_grad()
 def by_hand(net, image, label, sweeps, price):
-    """Sweeps without autograd; the logit with the gates of each, and how many gates a sweep changed."""
+    """Sweeps without autograd; the logit with the gates of each, and how many gates a sweep
+    changed.
+    """
     one = two = pooled = three = None
     history = []
     for _ in range(sweeps):
@@ -48,9 +61,13 @@ def by_hand(net, image, label, sweeps, price):
         p, places = F.max_pool2d(a1 if one is None else a1 * one, 2, return_indices=True)
         x2 = F.conv2d(p if pooled is None else p * pooled, net.two.weight, net.two.bias, padding=1)
         a2 = x2.clamp_min(0)
-        x3 = F.linear((a2 if two is None else a2 * two).flatten(1), net.hidden.weight, net.hidden.bias)
+        x3 = F.linear(
+            (a2 if two is None else a2 * two).flatten(1), net.hidden.weight, net.hidden.bias
+        )
         a3 = x3.clamp_min(0)
-        logit = ((a3 if three is None else a3 * three) * net.head.weight[label]).sum() + net.head.bias[label]
+        logit = (
+            (a3 if three is None else a3 * three) * net.head.weight[label]
+        ).sum() + net.head.bias[label]
         slope = net.head.weight[label][None]
         new_three = (slope * a3 > price) & (True if three is None else three)
         slope = ((slope * new_three * (x3 > 0)) @ net.hidden.weight).view_as(a2)
@@ -60,8 +77,15 @@ def by_hand(net, image, label, sweeps, price):
         slope = F.max_unpool2d(slope * new_pooled, places, 2, output_size=a1.shape[2:])
         new_one = (slope * a1 > price) & (True if one is None else one)
         slope = F.conv_transpose2d(slope * new_one * (x1 > 0), net.one.weight)
-        pairs = ((one, new_one, a1), (pooled, new_pooled, p), (two, new_two, a2), (three, new_three, a3))
-        changed = sum(int((((a != 0) if old is None else old) != new)[a != 0].sum()) for old, new, a in pairs)
+        pairs = (
+            (one, new_one, a1),
+            (pooled, new_pooled, p),
+            (two, new_two, a2),
+            (three, new_three, a3),
+        )
+        changed = sum(
+            int((((a != 0) if old is None else old) != new)[a != 0].sum()) for old, new, a in pairs
+        )
         history.append((float(logit), changed))
         one, two, pooled, three = new_one, new_two, new_pooled, new_three
         if changed == 0:
@@ -93,12 +117,21 @@ def test_the_first_sweep_is_guided_backpropagation():
     from captum.attr import GuidedBackprop
 
     net = seeded(
-        lambda: nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(4))
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 6, 3),
+            nn.ReLU(),
+            nn.Conv2d(6, 8, 3),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.LazyLinear(4),
+        )
     )
     with torch.no_grad():
         net(IMAGES)
     ours = scores(Feedback(sweeps=1), net)
-    theirs = GuidedBackprop(net).attribute(IMAGES.clone(), target=LABELS).abs().amax(1, keepdim=True)
+    theirs = (
+        GuidedBackprop(net).attribute(IMAGES.clone(), target=LABELS).abs().amax(1, keepdim=True)
+    )
     assert torch.allclose(ours, theirs, atol=1e-6)
 
 
@@ -107,11 +140,18 @@ def test_each_picture_has_its_own_sweeps(together):
     net = seeded()
     whole = scores(Feedback(), net)
     assert torch.allclose(scores(Feedback(together=together), net), whole, atol=1e-5)
-    assert torch.allclose(scores(Feedback(together=together), net, IMAGES.flip(0), LABELS.flip(0)).flip(0), whole, atol=1e-5)
+    assert torch.allclose(
+        scores(Feedback(together=together), net, IMAGES.flip(0), LABELS.flip(0)).flip(0),
+        whole,
+        atol=1e-5,
+    )
     assert torch.allclose(scores(Feedback(together=together), net, max_batch=1), whole, atol=1e-5)
 
 
-@pytest.mark.parametrize("act", [F.silu, F.gelu, F.leaky_relu, lambda x: F.relu(x, inplace=True), lambda x: x.relu_(), F.relu6])
+@pytest.mark.parametrize(
+    "act",
+    [F.silu, F.gelu, F.leaky_relu, lambda x: F.relu(x, inplace=True), lambda x: x.relu_(), F.relu6],
+)
 def test_other_activations_and_in_place_ones(act):
     net = seeded(lambda: Net(act)).train()
     with untouched("feedback", net, images=IMAGES):
@@ -147,7 +187,9 @@ def test_refusals_name_the_way_out(box, examples):
         scores(Feedback(), seeded(InPlace))
 
 
-@pytest.mark.parametrize("wrong", [{"sweeps": 0}, {"together": 0}, {"price": -1.0}, {"tolerance": 1.0}, {"sweeps": 2.5}])
+@pytest.mark.parametrize(
+    "wrong", [{"sweeps": 0}, {"together": 0}, {"price": -1.0}, {"tolerance": 1.0}, {"sweeps": 2.5}]
+)
 def test_bad_arguments_are_refused_at_once(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         Feedback(**wrong)

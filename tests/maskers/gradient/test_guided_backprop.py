@@ -1,4 +1,6 @@
-"""Guided backpropagation and deconvolution: Captum's numbers where its hooks reach, the rule written out where they do not."""
+"""Guided backpropagation and deconvolution: Captum's numbers where its hooks reach, the rule
+written out where they do not.
+"""
 
 import captum.attr
 import pytest
@@ -8,7 +10,12 @@ from torch import Generator, nn
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import GradientError, InputError
-from saliencykit.maskers.gradient.guided_backprop import GuidedGradCam, RectifiedGradient, deconvolution, guided_backprop
+from saliencykit.maskers.gradient.guided_backprop import (
+    GuidedGradCam,
+    RectifiedGradient,
+    deconvolution,
+    guided_backprop,
+)
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly, small_network
 from saliencykit.testing.unchanged import untouched
 
@@ -53,7 +60,11 @@ class Net(nn.Module):
 
     def __init__(self, relu):
         super().__init__()
-        self.first, self.second, self.head = nn.Conv2d(3, 6, 3, stride=2), nn.Conv2d(6, 6, 3, padding=1), nn.Linear(294, 4)
+        self.first, self.second, self.head = (
+            nn.Conv2d(3, 6, 3, stride=2),
+            nn.Conv2d(6, 6, 3, padding=1),
+            nn.Linear(294, 4),
+        )
         self.relu = relu
 
     def forward(self, x):
@@ -106,7 +117,9 @@ def test_relu6_stops_where_it_is_flat(rule):
         model, reference = seeded(lambda: Net(relu)), seeded(lambda: Net(Ceiling.apply))  # noqa: B023
         x = (20 * images()).requires_grad_()
         (wanted,) = torch.autograd.grad(reference(x).gather(1, LABELS[:, None]).sum(), x)
-        assert torch.allclose(scores(model, rule, x.detach()), wanted.sum(1, keepdim=True), atol=1e-5)
+        assert torch.allclose(
+            scores(model, rule, x.detach()), wanted.sum(1, keepdim=True), atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("rule", METHODS)
@@ -114,7 +127,9 @@ def test_relu6_stops_where_it_is_flat(rule):
 def test_equals_captums_where_relus_are_modules(rule, build):
     from torchvision import models
 
-    model = seeded(small_network if build == "small" else lambda: getattr(models, build)(num_classes=4))
+    model = seeded(
+        small_network if build == "small" else lambda: getattr(models, build)(num_classes=4)
+    )
     x = images(32 if build != "small" else 16)
     theirs = METHODS[rule](model).attribute(x.clone(), target=LABELS).sum(1, keepdim=True)
     ours = scores(model, rule, x)
@@ -125,11 +140,19 @@ def test_equals_captums_where_relus_are_modules(rule, build):
 def test_guided_grad_cam_is_captums():
     model, x = seeded(small_network), images()
     made = captum.attr.GuidedGradCam(model, model[4])
-    theirs = made.attribute(x.clone(), target=LABELS, interpolate_mode="bilinear").sum(1, keepdim=True).detach()
+    theirs = (
+        made.attribute(x.clone(), target=LABELS, interpolate_mode="bilinear")
+        .sum(1, keepdim=True)
+        .detach()
+    )
     box = TorchBlackBox(model, size=16)
     answer = GuidedGradCam(channels="sum").find(box, x, LABELS, generator=Generator())
     assert torch.allclose(answer.scores, theirs, atol=1e-4 * float(theirs.abs().max()))
-    assert torch.allclose(answer.mask, theirs.abs() / theirs.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-30), atol=1e-4)
+    assert torch.allclose(
+        answer.mask,
+        theirs.abs() / theirs.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-30),
+        atol=1e-4,
+    )
     named = GuidedGradCam(layer="0").find(box, x, LABELS, generator=Generator())
     assert not torch.allclose(named.mask, answer.mask)
 
@@ -148,7 +171,14 @@ def test_models_without_relus_or_with_other_activations_are_refused(activation, 
     with pytest.raises(InputError, match=f"{says}. Use masker='gradient'"):
         scores(seeded(lambda: Net(activation)))
     mixed = seeded(
-        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), activation, nn.Flatten(), nn.Linear(576, 4))
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 4, 3),
+            nn.ReLU(),
+            nn.Conv2d(4, 4, 3),
+            activation,
+            nn.Flatten(),
+            nn.Linear(576, 4),
+        )
     )
     if "also" in says:
         with pytest.raises(InputError, match=says):

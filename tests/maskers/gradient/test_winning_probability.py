@@ -1,4 +1,6 @@
-"""Winning: a walk through a small network by hand, conservation in every architecture, and refusals by name."""
+"""Winning: a walk through a small network by hand, conservation in every architecture, and refusals
+by name.
+"""
 
 import numpy as np
 import pytest
@@ -16,7 +18,9 @@ IMAGES = torch.rand(2, 3, 12, 12, generator=Generator().manual_seed(0))
 
 
 class Net(nn.Module):
-    """One of everything: groups, dilation, stride, padding, a residual, a concatenation, both poolings, a gate."""
+    """One of everything: groups, dilation, stride, padding, a residual, a concatenation, both
+    poolings, a gate.
+    """
 
     def __init__(self):
         super().__init__()
@@ -63,7 +67,10 @@ def by_hand_conv(mass, x, weight, stride, padding, dilation, groups):
         for c in range(across):
             for a in range(weight.shape[2]):
                 for b in range(weight.shape[3]):
-                    row, column = i * stride - padding + a * dilation, j * stride - padding + b * dilation
+                    row, column = (
+                        i * stride - padding + a * dilation,
+                        j * stride - padding + b * dilation,
+                    )
                     if 0 <= row < height and 0 <= column < width:
                         place = (o // (len(weight) // groups) * across + c, row, column)
                         ways.append((place, max(x[place], 0) * max(weight[o, c, a, b], 0)))
@@ -85,7 +92,9 @@ def by_hand(net, image, label, sign=1):
         x = torch.cat([pooled, three], 1)
         x = x * torch.sigmoid(x.mean((2, 3), keepdim=True))
         last = F.adaptive_avg_pool2d(x, 2).flatten()
-    stem, one, two, y, x, last = (t.squeeze(0).double().numpy() for t in (stem, one, two, y, x, last))
+    stem, one, two, y, x, last = (
+        t.squeeze(0).double().numpy() for t in (stem, one, two, y, x, last)
+    )
     excitation = last * np.maximum(sign * w["head.weight"][label], 0)
     pooled = (excitation / excitation.sum()).reshape(8, 2, 2)
     mass = np.zeros_like(x)  # (8, 6, 6): each pooled cell is the mean of 3 x 3
@@ -94,7 +103,12 @@ def by_hand(net, image, label, sign=1):
         mass[part] = pooled[c, i, j] * (x[part] / x[part].sum() if x[part].sum() > 0 else 1 / 9)
     at_y = by_hand_conv(mass[6:], y, w["three.weight"], 2, 1, 1, 1)
     for c, i, j in np.ndindex(6, 6, 6):
-        places = [(a, b) for a in range(2 * i - 1, 2 * i + 2) for b in range(2 * j - 1, 2 * j + 2) if 0 <= a < 12 and 0 <= b < 12]
+        places = [
+            (a, b)
+            for a in range(2 * i - 1, 2 * i + 2)
+            for b in range(2 * j - 1, 2 * j + 2)
+            if 0 <= a < 12 and 0 <= b < 12
+        ]
         at_y[(c, *max(places, key=lambda place: y[(c, *place)]))] += mass[c, i, j]
     positive, total = np.maximum(two, 0), np.maximum(two, 0) + one
     share = np.where(total > 0, positive / np.where(total > 0, total, 1), 0.5)
@@ -115,7 +129,14 @@ def test_equals_a_walk_by_hand(sign):
 
 
 def test_what_nothing_excites_is_shared_evenly_so_that_the_sum_stays_1():
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 64, 3))
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(4 * 64, 3),
+    )
     nn.init.constant_(net[0].bias, -100.0)  # all inputs of the second convolution are zero
     nn.init.constant_(net[2].bias, 1.0)
     own = found(net, "1").own
@@ -127,7 +148,11 @@ def test_a_maximum_passes_all_to_its_winner_and_a_branch_past_the_layer_takes_it
     class Branches(nn.Module):
         def __init__(self):
             super().__init__()
-            self.left, self.right, self.head = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1), nn.Linear(4, 3)
+            self.left, self.right, self.head = (
+                nn.Conv2d(3, 4, 1),
+                nn.Conv2d(3, 4, 1),
+                nn.Linear(4, 3),
+            )
 
         def forward(self, x):
             return self.head((self.right(x).relu() + self.left(x).relu()).amax((2, 3)))
@@ -139,16 +164,25 @@ def test_a_maximum_passes_all_to_its_winner_and_a_branch_past_the_layer_takes_it
     assert ((left > 0).flatten(2).sum(2) <= 1).all()
 
 
-@pytest.mark.parametrize("write", [lambda x, s: x * s, lambda x, s: s * x, lambda x, s: x.mul(s), lambda x, s: x / (1 + s)])
+@pytest.mark.parametrize(
+    "write",
+    [lambda x, s: x * s, lambda x, s: s * x, lambda x, s: x.mul(s), lambda x, s: x / (1 + s)],
+)
 def test_a_gate_is_a_weight(write):
     class Gated(nn.Module):
         def __init__(self):
             super().__init__()
-            self.start, self.squeeze, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 4), nn.Linear(400, 3)
+            self.start, self.squeeze, self.head = (
+                nn.Conv2d(3, 4, 3),
+                nn.Linear(4, 4),
+                nn.Linear(400, 3),
+            )
 
         def forward(self, x):
             x = self.start(x).relu()
-            gate = torch.softmax(torch.einsum("bchw->bc", x) @ self.squeeze.weight, 1)  # what makes a gate needs no rule
+            gate = torch.softmax(
+                torch.einsum("bchw->bc", x) @ self.squeeze.weight, 1
+            )  # what makes a gate needs no rule
             return self.head(write(x, gate[:, :, None, None]).flatten(1))
 
     net = seeded(Gated)
@@ -175,8 +209,12 @@ def test_a_batch_norm_is_folded_into_its_convolution(training):
             net[norm].running_mean.uniform_(-0.1, 0.1, generator=Generator().manual_seed(5))
             scale = net[norm].weight * (net[norm].running_var + net[norm].eps).rsqrt()
             bias = 0 if net[conv].bias is None else net[conv].bias
-            plain[conv].bias = nn.Parameter(net[norm].bias + (bias - net[norm].running_mean) * scale)
-            plain[conv].weight.copy_(net[conv].weight * scale.view(-1, *[1] * (net[conv].weight.ndim - 1)))
+            plain[conv].bias = nn.Parameter(
+                net[norm].bias + (bias - net[norm].running_mean) * scale
+            )
+            plain[conv].weight.copy_(
+                net[conv].weight * scale.view(-1, *[1] * (net[conv].weight.ndim - 1))
+            )
             plain[norm] = nn.Identity()
         assert torch.allclose(net(IMAGES), plain(IMAGES), atol=1e-5)
     answer, wanted = found(net.train(training), "1", dual=True), found(plain, "1", dual=True)
@@ -199,9 +237,34 @@ MODELS = [
     "squeezenet1_0",
     "shufflenet_v2_x0_5",
 ]
-MODELS += ["regnet_y_400mf", "mnasnet0_5", "efficientnet_b0", "convnext_tiny", "inception_v3", "alexnet"]
-TIMM = ["resnet10t", "resnetv2_18", "seresnet18", "repvgg_a0", "ghostnet_050", "test_efficientnet", "dla34", "hardcorenas_a"]
-TIMM += ["selecsls42", "skresnet18", "eca_nfnet_l0", "cspresnet50", "dpn48b", "res2net50_14w_8s", "xception41", "rexnet_100"]
+MODELS += [
+    "regnet_y_400mf",
+    "mnasnet0_5",
+    "efficientnet_b0",
+    "convnext_tiny",
+    "inception_v3",
+    "alexnet",
+]
+TIMM = [
+    "resnet10t",
+    "resnetv2_18",
+    "seresnet18",
+    "repvgg_a0",
+    "ghostnet_050",
+    "test_efficientnet",
+    "dla34",
+    "hardcorenas_a",
+]
+TIMM += [
+    "selecsls42",
+    "skresnet18",
+    "eca_nfnet_l0",
+    "cspresnet50",
+    "dpn48b",
+    "res2net50_14w_8s",
+    "xception41",
+    "rexnet_100",
+]
 
 
 def any_model(name):
@@ -227,7 +290,11 @@ def test_the_sum_is_1_in_every_layer_of_every_family(name):
     with torch.no_grad():
         logits, calls = watch(box, images)
     taps = [tap for call in calls if (tap := as_tap(call, images)) is not None]
-    outermost = [tap for tap in taps if tap.name.count(".") == min(t.name.count(".") for t in taps if t.side == tap.side)]
+    outermost = [
+        tap
+        for tap in taps
+        if tap.name.count(".") == min(t.name.count(".") for t in taps if t.side == tap.side)
+    ]
     whole = 0
     for tap in outermost[-6:]:
         with untouched(name, box.module, images=images):
@@ -263,7 +330,11 @@ class InPlace(nn.Module):
 class Odd(nn.Module):
     def __init__(self, function):
         super().__init__()
-        self.start, self.head, self.function = nn.Conv2d(3, 8, 3, stride=2), nn.Linear(8, 3), function
+        self.start, self.head, self.function = (
+            nn.Conv2d(3, 8, 3, stride=2),
+            nn.Linear(8, 3),
+            function,
+        )
 
     def forward(self, x):
         return self.head(self.function(self.start(x)).mean((2, 3)))

@@ -4,7 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from saliencykit.maskers.gradient.winning_probability_rules import Addition, Half, Linear, OneToOne, Rules
+from saliencykit.maskers.gradient.winning_probability_rules import (
+    Addition,
+    Half,
+    Linear,
+    OneToOne,
+    Rules,
+)
 
 
 def linear(weight):
@@ -42,8 +48,13 @@ def test_an_addition_shares_by_what_is_positive_and_half_and_half_without_any():
 
 
 def test_a_broadcast_map_gets_the_sum_and_a_product_of_equals_half_each():
-    assert OneToOne(torch.relu).shares(torch.full((2, 3), 0.5), torch.zeros(1, 3))[0].tolist() == [[1.0, 1.0, 1.0]]
-    assert [share.item() for share in Half(torch.mul).shares(torch.tensor(1.0), torch.tensor(2.0), torch.tensor(7.0))] == [0.5, 0.5]
+    assert OneToOne(torch.relu).shares(torch.full((2, 3), 0.5), torch.zeros(1, 3))[0].tolist() == [
+        [1.0, 1.0, 1.0]
+    ]
+    assert [
+        share.item()
+        for share in Half(torch.mul).shares(torch.tensor(1.0), torch.tensor(2.0), torch.tensor(7.0))
+    ] == [0.5, 0.5]
 
 
 def test_while_the_rules_are_on_a_backward_step_hands_probability_down():

@@ -13,7 +13,10 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.class_scores import probability
 from saliencykit.core.errors import ContractError, GradientError, InputError
 from saliencykit.maskers.optimization import extremal_perturbation
-from saliencykit.maskers.optimization.extremal_perturbation import ExtremalPerturbation, area_penalty
+from saliencykit.maskers.optimization.extremal_perturbation import (
+    ExtremalPerturbation,
+    area_penalty,
+)
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly
 from saliencykit.testing.unchanged import untouched
 
@@ -23,21 +26,27 @@ AREAS = (0.1, 0.3)
 @pytest.fixture
 def masker():
     """Enough for the planted patches: blurs narrower than they are, discs not wider."""
-    return ExtremalPerturbation(areas=AREAS, steps=60, cells=16, width=0.2, alternative=BlurPyramid(sigma=0.2))
+    return ExtremalPerturbation(
+        areas=AREAS, steps=60, cells=16, width=0.2, alternative=BlurPyramid(sigma=0.2)
+    )
 
 
 def slow_penalty(mask, area):
     """The values from the smallest to the largest, each beside what it should be."""
     values = sorted(mask.flatten().tolist())
     zeros = round((1 - area) * len(values))
-    return sum((value - (0 if rank < zeros else 1)) ** 2 for rank, value in enumerate(values)) / len(values)
+    return sum(
+        (value - (0 if rank < zeros else 1)) ** 2 for rank, value in enumerate(values)
+    ) / len(values)
 
 
 @pytest.mark.parametrize("area", [0.1, 0.25, 0.5, 0.9])
 def test_the_penalty_of_an_area_equals_the_formula(area):
     masks = torch.rand(3, 1, 6, 8, generator=Generator().manual_seed(0), dtype=torch.float64)
     wanted = extremal_perturbation._sorted_masks((area,), 48, masks).expand(3, -1)
-    assert np.allclose(area_penalty(masks, wanted).numpy(), [slow_penalty(mask, area) for mask in masks])
+    assert np.allclose(
+        area_penalty(masks, wanted).numpy(), [slow_penalty(mask, area) for mask in masks]
+    )
 
 
 def test_the_penalty_is_0_for_binary_masks_of_the_area_alone_and_its_gradient_is_right():
@@ -47,7 +56,9 @@ def test_the_penalty_is_0_for_binary_masks_of_the_area_alone_and_its_gradient_is
     assert area_penalty(best.flip(2), wanted) == 0
     assert area_penalty(best * 0.9, wanted) > 0
     assert area_penalty((torch.arange(48) < 13).double().view(1, 1, 6, 8), wanted) > 0
-    masks = torch.rand(2, 1, 6, 8, generator=Generator().manual_seed(1), dtype=torch.float64, requires_grad=True)
+    masks = torch.rand(
+        2, 1, 6, 8, generator=Generator().manual_seed(1), dtype=torch.float64, requires_grad=True
+    )
     assert torch.autograd.gradcheck(lambda m: area_penalty(m, wanted.expand(2, -1)), masks)
 
 
@@ -59,23 +70,31 @@ def test_finds_planted_evidence_with_masks_of_the_areas(masker, box, examples):
     assert masks.max() <= 1
     assert torch.allclose(masks.mean((2, 3, 4)), torch.tensor(AREAS).expand(4, -1), atol=0.05)
     inside = (masks[:, 1] * truth).sum((1, 2, 3)) / truth.sum((1, 2, 3))
-    assert inside.min() > 0.7  # of the patch, a sixteenth of the picture, is kept by the mask of 0.3
+    assert (
+        inside.min() > 0.7
+    )  # of the patch, a sixteenth of the picture, is kept by the mask of 0.3
     lost = probability(box(gaussian_blur(images, 3.2)), labels)
     kept = probability(box(BlurPyramid(sigma=0.2).edit(images, masks[:, 1], Generator())), labels)
     assert (kept > 0.8).all()
     assert (lost < 0.5).all()
 
 
-def test_the_mask_is_the_mean_of_the_areas_and_the_scores_are_the_same_smoothed(masker, box, examples):
+def test_the_mask_is_the_mean_of_the_areas_and_the_scores_are_the_same_smoothed(
+    masker, box, examples
+):
     images, labels = examples
     masks, truth = masker.per_area(box, images, labels), box.evidence(images, labels)
     found = masker.find(box, images, labels, generator=Generator())
     assert torch.allclose(found.mask, masks.mean(1))
     assert torch.allclose(found.scores, gaussian_blur(found.mask, 0.09 * 16), atol=1e-6)
     scores = replace(masker, areas=(0.3,)).find(box, images, labels, generator=Generator()).scores
-    nearby = F.max_pool2d(truth, 5, stride=1, padding=2)  # the patch is as wide as the scores are smooth
+    nearby = F.max_pool2d(
+        truth, 5, stride=1, padding=2
+    )  # the patch is as wide as the scores are smooth
     assert (scores.flatten(1).argmax(1) == (scores * nearby).flatten(1).argmax(1)).all()
-    rough = ExtremalPerturbation(areas=(0.2,), steps=2, smooth=0).find(box, images, labels, generator=Generator())
+    rough = ExtremalPerturbation(areas=(0.2,), steps=2, smooth=0).find(
+        box, images, labels, generator=Generator()
+    )
     assert torch.equal(rough.scores, rough.mask)
 
 
@@ -83,7 +102,9 @@ def test_the_mask_is_the_mean_of_the_areas_and_the_scores_are_the_same_smoothed(
 def test_what_is_deleted_is_the_evidence_too(variant, box, examples):
     images, labels = examples
     blurs = BlurPyramid(sigma=0.2)
-    masker = ExtremalPerturbation(areas=(0.3,), steps=60, cells=16, width=0.2, variant=variant, alternative=blurs)
+    masker = ExtremalPerturbation(
+        areas=(0.3,), steps=60, cells=16, width=0.2, variant=variant, alternative=blurs
+    )
     mask = masker.per_area(box, images, labels)[:, 0]
     dropped = probability(box(blurs.edit(images, 1 - mask, Generator())), labels)
     assert (dropped < 0.5).all()
@@ -93,7 +114,9 @@ def test_what_is_deleted_is_the_evidence_too(variant, box, examples):
 def test_each_step_is_one_evaluation_per_area_and_two_when_dual(box, examples):
     for variant, each in (("preserve", 1), ("delete", 1), ("dual", 2)):
         counting = Counting(box)
-        ExtremalPerturbation(areas=AREAS, steps=3, variant=variant)(counting, *examples, generator=Generator())
+        ExtremalPerturbation(areas=AREAS, steps=3, variant=variant)(
+            counting, *examples, generator=Generator()
+        )
         assert counting.images == 4 * 2 * 3 * each
 
 
@@ -102,7 +125,9 @@ def test_a_picture_gets_its_mask_whatever_is_beside_it(together, box, examples):
     images, labels = examples
     masker = ExtremalPerturbation(areas=AREAS, steps=8, together=together)
     whole = masker.per_area(box, images, labels)
-    alone = torch.cat([masker.per_area(box, images[i : i + 1], labels[i : i + 1]) for i in range(4)])
+    alone = torch.cat(
+        [masker.per_area(box, images[i : i + 1], labels[i : i + 1]) for i in range(4)]
+    )
     assert torch.allclose(whole, alone, atol=1e-5)
 
 
@@ -116,14 +141,24 @@ def test_other_sizes_and_precisions(box):
 
 def test_a_model_that_is_trained_comes_back_untouched_and_is_asked_as_it_answers_in_eval_mode():
     net = nn.Sequential(
-        nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(inplace=True), nn.Dropout(), nn.Flatten(), nn.Linear(1176, 3)
+        nn.Conv2d(3, 6, 3),
+        nn.BatchNorm2d(6),
+        nn.ReLU(inplace=True),
+        nn.Dropout(),
+        nn.Flatten(),
+        nn.Linear(1176, 3),
     )
     net[0].weight.requires_grad_(False)
-    images, labels = torch.rand(2, 3, 16, 16, generator=Generator().manual_seed(0)), torch.tensor([0, 2])
+    images, labels = (
+        torch.rand(2, 3, 16, 16, generator=Generator().manual_seed(0)),
+        torch.tensor([0, 2]),
+    )
     masker = ExtremalPerturbation(areas=AREAS, steps=3)
     with untouched("extremal", net, images=images, labels=labels):
         first = masker(TorchBlackBox(net, size=16), images, labels, generator=Generator())
-    assert torch.equal(first, masker(TorchBlackBox(net.eval(), size=16), images, labels, generator=Generator()))
+    assert torch.equal(
+        first, masker(TorchBlackBox(net.eval(), size=16), images, labels, generator=Generator())
+    )
 
 
 class Cut(BlackBox):
@@ -175,6 +210,10 @@ def test_one_area_may_be_a_number_as_a_text_has_it(box, examples):
     from saliencykit.registry.manager import as_masker
 
     images, labels = examples
-    one = as_masker("extremal-perturbation:areas=0.2,steps=2")(box, images[:1], labels[:1], generator=torch.Generator())
-    same = ExtremalPerturbation(areas=(0.2,), steps=2)(box, images[:1], labels[:1], generator=torch.Generator())
+    one = as_masker("extremal-perturbation:areas=0.2,steps=2")(
+        box, images[:1], labels[:1], generator=torch.Generator()
+    )
+    same = ExtremalPerturbation(areas=(0.2,), steps=2)(
+        box, images[:1], labels[:1], generator=torch.Generator()
+    )
     assert torch.equal(one, same)

@@ -10,7 +10,12 @@ from saliencykit.alternatives.crop import Crop
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import ContractError, GradientError, InputError
-from saliencykit.maskers.optimization.iterative import Iterative, _charges_for_area, _moved, meaningful_perturbation
+from saliencykit.maskers.optimization.iterative import (
+    Iterative,
+    _charges_for_area,
+    _moved,
+    meaningful_perturbation,
+)
 from saliencykit.registry.manager import as_masker
 from saliencykit.terms.paper import PRESETS, paper_mean
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly
@@ -36,7 +41,9 @@ def small_net(channels=3, classes=5):
 # what it is for
 
 
-@pytest.mark.parametrize("text", ["iterative", "iterative:objective=paper-mean", "meaningful-perturbation:steps=100"])
+@pytest.mark.parametrize(
+    "text", ["iterative", "iterative:objective=paper-mean", "meaningful-perturbation:steps=100"]
+)
 def test_it_finds_the_planted_evidence(text):
     box = PlantedEvidence()
     images, labels = box.examples(4, generator=seeded())
@@ -84,13 +91,18 @@ def test_a_batch_gives_the_masks_of_single_pictures(masker, dtype):
     images, labels = box.examples(3, generator=seeded())
     images = images.to(dtype)
     together = masker(box, images, labels, generator=seeded(3))
-    alone = torch.cat([masker(box, images[i : i + 1], labels[i : i + 1], generator=seeded(3)) for i in range(3)])
+    alone = torch.cat(
+        [masker(box, images[i : i + 1], labels[i : i + 1], generator=seeded(3)) for i in range(3)]
+    )
     assert (together - alone).abs().max() < 1e-5
 
 
 def test_how_many_are_optimised_together_changes_nothing_but_rounding():
     images, labels = PlantedEvidence().examples(5, generator=seeded())
-    masks = [Iterative(steps=12, together=n)(PlantedEvidence(), images, labels, generator=seeded(3)) for n in (5, 2, None)]
+    masks = [
+        Iterative(steps=12, together=n)(PlantedEvidence(), images, labels, generator=seeded(3))
+        for n in (5, 2, None)
+    ]
     assert (masks[0] - masks[1]).abs().max() < 1e-5
     assert (masks[0] - masks[2]).abs().max() < 1e-5
 
@@ -148,7 +160,9 @@ def test_two_classes_model_space_float64_and_bfloat16():
         assert bool(torch.isfinite(mask).all())
 
 
-@pytest.mark.parametrize("text", ["iterative:steps=2", *(f"iterative:steps=2,objective={name}" for name in PRESETS)])
+@pytest.mark.parametrize(
+    "text", ["iterative:steps=2", *(f"iterative:steps=2,objective={name}" for name in PRESETS)]
+)
 def test_every_preset_by_name(text):
     box = PlantedEvidence()
     images, labels = box.examples(2, generator=seeded())
@@ -245,7 +259,9 @@ def test_moving_replicates_edges():
     moved = _moved(maps, torch.tensor([[1, -2], [0, 0]]))
     for y in range(5):
         for x in range(6):
-            assert torch.equal(moved[0, :, y, x], maps[0, :, min(max(y - 1, 0), 4), min(max(x + 2, 0), 5)])
+            assert torch.equal(
+                moved[0, :, y, x], maps[0, :, min(max(y - 1, 0), 4), min(max(x + 2, 0), 5)]
+            )
     assert torch.equal(moved[1], maps[1])
 
 

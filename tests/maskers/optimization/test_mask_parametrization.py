@@ -35,10 +35,16 @@ def test_the_gradient_of_a_nested_mask_is_that_of_the_whole_construction():
         low, high = -100.0, 100.0
         for _ in range(200):
             middle = (low + high) / 2
-            low, high = (middle, high) if torch.sigmoid((scores - middle) / 0.3).mean() > 0.3 else (low, middle)
+            low, high = (
+                (middle, high)
+                if torch.sigmoid((scores - middle) / 0.3).mean() > 0.3
+                else (low, middle)
+            )
         return (torch.sigmoid((scores - middle) / 0.3) * weights).sum().item()
 
-    large = nn.functional.interpolate(cells.detach(), size=(12, 12), mode="bicubic", align_corners=False)
+    large = nn.functional.interpolate(
+        cells.detach(), size=(12, 12), mode="bicubic", align_corners=False
+    )
     spread = (large - large.mean()).square().mean().sqrt()
     got = torch.autograd.grad((form.mask(cells, (12, 12), 0.5) * weights).sum(), cells)[0].flatten()
     for index in range(9):
@@ -68,7 +74,11 @@ def test_free_steps_are_adam_s():
         for i, g in enumerate(gradient.flatten().tolist()):
             first[i] = 0.9 * first[i] + 0.1 * g
             second[i] = 0.999 * second[i] + 0.001 * g * g
-            wanted[i] -= 0.1 * (first[i] / (1 - 0.9 ** (step + 1))) / (math.sqrt(second[i] / (1 - 0.999 ** (step + 1))) + 1e-8)
+            wanted[i] -= (
+                0.1
+                * (first[i] / (1 - 0.9 ** (step + 1)))
+                / (math.sqrt(second[i] / (1 - 0.999 ** (step + 1))) + 1e-8)
+            )
     assert np.allclose(cells.flatten(), wanted, atol=1e-12)
 
 

@@ -9,7 +9,9 @@ from saliencykit.maskers.optimization.smooth_mask import SmoothMask
 
 
 def slow_mask(shape, cells, *, smallest=0.2):
-    """The formula, value by value: the smooth maximum over all cells near enough for their kernel to count, 0 outside."""
+    """The formula, value by value: the smooth maximum over all cells near enough for their kernel
+    to count, 0 outside.
+    """
     rows, columns = shape.grid
     width = shape.width * min(shape.grid)
 
@@ -23,7 +25,11 @@ def slow_mask(shape, cells, *, smallest=0.2):
             for y in range(here[0] - 12, here[0] + 13):
                 for x in range(here[1] - 12, here[1] + 13):
                     # a cell counts for all four values of a cell, or for none
-                    near = max(kernel(y - here[0] - a, x - here[1] - b) for a in (-0.25, 0.25) for b in (-0.25, 0.25))
+                    near = max(
+                        kernel(y - here[0] - a, x - here[1] - b)
+                        for a in (-0.25, 0.25)
+                        for b in (-0.25, 0.25)
+                    )
                     if near >= smallest:
                         inside = 0 <= y < rows and 0 <= x < columns
                         at = ((i + 0.5) / 2 - 0.5, (j + 0.5) / 2 - 0.5)
@@ -54,7 +60,14 @@ def test_equals_the_formula_value_by_value(shape):
 
 def test_its_gradient_is_right():
     shape = SmoothMask((12, 9), cells=5, width=0.3)
-    cells = torch.rand(2, 1, *shape.grid, generator=Generator().manual_seed(1), dtype=torch.float64, requires_grad=True)
+    cells = torch.rand(
+        2,
+        1,
+        *shape.grid,
+        generator=Generator().manual_seed(1),
+        dtype=torch.float64,
+        requires_grad=True,
+    )
     assert torch.autograd.gradcheck(shape.mask, cells)
 
 
@@ -64,7 +77,9 @@ def test_one_cell_is_a_soft_disc_and_no_cell_is_nothing():
     cells[1, 0, 16, 10] = 1
     nothing, disc = shape.mask(cells)[:, 0]
     assert nothing.max() == 0
-    y, x = torch.meshgrid(torch.arange(64) * 3.5 + 1.75, torch.arange(64) * 3.5 + 1.75, indexing="ij")
+    y, x = torch.meshgrid(
+        torch.arange(64) * 3.5 + 1.75, torch.arange(64) * 3.5 + 1.75, indexing="ij"
+    )
     away = torch.hypot(y - 16.5 * 7, x - 10.5 * 7)  # in pixels of 224
     assert disc[away < 21 / 2].min() > 0.99
     assert disc[away > 21 * 1.5].max() < 0.03
@@ -75,12 +90,15 @@ def test_no_mask_is_rougher_than_its_disc():
     shape = SmoothMask((224, 224))
     cells = (torch.rand(1, 1, *shape.grid, generator=Generator().manual_seed(2)) > 0.97).float()
     mask = shape.mask(cells)[0, 0]
-    assert mask.diff(dim=0).abs().max() < 0.4  # 3.5 px apart; a mask of that many free values could jump by 1
+    assert (
+        mask.diff(dim=0).abs().max() < 0.4
+    )  # 3.5 px apart; a mask of that many free values could jump by 1
     assert mask.max() > 0.99
 
 
 @pytest.mark.parametrize(
-    ("size", "grid"), [((224, 224), (32, 32)), ((224, 448), (32, 64)), ((16, 16), (16, 16)), ((5, 40), (5, 40))]
+    ("size", "grid"),
+    [((224, 224), (32, 32)), ((224, 448), (32, 64)), ((16, 16), (16, 16)), ((5, 40), (5, 40))],
 )
 def test_cells_are_as_dense_along_both_sides_and_no_denser_than_pixels(size, grid):
     shape = SmoothMask(size)

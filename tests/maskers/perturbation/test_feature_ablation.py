@@ -32,7 +32,9 @@ def net():
 def superpixels(size, count, seed=0):
     """Cells of the nearest of a few points: any shape, any number."""
     points = torch.rand(count, 2, generator=Generator().manual_seed(seed)) * torch.tensor(size)
-    places = torch.stack(torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij"), -1).float()
+    places = torch.stack(
+        torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij"), -1
+    ).float()
     return torch.cdist(places.view(-1, 2), points).argmin(1).view(size) * 3 - 2
 
 
@@ -45,7 +47,10 @@ def test_equals_captums_feature_ablation(size, count):
     from captum.attr import FeatureAblation as Captums
 
     model, regions = net(), superpixels(size, count)
-    images, labels = torch.rand(2, 3, *size, generator=Generator().manual_seed(1)), torch.tensor([3, 0])
+    images, labels = (
+        torch.rand(2, 3, *size, generator=Generator().manual_seed(1)),
+        torch.tensor([3, 0]),
+    )
     with torch.no_grad():
         model(images)
         theirs = Captums(lambda x: model(x).softmax(1)).attribute(
@@ -58,7 +63,9 @@ def test_equals_captums_feature_ablation(size, count):
     assert spread > 1e-3
 
 
-@pytest.mark.parametrize("alternative", [Constant(colour="mean"), Blur(sigma=2.0), Crop()], ids=repr)
+@pytest.mark.parametrize(
+    "alternative", [Constant(colour="mean"), Blur(sigma=2.0), Crop()], ids=repr
+)
 def test_a_grid_equals_a_plain_loop(alternative):
     box = PlantedEvidence(max_batch=5)
     images, labels = box.examples(2, generator=Generator().manual_seed(3), size=(11, 14))
@@ -68,15 +75,24 @@ def test_a_grid_equals_a_plain_loop(alternative):
         for left, right in zip((0, 4, 7, 11), (4, 7, 11, 14), strict=True):
             mask = torch.ones(2, 1, 11, 14)
             mask[:, :, top:bottom, left:right] = 0
-            drop = (whole - box(alternative.edit(images, mask, Generator())).softmax(1)).gather(1, labels[:, None])[:, 0]
-            assert torch.allclose(answer.scores[:, 0, top:bottom, left:right], drop[:, None, None], atol=1e-5)
+            drop = (whole - box(alternative.edit(images, mask, Generator())).softmax(1)).gather(
+                1, labels[:, None]
+            )[:, 0]
+            assert torch.allclose(
+                answer.scores[:, 0, top:bottom, left:right], drop[:, None, None], atol=1e-5
+            )
 
 
 def test_one_map_per_picture_and_one_for_all(box, examples):
     images, labels = examples
     maps = torch.stack([superpixels((16, 16), 9, seed) for seed in range(4)])[:, None]
     together = found(FeatureAblation(regions=maps), box, images, labels).scores
-    alone = [found(FeatureAblation(regions=maps[i, 0].numpy()), box, images[i : i + 1], labels[i : i + 1]).scores for i in range(4)]
+    alone = [
+        found(
+            FeatureAblation(regions=maps[i, 0].numpy()), box, images[i : i + 1], labels[i : i + 1]
+        ).scores
+        for i in range(4)
+    ]
     assert torch.allclose(together, torch.cat(alone), atol=1e-6)
     shared = found(FeatureAblation(regions=maps[0, 0]), box, images, labels).scores
     assert torch.allclose(shared[:1], together[:1], atol=1e-6)
@@ -121,7 +137,10 @@ def test_more_cells_than_pixels_are_one_per_pixel():
         ({"cells": (2, 3, 4)}, "cells="),
         ({"cells": 2.5}, "cells=2.5"),
         ({"regions": torch.rand(4, 4)}, "whole numbers"),
-        ({"regions": torch.zeros(2, 3, 4, 4, dtype=torch.long)}, r"got torch.int64 of shape \(2, 3, 4, 4\)"),
+        (
+            {"regions": torch.zeros(2, 3, 4, 4, dtype=torch.long)},
+            r"got torch.int64 of shape \(2, 3, 4, 4\)",
+        ),
         ({"regions": [[0, 1]]}, "got list"),
         ({"alternative": 0.5}, "an Alternative"),
     ],
@@ -135,7 +154,9 @@ def test_regions_that_do_not_fit_are_refused(box, examples):
     with pytest.raises(InputError, match=r"1 pictures of 8 x 8 and got 4 of 16 x 16"):
         FeatureAblation(regions=np.zeros((8, 8), dtype=int))(box, *examples, generator=Generator())
     with pytest.raises(InputError, match="regions for 3 pictures"):
-        FeatureAblation(regions=np.zeros((3, 1, 16, 16), dtype=int))(box, *examples, generator=Generator())
+        FeatureAblation(regions=np.zeros((3, 1, 16, 16), dtype=int))(
+            box, *examples, generator=Generator()
+        )
 
 
 def test_maskers_are_equal_if_their_regions_are():
@@ -154,7 +175,14 @@ def test_regions_of_a_large_picture_cost_a_part_of_the_full_passes(monkeypatch):
 
     asked = []
     full = Answers._full
-    monkeypatch.setattr(Answers, "_full", lambda self, filled, which: asked.extend(which) or full(self, filled, which))
-    box, image = TorchBlackBox(net(), size=96), torch.rand(1, 3, 96, 96, generator=Generator().manual_seed(2))
+    monkeypatch.setattr(
+        Answers,
+        "_full",
+        lambda self, filled, which: asked.extend(which) or full(self, filled, which),
+    )
+    box, image = (
+        TorchBlackBox(net(), size=96),
+        torch.rand(1, 3, 96, 96, generator=Generator().manual_seed(2)),
+    )
     found(FeatureAblation(regions=superpixels((96, 96), 200)), box, image, torch.tensor([1]))
     assert 0 < len(asked) <= 4  # what was compared

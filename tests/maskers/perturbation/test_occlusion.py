@@ -1,4 +1,6 @@
-"""Occlusion: Captum's numbers, a plain loop's numbers, the rule from scores to mask, and what it may ask."""
+"""Occlusion: Captum's numbers, a plain loop's numbers, the rule from scores to mask, and what it
+may ask.
+"""
 
 import numpy as np
 import pytest
@@ -41,8 +43,12 @@ def slow_map(box, image, label, window, stride, fill):
         left = 0
         while True:
             edit = image.clone()
-            edit[:, :, top : top + window, left : left + window] = fill[:, :, top : top + window, left : left + window]
-            total[top : top + window, left : left + window] += whole - box(edit).softmax(1)[0, label]
+            edit[:, :, top : top + window, left : left + window] = fill[
+                :, :, top : top + window, left : left + window
+            ]
+            total[top : top + window, left : left + window] += (
+                whole - box(edit).softmax(1)[0, label]
+            )
             count[top : top + window, left : left + window] += 1
             if left + window >= width:
                 break
@@ -57,19 +63,32 @@ def found(masker, box, images, labels, seed=0):
     return masker.find(box, images, labels, generator=Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize(("size", "window", "stride"), [((16, 16), 4, 2), ((17, 13), 5, 3), ((9, 20), 9, 4), ((16, 16), 3, 3)])
+@pytest.mark.parametrize(
+    ("size", "window", "stride"),
+    [((16, 16), 4, 2), ((17, 13), 5, 3), ((9, 20), 9, 4), ((16, 16), 3, 3)],
+)
 def test_equals_captums_occlusion(size, window, stride):
     from captum.attr import Occlusion as Captums
 
     net = small_net()
-    images, labels = torch.rand(2, 3, *size, generator=Generator().manual_seed(1)), torch.tensor([3, 0])
+    images, labels = (
+        torch.rand(2, 3, *size, generator=Generator().manual_seed(1)),
+        torch.tensor([3, 0]),
+    )
     with torch.no_grad():
         net(images)
         theirs = Captums(lambda x: net(x).softmax(1)).attribute(
-            images, sliding_window_shapes=(3, window, window), strides=(3, stride, stride), baselines=0.25, target=labels
+            images,
+            sliding_window_shapes=(3, window, window),
+            strides=(3, stride, stride),
+            baselines=0.25,
+            target=labels,
         )
     ours = found(
-        Occlusion(window=window, stride=stride, alternative=Constant(colour=0.25)), TorchBlackBox(net, size=size), images, labels
+        Occlusion(window=window, stride=stride, alternative=Constant(colour=0.25)),
+        TorchBlackBox(net, size=size),
+        images,
+        labels,
     ).scores
     assert torch.allclose(ours.expand_as(theirs), theirs, atol=1e-5)
     assert ours.abs().max() > 1e-3  # or the comparison says nothing
@@ -83,39 +102,61 @@ def test_equals_captums_occlusion_of_networks_whether_a_window_changes_all_of_th
     with torch.random.fork_rng():
         torch.manual_seed(0)
         if name == "vit_b_16":
-            small = {"image_size": 64, "patch_size": 16, "num_layers": 1, "num_heads": 2, "hidden_dim": 16, "mlp_dim": 32}
+            small = {
+                "image_size": 64,
+                "patch_size": 16,
+                "num_layers": 1,
+                "num_heads": 2,
+                "hidden_dim": 16,
+                "mlp_dim": 32,
+            }
             net = torchvision.models.VisionTransformer(**small, num_classes=7).eval()
         else:
             net = getattr(torchvision.models, name)(weights=None, num_classes=7).eval()
-        for module in net.modules():  # as they are first drawn, some hardly answer differently to anything
+        for (
+            module
+        ) in net.modules():  # as they are first drawn, some hardly answer differently to anything
             if isinstance(module, nn.Linear | nn.Conv2d):
                 nn.init.normal_(module.weight, 0, (2 / module.weight[0].numel()) ** 0.5)
-    net = net.double()  # their weights being drawn, in single precision two orders of summation already differ by more
+    # their weights being drawn, in single precision two orders of summation already differ by more
+    net = net.double()
     images = torch.rand(2, 3, 64, 64, generator=Generator().manual_seed(1), dtype=torch.float64)
     labels = torch.tensor([3, 0])
     with torch.no_grad():
         theirs = Captums(lambda x: net(x).softmax(1)).attribute(
-            images, sliding_window_shapes=(3, 16, 16), strides=(3, 12, 12), baselines=0.25, target=labels
+            images,
+            sliding_window_shapes=(3, 16, 16),
+            strides=(3, 12, 12),
+            baselines=0.25,
+            target=labels,
         )
     box = TorchBlackBox(net, size=64)
-    ours = found(Occlusion(window=16, stride=12, alternative=Constant(colour=0.25)), box, images, labels).scores
+    ours = found(
+        Occlusion(window=16, stride=12, alternative=Constant(colour=0.25)), box, images, labels
+    ).scores
     assert (ours - theirs).abs().max() < 1e-6 * (theirs.max() - theirs.min())
     assert theirs.max() - theirs.min() > 1e-3
 
 
-@pytest.mark.parametrize("alternative", [Constant(colour="mean"), Blur(sigma=2.0), Noise()], ids=repr)
+@pytest.mark.parametrize(
+    "alternative", [Constant(colour="mean"), Blur(sigma=2.0), Noise()], ids=repr
+)
 @pytest.mark.parametrize("limit", [1, 5, None])
 def test_equals_a_plain_loop_with_any_fill(alternative, limit):
     box = PlantedEvidence(max_batch=limit)
     images, labels = box.examples(2, generator=Generator().manual_seed(3), size=(11, 14))
     answer = found(Occlusion(window=5, stride=2, alternative=alternative), box, images, labels)
-    again = found(Occlusion(window=5, stride=2, alternative=alternative), PlantedEvidence(), images, labels)
+    again = found(
+        Occlusion(window=5, stride=2, alternative=alternative), PlantedEvidence(), images, labels
+    )
     assert torch.allclose(answer.scores, again.scores, atol=1e-6)
     if isinstance(alternative, Noise):
         return  # its fill is the masker's own draw
     for row, (image, label) in enumerate(zip(images[:, None], labels, strict=True)):
         fill = alternative(image, generator=Generator())
-        assert torch.allclose(answer.scores[row, 0], slow_map(box, image, label, 5, 2, fill), atol=1e-5)
+        assert torch.allclose(
+            answer.scores[row, 0], slow_map(box, image, label, 5, 2, fill), atol=1e-5
+        )
 
 
 def test_an_alternative_with_an_edit_of_its_own_is_asked_for_each_window(box, examples):
@@ -126,7 +167,9 @@ def test_an_alternative_with_an_edit_of_its_own_is_asked_for_each_window(box, ex
     corner[..., :8, :8] = 0
     edits = Crop().edit(images, corner, Generator())
     expected = whole - box(edits).softmax(1).gather(1, labels[:, None])[:, 0]
-    assert torch.allclose(found(masker, box, images, labels).scores[:, 0, 0, 0], expected, atol=1e-6)
+    assert torch.allclose(
+        found(masker, box, images, labels).scores[:, 0, 0, 0], expected, atol=1e-6
+    )
 
 
 def test_finds_planted_evidence_and_nothing_for_the_wrong_label(box, examples):
@@ -136,7 +179,9 @@ def test_finds_planted_evidence_and_nothing_for_the_wrong_label(box, examples):
     assert (mask.flatten(1).argmax(1) == (mask * truth).flatten(1).argmax(1)).all()
     assert iou(mask, truth, 0.75).mean() > 0.4
     other = found(masker, box, images, (labels + 1) % 4)
-    assert (other.scores.amin((1, 2, 3)) < -0.01).all()  # hiding the rival's patch helps this label: a negative score
+    assert (
+        other.scores.amin((1, 2, 3)) < -0.01
+    ).all()  # hiding the rival's patch helps this label: a negative score
     assert ((other.mask == 0) == (other.scores <= 0)).all()
 
 
@@ -151,7 +196,10 @@ def test_a_box_that_does_not_care_gets_an_empty_mask():
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 4))
     nn.init.zeros_(net[1].weight)
     images = torch.rand(2, 3, 8, 8, generator=Generator().manual_seed(0))
-    assert found(Occlusion(), TorchBlackBox(net, size=8), images, torch.tensor([0, 3])).mask.max() < 0.1
+    assert (
+        found(Occlusion(), TorchBlackBox(net, size=8), images, torch.tensor([0, 3])).mask.max()
+        < 0.1
+    )
 
 
 @pytest.mark.parametrize("alternative", [Constant(colour="mean"), Noise(), Choice()], ids=repr)
@@ -161,12 +209,20 @@ def test_a_pictures_mask_does_not_depend_on_its_batch(box, examples, alternative
     together = found(masker, box, images, labels).scores
     alone = [found(masker, box, images[i : i + 1], labels[i : i + 1]).scores for i in range(4)]
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
-    assert torch.allclose(together.flip(0), found(masker, box, images.flip(0), labels.flip(0)).scores, atol=1e-5)
+    assert torch.allclose(
+        together.flip(0), found(masker, box, images.flip(0), labels.flip(0)).scores, atol=1e-5
+    )
 
 
-@pytest.mark.parametrize("size", [(4, 4), (8, 8), (16, 16), (32, 32), (64, 64), (5, 40), (224, 224)])
+@pytest.mark.parametrize(
+    "size", [(4, 4), (8, 8), (16, 16), (32, 32), (64, 64), (5, 40), (224, 224)]
+)
 def test_the_defaults_ask_a_sane_number_of_questions_at_every_size(size):
-    box = Counting(QueryOnly(FunctionBlackBox(lambda x: np.stack([x[:, 0, 0, 0], x[:, -1, -1, 0]], 1), num_classes=2)))
+    box = Counting(
+        QueryOnly(
+            FunctionBlackBox(lambda x: np.stack([x[:, 0, 0, 0], x[:, -1, -1, 0]], 1), num_classes=2)
+        )
+    )
     mask = Occlusion()(box, torch.rand(1, 3, *size), torch.tensor([0]), generator=Generator())
     assert mask.shape == (1, 1, *size)
     assert (box.images == 626) if size == (224, 224) else (size[0] <= box.images <= 1000)

@@ -1,4 +1,6 @@
-"""Random masks: their mean and covariance, pairs that add up to one, and blocks that do not change the draws."""
+"""Random masks: their mean and covariance, pairs that add up to one, and blocks that do not change
+the draws.
+"""
 
 import pytest
 import torch
@@ -9,18 +11,26 @@ from saliencykit.maskers.perturbation.random_masks import draw_masks, likeness
 
 def drawn(samples, size=(12, 9), cells=3, keep=0.5, sampling="opposite", seed=0):
     image = torch.ones(1, 1, *size)
-    parts = draw_masks(image, samples, cells, keep, sampling, generator=Generator().manual_seed(seed))
+    parts = draw_masks(
+        image, samples, cells, keep, sampling, generator=Generator().manual_seed(seed)
+    )
     return torch.cat([part.masks() for part in parts])[:, 0]
 
 
-@pytest.mark.parametrize(("keep", "sampling"), [(0.5, "opposite"), (0.3, "opposite"), (0.3, "random")])
+@pytest.mark.parametrize(
+    ("keep", "sampling"), [(0.5, "opposite"), (0.3, "opposite"), (0.3, "random")]
+)
 def test_mean_and_covariance_are_those_that_are_said(keep, sampling):
     masks = drawn(20000, keep=keep, sampling=sampling).double()
     assert (masks.mean(0) - keep).abs().max() < 0.02
     if sampling == "opposite":
         masks = masks[::2]  # pairs depend on each other
     above = (masks - masks.mean(0)).flatten(1)
-    wanted = keep * (1 - keep) * torch.einsum("yv,xu->yxvu", likeness(12, 3), likeness(9, 3)).reshape(108, 108)
+    wanted = (
+        keep
+        * (1 - keep)
+        * torch.einsum("yv,xu->yxvu", likeness(12, 3), likeness(9, 3)).reshape(108, 108)
+    )
     assert (above.T @ above / len(above) - wanted).abs().max() < 0.02
 
 

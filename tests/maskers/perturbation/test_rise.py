@@ -1,4 +1,6 @@
-"""RISE: a plain loop's numbers over the same masks, the published masks, bounded batches, and draws that belong to the picture."""
+"""RISE: a plain loop's numbers over the same masks, the published masks, bounded batches, and draws
+that belong to the picture.
+"""
 
 import gc
 import itertools
@@ -36,7 +38,9 @@ class Recorder(BlackBox):
 
 
 class Grey(BlackBox):
-    """Log-probabilities of the mean brightness: linear in the mask when asked about a white picture on black."""
+    """Log-probabilities of the mean brightness: linear in the mask when asked about a white picture
+    on black.
+    """
 
     num_classes, differentiable = 2, False
 
@@ -59,7 +63,9 @@ def found(masker, box, images, labels, seed=0):
 
 
 def masks_shown(masker, size, label=0, seed=0):
-    """The masks that the masker makes for a white picture on black: what the box is shown is the mask."""
+    """The masks that the masker makes for a white picture on black: what the box is shown is the
+    mask.
+    """
     box = Recorder(Grey(), max_batch=7)
     answer = found(masker, box, torch.ones(1, 1, *size), torch.tensor([label]), seed)
     return torch.cat(box.seen), answer
@@ -67,11 +73,20 @@ def masks_shown(masker, size, label=0, seed=0):
 
 @pytest.mark.parametrize("sampling", ["opposite", "random"])
 @pytest.mark.parametrize(
-    ("samples", "size", "cells", "keep"), [(300, (16, 16), 7, 0.5), (40, (9, 13), 3, 0.3), (5, (4, 4), 7, 0.5)]
+    ("samples", "size", "cells", "keep"),
+    [(300, (16, 16), 7, 0.5), (40, (9, 13), 3, 0.3), (5, (4, 4), 7, 0.5)],
 )
 def test_equals_a_plain_loop_over_the_same_masks(samples, size, cells, keep, sampling):
     masks, answer = masks_shown(
-        Rise(samples=samples, cells=cells, keep=keep, alternative=Constant(colour=0.0), estimate="mean", sampling=sampling), size
+        Rise(
+            samples=samples,
+            cells=cells,
+            keep=keep,
+            alternative=Constant(colour=0.0),
+            estimate="mean",
+            sampling=sampling,
+        ),
+        size,
     )
     assert masks.shape == (samples, 1, *size)
     ys = [float(mask.mean().clamp(1e-6, 1 - 1e-6)) for mask in masks]
@@ -85,14 +100,20 @@ def test_equals_a_plain_loop_over_the_same_masks(samples, size, cells, keep, sam
 
 
 def test_the_scores_are_the_published_map_less_a_constant_answers_map():
-    masks, answer = masks_shown(Rise(samples=200, alternative=Constant(colour=0.0), estimate="mean"), (16, 16))
+    masks, answer = masks_shown(
+        Rise(samples=200, alternative=Constant(colour=0.0), estimate="mean"), (16, 16)
+    )
     y = masks.mean((1, 2, 3))
     published = (y[:, None, None] * masks[:, 0]).mean(0) / 0.5
-    assert torch.allclose(answer.scores[0, 0], published - y.mean() * masks[:, 0].mean(0) / 0.5, atol=1e-5)
+    assert torch.allclose(
+        answer.scores[0, 0], published - y.mean() * masks[:, 0].mean(0) / 0.5, atol=1e-5
+    )
 
 
 def test_the_error_of_a_mean_is_that_of_eight_groups_dealt_pair_by_pair():
-    masks, answer = masks_shown(Rise(samples=320, alternative=Constant(colour=0.0), estimate="mean"), (12, 12))
+    masks, answer = masks_shown(
+        Rise(samples=320, alternative=Constant(colour=0.0), estimate="mean"), (12, 12)
+    )
     y, mask = masks.mean((1, 2, 3)), masks[:, 0]
     terms = (y - y.mean())[:, None, None] * (mask - mask.mean(0)) / 0.5
     means = terms.view(-1, 8, 2, 12, 12).mean((0, 2))
@@ -101,10 +122,15 @@ def test_the_error_of_a_mean_is_that_of_eight_groups_dealt_pair_by_pair():
 
 @pytest.mark.parametrize("estimate", ["linear", "mean"])
 @pytest.mark.parametrize("samples", [128, 512])
-def test_the_error_estimates_how_far_the_scores_are_from_those_of_endless_samples(box, estimate, samples):
+def test_the_error_estimates_how_far_the_scores_are_from_those_of_endless_samples(
+    box, estimate, samples
+):
     images, labels = box.examples(1, generator=Generator().manual_seed(5))
     endless = found(Rise(samples=20000), box, images, labels, 99).scores
-    repeats = [found(Rise(samples=samples, estimate=estimate), box, images, labels, seed) for seed in range(12)]
+    repeats = [
+        found(Rise(samples=samples, estimate=estimate), box, images, labels, seed)
+        for seed in range(12)
+    ]
     true = torch.stack([r.scores - endless for r in repeats]).square().mean(0).sqrt().mean()
     told = torch.stack([r.error for r in repeats]).mean()
     assert 0.6 < float(told / true) < 1.4
@@ -112,7 +138,9 @@ def test_the_error_estimates_how_far_the_scores_are_from_those_of_endless_sample
 
 def test_regression_needs_fewer_masks_for_the_same_map(box):
     images, labels = box.examples(1, generator=Generator().manual_seed(5), size=32)
-    endless = found(Rise(samples=20000, estimate="mean", sampling="random"), box, images, labels, 99).scores
+    endless = found(
+        Rise(samples=20000, estimate="mean", sampling="random"), box, images, labels, 99
+    ).scores
     few = found(Rise(samples=256), box, images, labels).scores
     many = found(Rise(samples=512, estimate="mean", sampling="random"), box, images, labels).scores
     assert (few - endless).square().mean() < (many - endless).square().mean()
@@ -130,7 +158,9 @@ def test_precision_stops_early_and_is_kept(box):
 
 def test_a_precision_that_was_not_reached_is_said(box, examples):
     with pytest.warns(UserWarning, match=r"after 300 masks .* wanted was 0\.99999.*samples=600"):
-        found(Rise(samples=300, precision=0.99999, estimate="mean"), box, *(x[:1] for x in examples))
+        found(
+            Rise(samples=300, precision=0.99999, estimate="mean"), box, *(x[:1] for x in examples)
+        )
 
 
 def test_precision_of_a_box_that_does_not_care_stops_at_the_first_look():
@@ -141,11 +171,15 @@ def test_precision_of_a_box_that_does_not_care_stops_at_the_first_look():
 
 @pytest.mark.parametrize(("size", "cells"), [((28, 28), 7), ((13, 20), 4), ((3, 3), 7)])
 def test_masks_are_enlarged_grids_cut_out_at_an_offset(size, cells):
-    """For every mask there are an offset and a grid that, enlarged and cut out there, give it: looked for by least squares."""
+    """For every mask there are an offset and a grid that, enlarged and cut out there, give it:
+    looked for by least squares.
+    """
     masks, _ = masks_shown(Rise(samples=3, cells=cells, alternative=Constant(colour=0.0)), size)
     cell = [math.ceil(side / cells) for side in size]
     units = torch.eye(cells * cells, dtype=torch.float64).view(-1, 1, cells, cells)
-    enlarged = F.interpolate(units, size=[(cells + 1) * c for c in cell], mode="bilinear", align_corners=False)[:, 0]
+    enlarged = F.interpolate(
+        units, size=[(cells + 1) * c for c in cell], mode="bilinear", align_corners=False
+    )[:, 0]
     for mask in masks[:, 0].double():
         misses = []
         for top, left in itertools.product(range(cell[0] + 1), range(cell[1] + 1)):
@@ -162,7 +196,9 @@ def test_the_mean_mask_is_the_chance_to_be_kept_everywhere():
     assert masks.max() <= 1 + 1e-6
 
 
-@pytest.mark.parametrize("alternative", [Constant(colour="zero"), Blur(sigma=2.0), Noise()], ids=repr)
+@pytest.mark.parametrize(
+    "alternative", [Constant(colour="zero"), Blur(sigma=2.0), Noise()], ids=repr
+)
 def test_edits_are_compositions_with_one_fill(alternative):
     white, box = torch.rand(1, 3, 12, 12, generator=Generator().manual_seed(2)), PlantedEvidence()
     recorder = Recorder(box, max_batch=5)
@@ -175,7 +211,9 @@ def test_edits_are_compositions_with_one_fill(alternative):
         return  # its fill is the masker's own draw
     fill = alternative(white, generator=Generator())
     away = white - fill
-    mask = ((edits - fill) * away).sum(1, keepdim=True) / away.square().sum(1, keepdim=True)  # least squares over the channels
+    mask = ((edits - fill) * away).sum(1, keepdim=True) / away.square().sum(
+        1, keepdim=True
+    )  # least squares over the channels
     assert torch.allclose(compose(white, mask, fill), edits, atol=1e-5)
 
 
@@ -232,15 +270,23 @@ def test_a_pictures_mask_does_not_depend_on_its_batch(examples, alternative, lim
     alone = [found(masker, box, images[i : i + 1], labels[i : i + 1]) for i in range(4)]
     assert torch.allclose(together.scores, torch.cat([a.scores for a in alone]), atol=1e-5)
     assert torch.allclose(together.mask, torch.cat([a.mask for a in alone]), atol=1e-5)
-    assert torch.allclose(together.mask.flip(0), found(masker, box, images.flip(0), labels.flip(0)).mask, atol=1e-5)
+    assert torch.allclose(
+        together.mask.flip(0), found(masker, box, images.flip(0), labels.flip(0)).mask, atol=1e-5
+    )
 
 
 def test_masks_depend_on_the_seed_and_the_picture_and_not_on_the_micro_batch(box, examples):
     images, labels = examples
     first = found(Rise(samples=50), box, images, labels).scores
     assert torch.equal(first, found(Rise(samples=50), box, images, labels).scores)
-    assert not torch.allclose(first, found(Rise(samples=50), box, images, labels, seed=1).scores, atol=1e-4)
-    assert torch.allclose(first, found(Rise(samples=50), PlantedEvidence(max_batch=7), images, labels).scores, atol=1e-5)
+    assert not torch.allclose(
+        first, found(Rise(samples=50), box, images, labels, seed=1).scores, atol=1e-4
+    )
+    assert torch.allclose(
+        first,
+        found(Rise(samples=50), PlantedEvidence(max_batch=7), images, labels).scores,
+        atol=1e-5,
+    )
 
 
 def test_more_samples_begin_with_the_same_masks():
@@ -249,7 +295,9 @@ def test_more_samples_begin_with_the_same_masks():
     assert torch.allclose(few, many[:10], atol=1e-6)
 
 
-@pytest.mark.parametrize(("samples", "limit", "largest"), [(300, None, 32), (300, 7, 7), (20, 50, 20), (100, 1000, 64)])
+@pytest.mark.parametrize(
+    ("samples", "limit", "largest"), [(300, None, 32), (300, 7, 7), (20, 50, 20), (100, 1000, 64)]
+)
 def test_a_query_only_box_gets_each_mask_once_in_batches_within_its_limit(samples, limit, largest):
     box = Counting(QueryOnly(PlantedEvidence(max_batch=limit)))
     images, labels = box.box.box.examples(2, generator=Generator().manual_seed(0))
@@ -289,7 +337,9 @@ def test_double_precision_stays(box):
 
 
 def test_memory_does_not_grow_with_the_samples():
-    """The tensors alive when the box is asked for the last time; the peak of a process is no quick test."""
+    """The tensors alive when the box is asked for the last time; the peak of a process is no quick
+    test.
+    """
 
     def alive(samples):
         counts = []
@@ -300,7 +350,9 @@ def test_memory_does_not_grow_with_the_samples():
             def logits(self, images):
                 self.asked += len(images)
                 if self.asked == samples:
-                    counts.append(sum(t.numel() for t in gc.get_objects() if type(t) is torch.Tensor))
+                    counts.append(
+                        sum(t.numel() for t in gc.get_objects() if type(t) is torch.Tensor)
+                    )
                 return super().logits(images)
 
         found(Rise(samples=samples), Watching(), torch.ones(1, 1, 32, 32), torch.tensor([0]))

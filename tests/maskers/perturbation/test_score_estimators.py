@@ -1,4 +1,6 @@
-"""Maps from masks and answers: a plain sum, a plain ridge regression, and the exact answer where it is known."""
+"""Maps from masks and answers: a plain sum, a plain ridge regression, and the exact answer where it
+is known.
+"""
 
 import pytest
 import torch
@@ -13,9 +15,18 @@ DEMAND = torch.rand(SIZE, generator=Generator().manual_seed(1), dtype=torch.floa
 
 def filled(estimate, samples, answer, seed=0, sampling="random"):
     like = torch.zeros(())
-    found = SampleMean(SIZE, KEEP, like) if estimate == "mean" else LinearFit(SIZE, CELLS, KEEP, like)
+    found = (
+        SampleMean(SIZE, KEEP, like) if estimate == "mean" else LinearFit(SIZE, CELLS, KEEP, like)
+    )
     shown = []
-    for part in draw_masks(torch.ones(1, 1, *SIZE), samples, CELLS, KEEP, sampling, generator=Generator().manual_seed(seed)):
+    for part in draw_masks(
+        torch.ones(1, 1, *SIZE),
+        samples,
+        CELLS,
+        KEEP,
+        sampling,
+        generator=Generator().manual_seed(seed),
+    ):
         masks = part.masks()[:, 0]
         shown.append(masks)
         found.add(part, answer(masks))
@@ -45,12 +56,16 @@ def test_a_linear_answer_gets_its_exact_covariance_from_a_few_hundred_masks():
 
 
 def test_both_tend_to_the_same_map():
-    one, other = (filled(estimate, 30000, crooked)[0].scores().double() for estimate in ("linear", "mean"))
+    one, other = (
+        filled(estimate, 30000, crooked)[0].scores().double() for estimate in ("linear", "mean")
+    )
     assert (one - other).abs().max() < 0.03 * other.abs().max()
 
 
 def test_ridge_is_the_plain_formula_with_the_strength_of_least_cross_validation():
-    """In all pixels: (X'X + s)^-1 X'y, with s from leave-it-out scores; the patterns left out make a small difference."""
+    """In all pixels: (X'X + s)^-1 X'y, with s from leave-it-out scores; the patterns left out make
+    a small difference.
+    """
     found, masks = filled("linear", 150, crooked)
     x = (masks.flatten(1) - masks.flatten(1).mean(0)).double()
     y = crooked(masks).double()
@@ -81,8 +96,12 @@ def test_agreement_foretells_the_correlation_with_endless_samples(estimate):
 def test_order_and_chunks_make_no_difference_to_groups(estimate):
     whole, _ = filled(estimate, 128, crooked)
     like = torch.zeros(())
-    found = SampleMean(SIZE, KEEP, like) if estimate == "mean" else LinearFit(SIZE, CELLS, KEEP, like)
-    (block,) = draw_masks(torch.ones(1, 1, *SIZE), 128, CELLS, KEEP, "random", generator=Generator().manual_seed(0))
+    found = (
+        SampleMean(SIZE, KEEP, like) if estimate == "mean" else LinearFit(SIZE, CELLS, KEEP, like)
+    )
+    (block,) = draw_masks(
+        torch.ones(1, 1, *SIZE), 128, CELLS, KEEP, "random", generator=Generator().manual_seed(0)
+    )
     for at in range(0, 128, 10):
         part = block[at : at + 10]
         found.add(part, crooked(part.masks()[:, 0]))

@@ -22,7 +22,10 @@ numbers = st.floats(-1e3, 1e3, width=32)
 
 def maps_for(decoder, count=3, seed=0):
     g = torch.Generator().manual_seed(seed)
-    return [torch.randn(count, c, *s, generator=g) for c, s in zip(decoder.channels, decoder.sides, strict=True)]
+    return [
+        torch.randn(count, c, *s, generator=g)
+        for c, s in zip(decoder.channels, decoder.sides, strict=True)
+    ]
 
 
 def gate_for(decoder, count=3, seed=1):
@@ -59,14 +62,21 @@ def test_the_ratio_is_in_range(keep, replace, confidence):
     assert 0 <= value.item() <= 1
 
 
-@given(keep=st.floats(0.01, 100), replace=st.floats(0.01, 100), scale=st.floats(1, 1000), sign=st.sampled_from([1, -1]))
+@given(
+    keep=st.floats(0.01, 100),
+    replace=st.floats(0.01, 100),
+    scale=st.floats(1, 1000),
+    sign=st.sampled_from([1, -1]),
+)
 def test_it_does_not_see_scale_or_sign(keep, replace, scale, sign):
     two = torch.tensor([keep, replace], dtype=torch.float64).view(1, 2, 1, 1)
     slack = 1e-4 / (keep + replace)  # what eps takes, at most
     assert ratio(two).item() == pytest.approx(ratio(two * scale * sign).item(), abs=slack + 1e-9)
 
 
-@given(keep=st.floats(0, 100), replace=st.floats(0, 100), low=st.floats(-10, 10), step=st.floats(0, 10))
+@given(
+    keep=st.floats(0, 100), replace=st.floats(0, 100), low=st.floats(-10, 10), step=st.floats(0, 10)
+)
 def test_it_falls_with_the_confidence(keep, replace, low, step):
     two = torch.tensor([keep, replace], dtype=torch.float64).view(1, 2, 1, 1)
     assert ratio(two, low).item() >= ratio(two, low + step).item() - 1e-12
@@ -79,7 +89,9 @@ def test_it_is_the_formula():
             for j in range(3):
                 a, c = abs(two[b, 0, i, j].item()), abs(two[b, 1, i, j].item())
                 assert ratio(two)[b, 0, i, j].item() == pytest.approx(a / (a + c + 1e-4), abs=1e-6)
-                assert ratio(two, 1.5)[b, 0, i, j].item() == pytest.approx(a / (a + 2.718281828**1.5 * c + 1e-4), abs=1e-6)
+                assert ratio(two, 1.5)[b, 0, i, j].item() == pytest.approx(
+                    a / (a + 2.718281828**1.5 * c + 1e-4), abs=1e-6
+                )
 
 
 def test_nothing_over_nothing_has_a_gradient():
@@ -137,7 +149,11 @@ def test_every_weight_is_used(decoder):
     gate = gate_for(decoder)
     loss = decoder(decoder.prepare(maps_for(decoder)), gate).square().sum()
     grads = torch.autograd.grad(loss, list(decoder.parameters()), allow_unused=True)
-    unused = [name for (name, _), grad in zip(decoder.named_parameters(), grads, strict=True) if grad is None]
+    unused = [
+        name
+        for (name, _), grad in zip(decoder.named_parameters(), grads, strict=True)
+        if grad is None
+    ]
     assert unused == []
 
 

@@ -33,7 +33,9 @@ def test_the_trunk_leaves_the_box_alone(net, pictures):
 
 
 def test_a_trunk_of_another_model_is_named(net, pictures):
-    with pytest.raises(InputError, match=r"'stages.0' of \w+ has 8 channels, and the masker was made for 9"):
+    with pytest.raises(
+        InputError, match=r"'stages.0' of \w+ has 8 channels, and the masker was made for 9"
+    ):
         Trunk((Tap("stages.0", "maps", 9, (16, 16)),)).see(net("convolutional"), pictures(2))
     with pytest.raises(InputError, match="no layer"):
         Trunk(TAPS).see(net("channels-last"), pictures(2))
@@ -62,7 +64,9 @@ def test_the_own_encoder_knows_its_sides(options):
     own = Own(**options).eval()
     box = Counting(PlantedEvidence())
     features = own.see(box, torch.rand(2, own.channels_in, *own.size))
-    assert [(m.shape[1], tuple(m.shape[2:])) for m in features.maps] == list(zip(own.channels, own.sides, strict=True))
+    assert [(m.shape[1], tuple(m.shape[2:])) for m in features.maps] == list(
+        zip(own.channels, own.sides, strict=True)
+    )
     assert features.logits is None
     assert box.asked == []
     assert own.trained
@@ -87,7 +91,9 @@ def test_the_papers_encoder_is_frozen_and_always_the_same():
     assert box.asked == []
     assert not any(p.requires_grad for p in paper.parameters())
     assert not any(m.training for m in paper.backbone.modules() if isinstance(m, nn.BatchNorm2d))
-    assert [(m.shape[1], tuple(m.shape[2:])) for m in one.maps] == list(zip(paper.channels, paper.sides, strict=True))
+    assert [(m.shape[1], tuple(m.shape[2:])) for m in one.maps] == list(
+        zip(paper.channels, paper.sides, strict=True)
+    )
     assert Paper(**paper.options()).options() == paper.options()
 
 
@@ -98,10 +104,15 @@ def test_the_papers_encoder_normalises_as_its_backbone_wants_it():
     images = torch.rand(1, 3, 64, 64)
     mean, std = (torch.tensor(config[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
     wanted = paper.backbone((images - mean) / std)
-    assert all(torch.allclose(a, b) for a, b in zip(paper.see(PlantedEvidence(), images).maps, wanted, strict=True))
+    assert all(
+        torch.allclose(a, b)
+        for a, b in zip(paper.see(PlantedEvidence(), images).maps, wanted, strict=True)
+    )
 
 
 def test_a_backbone_that_is_not_there():
     pytest.importorskip("timm")
-    with pytest.raises(InputError, match=r"Paper\(backbone='no_such_net', pretrained=False\): .* encoder='own'"):
+    with pytest.raises(
+        InputError, match=r"Paper\(backbone='no_such_net', pretrained=False\): .* encoder='own'"
+    ):
         Paper("no_such_net", pretrained=False)

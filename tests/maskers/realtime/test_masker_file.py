@@ -28,19 +28,29 @@ def seeded(seed=0):
 def masker_for(box, images, **options):
     network = masking_network(box, images, **options)
     with torch.no_grad():
-        network.decoder.last.weight.copy_(0.3 * torch.randn(network.decoder.last.weight.shape, generator=seeded(3)))
+        network.decoder.last.weight.copy_(
+            0.3 * torch.randn(network.decoder.last.weight.shape, generator=seeded(3))
+        )
         for name, buffer in network.named_buffers():
             if name.endswith("running_mean"):
                 buffer.add_(0.05)
         network.selector.log_scale.fill_(1.0)
-    return RealTimeMasker(network=network, confidence=0.25, facts={"training": {"steps": 3}, "gate": {"mosaic": math.nan}})
+    return RealTimeMasker(
+        network=network,
+        confidence=0.25,
+        facts={"training": {"steps": 3}, "gate": {"mosaic": math.nan}},
+    )
 
 
 @pytest.fixture
 def saved(net, pictures, tmp_path):
     """A box, the file of a masker made for it, and pictures."""
     box, images = net("convolutional"), pictures(4)
-    return box, masker_for(box, images).bind(box).save(tmp_path / "new" / "masker.safetensors"), images
+    return (
+        box,
+        masker_for(box, images).bind(box).save(tmp_path / "new" / "masker.safetensors"),
+        images,
+    )
 
 
 def rewritten(path, change_header=None, change_weights=None):
@@ -66,7 +76,11 @@ def test_there_and_back(net, pictures, tmp_path, name):
         images, _ = box.examples(4, generator=seeded(), size=size)
         if name == "paper":
             pytest.importorskip("timm")
-        options = {"encoder": "own"} if name == "own" else {"encoder": Paper("test_resnet", pretrained=False, size=(64, 64))}
+        options = (
+            {"encoder": "own"}
+            if name == "own"
+            else {"encoder": Paper("test_resnet", pretrained=False, size=(64, 64))}
+        )
     masker = masker_for(box, images, **options).bind(box)
     path = tmp_path / "masker.safetensors"
     assert masker.save(str(path)) == path
@@ -86,7 +100,11 @@ def test_there_and_back(net, pictures, tmp_path, name):
 def test_what_belongs_to_the_box_is_not_stored(saved):
     _, path, _ = saved
     weights = load_file(path)
-    assert not [name for name in weights if name.startswith("encoder.") or name in ("selector.weight", "selector.bias")]
+    assert not [
+        name
+        for name in weights
+        if name.startswith("encoder.") or name in ("selector.weight", "selector.bias")
+    ]
     assert path.stat().st_size < 200_000
 
 
@@ -105,7 +123,9 @@ def test_without_a_box_it_waits_for_one(saved):
     with pytest.raises(InputError, match="not bound"):
         masker.predict(images)
     attached = masker.attached(box, "raw")
-    assert (attached.predict(images)[1] - RealTimeMasker.load(path, box).predict(images)[1]).abs().max() < 1e-6
+    assert (
+        attached.predict(images)[1] - RealTimeMasker.load(path, box).predict(images)[1]
+    ).abs().max() < 1e-6
 
 
 # whose it is
@@ -120,7 +140,10 @@ def test_another_model_is_warned_of(saved, net):
 
 def test_another_architecture_is_refused(saved, net):
     _, path, _ = saved
-    with pytest.warns(UserWarning, match="another model"), pytest.raises(InputError, match=r"no layer 'fc'|made for"):
+    with (
+        pytest.warns(UserWarning, match="another model"),
+        pytest.raises(InputError, match=r"no layer 'fc'|made for"),
+    ):
         RealTimeMasker.load(path, net("squeezed"))
 
 
@@ -137,7 +160,11 @@ def test_a_file_knows_which_box_it_fits(saved, net):
 
 def test_a_masker_of_a_box_without_a_module_fits_nothing_by_itself(tmp_path):
     box = PlantedEvidence()
-    path = masker_for(box, box.examples(2, generator=seeded())[0]).bind(box).save(tmp_path / "masker.safetensors")
+    path = (
+        masker_for(box, box.examples(2, generator=seeded())[0])
+        .bind(box)
+        .save(tmp_path / "masker.safetensors")
+    )
     assert not TrainedFile(path).fits(box)
 
 
@@ -145,7 +172,9 @@ def test_a_masker_of_a_box_without_a_module_fits_nothing_by_itself(tmp_path):
 
 
 def test_there_is_no_such_file(tmp_path):
-    with pytest.raises(InputError, match=r"there is no file .*nowhere.safetensors.*saliencykit fit --out"):
+    with pytest.raises(
+        InputError, match=r"there is no file .*nowhere.safetensors.*saliencykit fit --out"
+    ):
         RealTimeMasker.load(tmp_path / "nowhere.safetensors")
 
 
@@ -168,7 +197,9 @@ def test_a_classifiers_weights(tmp_path):
 def test_another_format(saved, number):
     _, path, _ = saved
     rewritten(path, lambda header: header.update(format=number))
-    with pytest.raises(InputError, match=rf"has format {number} and this version of saliencykit reads 1"):
+    with pytest.raises(
+        InputError, match=rf"has format {number} and this version of saliencykit reads 1"
+    ):
         RealTimeMasker.load(path)
 
 
@@ -222,7 +253,9 @@ def test_a_full_disk_leaves_the_old_file_whole(saved, monkeypatch, broken):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(*((os, "replace") if broken == "replace" else (type(path), "write_bytes")), full)
+    monkeypatch.setattr(
+        *((os, "replace") if broken == "replace" else (type(path), "write_bytes")), full
+    )
     with pytest.raises(SaliencyKitError, match="cannot be written: No space left"):
         masker.save(path)
     assert path.read_bytes() == before
@@ -249,7 +282,9 @@ def test_parts_of_ones_own_cannot_be_saved(tmp_path):
             return {}
 
     box = PlantedEvidence()
-    network = masking_network(box, box.examples(2, generator=seeded())[0], encoder=Own((6, 8), 1, size=(16, 16)))
+    network = masking_network(
+        box, box.examples(2, generator=seeded())[0], encoder=Own((6, 8), 1, size=(16, 16))
+    )
     changed = MaskingNetwork(Other(), network.selector, network.decoder)
     with pytest.raises(InputError, match="this one is of Other, Rows, UNet"):
         RealTimeMasker(network=changed).save(tmp_path / "masker.safetensors")

@@ -27,7 +27,9 @@ def stirred(network, seed=3):
         last.weight.copy_(0.3 * torch.randn(last.weight.shape, generator=seeded(seed)))
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.copy_(0.1 * torch.randn(module.running_mean.shape, generator=seeded(seed)))
+                module.running_mean.copy_(
+                    0.1 * torch.randn(module.running_mean.shape, generator=seeded(seed))
+                )
     return network.eval()
 
 
@@ -73,7 +75,12 @@ def test_calibrated_on_its_own_classes_it_keeps_something_and_not_everything(mad
 
 def test_exact_rows_are_the_boxs_and_others_are_trained(net, pictures):
     images = pictures(4)
-    for name, own in [("convolutional", False), ("squeezed", False), ("class-token", True), ("flattened", True)]:
+    for name, own in [
+        ("convolutional", False),
+        ("squeezed", False),
+        ("class-token", True),
+        ("flattened", True),
+    ]:
         network = masking_network(net(name), images)
         assert isinstance(network.encoder, Trunk)
         assert network.selector.own is own
@@ -107,14 +114,18 @@ def test_the_folded_decoder_says_the_same(made):
     box, network, images = made
     labels = torch.tensor([0, 1, 2, 3])
     twin = MaskingNetwork(network.encoder, network.selector, stirred(network).decoder.folded())
-    assert torch.allclose(masks_of(box, twin, images, labels)[0], masks_of(box, network, images, labels)[0], atol=1e-4)
+    assert torch.allclose(
+        masks_of(box, twin, images, labels)[0], masks_of(box, network, images, labels)[0], atol=1e-4
+    )
 
 
 @given(confidence=st.floats(-30, 30), step=st.floats(0, 10), seed=st.integers(0, 3))
 def test_masks_are_in_range_and_fall_with_the_confidence(confidence, step, seed):
     box = PlantedEvidence()
     images, labels = box.examples(2, generator=seeded(seed), size=8)
-    network = stirred(masking_network(box, images, encoder=Own(widths=(4, 6), depth=1, size=(8, 8))), seed)
+    network = stirred(
+        masking_network(box, images, encoder=Own(widths=(4, 6), depth=1, size=(8, 8))), seed
+    )
     low, _ = masks_of(box, network, images, labels, confidence)
     high, _ = masks_of(box, network, images, labels, confidence + step)
     assert 0 <= low.min() <= low.max() <= 1
@@ -142,12 +153,17 @@ def test_also_where_the_box_is_on_its_way_to_raise(net, pictures):
 
 def test_the_same_seed_makes_the_same_network(net, pictures):
     images = pictures(4)
-    one, same, other = (masking_network(net("flattened"), images, seed=seed).state_dict() for seed in (0, 0, 1))
+    one, same, other = (
+        masking_network(net("flattened"), images, seed=seed).state_dict() for seed in (0, 0, 1)
+    )
     assert all(torch.equal(one[key], same[key]) for key in one)
     assert not all(torch.equal(one[key], other[key]) for key in one)
 
 
-@pytest.mark.parametrize(("side", "stride", "expected"), [(16, None, 16), (64, None, 32), (160, None, 40), (64, 8, 8), (20, 3, 7)])
+@pytest.mark.parametrize(
+    ("side", "stride", "expected"),
+    [(16, None, 16), (64, None, 32), (160, None, 40), (64, 8, 8), (20, 3, 7)],
+)
 def test_the_masks_resolution(side, stride, expected):
     box = PlantedEvidence()
     images, labels = box.examples(2, generator=seeded(), size=side)
@@ -170,7 +186,9 @@ def test_auto_takes_the_trunk_where_there_is_one(net, pictures):
     assert isinstance(masking_network(box, images).encoder, Own)
     assert isinstance(masking_network(QueryOnly(box), images).encoder, Own)
     assert isinstance(masking_network(net("convolutional"), pictures(2)).encoder, Trunk)
-    assert isinstance(masking_network(net("convolutional"), pictures(2), encoder="own").encoder, Own)
+    assert isinstance(
+        masking_network(net("convolutional"), pictures(2), encoder="own").encoder, Own
+    )
 
 
 def test_a_box_that_takes_one_picture_at_a_time(net, pictures):
@@ -193,7 +211,9 @@ def test_an_encoder_of_ones_own_and_the_papers_decoder():
     pytest.importorskip("timm")
     box = PlantedEvidence()
     images, labels = box.examples(2, generator=seeded(), size=64)
-    network = masking_network(box, images, encoder=Paper("test_resnet", pretrained=False, size=(64, 64)), stride=4)
+    network = masking_network(
+        box, images, encoder=Paper("test_resnet", pretrained=False, size=(64, 64)), stride=4
+    )
     assert isinstance(network.decoder, Bottleneck)
     assert masks_of(box, network, images, labels)[0].shape == (2, 1, 16, 16)
     assert isinstance(masking_network(box, images, encoder=Own(size=(64, 64))).decoder, UNet)
@@ -207,7 +227,9 @@ def test_parts_can_be_replaced():
     box = PlantedEvidence()
     images, labels = box.examples(2, generator=seeded())
     own = masking_network(box, images)
-    network = MaskingNetwork(own.encoder, Everywhere(own.selector.weight, own.selector.bias), own.decoder)
+    network = MaskingNetwork(
+        own.encoder, Everywhere(own.selector.weight, own.selector.bias), own.decoder
+    )
     assert masks_of(box, network.eval(), images, labels)[0].min() > 0.99
 
 

@@ -19,7 +19,9 @@ def bound(box, images, encoder="auto", confidence=0.0):
     network = masking_network(box, images, encoder=encoder).eval()
     with torch.no_grad():
         last = network.decoder.last
-        last.weight.copy_(0.3 * torch.randn(last.weight.shape, generator=torch.Generator().manual_seed(3)))
+        last.weight.copy_(
+            0.3 * torch.randn(last.weight.shape, generator=torch.Generator().manual_seed(3))
+        )
     return RealTimeMasker(network=network, confidence=confidence).bind(box)
 
 
@@ -73,7 +75,9 @@ def traced(monkeypatch):
 
 def test_one_file_for_any_batch(net, pictures, tmp_path, monkeypatch):
     write, ways = onnx_export._write, []
-    monkeypatch.setattr(onnx_export, "_write", lambda *given: (ways.append(given[-1]), write(*given)))
+    monkeypatch.setattr(
+        onnx_export, "_write", lambda *given: (ways.append(given[-1]), write(*given))
+    )
     images = pictures(5)
     masker = bound(net("convolutional"), images)
     assert masker.export_onnx(tmp_path / "top.onnx") == tmp_path / "top.onnx"
@@ -113,7 +117,9 @@ LARGER = {
 @pytest.mark.parametrize("name", LARGER)
 def test_larger_models(name, tmp_path):
     box = seen(name, LARGER[name])
-    images = torch.rand(2, 3, LARGER[name], LARGER[name], generator=torch.Generator().manual_seed(1))
+    images = torch.rand(
+        2, 3, LARGER[name], LARGER[name], generator=torch.Generator().manual_seed(1)
+    )
     masker = bound(box, images)
     masker.export_onnx(tmp_path / "masker.onnx")
     agree(tmp_path / "masker.onnx", masker, images)
@@ -129,7 +135,9 @@ def test_an_encoder_of_its_own_and_the_confidence(net, pictures, tmp_path, trace
 def test_the_papers_encoder(net, pictures, tmp_path, traced):
     pytest.importorskip("timm")
     images = pictures(3)
-    masker = bound(net("convolutional"), images, encoder=Paper("test_resnet", pretrained=False, size=(32, 32)))
+    masker = bound(
+        net("convolutional"), images, encoder=Paper("test_resnet", pretrained=False, size=(32, 32))
+    )
     masker.export_onnx(tmp_path / "paper.onnx")
     agree(tmp_path / "paper.onnx", masker, images)
 
@@ -168,7 +176,13 @@ class Answers(nn.Module):
 def test_whatever_the_model_returns(form, net, pictures, tmp_path, traced):
     plain, images = net("convolutional"), pictures(3)
     outputs = "probabilities" if "prob" in form else "logits"
-    box = TorchBlackBox(Answers(plain.model, form).eval(), mean=plain.mean, std=plain.std, size=plain.size, outputs=outputs)
+    box = TorchBlackBox(
+        Answers(plain.model, form).eval(),
+        mean=plain.mean,
+        std=plain.std,
+        size=plain.size,
+        outputs=outputs,
+    )
     masker = bound(box, images)
     masker.export_onnx(tmp_path / "masker.onnx")
     agree(tmp_path / "masker.onnx", masker, images)
@@ -196,7 +210,9 @@ def test_boxes_that_cannot_be_exported(net, pictures, tmp_path):
     with pytest.raises(InputError, match="give size="):
         bound(unknown, pictures(2)).export_onnx(tmp_path / "x.onnx", size=0)
     with pytest.raises(InputError, match="not bound"):
-        RealTimeMasker(network=masking_network(unknown, pictures(2))).export_onnx(tmp_path / "x.onnx")
+        RealTimeMasker(network=masking_network(unknown, pictures(2))).export_onnx(
+            tmp_path / "x.onnx"
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -218,7 +234,9 @@ def test_a_box_that_does_more_than_normalise(net, pictures, tmp_path):
 
 def test_a_model_that_fixes_its_batch_is_named(net, pictures, tmp_path, traced):
     masker = bound(net("class-token"), pictures(2))  # its forward has len(x)
-    with pytest.raises(SaliencyKitError, match=r"Tokens with its masker cannot be written as ONNX.* x\.shape\[0\]"):
+    with pytest.raises(
+        SaliencyKitError, match=r"Tokens with its masker cannot be written as ONNX.* x\.shape\[0\]"
+    ):
         masker.export_onnx(tmp_path / "x.onnx")
 
 
@@ -240,7 +258,10 @@ def test_a_graph_that_answers_otherwise_gets_no_name(net, pictures, tmp_path, mo
 
     monkeypatch.setattr(onnx_export, "_write", wrong)
     (tmp_path / "masker.onnx").write_text("an older one")
-    with pytest.raises(SaliencyKitError, match="Convolutional with its masker cannot be written as ONNX: the graph's logits"):
+    with pytest.raises(
+        SaliencyKitError,
+        match="Convolutional with its masker cannot be written as ONNX: the graph's logits",
+    ):
         masker.export_onnx(tmp_path / "masker.onnx")
     assert (tmp_path / "masker.onnx").read_text() == "an older one"
     assert len(list(tmp_path.iterdir())) == 1

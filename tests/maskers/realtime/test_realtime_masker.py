@@ -51,8 +51,14 @@ def test_several_masks_of_each_picture(made):
     _, masks = masker.predict(images, labels)
     assert masks.shape == (4, 2, *images.shape[2:])
     for column in (0, 1):
-        assert torch.allclose(masks[:, column : column + 1], masker.predict(images, labels[:, column])[1], atol=1e-5)
-        assert torch.allclose(masks[:, column : column + 1], masker(box, images, labels[:, column], generator=seeded()), atol=1e-4)
+        assert torch.allclose(
+            masks[:, column : column + 1], masker.predict(images, labels[:, column])[1], atol=1e-5
+        )
+        assert torch.allclose(
+            masks[:, column : column + 1],
+            masker(box, images, labels[:, column], generator=seeded()),
+            atol=1e-4,
+        )
 
 
 def test_it_keeps_the_contract_of_maskers():
@@ -92,7 +98,11 @@ def test_one_pass_of_the_box_a_picture(net, pictures):
 def test_the_confidence_makes_masks_smaller(made):
     _, masker, images = made
     areas = [
-        RealTimeMasker(network=masker.network, confidence=c).bind(masker.box).predict(images)[1].mean().item()
+        RealTimeMasker(network=masker.network, confidence=c)
+        .bind(masker.box)
+        .predict(images)[1]
+        .mean()
+        .item()
         for c in (-2.0, 0.0, 2.0)
     ]
     assert areas[0] >= areas[1] >= areas[2]
@@ -137,13 +147,18 @@ def test_binding_keeps_the_facts(net, pictures):
     assert bound.facts["training"] == {"steps": 3}
     assert len(bound.facts["fingerprint"]) == 32
     assert "fingerprint" not in masker.facts
-    assert bound.bind(net("convolutional", seed=1)).facts["fingerprint"] == bound.facts["fingerprint"], "of the box it was made for"
+    assert (
+        bound.bind(net("convolutional", seed=1)).facts["fingerprint"] == bound.facts["fingerprint"]
+    ), "of the box it was made for"
     assert bound.box is box
 
 
 def test_it_prints_its_parts(made):
     _, masker, _ = made
-    assert repr(masker) in ("RealTimeMasker(Trunk, UNet, confidence=0.0)", "RealTimeMasker(Own, UNet, confidence=0.0)")
+    assert repr(masker) in (
+        "RealTimeMasker(Trunk, UNet, confidence=0.0)",
+        "RealTimeMasker(Own, UNet, confidence=0.0)",
+    )
 
 
 def test_another_size_of_picture(net, pictures):
@@ -163,7 +178,11 @@ def test_one_look_gives_logits_and_masks(made):
     seen, logits = masker.look(box, images)
     assert torch.allclose(logits, box(images), atol=1e-5)
     labels = torch.tensor([0, 1, 2, 3])
-    assert torch.allclose(seen(box, images, labels, generator=seeded()), masker(box, images, labels, generator=seeded()), atol=1e-6)
+    assert torch.allclose(
+        seen(box, images, labels, generator=seeded()),
+        masker(box, images, labels, generator=seeded()),
+        atol=1e-6,
+    )
 
 
 def test_a_model_in_half_precision(net, pictures):
@@ -190,8 +209,13 @@ def test_a_compiled_model_is_used_as_its_plain_self(name, in_place, net, picture
         model = torch.compile(model, backend="eager")
     box = replace(plain, model=model)
     box(images)  # compiled now: its layers' hooks are no longer called
-    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(masker.bind(box).predict(images), (logits, mask), strict=True))
-    assert torch.allclose(masker(box, images, logits.argmax(1), generator=seeded()), mask, atol=1e-5)
+    assert all(
+        torch.allclose(a, b, atol=1e-6)
+        for a, b in zip(masker.bind(box).predict(images), (logits, mask), strict=True)
+    )
+    assert torch.allclose(
+        masker(box, images, logits.argmax(1), generator=seeded()), mask, atol=1e-5
+    )
     assert masking_network(box, images).encoder.taps == masker.network.encoder.taps
 
 
@@ -220,7 +244,11 @@ def test_bfloat16_models_of_every_kind(name, net, pictures):
     logits, mask = masker.bind(half).predict(images, labels)
     assert (logits.dtype, mask.dtype) == (torch.float32, torch.float32)
     assert (mask - masker.bind(box).predict(images, labels)[1]).abs().mean() < 0.1
-    assert masking_network(half, images)(masker.network.encoder.see(half, images), labels)[0].isfinite().all()
+    assert (
+        masking_network(half, images)(masker.network.encoder.see(half, images), labels)[0]
+        .isfinite()
+        .all()
+    )
 
 
 def test_two_boxes_without_a_module_are_two_boxes():

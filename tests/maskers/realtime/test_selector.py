@@ -7,7 +7,9 @@ from saliencykit.maskers.realtime.selector import Rows
 
 def rows(own=False, classes=4, channels=6):
     g = torch.Generator().manual_seed(0)
-    return Rows(torch.randn(classes, channels, generator=g), torch.randn(classes, generator=g), own=own)
+    return Rows(
+        torch.randn(classes, channels, generator=g), torch.randn(classes, generator=g), own=own
+    )
 
 
 def coarse(count=5, channels=6):
@@ -39,7 +41,9 @@ def test_the_gate_is_scale_times_response_minus_threshold():
         selector.log_scale.fill_(0.7)
         selector.log_threshold.fill_(-0.4)
     scale, threshold = torch.tensor(0.7).exp(), torch.tensor(-0.4).exp()
-    assert torch.allclose(selector(maps, labels), scale * (selector.responses(maps, labels) - threshold), atol=1e-5)
+    assert torch.allclose(
+        selector(maps, labels), scale * (selector.responses(maps, labels) - threshold), atol=1e-5
+    )
 
 
 def test_calibrated_the_typical_maximum_opens_the_gate_and_no_response_closes_it():
@@ -64,12 +68,17 @@ def test_class_logits_are_the_mean_responses():
     selector, maps = rows(), coarse(2)
     logits = selector.class_logits(maps)
     for k in range(4):
-        assert torch.allclose(logits[:, k], selector.responses(maps, torch.full((2,), k)).mean((1, 2, 3)), atol=1e-5)
+        assert torch.allclose(
+            logits[:, k], selector.responses(maps, torch.full((2,), k)).mean((1, 2, 3)), atol=1e-5
+        )
 
 
 def test_rows_of_the_box_are_neither_trained_nor_stored():
     selector = rows()
-    assert {name for name, p in selector.named_parameters() if p.requires_grad} == {"log_scale", "log_threshold"}
+    assert {name for name, p in selector.named_parameters() if p.requires_grad} == {
+        "log_scale",
+        "log_threshold",
+    }
     assert set(selector.state_dict()) == {"log_scale", "log_threshold"}
     own = rows(own=True)
     assert {"weight", "bias"} <= set(own.state_dict())

@@ -24,30 +24,43 @@ def grid():
     def make(size, window, stride):
         tops, lefts = np.meshgrid(*(np.arange(0, side, stride) for side in size), indexing="ij")
         tops, lefts = tops.ravel(), lefts.ravel()
-        return Windows(tops, np.minimum(tops + window, size[0]), lefts, np.minimum(lefts + window, size[1]))
+        return Windows(
+            tops, np.minimum(tops + window, size[0]), lefts, np.minimum(lefts + window, size[1])
+        )
 
     return make
 
 
 @pytest.fixture
 def both(grid):
-    """Logits by cones and by full passes, in double precision, whether it pays or not; and the plan."""
+    """Logits by cones and by full passes, in double precision, whether it pays or not; and the
+    plan.
+    """
 
-    def answer(make, size=(19, 23), window=5, stride=3, groups=3, windows=None, regions=None, channels=3):
+    def answer(
+        make, size=(19, 23), window=5, stride=3, groups=3, windows=None, regions=None, channels=3
+    ):
         net = seeded(make).double()
-        images = torch.rand(2, channels, *size, generator=Generator().manual_seed(1), dtype=torch.float64)
+        images = torch.rand(
+            2, channels, *size, generator=Generator().manual_seed(1), dtype=torch.float64
+        )
         image, fill = images[:1], images[1:].flip(-1)
         windows = windows or grid(size, window, stride)
         box = TorchBlackBox(net, mean=(0.4,) * channels, std=(0.25,) * channels).for_many(image)
         with torch.no_grad():
             box(image)
             plan = Plan(trace(box, image))
-            cones = [cone_of(plan, windows, which) for which in np.array_split(np.arange(len(windows)), groups)]
+            cones = [
+                cone_of(plan, windows, which)
+                for which in np.array_split(np.arange(len(windows)), groups)
+            ]
             runner, filled = Runner(plan, cones), Filled(image, fill, windows, regions)
             got = [runner.whole(image)]
             for cone in cones:
                 top, left = torch.from_numpy(cone.picture.top), torch.from_numpy(cone.picture.left)
-                crops = filled.crops(cone.windows, top, left, cone.picture.height, cone.picture.width)
+                crops = filled.crops(
+                    cone.windows, top, left, cone.picture.height, cone.picture.width
+                )
                 got.append(runner.changed(cone, crops))
             return torch.cat(got), box(filled.edits([-1, *range(len(windows))])), cones
 
@@ -60,6 +73,8 @@ def local():
 
     def count(cones):
         steps = [step for cone in cones for step in cone.steps]
-        return sum(s.rule is not None for s in steps), {s.node.target.__name__ for s in steps if s.rule is None}
+        return sum(s.rule is not None for s in steps), {
+            s.node.target.__name__ for s in steps if s.rule is None
+        }
 
     return count

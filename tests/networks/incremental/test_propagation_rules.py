@@ -1,11 +1,20 @@
-"""Which calls are made on rectangles: the table of test_run says that they are right, this one that they are found."""
+"""Which calls are made on rectangles: the table of test_run says that they are right, this one that
+they are found.
+"""
 
 import pytest
 import torch
 from torch import nn
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.networks.incremental.propagation_rules import NCHW, NHWC, Mean, Pointwise, Sliding, rules_of
+from saliencykit.networks.incremental.propagation_rules import (
+    NCHW,
+    NHWC,
+    Mean,
+    Pointwise,
+    Sliding,
+    rules_of,
+)
 from saliencykit.networks.incremental.trace import trace
 
 
@@ -15,13 +24,20 @@ def rules(*layers):
     box(image)
     with torch.no_grad():
         found, layouts = rules_of(trace(box, image))
-    return {n.target.__name__: rule for n, rule in found.items()}, {n.name: layout for n, layout in layouts.items()}
+    return {n.target.__name__: rule for n, rule in found.items()}, {
+        n.name: layout for n, layout in layouts.items()
+    }
 
 
 @pytest.mark.parametrize(
     ("layer", "extent", "stride", "padding"),
     [
-        (nn.Conv2d(3, 4, (3, 2), stride=(2, 1), padding=1, dilation=(1, 3)), (3, 4), (2, 1), (1, 1)),
+        (
+            nn.Conv2d(3, 4, (3, 2), stride=(2, 1), padding=1, dilation=(1, 3)),
+            (3, 4),
+            (2, 1),
+            (1, 1),
+        ),
         (nn.Conv2d(3, 4, 5, padding="same"), (5, 5), (1, 1), (2, 2)),
         (nn.MaxPool2d(3, dilation=2), (5, 5), (3, 3), (0, 0)),
         (nn.AvgPool2d(2, padding=1), (2, 2), (2, 2), (1, 1)),

@@ -1,4 +1,6 @@
-"""The rectangles of a cone: they hold whatever a window changes, and are about as small as they can be."""
+"""The rectangles of a cone: they hold whatever a window changes, and are about as small as they can
+be.
+"""
 
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ from saliencykit.networks.incremental.trace import trace
 
 
 def plan_of(*layers, size=(40, 40)):
-    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), *layers, nn.Flatten(), nn.LazyLinear(3)).eval()
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), *layers, nn.Flatten(), nn.LazyLinear(3)
+    ).eval()
     box, image = TorchBlackBox(net), torch.rand(1, 3, *size, generator=Generator().manual_seed(0))
     box(image)
     with torch.no_grad():
@@ -40,7 +44,9 @@ def test_rectangles_have_one_size_and_stay_inside():
 
 
 def test_what_changes_nearly_all_is_made_on_whole_maps():
-    cone = cone_of(plan_of(nn.Conv2d(4, 4, 31, padding=15)), windows((18, 22, 18, 22)), np.array([0]))
+    cone = cone_of(
+        plan_of(nn.Conv2d(4, 4, 31, padding=15)), windows((18, 22, 18, 22)), np.array([0])
+    )
     convolutions = [s for s in cone.steps if s.node.target.__name__ == "conv2d"]
     assert [s.rule is not None for s in convolutions] == [True, False]
     assert cone.cost > 0.9 * cone.whole_cost
@@ -49,7 +55,10 @@ def test_what_changes_nearly_all_is_made_on_whole_maps():
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_cost_falls_with_the_window(stride):
     plan = plan_of(nn.Conv2d(4, 4, 3, stride=stride), nn.AdaptiveAvgPool2d(1))
-    costs = [cone_of(plan, windows((5, 5 + side, 7, 7 + side)), np.array([0])).cost for side in (2, 8, 30)]
+    costs = [
+        cone_of(plan, windows((5, 5 + side, 7, 7 + side)), np.array([0])).cost
+        for side in (2, 8, 30)
+    ]
     assert costs == sorted(costs)
     assert costs[0] < 0.2 * cone_of(plan, windows((0, 40, 0, 40)), np.array([0])).whole_cost
 

@@ -1,4 +1,6 @@
-"""Incremental answers equal full passes: every kind of layer at odd sizes, small networks drawn at random, and known families."""
+"""Incremental answers equal full passes: every kind of layer at odd sizes, small networks drawn at
+random, and known families.
+"""
 
 import numpy as np
 import pytest
@@ -48,7 +50,10 @@ class ChannelsLastBlock(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
         self.rest = nn.Sequential(
-            nn.LayerNorm(channels), nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels)
+            nn.LayerNorm(channels),
+            nn.Linear(channels, 2 * channels),
+            nn.GELU(),
+            nn.Linear(2 * channels, channels),
         )
         self.gamma = nn.Parameter(torch.rand(channels))
 
@@ -58,7 +63,13 @@ class ChannelsLastBlock(nn.Module):
 
 def net(*layers, channels=6):
     """The layers between a stem and a head that keeps places apart."""
-    return lambda: nn.Sequential(nn.Conv2d(3, channels, 3), nn.ReLU(), *[make() for make in layers], nn.Flatten(), nn.LazyLinear(5))
+    return lambda: nn.Sequential(
+        nn.Conv2d(3, channels, 3),
+        nn.ReLU(),
+        *[make() for make in layers],
+        nn.Flatten(),
+        nn.LazyLinear(5),
+    )
 
 
 def conv(*args, **kwargs):
@@ -134,39 +145,64 @@ WHOLE = {
 def test_a_layer_answers_as_in_full_passes(both, local, name):
     got, wanted, cones = both(net(LAYERS[name], lambda: nn.LazyConv2d(6, 1)))
     assert torch.allclose(got, wanted, atol=1e-10)
-    assert (wanted[1:] - wanted[:1]).abs().amax(1).median() > 1e-8  # most windows make a difference, or the comparison says little
+    assert (wanted[1:] - wanted[:1]).abs().amax(
+        1
+    ).median() > 1e-8  # most windows make a difference, or the comparison says little
     known, whole = local(cones)
     assert known >= 3 * 4
     assert whole <= {"flatten", "linear", "to", "conv2d", "view"} or name in WHOLE
 
 
-@pytest.mark.parametrize("name", ["strided", "max pool, ceil, padding, dilation", "residual", "channels last", "mean"])
-@pytest.mark.parametrize(("size", "window", "stride"), [((16, 16), 4, 4), ((33, 14), 2, 5), ((14, 29), 13, 4), ((15, 15), 1, 1)])
+@pytest.mark.parametrize(
+    "name", ["strided", "max pool, ceil, padding, dilation", "residual", "channels last", "mean"]
+)
+@pytest.mark.parametrize(
+    ("size", "window", "stride"),
+    [((16, 16), 4, 4), ((33, 14), 2, 5), ((14, 29), 13, 4), ((15, 15), 1, 1)],
+)
 def test_any_picture_and_window(both, name, size, window, stride):
-    got, wanted, _ = both(net(LAYERS[name], LAYERS["conv"], LAYERS[name]), size=size, window=window, stride=stride)
+    got, wanted, _ = both(
+        net(LAYERS[name], LAYERS["conv"], LAYERS[name]), size=size, window=window, stride=stride
+    )
     assert torch.allclose(got, wanted, atol=1e-10)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 7, 50])
 def test_any_grouping(both, groups):
     layers = [LAYERS[n] for n in ("residual", "strided", "channels last", "concatenated")]
-    got, wanted, _ = both(net(*layers, lambda: nn.Conv2d(10, 6, 3, padding=1), LAYERS["mean"]), size=(40, 37), groups=groups)
+    got, wanted, _ = both(
+        net(*layers, lambda: nn.Conv2d(10, 6, 3, padding=1), LAYERS["mean"]),
+        size=(40, 37),
+        groups=groups,
+    )
     assert torch.allclose(got, wanted, atol=1e-10)
 
 
 def test_windows_of_different_sizes_and_regions_of_any_shape(both):
-    windows = Windows(*(np.array(ends) for ends in ([0, 3, 10, 0], [2, 17, 11, 19], [5, 0, 22, 0], [9, 8, 23, 23])))
+    windows = Windows(
+        *(
+            np.array(ends)
+            for ends in ([0, 3, 10, 0], [2, 17, 11, 19], [5, 0, 22, 0], [9, 8, 23, 23])
+        )
+    )
     got, wanted, _ = both(net(LAYERS["residual"], LAYERS["strided"]), windows=windows, groups=1)
     assert torch.allclose(got, wanted, atol=1e-10)
     regions = torch.randint(4, (19, 23), generator=torch.Generator().manual_seed(5))
     everywhere = Windows(*(np.array([end] * 4) for end in (0, 19, 0, 23)))
-    got, wanted, _ = both(net(LAYERS["residual"], LAYERS["strided"]), windows=everywhere, regions=regions, groups=2)
+    got, wanted, _ = both(
+        net(LAYERS["residual"], LAYERS["strided"]), windows=everywhere, regions=regions, groups=2
+    )
     assert torch.allclose(got, wanted, atol=1e-10)
     assert (wanted[1] - wanted[2]).abs().max() > 1e-6
 
 
 def test_a_pooled_networks_windows_cost_a_part_of_it(both):
-    _, _, cones = both(net(conv(3, padding=1), conv(3, padding=1), LAYERS["mean"]), size=(64, 64), window=8, stride=8)
+    _, _, cones = both(
+        net(conv(3, padding=1), conv(3, padding=1), LAYERS["mean"]),
+        size=(64, 64),
+        window=8,
+        stride=8,
+    )
     assert all(cone.cost < 0.15 * cone.whole_cost for cone in cones)
 
 
@@ -191,7 +227,11 @@ SMALL = st.integers(1, 3)
 def layers(draw):
     """A layer that takes 6 channels and gives 6."""
     kind = draw(st.sampled_from(["conv", "max", "average", "residual", "known"]))
-    kernel, stride, dilation = draw(st.tuples(SMALL, SMALL)), draw(st.tuples(SMALL, SMALL)), draw(st.integers(1, 2))
+    kernel, stride, dilation = (
+        draw(st.tuples(SMALL, SMALL)),
+        draw(st.tuples(SMALL, SMALL)),
+        draw(st.integers(1, 2)),
+    )
     padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
     if kind == "conv":
         groups = draw(st.sampled_from([1, 2, 3, 6]))
@@ -200,9 +240,13 @@ def layers(draw):
         return lambda: nn.MaxPool2d(kernel, stride, padding, ceil_mode=bool(dilation - 1))
     if kind == "average":
         include = draw(st.booleans())
-        return lambda: nn.AvgPool2d(kernel, stride, padding, ceil_mode=bool(dilation - 1), count_include_pad=include)
+        return lambda: nn.AvgPool2d(
+            kernel, stride, padding, ceil_mode=bool(dilation - 1), count_include_pad=include
+        )
     if kind == "residual":
-        return lambda: Around(nn.Sequential(nn.Conv2d(6, 6, 3, padding=dilation, dilation=dilation), nn.ReLU()))
+        return lambda: Around(
+            nn.Sequential(nn.Conv2d(6, 6, 3, padding=dilation, dilation=dilation), nn.ReLU())
+        )
     names = [
         "activations",
         "batch norm",
@@ -217,7 +261,12 @@ def layers(draw):
     return LAYERS[draw(st.sampled_from(names))]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    derandomize=True,
+)
 @given(data=st.data())
 def test_small_networks_drawn_at_random(both, data):
     size = data.draw(st.tuples(st.integers(24, 40), st.integers(24, 40)))
@@ -230,7 +279,9 @@ def test_small_networks_drawn_at_random(both, data):
     try:
         got, wanted, _ = both(net(*chain), size=size, windows=Windows(*ends), groups=min(2, count))
     except Exception as error:
-        assert "too small" in str(error) or "Kernel size" in str(error) or "less than" in str(error), error  # noqa: PT017
+        assert (
+            "too small" in str(error) or "Kernel size" in str(error) or "less than" in str(error)
+        ), error  # noqa: PT017
         return
     assert torch.allclose(got, wanted, atol=1e-9)
 
@@ -248,7 +299,9 @@ def test_torchvisions_networks(both, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in FAMILIES if n not in ("resnet18", "mobilenet_v2", "squeezenet1_1")])
+@pytest.mark.parametrize(
+    "name", [n for n in FAMILIES if n not in ("resnet18", "mobilenet_v2", "squeezenet1_1")]
+)
 def test_more_of_torchvisions_networks(both, name):
     _family(both, name)
 
@@ -256,10 +309,15 @@ def test_more_of_torchvisions_networks(both, name):
 def _family(both, name):
     import torchvision
 
-    extra = {"init_weights": True, "aux_logits": True} if name in ("googlenet", "inception_v3") else {}
+    extra = (
+        {"init_weights": True, "aux_logits": True} if name in ("googlenet", "inception_v3") else {}
+    )
     side = FAMILIES[name]
     got, wanted, _ = both(
-        lambda: getattr(torchvision.models, name)(weights=None, num_classes=7, **extra), size=(side, side), window=9, stride=22
+        lambda: getattr(torchvision.models, name)(weights=None, num_classes=7, **extra),
+        size=(side, side),
+        window=9,
+        stride=22,
     )
     spread = wanted.max() - wanted.min()
     assert (got - wanted).abs().max() < 1e-9 * spread

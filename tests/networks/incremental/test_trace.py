@@ -35,20 +35,40 @@ def traced(function):
 
 
 def names(recorded):
-    return [n.target.__name__ for n in recorded.graph.nodes if n.op == "call_function" and n not in recorded.static]
+    return [
+        n.target.__name__
+        for n in recorded.graph.nodes
+        if n.op == "call_function" and n not in recorded.static
+    ]
 
 
 def test_calls_in_order_with_their_shapes():
     recorded = traced(lambda m, x: torch.relu(x))
-    assert [n for n in names(recorded) if n not in ("mul", "to")] == ["conv2d", "relu", "flatten", "linear"]
-    conv = next(n for n in recorded.graph.nodes if n.op == "call_function" and n.target is torch.conv2d)
+    assert [n for n in names(recorded) if n not in ("mul", "to")] == [
+        "conv2d",
+        "relu",
+        "flatten",
+        "linear",
+    ]
+    conv = next(
+        n for n in recorded.graph.nodes if n.op == "call_function" and n.target is torch.conv2d
+    )
     assert conv.meta["shape"] == (1, 4, 6, 6)
-    assert {tuple(recorded.static[n].shape) for n in conv.all_input_nodes[1:]} == {(4, 3, 3, 3), (4,)}
+    assert {tuple(recorded.static[n].shape) for n in conv.all_input_nodes[1:]} == {
+        (4, 3, 3, 3),
+        (4,),
+    }
 
 
 def test_what_doubles_with_the_batch_is_the_batch():
-    recorded = traced(lambda m, x: x.view(x.shape[0], 2, 2, 6, 6).reshape(2 * len(x), -1).view(len(x), -1))
-    args = [n.args[1:] for n in recorded.graph.nodes if getattr(n.target, "__name__", "") in ("view", "reshape")]
+    recorded = traced(
+        lambda m, x: x.view(x.shape[0], 2, 2, 6, 6).reshape(2 * len(x), -1).view(len(x), -1)
+    )
+    args = [
+        n.args[1:]
+        for n in recorded.graph.nodes
+        if getattr(n.target, "__name__", "") in ("view", "reshape")
+    ]
     assert args == [(PerPicture(1), 2, 2, 6, 6), (PerPicture(2), -1), (PerPicture(1), -1)]
 
 
@@ -58,7 +78,9 @@ def test_what_does_not_depend_on_the_picture_is_static():
 
 
 def test_what_looks_like_the_picture_and_holds_other_numbers_is_static():
-    recorded = traced(lambda m, x: x + torch.arange(4.0).view(1, 4, 1, 1).to(x) + x.new_ones(1, 4, 1, 1))
+    recorded = traced(
+        lambda m, x: x + torch.arange(4.0).view(1, 4, 1, 1).to(x) + x.new_ones(1, 4, 1, 1)
+    )
     assert names(recorded).count("add") == 2
     assert "new_ones" not in names(recorded)
 
@@ -97,14 +119,18 @@ def test_any_box_that_computes_with_torch_can_be_recorded_and_others_are_refused
     with torch.no_grad():
         recorded = trace(PlantedEvidence(), torch.rand(1, 3, 8, 8))
         assert "conv2d" in names(recorded)
-        box = FunctionBlackBox(lambda x: np.stack([x[:, 0, 0, 0], x[:, -1, -1, 0]], 1), num_classes=2)
+        box = FunctionBlackBox(
+            lambda x: np.stack([x[:, 0, 0, 0], x[:, -1, -1, 0]], 1), num_classes=2
+        )
         with pytest.raises(NotUnderstoodError):
             trace(box, torch.rand(1, 3, 8, 8))
 
 
 def test_the_model_and_the_picture_stay_as_they_were():
     net, image = (
-        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(144, 3)).train(),
+        nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(144, 3)
+        ).train(),
         torch.rand(1, 3, 8, 8),
     )
     box = TorchBlackBox(net)

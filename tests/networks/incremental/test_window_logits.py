@@ -108,7 +108,9 @@ def test_what_cannot_be_split_is_asked_in_full_passes(grid, layers, says):
 
 
 def test_what_needs_all_in_the_middle_is_still_worth_it_before(grid):
-    ask, got, wanted = asked(deep(Whole(), nn.Conv2d(16, 4, 1), nn.Conv2d(4, 16, 1)), grid((48, 48), 8, 6))
+    ask, got, wanted = asked(
+        deep(Whole(), nn.Conv2d(16, 4, 1), nn.Conv2d(4, 16, 1)), grid((48, 48), 8, 6)
+    )
     assert ask.incremental, ask.reason
     assert torch.allclose(got, wanted, atol=1e-5)
 
@@ -183,7 +185,13 @@ def test_an_answer_that_is_not_a_number_is_the_boxs_error_as_ever(grid):
     dark, bright = torch.full((1, 3, 48, 48), 0.1), torch.full((1, 3, 48, 48), 0.9)
     box = TorchBlackBox(nn.Sequential(Root(), *deep()), size=48)
     ask = Answers(box.for_many(dark), windows)
-    ask(Filled(dark + torch.rand(1, 3, 48, 48, generator=Generator().manual_seed(0)) * 0.1, dark, windows))
+    ask(
+        Filled(
+            dark + torch.rand(1, 3, 48, 48, generator=Generator().manual_seed(0)) * 0.1,
+            dark,
+            windows,
+        )
+    )
     assert ask.incremental, ask.reason
     with pytest.raises(ContractError, match="NaN"):
         ask(Filled(dark, bright, windows))

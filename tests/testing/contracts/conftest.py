@@ -1,4 +1,6 @@
-"""What the tables of broken parts share: every clause of a suite is broken by a part of its table, and the message says how."""
+"""What the tables of broken parts share: every clause of a suite is broken by a part of its table,
+and the message says how.
+"""
 
 from collections.abc import Callable
 from types import ModuleType
@@ -15,7 +17,9 @@ Row = tuple[object, Clause, str]
 def breaks() -> Callable[..., None]:
     """A part breaks a clause; the message has the clause, the words and the way out."""
 
-    def breaks(check: Callable[..., None], part: object, clause: Clause, words: str, **options: object) -> None:
+    def breaks(
+        check: Callable[..., None], part: object, clause: Clause, words: str, **options: object
+    ) -> None:
         with pytest.raises(BrokenContractError) as caught:
             check(part, **options)
         message = str(caught.value)
@@ -23,7 +27,9 @@ def breaks() -> Callable[..., None]:
         assert isinstance(caught.value, ContractError)
         assert message.startswith(f"{check.__name__}({part!r}): a contract is broken.\n")
         lines = dict(line.split(": ", 1) for line in message.split("\n  ")[1:])
-        assert [name for name in ("contract", "expected", "got", "way out") if not lines.get(name)] == []
+        assert [
+            name for name in ("contract", "expected", "got", "way out") if not lines.get(name)
+        ] == []
         assert lines["contract"] == clause.contract
         assert words in lines["got"], message
 
@@ -35,7 +41,9 @@ def covers() -> Callable[[ModuleType, list[Row]], None]:
     """No clause of the suite without a broken part."""
 
     def covers(suite: ModuleType, table: list[Row]) -> None:
-        promised = {clause.contract for clause in vars(suite).values() if isinstance(clause, Clause)}
+        promised = {
+            clause.contract for clause in vars(suite).values() if isinstance(clause, Clause)
+        }
         assert promised == {clause.contract for _, clause, _ in table}
 
     return covers

@@ -1,4 +1,6 @@
-"""The suite must catch what it promises to catch: each part below breaks one clause as real ones do."""
+"""The suite must catch what it promises to catch: each part below breaks one clause as real ones
+do.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -72,17 +74,37 @@ BROKEN = [
         suite.ROWS,
         "asked for rows 3, 2, 1, 0 of the input alone",
     ),
-    (Fill(lambda x, g, m: x.mean(0, keepdim=True).expand_as(x)), suite.ROWS, "asked for row 3 of the input alone"),
-    (Fill(lambda x, g, m: x + 0 * torch.rand(len(x), generator=g).sum()), suite.MOVES_ON, "another state after 4 images"),
+    (
+        Fill(lambda x, g, m: x.mean(0, keepdim=True).expand_as(x)),
+        suite.ROWS,
+        "asked for row 3 of the input alone",
+    ),
+    (
+        Fill(lambda x, g, m: x + 0 * torch.rand(len(x), generator=g).sum()),
+        suite.MOVES_ON,
+        "another state after 4 images",
+    ),
     (Fill(lambda x, g, m: x if m is None else x * m), suite.IGNORES_MASK, "asked with mask="),
     (Fill(with_gradient), suite.NO_GRADIENT, "requires_grad True"),
     (Edit(zero, changed=lambda x, m, g: x * 0), suite.KEEPS, "edited with a mask of ones"),
     (Edit(zero, changed=lambda x, m, g: (x * m).half()), suite.EDITS, "float16"),
     (Edit(zero, changed=lambda x, m, g: x / m), suite.EDITS, "to inf"),
     (Edit(zero, changed=lambda x, m, g: 1 / 0), suite.EDITS, "ZeroDivisionError"),
-    (Edit(zero, changed=lambda x, m, g: x * m + (1 - m) * x.mean()), suite.EDIT_ROWS, "asked for row 3 of the input alone"),
-    (Fill(lambda x, g, m: torch.rand(x.shape, dtype=x.dtype)), suite.GIVES_BACK, "changed the random state of torch"),
-    (Fill(lambda x, g, m: x * 0 + np.random.rand()), suite.GIVES_BACK, "changed the random state of numpy"),
+    (
+        Edit(zero, changed=lambda x, m, g: x * m + (1 - m) * x.mean()),
+        suite.EDIT_ROWS,
+        "asked for row 3 of the input alone",
+    ),
+    (
+        Fill(lambda x, g, m: torch.rand(x.shape, dtype=x.dtype)),
+        suite.GIVES_BACK,
+        "changed the random state of torch",
+    ),
+    (
+        Fill(lambda x, g, m: x * 0 + np.random.rand()),
+        suite.GIVES_BACK,
+        "changed the random state of numpy",
+    ),
     (Fill(lambda x, g, m: x.mul_(0.5)), suite.GIVES_BACK, "changed images"),
     (Edit(zero, changed=lambda x, m, g: x * m.clamp_(0.1)), suite.GIVES_BACK, "changed mask"),
 ]

@@ -1,4 +1,6 @@
-"""The suite must catch what it promises to catch: each part below breaks one clause as real ones do."""
+"""The suite must catch what it promises to catch: each part below breaks one clause as real ones
+do.
+"""
 
 import pytest
 import torch
@@ -76,16 +78,36 @@ BROKEN = [
     (Box(Stateful()), suite.REPEATS, "asked a second time"),
     (Box(lambda x: colours(x - x.mean(0))), suite.ROWS, "asked for row 3 of the input alone"),
     (Box(colours, for_many=lambda x: None), suite.MANY, "NoneType"),
-    (Box(colours, for_many=lambda x: Box(lambda x: -colours(x))), suite.MANY, "asked for_many(images)"),
+    (
+        Box(colours, for_many=lambda x: Box(lambda x: -colours(x))),
+        suite.MANY,
+        "asked for_many(images)",
+    ),
     (Box(colours, for_model_pixels=lambda: None), suite.BARE, "NoneType"),
-    (Box(lambda x: nn.functional.conv2d(x, torch.ones(2, 3, 1, 1)).mean((2, 3))), suite.DOUBLES, "raised RuntimeError"),
-    (Box(lambda x: colours(x) * (1 if x.dtype == torch.float32 else 2)), suite.DOUBLES, "asked about images.double()"),
-    (Box(torch.enable_grad()(lambda x: colours(x)), differentiable=False), suite.QUERY_ONLY, "requires_grad True"),
+    (
+        Box(lambda x: nn.functional.conv2d(x, torch.ones(2, 3, 1, 1)).mean((2, 3))),
+        suite.DOUBLES,
+        "raised RuntimeError",
+    ),
+    (
+        Box(lambda x: colours(x) * (1 if x.dtype == torch.float32 else 2)),
+        suite.DOUBLES,
+        "asked about images.double()",
+    ),
+    (
+        Box(torch.enable_grad()(lambda x: colours(x)), differentiable=False),
+        suite.QUERY_ONLY,
+        "requires_grad True",
+    ),
     (Box(lambda x: colours(x).detach()), suite.PATH, "requires_grad False"),
     (Box(root), suite.SLOPE, "NaN or infinity"),
     (Box(lambda x: colours(x.detach()) + x.sum() * 0), suite.REACHES, "zeros everywhere"),
     (Box(lambda x: colours(x.mul_(0.9))), suite.GIVES_BACK, "changed images"),
-    (Box(lambda x: colours(x) + 0 * torch.rand(1)), suite.GIVES_BACK, "changed the random state of torch"),
+    (
+        Box(lambda x: colours(x) + 0 * torch.rand(1)),
+        suite.GIVES_BACK,
+        "changed the random state of torch",
+    ),
 ]
 SKIPPED = [(None, suite.PREPARED, "")]  # the test below
 
@@ -109,7 +131,13 @@ GREY = torch.full((1, 3, 8, 8), 0.5)
         (lambda picture: (GREY * 4 - 2.5, GEOMETRY), "from -0.5 to -0.5"),
         (lambda picture: (GREY[0], GEOMETRY), "float32 (3, 8, 8)"),
         (lambda picture: (GREY[:, :, 1:], GEOMETRY), "float32 (1, 3, 7, 8)"),
-        (lambda picture: (GREY, Geometry(picture=(120, 90), region=(0.0, 0.0, 1.0, 1.0), size=(8, 8))), "picture=(120, 90)"),
+        (
+            lambda picture: (
+                GREY,
+                Geometry(picture=(120, 90), region=(0.0, 0.0, 1.0, 1.0), size=(8, 8)),
+            ),
+            "picture=(120, 90)",
+        ),
         (lambda picture: GREY[0], "it raised ValueError"),
         (lambda picture: picture.nothing, "it raised AttributeError"),
     ],
@@ -119,10 +147,21 @@ def test_a_box_that_prepares_pictures_wrongly(prepared, words, breaks):
 
 
 def test_good_black_boxes_pass():
-    check_black_box(Box(colours, max_batch=1, class_names=("a", "b"), zero=(0.5, 0.4, 0.3)), images=X)
+    check_black_box(
+        Box(colours, max_batch=1, class_names=("a", "b"), zero=(0.5, 0.4, 0.3)), images=X
+    )
     check_black_box(QueryOnly(Box(colours)), images=X)
-    check_black_box(TorchBlackBox(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), mean=(0.5,) * 3, std=(1.0,) * 3, size=8))
-    with pytest.raises(InputError, match="needs images=, because the box does not prepare pictures"):
+    check_black_box(
+        TorchBlackBox(
+            nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+            mean=(0.5,) * 3,
+            std=(1.0,) * 3,
+            size=8,
+        )
+    )
+    with pytest.raises(
+        InputError, match="needs images=, because the box does not prepare pictures"
+    ):
         check_black_box(Box(colours))
 
 

@@ -4,7 +4,14 @@ import torch
 from saliencykit.core.errors import ContractError, InputError
 from saliencykit.core.masker import Masker
 from saliencykit.maskers.baselines import CentreBox
-from saliencykit.testing.contracts.case import BrokenContractError, Case, Clause, form_of, is_part, seeded
+from saliencykit.testing.contracts.case import (
+    BrokenContractError,
+    Case,
+    Clause,
+    form_of,
+    is_part,
+    seeded,
+)
 
 CLAUSE = Clause("it holds", "make it hold")
 CASE = Case("check_it()", {"images": torch.tensor([[0.0, 2.0]]), "labels": torch.tensor([1, 0])})
@@ -31,14 +38,16 @@ def test_the_worst_place_is_shown():
     came = wanted.clone()
     came[1, 2], came[0, 1] = 0.5, 0.25
     with pytest.raises(
-        BrokenContractError, match=r"expected: 0 at \[1, 2\], to within 0.1\n  got: 0.5 there, a difference of 0.5, then"
+        BrokenContractError,
+        match=r"expected: 0 at \[1, 2\], to within 0.1\n  got: 0.5 there, a difference of 0.5, then",
     ):
         CASE.same(CLAUSE, wanted, came, 0.1, how="then")
     CASE.same(CLAUSE, wanted, came, 0.5, how="then")
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "fine"), [("nan", "nan", True), ("inf", "inf", True), ("nan", 0, False), (0, "inf", False)]
+    ("one", "other", "fine"),
+    [("nan", "nan", True), ("inf", "inf", True), ("nan", 0, False), (0, "inf", False)],
 )
 def test_nan_and_infinity_agree_with_themselves_only(one, other, fine):
     one, other = torch.tensor([float(one)]), torch.tensor([float(other)])
@@ -50,7 +59,9 @@ def test_nan_and_infinity_agree_with_themselves_only(one, other, fine):
 
 
 def test_shapes_are_compared():
-    with pytest.raises(BrokenContractError, match=r"expected: shape \(2,\)\n  got: shape \(3,\), then"):
+    with pytest.raises(
+        BrokenContractError, match=r"expected: shape \(2,\)\n  got: shape \(3,\), then"
+    ):
         CASE.same(CLAUSE, torch.zeros(2), torch.zeros(3), 1.0, how="then")
 
 
@@ -63,9 +74,14 @@ def test_rows_are_asked_in_other_orders_and_alone():
 
     CASE.rows(CLAUSE, ask, whole, 0.0)
     assert asked == [[3, 2, 1, 0], [3], [2], [3, 2, 1]]
-    with pytest.raises(BrokenContractError, match=r"got: 3.5 there, .*, asked for row 3 of the input alone"):
+    with pytest.raises(
+        BrokenContractError, match=r"got: 3.5 there, .*, asked for row 3 of the input alone"
+    ):
         CASE.rows(CLAUSE, lambda some: whole[some] + (0.5 if len(some) == 1 else 0), whole, 0.1)
-    with pytest.raises(BrokenContractError, match="expected: the answer to rows 3, 2, 1, 0 alone\n  got: it raised ValueError: no"):
+    with pytest.raises(
+        BrokenContractError,
+        match="expected: the answer to rows 3, 2, 1, 0 alone\n  got: it raised ValueError: no",
+    ):
         CASE.rows(CLAUSE, raising(ValueError("no")), whole, 0.1)
 
 
@@ -81,11 +97,17 @@ def raising(error):
     [
         (ContractError("Mine.mask returned nothing"), "got: Mine.mask returned nothing\n"),
         (InputError("too small"), "got: InputError: too small\n"),
-        (ZeroDivisionError("division by zero"), "got: it raised ZeroDivisionError: division by zero\n"),
+        (
+            ZeroDivisionError("division by zero"),
+            "got: it raised ZeroDivisionError: division by zero\n",
+        ),
     ],
 )
 def test_what_a_part_raises_is_said_with_the_input(error, words):
-    with pytest.raises(BrokenContractError, match=words) as caught, CASE.asking(CLAUSE, "an answer"):
+    with (
+        pytest.raises(BrokenContractError, match=words) as caught,
+        CASE.asking(CLAUSE, "an answer"),
+    ):
         raise error
     assert caught.value.__cause__ is error
     assert "input: images" in str(caught.value)
@@ -103,14 +125,18 @@ def test_a_broken_contract_passes_through_and_an_interrupt_too():
 def test_what_is_borrowed_is_named():
     lent = torch.zeros(2)
     with (
-        pytest.raises(BrokenContractError, match=r"got: it changed lent, the random state of torch;"),
+        pytest.raises(
+            BrokenContractError, match=r"got: it changed lent, the random state of torch;"
+        ),
         CASE.borrowing(CLAUSE, lent=lent),
     ):
         lent += torch.rand(2)
 
 
 def test_a_class_is_not_a_part():
-    with pytest.raises(BrokenContractError, match=r"got: the class CentreBox itself; make one, CentreBox\(\)"):
+    with pytest.raises(
+        BrokenContractError, match=r"got: the class CentreBox itself; make one, CentreBox\(\)"
+    ):
         is_part(CentreBox, Masker, CLAUSE, CLAUSE, "check_masker(CentreBox)")
 
 

@@ -24,7 +24,11 @@ def test_something_else_is_refused(kind, check):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_clauses_stand_on_the_reference_page(kind):
-    page = (Path(__file__).parents[3] / "docs" / "reference" / "testing.md").read_text().replace("`__call__`", "__call__")
+    page = (
+        (Path(__file__).parents[3] / "docs" / "reference" / "testing.md")
+        .read_text()
+        .replace("`__call__`", "__call__")
+    )
     suite = import_module(f"saliencykit.testing.contracts.{kind}")
     clauses = [clause for clause in vars(suite).values() if isinstance(clause, Clause)]
     assert clauses

@@ -1,4 +1,6 @@
-"""The suite must catch what it promises to catch: each part below breaks one clause as real ones do."""
+"""The suite must catch what it promises to catch: each part below breaks one clause as real ones
+do.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +44,9 @@ def slope(box, x, y, g):
     with torch.enable_grad():
         x = x.clone().requires_grad_(True)
         (gradient,) = torch.autograd.grad(box(x).gather(1, y[:, None]).sum(), x)
-    return F.normalize(gradient.abs().amax(1, keepdim=True).flatten(1), float("inf"), 1).view_as(x[:, :1])
+    return F.normalize(gradient.abs().amax(1, keepdim=True).flatten(1), float("inf"), 1).view_as(
+        x[:, :1]
+    )
 
 
 def plain_slope(box, x, y, g):
@@ -80,10 +84,22 @@ BROKEN = [
     (Given(lambda b, x, y, g: x.view(-1, 3, 16, 16)[:, :1]), suite.MASKS, "it raised RuntimeError"),
     (Given(plain_slope), suite.MASKS, "does not require grad"),
     (Remembers(), suite.REPEATS, "asked again after a question about other pictures"),
-    (Given(lambda b, x, y, g: torch.rand(x[:, :1].shape, generator=g)), suite.ROWS, "asked for rows 3, 2, 1, 0 of the input alone"),
-    (Given(lambda b, x, y, g: x[:, :1] / x[:, :1].max()), suite.ROWS, "asked for row 3 of the input alone"),
+    (
+        Given(lambda b, x, y, g: torch.rand(x[:, :1].shape, generator=g)),
+        suite.ROWS,
+        "asked for rows 3, 2, 1, 0 of the input alone",
+    ),
+    (
+        Given(lambda b, x, y, g: x[:, :1] / x[:, :1].max()),
+        suite.ROWS,
+        "asked for row 3 of the input alone",
+    ),
     (Given(slope), suite.QUERY_ONLY, "does not require grad"),
-    (Given(lambda b, x, y, g: torch.rand(x[:, :1].shape)), suite.GIVES_BACK, "changed the random state of torch"),
+    (
+        Given(lambda b, x, y, g: torch.rand(x[:, :1].shape)),
+        suite.GIVES_BACK,
+        "changed the random state of torch",
+    ),
     (Given(trains), suite.GIVES_BACK, "changed the mode of the model, the mode of 0"),
     (Given(hooks), suite.GIVES_BACK, "changed the hooks of 0"),
     (Given(backward, needs_gradient=True), suite.GIVES_BACK, "changed the gradient of "),
@@ -103,7 +119,9 @@ def test_every_clause_is_broken_by_one(covers):
 def test_good_maskers_pass():
     check_masker(Given(slope, needs_gradient=True))
     check_masker(Given(lambda b, x, y, g: rng.uniform(x, (1, 4, 4), generator=g)))
-    check_masker(Given(lambda b, x, y, g: Found(b(x).softmax(1).gather(1, y[:, None])[:, :, None, None])))
+    check_masker(
+        Given(lambda b, x, y, g: Found(b(x).softmax(1).gather(1, y[:, None])[:, :, None, None]))
+    )
 
 
 def test_one_that_reads_layers_gets_a_box_that_has_some():
@@ -124,6 +142,10 @@ def refuses(box, x, y, g):
 def test_a_masker_for_a_box_of_ones_own():
     box = TorchBlackBox(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 5)))
     box(torch.rand(1, 3, 8, 8))
-    check_masker(CentreBox(), black_box=box, images=torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
+    check_masker(
+        CentreBox(),
+        black_box=box,
+        images=torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)),
+    )
     with pytest.raises(InputError, match="images= that it takes are given too"):
         check_masker(CentreBox(), black_box=box)

@@ -1,4 +1,6 @@
-"""The suite must catch what it promises to catch: each part below breaks one clause as real ones do."""
+"""The suite must catch what it promises to catch: each part below breaks one clause as real ones
+do.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -66,16 +68,40 @@ BROKEN = [
     (NoData(area), suite.FOR_DATA, "NoneType"),
     (Fails(area), suite.FOR_DATA, "it raised TypeError"),
     (Judge(lambda b, s, m, g: m.mean()), suite.SCORES, "expected one float per image"),
-    (Judge(lambda b, s, m, g: b(s.images * m).argmax(1)), suite.SCORES, "expected one float per image"),
+    (
+        Judge(lambda b, s, m, g: b(s.images * m).argmax(1)),
+        suite.SCORES,
+        "expected one float per image",
+    ),
     (Judge(lambda b, s, m, g: {}), suite.SCORES, "returned no values"),
-    (Judge(lambda b, s, m, g: torch.tensor([float(len(boxes)) for boxes in s.boxes])), suite.SCORES, "it raised TypeError"),
+    (
+        Judge(lambda b, s, m, g: torch.tensor([float(len(boxes)) for boxes in s.boxes])),
+        suite.SCORES,
+        "it raised TypeError",
+    ),
     (Judge(slope), suite.SCORES, "does not require grad"),
-    (Judge(lambda b, s, m, g: {"boxes" if s.boxes else "none": m.mean((1, 2, 3))}), suite.NAMES, "['boxes']"),
+    (
+        Judge(lambda b, s, m, g: {"boxes" if s.boxes else "none": m.mean((1, 2, 3))}),
+        suite.NAMES,
+        "['boxes']",
+    ),
     (Judge(lambda b, s, m, g: {str(len(m)): m.mean((1, 2, 3))}), suite.NAMES, "['1']"),
     (Remembers(area), suite.REPEATS, "asked a second time"),
-    (Judge(lambda b, s, m, g: m.mean((1, 2, 3)) - m.mean()), suite.ROWS, "asked for row 3 of the input alone"),
-    (Judge(lambda b, s, m, g: torch.rand(len(m), generator=g)), suite.ROWS, "asked for rows 3, 2, 1, 0 of the input alone"),
-    (Judge(lambda b, s, m, g: torch.rand(len(m))), suite.GIVES_BACK, "changed the random state of torch"),
+    (
+        Judge(lambda b, s, m, g: m.mean((1, 2, 3)) - m.mean()),
+        suite.ROWS,
+        "asked for row 3 of the input alone",
+    ),
+    (
+        Judge(lambda b, s, m, g: torch.rand(len(m), generator=g)),
+        suite.ROWS,
+        "asked for rows 3, 2, 1, 0 of the input alone",
+    ),
+    (
+        Judge(lambda b, s, m, g: torch.rand(len(m))),
+        suite.GIVES_BACK,
+        "changed the random state of torch",
+    ),
     (Judge(lambda b, s, m, g: m.mul_(0.5).mean((1, 2, 3))), suite.GIVES_BACK, "changed mask"),
 ]
 
@@ -90,11 +116,15 @@ def test_every_clause_is_broken_by_one(covers):
 
 
 def test_the_score_that_is_wrong_is_named():
-    wrong = Judge(lambda b, s, m, g: {"good": m.mean((1, 2, 3)), "bad": m.mean((1, 2, 3)) - m.mean()})
+    wrong = Judge(
+        lambda b, s, m, g: {"good": m.mean((1, 2, 3)), "bad": m.mean((1, 2, 3)) - m.mean()}
+    )
     with pytest.raises(AssertionError, match="input: score bad; images float32"):
         check_metric(wrong)
 
 
 def test_good_metrics_pass():
-    check_metric(Judge(lambda b, s, m, g: {"a": m.mean((1, 2, 3)), "b": torch.full((len(m),), float("nan"))}))
+    check_metric(
+        Judge(lambda b, s, m, g: {"a": m.mean((1, 2, 3)), "b": torch.full((len(m),), float("nan"))})
+    )
     check_metric(Judge(lambda b, s, m, g: rng.uniform(s.images, (1,), generator=g)[:, 0]))

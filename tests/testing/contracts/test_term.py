@@ -1,4 +1,6 @@
-"""The suite must catch what it promises to catch: each part below breaks one clause as real ones do."""
+"""The suite must catch what it promises to catch: each part below breaks one clause as real ones
+do.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -62,13 +64,25 @@ BROKEN = [
     (Given(given=lambda t: t.mask.view(6, 256).mean(1)), suite.ROWS, "it raised RuntimeError"),
     (Given(given=lambda t: t.mask.nothing), suite.PENALTY, "it raised AttributeError"),
     (Remembers(), suite.REPEATS, "asked a second time"),
-    (Given(given=lambda t: area(t) - t.mask.mean()), suite.ROWS, "asked for row 5 of the input alone"),
+    (
+        Given(given=lambda t: area(t) - t.mask.mean()),
+        suite.ROWS,
+        "asked for row 5 of the input alone",
+    ),
     (Weighs(given=None), suite.WEIGHT, "with twice the weight"),
     (Plain(), suite.WEIGHT, "it raised TypeError"),
     (Given(given=reads, reads_logits=False), suite.LOGITS, "with other logits"),
     (Given(given=lambda t: area(t).detach()), suite.DIFFERENTIABLE, "requires_grad False"),
-    (Given(given=lambda t: t.mask.sqrt().mean((1, 2, 3))), suite.SLOPE, "inf at [0, 0, 0, 0], where the mask is 0.0"),
-    (Given(given=lambda t: torch.rand(len(t.mask))), suite.GIVES_BACK, "changed the random state of torch"),
+    (
+        Given(given=lambda t: t.mask.sqrt().mean((1, 2, 3))),
+        suite.SLOPE,
+        "inf at [0, 0, 0, 0], where the mask is 0.0",
+    ),
+    (
+        Given(given=lambda t: torch.rand(len(t.mask))),
+        suite.GIVES_BACK,
+        "changed the random state of torch",
+    ),
     (Given(given=lambda t: t.mask.mul_(0.5).mean((1, 2, 3))), suite.GIVES_BACK, "changed mask"),
 ]
 
