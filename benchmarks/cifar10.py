@@ -147,7 +147,7 @@ class Selectivity:
 
 def selectivity(
     masker: RealTimeMasker,
-    box: BlackBox,
+    black_box: BlackBox,
     images: Images,
     labels: Labels,
     *,
@@ -156,16 +156,16 @@ def selectivity(
     seed: int = 0,
 ) -> Selectivity:
     """Measure a masker without boxes or annotations; the box must take pictures of twice the size."""
-    fast, generator = box.for_many(images[:2]), Generator().manual_seed(seed)
+    fast, generator = black_box.optimized_for(images[:2]), Generator().manual_seed(seed)
     with torch.no_grad():
         logits = torch.cat([fast(part) for part in images.split(50)])
     probability, found = logits.softmax(1).max(1)
     other = (
-        found + torch.randint(1, box.num_classes, found.shape, generator=generator)
-    ) % box.num_classes
+        found + torch.randint(1, black_box.num_classes, found.shape, generator=generator)
+    ) % black_box.num_classes
     asked = torch.stack([found, other], 1)
     rows = [
-        masker.decode(masker.see(fast, x), y)
+        masker.decode(masker.encode(fast, x), y)
         for x, y in zip(images.split(50), asked.split(50), strict=True)
     ]
     both = torch.cat(rows).mean((2, 3)).mean(0)
@@ -177,7 +177,7 @@ def selectivity(
             torch.cat([images[some[2]], images[some[3]]], 2),
         )
         masks = masker.decode(
-            masker.see(fast, torch.cat([top, bottom], 1)[None]), found[some][None]
+            masker.encode(fast, torch.cat([top, bottom], 1)[None]), found[some][None]
         )[0]
         shares.append(quarter_shares(masks))
     return Selectivity(

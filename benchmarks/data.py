@@ -59,9 +59,11 @@ def data_folder() -> Path:
     return folder
 
 
-def read_photos(data_set: str, box: TorchBlackBox, *, count: int, seed: int = 0) -> list[Photo]:
+def read_photos(
+    data_set: str, black_box: TorchBlackBox, *, count: int, seed: int = 0
+) -> list[Photo]:
     """`count` photos of `ilsvrc2012-val-a`, `ilsvrc2012-val-b` or `imagenet-sample`, drawn without
-    repeats, as `box` wants them.
+    repeats, as `black_box` wants them.
     """
     from PIL import Image
 
@@ -72,7 +74,7 @@ def read_photos(data_set: str, box: TorchBlackBox, *, count: int, seed: int = 0)
     with zipfile.ZipFile(folder / "images.zip") as pictures:
         for row in rows[:count]:
             picture = Image.open(io.BytesIO(pictures.read(row["file"]))).convert("RGB")
-            image, geometry = box.prepare(picture)
+            image, geometry = black_box.prepare(picture)
             corners = [[float(v) for v in b.split()] for b in row.get("boxes", "").split(";") if b]
             boxes = visible_boxes(torch.tensor(corners).reshape(-1, 4), geometry)
             photos.append(Photo(row["file"], image, int(row["label"]), boxes))

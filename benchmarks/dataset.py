@@ -109,8 +109,8 @@ def write_pictures(folder: Path, count: int) -> Path:
 
 def measured(arguments: argparse.Namespace, data: Path, out: Path) -> dict[str, float]:
     """Explain the folder in this process, and watch it."""
-    from saliencykit.cli.device import box_on_device
-    from saliencykit.explanation.explain_dataset import explain_dataset
+    from saliencykit.cli.device import black_box_on_device
+    from saliencykit.explanation.dataset_explainer import explain_dataset
     from saliencykit.storage.explanation_rows import ExplainedRow
 
     memory: list[int] = []
@@ -123,16 +123,16 @@ def measured(arguments: argparse.Namespace, data: Path, out: Path) -> dict[str, 
             memory.append(resident())
             print(f"{done} of {total}: {memory[-1] / 2**20:.0f} MB", file=sys.stderr)
 
-    box = box_on_device(arguments.model, arguments.device)
+    black_box = black_box_on_device(arguments.model, arguments.device)
     started, used = time.perf_counter(), time.process_time()
     explain_dataset(
-        box,
+        black_box,
         data,
-        out=out,
+        output_dir=out,
         masker=arguments.masker,
-        batch=arguments.batch,
-        check=not arguments.no_check,
-        workers=arguments.workers,
+        batch_size=arguments.batch,
+        verify=not arguments.no_check,
+        num_workers=arguments.workers,
         overlays=0,
         label="top",
         on_row=on_row,

@@ -95,22 +95,31 @@ def probe(
 def pictures(arguments: argparse.Namespace) -> tuple[BlackBox, Images, Labels, Labels]:
     """The box, the pictures, the class that it gives each, and another one."""
     if arguments.data == "cifar10":
-        box = as_black_box(arguments.box)
+        black_box = as_black_box(arguments.black_box)
         images, _ = read_cifar10(count=arguments.photos, seed=arguments.seed)
     else:
-        box = squashing(MODELS[arguments.model][0]())
+        black_box = squashing(MODELS[arguments.model][0]())
         entries = [entry for entry in (*part("tune"), *part("report")) if entry.label in TEN]
-        images = torch.cat([photo.image for photo in read(entries, box)])
+        images = torch.cat([photo.image for photo in read(entries, black_box)])
     with torch.no_grad():
-        classes = torch.cat([box(some).argmax(1) for some in images.split(_TOGETHER)])
+        classes = torch.cat([black_box(some).argmax(1) for some in images.split(_TOGETHER)])
     if arguments.data == "cifar10":
-        return box, images, classes, others(classes, box.num_classes, seed=arguments.seed)
-    sure = torch.tensor(
-        [int(c) in TEN for c in classes]
-    )  # the few that it takes for something else
+        return (
+            black_box,
+            images,
+            classes,
+            others(classes, black_box.num_classes, seed=arguments.seed),
+        )
+    # the few that it takes for something else
+    sure = torch.tensor([int(c) in TEN for c in classes])
     images, classes = images[sure], classes[sure]
     place = torch.tensor([TEN.index(int(c)) for c in classes])
-    return box, images, classes, torch.tensor(TEN)[others(place, len(TEN), seed=arguments.seed)]
+    return (
+        black_box,
+        images,
+        classes,
+        torch.tensor(TEN)[others(place, len(TEN), seed=arguments.seed)],
+    )
 
 
 def main() -> None:
@@ -138,7 +147,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    box, images, classes, asked = pictures(arguments)
+    black_box, images, classes, asked = pictures(arguments)
     cells = arguments.cells or (8 if images.shape[3] < 56 else 14)
     kinds = len(classes.unique())
     print(
@@ -154,7 +163,7 @@ def main() -> None:
         found = as_masker(masker)
 
         def explain(some: Images, labels: Labels, found: Callable[..., Mask] = found) -> Mask:
-            return found(box, some, labels, generator=Generator().manual_seed(0))
+            return found(black_box, some, labels, generator=Generator().manual_seed(0))
 
         for which, result in zip(
             ("predicted", "random other"),

@@ -31,14 +31,14 @@ from torch import nn
 from benchmarks.data import mobilenet_v2, read_photos
 from saliencykit.core.masker import Masker
 from saliencykit.core.metric import Metric, Sample
-from saliencykit.evaluation.evaluate import evaluate
+from saliencykit.evaluation.evaluate_maskers import evaluate
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.networks.incremental.runner import Runner
 from saliencykit.registry.manager import as_masker, as_metric
 
-MASKERS = ("grad-cam", "gradient", "rise:samples=128", "occlusion", "centre-box")
+MASKERS = ("grad-cam", "gradient", "rise:samples=128", "occlusion", "center-box")
 METRICS = (
-    "insertion", "deletion", "area-curves", "average-drop", "road", "saliency-score", "sufficient-area", "pointing-game"
+    "insertion", "deletion", "area-curves", "average-drop", "road", "saliency-score", "smallest-sufficient-region", "pointing-game"
 )  # fmt: skip
 KEPT = 0.12  # of the photos the pictures are kept for the report: 12 of 100
 REST = "reading, rows, pictures"
@@ -139,7 +139,9 @@ class Clock:
                 held.enter_context(mock.patch.object(owner, "__call__", named(owner.__call__)))
             trained = "the trained masker"  # bound to the box it is an object of its own
             held.enter_context(
-                mock.patch.object(RealTimeMasker, "look", named(RealTimeMasker.look, trained))
+                mock.patch.object(
+                    RealTimeMasker, "look", named(RealTimeMasker.predict_masker, trained)
+                )
             )
             yield
 
@@ -167,8 +169,8 @@ def main() -> None:
 
 def profile(arguments: argparse.Namespace) -> Clock:
     """One evaluation into a directory that is thrown away, with the clock running."""
-    box = mobilenet_v2()
-    photos = read_photos("ilsvrc2012-val-a", box, count=arguments.photos)
+    black_box = mobilenet_v2()
+    photos = read_photos("ilsvrc2012-val-a", black_box, count=arguments.photos)
     data = [
         Sample(photo.image, torch.tensor([photo.label]), (photo.boxes,), (photo.name,))
         for photo in photos
@@ -183,14 +185,14 @@ def profile(arguments: argparse.Namespace) -> Clock:
         clock.start()
         kept = round(KEPT * arguments.photos)
         evaluate(
-            box,
+            black_box,
             maskers,
             metrics,
             data,
-            out=Path(folder) / "run",
+            output_dir=Path(folder) / "run",
             baselines=False,
-            batch=arguments.batch,
-            pictures=kept,
+            batch_size=arguments.batch,
+            report_images=kept,
         )
         clock.turn()
     return clock

@@ -10,7 +10,7 @@ Both are asked about the model's own top class, on the same photos and classifie
 defaults, for all areas at once. One judge for both: the best pixels of each mask up to exactly the
 area are kept, the rest is blurred with 20 px of 224, the widest level of both pyramids. `soft
 edge`: this binary mask smoothed with 5 px, which leaves its area and spares the network a sharp
-outline; `sharp`: not smoothed; `unseen`: sharp, under the two fills of `unseen.py` that neither was
+outline; `sharp`: not smoothed; `held_out`: sharp, under the two fills of `held_out.py` that neither was
 optimised under; `as it is`: the mask itself over the same blur, with the area that it really has.
 The cost of an iteration is measured on pairs of runs of different lengths, so that what is done
 once does not count; CPU time on one thread. For the scores TorchRay runs on our frozen copy of the
@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.data import MODELS, Photo, read_photos
-from benchmarks.judging import UNSEEN, Judge
+from benchmarks.judging import UNSEEN, Scorer
 from benchmarks.masks import best_pixels
 from benchmarks.speed import MEAN, SIDE, STD, cpu_seconds, interval, network
 from saliencykit.alternatives.blur import gaussian_blur
@@ -54,7 +54,7 @@ class Kept:
 
     soft: float
     sharp: float
-    unseen: float
+    held_out: float
     as_it_is: float
     area: float
 
@@ -64,16 +64,16 @@ def main() -> None:
     torch.set_num_threads(1)
     areas = tuple(arguments.areas)
     if arguments.photos:
-        box = MODELS[arguments.model][0]()
+        black_box = MODELS[arguments.model][0]()
         print(
             f"{arguments.model}, CPU, torch {torch.__version__}, {arguments.peer_steps} "
             "iterations of TorchRay's.\n"
         )
-        print(scores_table(box, areas, arguments))
+        print(scores_table(black_box, areas, arguments))
     else:
-        box = TorchBlackBox(network(arguments.model), mean=MEAN, std=STD, size=SIDE)
+        black_box = TorchBlackBox(network(arguments.model), mean=MEAN, std=STD, size=SIDE)
     if arguments.rounds:
-        print("\n" + cost_table(box, areas, arguments))
+        print("\n" + cost_table(black_box, areas, arguments))
 
 
 def parse() -> argparse.Namespace:
@@ -112,7 +112,7 @@ def parse() -> argparse.Namespace:
 
 
 def torchray(
-    box: TorchBlackBox,
+    black_box: TorchBlackBox,
     image: Tensor,
     label: int,
     areas: Sequence[float],
@@ -125,9 +125,11 @@ def torchray(
     """
     from torchray.attribution.extremal_perturbation import extremal_perturbation
 
-    mean, std = (image.new_tensor(numbers).view(1, -1, 1, 1) for numbers in (box.mean, box.std))
+    mean, std = (
+        image.new_tensor(numbers).view(1, -1, 1, 1) for numbers in (black_box.mean, black_box.std)
+    )
     shown = (image - mean) / std
-    model = freeze(box.model, shown).model if folded else box.model
+    model = freeze(black_box.model, shown).model if folded else black_box.model
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         masks, _ = extremal_perturbation(model, shown, label, areas=list(areas), max_iter=steps)
@@ -135,19 +137,19 @@ def torchray(
 
 
 def scores_table(
-    box: TorchBlackBox, areas: tuple[float, ...], arguments: argparse.Namespace
+    black_box: TorchBlackBox, areas: tuple[float, ...], arguments: argparse.Namespace
 ) -> str:
     """One row for each method and area: means over the photos."""
-    photos = read_photos("ilsvrc2012-val-a", box, count=arguments.photos, seed=arguments.seed)
-    fast = box.for_many(photos[0].image)
+    photos = read_photos("ilsvrc2012-val-a", black_box, count=arguments.photos, seed=arguments.seed)
+    fast = black_box.optimized_for(photos[0].image)
     judged: dict[str, list[list[Kept]]] = {}
     seconds: dict[str, list[float]] = {}
     for number, photo in enumerate(photos):
         with torch.no_grad():
             photo = replace(photo, label=int(fast(photo.image).argmax()))
-        for name, make in contenders(box, photo, areas, arguments).items():
+        for name, make in contenders(black_box, photo, areas, arguments).items():
             masks, spent = make()
-            judge = Judge(fast, photo)
+            judge = Scorer(fast, photo)
             judged.setdefault(name, []).append(
                 [judge_mask(judge, m[None], a) for m, a in zip(masks, areas, strict=True)]
             )
@@ -174,14 +176,14 @@ def scores_table(
 
 
 def contenders(
-    box: TorchBlackBox, photo: Photo, areas: tuple[float, ...], arguments: argparse.Namespace
+    black_box: TorchBlackBox, photo: Photo, areas: tuple[float, ...], arguments: argparse.Namespace
 ) -> dict[str, Callable[[], tuple[Tensor, float]]]:
     """By name: a function that gives the masks (areas, 1, H, W) and the CPU seconds they took."""
 
     def ours(steps: int) -> Callable[[], tuple[Tensor, float]]:
         masker = ExtremalPerturbation(areas=tuple(arguments.ask or areas), steps=steps)
         return lambda: timed(
-            lambda: masker.per_area(box, photo.image, torch.tensor([photo.label]))[0]
+            lambda: masker.per_area(black_box, photo.image, torch.tensor([photo.label]))[0]
         )
 
     def theirs() -> tuple[Tensor, float]:
@@ -193,7 +195,7 @@ def contenders(
         if key not in known:
             known[key] = timed(
                 lambda: torchray(
-                    box, photo.image, photo.label, areas, arguments.peer_steps, folded=True
+                    black_box, photo.image, photo.label, areas, arguments.peer_steps, folded=True
                 )
             )
             if path is not None:
@@ -214,7 +216,7 @@ def timed(make: Callable[[], Tensor]) -> tuple[Tensor, float]:
     return held[0], seconds
 
 
-def judge_mask(judge: Judge, mask: Tensor, area: float) -> Kept:
+def judge_mask(judge: Scorer, mask: Tensor, area: float) -> Kept:
     """What a mask (1, 1, H, W) keeps."""
     best, pixel = best_pixels(mask, area), min(judge.image.shape[2:]) / SIDE
     fill = gaussian_blur(judge.image, WIDEST * pixel)
@@ -222,16 +224,20 @@ def judge_mask(judge: Judge, mask: Tensor, area: float) -> Kept:
         edits = torch.cat(
             [compose(judge.image, m, fill) for m in (gaussian_blur(best, EDGE * pixel), best, mask)]
         )
-        soft, sharp, own = probability(judge.box(edits), judge.label.expand(3)).tolist()
-    unseen = judge.probabilities([(best, fill) for fill in UNSEEN])
-    return Kept(soft, sharp, statistics.fmean(unseen), own, mask.mean().item())
+        soft, sharp, own = probability(judge.black_box(edits), judge.label.expand(3)).tolist()
+    held_out = judge.probabilities([(best, fill) for fill in UNSEEN])
+    return Kept(soft, sharp, statistics.fmean(held_out), own, mask.mean().item())
 
 
-def cost_table(box: TorchBlackBox, areas: tuple[float, ...], arguments: argparse.Namespace) -> str:
+def cost_table(
+    black_box: TorchBlackBox, areas: tuple[float, ...], arguments: argparse.Namespace
+) -> str:
     """CPU milliseconds per iteration with all areas, in alternating pairs of runs."""
     image = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     label = torch.tensor([0])  # which class makes no difference to the time
-    frozen: BlackBox = box.for_many(image)  # made once: what is done once is not what is measured
+    frozen: BlackBox = black_box.optimized_for(
+        image
+    )  # made once: what is done once is not what is measured
 
     def ours(steps: int) -> object:
         return ExtremalPerturbation(areas=areas, steps=steps).per_area(frozen, image, label)
@@ -240,7 +246,7 @@ def cost_table(box: TorchBlackBox, areas: tuple[float, ...], arguments: argparse
     if importlib.util.find_spec("torchray") is None:
         print("TorchRay is left out: `pip install torchray` in an environment.", file=sys.stderr)
     elif arguments.peer_steps:
-        runs["TorchRay"] = lambda steps: torchray(box, image, 0, areas, steps)
+        runs["TorchRay"] = lambda steps: torchray(black_box, image, 0, areas, steps)
     each: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(arguments.rounds + 1):
         for name, run in runs.items():

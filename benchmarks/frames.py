@@ -32,7 +32,7 @@ from benchmarks.realtime import clock, machine, masker
 from benchmarks.speed import MEAN, STD, network
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import SaliencyKitError
-from saliencykit.demo import HERE, demo_box, demo_picture
+from saliencykit.demo import HERE, demo_black_box, demo_image
 from saliencykit.maskers.realtime.onnx_export import OneModule
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 
@@ -75,9 +75,8 @@ def lines(
     )
     with tempfile.TemporaryDirectory() as folder:
         every = ways(made, pictures, device, Path(folder), compiling)
-        masks = {
-            way: run().float().cpu() for way, run in every.items()
-        }  # the first call makes copies, compiles ...
+        # the first call makes copies, compiles ...
+        masks = {way: run().float().cpu() for way, run in every.items()}
         seconds: dict[str, list[float]] = {way: [] for way in every}
         for turn in range(rounds):
             for way in list(every)[turn % len(every) :] + list(every)[: turn % len(every)]:
@@ -101,17 +100,19 @@ def untrained(
 ) -> tuple[RealTimeMasker, Tensor]:
     """A classifier and a masker of random weights, and noise."""
     g = Generator().manual_seed(0)
-    box = TorchBlackBox(network(name).to(device), mean=MEAN, std=STD, size=size)
-    made = masker(box, torch.rand(2, 3, size, size, generator=g).to(device), "auto")
+    black_box = TorchBlackBox(network(name).to(device), mean=MEAN, std=STD, size=size)
+    made = masker(black_box, torch.rand(2, 3, size, size, generator=g).to(device), "auto")
     return made, torch.rand(batch, 3, size, size, generator=g)
 
 
 def embedded(batch: int, device: torch.device) -> tuple[RealTimeMasker, Tensor]:
     """The embedded classifier and its masker, and its photo."""
-    box = demo_box()
-    box.model.to(device)
-    picture, _ = box.prepare(demo_picture())
-    return RealTimeMasker.load(HERE / "masker.safetensors", box), picture.repeat(batch, 1, 1, 1)
+    black_box = demo_black_box()
+    black_box.model.to(device)
+    picture, _ = black_box.prepare(demo_image())
+    return RealTimeMasker.load(HERE / "masker.safetensors", black_box), picture.repeat(
+        batch, 1, 1, 1
+    )
 
 
 def ways(
@@ -124,7 +125,7 @@ def ways(
         out[half] = autocast(made, there, getattr(torch, half))
     if compiling:
         module = torch.compile(
-            OneModule(made, made.box, pictures[:1].repeat(3, 1, 1, 1)).to(device)
+            OneModule(made, made.black_box, pictures[:1].repeat(3, 1, 1, 1)).to(device)
         )
         out["compiled"] = lambda: inference(lambda: module(there)[1])
     try:

@@ -3,7 +3,7 @@ deletion, crops.
 
 Every edit of a photo is made with one draw of each fill, the same for all methods, so that
 differences between them are paired. Rankings break ties by the distance from the photo's middle: a
-flat mask becomes a disc. One `Judge` per photo.
+flat mask becomes a disc. One `Scorer` per photo.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ import torch
 from torch import Generator, Tensor
 
 from benchmarks.data import Photo
+from benchmarks.held_out import Road, ShuffledBlocks
 from benchmarks.localising import CROPS, CUTS, MODES, Box
-from benchmarks.unseen import Road, ShuffledBlocks
 from saliencykit.alternatives.blur import Blur
 from saliencykit.core import rng
 from saliencykit.core.alternative import compose
@@ -35,7 +35,7 @@ SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _BATCH = 8  # edits that are held at once
 
 
-class Judge:
+class Scorer:
     """Asks one classifier about edits of one photo.
 
     Args:
@@ -59,7 +59,7 @@ class Judge:
         with torch.no_grad():
             logits = box(torch.cat([self.image, self._fills["blur"], self._fills["grey"]]))
         top = logits[0].softmax(0).max(0)
-        self.whole, self.blurred, self.grey = probability(logits, self.label.expand(3)).tolist()
+        self.whole, self.blurred, self.gray = probability(logits, self.label.expand(3)).tolist()
         self.facts = {
             "label": photo.label,
             "p": round(self.whole, 4),
@@ -128,7 +128,7 @@ class Judge:
     def deletion(self, places: Tensor) -> list[float]:
         """The label's probability at SHARES, as the best pixels turn mid-grey."""
         asked = [((places >= share).to(self.image.dtype), "grey") for share in SHARES[1:-1]]
-        return [round(p, 4) for p in (self.whole, *self.probabilities(asked), self.grey)]
+        return [round(p, 4) for p in (self.whole, *self.probabilities(asked), self.gray)]
 
     def crops(self, boxes: dict[str, list[Box]]) -> dict[str, list[list[float]]]:
         """By mode: for each of CROPS, the box's area, log p of its enlarged content and whether its

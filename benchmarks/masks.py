@@ -23,9 +23,9 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from benchmarks.data import MODELS, Photo, read_photos
+from benchmarks.held_out import Road, ShuffledBlocks
 from benchmarks.rows import Row, append, read_rows
 from benchmarks.tables import put_into
-from benchmarks.unseen import Road, ShuffledBlocks
 from saliencykit.alternatives.blur import Blur
 from saliencykit.alternatives.constant import Constant
 from saliencykit.black_boxes.torch_module import TorchBlackBox
@@ -38,10 +38,10 @@ from saliencykit.metrics.ranking import ranks
 from saliencykit.metrics.saliency_score import SaliencyScore
 from saliencykit.registry.manager import as_masker
 
-FILLS = {"blur": Blur(), "grey": Constant(colour=0.5), "road": Road(), "shuffled": ShuffledBlocks()}
+FILLS = {"blur": Blur(), "grey": Constant(color=0.5), "road": Road(), "shuffled": ShuffledBlocks()}
 UNSEEN = ("road", "shuffled")
 AREAS = ("cam", "0.2")
-CHEAP = ("centre-box", "whole-image", "gradient", "grad-cam", "iterative")
+CHEAP = ("center-box", "whole-image", "gradient", "grad-cam", "iterative")
 COSTLY = ("rise", "occlusion", "meaningful-perturbation")
 
 
@@ -56,19 +56,21 @@ class Answer:
     seconds: float
 
 
-def captum_gradient(box: TorchBlackBox, photo: Photo, label: Tensor) -> Mask:
+def captum_gradient(black_box: TorchBlackBox, photo: Photo, label: Tensor) -> Mask:
     """Captum's Saliency, the largest channel of each pixel, divided by its maximum."""
     from captum.attr import Saliency
 
     largest = (
-        Saliency(box.logits)
+        Saliency(black_box.logits)
         .attribute(photo.image.clone().requires_grad_(), target=label)
         .amax(1, keepdim=True)
     )
     return (largest / largest.amax().clamp_min(1e-12)).detach()
 
 
-def captum_grad_cam(box: TorchBlackBox, photo: Photo, label: Tensor, layer: nn.Module) -> Mask:
+def captum_grad_cam(
+    black_box: TorchBlackBox, photo: Photo, label: Tensor, layer: nn.Module
+) -> Mask:
     """Captum's LayerGradCam on the last convolutional features: the positive part, enlarged,
     divided by its maximum.
     """
@@ -76,7 +78,7 @@ def captum_grad_cam(box: TorchBlackBox, photo: Photo, label: Tensor, layer: nn.M
 
     image = photo.image.clone().requires_grad_()
     coarse = (
-        LayerGradCam(box.logits, layer)
+        LayerGradCam(black_box.logits, layer)
         .attribute(image, target=label, relu_attributions=True)
         .detach()
     )
@@ -87,14 +89,14 @@ def captum_grad_cam(box: TorchBlackBox, photo: Photo, label: Tensor, layer: nn.M
 
 
 def methods(
-    box: TorchBlackBox, layer: nn.Module, names: list[str]
+    black_box: TorchBlackBox, layer: nn.Module, names: list[str]
 ) -> dict[str, Callable[[Photo, Tensor], Answer]]:
     """By name: a function from a photo and a label (1,) to the answer."""
 
     def peer(function: Callable[..., Mask], *extra: object) -> Callable[[Photo, Tensor], Answer]:
         def answer(photo: Photo, label: Tensor) -> Answer:
             start = time.process_time()
-            mask = function(box, photo, label, *extra)
+            mask = function(black_box, photo, label, *extra)
             return Answer(mask, mask, time.process_time() - start)
 
         return answer
@@ -102,8 +104,10 @@ def methods(
     def ours(masker: Masker) -> Callable[[Photo, Tensor], Answer]:
         def answer(photo: Photo, label: Tensor) -> Answer:
             start = time.process_time()
-            found = masker.find(box, photo.image, label, generator=Generator().manual_seed(0))
-            ranking = found.mask if found.scores is None else found.scores
+            found = masker.attribute(
+                black_box, photo.image, label, generator=Generator().manual_seed(0)
+            )
+            ranking = found.mask if found.attributions is None else found.attributions
             return Answer(found.mask, ranking, time.process_time() - start)
 
         return answer
@@ -118,7 +122,9 @@ def best_pixels(ranking: Tensor, area: float) -> Mask:
     return (places < max(1, round(area * places[0].numel()))).to(ranking.dtype)
 
 
-def judge(box: TorchBlackBox, photo: Photo, label: Tensor, answer: Answer, cam_area: float) -> Row:
+def judge(
+    black_box: TorchBlackBox, photo: Photo, label: Tensor, answer: Answer, cam_area: float
+) -> Row:
     """Everything the table needs of one mask."""
     masks: dict[str, Mask] = {"own": answer.mask}
     if answer.ranking.amin() < answer.ranking.amax():  # else nothing is ranked
@@ -131,7 +137,7 @@ def judge(box: TorchBlackBox, photo: Photo, label: Tensor, answer: Answer, cam_a
         for which, mask in masks.items():
             for name, fill in FILLS.items():
                 trial = run_trial(
-                    box,
+                    black_box,
                     photo.image,
                     label,
                     mask,
@@ -145,7 +151,7 @@ def judge(box: TorchBlackBox, photo: Photo, label: Tensor, answer: Answer, cam_a
                 row[f"{which}/{name}"] = [kept.item(), dropped.item()]
     sample = Sample(photo.image, label, (photo.boxes,))
     scores = SaliencyScore(threshold=1.0, relative_to="mean")(
-        box,
+        black_box,
         sample,
         answer.mask,
         explain=lambda images, labels: answer.mask,
@@ -159,12 +165,12 @@ def judge(box: TorchBlackBox, photo: Photo, label: Tensor, answer: Answer, cam_a
 
 def run(arguments: argparse.Namespace) -> None:
     factory, layer_name = MODELS[arguments.model]
-    box = factory()
-    layer = box.model.get_submodule(layer_name)
+    black_box = factory()
+    layer = black_box.model.get_submodule(layer_name)
     names = arguments.methods or [*CHEAP, *COSTLY]
-    photos = read_photos(arguments.data, box, count=arguments.photos, seed=arguments.seed)
-    fast = box.for_many(photos[0].image)
-    asked = methods(box, layer, names)
+    photos = read_photos(arguments.data, black_box, count=arguments.photos, seed=arguments.seed)
+    fast = black_box.optimized_for(photos[0].image)
+    asked = methods(black_box, layer, names)
     done = {(row["photo"], row["method"]) for row in read_rows(arguments.out)}
     cheap, costly = [n for n in names if n not in COSTLY], [n for n in names if n in COSTLY]
     plan = [(photo, cheap) for photo in photos] + [
@@ -177,7 +183,7 @@ def run(arguments: argparse.Namespace) -> None:
         with torch.no_grad():
             label = fast(photo.image).argmax(1)
             whole = probability(fast(photo.image), label).item()
-        cam_area = captum_grad_cam(box, photo, label, layer).mean().item()
+        cam_area = captum_grad_cam(black_box, photo, label, layer).mean().item()
         for name in wanted:
             row = judge(fast, photo, label, asked[name](photo, label), cam_area)
             facts = {
@@ -191,7 +197,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"\r{number + 1} of {len(plan)}", end="", file=sys.stderr, flush=True)
 
 
-def unseen(row: Row, which: str, side: int) -> float:
+def held_out(row: Row, which: str, side: int) -> float:
     """Mean over the unseen fills of the kept (side 0) or dropped (side 1) probability."""
     return sum(row[f"{which}/{fill}"][side] for fill in UNSEEN) / len(UNSEEN)
 
@@ -209,7 +215,7 @@ def difference(rows: list[Row], ours: str, other: str, which: str, side: int) ->
     if not names:
         return "-"
     gain = torch.tensor(
-        [unseen(by[n, ours], which, side) - unseen(by[n, other], which, side) for n in names]
+        [held_out(by[n, ours], which, side) - held_out(by[n, other], which, side) for n in names]
     )
     draws = torch.randint(len(gain), (10_000, len(gain)), generator=Generator().manual_seed(0))
     low, high = gain[draws].mean(1).quantile(torch.tensor([0.025, 0.975])).tolist()
@@ -263,7 +269,7 @@ def table(rows: list[Row]) -> str:
                 " / ".join(f"{_mean(mine, f'{which}/{fill}', side):.3f}" for fill in FILLS)
                 for side in (0, 1)
             )
-            new = [sum(unseen(row, which, side) for row in mine) / len(mine) for side in (0, 1)]
+            new = [sum(held_out(row, which, side) for row in mine) / len(mine) for side in (0, 1)]
             lines.append(
                 f"| {method} | {len(mine)} | {kept} | {new[0]:.3f} | {dropped} | {new[1]:.3f} |"
             )

@@ -16,7 +16,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.types import Mask
 from saliencykit.registry.manager import as_masker
 
-BASELINES = ("centre-box", "whole-image", "ground-truth")
+BASELINES = ("center-box", "whole-image", "ground-truth")
 CHEAP = (*BASELINES, "gradient", "cam", "grad-cam")
 COSTLY = (
     "rise", "occlusion", "feature-ablation", "score-cam", "integrated-gradients", "smoothgrad",
@@ -94,7 +94,7 @@ def averaged(mask: Mask) -> Mask:
 
 def _masker(boxes: Boxes, text: str) -> Method:
     masker = as_masker(text)
-    box = (
+    black_box = (
         boxes.quick
         if is_one_of(text, QUERIES)
         else boxes.frozen
@@ -104,13 +104,15 @@ def _masker(boxes: Boxes, text: str) -> Method:
 
     def answer(photo: Photo, label: int) -> Answer:
         start = time.process_time()
-        found = masker.find(
-            box, photo.image, torch.tensor([label]), generator=Generator().manual_seed(0)
+        found = masker.attribute(
+            black_box, photo.image, torch.tensor([label]), generator=Generator().manual_seed(0)
         )
         seconds = time.process_time() - start
         if is_one_of(text, SCATTERED):
             mask = averaged(found.mask)
             return Answer(mask, mask, seconds)
-        return Answer(found.mask, found.mask if found.scores is None else found.scores, seconds)
+        return Answer(
+            found.mask, found.mask if found.attributions is None else found.attributions, seconds
+        )
 
     return answer

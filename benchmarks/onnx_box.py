@@ -16,32 +16,36 @@ from saliencykit.core.types import Images, Logits
 
 @final
 class OnnxBox(BlackBox):
-    """Query-only copy of `box` on one thread of the CPU.
+    """Query-only copy of `black_box` on one thread of the CPU.
 
     Args:
-        box: A box with pixel statistics and a size.
+        black_box: A box with pixel statistics and a size.
         threads: Threads of onnxruntime, >= 1.
     """
 
     differentiable = False
     max_batch = 4
 
-    def __init__(self, box: TorchBlackBox, threads: int = 1) -> None:
+    def __init__(self, black_box: TorchBlackBox, threads: int = 1) -> None:
         import onnxruntime
 
-        self.num_classes = box.num_classes
-        self.zero = box.zero
+        self.num_classes = black_box.num_classes
+        self.baseline_color = black_box.baseline_color
         file = io.BytesIO()
-        height, width = box.input_size
+        height, width = black_box.input_size
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter(
-                "ignore"
-            )  # the exporter that needs no second package calls itself old
+            # the exporter that needs no second package calls itself old
+            warnings.simplefilter("ignore")
             example = (torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0)),)
             axes = {"pixels": {0: "batch"}, "logits": {0: "batch"}}
             names = {"input_names": ["pixels"], "output_names": ["logits"]}
             torch.onnx.export(
-                _Normalised(box).eval(), example, file, dynamic_axes=axes, dynamo=False, **names
+                _Normalised(black_box).eval(),
+                example,
+                file,
+                dynamic_axes=axes,
+                dynamo=False,
+                **names,
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -58,13 +62,14 @@ class OnnxBox(BlackBox):
 
 
 class _Normalised(nn.Module):
-    def __init__(self, box: TorchBlackBox) -> None:
+    def __init__(self, black_box: TorchBlackBox) -> None:
         super().__init__()
-        assert box.mean is not None
-        assert box.std is not None
-        self.model = box.model
+        assert black_box.mean is not None
+        assert black_box.std is not None
+        self.model = black_box.model
         self.mean, self.std = (
-            nn.Buffer(torch.tensor(tuple(v)).view(1, -1, 1, 1)) for v in (box.mean, box.std)
+            nn.Buffer(torch.tensor(tuple(v)).view(1, -1, 1, 1))
+            for v in (black_box.mean, black_box.std)
         )
 
     def forward(self, pixels: Tensor) -> Tensor:

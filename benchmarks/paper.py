@@ -22,7 +22,7 @@ from saliencykit.evaluation.bootstrap import interval
 PAPER: dict[str, tuple[float | None, float | None]] = {
     "ground-truth": (None, 0.284),
     "whole-image": (59.7, 1.366),
-    "centre-box": (46.3, 0.645),
+    "center-box": (46.3, 0.645),
     "gradient": (41.7, 0.451),
     "guided-backprop": (42.0, None),
     "excitation-backprop": (39.0, 0.415),

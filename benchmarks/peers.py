@@ -63,14 +63,14 @@ class Case:
 
     Attributes:
         model: Takes normalised pictures.
-        box: The same model as our black box.
+        black_box: The same model as our black box.
         raw: (1, 3, 224, 224).
         stride: Pixels between occlusion's windows.
         samples: Masks of RISE, points of integrated gradients, noises of SmoothGrad.
     """
 
     model: nn.Module
-    box: TorchBlackBox
+    black_box: TorchBlackBox
     raw: Tensor
     stride: int
     samples: int
@@ -80,7 +80,8 @@ class Case:
     def picture(self) -> Tensor:
         """Normalised with the box's own numbers."""
         mean, std = (
-            torch.tensor(numbers).view(1, -1, 1, 1) for numbers in (self.box.mean, self.box.std)
+            torch.tensor(numbers).view(1, -1, 1, 1)
+            for numbers in (self.black_box.mean, self.black_box.std)
         )
         return (self.raw - mean) / std
 
@@ -88,7 +89,9 @@ class Case:
         """Our map: the signed scores."""
         made, label = as_masker(masker), torch.tensor([LABEL])
         return lambda: (
-            made.find(self.box, self.raw, label, generator=Generator().manual_seed(0)).scores
+            made.attribute(
+                self.black_box, self.raw, label, generator=Generator().manual_seed(0)
+            ).attributions
         )
 
 
@@ -119,7 +122,7 @@ def windows(case: Case) -> int:
 def _zero() -> Any:
     from saliencykit.alternatives.constant import Constant
 
-    return Constant(colour="zero")
+    return Constant(color="zero")
 
 
 def captum_occlusion(at_once: int) -> Callable[[Case], tuple[Side, Side]]:
@@ -243,7 +246,7 @@ def captum_grad_cam(case: Case) -> tuple[Side, Side]:
 
     from saliencykit.networks.target_layer import target_layer
 
-    name = target_layer(case.box, case.raw).name
+    name = target_layer(case.black_box, case.raw).name
     peer = LayerGradCam(case.model, case.model.get_submodule(name))
     return case.ours("grad-cam"), lambda: _whole(
         peer.attribute(case.picture, target=LABEL).detach()
@@ -255,16 +258,15 @@ def grad_cam_package(name: str, mine: str) -> Callable[[Case], tuple[Side, Side]
         import pytorch_grad_cam
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-        layer = (
-            case.model.layer4[-1] if hasattr(case.model, "layer4") else case.model.features[-1]
-        )  # as in its own README
+        # as in its own README
+        layer = case.model.layer4[-1] if hasattr(case.model, "layer4") else case.model.features[-1]
 
         def run() -> Tensor:
             case.model.requires_grad_(True)  # it fails on frozen weights
             with getattr(pytorch_grad_cam, name)(model=case.model, target_layers=[layer]) as cam:
-                grey = cam(input_tensor=case.picture, targets=[ClassifierOutputTarget(LABEL)])
+                gray = cam(input_tensor=case.picture, targets=[ClassifierOutputTarget(LABEL)])
             case.model.requires_grad_(False)
-            return torch.from_numpy(grey)[:, None]
+            return torch.from_numpy(gray)[:, None]
 
         scores = case.ours(mine)
 
@@ -459,9 +461,8 @@ def parse() -> argparse.Namespace:
         action="store_true",
         help="one round, fewer windows and masks: a look, not a measurement",
     )
-    parser.add_argument(
-        "--memory-of", nargs=2, metavar=("PAIR", "SIDE"), help=argparse.SUPPRESS
-    )  # asked of its own subprocess
+    # asked of its own subprocess
+    parser.add_argument("--memory-of", nargs=2, metavar=("PAIR", "SIDE"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -482,13 +483,13 @@ def trained_case(arguments: argparse.Namespace) -> Case | None:
     if arguments.model != "mobilenet_v2":
         return make_case(argparse.Namespace(model=arguments.model, quick=True))
     try:
-        box = mobilenet_v2()
+        black_box = mobilenet_v2()
     except InputError:
         return None
     from benchmarks.data import read_photos
 
-    (photo,) = read_photos("ilsvrc2012-val-a", box, count=1)
-    return Case(box.model.requires_grad_(False), box, photo.image, 32, 32, 50)
+    (photo,) = read_photos("ilsvrc2012-val-a", black_box, count=1)
+    return Case(black_box.model.requires_grad_(False), black_box, photo.image, 32, 32, 50)
 
 
 def timed(sides: tuple[Side, Side], rounds: int, *, warm: bool) -> tuple[float, str]:
@@ -546,9 +547,15 @@ def extra_memory(key: str, side: str, arguments: argparse.Namespace) -> float:
     MB.
     """
     case = make_case(arguments)
+    # a peak comes early
     case = Case(
-        case.model, case.box, case.raw, max(case.stride, 24), min(case.samples, 64), case.steps
-    )  # a peak comes early
+        case.model,
+        case.black_box,
+        case.raw,
+        max(case.stride, 24),
+        min(case.samples, 64),
+        case.steps,
+    )
     with torch.inference_mode():
         case.model(case.picture)
     run = PAIRS[key].sides(case)[int(side)]

@@ -9,7 +9,7 @@ Every metric of the three families, with few steps (see `metrics`; all else is Q
 that maps are divided by the maximum of the batch and faithfulness is in probabilities), on photos
 with boxes that the model gets right, for their own label. Maps come from
 `saliencykit.integrations.quantus.explain_func` on the user's module with normalised inputs; Quantus
-asks the model's frozen copy through a `BoxModule`, which answers the same in less time. A cell is
+asks the model's frozen copy through a `BlackBoxModule`, which answers the same in less time. A cell is
 the mean of the numbers that a metric returned; NaN and infinite ones are left out and counted. It
 wants `pip install quantus` beside this package, and the data folder.
 
@@ -32,10 +32,10 @@ from torch import Tensor
 
 from benchmarks.data import MODELS, Photo, inside_boxes, read_photos
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.integrations.quantus import BoxModule, explain_func
+from saliencykit.integrations.quantus import BlackBoxModule, explain_func
 
 MASKERS = ("gradient", "grad-cam", "feature-ablation", "random")
-FAMILIES = ("faithfulness", "localisation", "complexity")
+FAMILIES = ("faithfulness", "localization", "complexity")
 STEPS = 12
 """In which values are taken away, all of them at the end: 3 channels, and a divisor of the pixels,
 as Quantus demands.
@@ -117,7 +117,7 @@ def metrics(side: int, channels: int) -> dict[str, tuple[str, Callable[[], Any]]
         "EffectiveComplexity": lambda: q.EffectiveComplexity(**quiet),
         "Sparseness": lambda: q.Sparseness(**quiet),
     }
-    families = {"faithfulness": faithful, "localisation": local, "complexity": simple}
+    families = {"faithfulness": faithful, "localization": local, "complexity": simple}
     return {
         name: (family, make)
         for family, members in families.items()
@@ -145,12 +145,12 @@ def mosaics(images: Tensor) -> tuple[Tensor, np.ndarray[Any, Any]]:
     return torch.stack(whole), np.array(where)
 
 
-def good_photos(box: TorchBlackBox, count: int) -> list[Photo]:
+def good_photos(black_box: TorchBlackBox, count: int) -> list[Photo]:
     """Photos with a box in the picture that the model gets right."""
     found: list[Photo] = []
-    for photo in read_photos("ilsvrc2012-val-a", box, count=4 * count):
+    for photo in read_photos("ilsvrc2012-val-a", black_box, count=4 * count):
         with torch.no_grad():
-            if len(photo.boxes) and int(box(photo.image).argmax()) == photo.label:
+            if len(photo.boxes) and int(black_box(photo.image).argmax()) == photo.label:
                 found.append(photo)
         if len(found) == count:
             break
@@ -165,7 +165,7 @@ def values(scores: Any) -> list[float]:
 
 def rows_of(
     masker: str,
-    box: TorchBlackBox,
+    black_box: TorchBlackBox,
     photos: list[Photo],
     done: set[str],
     families: Iterable[str] = FAMILIES,
@@ -175,9 +175,10 @@ def rows_of(
         torch.cat([photo.image for photo in photos]),
         np.array([photo.label for photo in photos]),
     )
-    own = box.for_model_pixels()
+    own = black_box.without_preprocessing()
     mean, std = (
-        torch.tensor(numbers).view(1, -1, 1, 1) for numbers in (box.mean or (), box.std or ())
+        torch.tensor(numbers).view(1, -1, 1, 1)
+        for numbers in (black_box.mean or (), black_box.std or ())
     )
     x = (raw - mean) / std
     known = metrics(x.shape[-1], x.shape[1])
@@ -186,9 +187,9 @@ def rows_of(
     }
     if not table:
         return
-    model = BoxModule(own.for_many(x))
+    model = BlackBoxModule(own.optimized_for(x))
     start = time.process_time()
-    maps = explain_func(box.module, x.numpy(), labels, masker=masker)
+    maps = explain_func(black_box.module, x.numpy(), labels, masker=masker)
     print(f"{masker}: {len(x)} maps in {time.process_time() - start:.0f} CPU s", flush=True)
     segments = inside_boxes((photo.boxes for photo in photos), (x.shape[2], x.shape[3]))
     for name, (family, make) in table.items():
@@ -213,7 +214,9 @@ def rows_of(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                found = values(make()(model=box.module if name == "Focus" else model, **given))
+                found = values(
+                    make()(model=black_box.module if name == "Focus" else model, **given)
+                )
             except Exception as error:
                 failure = f"{type(error).__name__}: {error}"
         seconds = round(time.process_time() - start, 1)
@@ -287,11 +290,11 @@ def main() -> None:
         rows = [json.loads(line) for line in given.rows.read_text().splitlines()]
     if not given.table:
         torch.set_num_threads(1)
-        box = MODELS[given.model][0]()
-        photos = good_photos(box, given.photos)
+        black_box = MODELS[given.model][0]()
+        photos = good_photos(black_box, given.photos)
         for masker in given.maskers:
             done = {row["metric"] for row in rows if row["masker"] == masker}
-            for row in rows_of(masker, box, photos, done, given.families):
+            for row in rows_of(masker, black_box, photos, done, given.families):
                 rows.append(row)
                 print(
                     f"{masker} {row['metric']}: {row['seconds']} CPU s {row['failure']}", flush=True

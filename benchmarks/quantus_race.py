@@ -32,7 +32,7 @@ from benchmarks.data import inside_boxes, mobilenet_v2, read_photos
 from benchmarks.evaluation import Clock
 from benchmarks.quantus_families import imputed, know_trapz
 from benchmarks.speed import interval
-from saliencykit.black_boxes.cached import Keeping
+from saliencykit.black_boxes.cached import CachedCopies
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.metric import Metric, Sample
 from saliencykit.metrics.complexity import Complexity
@@ -51,12 +51,12 @@ class Case:
     """What both sides are asked about.
 
     Attributes:
-        box: The model, whose frozen copy is made once, as `evaluate` does.
+        black_box: The model, whose frozen copy is made once, as `evaluate` does.
         sample: Photos with labels and boxes.
         masks: (B, 1, H, W).
     """
 
-    box: Keeping
+    black_box: CachedCopies
     sample: Sample
     masks: Tensor
 
@@ -67,14 +67,20 @@ class Case:
             raise AssertionError("none of these metrics asks the masker")
 
         return lambda: metric(
-            self.box, self.sample, self.masks, explain=explain, generator=Generator().manual_seed(0)
+            self.black_box,
+            self.sample,
+            self.masks,
+            explain=explain,
+            generator=Generator().manual_seed(0),
         )
 
     def theirs(self, metric: Any, *, masks: Tensor | None = None) -> Callable[[], object]:
         """The same photos as arrays, in one batch."""
-        box = self.box.box
-        assert isinstance(box, TorchBlackBox)
-        mean, std = (torch.tensor(numbers).view(1, -1, 1, 1) for numbers in (box.mean, box.std))
+        black_box = self.black_box.black_box
+        assert isinstance(black_box, TorchBlackBox)
+        mean, std = (
+            torch.tensor(numbers).view(1, -1, 1, 1) for numbers in (black_box.mean, black_box.std)
+        )
         x = ((self.sample.images - mean) / std).numpy()
         given = {
             "y_batch": self.sample.labels.numpy(),
@@ -82,7 +88,7 @@ class Case:
         }
         inside = inside_boxes(self.sample.boxes or (), (self.masks.shape[2], self.masks.shape[3]))
         return lambda: metric(
-            model=self.box.module,
+            model=self.black_box.module,
             x_batch=x.copy(),
             **given,
             s_batch=inside,
@@ -216,17 +222,21 @@ def main() -> None:
 
 def made(count: int) -> Case:
     """Photos with boxes, and their masks."""
-    box = mobilenet_v2()
-    box.model.requires_grad_(False)
+    black_box = mobilenet_v2()
+    black_box.model.requires_grad_(False)
     photos = [
-        photo for photo in read_photos("ilsvrc2012-val-a", box, count=4 * count) if len(photo.boxes)
+        photo
+        for photo in read_photos("ilsvrc2012-val-a", black_box, count=4 * count)
+        if len(photo.boxes)
     ][:count]
     labels = torch.tensor([photo.label for photo in photos])
     sample = Sample(
         torch.cat([photo.image for photo in photos]), labels, tuple(photo.boxes for photo in photos)
     )
-    masks = as_masker("grad-cam")(box, sample.images, labels, generator=Generator().manual_seed(0))
-    return Case(Keeping(box), sample, masks)
+    masks = as_masker("grad-cam")(
+        black_box, sample.images, labels, generator=Generator().manual_seed(0)
+    )
+    return Case(CachedCopies(black_box), sample, masks)
 
 
 def together(spent: list[list[Spent]]) -> list[Spent]:

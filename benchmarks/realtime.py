@@ -27,7 +27,7 @@ from benchmarks.speed import LABEL, MEAN, SIDE, STD, network, normalised
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.black_box import BlackBox
 from saliencykit.maskers.perturbation.rise import Rise
-from saliencykit.maskers.realtime.encoder import Paper
+from saliencykit.maskers.realtime.encoder import PretrainedEncoder
 from saliencykit.maskers.realtime.masking_network import masking_network
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 
@@ -115,9 +115,9 @@ def line_up(
     model = network(name).to(device)
     g = Generator().manual_seed(0)
     pictures = torch.rand(batch, 3, SIDE, SIDE, generator=g).to(device)
-    box = TorchBlackBox(model, mean=MEAN, std=STD, size=SIDE)
+    black_box = TorchBlackBox(model, mean=MEAN, std=STD, size=SIDE)
     few = torch.rand(2, 3, SIDE, SIDE, generator=g).to(device)
-    fast, trunk = box.for_many(pictures), masker(box, few, "auto")
+    fast, trunk = black_box.optimized_for(pictures), masker(black_box, few, "auto")
     rows = [
         Row("the model alone, as its user runs it", lambda: plain(model, pictures), batch),
         Row("the model alone, its frozen copy", lambda: asked(fast, pictures), batch),
@@ -125,7 +125,9 @@ def line_up(
     ]
     if not others:
         return rows, []
-    paper = masker(box, few, Paper(pretrained=False, size=(SIDE, SIDE)).to(device))
+    paper = masker(
+        black_box, few, PretrainedEncoder(pretrained=False, size=(SIDE, SIDE)).to(device)
+    )
     rows.append(
         Row(
             "prediction and mask, `paper`: ResNet-50 encoder",
@@ -145,16 +147,16 @@ def line_up(
         ]
 
 
-def masker(box: TorchBlackBox, few: Tensor, encoder: object) -> RealTimeMasker:
+def masker(black_box: TorchBlackBox, few: Tensor, encoder: object) -> RealTimeMasker:
     """A network of random weights, the decoder's last layer too, which starts at zero otherwise."""
-    made = masking_network(box, few, encoder=encoder).eval()
+    made = masking_network(black_box, few, encoder=encoder).eval()
     last = made.decoder.last
     assert isinstance(last, nn.Conv2d)
     with torch.no_grad():
         last.weight.copy_(
             torch.randn(last.weight.shape, generator=Generator().manual_seed(0)) * 0.1
         )
-    return RealTimeMasker(network=made).bind(box)
+    return RealTimeMasker(network=made).bind(black_box)
 
 
 def plain(model: nn.Module, pictures: Tensor) -> None:
@@ -163,9 +165,9 @@ def plain(model: nn.Module, pictures: Tensor) -> None:
         model(normalised(pictures.cpu()).to(pictures) if pictures.is_cuda else normalised(pictures))
 
 
-def asked(box: BlackBox, pictures: Tensor) -> None:
+def asked(black_box: BlackBox, pictures: Tensor) -> None:
     with torch.inference_mode():
-        box(pictures)
+        black_box(pictures)
 
 
 def rise(fast: BlackBox, pictures: Tensor) -> Row:

@@ -24,12 +24,12 @@ import numpy as np
 import torch
 
 from benchmarks.data import MODELS, Photo
-from benchmarks.judging import AREAS, SOME_AREAS, Judge
+from benchmarks.judging import AREAS, SOME_AREAS, Scorer
 from benchmarks.localising import MODES, Map, best_overlap, boxes_of
 from benchmarks.methods import BLIND, CHEAP, COSTLY, Boxes, Method, is_one_of, methods
 from benchmarks.onnx_box import OnnxBox
 from benchmarks.rows import Row, append, read_rows
-from benchmarks.split import BOXED, Entry, few, part, read, squashing
+from benchmarks.split import BOXED, Record, few, part, read, squashing
 from benchmarks.tables import put_into, tables
 
 FEW = {"tune": 50, "report": 150}
@@ -41,7 +41,7 @@ def boxes(model: str) -> Boxes:
     frozen copy judges.
     """
     own = squashing(MODELS[model][0]())
-    frozen = own.for_many(
+    frozen = own.optimized_for(
         torch.rand(1, 3, *own.input_size, generator=torch.Generator().manual_seed(0))
     )
     try:
@@ -50,15 +50,15 @@ def boxes(model: str) -> Boxes:
         return Boxes(own, frozen, frozen)
 
 
-def other_class(entry: Entry) -> int:
+def other_class(entry: Record) -> int:
     """A class that is not the photo's: random, the same for every method."""
     return (entry.label + Random(entry.name).randrange(1, _CLASSES)) % _CLASSES
 
 
 def row_of(
-    judge: Judge,
+    judge: Scorer,
     photo: Photo,
-    entry: Entry,
+    entry: Record,
     name: str,
     method: Method,
     *,
@@ -97,9 +97,8 @@ def row_of(
     if boxes_only:
         return row
     row["graded"] = judge.graded(answer.mask)
-    places = (
-        None if name == "ground-truth" else judge.places(answer.ranking)
-    )  # nothing inside of a box comes first
+    # nothing inside of a box comes first
+    places = None if name == "ground-truth" else judge.places(answer.ranking)
     if places is not None:
         row["areas"] = judge.at_areas(places, AREAS if every_column else SOME_AREAS)
         if every_column:
@@ -108,12 +107,12 @@ def row_of(
         asked = method(photo, other_class(entry)).mask[0, 0].numpy()
         row |= {
             "other_area": round(float(asked.mean()), 4),
-            "other_alike": round(likeness(mask, asked), 4),
+            "other_alike": round(similarity(mask, asked), 4),
         }
     return row
 
 
-def likeness(one: Map, other: Map) -> float:
+def similarity(one: Map, other: Map) -> float:
     """Correlation over pixels; of flat maps 1 if both are flat, else 0."""
     if one.std() == 0 or other.std() == 0:
         return float(one.std() == other.std())
@@ -144,7 +143,7 @@ def run(arguments: argparse.Namespace) -> None:
         if not names:
             continue
         photo = next(iter(read([entry], forms.own)))
-        judge = Judge(forms.quick, photo)
+        judge = Scorer(forms.quick, photo)
         for name in names:
             other = name not in costly | blind
             row = row_of(

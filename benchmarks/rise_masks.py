@@ -25,20 +25,24 @@ from saliencykit.alternatives.constant import Constant
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.class_scores import probability
 from saliencykit.maskers.perturbation.random_masks import Factors, Sampling, draw_masks
-from saliencykit.maskers.perturbation.score_estimators import AnswerMap, LinearFit, SampleMean
+from saliencykit.maskers.perturbation.score_estimators import (
+    MeanEstimator,
+    RegressionEstimator,
+    ScoreEstimator,
+)
 
 REFERENCE, MOST = 16384, 4096
 STEPS = (128, 192, 256, 320, 384, 512, 640, 768, 1024, 1280, 1536, 2048, 2560, 3072, 4096)
 WANTED, CELLS, KEEP, BATCH = 0.95, 7, 0.5, 4
-Asked = tuple[Factors, Tensor]
+LabelTracker = tuple[Factors, Tensor]
 
 
-class Published(AnswerMap):
+class Published(ScoreEstimator):
     """The published sum as it is, `mean(y * M) / keep`: not centred."""
 
     def __init__(self, size: tuple[int, int], keep: float, like: Tensor) -> None:
         super().__init__(size, keep)
-        self.inner = SampleMean(size, keep, like)
+        self.inner = MeanEstimator(size, keep, like)
 
     def _add(self, masks: Factors, above: Tensor, groups: Tensor) -> None:
         self.inner._add(masks, above + (self.reference or 0.0), groups)
@@ -53,23 +57,26 @@ class Published(AnswerMap):
         raise NotImplementedError
 
 
-ESTIMATES: dict[str, tuple[Sampling, Callable[[tuple[int, int]], AnswerMap]]] = {
+ESTIMATES: dict[str, tuple[Sampling, Callable[[tuple[int, int]], ScoreEstimator]]] = {
     "random masks, plain sum (as published, as the peers do)": (
         "random",
         lambda size: Published(size, KEEP, torch.zeros(())),
     ),
-    "random masks, centred sum": ("random", lambda size: SampleMean(size, KEEP, torch.zeros(()))),
+    "random masks, centred sum": (
+        "random",
+        lambda size: MeanEstimator(size, KEEP, torch.zeros(())),
+    ),
     "opposite pairs, centred sum": (
-        "opposite",
-        lambda size: SampleMean(size, KEEP, torch.zeros(())),
+        "antithetic",
+        lambda size: MeanEstimator(size, KEEP, torch.zeros(())),
     ),
     "random masks, regression": (
         "random",
-        lambda size: LinearFit(size, CELLS, KEEP, torch.zeros(())),
+        lambda size: RegressionEstimator(size, CELLS, KEEP, torch.zeros(())),
     ),
     "opposite pairs, regression (our default)": (
-        "opposite",
-        lambda size: LinearFit(size, CELLS, KEEP, torch.zeros(())),
+        "antithetic",
+        lambda size: RegressionEstimator(size, CELLS, KEEP, torch.zeros(())),
     ),
 }
 
@@ -77,33 +84,36 @@ ESTIMATES: dict[str, tuple[Sampling, Callable[[tuple[int, int]], AnswerMap]]] = 
 def main() -> None:
     arguments = parse()
     torch.set_num_threads(1)
-    box = MODELS[arguments.model][0]()
+    black_box = MODELS[arguments.model][0]()
     reached: dict[str, list[dict[int, float]]] = {name: [] for name in ESTIMATES}
     stopped: list[tuple[int, float]] = []
     used = 0
-    for photo in read_photos("ilsvrc2012-val-a", box, count=10 * arguments.photos, seed=5):
+    for photo in read_photos("ilsvrc2012-val-a", black_box, count=10 * arguments.photos, seed=5):
         if used == arguments.photos:
             break
         with torch.no_grad():
-            if int(box(photo.image).argmax()) != photo.label:
+            if int(black_box(photo.image).argmax()) != photo.label:
                 continue
         used += 1
         answers = {
-            kind: asked(box, photo, kind, arguments) for kind in ("reference", "random", "opposite")
+            kind: asked(black_box, photo, kind, arguments)
+            for kind in ("reference", "random", "antithetic")
         }
         size = (photo.image.shape[2], photo.image.shape[3])
-        truth = filled(SampleMean(size, KEEP, torch.zeros(())), *answers["reference"], REFERENCE)[
-            REFERENCE
-        ].flatten()
+        truth = filled(
+            MeanEstimator(size, KEEP, torch.zeros(())), *answers["reference"], REFERENCE
+        )[REFERENCE].flatten()
         for name, (sampling, make) in ESTIMATES.items():
             maps = filled(make(size), *answers[sampling], MOST)
             reached[name].append(
                 {count: correlation(found.flatten(), truth) for count, found in maps.items()}
             )
-        count = first_stop(LinearFit(size, CELLS, KEEP, torch.zeros(())), *answers["opposite"])
-        found = filled(LinearFit(size, CELLS, KEEP, torch.zeros(())), *answers["opposite"], count)[
-            count
-        ]
+        count = first_stop(
+            RegressionEstimator(size, CELLS, KEEP, torch.zeros(())), *answers["antithetic"]
+        )
+        found = filled(
+            RegressionEstimator(size, CELLS, KEEP, torch.zeros(())), *answers["antithetic"], count
+        )[count]
         stopped.append((count, correlation(found.flatten(), truth)))
         print(f"{used} of {arguments.photos}", file=sys.stderr, flush=True)
     print(
@@ -142,10 +152,12 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def asked(box: TorchBlackBox, photo: Photo, kind: str, arguments: argparse.Namespace) -> Asked:
+def asked(
+    black_box: TorchBlackBox, photo: Photo, kind: str, arguments: argparse.Namespace
+) -> LabelTracker:
     """Masks, and the label's probability under each; the answers come from the file if it is there."""
     samples = REFERENCE if kind == "reference" else MOST
-    sampling: Sampling = "opposite" if kind == "opposite" else "random"
+    sampling: Sampling = "antithetic" if kind == "antithetic" else "random"
     generator = Generator().manual_seed(1 if kind == "reference" else 2)
     parts = list(draw_masks(photo.image, samples, CELLS, KEEP, sampling, generator=generator))
     masks = Factors(
@@ -154,8 +166,8 @@ def asked(box: TorchBlackBox, photo: Photo, kind: str, arguments: argparse.Names
     file = arguments.keep / f"{arguments.model}-{Path(photo.name).stem}-{kind}.pt"
     if file.exists():
         return masks, torch.load(file, weights_only=True)
-    frozen, label = box.for_many(photo.image), torch.tensor([photo.label])
-    fill = Constant(colour="zero").for_box(box)(photo.image, generator=generator)
+    frozen, label = black_box.optimized_for(photo.image), torch.tensor([photo.label])
+    fill = Constant(color="zero").for_black_box(black_box)(photo.image, generator=generator)
     difference, answers = photo.image - fill, []
     with torch.no_grad():
         for first in range(0, samples, BATCH):
@@ -166,7 +178,7 @@ def asked(box: TorchBlackBox, photo: Photo, kind: str, arguments: argparse.Names
     return masks, torch.cat(answers)
 
 
-def filled(found: AnswerMap, masks: Factors, answers: Tensor, most: int) -> dict[int, Tensor]:
+def filled(found: ScoreEstimator, masks: Factors, answers: Tensor, most: int) -> dict[int, Tensor]:
     """The maps after so many masks as STEPS says, and after `most`."""
     maps = {}
     for end in sorted({count for count in STEPS if count < most} | {most}):
@@ -175,7 +187,7 @@ def filled(found: AnswerMap, masks: Factors, answers: Tensor, most: int) -> dict
     return maps
 
 
-def first_stop(found: AnswerMap, masks: Factors, answers: Tensor) -> int:
+def first_stop(found: ScoreEstimator, masks: Factors, answers: Tensor) -> int:
     """Where `precision` would stop: it looks every 128 masks from 256 on."""
     while found.seen < MOST:
         found.add(masks[found.seen : found.seen + 128], answers[found.seen : found.seen + 128])

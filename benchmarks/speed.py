@@ -97,9 +97,8 @@ def parse() -> argparse.Namespace:
         default=True,
         help="run the peers that are installed",
     )
-    parser.add_argument(
-        "--memory-of", choices=OURS, help=argparse.SUPPRESS
-    )  # what the command asks of its own subprocess
+    # what the command asks of its own subprocess
+    parser.add_argument("--memory-of", choices=OURS, help=argparse.SUPPRESS)
     parser.add_argument("--evaluations", type=int, default=100, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     arguments.pairs = arguments.pairs or (3 if arguments.quick else 15)
@@ -165,8 +164,8 @@ def floor(model: nn.Module, picture: Tensor, evaluations: int) -> Callable[[], o
 
 
 def ours(masker: Rise | Occlusion, model: nn.Module, picture: Tensor) -> Callable[[], object]:
-    box, labels = TorchBlackBox(model, mean=MEAN, std=STD, size=SIDE), torch.tensor([LABEL])
-    return lambda: masker(box, picture, labels, generator=Generator().manual_seed(0))
+    black_box, labels = TorchBlackBox(model, mean=MEAN, std=STD, size=SIDE), torch.tensor([LABEL])
+    return lambda: masker(black_box, picture, labels, generator=Generator().manual_seed(0))
 
 
 def normalised(picture: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 and a part to report.
 
     python -m benchmarks.split                      # how many photos are in which part
-    python -m benchmarks.split --export photos      # the training photos as a folder, for `saliencykit fit --images photos`
+    python -m benchmarks.split --export photos      # the training photos as a folder, for `saliencykit fit --data photos`
 
 Which part a photo is in depends on a hash of data set and file name, on nothing else. Thresholds
 and every other choice are made on `tune`; nothing that is chosen looks at `report`. The photos of
@@ -35,7 +35,7 @@ SIZES = (0.15, 0.4, 0.7)
 
 
 @dataclass(frozen=True)
-class Entry:
+class Record:
     """One photo of a data set, unread.
 
     Attributes:
@@ -77,24 +77,24 @@ class Entry:
 
 
 @cache
-def entries(data_set: str) -> tuple[Entry, ...]:
+def entries(data_set: str) -> tuple[Record, ...]:
     """The photos of one data set as its index lists them."""
     found = []
     for row in csv.DictReader((data_folder() / data_set / "index.csv").read_text().splitlines()):
         sides = [float(row["width"]), float(row["height"])] * 2
         corners = [
-            [float(v) for v in box.split()] for box in (row.get("boxes") or "").split(";") if box
+            [float(v) for v in bbox.split()] for bbox in (row.get("boxes") or "").split(";") if bbox
         ]
         shares = [
-            tuple(min(1.0, max(0.0, c / s)) for c, s in zip(box, sides, strict=True))
-            for box in corners
+            tuple(min(1.0, max(0.0, c / s)) for c, s in zip(bbox, sides, strict=True))
+            for bbox in corners
         ]
-        boxes = tuple(box for box in shares if box[2] > box[0] and box[3] > box[1])
-        found.append(Entry(data_set, row["file"], int(row["label"]), boxes))
+        boxes = tuple(bbox for bbox in shares if bbox[2] > bbox[0] and bbox[3] > bbox[1])
+        found.append(Record(data_set, row["file"], int(row["label"]), boxes))
     return tuple(found)
 
 
-def part(name: str) -> list[Entry]:
+def part(name: str) -> list[Record]:
     """The photos of a part in the order of their hash: any beginning of the list is a fair sample."""
     there = [
         entry
@@ -105,21 +105,21 @@ def part(name: str) -> list[Entry]:
     return sorted(there, key=lambda entry: entry.place)
 
 
-def training() -> list[Entry]:
+def training() -> list[Record]:
     """All that may be trained on: the training half of the boxed photos, and the photos without
     boxes.
     """
     return [*part("train"), *entries(UNBOXED)]
 
 
-def few(count: int, among: list[Entry]) -> list[Entry]:
+def few(count: int, among: list[Record]) -> list[Record]:
     """`count` of the photos with the same shares of size groups and data sets as all of them, for
     methods that cost much.
 
     Each group gets its share rounded down, and those with the largest remainders one more; within a
     group the hash decides.
     """
-    groups: dict[tuple[int, str], list[Entry]] = defaultdict(list)
+    groups: dict[tuple[int, str], list[Record]] = defaultdict(list)
     for entry in sorted(among, key=lambda entry: entry.place):
         groups[entry.size_group, entry.data_set].append(entry)
     wanted = {key: len(group) * count / len(among) for key, group in groups.items()}
@@ -134,15 +134,15 @@ def few(count: int, among: list[Entry]) -> list[Entry]:
     )
 
 
-def squashing(box: TorchBlackBox) -> TorchBlackBox:
+def squashing(bbox: TorchBlackBox) -> TorchBlackBox:
     """The box that is shown whole photos, squashed to a square: val-b is stored so, and every
     ground-truth box stays in sight.
     """
-    return replace(box, fit="squash", crop_share=1.0)
+    return replace(bbox, fit="squash", crop_share=1.0)
 
 
-def read(some: list[Entry], box: TorchBlackBox) -> Iterator[Photo]:
-    """The photos, one by one, as `box` wants them."""
+def read(some: list[Record], bbox: TorchBlackBox) -> Iterator[Photo]:
+    """The photos, one by one, as `bbox` wants them."""
     from PIL import Image
 
     archives: dict[str, zipfile.ZipFile] = {}
@@ -152,14 +152,14 @@ def read(some: list[Entry], box: TorchBlackBox) -> Iterator[Photo]:
                 data_folder() / entry.data_set / "images.zip"
             )
         picture = Image.open(io.BytesIO(archives[entry.data_set].read(entry.file))).convert("RGB")
-        image, geometry = box.prepare(picture)
+        image, geometry = bbox.prepare(picture)
         corners = torch.tensor(entry.boxes).reshape(-1, 4) * torch.tensor(
             [picture.width, picture.height] * 2
         )
         yield Photo(entry.name, image, entry.label, geometry.box_from_picture(corners))
 
 
-def export(some: list[Entry], folder: Path) -> None:
+def export(some: list[Record], folder: Path) -> None:
     """Write the photos into a folder as they are stored, byte for byte."""
     folder.mkdir(parents=True, exist_ok=True)
     for data_set in dict.fromkeys(entry.data_set for entry in some):

@@ -45,14 +45,14 @@ def main(case: str = "nothing", queries: int = 0, steps: int = 0) -> None:
         print(f"[{time.process_time() - started:6.1f} CPU-s] {line}", flush=True)
 
     similar = case == "similar"
-    box = Counting(QueryOnly(resnet56() if similar else resnet20()))
+    black_box = Counting(QueryOnly(resnet56() if similar else resnet20()))
     queries, steps = queries or (3000 if similar else 12_000), steps or (200 if similar else 1500)
     pictures, _ = cifar10("train", queries)
     network, lr = (resnet20().model, 1e-3) if similar else (None, 3e-3)
     surrogate = fit_surrogate(
-        box, pictures, network=network, queries=queries, steps=steps, lr=lr, on_news=say
+        black_box, pictures, network=network, queries=queries, steps=steps, lr=lr, on_message=say
     )
-    say(f"{box.images} queries")
+    say(f"{black_box.images} queries")
     for kind, figures in surrogate.facts["disagreement"].items():
         shown = "  ".join(
             f"{n} {f['mean']:.3f} [{f['low']:.3f}, {f['high']:.3f}]"
@@ -60,18 +60,18 @@ def main(case: str = "nothing", queries: int = 0, steps: int = 0) -> None:
             if n != "n"
         )
         say(f"{kind:10} {shown}")
-    masker = fit(surrogate, pictures[:2000], steps=240, views=1, on_news=say)
+    masker = fit(surrogate, pictures[:2000], steps=240, views_per_image=1, on_message=say)
     say(f"gate, on the surrogate: {masker.facts['gate']}")
     test, _ = cifar10("test", 48, seed=1)
     methods: dict[str, Masker | str] = {
         "trained on the surrogate": OnSurrogate(surrogate, masker),
         "grad-cam on the surrogate": OnSurrogate(surrogate, "grad-cam"),
-        "centre-box": "centre-box",
+        "center-box": "center-box",
         "rise, 200 queries a picture": "rise:samples=200",
     }
     for name, method in methods.items():
-        box.asked.clear()
-        answer = explain(box, test, masker=method)
+        black_box.asked.clear()
+        answer = explain(black_box, test, masker=method)
         assert answer.kept is not None
         assert answer.dropped is not None
         values = {
@@ -85,7 +85,7 @@ def main(case: str = "nothing", queries: int = 0, steps: int = 0) -> None:
             for n, v in values.items()
             for m, a, b in [interval(v.numpy())]
         )
-        say(f"{name:28} {shown}  {box.images / len(test):.0f} queries a picture")
+        say(f"{name:28} {shown}  {black_box.images / len(test):.0f} queries a picture")
 
 
 if __name__ == "__main__":

@@ -193,10 +193,10 @@ def _confusion(methods: Methods) -> str:
     for method, rows in methods.items():
         if mine := [row for row in rows if "other_area" in row]:
             own, other = (_mean([row[key] for row in mine]) for key in ("area", "other_area"))
-            alike = _mean([row["other_alike"] for row in mine])
+            close_to_rounding = _mean([row["other_alike"] for row in mine])
             lines.append(
                 f"| {method} | {len(mine)} | {own:.3f} | {other:.3f} | "
-                f"{other / own if own else 0:.2f} | {alike:.2f} |"
+                f"{other / own if own else 0:.2f} | {close_to_rounding:.2f} |"
             )
     return "\n".join(lines)
 

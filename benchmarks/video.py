@@ -43,7 +43,7 @@ from saliencykit.explanation.result import Explanation
 from saliencykit.registry.manager import as_black_box, trained_masker
 from saliencykit.video.frame import Frame
 from saliencykit.video.frame_overlay import draw
-from saliencykit.video.optical_flow import flow_back, small_grey
+from saliencykit.video.optical_flow import flow_back, small_gray
 from saliencykit.video.reader import Clip
 from saliencykit.video.writer import Writer
 
@@ -71,12 +71,16 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, help="keep the clips that are written in this folder")
     arguments = parser.parse_args()
-    box: Any = (
+    black_box: Any = (
         MODELS[arguments.model][0]() if arguments.model in MODELS else as_black_box(arguments.model)
     )
-    if isinstance(box, TorchBlackBox):
-        box.model.to(torch.device(arguments.device))
-    masker = RealTimeMasker.load(arguments.masker, box) if arguments.masker else trained_masker(box)
+    if isinstance(black_box, TorchBlackBox):
+        black_box.model.to(torch.device(arguments.device))
+    masker = (
+        RealTimeMasker.load(arguments.masker, black_box)
+        if arguments.masker
+        else trained_masker(black_box)
+    )
     if masker is None:
         parser.error(
             f"no masker is trained for {arguments.model}; pip install plugins/saliencykit-zoo, or "
@@ -101,11 +105,11 @@ def main() -> None:
             motion(arguments.frames)
         if "speed" in arguments.part:
             for batch in arguments.batch:
-                speed(box, masker, path, folder, arguments.frames, batch)
+                speed(black_box, masker, path, folder, arguments.frames, batch)
         if "flicker" in arguments.part:
-            flicker(box, masker, path, arguments.frames, arguments.smooth)
+            flicker(black_box, masker, path, arguments.frames, arguments.smooth)
         if "classes" in arguments.part:
-            classes(box, masker, path)
+            classes(black_box, masker, path)
 
 
 def motion(limit: int | None) -> None:
@@ -122,9 +126,8 @@ def motion(limit: int | None) -> None:
         return np.stack(optical_flow_ilk(now, before, radius=7, num_warp=3, dtype=np.float32)[::-1])
 
     def ours(before: Any, now: Any) -> Any:
-        four = [
-            torch.from_numpy(v)[None, None].expand(4, -1, -1, -1) for v in (before, now)
-        ]  # as in a batch
+        # as in a batch
+        four = [torch.from_numpy(v)[None, None].expand(4, -1, -1, -1) for v in (before, now)]
         return flow_back(*four)[0].numpy()
 
     ways = {
@@ -139,7 +142,7 @@ def motion(limit: int | None) -> None:
     for number, drawn in enumerate(render((240, 180))):
         if number == limit:
             break
-        grey = small_grey(torch.from_numpy(drawn.pixels).permute(2, 0, 1)[None] / 255)[0, 0].numpy()
+        gray = small_gray(torch.from_numpy(drawn.pixels).permute(2, 0, 1)[None] / 255)[0, 0].numpy()
         if last is not None and number % 5 == 0 and np.isfinite(drawn.before).any():
             y, x = np.mgrid[0:180, 0:240] + 0.5
             known = np.isfinite(drawn.before).all(-1)
@@ -147,17 +150,17 @@ def motion(limit: int | None) -> None:
                 2, 0, 1
             )
             packed = torch.from_numpy(
-                np.concatenate([true * grey.shape[0] / 180, known[None]])
+                np.concatenate([true * gray.shape[0] / 180, known[None]])
             ).float()[None]
-            small = F.interpolate(packed, size=grey.shape, mode="area")[0].numpy()
+            small = F.interpolate(packed, size=gray.shape, mode="area")[0].numpy()
             for name, way in ways.items():
                 started = time.process_time()
-                flow = way(last, grey)
+                flow = way(last, gray)
                 seconds[name].append((time.process_time() - started) / (4 if name == "ours" else 1))
                 errors[name].setdefault(drawn.shot, []).append(
                     float(np.abs(flow - small[:2])[:, small[2] > 0.99].mean())
                 )
-        last = grey
+        last = gray
     shots = sorted(errors["none"])
     print(
         f"\n| error of the motion | {' | '.join(f'shot {shot}' for shot in shots)} | ms of CPU a "
@@ -169,10 +172,12 @@ def motion(limit: int | None) -> None:
         print(f"| {name} | {' | '.join(cells)} | {1e3 * statistics.median(seconds[name]):.1f} |")
 
 
-def speed(box: Any, masker: Any, path: Path, folder: Path, limit: int | None, batch: int) -> None:
+def speed(
+    black_box: Any, masker: Any, path: Path, folder: Path, limit: int | None, batch: int
+) -> None:
     """File to file, after a warm-up on the first frames."""
     clip = Clip(path)
-    for _ in explain_frames(box, head(clip, 2 * batch), "follow", masker, batch=batch):
+    for _ in explain_frames(black_box, head(clip, 2 * batch), "follow", masker, batch_size=batch):
         pass
     rows = []
     for name, steps in (
@@ -187,7 +192,9 @@ def speed(box: Any, masker: Any, path: Path, folder: Path, limit: int | None, ba
             Writer(folder / "explained.mp4", path, clip.facts, "benchmark") if steps == 3 else None
         )
         for thing in (
-            frames if steps == 1 else explain_frames(box, frames, "follow", masker, batch=batch)
+            frames
+            if steps == 1
+            else explain_frames(black_box, frames, "follow", masker, batch_size=batch)
         ):
             frame = taken.popleft()
             if writer is not None:
@@ -206,7 +213,9 @@ def speed(box: Any, masker: Any, path: Path, folder: Path, limit: int | None, ba
         print(f"| {name} | {count} | {1 / wall:.1f} | {1e3 * wall:.1f} | {1e3 * cpu:.1f} |")
 
 
-def flicker(box: Any, masker: Any, path: Path, limit: int | None, shares: list[float]) -> None:
+def flicker(
+    black_box: Any, masker: Any, path: Path, limit: int | None, shares: list[float]
+) -> None:
     """Along the true motion, for each share of the past."""
     truth = list(enumerate(render(SMALL, noise=0.0)))[:limit]
     checked: dict[float, list[float]] = {}
@@ -215,7 +224,9 @@ def flicker(box: Any, masker: Any, path: Path, limit: int | None, shares: list[f
         last: np.ndarray[Any, Any] | None = None
         changes[share], checked[share] = {}, []
         held: list[Explanation] = []
-        answers = explain_frames(box, head(Clip(path), limit), "follow", masker, smooth=share)
+        answers = explain_frames(
+            black_box, head(Clip(path), limit), "follow", masker, smoothing=share
+        )
         for answer, (number, drawn) in zip(answers, truth, strict=True):
             mask, seen = on_picture(answer)
             if last is not None and drawn.before[..., 0].size and np.isfinite(drawn.before).any():
@@ -226,9 +237,9 @@ def flicker(box: Any, masker: Any, path: Path, limit: int | None, shares: list[f
             if number % EVERY == 0:
                 held.append(answer)
             if len(held) == 8:
-                checked[share] += difference(box, held)
+                checked[share] += difference(black_box, held)
                 held = []
-        checked[share] += difference(box, held) if held else []
+        checked[share] += difference(black_box, held) if held else []
     shots = sorted(next(iter(changes.values())))
     print(
         "\n| share of the past | "
@@ -253,11 +264,11 @@ def flicker(box: Any, masker: Any, path: Path, limit: int | None, shares: list[f
         print(f"| {share} | {' | '.join(cells)} | {statistics.mean(pairs):+.4f} ± {spread:.4f} |")
 
 
-def classes(box: Any, masker: Any, path: Path) -> None:
+def classes(black_box: Any, masker: Any, path: Path) -> None:
     """Both classes of the third shot, where the second picture has come to rest; for models with
     ImageNet's classes.
     """
-    if box.num_classes != 1000:
+    if black_box.num_classes != 1000:
         return
     frames = [frame for frame in Clip(path) if 240 <= frame.index < 264 and frame.index % 4 == 0]
     owners = {
@@ -271,14 +282,16 @@ def classes(box: Any, masker: Any, path: Path) -> None:
     )
     print("|---|---|---|---|---|")
     for half, group in ((0, COFFEE), (1, CAT)):
-        first = next(iter(explain_frames(box, frames, masker=masker)))
+        first = next(iter(explain_frames(black_box, frames, masker=masker)))
         label = (
             max(group, key=lambda index: float(first.logits[0, index]))
             if first.logits.shape[1] == 1000
             else int(first.labels[0])
         )
         shares, views, areas, odds = [], [], [], []
-        for frame, answer in zip(frames, explain_frames(box, frames, label, masker), strict=True):
+        for frame, answer in zip(
+            frames, explain_frames(black_box, frames, label, masker), strict=True
+        ):
             mask, seen = on_picture(answer)
             mine = owners[frame.index] == half
             shares.append(float(mask[seen & mine].sum() / max(1e-6, mask[seen].sum())))
@@ -322,15 +335,21 @@ def change(mask: Any, seen: Any, last: Any, before: Any) -> float:
     return float(np.abs(mask - there[0])[inside].mean())
 
 
-def difference(box: Any, answers: list[Explanation]) -> list[float]:
+def difference(black_box: Any, answers: list[Explanation]) -> list[float]:
     """Kept minus dropped of each."""
     images, masks = (
-        torch.cat([getattr(a, name) for a in answers]).to(box.device) for name in ("images", "mask")
+        torch.cat([getattr(a, name) for a in answers]).to(black_box.device)
+        for name in ("images", "mask")
     )
-    labels = torch.cat([a.labels for a in answers]).to(box.device)
+    labels = torch.cat([a.labels for a in answers]).to(black_box.device)
     with torch.no_grad():
         trial = run_trial(
-            box, images, labels, masks, alternative=Blur(), generator=Generator().manual_seed(0)
+            black_box,
+            images,
+            labels,
+            masks,
+            alternative=Blur(),
+            generator=Generator().manual_seed(0),
         )
     return (probability(trial.preserved, labels) - probability(trial.destroyed, labels)).tolist()
 

@@ -66,8 +66,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.work.mkdir(parents=True, exist_ok=True)
-    box = mobilenet_v2()
-    pictures = torch.cat([box.prepare(photo(name))[0] for name in PHOTOS])
+    black_box = mobilenet_v2()
+    pictures = torch.cat([black_box.prepare(photo(name))[0] for name in PHOTOS])
     labels = torch.tensor(list(PHOTOS.values()))
     files = dict(text.split("=", 1) for text in arguments.masker)
     rows = [name for names in METHODS.values() for name in names]
@@ -77,7 +77,7 @@ def main() -> None:
             continue
         start = time.process_time()
         mask = as_masker(files.get(name, name))(
-            box, pictures, labels, generator=Generator().manual_seed(0)
+            black_box, pictures, labels, generator=Generator().manual_seed(0)
         )
         np.save(kept, mask.numpy())
         print(
@@ -86,7 +86,7 @@ def main() -> None:
             flush=True,
         )
     with torch.no_grad():
-        probability = box(pictures).softmax(1).gather(1, labels[:, None])[:, 0].tolist()
+        probability = black_box(pictures).softmax(1).gather(1, labels[:, None])[:, 0].tolist()
     tall = pictures.permute(0, 2, 3, 1).numpy()
     for kind, names in [*METHODS.items(), ("trained", tuple(files))]:
         if names:
@@ -103,8 +103,8 @@ def lit(picture: np.ndarray, mask: np.ndarray) -> Image.Image:
     """What the mask keeps in colour, the rest dim and grey; as the library's own overlay, without
     the line.
     """
-    grey = picture.mean(2, keepdims=True) * 0.3
-    mixed = grey + mask[..., None] * (picture - grey)
+    gray = picture.mean(2, keepdims=True) * 0.3
+    mixed = gray + mask[..., None] * (picture - gray)
     return Image.fromarray((mixed * 255).round().astype(np.uint8))
 
 

@@ -161,22 +161,21 @@ def execute(notebook: NotebookNode, folder: Path, timeout: int = 600) -> None:
         nbclient.exceptions.CellExecutionError: A cell failed.
     """
     with tempfile.TemporaryDirectory() as settings:
-        paths = os.pathsep.join(
-            [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
-        )  # for `!saliencykit`
-        plugins = ",".join(
-            point.name for point in entry_points(group="saliencykit")
-        )  # those of this machine do not matter
+        # for `!saliencykit`
+        paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        # those of this machine do not matter
+        plugins = ",".join(point.name for point in entry_points(group="saliencykit"))
         environment = os.environ | {
             "PATH": paths,
             "IPYTHONDIR": settings,
             "SALIENCYKIT_DISABLE": plugins,
         }
+        # tqdm's, of a widget
         environment |= {
             "COLUMNS": "100",
             "NO_COLOR": "1",
             "PYTHONWARNINGS": "ignore:IProgress not found",
-        }  # tqdm's, of a widget
+        }
         place = {"metadata": {"path": str(folder)}}
         client = NotebookClient(
             notebook, timeout=timeout, kernel_name="python3", resources=place, coalesce_streams=True

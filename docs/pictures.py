@@ -20,8 +20,8 @@ from torch import Generator
 
 from saliencykit import compose, explain
 from saliencykit.alternatives.blur import Blur
-from saliencykit.demo import demo_picture
-from saliencykit.visualization.overlay import picture_and_mask
+from saliencykit.demo import demo_image
+from saliencykit.visualization.mask_overlay import picture_and_mask
 
 ASSETS = Path(__file__).parent / "assets"
 WIDTH, CAPTION, GAP = 451, 30, 10
@@ -104,7 +104,7 @@ def as_picture(images: torch.Tensor, width: int = WIDTH) -> Image.Image:
 if __name__ == "__main__":
     ASSETS.mkdir(exist_ok=True)
     makers = {
-        "cat": lambda: sheet_of(demo_picture()),
+        "cat": lambda: sheet_of(demo_image()),
         "coffee": lambda: sheet_of(
             Image.fromarray(skimage.data.coffee())
         ),  # CC0, by Rachel Michetti

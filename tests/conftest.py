@@ -15,15 +15,13 @@ from hypothesis import HealthCheck, settings
 
 from saliencykit.testing.black_boxes import PlantedEvidence
 
-torch.set_num_threads(
-    1
-)  # small tensors: threads cost more than they bring, and sums come out the same everywhere
+# small tensors: threads cost more than they bring, and sums come out the same everywhere
+torch.set_num_threads(1)
 
 _SLOW_MACHINES = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("quick", max_examples=25, derandomize=True, **_SLOW_MACHINES)
-settings.register_profile(
-    "deep", max_examples=500, **_SLOW_MACHINES
-)  # pytest --hypothesis-profile=deep
+# pytest --hypothesis-profile=deep
+settings.register_profile("deep", max_examples=500, **_SLOW_MACHINES)
 settings.load_profile("quick")
 
 
@@ -38,7 +36,7 @@ def _same_start() -> None:
 
 
 @pytest.fixture
-def box() -> PlantedEvidence:
+def black_box() -> PlantedEvidence:
     """A differentiable box of 4 classes that takes RGB images with sides >= 4."""
     return PlantedEvidence()
 
@@ -115,9 +113,9 @@ def generator() -> torch.Generator:
 
 
 @pytest.fixture
-def examples(box, generator):
+def examples(black_box, generator):
     """Four images of 16x16 with their labels 0..3, one planted patch each."""
-    return box.examples(4, generator=generator)
+    return black_box.examples(4, generator=generator)
 
 
 @pytest.fixture(scope="session")

@@ -69,11 +69,11 @@ def test_a_trained_masker_fits_the_box_of_its_name_and_keeps_its_contract_there(
     if name not in registry().names("black_box"):
         factory()
         return
-    box = _created("black_box", name)
-    assert factory.fits(box)
+    black_box = _created("black_box", name)
+    assert factory.fits(black_box)
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand(4, 3, *box.input_size, generator=generator)
-    check_masker(factory().attached(box, "raw"), black_box=box, images=images)
+    images = torch.rand(4, 3, *black_box.input_size, generator=generator)
+    check_masker(factory().for_black_box(black_box, "raw"), black_box=black_box, images=images)
 
 
 def test_every_kind_has_a_suite_and_entries():

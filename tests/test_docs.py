@@ -228,7 +228,7 @@ def test_which_masker_when_has_every_masker_and_knows_who_needs_gradients() -> N
 
 def test_the_gallery_shows_every_masker_that_can_be_shown() -> None:
     others = {"attribution", "demo", "on-surrogate", "stored"} | {
-        "centre-box",
+        "center-box",
         "whole-image",
         "random",
         "ground-truth",

@@ -69,9 +69,8 @@ def test_quoted_names_and_extras_exist(page: Path) -> None:
             if re.fullmatch(
                 r"[a-z][a-z0-9-]+", name
             ):  # else a file, a plugin's name, or a word in capitals
-                assert (option, name) in OURS or f'"{name}"' in text, (
-                    line
-                )  # the page's own, as one writes a plugin
+                # the page's own, as one writes a plugin
+                assert (option, name) in OURS or f'"{name}"' in text, line
     extras = {
         extra
         for each in re.findall(r"(?:saliencykit|\.)\[([a-z,]+)\]", text)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from saliencykit import explain
-from saliencykit.maskers.realtime.encoder import Trunk
+from saliencykit.maskers.realtime.encoder import TrunkEncoder
 from saliencykit.maskers.realtime.masking_network import masking_network
 from saliencykit.registry.manager import as_black_box
 
@@ -229,14 +229,16 @@ def check_masking_network(model: nn.Module, size: tuple[int, int]) -> None:
             nn.init.normal_(parameter.data, std=0.02)
             state = {key: value.clone() for key, value in model.state_dict().items()}
     facts, draws = everything_about(model), random_states()
-    box, images = (
-        as_black_box(model).for_model_pixels(),
+    black_box, images = (
+        as_black_box(model).without_preprocessing(),
         torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0)),
     )
-    network = masking_network(box, images)
+    network = masking_network(black_box, images)
     with torch.no_grad():
-        mask, presence = network(network.encoder.see(box, images), torch.tensor([[0, 1], [2, 3]]))
-    assert isinstance(network.encoder, Trunk)
+        mask, presence = network(
+            network.encoder.encode(black_box, images), torch.tensor([[0, 1], [2, 3]])
+        )
+    assert isinstance(network.encoder, TrunkEncoder)
     assert mask.shape[:2] == presence.shape == (2, 2)
     assert min(mask.shape[2:]) >= min(size) // 4
     assert torch.isfinite(presence).all()

@@ -17,10 +17,10 @@ import torch.nn.functional as F
 
 from benchmarks.data import Pack
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.demo import demo_box
+from saliencykit.demo import demo_black_box
 from saliencykit.registry.manager import as_alternative
-from saliencykit.training.fit import fit
-from saliencykit.training.validation import judge, other_labels
+from saliencykit.training.fit_masker import fit
+from saliencykit.training.validation import other_labels, validate
 
 pytestmark = [pytest.mark.slow, pytest.mark.data]
 
@@ -41,7 +41,7 @@ def read(path):
 
 def classifier(images, labels):
     """The embedded classifier's trunk, and a head trained for these labels."""
-    network = copy.deepcopy(demo_box().model)
+    network = copy.deepcopy(demo_black_box().model)
     with torch.no_grad():
         seen = torch.cat(
             [network.forward_features((x - 0.5) / 0.25).mean((2, 3)) for x in images.split(100)]
@@ -59,17 +59,17 @@ def classifier(images, labels):
     return TorchBlackBox(network.eval().requires_grad_(False), mean=MEAN, std=STD, size=64)
 
 
-def masks(masker, box, images, labels):
+def masks(masker, black_box, images, labels):
     """Masks for labels, (N, h, w)."""
     return torch.cat(
         [
-            masker.decode(masker.see(box, x), y)
+            masker.decode(masker.encode(black_box, x), y)
             for x, y in zip(images.split(50), labels.split(50), strict=True)
         ]
     )[:, 0]
 
 
-def likeness(one, other):
+def similarity(one, other):
     """Mean correlation of two sets of masks, picture by picture."""
     one, other = (m.flatten(1) - m.flatten(1).mean(1, keepdim=True) for m in (one, other))
     return float(F.cosine_similarity(one, other).mean())
@@ -81,25 +81,25 @@ def case(data_folder):
     and a masker.
     """
     images, labels = read(data_folder / "tiny-imagenet-200" / "train200.npz")
-    box = classifier(images, labels)
+    black_box = classifier(images, labels)
     fresh, truth = read(data_folder / "tiny-imagenet-200" / "val.npz")
     with torch.no_grad():
-        found = box(fresh).argmax(1)
+        found = black_box(fresh).argmax(1)
     print(
         f"the classifier is right about {float((found == truth).float().mean()):.3f} of "
         f"{len(fresh)} validation pictures"
     )
     begin = time.perf_counter()
-    masker = fit(box, fresh[:500])
-    return box, fresh[:500], fresh[500:], found[500:], masker, time.perf_counter() - begin
+    masker = fit(black_box, fresh[:500])
+    return black_box, fresh[:500], fresh[500:], found[500:], masker, time.perf_counter() - begin
 
 
 def test_the_gate_passes_within_ten_minutes(case):
-    box, _, images, labels, masker, seconds = case
+    black_box, _, images, labels, masker, seconds = case
     print(f"fit took {seconds:.0f} s: {masker.facts['gate']}")
     assert seconds < 600
     assert masker.facts["gate"]["passed"]
-    gate = judge(masker.network, box, images, labels, alternative=as_alternative("choice"))
+    gate = validate(masker.network, black_box, images, labels, alternative=as_alternative("choice"))
     print(f"fresh pictures: {gate}")
     assert gate.passed
     assert 0.1 < gate.area < 0.6
@@ -107,9 +107,11 @@ def test_the_gate_passes_within_ten_minutes(case):
 
 
 def test_a_wrong_label_gives_a_much_smaller_mask(case):
-    box, _, images, labels, masker, _ = case
+    black_box, _, images, labels, masker, _ = case
     wrong = other_labels(labels, len(CLASSES), torch.Generator().manual_seed(0))
-    right, wrong = (float(masks(masker, box, images, which).mean()) for which in (labels, wrong))
+    right, wrong = (
+        float(masks(masker, black_box, images, which).mean()) for which in (labels, wrong)
+    )
     print(f"area for the predicted class {right:.3f}, for a random other one {wrong:.3f}")
     assert wrong < 0.25 * right
 
@@ -119,7 +121,7 @@ def test_masks_of_a_box_that_learned_shuffled_labels_are_others(case, data_folde
     the masks change far more than with another seed (Adebayo et al. 2018, "Sanity Checks for
     Saliency Maps", the data randomisation test).
     """
-    box, pictures, images, labels, _, _ = case
+    black_box, pictures, images, labels, _, _ = case
     training, truth = read(data_folder / "tiny-imagenet-200" / "train200.npz")
     shuffled = classifier(
         training, truth[torch.randperm(len(truth), generator=torch.Generator().manual_seed(0))]
@@ -127,17 +129,16 @@ def test_masks_of_a_box_that_learned_shuffled_labels_are_others(case, data_folde
     with torch.no_grad():
         theirs = shuffled(images).argmax(1)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # short trainings, and one with nothing to find: the gate may say so
+        # short trainings, and one with nothing to find: the gate may say so
+        warnings.simplefilter("ignore")
         once, again, random = (
-            fit(box, pictures, steps=169),
-            fit(box, pictures, seed=1, steps=169),
+            fit(black_box, pictures, steps=169),
+            fit(black_box, pictures, seed=1, steps=169),
             fit(shuffled, pictures, steps=169),
         )
-    first = masks(once, box, images, labels)
-    same = likeness(first, masks(again, box, images, labels))
-    other = likeness(first, masks(random, shuffled, images, theirs))
+    first = masks(once, black_box, images, labels)
+    same = similarity(first, masks(again, black_box, images, labels))
+    other = similarity(first, masks(random, shuffled, images, theirs))
     print(
         f"correlation of masks: between two seeds {same:.3f}, with those of a box that learned "
         f"shuffled labels {other:.3f}"

@@ -124,9 +124,9 @@ def planted(draw):
 @pytest.mark.parametrize("name", ours("masker"))
 @given(data=st.data(), seed=seeds)
 def test_every_masker(name, data, seed):
-    masker, box = make("masker", name), PlantedEvidence()
+    masker, black_box = make("masker", name), PlantedEvidence()
     if name in LAYERS:
-        box = TorchBlackBox(small_network().eval().double(), size=16)
+        black_box = TorchBlackBox(small_network().eval().double(), size=16)
         x = (
             PlantedEvidence()
             .examples(
@@ -138,29 +138,31 @@ def test_every_masker(name, data, seed):
         x = data.draw(planted() if masker.needs_gradient else images(most=3))
     y = torch.arange(len(x)) % 4
     with untouched(name, x=x, y=y):
-        mask = masker(box, x, y, generator=seeded(seed))
+        mask = masker(black_box, x, y, generator=seeded(seed))
     assert mask.shape == (len(x), 1, *x.shape[2:])
     assert torch.isfinite(mask).all()
     assert mask.min() >= 0
     assert mask.max() <= 1
-    assert torch.allclose(masker(box, x, y, generator=seeded(seed)), mask, atol=1e-5)
-    assert torch.allclose(masker(box, x[-1:], y[-1:], generator=seeded(seed)), mask[-1:], atol=1e-5)
+    assert torch.allclose(masker(black_box, x, y, generator=seeded(seed)), mask, atol=1e-5)
+    assert torch.allclose(
+        masker(black_box, x[-1:], y[-1:], generator=seeded(seed)), mask[-1:], atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", ours("masker"))
 @given(x=images(batch=1))
 def test_every_masker_respects_a_query_only_box(name, x):
-    masker, box = make("masker", name), Counting(QueryOnly(PlantedEvidence()))
+    masker, black_box = make("masker", name), Counting(QueryOnly(PlantedEvidence()))
     y = torch.zeros(1, dtype=torch.int64)
     if masker.needs_gradient:
         with pytest.raises(TypeError, match="needs gradients"):
-            masker(box, x, y, generator=seeded())
-        assert box.asked == []
+            masker(black_box, x, y, generator=seeded())
+        assert black_box.asked == []
     elif name in LAYERS:
         with pytest.raises(InputError, match="torch module"):
-            masker(box, x, y, generator=seeded())
+            masker(black_box, x, y, generator=seeded())
     else:
-        masker(box, x, y, generator=seeded())
+        masker(black_box, x, y, generator=seeded())
 
 
 @pytest.mark.parametrize("name", ours("alternative"))

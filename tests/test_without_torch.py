@@ -44,11 +44,11 @@ def test_the_example_runs_without_torch_and_says_what_torch_says(tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     from saliencykit import RealTimeMasker
-    from saliencykit.demo import HERE, demo_box, demo_picture
+    from saliencykit.demo import HERE, demo_black_box, demo_image
 
-    masker = RealTimeMasker.load(HERE / "masker.safetensors", demo_box())
+    masker = RealTimeMasker.load(HERE / "masker.safetensors", demo_black_box())
     masker.export_onnx(tmp_path / "model-and-masker.onnx")
-    demo_picture().save(tmp_path / "photo.png")
+    demo_image().save(tmp_path / "photo.png")
     line = 'photo = Image.new("RGB", (640, 480), (90, 120, 60))'
     assert line in example()
     code = REFUSE + example().replace(line, 'photo = Image.open("photo.png")') + REPORT
@@ -62,10 +62,10 @@ def test_the_example_runs_without_torch_and_says_what_torch_says(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    small = demo_picture().convert("RGB").resize((80, 80), Image.Resampling.BILINEAR)
+    small = demo_image().convert("RGB").resize((80, 80), Image.Resampling.BILINEAR)
     pixels = torch.from_numpy(np.asarray(small, dtype=np.float32) / 255).permute(2, 0, 1)[None]
     logits, mask = masker.predict(pixels)
     assert found["number"] == int(logits.argmax())
     assert found["probability"] == pytest.approx(float(logits.softmax(1).max()), abs=1e-4)
     assert np.abs(np.asarray(found["mask"]) - mask[0, 0].numpy()).max() < 1e-3
-    assert Image.open(tmp_path / "mask.png").size == demo_picture().size
+    assert Image.open(tmp_path / "mask.png").size == demo_image().size

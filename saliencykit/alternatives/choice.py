@@ -24,7 +24,7 @@ class Choice(Alternative):
     evidence that any one introduces.
 
     Args:
-        among: The alternatives, each equally likely; by default the paper's blur and
+        alternatives: The alternatives, each equally likely; by default the paper's blur and
             colour-plus-noise. They must be single fills: `edit` of theirs is not used.
 
     Raises:
@@ -40,26 +40,26 @@ class Choice(Alternative):
         noise.
     """
 
-    among: tuple[Alternative, ...] = (Blur(), Noise())
+    alternatives: tuple[Alternative, ...] = (Blur(), Noise())
 
     def __post_init__(self) -> None:
         """Check that there is something to choose from."""
-        if not self.among or not all(isinstance(a, Alternative) for a in self.among):
-            raise InputError(f"Choice(among={self.among!r}) takes at least one Alternative.")
+        if not self.alternatives or not all(isinstance(a, Alternative) for a in self.alternatives):
+            raise InputError(f"Choice(among={self.alternatives!r}) takes at least one Alternative.")
 
-    def for_box(self, black_box: BlackBox) -> Alternative:
+    def for_black_box(self, black_box: BlackBox) -> Alternative:
         """A choice among each one's version for this box."""
-        return Choice(among=tuple(a.for_box(black_box) for a in self.among))
+        return Choice(alternatives=tuple(a.for_black_box(black_box) for a in self.alternatives))
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
         """Each picture's draw; an alternative fills only the pictures that drew it."""
         drawn = (
-            (rng.uniform(images, (1,), generator=generator)[:, 0] * len(self.among))
+            (rng.uniform(images, (1,), generator=generator)[:, 0] * len(self.alternatives))
             .long()
-            .clamp_max(len(self.among) - 1)
+            .clamp_max(len(self.alternatives) - 1)
         )
         fill = torch.empty_like(images)
-        for index, alternative in enumerate(self.among):
+        for index, alternative in enumerate(self.alternatives):
             rows = (drawn == index).nonzero().flatten()
             own = rng.fork(generator)  # the same use of `generator` whoever is drawn
             if len(rows):

@@ -20,7 +20,7 @@ class Constant(Alternative):
     their own, and a dark or grey object may survive in it.
 
     Args:
-        colour: A number or one per channel, in units of the pictures' range [0, 1] (0.5 is grey);
+        color: A number or one per channel, in units of the pictures' range [0, 1] (0.5 is grey);
             `mean`: the picture's own mean per channel; `zero`: what the model's normalisation maps
             to 0.
 
@@ -29,33 +29,33 @@ class Constant(Alternative):
 
     Example:
         >>> from torch import Generator, zeros
-        >>> Constant(colour=(1.0, 0.0, 0.0))(zeros(1, 3, 2, 2), generator=Generator())[0, :, 0, 0].tolist()
+        >>> Constant(color=(1.0, 0.0, 0.0))(zeros(1, 3, 2, 2), generator=Generator())[0, :, 0, 0].tolist()
         [1.0, 0.0, 0.0]
 
     References:
         Zeiler & Fergus 2014, section 4.2 (grey squares); Fong & Vedaldi 2017, section 3.1.
     """
 
-    colour: float | tuple[float, ...] | Literal["mean", "zero"] = 0.5
+    color: float | tuple[float, ...] | Literal["mean", "zero"] = 0.5
 
     def __post_init__(self) -> None:
         """Check the colour."""
-        numbers = self.colour if isinstance(self.colour, tuple) else (self.colour,)
-        if self.colour in ("mean", "zero"):
+        numbers = self.color if isinstance(self.color, tuple) else (self.color,)
+        if self.color in ("mean", "zero"):
             return
         if not numbers or not all(isinstance(v, int | float) and 0 <= v <= 1 for v in numbers):
             raise InputError(
-                f"Constant(colour={self.colour!r}): a colour is in [0, 1] per channel, or 'mean', "
+                f"Constant(color={self.color!r}): a colour is in [0, 1] per channel, or 'mean', "
                 "or 'zero'."
             )
 
-    def for_box(self, black_box: BlackBox) -> Alternative:
+    def for_black_box(self, black_box: BlackBox) -> Alternative:
         """`zero` becomes the raw colour that this box's normalisation maps to 0; a box that does
         not normalise takes 0 itself.
         """
-        if self.colour != "zero" or black_box.zero is None:
+        if self.color != "zero" or black_box.baseline_color is None:
             return self
-        return replace(self, colour=black_box.zero)
+        return replace(self, color=black_box.baseline_color)
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
         """The colour; `generator` and `mask` are not used.
@@ -63,14 +63,14 @@ class Constant(Alternative):
         Raises:
             InputError: The number of colours is not the number of channels.
         """
-        if self.colour == "zero":
+        if self.color == "zero":
             return images.new_zeros(images.shape)
-        if self.colour == "mean":
+        if self.color == "mean":
             return images.mean((2, 3), keepdim=True).expand_as(images).clone()
-        numbers = self.colour if isinstance(self.colour, tuple) else (self.colour,)
+        numbers = self.color if isinstance(self.color, tuple) else (self.color,)
         if len(numbers) not in (1, images.shape[1]):
             raise InputError(
-                f"Constant(colour={self.colour}) has {len(numbers)} channels and the images "
+                f"Constant(color={self.color}) has {len(numbers)} channels and the images "
                 f"{images.shape[1]}; give one number, or one for each channel."
             )
         low, high = value_range(images)

@@ -53,7 +53,7 @@ class Noise(Alternative):
         """Colour plus noise; depends on the images only through their range and their key."""
         low, high = value_range(images)
         channels, height, width = images.shape[1:]
-        colour = rng.uniform(
+        color = rng.uniform(
             images,
             (channels, 1, 1),
             generator=generator,
@@ -61,4 +61,4 @@ class Noise(Alternative):
             high=0.5 + self.spread,
         )
         grain = rng.normal(images, (channels, height, width), generator=generator, std=self.std)
-        return low + (high - low) * (colour + grain)
+        return low + (high - low) * (color + grain)

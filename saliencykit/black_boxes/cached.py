@@ -8,64 +8,64 @@ import torch
 from torch import Tensor
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.black_box_wrapper import Around
+from saliencykit.core.black_box_wrapper import BlackBoxWrapper
 from saliencykit.core.types import Images, Logits
 
 _SIZES = 4  # copies of the model that are kept
 
 
 @final
-class Keeping(Around):
+class CachedCopies(BlackBoxWrapper):
     """Another black box, whose copy for many evaluations is made once per size of picture and not
     for every batch.
 
     The copies of the last few sizes are kept.
 
     Args:
-        box: The box.
+        black_box: The box.
     """
 
-    def __init__(self, box: BlackBox) -> None:
-        super().__init__(box)
+    def __init__(self, black_box: BlackBox) -> None:
+        super().__init__(black_box)
         self._copies: dict[tuple[object, ...], BlackBox] = {}
 
-    def for_many(self, images: Images) -> BlackBox:
+    def optimized_for(self, images: Images) -> BlackBox:
         """The box's."""
         key = (*images.shape[1:], images.dtype, images.device)
         if key not in self._copies:
             while len(self._copies) >= _SIZES:
                 self._copies.pop(next(iter(self._copies)))
-            self._copies[key] = self.box.for_many(images)
+            self._copies[key] = self.black_box.optimized_for(images)
         return self._copies[key]
 
 
 @final
-class Remembering(Around):
+class CachedLogits(BlackBoxWrapper):
     """Another black box, which is not asked again what it was asked before; for metrics.
 
     Many metrics start from the answer to the whole picture, for every masker anew; here it is asked
     once per batch. Not for maskers, which may watch the model while it answers.
 
     Args:
-        box: The box.
+        black_box: The box.
 
     Example:
         >>> from saliencykit.testing.black_boxes import Counting, PlantedEvidence
         >>> counting = Counting(PlantedEvidence())
-        >>> box, images = Remembering(counting), torch.rand(3, 3, 16, 16)
-        >>> logits = box.remember(images)
-        >>> bool((box(images[1:]) == logits[1:]).all()), counting.images
+        >>> black_box, images = CachedLogits(counting), torch.rand(3, 3, 16, 16)
+        >>> logits = black_box.remember(images)
+        >>> bool((black_box(images[1:]) == logits[1:]).all()), counting.images
         (True, 3)
     """
 
-    def __init__(self, box: BlackBox) -> None:
-        super().__init__(box)
+    def __init__(self, black_box: BlackBox) -> None:
+        super().__init__(black_box)
         self._images: Tensor | None = None
         self._logits: Tensor | None = None
 
-    def for_many(self, images: Images) -> BlackBox:
+    def optimized_for(self, images: Images) -> BlackBox:
         """The box's copy, which remembers the same answers."""
-        twin = Remembering(self.box.for_many(images))
+        twin = CachedLogits(self.black_box.optimized_for(images))
         twin._images, twin._logits = self._images, self._logits
         return twin
 
@@ -77,7 +77,7 @@ class Remembering(Around):
         """
         if logits is None:
             with torch.no_grad():
-                logits = self.box(images)
+                logits = self.black_box(images)
         self._images, self._logits = images, logits
         return logits
 
@@ -85,7 +85,7 @@ class Remembering(Around):
         """What is remembered of these very tensors or some of their rows; else ask the box."""
         first = None if torch.is_grad_enabled() and images.requires_grad else self._place(images)
         if first is None or self._logits is None:
-            return self.box(images)
+            return self.black_box(images)
         return self._logits[first : first + len(images)].clone()
 
     def _place(self, images: Images) -> int | None:

@@ -9,7 +9,7 @@ import torch
 
 from saliencykit.black_boxes.class_names import check_names
 from saliencykit.black_boxes.outputs import OUTPUTS, Outputs, read_logits
-from saliencykit.black_boxes.preprocessing import FITS, INTERPOLATIONS, Fit, fit_picture
+from saliencykit.black_boxes.preprocessing import FITS, INTERPOLATIONS, Fit, fit_image
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 class _NumClasses:
     """The field `num_classes`: None until the first answer, and an error for who asks before it."""
 
-    def __get__(self, box: "FunctionBlackBox | None", owner: type) -> int:
-        if box is None:
+    def __get__(self, black_box: "FunctionBlackBox | None", owner: type) -> int:
+        if black_box is None:
             return None  # type: ignore[return-value]  # the dataclass takes this as the field's default
-        if "num_classes" not in box.__dict__ and box.size is not None:
-            height, width = box.input_size
-            box.logits(torch.full((1, box.channels, height, width), 0.5))
-        if "num_classes" not in box.__dict__:
+        if "num_classes" not in black_box.__dict__ and black_box.size is not None:
+            height, width = black_box.input_size
+            black_box.logits(torch.full((1, black_box.channels, height, width), 0.5))
+        if "num_classes" not in black_box.__dict__:
             raise InputError(
-                f"{box!r} has not answered yet; ask it once, or give num_classes= or size=."
+                f"{black_box!r} has not answered yet; ask it once, or give num_classes= or size=."
             )
-        return int(box.__dict__["num_classes"])
+        return int(black_box.__dict__["num_classes"])
 
-    def __set__(self, box: "FunctionBlackBox", value: int | None) -> None:
+    def __set__(self, black_box: "FunctionBlackBox", value: int | None) -> None:
         if value is not None:
-            box.__dict__["num_classes"] = value
+            black_box.__dict__["num_classes"] = value
 
 
 @final
@@ -63,7 +63,7 @@ class FunctionBlackBox(BlackBox):
         dtype: `float32` in [0, 1], or `uint8` in 0..255, rounded.
         channels: Of pictures: 3 (RGB) or 1 (grey).
         fit: How a picture is brought to `size`: `crop`, `squash` or `pad`.
-        interpolation: Of the resizing, see `fit_picture`.
+        interpolation: Of the resizing, see `fit_image`.
 
     Raises:
         InputError: Not a function, or an option is out of range.
@@ -149,7 +149,7 @@ class FunctionBlackBox(BlackBox):
     def prepare(self, picture: "Image") -> tuple[Images, Geometry]:
         """The picture brought to `size`, or at its own size; see `BlackBox.prepare`."""
         size = (picture.height, picture.width) if self.size is None else self.input_size
-        return fit_picture(
+        return fit_image(
             picture, size, fit=self.fit, interpolation=self.interpolation, channels=self.channels
         )
 

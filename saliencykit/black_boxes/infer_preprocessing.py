@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 import torch
 
-from saliencykit.black_boxes.preprocessing import FITS, INTERPOLATIONS, Fit, fit_picture
+from saliencykit.black_boxes.preprocessing import FITS, INTERPOLATIONS, Fit, fit_image
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.types import Images
@@ -17,23 +17,24 @@ from saliencykit.core.types import Images
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+# height and width: one picture wider than high, one higher than wide
 _PROBES = (
     (45, 61),
     (50, 31),
-)  # height and width: one picture wider than high, one higher than wide
+)
 _COMMON_SHARES = (1.0, 0.875)
 
 
 @final
 @dataclass(frozen=True)
-class Preparing:
-    """The arguments of `fit_picture`, as numbers and words that a file can hold.
+class Preprocessing:
+    """The arguments of `fit_image`, as numbers and words that a file can hold.
 
     Attributes:
         size: Height and width of the input in pixels.
         fit: `crop`, `squash` or `pad`.
-        crop_share: See `fit_picture`.
-        interpolation: See `fit_picture`.
+        crop_share: See `fit_image`.
+        interpolation: See `fit_image`.
         channels: 3 or 1.
         fill: The colour of what is padded; None: grey.
     """
@@ -47,7 +48,7 @@ class Preparing:
 
     def __call__(self, picture: "Image") -> tuple[Images, Geometry]:
         """See `BlackBox.prepare`."""
-        return fit_picture(picture, self.size, **self._options())
+        return fit_image(picture, self.size, **self._options())
 
     def as_facts(self) -> dict[str, Any]:
         """As JSON."""
@@ -57,28 +58,30 @@ class Preparing:
         return {key: value for key, value in asdict(self).items() if key != "size"}
 
 
-def find_preparing(box: BlackBox, size: tuple[int, int], channels: int) -> Preparing | None:
-    """What `box.prepare` does, if it is what `fit_picture` does with some arguments, to the bit;
+def infer_preprocessing(
+    black_box: BlackBox, size: tuple[int, int], channels: int
+) -> Preprocessing | None:
+    """What `black_box.prepare` does, if it is what `fit_image` does with some arguments, to the bit;
     else None.
 
     The box is shown two small pictures of noise; its model is not asked.
 
     Args:
-        box: Any box.
+        black_box: Any box.
         size: Height and width of its input in pixels.
         channels: Of its input.
 
     Example:
         >>> from saliencykit.black_boxes.function import FunctionBlackBox
-        >>> box = FunctionBlackBox(lambda pictures: pictures.mean((1, 2)), size=16, fit="pad")
-        >>> find_preparing(box, (16, 16), 3).fit
+        >>> black_box = FunctionBlackBox(lambda pictures: pictures.mean((1, 2)), size=16, fit="pad")
+        >>> infer_preprocessing(black_box, (16, 16), 3).fit
         'pad'
     """
     if channels not in (1, 3):
         return None
     pictures = [_noise(*sides) for sides in _PROBES]
     try:
-        wanted = [box.prepare(picture) for picture in pictures]
+        wanted = [black_box.prepare(picture) for picture in pictures]
     except (
         Exception
     ):  # a box that takes tensors only, or a prepare of somebody's that fails on so small a picture
@@ -86,11 +89,11 @@ def find_preparing(box: BlackBox, size: tuple[int, int], channels: int) -> Prepa
     shares = dict.fromkeys(
         [*_COMMON_SHARES, *(share for _, place in wanted for share in _shares(place, size))]
     )
-    fills = dict.fromkeys([None, box.zero])
+    fills = dict.fromkeys([None, black_box.baseline_color])
     for fit, share, interpolation, fill in product(FITS, shares, INTERPOLATIONS, fills):
         if not 0 < share <= 1 or (fill is not None and fit != "pad"):
             continue
-        found = Preparing(size, fit, share, interpolation, channels, fill)
+        found = Preprocessing(size, fit, share, interpolation, channels, fill)
         if all(
             _same(found(picture), answer) for picture, answer in zip(pictures, wanted, strict=True)
         ):

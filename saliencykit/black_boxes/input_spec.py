@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 import numpy as np
 import torch
 
-from saliencykit.black_boxes.preprocessing import FITS, INTERPOLATIONS, Fit, fit_picture
+from saliencykit.black_boxes.preprocessing import FITS, INTERPOLATIONS, Fit, fit_image
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.types import Images
@@ -25,7 +25,7 @@ DTYPES = ("float16", "float32", "float64", "uint8")
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class InputForm:
+class InputSpec:
     """What a model takes for a picture: its size, the range of its numbers, the order of its axes.
 
     A raw pixel x in [0, 1] becomes `(x * white - mean) / std`, so the usual statistics of pixels in
@@ -41,7 +41,7 @@ class InputForm:
         white: The number of a white pixel, > 0: 1, 255, 16.
         mean: Subtracted, one number or one per channel, in units of `white`. None: nothing is.
         std: Divided by, > 0, with `mean`.
-        fit: How a picture is brought to `size`: `crop`, `squash` or `pad`; see `fit_picture`.
+        fit: How a picture is brought to `size`: `crop`, `squash` or `pad`; see `fit_image`.
         crop_share: The share of the resized side that is kept, in (0, 1].
         interpolation: Of the resizing.
 
@@ -49,7 +49,7 @@ class InputForm:
         InputError: A number or word is not one of these.
 
     Example:
-        >>> form = InputForm(size=2, layout="NHWC", white=255.0, mean=(127.5,), std=(127.5,), channels=1)
+        >>> form = InputSpec(size=2, layout="NHWC", white=255.0, mean=(127.5,), std=(127.5,), channels=1)
         >>> form.arrays(torch.tensor([[[[0.0, 0.5], [0.75, 1.0]]]]))[0, :, :, 0].tolist()
         [[-1.0, 0.0], [0.5, 1.0]]
     """
@@ -132,17 +132,17 @@ class InputForm:
         return self.mean is None and self.white == 1 and self.dtype != "uint8"
 
     @property
-    def zero(self) -> tuple[float, ...] | None:
-        """The raw colour that becomes 0, for `BlackBox.zero`; None if nothing is subtracted, or it
+    def baseline_color(self) -> tuple[float, ...] | None:
+        """The raw colour that becomes 0, for `BlackBox.baseline_color`; None if nothing is subtracted, or it
         is no colour.
         """
         mean = self._numbers("mean")
         if mean is None:
             return None
-        colour = tuple(v / self.white for v in mean)
-        if min(colour) < 0 or max(colour) > 1:
+        color = tuple(v / self.white for v in mean)
+        if min(color) < 0 or max(color) > 1:
             return None
-        return colour * self.channels if len(colour) == 1 else colour
+        return color * self.channels if len(color) == 1 else color
 
     def prepare(self, picture: "Image") -> tuple[Images, Geometry]:
         """The picture at `size`, for `BlackBox.prepare`.
@@ -155,14 +155,14 @@ class InputForm:
                 f"the model takes {self.channels} channels and a picture has 3 or 1; give a "
                 "tensor (B, C, H, W)."
             )
-        return fit_picture(
+        return fit_image(
             picture,
             self.input_size,
             fit=self.fit,
             crop_share=self.crop_share,
             interpolation=self.interpolation,
             channels=self.channels,
-            fill=self.zero,
+            fill=self.baseline_color,
         )
 
     def arrays(self, images: Images) -> "np.ndarray[Any, np.dtype[Any]]":

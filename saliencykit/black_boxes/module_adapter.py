@@ -11,7 +11,7 @@ from saliencykit.core.types import Images, Logits
 
 
 @final
-class BoxModule(nn.Module):
+class BlackBoxModule(nn.Module):
     """A module whose forward pass asks a black box: an ONNX file, a web service or a pipeline for
     tools that want an `nn.Module`.
 
@@ -20,7 +20,7 @@ class BoxModule(nn.Module):
     finds nothing to change. `explain`, `explain_func` and `MaskerAttribution` ask the box inside.
 
     Args:
-        box: Any BlackBox; images are what the box takes.
+        black_box: Any BlackBox; images are what the box takes.
 
     Raises:
         InputError: It is none.
@@ -28,24 +28,24 @@ class BoxModule(nn.Module):
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
         >>> import torch
-        >>> BoxModule(QueryOnly(PlantedEvidence()))(torch.rand(2, 3, 8, 8)).shape
+        >>> BlackBoxModule(QueryOnly(PlantedEvidence()))(torch.rand(2, 3, 8, 8)).shape
         torch.Size([2, 4])
     """
 
-    def __init__(self, box: BlackBox) -> None:
+    def __init__(self, black_box: BlackBox) -> None:
         super().__init__()
-        if not isinstance(box, BlackBox):
+        if not isinstance(black_box, BlackBox):
             raise InputError(
-                f"BoxModule takes a BlackBox; got {name_of(box)}. "
+                f"BoxModule takes a BlackBox; got {name_of(black_box)}. "
                 "saliencykit.registry.manager.as_black_box makes one."
             )
-        self.box = box
+        self.black_box = black_box
         self.training = False
 
     def forward(self, images: Images) -> Logits:
         """The box's logits, where the images are."""
-        return self.box(images.to(self.box.device)).to(images.device)
+        return self.black_box(images.to(self.black_box.device)).to(images.device)
 
     def extra_repr(self) -> str:
         """The box."""
-        return repr(self.box)
+        return repr(self.black_box)

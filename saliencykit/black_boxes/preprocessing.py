@@ -22,12 +22,11 @@ Fit = Literal["crop", "squash", "pad"]
 FITS = ("crop", "squash", "pad")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 
-_TOO_MANY = (
-    2**26
-)  # pixels after resizing; only a strip more than a hundred times as long as wide gets there
+# pixels after resizing; only a strip more than a hundred times as long as wide gets there
+_TOO_MANY = 2**26
 
 
-def fit_picture(
+def fit_image(
     picture: "Image",
     size: tuple[int, int],
     *,
@@ -60,7 +59,7 @@ def fit_picture(
 
     Example:
         >>> from PIL import Image
-        >>> images, geometry = fit_picture(Image.new("L", (40, 20), 255), (8, 8))
+        >>> images, geometry = fit_image(Image.new("L", (40, 20), 255), (8, 8))
         >>> images.shape, geometry.region
         (torch.Size([1, 3, 8, 8]), (10.0, 0.0, 30.0, 20.0))
     """
@@ -96,8 +95,8 @@ def fit_picture(
         resized = flat.resize((wide, tall), chosen) if (wide, tall) != flat.size else flat
         cut = resized.crop((left, top, left + width, top + height))
         if wide < width or tall < height:
-            colour = tuple(round(255 * value) for value in (fill or (0.5,) * channels))
-            canvas = Image.new(flat.mode, (width, height), colour if channels > 1 else colour[0])
+            color = tuple(round(255 * value) for value in (fill or (0.5,) * channels))
+            canvas = Image.new(flat.mode, (width, height), color if channels > 1 else color[0])
             canvas.paste(resized, (-left, -top))
             cut = canvas
     values = torch.from_numpy(

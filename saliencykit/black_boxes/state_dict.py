@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import InputError
 
+# of DataParallel, torch.compile and training frameworks
 _PREFIXES = (
     "module.",
     "_orig_mod.",
     "model.",
-)  # of DataParallel, torch.compile and training frameworks
+)
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema", "net")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from torch import nn
 
-from saliencykit.black_boxes.infer_preprocessing import Preparing
+from saliencykit.black_boxes.infer_preprocessing import Preprocessing
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.geometry import Geometry
@@ -25,27 +25,27 @@ class Surrogate(BlackBox):
     `fit_surrogate`, read by `load`.
 
     It takes what that box takes, with the same classes, and has gradients and feature maps:
-    `fit(surrogate, pictures)` trains a masker on it. It is only as good as `facts["disagreement"]`
+    `fit(surrogate, pictures)` trains a masker on it. It is only as good as `facts["fidelity"]`
     says, and only on pictures like those it learned from: ask the box itself in the end
     (`OnSurrogate` finds the mask here, and `explain` checks it there).
 
     Args:
-        box: The network with its pixel statistics.
+        black_box: The network with its pixel statistics.
         num_classes: K, as the box's.
         input_size: Height and width of the pictures it was taught with.
         class_names: As the box's.
-        zero: As the box's.
-        preparing: How the box prepares pictures, where that is known.
+        baseline_color: As the box's.
+        preprocessing: How the box prepares pictures, where that is known.
         architecture: How a file says what the network is.
-        facts: Of `fit_surrogate`: `queries` spent, `disagreement` with the box, whether it is
+        facts: Of `fit_surrogate`: `queries` spent, `fidelity` with the box, whether it is
             `large`, and settings.
         prepared_by: The box, where only itself knows how it prepares pictures.
 
     Example:
         >>> from saliencykit.black_boxes.surrogate_network import make_network
         >>> network, architecture, _ = make_network("own", 5, (32, 32), 3)
-        >>> box = TorchBlackBox(network, mean=(0.5,) * 3, std=(0.25,) * 3, size=32)
-        >>> Surrogate(box, 5, (32, 32), architecture=architecture)(torch.rand(2, 3, 32, 32)).shape
+        >>> black_box = TorchBlackBox(network, mean=(0.5,) * 3, std=(0.25,) * 3, size=32)
+        >>> Surrogate(black_box, 5, (32, 32), architecture=architecture)(torch.rand(2, 3, 32, 32)).shape
         torch.Size([2, 5])
 
     References:
@@ -53,12 +53,12 @@ class Surrogate(BlackBox):
         2022, "FastSHAP", section 2.
     """
 
-    box: TorchBlackBox
+    black_box: TorchBlackBox
     num_classes: int
     input_size: tuple[int, int]
     class_names: Sequence[str] | None = field(default=None, repr=False)
-    zero: tuple[float, ...] | None = None
-    preparing: Preparing | None = field(default=None, repr=False)
+    baseline_color: tuple[float, ...] | None = None
+    preprocessing: Preprocessing | None = field(default=None, repr=False)
     architecture: Mapping[str, Any] = field(default_factory=dict, repr=False)
     facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
     prepared_by: BlackBox | None = field(default=None, repr=False)
@@ -67,32 +67,32 @@ class Surrogate(BlackBox):
 
     def __repr__(self) -> str:
         """The network, and what it stands for."""
-        return f"Surrogate({type(self.module).__name__}, of {self.facts.get('box', 'a box')})"
+        return f"Surrogate({type(self.module).__name__}, of {self.facts.get('black_box', 'a black_box')})"
 
     @property
     def max_batch(self) -> int | None:  # type: ignore[override]
         """Of the network."""
-        return self.box.max_batch
+        return self.black_box.max_batch
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
         """Of the network."""
-        return self.box.device
+        return self.black_box.device
 
     @property
     def model(self) -> nn.Module:
         """The network."""
-        return self.box.model
+        return self.black_box.model
 
     @property
     def module(self) -> nn.Module:  # type: ignore[override]
         """The network."""
-        return self.box.module
+        return self.black_box.module
 
     @property
-    def original(self) -> nn.Module:
+    def source_module(self) -> nn.Module:
         """The network itself, for a frozen copy too."""
-        return self.box.original
+        return self.black_box.source_module
 
     def prepare(self, picture: "Image") -> tuple[Images, Geometry]:
         """As the box does.
@@ -101,20 +101,20 @@ class Surrogate(BlackBox):
             InputError: The box takes tensors only, or the surrogate came from a file and only the
                 box knows how.
         """
-        if self.preparing is not None:
-            return self.preparing(picture)
+        if self.preprocessing is not None:
+            return self.preprocessing(picture)
         if self.prepared_by is not None:
             return self.prepared_by.prepare(picture)
         return super().prepare(picture)
 
-    def for_many(self, images: Images) -> "Surrogate":
-        """With a frozen copy of the network; see `TorchBlackBox.for_many`."""
-        frozen = self.box.for_many(images)
-        return self if frozen is self.box else replace(self, box=frozen)
+    def optimized_for(self, images: Images) -> "Surrogate":
+        """With a frozen copy of the network; see `TorchBlackBox.optimized_for`."""
+        frozen = self.black_box.optimized_for(images)
+        return self if frozen is self.black_box else replace(self, black_box=frozen)
 
     def logits(self, images: Images) -> Logits:
         """The network's answer."""
-        return self.box.logits(images)
+        return self.black_box.logits(images)
 
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file with a JSON header; see `surrogate_file.save_surrogate`.
@@ -135,13 +135,13 @@ class Surrogate(BlackBox):
 
     @staticmethod
     def load(
-        path: str | Path, box: BlackBox | None = None, *, network: nn.Module | None = None
+        path: str | Path, black_box: BlackBox | None = None, *, network: nn.Module | None = None
     ) -> "Surrogate":
         """Read what `save` wrote; see `surrogate_file.load_surrogate`.
 
         Args:
             path: The file.
-            box: What it stands for; only needed where nobody else knows how it prepares pictures.
+            black_box: What it stands for; only needed where nobody else knows how it prepares pictures.
             network: For a surrogate that was a module of your own: one of the same shapes; it is
                 copied.
 
@@ -151,4 +151,4 @@ class Surrogate(BlackBox):
         """
         from saliencykit.black_boxes.surrogate_file import load_surrogate
 
-        return load_surrogate(Path(path).expanduser(), box, network=network)
+        return load_surrogate(Path(path).expanduser(), black_box, network=network)

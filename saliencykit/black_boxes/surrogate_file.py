@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from saliencykit.black_boxes.infer_preprocessing import Preparing
+from saliencykit.black_boxes.infer_preprocessing import Preprocessing
 from saliencykit.black_boxes.surrogate import Surrogate
 from saliencykit.black_boxes.surrogate_network import build_network
 from saliencykit.black_boxes.torch_module import TorchBlackBox
@@ -55,19 +55,21 @@ def save_surrogate(surrogate: Surrogate, path: Path) -> Path:
     """
     if path.suffix != ".safetensors":
         raise InputError(f"a surrogate's file ends in .safetensors; got {str(path)!r}.")
-    box = surrogate.box
+    black_box = surrogate.black_box
     header = {
         "network": dict(surrogate.architecture),
-        "mean": box.mean,
-        "std": box.std,
+        "mean": black_box.mean,
+        "std": black_box.std,
         "num_classes": surrogate.num_classes,
         "input_size": surrogate.input_size,
         "class_names": None if surrogate.class_names is None else list(surrogate.class_names),
-        "zero": surrogate.zero,
-        "preparing": None if surrogate.preparing is None else surrogate.preparing.as_facts(),
+        "zero": surrogate.baseline_color,
+        "preparing": None
+        if surrogate.preprocessing is None
+        else surrogate.preprocessing.as_facts(),
         "facts": dict(surrogate.facts),
     }
-    _FILES.write(path, surrogate.original.state_dict(), header)
+    _FILES.write(path, surrogate.source_module.state_dict(), header)
     return path
 
 
@@ -85,13 +87,13 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def load_surrogate(
-    path: Path, box: BlackBox | None = None, *, network: nn.Module | None = None
+    path: Path, black_box: BlackBox | None = None, *, network: nn.Module | None = None
 ) -> Surrogate:
     """Read a surrogate.
 
     Args:
         path: What `save` wrote.
-        box: What it stands for; only needed where nobody else knows how it prepares pictures.
+        black_box: What it stands for; only needed where nobody else knows how it prepares pictures.
         network: For a surrogate that was a module of your own: one of the same shapes; it is
             copied.
 
@@ -108,10 +110,10 @@ def load_surrogate(
         module.load_state_dict(weights)
         size = (int(header["input_size"][0]), int(header["input_size"][1]))
         prepared = header["preparing"]
-        preparing = (
+        preprocessing = (
             None
             if prepared is None
-            else Preparing(**(prepared | {"size": size, "fill": _floats(prepared["fill"])}))
+            else Preprocessing(**(prepared | {"size": size, "fill": _floats(prepared["fill"])}))
         )
         names = None if header["class_names"] is None else tuple(header["class_names"])
         inner = TorchBlackBox(
@@ -125,8 +127,8 @@ def load_surrogate(
             int(header["num_classes"]),
             size,
             class_names=names,
-            zero=_floats(header["zero"]),
-            preparing=preparing,
+            baseline_color=_floats(header["zero"]),
+            preprocessing=preprocessing,
             architecture=header["network"],
             facts=header["facts"],
         )
@@ -139,7 +141,11 @@ def load_surrogate(
         raise InputError(
             f"the surrogate in {str(path)!r} is damaged: {type(error).__name__}: {error}."
         ) from error
-    return made if box is None or preparing is not None else replace(made, prepared_by=box)
+    return (
+        made
+        if black_box is None or preprocessing is not None
+        else replace(made, prepared_by=black_box)
+    )
 
 
 def _floats(numbers: Any) -> tuple[float, ...] | None:

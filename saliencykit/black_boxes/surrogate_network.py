@@ -127,9 +127,11 @@ def make_network(
             "network='own'."
         )
     try:
-        from saliencykit.black_boxes.timm import timm_box
+        from saliencykit.black_boxes.timm import timm_black_box
 
-        made = timm_box(name, pretrained=rest != ["pretrained=false"], num_classes=num_classes)
+        made = timm_black_box(
+            name, pretrained=rest != ["pretrained=false"], num_classes=num_classes
+        )
     except ImportError:
         raise InputError(
             f"network={wanted!r} is a model of timm; pip install 'saliencykit[timm]', or use "
@@ -156,9 +158,11 @@ def build_network(architecture: Mapping[str, Any]) -> nn.Module:
     if kind == "own":
         return SurrogateNetwork(**options)
     if kind == "timm":
-        from saliencykit.black_boxes.timm import timm_box
+        from saliencykit.black_boxes.timm import timm_black_box
 
-        return timm_box(options["name"], pretrained=False, num_classes=options["num_classes"]).model
+        return timm_black_box(
+            options["name"], pretrained=False, num_classes=options["num_classes"]
+        ).model
     if kind == "module":
         raise InputError(
             f"this surrogate is a {options['class']}, which the file cannot make; write "

@@ -29,7 +29,7 @@ _FITS: dict[str, Fit] = {"center": "crop", "squash": "squash", "border": "pad"}
 _ELSEWHERE = ("hf-hub:", "hf_hub:", "local-dir:")  # names that timm looks up outside its own list
 
 
-def timm_box(
+def timm_black_box(
     name: str,
     checkpoint: str | Path | None = None,
     pretrained: bool | None = None,
@@ -61,7 +61,7 @@ def timm_box(
             not fit.
 
     Example:
-        >>> timm_box("test_resnet", pretrained=False).size
+        >>> timm_black_box("test_resnet", pretrained=False).size
         (160, 160)
     """
     import timm
@@ -100,15 +100,17 @@ def timm_box(
             if checkpoint is None
             else model_with_weights(build, checkpoint, num_classes)
         )
-    box = wrap_timm(model)
-    if box is None:
+    black_box = wrap_timm(model)
+    if black_box is None:
         raise InputError(
             f"timm:{name} is no image classifier with pixel statistics; give TorchBlackBox(model, "
             "mean=..., std=...)."
         )
     given: dict[str, Any] = {"mean": mean, "std": std, "size": size, "max_batch": max_batch}
     return replace(
-        box, outputs=outputs, **{key: value for key, value in given.items() if value is not None}
+        black_box,
+        outputs=outputs,
+        **{key: value for key, value in given.items() if value is not None},
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from saliencykit.black_boxes.class_names import check_names
 from saliencykit.black_boxes.outputs import OUTPUTS, Outputs, look_like_probabilities, read_logits
-from saliencykit.black_boxes.preprocessing import FITS, INTERPOLATIONS, Fit, fit_picture
+from saliencykit.black_boxes.preprocessing import FITS, INTERPOLATIONS, Fit, fit_image
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import InputError, SaliencyKitError
@@ -42,7 +42,7 @@ class TorchBlackBox(BlackBox):
         fit: How a picture is brought to `size`: `crop` (short side, then the centre), `squash`
             (both sides) or `pad` (long side, the rest in the mean colour).
         crop_share: The share of the resized side that is kept, in (0, 1]; 224 of 256 is 0.875.
-        interpolation: `bilinear`, `bicubic`, `nearest`, `lanczos`, `box` or `hamming`, with
+        interpolation: `bilinear`, `bicubic`, `nearest`, `lanczos`, `black_box` or `hamming`, with
             antialiasing.
         outputs: `logits`, or `probabilities` if the model ends in a softmax or sigmoid.
         class_names: One name per class.
@@ -138,13 +138,13 @@ class TorchBlackBox(BlackBox):
         return unwrapped(self.model)
 
     @property
-    def original(self) -> nn.Module:
+    def source_module(self) -> nn.Module:
         """The user's own model, for a frozen copy too."""
         found: nn.Module = self._facts.get("original", self.module)
         return found
 
     @property
-    def zero(self) -> tuple[float, ...] | None:  # type: ignore[override]
+    def baseline_color(self) -> tuple[float, ...] | None:  # type: ignore[override]
         """The raw colour that normalising maps to 0: the mean."""
         return None if self.mean is None else tuple(self.mean)
 
@@ -173,7 +173,7 @@ class TorchBlackBox(BlackBox):
                 "picture); for a model that takes raw pixels in [0, 1] that is mean=(0, 0, 0), "
                 "std=(1, 1, 1)."
             )
-        return fit_picture(
+        return fit_image(
             picture,
             self.input_size,
             fit=self.fit,
@@ -183,33 +183,33 @@ class TorchBlackBox(BlackBox):
             fill=self.mean if min(self.mean) >= 0 and max(self.mean) <= 1 else None,
         )
 
-    def for_model_pixels(self) -> "TorchBlackBox":
+    def without_preprocessing(self) -> "TorchBlackBox":
         """The same model asked in its own space: images are what `model(x)` takes, and pictures are
         no longer accepted.
         """
-        box = replace(self, mean=None, std=None)
-        box._facts.update(self._facts)
-        return box
+        black_box = replace(self, mean=None, std=None)
+        black_box._facts.update(self._facts)
+        return black_box
 
-    def for_many(self, images: Images) -> "TorchBlackBox":
+    def optimized_for(self, images: Images) -> "TorchBlackBox":
         """A frozen copy with batch norms folded, channels_last and a micro-batch that suits the
         device; see `freeze`.
         """
         if self._facts.get("frozen_for") == images.shape[1:]:
             return self
-        frozen = freeze(self.model, self._normalise(images[:2]))
-        box = replace(
+        frozen = freeze(self.model, self._normalize(images[:2]))
+        black_box = replace(
             self, model=frozen.model, max_batch=min(frozen.batch, self.max_batch or frozen.batch)
         )
-        box._facts.update(self._facts)
+        black_box._facts.update(self._facts)
         if frozen.model is not self.model:
-            box._facts["frozen_for"] = images.shape[1:]
-            box._facts["original"] = self.original
-        return box
+            black_box._facts["frozen_for"] = images.shape[1:]
+            black_box._facts["original"] = self.source_module
+        return black_box
 
     def logits(self, images: Images) -> Logits:
         """Normalise, cast, ask the model in eval mode, read its answer, cast back."""
-        normal = self._normalise(images)
+        normal = self._normalize(images)
         try:
             with same_random_state() if "frozen_for" in self._facts else borrowed(self.model):
                 answer = self.model(normal)
@@ -245,12 +245,11 @@ class TorchBlackBox(BlackBox):
             return f"{text} Its own input size is {self.input_size[0]}x{self.input_size[1]}."
         return text
 
-    def _normalise(self, images: Images) -> Images:
+    def _normalize(self, images: Images) -> Images:
         example = self._example()
         if self.mean is None or self.std is None:
-            normal = (
-                images * 1
-            )  # a new tensor: a model whose first layer works in place must not touch the caller's
+            # a new tensor: a model whose first layer works in place must not touch the caller's
+            normal = images * 1
         else:
             if images.shape[1] != len(self.mean):
                 raise InputError(

@@ -20,14 +20,15 @@ from saliencykit.core.checks import first_line
 from saliencykit.core.errors import InputError
 from saliencykit.networks.frozen_copy import same_random_state
 
+# side branches of GoogLeNet and Inception, dropped or unused in eval mode
 _TRAINING_ONLY = (
     "aux1.",
     "aux2.",
     "AuxLogits.",
-)  # side branches of GoogLeNet and Inception, dropped or unused in eval mode
+)
 
 
-def torchvision_box(
+def torchvision_black_box(
     name: str,
     weights: str | None = "DEFAULT",
     checkpoint: str | Path | None = None,
@@ -61,7 +62,7 @@ def torchvision_box(
             checkpoint does not fit.
 
     Example:
-        >>> torchvision_box("squeezenet1_1", weights=None).size
+        >>> torchvision_black_box("squeezenet1_1", weights=None).size
         224
     """
     from torchvision import models
@@ -114,9 +115,9 @@ def torchvision_box(
             _box(model, [chosen]),
             class_names=tuple(names) if _last_width(model) == len(names) else None,
         )
-    box = replace(own, outputs=outputs)
+    black_box = replace(own, outputs=outputs)
     given: dict[str, Any] = {"mean": mean, "std": std, "size": size, "max_batch": max_batch}
-    return replace(box, **{key: value for key, value in given.items() if value is not None})
+    return replace(black_box, **{key: value for key, value in given.items() if value is not None})
 
 
 def wrap_torchvision(model: nn.Module) -> TorchBlackBox | None:
@@ -148,14 +149,16 @@ def wrap_torchvision(model: nn.Module) -> TorchBlackBox | None:
         return replace(_box(model, [entry]), class_names=tuple(entry.meta["categories"]))
     body = count - _head(model)
     features = _head_inputs(model)
-    alike = [
+    close_to_rounding = [
         entry
         for _, entry in entries
         if features
         and entry.meta["num_params"] - (features + 1) * len(entry.meta["categories"]) == body
     ]
-    defaults = [entry for entry in alike if any(entry == _default(name) for name in builders)]
-    return _box(model, defaults or alike or [entry for _, entry in entries])
+    defaults = [
+        entry for entry in close_to_rounding if any(entry == _default(name) for name in builders)
+    ]
+    return _box(model, defaults or close_to_rounding or [entry for _, entry in entries])
 
 
 def _box(model: nn.Module, entries: list[Any]) -> TorchBlackBox:
@@ -203,9 +206,8 @@ def _parameters(model: nn.Module) -> int:
     named = list(model.named_parameters())
     count = sum(p.numel() for _, p in named)
     side = sum(p.numel() for key, p in named if key.startswith(_TRAINING_ONLY))
-    return (
-        count if type(model).__name__ != "GoogLeNet" else count - side
-    )  # Inception's published count includes its branch
+    # Inception's published count includes its branch
+    return count if type(model).__name__ != "GoogLeNet" else count - side
 
 
 def _last(model: nn.Module) -> nn.Linear | nn.Conv2d | None:

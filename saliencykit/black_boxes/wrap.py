@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from saliencykit.black_boxes.function import FunctionBlackBox
-from saliencykit.black_boxes.module_adapter import BoxModule
+from saliencykit.black_boxes.module_adapter import BlackBoxModule
 from saliencykit.black_boxes.timm import wrap_timm
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.black_boxes.torchvision import wrap_torchvision
@@ -40,12 +40,12 @@ def wrap(model: object) -> BlackBox | None:
         from saliencykit.black_boxes.surrogate_file import load_surrogate
 
         return load_surrogate(Path(model).expanduser())
-    if isinstance(model, BoxModule):
-        return model.box
+    if isinstance(model, BlackBoxModule):
+        return model.black_box
     if isinstance(model, nn.Module):
         own = unwrapped(model)
-        box = wrap_timm(own) or wrap_torchvision(own) or TorchBlackBox(own)
-        return box if own is model else replace(box, model=model)
+        black_box = wrap_timm(own) or wrap_torchvision(own) or TorchBlackBox(own)
+        return black_box if own is model else replace(black_box, model=model)
     if isinstance(model, type):
         raise InputError(
             f"{model.__name__} is a class; make an object of it: explain({model.__name__}(...), "

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from saliencykit.explanation.result import Explanation
-    from saliencykit.training.schedule import Step
+    from saliencykit.training.schedule import FitStep
 
 _EVERY = 50  # steps between the lines of a training without a terminal
 
@@ -45,7 +45,9 @@ def explaining_bar(images: int, *, quiet: bool) -> "Iterator[Callable[[int], Non
 
 
 @contextmanager
-def training_bar(to: "Console") -> "Iterator[tuple[Callable[[Step], None], Callable[[str], None]]]":
+def training_bar(
+    to: "Console",
+) -> "Iterator[tuple[Callable[[FitStep], None], Callable[[str], None]]]":
     """A bar with the terms of the last step and the time left; without a terminal, a line now and
     then.
     """
@@ -67,10 +69,10 @@ def training_bar(to: "Console") -> "Iterator[tuple[Callable[[Step], None], Calla
     )
     task = progress.add_task("getting ready", total=None, steps="", terms="", start=False)
 
-    def on_news(line: str) -> None:
+    def on_message(line: str) -> None:
         to.print(f"[dim]{escape(line)}[/dim]", soft_wrap=True)
 
-    def on_step(step: "Step") -> None:
+    def on_step(step: "FitStep") -> None:
         terms = f"loss {step.loss:.2f}"
         if step.phase != "warm-up":
             terms += f" area {step.area:.2f} kept {step.kept:.2f} dropped {step.dropped:.2f} fakes {step.fake_area:.2f}"
@@ -88,7 +90,7 @@ def training_bar(to: "Console") -> "Iterator[tuple[Callable[[Step], None], Calla
         )
 
     with progress:
-        yield on_step, on_news
+        yield on_step, on_message
 
 
 @contextmanager
@@ -156,32 +158,32 @@ def gate_line(gate: dict[str, Any]) -> str:
 
 
 def facts(
-    answer: "Explanation", images: list[str] | None, out: Path, seconds: float
+    answer: "Explanation", images: list[str] | None, output: Path, seconds: float
 ) -> dict[str, Any]:
     """What is said of an explanation, as JSON."""
     sources = images or ["embedded photo"]
     boxes = answer.boxes(0.5).tolist()
     rows = []
     for i, source in enumerate(sources):
-        row = {"image": source, "label": int(answer.labels[i]), "name": answer.names[i]}
+        row = {"image": source, "label": int(answer.labels[i]), "name": answer.label_names[i]}
         row["probability"] = float(answer.probability[i])
         if answer.kept is not None and answer.dropped is not None:
             row |= {"kept": float(answer.kept[i]), "dropped": float(answer.dropped[i])}
         row |= {
             "area": float(answer.area[i]),
             "box": boxes[i],
-            "overlay": str(out / f"overlay-{i:04}.png"),
+            "overlay": str(output / f"overlay-{i:04}.png"),
         }
         rows.append(row)
     return {
         "images": rows,
         "seconds": round(seconds, 3),
-        "out": str(out),
+        "out": str(output),
         "provenance": answer.provenance,
     }
 
 
-def table(answer: "Explanation", images: list[str] | None, out: Path, seconds: float) -> None:
+def table(answer: "Explanation", images: list[str] | None, output: Path, seconds: float) -> None:
     """The same for people, on stdout."""
     from rich.table import Table
 
@@ -190,7 +192,7 @@ def table(answer: "Explanation", images: list[str] | None, out: Path, seconds: f
         grid.add_column(
             name, justify="left" if name in ("image", "class") else "right", overflow="fold"
         )
-    rows = facts(answer, images, out, seconds)["images"]
+    rows = facts(answer, images, output, seconds)["images"]
     for row in rows:
         numbers = [
             f"{row[key]:.1%}" if key in row else "-"

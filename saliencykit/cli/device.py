@@ -6,7 +6,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 
 
-def box_on_device(model: str, device: str) -> BlackBox:
+def black_box_on_device(model: str, device: str) -> BlackBox:
     """A model by name, on a device.
 
     Args:
@@ -24,10 +24,10 @@ def box_on_device(model: str, device: str) -> BlackBox:
     from saliencykit.registry.manager import as_black_box
 
     best = best_device()
-    box = as_black_box(model)
-    if isinstance(box, TorchBlackBox | Surrogate):
+    black_box = as_black_box(model)
+    if isinstance(black_box, TorchBlackBox | Surrogate):
         try:
-            box.model.to(torch.device(best if device == "auto" else device))
+            black_box.model.to(torch.device(best if device == "auto" else device))
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0].rstrip(".")
             there = ", ".join(dict.fromkeys(["cpu", best]))
@@ -39,16 +39,15 @@ def box_on_device(model: str, device: str) -> BlackBox:
             f"--device {device}: {model} decides by itself where it computes; leave the option "
             "away."
         )
-    return box
+    return black_box
 
 
 def best_device() -> str:
     """The best device that there is: `cuda`, `mps` or `cpu`."""
     import torch
 
-    mine = os.environ.get(
-        "LOCAL_RANK"
-    )  # among the processes of this machine that a launcher started
+    # among the processes of this machine that a launcher started
+    mine = os.environ.get("LOCAL_RANK")
     cuda = f"cuda:{mine}" if mine else "cuda"
     return (
         cuda if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from saliencykit.cli.console import complain, console
-from saliencykit.cli.device import box_on_device, use_idle_cores
+from saliencykit.cli.device import black_box_on_device, use_idle_cores
 from saliencykit.cli.options import AsJson, Device, Model, Seed, going_on, leads
 from saliencykit.core.errors import InputError
 
@@ -17,7 +17,7 @@ DEFAULT_METRICS = (
     "deletion",
     "area-curves",
     "saliency-score",
-    "localisation",
+    "localization",
     "pointing-game",
 )
 
@@ -38,21 +38,21 @@ def evaluate(
         list[str] | None,
         typer.Option(help="A metric, e.g. insertion; several times. Default: the usual."),
     ] = None,
-    out: Annotated[
+    output: Annotated[
         Path, typer.Option(help="The run directory; started again, it goes on from there.")
     ] = Path("run"),
     labels: Annotated[Path | None, typer.Option(help="CSV file of labels by picture.")] = None,
     boxes: Annotated[
         Path | None, typer.Option(help="Folder of XML files with boxes, or a LOC_val_solution.csv.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="At most so many pictures.", min=1)] = None,
+    max_images: Annotated[int | None, typer.Option(help="At most so many pictures.", min=1)] = None,
     baselines: Annotated[
         bool, typer.Option(help="Centre box, whole image, random map and Grad-CAM too.")
     ] = True,
-    pictures: Annotated[
+    report_images: Annotated[
         int, typer.Option(help="Pictures whose masks are kept for the report.", min=0)
     ] = 12,
-    batch: Annotated[int, typer.Option(help="Pictures at once.", min=1)] = 16,
+    batch_size: Annotated[int, typer.Option(help="Pictures at once.", min=1)] = 16,
     device: Device = "auto",
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option(help="Go on from the rows in the run directory.")] = True,
@@ -62,40 +62,40 @@ def evaluate(
     write rows and table.
     """
     from saliencykit.cli.score_tables import evaluating_bar, scores_table
-    from saliencykit.evaluation.evaluate import evaluate as door
+    from saliencykit.evaluation.evaluate_maskers import evaluate as door
     from saliencykit.evaluation.scores import as_objects
     from saliencykit.registry.manager import registry, trained_masker
 
     use_idle_cores()
     started = time.perf_counter()
     leading = leads()
-    box = box_on_device(model, device)
+    black_box = black_box_on_device(model, device)
     known = {full.split("/", 1)[1] for full in registry().names("metric")}
     metrics = metric or [name for name in DEFAULT_METRICS if name in known]
-    trained = None if masker else trained_masker(box)
+    trained = None if masker else trained_masker(black_box)
     maskers = (
         {model: trained}
         if trained is not None
-        else _named(masker or ["iterative" if box.differentiable else "rise"])
+        else _named(masker or ["iterative" if black_box.differentiable else "rise"])
     )
     with (
-        going_on(f"the rows in {out}", (out / "settings.json").exists),
+        going_on(f"the rows in {output}", (output / "settings.json").exists),
         evaluating_bar(console(stderr=True, quiet=not leading or as_json)) as on_row,
     ):
         scores = door(
-            box,
+            black_box,
             maskers,
             metrics,
             data,
-            out=out,
+            output_dir=output,
             seed=seed,
-            batch=batch,
+            batch_size=batch_size,
             baselines=baselines,
             resume=resume,
             labels=labels,
             boxes=boxes,
-            limit=limit,
-            pictures=pictures,
+            max_images=max_images,
+            report_images=report_images,
             on_row=on_row,
         )
     if not leading:
@@ -107,20 +107,21 @@ def evaluate(
         ]
         typer.echo(
             json.dumps(
-                {"out": str(out), "table": as_objects(scores.table()), "missing": missing}, indent=1
+                {"out": str(output), "table": as_objects(scores.table()), "missing": missing},
+                indent=1,
             )
         )
     else:
         to = console()
         scores_table(scores, to)
         to.print(
-            f"{out / 'table.csv'} and {out / 'rows.jsonl'} written in "
+            f"{output / 'table.csv'} and {output / 'rows.jsonl'} written in "
             f"{time.perf_counter() - started:.0f} s",
             soft_wrap=True,
         )
         to.print(
-            f"now: saliencykit compare {out} --against {scores.maskers[-1]}; saliencykit report "
-            f"{out}",
+            f"now: saliencykit compare {output} --baseline {scores.maskers[-1]}; saliencykit report "
+            f"{output}",
             soft_wrap=True,
         )
     if scores.rows and all(row.reason is not None for row in scores.rows):

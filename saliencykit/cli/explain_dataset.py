@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from saliencykit.cli.console import complain, console, counting_bar
-from saliencykit.cli.device import box_on_device, use_idle_cores
+from saliencykit.cli.device import black_box_on_device, use_idle_cores
 from saliencykit.cli.options import going_on, leads
 from saliencykit.core.errors import InputError
 
@@ -71,7 +71,7 @@ def is_dataset(images: Sequence[str] | None) -> bool:
 def explain_folder(
     data: str,
     model: str,
-    out: Path,
+    output: Path,
     *,
     device: str,
     as_json: bool,
@@ -80,20 +80,20 @@ def explain_folder(
     **options: Any,
 ) -> None:
     """Explain a data set into a directory; print what the rows say together."""
-    from saliencykit.explanation.explain_dataset import explain_dataset as door
-    from saliencykit.storage.run_summary import summarise
+    from saliencykit.explanation.dataset_explainer import explain_dataset as door
+    from saliencykit.storage.run_summary import summarize
 
     use_idle_cores()
     started = time.perf_counter()
     leading = leads()
     with (
-        going_on(f"the rows in {out}", (out / "manifest.json").exists),
+        going_on(f"the rows in {output}", (output / "manifest.json").exists),
         dataset_bar(console(stderr=True, quiet=not leading or as_json)) as on_row,
     ):
         saved = door(
-            box_on_device(model, device),
+            black_box_on_device(model, device),
             data,
-            out=out,
+            output_dir=output,
             labels=labels,
             label=label,
             on_row=on_row,
@@ -101,14 +101,14 @@ def explain_folder(
         )
     if not leading:
         return
-    summary, seconds = summarise(saved.rows()), time.perf_counter() - started
+    summary, seconds = summarize(saved.rows()), time.perf_counter() - started
     if as_json:
         columns = {
             name: None if values[0] != values[0] else values[0]
             for name, values in summary.columns.items()
         }
         facts = {
-            "out": str(out),
+            "out": str(output),
             "pictures": summary.pictures,
             "explained": summary.explained,
             "means": columns,

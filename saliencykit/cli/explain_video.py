@@ -12,7 +12,7 @@ import typer
 
 from saliencykit.cli.clip_summary import clip_bar
 from saliencykit.cli.console import complain, console
-from saliencykit.cli.device import box_on_device, use_idle_cores
+from saliencykit.cli.device import black_box_on_device, use_idle_cores
 from saliencykit.cli.options import as_label
 from saliencykit.core.errors import InputError
 from saliencykit.video.reader import SUFFIXES, Clip
@@ -25,7 +25,8 @@ _PANEL = "For a clip"
 Fps = Annotated[
     float | None,
     typer.Option(
-        help="Explain at most so many frames a second, leave out the rest.", rich_help_panel=_PANEL
+        help="Explain at most so many frames a second, leave out the rest.",
+        rich_help_panel=_PANEL,
     ),
 ]
 Smooth = Annotated[
@@ -42,13 +43,13 @@ damaged, or the disk is full.
 """
 
 
-def is_clip(images: list[str] | None, out: Path) -> bool:
+def is_clip(images: list[str] | None, output: Path) -> bool:
     """Is it a clip that is to be explained, by the names?"""
     from saliencykit.video.writer import FORMATS
 
     return (
         any(Path(name).suffix.lower() in SUFFIXES for name in images or [])
-        or out.suffix.lower() in FORMATS
+        or output.suffix.lower() in FORMATS
     )
 
 
@@ -57,7 +58,7 @@ def explain_clip(
     model: str,
     label: str | None,
     masker: str | None,
-    out: Path,
+    output: Path,
     *,
     fps: float | None,
     smooth: float,
@@ -71,25 +72,25 @@ def explain_clip(
         InputError: It is not one clip, it cannot be read, or nothing can be written there.
         Exit: With code 3: what was written is not the whole clip.
     """
-    from saliencykit.video.explain_frames import explain_frames
     from saliencykit.video.frame import paced
+    from saliencykit.video.frame_explainer import explain_frames
     from saliencykit.video.frame_overlay import draw
     from saliencykit.video.writer import Writer, check_name
 
     if not images or len(images) != 1:
         raise InputError(
-            f"a clip is explained alone; got {len(images or [])} files for --out {out}."
+            f"a clip is explained alone; got {len(images or [])} files for --output {output}."
         )
     if fps is not None and not fps > 0:
         raise InputError(f"--fps {fps:g}: frames a second, > 0.")
     source = Path(images[0])
-    out = out.with_suffix(".mp4") if out == Path("explanation") else out
-    check_name(out)
-    if out.exists() and source.exists() and out.samefile(source):
-        raise InputError(f"--out is the clip itself: {str(out)!r}; choose another name.")
+    output = output.with_suffix(".mp4") if output == Path("explanation") else output
+    check_name(output)
+    if output.exists() and source.exists() and output.samefile(source):
+        raise InputError(f"--output is the clip itself: {str(output)!r}; choose another name.")
     clip = Clip(source)
     use_idle_cores()
-    box = box_on_device(model, device)
+    black_box = black_box_on_device(model, device)
     note = pace_note(clip.facts.fps, fps)
     taken: deque[Frame] = deque()
 
@@ -98,7 +99,9 @@ def explain_clip(
             taken.append(frame)
             yield frame
 
-    answers = explain_frames(box, frames(), as_label(label), masker, smooth=smooth, seed=seed)
+    answers = explain_frames(
+        black_box, frames(), as_label(label), masker, smoothing=smooth, seed=seed
+    )
     asked = (
         "the first frame's top class"
         if label is None
@@ -107,7 +110,7 @@ def explain_clip(
         else f"{label!r}"
     )
     writer = Writer(
-        out, source, clip.facts, f"saliencykit: what {asked} rests on, by {model}; {note}"
+        output, source, clip.facts, f"saliencykit: what {asked} rests on, by {model}; {note}"
     )
     tally = Tally()
     ended = ""
@@ -125,7 +128,7 @@ def explain_clip(
         answers.close()
         if writer.finish(whole=False) and not isinstance(error, OSError):
             complain(
-                f"{out} holds the first {writer.count} frames, up to {float(writer.last):.1f} s."
+                f"{output} holds the first {writer.count} frames, up to {float(writer.last):.1f} s."
             )
         raise
     answers.close()
@@ -133,12 +136,12 @@ def explain_clip(
     if not ended and clip.damage:
         ended = f"{source} is damaged or ends early ({clip.damage})"
     if as_json:
-        typer.echo(json.dumps(tally.facts(source, out, note, ended), indent=1))
+        typer.echo(json.dumps(tally.facts(source, output, note, ended), indent=1))
     else:
-        _say(tally, out, note)
+        _say(tally, output, note)
     if ended:
         complain(
-            f"Stopped early: {ended}. {out} holds {writer.count} frames, up to "
+            f"Stopped early: {ended}. {output} holds {writer.count} frames, up to "
             f"{float(writer.last):.1f} s."
         )
         raise typer.Exit(STOPPED_EARLY)
@@ -183,7 +186,7 @@ class Tally:
             self.stretches.append(
                 {
                     "label": label,
-                    "name": answer.names[0],
+                    "name": answer.label_names[0],
                     "from": time,
                     "frames": 0,
                     "probability": 0.0,
@@ -200,11 +203,11 @@ class Tally:
             last[key] += (value - last[key]) / last["frames"]
         self.count += 1
 
-    def facts(self, source: Path, out: Path, note: str, ended: str) -> dict[str, Any]:
+    def facts(self, source: Path, output: Path, note: str, ended: str) -> dict[str, Any]:
         """All of it, as JSON."""
         head = {
             "clip": str(source),
-            "out": str(out),
+            "out": str(output),
             "frames": self.count,
             "pace": note,
             "stopped_early": ended or None,
@@ -223,7 +226,7 @@ def _expected(clip: Clip, fps: float | None) -> int | None:
     return max(1, round(count * fps / float(facts.fps)))
 
 
-def _say(tally: Tally, out: Path, note: str) -> None:
+def _say(tally: Tally, output: Path, note: str) -> None:
     from rich.table import Table
 
     grid = Table(box=None, header_style="bold", pad_edge=False)
@@ -243,4 +246,4 @@ def _say(tally: Tally, out: Path, note: str) -> None:
         "[dim]means over the frames; probability of the class on the whole frame; area: the "
         "mask's share[/dim]"
     )
-    to.print(f"{out} written: {tally.count} frames, {note}", soft_wrap=True)
+    to.print(f"{output} written: {tally.count} frames, {note}", soft_wrap=True)

@@ -23,7 +23,7 @@ from saliencykit.cli.console import (
     training_bar,
     warn,
 )
-from saliencykit.cli.device import box_on_device, use_idle_cores
+from saliencykit.cli.device import black_box_on_device, use_idle_cores
 from saliencykit.cli.options import (
     AsJson,
     Device,
@@ -84,9 +84,9 @@ def _root(
     ] = False,
 ) -> None:
     if version:
-        import saliencykit
+        from saliencykit._version import __version__
 
-        typer.echo(saliencykit.__version__)
+        typer.echo(__version__)
     elif context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -114,49 +114,49 @@ def explain(
     ] = None,
     device: Device = "auto",
     seed: Seed = 0,
-    out: Annotated[
+    output: Annotated[
         Path, typer.Option(help="Directory for the overlay, the maps and the manifest.")
     ] = Path("explanation"),
     as_json: AsJson = False,
-    check: Annotated[
+    verify: Annotated[
         bool,
         typer.Option(help="Ask the model again with the mask kept and with the mask replaced."),
     ] = True,
     labels: explain_dataset.Labels = None,
-    limit: explain_dataset.Limit = None,
-    batch: explain_dataset.Batch = 16,
-    precision: explain_dataset.MapPrecision = "uint8",
+    max_images: explain_dataset.Limit = None,
+    batch_size: explain_dataset.Batch = 16,
+    map_dtype: explain_dataset.MapPrecision = "uint8",
     overlays: explain_dataset.Overlays = 24,
-    workers: explain_dataset.Workers = None,
+    num_workers: explain_dataset.Workers = None,
     resume: explain_dataset.Resume = True,
     fps: explain_video.Fps = None,
-    smooth: explain_video.Smooth = 0.75,
+    smoothing: explain_video.Smooth = 0.75,
 ) -> None:
     """Find the pixels that a decision rests on; write an overlay and print class, probabilities,
     area and time.
     """
-    if explain_video.is_clip(images, out):
+    if explain_video.is_clip(images, output):
         of_clip: dict[str, Any] = {
             "fps": fps,
-            "smooth": smooth,
+            "smooth": smoothing,
             "device": device,
             "seed": seed,
             "as_json": as_json,
         }
-        explain_video.explain_clip(images, model, label, masker, out, **of_clip)
+        explain_video.explain_clip(images, model, label, masker, output, **of_clip)
         return
     if explain_dataset.is_dataset(images):
         of_folder: dict[str, Any] = {
-            "limit": limit,
-            "batch": batch,
-            "precision": precision,
+            "max_images": max_images,
+            "batch_size": batch_size,
+            "map_dtype": map_dtype,
             "overlays": overlays,
         }
         of_folder |= {
             "labels": labels,
-            "workers": workers,
+            "num_workers": num_workers,
             "resume": resume,
-            "check": check,
+            "verify": verify,
             "masker": masker,
         }
         of_folder |= {
@@ -166,51 +166,51 @@ def explain(
             "device": device,
             "as_json": as_json,
         }
-        explain_dataset.explain_folder((images or [""])[0], model, out, **of_folder)
+        explain_dataset.explain_folder((images or [""])[0], model, output, **of_folder)
         return
-    from saliencykit.cli.query_counter import Watched
+    from saliencykit.cli.query_counter import CountingBlackBox
     from saliencykit.explanation.result_files import refuse_run
 
     use_idle_cores()
-    created = not out.exists()
-    writable(out)
-    refuse_run(out)
+    created = not output.exists()
+    writable(output)
+    refuse_run(output)
     try:
         started = time.perf_counter()
-        box = box_on_device(model, device)
+        black_box = black_box_on_device(model, device)
         pictures: Any = list(images) if images else [_embedded_picture()]
-        from saliencykit.explanation.explain import explain as door
+        from saliencykit.explanation.explain_images import explain as door
 
         with explaining_bar(len(pictures), quiet=as_json) as advance:
-            watched = Watched(box, advance)
+            watched = CountingBlackBox(black_box, advance)
             answer = door(
                 watched,
                 pictures,
                 as_label(label),
                 masker=masker,
                 alternative=alternative,
-                check=check,
+                verify=verify,
                 seed=seed,
             )
-        answer.save(out)
+        answer.save(output)
     except BaseException:
-        if created and out.is_dir() and not any(out.iterdir()):
-            out.rmdir()
+        if created and output.is_dir() and not any(output.iterdir()):
+            output.rmdir()
         raise
     seconds = time.perf_counter() - started
     if as_json:
-        typer.echo(json.dumps(facts(answer, images, out, seconds), indent=1))
+        typer.echo(json.dumps(facts(answer, images, output, seconds), indent=1))
     else:
-        table(answer, images, out, seconds)
+        table(answer, images, output, seconds)
 
 
 @app.command()
 def fit(
-    images: Annotated[str, typer.Option(help="Folder of training pictures; no labels are needed.")],
+    data: Annotated[str, typer.Option(help="Folder of training images; no labels needed.")],
     model: Model = "demo",
-    out: Annotated[Path, typer.Option(help="The masker's file; checkpoints go beside it.")] = Path(
-        "masker.safetensors"
-    ),
+    output: Annotated[
+        Path, typer.Option(help="The masker's file; checkpoints go beside it.")
+    ] = Path("masker.safetensors"),
     area: Annotated[
         float | None,
         typer.Option(help="Wanted mean area of the masks, e.g. 0.3; default: the objective's."),
@@ -224,62 +224,62 @@ def fit(
         int | None,
         typer.Option(help="Training steps; default: from the number of pictures.", min=1),
     ] = None,
-    batch: Annotated[int, typer.Option(help="Pictures a step.", min=2)] = 16,
-    precision: Annotated[str, typer.Option(help="no or bf16.")] = "no",
+    batch_size: Annotated[int, typer.Option(help="Pictures a step.", min=2)] = 16,
+    mixed_precision: Annotated[str, typer.Option(help="no or bf16.")] = "no",
     device: Device = "auto",
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option(help="Go on where a killed training stopped.")] = True,
 ) -> None:
     """Train a masker for a model, so that prediction and mask come from one pass; minutes on a CPU."""
-    from saliencykit.training.fit import fit as door
+    from saliencykit.training.fit_masker import fit as door
 
-    folder = training_folder(out)
+    folder = training_folder(output)
     use_idle_cores()
     started = time.perf_counter()
     leading = leads()
     with (
         going_on(f"the last checkpoint in {folder}", (folder / "state.safetensors").exists),
-        training_bar(console(stderr=True, quiet=not leading)) as (on_step, on_news),
+        training_bar(console(stderr=True, quiet=not leading)) as (on_step, on_message),
     ):
         masker = door(
-            box_on_device(model, device),
-            images,
+            black_box_on_device(model, device),
+            data,
             encoder=cast(Any, encoder),
             objective=objective,
             alternative=alternative,
             area=area,
             steps=steps,
-            batch=batch,
-            precision=precision,
+            batch_size=batch_size,
+            mixed_precision=mixed_precision,
             seed=seed,
             resume=resume,
-            folder=folder,
+            checkpoint_dir=folder,
             on_step=on_step,
-            on_news=on_news,
+            on_message=on_message,
         )
     if not leading:
         return
-    masker.save(out)
+    masker.save(output)
     to = console()
     to.print(gate_line(masker.facts["gate"]), soft_wrap=True)
     to.print(
-        f"{out} written in {time.perf_counter() - started:.0f} s; log and pictures of masks in "
+        f"{output} written in {time.perf_counter() - started:.0f} s; log and pictures of masks in "
         f"{folder}",
         soft_wrap=True,
     )
-    use = f"{model} --masker {out}"
+    use = f"{model} --masker {output}"
     if model.endswith(
         ".safetensors"
     ):  # a surrogate: the masks are for the model that it stands for
-        use = f"THE-MODEL-ITSELF --masker on-surrogate:{model},masker={out}"
+        use = f"THE-MODEL-ITSELF --masker on-surrogate:{model},masker={output}"
     to.print(f"now: saliencykit explain PHOTO --model {use}", soft_wrap=True)
 
 
 app.command()(evaluate.evaluate)
 app.command()(evaluate.compare)
 app.command()(evaluate.report)
-app.command()(sanity.sanity)
-app.command()(surrogate.surrogate)
+app.command("sanity-check")(sanity.sanity)
+app.command("fit-surrogate")(surrogate.surrogate)
 app.add_typer(plugins.app, name="plugins")
 
 
@@ -306,11 +306,11 @@ def _examine() -> list[tuple[str, str, bool]]:
 
     import torch
 
-    import saliencykit
+    from saliencykit._version import __version__
 
     rows = [
         ("python", platform.python_version(), True),
-        ("saliencykit", saliencykit.__version__, True),
+        ("saliencykit", __version__, True),
     ]
     hard = [
         "torch",
@@ -343,15 +343,14 @@ def _examine() -> list[tuple[str, str, bool]]:
         for kind in ("black_box", "alternative", "term", "masker", "metric"):
             known.names(kind)
     for record in known.plugins:
-        fine = not record.failure or record.failure.startswith(
-            "disabled"
-        )  # what the user blocked is not broken
+        # what the user blocked is not broken
+        fine = not record.failure or record.failure.startswith("disabled")
         rows.append((f"plugin {record.name}", record.failure or "works", fine))
     try:
         from saliencykit.registry.manager import as_black_box
 
-        box = as_black_box("demo")
-        box(torch.rand(1, 3, 64, 64))
+        black_box = as_black_box("demo")
+        black_box(torch.rand(1, 3, 64, 64))
         rows.append(("embedded classifier", "works", True))
     except Exception as error:
         rows.append(("embedded classifier", str(error), False))
@@ -359,6 +358,6 @@ def _examine() -> list[tuple[str, str, bool]]:
 
 
 def _embedded_picture() -> Any:
-    from saliencykit.demo import demo_picture
+    from saliencykit.demo import demo_image
 
-    return demo_picture()
+    return demo_image()

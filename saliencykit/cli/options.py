@@ -39,23 +39,23 @@ def as_label(text: str | None) -> int | str | None:
     return int(text) if text is not None and re.fullmatch(r"-?[0-9]+", text) else text
 
 
-def training_folder(out: Path) -> Path:
+def training_folder(output: Path) -> Path:
     """Where checkpoints and answers go: beside the file of weights, which can be written, as is
     said before minutes of work.
 
     Args:
-        out: The file.
+        output: The file.
 
     Raises:
         InputError: It is no name for such a file, or nothing can be written there.
     """
-    if out.suffix != ".safetensors" or out.is_dir():
+    if output.suffix != ".safetensors" or output.is_dir():
         raise InputError(
-            "--out is a file that ends in .safetensors; got "
-            f"{str(out)!r}{', a directory' if out.is_dir() else ''}."
+            "--output is a file that ends in .safetensors; got "
+            f"{str(output)!r}{', a directory' if output.is_dir() else ''}."
         )
-    writable(out.parent)
-    return out.with_name(f"{out.stem}-training")
+    writable(output.parent)
+    return output.with_name(f"{output.stem}-training")
 
 
 def leads() -> bool:

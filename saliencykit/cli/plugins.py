@@ -12,16 +12,16 @@ from saliencykit.cli.console import console
 
 _IN_A_FILE = 200  # columns, where there is no terminal to fit into
 
-app = typer.Typer(rich_markup_mode="rich")
+app = typer.Typer(
+    help="List registered parts, or create a plugin.",
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+)
 
 
-@app.callback(invoke_without_command=True)
-def plugins(context: typer.Context) -> None:
-    """List everything that has a name, and the plugins that were left out with the reason; `new`
-    makes one of your own.
-    """
-    if context.invoked_subcommand is not None:
-        return
+@app.command("list")
+def list_plugins() -> None:
+    """List every registered name, and plugins that failed to load with the reason."""
     from rich.table import Table
 
     from saliencykit.registry.manager import KINDS, registry
@@ -33,9 +33,8 @@ def plugins(context: typer.Context) -> None:
     names = Table(box=None, header_style="bold", pad_edge=False, expand=True)
     names.add_column("kind", no_wrap=True)
     names.add_column("name", no_wrap=True)
-    names.add_column(
-        "what it is", no_wrap=True, overflow="ellipsis", ratio=1
-    )  # one line each: the columns before it are kept
+    # one line each: the columns before it are kept
+    names.add_column("what it is", no_wrap=True, overflow="ellipsis", ratio=1)
     for kind, mapping in named.items():
         for full, factory in mapping.items():
             names.add_row(kind.replace("_", " "), full, _first_sentence(factory))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from saliencykit.cli.console import console
-from saliencykit.cli.device import box_on_device, use_idle_cores
+from saliencykit.cli.device import black_box_on_device, use_idle_cores
 from saliencykit.cli.options import AsJson, Device, Model, Seed
 from saliencykit.core.errors import InputError
 from saliencykit.storage.atomic_files import writable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from saliencykit.sanity.intervals import Figure
-    from saliencykit.sanity.sanity_checks import Found, SanityReport
+    from saliencykit.sanity.run_checks import MaskerOutput, SanityReport
 
 _EVERY = 10  # seconds between lines without a terminal
 
@@ -44,20 +44,20 @@ def sanity(
             help="wrong-label, encoding or randomised-box; several times. Default: all that apply."
         ),
     ] = None,
-    randomise: Annotated[
+    randomize: Annotated[
         str, typer.Option(help="What randomised-box makes random in a copy: head or weights.")
     ] = "head",
     steps: Annotated[
         int | None,
         typer.Option(help="Of each training for randomised-box; default: as fit.", min=1),
     ] = None,
-    limit: Annotated[
+    max_images: Annotated[
         int, typer.Option(help="At most so many pictures, evenly spaced.", min=2)
     ] = 300,
-    batch: Annotated[int, typer.Option(help="Pictures at once.", min=1)] = 16,
+    batch_size: Annotated[int, typer.Option(help="Pictures at once.", min=1)] = 16,
     device: Device = "auto",
     seed: Seed = 0,
-    out: Annotated[
+    output: Annotated[
         Path | None, typer.Option(help="Write every figure with its interval to this JSON file.")
     ] = None,
     as_json: AsJson = False,
@@ -65,36 +65,38 @@ def sanity(
     """Check that masks are about the model and the class: wrong label, class written into the mask,
     randomised model.
     """
-    from saliencykit.sanity.sanity_checks import sanity_checks
+    from saliencykit.sanity.run_checks import sanity_checks
 
-    if out is not None:
-        if out.is_dir():
-            raise InputError(f"--out is a file, such as sanity.json; {str(out)!r} is a directory.")
-        writable(out.parent)
+    if output is not None:
+        if output.is_dir():
+            raise InputError(
+                f"--output is a file, such as sanity.json; {str(output)!r} is a directory."
+            )
+        writable(output.parent)
     use_idle_cores()
     started = time.perf_counter()
-    box = box_on_device(model, device)
+    black_box = black_box_on_device(model, device)
     with sanity_bar(console(stderr=True, quiet=as_json)) as on_progress:
         report = sanity_checks(
-            box,
+            black_box,
             masker,
             data,
-            check=check,
-            randomise=cast(Any, randomise),
+            checks=check,
+            randomize=cast(Any, randomize),
             steps=steps,
-            limit=limit,
+            max_images=max_images,
             seed=seed,
-            batch=batch,
+            batch_size=batch_size,
             on_progress=on_progress,
         )
-    if out is not None:
-        report.to_json(out)
+    if output is not None:
+        report.to_json(output)
     if as_json:
         typer.echo(json.dumps(report.as_facts(), indent=1))
         return
     to = console()
     sanity_table(report, to)
-    written = f"{out} written in" if out is not None else "done in"
+    written = f"{output} written in" if output is not None else "done in"
     to.print(f"{written} {time.perf_counter() - started:.0f} s", soft_wrap=True)
 
 
@@ -176,7 +178,7 @@ def sanity_table(report: "SanityReport", to: "Console") -> None:
                 soft_wrap=True,
             )
     for name, reason in report.left_out.items():
-        to.print(f"{name} was left out: {escape(reason)}", soft_wrap=True)
+        to.print(f"{name} was left output: {escape(reason)}", soft_wrap=True)
     lost = [("pictures", "could not be used", report.missing)]
     lost += [("masks", f"missing in {each.name}", each.missing) for each in report.found]
     for things, what, reasons in lost:
@@ -187,10 +189,10 @@ def sanity_table(report: "SanityReport", to: "Console") -> None:
             )
 
 
-def _rows(found: "Found") -> list[tuple[str, "Figure"]]:
+def _rows(found: "MaskerOutput") -> list[tuple[str, "Figure"]]:
     """The figures of a check in words."""
-    from saliencykit.sanity.class_leakage import EncodingProbe
-    from saliencykit.sanity.wrong_label import WrongLabel
+    from saliencykit.sanity.class_leakage_check import ClassLeakage
+    from saliencykit.sanity.wrong_label_check import WrongLabel
 
     if isinstance(found, WrongLabel):
         return [
@@ -199,7 +201,7 @@ def _rows(found: "Found") -> list[tuple[str, "Figure"]]:
             ("ratio of the areas", found.ratio),
             ("correlation of both masks", found.correlation),
         ]
-    if isinstance(found, EncodingProbe):
+    if isinstance(found, ClassLeakage):
         rows = [
             ("absent class read from the mask", found.other.accuracy),
             (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from saliencykit.cli.console import counting_bar
 from saliencykit.evaluation.score_rows import Row
-from saliencykit.evaluation.scores import Difference, Line, Scores
+from saliencykit.evaluation.scores import PairedDifference, Scores, ScoreSummary
 from saliencykit.visualization.html_page import number
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def scores_table(scores: Scores, to: "Console") -> None:
 
 
 def comparison_table(
-    scores: Scores, against: str, differences: Sequence[Difference], to: "Console"
+    scores: Scores, against: str, differences: Sequence[PairedDifference], to: "Console"
 ) -> None:
     """The differences in the first score of every metric, picture by picture; bold where the
     interval leaves out 0.
@@ -111,7 +111,7 @@ def _grids(
         to.print()
 
 
-def _cell(line: Line, most: int) -> str:
+def _cell(line: ScoreSummary, most: int) -> str:
     if not line.n:
         return "-"
     text = number(line.mean)
@@ -120,7 +120,7 @@ def _cell(line: Line, most: int) -> str:
     return text if line.n == most else f"{text} [dim]n={line.n}[/dim]"
 
 
-def _difference(each: Difference) -> str:
+def _difference(each: PairedDifference) -> str:
     if not each.n:
         return "-"
     text = f"{each.mean:+.3g}"

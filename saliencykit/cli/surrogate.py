@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from saliencykit.cli.console import console
-from saliencykit.cli.device import best_device, box_on_device, use_idle_cores
+from saliencykit.cli.device import best_device, black_box_on_device, use_idle_cores
 from saliencykit.cli.options import AsJson, Seed, going_on, training_folder
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ def surrogate(
     model: Annotated[
         str, typer.Option(help="The model by name, as for explain; it is only asked.")
     ],
-    out: Annotated[Path, typer.Option(help="The surrogate's file; answers go beside it.")] = Path(
-        "surrogate.safetensors"
-    ),
+    output: Annotated[
+        Path, typer.Option(help="The surrogate's file; answers go beside it.")
+    ] = Path("surrogate.safetensors"),
     queries: Annotated[
         int, typer.Option(help="Pictures that the model is asked about in all; never more.", min=50)
     ] = 5000,
@@ -50,7 +50,7 @@ def surrogate(
     steps: Annotated[
         int | None, typer.Option(help="Of learning; default: from the number of queries.", min=1)
     ] = None,
-    batch: Annotated[int, typer.Option(help="Pictures a step.", min=2)] = 64,
+    batch_size: Annotated[int, typer.Option(help="Pictures a step.", min=2)] = 64,
     device: Annotated[
         str, typer.Option(help="Where to learn: auto, cpu, cuda, cuda:1, mps.")
     ] = "auto",
@@ -63,48 +63,48 @@ def surrogate(
     """Teach a small network to answer like a model that can only be queried, so that a masker can
     be trained on it.
     """
-    from saliencykit.surrogate.fit_surrogate import fit_surrogate
+    from saliencykit.surrogate.surrogate_training import fit_surrogate
 
-    folder = training_folder(out)
+    folder = training_folder(output)
     use_idle_cores()
     started = time.perf_counter()
     with (
         going_on(f"the answers in {folder}", lambda: any(folder.glob("answers-*.safetensors"))),
-        surrogate_bar(console(stderr=True, quiet=as_json)) as (on_step, on_news),
+        surrogate_bar(console(stderr=True, quiet=as_json)) as (on_step, on_message),
     ):
         made = fit_surrogate(
-            box_on_device(model, "auto"),
+            black_box_on_device(model, "auto"),
             images,
             network=network,
             alternative=alternative,
             queries=queries,
             steps=steps,
-            batch=batch,
+            batch_size=batch_size,
             device=best_device() if device == "auto" else device,
-            folder=folder,
+            checkpoint_dir=folder,
             resume=resume,
             seed=seed,
             on_step=on_step,
-            on_news=on_news,
+            on_message=on_message,
         )
-    made.save(out)
+    made.save(output)
     if as_json:
         typer.echo(json.dumps(dict(made.facts), indent=1))
         return
     to = console()
     surrogate_table(made.facts, to)
     to.print(
-        f"{out} written in {time.perf_counter() - started:.0f} s; the model's answers are in "
+        f"{output} written in {time.perf_counter() - started:.0f} s; the model's answers are in "
         f"{folder}",
         soft_wrap=True,
     )
     to.print(
-        f"now: saliencykit fit --model {out} --images {images} --out masker.safetensors",
+        f"now: saliencykit fit --model {output} --data {images} --output masker.safetensors",
         soft_wrap=True,
     )
     to.print(
         f"then: saliencykit explain PHOTO --model {model} --masker "
-        f"on-surrogate:{out},masker=masker.safetensors",
+        f"on-surrogate:{output},masker=masker.safetensors",
         soft_wrap=True,
     )
 
@@ -139,7 +139,7 @@ def surrogate_bar(
     task = progress.add_task("getting ready", total=None, loss="")
     now, said = "", 0
 
-    def on_news(line: str) -> None:
+    def on_message(line: str) -> None:
         to.print(f"[dim]{escape(line)}[/dim]", soft_wrap=True)
 
     def on_step(step: "SurrogateStep") -> None:
@@ -154,7 +154,7 @@ def surrogate_bar(
             to.print(f"{now}: {step.number} of {step.of} {loss}".rstrip(), soft_wrap=True)
 
     with progress:
-        yield on_step, on_news
+        yield on_step, on_message
 
 
 def surrogate_table(facts: Mapping[str, Any], to: "Console") -> None:
@@ -168,9 +168,8 @@ def surrogate_table(facts: Mapping[str, Any], to: "Console") -> None:
         cells = []
         for name, form in (("agreement", ".0%"), ("difference", ".3f"), ("kl", ".3f")):
             mean, low, high = (figures[name][key] for key in ("mean", "low", "high"))
-            between = (
-                f" [dim]{low:{form}} {high:{form}}[/dim]" if low == low else ""
-            )  # of one picture there is none
+            # of one picture there is none
+            between = f" [dim]{low:{form}} {high:{form}}[/dim]" if low == low else ""
             cells.append(f"{mean:{form}}{between}")
         grid.add_row(kind, *cells)
     to.print(grid)

@@ -92,11 +92,11 @@ class Alternative(ABC):
         """
         return compose(images, mask, self(images, generator=generator, mask=mask))
 
-    def for_box(self, black_box: BlackBox) -> "Alternative":
+    def for_black_box(self, black_box: BlackBox) -> "Alternative":
         """This alternative for pictures of one box; by default itself.
 
         Args:
-            black_box: The box; only what depends on its normalisation (`Constant(colour="zero")`)
+            black_box: The box; only what depends on its normalisation (`Constant(color="baseline_color")`)
                 looks at it.
         """
         return self

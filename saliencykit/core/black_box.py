@@ -36,8 +36,8 @@ class BlackBox(ABC):
         class_names: One name per class, or None.
         module: The torch module inside, for maskers that read its feature maps or take a copy; None
             where there is none.
-        original: The user's own module, where `module` is a frozen copy of it; else the same.
-        zero: The raw colour that the box's normalisation maps to 0, one value per channel; None if
+        source_module: The user's own module, where `module` is a frozen copy of it; else the same.
+        baseline_color: The raw colour that the box's normalisation maps to 0, one value per channel; None if
             it does not normalise.
 
     Example:
@@ -56,10 +56,10 @@ class BlackBox(ABC):
     device: torch.device = torch.device("cpu")
     class_names: Sequence[str] | None = None
     module: "nn.Module | None" = None
-    zero: tuple[float, ...] | None = None
+    baseline_color: tuple[float, ...] | None = None
 
     @property
-    def original(self) -> "nn.Module | None":
+    def source_module(self) -> "nn.Module | None":
         """See the attribute: what a fingerprint is taken of."""
         return self.module
 
@@ -82,7 +82,7 @@ class BlackBox(ABC):
             f"{checks.name_of(self)}.prepare(picture)."
         )
 
-    def for_many(self, images: Images) -> "BlackBox":
+    def optimized_for(self, images: Images) -> "BlackBox":
         """The same classifier, made ready for many evaluations of edits of `images`; by default the
         box itself.
 
@@ -94,7 +94,7 @@ class BlackBox(ABC):
         """
         return self
 
-    def for_model_pixels(self) -> "BlackBox":
+    def without_preprocessing(self) -> "BlackBox":
         """The same classifier without its own normalising: images are what the model itself takes;
         by default the box itself.
         """

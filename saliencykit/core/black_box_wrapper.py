@@ -15,53 +15,55 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class Around(BlackBox):
+class BlackBoxWrapper(BlackBox):
     """Another black box, as it is; what is built on it says what its copies for many evaluations
     are.
 
     Args:
-        box: The box.
+        black_box: The box.
     """
 
-    def __init__(self, box: BlackBox) -> None:
-        self.box = box
-        self.differentiable = box.differentiable
-        self.max_batch = box.max_batch
-        self.class_names: Sequence[str] | None = box.class_names
-        self.module = box.module
-        self.zero = box.zero
+    def __init__(self, black_box: BlackBox) -> None:
+        self.black_box = black_box
+        self.differentiable = black_box.differentiable
+        self.max_batch = black_box.max_batch
+        self.class_names: Sequence[str] | None = black_box.class_names
+        self.module = black_box.module
+        self.baseline_color = black_box.baseline_color
 
     def __repr__(self) -> str:
         """The box's own form."""
-        return repr(self.box)
+        return repr(self.black_box)
 
     @property
     def num_classes(self) -> int:  # type: ignore[override]
         """The box's."""
-        return self.box.num_classes
+        return self.black_box.num_classes
 
     @property
-    def original(self) -> "nn.Module | None":
+    def source_module(self) -> "nn.Module | None":
         """The box's."""
-        return self.box.original
+        return self.black_box.source_module
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
         """The box's."""
-        return self.box.device
+        return self.black_box.device
 
     def prepare(self, picture: "Image") -> tuple[Images, Geometry]:
         """The box's."""
-        return self.box.prepare(picture)
+        return self.black_box.prepare(picture)
 
     @abstractmethod
-    def for_many(self, images: Images) -> BlackBox:
+    def optimized_for(self, images: Images) -> BlackBox:
         """What stands around the box's copy."""
 
-    def for_model_pixels(self) -> BlackBox:
+    def without_preprocessing(self) -> BlackBox:
         """The box's."""
-        return self.box.for_model_pixels()
+        return self.black_box.without_preprocessing()
 
     def logits(self, images: Images) -> Logits:
         """The box's."""
-        return self.box(images)  # and not .logits: what it breaks is then said in its own name
+        return self.black_box(
+            images
+        )  # and not .logits: what it breaks is then said in its own name

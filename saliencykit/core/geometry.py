@@ -121,9 +121,8 @@ def boxes_of_sides(columns: Tensor, rows: Tensor) -> Tensor:
         >>> boxes_of_sides(torch.tensor([[False, True, True]]), torch.tensor([[True, False]])).tolist()
         [[1, 0, 3, 1]]
     """
-    first = [
-        side.byte().argmax(1) for side in (columns, rows)
-    ]  # of equal values argmax takes the first
+    # of equal values argmax takes the first
+    first = [side.byte().argmax(1) for side in (columns, rows)]
     last = [side.shape[1] - side.flip(1).byte().argmax(1) for side in (columns, rows)]
     whole = torch.tensor([0, 0, columns.shape[1], rows.shape[1]], device=columns.device)
     return torch.where(columns.any(1)[:, None], torch.stack([*first, *last], 1), whole)

@@ -17,27 +17,27 @@ from saliencykit.core.types import Images, Labels, Mask
 
 @final
 @dataclass(frozen=True)
-class Found:
+class MaskerOutput:
     """A mask and what it was made from.
 
     Attributes:
         mask: (B, 1, h, w) in [0, 1].
-        scores: The raw, signed scores that the mask was made from, (B, 1, h, w), or None.
-        error: An estimate of the scores' standard error, (B, 1, h, w) per position or (B,) per map,
+        attributions: The raw, signed scores that the mask was made from, (B, 1, h, w), or None.
+        standard_error: An estimate of the scores' standard error, (B, 1, h, w) per position or (B,) per map,
             or None.
-        small: What `find` enlarged `mask` from, (B, 1, h, w) at the masker's own resolution; what
+        low_res_mask: What `attribute` enlarged `mask` from, (B, 1, h, w) at the masker's own resolution; what
             stores masks stores this one.
 
     Example:
         >>> scores = torch.tensor([[[[-1.0, 2.0]]]])
-        >>> Found(scores.clamp(0, 1), scores).mask.tolist()
+        >>> MaskerOutput(scores.clamp(0, 1), scores).mask.tolist()
         [[[[0.0, 1.0]]]]
     """
 
     mask: Mask
-    scores: Tensor | None = None
-    error: Tensor | None = None
-    small: Mask | None = None
+    attributions: Tensor | None = None
+    standard_error: Tensor | None = None
+    low_res_mask: Mask | None = None
 
 
 class Masker(ABC):
@@ -48,8 +48,8 @@ class Masker(ABC):
         ...     def mask(self, black_box, images, labels, generator):
         ...         return torch.ones(len(images), 1, 1, 1)
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
-        >>> Everything()(box, *box.examples(2, generator=g), generator=g).shape
+        >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
+        >>> Everything()(black_box, *black_box.examples(2, generator=g), generator=g).shape
         torch.Size([2, 1, 16, 16])
     """
 
@@ -59,7 +59,7 @@ class Masker(ABC):
     @abstractmethod
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
-    ) -> Mask | Found:
+    ) -> Mask | MaskerOutput:
         """Find the masks; must not keep state between calls.
 
         Args:
@@ -70,14 +70,14 @@ class Masker(ABC):
                 its own and in a batch.
 
         Returns:
-            (B, 1, h, w) in [0, 1], h and w at most H and W; or `Found(mask, scores, error)`, with
+            (B, 1, h, w) in [0, 1], h and w at most H and W; or `MaskerOutput(mask, attributions, standard_error)`, with
             the raw, signed scores and an estimate of their error.
         """
 
     @final
-    def find(
+    def attribute(
         self, black_box: BlackBox, images: Images, labels: Labels, *, generator: Generator
-    ) -> Found:
+    ) -> MaskerOutput:
         """Like calling the masker, with the raw scores and their error where there are any,
         upsampled in the same way.
 
@@ -104,25 +104,29 @@ class Masker(ABC):
                 "masker='rise' or 'occlusion', or explain a differentiable model of the same "
                 "task."
             )
-        own = rng.fork(
-            generator
-        )  # so that the caller's generator moves on by one number, whatever happens inside
+        # so that the caller's generator moves on by one number, whatever happens inside
+        own = rng.fork(generator)
         with torch.inference_mode(False), torch.set_grad_enabled(self.needs_gradient):
             if images.is_inference():
                 images, labels = images.clone(), labels.clone()
             answer = self.mask(black_box, images.detach(), labels, own)
-        found = answer if isinstance(answer, Found) else Found(answer)
+        found = answer if isinstance(answer, MaskerOutput) else MaskerOutput(answer)
         checks.mask(found.mask, images, f"{who}.mask", any_size=True)
-        for name, maps in (("scores", found.scores), ("error", found.error)):
-            checks.maps(maps, len(images), f"{who}.mask: {name}", flat=name == "error")
+        for name, maps in (
+            ("attributions", found.attributions),
+            ("standard_error", found.standard_error),
+        ):
+            checks.maps(maps, len(images), f"{who}.mask: {name}", flat=name == "standard_error")
         size = images.shape[2:]
         small = found.mask.detach().clamp(0, 1)
-        mask = enlarged(small, size).clamp(0, 1)
-        scores = None if found.scores is None else enlarged(found.scores.detach(), size)
-        error = found.error
+        mask = resize_maps(small, size).clamp(0, 1)
+        attributions = (
+            None if found.attributions is None else resize_maps(found.attributions.detach(), size)
+        )
+        error = found.standard_error
         if error is not None:
-            error = enlarged(error.detach(), size) if error.ndim == 4 else error.detach()
-        return Found(mask, scores, error, small)
+            error = resize_maps(error.detach(), size) if error.ndim == 4 else error.detach()
+        return MaskerOutput(mask, attributions, error, small)
 
     @final
     def __call__(
@@ -131,12 +135,12 @@ class Masker(ABC):
         """The mask, checked, upsampled bilinearly to (H, W), detached.
 
         Opens its own grad mode (enabled iff `needs_gradient`), so it works inside a caller's
-        `no_grad`. Arguments and errors are those of `find`.
+        `no_grad`. Arguments and errors are those of `attribute`.
         """
-        return self.find(black_box, images, labels, generator=generator).mask
+        return self.attribute(black_box, images, labels, generator=generator).mask
 
 
-def enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
+def resize_maps(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Maps at another size, bilinearly; as they are where they have it.
 
     Args:

@@ -76,9 +76,9 @@ def run_trial(
     Example:
         >>> from saliencykit.alternatives.blur import Blur
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
-        >>> images, labels = box.examples(2, generator=g)
-        >>> trial = run_trial(box, images, labels, torch.ones(2, 1, 16, 16), alternative=Blur(sigma=2.0), generator=g)
+        >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
+        >>> images, labels = black_box.examples(2, generator=g)
+        >>> trial = run_trial(black_box, images, labels, torch.ones(2, 1, 16, 16), alternative=Blur(sigma=2.0), generator=g)
         >>> trial.preserved.shape
         torch.Size([2, 4])
 
@@ -94,7 +94,7 @@ def run_trial(
             f"run_trial takes real as bool {tuple(labels.shape)}; got {real.dtype} of shape "
             f"{tuple(real.shape)}."
         )
-    alternative = alternative.for_box(black_box)
+    alternative = alternative.for_black_box(black_box)
     kept, dropped = mask, 1 - mask
     if fakes == "inverted" and not bool(real.all()):
         swap = ~real.view(-1, 1, 1, 1)

@@ -23,7 +23,7 @@ def micro_batch(black_box: BlackBox) -> int:
     return min(black_box.max_batch or _UNLIMITED, _LARGEST)
 
 
-def single_fill(alternative: Alternative, images: Images, generator: Generator) -> Images | None:
+def shared_fill(alternative: Alternative, images: Images, generator: Generator) -> Images | None:
     """The one fill that stands for an alternative in all edits of the same images.
 
     Args:

@@ -14,21 +14,20 @@ from torch import Generator, Tensor
 
 from saliencykit.core.types import Images
 
-_ODD = (
-    -7046029254386353131
-)  # 2**64 / golden ratio, odd, as a signed 64-bit number: Knuth's multiplicative hashing
+# 2**64 / golden ratio, odd, as a signed 64-bit number: Knuth's multiplicative hashing
+_ODD = -7046029254386353131
 _CHUNK = 2**14  # values of a picture that are looked at together: they stay in the cache
 _AS_INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def picture_keys(images: Images) -> Tensor:
+def image_keys(images: Images) -> Tensor:
     """A 64-bit key of each picture's values, (B,) int64 on the CPU: equal pictures have equal keys.
 
     Args:
         images: (B, C, H, W), any dtype.
 
     Example:
-        >>> keys = picture_keys(torch.zeros(2, 3, 4, 4))
+        >>> keys = image_keys(torch.zeros(2, 3, 4, 4))
         >>> bool(keys[0] == keys[1])
         True
     """
@@ -119,6 +118,6 @@ def normal(
 
 def _rows(images: Images, draw: Callable[[Generator], Tensor], generator: Generator) -> Tensor:
     base = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
-    seeds = [(base ^ int(key)) & (2**63 - 1) for key in picture_keys(images)]
+    seeds = [(base ^ int(key)) & (2**63 - 1) for key in image_keys(images)]
     rows = torch.stack([draw(Generator().manual_seed(seed)) for seed in seeds])
     return rows.to(dtype=images.dtype, device=images.device)

@@ -11,7 +11,7 @@ from torch import Tensor
 Images: TypeAlias = Annotated[
     Tensor, "(B, C, H, W) float; raw pixels in [0, 1], RGB, never normalised"
 ]
-"""Pictures. In model space (`pixels="model"`) the values are what the model takes, in whatever
+"""Pictures. In model space (`inputs="normalized"`) the values are what the model takes, in whatever
 range that is.
 """
 

@@ -14,7 +14,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.data.csv_table import table_rows
 from saliencykit.data.label_lookup import class_index
-from saliencykit.data.record import Entry
+from saliencykit.data.record import Record
 
 
 @final
@@ -86,8 +86,11 @@ def xml_things(path: Path) -> list[Thing]:
 
 
 def annotated(
-    entry: Entry, things: "Sequence[Thing] | None", box: BlackBox, classes: Mapping[str, int] | None
-) -> Iterator[Entry]:
+    entry: Record,
+    things: "Sequence[Thing] | None",
+    box: BlackBox,
+    classes: Mapping[str, int] | None,
+) -> Iterator[Record]:
     """An entry with the boxes of the objects of its class; one per class of the objects where the
     entry has no class itself.
 

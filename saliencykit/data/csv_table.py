@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from saliencykit.core.errors import InputError
-from saliencykit.data.record import Entry, Label
+from saliencykit.data.record import Label, Record
 
 PATHS = ("path", "file", "image", "filename")
 LABELS = ("label", "class", "wnid")
 
 
-def csv_entries(path: Path) -> list[Entry]:
+def csv_entries(path: Path) -> list[Record]:
     """The rows of a CSV file, one picture each.
 
     Args:
@@ -107,20 +107,20 @@ def _first(wanted: tuple[str, ...], columns: list[str]) -> str | None:
     return next((name for want in wanted for name in columns if name.strip().lower() == want), None)
 
 
-def _entry(folder: Path, where: str, label: str, boxes: str | None) -> Entry:
+def _entry(folder: Path, where: str, label: str, boxes: str | None) -> Record:
     name = where.strip()
     try:
         corners = None if boxes is None else _corners(boxes)
     except ValueError:
-        return Entry(
+        return Record(
             name,
             name,
             reason=f"boxes of {name} are {boxes!r}; expected 'x0 y0 x1 y1;x0 y0 x1 y1', x0 < x1 "
             "and y0 < y1.",
         )
     if not name:
-        return Entry("", "", reason="there is no path in this row.")
-    return Entry(name, folder / Path(name).expanduser(), label or None, corners)
+        return Record("", "", reason="there is no path in this row.")
+    return Record(name, folder / Path(name).expanduser(), label or None, corners)
 
 
 def _corners(text: str) -> Tensor:

@@ -7,7 +7,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.data.images import read_folder
 from saliencykit.data.label_lookup import class_index
-from saliencykit.data.record import Entry
+from saliencykit.data.record import Record
 
 
 def folder_entries(
@@ -16,7 +16,7 @@ def folder_entries(
     classes: Mapping[str, int] | None = None,
     *,
     look_up: bool = True,
-) -> list[Entry]:
+) -> list[Record]:
     """The pictures of a folder, sorted by path; those in folders of it have these folders' names as
     their class.
 
@@ -38,7 +38,7 @@ def folder_entries(
     names = sorted({path.parts[0] for path in inside if len(path.parts) > 1})
     known = _folder_classes(names, black_box, classes) if look_up else {}
     return [
-        Entry(short.as_posix(), path, known.get(short.parts[0]) if len(short.parts) > 1 else None)
+        Record(short.as_posix(), path, known.get(short.parts[0]) if len(short.parts) > 1 else None)
         for path, short in zip(paths, inside, strict=True)
     ]
 

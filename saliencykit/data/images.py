@@ -19,7 +19,7 @@ from saliencykit.core.types import Images
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Pixels: TypeAlias = Literal["auto", "raw", "model"]
+Pixels: TypeAlias = Literal["auto", "raw", "normalized"]
 SUFFIXES = (
     ".jpg",
     ".jpeg",
@@ -38,21 +38,21 @@ _SLACK = 1e-6  # a tensor that was resized or divided may miss 1 by a rounding e
 
 @final
 @dataclass(frozen=True)
-class Batch:
+class ImageBatch:
     """Images that are ready for a black box, and where they came from.
 
     Attributes:
         images: (B, C, H, W) on the CPU, float32, or float64 where a float64 tensor was given.
-        pixels: What the values are: `raw` RGB in [0, 1], or `model`: what `model(x)` takes.
+        inputs: What the values are: `raw` RGB in [0, 1], or `normalized`: what `model(x)` takes.
         geometries: Where each image lies in its picture; None for tensors.
-        pictures: The original pictures, upright; None for tensors.
+        source_images: The original pictures, upright; None for tensors.
         sources: A path, or `image 3`.
     """
 
     images: Images
-    pixels: Literal["raw", "model"]
+    inputs: Literal["raw", "normalized"]
     geometries: tuple[Geometry | None, ...]
-    pictures: "tuple[Image | None, ...]"
+    source_images: "tuple[Image | None, ...]"
     sources: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -61,8 +61,8 @@ class Batch:
 
 
 def as_images(
-    image: Any, black_box: BlackBox, *, pixels: Pixels = "auto", given_box: bool = True
-) -> Batch:
+    image: Any, black_box: BlackBox, *, inputs: Pixels = "auto", given_black_box: bool = True
+) -> ImageBatch:
     """Read images of any form for a black box.
 
     Pictures are raw and go through `black_box.prepare`: paths, PIL pictures (turned upright as
@@ -73,10 +73,10 @@ def as_images(
         image: A path, a PIL picture, a numpy array (H, W, C), (H, W) or (B, H, W, C), a tensor (C,
             H, W) or (B, C, H, W), or a list of any of these.
         black_box: The classifier that will be asked.
-        pixels: What float tensors hold. `raw`: RGB in [0, 1], checked. `model`: what `model(x)`
+        inputs: What float tensors hold. `raw`: RGB in [0, 1], checked. `normalized`: what `model(x)`
             takes. `auto`: `model` if the user gave a bare model or a box without pixel statistics,
             else `raw`.
-        given_box: Did the user give a BlackBox or a name (True), or a bare model that was wrapped
+        given_black_box: Did the user give a BlackBox or a name (True), or a bare model that was wrapped
             for them (False)?
 
     Raises:
@@ -85,12 +85,12 @@ def as_images(
 
     Example:
         >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
-        >>> box = TorchBlackBox(torch.nn.Flatten(), mean=(0.5,), std=(0.5,), size=8)
-        >>> as_images([np.zeros((20, 30), np.uint8)], box).geometries[0].picture
+        >>> black_box = TorchBlackBox(torch.nn.Flatten(), mean=(0.5,), std=(0.5,), size=8)
+        >>> as_images([np.zeros((20, 30), np.uint8)], black_box).geometries[0].picture
         (20, 30)
     """
-    if pixels not in ("auto", "raw", "model"):
-        raise InputError(f"pixels is 'auto', 'raw' or 'model'; got {pixels!r}.")
+    if inputs not in ("auto", "raw", "normalized"):
+        raise InputError(f"pixels is 'auto', 'raw' or 'model'; got {inputs!r}.")
     items = list(image) if isinstance(image, list | tuple) else [image]
     if not items:
         raise InputError(
@@ -103,7 +103,7 @@ def as_images(
             for row, item in enumerate(items)
             for entry in _read(item, row if len(items) > 1 else None)
         ]
-        kind = _kind(read, black_box, pixels, given_box)
+        kind = _kind(read, black_box, inputs, given_black_box)
         parts: list[Tensor] = []
         places: list[Geometry | None] = []
         for source, thing in read:
@@ -122,7 +122,7 @@ def as_images(
             places.append(place)
         whole = torch.cat(parts)
     pictures = tuple(None if isinstance(thing, Tensor) else thing for _, thing in read)
-    return Batch(whole, kind, tuple(places), pictures, tuple(source for source, _ in read))
+    return ImageBatch(whole, kind, tuple(places), pictures, tuple(source for source, _ in read))
 
 
 def read_folder(folder: str | Path, *, recursive: bool = False) -> list[Path]:
@@ -151,28 +151,31 @@ def read_folder(folder: str | Path, *, recursive: bool = False) -> list[Path]:
 
 
 def _kind(
-    read: "list[tuple[str, Tensor | Image]]", box: BlackBox, pixels: Pixels, given_box: bool
-) -> Literal["raw", "model"]:
+    read: "list[tuple[str, Tensor | Image]]",
+    black_box: BlackBox,
+    pixels: Pixels,
+    given_black_box: bool,
+) -> Literal["raw", "normalized"]:
     tensors = [source for source, thing in read if isinstance(thing, Tensor)]
     pictures = [source for source, thing in read if not isinstance(thing, Tensor)]
-    if pixels == "model" and pictures:
+    if pixels == "normalized" and pictures:
         raise InputError(
-            f"{pictures[0]} is a picture, and pixels='model' is for tensors that model(x) takes; "
+            f"{pictures[0]} is a picture, and inputs='normalized' is for tensors that model(x) takes; "
             "leave pixels out."
         )
     if pixels != "auto":
         return pixels
     # a box whose model has a space of its own to be asked in: a torch module, not a function or
     # somebody's service
-    bare = type(box).for_model_pixels is not BlackBox.for_model_pixels
-    if not tensors or not bare or (given_box and box.zero is not None):
+    bare = type(black_box).without_preprocessing is not BlackBox.without_preprocessing
+    if not tensors or not bare or (given_black_box and black_box.baseline_color is not None):
         return "raw"
     if pictures:
         raise InputError(
             f"{pictures[0]} is a picture and {tensors[0]} a tensor, which model(x) takes as it "
-            "is; explain them apart, or write pixels='raw' if the tensors are RGB in [0, 1]."
+            "is; explain them apart, or write inputs='raw' if the tensors are RGB in [0, 1]."
         )
-    return "model"
+    return "normalized"
 
 
 def _read(item: Any, row: int | None) -> "list[tuple[str, Tensor | Image]]":
@@ -238,9 +241,8 @@ def _upright(picture: "Image", name: str) -> "Image":
         if (
             getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO"
         ):  # MPO: a photo with a hidden second one
-            warnings.warn(
-                f"{name} has {picture.n_frames} frames; the first one is explained.", stacklevel=2
-            )  # type: ignore[attr-defined]
+            frames = getattr(picture, "n_frames", 1)
+            warnings.warn(f"{name} has {frames} frames; the first one is explained.", stacklevel=2)
             picture.seek(0)
         picture.load()
     except (OSError, EOFError, SyntaxError, ValueError) as error:
@@ -338,7 +340,7 @@ def _picture(values: "np.ndarray[Any, np.dtype[Any]]", name: str) -> "Image":
     return Image.fromarray(np.ascontiguousarray(flat))
 
 
-def _checked(tensor: Tensor, kind: Literal["raw", "model"], name: str) -> tuple[Tensor, None]:
+def _checked(tensor: Tensor, kind: Literal["raw", "normalized"], name: str) -> tuple[Tensor, None]:
     low, high = (float(v) for v in tensor.aminmax())
     if kind == "raw" and (low < -_SLACK or high > 1 + _SLACK):
         raise InputError(
@@ -353,12 +355,12 @@ def _advice(low: float, high: float) -> str:
         return "If it holds 0..255, write x / 255."
     if low >= -0.1 and high <= 1.1:
         return "If resizing overshot, write x.clip(0, 1)."
-    return "If it is already normalised, give a tensor and write pixels='model'."
+    return "If it is already normalised, give a tensor and write inputs='normalized'."
 
 
-def _prepared(picture: "Image", box: BlackBox, name: str) -> tuple[Tensor, Geometry]:
+def _prepared(picture: "Image", black_box: BlackBox, name: str) -> tuple[Tensor, Geometry]:
     try:
-        images, place = box.prepare(picture)
+        images, place = black_box.prepare(picture)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     if (
@@ -369,7 +371,7 @@ def _prepared(picture: "Image", box: BlackBox, name: str) -> tuple[Tensor, Geome
         or finite_rows(images)
     ):
         raise ContractError(
-            f"{name_of(box)}.prepare returned something else than finite images (1, C, H, W) and "
+            f"{name_of(black_box)}.prepare returned something else than finite images (1, C, H, W) and "
             "a Geometry."
         )
     return images.detach().cpu(), place

@@ -8,7 +8,7 @@ from operator import index as as_index
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.data.record import Label
-from saliencykit.explanation.explain import index_of_name
+from saliencykit.explanation.explain_images import class_index_by_name
 
 _WNID = re.compile(r"n\d{8}")
 
@@ -36,7 +36,7 @@ def class_index(label: Label, black_box: BlackBox, classes: Mapping[str, int] | 
     elif isinstance(label, str) and not re.fullmatch(r"\s*-?\d+\s*", label):
         wnid = label.strip()
         known = _imagenet() if _WNID.fullmatch(wnid) and black_box.num_classes == 1000 else {}
-        index = known[wnid] if wnid in known else index_of_name(label, black_box)
+        index = known[wnid] if wnid in known else class_index_by_name(label, black_box)
     else:
         try:
             index = int(label) if isinstance(label, str) else as_index(label)

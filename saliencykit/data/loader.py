@@ -17,7 +17,7 @@ from saliencykit.core.metric import Sample
 from saliencykit.core.types import Images
 from saliencykit.data.images import as_images
 from saliencykit.data.label_lookup import class_index
-from saliencykit.data.record import Entry
+from saliencykit.data.record import Record
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,7 +29,7 @@ _AHEAD = 24
 
 @final
 @dataclass(frozen=True)
-class Opened:
+class LoadedImage:
     """One picture ready for the model, or why it is not.
 
     Attributes:
@@ -55,7 +55,7 @@ class Opened:
 
 @final
 @dataclass(frozen=True)
-class Given:
+class SampleBatch:
     """A Sample among the entries, which needs no opening.
 
     Attributes:
@@ -69,39 +69,39 @@ class Given:
     sample: Sample
 
 
-def opened(
-    entries: Iterable[Entry | Sample],
+def load_images(
+    entries: Iterable[Record | Sample],
     black_box: BlackBox,
     *,
     classes: Mapping[str, int] | None = None,
-    limit: int | None = None,
+    max_images: int | None = None,
     wanted: Wanted | None = None,
-    workers: int = 0,
+    num_workers: int = 0,
     keep: Wanted | None = None,
-) -> Iterator[Opened | Given]:
+) -> Iterator[LoadedImage | SampleBatch]:
     """Open pictures in their order.
 
     Args:
-        entries: As of `entries_of`.
+        entries: As of `records_of`.
         black_box: Prepares the pictures, and knows the classes.
         classes: See `read_samples`.
-        limit: At most this many, the first ones; None: all.
+        max_images: At most this many, the first ones; None: all.
         wanted: Asked with index and name; where it says False the picture is not opened. Not asked
             about Samples.
-        workers: Threads that open pictures ahead of those that were taken, a bounded number of
+        num_workers: Threads that open pictures ahead of those that were taken, a bounded number of
             them; 0: each when it is asked for. Decoding and resizing let other threads run.
         keep: Asked in the same way whether the original picture is kept too; None: none is.
 
     Example:
         >>> import torch
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> entries = [Entry("a", torch.rand(3, 8, 8), 1), Entry("b", torch.rand(3, 8, 8), 9)]
-        >>> [(each.label, each.reason) for each in opened(entries, PlantedEvidence(), workers=2)]
+        >>> entries = [Record("a", torch.rand(3, 8, 8), 1), Record("b", torch.rand(3, 8, 8), 9)]
+        >>> [(each.label, each.reason) for each in load_images(entries, PlantedEvidence(), num_workers=2)]
         [(1, None), (None, 'class 9 is outside 0..3, the classes of the model.')]
     """
 
-    def ready(task: Opened | Given, entry: Entry | None) -> Opened | Given:
-        if entry is None or isinstance(task, Given):
+    def ready(task: LoadedImage | SampleBatch, entry: Record | None) -> LoadedImage | SampleBatch:
+        if entry is None or isinstance(task, SampleBatch):
             return task
         return _open(
             entry,
@@ -112,15 +112,18 @@ def opened(
             keep is not None and keep(task.index, task.name),
         )
 
-    tasks = _tasks(entries, limit, wanted)
-    if workers < 1:
+    tasks = _tasks(entries, max_images, wanted)
+    if num_workers < 1:
         yield from (ready(*task) for task in tasks)
         return
-    pool, waiting = ThreadPoolExecutor(workers, "opening"), deque[Future[Opened | Given]]()
+    pool, waiting = (
+        ThreadPoolExecutor(num_workers, "opening"),
+        deque[Future[LoadedImage | SampleBatch]](),
+    )
     try:
         for task in tasks:
             waiting.append(pool.submit(ready, *task))
-            if len(waiting) > _AHEAD * workers:
+            if len(waiting) > _AHEAD * num_workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -137,8 +140,8 @@ def cut(sample: Sample, rows: Iterable[int]) -> Sample:
 
 
 def _tasks(
-    entries: Iterable[Entry | Sample], limit: int | None, wanted: Wanted | None
-) -> Iterator[tuple[Opened | Given, Entry | None]]:
+    entries: Iterable[Record | Sample], limit: int | None, wanted: Wanted | None
+) -> Iterator[tuple[LoadedImage | SampleBatch, Record | None]]:
     """What is to be opened, by index and name, and what need not be."""
     index, seen = 0, set[str]()
     for entry in entries:
@@ -150,7 +153,7 @@ def _tasks(
             )
             own = some.names or tuple(str(index + i) for i in range(len(some.images)))
             yield (
-                Given(
+                SampleBatch(
                     index, tuple(_unique(name, index + i, seen) for i, name in enumerate(own)), some
                 ),
                 None,
@@ -159,30 +162,32 @@ def _tasks(
             continue
         name = _unique(entry.name, index, seen)
         if wanted is None or wanted(index, name):
-            yield Opened(index, name), entry
+            yield LoadedImage(index, name), entry
         index += 1
 
 
 def _open(
-    entry: Entry,
+    entry: Record,
     index: int,
     name: str,
     black_box: BlackBox,
     classes: Mapping[str, int] | None,
     keep: bool,
-) -> Opened:
+) -> LoadedImage:
     """The picture of an entry at the model's size, and its class."""
     try:
         if entry.reason is not None:
             raise InputError(entry.reason)
         label = None if entry.label is None else class_index(entry.label, black_box, classes)
-        read = as_images(entry.image, black_box, pixels="raw")
+        read = as_images(entry.image, black_box, inputs="raw")
         if len(read) != 1:
             raise InputError(f"{name} is {len(read)} images; an entry is one.")
-        picture = read.pictures[0] if keep else None
-        return Opened(index, name, read.images, label, entry.boxes, read.geometries[0], picture)
+        picture = read.source_images[0] if keep else None
+        return LoadedImage(
+            index, name, read.images, label, entry.boxes, read.geometries[0], picture
+        )
     except SaliencyKitError as error:
-        return Opened(index, name, reason=str(error))
+        return LoadedImage(index, name, reason=str(error))
 
 
 def _unique(name: str, index: int, seen: set[str]) -> str:

@@ -11,7 +11,7 @@ Label: TypeAlias = int | str
 
 @final
 @dataclass(frozen=True)
-class Entry:
+class Record:
     """One picture and one class that is asked about; nothing has been opened yet.
 
     Attributes:

@@ -13,14 +13,14 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.metric import Sample
 from saliencykit.core.reasons import reason_of
-from saliencykit.data.loader import Given, Wanted, cut, opened
-from saliencykit.data.record import Entry, Label
-from saliencykit.data.sources import entries_of
+from saliencykit.data.loader import SampleBatch, Wanted, cut, load_images
+from saliencykit.data.record import Label, Record
+from saliencykit.data.sources import records_of
 
 
 @final
 @dataclass(frozen=True)
-class Reading:
+class Batch:
     """Some pictures ready to be explained, or one that could not be read.
 
     Attributes:
@@ -45,10 +45,10 @@ def read_samples(
     labels: "str | Path | Mapping[str, Label] | None" = None,
     boxes: "str | Path | None" = None,
     classes: Mapping[str, int] | None = None,
-    limit: int | None = None,
+    max_images: int | None = None,
     batch_size: int = 16,
     wanted: Wanted | None = None,
-) -> Iterator[Reading]:
+) -> Iterator[Batch]:
     """Labelled pictures for evaluation, opened one batch at a time.
 
     Args:
@@ -73,7 +73,7 @@ def read_samples(
             of `LOC_val_solution.csv`'s form. They give a label to a picture without one.
         classes: The data set's class names and their indices in the model, where these are not the
             model's own names.
-        limit: At most this many pictures, the first ones, >= 1; None: all.
+        max_images: At most this many pictures, the first ones, >= 1; None: all.
         batch_size: Pictures in one Sample, >= 1. Samples of an iterable are passed on as they are.
         wanted: Asked with index and name before a picture is opened; where it says False the
             picture is left out.
@@ -87,22 +87,22 @@ def read_samples(
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box = PlantedEvidence()
-        >>> images, labels = box.examples(3, generator=torch.Generator().manual_seed(0))
-        >>> [reading.names for reading in read_samples(zip(images, labels.tolist()), box, batch_size=2)]
+        >>> black_box = PlantedEvidence()
+        >>> images, labels = black_box.examples(3, generator=torch.Generator().manual_seed(0))
+        >>> [reading.names for reading in read_samples(zip(images, labels.tolist()), black_box, batch_size=2)]
         [('0', '1'), ('2',)]
     """
-    if limit is not None and limit < 1:
+    if max_images is not None and max_images < 1:
         raise InputError(
-            f"read_samples(limit={limit}): a number of pictures, >= 1, or None for all."
+            f"read_samples(limit={max_images}): a number of pictures, >= 1, or None for all."
         )
     if batch_size < 1:
         raise InputError(f"read_samples(batch_size={batch_size}): pictures in one batch, >= 1.")
     return _readings(
-        entries_of(source, black_box, labels, boxes, classes),
+        records_of(source, black_box, labels, boxes, classes),
         black_box,
         classes,
-        limit,
+        max_images,
         batch_size,
         wanted,
     )
@@ -122,14 +122,13 @@ def visible_boxes(boxes: Tensor, geometry: Geometry) -> Tensor:
         [[0.0, 2.0, 2.0, 4.0]]
     """
     height, width = geometry.picture
-    inside = torch.minimum(
-        boxes.clamp_min(0), boxes.new_tensor([width, height] * 2)
-    )  # of a padded input: not into the padding
+    # of a padded input: not into the padding
+    inside = torch.minimum(boxes.clamp_min(0), boxes.new_tensor([width, height] * 2))
     moved = geometry.box_from_picture(inside)
     return moved[(moved[:, 2] > moved[:, 0]) & (moved[:, 3] > moved[:, 1])]
 
 
-def few_pictures(readings: Iterable[Reading], count: int) -> Sample | None:
+def few_images(readings: Iterable[Batch], count: int) -> Sample | None:
     """The first pictures of one size that could be read in one Sample; None if there is none.
 
     Args:
@@ -139,7 +138,7 @@ def few_pictures(readings: Iterable[Reading], count: int) -> Sample | None:
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> pairs = [(torch.rand(3, 8, 8), 0), (torch.rand(3, 9, 9), 1), (torch.rand(3, 8, 8), 2)]
-        >>> few_pictures(read_samples(pairs, PlantedEvidence()), 5).labels.tolist()
+        >>> few_images(read_samples(pairs, PlantedEvidence()), 5).labels.tolist()
         [0, 2]
     """
     images, labels = list[Tensor](), list[Tensor]()
@@ -164,22 +163,24 @@ class _Ready:
 
 
 def _readings(
-    entries: Iterable[Entry | Sample],
+    entries: Iterable[Record | Sample],
     black_box: BlackBox,
     classes: Mapping[str, int] | None,
-    limit: int | None,
+    max_images: int | None,
     batch_size: int,
     wanted: Wanted | None,
-) -> Iterator[Reading]:
+) -> Iterator[Batch]:
     waiting = list[_Ready]()
-    for each in opened(entries, black_box, classes=classes, limit=limit, wanted=wanted):
-        if isinstance(each, Given):
+    for each in load_images(
+        entries, black_box, classes=classes, max_images=max_images, wanted=wanted
+    ):
+        if isinstance(each, SampleBatch):
             yield from _flushed(waiting, black_box)
             yield from _passed_on(each, wanted)
             continue
         if each.image is None:
             yield from _flushed(waiting, black_box)
-            yield Reading((each.index,), (each.name,), None, each.reason)
+            yield Batch((each.index,), (each.name,), None, each.reason)
             continue
         # batches end at fixed indices, so that which pictures come together does not depend on
         # which others are wanted or damaged
@@ -195,7 +196,7 @@ def _readings(
     yield from _flushed(waiting, black_box)
 
 
-def _flushed(waiting: list[_Ready], black_box: BlackBox) -> Iterator[Reading]:
+def _flushed(waiting: list[_Ready], black_box: BlackBox) -> Iterator[Batch]:
     """One Reading of all that waits, if anything does; nothing waits afterwards."""
     together = list(waiting)
     waiting.clear()
@@ -208,13 +209,13 @@ def _flushed(waiting: list[_Ready], black_box: BlackBox) -> Iterator[Reading]:
     # the model was asked for labels; which picture it does not take, each on its own will say
     except Exception as error:
         if len(together) == 1:
-            yield Reading((together[0].index,), (together[0].name,), None, reason_of(error))
+            yield Batch((together[0].index,), (together[0].name,), None, reason_of(error))
         else:
             for ready in together:
                 yield from _flushed([ready], black_box)
 
 
-def _together(waiting: list[_Ready], black_box: BlackBox) -> Reading:
+def _together(waiting: list[_Ready], black_box: BlackBox) -> Batch:
     """One Reading; labels that are not known are the model's own."""
     images = torch.cat([ready.image for ready in waiting])
     labels = [ready.label for ready in waiting]
@@ -226,17 +227,17 @@ def _together(waiting: list[_Ready], black_box: BlackBox) -> Reading:
     boxes = tuple(empty if ready.boxes is None else ready.boxes for ready in waiting)
     indices, names = tuple(ready.index for ready in waiting), tuple(ready.name for ready in waiting)
     known = boxes if any(ready.boxes is not None for ready in waiting) else None
-    return Reading(indices, names, Sample(images, torch.tensor(labels), known, names))
+    return Batch(indices, names, Sample(images, torch.tensor(labels), known, names))
 
 
-def _passed_on(given: Given, wanted: Wanted | None) -> Iterator[Reading]:
+def _passed_on(given: SampleBatch, wanted: Wanted | None) -> Iterator[Batch]:
     chosen = [
         i for i, name in enumerate(given.names) if wanted is None or wanted(given.first + i, name)
     ]
     if chosen:
         part = cut(given.sample, chosen)
         kept = tuple(given.names[i] for i in chosen)
-        yield Reading(
+        yield Batch(
             tuple(given.first + i for i in chosen),
             kept,
             Sample(part.images, part.labels, part.boxes, kept),

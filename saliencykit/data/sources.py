@@ -15,14 +15,14 @@ from saliencykit.core.metric import Sample
 from saliencykit.data.annotations import Annotations, annotated, read_annotations
 from saliencykit.data.csv_table import csv_entries, label_of, read_labels
 from saliencykit.data.image_folder import folder_entries
-from saliencykit.data.record import Entry, Label
+from saliencykit.data.record import Label, Record
 from saliencykit.data.voc_coco import detection_entries, from_text
 
 _ILSVRC = Path("CLS-LOC", "val")
 _OTHERS = "other sources are voc:FOLDER, coco:FOLDER,annotations=FILE, or from Python an iterable of (image, label)."
 
 
-def entries_of(
+def records_of(
     source: "str | Path | Iterable[Any]",
     black_box: BlackBox,
     labels: "str | Path | Mapping[str, Label] | None" = None,
@@ -30,7 +30,7 @@ def entries_of(
     classes: Mapping[str, int] | None = None,
     *,
     look_up: bool = True,
-) -> Iterable[Entry | Sample]:
+) -> Iterable[Record | Sample]:
     """The entries of a source of any form.
 
     The arguments are those of `read_samples`; with `look_up=False` the names of a folder's folders
@@ -68,7 +68,7 @@ def entries_of(
     return entries if things is None else _with_boxes(entries, things, black_box, classes)
 
 
-def count_of(entries: Iterable[Entry | Sample], limit: int | None) -> int | None:
+def count_of(entries: Iterable[Record | Sample], limit: int | None) -> int | None:
     """How many pictures the entries have, at most `limit`; None where they are made one after the
     other.
     """
@@ -78,7 +78,7 @@ def count_of(entries: Iterable[Entry | Sample], limit: int | None) -> int | None
     return count if limit is None else min(count, limit)
 
 
-def _labelled(entry: Entry, label: Label | None) -> Entry:
+def _labelled(entry: Record, label: Label | None) -> Record:
     reason = f"labels= has no label for {entry.name}." if label is None else entry.reason
     return replace(entry, label=label, reason=reason)
 
@@ -96,11 +96,11 @@ def _ilsvrc_boxes(root: Path) -> Annotations | None:
 
 
 def _with_boxes(
-    entries: Iterable[Entry],
+    entries: Iterable[Record],
     things: Annotations,
     black_box: BlackBox,
     classes: Mapping[str, int] | None,
-) -> Iterator[Entry]:
+) -> Iterator[Record]:
     for entry in entries:
         try:
             yield from annotated(entry, things(entry.name), black_box, classes)
@@ -110,7 +110,7 @@ def _with_boxes(
 
 def _of_items(
     items: Any, black_box: BlackBox, classes: Mapping[str, int] | None
-) -> Iterable[Entry | Sample]:
+) -> Iterable[Record | Sample]:
     """From torchvision's data sets, from Samples, and from pairs of an image, or a batch of images,
     and its label.
     """
@@ -121,7 +121,7 @@ def _of_items(
     )
 
 
-def _of_pairs(items: Iterable[Any]) -> Iterator[Entry | Sample]:
+def _of_pairs(items: Iterable[Any]) -> Iterator[Record | Sample]:
     for index, item in enumerate(items):
         if isinstance(item, Sample):
             yield item
@@ -139,11 +139,11 @@ def _of_pairs(items: Iterable[Any]) -> Iterator[Entry | Sample]:
                         f"{len(label)} labels."
                     )
                 for row, (one, own) in enumerate(zip(image, label.tolist(), strict=True)):
-                    yield Entry(f"{index}.{row}", one, own)
+                    yield Record(f"{index}.{row}", one, own)
                 continue
             name = str(image) if isinstance(image, str | os.PathLike) else str(index)
             given: Any = label.item() if isinstance(label, Tensor) else label
-            yield Entry(name, image, given)
+            yield Record(name, image, given)
         else:
             raise InputError(
                 f"item {index} of the samples is {name_of(item)}; expected a Sample or a pair "

@@ -24,7 +24,7 @@ _NAMED = 5  # pictures that could not be read and are named in the warning
 
 @final
 @dataclass(frozen=True)
-class Pictures:
+class TrainingImages:
     """Training pictures in memory.
 
     Attributes:
@@ -46,15 +46,15 @@ class Pictures:
         return self.pixels[index].float() / 255
 
 
-def read_pictures(
+def read_training_images(
     source: Any,
     labels: Sequence[int] | Tensor | None,
-    box: BlackBox,
+    black_box: BlackBox,
     *,
     memory: int | None = None,
     seed: int = 0,
     who: str = "fit",
-) -> Pictures:
+) -> TrainingImages:
     """Read pictures of any form; a picture that cannot be read is left out with a warning that
     names it.
 
@@ -63,7 +63,7 @@ def read_pictures(
             C, H, W) in [0, 1] or of uint8, a data set whose rows are pictures or (picture, label),
             or an iterable of batches (images, labels).
         labels: One class per picture, or None.
-        box: The classifier, for the size.
+        black_box: The classifier, for the size.
         memory: Bytes that the pictures may take; of more than fit in, as many as fit are drawn.
             None: no limit.
         seed: Of the draw.
@@ -85,7 +85,7 @@ def read_pictures(
         else [_class_index(label, position, who) for position, label in enumerate(labels)]
     )
     order = list(range(len(items)))
-    limit = len(order) if memory is None else _fitting(items, box, memory)
+    limit = len(order) if memory is None else _fitting(items, black_box, memory)
     if len(order) > limit:
         order = sorted(random.Random(seed).sample(order, limit))
     rows: list[Tensor] = []
@@ -93,7 +93,7 @@ def read_pictures(
     skipped: list[str] = []
     for position in order:
         try:
-            image = _read(items, position, box)
+            image = _read(items, position, black_box)
         except Exception as error:  # a data set of the user's may raise anything
             skipped.append(
                 f"{'' if isinstance(error, InputError) else f'picture {position}: '}{error}"
@@ -119,37 +119,39 @@ def read_pictures(
             f"{who} needs at least 4 pictures that can be read, hundreds are better; got "
             f"{len(rows)}."
         )
-    return Pictures(torch.stack(rows), _labels(given, kept, box, who), tuple(skipped))
+    return TrainingImages(torch.stack(rows), _labels(given, kept, black_box, who), tuple(skipped))
 
 
-def _read(items: Any, position: int, box: BlackBox) -> Images:
+def _read(items: Any, position: int, black_box: BlackBox) -> Images:
     """One picture as the box takes it, (1, C, H, W)."""
     item = items[position]
     if isinstance(item, tuple | list) and len(item) == 2:
         item = item[0]
-    return as_images(item, box, pixels="raw").images
+    return as_images(item, black_box, inputs="raw").images
 
 
-def _fitting(items: Any, box: BlackBox, memory: int) -> int:
+def _fitting(items: Any, black_box: BlackBox, memory: int) -> int:
     """How many pictures of the size of the first readable one fit into so many bytes, at least
     four.
     """
     for position in range(len(items)):
         try:
-            return max(4, memory // _read(items, position, box)[0].numel())
+            return max(4, memory // _read(items, position, black_box)[0].numel())
         except Exception:  # it is named when it is its turn
             continue
     return len(items)
 
 
-def _labels(given: "list[int] | None", kept: list[int], box: BlackBox, who: str) -> Tensor | None:
+def _labels(
+    given: "list[int] | None", kept: list[int], black_box: BlackBox, who: str
+) -> Tensor | None:
     if given is None:
         return None
     out = [given[position] for position in kept]
-    if min(out) < 0 or max(out) >= box.num_classes:
+    if min(out) < 0 or max(out) >= black_box.num_classes:
         raise InputError(
             f"{who} got labels from {min(out)} to {max(out)}; the model's classes are "
-            f"0..{box.num_classes - 1}."
+            f"0..{black_box.num_classes - 1}."
         )
     lonely = [label for label, count in Counter(out).items() if count == 1]
     if lonely and len(lonely) < 20:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.data.annotations import Thing, annotated, xml_things
-from saliencykit.data.record import Entry
+from saliencykit.data.record import Record
 from saliencykit.registry.spec import parse
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def from_text(text: str) -> "VOCDetection | CocoDetection":
 
 def detection_entries(
     data: Any, black_box: BlackBox, classes: Mapping[str, int] | None
-) -> "Iterator[Entry] | None":
+) -> "Iterator[Record] | None":
     """The entries of torchvision's VOCDetection or CocoDetection, by picture and, within it, by
     class; None for anything else.
 
@@ -78,14 +78,14 @@ def _entries(
     pictures: "Iterator[tuple[Path, list[Thing] | str, str]]",
     black_box: BlackBox,
     classes: Mapping[str, int] | None,
-) -> Iterator[Entry]:
+) -> Iterator[Record]:
     for path, things, name in pictures:
         if isinstance(things, str):
-            yield Entry(name, path, reason=things)
+            yield Record(name, path, reason=things)
             continue
         known = [thing for thing in things if classes is None or thing.label in classes]
         if known:
-            yield from annotated(Entry(name, path), known, black_box, classes)
+            yield from annotated(Record(name, path), known, black_box, classes)
 
 
 def _voc(data: "VOCDetection") -> "Iterator[tuple[Path, list[Thing] | str, str]]":

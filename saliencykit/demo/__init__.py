@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 
 
-def demo_box() -> "TorchBlackBox":
+def demo_black_box() -> "TorchBlackBox":
     """The embedded classifier: 200 classes of Tiny-ImageNet, the whole picture in 80 x 80 pixels,
     see `demo/card.md`.
 
@@ -23,7 +23,7 @@ def demo_box() -> "TorchBlackBox":
         SaliencyKitError: The installation lacks the weights.
 
     Example:
-        >>> demo_box().num_classes
+        >>> demo_black_box().num_classes
         200
     """
     import json
@@ -56,7 +56,7 @@ def demo_box() -> "TorchBlackBox":
     )
 
 
-def demo_picture() -> "Image":
+def demo_image() -> "Image":
     """Chelsea the cat, the photo that scikit-image ships (public domain, by Stefan van der Walt),
     as a PIL picture of 451 x 300.
     """

@@ -63,9 +63,8 @@ def interval(
     )
     means = np.concatenate([block @ (numbers - mean) for block in blocks])
     low, high = mean + np.percentile(means, [2.5, 97.5])
-    rounding = 1e-12 * float(
-        np.abs(numbers).max()
-    )  # a bound that is 0 must not lie on one side of it
+    # a bound that is 0 must not lie on one side of it
+    rounding = 1e-12 * float(np.abs(numbers).max())
     return (
         mean,
         float(low) if abs(low) > rounding else 0.0,

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 import torch
 
-import saliencykit
+from saliencykit._version import __version__
 from saliencykit.core import rng
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
@@ -22,10 +22,10 @@ from saliencykit.core.masker import Masker
 from saliencykit.core.metric import Metric, Sample
 from saliencykit.evaluation.run_directory import FORMAT
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
-from saliencykit.networks.fingerprint import fingerprint
+from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.registry.manager import as_masker, as_metric
 
-BASELINES = ("centre-box", "whole-image", "random", "grad-cam")
+BASELINES = ("center-box", "whole-image", "random", "grad-cam")
 """What every table has beside the methods: two boxes, noise, and what costs one gradient."""
 
 Maskers: TypeAlias = Mapping[str, Masker | str] | Iterable[Masker | str] | Masker | str
@@ -36,7 +36,7 @@ _LONGEST = 2000  # letters of a printed form
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
-def named_maskers(maskers: Maskers, box: BlackBox) -> dict[str, Masker]:
+def named_maskers(maskers: Maskers, black_box: BlackBox) -> dict[str, Masker]:
     """By name: that of a mapping, the text, a trained file's stem, or the class.
 
     Raises:
@@ -47,13 +47,13 @@ def named_maskers(maskers: Maskers, box: BlackBox) -> dict[str, Masker]:
         name: as_masker(masker) for name, masker in _named(maskers, (Masker, str), "masker").items()
     }
     for name, masker in out.items():
-        if masker.needs_gradient and not box.differentiable:
+        if masker.needs_gradient and not black_box.differentiable:
             raise GradientError(
-                f"{name} needs gradients and {name_of(box)} is query-only; leave it out, or write "
+                f"{name} needs gradients and {name_of(black_box)} is query-only; leave it out, or write "
                 "'rise'."
             )
         if isinstance(masker, RealTimeMasker):
-            out[name] = masker.attached(box, "raw")
+            out[name] = masker.for_black_box(black_box, "raw")
     return out
 
 
@@ -68,7 +68,7 @@ def named_metrics(metrics: Metrics) -> dict[str, Metric]:
     }
     if not out:
         raise InputError(
-            "evaluate takes at least one metric, such as 'insertion'; `saliencykit plugins` lists "
+            "evaluate takes at least one metric, such as 'insertion'; `saliencykit plugins list` lists "
             "them."
         )
     return out
@@ -117,12 +117,12 @@ def _name(thing: object) -> str:
 
 
 def describe(
-    box: BlackBox,
+    black_box: BlackBox,
     maskers: Mapping[str, Masker],
     metrics: Mapping[str, Metric],
     seed: int,
     data: str,
-    limit: int | None = None,
+    max_images: int | None = None,
 ) -> dict[str, Any]:
     """The settings as JSON: enough to do it again, and to see whether a directory holds the same
     evaluation.
@@ -130,7 +130,7 @@ def describe(
     return {
         "format": FORMAT,
         "versions": versions(),
-        "model": {"text": text_of(box), "fingerprint": fingerprint(box)},
+        "model": {"text": text_of(black_box), "fingerprint": fingerprint(black_box)},
         "maskers": {name: text_of(masker) for name, masker in maskers.items()},
         "metrics": {
             name: {
@@ -142,7 +142,7 @@ def describe(
         },
         "seed": seed,
         "data": data,
-        "limit": limit,
+        "limit": max_images,
         "command": command(),
     }
 
@@ -150,7 +150,7 @@ def describe(
 def versions() -> dict[str, str]:
     """Of this library and what it stands on."""
     return {
-        "saliencykit": saliencykit.__version__,
+        "saliencykit": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
@@ -177,7 +177,7 @@ def describe_data(data: object, **options: object) -> str:
         keys = [
             key
             for sample in data
-            for key in (*rng.picture_keys(sample.images).tolist(), *sample.labels.tolist())
+            for key in (*rng.image_keys(sample.images).tolist(), *sample.labels.tolist())
         ]
         text = (
             f"{sum(len(sample.images) for sample in data)} pictures in memory, {_hash(repr(keys))}"

@@ -4,7 +4,7 @@ notebook's own colours.
 
 from html import escape
 
-from saliencykit.evaluation.scores import Line, Scores
+from saliencykit.evaluation.scores import Scores, ScoreSummary
 from saliencykit.reports.scores_page import best_maskers, heading
 from saliencykit.visualization.html_page import number, table
 
@@ -41,7 +41,7 @@ def scores_html(scores: Scores) -> str:
     return f"<div>{shown}<p><small>{about}</small></p>{missing}</div>"
 
 
-def _cell(line: Line, best: bool, pictures: int) -> str:
+def _cell(line: ScoreSummary, best: bool, pictures: int) -> str:
     if not line.n:
         return "–"  # noqa: RUF001
     mean = f"<b>{number(line.mean)}</b>" if best else number(line.mean)

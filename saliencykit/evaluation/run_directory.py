@@ -13,19 +13,20 @@ from saliencykit.evaluation.score_rows import Row, read_rows
 from saliencykit.storage.atomic_files import row_files, rows_of, write_text
 
 FORMAT = 1
+# further maskers and pictures may come
 _MUST_AGREE = (
     "format",
     "model",
     "metrics",
     "seed",
     "data",
-)  # further maskers and pictures may come
+)
 _LONGEST = 80  # letters of a file's name
 
 
 @final
 @dataclass(frozen=True)
-class RunFolder:
+class RunDirectory:
     """One evaluation's directory.
 
     `settings.json`, `rows.jsonl` (and `rows-1.jsonl` ... of further processes, until they are
@@ -57,9 +58,8 @@ class RunFolder:
         theirs = {name: known["maskers"][name] for name in both}
         common = known | {"maskers": theirs}, asked | {"maskers": both}
         together = continued(self.path, "an evaluation", (*_MUST_AGREE, "maskers"), *common)
-        maskers = (
-            known["maskers"] | asked["maskers"]
-        )  # new ones last: the names of files depend on the order
+        # new ones last: the names of files depend on the order
+        maskers = known["maskers"] | asked["maskers"]
         if maskers != known["maskers"] or together["limit"] != known.get("limit"):
             self._write(together | {"maskers": maskers})
 

@@ -10,7 +10,7 @@ from typing import final
 import torch
 from torch import Generator
 
-from saliencykit.black_boxes.cached import Keeping, Remembering
+from saliencykit.black_boxes.cached import CachedCopies, CachedLogits
 from saliencykit.core import class_scores
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import SaliencyKitError
@@ -24,7 +24,7 @@ from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 
 @final
 @dataclass(frozen=True)
-class Judged:
+class ScoredMask:
     """One row, and the mask (1, 1, H, W) that it is about; None if there is none."""
 
     row: Row
@@ -33,7 +33,7 @@ class Judged:
 
 @final
 @dataclass(frozen=True)
-class Judge:
+class Scorer:
     """Any maskers by any metrics.
 
     Every masker and every metric starts from the same seed, and what is drawn depends on the
@@ -41,20 +41,20 @@ class Judge:
     of the model's own batches.
 
     Args:
-        box: The classifier, for the maskers.
+        black_box: The classifier, for the maskers.
         maskers: By name.
         metrics: By name.
         seed: Of everything that is drawn.
     """
 
-    box: Keeping
+    black_box: CachedCopies
     maskers: Mapping[str, Masker]
     metrics: Mapping[str, Metric]
     seed: int
 
-    def judge(
+    def scorer(
         self, sample: Sample, indices: Sequence[int], maskers: Sequence[str]
-    ) -> Iterator[list[Judged]]:
+    ) -> Iterator[list[ScoredMask]]:
         """One list of rows, in the order of the pictures, for each of the maskers.
 
         Args:
@@ -65,12 +65,12 @@ class Judge:
         Raises:
             SaliencyKitError: The device's memory does not suffice.
         """
-        device = self.box.device
+        device = self.black_box.device
         boxes = None if sample.boxes is None else tuple(each.to(device) for each in sample.boxes)
         batch = _Batch(
             Sample(sample.images.to(device), sample.labels.to(device), boxes, sample.names),
             tuple(indices),
-            Remembering(self.box),
+            CachedLogits(self.black_box),
         )
         finders, looked = self._look(batch, maskers)
         for name in maskers:
@@ -91,40 +91,42 @@ class Judge:
         ]
         try:
             if not trained:
-                batch.box.remember(batch.sample.images)
+                batch.black_box.remember(batch.sample.images)
             for name in trained:
                 masker = self.maskers[name]
                 # the first one is asked even if its rows are there: the answer must not depend on
                 # which rows are missing
                 if isinstance(masker, RealTimeMasker) and (name in names or name == trained[0]):
                     started = self._now()
-                    finders[name], logits = masker.look(batch.box, batch.sample.images)
+                    finders[name], logits = masker.predict_masker(
+                        batch.black_box, batch.sample.images
+                    )
                     seconds[name] = self._now() - started
                     if name == trained[0]:
-                        batch.box.remember(batch.sample.images, logits)
+                        batch.black_box.remember(batch.sample.images, logits)
         except (torch.cuda.OutOfMemoryError, MemoryError) as error:
-            raise self._full(name_of(self.box)) from error
+            raise self._full(name_of(self.black_box)) from error
         except SaliencyKitError:  # each picture on its own will say which one it is
             return {}, {}
         return finders, seconds
 
-    def _rows(self, batch: "_Batch", name: str, finder: Masker, looked: float) -> list[Judged]:
+    def _rows(self, batch: "_Batch", name: str, finder: Masker, looked: float) -> list[ScoredMask]:
         """Rows of pictures together; if something fails, of each on its own, so that one costs no
         other.
         """
         sample = batch.sample
         try:
             with torch.no_grad():
-                logits = batch.box(sample.images)
+                logits = batch.black_box(sample.images)
             probability = class_scores.probability(logits, sample.labels).tolist()
             started = self._now()
-            mask = finder(self.box, sample.images, sample.labels, generator=self._generator())
+            mask = finder(self.black_box, sample.images, sample.labels, generator=self._generator())
             seconds = (self._now() - started + looked) / len(batch)
         except (torch.cuda.OutOfMemoryError, MemoryError) as error:
             raise self._full(name) from error
         except Exception as error:
             if len(batch) == 1:
-                return [Judged(batch.row(0, name, reason=reason_of(error)), None)]
+                return [ScoredMask(batch.row(0, name, reason=reason_of(error)), None)]
             return [
                 one
                 for i in range(len(batch))
@@ -136,7 +138,7 @@ class Judge:
             row = batch.row(
                 i, name, probability=p, seconds=seconds, scores=found, reason="; ".join(why) or None
             )
-            rows.append(Judged(row, mask[i : i + 1]))
+            rows.append(ScoredMask(row, mask[i : i + 1]))
         return rows
 
     def _scores(
@@ -147,7 +149,7 @@ class Judge:
         reasons: list[list[str]] = [[] for _ in range(len(batch))]
 
         def explain(images: Images, labels: Labels) -> Mask:
-            return masker(self.box, images, labels, generator=self._generator())
+            return masker(self.black_box, images, labels, generator=self._generator())
 
         for name, metric in self.metrics.items():
             parts = [(list(range(len(batch))), batch, mask)]
@@ -155,7 +157,11 @@ class Judge:
                 places, some, theirs = parts.pop()
                 try:
                     found = metric(
-                        batch.box, some.sample, theirs, explain=explain, generator=self._generator()
+                        batch.black_box,
+                        some.sample,
+                        theirs,
+                        explain=explain,
+                        generator=self._generator(),
                     )
                 except (torch.cuda.OutOfMemoryError, MemoryError) as error:
                     raise self._full(name) from error
@@ -176,7 +182,7 @@ class Judge:
 
     def _full(self, name: str) -> SaliencyKitError:
         return SaliencyKitError(
-            f"{name} needs more memory than {self.box.device} has; evaluate fewer pictures at "
+            f"{name} needs more memory than {self.black_box.device} has; evaluate fewer pictures at "
             "once, batch=1."
         )
 
@@ -184,8 +190,8 @@ class Judge:
         return Generator().manual_seed(self.seed)
 
     def _now(self) -> float:
-        if self.box.device.type == "cuda":
-            torch.cuda.synchronize(self.box.device)
+        if self.black_box.device.type == "cuda":
+            torch.cuda.synchronize(self.black_box.device)
         return time.perf_counter()
 
 
@@ -198,7 +204,7 @@ def score_name(metric: str, thing: Metric, part: str) -> str:
 class _Batch:
     sample: Sample
     indices: tuple[int, ...]
-    box: Remembering  # for the metrics
+    black_box: CachedLogits  # for the metrics
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -213,7 +219,7 @@ class _Batch:
         return _Batch(
             Sample(sample.images[i : i + 1], sample.labels[i : i + 1], boxes, names),
             self.indices[i : i + 1],
-            self.box,
+            self.black_box,
         )
 
     def row(
@@ -226,10 +232,10 @@ class _Batch:
         scores: Mapping[str, float] | None = None,
         reason: str | None = None,
     ) -> Row:
-        box, names, label = self.box, self.sample.names, int(self.sample.labels[i])
+        black_box, names, label = self.black_box, self.sample.names, int(self.sample.labels[i])
         known = (
-            box.class_names
-            if box.class_names is not None and 0 <= label < len(box.class_names)
+            black_box.class_names
+            if black_box.class_names is not None and 0 <= label < len(black_box.class_names)
             else None
         )
         return Row(

@@ -14,14 +14,14 @@ import numpy as np
 
 from saliencykit.core.errors import InputError
 from saliencykit.evaluation.bootstrap import DRAWS, interval
-from saliencykit.evaluation.run_directory import RunFolder
+from saliencykit.evaluation.run_directory import RunDirectory
 from saliencykit.evaluation.score_rows import Row
 from saliencykit.storage.atomic_files import write_text
 
 
 @final
 @dataclass(frozen=True)
-class Line:
+class ScoreSummary:
     """One score of one masker over the pictures.
 
     Attributes:
@@ -48,7 +48,7 @@ class Line:
 
 @final
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     """One score of one masker less another's, on the pictures that both have.
 
     Attributes:
@@ -129,7 +129,7 @@ class Scores:
         found = {row.index: row.scores.get(score, nan) for row in self.rows if row.masker == masker}
         return {index: value for index, value in found.items() if isfinite(value)}
 
-    def table(self, draws: int = DRAWS, seed: int = 0) -> tuple[Line, ...]:
+    def table(self, draws: int = DRAWS, seed: int = 0) -> tuple[ScoreSummary, ...]:
         """Mean, median and bootstrap 95 % interval of the mean, for every masker and score.
 
         Args:
@@ -147,7 +147,7 @@ class Scores:
                 mean, low, high = interval(values, draws, seed)
                 median = float(np.median(values)) if values else nan
                 lines.append(
-                    Line(
+                    ScoreSummary(
                         masker,
                         score,
                         mean,
@@ -160,7 +160,9 @@ class Scores:
                 )
         return tuple(lines)
 
-    def compare(self, against: str, draws: int = DRAWS, seed: int = 0) -> tuple[Difference, ...]:
+    def compare(
+        self, against: str, draws: int = DRAWS, seed: int = 0
+    ) -> tuple[PairedDifference, ...]:
         """Every other masker less this one, picture by picture: far surer than comparing two
         intervals.
 
@@ -188,7 +190,7 @@ class Scores:
                     if index in theirs[score]
                 ]
                 out.append(
-                    Difference(
+                    PairedDifference(
                         masker,
                         against,
                         score,
@@ -248,7 +250,7 @@ class Scores:
         """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([each.name for each in fields(Line)])
+        writer.writerow([each.name for each in fields(ScoreSummary)])
         writer.writerows(
             [["" if value != value else value for value in astuple(line)] for line in self.table()]
         )
@@ -294,12 +296,12 @@ class Scores:
         """Read a run directory, finished or not.
 
         Args:
-            folder: As `evaluate(out=...)` was given it.
+            folder: As `evaluate(output_dir=...)` was given it.
 
         Raises:
             InputError: There is no evaluation in it.
         """
-        run = RunFolder(Path(folder).expanduser())
+        run = RunDirectory(Path(folder).expanduser())
         settings = run.settings()
         return Scores(tuple(run.rows()), settings, run.path)
 
@@ -337,7 +339,7 @@ def metric_of(score: str, metrics: Iterable[str]) -> str:
     )
 
 
-def as_objects(lines: Sequence[Line | Difference]) -> list[dict[str, Any]]:
+def as_objects(lines: Sequence[ScoreSummary | PairedDifference]) -> list[dict[str, Any]]:
     """As JSON has it: NaN as None.
 
     Args:

@@ -38,7 +38,7 @@ _MUST_AGREE = (
 
 @final
 @dataclass(frozen=True)
-class ExplanationsFolder:
+class ExplanationsDirectory:
     """One run's directory.
 
     `manifest.json`, `rows.jsonl` (and `rows-1.jsonl` ... of further processes, until they are
@@ -140,11 +140,12 @@ class ExplanationsFolder:
             SaliencyKitError: The disk is full; the rows are where they were.
         """
         files = row_files(self.path)
+        # of a million rows: what is held is small
         indices, places, starts = (
             array("q"),
             array("q"),
             array("q"),
-        )  # of a million rows: what is held is small
+        )
         for place, file in enumerate(files):
             for start, row in rows_in(file):
                 if there is None or row.shard is None or row.key in there.get(row.shard, ()):
@@ -159,15 +160,15 @@ class ExplanationsFolder:
         target = self.rows_of(0)
 
         def write(beside: Path) -> None:
-            opened = [file.open("rb") for file in files]
+            load_images = [file.open("rb") for file in files]
             try:
                 with beside.open("wb") as out:
                     for at in order:
-                        source = opened[places[at]]
+                        source = load_images[places[at]]
                         source.seek(starts[at])
                         out.write(source.readline().rstrip(b"\n") + b"\n")
             finally:
-                for source in opened:
+                for source in load_images:
                     source.close()
 
         if files:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, final
 import torch
 from torch import Tensor
 
-from saliencykit.black_boxes.cached import Keeping
+from saliencykit.black_boxes.cached import CachedCopies
 from saliencykit.core import rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.class_scores import probability
@@ -16,8 +16,8 @@ from saliencykit.core.errors import SaliencyKitError
 from saliencykit.core.masker import Masker
 from saliencykit.core.reasons import reason_of
 from saliencykit.core.types import Images, Labels, Logits, Mask
-from saliencykit.data.loader import Given, Opened
-from saliencykit.explanation.explain import ask
+from saliencykit.data.loader import LoadedImage, SampleBatch
+from saliencykit.explanation.explain_images import explain_batch
 from saliencykit.explanation.result import Explanation
 from saliencykit.storage.explanation_rows import ExplainedRow, hexadecimal
 from saliencykit.storage.map_shards import Precision, packed
@@ -48,7 +48,7 @@ class Worker:
     """A classifier, a masker and a check, ready for many pictures.
 
     Args:
-        box: The classifier.
+        black_box: The classifier.
         masker: Attached to it, if it is a RealTimeMasker.
         fill: What replaces pixels in the check; None: no check.
         label: The class asked about for every picture; `top`: the model's own answer; None: each
@@ -57,14 +57,14 @@ class Worker:
         precision: Of the stored maps.
     """
 
-    box: Keeping
+    black_box: CachedCopies
     masker: Masker
     fill: Alternative | None
     label: int | Literal["top"] | None
     seed: int
     precision: Precision
 
-    def explain(self, pictures: Sequence[Opened]) -> list[Explained]:
+    def explain(self, pictures: Sequence[LoadedImage]) -> list[Explained]:
         """Pictures of one size, in their order; if something fails, each on its own, so that one
         costs no other.
 
@@ -75,8 +75,8 @@ class Worker:
             return self._together(pictures)
         except (torch.cuda.OutOfMemoryError, MemoryError) as error:
             raise SaliencyKitError(
-                f"{len(pictures)} pictures at once need more memory than {self.box.device} has; "
-                "make the batch smaller (--batch 1)."
+                f"{len(pictures)} pictures at once need more memory than {self.black_box.device} has; "
+                "make the batch smaller (--batch-size 1)."
             ) from error
         except Exception as error:
             if len(pictures) > 1:
@@ -89,7 +89,7 @@ class Worker:
                 )
             ]
 
-    def _together(self, pictures: Sequence[Opened]) -> list[Explained]:
+    def _together(self, pictures: Sequence[LoadedImage]) -> list[Explained]:
         images = torch.cat([picture.image for picture in pictures if picture.image is not None])
         fixed = None if self.label == "top" else self.label
         own = [picture.label if self.label is None else fixed for picture in pictures]
@@ -102,13 +102,21 @@ class Worker:
             return torch.tensor(chosen, dtype=torch.int64, device=logits.device)
 
         started = time.perf_counter()
-        images_there = images.to(self.box.device)
-        fast = self.box.for_many(images_there)
-        answer = ask(
-            self.box, self.masker, images_there, choose, fill=self.fill, seed=self.seed, fast=fast
+        images_there = images.to(self.black_box.device)
+        fast = self.black_box.optimized_for(images_there)
+        answer = explain_batch(
+            self.black_box,
+            self.masker,
+            images_there,
+            choose,
+            fill=self.fill,
+            seed=self.seed,
+            fast=fast,
         )
         found, trial, labels = answer.found, answer.trial, answer.labels
-        small = packed((found.mask if found.small is None else found.small)[:, 0], self.precision)
+        small = packed(
+            (found.mask if found.low_res_mask is None else found.low_res_mask)[:, 0], self.precision
+        )
         columns = {
             "probability": probability(answer.logits, labels).tolist(),
             "area": found.mask.float().mean((1, 2, 3)).tolist(),
@@ -117,10 +125,9 @@ class Worker:
             columns["kept"] = probability(trial.preserved, labels).tolist()
             columns["dropped"] = probability(trial.destroyed, labels).tolist()
         mask = found.mask.cpu()
-        seconds = (time.perf_counter() - started) / len(
-            pictures
-        )  # the answers have come back: a GPU is done too
-        keys, names = rng.picture_keys(images).tolist(), self.box.class_names
+        # the answers have come back: a GPU is done too
+        seconds = (time.perf_counter() - started) / len(pictures)
+        keys, names = rng.image_keys(images).tolist(), self.black_box.class_names
         size = (images.shape[2], images.shape[3])
         rows = []
         for i, (picture, label) in enumerate(zip(pictures, labels.tolist(), strict=True)):
@@ -138,7 +145,7 @@ class Worker:
         return rows
 
 
-def in_blocks(each: Iterable[Opened | Given], batch: int) -> Iterator[list[Opened]]:
+def in_blocks(each: Iterable[LoadedImage | SampleBatch], batch: int) -> Iterator[list[LoadedImage]]:
     """Pictures of one block of `batch` indices, as they come one after the other; those of a Sample
     on their own.
 
@@ -146,9 +153,9 @@ def in_blocks(each: Iterable[Opened | Given], batch: int) -> Iterator[list[Opene
     depend on the batch in their last digits, are the same in whatever process and after whatever
     interruption.
     """
-    waiting: list[Opened] = []
+    waiting: list[LoadedImage] = []
     for one in each:
-        for picture in _of_sample(one) if isinstance(one, Given) else (one,):
+        for picture in _of_sample(one) if isinstance(one, SampleBatch) else (one,):
             if waiting and picture.index // batch != waiting[0].index // batch:
                 yield waiting
                 waiting = []
@@ -157,16 +164,16 @@ def in_blocks(each: Iterable[Opened | Given], batch: int) -> Iterator[list[Opene
         yield waiting
 
 
-def by_size(pictures: Iterable[Opened]) -> list[list[Opened]]:
+def by_size(pictures: Iterable[LoadedImage]) -> list[list[LoadedImage]]:
     """Those that could be read, each size together."""
-    sizes: dict[tuple[int, ...], list[Opened]] = {}
+    sizes: dict[tuple[int, ...], list[LoadedImage]] = {}
     for picture in pictures:
         if picture.image is not None:
             sizes.setdefault(tuple(picture.image.shape[1:]), []).append(picture)
     return list(sizes.values())
 
 
-def overlaid(picture: Opened, image: Images, mask: Mask) -> "Image":
+def overlaid(picture: LoadedImage, image: Images, mask: Mask) -> "Image":
     """The picture with its mask over it.
 
     Args:
@@ -179,12 +186,14 @@ def overlaid(picture: Opened, image: Images, mask: Mask) -> "Image":
         labels=torch.zeros(1, dtype=torch.int64),
         mask=mask,
         logits=torch.zeros(1, 1),
-        pictures=(picture.picture,),
+        source_images=(picture.picture,),
         geometries=(picture.geometry,),
     ).overlay()
 
 
-def _of_sample(given: Given) -> Iterator[Opened]:
+def _of_sample(given: SampleBatch) -> Iterator[LoadedImage]:
     sample = given.sample
     for i, name in enumerate(given.names):
-        yield Opened(given.first + i, name, sample.images[i : i + 1].cpu(), int(sample.labels[i]))
+        yield LoadedImage(
+            given.first + i, name, sample.images[i : i + 1].cpu(), int(sample.labels[i])
+        )

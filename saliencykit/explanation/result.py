@@ -22,7 +22,7 @@ class Explanation:
     """Which pixels the decisions on a batch rest on. Everything is on the CPU.
 
     Attributes:
-        images: (B, C, H, W), what the model saw, as `provenance["pixels"]` says: raw in [0, 1], or
+        images: (B, C, H, W), what the model saw, as `provenance["inputs"]` says: raw in [0, 1], or
             in model space.
         labels: (B,) the classes asked about.
         mask: (B, 1, H, W) in [0, 1]; 1 keeps.
@@ -30,10 +30,10 @@ class Explanation:
         preserved: Its answer where only the mask was kept, (B, K), or None where the check was
             skipped.
         destroyed: Its answer where the mask was replaced, (B, K), or None.
-        scores: Raw, signed scores behind the mask, (B, 1, H, W), where the masker has any.
-        error: Their standard error, (B, 1, H, W) or (B,), where the masker estimates it.
+        attributions: Raw, signed scores behind the mask, (B, 1, H, W), where the masker has any.
+        standard_error: Their standard error, (B, 1, H, W) or (B,), where the masker estimates it.
         class_names: A name for each class, where known.
-        pictures: The original pictures, where pictures were given.
+        source_images: The original pictures, where pictures were given.
         geometries: Where each input lies in its picture; None for tensors.
         provenance: Names, settings, seed and versions: enough to do it again.
 
@@ -51,10 +51,10 @@ class Explanation:
     logits: Logits
     preserved: Logits | None = None
     destroyed: Logits | None = None
-    scores: Tensor | None = None
-    error: Tensor | None = None
+    attributions: Tensor | None = None
+    standard_error: Tensor | None = None
     class_names: tuple[str, ...] | None = None
-    pictures: "tuple[Image | None, ...]" = ()
+    source_images: "tuple[Image | None, ...]" = ()
     geometries: tuple[Geometry | None, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -87,7 +87,7 @@ class Explanation:
         return self.mask.mean((1, 2, 3))
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def label_names(self) -> tuple[str, ...]:
         """The labels by name, or as numbers where the names are not known."""
         return tuple(
             self.class_names[i] if self.class_names else str(i) for i in self.labels.tolist()
@@ -113,7 +113,7 @@ class Explanation:
             raise InputError(f"boxes(threshold={threshold}): a threshold is in (0, 1].")
         return tight_boxes(self.mask >= threshold).float()
 
-    def in_picture(self) -> list[Mask]:
+    def to_source(self) -> list[Mask]:
         """Each mask in the coordinates of its original picture, (1, 1, H0, W0); 0 where the model
         did not look.
 
@@ -132,7 +132,7 @@ class Explanation:
         Args:
             index: Which of the B images.
         """
-        from saliencykit.visualization.overlay import overlay
+        from saliencykit.visualization.mask_overlay import overlay
 
         return overlay(self, index)
 
@@ -187,7 +187,7 @@ class Explanation:
         return load(Path(directory))
 
     def _repr_html_(self) -> str:
-        from saliencykit.visualization.overlay import notebook_html
+        from saliencykit.visualization.mask_overlay import notebook_html
 
         return notebook_html(self)
 
@@ -195,7 +195,7 @@ class Explanation:
         """A line per image: label, probabilities and area."""
         rows = []
         kept, dropped = self.kept, self.dropped
-        for i, name in enumerate(self.names[:10]):
+        for i, name in enumerate(self.label_names[:10]):
             row = f"  {name}: probability {self.probability[i]:.3f}"
             if kept is not None and dropped is not None:
                 row += f", kept {kept[i]:.3f}, dropped {dropped[i]:.3f}"

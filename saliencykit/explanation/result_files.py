@@ -20,7 +20,16 @@ from saliencykit.storage.saved_explanations import is_saved
 
 FORMAT = "saliencykit-explanation"
 VERSION = 1
-_TENSORS = ("images", "labels", "mask", "logits", "preserved", "destroyed", "scores", "error")
+_TENSORS = (
+    "images",
+    "labels",
+    "mask",
+    "logits",
+    "preserved",
+    "destroyed",
+    "attributions",
+    "standard_error",
+)
 
 
 def save(explanation: Explanation, directory: Path) -> Path:
@@ -62,7 +71,7 @@ def refuse_run(directory: Path) -> None:
     """
     if is_saved(directory):
         raise InputError(
-            f"{directory} holds the explanations of a data set; choose another directory (--out)."
+            f"{directory} holds the explanations of a data set; choose another directory (--output)."
         )
 
 
@@ -79,7 +88,7 @@ def _write(explanation: Explanation, work: Path) -> list[str]:
         raise OSError(str(error)) from error
     names = ["maps.safetensors"]
     for index in range(len(explanation)):
-        picture = explanation.pictures[index] if explanation.pictures else None
+        picture = explanation.source_images[index] if explanation.source_images else None
         if picture is not None:
             names.append(f"picture-{index:04}.png")
             picture.convert("RGB").save(work / names[-1], compress_level=1)
@@ -143,7 +152,7 @@ def load(directory: Path) -> Explanation:
         return Explanation(
             **tensors,
             class_names=None if names is None else tuple(names),
-            pictures=tuple(pictures),
+            source_images=tuple(pictures),
             geometries=tuple(None if g is None else _geometry(g) for g in manifest["geometries"]),
             provenance=manifest["provenance"],
         )

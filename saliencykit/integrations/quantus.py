@@ -8,12 +8,12 @@ import numpy.typing as npt
 import torch
 from torch import Generator
 
-from saliencykit.black_boxes.module_adapter import BoxModule as BoxModule
+from saliencykit.black_boxes.module_adapter import BlackBoxModule as BlackBoxModule
 from saliencykit.black_boxes.outputs import Outputs
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
-from saliencykit.integrations.captum.forward import box_of_model, is_box, raw_pixels
+from saliencykit.integrations.captum.forward import black_box_of_model, is_black_box, raw_pixels
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.registry.manager import as_masker
 
@@ -37,10 +37,10 @@ def explain_func(
     explain_func_kwargs={"masker": "grad-cam"})`.
 
     Neither Quantus nor Captum is imported. A query-only classifier becomes a model for Quantus with
-    `BoxModule(box)`, and is then asked by metric and masker alike.
+    `BlackBoxModule(black_box)`, and is then asked by metric and masker alike.
 
     Args:
-        model: A torch module, as Quantus hands it on; a `BoxModule` or a BlackBox is asked as it
+        model: A torch module, as Quantus hands it on; a `BlackBoxModule` or a BlackBox is asked as it
             is.
         inputs: (B, C, H, W), what `model(x)` takes.
         targets: Class indices (B,), or one for all.
@@ -64,7 +64,7 @@ def explain_func(
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
         >>> x = np.random.default_rng(0).random((2, 3, 16, 16), dtype=np.float32)
-        >>> explain_func(BoxModule(QueryOnly(PlantedEvidence())), x, np.array([1, 2]), masker="occlusion:window=4").shape
+        >>> explain_func(BlackBoxModule(QueryOnly(PlantedEvidence())), x, np.array([1, 2]), masker="occlusion:window=4").shape
         (2, 1, 16, 16)
 
     References:
@@ -83,22 +83,24 @@ def explain_func(
                 "or one for all."
             )
         labels = labels.expand(len(images)).contiguous()
-        box = box_of_model(model, (mean, std), outputs)
-        with torch.random.fork_rng(devices=[box.device] if box.device.type == "cuda" else []):
-            box(images[:1].to(box.device))  # a box knows its classes only then
+        black_box = black_box_of_model(model, (mean, std), outputs)
+        with torch.random.fork_rng(
+            devices=[black_box.device] if black_box.device.type == "cuda" else []
+        ):
+            black_box(images[:1].to(black_box.device))  # a box knows its classes only then
             if isinstance(chosen, RealTimeMasker):
-                chosen = chosen.attached(
-                    box, "raw" if is_box(model) or mean is not None else "model"
+                chosen = chosen.for_black_box(
+                    black_box, "raw" if is_black_box(model) or mean is not None else "normalized"
                 )
             for first in range(0, len(images), _CHUNK):
                 rows = slice(first, first + _CHUNK)
-                found = chosen.find(
-                    box,
-                    images[rows].to(box.device),
-                    labels[rows].to(box.device),
+                found = chosen.attribute(
+                    black_box,
+                    images[rows].to(black_box.device),
+                    labels[rows].to(black_box.device),
                     generator=Generator().manual_seed(seed),
                 )
-                maps = found.mask if values == "mask" else found.scores
+                maps = found.mask if values == "mask" else found.attributions
                 if maps is None:
                     raise InputError(
                         f"{name_of(chosen)} has no scores but its mask; write values='mask'."

@@ -15,7 +15,7 @@ from saliencykit.core.types import Images, Labels, Mask
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class CentreBox(Masker):
+class CenterBox(Masker):
     """A box in the middle: what a photographer's habit alone explains.
 
     Args:
@@ -25,7 +25,7 @@ class CentreBox(Masker):
         InputError: The area is out of range.
 
     Example:
-        >>> CentreBox(area=0.25).area
+        >>> CenterBox(area=0.25).area
         0.25
 
     References:
@@ -82,7 +82,7 @@ class GroundTruthBox(Masker):
     make no difference.
 
     Args:
-        boxes: By the pictures' keys (`core.draw.picture_keys`); `of` makes the mapping.
+        boxes: By the pictures' keys (`core.draw.image_keys`); `of` makes the mapping.
 
     Raises:
         InputError: When asked about a picture whose boxes it was not given.
@@ -123,7 +123,7 @@ class GroundTruthBox(Masker):
                     "GroundTruthBox.of: boxes are (n, 4) x0, y0, x1, y1; got shape "
                     f"{tuple(corners.shape)}."
                 )
-        return cls(boxes=dict(zip(rng.picture_keys(images).tolist(), boxes, strict=True)))
+        return cls(boxes=dict(zip(rng.image_keys(images).tolist(), boxes, strict=True)))
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
@@ -132,7 +132,7 @@ class GroundTruthBox(Masker):
         is asked.
         """
         mask = images.new_zeros(len(images), 1, *images.shape[2:])
-        for row, key in enumerate(rng.picture_keys(images).tolist()):
+        for row, key in enumerate(rng.image_keys(images).tolist()):
             if key not in self.boxes:
                 raise InputError(
                     f"GroundTruthBox knows no boxes of picture {row}; give it those of the "

@@ -8,7 +8,7 @@ from torch import Generator
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Found, Masker
+from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.types import Images, Labels
 
 _SLACK = 1e-6
@@ -20,7 +20,7 @@ class OnSurrogate(Masker):
     """Finds the mask on a surrogate of the box: gradients, feature maps and trained maskers for a
     box that can only be queried.
 
-    The box itself is not asked. Good where `surrogate.facts["disagreement"]` is small; where both
+    The box itself is not asked. Good where `surrogate.facts["fidelity"]` is small; where both
     disagree it explains the surrogate, and the check of `explain`, which the box answers (kept and
     dropped), is what says so.
 
@@ -36,8 +36,8 @@ class OnSurrogate(Masker):
     Example:
         >>> from saliencykit import explain
         >>> from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
-        >>> box, images = PlantedEvidence(), torch.rand(2, 3, 16, 16)
-        >>> explain(QueryOnly(box), images, masker=OnSurrogate(box, "gradient")).mask.shape
+        >>> black_box, images = PlantedEvidence(), torch.rand(2, 3, 16, 16)
+        >>> explain(QueryOnly(black_box), images, masker=OnSurrogate(black_box, "gradient")).mask.shape
         torch.Size([2, 1, 16, 16])
 
     References:
@@ -58,7 +58,7 @@ class OnSurrogate(Masker):
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
-    ) -> Found:
+    ) -> MaskerOutput:
         """The inner masker's answer about the surrogate.
 
         Raises:
@@ -81,8 +81,8 @@ class OnSurrogate(Masker):
                 "pixels='raw'."
             )
         there = surrogate.device
-        found = masker.find(surrogate, images.to(there), labels.to(there), generator=generator)
-        maps = (found.mask, found.scores, found.error)
+        found = masker.attribute(surrogate, images.to(there), labels.to(there), generator=generator)
+        maps = (found.mask, found.attributions, found.standard_error)
         mask, scores, error = (None if part is None else part.to(images.device) for part in maps)
         assert mask is not None
-        return Found(mask, scores, error)
+        return MaskerOutput(mask, scores, error)

@@ -23,7 +23,7 @@ class RandomMap(Masker):
     alone; black box and label are not asked.
 
     Args:
-        cells: Random numbers per side, >= 1. 7 is as coarse as the last maps of most networks.
+        grid_size: Random numbers per side, >= 1. 7 is as coarse as the last maps of most networks.
 
     Raises:
         InputError: The number is out of range.
@@ -31,9 +31,9 @@ class RandomMap(Masker):
     Example:
         >>> import torch
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
-        >>> images, labels = box.examples(2, generator=g)
-        >>> mask = RandomMap()(box, images, labels, generator=g)
+        >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
+        >>> images, labels = black_box.examples(2, generator=g)
+        >>> mask = RandomMap()(black_box, images, labels, generator=g)
         >>> mask.shape, bool((mask[0] == mask[1]).all())
         (torch.Size([2, 1, 16, 16]), False)
 
@@ -42,14 +42,14 @@ class RandomMap(Masker):
         its simplest form.
     """
 
-    cells: int = 7
+    grid_size: int = 7
 
     def __post_init__(self) -> None:
         """Check the number."""
-        whole_numbers(self, "cells")
+        whole_numbers(self, "grid_size")
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> Mask:
         """(B, 1, cells, cells), uniform in [0, 1)."""
-        return rng.uniform(images, (1, self.cells, self.cells), generator=generator)
+        return rng.uniform(images, (1, self.grid_size, self.grid_size), generator=generator)

@@ -37,11 +37,11 @@ class StoredMasks(Masker):
         >>> import tempfile
         >>> from saliencykit import explain_dataset
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
-        >>> images, labels = box.examples(2, generator=g)
+        >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
+        >>> images, labels = black_box.examples(2, generator=g)
         >>> run = tempfile.mkdtemp()
-        >>> _ = explain_dataset(box, list(zip(images, labels.tolist())), masker="centre-box:area=0.25", out=run)
-        >>> StoredMasks(run=run)(box, images, labels, generator=g).mean().item()
+        >>> _ = explain_dataset(black_box, list(zip(images, labels.tolist())), masker="center-box:area=0.25", output_dir=run)
+        >>> StoredMasks(run=run)(black_box, images, labels, generator=g).mean().item()
         0.25
     """
 
@@ -58,7 +58,7 @@ class StoredMasks(Masker):
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> Mask:
         """What is stored, at the size of the images; the black box is not asked."""
-        rows = zip(rng.picture_keys(images).tolist(), labels.tolist(), strict=True)
+        rows = zip(rng.image_keys(images).tolist(), labels.tolist(), strict=True)
         return torch.cat(
             [self._one(place, key, label) for place, (key, label) in enumerate(rows)]
         ).to(images)

@@ -15,7 +15,7 @@ from saliencykit.core.types import Mask, PerImage
 from saliencykit.metrics.perturbed_queries import (
     check_alternative,
     check_shares,
-    editor,
+    make_perturber,
     probabilities,
 )
 from saliencykit.metrics.ranking import best, ranks
@@ -47,10 +47,10 @@ class AreaCurves(Metric):
     Example:
         >>> import torch
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
-        >>> sample = Sample(*box.examples(1, generator=g))
-        >>> truth = box.evidence(sample.images, sample.labels)
-        >>> scores = AreaCurves(areas=(0.1, 0.3))(box, sample, truth, explain=box.evidence, generator=g)
+        >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
+        >>> sample = Sample(*black_box.examples(1, generator=g))
+        >>> truth = black_box.evidence(sample.images, sample.labels)
+        >>> scores = AreaCurves(areas=(0.1, 0.3))(black_box, sample, truth, explain=black_box.evidence, generator=g)
         >>> {name: round(value.item(), 2) for name, value in scores.items()}
         {'gap': 0.74, 'kept_0.1': 1.0, 'kept_0.3': 1.0, 'dropped_0.1': 0.26, 'dropped_0.3': 0.26}
 
@@ -83,10 +83,10 @@ class AreaCurves(Metric):
         better.
         """
         places = ranks(mask)
-        edit = editor(black_box, sample.images, self.alternative, generator)
+        edit = make_perturber(black_box, sample.images, self.alternative, generator)
         chosen = (best(places, area) for area in self.areas)
         edits = chain.from_iterable((edit(some), edit(~some)) for some in chosen)
-        answers = probabilities(black_box.for_many(sample.images), sample.labels, edits)
+        answers = probabilities(black_box.optimized_for(sample.images), sample.labels, edits)
         kept, dropped = answers[0::2], answers[1::2]
         return {
             "gap": (kept - dropped).mean(0),

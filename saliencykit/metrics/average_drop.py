@@ -14,9 +14,9 @@ from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Mask, PerImage
-from saliencykit.metrics.perturbed_queries import check_alternative, editor, probabilities
+from saliencykit.metrics.perturbed_queries import check_alternative, make_perturber, probabilities
 
-_ZERO = Constant(colour="zero")
+_ZERO = Constant(color="zero")
 
 
 @final
@@ -42,10 +42,10 @@ class AverageDrop(Metric):
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
-        >>> sample = Sample(*box.examples(1, generator=g))
-        >>> truth, metric = box.evidence(sample.images, sample.labels), AverageDrop(alternative=Constant(colour=0.5))
-        >>> scores = metric(box, sample, truth, explain=box.evidence, generator=g)
+        >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
+        >>> sample = Sample(*black_box.examples(1, generator=g))
+        >>> truth, metric = black_box.evidence(sample.images, sample.labels), AverageDrop(alternative=Constant(color=0.5))
+        >>> scores = metric(black_box, sample, truth, explain=black_box.evidence, generator=g)
         >>> {name: round(value.item(), 2) for name, value in scores.items()}
         {'drop': 0.0, 'increase': 0.0, 'gain': 0.0, 'area': 0.06}
 
@@ -73,7 +73,7 @@ class AverageDrop(Metric):
         generator: Generator,
     ) -> Mapping[str, PerImage]:
         """`drop`, `increase`, `gain`, and the map's `area`."""
-        edit = editor(black_box, sample.images, self.alternative, generator)
+        edit = make_perturber(black_box, sample.images, self.alternative, generator)
         before, after = probabilities(black_box, sample.labels, [sample.images, edit(mask)])
         tiny = torch.finfo(before.dtype).tiny
         return {

@@ -41,9 +41,9 @@ class ClassConfusion(Metric):
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
-        >>> images, labels = box.examples(1, generator=g)
-        >>> scores = ClassConfusion()(box, Sample(images, labels), torch.ones(1, 1, 16, 16), explain=box.evidence, generator=g)
+        >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
+        >>> images, labels = black_box.examples(1, generator=g)
+        >>> scores = ClassConfusion()(black_box, Sample(images, labels), torch.ones(1, 1, 16, 16), explain=black_box.evidence, generator=g)
         >>> sorted(scores)
         ['area_ratio', 'correlation', 'overlap']
 
@@ -92,9 +92,8 @@ class ClassConfusion(Metric):
             drawn = rng.uniform(sample.images, (1,), generator=generator, high=classes - 1).squeeze(
                 1
             )
-            steps = (
-                drawn.long().clamp(0, classes - 2) + 1
-            )  # rounding may reach the end that is left out
+            # rounding may reach the end that is left out
+            steps = drawn.long().clamp(0, classes - 2) + 1
             return (labels + steps) % classes
         return black_box(sample.images).scatter(1, labels[:, None], float("-inf")).argmax(1)
 

@@ -22,9 +22,9 @@ class Complexity(Metric):
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
-        >>> sample, everything = Sample(*box.examples(1, generator=g)), torch.ones(1, 1, 16, 16)
-        >>> scores = Complexity()(box, sample, everything, explain=box.evidence, generator=g)
+        >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
+        >>> sample, everything = Sample(*black_box.examples(1, generator=g)), torch.ones(1, 1, 16, 16)
+        >>> scores = Complexity()(black_box, sample, everything, explain=black_box.evidence, generator=g)
         >>> round(scores["Complexity"].exp().item())
         256
 

@@ -18,7 +18,7 @@ from saliencykit.metrics.linear_imputation import impute
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class LinearlyImputed(Alternative):
+class RoadImputation(Alternative):
     """ROAD's fill: each removed pixel is the weighted mean of its eight neighbours, removed ones
     included, plus noise.
 

@@ -11,15 +11,15 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Mask, PerImage
 from saliencykit.metrics.area_curves import AreaCurves
-from saliencykit.metrics.held_out_alternatives import LinearlyImputed, ShuffledBlocks
+from saliencykit.metrics.held_out_alternatives import RoadImputation, ShuffledBlocks
 from saliencykit.metrics.perturbed_queries import check_shares
 
-FILLS: tuple[Alternative, ...] = (LinearlyImputed(), ShuffledBlocks())
+FILLS: tuple[Alternative, ...] = (RoadImputation(), ShuffledBlocks())
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class UnseenAreaCurves(Metric):
+class HeldOutAreaCurves(Metric):
     """`area-curves`, the mean over two fills that nothing in this package trains, tunes or
     optimises masks with.
 
@@ -38,10 +38,10 @@ class UnseenAreaCurves(Metric):
     Example:
         >>> import torch
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
-        >>> sample = Sample(*box.examples(1, generator=g))
-        >>> truth = box.evidence(sample.images, sample.labels)
-        >>> scores = UnseenAreaCurves(areas=(0.1,))(box, sample, truth, explain=box.evidence, generator=g)
+        >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
+        >>> sample = Sample(*black_box.examples(1, generator=g))
+        >>> truth = black_box.evidence(sample.images, sample.labels)
+        >>> scores = HeldOutAreaCurves(areas=(0.1,))(black_box, sample, truth, explain=black_box.evidence, generator=g)
         >>> sorted(scores)
         ['dropped_0.1', 'gap', 'kept_0.1']
 

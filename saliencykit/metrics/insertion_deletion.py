@@ -14,11 +14,11 @@ from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Mask, PerImage
-from saliencykit.metrics.perturbed_queries import check_alternative, editor, probabilities
+from saliencykit.metrics.perturbed_queries import check_alternative, make_perturber, probabilities
 from saliencykit.metrics.ranking import best, ranks
 
 _BLUR = Blur()
-_ZERO = Constant(colour="zero")
+_ZERO = Constant(color="zero")
 
 
 @final
@@ -46,10 +46,10 @@ class Insertion(Metric):
     Example:
         >>> import torch
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
-        >>> sample = Sample(*box.examples(1, generator=g))
-        >>> truth = box.evidence(sample.images, sample.labels)
-        >>> scores = Insertion()(box, sample, truth, explain=box.evidence, generator=g)
+        >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
+        >>> sample = Sample(*black_box.examples(1, generator=g))
+        >>> truth = black_box.evidence(sample.images, sample.labels)
+        >>> scores = Insertion()(black_box, sample, truth, explain=black_box.evidence, generator=g)
         >>> {name: round(value.item(), 2) for name, value in scores.items()}
         {'auc': 0.98, 'start': 0.26, 'end': 1.0}
 
@@ -96,7 +96,7 @@ class Deletion(Metric):
 
     Args:
         alternative: What pixels turn into; drawn once per picture. By default what the model's
-            normalisation maps to 0, as the authors do; `Constant(colour=0.5)` is grey.
+            normalisation maps to 0, as the authors do; `Constant(color=0.5)` is grey.
         steps: Into how many equal steps the pixels are cut, >= 1. The authors take a row of 224
             each; 28 are eight rows each (on six photos the insertion area of 28 was within 0.007 of
             that of 224, 0.001 on average; of 14, 0.016 and 0.005).
@@ -107,10 +107,10 @@ class Deletion(Metric):
     Example:
         >>> import torch
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
-        >>> sample = Sample(*box.examples(1, generator=g))
-        >>> truth = box.evidence(sample.images, sample.labels)
-        >>> scores = Deletion(alternative=Constant(colour=0.5))(box, sample, truth, explain=box.evidence, generator=g)
+        >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
+        >>> sample = Sample(*black_box.examples(1, generator=g))
+        >>> truth = black_box.evidence(sample.images, sample.labels)
+        >>> scores = Deletion(alternative=Constant(color=0.5))(black_box, sample, truth, explain=black_box.evidence, generator=g)
         >>> {name: round(value.item(), 2) for name, value in scores.items()}
         {'auc': 0.28, 'start': 1.0, 'end': 0.25}
 
@@ -165,9 +165,9 @@ def _curve(
     *,
     insert: bool,
 ) -> dict[str, PerImage]:
-    edit = editor(black_box, sample.images, alternative, generator)
+    edit = make_perturber(black_box, sample.images, alternative, generator)
     shown = (best(places, step / steps) for step in range(steps + 1))
     edits = (edit(chosen if insert else ~chosen) for chosen in shown)
-    curve = probabilities(black_box.for_many(sample.images), sample.labels, edits)
+    curve = probabilities(black_box.optimized_for(sample.images), sample.labels, edits)
     auc = (curve.sum(0) - (curve[0] + curve[-1]) / 2) / steps
     return {"auc": auc, "start": curve[0], "end": curve[-1]}

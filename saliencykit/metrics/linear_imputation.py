@@ -155,9 +155,8 @@ class Imputer:
         """
         grid, coarse = self._grids[level], self._grids[level + 1]
         grid.blur(b, grid.one)
-        torch.mul(grid.spread, grid.one, out=grid.e).mul_(
-            grid.sums
-        )  # what the first step, u = b, leaves wrong
+        # what the first step, u = b, leaves wrong
+        torch.mul(grid.spread, grid.one, out=grid.e).mul_(grid.sums)
         rest = coarse.shrunk(grid.e)
         if level + 2 == len(self._grids):
             coarse.inside(coarse.u).copy_(coarse.solved(rest))

@@ -12,7 +12,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Mask, PerImage
 from saliencykit.metrics.thresholding import (
-    Around,
+    BlackBoxWrapper,
     Rule,
     best_overlaps,
     boxes_at,
@@ -24,7 +24,7 @@ from saliencykit.metrics.thresholding import (
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Localisation(Metric):
+class Localization(Metric):
     """Is the mask's box wrong, by the rule of the ImageNet localisation challenge? The label is
     given, so only the place counts.
 
@@ -37,7 +37,7 @@ class Localisation(Metric):
     ImageNet's photos, so compare with it. NaN where the picture has no box.
 
     Args:
-        rule: What the threshold is compared with; see `cut`: `value` the mask itself, `range` the
+        rule: What the threshold is compared with; see `thresholded`: `value` the mask itself, `range` the
             share of the way from its smallest to its largest value, `energy` the share of its sum,
             `mean` multiples of its mean.
         threshold: In [0, 1]; for `mean` >= 0.
@@ -52,11 +52,11 @@ class Localisation(Metric):
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
-        >>> images, labels = box.examples(1, generator=g)
+        >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
+        >>> images, labels = black_box.examples(1, generator=g)
         >>> sample, mask = Sample(images, labels, (torch.tensor([[2.0, 2.0, 8.0, 8.0]]),)), torch.zeros(1, 1, 16, 16)
         >>> mask[..., 2:6, 2:8] = 0.7
-        >>> scores = Localisation()(box, sample, mask, explain=lambda images, labels: mask, generator=g)
+        >>> scores = Localization()(black_box, sample, mask, explain=lambda images, labels: mask, generator=g)
         >>> {name: round(value.item(), 2) for name, value in scores.items()}
         {'error': 0.0, 'overlap': 0.67}
 
@@ -69,7 +69,7 @@ class Localisation(Metric):
 
     rule: Rule = "range"
     threshold: float = 0.5
-    around: Around = "all"
+    around: BlackBoxWrapper = "all"
     overlap: float = 0.5
     thresholds: tuple[float, ...] = ()
 
@@ -121,7 +121,7 @@ class ChosenThreshold:
 
 
 def choose_threshold(
-    rows: Iterable[Mapping[str, float | None]], *, column: str = "localisation/error"
+    rows: Iterable[Mapping[str, float | None]], *, column: str = "localization/error"
 ) -> ChosenThreshold:
     """The threshold with the lowest mean error on the pictures of one masker; to be used on other
     pictures than these.
@@ -139,7 +139,7 @@ def choose_threshold(
         InputError: There is no such column, or no value in it.
 
     Example:
-        >>> choose_threshold([{"localisation/error@0.3": 0.0, "localisation/error@0.6": 1.0}]).threshold
+        >>> choose_threshold([{"localization/error@0.3": 0.0, "localization/error@0.6": 1.0}]).threshold
         0.3
     """
     values = by_threshold(rows, column)
@@ -147,7 +147,7 @@ def choose_threshold(
     if not means:
         raise InputError(
             f"choose_threshold: no value in columns {column}@...; evaluate "
-            "localisation:thresholds=(0.3,0.5) on boxed pictures."
+            "localization:thresholds=(0.3,0.5) on boxed pictures."
         )
     best = [level for level, mean in means.items() if mean == min(means.values())]
     chosen = best[(len(best) - 1) // 2]

@@ -15,9 +15,9 @@ from saliencykit.metrics.thresholding import (
     best_overlaps,
     by_threshold,
     check_levels,
-    cut,
+    component_boxes,
     missing,
-    part_boxes,
+    thresholded,
 )
 
 
@@ -32,7 +32,7 @@ class MaxBoxAccV2(Metric):
     boxes of the labelled object. The metric is made of these by `max_box_accuracy(rows)`, over a
     data set: for each of the overlaps 0.3, 0.5 and 0.7 the share of pictures with at least that
     overlap, at the threshold where the share is largest, and the mean of the three. It says how
-    good a map could be with the best threshold, so it is higher than what `localisation` gives with
+    good a map could be with the best threshold, so it is higher than what `localization` gives with
     a threshold from other pictures, and cannot be compared with it. A map of many specks has many
     boxes, one of which may be right by chance. NaN where the picture has no box.
 
@@ -79,15 +79,14 @@ class MaxBoxAccV2(Metric):
             return dict.fromkeys(names, missing(mask))
         scores, last = {}, (mask.new_full((len(mask),), -1), missing(mask))
         for name, level in zip(names, self.thresholds, strict=True):
-            inside = cut(mask, "range", level)
+            inside = thresholded(mask, "range", level)
             sizes = inside.count_nonzero((1, 2, 3)).to(mask.dtype)
-            changed = (
-                (sizes != last[0]).nonzero().flatten()
-            )  # cuts of one map with as many pixels are the same
+            # cuts of one map with as many pixels are the same
+            changed = (sizes != last[0]).nonzero().flatten()
             overlaps = last[1].clone()
             if len(changed):
                 boxes, truth = (
-                    part_boxes(inside[changed]),
+                    component_boxes(inside[changed]),
                     [sample.boxes[i] for i in changed.tolist()],
                 )
                 overlaps[changed] = torch.stack(

@@ -52,9 +52,9 @@ class Mosaic(Metric):
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
-        >>> sample = Sample(*box.examples(8, generator=g))
-        >>> scores = Mosaic(others=sample)(box, sample, torch.ones(8, 1, 16, 16), explain=box.evidence, generator=g)
+        >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
+        >>> sample = Sample(*black_box.examples(8, generator=g))
+        >>> scores = Mosaic(others=sample)(black_box, sample, torch.ones(8, 1, 16, 16), explain=black_box.evidence, generator=g)
         >>> scores["share"].shape
         torch.Size([8])
 

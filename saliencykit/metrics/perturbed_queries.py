@@ -15,14 +15,13 @@ from saliencykit.core.alternative import Alternative, compose
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
-from saliencykit.core.query_batches import micro_batch, single_fill
+from saliencykit.core.query_batches import micro_batch, shared_fill
 from saliencykit.core.types import Images, Labels, Logits, Mask
 
 _FILLS = 4  # remembered at a time
 _Fills: TypeAlias = dict[tuple[Alternative, bytes], tuple[Images | None, Tensor]]
-_fills: MutableMapping[Tensor, tuple[Tensor, _Fills]] = (
-    WeakTensorKeyDictionary()
-)  # of the last pictures
+# of the last pictures
+_fills: MutableMapping[Tensor, tuple[Tensor, _Fills]] = WeakTensorKeyDictionary()
 
 
 def check_alternative(metric: object, alternative: object) -> None:
@@ -30,7 +29,7 @@ def check_alternative(metric: object, alternative: object) -> None:
     if not isinstance(alternative, Alternative):
         raise InputError(
             f"{name_of(metric)}(alternative={alternative!r}) takes an Alternative, such as Blur() "
-            "or Constant(colour='zero')."
+            "or Constant(color='zero')."
         )
 
 
@@ -51,7 +50,7 @@ def check_shares(metric: object, name: str, shares: tuple[float, ...]) -> None:
         )
 
 
-def editor(
+def make_perturber(
     black_box: BlackBox, images: Images, alternative: Alternative, generator: Generator
 ) -> Callable[[Mask], Images]:
     """A function from a mask (B, 1, H, W), float or bool, to the pictures' edits, all with one draw
@@ -66,7 +65,7 @@ def editor(
         alternative: What stands where a mask is 0.
         generator: Moves on by a number or two.
     """
-    alternative = alternative.for_box(black_box)
+    alternative = alternative.for_black_box(black_box)
     fill = _fill(alternative, images, generator)
     if fill is not None:
         return lambda mask: _edited(images, mask, fill)
@@ -83,7 +82,7 @@ def _edited(images: Images, mask: Mask, fill: Images) -> Images:
 
 
 def _fill(alternative: Alternative, images: Images, generator: Generator) -> Images | None:
-    """`single_fill`, remembered: the same pictures are edited for every masker and by several
+    """`shared_fill`, remembered: the same pictures are edited for every masker and by several
     metrics.
 
     The generator is left where making the fill left it.
@@ -93,8 +92,8 @@ def _fill(alternative: Alternative, images: Images, generator: Generator) -> Ima
         key = (alternative, before.numpy().tobytes())
         hash(key)
     except TypeError:  # an alternative that cannot be compared
-        return single_fill(alternative, images, generator)
-    pictures = rng.picture_keys(images)  # a tensor can be written to
+        return shared_fill(alternative, images, generator)
+    pictures = rng.image_keys(images)  # a tensor can be written to
     if images not in _fills or not torch.equal(_fills[images][0], pictures):
         _fills.clear()
         _fills[images] = (pictures, {})
@@ -102,7 +101,7 @@ def _fill(alternative: Alternative, images: Images, generator: Generator) -> Ima
     if key not in known:
         if len(known) >= _FILLS:
             known.clear()
-        fill = single_fill(alternative, images, generator)
+        fill = shared_fill(alternative, images, generator)
         known[key] = (fill, generator.get_state())
         return fill
     fill, after = known[key]
@@ -110,12 +109,12 @@ def _fill(alternative: Alternative, images: Images, generator: Generator) -> Ima
     return fill
 
 
-def ask(black_box: BlackBox, edits: Iterable[Images]) -> Logits:
+def query_batched(black_box: BlackBox, edits: Iterable[Images]) -> Logits:
     """The answers to each of the edits of a batch, (n, B, K); small batches are asked several edits
     at a time.
 
     Args:
-        black_box: A fast one: `box.for_many(images)`.
+        black_box: A fast one: `black_box.optimized_for(images)`.
         edits: n tensors (B, C, H, W), made when they are needed.
     """
     waiting: list[Images] = []
@@ -135,8 +134,8 @@ def ask(black_box: BlackBox, edits: Iterable[Images]) -> Logits:
 
 
 def probabilities(black_box: BlackBox, labels: Labels, edits: Iterable[Images]) -> Tensor:
-    """The probability of each picture's label in each of the edits of a batch, (n, B); see `ask`."""
-    logits = ask(black_box, edits)
+    """The probability of each picture's label in each of the edits of a batch, (n, B); see `query_batched`."""
+    logits = query_batched(black_box, edits)
     return class_scores.probability(logits.flatten(0, 1), labels.repeat(len(logits))).view(
         len(logits), -1
     )

@@ -21,7 +21,7 @@ class PointingGame(Metric):
 
     A point counts that is at most `tolerance` pixels from one of the object's boxes, measured
     between the middles of pixels, as the crow flies. Says nothing about extent, and large objects
-    are hard to miss: the middle of the picture scores high, so compare with the `centre-box`, whose
+    are hard to miss: the middle of the picture scores high, so compare with the `center-box`, whose
     largest value is a plateau. Ties count by their share, which is what pointing at one of them at
     random would score on average; the paper takes whichever its program finds first. NaN where the
     picture has no box.
@@ -35,12 +35,12 @@ class PointingGame(Metric):
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
-        >>> images, labels = box.examples(1, generator=g)
+        >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
+        >>> images, labels = black_box.examples(1, generator=g)
         >>> sample, mask = Sample(images, labels, (torch.tensor([[2.0, 2.0, 8.0, 8.0]]),)), torch.zeros(1, 1, 16, 16)
         >>> mask[..., 9, 3] = 0.7
         >>> game = {"explain": lambda images, labels: mask, "generator": g}
-        >>> PointingGame(tolerance=1)(box, sample, mask, **game), PointingGame(tolerance=2)(box, sample, mask, **game)
+        >>> PointingGame(tolerance=1)(black_box, sample, mask, **game), PointingGame(tolerance=2)(black_box, sample, mask, **game)
         ({'PointingGame': tensor([0.])}, {'PointingGame': tensor([1.])})
 
     References:
@@ -88,10 +88,10 @@ class EnergyPointingGame(Metric):
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
-        >>> images, labels = box.examples(1, generator=g)
+        >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
+        >>> images, labels = black_box.examples(1, generator=g)
         >>> sample, mask = Sample(images, labels, (torch.tensor([[0.0, 0.0, 8.0, 8.0]]),)), torch.ones(1, 1, 16, 16)
-        >>> EnergyPointingGame()(box, sample, mask, explain=lambda images, labels: mask, generator=g)
+        >>> EnergyPointingGame()(black_box, sample, mask, explain=lambda images, labels: mask, generator=g)
         {'EnergyPointingGame': tensor([0.2500])}
 
     References:

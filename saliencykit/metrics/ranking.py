@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from saliencykit.core.rng import picture_keys
+from saliencykit.core.rng import image_keys
 from saliencykit.core.types import Mask
 
-_known: MutableMapping[Tensor, tuple[Tensor, Tensor]] = (
-    WeakTensorKeyDictionary()
-)  # the last maps: most metrics rank the same ones
+# the last maps: most metrics rank the same ones
+_known: MutableMapping[Tensor, tuple[Tensor, Tensor]] = WeakTensorKeyDictionary()
 
 
 def ranks(maps: Mask) -> Tensor:
@@ -22,7 +21,7 @@ def ranks(maps: Mask) -> Tensor:
     first, of equally near ones the upper, then the left one: a plateau is taken from the inside
     out, in one piece. Random ties would sprinkle the picture with single pixels, which is itself
     the strongest way to confuse a classifier: a flat map would seem to know what is necessary. That
-    objects are often in the middle helps a plateau a little, and helps the `centre-box` row of
+    objects are often in the middle helps a plateau a little, and helps the `center-box` row of
     every table as much.
 
     A map that is equal everywhere is the disc in the middle, growing. It is counted, so that a
@@ -35,7 +34,7 @@ def ranks(maps: Mask) -> Tensor:
         >>> ranks(torch.tensor([[[[0.2, 0.9, 0.2, 0.2]]]])).tolist()
         [[[[2, 0, 1, 3]]]]
     """
-    keys = picture_keys(maps)  # a tensor can be written to
+    keys = image_keys(maps)  # a tensor can be written to
     if maps in _known and torch.equal(_known[maps][0], keys):
         return _known[maps][1]
     height, width = maps.shape[2:]
@@ -51,9 +50,8 @@ def ranks(maps: Mask) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _middle_first(height: int, width: int, device: torch.device) -> Tensor:
-    y = 2 * torch.arange(height, device=device) - (
-        height - 1
-    )  # twice the distance: whole numbers, exact
+    # twice the distance: whole numbers, exact
+    y = 2 * torch.arange(height, device=device) - (height - 1)
     x = 2 * torch.arange(width, device=device) - (width - 1)
     return (y[:, None] ** 2 + x**2).flatten().argsort(stable=True)
 

@@ -14,12 +14,11 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Images, Mask, PerImage
 from saliencykit.metrics.linear_imputation import Imputer
-from saliencykit.metrics.perturbed_queries import ask, check_shares
+from saliencykit.metrics.perturbed_queries import check_shares, query_batched
 from saliencykit.metrics.ranking import ranks
 
-_AT_ONCE = (
-    2**17
-)  # pixels that are imputed together: about two photos, which stay in a processor's cache
+# pixels that are imputed together: about two photos, which stay in a processor's cache
+_AT_ONCE = 2**17
 
 
 @final
@@ -39,7 +38,7 @@ class RemoveAndDebias(Metric):
     make: they become smooth gradients. Two queries and two imputations per share and image.
 
     Args:
-        shares: Of the picture's pixels that are removed, in (0, 1), each larger than the one
+        fractions: Of the picture's pixels that are removed, in (0, 1), each larger than the one
             before.
         noise: Standard deviation of the Gaussian noise on the removed pixels, in units of pixels in
             [0, 1], >= 0; drawn once per picture, the same for all shares and maps.
@@ -49,10 +48,10 @@ class RemoveAndDebias(Metric):
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
-        >>> sample = Sample(*box.examples(1, generator=g))
-        >>> truth = box.evidence(sample.images, sample.labels)
-        >>> scores = RemoveAndDebias()(box, sample, truth, explain=box.evidence, generator=g)
+        >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
+        >>> sample = Sample(*black_box.examples(1, generator=g))
+        >>> truth = black_box.evidence(sample.images, sample.labels)
+        >>> scores = RemoveAndDebias()(black_box, sample, truth, explain=black_box.evidence, generator=g)
         >>> {name: round(value.item(), 1) for name, value in scores.items()}
         {'gap': 0.7, 'morf': 0.2, 'lerf': 1.0, 'morf_accuracy': 0.0, 'lerf_accuracy': 1.0}
 
@@ -62,14 +61,14 @@ class RemoveAndDebias(Metric):
         of the `pytorch-grad-cam` package.
     """
 
-    shares: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    fractions: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     noise: float = 0.01
 
     higher_is_better: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        check_shares(self, "shares", self.shares)
+        check_shares(self, "shares", self.fractions)
         if not 0 <= self.noise < float("inf"):
             raise InputError(
                 f"RemoveAndDebias(noise={self.noise}): the noise is >= 0; the authors' is 0.01."
@@ -89,9 +88,9 @@ class RemoveAndDebias(Metric):
         grain = rng.normal(images, images.shape[1:], generator=generator, std=self.noise)
         places = ranks(mask)
         pixels = places.shape[2] * places.shape[3]
-        removed = [round(share * pixels) for share in self.shares]
+        removed = [round(share * pixels) for share in self.fractions]
         kept = chain.from_iterable((places >= count, places < pixels - count) for count in removed)
-        logits = ask(black_box.for_many(images), _imputed(images, kept, grain))
+        logits = query_batched(black_box.optimized_for(images), _imputed(images, kept, grain))
         labels = sample.labels.repeat(len(logits))
         answers = (
             class_scores.probability(logits.flatten(0, 1), labels).view(len(removed), 2, -1).mean(0)

@@ -15,7 +15,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import enlarge_boxes, tight_boxes
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Mask, PerImage
-from saliencykit.metrics.perturbed_queries import check_alternative, editor
+from saliencykit.metrics.perturbed_queries import check_alternative, make_perturber
 
 _BLUR = Blur()
 
@@ -31,7 +31,7 @@ class SaliencyScore(Metric):
     classifier's input, its aspect ratio ignored. Lower is better: 0 for the whole of an image of
     which the classifier is certain, `log(floor)` at best. Nothing artificial is shown to the
     classifier, but the mask's shape inside the box does not count, and on average half of the gain
-    of any method is area, so compare with the `centre-box` and `whole-image` maskers, and look at
+    of any method is area, so compare with the `center-box` and `whole-image` maskers, and look at
     the median: a few images that the classifier gets wrong dominate the mean.
 
     Args:
@@ -53,9 +53,9 @@ class SaliencyScore(Metric):
         >>> import torch
         >>> from saliencykit.core.metric import Sample
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
-        >>> sample, everything = Sample(*box.examples(1, generator=g)), torch.ones(1, 1, 16, 16)
-        >>> scores = SaliencyScore()(box, sample, everything, explain=lambda images, labels: everything, generator=g)
+        >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
+        >>> sample, everything = Sample(*black_box.examples(1, generator=g)), torch.ones(1, 1, 16, 16)
+        >>> scores = SaliencyScore()(black_box, sample, everything, explain=lambda images, labels: everything, generator=g)
         >>> {name: round(value.item(), 2) for name, value in scores.items()}
         {'score': 0.0, 'area': 1.0, 'crop_accuracy': 1.0}
 
@@ -105,7 +105,7 @@ class SaliencyScore(Metric):
         if self.alternative is None:
             shown = enlarge_boxes(sample.images, boxes)
         else:
-            shown = editor(black_box, sample.images, self.alternative, generator)(
+            shown = make_perturber(black_box, sample.images, self.alternative, generator)(
                 _inside(boxes, mask)
             )
         logits = black_box(shown)

@@ -17,7 +17,7 @@ from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Mask, PerImage
-from saliencykit.metrics.perturbed_queries import check_alternative, editor, probabilities
+from saliencykit.metrics.perturbed_queries import check_alternative, make_perturber, probabilities
 from saliencykit.metrics.ranking import ranks
 
 _BLUR = Blur()
@@ -26,7 +26,7 @@ _RelativeTo = Literal["whole", "value"]
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class SufficientArea(Metric):
+class SmallestSufficientRegion(Metric):
     """The size of a region of best pixels that alone keeps the decision: the map's smallest
     sufficient region (SSR).
 
@@ -53,10 +53,10 @@ class SufficientArea(Metric):
     Example:
         >>> import torch
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
-        >>> sample = Sample(*box.examples(1, generator=g))
-        >>> truth = box.evidence(sample.images, sample.labels)
-        >>> SufficientArea()(box, sample, truth, explain=box.evidence, generator=g)["area"].item() <= truth.mean().item()
+        >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
+        >>> sample = Sample(*black_box.examples(1, generator=g))
+        >>> truth = black_box.evidence(sample.images, sample.labels)
+        >>> SmallestSufficientRegion()(black_box, sample, truth, explain=black_box.evidence, generator=g)["area"].item() <= truth.mean().item()
         True
 
     References:
@@ -105,7 +105,7 @@ class SufficientArea(Metric):
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class DestroyingArea(Metric):
+class SmallestDestroyingRegion(Metric):
     """The size of a region of best pixels without which the decision is lost: the map's smallest
     destroying region (SDR).
 
@@ -132,10 +132,10 @@ class DestroyingArea(Metric):
     Example:
         >>> import torch
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
-        >>> sample = Sample(*box.examples(1, generator=g))
-        >>> truth, metric = box.evidence(sample.images, sample.labels), DestroyingArea(confidence=0.5)
-        >>> metric(box, sample, truth, explain=box.evidence, generator=g)["area"].item() <= truth.mean().item()
+        >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
+        >>> sample = Sample(*black_box.examples(1, generator=g))
+        >>> truth, metric = black_box.evidence(sample.images, sample.labels), SmallestDestroyingRegion(confidence=0.5)
+        >>> metric(black_box, sample, truth, explain=black_box.evidence, generator=g)["area"].item() <= truth.mean().item()
         True
 
     References:
@@ -199,14 +199,16 @@ def _ordered(
     """The label's probability as a function of what is shown, (B, 1, H, W) bool; the pixels'
     places; it of nothing and of all.
     """
-    edit = editor(black_box, sample.images, alternative, generator)
-    box, places = black_box.for_many(sample.images), ranks(mask)
+    edit = make_perturber(black_box, sample.images, alternative, generator)
+    black_box, places = black_box.optimized_for(sample.images), ranks(mask)
 
     def shown(chosen: Mask) -> PerImage:
-        return probabilities(box, sample.labels, [edit(chosen)])[0]
+        return probabilities(black_box, sample.labels, [edit(chosen)])[0]
 
     nothing = torch.zeros_like(places, dtype=torch.bool)
-    empty, full = probabilities(box, sample.labels, (edit(some) for some in (nothing, ~nothing)))
+    empty, full = probabilities(
+        black_box, sample.labels, (edit(some) for some in (nothing, ~nothing))
+    )
     return shown, places, empty, full
 
 

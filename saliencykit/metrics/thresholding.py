@@ -11,7 +11,7 @@ from saliencykit.core.geometry import boxes_of_sides, tight_boxes
 from saliencykit.core.types import Mask, PerImage
 
 Rule: TypeAlias = Literal["value", "range", "energy", "mean"]
-Around: TypeAlias = Literal["all", "largest"]
+BlackBoxWrapper: TypeAlias = Literal["all", "largest"]
 
 LEVELS: Mapping[Rule, tuple[float, ...]] = {
     "value": tuple(round(0.05 * step, 2) for step in range(1, 20)),
@@ -40,7 +40,7 @@ def check_levels(who: object, rule: Rule, levels: Sequence[float]) -> None:
         raise InputError(f"{who}: thresholds of the rule {rule!r} are in [0, {most}].")
 
 
-def cut_values(maps: Mask, rule: Rule, levels: Sequence[float]) -> Tensor:
+def threshold_values(maps: Mask, rule: Rule, levels: Sequence[float]) -> Tensor:
     """The value that a pixel must reach at each threshold, (B, T); infinite where an empty map has
     no pixel to leave.
 
@@ -70,8 +70,8 @@ def cut_values(maps: Mask, rule: Rule, levels: Sequence[float]) -> Tensor:
     return ranked.gather(1, last).where(total > 0, float("inf"))
 
 
-def cut(maps: Mask, rule: Rule, level: float) -> Tensor:
-    """The pixels of each map that a threshold leaves, (B, 1, H, W) bool; see `cut_values`.
+def thresholded(maps: Mask, rule: Rule, level: float) -> Tensor:
+    """The pixels of each map that a threshold leaves, (B, 1, H, W) bool; see `threshold_values`.
 
     Args:
         maps: (B, 1, H, W) in [0, 1].
@@ -79,10 +79,10 @@ def cut(maps: Mask, rule: Rule, level: float) -> Tensor:
         level: The threshold.
 
     Example:
-        >>> cut(torch.tensor([[[[0.5, 0.1, 0.3, 0.1]]]]), "energy", 0.7).tolist()
+        >>> thresholded(torch.tensor([[[[0.5, 0.1, 0.3, 0.1]]]]), "energy", 0.7).tolist()
         [[[[True, False, True, False]]]]
     """
-    return maps >= cut_values(maps, rule, (level,))[:, :, None, None]
+    return maps >= threshold_values(maps, rule, (level,))[:, :, None, None]
 
 
 def largest_part(inside: Tensor) -> Tensor:
@@ -110,13 +110,13 @@ def largest_part(inside: Tensor) -> Tensor:
     return torch.stack(rows)[:, None].to(inside.device)
 
 
-def boxes_at(maps: Mask, rule: Rule, levels: Sequence[float], around: Around) -> Tensor:
+def boxes_at(maps: Mask, rule: Rule, levels: Sequence[float], around: BlackBoxWrapper) -> Tensor:
     """The box of each map at each threshold, (B, T, 4) int64: x0, y0, x1, y1 in pixels, x1 and y1
     exclusive.
 
     Args:
         maps: (B, 1, H, W).
-        rule: See `cut_values`.
+        rule: See `threshold_values`.
         levels: T thresholds.
         around: `all`: the tightest box around all pixels that the threshold leaves; `largest`:
             around their largest connected part. Where it leaves none, the box is the whole picture.
@@ -125,7 +125,7 @@ def boxes_at(maps: Mask, rule: Rule, levels: Sequence[float], around: Around) ->
         >>> boxes_at(torch.tensor([[[[0.9, 0.0, 0.6, 0.6]]]]), "value", (0.5, 0.8), "largest").tolist()
         [[[2, 0, 4, 1], [0, 0, 1, 1]]]
     """
-    values = cut_values(maps, rule, levels)
+    values = threshold_values(maps, rule, levels)
     if around == "all":  # a column holds a pixel if its largest value does
         columns, rows = (maps[:, 0].amax(dim)[:, None] >= values[:, :, None] for dim in (1, 2))
         return boxes_of_sides(columns.flatten(0, 1), rows.flatten(0, 1)).view(*values.shape, 4)
@@ -133,7 +133,7 @@ def boxes_at(maps: Mask, rule: Rule, levels: Sequence[float], around: Around) ->
     return torch.stack([tight_boxes(part) for part in parts], 1)
 
 
-def part_boxes(inside: Tensor) -> list[Tensor]:
+def component_boxes(inside: Tensor) -> list[Tensor]:
     """The tight boxes of all connected parts of each map, one (n, 4) int64 per map; the whole
     picture where there is no part.
 
@@ -141,7 +141,7 @@ def part_boxes(inside: Tensor) -> list[Tensor]:
         inside: (B, 1, H, W) bool.
 
     Example:
-        >>> part_boxes(torch.tensor([[[[True, False, True, True]]]]))[0].tolist()
+        >>> component_boxes(torch.tensor([[[[True, False, True, True]]]]))[0].tolist()
         [[0, 0, 1, 1], [2, 0, 4, 1]]
     """
     from scipy.ndimage import find_objects  # type: ignore[import-untyped]

@@ -16,16 +16,16 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
 from saliencykit.networks.feature_maps import (
     Call,
-    Tap,
-    as_tap,
+    FeatureMap,
+    as_feature_map,
     at_once,
+    eager,
     module_of,
     named,
-    plainly,
+    record_calls,
     unheard,
-    watch,
 )
-from saliencykit.networks.tolerance import alike
+from saliencykit.networks.tolerance import close_to_rounding
 
 _WATCHED = 3  # pictures; the outputs of all layers are held for them
 _PICTURES = 4  # that a head is linearised at
@@ -36,7 +36,7 @@ _COSTLY = (
 )
 
 
-_known: "WeakKeyDictionary[nn.Module, dict[tuple[object, ...], tuple[Tap, str] | None]]" = (
+_known: "WeakKeyDictionary[nn.Module, dict[tuple[object, ...], tuple[FeatureMap, str] | None]]" = (
     WeakKeyDictionary()
 )
 """Where a model's head was found, by the size of picture."""
@@ -48,7 +48,7 @@ class Head:
     """Where a classifier's evidence is read from, and with which vector per class.
 
     Attributes:
-        tap: The coarsest feature map.
+        feature_map: The coarsest feature map.
         weight: (K, C), what each class looks for in it.
         bias: (K,).
         layer: The name of the linear layer if `mean over positions of X . weight_c + bias_c` *is*
@@ -56,7 +56,7 @@ class Head:
             None where they are an estimate, to be trained.
     """
 
-    tap: Tap
+    feature_map: FeatureMap
     weight: Tensor
     bias: Tensor
     layer: str | None
@@ -67,7 +67,7 @@ class Head:
         return self.layer is not None
 
 
-def find_head(box: BlackBox, images: Images) -> Head:
+def find_head(black_box: BlackBox, images: Images) -> Head:
     """Find the head's rows by watching a box answer about a few pictures.
 
     Exact where the head is pooling and one linear layer, or a 1x1 convolution and pooling (most
@@ -77,7 +77,7 @@ def find_head(box: BlackBox, images: Images) -> Head:
     would take too long (many classes behind large layers) the rows are random.
 
     Args:
-        box: With a torch module inside.
+        black_box: With a torch module inside.
         images: (B, C, H, W), B >= 1, as the box takes them; rows that are linearised depend on
             them.
 
@@ -91,21 +91,31 @@ def find_head(box: BlackBox, images: Images) -> Head:
     several = (
         torch.cat([images, images.flip(-1), images.flip(-2)]) if len(images) < _WATCHED else images
     )
-    probe = at_once(box, several, _WATCHED)
+    probe = at_once(black_box, several, _WATCHED)
     with torch.no_grad():
-        logits, calls = watch(box, probe)
-    taps = [(tap, call) for call in calls if (tap := as_tap(call, probe)) is not None]
-    if not taps:
+        logits, calls = record_calls(black_box, probe)
+    feature_maps = [
+        (feature_map, call)
+        for call in calls
+        if (feature_map := as_feature_map(call, probe)) is not None
+    ]
+    if not feature_maps:
         raise InputError(
-            f"none of the {len(calls)} layers of {type(module_of(box)).__name__} gives a map over "
+            f"none of the {len(calls)} layers of {type(module_of(black_box)).__name__} gives a map over "
             "the picture, so it has no trunk to share; use encoder='own' or "
-            f"encoder='paper'.{unheard(module_of(box))}"
+            f"encoder='paper'.{unheard(module_of(black_box))}"
         )
-    found = _linear_head(logits, calls, taps, probe) or _convolutional_head(logits, calls, taps)
-    return found if found is not None else _linearised(box, images, [tap for tap, _ in taps], calls)
+    found = _linear_head(logits, calls, feature_maps, probe) or _convolutional_head(
+        logits, calls, feature_maps
+    )
+    return (
+        found
+        if found is not None
+        else _linearized(black_box, images, [feature_map for feature_map, _ in feature_maps], calls)
+    )
 
 
-def pooled_head(box: BlackBox, images: Images) -> Head | None:
+def pooled_head(black_box: BlackBox, images: Images) -> Head | None:
     """The head's own rows where it is pooling and a linear layer, or a 1x1 convolution and pooling;
     None where it is not.
 
@@ -113,31 +123,37 @@ def pooled_head(box: BlackBox, images: Images) -> Head | None:
     remembered as long as the model lives.
 
     Args:
-        box: With a torch module inside.
+        black_box: With a torch module inside.
         images: (B, C, H, W), as the box takes them; only their shape, dtype and device count.
 
     Raises:
         InputError: The box has no module.
     """
-    known = _known.setdefault(box.original or module_of(box), {})
+    known = _known.setdefault(black_box.source_module or module_of(black_box), {})
     size = tuple(images.shape[1:])
-    key = (getattr(box, "outputs", None), *size)  # one model may be read in two ways
+    key = (getattr(black_box, "outputs", None), *size)  # one model may be read in two ways
     if key not in known:
         noise = rng.uniform(
             images.new_zeros(1, *size),
             (_WATCHED, *size),
             generator=torch.Generator().manual_seed(0),
         )[0]
-        probe = at_once(box, noise, _WATCHED)
+        probe = at_once(black_box, noise, _WATCHED)
         with torch.no_grad():
-            logits, calls = watch(box, probe)
-        taps = [(tap, call) for call in calls if (tap := as_tap(call, probe)) is not None]
-        head = _linear_head(logits, calls, taps, probe) or _convolutional_head(logits, calls, taps)
-        known[key] = None if head is None or head.layer is None else (head.tap, head.layer)
+            logits, calls = record_calls(black_box, probe)
+        feature_maps = [
+            (feature_map, call)
+            for call in calls
+            if (feature_map := as_feature_map(call, probe)) is not None
+        ]
+        head = _linear_head(logits, calls, feature_maps, probe) or _convolutional_head(
+            logits, calls, feature_maps
+        )
+        known[key] = None if head is None or head.layer is None else (head.feature_map, head.layer)
     if (found := known[key]) is None:
         return None
-    tap, layer = found
-    return Head(tap, *rows_of(module_of(box), layer), layer)
+    feature_map, layer = found
+    return Head(feature_map, *rows_of(module_of(black_box), layer), layer)
 
 
 def rows_of(module: nn.Module, layer: str) -> tuple[Tensor, Tensor]:
@@ -158,7 +174,10 @@ def rows_of(module: nn.Module, layer: str) -> tuple[Tensor, Tensor]:
 
 
 def _linear_head(
-    logits: Logits, calls: Sequence[Call], taps: Sequence[tuple[Tap, Call]], probe: Images
+    logits: Logits,
+    calls: Sequence[Call],
+    feature_maps: Sequence[tuple[FeatureMap, Call]],
+    probe: Images,
 ) -> Head | None:
     """A linear layer, or a convolution that is one, whose input is the mean of a map, or one of its
     tokens.
@@ -177,22 +196,24 @@ def _linear_head(
         ):
             continue
         weight, bias = _rows(call.module)
-        if weight.shape[1] != given.shape[1] or not alike(call.output.flatten(1), logits):
+        if weight.shape[1] != given.shape[1] or not close_to_rounding(
+            call.output.flatten(1), logits
+        ):
             continue
-        for tap, source in reversed(taps):
-            if tap.channels != weight.shape[1] or len(source.output) != len(given):
+        for feature_map, source in reversed(feature_maps):
+            if feature_map.channels != weight.shape[1] or len(source.output) != len(given):
                 continue
-            maps = tap.read(source.output, probe.shape[2:])
-            if alike(maps.mean((2, 3)), given.to(maps.dtype)):
-                return Head(tap, weight, bias, call.name)
-            if tap.prefix and alike(source.output[:, 0], given):
-                return Head(tap, weight, bias, None)
+            maps = feature_map.read(source.output, probe.shape[2:])
+            if close_to_rounding(maps.mean((2, 3)), given.to(maps.dtype)):
+                return Head(feature_map, weight, bias, call.name)
+            if feature_map.prefix and close_to_rounding(source.output[:, 0], given):
+                return Head(feature_map, weight, bias, None)
         return None
     return None
 
 
 def _convolutional_head(
-    logits: Logits, calls: Sequence[Call], taps: Sequence[tuple[Tap, Call]]
+    logits: Logits, calls: Sequence[Call], feature_maps: Sequence[tuple[FeatureMap, Call]]
 ) -> Head | None:
     """A 1x1 convolution whose output, rectified or not, is pooled into the logits."""
     for call in reversed(calls):
@@ -206,64 +227,67 @@ def _convolutional_head(
         if call.given is None or min(call.output.shape[2:]) < 2:
             continue
         if not any(
-            alike(pooled, logits)
+            close_to_rounding(pooled, logits)
             for pooled in (call.output.mean((2, 3)), call.output.relu().mean((2, 3)))
         ):
             continue
-        for tap, source in reversed(taps):
+        for feature_map, source in reversed(feature_maps):
             if (
                 source.output.shape == call.given.shape
-                and tap.layout == "maps"
-                and alike(source.output, call.given)
+                and feature_map.layout == "maps"
+                and close_to_rounding(source.output, call.given)
             ):
-                return Head(tap, *_rows(module), call.name)
+                return Head(feature_map, *_rows(module), call.name)
     return None
 
 
-def _linearised(box: BlackBox, images: Images, taps: Sequence[Tap], calls: Sequence[Call]) -> Head:
+def _linearized(
+    black_box: BlackBox, images: Images, feature_maps: Sequence[FeatureMap], calls: Sequence[Call]
+) -> Head:
     """Gradients of every logit with respect to the last map that all its positions reach the logits
     from.
     """
-    module = module_of(box)
-    images = at_once(box, images, _PICTURES)
-    for tap in reversed(taps):
+    module = module_of(black_box)
+    images = at_once(black_box, images, _PICTURES)
+    for feature_map in reversed(feature_maps):
         held: list[Tensor] = []
 
         def cut(layer: nn.Module, given: Any, output: Tensor, held: list[Tensor] = held) -> Tensor:
             held.append(output.detach().requires_grad_())
             return held[-1] * 1  # the model may work in place on it
 
-        handle = module.get_submodule(tap.name).register_forward_hook(cut)
+        handle = module.get_submodule(feature_map.name).register_forward_hook(cut)
         try:
-            with torch.enable_grad(), plainly(box):
-                logits = box(images)
+            with torch.enable_grad(), eager(black_box):
+                logits = black_box(images)
         finally:
             handle.remove()
         if len(held) != 1 or not logits.requires_grad:
             continue
-        slopes = tap.read(
-            _slopes(logits.float(), held[0], -1), images.shape[2:]
-        )  # of a sigmoid the first logit is a fixed 0
+        # of a sigmoid the first logit is a fixed 0
+        slopes = feature_map.read(_slopes(logits.float(), held[0], -1), images.shape[2:])
         if bool(((slopes != 0).any(1).float().mean() < 0.5).cpu()):
             continue  # a class token alone reaches the logits
-        if _weights_after(tap, calls) * logits.shape[1] > _COSTLY:
+        if _weights_after(feature_map, calls) * logits.shape[1] > _COSTLY:
             spread = torch.randn(
-                logits.shape[1], tap.channels, generator=torch.Generator().manual_seed(0)
+                logits.shape[1], feature_map.channels, generator=torch.Generator().manual_seed(0)
             )
             return Head(
-                tap,
-                (spread / tap.channels**0.5).to(slopes),
+                feature_map,
+                (spread / feature_map.channels**0.5).to(slopes),
                 slopes.new_zeros(logits.shape[1]),
                 None,
             )
         rows = [
-            tap.read(_slopes(logits.float(), held[0], column), images.shape[2:]).sum((2, 3)).mean(0)
+            feature_map.read(_slopes(logits.float(), held[0], column), images.shape[2:])
+            .sum((2, 3))
+            .mean(0)
             for column in range(logits.shape[1])
         ]
         weight = torch.stack(rows).float()
-        pooled = tap.read(held[0].detach(), images.shape[2:]).mean((2, 3)).float()
+        pooled = feature_map.read(held[0].detach(), images.shape[2:]).mean((2, 3)).float()
         bias = (logits.detach().float() - pooled @ weight.T).mean(0)
-        return Head(tap, weight, bias, None)
+        return Head(feature_map, weight, bias, None)
     raise InputError(
         f"no layer of {type(module).__name__} passes a gradient from the logits to a map over the "
         "picture; use encoder='own'."
@@ -276,11 +300,11 @@ def _slopes(logits: Tensor, maps: Tensor, column: int) -> Tensor:
         return torch.autograd.grad(logits[:, column].sum(), maps, retain_graph=True)[0]
 
 
-def _weights_after(tap: Tap, calls: Sequence[Call]) -> int:
+def _weights_after(feature_map: FeatureMap, calls: Sequence[Call]) -> int:
     names = [call.name for call in calls]
     later = {
         id(p): p.numel()
-        for call in calls[names.index(tap.name) + 1 :]
+        for call in calls[names.index(feature_map.name) + 1 :]
         for p in call.module._parameters.values()
         if p is not None
     }

@@ -17,6 +17,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
 
 Layout: TypeAlias = Literal["maps", "last", "tokens"]
+# class, distillation and register tokens that stand before the grid
 _PREFIXES = (
     0,
     1,
@@ -25,20 +26,21 @@ _PREFIXES = (
     4,
     5,
     8,
-)  # class, distillation and register tokens that stand before the grid
+)
+# their outputs are other modules' outputs, or attention weights
 _SKIPPED = (
     "Dropout",
     "DropPath",
     "Softmax",
     "Identity",
-)  # their outputs are other modules' outputs, or attention weights
+)
 _APART = 1.4  # sides that differ by less are one scale
 _LEVELS = 4  # finer maps than the coarsest that a decoder is given
 
 
 @final
 @dataclass(frozen=True)
-class Tap:
+class FeatureMap:
     """One module of a classifier whose output is a map over the picture.
 
     Attributes:
@@ -101,7 +103,7 @@ class Call:
 
 @final
 @dataclass
-class Listener:
+class ActivationRecorder:
     """Keeps what chosen modules return while a box answers; its hooks are gone when the block ends."""
 
     outputs: dict[str, list[Tensor]] = field(default_factory=dict)
@@ -134,15 +136,15 @@ class Listener:
         return hook
 
 
-def read_taps(
-    box: BlackBox, images: Images, taps: Sequence[Tap]
+def read_feature_maps(
+    black_box: BlackBox, images: Images, feature_maps: Sequence[FeatureMap]
 ) -> tuple[Logits, tuple[Tensor, ...]]:
     """Ask a box once, and read the maps of the taps on the way.
 
     Args:
-        box: A black box with a torch module inside.
+        black_box: A black box with a torch module inside.
         images: As the box takes them.
-        taps: Of that module.
+        feature_maps: Of that module.
 
     Returns:
         The logits and one tensor (B, C, h, w) per tap.
@@ -150,23 +152,31 @@ def read_taps(
     Raises:
         InputError: The box has no module of such a name, or it was not called once per batch.
     """
-    listener = Listener()
-    with plainly(box), listener.on(module_of(box), list(dict.fromkeys(tap.name for tap in taps))):
-        logits = box(images)
+    listener = ActivationRecorder()
+    with (
+        eager(black_box),
+        listener.on(
+            module_of(black_box),
+            list(dict.fromkeys(feature_map.name for feature_map in feature_maps)),
+        ),
+    ):
+        logits = black_box(images)
     maps = []
-    for tap in taps:
-        parts = listener.outputs.get(tap.name, [])
+    for feature_map in feature_maps:
+        parts = listener.outputs.get(feature_map.name, [])
         if sum(map(len, parts)) != len(images):
             raise InputError(
-                f"{tap.name!r} of {name_of(module_of(box))} answered for {sum(map(len, parts))} "
+                f"{feature_map.name!r} of {name_of(module_of(black_box))} answered for {sum(map(len, parts))} "
                 f"of {len(images)} images; a compiled or parallel model hides its layers: give "
                 "the plain module."
             )
-        maps.append(tap.read(parts[0] if len(parts) == 1 else torch.cat(parts), images.shape[2:]))
+        maps.append(
+            feature_map.read(parts[0] if len(parts) == 1 else torch.cat(parts), images.shape[2:])
+        )
     return logits, tuple(maps)
 
 
-def watch(box: BlackBox, images: Images) -> tuple[Logits, list[Call]]:
+def record_calls(black_box: BlackBox, images: Images) -> tuple[Logits, list[Call]]:
     """Ask a box once and keep the call of each module of its model that is called just once, in the
     order in which they ended.
 
@@ -184,11 +194,11 @@ def watch(box: BlackBox, images: Images) -> tuple[Logits, list[Call]]:
         return hook
 
     try:
-        for name, module in module_of(box).named_modules():
+        for name, module in module_of(black_box).named_modules():
             if name and not isinstance(module, torch.jit.ScriptModule):
                 handles.append(module.register_forward_hook(keep(name)))
-        with plainly(box):
-            logits = box(images)
+        with eager(black_box):
+            logits = black_box(images)
     finally:
         for handle in handles:
             handle.remove()
@@ -215,13 +225,13 @@ def unheard(module: nn.Module) -> str:
 
 
 @contextmanager
-def plainly(box: BlackBox) -> Iterator[None]:
+def eager(black_box: BlackBox) -> Iterator[None]:
     """A compiled model runs its own Python code meanwhile, whose layers can be heard; others run as
     they do.
     """
     compiled = (
-        getattr(box, "model", box.module) is not box.module
-        or getattr(box.module, "_compiled_call_impl", None) is not None
+        getattr(black_box, "model", black_box.module) is not black_box.module
+        or getattr(black_box.module, "_compiled_call_impl", None) is not None
     )
     stance = getattr(torch.compiler, "set_stance", None) if compiled else None  # since torch 2.6
     if stance is None:
@@ -231,14 +241,14 @@ def plainly(box: BlackBox) -> Iterator[None]:
             yield
 
 
-def at_once(box: BlackBox, images: Images, most: int) -> Images:
+def at_once(black_box: BlackBox, images: Images, most: int) -> Images:
     """The first of some pictures, as many as one call of the box's model takes: a watched model is
     called once.
     """
-    return images[: min(most, box.max_batch or most)]
+    return images[: min(most, black_box.max_batch or most)]
 
 
-def as_tap(call: Call, images: Images) -> Tap | None:
+def as_feature_map(call: Call, images: Images) -> FeatureMap | None:
     """The call's output as a tap, or None where it is no map over the picture."""
     shape, picture = tuple(call.output.shape), images.shape[2:]
     if (
@@ -249,20 +259,20 @@ def as_tap(call: Call, images: Images) -> Tap | None:
         return None
     if len(shape) == 4:
         if _fits(shape[2:], picture):
-            return Tap(call.name, "maps", shape[1], (shape[2], shape[3]))
+            return FeatureMap(call.name, "maps", shape[1], (shape[2], shape[3]))
         if _fits(shape[1:3], picture):
-            return Tap(call.name, "last", shape[3], (shape[1], shape[2]))
+            return FeatureMap(call.name, "last", shape[3], (shape[1], shape[2]))
     if len(shape) == 3:
         for prefix in _PREFIXES:
             grid = _grid(shape[1] - prefix, picture)
             if grid is not None:
-                return Tap(call.name, "tokens", shape[2], grid, prefix)
+                return FeatureMap(call.name, "tokens", shape[2], grid, prefix)
     return None
 
 
 def pyramid(
-    calls: Sequence[Call], images: Images, coarse: Tap, finest: tuple[int, int]
-) -> tuple[Tap, ...]:
+    calls: Sequence[Call], images: Images, coarse: FeatureMap, finest: tuple[int, int]
+) -> tuple[FeatureMap, ...]:
     """The taps of a decoder, fine to coarse: one per side, from `finest` to the side of `coarse`,
     which comes last.
 
@@ -270,26 +280,34 @@ def pyramid(
     than a convolution inside the next one. Where the network keeps one side throughout (a plain
     transformer), two earlier blocks are taken.
     """
-    found = [tap for call in calls if (tap := as_tap(call, images)) is not None]
-    by_side: dict[tuple[int, int], list[Tap]] = {}
-    for tap in found:
-        by_side.setdefault(tap.side, []).append(tap)
-    chosen: list[Tap] = []
+    found = [
+        feature_map for call in calls if (feature_map := as_feature_map(call, images)) is not None
+    ]
+    by_side: dict[tuple[int, int], list[FeatureMap]] = {}
+    for feature_map in found:
+        by_side.setdefault(feature_map.side, []).append(feature_map)
+    chosen: list[FeatureMap] = []
     for side in sorted(by_side):
         if coarse.side[0] * _APART < side[0] <= finest[0] + 1:
             best = _outermost(by_side[side])
             if (
                 chosen and side[0] < chosen[-1].side[0] * _APART
             ):  # 28 and, where something was padded, 29
-                chosen[-1] = min(chosen[-1], best, key=lambda tap: tap.name.count("."))
+                chosen[-1] = min(
+                    chosen[-1], best, key=lambda feature_map: feature_map.name.count(".")
+                )
             else:
                 chosen.append(best)
     if not chosen:
-        same = [tap for tap in by_side.get(coarse.side, []) if tap.name != coarse.name]
-        parents = [tap.name.rpartition(".")[0] for tap in same]
+        same = [
+            feature_map
+            for feature_map in by_side.get(coarse.side, [])
+            if feature_map.name != coarse.name
+        ]
+        parents = [feature_map.name.rpartition(".")[0] for feature_map in same]
         row = [
-            tap
-            for tap, parent in zip(same, parents, strict=True)
+            feature_map
+            for feature_map, parent in zip(same, parents, strict=True)
             if parents.count(parent) == max(map(parents.count, parents))
         ]
         chosen = [row[len(row) // 6], row[len(row) // 2]] if len(row) > 2 else row[:1]
@@ -297,23 +315,23 @@ def pyramid(
     return (*reversed(chosen[:_LEVELS]), coarse)
 
 
-def _outermost(taps: Sequence[Tap]) -> Tap:
-    depth = min(tap.name.count(".") for tap in taps)
-    return [tap for tap in taps if tap.name.count(".") == depth][-1]
+def _outermost(feature_maps: Sequence[FeatureMap]) -> FeatureMap:
+    depth = min(feature_map.name.count(".") for feature_map in feature_maps)
+    return [feature_map for feature_map in feature_maps if feature_map.name.count(".") == depth][-1]
 
 
-def module_of(box: BlackBox) -> nn.Module:
+def module_of(black_box: BlackBox) -> nn.Module:
     """The torch module inside a box.
 
     Raises:
         InputError: There is none.
     """
-    if box.module is None:
+    if black_box.module is None:
         raise InputError(
-            f"{name_of(box)} shows no torch module, so its feature maps cannot be read; use a "
+            f"{name_of(black_box)} shows no torch module, so its feature maps cannot be read; use a "
             "network with an encoder of its own: fit(..., encoder='own') or encoder='paper'."
         )
-    return box.module
+    return black_box.module
 
 
 def named(module: nn.Module, name: str) -> nn.Module:
@@ -348,6 +366,5 @@ def _grid(count: int, picture: Sequence[int]) -> tuple[int, int] | None:
     if height < 2 or count % height or height * 2 > picture[0]:
         return None
     width = count // height
-    return (
-        (height, width) if abs(height * picture[1] / picture[0] - width) < 1 else None
-    )  # 20 is 4 x 4 and registers, not 4 x 5
+    # 20 is 4 x 4 and registers, not 4 x 5
+    return (height, width) if abs(height * picture[1] / picture[0] - width) < 1 else None

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-_COMFORT = (
-    32 * 2**20
-)  # bytes; glibc gives larger blocks back after every layer, and each use faults its pages in again
+# bytes; glibc gives larger blocks back after every layer, and each use faults its pages in again
+_COMFORT = 32 * 2**20
+# convolutions that are linear in `.weight`; weight-standardised ones are not
 _LINEAR = (
     "Conv2d",
     "Conv2dSame",
-)  # convolutions that are linear in `.weight`; weight-standardised ones are not
+)
 _NUMBERS = ("running_mean", "running_var", "weight", "bias")
 _NORMS = ("BatchNorm2d", "BatchNormAct2d", "FrozenBatchNorm2d", "FrozenBatchNormAct2d")
 

@@ -10,12 +10,12 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
-from saliencykit.networks.feature_maps import Call, Tap, module_of, watch
-from saliencykit.networks.tolerance import alike
+from saliencykit.networks.feature_maps import Call, FeatureMap, module_of, record_calls
+from saliencykit.networks.tolerance import close_to_rounding
 
 
 @final
-class Rest:
+class PartialNetwork:
     """The part of a classifier after one of its layers, asked about that layer's output.
 
     Nothing is traced: in a copy of the network the layers before are replaced by ones that return
@@ -23,38 +23,42 @@ class Rest:
     logits as the network for its own features, else the layer is no place to cut at.
 
     Args:
-        box: A frozen copy of the black box, owned by this object.
-        tap: The layer.
+        black_box: A frozen copy of the black box, owned by this object.
+        feature_map: The layer.
         calls: What was seen when the network ran; the layers before this one in it are replaced.
     """
 
-    def __init__(self, box: BlackBox, tap: Tap, calls: Sequence[Call]) -> None:
-        self.box, self.tap = box, tap
+    def __init__(self, black_box: BlackBox, feature_map: FeatureMap, calls: Sequence[Call]) -> None:
+        self.black_box, self.feature_map = black_box, feature_map
         self._given: Tensor | None = None
         self._next = 0
-        module = module_of(box)
+        module = module_of(black_box)
         order = [call.name for call in calls]
-        before = set(order[: order.index(tap.name)])
-        parents = {tap.name.rsplit(".", n)[0] for n in range(1, tap.name.count(".") + 1)}
+        before = set(order[: order.index(feature_map.name)])
+        parents = {
+            feature_map.name.rsplit(".", n)[0] for n in range(1, feature_map.name.count(".") + 1)
+        }
         shapes = {call.name: call.output.shape[1:] for call in calls}
-        self._token = next(call.output[:1].detach() for call in calls if call.name == tap.name)
+        self._token = next(
+            call.output[:1].detach() for call in calls if call.name == feature_map.name
+        )
         for name in before - parents:
             above = {name.rsplit(".", n)[0] for n in range(1, name.count(".") + 1)}
             if not above & (before - parents) and name in shapes:
                 layer = module.get_submodule(name)
                 layer.forward = _Zeros(shapes[name], self._token)
-        module.get_submodule(tap.name).forward = self._hand_over
+        module.get_submodule(feature_map.name).forward = self._hand_over
 
     def __call__(self, maps: Tensor, size: Sequence[int]) -> Logits:
         """The logits for maps (B, C, h, w) at the layer; `size` is (C, H, W) of the pictures.
         Gradients flow to the maps.
         """
         self._given, self._next = (
-            self.tap.write(maps, self._token.expand(len(maps), *self._token.shape[1:])),
+            self.feature_map.write(maps, self._token.expand(len(maps), *self._token.shape[1:])),
             0,
         )
         try:
-            return self.box(maps.new_zeros(len(maps), *size))
+            return self.black_box(maps.new_zeros(len(maps), *size))
         finally:
             self._given = None
 
@@ -65,7 +69,7 @@ class Rest:
         self._token = next(
             call.output.detach().mean(0, keepdim=True)
             for call in calls
-            if call.name == self.tap.name
+            if call.name == self.feature_map.name
         )
 
     def follow(self, output: Tensor) -> None:
@@ -81,16 +85,16 @@ class Rest:
         return rows
 
 
-def rest_after(box: BlackBox, image: Images, tap: Tap) -> Rest:
+def network_after(black_box: BlackBox, image: Images, feature_map: FeatureMap) -> PartialNetwork:
     """The classifier from this layer on, in a copy; verified on the picture.
 
     Where the model cannot do without the layers before (dense connections), they run on an empty
     picture, and nothing is saved.
 
     Args:
-        box: With a torch module inside, which is left alone.
+        black_box: With a torch module inside, which is left alone.
         image: (1, C, H, W).
-        tap: The layer.
+        feature_map: The layer.
 
     Raises:
         InputError: The model cannot be copied, or what comes before the layer also reaches the
@@ -99,30 +103,32 @@ def rest_after(box: BlackBox, image: Images, tap: Tap) -> Rest:
     Example:
         >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
         >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(8 * 36, 4))
-        >>> box, image = TorchBlackBox(net), torch.rand(1, 3, 8, 8)
-        >>> rest = rest_after(box, image, Tap("1", "maps", 8, (6, 6)))
-        >>> bool((rest(net[:2](image), image.shape[1:]) - box(image)).abs().max() < 1e-4)
+        >>> black_box, image = TorchBlackBox(net), torch.rand(1, 3, 8, 8)
+        >>> partial_network = network_after(black_box, image, FeatureMap("1", "maps", 8, (6, 6)))
+        >>> bool((partial_network(net[:2](image), image.shape[1:]) - box(image)).abs().max() < 1e-4)
         True
     """
     with torch.no_grad():
-        logits, calls = watch(box, image)
-        own = [call for call in calls if call.name == tap.name]
+        logits, calls = record_calls(black_box, image)
+        own = [call for call in calls if call.name == feature_map.name]
         for known in (calls, own):
-            twin = box.for_many(image)
-            if twin is box or module_of(twin) is module_of(box):
+            twin = black_box.optimized_for(image)
+            if twin is black_box or module_of(twin) is module_of(black_box):
                 raise InputError(
-                    f"{name_of(module_of(box))} cannot be copied, so it cannot be cut; use "
+                    f"{name_of(module_of(black_box))} cannot be copied, so it cannot be cut; use "
                     "masker='grad-cam'."
                 )
             try:
-                rest = Rest(twin, tap, known)
-                again = rest(tap.read(own[0].output, image.shape[2:]), image.shape[1:])
+                partial_network = PartialNetwork(twin, feature_map, known)
+                again = partial_network(
+                    feature_map.read(own[0].output, image.shape[2:]), image.shape[1:]
+                )
             except Exception:  # a layer that cannot do without the ones before it
                 continue
-            if alike(again, logits):
-                return rest
+            if close_to_rounding(again, logits):
+                return partial_network
     raise InputError(
-        f"the logits of {name_of(module_of(box))} do not depend on the output of {tap.name!r} "
+        f"the logits of {name_of(module_of(black_box))} do not depend on the output of {feature_map.name!r} "
         "alone; name a layer=... that everything passes through, or use masker='grad-cam'."
     )
 

@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.types import Images
-from saliencykit.networks.feature_maps import Call, as_tap, at_once, module_of, watch
-from saliencykit.networks.partial_network import Rest
+from saliencykit.networks.feature_maps import Call, as_feature_map, at_once, module_of, record_calls
+from saliencykit.networks.partial_network import PartialNetwork
 
-__all__ = ["Rest", "find_rest"]
+__all__ = ["PartialNetwork", "choose_split_layer"]
 
 _EARLY = 0.45  # of the multiplications: mixing later costs less and agrees less with mixing pixels
 _FINE, _FINER = 17, 9  # a layer's side is at least 1/17 of the picture's (transformers), better 1/9
@@ -16,7 +16,7 @@ _TRIES = 40
 _CLOSE = 1e-3
 
 
-def find_rest(box: BlackBox, images: Images) -> Rest | None:
+def choose_split_layer(black_box: BlackBox, images: Images) -> PartialNetwork | None:
     """The latest good place to cut a classifier at: at most 45 % of its multiplications before it,
     verified.
 
@@ -26,41 +26,49 @@ def find_rest(box: BlackBox, images: Images) -> Rest | None:
     0.9 with those of composed pictures, and are too low), so training ends with those.
 
     Args:
-        box: With a torch module inside.
+        black_box: With a torch module inside.
         images: (B, C, H, W), B >= 2, as the box takes them.
 
     Returns:
         None where there is no such layer (dense connections, an architecture that runs its own
         way).
     """
-    images = at_once(box, images, 2)
+    images = at_once(black_box, images, 2)
     with torch.no_grad():
-        logits, calls = watch(box, images)
+        logits, calls = record_calls(black_box, images)
     total = sum(map(_multiplications, calls))
     done, places = 0, []
     for call in calls:
         done += _multiplications(call)
-        tap = as_tap(call, images)
-        if tap is not None and done <= _EARLY * total and tap.side[0] * _FINE >= images.shape[2]:
-            places.append((tap, tap.read(call.output[:1], images.shape[2:]).detach()))
+        feature_map = as_feature_map(call, images)
+        if (
+            feature_map is not None
+            and done <= _EARLY * total
+            and feature_map.side[0] * _FINE >= images.shape[2]
+        ):
+            places.append(
+                (feature_map, feature_map.read(call.output[:1], images.shape[2:]).detach())
+            )
     places = [place for place in places if place[0].side[0] * _FINER >= images.shape[2]] or places
     small = 2 * min((maps.numel() for _, maps in places[len(places) // 2 :]), default=0)
-    for tap, maps in reversed([place for place in places if place[1].numel() <= small][-_TRIES:]):
-        copy = box.for_many(images)
-        if copy is box or module_of(copy) is module_of(box):
+    for feature_map, maps in reversed(
+        [place for place in places if place[1].numel() <= small][-_TRIES:]
+    ):
+        copy = black_box.optimized_for(images)
+        if copy is black_box or module_of(copy) is module_of(black_box):
             return None
         try:
-            rest = Rest(copy, tap, calls)
+            partial_network = PartialNetwork(copy, feature_map, calls)
             with torch.no_grad():
-                again = rest(maps, images.shape[1:])
+                again = partial_network(maps, images.shape[1:])
         except Exception:  # a layer that cannot do without the ones before it
             continue
         scale = (logits.amax() - logits.amin()).clamp_min(1e-12)
         if again.shape == logits[:1].shape and bool(
             (again - logits[:1]).abs().max() <= _CLOSE * scale
         ):
-            rest.forget_picture(calls)
-            return rest
+            partial_network.forget_picture(calls)
+            return partial_network
     return None
 
 

@@ -16,15 +16,15 @@ from saliencykit.core.errors import GradientError, InputError
 from saliencykit.core.types import Images, Logits
 from saliencykit.networks.feature_maps import (
     Call,
-    Tap,
-    as_tap,
+    FeatureMap,
+    as_feature_map,
+    eager,
     module_of,
-    plainly,
-    read_taps,
+    read_feature_maps,
+    record_calls,
     unheard,
-    watch,
 )
-from saliencykit.networks.tolerance import alike
+from saliencykit.networks.tolerance import close_to_rounding
 
 _MOST = 0.5  # of the positions: of a class token's own map it is one, of pooled maps all
 _SMALL = 64  # pixels: networks for such pictures have maps of more than half their side
@@ -34,13 +34,13 @@ _UNDECIDED = 0.5  # above 1: changes less gathered than this are spread by mixin
 _INSIDE = 0.25
 _LAYERLESS = "maskers that need no layers: 'iterative' and 'gradient' (they take gradients), 'rise' and 'occlusion' (they only ask)"
 
-_known: "WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Tap]]" = WeakKeyDictionary()
+_known: "WeakKeyDictionary[nn.Module, dict[tuple[object, ...], FeatureMap]]" = WeakKeyDictionary()
 """What was found for a model and a size of picture: a function of these two alone, and as costly as
 a few answers.
 """
 
 
-def target_layer(black_box: BlackBox, images: Images, layer: str | None = None) -> Tap:
+def target_layer(black_box: BlackBox, images: Images, layer: str | None = None) -> FeatureMap:
     """Find the layer whose activation maps Grad-CAM uses, by watching the box's model answer once
     about noise.
 
@@ -66,7 +66,7 @@ def target_layer(black_box: BlackBox, images: Images, layer: str | None = None) 
         layer: The dotted name of a layer to use instead, as in `model.named_modules()`.
 
     Returns:
-        The layer's name, layout and grid: `read_taps(black_box, images, [tap])` gives its maps,
+        The layer's name, layout and grid: `read_feature_maps(black_box, images, [feature_map])` gives its maps,
         `cut_at` also their gradients.
 
     Raises:
@@ -76,15 +76,15 @@ def target_layer(black_box: BlackBox, images: Images, layer: str | None = None) 
     Example:
         >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(72, 4))
-        >>> tap = target_layer(TorchBlackBox(net), torch.rand(2, 3, 16, 16))
-        >>> tap.name, tap.layout, tap.side
+        >>> feature_map = target_layer(TorchBlackBox(net), torch.rand(2, 3, 16, 16))
+        >>> feature_map.name, feature_map.layout, feature_map.side
         ('1', 'maps', (7, 7))
 
     References:
         Selvaraju et al. 2017, "Grad-CAM", section 3: the last convolutional layers are the
         compromise of meaning and place.
     """
-    model = black_box.original
+    model = black_box.source_module
     if black_box.module is None or model is None:
         raise InputError(
             f"{name_of(black_box)} shows no torch module, so no layer of it can be read. Use "
@@ -107,14 +107,16 @@ def noise(images: Images) -> Images:
     )
 
 
-def cut_at(black_box: BlackBox, images: Images, tap: Tap) -> tuple[Logits, list[Tensor]]:
+def cut_at(
+    black_box: BlackBox, images: Images, feature_map: FeatureMap
+) -> tuple[Logits, list[Tensor]]:
     """Ask a box such that the logits' graph starts at a layer: what comes before it runs without
     one.
 
     Args:
         black_box: With a torch module inside.
         images: (B, C, H, W).
-        tap: The layer.
+        feature_map: The layer.
 
     Returns:
         The logits, and the layer's raw outputs as leaves: one for each time the model was called, a
@@ -135,13 +137,13 @@ def cut_at(black_box: BlackBox, images: Images, tap: Tap) -> tuple[Logits, list[
         leaves.append(output.detach().requires_grad_())
         return leaves[-1] * 1  # a copy: the model may work in place on it
 
-    handle = black_box.module.get_submodule(tap.name).register_forward_hook(cut)
+    handle = black_box.module.get_submodule(feature_map.name).register_forward_hook(cut)
     try:
         # under no_grad only what follows the cut is recorded; a model that sets the mode by itself
         # is recorded whole
         for mode in (torch.no_grad, torch.enable_grad):
             leaves.clear()
-            with torch.enable_grad(), plainly(black_box), mode():
+            with torch.enable_grad(), eager(black_box), mode():
                 logits = black_box(images)
             if logits.requires_grad:
                 break
@@ -150,21 +152,21 @@ def cut_at(black_box: BlackBox, images: Images, tap: Tap) -> tuple[Logits, list[
     answered = sum(map(len, leaves))
     if answered != len(images):
         raise InputError(
-            f"{tap.name!r} of {name_of(black_box.module)} answered for {answered} of "
+            f"{feature_map.name!r} of {name_of(black_box.module)} answered for {answered} of "
             f"{len(images)} images; name another layer."
         )
     if not logits.requires_grad:
         raise GradientError(
             f"the logits of {name_of(black_box.module)} do not depend on the output of "
-            f"{tap.name!r} in autograd; name another layer, or use masker='rise' or 'occlusion', "
+            f"{feature_map.name!r} in autograd; name another layer, or use masker='rise' or 'occlusion', "
             "which only ask."
         )
     return logits, leaves
 
 
-def _search(box: BlackBox, probe: Images) -> Tap:
+def _search(black_box: BlackBox, probe: Images) -> FeatureMap:
     with torch.enable_grad():
-        logits, calls = watch(box, probe.clone().requires_grad_())
+        logits, calls = record_calls(black_box, probe.clone().requires_grad_())
         direction = rng.normal(
             logits[:, :1, None, None], logits.shape[1:], generator=Generator().manual_seed(1)
         )
@@ -172,28 +174,30 @@ def _search(box: BlackBox, probe: Images) -> Tap:
             logits * direction
         ).sum()  # of all classes at once: no label decides about the layer
     unordered, sparse = [], None
-    for tap, call in _candidates(logits.detach(), calls, probe):
-        share = _moving(answer, tap, call, probe)
+    for feature_map, call in _candidates(logits.detach(), calls, probe):
+        share = _moving(answer, feature_map, call, probe)
         if share <= _MOST:
-            if sparse is None and share > 0 and tap.layout != "tokens":
-                sparse = tap
+            if sparse is None and share > 0 and feature_map.layout != "tokens":
+                sparse = feature_map
             continue
-        if tap.layout != "tokens" or in_order(box, tap, probe):
-            return tap
-        unordered.append(tap.name)
+        if feature_map.layout != "tokens" or in_order(black_box, feature_map, probe):
+            return feature_map
+        unordered.append(feature_map.name)
     if sparse is not None:
         return sparse
     why = "passes a gradient from the logits to a map over the picture"
     if unordered:
         why = f"keeps its tokens in the order of the picture (not so: {', '.join(unordered[:3])})"
     raise InputError(
-        f"no layer of {name_of(box.module)} {why}, at {probe.shape[2]} x {probe.shape[3]} pixels. "
+        f"no layer of {name_of(black_box.module)} {why}, at {probe.shape[2]} x {probe.shape[3]} pixels. "
         "Name one with layer=..., give a larger picture, or use "
-        f"{_LAYERLESS}.{unheard(module_of(box))}"
+        f"{_LAYERLESS}.{unheard(module_of(black_box))}"
     )
 
 
-def _candidates(logits: Logits, calls: Sequence[Call], probe: Images) -> Iterator[tuple[Tap, Call]]:
+def _candidates(
+    logits: Logits, calls: Sequence[Call], probe: Images
+) -> Iterator[tuple[FeatureMap, Call]]:
     """Layers from the last to the first, projections of single tokens after all others."""
     pooled = {
         id(call.output)
@@ -202,32 +206,40 @@ def _candidates(logits: Logits, calls: Sequence[Call], probe: Images) -> Iterato
     }
     projections = []
     for call in reversed(calls):
-        tap = _as_map(call, probe, named=False)
+        feature_map = _as_map(call, probe, named=False)
         if (
-            tap is None or not call.output.requires_grad or id(call.output) in pooled
+            feature_map is None or not call.output.requires_grad or id(call.output) in pooled
         ):  # a container ends with its last layer
             continue
-        maps = tap.read(call.output.detach(), probe.shape[2:])
-        if tap.channels == logits.shape[1] and any(
-            alike(m.mean((2, 3)), logits) for m in (maps, maps.relu())
+        maps = feature_map.read(call.output.detach(), probe.shape[2:])
+        if feature_map.channels == logits.shape[1] and any(
+            close_to_rounding(m.mean((2, 3)), logits) for m in (maps, maps.relu())
         ):
             continue
         if isinstance(call.module, nn.Linear):  # queries, keys, values, the inside of a perceptron
-            projections.append((tap, call))
+            projections.append((feature_map, call))
         else:
-            yield tap, call
+            yield feature_map, call
     yield from projections
 
 
-def _as_map(call: Call, probe: Images, *, named: bool) -> Tap | None:
+def _as_map(call: Call, probe: Images, *, named: bool) -> FeatureMap | None:
     """The output as a tap; fine maps count too, channels first, in small pictures or where the
     layer was named.
     """
-    tap, (height, width), shape = as_tap(call, probe), probe.shape[2:], call.output.shape
-    same = name_of(call.module).startswith(
-        ("Dropout", "DropPath", "Softmax", "Identity")
-    )  # another layer's output, or weights
-    if tap is None and not same and len(shape) == 4 and (named or max(height, width) <= _SMALL):
+    feature_map, (height, width), shape = (
+        as_feature_map(call, probe),
+        probe.shape[2:],
+        call.output.shape,
+    )
+    # another layer's output, or weights
+    same = name_of(call.module).startswith(("Dropout", "DropPath", "Softmax", "Identity"))
+    if (
+        feature_map is None
+        and not same
+        and len(shape) == 4
+        and (named or max(height, width) <= _SMALL)
+    ):
         (h, w), ratio = shape[2:], shape[2] / height
         if (
             len(probe) == shape[0]
@@ -235,11 +247,11 @@ def _as_map(call: Call, probe: Images, *, named: bool) -> Tap | None:
             and 2 <= w <= width
             and abs(w - width * ratio) <= 1
         ):
-            return Tap(call.name, "maps", shape[1], (h, w))
-    return tap
+            return FeatureMap(call.name, "maps", shape[1], (h, w))
+    return feature_map
 
 
-def _moving(answer: Tensor, tap: Tap, call: Call, probe: Images) -> float:
+def _moving(answer: Tensor, feature_map: FeatureMap, call: Call, probe: Images) -> float:
     """The share of the map's positions that the answer has a gradient at."""
     try:
         (slope,) = torch.autograd.grad(answer, call.output, retain_graph=True, allow_unused=True)
@@ -247,11 +259,11 @@ def _moving(answer: Tensor, tap: Tap, call: Call, probe: Images) -> float:
         return 0.0
     if slope is None:
         return 0.0
-    there = (tap.read(slope, probe.shape[2:]) != 0).any(1)
+    there = (feature_map.read(slope, probe.shape[2:]) != 0).any(1)
     return float(there.float().mean())
 
 
-def in_order(box: BlackBox, tap: Tap, probe: Images) -> bool:
+def in_order(black_box: BlackBox, feature_map: FeatureMap, probe: Images) -> bool:
     """Where a corner of the picture changes, does that corner of the map?
 
     Each corner's quarter of the picture is inverted in turn. Of the map's change, the quarter of
@@ -259,14 +271,14 @@ def in_order(box: BlackBox, tap: Tap, probe: Images) -> bool:
     so many times the mean. Out of order is a map whose changes are gathered at few positions, but
     not in the corner. Where everything changes alike (an untrained mixer) nothing can be said.
     """
-    (height, width), (h, w) = probe.shape[2:], tap.side
+    (height, width), (h, w) = probe.shape[2:], feature_map.side
     edits = probe.repeat(5, 1, 1, 1)
     corners = [(y, x) for y in (0, 1) for x in (0, 1)]
     for edit, (y, x) in zip(edits[1:], corners, strict=True):
         part = edit[:, _half(y, height), _half(x, width)]
         part.copy_(1 - part)
     with torch.no_grad():
-        _, (maps,) = read_taps(box, edits, [tap])
+        _, (maps,) = read_feature_maps(black_box, edits, [feature_map])
     change = (maps[1:] - maps[:1]).abs().sum(1)
     change = change / change.mean((1, 2), keepdim=True).clamp_min(torch.finfo(change.dtype).tiny)
     gathered = change.flatten(1).topk(max(1, h * w // 4)).values.mean() - 1
@@ -283,18 +295,18 @@ def _half(which: int, side: int) -> slice:
     return slice(side - side // 2, None) if which else slice(side // 2)
 
 
-def _named(box: BlackBox, probe: Images, layer: str) -> Tap:
-    assert box.module is not None
+def _named(black_box: BlackBox, probe: Images, layer: str) -> FeatureMap:
+    assert black_box.module is not None
     with torch.no_grad():
-        _, calls = watch(box, probe)
+        _, calls = record_calls(black_box, probe)
     for call in calls:
-        if call.name == layer and (tap := _as_map(call, probe, named=True)) is not None:
-            return tap
-    names = [name for name, _ in box.module.named_modules() if name]
+        if call.name == layer and (feature_map := _as_map(call, probe, named=True)) is not None:
+            return feature_map
+    names = [name for name, _ in black_box.module.named_modules() if name]
     others = ", ".join(
         repr(call.name)
         for call in reversed(calls)
-        if as_tap(call, probe) is not None and call.name.count(".") < 2
+        if as_feature_map(call, probe) is not None and call.name.count(".") < 2
     )
     if layer not in names:
         what = "is not one of its layers"
@@ -306,6 +318,6 @@ def _named(box: BlackBox, probe: Images, layer: str) -> Tap:
             else "does not return one tensor once per answer"
         )
     raise InputError(
-        f"layer={layer!r} of {name_of(box.module)} {what}. Some that are maps, the last first: "
+        f"layer={layer!r} of {name_of(black_box.module)} {what}. Some that are maps, the last first: "
         f"{others or 'none'}."
     )

@@ -7,7 +7,7 @@ from torch import Tensor
 _SHARE = 1e-3
 
 
-def alike(answer: Tensor, wanted: Tensor) -> bool:
+def close_to_rounding(answer: Tensor, wanted: Tensor) -> bool:
     """Does an answer differ from the one that is wanted by no more than a thousandth of that one's
     range?
 
@@ -19,7 +19,7 @@ def alike(answer: Tensor, wanted: Tensor) -> bool:
 
     Example:
         >>> wanted = torch.tensor([0.0, 10.0])
-        >>> alike(wanted + 0.001, wanted), alike(wanted + 1.0, wanted)
+        >>> close_to_rounding(wanted + 0.001, wanted), close_to_rounding(wanted + 1.0, wanted)
         (True, False)
     """
     if answer.shape != wanted.shape:

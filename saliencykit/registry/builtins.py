@@ -13,11 +13,11 @@ from saliencykit.registry.hookspecs import hookimpl
 @hookimpl
 def provide_black_boxes() -> Mapping[str, Callable[..., BlackBox]]:
     """The embedded default, and models of timm and torchvision by name."""
-    from saliencykit.black_boxes.timm import timm_box
-    from saliencykit.black_boxes.torchvision import torchvision_box
-    from saliencykit.demo import demo_box
+    from saliencykit.black_boxes.timm import timm_black_box
+    from saliencykit.black_boxes.torchvision import torchvision_black_box
+    from saliencykit.demo import demo_black_box
 
-    return {"demo": demo_box, "timm": timm_box, "torchvision": torchvision_box}
+    return {"demo": demo_black_box, "timm": timm_black_box, "torchvision": torchvision_black_box}
 
 
 @hookimpl
@@ -64,7 +64,7 @@ def provide_terms() -> Mapping[str, Callable[..., Term]]:
 def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
     """Maskers that need no training, and the one trained for the embedded classifier."""
     from saliencykit.demo import HERE
-    from saliencykit.maskers.baselines import CentreBox, GroundTruthBox, WholeImage
+    from saliencykit.maskers.baselines import CenterBox, GroundTruthBox, WholeImage
     from saliencykit.maskers.cam.ablation_cam import AblationCam
     from saliencykit.maskers.cam.cam import Cam
     from saliencykit.maskers.cam.grad_cam import GradCam
@@ -119,7 +119,7 @@ def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
         "contrastive-excitation-backprop": contrastive_excitation_backprop,
         "score-cam": ScoreCam,
         "feedback": Feedback,
-        "centre-box": CentreBox,
+        "center-box": CenterBox,
         "whole-image": WholeImage,
         "random": RandomMap,
         "ground-truth": GroundTruthBox,
@@ -135,16 +135,19 @@ def provide_metrics() -> Mapping[str, Callable[..., Metric]]:
     from saliencykit.metrics.average_drop import AverageDrop
     from saliencykit.metrics.class_confusion import ClassConfusion
     from saliencykit.metrics.complexity import Complexity
-    from saliencykit.metrics.held_out_area_curves import UnseenAreaCurves
+    from saliencykit.metrics.held_out_area_curves import HeldOutAreaCurves
     from saliencykit.metrics.insertion_deletion import Deletion, Insertion
-    from saliencykit.metrics.localization import Localisation
+    from saliencykit.metrics.localization import Localization
     from saliencykit.metrics.max_box import MaxBoxAccV2
     from saliencykit.metrics.mosaic import Mosaic
     from saliencykit.metrics.pointing import EnergyPointingGame, PointingGame
     from saliencykit.metrics.road import RemoveAndDebias
     from saliencykit.metrics.saliency_score import SaliencyScore, saliency_score_in_place
     from saliencykit.metrics.sparseness import Sparseness
-    from saliencykit.metrics.sufficient_region import DestroyingArea, SufficientArea
+    from saliencykit.metrics.sufficient_region import (
+        SmallestDestroyingRegion,
+        SmallestSufficientRegion,
+    )
 
     return {
         "saliency-score": SaliencyScore,
@@ -152,14 +155,14 @@ def provide_metrics() -> Mapping[str, Callable[..., Metric]]:
         "insertion": Insertion,
         "deletion": Deletion,
         "area-curves": AreaCurves,
-        "unseen-area-curves": UnseenAreaCurves,
-        "sufficient-area": SufficientArea,
-        "destroying-area": DestroyingArea,
+        "held-out-area-curves": HeldOutAreaCurves,
+        "smallest-sufficient-region": SmallestSufficientRegion,
+        "smallest-destroying-region": SmallestDestroyingRegion,
         "average-drop": AverageDrop,
         "road": RemoveAndDebias,
         "complexity": Complexity,
         "sparseness": Sparseness,
-        "localisation": Localisation,
+        "localization": Localization,
         "max-box-acc-v2": MaxBoxAccV2,
         "pointing-game": PointingGame,
         "energy-pointing-game": EnergyPointingGame,

@@ -253,17 +253,17 @@ class Registry:
         """
         for implementation in reversed(self.manager.hook.wrap_model.get_hookimpls()):
             try:
-                box = implementation.function(model)
-                if box is not None and not isinstance(box, BlackBox):
-                    raise ContractError(f"it returned {name_of(box)}, which is no BlackBox")
+                black_box = implementation.function(model)
+                if black_box is not None and not isinstance(black_box, BlackBox):
+                    raise ContractError(f"it returned {name_of(black_box)}, which is no BlackBox")
             except Exception as error:
                 if implementation.plugin_name == "saliencykit" or isinstance(error, InputError):
                     raise
                 record = next(r for r in self.plugins if r.name == implementation.plugin_name)
                 self._fail(record, f"wrap_model() raised {type(error).__name__}: {error}")
                 continue
-            if box is not None:
-                return box
+            if black_box is not None:
+                return black_box
         return None
 
 
@@ -335,21 +335,21 @@ def as_black_box(model: object) -> BlackBox:
         return model
     if isinstance(model, str):
         known = _is_known("black_box", model)
-        box = None if known else registry().wrap(model)
-        words = None if known or box else advice(model)
+        black_box = None if known else registry().wrap(model)
+        words = None if known or black_box else advice(model)
         if words:
             raise RegistryError(
                 f"no plugin reads the model {model!r}: {words}.{registry().left_out()}"
             )
-        return box or cast(BlackBox, registry().create("black_box", model))
-    box = registry().wrap(model)
-    if box is None:
+        return black_box or cast(BlackBox, registry().create("black_box", model))
+    black_box = registry().wrap(model)
+    if black_box is None:
         raise InputError(
             f"{name_of(model)} is not a classifier that saliencykit knows. Give a torch "
             "nn.Module, a function from numpy (B, H, W, C) to (B, K), a name like "
             "'timm:resnet18', or an object derived from saliencykit.BlackBox."
         )
-    return box
+    return black_box
 
 
 def _is_known(kind: Kind, text: str) -> bool:
@@ -373,12 +373,12 @@ def as_masker(masker: Masker | str) -> Masker:
     return cast(Masker, _as(masker, "masker"))
 
 
-def trained_masker(box: BlackBox) -> Masker | None:
+def trained_masker(black_box: BlackBox) -> Masker | None:
     """The trained masker that a plugin provides for exactly this model's weights, or None."""
     for full, factory in registry().names("masker").items():
         fits = getattr(factory, "fits", None)
         try:
-            if fits is not None and fits(box):
+            if fits is not None and fits(black_box):
                 return cast(Masker, factory())
         except SaliencyKitError as error:
             warnings.warn(f"the trained masker {full} cannot be used: {error}", stacklevel=3)

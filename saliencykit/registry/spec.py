@@ -2,7 +2,7 @@
 
 A value may be a name with arguments itself: `iterative:alternative=blur:sigma=3,steps=50`, in
 brackets where it has several, `iterative:alternative=(noise:spread=0.1,std=0.2),steps=50`, and
-joined by `+` where several are wanted, `choice:among=blur:sigma=3+noise`.
+joined by `+` where several are wanted, `choice:alternatives=blur:sigma=3+noise`.
 """
 
 import ast

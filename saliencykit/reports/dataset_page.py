@@ -6,7 +6,7 @@ from html import escape
 
 from saliencykit.explanation.dataset_run import overlay_path
 from saliencykit.storage.explanation_rows import ExplainedRow
-from saliencykit.storage.run_summary import Summary, summarise
+from saliencykit.storage.run_summary import Summary, summarize
 from saliencykit.storage.saved_explanations import SavedExplanations
 from saliencykit.visualization.html_images import card, stored
 from saliencykit.visualization.html_page import document, facts, number, table
@@ -26,7 +26,7 @@ def page_of_dataset(saved: SavedExplanations) -> str:
     """HTML: the numbers, the first pictures with their masks, the most frequent classes, what is
     missing, settings.
     """
-    summary = summarise(saved.rows())
+    summary = summarize(saved.rows())
     about = (
         f"{summary.explained} of {summary.pictures} pictures of {saved.manifest.get('data', '')}"
     )

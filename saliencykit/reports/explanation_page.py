@@ -10,7 +10,7 @@ from saliencykit.core.alternative import compose
 from saliencykit.explanation.result import Explanation
 from saliencykit.visualization.html_images import card
 from saliencykit.visualization.html_page import document, facts
-from saliencykit.visualization.overlay import caption, overlay, picture_and_mask
+from saliencykit.visualization.mask_overlay import caption, overlay, picture_and_mask
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,7 +23,7 @@ def page_of_explanation(explanation: Explanation) -> str:
     cards = []
     for index in range(min(len(explanation), _MOST)):
         kept, dropped = _sides(explanation, index)
-        title = explanation.names[index].split(",")[0]
+        title = explanation.label_names[index].split(",")[0]
         cards.append(
             card(title, caption(explanation, index), overlay(explanation, index), kept, dropped)
         )
@@ -47,8 +47,8 @@ def page_of_explanation(explanation: Explanation) -> str:
 def _sides(explanation: Explanation, index: int) -> "tuple[Image, Image]":
     from PIL import Image
 
-    colour, mask = picture_and_mask(explanation, index)
-    picture = torch.from_numpy(colour).permute(2, 0, 1)[None].float()
+    color, mask = picture_and_mask(explanation, index)
+    picture = torch.from_numpy(color).permute(2, 0, 1)[None].float()
     maps = torch.from_numpy(mask)[None, None].float()
     fill = Blur()(picture, generator=Generator().manual_seed(0))
     sides = (compose(picture, m, fill) for m in (maps, 1 - maps))

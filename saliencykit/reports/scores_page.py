@@ -7,14 +7,13 @@ from typing import Any
 
 from saliencykit.evaluation.run_directory import file_names
 from saliencykit.evaluation.score_rows import Row
-from saliencykit.evaluation.scores import Line, Scores, metric_of
+from saliencykit.evaluation.scores import Scores, ScoreSummary, metric_of
 from saliencykit.visualization.html_images import card, stored, stored_overlay
 from saliencykit.visualization.html_page import document, facts, number, table
 from saliencykit.visualization.svg_curves import chart, legend
 
-_POINT = re.compile(
-    r"(?P<curve>.+?)_(?P<at>\d+(?:\.\d+)?)"
-)  # `kept_0.05`: a point of the curve `kept`
+# `kept_0.05`: a point of the curve `kept`
+_POINT = re.compile(r"(?P<curve>.+?)_(?P<at>\d+(?:\.\d+)?)")
 _NAMES = 5  # of pictures, behind a reason
 
 
@@ -39,7 +38,7 @@ def page_of_scores(scores: Scores) -> str:
     return document("Saliency maps compared", [*parts, *_missing(scores), *_settings(scores)])
 
 
-def _table(scores: Scores, lines: dict[tuple[str, str], Line]) -> Iterator[str]:
+def _table(scores: Scores, lines: dict[tuple[str, str], ScoreSummary]) -> Iterator[str]:
     main, seconds = scores.main, scores.seconds()
     best = {name: best_maskers(scores, lines, name) for name in main}
     rows = []
@@ -58,7 +57,7 @@ def _table(scores: Scores, lines: dict[tuple[str, str], Line]) -> Iterator[str]:
     )
 
 
-def _curves(scores: Scores, lines: dict[tuple[str, str], Line]) -> Iterator[str]:
+def _curves(scores: Scores, lines: dict[tuple[str, str], ScoreSummary]) -> Iterator[str]:
     found: dict[str, list[tuple[float, str]]] = {}
     for name in scores.names:
         metric, slash, part = name.rpartition("/")
@@ -125,7 +124,7 @@ def _pictures(scores: Scores) -> Iterator[str]:
         yield f'<h3>{escape(one.sample)}</h3><div class="cards">{"".join(cards)}</div>'
 
 
-def _meanings(scores: Scores, lines: dict[tuple[str, str], Line]) -> Iterator[str]:
+def _meanings(scores: Scores, lines: dict[tuple[str, str], ScoreSummary]) -> Iterator[str]:
     yield "<h2>What the numbers mean</h2>"
     metrics = scores.settings.get("metrics", {})
     for metric in dict.fromkeys(metric_of(name, metrics) for name in scores.names):
@@ -189,7 +188,7 @@ def heading(scores: Scores, name: str) -> str:
     )
 
 
-def best_maskers(scores: Scores, lines: dict[tuple[str, str], Line], name: str) -> set[str]:
+def best_maskers(scores: Scores, lines: dict[tuple[str, str], ScoreSummary], name: str) -> set[str]:
     """Those with the best mean of a score; none where it is unknown which way is better."""
     better = scores.higher_is_better(name)
     means = {masker: lines[masker, name].mean for masker in scores.maskers if lines[masker, name].n}
@@ -199,7 +198,7 @@ def best_maskers(scores: Scores, lines: dict[tuple[str, str], Line], name: str) 
     return {masker for masker, mean in means.items() if mean == top}
 
 
-def _cell(line: Line, best: bool) -> str:
+def _cell(line: ScoreSummary, best: bool) -> str:
     if not line.n:
         return "–"  # noqa: RUF001
     mean = f'<span class="best">{number(line.mean)}</span>' if best else number(line.mean)

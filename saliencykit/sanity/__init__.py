@@ -2,19 +2,19 @@
 it rest on the model?
 """
 
-from saliencykit.sanity.class_leakage import EncodingProbe, encoding_probe
-from saliencykit.sanity.model_randomization import RandomisedBox, randomised_box
-from saliencykit.sanity.sanity_checks import CHECKS, SanityReport, sanity_checks
-from saliencykit.sanity.wrong_label import WrongLabel, wrong_label
+from saliencykit.sanity.class_leakage_check import ClassLeakage, class_leakage
+from saliencykit.sanity.model_randomization_check import ModelRandomization, model_randomization
+from saliencykit.sanity.run_checks import CHECKS, SanityReport, sanity_checks
+from saliencykit.sanity.wrong_label_check import WrongLabel, wrong_label
 
 __all__ = [
     "CHECKS",
-    "EncodingProbe",
-    "RandomisedBox",
+    "ClassLeakage",
+    "ModelRandomization",
     "SanityReport",
     "WrongLabel",
-    "encoding_probe",
-    "randomised_box",
+    "class_leakage",
+    "model_randomization",
     "sanity_checks",
     "wrong_label",
 ]

@@ -21,7 +21,7 @@ from saliencykit.sanity.masks import own_answers
 
 @final
 @dataclass(frozen=True)
-class Shown:
+class CheckImages:
     """Pictures with the class that the model gives each.
 
     Attributes:
@@ -35,7 +35,7 @@ class Shown:
     missing: Mapping[str, int]
 
 
-def shown(data: Any, box: BlackBox, limit: int | None = None) -> Shown:
+def load_check_images(data: Any, black_box: BlackBox, limit: int | None = None) -> CheckImages:
     """Read pictures for sanity checks. Labels are not needed: a mask explains what the model
     answers, right or wrong.
 
@@ -43,7 +43,7 @@ def shown(data: Any, box: BlackBox, limit: int | None = None) -> Shown:
         data: A folder with its folders, a CSV file, `voc:...` or `coco:...` as for `evaluate`; a
             tensor (N, C, H, W); an iterable of pictures (paths, PIL pictures, arrays), of (picture,
             label) or of `Sample`.
-        box: Prepares the pictures, and answers.
+        black_box: Prepares the pictures, and answers.
         limit: At most so many, >= 1; of a folder or a list evenly spaced ones, so that all of its
             folders have their share.
 
@@ -52,9 +52,9 @@ def shown(data: Any, box: BlackBox, limit: int | None = None) -> Shown:
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box = PlantedEvidence()
-        >>> images, labels = box.examples(6, generator=torch.Generator().manual_seed(0))
-        >>> shown(images, box, limit=3).labels.tolist() == labels[::2].tolist()
+        >>> black_box = PlantedEvidence()
+        >>> images, labels = black_box.examples(6, generator=torch.Generator().manual_seed(0))
+        >>> load_check_images(images, black_box, limit=3).labels.tolist() == labels[::2].tolist()
         True
     """
     if limit is not None and limit < 1:
@@ -62,7 +62,7 @@ def shown(data: Any, box: BlackBox, limit: int | None = None) -> Shown:
             f"sanity checks: limit={limit}; a number of pictures, >= 1, or None for all."
         )
     images, missing = list[Tensor](), Counter[str]()
-    for reading in read_samples(_spread(data, limit), box, limit=limit):
+    for reading in read_samples(_spread(data, limit), black_box, max_images=limit):
         if reading.sample is None:
             missing[reading.reason or ""] += 1
         elif images and reading.sample.images.shape[1:] != images[0].shape[1:]:
@@ -75,7 +75,7 @@ def shown(data: Any, box: BlackBox, limit: int | None = None) -> Shown:
             f"{next(iter(missing), '')}"
         )
     every = torch.cat(images)
-    return Shown(every, own_answers(box, every), dict(missing))
+    return CheckImages(every, own_answers(black_box, every), dict(missing))
 
 
 def _spread(data: Any, limit: int | None) -> Any:

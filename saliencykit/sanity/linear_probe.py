@@ -13,10 +13,11 @@ from saliencykit.core.types import Labels, Mask
 # see the tests
 _DECAY = 0.01
 _STEPS = 100
+# gradient, and change in a step: what comes after takes ten times as long and predicts the same
 _FLAT, _STILL = (
     1e-5,
     1e-6,
-)  # gradient, and change in a step: what comes after takes ten times as long and predicts the same
+)
 
 
 def pooled(masks: Mask, cells: int) -> Tensor:

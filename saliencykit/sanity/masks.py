@@ -8,7 +8,7 @@ from typing import TypeAlias, final
 import torch
 from torch import Generator, Tensor
 
-from saliencykit.black_boxes.cached import Keeping
+from saliencykit.black_boxes.cached import CachedCopies
 from saliencykit.core import checks
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
@@ -42,12 +42,12 @@ class Masks:
 
 def masks_of(
     masker: Masker,
-    box: BlackBox,
+    black_box: BlackBox,
     images: Images,
     labels: Labels,
     *,
     seed: int = 0,
-    batch: int = 16,
+    batch_size: int = 16,
     what: str = "masks",
     on_progress: OnProgress | None = None,
 ) -> Masks:
@@ -56,12 +56,12 @@ def masks_of(
 
     Args:
         masker: Who is asked.
-        box: The classifier; its copy for many evaluations is made once.
+        black_box: The classifier; its copy for many evaluations is made once.
         images: (N, C, H, W).
         labels: (N,).
         seed: Of what the masker draws; every batch starts from it, and numbers depend on the
             picture (`core.draw`).
-        batch: Pictures at once, >= 1.
+        batch_size: Pictures at once, >= 1.
         what: How progress calls this.
         on_progress: Called after each batch.
 
@@ -71,30 +71,32 @@ def masks_of(
         SaliencyKitError: There is not enough memory for a batch.
 
     Example:
-        >>> from saliencykit.maskers.baselines import CentreBox
+        >>> from saliencykit.maskers.baselines import CenterBox
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box = PlantedEvidence()
-        >>> images, labels = box.examples(3, generator=torch.Generator().manual_seed(0))
-        >>> masks_of(CentreBox(), box, images, labels).known.tolist()
+        >>> black_box = PlantedEvidence()
+        >>> images, labels = black_box.examples(3, generator=torch.Generator().manual_seed(0))
+        >>> masks_of(CenterBox(), black_box, images, labels).known.tolist()
         [True, True, True]
     """
-    kept, rows, reasons = Keeping(box), list[Tensor](), Counter[str]()
+    kept, rows, reasons = CachedCopies(black_box), list[Tensor](), Counter[str]()
 
     def ask(first: int, last: int) -> Mask:
-        some, asked = images[first:last].to(box.device), labels[first:last].to(box.device)
+        some, asked = (
+            images[first:last].to(black_box.device),
+            labels[first:last].to(black_box.device),
+        )
         mask = masker(kept, some, asked, generator=Generator().manual_seed(seed)).float().cpu()
-        checks.mask(
-            mask, some, name_of(masker)
-        )  # the contract has looked already, unless the masker is somebody's wrapper
+        # the contract has looked already, unless the masker is somebody's wrapper
+        checks.mask(mask, some, name_of(masker))
         return mask
 
-    for first in range(0, len(images), batch):
-        last = min(first + batch, len(images))
+    for first in range(0, len(images), batch_size):
+        last = min(first + batch_size, len(images))
         try:
             rows.append(ask(first, last))
         except (torch.cuda.OutOfMemoryError, MemoryError) as error:
             raise SaliencyKitError(
-                f"{name_of(masker)} needs more memory than {box.device} has; write batch=1."
+                f"{name_of(masker)} needs more memory than {black_box.device} has; write batch=1."
             ) from error
         except GradientError:
             raise
@@ -116,15 +118,18 @@ def masks_of(
     return masks
 
 
-def own_answers(box: BlackBox, images: Images, batch: int = 64) -> Labels:
+def own_answers(black_box: BlackBox, images: Images, batch_size: int = 64) -> Labels:
     """The class that the box itself gives each picture, (N,) on the CPU.
 
     Args:
-        box: The classifier.
+        black_box: The classifier.
         images: (N, C, H, W).
-        batch: Pictures at once, >= 1.
+        batch_size: Pictures at once, >= 1.
     """
     with torch.no_grad():
         return torch.cat(
-            [box(some.to(box.device)).argmax(1).cpu() for some in torch.split(images, batch)]
+            [
+                black_box(some.to(black_box.device)).argmax(1).cpu()
+                for some in torch.split(images, batch_size)
+            ]
         )

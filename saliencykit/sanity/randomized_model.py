@@ -13,7 +13,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.types import Images
-from saliencykit.networks.feature_maps import at_once, watch
+from saliencykit.networks.feature_maps import at_once, record_calls
 from saliencykit.networks.frozen_copy import unwrapped
 
 _SEEN = 64  # pictures that the logits' spread is taken from
@@ -21,7 +21,9 @@ _SEEN = 64  # pictures that the logits' spread is taken from
 What: TypeAlias = Literal["head", "weights"]
 
 
-def randomised(box: BlackBox, images: Images, what: What = "head", seed: int = 0) -> TorchBlackBox:
+def randomized(
+    black_box: BlackBox, images: Images, what: What = "head", seed: int = 0
+) -> TorchBlackBox:
     """A copy of a classifier whose answers are random; the classifier itself is only read.
 
     The numbers of each weight change places at random, which keeps their distribution, so that
@@ -31,7 +33,7 @@ def randomised(box: BlackBox, images: Images, what: What = "head", seed: int = 0
     the flat answers of a random head.
 
     Args:
-        box: A torch model.
+        black_box: A torch model.
         images: (N, C, H, W), some pictures to see how much logits vary.
         what: `head`: of the last linear or convolutional layer alone; the features are what was
             learned, and which of them speak for which class is random. `weights`: of all
@@ -44,31 +46,31 @@ def randomised(box: BlackBox, images: Images, what: What = "head", seed: int = 0
 
     Example:
         >>> from saliencykit.testing.black_boxes import small_network
-        >>> box, images = TorchBlackBox(small_network()), torch.rand(4, 3, 16, 16)
-        >>> twin = randomised(box, images, "head")
-        >>> bool((twin.model[-1].weight == box.model[-1].weight).all()), bool((twin.model[0].weight == box.model[0].weight).all())
+        >>> black_box, images = TorchBlackBox(small_network()), torch.rand(4, 3, 16, 16)
+        >>> twin = randomized(black_box, images, "head")
+        >>> bool((twin.model[-1].weight == black_box.model[-1].weight).all()), bool((twin.model[0].weight == black_box.model[0].weight).all())
         (False, True)
 
     References:
         Adebayo et al. 2018, "Sanity Checks for Saliency Maps", section 3, the model parameter
         randomization test, which draws the weights anew where we permute them.
     """
-    if not isinstance(box, TorchBlackBox):
+    if not isinstance(black_box, TorchBlackBox):
         raise InputError(
-            f"{name_of(box)} shows no torch weights that could be randomised in a copy; give "
+            f"{name_of(black_box)} shows no torch weights that could be randomised in a copy; give "
             "random_box=, a model of the same task with random weights or one that learned "
             "shuffled labels."
         )
     if what not in ("head", "weights"):
         raise InputError(f"what is randomised is 'head' or 'weights'; got {what!r}.")
     try:
-        model = copy.deepcopy(unwrapped(box.model)).requires_grad_(False)
+        model = copy.deepcopy(unwrapped(black_box.model)).requires_grad_(False)
     except Exception as error:
         raise InputError(
-            f"{name_of(box.model)} cannot be copied ({name_of(error)}: {error}); give random_box=."
+            f"{name_of(black_box.model)} cannot be copied ({name_of(error)}: {error}); give random_box=."
         ) from error
-    twin = replace(box, model=model)
-    images = images[:: max(1, len(images) // _SEEN)][:_SEEN].to(box.device)
+    twin = replace(black_box, model=model)
+    images = images[:: max(1, len(images) // _SEEN)][:_SEEN].to(black_box.device)
     generator = Generator().manual_seed(seed)
     with torch.no_grad():
         head = _head(twin, images)
@@ -83,7 +85,7 @@ def randomised(box: BlackBox, images: Images, what: What = "head", seed: int = 0
         )
         try:
             if head is not None:
-                _match(head, twin, box(images), images)
+                _match(head, twin, black_box(images), images)
             twin(images)
         except SaliencyKitError as error:
             raise InputError(
@@ -93,9 +95,9 @@ def randomised(box: BlackBox, images: Images, what: What = "head", seed: int = 0
     return twin
 
 
-def _head(box: BlackBox, images: Images) -> nn.Linear | nn.Conv2d | None:
+def _head(black_box: BlackBox, images: Images) -> nn.Linear | nn.Conv2d | None:
     """The last layer with weights that answers."""
-    _, calls = watch(box, at_once(box, images, 2))
+    _, calls = record_calls(black_box, at_once(black_box, images, 2))
     layers = (call.module for call in reversed(calls))
     return next((layer for layer in layers if isinstance(layer, nn.Linear | nn.Conv2d)), None)
 

@@ -7,7 +7,7 @@ from saliencykit.metrics.class_confusion import correlation
 from saliencykit.metrics.ranking import best, ranks
 
 
-def likeness(one: Mask, other: Mask) -> PerImage:
+def similarity(one: Mask, other: Mask) -> PerImage:
     """Pearson's correlation over the pixels, also where it is not defined: 1 if both masks are
     constant, 0 if one of them is.
 
@@ -20,7 +20,7 @@ def likeness(one: Mask, other: Mask) -> PerImage:
 
     Example:
         >>> flat, steep = torch.ones(1, 1, 1, 2), torch.tensor([[[[0.0, 1.0]]]])
-        >>> likeness(flat, 0.5 * flat).item(), likeness(flat, steep).item(), likeness(steep, 0.5 * steep).item()
+        >>> similarity(flat, 0.5 * flat).item(), similarity(flat, steep).item(), similarity(steep, 0.5 * steep).item()
         (1.0, 0.0, 1.0)
     """
     constant = [maps.flatten(1).amax(1) == maps.flatten(1).amin(1) for maps in (one, other)]

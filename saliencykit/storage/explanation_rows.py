@@ -29,7 +29,7 @@ class ExplainedRow:
         dropped: With the mask replaced.
         seconds: In the networks; of a batch each picture's share.
         size: Height and width of the model's input in pixels.
-        picture: The key of the input's pixels (`core.draw.picture_keys`), 16 hexadecimal digits.
+        picture: The key of the input's pixels (`core.draw.image_keys`), 16 hexadecimal digits.
         shard: The name of the file with the map, without its ending.
         key: The map's name in that file.
         reason: Why there is no map; None if all is well.

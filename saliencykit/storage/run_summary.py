@@ -32,7 +32,7 @@ class Summary:
     reasons: dict[str, tuple[int, tuple[str, ...]]]
 
 
-def summarise(rows: Iterable[ExplainedRow], few: int = 5) -> Summary:
+def summarize(rows: Iterable[ExplainedRow], few: int = 5) -> Summary:
     """Read the rows once.
 
     Args:
@@ -41,7 +41,7 @@ def summarise(rows: Iterable[ExplainedRow], few: int = 5) -> Summary:
 
     Example:
         >>> rows = [ExplainedRow(name="a", index=0, area=0.2, shard="s"), ExplainedRow(name="b", index=1, reason="no picture")]
-        >>> found = summarise(rows)
+        >>> found = summarize(rows)
         >>> found.pictures, found.explained, found.columns["area"][0], found.reasons
         (2, 1, 0.2, {'no picture': (1, ('b',))})
     """

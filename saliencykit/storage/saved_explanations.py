@@ -10,7 +10,7 @@ from typing import Any, final
 from torch import Tensor
 
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import enlarged
+from saliencykit.core.masker import resize_maps
 from saliencykit.core.types import Mask
 from saliencykit.storage.atomic_files import json_lines, row_files
 from saliencykit.storage.explanation_rows import ExplainedRow, hexadecimal
@@ -34,10 +34,10 @@ class SavedExplanations:
         >>> import tempfile, torch
         >>> from saliencykit import explain_dataset
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box = PlantedEvidence()
-        >>> images, labels = box.examples(3, generator=torch.Generator().manual_seed(0))
+        >>> black_box = PlantedEvidence()
+        >>> images, labels = black_box.examples(3, generator=torch.Generator().manual_seed(0))
         >>> pairs = list(zip(images, labels.tolist()))
-        >>> saved = explain_dataset(box, pairs, masker="occlusion:window=4,stride=4", out=tempfile.mkdtemp())
+        >>> saved = explain_dataset(black_box, pairs, masker="occlusion:window=4,stride=4", output_dir=tempfile.mkdtemp())
         >>> len(saved), saved.row("1").label, saved.mask("1").shape
         (3, 1, torch.Size([1, 1, 16, 16]))
     """
@@ -146,13 +146,13 @@ class SavedExplanations:
             InputError: The row has no map, or the shard is missing or damaged.
         """
         small = self.map_of(row)
-        return small if row.size is None else enlarged(small, row.size).clamp(0, 1)
+        return small if row.size is None else resize_maps(small, row.size).clamp(0, 1)
 
     def of_pixels(self, key: int) -> list[ExplainedRow]:
         """The rows with a map of the same picture, one per class asked about.
 
         Args:
-            key: Of the picture's pixels, see `core.draw.picture_keys`.
+            key: Of the picture's pixels, see `core.draw.image_keys`.
         """
         return [self.row(name) for name in self._pixels.get(hexadecimal(key), ())]
 

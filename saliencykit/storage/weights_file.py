@@ -67,7 +67,7 @@ class WeightsFile:
 
         if not path.is_file():
             raise InputError(
-                f"there is no file {str(path)!r}; `saliencykit {self.command} --out {path.name}` "
+                f"there is no file {str(path)!r}; `saliencykit {self.command} --output {path.name}` "
                 "makes one."
             )
         try:

@@ -23,7 +23,7 @@ RULE = (
 )
 
 
-def disagreement(
+def fidelity(
     mine: Logits, theirs: Logits, places: Mapping[str, Tensor]
 ) -> dict[str, dict[str, Any]]:
     """Figures for each kind of picture, and for `all` of them, with 95 % intervals from drawing the
@@ -44,7 +44,7 @@ def disagreement(
 
     Example:
         >>> logits = torch.eye(3) * 9
-        >>> disagreement(logits, logits, {"whole": torch.arange(3)})["all"]["agreement"]["mean"]
+        >>> fidelity(logits, logits, {"whole": torch.arange(3)})["all"]["agreement"]["mean"]
         1.0
     """
     asked = theirs[places["whole"]].argmax(1)
@@ -62,7 +62,7 @@ def is_large(figures: Mapping[str, Any]) -> bool:
     """Is it too large to rely on, by the rule above?
 
     Args:
-        figures: What `disagreement` returned.
+        figures: What `fidelity` returned.
     """
     every = figures["all"]
     return bool(every["agreement"]["mean"] < AGREES or every["difference"]["mean"] >= DIFFERS)

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.types import Images, Mask
-from saliencykit.data.training_images import Pictures
+from saliencykit.data.training_images import TrainingImages
 from saliencykit.maskers.perturbation.random_masks import enlargements
 from saliencykit.training.cache import Views
 
@@ -29,7 +29,7 @@ _BLOCK = (
 
 @final
 @dataclass(frozen=True)
-class Asked:
+class MaskedImages:
     """Pictures as a box is asked about them, with 8 bits a value: what is kept here is what the box
     sees, to the bit.
 
@@ -52,7 +52,9 @@ class Asked:
         return self.pixels[index].float() / 255
 
 
-def training_pictures(pictures: Pictures, count: int, alternative: Alternative, seed: int) -> Asked:
+def training_pictures(
+    pictures: TrainingImages, count: int, alternative: Alternative, seed: int
+) -> MaskedImages:
     """Masked pictures to learn from; the first of them are the same for every count.
 
     Every picture is used once before any is used again. A fifth is whole; the others keep a share
@@ -67,7 +69,7 @@ def training_pictures(pictures: Pictures, count: int, alternative: Alternative, 
     References:
         Grids: Petsiuk et al. 2018, "RISE", section 3.2.
     """
-    parts: list[Asked] = []
+    parts: list[MaskedImages] = []
     rounds = -(-count // len(pictures))
     orders = [
         torch.randperm(len(pictures), generator=_generator(seed, 1, number))
@@ -90,7 +92,9 @@ def training_pictures(pictures: Pictures, count: int, alternative: Alternative, 
     return _joined(parts)
 
 
-def held_out_pictures(pictures: Pictures, alternative: Alternative, seed: int) -> Asked:
+def held_out_pictures(
+    pictures: TrainingImages, alternative: Alternative, seed: int
+) -> MaskedImages:
     """Each picture whole, and masked at each of `AREAS`, in the order of the pictures: 5 rows each.
 
     Args:
@@ -132,9 +136,8 @@ def draw_masks(
     chosen = torch.multinomial(weights, len(kept), replacement=True, generator=generator)
     masks = torch.empty(len(kept), 1, *size)
     for number, (make, side) in enumerate(kinds):
-        numbers = torch.rand(
-            len(kept), side**2 + 2, generator=generator
-        )  # for all, so that no row depends on what others drew
+        # for all, so that no row depends on what others drew
+        numbers = torch.rand(len(kept), side**2 + 2, generator=generator)
         rows = (chosen == number).nonzero().flatten()
         if len(rows):
             masks[rows] = make(kept[rows], size, side, numbers[rows])
@@ -153,9 +156,8 @@ def _blobs(kept: Tensor, size: tuple[int, int], side: int, numbers: Tensor) -> M
     """A smooth random surface, cut at the height that leaves the wanted share, with an edge of
     random width.
     """
-    coarse = torch.erfinv((2 * numbers[:, :-2] - 1).clamp(-0.999, 0.999)).view(
-        -1, 1, side, side
-    )  # normal, but for its scale
+    # normal, but for its scale
+    coarse = torch.erfinv((2 * numbers[:, :-2] - 1).clamp(-0.999, 0.999)).view(-1, 1, side, side)
     surface = F.interpolate(coarse, size=size, mode="bicubic", align_corners=True)
     step = max(1, min(size) // _SORTED)
     ordered = surface[:, 0, ::step, ::step].flatten(1).sort(1).values
@@ -169,13 +171,15 @@ def _blobs(kept: Tensor, size: tuple[int, int], side: int, numbers: Tensor) -> M
 
 def _asked(
     images: Images, mask: Mask, picture: Tensor, alternative: Alternative, generator: Generator
-) -> Asked:
+) -> MaskedImages:
     edited = alternative.edit(images, mask, generator)
-    return Asked((edited.clamp(0, 1) * 255).round().to(torch.uint8), picture, mask.mean((1, 2, 3)))
+    return MaskedImages(
+        (edited.clamp(0, 1) * 255).round().to(torch.uint8), picture, mask.mean((1, 2, 3))
+    )
 
 
-def _joined(parts: list[Asked]) -> Asked:
-    return Asked(
+def _joined(parts: list[MaskedImages]) -> MaskedImages:
+    return MaskedImages(
         *(
             torch.cat([getattr(part, name) for part in parts])
             for name in ("pixels", "picture", "area")

@@ -17,7 +17,7 @@ from saliencykit.core.checks import name_of
 from saliencykit.core.errors import ContractError, GradientError, InputError, SaliencyKitError
 from saliencykit.core.types import Logits
 from saliencykit.storage.atomic_files import writable, write_beside
-from saliencykit.surrogate.masked_images import Asked
+from saliencykit.surrogate.masked_images import MaskedImages
 
 FORMAT = 1
 _KEY = "saliencykit-answers"
@@ -26,14 +26,14 @@ _FLUSH = 10.0  # seconds between writes, at most; and at the end, whatever ends 
 
 
 @final
-class Answers:
+class QueryCache:
     """A box's answers to `training` pictures, and to `held`-out ones before them, in this order.
 
     Answers are written to the folder as they come, `answers-000000.safetensors` and so on, and read
     from there the next time: only what is missing is asked.
 
     Args:
-        box: Who is asked.
+        black_box: Who is asked.
         pictures: What about, in order.
         about: What the answers belong to: box, pictures and settings.
         folder: Where they are kept; None: in memory only.
@@ -50,16 +50,16 @@ class Answers:
 
     def __init__(
         self,
-        box: BlackBox,
-        pictures: Asked,
+        black_box: BlackBox,
+        pictures: MaskedImages,
         about: str,
         folder: Path | None,
         *,
         resume: bool = True,
         on_asked: Callable[[int], None] = lambda count: None,
     ) -> None:
-        self.box, self.pictures, self.about, self.folder, self.on_asked = (
-            box,
+        self.black_box, self.pictures, self.about, self.folder, self.on_asked = (
+            black_box,
             pictures,
             about,
             folder,
@@ -88,13 +88,13 @@ class Answers:
         Raises:
             SaliencyKitError: The box raised, or answered with NaN; what it answered before is kept.
         """
-        size = min(self.box.max_batch or _BATCH, _BATCH)
+        size = min(self.black_box.max_batch or _BATCH, _BATCH)
         flushed = time.monotonic()
         try:
             while self._count < len(self.pictures):
                 index = torch.arange(self._count, min(self._count + size, len(self.pictures)))
                 with torch.no_grad():
-                    answer = self.box(self.pictures.images(index).to(self.box.device))
+                    answer = self.black_box(self.pictures.images(index).to(self.black_box.device))
                 self.spent += len(index)
                 self._add(answer.detach().to("cpu", torch.float32))
                 self.on_asked(self._count)
@@ -120,7 +120,7 @@ class Answers:
     def _add(self, rows: Tensor) -> None:
         if self._rows and rows.shape[1] != self._rows[0].shape[1]:
             raise InputError(
-                f"{name_of(self.box)} answered for {self._rows[0].shape[1]} classes and now for "
+                f"{name_of(self.black_box)} answered for {self._rows[0].shape[1]} classes and now for "
                 f"{rows.shape[1]}."
             )
         self._rows.append(rows)

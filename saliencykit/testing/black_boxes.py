@@ -16,15 +16,17 @@ from saliencykit.core.types import Images, Labels, Logits, Mask
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_COLOURS = {
+# grey is 0 in both, so no grey fill is evidence
+_COLORS = {
     "red-green": (1.0, -1.0, 0.0),
     "blue-yellow": (-0.5, -0.5, 1.0),
-}  # grey is 0 in both, so no grey fill is evidence
+}
+# how often the sign changes per step down, per step right
 _TEXTURES = {
     "checks": (1, 1),
     "columns": (0, 1),
     "rows": (1, 0),
-}  # how often the sign changes per step down, per step right
+}
 _CONTRAST = 0.4  # of a planted patch around grey: its pixels lie in [0.1, 0.9]
 _CPU = torch.device("cpu")
 _GRAIN = 0.05  # standard deviation of the grey background
@@ -52,9 +54,9 @@ class PlantedEvidence(BlackBox):
         InputError: A number is out of range.
 
     Example:
-        >>> box = PlantedEvidence()
-        >>> images, labels = box.examples(8, generator=torch.Generator().manual_seed(0))
-        >>> bool((box(images).argmax(1) == labels).all()), box.evidence(images, labels).mean().item()
+        >>> black_box = PlantedEvidence()
+        >>> images, labels = black_box.examples(8, generator=torch.Generator().manual_seed(0))
+        >>> bool((black_box(images).argmax(1) == labels).all()), black_box.evidence(images, labels).mean().item()
         (True, 0.0625)
     """
 
@@ -68,15 +70,15 @@ class PlantedEvidence(BlackBox):
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        if not 2 <= self.num_classes <= len(_COLOURS) * len(_TEXTURES):
-            raise InputError(f"{self}: num_classes is from 2 to {len(_COLOURS) * len(_TEXTURES)}.")
+        if not 2 <= self.num_classes <= len(_COLORS) * len(_TEXTURES):
+            raise InputError(f"{self}: num_classes is from 2 to {len(_COLORS) * len(_TEXTURES)}.")
         if self.side < 2 or self.side % 2 or not 0 < self.sharpness < float("inf"):
             raise InputError(f"{self}: side is even and >= 2, sharpness is > 0.")
 
     @property
     def class_names(self) -> Sequence[str]:  # type: ignore[override]
         """Colour and texture of each class's patch."""
-        return [f"{colour} {texture}" for texture in _TEXTURES for colour in _COLOURS][
+        return [f"{color} {texture}" for texture in _TEXTURES for color in _COLORS][
             : self.num_classes
         ]
 
@@ -90,8 +92,8 @@ class PlantedEvidence(BlackBox):
             torch.arange(self.side), torch.arange(self.side), indexing="ij"
         )
         signs = [1.0 - 2.0 * ((a * down + b * right) % 2) for a, b in _TEXTURES.values()]
-        colours = [torch.tensor(colour).view(3, 1, 1) for colour in _COLOURS.values()]
-        patches = torch.stack([sign * colour for sign in signs for colour in colours])
+        colors = [torch.tensor(color).view(3, 1, 1) for color in _COLORS.values()]
+        patches = torch.stack([sign * color for sign in signs for color in colors])
         return patches[: self.num_classes].to(dtype=like.dtype, device=like.device)
 
     def examples(
@@ -202,40 +204,40 @@ def small_network() -> nn.Sequential:
 class _Around(BlackBox):
     """A box around another one: all that it does not change is the inner one's."""
 
-    box: BlackBox
+    black_box: BlackBox
 
     @property
     def num_classes(self) -> int:  # type: ignore[override]
-        return self.box.num_classes
+        return self.black_box.num_classes
 
     @property
     def differentiable(self) -> bool:  # type: ignore[override]
-        return self.box.differentiable
+        return self.black_box.differentiable
 
     @property
     def max_batch(self) -> int | None:  # type: ignore[override]
-        return self.box.max_batch
+        return self.black_box.max_batch
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
-        return self.box.device
+        return self.black_box.device
 
     @property
     def class_names(self) -> Sequence[str] | None:  # type: ignore[override]
-        return self.box.class_names
+        return self.black_box.class_names
 
     @property
-    def zero(self) -> tuple[float, ...] | None:  # type: ignore[override]
-        return self.box.zero
+    def baseline_color(self) -> tuple[float, ...] | None:  # type: ignore[override]
+        return self.black_box.baseline_color
 
     def prepare(self, picture: "Image") -> tuple[Images, Geometry]:
-        return self.box.prepare(picture)
+        return self.black_box.prepare(picture)
 
-    def for_many(self, images: Images) -> BlackBox:
-        return replace(self, box=self.box.for_many(images))
+    def optimized_for(self, images: Images) -> BlackBox:
+        return replace(self, black_box=self.black_box.optimized_for(images))
 
-    def for_model_pixels(self) -> BlackBox:
-        return replace(self, box=self.box.for_model_pixels())
+    def without_preprocessing(self) -> BlackBox:
+        return replace(self, black_box=self.black_box.without_preprocessing())
 
 
 @final
@@ -244,7 +246,7 @@ class QueryOnly(_Around):
     """A box whose gradients are cut: what a web service or a compiled model looks like.
 
     Args:
-        box: The classifier that answers.
+        black_box: The classifier that answers.
 
     Example:
         >>> QueryOnly(PlantedEvidence()).differentiable
@@ -259,22 +261,22 @@ class QueryOnly(_Around):
     def logits(self, images: Images) -> Logits:
         """The inner box's answer to the bare numbers, detached."""
         with torch.no_grad():
-            return self.box(images.detach()).detach()
+            return self.black_box(images.detach()).detach()
 
 
 @final
 @dataclass(frozen=True)
 class Counting(_Around):
-    """A box that counts what it is asked; its versions `for_many` count together with it.
+    """A box that counts what it is asked; its versions `optimized_for` count together with it.
 
     Args:
-        box: The classifier that answers.
+        black_box: The classifier that answers.
         asked: The batch size of every call so far; empty it to start again.
 
     Example:
-        >>> box = Counting(PlantedEvidence())
-        >>> answer = box(torch.rand(3, 3, 8, 8)), box(torch.rand(2, 3, 8, 8))
-        >>> box.asked, box.images
+        >>> black_box = Counting(PlantedEvidence())
+        >>> answer = black_box(torch.rand(3, 3, 8, 8)), black_box(torch.rand(2, 3, 8, 8))
+        >>> black_box.asked, black_box.images
         ([3, 2], 5)
     """
 
@@ -288,7 +290,7 @@ class Counting(_Around):
     def logits(self, images: Images) -> Logits:
         """Count, then ask."""
         self.asked.append(len(images))
-        return self.box(images)
+        return self.black_box(images)
 
 
 @final
@@ -297,7 +299,7 @@ class Broken(_Around):
     """A box that breaks its contract, for tests of who notices and what they say.
 
     Args:
-        box: The classifier whose answer is spoilt.
+        black_box: The classifier whose answer is spoilt.
         how: `nan` or `infinite` in the last row, a `shape` with one class too many, one row too few
             (`rows`), an `integer` dtype, a `list` instead of a tensor, or it `raises` a
             RuntimeError.
@@ -308,12 +310,12 @@ class Broken(_Around):
         saliencykit.core.errors.ContractError: Broken.logits returned shape (1, 4); expected logits of shape (2, 4).
     """
 
-    box: BlackBox = field(default_factory=PlantedEvidence)
+    black_box: BlackBox = field(default_factory=PlantedEvidence)
     how: Literal["nan", "infinite", "shape", "rows", "integer", "list", "raises"] = "nan"
 
     def logits(self, images: Images) -> Logits:
         """The inner box's answer, spoilt."""
-        answer = self.box(images)
+        answer = self.black_box(images)
         last = (torch.arange(len(answer)) == len(answer) - 1)[:, None].to(answer.device)
         match self.how:
             case "nan":

@@ -59,11 +59,11 @@ def masks(
         size: Height and width; None: each from 4 to 16.
         most: The largest batch that is drawn.
     """
-    grey = draw(images(batch=batch, channels=1, size=size, most=most))
+    gray = draw(images(batch=batch, channels=1, size=size, most=most))
     kind = draw(st.sampled_from(["grey", "binary", "whole", "empty"]))
     if kind == "binary":
-        return (grey > grey.mean()).to(grey.dtype)
-    return grey if kind == "grey" else torch.full_like(grey, 1.0 if kind == "whole" else 0.0)
+        return (gray > gray.mean()).to(gray.dtype)
+    return gray if kind == "grey" else torch.full_like(gray, 1.0 if kind == "whole" else 0.0)
 
 
 def labels(batch: int, num_classes: int = 4) -> st.SearchStrategy[Labels]:

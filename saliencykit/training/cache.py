@@ -12,9 +12,9 @@ from torch import Generator, Tensor
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.types import Images
-from saliencykit.data.training_images import Pictures
+from saliencykit.data.training_images import TrainingImages
 from saliencykit.maskers.realtime.encoder import Encoder, Features
-from saliencykit.networks.feature_maps import Tap, module_of
+from saliencykit.networks.feature_maps import FeatureMap, module_of
 
 FILLS = 2  # draws of the alternative a view: one for the kept and one for the dropped picture
 _CHUNK = 16
@@ -33,7 +33,7 @@ class Views:
         seed: Of the crops.
     """
 
-    pictures: Pictures
+    pictures: TrainingImages
     picture: Tensor
     view: Tensor
     seed: int
@@ -59,7 +59,7 @@ class Views:
         return torch.stack(rows)
 
 
-def make_views(pictures: Pictures, *, views: int, most: int, seed: int) -> Views:
+def make_views(pictures: TrainingImages, *, views: int, most: int, seed: int) -> Views:
     """The first `views` views of every picture, at most `most` in all: whole pictures first, then
     crops.
     """
@@ -116,7 +116,7 @@ class Cache:
         )
 
 
-def bytes_per_view(encoder: Encoder, tap: Tap | None) -> int:
+def bytes_per_view(encoder: Encoder, feature_map: FeatureMap | None) -> int:
     """How much memory one cached view takes."""
     kept = (
         0
@@ -124,33 +124,46 @@ def bytes_per_view(encoder: Encoder, tap: Tap | None) -> int:
         else sum(c * s[0] * s[1] for c, s in zip(encoder.channels, encoder.sides, strict=True))
     )
     return 2 * (
-        kept + (0 if tap is None else (1 + FILLS) * tap.channels * tap.side[0] * tap.side[1])
+        kept
+        + (
+            0
+            if feature_map is None
+            else (1 + FILLS) * feature_map.channels * feature_map.side[0] * feature_map.side[1]
+        )
     )
 
 
 def fill_cache(
-    views: Views, box: BlackBox, encoder: Encoder, tap: Tap | None, alternative: Alternative
+    views: Views,
+    black_box: BlackBox,
+    encoder: Encoder,
+    feature_map: FeatureMap | None,
+    alternative: Alternative,
 ) -> Cache:
     """Ask the box about every view once, and about the beginning of the way for each fill.
 
     Args:
         views: The views.
-        box: Ready for many evaluations.
+        black_box: Ready for many evaluations.
         encoder: Its maps are kept unless it is trained.
-        tap: The layer of late mixing, or None.
+        feature_map: The layer of late mixing, or None.
         alternative: Drawn FILLS times for each view.
     """
     stores: list[Tensor] = []
     mixing: Tensor | None = None
     labels = torch.empty(len(views), dtype=torch.int64)
     generator = Generator().manual_seed(views.seed)
-    device = box.device
+    device = black_box.device
     for first in range(0, len(views), _CHUNK):
         index = torch.arange(first, min(first + _CHUNK, len(views)))
         images = views.images(index).to(device)
         with torch.no_grad():
-            features = None if encoder.trained else encoder.see(box, images)
-            logits = box(images) if features is None or features.logits is None else features.logits
+            features = None if encoder.trained else encoder.encode(black_box, images)
+            logits = (
+                black_box(images)
+                if features is None or features.logits is None
+                else features.logits
+            )
             if features is not None:
                 if not stores:
                     stores = [
@@ -159,10 +172,11 @@ def fill_cache(
                     ]
                 for store, m in zip(stores, features.maps, strict=True):
                     store[index] = _half(m)
-            if tap is not None:
+            if feature_map is not None:
                 fills = [alternative(images, generator=generator) for _ in range(FILLS)]
                 parts = torch.stack(
-                    [maps_until(box, pictures, tap) for pictures in (images, *fills)], 1
+                    [maps_until(black_box, pictures, feature_map) for pictures in (images, *fills)],
+                    1,
                 )
                 if mixing is None:
                     mixing = torch.empty(len(views), *parts.shape[1:], dtype=torch.float16)
@@ -175,19 +189,19 @@ def fill_cache(
     return Cache(views, labels, tuple(stores), mixing)
 
 
-def maps_until(box: BlackBox, images: Images, tap: Tap) -> Tensor:
+def maps_until(black_box: BlackBox, images: Images, feature_map: FeatureMap) -> Tensor:
     """The maps of one layer; the rest of the network does not run."""
     rows: list[Tensor] = []
 
     def stop(module: Any, given: Any, output: Tensor) -> None:
-        rows.append(tap.read(output, images.shape[2:]).clone())
+        rows.append(feature_map.read(output, images.shape[2:]).clone())
         raise _EnoughError
 
-    handle = module_of(box).get_submodule(tap.name).register_forward_hook(stop)
+    handle = module_of(black_box).get_submodule(feature_map.name).register_forward_hook(stop)
     try:
-        for chunk in torch.split(images, box.max_batch or len(images)):
+        for chunk in torch.split(images, black_box.max_batch or len(images)):
             try:
-                box(chunk)
+                black_box(chunk)
             except _EnoughError:
                 continue
     finally:

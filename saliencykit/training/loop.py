@@ -19,17 +19,17 @@ from saliencykit.core.objective import Objective, Trial
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.realtime.encoder import Features
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
-from saliencykit.maskers.realtime.selector import Rows
-from saliencykit.networks.split_layer import Rest
+from saliencykit.maskers.realtime.selector import ClassFilters
+from saliencykit.networks.split_layer import PartialNetwork
 from saliencykit.storage.atomic_files import append_lines
 from saliencykit.terms.area import AREAS
 from saliencykit.training.cache import Cache
 from saliencykit.training.fit_checkpoint import load_state, save_state
-from saliencykit.training.optimizer import Descent
-from saliencykit.training.preview import draw_grid
-from saliencykit.training.schedule import Plan, Step
+from saliencykit.training.optimizer import Optimizer
+from saliencykit.training.preview import save_preview
+from saliencykit.training.schedule import FitStep, Schedule
 from saliencykit.training.trials import composed_trial, late_trial
-from saliencykit.training.validation import Gate, judge, other_labels
+from saliencykit.training.validation import ValidationReport, other_labels, validate
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -45,8 +45,8 @@ class Loop:
 
     Args:
         network: Trained in place.
-        box: Frozen, ready for many evaluations.
-        rest: For late mixing, or None.
+        black_box: Frozen, ready for many evaluations.
+        partial_network: For late mixing, or None.
         cache: The training views.
         held_out: Images and labels that the gate looks at.
         plan: What to do.
@@ -64,27 +64,27 @@ class Loop:
     def __init__(
         self,
         network: MaskingNetwork,
-        box: BlackBox,
-        rest: Rest | None,
+        black_box: BlackBox,
+        partial_network: PartialNetwork | None,
         cache: Cache,
         held_out: tuple[Images, Labels],
-        plan: Plan,
+        plan: Schedule,
         accelerator: "Accelerator",
         *,
         folder: Path | None = None,
         about: str = "",
-        on_step: Callable[[Step], None] = lambda step: None,
+        on_step: Callable[[FitStep], None] = lambda step: None,
     ) -> None:
-        self.network, self.box, self.rest, self.cache, self.held_out = (
+        self.network, self.black_box, self.partial_network, self.cache, self.held_out = (
             network,
-            box,
-            rest,
+            black_box,
+            partial_network,
             cache,
             held_out,
         )
         self.plan, self.accelerator, self.folder, self.on_step = plan, accelerator, folder, on_step
         self.about = about
-        self.descent = Descent(network, plan, accelerator, folder)
+        self.descent = Optimizer(network, plan, accelerator, folder)
         self.area_weight = next(
             (t.weight for t in plan.objective.terms if isinstance(t, AREAS)), 0.0
         )
@@ -94,7 +94,7 @@ class Loop:
         self.best: dict[str, Tensor] | None = None
         self.stopped = False
 
-    def run(self, *, resume: bool) -> Gate:
+    def run(self, *, resume: bool) -> ValidationReport:
         """All steps, from the checkpoint if there is one.
 
         Returns:
@@ -115,11 +115,11 @@ class Loop:
             step = replace(step, of=self.plan.steps, seconds=time.perf_counter() - started)
             self._log({"step": asdict(step)})
             self.on_step(step)
-            if self.done == self.plan.warm_up:
+            if self.done == self.plan.warmup_steps:
                 self._after_warm_up()
             look = (
-                self.done > self.plan.warm_up
-                and (self.done - self.plan.warm_up) % self.plan.gate_every == 0
+                self.done > self.plan.warmup_steps
+                and (self.done - self.plan.warmup_steps) % self.plan.gate_every == 0
             )
             if look and self.done < self.plan.steps:
                 self.stopped = not self._look()
@@ -136,8 +136,8 @@ class Loop:
         self._save()
         return gate
 
-    def _step(self, number: int) -> Step:
-        plan, device = self.plan, self.box.device
+    def _step(self, number: int) -> FitStep:
+        plan, device = self.plan, self.black_box.device
         generator = Generator().manual_seed(
             (plan.seed * 1_000_003 + number * 1009 + self.accelerator.process_index) % 2**63
         )
@@ -147,23 +147,25 @@ class Loop:
         self.descent.set_rate(number)
         self.network.train()
         images = self.cache.views.images(index).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=plan.mixed_precision == "bf16"):
             features = self.cache.features(index, device)
             if features is None:
                 with torch.set_grad_enabled(self.network.encoder.trained):
-                    features = self.network.encoder.see(self.box, images)
+                    features = self.network.encoder.encode(self.black_box, images)
             if phase == "warm-up":
                 loss = self._class_loss(features, labels, generator)
                 if not self.descent.step(loss, number):
-                    return Step(number + 1, phase, float("nan"))
-                return Step(number + 1, phase, float(loss.detach()))
-            count = round(len(index) * plan.fake_rate / (1 - plan.fake_rate))
+                    return FitStep(number + 1, phase, float("nan"))
+                return FitStep(number + 1, phase, float(loss.detach()))
+            count = round(len(index) * plan.fake_class_rate / (1 - plan.fake_class_rate))
             again = torch.arange(count, device=device) % len(index)
             everyone = torch.cat([torch.arange(len(index), device=device), again])
             asked = torch.cat(
                 [
                     labels,
-                    other_labels(labels[again].cpu(), self.box.num_classes, generator).to(device),
+                    other_labels(labels[again].cpu(), self.black_box.num_classes, generator).to(
+                        device
+                    ),
                 ]
             )
             real = torch.arange(len(everyone), device=device) < len(index)
@@ -175,9 +177,9 @@ class Loop:
                 judged = self._objective()(trial)
             except ContractError as error:  # the box or a term answered NaN
                 self.descent.step(torch.tensor(math.nan, device=device), number, str(error))
-                return Step(number + 1, phase, math.nan)
+                return FitStep(number + 1, phase, math.nan)
             loss = judged.total.mean()
-            if isinstance(self.network.selector, Rows) and self.network.selector.own:
+            if isinstance(self.network.selector, ClassFilters) and self.network.selector.own:
                 loss = loss + _HELPER * self._class_loss(features, labels, generator)
         ok = self.descent.step(loss, number)
         area = float(mask[: len(index)].detach().mean())
@@ -187,7 +189,7 @@ class Loop:
                 float(probability(z[: len(index)].float(), labels).mean())
                 for z in (trial.preserved, trial.destroyed)
             )
-        return Step(
+        return FitStep(
             number + 1,
             phase,
             float(loss.detach()) if ok else float("nan"),
@@ -212,10 +214,10 @@ class Loop:
         generator: Generator,
     ) -> Trial:
         fakes, true = self.plan.objective.fakes, labels[everyone]
-        if phase == "mixing" and self.rest is not None and self.cache.mixing is not None:
-            mixing = self.cache.mixing[index].to(self.box.device).float()[everyone]
+        if phase == "mixing" and self.partial_network is not None and self.cache.mixing is not None:
+            mixing = self.cache.mixing[index].to(self.black_box.device).float()[everyone]
             return late_trial(
-                self.rest,
+                self.partial_network,
                 mixing,
                 images[everyone],
                 true,
@@ -225,7 +227,7 @@ class Loop:
                 generator=generator,
             )
         return composed_trial(
-            self.box,
+            self.black_box,
             images[everyone],
             true,
             real,
@@ -241,7 +243,7 @@ class Loop:
         """
         selector = self.network.selector
         logits = selector.class_logits(features.maps[-1]).float()
-        fakes = other_labels(labels.cpu(), self.box.num_classes, generator).to(labels.device)
+        fakes = other_labels(labels.cpu(), self.black_box.num_classes, generator).to(labels.device)
         own, fake = (logits.gather(1, which[:, None]).squeeze(1) for which in (labels, fakes))
         logistic = F.softplus(-own).mean() + F.softplus(fake).mean()
         return 0.5 * logistic + F.cross_entropy(logits, labels)
@@ -265,7 +267,7 @@ class Loop:
         if self.accelerator.num_processes > 1:
             area = float(
                 self.accelerator.reduce(
-                    torch.tensor(area, device=self.box.device), reduction="mean"
+                    torch.tensor(area, device=self.black_box.device), reduction="mean"
                 )
             )
         old = self.smoothed_area
@@ -278,7 +280,7 @@ class Loop:
     def _rows(self, number: int) -> Tensor:
         """This step's views of this process: an epoch is a permutation, fixed by the seed."""
         total, processes = len(self.cache.views), self.accelerator.num_processes
-        size = max(2, self.plan.batch // processes)
+        size = max(2, self.plan.batch_size // processes)
         per_epoch = max(1, total // (size * processes))
         epoch, place = divmod(number, per_epoch)
         order = torch.randperm(
@@ -290,20 +292,20 @@ class Loop:
     def _after_warm_up(self) -> None:
         """Rows that were trained have another scale: set the gate by what they answer to now."""
         selector = self.network.selector
-        if isinstance(selector, Rows):
+        if isinstance(selector, ClassFilters):
             index = self._rows(self.done)
-            images = self.cache.views.images(index).to(self.box.device)
+            images = self.cache.views.images(index).to(self.black_box.device)
             self.network.eval()
             with torch.no_grad():
-                coarse = self.network.encoder.see(self.box, images).maps[-1]
+                coarse = self.network.encoder.encode(self.black_box, images).maps[-1]
             selector.calibrate(coarse, self.cache.labels[index].to(coarse.device))
             self.descent.agree()
 
-    def _gate(self) -> Gate:
+    def _gate(self) -> ValidationReport:
         self.descent.agree()
-        return judge(
+        return validate(
             self.network,
-            self.box,
+            self.black_box,
             *self.held_out,
             alternative=self.plan.alternative,
             seed=self.plan.seed,
@@ -320,9 +322,9 @@ class Loop:
                 name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()
             }
         if self.folder is not None and self.accelerator.is_main_process:
-            draw_grid(
+            save_preview(
                 self.network,
-                self.box,
+                self.black_box,
                 *self.held_out,
                 path=self.folder / f"masks-{self.done:06}.png",
             )

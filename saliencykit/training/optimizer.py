@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from saliencykit.core.errors import SaliencyKitError
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
-from saliencykit.training.schedule import Plan
+from saliencykit.training.schedule import Schedule
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -19,17 +19,18 @@ if TYPE_CHECKING:
 _RAMP = 20  # steps from nothing to the full learning rate
 _LAST = 0.02  # of the learning rate, at the end of the cosine
 _AFTER_MIXING = 0.25  # of the learning rate, where composed steps begin after mixed ones
+# of the learning rate: the gate's scale and threshold; rows that are trained
 _GATE, _ROWS = (
     0.15,
     0.3,
-)  # of the learning rate: the gate's scale and threshold; rows that are trained
+)
 _WARM = 2e-2  # learning rate of the rows in phase 1
 _CLIP = 2.0  # largest norm of the gradient
 _BAD = 5  # steps in a row without a finite loss until it stops
 
 
 @final
-class Descent:
+class Optimizer:
     """Adam on the weights of a masking network, with the learning rates of a plan.
 
     Gradients are taken with respect to these weights alone; nothing is ever accumulated in a model
@@ -45,7 +46,7 @@ class Descent:
     def __init__(
         self,
         network: MaskingNetwork,
-        plan: Plan,
+        plan: Schedule,
         accelerator: "Accelerator",
         folder: Path | None = None,
     ) -> None:
@@ -84,14 +85,16 @@ class Descent:
         """The learning rates of step `number`, from 0: a short ramp and a cosine in every phase."""
         plan = self.plan
         ends = {
-            "warm-up": plan.warm_up,
-            "mixing": plan.warm_up + plan.mixing,
+            "warm-up": plan.warmup_steps,
+            "mixing": plan.warmup_steps + plan.mixing,
             "composing": plan.steps,
         }
         phase = plan.phase(number)
-        begin = {"warm-up": 0, "mixing": plan.warm_up, "composing": plan.warm_up + plan.mixing}[
-            phase
-        ]
+        begin = {
+            "warm-up": 0,
+            "mixing": plan.warmup_steps,
+            "composing": plan.warmup_steps + plan.mixing,
+        }[phase]
         through = (number - begin + 1) / (ends[phase] - begin)
         rate = plan.lr * (_AFTER_MIXING if phase == "composing" and plan.mixing else 1.0)
         rate *= min(1.0, (number - begin + 1) / _RAMP) * (

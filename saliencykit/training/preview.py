@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.masker import enlarged
+from saliencykit.core.masker import resize_maps
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
 from saliencykit.storage.atomic_files import write_beside
 
 _COLUMNS = 8
-_GREY = 0.5
+_GRAY = 0.5
 
 
-def draw_grid(
-    network: MaskingNetwork, box: BlackBox, images: Images, labels: Labels, *, path: Path
+def save_preview(
+    network: MaskingNetwork, black_box: BlackBox, images: Images, labels: Labels, *, path: Path
 ) -> None:
     """Write a PNG of up to eight held-out pictures, their masks, and what is kept before grey.
 
@@ -30,12 +30,12 @@ def draw_grid(
     try:
         with torch.no_grad():
             some, asked = images[:_COLUMNS], labels[:_COLUMNS]
-            mask, _ = network(network.encoder.see(box, some), asked)
-            large = enlarged(mask, (images.shape[2], images.shape[3])).clamp(0, 1)
+            mask, _ = network(network.encoder.encode(black_box, some), asked)
+            large = resize_maps(mask, (images.shape[2], images.shape[3])).clamp(0, 1)
     finally:
         network.train(was)
     channels = some[:, :3] if some.shape[1] >= 3 else some[:, :1].expand(-1, 3, -1, -1)
-    rows = [channels, large.expand(-1, 3, -1, -1), channels * large + _GREY * (1 - large)]
+    rows = [channels, large.expand(-1, 3, -1, -1), channels * large + _GRAY * (1 - large)]
     picture = torch.cat([_strip(row) for row in rows], 1)
     pixels = (picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     write_beside(path, lambda beside: Image.fromarray(pixels).save(beside, format="PNG"))

@@ -12,26 +12,26 @@ Phase: TypeAlias = Literal["warm-up", "mixing", "composing"]
 
 @final
 @dataclass(frozen=True)
-class Plan:
+class Schedule:
     """How long, with what, and in which order.
 
     Attributes:
-        warm_up: Steps of phase 1: the selector alone learns which classes are there (only where its
+        warmup_steps: Steps of phase 1: the selector alone learns which classes are there (only where its
             rows are not the head's own).
         mixing: Steps of phase 2 with late mixing.
         composing: Steps of phase 2 with composed pictures, after those.
-        batch: Pictures a step, fakes not counted.
+        batch_size: Pictures a step, fakes not counted.
         lr: Largest learning rate of Adam; composed steps after mixed ones begin at a quarter of it.
-        fake_rate: Share of the rows that are asked for a class that is not there.
+        fake_class_rate: Share of the rows that are asked for a class that is not there.
         area: The wanted mean area of the masks, or None: the objective's weight decides.
         objective: What is minimised.
         alternative: What replaces pixels.
-        views: Views of each picture.
+        views_per_image: Views of each picture.
         gate_every: Steps between looks at the held-out pictures.
         patience: Looks in a row with a clearly worse score than the best until it stops.
         save_every: Steps between checkpoints.
         seed: Of everything.
-        precision: `no` or `bf16`, as accelerate takes it.
+        mixed_precision: `no` or `bf16`, as accelerate takes it.
 
     Raises:
         InputError: A number or word is out of range.
@@ -39,39 +39,41 @@ class Plan:
 
     objective: Objective
     alternative: Alternative
-    warm_up: int = 0
+    warmup_steps: int = 0
     mixing: int = 0
     composing: int = 0
-    batch: int = 16
+    batch_size: int = 16
     lr: float = 3e-3
-    fake_rate: float = 0.3
+    fake_class_rate: float = 0.3
     area: float | None = None
-    views: int = 2
+    views_per_image: int = 2
     gate_every: int = 100
     patience: int = 4
     save_every: int = 50
     seed: int = 0
-    precision: str = "no"
+    mixed_precision: str = "no"
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        if min(self.warm_up, self.mixing, self.composing) < 0 or self.steps < 1:
+        if min(self.warmup_steps, self.mixing, self.composing) < 0 or self.steps < 1:
             raise InputError(
-                f"fit: steps are >= 1 in all; got {self.warm_up} + {self.mixing} + "
+                f"fit: steps are >= 1 in all; got {self.warmup_steps} + {self.mixing} + "
                 f"{self.composing}."
             )
-        if self.batch < 2:
-            raise InputError(f"fit(batch={self.batch}): batch norms need at least 2 pictures.")
-        if not 0 <= self.fake_rate < 1:
-            raise InputError(f"fit(fake_rate={self.fake_rate}): a share in [0, 1).")
+        if self.batch_size < 2:
+            raise InputError(f"fit(batch={self.batch_size}): batch norms need at least 2 pictures.")
+        if not 0 <= self.fake_class_rate < 1:
+            raise InputError(f"fit(fake_rate={self.fake_class_rate}): a share in [0, 1).")
         if self.area is not None and not 0 < self.area < 1:
             raise InputError(f"fit(area={self.area}): the wanted mean area is in (0, 1).")
         if not 0 < self.lr < 1:
             raise InputError(f"fit(lr={self.lr}): a learning rate in (0, 1).")
-        if self.precision not in ("no", "bf16"):
-            raise InputError(f"fit(precision={self.precision!r}): 'no' or 'bf16'.")
-        if min(self.views, self.gate_every, self.patience, self.save_every) < 1:
-            came = f"{self.views}, {self.gate_every}, {self.patience} and {self.save_every}"
+        if self.mixed_precision not in ("no", "bf16"):
+            raise InputError(f"fit(precision={self.mixed_precision!r}): 'no' or 'bf16'.")
+        if min(self.views_per_image, self.gate_every, self.patience, self.save_every) < 1:
+            came = (
+                f"{self.views_per_image}, {self.gate_every}, {self.patience} and {self.save_every}"
+            )
             raise InputError(
                 f"fit: views, gate_every, patience and save_every are >= 1; got {came}."
             )
@@ -79,22 +81,22 @@ class Plan:
     @property
     def steps(self) -> int:
         """All steps."""
-        return self.warm_up + self.mixing + self.composing
+        return self.warmup_steps + self.mixing + self.composing
 
     def phase(self, step: int) -> Phase:
         """What step number `step`, from 0, does."""
         return (
             "warm-up"
-            if step < self.warm_up
+            if step < self.warmup_steps
             else "mixing"
-            if step < self.warm_up + self.mixing
+            if step < self.warmup_steps + self.mixing
             else "composing"
         )
 
 
 @final
 @dataclass(frozen=True)
-class Step:
+class FitStep:
     """What happened in one step of training.
 
     Attributes:

@@ -8,14 +8,14 @@ from torch import Generator, Tensor
 
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.masker import enlarged
+from saliencykit.core.masker import resize_maps
 from saliencykit.core.objective import Fakes, Trial, run_trial
 from saliencykit.core.types import Images, Labels, Mask
-from saliencykit.networks.split_layer import Rest
+from saliencykit.networks.split_layer import PartialNetwork
 
 
 def late_trial(
-    rest: Rest,
+    partial_network: PartialNetwork,
     mixing: Tensor,
     images: Images,
     labels: Labels,
@@ -28,7 +28,7 @@ def late_trial(
     """Mix features of picture and fills under the mask, and run the rest of the network.
 
     Args:
-        rest: The classifier from the layer on.
+        partial_network: The classifier from the layer on.
         mixing: (B, 1 + fills, C, h, w): the picture's features, then those of independent fills.
         images: (B, C, H, W), for terms that look at them.
         labels: (B,) whose evidence is judged.
@@ -50,7 +50,7 @@ def late_trial(
         [picture * kept + kept_fill * (1 - kept), picture * dropped + dropped_fill * (1 - dropped)]
     )
     asked = real if fakes == "area" else torch.ones_like(real)
-    logits = rest(mixed[:, asked].flatten(0, 1), images.shape[1:])
+    logits = partial_network(mixed[:, asked].flatten(0, 1), images.shape[1:])
     some = logits.view(2, -1, logits.shape[1])
     answers = some.new_zeros(2, len(images), some.shape[2]).index_copy(
         1, asked.nonzero().flatten(), some
@@ -59,7 +59,7 @@ def late_trial(
 
 
 def composed_trial(
-    box: BlackBox,
+    black_box: BlackBox,
     images: Images,
     labels: Labels,
     real: Tensor,
@@ -72,9 +72,9 @@ def composed_trial(
     """`run_trial` with the mask enlarged; the trial keeps the mask of the network's resolution,
     where its terms judge it.
     """
-    large = enlarged(mask, (images.shape[2], images.shape[3]))
+    large = resize_maps(mask, (images.shape[2], images.shape[3]))
     trial = run_trial(
-        box,
+        black_box,
         images,
         labels,
         large,

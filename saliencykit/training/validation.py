@@ -11,7 +11,7 @@ from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.class_scores import probability
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import enlarged
+from saliencykit.core.masker import resize_maps
 from saliencykit.core.objective import run_trial
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.maskers.realtime.encoder import Features
@@ -25,7 +25,7 @@ _ENOUGH = 0.15
 
 @final
 @dataclass(frozen=True)
-class Gate:
+class ValidationReport:
     """What held-out pictures say of a masker.
 
     Attributes:
@@ -80,40 +80,40 @@ class Gate:
         return asdict(self) | {"score": self.score, "passed": self.passed}
 
 
-def judge(
+def validate(
     network: MaskingNetwork,
-    box: BlackBox,
+    black_box: BlackBox,
     images: Images,
     labels: Labels,
     *,
     alternative: Alternative,
     seed: int = 0,
-    batch: int = 16,
-) -> Gate:
+    batch_size: int = 16,
+) -> ValidationReport:
     """Measure a network on held-out pictures; it is put in eval mode and back.
 
     Args:
         network: The network.
-        box: The classifier.
+        black_box: The classifier.
         images: (N, C, H, W) held-out pictures.
         labels: (N,).
         alternative: What replaces pixels.
         seed: Of fakes and fills.
-        batch: Pictures at once.
+        batch_size: Pictures at once.
     """
     was, generator = network.training, Generator().manual_seed(seed)
     network.eval()
-    fakes = other_labels(labels.cpu(), box.num_classes, generator).to(labels.device)
+    fakes = other_labels(labels.cpu(), black_box.num_classes, generator).to(labels.device)
     sums: dict[str, list[Tensor]] = {}
     try:
         with torch.no_grad():
             for part, asked, fake in zip(
-                *(torch.split(rows, batch) for rows in (images, labels, fakes)), strict=True
+                *(torch.split(rows, batch_size) for rows in (images, labels, fakes)), strict=True
             ):
-                features = network.encoder.see(box, part)
+                features = network.encoder.encode(black_box, part)
                 both, _ = network(features, torch.stack([asked, fake], 1))
-                mask = enlarged(both[:, :1], features.size).clamp(0, 1)
-                logits = box(part) if features.logits is None else features.logits
+                mask = resize_maps(both[:, :1], features.size).clamp(0, 1)
+                logits = black_box(part) if features.logits is None else features.logits
                 row = {
                     "whole": probability(logits, asked),
                     "area": both[:, 0].mean((1, 2)),
@@ -122,17 +122,17 @@ def judge(
                 trials = {"": mask} | {f"_{area}": top(mask, area) for area in AREAS}
                 for name, one in trials.items():
                     trial = run_trial(
-                        box, part, asked, one, alternative=alternative, generator=generator
+                        black_box, part, asked, one, alternative=alternative, generator=generator
                     )
                     row[f"kept{name}"] = probability(trial.preserved, asked)
                     row[f"dropped{name}"] = probability(trial.destroyed, asked)
                 for name, values in row.items():
                     sums.setdefault(name, []).append(values.float())
-            mosaic = _mosaics(network, box, images, labels)
+            mosaic = _mosaics(network, black_box, images, labels)
     finally:
         network.train(was)
     mean = {name: float(torch.cat(values).mean()) for name, values in sums.items()}
-    return Gate(
+    return ValidationReport(
         n=len(images),
         whole=mean["whole"],
         area=mean["area"],
@@ -193,13 +193,13 @@ def quarter_shares(masks: Tensor) -> Tensor:
     return mass.diagonal() / mass.sum(1).clamp_min(1e-9)
 
 
-def _mosaics(network: MaskingNetwork, box: BlackBox, images: Images, labels: Labels) -> float:
+def _mosaics(network: MaskingNetwork, black_box: BlackBox, images: Images, labels: Labels) -> float:
     """Mean share of the mass in the right quarter, over mosaics of four held-out pictures of four
     classes.
     """
     shares = []
     for four in _quartets(labels):
-        masks, _ = network(_seen_together(network, box, images[four]), labels[four][None])
+        masks, _ = network(_seen_together(network, black_box, images[four]), labels[four][None])
         shares.append(quarter_shares(masks[0]))
     return float(torch.cat(shares).mean()) if shares else float("nan")
 
@@ -218,7 +218,7 @@ def _quartets(labels: Labels) -> list[list[int]]:
         quartets.append(four)
 
 
-def _seen_together(network: MaskingNetwork, box: BlackBox, tiles: Images) -> Features:
+def _seen_together(network: MaskingNetwork, black_box: BlackBox, tiles: Images) -> Features:
     """Features of a mosaic of four pictures: at twice their side if they are small and the network
     takes it, else at theirs.
     """
@@ -228,9 +228,10 @@ def _seen_together(network: MaskingNetwork, box: BlackBox, tiles: Images) -> Fea
     side = (tiles.shape[2], tiles.shape[3])
     if max(side) <= _SMALL:
         try:
-            return network.encoder.see(box, large)
+            return network.encoder.encode(black_box, large)
         except InputError:  # most networks take one size, and small pictures bear no shrinking
             pass
-    return network.encoder.see(
-        box, F.interpolate(large, size=side, mode="bilinear", align_corners=False, antialias=True)
+    return network.encoder.encode(
+        black_box,
+        F.interpolate(large, size=side, mode="bilinear", align_corners=False, antialias=True),
     )

@@ -16,7 +16,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @final
-class Spool:
+class ReserveFile:
     """A file beside its final place, and a second one whose room is given back when the disk is
     full.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saliencykit.explanation.result import Explanation
-from saliencykit.video.reader import Facts
+from saliencykit.video.reader import VideoInfo
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -16,10 +16,11 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 CONTOUR = (255, 106, 0)
 """Colour of the line around the mask, that of `report.CONTOUR`."""
+# what the mask leaves out: this much of the luma, and that share of it of the chroma
 _DIM, _COLOUR = (
     0.28,
     0.4,
-)  # what the mask leaves out: this much of the luma, and that share of it of the chroma
+)
 _VALUES = np.arange(256) / 255
 _LUMA = np.round(256 * (_VALUES + _DIM * (1 - _VALUES))).astype(np.uint16)
 _CHROMA = np.round(256 * (_VALUES + _DIM * _COLOUR * (1 - _VALUES))).astype(np.int16)
@@ -28,7 +29,7 @@ _BT709 = 1  # of FFmpeg's AVColorSpace
 _FULL = 2  # of FFmpeg's AVColorRange: luma from 0 to 255
 
 
-def draw(frame: "VideoFrame", facts: Facts, explanation: Explanation) -> "VideoFrame":
+def draw(frame: "VideoFrame", facts: VideoInfo, explanation: Explanation) -> "VideoFrame":
     """A frame with its mask over it: what is kept shines in colour inside a line, the rest is dim
     and grey.
 
@@ -49,12 +50,12 @@ def draw(frame: "VideoFrame", facts: Facts, explanation: Explanation) -> "VideoF
     line = outline(mask)
     drawn = np.empty((height * 3 // 2, width), np.uint8)
     luma, chroma = drawn[:height], drawn[height:].reshape(2, height // 2, width // 2)
-    colour = _contour(frame.colorspace == _BT709)
+    color = _contour(frame.colorspace == _BT709)
     luma[:] = (((np.maximum(_even(planes[0]), 16) - np.uint16(16)) * _LUMA[mask]) >> 8) + 16
-    luma[line] = colour[0]
+    luma[line] = color[0]
     share = _CHROMA[mask[::2, ::2]]
     small = line[::2, ::2] | line[1::2, ::2] | line[::2, 1::2] | line[1::2, 1::2]
-    for plane, source, value in zip(chroma, planes[1:], colour[1:], strict=True):
+    for plane, source, value in zip(chroma, planes[1:], color[1:], strict=True):
         plane[:] = (((source.astype(np.int16) - 128) * share) >> 8) + 128
         plane[small] = value
     made = VideoFrame.from_ndarray(drawn, format="yuv420p")
@@ -69,26 +70,26 @@ def mask_on_picture(explanation: Explanation, size: tuple[int, int]) -> Array:
     from PIL import Image
 
     values = (explanation.mask[0, 0].float() * 255).round().byte().numpy()
-    grey = Image.fromarray(values)
+    gray = Image.fromarray(values)
     width, height = size
     place = explanation.geometries[0] if explanation.geometries else None
     if place is None:
-        return np.asarray(grey.resize(size, Image.Resampling.BILINEAR))
+        return np.asarray(gray.resize(size, Image.Resampling.BILINEAR))
     x0, y0, x1, y1 = place.region
     left, right = max(0, round(x0)), min(width, round(x1))
     top, bottom = max(0, round(y0)), min(height, round(y1))
     whole = np.zeros((height, width), np.uint8)
     if right > left and bottom > top:
-        w, h = float(grey.width), float(grey.height)
+        w, h = float(gray.width), float(gray.height)
         a, b = w / (x1 - x0), h / (y1 - y0)
         # what is rounded may reach a little over the edge
-        box = (
+        black_box = (
             max(0.0, (left - x0) * a),
             max(0.0, (top - y0) * b),
             min(w, (right - x0) * a),
             min(h, (bottom - y0) * b),
         )
-        part = grey.resize((right - left, bottom - top), Image.Resampling.BILINEAR, box)
+        part = gray.resize((right - left, bottom - top), Image.Resampling.BILINEAR, black_box)
         whole[top:bottom, left:right] = np.asarray(part)
     return whole
 
@@ -117,7 +118,7 @@ def outline(mask: Array) -> Array:
     return line
 
 
-def _planes(frame: "VideoFrame", facts: Facts) -> list[Array]:
+def _planes(frame: "VideoFrame", facts: VideoInfo) -> list[Array]:
     """Luma and chroma of limited range, upright; sides may be odd."""
     width, height = facts.stored
     full = frame.color_range == _FULL or frame.format.name.startswith("yuvj")

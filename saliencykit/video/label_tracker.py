@@ -14,7 +14,7 @@ _KEEP = 0.8  # of the mean probabilities, a frame: they follow within five frame
 
 @final
 @dataclass
-class Asked:
+class LabelTracker:
     """The class of each frame: a given one, the first frame's top class, or followed.
 
     Followed: the probabilities are averaged over time (a fifth of each new frame), and the class
@@ -27,7 +27,7 @@ class Asked:
         margin: In [0, 1], of `follow`.
 
     Example:
-        >>> asked = Asked("follow")
+        >>> asked = LabelTracker("follow")
         >>> logits = torch.tensor([[4.0, 0.0], [0.0, 0.5], [4.0, 0.0]])
         >>> asked(logits, [True, False, False]).tolist()
         [0, 0, 0]

@@ -10,26 +10,27 @@ from saliencykit.core.types import Images, Mask
 
 # pixels of the short side: a pixel is 3.5 of 224, and motion comes out to about a twentieth of it
 SIDE = 64
+# of the window at each level, coarse to fine; None: the whole picture, one shift for all
 _RADII = (
     None,
     4,
     5,
-)  # of the window at each level, coarse to fine; None: the whole picture, one shift for all
+)
 _STEPS = (4, 2, 2)
 # towards the picture's mean motion, as a share of its mean gradient energy: flat parts move with
 # the rest
 _PULL = 0.02
 
 
-def small_grey(images: Images) -> Tensor:
+def small_gray(images: Images) -> Tensor:
     """Pictures (B, C, H, W) reduced for motion: (B, 1, h, w) with a short side of at most 64
     pixels.
     """
     height, width = images.shape[2:]
     scale = min(1.0, SIDE / min(height, width))
-    grey = images.float().mean(1, keepdim=True)
+    gray = images.float().mean(1, keepdim=True)
     return F.interpolate(
-        grey, size=(max(1, round(height * scale)), max(1, round(width * scale))), mode="area"
+        gray, size=(max(1, round(height * scale)), max(1, round(width * scale))), mode="area"
     )
 
 
@@ -42,7 +43,7 @@ def flow_back(before: Tensor, now: Tensor) -> Tensor:
     and at anything that changes its look.
 
     Args:
-        before: (B, 1, h, w), as of `small_grey`, any range.
+        before: (B, 1, h, w), as of `small_gray`, any range.
         now: (B, 1, h, w), the frames after them.
 
     Returns:

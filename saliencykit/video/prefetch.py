@@ -9,7 +9,7 @@ T = TypeVar("T")
 _WAIT = 0.2  # seconds between looks at whether the other side is still there
 
 
-def ahead(
+def prefetch(
     items: Iterable[T], depth: int, name: str = "saliencykit-ahead"
 ) -> Generator[T, None, None]:
     """The same items in the same order, made in a thread at most `depth` items before they are
@@ -25,7 +25,7 @@ def ahead(
         name: Of the thread.
 
     Example:
-        >>> list(ahead(range(3), 2))
+        >>> list(prefetch(range(3), 2))
         [0, 1, 2]
     """
     if depth == 0:
@@ -38,9 +38,8 @@ def ahead(
     try:
         while True:
             try:
-                kind, value = made.get(
-                    timeout=_WAIT
-                )  # without a limit Ctrl-C does not get through everywhere
+                # without a limit Ctrl-C does not get through everywhere
+                kind, value = made.get(timeout=_WAIT)
             except queue.Empty:
                 continue
             if kind == "end":

@@ -53,7 +53,7 @@ def need_av() -> None:
 
 @final
 @dataclass(frozen=True)
-class Facts:
+class VideoInfo:
     """What a clip says of itself.
 
     Attributes:
@@ -104,7 +104,7 @@ class Clip:
 
     path: Path
     damage: str | None = field(default=None, init=False)
-    facts: Facts = field(init=False)
+    facts: VideoInfo = field(init=False)
 
     def __post_init__(self) -> None:
         self.path = Path(self.path).expanduser()
@@ -179,7 +179,7 @@ def _opened(path: Path) -> "InputContainer":
     return file
 
 
-def _facts(file: "InputContainer", path: Path) -> Facts:
+def _facts(file: "InputContainer", path: Path) -> VideoInfo:
     """From the header and the first frame, which alone knows how it is to be turned."""
     stream = file.streams.video[0]
     damage, frame = None, None
@@ -199,7 +199,7 @@ def _facts(file: "InputContainer", path: Path) -> Facts:
     time_base = stream.time_base or Fraction(1, 90000)
     start = Fraction(file.start_time, 1_000_000) if file.start_time else Fraction(0)
     fps = Fraction(stream.average_rate or stream.guessed_rate or 25)
-    return Facts(
+    return VideoInfo(
         size=size,
         rotation=rotation,
         fps=fps,
@@ -239,7 +239,7 @@ def _decoded(
             yield None, stream.decode(None), None
 
 
-def _picture(frame: "VideoFrame", facts: Facts) -> Any:
+def _picture(frame: "VideoFrame", facts: VideoInfo) -> Any:
     """Upright, as PIL, of the clip's size, should a frame have another one."""
     from PIL import Image
 

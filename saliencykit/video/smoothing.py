@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from saliencykit.core.types import Images, Labels, Mask
-from saliencykit.video.optical_flow import flow_back, known, moved, small_grey
+from saliencykit.video.optical_flow import flow_back, known, moved, small_gray
 
 
 @final
 @dataclass(frozen=True)
-class Steps:
+class MotionSteps:
     """How each of B frames follows on the frame before it.
 
     Attributes:
@@ -48,17 +48,17 @@ class Watch:
     share: float = 0.5
     _last: Tensor | None = field(default=None, init=False)
 
-    def __call__(self, images: Images) -> Steps:
+    def __call__(self, images: Images) -> MotionSteps:
         """The next B frames, (B, C, H, W) of any range; frames of another size begin a new shot."""
-        grey = small_grey(images)
-        fresh = self._last is None or self._last.shape[1:] != grey.shape[1:]
-        first = grey[:1] if fresh or self._last is None else self._last
-        before = torch.cat([first, grey[:-1]])
-        flow = flow_back(before, grey)
-        found = known(before, grey, flow)
+        gray = small_gray(images)
+        fresh = self._last is None or self._last.shape[1:] != gray.shape[1:]
+        first = gray[:1] if fresh or self._last is None else self._last
+        before = torch.cat([first, gray[:-1]])
+        flow = flow_back(before, gray)
+        found = known(before, gray, flow)
         cuts = (found.mean((1, 2, 3)) < self.share).tolist()
-        self._last = grey[-1:]
-        return Steps(flow, found, (cuts[0] or fresh, *cuts[1:]))
+        self._last = gray[-1:]
+        return MotionSteps(flow, found, (cuts[0] or fresh, *cuts[1:]))
 
 
 @final
@@ -78,7 +78,7 @@ class Smoothing:
 
     Example:
         >>> smoothing = Smoothing(0.5)
-        >>> steps = Steps(torch.zeros(2, 2, 8, 8), torch.ones(2, 1, 8, 8), (True, False))
+        >>> steps = MotionSteps(torch.zeros(2, 2, 8, 8), torch.ones(2, 1, 8, 8), (True, False))
         >>> masks = torch.stack([torch.ones(1, 8, 8), torch.zeros(1, 8, 8)])
         >>> smoothing(masks, torch.tensor([3, 3]), steps).mean((1, 2, 3)).tolist()
         [1.0, 0.5]
@@ -88,7 +88,7 @@ class Smoothing:
     _mask: Mask | None = field(default=None, init=False)
     _label: int | None = field(default=None, init=False)
 
-    def __call__(self, masks: Mask, labels: Labels, steps: Steps) -> Mask:
+    def __call__(self, masks: Mask, labels: Labels, steps: MotionSteps) -> Mask:
         """The next B masks, (B, 1, H, W)."""
         if self.share == 0:
             return masks

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, final
 
 from saliencykit.core.errors import InputError
-from saliencykit.video.disk_full_guard import Spool
-from saliencykit.video.reader import Facts, need_av
+from saliencykit.video.disk_full_guard import ReserveFile
+from saliencykit.video.reader import VideoInfo, need_av
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -42,7 +42,7 @@ class Writer:
             there, or the sound has no place in that format.
     """
 
-    def __init__(self, path: Path, source: Path, facts: Facts, comment: str) -> None:
+    def __init__(self, path: Path, source: Path, facts: VideoInfo, comment: str) -> None:
         need_av()
         import av
         from av.error import FFmpegError
@@ -50,7 +50,7 @@ class Writer:
         self.path, self.facts, self.count, self.last, self._given = path, facts, 0, Fraction(0), 0
         check_name(path)
         width, height = (side + side % 2 for side in facts.size)
-        self._spool = Spool(path)
+        self._spool = ReserveFile(path)
         self._source: ExitStack = ExitStack()
         try:
             self._file: OutputContainer = av.open(
@@ -76,7 +76,7 @@ class Writer:
                 raise
             reason = getattr(error, "strerror", None) or str(error)
             raise InputError(
-                f"{str(path)!r} cannot be written: {reason}. Another format may help: --out "
+                f"{str(path)!r} cannot be written: {reason}. Another format may help: --output "
                 "NAME.mkv"
             ) from error
 
@@ -156,7 +156,7 @@ class Writer:
             name = f"{self.path.stem}.mkv"
             raise InputError(
                 f"the sound is copied as it is, and {self.path.suffix} takes no {unfit[0]}; write "
-                f"--out {name}."
+                f"--output {name}."
             )
         streams = {
             stream.index: self._file.add_stream_from_template(stream)
@@ -206,10 +206,10 @@ def check_name(path: Path) -> None:
     """
     if path.suffix.lower() not in FORMATS:
         raise InputError(
-            f"--out of a clip is a file that ends in {', '.join(FORMATS)}; got {str(path)!r}."
+            f"--output of a clip is a file that ends in {', '.join(FORMATS)}; got {str(path)!r}."
         )
     if path.is_dir():
-        raise InputError(f"{str(path)!r} is a folder; --out of a clip is a file.")
+        raise InputError(f"{str(path)!r} is a folder; --output of a clip is a file.")
 
 
 def _encoder(suffix: str) -> tuple[str, dict[str, str]]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from saliencykit.explanation.result import Explanation
-from saliencykit.visualization.overlay import overlay
+from saliencykit.visualization.mask_overlay import overlay
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from math import ceil, floor, isfinite, log10
 
-COLOURS = (
+COLORS = (
     "#d95f02",
     "#1b9e77",
     "#7570b3",
@@ -71,19 +71,18 @@ def chart(lines: Mapping[str, Points], across: str, up: str) -> str:
     )
     for number, line in enumerate(lines.values()):
         drawn = [(x, mean, low, high) for x, mean, low, high in line if isfinite(mean)]
-        stroke = f'stroke="{COLOURS[number % len(COLOURS)]}" stroke-dasharray="{_DASHES[number // len(COLOURS) % len(_DASHES)]}"'
+        stroke = f'stroke="{COLORS[number % len(COLORS)]}" stroke-dasharray="{_DASHES[number // len(COLORS) % len(_DASHES)]}"'
         parts.append(
             f'<polyline fill="none" stroke-width="2" {stroke} '
             f'points="{" ".join(at(x, mean) for x, mean, _, _ in drawn)}"/>'
         )
-        aside = 3 * (
-            number - (len(lines) - 1) / 2
-        )  # so that intervals at one x do not lie on each other
+        # so that intervals at one x do not lie on each other
+        aside = 3 * (number - (len(lines) - 1) / 2)
         for x, mean, low, high in drawn:
             place = at(x, mean).split(",")
             parts.append(
                 f'<circle cx="{place[0]}" cy="{place[1]}" r="2.5" '
-                f'fill="{COLOURS[number % len(COLOURS)]}"/>'
+                f'fill="{COLORS[number % len(COLORS)]}"/>'
             )
             if isfinite(low) and isfinite(high):
                 parts.append(
@@ -97,7 +96,7 @@ def chart(lines: Mapping[str, Points], across: str, up: str) -> str:
 def legend(names: Sequence[str]) -> str:
     """The methods' colours."""
     items = (
-        f'<li><i style="color:{COLOURS[i % len(COLOURS)]}"></i>{escape(name)}</li>'
+        f'<li><i style="color:{COLORS[i % len(COLORS)]}"></i>{escape(name)}</li>'
         for i, name in enumerate(names)
     )
     return f'<ul class="legend">{"".join(items)}</ul>'

@@ -8,7 +8,7 @@ from saliencykit.core.alternative import Alternative
 from saliencykit.core.errors import InputError
 
 X = torch.rand(400, 3, 6, 6, generator=torch.Generator().manual_seed(0))
-BLACK_OR_WHITE = Choice(among=(Constant(colour=0.0), Constant(colour=1.0)))
+BLACK_OR_WHITE = Choice(alternatives=(Constant(color=0.0), Constant(color=1.0)))
 
 
 def seeded(seed=0):
@@ -51,22 +51,22 @@ def test_the_mask_reaches_the_rows_that_drew_it():
 
     mask = torch.rand(20, 1, 6, 6, generator=seeded())
     assert torch.equal(
-        Choice(among=(Mask(), Mask()))(X[:20], generator=seeded(), mask=mask),
+        Choice(alternatives=(Mask(), Mask()))(X[:20], generator=seeded(), mask=mask),
         mask.expand(20, 3, 6, 6),
     )
 
 
 def test_for_box_reaches_every_one():
     class Box:
-        zero = (0.1, 0.2, 0.3)
+        baseline_color = (0.1, 0.2, 0.3)
 
-    assert Choice(among=(Blur(), Constant(colour="zero"))).for_box(Box()).among == (
+    assert Choice(alternatives=(Blur(), Constant(color="zero"))).for_black_box(Box()).among == (
         Blur(),
-        Constant(colour=(0.1, 0.2, 0.3)),
+        Constant(color=(0.1, 0.2, 0.3)),
     )
 
 
 @pytest.mark.parametrize("among", [(), ("blur",), (Blur(), None)])
 def test_bad_choices(among):
     with pytest.raises(InputError, match="takes at least one Alternative"):
-        Choice(among=among)
+        Choice(alternatives=among)

@@ -16,57 +16,57 @@ def constant(x=X, **settings):
 
 @given(images(batch=1))
 def test_a_raw_image_is_ignored(x):
-    assert torch.equal(constant(x, colour=0.25), torch.full_like(x, 0.25))
+    assert torch.equal(constant(x, color=0.25), torch.full_like(x, 0.25))
     assert torch.equal(
-        constant(x, colour=(0.0, 0.5, 1.0))[0, :, 0, 0],
+        constant(x, color=(0.0, 0.5, 1.0))[0, :, 0, 0],
         torch.tensor([0.0, 0.5, 1.0], dtype=x.dtype),
     )
 
 
 def test_the_mean_is_each_pictures_own_per_channel():
-    fill = constant(colour="mean")
+    fill = constant(color="mean")
     for i in range(2):
         for c in range(3):
             assert torch.allclose(fill[i, c], X[i, c].mean())
 
 
 def test_zero_is_what_the_box_maps_to_0():
-    assert not constant(colour="zero").any()
+    assert not constant(color="zero").any()
 
     class Box:
-        zero = (0.485, 0.456, 0.406)
+        baseline_color = (0.485, 0.456, 0.406)
 
-    assert Constant(colour="zero").for_box(Box()) == Constant(colour=(0.485, 0.456, 0.406))
-    assert Constant(colour="zero").for_box(PlantedEvidence()) == Constant(colour="zero")
-    assert Constant(colour=0.5).for_box(Box()) == Constant(colour=0.5)
+    assert Constant(color="zero").for_black_box(Box()) == Constant(color=(0.485, 0.456, 0.406))
+    assert Constant(color="zero").for_black_box(PlantedEvidence()) == Constant(color="zero")
+    assert Constant(color=0.5).for_black_box(Box()) == Constant(color=0.5)
 
 
 def test_images_in_model_space_get_their_own_range():
     x = X * 4 - 1
     low, high = x[0].min(), x[0].max()
-    assert torch.allclose(constant(x, colour=1.0)[0], high)
-    assert torch.allclose(constant(x, colour=0.0)[0], low)
-    assert not constant(x, colour="zero").any()
+    assert torch.allclose(constant(x, color=1.0)[0], high)
+    assert torch.allclose(constant(x, color=0.0)[0], low)
+    assert not constant(x, color="zero").any()
 
 
 def test_the_fill_may_be_written_to():
-    for colour in (0.5, "mean", "zero"):
-        fill = constant(colour=colour)
+    for color in (0.5, "mean", "zero"):
+        fill = constant(color=color)
         fill[0, 0, 0, 0] = 9.0  # an expanded tensor would change everywhere, or refuse
         assert (fill == 9.0).sum() == 1
 
 
 def test_grey_pictures():
-    assert constant(X[:, :1], colour=(0.3,)).shape == (2, 1, 5, 4)
+    assert constant(X[:, :1], color=(0.3,)).shape == (2, 1, 5, 4)
     with pytest.raises(InputError, match="has 3 channels and the images 1"):
-        constant(X[:, :1], colour=(0.1, 0.2, 0.3))
+        constant(X[:, :1], color=(0.1, 0.2, 0.3))
 
 
 @pytest.mark.parametrize(
     "colour", [1.5, -0.1, (), (0.5, 2.0), "red", None, (0.1, "x"), float("nan")]
 )
-def test_bad_colours(colour):
+def test_bad_colours(color):
     with pytest.raises(
         InputError, match=r"a colour is in \[0, 1\] per channel, or 'mean', or 'zero'"
     ):
-        Constant(colour=colour)
+        Constant(color=color)

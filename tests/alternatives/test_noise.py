@@ -14,26 +14,26 @@ def noise(x=X, seed=0, **settings):
 
 def test_one_colour_per_picture_with_grain_over_it():
     fill = noise()
-    colour = fill.mean((2, 3))
-    assert 0.5 - 0.165 - 0.02 < colour.min() < 0.5 - 0.1
-    assert 0.5 + 0.1 < colour.max() < 0.5 + 0.165 + 0.02
-    grain = fill - colour[:, :, None, None]
+    color = fill.mean((2, 3))
+    assert 0.5 - 0.165 - 0.02 < color.min() < 0.5 - 0.1
+    assert 0.5 + 0.1 < color.max() < 0.5 + 0.165 + 0.02
+    grain = fill - color[:, :, None, None]
     assert grain.std().item() == pytest.approx(0.055, rel=0.05)
     assert torch.corrcoef(grain[:10].flatten(1)).fill_diagonal_(0).abs().max() < 0.2
 
 
 def test_without_grain_it_is_a_random_colour_and_without_spread_grey():
-    colours = noise(std=0.0)
-    assert (colours.amax((2, 3)) - colours.amin((2, 3))).max() == 0
-    assert len(set(colours[:, 0, 0, 0].tolist())) == 40
+    colors = noise(std=0.0)
+    assert (colors.amax((2, 3)) - colors.amin((2, 3))).max() == 0
+    assert len(set(colors[:, 0, 0, 0].tolist())) == 40
     assert torch.equal(noise(std=0.0, spread=0.0), torch.full_like(X, 0.5))
 
 
 def test_against_its_own_draws():
     g = torch.Generator().manual_seed(4)
-    colour = rng.uniform(X, (3, 1, 1), generator=g) * 0.4 + 0.3
+    color = rng.uniform(X, (3, 1, 1), generator=g) * 0.4 + 0.3
     grain = rng.normal(X, (3, 16, 16), generator=g) * 0.1
-    assert torch.allclose(noise(seed=4, spread=0.2, std=0.1), colour + grain, atol=1e-6)
+    assert torch.allclose(noise(seed=4, spread=0.2, std=0.1), color + grain, atol=1e-6)
 
 
 def test_it_depends_on_the_generator_and_the_key_alone():

@@ -22,11 +22,11 @@ def test_there_are_no_quartets_of_three_classes():
 
 
 def test_selectivity_of_an_untrained_network_on_a_planted_box():
-    box = PlantedEvidence()
-    images, labels = box.examples(24, generator=torch.Generator().manual_seed(0))
+    black_box = PlantedEvidence()
+    images, labels = black_box.examples(24, generator=torch.Generator().manual_seed(0))
     found = selectivity(
-        RealTimeMasker(network=masking_network(box, images)).bind(box),
-        box,
+        RealTimeMasker(network=masking_network(black_box, images)).bind(black_box),
+        black_box,
         images,
         labels,
         mosaics=3,
@@ -41,7 +41,7 @@ def test_selectivity_of_an_untrained_network_on_a_planted_box():
 @pytest.mark.data
 def test_the_classifier_answers_as_the_data_folder_says(data_folder):
     pictures, labels = cifar10("test", 500)
-    box = resnet20()
+    black_box = resnet20()
     with torch.no_grad():
-        right = (box(pictures.float() / 255).argmax(1) == labels).float().mean()
+        right = (black_box(pictures.float() / 255).argmax(1) == labels).float().mean()
     assert float(right) == pytest.approx(0.81, abs=0.05)

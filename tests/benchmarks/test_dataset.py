@@ -38,7 +38,7 @@ def test_pictures_are_written_measured_and_compared(pack, tmp_path):
     assert [path.read_bytes() for path in sorted(data.iterdir())] == pack
     arguments = argparse.Namespace(
         model="demo",
-        masker="centre-box",
+        masker="center-box",
         device="cpu",
         batch=2,
         no_check=True,
@@ -55,7 +55,7 @@ def test_pictures_are_written_measured_and_compared(pack, tmp_path):
         difference(tmp_path / "one", tmp_path / "two")
         == "3 rows, numbers within 0.0e+00, maps within 0.0e+00"
     )
-    arguments.masker = "centre-box:area=0.25"
+    arguments.masker = "center-box:area=0.25"
     measured(arguments, data, tmp_path / "other")
     assert "maps within 1.0e+00" in difference(tmp_path / "one", tmp_path / "other")
     assert resident() > 2**20

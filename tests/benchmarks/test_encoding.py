@@ -8,9 +8,9 @@ def explain_by_place(images, labels):
     """An honest masker: the place of the patch, which has nothing to do with the class; nothing for
     a class that is not there.
     """
-    box = PlantedEvidence()
-    there = box(images).argmax(1) == labels
-    return box.evidence(images, labels) * there.view(-1, 1, 1, 1)
+    black_box = PlantedEvidence()
+    there = black_box(images).argmax(1) == labels
+    return black_box.evidence(images, labels) * there.view(-1, 1, 1, 1)
 
 
 def explain_by_code(images, labels):
@@ -22,8 +22,8 @@ def explain_by_code(images, labels):
 
 
 def test_a_code_is_found_and_places_are_not():
-    box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
-    images, labels = box.examples(240, generator=g)
+    black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
+    images, labels = black_box.examples(240, generator=g)
     asked = others(labels, 4)
     own, other = probe(explain_by_code, images, labels, asked, cells=8)
     assert own.right.mean() > 0.95

@@ -50,13 +50,21 @@ def test_time_goes_to_whom_it_belongs_and_only_networks_are_inside():
 
 
 def test_gradients_are_inside_and_calls_are_named():
-    clock, box = Clock(), PlantedEvidence()
-    sample = Sample(*box.examples(2, generator=torch.Generator().manual_seed(0)))
+    clock, black_box = Clock(), PlantedEvidence()
+    sample = Sample(*black_box.examples(2, generator=torch.Generator().manual_seed(0)))
     masker, metric = as_masker("gradient"), as_metric("insertion:steps=3")
     with clock.networks(), clock.things({id(masker): "masker", id(metric): "metric"}):
         clock.start()
-        mask = masker(box, sample.images, sample.labels, generator=torch.Generator().manual_seed(0))
-        metric(box, sample, mask, explain=box.evidence, generator=torch.Generator().manual_seed(0))
+        mask = masker(
+            black_box, sample.images, sample.labels, generator=torch.Generator().manual_seed(0)
+        )
+        metric(
+            black_box,
+            sample,
+            mask,
+            explain=black_box.evidence,
+            generator=torch.Generator().manual_seed(0),
+        )
         clock.turn()
     assert clock.calls >= 1
     assert {"masker", "metric"} <= set(clock.total)
@@ -77,7 +85,7 @@ def test_the_table():
 @pytest.mark.slow
 def test_a_small_one():
     clock = profile(
-        Namespace(photos=1, maskers=["centre-box"], masker="", metrics=["average-drop"], batch=1)
+        Namespace(photos=1, maskers=["center-box"], masker="", metrics=["average-drop"], batch=1)
     )
     assert clock.inside["average-drop"] > 0
-    assert clock.inside["centre-box"] == 0
+    assert clock.inside["center-box"] == 0

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from benchmarks.data import Photo
-from benchmarks.judging import AREAS, SHARES, Judge
+from benchmarks.judging import AREAS, SHARES, Scorer
 from benchmarks.localising import CROPS, CUTS, boxes_of
 from saliencykit.alternatives.blur import Blur
 from saliencykit.core.black_box import BlackBox
@@ -41,17 +41,17 @@ def mask():
 
 
 def test_graded_masks_keep_and_drop(photo, mask):
-    box = Weighing()
-    kept, dropped = Judge(box, photo).graded(mask)["blur"]
+    black_box = Weighing()
+    kept, dropped = Scorer(black_box, photo).graded(mask)["blur"]
     image, m = photo.image[0].numpy(), mask[0].numpy()
     blurred = Blur()(photo.image, generator=torch.Generator())[0].numpy()
-    assert kept == pytest.approx(box.p(image * m + blurred * (1 - m)), abs=1e-4)
-    assert dropped == pytest.approx(box.p(image * (1 - m) + blurred * m), abs=1e-4)
+    assert kept == pytest.approx(black_box.p(image * m + blurred * (1 - m)), abs=1e-4)
+    assert dropped == pytest.approx(black_box.p(image * (1 - m) + blurred * m), abs=1e-4)
 
 
 def test_equal_areas_insertion_and_deletion(photo, mask):
-    box = Weighing()
-    judge = Judge(box, photo)
+    black_box = Weighing()
+    judge = Scorer(black_box, photo)
     places = judge.places(mask)
     image, ranking = photo.image[0].numpy(), mask[0, 0].numpy()
     blurred = Blur()(photo.image, generator=torch.Generator())[0].numpy()
@@ -65,31 +65,31 @@ def test_equal_areas_insertion_and_deletion(photo, mask):
     for area in AREAS:
         m = top(area)
         assert found[f"blur/{area}"][0] == pytest.approx(
-            box.p(image * m + blurred * (1 - m)), abs=1e-4
+            black_box.p(image * m + blurred * (1 - m)), abs=1e-4
         )
         assert found[f"blur/{area}"][1] == pytest.approx(
-            box.p(image * (1 - m) + blurred * m), abs=1e-4
+            black_box.p(image * (1 - m) + blurred * m), abs=1e-4
         )
     inserted, deleted = judge.insertion(places), judge.deletion(places)
     assert len(inserted) == len(deleted) == len(SHARES)
     for share, up, down in zip(SHARES, inserted, deleted, strict=True):
         m = top(share)
-        assert up == pytest.approx(box.p(image * m + blurred * (1 - m)), abs=1e-4)
-        assert down == pytest.approx(box.p(image * (1 - m) + 0.5 * m), abs=1e-4)
+        assert up == pytest.approx(black_box.p(image * m + blurred * (1 - m)), abs=1e-4)
+        assert down == pytest.approx(black_box.p(image * (1 - m) + 0.5 * m), abs=1e-4)
 
 
 def test_ties_go_to_the_middle(photo):
     flat = torch.zeros(1, 1, SIDE, SIDE)
     flat[..., 0, 0] = 1
-    places = Judge(Weighing(), photo).places(flat)
+    places = Scorer(Weighing(), photo).places(flat)
     assert places[0, 0, 0, 0] == places.min()
     best = (places < 0.25)[0, 0].nonzero().float()[1:]
     assert (best - (SIDE - 1) / 2).norm(dim=1).max() < SIDE * (0.25 / np.pi) ** 0.5 + 1
-    assert Judge(Weighing(), photo).places(torch.ones(1, 1, SIDE, SIDE)) is None
+    assert Scorer(Weighing(), photo).places(torch.ones(1, 1, SIDE, SIDE)) is None
 
 
 def test_the_unseen_fills_leave_what_is_kept(photo, mask):
-    judge = Judge(Weighing(), photo)
+    judge = Scorer(Weighing(), photo)
     binary = (mask >= 0.5).float()
     for fill in ("road", "shuffled"):
         edit = judge.edit(binary, fill)
@@ -99,9 +99,9 @@ def test_the_unseen_fills_leave_what_is_kept(photo, mask):
 
 
 def test_crops_are_enlarged_boxes(photo, mask):
-    box = Weighing()
+    black_box = Weighing()
     boxes = boxes_of(mask[0, 0].numpy())
-    crops = Judge(box, photo).crops(boxes)
+    crops = Scorer(black_box, photo).crops(boxes)
     for mode, answers in crops.items():
         for crop, (area, log_p, right) in zip(CROPS, answers, strict=True):
             x0, y0, x1, y1 = boxes[mode][CUTS.index(crop)]
@@ -118,6 +118,6 @@ def test_crops_are_enlarged_boxes(photo, mask):
                     part.take(low, axis) * (1 - share)
                     + part.take(np.minimum(low + 1, n - 1), axis) * share
                 )
-            p = box.p(part)
+            p = black_box.p(part)
             assert log_p == pytest.approx(np.log(p), abs=2e-3)
             assert right == (p >= 0.5)

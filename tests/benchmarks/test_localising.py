@@ -31,7 +31,7 @@ def test_a_box_is_found_at_every_threshold_below_its_value():
     values[2:5, 3:9] = 1
     found = boxes_of(values)
     assert found["all"][HALF] == (3, 2, 9, 5)
-    assert {box for (rule, _), box in zip(CUTS, found["all"], strict=True) if rule != "mean"} == {
+    assert {bbox for (rule, _), bbox in zip(CUTS, found["all"], strict=True) if rule != "mean"} == {
         (3, 2, 9, 5)
     }
 
@@ -43,9 +43,9 @@ def test_the_crops_are_among_the_cuts():
 def test_overlap_is_that_of_counted_pixels():
     truth = np.array([[0, 0, 4, 4], [5, 5, 9, 8]])
 
-    def pixels(box):
-        return {(y, x) for y in range(box[1], box[3]) for x in range(box[0], box[2])}
+    def pixels(bbox):
+        return {(y, x) for y in range(bbox[1], bbox[3]) for x in range(bbox[0], bbox[2])}
 
-    for box in [(0, 0, 4, 4), (1, 2, 6, 7), (8, 0, 10, 3), (4, 4, 10, 10)]:
-        wanted = max(len(pixels(box) & pixels(t)) / len(pixels(box) | pixels(t)) for t in truth)
-        assert best_overlap(box, truth) == pytest.approx(wanted)
+    for bbox in [(0, 0, 4, 4), (1, 2, 6, 7), (8, 0, 10, 3), (4, 4, 10, 10)]:
+        wanted = max(len(pixels(bbox) & pixels(t)) / len(pixels(bbox) | pixels(t)) for t in truth)
+        assert best_overlap(bbox, truth) == pytest.approx(wanted)

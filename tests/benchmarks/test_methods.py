@@ -7,7 +7,7 @@ from torch import nn
 
 from benchmarks.data import Photo
 from benchmarks.methods import Boxes, averaged, ground_truth, methods
-from benchmarks.results import likeness
+from benchmarks.results import similarity
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 
 
@@ -22,8 +22,8 @@ def boxes():
             nn.Flatten(),
             nn.Linear(8, 5),
         )
-    box = TorchBlackBox(net.eval(), mean=(0.5,) * 3, std=(0.5,) * 3, size=32)
-    return Boxes(box, box, box)
+    black_box = TorchBlackBox(net.eval(), mean=(0.5,) * 3, std=(0.5,) * 3, size=32)
+    return Boxes(black_box, black_box, black_box)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def photo():
 
 
 def test_every_cheap_method_answers_with_a_mask(boxes, photo):
-    names = ["centre-box", "whole-image", "ground-truth", "gradient", "cam", "grad-cam"]
+    names = ["center-box", "whole-image", "ground-truth", "gradient", "cam", "grad-cam"]
     asked = methods(boxes, names, {"mine": "rise:samples=8"})
     assert list(asked) == [*names, "mine"]
     for method in asked.values():
@@ -41,9 +41,8 @@ def test_every_cheap_method_answers_with_a_mask(boxes, photo):
         assert answer.mask.shape == (1, 1, 32, 32)
         assert answer.mask.min() >= 0
         assert answer.mask.max() <= 1
-    assert (
-        asked["mine"](photo, 2).ranking.min() < 0
-    )  # raw scores rank the pixels, the mask's zeros do not
+    # raw scores rank the pixels, the mask's zeros do not
+    assert asked["mine"](photo, 2).ranking.min() < 0
 
 
 def test_the_ground_truth_is_all_of_its_boxes(photo):
@@ -54,9 +53,9 @@ def test_the_ground_truth_is_all_of_its_boxes(photo):
 
 def test_likeness():
     one = np.random.default_rng(0).random((4, 4))
-    assert likeness(one, 2 * one + 1) == pytest.approx(1)
-    assert likeness(np.ones((4, 4)), one) == 0
-    assert likeness(np.ones((4, 4)), np.zeros((4, 4))) == 1
+    assert similarity(one, 2 * one + 1) == pytest.approx(1)
+    assert similarity(np.ones((4, 4)), one) == 0
+    assert similarity(np.ones((4, 4)), np.zeros((4, 4))) == 1
 
 
 def test_scattered_maps_are_averaged_over_blocks():

@@ -18,9 +18,9 @@ def test_it_answers_like_the_network():
         nn.Flatten(),
         nn.Linear(8, 5),
     )
-    box = TorchBlackBox(net.eval(), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), size=16)
-    quick = OnnxBox(box)
+    black_box = TorchBlackBox(net.eval(), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), size=16)
+    quick = OnnxBox(black_box)
     images = torch.rand(9, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        assert torch.allclose(quick(images), box(images), atol=1e-5)
+        assert torch.allclose(quick(images), black_box(images), atol=1e-5)
     assert (quick.num_classes, quick.differentiable) == (5, False)

@@ -64,4 +64,4 @@ def test_both_tables_with_the_papers_figures():
 
 
 def test_every_method_of_the_table_has_a_place():
-    assert set(PAPER) >= {"ground-truth", "whole-image", "centre-box", "gradient", "cam", OURS}
+    assert set(PAPER) >= {"ground-truth", "whole-image", "center-box", "gradient", "cam", OURS}

@@ -58,12 +58,12 @@ def test_mosaics_hold_the_picture_twice():
 
 def test_every_metric_runs_over_our_maps():
     pytest.importorskip("quantus")
-    box = TorchBlackBox(small_network(), mean=(0.5,) * 3, std=(0.2,) * 3, size=32)
+    black_box = TorchBlackBox(small_network(), mean=(0.5,) * 3, std=(0.2,) * 3, size=32)
     g = torch.Generator().manual_seed(0)
     photos = [
         Photo(str(i), torch.rand(1, 3, 32, 32, generator=g), i, torch.tensor([[4.0, 4, 20, 20]]))
         for i in range(4)
     ]
-    rows = list(rows_of("grad-cam", box, photos, done={"AUC"}))
+    rows = list(rows_of("grad-cam", black_box, photos, done={"AUC"}))
     assert {r["metric"] for r in rows} == set(metrics(32, 3)) - {"AUC"}
     assert not [r["failure"] for r in rows if r["failure"]]

@@ -9,11 +9,11 @@ from torch import nn
 
 from benchmarks import results
 from benchmarks.data import Photo
-from benchmarks.judging import AREAS, FILLS, SHARES, Judge
+from benchmarks.judging import AREAS, FILLS, SHARES, Scorer
 from benchmarks.localising import CROPS, CUTS
 from benchmarks.methods import CHEAP, Boxes, methods
 from benchmarks.rows import read_rows
-from benchmarks.split import Entry
+from benchmarks.split import Record
 from benchmarks.tables import tables
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 
@@ -29,12 +29,12 @@ def boxes():
             nn.Flatten(),
             nn.Linear(8, 1000),
         )
-    box = TorchBlackBox(net.eval(), mean=(0.5,) * 3, std=(0.5,) * 3, size=32)
-    return Boxes(box, box, box)
+    black_box = TorchBlackBox(net.eval(), mean=(0.5,) * 3, std=(0.5,) * 3, size=32)
+    return Boxes(black_box, black_box, black_box)
 
 
 def entry(number):
-    return Entry("a", f"{number}.jpg", number, ((0.1, 0.1, 0.6, 0.6), (0.5, 0.5, 0.9, 0.9)))
+    return Record("a", f"{number}.jpg", number, ((0.1, 0.1, 0.6, 0.6), (0.5, 0.5, 0.9, 0.9)))
 
 
 def photo_of(some):
@@ -45,7 +45,7 @@ def photo_of(some):
 def test_a_row_has_every_column_and_they_agree(boxes):
     some = entry(3)
     photo = photo_of(some)
-    judge = Judge(boxes.quick, photo)
+    judge = Scorer(boxes.quick, photo)
     asked = methods(boxes, list(CHEAP), {})
     rows = {
         name: results.row_of(
@@ -96,7 +96,7 @@ def test_a_killed_run_goes_on(boxes, tmp_path, monkeypatch):
     entries = [entry(number) for number in range(5)]
     read = []
 
-    def photos(some, box):
+    def photos(some, black_box):
         read.extend(one.name for one in some)
         return (photo_of(one) for one in some)
 
@@ -119,15 +119,14 @@ def test_a_killed_run_goes_on(boxes, tmp_path, monkeypatch):
         results.run(argparse.Namespace(**asked, data_set=None, boxes_only=False))
         return read_rows(out)
 
-    assert len(run(["centre-box", "cam"], photos=3)) == 6
+    assert len(run(["center-box", "cam"], photos=3)) == 6
     out.write_text(out.read_text()[:-40])  # killed within the last line
     read.clear()
-    rows = run(["centre-box", "cam", "rise:samples=4"])
-    assert (
-        len(read) == 2 + 1 + 2
-    )  # the first two lack rise, the third a row, the rest both; rise is for the few
+    rows = run(["center-box", "cam", "rise:samples=4"])
+    # the first two lack rise, the third a row, the rest both; rise is for the few
+    assert len(read) == 2 + 1 + 2
     assert len(rows) == 5 * 2 + 2
     assert sum(row["few"] for row in rows) == 2 * 3
-    assert len(run([], masker=["mine=centre-box:area=0.2"], few=True)) == 14
+    assert len(run([], masker=["mine=center-box:area=0.2"], few=True)) == 14
     text = tables(rows, read_rows(out), ["mine"])
     assert "| mine | 2 |" in text

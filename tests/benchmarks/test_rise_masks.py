@@ -13,7 +13,7 @@ from benchmarks.rise_masks import (
     needed,
 )
 from saliencykit.maskers.perturbation.random_masks import Factors, draw_masks
-from saliencykit.maskers.perturbation.score_estimators import LinearFit, SampleMean
+from saliencykit.maskers.perturbation.score_estimators import MeanEstimator, RegressionEstimator
 
 SIZE = (24, 24)
 
@@ -37,7 +37,7 @@ def test_the_published_sum_is_a_plain_loop():
 
 def test_maps_come_after_every_step_and_better_estimates_are_better():
     masks, answers = asked(512)
-    truth = filled(SampleMean(SIZE, 0.5, torch.zeros(())), *asked(8192), 8192)[8192].flatten()
+    truth = filled(MeanEstimator(SIZE, 0.5, torch.zeros(())), *asked(8192), 8192)[8192].flatten()
     scores = {}
     for name, (sampling, make) in ESTIMATES.items():
         if sampling == "random":
@@ -57,7 +57,7 @@ def test_needed_is_the_step_from_which_on_it_stays():
 
 
 def test_the_stop_is_at_a_look():
-    found = LinearFit((7, 7), 7, 0.5, torch.zeros(()))
+    found = RegressionEstimator((7, 7), 7, 0.5, torch.zeros(()))
     masks = next(
         draw_masks(
             torch.ones(1, 1, 7, 7), 256, 7, 0.5, "random", generator=Generator().manual_seed(0)

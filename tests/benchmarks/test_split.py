@@ -5,12 +5,12 @@ from collections import Counter
 import pytest
 
 from benchmarks import split
-from benchmarks.split import Entry
+from benchmarks.split import Record
 
 
 def made(count):
     boxes = [((0.0, 0.0, side, side), (0.0, 0.0, side, side)) for side in (0.2, 0.5, 0.7, 0.9)]
-    return [Entry(("a", "b")[i % 3 == 0], f"{i}.jpg", i, boxes[i % 4]) for i in range(count)]
+    return [Record(("a", "b")[i % 3 == 0], f"{i}.jpg", i, boxes[i % 4]) for i in range(count)]
 
 
 RECORDED = ["report", "report", "report", "report", "train", "tune"]
@@ -23,7 +23,7 @@ def test_the_part_of_a_photo_never_changes():
         "ILSVRC2012_val_00000002.jpg",
         "ILSVRC2012_val_00039837.jpg",
     )
-    entries = [Entry(data_set, name, 0) for data_set in split.BOXED for name in names]
+    entries = [Record(data_set, name, 0) for data_set in split.BOXED for name in names]
     assert [entry.part for entry in entries] == RECORDED
 
 
@@ -35,7 +35,7 @@ def test_the_shares_of_the_parts_are_as_said():
 
 def test_sizes_are_grouped_by_the_mean_area():
     assert [entry.size_group for entry in made(4)] == [0, 1, 2, 3]
-    assert Entry("a", "x", 0, ((0, 0, 1, 1), (0, 0, 0.5, 0.5))).object_area == pytest.approx(0.625)
+    assert Record("a", "x", 0, ((0, 0, 1, 1), (0, 0, 0.5, 0.5))).object_area == pytest.approx(0.625)
 
 
 def test_the_few_are_stratified_and_do_not_depend_on_the_order():
@@ -62,9 +62,9 @@ def test_the_parts_of_the_data_folder(data_folder):
 def test_photos_are_squashed_with_their_boxes(data_folder):
     from benchmarks.data import mobilenet_v2
 
-    box = split.squashing(mobilenet_v2())
+    black_box = split.squashing(mobilenet_v2())
     for entry in split.part("tune")[:6]:
-        photo = next(split.read([entry], box))
+        photo = next(split.read([entry], black_box))
         assert photo.image.shape == (1, 3, 224, 224)
         assert photo.boxes.flatten().tolist() == pytest.approx(
             [224 * value for corner in entry.boxes for value in corner], abs=1e-3

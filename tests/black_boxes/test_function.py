@@ -9,7 +9,7 @@ from saliencykit.black_boxes.function import FunctionBlackBox
 from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
 
 
-def colours(pictures: np.ndarray) -> np.ndarray:
+def colors(pictures: np.ndarray) -> np.ndarray:
     """Probability of red, green and blue."""
     means = pictures.mean((1, 2)) + 1e-3
     return means / means.sum(1, keepdims=True)
@@ -20,14 +20,14 @@ def images() -> torch.Tensor:
 
 
 def test_probabilities_and_logits() -> None:
-    box = FunctionBlackBox(colours)
-    wanted = torch.from_numpy(colours(images().permute(0, 2, 3, 1).numpy()))
-    assert torch.allclose(box(images()).softmax(1), wanted, atol=1e-6)
-    assert box(images()).dtype == torch.float32
-    raw = FunctionBlackBox(lambda p: colours(p) * 7 - 2, outputs="logits")
+    black_box = FunctionBlackBox(colors)
+    wanted = torch.from_numpy(colors(images().permute(0, 2, 3, 1).numpy()))
+    assert torch.allclose(black_box(images()).softmax(1), wanted, atol=1e-6)
+    assert black_box(images()).dtype == torch.float32
+    raw = FunctionBlackBox(lambda p: colors(p) * 7 - 2, outputs="logits")
     assert torch.allclose(raw(images()), wanted * 7 - 2, atol=1e-5)
-    assert not box.differentiable
-    assert not box(images().requires_grad_()).requires_grad
+    assert not black_box.differentiable
+    assert not black_box(images().requires_grad_()).requires_grad
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
@@ -57,48 +57,48 @@ def test_the_function_gets_channels_last_arrays_of_its_own(dtype: str) -> None:
     "form", [list, torch.from_numpy, lambda a: a.tolist(), lambda a: a.astype(np.float16)]
 )
 def test_answers_of_every_form(form) -> None:
-    assert FunctionBlackBox(lambda p: form(colours(p)))(images()).shape == (5, 3)
+    assert FunctionBlackBox(lambda p: form(colors(p)))(images()).shape == (5, 3)
 
 
 def test_one_column_is_a_sigmoid() -> None:
-    box = FunctionBlackBox(lambda p: p.mean((1, 2, 3)))
-    assert torch.allclose(box(images()).softmax(1)[:, 1], images().mean((1, 2, 3)), atol=1e-6)
-    assert box.num_classes == 2
+    black_box = FunctionBlackBox(lambda p: p.mean((1, 2, 3)))
+    assert torch.allclose(black_box(images()).softmax(1)[:, 1], images().mean((1, 2, 3)), atol=1e-6)
+    assert black_box.num_classes == 2
 
 
 def test_the_number_of_classes() -> None:
-    box = FunctionBlackBox(colours)
+    black_box = FunctionBlackBox(colors)
     with pytest.raises(InputError, match="has not answered yet"):
-        _ = box.num_classes
-    assert "colours" in repr(box)
-    box(images())
-    assert box.num_classes == 3
-    assert FunctionBlackBox(colours, size=8).num_classes == 3
-    assert FunctionBlackBox(colours, 3).num_classes == 3
+        _ = black_box.num_classes
+    assert "colours" in repr(black_box)
+    black_box(images())
+    assert black_box.num_classes == 3
+    assert FunctionBlackBox(colors, size=8).num_classes == 3
+    assert FunctionBlackBox(colors, 3).num_classes == 3
     with pytest.raises(ContractError, match=r"expected logits of shape \(5, 4\)"):
-        FunctionBlackBox(colours, num_classes=4)(images())
+        FunctionBlackBox(colors, num_classes=4)(images())
     with pytest.raises(InputError, match="2 class_names were given"):
-        FunctionBlackBox(colours, class_names=["a", "b"])(images())
+        FunctionBlackBox(colors, class_names=["a", "b"])(images())
 
 
 def test_pictures() -> None:
     picture = Image.new("RGBA", (30, 20), (255, 0, 0, 255))
-    own, geometry = FunctionBlackBox(colours).prepare(picture)
+    own, geometry = FunctionBlackBox(colors).prepare(picture)
     assert own.shape == (1, 3, 20, 30)
     assert geometry.region == (0, 0, 30, 20)
-    sized, geometry = FunctionBlackBox(colours, size=(8, 10)).prepare(picture)
+    sized, geometry = FunctionBlackBox(colors, size=(8, 10)).prepare(picture)
     assert sized.shape == (1, 3, 8, 10)
     assert geometry.region == (0, 0, 30, 20)
-    assert FunctionBlackBox(colours, size=8, channels=1).prepare(picture)[0].shape == (1, 1, 8, 8)
+    assert FunctionBlackBox(colors, size=8, channels=1).prepare(picture)[0].shape == (1, 1, 8, 8)
 
 
 @pytest.mark.parametrize(
     ("function", "words"),
     [
         (lambda p: 1 / 0, "raised ZeroDivisionError on a numpy array"),
-        (lambda p: colours(p)[:1], r"returns \(5, K\)"),
-        (lambda p: colours(p) * np.nan, "NaN"),
-        (lambda p: colours(p) * 5, "outputs='logits'"),
+        (lambda p: colors(p)[:1], r"returns \(5, K\)"),
+        (lambda p: colors(p) * np.nan, "NaN"),
+        (lambda p: colors(p) * 5, "outputs='logits'"),
         (lambda p: "cat", "returned str"),
         (lambda p: None, "returned NoneType"),
         (lambda p: [[1, 2], [3]], "returned list"),
@@ -124,6 +124,6 @@ def test_wrong_answers_are_named(function, words: str) -> None:
 )
 def test_bad_options(options: dict[str, object]) -> None:
     with pytest.raises(InputError):
-        FunctionBlackBox(colours, **options)
+        FunctionBlackBox(colors, **options)
     with pytest.raises(InputError, match="takes a function"):
         FunctionBlackBox(3)

@@ -4,8 +4,8 @@ import torch
 from hypothesis import given
 from PIL import Image
 
-from saliencykit.black_boxes.input_spec import InputForm, declared, warn_of_bare_pixels
-from saliencykit.black_boxes.preprocessing import fit_picture
+from saliencykit.black_boxes.input_spec import InputSpec, declared, warn_of_bare_pixels
+from saliencykit.black_boxes.preprocessing import fit_image
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.testing.strategies import images
@@ -17,9 +17,9 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def test_the_formula(pictures):
     raw = pictures.numpy()
     mean, std = (np.array(v).reshape(1, 3, 1, 1) for v in (MEAN, STD))
-    got = InputForm(mean=MEAN, std=STD, dtype="float64").arrays(pictures)
+    got = InputSpec(mean=MEAN, std=STD, dtype="float64").arrays(pictures)
     assert np.allclose(got, (raw - mean) / std, atol=1e-12)
-    got = InputForm(
+    got = InputSpec(
         mean=tuple(255 * v for v in MEAN),
         std=tuple(255 * v for v in STD),
         white=255,
@@ -28,11 +28,11 @@ def test_the_formula(pictures):
     )
     assert np.allclose(got.arrays(pictures).transpose(0, 3, 1, 2), (raw - mean) / std, atol=1e-12)
     assert np.array_equal(
-        InputForm(dtype="uint8").arrays(pictures), np.rint(raw * 255).astype("uint8")
+        InputSpec(dtype="uint8").arrays(pictures), np.rint(raw * 255).astype("uint8")
     )
 
 
-def test_the_same_numbers_as_a_torch_box(box):
+def test_the_same_numbers_as_a_torch_box(black_box):
     seen = []
 
     class Watching(torch.nn.Module):
@@ -42,14 +42,14 @@ def test_the_same_numbers_as_a_torch_box(box):
 
     pictures = torch.rand(2, 3, 8, 8)
     TorchBlackBox(Watching(), mean=MEAN, std=STD)(pictures)
-    assert np.array_equal(InputForm(mean=MEAN, std=STD).arrays(pictures), seen[0].numpy())
+    assert np.array_equal(InputSpec(mean=MEAN, std=STD).arrays(pictures), seen[0].numpy())
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "uint8"])
 def test_the_array_is_its_own_and_of_its_type(dtype):
     pictures = torch.rand(2, 3, 4, 5)
     before = pictures.clone()
-    array = InputForm(dtype=dtype, layout="NHWC").arrays(pictures)
+    array = InputSpec(dtype=dtype, layout="NHWC").arrays(pictures)
     assert array.dtype == dtype
     assert array.shape == (2, 4, 5, 3)
     assert array.flags.c_contiguous
@@ -58,26 +58,26 @@ def test_the_array_is_its_own_and_of_its_type(dtype):
 
 
 def test_what_becomes_zero():
-    assert InputForm().zero is None
-    assert InputForm(mean=MEAN, std=STD).zero == MEAN
-    assert InputForm(mean=-0.5, std=0.5).zero is None
-    assert InputForm(mean=127.5, std=127.5, white=255).zero == (0.5, 0.5, 0.5)
+    assert InputSpec().baseline_color is None
+    assert InputSpec(mean=MEAN, std=STD).baseline_color == MEAN
+    assert InputSpec(mean=-0.5, std=0.5).baseline_color is None
+    assert InputSpec(mean=127.5, std=127.5, white=255).baseline_color == (0.5, 0.5, 0.5)
     zero = torch.tensor(MEAN).view(1, 3, 1, 1).expand(1, 3, 2, 2)
-    assert np.abs(InputForm(mean=MEAN, std=STD).arrays(zero)).max() < 1e-6
+    assert np.abs(InputSpec(mean=MEAN, std=STD).arrays(zero)).max() < 1e-6
 
 
 def test_pictures():
     picture = Image.fromarray(
         np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8)
     )
-    got, geometry = InputForm(size=(8, 12), fit="squash").prepare(picture)
-    wanted, place = fit_picture(picture, (8, 12), fit="squash")
+    got, geometry = InputSpec(size=(8, 12), fit="squash").prepare(picture)
+    wanted, place = fit_image(picture, (8, 12), fit="squash")
     assert torch.equal(got, wanted)
     assert geometry == place
     with pytest.raises(InputError, match="write size=224"):
-        InputForm().prepare(picture)
+        InputSpec().prepare(picture)
     with pytest.raises(InputError, match="takes 5 channels"):
-        InputForm(channels=5, size=4).prepare(picture)
+        InputSpec(channels=5, size=4).prepare(picture)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_pictures():
 )
 def test_bad_options(options, words):
     with pytest.raises(InputError, match=words):
-        InputForm(**options)
+        InputSpec(**options)
 
 
 def test_images_of_another_form():
@@ -109,9 +109,9 @@ def test_images_of_another_form():
         InputError,
         match=r"takes \(channels, height, width\) \(3, 8, 8\); the images have \(3, 9, 8\)",
     ):
-        InputForm(size=8).arrays(torch.rand(1, 3, 9, 8))
+        InputSpec(size=8).arrays(torch.rand(1, 3, 9, 8))
     with pytest.raises(InputError, match=r"the images have \(1, 9, 8\)"):
-        InputForm().arrays(torch.rand(1, 1, 9, 8))
+        InputSpec().arrays(torch.rand(1, 1, 9, 8))
 
 
 @pytest.mark.parametrize(
@@ -150,10 +150,10 @@ def test_declared_shapes_of_another_form(shape, layout, words):
 
 
 def test_pixels_that_nobody_said_anything_about():
-    assert InputForm().bare
+    assert InputSpec().bare
     assert not any(
         form.bare
-        for form in (InputForm(mean=0.0, std=1.0), InputForm(white=255.0), InputForm(dtype="uint8"))
+        for form in (InputSpec(mean=0.0, std=1.0), InputSpec(white=255.0), InputSpec(dtype="uint8"))
     )
     with pytest.warns(UserWarning, match="model.onnx does not say how pixels are normalised"):
         warn_of_bare_pixels("model.onnx")

@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision.transforms._presets import ImageClassification
 from torchvision.transforms.functional import InterpolationMode
 
-from saliencykit.black_boxes.preprocessing import fit_picture
+from saliencykit.black_boxes.preprocessing import fit_image
 from saliencykit.core.errors import InputError
 
 SHAPES = [(300, 200), (201, 333), (97, 97), (40, 500), (640, 37), (224, 224), (255, 256)]
@@ -42,7 +42,7 @@ def test_crop_equals_torchvision_to_the_bit(
         std=ONE,
         interpolation=InterpolationMode(interpolation),
     )(picture(width, height))
-    ours, _ = fit_picture(
+    ours, _ = fit_image(
         picture(width, height), (crop, crop), crop_share=crop / resize, interpolation=interpolation
     )
     assert torch.equal(ours[0], theirs)
@@ -70,7 +70,7 @@ def test_every_fit_equals_timm_to_the_bit(
     )
     theirs = transform(picture(width, height)).float() / 255
     fit = {"center": "crop", "squash": "squash", "border": "pad"}[mode]
-    ours, _ = fit_picture(
+    ours, _ = fit_image(
         picture(width, height), size, fit=fit, crop_share=share, interpolation="bicubic", fill=mean
     )
     assert torch.equal(ours[0], theirs)
@@ -98,7 +98,7 @@ def test_geometry_says_where_the_input_lies(
     across = np.broadcast_to(np.linspace(0, 255, width)[None, :], (height, width))
     down = np.broadcast_to(np.linspace(0, 255, height)[:, None], (height, width))
     values = np.stack([across, down, np.zeros((height, width))], -1).round().astype(np.uint8)
-    images, geometry = fit_picture(Image.fromarray(values), (tall, wide), fit=fit, crop_share=share)
+    images, geometry = fit_image(Image.fromarray(values), (tall, wide), fit=fit, crop_share=share)
     assert images.shape == (1, 3, tall, wide)
     assert geometry.picture == (height, width)
     assert geometry.size == (tall, wide)
@@ -113,10 +113,11 @@ def test_geometry_says_where_the_input_lies(
     for row in range(tall):
         x = x0 + (wide // 2 + 0.5) * (x1 - x0) / wide - 0.5
         y = y0 + (row + 0.5) * (y1 - y0) / tall - 0.5
+        # a resized pixel is a mean over so many
         steps = [
             max(1.0, (x1 - x0) / wide),
             max(1.0, (y1 - y0) / tall),
-        ]  # a resized pixel is a mean over so many
+        ]
         if steps[0] <= x <= width - 1 - steps[0] and steps[1] <= y <= height - 1 - steps[1]:
             got = images[0, :2, row, wide // 2] * 255
             assert abs(float(got[0]) - 255 * x / (width - 1)) <= 255 / (width - 1) * steps[0] + 1.5
@@ -128,7 +129,7 @@ def test_geometry_says_where_the_input_lies(
 def test_maps_go_back_to_where_they_were() -> None:
     values = np.zeros((100, 200, 3), np.uint8)
     values[30:60, 90:130] = 255
-    images, geometry = fit_picture(Image.fromarray(values), (50, 50))
+    images, geometry = fit_image(Image.fromarray(values), (50, 50))
     back = geometry.to_picture(images[:, :1])
     inside, outside = back[0, 0, 32:58, 92:128], back[0, 0, :26]
     assert inside.min() > 0.9
@@ -136,16 +137,16 @@ def test_maps_go_back_to_where_they_were() -> None:
 
 
 def test_grey_and_padding() -> None:
-    grey, _ = fit_picture(picture(30, 20), (8, 8), channels=1)
-    assert grey.shape == (1, 1, 8, 8)
-    padded, geometry = fit_picture(Image.new("RGB", (40, 20), (255, 0, 0)), (8, 8), fit="pad")
+    gray, _ = fit_image(picture(30, 20), (8, 8), channels=1)
+    assert gray.shape == (1, 1, 8, 8)
+    padded, geometry = fit_image(Image.new("RGB", (40, 20), (255, 0, 0)), (8, 8), fit="pad")
     assert padded[0, :, 0, 0].tolist() == pytest.approx([128 / 255] * 3)
     assert padded[0, :, 4, 4].tolist() == [1, 0, 0]
     assert geometry.region == (0.0, -10.0, 40.0, 30.0)
 
 
 def test_a_strip_does_not_need_the_memory_of_what_is_cut_off() -> None:
-    images, geometry = fit_picture(
+    images, geometry = fit_image(
         Image.new("RGB", (60000, 8), (10, 20, 30)), (224, 224), crop_share=0.875
     )
     assert images.shape == (1, 3, 224, 224)
@@ -157,4 +158,4 @@ def test_a_strip_does_not_need_the_memory_of_what_is_cut_off() -> None:
 )
 def test_unknown_options(option: dict[str, object]) -> None:
     with pytest.raises(InputError):
-        fit_picture(picture(10, 10), (8, 8), **option)
+        fit_image(picture(10, 10), (8, 8), **option)

@@ -3,13 +3,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from saliencykit.black_boxes.infer_preprocessing import Preparing, find_preparing
+from saliencykit.black_boxes.infer_preprocessing import Preprocessing, infer_preprocessing
 from saliencykit.black_boxes.surrogate import Surrogate
 from saliencykit.black_boxes.surrogate_network import SurrogateNetwork
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.explanation.explain import explain
-from saliencykit.networks.fingerprint import fingerprint
+from saliencykit.explanation.explain_images import explain
+from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.contracts import check_black_box
 
@@ -17,12 +17,12 @@ from saliencykit.testing.contracts import check_black_box
 def surrogate(**options):
     torch.manual_seed(1)
     network = SurrogateNetwork(4, (16, 16), widths=(8, 12))
-    box = TorchBlackBox(network, mean=(0.5,) * 3, std=(0.25,) * 3, size=16)
-    return Surrogate(box, 4, (16, 16), facts={"box": "Service()"}, **options)
+    black_box = TorchBlackBox(network, mean=(0.5,) * 3, std=(0.25,) * 3, size=16)
+    return Surrogate(black_box, 4, (16, 16), facts={"box": "Service()"}, **options)
 
 
 def test_it_keeps_the_contract():
-    check_black_box(surrogate(preparing=Preparing((16, 16), "crop", 1.0, "bilinear", 3)))
+    check_black_box(surrogate(preprocessing=Preprocessing((16, 16), "crop", 1.0, "bilinear", 3)))
 
 
 def test_it_is_a_box_with_gradients_and_layers():
@@ -30,27 +30,27 @@ def test_it_is_a_box_with_gradients_and_layers():
     images = torch.rand(2, 3, 16, 16, requires_grad=True)
     mine(images)[:, 0].sum().backward()
     assert images.grad.abs().sum() > 0
-    assert mine.module is mine.model is mine.original
+    assert mine.module is mine.model is mine.source_module
     assert explain(mine, images.detach(), masker="grad-cam").mask.shape == (2, 1, 16, 16)
     assert repr(mine) == "Surrogate(SurrogateNetwork, of Service())"
 
 
 def test_many_evaluations_answer_alike_and_keep_the_fingerprint():
     mine, images = surrogate(), torch.rand(3, 3, 16, 16)
-    many = mine.for_many(images)
+    many = mine.optimized_for(images)
     with torch.no_grad():
         assert torch.allclose(many(images), mine(images), atol=1e-5)
-    assert many.for_many(images) is many
+    assert many.optimized_for(images) is many
     assert fingerprint(many) == fingerprint(mine)
 
 
 def test_tensors_are_raw_pixels_as_the_box_takes_them():
-    assert surrogate().zero is None  # the network's own mean is nobody's business
+    assert surrogate().baseline_color is None  # the network's own mean is nobody's business
     assert (
         explain(surrogate(), torch.rand(1, 3, 16, 16), masker="gradient").provenance["pixels"]
         == "raw"
     )
-    assert surrogate().for_model_pixels().zero is None
+    assert surrogate().without_preprocessing().baseline_color is None
 
 
 def test_pictures_are_prepared_as_the_box_prepares_them():
@@ -58,7 +58,7 @@ def test_pictures_are_prepared_as_the_box_prepares_them():
     other = TorchBlackBox(nn.Flatten(), mean=(0.1,) * 3, std=(1,) * 3, size=16, fit="pad")
     wanted = other.prepare(picture)[0]
     assert torch.equal(
-        surrogate(preparing=find_preparing(other, (16, 16), 3)).prepare(picture)[0], wanted
+        surrogate(preprocessing=infer_preprocessing(other, (16, 16), 3)).prepare(picture)[0], wanted
     )
     assert torch.equal(surrogate(prepared_by=other).prepare(picture)[0], wanted)
     with pytest.raises(InputError, match="does not say how to prepare"):

@@ -8,13 +8,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from saliencykit.black_boxes.infer_preprocessing import Preparing
+from saliencykit.black_boxes.infer_preprocessing import Preprocessing
 from saliencykit.black_boxes.surrogate import Surrogate
 from saliencykit.black_boxes.surrogate_file import read_header, rounded
 from saliencykit.black_boxes.surrogate_network import make_network
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError, SaliencyKitError
-from saliencykit.networks.fingerprint import fingerprint
+from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.registry.manager import as_black_box
 
 KEY = "saliencykit-surrogate"
@@ -42,16 +42,18 @@ def made(network="own", **options):
     )
 
 
-def answers(box):
+def answers(black_box):
     with torch.no_grad():
-        return box(torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+        return black_box(torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
 
 
 @pytest.mark.parametrize("network", ["own", "timm:test_resnet,pretrained=false"])
 def test_there_and_back_to_the_bit(tmp_path, network):
     if network != "own":
         pytest.importorskip("timm")
-    one = made(network, preparing=Preparing((32, 32), "pad", 1.0, "bicubic", 3, (0.1, 0.2, 0.3)))
+    one = made(
+        network, preprocessing=Preprocessing((32, 32), "pad", 1.0, "bicubic", 3, (0.1, 0.2, 0.3))
+    )
     path = one.save(tmp_path / "new" / "s.safetensors")
     two = Surrogate.load(str(path))
     assert torch.equal(answers(one), answers(two))
@@ -96,8 +98,10 @@ def test_the_box_prepares_where_the_file_does_not_know(tmp_path):
     picture = Image.new("RGB", (50, 40), (9, 8, 7))
     with pytest.raises(InputError, match="does not say how to prepare"):
         Surrogate.load(path).prepare(picture)
-    box = TorchBlackBox(nn.Flatten(), mean=(0.5,) * 3, std=(1,) * 3, size=32)
-    assert torch.equal(Surrogate.load(path, box).prepare(picture)[0], box.prepare(picture)[0])
+    black_box = TorchBlackBox(nn.Flatten(), mean=(0.5,) * 3, std=(1,) * 3, size=32)
+    assert torch.equal(
+        Surrogate.load(path, black_box).prepare(picture)[0], black_box.prepare(picture)[0]
+    )
 
 
 def change(path, header=None, **tensors):

@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from saliencykit.black_boxes.timm import timm_box, wrap_timm
+from saliencykit.black_boxes.timm import timm_black_box, wrap_timm
 from saliencykit.core.errors import InputError
 from saliencykit.registry.manager import as_black_box
 
@@ -35,21 +35,21 @@ def test_pictures_are_prepared_as_timm_prepares_them(name: str) -> None:
         model = timm.create_model(name, num_classes=1000)
     config = timm.data.resolve_model_data_config(model)
     theirs = timm.data.create_transform(**config)(PICTURE)
-    box = wrap_timm(model)
-    assert box is not None
-    ours, geometry = box.prepare(PICTURE)
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (box.mean, box.std))
+    black_box = wrap_timm(model)
+    assert black_box is not None
+    ours, geometry = black_box.prepare(PICTURE)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (black_box.mean, black_box.std))
     torch.testing.assert_close((ours[0] - mean) / std, theirs, atol=1e-6, rtol=0)
     assert geometry.size == config["input_size"][1:]
 
 
 def test_class_names() -> None:
-    names = timm_box("test_resnet", pretrained=False).class_names
+    names = timm_black_box("test_resnet", pretrained=False).class_names
     assert names is not None
     assert len(names) == 1000
     assert len(set(names)) == 999  # two cranes, a bird and a machine, of which WordNet says no more
     assert (names[0], names[281]) == ("tench", "tabby")
-    assert timm_box("test_resnet", pretrained=False, num_classes=7).class_names is None
+    assert timm_black_box("test_resnet", pretrained=False, num_classes=7).class_names is None
     with torch.device("meta"):
         large = timm.create_model("vit_tiny_patch16_224.augreg_in21k")
     assert len(wrap_timm(large).class_names) == large.num_classes == 21843
@@ -59,9 +59,9 @@ def test_objects_tell_their_own_size_and_channels() -> None:
     sized = wrap_timm(timm.create_model("test_vit", img_size=96))
     assert sized.size == (96, 96)
     assert sized(torch.rand(1, 3, 96, 96)).shape == (1, 1000)
-    grey = wrap_timm(timm.create_model("test_resnet", in_chans=1))
-    assert len(grey.mean) == len(grey.std) == 1
-    assert grey(grey.prepare(PICTURE)[0]).shape == (1, 1000)
+    gray = wrap_timm(timm.create_model("test_resnet", in_chans=1))
+    assert len(gray.mean) == len(gray.std) == 1
+    assert gray(gray.prepare(PICTURE)[0]).shape == (1, 1000)
     many = wrap_timm(timm.create_model("test_resnet", in_chans=5))
     assert many.mean is None
 
@@ -92,25 +92,25 @@ def test_a_local_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "my.safetensors"
     model = timm.create_model("test_resnet", num_classes=11).eval()
     save_file(model.state_dict(), path)
-    box = as_black_box(
+    black_box = as_black_box(
         f"timm:test_resnet,checkpoint={path},mean=(0.5,0.5,0.5),std=(0.25,0.25,0.25),size=64"
     )
-    assert box.size == 64
-    assert box.mean == (0.5, 0.5, 0.5)
+    assert black_box.size == 64
+    assert black_box.mean == (0.5, 0.5, 0.5)
     x = torch.rand(2, 3, 64, 64)
-    torch.testing.assert_close(box(x), model((x - 0.5) / 0.25))
-    assert box.num_classes == 11
+    torch.testing.assert_close(black_box(x), model((x - 0.5) / 0.25))
+    assert black_box.num_classes == 11
     with pytest.raises(InputError, match="does not fit"):
-        timm_box("test_vit", checkpoint=path)
+        timm_black_box("test_vit", checkpoint=path)
     with pytest.raises(InputError, match="not both"):
-        timm_box("test_resnet", checkpoint=path, pretrained=True)
+        timm_black_box("test_resnet", checkpoint=path, pretrained=True)
 
 
 def test_unknown_names_and_missing_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"Did you mean .*resnet18"):
-        timm_box("resnet181")
+        timm_black_box("resnet181")
     with pytest.raises(InputError, match=r"resnet18\.nonsense"):
-        timm_box("resnet18.nonsense")
+        timm_black_box("resnet18.nonsense")
 
     def no_network(*_: object, **options: object) -> nn.Module:
         raise OSError("no network here")
@@ -121,4 +121,4 @@ def test_unknown_names_and_missing_weights(monkeypatch: pytest.MonkeyPatch) -> N
         match=r"no network here. Without a network write "
         r"'timm:resnet18,checkpoint=.*pretrained=false'",
     ):
-        timm_box("resnet18")
+        timm_black_box("resnet18")

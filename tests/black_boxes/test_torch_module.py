@@ -52,8 +52,8 @@ def test_the_model_comes_back_as_it_was_and_runs_in_eval_mode() -> None:
     state = torch.get_rng_state()
     x = images()
     kept = x.clone()
-    box = TorchBlackBox(model, mean=(0.5,) * 3, std=(0.5,) * 3)
-    first, second = box(x), box(x)
+    black_box = TorchBlackBox(model, mean=(0.5,) * 3, std=(0.5,) * 3)
+    first, second = black_box(x), black_box(x)
     assert torch.equal(first, second)
     assert not any(seen)
     assert torch.equal(x, kept)
@@ -76,12 +76,12 @@ def test_normalising() -> None:
     model = small().eval()
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
     normal = (images() - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
-    box = TorchBlackBox(model, mean=mean, std=std)
-    torch.testing.assert_close(box(images()), model(normal.clone()), atol=1e-6, rtol=1e-5)
-    assert box.zero == mean
-    plain = box.for_model_pixels()
-    assert plain.zero is None
-    torch.testing.assert_close(plain(normal), box(images()), atol=1e-6, rtol=1e-5)
+    black_box = TorchBlackBox(model, mean=mean, std=std)
+    torch.testing.assert_close(black_box(images()), model(normal.clone()), atol=1e-6, rtol=1e-5)
+    assert black_box.baseline_color == mean
+    plain = black_box.without_preprocessing()
+    assert plain.baseline_color is None
+    torch.testing.assert_close(plain(normal), black_box(images()), atol=1e-6, rtol=1e-5)
     assert plain.num_classes == 5
 
 
@@ -100,33 +100,35 @@ def test_answers_of_every_form(answer) -> None:
 
 def test_gradients_reach_the_images_and_stay_out_of_the_model() -> None:
     model = small()
-    box = TorchBlackBox(model, mean=(0.5,) * 3, std=(0.5,) * 3)
+    black_box = TorchBlackBox(model, mean=(0.5,) * 3, std=(0.5,) * 3)
     x = images().requires_grad_()
-    (gradient,) = torch.autograd.grad(box(x)[:, 0].sum(), x)
+    (gradient,) = torch.autograd.grad(black_box(x)[:, 0].sum(), x)
     assert gradient.abs().sum() > 0
     assert all(p.grad is None for p in model.parameters())
     with torch.no_grad():
-        assert not box(x).requires_grad
+        assert not black_box(x).requires_grad
     with torch.inference_mode():
-        assert box(images()).shape == (3, 5)
+        assert black_box(images()).shape == (3, 5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 def test_the_model_runs_in_its_own_precision(dtype: torch.dtype) -> None:
     model = small().to(dtype)
-    box = TorchBlackBox(model, mean=(0.5,) * 3, std=(0.5,) * 3)
+    black_box = TorchBlackBox(model, mean=(0.5,) * 3, std=(0.5,) * 3)
     if dtype == torch.float16:
         try:
             model(images().half())
         except RuntimeError:  # a processor without such kernels
             with pytest.raises(InputError, match=r"model\.float\(\)"):
-                box(images())
+                black_box(images())
             return
-    logits = box(images())
+    logits = black_box(images())
     assert logits.dtype == torch.float32
     reference = TorchBlackBox(small(), mean=(0.5,) * 3, std=(0.5,) * 3)(images())
     torch.testing.assert_close(logits, reference, atol=0.05, rtol=0.05)
-    torch.testing.assert_close(box.for_many(images())(images()), logits, atol=0.05, rtol=0.05)
+    torch.testing.assert_close(
+        black_box.optimized_for(images())(images()), logits, atol=0.05, rtol=0.05
+    )
     doubled = TorchBlackBox(small(), mean=(0.5,) * 3, std=(0.5,) * 3)(images().double())
     assert doubled.dtype == torch.float64
 
@@ -140,9 +142,9 @@ def test_a_missing_half_kernel_is_named() -> None:
 
 
 def test_probabilities() -> None:
-    box = TorchBlackBox(Answering(lambda out: out.softmax(1)), outputs="probabilities")
+    black_box = TorchBlackBox(Answering(lambda out: out.softmax(1)), outputs="probabilities")
     torch.testing.assert_close(
-        box(images()).softmax(1), TorchBlackBox(small())(images()).softmax(1)
+        black_box(images()).softmax(1), TorchBlackBox(small())(images()).softmax(1)
     )
     with pytest.warns(UserWarning, match="outputs='probabilities'"):
         TorchBlackBox(Answering(lambda out: out.softmax(1)))(images())
@@ -165,22 +167,22 @@ def test_probabilities() -> None:
     ],
 )
 def test_wrong_answers_are_named(answer, error, words) -> None:
-    box = TorchBlackBox(Answering(answer))
+    black_box = TorchBlackBox(Answering(answer))
     with pytest.raises(SaliencyKitError, match=words) as caught:
-        box(images())
+        black_box(images())
     if words is not None:
         assert isinstance(caught.value, error)
 
 
 def test_the_number_of_classes() -> None:
-    box = TorchBlackBox(small())
+    black_box = TorchBlackBox(small())
     with pytest.raises(InputError, match="has not answered yet"):
-        _ = box.num_classes
-    assert box(images()).shape == (3, 5)
-    assert box.num_classes == 5
+        _ = black_box.num_classes
+    assert black_box(images()).shape == (3, 5)
+    assert black_box.num_classes == 5
     assert TorchBlackBox(small(), size=9).num_classes == 5
-    grey = TorchBlackBox(small(1), mean=(0.5,), std=(0.5,), size=(8, 9))
-    assert grey.num_classes == 5
+    gray = TorchBlackBox(small(1), mean=(0.5,), std=(0.5,), size=(8, 9))
+    assert gray.num_classes == 5
     named = TorchBlackBox(small(), class_names=["a", "b"])
     with pytest.raises(InputError, match="Sequential has 5 classes, and 2 class_names were given"):
         named(images())
@@ -207,8 +209,8 @@ def test_pictures_need_statistics() -> None:
         TorchBlackBox(small()).prepare(picture)
     with pytest.raises(InputError, match="size=224"):
         TorchBlackBox(small(), mean=(0, 0, 0), std=(1, 1, 1)).prepare(picture)
-    box = TorchBlackBox(small(1), mean=(0.5,), std=(0.5,), size=(10, 12), fit="pad")
-    prepared, geometry = box.prepare(picture)
+    black_box = TorchBlackBox(small(1), mean=(0.5,), std=(0.5,), size=(10, 12), fit="pad")
+    prepared, geometry = black_box.prepare(picture)
     assert prepared.shape == (1, 1, 10, 12)
     assert geometry.picture == (30, 40)
 
@@ -239,27 +241,27 @@ def test_bad_options(options: dict[str, object]) -> None:
 def test_for_many_gives_a_box_that_stands_on_its_own() -> None:
     model = small().train()
     before = copy.deepcopy(model.state_dict())
-    box = TorchBlackBox(
+    black_box = TorchBlackBox(
         model, mean=(0.5,) * 3, std=(0.5,) * 3, max_batch=2, class_names=list("abcde")
     )
-    many = box.for_many(images())
+    many = black_box.optimized_for(images())
     assert many.model is not model
     assert many.max_batch == 2
     assert many.class_names == list("abcde")
-    torch.testing.assert_close(many(images()), box(images()), atol=1e-5, rtol=1e-4)
-    assert many.for_many(images()) is many
+    torch.testing.assert_close(many(images()), black_box(images()), atol=1e-5, rtol=1e-4)
+    assert many.optimized_for(images()) is many
     assert many.num_classes == 5
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert all(module.training for module in model.modules())
-    assert TorchBlackBox(model).for_many(images()).max_batch == 32
+    assert TorchBlackBox(model).optimized_for(images()).max_batch == 32
 
 
 def test_a_model_that_draws_leaves_the_random_state_alone() -> None:
     model = Answering(lambda out: out + 0 * torch.randn(()))
-    box = TorchBlackBox(model)
+    black_box = TorchBlackBox(model)
     state = torch.get_rng_state()
-    box(images())
-    box.for_many(images())(images())
+    black_box(images())
+    black_box.optimized_for(images())(images())
     assert torch.equal(torch.get_rng_state(), state)
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 
-from saliencykit.black_boxes.torchvision import torchvision_box, wrap_torchvision
+from saliencykit.black_boxes.torchvision import torchvision_black_box, wrap_torchvision
 from saliencykit.core.errors import InputError
 from saliencykit.registry.manager import as_black_box
 
@@ -26,15 +26,15 @@ def test_every_classifier_is_known_by_its_parameters(name: str) -> None:
         model = models.get_model(
             name, **({"init_weights": False} if name in ("googlenet", "inception_v3") else {})
         )
-    box = wrap_torchvision(model)
-    assert box is not None
+    black_box = wrap_torchvision(model)
+    assert black_box is not None
     default = models.get_model_weights(name).DEFAULT
     if name == "vit_h_14":  # built for 224 pixels, and its default weights are for 518
         default = models.ViT_H_14_Weights.IMAGENET1K_SWAG_LINEAR_V1
-    assert box.class_names == tuple(default.meta["categories"])
+    assert black_box.class_names == tuple(default.meta["categories"])
     theirs = default.transforms()(PICTURE)
-    ours, _ = box.prepare(PICTURE)
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (box.mean, box.std))
+    ours, _ = black_box.prepare(PICTURE)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (black_box.mean, black_box.std))
     torch.testing.assert_close((ours[0] - mean) / std, theirs, atol=1e-6, rtol=0)
 
 
@@ -48,25 +48,25 @@ def test_a_new_head_keeps_the_statistics_and_has_no_names(name: str, head: str) 
         parent, _, last = head.rpartition(".")
         old = model.get_submodule(head)
         setattr(model.get_submodule(parent), last, nn.Linear(old.in_features, 7))
-    box = wrap_torchvision(model)
-    assert box.class_names is None
+    black_box = wrap_torchvision(model)
+    assert black_box.class_names is None
     transforms = models.get_model_weights(name).DEFAULT.transforms()
-    assert box.mean == tuple(transforms.mean)
-    assert box.size == transforms.crop_size[0]
+    assert black_box.mean == tuple(transforms.mean)
+    assert black_box.size == transforms.crop_size[0]
 
 
 def test_what_the_family_does_not_agree_on_is_left_open() -> None:
     with torch.device("meta"):
         unlike = models.efficientnet_b0()
         unlike.classifier = nn.Sequential(nn.Linear(1280, 32), nn.Linear(32, 4))
-        alike = models.resnet18()
-        alike.fc = nn.Sequential(nn.Linear(512, 32), nn.Linear(32, 4))
+        close_to_rounding = models.resnet18()
+        close_to_rounding.fc = nn.Sequential(nn.Linear(512, 32), nn.Linear(32, 4))
     assert wrap_torchvision(unlike).mean is None
     assert wrap_torchvision(unlike).size is None
-    box = wrap_torchvision(alike)
-    assert box.mean == (0.485, 0.456, 0.406)
-    assert box.size == 224
-    assert box.class_names is None
+    black_box = wrap_torchvision(close_to_rounding)
+    assert black_box.mean == (0.485, 0.456, 0.406)
+    assert black_box.size == 224
+    assert black_box.class_names is None
 
 
 def test_only_torchvision_classifiers_are_torchvision_classifiers() -> None:
@@ -98,26 +98,28 @@ def test_a_local_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "my.safetensors"
     model = models.squeezenet1_1(num_classes=6).eval()
     save_file(model.state_dict(), path)
-    box = as_black_box(f"torchvision:squeezenet1_1,checkpoint={path},num_classes=6,outputs=logits")
-    assert box.class_names is None
+    black_box = as_black_box(
+        f"torchvision:squeezenet1_1,checkpoint={path},num_classes=6,outputs=logits"
+    )
+    assert black_box.class_names is None
     x = torch.rand(1, 3, 64, 64)
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (box.mean, box.std))
-    torch.testing.assert_close(box(x), model((x - mean) / std))
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (black_box.mean, black_box.std))
+    torch.testing.assert_close(black_box(x), model((x - mean) / std))
     shuffle = models.shufflenet_v2_x0_5(num_classes=6)
     save_file(shuffle.state_dict(), path)
-    assert torchvision_box("shufflenet_v2_x0_5", checkpoint=path, size=64).num_classes == 6
+    assert torchvision_black_box("shufflenet_v2_x0_5", checkpoint=path, size=64).num_classes == 6
     with pytest.raises(InputError, match="does not fit"):
-        torchvision_box("squeezenet1_1", checkpoint=path)
+        torchvision_black_box("squeezenet1_1", checkpoint=path)
 
 
 @pytest.mark.data
 def test_the_delivered_weights_classify(data_folder: Path) -> None:
-    box = torchvision_box(
+    black_box = torchvision_black_box(
         "squeezenet1_0", checkpoint=data_folder / "weights" / "squeezenet1_0_imagenet.safetensors"
     )
     data = pytest.importorskip("skimage.data")
-    images, _ = box.prepare(Image.fromarray(data.chelsea()))
-    assert box.class_names[int(box(images).argmax())] in (
+    images, _ = black_box.prepare(Image.fromarray(data.chelsea()))
+    assert black_box.class_names[int(black_box(images).argmax())] in (
         "tabby",
         "tiger cat",
         "Egyptian cat",
@@ -127,9 +129,9 @@ def test_the_delivered_weights_classify(data_folder: Path) -> None:
 
 def test_unknown_names_and_missing_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"Did you mean .*resnet18"):
-        torchvision_box("resnet181")
+        torchvision_black_box("resnet181")
     with pytest.raises(InputError, match="it has DEFAULT, IMAGENET1K_V1"):
-        torchvision_box("resnet18", weights="V7")
+        torchvision_black_box("resnet18", weights="V7")
 
     def no_network(*_: object, **options: object) -> nn.Module:
         raise OSError("no network here")
@@ -140,4 +142,4 @@ def test_unknown_names_and_missing_weights(monkeypatch: pytest.MonkeyPatch) -> N
         match=r"no network here. Without a network write "
         r"'torchvision:resnet18,checkpoint=.*weights=none'",
     ):
-        torchvision_box("resnet18")
+        torchvision_black_box("resnet18")

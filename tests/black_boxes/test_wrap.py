@@ -34,17 +34,17 @@ def test_a_torchvision_model_brings_its_statistics_and_a_home_made_one_does_not(
 
 def test_a_timm_model_brings_its_statistics() -> None:
     timm = pytest.importorskip("timm")
-    box = wrap(timm.create_model("test_resnet"))
-    assert box.size == (160, 160)
-    assert box.mean is not None
+    black_box = wrap(timm.create_model("test_resnet"))
+    assert black_box.size == (160, 160)
+    assert black_box.mean is not None
 
 
 def test_wrappers_keep_the_statistics_and_run_themselves() -> None:
     inner = models.squeezenet1_1().eval()
     for outer in (torch.compile(inner, backend="eager"), nn.DataParallel(inner)):
-        box = wrap(outer)
-        assert box.model is outer
-        assert box.mean == (0.485, 0.456, 0.406)
+        black_box = wrap(outer)
+        assert black_box.model is outer
+        assert black_box.mean == (0.485, 0.456, 0.406)
     x = torch.rand(1, 3, 64, 64)
     torch.testing.assert_close(wrap(nn.DataParallel(inner))(x), wrap(inner)(x))
 
@@ -55,9 +55,9 @@ def test_functions_and_callable_objects() -> None:
             return np.full((len(pictures), 4), 0.25)
 
     for function in (lambda p: np.full((len(p), 4), 0.25), Service(), Service().__call__):
-        box = wrap(function)
-        assert isinstance(box, FunctionBlackBox)
-        assert box(torch.rand(2, 3, 4, 4)).shape == (2, 4)
+        black_box = wrap(function)
+        assert isinstance(black_box, FunctionBlackBox)
+        assert black_box(torch.rand(2, 3, 4, 4)).shape == (2, 4)
 
 
 def test_what_is_no_model() -> None:

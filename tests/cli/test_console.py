@@ -14,7 +14,7 @@ from saliencykit.cli.console import (
     training_bar,
     warn,
 )
-from saliencykit.training.schedule import Step
+from saliencykit.training.schedule import FitStep
 
 GATE = {
     "n": 48,
@@ -28,15 +28,15 @@ GATE = {
 
 
 def step(number, phase="mixing"):
-    return Step(number, phase, loss=3.21, of=120, area=0.3, fake_area=0.1, kept=0.5, dropped=0.2)
+    return FitStep(number, phase, loss=3.21, of=120, area=0.3, fake_area=0.1, kept=0.5, dropped=0.2)
 
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_a_training_shows_a_bar_or_a_line_now_and_then(terminal):
     text = io.StringIO()
     to = Console(file=text, force_terminal=terminal, width=160, highlight=False)
-    with training_bar(to) as (on_step, on_news):
-        on_news("10 pictures of 64x64 in [folder]")
+    with training_bar(to) as (on_step, on_message):
+        on_message("10 pictures of 64x64 in [folder]")
         for number in range(1, 121):
             on_step(step(number, "warm-up" if number <= 20 else "mixing"))
     shown = text.getvalue()

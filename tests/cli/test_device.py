@@ -4,20 +4,20 @@ import pytest
 import torch
 
 from saliencykit.cli import device
-from saliencykit.cli.device import box_on_device, use_idle_cores
+from saliencykit.cli.device import black_box_on_device, use_idle_cores
 from saliencykit.core.errors import InputError
 
 
 def test_a_model_by_name_on_the_processor():
-    assert box_on_device("demo", "cpu").device == torch.device("cpu")
+    assert black_box_on_device("demo", "cpu").device == torch.device("cpu")
 
 
 def test_a_device_that_is_not_there_is_named(monkeypatch):
     with pytest.raises(InputError, match="--device cuda:99 cannot be used"):
-        box_on_device("demo", "cuda:99")
+        black_box_on_device("demo", "cuda:99")
     monkeypatch.setattr(device, "best_device", lambda: "cpu")
     with pytest.raises(InputError, match=r"\. This machine has: cpu\.$"):
-        box_on_device("demo", "gpu")
+        black_box_on_device("demo", "gpu")
 
 
 def test_a_busy_machine_gets_fewer_threads(monkeypatch):

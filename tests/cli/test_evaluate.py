@@ -19,14 +19,14 @@ def folder(tmp_path, command):
     return tmp_path
 
 
-SMALL = ("--data", "photos", "--masker", "boxes=centre-box:area=0.2", "--metric", "saliency-score")
+SMALL = ("--data", "photos", "--masker", "boxes=center-box:area=0.2", "--metric", "saliency-score")
 
 
 def test_from_photos_to_the_page(folder, command):
     code, out, err = command("evaluate", *SMALL)
     assert code == 0, err
     assert "saliency-score/score down" in out
-    for name in ("boxes", "centre-box", "whole-image", "random", "grad-cam"):
+    for name in ("boxes", "center-box", "whole-image", "random", "grad-cam"):
         assert name in out
     assert "over 3 of 4 pictures" in out
     assert (
@@ -36,24 +36,24 @@ def test_from_photos_to_the_page(folder, command):
     assert "20 of 20 rows" in err.splitlines()[-1]
     code, out, err = command("evaluate", *SMALL)
     assert (code, err) == (0, ""), "nothing was left to do"
-    code, out, _ = command("compare", "run", "--against", "random")
+    code, out, _ = command("compare", "run", "--baseline", "random")
     assert code == 0
     assert "each less 'random'" in out
-    code, out, _ = command("compare", "run", "--against", "random", "--json")
+    code, out, _ = command("compare", "run", "--baseline", "random", "--json")
     assert {each["masker"] for each in json.loads(out)} == {
         "boxes",
-        "centre-box",
+        "center-box",
         "whole-image",
         "grad-cam",
     }
-    code, out, _ = command("report", "run", "--out", "page.html")
+    code, out, _ = command("report", "run", "--output", "page.html")
     assert code == 0
     assert "page.html written" in out
     assert Path("page.html").read_text(encoding="utf-8").count("data:image/jpeg") == 3 * (1 + 5 * 3)
 
 
 def test_json_is_all_that_stdout_holds(folder, command):
-    code, out, err = command("evaluate", *SMALL, "--json", "--limit", "2", "--no-baselines")
+    code, out, err = command("evaluate", *SMALL, "--json", "--max-images", "2", "--no-baselines")
     assert (code, err) == (0, "")
     found = json.loads(out)
     assert {line["masker"] for line in found["table"]} == {"boxes"}
@@ -61,7 +61,7 @@ def test_json_is_all_that_stdout_holds(folder, command):
 
 
 def test_a_saved_explanation_has_a_page_too(folder, command):
-    assert command("explain", "photos/0.png", "--masker", "centre-box")[0] == 0
+    assert command("explain", "photos/0.png", "--masker", "center-box")[0] == 0
     code, _, _ = command("report", "explanation")
     assert code == 0
     assert Path("explanation/report.html").read_text(encoding="utf-8").count("data:image/jpeg") == 3
@@ -75,8 +75,8 @@ def test_a_saved_explanation_has_a_page_too(folder, command):
         (("evaluate", *SMALL, "--metric", "insertoin"), "Did you mean 'insertion'"),
         (("evaluate", *SMALL, "--masker", "rize"), "Did you mean 'rise'"),
         (("evaluate", *SMALL, "--masker", "boxes=rise"), "each name once"),
-        (("evaluate", *SMALL, "--out", "photos/0.png"), "cannot write to"),
-        (("compare", "nowhere", "--against", "x"), "there is no evaluation in nowhere"),
+        (("evaluate", *SMALL, "--output", "photos/0.png"), "cannot write to"),
+        (("compare", "nowhere", "--baseline", "x"), "there is no evaluation in nowhere"),
         (("report", "nowhere"), "there is no evaluation in nowhere"),
     ],
 )
@@ -96,15 +96,15 @@ def test_a_mistake_is_one_line_with_exit_code_2(folder, command, args, words):
         (("evaluate", *SMALL, "--labels", "latin.csv"), "latin.csv' is no CSV file in UTF-8"),
         (("evaluate", *SMALL, "--labels", "twice.csv"), "two labels for 0.png, 1 and 2"),
         (("evaluate", *SMALL, "--boxes", "latin.csv"), "latin.csv' is no CSV file in UTF-8"),
-        (("evaluate", *SMALL, "--out", "latin.csv/run"), "cannot write to latin.csv/run"),
-        (("compare", "damaged", "--against", "x"), "settings.json is damaged"),
+        (("evaluate", *SMALL, "--output", "latin.csv/run"), "cannot write to latin.csv/run"),
+        (("compare", "damaged", "--baseline", "x"), "settings.json is damaged"),
         (("report", "damaged"), "settings.json is damaged"),
         (
-            ("report", "run", "--out", "latin.csv/page.html"),
+            ("report", "run", "--output", "latin.csv/page.html"),
             "latin.csv/page.html cannot be written: Not a directory. Choose another",
         ),
         (
-            ("report", "run", "--out", "photos"),
+            ("report", "run", "--output", "photos"),
             "photos cannot be written: Is a directory. Choose another file.",
         ),
     ],
@@ -127,12 +127,12 @@ def test_files_and_folders_that_are_something_else(folder, command, args, words)
 def test_names_that_are_not_ascii(folder, command):
     Path("photos").rename("fötös 猫")
     code, _, err = command(
-        "evaluate", "--data", "fötös 猫", *SMALL[2:], "--no-baselines", "--out", "läuf 猫"
+        "evaluate", "--data", "fötös 猫", *SMALL[2:], "--no-baselines", "--output", "läuf 猫"
     )
     assert code == 0, err
     for args in (
-        ("compare", "läuf 猫", "--against", "boxes"),
-        ("report", "läuf 猫", "--out", "new/séite.html"),
+        ("compare", "läuf 猫", "--baseline", "boxes"),
+        ("report", "läuf 猫", "--output", "new/séite.html"),
     ):
         code, _, err = command(*args)
         assert code == 0, err
@@ -147,10 +147,10 @@ def test_damaged_pictures_alone_are_no_success(command, tmp_path):
         "--data",
         "photos",
         "--masker",
-        "centre-box",
+        "center-box",
         "--metric",
         "insertion",
-        "--out",
+        "--output",
         "run",
         "--json",
     )

@@ -25,7 +25,7 @@ def call(tmp_path, command):
 
 
 def test_a_folder_is_explained_reported_and_evaluated(call, tmp_path):
-    code, out, err = call("explain", "photos", "--out", "run", "--overlays", "1")
+    code, out, err = call("explain", "photos", "--output", "run", "--overlays", "1")
     assert code == 0, err
     assert "3 of 4 pictures explained" in out
     assert "no map of bad.png: 'photos/bad.png' is not a picture" in out
@@ -35,15 +35,15 @@ def test_a_folder_is_explained_reported_and_evaluated(call, tmp_path):
     code, out, _ = call("report", "run")
     assert code == 0
     assert "The first pictures" in (tmp_path / "run" / "report.html").read_text()
-    options = ["--metric", "saliency-score", "--no-baselines", "--out", "judged", "--json"]
+    options = ["--metric", "saliency-score", "--no-baselines", "--output", "judged", "--json"]
     code, out, err = call("evaluate", "--data", "photos", "--masker", "kept=stored:run", *options)
     assert code == 0, err
     lines = {line["score"]: line for line in json.loads(out)["table"]}
     assert lines["saliency-score/score"]["n"] == 3
-    code, out, err = call("explain", "photos", "--out", "run", "--seed", "1")
+    code, out, err = call("explain", "photos", "--output", "run", "--seed", "1")
     assert code == 2
     assert "seed: 0 there, 1 asked" in err
-    code, out, err = call("explain", "photos/0.png", "--out", "run")
+    code, out, err = call("explain", "photos/0.png", "--output", "run")
     assert code == 2
     assert "holds the explanations of a data set" in err
 
@@ -54,17 +54,17 @@ def test_a_table_with_options_as_json(call, tmp_path):
     )
     options = [
         "--masker",
-        "centre-box",
-        "--no-check",
+        "center-box",
+        "--no-verify",
         "--precision",
         "float16",
-        "--batch",
+        "--batch-size",
         "2",
-        "--workers",
+        "--num-workers",
         "1",
         "--json",
     ]
-    code, out, err = call("explain", "some.csv", "--out", "run", *options)
+    code, out, err = call("explain", "some.csv", "--output", "run", *options)
     assert code == 0, err
     facts = json.loads(out)
     assert (facts["pictures"], facts["explained"], facts["means"]["kept"]) == (3, 2, None)
@@ -74,14 +74,14 @@ def test_a_table_with_options_as_json(call, tmp_path):
     code, out, err = call(
         "explain",
         "some.csv",
-        "--out",
+        "--output",
         "run",
         "--no-resume",
         "--label",
         "top",
         "--masker",
-        "centre-box",
-        "--limit",
+        "center-box",
+        "--max-images",
         "2",
     )
     assert code == 0, err
@@ -102,10 +102,10 @@ def test_what_is_a_data_set(tmp_path):
 def test_a_folder_of_damaged_pictures_is_no_success(command, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").write_bytes(b"no picture")
-    code, out, err = command("explain", "photos", "--out", "run")
+    code, out, err = command("explain", "photos", "--output", "run")
     assert code == 3
     assert "0 of 1 pictures explained" in out
     assert "not one picture could be explained" in err
-    code, out, err = command("explain", "photos", "--out", "run", "--json")
+    code, out, err = command("explain", "photos", "--output", "run", "--json")
     assert code == 3
     assert json.loads(out)["explained"] == 0

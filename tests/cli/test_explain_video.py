@@ -24,7 +24,7 @@ def test_a_clip_becomes_a_clip_with_its_sound_and_times(explain, tmp_path):
     write_clip(
         tmp_path / "a.mp4", sound=True, times=[0, 100, 150, 300, 400, 420, 600, 700, 800, 1000]
     )
-    code, out, err = explain("a.mp4", "--out", "b.mp4", "--label", "tabby")
+    code, out, err = explain("a.mp4", "--output", "b.mp4", "--label", "tabby")
     assert code == 0, err
     assert "every frame explained" in out
     assert "tabby" in out
@@ -41,7 +41,16 @@ def test_frames_that_are_left_out_are_spoken_of(explain, tmp_path):
 
     write_clip(tmp_path / "a.mp4")
     code, out, err = explain(
-        "a.mp4", "--out", "b.mp4", "--fps", "5", "--smooth", "0", "--json", "--masker", "centre-box"
+        "a.mp4",
+        "--output",
+        "b.mp4",
+        "--fps",
+        "5",
+        "--smoothing",
+        "0",
+        "--json",
+        "--masker",
+        "center-box",
     )
     assert code == 0, err
     facts = json.loads(out)
@@ -71,11 +80,11 @@ def test_the_pace_in_words(have, wanted, words):
 
 def test_a_turned_clip_with_odd_sides_comes_upright_and_even(explain, tmp_path):
     write_clip(tmp_path / "a.mp4", rotation=90)
-    code, _, err = explain("a.mp4", "--out", "b.mkv", "--masker", "centre-box")
+    code, _, err = explain("a.mp4", "--output", "b.mkv", "--masker", "center-box")
     assert code == 0, err
     assert read_back(tmp_path / "b.mkv")[1][0].shape == (32, 24, 3)
     write_clip(tmp_path / "odd.mkv", size=(33, 25), codec="ffv1", form="yuv444p")
-    code, _, err = explain("odd.mkv", "--masker", "centre-box")
+    code, _, err = explain("odd.mkv", "--masker", "center-box")
     assert code == 0, err
     assert read_back(tmp_path / "explanation.mp4")[1][0].shape == (26, 34, 3)
 
@@ -83,7 +92,7 @@ def test_a_turned_clip_with_odd_sides_comes_upright_and_even(explain, tmp_path):
 def test_a_truncated_clip_is_written_as_far_as_it_goes_with_code_3(explain, tmp_path):
     path = write_clip(tmp_path / "a.mkv", count=40, sound=True)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    code, out, err = explain("a.mkv", "--out", "b.mp4", "--masker", "centre-box")
+    code, out, err = explain("a.mkv", "--output", "b.mp4", "--masker", "center-box")
     assert code == explain_video.STOPPED_EARLY == 3
     (line,) = [line for line in err.splitlines() if line.startswith("Stopped early")]
     assert "a.mkv is damaged or ends early" in line
@@ -94,16 +103,16 @@ def test_a_truncated_clip_is_written_as_far_as_it_goes_with_code_3(explain, tmp_
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("none.mp4", "--out", "b.mp4"), "there is no file"),
-        (("text.mp4", "--out", "b.mp4"), "is not a video"),
-        (("a.mp4", "--out", "b.avi"), "ends in .mp4"),
-        (("a.mp4", "--out", "a.mp4"), "choose another name"),
-        (("a.mp4", "--out", "no/b.mp4"), "cannot write to"),
-        (("a.mp4", "b.mp4", "--out", "c.mp4"), "explained alone"),
-        (("a.mp4", "--out", "b.mp4", "--label", "tabbby"), "Did you mean"),
-        (("a.mp4", "--out", "b.mp4", "--label", "200"), "200"),
-        (("a.mp4", "--out", "b.mp4", "--smooth", "1"), "smooth=1.0"),
-        (("a.mp4", "--out", "b.mp4", "--fps", "0"), "fps"),
+        (("none.mp4", "--output", "b.mp4"), "there is no file"),
+        (("text.mp4", "--output", "b.mp4"), "is not a video"),
+        (("a.mp4", "--output", "b.avi"), "ends in .mp4"),
+        (("a.mp4", "--output", "a.mp4"), "choose another name"),
+        (("a.mp4", "--output", "no/b.mp4"), "cannot write to"),
+        (("a.mp4", "b.mp4", "--output", "c.mp4"), "explained alone"),
+        (("a.mp4", "--output", "b.mp4", "--label", "tabbby"), "Did you mean"),
+        (("a.mp4", "--output", "b.mp4", "--label", "200"), "200"),
+        (("a.mp4", "--output", "b.mp4", "--smoothing", "1"), "smooth=1.0"),
+        (("a.mp4", "--output", "b.mp4", "--fps", "0"), "fps"),
     ],
 )
 def test_a_mistake_is_one_line_with_code_2_and_nothing_is_written(args, words, explain, tmp_path):
@@ -127,7 +136,7 @@ def test_ctrl_c_leaves_a_playable_clip(explain, tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(explain_video.Tally, "add", add)
-    code, _, err = explain("a.mp4", "--out", "b.mp4", "--masker", "centre-box")
+    code, _, err = explain("a.mp4", "--output", "b.mp4", "--masker", "center-box")
     assert code == 130
     assert "b.mp4 holds the first 7 frames" in err
     assert len(read_back(tmp_path / "b.mp4")[0]) == 7
@@ -135,18 +144,18 @@ def test_ctrl_c_leaves_a_playable_clip(explain, tmp_path, monkeypatch):
 
 
 def test_a_full_disk_leaves_a_playable_clip_with_code_3(explain, tmp_path, monkeypatch):
-    from saliencykit.video.disk_full_guard import Spool
+    from saliencykit.video.disk_full_guard import ReserveFile
 
     write_clip(tmp_path / "a.mp4", count=60, sound=True)
-    real = Spool.write
+    real = ReserveFile.write
 
     def write(self, data):
         if self.tell() > 3000:
             self.full = True
         return real(self, data)
 
-    monkeypatch.setattr(Spool, "write", write)
-    code, _, err = explain("a.mp4", "--out", "b.mp4", "--masker", "centre-box")
+    monkeypatch.setattr(ReserveFile, "write", write)
+    code, _, err = explain("a.mp4", "--output", "b.mp4", "--masker", "center-box")
     assert code == 3
     (line,) = [line for line in err.splitlines() if line.startswith("Stopped early")]
     assert "the disk is full" in line

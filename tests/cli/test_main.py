@@ -51,7 +51,7 @@ def test_json_is_all_that_stdout_holds(tmp_path: Path) -> None:
         "--label",
         "3",
         "--json",
-        "--out",
+        "--output",
         "here",
         cwd=tmp_path,
     )
@@ -82,7 +82,7 @@ def test_json_is_all_that_stdout_holds(tmp_path: Path) -> None:
         (("--model", "timm:resnet1818"), "resnet1818"),
         (("--model", "torchvision:resnet1818"), "resnet1818"),
         (("--device", "cuda:99"), "--device cuda:99"),
-        (("--out", "file/below"), "cannot write to"),
+        (("--output", "file/below"), "cannot write to"),
     ],
 )
 def test_a_mistake_is_one_line_with_exit_code_2_and_nothing_is_written(
@@ -142,7 +142,7 @@ def test_fit_writes_a_masker_that_explain_takes(folder: Path) -> None:
         SMALL,
         "--images",
         "parts",
-        "--out",
+        "--output",
         "mine.safetensors",
         "--steps",
         "2",
@@ -180,8 +180,8 @@ def test_fit_writes_a_masker_that_explain_takes(folder: Path) -> None:
     ("args", "words"),
     [
         (
-            ("--images", "parts", "--out", "mine.pt"),
-            "--out is a file that ends in .safetensors; got 'mine.pt'",
+            ("--images", "parts", "--output", "mine.pt"),
+            "--output is a file that ends in .safetensors; got 'mine.pt'",
         ),
         (("--images", "missing"), "'missing' is not a folder"),
         (("--images", "empty"), "there is no picture in 'empty'"),
@@ -228,7 +228,7 @@ def test_an_interrupted_fit_says_how_to_go_on(
         raise KeyboardInterrupt
 
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("saliencykit.training.fit.fit", interrupted)
+    monkeypatch.setattr("saliencykit.training.fit_masker.fit", interrupted)
     with pytest.raises(SystemExit) as stop:
         fit_in_this_process(monkeypatch, "--images", "parts")
     assert stop.value.code == 130
@@ -239,7 +239,7 @@ def test_an_interrupted_fit_says_how_to_go_on(
 
 
 def test_plugins_and_doctor_say_what_is_there(tmp_path: Path) -> None:
-    listed = run("plugins", cwd=tmp_path)
+    listed = run("plugins", "list", cwd=tmp_path)
     assert listed.returncode == 0, listed.stderr
     for name in (
         "saliencykit/rise",
@@ -262,7 +262,7 @@ def test_a_broken_plugin_is_reported_and_disturbs_nothing(tmp_path: Path) -> Non
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-plugin\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[saliencykit]\nbroken = broken_plugin\n")
     path = os.pathsep.join([str(Path(__file__).parents[2]), str(tmp_path)])
-    listed = run("plugins", cwd=tmp_path, PYTHONPATH=path)
+    listed = run("plugins", "list", cwd=tmp_path, PYTHONPATH=path)
     assert listed.returncode == 0
     assert "made to fail" in listed.stdout
     assert "saliencykit/rise" in listed.stdout
@@ -312,11 +312,11 @@ def test_one_of_several_processes_speaks_and_writes(
 ) -> None:
     def trained(*_: object, **options: object) -> None:
         warnings.warn("said by all of them", stacklevel=2)
-        options["on_news"]("news")
+        options["on_message"]("news")
 
     monkeypatch.chdir(folder)
     monkeypatch.setenv("RANK", "1")
-    monkeypatch.setattr("saliencykit.training.fit.fit", trained)
+    monkeypatch.setattr("saliencykit.training.fit_masker.fit", trained)
     with warnings.catch_warnings(), pytest.raises(SystemExit) as stop:
         fit_in_this_process(monkeypatch, "--images", "parts")
     assert stop.value.code == 0

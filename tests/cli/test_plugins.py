@@ -4,7 +4,7 @@ from saliencykit.registry.manager import KINDS
 
 
 def test_plugins_alone_lists_what_has_a_name(command):
-    code, said, _ = command("plugins")
+    code, said, _ = command("plugins", "list")
     assert code == 0
     lines = said.splitlines()
     assert [word for word in ("kind", "name", "what it is") if word not in lines[0]] == []

@@ -35,10 +35,10 @@ def test_all_checks_of_the_embedded_classifier(folder, command):
         "wrong-label",
         "--check",
         "randomised-box",
-        "--out",
+        "--output",
         "s.json",
     )
-    code, out, err = command("sanity", *args)
+    code, out, err = command("sanity-check", *args)
     assert code == 0, err
     assert "grad-cam on 22 pictures" in out
     for words in (
@@ -76,18 +76,27 @@ def test_the_models_own_masker_and_json(folder, command):
         (("--data", "photos", "--masker", "rize"), "Did you mean 'rise'"),
         (("--data", "photos", "--masker", "no.safetensors"), "there is no file 'no.safetensors'"),
         (
-            ("--data", "photos", "--limit", "4", "--check", "encoding", "--masker", "centre-box"),
+            (
+                "--data",
+                "photos",
+                "--max-images",
+                "4",
+                "--check",
+                "encoding",
+                "--masker",
+                "center-box",
+            ),
             "takes 20 or more",
         ),
-        (("--data", "photos", "--out", "photos"), "--out is a file"),
+        (("--data", "photos", "--output", "photos"), "--output is a file"),
         (
-            ("--data", "photos", "--masker", "centre-box", "--out", "photos/any/0.png/s.json"),
+            ("--data", "photos", "--masker", "center-box", "--output", "photos/any/0.png/s.json"),
             "cannot write to",
         ),
     ],
 )
 def test_a_mistake_is_one_line_with_exit_code_2(folder, command, args, words):
-    code, out, err = command("sanity", *args)
+    code, out, err = command("sanity-check", *args)
     assert code == 2
     assert len(err.splitlines()) == 1, err
     assert words in err
@@ -96,10 +105,10 @@ def test_a_mistake_is_one_line_with_exit_code_2(folder, command, args, words):
 
 
 def test_a_table_says_what_was_left_out():
-    box = PlantedEvidence()
-    images, _ = box.examples(24, generator=torch.Generator().manual_seed(0))
+    black_box = PlantedEvidence()
+    images, _ = black_box.examples(24, generator=torch.Generator().manual_seed(0))
     to = Console(record=True, width=120, file=io.StringIO())
-    sanity_table(sanity_checks(box, "centre-box", images), to)
+    sanity_table(sanity_checks(black_box, "center-box", images), to)
     text = to.export_text()
     assert "FAIL" in text
     assert "own class read from the mask" in text

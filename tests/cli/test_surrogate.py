@@ -34,27 +34,28 @@ TRAIN = (
     "55",
     "--steps",
     "2",
-    "--batch",
+    "--batch-size",
     "8",
 )
 
 
 def test_from_the_surrogate_to_an_explanation_of_the_model(folder, command):
-    code, out, err = command(*TRAIN, "--out", "s.safetensors")
+    code, out, err = command(*TRAIN, "--output", "s.safetensors")
     assert code == 0, err
     assert "10 pictures of 80x80, 2 of them held out; 55 queries" in err
     assert "disagree much" in err
     assert "50% kept" in out
     assert "55 queries; the disagreement is large" in out
     assert (
-        "now: saliencykit fit --model s.safetensors --images photos --out masker.safetensors" in out
+        "now: saliencykit fit --model s.safetensors --data photos --output masker.safetensors"
+        in out
     )
     assert "--model demo --masker on-surrogate:s.safetensors,masker=masker.safetensors" in out
     assert [p.name for p in Path("s-training").iterdir()] == ["answers-000000.safetensors"]
     made = Surrogate.load("s.safetensors")
     assert made.class_names[0] == Surrogate.load("s.safetensors").class_names[0]
-    assert made.preparing.fit == "pad"
-    how = ("--masker", "on-surrogate:s.safetensors,masker=grad-cam", "--json", "--out", "here")
+    assert made.preprocessing.fit == "pad"
+    how = ("--masker", "on-surrogate:s.safetensors,masker=grad-cam", "--json", "--output", "here")
     code, out, err = command("explain", "photos/1.png", "--model", "demo", *how)
     assert code == 0, err
     facts = json.loads(out)
@@ -73,11 +74,11 @@ def test_from_the_surrogate_to_an_explanation_of_the_model(folder, command):
         "s.safetensors",
         "--images",
         "photos",
-        "--out",
+        "--output",
         "m.safetensors",
         "--steps",
         "2",
-        "--batch",
+        "--batch-size",
         "4",
     )
     code, out, err = command("fit", *train)
@@ -103,12 +104,12 @@ def test_json_and_a_second_call_from_the_answers(folder, command):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("--out", "s.pt"), "ends in .safetensors"),
+        (("--output", "s.pt"), "ends in .safetensors"),
         (("--network", "resnot"), "resnot"),
         (("--device", "cuda:99"), "cannot be used"),
         (("--images", "none"), "not a folder"),
         (("--images", ""), "'' is not a folder"),
-        (("--out", "photos/0.png/s.safetensors"), "cannot write to"),
+        (("--output", "photos/0.png/s.safetensors"), "cannot write to"),
         (("--model", "none.safetensors"), "there is no file"),
     ],
 )
@@ -124,8 +125,8 @@ def test_a_mistake_is_one_line(folder, command, args, words):
 
 def test_lines_without_a_terminal():
     to = Console(file=io.StringIO(), width=120)
-    with surrogate_bar(to) as (on_step, on_news):
-        on_news("[beginning]")
+    with surrogate_bar(to) as (on_step, on_message):
+        on_message("[beginning]")
         for number in range(1, 1201):
             on_step(SurrogateStep("asking", number, 1200))
         for number in range(1, 201):

@@ -43,7 +43,7 @@ def test_the_verb_is_abstract():
 def test_defaults():
     fill = Fill(lambda x, m: x + 1)
     assert fill.uses_mask is False
-    assert fill.for_box(None) is fill
+    assert fill.for_black_box(None) is fill
     assert torch.equal(fill(X, generator=G), X + 1)
     assert torch.equal(fill.edit(X, torch.zeros(2, 1, 4, 5), G), X + 1)
     assert torch.allclose(fill.edit(X, torch.full((2, 1, 4, 5), 0.5), G), X + 0.5)

@@ -27,16 +27,21 @@ def test_the_verb_is_abstract():
 
 
 def test_defaults_and_the_answer():
-    box = Answer(lambda x: x.mean((2, 3))[:, :2])
-    assert (box.max_batch, box.device, box.class_names, box.zero) == (
+    black_box = Answer(lambda x: x.mean((2, 3))[:, :2])
+    assert (
+        black_box.max_batch,
+        black_box.device,
+        black_box.class_names,
+        black_box.baseline_color,
+    ) == (
         None,
         torch.device("cpu"),
         None,
         None,
     )
-    assert box.for_many(X) is box
-    assert box.for_model_pixels() is box
-    assert torch.equal(box(X), X.mean((2, 3))[:, :2])
+    assert black_box.optimized_for(X) is black_box
+    assert black_box.without_preprocessing() is black_box
+    assert torch.equal(black_box(X), X.mean((2, 3))[:, :2])
 
 
 @pytest.mark.parametrize(
@@ -58,11 +63,11 @@ def test_splitting_keeps_the_gradient():
 
 def test_a_query_only_box_runs_under_no_grad():
     modes = []
-    box = QueryOnly(
+    black_box = QueryOnly(
         Answer(lambda x: (modes.append(torch.is_grad_enabled()), x.mean((2, 3))[:, :2])[1])
     )
     with torch.enable_grad():
-        assert not box(X.clone().requires_grad_(True)).requires_grad
+        assert not black_box(X.clone().requires_grad_(True)).requires_grad
     assert modes == [False]
 
 
@@ -72,7 +77,7 @@ def test_a_callers_no_grad_is_kept():
 
 
 def test_it_refuses_images_before_asking():
-    box = Counting(PlantedEvidence())
+    black_box = Counting(PlantedEvidence())
     bad = X.clone()
     bad[3, 0, 0, 0] = float("nan")
     for wrong, words in [
@@ -82,8 +87,8 @@ def test_it_refuses_images_before_asking():
         ("cat", "got str"),
     ]:
         with pytest.raises(InputError, match=f"Counting .*{words}"):
-            box(wrong)
-    assert box.asked == []
+            black_box(wrong)
+    assert black_box.asked == []
 
 
 @pytest.mark.parametrize(
@@ -117,10 +122,10 @@ def test_the_row_is_counted_over_the_whole_batch_when_it_was_split():
     def third_is_bad(x):
         return torch.where(x == X[3:4], float("nan"), x).mean((2, 3))[:, :2]
 
-    box = Answer(third_is_bad)
-    box.max_batch = 2
+    black_box = Answer(third_is_bad)
+    black_box.max_batch = 2
     with pytest.raises(ContractError, match="for row 3;"):
-        box(X)
+        black_box(X)
 
 
 def test_the_models_own_error_is_the_cause():

@@ -2,21 +2,21 @@
 
 import torch
 
-from saliencykit.core.black_box_wrapper import Around
-from saliencykit.demo import demo_box, demo_picture
+from saliencykit.core.black_box_wrapper import BlackBoxWrapper
+from saliencykit.demo import demo_black_box, demo_image
 from saliencykit.testing.black_boxes import PlantedEvidence
 
 
-class Same(Around):
+class Same(BlackBoxWrapper):
     """Nothing changed."""
 
-    def for_many(self, images):
-        return Same(self.box.for_many(images))
+    def optimized_for(self, images):
+        return Same(self.black_box.optimized_for(images))
 
 
 def test_everything_is_the_inner_boxs():
-    inner = demo_box()
-    box = Same(inner)
+    inner = demo_black_box()
+    black_box = Same(inner)
     for name in (
         "num_classes",
         "differentiable",
@@ -27,12 +27,15 @@ def test_everything_is_the_inner_boxs():
         "original",
         "zero",
     ):
-        assert getattr(box, name) is getattr(inner, name) or getattr(box, name) == getattr(
-            inner, name
-        ), name
-    assert repr(box) == repr(inner)
-    assert torch.equal(box.prepare(demo_picture())[0], inner.prepare(demo_picture())[0])
-    assert box.for_model_pixels().zero == inner.for_model_pixels().zero
+        assert getattr(black_box, name) is getattr(inner, name) or getattr(
+            black_box, name
+        ) == getattr(inner, name), name
+    assert repr(black_box) == repr(inner)
+    assert torch.equal(black_box.prepare(demo_image())[0], inner.prepare(demo_image())[0])
+    assert (
+        black_box.without_preprocessing().baseline_color
+        == inner.without_preprocessing().baseline_color
+    )
 
 
 def test_answers_and_gradients_pass_through():

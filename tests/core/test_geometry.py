@@ -68,9 +68,8 @@ def test_to_picture_of_several_maps_of_any_size():
 
 
 def test_boxes_by_hand():
-    geometry = Geometry(
-        (100, 200), (50.0, 0.0, 150.0, 100.0), (50, 25)
-    )  # 2 pixels per row, 4 per column
+    # 2 pixels per row, 4 per column
+    geometry = Geometry((100, 200), (50.0, 0.0, 150.0, 100.0), (50, 25))
     inside = torch.tensor([[5.0, 10.0, 10.0, 20.0]])
     assert geometry.box_to_picture(inside).tolist() == [[70.0, 20.0, 90.0, 40.0]]
     assert (
@@ -97,10 +96,10 @@ def test_boxes_there_and_back(case, data):
     h, w = geometry.size
     x0, x1 = sorted((data.draw(st.floats(0, w)), data.draw(st.floats(0, w))))
     y0, y1 = sorted((data.draw(st.floats(0, h)), data.draw(st.floats(0, h))))
-    box = torch.tensor([[x0, y0, x1, y1]], dtype=torch.float64)
-    there = geometry.box_to_picture(box)
+    black_box = torch.tensor([[x0, y0, x1, y1]], dtype=torch.float64)
+    there = geometry.box_to_picture(black_box)
     if case != "padded above and below":
-        assert (geometry.box_from_picture(there) - box).abs().max() < 1e-9
+        assert (geometry.box_from_picture(there) - black_box).abs().max() < 1e-9
     assert geometry.box_to_picture(torch.empty(0, 4)).shape == (0, 4)
 
 

@@ -3,7 +3,7 @@ import torch
 
 from saliencykit.core import rng
 from saliencykit.core.errors import ContractError, GradientError, InputError
-from saliencykit.core.masker import Found, Masker
+from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.testing.black_boxes import Broken, Counting, PlantedEvidence, QueryOnly
 
 BOX = PlantedEvidence()
@@ -27,7 +27,7 @@ class Slope(Masker):
         images = images.clone().requires_grad_(True)
         (slope,) = torch.autograd.grad(black_box(images).gather(1, labels[:, None]).sum(), images)
         size = slope.abs().amax(1, keepdim=True)
-        return Found(
+        return MaskerOutput(
             size / size.amax((2, 3), keepdim=True).clamp_min(1e-9),
             slope.sum(1, keepdim=True),
             slope.flatten(1).std(1),
@@ -59,15 +59,17 @@ def test_a_mask_of_the_right_size_is_left_alone():
 
 
 def test_find_brings_scores_and_errors_along():
-    found = Slope().find(BOX, X, Y, generator=seeded())
-    assert found.mask.shape == found.scores.shape == (3, 1, 16, 16)
-    assert found.error.shape == (3,)
-    assert not any(t.requires_grad for t in (found.mask, found.scores, found.error))
+    found = Slope().attribute(BOX, X, Y, generator=seeded())
+    assert found.mask.shape == found.attributions.shape == (3, 1, 16, 16)
+    assert found.standard_error.shape == (3,)
+    assert not any(t.requires_grad for t in (found.mask, found.attributions, found.standard_error))
     small = torch.rand(3, 1, 2, 2)
-    found = Give(lambda *_: Found(small, small - 0.5, small)).find(BOX, X, Y, generator=seeded())
-    assert found.scores.shape == found.error.shape == (3, 1, 16, 16)
-    bare = Give(lambda *_: small).find(BOX, X, Y, generator=seeded())
-    assert (bare.scores, bare.error) == (None, None)
+    found = Give(lambda *_: MaskerOutput(small, small - 0.5, small)).attribute(
+        BOX, X, Y, generator=seeded()
+    )
+    assert found.attributions.shape == found.standard_error.shape == (3, 1, 16, 16)
+    bare = Give(lambda *_: small).attribute(BOX, X, Y, generator=seeded())
+    assert (bare.attributions, bare.standard_error) == (None, None)
 
 
 def test_the_mask_is_detached():
@@ -80,10 +82,10 @@ def test_the_mask_is_detached():
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 def test_it_opens_its_own_grad_mode(mode):
     modes = []
-    watch = Give(lambda b, x, y, g: (modes.append(torch.is_grad_enabled()), x[:, :1])[1])
+    record_calls = Give(lambda b, x, y, g: (modes.append(torch.is_grad_enabled()), x[:, :1])[1])
     with mode():
         inside = Slope()(BOX, X, Y, generator=seeded())
-        watch(BOX, X, Y, generator=seeded())
+        record_calls(BOX, X, Y, generator=seeded())
         own = Slope()(BOX, X * 1, Y * 1, generator=seeded())  # tensors made under inference mode
     assert torch.equal(inside, Slope()(BOX, X, Y, generator=seeded()))
     assert torch.allclose(own, inside)
@@ -91,12 +93,12 @@ def test_it_opens_its_own_grad_mode(mode):
 
 
 def test_a_query_only_box_is_refused_before_the_first_query():
-    box = Counting(QueryOnly(BOX))
+    black_box = Counting(QueryOnly(BOX))
     with pytest.raises(
         GradientError, match=r"Slope needs gradients and Counting is query-only. Use masker='rise'"
     ):
-        Slope()(box, X, Y, generator=seeded())
-    assert box.asked == []
+        Slope()(black_box, X, Y, generator=seeded())
+    assert black_box.asked == []
 
 
 def test_the_generator_moves_on_by_one_number_whatever_happens_inside():
@@ -129,7 +131,7 @@ def test_the_generator_moves_on_by_one_number_whatever_happens_inside():
     ],
 )
 def test_a_broken_mask_is_named(answer, words):
-    for given in (answer, Found(answer)):
+    for given in (answer, MaskerOutput(answer)):
         with pytest.raises(ContractError, match=words):
             Give(lambda *_, given=given: given)(BOX, X, Y, generator=seeded())
 
@@ -143,7 +145,7 @@ def test_broken_scores_and_errors_are_named(extra):
         ContractError,
         match=rf"Give\.mask: {next(iter(extra))} are .*; expected floats \(3, 1, h, w\)",
     ):
-        Give(lambda *_: Found(X[:, :1], **extra)).find(BOX, X, Y, generator=seeded())
+        Give(lambda *_: MaskerOutput(X[:, :1], **extra)).attribute(BOX, X, Y, generator=seeded())
 
 
 def test_what_comes_in_is_checked():

@@ -10,7 +10,7 @@ X, Y = BOX.examples(3, generator=torch.Generator().manual_seed(0))
 MASK = torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
-class Judge(Metric):
+class Scorer(Metric):
     higher_is_better = True
 
     def __init__(self, answer):
@@ -31,14 +31,14 @@ def ask(metric, mask=MASK, labels=Y, images=X):
 
 
 def test_a_single_score_is_named_after_the_class():
-    scores = ask(Judge(lambda b, s, m, e: m.mean((1, 2, 3))))
-    assert list(scores) == ["Judge"]
-    assert torch.equal(scores["Judge"], MASK.mean((1, 2, 3)))
+    scores = ask(Scorer(lambda b, s, m, e: m.mean((1, 2, 3))))
+    assert list(scores) == ["Scorer"]
+    assert torch.equal(scores["Scorer"], MASK.mean((1, 2, 3)))
 
 
 def test_several_scores_nan_and_explain():
     scores = ask(
-        Judge(
+        Scorer(
             lambda b, s, m, e: {
                 "a": torch.full((3,), float("nan")),
                 "b": e(s.images, s.labels).sum().expand(3),
@@ -50,8 +50,8 @@ def test_several_scores_nan_and_explain():
 
 
 def test_no_gradient_is_kept():
-    assert not ask(Judge(lambda b, s, m, e: m.mean((1, 2, 3))), MASK.clone().requires_grad_(True))[
-        "Judge"
+    assert not ask(Scorer(lambda b, s, m, e: m.mean((1, 2, 3))), MASK.clone().requires_grad_(True))[
+        "Scorer"
     ].requires_grad
 
 
@@ -70,11 +70,11 @@ def test_no_gradient_is_kept():
 )
 def test_a_broken_score_is_named(answer, words):
     with pytest.raises(ContractError, match=words):
-        ask(Judge(lambda *_: answer))
+        ask(Scorer(lambda *_: answer))
 
 
 def test_what_comes_in_is_checked():
-    fine = Judge(lambda b, s, m, e: m.mean((1, 2, 3)))
+    fine = Scorer(lambda b, s, m, e: m.mean((1, 2, 3)))
     with pytest.raises(ContractError, match="mask"):
         ask(fine, MASK[:, :, :4])
     with pytest.raises(InputError, match="label 9 in row 2"):
@@ -98,5 +98,5 @@ def test_a_sample_has_a_name_for_every_image():
 
 
 def test_a_metric_is_ready_for_any_data_by_itself():
-    judge = Judge(lambda b, s, m, e: m.mean((1, 2, 3)))
+    judge = Scorer(lambda b, s, m, e: m.mean((1, 2, 3)))
     assert judge.for_data(Sample(X, Y)) is judge

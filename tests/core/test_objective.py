@@ -22,9 +22,9 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def trial(real=None, mask=MASK, box=BOX, alternative=None, **more):
+def trial(real=None, mask=MASK, black_box=BOX, alternative=None, **more):
     return run_trial(
-        box,
+        black_box,
         X,
         Y,
         mask,
@@ -45,23 +45,23 @@ def test_a_trial_holds_both_edits_answers():
 
 
 def test_the_box_is_asked_once_with_two_edits_per_image():
-    box = Counting(BOX)
-    trial(box=box)
-    assert box.asked == [8]
+    black_box = Counting(BOX)
+    trial(black_box=black_box)
+    assert black_box.asked == [8]
 
 
 def test_the_two_fills_are_drawn_independently():
     class Remember(Counting):
         def logits(self, images):
             self.asked.append(images)
-            return self.box(images)
+            return self.black_box(images)
 
-    box = Remember(BOX)
-    trial(mask=torch.zeros(4, 1, 16, 16), box=box, alternative=Noise())
-    kept_nothing = box.asked[0][:4]
-    box.asked.clear()
-    trial(mask=torch.ones(4, 1, 16, 16), box=box, alternative=Noise())
-    dropped_all = box.asked[0][4:]
+    black_box = Remember(BOX)
+    trial(mask=torch.zeros(4, 1, 16, 16), black_box=black_box, alternative=Noise())
+    kept_nothing = black_box.asked[0][:4]
+    black_box.asked.clear()
+    trial(mask=torch.ones(4, 1, 16, 16), black_box=black_box, alternative=Noise())
+    dropped_all = black_box.asked[0][4:]
     assert (kept_nothing - dropped_all).abs().mean() > 0.05
 
 
@@ -74,9 +74,9 @@ def test_gradients_flow_to_the_mask_only():
 
 def test_fakes_by_area_never_reach_the_box():
     real = torch.tensor([True, False, True, False])
-    box = Counting(BOX)
-    t = trial(real, box=box)
-    assert box.asked == [4]
+    black_box = Counting(BOX)
+    t = trial(real, black_box=black_box)
+    assert black_box.asked == [4]
     whole = trial()
     assert torch.allclose(t.preserved[real], whole.preserved[real], atol=1e-6)
     assert torch.allclose(t.destroyed[real], whole.destroyed[real], atol=1e-6)
@@ -86,9 +86,9 @@ def test_fakes_by_area_never_reach_the_box():
 
 
 def test_a_batch_of_fakes_alone_asks_nobody():
-    box = Counting(BOX)
-    t = trial(torch.zeros(4, dtype=torch.bool), box=box)
-    assert box.asked == []
+    black_box = Counting(BOX)
+    t = trial(torch.zeros(4, dtype=torch.bool), black_box=black_box)
+    assert black_box.asked == []
     assert t.preserved.shape == (4, 4)
 
 
@@ -123,9 +123,11 @@ def test_what_comes_in_is_checked():
 
 def test_the_alternative_is_made_for_the_box():
     class Offset(Counting):
-        zero = (0.25, 0.25, 0.25)
+        baseline_color = (0.25, 0.25, 0.25)
 
-    t = trial(mask=torch.zeros(4, 1, 16, 16), box=Offset(BOX), alternative=Constant(colour="zero"))
+    t = trial(
+        mask=torch.zeros(4, 1, 16, 16), black_box=Offset(BOX), alternative=Constant(color="zero")
+    )
     assert torch.allclose(t.preserved, BOX(torch.full_like(X, 0.25)), atol=1e-6)
 
 

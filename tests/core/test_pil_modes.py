@@ -48,8 +48,8 @@ def test_transparent_pixels_are_laid_over_white() -> None:
     assert values[0].tolist() == [200, 100, 0]
     assert values[1].tolist() == [255, 255, 255]
     assert abs(int(values[2][0]) - 127) <= 1
-    grey = eight_bit(Image.new("LA", (1, 1), (0, 0)), 1)
-    assert grey.getpixel((0, 0)) == 255
+    gray = eight_bit(Image.new("LA", (1, 1), (0, 0)), 1)
+    assert gray.getpixel((0, 0)) == 255
 
 
 def test_a_palette_with_a_transparent_colour() -> None:

@@ -6,7 +6,7 @@ from torch import Generator
 
 from saliencykit.alternatives.blur import Blur
 from saliencykit.alternatives.crop import Crop
-from saliencykit.core.query_batches import micro_batch, single_fill
+from saliencykit.core.query_batches import micro_batch, shared_fill
 from saliencykit.testing.black_boxes import PlantedEvidence
 
 
@@ -17,7 +17,7 @@ def test_the_micro_batch_is_the_boxs_and_bounded(limit, expected):
 
 def test_only_alternatives_with_an_edit_of_their_own_have_no_single_fill(examples):
     images, _ = examples
-    assert single_fill(Crop(), images[:1], Generator()) is None
+    assert shared_fill(Crop(), images[:1], Generator()) is None
     assert torch.equal(
-        single_fill(Blur(), images[:1], Generator()), Blur()(images[:1], generator=Generator())
+        shared_fill(Blur(), images[:1], Generator()), Blur()(images[:1], generator=Generator())
     )

@@ -12,10 +12,10 @@ def seeded(seed=0):
 
 @given(images(batch=3))
 def test_equal_pictures_have_equal_keys(x):
-    keys = rng.picture_keys(torch.cat([x, x.clone()]))
+    keys = rng.image_keys(torch.cat([x, x.clone()]))
     assert keys.dtype == torch.int64
     assert torch.equal(keys[:3], keys[3:])
-    assert torch.equal(rng.picture_keys(x[1:2]), keys[1:2])
+    assert torch.equal(rng.image_keys(x[1:2]), keys[1:2])
 
 
 def test_keys_tell_pictures_apart():
@@ -24,23 +24,19 @@ def test_keys_tell_pictures_apart():
     swapped[..., 0, 0], swapped[..., 0, 1] = x[..., 0, 1], x[..., 0, 0]
     nudged = x.clone()
     nudged[:, 0, 0, 0] = torch.nextafter(x[:, 0, 0, 0], torch.tensor(2.0))
-    keys = rng.picture_keys(
-        torch.cat([x, x.flip(3), x.transpose(2, 3), swapped, nudged, x.flip(1)])
-    )
+    keys = rng.image_keys(torch.cat([x, x.flip(3), x.transpose(2, 3), swapped, nudged, x.flip(1)]))
     assert len(set(keys.tolist())) == 3000
 
 
 def test_single_coloured_pictures_have_different_keys():
-    colours = torch.linspace(0, 1, 256)[:, None, None, None].expand(256, 3, 16, 16)
-    assert len(set(rng.picture_keys(colours).tolist())) == 256
+    colors = torch.linspace(0, 1, 256)[:, None, None, None].expand(256, 3, 16, 16)
+    assert len(set(rng.image_keys(colors).tolist())) == 256
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_dtypes_and_memory_formats(dtype):
     x = torch.rand(2, 3, 6, 5, generator=seeded()).to(dtype)
-    assert torch.equal(
-        rng.picture_keys(x), rng.picture_keys(x.to(memory_format=torch.channels_last))
-    )
+    assert torch.equal(rng.image_keys(x), rng.image_keys(x.to(memory_format=torch.channels_last)))
     u = rng.uniform(x, (4,), generator=seeded())
     assert u.dtype == dtype
     assert u.shape == (2, 4)
@@ -115,7 +111,7 @@ def test_fork_is_reproducible_and_leaves_the_original_usable():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
 def test_every_device_sees_the_same_numbers(dtype):
     x = torch.rand(5, 3, 16, 16, generator=seeded()).to(dtype)
-    assert torch.equal(rng.picture_keys(x.cuda()), rng.picture_keys(x))
+    assert torch.equal(rng.image_keys(x.cuda()), rng.image_keys(x))
     for numbers in (rng.uniform, rng.normal):
         there = numbers(x.cuda(), (7,), generator=seeded(1))
         assert there.device.type == "cuda"

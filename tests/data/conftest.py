@@ -12,7 +12,7 @@ from torch import nn
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 
 NAMES = ("red", "green", "blue")
-COLOURS = {"red": (220, 30, 30), "green": (30, 220, 30), "blue": (30, 30, 220)}
+COLORS = {"red": (220, 30, 30), "green": (30, 220, 30), "blue": (30, 30, 220)}
 SIZES = ((60, 40), (40, 60), (48, 48), (96, 64))
 
 
@@ -22,7 +22,7 @@ class Drawn:
 
     stem: str
     size: tuple[int, int]
-    colour: str
+    color: str
     boxes: list[tuple[int, int, int, int]]
 
 
@@ -40,13 +40,13 @@ DRAWN = [
 def paint(drawn):
     picture = Image.new("RGB", drawn.size, (90, 90, 90))
     for box in drawn.boxes:
-        picture.paste(COLOURS[drawn.colour], box)
+        picture.paste(COLORS[drawn.color], box)
     return picture
 
 
 def voc_xml(drawn, database, extra=()):
     first = 0 if database.startswith("ILSVRC") else 1
-    things = [(drawn.colour, box) for box in drawn.boxes] + list(extra)
+    things = [(drawn.color, box) for box in drawn.boxes] + list(extra)
     objects = "".join(
         f"<object><name>{name}</name><bndbox><xmin>{x0 + first}</xmin><ymin>{y0 + first}</ymin>"
         f"<xmax>{x1 - 1 + first}</xmax><ymax>{y1 - 1 + first}</ymax></bndbox></object>"
@@ -70,7 +70,7 @@ def box():
 @pytest.fixture
 def class_folders(tmp_path):
     for drawn in DRAWN:
-        folder = tmp_path / "classes" / drawn.colour
+        folder = tmp_path / "classes" / drawn.color
         folder.mkdir(parents=True, exist_ok=True)
         paint(drawn).save(folder / f"{drawn.stem}.png")
     return tmp_path / "classes"
@@ -100,9 +100,7 @@ def loc_solution(tmp_path):
         rows = csv.writer(file)
         rows.writerow(["ImageId", "PredictionString"])
         for drawn in DRAWN:
-            words = [
-                f"{drawn.colour} {x0} {y0} {x1 - 1} {y1 - 1}" for x0, y0, x1, y1 in drawn.boxes
-            ]
+            words = [f"{drawn.color} {x0} {y0} {x1 - 1} {y1 - 1}" for x0, y0, x1, y1 in drawn.boxes]
             rows.writerow([drawn.stem, " ".join(words) + " "])
     return tmp_path / "LOC_val_solution.csv"
 
@@ -116,7 +114,7 @@ def table(flat):
             rows.writerow(
                 [
                     f"{drawn.stem}.png",
-                    drawn.colour,
+                    drawn.color,
                     ";".join(" ".join(map(str, b)) for b in drawn.boxes),
                 ]
             )
@@ -144,7 +142,7 @@ def voc(tmp_path):
 @pytest.fixture
 def coco(tmp_path, flat):
     """Annotations of the flat folder; picture 0 also holds a green object and a crowd."""
-    objects = [(i, d.colour, b, 0) for i, d in enumerate(DRAWN) for b in d.boxes]
+    objects = [(i, d.color, b, 0) for i, d in enumerate(DRAWN) for b in d.boxes]
     objects += [(0, "green", (1, 2, 9, 8), 0), (0, "red", (0, 0, 60, 40), 1)]
     file = tmp_path / "instances.json"
     file.write_text(
@@ -188,6 +186,6 @@ def truth():
             a, b, c, d = max(a, 0), max(b, 0), min(c, 32), min(d, 32)
             if c > a and d > b:
                 rows.append([a, b, c, d])
-        return NAMES.index(drawn.colour), torch.tensor(rows, dtype=torch.float32).reshape(-1, 4)
+        return NAMES.index(drawn.color), torch.tensor(rows, dtype=torch.float32).reshape(-1, 4)
 
     return {drawn.stem: of(drawn) for drawn in DRAWN}

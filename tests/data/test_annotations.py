@@ -3,14 +3,14 @@ import torch
 
 from saliencykit.core.errors import InputError
 from saliencykit.data.annotations import Thing, annotated, read_annotations, xml_things
-from saliencykit.data.record import Entry
+from saliencykit.data.record import Record
 from tests.data.conftest import DRAWN, voc_xml
 
 
 @pytest.mark.parametrize("database", ["ILSVRC_2012", "The VOC2007 Database"])
 def test_pixels_are_counted_from_0_or_from_1(tmp_path, database):
     (tmp_path / "a.xml").write_text(voc_xml(DRAWN[3], database))
-    assert [thing.box for thing in xml_things(tmp_path / "a.xml")] == DRAWN[3].boxes
+    assert [thing.black_box for thing in xml_things(tmp_path / "a.xml")] == DRAWN[3].boxes
 
 
 def test_xml_beside_pictures_in_folders(tmp_path):
@@ -34,7 +34,7 @@ def test_what_is_no_annotation(tmp_path, text):
 
 def test_the_challenges_table(tmp_path, loc_solution):
     things = read_annotations(loc_solution)("val/picture_03.JPEG")
-    assert [thing.box for thing in things] == DRAWN[3].boxes
+    assert [thing.black_box for thing in things] == DRAWN[3].boxes
     assert read_annotations(loc_solution)("picture_99.JPEG") is None
     loc_solution.write_text("ImageId,PredictionString\na,n1 1 2 3\n")
     with pytest.raises(InputError, match="line 2"):
@@ -46,24 +46,24 @@ def test_the_challenges_table(tmp_path, loc_solution):
         read_annotations(tmp_path / "none")
 
 
-def test_only_objects_of_the_class_count(box):
+def test_only_objects_of_the_class_count(black_box):
     things = [
         Thing("red", (0, 0, 2, 2)),
         Thing("blue", (1, 1, 3, 3)),
         Thing("unicorn", (0, 0, 9, 9)),
         Thing("RED", (5, 5, 6, 6)),
     ]
-    (entry,) = annotated(Entry("a", "a.png", 0), things, box, None)
+    (entry,) = annotated(Record("a", "a.png", 0), things, black_box, None)
     assert entry.boxes.tolist() == [[0, 0, 2, 2], [5, 5, 6, 6]]
-    (none,) = annotated(Entry("a", "a.png", "green"), things, box, None)
+    (none,) = annotated(Record("a", "a.png", "green"), things, black_box, None)
     assert none.boxes.shape == (0, 4)
 
 
-def test_a_picture_without_a_label_is_asked_about_every_class_in_it(box):
+def test_a_picture_without_a_label_is_asked_about_every_class_in_it(black_box):
     things = [Thing("red", (0, 0, 2, 2)), Thing("blue", (1, 1, 3, 3)), Thing("red", (4, 4, 5, 5))]
-    red, blue = annotated(Entry("a", "a.png"), things, box, None)
+    red, blue = annotated(Record("a", "a.png"), things, black_box, None)
     assert (red.name, red.label, len(red.boxes)) == ("a#red", "red", 2)
     assert (blue.name, blue.label, len(blue.boxes)) == ("a#blue", "blue", 1)
-    (nothing,) = annotated(Entry("a", "a.png"), None, box, None)
+    (nothing,) = annotated(Record("a", "a.png"), None, black_box, None)
     assert torch.equal(nothing.boxes, torch.zeros(0, 4))
     assert nothing.label is None

@@ -12,27 +12,33 @@ def pictures(root, *paths):
     return root
 
 
-def test_folders_are_classes_by_name_and_index(box, class_folders, tmp_path):
-    entries = folder_entries(class_folders, box)
+def test_folders_are_classes_by_name_and_index(black_box, class_folders, tmp_path):
+    entries = folder_entries(class_folders, black_box)
     assert [e.name for e in entries] == sorted(e.name for e in entries)
-    assert all(box.class_names[e.label] == e.name.split("/")[0] for e in entries)
+    assert all(black_box.class_names[e.label] == e.name.split("/")[0] for e in entries)
     assert [
         e.label
-        for e in folder_entries(pictures(tmp_path / "b", "2/x.png", "0/deep/y.png", "z.png"), box)
+        for e in folder_entries(
+            pictures(tmp_path / "b", "2/x.png", "0/deep/y.png", "z.png"), black_box
+        )
     ] == [0, 2, None]
 
 
-def test_as_many_unknown_folders_as_classes_are_the_classes(box, tmp_path):
+def test_as_many_unknown_folders_as_classes_are_the_classes(black_box, tmp_path):
     root = pictures(tmp_path / "a", "n1/x.png", "n2/x.png", "n3/x.png")
-    assert [e.label for e in folder_entries(root, box)] == [0, 1, 2]
-    assert [e.label for e in folder_entries(root, box, {"n1": 2, "n2": 2, "n3": 0})] == [2, 2, 0]
+    assert [e.label for e in folder_entries(root, black_box)] == [0, 1, 2]
+    assert [e.label for e in folder_entries(root, black_box, {"n1": 2, "n2": 2, "n3": 0})] == [
+        2,
+        2,
+        0,
+    ]
 
 
-def test_a_folder_that_is_no_class(box, tmp_path):
+def test_a_folder_that_is_no_class(black_box, tmp_path):
     root = pictures(tmp_path / "a", "red/x.png", "violet/x.png")
     with pytest.raises(InputError, match="folder 'violet' is no class"):
-        folder_entries(root, box)
-    assert [e.label for e in folder_entries(root, box, look_up=False)] == [None, None]
+        folder_entries(root, black_box)
+    assert [e.label for e in folder_entries(root, black_box, look_up=False)] == [None, None]
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no picture"):
-        folder_entries(tmp_path / "empty", box)
+        folder_entries(tmp_path / "empty", black_box)

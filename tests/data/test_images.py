@@ -91,18 +91,18 @@ def test_grey_and_transparent_arrays() -> None:
 
 def test_tensors_are_what_the_model_takes_unless_somebody_knows_better() -> None:
     x = torch.randn(2, 3, 8, 8) * 3
-    assert as_images(x, BOX, given_box=False).pixels == "model"
-    assert as_images(x, BARE, given_box=True).pixels == "model"
-    assert as_images(x.clamp(0, 1), BOX, given_box=True).pixels == "raw"
-    assert as_images(x.clamp(0, 1), BARE, pixels="raw").pixels == "raw"
-    assert as_images(x, BOX, pixels="model").pixels == "model"
+    assert as_images(x, BOX, given_black_box=False).pixels == "model"
+    assert as_images(x, BARE, given_black_box=True).pixels == "model"
+    assert as_images(x.clamp(0, 1), BOX, given_black_box=True).pixels == "raw"
+    assert as_images(x.clamp(0, 1), BARE, inputs="raw").pixels == "raw"
+    assert as_images(x, BOX, inputs="model").pixels == "model"
     assert torch.equal(as_images(x, BARE).images, x)
     function = FunctionBlackBox(lambda p: p.mean((1, 2)))
     for given in (True, False):  # neither a function nor somebody's box has a space of its own
-        assert as_images(x.clamp(0, 1), function, given_box=given).pixels == "raw"
-        assert as_images(x.clamp(0, 1), PlantedEvidence(), given_box=given).pixels == "raw"
+        assert as_images(x.clamp(0, 1), function, given_black_box=given).pixels == "raw"
+        assert as_images(x.clamp(0, 1), PlantedEvidence(), given_black_box=given).pixels == "raw"
     with pytest.raises(InputError, match="raw pixels are in"):
-        as_images(x, function, given_box=False)
+        as_images(x, function, given_black_box=False)
 
 
 def test_tensors_are_copied_to_float_on_the_cpu() -> None:
@@ -117,12 +117,13 @@ def test_tensors_are_copied_to_float_on_the_cpu() -> None:
     with torch.inference_mode():
         batch = as_images(torch.rand(3, 8, 8), BARE)
     assert not batch.images.is_inference()
+    # five bands are the model's business
     assert as_images(torch.rand(5, 8, 8), BARE).images.shape == (
         1,
         5,
         8,
         8,
-    )  # five bands are the model's business
+    )
 
 
 def test_exif_orientation_is_applied(tmp_path: Path) -> None:
@@ -137,7 +138,7 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
 
 
 def test_the_first_frame_of_an_animation_with_a_warning(tmp_path: Path) -> None:
-    frames = [Image.new("RGB", (10, 10), colour) for colour in ("red", "lime", "blue")]
+    frames = [Image.new("RGB", (10, 10), color) for color in ("red", "lime", "blue")]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     with pytest.warns(UserWarning, match=r"moving.gif.* has 3 frames; the first one"):
         batch = as_images(tmp_path / "moving.gif", BOX)
@@ -227,7 +228,7 @@ NAN[2, 0, 0, 0] = float("nan")
         (NAN, "image 2 holds NaN"),
         ([PIXELS, NAN], "image 1, row 2 holds NaN"),
         (torch.rand(2, 3, 8, 8) * 255, r"the image|image 0.*x / 255"),
-        (torch.rand(2, 3, 8, 8) * 4 - 2, "pixels='model'"),
+        (torch.rand(2, 3, 8, 8) * 4 - 2, "inputs='normalized'"),
         (torch.rand(2, 3, 8, 8) * 1.05, r"x.clip\(0, 1\)"),
         ([torch.rand(3, 8, 8), torch.rand(3, 8, 9)], r"image 1 has .*\(3, 8, 9\).* resize"),
         ([PIXELS, torch.rand(3, 9, 9)], r"image 1 has .*\(3, 9, 9\)"),
@@ -252,12 +253,12 @@ def test_everything_else_is_refused_in_one_line(image: object, words: str) -> No
 
 
 def test_pictures_and_model_pixels_do_not_mix(path: Path) -> None:
-    with pytest.raises(InputError, match="pixels='model' is for tensors"):
-        as_images(path, BOX, pixels="model")
+    with pytest.raises(InputError, match="inputs='normalized' is for tensors"):
+        as_images(path, BOX, inputs="model")
     with pytest.raises(InputError, match="explain them apart"):
-        as_images([path, torch.rand(3, 8, 8)], BOX, given_box=False)
+        as_images([path, torch.rand(3, 8, 8)], BOX, given_black_box=False)
     with pytest.raises(InputError, match="'auto', 'raw' or 'model'"):
-        as_images(path, BOX, pixels="normal")
+        as_images(path, BOX, inputs="normal")
 
 
 def test_a_box_that_cannot_prepare_names_the_picture(path: Path) -> None:

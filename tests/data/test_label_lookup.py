@@ -7,15 +7,15 @@ from saliencykit.data.label_lookup import class_index
 from saliencykit.testing.black_boxes import PlantedEvidence
 
 
-def test_indices_names_and_the_data_sets_own_names(box):
-    assert [class_index(label, box) for label in (2, "1", " 0 ", "Blue")] == [2, 1, 0, 2]
-    assert class_index("aeroplane", box, {"aeroplane": 1}) == 1
-    assert class_index("red", box, {"aeroplane": 1}) == 0
+def test_indices_names_and_the_data_sets_own_names(black_box):
+    assert [class_index(label, black_box) for label in (2, "1", " 0 ", "Blue")] == [2, 1, 0, 2]
+    assert class_index("aeroplane", black_box, {"aeroplane": 1}) == 1
+    assert class_index("red", black_box, {"aeroplane": 1}) == 0
     for wrong in (3, "-1", "violet"):
         with pytest.raises(InputError):
-            class_index(wrong, box)
+            class_index(wrong, black_box)
     with pytest.raises(InputError, match="outside"):
-        class_index("a", box, {"a": 9})
+        class_index("a", black_box, {"a": 9})
 
 
 def test_wordnet_ids_of_a_thousand_classes():
@@ -37,12 +37,12 @@ def test_wordnet_ids_of_a_thousand_classes():
     [1.5, 2.0, float("nan"), object(), [1]],
     ids=["share", "float", "nan", "object", "list"],
 )
-def test_what_is_no_class_is_not_rounded_to_one(box, label):
+def test_what_is_no_class_is_not_rounded_to_one(black_box, label):
     with pytest.raises(
         InputError, match="is no class; a class is an index, a whole number, or a name"
     ):
-        class_index(label, box)
+        class_index(label, black_box)
 
 
-def test_numbers_of_numpy_and_torch_are_indices(box):
-    assert class_index(np.int64(2), box) == class_index(torch.tensor(2), box) == 2
+def test_numbers_of_numpy_and_torch_are_indices(black_box):
+    assert class_index(np.int64(2), black_box) == class_index(torch.tensor(2), black_box) == 2

@@ -1,6 +1,6 @@
-from saliencykit.data.record import Entry
+from saliencykit.data.record import Record
 
 
 def test_an_entry_knows_only_what_it_is_told():
-    entry = Entry("a", "a.png")
+    entry = Record("a", "a.png")
     assert (entry.label, entry.boxes, entry.reason) == (None, None, None)

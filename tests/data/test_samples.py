@@ -41,13 +41,16 @@ def agree(found, truth):
 
 
 def test_every_form_of_the_twelve_pictures_gives_the_same_boxes(
-    box, truth, class_folders, flat, xml, loc_solution, table
+    black_box, truth, class_folders, flat, xml, loc_solution, table
 ):
-    agree(rows(read_samples(class_folders, box, boxes=xml)), truth)
-    agree(rows(read_samples(str(class_folders), box, boxes=str(loc_solution), batch_size=5)), truth)
-    agree(rows(read_samples(flat, box, boxes=xml)), truth)
-    agree(rows(read_samples(table, box)), truth)
-    agree(rows(read_samples(flat, box, labels=table, boxes=loc_solution)), truth)
+    agree(rows(read_samples(class_folders, black_box, boxes=xml)), truth)
+    agree(
+        rows(read_samples(str(class_folders), black_box, boxes=str(loc_solution), batch_size=5)),
+        truth,
+    )
+    agree(rows(read_samples(flat, black_box, boxes=xml)), truth)
+    agree(rows(read_samples(table, black_box)), truth)
+    agree(rows(read_samples(flat, black_box, labels=table, boxes=loc_solution)), truth)
 
 
 def test_one_rectangle_lies_outside_the_crop_and_is_dropped(truth):
@@ -56,9 +59,9 @@ def test_one_rectangle_lies_outside_the_crop_and_is_dropped(truth):
     ) == 12  # of the second ones, at the corner of wide pictures
 
 
-def test_batches_are_lazy_and_keep_the_order(box, flat):
+def test_batches_are_lazy_and_keep_the_order(black_box, flat):
     (flat / "picture_05.png").write_bytes(b"not a picture")
-    readings = read_samples(flat, box, batch_size=4)
+    readings = read_samples(flat, black_box, batch_size=4)
     first = next(readings)
     assert first.indices == (0, 1, 2, 3)
     assert first.sample.boxes is None
@@ -70,15 +73,15 @@ def test_batches_are_lazy_and_keep_the_order(box, flat):
     assert "no file" in rest[-1].reason
 
 
-def test_pictures_without_a_label_are_asked_about_the_top_class(box, flat, truth):
-    found = rows(read_samples(flat, box))
+def test_pictures_without_a_label_are_asked_about_the_top_class(black_box, flat, truth):
+    found = rows(read_samples(flat, black_box))
     assert {Path(name).stem: label for name, (label, _, _) in found.items()} == {
         stem: label for stem, (label, _) in truth.items()
     }
 
 
-def test_limit_and_wanted(box, flat):
-    assert list(rows(read_samples(flat, box, limit=3))) == [
+def test_limit_and_wanted(black_box, flat):
+    assert list(rows(read_samples(flat, black_box, max_images=3))) == [
         "picture_00.png",
         "picture_01.png",
         "picture_02.png",
@@ -90,41 +93,43 @@ def test_limit_and_wanted(box, flat):
         return index % 5 == 1
 
     (flat / "picture_02.png").write_bytes(b"")  # never opened
-    readings = list(read_samples(flat, box, limit=10, wanted=wanted))
+    readings = list(read_samples(flat, black_box, max_images=10, wanted=wanted))
     assert [r.indices for r in readings] == [(1, 6)]
     assert asked[2] == (2, "picture_02.png")
     assert len(asked) == 10
 
 
-def test_samples_are_passed_on(box):
+def test_samples_are_passed_on(black_box):
     one = Sample(torch.rand(3, 3, 8, 8), torch.tensor([0, 1, 2]), (torch.zeros(0, 4),) * 3)
     two = Sample(torch.rand(2, 3, 9, 9), torch.tensor([0, 1]), names=("a", "a"))
-    readings = list(read_samples([one, two], box, limit=4, wanted=lambda index, name: index != 1))
+    readings = list(
+        read_samples([one, two], black_box, max_images=4, wanted=lambda index, name: index != 1)
+    )
     assert [r.names for r in readings] == [("0", "2"), ("a",)]
     assert torch.equal(readings[0].sample.images, one.images[[0, 2]])
     assert len(readings[0].sample.boxes) == 2
-    assert [r.names for r in read_samples([one, two], box)][1] == ("a", "a#4")
+    assert [r.names for r in read_samples([one, two], black_box)][1] == ("a", "a#4")
 
 
-def test_pairs_of_any_image_and_label(box, flat):
+def test_pairs_of_any_image_and_label(black_box, flat):
     pairs = [
         (flat / "picture_00.png", "red"),
         (torch.rand(3, 32, 32), torch.tensor(1)),
         (torch.rand(3, 20, 20), 2),
     ]
-    readings = list(read_samples(pairs, box))
+    readings = list(read_samples(pairs, black_box))
     assert [r.names for r in readings] == [(str(flat / "picture_00.png"), "1"), ("2",)]
     assert [r.sample.labels.tolist() for r in readings] == [[0, 1], [2]]
     batches = [(torch.rand(4, 3, 32, 32), torch.tensor([0, 1, 2, 0]))]
-    assert [r.names for r in read_samples(batches, box)] == [("0.0", "0.1", "0.2", "0.3")]
+    assert [r.names for r in read_samples(batches, black_box)] == [("0.0", "0.1", "0.2", "0.3")]
 
 
-def test_a_row_that_cannot_be_used_says_why(box):
+def test_a_row_that_cannot_be_used_says_why(black_box):
     nan = torch.full((3, 8, 8), float("nan"))
     reasons = [
         r.reason
         for r in read_samples(
-            [(nan, 0), (torch.rand(3, 8, 8), "purple"), (torch.rand(3, 8, 8), 3)], box
+            [(nan, 0), (torch.rand(3, 8, 8), "purple"), (torch.rand(3, 8, 8), 3)], black_box
         )
     ]
     assert "NaN" in reasons[0]
@@ -139,9 +144,9 @@ def test_visible_boxes_of_a_padded_input_stay_inside_the_picture():
 
 
 @pytest.mark.parametrize("wrong", [{"limit": 0}, {"batch_size": 0}])
-def test_numbers_are_checked_before_anything_is_read(box, wrong):
+def test_numbers_are_checked_before_anything_is_read(black_box, wrong):
     with pytest.raises(InputError, match="read_samples"):
-        read_samples([], box, **wrong)
+        read_samples([], black_box, **wrong)
 
 
 class Moody(PlantedEvidence):

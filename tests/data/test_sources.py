@@ -6,37 +6,37 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Sample
-from saliencykit.data.sources import count_of, entries_of
+from saliencykit.data.sources import count_of, records_of
 
 
-def test_imagenets_own_folders_are_known(box, flat, xml, tmp_path, loc_solution):
+def test_imagenets_own_folders_are_known(black_box, flat, xml, tmp_path, loc_solution):
     root = tmp_path / "ILSVRC"
     shutil.copytree(flat, root / "Data" / "CLS-LOC" / "val")
-    from_table = list(entries_of(root, box))  # the challenge's table lies beside the folder
+    from_table = list(records_of(root, black_box))  # the challenge's table lies beside the folder
     shutil.copytree(xml, root / "Annotations" / "CLS-LOC" / "val")
-    from_xml = list(entries_of(root, box))
+    from_xml = list(records_of(root, black_box))
     assert [(e.name, e.label) for e in from_table] == [(e.name, e.label) for e in from_xml]
     assert all(torch.equal(a.boxes, b.boxes) for a, b in zip(from_table, from_xml, strict=True))
     assert from_xml[0].label == "red"
 
 
-def test_a_label_that_is_missing_is_a_reason(box, flat):
-    entries = list(entries_of(flat, box, labels={"picture_00": 1, "picture_01.png": "red"}))
+def test_a_label_that_is_missing_is_a_reason(black_box, flat):
+    entries = list(records_of(flat, black_box, labels={"picture_00": 1, "picture_01.png": "red"}))
     assert [e.label for e in entries[:3]] == [1, "red", None]
     assert [e.reason is None for e in entries[:3]] == [True, True, False]
 
 
-def test_a_broken_annotation_is_a_reason(box, flat, xml):
+def test_a_broken_annotation_is_a_reason(black_box, flat, xml):
     (xml / "picture_03.xml").write_text("<annotation><object>")
-    entries = list(entries_of(flat, box, boxes=xml))
+    entries = list(records_of(flat, black_box, boxes=xml))
     assert [e.reason is None for e in entries] == [i != 3 for i in range(12)]
 
 
-def test_a_loader_of_batches(box):
+def test_a_loader_of_batches(black_box):
     loader = DataLoader(
         TensorDataset(torch.rand(5, 3, 8, 8), torch.tensor([0, 1, 2, 0, 1])), batch_size=2
     )
-    assert [e.label for e in entries_of(loader, box)] == [0, 1, 2, 0, 1]
+    assert [e.label for e in records_of(loader, black_box)] == [0, 1, 2, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -49,26 +49,26 @@ def test_a_loader_of_batches(box):
         ("voc:nowhere", {}, "cannot be opened"),
     ],
 )
-def test_what_is_no_source(box, source, more, match):
+def test_what_is_no_source(black_box, source, more, match):
     with pytest.raises(InputError, match=match):
-        entries_of(source, box, **more)
+        records_of(source, black_box, **more)
 
 
-def test_a_list_is_counted_by_its_pictures(box):
+def test_a_list_is_counted_by_its_pictures(black_box):
     sample, images = Sample(torch.rand(3, 3, 8, 8), torch.tensor([0, 1, 2])), torch.rand(5, 3, 8, 8)
-    entries = list(entries_of([sample, (images, torch.arange(5) % 4), (images[0], 1)], box))
+    entries = list(records_of([sample, (images, torch.arange(5) % 4), (images[0], 1)], black_box))
     assert count_of(entries, None) == 9
     assert count_of(entries, 4) == 4
     assert count_of(iter(entries), 4) is None
 
 
-def test_items_of_another_form(box):
+def test_items_of_another_form(black_box):
     with pytest.raises(InputError, match="item 0 of the samples is int"):
-        list(entries_of([3], box))
+        list(records_of([3], black_box))
 
 
-def test_batches_with_other_numbers_of_labels_are_named(box):
+def test_batches_with_other_numbers_of_labels_are_named(black_box):
     with pytest.raises(
         InputError, match="item 0 of the samples is a batch of 3 images and 2 labels"
     ):
-        list(entries_of([(torch.rand(3, 3, 8, 8), torch.tensor([0, 1]))], box))
+        list(records_of([(torch.rand(3, 3, 8, 8), torch.tensor([0, 1]))], black_box))

@@ -34,28 +34,29 @@ def check(readings, truth, jpeg):
         assert torch.allclose(boxes, corners, atol=1e-4)
 
 
-def test_voc(box, voc, truth):
-    check(read_samples(f"voc:{voc}", box), truth, jpeg=True)
+def test_voc(black_box, voc, truth):
+    check(read_samples(f"voc:{voc}", black_box), truth, jpeg=True)
     names = [
-        e.name for e in detection_entries(from_text(f"voc:{voc},image_set=val"), box, {"red": 0})
+        e.name
+        for e in detection_entries(from_text(f"voc:{voc},image_set=val"), black_box, {"red": 0})
     ]
-    assert names == [f"{d.stem}.jpg" for d in DRAWN if d.colour == "red"]
+    assert names == [f"{d.stem}.jpg" for d in DRAWN if d.color == "red"]
 
 
-def test_a_broken_annotation_is_one_reason(box, voc):
+def test_a_broken_annotation_is_one_reason(black_box, voc):
     (voc / "VOCdevkit" / "VOC2012" / "Annotations" / "picture_04.xml").write_text("<")
-    reasons = [r.reason for r in read_samples(f"voc:{voc}", box) if r.reason]
+    reasons = [r.reason for r in read_samples(f"voc:{voc}", black_box) if r.reason]
     assert len(reasons) == 1
     assert "picture_04" in reasons[0]
 
 
-def test_coco(box, coco, flat, truth):
+def test_coco(black_box, coco, flat, truth):
     pytest.importorskip("pycocotools")
-    check(read_samples(f"coco:{flat},annotations={coco}", box), truth, jpeg=False)
+    check(read_samples(f"coco:{flat},annotations={coco}", black_box), truth, jpeg=False)
 
 
-def test_what_is_no_data_set(box, tmp_path):
-    assert detection_entries([1, 2], box, None) is None
+def test_what_is_no_data_set(black_box, tmp_path):
+    assert detection_entries([1, 2], black_box, None) is None
     for text in ("voc:a,b", "voc:year=2012"):
         with pytest.raises(InputError, match="write voc:FOLDER"):
             from_text(text)

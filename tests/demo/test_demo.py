@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from saliencykit.demo import HERE, demo_box, demo_picture
+from saliencykit.demo import HERE, demo_black_box, demo_image
 
 
 def test_the_weights_are_small_and_the_card_says_what_they_reach() -> None:
@@ -19,12 +19,12 @@ def test_the_weights_are_small_and_the_card_says_what_they_reach() -> None:
 
 
 def test_the_photo_is_a_cat() -> None:
-    box = demo_box()
-    images, geometry = box.prepare(demo_picture())
+    black_box = demo_black_box()
+    images, geometry = black_box.prepare(demo_image())
     assert geometry.picture == (300, 451)
     with torch.no_grad():
-        shares = box(images).softmax(1)[0]
-    names = box.class_names
+        shares = black_box(images).softmax(1)[0]
+    names = black_box.class_names
     assert "cat" in names[int(shares.argmax())]
     assert (
         float(
@@ -49,15 +49,15 @@ def test_the_figure_of_the_card_is_true(data_folder: Path) -> None:
     pack = Pack(data_folder / "tiny-imagenet-200" / "val.npz")
     labels = pack.labels
     chosen = np.random.default_rng(0).permutation(len(labels))[:1000]
-    box, right = demo_box(), 0
+    black_box, right = demo_black_box(), 0
     for part in np.array_split(chosen, 10):
         images = F.interpolate(
             pack.pixels(part).float() / 255,
-            size=box.input_size,
+            size=black_box.input_size,
             mode="bilinear",
             align_corners=False,
         )
         with torch.no_grad():
-            right += int((box(images).argmax(1) == labels[part]).sum())
+            right += int((black_box(images).argmax(1) == labels[part]).sum())
     facts = json.loads((HERE / "classifier.json").read_text())
     assert abs(right / 1000 - facts["top1"]) < 0.04

@@ -16,7 +16,7 @@ from saliencykit.evaluation.evaluation_settings import (
     named_metrics,
     with_baselines,
 )
-from saliencykit.maskers.baselines import CentreBox
+from saliencykit.maskers.baselines import CenterBox
 from saliencykit.maskers.cam.grad_cam import GradCam
 from saliencykit.registry.manager import as_masker
 
@@ -26,32 +26,32 @@ class Mine(Masker):
         return images.new_ones(len(images), 1, 1, 1)
 
 
-def test_names_are_the_text_the_stem_the_class_or_given(box):
-    assert list(named_maskers(["rise:samples=4", Mine()], box)) == ["rise:samples=4", "Mine"]
-    assert list(named_maskers({"a": "rise", "b": "rise"}, box)) == ["a", "b"]
-    assert list(named_maskers("rise", box)) == ["rise"]
-    assert list(named_maskers(CentreBox(), box)) == ["CentreBox"]
+def test_names_are_the_text_the_stem_the_class_or_given(black_box):
+    assert list(named_maskers(["rise:samples=4", Mine()], black_box)) == ["rise:samples=4", "Mine"]
+    assert list(named_maskers({"a": "rise", "b": "rise"}, black_box)) == ["a", "b"]
+    assert list(named_maskers("rise", black_box)) == ["rise"]
+    assert list(named_maskers(CenterBox(), black_box)) == ["CenterBox"]
     assert list(named_metrics("saliency-score")) == ["saliency-score"]
 
 
 @pytest.mark.parametrize("wrong", [3, ["rise", 3], ["rise", "rise"], {"": "rise"}])
-def test_what_is_no_masker_is_refused(box, wrong):
+def test_what_is_no_masker_is_refused(black_box, wrong):
     with pytest.raises(InputError):
-        named_maskers(wrong, box)
+        named_maskers(wrong, black_box)
 
 
 def test_baselines_are_added_once():
     assert tuple(with_baselines({}, BASELINES)) == BASELINES
     assert "grad-cam" not in with_baselines({"mine": GradCam()}, BASELINES)
-    assert list(with_baselines({"c": as_masker("centre-box:area=0.1")}, ["centre-box"])) == [
+    assert list(with_baselines({"c": as_masker("center-box:area=0.1")}, ["center-box"])) == [
         "c",
-        "centre-box",
+        "center-box",
     ]
 
 
-def test_settings_are_the_same_in_every_process(box):
+def test_settings_are_the_same_in_every_process(black_box):
     one, other = (
-        describe(box, {"mine": Mine()}, named_metrics("saliency-score"), 0, "data")
+        describe(black_box, {"mine": Mine()}, named_metrics("saliency-score"), 0, "data")
         for _ in range(2)
     )
     assert one == other
@@ -61,26 +61,26 @@ def test_settings_are_the_same_in_every_process(box):
 
 
 def test_two_trainings_of_one_network_are_told_apart():
-    from saliencykit.demo import demo_box
+    from saliencykit.demo import demo_black_box
 
-    box = demo_box()
+    black_box = demo_black_box()
     masker = as_masker("demo")
-    before = describe(box, {"m": masker}, {}, 0, "")
+    before = describe(black_box, {"m": masker}, {}, 0, "")
     with torch.no_grad():
         next(iter(masker.network.decoder.parameters())).add_(1)
-    assert describe(box, {"m": masker}, {}, 0, "")["maskers"] != before["maskers"]
+    assert describe(black_box, {"m": masker}, {}, 0, "")["maskers"] != before["maskers"]
     assert before["model"]["fingerprint"]
 
 
 def test_data_in_words(tmp_path):
     sample = Sample(torch.zeros(3, 3, 4, 4), torch.tensor([0, 1, 2]))
-    text = describe_data([sample], limit=None, labels={"a": 1})
+    text = describe_data([sample], max_images=None, labels={"a": 1})
     assert text.startswith("3 pictures in memory, ")
     assert ", labels=1 entries, " in text
     assert describe_data([sample]) != describe_data(
         [Sample(torch.ones(3, 3, 4, 4), torch.tensor([0, 1, 2]))]
     )
-    assert describe_data("photos", limit=5) == "photos, limit=5"
+    assert describe_data("photos", max_images=5) == "photos, max_images=5"
     assert describe_data(iter([])) == "items of list_iterator"
 
 

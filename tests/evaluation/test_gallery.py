@@ -9,12 +9,12 @@ from saliencykit.evaluation.gallery import Gallery
 def test_four_files_of_a_picture_and_a_mask(tmp_path):
     image, mask = torch.rand(1, 3, 6, 8), torch.zeros(1, 1, 6, 8)
     mask[..., 4:] = 1
-    Gallery(tmp_path, Constant(colour=0.0), 0).add(image, mask, 7, "m")
+    Gallery(tmp_path, Constant(color=0.0), 0).add(image, mask, 7, "m")
     pixels = (image[0].permute(1, 2, 0) * 255).round().numpy()
     assert np.array_equal(np.asarray(Image.open(tmp_path / "pictures" / "7.png")), pixels)
-    grey = Image.open(tmp_path / "masks" / "m" / "7.png")
-    assert grey.mode == "L"
-    assert np.array_equal(np.asarray(grey), mask[0, 0].numpy() * 255)
+    gray = Image.open(tmp_path / "masks" / "m" / "7.png")
+    assert gray.mode == "L"
+    assert np.array_equal(np.asarray(gray), mask[0, 0].numpy() * 255)
     kept, dropped = (
         np.asarray(Image.open(tmp_path / side / "m" / "7.png")) for side in ("kept", "dropped")
     )

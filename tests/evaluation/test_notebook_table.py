@@ -38,12 +38,13 @@ def test_the_table(scores):
         for line in page.splitlines()
         if "<td>" in line or "<th>" in line
     ]
+    # the first score of each metric
     assert cells[0] == [
         "method",
         "y/<wbr>one ↑",
         "x ↓",
         "seconds",
-    ]  # the first score of each metric
+    ]
     cells[1:] = [[re.sub(r"</?div[^>]*>", "", cell) for cell in row] for row in cells[1:]]
     assert cells[1][:2] == ["&lt;a&gt;", "0.5<br><small>0.5 … 0.5</small>"]
     assert cells[1][2].startswith("<b>1.5</b><br><small>")

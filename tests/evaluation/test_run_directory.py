@@ -1,7 +1,7 @@
 import pytest
 
 from saliencykit.core.errors import InputError
-from saliencykit.evaluation.run_directory import RunFolder, file_names
+from saliencykit.evaluation.run_directory import RunDirectory, file_names
 from saliencykit.evaluation.score_rows import Row, append_rows
 
 SETTINGS = {
@@ -26,7 +26,7 @@ def test_file_names_are_safe_and_unique():
 
 
 def test_rows_of_several_processes_are_merged_in_order(tmp_path):
-    run = RunFolder(tmp_path)
+    run = RunDirectory(tmp_path)
     run.begin(SETTINGS)
     append_rows(
         run.rows_of(1), [Row(sample="1", index=1, masker="b"), Row(sample="0", index=0, masker="a")]
@@ -43,7 +43,7 @@ def test_rows_of_several_processes_are_merged_in_order(tmp_path):
 
 
 def test_settings_that_differ_are_named(tmp_path):
-    run = RunFolder(tmp_path)
+    run = RunDirectory(tmp_path)
     run.begin(SETTINGS)
     run.begin(SETTINGS | {"command": "another"})
     with pytest.raises(
@@ -71,10 +71,10 @@ def test_what_is_no_evaluation_is_said(tmp_path, text, words):
     if text is not None:
         (tmp_path / "settings.json").write_text(text)
     with pytest.raises(InputError, match=words):
-        RunFolder(tmp_path).settings()
+        RunDirectory(tmp_path).settings()
 
 
 def test_rows_without_settings_are_not_taken(tmp_path):
     (tmp_path / "rows.jsonl").write_text("")
     with pytest.raises(InputError, match="holds rows but no settings"):
-        RunFolder(tmp_path).begin(SETTINGS)
+        RunDirectory(tmp_path).begin(SETTINGS)

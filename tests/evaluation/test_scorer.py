@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from saliencykit.black_boxes.cached import Keeping
+from saliencykit.black_boxes.cached import CachedCopies
 from saliencykit.core.errors import SaliencyKitError
 from saliencykit.core.masker import Masker
 from saliencykit.core.metric import Metric, Sample
-from saliencykit.evaluation.scorer import Judge, score_name
-from saliencykit.maskers.baselines import CentreBox, WholeImage
+from saliencykit.evaluation.scorer import Scorer, score_name
+from saliencykit.maskers.baselines import CenterBox, WholeImage
 
 
 class Area(Metric):
@@ -16,10 +16,12 @@ class Area(Metric):
         return mask.mean((1, 2, 3))
 
 
-def test_a_list_of_rows_per_masker_with_their_masks(box, examples):
-    judge = Judge(Keeping(box), {"centre": CentreBox(), "whole": WholeImage()}, {"area": Area()}, 0)
+def test_a_list_of_rows_per_masker_with_their_masks(black_box, examples):
+    scorer = Scorer(
+        CachedCopies(black_box), {"centre": CenterBox(), "whole": WholeImage()}, {"area": Area()}, 0
+    )
     found = list(
-        judge.judge(Sample(*examples, names=tuple("abcd")), [4, 5, 6, 7], ["whole", "centre"])
+        scorer.scorer(Sample(*examples, names=tuple("abcd")), [4, 5, 6, 7], ["whole", "centre"])
     )
     assert [[one.row.key for one in rows] for rows in found] == [
         [(i, name) for i in range(4, 8)] for name in ("whole", "centre")
@@ -38,27 +40,27 @@ class Hungry(Masker):
         raise MemoryError
 
 
-def test_a_full_memory_is_no_row_but_a_stop(box, examples):
-    judge = Judge(Keeping(box), {"hungry": Hungry()}, {"area": Area()}, 0)
+def test_a_full_memory_is_no_row_but_a_stop(black_box, examples):
+    scorer = Scorer(CachedCopies(black_box), {"hungry": Hungry()}, {"area": Area()}, 0)
     with pytest.raises(SaliencyKitError, match="hungry needs more memory than cpu has"):
-        list(judge.judge(Sample(*examples), range(4), ["hungry"]))
+        list(scorer.scorer(Sample(*examples), range(4), ["hungry"]))
 
 
 def test_a_trained_masker_answers_in_the_classifiers_own_pass():
     from saliencykit.core.class_scores import probability
-    from saliencykit.demo import demo_box
+    from saliencykit.demo import demo_black_box
     from saliencykit.registry.manager import as_masker
 
-    box = demo_box()
-    masker = as_masker("demo").attached(box, "raw")
+    black_box = demo_black_box()
+    masker = as_masker("demo").for_black_box(black_box, "raw")
     images, labels = (
         torch.rand(2, 3, 80, 80, generator=torch.Generator().manual_seed(0)),
         torch.tensor([3, 5]),
     )
-    judge = Judge(Keeping(box), {"demo": masker}, {"area": Area()}, 0)
-    (rows,) = judge.judge(Sample(images, labels), [0, 1], ["demo"])
-    wanted = masker(box, images, labels, generator=torch.Generator().manual_seed(0))
-    sure = probability(box(images), labels)
+    scorer = Scorer(CachedCopies(black_box), {"demo": masker}, {"area": Area()}, 0)
+    (rows,) = scorer.scorer(Sample(images, labels), [0, 1], ["demo"])
+    wanted = masker(black_box, images, labels, generator=torch.Generator().manual_seed(0))
+    sure = probability(black_box(images), labels)
     for i, one in enumerate(rows):
         assert torch.allclose(one.mask, wanted[i : i + 1], atol=1e-5)
         assert one.row.probability == pytest.approx(float(sure[i]), abs=1e-5)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from saliencykit.core.errors import InputError
-from saliencykit.explanation.dataset_run import ExplanationsFolder, overlay_path
+from saliencykit.explanation.dataset_run import ExplanationsDirectory, overlay_path
 from saliencykit.storage.atomic_files import append_lines
 from saliencykit.storage.explanation_rows import ExplainedRow
 from saliencykit.storage.map_shards import append_maps, finish_shard
@@ -31,7 +31,7 @@ def write(folder, rank, indices, shard):
 
 
 def test_rows_of_all_processes_come_together_in_order_once(tmp_path):
-    folder = ExplanationsFolder(tmp_path)
+    folder = ExplanationsDirectory(tmp_path)
     write(folder, 0, [5, 1], "maps-0-0")
     write(folder, 1, [4, 0, 5], "maps-1-0")
     write(folder, 10, [2], "maps-10-0")
@@ -47,7 +47,7 @@ def test_rows_of_all_processes_come_together_in_order_once(tmp_path):
 
 
 def test_recovering_finishes_shards_and_drops_what_has_no_map(tmp_path):
-    folder = ExplanationsFolder(tmp_path)
+    folder = ExplanationsDirectory(tmp_path)
     write(folder, 0, [0, 1], "maps-0-0")
     finish_shard(tmp_path / "maps-0-0.open")
     write(folder, 0, [2], "maps-0-1")
@@ -67,7 +67,7 @@ def test_recovering_finishes_shards_and_drops_what_has_no_map(tmp_path):
 
 
 def test_a_manifest_takes_more_pictures_and_nothing_else(tmp_path):
-    folder = ExplanationsFolder(tmp_path)
+    folder = ExplanationsDirectory(tmp_path)
     folder.begin(MANIFEST)
     folder.begin(MANIFEST | {"limit": 3, "command": "b"})
     assert json.loads((tmp_path / "manifest.json").read_text()) == MANIFEST
@@ -83,7 +83,7 @@ def test_a_manifest_takes_more_pictures_and_nothing_else(tmp_path):
 
 
 def test_rows_without_a_manifest_are_not_taken_over(tmp_path):
-    folder = ExplanationsFolder(tmp_path)
+    folder = ExplanationsDirectory(tmp_path)
     write(folder, 0, [0], "maps-0-0")
     with pytest.raises(InputError, match=r"rows but no manifest.json"):
         folder.begin(MANIFEST)

@@ -2,23 +2,25 @@ import pytest
 import torch
 
 from saliencykit.alternatives.blur import Blur
-from saliencykit.black_boxes.cached import Keeping
+from saliencykit.black_boxes.cached import CachedCopies
 from saliencykit.core.errors import SaliencyKitError
 from saliencykit.core.masker import Masker
 from saliencykit.core.metric import Sample
-from saliencykit.data.loader import Given, Opened
+from saliencykit.data.loader import LoadedImage, SampleBatch
 from saliencykit.explanation.dataset_worker import Worker, by_size, in_blocks, overlaid
-from saliencykit.maskers.baselines import CentreBox
+from saliencykit.maskers.baselines import CenterBox
 
 
 def picture(index, size=8, **options):
-    return Opened(index, str(index), torch.full((1, 3, size, size), 0.5), **options)
+    return LoadedImage(index, str(index), torch.full((1, 3, size, size), 0.5), **options)
 
 
 def test_blocks_are_cut_by_index_alone():
     each = [picture(i) for i in (0, 1, 4, 5, 6, 9)]
     assert [[p.index for p in block] for block in in_blocks(each, 4)] == [[0, 1], [4, 5, 6], [9]]
-    given = Given(2, ("a", "b", "c"), Sample(torch.zeros(3, 3, 8, 8), torch.tensor([1, 2, 3])))
+    given = SampleBatch(
+        2, ("a", "b", "c"), Sample(torch.zeros(3, 3, 8, 8), torch.tensor([1, 2, 3]))
+    )
     blocks = list(in_blocks([picture(0), given, picture(5)], 4))
     assert [[(p.index, p.name, p.label) for p in block] for block in blocks] == [
         [(0, "0", None), (2, "a", 1), (3, "b", 2)],
@@ -28,20 +30,20 @@ def test_blocks_are_cut_by_index_alone():
 
 
 def test_each_size_together_without_the_damaged():
-    some = [picture(0), picture(1, 9), Opened(2, "2", reason="damaged"), picture(3)]
+    some = [picture(0), picture(1, 9), LoadedImage(2, "2", reason="damaged"), picture(3)]
     assert [[p.index for p in group] for group in by_size(some)] == [[0, 3], [1]]
 
 
-def test_without_a_check_nothing_is_kept_or_dropped(box):
-    worker = Worker(Keeping(box), CentreBox(area=0.25), None, None, 0, "uint8")
+def test_without_a_check_nothing_is_kept_or_dropped(black_box):
+    worker = Worker(CachedCopies(black_box), CenterBox(area=0.25), None, None, 0, "uint8")
     (one,) = worker.explain([picture(0, 8, label=2)])
     assert (one.row.kept, one.row.dropped, one.row.label, one.row.area) == (None, None, 2, 0.25)
     assert one.map.dtype == torch.uint8
     shown = picture(0)
     assert overlaid(shown, shown.image, one.mask).size == (320, 320)
-    checked = Worker(Keeping(box), CentreBox(area=0.25), Blur(), 1, 0, "float16").explain(
-        [picture(0, 8, label=2)]
-    )[0]
+    checked = Worker(
+        CachedCopies(black_box), CenterBox(area=0.25), Blur(), 1, 0, "float16"
+    ).explain([picture(0, 8, label=2)])[0]
     assert checked.row.label == 1
     assert checked.map.dtype == torch.float16
     assert 0 <= checked.row.kept <= 1
@@ -52,6 +54,6 @@ class Hungry(Masker):
         raise MemoryError
 
 
-def test_too_little_memory_ends_the_run_with_a_sentence(box):
+def test_too_little_memory_ends_the_run_with_a_sentence(black_box):
     with pytest.raises(SaliencyKitError, match="make the batch smaller"):
-        Worker(Keeping(box), Hungry(), None, None, 0, "uint8").explain([picture(0)])
+        Worker(CachedCopies(black_box), Hungry(), None, None, 0, "uint8").explain([picture(0)])

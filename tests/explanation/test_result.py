@@ -49,8 +49,8 @@ def test_a_skipped_check_has_no_probabilities(answer):
 def test_area_names_and_length(answer):
     assert len(answer) == 2
     assert answer.area.tolist() == pytest.approx([(9 * 0.75 + 0.4) / 48, 0])
-    assert answer.names == ("cat", "ant")
-    assert replace(answer, class_names=None).names == ("2", "0")
+    assert answer.label_names == ("cat", "ant")
+    assert replace(answer, class_names=None).label_names == ("2", "0")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
@@ -73,10 +73,10 @@ def test_boxes(answer):
 
 def test_in_picture(answer):
     place = Geometry(picture=(12, 20), region=(2.0, 0.0, 18.0, 12.0), size=(6, 8))
-    first, second = replace(answer, geometries=(place, None)).in_picture()
+    first, second = replace(answer, geometries=(place, None)).to_source()
     assert torch.equal(first, place.to_picture(answer.mask[:1]))
     assert torch.equal(second, answer.mask[1:])
-    assert torch.equal(torch.cat(answer.in_picture()), answer.mask)
+    assert torch.equal(torch.cat(answer.to_source()), answer.mask)
 
 
 def test_printed_form(answer):

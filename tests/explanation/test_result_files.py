@@ -14,11 +14,11 @@ from saliencykit import Explanation, InputError, TorchBlackBox, explain
 @pytest.fixture
 def answer() -> Explanation:
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 4))
-    box = TorchBlackBox(
+    black_box = TorchBlackBox(
         model, mean=(0.0,) * 3, std=(1.0,) * 3, size=8, class_names=["a", "b", "c", "d"]
     )
     pictures = [Image.new("RGB", (20, 10), (200, 30, 10)), Image.new("L", (9, 9), 90)]
-    return explain(box, pictures, masker="rise:samples=16")
+    return explain(black_box, pictures, masker="rise:samples=16")
 
 
 def test_what_was_saved_is_loaded(answer: Explanation, tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_what_was_saved_is_loaded(answer: Explanation, tmp_path: Path) -> None:
     assert again.class_names == answer.class_names
     assert again.geometries == answer.geometries
     assert again.provenance == json.loads(json.dumps(answer.provenance, default=str))
-    assert [p.size for p in again.pictures] == [(20, 10), (9, 9)]
+    assert [p.size for p in again.source_images] == [(20, 10), (9, 9)]
     assert list(again.overlay(0).getdata())[:50] == list(answer.overlay(0).getdata())[:50]
     names = sorted(p.name for p in (tmp_path / "new" / "place").iterdir())
     assert names == [

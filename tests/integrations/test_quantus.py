@@ -10,7 +10,7 @@ from torch import Generator
 import saliencykit
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import GradientError, InputError
-from saliencykit.integrations.quantus import BoxModule, explain_func
+from saliencykit.integrations.quantus import BlackBoxModule, explain_func
 from saliencykit.registry.manager import as_masker
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly, small_network
 from saliencykit.testing.unchanged import untouched
@@ -55,7 +55,7 @@ def test_scores_are_signed():
     net = small_network()
     assert explain_func(net, X, TARGETS, masker="occlusion:window=6", values="scores").min() < 0
     with pytest.raises(InputError, match="CentreBox has no scores"):
-        explain_func(net, X, TARGETS, masker="centre-box", values="scores")
+        explain_func(net, X, TARGETS, masker="center-box", values="scores")
 
 
 def test_statistics_show_the_masker_raw_pixels():
@@ -63,30 +63,34 @@ def test_statistics_show_the_masker_raw_pixels():
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
     x = (raw - np.array(mean, np.float32)[:, None, None]) / np.array(std, np.float32)[:, None, None]
     answer = explain_func(net, x, np.array([1, 2]), masker="occlusion:window=6", mean=mean, std=std)
-    box = TorchBlackBox(net, mean=mean, std=std)
+    black_box = TorchBlackBox(net, mean=mean, std=std)
     theirs = saliencykit.explain(
-        box, torch.from_numpy(raw), [1, 2], masker="occlusion:window=6"
+        black_box, torch.from_numpy(raw), [1, 2], masker="occlusion:window=6"
     ).mask
     assert np.allclose(answer, theirs.numpy(), atol=1e-4)
 
 
 def test_query_only_boxes_are_models():
-    box = PlantedEvidence()
-    images, labels = box.examples(4, generator=Generator().manual_seed(0))
-    model = BoxModule(QueryOnly(box))
+    black_box = PlantedEvidence()
+    images, labels = black_box.examples(4, generator=Generator().manual_seed(0))
+    model = BlackBoxModule(QueryOnly(black_box))
     answer = explain_func(
         model, images.numpy(), labels.numpy(), masker="occlusion:window=4,stride=2"
     )
-    inside = box.evidence(images, labels).bool().numpy()
+    inside = black_box.evidence(images, labels).bool().numpy()
     assert answer[inside].mean() > 5 * answer[~inside].mean()
     with pytest.raises(GradientError, match="query-only"):
         explain_func(model, images.numpy(), labels.numpy(), masker="gradient")
 
 
 def test_a_trained_masker():
-    box = saliencykit.registry.manager.as_black_box("demo")
-    raw = np.random.default_rng(0).random((2, 3, *box.input_size), dtype=np.float32)
-    assert explain_func(BoxModule(box), raw, 1, masker="demo").shape == (2, 1, *box.input_size)
+    black_box = saliencykit.registry.manager.as_black_box("demo")
+    raw = np.random.default_rng(0).random((2, 3, *black_box.input_size), dtype=np.float32)
+    assert explain_func(BlackBoxModule(black_box), raw, 1, masker="demo").shape == (
+        2,
+        1,
+        *black_box.input_size,
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,9 +114,9 @@ def test_neither_quantus_nor_captum_is_needed():
 
 def test_quantus_metrics_run_on_modules_and_on_query_only_boxes():
     quantus = pytest.importorskip("quantus")
-    box = PlantedEvidence()
-    images, labels = box.examples(4, generator=Generator().manual_seed(0))
-    segments = box.evidence(images, labels).numpy()
+    black_box = PlantedEvidence()
+    images, labels = black_box.examples(4, generator=Generator().manual_seed(0))
+    segments = black_box.evidence(images, labels).numpy()
     ask = {
         "explain_func": explain_func,
         "explain_func_kwargs": {"masker": "occlusion:window=4,stride=2"},
@@ -124,12 +128,12 @@ def test_quantus_metrics_run_on_modules_and_on_query_only_boxes():
         "s_batch": segments,
         "device": "cpu",
     }
-    for model in (BoxModule(QueryOnly(box)), small_network().eval()):
+    for model in (BlackBoxModule(QueryOnly(black_box)), small_network().eval()):
         pointing = quantus.PointingGame(disable_warnings=True)(model=model, **given, **ask)
         sparse = quantus.Sparseness(disable_warnings=True)(model=model, **given, **ask)
         flips = quantus.PixelFlipping(features_in_step=32, disable_warnings=True)(
             model=model, **given, **ask
         )
         assert len(pointing) == len(sparse) == len(flips) == 4
-        if isinstance(model, BoxModule):
+        if isinstance(model, BlackBoxModule):
             assert all(np.ravel(pointing))

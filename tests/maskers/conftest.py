@@ -141,9 +141,8 @@ def net():
             model = MAKERS[name]()
             with torch.no_grad():
                 for _ in range(3):
-                    model(
-                        torch.rand(8, 3, SIDE, SIDE) * 2 - 0.5
-                    )  # in training mode: batch norms get statistics
+                    # in training mode: batch norms get statistics
+                    model(torch.rand(8, 3, SIDE, SIDE) * 2 - 0.5)
         return TorchBlackBox(model.eval(), mean=(0.5,) * 3, std=(0.25,) * 3, size=SIDE, **options)
 
     return make

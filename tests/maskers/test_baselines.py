@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from saliencykit.core.errors import InputError
-from saliencykit.maskers.baselines import CentreBox, GroundTruthBox, WholeImage
+from saliencykit.maskers.baselines import CenterBox, GroundTruthBox, WholeImage
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
 from saliencykit.testing.contracts import check_masker
 
@@ -17,8 +17,8 @@ def ask(masker, size=(16, 16), batch=2):
     ("area", "size"),
     [(0.5, (224, 224)), (0.25, (16, 16)), (0.1, (9, 16)), (1.0, (5, 7)), (0.01, (4, 4))],
 )
-def test_centre_box_has_its_area_and_is_in_the_middle(area, size):
-    mask = ask(CentreBox(area=area), size)
+def test_center_box_has_its_area_and_is_in_the_middle(area, size):
+    mask = ask(CenterBox(area=area), size)
     assert mask.shape == (2, 1, *size)
     assert set(mask.unique().tolist()) <= {0.0, 1.0}
     height, width = size
@@ -30,13 +30,13 @@ def test_centre_box_has_its_area_and_is_in_the_middle(area, size):
 
 
 def test_the_paper_s_box_covers_half_of_the_picture():
-    assert abs(ask(CentreBox(), (224, 224)).mean().item() - 0.5) < 0.005
+    assert abs(ask(CenterBox(), (224, 224)).mean().item() - 0.5) < 0.005
 
 
 @pytest.mark.parametrize("area", [0.0, -1.0, 1.5, float("nan")])
 def test_a_wrong_area_is_refused(area):
     with pytest.raises(InputError, match="area"):
-        CentreBox(area=area)
+        CenterBox(area=area)
 
 
 def test_whole_image_keeps_everything():
@@ -67,11 +67,11 @@ def test_ground_truth_is_inside_of_every_box_of_its_own_picture_whatever_the_bat
 
 
 def test_ground_truth_keeps_the_contract_on_pictures_that_it_knows():
-    box, generator = PlantedEvidence(), torch.Generator().manual_seed(0)
-    images, _ = box.examples(4, generator=generator, size=(16, 16))
+    black_box, generator = PlantedEvidence(), torch.Generator().manual_seed(0)
+    images, _ = black_box.examples(4, generator=generator, size=(16, 16))
     corners = torch.tensor([[2.0, 3.0, 9.0, 12.0]])
     known = torch.cat([images, images.flip(3)])
-    check_masker(GroundTruthBox.of(known, [corners] * 8), black_box=box, images=images)
+    check_masker(GroundTruthBox.of(known, [corners] * 8), black_box=black_box, images=images)
 
 
 def test_ground_truth_of_unknown_pictures_and_wrong_boxes_is_refused():

@@ -19,7 +19,9 @@ def test_scores_below_the_floor_are_not_blown_up_to_a_mask():
     assert mask_of_scores(scores, torch.tensor([1e-12])).max() == 1
 
 
-def test_probabilities_are_the_softmax_of_the_label(box, examples):
+def test_probabilities_are_the_softmax_of_the_label(black_box, examples):
     images, _ = examples
     label = torch.tensor([2])
-    assert torch.allclose(probabilities(box, images, label), box(images).softmax(1)[:, 2])
+    assert torch.allclose(
+        probabilities(black_box, images, label), black_box(images).softmax(1)[:, 2]
+    )

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from saliencykit.core.errors import InputError, RegistryError
-from saliencykit.core.masker import Found
-from saliencykit.explanation.explain import explain
+from saliencykit.core.masker import MaskerOutput
+from saliencykit.explanation.explain_images import explain
 from saliencykit.maskers.gradient.captum_gradients import gradient
 from saliencykit.maskers.on_surrogate import OnSurrogate
 from saliencykit.maskers.perturbation.rise import Rise
@@ -22,67 +22,69 @@ def test_it_keeps_the_contract():
     check_masker(OnSurrogate(PlantedEvidence(), gradient()))
 
 
-def test_the_mask_is_the_inner_maskers_and_the_box_is_not_asked(box, examples):
+def test_the_mask_is_the_inner_maskers_and_the_box_is_not_asked(black_box, examples):
     real = Counting(QueryOnly(PlantedEvidence(sharpness=3.0)))
     for masker in (gradient(), Rise(samples=20)):
-        found = OnSurrogate(box, masker).find(real, *examples, generator=seeded())
+        found = OnSurrogate(black_box, masker).attribute(real, *examples, generator=seeded())
         assert found.mask.shape == (4, 1, 16, 16)
         if not isinstance(masker, Rise):  # which draws from what the outer call forked
-            assert torch.equal(found.mask, masker(box, *examples, generator=seeded()))
-        assert (found.scores is None) == (
-            masker.find(box, *examples, generator=seeded()).scores is None
+            assert torch.equal(found.mask, masker(black_box, *examples, generator=seeded()))
+        assert (found.attributions is None) == (
+            masker.attribute(black_box, *examples, generator=seeded()).attributions is None
         )
     assert real.asked == []
 
 
-def test_gradients_for_a_box_that_has_none(box, examples):
+def test_gradients_for_a_box_that_has_none(black_box, examples):
     images, labels = examples
-    answer = explain(QueryOnly(box), images, labels, masker=OnSurrogate(box, "gradient"))
-    assert (iou(answer.mask, box.evidence(images, labels)) > 0.9).all()
+    answer = explain(
+        QueryOnly(black_box), images, labels, masker=OnSurrogate(black_box, "gradient")
+    )
+    assert (iou(answer.mask, black_box.evidence(images, labels)) > 0.9).all()
     assert answer.kept is not None
     assert "OnSurrogate(surrogate=PlantedEvidence(" in answer.provenance["masker"]
 
 
-def test_a_masker_bound_to_the_surrogate(box, examples, recwarn):
+def test_a_masker_bound_to_the_surrogate(black_box, examples, recwarn):
     images, labels = examples
-    masker = RealTimeMasker(masking_network(box, images, encoder="own")).bind(box)
-    answer = explain(QueryOnly(box), images, labels, masker=OnSurrogate(box, masker))
-    assert torch.equal(answer.mask, masker(box, images, labels, generator=seeded()))
+    masker = RealTimeMasker(masking_network(black_box, images, encoder="own")).bind(black_box)
+    answer = explain(QueryOnly(black_box), images, labels, masker=OnSurrogate(black_box, masker))
+    assert torch.equal(answer.mask, masker(black_box, images, labels, generator=seeded()))
     assert not [w for w in recwarn if "another model" in str(w.message)]
 
 
-def test_texts(box):
-    made = as_masker("on-surrogate:demo,masker=(rise:samples=20,cells=5)")
+def test_texts(black_box):
+    made = as_masker("on-surrogate:demo,masker=(rise:samples=20,grid_size=5)")
     assert made.surrogate.num_classes == 200
-    assert made.masker == Rise(samples=20, cells=5)
+    assert made.masker == Rise(samples=20, grid_size=5)
     assert as_masker("on-surrogate:surrogate=demo,masker=grad-cam").needs_gradient is False
     with pytest.raises(InputError, match=r"there is no file 'none.safetensors'"):
         as_masker("on-surrogate:none.safetensors,masker=mine.safetensors")
     with pytest.raises(InputError, match=r"there is no file 'mine.safetensors'"):
         as_masker("on-surrogate:demo,masker=mine.safetensors")
     with pytest.raises(RegistryError, match="no masker is called 'grab-cam'"):
-        OnSurrogate(box, "grab-cam")
+        OnSurrogate(black_box, "grab-cam")
     with pytest.raises(InputError, match="int is no masker: give an object derived from Masker"):
-        OnSurrogate(box, 3)
+        OnSurrogate(black_box, 3)
 
 
-def test_what_it_cannot_be_used_for(box, examples):
+def test_what_it_cannot_be_used_for(black_box, examples):
     images, labels = examples
-    masker = OnSurrogate(box, gradient())
+    masker = OnSurrogate(black_box, gradient())
     with pytest.raises(
         InputError, match="has 4 classes and PlantedEvidence has 5: it stands for another box"
     ):
         masker(PlantedEvidence(num_classes=5), images, labels, generator=seeded())
     with pytest.raises(InputError, match="takes raw pixels"):
-        masker(box, images * 4 - 2, labels, generator=seeded())
+        masker(black_box, images * 4 - 2, labels, generator=seeded())
 
 
-def test_error_maps_come_along(box, examples):
+def test_error_maps_come_along(black_box, examples):
     class WithError(Rise.__bases__[0]):
         def mask(self, black_box, images, labels, generator):
             part = images.mean(1, keepdim=True)
-            return Found(part, part - 1, part.flatten(1).mean(1))
+            return MaskerOutput(part, part - 1, part.flatten(1).mean(1))
 
-    found = OnSurrogate(box, WithError()).find(box, *examples, generator=seeded())
-    assert torch.equal(found.scores, found.mask - 1)
-    assert found.error.shape == (4,)
+    found = OnSurrogate(black_box, WithError()).attribute(black_box, *examples, generator=seeded())
+    assert torch.equal(found.attributions, found.mask - 1)
+    assert found.standard_error.shape == (4,)

@@ -2,47 +2,53 @@ import pytest
 import torch
 
 from saliencykit.core.errors import InputError
-from saliencykit.explanation.explain_dataset import explain_dataset
+from saliencykit.explanation.dataset_explainer import explain_dataset
 from saliencykit.maskers.stored import StoredMasks
 from saliencykit.registry.manager import as_masker
 from saliencykit.testing.contracts import check_masker
 
 
 @pytest.fixture
-def known(box, generator, tmp_path):
-    images, _ = box.examples(4, generator=generator)
+def known(black_box, generator, tmp_path):
+    images, _ = black_box.examples(4, generator=generator)
     labels = [0, 1, 2, 3]
     pairs = [*zip(images, labels, strict=True), *zip(images.flip(3), labels, strict=True)]
     explain_dataset(
-        box,
+        black_box,
         pairs,
         masker="occlusion:window=4,stride=4",
-        out=tmp_path / "run",
+        output_dir=tmp_path / "run",
         overlays=0,
-        precision="float16",
+        map_dtype="float16",
     )
     return tmp_path / "run", images, torch.tensor(labels)
 
 
-def test_it_keeps_the_contract_on_pictures_that_it_knows(box, known):
+def test_it_keeps_the_contract_on_pictures_that_it_knows(black_box, known):
     run, images, _ = known
-    check_masker(StoredMasks(run=str(run)), black_box=box, images=images)
+    check_masker(StoredMasks(run=str(run)), black_box=black_box, images=images)
 
 
-def test_masks_are_those_that_were_found_in_any_order(box, known, generator):
+def test_masks_are_those_that_were_found_in_any_order(black_box, known, generator):
     run, images, labels = known
-    wanted = as_masker("occlusion:window=4,stride=4")(box, images, labels, generator=generator)
+    wanted = as_masker("occlusion:window=4,stride=4")(
+        black_box, images, labels, generator=generator
+    )
     turned = torch.tensor([2, 0, 3, 1])
-    found = as_masker(f"stored:{run}")(box, images[turned], labels[turned], generator=generator)
+    found = as_masker(f"stored:{run}")(
+        black_box, images[turned], labels[turned], generator=generator
+    )
     assert torch.allclose(found, wanted[turned], atol=1 / 4096)
 
 
-def test_other_pictures_and_classes_are_refused(box, known, generator):
+def test_other_pictures_and_classes_are_refused(black_box, known, generator):
     run, images, labels = known
     masker = StoredMasks(run=str(run))
     with pytest.raises(InputError, match="holds the mask of 0 for class 0, and not for class 1"):
-        masker(box, images, labels.roll(-1), generator=generator)
+        masker(black_box, images, labels.roll(-1), generator=generator)
     with pytest.raises(InputError, match="holds no mask of picture 1"):
-        masker(box, torch.cat([images[:1], images[1:2] * 0.5]), labels[:2], generator=generator)
+        masker(
+            black_box, torch.cat([images[:1], images[1:2] * 0.5]), labels[:2], generator=generator
+        )
     with pytest.raises(InputError, match=r"no manifest.json"):
         StoredMasks(run=str(run / "elsewhere"))

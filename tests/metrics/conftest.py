@@ -12,7 +12,7 @@ class Weighing(BlackBox):
     """Three classes: weighted sums of the pixels, for pictures of any size up to 24 x 24."""
 
     num_classes, differentiable = 3, False
-    zero = (0.4, 0.5, 0.6)
+    baseline_color = (0.4, 0.5, 0.6)
 
     def __init__(self):
         self.weights = torch.randn(
@@ -42,19 +42,19 @@ def weighing():
 
 @pytest.fixture
 def judged():
-    """`judged(metric, box, images, labels, mask)`: the scores by name."""
+    """`judged(metric, black_box, images, labels, mask)`: the scores by name."""
 
-    def ask(metric, box, images, labels, mask, seed=0):
+    def query_batched(metric, black_box, images, labels, mask, seed=0):
         generator = torch.Generator().manual_seed(seed)
         return metric(
-            box,
+            black_box,
             Sample(images, labels),
             mask,
             explain=lambda images, labels: mask,
             generator=generator,
         )
 
-    return ask
+    return query_batched
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def test_against_a_slow_twin(metric, weighing, judged, some, chosen):
 
 def test_a_fill_that_looks_at_the_mask(weighing, judged, some, chosen):
     """Any alternative object will do: the benchmarks pass fills that nothing was trained with."""
-    from benchmarks.unseen import Road
+    from benchmarks.held_out import Road
 
     images, labels, maps = some
     got = judged(
@@ -46,11 +46,13 @@ def test_a_fill_that_looks_at_the_mask(weighing, judged, some, chosen):
         )
 
 
-def test_the_truth_and_its_opposite(box, examples, judged):
+def test_the_truth_and_its_opposite(black_box, examples, judged):
     images, labels = examples
-    truth = box.evidence(images, labels)
+    truth = black_box.evidence(images, labels)
     metric = AreaCurves(areas=(0.1, 0.2), alternative=Blur(sigma=3.0))
-    right, wrong = (judged(metric, box, images, labels, mask)["gap"] for mask in (truth, 1 - truth))
+    right, wrong = (
+        judged(metric, black_box, images, labels, mask)["gap"] for mask in (truth, 1 - truth)
+    )
     assert bool((right > 0.6).all())
     assert bool((wrong < -0.6).all())
 

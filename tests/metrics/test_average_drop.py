@@ -13,7 +13,7 @@ from saliencykit.testing.black_boxes import small_network
 @pytest.mark.parametrize("metric", [AverageDrop(), AverageDrop(alternative=Blur(sigma=2.0))])
 def test_against_a_slow_twin(metric, weighing, judged, some):
     images, labels, maps = some
-    fills = metric.alternative.for_box(weighing)(images, generator=torch.Generator()).numpy()
+    fills = metric.alternative.for_black_box(weighing)(images, generator=torch.Generator()).numpy()
     got = judged(metric, weighing, images, labels, maps)
     for i in range(4):
         image, mask = images[i].numpy(), maps[i, 0].numpy()
@@ -65,7 +65,7 @@ def test_against_pytorch_grad_cam(judged):
     targets = [lambda z, c=c: z.softmax(0)[c] for c in labels.tolist()]
     asked = {"input_tensor": images, "cams": maps[:, 0].numpy(), "targets": targets, "model": model}
     ours = judged(
-        AverageDrop(alternative=Constant(colour=0.0)),
+        AverageDrop(alternative=Constant(color=0.0)),
         TorchBlackBox(model, size=16),
         images,
         labels,

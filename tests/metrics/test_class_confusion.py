@@ -14,10 +14,10 @@ def pictures(count=5):
     return BOX.examples(count, generator=torch.Generator().manual_seed(1))
 
 
-def compared(mask, explain, metric=None, box=BOX, seed=0):
+def compared(mask, explain, metric=None, black_box=BOX, seed=0):
     images, labels = pictures(len(mask))
     return (metric or ClassConfusion())(
-        box,
+        black_box,
         Sample(images, labels),
         mask,
         explain=explain,
@@ -63,18 +63,18 @@ def test_another_class_is_asked_about_and_each_is_as_likely():
 
 def test_the_runner_up_is_the_most_probable_of_the_others():
     seen = []
-    box = Counting(BOX)
+    black_box = Counting(BOX)
     images, _ = pictures()
     compared(
         torch.ones(5, 1, 16, 16),
         lambda x, y: seen.append(y) or x[:, :1],
         ClassConfusion(other="runner-up"),
-        box,
+        black_box,
     )
     assert torch.equal(seen[0], BOX(images).topk(2).indices[:, 1])
-    assert box.images == 5
-    compared(torch.ones(5, 1, 16, 16), lambda x, y: x[:, :1], box=box)
-    assert box.images == 5
+    assert black_box.images == 5
+    compared(torch.ones(5, 1, 16, 16), lambda x, y: x[:, :1], black_box=black_box)
+    assert black_box.images == 5
 
 
 def test_a_masker_that_ignores_the_class_has_ones_and_a_perfect_one_zeros():

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from benchmarks.unseen import Road
+from benchmarks.held_out import Road
 from saliencykit.core.errors import InputError
-from saliencykit.metrics.held_out_alternatives import LinearlyImputed, ShuffledBlocks
+from saliencykit.metrics.held_out_alternatives import RoadImputation, ShuffledBlocks
 
 
 def generator():
@@ -15,7 +15,7 @@ def test_the_imputation_is_near_the_exact_one(share):
     images = torch.nn.functional.avg_pool2d(torch.rand(2, 3, 70, 60, generator=generator()), 5, 1)
     mask = (torch.rand(2, 1, 66, 56, generator=generator()) < share).float()
     quick, exact = (
-        kind(std=0.0).edit(images, mask, generator()) for kind in (LinearlyImputed, Road)
+        kind(std=0.0).edit(images, mask, generator()) for kind in (RoadImputation, Road)
     )
     assert (quick - exact).abs().mean() < 2e-3
 
@@ -25,13 +25,13 @@ def test_noise_is_on_removed_pixels_only_and_the_same_in_any_batch():
     images[1] = 0.3
     mask = torch.zeros(2, 1, 32, 32)
     mask[..., :16] = 1
-    fill = LinearlyImputed()(images, generator=generator(), mask=mask)
+    fill = RoadImputation()(images, generator=generator(), mask=mask)
     assert bool((fill[0, ..., :16] == 0.5).all())
     assert fill[0, ..., 16:].std().item() == pytest.approx(0.01, rel=0.1)
-    alone = LinearlyImputed()(images[1:], generator=generator(), mask=mask[1:])
+    alone = RoadImputation()(images[1:], generator=generator(), mask=mask[1:])
     assert torch.allclose(fill[1:], alone, atol=1e-5)
     assert torch.allclose(
-        LinearlyImputed(std=0.0)(images, generator=generator()),
+        RoadImputation(std=0.0)(images, generator=generator()),
         images.mean((2, 3), keepdim=True),
         atol=1e-6,
     )
@@ -70,7 +70,7 @@ def test_the_same_picture_is_shuffled_alike_in_any_batch():
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: LinearlyImputed(std=-1.0), lambda: ShuffledBlocks(block=0)]
+    "make", [lambda: RoadImputation(std=-1.0), lambda: ShuffledBlocks(block=0)]
 )
 def test_wrong_numbers_are_refused(make):
     with pytest.raises(InputError):

@@ -3,12 +3,12 @@ import torch
 
 from saliencykit.core.errors import InputError
 from saliencykit.metrics.area_curves import AreaCurves
-from saliencykit.metrics.held_out_area_curves import FILLS, UnseenAreaCurves
+from saliencykit.metrics.held_out_area_curves import FILLS, HeldOutAreaCurves
 
 
 def test_it_is_the_mean_of_the_curves_under_both_fills(weighing, judged, some):
     images, labels, maps = some
-    got = judged(UnseenAreaCurves(areas=(0.2, 0.6)), weighing, images, labels, maps)
+    got = judged(HeldOutAreaCurves(areas=(0.2, 0.6)), weighing, images, labels, maps)
     each = []
     generator = torch.Generator().manual_seed(0)
     from saliencykit.core.metric import Sample
@@ -23,14 +23,16 @@ def test_it_is_the_mean_of_the_curves_under_both_fills(weighing, judged, some):
         assert torch.allclose(values, (each[0][name] + each[1][name]) / 2, atol=1e-6)
 
 
-def test_the_truth_and_its_opposite(box, examples, judged):
+def test_the_truth_and_its_opposite(black_box, examples, judged):
     images, labels = examples
-    truth = box.evidence(images, labels)
-    metric = UnseenAreaCurves(areas=(0.1, 0.2))
-    right, wrong = (judged(metric, box, images, labels, mask)["gap"] for mask in (truth, 1 - truth))
+    truth = black_box.evidence(images, labels)
+    metric = HeldOutAreaCurves(areas=(0.1, 0.2))
+    right, wrong = (
+        judged(metric, black_box, images, labels, mask)["gap"] for mask in (truth, 1 - truth)
+    )
     assert bool((right > wrong + 0.5).all())
 
 
 def test_wrong_areas_are_refused():
-    with pytest.raises(InputError, match="UnseenAreaCurves"):
-        UnseenAreaCurves(areas=())
+    with pytest.raises(InputError, match="HeldOutAreaCurves"):
+        HeldOutAreaCurves(areas=())

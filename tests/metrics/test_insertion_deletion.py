@@ -15,13 +15,13 @@ from saliencykit.metrics.insertion_deletion import Deletion, Insertion
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence
 
 
-def slow(box, image, label, values, fill, steps, chosen, insert):
+def slow(black_box, image, label, values, fill, steps, chosen, insert):
     """One pixel list, one edit and one question at a time; the area by adding up trapezoids."""
     curve = []
     for step in range(steps + 1):
         mask = chosen(values, round(step / steps * values.size))
         mask = mask if insert else 1 - mask
-        curve.append(box.p(image * mask + fill * (1 - mask), label))
+        curve.append(black_box.p(image * mask + fill * (1 - mask), label))
     return sum((a + b) / 2 / steps for a, b in pairwise(curve)), curve[0], curve[-1]
 
 
@@ -31,7 +31,7 @@ def slow(box, image, label, values, fill, steps, chosen, insert):
 )
 def test_against_a_slow_twin(metric, weighing, judged, some, chosen):
     images, labels, maps = some
-    fills = metric.alternative.for_box(weighing)(
+    fills = metric.alternative.for_black_box(weighing)(
         images, generator=torch.Generator().manual_seed(0)
     ).numpy()
     got = judged(metric, weighing, images, labels, maps)
@@ -64,24 +64,28 @@ def test_the_ends_are_the_picture_and_the_alternative(weighing, judged, some):
     assert torch.allclose(insertion["start"], weighing(blurred).softmax(1)[torch.arange(4), labels])
 
 
-def test_the_truth_beats_its_opposite(box, examples, judged):
+def test_the_truth_beats_its_opposite(black_box, examples, judged):
     images, labels = examples
-    truth = box.evidence(images, labels)
-    grey = Deletion(alternative=Constant(colour=0.5))
-    assert bool((judged(Insertion(), box, images, labels, truth)["auc"] > 0.9).all())
-    assert bool((judged(Insertion(), box, images, labels, 1 - truth)["auc"] < 0.4).all())
-    assert bool((judged(grey, box, images, labels, truth)["auc"] < 0.4).all())
-    assert bool((judged(grey, box, images, labels, 1 - truth)["auc"] > 0.9).all())
+    truth = black_box.evidence(images, labels)
+    gray = Deletion(alternative=Constant(color=0.5))
+    assert bool((judged(Insertion(), black_box, images, labels, truth)["auc"] > 0.9).all())
+    assert bool((judged(Insertion(), black_box, images, labels, 1 - truth)["auc"] < 0.4).all())
+    assert bool((judged(gray, black_box, images, labels, truth)["auc"] < 0.4).all())
+    assert bool((judged(gray, black_box, images, labels, 1 - truth)["auc"] > 0.9).all())
 
 
 def test_queries():
-    box = Counting(PlantedEvidence())
-    images, labels = box.box.examples(2, generator=torch.Generator().manual_seed(0))
+    black_box = Counting(PlantedEvidence())
+    images, labels = black_box.black_box.examples(2, generator=torch.Generator().manual_seed(0))
     mask = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     Insertion(steps=10)(
-        box, Sample(images, labels), mask, explain=box.box.evidence, generator=torch.Generator()
+        black_box,
+        Sample(images, labels),
+        mask,
+        explain=black_box.black_box.evidence,
+        generator=torch.Generator(),
     )
-    assert box.images == 22
+    assert black_box.images == 22
 
 
 @pytest.mark.parametrize("metric", [Insertion, Deletion])
@@ -101,7 +105,7 @@ def test_the_area_of_a_straight_line_is_exact(judged):
     ends for any steps.
     """
 
-    class Line(BlackBox):
+    class ScoreSummary(BlackBox):
         num_classes, differentiable = 2, False
 
         def logits(self, images):
@@ -110,10 +114,10 @@ def test_the_area_of_a_straight_line_is_exact(judged):
 
     ones = torch.ones(1, 3, 8, 8, dtype=torch.float64)
     mask = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    black = Insertion(alternative=Constant(colour=0.0), steps=64)
-    assert judged(black, Line(), ones, torch.tensor([0]), mask)["auc"].item() == pytest.approx(
-        0.5, abs=1e-9
-    )
+    black = Insertion(alternative=Constant(color=0.0), steps=64)
+    assert judged(black, ScoreSummary(), ones, torch.tensor([0]), mask)[
+        "auc"
+    ].item() == pytest.approx(0.5, abs=1e-9)
 
 
 def test_against_quantus_pixel_flipping(judged, some):
@@ -124,9 +128,8 @@ def test_against_quantus_pixel_flipping(judged, some):
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(11 * 14, 3)).eval()
     images, labels = some[0][:, :1].float(), some[1]
     images[..., 0, 0] = 0  # their black is the least value of the picture
-    maps = torch.rand(
-        4, 1, 11, 14, generator=torch.Generator().manual_seed(3)
-    )  # no ties: Quantus leaves them to numpy
+    # no ties: Quantus leaves them to numpy
+    maps = torch.rand(4, 1, 11, 14, generator=torch.Generator().manual_seed(3))
     metric = quantus.PixelFlipping(
         features_in_step=14,
         perturb_baseline="black",
@@ -144,9 +147,11 @@ def test_against_quantus_pixel_flipping(judged, some):
             softmax=True,
         )
     )
-    box = TorchBlackBox(model)
-    box(images)
-    ours = judged(Deletion(steps=11, alternative=Constant(colour=0.0)), box, images, labels, maps)
+    black_box = TorchBlackBox(model)
+    black_box(images)
+    ours = judged(
+        Deletion(steps=11, alternative=Constant(color=0.0)), black_box, images, labels, maps
+    )
     curve = np.concatenate([ours["start"][:, None].numpy(), theirs], axis=1)
     assert np.allclose(ours["end"].numpy(), theirs[:, -1], atol=1e-5)
     assert np.allclose(ours["auc"].numpy(), np.trapezoid(curve, dx=1 / 11, axis=1), atol=1e-5)

@@ -39,8 +39,8 @@ def slow(image, kept):
                     else:
                         right[i] += weight * image[:, at[0], at[1]]
     filled = image.copy()
-    for at, colour in zip(unknown, np.linalg.solve(system, right), strict=True):
-        filled[:, at[0], at[1]] = colour
+    for at, color in zip(unknown, np.linalg.solve(system, right), strict=True):
+        filled[:, at[0], at[1]] = color
     return filled
 
 
@@ -68,7 +68,7 @@ def test_masks_on_which_multigrid_alone_diverges():
     """One small blob that is kept, a ring along the edge, single pixels: the coarse grids are
     unlike the fine one.
     """
-    from benchmarks.unseen import Road
+    from benchmarks.held_out import Road
 
     image, _ = scene(3, 224)
     blob, ring, dots = (torch.zeros(1, 1, 224, 224, dtype=torch.bool) for _ in range(3))
@@ -85,7 +85,7 @@ def test_masks_on_which_multigrid_alone_diverges():
 @pytest.mark.parametrize("side", [64, 97, 224])
 @pytest.mark.parametrize("area", [0.02, 0.1, 0.3, 0.7, 0.95])
 def test_it_is_the_fill_that_the_benchmarks_solve_for_exactly(side, area):
-    from benchmarks.unseen import Road
+    from benchmarks.held_out import Road
 
     image, blobs = scene(side, side)
     kept = blobs >= blobs.quantile(1 - area)

@@ -5,7 +5,7 @@ import torchvision
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Sample
-from saliencykit.metrics.localization import Localisation, choose_threshold
+from saliencykit.metrics.localization import Localization, choose_threshold
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence
 
 TRUTH = (
@@ -17,17 +17,17 @@ TRUTH = (
 
 
 def sample_and_masks(seed=0):
-    box = PlantedEvidence()
-    images, labels = box.examples(4, generator=torch.Generator().manual_seed(seed))
+    black_box = PlantedEvidence()
+    images, labels = black_box.examples(4, generator=torch.Generator().manual_seed(seed))
     noise = torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(seed))
     return Sample(images, labels, TRUTH), torch.nn.functional.interpolate(
         noise, size=(16, 16), mode="bilinear"
     )
 
 
-def score(metric, sample, mask, box=None):
+def score(metric, sample, mask, black_box=None):
     return metric(
-        box or PlantedEvidence(),
+        black_box or PlantedEvidence(),
         sample,
         mask,
         explain=lambda images, labels: mask,
@@ -47,8 +47,8 @@ def slow(mask, truth, threshold, least):
     """For the rule `range` and the box around all: error and overlap."""
     low, high = mask.min(), mask.max()
     ys, xs = np.nonzero(mask >= low + np.float32(threshold) * (high - low))
-    box = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
-    best = max(overlap(box, other) for other in truth)
+    black_box = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+    best = max(overlap(black_box, other) for other in truth)
     return float(best < least), best
 
 
@@ -56,7 +56,7 @@ def slow(mask, truth, threshold, least):
 def test_against_a_slow_twin(least):
     for seed in range(4):
         sample, mask = sample_and_masks(seed)
-        metric = Localisation(threshold=0.6, overlap=least, thresholds=(0.2, 0.9))
+        metric = Localization(threshold=0.6, overlap=least, thresholds=(0.2, 0.9))
         got = score(metric, sample, mask)
         assert list(got) == ["error", "overlap", "error@0.2", "error@0.9"]
         for i, truth in enumerate(TRUTH):
@@ -87,7 +87,7 @@ def test_against_torchvision_on_twelve_drawn_pictures():
     wanted = torchvision.ops.box_iou(drawn.float(), truth).diagonal()
     for rule, level in (("range", 0.5), ("value", 0.5), ("energy", 0.9), ("mean", 1.0)):
         for around in ("all", "largest"):
-            got = score(Localisation(rule=rule, threshold=level, around=around), sample, mask)
+            got = score(Localization(rule=rule, threshold=level, around=around), sample, mask)
             assert torch.allclose(got["overlap"], wanted, atol=1e-6)
             assert torch.equal(got["error"], (wanted < 0.5).float())
 
@@ -97,45 +97,47 @@ def test_the_largest_part_ignores_a_speck():
     mask = torch.zeros(4, 1, 16, 16)
     mask[..., 3:10, 2:9] = 1
     mask[..., 15, 15] = 1
-    assert score(Localisation(around="largest"), sample, mask)["overlap"][0] == 1
-    assert score(Localisation(), sample, mask)["error"][0] == 1
+    assert score(Localization(around="largest"), sample, mask)["overlap"][0] == 1
+    assert score(Localization(), sample, mask)["error"][0] == 1
 
 
 def test_without_boxes_nothing_applies_and_the_classifier_is_never_asked():
     sample, mask = sample_and_masks()
-    box = Counting(PlantedEvidence())
-    got = score(Localisation(thresholds=(0.1,)), Sample(sample.images, sample.labels), mask, box)
+    black_box = Counting(PlantedEvidence())
+    got = score(
+        Localization(thresholds=(0.1,)), Sample(sample.images, sample.labels), mask, black_box
+    )
     assert list(got) == ["error", "error@0.1", "overlap"]
     assert all(value.isnan().all() for value in got.values())
-    score(Localisation(), sample, mask, box)
-    assert box.images == 0
+    score(Localization(), sample, mask, black_box)
+    assert black_box.images == 0
 
 
 def test_a_threshold_is_chosen_by_its_mean():
     rows = [
         {
-            "localisation/error@0.2": 1.0,
-            "localisation/error@0.4": 0.0,
-            "localisation/error@0.6": 0.0,
+            "localization/error@0.2": 1.0,
+            "localization/error@0.4": 0.0,
+            "localization/error@0.6": 0.0,
             "x": 3.0,
         },
         {
-            "localisation/error@0.2": None,
-            "localisation/error@0.4": 0.0,
-            "localisation/error@0.6": 0.0,
+            "localization/error@0.2": None,
+            "localization/error@0.4": 0.0,
+            "localization/error@0.6": 0.0,
             "y@0.1": -9.0,
         },
         {
-            "localisation/error@0.2": 1.0,
-            "localisation/error@0.4": float("nan"),
-            "localisation/error@0.6": 1.0,
+            "localization/error@0.2": 1.0,
+            "localization/error@0.4": float("nan"),
+            "localization/error@0.6": 1.0,
         },
     ]
     choice = choose_threshold(rows)
     assert (choice.threshold, choice.mean, choice.rows) == (0.4, 0.0, 2)
     tied = [{f"a@{t}": 0.5 for t in (0.9, 0.1, 0.2, 0.3, 0.5)}]
     assert choose_threshold(tied, column="a").threshold == 0.3
-    for nothing in ([], [{"localisation/error": 1.0}], [{"localisation/error@0.5": None}]):
+    for nothing in ([], [{"localization/error": 1.0}], [{"localization/error@0.5": None}]):
         with pytest.raises(InputError, match="choose_threshold"):
             choose_threshold(nothing)
 
@@ -151,5 +153,5 @@ def test_a_threshold_is_chosen_by_its_mean():
     ],
 )
 def test_bad_arguments(wrong):
-    with pytest.raises(InputError, match="Localisation"):
-        Localisation(**wrong)
+    with pytest.raises(InputError, match="Localization"):
+        Localization(**wrong)

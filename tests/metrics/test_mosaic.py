@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Sample
-from saliencykit.evaluation.evaluate import evaluate
+from saliencykit.evaluation.evaluate_maskers import evaluate
 from saliencykit.metrics.mosaic import Mosaic, lay_out, quarter_masks
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence
 from saliencykit.testing.contracts import check_metric
@@ -18,18 +18,20 @@ def examples(count, seed, size=(16, 16)):
     return Sample(*BOX.examples(count, generator=torch.Generator().manual_seed(seed), size=size))
 
 
-def plain(colour, label):
+def plain(color, label):
     """A picture of one colour is its own shrunk copy."""
-    return torch.tensor(colour).view(1, 3, 1, 1).expand(1, 3, 16, 16), torch.tensor([label])
+    return torch.tensor(color).view(1, 3, 1, 1).expand(1, 3, 16, 16), torch.tensor([label])
 
 
-COLOURS = torch.tensor([[0.1, 0.2, 0.3], [0.9, 0.1, 0.1], [0.2, 0.8, 0.1], [0.1, 0.1, 0.7]])
-PLAIN = Sample(COLOURS[:, :, None, None].expand(4, 3, 16, 16), torch.arange(4))
+COLORS = torch.tensor([[0.1, 0.2, 0.3], [0.9, 0.1, 0.1], [0.2, 0.8, 0.1], [0.1, 0.1, 0.7]])
+PLAIN = Sample(COLORS[:, :, None, None].expand(4, 3, 16, 16), torch.arange(4))
 
 
-def ask(metric, sample, explain, box=BOX, seed=0):
+def query_batched(metric, sample, explain, black_box=BOX, seed=0):
     mask = torch.ones(len(sample.images), 1, *sample.images.shape[2:])
-    return metric(box, sample, mask, explain=explain, generator=torch.Generator().manual_seed(seed))
+    return metric(
+        black_box, sample, mask, explain=explain, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def test_against_a_slow_twin_on_plain_pictures():
@@ -45,29 +47,29 @@ def test_against_a_slow_twin_on_plain_pictures():
 
     places = set()
     for seed in range(8):
-        got = ask(Mosaic(others=PLAIN), PLAIN, explain, seed=seed)
+        got = query_batched(Mosaic(others=PLAIN), PLAIN, explain, seed=seed)
         mosaics, labels = seen[-1]
         assert torch.equal(labels, PLAIN.labels)
         for i in range(4):
-            held, colours = 0.0, set()
+            held, colors = 0.0, set()
             for y in range(16):
                 for x in range(16):
                     pixel = mosaics[i, :, y, x]
-                    which = int((COLOURS - pixel).abs().sum(1).argmin())
-                    assert torch.allclose(COLOURS[which], pixel, atol=1e-5)
-                    colours.add(which)
+                    which = int((COLORS - pixel).abs().sum(1).argmin())
+                    assert torch.allclose(COLORS[which], pixel, atol=1e-5)
+                    colors.add(which)
                     held += float(noise[i, 0, y, x]) * (which == i)
-            assert colours == {0, 1, 2, 3}
+            assert colors == {0, 1, 2, 3}
             assert got["share"][i].item() == pytest.approx(held / float(noise[i].sum()), abs=1e-5)
-            places.add(int(quarter_of(mosaics[i], COLOURS[i])))
+            places.add(int(quarter_of(mosaics[i], COLORS[i])))
         wanted = BOX(mosaics).softmax(1).diagonal()
         assert torch.allclose(got["probability"], wanted, atol=1e-6)
     assert places == {0, 1, 2, 3}
 
 
-def quarter_of(mosaic, colour):
+def quarter_of(mosaic, color):
     corners = [mosaic[:, y, x] for y in (0, -1) for x in (0, -1)]
-    return int(np.argmin([float((c - colour).abs().sum()) for c in corners]))
+    return int(np.argmin([float((c - color).abs().sum()) for c in corners]))
 
 
 @pytest.mark.parametrize("size", [(16, 16), (9, 13)])
@@ -111,9 +113,11 @@ def test_a_perfect_mask_a_flat_one_and_an_empty_one():
         places.append(order[1])
         return own + quarter_masks(order[1], own)
 
-    assert ask(metric, sample, perfect)["share"].tolist() == [1.0] * 6
+    assert query_batched(metric, sample, perfect)["share"].tolist() == [1.0] * 6
     for value in (0.0, 0.4):
-        got = ask(metric, sample, lambda x, y, value=value: torch.full((6, 1, 16, 16), value))
+        got = query_batched(
+            metric, sample, lambda x, y, value=value: torch.full((6, 1, 16, 16), value)
+        )
         assert got["share"].tolist() == pytest.approx([0.25] * 6)
 
 
@@ -130,14 +134,14 @@ def test_the_contract_holds_with_a_set_and_without():
 
 
 def test_without_three_other_classes_there_is_no_mosaic():
-    box = Counting(BOX)
+    black_box = Counting(BOX)
     two = Sample(PLAIN.images[:3], PLAIN.labels[:3])
-    got = ask(Mosaic(others=two), PLAIN, lambda x, y: x[:, :1], box)
+    got = query_batched(Mosaic(others=two), PLAIN, lambda x, y: x[:, :1], black_box)
     assert got["share"].isnan().tolist() == [True, True, True, False]
-    assert box.images == 1
-    got = ask(Mosaic(), PLAIN, lambda x, y: x[:, :1], box)
+    assert black_box.images == 1
+    got = query_batched(Mosaic(), PLAIN, lambda x, y: x[:, :1], black_box)
     assert got["share"].isnan().all()
-    assert box.images == 1
+    assert black_box.images == 1
 
 
 def test_the_set_is_taken_from_the_data_unless_there_is_one():
@@ -155,7 +159,7 @@ def test_evaluate_gives_it_pictures_of_all_parts_of_the_data():
         for image, label in zip(sample.images[order], sample.labels[order], strict=True)
     ]
     for given in (data, iter(data[::4])):
-        scores = evaluate(BOX, ["whole-image"], ["mosaic"], given, baselines=False, limit=None)
+        scores = evaluate(BOX, ["whole-image"], ["mosaic"], given, baselines=False, max_images=None)
         shares = [row.scores["mosaic/share"] for row in scores.rows]
         assert shares == pytest.approx([0.25] * len(shares))
 
@@ -188,8 +192,8 @@ def test_mosaics_of_full_size():
 def test_a_mosaic_of_full_size_is_judged_by_its_own_quarter():
     """The planted evidence is found in pictures of any size."""
     sample = examples(6, 5)
-    got = ask(Mosaic(others=examples(12, 6), shrink=False), sample, BOX.evidence)
-    shrunk = ask(
+    got = query_batched(Mosaic(others=examples(12, 6), shrink=False), sample, BOX.evidence)
+    shrunk = query_batched(
         Mosaic(others=examples(12, 6)),
         sample,
         lambda images, labels: torch.ones(len(images), 1, *images.shape[2:]),
@@ -201,7 +205,7 @@ def test_a_mosaic_of_full_size_is_judged_by_its_own_quarter():
 def test_a_model_of_one_size_refuses_mosaics_of_full_size():
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 4))
     with pytest.raises(InputError, match="32 x 32; write shrink=True"):
-        ask(
+        query_batched(
             Mosaic(others=examples(12, 6), shrink=False),
             examples(2, 5),
             lambda images, labels: images[:, :1],

@@ -8,11 +8,11 @@ from saliencykit.alternatives.noise import Noise
 from saliencykit.core.alternative import compose
 from saliencykit.core.errors import InputError
 from saliencykit.metrics.perturbed_queries import (
-    ask,
     check_alternative,
     check_shares,
-    editor,
+    make_perturber,
     probabilities,
+    query_batched,
 )
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence
 
@@ -23,21 +23,21 @@ def generator():
 
 def test_all_edits_share_one_draw(some, weighing):
     images, _, maps = some
-    edit = editor(weighing, images, Noise(), generator())
+    edit = make_perturber(weighing, images, Noise(), generator())
     fill = Noise()(images, generator=generator())
     assert torch.equal(edit(maps), compose(images, maps, fill))
     assert torch.equal(edit(maps >= 0.5), compose(images, (maps >= 0.5).double(), fill))
 
 
 def test_alternatives_know_the_box(some, weighing):
-    edit = editor(weighing, some[0], Constant(colour="zero"), generator())
-    colours = edit(torch.zeros_like(some[2]))[0, :, 0, 0]
-    assert colours.tolist() == pytest.approx(weighing.zero)
+    edit = make_perturber(weighing, some[0], Constant(color="zero"), generator())
+    colors = edit(torch.zeros_like(some[2]))[0, :, 0, 0]
+    assert colors.tolist() == pytest.approx(weighing.baseline_color)
 
 
 def test_an_alternative_with_an_edit_of_its_own_is_asked_each_time(some, weighing):
     images, _, maps = some
-    edit = editor(weighing, images, BlurPyramid(), generator())
+    edit = make_perturber(weighing, images, BlurPyramid(), generator())
     assert torch.allclose(edit(maps), BlurPyramid().edit(images, maps, generator()))
     assert torch.equal(edit(maps), edit(maps))
 
@@ -49,7 +49,7 @@ def test_small_batches_are_asked_several_edits_at_a_time(limit, asked, some, wei
     images, labels, _ = some
     edits = [images * factor for factor in torch.linspace(0, 1, 7)]
     weighing.max_batch = limit
-    found = ask(weighing, iter(edits))
+    found = query_batched(weighing, iter(edits))
     assert weighing.asked == asked
     assert torch.allclose(found, torch.stack([weighing(edit) for edit in edits]))
     wanted = torch.stack([weighing(edit).softmax(1)[torch.arange(4), labels] for edit in edits])
@@ -57,10 +57,10 @@ def test_small_batches_are_asked_several_edits_at_a_time(limit, asked, some, wei
 
 
 def test_each_edit_is_asked_once():
-    box = Counting(PlantedEvidence())
-    images, labels = box.box.examples(3, generator=generator())
-    probabilities(box, labels, [images] * 5)
-    assert box.images == 15
+    black_box = Counting(PlantedEvidence())
+    images, labels = black_box.black_box.examples(3, generator=generator())
+    probabilities(black_box, labels, [images] * 5)
+    assert black_box.images == 15
 
 
 def test_wrong_arguments_are_refused():
@@ -81,13 +81,13 @@ def test_wrong_arguments_are_refused():
             check_shares("x", "areas", wrong)
 
 
-@pytest.mark.parametrize("alternative", [Blur(sigma=2.0), Noise(), Constant(colour="mean")])
+@pytest.mark.parametrize("alternative", [Blur(sigma=2.0), Noise(), Constant(color="mean")])
 def test_a_remembered_fill_is_the_one_that_would_be_made(alternative, some, weighing):
     images, mask = some[0].clone(), some[2] >= 0.5
 
     def edited(pictures):
         g = generator()
-        return editor(weighing, pictures, alternative, g)(mask), torch.rand(1, generator=g)
+        return make_perturber(weighing, pictures, alternative, g)(mask), torch.rand(1, generator=g)
 
     first, again, fresh = edited(images), edited(images), edited(images.clone())
     assert torch.equal(first[0], again[0])

@@ -8,8 +8,8 @@ from saliencykit.metrics.pointing import EnergyPointingGame, PointingGame, box_p
 from tests.metrics.test_localization import TRUTH, sample_and_masks, score
 
 
-def inside(box, y, x):
-    return box[0] <= x + 0.5 < box[2] and box[1] <= y + 0.5 < box[3]
+def inside(bbox, y, x):
+    return bbox[0] <= x + 0.5 < bbox[2] and bbox[1] <= y + 0.5 < bbox[3]
 
 
 def slow_pointing(mask, boxes, tolerance):
@@ -24,7 +24,7 @@ def slow_pointing(mask, boxes, tolerance):
             for u in range(mask.shape[1])
             if (v - y) ** 2 + (u - x) ** 2 <= tolerance**2
         ]
-        hits.append(any(inside(box, v, u) for box in boxes for v, u in reach))
+        hits.append(any(inside(bbox, v, u) for bbox in boxes for v, u in reach))
     return np.mean(hits)
 
 
@@ -55,7 +55,7 @@ def test_energy_against_a_slow_twin():
             one[y, x]
             for y in range(16)
             for x in range(16)
-            if any(inside(box, y, x) for box in boxes.tolist())
+            if any(inside(bbox, y, x) for bbox in boxes.tolist())
         )
         assert got[i].item() == pytest.approx(held / one.sum(), abs=1e-6)
 
@@ -71,11 +71,12 @@ def test_flat_and_empty_masks_score_the_area_of_the_boxes():
             assert [got[i].item(), points[i].item()] == pytest.approx(
                 [area[i].item()] * 2, abs=1e-6
             )
+    # 15 pixels of 16
     assert score(PointingGame(), sample, mask)["PointingGame"][[0, 1, 3]].tolist() == [
         1,
         1,
         1,
-    ]  # 15 pixels of 16
+    ]
 
 
 def test_a_box_thinner_than_a_pixel_can_be_hit():
@@ -104,9 +105,8 @@ def test_the_pointing_game_is_torchrays():
     corners = torch.randint(0, 40, (40, 2, 2), generator=g)
     boxes = tuple(torch.cat([some.amin(0), some.amax(0) + 4])[None].float() for some in corners)
     sample = Sample(torch.rand(40, 3, 48, 60), torch.zeros(40, dtype=torch.int64), boxes)
-    got = score(PointingGame(tolerance=7.9), sample, mask)[
-        "PointingGame"
-    ]  # theirs is <, ours <=; no pixels are so far apart
+    # theirs is <, ours <=; no pixels are so far apart
+    got = score(PointingGame(tolerance=7.9), sample, mask)["PointingGame"]
     for i, there in enumerate(box_pixels(boxes, mask)):
         y, x = divmod(int(mask[i].argmax()), 60)
         assert got[i].item() == (game(1, tolerance=8).evaluate(there[0], (x, y)) + 1) / 2

@@ -15,7 +15,7 @@ def test_against_a_slow_twin(weighing, judged, some, chosen):
     test_imputing.py.
     """
     images, labels, maps = some
-    metric = RemoveAndDebias(shares=(0.1, 0.45, 0.9))
+    metric = RemoveAndDebias(fractions=(0.1, 0.45, 0.9))
     grain = rng.normal(
         images, (3, 11, 14), generator=torch.Generator().manual_seed(0), std=0.01
     ).numpy()
@@ -41,11 +41,13 @@ def test_against_a_slow_twin(weighing, judged, some, chosen):
         )
 
 
-def test_the_truth_and_its_opposite(box, examples, judged):
+def test_the_truth_and_its_opposite(black_box, examples, judged):
     images, labels = examples
-    truth = box.evidence(images, labels)
-    assert bool((judged(RemoveAndDebias(), box, images, labels, truth)["gap"] > 0.5).all())
-    assert bool((judged(RemoveAndDebias(), box, images, labels, 1 - truth)["gap"] < -0.5).all())
+    truth = black_box.evidence(images, labels)
+    assert bool((judged(RemoveAndDebias(), black_box, images, labels, truth)["gap"] > 0.5).all())
+    assert bool(
+        (judged(RemoveAndDebias(), black_box, images, labels, 1 - truth)["gap"] < -0.5).all()
+    )
 
 
 def test_the_noise_is_of_the_picture_and_the_seed(weighing, judged, some):

@@ -24,9 +24,9 @@ class Thirds(BlackBox):
         return images[:, :, third : images.shape[2] - third].mean((2, 3)) * 7
 
 
-def score(x, y, mask, metric=None, box=None):
+def score(x, y, mask, metric=None, black_box=None):
     return (metric or SaliencyScore())(
-        box or Thirds(),
+        black_box or Thirds(),
         Sample(x, y),
         mask,
         explain=lambda images, labels: mask,
@@ -106,15 +106,18 @@ def test_crop_accuracy_and_area_by_hand():
 
 
 def test_the_whole_image_scores_its_cross_entropy():
-    box = PlantedEvidence()
-    x, y = box.examples(4, generator=torch.Generator().manual_seed(0))
-    got = score(x, y, torch.ones(4, 1, 16, 16), box=box)
+    black_box = PlantedEvidence()
+    x, y = black_box.examples(4, generator=torch.Generator().manual_seed(0))
+    got = score(x, y, torch.ones(4, 1, 16, 16), black_box=black_box)
     assert torch.allclose(
-        got["score"], torch.nn.functional.cross_entropy(box(x), y, reduction="none"), atol=1e-5
+        got["score"],
+        torch.nn.functional.cross_entropy(black_box(x), y, reduction="none"),
+        atol=1e-5,
     )
+    # an empty mask is the whole image
     assert torch.equal(
-        got["score"], score(x, y, torch.zeros(4, 1, 16, 16), box=box)["score"]
-    )  # an empty mask is the whole image
+        got["score"], score(x, y, torch.zeros(4, 1, 16, 16), black_box=black_box)["score"]
+    )
 
 
 def test_the_best_possible_value_is_the_floor():
@@ -160,10 +163,10 @@ def test_relative_to_the_mean_does_not_see_the_masks_scale(mask, factor):
 
 
 def test_one_query_per_image():
-    box = Counting(PlantedEvidence())
-    x, y = box.box.examples(3, generator=torch.Generator().manual_seed(0))
-    score(x, y, torch.ones(3, 1, 16, 16), box=box)
-    assert box.images == 3
+    black_box = Counting(PlantedEvidence())
+    x, y = black_box.black_box.examples(3, generator=torch.Generator().manual_seed(0))
+    score(x, y, torch.ones(3, 1, 16, 16), black_box=black_box)
+    assert black_box.images == 3
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ def test_against_quantus(weighing, judged, some):
         y_batch=some[1].numpy(),
         a_batch=some[2].numpy().copy(),
     )
+    # they add 1e-7
     assert np.allclose(
         judged(Sparseness(), weighing, *some)["Sparseness"].numpy(), theirs, atol=1e-5
-    )  # they add 1e-7
+    )

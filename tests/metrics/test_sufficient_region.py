@@ -6,9 +6,9 @@ import torch
 from saliencykit.alternatives.constant import Constant
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.metrics.sufficient_region import DestroyingArea, SufficientArea
+from saliencykit.metrics.sufficient_region import SmallestDestroyingRegion, SmallestSufficientRegion
 
-BLACK = Constant(colour=0.0)
+BLACK = Constant(color=0.0)
 
 
 class Share(BlackBox):
@@ -31,21 +31,21 @@ def white():
     return torch.ones(3, 3, 16, 16, dtype=torch.float64), torch.zeros(3, dtype=torch.int64), maps
 
 
-def curve(box, image, label, values, fill, chosen, keep):
+def curve(black_box, image, label, values, fill, chosen, keep):
     """The probability at every number of pixels."""
     found = []
     for count in range(values.size + 1):
         mask = chosen(values, count)
         mask = mask if keep else 1 - mask
-        found.append(box.p(image * mask + fill * (1 - mask), label))
+        found.append(black_box.p(image * mask + fill * (1 - mask), label))
     return found
 
 
 @pytest.mark.parametrize(
     "metric",
     [
-        SufficientArea(resolution=1 / 154),
-        DestroyingArea(resolution=1 / 154, confidence=0.6, alternative=BLACK),
+        SmallestSufficientRegion(resolution=1 / 154),
+        SmallestDestroyingRegion(resolution=1 / 154, confidence=0.6, alternative=BLACK),
     ],
 )
 def test_it_finds_a_crossing_of_the_full_curve(metric, weighing, judged, some, chosen):
@@ -57,7 +57,7 @@ def test_it_finds_a_crossing_of_the_full_curve(metric, weighing, judged, some, c
     fills = metric.alternative(images, generator=torch.Generator()).numpy()
     got, applies = judged(metric, weighing, images, labels, maps), 0
     for i in range(4):
-        keep = isinstance(metric, SufficientArea)
+        keep = isinstance(metric, SmallestSufficientRegion)
         all_sizes = curve(
             weighing, images[i].numpy(), labels[i], maps[i, 0].numpy(), fills[i], chosen, keep
         )
@@ -76,11 +76,11 @@ def test_it_finds_a_crossing_of_the_full_curve(metric, weighing, judged, some, c
 
 
 @pytest.mark.parametrize(("metric", "wanted"), [
-    (SufficientArea(alternative=BLACK), 0.9),
-    (SufficientArea(alternative=BLACK, confidence=0.3), 0.3),
-    (SufficientArea(alternative=BLACK, confidence=0.3, relative_to="value"), 0.3),
-    (DestroyingArea(alternative=BLACK), 0.9),
-    (DestroyingArea(alternative=BLACK, confidence=0.7, relative_to="value"), 0.3),
+    (SmallestSufficientRegion(alternative=BLACK), 0.9),
+    (SmallestSufficientRegion(alternative=BLACK, confidence=0.3), 0.3),
+    (SmallestSufficientRegion(alternative=BLACK, confidence=0.3, relative_to="value"), 0.3),
+    (SmallestDestroyingRegion(alternative=BLACK), 0.9),
+    (SmallestDestroyingRegion(alternative=BLACK, confidence=0.7, relative_to="value"), 0.3),
 ])  # fmt: skip
 def test_a_straight_line(metric, wanted, white, judged):
     got = judged(metric, Share(lambda share: share), *white)
@@ -89,11 +89,13 @@ def test_a_straight_line(metric, wanted, white, judged):
 
 def test_the_resolution_and_the_queries(white, judged):
     for resolution, rounds in ((1 / 4, 2), (1 / 16, 4), (0.3, 2), (1 / 10000, 8)):
-        box = Share(lambda share: share)
+        black_box = Share(lambda share: share)
         got = judged(
-            SufficientArea(alternative=BLACK, confidence=0.33, resolution=resolution), box, *white
+            SmallestSufficientRegion(alternative=BLACK, confidence=0.33, resolution=resolution),
+            black_box,
+            *white,
         )
-        assert box.asked == 3 * (2 + rounds)
+        assert black_box.asked == 3 * (2 + rounds)
         assert bool((got["area"] >= 0.33 - 1e-6).all())
         assert bool((got["area"] <= 0.33 + max(resolution, 1 / 256) + 1e-6).all())
 
@@ -101,14 +103,14 @@ def test_the_resolution_and_the_queries(white, judged):
 def test_where_it_does_not_apply(white, judged):
     half = Share(lambda share: share * 0.5)
     whole = {"confidence": 0.9, "alternative": BLACK, "relative_to": "value"}
-    assert bool(judged(SufficientArea(**whole), half, *white)["area"].isnan().all())
-    assert bool(judged(DestroyingArea(**whole), half, *white)["area"].isnan().all())
+    assert bool(judged(SmallestSufficientRegion(**whole), half, *white)["area"].isnan().all())
+    assert bool(judged(SmallestDestroyingRegion(**whole), half, *white)["area"].isnan().all())
     never = judged(
-        DestroyingArea(alternative=BLACK), Share(lambda share: 0.5 + share * 0.2), *white
+        SmallestDestroyingRegion(alternative=BLACK), Share(lambda share: 0.5 + share * 0.2), *white
     )
     assert bool(never["area"].isnan().all() and never["probability"].isnan().all())
     at_once = judged(
-        SufficientArea(alternative=BLACK), Share(lambda share: 0.7 + share * 0.0), *white
+        SmallestSufficientRegion(alternative=BLACK), Share(lambda share: 0.7 + share * 0.0), *white
     )
     assert at_once["area"].tolist() == [0, 0, 0]
     assert at_once["probability"].tolist() == pytest.approx([0.7] * 3)
@@ -116,13 +118,13 @@ def test_where_it_does_not_apply(white, judged):
 
 def test_a_curve_with_several_crossings_gives_one_of_them(white, judged):
     bump = Share(lambda share: ((share > 0.1) & (share < 0.2) | (share > 0.6)).double() * 0.8 + 0.1)
-    area = judged(SufficientArea(alternative=BLACK), bump, *white)["area"]
+    area = judged(SmallestSufficientRegion(alternative=BLACK), bump, *white)["area"]
     assert bool((((area - 0.1).abs() < 0.01) | ((area - 0.6).abs() < 0.01)).all())
 
 
 def test_each_picture_on_its_own(weighing, judged, some):
     images, labels, maps = some
-    for metric in (SufficientArea(), DestroyingArea(confidence=0.6)):
+    for metric in (SmallestSufficientRegion(), SmallestDestroyingRegion(confidence=0.6)):
         together = judged(metric, weighing, images, labels, maps)["area"]
         alone = torch.cat(
             [
@@ -133,7 +135,7 @@ def test_each_picture_on_its_own(weighing, judged, some):
         assert torch.equal(together.nan_to_num(-1), alone.nan_to_num(-1))
 
 
-@pytest.mark.parametrize("metric", [SufficientArea, DestroyingArea])
+@pytest.mark.parametrize("metric", [SmallestSufficientRegion, SmallestDestroyingRegion])
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -10,10 +10,10 @@ from saliencykit.metrics.thresholding import (
     best_overlaps,
     boxes_at,
     check_levels,
-    cut,
+    component_boxes,
     largest_part,
     missing,
-    part_boxes,
+    thresholded,
 )
 from saliencykit.testing.strategies import masks
 
@@ -76,7 +76,7 @@ def test_cuts_and_boxes_are_the_slow_ones(rule):
         boxes_at(maps, rule, levels, "largest"),
     )
     for t, level in enumerate(levels):
-        inside = cut(maps, rule, level)
+        inside = thresholded(maps, rule, level)
         for i, one in enumerate(maps[:, 0].numpy()):
             wanted = slow_cut(one, rule, level)
             if not np.isclose(one, level * one.mean(), atol=1e-6).any() or rule != "mean":
@@ -85,7 +85,7 @@ def test_cuts_and_boxes_are_the_slow_ones(rule):
             parts = slow_parts(mine)
             assert everything[i, t].tolist() == around(set().union(*parts), mine.shape)
             assert largest[i, t].tolist() == around(max(parts, key=len, default=()), mine.shape)
-            boxes = sorted(part_boxes(inside[i : i + 1])[0].tolist())
+            boxes = sorted(component_boxes(inside[i : i + 1])[0].tolist())
             assert boxes == (sorted(around(part, mine.shape) for part in parts) or [[0, 0, 13, 11]])
 
 
@@ -98,7 +98,8 @@ def test_cuts_and_boxes_are_the_slow_ones(rule):
 def test_a_larger_value_leaves_less_and_a_larger_energy_more(maps, rule, one, other):
     low, high = sorted((one, other))
     small, large = (
-        cut(maps, rule, level) for level in ((high, low) if rule != "energy" else (low, high))
+        thresholded(maps, rule, level)
+        for level in ((high, low) if rule != "energy" else (low, high))
     )
     assert bool((small <= large).all())
 
@@ -106,9 +107,9 @@ def test_a_larger_value_leaves_less_and_a_larger_energy_more(maps, rule, one, ot
 def test_energy_holds_its_share_and_an_empty_map_has_none():
     maps = random_maps()
     for level in (0.2, 0.5, 1.0):
-        held = (maps * cut(maps, "energy", level)).sum((1, 2, 3)) / maps.sum((1, 2, 3))
+        held = (maps * thresholded(maps, "energy", level)).sum((1, 2, 3)) / maps.sum((1, 2, 3))
         assert bool((held >= level - 1e-6).all())
-    assert not cut(torch.zeros(1, 1, 3, 3), "energy", 0.5).any()
+    assert not thresholded(torch.zeros(1, 1, 3, 3), "energy", 0.5).any()
     assert boxes_at(torch.zeros(1, 1, 3, 4), "energy", (0.5,), "largest").tolist() == [
         [[0, 0, 4, 3]]
     ]
@@ -123,9 +124,11 @@ def test_the_largest_part_of_equal_ones_begins_first():
 def test_overlaps_are_those_of_counted_pixels():
     truth = torch.tensor([[0.0, 0.0, 4.0, 4.0], [5.0, 5.0, 9.0, 8.0]])
 
-    def pixels(box):
+    def pixels(bbox):
         return {
-            (y, x) for y in range(int(box[1]), int(box[3])) for x in range(int(box[0]), int(box[2]))
+            (y, x)
+            for y in range(int(bbox[1]), int(bbox[3]))
+            for x in range(int(bbox[0]), int(bbox[2]))
         }
 
     boxes = torch.tensor([(0, 0, 4, 4), (1, 2, 6, 7), (8, 0, 10, 3), (4, 4, 10, 10)])

@@ -6,8 +6,8 @@ from saliencykit.black_boxes.timm import wrap_timm
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.networks import classifier_head as module
-from saliencykit.networks.classifier_head import _linearised, find_head, pooled_head, rows_of
-from saliencykit.networks.feature_maps import as_tap, read_taps, watch
+from saliencykit.networks.classifier_head import _linearized, find_head, pooled_head, rows_of
+from saliencykit.networks.feature_maps import as_feature_map, read_feature_maps, record_calls
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.unchanged import untouched
 
@@ -20,49 +20,49 @@ EXACT = {
 }
 
 
-def layer_of(box, name):
-    return box.model.get_submodule(name)
+def layer_of(black_box, name):
+    return black_box.model.get_submodule(name)
 
 
-def mean_responses(box, head, images):
-    _, (maps,) = read_taps(box, images, [head.tap])
+def mean_responses(black_box, head, images):
+    _, (maps,) = read_feature_maps(black_box, images, [head.feature_map])
     found = torch.einsum("bchw,kc->bkhw", maps, head.weight) + head.bias[:, None, None]
     return found.mean((2, 3))
 
 
 @pytest.mark.parametrize(("name", "layer"), EXACT.items())
 def test_exact_rows_are_the_layers_weights(net, pictures, name, layer):
-    box = net(name)
-    head = find_head(box, pictures(3))
+    black_box = net(name)
+    head = find_head(black_box, pictures(3))
     assert head.exact
     assert head.layer == layer
-    assert torch.equal(head.weight, layer_of(box, layer).weight.detach().flatten(1))
-    assert torch.equal(head.bias, layer_of(box, layer).bias.detach())
+    assert torch.equal(head.weight, layer_of(black_box, layer).weight.detach().flatten(1))
+    assert torch.equal(head.bias, layer_of(black_box, layer).bias.detach())
 
 
 @pytest.mark.parametrize("name", EXACT)
 def test_with_exact_rows_the_mean_response_is_the_logit(net, pictures, name):
-    box, images = net(name), pictures(5, seed=7)
-    head = find_head(box, pictures(3))
-    assert torch.allclose(mean_responses(box, head, images), box(images), atol=1e-4)
+    black_box, images = net(name), pictures(5, seed=7)
+    head = find_head(black_box, pictures(3))
+    assert torch.allclose(mean_responses(black_box, head, images), black_box(images), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", EXACT)
 def test_a_pooled_head_is_the_exact_one_and_its_weights_are_read_anew(net, pictures, name):
-    box, images = net(name), pictures(2)
-    wanted, found = find_head(box, images), pooled_head(box, images)
-    assert (found.tap, found.layer) == (wanted.tap, wanted.layer)
+    black_box, images = net(name), pictures(2)
+    wanted, found = find_head(black_box, images), pooled_head(black_box, images)
+    assert (found.feature_map, found.layer) == (wanted.feature_map, wanted.layer)
     assert torch.equal(found.weight, wanted.weight)
     with torch.no_grad():
-        layer_of(box, found.layer).bias += 1
-    assert torch.equal(pooled_head(box, images).bias, wanted.bias + 1)
+        layer_of(black_box, found.layer).bias += 1
+    assert torch.equal(pooled_head(black_box, images).bias, wanted.bias + 1)
 
 
 def test_other_heads_are_no_pooled_ones(pictures):
     flat = nn.Sequential(nn.Conv2d(3, 4, 3, 4), nn.Flatten(), nn.LazyLinear(5))
-    box = TorchBlackBox(flat, size=pictures(1).shape[-1])
-    box(pictures(1))
-    assert pooled_head(box, pictures(1)) is None
+    black_box = TorchBlackBox(flat, size=pictures(1).shape[-1])
+    black_box(pictures(1))
+    assert pooled_head(black_box, pictures(1)) is None
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
@@ -74,38 +74,42 @@ def test_any_number_of_pictures_finds_the_same_exact_head(net, pictures, count):
 
 
 def test_only_a_few_pictures_are_watched(net, pictures):
-    box, asked = net("convolutional"), []
-    handle = box.model.register_forward_pre_hook(lambda module, given: asked.append(len(given[0])))
-    find_head(box, pictures(40))
+    black_box, asked = net("convolutional"), []
+    handle = black_box.model.register_forward_pre_hook(
+        lambda module, given: asked.append(len(given[0]))
+    )
+    find_head(black_box, pictures(40))
     handle.remove()
     assert max(asked) <= 4  # the outputs of every layer are held for them
 
 
 @pytest.mark.parametrize("name", ["convolutional", "channels-last", "mean-token"])
 def test_linearised_rows_equal_the_exact_ones_where_both_exist(net, pictures, name):
-    box, images = net(name), pictures(4)
-    exact = find_head(box, images)
+    black_box, images = net(name), pictures(4)
+    exact = find_head(black_box, images)
     with torch.no_grad():
-        _, calls = watch(box, images)
-    found = _linearised(box, images, [exact.tap], calls)
+        _, calls = record_calls(black_box, images)
+    found = _linearized(black_box, images, [exact.feature_map], calls)
     assert not found.exact
-    assert found.tap == exact.tap
+    assert found.feature_map == exact.feature_map
     assert torch.allclose(found.weight, exact.weight, atol=1e-5)
     assert torch.allclose(found.bias, exact.bias, atol=1e-4)
 
 
 def test_linearised_rows_of_a_flattened_head_are_gradients(net, pictures):
-    box, images = net("flattened"), pictures(4)
-    head = find_head(box, images)
+    black_box, images = net("flattened"), pictures(4)
+    head = find_head(black_box, images)
     assert head.layer is None
-    assert head.tap.name in ("pool", "stages", "stages.1")
+    assert head.feature_map.name in ("pool", "stages", "stages.1")
     slow = torch.zeros_like(head.weight)
     for image in images:  # the mean over pictures of the gradient summed over positions
-        (maps,) = read_taps(box, image[None], [head.tap])[1]
+        (maps,) = read_feature_maps(black_box, image[None], [head.feature_map])[1]
         leaf = maps.detach().requires_grad_()
-        after = box.model.classifier(leaf.flatten(1)) if head.tap.name == "pool" else None
+        after = (
+            black_box.model.classifier(leaf.flatten(1)) if head.feature_map.name == "pool" else None
+        )
         if after is None:
-            after = box.model.classifier(box.model.pool(leaf).flatten(1))
+            after = black_box.model.classifier(black_box.model.pool(leaf).flatten(1))
         for row in range(len(slow)):
             slow[row] += torch.autograd.grad(after[0, row], leaf, retain_graph=True)[0].sum(
                 (0, 2, 3)
@@ -123,19 +127,19 @@ def test_linearised_rows_of_a_box_that_splits_its_batch(net, pictures):
 
 
 def test_with_a_class_token_the_rows_are_the_heads_but_not_exact(net, pictures):
-    box = net("class-token")
-    head = find_head(box, pictures(3))
+    black_box = net("class-token")
+    head = find_head(black_box, pictures(3))
     assert not head.exact
-    assert head.tap.prefix == 1
-    assert torch.equal(head.weight, box.model.head.weight.detach())
+    assert head.feature_map.prefix == 1
+    assert torch.equal(head.weight, black_box.model.head.weight.detach())
 
 
 def test_where_it_would_take_too_long_rows_are_random_and_the_same_each_time(
     net, pictures, monkeypatch
 ):
     monkeypatch.setattr(module, "_COSTLY", 10)
-    box = net("flattened")
-    head, again = find_head(box, pictures(3)), find_head(box, pictures(4, seed=2))
+    black_box = net("flattened")
+    head, again = find_head(black_box, pictures(3)), find_head(black_box, pictures(4, seed=2))
     assert not head.exact
     assert torch.equal(head.weight, again.weight)
     assert head.weight.std() > 0
@@ -144,17 +148,17 @@ def test_where_it_would_take_too_long_rows_are_random_and_the_same_each_time(
 
 @pytest.mark.parametrize("name", [*EXACT, "class-token", "flattened"])
 def test_the_model_comes_back_as_it_was(net, pictures, name):
-    box, images = net(name), pictures(3)
-    box.model.train()
-    next(box.model.parameters()).requires_grad_(False)
-    with untouched("find_head", box.model, images=images):
-        find_head(box, images)
+    black_box, images = net(name), pictures(3)
+    black_box.model.train()
+    next(black_box.model.parameters()).requires_grad_(False)
+    with untouched("find_head", black_box.model, images=images):
+        find_head(black_box, images)
         with torch.inference_mode(False), torch.no_grad():
-            find_head(box, images)
+            find_head(black_box, images)
 
 
 def test_also_where_the_model_raises_in_the_middle(net, pictures):
-    box = net("flattened")
+    black_box = net("flattened")
 
     class Raising(nn.Module):
         calls = 0
@@ -165,17 +169,17 @@ def test_also_where_the_model_raises_in_the_middle(net, pictures):
                 raise RuntimeError("out of luck")
             return x
 
-    box.model.classifier.append(Raising())  # the second call is the one that is linearised
-    with untouched("find_head", box.model), pytest.raises(InputError, match="out of luck"):
-        find_head(box, pictures(3))
+    black_box.model.classifier.append(Raising())  # the second call is the one that is linearised
+    with untouched("find_head", black_box.model), pytest.raises(InputError, match="out of luck"):
+        find_head(black_box, pictures(3))
 
 
 def test_a_box_without_a_map_is_told_what_to_do(pictures):
-    box = TorchBlackBox(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4)))
+    black_box = TorchBlackBox(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4)))
     with pytest.raises(
         InputError, match=r"none of the 2 layers of Sequential gives a map .* encoder='own'"
     ):
-        find_head(box, pictures(3))
+        find_head(black_box, pictures(3))
 
 
 def test_a_box_without_a_module_is_told_what_to_do():
@@ -184,12 +188,12 @@ def test_a_box_without_a_module_is_told_what_to_do():
 
 
 def test_rows_by_name(net):
-    box = net("squeezed")
-    weight, bias = rows_of(box.model, "final")
+    black_box = net("squeezed")
+    weight, bias = rows_of(black_box.model, "final")
     assert weight.shape == (5, 16)
-    assert torch.equal(bias, box.model.final.bias.detach())
+    assert torch.equal(bias, black_box.model.final.bias.detach())
     weight.zero_()
-    assert box.model.final.weight.any(), "copies"
+    assert black_box.model.final.weight.any(), "copies"
     without = nn.ModuleDict({"head": nn.Linear(3, 2, bias=False)})
     assert rows_of(without, "head")[1].tolist() == [0.0, 0.0]
     with pytest.raises(InputError, match="has no weights"):
@@ -209,15 +213,15 @@ def test_models_of_timm(name, layer):
     timm = pytest.importorskip("timm")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        box = wrap_timm(timm.create_model(name, num_classes=7))
-    images = torch.rand(3, 3, *box.input_size, generator=torch.Generator().manual_seed(0))
-    with untouched("find_head", box.model, images=images):
-        head = find_head(box, images)
+        black_box = wrap_timm(timm.create_model(name, num_classes=7))
+    images = torch.rand(3, 3, *black_box.input_size, generator=torch.Generator().manual_seed(0))
+    with untouched("find_head", black_box.model, images=images):
+        head = find_head(black_box, images)
     assert head.layer == layer
-    assert head.weight.shape == (7, head.tap.channels)
+    assert head.weight.shape == (7, head.feature_map.channels)
     if layer is not None:
-        assert torch.equal(head.weight, layer_of(box, layer).weight.detach())
-        assert torch.allclose(mean_responses(box, head, images), box(images), atol=1e-4)
+        assert torch.equal(head.weight, layer_of(black_box, layer).weight.detach())
+        assert torch.allclose(mean_responses(black_box, head, images), black_box(images), atol=1e-4)
 
 
 def test_a_swin_of_timm_is_exact():
@@ -233,17 +237,17 @@ def test_a_swin_of_timm_is_exact():
             depths=(1, 1),
             num_heads=(1, 2),
         )
-    box = wrap_timm(model)
+    black_box = wrap_timm(model)
     images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    head = find_head(box, images)
-    assert (head.layer, head.tap.layout) == ("head.fc", "last")
-    assert torch.allclose(mean_responses(box, head, images), box(images), atol=1e-4)
+    head = find_head(black_box, images)
+    assert (head.layer, head.feature_map.layout) == ("head.fc", "last")
+    assert torch.allclose(mean_responses(black_box, head, images), black_box(images), atol=1e-4)
 
 
 def test_taps_of_the_head_are_maps_over_the_picture(net, pictures):
     images = pictures(3)
     for name in (*EXACT, "class-token", "flattened"):
-        box = net(name)
-        head = find_head(box, images)
-        _, calls = watch(box, images)
-        assert head.tap in [as_tap(call, images) for call in calls]
+        black_box = net(name)
+        head = find_head(black_box, images)
+        _, calls = record_calls(black_box, images)
+        assert head.feature_map in [as_feature_map(call, images) for call in calls]

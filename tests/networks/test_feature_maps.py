@@ -7,15 +7,15 @@ from saliencykit.black_boxes.timm import wrap_timm
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.networks.feature_maps import (
+    ActivationRecorder,
     Call,
-    Listener,
-    Tap,
-    as_tap,
+    FeatureMap,
+    as_feature_map,
     at_once,
     module_of,
     pyramid,
-    read_taps,
-    watch,
+    read_feature_maps,
+    record_calls,
 )
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.unchanged import untouched
@@ -24,7 +24,7 @@ TIMM = ("test_resnet", "test_vit", "test_convnext", "test_mambaout")
 
 
 @pytest.fixture(params=TIMM)
-def timm_box(request):
+def timm_black_box(request):
     timm = pytest.importorskip("timm")
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -37,22 +37,22 @@ def timm_box(request):
 @pytest.mark.parametrize(
     ("tap", "shape"),
     [
-        (Tap("x", "maps", 6, (4, 8)), (2, 6, 4, 8)),
-        (Tap("x", "last", 6, (4, 8)), (2, 4, 8, 6)),
-        (Tap("x", "tokens", 6, (4, 8), 0), (2, 32, 6)),
-        (Tap("x", "tokens", 6, (4, 8), 5), (2, 37, 6)),
+        (FeatureMap("x", "maps", 6, (4, 8)), (2, 6, 4, 8)),
+        (FeatureMap("x", "last", 6, (4, 8)), (2, 4, 8, 6)),
+        (FeatureMap("x", "tokens", 6, (4, 8), 0), (2, 32, 6)),
+        (FeatureMap("x", "tokens", 6, (4, 8), 5), (2, 37, 6)),
     ],
 )
-def test_writing_is_the_reverse_of_reading(tap, shape):
+def test_writing_is_the_reverse_of_reading(feature_map, shape):
     output = torch.randn(shape)
-    maps = tap.read(output, (32, 64))
+    maps = feature_map.read(output, (32, 64))
     assert maps.shape == (2, 6, 4, 8)
-    assert torch.equal(tap.write(maps, output), output)
+    assert torch.equal(feature_map.write(maps, output), output)
 
 
 def test_tokens_become_rows_and_columns():
     output = torch.arange(2 * 9 * 3.0).view(2, 9, 3)  # 1 + 2 * 4
-    maps = Tap("x", "tokens", 3, (2, 4), 1).read(output, (16, 32))
+    maps = FeatureMap("x", "tokens", 3, (2, 4), 1).read(output, (16, 32))
     for row in range(2):
         for column in range(4):
             assert torch.equal(maps[:, :, row, column], output[:, 1 + 4 * row + column])
@@ -60,21 +60,21 @@ def test_tokens_become_rows_and_columns():
 
 def test_a_written_map_keeps_the_class_token_and_the_dtype():
     output = torch.randn(2, 5, 3).half()
-    written = Tap("x", "tokens", 3, (2, 2), 1).write(torch.zeros(2, 3, 2, 2), output)
+    written = FeatureMap("x", "tokens", 3, (2, 2), 1).write(torch.zeros(2, 3, 2, 2), output)
     assert written.dtype == torch.float16
     assert torch.equal(written[:, 0], output[:, 0])
     assert not written[:, 1:].any()
 
 
 def test_half_precision_is_read_as_float32_and_float64_stays():
-    tap = Tap("x", "maps", 1, (2, 2))
-    assert tap.read(torch.zeros(1, 1, 2, 2).bfloat16(), (8, 8)).dtype == torch.float32
-    assert tap.read(torch.zeros(1, 1, 2, 2).double(), (8, 8)).dtype == torch.float64
+    feature_map = FeatureMap("x", "maps", 1, (2, 2))
+    assert feature_map.read(torch.zeros(1, 1, 2, 2).bfloat16(), (8, 8)).dtype == torch.float32
+    assert feature_map.read(torch.zeros(1, 1, 2, 2).double(), (8, 8)).dtype == torch.float64
 
 
 def test_tokens_that_are_no_grid_are_named():
     with pytest.raises(InputError, match=r"'blocks.1' returned \(1, 8, 3\), no grid"):
-        Tap("blocks.1", "tokens", 3, (2, 2), 1).read(torch.zeros(1, 8, 3), (16, 16))
+        FeatureMap("blocks.1", "tokens", 3, (2, 2), 1).read(torch.zeros(1, 8, 3), (16, 16))
 
 
 # what is a map
@@ -92,8 +92,10 @@ def test_tokens_that_are_no_grid_are_named():
     ],
 )
 def test_maps_are_recognised(shape, layout, side, prefix):
-    tap = as_tap(Call("x", nn.Linear(1, 1), None, torch.zeros(shape)), torch.zeros(2, 3, 128, 128))
-    assert tap == Tap("x", layout, 8, side, prefix)
+    feature_map = as_feature_map(
+        Call("x", nn.Linear(1, 1), None, torch.zeros(shape)), torch.zeros(2, 3, 128, 128)
+    )
+    assert feature_map == FeatureMap("x", layout, 8, side, prefix)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,9 @@ def test_maps_are_recognised(shape, layout, side, prefix):
 )
 def test_other_outputs_are_not(shape):
     assert (
-        as_tap(Call("x", nn.Linear(1, 1), None, torch.zeros(shape)), torch.zeros(2, 3, 128, 128))
+        as_feature_map(
+            Call("x", nn.Linear(1, 1), None, torch.zeros(shape)), torch.zeros(2, 3, 128, 128)
+        )
         is None
     )
 
@@ -109,63 +113,72 @@ def test_other_outputs_are_not(shape):
 def test_neither_are_integers_nor_the_outputs_of_dropout():
     images = torch.zeros(2, 3, 128, 128)
     assert (
-        as_tap(
+        as_feature_map(
             Call("x", nn.Conv2d(1, 1, 1), None, torch.zeros(2, 8, 16, 16, dtype=torch.int64)),
             images,
         )
         is None
     )
-    assert as_tap(Call("x", nn.Dropout2d(), None, torch.zeros(2, 8, 16, 16)), images) is None
+    assert (
+        as_feature_map(Call("x", nn.Dropout2d(), None, torch.zeros(2, 8, 16, 16)), images) is None
+    )
 
 
 def test_a_rectangle_of_tokens_has_the_aspect_of_the_picture():
-    tap = as_tap(
+    feature_map = as_feature_map(
         Call("x", nn.Linear(1, 1), None, torch.zeros(2, 33, 6)), torch.zeros(2, 3, 64, 128)
     )
-    assert (tap.side, tap.prefix) == ((4, 8), 1)
+    assert (feature_map.side, feature_map.prefix) == ((4, 8), 1)
 
 
 # reading a box
 
 
 def test_the_maps_are_what_a_plain_hook_sees(net, pictures):
-    box, images, seen = net("convolutional"), pictures(3), []
-    taps = [Tap("stages.0", "maps", 8, (16, 16)), Tap("stages.2", "maps", 16, (4, 4))]
-    handles = [
-        box.model.get_submodule(t.name).register_forward_hook(lambda m, a, out: seen.append(out))
-        for t in taps
+    black_box, images, seen = net("convolutional"), pictures(3), []
+    feature_maps = [
+        FeatureMap("stages.0", "maps", 8, (16, 16)),
+        FeatureMap("stages.2", "maps", 16, (4, 4)),
     ]
-    logits = box(images)
+    handles = [
+        black_box.model.get_submodule(t.name).register_forward_hook(
+            lambda m, a, out: seen.append(out)
+        )
+        for t in feature_maps
+    ]
+    logits = black_box(images)
     for handle in handles:
         handle.remove()
-    again, maps = read_taps(box, images, taps)
+    again, maps = read_feature_maps(black_box, images, feature_maps)
     assert torch.equal(again, logits)
     assert all(torch.equal(one, other) for one, other in zip(maps, seen, strict=True))
 
 
 def test_a_box_that_splits_its_batch_is_read_whole(net, pictures):
-    images, taps = pictures(5), [Tap("stages.1", "maps", 12, (8, 8))]
-    _, whole = read_taps(net("convolutional"), images, taps)
-    _, parts = read_taps(net("convolutional", max_batch=2), images, taps)
+    images, feature_maps = pictures(5), [FeatureMap("stages.1", "maps", 12, (8, 8))]
+    _, whole = read_feature_maps(net("convolutional"), images, feature_maps)
+    _, parts = read_feature_maps(net("convolutional", max_batch=2), images, feature_maps)
     assert torch.allclose(whole[0], parts[0], atol=1e-5)
 
 
 def test_gradients_reach_the_maps(net, pictures):
-    box, images = net("convolutional"), pictures(2).requires_grad_()
-    _, maps = read_taps(box, images, [Tap("stages.2", "maps", 16, (4, 4))])
+    black_box, images = net("convolutional"), pictures(2).requires_grad_()
+    _, maps = read_feature_maps(black_box, images, [FeatureMap("stages.2", "maps", 16, (4, 4))])
     assert torch.autograd.grad(maps[0].sum(), images)[0].abs().sum() > 0
 
 
 def test_a_layer_that_is_not_there_is_named(net, pictures):
     with pytest.raises(InputError, match=r"Convolutional has no layer 'layer9'"):
-        read_taps(net("convolutional"), pictures(2), [Tap("layer9", "maps", 1, (4, 4))])
+        read_feature_maps(
+            net("convolutional"), pictures(2), [FeatureMap("layer9", "maps", 1, (4, 4))]
+        )
 
 
 def test_a_layer_that_is_never_asked_is_named(net, pictures):
-    box = net("convolutional")
-    box.model.add_module("idle", nn.Conv2d(3, 3, 1))
+    black_box = net("convolutional")
+    black_box.model.add_module("idle", nn.Conv2d(3, 3, 1))
     with pytest.raises(InputError, match=r"'idle' of Convolutional answered for 0 of 2 images"):
-        read_taps(box, pictures(2), [Tap("idle", "maps", 3, (16, 16))])
+        read_feature_maps(black_box, pictures(2), [FeatureMap("idle", "maps", 3, (16, 16))])
 
 
 def test_a_box_without_a_module_is_told_what_to_do():
@@ -177,8 +190,8 @@ def test_a_box_without_a_module_is_told_what_to_do():
 
 
 def test_calls_are_in_the_order_in_which_they_ended(net, pictures):
-    box, images = net("convolutional"), pictures(2)
-    logits, calls = watch(box, images)
+    black_box, images = net("convolutional"), pictures(2)
+    logits, calls = record_calls(black_box, images)
     names = [call.name for call in calls]
     assert (
         names.index("stages.0.0")
@@ -200,27 +213,27 @@ def test_a_module_that_is_called_twice_is_left_out(pictures):
         def forward(self, x):
             return self.fc(self.act(self.conv(self.act(x))).mean((2, 3)))
 
-    _, calls = watch(TorchBlackBox(Twice()), pictures(2))
+    _, calls = record_calls(TorchBlackBox(Twice()), pictures(2))
     assert [call.name for call in calls] == ["conv", "fc"]
 
 
 def test_a_box_that_takes_one_picture_at_a_time_is_watched_on_one(net, pictures):
-    box, images = net("convolutional", max_batch=1), pictures(3)
+    black_box, images = net("convolutional", max_batch=1), pictures(3)
     assert len(at_once(net("convolutional"), images, 2)) == 2
-    assert len(at_once(box, images, 2)) == 1
-    _, calls = watch(box, at_once(box, images, 2))
+    assert len(at_once(black_box, images, 2)) == 1
+    _, calls = record_calls(black_box, at_once(black_box, images, 2))
     assert "stages" in [call.name for call in calls]
 
 
 @pytest.mark.parametrize("name", ["convolutional", "channels-last", "class-token"])
 def test_nothing_is_left_behind(net, pictures, name):
-    box, images = net(name), pictures(2)
-    box.model.train()
-    tap = Tap({"convolutional": "stages"}.get(name, "norm"), "maps", 1, (4, 4))
-    with untouched("watching", box.model, images=images):
-        watch(box, images)
-        with torch.no_grad(), Listener().on(box.model, [tap.name]):
-            box(images)
+    black_box, images = net(name), pictures(2)
+    black_box.model.train()
+    feature_map = FeatureMap({"convolutional": "stages"}.get(name, "norm"), "maps", 1, (4, 4))
+    with untouched("watching", black_box.model, images=images):
+        record_calls(black_box, images)
+        with torch.no_grad(), ActivationRecorder().on(black_box.model, [feature_map.name]):
+            black_box(images)
 
 
 def test_nothing_is_left_behind_by_a_model_that_raises(net, pictures):
@@ -228,17 +241,17 @@ def test_nothing_is_left_behind_by_a_model_that_raises(net, pictures):
         def forward(self, x):
             raise RuntimeError("out of luck")
 
-    box = net("convolutional")
-    box.model.fc = Raising()
-    taps = [Tap("stages.0", "maps", 8, (16, 16))]
-    with untouched("watching", box.model):
+    black_box = net("convolutional")
+    black_box.model.fc = Raising()
+    feature_maps = [FeatureMap("stages.0", "maps", 8, (16, 16))]
+    with untouched("watching", black_box.model):
         with pytest.raises(InputError, match="out of luck"):
-            watch(box, pictures(2))
+            record_calls(black_box, pictures(2))
         with pytest.raises(InputError, match="out of luck"):
-            read_taps(box, pictures(2), taps)
+            read_feature_maps(black_box, pictures(2), feature_maps)
         with (
             pytest.raises(InputError, match="no layer"),
-            Listener().on(box.model, ["stages.0", "nowhere"]),
+            ActivationRecorder().on(black_box.model, ["stages.0", "nowhere"]),
         ):
             pass
 
@@ -247,42 +260,52 @@ def test_nothing_is_left_behind_by_a_model_that_raises(net, pictures):
 
 
 def test_the_pyramid_has_one_outermost_block_a_side(net, pictures):
-    box, images = net("convolutional"), pictures(2)
-    _, calls = watch(box, images)
-    coarse = next(tap for call in calls if call.name == "stages" and (tap := as_tap(call, images)))
-    taps = pyramid(calls, images, coarse, (16, 16))
-    assert [(tap.name, tap.side[0]) for tap in taps] == [
+    black_box, images = net("convolutional"), pictures(2)
+    _, calls = record_calls(black_box, images)
+    coarse = next(
+        feature_map
+        for call in calls
+        if call.name == "stages" and (feature_map := as_feature_map(call, images))
+    )
+    feature_maps = pyramid(calls, images, coarse, (16, 16))
+    assert [(feature_map.name, feature_map.side[0]) for feature_map in feature_maps] == [
         ("stages.0", 16),
         ("stages.1", 8),
         ("stages", 4),
     ]
-    assert [tap.side[0] for tap in pyramid(calls, images, coarse, (8, 8))] == [8, 4]
+    assert [feature_map.side[0] for feature_map in pyramid(calls, images, coarse, (8, 8))] == [8, 4]
 
 
 def test_a_plain_transformer_gives_two_earlier_blocks(net, pictures):
-    box, images = net("class-token"), pictures(2)
-    _, calls = watch(box, images)
-    coarse = next(tap for call in calls if call.name == "norm" and (tap := as_tap(call, images)))
-    taps = pyramid(calls, images, coarse, (16, 16))
-    assert len(taps) >= 2
-    assert taps[-1] == coarse
-    assert {tap.layout for tap in taps} == {"tokens"}
+    black_box, images = net("class-token"), pictures(2)
+    _, calls = record_calls(black_box, images)
+    coarse = next(
+        feature_map
+        for call in calls
+        if call.name == "norm" and (feature_map := as_feature_map(call, images))
+    )
+    feature_maps = pyramid(calls, images, coarse, (16, 16))
+    assert len(feature_maps) >= 2
+    assert feature_maps[-1] == coarse
+    assert {feature_map.layout for feature_map in feature_maps} == {"tokens"}
 
 
-def test_models_of_timm(timm_box):
-    side = timm_box.input_size[0]
+def test_models_of_timm(timm_black_box):
+    side = timm_black_box.input_size[0]
     images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
-    with untouched("watching", timm_box.model, images=images), torch.no_grad():
-        _, calls = watch(timm_box, images)
-        taps = [tap for call in calls if (tap := as_tap(call, images))]
-        coarse = min(reversed(taps), key=lambda tap: tap.side[0])
+    with untouched("watching", timm_black_box.model, images=images), torch.no_grad():
+        _, calls = record_calls(timm_black_box, images)
+        feature_maps = [
+            feature_map for call in calls if (feature_map := as_feature_map(call, images))
+        ]
+        coarse = min(reversed(feature_maps), key=lambda feature_map: feature_map.side[0])
         chosen = pyramid(calls, images, coarse, (side // 4, side // 4))
-        _, maps = read_taps(timm_box, images, chosen)
+        _, maps = read_feature_maps(timm_black_box, images, chosen)
     assert 2 <= len(chosen) <= 5
-    sides = [tap.side[0] for tap in chosen]
+    sides = [feature_map.side[0] for feature_map in chosen]
     assert sides == sorted(sides, reverse=True)
-    for tap, read in zip(chosen, maps, strict=True):
-        assert read.shape == (2, tap.channels, *tap.side)
+    for feature_map, read in zip(chosen, maps, strict=True):
+        assert read.shape == (2, feature_map.channels, *feature_map.side)
 
 
 @pytest.mark.parametrize("whole", [True, False])

@@ -206,9 +206,8 @@ def test_weight_norm_and_float64_and_half() -> None:
 
 def test_what_cannot_be_copied_is_used_itself() -> None:
     model = trained(Residual()).train()
-    model.kept = (
-        model.conv1(images()).mean() * model.conv1.weight
-    )  # torch refuses to copy what has a history
+    # torch refuses to copy what has a history
+    model.kept = model.conv1(images()).mean() * model.conv1.weight
     before = {key: value.clone() for key, value in model.state_dict().items()}
     frozen = freeze(model, images(1))
     assert frozen.model is model

@@ -6,8 +6,8 @@ from torch import Generator, nn
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.networks.feature_maps import Tap, read_taps
-from saliencykit.networks.partial_network import rest_after
+from saliencykit.networks.feature_maps import FeatureMap, read_feature_maps
+from saliencykit.networks.partial_network import network_after
 from saliencykit.testing.unchanged import untouched
 
 IMAGES = torch.rand(3, 3, 16, 16, generator=Generator().manual_seed(0))
@@ -35,25 +35,27 @@ class Skip(nn.Module):
 )
 def test_gives_the_models_answer_or_refuses_a_layer_that_something_goes_past(past, layer):
     model = Skip(past).eval()
-    box, tap = TorchBlackBox(model, size=16), Tap(layer, "maps", 4, (16, 16))
+    black_box, feature_map = TorchBlackBox(model, size=16), FeatureMap(layer, "maps", 4, (16, 16))
     if layer == "two" or (past and layer == "one"):
         with pytest.raises(InputError, match=f"output of '{layer}' alone"):
-            rest_after(box, IMAGES[:1], tap)
+            network_after(black_box, IMAGES[:1], feature_map)
         return
     with untouched("rest", model, images=IMAGES), torch.no_grad():
-        rest = rest_after(box, IMAGES[:1], tap)
-        logits, (maps,) = read_taps(box, IMAGES, [tap])
-        assert torch.allclose(rest(maps, IMAGES.shape[1:]), logits, atol=1e-5)
+        partial_network = network_after(black_box, IMAGES[:1], feature_map)
+        logits, (maps,) = read_feature_maps(black_box, IMAGES, [feature_map])
+        assert torch.allclose(partial_network(maps, IMAGES.shape[1:]), logits, atol=1e-5)
 
 
 def test_the_layers_before_do_not_run():
     model = Skip(False).eval()
-    rest = rest_after(TorchBlackBox(model, size=16), IMAGES[:1], Tap("one", "maps", 4, (16, 16)))
+    partial_network = network_after(
+        TorchBlackBox(model, size=16), IMAGES[:1], FeatureMap("one", "maps", 4, (16, 16))
+    )
     asked = []
-    rest.box.module.stem.register_forward_pre_hook(
+    partial_network.black_box.module.stem.register_forward_pre_hook(
         lambda module, given: asked.append(module.forward)
     )
-    rest(torch.rand(2, 4, 16, 16), (3, 16, 16))
+    partial_network(torch.rand(2, 4, 16, 16), (3, 16, 16))
     assert all(type(forward).__name__ == "_Zeros" for forward in asked)
 
 
@@ -63,8 +65,8 @@ def test_a_model_that_cannot_be_copied_is_refused():
             raise RuntimeError("no")
 
     with pytest.raises(InputError, match="cannot be copied"):
-        rest_after(
+        network_after(
             TorchBlackBox(Stubborn(False).eval(), size=16),
             IMAGES[:1],
-            Tap("one", "maps", 4, (16, 16)),
+            FeatureMap("one", "maps", 4, (16, 16)),
         )

@@ -11,7 +11,7 @@ from torch import Generator, nn
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import GradientError, InputError
 from saliencykit.networks import target_layer as module
-from saliencykit.networks.feature_maps import Tap, read_taps
+from saliencykit.networks.feature_maps import FeatureMap, read_feature_maps
 from saliencykit.networks.target_layer import cut_at, target_layer
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.unchanged import untouched
@@ -122,8 +122,13 @@ def convolutional(*last):
 )
 def test_the_last_layer_that_is_a_map_and_moves_the_answer(build, name, layout, side, prefix):
     model = seeded(build)
-    tap = target_layer(TorchBlackBox(model), pictures())
-    assert (tap.name, tap.layout, tap.side, tap.prefix) == (name, layout, side, prefix)
+    feature_map = target_layer(TorchBlackBox(model), pictures())
+    assert (feature_map.name, feature_map.layout, feature_map.side, feature_map.prefix) == (
+        name,
+        layout,
+        side,
+        prefix,
+    )
 
 
 def test_channels_last():
@@ -139,21 +144,21 @@ def test_channels_last():
         def forward(self, x):
             return self.head(self.norm(self.stem(x).permute(0, 2, 3, 1)).mean((1, 2)))
 
-    tap = target_layer(TorchBlackBox(seeded(Last)), pictures())
-    assert (tap.name, tap.layout, tap.side) == ("norm", "last", (8, 8))
+    feature_map = target_layer(TorchBlackBox(seeded(Last)), pictures())
+    assert (feature_map.name, feature_map.layout, feature_map.side) == ("norm", "last", (8, 8))
 
 
 def test_a_pool_with_weights_is_a_layer_like_others():
     class PoolFormer(nn.Conv2d):
         """Called after a pool, but with weights of its own."""
 
-    tap = target_layer(
+    feature_map = target_layer(
         TorchBlackBox(
             seeded(lambda: convolutional(PoolFormer(6, 6, 3), nn.Flatten(), nn.Linear(726, 4)))
         ),
         pictures(),
     )
-    assert tap.name == "4"
+    assert feature_map.name == "4"
 
 
 def test_dropout_behind_a_layer_is_not_the_layer():
@@ -179,16 +184,16 @@ def test_maps_of_more_than_half_the_side_count_in_small_pictures_or_when_named()
     "build", [Transformer, lambda: convolutional(nn.Flatten(), nn.Linear(1014, 5))]
 )
 def test_a_bright_patch_lights_up_its_place(build):
-    box, images = TorchBlackBox(seeded(build)), pictures(n=1)
-    tap = target_layer(box, images)
+    black_box, images = TorchBlackBox(seeded(build)), pictures(n=1)
+    feature_map = target_layer(black_box, images)
     for y, x in ((4, 8), (24, 16), (12, 28)):
         bright = images.clone()
         bright[:, :, y : y + 4, x : x + 4] = 1
         with torch.no_grad():
-            _, (maps,) = read_taps(box, torch.cat([images, bright]), [tap])
+            _, (maps,) = read_feature_maps(black_box, torch.cat([images, bright]), [feature_map])
         change = (maps[1] - maps[0]).abs().sum(0)
         change = change / change.sum()
-        for side, dim, pixel in zip(tap.side, (1, 0), (y, x), strict=True):
+        for side, dim, pixel in zip(feature_map.side, (1, 0), (y, x), strict=True):
             centre = (change.sum(dim) * (torch.arange(side) + 0.5)).sum() * 32 / side
             assert abs(float(centre) - pixel - 2) <= 4
 
@@ -202,11 +207,11 @@ def test_tokens_in_another_order_than_the_picture_are_refused():
 
 
 def test_a_layer_can_be_named():
-    box = TorchBlackBox(
+    black_box = TorchBlackBox(
         seeded(lambda: convolutional(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)))
     )
-    assert target_layer(box, pictures(), "1") == Tap("1", "maps", 8, (15, 15))
-    assert target_layer(box, pictures()).name == "3"
+    assert target_layer(black_box, pictures(), "1") == FeatureMap("1", "maps", 8, (15, 15))
+    assert target_layer(black_box, pictures()).name == "3"
 
 
 @pytest.mark.parametrize(
@@ -221,11 +226,11 @@ def test_a_layer_can_be_named():
     ],
 )
 def test_a_named_layer_that_will_not_do_is_refused_with_others(name, says):
-    box = TorchBlackBox(
+    black_box = TorchBlackBox(
         seeded(lambda: convolutional(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)))
     )
     with pytest.raises(InputError, match=says):
-        target_layer(box, pictures(), name)
+        target_layer(black_box, pictures(), name)
 
 
 def test_a_named_layer_that_is_used_twice_is_refused():
@@ -246,8 +251,8 @@ def test_models_without_maps_are_refused_with_the_way_out():
 def test_the_model_and_the_random_state_are_untouched(build):
     model = build().train()
     with untouched("target_layer", model):
-        box = TorchBlackBox(model)
-        logits, leaves = cut_at(box, pictures(), target_layer(box, pictures()))
+        black_box = TorchBlackBox(model)
+        logits, leaves = cut_at(black_box, pictures(), target_layer(black_box, pictures()))
         torch.autograd.grad(logits.sum(), leaves)
         assert torch.is_grad_enabled()
 
@@ -274,9 +279,9 @@ def test_a_cut_gives_the_gradients_of_the_whole_graph(limit, frozen):
     model = seeded(lambda: convolutional(nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(484, 5)))
     model.requires_grad_(not frozen)
     images, kept = pictures(n=3), []
-    box = TorchBlackBox(model, max_batch=limit)
+    black_box = TorchBlackBox(model, max_batch=limit)
     with torch.no_grad():
-        logits, leaves = cut_at(box, images, target_layer(box, images, "2"))
+        logits, leaves = cut_at(black_box, images, target_layer(black_box, images, "2"))
         assert not torch.is_grad_enabled()
     slopes = torch.cat(torch.autograd.grad(logits[:, 1].sum(), leaves))
     model[2].register_forward_hook(lambda m, given, output: kept.append(output) or output * 1)
@@ -291,14 +296,14 @@ def test_nothing_before_the_cut_is_recorded():
     model = seeded(lambda: convolutional(nn.Flatten(), nn.Linear(1014, 5)))
     recorded = []
     model[0].register_forward_hook(lambda m, given, output: recorded.append(output.requires_grad))
-    box = TorchBlackBox(model)
-    tap = target_layer(box, pictures())
+    black_box = TorchBlackBox(model)
+    feature_map = target_layer(black_box, pictures())
     recorded.clear()
-    cut_at(box, pictures(), tap)
+    cut_at(black_box, pictures(), feature_map)
     assert recorded == [False]
 
 
-class Own(nn.Sequential):
+class StandaloneEncoder(nn.Sequential):
     """Its first layers run without a graph, whatever the caller says."""
 
     def forward(self, x):
@@ -308,14 +313,16 @@ class Own(nn.Sequential):
 
 
 def test_a_model_that_sets_the_mode_by_itself_can_be_cut_where_it_is_named():
-    box = TorchBlackBox(
+    black_box = TorchBlackBox(
         seeded(
-            lambda: Own(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 3))
+            lambda: StandaloneEncoder(
+                nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(900, 3)
+            )
         )
     )
     with pytest.raises(InputError, match="passes a gradient"):
-        target_layer(box, pictures())
-    logits, leaves = cut_at(box, pictures(), target_layer(box, pictures(), "1"))
+        target_layer(black_box, pictures())
+    logits, leaves = cut_at(black_box, pictures(), target_layer(black_box, pictures(), "1"))
     assert torch.autograd.grad(logits[:, 0].sum(), leaves)[0].any()
 
 
@@ -324,20 +331,20 @@ def test_logits_that_do_not_depend_on_a_named_layer_are_refused():
         def forward(self, x):
             return self[2](self[1](self[0](x).detach()))
 
-    box = TorchBlackBox(
+    black_box = TorchBlackBox(
         seeded(lambda: Detached(nn.Conv2d(3, 4, 3, stride=2), nn.Flatten(), nn.Linear(900, 3)))
     )
-    box.model.requires_grad_(False)
+    black_box.model.requires_grad_(False)
     with pytest.raises(GradientError, match="do not depend on the output of '0'"):
-        cut_at(box, pictures(), target_layer(box, pictures(), "0"))
+        cut_at(black_box, pictures(), target_layer(black_box, pictures(), "0"))
 
 
 def test_bfloat16_models():
     model = seeded(Transformer).to(torch.bfloat16)
-    box = TorchBlackBox(model)
-    tap = target_layer(box, pictures())
-    assert tap.name == "norm1"
-    logits, leaves = cut_at(box, pictures(), tap)
+    black_box = TorchBlackBox(model)
+    feature_map = target_layer(black_box, pictures())
+    assert feature_map.name == "norm1"
+    logits, leaves = cut_at(black_box, pictures(), feature_map)
     assert leaves[0].dtype == torch.bfloat16
     assert torch.autograd.grad(logits[:, 0].sum(), leaves)[0].isfinite().all()
 

@@ -32,7 +32,7 @@ def test_factories_make_what_they_are_registered_as(kind):
                 "destroyed-margin",
             },
         ),
-        ("masker", {"iterative", "meaningful-perturbation", "rise", "occlusion", "centre-box", "whole-image"}),
+        ("masker", {"iterative", "meaningful-perturbation", "rise", "occlusion", "center-box", "whole-image"}),
         ("metric", {"saliency-score"}),
     ],
 )  # fmt: skip
@@ -47,9 +47,8 @@ def test_everything_has_defaults_and_prints_as_its_configuration(kind):
             continue  # there is no surrogate of everybody's box, and no run of everybody's pictures
         thing = factory()
         assert repr(thing).startswith(type(thing).__name__ + "(")
-        assert (
-            isinstance(factory, TrainedFile) or thing == factory()
-        )  # networks are equal if they are the same
+        # networks are equal if they are the same
+        assert isinstance(factory, TrainedFile) or thing == factory()
 
 
 def test_wrap_model_knows_nothing_about_other_things():

@@ -16,7 +16,7 @@ from saliencykit.core.alternative import Alternative
 from saliencykit.core.errors import ContractError, InputError, RegistryError
 from saliencykit.core.masker import Masker
 from saliencykit.core.objective import Objective
-from saliencykit.maskers.baselines import CentreBox
+from saliencykit.maskers.baselines import CenterBox
 from saliencykit.registry import manager as module
 from saliencykit.registry.manager import KINDS, Registry
 from saliencykit.terms.area import Area
@@ -29,7 +29,7 @@ GOOD = """
 
     @hookimpl
     def provide_alternatives():
-        return {"white": lambda: Constant(colour=1.0), "constant": Constant}
+        return {"white": lambda: Constant(color=1.0), "constant": Constant}
 """
 
 
@@ -79,8 +79,8 @@ def test_our_own_parts_come_through_the_same_hooks(plugins):
 
 def test_short_and_full_names(plugins):
     registry = plugins(good=GOOD)
-    assert registry.create("alternative", "white").colour == 1.0
-    assert registry.create("alternative", "good/white").colour == 1.0
+    assert registry.create("alternative", "white").color == 1.0
+    assert registry.create("alternative", "good/white").color == 1.0
     assert registry.find("alternative", "blur") == ("saliencykit/blur", Blur)
     assert isinstance(registry.create("alternative", "saliencykit/blur:sigma=3"), Blur)
 
@@ -153,7 +153,7 @@ def test_a_plugin_that_does_not_load_is_left_out_and_says_why(plugins, source, w
         registry = plugins(bad=source, good=GOOD)
     assert state(registry, "bad")
     assert state(registry, "good") == ""
-    assert registry.create("alternative", "white").colour == 1.0
+    assert registry.create("alternative", "white").color == 1.0
     with pytest.raises(RegistryError, match=r"(?s)Plugins left out: bad \(.*\)\."):
         registry.find("alternative", "from-the-bad-one")
 
@@ -264,7 +264,7 @@ def test_an_installed_distribution_is_found(tmp_path, monkeypatch):
     assert ("white-plugin", "white-plugin 1.2", "") in [
         (r.name, r.origin, r.failure) for r in registry.plugins
     ]
-    assert registry.create("alternative", "white-plugin/white").colour == 1.0
+    assert registry.create("alternative", "white-plugin/white").color == 1.0
 
 
 def test_models_are_wrapped_by_the_newest_plugin_that_knows_them(plugins):
@@ -354,11 +354,11 @@ def test_register_gives_ones_own_parts_a_name(own):
     assert isinstance(module.as_masker("local/mine"), Mine)
     assert saliencykit.register("mine", Mine) == "local/mine"  # again: nothing new
     with pytest.raises(InputError, match=r"local/mine is already .*Mine.*; choose another name"):
-        saliencykit.register("mine", CentreBox)
-    saliencykit.register("rise", CentreBox)
+        saliencykit.register("mine", CenterBox)
+    saliencykit.register("rise", CenterBox)
     with pytest.raises(RegistryError, match="several plugins provide the masker 'rise'"):
         module.as_masker("rise")
-    assert isinstance(module.as_masker("local/rise"), CentreBox)
+    assert isinstance(module.as_masker("local/rise"), CenterBox)
 
 
 def test_register_reads_the_kind_from_the_base_class(own):
@@ -390,7 +390,7 @@ def test_register_takes_plain_names_only(own, name):
 
 def test_coercions(own):
     for coerce, thing, text in [
-        (module.as_masker, CentreBox(area=0.3), "centre-box:area=0.3"),
+        (module.as_masker, CenterBox(area=0.3), "center-box:area=0.3"),
         (module.as_alternative, Blur(sigma=11), "blur:11"),
     ]:
         assert coerce(thing) is thing
@@ -401,17 +401,17 @@ def test_coercions(own):
         ):
             coerce(3)
     assert module.as_metric("saliency-score:floor=0.1").floor == 0.1
-    box = PlantedEvidence()
-    assert module.as_black_box(box) is box
+    black_box = PlantedEvidence()
+    assert module.as_black_box(black_box) is black_box
 
 
 def test_black_boxes_from_models_and_functions(own):
-    box = module.as_black_box(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2)))
-    assert box(torch.rand(1, 3, 2, 2)).shape == (1, 2)
-    box = module.as_black_box(
+    black_box = module.as_black_box(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2)))
+    assert black_box(torch.rand(1, 3, 2, 2)).shape == (1, 2)
+    black_box = module.as_black_box(
         lambda pictures: np.stack([pictures.mean((1, 2, 3)), 1 - pictures.mean((1, 2, 3))], 1)
     )
-    assert not box.differentiable
+    assert not black_box.differentiable
     with pytest.raises(
         InputError,
         match=r"int is not a classifier that saliencykit knows\. Give a torch nn\.Module",
@@ -439,10 +439,10 @@ def test_objectives(own):
 
 
 def test_arguments_that_are_parts_themselves(own):
-    choice = module.as_alternative("choice:among=blur:sigma=3+noise")
-    assert choice == Choice(among=(Blur(sigma=3), Noise()))
+    choice = module.as_alternative("choice:alternatives=blur:sigma=3+noise")
+    assert choice == Choice(alternatives=(Blur(sigma=3), Noise()))
     with pytest.raises(RegistryError, match="no alternative is called 'blurr'"):
-        module.as_alternative("choice:among=blurr+noise")
+        module.as_alternative("choice:alternatives=blurr+noise")
 
 
 def test_bad_arguments_name_the_part(own):

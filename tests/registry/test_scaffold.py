@@ -65,9 +65,8 @@ def test_a_new_plugin_has_its_own_names(tmp_path):
     assert "example" not in text.replace("examples", "").replace("Example:", "")
     assert "$" not in text
     assert 'my-plugin = "my_plugin"' in text
-    assert [p.name for p in made.folder.parent.iterdir()] == [
-        "my-plugin"
-    ]  # nothing half made beside it
+    # nothing half made beside it
+    assert [p.name for p in made.folder.parent.iterdir()] == ["my-plugin"]
     assert os.access(made.folder, os.X_OK)
 
 

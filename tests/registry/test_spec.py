@@ -47,7 +47,7 @@ def test_texts_there_and_back(spec):
             "timm:resnet18,checkpoint=my.safetensors",
             Spec("timm", ("resnet18",), {"checkpoint": "my.safetensors"}),
         ),
-        ("constant:colour=(1,0.5,0)", Spec("constant", (), {"colour": "(1,0.5,0)"})),
+        ("constant:color=(1,0.5,0)", Spec("constant", (), {"colour": "(1,0.5,0)"})),
         ("x:[1,2],a=[3,(4,5)],b=6", Spec("x", ("[1,2]",), {"a": "[3,(4,5)]", "b": "6"})),
         ("timm:hf-hub:timm/vit.a=b", Spec("timm", ("hf-hub:timm/vit.a=b",))),
         (
@@ -78,7 +78,7 @@ def test_any_text_is_read_or_refused_with_advice(text):
 class Part:
     sigma: float = 1.0
     steps: int = 3
-    colour: float | tuple[float, ...] | Literal["mean"] = 0.5
+    color: float | tuple[float, ...] | Literal["mean"] = 0.5
     path: str | None = None
     loud: bool = False
     fill: Alternative | None = None
@@ -97,9 +97,9 @@ def make(text, factory=Part, makers=None):
         ("p", Part()),
         ("p:sigma=2.5,steps=7", Part(sigma=2.5, steps=7)),
         ("p:2.5", Part(sigma=2.5)),
-        ("p:2.5,7,colour=mean", Part(sigma=2.5, steps=7, colour="mean")),
-        ("p:colour=(1,0.5,0)", Part(colour=(1, 0.5, 0))),
-        ("p:colour=1e-2", Part(colour=0.01)),
+        ("p:2.5,7,color=mean", Part(sigma=2.5, steps=7, color="mean")),
+        ("p:color=(1,0.5,0)", Part(color=(1, 0.5, 0))),
+        ("p:color=1e-2", Part(color=0.01)),
         ("p:path=007", Part(path="007")),
         ("p:path=7", Part(path="7")),
         ("p:path=none", Part(path=None)),
@@ -166,7 +166,7 @@ def test_a_factory_without_a_signature():
 
 
 def test_an_argument_without_default_is_asked_for_by_name():
-    def box(checkpoint, *, crop_share=1.0):
+    def black_box(checkpoint, *, crop_share=1.0):
         return checkpoint, crop_share
 
     with pytest.raises(
@@ -174,5 +174,5 @@ def test_an_argument_without_default_is_asked_for_by_name():
         match=r"box needs checkpoint; write 'box:checkpoint=\.\.\.'\. Its options are checkpoint, "
         r"crop_share\.",
     ):
-        build(parse("box:crop_share=0.5"), box, {})
-    assert build(parse("box:my.file"), box, {}) == ("my.file", 1.0)
+        build(parse("box:crop_share=0.5"), black_box, {})
+    assert build(parse("box:my.file"), black_box, {}) == ("my.file", 1.0)

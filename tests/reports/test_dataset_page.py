@@ -1,17 +1,19 @@
 import torch
 
-from saliencykit.explanation.explain_dataset import explain_dataset
+from saliencykit.explanation.dataset_explainer import explain_dataset
 from saliencykit.reports.dataset_page import page_of_dataset
 
 
-def test_the_page_has_pictures_numbers_classes_and_reasons(box, generator, tmp_path):
-    images, labels = box.examples(6, generator=generator)
+def test_the_page_has_pictures_numbers_classes_and_reasons(black_box, generator, tmp_path):
+    images, labels = black_box.examples(6, generator=generator)
     pairs = [
         *zip(images, labels.tolist(), strict=True),
         (images[0], 7),
         (torch.rand(3, 8, 8) * 9, 1),
     ]
-    saved = explain_dataset(box, pairs, masker="centre-box", out=tmp_path / "run", overlays=3)
+    saved = explain_dataset(
+        black_box, pairs, masker="center-box", output_dir=tmp_path / "run", overlays=3
+    )
     page = page_of_dataset(saved)
     assert page.count("<img") == 3
     assert "6 of 8 pictures of 8 items of list, " in page
@@ -22,15 +24,15 @@ def test_the_page_has_pictures_numbers_classes_and_reasons(box, generator, tmp_p
     assert saved.to_html(tmp_path / "page.html").read_text(encoding="utf-8") == page
 
 
-def test_without_a_check_and_overlays(box, generator, tmp_path):
-    images, labels = box.examples(2, generator=generator)
+def test_without_a_check_and_overlays(black_box, generator, tmp_path):
+    images, labels = black_box.examples(2, generator=generator)
     page = page_of_dataset(
         explain_dataset(
-            box,
+            black_box,
             list(zip(images, labels.tolist(), strict=True)),
             masker="random",
-            check=False,
-            out=tmp_path,
+            verify=False,
+            output_dir=tmp_path,
             overlays=0,
         )
     )

@@ -5,9 +5,9 @@ from saliencykit import explain
 from saliencykit.core.errors import SaliencyKitError
 
 
-def test_a_page_of_one_explanation(box, examples, tmp_path):
+def test_a_page_of_one_explanation(black_box, examples, tmp_path):
     images, labels = examples
-    answer = explain(box, images[:2], labels[:2].tolist(), masker="rise:samples=8")
+    answer = explain(black_box, images[:2], labels[:2].tolist(), masker="rise:samples=8")
     written = answer.to_html(tmp_path / "page.html")
     page = written.read_text(encoding="utf-8")
     assert page.count("<img") == 6
@@ -21,14 +21,14 @@ def test_images_in_model_space_have_a_page_too(tmp_path):
     from torch import nn
 
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2))
-    page = explain(net, torch.randn(1, 3, 8, 8), 1, masker="whole-image", pixels="model").to_html(
+    page = explain(net, torch.randn(1, 3, 8, 8), 1, masker="whole-image", inputs="model").to_html(
         tmp_path / "page.html"
     )
     assert page.read_text(encoding="utf-8").count("<img") == 3
 
 
-def test_a_page_that_cannot_be_written_is_one_sentence(box, examples, tmp_path):
-    answer = explain(box, examples[0][:1], 0, masker="whole-image")
+def test_a_page_that_cannot_be_written_is_one_sentence(black_box, examples, tmp_path):
+    answer = explain(black_box, examples[0][:1], 0, masker="whole-image")
     with pytest.raises(
         SaliencyKitError, match=r"cannot be written: Is a directory. Choose another file.$"
     ):

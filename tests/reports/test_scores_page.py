@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from saliencykit.core.metric import Metric, Sample
-from saliencykit.evaluation.evaluate import evaluate
+from saliencykit.evaluation.evaluate_maskers import evaluate
 from saliencykit.evaluation.score_rows import Row
 from saliencykit.evaluation.scores import Scores
 
@@ -26,11 +26,16 @@ def page(tmp_path_factory):
 
     from saliencykit.testing.black_boxes import PlantedEvidence
 
-    box, folder = PlantedEvidence(), tmp_path_factory.mktemp("run")
-    images, labels = box.examples(5, generator=torch.Generator().manual_seed(0))
+    black_box, folder = PlantedEvidence(), tmp_path_factory.mktemp("run")
+    images, labels = black_box.examples(5, generator=torch.Generator().manual_seed(0))
     sample = Sample(images, labels, names=tuple(f"<{i}>.png" for i in range(5)))
     scores = evaluate(
-        box, {"rise & <more>": "rise:samples=8"}, {"curve": Curve()}, sample, out=folder, pictures=3
+        black_box,
+        {"rise & <more>": "rise:samples=8"},
+        {"curve": Curve()},
+        sample,
+        output_dir=folder,
+        report_images=3,
     )
     return scores.to_html(folder / "report.html")
 
@@ -52,7 +57,7 @@ def test_names_are_escaped_and_the_parts_are_there(page):
     assert "rise &amp; &lt;more&gt;" in text
     assert "&lt;0&gt;.png" in text
     assert "How much of &lt;everything&gt; is there &amp; more." in text
-    for heading in ("Scores", "Curves", "Pictures", "What the numbers mean", "Settings"):
+    for heading in ("Scores", "Curves", "TrainingImages", "What the numbers mean", "Settings"):
         assert f"<h2>{heading}</h2>" in text
     assert "curve/<wbr>mean ↑" in text
     assert "higher is better" in text
@@ -89,9 +94,8 @@ def test_chromium_shows_it(page, tmp_path, width, scheme, paper):
     )
     if chromium is None:
         pytest.skip("no chromium")
-    frame = page.with_name(
-        f"frame-{width}.html"
-    )  # a window is never as narrow as a phone, a frame is
+    # a window is never as narrow as a phone, a frame is
+    frame = page.with_name(f"frame-{width}.html")
     frame.write_text(
         f'<body style="margin:0"><iframe src="{page.name}" '
         f'style="width:{width}px;height:1500px;border:0"></iframe>'
@@ -111,7 +115,7 @@ def test_chromium_shows_it(page, tmp_path, width, scheme, paper):
         f"--screenshot={shot}",
         frame.as_uri(),
     ]
-    subprocess.run(command, capture_output=True, timeout=120, check=True)
+    subprocess.run(command, capture_output=True, timeout=120, verify=True)
     picture = Image.open(shot).convert("RGB").crop((0, 0, width, 1500))
     assert picture.getpixel((width - 3, 3)) == paper
     assert len(picture.getcolors(1 << 22)) > 200, "photos and curves are there"

@@ -14,9 +14,9 @@ class Honest(Masker):
     """
 
     def mask(self, black_box, images, labels, generator):
-        box = PlantedEvidence()
-        there = box(images).argmax(1) == labels
-        return box.evidence(images, labels) * there.view(-1, 1, 1, 1)
+        black_box = PlantedEvidence()
+        there = black_box(images).argmax(1) == labels
+        return black_box.evidence(images, labels) * there.view(-1, 1, 1, 1)
 
 
 class Code(Masker):
@@ -88,8 +88,8 @@ def planted():
     """`planted(n)`: a box that decides by patches, pictures and their labels."""
 
     def make(n):
-        box = PlantedEvidence()
-        return box, *box.examples(n, generator=torch.Generator().manual_seed(0))
+        black_box = PlantedEvidence()
+        return black_box, *black_box.examples(n, generator=torch.Generator().manual_seed(0))
 
     return make
 

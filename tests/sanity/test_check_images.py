@@ -7,7 +7,7 @@ from PIL import Image
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Sample
-from saliencykit.sanity.check_images import shown
+from saliencykit.sanity.check_images import load_check_images
 
 
 @pytest.fixture
@@ -24,18 +24,19 @@ def folder(tmp_path, planted):
 
 def test_a_folder(folder, patch_box, planted):
     labels = planted(8)[2]
-    found = shown(folder, patch_box)
+    found = load_check_images(folder, patch_box)
     assert torch.equal(found.labels, labels)
     assert found.images.shape == (8, 3, 16, 16)
     assert list(found.missing.values()) == [1]
     assert "damaged.png" in next(iter(found.missing))
     assert (
-        shown(str(folder), patch_box, limit=4).labels.tolist() == labels[[0, 2, 4, 6]].tolist()
+        load_check_images(str(folder), patch_box, max_images=4).labels.tolist()
+        == labels[[0, 2, 4, 6]].tolist()
     ), "evenly spaced"
 
 
 def test_tensors_samples_pairs_and_arrays(planted, patch_box):
-    box, images, labels = planted(6)
+    black_box, images, labels = planted(6)
     for data in (
         images,
         list(images),
@@ -43,22 +44,22 @@ def test_tensors_samples_pairs_and_arrays(planted, patch_box):
         iter(images),
         [Sample(images, labels)],
     ):
-        found = shown(data, box)
+        found = load_check_images(data, black_box)
         assert torch.equal(found.labels, labels), "labels that were given are not asked about"
         assert torch.equal(found.images, images)
     arrays = [(image * 255).round().byte().permute(1, 2, 0).numpy() for image in images]
-    assert torch.equal(shown(arrays, patch_box).labels, labels)
-    assert len(shown(images, box, limit=5).labels) == 5
+    assert torch.equal(load_check_images(arrays, patch_box).labels, labels)
+    assert len(load_check_images(images, black_box, max_images=5).labels) == 5
 
 
 def test_another_size_is_counted(planted):
-    box, images, _ = planted(3)
-    found = shown([*images, torch.rand(3, 20, 20)], box)
+    black_box, images, _ = planted(3)
+    found = load_check_images([*images, torch.rand(3, 20, 20)], black_box)
     assert found.missing == {"of another size than the first picture": 1}
 
 
 def test_mistakes(tmp_path, planted):
-    box, images, _ = planted(2)
+    black_box, images, _ = planted(2)
     for data, words in (
         (tmp_path / "nowhere", "nowhere"),
         (tmp_path, "no picture"),
@@ -66,8 +67,8 @@ def test_mistakes(tmp_path, planted):
         (3, "iterable"),
     ):
         with pytest.raises(InputError, match=words):
-            shown(data, box)
-    with pytest.raises(InputError, match="limit=0"):
-        shown(images, box, limit=0)
+            load_check_images(data, black_box)
+    with pytest.raises(InputError, match="max_images=0"):
+        load_check_images(images, black_box, max_images=0)
     with pytest.raises(InputError, match="could be read"):
-        shown([np.full((3, 3), "x")], box)
+        load_check_images([np.full((3, 3), "x")], black_box)

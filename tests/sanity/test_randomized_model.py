@@ -5,7 +5,7 @@ import torch
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.sanity.randomized_model import randomised
+from saliencykit.sanity.randomized_model import randomized
 from saliencykit.testing.black_boxes import PlantedEvidence, small_network
 
 IMAGES = torch.rand(32, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -17,27 +17,31 @@ def box_of(**options):
 
 @pytest.mark.parametrize("what", ["head", "weights"])
 def test_the_model_stays_as_it_was(what):
-    box = box_of()
-    before = {name: values.clone() for name, values in box.model.state_dict().items()}
+    black_box = box_of()
+    before = {name: values.clone() for name, values in black_box.model.state_dict().items()}
     state = torch.get_rng_state()
-    twin = randomised(box, IMAGES, what)
-    assert all(torch.equal(before[name], values) for name, values in box.model.state_dict().items())
+    twin = randomized(black_box, IMAGES, what)
+    assert all(
+        torch.equal(before[name], values) for name, values in black_box.model.state_dict().items()
+    )
     assert torch.equal(state, torch.get_rng_state())
-    assert box.model.training
-    assert not torch.allclose(twin(IMAGES), box(IMAGES))
+    assert black_box.model.training
+    assert not torch.allclose(twin(IMAGES), black_box(IMAGES))
     same = [
         torch.equal(a, b)
-        for a, b in zip(twin.model[0].parameters(), box.model[0].parameters(), strict=True)
+        for a, b in zip(twin.model[0].parameters(), black_box.model[0].parameters(), strict=True)
     ]
     assert all(same) == (what == "head")
-    assert torch.equal(twin.model[1].running_mean, box.model[1].running_mean)
-    assert torch.equal(randomised(box, IMAGES, what)(IMAGES), twin(IMAGES)), "the seed decides"
-    assert not torch.equal(randomised(box, IMAGES, what, seed=1)(IMAGES), twin(IMAGES))
+    assert torch.equal(twin.model[1].running_mean, black_box.model[1].running_mean)
+    assert torch.equal(randomized(black_box, IMAGES, what)(IMAGES), twin(IMAGES)), (
+        "the seed decides"
+    )
+    assert not torch.equal(randomized(black_box, IMAGES, what, seed=1)(IMAGES), twin(IMAGES))
 
 
 def test_logits_vary_as_they_did_around_one_mean():
-    box = box_of()
-    intact, random = box(IMAGES).detach(), randomised(box, IMAGES)(IMAGES)
+    black_box = box_of()
+    intact, random = black_box(IMAGES).detach(), randomized(black_box, IMAGES)(IMAGES)
     assert float((random - random.mean(0)).std()) == pytest.approx(
         float((intact - intact.mean(0)).std()), rel=1e-3
     )
@@ -48,16 +52,16 @@ def test_logits_vary_as_they_did_around_one_mean():
 def test_a_head_without_bias_gets_one():
     model = small_network()
     model[-1].bias = None
-    random = randomised(TorchBlackBox(model), IMAGES, "head")
+    random = randomized(TorchBlackBox(model), IMAGES, "head")
     assert float(random(IMAGES).mean(0).std()) < 1e-4
     assert model[-1].bias is None
 
 
 def test_mistakes():
     with pytest.raises(InputError, match="random_box="):
-        randomised(PlantedEvidence(), IMAGES)
+        randomized(PlantedEvidence(), IMAGES)
     with pytest.raises(InputError, match="'head' or 'weights'"):
-        randomised(box_of(), IMAGES, "tail")
+        randomized(box_of(), IMAGES, "tail")
     headless = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     with pytest.raises(InputError, match="no linear or convolutional layer"):
-        randomised(TorchBlackBox(headless), IMAGES, "head")
+        randomized(TorchBlackBox(headless), IMAGES, "head")

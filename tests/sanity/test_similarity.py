@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from saliencykit.sanity.similarity import likeness, overlap
+from saliencykit.sanity.similarity import overlap, similarity
 
 
 def masks(seed, n=4):
@@ -14,13 +14,13 @@ def masks(seed, n=4):
 def test_it_is_the_correlation():
     one, other = masks(0), masks(1)
     slow = [np.corrcoef(a.flatten(), b.flatten())[0, 1] for a, b in zip(one, other, strict=True)]
-    assert likeness(one, other).numpy() == pytest.approx(np.array(slow), abs=1e-5)
+    assert similarity(one, other).numpy() == pytest.approx(np.array(slow), abs=1e-5)
 
 
 def test_flat_masks_are_alike_and_unlike_others():
     flat = torch.full((4, 1, 10, 10), 0.3)
-    assert likeness(flat, 0 * flat).tolist() == [1.0] * 4
-    assert likeness(flat, masks(0)).tolist() == [0.0] * 4
+    assert similarity(flat, 0 * flat).tolist() == [1.0] * 4
+    assert similarity(flat, masks(0)).tolist() == [0.0] * 4
 
 
 def test_overlap_is_the_intersection_over_union_of_the_best_fifth():
@@ -36,5 +36,5 @@ def test_overlap_is_the_intersection_over_union_of_the_best_fifth():
 def test_a_missing_mask_is_nan():
     one = masks(0)
     one[1] = float("nan")
-    for measure in (likeness, overlap):
+    for measure in (similarity, overlap):
         assert measure(one, masks(0)).isnan().tolist() == [False, True, False, False]

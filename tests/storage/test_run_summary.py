@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from saliencykit.storage.explanation_rows import ExplainedRow
-from saliencykit.storage.run_summary import summarise
+from saliencykit.storage.run_summary import summarize
 
 
 def test_means_quartiles_and_reasons():
@@ -13,7 +13,7 @@ def test_means_quartiles_and_reasons():
         ExplainedRow(name=str(i), index=i, area=area, shard="s") for i, area in enumerate(areas)
     ]
     rows += [ExplainedRow(name=f"bad{i}", index=4 + i, reason="b" if i else "a") for i in range(7)]
-    found = summarise(rows, few=2)
+    found = summarize(rows, few=2)
     assert (found.pictures, found.explained) == (11, 4)
     assert found.columns["area"] == pytest.approx(
         (np.mean(areas), *np.quantile(areas, (0.25, 0.5, 0.75)))
@@ -23,4 +23,4 @@ def test_means_quartiles_and_reasons():
 
 
 def test_of_nothing():
-    assert summarise([]).pictures == 0
+    assert summarize([]).pictures == 0

@@ -23,7 +23,7 @@ def folder(tmp_path):
     """An unfinished run of two processes, one row of which is there twice."""
     (tmp_path / "manifest.json").write_text(json.dumps({"format": FORMAT, "version": VERSION}))
     images = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    keys = rng.picture_keys(images).tolist()
+    keys = rng.image_keys(images).tolist()
     rows = [
         ExplainedRow(
             name=f"{i}.png", index=i, label=i % 2, size=(8, 8), picture=hexadecimal(key)

@@ -60,7 +60,7 @@ def test_other_files_are_refused(tmp_path, metadata, words):
 
 
 def test_no_file_and_no_safetensors(tmp_path):
-    with pytest.raises(InputError, match="`saliencykit fit --out m"):
+    with pytest.raises(InputError, match="`saliencykit fit --output m"):
         FILES.header(tmp_path / "m.safetensors")
     (tmp_path / "m.safetensors").write_bytes(b"nothing")
     with pytest.raises(InputError, match="no whole safetensors file"):

@@ -4,11 +4,11 @@ from torch import nn
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError, SaliencyKitError
-from saliencykit.surrogate.distillation import learn
-from saliencykit.surrogate.masked_images import Asked
+from saliencykit.surrogate.distillation import distill
+from saliencykit.surrogate.masked_images import MaskedImages
 
 
-def box(*, classes=3, seed=0):
+def black_box(*, classes=3, seed=0):
     torch.manual_seed(seed)
     network = nn.Sequential(
         nn.Conv2d(3, 8, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8, classes)
@@ -20,12 +20,12 @@ def box(*, classes=3, seed=0):
 def lesson(generator):
     pixels = torch.randint(256, (50, 3, 2, 2), dtype=torch.uint8, generator=generator)
     light = pixels.float().mean((2, 3)) / 30
-    return Asked(pixels, torch.arange(50), torch.ones(50)), light
+    return MaskedImages(pixels, torch.arange(50), torch.ones(50)), light
 
 
 def taught(lesson, **options):
-    student, steps = box(), []
-    learn(
+    student, steps = black_box(), []
+    distill(
         student,
         *lesson,
         **({"steps": 150, "batch": 16, "lr": 0.02, "seed": 0, "on_step": steps.append} | options),
@@ -49,8 +49,8 @@ def test_it_learns_and_leaves_a_box_behind(lesson):
 
 def test_the_loss_is_the_divergence_in_nats(lesson):
     pictures, answers = lesson
-    _, steps = taught(lesson, steps=1, batch=50, lr=1e-9)
-    reference = box().model.train()
+    _, steps = taught(lesson, steps=1, batch_size=50, lr=1e-9)
+    reference = black_box().model.train()
     mine = reference((pictures.images(torch.arange(50)) - 0.5) / 0.25).log_softmax(1)
     theirs = answers.log_softmax(1)
     assert steps[0].loss == pytest.approx(
@@ -65,21 +65,21 @@ def test_the_same_seed_learns_the_same(lesson):
 
 
 def test_more_pictures_a_step_than_there_are(lesson):
-    assert len(taught(lesson, steps=3, batch=500)[1]) == 3
+    assert len(taught(lesson, steps=3, batch_size=500)[1]) == 3
 
 
 def test_a_network_that_does_not_fit(lesson):
-    student = box(classes=4)
+    student = black_box(classes=4)
     with pytest.raises(InputError, match=r"answered with \(16, 4\) for 16 pictures of 3 classes"):
-        learn(student, *lesson, steps=1, batch=16, lr=0.1, seed=0, on_step=print)
+        distill(student, *lesson, steps=1, batch_size=16, lr=0.1, seed=0, on_step=print)
     maps = TorchBlackBox(nn.Conv2d(3, 3, 1), mean=(0.5,) * 3, std=(1,) * 3, size=2)
     with pytest.raises(InputError, match=r"returns logits \(B, K\); Conv2d returned Tensor"):
-        learn(maps, *lesson, steps=1, batch=16, lr=0.1, seed=0, on_step=print)
+        distill(maps, *lesson, steps=1, batch_size=16, lr=0.1, seed=0, on_step=print)
 
 
 def test_a_loss_that_is_not_finite(lesson):
-    student = box()
+    student = black_box()
     with torch.no_grad():
         student.model[4].bias[0] = float("inf")
     with pytest.raises(SaliencyKitError, match="not finite at step 1 of 2; lower lr"):
-        learn(student, *lesson, steps=2, batch=16, lr=0.1, seed=0, on_step=print)
+        distill(student, *lesson, steps=2, batch_size=16, lr=0.1, seed=0, on_step=print)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from saliencykit.surrogate.fidelity import disagreement, is_large
+from saliencykit.surrogate.fidelity import fidelity, is_large
 
 
 def softmax(row):
@@ -21,7 +21,7 @@ PLACES = {"whole": torch.arange(0, 24, 2), "half": torch.arange(1, 24, 2)}
 
 def test_against_the_formulas_picture_by_picture(logits):
     mine, theirs = logits
-    figures = disagreement(mine, theirs, PLACES)
+    figures = fidelity(mine, theirs, PLACES)
     kl, same, apart = ({"whole": [], "half": []} for _ in range(3))
     for picture in range(12):
         asked = int(theirs[2 * picture].argmax())
@@ -42,13 +42,12 @@ def test_against_the_formulas_picture_by_picture(logits):
 def test_an_undecided_box_has_no_top_class():
     theirs = torch.tensor([[0.0, 0.01, 0.0], [3.0, 0.0, 0.0]])
     mine = torch.tensor([[0.0, 0.0, 0.5], [0.0, 3.0, 0.0]])
-    assert disagreement(mine, theirs, {"whole": torch.arange(2)})["all"]["agreement"]["mean"] == 0.5
+    assert fidelity(mine, theirs, {"whole": torch.arange(2)})["all"]["agreement"]["mean"] == 0.5
 
 
 def test_the_rule():
     theirs = torch.eye(4) * 9
-    assert not is_large(disagreement(theirs, theirs, {"whole": torch.arange(4)}))
-    assert is_large(disagreement(theirs.flip(1), theirs, {"whole": torch.arange(4)}))
-    assert is_large(
-        disagreement(theirs / 6, theirs, {"whole": torch.arange(4)})
-    )  # the same class, far less sure
+    assert not is_large(fidelity(theirs, theirs, {"whole": torch.arange(4)}))
+    assert is_large(fidelity(theirs.flip(1), theirs, {"whole": torch.arange(4)}))
+    # the same class, far less sure
+    assert is_large(fidelity(theirs / 6, theirs, {"whole": torch.arange(4)}))

@@ -3,7 +3,7 @@ import torch
 
 from saliencykit.alternatives.choice import Choice
 from saliencykit.alternatives.constant import Constant
-from saliencykit.data.training_images import Pictures
+from saliencykit.data.training_images import TrainingImages
 from saliencykit.surrogate.masked_images import (
     AREAS,
     draw_masks,
@@ -14,7 +14,7 @@ from saliencykit.surrogate.masked_images import (
 
 @pytest.fixture
 def pictures(generator):
-    return Pictures(
+    return TrainingImages(
         torch.randint(256, (10, 3, 20, 24), dtype=torch.uint8, generator=generator), None
     )
 
@@ -30,15 +30,14 @@ def test_masks_keep_the_share_that_is_wanted(generator, exact):
     assert torch.allclose(means.mean(0), kept[:5], atol=0.06)
     if exact:
         assert (means - kept[:5]).abs().max() < 0.15
-    assert (
-        len({tuple(mask.flatten().tolist()) for mask in masks}) > 280
-    )  # of nine cells now and then none is kept
+    # of nine cells now and then none is kept
+    assert len({tuple(mask.flatten().tolist()) for mask in masks}) > 280
     coarse = (masks[:, :, 1:] - masks[:, :, :-1]).abs().mean()
     assert coarse < 0.12  # areas, not grains
 
 
 def test_whole_masked_and_cropped_pictures_of_all(pictures):
-    asked = training_pictures(pictures, 500, Constant(colour=0.0), seed=3)
+    asked = training_pictures(pictures, 500, Constant(color=0.0), seed=3)
     assert len(asked) == 500
     assert asked.pixels.dtype == torch.uint8
     assert torch.equal(asked.picture.bincount(), torch.full((10,), 50))
@@ -65,7 +64,7 @@ def test_a_larger_budget_begins_like_a_smaller_one(pictures):
 
 
 def test_held_out_pictures_are_whole_and_at_each_area(pictures):
-    asked = held_out_pictures(pictures, Constant(colour=0.0), seed=0)
+    asked = held_out_pictures(pictures, Constant(color=0.0), seed=0)
     assert torch.equal(asked.picture, torch.arange(10).repeat_interleave(1 + len(AREAS)))
     assert torch.equal(asked.pixels[::5], pictures.pixels)
     areas = asked.area.view(10, 5)

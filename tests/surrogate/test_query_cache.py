@@ -6,8 +6,8 @@ from safetensors.torch import save_file
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import ContractError, InputError
-from saliencykit.surrogate.masked_images import Asked
-from saliencykit.surrogate.query_cache import Answers
+from saliencykit.surrogate.masked_images import MaskedImages
+from saliencykit.surrogate.query_cache import QueryCache
 
 
 @dataclass
@@ -38,41 +38,43 @@ class Service(BlackBox):
 @pytest.fixture
 def pictures():
     pixels = torch.arange(30, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 2, 2).contiguous()
-    return Asked(pixels, torch.arange(30) // 2, torch.where(torch.arange(30) % 2 == 0, 1.0, 0.25))
+    return MaskedImages(
+        pixels, torch.arange(30) // 2, torch.where(torch.arange(30) % 2 == 0, 1.0, 0.25)
+    )
 
 
 WANTED = torch.stack([torch.arange(30) / 255, -torch.arange(30) / 255], 1)
 
 
 def test_each_is_asked_once_in_order(pictures):
-    box, told = Service(), []
-    answers = Answers(box, pictures, "a", None, on_asked=told.append)
+    black_box, told = Service(), []
+    answers = QueryCache(black_box, pictures, "a", None, on_asked=told.append)
     assert torch.allclose(answers.ask(), WANTED)
-    assert box.seen == list(range(30))
+    assert black_box.seen == list(range(30))
     assert (answers.spent, len(answers)) == (30, 30)
     assert told == [*range(4, 30, 4), 30]
     answers.ask()
-    assert len(box.seen) == 30
+    assert len(black_box.seen) == 30
 
 
 def test_a_box_that_dies_costs_only_what_is_missing(pictures, tmp_path):
-    box = Service(breaks=21)
+    black_box = Service(breaks=21)
     with pytest.raises(
         InputError,
         match=r"went away.* 20 of 30, are kept in .*: the same call asks only for the rest",
     ):
-        Answers(box, pictures, "a", tmp_path / "new").ask()
-    assert box.seen == list(range(20))
+        QueryCache(black_box, pictures, "a", tmp_path / "new").ask()
+    assert black_box.seen == list(range(20))
     again = Service()
-    answers = Answers(again, pictures, "a", tmp_path / "new")
+    answers = QueryCache(again, pictures, "a", tmp_path / "new")
     assert len(answers) == 20
     assert torch.allclose(answers.ask(), WANTED)
     assert again.seen == list(range(20, 30))
     third = Service()
-    assert torch.allclose(Answers(third, pictures, "a", tmp_path / "new").ask(), WANTED)
+    assert torch.allclose(QueryCache(third, pictures, "a", tmp_path / "new").ask(), WANTED)
     assert third.seen == []
     fourth = Service()
-    Answers(fourth, pictures, "a", tmp_path / "new", resume=False).ask()
+    QueryCache(fourth, pictures, "a", tmp_path / "new", resume=False).ask()
     assert fourth.seen == list(range(30))
 
 
@@ -82,8 +84,8 @@ def test_an_interrupt_keeps_what_there_is(pictures, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Answers(Service(), pictures, "a", tmp_path, on_asked=stop).ask()
-    assert len(Answers(Service(), pictures, "a", tmp_path)) == 12
+        QueryCache(Service(), pictures, "a", tmp_path, on_asked=stop).ask()
+    assert len(QueryCache(Service(), pictures, "a", tmp_path)) == 12
 
 
 def test_nan_is_named_by_picture(pictures):
@@ -92,45 +94,45 @@ def test_nan_is_named_by_picture(pictures):
         match=r"NaN.*row 3.*\(row 3 there: picture 11, masked, 25% kept\).* 20 of 30, are lost; "
         r"give",
     ):
-        Answers(Service(breaks=23, how="nan"), pictures, "a", None).ask()
+        QueryCache(Service(breaks=23, how="nan"), pictures, "a", None).ask()
 
 
 def test_fewer_and_more_pictures_from_one_folder(pictures, tmp_path):
-    few = Asked(pictures.pixels[:10], pictures.picture[:10], pictures.area[:10])
-    assert len(Answers(Service(), few, "a", tmp_path).ask()) == 10
-    box = Service()
-    assert torch.allclose(Answers(box, pictures, "a", tmp_path).ask(), WANTED)
-    assert box.seen == list(range(10, 30))
-    assert len(Answers(Service(breaks=0), few, "a", tmp_path).ask()) == 10
+    few = MaskedImages(pictures.pixels[:10], pictures.picture[:10], pictures.area[:10])
+    assert len(QueryCache(Service(), few, "a", tmp_path).ask()) == 10
+    black_box = Service()
+    assert torch.allclose(QueryCache(black_box, pictures, "a", tmp_path).ask(), WANTED)
+    assert black_box.seen == list(range(10, 30))
+    assert len(QueryCache(Service(breaks=0), few, "a", tmp_path).ask()) == 10
 
 
 def test_answers_about_something_else_are_refused(pictures, tmp_path):
-    Answers(Service(), pictures, "a", tmp_path).ask()
+    QueryCache(Service(), pictures, "a", tmp_path).ask()
     with pytest.raises(InputError, match="another model, of other pictures or of other settings"):
-        Answers(Service(), pictures, "b", tmp_path)
+        QueryCache(Service(), pictures, "b", tmp_path)
 
 
 def test_damaged_and_missing_files_are_named(pictures, tmp_path):
     with pytest.raises(InputError):
-        Answers(Service(breaks=21), pictures, "a", tmp_path).ask()
-    Answers(Service(), pictures, "a", tmp_path).ask()
+        QueryCache(Service(breaks=21), pictures, "a", tmp_path).ask()
+    QueryCache(Service(), pictures, "a", tmp_path).ask()
     first, second = sorted(tmp_path.iterdir())
     assert [first.name, second.name] == ["answers-000000.safetensors", "answers-000020.safetensors"]
     kept = first.read_bytes()
     first.unlink()
     with pytest.raises(InputError, match="does not follow the file before it"):
-        Answers(Service(), pictures, "a", tmp_path)
+        QueryCache(Service(), pictures, "a", tmp_path)
     first.write_bytes(kept[:-9])
     with pytest.raises(InputError, match=r"answers-000000.safetensors is damaged"):
-        Answers(Service(), pictures, "a", tmp_path)
+        QueryCache(Service(), pictures, "a", tmp_path)
     save_file({"logits": torch.zeros(1, 2)}, first)
     with pytest.raises(InputError, match=r"answers-000000.safetensors is damaged"):
-        Answers(Service(), pictures, "a", tmp_path)
+        QueryCache(Service(), pictures, "a", tmp_path)
 
 
 def test_nothing_is_asked_that_cannot_be_kept(pictures, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    box = Service()
+    black_box = Service()
     with pytest.raises(InputError, match="cannot write to"):
-        Answers(box, pictures, "a", tmp_path / "file" / "below").ask()
-    assert box.seen == []
+        QueryCache(black_box, pictures, "a", tmp_path / "file" / "below").ask()
+    assert black_box.seen == []

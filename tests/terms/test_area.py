@@ -39,9 +39,9 @@ def test_a_power_below_1_prefers_binary_masks_of_the_same_area():
     binary = torch.tensor([[[[1.0, 0.0], [1.0, 0.0]]]])
     none = torch.zeros(1)
     trial = Trial(binary, none, none, binary, none, none)
-    grey = replace(trial, mask=torch.full_like(binary, 0.5))
-    assert Area()(trial) == Area()(grey)
-    assert PowerArea()(trial) < PowerArea()(grey)
+    gray = replace(trial, mask=torch.full_like(binary, 0.5))
+    assert Area()(trial) == Area()(gray)
+    assert PowerArea()(trial) < PowerArea()(gray)
 
 
 @pytest.mark.parametrize("wrong", [{"power": 0}, {"power": 1.1}, {"offset": 0}, {"offset": -1.0}])

@@ -18,21 +18,21 @@ def seeded(seed=0):
 @pytest.mark.parametrize("num_classes", [2, 4, 6])
 @pytest.mark.parametrize("size", [16, 4, 64, (9, 13)])
 def test_the_box_knows_its_examples(num_classes, size):
-    box = PlantedEvidence(num_classes=num_classes)
-    images, labels = box.examples(24, generator=seeded(), size=size)
+    black_box = PlantedEvidence(num_classes=num_classes)
+    images, labels = black_box.examples(24, generator=seeded(), size=size)
     assert images.shape == (24, 3, *((size, size) if isinstance(size, int) else size))
     assert images.min() >= 0
     assert images.max() <= 1
     assert labels.tolist() == [i % num_classes for i in range(24)]
-    assert probability(box(images), labels).min() > 0.98
-    assert len(box.class_names) == len(set(box.class_names)) == num_classes
+    assert probability(black_box(images), labels).min() > 0.98
+    assert len(black_box.class_names) == len(set(black_box.class_names)) == num_classes
 
 
 @pytest.mark.parametrize("side", [2, 4, 6])
 def test_the_right_answer_is_the_patch(side):
-    box = PlantedEvidence(side=side)
-    images, labels = box.examples(8, generator=seeded(), size=(12, 15))
-    truth = box.evidence(images, labels)
+    black_box = PlantedEvidence(side=side)
+    images, labels = black_box.examples(8, generator=seeded(), size=(12, 15))
+    truth = black_box.evidence(images, labels)
     assert truth.sum((1, 2, 3)).tolist() == [side * side] * 8
     assert ((images - 0.5).abs() * (1 - truth)).max() < 0.25  # grain
     inside = ((images - 0.5).abs().amax(1, keepdim=True) > 0.39) | (truth == 0)
@@ -46,19 +46,19 @@ def test_the_right_answer_is_the_patch(side):
         Blur(sigma=3.0),
         Noise(),
         Constant(),
-        Constant(colour="mean"),
-        Constant(colour=0.0),
-        Constant(colour=1.0),
+        Constant(color="mean"),
+        Constant(color=0.0),
+        Constant(color=1.0),
     ],
 )
 def test_the_patch_is_necessary_and_enough(alternative):
-    box = PlantedEvidence(num_classes=6)
-    images, labels = box.examples(12, generator=seeded())
+    black_box = PlantedEvidence(num_classes=6)
+    images, labels = black_box.examples(12, generator=seeded())
     trial = run_trial(
-        box,
+        black_box,
         images,
         labels,
-        box.evidence(images, labels),
+        black_box.evidence(images, labels),
         alternative=alternative,
         generator=seeded(),
     )
@@ -67,31 +67,31 @@ def test_the_patch_is_necessary_and_enough(alternative):
 
 
 def test_two_patches_share_the_answer_and_each_label_has_its_own_place():
-    box = PlantedEvidence()
-    images, _ = box.examples(2, generator=seeded(), size=(16, 16))
+    black_box = PlantedEvidence()
+    images, _ = black_box.examples(2, generator=seeded(), size=(16, 16))
     both = torch.cat([images[:1], images[1:]], dim=3)
-    logits = box(both)
+    logits = black_box(both)
     assert (logits[0, 0] - logits[0, 1]).abs() < 0.1
-    left, right = (box.evidence(both, torch.tensor([label])) for label in (0, 1))
+    left, right = (black_box.evidence(both, torch.tensor([label])) for label in (0, 1))
     assert left[..., :16].sum() == 16
     assert right[..., 16:].sum() == 16
 
 
 def test_it_is_a_black_box():
-    for box in (
+    for black_box in (
         PlantedEvidence(),
         PlantedEvidence(max_batch=2),
         QueryOnly(PlantedEvidence()),
         Counting(PlantedEvidence()),
     ):
-        check_black_box(box, images=PlantedEvidence().examples(5, generator=seeded())[0])
+        check_black_box(black_box, images=PlantedEvidence().examples(5, generator=seeded())[0])
 
 
 def test_float64_and_gradients():
-    box = PlantedEvidence()
-    x = box.examples(1, generator=seeded(), size=5)[0].double().requires_grad_(True)
-    assert box(x).dtype == torch.float64
-    assert torch.autograd.gradcheck(box, x)
+    black_box = PlantedEvidence()
+    x = black_box.examples(1, generator=seeded(), size=5)[0].double().requires_grad_(True)
+    assert black_box(x).dtype == torch.float64
+    assert torch.autograd.gradcheck(black_box, x)
 
 
 @pytest.mark.parametrize(
@@ -113,21 +113,26 @@ def test_bad_images():
 
 def test_wrappers_show_the_inner_boxs_attributes():
     inner = PlantedEvidence(num_classes=3, max_batch=7)
-    for box in (QueryOnly(inner), Counting(inner)):
-        assert (box.num_classes, box.max_batch, box.device, box.zero) == (3, 7, inner.device, None)
-        assert box.class_names == inner.class_names
-        assert box.for_model_pixels() == box
+    for black_box in (QueryOnly(inner), Counting(inner)):
+        assert (
+            black_box.num_classes,
+            black_box.max_batch,
+            black_box.device,
+            black_box.baseline_color,
+        ) == (3, 7, inner.device, None)
+        assert black_box.class_names == inner.class_names
+        assert black_box.without_preprocessing() == black_box
     assert Counting(inner).differentiable
     assert not QueryOnly(inner).differentiable
 
 
 def test_versions_for_many_stay_wrapped():
     x = torch.rand(2, 3, 8, 8, generator=seeded())
-    assert isinstance(QueryOnly(PlantedEvidence()).for_many(x), QueryOnly)
-    box = Counting(PlantedEvidence())
-    box.for_many(x)(x)
-    assert box.asked == [2]
-    assert (box.images, Counting(PlantedEvidence()).images) == (2, 0)
+    assert isinstance(QueryOnly(PlantedEvidence()).optimized_for(x), QueryOnly)
+    black_box = Counting(PlantedEvidence())
+    black_box.optimized_for(x)(x)
+    assert black_box.asked == [2]
+    assert (black_box.images, Counting(PlantedEvidence()).images) == (2, 0)
 
 
 def test_query_only_cuts_gradients_even_when_asked_for_the_verb():

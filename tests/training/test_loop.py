@@ -10,17 +10,17 @@ from torch import nn
 from saliencykit.alternatives.constant import Constant
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.objective import Objective, Term
-from saliencykit.data.training_images import Pictures
-from saliencykit.maskers.realtime.encoder import Own
+from saliencykit.data.training_images import TrainingImages
+from saliencykit.maskers.realtime.encoder import StandaloneEncoder
 from saliencykit.maskers.realtime.masking_network import masking_network
-from saliencykit.networks.split_layer import find_rest
+from saliencykit.networks.split_layer import choose_split_layer
 from saliencykit.terms.area import Area
 from saliencykit.terms.paper import masking_network as ours
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.unchanged import untouched
 from saliencykit.training.cache import fill_cache, make_views
 from saliencykit.training.loop import Loop
-from saliencykit.training.schedule import Plan
+from saliencykit.training.schedule import Schedule
 
 accelerate = pytest.importorskip("accelerate")
 
@@ -29,28 +29,45 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def loop(box=None, *, side=16, count=24, folder=None, seed=0, on_step=lambda step: None, **options):
+def loop(
+    black_box=None,
+    *,
+    side=16,
+    count=24,
+    folder=None,
+    seed=0,
+    on_step=lambda step: None,
+    **options,
+):
     """A loop on planted evidence with a tiny encoder, or on a box with a trunk."""
     planted = PlantedEvidence()
     images, labels = planted.examples(count, generator=seeded(), size=side)
-    box = box or planted
-    pictures = Pictures((images * 255).round().to(torch.uint8), labels)
+    black_box = black_box or planted
+    pictures = TrainingImages((images * 255).round().to(torch.uint8), labels)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        own = Own(widths=(6, 8), depth=1, size=(side, side))
-    network = masking_network(box, images, labels, encoder="auto" if box.module else own, seed=seed)
-    plan = Plan(
+        own = StandaloneEncoder(widths=(6, 8), depth=1, size=(side, side))
+    network = masking_network(
+        black_box, images, labels, encoder="auto" if black_box.module else own, seed=seed
+    )
+    plan = Schedule(
         options.pop("objective", ours()),
-        Constant(colour=0.5),
+        Constant(color=0.5),
         **{"composing": 6, "batch": 6, "seed": seed, **options},
     )
-    rest = find_rest(box, images) if plan.mixing else None
+    partial_network = choose_split_layer(black_box, images) if plan.mixing else None
     views = make_views(pictures, views=plan.views, most=1000, seed=seed)
-    cache = fill_cache(views, box, network.encoder, rest.tap if rest else None, plan.alternative)
+    cache = fill_cache(
+        views,
+        black_box,
+        network.encoder,
+        partial_network.feature_map if partial_network else None,
+        plan.alternative,
+    )
     return Loop(
         network,
-        box,
-        rest,
+        black_box,
+        partial_network,
         cache,
         (images[:8], labels[:8]),
         plan,
@@ -93,7 +110,7 @@ def test_the_phases_and_what_is_said_of_them(trunk_box):
 
 
 def test_the_warm_up_moves_the_selector_and_leaves_the_decoder_alone():
-    one = loop(warm_up=5, composing=1)
+    one = loop(warmup_steps=5, composing=1)
     before = weights(one.network)
     for number in range(5):
         one._step(number)
@@ -112,19 +129,19 @@ def test_the_warm_up_moves_the_selector_and_leaves_the_decoder_alone():
 
 
 def test_the_selector_learns_the_classes():
-    one = loop(warm_up=20, composing=1)
+    one = loop(warmup_steps=20, composing=1)
     losses = [one._step(number).loss for number in range(20)]
     assert sum(losses[-4:]) < sum(losses[:4])
 
 
 def test_without_fakes():
     steps = []
-    loop(fake_rate=0.0, on_step=steps.append).run(resume=False)
+    loop(fake_class_rate=0.0, on_step=steps.append).run(resume=False)
     assert all(math.isnan(step.fake_area) and math.isfinite(step.loss) for step in steps)
 
 
 def test_an_epoch_is_every_view_once():
-    one = loop(batch=4, views=2)
+    one = loop(batch_size=4, views_per_image=2)
     total = len(one.cache.views)
     first = torch.cat([one._rows(number) for number in range(total // 4)])
     assert sorted(first.tolist()) == list(range(total))
@@ -134,7 +151,7 @@ def test_an_epoch_is_every_view_once():
 
 
 def test_a_batch_that_is_larger_than_the_views():
-    one = loop(count=5, views=1, batch=16)
+    one = loop(count=5, views_per_image=1, batch_size=16)
     assert sorted(one._rows(3).tolist()) == list(range(5))
 
 
@@ -156,10 +173,10 @@ def test_the_areas_weight_follows_the_wanted_area():
 
 
 def test_nothing_that_is_borrowed_is_trained(trunk_box):
-    box = trunk_box()
-    box.model.train()
-    one = loop(box, side=32, mixing=2, composing=2)
-    with untouched("Loop", box.model):
+    black_box = trunk_box()
+    black_box.model.train()
+    one = loop(black_box, side=32, mixing=2, composing=2)
+    with untouched("Loop", black_box.model):
         one.run(resume=False)
     assert all(parameter.grad is None for parameter in one.network.parameters())
 
@@ -219,7 +236,7 @@ def test_five_in_a_row_stop_and_say_why(tmp_path):
         objective=Objective((Moody(bad=range(5, 99), how="nan"),)),
         composing=20,
         save_every=4,
-        folder=tmp_path,
+        checkpoint_dir=tmp_path,
     )
     with pytest.raises(
         SaliencyKitError,
@@ -231,7 +248,7 @@ def test_five_in_a_row_stop_and_say_why(tmp_path):
         objective=Objective((Moody(bad=range(5, 99), how="nan"),)),
         composing=20,
         save_every=4,
-        folder=tmp_path,
+        checkpoint_dir=tmp_path,
     )
     again._resume()
     assert again.done == 8, "what was finished is there"
@@ -244,12 +261,12 @@ class KilledError(KeyboardInterrupt):
     pass
 
 
-def run_until(number, folder, box=None, **options):
+def run_until(number, folder, black_box=None, **options):
     def stop(step):
         if step.number == number:
             raise KilledError
 
-    one = loop(box, folder=folder, on_step=stop, **options)
+    one = loop(black_box, folder=folder, on_step=stop, **options)
     with contextlib.suppress(KilledError):
         one.run(resume=True)
     return one
@@ -257,12 +274,12 @@ def run_until(number, folder, box=None, **options):
 
 @pytest.mark.parametrize("killed", [[2], [4, 6], [9]])
 def test_killed_and_resumed_ends_with_the_same_weights(tmp_path, killed):
-    options = {"warm_up": 3, "composing": 6, "save_every": 2, "gate_every": 3, "area": 0.2}
+    options = {"warmup_steps": 3, "composing": 6, "save_every": 2, "gate_every": 3, "area": 0.2}
     whole = loop(**options)
     gate = whole.run(resume=False)
     for number in killed:
         run_until(number, tmp_path, **options)
-    last = loop(folder=tmp_path, **options)
+    last = loop(checkpoint_dir=tmp_path, **options)
     assert last.run(resume=True) == gate
     assert same(weights(last.network), weights(whole.network))
     assert last.area_weight == whole.area_weight
@@ -274,20 +291,20 @@ def test_also_on_a_trunk_with_late_mixing(tmp_path, trunk_box):
     whole.run(resume=False)
     for number in (3, 5):
         run_until(number, tmp_path, trunk_box(), **options)
-    last = loop(trunk_box(), folder=tmp_path, **options)
+    last = loop(trunk_box(), checkpoint_dir=tmp_path, **options)
     last.run(resume=True)
     assert same(weights(last.network), weights(whole.network))
 
 
 def test_a_finished_training_is_not_trained_again(tmp_path):
     steps = []
-    one = loop(folder=tmp_path)
+    one = loop(checkpoint_dir=tmp_path)
     gate = one.run(resume=True)
-    again = loop(folder=tmp_path, on_step=steps.append)
+    again = loop(checkpoint_dir=tmp_path, on_step=steps.append)
     assert again.run(resume=True) == gate
     assert steps == []
     assert same(weights(one.network), weights(again.network))
-    fresh = loop(folder=tmp_path, on_step=steps.append)
+    fresh = loop(checkpoint_dir=tmp_path, on_step=steps.append)
     fresh.run(resume=False)
     assert len(steps) == 6
 
@@ -296,16 +313,16 @@ def scores_in_turn(monkeypatch, scores):
     """Gates with these scores, by the number of the step that is done."""
     from saliencykit.training import loop as module
 
-    real = module.judge
+    real = module.validate
     state = {}
 
-    def judged(network, box, images, labels, **options):
-        gate = real(network, box, images, labels, **options)
+    def judged(network, black_box, images, labels, **options):
+        gate = real(network, black_box, images, labels, **options)
         return replace(
             gate, kept_at=(scores[state["loop"].done],) * 4, dropped_at=(0.0,) * 4, mosaic=math.nan
         )
 
-    monkeypatch.setattr(module, "judge", judged)
+    monkeypatch.setattr(module, "validate", judged)
     return state
 
 
@@ -332,14 +349,14 @@ def test_the_best_weights_survive_a_kill(monkeypatch, tmp_path):
     whole = state["loop"] = loop(**options)
     whole.run(resume=False)
     killed = loop(
-        folder=tmp_path,
+        checkpoint_dir=tmp_path,
         on_step=lambda step: (_ for _ in ()).throw(KilledError) if step.number == 6 else None,
         **options,
     )
     state["loop"] = killed
     with pytest.raises(KilledError):
         killed.run(resume=True)
-    last = state["loop"] = loop(folder=tmp_path, **options)
+    last = state["loop"] = loop(checkpoint_dir=tmp_path, **options)
     last.run(resume=True)
     assert same(weights(last.network), weights(whole.network))
 
@@ -355,16 +372,16 @@ def test_the_best_weights_survive_a_kill(monkeypatch, tmp_path):
     ],
 )
 def test_a_checkpoint_of_another_plan(tmp_path, change):
-    loop(folder=tmp_path, save_every=3).run(resume=True)
+    loop(checkpoint_dir=tmp_path, save_every=3).run(resume=True)
     with pytest.raises(InputError, match=r"belongs to another training .* resume=False"):
-        loop(folder=tmp_path, **{"save_every": 3} | change).run(resume=True)
+        loop(checkpoint_dir=tmp_path, **{"save_every": 3} | change).run(resume=True)
 
 
 # the folder
 
 
 def test_log_checkpoint_and_pictures(tmp_path):
-    loop(folder=tmp_path / "new", composing=6, gate_every=2, save_every=3).run(resume=True)
+    loop(checkpoint_dir=tmp_path / "new", composing=6, gate_every=2, save_every=3).run(resume=True)
     rows = [json.loads(line) for line in (tmp_path / "new" / "log.jsonl").read_text().splitlines()]
     assert [row["step"]["number"] for row in rows if "step" in row] == [1, 2, 3, 4, 5, 6]
     assert [row["gate"]["step"] for row in rows if "gate" in row] == [2, 4]
@@ -376,12 +393,12 @@ def test_log_checkpoint_and_pictures(tmp_path):
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SaliencyKitError, match="cannot be written"):
-        loop(folder=tmp_path / "file" / "new").run(resume=False)
+        loop(checkpoint_dir=tmp_path / "file" / "new").run(resume=False)
 
 
 def test_bf16_trains_and_stays_finite():
     steps = []
-    one = loop(precision="bf16", on_step=steps.append)
+    one = loop(mixed_precision="bf16", on_step=steps.append)
     one.run(resume=False)
     assert all(math.isfinite(step.loss) for step in steps)
     assert all(

@@ -6,12 +6,12 @@ import torch
 from saliencykit.alternatives.constant import Constant
 from saliencykit.core.errors import SaliencyKitError
 from saliencykit.core.objective import Objective
-from saliencykit.maskers.realtime.encoder import Own
+from saliencykit.maskers.realtime.encoder import StandaloneEncoder
 from saliencykit.maskers.realtime.masking_network import masking_network
 from saliencykit.terms.area import Area
 from saliencykit.testing.black_boxes import PlantedEvidence
-from saliencykit.training.optimizer import Descent
-from saliencykit.training.schedule import Plan
+from saliencykit.training.optimizer import Optimizer
+from saliencykit.training.schedule import Schedule
 
 accelerate = pytest.importorskip("accelerate")
 
@@ -21,11 +21,15 @@ def descent(generator):
     """`descent(**plan)`: on a tiny network."""
 
     def make(folder=None, **options):
-        box = PlantedEvidence()
-        images, _ = box.examples(4, generator=generator, size=8)
-        network = masking_network(box, images, encoder=Own(widths=(4, 6), depth=1, size=(8, 8)))
-        plan = Plan(Objective((Area(),)), Constant(), **{"composing": 100, "lr": 1e-2, **options})
-        return Descent(network, plan, accelerate.Accelerator(cpu=True), folder)
+        black_box = PlantedEvidence()
+        images, _ = black_box.examples(4, generator=generator, size=8)
+        network = masking_network(
+            black_box, images, encoder=StandaloneEncoder(widths=(4, 6), depth=1, size=(8, 8))
+        )
+        plan = Schedule(
+            Objective((Area(),)), Constant(), **{"composing": 100, "lr": 1e-2, **options}
+        )
+        return Optimizer(network, plan, accelerate.Accelerator(cpu=True), folder)
 
     return make
 
@@ -50,7 +54,7 @@ def test_the_learning_rate_rises_and_falls(descent):
 
 
 def test_every_phase_has_a_ramp_of_its_own_and_composed_steps_after_mixed_ones_are_gentler(descent):
-    one = descent(warm_up=30, mixing=60, composing=60)
+    one = descent(warmup_steps=30, mixing=60, composing=60)
     course = [rates(one, number)["decoder.last.weight"] for number in range(150)]
     assert course[30] < 0.1 * max(course[30:90])
     assert course[90] < 0.1 * max(course[90:])
@@ -58,7 +62,7 @@ def test_every_phase_has_a_ramp_of_its_own_and_composed_steps_after_mixed_ones_a
 
 
 def test_in_the_warm_up_the_gate_rests_and_the_rows_are_quick(descent):
-    one = descent(warm_up=100)
+    one = descent(warmup_steps=100)
     early, late = rates(one, 20), rates(one, 120)
     assert early["selector.log_scale"] == early["selector.log_threshold"] == 0
     assert early["selector.weight"] > early["decoder.last.weight"]

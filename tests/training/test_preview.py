@@ -6,25 +6,25 @@ from saliencykit.core.errors import SaliencyKitError
 from saliencykit.maskers.realtime.masking_network import masking_network
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.unchanged import untouched
-from saliencykit.training.preview import draw_grid
+from saliencykit.training.preview import save_preview
 
 
 @pytest.fixture
 def made(generator):
-    box = PlantedEvidence()
-    images, labels = box.examples(10, generator=generator, size=(16, 20))
-    return masking_network(box, images), box, images, labels
+    black_box = PlantedEvidence()
+    images, labels = black_box.examples(10, generator=generator, size=(16, 20))
+    return masking_network(black_box, images), black_box, images, labels
 
 
 def test_three_rows_of_at_most_eight(made, tmp_path):
-    network, box, images, labels = made
+    network, black_box, images, labels = made
     network.train()
     path = tmp_path / "new" / "grid.png"
-    with untouched("draw_grid", network, images=images):
-        draw_grid(network, box, images, labels, path=path)
+    with untouched("save_preview", network, images=images):
+        save_preview(network, black_box, images, labels, path=path)
     with Image.open(path) as picture:
         assert (picture.size, picture.mode) == ((8 * 20, 3 * 16), "RGB")
-    draw_grid(network, box, images[:3], labels[:3], path=path)
+    save_preview(network, black_box, images[:3], labels[:3], path=path)
     with Image.open(path) as picture:
         assert picture.size == (3 * 20, 3 * 16)
         first = np.asarray(picture.crop((0, 0, 20, 16)), dtype=float) / 255
@@ -34,4 +34,4 @@ def test_three_rows_of_at_most_eight(made, tmp_path):
 def test_where_it_cannot_be_written(made, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SaliencyKitError, match="cannot be written"):
-        draw_grid(*made, path=tmp_path / "file" / "grid.png")
+        save_preview(*made, path=tmp_path / "file" / "grid.png")

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from saliencykit.core.errors import InputError
-from saliencykit.data.training_images import Pictures, read_pictures
+from saliencykit.data.training_images import TrainingImages, read_training_images
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.unchanged import untouched
 
@@ -34,16 +34,16 @@ def folder(arrays, tmp_path):
     return tmp_path
 
 
-def read(source, box, labels=None, **options):
-    return read_pictures(source, labels, box, **options)
+def read(source, black_box, labels=None, **options):
+    return read_training_images(source, labels, black_box, **options)
 
 
 # what is read
 
 
-def test_a_tensor_comes_back_as_it_was(tensors, box):
-    with untouched("read_pictures", tensors=tensors):
-        pictures = read(tensors, box)
+def test_a_tensor_comes_back_as_it_was(tensors, black_box):
+    with untouched("read_training_images", tensors=tensors):
+        pictures = read(tensors, black_box)
     assert len(pictures) == 8
     assert pictures.pixels.dtype == torch.uint8
     assert pictures.labels is None
@@ -51,7 +51,7 @@ def test_a_tensor_comes_back_as_it_was(tensors, box):
     assert torch.allclose(pictures.images(torch.tensor([3, 0])), tensors[[3, 0]], atol=1e-6)
 
 
-class Rows:
+class ClassFilters:
     """A data set of pictures, or of (picture, label)."""
 
     def __init__(self, items):
@@ -65,48 +65,48 @@ class Rows:
 
 
 def test_every_form_says_the_same(folder, arrays, trunk_box):
-    box = trunk_box()
+    black_box = trunk_box()
     paths = [folder / "some" / f"{n}.png" if n % 2 else folder / f"{n}.png" for n in range(8)]
     pils = [Image.fromarray(array) for array in arrays]
-    wanted = read(pils, box).pixels
+    wanted = read(pils, black_box).pixels
     forms = {
         "paths": paths,
         "texts": [str(path) for path in paths],
         "arrays": arrays,
-        "data set": Rows(pils),
-        "labelled": Rows(list(zip(pils, LABELS, strict=True))),
+        "data set": ClassFilters(pils),
+        "labelled": ClassFilters(list(zip(pils, LABELS, strict=True))),
         "tuple": tuple(arrays),
     }
     for name, form in forms.items():
-        assert torch.equal(read(form, box).pixels, wanted), name
+        assert torch.equal(read(form, black_box).pixels, wanted), name
     in_order = sorted(range(8), key=lambda n: str(paths[n]))
-    assert torch.equal(read(folder, box).pixels, wanted[in_order])
-    assert torch.equal(read(str(folder), box).pixels, wanted[in_order])
+    assert torch.equal(read(folder, black_box).pixels, wanted[in_order])
+    assert torch.equal(read(str(folder), black_box).pixels, wanted[in_order])
 
 
-def test_batches_of_a_loader(tensors, box):
+def test_batches_of_a_loader(tensors, black_box):
     data = torch.utils.data.TensorDataset(tensors, torch.tensor(LABELS))
-    pictures = read(torch.utils.data.DataLoader(data, batch_size=3), box)
+    pictures = read(torch.utils.data.DataLoader(data, batch_size=3), black_box)
     assert pictures.labels.tolist() == LABELS
-    assert torch.equal(pictures.pixels, read(tensors, box).pixels)
-    assert read((batch for batch in tensors.split(3)), box).labels is None
-    assert read(iter([(tensors,)]), box).labels is None
+    assert torch.equal(pictures.pixels, read(tensors, black_box).pixels)
+    assert read((batch for batch in tensors.split(3)), black_box).labels is None
+    assert read(iter([(tensors,)]), black_box).labels is None
 
 
 def test_uint8_tensors_and_arrays(tensors, trunk_box):
-    box = trunk_box()
+    black_box = trunk_box()
     bytes_ = (torch.nn.functional.interpolate(tensors, size=32) * 255).round().to(torch.uint8)
-    wanted = read(bytes_.float() / 255, box).pixels
-    assert torch.equal(read(bytes_, box).pixels, wanted)
-    assert torch.equal(read(bytes_.permute(0, 2, 3, 1).numpy(), box).pixels, wanted)
+    wanted = read(bytes_.float() / 255, black_box).pixels
+    assert torch.equal(read(bytes_, black_box).pixels, wanted)
+    assert torch.equal(read(bytes_.permute(0, 2, 3, 1).numpy(), black_box).pixels, wanted)
 
 
-def test_labels_of_a_data_set_and_of_the_user(tensors, box):
-    rows = Rows([(picture, label) for picture, label in zip(tensors, LABELS, strict=True)])
-    assert read(rows, box).labels.tolist() == LABELS
+def test_labels_of_a_data_set_and_of_the_user(tensors, black_box):
+    rows = ClassFilters([(picture, label) for picture, label in zip(tensors, LABELS, strict=True)])
+    assert read(rows, black_box).labels.tolist() == LABELS
     rows.targets = LABELS[::-1]
-    assert read(rows, box).labels.tolist() == LABELS[::-1]
-    assert read(rows, box, torch.tensor(LABELS)).labels.tolist() == LABELS
+    assert read(rows, black_box).labels.tolist() == LABELS[::-1]
+    assert read(rows, black_box, torch.tensor(LABELS)).labels.tolist() == LABELS
 
 
 # bad data
@@ -128,8 +128,8 @@ def test_labels_stay_with_their_pictures(folder, trunk_box):
     assert pictures.labels.tolist() == [0, 1, 3, 0, 1, 3, 3]
 
 
-def test_of_many_only_the_first_are_named(tensors, box):
-    class Moody(Rows):
+def test_of_many_only_the_first_are_named(tensors, black_box):
+    class Moody(ClassFilters):
         def __getitem__(self, row):
             if row % 2:
                 raise OSError(f"disk error {row}")
@@ -139,11 +139,11 @@ def test_of_many_only_the_first_are_named(tensors, box):
         UserWarning,
         match=r"leaves out 8 of 16 pictures: picture 1: disk error 1; .* \.\.\. and 3 more",
     ):
-        assert len(read(Moody([*tensors, *tensors]), box)) == 8
+        assert len(read(Moody([*tensors, *tensors]), black_box)) == 8
 
 
-def test_a_data_set_that_raises_on_some_labelled_rows(tensors, box):
-    class Moody(Rows):
+def test_a_data_set_that_raises_on_some_labelled_rows(tensors, black_box):
+    class Moody(ClassFilters):
         def __getitem__(self, row):
             if row == 2:
                 raise OSError("disk error")
@@ -153,41 +153,41 @@ def test_a_data_set_that_raises_on_some_labelled_rows(tensors, box):
         [(picture, label) for picture, label in zip(tensors, [1, 1, 3, 2, 2, 1, 2, 1], strict=True)]
     )
     with pytest.warns(UserWarning, match="picture 2: disk error"):
-        assert read(rows, box).labels.tolist() == [1, 1, 2, 2, 1, 2, 1]
+        assert read(rows, black_box).labels.tolist() == [1, 1, 2, 2, 1, 2, 1]
 
 
-def test_pictures_of_several_sizes(box, generator):
-    one, other = (box.examples(2, generator=generator, size=size)[0] for size in (16, 20))
+def test_pictures_of_several_sizes(black_box, generator):
+    one, other = (black_box.examples(2, generator=generator, size=size)[0] for size in (16, 20))
     with pytest.raises(
         InputError, match=r"picture 2 has .* \(3, 20, 20\) and the first one \(3, 16, 16\)"
     ):
-        read([*one, *other], box)
+        read([*one, *other], black_box)
 
 
-def test_a_class_with_one_picture_is_named(tensors, box):
+def test_a_class_with_one_picture_is_named(tensors, black_box):
     with pytest.warns(UserWarning, match="class 1, 3 has one picture"):
-        read(tensors, box, [0, 0, 0, 1, 2, 2, 2, 3])
+        read(tensors, black_box, [0, 0, 0, 1, 2, 2, 2, 3])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        read(tensors, box, LABELS)
+        read(tensors, black_box, LABELS)
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 2, 4, 0, 1, 2, 3], [0, -1, 2, 3, 0, 1, 2, 3]])
-def test_labels_out_of_range(tensors, box, labels):
+def test_labels_out_of_range(tensors, black_box, labels):
     with pytest.raises(InputError, match=r"labels from .* the model's classes are 0\.\.3"):
-        read(tensors, box, labels)
+        read(tensors, black_box, labels)
 
 
-def test_labels_of_another_number(tensors, box):
+def test_labels_of_another_number(tensors, black_box):
     with pytest.raises(InputError, match="8 pictures and 7 labels"):
-        read(tensors, box, LABELS[:7])
+        read(tensors, black_box, LABELS[:7])
 
 
-def test_too_few(tensors, box):
+def test_too_few(tensors, black_box):
     with pytest.raises(
         InputError, match="at least 4 pictures that can be read, hundreds are better; got 3"
     ):
-        read(tensors[:3], box)
+        read(tensors[:3], black_box)
 
 
 @pytest.mark.parametrize(
@@ -202,18 +202,18 @@ def test_too_few(tensors, box):
         ("", "not a folder"),
     ],
 )
-def test_nothing_to_read(box, source, words):
+def test_nothing_to_read(black_box, source, words):
     with pytest.raises(InputError, match=words):
-        read(source, box)
+        read(source, black_box)
 
 
-def test_pixels_out_of_range_are_named(tensors, box):
+def test_pixels_out_of_range_are_named(tensors, black_box):
     with pytest.warns(UserWarning, match="leaves out 1 of 8"):
-        assert len(read(torch.cat([tensors[:7], tensors[7:] * 255]), box)) == 7
+        assert len(read(torch.cat([tensors[:7], tensors[7:] * 255]), black_box)) == 7
 
 
 def test_rows_of_pictures():
-    pictures = Pictures(torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1), None)
+    pictures = TrainingImages(torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1), None)
     assert torch.allclose(
         pictures.images(torch.tensor([3])), torch.tensor(3 / 255).view(1, 1, 1, 1)
     )
@@ -222,9 +222,9 @@ def test_rows_of_pictures():
 def test_of_more_than_memory_holds_a_part_is_drawn_and_not_the_first():
     from saliencykit.testing.black_boxes import PlantedEvidence
 
-    box = PlantedEvidence()
+    black_box = PlantedEvidence()
     tensors = torch.arange(40).view(-1, 1, 1, 1).expand(40, 3, 8, 8) / 255
-    some = read_pictures(tensors, list(range(4)) * 10, box, memory=10 * 3 * 8 * 8)
+    some = read_training_images(tensors, list(range(4)) * 10, black_box, cache_bytes=10 * 3 * 8 * 8)
     which = some.pixels[:, 0, 0, 0].long()
     assert len(some) == 10
     assert which.tolist() != list(range(10))
@@ -232,29 +232,29 @@ def test_of_more_than_memory_holds_a_part_is_drawn_and_not_the_first():
 
 
 @pytest.mark.parametrize("label", ["cat", "3", 0.5, None, torch.tensor(1.0)], ids=repr)
-def test_labels_that_are_no_indices_are_not_taken_for_some(tensors, box, label):
+def test_labels_that_are_no_indices_are_not_taken_for_some(tensors, black_box, label):
     """A name must not become class 0, nor a share be rounded down."""
     labels = [*LABELS[:-1], label]
     pairs = list(zip(tensors, labels, strict=True))
     for given in ((pairs, None), (tensors, labels)):
         with pytest.raises(InputError, match=r"picture 7 has .*Look its name up first"):
-            read(given[0], box, given[1])
-    rows = Rows(pairs)
+            read(given[0], black_box, given[1])
+    rows = ClassFilters(pairs)
     rows.targets = labels
     with pytest.raises(InputError, match="class indices"):
-        read(rows, box)
+        read(rows, black_box)
 
 
-def test_pictures_whose_labels_are_all_none_have_none(tensors, box):
-    assert read([(picture, None) for picture in tensors], box).labels is None
+def test_pictures_whose_labels_are_all_none_have_none(tensors, black_box):
+    assert read([(picture, None) for picture in tensors], black_box).labels is None
     with pytest.raises(InputError, match="picture 7 comes without a label"):
-        read([*zip(tensors[:-1], LABELS, strict=False), tensors[-1]], box)
+        read([*zip(tensors[:-1], LABELS, strict=False), tensors[-1]], black_box)
     with pytest.raises(InputError, match="labels with 1 of 2 batches"):
-        read(iter([(tensors[:4], torch.tensor(LABELS[:4])), tensors[4:]]), box)
+        read(iter([(tensors[:4], torch.tensor(LABELS[:4])), tensors[4:]]), black_box)
 
 
-def test_labels_are_kept_where_the_first_picture_is_damaged(tensors, box):
-    class Moody(Rows):
+def test_labels_are_kept_where_the_first_picture_is_damaged(tensors, black_box):
+    class Moody(ClassFilters):
         def __getitem__(self, row):
             if row == 0:
                 raise OSError("disk error")
@@ -264,4 +264,4 @@ def test_labels_are_kept_where_the_first_picture_is_damaged(tensors, box):
         [(picture, label) for picture, label in zip(tensors, [1, 1, 3, 2, 2, 1, 2, 3], strict=True)]
     )
     with pytest.warns(UserWarning, match="picture 0: disk error"):
-        assert read(rows, box).labels.tolist() == [1, 3, 2, 2, 1, 2, 3]
+        assert read(rows, black_box).labels.tolist() == [1, 3, 2, 2, 1, 2, 3]

@@ -4,9 +4,9 @@ import torch.nn.functional as F
 
 from saliencykit.alternatives.constant import Constant
 from saliencykit.core.alternative import compose
-from saliencykit.core.masker import enlarged
-from saliencykit.networks.feature_maps import read_taps
-from saliencykit.networks.split_layer import find_rest
+from saliencykit.core.masker import resize_maps
+from saliencykit.networks.feature_maps import read_feature_maps
+from saliencykit.networks.split_layer import choose_split_layer
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.training.trials import composed_trial, late_trial
 
@@ -20,22 +20,30 @@ def seeded(seed=0):
 @pytest.fixture
 def late(trunk_box):
     """A rest, mixing features of four pictures with two fills each, pictures, labels and a mask."""
-    box = trunk_box()
+    black_box = trunk_box()
     images, one, other = (
         F.interpolate(torch.rand(4, 3, 8, 8, generator=seeded(s)), size=(32, 32), mode="bilinear")
         for s in range(3)
     )
-    rest = find_rest(box, images)
+    partial_network = choose_split_layer(black_box, images)
     with torch.no_grad():
-        mixing = torch.stack([read_taps(box, x, [rest.tap])[1][0] for x in (images, one, other)], 1)
+        mixing = torch.stack(
+            [
+                read_feature_maps(black_box, x, [partial_network.feature_map])[1][0]
+                for x in (images, one, other)
+            ],
+            1,
+        )
     mask = torch.rand(4, 1, 16, 16, generator=seeded(5)).requires_grad_()
-    return rest, mixing, images, torch.tensor([0, 1, 2, 3]), mask
+    return partial_network, mixing, images, torch.tensor([0, 1, 2, 3]), mask
 
 
 @pytest.mark.parametrize("fakes", ["area", "inverted"])
 def test_late_trials_are_the_formula_row_by_row(late, fakes):
-    rest, mixing, images, labels, mask = late
-    trial = late_trial(rest, mixing, images, labels, REAL, mask, fakes=fakes, generator=seeded())
+    partial_network, mixing, images, labels, mask = late
+    trial = late_trial(
+        partial_network, mixing, images, labels, REAL, mask, fakes=fakes, generator=seeded()
+    )
     first = torch.randint(2, (4,), generator=seeded())
     for row in range(4):
         coarse = F.interpolate(mask[row : row + 1], size=mixing.shape[3:], mode="area")
@@ -47,8 +55,8 @@ def test_late_trials_are_the_formula_row_by_row(late, fakes):
             mixing[row : row + 1, 2 - int(first[row])],
         ]
         x = mixing[row : row + 1, 0]
-        preserved = rest(x * kept + fill[0] * (1 - kept), (3, 32, 32))[0]
-        destroyed = rest(x * dropped + fill[1] * (1 - dropped), (3, 32, 32))[0]
+        preserved = partial_network(x * kept + fill[0] * (1 - kept), (3, 32, 32))[0]
+        destroyed = partial_network(x * dropped + fill[1] * (1 - dropped), (3, 32, 32))[0]
         if not REAL[row] and fakes == "area":
             preserved = destroyed = torch.zeros(4)
         assert torch.allclose(trial.preserved[row], preserved, atol=1e-5)
@@ -59,18 +67,20 @@ def test_late_trials_are_the_formula_row_by_row(late, fakes):
 
 
 def test_late_trials_ask_nothing_about_fakes_and_have_gradients(late):
-    rest, mixing, images, labels, mask = late
-    trial = late_trial(rest, mixing, images, labels, REAL, mask, fakes="area", generator=seeded())
+    partial_network, mixing, images, labels, mask = late
+    trial = late_trial(
+        partial_network, mixing, images, labels, REAL, mask, fakes="area", generator=seeded()
+    )
     grad = torch.autograd.grad((trial.preserved - trial.destroyed).square().sum(), mask)[0]
     assert bool((grad[:3].abs().sum((1, 2, 3)) > 0).all())
     assert not grad[3].any()
 
 
 def test_the_fill_of_the_kept_picture_is_drawn(late):
-    rest, mixing, images, labels, mask = late
+    partial_network, mixing, images, labels, mask = late
     answers = [
         late_trial(
-            rest,
+            partial_network,
             mixing,
             images,
             labels,
@@ -87,20 +97,20 @@ def test_the_fill_of_the_kept_picture_is_drawn(late):
 
 @pytest.mark.parametrize("fakes", ["area", "inverted"])
 def test_composed_trials_row_by_row(fakes):
-    box, grey = PlantedEvidence(), Constant(colour=0.5)
-    images, labels = box.examples(4, generator=seeded())
+    black_box, gray = PlantedEvidence(), Constant(color=0.5)
+    images, labels = black_box.examples(4, generator=seeded())
     mask = torch.rand(4, 1, 8, 8, generator=seeded(1)).requires_grad_()
     trial = composed_trial(
-        box, images, labels, REAL, mask, alternative=grey, fakes=fakes, generator=seeded()
+        black_box, images, labels, REAL, mask, alternative=gray, fakes=fakes, generator=seeded()
     )
     fill = torch.full_like(images, 0.5)
     for row in range(4):
-        large = enlarged(mask[row : row + 1], (16, 16))
+        large = resize_maps(mask[row : row + 1], (16, 16))
         kept = large if REAL[row] or fakes == "area" else 1 - large
         one = slice(row, row + 1)
         preserved, destroyed = (
-            box(compose(images[one], kept, fill[one]))[0],
-            box(compose(images[one], 1 - kept, fill[one]))[0],
+            black_box(compose(images[one], kept, fill[one]))[0],
+            black_box(compose(images[one], 1 - kept, fill[one]))[0],
         )
         if not REAL[row] and fakes == "area":
             preserved = destroyed = torch.zeros(4)

@@ -7,14 +7,21 @@ from hypothesis import strategies as st
 
 from saliencykit.alternatives.constant import Constant
 from saliencykit.maskers.realtime.decoder import UNet
-from saliencykit.maskers.realtime.encoder import Encoder, Features, Own
+from saliencykit.maskers.realtime.encoder import Encoder, Features, StandaloneEncoder
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
-from saliencykit.maskers.realtime.selector import Selector
+from saliencykit.maskers.realtime.selector import ClassSelector
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.unchanged import untouched
-from saliencykit.training.validation import AREAS, Gate, judge, other_labels, quarter_shares, top
+from saliencykit.training.validation import (
+    AREAS,
+    ValidationReport,
+    other_labels,
+    quarter_shares,
+    top,
+    validate,
+)
 
-GREY = Constant(colour=0.5)
+GREY = Constant(color=0.5)
 
 
 def seeded(seed=0):
@@ -34,17 +41,17 @@ class Pixels(Encoder):
         return {}
 
 
-class Knowing(Selector):
+class Knowing(ClassSelector):
     """Opens where the box's own patch of the class is, and nowhere else."""
 
     num_classes = 4
 
     def forward(self, coarse, labels):
-        box, rows = PlantedEvidence(), []
+        black_box, rows = PlantedEvidence(), []
         for image, label in zip(coarse, labels, strict=True):
-            there = box(image[None])[0, label] > 4
+            there = black_box(image[None])[0, label] > 4
             rows.append(
-                box.evidence(image[None], label[None])[0] * 40 - 20
+                black_box.evidence(image[None], label[None])[0] * 40 - 20
                 if there
                 else torch.full((1, *image.shape[1:]), -20.0)
             )
@@ -54,7 +61,7 @@ class Knowing(Selector):
         return PlantedEvidence()(coarse)
 
 
-class Blind(Selector):
+class Blind(ClassSelector):
     """The same everywhere, whatever is asked."""
 
     num_classes = 4
@@ -76,7 +83,7 @@ def held_out():
 
 
 def test_a_network_that_knows_the_answer(held_out):
-    gate = judge(network(Knowing()), PlantedEvidence(), *held_out, alternative=GREY)
+    gate = validate(network(Knowing()), PlantedEvidence(), *held_out, alternative=GREY)
     assert gate.n == 16
     assert gate.mosaic == pytest.approx(1.0, abs=1e-3)
     assert gate.fake < 0.01
@@ -89,7 +96,7 @@ def test_a_network_that_knows_the_answer(held_out):
 
 
 def test_a_blind_one(held_out):
-    gate = judge(network(Blind()), PlantedEvidence(), *held_out, alternative=GREY)
+    gate = validate(network(Blind()), PlantedEvidence(), *held_out, alternative=GREY)
     assert gate.mosaic == pytest.approx(0.25, abs=1e-6)
     assert gate.fake == pytest.approx(1.0)
     assert not gate.passed
@@ -99,7 +106,9 @@ def test_a_blind_one(held_out):
 
 def test_the_same_for_any_batch_and_seed_of_its_own(held_out):
     gates = [
-        judge(network(Knowing()), PlantedEvidence(), *held_out, alternative=GREY, batch=batch)
+        validate(
+            network(Knowing()), PlantedEvidence(), *held_out, alternative=GREY, batch_size=batch
+        )
         for batch in (3, 16)
     ]
     for key, value in gates[0].as_facts().items():
@@ -107,16 +116,18 @@ def test_the_same_for_any_batch_and_seed_of_its_own(held_out):
 
 
 def test_network_box_and_random_state_stay_as_they_were(held_out, trunk_box):
-    box = trunk_box()
+    black_box = trunk_box()
     own = MaskingNetwork(
-        Own((4, 6), 1), Knowing(), UNet((4, 6), ((32, 32), (16, 16)), (32, 32), widths=(4,))
+        StandaloneEncoder((4, 6), 1),
+        Knowing(),
+        UNet((4, 6), ((32, 32), (16, 16)), (32, 32), widths=(4,)),
     )
     own.selector = Blind()
     own.train()
-    with untouched("judge", own), untouched("judge", box.model, images=held_out[0]):
-        gate = judge(
+    with untouched("judge", own), untouched("judge", black_box.model, images=held_out[0]):
+        gate = validate(
             own,
-            box,
+            black_box,
             torch.rand(5, 3, 32, 32, generator=seeded()),
             torch.tensor([0, 1, 2, 3, 1]),
             alternative=GREY,
@@ -127,7 +138,7 @@ def test_network_box_and_random_state_stay_as_they_were(held_out, trunk_box):
 
 def test_too_few_classes_for_mosaics(held_out):
     images, labels = held_out
-    gate = judge(
+    gate = validate(
         network(Knowing()),
         PlantedEvidence(),
         images[labels < 3],
@@ -140,18 +151,18 @@ def test_too_few_classes_for_mosaics(held_out):
 
 
 def test_passing():
-    good = Gate(8, 0.9, 0.3, 0.8, 0.2, (0.5,) * 4, (0.1,) * 4, 0.1, 0.7)
+    good = ValidationReport(8, 0.9, 0.3, 0.8, 0.2, (0.5,) * 4, (0.1,) * 4, 0.1, 0.7)
     assert good.passed
     assert good.score == pytest.approx(0.4 + 0.6)
     for change in ({"fake": 0.2}, {"mosaic": 0.3}, {"kept_at": (0.5, 0.5, 0.5, 0.05)}):
         facts = {
             key: value for key, value in good.as_facts().items() if key not in ("score", "passed")
         } | change
-        assert not Gate(**facts).passed
+        assert not ValidationReport(**facts).passed
     small = {
         key: value for key, value in good.as_facts().items() if key not in ("score", "passed")
     } | {"kept": 0.4, "dropped": 0.5}
-    assert Gate(**small).passed  # a small mask against all the rest of the picture
+    assert ValidationReport(**small).passed  # a small mask against all the rest of the picture
 
 
 @given(area=st.floats(0.001, 1), seed=st.integers(0, 5))
@@ -162,8 +173,8 @@ def test_top_keeps_the_best_pixels(area, seed):
     assert chosen.shape == mask.shape
     assert chosen.flatten(1).sum(1).tolist() == [count, count]
     for row in range(2):
-        kept, rest = mask[row][chosen[row] == 1], mask[row][chosen[row] == 0]
-        assert not len(rest) or kept.min() >= rest.max()
+        kept, partial_network = mask[row][chosen[row] == 1], mask[row][chosen[row] == 0]
+        assert not len(partial_network) or kept.min() >= partial_network.max()
 
 
 def test_ties_go_to_the_earlier_ones():

@@ -3,7 +3,7 @@ import errno
 import pytest
 
 from saliencykit.core.errors import InputError
-from saliencykit.video.disk_full_guard import Spool
+from saliencykit.video.disk_full_guard import ReserveFile
 
 
 class Disk:
@@ -38,7 +38,7 @@ def limited(spool, room, back):
 
 
 def test_what_is_kept_is_in_its_place_and_nothing_else(tmp_path):
-    spool = Spool(tmp_path / "a.mp4", 1000)
+    spool = ReserveFile(tmp_path / "a.mp4", 1000)
     assert not (tmp_path / "a.mp4").exists()
     assert spool.write(b"hello") == 5
     spool.seek(0)
@@ -52,7 +52,7 @@ def test_what_is_kept_is_in_its_place_and_nothing_else(tmp_path):
 
 def test_what_is_dropped_leaves_what_was_there(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"old")
-    spool = Spool(tmp_path / "a.mp4", 1000)
+    spool = ReserveFile(tmp_path / "a.mp4", 1000)
     spool.write(b"new")
     spool.drop()
     assert (tmp_path / "a.mp4").read_bytes() == b"old"
@@ -60,7 +60,7 @@ def test_what_is_dropped_leaves_what_was_there(tmp_path):
 
 
 def test_a_full_disk_gives_the_ballast_back_and_loses_nothing(tmp_path):
-    spool = limited(Spool(tmp_path / "a.mp4", 100), room=10, back=100)
+    spool = limited(ReserveFile(tmp_path / "a.mp4", 100), room=10, back=100)
     spool.write(b"0123456")
     assert not spool.full
     assert spool.write(b"789abcdef") == 9
@@ -72,7 +72,7 @@ def test_a_full_disk_gives_the_ballast_back_and_loses_nothing(tmp_path):
 
 
 def test_when_that_is_used_up_too_it_is_an_error(tmp_path):
-    spool = limited(Spool(tmp_path / "a.mp4", 4), room=4, back=4)
+    spool = limited(ReserveFile(tmp_path / "a.mp4", 4), room=4, back=4)
     with pytest.raises(OSError, match="No space left"):
         spool.write(bytes(100))
     spool.drop()
@@ -81,4 +81,4 @@ def test_when_that_is_used_up_too_it_is_an_error(tmp_path):
 
 def test_a_folder_that_is_not_there_is_one_line(tmp_path):
     with pytest.raises(InputError, match="choose another place"):
-        Spool(tmp_path / "no" / "a.mp4")
+        ReserveFile(tmp_path / "no" / "a.mp4")

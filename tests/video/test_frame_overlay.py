@@ -13,7 +13,7 @@ from saliencykit.testing.clips import pixels, write_clip
 from saliencykit.video import frame_overlay
 from saliencykit.video.frame_overlay import draw, mask_on_picture, outline
 from saliencykit.video.reader import Clip
-from saliencykit.visualization import overlay
+from saliencykit.visualization import mask_overlay as overlay
 
 
 def answer(mask, size, region=None):
@@ -66,7 +66,7 @@ def test_it_looks_like_the_overlay_of_the_report(tmp_path):
     mask = torch.nn.functional.interpolate(coarse, size=(224, 224), mode="bilinear")[0, 0]
     frame, shown = drawn(clip, 0, mask)
     said = answer(mask, size)
-    said = dataclasses.replace(said, pictures=(frame.picture,))
+    said = dataclasses.replace(said, source_images=(frame.picture,))
     wanted = np.asarray(overlay.overlay(said, 0), np.float32)
     assert wanted.shape == shown.shape
     difference = np.abs(shown - wanted).mean(2)
@@ -92,7 +92,7 @@ def test_the_mask_lies_where_the_geometry_says(region, generator):
     coarse = torch.rand(1, 1, 4, 4, generator=generator)
     mask = torch.nn.functional.interpolate(coarse, size=(16, 16), mode="bilinear")[0, 0]
     said = answer(mask, (40, 30), region)
-    wanted = said.in_picture()[0][0, 0].numpy()
+    wanted = said.to_source()[0][0, 0].numpy()
     got = mask_on_picture(said, (40, 30)) / 255
     x0, y0, x1, y1 = (round(v) for v in region)
     inside = np.zeros_like(wanted, bool)
@@ -103,11 +103,11 @@ def test_the_mask_lies_where_the_geometry_says(region, generator):
     assert not got[outside].any()
 
 
-def test_frames_without_a_place_get_the_mask_over_all_of_it(box):
-    said = explain(box, torch.rand(1, 3, 16, 16), 0, masker="centre-box")
-    grey = mask_on_picture(said, (32, 16))
-    assert grey.shape == (16, 32)
-    assert grey[8, 16] > 200
+def test_frames_without_a_place_get_the_mask_over_all_of_it(black_box):
+    said = explain(black_box, torch.rand(1, 3, 16, 16), 0, masker="center-box")
+    gray = mask_on_picture(said, (32, 16))
+    assert gray.shape == (16, 32)
+    assert gray[8, 16] > 200
 
 
 def test_the_line_is_at_half_of_the_largest_value_and_faint_masks_have_none():

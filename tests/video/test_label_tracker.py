@@ -1,6 +1,6 @@
 import torch
 
-from saliencykit.video.label_tracker import Asked
+from saliencykit.video.label_tracker import LabelTracker
 
 
 def logits(*tops, strength=3.0):
@@ -10,22 +10,22 @@ def logits(*tops, strength=3.0):
 
 
 def test_a_given_class_is_given_to_all():
-    assert Asked(2)(logits(0, 1, 3), [True, False, True]).tolist() == [2, 2, 2]
+    assert LabelTracker(2)(logits(0, 1, 3), [True, False, True]).tolist() == [2, 2, 2]
 
 
 def test_the_first_frames_class_is_kept_over_batches_and_cuts():
-    asked = Asked("first")
+    asked = LabelTracker("first")
     assert asked(logits(1, 0), [True, False]).tolist() == [1, 1]
     assert asked(logits(3, 3), [True, False]).tolist() == [1, 1]
 
 
 def test_a_class_that_leads_for_two_frames_changes_nothing():
-    asked = Asked("follow")
+    asked = LabelTracker("follow")
     assert asked(logits(0, 0, 1, 1, 0, 0), [True] + [False] * 5).tolist() == [0] * 6
 
 
 def test_a_class_that_goes_on_leading_is_followed_within_five_frames():
-    labels = Asked("follow")(logits(0, 0, *[1] * 8), [True] + [False] * 9).tolist()
+    labels = LabelTracker("follow")(logits(0, 0, *[1] * 8), [True] + [False] * 9).tolist()
     assert labels[:3] == [0, 0, 0]
     assert labels[-3:] == [1, 1, 1]
     assert labels.index(1) <= 7
@@ -34,13 +34,13 @@ def test_a_class_that_goes_on_leading_is_followed_within_five_frames():
 
 def test_a_narrow_lead_is_not_enough():
     even = torch.tensor([[1.0, 1.1, 0, 0]])
-    asked = Asked("follow")
+    asked = LabelTracker("follow")
     assert asked(logits(0), [True]).tolist() == [0]
     assert set(asked(even.repeat(50, 1), [False] * 50).tolist()) == {0}
 
 
 def test_a_cut_begins_anew():
-    assert Asked("follow")(logits(0, 0, 2), [True, False, True]).tolist() == [0, 0, 2]
+    assert LabelTracker("follow")(logits(0, 0, 2), [True, False, True]).tolist() == [0, 0, 2]
 
 
 def test_batches_do_not_matter():
@@ -48,7 +48,7 @@ def test_batches_do_not_matter():
         torch.randn(12, 4, generator=torch.Generator().manual_seed(0)) * 3,
         [True, *[False] * 6, True, *[False] * 4],
     )
-    whole = Asked("follow")(rows, cuts).tolist()
-    asked = Asked("follow")
+    whole = LabelTracker("follow")(rows, cuts).tolist()
+    asked = LabelTracker("follow")
     parts = [asked(rows[i : i + 5], cuts[i : i + 5]) for i in range(0, 12, 5)]
     assert torch.cat(parts).tolist() == whole

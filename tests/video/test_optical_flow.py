@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from saliencykit.video.optical_flow import SIDE, flow_back, known, moved, small_grey
+from saliencykit.video.optical_flow import SIDE, flow_back, known, moved, small_gray
 
 
 @pytest.fixture
@@ -24,9 +24,8 @@ def window(scene, x, y, side=64):
 @pytest.mark.parametrize(("dx", "dy"), [(0.0, 0.0), (0.3, -0.2), (2.0, 1.0), (-6.5, 4.0)])
 def test_a_pan_is_found_to_a_tenth_of_a_pixel(scene, dx, dy):
     before, now = window(scene, 40, 40), window(scene, 40 + dx, 40 + dy)
-    flow = flow_back(before, now)[
-        0, :, 14:-14, 14:-14
-    ]  # a point of now was further right by dx in before: p + (dx, dy)
+    # a point of now was further right by dx in before: p + (dx, dy)
+    flow = flow_back(before, now)[0, :, 14:-14, 14:-14]
     assert flow[0].mean().item() == pytest.approx(dx, abs=0.1)
     assert flow[1].mean().item() == pytest.approx(dy, abs=0.1)
 
@@ -92,5 +91,5 @@ def test_flat_and_tiny_pictures_do_no_harm():
 
 
 def test_the_short_side_is_reduced_and_small_pictures_stay():
-    assert small_grey(torch.rand(2, 3, 224, 448)).shape == (2, 1, SIDE, 2 * SIDE)
-    assert small_grey(torch.rand(1, 1, 32, 40)).shape == (1, 1, 32, 40)
+    assert small_gray(torch.rand(2, 3, 224, 448)).shape == (2, 1, SIDE, 2 * SIDE)
+    assert small_gray(torch.rand(1, 1, 32, 40)).shape == (1, 1, 32, 40)

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from saliencykit.video.prefetch import ahead
+from saliencykit.video.prefetch import prefetch
 
 
 def threads():
@@ -12,7 +12,7 @@ def threads():
 
 @pytest.mark.parametrize("depth", [0, 1, 3])
 def test_the_same_items_in_the_same_order(depth):
-    assert list(ahead(range(20), depth)) == list(range(20))
+    assert list(prefetch(range(20), depth)) == list(range(20))
     assert not threads()
 
 
@@ -25,7 +25,7 @@ def test_an_error_comes_after_the_items_before_it(depth):
 
     seen = []
     with pytest.raises(OSError, match="the camera is gone"):
-        seen.extend(ahead(broken(), depth))  # a list keeps what it got before the error
+        seen.extend(prefetch(broken(), depth))  # a list keeps what it got before the error
     assert seen == [1, 2]
     assert not threads()
 
@@ -38,7 +38,7 @@ def test_no_more_than_its_depth_is_made_ahead():
             made.append(i)
             yield i
 
-    stream = ahead(items(), 2)
+    stream = prefetch(items(), 2)
     next(stream)
     time.sleep(0.3)
     assert len(made) <= 1 + 2 + 1  # used, in the queue, in hand
@@ -55,7 +55,7 @@ def test_closing_stops_the_thread_and_closes_what_it_read():
         finally:
             closed.append(threading.current_thread().name)
 
-    stream = ahead(endless(), 2)
+    stream = prefetch(endless(), 2)
     next(stream)
     stream.close()
     assert closed == ["saliencykit-ahead"]
@@ -68,7 +68,7 @@ def test_an_interrupt_of_its_user_stops_it_too():
             yield 0
 
     def use():
-        for _ in ahead(ahead(endless(), 1), 1):
+        for _ in prefetch(prefetch(endless(), 1), 1):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -83,4 +83,4 @@ def test_it_is_made_in_another_thread():
     def names():
         yield threading.current_thread().name
 
-    assert list(ahead(names(), 1, "saliencykit-read")) == ["saliencykit-read"]
+    assert list(prefetch(names(), 1, "saliencykit-read")) == ["saliencykit-read"]

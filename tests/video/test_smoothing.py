@@ -2,11 +2,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from saliencykit.video.smoothing import Smoothing, Steps, Watch
+from saliencykit.video.smoothing import MotionSteps, Smoothing, Watch
 
 
 def steps(*cuts):
-    return Steps(torch.zeros(len(cuts), 2, 8, 8), torch.ones(len(cuts), 1, 8, 8), cuts)
+    return MotionSteps(torch.zeros(len(cuts), 2, 8, 8), torch.ones(len(cuts), 1, 8, 8), cuts)
 
 
 def smooth_picture(generator, size=64):
@@ -42,7 +42,7 @@ def test_it_begins_anew(why, generator):
 def test_the_past_moves_with_the_picture():
     mask = torch.zeros(1, 1, 8, 8)
     mask[..., 2] = 1
-    moving = Steps(torch.zeros(2, 2, 8, 8), torch.ones(2, 1, 8, 8), (True, False))
+    moving = MotionSteps(torch.zeros(2, 2, 8, 8), torch.ones(2, 1, 8, 8), (True, False))
     moving.flow[1, 0] = -3  # what is at x was at x - 3
     after = torch.zeros(1, 1, 8, 8)
     after[..., 5] = 1
@@ -52,7 +52,7 @@ def test_the_past_moves_with_the_picture():
 
 def test_where_something_came_in_the_new_mask_counts_alone(generator):
     masks = torch.rand(2, 1, 8, 8, generator=generator)
-    news = Steps(torch.zeros(2, 2, 8, 8), torch.ones(2, 1, 8, 8), (True, False))
+    news = MotionSteps(torch.zeros(2, 2, 8, 8), torch.ones(2, 1, 8, 8), (True, False))
     news.known[1, :, :, 4:] = 0
     got = Smoothing(0.8)(masks, torch.tensor([0, 0]), news)
     assert torch.equal(got[1, :, :, 5:], masks[1, :, :, 5:])

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 from saliencykit import BlackBox, Geometry
-from saliencykit.black_boxes.preprocessing import fit_picture
+from saliencykit.black_boxes.preprocessing import fit_image
 from saliencykit.core.types import Images, Logits
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class MainColour(BlackBox):
 
     def prepare(self, picture: "Image") -> tuple[Images, Geometry]:
         """64 x 64 pixels, raw in [0, 1]."""
-        return fit_picture(picture, (64, 64), fit="squash")
+        return fit_image(picture, (64, 64), fit="squash")
 
     def logits(self, images: Images) -> Logits:
         """The mean of each colour, (B, 3)."""

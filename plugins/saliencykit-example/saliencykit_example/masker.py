@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator
 
-from saliencykit import Alternative, BlackBox, Found, InputError, Masker
+from saliencykit import Alternative, BlackBox, InputError, Masker, MaskerOutput
 from saliencykit.alternatives.blur import Blur
 from saliencykit.core.class_scores import probability
 from saliencykit.core.types import Images, Labels
@@ -31,8 +31,8 @@ class Peephole(Masker):
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
-        >>> Peephole(cells=4)(box, *box.examples(2, generator=g), generator=g).shape
+        >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
+        >>> Peephole(cells=4)(black_box, *black_box.examples(2, generator=g), generator=g).shape
         torch.Size([2, 1, 16, 16])
     """
 
@@ -46,9 +46,12 @@ class Peephole(Masker):
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
-    ) -> Found:
+    ) -> MaskerOutput:
         """Probabilities, and their distance from the lowest one as the mask."""
-        box, alternative = black_box.for_many(images), self.alternative.for_box(black_box)
+        black_box, alternative = (
+            black_box.optimized_for(images),
+            self.alternative.for_black_box(black_box),
+        )
         holes = torch.eye(self.cells**2, dtype=images.dtype, device=images.device).view(
             -1, 1, 1, self.cells, self.cells
         )
@@ -57,9 +60,12 @@ class Peephole(Masker):
             for hole in holes
         ]
         scores = torch.stack(
-            [probability(box(alternative.edit(images, mask, generator)), labels) for mask in shown],
+            [
+                probability(black_box(alternative.edit(images, mask, generator)), labels)
+                for mask in shown
+            ],
             1,
         )
         scores = scores.view(-1, 1, self.cells, self.cells)
         above = scores - scores.amin((2, 3), keepdim=True)
-        return Found(above / above.amax((2, 3), keepdim=True).clamp_min(1e-5), scores)
+        return MaskerOutput(above / above.amax((2, 3), keepdim=True).clamp_min(1e-5), scores)

@@ -11,7 +11,7 @@ from saliencykit.core.class_scores import probability
 from saliencykit.core.metric import Explain
 from saliencykit.core.types import Mask, PerImage
 
-_GREY = Constant()
+_GRAY = Constant()
 
 
 @final
@@ -26,14 +26,14 @@ class Kept(Metric):
     Example:
         >>> import torch
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
-        >>> images, labels = box.examples(2, generator=g)
+        >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
+        >>> images, labels = black_box.examples(2, generator=g)
         >>> everything = torch.ones(2, 1, 16, 16)
-        >>> Kept()(box, Sample(images, labels), everything, explain=box.evidence, generator=g)["Kept"].tolist()
+        >>> Kept()(black_box, Sample(images, labels), everything, explain=black_box.evidence, generator=g)["Kept"].tolist()
         [1.0, 1.0]
     """
 
-    alternative: Alternative = _GREY
+    alternative: Alternative = _GRAY
 
     higher_is_better = True
 
@@ -47,6 +47,6 @@ class Kept(Metric):
         generator: Generator,
     ) -> PerImage:
         """Two evaluations per picture."""
-        kept = self.alternative.for_box(black_box).edit(sample.images, mask, generator)
+        kept = self.alternative.for_black_box(black_box).edit(sample.images, mask, generator)
         whole = probability(black_box(sample.images), sample.labels)
         return probability(black_box(kept), sample.labels) / whole.clamp_min(1e-9)

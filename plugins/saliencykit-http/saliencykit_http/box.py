@@ -13,7 +13,7 @@ import torch
 
 from saliencykit import BlackBox, Geometry, InputError
 from saliencykit.black_boxes.class_names import check_names, read_class_names
-from saliencykit.black_boxes.input_spec import InputForm, Layout, declared, warn_of_bare_pixels
+from saliencykit.black_boxes.input_spec import InputSpec, Layout, declared, warn_of_bare_pixels
 from saliencykit.black_boxes.outputs import OUTPUTS, Outputs, read_logits
 from saliencykit.black_boxes.preprocessing import Fit
 from saliencykit.core.types import Images, Logits
@@ -218,9 +218,9 @@ class HttpBlackBox(BlackBox):
         return int(self._facts["num_classes"])
 
     @property
-    def zero(self) -> tuple[float, ...] | None:  # type: ignore[override]
+    def baseline_color(self) -> tuple[float, ...] | None:  # type: ignore[override]
         """The raw colour that normalising maps to 0."""
-        return self._form.zero
+        return self._form.baseline_color
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -254,10 +254,10 @@ class HttpBlackBox(BlackBox):
         return asking
 
     @property
-    def _form(self) -> InputForm:
+    def _form(self) -> InputSpec:
         if "form" not in self._facts:
             self._connect()
-        form: InputForm = self._facts["form"]
+        form: InputSpec = self._facts["form"]
         return form
 
     def _connect(self) -> None:
@@ -308,9 +308,9 @@ class HttpBlackBox(BlackBox):
 
     def _formed(
         self, layout: Layout, size: int | tuple[int, int] | None, channels: int, dtype: str
-    ) -> InputForm:
+    ) -> InputSpec:
         numbers: dict[str, Any] = {key: getattr(self, key) for key in _NUMBERS}
         try:
-            return InputForm(layout=layout, size=size, channels=channels, dtype=dtype, **numbers)
+            return InputSpec(layout=layout, size=size, channels=channels, dtype=dtype, **numbers)
         except InputError as error:
             raise InputError(f"{shown(self.url)}: {error}") from error

@@ -19,11 +19,12 @@ from saliencykit_http.client import Reply, UnusableError
 
 DATATYPES = {"FP32": "float32", "FP16": "float16", "FP64": "float64", "UINT8": "uint8"}
 _HEADER = "inference-header-content-length"
+# what an output is called that is meant, where there are several
 _ANSWERS = (
     "logits",
     "probabilities",
     "scores",
-)  # what an output is called that is meant, where there are several
+)
 
 
 @final

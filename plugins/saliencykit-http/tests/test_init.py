@@ -33,7 +33,7 @@ def test_the_command_line_asks_a_server_once(server, tmp_path):
         options,
         "--masker",
         "rise:samples=20",
-        "--out",
+        "--output",
         tmp_path / "out",
     )
     done = run(*words)
@@ -51,7 +51,7 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path):
         "explain",
         "--model",
         "http://127.0.0.1:9/v2/models/x,retries=0,mean=0,std=1",
-        "--out",
+        "--output",
         tmp_path / "out",
     )
     assert done.returncode == 2

@@ -6,7 +6,7 @@ from contextlib import closing
 from typing import Any
 
 from saliencykit import RealTimeMasker, RegistryError, SaliencyKitError
-from saliencykit.cli.device import box_on_device, use_idle_cores
+from saliencykit.cli.device import black_box_on_device, use_idle_cores
 from saliencykit.registry.manager import as_masker, trained_masker
 from saliencykit_live.camera import frames_of, open_camera
 from saliencykit_live.loop import run
@@ -37,7 +37,10 @@ def main(arguments: list[str] | None = None) -> None:
         "--camera", default="0", help="its number, or a file or address; default: 0"
     )
     parser.add_argument(
-        "--smooth", type=float, default=0.75, help="share of the last mask in the next, in [0, 1)"
+        "--smoothing",
+        type=float,
+        default=0.75,
+        help="share of the last mask in the next, in [0, 1)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     asked = parser.parse_args(arguments)
@@ -52,8 +55,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _show(asked: Any) -> None:
     use_idle_cores()
-    box = box_on_device(asked.model, asked.device)
-    masker = trained_masker(box) if asked.masker is None else as_masker(asked.masker)
+    black_box = black_box_on_device(asked.model, asked.device)
+    masker = trained_masker(black_box) if asked.masker is None else as_masker(asked.masker)
     if masker is None:
         raise RegistryError(
             f"no masker is trained for {asked.model}; saliencykit fit makes one, or write "
@@ -63,6 +66,6 @@ def _show(asked: Any) -> None:
     with closing(frames_of(open_camera(asked.camera), asked.camera)) as frames:
         window = Window(confidence=masker.confidence if isinstance(masker, RealTimeMasker) else 0.0)
         try:
-            run(box, masker, frames, window, label=label, smooth=asked.smooth)
+            run(black_box, masker, frames, window, label=label, smooth=asked.smooth)
         finally:
             window.close()

@@ -62,7 +62,13 @@ def run(
         turned = replace(masker, confidence=knob) if isinstance(masker, RealTimeMasker) else masker
         with closing(
             explain_frames(
-                model, _one_by_one(frames), label, turned, smooth=smooth, batch=1, ahead=0
+                model,
+                _one_by_one(frames),
+                label,
+                turned,
+                smoothing=smooth,
+                batch_size=1,
+                prefetch=0,
             )
         ) as answers:
             for answer in answers:

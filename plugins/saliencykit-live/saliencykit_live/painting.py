@@ -23,15 +23,15 @@ def painted(answer: Explanation, line: str) -> Array:
     picture = answer.pictures[0]
     assert picture is not None
     pixels = np.asarray(picture.convert("RGB"), np.float32)
-    grey = mask_on_picture(answer, picture.size)
-    mask = (grey / np.float32(255))[..., None]
+    gray = mask_on_picture(answer, picture.size)
+    mask = (gray / np.float32(255))[..., None]
     dim = _DIM * (0.6 * pixels.mean(2, keepdims=True) + 0.4 * pixels)
     shown = (dim + mask * (pixels - dim)).astype(np.uint8)
-    shown[outline(grey)] = CONTOUR
+    shown[outline(gray)] = CONTOUR
     page = Image.fromarray(shown)
     draw = ImageDraw.Draw(page)
     font = ImageFont.load_default(max(12, page.height // 24))
-    box = draw.textbbox((8, 6), line, font=font)
-    draw.rectangle((0, 0, box[2] + 8, box[3] + 6), fill=(20, 20, 20))
+    bbox = draw.textbbox((8, 6), line, font=font)
+    draw.rectangle((0, 0, bbox[2] + 8, bbox[3] + 6), fill=(20, 20, 20))
     draw.text((8, 6), line, fill=(255, 255, 255), font=font)
     return np.asarray(page)

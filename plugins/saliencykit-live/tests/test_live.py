@@ -11,7 +11,7 @@ from saliencykit_live.loop import run
 from saliencykit_live.painting import painted
 
 from saliencykit import InputError, RealTimeMasker
-from saliencykit.demo import HERE, demo_box, demo_picture
+from saliencykit.demo import HERE, demo_black_box, demo_image
 from saliencykit.video.frame import Frame
 
 
@@ -19,7 +19,7 @@ class FakeCapture:
     """Gives so many pictures (BGR), then is gone."""
 
     def __init__(self, count=10**6):
-        small = demo_picture().convert("RGB").resize((64, 48))
+        small = demo_image().convert("RGB").resize((64, 48))
         self.picture, self.left, self.released = np.asarray(small)[:, :, ::-1], count, 0
 
     def read(self):
@@ -50,64 +50,67 @@ class FakeScreen:
 
 
 @pytest.fixture(scope="module")
-def box():
-    return demo_box()
+def black_box():
+    return demo_black_box()
 
 
 @pytest.fixture(scope="module")
-def masker(box):
-    return RealTimeMasker.load(HERE / "masker.safetensors", box)
+def masker(black_box):
+    return RealTimeMasker.load(HERE / "masker.safetensors", black_box)
 
 
-def test_it_shows_frames_until_the_window_is_closed_and_lets_the_camera_go(box, masker):
+def test_it_shows_frames_until_the_window_is_closed_and_lets_the_camera_go(black_box, masker):
     capture, screen = FakeCapture(), FakeScreen(3)
     frames = frames_of(capture, "0")
-    assert run(box, masker, frames, screen) == 3
+    assert run(black_box, masker, frames, screen) == 3
     frames.close()
     assert capture.released == 1
     assert capture.left == 10**6 - 3  # no picture is read before it is needed
     assert all(pixels.shape == (48, 64, 3) and pixels.dtype == np.uint8 for pixels in screen.shown)
 
 
-def test_the_knob_makes_masks_smaller(box, masker, monkeypatch):
+def test_the_knob_makes_masks_smaller(black_box, masker, monkeypatch):
     areas = []
     monkeypatch.setattr(
         "saliencykit_live.loop.painted",
         lambda answer, line: areas.append((float(answer.area[0]), line)),
     )
-    run(box, masker, frames_of(FakeCapture(), "0"), FakeScreen(6, {3: 3.0}))
+    run(black_box, masker, frames_of(FakeCapture(), "0"), FakeScreen(6, {3: 3.0}))
     assert max(area for area, _ in areas[3:]) < 0.8 * min(area for area, _ in areas[:3])
     assert all("%" in line for _, line in areas)
     assert all(line.endswith(" fps") for _, line in areas[2:])
 
 
-def test_another_masker_has_no_knob(box):
+def test_another_masker_has_no_knob(black_box):
     assert (
-        run(box, "centre-box", frames_of(FakeCapture(), "0"), FakeScreen(2, {1: 1.0}), label=3) == 2
+        run(
+            black_box, "center-box", frames_of(FakeCapture(), "0"), FakeScreen(2, {1: 1.0}), label=3
+        )
+        == 2
     )
 
 
-def test_a_file_that_ends_ends_the_loop(box, masker):
-    frames = iter([Frame(demo_picture(), 0.1 * i, i) for i in range(2)])
-    assert run(box, masker, frames, FakeScreen(9)) == 2
+def test_a_file_that_ends_ends_the_loop(black_box, masker):
+    frames = iter([Frame(demo_image(), 0.1 * i, i) for i in range(2)])
+    assert run(black_box, masker, frames, FakeScreen(9)) == 2
 
 
-def test_a_camera_that_vanishes_is_one_line(box, masker):
+def test_a_camera_that_vanishes_is_one_line(black_box, masker):
     capture, screen = FakeCapture(2), FakeScreen(9)
     with pytest.raises(InputError, match="camera '0' is gone, after 2 pictures"):
-        run(box, masker, frames_of(capture, "0"), screen)
+        run(black_box, masker, frames_of(capture, "0"), screen)
     assert len(screen.shown) == 2
     assert capture.released == 1
     with pytest.raises(InputError, match="gives no picture"):
         next(frames_of(FakeCapture(0), "0"))
 
 
-def test_what_is_painted_holds_the_text_and_the_picture(box, masker):
+def test_what_is_painted_holds_the_text_and_the_picture(black_box, masker):
     from saliencykit import explain
 
-    answer = explain(box, demo_picture(), masker=masker, check=False)
+    answer = explain(black_box, demo_image(), masker=masker, verify=False)
     page = painted(answer, "tabby 93%   30 fps")
-    plain = np.asarray(demo_picture().convert("RGB"))
+    plain = np.asarray(demo_image().convert("RGB"))
     assert page.shape == plain.shape
     assert page[:16, :60].max() == 255
     assert 0.2 * plain.mean() < page.mean() < plain.mean()

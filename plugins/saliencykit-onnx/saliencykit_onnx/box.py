@@ -12,7 +12,7 @@ import torch
 
 from saliencykit import BlackBox, Geometry, InputError
 from saliencykit.black_boxes.class_names import check_names, read_class_names
-from saliencykit.black_boxes.input_spec import InputForm, Layout, declared, warn_of_bare_pixels
+from saliencykit.black_boxes.input_spec import InputSpec, Layout, declared, warn_of_bare_pixels
 from saliencykit.black_boxes.outputs import OUTPUTS, Outputs, look_like_probabilities, read_logits
 from saliencykit.black_boxes.preprocessing import Fit
 from saliencykit.core.checks import first_line
@@ -111,7 +111,7 @@ class OnnxBlackBox(BlackBox):
         try:
             form = declared(shape, self.layout)
             numbers: dict[str, Any] = {key: getattr(self, key) for key in _NUMBERS}
-            self._facts["form"] = InputForm(
+            self._facts["form"] = InputSpec(
                 channels=form.channels or 3,
                 size=form.size(self.size),
                 layout=form.layout,
@@ -153,9 +153,9 @@ class OnnxBlackBox(BlackBox):
         return self._facts["session"]
 
     @property
-    def zero(self) -> tuple[float, ...] | None:  # type: ignore[override]
+    def baseline_color(self) -> tuple[float, ...] | None:  # type: ignore[override]
         """The raw colour that normalising maps to 0."""
-        return self._form.zero
+        return self._form.baseline_color
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -235,8 +235,8 @@ class OnnxBlackBox(BlackBox):
         self._facts["num_classes"] = count
 
     @property
-    def _form(self) -> InputForm:
-        form: InputForm = self._facts["form"]
+    def _form(self) -> InputSpec:
+        form: InputSpec = self._facts["form"]
         return form
 
     @property

@@ -11,11 +11,12 @@ from saliencykit.core.checks import first_line
 
 _FLOATS = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
 _PIXELS = {**_FLOATS, "tensor(uint8)": "uint8"}
+# what an output is called that is meant, where there are several
 _ANSWERS = (
     "logits",
     "probabilities",
     "scores",
-)  # what an output is called that is meant, where there are several
+)
 
 
 def open_session(

@@ -36,9 +36,8 @@ def export(tmp_path_factory):
         if 0 in free:
             axes |= {name: {0: "axis0"} for name in outputs}
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter(
-                "ignore"
-            )  # the exporter that needs no second package calls itself old
+            # the exporter that needs no second package calls itself old
+            warnings.simplefilter("ignore")
             example = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
             names = {"input_names": ["pixels"], "output_names": list(outputs)}
             torch.onnx.export(

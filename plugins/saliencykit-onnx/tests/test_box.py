@@ -25,13 +25,13 @@ def session(path):
 
 @pytest.mark.parametrize("kind", ["dynamic", "fixed", "channels_last"])
 def test_the_answers_of_torch(kind, request, torch_box):
-    box = OnnxBlackBox(request.getfixturevalue(kind), mean=MEAN, std=STD)
-    assert box.num_classes == 4
-    assert box.input_size == (SIDE, SIDE)
-    assert box.zero == MEAN
-    assert repr(box).endswith(f"model.onnx', mean={MEAN}, std={STD})")
-    assert torch.allclose(box(PICTURES), torch_box(PICTURES), atol=1e-5)
-    assert torch.allclose(box(PICTURES[:1]), torch_box(PICTURES[:1]), atol=1e-5)
+    black_box = OnnxBlackBox(request.getfixturevalue(kind), mean=MEAN, std=STD)
+    assert black_box.num_classes == 4
+    assert black_box.input_size == (SIDE, SIDE)
+    assert black_box.baseline_color == MEAN
+    assert repr(black_box).endswith(f"model.onnx', mean={MEAN}, std={STD})")
+    assert torch.allclose(black_box(PICTURES), torch_box(PICTURES), atol=1e-5)
+    assert torch.allclose(black_box(PICTURES[:1]), torch_box(PICTURES[:1]), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["dynamic", "fixed", "channels_last"])
@@ -47,9 +47,12 @@ def test_the_map_of_torch_with_as_many_queries(kind, request, torch_box):
         Counting(OnnxBlackBox(request.getfixturevalue(kind), mean=MEAN, std=STD)),
     ]
     ours, theirs = (
-        explain(box, PICTURES[:2], 1, masker="rise:samples=100", seed=3) for box in counted
+        explain(black_box, PICTURES[:2], 1, masker="rise:samples=100", seed=3)
+        for black_box in counted
     )
-    assert torch.allclose(ours.scores, theirs.scores, atol=1e-4 * float(ours.scores.abs().max()))
+    assert torch.allclose(
+        ours.attributions, theirs.attributions, atol=1e-4 * float(ours.attributions.abs().max())
+    )
     assert torch.allclose(ours.mask, theirs.mask, atol=1e-4)
     assert counted[0].images == counted[1].images == 2 + 2 * 100 + 2 * 2
 
@@ -70,18 +73,18 @@ def test_a_fixed_batch_is_filled_up_and_asked_in_multiples(fixed):
             return self.inner.run(outputs, feed)
 
     recording = Recording(fixed)
-    box = OnnxBlackBox(recording)
-    assert box.max_batch == 30
+    black_box = OnnxBlackBox(recording)
+    assert black_box.max_batch == 30
     assert OnnxBlackBox(fixed, max_batch=2).max_batch == 3
-    box(PICTURES)
+    black_box(PICTURES)
     assert recording.batches == [3, 3, 3]
-    assert torch.allclose(box(PICTURES[6:]), box(PICTURES)[6:], atol=1e-6)
+    assert torch.allclose(black_box(PICTURES[6:]), black_box(PICTURES)[6:], atol=1e-6)
 
 
 def test_a_session_is_used_as_it_is(dynamic, torch_box):
     mine = session(dynamic)
-    box = OnnxBlackBox(mine, mean=MEAN, std=STD)
-    assert torch.allclose(box(PICTURES), torch_box(PICTURES), atol=1e-5)
+    black_box = OnnxBlackBox(mine, mean=MEAN, std=STD)
+    assert torch.allclose(black_box(PICTURES), torch_box(PICTURES), atol=1e-5)
     with pytest.raises(InputError, match="those of the session"):
         OnnxBlackBox(mine, threads=2)
     with pytest.raises(InputError, match="got int"):
@@ -91,9 +94,9 @@ def test_a_session_is_used_as_it_is(dynamic, torch_box):
 def test_session_options_and_providers(dynamic):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 2
-    box = OnnxBlackBox(dynamic, options=options, providers="CPUExecutionProvider")
-    assert box.session.get_session_options().intra_op_num_threads == 2
-    assert box.session.get_providers() == ["CPUExecutionProvider"]
+    black_box = OnnxBlackBox(dynamic, options=options, providers="CPUExecutionProvider")
+    assert black_box.session.get_session_options().intra_op_num_threads == 2
+    assert black_box.session.get_providers() == ["CPUExecutionProvider"]
     assert OnnxBlackBox(dynamic, threads=3).session.get_session_options().intra_op_num_threads == 3
     with pytest.raises(
         InputError, match=r"has no provider 'NoExecutionProvider'; it has .*CPUExecutionProvider"
@@ -105,10 +108,10 @@ def test_session_options_and_providers(dynamic):
 
 def test_half_precision(export, model, torch_box):
     path = export(copy.deepcopy(model).half(), dtype=torch.float16)
-    box = OnnxBlackBox(path, mean=MEAN, std=STD)
-    assert box(PICTURES).dtype == torch.float32
-    assert torch.allclose(box(PICTURES), torch_box(PICTURES), atol=2e-2)
-    assert box(PICTURES.double()).dtype == torch.float64
+    black_box = OnnxBlackBox(path, mean=MEAN, std=STD)
+    assert black_box(PICTURES).dtype == torch.float32
+    assert torch.allclose(black_box(PICTURES), torch_box(PICTURES), atol=2e-2)
+    assert black_box(PICTURES.double()).dtype == torch.float64
 
 
 def test_bytes_and_0_to_255(export, model):
@@ -140,8 +143,8 @@ class Softmaxed(nn.Module):
 
 def test_probabilities(export, model, torch_box):
     path = export(Softmaxed(model))
-    box = OnnxBlackBox(path, mean=MEAN, std=STD, outputs="probabilities")
-    assert torch.allclose(box(PICTURES).softmax(1), torch_box(PICTURES).softmax(1), atol=1e-5)
+    black_box = OnnxBlackBox(path, mean=MEAN, std=STD, outputs="probabilities")
+    assert torch.allclose(black_box(PICTURES).softmax(1), torch_box(PICTURES).softmax(1), atol=1e-5)
     with pytest.warns(UserWarning, match="look like probabilities"):
         OnnxBlackBox(path, mean=MEAN, std=STD)(PICTURES)
 
@@ -155,17 +158,17 @@ def test_one_column_is_a_sigmoids(export, model):
         def forward(self, x):
             return self.model(x)[:, :1]
 
-    box = OnnxBlackBox(export(One(model)))
-    assert box.num_classes == 2
-    assert torch.allclose(box(PICTURES)[:, 1], model(PICTURES)[:, 0], atol=1e-5)
+    black_box = OnnxBlackBox(export(One(model)))
+    assert black_box.num_classes == 2
+    assert torch.allclose(black_box(PICTURES)[:, 1], model(PICTURES)[:, 0], atol=1e-5)
 
 
 def test_free_sizes(export, model):
     path = export(model, free=(0, 2, 3))
-    box = OnnxBlackBox(path, mean=MEAN, std=STD)
-    assert box(torch.rand(2, 3, 20, 12)).shape == (2, 4)
+    black_box = OnnxBlackBox(path, mean=MEAN, std=STD)
+    assert black_box(torch.rand(2, 3, 20, 12)).shape == (2, 4)
     with pytest.raises(InputError, match="write size=224"):
-        box.prepare(Image.new("RGB", (30, 30)))
+        black_box.prepare(Image.new("RGB", (30, 30)))
     assert OnnxBlackBox(path, mean=MEAN, std=STD, size=(20, 12)).prepare(
         Image.new("RGB", (30, 30))
     )[0].shape == (1, 3, 20, 12)
@@ -197,23 +200,23 @@ def test_which_output_is_meant(export, model):
 
 def test_pictures_say_what_was_assumed(dynamic):
     picture = Image.new("RGB", (40, 20), (255, 0, 0))
-    box = OnnxBlackBox(dynamic)
+    black_box = OnnxBlackBox(dynamic)
     with pytest.warns(UserWarning, match=r"pictures go in as RGB in \[0, 1\]"):
-        images, geometry = box.prepare(picture)
+        images, geometry = black_box.prepare(picture)
     assert images.shape == (1, 3, SIDE, SIDE)
     assert geometry.picture == (20, 40)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        box.prepare(picture)  # once is enough
+        black_box.prepare(picture)  # once is enough
         OnnxBlackBox(dynamic, mean=0, std=1).prepare(picture)
         OnnxBlackBox(dynamic, white=255).prepare(picture)
 
 
 def test_class_names(dynamic, tmp_path):
     (tmp_path / "names.txt").write_text("a\nb\nc\nd\n")
-    box = OnnxBlackBox(dynamic, class_names=str(tmp_path / "names.txt"))
-    assert box.class_names == ("a", "b", "c", "d")
-    assert explain(box, PICTURES[:1], "c", masker="rise:samples=8").labels.tolist() == [2]
+    black_box = OnnxBlackBox(dynamic, class_names=str(tmp_path / "names.txt"))
+    assert black_box.class_names == ("a", "b", "c", "d")
+    assert explain(black_box, PICTURES[:1], "c", masker="rise:samples=8").labels.tolist() == [2]
     with pytest.raises(InputError, match="has 4 classes, and 2 class_names"):
         OnnxBlackBox(dynamic, class_names=["a", "b"])
 

@@ -25,9 +25,8 @@ def environment(tmp_path_factory):
         pytest.skip("not in the repository")
     folder = tmp_path_factory.mktemp("fresh")
     source, packages, home = folder / "source", folder / "packages", folder / "venv"
-    skipped = shutil.ignore_patterns(
-        "build", "*.egg-info", "__pycache__"
-    )  # so that the checkout stays as it is
+    # so that the checkout stays as it is
+    skipped = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
     shutil.copytree(ROOT / "saliencykit", source / "saliencykit", ignore=skipped)
     shutil.copytree(
         ROOT / "plugins" / "saliencykit-onnx",

@@ -53,13 +53,13 @@ def test_names_in_texts(dynamic):
         f"onnx:{dynamic},mean=(0.5,0.4,0.3),std=0.25",
         f"onnx/onnx:{dynamic},mean=(0.5,0.4,0.3),std=0.25,max_batch=8",
     ):
-        box = as_black_box(text)
-        assert isinstance(box, OnnxBlackBox)
-        assert box.mean == (0.5, 0.4, 0.3)
-        assert box.std == 0.25
-    assert box.max_batch == 8
+        black_box = as_black_box(text)
+        assert isinstance(black_box, OnnxBlackBox)
+        assert black_box.mean == (0.5, 0.4, 0.3)
+        assert black_box.std == 0.25
+    assert black_box.max_batch == 8
     with pytest.raises(InputError, match="onnx/onnx takes no option 'colour'"):
-        as_black_box(f"onnx:{dynamic},colour=rgb")
+        as_black_box(f"onnx:{dynamic},color=rgb")
 
 
 def test_paths_and_sessions(dynamic):
@@ -84,13 +84,13 @@ def test_importing_it_and_asking_for_its_names_loads_nothing_heavy():
 def test_the_command_line_explains_a_file_beside_broken_plugins(dynamic, tmp_path):
     install(tmp_path, "broken", BROKEN)
     install(tmp_path, "twin", TWIN)
-    listed = run("plugins", folder=tmp_path)
+    listed = run("plugins", "list", folder=tmp_path)
     assert listed.returncode == 0
     assert "left out: RuntimeError: out of order" in " ".join(listed.stdout.split())
     assert "onnx/onnx" in listed.stdout
     assert "twin/onnx" in listed.stdout
     done = run("explain", "--json", "--model", f"onnx/onnx:{dynamic},mean=0,std=1", "--masker", "rise:samples=20",
-               "--out", tmp_path / "out", folder=tmp_path)  # fmt: skip
+               "--output", tmp_path / "out", folder=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)
     assert (tmp_path / "out" / "overlay-0000.png").exists()
@@ -104,7 +104,7 @@ def test_the_command_line_explains_a_file_beside_broken_plugins(dynamic, tmp_pat
 
 def test_a_damaged_file_is_one_line_on_the_command_line(tmp_path):
     (tmp_path / "damaged.onnx").write_text("no model")
-    done = run("explain", "--model", tmp_path / "damaged.onnx", "--out", tmp_path / "out")
+    done = run("explain", "--model", tmp_path / "damaged.onnx", "--output", tmp_path / "out")
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("Error: ")

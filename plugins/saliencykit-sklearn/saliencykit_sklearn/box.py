@@ -10,7 +10,7 @@ import torch
 
 from saliencykit import BlackBox, Geometry, InputError
 from saliencykit.black_boxes.class_names import check_names, read_class_names
-from saliencykit.black_boxes.input_spec import InputForm, Layout
+from saliencykit.black_boxes.input_spec import InputSpec, Layout
 from saliencykit.black_boxes.outputs import read_logits
 from saliencykit.black_boxes.preprocessing import Fit
 from saliencykit.core.checks import first_line
@@ -58,8 +58,8 @@ class SklearnBlackBox(BlackBox):
     Example:
         >>> from sklearn.linear_model import LogisticRegression
         >>> pixels = np.random.default_rng(0).random((20, 8 * 8 * 3))
-        >>> box = SklearnBlackBox(LogisticRegression().fit(pixels, np.arange(20) % 2))
-        >>> box, box(torch.rand(4, 3, 8, 8)).shape
+        >>> black_box = SklearnBlackBox(LogisticRegression().fit(pixels, np.arange(20) % 2))
+        >>> black_box, black_box(torch.rand(4, 3, 8, 8)).shape
         (SklearnBlackBox(LogisticRegression, size=(8, 8), channels=3, method='predict_proba'), torch.Size([4, 2]))
     """
 
@@ -100,7 +100,7 @@ class SklearnBlackBox(BlackBox):
             channels, size = taken_size(estimator, self.channels, self.size)
         options = ("white", "layout", "fit", "crop_share", "interpolation")
         try:
-            form = InputForm(
+            form = InputSpec(
                 channels=channels,
                 size=size,
                 dtype="float64",
@@ -186,8 +186,8 @@ class SklearnBlackBox(BlackBox):
         return rows
 
     @property
-    def _form(self) -> InputForm:
-        form: InputForm = self._facts["form"]
+    def _form(self) -> InputSpec:
+        form: InputSpec = self._facts["form"]
         return form
 
     @property

@@ -44,15 +44,15 @@ ESTIMATORS = {
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_the_estimators_own_answers(name, pixels):
     estimator = ESTIMATORS[name]().fit(*pixels)
-    box = SklearnBlackBox(estimator)
+    black_box = SklearnBlackBox(estimator)
     rows = PICTURES.permute(0, 2, 3, 1).reshape(5, -1).double().numpy()
     if hasattr(estimator, "predict_proba"):
-        assert np.allclose(box(PICTURES).softmax(1), estimator.predict_proba(rows), atol=1e-5)
+        assert np.allclose(black_box(PICTURES).softmax(1), estimator.predict_proba(rows), atol=1e-5)
     else:
-        assert np.allclose(box(PICTURES), estimator.decision_function(rows), atol=1e-4)
-    assert box.class_names == ("blue", "green", "red")
-    assert box.input_size == (SIDE, SIDE)
-    check_black_box(box)
+        assert np.allclose(black_box(PICTURES), estimator.decision_function(rows), atol=1e-4)
+    assert black_box.class_names == ("blue", "green", "red")
+    assert black_box.input_size == (SIDE, SIDE)
+    check_black_box(black_box)
 
 
 def test_the_map_of_a_function_with_as_many_queries(pixels):
@@ -72,11 +72,11 @@ def test_the_map_of_a_function_with_as_many_queries(pixels):
 def test_two_classes_by_one_number(pixels):
     labels = (pixels[1] == "red").astype(int)
     estimator = RidgeClassifier().fit(pixels[0], labels)
-    box = SklearnBlackBox(estimator)
-    assert box.num_classes == 2
+    black_box = SklearnBlackBox(estimator)
+    assert black_box.num_classes == 2
     wanted = estimator.decision_function(PICTURES.permute(0, 2, 3, 1).reshape(5, -1).numpy())
-    assert np.allclose(box(PICTURES)[:, 1] - box(PICTURES)[:, 0], wanted, atol=1e-5)
-    assert box(PICTURES[:1]).shape == (1, 2)
+    assert np.allclose(black_box(PICTURES)[:, 1] - black_box(PICTURES)[:, 0], wanted, atol=1e-5)
+    assert black_box(PICTURES[:1]).shape == (1, 2)
 
 
 def test_channels_first(pixels):
@@ -90,24 +90,26 @@ def test_pictures_as_they_are(pixels):
     flatten = FunctionTransformer(lambda pictures: pictures.reshape(len(pictures), -1))
     pictures = pixels[0].reshape(-1, SIDE, SIDE, 3)
     estimator = make_pipeline(flatten, LogisticRegression(max_iter=300)).fit(pictures, pixels[1])
-    box = SklearnBlackBox(estimator, flatten=False, size=SIDE)
+    black_box = SklearnBlackBox(estimator, flatten=False, size=SIDE)
     plain = SklearnBlackBox(LogisticRegression(max_iter=300).fit(*pixels))
-    assert torch.allclose(box(PICTURES), plain(PICTURES), atol=1e-5)
-    check_black_box(box)
+    assert torch.allclose(black_box(PICTURES), plain(PICTURES), atol=1e-5)
+    check_black_box(black_box)
 
 
 def test_features(pixels):
-    def colours(pictures):
+    def colors(pictures):
         assert pictures.shape[1:] == (SIDE, SIDE, 3)
         return pictures.mean((1, 2))
 
-    estimator = LogisticRegression().fit(colours(pixels[0].reshape(-1, SIDE, SIDE, 3)), pixels[1])
-    box = SklearnBlackBox(estimator, features=colours, size=SIDE)
+    estimator = LogisticRegression().fit(colors(pixels[0].reshape(-1, SIDE, SIDE, 3)), pixels[1])
+    black_box = SklearnBlackBox(estimator, features=colors, size=SIDE)
     assert np.allclose(
-        box(PICTURES).softmax(1), estimator.predict_proba(PICTURES.mean((2, 3)).numpy()), atol=1e-5
+        black_box(PICTURES).softmax(1),
+        estimator.predict_proba(PICTURES.mean((2, 3)).numpy()),
+        atol=1e-5,
     )
-    assert "features=test_features.<locals>.colours" in repr(box)
-    check_black_box(box)
+    assert "features=test_features.<locals>.colours" in repr(black_box)
+    check_black_box(black_box)
 
 
 def test_planted_evidence_is_found():
@@ -122,8 +124,8 @@ def test_planted_evidence_is_found():
     estimator = LogisticRegression().fit(
         matches(images.permute(0, 2, 3, 1).numpy()), labels.numpy()
     )
-    box = SklearnBlackBox(estimator, features=matches, size=16)
-    answer = explain(box, images[:4], labels[:4], masker="occlusion")
+    black_box = SklearnBlackBox(estimator, features=matches, size=16)
+    answer = explain(black_box, images[:4], labels[:4], masker="occlusion")
     where = answer.mask >= 0.5 * answer.mask.amax((1, 2, 3), keepdim=True)
     assert float(iou(where.float(), planted.evidence(images[:4], labels[:4])).mean()) > 0.2
 
@@ -133,14 +135,16 @@ def test_the_digits_of_scikit_learn():
     estimator = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200)).fit(
         digits.data[:1000], digits.target[:1000]
     )
-    box = SklearnBlackBox(estimator, white=16)
+    black_box = SklearnBlackBox(estimator, white=16)
     images = torch.from_numpy(digits.images[1000:1003]).float()[:, None] / 16
-    assert box(images).argmax(1).tolist() == estimator.predict(digits.data[1000:1003]).tolist()
-    assert box.class_names[3] == "3"
-    answer = explain(box, images, masker="rise:samples=200")
+    assert (
+        black_box(images).argmax(1).tolist() == estimator.predict(digits.data[1000:1003]).tolist()
+    )
+    assert black_box.class_names[3] == "3"
+    answer = explain(black_box, images, masker="rise:samples=200")
     assert answer.mask.shape == (3, 1, 8, 8)
     picture = Image.fromarray((digits.images[1000] * 15).astype("uint8"))
-    assert explain(box, picture, "3", masker="rise:samples=50").labels.tolist() == [3]
+    assert explain(black_box, picture, "3", masker="rise:samples=50").labels.tolist() == [3]
 
 
 def test_maskers_that_need_gradients_say_so(pixels):

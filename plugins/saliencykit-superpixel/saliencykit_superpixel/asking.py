@@ -7,9 +7,9 @@ from typing import Protocol
 import torch
 from torch import Generator, Tensor
 
-from saliencykit import Alternative, BlackBox, Found, compose
+from saliencykit import Alternative, BlackBox, MaskerOutput, compose
 from saliencykit.core import rng
-from saliencykit.core.query_batches import single_fill
+from saliencykit.core.query_batches import shared_fill
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.normalize import mask_of_scores, probabilities
 from saliencykit_superpixel.segments import superpixels
@@ -44,7 +44,7 @@ class LinearModel(Protocol):
 
 def explained(
     model: LinearModel, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
-) -> Found:
+) -> MaskerOutput:
     """Each picture cut and fitted on its own; the positive part of the scores over their maximum is
     the mask.
 
@@ -56,13 +56,16 @@ def explained(
         generator: Moves on by one number.
     """
     seed = rng.seed(generator)
-    box, alternative = black_box.for_many(images), model.alternative.for_box(black_box)
+    black_box, alternative = (
+        black_box.optimized_for(images),
+        model.alternative.for_black_box(black_box),
+    )
     exact = torch.promote_types(images.dtype, torch.float32)
     scores, errors, floors = [], [], []
     for image, label in zip(images[:, None], labels[:, None], strict=True):
         numbers = superpixels(image, model.segments, model.compactness)
         sets = model.sets(image, int(numbers.max()) + 1, Generator().manual_seed(seed))
-        answers = _answers(box, image, label, sets, numbers, alternative, seed)
+        answers = _answers(black_box, image, label, sets, numbers, alternative, seed)
         weights, error = model.solve(sets, answers)
         scores.append(weights[numbers])
         errors.append(None if error is None else error[numbers])
@@ -70,11 +73,11 @@ def explained(
     found = torch.stack(scores)[:, None].to(images.device, exact)
     known = [error for error in errors if error is not None]
     mask = mask_of_scores(found, found.new_tensor(floors))
-    return Found(mask, found, torch.stack(known)[:, None].to(found) if known else None)
+    return MaskerOutput(mask, found, torch.stack(known)[:, None].to(found) if known else None)
 
 
 def _answers(
-    box: BlackBox,
+    black_box: BlackBox,
     image: Images,
     label: Labels,
     sets: Tensor,
@@ -84,7 +87,7 @@ def _answers(
 ) -> Tensor:
     """The label's probability under each set, (n,) float64 on the CPU."""
     answers, numbers = [], numbers.to(image.device)
-    fill = single_fill(alternative, image, Generator().manual_seed(seed))
+    fill = shared_fill(alternative, image, Generator().manual_seed(seed))
     for some in torch.split(sets, _TOGETHER):
         masks = some.to(image)[:, None, numbers]
         if fill is not None:
@@ -93,5 +96,5 @@ def _answers(
             edits = alternative.edit(
                 image.expand(len(masks), -1, -1, -1), masks, Generator().manual_seed(seed)
             )
-        answers.append(probabilities(box, edits, label))
+        answers.append(probabilities(black_box, edits, label))
     return torch.cat(answers).double().cpu()

@@ -6,7 +6,7 @@ from typing import final
 import torch
 from torch import Generator, Tensor
 
-from saliencykit import Alternative, BlackBox, Found, InputError, Masker
+from saliencykit import Alternative, BlackBox, InputError, Masker, MaskerOutput
 from saliencykit.core import rng
 from saliencykit.core.types import Images, Labels
 from saliencykit_superpixel.asking import explained
@@ -49,8 +49,8 @@ class Lime(Masker):
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
-        >>> Lime(samples=32, segments=9)(box, *box.examples(2, generator=g), generator=g).shape
+        >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
+        >>> Lime(samples=32, segments=9)(black_box, *black_box.examples(2, generator=g), generator=g).shape
         torch.Size([2, 1, 16, 16])
 
     References:
@@ -75,7 +75,7 @@ class Lime(Masker):
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
-    ) -> Found:
+    ) -> MaskerOutput:
         """Weights in units of probability, and their positive part as the mask."""
         return explained(self, black_box, images, labels, generator)
 

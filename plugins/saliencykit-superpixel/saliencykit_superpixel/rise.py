@@ -6,7 +6,7 @@ from typing import final
 import torch
 from torch import Generator, Tensor
 
-from saliencykit import Alternative, BlackBox, Found, InputError, Masker
+from saliencykit import Alternative, BlackBox, InputError, Masker, MaskerOutput
 from saliencykit.alternatives.constant import Constant
 from saliencykit.core import rng
 from saliencykit.core.types import Images, Labels
@@ -14,7 +14,7 @@ from saliencykit_superpixel.asking import explained
 from saliencykit_superpixel.ridge import ridge
 from saliencykit_superpixel.segments import check_cut
 
-_ZERO = Constant(colour="zero")
+_ZERO = Constant(color="zero")
 
 
 @final
@@ -36,7 +36,7 @@ class SuperpixelRise(Masker):
         samples: Sets per picture, each one evaluation, >= 2.
         segments: About how many superpixels, >= 1.
         compactness: See `superpixels`.
-        keep: The chance that a superpixel is kept, in (0, 1).
+        keep_prob: The chance that a superpixel is kept, in (0, 1).
         alternative: What stands where superpixels are dropped; by default what the model's
             normalisation maps to 0.
 
@@ -45,8 +45,8 @@ class SuperpixelRise(Masker):
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
-        >>> SuperpixelRise(samples=32, segments=9)(box, *box.examples(2, generator=g), generator=g).shape
+        >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
+        >>> SuperpixelRise(samples=32, segments=9)(black_box, *black_box.examples(2, generator=g), generator=g).shape
         torch.Size([2, 1, 16, 16])
 
     References:
@@ -57,18 +57,18 @@ class SuperpixelRise(Masker):
     samples: int = 500
     segments: int = 50
     compactness: float = 10.0
-    keep: float = 0.5
+    keep_prob: float = 0.5
     alternative: Alternative = _ZERO
 
     def __post_init__(self) -> None:
         """Check the numbers."""
         check_cut(self, self.segments, self.compactness)
-        if not isinstance(self.samples, int) or self.samples < 2 or not 0 < self.keep < 1:
+        if not isinstance(self.samples, int) or self.samples < 2 or not 0 < self.keep_prob < 1:
             raise InputError(f"{self}: samples is a whole number >= 2 and keep is in (0, 1).")
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
-    ) -> Found:
+    ) -> MaskerOutput:
         """Scores in units of probability with their standard error, and their positive part as the
         mask.
         """
@@ -84,11 +84,11 @@ class SuperpixelRise(Masker):
         return (
             torch.stack([uniform, 1 - uniform], 1)
             .flatten(0, 1)[: self.samples]
-            .lt(self.keep)
+            .lt(self.keep_prob)
             .double()
         )
 
     def solve(self, sets: Tensor, answers: Tensor) -> tuple[Tensor, Tensor | None]:
         """`(1 - keep)` times the slopes of a ridge regression."""
         slopes, errors = ridge(sets, answers, torch.ones_like(answers))
-        return (1 - self.keep) * slopes, (1 - self.keep) * errors
+        return (1 - self.keep_prob) * slopes, (1 - self.keep_prob) * errors

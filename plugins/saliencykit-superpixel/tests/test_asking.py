@@ -24,28 +24,28 @@ class Edited(Counted):
 
 
 def test_one_fill_serves_all_sets_of_a_picture(generator):
-    box = Counting(PlantedEvidence())
-    images, labels = box.box.examples(3, generator=generator)
+    black_box = Counting(PlantedEvidence())
+    images, labels = black_box.black_box.examples(3, generator=generator)
     one, many = Counted(), Edited()
     masks = []
     for alternative in (one, many):
         masker = Lime(samples=40, segments=9, compactness=100.0, alternative=alternative)
-        masks.append(masker(box, images, labels, generator=torch.Generator().manual_seed(1)))
+        masks.append(masker(black_box, images, labels, generator=torch.Generator().manual_seed(1)))
     assert one.calls == 3
     assert many.calls == 3 * 41
     assert torch.allclose(*masks, atol=1e-5)
-    assert box.images == 2 * 3 * 41
-    assert max(box.asked) <= 32
+    assert black_box.images == 2 * 3 * 41
+    assert max(black_box.asked) <= 32
 
 
 def test_a_picture_without_a_reason_gets_an_empty_map(generator):
     """Where no set changes the answer, the map is 0 and not rounding made large."""
-    grey = torch.full((1, 3, 16, 16), 0.5) + torch.rand(1, 3, 16, 16, generator=generator) * 1e-6
-    found = SuperpixelRise(samples=40, segments=9, compactness=100.0).find(
+    gray = torch.full((1, 3, 16, 16), 0.5) + torch.rand(1, 3, 16, 16, generator=generator) * 1e-6
+    found = SuperpixelRise(samples=40, segments=9, compactness=100.0).attribute(
         Counting(PlantedEvidence(sharpness=1e-9)),
-        grey,
+        gray,
         torch.zeros(1, dtype=torch.int64),
         generator=generator,
     )
     assert float(found.mask.max()) < 0.5
-    assert float(found.scores.abs().max()) < 1e-6
+    assert float(found.attributions.abs().max()) < 1e-6

@@ -72,9 +72,9 @@ def test_names(kind, text, part):
     "masker", ["lime:samples=30,segments=12", "superpixel-rise:samples=30,segments=12"]
 )
 def test_explain_takes_them_by_name(masker):
-    from saliencykit.demo import demo_picture
+    from saliencykit.demo import demo_image
 
-    answer = explain("demo", demo_picture(), masker=masker, alternative="inpaint:side=32")
+    answer = explain("demo", demo_image(), masker=masker, alternative="inpaint:side=32")
     assert answer.mask.shape[1] == 1
     assert 0 < float(answer.area[0]) < 1
     assert float(answer.kept[0]) > float(answer.dropped[0])

@@ -11,7 +11,7 @@ from saliencykit.alternatives.constant import Constant
 from saliencykit.core.class_scores import probability
 from saliencykit.testing.black_boxes import PlantedEvidence
 
-BLACK = Constant(colour=0.0)
+BLACK = Constant(color=0.0)
 
 
 def test_the_kernel_is_that_of_the_cosine_distance():
@@ -36,26 +36,28 @@ def test_the_size_of_a_set_is_uniform_then_which_ones(white, generator):
 
 
 def test_a_linear_box_gets_its_weights(stripes, columns, white, generator):
-    found = Lime(samples=200, ridge=0.0, alternative=BLACK).find(
+    found = Lime(samples=200, ridge=0.0, alternative=BLACK).attribute(
         stripes, *white, generator=generator
     )
-    assert torch.allclose(found.scores[0, 0], torch.tensor(stripes.weights)[columns], atol=1e-4)
-    shrunk = Lime(samples=200, ridge=5.0, alternative=BLACK).find(
+    assert torch.allclose(
+        found.attributions[0, 0], torch.tensor(stripes.weights)[columns], atol=1e-4
+    )
+    shrunk = Lime(samples=200, ridge=5.0, alternative=BLACK).attribute(
         stripes, *white, generator=torch.Generator().manual_seed(0)
     )
-    assert 0.1 < float(shrunk.scores.max()) < 0.35
+    assert 0.1 < float(shrunk.attributions.max()) < 0.35
 
 
 def test_against_a_slow_version(generator):
     """Equation 2 on a box that is not linear: each set made, asked and weighed on its own, then the
     normal equations.
     """
-    box = PlantedEvidence(side=6)
-    images, labels = box.examples(1, generator=generator, size=20)
+    black_box = PlantedEvidence(side=6)
+    images, labels = black_box.examples(1, generator=generator, size=20)
     masker = Lime(
         samples=60, segments=9, compactness=1.0, width=0.3, ridge=0.7, alternative=Constant()
     )
-    found = masker.find(box, images, labels, generator=torch.Generator().manual_seed(3))
+    found = masker.attribute(black_box, images, labels, generator=torch.Generator().manual_seed(3))
 
     numbers = superpixels(images, 9, 1.0)
     count = int(numbers.max()) + 1
@@ -69,7 +71,7 @@ def test_against_a_slow_version(generator):
         for j in range(count):
             if z[j]:
                 edit[:, :, numbers == j] = images[:, :, numbers == j]
-        answers.append(float(probability(box(edit), labels)))
+        answers.append(float(probability(black_box(edit), labels)))
         distance = 1 - math.sqrt(z.sum() / count)
         weights.append(math.exp(-(distance**2) / 0.3**2))
         rows.append([1.0, *z])
@@ -78,7 +80,7 @@ def test_against_a_slow_version(generator):
     slopes = np.linalg.solve(design.T * weights @ design + penalty, design.T * weights @ answers)[
         1:
     ]
-    assert np.allclose(found.scores[0, 0].numpy(), slopes[numbers.numpy()], atol=1e-5)
+    assert np.allclose(found.attributions[0, 0].numpy(), slopes[numbers.numpy()], atol=1e-5)
     positive = np.clip(slopes, 0, None)[numbers.numpy()]
     assert np.allclose(found.mask[0, 0].numpy(), positive / positive.max(), atol=1e-4)
 

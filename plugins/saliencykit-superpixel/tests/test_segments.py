@@ -6,11 +6,11 @@ from saliencykit_superpixel.segments import superpixels
 from skimage.measure import label
 
 from saliencykit import InputError
-from saliencykit.demo import demo_picture
+from saliencykit.demo import demo_image
 
 
 def photo(side=64):
-    pixels = np.asarray(demo_picture().convert("RGB").resize((side, side)))
+    pixels = np.asarray(demo_image().convert("RGB").resize((side, side)))
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
 
 

@@ -237,7 +237,7 @@ def speed(args: argparse.Namespace) -> None:
         )
 
 
-def enlarged(pictures: Tensor, share: float) -> Tensor:
+def resize_maps(pictures: Tensor, share: float) -> Tensor:
     """The centre of uint8 pictures, `share` of each side, enlarged bilinearly to 32 px; uint8 again."""
     theta = torch.tensor([[share, 0.0, 0.0], [0.0, share, 0.0]]).expand(len(pictures), 2, 3)
     grid = F.affine_grid(theta, list(pictures.shape), align_corners=False)
@@ -254,13 +254,12 @@ def export(work: Path, args: argparse.Namespace) -> None:
         )
     kept = {k: v.half().contiguous() for k, v in state["net"].items() if v.is_floating_point()}
     net = FitNet4().to(memory_format=torch.channels_last)
-    net.load_state_dict(
-        {k: v.float() for k, v in kept.items()}, strict=False
-    )  # judged as it is shipped: in fp16
+    # judged as it is shipped: in fp16
+    net.load_state_dict({k: v.float() for k, v in kept.items()}, strict=False)
     pictures, labels, classes = decode(DATA / "cifar10" / "test.npz", work)
     top1 = accuracy(net, pictures, labels)
     crops = {
-        share: accuracy(net, enlarged(pictures[::5], share), labels[::5])
+        share: accuracy(net, resize_maps(pictures[::5], share), labels[::5])
         for share in (0.85, 0.7, 0.5)
     }
     save_file(

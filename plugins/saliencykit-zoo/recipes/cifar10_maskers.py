@@ -28,12 +28,12 @@ from saliencykit.alternatives.constant import Constant
 from saliencykit.alternatives.noise import Noise
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.class_scores import probability
-from saliencykit.core.masker import enlarged
+from saliencykit.core.masker import resize_maps
 from saliencykit.core.objective import run_trial
-from saliencykit.maskers.realtime.encoder import Own
+from saliencykit.maskers.realtime.encoder import StandaloneEncoder
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
-from saliencykit.training.fit import fit
-from saliencykit.training.schedule import Step
+from saliencykit.training.fit_masker import fit
+from saliencykit.training.schedule import FitStep
 
 ZOO = Path(__file__).resolve().parents[1] / "saliencykit_zoo"
 MASKER, CARD = "cifar10_fitnet_masker.safetensors", "cifar10_fitnet_masker.md"
@@ -48,23 +48,24 @@ def box_of(which: str, work: Path) -> TorchBlackBox:
         return cifar10_fitnet()
     kept = work.parent / "cifar10_resnet20_jpeg.safetensors"
     if kept.exists():
-        box = resnet20()
-        box.model.load_state_dict(load_file(kept))
-        return box
-    box = resnet20(steps=200)
+        black_box = resnet20()
+        black_box.model.load_state_dict(load_file(kept))
+        return black_box
+    black_box = resnet20(steps=200)
     save_file(
-        {name: value.contiguous() for name, value in box.model.state_dict().items()}, str(kept)
+        {name: value.contiguous() for name, value in black_box.model.state_dict().items()},
+        str(kept),
     )
-    return box
+    return black_box
 
 
 def train(a: argparse.Namespace) -> None:
     begin = time.process_time()
-    box = box_of(a.which, a.work)
+    black_box = box_of(a.which, a.work)
     adapted = time.process_time() - begin
     pictures, _ = cifar10("train", a.pictures, seed=a.seed + 100)
 
-    def on_step(step: Step) -> None:
+    def on_step(step: FitStep) -> None:
         if step.number % 25 == 0:
             print(
                 f"{step.number} {step.phase} cpu {time.process_time() - begin:.0f} s loss {step.loss:.2f} area {step.area:.3f} "
@@ -72,21 +73,22 @@ def train(a: argparse.Namespace) -> None:
                 flush=True,
             )
 
-    fill = Choice(
-        among=(Blur(sigma=a.sigma), Noise())
-    )  # 0.045 of 32 px would leave the class to be read off the blur
+    # 0.045 of 32 px would leave the class to be read off the blur
+    fill = Choice(alternatives=(Blur(sigma=a.sigma), Noise()))
     encoder = (
-        Own(widths=tuple(a.widths), depth=5, stem=2, size=(32, 32)) if a.which == "own" else "trunk"
+        StandaloneEncoder(widths=tuple(a.widths), depth=5, stem=2, size=(32, 32))
+        if a.which == "own"
+        else "trunk"
     )
     masker = fit(
-        box, pictures, encoder=encoder, steps=a.steps, composed=a.composed, warm_up=a.warm_up, late_mixing=a.steps > a.composed, batch=a.batch, lr=a.lr,
-        views=a.views, area=a.area, objective=a.objective, alternative=fill, fake_rate=0.3, folder=a.work, seed=a.seed, on_step=on_step,
-        on_news=lambda line: print(line, flush=True),
+        black_box, pictures, encoder=encoder, steps=a.steps, pixel_steps=a.composed, warmup_steps=a.warmup_steps, feature_mixing=a.steps > a.composed, batch_size=a.batch, lr=a.lr,
+        views_per_image=a.views, area=a.area, objective=a.objective, alternative=fill, fake_class_rate=0.3, checkpoint_dir=a.work, seed=a.seed, on_step=on_step,
+        on_message=lambda line: print(line, flush=True),
     )  # fmt: skip
     masker.save(a.work / "masker.safetensors")
     cost = {"cpu": round(time.process_time() - begin), "adapted": round(adapted)}
     test, labels = cifar10("test", TESTED)
-    result = asdict(selectivity(masker, box, test.float() / 255, labels))
+    result = asdict(selectivity(masker, black_box, test.float() / 255, labels))
     row = {
         "options": vars(a) | {"work": ""},
         "cost": cost,
@@ -99,30 +101,30 @@ def train(a: argparse.Namespace) -> None:
 
 def export(a: argparse.Namespace) -> None:
     """Masker and card of the zoo."""
-    box = box_of(a.which, a.work)
-    trained = RealTimeMasker.load(a.work / "masker.safetensors", box)
+    black_box = box_of(a.which, a.work)
+    trained = RealTimeMasker.load(a.work / "masker.safetensors", black_box)
     masker = RealTimeMasker(
         network=trained.network, confidence=a.confidence, facts=trained.facts
-    ).bind(box)
+    ).bind(black_box)
     masker.save(ZOO / MASKER)
     test, labels = cifar10("test", TESTED)
     images = test.float() / 255
     s, made = (
-        selectivity(masker, box, images, labels),
+        selectivity(masker, black_box, images, labels),
         json.loads((a.work / "result.json").read_text()),
     )
     with torch.no_grad():
-        found = torch.cat([box(part).argmax(1) for part in images.split(100)])
+        found = torch.cat([black_box(part).argmax(1) for part in images.split(100)])
     fills = {
         "blur, sigma 4": Blur(sigma=4.0),
         "colour and noise": Noise(),
-        "black (not met in training)": Constant(colour=0.0),
+        "black (not met in training)": Constant(color=0.0),
     }
-    rows, fast, some = [], box.for_many(images[:2]), slice(0, 300)
+    rows, fast, some = [], black_box.optimized_for(images[:2]), slice(0, 300)
     for name, fill in fills.items():
         with torch.no_grad():
             mask = masker.mask(fast, images[some], found[some], torch.Generator())
-            mask = enlarged(mask, (32, 32))
+            mask = resize_maps(mask, (32, 32))
             generator = torch.Generator().manual_seed(0)
             trial = run_trial(
                 fast, images[some], found[some], mask, alternative=fill, generator=generator
@@ -136,7 +138,7 @@ def export(a: argparse.Namespace) -> None:
         empty = float((mask.mean((1, 2, 3)) < 0.02).float().mean())
     facts, cost = masker.facts["training"], made["cost"]["cpu"]
     known = {"which", "work", "export", "note"} | (
-        {"widths", "warm_up"} if a.which == "shared" else set()
+        {"widths", "warmup_steps"} if a.which == "shared" else set()
     )
     options = " ".join(
         f"--{k.replace('_', '-')} {' '.join(map(str, v)) if isinstance(v, list) else v}"

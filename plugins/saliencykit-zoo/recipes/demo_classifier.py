@@ -103,8 +103,8 @@ def recoloured(images: Tensor, g: torch.Generator) -> Tensor:
     count = len(images)
     saturation = torch.rand(count, 1, 1, 1, generator=g) * 1.4
     gain = torch.rand(count, 3, 1, 1, generator=g) * 0.4 + 0.8
-    grey = images.mean(1, keepdim=True)
-    changed = ((grey + (images - grey) * saturation) * gain).clamp(0, 1)
+    gray = images.mean(1, keepdim=True)
+    changed = ((gray + (images - gray) * saturation) * gain).clamp(0, 1)
     return torch.where(torch.rand(count, 1, 1, 1, generator=g) < 0.5, changed, images)
 
 

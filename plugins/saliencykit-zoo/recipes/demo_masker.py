@@ -17,12 +17,13 @@ from demo_classifier import DATA, DEMO, decode
 from PIL import Image
 
 from saliencykit import explain
-from saliencykit.demo import demo_box
+from saliencykit.demo import demo_black_box
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
-from saliencykit.training.fit import fit
-from saliencykit.training.schedule import Step
-from saliencykit.training.validation import judge
+from saliencykit.training.fit_masker import fit
+from saliencykit.training.schedule import FitStep
+from saliencykit.training.validation import validate
 
+# of scikit-image; looked at, not trained on
 PHOTOS = (
     "chelsea",
     "coffee",
@@ -30,7 +31,7 @@ PHOTOS = (
     "astronaut",
     "stereo_motorcycle",
     "camera",
-)  # of scikit-image; looked at, not trained on
+)
 
 
 def pictures(count: int, seed: int) -> list[Image.Image]:
@@ -42,14 +43,14 @@ def pictures(count: int, seed: int) -> list[Image.Image]:
         picture = Image.fromarray(every[row].permute(1, 2, 0).numpy())
         kind, place = torch.rand(2, generator=g).tolist()
         first = round(place * 21)
-        box = (
+        black_box = (
             (0, 0, 64, 64)
             if kind > 1 / 3
             else (0, first, 64, first + 43)
             if kind > 1 / 6
             else (first, 0, first + 43, 64)
         )
-        out.append(picture.crop(box))
+        out.append(picture.crop(black_box))
     return out
 
 
@@ -57,7 +58,7 @@ def train(work: Path, a: argparse.Namespace) -> None:
     work.mkdir(parents=True, exist_ok=True)
     begin = time.process_time()
 
-    def on_step(step: Step) -> None:
+    def on_step(step: FitStep) -> None:
         if step.number % 50 == 0:
             print(
                 f"{step.number} {step.phase} cpu {time.process_time() - begin:.0f} s loss {step.loss:.2f} area {step.area:.3f} "
@@ -66,9 +67,9 @@ def train(work: Path, a: argparse.Namespace) -> None:
             )
 
     masker = fit(
-        demo_box(), pictures(a.pictures, a.seed), steps=a.steps, composed=a.composed, area=a.area, objective=a.objective,
-        fake_rate=0.3, views=a.views, batch=a.batch, stride=a.stride, folder=work, memory=int(a.gb * 2**30), seed=a.seed, on_step=on_step,
-        on_news=lambda line: print(line, flush=True),
+        demo_black_box(), pictures(a.pictures, a.seed), steps=a.steps, pixel_steps=a.composed, area=a.area, objective=a.objective,
+        fake_class_rate=0.3, views_per_image=a.views, batch_size=a.batch, mask_stride=a.stride, checkpoint_dir=work, cache_bytes=int(a.gb * 2**30), seed=a.seed, on_step=on_step,
+        on_message=lambda line: print(line, flush=True),
     )  # fmt: skip
     masker.save(work / "masker.safetensors")
     (work / "cost.json").write_text(
@@ -83,18 +84,20 @@ def train(work: Path, a: argparse.Namespace) -> None:
 def on_validation(masker: RealTimeMasker, count: int) -> dict[str, object]:
     """The gate's measures on validation pictures, which the training did not see."""
     every, _ = decode(DATA / "tiny-imagenet-200" / "val.npz", count)
-    box = demo_box()
-    images = torch.cat([box.prepare(Image.fromarray(p.permute(1, 2, 0).numpy()))[0] for p in every])
+    black_box = demo_black_box()
+    images = torch.cat(
+        [black_box.prepare(Image.fromarray(p.permute(1, 2, 0).numpy()))[0] for p in every]
+    )
     with torch.no_grad():
-        labels = torch.cat([box(part).argmax(1) for part in images.split(100)])
+        labels = torch.cat([black_box(part).argmax(1) for part in images.split(100)])
     from saliencykit.registry.manager import as_alternative
 
-    return judge(
+    return validate(
         masker.network,
-        box.for_many(images[:2]),
+        black_box.optimized_for(images[:2]),
         images,
         labels,
-        alternative=as_alternative("choice").for_box(box),
+        alternative=as_alternative("choice").for_black_box(black_box),
     ).as_facts()
 
 
@@ -126,7 +129,7 @@ def on_photos(masker: RealTimeMasker) -> list[tuple[str, str, float, float, floa
 
 
 def export(work: Path, a: argparse.Namespace) -> None:
-    masker = RealTimeMasker.load(work / "masker.safetensors", demo_box())
+    masker = RealTimeMasker.load(work / "masker.safetensors", demo_black_box())
     masker.save(DEMO / "masker.safetensors")
     g, cost, facts = (
         on_validation(masker, 500),

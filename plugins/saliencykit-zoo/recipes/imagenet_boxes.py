@@ -22,15 +22,14 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     a = parser.parse_args()
-    box = mobilenetv2(a.checkpoint)
+    black_box = mobilenetv2(a.checkpoint)
     net = timm.create_model("mobilenetv2_100", pad_type="same").eval()
-    values = dict(
-        zip(net.state_dict(), box.model.state_dict().values(), strict=True)
-    )  # both list their layers in the same order
+    # both list their layers in the same order
+    values = dict(zip(net.state_dict(), black_box.model.state_dict().values(), strict=True))
     net.load_state_dict(values)
     picture = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        difference = (net((picture - 0.5) / 0.5) - box(picture)).abs().max()
+        difference = (net((picture - 0.5) / 0.5) - black_box(picture)).abs().max()
     if difference > 1e-4:
         raise SystemExit(f"the two forms differ by {difference:.2g}; nothing was written")
     save_file(

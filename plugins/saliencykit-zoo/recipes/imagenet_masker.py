@@ -25,8 +25,8 @@ from benchmarks.data import MODELS, data_folder
 from benchmarks.split import squashing, training
 from saliencykit.data.images import as_images
 from saliencykit.maskers.realtime.masking_network import masking_network
-from saliencykit.training.fit import fit
-from saliencykit.training.schedule import Step
+from saliencykit.training.fit_masker import fit
+from saliencykit.training.schedule import FitStep
 
 
 def photos() -> list[Image.Image]:
@@ -65,7 +65,7 @@ def main() -> None:
     torch.set_num_threads(1)
     begin = time.process_time()
 
-    def on_step(step: Step) -> None:
+    def on_step(step: FitStep) -> None:
         if step.number % 10 == 0:
             cpu = time.process_time() - begin
             print(
@@ -74,9 +74,9 @@ def main() -> None:
                 flush=True,
             )
 
-    box, pictures, network = squashing(MODELS[a.model][0]()), photos(), None
+    black_box, pictures, network = squashing(MODELS[a.model][0]()), photos(), None
     if a.start is not None:
-        network = masking_network(box, as_images(pictures[:16], box).images)
+        network = masking_network(black_box, as_images(pictures[:16], black_box).images)
         stored = load_file(a.start)
         network.load_state_dict(
             {
@@ -86,8 +86,8 @@ def main() -> None:
             }
         )
     masker = fit(
-        box, pictures, network=network, lr=a.lr, steps=a.steps, composed=a.composed, area=a.area, objective=a.objective,
-        fake_rate=0.3, views=a.views, folder=a.work, memory=int(a.gb * 2**30), seed=a.seed, on_step=on_step, on_news=lambda line: print(line, flush=True),
+        black_box, pictures, network=network, lr=a.lr, steps=a.steps, pixel_steps=a.composed, area=a.area, objective=a.objective,
+        fake_class_rate=0.3, views_per_image=a.views, checkpoint_dir=a.work, cache_bytes=int(a.gb * 2**30), seed=a.seed, on_step=on_step, on_message=lambda line: print(line, flush=True),
     )  # fmt: skip
     print(f"{time.process_time() - begin:.0f} CPU-seconds in this run", masker.facts["gate"])
     masker.save(a.out)

@@ -30,7 +30,7 @@ def test_it_is_explained_by_name():
     picture = Image.fromarray(
         np.random.default_rng(0).integers(0, 256, (40, 52, 3), dtype=np.uint8)
     )
-    answer = saliencykit.explain("zoo/cifar10-fitnet", picture, "frog", masker="centre-box")
+    answer = saliencykit.explain("zoo/cifar10-fitnet", picture, "frog", masker="center-box")
     assert answer.mask.shape == (1, 1, 32, 32)
     assert answer.labels.tolist() == [6]
 
@@ -63,7 +63,7 @@ def test_the_figure_of_the_card_is_true(data_folder):
     """1,000 of the test pictures, drawn; the card's figure is of all 10,000."""
     pack = dict(np.load(data_folder / "cifar10" / "test.npz"))
     heads = [pack["headers"][k, :n].tobytes() for k, n in enumerate(pack["header_len"])]
-    box, right = cifar10_fitnet(), 0
+    black_box, right = cifar10_fitnet(), 0
     for part in np.array_split(np.random.default_rng(0).permutation(len(pack["labels"]))[:1000], 4):
         rows = []
         for i in part:
@@ -73,6 +73,6 @@ def test_the_figure_of_the_card_is_true(data_folder):
             )
             rows.append(torch.from_numpy(np.array(Image.open(io.BytesIO(raw)).convert("RGB"))))
         with torch.no_grad():
-            logits = box(torch.stack(rows).permute(0, 3, 1, 2).float() / 255)
+            logits = black_box(torch.stack(rows).permute(0, 3, 1, 2).float() / 255)
         right += int((logits.argmax(1).numpy() == pack["labels"][part]).sum())
     assert abs(right / 1000 - json.loads((HERE / "cifar10_fitnet.json").read_text())["top1"]) < 0.03

@@ -20,10 +20,10 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_it_fits_the_box_and_keeps_the_contract_of_a_masker():
-    box = cifar10_fitnet()
-    assert TrainedFile(FILE).fits(box)
+    black_box = cifar10_fitnet()
+    assert TrainedFile(FILE).fits(black_box)
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    check_masker(RealTimeMasker.load(FILE, box), black_box=box, images=images)
+    check_masker(RealTimeMasker.load(FILE, black_box), black_box=black_box, images=images)
 
 
 def test_explain_takes_it_by_itself():
@@ -64,10 +64,10 @@ def test_the_figures_of_the_card_are_true(data_folder):
         torch.Generator().manual_seed(0),
     )
     with torch.no_grad():
-        found = masker.box(images).argmax(1)
+        found = masker.black_box(images).argmax(1)
     other = (found + torch.randint(1, 10, found.shape, generator=generator)) % 10
     right, wrong = (
-        masker.decode(masker.see(masker.box, images), torch.stack([found, other], 1))
+        masker.decode(masker.encode(masker.black_box, images), torch.stack([found, other], 1))
         .mean((0, 2, 3))
         .tolist()
     )

@@ -35,9 +35,9 @@ def test_the_maskers_are_whole_files_that_passed_their_gate(name):
     (squeezenet1_0, "squeezenet1_0_imagenet", "squeezenet1-0"),
 ])  # fmt: skip
 def test_each_masker_fits_its_classifier(make, stored, name, data_folder):
-    box = make(data_folder / "weights" / f"{stored}.safetensors")
+    black_box = make(data_folder / "weights" / f"{stored}.safetensors")
     factory = provide_maskers()[name]
-    assert factory.fits(box)
-    logits, mask = factory().attached(box, "raw").predict(torch.rand(1, 3, 224, 224))
+    assert factory.fits(black_box)
+    logits, mask = factory().for_black_box(black_box, "raw").predict(torch.rand(1, 3, 224, 224))
     assert logits.shape == (1, 1000)
     assert mask.shape == (1, 1, 224, 224)

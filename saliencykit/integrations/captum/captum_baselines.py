@@ -17,14 +17,14 @@ from saliencykit.core.types import Images, Mask
 
 @final
 @dataclass(frozen=True, eq=False)
-class Given(Alternative):
+class GivenBaseline(Alternative):
     """A picture that was given: Captum's baseline.
 
     Args:
         picture: (1, C, H, W), in the units of the images.
 
     Example:
-        >>> Given(torch.full((1, 3, 2, 2), -2.0))(torch.rand(4, 3, 2, 2), generator=Generator()).unique().item()
+        >>> GivenBaseline(torch.full((1, 3, 2, 2), -2.0))(torch.rand(4, 3, 2, 2), generator=Generator()).unique().item()
         -2.0
     """
 
@@ -57,7 +57,7 @@ def with_baseline(masker: Masker, picture: Tensor) -> Masker:
             "difference; drop them, or use a masker that does, such as 'occlusion', 'rise', "
             "'feature-ablation' or 'iterative'."
         )
-    return _replaced(masker, alternative=Given(picture))
+    return _replaced(masker, alternative=GivenBaseline(picture))
 
 
 def with_regions(masker: Masker, features: Tensor) -> Masker | None:

@@ -7,11 +7,11 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from saliencykit.black_boxes.module_adapter import BoxModule
+from saliencykit.black_boxes.module_adapter import BlackBoxModule
 from saliencykit.black_boxes.outputs import Outputs
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.black_box_wrapper import Around
+from saliencykit.core.black_box_wrapper import BlackBoxWrapper
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import ContractError, InputError
 from saliencykit.core.types import Images
@@ -22,23 +22,23 @@ Statistics = tuple[Sequence[float] | None, Sequence[float] | None]
 """Mean and standard deviation of raw pixels, per channel, that the inputs were normalised with."""
 
 
-def box_of_model(
+def black_box_of_model(
     model: object, statistics: Statistics = (None, None), outputs: Outputs = "logits"
 ) -> BlackBox:
     """The box around a model whose inputs are given as the model takes them, or, with statistics,
     as raw pixels.
 
-    A BlackBox, also one inside a `BoxModule`, is taken as it is.
+    A BlackBox, also one inside a `BlackBoxModule`, is taken as it is.
 
     Raises:
         InputError: Statistics were given for a box, which has its own.
 
     Example:
-        >>> box_of_model(nn.Flatten())(torch.full((1, 1, 1, 2), 7.0)).tolist()
+        >>> black_box_of_model(nn.Flatten())(torch.full((1, 1, 1, 2), 7.0)).tolist()
         [[7.0, 7.0]]
     """
     mean, std = statistics
-    if is_box(model):
+    if is_black_box(model):
         if mean is not None or std is not None or outputs != "logits":
             raise InputError(
                 f"{name_of(as_black_box(model))} knows its own mean, std and outputs; drop these "
@@ -52,11 +52,11 @@ def box_of_model(
                 f"{name_of(model)}."
             )
         return TorchBlackBox(model, mean=mean, std=std, outputs=outputs)
-    box = as_black_box(model).for_model_pixels()
+    black_box = as_black_box(model).without_preprocessing()
     return (
-        replace(box, outputs=outputs)
-        if isinstance(box, TorchBlackBox) and box.outputs != outputs
-        else box
+        replace(black_box, outputs=outputs)
+        if isinstance(black_box, TorchBlackBox) and black_box.outputs != outputs
+        else black_box
     )
 
 
@@ -85,9 +85,9 @@ def raw_pixels(picture: Tensor, statistics: Statistics) -> Images:
     )
 
 
-def is_box(model: object) -> bool:
+def is_black_box(model: object) -> bool:
     """Is it a BlackBox or a module around one, so that images are the box's own?"""
-    return isinstance(model, BlackBox | BoxModule)
+    return isinstance(model, BlackBox | BlackBoxModule)
 
 
 @final
@@ -149,11 +149,11 @@ class Forward(nn.Module):
 
 
 @final
-class Limited(Around):
+class Limited(BlackBoxWrapper):
     """A box that is given at most so many images at once.
 
     Args:
-        box: The box.
+        black_box: The box.
         limit: At least 1.
 
     Example:
@@ -164,36 +164,36 @@ class Limited(Around):
         [2, 1]
     """
 
-    def __init__(self, box: BlackBox, limit: int) -> None:
-        super().__init__(box)
-        self.max_batch = min(limit, box.max_batch or limit)
+    def __init__(self, black_box: BlackBox, limit: int) -> None:
+        super().__init__(black_box)
+        self.max_batch = min(limit, black_box.max_batch or limit)
         self._limit = limit
 
-    def for_many(self, images: Images) -> BlackBox:
+    def optimized_for(self, images: Images) -> BlackBox:
         """The box's copy, with the same limit."""
-        return Limited(self.box.for_many(images), self._limit)
+        return Limited(self.black_box.optimized_for(images), self._limit)
 
 
 @final
-class WithoutLayers(Around):
+class WithoutLayers(BlackBoxWrapper):
     """A box that shows no module: the feature maps of a model of several inputs are no maps over
     the canvas.
 
     Args:
-        box: The box.
+        black_box: The box.
 
     Example:
-        >>> WithoutLayers(box_of_model(nn.Flatten())).module is None
+        >>> WithoutLayers(black_box_of_model(nn.Flatten())).module is None
         True
     """
 
-    def __init__(self, box: BlackBox) -> None:
-        super().__init__(box)
+    def __init__(self, black_box: BlackBox) -> None:
+        super().__init__(black_box)
         self.module = None
 
-    def for_many(self, images: Images) -> BlackBox:
+    def optimized_for(self, images: Images) -> BlackBox:
         """The box's copy, which shows none either."""
-        return WithoutLayers(self.box.for_many(images))
+        return WithoutLayers(self.black_box.optimized_for(images))
 
 
 def asked(
@@ -218,7 +218,7 @@ def asked(
         extra: See `Forward`.
         images: On the canvas; only the first is looked at.
         flat: Is the target one index, as for outputs (B, K)?
-        statistics: See `box_of_model`.
+        statistics: See `black_box_of_model`.
         outputs: See `TorchBlackBox`.
 
     Raises:
@@ -230,26 +230,26 @@ def asked(
         (3,)
     """
     one = len(canvas.shapes) == 1 and canvas.pictures
-    if is_box(function) and not (one and not extra):
+    if is_black_box(function) and not (one and not extra):
         raise InputError(
             "MaskerAttribution of a BlackBox takes one batch of pictures (B, C, H, W) and no "
             "additional_forward_args."
         )
     forward = Forward(function, canvas, extra)
-    box: BlackBox = box_of_model(forward, statistics, outputs)
+    black_box: BlackBox = black_box_of_model(forward, statistics, outputs)
     if one and not extra and flat and isinstance(function, nn.Module | BlackBox):
-        own = box_of_model(function, statistics, outputs)
+        own = black_box_of_model(function, statistics, outputs)
         try:
             classes = own(images[:1].to(own.device)).shape[1]
         except ContractError:
-            if is_box(function):
+            if is_black_box(function):
                 raise
             classes = 0  # not (B, K): what it is will be seen below
-        if classes not in (0, 2) or is_box(function):
+        if classes not in (0, 2) or is_black_box(function):
             return own, (classes,)
-        box(images[:1].to(box.device))  # two classes may be a sigmoid's one output
+        black_box(images[:1].to(black_box.device))  # two classes may be a sigmoid's one output
         return own, (classes,) if forward.sizes is None else forward.sizes
-    answer = box(images[:1].to(box.device))
-    return box if one else WithoutLayers(box), tuple(
+    answer = black_box(images[:1].to(black_box.device))
+    return black_box if one else WithoutLayers(black_box), tuple(
         answer.shape[1:]
     ) if forward.sizes is None else forward.sizes

@@ -23,8 +23,8 @@ from saliencykit.integrations.captum.forward import (
     Limited,
     Statistics,
     asked,
-    box_of_model,
-    is_box,
+    black_box_of_model,
+    is_black_box,
     raw_pixels,
 )
 from saliencykit.integrations.captum.targets import labels_of
@@ -115,8 +115,10 @@ class MaskerAttribution(PerturbationAttribution):  # type: ignore[misc]
             raise InputError(f"{_WHO}(seed={seed!r}): a seed is an integer in [0, 2**63).")
         self.values, self.outputs, self.seed = values, outputs, seed
         self.statistics: Statistics = (mean, std)
-        if is_box(forward_func):
-            box_of_model(forward_func, self.statistics, outputs)  # say at once what does not fit
+        if is_black_box(forward_func):
+            black_box_of_model(
+                forward_func, self.statistics, outputs
+            )  # say at once what does not fit
 
     @log_usage()  # type: ignore[untyped-decorator]  # NoiseTunnel calls `attribute.__wrapped__`
     def attribute(
@@ -191,12 +193,12 @@ class MaskerAttribution(PerturbationAttribution):  # type: ignore[misc]
                 or any(_dealt(value, count) for value in extra)
                 or (fill is not None and len(fill) > 1)
             )
-            parts, box, labels = [], None, None
+            parts, black_box, labels = [], None, None
             for rows in _groups(count, 1 if alone else _CHUNK, show_progress):
-                if box is None or extra:
+                if black_box is None or extra:
                     here = tuple(value[rows] if _dealt(value, count) else value for value in extra)
                     flat = not _of_several_dimensions(target)
-                    box, sizes = asked(
+                    black_box, sizes = asked(
                         self.forward_func,
                         canvas,
                         here,
@@ -205,16 +207,16 @@ class MaskerAttribution(PerturbationAttribution):  # type: ignore[misc]
                         statistics=self.statistics,
                         outputs=self.outputs,
                     )
-                    box = (
-                        box
+                    black_box = (
+                        black_box
                         if perturbations_per_eval is None
-                        else Limited(box, perturbations_per_eval)
+                        else Limited(black_box, perturbations_per_eval)
                     )
                     labels = labels_of(target, sizes, count)
                 assert labels is not None
                 parts.append(
                     self._maps(
-                        box, images[rows], labels[rows], _of(fill, rows), _of(features, rows)
+                        black_box, images[rows], labels[rows], _of(fill, rows), _of(features, rows)
                     )
                 )
             answer = canvas.split(torch.cat(parts).to(images.device).expand(images.shape))
@@ -222,7 +224,7 @@ class MaskerAttribution(PerturbationAttribution):  # type: ignore[misc]
 
     def _maps(
         self,
-        box: BlackBox,
+        black_box: BlackBox,
         images: Images,
         labels: Labels,
         fill: Tensor | None,
@@ -231,16 +233,19 @@ class MaskerAttribution(PerturbationAttribution):  # type: ignore[misc]
         """The values of some rows on the canvas, (b, 1 or C, H, W)."""
         masker, regions = self.masker, None
         if isinstance(masker, RealTimeMasker):
-            raw = is_box(self.forward_func) or self.statistics[0] is not None
-            masker = masker.attached(box, "raw" if raw else "model")
+            raw = is_black_box(self.forward_func) or self.statistics[0] is not None
+            masker = masker.for_black_box(black_box, "raw" if raw else "normalized")
         if fill is not None:
             masker = with_baseline(masker, fill)
         if features is not None:
             regions = with_regions(masker, features)
         generator = Generator().manual_seed(self.seed)
         try:
-            found = (regions or masker).find(
-                box, images.to(box.device), labels.to(box.device), generator=generator
+            found = (regions or masker).attribute(
+                black_box,
+                images.to(black_box.device),
+                labels.to(black_box.device),
+                generator=generator,
             )
         except SaliencyKitError:
             raise
@@ -252,7 +257,7 @@ class MaskerAttribution(PerturbationAttribution):  # type: ignore[misc]
                 f"{images.shape[3]} numbers. Use 'occlusion', 'rise', 'feature-ablation' or "
                 "'gradient'."
             ) from error
-        maps = found.mask if self.values == "mask" else found.scores
+        maps = found.mask if self.values == "mask" else found.attributions
         if maps is None:
             raise InputError(
                 f"{name_of(masker)} has no scores but its mask; write {_WHO}(..., values='mask')."

@@ -9,13 +9,19 @@ from torch import Generator, Tensor
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Found, Masker
+from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.query_batches import micro_batch
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.normalize import mask_of_scores
 from saliencykit.networks.classifier_head import Head, pooled_head
-from saliencykit.networks.feature_maps import Listener, Tap, module_of, plainly, read_taps
-from saliencykit.networks.partial_network import rest_after
+from saliencykit.networks.feature_maps import (
+    ActivationRecorder,
+    FeatureMap,
+    eager,
+    module_of,
+    read_feature_maps,
+)
+from saliencykit.networks.partial_network import network_after
 from saliencykit.networks.target_layer import target_layer
 
 
@@ -51,8 +57,8 @@ class AblationCam(Masker):
         >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
         >>> conv, head = torch.nn.Conv2d(3, 8, 3, stride=2), torch.nn.Linear(8 * 225, 4)
         >>> net = torch.nn.Sequential(conv, torch.nn.ReLU(), torch.nn.Flatten(), head)
-        >>> box, images = TorchBlackBox(net, size=32), torch.rand(2, 3, 32, 32)
-        >>> AblationCam().mask(box, images, torch.tensor([0, 3]), Generator()).scores.shape
+        >>> black_box, images = TorchBlackBox(net, size=32), torch.rand(2, 3, 32, 32)
+        >>> AblationCam().mask(black_box, images, torch.tensor([0, 3]), Generator()).attributions.shape
         torch.Size([2, 1, 15, 15])
 
     References:
@@ -72,7 +78,7 @@ class AblationCam(Masker):
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
-    ) -> Found:
+    ) -> MaskerOutput:
         """The weighed sum of channels, and its positive part as the mask."""
         if black_box.module is None:
             raise InputError(
@@ -81,20 +87,20 @@ class AblationCam(Masker):
                 "ask."
             )
         head = pooled_head(black_box, images)
-        if head is not None and self.layer in (None, head.tap.name):
+        if head is not None and self.layer in (None, head.feature_map.name):
             scores = _in_one_pass(black_box, images, labels, head)
         else:
             scores = _channel_by_channel(
                 black_box, images, labels, target_layer(black_box, images, self.layer)
             )
-        return Found(mask_of_scores(scores), scores)
+        return MaskerOutput(mask_of_scores(scores), scores)
 
 
-def _in_one_pass(box: BlackBox, images: Images, labels: Labels, head: Head) -> Tensor:
+def _in_one_pass(black_box: BlackBox, images: Images, labels: Labels, head: Head) -> Tensor:
     """What a linear head loses without each channel, from the map alone."""
-    found, step = [], micro_batch(box)
+    found, step = [], micro_batch(black_box)
     for some, asked in zip(torch.split(images, step), torch.split(labels, step), strict=True):
-        logits, (maps,) = read_taps(box, some, [head.tap])
+        logits, (maps,) = read_feature_maps(black_box, some, [head.feature_map])
         y = logits.gather(1, asked[:, None]).to(maps)
         weight, bias = head.weight.to(maps)[asked], head.bias.to(maps)[asked, None]
         places = torch.einsum("bkhw,bk->bhw", maps, weight) + bias[:, :, None]
@@ -108,30 +114,36 @@ def _in_one_pass(box: BlackBox, images: Images, labels: Labels, head: Head) -> T
                 for a, w in zip(maps.unbind(1), weight.unbind(1), strict=True)
             ]
             lost = torch.stack(
-                [places.relu().mean((1, 2)) - rest.relu().mean((1, 2)) for rest in without], 1
+                [
+                    places.relu().mean((1, 2)) - partial_network.relu().mean((1, 2))
+                    for partial_network in without
+                ],
+                1,
             )
         found.append(_weighed(maps, lost, y))
     return torch.cat(found).to(images.dtype)
 
 
-def _channel_by_channel(box: BlackBox, images: Images, labels: Labels, tap: Tap) -> Tensor:
+def _channel_by_channel(
+    black_box: BlackBox, images: Images, labels: Labels, feature_map: FeatureMap
+) -> Tensor:
     """What any model loses without each channel: the part after the layer runs for each."""
-    rest = rest_after(box, images[:1], tap)
-    step = micro_batch(rest.box)
+    partial_network = network_after(black_box, images[:1], feature_map)
+    step = micro_batch(partial_network.black_box)
     found = []
     for image, label in zip(images[:, None], labels[:, None], strict=True):
-        listener = Listener()
-        with plainly(box), listener.on(module_of(box), [tap.name]):
-            box(image)
-        output = torch.cat(listener.outputs[tap.name])
-        maps = tap.read(output, image.shape[2:])
-        rest.follow(output)
-        y = rest(maps, image.shape[1:])[:, label]
+        listener = ActivationRecorder()
+        with eager(black_box), listener.on(module_of(black_box), [feature_map.name]):
+            black_box(image)
+        output = torch.cat(listener.outputs[feature_map.name])
+        maps = feature_map.read(output, image.shape[2:])
+        partial_network.follow(output)
+        y = partial_network(maps, image.shape[1:])[:, label]
         lost = maps.new_zeros(maps.shape[:2])
         for some in torch.split((maps[0] != 0).flatten(1).any(1).nonzero().flatten(), step):
             kept = torch.ones(len(some), maps.shape[1], dtype=maps.dtype, device=maps.device)
             kept[torch.arange(len(some)), some] = 0
-            without = rest(maps * kept[:, :, None, None], image.shape[1:])[:, label[0]]
+            without = partial_network(maps * kept[:, :, None, None], image.shape[1:])[:, label[0]]
             lost[0, some] = (y[0] - without).to(lost)
         found.append(_weighed(maps, lost, y.to(maps)))
     return torch.cat(found).to(images.dtype)

@@ -9,12 +9,12 @@ from torch import Generator
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Found, Masker
+from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.query_batches import micro_batch
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.normalize import mask_of_scores
 from saliencykit.networks.classifier_head import pooled_head
-from saliencykit.networks.feature_maps import read_taps
+from saliencykit.networks.feature_maps import read_feature_maps
 
 
 @final
@@ -41,8 +41,8 @@ class Cam(Masker):
         ...     torch.nn.Conv2d(3, 8, 3, stride=2), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
         ...     torch.nn.Linear(8, 4),
         ... )
-        >>> box, images = TorchBlackBox(net, size=32), torch.rand(2, 3, 32, 32)
-        >>> scores = Cam().mask(box, images, torch.tensor([0, 3]), Generator()).scores
+        >>> black_box, images = TorchBlackBox(net, size=32), torch.rand(2, 3, 32, 32)
+        >>> scores = Cam().mask(black_box, images, torch.tensor([0, 3]), Generator()).attributions
         >>> bool((scores.mean((1, 2, 3)) + net[4].bias[[0, 3]] - net(images)[[0, 1], [0, 3]]).abs().max() < 1e-5)
         True
 
@@ -53,7 +53,7 @@ class Cam(Masker):
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
-    ) -> Found:
+    ) -> MaskerOutput:
         """The class's rows over the map, and their positive part as the mask."""
         if black_box.module is None:
             raise InputError(
@@ -69,7 +69,7 @@ class Cam(Masker):
             )
         found, step = [], micro_batch(black_box)
         for some, asked in zip(torch.split(images, step), torch.split(labels, step), strict=True):
-            maps = read_taps(black_box, some, [head.tap])[1][0].detach()
+            maps = read_feature_maps(black_box, some, [head.feature_map])[1][0].detach()
             found.append(torch.einsum("bkhw,bk->bhw", maps, head.weight.to(maps)[asked])[:, None])
         scores = torch.cat(found).to(images.dtype)
-        return Found(mask_of_scores(scores), scores)
+        return MaskerOutput(mask_of_scores(scores), scores)

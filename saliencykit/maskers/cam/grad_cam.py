@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from saliencykit.core import checks
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import GradientError
-from saliencykit.core.masker import Found, Masker
+from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.normalize import NOT_FINITE, mask_of_scores
 from saliencykit.networks.target_layer import cut_at, target_layer
@@ -45,8 +45,8 @@ class GradCam(Masker):
     Example:
         >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
         >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, 2), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(4))
-        >>> box, images = TorchBlackBox(net, size=16), torch.rand(2, 3, 16, 16)
-        >>> GradCam()(box, images, torch.tensor([0, 3]), generator=Generator()).shape
+        >>> black_box, images = TorchBlackBox(net, size=16), torch.rand(2, 3, 16, 16)
+        >>> GradCam()(black_box, images, torch.tensor([0, 3]), generator=Generator()).shape
         torch.Size([2, 1, 16, 16])
 
     References:
@@ -60,24 +60,26 @@ class GradCam(Masker):
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
-    ) -> Found:
+    ) -> MaskerOutput:
         """The weighted sum, as coarse as the layer, and its positive part as the mask."""
-        tap = target_layer(black_box, images, self.layer)
-        logits, leaves = cut_at(black_box, images, tap)
+        feature_map = target_layer(black_box, images, self.layer)
+        logits, leaves = cut_at(black_box, images, feature_map)
         with torch.enable_grad():
             asked = logits.gather(1, labels[:, None]).sum()
         slopes = torch.autograd.grad(asked, leaves)
-        maps, slope = (tap.read(_whole(parts), images.shape[2:]) for parts in (leaves, slopes))
+        maps, slope = (
+            feature_map.read(_whole(parts), images.shape[2:]) for parts in (leaves, slopes)
+        )
         if bad := checks.finite_rows(slope):
             raise GradientError(
-                f"GradCam: the gradient at {tap.name!r} is NaN or infinite in row {bad[0]} of "
+                f"GradCam: the gradient at {feature_map.name!r} is NaN or infinite in row {bad[0]} of "
                 f"{len(images)}; {NOT_FINITE}"
             )
         with torch.no_grad():
             weights = slope.mean((2, 3), keepdim=True)
             scores = (weights * maps).sum(1, keepdim=True).to(images.dtype)
             floor = weights.abs().sum((1, 2, 3)) * maps.abs().amax((1, 2, 3)) * _ROUNDING
-            return Found(mask_of_scores(scores, floor.to(scores.dtype)), scores)
+            return MaskerOutput(mask_of_scores(scores, floor.to(scores.dtype)), scores)
 
 
 def _whole(parts: "tuple[Tensor, ...] | list[Tensor]") -> Tensor:

@@ -14,14 +14,14 @@ from saliencykit.core.alternative import Alternative, compose
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import whole_numbers
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Found, Masker, enlarged
-from saliencykit.core.query_batches import micro_batch, single_fill
+from saliencykit.core.masker import Masker, MaskerOutput, resize_maps
+from saliencykit.core.query_batches import micro_batch, shared_fill
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.normalize import mask_of_scores
-from saliencykit.networks.feature_maps import read_taps
+from saliencykit.networks.feature_maps import read_feature_maps
 from saliencykit.networks.target_layer import target_layer
 
-_ZERO = Constant(colour="zero")
+_ZERO = Constant(color="zero")
 _ROUNDING = 1e-6  # of the largest map: what is below says nothing
 
 
@@ -58,8 +58,8 @@ class ScoreCam(Masker):
     Example:
         >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
         >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, 2), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(4))
-        >>> box, images = TorchBlackBox(net, size=16), torch.rand(2, 3, 16, 16)
-        >>> ScoreCam()(box, images, torch.tensor([0, 3]), generator=Generator()).shape
+        >>> black_box, images = TorchBlackBox(net, size=16), torch.rand(2, 3, 16, 16)
+        >>> ScoreCam()(black_box, images, torch.tensor([0, 3]), generator=Generator()).shape
         torch.Size([2, 1, 16, 16])
 
     References:
@@ -78,33 +78,36 @@ class ScoreCam(Masker):
         if not isinstance(self.alternative, Alternative):
             raise InputError(
                 f"ScoreCam(alternative={self.alternative!r}) takes an Alternative, such as "
-                "Constant(colour='zero')."
+                "Constant(color='zero')."
             )
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
-    ) -> Found:
+    ) -> MaskerOutput:
         """The weighted sum, as coarse as the layer, and its positive part as the mask."""
-        tap = target_layer(black_box, images, self.layer)
+        feature_map = target_layer(black_box, images, self.layer)
         seed = rng.seed(generator)
-        box, alternative = black_box.for_many(images), self.alternative.for_box(black_box)
-        _, (all_maps,) = read_taps(box, images, [tap])
+        black_box, alternative = (
+            black_box.optimized_for(images),
+            self.alternative.for_black_box(black_box),
+        )
+        _, (all_maps,) = read_feature_maps(black_box, images, [feature_map])
         scores = []
         for image, label, maps in zip(
             images[:, None], labels, all_maps.to(images.dtype), strict=True
         ):
             some = _most_varied(maps, self.channels or len(maps))[:, None]
-            logits = _seen_through(box, image, label, some, alternative, seed)
+            logits = _seen_through(black_box, image, label, some, alternative, seed)
             scores.append((logits.softmax(0).view(-1, 1, 1, 1) * some).sum(0))
         floor = all_maps.abs().amax((1, 2, 3)).to(images.dtype) * _ROUNDING
-        return Found(mask_of_scores(torch.stack(scores), floor), torch.stack(scores))
+        return MaskerOutput(mask_of_scores(torch.stack(scores), floor), torch.stack(scores))
 
 
 def stretched(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """`H`: maps (n, 1, h, w) enlarged bilinearly and each brought to [0, 1]; a constant one becomes
     0.
     """
-    large = enlarged(maps, size)
+    large = resize_maps(maps, size)
     low, high = large.amin((2, 3), keepdim=True), large.amax((2, 3), keepdim=True)
     return ((large - low) / (high - low).clamp_min(torch.finfo(large.dtype).tiny)).clamp_max(1)
 
@@ -123,13 +126,18 @@ def _most_varied(maps: Tensor, count: int) -> Tensor:
 
 
 def _seen_through(
-    box: BlackBox, image: Images, label: Tensor, maps: Tensor, alternative: Alternative, seed: int
+    black_box: BlackBox,
+    image: Images,
+    label: Tensor,
+    maps: Tensor,
+    alternative: Alternative,
+    seed: int,
 ) -> Tensor:
     """The label's logit for the picture seen through each map (n, 1, h, w), (n,)."""
     generator = Generator().manual_seed(seed)
-    fill = single_fill(alternative, image, generator)
+    fill = shared_fill(alternative, image, generator)
     answers = []
-    for some in torch.split(maps, micro_batch(box)):
+    for some in torch.split(maps, micro_batch(black_box)):
         masks = stretched(some, (image.shape[2], image.shape[3]))
         if fill is not None:
             edits = compose(image, masks, fill)
@@ -137,5 +145,5 @@ def _seen_through(
             edits = alternative.edit(
                 image.expand(len(masks), -1, -1, -1), masks, Generator().manual_seed(seed)
             )
-        answers.append(box(edits)[:, label])
+        answers.append(black_box(edits)[:, label])
     return torch.cat(answers)

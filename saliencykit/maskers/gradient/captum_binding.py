@@ -20,17 +20,19 @@ from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
 from saliencykit.core.types import Images, Labels
 from saliencykit.networks.target_layer import target_layer
 
+# what Captum calls the size of its own batches
 _INNER = (
     "internal_batch_size",
     "perturbations_per_eval",
-)  # what Captum calls the size of its own batches
+)
 # images, or evaluations of one, for a box that names no limit: the graph of all of them is held
 _AT_ONCE = 8
+# they hook the modules that are an nn.ReLU, and no others
 _RELUS = (
     "GuidedBackprop",
     "Deconvolution",
     "GuidedGradCam",
-)  # they hook the modules that are an nn.ReLU, and no others
+)
 
 
 @final
@@ -40,7 +42,7 @@ class Bound:
     Args:
         method: A class of `captum.attr`, a function that makes an attribution of a forward
             function, or an attribution.
-        box: The classifier.
+        black_box: The classifier.
         images: As the box takes them; their number and size count.
         layer: For methods that take one. None: see `target_layer`.
         options: Further arguments of `.attribute`.
@@ -55,14 +57,18 @@ class Bound:
     def __init__(
         self,
         method: Any,
-        box: BlackBox,
+        black_box: BlackBox,
         images: Images,
         *,
         layer: str | None,
         options: Mapping[str, Any],
     ) -> None:
-        self._box, self._options, self._size = box, dict(options), images.shape[2:]
-        zero = (0.0,) * images.shape[1] if box.zero is None else box.zero
+        self._box, self._options, self._size = black_box, dict(options), images.shape[2:]
+        zero = (
+            (0.0,) * images.shape[1]
+            if black_box.baseline_color is None
+            else black_box.baseline_color
+        )
         self._zero = images.new_tensor(zero).view(1, -1, 1, 1)
         takes = arguments(method)
         if "attribution_method" in takes:
@@ -76,16 +82,16 @@ class Bound:
             raise InputError(
                 f"{self.name} attributes to the input and takes no layer; got layer={layer!r}."
             )
-        self._tap = target_layer(box, images, layer) if wants_layer else None
+        self._tap = target_layer(black_box, images, layer) if wants_layer else None
         self._object = self._make(method, "model" in takes)
         self._hooked = (
-            box.module
+            black_box.module
             if wants_layer or "model" in takes or hasattr(self._object, "model")
             else None
         )
         takes = arguments(self._object.attribute)
         self._labelled = "target" in takes or "kwargs" in takes
-        at_once = box.max_batch or _AT_ONCE
+        at_once = black_box.max_batch or _AT_ONCE
         inner = {name: at_once for name in _INNER if name in takes and name not in self._options}
         if self.name == "LayerFeatureAblation":
             inner = {}  # Captum's does not repeat targets that differ between rows
@@ -101,18 +107,16 @@ class Bound:
         inputs = images - self._zero
         options = dict(self._options)
         for key, value in options.items() if rows is not None else ():
-            several = key == "baselines" and self.name.endswith(
-                ("GradientShap", "DeepLiftShap")
-            )  # to draw from, for every image
+            # to draw from, for every image
+            several = key == "baselines" and self.name.endswith(("GradientShap", "DeepLiftShap"))
             if isinstance(value, Tensor) and value.ndim and len(value) == count and not several:
                 options[key] = value[rows]
         if self._labelled:
             options["target"] = labels
         try:
             with restored(self._hooked), warnings.catch_warnings():
-                warnings.filterwarnings(
-                    "ignore", module=r"captum\."
-                )  # that it sets hooks, and that inputs now require gradients
+                # that it sets hooks, and that inputs now require gradients
+                warnings.filterwarnings("ignore", module=r"captum\.")
                 answer = self._object.attribute(inputs, **options)
         except SaliencyKitError:
             raise

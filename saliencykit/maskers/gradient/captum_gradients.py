@@ -12,7 +12,7 @@ from saliencykit.core import rng
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import whole_numbers
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Found, Masker
+from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.gradient.captum_binding import Bound, seeded
 from saliencykit.maskers.gradient.captum_method import AttributionMasker, found
@@ -35,9 +35,9 @@ def gradient() -> AttributionMasker:
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
-        >>> images, labels = box.examples(2, generator=g)
-        >>> gradient()(box, images, labels, generator=g).shape
+        >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
+        >>> images, labels = black_box.examples(2, generator=g)
+        >>> gradient()(black_box, images, labels, generator=g).shape
         torch.Size([2, 1, 16, 16])
 
     References:
@@ -112,16 +112,16 @@ class SmoothGrad(Masker):
         samples: Noisy copies per picture, >= 1; the paper finds little change beyond 50.
         noise: Standard deviation of the noise in shares of the picture's own range, its brightest
             value less its darkest, > 0; the paper's 0.1 to 0.2.
-        of: The method that is averaged; its `sign` and `channels` are the rule from scores to mask.
+        method: The method that is averaged; its `sign` and `channels` are the rule from scores to mask.
 
     Raises:
         InputError: A number is out of range, or Captum is not installed.
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
-        >>> images, labels = box.examples(2, generator=g)
-        >>> SmoothGrad(samples=4)(box, images, labels, generator=g).shape
+        >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
+        >>> images, labels = black_box.examples(2, generator=g)
+        >>> SmoothGrad(samples=4)(black_box, images, labels, generator=g).shape
         torch.Size([2, 1, 16, 16])
 
     References:
@@ -130,7 +130,7 @@ class SmoothGrad(Masker):
 
     samples: int = 50
     noise: float = 0.15
-    of: AttributionMasker = field(default_factory=gradient)
+    method: AttributionMasker = field(default_factory=gradient)
 
     needs_gradient: ClassVar[bool] = True
 
@@ -142,24 +142,24 @@ class SmoothGrad(Masker):
                 f"SmoothGrad(noise={self.noise}): it is a share of the picture's range, > 0, such "
                 "as 0.15."
             )
-        if not isinstance(self.of, AttributionMasker):
+        if not isinstance(self.method, AttributionMasker):
             raise InputError(
-                f"SmoothGrad(of={self.of!r}) averages an AttributionMasker, such as gradient()."
+                f"SmoothGrad(of={self.method!r}) averages an AttributionMasker, such as gradient()."
             )
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
-    ) -> Found:
+    ) -> MaskerOutput:
         """The mean of the signed maps, and the mask by the rule of the method that is averaged."""
         seed = rng.seed(generator)
-        box = black_box if self.of.reads_layers else black_box.for_many(images)
-        bound = self.of.bound(box, images)
+        black_box = black_box if self.method.reads_layers else black_box.optimized_for(images)
+        bound = self.method.bound(black_box, images)
         with seeded(seed, images.device):  # should the averaged method draw as well
             maps = [
                 self._mean(bound, image, label, seed)
                 for image, label in zip(images[:, None], labels[:, None], strict=True)
             ]
-        return found(torch.cat(maps), self.of.sign, self.of.channels)
+        return found(torch.cat(maps), self.method.sign, self.method.channels)
 
     def _mean(self, bound: Bound, image: Images, label: Labels, seed: int) -> Tensor:
         generator, sums = Generator().manual_seed(seed), []

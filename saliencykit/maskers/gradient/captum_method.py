@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from saliencykit.core import checks, rng
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Found, Masker
+from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.gradient.captum_binding import Bound, arguments, captum_class, seeded
 from saliencykit.maskers.normalize import mask_of_scores
@@ -18,20 +18,22 @@ from saliencykit.maskers.normalize import mask_of_scores
 Sign: TypeAlias = Literal["absolute", "positive"]
 Channels: TypeAlias = Literal["max", "sum", "mean"]
 
+# one pass: no copy pays
 _ONCE = (
     "Saliency",
     "InputXGradient",
     "LayerActivation",
     "LayerGradientXActivation",
     "LayerGradCam",
-)  # one pass: no copy pays
+)
+# known to draw nothing
 _STEADY = (
     *_ONCE,
     "IntegratedGradients",
     "DeepLift",
     "Occlusion",
     "FeatureAblation",
-)  # known to draw nothing
+)
 
 
 @final
@@ -70,9 +72,9 @@ class AttributionMasker(Masker):
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
-        >>> images, labels = box.examples(2, generator=g)
-        >>> AttributionMasker(method="Saliency", options={"abs": False})(box, images, labels, generator=g).shape
+        >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
+        >>> images, labels = black_box.examples(2, generator=g)
+        >>> AttributionMasker(method="Saliency", options={"abs": False})(black_box, images, labels, generator=g).shape
         torch.Size([2, 1, 16, 16])
 
     References:
@@ -113,12 +115,14 @@ class AttributionMasker(Masker):
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
-    ) -> Found:
+    ) -> MaskerOutput:
         """One signed score per position, and the chosen part of it as the mask."""
         kind = self._made()
         once = (kind.__name__ if isinstance(kind, type) else checks.name_of(kind)) in _ONCE
-        box = black_box if once or self.reads_layers else black_box.for_many(images)
-        return found(self.attribution(box, images, labels, generator), self.sign, self.channels)
+        black_box = black_box if once or self.reads_layers else black_box.optimized_for(images)
+        return found(
+            self.attribution(black_box, images, labels, generator), self.sign, self.channels
+        )
 
     @property
     def reads_layers(self) -> bool:
@@ -150,13 +154,14 @@ class AttributionMasker(Masker):
                 [bound(images[some], labels[some], some, len(images)) for some in rows]
             )
         seed = rng.seed(generator)
+        # the first image alone shows whether the method draws: then all of them are taken alone
         first, step = (
             0,
             1,
-        )  # the first image alone shows whether the method draws: then all of them are taken alone
+        )
         while first < len(images):
             some = slice(first, first + step)
-            key = int(rng.picture_keys(images[first : first + 1]))
+            key = int(rng.image_keys(images[first : first + 1]))
             with seeded(seed ^ (key & (2**62 - 1)), images.device) as drew:
                 parts.append(bound(images[some], labels[some], some, len(images)))
             first, step = first + step, 1 if drew() else size
@@ -170,22 +175,23 @@ class AttributionMasker(Masker):
         return captum_class(self.method) if isinstance(self.method, str) else self.method
 
 
-def found(maps: Tensor, sign: Sign, channels: Channels) -> Found:
+def found(maps: Tensor, sign: Sign, channels: Channels) -> MaskerOutput:
     """One signed score per position of maps (B, C, h, w), and the mask made of it.
 
     Example:
-        >>> found(torch.tensor([[[[-4.0]], [[2.0]]]]), "absolute", "max").scores.item()
+        >>> found(torch.tensor([[[[-4.0]], [[2.0]]]]), "absolute", "max").attributions.item()
         -4.0
     """
     if channels == "max":
+        # ten times as fast as argmax of the magnitudes
         highest, lowest = (
             maps.amax(1, keepdim=True),
             maps.amin(1, keepdim=True),
-        )  # ten times as fast as argmax of the magnitudes
+        )
         scores = torch.where(highest >= -lowest, highest, lowest)
     else:
         scores = maps.sum(1, keepdim=True) if channels == "sum" else maps.mean(1, keepdim=True)
-    return Found(mask_of_scores(scores.abs() if sign == "absolute" else scores), scores)
+    return MaskerOutput(mask_of_scores(scores.abs() if sign == "absolute" else scores), scores)
 
 
 def words(masker: Masker, sign: str, channels: str) -> None:

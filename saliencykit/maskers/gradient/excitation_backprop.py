@@ -14,23 +14,24 @@ from torch import Generator, nn
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Found, Masker
+from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.query_batches import micro_batch
 from saliencykit.core.types import Images, Labels, Logits
-from saliencykit.maskers.gradient.winning_probability import winning
+from saliencykit.maskers.gradient.winning_probability import marginal_winning_probability
 from saliencykit.maskers.normalize import mask_of_scores
-from saliencykit.networks.feature_maps import Tap, as_tap, unheard, watch
+from saliencykit.networks.feature_maps import FeatureMap, as_feature_map, record_calls, unheard
 
 _MASS = (
     0.5  # of the probability; 1 but for rounding where the map is all that the answer is made of
 )
+# of the picture's side, 28 of 224; a small picture's map still has about 14 cells a side
 _SHARE, _FEWEST = (
     1 / 8,
     14,
-)  # of the picture's side, 28 of 224; a small picture's map still has about 14 cells a side
+)
 _TOGETHER = 8  # pictures; the graph from the layer on is held for all of them
 
-_known: "WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Tap]]" = WeakKeyDictionary()
+_known: "WeakKeyDictionary[nn.Module, dict[tuple[object, ...], FeatureMap]]" = WeakKeyDictionary()
 """The layers that were found, as long as the model lives."""
 
 
@@ -72,9 +73,9 @@ class ExcitationBackprop(Masker):
         ...     torch.nn.Conv2d(3, 8, 3, stride=2), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(8 * 15 * 15, 4)
         ... )
         >>> images, labels = torch.rand(2, 3, 32, 32), torch.tensor([0, 3])
-        >>> box = TorchBlackBox(net, size=32)
-        >>> found = ExcitationBackprop(layer="1").mask(box, images, labels, Generator())
-        >>> found.scores.shape, bool((found.scores.sum((1, 2, 3)) - 1).abs().max() < 1e-5)
+        >>> black_box = TorchBlackBox(net, size=32)
+        >>> found = ExcitationBackprop(layer="1").mask(black_box, images, labels, Generator())
+        >>> found.attributions.shape, bool((found.attributions.sum((1, 2, 3)) - 1).abs().max() < 1e-5)
         (torch.Size([2, 1, 15, 15]), True)
 
     References:
@@ -101,7 +102,7 @@ class ExcitationBackprop(Masker):
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
-    ) -> Found:
+    ) -> MaskerOutput:
         """Probabilities per position, or their difference, and their positive part as the mask."""
         if black_box.module is None:
             raise InputError(
@@ -109,25 +110,27 @@ class ExcitationBackprop(Masker):
                 f"{name_of(black_box)} shows none. Use masker='rise' or 'occlusion', which only "
                 "ask, or 'iterative', which needs gradients alone."
             )
-        tap, expected = _layer(black_box, images[:1], self.layer)
+        feature_map, expected = _layer(black_box, images[:1], self.layer)
         step = min(_TOGETHER, micro_batch(black_box))
         maps = []
         for some, asked in zip(torch.split(images, step), torch.split(labels, step), strict=True):
-            found = winning(black_box, some, asked, tap, dual=self.contrastive, expected=expected)
-            arrived = tap.read(found.own, some.shape[2:]).sum((1, 2, 3)).min()
+            found = marginal_winning_probability(
+                black_box, some, asked, feature_map, dual=self.contrastive, expected=expected
+            )
+            arrived = feature_map.read(found.own, some.shape[2:]).sum((1, 2, 3)).min()
             if (
                 arrived < _MASS
             ):  # a class token behind the last attention, an output that is made of another one
                 raise InputError(
                     f"of the label's probability of 1 only {float(arrived):.2g} arrives at the "
-                    f"map of {tap.name!r} of {name_of(black_box.module)}; name an earlier "
+                    f"map of {feature_map.name!r} of {name_of(black_box.module)}; name an earlier "
                     "layer=..., or use masker='grad-cam', 'rise' or 'iterative'."
                 )
             difference = found.own if found.dual is None else found.own - found.dual
-            maps.append(tap.read(difference, some.shape[2:]).sum(1, keepdim=True))
+            maps.append(feature_map.read(difference, some.shape[2:]).sum(1, keepdim=True))
             expected = None
         scores = torch.cat(maps).to(images.dtype)
-        return Found(mask_of_scores(scores), scores)
+        return MaskerOutput(mask_of_scores(scores), scores)
 
 
 def contrastive_excitation_backprop(*, layer: str | None = None) -> ExcitationBackprop:
@@ -147,42 +150,51 @@ def contrastive_excitation_backprop(*, layer: str | None = None) -> ExcitationBa
     return ExcitationBackprop(contrastive=True, layer=layer)
 
 
-def _layer(box: BlackBox, image: Images, name: str | None) -> tuple[Tap, Logits | None]:
+def _layer(
+    black_box: BlackBox, image: Images, name: str | None
+) -> tuple[FeatureMap, Logits | None]:
     """The layer, looked for once for a model and a size of picture; and, that once, the box's plain
     answer.
     """
-    assert box.module is not None
-    known = _known.setdefault(box.original or box.module, {})
+    assert black_box.module is not None
+    known = _known.setdefault(black_box.source_module or black_box.module, {})
     key = (name, *image.shape[1:])
     if key in known:
         return known[key], None
     with torch.no_grad():
-        logits, calls = watch(box, image)
-    taps = [tap for call in calls if (tap := as_tap(call, image)) is not None]
-    if not taps:
+        logits, calls = record_calls(black_box, image)
+    feature_maps = [
+        feature_map for call in calls if (feature_map := as_feature_map(call, image)) is not None
+    ]
+    if not feature_maps:
         raise InputError(
-            f"no layer of {name_of(box.module)} gives a map over the picture; use masker='rise', "
-            f"'occlusion' or 'iterative'.{unheard(box.module)}"
+            f"no layer of {name_of(black_box.module)} gives a map over the picture; use masker='rise', "
+            f"'occlusion' or 'iterative'.{unheard(black_box.module)}"
         )
-    tap = known[key] = _chosen(taps, image, name, name_of(box.module))
-    return tap, logits
+    feature_map = known[key] = _chosen(feature_maps, image, name, name_of(black_box.module))
+    return feature_map, logits
 
 
-def _chosen(taps: Sequence[Tap], image: Images, name: str | None, who: str) -> Tap:
+def _chosen(
+    feature_maps: Sequence[FeatureMap], image: Images, name: str | None, who: str
+) -> FeatureMap:
     """The one of this name; without a name the last of the outermost modules whose side is nearest
     to that wanted.
     """
     if name is not None:
-        named = [tap for tap in taps if tap.name == name]
+        named = [feature_map for feature_map in feature_maps if feature_map.name == name]
         if not named:
             raise InputError(
                 f"{who} has no layer {name!r} that runs once and whose output is a map over the "
                 "picture; those that are: "
-                f"{', '.join(tap.name for tap in taps[:12])}{', ...' if len(taps) > 12 else ''}."
+                f"{', '.join(feature_map.name for feature_map in feature_maps[:12])}{', ...' if len(feature_maps) > 12 else ''}."
             )
         return named[0]
     side = max(_SHARE * min(image.shape[2:]), _FEWEST)
-    nearest = min((tap.side for tap in taps), key=lambda found: abs(log(min(found) / side)))
-    near = [tap for tap in taps if tap.side == nearest]
-    outermost = min(tap.name.count(".") for tap in near)
-    return [tap for tap in near if tap.name.count(".") == outermost][-1]
+    nearest = min(
+        (feature_map.side for feature_map in feature_maps),
+        key=lambda found: abs(log(min(found) / side)),
+    )
+    near = [feature_map for feature_map in feature_maps if feature_map.side == nearest]
+    outermost = min(feature_map.name.count(".") for feature_map in near)
+    return [feature_map for feature_map in near if feature_map.name.count(".") == outermost][-1]

@@ -12,12 +12,12 @@ from torch.overrides import TorchFunctionMode
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of, whole_numbers
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Found, Masker
+from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.query_batches import micro_batch
 from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.maskers.normalize import mask_of_scores
-from saliencykit.networks.feature_maps import plainly
-from saliencykit.networks.tolerance import alike
+from saliencykit.networks.feature_maps import eager
+from saliencykit.networks.tolerance import close_to_rounding
 
 _GATED = {
     "relu", "relu6", "hardtanh", "threshold", "leaky_relu", "rrelu", "prelu", "elu", "celu", "selu", "silu", "hardswish", "gelu",
@@ -57,11 +57,11 @@ class Feedback(Masker):
     extension; attention is not gated.
 
     Args:
-        sweeps: At most so many, >= 1; MobileNetV2's gates settle in about 7.
-        price: Of an open gate, in units of the logit, >= 0.
+        iterations: At most so many, >= 1; MobileNetV2's gates settle in about 7.
+        neuron_cost: Of an open gate, in units of the logit, >= 0.
         tolerance: Finished when at most this share of the neurons that are not zero changed their
             gates in a sweep, in [0, 1).
-        together: How many pictures at once, >= 1. A gate depends on the sign of a sum, and sums are
+        batch_size: How many pictures at once, >= 1. A gate depends on the sign of a sum, and sums are
             rounded differently in batches of different sizes, so a map is the same on its own and
             in a batch only if this is 1. None: 1 on a CPU, where larger batches are hardly faster;
             elsewhere as many as the box's micro-batch.
@@ -73,8 +73,8 @@ class Feedback(Masker):
     Example:
         >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
         >>> conv, head = torch.nn.Conv2d(3, 8, 3, stride=2), torch.nn.Linear(8 * 225, 4)
-        >>> box = TorchBlackBox(torch.nn.Sequential(conv, torch.nn.ReLU(), torch.nn.Flatten(), head), size=32)
-        >>> Feedback()(box, torch.rand(2, 3, 32, 32), torch.tensor([0, 3]), generator=Generator()).shape
+        >>> black_box = TorchBlackBox(torch.nn.Sequential(conv, torch.nn.ReLU(), torch.nn.Flatten(), head), size=32)
+        >>> Feedback()(black_box, torch.rand(2, 3, 32, 32), torch.tensor([0, 3]), generator=Generator()).shape
         torch.Size([2, 1, 32, 32])
 
     References:
@@ -84,25 +84,25 @@ class Feedback(Masker):
         Networks", section 3.1.
     """
 
-    sweeps: int = 10
-    price: float = 0.0
+    iterations: int = 10
+    neuron_cost: float = 0.0
     tolerance: float = 0.001
-    together: int | None = None
+    batch_size: int | None = None
 
     needs_gradient: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        whole_numbers(self, "sweeps", *([] if self.together is None else ["together"]))
-        if not 0 <= self.price < float("inf") or not 0 <= self.tolerance < 1:
+        whole_numbers(self, "iterations", *([] if self.batch_size is None else ["batch_size"]))
+        if not 0 <= self.neuron_cost < float("inf") or not 0 <= self.tolerance < 1:
             raise InputError(
-                f"Feedback(price={self.price}, tolerance={self.tolerance}): price is >= 0, "
+                f"Feedback(neuron_cost={self.neuron_cost}, tolerance={self.tolerance}): neuron_cost is >= 0, "
                 "tolerance in [0, 1)."
             )
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
-    ) -> Found:
+    ) -> MaskerOutput:
         """The size of the gradient through the gates that settled, and the same over its maximum as
         the mask.
         """
@@ -111,36 +111,36 @@ class Feedback(Masker):
                 f"Feedback gates the neurons of a torch module, and {name_of(black_box)} shows "
                 f"none. Use {_INSTEAD}."
             )
-        box = black_box.for_many(images)
+        black_box = black_box.optimized_for(images)
         with torch.no_grad():
-            plain = box(images[:1])
+            plain = black_box(images[:1])
         step = min(
-            self.together or (1 if images.device.type == "cpu" else micro_batch(box)),
-            box.max_batch or len(images),
+            self.batch_size or (1 if images.device.type == "cpu" else micro_batch(black_box)),
+            black_box.max_batch or len(images),
         )
         parts = zip(torch.split(images, step), torch.split(labels, step), strict=True)
         slopes = [
-            self._slopes(box, some, asked, plain if index == 0 else None)
+            self._slopes(black_box, some, asked, plain if index == 0 else None)
             for index, (some, asked) in enumerate(parts)
         ]
         scores = torch.cat(slopes).abs().amax(1, keepdim=True)
-        return Found(mask_of_scores(scores), scores)
+        return MaskerOutput(mask_of_scores(scores), scores)
 
     def _slopes(
-        self, box: BlackBox, images: Images, labels: Labels, plain: Logits | None
+        self, black_box: BlackBox, images: Images, labels: Labels, plain: Logits | None
     ) -> Tensor:
         """The gradient through the settled gates; a picture whose gates have settled takes no part
         in the next sweep.
         """
         found, going = torch.zeros_like(images), torch.arange(len(images), device=images.device)
         gates: list[Tensor] = []
-        for _ in range(self.sweeps):
+        for _ in range(self.iterations):
             pictures = images[going].detach().requires_grad_()
-            sweep = _Sweep(gates, self.price)
-            with torch.enable_grad(), plainly(box), sweep:
-                logits = box(pictures)
+            sweep = _Sweep(gates, self.neuron_cost)
+            with torch.enable_grad(), eager(black_box), sweep:
+                logits = black_box(pictures)
             if plain is not None:
-                _as_without(logits, plain, sweep, box)
+                _as_without(logits, plain, sweep, black_box)
                 plain = None
             chosen = logits.gather(1, labels[going, None]).sum()
             found[going] = torch.autograd.grad(chosen, pictures)[0]
@@ -151,14 +151,14 @@ class Feedback(Masker):
         return found
 
 
-def _as_without(logits: Logits, plain: Logits, sweep: "_Sweep", box: BlackBox) -> None:
-    who = name_of(box.module)
+def _as_without(logits: Logits, plain: Logits, sweep: "_Sweep", black_box: BlackBox) -> None:
+    who = name_of(black_box.module)
     if not sweep.neurons:
         raise InputError(
             f"{who} has no rectifier, maximum or other activation that Feedback could gate. Use "
             f"{_INSTEAD}."
         )
-    if not alike(
+    if not close_to_rounding(
         logits[:1], plain
     ):  # with all gates open the model must answer as it does without any
         raise InputError(

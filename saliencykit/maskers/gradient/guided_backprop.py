@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from saliencykit.core import checks
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import ContractError, GradientError, InputError
-from saliencykit.core.masker import Found, Masker, enlarged
+from saliencykit.core.masker import Masker, MaskerOutput, resize_maps
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.cam.grad_cam import GradCam
 from saliencykit.maskers.gradient.captum_method import Channels, Sign, found, words
@@ -76,8 +76,8 @@ class RectifiedGradient(Masker):
     Example:
         >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
         >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, 2), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(4))
-        >>> box, images = TorchBlackBox(net, size=16), torch.rand(2, 3, 16, 16)
-        >>> RectifiedGradient()(box, images, torch.tensor([0, 3]), generator=Generator()).shape
+        >>> black_box, images = TorchBlackBox(net, size=16), torch.rand(2, 3, 16, 16)
+        >>> RectifiedGradient()(black_box, images, torch.tensor([0, 3]), generator=Generator()).shape
         torch.Size([2, 1, 16, 16])
 
     References:
@@ -101,7 +101,7 @@ class RectifiedGradient(Masker):
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
-    ) -> Found:
+    ) -> MaskerOutput:
         """The signed score of each pixel, and its magnitude or positive part as the mask."""
         size = black_box.max_batch or _AT_ONCE
         parts = [
@@ -110,16 +110,16 @@ class RectifiedGradient(Masker):
         ]
         return found(torch.cat(parts), self.sign, self.channels)
 
-    def _slopes(self, box: BlackBox, images: Images, labels: Labels) -> Tensor:
+    def _slopes(self, black_box: BlackBox, images: Images, labels: Labels) -> Tensor:
         inputs = images.clone().requires_grad_()
         with torch.enable_grad(), _Rectifying(self.rule) as seen:
-            logits = box(inputs)
+            logits = black_box(inputs)
         if not logits.requires_grad:
             raise GradientError(
-                f"the logits of {checks.name_of(box)} do not depend on the images in autograd. "
+                f"the logits of {checks.name_of(black_box)} do not depend on the images in autograd. "
                 f"{_INSTEAD}"
             )
-        _refuse_others(logits, seen.count, checks.name_of(box.module or box))
+        _refuse_others(logits, seen.count, checks.name_of(black_box.module or black_box))
         asked = logits.gather(1, labels[:, None]).sum()
         (slopes,) = torch.autograd.grad(asked, inputs)
         if bad := checks.finite_rows(slopes):
@@ -149,8 +149,8 @@ class GuidedGradCam(Masker):
     Example:
         >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
         >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, 2), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(4))
-        >>> box, images = TorchBlackBox(net, size=16), torch.rand(2, 3, 16, 16)
-        >>> GuidedGradCam()(box, images, torch.tensor([0, 3]), generator=Generator()).shape
+        >>> black_box, images = TorchBlackBox(net, size=16), torch.rand(2, 3, 16, 16)
+        >>> GuidedGradCam()(black_box, images, torch.tensor([0, 3]), generator=Generator()).shape
         torch.Size([2, 1, 16, 16])
 
     References:
@@ -168,17 +168,17 @@ class GuidedGradCam(Masker):
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
-    ) -> Found:
+    ) -> MaskerOutput:
         """The signed product, and its magnitude as the mask."""
-        where = GradCam(layer=self.layer).mask(black_box, images, labels, generator).scores
+        where = GradCam(layer=self.layer).mask(black_box, images, labels, generator).attributions
         what = (
             RectifiedGradient(channels=self.channels)
             .mask(black_box, images, labels, generator)
-            .scores
+            .attributions
         )
         assert where is not None
         assert what is not None
-        return found(what * enlarged(where.clamp_min(0), images.shape[2:]), "absolute", "sum")
+        return found(what * resize_maps(where.clamp_min(0), images.shape[2:]), "absolute", "sum")
 
 
 def guided_backprop() -> RectifiedGradient:

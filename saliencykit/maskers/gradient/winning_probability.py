@@ -12,10 +12,14 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.types import Images, Labels, Logits
-from saliencykit.maskers.gradient.winning_probability_rules import HandDown, Linear, Rules
-from saliencykit.networks.feature_maps import Tap, module_of
+from saliencykit.maskers.gradient.winning_probability_rules import (
+    ExcitationRules,
+    Linear,
+    RuleFunction,
+)
+from saliencykit.networks.feature_maps import FeatureMap, module_of
 from saliencykit.networks.target_layer import cut_at
-from saliencykit.networks.tolerance import alike
+from saliencykit.networks.tolerance import close_to_rounding
 
 # what autograd hands down as it should by itself: everything that only moves numbers, and maxima,
 # whose winner takes all
@@ -29,7 +33,7 @@ _MOVES = {
 
 @final
 @dataclass(frozen=True)
-class Winning:
+class WinningProbability:
     """Marginal winning probabilities at one layer.
 
     Attributes:
@@ -43,15 +47,15 @@ class Winning:
     dual: Tensor | None
 
 
-def winning(
-    box: BlackBox,
+def marginal_winning_probability(
+    black_box: BlackBox,
     images: Images,
     labels: Labels,
-    tap: Tap,
+    feature_map: FeatureMap,
     *,
     dual: bool = False,
     expected: Logits | None = None,
-) -> Winning:
+) -> WinningProbability:
     """Hand the probability 1 from each picture's logit down to a layer.
 
     A unit that wins with probability P_i passes it to those that feed it in proportion to how much
@@ -72,10 +76,10 @@ def winning(
     recorded is checked for anything else.
 
     Args:
-        box: With a torch module inside.
+        black_box: With a torch module inside.
         images: (B, C, H, W), no more than one call of the box takes.
         labels: (B,).
-        tap: The layer.
+        feature_map: The layer.
         dual: Also find the probabilities of the dual unit, for the contrast.
         expected: The box's plain answer to the first of the images, (1, K): the run under these
             rules must give it too.
@@ -87,16 +91,16 @@ def winning(
         Zhang et al. 2016, "Top-down Neural Attention by Excitation Backprop", section 3.1,
         equations 1 to 3; 3.3 for the dual.
     """
-    who = name_of(module_of(box))
-    with Rules():
-        logits, leaves = cut_at(box, images, tap)
+    who = name_of(module_of(black_box))
+    with ExcitationRules():
+        logits, leaves = cut_at(black_box, images, feature_map)
     if len(leaves) != 1:
         raise InputError(
             f"{who} answered about {len(images)} images in {len(leaves)} parts; ask for fewer at "
             "once."
         )
     last = _checked(logits, who)
-    if expected is not None and not alike(
+    if expected is not None and not close_to_rounding(
         logits[:1], expected
     ):  # the run under these rules must answer as a plain one
         raise InputError(_no_rule("an operation that changes its input in place", who))
@@ -104,14 +108,14 @@ def winning(
     try:
         own = _handed_down(chosen, leaves[0], retain=dual)
         if not dual:
-            return Winning(own, None)
+            return WinningProbability(own, None)
         if last is None:
             raise InputError(
-                f"no linear layer lies between {tap.name!r} of {who} and the logits, so the logit "
+                f"no linear layer lies between {feature_map.name!r} of {who} and the logits, so the logit "
                 "has no dual unit; use masker='excitation-backprop'."
             )
         last.sign = -1
-        return Winning(own, _handed_down(chosen, leaves[0]))
+        return WinningProbability(own, _handed_down(chosen, leaves[0]))
     except SaliencyKitError:
         raise
     except RuntimeError as error:  # autograd: a tensor that a rule needs was changed in place
@@ -134,7 +138,7 @@ def _checked(logits: Logits, who: str) -> Linear | None:
         following = []
         for node in row:
             kind = type(node).__name__
-            if kind.startswith(HandDown.__name__):
+            if kind.startswith(RuleFunction.__name__):
                 rule = node.rule  # type: ignore[union-attr]
                 last = (
                     rule

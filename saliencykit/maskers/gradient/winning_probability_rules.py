@@ -46,7 +46,7 @@ _NOTHING = 1e-30  # a sum of excitations below it is none; dividing by more than
 
 
 @final
-class Rules(TorchFunctionMode):
+class ExcitationRules(TorchFunctionMode):
     """Replaces the functions that have a rule, wherever their input comes from the layer."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -60,7 +60,7 @@ class Rules(TorchFunctionMode):
                 maker(func, args, kwargs) if maker is not None and torch.is_grad_enabled() else None
             )
         if rule is not None:
-            return HandDown.apply(*rule)
+            return RuleFunction.apply(*rule)
         if (
             torch.is_grad_enabled()
         ):  # a model that could not be copied has parameters with gradients of their own
@@ -72,13 +72,13 @@ class Rules(TorchFunctionMode):
 
 
 @final
-class HandDown(torch.autograd.Function):
+class RuleFunction(torch.autograd.Function):
     """A function whose backward step is a rule; the first argument is the rule, the others are the
     maps that it shares among.
     """
 
     @staticmethod
-    def forward(ctx: Any, rule: "Rule", *maps: Tensor) -> Tensor:
+    def forward(ctx: Any, rule: "ExcitationRule", *maps: Tensor) -> Tensor:
         """The function's own answer."""
         ctx.rule = rule
         ctx.save_for_backward(*maps)
@@ -92,7 +92,7 @@ class HandDown(torch.autograd.Function):
 
 
 @dataclass
-class Rule(ABC):
+class ExcitationRule(ABC):
     """How a function shares the probability of its answer among the maps that it was made of.
 
     Args:
@@ -113,7 +113,7 @@ class Rule(ABC):
 
 @final
 @dataclass
-class OneToOne(Rule):
+class OneToOne(ExcitationRule):
     """The only child gets everything."""
 
     def shares(self, mass: Tensor, *maps: Tensor) -> tuple[Tensor, ...]:
@@ -123,7 +123,7 @@ class OneToOne(Rule):
 
 @final
 @dataclass
-class Linear(Rule):
+class Linear(ExcitationRule):
     """Equation 3: in proportion to how much each input excites the unit.
 
     Args:
@@ -189,7 +189,7 @@ class Linear(Rule):
 
 @final
 @dataclass
-class Addition(Rule):
+class Addition(ExcitationRule):
     """Two children with weight 1."""
 
     def shares(self, mass: Tensor, *maps: Tensor) -> tuple[Tensor, ...]:
@@ -202,7 +202,7 @@ class Addition(Rule):
 
 @final
 @dataclass
-class Half(Rule):
+class Half(ExcitationRule):
     """A product of equals."""
 
     def shares(self, mass: Tensor, *maps: Tensor) -> tuple[Tensor, ...]:

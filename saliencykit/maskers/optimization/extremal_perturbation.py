@@ -13,7 +13,7 @@ from saliencykit.alternatives.blur_pyramid import BlurPyramid, between
 from saliencykit.core import checks
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import ContractError, GradientError, InputError
-from saliencykit.core.masker import Found, Masker, enlarged
+from saliencykit.core.masker import Masker, MaskerOutput, resize_maps
 from saliencykit.core.types import Images, Labels, Mask, PerImage
 from saliencykit.maskers.normalize import NOT_FINITE
 from saliencykit.maskers.optimization.smooth_mask import SmoothMask
@@ -57,12 +57,12 @@ class ExtremalPerturbation(Masker):
         steps: Of gradient descent with momentum, >= 1; 800 published.
         variant: `preserve` keeps the mask's pixels and makes the label strong; `delete` removes
             them and makes it weak; `dual` does both, and takes the difference.
-        cells: Of the grid along the picture's shorter side, >= 1.
+        grid_size: Of the grid along the picture's shorter side, >= 1.
         width: Of the disc as a share of the shorter side, > 0; the published 21 px of 224.
         alternative: The blurs that stand where the mask is below 1.
-        smooth: Standard deviation of the Gaussian that the scores are smoothed with, as a share of
+        smoothing: Standard deviation of the Gaussian that the scores are smoothed with, as a share of
             the shorter side, >= 0.
-        together: How many pictures are optimised at once, >= 1. A float32 network rounds
+        batch_size: How many pictures are optimised at once, >= 1. A float32 network rounds
             differently in batches of different sizes, and optimising makes much of little, so a
             mask is the same on its own and in a batch only if this is 1. None: 1 on a CPU, where
             larger batches are no faster; elsewhere as many as the box's micro-batch has room for.
@@ -72,9 +72,9 @@ class ExtremalPerturbation(Masker):
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
-        >>> images, labels = box.examples(2, generator=g)
-        >>> ExtremalPerturbation(areas=(0.1, 0.3), steps=3)(box, images, labels, generator=g).shape
+        >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
+        >>> images, labels = black_box.examples(2, generator=g)
+        >>> ExtremalPerturbation(areas=(0.1, 0.3), steps=3)(black_box, images, labels, generator=g).shape
         torch.Size([2, 1, 16, 16])
 
     References:
@@ -86,11 +86,11 @@ class ExtremalPerturbation(Masker):
     areas: tuple[float, ...] | float = (0.05, 0.1, 0.2, 0.4)
     steps: int = 100
     variant: Variant = "preserve"
-    cells: int = 32
+    grid_size: int = 32
     width: float = 21 / 224
     alternative: BlurPyramid = _BLURS
-    smooth: float = 0.09
-    together: int | None = None
+    smoothing: float = 0.09
+    batch_size: int | None = None
 
     needs_gradient: ClassVar[bool] = True
 
@@ -111,11 +111,11 @@ class ExtremalPerturbation(Masker):
                 f"{who}(variant={self.variant!r}): it is one of {', '.join(get_args(Variant))}."
             )
         checks.whole_numbers(
-            self, "steps", "cells", *([] if self.together is None else ["together"])
+            self, "steps", "grid_size", *([] if self.batch_size is None else ["batch_size"])
         )
-        if not 0 < self.width < float("inf") or not 0 <= self.smooth < 1:
+        if not 0 < self.width < float("inf") or not 0 <= self.smoothing < 1:
             raise InputError(
-                f"{who}(width={self.width}, smooth={self.smooth}): width is > 0, smooth is in [0, "
+                f"{who}(width={self.width}, smoothing={self.smoothing}): width is > 0, smoothing is in [0, "
                 "1)."
             )
         if not isinstance(self.alternative, BlurPyramid):
@@ -130,11 +130,11 @@ class ExtremalPerturbation(Masker):
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
-    ) -> Found:
+    ) -> MaskerOutput:
         """The mean of the areas' masks, and the same smoothed as the scores; nothing is drawn."""
         mask = self.per_area(black_box, images, labels).mean(1)
-        widest = self.smooth * min(images.shape[2:])
-        return Found(mask, gaussian_blur(mask, widest) if widest else mask)
+        widest = self.smoothing * min(images.shape[2:])
+        return MaskerOutput(mask, gaussian_blur(mask, widest) if widest else mask)
 
     def per_area(self, black_box: BlackBox, images: Images, labels: Labels) -> Tensor:
         """The mask of each area; the means are the areas only as nearly as the steps brought them.
@@ -151,20 +151,22 @@ class ExtremalPerturbation(Masker):
             GradientError: No gradient of the box reaches the mask.
             ContractError: The gradient is NaN or infinite.
         """
-        box = black_box.for_many(images)
+        black_box = black_box.optimized_for(images)
         edits = len(self._shares) * (2 if self.variant == "dual" else 1)
-        alone = 1 if images.device.type == "cpu" else max(1, (box.max_batch or _ROWS) // edits)
-        step = self.together or alone
+        alone = (
+            1 if images.device.type == "cpu" else max(1, (black_box.max_batch or _ROWS) // edits)
+        )
+        step = self.batch_size or alone
         with torch.inference_mode(False), torch.enable_grad():
             return torch.cat(
                 [
-                    self._optimise(box, images[i : i + step], labels[i : i + step], i)
+                    self._optimize(black_box, images[i : i + step], labels[i : i + step], i)
                     for i in range(0, len(images), step)
                 ]
             )
 
-    def _optimise(self, box: BlackBox, images: Images, labels: Labels, first: int) -> Tensor:
-        shape = SmoothMask((images.shape[2], images.shape[3]), self.cells, self.width)
+    def _optimize(self, black_box: BlackBox, images: Images, labels: Labels, first: int) -> Tensor:
+        shape = SmoothMask((images.shape[2], images.shape[3]), self.grid_size, self.width)
         pyramid = self.alternative.pyramid(images)
         kind = torch.promote_types(images.dtype, torch.float32)
         # the first edit is the picture itself: the label is strong, and its gradient says what it
@@ -178,11 +180,11 @@ class ExtremalPerturbation(Masker):
         for step in range(self.steps):
             cells.requires_grad_()
             small = shape.mask(cells)
-            reward = self._reward(box, pyramid, labels, small, mirrored=step % 2 == 0)
+            reward = self._reward(black_box, pyramid, labels, small, mirrored=step % 2 == 0)
             price = _FIRST * (_LAST / _FIRST) ** (step / self.steps)
             if not reward.requires_grad:
                 raise GradientError(
-                    f"{checks.name_of(box)} is differentiable, and no gradient reached the mask; "
+                    f"{checks.name_of(black_box)} is differentiable, and no gradient reached the mask; "
                     "use masker='rise' or 'occlusion'."
                 )
             (slope,) = torch.autograd.grad(
@@ -201,7 +203,7 @@ class ExtremalPerturbation(Masker):
         return masks.clamp(0, 1).to(images.dtype)
 
     def _reward(
-        self, box: BlackBox, pyramid: Tensor, labels: Labels, small: Mask, *, mirrored: bool
+        self, black_box: BlackBox, pyramid: Tensor, labels: Labels, small: Mask, *, mirrored: bool
     ) -> PerImage:
         """What each mask achieves, (pictures * areas,): the label's logit, its negative, or the
         difference of both.
@@ -213,7 +215,7 @@ class ExtremalPerturbation(Masker):
         edits = torch.cat([between(pyramid, side).flatten(0, 1) for side in sides])
         # every other step in a mirror: a mask that only works one way round has found a flaw and
         # not the evidence
-        logits = box(edits.flip(3) if mirrored else edits)
+        logits = black_box(edits.flip(3) if mirrored else edits)
         asked = labels.repeat_interleave(len(self._shares)).repeat(len(sides))
         strength = logits.gather(1, asked[:, None]).view(len(sides), -1)
         return (
@@ -238,5 +240,5 @@ def _sorted_masks(areas: tuple[float, ...], count: int, like: Tensor) -> Tensor:
 
 def _enlarged(small: Mask, pyramid: Tensor) -> Tensor:
     """The masks at the picture's size, (pictures, areas, 1, H, W)."""
-    masks = enlarged(small, pyramid.shape[3:])
+    masks = resize_maps(small, pyramid.shape[3:])
     return masks.view(len(pyramid), -1, *masks.shape[1:])

@@ -16,20 +16,20 @@ from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.class_scores import probability
 from saliencykit.core.errors import ContractError, GradientError, InputError
-from saliencykit.core.masker import Found, Masker
+from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.objective import Objective, Trial, run_trial
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.maskers.normalize import NOT_FINITE
 from saliencykit.maskers.optimization.mask_parametrization import (
     Free,
     Nested,
-    Parametrisation,
+    Parametrization,
     share_of,
 )
 from saliencykit.terms.paper import keep_and_drop
 from saliencykit.terms.paper import meaningful_perturbation as destroy_only
 
-_FILLS = Choice(among=(Blur(), Blur(sigma=0.1), Noise(), Noise(spread=0.5, std=0.1)))
+_FILLS = Choice(alternatives=(Blur(), Blur(sigma=0.1), Noise(), Noise(spread=0.5, std=0.1)))
 _ROWS = 16  # pictures that are optimised together where the box names no micro-batch
 _MEMORY = 0.9  # of the running mean of the cells that is the answer: about the last ten steps
 _CANDIDATES = 8  # areas among which the answer's is chosen
@@ -57,20 +57,20 @@ class Iterative(Masker):
         objective: What is minimised. One that charges for area (`paper-mean`, `authors`) gets a
             free mask, one that does not gets nested masks of the given areas.
         steps: At most so many, >= 1, of two evaluations each per fill.
-        cells: Per side of the mask, >= 1; no more than the picture has pixels.
-        rate: Length of a step, > 0: in the free mask's logits, or root mean square over the cells
+        grid_size: Per side of the mask, >= 1; no more than the picture has pixels.
+        lr: Length of a step, > 0: in the free mask's logits, or root mean square over the cells
             of the ranking.
         areas: Smallest and largest area of the nested masks, 0 < a <= b < 1. Not used by a free
             mask.
-        softness: Width of a nested mask's edge in standard deviations of the ranking, > 0.
+        edge_width: Width of a nested mask's edge in standard deviations of the ranking, > 0.
         alternative: What stands where the mask is 0; drawn anew for each edit.
-        fills: Trials per step, each with fills of its own, >= 1.
+        fills_per_step: Trials per step, each with fills of its own, >= 1.
         jitter: The edited picture is moved by up to this, as a share of its sides, in [0, 0.5);
             edges are replicated.
         tolerance: A picture whose mask moved by less than this (mean absolute difference) in
             `patience` steps is finished; 0: all steps are done.
         patience: See `tolerance`, >= 1.
-        together: How many pictures are optimised at once, >= 1. A float32 network rounds
+        batch_size: How many pictures are optimised at once, >= 1. A float32 network rounds
             differently in batches of different sizes, and optimising makes much of little, so a
             mask is the same on its own and in a batch only if this is 1. None: 1 on a CPU, where
             larger batches are no faster; elsewhere as many as the box's micro-batch.
@@ -82,9 +82,9 @@ class Iterative(Masker):
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
-        >>> images, labels = box.examples(2, generator=g)
-        >>> Iterative(steps=3)(box, images, labels, generator=g).shape
+        >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
+        >>> images, labels = black_box.examples(2, generator=g)
+        >>> Iterative(steps=3)(black_box, images, labels, generator=g).shape
         torch.Size([2, 1, 16, 16])
 
     References:
@@ -96,16 +96,16 @@ class Iterative(Masker):
 
     objective: Objective = field(default_factory=keep_and_drop)
     steps: int = 50
-    cells: int = 7
-    rate: float = 0.1
+    grid_size: int = 7
+    lr: float = 0.1
     areas: tuple[float, float] = (0.05, 0.5)
-    softness: float = 0.3
+    edge_width: float = 0.3
     alternative: Alternative = _FILLS
-    fills: int = 1
+    fills_per_step: int = 1
     jitter: float = 0.07
     tolerance: float = 0.01
     patience: int = 10
-    together: int | None = None
+    batch_size: int | None = None
 
     needs_gradient: ClassVar[bool] = True
 
@@ -124,12 +124,12 @@ class Iterative(Masker):
         checks.whole_numbers(
             self,
             "steps",
-            "cells",
-            "fills",
+            "grid_size",
+            "fills_per_step",
             "patience",
-            *([] if self.together is None else ["together"]),
+            *([] if self.batch_size is None else ["batch_size"]),
         )
-        for name in ("rate", "softness"):
+        for name in ("lr", "edge_width"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise InputError(f"Iterative({name}={getattr(self, name)}): it is > 0.")
         if len(self.areas) != 2 or not 0 < self.areas[0] <= self.areas[1] < 1:
@@ -145,44 +145,48 @@ class Iterative(Masker):
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
-    ) -> Found:
+    ) -> MaskerOutput:
         """The mask of each picture; with nested masks the ranking is in the scores."""
         seed = rng.seed(generator)
-        box = black_box.for_many(images)
-        form = Free() if _charges_for_area(self.objective) else Nested(self.areas, self.softness)
-        alone = 1 if images.device.type == "cpu" else max(1, (box.max_batch or 2 * _ROWS) // 2)
-        step = self.together or alone  # the graph of both edits of a whole group is held at once
+        black_box = black_box.optimized_for(images)
+        form = Free() if _charges_for_area(self.objective) else Nested(self.areas, self.edge_width)
+        alone = (
+            1 if images.device.type == "cpu" else max(1, (black_box.max_batch or 2 * _ROWS) // 2)
+        )
+        step = self.batch_size or alone  # the graph of both edits of a whole group is held at once
         found = []
         for first in range(0, len(images), step):
             group = images[first : first + step], labels[first : first + step]
             try:
-                found.append(self._optimise(box, *group, form, seed))
+                found.append(self._optimize(black_box, *group, form, seed))
             except ContractError as error:
-                row = first + self._culprit(box, *group, form, seed)
+                row = first + self._culprit(black_box, *group, form, seed)
                 raise ContractError(
                     f"Iterative stopped at image row {row} of {len(images)}: {error}"
                 ) from error
         scores = (
-            None if form == Free() else torch.cat([f.scores for f in found if f.scores is not None])
+            None
+            if form == Free()
+            else torch.cat([f.attributions for f in found if f.attributions is not None])
         )
-        return Found(torch.cat([f.mask for f in found]), scores)
+        return MaskerOutput(torch.cat([f.mask for f in found]), scores)
 
-    def _optimise(
-        self, box: BlackBox, images: Images, labels: Labels, form: Parametrisation, seed: int
-    ) -> Found:
+    def _optimize(
+        self, black_box: BlackBox, images: Images, labels: Labels, form: Parametrization, seed: int
+    ) -> MaskerOutput:
         generator = Generator().manual_seed(seed)
         last = rng.fork(generator)  # drawn now: when the loop ends depends on the other pictures
         size = (images.shape[2], images.shape[3])
-        shape = (len(images), 1, min(self.cells, size[0]), min(self.cells, size[1]))
+        shape = (len(images), 1, min(self.grid_size, size[0]), min(self.grid_size, size[1]))
         cells = images.new_zeros(shape, dtype=torch.promote_types(images.dtype, torch.float32))
         mean, memory = cells.clone(), (cells.clone(), cells.clone())
         answer, before = cells.clone(), form.mask(cells, size, 0.5)
         active = torch.arange(len(images), device=images.device)
         for step in range(self.steps):
             gradient = self._gradient(
-                box, images[active], labels[active], cells, form, step, generator
+                black_box, images[active], labels[active], cells, form, step, generator
             )
-            cells = form.step(cells, gradient, memory, step, self.rate)
+            cells = form.step(cells, gradient, memory, step, self.lr)
             mean = _MEMORY * mean + (1 - _MEMORY) * cells
             answer[active] = mean / (1 - _MEMORY ** (step + 1))
             if (step + 1) % self.patience == 0:
@@ -193,34 +197,36 @@ class Iterative(Masker):
                 active, cells, mean, before = active[going], cells[going], mean[going], now[going]
                 memory = (memory[0][going], memory[1][going])
         if not isinstance(form, Nested):
-            return Found(form.mask(answer, size, 0.5).to(images.dtype))
-        return Found(
-            self._best(box, images, labels, answer, form, last),
+            return MaskerOutput(form.mask(answer, size, 0.5).to(images.dtype))
+        return MaskerOutput(
+            self._best(black_box, images, labels, answer, form, last),
             form.scores(answer, size).to(images.dtype),
         )
 
     def _gradient(
         self,
-        box: BlackBox,
+        black_box: BlackBox,
         images: Images,
         labels: Labels,
         cells: Tensor,
-        form: Parametrisation,
+        form: Parametrization,
         step: int,
         generator: Generator,
     ) -> Tensor:
         """Of the objective's sum over pictures and fills, with respect to the cells."""
         cells = cells.detach().requires_grad_()
         gradient = torch.zeros_like(cells)
-        for fill in range(self.fills):
+        for fill in range(self.fills_per_step):
             mask = form.mask(
-                cells, (images.shape[2], images.shape[3]), share_of(step * self.fills + fill)
+                cells,
+                (images.shape[2], images.shape[3]),
+                share_of(step * self.fills_per_step + fill),
             )
-            trial = self._trial(box, images, labels, mask, generator)
+            trial = self._trial(black_box, images, labels, mask, generator)
             total = self.objective(trial).total.sum()
             if not total.requires_grad:
                 raise GradientError(
-                    f"{checks.name_of(box)} is differentiable, and no gradient of "
+                    f"{checks.name_of(black_box)} is differentiable, and no gradient of "
                     f"{self.alternative} reached the mask; use masker='rise' or 'occlusion', or "
                     "an alternative that is not for judging only."
                 )
@@ -232,7 +238,7 @@ class Iterative(Masker):
         return gradient
 
     def _trial(
-        self, box: BlackBox, images: Images, labels: Labels, mask: Mask, generator: Generator
+        self, black_box: BlackBox, images: Images, labels: Labels, mask: Mask, generator: Generator
     ) -> Trial:
         mask = mask.to(images.dtype)
         if self.jitter:
@@ -244,7 +250,7 @@ class Iterative(Masker):
             )
             images, mask = _moved(images, offsets), _moved(mask, offsets)
         return run_trial(
-            box,
+            black_box,
             images,
             labels,
             mask,
@@ -255,7 +261,7 @@ class Iterative(Masker):
 
     def _best(
         self,
-        box: BlackBox,
+        black_box: BlackBox,
         images: Images,
         labels: Labels,
         cells: Tensor,
@@ -268,7 +274,7 @@ class Iterative(Masker):
         with torch.no_grad():
             for index in range(_CANDIDATES):
                 masks.append(form.mask(cells, size, index / (_CANDIDATES - 1)))
-                trial = self._trial(box, images, labels, masks[-1], generator)
+                trial = self._trial(black_box, images, labels, masks[-1], generator)
                 kept.append(probability(trial.preserved, labels))
                 dropped.append(probability(trial.destroyed, labels))
         most = torch.stack(kept).amax(0).clamp_min(torch.finfo(images.dtype).tiny)
@@ -281,19 +287,19 @@ class Iterative(Masker):
         )
 
     def _culprit(
-        self, box: BlackBox, images: Images, labels: Labels, form: Parametrisation, seed: int
+        self, black_box: BlackBox, images: Images, labels: Labels, form: Parametrization, seed: int
     ) -> int:
         """Which row of a failed group fails on its own; the first, if none does."""
         for row in range(len(images)):
             try:
-                self._optimise(box, images[row : row + 1], labels[row : row + 1], form, seed)
+                self._optimize(black_box, images[row : row + 1], labels[row : row + 1], form, seed)
             except ContractError:
                 return row
         return 0
 
 
 def meaningful_perturbation(
-    *, steps: int = 300, cells: int = 28, rate: float = 0.1, jitter: float = 4 / 224
+    *, steps: int = 300, grid_size: int = 28, lr: float = 0.1, jitter: float = 4 / 224
 ) -> Iterative:
     """Fong & Vedaldi's meaningful perturbation: the smallest region whose blurring loses the class.
 
@@ -303,8 +309,8 @@ def meaningful_perturbation(
 
     Args:
         steps: See `Iterative`.
-        cells: See `Iterative`.
-        rate: See `Iterative`.
+        grid_size: See `Iterative`.
+        lr: See `Iterative`.
         jitter: See `Iterative`.
 
     Example:
@@ -318,8 +324,8 @@ def meaningful_perturbation(
     return Iterative(
         objective=destroy_only(),
         steps=steps,
-        cells=cells,
-        rate=rate,
+        grid_size=grid_size,
+        lr=lr,
         alternative=Blur(),
         jitter=jitter,
         tolerance=0.0,

@@ -18,7 +18,7 @@ _NOISE = 1e-9
 _PROBE = 56  # the threshold is sought on about this many pixels a side; the scores are smooth
 
 
-class Parametrisation(ABC):
+class Parametrization(ABC):
     """How the optimiser's cells, (B, 1, n, n), become a mask."""
 
     @abstractmethod
@@ -43,8 +43,8 @@ def share_of(draw: int) -> float:
 
 @final
 @dataclass(frozen=True)
-class Free(Parametrisation):
-    """`M = sigmoid(cells, enlarged)`: how much is kept is up to the objective, which has to charge
+class Free(Parametrization):
+    """`M = sigmoid(cells, resize_maps)`: how much is kept is up to the objective, which has to charge
     for it.
 
     The optimiser is Adam (Kingma & Ba 2015, algorithm 1).
@@ -67,7 +67,7 @@ class Free(Parametrisation):
 
 @final
 @dataclass(frozen=True)
-class Nested(Parametrisation):
+class Nested(Parametrization):
     """A ranking of the pixels: the mask of area `a` keeps the best `a` of them, so smaller masks
     lie inside larger ones.
 
@@ -99,9 +99,8 @@ class Nested(Parametrisation):
         weights = slope / slope.sum((1, 2, 3), keepdim=True).clamp_min(
             torch.finfo(slope.dtype).tiny
         )
-        moved = (scores * weights).sum(
-            (1, 2, 3), keepdim=True
-        )  # its value is taken away again: only the derivative of t remains
+        # its value is taken away again: only the derivative of t remains
+        moved = (scores * weights).sum((1, 2, 3), keepdim=True)
         return torch.sigmoid((scores - level - (moved - moved.detach())) / self.softness)
 
     def scores(self, cells: Tensor, size: tuple[int, int]) -> Tensor:

@@ -68,9 +68,8 @@ class SmoothMask:
         """
         around, kernel = self._table
         around, kernel = around.to(cells.device), kernel.to(cells)
-        known = F.pad(cells, (self._reach,) * 4).flatten(
-            1
-        )  # outside the picture there is nothing: 0
+        # outside the picture there is nothing: 0
+        known = F.pad(cells, (self._reach,) * 4).flatten(1)
         values = (
             known.index_select(1, around.flatten()).view(len(cells), len(kernel), 1, -1)
             * kernel[..., None]

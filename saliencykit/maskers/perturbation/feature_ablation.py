@@ -13,14 +13,14 @@ from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Found, Masker
-from saliencykit.core.query_batches import micro_batch, single_fill
+from saliencykit.core.masker import Masker, MaskerOutput
+from saliencykit.core.query_batches import micro_batch, shared_fill
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.maskers.normalize import mask_of_scores, probabilities
 from saliencykit.networks.incremental.receptive_cone import Windows
-from saliencykit.networks.incremental.window_logits import Answers, Filled
+from saliencykit.networks.incremental.window_logits import Filled, WindowLogits
 
-_MEAN = Constant(colour="mean")
+_MEAN = Constant(color="mean")
 _ROUNDING = 1e-5  # of the largest probability: a map below it says nothing, the answers are float32
 
 
@@ -43,7 +43,7 @@ class FeatureAblation(Masker):
         regions: Whole numbers that name each pixel's region, a tensor or array (H, W) or (1, 1, H,
             W) for all pictures or (B, 1, H, W), one map per picture. They need not be consecutive.
             None: a grid.
-        cells: Of the grid, per side, or (down, across), >= 1; not used with `regions`. Cells differ
+        grid_size: Of the grid, per side, or (down, across), >= 1; not used with `regions`. Cells differ
             by at most a pixel.
         alternative: What stands in the region. By default the picture's own mean colour; one that
             draws (noise, a choice) is drawn once per picture, so that regions are compared with
@@ -55,9 +55,9 @@ class FeatureAblation(Masker):
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
-        >>> images, labels = box.examples(2, generator=g)
-        >>> FeatureAblation(cells=4)(box, images, labels, generator=g).shape
+        >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
+        >>> images, labels = black_box.examples(2, generator=g)
+        >>> FeatureAblation(grid_size=4)(black_box, images, labels, generator=g).shape
         torch.Size([2, 1, 16, 16])
 
     References:
@@ -67,23 +67,27 @@ class FeatureAblation(Masker):
     """
 
     regions: Any = None
-    cells: int | tuple[int, int] = 7
+    grid_size: int | tuple[int, int] = 7
     alternative: Alternative = _MEAN
 
     def __post_init__(self) -> None:
         """Check the arguments."""
         if self.regions is not None:
             _as_maps(self.regions)
-        cells = self.cells if isinstance(self.cells, tuple) else (self.cells, self.cells)
+        cells = (
+            self.grid_size
+            if isinstance(self.grid_size, tuple)
+            else (self.grid_size, self.grid_size)
+        )
         if len(cells) != 2 or not all(isinstance(n, int) and n >= 1 for n in cells):
             raise InputError(
-                f"FeatureAblation(cells={self.cells!r}): a whole number >= 1, or two of them, "
+                f"FeatureAblation(grid_size={self.grid_size!r}): a whole number >= 1, or two of them, "
                 "(down, across)."
             )
         if not isinstance(self.alternative, Alternative):
             raise InputError(
                 f"FeatureAblation(alternative={self.alternative!r}) takes an Alternative, such as "
-                "Constant(colour='mean')."
+                "Constant(color='mean')."
             )
 
     def __eq__(self, other: object) -> bool:
@@ -94,18 +98,21 @@ class FeatureAblation(Masker):
         same = mine is theirs or (
             mine is not None and theirs is not None and torch.equal(mine, theirs)
         )
-        return same and (self.cells, self.alternative) == (other.cells, other.alternative)
+        return same and (self.grid_size, self.alternative) == (other.grid_size, other.alternative)
 
     def __hash__(self) -> int:
-        return hash((self.cells, self.alternative))
+        return hash((self.grid_size, self.alternative))
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
-    ) -> Found:
+    ) -> MaskerOutput:
         """Scores in units of probability, and their positive part as the mask."""
         maps = self._maps(images)
         seed = rng.seed(generator)
-        box, alternative = black_box.for_many(images), self.alternative.for_box(black_box)
+        black_box, alternative = (
+            black_box.optimized_for(images),
+            self.alternative.for_black_box(black_box),
+        )
         scores, floors, ask = [], [], None
         for row, (image, label) in enumerate(zip(images[:, None], labels[:, None], strict=True)):
             if row < len(
@@ -113,24 +120,28 @@ class FeatureAblation(Masker):
             ):  # else all pictures share the first one's regions, and what is known of their cones
                 numbers, count = _numbered(maps[row])
                 windows = _bounds(numbers, count)
-                ask = Answers(box, windows, black_box.max_batch)
+                ask = WindowLogits(black_box, windows, black_box.max_batch)
             assert ask is not None
-            fill = single_fill(alternative, image, Generator().manual_seed(seed))
+            fill = shared_fill(alternative, image, Generator().manual_seed(seed))
             if fill is None:
-                answers = _one_by_one(box, image, label, numbers, count, alternative, seed)
+                answers = _one_by_one(black_box, image, label, numbers, count, alternative, seed)
             else:
                 logits = ask(Filled(image, fill, windows, numbers))
                 answers = class_scores.probability(logits, label.expand(len(logits)))
             scores.append((answers[0] - answers[1:])[numbers])
             floors.append(answers.max() * _ROUNDING)
         stacked = torch.stack(scores)[:, None]
-        return Found(mask_of_scores(stacked, torch.stack(floors)), stacked)
+        return MaskerOutput(mask_of_scores(stacked, torch.stack(floors)), stacked)
 
     def _maps(self, images: Images) -> Tensor:
         """The regions, (1, H, W) or (B, H, W), where the images are."""
         batch, _, height, width = images.shape
         if self.regions is None:
-            down, across = self.cells if isinstance(self.cells, tuple) else (self.cells, self.cells)
+            down, across = (
+                self.grid_size
+                if isinstance(self.grid_size, tuple)
+                else (self.grid_size, self.grid_size)
+            )
             rows, columns = (
                 torch.arange(side) * min(n, side) // side
                 for side, n in ((height, down), (width, across))
@@ -189,7 +200,7 @@ def _bounds(numbers: Tensor, count: int) -> Windows:
 
 
 def _one_by_one(
-    box: BlackBox,
+    black_box: BlackBox,
     image: Images,
     label: Tensor,
     numbers: Tensor,
@@ -200,12 +211,12 @@ def _one_by_one(
     """The label's probability in the picture itself and in each edit by an alternative that looks
     at the mask, (1 + n,).
     """
-    step, answers = micro_batch(box), []
+    step, answers = micro_batch(black_box), []
     for first in range(-1, count, step):
         which = torch.arange(first, min(first + step, count), device=numbers.device)
         masks: Mask = (numbers != which[:, None, None])[:, None].to(image.dtype)
         edits = alternative.edit(
             image.expand(len(masks), -1, -1, -1), masks, Generator().manual_seed(seed)
         )
-        answers.append(probabilities(box, edits, label))
+        answers.append(probabilities(black_box, edits, label))
     return torch.cat(answers)

@@ -13,14 +13,14 @@ from saliencykit.core import class_scores, rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Found, Masker
-from saliencykit.core.query_batches import micro_batch, single_fill
+from saliencykit.core.masker import Masker, MaskerOutput
+from saliencykit.core.query_batches import micro_batch, shared_fill
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.normalize import mask_of_scores, probabilities
 from saliencykit.networks.incremental.receptive_cone import Numbers, Windows
-from saliencykit.networks.incremental.window_logits import Answers, Filled
+from saliencykit.networks.incremental.window_logits import Filled, WindowLogits
 
-_MEAN = Constant(colour="mean")
+_MEAN = Constant(color="mean")
 _ROUNDING = 1e-5  # of the largest probability: a map below it says nothing, the answers are float32
 
 
@@ -57,9 +57,9 @@ class Occlusion(Masker):
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
-        >>> images, labels = box.examples(2, generator=g)
-        >>> Occlusion(window=4, stride=2)(box, images, labels, generator=g).shape
+        >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
+        >>> images, labels = black_box.examples(2, generator=g)
+        >>> Occlusion(window=4, stride=2)(black_box, images, labels, generator=g).shape
         torch.Size([2, 1, 16, 16])
 
     References:
@@ -82,25 +82,28 @@ class Occlusion(Masker):
         if not isinstance(self.alternative, Alternative):
             raise InputError(
                 f"Occlusion(alternative={self.alternative!r}) takes an Alternative, such as "
-                "Constant(colour='mean')."
+                "Constant(color='mean')."
             )
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
-    ) -> Found:
+    ) -> MaskerOutput:
         """Scores in units of probability, and their positive part as the mask."""
         height, width = images.shape[2:]
         down, across = (
             _covers(side, *self._pixels(height, width), images) for side in (height, width)
         )
         seed = rng.seed(generator)
-        box, alternative = black_box.for_many(images), self.alternative.for_box(black_box)
+        black_box, alternative = (
+            black_box.optimized_for(images),
+            self.alternative.for_black_box(black_box),
+        )
         windows = _windows(down, across)
-        ask, maps, floors = Answers(box, windows, black_box.max_batch), [], []
+        ask, maps, floors = WindowLogits(black_box, windows, black_box.max_batch), [], []
         for image, label in zip(images[:, None], labels[:, None], strict=True):
-            fill = single_fill(alternative, image, Generator().manual_seed(seed))
+            fill = shared_fill(alternative, image, Generator().manual_seed(seed))
             if fill is None:
-                answers = _one_by_one(box, image, label, windows, alternative, seed)
+                answers = _one_by_one(black_box, image, label, windows, alternative, seed)
             else:
                 logits = ask(Filled(image, fill, windows))
                 answers = class_scores.probability(logits, label.expand(len(logits)))
@@ -109,7 +112,7 @@ class Occlusion(Masker):
             maps.append(total / covers)
             floors.append(answers.max() * _ROUNDING)
         scores = torch.stack(maps)[:, None]
-        return Found(mask_of_scores(scores, torch.stack(floors)), scores)
+        return MaskerOutput(mask_of_scores(scores, torch.stack(floors)), scores)
 
     def _pixels(self, height: int, width: int) -> tuple[int, int]:
         short = min(height, width)
@@ -153,7 +156,7 @@ def _ends(covers: Tensor) -> tuple[Numbers, Numbers]:
 
 
 def _one_by_one(
-    box: BlackBox,
+    black_box: BlackBox,
     image: Images,
     label: Tensor,
     windows: Windows,
@@ -165,10 +168,10 @@ def _one_by_one(
     """
     # no window at all comes first: the picture is asked in a batch with its edits
     slices = [(slice(0), slice(0)), *windows.slices()]
-    step = micro_batch(box)
+    step = micro_batch(black_box)
     parts = [slices[at : at + step] for at in range(0, len(slices), step)]
     edits = (_edited(image, part, alternative, Generator().manual_seed(seed)) for part in parts)
-    return torch.cat([probabilities(box, edit, label) for edit in edits])
+    return torch.cat([probabilities(black_box, edit, label) for edit in edits])
 
 
 def _edited(

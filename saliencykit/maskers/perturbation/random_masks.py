@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from saliencykit.core import rng
 from saliencykit.core.types import Images
 
-Sampling: TypeAlias = Literal["opposite", "random"]
+Sampling: TypeAlias = Literal["antithetic", "random"]
 # masks drawn at once, 52 kB; fixed, so that the draws do not depend on the box's micro-batch
 _BLOCK = 256
 
@@ -56,7 +56,7 @@ def draw_masks(
 ) -> Iterator[Factors]:
     """`samples` masks for one picture (1, C, H, W), in blocks.
 
-    With `opposite`, each second mask is one less the mask before it (where `keep` is a half; else
+    With `antithetic`, each second mask is one less the mask before it (where `keep` is a half; else
     the numbers behind the cells are mirrored), so that the even part of the answer adds no noise to
     what is linear in the mask.
 
@@ -89,7 +89,7 @@ def enlargements(side: int, cells: int, shifts: Tensor) -> Tensor:
     return matrix[offsets[:, None] + torch.arange(side, device=shifts.device)]
 
 
-def likeness(side: int, cells: int) -> Tensor:
+def similarity(side: int, cells: int) -> Tensor:
     """How alike two pixels of a side are under random masks: `E[S S']` over the shifts, (side,
     side) float64 on the CPU.
 
@@ -109,13 +109,11 @@ def _numbers(
     size = _BLOCK if sampling == "random" else _BLOCK // 2
     for first in range(0, samples, _BLOCK):
         numbers = rng.uniform(image, (size, count), generator=generator)[0]
-        numbers = (
-            numbers.float() if numbers.dtype.itemsize < 4 else numbers
-        )  # sums of a thousand masks need the digits
-        if sampling == "opposite":
+        # sums of a thousand masks need the digits
+        numbers = numbers.float() if numbers.dtype.itemsize < 4 else numbers
+        if sampling == "antithetic":
             mirrored = numbers.clone()
-            mirrored[:, :-2] = (
-                1 - numbers[:, :-2]
-            )  # the shifts stay, so that a pair's masks add up to one
+            # the shifts stay, so that a pair's masks add up to one
+            mirrored[:, :-2] = 1 - numbers[:, :-2]
             numbers = torch.stack([numbers, mirrored], 1).flatten(0, 1)
         yield numbers[: samples - first]

@@ -15,14 +15,18 @@ from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import whole_numbers
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Found, Masker
-from saliencykit.core.query_batches import micro_batch, single_fill
+from saliencykit.core.masker import Masker, MaskerOutput
+from saliencykit.core.query_batches import micro_batch, shared_fill
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.maskers.normalize import mask_of_scores, probabilities
 from saliencykit.maskers.perturbation.random_masks import Sampling, draw_masks
-from saliencykit.maskers.perturbation.score_estimators import AnswerMap, LinearFit, SampleMean
+from saliencykit.maskers.perturbation.score_estimators import (
+    MeanEstimator,
+    RegressionEstimator,
+    ScoreEstimator,
+)
 
-_ZERO = Constant(colour="zero")
+_ZERO = Constant(color="zero")
 _ROUNDING = 1e-5  # of the mean probability: a map below it says nothing, the answers are float32
 _LOOK = 128  # masks between two looks at the precision
 _FIRST_LOOK = 256  # before it two halves say little
@@ -49,17 +53,17 @@ class Rise(Masker):
     without being kept.
 
     Args:
-        samples: Masks per picture, each one evaluation, >= 2; with `precision` the most. The paper
+        samples: Masks per picture, each one evaluation, >= 2; with `target_correlation` the most. The paper
             takes 4000 to 8000.
-        cells: Random cells per side, >= 1; the paper's 7. Beyond 18 `linear` leaves out the finest
+        grid_size: Random cells per side, >= 1; the paper's 7. Beyond 18 `linear` leaves out the finest
             patterns of the masks.
-        keep: The chance that a cell is kept, in (0, 1).
+        keep_prob: The chance that a cell is kept, in (0, 1).
         alternative: What stands where cells are dropped. By default what the model's normalisation
             maps to 0, as published; one that draws (noise, a choice) is drawn once per picture.
-        precision: In (0, 1): stop when the map's expected correlation with that of endless samples,
+        target_correlation: In (0, 1): stop when the map's expected correlation with that of endless samples,
             estimated from two halves, is so high; 0.95 takes 250 to 500 masks for most photos.
             Warns where `samples` did not suffice. None: draw them all.
-        sampling: `opposite`: in pairs of a mask and one less it; `random`: each on its own, as
+        sampling: `antithetic`: in pairs of a mask and one less it; `random`: each on its own, as
             published.
         estimate: `linear`: by regression, see LinearFit; `mean`: the published sum, centred, see
             SampleMean.
@@ -69,9 +73,9 @@ class Rise(Masker):
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), Generator().manual_seed(0)
-        >>> images, labels = box.examples(2, generator=g)
-        >>> Rise(samples=32)(box, images, labels, generator=g).shape
+        >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
+        >>> images, labels = black_box.examples(2, generator=g)
+        >>> Rise(samples=32)(black_box, images, labels, generator=g).shape
         torch.Size([2, 1, 16, 16])
 
     References:
@@ -79,32 +83,35 @@ class Rise(Masker):
     """
 
     samples: int = 1000
-    cells: int = 7
-    keep: float = 0.5
+    grid_size: int = 7
+    keep_prob: float = 0.5
     alternative: Alternative = _ZERO
-    precision: float | None = None
-    sampling: Sampling = "opposite"
+    target_correlation: float | None = None
+    sampling: Sampling = "antithetic"
     estimate: Literal["linear", "mean"] = "linear"
 
     def __post_init__(self) -> None:
         """Check the numbers."""
         whole_numbers(self, "samples", least=2)
-        whole_numbers(self, "cells")
-        if not 0 < self.keep < 1:
+        whole_numbers(self, "grid_size")
+        if not 0 < self.keep_prob < 1:
             raise InputError(
-                f"Rise(keep={self.keep}): the chance that a cell is kept is in (0, 1)."
+                f"Rise(keep_prob={self.keep_prob}): the chance that a cell is kept is in (0, 1)."
             )
         if not isinstance(self.alternative, Alternative):
             raise InputError(
                 f"Rise(alternative={self.alternative!r}) takes an Alternative, such as "
-                "Constant(colour='zero')."
+                "Constant(color='zero')."
             )
-        if self.precision is not None and not 0 < self.precision < 1:
+        if self.target_correlation is not None and not 0 < self.target_correlation < 1:
             raise InputError(
-                f"Rise(precision={self.precision}): a wanted correlation is in (0, 1), such as "
+                f"Rise(target_correlation={self.target_correlation}): a wanted correlation is in (0, 1), such as "
                 "0.95; None: no early stop."
             )
-        for name, known in (("sampling", ("opposite", "random")), ("estimate", ("linear", "mean"))):
+        for name, known in (
+            ("sampling", ("antithetic", "random")),
+            ("estimate", ("linear", "mean")),
+        ):
             if getattr(self, name) not in known:
                 raise InputError(
                     f"Rise({name}={getattr(self, name)!r}) takes {known[0]!r} or {known[1]!r}."
@@ -112,59 +119,68 @@ class Rise(Masker):
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
-    ) -> Found:
+    ) -> MaskerOutput:
         """Scores with their standard error per position, and their positive part as the mask."""
         seed = rng.seed(generator)
-        box, alternative = black_box.for_many(images), self.alternative.for_box(black_box)
+        black_box, alternative = (
+            black_box.optimized_for(images),
+            self.alternative.for_black_box(black_box),
+        )
         maps = [
-            self._map(box, image, label, alternative, seed)
+            self._map(black_box, image, label, alternative, seed)
             for image, label in zip(images[:, None], labels[:, None], strict=True)
         ]
         exact = torch.promote_types(images.dtype, torch.float32)
         scores = torch.stack([each.scores() for each in maps])[:, None].to(images.device, exact)
         error = torch.stack([each.error() for each in maps])[:, None].to(images.device, exact)
         floor = scores.new_tensor([each.mean_answer() for each in maps]) * _ROUNDING
-        return Found(mask_of_scores(scores, floor), scores, error)
+        return MaskerOutput(mask_of_scores(scores, floor), scores, error)
 
     def _map(
-        self, box: BlackBox, image: Images, label: Tensor, alternative: Alternative, seed: int
-    ) -> AnswerMap:
+        self, black_box: BlackBox, image: Images, label: Tensor, alternative: Alternative, seed: int
+    ) -> ScoreEstimator:
         generator = Generator().manual_seed(seed)
         size = (image.shape[2], image.shape[3])
-        edit, step = _editor(image, alternative, generator, seed), micro_batch(box)
+        edit, step = _editor(image, alternative, generator, seed), micro_batch(black_box)
         like = image.new_zeros((), dtype=torch.promote_types(image.dtype, torch.float32))
         found = (
-            LinearFit(size, self.cells, self.keep, like)
+            RegressionEstimator(size, self.grid_size, self.keep_prob, like)
             if self.estimate == "linear"
-            else SampleMean(size, self.keep, like)
+            else MeanEstimator(size, self.keep_prob, like)
         )
         for block in draw_masks(
-            image, self.samples, self.cells, self.keep, self.sampling, generator=generator
+            image, self.samples, self.grid_size, self.keep_prob, self.sampling, generator=generator
         ):
             for first in range(0, len(block), _LOOK):
                 some = block[first : first + _LOOK]
                 parts = [some[at : at + step] for at in range(0, len(some), step)]
                 answers = torch.cat(
                     [
-                        probabilities(box, edit(part.masks().to(image.dtype)), label)
+                        probabilities(black_box, edit(part.masks().to(image.dtype)), label)
                         for part in parts
                     ]
                 )
                 found.add(some, answers.to(like))
-                if self.precision is not None and found.seen >= _FIRST_LOOK and self._enough(found):
+                if (
+                    self.target_correlation is not None
+                    and found.seen >= _FIRST_LOOK
+                    and self._enough(found)
+                ):
                     return found
         return found
 
-    def _enough(self, found: AnswerMap) -> bool:
+    def _enough(self, found: ScoreEstimator) -> bool:
         reached = found.agreement()
         if (
-            self.precision is None or math.isnan(reached) or reached >= self.precision
+            self.target_correlation is None
+            or math.isnan(reached)
+            or reached >= self.target_correlation
         ):  # nan: no answer depends on the mask
             return True
         if found.seen >= self.samples:
             warnings.warn(
                 f"rise: after {found.seen} masks the map's expected correlation with that of "
-                f"endless masks is {reached:.2f}; wanted was {self.precision}. Give it more: "
+                f"endless masks is {reached:.2f}; wanted was {self.target_correlation}. Give it more: "
                 f"samples={2 * self.samples}.",
                 stacklevel=2,
             )
@@ -175,7 +191,7 @@ def _editor(
     image: Images, alternative: Alternative, generator: Generator, seed: int
 ) -> Callable[[Mask], Images]:
     """A function from masks (n, 1, H, W) to the picture's edits with them, (n, C, H, W)."""
-    fill = single_fill(alternative, image, generator)
+    fill = shared_fill(alternative, image, generator)
     if fill is None:
         return lambda masks: alternative.edit(
             image.expand(len(masks), -1, -1, -1), masks.clamp(0, 1), Generator().manual_seed(seed)

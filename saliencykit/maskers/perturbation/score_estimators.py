@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from saliencykit.maskers.perturbation.random_masks import Factors, likeness
+from saliencykit.maskers.perturbation.random_masks import Factors, similarity
 
 GROUPS = 8
 """Samples are dealt to so many groups, pairs together; from their spread comes the error. Even, for
@@ -24,7 +24,7 @@ _TOGETHER = 32  # maps of single patterns made at once: 13 MB at 224 px
 _SPARE = 0.9
 
 
-class AnswerMap(ABC):
+class ScoreEstimator(ABC):
     """Running sums over random masks and answers; from them the covariance of the answer with each
     pixel of the mask.
     """
@@ -39,9 +39,8 @@ class AnswerMap(ABC):
     def add(self, masks: Factors, answers: Tensor) -> None:
         """Add masks in the order in which they were drawn, and the answers (n,) under them."""
         if self.reference is None:
-            self.reference = float(
-                answers.mean()
-            )  # sums of differences from about the mean keep their digits in float32
+            # sums of differences from about the mean keep their digits in float32
+            self.reference = float(answers.mean())
         groups = torch.arange(self.seen, self.seen + len(answers)) // 2 % GROUPS
         above = answers - self.reference
         self.seen += len(answers)
@@ -89,7 +88,7 @@ class AnswerMap(ABC):
 
 
 @final
-class SampleMean(AnswerMap):
+class MeanEstimator(ScoreEstimator):
     """`mean((y - mean y) * (M - mean M)) / keep`: the published sum, centred. Right for any masks;
     needs most of them.
     """
@@ -133,12 +132,12 @@ class SampleMean(AnswerMap):
 
 
 @final
-class LinearFit(AnswerMap):
+class RegressionEstimator(ScoreEstimator):
     """The covariance of the part of the answer that is linear in the mask, which is all that a
     covariance sees.
 
     `Cov(y, M) = Cov(M) G` for the regression `y = a + <G, M>`, and `Cov(M)` is known without
-    drawing (see `likeness`). So the masks' chance correlations do no harm, and only what is *not*
+    drawing (see `similarity`). So the masks' chance correlations do no harm, and only what is *not*
     linear in the mask, or new, is noise. Ridge with its strength from generalised cross-validation,
     in the leading patterns of the masks (16 per side for 7 cells); with more samples it tends to
     the same map as SampleMean, but for a thousandth of the masks' variance per side.
@@ -157,9 +156,8 @@ class LinearFit(AnswerMap):
         self.squares = torch.zeros(GROUPS, unknowns, unknowns, dtype=torch.float64)
         self.sums = torch.zeros(GROUPS, unknowns, dtype=torch.float64)
         self.products = torch.zeros(GROUPS, unknowns, dtype=torch.float64)
-        self.answers = torch.zeros(
-            GROUPS, 3, dtype=torch.float64
-        )  # how many, their sum, the sum of their squares
+        # how many, their sum, the sum of their squares
+        self.answers = torch.zeros(GROUPS, 3, dtype=torch.float64)
 
     def _add(self, masks: Factors, above: Tensor, groups: Tensor) -> None:
         patterns = ((self.project[0].T @ masks.left) @ (masks.right @ self.project[1])).flatten(1)
@@ -248,7 +246,7 @@ class LinearFit(AnswerMap):
 
 def _patterns(side: int, cells: int) -> tuple[Tensor, Tensor]:
     """The leading patterns of masks along a side, (side, k), and the variance of each, (k,)."""
-    values, vectors = torch.linalg.eigh(likeness(side, cells))
+    values, vectors = torch.linalg.eigh(similarity(side, cells))
     values, vectors = values.flip(0), vectors.flip(1)
     enough = int((values.cumsum(0) < _VARIANCE * values.sum()).sum()) + 1
     return vectors[:, : min(enough, _FINEST)], values[: min(enough, _FINEST)]

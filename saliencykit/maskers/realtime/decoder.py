@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import enlarged
+from saliencykit.core.masker import resize_maps
 from saliencykit.core.types import Mask
 
 _EPSILON = 1e-4  # of the head's denominator: the gradient at 0 / 0
@@ -130,13 +130,13 @@ class UNet(Decoder):
             x = _with_gate(cast(nn.Conv2d, narrow), x, grown)
             if number + 1 < len(prepared):
                 size = prepared[number + 1].shape[2:]
-                x = enlarged(x, size) + prepared[number + 1]
+                x = resize_maps(x, size) + prepared[number + 1]
             else:
                 pairs = zip(coarsest, self.steps[number], self.sides[-1], strict=True)
                 size = torch.Size(round(int(c) * s / b) for c, s, b in pairs)
-                x = enlarged(x, size)
+                x = resize_maps(x, size)
             x = F.relu(refine(F.relu(x, inplace=True)), inplace=True)
-            grown = enlarged(gate, size)
+            grown = resize_maps(gate, size)
         return _two(self.last, x, grown)
 
     def options(self) -> dict[str, Any]:
@@ -222,8 +222,8 @@ class Bottleneck(Decoder):
         x = prepared[0] * gate
         for step, lateral in zip(self.steps, prepared[1:], strict=True):
             shrink, blocks = cast(nn.ModuleList, step)
-            x = blocks(torch.cat([enlarged(F.relu(shrink(x)), lateral.shape[2:]), lateral], 1))
-        grown = enlarged(gate, x.shape[2:])
+            x = blocks(torch.cat([resize_maps(F.relu(shrink(x)), lateral.shape[2:]), lateral], 1))
+        grown = resize_maps(gate, x.shape[2:])
         return _two(self.last, x, grown)
 
     def options(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
-from saliencykit.networks.feature_maps import Tap, read_taps
+from saliencykit.networks.feature_maps import FeatureMap, read_feature_maps
 
 
 @final
@@ -59,7 +59,7 @@ class Encoder(nn.Module, ABC):
     trained: bool = False
 
     @abstractmethod
-    def see(self, black_box: BlackBox, images: Images) -> Features:
+    def encode(self, black_box: BlackBox, images: Images) -> Features:
         """The features of pictures.
 
         Args:
@@ -73,14 +73,14 @@ class Encoder(nn.Module, ABC):
 
 
 @final
-class Trunk(Encoder):
+class TrunkEncoder(Encoder):
     """The black box's own feature maps, read while it answers: logits and mask in one pass.
 
     Nothing of the box is kept: its layers are found by name in whatever box is asked about, which
     must be of the same architecture.
 
     Args:
-        taps: Fine to coarse; the last is what the selector looks at.
+        feature_maps: Fine to coarse; the last is what the selector looks at.
 
     Raises:
         InputError: There is no tap.
@@ -91,26 +91,26 @@ class Trunk(Encoder):
 
     kind = "trunk"
 
-    def __init__(self, taps: Sequence[Tap]) -> None:
+    def __init__(self, feature_maps: Sequence[FeatureMap]) -> None:
         super().__init__()
-        if not taps:
+        if not feature_maps:
             raise InputError("a Trunk needs at least one tap; maskers.taps.pyramid finds them.")
-        self.taps = tuple(taps)
-        self.channels = tuple(tap.channels for tap in taps)
-        self.sides = tuple(tap.side for tap in taps)
+        self.feature_maps = tuple(feature_maps)
+        self.channels = tuple(feature_map.channels for feature_map in feature_maps)
+        self.sides = tuple(feature_map.side for feature_map in feature_maps)
 
-    def see(self, black_box: BlackBox, images: Images) -> Features:
+    def encode(self, black_box: BlackBox, images: Images) -> Features:
         """One pass of the box.
 
         Raises:
             InputError: The box has no torch module inside, or not these layers.
         """
-        logits, maps = read_taps(black_box, images, self.taps)
-        for tap, read in zip(self.taps, maps, strict=True):
-            if read.shape[1] != tap.channels:
+        logits, maps = read_feature_maps(black_box, images, self.feature_maps)
+        for feature_map, read in zip(self.feature_maps, maps, strict=True):
+            if read.shape[1] != feature_map.channels:
                 raise InputError(
-                    f"layer {tap.name!r} of {name_of(black_box.module)} has {read.shape[1]} "
-                    f"channels, and the masker was made for {tap.channels}: another model. Train "
+                    f"layer {feature_map.name!r} of {name_of(black_box.module)} has {read.shape[1]} "
+                    f"channels, and the masker was made for {feature_map.channels}: another model. Train "
                     "one with fit(model, pictures)."
                 )
         return Features(maps, logits, (images.shape[2], images.shape[3]))
@@ -126,13 +126,13 @@ class Trunk(Encoder):
                     "side": t.side,
                     "prefix": t.prefix,
                 }
-                for t in self.taps
+                for t in self.feature_maps
             ]
         }
 
 
 @final
-class Own(Encoder):
+class StandaloneEncoder(Encoder):
     """A small encoder that is trained from nothing together with the rest: the paper's for
     CIFAR-10.
 
@@ -194,7 +194,7 @@ class Own(Encoder):
             sides.append(side)
         self.sides = tuple(sides)
 
-    def see(self, black_box: BlackBox, images: Images) -> Features:
+    def encode(self, black_box: BlackBox, images: Images) -> Features:
         """The stages' outputs; the box is not asked."""
         x = (images - 0.5) * 4
         maps = []
@@ -215,7 +215,7 @@ class Own(Encoder):
 
 
 @final
-class Paper(Encoder):
+class PretrainedEncoder(Encoder):
     """A separate backbone, pretrained on ImageNet and frozen, for boxes that show no features; the
     paper's is a ResNet-50.
 
@@ -275,13 +275,13 @@ class Paper(Encoder):
         self.channels = tuple(m.shape[1] for m in maps)
         self.sides = tuple((m.shape[2], m.shape[3]) for m in maps)
 
-    def train(self, mode: bool = True) -> "Paper":
+    def train(self, mode: bool = True) -> "PretrainedEncoder":
         """The backbone stays in eval mode: its batch norms keep their statistics."""
         super().train(mode)
         self.backbone.eval()
         return self
 
-    def see(self, black_box: BlackBox, images: Images) -> Features:
+    def encode(self, black_box: BlackBox, images: Images) -> Features:
         """The backbone's outputs; the box is not asked."""
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
         return Features(

@@ -12,12 +12,17 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.maskers.realtime.decoder import Bottleneck, Decoder, UNet
-from saliencykit.maskers.realtime.encoder import Encoder, Own, Paper, Trunk
-from saliencykit.maskers.realtime.masking_network import MaskingNetwork, trunk_taps
-from saliencykit.maskers.realtime.selector import Rows
+from saliencykit.maskers.realtime.encoder import (
+    Encoder,
+    PretrainedEncoder,
+    StandaloneEncoder,
+    TrunkEncoder,
+)
+from saliencykit.maskers.realtime.masking_network import MaskingNetwork, trunk_feature_maps
+from saliencykit.maskers.realtime.selector import ClassFilters
 from saliencykit.networks.classifier_head import find_head, rows_of
-from saliencykit.networks.feature_maps import Tap, module_of
-from saliencykit.networks.fingerprint import count_values, fingerprint
+from saliencykit.networks.feature_maps import FeatureMap, module_of
+from saliencykit.networks.model_fingerprint import count_values, fingerprint
 from saliencykit.storage.weights_file import WeightsFile
 
 if TYPE_CHECKING:
@@ -47,8 +52,8 @@ def save_masker(masker: "RealTimeMasker", path: Path) -> Path:
     network = masker.network
     encoder, selector, decoder = network.encoder, network.selector, network.decoder
     if (
-        not isinstance(encoder, Trunk | Own | Paper)
-        or not isinstance(selector, Rows)
+        not isinstance(encoder, TrunkEncoder | StandaloneEncoder | PretrainedEncoder)
+        or not isinstance(selector, ClassFilters)
         or not isinstance(decoder, UNet | Bottleneck)
     ):
         raise InputError(
@@ -68,7 +73,9 @@ def save_masker(masker: "RealTimeMasker", path: Path) -> Path:
         "confidence": masker.confidence,
         "facts": dict(masker.facts),
     }
-    stored = isinstance(encoder, Own) or (isinstance(encoder, Paper) and not encoder.pretrained)
+    stored = isinstance(encoder, StandaloneEncoder) or (
+        isinstance(encoder, PretrainedEncoder) and not encoder.pretrained
+    )
     weights = {
         n: t for n, t in network.state_dict().items() if stored or not n.startswith("encoder.")
     }
@@ -113,7 +120,7 @@ def load_masker(path: Path, black_box: BlackBox | None = None) -> "RealTimeMaske
         encoder = _encoder(header["encoder"])
         rows = header["selector"]
         blank = torch.zeros(rows["num_classes"], rows["channels"])
-        selector = Rows(
+        selector = ClassFilters(
             blank, torch.zeros(rows["num_classes"]), own=rows["own"], layer=rows["layer"]
         )
         decoder = _decoder(header["decoder"])
@@ -125,7 +132,9 @@ def load_masker(path: Path, black_box: BlackBox | None = None) -> "RealTimeMaske
         raise InputError(
             f"the masker in {str(path)!r} is damaged: {type(error).__name__}: {error}."
         ) from error
-    lost = [n for n in missing if not n.startswith("encoder.") or isinstance(encoder, Own)]
+    lost = [
+        n for n in missing if not n.startswith("encoder.") or isinstance(encoder, StandaloneEncoder)
+    ]
     if lost or unexpected:
         raise InputError(
             f"the masker in {str(path)!r} is damaged: missing {lost[:3]}, unexpected "
@@ -159,11 +168,11 @@ def attach(masker: "RealTimeMasker", black_box: BlackBox) -> "RealTimeMasker":
         )
     masker = replace(masker, network=copy.deepcopy(masker.network))
     encoder, selector = masker.network.encoder, masker.network.selector
-    if isinstance(encoder, Trunk):
+    if isinstance(encoder, TrunkEncoder):
         names = dict(module_of(black_box).named_modules())
-        if any(tap.name not in names for tap in encoder.taps):
+        if any(feature_map.name not in names for feature_map in encoder.feature_maps):
             _find_again(masker.network, black_box, masker.facts.get("size"))
-    if isinstance(selector, Rows) and not selector.own:
+    if isinstance(selector, ClassFilters) and not selector.own:
         selector.read_from(*rows_of(module_of(black_box), selector.layer or ""))
         masker.network.to(black_box.device)
     return masker.bind(black_box)
@@ -174,21 +183,21 @@ def _find_again(network: MaskingNetwork, black_box: BlackBox, size: Any) -> None
     they have other names.
     """
     encoder, selector = network.encoder, network.selector
-    if not isinstance(encoder, Trunk) or not isinstance(selector, Rows) or not size:
+    if not isinstance(encoder, TrunkEncoder) or not isinstance(selector, ClassFilters) or not size:
         return
-    grey = torch.full((2, 3, int(size[0]), int(size[1])), 0.5, device=black_box.device)
-    grey[1, :, : grey.shape[2] // 2] = 0.2
-    head = find_head(black_box, grey)
-    taps = trunk_taps(black_box, grey, head, encoder.sides[0])
-    if [(tap.channels, tap.side) for tap in taps] != [
-        (tap.channels, tap.side) for tap in encoder.taps
+    gray = torch.full((2, 3, int(size[0]), int(size[1])), 0.5, device=black_box.device)
+    gray[1, :, : gray.shape[2] // 2] = 0.2
+    head = find_head(black_box, gray)
+    feature_maps = trunk_feature_maps(black_box, gray, head, encoder.sides[0])
+    if [(feature_map.channels, feature_map.side) for feature_map in feature_maps] != [
+        (feature_map.channels, feature_map.side) for feature_map in encoder.feature_maps
     ] or head.exact == selector.own:
-        wanted = ", ".join(tap.name for tap in encoder.taps)
+        wanted = ", ".join(feature_map.name for feature_map in encoder.feature_maps)
         raise InputError(
             f"{black_box!r} lacks the layers that this masker was trained on: {wanted}. Train one "
             "with fit(model, pictures)."
         )
-    encoder.taps, selector.layer = taps, head.layer
+    encoder.feature_maps, selector.layer = feature_maps, head.layer
 
 
 @final
@@ -227,15 +236,17 @@ class TrainedFile:
 def _encoder(options: dict[str, Any]) -> Encoder:
     kind = options.pop("kind")
     if kind == "trunk":
-        taps = [
-            Tap(t["name"], t["layout"], t["channels"], (t["side"][0], t["side"][1]), t["prefix"])
+        feature_maps = [
+            FeatureMap(
+                t["name"], t["layout"], t["channels"], (t["side"][0], t["side"][1]), t["prefix"]
+            )
             for t in options["taps"]
         ]
-        return Trunk(taps)
+        return TrunkEncoder(feature_maps)
     if kind == "own":
-        return Own(**options)
+        return StandaloneEncoder(**options)
     if kind == "paper":
-        return Paper(**options)
+        return PretrainedEncoder(**options)
     raise ValueError(f"no encoder is called {kind!r}")
 
 

@@ -10,10 +10,16 @@ from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Labels, Mask, PerImage
 from saliencykit.maskers.realtime.decoder import Bottleneck, Decoder, UNet, ratio
-from saliencykit.maskers.realtime.encoder import Encoder, Features, Own, Paper, Trunk
-from saliencykit.maskers.realtime.selector import Rows, Selector
+from saliencykit.maskers.realtime.encoder import (
+    Encoder,
+    Features,
+    PretrainedEncoder,
+    StandaloneEncoder,
+    TrunkEncoder,
+)
+from saliencykit.maskers.realtime.selector import ClassFilters, ClassSelector
 from saliencykit.networks.classifier_head import Head, find_head
-from saliencykit.networks.feature_maps import Tap, at_once, pyramid, watch
+from saliencykit.networks.feature_maps import FeatureMap, at_once, pyramid, record_calls
 from saliencykit.networks.target_layer import in_order, noise
 
 EncoderName: TypeAlias = Literal["auto", "trunk", "paper", "own"]
@@ -34,10 +40,10 @@ class MaskingNetwork(nn.Module):
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
-        >>> images, labels = box.examples(2, generator=g)
-        >>> network = masking_network(box, images, encoder="own").eval()
-        >>> mask, presence = network(network.encoder.see(box, images), labels)
+        >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
+        >>> images, labels = black_box.examples(2, generator=g)
+        >>> network = masking_network(black_box, images, encoder="own").eval()
+        >>> mask, presence = network(network.encoder.encode(black_box, images), labels)
         >>> mask.shape, presence.shape
         (torch.Size([2, 1, 16, 16]), torch.Size([2]))
 
@@ -45,7 +51,7 @@ class MaskingNetwork(nn.Module):
         Dabkowski & Gal 2017, section 4.1 and figure 4.
     """
 
-    def __init__(self, encoder: Encoder, selector: Selector, decoder: Decoder) -> None:
+    def __init__(self, encoder: Encoder, selector: ClassSelector, decoder: Decoder) -> None:
         super().__init__()
         self.encoder, self.selector, self.decoder = encoder, selector, decoder
 
@@ -55,7 +61,7 @@ class MaskingNetwork(nn.Module):
         """Masks of one class per picture.
 
         Args:
-            features: Of B pictures, from `encoder.see`.
+            features: Of B pictures, from `encoder.encode`.
             labels: (B,) int64, or (B, n) for n classes of each picture from the same features.
             confidence: The head's knob: > 0 for smaller masks, < 0 for larger ones.
 
@@ -92,7 +98,7 @@ def masking_network(
     labels: Labels | None = None,
     *,
     encoder: EncoderName | Encoder = "auto",
-    stride: int | None = None,
+    mask_stride: int | None = None,
     seed: int = 0,
 ) -> MaskingNetwork:
     """A masking network for a black box, useful before its first step where the box's trunk and
@@ -106,7 +112,7 @@ def masking_network(
         encoder: `trunk`: the box's own maps; `paper`: a pretrained ResNet-50; `own`: a small one
             from nothing; `auto`: `trunk` where the box shows a torch module with maps, else `own`;
             or an Encoder.
-        stride: Of the mask: pixels of the picture a pixel of the mask. None: 4 (the paper's) from
+        mask_stride: Of the mask: pixels of the picture a pixel of the mask. None: 4 (the paper's) from
             128 px on, 2 from 48, else 1.
         seed: Of the initial weights.
 
@@ -114,14 +120,14 @@ def masking_network(
         InputError: The box shows no features and the trunk was asked for.
     """
     height, width = images.shape[2:]
-    stride = (
+    mask_stride = (
         (4 if min(height, width) >= 128 else 2 if min(height, width) >= 48 else 1)
-        if stride is None
-        else stride
+        if mask_stride is None
+        else mask_stride
     )
-    if stride < 1:
-        raise InputError(f"masking_network(stride={stride}): a stride is >= 1.")
-    side = (-(-height // stride), -(-width // stride))
+    if mask_stride < 1:
+        raise InputError(f"masking_network(stride={mask_stride}): a stride is >= 1.")
+    side = (-(-height // mask_stride), -(-width // mask_stride))
     with torch.no_grad():
         logits = black_box(images)
     labels = logits.argmax(1) if labels is None else labels
@@ -138,8 +144,8 @@ def masking_network(
         network.to(images.device)
         with torch.no_grad():
             network.eval()
-            coarse = network.encoder.see(black_box, images).maps[-1]
-            if isinstance(network.selector, Rows):
+            coarse = network.encoder.encode(black_box, images).maps[-1]
+            if isinstance(network.selector, ClassFilters):
                 network.selector.calibrate(coarse, labels)
     return network
 
@@ -150,18 +156,18 @@ def _trunk_or_own(black_box: BlackBox) -> Literal["trunk", "own"]:
 
 def _on_trunk(black_box: BlackBox, images: Images, side: tuple[int, int]) -> MaskingNetwork:
     head = find_head(black_box, images)
-    trunk = Trunk(trunk_taps(black_box, at_once(black_box, images, 2), head, side))
+    trunk = TrunkEncoder(trunk_feature_maps(black_box, at_once(black_box, images, 2), head, side))
     finest = max(side, trunk.sides[-1])
     return MaskingNetwork(
         trunk,
-        Rows(head.weight, head.bias, own=not head.exact, layer=head.layer),
+        ClassFilters(head.weight, head.bias, own=not head.exact, layer=head.layer),
         UNet(trunk.channels, trunk.sides, finest),
     )
 
 
-def trunk_taps(
+def trunk_feature_maps(
     black_box: BlackBox, images: Images, head: Head, side: tuple[int, int]
-) -> tuple[Tap, ...]:
+) -> tuple[FeatureMap, ...]:
     """The layers for a trunk, fine to coarse, without those whose tokens do not stand in the order
     of the picture.
 
@@ -169,14 +175,16 @@ def trunk_taps(
         InputError: The tokens that the head reads are out of order.
     """
     with torch.no_grad():
-        _, calls = watch(black_box, images)
-    taps = pyramid(calls, images, head.tap, side)
+        _, calls = record_calls(black_box, images)
+    feature_maps = pyramid(calls, images, head.feature_map, side)
     ordered = tuple(
-        tap for tap in taps if tap.layout != "tokens" or in_order(black_box, tap, noise(images))
+        feature_map
+        for feature_map in feature_maps
+        if feature_map.layout != "tokens" or in_order(black_box, feature_map, noise(images))
     )
-    if head.tap not in ordered:
+    if head.feature_map not in ordered:
         raise InputError(
-            f"the tokens of {head.tap.name!r} of {name_of(black_box.module)} do not stand in the "
+            f"the tokens of {head.feature_map.name!r} of {name_of(black_box.module)} do not stand in the "
             "order of the picture, so no mask can be read off them. Write encoder='own' or "
             "'paper', which look at the picture themselves."
         )
@@ -192,9 +200,11 @@ def _apart(
 ) -> MaskingNetwork:
     made: Encoder
     if encoder == "paper":
-        made = Paper(size=size)
+        made = PretrainedEncoder(size=size)
     elif encoder == "own":
-        made = Own(stem=max(1, round(size[0] / side[0])), size=size, channels_in=channels_in)
+        made = StandaloneEncoder(
+            stem=max(1, round(size[0] / side[0])), size=size, channels_in=channels_in
+        )
     elif isinstance(encoder, Encoder):
         made = encoder
     else:
@@ -202,7 +212,9 @@ def _apart(
             f"an encoder is 'auto', 'trunk', 'paper', 'own' or an Encoder; got {encoder!r}."
         )
     width = made.channels[-1]
-    rows = Rows(torch.randn(num_classes, width) / width**0.5, torch.zeros(num_classes), own=True)
+    rows = ClassFilters(
+        torch.randn(num_classes, width) / width**0.5, torch.zeros(num_classes), own=True
+    )
     decoder: Decoder = (
         Bottleneck(made.channels, made.sides, side)
         if made.kind == "paper"

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import InputError, SaliencyKitError
-from saliencykit.core.masker import enlarged
+from saliencykit.core.masker import resize_maps
 from saliencykit.core.types import Images, Labels, Logits, Mask
 from saliencykit.maskers.realtime.decoder import ratio
-from saliencykit.maskers.realtime.encoder import Features, Trunk
+from saliencykit.maskers.realtime.encoder import Features, TrunkEncoder
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
-from saliencykit.networks.feature_maps import Listener, module_of
+from saliencykit.networks.feature_maps import ActivationRecorder, module_of
 
 if TYPE_CHECKING:
     from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
@@ -70,9 +70,9 @@ def export_onnx(
     """
     if find_spec("onnx") is None or find_spec("onnxscript") is None:
         raise InputError("export_onnx needs onnx and onnxscript; pip install 'saliencykit[onnx]'.")
-    box = masker.box
-    pictures = _pictures(box, size)
-    graph = OneModule(masker, box, pictures)
+    black_box = masker.black_box
+    pictures = _pictures(black_box, size)
+    graph = OneModule(masker, black_box, pictures)
     asked = torch.arange(len(pictures)) % graph.classes
     wanted = graph(pictures, asked) if labels else graph(pictures)
     beside = path.with_name(f".{path.name}.part")
@@ -96,7 +96,7 @@ def export_onnx(
     finally:
         beside.unlink(missing_ok=True)
     raise SaliencyKitError(
-        f"{name_of(module_of(box))} with its masker cannot be written as ONNX: "
+        f"{name_of(module_of(black_box))} with its masker cannot be written as ONNX: "
         f"{'; '.join(reasons)}. A common cause is len(x) in a model's forward, which fixes the "
         "batch: write x.shape[0]."
     )
@@ -109,7 +109,7 @@ class OneModule(nn.Module):
 
     Args:
         masker: A trained one.
-        box: With a torch module inside.
+        black_box: With a torch module inside.
         pictures: (3, C, H, W), that the copies are tried on; H and W are fixed from then on.
 
     Raises:
@@ -119,23 +119,28 @@ class OneModule(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, masker: "RealTimeMasker", box: BlackBox, pictures: Images) -> None:
+    def __init__(self, masker: "RealTimeMasker", black_box: BlackBox, pictures: Images) -> None:
         super().__init__()
         for name, default in (("mean", 0.0), ("std", 1.0)):
-            numbers = getattr(box, name, None)
+            numbers = getattr(black_box, name, None)
             self.register_buffer(
                 name, torch.tensor(tuple(numbers) if numbers else (default,)).view(1, -1, 1, 1)
             )
         with torch.no_grad():
-            wanted = box(pictures.to(box.device)).float().cpu()
-            self.model = _plain(copy.deepcopy(module_of(box.for_many(pictures.to(box.device)))))
+            wanted = black_box(pictures.to(black_box.device)).float().cpu()
+            self.model = _plain(
+                copy.deepcopy(module_of(black_box.optimized_for(pictures.to(black_box.device))))
+            )
             self.network: MaskingNetwork = _plain(copy.deepcopy(masker._ready(torch.device("cpu"))))
             self.confidence, self.classes = masker.confidence, wanted.shape[1]
-            self.listener, encoder = Listener(), self.network.encoder
-            self.taps = encoder.taps if isinstance(encoder, Trunk) else ()
-            self.listener.stay(self.model, list(dict.fromkeys(tap.name for tap in self.taps)))
+            self.listener, encoder = ActivationRecorder(), self.network.encoder
+            self.feature_maps = encoder.feature_maps if isinstance(encoder, TrunkEncoder) else ()
+            self.listener.stay(
+                self.model,
+                list(dict.fromkeys(feature_map.name for feature_map in self.feature_maps)),
+            )
             found = _tensors(self.model((pictures - self.mean) / self.std))
-        half = next((t.dtype for t in module_of(box).parameters()), torch.float32) not in (
+        half = next((t.dtype for t in module_of(black_box).parameters()), torch.float32) not in (
             torch.float32,
             torch.float64,
         )
@@ -152,7 +157,7 @@ class OneModule(nn.Module):
         ]
         if not fits:
             raise InputError(
-                f"{name_of(box)} does more than normalise and ask its module, so no graph can be "
+                f"{name_of(black_box)} does more than normalise and ask its module, so no graph can be "
                 "made of it; export_onnx takes a TorchBlackBox(model, mean=..., std=..., "
                 "size=...)."
             )
@@ -162,26 +167,31 @@ class OneModule(nn.Module):
     def forward(self, pixels: Images, labels: Labels | None = None) -> tuple[Logits, Mask]:
         """Logits (B, K) and the masks (B, 1, H, W) of the labels, or of the top classes."""
         self.listener.outputs.clear()
+        # fixed: a tracer would make tensors of them
         size = (
             int(pixels.shape[2]),
             int(pixels.shape[3]),
-        )  # fixed: a tracer would make tensors of them
+        )
         answer = _tensors(self.model((pixels - self.mean) / self.std))[self.place]
         logits = _READINGS[self.reading](answer.reshape(pixels.shape[0], -1))
         heard = self.listener.outputs
-        if self.taps:
+        if self.feature_maps:
             features = Features(
-                tuple(tap.read(heard[tap.name][0], size) for tap in self.taps), logits, size
+                tuple(
+                    feature_map.read(heard[feature_map.name][0], size)
+                    for feature_map in self.feature_maps
+                ),
+                logits,
+                size,
             )
         else:
-            features = self.network.encoder.see(
-                cast(BlackBox, None), pixels
-            )  # an encoder of its own asks no box
+            # an encoder of its own asks no box
+            features = self.network.encoder.encode(cast(BlackBox, None), pixels)
         gate = self.network.selector(
             features.maps[-1], logits.argmax(1) if labels is None else labels
         )
         two = self.network.decoder(self.network.decoder.prepare(features.maps), gate.sigmoid())
-        return logits, enlarged(ratio(two, self.confidence), size).clamp(0, 1)
+        return logits, resize_maps(ratio(two, self.confidence), size).clamp(0, 1)
 
 
 def _plain(module: Any) -> Any:
@@ -208,16 +218,16 @@ def _close(got: Tensor, wanted: Tensor, half: bool = False) -> bool:
     return bool((got - wanted).abs().max() <= (_CLOSE_HALF if half else _CLOSE) * scale)
 
 
-def _pictures(box: BlackBox, size: int | tuple[int, int] | None) -> Images:
+def _pictures(black_box: BlackBox, size: int | tuple[int, int] | None) -> Images:
     """Three pictures of noise: two for the exporter, and one more for the comparison."""
-    size = getattr(box, "input_size", (0, 0)) if size is None else size
+    size = getattr(black_box, "input_size", (0, 0)) if size is None else size
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 1:
         raise InputError(
-            f"export_onnx: {name_of(box)} has no size of its own, so give size=, a side or "
+            f"export_onnx: {name_of(black_box)} has no size of its own, so give size=, a side or "
             "(height, width), >= 1."
         )
-    channels = len(getattr(box, "mean", None) or (0, 0, 0))
+    channels = len(getattr(black_box, "mean", None) or (0, 0, 0))
     return torch.rand(3, channels, height, width, generator=torch.Generator().manual_seed(0))
 
 
@@ -255,9 +265,8 @@ def _compare(path: Path, inputs: tuple[Tensor, ...], wanted: tuple[Tensor, ...])
     logits, mask = (torch.from_numpy(answer) for answer in answers)
     if not _close(logits, wanted[0]):
         raise SaliencyKitError("the graph's logits in onnxruntime differ from the model's.")
-    same = (
-        slice(None) if len(inputs) > 1 else logits.argmax(1) == wanted[0].argmax(1)
-    )  # of equals either may come first
+    # of equals either may come first
+    same = slice(None) if len(inputs) > 1 else logits.argmax(1) == wanted[0].argmax(1)
     if not torch.allclose(mask[same], wanted[1][same], atol=_CLOSE):
         raise SaliencyKitError("the graph's mask in onnxruntime differs from the network's.")
 

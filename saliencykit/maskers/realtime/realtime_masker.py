@@ -12,11 +12,11 @@ from torch import Generator
 from saliencykit.core import checks
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Masker, enlarged
+from saliencykit.core.masker import Masker, resize_maps
 from saliencykit.core.types import Images, Labels, Logits, Mask
-from saliencykit.maskers.realtime.encoder import Features, Trunk
+from saliencykit.maskers.realtime.encoder import Features, TrunkEncoder
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
-from saliencykit.networks.fingerprint import count_values, fingerprint
+from saliencykit.networks.model_fingerprint import count_values, fingerprint
 
 
 @final
@@ -37,9 +37,9 @@ class RealTimeMasker(Masker):
     Example:
         >>> from saliencykit.maskers.realtime.masking_network import masking_network
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
-        >>> images, labels = box.examples(2, generator=g)
-        >>> masker = RealTimeMasker(masking_network(box, images)).bind(box)
+        >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
+        >>> images, labels = black_box.examples(2, generator=g)
+        >>> masker = RealTimeMasker(masking_network(black_box, images)).bind(black_box)
         >>> logits, mask = masker.predict(images)
         >>> logits.shape, mask.shape
         (torch.Size([2, 4]), torch.Size([2, 1, 16, 16]))
@@ -74,13 +74,15 @@ class RealTimeMasker(Masker):
         twin._held["box"] = black_box
         return twin
 
-    def attached(self, black_box: BlackBox, pixels: Literal["raw", "model"]) -> "RealTimeMasker":
+    def for_black_box(
+        self, black_box: BlackBox, inputs: Literal["raw", "normalized"]
+    ) -> "RealTimeMasker":
         """Bound to a box that it is about to be asked about, with the head's rows of that box;
         warns if it was made for another.
 
         Args:
             black_box: The box.
-            pixels: What the images will hold: `raw` RGB in [0, 1], or `model`: what `model(x)`
+            inputs: What the images will hold: `raw` RGB in [0, 1], or `normalized`: what `model(x)`
                 takes.
 
         Raises:
@@ -89,10 +91,10 @@ class RealTimeMasker(Masker):
         """
         from saliencykit.maskers.realtime.masker_file import attach
 
-        if pixels == "model" and not isinstance(self.network.encoder, Trunk):
+        if inputs == "normalized" and not isinstance(self.network.encoder, TrunkEncoder):
             raise InputError(
                 "this masker has an encoder of its own, which takes raw pixels in [0, 1]; give "
-                "explain a picture, or TorchBlackBox(model, mean=..., std=...) and pixels='raw'."
+                "explain a picture, or TorchBlackBox(model, mean=..., std=...) and inputs='raw'."
             )
         mine: RealTimeMasker | None
         for mine in (self, self._held.get("attached")):
@@ -104,7 +106,7 @@ class RealTimeMasker(Masker):
         self._held["attached"] = attach(self, black_box)
         return self._held["attached"]  # type: ignore[no-any-return]
 
-    def look(self, black_box: BlackBox, images: Images) -> tuple[Masker, Logits]:
+    def predict_masker(self, black_box: BlackBox, images: Images) -> tuple[Masker, Logits]:
         """Ask about pictures once: the logits, and a masker that finds the masks of these pictures
         without asking again.
 
@@ -112,7 +114,7 @@ class RealTimeMasker(Masker):
             black_box: The box that it is attached to, or its copy for many evaluations.
             images: (B, C, H, W) on the box's device.
         """
-        features = self.see(black_box, images)
+        features = self.encode(black_box, images)
         logits = features.logits
         if logits is None:
             with torch.no_grad():
@@ -120,7 +122,7 @@ class RealTimeMasker(Masker):
         return _Seen(self, features), logits
 
     @property
-    def box(self) -> BlackBox:
+    def black_box(self) -> BlackBox:
         """The box it is bound to.
 
         Raises:
@@ -136,10 +138,10 @@ class RealTimeMasker(Masker):
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> Mask:
         """One pass of the network; nothing is drawn."""
-        mine = self.attached(black_box, "raw")
-        return mine.decode(mine.see(black_box, images), labels)
+        mine = self.for_black_box(black_box, "raw")
+        return mine.decode(mine.encode(black_box, images), labels)
 
-    def see(self, black_box: BlackBox, images: Images) -> Features:
+    def encode(self, black_box: BlackBox, images: Images) -> Features:
         """The features of pictures, and with the trunk the box's logits too.
 
         Args:
@@ -147,13 +149,13 @@ class RealTimeMasker(Masker):
             images: (B, C, H, W) on the box's device.
         """
         with torch.no_grad():
-            return self._ready(images.device).encoder.see(black_box, images)
+            return self._ready(images.device).encoder.encode(black_box, images)
 
     def decode(self, features: Features, labels: Labels) -> Mask:
         """Masks at the network's resolution, (B, 1, h, w) or (B, n, h, w).
 
         Args:
-            features: Of B pictures, from `see`.
+            features: Of B pictures, from `encode`.
             labels: (B,) int64, or (B, n) for n classes of each picture.
         """
         with torch.no_grad():
@@ -176,10 +178,10 @@ class RealTimeMasker(Masker):
         key = f"box for {tuple(images.shape[1:])}"
         with torch.inference_mode():
             if key not in self._held:
-                self._held[key] = self.box.for_many(images)
-            box = self._held[key]
-            features = self._ready(images.device).encoder.see(box, images)
-            logits = box(images) if features.logits is None else features.logits
+                self._held[key] = self.black_box.optimized_for(images)
+            black_box = self._held[key]
+            features = self._ready(images.device).encoder.encode(black_box, images)
+            logits = black_box(images) if features.logits is None else features.logits
             if labels is None:
                 labels = logits.argmax(1)
             elif labels.ndim == 2:
@@ -190,7 +192,7 @@ class RealTimeMasker(Masker):
                 checks.labels(labels, len(images), logits.shape[1], "RealTimeMasker.predict")
             mask, _ = self._ready(images.device)(features, labels, self.confidence)
         with torch.no_grad():  # what was made in inference mode may not be changed outside of it
-            return logits.clone(), enlarged(mask, features.size).clamp(0, 1)
+            return logits.clone(), resize_maps(mask, features.size).clamp(0, 1)
 
     def _ready(self, device: torch.device) -> MaskingNetwork:
         """The network for inference: a copy with batch norms folded, made once per device."""

@@ -13,7 +13,7 @@ _SHARE = 0.37  # of the typical strongest response: where the gate is half open
 _STEEP = 3.0  # the gate is sigmoid(3 (r / threshold - 1)): 0.05 at no response
 
 
-class Selector(nn.Module, ABC):
+class ClassSelector(nn.Module, ABC):
     """The coarsest feature map and a class per picture to a gate, in logits.
 
     Attributes:
@@ -42,7 +42,7 @@ class Selector(nn.Module, ABC):
 
 
 @final
-class Rows(Selector):
+class ClassFilters(ClassSelector):
     """The paper's feature filter: the scalar product of every position with a vector of the class.
 
     `a_ij = scale (X_ij . W_c + b_c - threshold)` with scale and threshold > 0; the decoder gets `X
@@ -111,13 +111,12 @@ class Rows(Selector):
             coarse: (B, C, h, w).
             labels: (B,) int64.
         """
-        found = torch.bmm(
-            self.weight[labels][:, None], coarse.flatten(2)
-        )  # einsum takes twice as long to arrange the same
+        # einsum takes twice as long to arrange the same
+        found = torch.bmm(self.weight[labels][:, None], coarse.flatten(2))
         return (found + self.bias[labels][:, None, None]).view(-1, 1, *coarse.shape[2:])
 
     def forward(self, coarse: Tensor, labels: Labels) -> Tensor:
-        """The gate's logit; see `Selector.forward`."""
+        """The gate's logit; see `ClassSelector.forward`."""
         gate: Tensor = self.log_scale.exp() * (
             self.responses(coarse, labels) - self.log_threshold.exp()
         )

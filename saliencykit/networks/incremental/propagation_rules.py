@@ -21,17 +21,18 @@ _POINTWISE = {
     "reciprocal", "relu", "relu6", "rmul", "rsqrt", "rsub", "selu", "sigmoid", "silu", "softplus", "softsign", "sqrt",
     "square", "sub", "subtract", "tanh", "threshold", "to", "true_divide", "truediv", "type",
 }  # fmt: skip
+# at every place on its own; where the channels must be
 _CHANNELWISE = {
     "batch_norm": 1,
     "prelu": 1,
     "layer_norm": 3,
     "linear": 3,
-}  # at every place on its own; where the channels must be
+}
 
 
 @final
 @dataclass(frozen=True)
-class Layout:
+class AxisLayout:
     """Where a 4-D tensor has its rows; its columns come next, its channels are the other dimension.
     2 is NCHW, 1 is NHWC.
     """
@@ -48,7 +49,7 @@ class Layout:
         return shape[self.rows], shape[self.rows + 1]
 
 
-NCHW, NHWC = Layout(2), Layout(1)
+NCHW, NHWC = AxisLayout(2), AxisLayout(1)
 
 
 @final
@@ -59,7 +60,7 @@ class Pointwise:
     """
 
     sources: tuple[fx.Node, ...]
-    layout: Layout
+    layout: AxisLayout
 
 
 @final
@@ -86,7 +87,7 @@ class Sliding:
     divisor: Tensor | None = None
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> AxisLayout:
         """Of the answer."""
         return NCHW
 
@@ -109,15 +110,15 @@ class Mean:
     source: fx.Node
 
 
-Rule = Pointwise | Sliding | Mean
+PropagationRule = Pointwise | Sliding | Mean
 
 
-def rules_of(trace: Trace) -> tuple[dict[fx.Node, Rule], dict[fx.Node, Layout]]:
+def rules_of(trace: Trace) -> tuple[dict[fx.Node, PropagationRule], dict[fx.Node, AxisLayout]]:
     """The rule of every call that has one, and the layout of every map; any other call needs the
     whole of its arguments.
     """
     layouts = {trace.picture: NCHW}
-    rules: dict[fx.Node, Rule] = {}
+    rules: dict[fx.Node, PropagationRule] = {}
     for node in trace.graph.nodes:
         if node.op != "call_function" or node in trace.static:
             continue
@@ -129,7 +130,9 @@ def rules_of(trace: Trace) -> tuple[dict[fx.Node, Rule], dict[fx.Node, Layout]]:
     return rules, layouts
 
 
-def _rule(node: fx.Node, trace: Trace, layouts: dict[fx.Node, Layout]) -> Rule | None:
+def _rule(
+    node: fx.Node, trace: Trace, layouts: dict[fx.Node, AxisLayout]
+) -> PropagationRule | None:
     name = node.target.__name__.strip("_") if callable(node.target) else ""
     maps = tuple(n for n in node.all_input_nodes if n not in trace.static)
     if not maps or any(n not in layouts for n in maps):
@@ -143,9 +146,8 @@ def _rule(node: fx.Node, trace: Trace, layouts: dict[fx.Node, Layout]) -> Rule |
         )
     if name == "permute":
         dims = node.args[1] if isinstance(node.args[1], tuple | list) else node.args[1:]
-        turned = {(NCHW, (0, 2, 3, 1)): NHWC, (NHWC, (0, 3, 1, 2)): NCHW}.get(
-            (layout, tuple(d % 4 for d in dims))
-        )  # type: ignore
+        order: Any = tuple(d % 4 for d in dims)  # type: ignore
+        turned = {(NCHW, (0, 2, 3, 1)): NHWC, (NHWC, (0, 3, 1, 2)): NCHW}.get((layout, order))
         return None if turned is None else Pointwise(maps, turned)
     if name in ("mean", "adaptive_avg_pool2d"):
         return Mean(maps[0]) if _over_all_places(name, node, layout) else None
@@ -180,7 +182,7 @@ def _rule(node: fx.Node, trace: Trace, layouts: dict[fx.Node, Layout]) -> Rule |
     return None
 
 
-def _over_all_places(name: str, node: fx.Node, layout: Layout) -> bool:
+def _over_all_places(name: str, node: fx.Node, layout: AxisLayout) -> bool:
     if name == "adaptive_avg_pool2d":
         return layout == NCHW and (node.args[1:] or tuple(node.kwargs.values())[:1]) in (
             (1,),
@@ -205,7 +207,7 @@ def _reads_one_place(name: str, node: fx.Node) -> bool:
     return True
 
 
-def _same_everywhere(shape: torch.Size, layout: Layout) -> bool:
+def _same_everywhere(shape: torch.Size, layout: AxisLayout) -> bool:
     """Does a tensor of this shape broadcast over rows and columns?"""
     full = (1,) * (4 - len(shape)) + tuple(shape)
     return len(full) == 4 and full[0] == 1 and layout.size(full) == (1, 1)
@@ -229,7 +231,7 @@ def _pair(value: Any) -> tuple[int, int]:
     return (int(numbers[0]), int(numbers[-1]))
 
 
-def _conv2d(node: fx.Node, trace: Trace, source: fx.Node) -> Rule | None:
+def _conv2d(node: fx.Node, trace: Trace, source: fx.Node) -> PropagationRule | None:
     given = _bound(node, "input", "weight", "bias", "stride", "padding", "dilation", "groups")
     weight, bias = (trace.static.get(given.get(k)) for k in ("weight", "bias"))  # type: ignore[arg-type]
     if weight is None or len(source.meta["shape"]) != 4:
@@ -250,7 +252,7 @@ def _conv2d(node: fx.Node, trace: Trace, source: fx.Node) -> Rule | None:
     )
 
 
-def _max_pool2d(node: fx.Node, trace: Trace, source: fx.Node) -> Rule | None:
+def _max_pool2d(node: fx.Node, trace: Trace, source: fx.Node) -> PropagationRule | None:
     given = _bound(
         node, "input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices"
     )
@@ -269,7 +271,7 @@ def _max_pool2d(node: fx.Node, trace: Trace, source: fx.Node) -> Rule | None:
     )
 
 
-def _avg_pool2d(node: fx.Node, trace: Trace, source: fx.Node) -> Rule | None:
+def _avg_pool2d(node: fx.Node, trace: Trace, source: fx.Node) -> PropagationRule | None:
     given = _bound(
         node,
         "input",
@@ -312,7 +314,7 @@ def _avg_pool2d(node: fx.Node, trace: Trace, source: fx.Node) -> Rule | None:
     )
 
 
-def _pad(node: fx.Node, trace: Trace, source: fx.Node) -> Rule | None:
+def _pad(node: fx.Node, trace: Trace, source: fx.Node) -> PropagationRule | None:
     given = _bound(node, "input", "pad", "mode", "value")
     amounts, value = tuple(given["pad"]), given.get("value") or 0.0
     sides = (
@@ -335,7 +337,7 @@ def _device(trace: Trace) -> torch.device:
     return next(iter(trace.static.values())).device
 
 
-_SLIDING: dict[str, Callable[[fx.Node, Trace, fx.Node], Rule | None]] = {
+_SLIDING: dict[str, Callable[[fx.Node, Trace, fx.Node], PropagationRule | None]] = {
     "conv2d": _conv2d,
     "max_pool2d": _max_pool2d,
     "avg_pool2d": _avg_pool2d,

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from saliencykit.networks.incremental.propagation_rules import (
-    Layout,
+    AxisLayout,
     Mean,
     Pointwise,
-    Rule,
+    PropagationRule,
     Sliding,
     rules_of,
 )
@@ -28,7 +28,7 @@ _MOVING = 4  # multiplications that reading and writing one number takes as long
 
 @final
 @dataclass(frozen=True, eq=False)
-class Box:
+class Region:
     """A rectangle of equal size for each of n windows, anywhere; `top` and `left` are (n,)."""
 
     height: int
@@ -36,7 +36,7 @@ class Box:
     top: Numbers
     left: Numbers
 
-    def equals(self, other: "Box") -> bool:
+    def equals(self, other: "Region") -> bool:
         """Are they the same rectangles?"""
         return self is other or (
             (self.height, self.width) == (other.height, other.width)
@@ -59,13 +59,13 @@ class Patch:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Step:
+class ConeStep:
     """One call: its rule (None: on whole maps), and for each map that it reads the patch to make
     first, or None: as it is.
     """
 
     node: fx.Node
-    rule: Rule | None
+    rule: PropagationRule | None
     reads: dict[fx.Node, Patch | None]
     places: Tensor | None = (
         None  # of the answer, in a flattened map, for what differs from place to place
@@ -80,8 +80,8 @@ class Cone:
     """
 
     windows: Sequence[int]
-    picture: Box
-    steps: list[Step] = field(default_factory=list)
+    picture: Region
+    steps: list[ConeStep] = field(default_factory=list)
     crop_rows: dict[fx.Node, int] = field(default_factory=dict)
     largest: int = 0
     cost: float = 0.0
@@ -110,7 +110,7 @@ class Windows:
 
 
 @final
-class Plan:
+class ConePlan:
     """A recorded box, and what is known of each call before any window is.
 
     Args:
@@ -137,7 +137,7 @@ class Plan:
         return self.trace.picture
 
 
-def cone_of(plan: Plan, windows: Windows, which: Numbers) -> Cone:
+def cone_of(plan: ConePlan, windows: Windows, which: Numbers) -> Cone:
     """The cone of the windows with the numbers `which`."""
     height, width, _ = plan.sizes[plan.picture]
     picture = _box(
@@ -156,9 +156,9 @@ def cone_of(plan: Plan, windows: Windows, which: Numbers) -> Cone:
 @final
 @dataclass(eq=False)
 class _Builder:
-    plan: Plan
+    plan: ConePlan
     cone: Cone
-    boxes: dict[fx.Node, Box]
+    boxes: dict[fx.Node, Region]
     made: dict[tuple[Any, ...], Patch] = field(default_factory=dict)
 
     def add(self, node: fx.Node) -> None:
@@ -167,7 +167,7 @@ class _Builder:
         local = rule is not None and all(n in self.boxes for n in maps)
         if local and isinstance(rule, Mean):
             self._step(
-                Step(
+                ConeStep(
                     node,
                     rule,
                     {rule.source: self._patch(rule.source, self.boxes[rule.source], changed=False)},
@@ -175,11 +175,11 @@ class _Builder:
                 0.0,
             )
             return
-        box = self._box_of(node, rule) if local else None
-        if box is None:
+        bbox = self._box_of(node, rule) if local else None
+        if bbox is None:
             self.cone.largest = max(self.cone.largest, prod(node.meta["shape"] or (1,)))
             self._step(
-                Step(
+                ConeStep(
                     node,
                     None,
                     {n: self._patch(n, self._whole(n)) if n in self.boxes else None for n in maps},
@@ -187,12 +187,14 @@ class _Builder:
                 work,
             )
             return
-        self.boxes[node] = box
+        self.boxes[node] = bbox
         height, width, channels = self.plan.sizes[node]
-        self.cone.largest = max(self.cone.largest, channels * box.height * box.width)
-        self._step(self._local(node, rule, box), work * box.height * box.width / (height * width))
+        self.cone.largest = max(self.cone.largest, channels * bbox.height * bbox.width)
+        self._step(
+            self._local(node, rule, bbox), work * bbox.height * bbox.width / (height * width)
+        )
 
-    def _box_of(self, node: fx.Node, rule: Rule | None) -> Box | None:
+    def _box_of(self, node: fx.Node, rule: PropagationRule | None) -> Region | None:
         """The rectangle that this call changes; None if that is about all."""
         if isinstance(rule, Pointwise):
             boxes = [self.boxes[n] for n in rule.sources]
@@ -216,29 +218,30 @@ class _Builder:
                 source.left, source.width, rule.extent[1], rule.stride[1], rule.padding[1]
             )
         height, width, _ = self.plan.sizes[node]
-        box = _box(down, across, height, width)
-        return None if box.height * box.width > _WHOLE * height * width else box
+        bbox = _box(down, across, height, width)
+        return None if bbox.height * bbox.width > _WHOLE * height * width else bbox
 
-    def _local(self, node: fx.Node, rule: Rule | None, box: Box) -> Step:
+    def _local(self, node: fx.Node, rule: PropagationRule | None, bbox: Region) -> ConeStep:
         if isinstance(rule, Pointwise):
             reads = {
-                n: None if self.boxes[n].equals(box) else self._patch(n, box) for n in rule.sources
+                n: None if self.boxes[n].equals(bbox) else self._patch(n, bbox)
+                for n in rule.sources
             }
-            return Step(node, rule, reads)
+            return ConeStep(node, rule, reads)
         assert isinstance(rule, Sliding)
         if rule.in_place:
-            return Step(node, rule, {rule.source: None})
-        needs = Box(
-            (box.height - 1) * rule.stride[0] + rule.extent[0],
-            (box.width - 1) * rule.stride[1] + rule.extent[1],
-            box.top * rule.stride[0] - rule.padding[0],
-            box.left * rule.stride[1] - rule.padding[1],
+            return ConeStep(node, rule, {rule.source: None})
+        needs = Region(
+            (bbox.height - 1) * rule.stride[0] + rule.extent[0],
+            (bbox.width - 1) * rule.stride[1] + rule.extent[1],
+            bbox.top * rule.stride[0] - rule.padding[0],
+            bbox.left * rule.stride[1] - rule.padding[1],
         )
         places = None
         if rule.divisor is not None:
             height, width, _ = self.plan.sizes[node]
-            places = _places(box, height, width, 0).flatten()
-        return Step(
+            places = _places(bbox, height, width, 0).flatten()
+        return ConeStep(
             node,
             rule,
             {rule.source: self._patch(rule.source, needs, lowest=rule.lowest)},
@@ -246,42 +249,42 @@ class _Builder:
         )
 
     def _patch(
-        self, source: fx.Node, box: Box, *, lowest: bool = False, changed: bool = True
+        self, source: fx.Node, bbox: Region, *, lowest: bool = False, changed: bool = True
     ) -> Patch:
         height, width, _ = self.plan.sizes[source]
         crop = self.boxes[source]
         key = (
             source,
-            box.height,
-            box.width,
+            bbox.height,
+            bbox.width,
             lowest,
             changed,
-            box.top.tobytes(),
-            box.left.tobytes(),
+            bbox.top.tobytes(),
+            bbox.left.tobytes(),
         )
         if key not in self.made:
-            index = _places(box, height, width, height * width + lowest)
-            rows = np.arange(box.height)[None] + (box.top - crop.top)[:, None]
-            columns = np.arange(box.width)[None] + (box.left - crop.left)[:, None]
+            index = _places(bbox, height, width, height * width + lowest)
+            rows = np.arange(bbox.height)[None] + (bbox.top - crop.top)[:, None]
+            columns = np.arange(bbox.width)[None] + (bbox.left - crop.left)[:, None]
             if changed:
-                first = height * width + 2 + np.arange(len(box.top)) * (crop.height * crop.width)
+                first = height * width + 2 + np.arange(len(bbox.top)) * (crop.height * crop.width)
                 inside_y, inside_x = (
                     (rows >= 0) & (rows < crop.height),
                     (columns >= 0) & (columns < crop.width),
                 )
                 own = (first[:, None] + rows * crop.width)[:, :, None] + columns[:, None]
                 index = np.where(inside_y[:, :, None] & inside_x[:, None], own, index)
-            self.cone.crop_rows[source] = len(box.top) * crop.height * crop.width
+            self.cone.crop_rows[source] = len(bbox.top) * crop.height * crop.width
             tensor = torch.from_numpy(index.astype(np.int32).ravel()).to(self.plan.device)
-            self.made[key] = Patch(tensor, (len(box.top), box.height, box.width))
+            self.made[key] = Patch(tensor, (len(bbox.top), bbox.height, bbox.width))
         return self.made[key]
 
-    def _whole(self, node: fx.Node) -> Box:
+    def _whole(self, node: fx.Node) -> Region:
         height, width, _ = self.plan.sizes[node]
         zeros = np.zeros(len(self.cone.windows), np.int64)
-        return Box(height, width, zeros, zeros)
+        return Region(height, width, zeros, zeros)
 
-    def _step(self, step: Step, cost: float) -> None:
+    def _step(self, step: ConeStep, cost: float) -> None:
         for source, patch in step.reads.items():
             if patch is not None:
                 numbers = patch.shape[1] * patch.shape[2] * self.plan.sizes[source][2]
@@ -295,7 +298,7 @@ def _dynamic(node: fx.Node, trace: Trace) -> bool:
     return node.op == "call_function" and node not in trace.static
 
 
-def _size(node: fx.Node, layout: Layout) -> tuple[int, int, int]:
+def _size(node: fx.Node, layout: AxisLayout) -> tuple[int, int, int]:
     """Height, width and channels of a map; of a tuple of maps those of what it was made from."""
     while node.meta["shape"] is None:
         node = node.all_input_nodes[0]
@@ -322,12 +325,12 @@ def _work(node: fx.Node, trace: Trace) -> float:
 
 def _box(
     down: tuple[Numbers, Numbers], across: tuple[Numbers, Numbers], height: int, width: int
-) -> Box:
+) -> Region:
     """Rectangles of equal size around these spans, moved inwards where they would leave the map."""
     tops, lefts = np.clip(down[0], 0, height - 1), np.clip(across[0], 0, width - 1)
     tall = max(1, int((np.clip(down[1], 0, height) - tops).max()))
     wide = max(1, int((np.clip(across[1], 0, width) - lefts).max()))
-    return Box(tall, wide, np.minimum(tops, height - tall), np.minimum(lefts, width - wide))
+    return Region(tall, wide, np.minimum(tops, height - tall), np.minimum(lefts, width - wide))
 
 
 def _reached(
@@ -339,10 +342,10 @@ def _reached(
     return -((extent - 1 - padding - first) // stride), (first + length - 1 + padding) // stride + 1
 
 
-def _places(box: Box, height: int, width: int, outside: int) -> Numbers:
+def _places(bbox: Region, height: int, width: int, outside: int) -> Numbers:
     """The places of each rectangle in a flattened map, (n, h, w); `outside` where there is no map."""
-    rows = np.arange(box.height)[None] + box.top[:, None]
-    columns = np.arange(box.width)[None] + box.left[:, None]
+    rows = np.arange(bbox.height)[None] + bbox.top[:, None]
+    columns = np.arange(bbox.width)[None] + bbox.left[:, None]
     inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[
         :, None
     ]

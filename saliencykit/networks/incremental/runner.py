@@ -11,12 +11,12 @@ from torch.fx.node import map_aggregate
 from saliencykit.core.types import Images, Logits
 from saliencykit.networks.incremental.propagation_rules import (
     NHWC,
-    Layout,
+    AxisLayout,
     Mean,
     Pointwise,
     Sliding,
 )
-from saliencykit.networks.incremental.receptive_cone import Cone, Patch, Plan, Step
+from saliencykit.networks.incremental.receptive_cone import Cone, ConePlan, ConeStep, Patch
 from saliencykit.networks.incremental.trace import PerPicture
 
 
@@ -30,7 +30,7 @@ class Runner:
         cones: All that will be run: they say how large the tables are.
     """
 
-    plan: Plan
+    plan: ConePlan
     cones: list[Cone]
     _tables: dict[fx.Node, Tensor] = field(default_factory=dict)
     _means: dict[fx.Node, Tensor] = field(default_factory=dict)
@@ -83,7 +83,7 @@ class Runner:
         answer: Tensor = values[self.plan.trace.answer]
         return answer
 
-    def _made(self, step: Step, read: dict[fx.Node, Any], count: int) -> Any:
+    def _made(self, step: ConeStep, read: dict[fx.Node, Any], count: int) -> Any:
         rule = step.rule
         if isinstance(rule, Sliding):
             made = rule.on_patch(read[rule.source])
@@ -97,7 +97,7 @@ class Runner:
         return self._call(step.node, read, count)
 
     def _read(
-        self, step: Step, values: dict[fx.Node, Any], pasted: set[fx.Node]
+        self, step: ConeStep, values: dict[fx.Node, Any], pasted: set[fx.Node]
     ) -> dict[fx.Node, Any]:
         """What the call reads: maps as they are, or patches of them."""
         read = {}
@@ -155,7 +155,7 @@ class Runner:
         return height * width
 
 
-def _rows(value: Tensor, layout: Layout) -> Tensor:
+def _rows(value: Tensor, layout: AxisLayout) -> Tensor:
     """A map as (places, channels); a view of a tensor in channels_last."""
     return (value if layout == NHWC else value.permute(0, 2, 3, 1)).reshape(
         -1, value.shape[layout.channels]

@@ -29,13 +29,14 @@ _NEW = {
     "full_like",
     "empty_like",
 }
+# of their second tensor only shape and type matter
 _LIKE = {
     "to",
     "type_as",
     "expand_as",
     "view_as",
     "reshape_as",
-}  # of their second tensor only shape and type matter
+}
 
 
 @final
@@ -71,8 +72,8 @@ class Trace:
     static: dict[fx.Node, Tensor]
 
 
-def trace(box: BlackBox, image: Images) -> Trace:
-    """Record how `box` answers.
+def trace(black_box: BlackBox, image: Images) -> Trace:
+    """Record how `black_box` answers.
 
     The box's own Python code runs, with one picture and with two, under a mode that notes every
     call of a torch function: so any control flow may depend on sizes and settings, which symbolic
@@ -80,7 +81,7 @@ def trace(box: BlackBox, image: Images) -> Trace:
     is asked about three images.
 
     Args:
-        box: Any box that computes with torch.
+        black_box: Any box that computes with torch.
         image: (1, C, H, W).
 
     Raises:
@@ -89,7 +90,7 @@ def trace(box: BlackBox, image: Images) -> Trace:
     """
     one, two = _Recorder(image), _Recorder(torch.cat([image, image.flip(-1)]))
     for recorder in (one, two):
-        recorder.run(box)
+        recorder.run(black_box)
     return _merged(one, two)
 
 
@@ -111,9 +112,9 @@ class _Recorder(TorchFunctionMode):
         self.depends.add(self.picture)
         self.answer = self.picture
 
-    def run(self, box: BlackBox) -> None:
+    def run(self, black_box: BlackBox) -> None:
         with torch.no_grad(), self:
-            answer = box.logits(self.images)
+            answer = black_box.logits(self.images)
         if id(answer) not in self.nodes:
             self.failure = self.failure or "the answer was not made by torch functions"
         if self.failure:

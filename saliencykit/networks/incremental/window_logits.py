@@ -14,7 +14,13 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import finite_rows
 from saliencykit.core.query_batches import micro_batch
 from saliencykit.core.types import Images, Logits
-from saliencykit.networks.incremental.receptive_cone import Cone, Numbers, Plan, Windows, cone_of
+from saliencykit.networks.incremental.receptive_cone import (
+    Cone,
+    ConePlan,
+    Numbers,
+    Windows,
+    cone_of,
+)
 from saliencykit.networks.incremental.runner import Runner
 from saliencykit.networks.incremental.trace import NotUnderstoodError, trace
 
@@ -84,7 +90,7 @@ class Filled:
 
 
 @final
-class Answers:
+class WindowLogits:
     """Asks a box about pictures with windows filled, the same windows in all of them.
 
     The first picture decides how: if the box is a torch model whose graph can be recorded, and the
@@ -93,7 +99,7 @@ class Answers:
     answers are full passes. Both give the same numbers but for rounding.
 
     Args:
-        box: What `for_many` gave.
+        black_box: What `optimized_for` gave.
         windows: In pixels of the pictures.
         limit: The largest batch that the user's own box takes. If that is 1, only full passes are
             made.
@@ -107,7 +113,7 @@ class Answers:
         >>> starts = np.arange(0, 32, 4)
         >>> windows = Windows(starts.repeat(8), starts.repeat(8) + 4, np.tile(starts, 8), np.tile(starts, 8) + 4)
         >>> image, fill = torch.rand(1, 3, 32, 32), torch.zeros(1, 3, 32, 32)
-        >>> ask = Answers(TorchBlackBox(model, size=32), windows)
+        >>> ask = WindowLogits(TorchBlackBox(model, size=32), windows)
         >>> ask(Filled(image, fill, windows)).shape, ask.incremental
         (torch.Size([65, 8]), True)
 
@@ -117,10 +123,10 @@ class Answers:
         change that is followed, through any graph.
     """
 
-    def __init__(self, box: BlackBox, windows: Windows, limit: int | None = None) -> None:
-        self._box, self._windows = box, windows
+    def __init__(self, black_box: BlackBox, windows: Windows, limit: int | None = None) -> None:
+        self._box, self._windows = black_box, windows
         self._runner: Runner | None = None
-        alone = len(windows) < _FEWEST or box.module is None or limit == 1
+        alone = len(windows) < _FEWEST or black_box.module is None or limit == 1
         self.reason = (
             "too few windows, or a box without a torch module, or of one image at a time"
             if alone
@@ -161,11 +167,14 @@ class Answers:
         answers = whole.new_empty(1 + len(self._windows), whole.shape[1])
         answers[0] = whole[0]
         for number, cone in enumerate(runner.cones):
-            box = cone.picture
+            black_box = cone.picture
             top, left = (
-                torch.from_numpy(side).to(filled.image.device) for side in (box.top, box.left)
+                torch.from_numpy(side).to(filled.image.device)
+                for side in (black_box.top, black_box.left)
             )
-            got = runner.changed(cone, filled.crops(cone.windows, top, left, box.height, box.width))
+            got = runner.changed(
+                cone, filled.crops(cone.windows, top, left, black_box.height, black_box.width)
+            )
             answers[torch.tensor(cone.windows, device=answers.device) + 1] = got
             if check and number in (0, len(runner.cones) // 2):
                 self._check(filled, cone.windows[len(cone.windows) // 2], answers)
@@ -187,10 +196,9 @@ class Answers:
 
     def _plan(self, filled: Filled) -> Runner:
         device = filled.image.device
-        _ = (
-            self._box.num_classes
-        )  # a box learns it by looking at its first answer, and what looks is refused
-        plan = Plan(trace(self._box, filled.image))
+        # a box learns it by looking at its first answer, and what looks is refused
+        _ = self._box.num_classes
+        plan = ConePlan(trace(self._box, filled.image))
         groups = _neighbours(
             self._windows, np.arange(len(self._windows)), _MOST.get(device.type, 64)
         )
@@ -203,7 +211,7 @@ class Answers:
         cones = [cone for group in groups for cone in self._cones(plan, group, numbers)]
         return Runner(plan, cones)
 
-    def _cones(self, plan: Plan, which: Numbers, numbers: int) -> list[Cone]:
+    def _cones(self, plan: ConePlan, which: Numbers, numbers: int) -> list[Cone]:
         """The cone of these windows, or of parts of them whose largest tensor holds at most so many
         numbers.
         """

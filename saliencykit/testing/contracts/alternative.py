@@ -78,14 +78,14 @@ def check_alternative(alternative: Alternative) -> None:
     """
     who = f"check_alternative({alternative!r})"
     is_part(alternative, Alternative, KIND, OWN_CALL, who)
-    box = PlantedEvidence()
-    made = alternative.for_box(box)
+    black_box = PlantedEvidence()
+    made = alternative.for_black_box(black_box)
     Case(who).require(
         isinstance(made, Alternative), FOR_BOX, expected="an Alternative", got=type(made).__name__
     )
     for size, dtype in zip(SIZES, (torch.float32, torch.float64), strict=True):
-        images, labels = box.examples(4, generator=seeded(1), size=size)
-        images, mask = images.to(dtype), box.evidence(images, labels).to(dtype)
+        images, labels = black_box.examples(4, generator=seeded(1), size=size)
+        images, mask = images.to(dtype), black_box.evidence(images, labels).to(dtype)
         case = Case(
             who, {"images": images, "mask": mask, "generator": "Generator().manual_seed(0)"}
         )

@@ -95,8 +95,8 @@ def check_black_box(black_box: BlackBox, *, images: Images | None = None) -> Non
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box = PlantedEvidence()
-        >>> check_black_box(box, images=box.examples(3, generator=torch.Generator())[0])
+        >>> black_box = PlantedEvidence()
+        >>> check_black_box(black_box, images=black_box.examples(3, generator=torch.Generator())[0])
     """
     who = f"check_black_box({black_box!r})"
     is_part(black_box, BlackBox, KIND, OWN_CALL, who)
@@ -124,7 +124,7 @@ def _check_answers(black_box: BlackBox, images: Images, logits: Logits, case: Ca
         case.same(REPEATS, logits, black_box(images), CLOSE * scale, how="asked a second time")
         case.rows(ROWS, lambda some: black_box(images[some]), logits, 10 * CLOSE * scale)
         with case.asking(MANY, "a BlackBox with the same answers"):
-            many = black_box.for_many(images)
+            many = black_box.optimized_for(images)
             case.require(
                 isinstance(many, BlackBox), MANY, expected="a BlackBox", got=type(many).__name__
             )
@@ -132,7 +132,7 @@ def _check_answers(black_box: BlackBox, images: Images, logits: Logits, case: Ca
         with case.asking(DOUBLES, "logits"):
             doubles = black_box(images.double()).to(logits.dtype)
         case.same(DOUBLES, logits, doubles, 1e-3 * scale, how="asked about images.double()")
-        bare = black_box.for_model_pixels()
+        bare = black_box.without_preprocessing()
         case.require(
             isinstance(bare, BlackBox), BARE, expected="a BlackBox", got=type(bare).__name__
         )
@@ -174,11 +174,11 @@ def _check_gradient(black_box: BlackBox, images: Images, case: Case) -> None:
 
 
 def _check_attributes(black_box: BlackBox, channels: int, case: Case) -> None:
-    classes, most, names, zero = (
+    classes, most, names, baseline_color = (
         black_box.num_classes,
         black_box.max_batch,
         black_box.class_names,
-        black_box.zero,
+        black_box.baseline_color,
     )
     facts = (
         (CLASSES, isinstance(classes, int) and classes >= 1, classes),
@@ -190,7 +190,12 @@ def _check_attributes(black_box: BlackBox, channels: int, case: Case) -> None:
             names is None or len(names) == classes,
             None if names is None else f"{len(names)} for {classes} classes",
         ),
-        (ZERO, zero is None or (isinstance(zero, tuple) and len(zero) == channels), zero),
+        (
+            ZERO,
+            baseline_color is None
+            or (isinstance(baseline_color, tuple) and len(baseline_color) == channels),
+            baseline_color,
+        ),
     )
     for clause, holds, got in facts:
         case.require(holds, clause, expected=clause.contract, got=repr(got))

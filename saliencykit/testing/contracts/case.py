@@ -113,8 +113,10 @@ class Case:
                 clause, f"shape {tuple(wanted.shape)}", f"shape {tuple(came.shape)}, {how}"
             )
         wanted, came = wanted.detach(), came.detach()
-        alike = (wanted == came) | (wanted.isnan() & came.isnan())
-        gap = torch.where(alike, 0.0, (wanted - came).abs()).nan_to_num(nan=float("inf"))
+        close_to_rounding = (wanted == came) | (wanted.isnan() & came.isnan())
+        gap = torch.where(close_to_rounding, 0.0, (wanted - came).abs()).nan_to_num(
+            nan=float("inf")
+        )
         if not bool((gap <= tolerance).all()):
             at = tuple(int(i) for i in torch.unravel_index(gap.argmax(), gap.shape))
             place = f"at [{', '.join(map(str, at))}]"

@@ -68,68 +68,75 @@ def check_masker(
         InputError: A box of one's own needs `images`.
 
     Example:
-        >>> from saliencykit.maskers.baselines import CentreBox
-        >>> check_masker(CentreBox())
+        >>> from saliencykit.maskers.baselines import CenterBox
+        >>> check_masker(CenterBox())
     """
     who = f"check_masker({masker!r})"
     is_part(masker, Masker, KIND, OWN_CALL, who, ("__call__", "find"))
     said = masker.needs_gradient
     Case(who).require(isinstance(said, bool), SAYS, expected="True or False", got=repr(said))
-    box = PlantedEvidence() if black_box is None else black_box
+    black_box = PlantedEvidence() if black_box is None else black_box
     batches = [images] if images is not None else []
-    if images is None and isinstance(box, PlantedEvidence):
-        batches = [box.examples(4, generator=seeded(1), size=size)[0] for size in SIZES]
-        if black_box is None and _reads_layers(masker, box, batches[0]):
-            box = _box_of(small_network().eval())
+    if images is None and isinstance(black_box, PlantedEvidence):
+        batches = [black_box.examples(4, generator=seeded(1), size=size)[0] for size in SIZES]
+        if black_box is None and _reads_layers(masker, black_box, batches[0]):
+            black_box = _box_of(small_network().eval())
     if not batches:
         raise InputError(
             f"{who}: with a black_box of your own, images= that it takes are given too."
         )
     for pictures in batches:
-        _check_masks(masker, box, pictures, who)
+        _check_masks(masker, black_box, pictures, who)
     if black_box is None:
         _check_borrowed_model(masker, who)
 
 
-def _check_masks(masker: Masker, box: BlackBox, images: Images, who: str) -> None:
-    labels = torch.arange(len(images)) % box.num_classes
+def _check_masks(masker: Masker, black_box: BlackBox, images: Images, who: str) -> None:
+    labels = torch.arange(len(images)) % black_box.num_classes
     case = Case(
         who,
-        {"images": images, "labels": labels, "generator": "Generator().manual_seed(0)", "box": box},
+        {
+            "images": images,
+            "labels": labels,
+            "generator": "Generator().manual_seed(0)",
+            "box": black_box,
+        },
     )
 
-    def ask(some: Tensor, by: BlackBox = box) -> Tensor:
+    def ask(some: Tensor, by: BlackBox = black_box) -> Tensor:
         return masker(by, images[some], labels[some], generator=seeded(0)).clone()
 
     everything = torch.arange(len(images))
     with case.borrowing(GIVES_BACK, images=images, labels=labels), case.asking(MASKS, "a mask"):
-        mask = masker(box, images, labels, generator=seeded(0)).clone()
+        mask = masker(black_box, images, labels, generator=seeded(0)).clone()
     with case.asking(REPEATS, "a mask"):
-        masker(
-            box, images.flip(3), labels, generator=seeded(5)
-        )  # a call in between, which must leave nothing behind
+        # a call in between, which must leave nothing behind
+        masker(black_box, images.flip(3), labels, generator=seeded(5))
         again = ask(everything)
     case.same(REPEATS, mask, again, CLOSE, how="asked again after a question about other pictures")
     case.rows(ROWS, ask, mask, CLOSE)
     if not masker.needs_gradient:
         with case.asking(QUERY_ONLY, "a mask"):
             try:
-                ask(everything, QueryOnly(box))
+                ask(everything, QueryOnly(black_box))
             except (
                 InputError
             ):  # one that reads the layers of the model may refuse a box that shows none
-                if box.module is None:
+                if black_box.module is None:
                     raise
 
 
-def _reads_layers(masker: Masker, box: BlackBox, images: Images) -> bool:
+def _reads_layers(masker: Masker, black_box: BlackBox, images: Images) -> bool:
     """Does the masker refuse a box that shows no module?"""
     try:
         masker(
-            box, images.clone(), torch.zeros(len(images), dtype=torch.int64), generator=seeded(0)
+            black_box,
+            images.clone(),
+            torch.zeros(len(images), dtype=torch.int64),
+            generator=seeded(0),
         )
     except InputError:
-        return box.module is None
+        return black_box.module is None
     except Exception:  # the suite will meet it again and say of which input
         return False
     return False

@@ -67,15 +67,15 @@ def check_metric(metric: Metric) -> None:
     is_part(metric, Metric, KIND, OWN_CALL, who)
     up = getattr(metric, "higher_is_better", None)
     Case(who).require(isinstance(up, bool), DIRECTION, expected="True or False", got=repr(up))
-    box, names = PlantedEvidence(), set[str]()
+    black_box, names = PlantedEvidence(), set[str]()
     for size in SIZES:
-        images, labels = box.examples(4, generator=seeded(1), size=size)
+        images, labels = black_box.examples(4, generator=seeded(1), size=size)
         with Case(who, {"images": images}).asking(FOR_DATA, "a Metric"):
             ready = metric.for_data(Sample(images, labels))
         Case(who).require(
             isinstance(ready, Metric), FOR_DATA, expected="a Metric", got=type(ready).__name__
         )
-        truth = box.evidence(images, labels)
+        truth = black_box.evidence(images, labels)
         rectangles = tuple(torch.tensor([[1.0, 2.0, 7.0, 8.0]] * n) for n in (1, 2, 0, 1))
         masks = (
             truth,
@@ -92,7 +92,7 @@ def _check_scores(
     metric: Metric, sample: Sample, mask: Mask, names: set[str], who: str
 ) -> set[str]:
     """The scores of one sample; returns their names."""
-    images, labels, boxes, box = sample.images, sample.labels, sample.boxes, PlantedEvidence()
+    images, labels, boxes, black_box = sample.images, sample.labels, sample.boxes, PlantedEvidence()
     about = "None" if boxes is None else f"{[len(rows) for rows in boxes]} per image"
     given = {
         "images": images,
@@ -110,7 +110,11 @@ def _check_scores(
                 images[some], labels[some], None if boxes is None else tuple(boxes[i] for i in key)
             )
             asked[key] = metric(
-                QueryOnly(box), rows, mask[some], explain=box.evidence, generator=seeded(0)
+                QueryOnly(black_box),
+                rows,
+                mask[some],
+                explain=black_box.evidence,
+                generator=seeded(0),
             )
             came = set(asked[key])
             case.require(
@@ -122,7 +126,9 @@ def _check_scores(
         case.borrowing(GIVES_BACK, images=images, labels=labels, mask=mask),
         case.asking(SCORES, "scores"),
     ):
-        whole = metric(QueryOnly(box), sample, mask, explain=box.evidence, generator=seeded(0))
+        whole = metric(
+            QueryOnly(black_box), sample, mask, explain=black_box.evidence, generator=seeded(0)
+        )
     names = names or set(whole)
     case.require(set(whole) == names, NAMES, expected=str(sorted(names)), got=str(sorted(whole)))
     for name, value in whole.items():

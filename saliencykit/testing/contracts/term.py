@@ -100,11 +100,11 @@ def _check_penalty(term: Term, trial: Trial, penalty: PerImage, case: Case) -> N
 
 def _check_slope(term: Term, trial: Trial, case: Case) -> None:
     mask = trial.mask.clone().requires_grad_(True)
-    grey = torch.full_like(trial.images, 0.5)
+    gray = torch.full_like(trial.images, 0.5)
     ask, kept, dropped = (
         PlantedEvidence(),
-        compose(trial.images, mask, grey),
-        compose(trial.images, 1 - mask, grey),
+        compose(trial.images, mask, gray),
+        compose(trial.images, 1 - mask, gray),
     )
     judged = term(replace(trial, mask=mask, preserved=ask(kept), destroyed=ask(dropped)))
     case.require(
@@ -121,8 +121,8 @@ def _check_slope(term: Term, trial: Trial, case: Case) -> None:
 
 
 def _trial(size: tuple[int, int], dtype: torch.dtype) -> Trial:
-    box = PlantedEvidence()
-    images, labels = box.examples(6, generator=seeded(1), size=size)
+    black_box = PlantedEvidence()
+    images, labels = black_box.examples(6, generator=seeded(1), size=size)
     mask = torch.rand(images[:, :1].shape, generator=seeded(3))
     mask[0], mask[1], mask[2] = 0, 1, (mask[2] > 0.5).float()
     logits = (

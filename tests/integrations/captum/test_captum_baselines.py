@@ -6,13 +6,13 @@ from torch import Generator
 
 from saliencykit.core.errors import InputError
 from saliencykit.integrations.captum.captum_baselines import (
-    Given,
+    GivenBaseline,
     averaged,
     whole_numbers,
     with_baseline,
     with_regions,
 )
-from saliencykit.maskers.baselines import CentreBox
+from saliencykit.maskers.baselines import CenterBox
 from saliencykit.maskers.cam.score_cam import ScoreCam
 from saliencykit.maskers.optimization.extremal_perturbation import ExtremalPerturbation
 from saliencykit.maskers.optimization.iterative import Iterative
@@ -23,7 +23,7 @@ from saliencykit.testing.contracts import check_alternative
 
 
 def test_a_given_picture_is_an_alternative():
-    check_alternative(Given(torch.rand(1, 3, 1, 1)))
+    check_alternative(GivenBaseline(torch.rand(1, 3, 1, 1)))
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_maskers_with_an_alternative_take_a_baseline(masker):
 
 def test_a_masker_that_replaces_nothing_says_so():
     with pytest.raises(InputError, match=r"CentreBox replaces no pixels.*'occlusion'"):
-        with_baseline(CentreBox(), torch.zeros(1, 3, 4, 4))
+        with_baseline(CenterBox(), torch.zeros(1, 3, 4, 4))
 
 
 def test_a_masker_with_an_alternative_of_its_own_kind_says_so():

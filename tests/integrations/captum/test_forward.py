@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from saliencykit.black_boxes.module_adapter import BoxModule
+from saliencykit.black_boxes.module_adapter import BlackBoxModule
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import ContractError, InputError
 from saliencykit.integrations.captum.canvas import Canvas
@@ -13,7 +13,7 @@ from saliencykit.integrations.captum.forward import (
     Limited,
     WithoutLayers,
     asked,
-    box_of_model,
+    black_box_of_model,
     raw_pixels,
 )
 from saliencykit.testing.black_boxes import (
@@ -34,10 +34,10 @@ def head(outputs: int) -> nn.Module:
 
 def test_a_module_of_one_picture_is_the_boxs_own():
     net = small_network()
-    box, sizes = asked(net, Canvas.of(X), (), X)
-    assert box.module is net
+    black_box, sizes = asked(net, Canvas.of(X), (), X)
+    assert black_box.module is net
     assert sizes == (4,)
-    assert torch.equal(box(X), net.eval()(X))
+    assert torch.equal(black_box(X), net.eval()(X))
 
 
 def test_models_of_torchvision_take_what_they_took():
@@ -55,10 +55,10 @@ def test_a_sigmoids_output_is_told_from_two_classes(outputs, sizes):
 @pytest.mark.parametrize("flat", [True, False])
 def test_outputs_of_several_dimensions(flat):
     net = nn.Sequential(head(6), nn.Unflatten(1, (2, 3)))
-    box, sizes = asked(net, Canvas.of(X), (), X, flat=flat)
+    black_box, sizes = asked(net, Canvas.of(X), (), X, flat=flat)
     assert sizes == (2, 3)
     if not flat:
-        assert torch.equal(box(X), net(X).flatten(1))
+        assert torch.equal(black_box(X), net(X).flatten(1))
 
 
 def test_functions_of_several_inputs_and_arguments():
@@ -70,13 +70,14 @@ def test_functions_of_several_inputs_and_arguments():
         assert scale.shape == (len(a), 1)
         return torch.stack([a.sum(1), b.sum((1, 2))], 1) * scale
 
-    box, sizes = asked(function, canvas, (scale, ["x"]), canvas.picture(inputs))
+    black_box, sizes = asked(function, canvas, (scale, ["x"]), canvas.picture(inputs))
     assert sizes == (2,)
-    assert box.module is None
+    assert black_box.module is None
     assert torch.allclose(
-        box(canvas.picture(inputs)), torch.stack([inputs[0].sum(1), inputs[1].sum((1, 2))], 1) * 2
+        black_box(canvas.picture(inputs)),
+        torch.stack([inputs[0].sum(1), inputs[1].sum((1, 2))], 1) * 2,
     )
-    check_black_box(box, images=canvas.picture(inputs))
+    check_black_box(black_box, images=canvas.picture(inputs))
 
 
 def test_a_function_is_asked_in_the_precision_and_place_of_its_inputs():
@@ -87,26 +88,26 @@ def test_a_function_is_asked_in_the_precision_and_place_of_its_inputs():
         return x.sum((2, 3))
 
     x = X.to(torch.bfloat16)
-    box, _ = asked(function, Canvas.of(x), (), x.float())
-    assert box(x.float()).dtype == torch.float32
+    black_box, _ = asked(function, Canvas.of(x), (), x.float())
+    assert black_box(x.float()).dtype == torch.float32
     assert set(seen) == {torch.bfloat16}
 
 
 def test_normalised_inputs_and_raw_pixels_are_the_same_to_the_model():
     net, mean, std = small_network().eval(), (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
-    box, _ = asked(net, Canvas.of(X), (), X, statistics=(mean, std))
-    assert box.zero == mean
-    assert torch.allclose(box(raw_pixels(X, (mean, std))), net(X), atol=1e-5)
+    black_box, _ = asked(net, Canvas.of(X), (), X, statistics=(mean, std))
+    assert black_box.baseline_color == mean
+    assert torch.allclose(black_box(raw_pixels(X, (mean, std))), net(X), atol=1e-5)
     with pytest.raises(InputError, match="3 and 3 channels, and the inputs 1"):
         raw_pixels(X[:, :1], (mean, std))
 
 
-@pytest.mark.parametrize("wrap", [lambda box: box, BoxModule])
+@pytest.mark.parametrize("wrap", [lambda black_box: black_box, BlackBoxModule])
 def test_boxes_are_asked_as_they_are(wrap):
     own = QueryOnly(PlantedEvidence())
     assert asked(wrap(own), Canvas.of(X), (), X) == (own, (4,))
     with pytest.raises(InputError, match="knows its own mean, std and outputs"):
-        box_of_model(wrap(own), ((0.5,) * 3, (0.5,) * 3))
+        black_box_of_model(wrap(own), ((0.5,) * 3, (0.5,) * 3))
     with pytest.raises(InputError, match="takes one batch of pictures"):
         asked(wrap(own), Canvas.of((X, X)), (), torch.cat([X, X], 3))
 
@@ -117,10 +118,10 @@ def test_a_box_that_breaks_its_contract_says_so_itself():
 
 
 def test_probabilities():
-    box, _ = asked(
+    black_box, _ = asked(
         nn.Sequential(head(3), nn.Softmax(1)), Canvas.of(X), (), X, outputs="probabilities"
     )
-    assert torch.allclose(box(X).exp().sum(1), torch.ones(3))
+    assert torch.allclose(black_box(X).exp().sum(1), torch.ones(3))
 
 
 def test_one_answer_for_all_rows_is_refused():
@@ -130,22 +131,22 @@ def test_one_answer_for_all_rows_is_refused():
 
 def test_statistics_are_for_modules():
     with pytest.raises(InputError, match=r"for a torch nn\.Module"):
-        box_of_model(len, ((0.5,), (0.5,)))
+        black_box_of_model(len, ((0.5,), (0.5,)))
 
 
 def test_limits_hold_for_copies_too():
     counting = Counting(PlantedEvidence())
-    Limited(counting, 2).for_many(X)(X)
+    Limited(counting, 2).optimized_for(X)(X)
     assert counting.asked == [2, 1]
     assert Limited(PlantedEvidence(max_batch=1), 5).max_batch == 1
 
 
 def test_without_layers():
-    box = WithoutLayers(TorchBlackBox(small_network()))
-    assert box.for_many(X).module is None
-    assert box(X).shape == (3, 4)
+    black_box = WithoutLayers(TorchBlackBox(small_network()))
+    assert black_box.optimized_for(X).module is None
+    assert black_box(X).shape == (3, 4)
 
 
 def test_the_module_leaves_answers_that_are_no_tensor_to_the_box():
     module = Forward(lambda x: {"logits": x.mean((2, 3))}, Canvas.of(X))
-    assert box_of_model(module)(X).shape == (3, 3)
+    assert black_box_of_model(module)(X).shape == (3, 3)

@@ -31,17 +31,19 @@ OURS = {
     "gradient": "gradient",
     "occlusion": "occlusion:window=1,stride=1",
     "rise": "rise:samples=30",
-    "centre-box": "centre-box",
+    "center-box": "center-box",
 }
+# on the rows with a convolutional network
 OF_LAYERS = {
     "grad-cam": "grad-cam:layer=conv2",
     "ablation-cam": "ablation-cam:layer=conv2",
-}  # on the rows with a convolutional network
+}
+# of Captum's methods: ours have theirs in the masker's text
 OPTIONS = {
     "sliding_window_shapes",
     "strides",
     "n_samples",
-}  # of Captum's methods: ours have theirs in the masker's text
+}
 
 
 TRACED = (
@@ -84,7 +86,7 @@ def arguments_of(row, masker):
         for key, value in copy.deepcopy(row["attribute_args"]).items()
         if key not in OPTIONS
     }
-    if masker.split(":")[0] in ("gradient", "centre-box", *OF_LAYERS):
+    if masker.split(":")[0] in ("gradient", "center-box", *OF_LAYERS):
         given.pop("baselines", None)  # they replace nothing, and say so
     return given
 
@@ -122,9 +124,10 @@ def test_the_table_has_what_is_to_be_covered():
     maps = [
         attribution_of(row, "gradient").attribute(**arguments_of(row, "gradient")) for row in ROWS
     ]
+    # one is a saturated softmax
     assert (
         sum(any(bool(part.any()) for part in tuple_of(answer)) for answer in maps) >= len(ROWS) - 1
-    )  # one is a saturated softmax
+    )
 
 
 @pytest.mark.parametrize(("row", "masker"), CASES)

@@ -15,7 +15,7 @@ from captum.metrics import infidelity, sensitivity_max
 from torch import Generator, nn
 
 import saliencykit
-from saliencykit.black_boxes.module_adapter import BoxModule
+from saliencykit.black_boxes.module_adapter import BlackBoxModule
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import GradientError, InputError
 from saliencykit.integrations.captum import MaskerAttribution
@@ -32,18 +32,19 @@ NAMES = [
     "gradient",
     "occlusion:window=6",
     "rise:samples=40",
-    "feature-ablation:cells=4",
+    "feature-ablation:grid_size=4",
     "grad-cam",
     "iterative:steps=4",
 ]
-X = (
-    torch.randn(3, 3, 16, 16, generator=Generator().manual_seed(1)) * 2 - 0.5
-)  # normalised inputs: not in [0, 1]
+# normalised inputs: not in [0, 1]
+X = torch.randn(3, 3, 16, 16, generator=Generator().manual_seed(1)) * 2 - 0.5
 
 
 def masks(masker, net, x, labels=LABELS, seed=0):
-    box = TorchBlackBox(net, size=16)
-    return as_masker(masker)(box, x, labels, generator=Generator().manual_seed(seed)).expand_as(x)
+    black_box = TorchBlackBox(net, size=16)
+    return as_masker(masker)(
+        black_box, x, labels, generator=Generator().manual_seed(seed)
+    ).expand_as(x)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -101,9 +102,8 @@ def test_bfloat16_models_and_inputs(name):
     )
     assert answer.dtype == torch.bfloat16
     correlation = torch.corrcoef(torch.stack([answer.float().flatten(), wanted.flatten()]))[0, 1]
-    assert correlation > (
-        0.9 if name == "grad-cam" else 0.5
-    )  # answers of 8 bits: small differences drown
+    # answers of 8 bits: small differences drown
+    assert correlation > (0.9 if name == "grad-cam" else 0.5)
     assert (
         MaskerAttribution(small_network().double(), name).attribute(X.double(), target=LABELS).dtype
         == torch.float64
@@ -120,14 +120,14 @@ def test_a_tuple_for_a_tuple():
 def test_pictures_side_by_side_and_their_maps():
     evidence = PlantedEvidence()
     images, labels = evidence.examples(4, generator=Generator().manual_seed(0))
-    grey = torch.full((4, 3, 16, 8), 0.5)
-    module = BoxModule(evidence)
+    gray = torch.full((4, 3, 16, 8), 0.5)
+    module = BlackBoxModule(evidence)
     attribution = MaskerAttribution(
         lambda left, right: module(left) + 0 * module(right), "occlusion:window=4,stride=2"
     )
-    left, right = attribution.attribute((images, grey), target=labels)
+    left, right = attribution.attribute((images, gray), target=labels)
     assert left.shape == images.shape
-    assert right.shape == grey.shape
+    assert right.shape == gray.shape
     inside = evidence.evidence(images, labels).bool().expand_as(left)
     assert float(left[inside].mean()) > 5 * float(left[~inside].mean())
     assert not right[..., 3:].any()  # windows reach over the seam
@@ -136,7 +136,7 @@ def test_pictures_side_by_side_and_their_maps():
 def test_vectors_are_lines_of_features():
     weights = torch.tensor([[0.0, 3.0, 0.0, -3.0], [0.0, 0.0, 1.0, 0.0]]).T
     attribution = MaskerAttribution(
-        lambda a, b: torch.cat([a, b], 1) @ weights, "feature-ablation:cells=4", values="scores"
+        lambda a, b: torch.cat([a, b], 1) @ weights, "feature-ablation:grid_size=4", values="scores"
     )
     a, b = attribution.attribute((torch.ones(2, 1), torch.ones(2, 3)), target=0, baselines=0.0)
     assert a.shape == (2, 1)
@@ -227,12 +227,11 @@ def test_baselines_stand_where_an_alternative_stood():
         MaskerAttribution(net, "gradient").attribute(X, 0, LABELS)
 
 
-@pytest.mark.parametrize("masker", ["gradient", "feature-ablation:cells=2"])
+@pytest.mark.parametrize("masker", ["gradient", "feature-ablation:grid_size=2"])
 def test_features_of_any_form_get_one_value_each(masker):
     g = Generator().manual_seed(2)
-    features = torch.randint(
-        0, 5, (3, 3, 16, 16), generator=g
-    )  # channels of one pixel may be of different features
+    # channels of one pixel may be of different features
+    features = torch.randint(0, 5, (3, 3, 16, 16), generator=g)
     answer = MaskerAttribution(small_network(), masker).attribute(
         X, target=LABELS, feature_mask=features
     )
@@ -246,7 +245,7 @@ def test_features_of_any_form_get_one_value_each(masker):
 def test_regions_are_asked_about_and_not_averaged():
     regions = (torch.arange(16) // 4).view(1, 1, 16, 1).expand(3, 1, 16, 16)
     net = small_network()
-    answer = MaskerAttribution(net, "feature-ablation:cells=2").attribute(
+    answer = MaskerAttribution(net, "feature-ablation:grid_size=2").attribute(
         X, target=LABELS, feature_mask=regions
     )
     assert torch.allclose(answer, masks(FeatureAblation(regions=regions), net, X), atol=1e-6)
@@ -274,15 +273,15 @@ def test_further_arguments_are_dealt_out_with_their_rows():
 
 
 def test_the_model_is_given_so_many_at_once():
-    box = Counting(PlantedEvidence())
-    images, labels = box.box.examples(2, generator=Generator().manual_seed(0))
-    wanted = MaskerAttribution(box, "occlusion:window=4").attribute(images, target=labels)
-    assert max(box.asked) > 3
-    box.asked.clear()
-    answer = MaskerAttribution(box, "occlusion:window=4").attribute(
+    black_box = Counting(PlantedEvidence())
+    images, labels = black_box.black_box.examples(2, generator=Generator().manual_seed(0))
+    wanted = MaskerAttribution(black_box, "occlusion:window=4").attribute(images, target=labels)
+    assert max(black_box.asked) > 3
+    black_box.asked.clear()
+    answer = MaskerAttribution(black_box, "occlusion:window=4").attribute(
         images, None, labels, None, None, 3
     )
-    assert max(box.asked) == 3
+    assert max(black_box.asked) == 3
     assert torch.allclose(answer, wanted, atol=1e-6)
 
 
@@ -300,8 +299,8 @@ def test_statistics_show_the_masker_raw_pixels():
     answer = MaskerAttribution(net, "occlusion:window=6", mean=MEAN, std=STD).attribute(
         normalised, target=LABELS
     )
-    box = TorchBlackBox(net, mean=MEAN, std=STD, size=16)
-    theirs = saliencykit.explain(box, raw, LABELS, masker="occlusion:window=6").mask
+    black_box = TorchBlackBox(net, mean=MEAN, std=STD, size=16)
+    theirs = saliencykit.explain(black_box, raw, LABELS, masker="occlusion:window=6").mask
     assert torch.allclose(answer, theirs.expand_as(answer), atol=1e-4)
     black = MaskerAttribution(net, "occlusion:window=6", mean=MEAN, std=STD).attribute(
         normalised, normalised.amin(), LABELS
@@ -313,21 +312,23 @@ def test_statistics_show_the_masker_raw_pixels():
 
 
 def test_a_trained_masker():
-    box = saliencykit.registry.manager.as_black_box("demo")
-    raw = torch.rand(2, 3, *box.input_size)
-    assert MaskerAttribution(box, "demo").attribute(raw, target=1).shape == raw.shape
-    x = (raw - torch.tensor(box.mean).view(1, -1, 1, 1)) / torch.tensor(box.std).view(1, -1, 1, 1)
-    kwargs = {"mean": tuple(box.mean), "std": tuple(box.std)}
-    answer = MaskerAttribution(box.module, "demo", **kwargs).attribute(x, target=1)
+    black_box = saliencykit.registry.manager.as_black_box("demo")
+    raw = torch.rand(2, 3, *black_box.input_size)
+    assert MaskerAttribution(black_box, "demo").attribute(raw, target=1).shape == raw.shape
+    x = (raw - torch.tensor(black_box.mean).view(1, -1, 1, 1)) / torch.tensor(black_box.std).view(
+        1, -1, 1, 1
+    )
+    kwargs = {"mean": tuple(black_box.mean), "std": tuple(black_box.std)}
+    answer = MaskerAttribution(black_box.module, "demo", **kwargs).attribute(x, target=1)
     assert torch.allclose(
-        answer, MaskerAttribution(box, "demo").attribute(raw, target=1), atol=1e-3
+        answer, MaskerAttribution(black_box, "demo").attribute(raw, target=1), atol=1e-3
     )
 
 
 def test_query_only_boxes():
-    box = QueryOnly(PlantedEvidence())
-    images, labels = box.box.examples(4, generator=Generator().manual_seed(0))
-    for model in (box, BoxModule(box)):
+    black_box = QueryOnly(PlantedEvidence())
+    images, labels = black_box.black_box.examples(4, generator=Generator().manual_seed(0))
+    for model in (black_box, BlackBoxModule(black_box)):
         answer = MaskerAttribution(model, "occlusion:window=4,stride=2").attribute(
             images, target=labels
         )
@@ -459,7 +460,7 @@ def test_bad_questions_are_assertion_errors_as_captums_are(wrong, says):
 
 def test_maskers_without_scores_say_so():
     with pytest.raises(InputError, match="CentreBox has no scores but its mask"):
-        MaskerAttribution(small_network(), "centre-box", values="scores").attribute(X, target=0)
+        MaskerAttribution(small_network(), "center-box", values="scores").attribute(X, target=0)
 
 
 PROBE = """

@@ -99,12 +99,12 @@ def model_of(kind, seed=3):
     return model
 
 
-def scores(model, images=IMAGES, labels=LABELS, layer=None, **box):
+def scores(model, images=IMAGES, labels=LABELS, layer=None, **black_box):
     with torch.no_grad():
         return (
             AblationCam(layer=layer)
-            .mask(TorchBlackBox(model, size=32, **box), images, labels, Generator())
-            .scores
+            .mask(TorchBlackBox(model, size=32, **black_box), images, labels, Generator())
+            .attributions
         )
 
 
@@ -185,9 +185,9 @@ def test_a_negative_logit_does_not_turn_the_map_over():
     assert torch.corrcoef(torch.stack([answer.flatten(1)[0], moved.flatten(1)[0]]))[0, 1] > 0.999
 
 
-def test_refusals_name_the_way_out(box, examples):
+def test_refusals_name_the_way_out(black_box, examples):
     with pytest.raises(InputError, match=r"Counting shows none.*rise"):
-        AblationCam()(Counting(box), *examples, generator=Generator())
+        AblationCam()(Counting(black_box), *examples, generator=Generator())
     with pytest.raises(InputError, match="nine"):
         scores(model_of("linear"), layer="nine")
     with pytest.raises(InputError, match=r"alone; name a layer"):

@@ -32,17 +32,17 @@ def linear_head(seed=0):
     return seeded(lambda: nn.AdaptiveAvgPool2d(1), nn.Flatten, lambda: nn.Linear(6, 4), seed=seed)
 
 
-def scores(model, images=IMAGES, labels=LABELS, **box):
+def scores(model, images=IMAGES, labels=LABELS, **black_box):
     with torch.no_grad():
         return (
             Cam()
             .mask(
-                TorchBlackBox(model, size=tuple(images.shape[2:]), **box),
+                TorchBlackBox(model, size=tuple(images.shape[2:]), **black_box),
                 images,
                 labels,
                 Generator(),
             )
-            .scores
+            .attributions
         )
 
 
@@ -63,9 +63,8 @@ def test_is_grad_cam_without_its_rectifier_times_the_number_of_positions():
     model = linear_head(seed=1)
     maps = model[0](IMAGES)
     slopes = torch.autograd.grad(model[1:](maps).gather(1, LABELS[:, None]).sum(), maps)[0]
-    grad_cam = (slopes.mean((2, 3), keepdim=True) * maps).sum(
-        1, keepdim=True
-    )  # Selvaraju et al., equations 1 and 2
+    # Selvaraju et al., equations 1 and 2
+    grad_cam = (slopes.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True)
     assert torch.allclose(scores(model), grad_cam.detach() * maps[0, 0].numel(), atol=1e-5)
 
 
@@ -84,11 +83,11 @@ def test_the_mask_is_the_positive_part_over_its_maximum_alone_and_in_chunks():
     model = linear_head().train()
     with untouched("cam", model, images=IMAGES), torch.no_grad():
         found = Cam().mask(TorchBlackBox(model, size=(32, 40)), IMAGES, LABELS, Generator())
-    most = found.scores.clamp_min(0).amax((1, 2, 3), keepdim=True)
-    assert torch.allclose(found.mask, found.scores.clamp_min(0) / most.clamp_min(1e-30))
-    assert torch.allclose(scores(model, max_batch=1), found.scores, atol=1e-6)
-    assert torch.allclose(scores(model, IMAGES[2:], LABELS[2:]), found.scores[2:], atol=1e-6)
-    assert torch.allclose(scores(model, IMAGES.double()), found.scores.double(), atol=1e-5)
+    most = found.attributions.clamp_min(0).amax((1, 2, 3), keepdim=True)
+    assert torch.allclose(found.mask, found.attributions.clamp_min(0) / most.clamp_min(1e-30))
+    assert torch.allclose(scores(model, max_batch=1), found.attributions, atol=1e-6)
+    assert torch.allclose(scores(model, IMAGES[2:], LABELS[2:]), found.attributions[2:], atol=1e-6)
+    assert torch.allclose(scores(model, IMAGES.double()), found.attributions.double(), atol=1e-5)
 
 
 def test_new_weights_are_seen_though_the_place_of_the_head_is_remembered():
@@ -120,9 +119,9 @@ def test_another_head_is_refused_and_grad_cam_named(model):
         scores(model)
 
 
-def test_a_box_without_layers_is_refused_with_the_way_out(box, examples):
+def test_a_box_without_layers_is_refused_with_the_way_out(black_box, examples):
     with pytest.raises(InputError, match=r"PlantedEvidence shows none.*rise"):
-        Cam()(box, *examples, generator=Generator())
+        Cam()(black_box, *examples, generator=Generator())
 
 
 @pytest.mark.slow

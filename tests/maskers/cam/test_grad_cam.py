@@ -13,7 +13,7 @@ from torch import Generator, nn
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import GradientError, InputError
 from saliencykit.maskers.cam.grad_cam import GradCam
-from saliencykit.networks.feature_maps import read_taps
+from saliencykit.networks.feature_maps import read_feature_maps
 from saliencykit.networks.target_layer import target_layer
 from saliencykit.registry.manager import as_black_box
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly, small_network
@@ -48,8 +48,8 @@ def images(side=16, n=3):
     return torch.rand(n, 3, side, side, generator=Generator().manual_seed(1))
 
 
-def find(masker, box, x, labels=LABELS):
-    return masker.find(box, x, labels, generator=Generator())
+def find(masker, black_box, x, labels=LABELS):
+    return masker.attribute(black_box, x, labels, generator=Generator())
 
 
 @pytest.mark.parametrize("layer", ["0", "4"])
@@ -59,7 +59,7 @@ def test_equals_captums(layer):
         LayerGradCam(model, model.get_submodule(layer)).attribute(x.clone(), target=LABELS).detach()
     )
     answer = GradCam(layer=layer).mask(TorchBlackBox(model, size=16), x, LABELS, Generator())
-    assert torch.allclose(answer.scores, theirs, atol=1e-4 * float(theirs.abs().max()))
+    assert torch.allclose(answer.attributions, theirs, atol=1e-4 * float(theirs.abs().max()))
     positive = theirs.clamp_min(0)
     assert torch.allclose(
         answer.mask, positive / positive.amax((1, 2, 3), keepdim=True).clamp_min(1e-30), atol=1e-4
@@ -72,7 +72,7 @@ def test_equals_captums_on_a_resnet():
     model, x = models.resnet18().eval(), images(64)
     theirs = LayerGradCam(model, model.layer4).attribute(x.clone(), target=LABELS).detach()
     answer = GradCam().mask(TorchBlackBox(model, size=64), x, LABELS, Generator())
-    assert torch.allclose(answer.scores, theirs, atol=1e-4 * float(theirs.abs().max()))
+    assert torch.allclose(answer.attributions, theirs, atol=1e-4 * float(theirs.abs().max()))
 
 
 def test_tokens_are_weighted_and_laid_out_as_their_grid():
@@ -88,7 +88,7 @@ def test_tokens_are_weighted_and_laid_out_as_their_grid():
     maps, slope = kept[0].detach()[:, 1:], slope[:, 1:]
     wanted = (maps * slope.mean(1, keepdim=True)).sum(2).view(3, 1, 10, 10)
     answer = GradCam().mask(TorchBlackBox(model, size=160), x, LABELS, Generator())
-    assert torch.allclose(answer.scores, wanted, atol=1e-4 * float(wanted.abs().max()))
+    assert torch.allclose(answer.attributions, wanted, atol=1e-4 * float(wanted.abs().max()))
     assert wanted.abs().max() > 0
 
 
@@ -112,31 +112,31 @@ def check_family(text):
     """
     with torch.random.fork_rng(devices=[]):
         model, size = lively(text)
-    box, x = (
-        as_black_box(model).for_model_pixels(),
+    black_box, x = (
+        as_black_box(model).without_preprocessing(),
         torch.randn(2, 3, *size, generator=Generator().manual_seed(0)),
     )
     with torch.no_grad():
-        box(x)  # it knows the number of classes from here on
+        black_box(x)  # it knows the number of classes from here on
     facts, draws = every_model.everything_about(model), torch.get_rng_state()
-    answer = find(GradCam(), box, x, torch.tensor([1, 0]))
+    answer = find(GradCam(), black_box, x, torch.tensor([1, 0]))
     assert every_model.everything_about(model) == facts
     assert torch.equal(torch.get_rng_state(), draws)
-    assert answer.scores.isfinite().all()
-    assert (answer.scores.flatten(1).std(1) > 0).all()
-    tap = target_layer(box, x)
+    assert answer.attributions.isfinite().all()
+    assert (answer.attributions.flatten(1).std(1) > 0).all()
+    feature_map = target_layer(black_box, x)
     bright, corners = x[:1].repeat(5, 1, 1, 1), [(0, 0), (0, 1), (1, 0), (1, 1)]
     for picture, (top, left) in zip(bright[1:], corners, strict=True):
         picture[:, half(top, size[0]), half(left, size[1])] = 3.0
     with torch.no_grad():
-        _, (maps,) = read_taps(box, bright, [tap])
-    change, (h, w) = (maps[1:] - maps[:1]).abs().sum(1), tap.side
+        _, (maps,) = read_feature_maps(black_box, bright, [feature_map])
+    change, (h, w) = (maps[1:] - maps[:1]).abs().sum(1), feature_map.side
     means = torch.stack([change[:, half(y, h), half(x, w)].mean((1, 2)) for y, x in corners], 1)
     means = means / means.mean(0)  # some positions change more than others, whatever is edited
     # of an untrained mixer, or maps that see the whole picture, all positions change nearly alike:
     # nothing can be said
     spread = float(means.max() / means.min().clamp_min(1e-12)) < 1.5
-    assert spread or means.argmax(1).tolist() == [0, 1, 2, 3], (text, tap, means)
+    assert spread or means.argmax(1).tolist() == [0, 1, 2, 3], (text, feature_map, means)
 
 
 @pytest.mark.parametrize("text", TINY)
@@ -162,16 +162,16 @@ def test_every_family_of_torchvision(family):
 @pytest.mark.parametrize("limit", [1, 2, None])
 def test_batches_of_any_size_and_labels_per_row(limit):
     model, x = small_network().eval(), images()
-    whole = find(GradCam(), TorchBlackBox(model, size=16), x).scores
-    parts = find(GradCam(), TorchBlackBox(model, size=16, max_batch=limit), x).scores
+    whole = find(GradCam(), TorchBlackBox(model, size=16), x).attributions
+    parts = find(GradCam(), TorchBlackBox(model, size=16, max_batch=limit), x).attributions
     alone = [
-        find(GradCam(), TorchBlackBox(model, size=16), x[i : i + 1], LABELS[i : i + 1]).scores
+        find(GradCam(), TorchBlackBox(model, size=16), x[i : i + 1], LABELS[i : i + 1]).attributions
         for i in range(3)
     ]
     assert torch.allclose(whole, parts, atol=1e-6)
     assert torch.allclose(whole, torch.cat(alone), atol=1e-6)
     assert not torch.allclose(
-        whole, find(GradCam(), TorchBlackBox(model, size=16), x, (LABELS + 1) % 4).scores
+        whole, find(GradCam(), TorchBlackBox(model, size=16), x, (LABELS + 1) % 4).attributions
     )
 
 
@@ -209,14 +209,14 @@ def test_bfloat16_and_compiled_models():
     ).mask
     assert torch.allclose(compiled, wanted, atol=1e-5)
     low = find(GradCam(), TorchBlackBox(small_network().eval().to(torch.bfloat16), size=16), x)
-    assert low.scores.dtype == torch.float32
+    assert low.attributions.dtype == torch.float32
     assert (low.mask - wanted).abs().mean() < 0.05
 
 
 def test_boxes_that_show_no_layers_are_refused_with_the_way_out():
-    box = PlantedEvidence()
-    x, labels = box.examples(2, generator=Generator().manual_seed(0))
+    black_box = PlantedEvidence()
+    x, labels = black_box.examples(2, generator=Generator().manual_seed(0))
     with pytest.raises(InputError, match=r"shows no torch module.*'rise'"):
-        find(GradCam(), box, x, labels)
+        find(GradCam(), black_box, x, labels)
     with pytest.raises(GradientError):
         find(GradCam(), QueryOnly(TorchBlackBox(small_network().eval(), size=16)), images())

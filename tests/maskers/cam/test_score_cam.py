@@ -43,7 +43,7 @@ LABELS = torch.tensor([1, 3, 0])
 
 
 def found(net, images, labels=LABELS, **arguments):
-    return ScoreCam(**arguments).find(
+    return ScoreCam(**arguments).attribute(
         TorchBlackBox(net, mean=MEAN, std=STD, size=(12, 16)), images, labels, generator=Generator()
     )
 
@@ -73,7 +73,7 @@ def slow_scores(net, image, label, keep=None, fill=None):
     return sum(w * maps[k].numpy() for w, k in zip(weights, chosen, strict=True))
 
 
-def enlarged(scores, like):
+def resize_maps(scores, like):
     return F.interpolate(
         torch.tensor(scores)[None, None], size=like.shape[2:], mode="bilinear", align_corners=False
     )[0, 0]
@@ -83,14 +83,14 @@ def test_equals_a_plain_loop_over_channels(net, images):
     answer = found(net, images)
     for row, label in enumerate(LABELS.tolist()):
         assert torch.allclose(
-            answer.scores[row, 0],
-            enlarged(slow_scores(net, images[row], label), images).float(),
+            answer.attributions[row, 0],
+            resize_maps(slow_scores(net, images[row], label), images).float(),
             atol=1e-5,
         )
-    assert answer.scores.abs().max() > 1e-2  # or the comparison says nothing
+    assert answer.attributions.abs().max() > 1e-2  # or the comparison says nothing
 
 
-@pytest.mark.parametrize("alternative", [Blur(sigma=2.0), Constant(colour=0.25)], ids=repr)
+@pytest.mark.parametrize("alternative", [Blur(sigma=2.0), Constant(color=0.25)], ids=repr)
 def test_equals_a_plain_loop_with_any_fill_and_the_channels_that_vary_most(
     net, images, alternative
 ):
@@ -98,12 +98,16 @@ def test_equals_a_plain_loop_with_any_fill_and_the_channels_that_vary_most(
     for row, label in enumerate(LABELS.tolist()):
         fill = alternative(images[row : row + 1], generator=Generator())[0]
         expected = slow_scores(net, images[row], label, keep=4, fill=fill)
-        assert torch.allclose(answer.scores[row, 0], enlarged(expected, images).float(), atol=1e-5)
+        assert torch.allclose(
+            answer.attributions[row, 0], resize_maps(expected, images).float(), atol=1e-5
+        )
 
 
 def test_a_named_layer_is_used(net, images):
-    assert not torch.allclose(found(net, images, layer="2").scores, found(net, images).scores)
-    assert torch.equal(found(net, images, layer="4").scores, found(net, images).scores)
+    assert not torch.allclose(
+        found(net, images, layer="2").attributions, found(net, images).attributions
+    )
+    assert torch.equal(found(net, images, layer="4").attributions, found(net, images).attributions)
     with pytest.raises(InputError, match="layer="):
         found(net, images, layer="nowhere")
 
@@ -113,9 +117,9 @@ def test_the_mask_is_the_positive_part_over_its_maximum(net, images):
     answer = ScoreCam().mask(
         TorchBlackBox(net, mean=MEAN, std=STD, size=(12, 16)), images, LABELS, Generator()
     )
-    positive = answer.scores.clamp_min(0)
-    assert answer.scores.shape == (3, 1, 6, 8)
-    assert (answer.scores < 0).any()
+    positive = answer.attributions.clamp_min(0)
+    assert answer.attributions.shape == (3, 1, 6, 8)
+    assert (answer.attributions < 0).any()
     assert torch.allclose(answer.mask, positive / positive.amax((1, 2, 3), keepdim=True), atol=1e-6)
 
 
@@ -127,25 +131,25 @@ def test_maps_are_stretched_to_the_unit_range_and_constant_ones_are_0():
     assert (large[1] == 0).all()
 
 
-@pytest.mark.parametrize("alternative", [Constant(colour="zero"), Noise(), Crop()], ids=repr)
+@pytest.mark.parametrize("alternative", [Constant(color="zero"), Noise(), Crop()], ids=repr)
 def test_a_pictures_mask_does_not_depend_on_its_batch(net, images, alternative):
-    together = found(net, images, alternative=alternative).scores
+    together = found(net, images, alternative=alternative).attributions
     alone = [
-        found(net, images[i : i + 1], LABELS[i : i + 1], alternative=alternative).scores
+        found(net, images[i : i + 1], LABELS[i : i + 1], alternative=alternative).attributions
         for i in range(3)
     ]
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
 
 
 def test_one_evaluation_for_each_channel_and_one_for_the_maps(net, images):
-    box = TorchBlackBox(net, mean=MEAN, std=STD, size=(12, 16))
-    ScoreCam()(box, images, LABELS, generator=Generator())  # the layer is looked for once
+    black_box = TorchBlackBox(net, mean=MEAN, std=STD, size=(12, 16))
+    ScoreCam()(black_box, images, LABELS, generator=Generator())  # the layer is looked for once
     asked = []
     handle = net[0].register_forward_hook(lambda module, given, out: asked.append(len(out)))
     try:  # the frozen copy takes the hook along
-        ScoreCam()(box, images, LABELS, generator=Generator())
+        ScoreCam()(black_box, images, LABELS, generator=Generator())
         all_channels, few = sum(asked), len(asked)
-        ScoreCam(channels=3)(box, images, LABELS, generator=Generator())
+        ScoreCam(channels=3)(black_box, images, LABELS, generator=Generator())
     finally:
         handle.remove()
     copying = all_channels - 3 * (10 + 1)  # the probes with which the copy is checked
@@ -163,9 +167,9 @@ def test_the_model_comes_back_untouched(net, images):
         net.eval()
 
 
-def test_a_box_that_shows_no_layers_is_told_what_works(box, examples):
+def test_a_box_that_shows_no_layers_is_told_what_works(black_box, examples):
     with pytest.raises(InputError, match="rise"):
-        ScoreCam()(Counting(box), *examples, generator=Generator())
+        ScoreCam()(Counting(black_box), *examples, generator=Generator())
 
 
 @pytest.mark.parametrize(
@@ -182,4 +186,4 @@ def test_bad_arguments_are_refused_at_once(wrong, says):
 
 
 def test_double_precision_stays(net, images):
-    assert found(net, images[:1].double(), LABELS[:1]).scores.dtype == torch.float64
+    assert found(net, images[:1].double(), LABELS[:1]).attributions.dtype == torch.float64

@@ -25,12 +25,13 @@ from saliencykit.testing.black_boxes import small_network
 from saliencykit.testing.unchanged import untouched
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Captum; and its network ends in a softmax
+# other numbers at each call, or needs scikit-learn
 DRAWING = (
     "ShapleyValueSampling",
     "FeaturePermutation",
     "Lime",
     "KernelShap",
-)  # other numbers at each call, or needs scikit-learn
+)
 PICTURES = [
     (case, algorithm)
     for case in config

@@ -48,8 +48,8 @@ def normalised(x):
     return (x - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
 
 
-def find(masker, x, labels=LABELS, box=BOX, seed=0):
-    return masker.find(box, x, labels, generator=Generator().manual_seed(seed))
+def find(masker, x, labels=LABELS, black_box=BOX, seed=0):
+    return masker.attribute(black_box, x, labels, generator=Generator().manual_seed(seed))
 
 
 def largest(maps):
@@ -63,7 +63,7 @@ def test_gradient_is_captums_and_the_mask_its_magnitude():
         x.clone(), target=LABELS, abs=False
     )
     answer = find(gradient(), x)
-    assert torch.allclose(answer.scores, largest(theirs), atol=1e-6)
+    assert torch.allclose(answer.attributions, largest(theirs), atol=1e-6)
     magnitude = (
         Saliency(lambda raw: NET(normalised(raw)))
         .attribute(x.clone(), target=LABELS)
@@ -79,7 +79,7 @@ def test_input_x_gradient_is_the_product_and_the_mask_its_positive_part():
     (slope,) = torch.autograd.grad(NET(normalised(x)).gather(1, LABELS[:, None]).sum(), x)
     product = ((x - torch.tensor(MEAN).view(1, 3, 1, 1)) * slope).sum(1, keepdim=True).detach()
     answer = find(input_x_gradient(), x.detach())
-    assert torch.allclose(answer.scores, product, atol=1e-6)
+    assert torch.allclose(answer.attributions, product, atol=1e-6)
     positive = product.clamp_min(0)
     assert torch.allclose(answer.mask, positive / positive.amax((1, 2, 3), keepdim=True), atol=1e-5)
 
@@ -92,7 +92,9 @@ def test_integrated_gradients_are_captums(steps):
         .sum(1, keepdim=True)
     )
     answer = find(integrated_gradients(steps=steps), images())
-    assert torch.allclose(answer.scores, theirs.float(), atol=1e-4 * float(theirs.abs().max()))
+    assert torch.allclose(
+        answer.attributions, theirs.float(), atol=1e-4 * float(theirs.abs().max())
+    )
 
 
 def test_integrated_gradients_sum_to_the_logits_difference():
@@ -101,14 +103,14 @@ def test_integrated_gradients_sum_to_the_logits_difference():
             1, LABELS[:, None]
         )[:, 0]
     assert torch.allclose(
-        find(integrated_gradients(), images()).scores.sum((1, 2, 3)), difference, atol=1e-3
+        find(integrated_gradients(), images()).attributions.sum((1, 2, 3)), difference, atol=1e-3
     )
 
 
 @pytest.mark.parametrize("samples", [1, 3, 8, 19])
 def test_smoothgrad_is_the_mean_of_gradients_under_the_documented_noise(samples):
     x, masker = images(), SmoothGrad(samples=samples, noise=0.2)
-    scores = masker.mask(BOX, x, LABELS, Generator().manual_seed(5)).scores
+    scores = masker.mask(BOX, x, LABELS, Generator().manual_seed(5)).attributions
     seed = rng.fork(Generator().manual_seed(5)).initial_seed()
     for row in range(3):
         generator, noises = Generator().manual_seed(seed), []
@@ -128,21 +130,20 @@ def test_smoothgrad_is_the_mean_of_gradients_under_the_documented_noise(samples)
 def test_smoothgrads_noise_is_a_share_of_the_pictures_own_range():
     class Slopes(nn.Module):
         def forward(self, x):
-            return torch.stack(
-                [x.square().sum((1, 2, 3)) / 2, x.sum((1, 2, 3))], 1
-            )  # the first one's gradient is the picture
+            # the first one's gradient is the picture
+            return torch.stack([x.square().sum((1, 2, 3)) / 2, x.sum((1, 2, 3))], 1)
 
     x = torch.rand(1, 3, 64, 64, generator=Generator().manual_seed(2)) * 0.5 + 0.25
-    box = TorchBlackBox(Slopes(), size=64)
+    black_box = TorchBlackBox(Slopes(), size=64)
     noisy = find(
         SmoothGrad(
-            samples=1, noise=0.1, of=AttributionMasker(options={"abs": False}, channels="mean")
+            samples=1, noise=0.1, method=AttributionMasker(options={"abs": False}, channels="mean")
         ),
         x,
         torch.tensor([0]),
-        box,
+        black_box,
     )
-    deviation = (noisy.scores - x.mean(1, keepdim=True)).std() * 3**0.5
+    deviation = (noisy.attributions - x.mean(1, keepdim=True)).std() * 3**0.5
     assert abs(float(deviation) / float(0.1 * (x.max() - x.min())) - 1) < 0.05
 
 
@@ -153,9 +154,9 @@ def test_smoothgrads_noise_is_a_share_of_the_pictures_own_range():
 )
 @pytest.mark.parametrize("limit", [1, 3, None])
 def test_a_pictures_mask_does_not_depend_on_its_batch_or_the_boxs_limit(masker, limit):
-    box = TorchBlackBox(NET, mean=MEAN, std=STD, size=16, max_batch=limit)
+    black_box = TorchBlackBox(NET, mean=MEAN, std=STD, size=16, max_batch=limit)
     together = find(masker, images()).mask
-    alone = [find(masker, images()[i : i + 1], LABELS[i : i + 1], box).mask for i in range(3)]
+    alone = [find(masker, images()[i : i + 1], LABELS[i : i + 1], black_box).mask for i in range(3)]
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
 
 
@@ -163,8 +164,10 @@ def test_smoothgrad_of_a_layer_and_of_integrated_gradients():
     of = AttributionMasker(
         method="LayerGradientXActivation", layer="2", channels="sum", sign="positive"
     )
-    assert find(SmoothGrad(samples=2, of=of), images()).mask.shape == (3, 1, 16, 16)
-    assert find(SmoothGrad(samples=2, of=integrated_gradients(steps=2)), images()).mask.shape == (
+    assert find(SmoothGrad(samples=2, method=of), images()).mask.shape == (3, 1, 16, 16)
+    assert find(
+        SmoothGrad(samples=2, method=integrated_gradients(steps=2)), images()
+    ).mask.shape == (
         3,
         1,
         16,
@@ -173,15 +176,15 @@ def test_smoothgrad_of_a_layer_and_of_integrated_gradients():
 
 
 def test_boxes_without_a_module_are_enough():
-    box = PlantedEvidence()
-    x, labels = box.examples(4, generator=Generator().manual_seed(0))
+    black_box = PlantedEvidence()
+    x, labels = black_box.examples(4, generator=Generator().manual_seed(0))
     for masker in (
         gradient(),
         input_x_gradient(),
         integrated_gradients(steps=5),
         SmoothGrad(samples=4),
     ):
-        mask, truth = find(masker, x, labels, box).mask, box.evidence(x, labels)
+        mask, truth = find(masker, x, labels, black_box).mask, black_box.evidence(x, labels)
         assert (
             (mask * truth).sum((1, 2, 3)) / mask.sum((1, 2, 3)) > 0.3
         ).all()  # the patch is 6 % of the picture
@@ -193,7 +196,7 @@ def test_boxes_without_a_module_are_enough():
         (lambda: integrated_gradients(steps=0), "steps=0"),
         (lambda: SmoothGrad(samples=0), "samples=0"),
         (lambda: SmoothGrad(noise=0), "noise=0"),
-        (lambda: SmoothGrad(of="gradient"), "an AttributionMasker"),
+        (lambda: SmoothGrad(method="gradient"), "an AttributionMasker"),
     ],
 )
 def test_bad_numbers_are_refused_at_once(make, says):
@@ -202,6 +205,6 @@ def test_bad_numbers_are_refused_at_once(make, says):
 
 
 def test_bfloat16_models():
-    box = TorchBlackBox(smooth_network().to(torch.bfloat16), mean=MEAN, std=STD, size=16)
+    black_box = TorchBlackBox(smooth_network().to(torch.bfloat16), mean=MEAN, std=STD, size=16)
     for masker in (gradient(), integrated_gradients(steps=3), SmoothGrad(samples=2)):
-        assert find(masker, images(), box=box).mask.isfinite().all()
+        assert find(masker, images(), black_box=black_box).mask.isfinite().all()

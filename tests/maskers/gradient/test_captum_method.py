@@ -41,8 +41,10 @@ def normalised(images):
     return (images - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
 
 
-def scores(masker, box, images, labels=LABELS, seed=0):
-    return masker.find(box, images, labels, generator=Generator().manual_seed(seed)).scores
+def scores(masker, black_box, images, labels=LABELS, seed=0):
+    return masker.attribute(
+        black_box, images, labels, generator=Generator().manual_seed(seed)
+    ).attributions
 
 
 @pytest.mark.parametrize(
@@ -127,7 +129,7 @@ def test_layers_are_found_or_named(kind):
                 normalised(images), **target, **options
             )
         masker = AttributionMasker(method=kind, layer=layer, channels="sum", options=options)
-        ours = masker.mask(box_of(net), images, LABELS, Generator()).scores
+        ours = masker.mask(box_of(net), images, LABELS, Generator()).attributions
         assert torch.allclose(
             ours, theirs.detach().sum(1, keepdim=True), atol=1e-4 * float(theirs.abs().max())
         )
@@ -257,12 +259,12 @@ def test_what_does_not_fit_together_is_refused(options, says):
 
 
 def test_methods_that_need_a_module_say_so_of_a_box_without_one():
-    box = PlantedEvidence()
-    images, labels = box.examples(2, generator=Generator().manual_seed(0))
+    black_box = PlantedEvidence()
+    images, labels = black_box.examples(2, generator=Generator().manual_seed(0))
     with pytest.raises(InputError, match=r"DeepLift reads the layers .* 'rise'"):
-        scores(AttributionMasker(method="DeepLift"), box, images, labels)
+        scores(AttributionMasker(method="DeepLift"), black_box, images, labels)
     with pytest.raises(GradientError, match="query-only"):
-        scores(AttributionMasker(), QueryOnly(box), images, labels)
+        scores(AttributionMasker(), QueryOnly(black_box), images, labels)
 
 
 def test_captums_guided_backprop_on_a_model_without_relu_modules_is_no_silent_gradient():
@@ -278,7 +280,7 @@ def test_the_rules_from_scores_to_mask():
     maps = torch.tensor([[1.0, -4.0], [3.0, 2.0]]).view(1, 2, 1, 2)
     for channels, wanted in {"max": [3.0, -4.0], "sum": [4.0, -2.0], "mean": [2.0, -1.0]}.items():
         answer = found(maps, "absolute", channels)
-        assert answer.scores.flatten().tolist() == wanted
+        assert answer.attributions.flatten().tolist() == wanted
         wanted = torch.tensor(wanted)
         assert torch.allclose(answer.mask.flatten(), wanted.abs() / wanted.abs().max())
         assert torch.allclose(

@@ -35,17 +35,20 @@ IMAGES, LABELS = (
 )
 
 
-def found(masker, model, images=IMAGES, labels=LABELS, **box):
-    return masker.find(
-        TorchBlackBox(model, size=images.shape[2:], **box), images, labels, generator=Generator()
+def found(masker, model, images=IMAGES, labels=LABELS, **black_box):
+    return masker.attribute(
+        TorchBlackBox(model, size=images.shape[2:], **black_box),
+        images,
+        labels,
+        generator=Generator(),
     )
 
 
 def raw(masker, model, images=IMAGES, labels=LABELS):
     """The scores at the layer's own size."""
-    box = TorchBlackBox(model, size=tuple(images.shape[2:]))
+    black_box = TorchBlackBox(model, size=tuple(images.shape[2:]))
     with torch.enable_grad():
-        return masker.mask(box, images, labels, Generator()).scores
+        return masker.mask(black_box, images, labels, Generator()).attributions
 
 
 def test_the_map_is_a_distribution_over_the_layer_and_the_contrast_a_difference_of_two():
@@ -53,9 +56,8 @@ def test_the_map_is_a_distribution_over_the_layer_and_the_contrast_a_difference_
         raw(ExcitationBackprop(), net()),
         raw(contrastive_excitation_backprop(), net()),
     )
-    assert (
-        plain.shape == contrast.shape == (3, 1, 16, 20)
-    )  # of 32 x 40: the layer nearest to 14 a side
+    # of 32 x 40: the layer nearest to 14 a side
+    assert plain.shape == contrast.shape == (3, 1, 16, 20)
     assert plain.min() >= 0
     assert torch.allclose(plain.sum((1, 2, 3)), torch.ones(3), atol=1e-5)
     assert torch.allclose(contrast.sum((1, 2, 3)), torch.zeros(3), atol=1e-5)
@@ -86,24 +88,27 @@ def test_the_mask_is_the_positive_part_over_its_maximum_and_depends_on_the_label
     with torch.enable_grad():
         answer = masker.mask(TorchBlackBox(net(), size=(32, 40)), IMAGES, LABELS, Generator())
     assert torch.allclose(
-        answer.mask, answer.scores.clamp_min(0) / answer.scores.amax((1, 2, 3), keepdim=True)
+        answer.mask,
+        answer.attributions.clamp_min(0) / answer.attributions.amax((1, 2, 3), keepdim=True),
     )
     other = raw(masker, net(), labels=torch.tensor([1, 2, 0]))
-    assert (answer.scores - other).abs().amax((1, 2, 3)).min() > 1e-4
+    assert (answer.attributions - other).abs().amax((1, 2, 3)).min() > 1e-4
 
 
 def test_chunks_rows_and_modes_make_no_difference_and_the_model_stays():
     model = net().train()
     with untouched("excitation", model, images=IMAGES):
-        whole = found(ExcitationBackprop(), model).scores
+        whole = found(ExcitationBackprop(), model).attributions
     for limit in (1, 2):
         assert torch.allclose(
-            found(ExcitationBackprop(), model, max_batch=limit).scores, whole, atol=1e-7
+            found(ExcitationBackprop(), model, max_batch=limit).attributions, whole, atol=1e-7
         )
     assert torch.allclose(
-        found(ExcitationBackprop(), model, IMAGES[1:2], LABELS[1:2]).scores, whole[1:2], atol=1e-7
+        found(ExcitationBackprop(), model, IMAGES[1:2], LABELS[1:2]).attributions,
+        whole[1:2],
+        atol=1e-7,
     )
-    assert found(ExcitationBackprop(), model, IMAGES.double()).scores.dtype == torch.float64
+    assert found(ExcitationBackprop(), model, IMAGES.double()).attributions.dtype == torch.float64
 
 
 def test_a_model_that_cannot_be_copied_is_borrowed():
@@ -131,8 +136,8 @@ def test_a_softmax_or_half_precision_do_not_matter(outputs):
         if outputs == "probabilities"
         else net().eval().bfloat16()
     )
-    answer = found(ExcitationBackprop(), model, outputs=outputs).scores
-    wanted = found(ExcitationBackprop(), net().eval()).scores
+    answer = found(ExcitationBackprop(), model, outputs=outputs).attributions
+    wanted = found(ExcitationBackprop(), net().eval()).attributions
     assert torch.corrcoef(torch.stack([answer.flatten(), wanted.flatten()]))[0, 1] > 0.99
 
 
@@ -143,11 +148,11 @@ def test_a_layer_that_is_none_is_refused_with_those_that_are():
         found(ExcitationBackprop(), nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 40, 4)))
 
 
-def test_boxes_without_layers_or_gradients_are_refused_with_the_way_out(box, examples):
+def test_boxes_without_layers_or_gradients_are_refused_with_the_way_out(black_box, examples):
     with pytest.raises(InputError, match=r"PlantedEvidence shows none.*rise"):
-        ExcitationBackprop()(box, *examples, generator=Generator())
+        ExcitationBackprop()(black_box, *examples, generator=Generator())
     with pytest.raises(GradientError, match="rise"):
-        ExcitationBackprop()(QueryOnly(box), *examples, generator=Generator())
+        ExcitationBackprop()(QueryOnly(black_box), *examples, generator=Generator())
 
 
 @pytest.mark.parametrize(
@@ -168,9 +173,9 @@ def test_a_map_that_the_answer_does_not_pass_through_is_refused():
             "vit_tiny_patch16_224", pretrained=False, depth=2, img_size=64, num_classes=4
         ).eval()
         torch.nn.init.normal_(net.head.weight)
-    box, images = (
+    black_box, images = (
         TorchBlackBox(net, size=64),
         torch.rand(1, 3, 64, 64, generator=Generator().manual_seed(0)),
     )
     with pytest.raises(InputError, match=r"arrives at the map of .*grad-cam"):
-        ExcitationBackprop()(box, images, torch.tensor([1]), generator=Generator())
+        ExcitationBackprop()(black_box, images, torch.tensor([1]), generator=Generator())

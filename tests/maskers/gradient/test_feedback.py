@@ -41,11 +41,14 @@ def seeded(make=Net, seed=2):
         return make().eval()
 
 
-def scores(masker, model, images=IMAGES, labels=LABELS, **box):
+def scores(masker, model, images=IMAGES, labels=LABELS, **black_box):
     with torch.enable_grad():
         return masker.mask(
-            TorchBlackBox(model, size=tuple(images.shape[2:]), **box), images, labels, Generator()
-        ).scores
+            TorchBlackBox(model, size=tuple(images.shape[2:]), **black_box),
+            images,
+            labels,
+            Generator(),
+        ).attributions
 
 
 @torch.no_grad()
@@ -96,7 +99,7 @@ def by_hand(net, image, label, sweeps, price):
 @pytest.mark.parametrize(("sweeps", "price"), [(1, 0.0), (2, 0.0), (30, 0.0), (30, 0.002)])
 def test_equals_sweeps_by_hand(sweeps, price):
     net = seeded()
-    answer = scores(Feedback(sweeps=sweeps, price=price, tolerance=0.0), net)
+    answer = scores(Feedback(iterations=sweeps, neuron_cost=price, tolerance=0.0), net)
     for row, label in enumerate(LABELS.tolist()):
         slow, history = by_hand(net, IMAGES[row : row + 1], label, sweeps, price)
         assert torch.allclose(answer[row, 0], slow, atol=1e-6)
@@ -128,7 +131,7 @@ def test_the_first_sweep_is_guided_backpropagation():
     )
     with torch.no_grad():
         net(IMAGES)
-    ours = scores(Feedback(sweeps=1), net)
+    ours = scores(Feedback(iterations=1), net)
     theirs = (
         GuidedBackprop(net).attribute(IMAGES.clone(), target=LABELS).abs().amax(1, keepdim=True)
     )
@@ -139,13 +142,13 @@ def test_the_first_sweep_is_guided_backpropagation():
 def test_each_picture_has_its_own_sweeps(together):
     net = seeded()
     whole = scores(Feedback(), net)
-    assert torch.allclose(scores(Feedback(together=together), net), whole, atol=1e-5)
+    assert torch.allclose(scores(Feedback(batch_size=together), net), whole, atol=1e-5)
     assert torch.allclose(
-        scores(Feedback(together=together), net, IMAGES.flip(0), LABELS.flip(0)).flip(0),
+        scores(Feedback(batch_size=together), net, IMAGES.flip(0), LABELS.flip(0)).flip(0),
         whole,
         atol=1e-5,
     )
-    assert torch.allclose(scores(Feedback(together=together), net, max_batch=1), whole, atol=1e-5)
+    assert torch.allclose(scores(Feedback(batch_size=together), net, max_batch=1), whole, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -155,18 +158,20 @@ def test_each_picture_has_its_own_sweeps(together):
 def test_other_activations_and_in_place_ones(act):
     net = seeded(lambda: Net(act)).train()
     with untouched("feedback", net, images=IMAGES):
-        answer = scores(Feedback(sweeps=3), net)
+        answer = scores(Feedback(iterations=3), net)
     assert answer.shape == (3, 1, 17, 14)
     assert torch.isfinite(answer).all()
     assert answer.max() > 0
     if "relu" in getattr(act, "__name__", "lambda") and act is not F.leaky_relu:
-        assert torch.allclose(answer, scores(Feedback(sweeps=3), seeded()), atol=1e-6)
+        assert torch.allclose(answer, scores(Feedback(iterations=3), seeded()), atol=1e-6)
 
 
 def test_the_mask_is_the_scores_over_their_maximum():
     with torch.enable_grad():
         found = Feedback().mask(TorchBlackBox(seeded(), size=(17, 14)), IMAGES, LABELS, Generator())
-    assert torch.allclose(found.mask, found.scores / found.scores.amax((1, 2, 3), keepdim=True))
+    assert torch.allclose(
+        found.mask, found.attributions / found.attributions.amax((1, 2, 3), keepdim=True)
+    )
 
 
 class InPlace(Net):
@@ -176,11 +181,11 @@ class InPlace(Net):
         return self.head(self.hidden(self.two(F.max_pool2d(x, 2)).flatten(1)))
 
 
-def test_refusals_name_the_way_out(box, examples):
+def test_refusals_name_the_way_out(black_box, examples):
     with pytest.raises(InputError, match=r"PlantedEvidence shows none.*rise"):
-        Feedback()(box, *examples, generator=Generator())
+        Feedback()(black_box, *examples, generator=Generator())
     with pytest.raises(GradientError, match="rise"):
-        Feedback()(QueryOnly(box), *examples, generator=Generator())
+        Feedback()(QueryOnly(black_box), *examples, generator=Generator())
     with pytest.raises(InputError, match=r"no rectifier.*rise"):
         scores(Feedback(), nn.Sequential(nn.Flatten(), nn.Linear(3 * 17 * 14, 4)))
     with pytest.raises(InputError, match=r"in place.*rise"):

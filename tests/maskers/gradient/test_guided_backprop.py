@@ -35,9 +35,11 @@ def images(side=16):
 
 
 def scores(model, rule="guided", x=None, **options):
-    box = TorchBlackBox(model, size=16 if x is None else x.shape[-1], **options)
+    black_box = TorchBlackBox(model, size=16 if x is None else x.shape[-1], **options)
     masker = RectifiedGradient(rule=rule, channels="sum")
-    return masker.find(box, images() if x is None else x, LABELS, generator=Generator()).scores
+    return masker.attribute(
+        black_box, images() if x is None else x, LABELS, generator=Generator()
+    ).attributions
 
 
 class Rule(torch.autograd.Function):
@@ -145,15 +147,15 @@ def test_guided_grad_cam_is_captums():
         .sum(1, keepdim=True)
         .detach()
     )
-    box = TorchBlackBox(model, size=16)
-    answer = GuidedGradCam(channels="sum").find(box, x, LABELS, generator=Generator())
-    assert torch.allclose(answer.scores, theirs, atol=1e-4 * float(theirs.abs().max()))
+    black_box = TorchBlackBox(model, size=16)
+    answer = GuidedGradCam(channels="sum").attribute(black_box, x, LABELS, generator=Generator())
+    assert torch.allclose(answer.attributions, theirs, atol=1e-4 * float(theirs.abs().max()))
     assert torch.allclose(
         answer.mask,
         theirs.abs() / theirs.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-30),
         atol=1e-4,
     )
-    named = GuidedGradCam(layer="0").find(box, x, LABELS, generator=Generator())
+    named = GuidedGradCam(layer="0").attribute(black_box, x, LABELS, generator=Generator())
     assert not torch.allclose(named.mask, answer.mask)
 
 

@@ -10,8 +10,8 @@ from torch import Generator, nn
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.maskers.gradient.winning_probability import winning
-from saliencykit.networks.feature_maps import Tap
+from saliencykit.maskers.gradient.winning_probability import marginal_winning_probability
+from saliencykit.networks.feature_maps import FeatureMap
 from saliencykit.testing.unchanged import untouched
 
 IMAGES = torch.rand(2, 3, 12, 12, generator=Generator().manual_seed(0))
@@ -49,14 +49,16 @@ def seeded(make, seed=1):
 
 
 def found(model, layer, images=IMAGES, labels=(0, 2), dual=False):
-    box = TorchBlackBox(model, size=images.shape[-1])
+    black_box = TorchBlackBox(model, size=images.shape[-1])
     seen = []
     handle = model.get_submodule(layer).register_forward_hook(lambda m, g, out: seen.append(out))
     with torch.no_grad():
-        plain = box(images)
+        plain = black_box(images)
     handle.remove()
-    tap = Tap(layer, "maps", seen[0].shape[1], tuple(seen[0].shape[2:]))
-    return winning(box, images, torch.tensor(labels), tap, dual=dual, expected=plain[:1])
+    feature_map = FeatureMap(layer, "maps", seen[0].shape[1], tuple(seen[0].shape[2:]))
+    return marginal_winning_probability(
+        black_box, images, torch.tensor(labels), feature_map, dual=dual, expected=plain[:1]
+    )
 
 
 def by_hand_conv(mass, x, weight, stride, padding, dilation, groups):
@@ -180,9 +182,8 @@ def test_a_gate_is_a_weight(write):
 
         def forward(self, x):
             x = self.start(x).relu()
-            gate = torch.softmax(
-                torch.einsum("bchw->bc", x) @ self.squeeze.weight, 1
-            )  # what makes a gate needs no rule
+            # what makes a gate needs no rule
+            gate = torch.softmax(torch.einsum("bchw->bc", x) @ self.squeeze.weight, 1)
             return self.head(write(x, gate[:, :, None, None]).flatten(1))
 
     net = seeded(Gated)
@@ -281,24 +282,29 @@ def any_model(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS + TIMM)
 def test_the_sum_is_1_in_every_layer_of_every_family(name):
-    from saliencykit.networks.feature_maps import as_tap, watch
+    from saliencykit.networks.feature_maps import as_feature_map, record_calls
 
     net = seeded(lambda: any_model(name))
     size = 128
     images = torch.rand(2, 3, size, size, generator=Generator().manual_seed(3))
-    box = TorchBlackBox(net, size=size)
+    black_box = TorchBlackBox(net, size=size)
     with torch.no_grad():
-        logits, calls = watch(box, images)
-    taps = [tap for call in calls if (tap := as_tap(call, images)) is not None]
+        logits, calls = record_calls(black_box, images)
+    feature_maps = [
+        feature_map for call in calls if (feature_map := as_feature_map(call, images)) is not None
+    ]
     outermost = [
-        tap
-        for tap in taps
-        if tap.name.count(".") == min(t.name.count(".") for t in taps if t.side == tap.side)
+        feature_map
+        for feature_map in feature_maps
+        if feature_map.name.count(".")
+        == min(t.name.count(".") for t in feature_maps if t.side == feature_map.side)
     ]
     whole = 0
-    for tap in outermost[-6:]:
-        with untouched(name, box.module, images=images):
-            answer = winning(box, images, torch.tensor([0, 3]), tap, dual=True, expected=logits[:1])
+    for feature_map in outermost[-6:]:
+        with untouched(name, black_box.module, images=images):
+            answer = marginal_winning_probability(
+                black_box, images, torch.tensor([0, 3]), feature_map, dual=True, expected=logits[:1]
+            )
         for mass in (answer.own, answer.dual):
             assert mass.min() >= 0
             assert mass.sum((1, 2, 3)).max() < 1 + 1e-4

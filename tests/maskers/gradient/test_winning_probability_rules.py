@@ -6,10 +6,10 @@ import torch.nn.functional as F
 
 from saliencykit.maskers.gradient.winning_probability_rules import (
     Addition,
+    ExcitationRules,
     Half,
     Linear,
     OneToOne,
-    Rules,
 )
 
 
@@ -59,7 +59,7 @@ def test_a_broadcast_map_gets_the_sum_and_a_product_of_equals_half_each():
 
 def test_while_the_rules_are_on_a_backward_step_hands_probability_down():
     x = torch.tensor([[1.0, 2.0]], requires_grad=True)
-    with Rules():
+    with ExcitationRules():
         out = F.relu(F.linear(x, torch.tensor([[2.0, 3.0]])))
     assert out.item() == 8.0
     assert torch.autograd.grad(out.sum(), x)[0].tolist() == [pytest.approx([0.25, 0.75])]

@@ -27,7 +27,7 @@ AREAS = (0.1, 0.3)
 def masker():
     """Enough for the planted patches: blurs narrower than they are, discs not wider."""
     return ExtremalPerturbation(
-        areas=AREAS, steps=60, cells=16, width=0.2, alternative=BlurPyramid(sigma=0.2)
+        areas=AREAS, steps=60, grid_size=16, width=0.2, alternative=BlurPyramid(sigma=0.2)
     )
 
 
@@ -62,58 +62,62 @@ def test_the_penalty_is_0_for_binary_masks_of_the_area_alone_and_its_gradient_is
     assert torch.autograd.gradcheck(lambda m: area_penalty(m, wanted.expand(2, -1)), masks)
 
 
-def test_finds_planted_evidence_with_masks_of_the_areas(masker, box, examples):
+def test_finds_planted_evidence_with_masks_of_the_areas(masker, black_box, examples):
     images, labels = examples
-    masks, truth = masker.per_area(box, images, labels), box.evidence(images, labels)
+    masks, truth = masker.per_area(black_box, images, labels), black_box.evidence(images, labels)
     assert masks.shape == (4, 2, 1, 16, 16)
     assert masks.min() >= 0
     assert masks.max() <= 1
     assert torch.allclose(masks.mean((2, 3, 4)), torch.tensor(AREAS).expand(4, -1), atol=0.05)
     inside = (masks[:, 1] * truth).sum((1, 2, 3)) / truth.sum((1, 2, 3))
-    assert (
-        inside.min() > 0.7
-    )  # of the patch, a sixteenth of the picture, is kept by the mask of 0.3
-    lost = probability(box(gaussian_blur(images, 3.2)), labels)
-    kept = probability(box(BlurPyramid(sigma=0.2).edit(images, masks[:, 1], Generator())), labels)
+    # of the patch, a sixteenth of the picture, is kept by the mask of 0.3
+    assert inside.min() > 0.7
+    lost = probability(black_box(gaussian_blur(images, 3.2)), labels)
+    kept = probability(
+        black_box(BlurPyramid(sigma=0.2).edit(images, masks[:, 1], Generator())), labels
+    )
     assert (kept > 0.8).all()
     assert (lost < 0.5).all()
 
 
 def test_the_mask_is_the_mean_of_the_areas_and_the_scores_are_the_same_smoothed(
-    masker, box, examples
+    masker, black_box, examples
 ):
     images, labels = examples
-    masks, truth = masker.per_area(box, images, labels), box.evidence(images, labels)
-    found = masker.find(box, images, labels, generator=Generator())
+    masks, truth = masker.per_area(black_box, images, labels), black_box.evidence(images, labels)
+    found = masker.attribute(black_box, images, labels, generator=Generator())
     assert torch.allclose(found.mask, masks.mean(1))
-    assert torch.allclose(found.scores, gaussian_blur(found.mask, 0.09 * 16), atol=1e-6)
-    scores = replace(masker, areas=(0.3,)).find(box, images, labels, generator=Generator()).scores
-    nearby = F.max_pool2d(
-        truth, 5, stride=1, padding=2
-    )  # the patch is as wide as the scores are smooth
-    assert (scores.flatten(1).argmax(1) == (scores * nearby).flatten(1).argmax(1)).all()
-    rough = ExtremalPerturbation(areas=(0.2,), steps=2, smooth=0).find(
-        box, images, labels, generator=Generator()
+    assert torch.allclose(found.attributions, gaussian_blur(found.mask, 0.09 * 16), atol=1e-6)
+    scores = (
+        replace(masker, areas=(0.3,))
+        .attribute(black_box, images, labels, generator=Generator())
+        .attributions
     )
-    assert torch.equal(rough.scores, rough.mask)
+    # the patch is as wide as the scores are smooth
+    nearby = F.max_pool2d(truth, 5, stride=1, padding=2)
+    assert (scores.flatten(1).argmax(1) == (scores * nearby).flatten(1).argmax(1)).all()
+    rough = ExtremalPerturbation(areas=(0.2,), steps=2, smoothing=0).attribute(
+        black_box, images, labels, generator=Generator()
+    )
+    assert torch.equal(rough.attributions, rough.mask)
 
 
 @pytest.mark.parametrize("variant", ["delete", "dual"])
-def test_what_is_deleted_is_the_evidence_too(variant, box, examples):
+def test_what_is_deleted_is_the_evidence_too(variant, black_box, examples):
     images, labels = examples
     blurs = BlurPyramid(sigma=0.2)
     masker = ExtremalPerturbation(
-        areas=(0.3,), steps=60, cells=16, width=0.2, variant=variant, alternative=blurs
+        areas=(0.3,), steps=60, grid_size=16, width=0.2, variant=variant, alternative=blurs
     )
-    mask = masker.per_area(box, images, labels)[:, 0]
-    dropped = probability(box(blurs.edit(images, 1 - mask, Generator())), labels)
+    mask = masker.per_area(black_box, images, labels)[:, 0]
+    dropped = probability(black_box(blurs.edit(images, 1 - mask, Generator())), labels)
     assert (dropped < 0.5).all()
     assert mask.mean() < 0.4
 
 
-def test_each_step_is_one_evaluation_per_area_and_two_when_dual(box, examples):
+def test_each_step_is_one_evaluation_per_area_and_two_when_dual(black_box, examples):
     for variant, each in (("preserve", 1), ("delete", 1), ("dual", 2)):
-        counting = Counting(box)
+        counting = Counting(black_box)
         ExtremalPerturbation(areas=AREAS, steps=3, variant=variant)(
             counting, *examples, generator=Generator()
         )
@@ -121,20 +125,22 @@ def test_each_step_is_one_evaluation_per_area_and_two_when_dual(box, examples):
 
 
 @pytest.mark.parametrize("together", [None, 1, 3])
-def test_a_picture_gets_its_mask_whatever_is_beside_it(together, box, examples):
+def test_a_picture_gets_its_mask_whatever_is_beside_it(together, black_box, examples):
     images, labels = examples
-    masker = ExtremalPerturbation(areas=AREAS, steps=8, together=together)
-    whole = masker.per_area(box, images, labels)
+    masker = ExtremalPerturbation(areas=AREAS, steps=8, batch_size=together)
+    whole = masker.per_area(black_box, images, labels)
     alone = torch.cat(
-        [masker.per_area(box, images[i : i + 1], labels[i : i + 1]) for i in range(4)]
+        [masker.per_area(black_box, images[i : i + 1], labels[i : i + 1]) for i in range(4)]
     )
     assert torch.allclose(whole, alone, atol=1e-5)
 
 
-def test_other_sizes_and_precisions(box):
+def test_other_sizes_and_precisions(black_box):
     for size in ((9, 22), (40, 8)):
-        images, labels = box.examples(2, generator=Generator().manual_seed(0), size=size)
-        masks = ExtremalPerturbation(areas=AREAS, steps=2).per_area(box, images.double(), labels)
+        images, labels = black_box.examples(2, generator=Generator().manual_seed(0), size=size)
+        masks = ExtremalPerturbation(areas=AREAS, steps=2).per_area(
+            black_box, images.double(), labels
+        )
         assert masks.shape == (2, 2, 1, *size)
         assert masks.dtype == torch.float64
 
@@ -174,9 +180,9 @@ class Cut(BlackBox):
         return answer.detach() if self.broken == "cut" else answer + (images.sum() * 0).sqrt()
 
 
-def test_boxes_without_a_usable_gradient_are_told_so(examples, box):
+def test_boxes_without_a_usable_gradient_are_told_so(examples, black_box):
     masker = ExtremalPerturbation(steps=2)
-    counting = Counting(QueryOnly(box))
+    counting = Counting(QueryOnly(black_box))
     with pytest.raises(GradientError, match="rise"):
         masker(counting, *examples, generator=Generator())
     assert not counting.images
@@ -193,11 +199,11 @@ def test_boxes_without_a_usable_gradient_are_told_so(examples, box):
         ({"areas": 1.1}, r"such as \(0.1,\)"),
         ({"areas": (0.1, 1.0)}, "areas="),
         ({"steps": 0}, "steps=0"),
-        ({"cells": 1.5}, "cells=1.5"),
+        ({"cells": 1.5}, "grid_size=1.5"),
         ({"variant": "keep"}, "preserve, delete, dual"),
         ({"width": 0}, "width=0"),
-        ({"smooth": 1.0}, "smooth=1.0"),
-        ({"together": 0}, "together=0"),
+        ({"smooth": 1.0}, "smoothing=1.0"),
+        ({"together": 0}, "batch_size=0"),
         ({"alternative": Blur()}, "takes a BlurPyramid"),
     ],
 )
@@ -206,14 +212,14 @@ def test_bad_arguments_are_refused_at_once(wrong, says):
         ExtremalPerturbation(**wrong)
 
 
-def test_one_area_may_be_a_number_as_a_text_has_it(box, examples):
+def test_one_area_may_be_a_number_as_a_text_has_it(black_box, examples):
     from saliencykit.registry.manager import as_masker
 
     images, labels = examples
     one = as_masker("extremal-perturbation:areas=0.2,steps=2")(
-        box, images[:1], labels[:1], generator=torch.Generator()
+        black_box, images[:1], labels[:1], generator=torch.Generator()
     )
     same = ExtremalPerturbation(areas=(0.2,), steps=2)(
-        box, images[:1], labels[:1], generator=torch.Generator()
+        black_box, images[:1], labels[:1], generator=torch.Generator()
     )
     assert torch.equal(one, same)

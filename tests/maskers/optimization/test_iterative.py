@@ -45,10 +45,10 @@ def small_net(channels=3, classes=5):
     "text", ["iterative", "iterative:objective=paper-mean", "meaningful-perturbation:steps=100"]
 )
 def test_it_finds_the_planted_evidence(text):
-    box = PlantedEvidence()
-    images, labels = box.examples(4, generator=seeded())
-    evidence = box.evidence(images, labels)
-    found = as_masker(text).find(box, images, labels, generator=seeded())
+    black_box = PlantedEvidence()
+    images, labels = black_box.examples(4, generator=seeded())
+    evidence = black_box.evidence(images, labels)
+    found = as_masker(text).attribute(black_box, images, labels, generator=seeded())
     on = (found.mask * evidence).sum((1, 2, 3)) / evidence.sum((1, 2, 3))
     off = (found.mask * (1 - evidence)).sum((1, 2, 3)) / (1 - evidence).sum((1, 2, 3))
     assert bool((on > 0.7).all())
@@ -56,19 +56,21 @@ def test_it_finds_the_planted_evidence(text):
 
 
 def test_the_mask_is_of_the_label_that_was_asked_for():
-    box = PlantedEvidence()
-    one, labels = box.examples(4, generator=seeded(), size=(8, 8))
+    black_box = PlantedEvidence()
+    one, labels = black_box.examples(4, generator=seeded(), size=(8, 8))
     images = torch.cat([one[:1], one[1:2]], dim=3)
-    maps = [Iterative()(box, images, labels[i : i + 1], generator=seeded())[0, 0] for i in (0, 1)]
+    maps = [
+        Iterative()(black_box, images, labels[i : i + 1], generator=seeded())[0, 0] for i in (0, 1)
+    ]
     assert maps[0][:, :8].sum() > 3 * maps[0][:, 8:].sum()
     assert maps[1][:, 8:].sum() > 3 * maps[1][:, :8].sum()
 
 
 def test_the_scores_rank_and_the_mask_follows_them():
-    box = PlantedEvidence()
-    images, labels = box.examples(2, generator=seeded())
-    found = Iterative(steps=20).find(box, images, labels, generator=seeded())
-    for mask, scores in zip(found.mask.flatten(1), found.scores.flatten(1), strict=True):
+    black_box = PlantedEvidence()
+    images, labels = black_box.examples(2, generator=seeded())
+    found = Iterative(steps=20).attribute(black_box, images, labels, generator=seeded())
+    for mask, scores in zip(found.mask.flatten(1), found.attributions.flatten(1), strict=True):
         order = scores.argsort()
         assert bool((mask[order].diff() >= -1e-6).all())
 
@@ -80,19 +82,22 @@ def test_the_scores_rank_and_the_mask_follows_them():
     "masker",
     [
         Iterative(steps=12),
-        Iterative(steps=12, together=3),
-        Iterative(steps=8, fills=2, jitter=0.1, together=2),
-        Iterative(objective=paper_mean(), steps=12, together=3),
+        Iterative(steps=12, batch_size=3),
+        Iterative(steps=8, fills_per_step=2, jitter=0.1, batch_size=2),
+        Iterative(objective=paper_mean(), steps=12, batch_size=3),
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_batch_gives_the_masks_of_single_pictures(masker, dtype):
-    box = PlantedEvidence()
-    images, labels = box.examples(3, generator=seeded())
+    black_box = PlantedEvidence()
+    images, labels = black_box.examples(3, generator=seeded())
     images = images.to(dtype)
-    together = masker(box, images, labels, generator=seeded(3))
+    together = masker(black_box, images, labels, generator=seeded(3))
     alone = torch.cat(
-        [masker(box, images[i : i + 1], labels[i : i + 1], generator=seeded(3)) for i in range(3)]
+        [
+            masker(black_box, images[i : i + 1], labels[i : i + 1], generator=seeded(3))
+            for i in range(3)
+        ]
     )
     assert (together - alone).abs().max() < 1e-5
 
@@ -100,7 +105,7 @@ def test_a_batch_gives_the_masks_of_single_pictures(masker, dtype):
 def test_how_many_are_optimised_together_changes_nothing_but_rounding():
     images, labels = PlantedEvidence().examples(5, generator=seeded())
     masks = [
-        Iterative(steps=12, together=n)(PlantedEvidence(), images, labels, generator=seeded(3))
+        Iterative(steps=12, batch_size=n)(PlantedEvidence(), images, labels, generator=seeded(3))
         for n in (5, 2, None)
     ]
     assert (masks[0] - masks[1]).abs().max() < 1e-5
@@ -108,9 +113,9 @@ def test_how_many_are_optimised_together_changes_nothing_but_rounding():
 
 
 def test_another_seed_draws_other_fills():
-    box = PlantedEvidence()
-    images, labels = box.examples(1, generator=seeded())
-    masks = [Iterative(steps=5)(box, images, labels, generator=seeded(n)) for n in (1, 1, 2)]
+    black_box = PlantedEvidence()
+    images, labels = black_box.examples(1, generator=seeded())
+    masks = [Iterative(steps=5)(black_box, images, labels, generator=seeded(n)) for n in (1, 1, 2)]
     assert torch.equal(masks[0], masks[1])
     assert not torch.equal(masks[0], masks[2])
 
@@ -119,21 +124,21 @@ def test_another_seed_draws_other_fills():
 
 
 def test_a_finished_picture_leaves_the_batch_and_its_mask_stays():
-    box, masker = PlantedEvidence(), Iterative(steps=60, patience=5, together=2)
-    images, labels = box.examples(2, generator=seeded())
+    black_box, masker = PlantedEvidence(), Iterative(steps=60, patience=5, batch_size=2)
+    images, labels = black_box.examples(2, generator=seeded())
     images[1] = 0.5  # nothing to find: finished at the first look
-    counting = Counting(box)
+    counting = Counting(black_box)
     mask = masker(counting, images, labels, generator=seeded())
-    empty = masker(box, images[1:], labels[1:], generator=seeded())
+    empty = masker(black_box, images[1:], labels[1:], generator=seeded())
     assert (mask[1:] - empty).abs().max() < 1e-5
     assert counting.images < 60 * 4 + 32
 
 
 def test_without_tolerance_all_steps_are_done():
-    box = Counting(PlantedEvidence())
+    black_box = Counting(PlantedEvidence())
     images, labels = PlantedEvidence().examples(1, generator=seeded())
-    Iterative(steps=30, tolerance=0.0)(box, images, labels, generator=seeded())
-    assert box.images == 30 * 2 + 8 * 2
+    Iterative(steps=30, tolerance=0.0)(black_box, images, labels, generator=seeded())
+    assert black_box.images == 30 * 2 + 8 * 2
 
 
 # boxes, sizes, types
@@ -142,10 +147,10 @@ def test_without_tolerance_all_steps_are_done():
 @pytest.mark.parametrize("size", [(4, 4), (5, 7), (16, 9), (1, 1), (1, 6)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_tiny_pictures(size, channels):
-    box = TorchBlackBox(small_net(channels))
+    black_box = TorchBlackBox(small_net(channels))
     images = torch.rand(2, channels, *size, generator=seeded())
-    box(images)
-    mask = Iterative(steps=3)(box, images, torch.tensor([0, 4]), generator=seeded())
+    black_box(images)
+    mask = Iterative(steps=3)(black_box, images, torch.tensor([0, 4]), generator=seeded())
     assert mask.shape == (2, 1, *size)
 
 
@@ -153,9 +158,9 @@ def test_two_classes_model_space_float64_and_bfloat16():
     images = torch.randn(2, 3, 12, 12, generator=seeded()) * 3
     labels = torch.tensor([0, 1])
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
-        box = TorchBlackBox(small_net(classes=2).to(dtype))
-        box(images.to(dtype))
-        mask = Iterative(steps=3)(box, images.to(dtype), labels, generator=seeded())
+        black_box = TorchBlackBox(small_net(classes=2).to(dtype))
+        black_box(images.to(dtype))
+        mask = Iterative(steps=3)(black_box, images.to(dtype), labels, generator=seeded())
         assert mask.dtype == dtype
         assert bool(torch.isfinite(mask).all())
 
@@ -164,9 +169,11 @@ def test_two_classes_model_space_float64_and_bfloat16():
     "text", ["iterative:steps=2", *(f"iterative:steps=2,objective={name}" for name in PRESETS)]
 )
 def test_every_preset_by_name(text):
-    box = PlantedEvidence()
-    images, labels = box.examples(2, generator=seeded())
-    assert as_masker(text)(box, images, labels, generator=seeded()).shape == images[:, :1].shape
+    black_box = PlantedEvidence()
+    images, labels = black_box.examples(2, generator=seeded())
+    assert (
+        as_masker(text)(black_box, images, labels, generator=seeded()).shape == images[:, :1].shape
+    )
 
 
 def test_it_works_for_a_caller_without_gradients_and_leaves_the_model_alone():
@@ -176,11 +183,11 @@ def test_it_works_for_a_caller_without_gradients_and_leaves_the_model_alone():
     before = {name: value.clone() for name, value in net.state_dict().items()}
     images, labels = torch.rand(2, 3, 12, 12, generator=seeded()), torch.tensor([0, 1])
     state = torch.random.get_rng_state()
-    box = TorchBlackBox(net)
+    black_box = TorchBlackBox(net)
     for mode in (torch.no_grad(), torch.inference_mode()):
         with mode:
-            box(images)
-            Iterative(steps=2)(box, images.clone(), labels.clone(), generator=seeded())
+            black_box(images)
+            Iterative(steps=2)(black_box, images.clone(), labels.clone(), generator=seeded())
     assert torch.equal(state, torch.random.get_rng_state())
     assert net.training
     assert all(p.grad is None and not p.requires_grad for p in net.parameters())

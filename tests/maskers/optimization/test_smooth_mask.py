@@ -90,9 +90,8 @@ def test_no_mask_is_rougher_than_its_disc():
     shape = SmoothMask((224, 224))
     cells = (torch.rand(1, 1, *shape.grid, generator=Generator().manual_seed(2)) > 0.97).float()
     mask = shape.mask(cells)[0, 0]
-    assert (
-        mask.diff(dim=0).abs().max() < 0.4
-    )  # 3.5 px apart; a mask of that many free values could jump by 1
+    # 3.5 px apart; a mask of that many free values could jump by 1
+    assert mask.diff(dim=0).abs().max() < 0.4
     assert mask.max() > 0.99
 
 

@@ -38,8 +38,8 @@ def superpixels(size, count, seed=0):
     return torch.cdist(places.view(-1, 2), points).argmin(1).view(size) * 3 - 2
 
 
-def found(masker, box, images, labels, seed=0):
-    return masker.find(box, images, labels, generator=Generator().manual_seed(seed))
+def found(masker, black_box, images, labels, seed=0):
+    return masker.attribute(black_box, images, labels, generator=Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize(("size", "count"), [((16, 16), 7), ((48, 40), 60), ((40, 57), 150)])
@@ -56,86 +56,94 @@ def test_equals_captums_feature_ablation(size, count):
         theirs = Captums(lambda x: model(x).softmax(1)).attribute(
             images, baselines=0.25, target=labels, feature_mask=regions[None, None]
         )
-    masker = FeatureAblation(regions=regions, alternative=Constant(colour=0.25))
-    ours = found(masker, TorchBlackBox(model, size=size), images, labels).scores
+    masker = FeatureAblation(regions=regions, alternative=Constant(color=0.25))
+    ours = found(masker, TorchBlackBox(model, size=size), images, labels).attributions
     spread = theirs.max() - theirs.min()
     assert (ours - theirs).abs().max() < 1e-5 * spread + 1e-7
     assert spread > 1e-3
 
 
-@pytest.mark.parametrize(
-    "alternative", [Constant(colour="mean"), Blur(sigma=2.0), Crop()], ids=repr
-)
+@pytest.mark.parametrize("alternative", [Constant(color="mean"), Blur(sigma=2.0), Crop()], ids=repr)
 def test_a_grid_equals_a_plain_loop(alternative):
-    box = PlantedEvidence(max_batch=5)
-    images, labels = box.examples(2, generator=Generator().manual_seed(3), size=(11, 14))
-    answer = found(FeatureAblation(cells=(3, 4), alternative=alternative), box, images, labels)
-    whole = box(images).softmax(1)
+    black_box = PlantedEvidence(max_batch=5)
+    images, labels = black_box.examples(2, generator=Generator().manual_seed(3), size=(11, 14))
+    answer = found(
+        FeatureAblation(grid_size=(3, 4), alternative=alternative), black_box, images, labels
+    )
+    whole = black_box(images).softmax(1)
     for top, bottom in zip((0, 4, 8), (4, 8, 11), strict=True):
         for left, right in zip((0, 4, 7, 11), (4, 7, 11, 14), strict=True):
             mask = torch.ones(2, 1, 11, 14)
             mask[:, :, top:bottom, left:right] = 0
-            drop = (whole - box(alternative.edit(images, mask, Generator())).softmax(1)).gather(
-                1, labels[:, None]
-            )[:, 0]
+            drop = (
+                whole - black_box(alternative.edit(images, mask, Generator())).softmax(1)
+            ).gather(1, labels[:, None])[:, 0]
             assert torch.allclose(
-                answer.scores[:, 0, top:bottom, left:right], drop[:, None, None], atol=1e-5
+                answer.attributions[:, 0, top:bottom, left:right], drop[:, None, None], atol=1e-5
             )
 
 
-def test_one_map_per_picture_and_one_for_all(box, examples):
+def test_one_map_per_picture_and_one_for_all(black_box, examples):
     images, labels = examples
     maps = torch.stack([superpixels((16, 16), 9, seed) for seed in range(4)])[:, None]
-    together = found(FeatureAblation(regions=maps), box, images, labels).scores
+    together = found(FeatureAblation(regions=maps), black_box, images, labels).attributions
     alone = [
         found(
-            FeatureAblation(regions=maps[i, 0].numpy()), box, images[i : i + 1], labels[i : i + 1]
-        ).scores
+            FeatureAblation(regions=maps[i, 0].numpy()),
+            black_box,
+            images[i : i + 1],
+            labels[i : i + 1],
+        ).attributions
         for i in range(4)
     ]
     assert torch.allclose(together, torch.cat(alone), atol=1e-6)
-    shared = found(FeatureAblation(regions=maps[0, 0]), box, images, labels).scores
+    shared = found(FeatureAblation(regions=maps[0, 0]), black_box, images, labels).attributions
     assert torch.allclose(shared[:1], together[:1], atol=1e-6)
     assert not torch.allclose(shared[1:], together[1:], atol=1e-3)
 
 
-def test_scores_are_constant_on_a_region_and_the_mask_is_their_positive_part(box, examples):
+def test_scores_are_constant_on_a_region_and_the_mask_is_their_positive_part(black_box, examples):
     regions = superpixels((16, 16), 12)
-    answer = found(FeatureAblation(regions=regions), box, *examples)
+    answer = found(FeatureAblation(regions=regions), black_box, *examples)
     for name in regions.unique():
-        assert answer.scores[:, 0][:, regions == name].std(1).max() < 1e-7
-    positive = answer.scores.clamp_min(0)
+        assert answer.attributions[:, 0][:, regions == name].std(1).max() < 1e-7
+    positive = answer.attributions.clamp_min(0)
     assert torch.allclose(answer.mask, positive / positive.amax((1, 2, 3), keepdim=True), atol=1e-6)
 
 
-def test_a_pictures_mask_does_not_depend_on_its_batch(box, examples):
+def test_a_pictures_mask_does_not_depend_on_its_batch(black_box, examples):
     images, labels = examples
-    masker = FeatureAblation(cells=4, alternative=Noise())
-    together = found(masker, box, images, labels).scores
-    alone = [found(masker, box, images[i : i + 1], labels[i : i + 1]).scores for i in range(4)]
+    masker = FeatureAblation(grid_size=4, alternative=Noise())
+    together = found(masker, black_box, images, labels).attributions
+    alone = [
+        found(masker, black_box, images[i : i + 1], labels[i : i + 1]).attributions
+        for i in range(4)
+    ]
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
 
 
 def test_one_evaluation_per_region_and_one_for_the_picture():
-    box = Counting(PlantedEvidence(max_batch=10))
-    images, labels = box.box.examples(3, generator=Generator().manual_seed(0))
-    FeatureAblation(cells=4)(box, images, labels, generator=Generator())
-    assert box.images == 3 * (16 + 1)
+    black_box = Counting(PlantedEvidence(max_batch=10))
+    images, labels = black_box.black_box.examples(3, generator=Generator().manual_seed(0))
+    FeatureAblation(grid_size=4)(black_box, images, labels, generator=Generator())
+    assert black_box.images == 3 * (16 + 1)
 
 
 def test_more_cells_than_pixels_are_one_per_pixel():
-    box = Counting(PlantedEvidence())
-    images, labels = box.box.examples(1, generator=Generator().manual_seed(0), size=(4, 5))
-    FeatureAblation(cells=100)(box, images, labels, generator=Generator())
-    assert box.images == 4 * 5 + 1
+    black_box = Counting(PlantedEvidence())
+    images, labels = black_box.black_box.examples(
+        1, generator=Generator().manual_seed(0), size=(4, 5)
+    )
+    FeatureAblation(grid_size=100)(black_box, images, labels, generator=Generator())
+    assert black_box.images == 4 * 5 + 1
 
 
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"cells": 0}, "cells=0"),
-        ({"cells": (2, 3, 4)}, "cells="),
-        ({"cells": 2.5}, "cells=2.5"),
+        ({"cells": 0}, "grid_size=0"),
+        ({"cells": (2, 3, 4)}, "grid_size="),
+        ({"cells": 2.5}, "grid_size=2.5"),
         ({"regions": torch.rand(4, 4)}, "whole numbers"),
         (
             {"regions": torch.zeros(2, 3, 4, 4, dtype=torch.long)},
@@ -150,12 +158,14 @@ def test_bad_arguments_are_refused_at_once(wrong, says):
         FeatureAblation(**wrong)
 
 
-def test_regions_that_do_not_fit_are_refused(box, examples):
+def test_regions_that_do_not_fit_are_refused(black_box, examples):
     with pytest.raises(InputError, match=r"1 pictures of 8 x 8 and got 4 of 16 x 16"):
-        FeatureAblation(regions=np.zeros((8, 8), dtype=int))(box, *examples, generator=Generator())
+        FeatureAblation(regions=np.zeros((8, 8), dtype=int))(
+            black_box, *examples, generator=Generator()
+        )
     with pytest.raises(InputError, match="regions for 3 pictures"):
         FeatureAblation(regions=np.zeros((3, 1, 16, 16), dtype=int))(
-            box, *examples, generator=Generator()
+            black_box, *examples, generator=Generator()
         )
 
 
@@ -166,23 +176,23 @@ def test_maskers_are_equal_if_their_regions_are():
     assert one != other
     assert one != FeatureAblation()
     assert FeatureAblation() == FeatureAblation()
-    assert FeatureAblation() != FeatureAblation(cells=3)
+    assert FeatureAblation() != FeatureAblation(grid_size=3)
     assert FeatureAblation() != "feature-ablation"
 
 
 def test_regions_of_a_large_picture_cost_a_part_of_the_full_passes(monkeypatch):
-    from saliencykit.networks.incremental.window_logits import Answers
+    from saliencykit.networks.incremental.window_logits import WindowLogits
 
     asked = []
-    full = Answers._full
+    full = WindowLogits._full
     monkeypatch.setattr(
-        Answers,
+        WindowLogits,
         "_full",
         lambda self, filled, which: asked.extend(which) or full(self, filled, which),
     )
-    box, image = (
+    black_box, image = (
         TorchBlackBox(net(), size=96),
         torch.rand(1, 3, 96, 96, generator=Generator().manual_seed(2)),
     )
-    found(FeatureAblation(regions=superpixels((96, 96), 200)), box, image, torch.tensor([1]))
+    found(FeatureAblation(regions=superpixels((96, 96), 200)), black_box, image, torch.tensor([1]))
     assert 0 < len(asked) <= 4  # what was compared

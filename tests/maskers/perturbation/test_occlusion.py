@@ -33,10 +33,10 @@ def small_net(seed=0):
         ).eval()
 
 
-def slow_map(box, image, label, window, stride, fill):
+def slow_map(black_box, image, label, window, stride, fill):
     """Zeiler & Fergus, one window at a time."""
     height, width = image.shape[2:]
-    whole = box(image).softmax(1)[0, label]
+    whole = black_box(image).softmax(1)[0, label]
     total, count = torch.zeros(height, width), torch.zeros(height, width)
     top = 0
     while True:
@@ -47,7 +47,7 @@ def slow_map(box, image, label, window, stride, fill):
                 :, :, top : top + window, left : left + window
             ]
             total[top : top + window, left : left + window] += (
-                whole - box(edit).softmax(1)[0, label]
+                whole - black_box(edit).softmax(1)[0, label]
             )
             count[top : top + window, left : left + window] += 1
             if left + window >= width:
@@ -59,8 +59,8 @@ def slow_map(box, image, label, window, stride, fill):
     return total / count
 
 
-def found(masker, box, images, labels, seed=0):
-    return masker.find(box, images, labels, generator=Generator().manual_seed(seed))
+def found(masker, black_box, images, labels, seed=0):
+    return masker.attribute(black_box, images, labels, generator=Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize(
@@ -85,11 +85,11 @@ def test_equals_captums_occlusion(size, window, stride):
             target=labels,
         )
     ours = found(
-        Occlusion(window=window, stride=stride, alternative=Constant(colour=0.25)),
+        Occlusion(window=window, stride=stride, alternative=Constant(color=0.25)),
         TorchBlackBox(net, size=size),
         images,
         labels,
-    ).scores
+    ).attributions
     assert torch.allclose(ours.expand_as(theirs), theirs, atol=1e-5)
     assert ours.abs().max() > 1e-3  # or the comparison says nothing
 
@@ -130,66 +130,71 @@ def test_equals_captums_occlusion_of_networks_whether_a_window_changes_all_of_th
             baselines=0.25,
             target=labels,
         )
-    box = TorchBlackBox(net, size=64)
+    black_box = TorchBlackBox(net, size=64)
     ours = found(
-        Occlusion(window=16, stride=12, alternative=Constant(colour=0.25)), box, images, labels
-    ).scores
+        Occlusion(window=16, stride=12, alternative=Constant(color=0.25)), black_box, images, labels
+    ).attributions
     assert (ours - theirs).abs().max() < 1e-6 * (theirs.max() - theirs.min())
     assert theirs.max() - theirs.min() > 1e-3
 
 
 @pytest.mark.parametrize(
-    "alternative", [Constant(colour="mean"), Blur(sigma=2.0), Noise()], ids=repr
+    "alternative", [Constant(color="mean"), Blur(sigma=2.0), Noise()], ids=repr
 )
 @pytest.mark.parametrize("limit", [1, 5, None])
 def test_equals_a_plain_loop_with_any_fill(alternative, limit):
-    box = PlantedEvidence(max_batch=limit)
-    images, labels = box.examples(2, generator=Generator().manual_seed(3), size=(11, 14))
-    answer = found(Occlusion(window=5, stride=2, alternative=alternative), box, images, labels)
+    black_box = PlantedEvidence(max_batch=limit)
+    images, labels = black_box.examples(2, generator=Generator().manual_seed(3), size=(11, 14))
+    answer = found(
+        Occlusion(window=5, stride=2, alternative=alternative), black_box, images, labels
+    )
     again = found(
         Occlusion(window=5, stride=2, alternative=alternative), PlantedEvidence(), images, labels
     )
-    assert torch.allclose(answer.scores, again.scores, atol=1e-6)
+    assert torch.allclose(answer.attributions, again.attributions, atol=1e-6)
     if isinstance(alternative, Noise):
         return  # its fill is the masker's own draw
     for row, (image, label) in enumerate(zip(images[:, None], labels, strict=True)):
         fill = alternative(image, generator=Generator())
         assert torch.allclose(
-            answer.scores[row, 0], slow_map(box, image, label, 5, 2, fill), atol=1e-5
+            answer.attributions[row, 0], slow_map(black_box, image, label, 5, 2, fill), atol=1e-5
         )
 
 
-def test_an_alternative_with_an_edit_of_its_own_is_asked_for_each_window(box, examples):
+def test_an_alternative_with_an_edit_of_its_own_is_asked_for_each_window(black_box, examples):
     images, labels = examples
     masker = Occlusion(window=8, stride=8, alternative=Crop())
-    whole = box(images).softmax(1).gather(1, labels[:, None])[:, 0]
+    whole = black_box(images).softmax(1).gather(1, labels[:, None])[:, 0]
     corner = torch.ones(4, 1, 16, 16)
     corner[..., :8, :8] = 0
     edits = Crop().edit(images, corner, Generator())
-    expected = whole - box(edits).softmax(1).gather(1, labels[:, None])[:, 0]
+    expected = whole - black_box(edits).softmax(1).gather(1, labels[:, None])[:, 0]
     assert torch.allclose(
-        found(masker, box, images, labels).scores[:, 0, 0, 0], expected, atol=1e-6
+        found(masker, black_box, images, labels).attributions[:, 0, 0, 0], expected, atol=1e-6
     )
 
 
-def test_finds_planted_evidence_and_nothing_for_the_wrong_label(box, examples):
+def test_finds_planted_evidence_and_nothing_for_the_wrong_label(black_box, examples):
     images, labels = examples
     masker = Occlusion(window=4, stride=1)
-    mask, truth = masker(box, images, labels, generator=Generator()), box.evidence(images, labels)
+    mask, truth = (
+        masker(black_box, images, labels, generator=Generator()),
+        black_box.evidence(images, labels),
+    )
     assert (mask.flatten(1).argmax(1) == (mask * truth).flatten(1).argmax(1)).all()
     assert iou(mask, truth, 0.75).mean() > 0.4
-    other = found(masker, box, images, (labels + 1) % 4)
+    other = found(masker, black_box, images, (labels + 1) % 4)
     assert (
-        other.scores.amin((1, 2, 3)) < -0.01
+        other.attributions.amin((1, 2, 3)) < -0.01
     ).all()  # hiding the rival's patch helps this label: a negative score
-    assert ((other.mask == 0) == (other.scores <= 0)).all()
+    assert ((other.mask == 0) == (other.attributions <= 0)).all()
 
 
-def test_the_mask_is_the_positive_part_of_the_scores_over_its_maximum(box, examples):
-    answer = found(Occlusion(window=4, stride=2), box, *examples)
-    positive = answer.scores.clamp_min(0)
+def test_the_mask_is_the_positive_part_of_the_scores_over_its_maximum(black_box, examples):
+    answer = found(Occlusion(window=4, stride=2), black_box, *examples)
+    positive = answer.attributions.clamp_min(0)
     assert torch.allclose(answer.mask, positive / positive.amax((1, 2, 3), keepdim=True), atol=1e-6)
-    assert answer.error is None
+    assert answer.standard_error is None
 
 
 def test_a_box_that_does_not_care_gets_an_empty_mask():
@@ -202,15 +207,20 @@ def test_a_box_that_does_not_care_gets_an_empty_mask():
     )
 
 
-@pytest.mark.parametrize("alternative", [Constant(colour="mean"), Noise(), Choice()], ids=repr)
-def test_a_pictures_mask_does_not_depend_on_its_batch(box, examples, alternative):
+@pytest.mark.parametrize("alternative", [Constant(color="mean"), Noise(), Choice()], ids=repr)
+def test_a_pictures_mask_does_not_depend_on_its_batch(black_box, examples, alternative):
     images, labels = examples
     masker = Occlusion(window=4, stride=2, alternative=alternative)
-    together = found(masker, box, images, labels).scores
-    alone = [found(masker, box, images[i : i + 1], labels[i : i + 1]).scores for i in range(4)]
+    together = found(masker, black_box, images, labels).attributions
+    alone = [
+        found(masker, black_box, images[i : i + 1], labels[i : i + 1]).attributions
+        for i in range(4)
+    ]
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
     assert torch.allclose(
-        together.flip(0), found(masker, box, images.flip(0), labels.flip(0)).scores, atol=1e-5
+        together.flip(0),
+        found(masker, black_box, images.flip(0), labels.flip(0)).attributions,
+        atol=1e-5,
     )
 
 
@@ -218,21 +228,23 @@ def test_a_pictures_mask_does_not_depend_on_its_batch(box, examples, alternative
     "size", [(4, 4), (8, 8), (16, 16), (32, 32), (64, 64), (5, 40), (224, 224)]
 )
 def test_the_defaults_ask_a_sane_number_of_questions_at_every_size(size):
-    box = Counting(
+    black_box = Counting(
         QueryOnly(
             FunctionBlackBox(lambda x: np.stack([x[:, 0, 0, 0], x[:, -1, -1, 0]], 1), num_classes=2)
         )
     )
-    mask = Occlusion()(box, torch.rand(1, 3, *size), torch.tensor([0]), generator=Generator())
+    mask = Occlusion()(black_box, torch.rand(1, 3, *size), torch.tensor([0]), generator=Generator())
     assert mask.shape == (1, 1, *size)
-    assert (box.images == 626) if size == (224, 224) else (size[0] <= box.images <= 1000)
+    assert (
+        (black_box.images == 626) if size == (224, 224) else (size[0] <= black_box.images <= 1000)
+    )
 
 
 def test_no_evaluation_is_wasted():
-    box = Counting(PlantedEvidence(max_batch=10))
-    images, labels = box.box.examples(3, generator=Generator().manual_seed(0))
-    Occlusion(window=4, stride=4)(box, images, labels, generator=Generator())
-    assert box.images == 3 * (16 + 1)
+    black_box = Counting(PlantedEvidence(max_batch=10))
+    images, labels = black_box.black_box.examples(3, generator=Generator().manual_seed(0))
+    Occlusion(window=4, stride=4)(black_box, images, labels, generator=Generator())
+    assert black_box.images == 3 * (16 + 1)
 
 
 @pytest.mark.parametrize(
@@ -249,13 +261,15 @@ def test_bad_arguments_are_refused_at_once(wrong, says):
         Occlusion(**wrong)
 
 
-def test_windows_that_do_not_fit_are_refused_with_the_way_out(box, examples):
+def test_windows_that_do_not_fit_are_refused_with_the_way_out(black_box, examples):
     with pytest.raises(InputError, match=r"larger than the 16 x 16 picture; write window=1/7"):
-        Occlusion(window=32, stride=8)(box, *examples, generator=Generator())
+        Occlusion(window=32, stride=8)(black_box, *examples, generator=Generator())
     with pytest.raises(InputError, match="would miss pixels"):
-        Occlusion(window=2, stride=3)(box, *examples, generator=Generator())
+        Occlusion(window=2, stride=3)(black_box, *examples, generator=Generator())
 
 
-def test_double_precision_stays(box):
-    images, labels = box.examples(1, generator=Generator().manual_seed(0))
-    assert found(Occlusion(), box, images.double(), labels).scores.dtype == torch.float64
+def test_double_precision_stays(black_box):
+    images, labels = black_box.examples(1, generator=Generator().manual_seed(0))
+    assert (
+        found(Occlusion(), black_box, images.double(), labels).attributions.dtype == torch.float64
+    )

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Generator
 
-from saliencykit.maskers.perturbation.random_masks import draw_masks, likeness
+from saliencykit.maskers.perturbation.random_masks import draw_masks, similarity
 
 
-def drawn(samples, size=(12, 9), cells=3, keep=0.5, sampling="opposite", seed=0):
+def drawn(samples, size=(12, 9), cells=3, keep=0.5, sampling="antithetic", seed=0):
     image = torch.ones(1, 1, *size)
     parts = draw_masks(
         image, samples, cells, keep, sampling, generator=Generator().manual_seed(seed)
@@ -18,18 +18,18 @@ def drawn(samples, size=(12, 9), cells=3, keep=0.5, sampling="opposite", seed=0)
 
 
 @pytest.mark.parametrize(
-    ("keep", "sampling"), [(0.5, "opposite"), (0.3, "opposite"), (0.3, "random")]
+    ("keep", "sampling"), [(0.5, "antithetic"), (0.3, "antithetic"), (0.3, "random")]
 )
 def test_mean_and_covariance_are_those_that_are_said(keep, sampling):
     masks = drawn(20000, keep=keep, sampling=sampling).double()
     assert (masks.mean(0) - keep).abs().max() < 0.02
-    if sampling == "opposite":
+    if sampling == "antithetic":
         masks = masks[::2]  # pairs depend on each other
     above = (masks - masks.mean(0)).flatten(1)
     wanted = (
         keep
         * (1 - keep)
-        * torch.einsum("yv,xu->yxvu", likeness(12, 3), likeness(9, 3)).reshape(108, 108)
+        * torch.einsum("yv,xu->yxvu", similarity(12, 3), similarity(9, 3)).reshape(108, 108)
     )
     assert (above.T @ above / len(above) - wanted).abs().max() < 0.02
 
@@ -40,6 +40,6 @@ def test_opposite_masks_add_up_to_one():
     assert not torch.allclose(masks[0], masks[2])
 
 
-@pytest.mark.parametrize("sampling", ["opposite", "random"])
+@pytest.mark.parametrize("sampling", ["antithetic", "random"])
 def test_more_masks_begin_with_the_same(sampling):
     assert torch.equal(drawn(33, sampling=sampling), drawn(600, sampling=sampling)[:33])

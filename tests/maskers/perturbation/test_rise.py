@@ -29,12 +29,17 @@ class Recorder(BlackBox):
 
     differentiable = False
 
-    def __init__(self, box, max_batch=None):
-        self.box, self.max_batch, self.num_classes, self.seen = box, max_batch, box.num_classes, []
+    def __init__(self, black_box, max_batch=None):
+        self.black_box, self.max_batch, self.num_classes, self.seen = (
+            black_box,
+            max_batch,
+            black_box.num_classes,
+            [],
+        )
 
     def logits(self, images):
         self.seen.append(images.clone())
-        return self.box(images)
+        return self.black_box(images)
 
 
 class Grey(BlackBox):
@@ -58,20 +63,20 @@ class Deaf(BlackBox):
         return torch.zeros(len(images), 2)
 
 
-def found(masker, box, images, labels, seed=0):
-    return masker.find(box, images, labels, generator=Generator().manual_seed(seed))
+def found(masker, black_box, images, labels, seed=0):
+    return masker.attribute(black_box, images, labels, generator=Generator().manual_seed(seed))
 
 
 def masks_shown(masker, size, label=0, seed=0):
     """The masks that the masker makes for a white picture on black: what the box is shown is the
     mask.
     """
-    box = Recorder(Grey(), max_batch=7)
-    answer = found(masker, box, torch.ones(1, 1, *size), torch.tensor([label]), seed)
-    return torch.cat(box.seen), answer
+    black_box = Recorder(Grey(), max_batch=7)
+    answer = found(masker, black_box, torch.ones(1, 1, *size), torch.tensor([label]), seed)
+    return torch.cat(black_box.seen), answer
 
 
-@pytest.mark.parametrize("sampling", ["opposite", "random"])
+@pytest.mark.parametrize("sampling", ["antithetic", "random"])
 @pytest.mark.parametrize(
     ("samples", "size", "cells", "keep"),
     [(300, (16, 16), 7, 0.5), (40, (9, 13), 3, 0.3), (5, (4, 4), 7, 0.5)],
@@ -80,9 +85,9 @@ def test_equals_a_plain_loop_over_the_same_masks(samples, size, cells, keep, sam
     masks, answer = masks_shown(
         Rise(
             samples=samples,
-            cells=cells,
-            keep=keep,
-            alternative=Constant(colour=0.0),
+            grid_size=cells,
+            keep_prob=keep,
+            alternative=Constant(color=0.0),
             estimate="mean",
             sampling=sampling,
         ),
@@ -95,77 +100,86 @@ def test_equals_a_plain_loop_over_the_same_masks(samples, size, cells, keep, sam
     for y, mask in zip(ys, masks.double(), strict=True):
         slow += (y - mean_y) * (mask[0] - mean_mask)
     slow /= samples * keep
-    assert torch.allclose(answer.scores[0, 0].double(), slow, atol=1e-5)
+    assert torch.allclose(answer.attributions[0, 0].double(), slow, atol=1e-5)
     assert slow.abs().max() > 1e-3  # or the comparison says nothing
 
 
 def test_the_scores_are_the_published_map_less_a_constant_answers_map():
     masks, answer = masks_shown(
-        Rise(samples=200, alternative=Constant(colour=0.0), estimate="mean"), (16, 16)
+        Rise(samples=200, alternative=Constant(color=0.0), estimate="mean"), (16, 16)
     )
     y = masks.mean((1, 2, 3))
     published = (y[:, None, None] * masks[:, 0]).mean(0) / 0.5
     assert torch.allclose(
-        answer.scores[0, 0], published - y.mean() * masks[:, 0].mean(0) / 0.5, atol=1e-5
+        answer.attributions[0, 0], published - y.mean() * masks[:, 0].mean(0) / 0.5, atol=1e-5
     )
 
 
 def test_the_error_of_a_mean_is_that_of_eight_groups_dealt_pair_by_pair():
     masks, answer = masks_shown(
-        Rise(samples=320, alternative=Constant(colour=0.0), estimate="mean"), (12, 12)
+        Rise(samples=320, alternative=Constant(color=0.0), estimate="mean"), (12, 12)
     )
     y, mask = masks.mean((1, 2, 3)), masks[:, 0]
     terms = (y - y.mean())[:, None, None] * (mask - mask.mean(0)) / 0.5
     means = terms.view(-1, 8, 2, 12, 12).mean((0, 2))
-    assert torch.allclose(answer.error[0, 0], means.std(0) / math.sqrt(8), atol=1e-6)
+    assert torch.allclose(answer.standard_error[0, 0], means.std(0) / math.sqrt(8), atol=1e-6)
 
 
 @pytest.mark.parametrize("estimate", ["linear", "mean"])
 @pytest.mark.parametrize("samples", [128, 512])
 def test_the_error_estimates_how_far_the_scores_are_from_those_of_endless_samples(
-    box, estimate, samples
+    black_box, estimate, samples
 ):
-    images, labels = box.examples(1, generator=Generator().manual_seed(5))
-    endless = found(Rise(samples=20000), box, images, labels, 99).scores
+    images, labels = black_box.examples(1, generator=Generator().manual_seed(5))
+    endless = found(Rise(samples=20000), black_box, images, labels, 99).attributions
     repeats = [
-        found(Rise(samples=samples, estimate=estimate), box, images, labels, seed)
+        found(Rise(samples=samples, estimate=estimate), black_box, images, labels, seed)
         for seed in range(12)
     ]
-    true = torch.stack([r.scores - endless for r in repeats]).square().mean(0).sqrt().mean()
-    told = torch.stack([r.error for r in repeats]).mean()
+    true = torch.stack([r.attributions - endless for r in repeats]).square().mean(0).sqrt().mean()
+    told = torch.stack([r.standard_error for r in repeats]).mean()
     assert 0.6 < float(told / true) < 1.4
 
 
-def test_regression_needs_fewer_masks_for_the_same_map(box):
-    images, labels = box.examples(1, generator=Generator().manual_seed(5), size=32)
+def test_regression_needs_fewer_masks_for_the_same_map(black_box):
+    images, labels = black_box.examples(1, generator=Generator().manual_seed(5), size=32)
     endless = found(
-        Rise(samples=20000, estimate="mean", sampling="random"), box, images, labels, 99
-    ).scores
-    few = found(Rise(samples=256), box, images, labels).scores
-    many = found(Rise(samples=512, estimate="mean", sampling="random"), box, images, labels).scores
+        Rise(samples=20000, estimate="mean", sampling="random"), black_box, images, labels, 99
+    ).attributions
+    few = found(Rise(samples=256), black_box, images, labels).attributions
+    many = found(
+        Rise(samples=512, estimate="mean", sampling="random"), black_box, images, labels
+    ).attributions
     assert (few - endless).square().mean() < (many - endless).square().mean()
 
 
-def test_precision_stops_early_and_is_kept(box):
-    images, labels = box.examples(2, generator=Generator().manual_seed(5), size=32)
-    counted = Counting(QueryOnly(box))
-    answer = found(Rise(samples=4000, precision=0.95), counted, images, labels)
+def test_precision_stops_early_and_is_kept(black_box):
+    images, labels = black_box.examples(2, generator=Generator().manual_seed(5), size=32)
+    counted = Counting(QueryOnly(black_box))
+    answer = found(Rise(samples=4000, target_correlation=0.95), counted, images, labels)
     assert counted.images < 2 * 1000
-    endless = found(Rise(samples=10000), box, images, labels, 99).scores
-    for one, other in zip(answer.scores, endless, strict=True):
+    endless = found(Rise(samples=10000), black_box, images, labels, 99).attributions
+    for one, other in zip(answer.attributions, endless, strict=True):
         assert torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1] > 0.93
 
 
-def test_a_precision_that_was_not_reached_is_said(box, examples):
+def test_a_precision_that_was_not_reached_is_said(black_box, examples):
     with pytest.warns(UserWarning, match=r"after 300 masks .* wanted was 0\.99999.*samples=600"):
         found(
-            Rise(samples=300, precision=0.99999, estimate="mean"), box, *(x[:1] for x in examples)
+            Rise(samples=300, target_correlation=0.99999, estimate="mean"),
+            black_box,
+            *(x[:1] for x in examples),
         )
 
 
 def test_precision_of_a_box_that_does_not_care_stops_at_the_first_look():
     counted = Counting(Deaf())
-    found(Rise(samples=2000, precision=0.9), counted, torch.rand(1, 3, 8, 8), torch.tensor([0]))
+    found(
+        Rise(samples=2000, target_correlation=0.9),
+        counted,
+        torch.rand(1, 3, 8, 8),
+        torch.tensor([0]),
+    )
     assert counted.images == 256
 
 
@@ -174,46 +188,50 @@ def test_masks_are_enlarged_grids_cut_out_at_an_offset(size, cells):
     """For every mask there are an offset and a grid that, enlarged and cut out there, give it:
     looked for by least squares.
     """
-    masks, _ = masks_shown(Rise(samples=3, cells=cells, alternative=Constant(colour=0.0)), size)
+    masks, _ = masks_shown(Rise(samples=3, grid_size=cells, alternative=Constant(color=0.0)), size)
     cell = [math.ceil(side / cells) for side in size]
     units = torch.eye(cells * cells, dtype=torch.float64).view(-1, 1, cells, cells)
-    enlarged = F.interpolate(
+    resize_maps = F.interpolate(
         units, size=[(cells + 1) * c for c in cell], mode="bilinear", align_corners=False
     )[:, 0]
     for mask in masks[:, 0].double():
         misses = []
         for top, left in itertools.product(range(cell[0] + 1), range(cell[1] + 1)):
-            design = enlarged[:, top : top + size[0], left : left + size[1]].flatten(1).T
+            design = resize_maps[:, top : top + size[0], left : left + size[1]].flatten(1).T
             grid = torch.linalg.lstsq(design, mask.flatten()[:, None], driver="gelsd").solution
             misses.append(float((design @ grid - mask.flatten()[:, None]).abs().max()))
         assert min(misses) < 1e-5
 
 
 def test_the_mean_mask_is_the_chance_to_be_kept_everywhere():
-    masks, _ = masks_shown(Rise(samples=4000, keep=0.3, alternative=Constant(colour=0.0)), (14, 14))
+    masks, _ = masks_shown(
+        Rise(samples=4000, keep_prob=0.3, alternative=Constant(color=0.0)), (14, 14)
+    )
     assert (masks.mean(0) - 0.3).abs().max() < 0.04
     assert masks.min() >= -1e-6
     assert masks.max() <= 1 + 1e-6
 
 
 @pytest.mark.parametrize(
-    "alternative", [Constant(colour="zero"), Blur(sigma=2.0), Noise()], ids=repr
+    "alternative", [Constant(color="zero"), Blur(sigma=2.0), Noise()], ids=repr
 )
 def test_edits_are_compositions_with_one_fill(alternative):
-    white, box = torch.rand(1, 3, 12, 12, generator=Generator().manual_seed(2)), PlantedEvidence()
-    recorder = Recorder(box, max_batch=5)
+    white, black_box = (
+        torch.rand(1, 3, 12, 12, generator=Generator().manual_seed(2)),
+        PlantedEvidence(),
+    )
+    recorder = Recorder(black_box, max_batch=5)
     found(Rise(samples=12, alternative=alternative), recorder, white, torch.tensor([1]))
     edits = torch.cat(recorder.seen)
-    recorder = Recorder(box)
+    recorder = Recorder(black_box)
     found(Rise(samples=12, alternative=alternative), recorder, white, torch.tensor([1]))
     assert torch.allclose(edits, torch.cat(recorder.seen), atol=1e-6)
     if isinstance(alternative, Noise):
         return  # its fill is the masker's own draw
     fill = alternative(white, generator=Generator())
     away = white - fill
-    mask = ((edits - fill) * away).sum(1, keepdim=True) / away.square().sum(
-        1, keepdim=True
-    )  # least squares over the channels
+    # least squares over the channels
+    mask = ((edits - fill) * away).sum(1, keepdim=True) / away.square().sum(1, keepdim=True)
     assert torch.allclose(compose(white, mask, fill), edits, atol=1e-5)
 
 
@@ -221,34 +239,34 @@ def test_zero_is_what_the_models_normalisation_maps_to_zero():
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 4))
     seen = []
     net.register_forward_pre_hook(lambda module, args: seen.append(args[0].clone()))
-    box = TorchBlackBox(net, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2), size=8)
+    black_box = TorchBlackBox(net, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2), size=8)
     image = torch.rand(1, 3, 8, 8, generator=Generator().manual_seed(0))
-    found(Rise(samples=20, cells=1, keep=0.5), box, image, torch.tensor([0]))
+    found(Rise(samples=20, grid_size=1, keep_prob=0.5), black_box, image, torch.tensor([0]))
     shown = torch.cat(seen[-1:])
     dropped = shown.abs().amax((1, 2, 3)) < 1e-6
     assert dropped.any()
     assert not dropped.all()
 
 
-def test_an_alternative_with_an_edit_of_its_own_edits_each_mask(box, examples):
+def test_an_alternative_with_an_edit_of_its_own_edits_each_mask(black_box, examples):
     images, labels = examples
-    recorder = Recorder(box, max_batch=5)
+    recorder = Recorder(black_box, max_batch=5)
     found(Rise(samples=12, alternative=Crop()), recorder, images[:1], labels[:1])
     assert torch.cat(recorder.seen).shape == (12, 3, 16, 16)
 
 
-def test_finds_planted_evidence(box):
-    images, labels = box.examples(4, generator=Generator().manual_seed(0), size=24)
-    mask = Rise(samples=600)(box, images, labels, generator=Generator().manual_seed(0))
-    truth = box.evidence(images, labels)
+def test_finds_planted_evidence(black_box):
+    images, labels = black_box.examples(4, generator=Generator().manual_seed(0), size=24)
+    mask = Rise(samples=600)(black_box, images, labels, generator=Generator().manual_seed(0))
+    truth = black_box.evidence(images, labels)
     inside = (mask * truth).sum((1, 2, 3)) / truth.sum((1, 2, 3))
     assert (inside > 0.7).all()
     assert (mask.mean((1, 2, 3)) < 0.5).all()
 
 
-def test_the_mask_is_the_positive_part_of_the_scores_over_its_maximum(box, examples):
-    answer = found(Rise(samples=64), box, *examples)
-    positive = answer.scores.clamp_min(0)
+def test_the_mask_is_the_positive_part_of_the_scores_over_its_maximum(black_box, examples):
+    answer = found(Rise(samples=64), black_box, *examples)
+    positive = answer.attributions.clamp_min(0)
     assert torch.allclose(answer.mask, positive / positive.amax((1, 2, 3), keepdim=True), atol=1e-6)
 
 
@@ -258,40 +276,44 @@ def test_a_box_that_does_not_care_gets_an_empty_mask():
     images = torch.rand(2, 3, 8, 8, generator=Generator().manual_seed(0))
     answer = found(Rise(samples=500), TorchBlackBox(net, size=8), images, torch.tensor([0, 3]))
     assert answer.mask.max() < 0.1
-    assert answer.scores.abs().max() < 1e-6
+    assert answer.attributions.abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("alternative", [Constant(colour="zero"), Noise(), Choice()], ids=repr)
+@pytest.mark.parametrize("alternative", [Constant(color="zero"), Noise(), Choice()], ids=repr)
 @pytest.mark.parametrize("limit", [3, None])
 def test_a_pictures_mask_does_not_depend_on_its_batch(examples, alternative, limit):
     images, labels = examples
-    box, masker = PlantedEvidence(max_batch=limit), Rise(samples=50, alternative=alternative)
-    together = found(masker, box, images, labels)
-    alone = [found(masker, box, images[i : i + 1], labels[i : i + 1]) for i in range(4)]
-    assert torch.allclose(together.scores, torch.cat([a.scores for a in alone]), atol=1e-5)
+    black_box, masker = PlantedEvidence(max_batch=limit), Rise(samples=50, alternative=alternative)
+    together = found(masker, black_box, images, labels)
+    alone = [found(masker, black_box, images[i : i + 1], labels[i : i + 1]) for i in range(4)]
+    assert torch.allclose(
+        together.attributions, torch.cat([a.attributions for a in alone]), atol=1e-5
+    )
     assert torch.allclose(together.mask, torch.cat([a.mask for a in alone]), atol=1e-5)
     assert torch.allclose(
-        together.mask.flip(0), found(masker, box, images.flip(0), labels.flip(0)).mask, atol=1e-5
+        together.mask.flip(0),
+        found(masker, black_box, images.flip(0), labels.flip(0)).mask,
+        atol=1e-5,
     )
 
 
-def test_masks_depend_on_the_seed_and_the_picture_and_not_on_the_micro_batch(box, examples):
+def test_masks_depend_on_the_seed_and_the_picture_and_not_on_the_micro_batch(black_box, examples):
     images, labels = examples
-    first = found(Rise(samples=50), box, images, labels).scores
-    assert torch.equal(first, found(Rise(samples=50), box, images, labels).scores)
+    first = found(Rise(samples=50), black_box, images, labels).attributions
+    assert torch.equal(first, found(Rise(samples=50), black_box, images, labels).attributions)
     assert not torch.allclose(
-        first, found(Rise(samples=50), box, images, labels, seed=1).scores, atol=1e-4
+        first, found(Rise(samples=50), black_box, images, labels, seed=1).attributions, atol=1e-4
     )
     assert torch.allclose(
         first,
-        found(Rise(samples=50), PlantedEvidence(max_batch=7), images, labels).scores,
+        found(Rise(samples=50), PlantedEvidence(max_batch=7), images, labels).attributions,
         atol=1e-5,
     )
 
 
 def test_more_samples_begin_with_the_same_masks():
-    few, _ = masks_shown(Rise(samples=10, alternative=Constant(colour=0.0)), (8, 8))
-    many, _ = masks_shown(Rise(samples=300, alternative=Constant(colour=0.0)), (8, 8))
+    few, _ = masks_shown(Rise(samples=10, alternative=Constant(color=0.0)), (8, 8))
+    many, _ = masks_shown(Rise(samples=300, alternative=Constant(color=0.0)), (8, 8))
     assert torch.allclose(few, many[:10], atol=1e-6)
 
 
@@ -299,11 +321,11 @@ def test_more_samples_begin_with_the_same_masks():
     ("samples", "limit", "largest"), [(300, None, 32), (300, 7, 7), (20, 50, 20), (100, 1000, 64)]
 )
 def test_a_query_only_box_gets_each_mask_once_in_batches_within_its_limit(samples, limit, largest):
-    box = Counting(QueryOnly(PlantedEvidence(max_batch=limit)))
-    images, labels = box.box.box.examples(2, generator=Generator().manual_seed(0))
-    Rise(samples=samples)(box, images, labels, generator=Generator())
-    assert box.images == 2 * samples
-    assert max(box.asked) == largest
+    black_box = Counting(QueryOnly(PlantedEvidence(max_batch=limit)))
+    images, labels = black_box.black_box.black_box.examples(2, generator=Generator().manual_seed(0))
+    Rise(samples=samples)(black_box, images, labels, generator=Generator())
+    assert black_box.images == 2 * samples
+    assert max(black_box.asked) == largest
 
 
 @pytest.mark.parametrize(
@@ -311,11 +333,11 @@ def test_a_query_only_box_gets_each_mask_once_in_batches_within_its_limit(sample
     [
         ({"samples": 1}, "samples=1"),
         ({"samples": 10.0}, "whole number"),
-        ({"cells": 0}, "cells=0"),
-        ({"keep": 1.0}, "keep=1.0"),
-        ({"keep": float("nan")}, "keep=nan"),
+        ({"cells": 0}, "grid_size=0"),
+        ({"keep": 1.0}, "keep_prob=1.0"),
+        ({"keep": float("nan")}, "keep_prob=nan"),
         ({"alternative": "blur"}, "an Alternative"),
-        ({"precision": 1.0}, "precision=1.0"),
+        ({"precision": 1.0}, "target_correlation=1.0"),
         ({"sampling": "sobol"}, "'opposite' or 'random'"),
         ({"estimate": "median"}, "'linear' or 'mean'"),
     ],
@@ -325,15 +347,18 @@ def test_bad_arguments_are_refused_at_once(wrong, says):
         Rise(**wrong)
 
 
-def test_two_samples_are_enough_for_finite_numbers(box, examples):
-    answer = found(Rise(samples=2), box, *examples)
-    assert torch.isfinite(answer.scores).all()
-    assert torch.isfinite(answer.error).all()
+def test_two_samples_are_enough_for_finite_numbers(black_box, examples):
+    answer = found(Rise(samples=2), black_box, *examples)
+    assert torch.isfinite(answer.attributions).all()
+    assert torch.isfinite(answer.standard_error).all()
 
 
-def test_double_precision_stays(box):
-    images, labels = box.examples(1, generator=Generator().manual_seed(0))
-    assert found(Rise(samples=16), box, images.double(), labels).scores.dtype == torch.float64
+def test_double_precision_stays(black_box):
+    images, labels = black_box.examples(1, generator=Generator().manual_seed(0))
+    assert (
+        found(Rise(samples=16), black_box, images.double(), labels).attributions.dtype
+        == torch.float64
+    )
 
 
 def test_memory_does_not_grow_with_the_samples():

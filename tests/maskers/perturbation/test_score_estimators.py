@@ -6,8 +6,12 @@ import pytest
 import torch
 from torch import Generator
 
-from saliencykit.maskers.perturbation.random_masks import draw_masks, likeness
-from saliencykit.maskers.perturbation.score_estimators import GROUPS, LinearFit, SampleMean
+from saliencykit.maskers.perturbation.random_masks import draw_masks, similarity
+from saliencykit.maskers.perturbation.score_estimators import (
+    GROUPS,
+    MeanEstimator,
+    RegressionEstimator,
+)
 
 SIZE, CELLS, KEEP = (12, 14), 3, 0.4
 DEMAND = torch.rand(SIZE, generator=Generator().manual_seed(1), dtype=torch.float64).square() / 60
@@ -16,7 +20,9 @@ DEMAND = torch.rand(SIZE, generator=Generator().manual_seed(1), dtype=torch.floa
 def filled(estimate, samples, answer, seed=0, sampling="random"):
     like = torch.zeros(())
     found = (
-        SampleMean(SIZE, KEEP, like) if estimate == "mean" else LinearFit(SIZE, CELLS, KEEP, like)
+        MeanEstimator(SIZE, KEEP, like)
+        if estimate == "mean"
+        else RegressionEstimator(SIZE, CELLS, KEEP, like)
     )
     shown = []
     for part in draw_masks(
@@ -50,7 +56,7 @@ def test_the_mean_is_a_plain_loop():
 
 def test_a_linear_answer_gets_its_exact_covariance_from_a_few_hundred_masks():
     found, _ = filled("linear", 400, linear)
-    exact = (1 - KEEP) * likeness(SIZE[0], CELLS) @ DEMAND @ likeness(SIZE[1], CELLS)
+    exact = (1 - KEEP) * similarity(SIZE[0], CELLS) @ DEMAND @ similarity(SIZE[1], CELLS)
     assert (found.scores() - exact).abs().max() < 0.01 * exact.max()
     assert found.agreement() > 0.999
 
@@ -77,7 +83,7 @@ def test_ridge_is_the_plain_formula_with_the_strength_of_least_cross_validation(
         score = (y - hat @ y).square().sum() / (1 - (1 + hat.trace()) / 150) ** 2
         if best is None or score < best[0]:
             best = (score, x.T @ inverse @ y)
-    slow = (1 - KEEP) * likeness(SIZE[0], CELLS) @ best[1].view(SIZE) @ likeness(SIZE[1], CELLS)
+    slow = (1 - KEEP) * similarity(SIZE[0], CELLS) @ best[1].view(SIZE) @ similarity(SIZE[1], CELLS)
     assert (found.scores() - slow).abs().max() < 0.03 * slow.abs().max()
 
 
@@ -97,7 +103,9 @@ def test_order_and_chunks_make_no_difference_to_groups(estimate):
     whole, _ = filled(estimate, 128, crooked)
     like = torch.zeros(())
     found = (
-        SampleMean(SIZE, KEEP, like) if estimate == "mean" else LinearFit(SIZE, CELLS, KEEP, like)
+        MeanEstimator(SIZE, KEEP, like)
+        if estimate == "mean"
+        else RegressionEstimator(SIZE, CELLS, KEEP, like)
     )
     (block,) = draw_masks(
         torch.ones(1, 1, *SIZE), 128, CELLS, KEEP, "random", generator=Generator().manual_seed(0)

@@ -3,23 +3,30 @@ import torch
 from torch import nn
 
 from saliencykit.core.errors import InputError
-from saliencykit.maskers.realtime.encoder import Features, Own, Paper, Trunk
-from saliencykit.networks.feature_maps import Tap
+from saliencykit.maskers.realtime.encoder import (
+    Features,
+    PretrainedEncoder,
+    StandaloneEncoder,
+    TrunkEncoder,
+)
+from saliencykit.networks.feature_maps import FeatureMap
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence
 from saliencykit.testing.unchanged import untouched
 
-TAPS = (Tap("stages.0", "maps", 8, (16, 16)), Tap("stages.2", "maps", 16, (4, 4)))
+TAPS = (FeatureMap("stages.0", "maps", 8, (16, 16)), FeatureMap("stages.2", "maps", 16, (4, 4)))
 
 
 def test_the_trunk_gives_maps_and_logits_in_one_pass(net, pictures):
-    box, images = net("convolutional"), pictures(3)
+    black_box, images = net("convolutional"), pictures(3)
     passes = []
-    handle = box.model.register_forward_pre_hook(lambda module, given: passes.append(len(given[0])))
-    trunk = Trunk(TAPS)
-    features = trunk.see(box, images)
+    handle = black_box.model.register_forward_pre_hook(
+        lambda module, given: passes.append(len(given[0]))
+    )
+    trunk = TrunkEncoder(TAPS)
+    features = trunk.encode(black_box, images)
     handle.remove()
     assert passes == [3]
-    assert torch.equal(features.logits, box(images))
+    assert torch.equal(features.logits, black_box(images))
     assert [m.shape for m in features.maps] == [(3, 8, 16, 16), (3, 16, 4, 4)]
     assert features.size == (32, 32)
     assert (trunk.channels, trunk.sides, trunk.trained) == ((8, 16), ((16, 16), (4, 4)), False)
@@ -27,20 +34,22 @@ def test_the_trunk_gives_maps_and_logits_in_one_pass(net, pictures):
 
 
 def test_the_trunk_leaves_the_box_alone(net, pictures):
-    box = net("convolutional")
-    with untouched("Trunk", box.model):
-        Trunk(TAPS).see(box, pictures(2))
+    black_box = net("convolutional")
+    with untouched("TrunkEncoder", black_box.model):
+        TrunkEncoder(TAPS).encode(black_box, pictures(2))
 
 
 def test_a_trunk_of_another_model_is_named(net, pictures):
     with pytest.raises(
         InputError, match=r"'stages.0' of \w+ has 8 channels, and the masker was made for 9"
     ):
-        Trunk((Tap("stages.0", "maps", 9, (16, 16)),)).see(net("convolutional"), pictures(2))
+        TrunkEncoder((FeatureMap("stages.0", "maps", 9, (16, 16)),)).encode(
+            net("convolutional"), pictures(2)
+        )
     with pytest.raises(InputError, match="no layer"):
-        Trunk(TAPS).see(net("channels-last"), pictures(2))
+        TrunkEncoder(TAPS).encode(net("channels-last"), pictures(2))
     with pytest.raises(InputError, match="at least one tap"):
-        Trunk(())
+        TrunkEncoder(())
 
 
 def test_rows_of_features():
@@ -61,52 +70,52 @@ def test_rows_of_features():
     ],
 )
 def test_the_own_encoder_knows_its_sides(options):
-    own = Own(**options).eval()
-    box = Counting(PlantedEvidence())
-    features = own.see(box, torch.rand(2, own.channels_in, *own.size))
+    own = StandaloneEncoder(**options).eval()
+    black_box = Counting(PlantedEvidence())
+    features = own.encode(black_box, torch.rand(2, own.channels_in, *own.size))
     assert [(m.shape[1], tuple(m.shape[2:])) for m in features.maps] == list(
         zip(own.channels, own.sides, strict=True)
     )
     assert features.logits is None
-    assert box.asked == []
+    assert black_box.asked == []
     assert own.trained
-    assert Own(**own.options()).options() == own.options()
+    assert StandaloneEncoder(**own.options()).options() == own.options()
 
 
 @pytest.mark.parametrize("options", [{"widths": (8, 0)}, {"depth": 0}, {"stem": 0}])
 def test_numbers_of_the_own_encoder(options):
     with pytest.raises(InputError, match="all are >= 1"):
-        Own(**options)
+        StandaloneEncoder(**options)
 
 
 def test_the_papers_encoder_is_frozen_and_always_the_same():
     pytest.importorskip("timm")
-    with untouched("Paper"):
-        paper = Paper("test_resnet", pretrained=False, size=(64, 64))
-    again = Paper("test_resnet", pretrained=False, size=(64, 64))
+    with untouched("PretrainedEncoder"):
+        paper = PretrainedEncoder("test_resnet", pretrained=False, size=(64, 64))
+    again = PretrainedEncoder("test_resnet", pretrained=False, size=(64, 64))
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    box = Counting(PlantedEvidence())
-    one, other = (p.train().see(box, images) for p in (paper, again))
+    black_box = Counting(PlantedEvidence())
+    one, other = (p.train().encode(black_box, images) for p in (paper, again))
     assert all(torch.equal(a, b) for a, b in zip(one.maps, other.maps, strict=True))
-    assert box.asked == []
+    assert black_box.asked == []
     assert not any(p.requires_grad for p in paper.parameters())
     assert not any(m.training for m in paper.backbone.modules() if isinstance(m, nn.BatchNorm2d))
     assert [(m.shape[1], tuple(m.shape[2:])) for m in one.maps] == list(
         zip(paper.channels, paper.sides, strict=True)
     )
-    assert Paper(**paper.options()).options() == paper.options()
+    assert PretrainedEncoder(**paper.options()).options() == paper.options()
 
 
 def test_the_papers_encoder_normalises_as_its_backbone_wants_it():
     timm = pytest.importorskip("timm")
-    paper = Paper("test_resnet", pretrained=False, size=(64, 64))
+    paper = PretrainedEncoder("test_resnet", pretrained=False, size=(64, 64))
     config = timm.create_model("test_resnet").pretrained_cfg
     images = torch.rand(1, 3, 64, 64)
     mean, std = (torch.tensor(config[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
     wanted = paper.backbone((images - mean) / std)
     assert all(
         torch.allclose(a, b)
-        for a, b in zip(paper.see(PlantedEvidence(), images).maps, wanted, strict=True)
+        for a, b in zip(paper.encode(PlantedEvidence(), images).maps, wanted, strict=True)
     )
 
 
@@ -115,4 +124,4 @@ def test_a_backbone_that_is_not_there():
     with pytest.raises(
         InputError, match=r"Paper\(backbone='no_such_net', pretrained=False\): .* encoder='own'"
     ):
-        Paper("no_such_net", pretrained=False)
+        PretrainedEncoder("no_such_net", pretrained=False)

@@ -10,11 +10,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from saliencykit.core.errors import InputError, SaliencyKitError
-from saliencykit.maskers.realtime.encoder import Own, Paper
+from saliencykit.maskers.realtime.encoder import PretrainedEncoder, StandaloneEncoder
 from saliencykit.maskers.realtime.masker_file import TrainedFile, read_header
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork, masking_network
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
-from saliencykit.maskers.realtime.selector import Rows
+from saliencykit.maskers.realtime.selector import ClassFilters
 from saliencykit.testing.black_boxes import PlantedEvidence
 
 NAMES = ("convolutional", "squeezed", "channels-last", "class-token", "flattened")
@@ -25,8 +25,8 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def masker_for(box, images, **options):
-    network = masking_network(box, images, **options)
+def masker_for(black_box, images, **options):
+    network = masking_network(black_box, images, **options)
     with torch.no_grad():
         network.decoder.last.weight.copy_(
             0.3 * torch.randn(network.decoder.last.weight.shape, generator=seeded(3))
@@ -45,10 +45,10 @@ def masker_for(box, images, **options):
 @pytest.fixture
 def saved(net, pictures, tmp_path):
     """A box, the file of a masker made for it, and pictures."""
-    box, images = net("convolutional"), pictures(4)
+    black_box, images = net("convolutional"), pictures(4)
     return (
-        box,
-        masker_for(box, images).bind(box).save(tmp_path / "new" / "masker.safetensors"),
+        black_box,
+        masker_for(black_box, images).bind(black_box).save(tmp_path / "new" / "masker.safetensors"),
         images,
     )
 
@@ -70,23 +70,23 @@ def rewritten(path, change_header=None, change_weights=None):
 @pytest.mark.parametrize("name", [*NAMES, "own", "paper"])
 def test_there_and_back(net, pictures, tmp_path, name):
     if name in NAMES:
-        box, images, options = net(name), pictures(4), {}
+        black_box, images, options = net(name), pictures(4), {}
     else:
-        box, size = PlantedEvidence(), 16 if name == "own" else 64
-        images, _ = box.examples(4, generator=seeded(), size=size)
+        black_box, size = PlantedEvidence(), 16 if name == "own" else 64
+        images, _ = black_box.examples(4, generator=seeded(), size=size)
         if name == "paper":
             pytest.importorskip("timm")
         options = (
             {"encoder": "own"}
             if name == "own"
-            else {"encoder": Paper("test_resnet", pretrained=False, size=(64, 64))}
+            else {"encoder": PretrainedEncoder("test_resnet", pretrained=False, size=(64, 64))}
         )
-    masker = masker_for(box, images, **options).bind(box)
+    masker = masker_for(black_box, images, **options).bind(black_box)
     path = tmp_path / "masker.safetensors"
     assert masker.save(str(path)) == path
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        again = RealTimeMasker.load(str(path), box)
+        again = RealTimeMasker.load(str(path), black_box)
     assert repr(again) == repr(masker)
     assert again.confidence == 0.25
     assert again.facts["training"] == {"steps": 3}
@@ -109,8 +109,8 @@ def test_what_belongs_to_the_box_is_not_stored(saved):
 
 
 def test_saved_twice_it_is_the_same_file(saved, tmp_path):
-    box, path, _ = saved
-    again = RealTimeMasker.load(path, box).save(tmp_path / "again.safetensors")
+    black_box, path, _ = saved
+    again = RealTimeMasker.load(path, black_box).save(tmp_path / "again.safetensors")
     one, other = load_file(path), load_file(again)
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -118,13 +118,13 @@ def test_saved_twice_it_is_the_same_file(saved, tmp_path):
 
 
 def test_without_a_box_it_waits_for_one(saved):
-    box, path, images = saved
+    black_box, path, images = saved
     masker = RealTimeMasker.load(path)
     with pytest.raises(InputError, match="not bound"):
         masker.predict(images)
-    attached = masker.attached(box, "raw")
+    for_black_box = masker.for_black_box(black_box, "raw")
     assert (
-        attached.predict(images)[1] - RealTimeMasker.load(path, box).predict(images)[1]
+        for_black_box.predict(images)[1] - RealTimeMasker.load(path, black_box).predict(images)[1]
     ).abs().max() < 1e-6
 
 
@@ -148,9 +148,9 @@ def test_another_architecture_is_refused(saved, net):
 
 
 def test_a_file_knows_which_box_it_fits(saved, net):
-    box, path, _ = saved
+    black_box, path, _ = saved
     file = TrainedFile(path)
-    assert file.fits(box)
+    assert file.fits(black_box)
     assert file.fits(net("convolutional"))
     assert not file.fits(net("convolutional", seed=1))
     assert not file.fits(net("channels-last"))
@@ -159,13 +159,13 @@ def test_a_file_knows_which_box_it_fits(saved, net):
 
 
 def test_a_masker_of_a_box_without_a_module_fits_nothing_by_itself(tmp_path):
-    box = PlantedEvidence()
+    black_box = PlantedEvidence()
     path = (
-        masker_for(box, box.examples(2, generator=seeded())[0])
-        .bind(box)
+        masker_for(black_box, black_box.examples(2, generator=seeded())[0])
+        .bind(black_box)
         .save(tmp_path / "masker.safetensors")
     )
-    assert not TrainedFile(path).fits(box)
+    assert not TrainedFile(path).fits(black_box)
 
 
 # files that are none
@@ -173,7 +173,7 @@ def test_a_masker_of_a_box_without_a_module_fits_nothing_by_itself(tmp_path):
 
 def test_there_is_no_such_file(tmp_path):
     with pytest.raises(
-        InputError, match=r"there is no file .*nowhere.safetensors.*saliencykit fit --out"
+        InputError, match=r"there is no file .*nowhere.safetensors.*saliencykit fit --output"
     ):
         RealTimeMasker.load(tmp_path / "nowhere.safetensors")
 
@@ -246,9 +246,9 @@ def test_weights_that_are_missing_or_too_many(saved):
 
 @pytest.mark.parametrize("broken", ["replace", "open"])
 def test_a_full_disk_leaves_the_old_file_whole(saved, monkeypatch, broken):
-    box, path, _ = saved
+    black_box, path, _ = saved
     before = path.read_bytes()
-    masker = RealTimeMasker.load(path, box)
+    masker = RealTimeMasker.load(path, black_box)
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -263,16 +263,16 @@ def test_a_full_disk_leaves_the_old_file_whole(saved, monkeypatch, broken):
 
 
 def test_a_folder_that_is_a_file(saved):
-    box, path, _ = saved
+    black_box, path, _ = saved
     with pytest.raises(SaliencyKitError, match="cannot be written"):
-        RealTimeMasker.load(path, box).save(path / "masker.safetensors")
+        RealTimeMasker.load(path, black_box).save(path / "masker.safetensors")
 
 
 def test_parts_of_ones_own_cannot_be_saved(tmp_path):
-    class Mine(Rows):
+    class Mine(ClassFilters):
         pass
 
-    class Other(Own.__mro__[1]):
+    class Other(StandaloneEncoder.__mro__[1]):
         kind, channels, sides, trained = "other", (6, 8), ((16, 16), (8, 8)), False
 
         def see(self, black_box, images):
@@ -281,9 +281,11 @@ def test_parts_of_ones_own_cannot_be_saved(tmp_path):
         def options(self):
             return {}
 
-    box = PlantedEvidence()
+    black_box = PlantedEvidence()
     network = masking_network(
-        box, box.examples(2, generator=seeded())[0], encoder=Own((6, 8), 1, size=(16, 16))
+        black_box,
+        black_box.examples(2, generator=seeded())[0],
+        encoder=StandaloneEncoder((6, 8), 1, size=(16, 16)),
     )
     changed = MaskingNetwork(Other(), network.selector, network.decoder)
     with pytest.raises(InputError, match="this one is of Other, Rows, UNet"):

@@ -5,11 +5,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import enlarged
+from saliencykit.core.masker import resize_maps
 from saliencykit.maskers.realtime.decoder import Bottleneck, UNet
-from saliencykit.maskers.realtime.encoder import Own, Paper, Trunk
+from saliencykit.maskers.realtime.encoder import PretrainedEncoder, StandaloneEncoder, TrunkEncoder
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork, masking_network
-from saliencykit.maskers.realtime.selector import Rows
+from saliencykit.maskers.realtime.selector import ClassFilters
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly
 from saliencykit.testing.unchanged import untouched
 
@@ -37,36 +37,36 @@ def stirred(network, seed=3):
 def made(request, net, pictures):
     """A box, a network for it and pictures."""
     if request.param == "own":
-        box = PlantedEvidence()
-        images, _ = box.examples(4, generator=seeded())
-        return box, masking_network(box, images), images
-    box, images = net(request.param), pictures(4)
-    return box, masking_network(box, images), images
+        black_box = PlantedEvidence()
+        images, _ = black_box.examples(4, generator=seeded())
+        return black_box, masking_network(black_box, images), images
+    black_box, images = net(request.param), pictures(4)
+    return black_box, masking_network(black_box, images), images
 
 
-def masks_of(box, network, images, labels, confidence=0.0):
+def masks_of(black_box, network, images, labels, confidence=0.0):
     with torch.no_grad():
-        return network(network.encoder.see(box, images), labels, confidence)
+        return network(network.encoder.encode(black_box, images), labels, confidence)
 
 
 # the untrained network
 
 
 def test_before_the_first_step_the_mask_is_the_gate(made):
-    box, network, images = made
-    labels = box(images).argmax(1)
+    black_box, network, images = made
+    labels = black_box(images).argmax(1)
     with torch.no_grad():
-        features = network.encoder.see(box, images)
+        features = network.encoder.encode(black_box, images)
         mask, presence = network(features, labels)
         gate = network.selector(features.maps[-1], labels)
-    large = enlarged(gate.sigmoid(), tuple(mask.shape[2:]))
+    large = resize_maps(gate.sigmoid(), tuple(mask.shape[2:]))
     assert torch.allclose(mask, large / (1 + 1e-4), atol=1e-6)
     assert torch.equal(presence, gate.amax((1, 2, 3)))
 
 
 def test_calibrated_on_its_own_classes_it_keeps_something_and_not_everything(made):
-    box, network, images = made
-    mask, _ = masks_of(box, network, images, box(images).argmax(1))
+    black_box, network, images = made
+    mask, _ = masks_of(black_box, network, images, black_box(images).argmax(1))
     assert torch.isfinite(mask).all()
     assert 0 <= mask.min() <= mask.max() <= 1
     if not network.selector.own:
@@ -82,7 +82,7 @@ def test_exact_rows_are_the_boxs_and_others_are_trained(net, pictures):
         ("flattened", True),
     ]:
         network = masking_network(net(name), images)
-        assert isinstance(network.encoder, Trunk)
+        assert isinstance(network.encoder, TrunkEncoder)
         assert network.selector.own is own
 
 
@@ -90,44 +90,49 @@ def test_exact_rows_are_the_boxs_and_others_are_trained(net, pictures):
 
 
 def test_alone_and_in_a_batch(made):
-    box, network, images = made
+    black_box, network, images = made
     labels = torch.tensor([0, 1, 2, 3])
-    together, presence = masks_of(box, stirred(network), images, labels)
+    together, presence = masks_of(black_box, stirred(network), images, labels)
     for row in range(4):
-        alone, seen = masks_of(box, network, images[row : row + 1], labels[row : row + 1])
+        alone, seen = masks_of(black_box, network, images[row : row + 1], labels[row : row + 1])
         assert torch.allclose(alone[0], together[row], atol=1e-5)
         assert torch.allclose(seen[0], presence[row], atol=1e-4)
 
 
 def test_several_classes_from_one_pass_are_the_classes_one_by_one(made):
-    box, network, images = made
+    black_box, network, images = made
     labels = torch.tensor([[0, 1, 2], [3, 3, 0], [2, 1, 0], [1, 0, 3]])
-    several, presence = masks_of(box, stirred(network), images, labels)
+    several, presence = masks_of(black_box, stirred(network), images, labels)
     assert several.shape[:2] == presence.shape == (4, 3)
     for column in range(3):
-        one, seen = masks_of(box, network, images, labels[:, column])
+        one, seen = masks_of(black_box, network, images, labels[:, column])
         assert torch.allclose(several[:, column], one[:, 0], atol=1e-5)
         assert torch.allclose(presence[:, column], seen, atol=1e-5)
 
 
 def test_the_folded_decoder_says_the_same(made):
-    box, network, images = made
+    black_box, network, images = made
     labels = torch.tensor([0, 1, 2, 3])
     twin = MaskingNetwork(network.encoder, network.selector, stirred(network).decoder.folded())
     assert torch.allclose(
-        masks_of(box, twin, images, labels)[0], masks_of(box, network, images, labels)[0], atol=1e-4
+        masks_of(black_box, twin, images, labels)[0],
+        masks_of(black_box, network, images, labels)[0],
+        atol=1e-4,
     )
 
 
 @given(confidence=st.floats(-30, 30), step=st.floats(0, 10), seed=st.integers(0, 3))
 def test_masks_are_in_range_and_fall_with_the_confidence(confidence, step, seed):
-    box = PlantedEvidence()
-    images, labels = box.examples(2, generator=seeded(seed), size=8)
+    black_box = PlantedEvidence()
+    images, labels = black_box.examples(2, generator=seeded(seed), size=8)
     network = stirred(
-        masking_network(box, images, encoder=Own(widths=(4, 6), depth=1, size=(8, 8))), seed
+        masking_network(
+            black_box, images, encoder=StandaloneEncoder(widths=(4, 6), depth=1, size=(8, 8))
+        ),
+        seed,
     )
-    low, _ = masks_of(box, network, images, labels, confidence)
-    high, _ = masks_of(box, network, images, labels, confidence + step)
+    low, _ = masks_of(black_box, network, images, labels, confidence)
+    high, _ = masks_of(black_box, network, images, labels, confidence + step)
     assert 0 <= low.min() <= low.max() <= 1
     assert bool((high <= low + 1e-6).all())
 
@@ -137,18 +142,18 @@ def test_masks_are_in_range_and_fall_with_the_confidence(confidence, step, seed)
 
 def test_the_box_comes_back_as_it_was(net, pictures):
     for name in NAMES:
-        box, images = net(name), pictures(4)
-        box.model.train()
-        with untouched("masking_network", box.model, images=images):
-            network = masking_network(box, images)
-            masks_of(box, network, images, torch.tensor([0, 1, 2, 3]))
+        black_box, images = net(name), pictures(4)
+        black_box.model.train()
+        with untouched("masking_network", black_box.model, images=images):
+            network = masking_network(black_box, images)
+            masks_of(black_box, network, images, torch.tensor([0, 1, 2, 3]))
 
 
 def test_also_where_the_box_is_on_its_way_to_raise(net, pictures):
-    box = net("flattened")
-    box.model.classifier[2] = nn.Linear(23, 5)
-    with untouched("masking_network", box.model), pytest.raises(InputError):
-        masking_network(box, pictures(4))
+    black_box = net("flattened")
+    black_box.model.classifier[2] = nn.Linear(23, 5)
+    with untouched("masking_network", black_box.model), pytest.raises(InputError):
+        masking_network(black_box, pictures(4))
 
 
 def test_the_same_seed_makes_the_same_network(net, pictures):
@@ -165,29 +170,29 @@ def test_the_same_seed_makes_the_same_network(net, pictures):
     [(16, None, 16), (64, None, 32), (160, None, 40), (64, 8, 8), (20, 3, 7)],
 )
 def test_the_masks_resolution(side, stride, expected):
-    box = PlantedEvidence()
-    images, labels = box.examples(2, generator=seeded(), size=side)
-    network = masking_network(box, images, stride=stride)
-    mask, _ = masks_of(box, network, images, labels)
+    black_box = PlantedEvidence()
+    images, labels = black_box.examples(2, generator=seeded(), size=side)
+    network = masking_network(black_box, images, mask_stride=stride)
+    mask, _ = masks_of(black_box, network, images, labels)
     assert mask.shape == (2, 1, expected, expected)
     assert network.decoder.side == (expected, expected)
 
 
 def test_rectangles():
-    box = PlantedEvidence()
-    images, labels = box.examples(2, generator=seeded(), size=(20, 36))
-    mask, _ = masks_of(box, masking_network(box, images), images, labels)
+    black_box = PlantedEvidence()
+    images, labels = black_box.examples(2, generator=seeded(), size=(20, 36))
+    mask, _ = masks_of(black_box, masking_network(black_box, images), images, labels)
     assert mask.shape == (2, 1, 20, 36)
 
 
 def test_auto_takes_the_trunk_where_there_is_one(net, pictures):
-    box = PlantedEvidence()
-    images, _ = box.examples(2, generator=seeded())
-    assert isinstance(masking_network(box, images).encoder, Own)
-    assert isinstance(masking_network(QueryOnly(box), images).encoder, Own)
-    assert isinstance(masking_network(net("convolutional"), pictures(2)).encoder, Trunk)
+    black_box = PlantedEvidence()
+    images, _ = black_box.examples(2, generator=seeded())
+    assert isinstance(masking_network(black_box, images).encoder, StandaloneEncoder)
+    assert isinstance(masking_network(QueryOnly(black_box), images).encoder, StandaloneEncoder)
+    assert isinstance(masking_network(net("convolutional"), pictures(2)).encoder, TrunkEncoder)
     assert isinstance(
-        masking_network(net("convolutional"), pictures(2), encoder="own").encoder, Own
+        masking_network(net("convolutional"), pictures(2), encoder="own").encoder, StandaloneEncoder
     )
 
 
@@ -195,56 +200,61 @@ def test_a_box_that_takes_one_picture_at_a_time(net, pictures):
     images = pictures(4)
     for name in ("convolutional", "flattened"):
         network = masking_network(net(name, max_batch=1), images)
-        assert isinstance(network.encoder, Trunk)
+        assert isinstance(network.encoder, TrunkEncoder)
 
 
 def test_under_no_grad(net, pictures):
     with torch.no_grad():
         masking_network(net("flattened"), pictures(4))
-    box = net("flattened")
+    black_box = net("flattened")
     with torch.inference_mode():
-        network = masking_network(box, pictures(4))
+        network = masking_network(black_box, pictures(4))
     assert not any(p.is_inference() for p in network.parameters())
 
 
 def test_an_encoder_of_ones_own_and_the_papers_decoder():
     pytest.importorskip("timm")
-    box = PlantedEvidence()
-    images, labels = box.examples(2, generator=seeded(), size=64)
+    black_box = PlantedEvidence()
+    images, labels = black_box.examples(2, generator=seeded(), size=64)
     network = masking_network(
-        box, images, encoder=Paper("test_resnet", pretrained=False, size=(64, 64)), stride=4
+        black_box,
+        images,
+        encoder=PretrainedEncoder("test_resnet", pretrained=False, size=(64, 64)),
+        mask_stride=4,
     )
     assert isinstance(network.decoder, Bottleneck)
-    assert masks_of(box, network, images, labels)[0].shape == (2, 1, 16, 16)
-    assert isinstance(masking_network(box, images, encoder=Own(size=(64, 64))).decoder, UNet)
+    assert masks_of(black_box, network, images, labels)[0].shape == (2, 1, 16, 16)
+    assert isinstance(
+        masking_network(black_box, images, encoder=StandaloneEncoder(size=(64, 64))).decoder, UNet
+    )
 
 
 def test_parts_can_be_replaced():
-    class Everywhere(Rows):
+    class Everywhere(ClassFilters):
         def forward(self, coarse, labels):
             return super().forward(coarse, labels) * 0 + 9.0
 
-    box = PlantedEvidence()
-    images, labels = box.examples(2, generator=seeded())
-    own = masking_network(box, images)
+    black_box = PlantedEvidence()
+    images, labels = black_box.examples(2, generator=seeded())
+    own = masking_network(black_box, images)
     network = MaskingNetwork(
         own.encoder, Everywhere(own.selector.weight, own.selector.bias), own.decoder
     )
-    assert masks_of(box, network.eval(), images, labels)[0].min() > 0.99
+    assert masks_of(black_box, network.eval(), images, labels)[0].min() > 0.99
 
 
 def test_arguments():
-    box = Counting(PlantedEvidence())
-    images, labels = box.box.examples(2, generator=seeded())
+    black_box = Counting(PlantedEvidence())
+    images, labels = black_box.black_box.examples(2, generator=seeded())
     with pytest.raises(InputError, match="a stride is >= 1"):
-        masking_network(box, images, stride=0)
+        masking_network(black_box, images, mask_stride=0)
     with pytest.raises(InputError, match="shows no torch module"):
-        masking_network(box, images, encoder="trunk")
+        masking_network(black_box, images, encoder="trunk")
     with pytest.raises(InputError, match="an encoder is 'auto'"):
-        masking_network(box, images, encoder="big")
-    network = masking_network(box, images)
+        masking_network(black_box, images, encoder="big")
+    network = masking_network(black_box, images)
     with pytest.raises(InputError, match=r"takes labels \(2,\) or"):
-        masks_of(box, network, images, labels[:1])
+        masks_of(black_box, network, images, labels[:1])
 
 
 # models of timm
@@ -257,11 +267,11 @@ def test_models_of_timm(name):
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        box = wrap_timm(timm.create_model(name, num_classes=7))
-    images = torch.rand(2, 3, *box.input_size, generator=seeded())
-    with untouched("masking_network", box.model, images=images):
-        network = masking_network(box, images)
-        mask, presence = masks_of(box, network, images, torch.tensor([[0, 6], [1, 2]]))
+        black_box = wrap_timm(timm.create_model(name, num_classes=7))
+    images = torch.rand(2, 3, *black_box.input_size, generator=seeded())
+    with untouched("masking_network", black_box.model, images=images):
+        network = masking_network(black_box, images)
+        mask, presence = masks_of(black_box, network, images, torch.tensor([[0, 6], [1, 2]]))
     assert mask.shape == (2, 2, 40, 40)
     assert torch.isfinite(presence).all()
     assert 0 <= mask.min() <= mask.max() <= 1

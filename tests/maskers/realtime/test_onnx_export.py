@@ -6,7 +6,7 @@ from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.maskers.realtime import onnx_export
-from saliencykit.maskers.realtime.encoder import Paper
+from saliencykit.maskers.realtime.encoder import PretrainedEncoder
 from saliencykit.maskers.realtime.masking_network import masking_network
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.testing.black_boxes import PlantedEvidence
@@ -15,14 +15,14 @@ from saliencykit.testing.unchanged import untouched
 onnxruntime = pytest.importorskip("onnxruntime")
 
 
-def bound(box, images, encoder="auto", confidence=0.0):
-    network = masking_network(box, images, encoder=encoder).eval()
+def bound(black_box, images, encoder="auto", confidence=0.0):
+    network = masking_network(black_box, images, encoder=encoder).eval()
     with torch.no_grad():
         last = network.decoder.last
         last.weight.copy_(
             0.3 * torch.randn(last.weight.shape, generator=torch.Generator().manual_seed(3))
         )
-    return RealTimeMasker(network=network, confidence=confidence).bind(box)
+    return RealTimeMasker(network=network, confidence=confidence).bind(black_box)
 
 
 def run(path, images, labels=None):
@@ -98,9 +98,9 @@ def test_every_way_that_maps_are_made(name, net, pictures, tmp_path, traced):
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
 def test_timm(name, tmp_path, traced):
-    box = seen(name, 160)
+    black_box = seen(name, 160)
     images = torch.rand(3, 3, 160, 160, generator=torch.Generator().manual_seed(1))
-    masker = bound(box, images)
+    masker = bound(black_box, images)
     masker.export_onnx(str(tmp_path / "masker.onnx"), labels=True)
     agree(tmp_path / "masker.onnx", masker, images, torch.tensor([7, 0, 7]))
 
@@ -116,11 +116,11 @@ LARGER = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LARGER)
 def test_larger_models(name, tmp_path):
-    box = seen(name, LARGER[name])
+    black_box = seen(name, LARGER[name])
     images = torch.rand(
         2, 3, LARGER[name], LARGER[name], generator=torch.Generator().manual_seed(1)
     )
-    masker = bound(box, images)
+    masker = bound(black_box, images)
     masker.export_onnx(tmp_path / "masker.onnx")
     agree(tmp_path / "masker.onnx", masker, images)
 
@@ -136,15 +136,17 @@ def test_the_papers_encoder(net, pictures, tmp_path, traced):
     pytest.importorskip("timm")
     images = pictures(3)
     masker = bound(
-        net("convolutional"), images, encoder=Paper("test_resnet", pretrained=False, size=(32, 32))
+        net("convolutional"),
+        images,
+        encoder=PretrainedEncoder("test_resnet", pretrained=False, size=(32, 32)),
     )
     masker.export_onnx(tmp_path / "paper.onnx")
     agree(tmp_path / "paper.onnx", masker, images)
 
 
 def test_another_size_and_a_half_precision_model(net, pictures, tmp_path, traced):
-    box = net("convolutional")
-    masker = bound(box, pictures(2))
+    black_box = net("convolutional")
+    masker = bound(black_box, pictures(2))
     masker.export_onnx(tmp_path / "larger.onnx", size=(48, 40))
     images = pictures(2, side=48)[..., :40].contiguous()
     agree(tmp_path / "larger.onnx", masker, images)
@@ -153,7 +155,7 @@ def test_another_size_and_a_half_precision_model(net, pictures, tmp_path, traced
     RealTimeMasker(network=masker.network).bind(half).export_onnx(tmp_path / "half.onnx")
     logits, mask = run(tmp_path / "half.onnx", pictures(2))
     assert logits.dtype == mask.dtype == torch.float32
-    assert (logits - box(pictures(2))).abs().max() < 0.2
+    assert (logits - black_box(pictures(2))).abs().max() < 0.2
 
 
 class Answers(nn.Module):
@@ -176,26 +178,26 @@ class Answers(nn.Module):
 def test_whatever_the_model_returns(form, net, pictures, tmp_path, traced):
     plain, images = net("convolutional"), pictures(3)
     outputs = "probabilities" if "prob" in form else "logits"
-    box = TorchBlackBox(
+    black_box = TorchBlackBox(
         Answers(plain.model, form).eval(),
         mean=plain.mean,
         std=plain.std,
         size=plain.size,
         outputs=outputs,
     )
-    masker = bound(box, images)
+    masker = bound(black_box, images)
     masker.export_onnx(tmp_path / "masker.onnx")
     agree(tmp_path / "masker.onnx", masker, images)
 
 
 def test_nothing_of_the_users_is_touched(net, pictures, tmp_path, traced):
-    box, images = net("convolutional"), pictures(2)
-    masker = bound(box, images)
-    box.model.train()
+    black_box, images = net("convolutional"), pictures(2)
+    masker = bound(black_box, images)
+    black_box.model.train()
     fast = torch.backends.mha.get_fastpath_enabled()
-    with untouched("export_onnx", box.model), untouched("export_onnx", masker.network):
+    with untouched("export_onnx", black_box.model), untouched("export_onnx", masker.network):
         masker.export_onnx(tmp_path / "masker.onnx")
-    assert box.model.training
+    assert black_box.model.training
     assert torch.backends.mha.get_fastpath_enabled() == fast
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from saliencykit.core.errors import InputError
-from saliencykit.explanation.explain import explain
+from saliencykit.explanation.explain_images import explain
 from saliencykit.maskers.realtime.masking_network import masking_network
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.testing.black_boxes import PlantedEvidence
@@ -29,24 +29,28 @@ def stirred(network):
 def made(request, net, pictures):
     """A box, a bound masker and pictures."""
     if request.param == "own":
-        box = PlantedEvidence()
-        images, _ = box.examples(4, generator=seeded())
+        black_box = PlantedEvidence()
+        images, _ = black_box.examples(4, generator=seeded())
     else:
-        box, images = net(request.param), pictures(4)
-    return box, RealTimeMasker(network=stirred(masking_network(box, images))).bind(box), images
+        black_box, images = net(request.param), pictures(4)
+    return (
+        black_box,
+        RealTimeMasker(network=stirred(masking_network(black_box, images))).bind(black_box),
+        images,
+    )
 
 
 def test_predict_is_the_boxs_answer_and_the_masks(made):
-    box, masker, images = made
+    black_box, masker, images = made
     logits, mask = masker.predict(images)
-    labels = box(images).argmax(1)
-    assert torch.allclose(logits, box(images), atol=1e-4)
+    labels = black_box(images).argmax(1)
+    assert torch.allclose(logits, black_box(images), atol=1e-4)
     assert mask.shape == (4, 1, *images.shape[2:])
-    assert torch.allclose(mask, masker(box, images, labels, generator=seeded()), atol=1e-4)
+    assert torch.allclose(mask, masker(black_box, images, labels, generator=seeded()), atol=1e-4)
 
 
 def test_several_masks_of_each_picture(made):
-    box, masker, images = made
+    black_box, masker, images = made
     labels = torch.tensor([[0, 1], [2, 3], [1, 1], [3, 0]])
     _, masks = masker.predict(images, labels)
     assert masks.shape == (4, 2, *images.shape[2:])
@@ -56,29 +60,29 @@ def test_several_masks_of_each_picture(made):
         )
         assert torch.allclose(
             masks[:, column : column + 1],
-            masker(box, images, labels[:, column], generator=seeded()),
+            masker(black_box, images, labels[:, column], generator=seeded()),
             atol=1e-4,
         )
 
 
 def test_it_keeps_the_contract_of_maskers():
-    box = PlantedEvidence()
-    images, _ = box.examples(4, generator=seeded())
-    network = stirred(masking_network(box, images))
+    black_box = PlantedEvidence()
+    images, _ = black_box.examples(4, generator=seeded())
+    network = stirred(masking_network(black_box, images))
     with torch.no_grad():  # of an untrained encoder the responses are tiny and the scale is huge
         network.selector.log_scale.fill_(3.0)
     check_masker(RealTimeMasker(network=network))
 
 
 def test_the_box_and_the_network_stay_as_they_were(made):
-    box, masker, images = made
+    black_box, masker, images = made
     masker.network.train()
     flags = {name: p.requires_grad for name, p in masker.network.named_parameters()}
-    if box.module is not None:
-        box.module.train()
-    with untouched("predict", box.module, images=images):
+    if black_box.module is not None:
+        black_box.module.train()
+    with untouched("predict", black_box.module, images=images):
         masker.predict(images)
-        masker(box, images, torch.tensor([0, 1, 2, 3]), generator=seeded())
+        masker(black_box, images, torch.tensor([0, 1, 2, 3]), generator=seeded())
     with untouched("predict", masker.network):
         masker.predict(images)
     assert {name: p.requires_grad for name, p in masker.network.named_parameters()} == flags
@@ -86,8 +90,8 @@ def test_the_box_and_the_network_stay_as_they_were(made):
 
 
 def test_one_pass_of_the_box_a_picture(net, pictures):
-    box, images, passes = net("convolutional"), pictures(4), []
-    masker = RealTimeMasker(network=masking_network(box, images)).bind(box)
+    black_box, images, passes = net("convolutional"), pictures(4), []
+    masker = RealTimeMasker(network=masking_network(black_box, images)).bind(black_box)
     masker.predict(images)
     (frozen,) = [held for key, held in masker._held.items() if key.startswith("box for")]
     frozen.model.fc.register_forward_pre_hook(lambda module, given: passes.append(len(given[0])))
@@ -99,7 +103,7 @@ def test_the_confidence_makes_masks_smaller(made):
     _, masker, images = made
     areas = [
         RealTimeMasker(network=masker.network, confidence=c)
-        .bind(masker.box)
+        .bind(masker.black_box)
         .predict(images)[1]
         .mean()
         .item()
@@ -110,14 +114,14 @@ def test_the_confidence_makes_masks_smaller(made):
 
 
 def test_inside_of_no_grad_and_inference_mode(made):
-    box, masker, images = made
+    black_box, masker, images = made
     labels = torch.tensor([0, 1, 2, 3])
     wanted = masker.predict(images, labels)[1]
     wanted.mul_(1.0)  # an ordinary tensor
-    fresh = RealTimeMasker(network=masker.network).bind(box)
+    fresh = RealTimeMasker(network=masker.network).bind(black_box)
     with torch.inference_mode():
         assert torch.allclose(fresh.predict(images, labels)[1], wanted, atol=1e-5)
-    again = fresh(box, images, labels, generator=seeded())
+    again = fresh(black_box, images, labels, generator=seeded())
     assert not again.requires_grad
     assert torch.allclose(again, wanted, atol=1e-4)
 
@@ -141,16 +145,18 @@ def test_labels_that_are_not_there(made):
 
 
 def test_binding_keeps_the_facts(net, pictures):
-    box, images = net("convolutional"), pictures(2)
-    masker = RealTimeMasker(network=masking_network(box, images), facts={"training": {"steps": 3}})
-    bound = masker.bind(box)
+    black_box, images = net("convolutional"), pictures(2)
+    masker = RealTimeMasker(
+        network=masking_network(black_box, images), facts={"training": {"steps": 3}}
+    )
+    bound = masker.bind(black_box)
     assert bound.facts["training"] == {"steps": 3}
     assert len(bound.facts["fingerprint"]) == 32
     assert "fingerprint" not in masker.facts
     assert (
         bound.bind(net("convolutional", seed=1)).facts["fingerprint"] == bound.facts["fingerprint"]
     ), "of the box it was made for"
-    assert bound.box is box
+    assert bound.black_box is black_box
 
 
 def test_it_prints_its_parts(made):
@@ -162,38 +168,38 @@ def test_it_prints_its_parts(made):
 
 
 def test_another_size_of_picture(net, pictures):
-    box = net("convolutional")
-    masker = RealTimeMasker(network=masking_network(box, pictures(2))).bind(box)
+    black_box = net("convolutional")
+    masker = RealTimeMasker(network=masking_network(black_box, pictures(2))).bind(black_box)
     assert masker.predict(pictures(2, side=48))[1].shape == (2, 1, 48, 48)
 
 
 def test_explain_takes_it(made):
-    box, masker, images = made
-    answer = explain(box, images, masker=masker, pixels="raw")
+    black_box, masker, images = made
+    answer = explain(black_box, images, masker=masker, inputs="raw")
     assert torch.allclose(answer.mask, masker.predict(images)[1], atol=1e-4)
 
 
 def test_one_look_gives_logits_and_masks(made):
-    box, masker, images = made
-    seen, logits = masker.look(box, images)
-    assert torch.allclose(logits, box(images), atol=1e-5)
+    black_box, masker, images = made
+    seen, logits = masker.predict_masker(black_box, images)
+    assert torch.allclose(logits, black_box(images), atol=1e-5)
     labels = torch.tensor([0, 1, 2, 3])
     assert torch.allclose(
-        seen(box, images, labels, generator=seeded()),
-        masker(box, images, labels, generator=seeded()),
+        seen(black_box, images, labels, generator=seeded()),
+        masker(black_box, images, labels, generator=seeded()),
         atol=1e-6,
     )
 
 
 def test_a_model_in_half_precision(net, pictures):
-    box, images = net("convolutional"), pictures(3)
-    masker = RealTimeMasker(network=masking_network(box, images)).bind(box)
+    black_box, images = net("convolutional"), pictures(3)
+    masker = RealTimeMasker(network=masking_network(black_box, images)).bind(black_box)
     half = net("convolutional")
     half.model.bfloat16()
     logits, mask = RealTimeMasker(network=masker.network).bind(half).predict(images)
     assert mask.dtype == torch.float32
     assert (mask - masker.predict(images)[1]).abs().mean() < 0.1
-    assert (logits - box(images)).abs().max() < 0.2
+    assert (logits - black_box(images)).abs().max() < 0.2
 
 
 @pytest.mark.parametrize("name", ["convolutional", "class-token"])
@@ -207,23 +213,26 @@ def test_a_compiled_model_is_used_as_its_plain_self(name, in_place, net, picture
         model.compile(backend="eager")
     else:
         model = torch.compile(model, backend="eager")
-    box = replace(plain, model=model)
-    box(images)  # compiled now: its layers' hooks are no longer called
+    black_box = replace(plain, model=model)
+    black_box(images)  # compiled now: its layers' hooks are no longer called
     assert all(
         torch.allclose(a, b, atol=1e-6)
-        for a, b in zip(masker.bind(box).predict(images), (logits, mask), strict=True)
+        for a, b in zip(masker.bind(black_box).predict(images), (logits, mask), strict=True)
     )
     assert torch.allclose(
-        masker(box, images, logits.argmax(1), generator=seeded()), mask, atol=1e-5
+        masker(black_box, images, logits.argmax(1), generator=seeded()), mask, atol=1e-5
     )
-    assert masking_network(box, images).encoder.taps == masker.network.encoder.taps
+    assert (
+        masking_network(black_box, images).encoder.feature_maps
+        == masker.network.encoder.feature_maps
+    )
 
 
 @pytest.mark.parametrize("name", ["convolutional", "squeezed", "class-token"])
 def test_a_channels_last_model_and_channels_last_pictures(name, net, pictures):
-    box, images = net(name), pictures(3)
-    masker = RealTimeMasker(network=stirred(masking_network(box, images)))
-    wanted = masker.bind(box).predict(images)
+    black_box, images = net(name), pictures(3)
+    masker = RealTimeMasker(network=stirred(masking_network(black_box, images)))
+    wanted = masker.bind(black_box).predict(images)
     other = net(name)
     other.model.to(memory_format=torch.channels_last)
     for given in (images, images.contiguous(memory_format=torch.channels_last)):
@@ -236,16 +245,16 @@ def test_a_channels_last_model_and_channels_last_pictures(name, net, pictures):
 @pytest.mark.parametrize("name", NAMES)
 def test_bfloat16_models_of_every_kind(name, net, pictures):
     images = pictures(3)
-    box = net(name)
-    masker = RealTimeMasker(network=stirred(masking_network(box, images)))
+    black_box = net(name)
+    masker = RealTimeMasker(network=stirred(masking_network(black_box, images)))
     labels = torch.tensor([0, 1, 2])
     half = net(name)
     half.model.bfloat16()
     logits, mask = masker.bind(half).predict(images, labels)
     assert (logits.dtype, mask.dtype) == (torch.float32, torch.float32)
-    assert (mask - masker.bind(box).predict(images, labels)[1]).abs().mean() < 0.1
+    assert (mask - masker.bind(black_box).predict(images, labels)[1]).abs().mean() < 0.1
     assert (
-        masking_network(half, images)(masker.network.encoder.see(half, images), labels)[0]
+        masking_network(half, images)(masker.network.encoder.encode(half, images), labels)[0]
         .isfinite()
         .all()
     )
@@ -255,5 +264,5 @@ def test_two_boxes_without_a_module_are_two_boxes():
     one, other = PlantedEvidence(), PlantedEvidence(sharpness=4.0)
     images, _ = one.examples(2, generator=torch.Generator().manual_seed(0))
     masker = RealTimeMasker(masking_network(one, images)).bind(one)
-    assert masker.attached(one, "raw") is masker
-    assert masker.attached(other, "raw").box is other
+    assert masker.for_black_box(one, "raw") is masker
+    assert masker.for_black_box(other, "raw").black_box is other

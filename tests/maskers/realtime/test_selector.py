@@ -2,12 +2,12 @@ import pytest
 import torch
 
 from saliencykit.core.errors import InputError
-from saliencykit.maskers.realtime.selector import Rows
+from saliencykit.maskers.realtime.selector import ClassFilters
 
 
 def rows(own=False, classes=4, channels=6):
     g = torch.Generator().manual_seed(0)
-    return Rows(
+    return ClassFilters(
         torch.randn(classes, channels, generator=g), torch.randn(classes, generator=g), own=own
     )
 
@@ -20,7 +20,7 @@ def test_responses_are_scalar_products_with_centred_rows():
     g = torch.Generator().manual_seed(0)
     weight, bias = torch.randn(4, 6, generator=g), torch.randn(4, generator=g)
     maps, labels = coarse(), torch.tensor([0, 1, 2, 3, 1])
-    found = Rows(weight, bias).responses(maps, labels)
+    found = ClassFilters(weight, bias).responses(maps, labels)
     for b, label in enumerate(labels.tolist()):
         for i in range(3):
             for j in range(3):
@@ -58,7 +58,7 @@ def test_calibrated_the_typical_maximum_opens_the_gate_and_no_response_closes_it
 
 @pytest.mark.parametrize("level", [0.0, -5.0])
 def test_calibrating_on_no_response_stays_finite(level):
-    selector = Rows(torch.randn(4, 6), torch.full((4,), level))
+    selector = ClassFilters(torch.randn(4, 6), torch.full((4,), level))
     selector.calibrate(torch.zeros(3, 6, 2, 2), torch.tensor([0, 1, 2]))
     gate = selector(torch.ones(3, 6, 2, 2), torch.tensor([0, 1, 2]))
     assert torch.isfinite(gate).all()
@@ -89,8 +89,8 @@ def test_rows_can_be_read_again():
     selector, g = rows(), torch.Generator().manual_seed(5)
     weight, bias = torch.randn(4, 6, generator=g), torch.randn(4, generator=g)
     selector.read_from(weight, bias)
-    assert torch.equal(selector.weight, Rows(weight, bias).weight)
-    assert torch.equal(selector.bias, Rows(weight, bias).bias)
+    assert torch.equal(selector.weight, ClassFilters(weight, bias).weight)
+    assert torch.equal(selector.bias, ClassFilters(weight, bias).bias)
     with pytest.raises(InputError, match=r"\(5, 6\).*\(4, 6\)"):
         selector.read_from(torch.zeros(5, 6), torch.zeros(5))
 
@@ -98,4 +98,4 @@ def test_rows_can_be_read_again():
 @pytest.mark.parametrize(("weight", "bias"), [((4, 6), (3,)), ((4,), (4,)), ((4, 6, 1), (4,))])
 def test_shapes_that_do_not_fit(weight, bias):
     with pytest.raises(InputError, match=r"Rows takes weight \(K, C\) and bias \(K,\)"):
-        Rows(torch.zeros(weight), torch.zeros(bias))
+        ClassFilters(torch.zeros(weight), torch.zeros(bias))

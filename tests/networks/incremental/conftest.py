@@ -4,7 +4,7 @@ import torch
 from torch import Generator
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.networks.incremental.receptive_cone import Plan, Windows, cone_of
+from saliencykit.networks.incremental.receptive_cone import ConePlan, Windows, cone_of
 from saliencykit.networks.incremental.runner import Runner
 from saliencykit.networks.incremental.trace import trace
 from saliencykit.networks.incremental.window_logits import Filled
@@ -46,10 +46,12 @@ def both(grid):
         )
         image, fill = images[:1], images[1:].flip(-1)
         windows = windows or grid(size, window, stride)
-        box = TorchBlackBox(net, mean=(0.4,) * channels, std=(0.25,) * channels).for_many(image)
+        black_box = TorchBlackBox(
+            net, mean=(0.4,) * channels, std=(0.25,) * channels
+        ).optimized_for(image)
         with torch.no_grad():
-            box(image)
-            plan = Plan(trace(box, image))
+            black_box(image)
+            plan = ConePlan(trace(black_box, image))
             cones = [
                 cone_of(plan, windows, which)
                 for which in np.array_split(np.arange(len(windows)), groups)
@@ -62,7 +64,7 @@ def both(grid):
                     cone.windows, top, left, cone.picture.height, cone.picture.width
                 )
                 got.append(runner.changed(cone, crops))
-            return torch.cat(got), box(filled.edits([-1, *range(len(windows))])), cones
+            return torch.cat(got), black_box(filled.edits([-1, *range(len(windows))])), cones
 
     return answer
 

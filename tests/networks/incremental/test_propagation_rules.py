@@ -20,10 +20,10 @@ from saliencykit.networks.incremental.trace import trace
 
 def rules(*layers):
     net = nn.Sequential(*layers, nn.Flatten(), nn.LazyLinear(3)).eval()
-    box, image = TorchBlackBox(net), torch.rand(1, 3, 13, 12)
-    box(image)
+    black_box, image = TorchBlackBox(net), torch.rand(1, 3, 13, 12)
+    black_box(image)
     with torch.no_grad():
-        found, layouts = rules_of(trace(box, image))
+        found, layouts = rules_of(trace(black_box, image))
     return {n.target.__name__: rule for n, rule in found.items()}, {
         n.name: layout for n, layout in layouts.items()
     }

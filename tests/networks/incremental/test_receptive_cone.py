@@ -8,7 +8,7 @@ import torch
 from torch import Generator, nn
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.networks.incremental.receptive_cone import Plan, Windows, cone_of
+from saliencykit.networks.incremental.receptive_cone import ConePlan, Windows, cone_of
 from saliencykit.networks.incremental.trace import trace
 
 
@@ -16,10 +16,13 @@ def plan_of(*layers, size=(40, 40)):
     net = nn.Sequential(
         nn.Conv2d(3, 4, 3, padding=1), *layers, nn.Flatten(), nn.LazyLinear(3)
     ).eval()
-    box, image = TorchBlackBox(net), torch.rand(1, 3, *size, generator=Generator().manual_seed(0))
-    box(image)
+    black_box, image = (
+        TorchBlackBox(net),
+        torch.rand(1, 3, *size, generator=Generator().manual_seed(0)),
+    )
+    black_box(image)
     with torch.no_grad():
-        return Plan(trace(box, image))
+        return ConePlan(trace(black_box, image))
 
 
 def windows(*ends):

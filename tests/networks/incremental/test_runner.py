@@ -23,7 +23,7 @@ class Fn(nn.Module):
         return self.function(x)
 
 
-class Around(nn.Module):
+class BlackBoxWrapper(nn.Module):
     """A residual connection, or another way to join what went in with what came out."""
 
     def __init__(self, inner, join=torch.add):
@@ -49,7 +49,7 @@ class ChannelsLastBlock(nn.Module):
     def __init__(self, channels):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
-        self.rest = nn.Sequential(
+        self.partial_network = nn.Sequential(
             nn.LayerNorm(channels),
             nn.Linear(channels, 2 * channels),
             nn.GELU(),
@@ -58,7 +58,9 @@ class ChannelsLastBlock(nn.Module):
         self.gamma = nn.Parameter(torch.rand(channels))
 
     def forward(self, x):
-        return x + (self.gamma * self.rest(self.conv(x).permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+        return x + (self.gamma * self.partial_network(self.conv(x).permute(0, 2, 3, 1))).permute(
+            0, 3, 1, 2
+        )
 
 
 def net(*layers, channels=6):
@@ -116,12 +118,12 @@ LAYERS = {
     "prelu": lambda: nn.PReLU(6),
     "softmax over channels": lambda: nn.Softmax2d(),
     "interpolated": lambda: nn.Upsample(scale_factor=2),
-    "residual": lambda: Around(nn.Conv2d(6, 6, 3, padding=1)),
-    "residual in place": lambda: Around(nn.Sequential(nn.Conv2d(6, 6, 3, padding=1), nn.ReLU()), lambda a, b: a.add_(b)),
-    "residual by +=": lambda: Around(nn.Conv2d(6, 6, 5, padding=2), lambda a, b: a.__iadd__(b)),
-    "product": lambda: Around(nn.Sequential(nn.Conv2d(6, 6, 3, padding=1), nn.Sigmoid()), torch.mul),
-    "concatenated": lambda: Around(nn.Conv2d(6, 4, 3, padding=1), lambda a, b: torch.cat([a, b], 1)),
-    "concatenated downwards": lambda: Around(nn.Conv2d(6, 6, 3, padding=1), lambda a, b: torch.cat([a, b], 2)),
+    "residual": lambda: BlackBoxWrapper(nn.Conv2d(6, 6, 3, padding=1)),
+    "residual in place": lambda: BlackBoxWrapper(nn.Sequential(nn.Conv2d(6, 6, 3, padding=1), nn.ReLU()), lambda a, b: a.add_(b)),
+    "residual by +=": lambda: BlackBoxWrapper(nn.Conv2d(6, 6, 5, padding=2), lambda a, b: a.__iadd__(b)),
+    "product": lambda: BlackBoxWrapper(nn.Sequential(nn.Conv2d(6, 6, 3, padding=1), nn.Sigmoid()), torch.mul),
+    "concatenated": lambda: BlackBoxWrapper(nn.Conv2d(6, 4, 3, padding=1), lambda a, b: torch.cat([a, b], 1)),
+    "concatenated downwards": lambda: BlackBoxWrapper(nn.Conv2d(6, 6, 3, padding=1), lambda a, b: torch.cat([a, b], 2)),
     "split": lambda: Fn(lambda x: torch.cat(x.chunk(2, 1)[::-1], 1)),
     "scaled": lambda: Fn(lambda x: 2 * x / 3 + torch.arange(6.0).view(6, 1, 1).to(x) - 1),
     "places added": lambda: Fn(lambda x: x + torch.arange(float(x.shape[3])).to(x)),
@@ -244,7 +246,7 @@ def layers(draw):
             kernel, stride, padding, ceil_mode=bool(dilation - 1), count_include_pad=include
         )
     if kind == "residual":
-        return lambda: Around(
+        return lambda: BlackBoxWrapper(
             nn.Sequential(nn.Conv2d(6, 6, 3, padding=dilation, dilation=dilation), nn.ReLU())
         )
     names = [

@@ -27,11 +27,11 @@ class Model(nn.Module):
 def traced(function):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        box = TorchBlackBox(Model(function).eval())
+        black_box = TorchBlackBox(Model(function).eval())
         image = torch.rand(1, 3, 8, 8, generator=Generator().manual_seed(0))
-        box(image)
+        black_box(image)
     with torch.no_grad():
-        return trace(box, image)
+        return trace(black_box, image)
 
 
 def names(recorded):
@@ -119,11 +119,11 @@ def test_any_box_that_computes_with_torch_can_be_recorded_and_others_are_refused
     with torch.no_grad():
         recorded = trace(PlantedEvidence(), torch.rand(1, 3, 8, 8))
         assert "conv2d" in names(recorded)
-        box = FunctionBlackBox(
+        black_box = FunctionBlackBox(
             lambda x: np.stack([x[:, 0, 0, 0], x[:, -1, -1, 0]], 1), num_classes=2
         )
         with pytest.raises(NotUnderstoodError):
-            trace(box, torch.rand(1, 3, 8, 8))
+            trace(black_box, torch.rand(1, 3, 8, 8))
 
 
 def test_the_model_and_the_picture_stay_as_they_were():
@@ -133,7 +133,7 @@ def test_the_model_and_the_picture_stay_as_they_were():
         ).train(),
         torch.rand(1, 3, 8, 8),
     )
-    box = TorchBlackBox(net)
-    box(image)
+    black_box = TorchBlackBox(net)
+    black_box(image)
     with untouched("trace", net, image=image), torch.no_grad():
-        trace(box, image)
+        trace(black_box, image)

@@ -8,7 +8,7 @@ from torch import Generator, nn
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import ContractError
 from saliencykit.networks.incremental import window_logits as module
-from saliencykit.networks.incremental.window_logits import Answers, Filled
+from saliencykit.networks.incremental.window_logits import Filled, WindowLogits
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.unchanged import untouched
 
@@ -38,7 +38,7 @@ def asked(model, windows, count=1, side=48, regions=None):
     own(chosen[0][0])
     ask, pairs = None, []
     for image, fill in chosen:
-        ask = ask or Answers(own.for_many(image), windows)
+        ask = ask or WindowLogits(own.optimized_for(image), windows)
         with torch.no_grad():
             filled = Filled(image, fill, windows, regions)
             pairs.append((ask(filled), own(filled.edits(range(-1, len(windows))))))
@@ -55,11 +55,11 @@ def test_several_pictures_share_a_plan(grid):
 def test_the_users_model_stays_as_it_was(grid):
     model = deep().train()
     image, fill = pictures(1)[0]
-    box = TorchBlackBox(model)
-    box(image)
-    with untouched("Answers", model, image=image, fill=fill), torch.no_grad():
+    black_box = TorchBlackBox(model)
+    black_box(image)
+    with untouched("WindowLogits", model, image=image, fill=fill), torch.no_grad():
         windows = grid((48, 48), 8, 6)
-        ask = Answers(box.for_many(image), windows)
+        ask = WindowLogits(black_box.optimized_for(image), windows)
         ask(Filled(image, fill, windows))
     assert ask.incremental
 
@@ -129,7 +129,7 @@ def test_few_windows_and_boxes_without_a_module_are_asked_in_full_passes(grid):
     assert not ask.incremental
     assert torch.allclose(got, wanted, atol=1e-5)
     windows, (image, fill) = grid((48, 48), 8, 6), pictures(1)[0]
-    ask = Answers(PlantedEvidence(), windows)
+    ask = WindowLogits(PlantedEvidence(), windows)
     ask(Filled(image, fill, windows))
     assert "without a torch module" in ask.reason
 
@@ -168,8 +168,8 @@ def test_a_hooked_model_answers_as_it_does(grid):
 
 def test_a_box_of_one_image_at_a_time_is_never_asked_about_two(grid):
     windows, (image, fill) = grid((48, 48), 8, 6), pictures(1)[0]
-    box = TorchBlackBox(deep(), size=48, max_batch=1)
-    ask = Answers(box.for_many(image), windows, limit=box.max_batch)
+    black_box = TorchBlackBox(deep(), size=48, max_batch=1)
+    ask = WindowLogits(black_box.optimized_for(image), windows, limit=black_box.max_batch)
     ask(Filled(image, fill, windows))
     assert not ask.incremental
     assert "one image at a time" in ask.reason
@@ -183,8 +183,8 @@ class Root(nn.Module):
 def test_an_answer_that_is_not_a_number_is_the_boxs_error_as_ever(grid):
     windows = grid((48, 48), 8, 6)
     dark, bright = torch.full((1, 3, 48, 48), 0.1), torch.full((1, 3, 48, 48), 0.9)
-    box = TorchBlackBox(nn.Sequential(Root(), *deep()), size=48)
-    ask = Answers(box.for_many(dark), windows)
+    black_box = TorchBlackBox(nn.Sequential(Root(), *deep()), size=48)
+    ask = WindowLogits(black_box.optimized_for(dark), windows)
     ask(
         Filled(
             dark + torch.rand(1, 3, 48, 48, generator=Generator().manual_seed(0)) * 0.1,

@@ -38,7 +38,7 @@ class OwnCall(Fill):
 
 
 class NoBox(Fill):
-    def for_box(self, black_box):
+    def for_black_box(self, black_box):
         return None
 
 

@@ -21,7 +21,7 @@ class Silent(BlackBox):
     differentiable = True
 
     def logits(self, images):
-        return colours(images)
+        return colors(images)
 
 
 class Box(BlackBox):
@@ -47,64 +47,64 @@ class Stateful:
 
     def __call__(self, x):
         self.calls += 1
-        return colours(x) + self.calls
+        return colors(x) + self.calls
 
 
-def colours(x):
+def colors(x):
     return x.mean((2, 3))[:, :2]
 
 
 def root(x):
-    return (colours(x) - colours(x).detach()).abs().sqrt() + colours(x)
+    return (colors(x) - colors(x).detach()).abs().sqrt() + colors(x)
 
 
 BROKEN = [
     (3, suite.KIND, "int"),
-    (OwnCall(colours), suite.OWN_CALL, "OwnCall.__call__"),
+    (OwnCall(colors), suite.OWN_CALL, "OwnCall.__call__"),
     (Silent(), suite.SAYS, "none"),
-    (Box(lambda x: colours(x)[:, :1]), suite.ANSWERS, "expected logits of shape"),
+    (Box(lambda x: colors(x)[:, :1]), suite.ANSWERS, "expected logits of shape"),
     (Broken(how="nan"), suite.ANSWERS, "NaN or infinite"),
     (Broken(how="integer"), suite.ANSWERS, "logits are float"),
     (Broken(how="list"), suite.ANSWERS, "returned list"),
     (Broken(how="raises"), suite.ANSWERS, "raised RuntimeError"),
-    (Box(lambda x: colours(x.view(len(x), -1))), suite.ANSWERS, "raised IndexError"),
-    (Box(colours, num_classes=2.0), suite.CLASSES, "2.0"),
-    (Box(colours, differentiable="yes"), suite.DIFFERENTIABLE, "'yes'"),
-    (Box(colours, max_batch=2.0), suite.ANSWERS, "it raised TypeError"),
-    (Box(colours, max_batch=0), suite.LARGEST, "0"),
-    (Box(colours, device="cpu"), suite.DEVICE, "'cpu'"),
-    (Box(colours, class_names=["one"]), suite.NAMES, "1 for 2 classes"),
-    (Box(colours, zero=(0.5,)), suite.ZERO, "(0.5,)"),
+    (Box(lambda x: colors(x.view(len(x), -1))), suite.ANSWERS, "raised IndexError"),
+    (Box(colors, num_classes=2.0), suite.CLASSES, "2.0"),
+    (Box(colors, differentiable="yes"), suite.DIFFERENTIABLE, "'yes'"),
+    (Box(colors, max_batch=2.0), suite.ANSWERS, "it raised TypeError"),
+    (Box(colors, max_batch=0), suite.LARGEST, "0"),
+    (Box(colors, device="cpu"), suite.DEVICE, "'cpu'"),
+    (Box(colors, class_names=["one"]), suite.NAMES, "1 for 2 classes"),
+    (Box(colors, baseline_color=(0.5,)), suite.ZERO, "(0.5,)"),
     (Box(Stateful()), suite.REPEATS, "asked a second time"),
-    (Box(lambda x: colours(x - x.mean(0))), suite.ROWS, "asked for row 3 of the input alone"),
-    (Box(colours, for_many=lambda x: None), suite.MANY, "NoneType"),
+    (Box(lambda x: colors(x - x.mean(0))), suite.ROWS, "asked for row 3 of the input alone"),
+    (Box(colors, optimized_for=lambda x: None), suite.MANY, "NoneType"),
     (
-        Box(colours, for_many=lambda x: Box(lambda x: -colours(x))),
+        Box(colors, optimized_for=lambda x: Box(lambda x: -colors(x))),
         suite.MANY,
         "asked for_many(images)",
     ),
-    (Box(colours, for_model_pixels=lambda: None), suite.BARE, "NoneType"),
+    (Box(colors, without_preprocessing=lambda: None), suite.BARE, "NoneType"),
     (
         Box(lambda x: nn.functional.conv2d(x, torch.ones(2, 3, 1, 1)).mean((2, 3))),
         suite.DOUBLES,
         "raised RuntimeError",
     ),
     (
-        Box(lambda x: colours(x) * (1 if x.dtype == torch.float32 else 2)),
+        Box(lambda x: colors(x) * (1 if x.dtype == torch.float32 else 2)),
         suite.DOUBLES,
         "asked about images.double()",
     ),
     (
-        Box(torch.enable_grad()(lambda x: colours(x)), differentiable=False),
+        Box(torch.enable_grad()(lambda x: colors(x)), differentiable=False),
         suite.QUERY_ONLY,
         "requires_grad True",
     ),
-    (Box(lambda x: colours(x).detach()), suite.PATH, "requires_grad False"),
+    (Box(lambda x: colors(x).detach()), suite.PATH, "requires_grad False"),
     (Box(root), suite.SLOPE, "NaN or infinity"),
-    (Box(lambda x: colours(x.detach()) + x.sum() * 0), suite.REACHES, "zeros everywhere"),
-    (Box(lambda x: colours(x.mul_(0.9))), suite.GIVES_BACK, "changed images"),
+    (Box(lambda x: colors(x.detach()) + x.sum() * 0), suite.REACHES, "zeros everywhere"),
+    (Box(lambda x: colors(x.mul_(0.9))), suite.GIVES_BACK, "changed images"),
     (
-        Box(lambda x: colours(x) + 0 * torch.rand(1)),
+        Box(lambda x: colors(x) + 0 * torch.rand(1)),
         suite.GIVES_BACK,
         "changed the random state of torch",
     ),
@@ -143,14 +143,14 @@ GREY = torch.full((1, 3, 8, 8), 0.5)
     ],
 )
 def test_a_box_that_prepares_pictures_wrongly(prepared, words, breaks):
-    breaks(check_black_box, Box(colours, prepare=prepared), suite.PREPARED, words)
+    breaks(check_black_box, Box(colors, prepare=prepared), suite.PREPARED, words)
 
 
 def test_good_black_boxes_pass():
     check_black_box(
-        Box(colours, max_batch=1, class_names=("a", "b"), zero=(0.5, 0.4, 0.3)), images=X
+        Box(colors, max_batch=1, class_names=("a", "b"), baseline_color=(0.5, 0.4, 0.3)), images=X
     )
-    check_black_box(QueryOnly(Box(colours)), images=X)
+    check_black_box(QueryOnly(Box(colors)), images=X)
     check_black_box(
         TorchBlackBox(
             nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
@@ -162,14 +162,14 @@ def test_good_black_boxes_pass():
     with pytest.raises(
         InputError, match="needs images=, because the box does not prepare pictures"
     ):
-        check_black_box(Box(colours))
+        check_black_box(Box(colors))
 
 
 def test_the_models_of_torch_boxes_are_watched():
     class Trains(nn.Module):
         def forward(self, x):
             self.register_forward_hook(lambda *a: None)
-            return colours(x)
+            return colors(x)
 
     with pytest.raises(BrokenContractError, match="changed the hooks of the model") as caught:
         check_black_box(TorchBlackBox(Trains()), images=X)

@@ -3,7 +3,7 @@ import torch
 
 from saliencykit.core.errors import ContractError, InputError
 from saliencykit.core.masker import Masker
-from saliencykit.maskers.baselines import CentreBox
+from saliencykit.maskers.baselines import CenterBox
 from saliencykit.testing.contracts.case import (
     BrokenContractError,
     Case,
@@ -137,7 +137,7 @@ def test_a_class_is_not_a_part():
     with pytest.raises(
         BrokenContractError, match=r"got: the class CentreBox itself; make one, CentreBox\(\)"
     ):
-        is_part(CentreBox, Masker, CLAUSE, CLAUSE, "check_masker(CentreBox)")
+        is_part(CenterBox, Masker, CLAUSE, CLAUSE, "check_masker(CentreBox)")
 
 
 @pytest.mark.parametrize(

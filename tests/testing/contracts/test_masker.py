@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core import rng
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Found, Masker
-from saliencykit.maskers.baselines import CentreBox
+from saliencykit.core.masker import Masker, MaskerOutput
+from saliencykit.maskers.baselines import CenterBox
 from saliencykit.testing.contracts import BrokenContractError, check_masker
 from saliencykit.testing.contracts import masker as suite
 
@@ -29,7 +29,7 @@ class Given(Masker):
 
 class OwnFind(Given):
     def find(self, black_box, images, labels, *, generator):
-        return Found(images[:, :1])
+        return MaskerOutput(images[:, :1])
 
 
 class Remembers(Masker):
@@ -40,36 +40,36 @@ class Remembers(Masker):
         return images[:, :1] * 0 + 1 / self.seen
 
 
-def slope(box, x, y, g):
+def slope(black_box, x, y, g):
     with torch.enable_grad():
         x = x.clone().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(box(x).gather(1, y[:, None]).sum(), x)
+        (gradient,) = torch.autograd.grad(black_box(x).gather(1, y[:, None]).sum(), x)
     return F.normalize(gradient.abs().amax(1, keepdim=True).flatten(1), float("inf"), 1).view_as(
         x[:, :1]
     )
 
 
-def plain_slope(box, x, y, g):
+def plain_slope(black_box, x, y, g):
     x = x.clone().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(box(x).sum(), x)
+    (gradient,) = torch.autograd.grad(black_box(x).sum(), x)
     return gradient[:, :1].abs().clamp(0, 1)
 
 
-def trains(box, x, y, g):
-    if isinstance(box, TorchBlackBox):
-        box.model.eval()
+def trains(black_box, x, y, g):
+    if isinstance(black_box, TorchBlackBox):
+        black_box.model.eval()
     return x[:, :1]
 
 
-def hooks(box, x, y, g):
-    if isinstance(box, TorchBlackBox):
-        box.model[0].register_forward_hook(lambda *a: None)
+def hooks(black_box, x, y, g):
+    if isinstance(black_box, TorchBlackBox):
+        black_box.model[0].register_forward_hook(lambda *a: None)
     return x[:, :1]
 
 
-def backward(box, x, y, g):
+def backward(black_box, x, y, g):
     with torch.enable_grad():
-        box(x.clone().requires_grad_(True)).sum().backward()
+        black_box(x.clone().requires_grad_(True)).sum().backward()
     return x[:, :1]
 
 
@@ -120,13 +120,15 @@ def test_good_maskers_pass():
     check_masker(Given(slope, needs_gradient=True))
     check_masker(Given(lambda b, x, y, g: rng.uniform(x, (1, 4, 4), generator=g)))
     check_masker(
-        Given(lambda b, x, y, g: Found(b(x).softmax(1).gather(1, y[:, None])[:, :, None, None]))
+        Given(
+            lambda b, x, y, g: MaskerOutput(b(x).softmax(1).gather(1, y[:, None])[:, :, None, None])
+        )
     )
 
 
 def test_one_that_reads_layers_gets_a_box_that_has_some():
-    def layers(box, x, y, g):
-        if box.module is None:
+    def layers(black_box, x, y, g):
+        if black_box.module is None:
             raise InputError("no layers here")
         return x[:, :1]
 
@@ -135,17 +137,19 @@ def test_one_that_reads_layers_gets_a_box_that_has_some():
         check_masker(Given(refuses))
 
 
-def refuses(box, x, y, g):
+def refuses(black_box, x, y, g):
     raise InputError("no layers at all")
 
 
 def test_a_masker_for_a_box_of_ones_own():
-    box = TorchBlackBox(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 5)))
-    box(torch.rand(1, 3, 8, 8))
+    black_box = TorchBlackBox(
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 5))
+    )
+    black_box(torch.rand(1, 3, 8, 8))
     check_masker(
-        CentreBox(),
-        black_box=box,
+        CenterBox(),
+        black_box=black_box,
         images=torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)),
     )
     with pytest.raises(InputError, match="images= that it takes are given too"):
-        check_masker(CentreBox(), black_box=box)
+        check_masker(CenterBox(), black_box=black_box)

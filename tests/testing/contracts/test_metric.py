@@ -15,7 +15,7 @@ from saliencykit.testing.contracts import metric as suite
 
 
 @dataclass(frozen=True)
-class Judge(Metric):
+class Scorer(Metric):
     given: Any
     higher_is_better = True
 
@@ -28,22 +28,22 @@ class Silent(Metric):
         return mask.mean((1, 2, 3))
 
 
-class OwnCall(Judge):
+class OwnCall(Scorer):
     def __call__(self, black_box, sample, mask, *, explain, generator):
         return {}
 
 
-class NoData(Judge):
+class NoData(Scorer):
     def for_data(self, sample):
         return None
 
 
-class Fails(Judge):
+class Fails(Scorer):
     def for_data(self, sample):
         return sample.boxes[0]
 
 
-class Remembers(Judge):
+class Remembers(Scorer):
     calls = 0
 
     def score(self, black_box, sample, mask, *, explain, generator):
@@ -51,14 +51,14 @@ class Remembers(Judge):
         return area(black_box, sample, mask, generator) + self.calls
 
 
-def area(box, sample, mask, generator):
+def area(black_box, sample, mask, generator):
     return mask.mean((1, 2, 3))
 
 
-def slope(box, sample, mask, generator):
+def slope(black_box, sample, mask, generator):
     with torch.enable_grad():
         images = sample.images.clone().requires_grad_(True)
-        return torch.autograd.grad(box(images).sum(), images)[0].mean((1, 2, 3))
+        return torch.autograd.grad(black_box(images).sum(), images)[0].mean((1, 2, 3))
 
 
 BROKEN = [
@@ -67,42 +67,42 @@ BROKEN = [
     (Silent(), suite.DIRECTION, "None"),
     (NoData(area), suite.FOR_DATA, "NoneType"),
     (Fails(area), suite.FOR_DATA, "it raised TypeError"),
-    (Judge(lambda b, s, m, g: m.mean()), suite.SCORES, "expected one float per image"),
+    (Scorer(lambda b, s, m, g: m.mean()), suite.SCORES, "expected one float per image"),
     (
-        Judge(lambda b, s, m, g: b(s.images * m).argmax(1)),
+        Scorer(lambda b, s, m, g: b(s.images * m).argmax(1)),
         suite.SCORES,
         "expected one float per image",
     ),
-    (Judge(lambda b, s, m, g: {}), suite.SCORES, "returned no values"),
+    (Scorer(lambda b, s, m, g: {}), suite.SCORES, "returned no values"),
     (
-        Judge(lambda b, s, m, g: torch.tensor([float(len(boxes)) for boxes in s.boxes])),
+        Scorer(lambda b, s, m, g: torch.tensor([float(len(boxes)) for boxes in s.boxes])),
         suite.SCORES,
         "it raised TypeError",
     ),
-    (Judge(slope), suite.SCORES, "does not require grad"),
+    (Scorer(slope), suite.SCORES, "does not require grad"),
     (
-        Judge(lambda b, s, m, g: {"boxes" if s.boxes else "none": m.mean((1, 2, 3))}),
+        Scorer(lambda b, s, m, g: {"boxes" if s.boxes else "none": m.mean((1, 2, 3))}),
         suite.NAMES,
         "['boxes']",
     ),
-    (Judge(lambda b, s, m, g: {str(len(m)): m.mean((1, 2, 3))}), suite.NAMES, "['1']"),
+    (Scorer(lambda b, s, m, g: {str(len(m)): m.mean((1, 2, 3))}), suite.NAMES, "['1']"),
     (Remembers(area), suite.REPEATS, "asked a second time"),
     (
-        Judge(lambda b, s, m, g: m.mean((1, 2, 3)) - m.mean()),
+        Scorer(lambda b, s, m, g: m.mean((1, 2, 3)) - m.mean()),
         suite.ROWS,
         "asked for row 3 of the input alone",
     ),
     (
-        Judge(lambda b, s, m, g: torch.rand(len(m), generator=g)),
+        Scorer(lambda b, s, m, g: torch.rand(len(m), generator=g)),
         suite.ROWS,
         "asked for rows 3, 2, 1, 0 of the input alone",
     ),
     (
-        Judge(lambda b, s, m, g: torch.rand(len(m))),
+        Scorer(lambda b, s, m, g: torch.rand(len(m))),
         suite.GIVES_BACK,
         "changed the random state of torch",
     ),
-    (Judge(lambda b, s, m, g: m.mul_(0.5).mean((1, 2, 3))), suite.GIVES_BACK, "changed mask"),
+    (Scorer(lambda b, s, m, g: m.mul_(0.5).mean((1, 2, 3))), suite.GIVES_BACK, "changed mask"),
 ]
 
 
@@ -116,7 +116,7 @@ def test_every_clause_is_broken_by_one(covers):
 
 
 def test_the_score_that_is_wrong_is_named():
-    wrong = Judge(
+    wrong = Scorer(
         lambda b, s, m, g: {"good": m.mean((1, 2, 3)), "bad": m.mean((1, 2, 3)) - m.mean()}
     )
     with pytest.raises(AssertionError, match="input: score bad; images float32"):
@@ -125,6 +125,8 @@ def test_the_score_that_is_wrong_is_named():
 
 def test_good_metrics_pass():
     check_metric(
-        Judge(lambda b, s, m, g: {"a": m.mean((1, 2, 3)), "b": torch.full((len(m),), float("nan"))})
+        Scorer(
+            lambda b, s, m, g: {"a": m.mean((1, 2, 3)), "b": torch.full((len(m),), float("nan"))}
+        )
     )
-    check_metric(Judge(lambda b, s, m, g: rng.uniform(s.images, (1,), generator=g)[:, 0]))
+    check_metric(Scorer(lambda b, s, m, g: rng.uniform(s.images, (1,), generator=g)[:, 0]))

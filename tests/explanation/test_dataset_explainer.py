@@ -22,9 +22,9 @@ from saliencykit.core import rng
 from saliencykit.core.errors import GradientError, InputError, SaliencyKitError
 from saliencykit.core.masker import Masker
 from saliencykit.core.metric import Sample
-from saliencykit.evaluation.evaluate import evaluate
-from saliencykit.explanation.explain import explain
-from saliencykit.explanation.explain_dataset import explain_dataset
+from saliencykit.evaluation.evaluate_maskers import evaluate
+from saliencykit.explanation.dataset_explainer import explain_dataset
+from saliencykit.explanation.explain_images import explain
 from saliencykit.storage.saved_explanations import SavedExplanations
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
 
@@ -32,19 +32,19 @@ COUNT = 24
 MASKER = "rise:samples=24"
 
 
-def pairs_of(box):
-    images, labels = box.examples(COUNT, generator=torch.Generator().manual_seed(0))
+def pairs_of(black_box):
+    images, labels = black_box.examples(COUNT, generator=torch.Generator().manual_seed(0))
     return list(zip(images, labels.tolist(), strict=True))
 
 
 @pytest.fixture
-def pairs(box):
-    return pairs_of(box)
+def pairs(black_box):
+    return pairs_of(black_box)
 
 
-def run(box, data, out, **options):
+def run(black_box, data, out, **options):
     return explain_dataset(
-        box, data, out=out, **({"masker": MASKER, "batch": 4, "overlays": 2} | options)
+        black_box, data, output_dir=out, **({"masker": MASKER, "batch": 4, "overlays": 2} | options)
     )
 
 
@@ -76,21 +76,21 @@ def files(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_rows_maps_and_table_say_what_explain_says(box, pairs, tmp_path):
-    saved = run(box, pairs, tmp_path / "run")
+def test_rows_maps_and_table_say_what_explain_says(black_box, pairs, tmp_path):
+    saved = run(black_box, pairs, tmp_path / "run")
     wanted = explain(
-        box,
+        black_box,
         [image for image, _ in pairs],
         [label for _, label in pairs],
         masker=MASKER,
-        pixels="raw",
+        inputs="raw",
     )
     assert saved.names == tuple(map(str, range(COUNT)))
     for i, row in enumerate(saved.rows()):
         assert (row.index, row.label, row.label_name) == (
             i,
             pairs[i][1],
-            box.class_names[pairs[i][1]],
+            black_box.class_names[pairs[i][1]],
         )
         found = (row.probability, row.area, row.kept, row.dropped)
         assert found == pytest.approx(
@@ -118,39 +118,49 @@ class Coarse(Masker):
         return torch.nn.functional.adaptive_avg_pool2d(images.mean(1, keepdim=True), 2)
 
 
-def test_maps_have_the_maskers_own_resolution(box, pairs, tmp_path):
+def test_maps_have_the_maskers_own_resolution(black_box, pairs, tmp_path):
     for precision, close in (("uint8", 1 / 510), ("float16", 1 / 4096)):
-        saved = run(box, pairs[:3], tmp_path / precision, masker=Coarse(), precision=precision)
-        wanted = explain(box, [image for image, _ in pairs[:3]], masker=Coarse(), pixels="raw").mask
+        saved = run(
+            black_box, pairs[:3], tmp_path / precision, masker=Coarse(), precision=precision
+        )
+        wanted = explain(
+            black_box, [image for image, _ in pairs[:3]], masker=Coarse(), inputs="raw"
+        ).mask
         assert saved.map("1").shape == (1, 1, 2, 2)
         assert saved.mask("1").shape == (1, 1, 16, 16)
         assert float((saved.mask("1")[0] - wanted[1]).abs().max()) <= close + 1e-6
 
 
-def test_the_class_asked_about(box, pairs, tmp_path):
+def test_the_class_asked_about(black_box, pairs, tmp_path):
     bare = [(image, None) for image, _ in pairs[:4]]
-    own = [row.label for row in run(box, bare, tmp_path / "own").rows()]
+    own = [row.label for row in run(black_box, bare, tmp_path / "own").rows()]
     assert own == [label for _, label in pairs[:4]]  # the box is right about its own patches
-    assert [row.label for row in run(box, pairs[:4], tmp_path / "two", label=2).rows()] == [2] * 4
+    assert [row.label for row in run(black_box, pairs[:4], tmp_path / "two", label=2).rows()] == [
+        2
+    ] * 4
     assert [
-        row.label for row in run(box, pairs[:4], tmp_path / "name", label=box.class_names[1]).rows()
+        row.label
+        for row in run(
+            black_box, pairs[:4], tmp_path / "name", label=black_box.class_names[1]
+        ).rows()
     ] == [1] * 4
     wrong = [(image, 3) for image, _ in pairs[:4]]
-    assert [row.label for row in run(box, wrong, tmp_path / "top", label="top").rows()] == own
+    assert [row.label for row in run(black_box, wrong, tmp_path / "top", label="top").rows()] == own
     sample = Sample(torch.stack([image for image, _ in pairs]), torch.tensor([3] * COUNT))
     assert [
-        row.label for row in run(box, sample, tmp_path / "sample", label="top", limit=4).rows()
+        row.label
+        for row in run(black_box, sample, tmp_path / "sample", label="top", max_images=4).rows()
     ] == own
 
 
 def slowly(out):
     torch.set_num_threads(1)
-    box = PlantedEvidence()
-    run(box, pairs_of(box), out, on_row=lambda *_: time.sleep(0.003))
+    black_box = PlantedEvidence()
+    run(black_box, pairs_of(black_box), out, on_row=lambda *_: time.sleep(0.003))
 
 
-def test_killed_at_any_moment_it_ends_with_the_same_rows_and_maps(box, pairs, tmp_path):
-    whole = run(box, pairs, tmp_path / "whole")
+def test_killed_at_any_moment_it_ends_with_the_same_rows_and_maps(black_box, pairs, tmp_path):
+    whole = run(black_box, pairs, tmp_path / "whole")
     out, moments, killed = tmp_path / "run", random.Random(0), 0
     fork = multiprocessing.get_context("fork")  # no import of torch in every child
     for _ in range(8):
@@ -162,7 +172,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_rows_and_maps(box, pairs, tm
             killed += 1
         child.join()
     assert killed >= 3
-    assert_same(run(box, pairs, out), whole)
+    assert_same(run(black_box, pairs, out), whole)
     assert [name for name in files(out) if not name.startswith("maps")] == [
         name for name in files(tmp_path / "whole") if not name.startswith("maps")
     ]
@@ -176,9 +186,9 @@ class Killed(BaseException):
 @pytest.mark.parametrize(
     "step", ["maps", "rows", "half a row", "half a record", "shard", "shard left open"]
 )
-def test_killed_between_any_two_steps(step, box, pairs, tmp_path, monkeypatch):
+def test_killed_between_any_two_steps(step, black_box, pairs, tmp_path, monkeypatch):
     """What SIGKILL does, at the places where it matters: nothing after the step is done."""
-    from saliencykit.explanation import explain_dataset as door
+    from saliencykit.explanation import dataset_explainer as door
     from saliencykit.storage import map_shards
 
     out = tmp_path / "run"
@@ -217,7 +227,7 @@ def test_killed_between_any_two_steps(step, box, pairs, tmp_path, monkeypatch):
     monkeypatch.setattr(door, "append_lines", lines)
     monkeypatch.setattr(map_shards, "finish_shard", finish)
     with pytest.raises(Killed):
-        run(box, pairs, out)
+        run(black_box, pairs, out)
     monkeypatch.undo()
     half = SavedExplanations.load(out)
     assert 8 <= len(half) <= COUNT
@@ -226,40 +236,46 @@ def test_killed_between_any_two_steps(step, box, pairs, tmp_path, monkeypatch):
     )
     asked = []
     saved = run(
-        box, pairs, out, on_row=lambda row, done, total: asked.append((row.index, done, total))
+        black_box,
+        pairs,
+        out,
+        on_row=lambda row, done, total: asked.append((row.index, done, total)),
     )
-    assert_same(saved, run(box, pairs, tmp_path / "whole"))
+    assert_same(saved, run(black_box, pairs, tmp_path / "whole"))
     assert len(asked) == COUNT - len(half), "nothing is done twice"
     assert not asked or asked[-1][1:] == (COUNT, COUNT)
 
 
-def test_a_row_whose_map_is_lost_is_done_again(box, pairs, tmp_path):
-    whole = run(box, pairs, tmp_path / "run")
+def test_a_row_whose_map_is_lost_is_done_again(black_box, pairs, tmp_path):
+    whole = run(black_box, pairs, tmp_path / "run")
     masks = facts(whole)
     (
         tmp_path / "run" / "maps-0-0.safetensors"
     ).unlink()  # a machine that went down before its disk had written it
     with pytest.raises(InputError, match=r"lacks maps-0-0.safetensors"):
         whole.mask("3")
-    again = facts(run(box, pairs, tmp_path / "run"))
+    again = facts(run(black_box, pairs, tmp_path / "run"))
     assert again[0] == masks[0]
     assert all(torch.equal(again[1][index], mask) for index, mask in masks[1].items())
 
 
-def test_what_is_finished_is_not_done_again_and_more_pictures_may_come(box, pairs, tmp_path):
-    run(box, pairs, tmp_path / "run", limit=10)
+def test_what_is_finished_is_not_done_again_and_more_pictures_may_come(black_box, pairs, tmp_path):
+    run(black_box, pairs, tmp_path / "run", max_images=10)
     asked = []
     saved = run(
-        box, pairs, tmp_path / "run", on_row=lambda row, done, total: asked.append((done, total))
+        black_box,
+        pairs,
+        tmp_path / "run",
+        on_row=lambda row, done, total: asked.append((done, total)),
     )
     assert asked == [(i + 1, COUNT) for i in range(10, COUNT)]
-    assert_same(saved, run(box, pairs, tmp_path / "whole"))
+    assert_same(saved, run(black_box, pairs, tmp_path / "whole"))
     asked.clear()
-    run(box, pairs, tmp_path / "run", on_row=lambda *it: asked.append(it))
+    run(black_box, pairs, tmp_path / "run", on_row=lambda *it: asked.append(it))
     assert not asked
 
 
-def test_a_second_run_is_refused_while_the_first_one_writes(box, pairs, tmp_path):
+def test_a_second_run_is_refused_while_the_first_one_writes(black_box, pairs, tmp_path):
     child = multiprocessing.get_context("fork").Process(target=slowly, args=(tmp_path / "run",))
     child.start()
     try:
@@ -268,11 +284,13 @@ def test_a_second_run_is_refused_while_the_first_one_writes(box, pairs, tmp_path
             time.sleep(0.002)
         os.kill(child.pid, signal.SIGSTOP)
         with pytest.raises(InputError, match=rf"process {child.pid} on .* is writing to"):
-            run(box, pairs, tmp_path / "run")
+            run(black_box, pairs, tmp_path / "run")
     finally:
         os.kill(child.pid, signal.SIGKILL)
         child.join()
-    assert len(run(box, pairs, tmp_path / "run")) == COUNT, "what a dead process left is taken over"
+    assert len(run(black_box, pairs, tmp_path / "run")) == COUNT, (
+        "what a dead process left is taken over"
+    )
 
 
 @pytest.mark.parametrize(
@@ -283,18 +301,18 @@ def test_a_second_run_is_refused_while_the_first_one_writes(box, pairs, tmp_path
         ({"check": False}, "alternative: Blur"),
     ],
 )
-def test_other_settings_are_refused_and_named(box, pairs, tmp_path, change, words):
-    run(box, pairs[:4], tmp_path / "run")
+def test_other_settings_are_refused_and_named(black_box, pairs, tmp_path, change, words):
+    run(black_box, pairs[:4], tmp_path / "run")
     with pytest.raises(InputError, match=words):
-        run(box, pairs[:4], tmp_path / "run", **change)
-    assert len(run(box, pairs[:4], tmp_path / "run", resume=False, **change)) == 4
+        run(black_box, pairs[:4], tmp_path / "run", **change)
+    assert len(run(black_box, pairs[:4], tmp_path / "run", resume=False, **change)) == 4
 
 
-def test_other_pictures_are_refused(box, tmp_path):
-    images, labels = box.examples(4, generator=torch.Generator().manual_seed(0))
-    run(box, [Sample(images, labels)], tmp_path / "run")
+def test_other_pictures_are_refused(black_box, tmp_path):
+    images, labels = black_box.examples(4, generator=torch.Generator().manual_seed(0))
+    run(black_box, [Sample(images, labels)], tmp_path / "run")
     with pytest.raises(InputError, match="pictures in memory"):
-        run(box, [Sample(images.flip(0), labels)], tmp_path / "run")
+        run(black_box, [Sample(images.flip(0), labels)], tmp_path / "run")
 
 
 class Moody(Masker):
@@ -302,15 +320,15 @@ class Moody(Masker):
         self.key = key
 
     def mask(self, black_box, images, labels, generator):
-        if self.key in rng.picture_keys(images).tolist():
+        if self.key in rng.image_keys(images).tolist():
             raise ZeroDivisionError("division by zero")
         return images.new_full((len(images), 1, 1, 1), 0.25)
 
 
-def test_what_fails_for_one_picture_costs_no_other(box, pairs, tmp_path):
-    key = int(rng.picture_keys(pairs[6][0][None]))
+def test_what_fails_for_one_picture_costs_no_other(black_box, pairs, tmp_path):
+    key = int(rng.image_keys(pairs[6][0][None]))
     data = [*pairs[:9], (pairs[9][0], 7)]
-    saved = run(box, data, tmp_path / "run", masker=Moody(key))
+    saved = run(black_box, data, tmp_path / "run", masker=Moody(key))
     reasons = {row.index: row.reason for row in saved.rows() if row.reason}
     assert reasons == {
         6: "ZeroDivisionError: division by zero",
@@ -321,27 +339,27 @@ def test_what_fails_for_one_picture_costs_no_other(box, pairs, tmp_path):
         saved.mask("6")
 
 
-def folder_of(box, folder, count=6):
+def folder_of(black_box, folder, count=6):
     """A folder of PNG files with one damaged among them, and a box that prepares pictures."""
     from saliencykit.black_boxes.function import FunctionBlackBox
 
     folder.mkdir()
-    for i, (image, _) in enumerate(pairs_of(box)[:count]):
+    for i, (image, _) in enumerate(pairs_of(black_box)[:count]):
         Image.fromarray((image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()).save(
             folder / f"{i}.png"
         )
     (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:80])
     (folder / "3.png").write_bytes(b"")
     return FunctionBlackBox(
-        lambda x: box(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy(),
+        lambda x: black_box(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy(),
         num_classes=4,
         size=16,
         outputs="logits",
     )
 
 
-def test_corrupt_pictures_are_rows_and_overlays_are_written(box, tmp_path):
-    prepared = folder_of(box, tmp_path / "in")
+def test_corrupt_pictures_are_rows_and_overlays_are_written(black_box, tmp_path):
+    prepared = folder_of(black_box, tmp_path / "in")
     saved = run(prepared, tmp_path / "in", tmp_path / "run", overlays=5)
     rows = list(saved.rows())
     assert [row.name for row in rows] == [f"{i}.png" for i in range(6)]
@@ -356,8 +374,8 @@ def test_corrupt_pictures_are_rows_and_overlays_are_written(box, tmp_path):
     assert "truncated or damaged" in saved.to_html(tmp_path / "page.html").read_text()
 
 
-def test_a_folder_of_folders_that_are_no_classes(box, tmp_path):
-    prepared = folder_of(box, tmp_path / "in")
+def test_a_folder_of_folders_that_are_no_classes(black_box, tmp_path):
+    prepared = folder_of(black_box, tmp_path / "in")
     (tmp_path / "in" / "holiday").mkdir()
     (tmp_path / "in" / "0.png").rename(tmp_path / "in" / "holiday" / "0.png")
     with pytest.raises(InputError, match=r"holiday.*label='top'"):
@@ -366,10 +384,10 @@ def test_a_folder_of_folders_that_are_no_classes(box, tmp_path):
     assert saved.row("holiday/0.png").label == 0
 
 
-def test_a_run_can_be_evaluated(box, pairs, tmp_path):
-    run(box, pairs[:8], tmp_path / "run", precision="float16")
+def test_a_run_can_be_evaluated(black_box, pairs, tmp_path):
+    run(black_box, pairs[:8], tmp_path / "run", map_dtype="float16")
     given = {"stored": f"stored:{tmp_path / 'run'}", "again": MASKER}
-    scores = evaluate(box, given, "saliency-score", pairs[:8], baselines=False)
+    scores = evaluate(black_box, given, "saliency-score", pairs[:8], baselines=False)
     means = scores.means()
     assert not scores.reasons()
     assert means["stored"]["saliency-score/score"] == pytest.approx(
@@ -379,7 +397,7 @@ def test_a_run_can_be_evaluated(box, pairs, tmp_path):
 
 @pytest.mark.parametrize("what", ["maps", "rows", "shard"])
 def test_a_full_disk_is_one_sentence_and_what_was_finished_is_there(
-    what, box, pairs, tmp_path, monkeypatch, full_disk
+    what, black_box, pairs, tmp_path, monkeypatch, full_disk
 ):
     """The third block, or the end, finds no room; half of what it writes is there."""
     seen = []
@@ -398,43 +416,46 @@ def test_a_full_disk_is_one_sentence_and_what_was_finished_is_there(
         SaliencyKitError,
         match=r"cannot be written: No space left on device. What was finished before is there",
     ):
-        run(box, pairs, tmp_path / "run", on_row=lambda *it: seen.append(it))
+        run(black_box, pairs, tmp_path / "run", on_row=lambda *it: seen.append(it))
     monkeypatch.undo()
     assert len(SavedExplanations.load(tmp_path / "run")) >= len(seen) >= 8
     assert not [name for name in files(tmp_path / "run") if Path(name).name.startswith(".")]
-    assert_same(run(box, pairs, tmp_path / "run"), run(box, pairs, tmp_path / "whole"))
+    assert_same(run(black_box, pairs, tmp_path / "run"), run(black_box, pairs, tmp_path / "whole"))
 
 
-def test_mistakes_are_named_before_anything_is_computed(box, pairs, tmp_path):
+def test_mistakes_are_named_before_anything_is_computed(black_box, pairs, tmp_path):
     for options, words in (
         ({"seed": -1}, "seed=-1"),
-        ({"batch": 0}, "batch=0"),
-        ({"limit": 0}, "limit=0"),
-        ({"workers": -2}, "workers=-2"),
+        ({"batch": 0}, "batch_size=0"),
+        ({"limit": 0}, "max_images=0"),
+        ({"workers": -2}, "num_workers=-2"),
         ({"precision": "int4"}, "one of uint8, float16"),
         ({"label": 9}, "class 9 is outside"),
     ):
         with pytest.raises(InputError, match=words):
-            run(box, pairs, tmp_path / "run", **options)
+            run(black_box, pairs, tmp_path / "run", **options)
     with pytest.raises(GradientError, match="query-only"):
-        run(QueryOnly(box), pairs, tmp_path / "run", masker="iterative")
+        run(QueryOnly(black_box), pairs, tmp_path / "run", masker="iterative")
     assert not (tmp_path / "run").exists()
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="cannot write to"):
-        run(box, pairs, tmp_path / "file" / "run")
+        run(black_box, pairs, tmp_path / "file" / "run")
 
 
 def test_a_trained_masker_answers_as_in_explain(tmp_path):
     """On the frozen copy, in one pass; at its own resolution."""
-    from saliencykit.demo import demo_box
+    from saliencykit.demo import demo_black_box
 
-    box = demo_box()
+    black_box = demo_black_box()
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 255, (40, 60, 3), dtype=np.uint8) for _ in range(3)]
     saved = explain_dataset(
-        box, [(picture, None) for picture in pictures], out=tmp_path / "run", overlays=0
+        black_box,
+        [(picture, None) for picture in pictures],
+        output_dir=tmp_path / "run",
+        overlays=0,
     )
-    wanted = explain(box, pictures)
+    wanted = explain(black_box, pictures)
     assert saved.manifest["masker"].startswith("RealTimeMasker(")
     for i, row in enumerate(saved.rows()):
         assert row.label == int(wanted.labels[i])
@@ -447,19 +468,21 @@ def test_a_trained_masker_answers_as_in_explain(tmp_path):
 
 LAUNCHED = """
 import sys, torch
-from saliencykit.explanation.explain_dataset import explain_dataset
+from saliencykit.explanation.dataset_explainer import explain_dataset
 from saliencykit.testing.black_boxes import PlantedEvidence
 torch.set_num_threads(1)
 box = PlantedEvidence()
 images, labels = box.examples(24, generator=torch.Generator().manual_seed(0))
 pairs = list(zip(images, labels.tolist()))
-saved = explain_dataset(box, pairs, masker="rise:samples=24", batch=4, out=sys.argv[1], overlays=2)
+saved = explain_dataset(box, pairs, masker="rise:samples=24", batch_size=4, output_dir=sys.argv[1], overlays=2)
 assert len(saved) == 24
 """
 
 
 @pytest.mark.slow
-def test_several_processes_share_the_pictures_and_end_with_the_same_rows(box, pairs, tmp_path):
+def test_several_processes_share_the_pictures_and_end_with_the_same_rows(
+    black_box, pairs, tmp_path
+):
     pytest.importorskip("accelerate")
     (tmp_path / "script.py").write_text(LAUNCHED)
     path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
@@ -485,11 +508,11 @@ def test_several_processes_share_the_pictures_and_end_with_the_same_rows(box, pa
         capture_output=True,
         text=True,
         timeout=300,
-        check=False,
+        verify=False,
     )
     assert done.returncode == 0, done.stderr
     two = SavedExplanations.load(tmp_path / "two")
-    assert_same(two, run(box, pairs, tmp_path / "one"))
+    assert_same(two, run(black_box, pairs, tmp_path / "one"))
     assert {row.shard for row in two.rows()} == {"maps-0-0", "maps-1-0"}
     assert not list((tmp_path / "two").glob("rows-*")), "merged"
     assert [row.index for row in two.rows()] == list(range(24))

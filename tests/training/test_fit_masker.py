@@ -13,19 +13,18 @@ from torch import nn
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import GradientError, InputError, RegistryError, SaliencyKitError
 from saliencykit.core.objective import Objective
-from saliencykit.maskers.realtime.encoder import Own, Trunk
+from saliencykit.maskers.realtime.encoder import StandaloneEncoder, TrunkEncoder
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.terms.area import Area
 from saliencykit.testing.black_boxes import Broken, Counting, PlantedEvidence, QueryOnly, iou
 from saliencykit.testing.unchanged import untouched
-from saliencykit.training import fit as fit_module
-from saliencykit.training.fit import fit
-from saliencykit.training.schedule import Plan
+from saliencykit.training import fit_masker as fit_module
+from saliencykit.training.fit_masker import fit
+from saliencykit.training.schedule import Schedule
 
 pytest.importorskip("accelerate")
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:the masker did not pass"
-)  # a few steps are not a training
+# a few steps are not a training
+pytestmark = pytest.mark.filterwarnings("ignore:the masker did not pass")
 ROOT = Path(__file__).parents[2]
 
 
@@ -36,12 +35,12 @@ def seeded(seed=0):
 def small_encoder(size=16):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Own(widths=(8, 12), depth=1, size=(size, size))
+        return StandaloneEncoder(widths=(8, 12), depth=1, size=(size, size))
 
 
-def train(pictures=None, box=None, **options):
+def train(pictures=None, black_box=None, **options):
     """A few steps on planted evidence."""
-    box = box or PlantedEvidence()
+    black_box = black_box or PlantedEvidence()
     if pictures is None:
         pictures = PlantedEvidence().examples(24, generator=seeded())[0]
     options = {
@@ -49,9 +48,9 @@ def train(pictures=None, box=None, **options):
         "steps": 5,
         "batch": 6,
         "views": 1,
-        "alternative": "constant:colour=0.5",
+        "alternative": "constant:color=0.5",
     } | options
-    return fit(box, pictures, **options)
+    return fit(black_box, pictures, **options)
 
 
 def weights(masker):
@@ -97,7 +96,7 @@ def convolutional():
 
 def test_the_loss_falls_and_the_masker_works():
     steps, news = [], []
-    masker = train(steps=12, on_step=steps.append, on_news=news.append)
+    masker = train(steps=12, on_step=steps.append, on_message=news.append)
     assert [step.phase for step in steps] == ["warm-up"] * 24 + ["composing"] * 12
     for phase in ("warm-up", "composing"):
         losses = [step.loss for step in steps if step.phase == phase]
@@ -122,16 +121,18 @@ def test_the_same_seed_gives_the_same_weights_whatever_was_drawn_before():
 
 
 def test_on_a_trunk_with_late_mixing():
-    box, steps, news = trunk(), [], []
-    masker = train(box=box, encoder="auto", steps=6, on_step=steps.append, on_news=news.append)
-    assert isinstance(masker.network.encoder, Trunk)
+    black_box, steps, news = trunk(), [], []
+    masker = train(
+        black_box=black_box, encoder="auto", steps=6, on_step=steps.append, on_message=news.append
+    )
+    assert isinstance(masker.network.encoder, TrunkEncoder)
     assert [step.phase for step in steps] == ["mixing"] * 5 + ["composing"]
     assert "rows the head's own; 5 steps mixing features at" in news[0]
     steps.clear()
-    train(box=box, encoder="auto", steps=6, composed=4, on_step=steps.append)
+    train(black_box=black_box, encoder="auto", steps=6, pixel_steps=4, on_step=steps.append)
     assert [step.phase for step in steps] == ["mixing"] * 2 + ["composing"] * 4
     steps.clear()
-    train(box=box, encoder="auto", steps=3, late_mixing=False, on_step=steps.append)
+    train(black_box=black_box, encoder="auto", steps=3, feature_mixing=False, on_step=steps.append)
     assert [step.phase for step in steps] == ["composing"] * 3
 
 
@@ -171,7 +172,8 @@ def test_training_can_go_on():
 def test_one_precision_after_another():
     for precision in ("bf16", "no", "bf16"):
         assert all(
-            torch.isfinite(value).all() for value in weights(train(precision=precision, steps=2))
+            torch.isfinite(value).all()
+            for value in weights(train(mixed_precision=precision, steps=2))
         )
 
 
@@ -182,17 +184,19 @@ def test_the_model_and_the_random_state_come_back_as_they_were():
     model = convolutional().train()
     model.stages[0].eval()
     model.fc.requires_grad_(False)
-    box = TorchBlackBox(model, mean=(0.5,) * 3, std=(0.25,) * 3, size=16)
+    black_box = TorchBlackBox(model, mean=(0.5,) * 3, std=(0.25,) * 3, size=16)
     images, _ = PlantedEvidence().examples(12, generator=seeded())
     with untouched("fit", model, images=images):
-        train(images, box, encoder="auto", steps=3)
-        train(images, box, encoder=small_encoder(), steps=2)
+        train(images, black_box, encoder="auto", steps=3)
+        train(images, black_box, encoder=small_encoder(), steps=2)
 
 
 def test_a_bare_module_will_do():
     model = convolutional()
     with untouched("fit", model):
-        assert isinstance(train(box=model, encoder="auto", steps=2).network.encoder, Trunk)
+        assert isinstance(
+            train(black_box=model, encoder="auto", steps=2).network.encoder, TrunkEncoder
+        )
 
 
 def test_also_where_it_is_stopped():
@@ -200,9 +204,9 @@ def test_also_where_it_is_stopped():
         raise KeyboardInterrupt
 
     model = convolutional()
-    box = TorchBlackBox(model, mean=(0.5,) * 3, std=(0.25,) * 3, size=16)
+    black_box = TorchBlackBox(model, mean=(0.5,) * 3, std=(0.25,) * 3, size=16)
     with untouched("fit", model), pytest.raises(KeyboardInterrupt):
-        train(box=box, encoder="auto", on_step=stop)
+        train(black_box=black_box, encoder="auto", on_step=stop)
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
@@ -219,7 +223,7 @@ def test_inside_of_other_grad_modes(mode):
 @pytest.fixture
 def often(monkeypatch):
     """Checkpoints every other step."""
-    monkeypatch.setattr(fit_module, "Plan", partial(Plan, save_every=2, gate_every=3))
+    monkeypatch.setattr(fit_module, "Schedule", partial(Schedule, save_every=2, gate_every=3))
 
 
 @pytest.mark.usefixtures("often")
@@ -231,9 +235,9 @@ def test_killed_and_run_again_it_ends_with_the_same_weights(tmp_path, number):
 
     whole = train()
     with pytest.raises(KeyboardInterrupt):
-        train(folder=tmp_path, on_step=stop)
+        train(checkpoint_dir=tmp_path, on_step=stop)
     steps = []
-    again = train(folder=tmp_path, on_step=steps.append)
+    again = train(checkpoint_dir=tmp_path, on_step=steps.append)
     assert steps[0].number == (number - 1) // 2 * 2 + 1
     assert same(whole, again)
     assert str(whole.facts["gate"]) == str(again.facts["gate"])
@@ -241,26 +245,26 @@ def test_killed_and_run_again_it_ends_with_the_same_weights(tmp_path, number):
 
 @pytest.mark.usefixtures("often")
 def test_another_training_in_the_same_folder(tmp_path):
-    train(folder=tmp_path)
+    train(checkpoint_dir=tmp_path)
     with pytest.raises(InputError, match="belongs to another training"):
-        train(folder=tmp_path, lr=1e-3)
-    train(folder=tmp_path, lr=1e-3, resume=False)
+        train(checkpoint_dir=tmp_path, lr=1e-3)
+    train(checkpoint_dir=tmp_path, lr=1e-3, resume=False)
 
 
 def test_a_finished_training_of_another_model_or_of_other_pictures_is_not_taken_for_this_one(
     tmp_path,
 ):
     pictures = PlantedEvidence().examples(24, generator=seeded())[0]
-    options = {"folder": tmp_path, "encoder": "trunk", "steps": 2, "late_mixing": False}
-    box = trunk()
-    first = train(pictures, box, **options)
-    assert same(first, train(pictures, box, **options))
+    options = {"folder": tmp_path, "encoder": "trunk", "steps": 2, "feature_mixing": False}
+    black_box = trunk()
+    first = train(pictures, black_box, **options)
+    assert same(first, train(pictures, black_box, **options))
     with pytest.raises(InputError, match=r"model or pictures differ.*--no-resume"):
-        train(pictures.flip(3), box, **options)
+        train(pictures.flip(3), black_box, **options)
     with torch.no_grad():
-        box.model.fc.weight.mul_(0.9)
+        black_box.model.fc.weight.mul_(0.9)
     with pytest.raises(InputError, match="model or pictures differ"):
-        train(pictures, box, **options)
+        train(pictures, black_box, **options)
 
 
 # what cannot be
@@ -268,7 +272,7 @@ def test_a_finished_training_of_another_model_or_of_other_pictures_is_not_taken_
 
 def test_a_box_that_can_only_be_queried():
     with pytest.raises(GradientError, match="fit needs gradients and QueryOnly is query-only"):
-        train(box=QueryOnly(PlantedEvidence()))
+        train(black_box=QueryOnly(PlantedEvidence()))
 
 
 def test_the_papers_literal_weights_come_with_a_warning():
@@ -283,7 +287,7 @@ def test_a_masker_that_did_not_pass_says_so():
 
 def test_a_box_that_answers_nan_is_named():
     with pytest.raises(SaliencyKitError, match=r"Broken.* returned NaN"):
-        train(box=Broken(how="nan"))
+        train(black_box=Broken(how="nan"))
 
 
 def test_a_loss_that_is_never_finite():
@@ -300,7 +304,7 @@ def test_a_loss_that_is_never_finite():
         ({"seed": -1}, r"fit\(seed=-1\): a seed is an integer in \[0, 2\*\*63\)"),
         ({"seed": 2**63}, "a seed is an integer"),
         ({"area": 1.5}, "area"),
-        ({"fake_rate": 1.0}, "fake_rate"),
+        ({"fake_class_rate": 1.0}, "fake_class_rate"),
         ({"lr": 0.0}, "lr"),
         ({"precision": "fp16"}, "precision"),
         ({"views": 0}, "views"),
@@ -322,28 +326,28 @@ def test_the_largest_seed():
 
 def test_a_folder_that_cannot_be_written_is_said_before_the_work(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    box = Counting(PlantedEvidence())
+    black_box = Counting(PlantedEvidence())
     with pytest.raises(InputError, match="cannot write to"):
-        train(box=box, folder=tmp_path / "file" / "below")
-    assert not box.asked
+        train(black_box=black_box, checkpoint_dir=tmp_path / "file" / "below")
+    assert not black_box.asked
 
 
 def test_few_pictures_are_enough_to_run():
     images, _ = PlantedEvidence().examples(5, generator=seeded())
-    assert math.isnan(train(images[:4], steps=2, batch=16).facts["gate"]["mosaic"])
-    train(images, steps=2, batch=2)
+    assert math.isnan(train(images[:4], steps=2, batch_size=16).facts["gate"]["mosaic"])
+    train(images, steps=2, batch_size=2)
 
 
 def test_little_memory_means_fewer_views():
-    box, news = trunk(), []
+    black_box, news = trunk(), []
     train(
-        box=box,
+        black_box=black_box,
         encoder="auto",
-        views=4,
+        views_per_image=4,
         steps=14,
-        late_mixing=False,
-        memory=200_000,
-        on_news=news.append,
+        feature_mixing=False,
+        cache_bytes=200_000,
+        on_message=news.append,
     )
     assert int(news[1].split("about ")[1].split()[0]) < 40
 
@@ -354,22 +358,22 @@ def test_little_memory_means_fewer_views():
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_it_finds_the_planted_evidence(seed):
-    box = PlantedEvidence()
-    images, _ = box.examples(320, generator=seeded(seed))
+    black_box = PlantedEvidence()
+    images, _ = black_box.examples(320, generator=seeded(seed))
     # an encoder from nothing starts where the global generator stands, which the tests before moved
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        own = Own(widths=(16, 24, 32), size=(16, 16))
+        own = StandaloneEncoder(widths=(16, 24, 32), size=(16, 16))
     # 400 steps, the default: after 200 with fake_rate=0.3, one start of six had one class of the
     # four not found (IoU 0.75)
-    masker = fit(box, images, encoder=own, views=1, area=0.08, seed=seed)
+    masker = fit(black_box, images, encoder=own, views_per_image=1, area=0.08, seed=seed)
     gate = masker.facts["gate"]
     assert gate["passed"]
     assert gate["fake"] < 0.15
     assert gate["mosaic"] > 0.7
-    images, labels = box.examples(64, generator=seeded(9))
+    images, labels = black_box.examples(64, generator=seeded(9))
     _, mask = masker.predict(images)
-    found = iou(mask, box.evidence(images, labels)).mean().item()
+    found = iou(mask, black_box.evidence(images, labels)).mean().item()
     assert found > 0.85, found
     _, wrong = masker.predict(images, (labels + 1) % 4)
     assert wrong.mean() < 0.15 * mask.mean()
@@ -378,14 +382,14 @@ def test_it_finds_the_planted_evidence(seed):
 TWO = """
 import sys
 import torch
-from saliencykit.training.fit import fit
+from saliencykit.training.fit_masker import fit
 from saliencykit.maskers.realtime.encoder import Own
 from saliencykit.testing.black_boxes import PlantedEvidence
 import accelerate
 
 torch.set_num_threads(1) box = PlantedEvidence() images, _ = box.examples(32,
 generator=torch.Generator().manual_seed(0)) own = Own(widths=(8, 12), depth=1, size=(16, 16)) steps
-= [] masker = fit(box, images, encoder=own, steps=6, batch=8, views=1, area=0.2, folder=sys.argv[1]
+= [] masker = fit(box, images, encoder=own, steps=6, batch_size=8, views_per_image=1, area=0.2, checkpoint_dir=sys.argv[1]
 + "/run", on_step=steps.append) state = accelerate.PartialState() assert state.num_processes == 2
 torch.save([dict(masker.network.state_dict()), [step.loss for step in steps]],
 f"{sys.argv[1]}/{state.process_index}.pt") if state.is_main_process:

@@ -5,24 +5,24 @@ import torch
 from torch import nn
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.networks.fingerprint import count_values, fingerprint
+from saliencykit.networks.model_fingerprint import count_values, fingerprint
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.unchanged import untouched
 
 
 @pytest.fixture
-def box(net):
+def black_box(net):
     return net("convolutional")
 
 
-def other_form(box, change):
-    model = copy.deepcopy(box.model)
+def other_form(black_box, change):
+    model = copy.deepcopy(black_box.model)
     return TorchBlackBox(change(model) or model)
 
 
-def test_a_copy_has_the_same(box):
-    assert fingerprint(other_form(box, lambda m: None)) == fingerprint(box)
-    assert len(fingerprint(box)) == 32
+def test_a_copy_has_the_same(black_box):
+    assert fingerprint(other_form(black_box, lambda m: None)) == fingerprint(black_box)
+    assert len(fingerprint(black_box)) == 32
 
 
 @pytest.mark.parametrize(
@@ -38,12 +38,12 @@ def test_a_copy_has_the_same(box):
     ],
     ids=["half", "train", "frozen", "channels_last", "double", "renamed", "counted"],
 )
-def test_forms_that_are_the_same_network(box, change):
-    assert fingerprint(other_form(box, change)) == fingerprint(box)
-    assert count_values(other_form(box, change)) == count_values(box)
+def test_forms_that_are_the_same_network(black_box, change):
+    assert fingerprint(other_form(black_box, change)) == fingerprint(black_box)
+    assert count_values(other_form(black_box, change)) == count_values(black_box)
 
 
-def test_other_weights_differ(net, box):
+def test_other_weights_differ(net, black_box):
     def nudge(model):
         with torch.no_grad():
             model.fc.bias[0] += 0.01
@@ -51,11 +51,11 @@ def test_other_weights_differ(net, box):
     def seen(model):
         model.stages[1][1].running_mean[0] += 0.05
 
-    assert fingerprint(net("convolutional", seed=1)) != fingerprint(box)
-    assert fingerprint(net("channels-last")) != fingerprint(box)
-    assert fingerprint(other_form(box, nudge)) != fingerprint(box)
-    assert fingerprint(other_form(box, seen)) != fingerprint(box)
-    assert count_values(net("channels-last")) != count_values(box)
+    assert fingerprint(net("convolutional", seed=1)) != fingerprint(black_box)
+    assert fingerprint(net("channels-last")) != fingerprint(black_box)
+    assert fingerprint(other_form(black_box, nudge)) != fingerprint(black_box)
+    assert fingerprint(other_form(black_box, seen)) != fingerprint(black_box)
+    assert count_values(net("channels-last")) != count_values(black_box)
 
 
 def test_torchvision_and_timm_agree():
@@ -74,6 +74,6 @@ def test_without_a_module_there_is_none():
     assert count_values(PlantedEvidence()) == 0
 
 
-def test_it_only_reads(box):
-    with untouched("fingerprint", box.model):
-        fingerprint(box), count_values(box)
+def test_it_only_reads(black_box):
+    with untouched("fingerprint", black_box.model):
+        fingerprint(black_box), count_values(black_box)

@@ -17,10 +17,10 @@ from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.registry.manager import as_black_box, as_masker
 from saliencykit.sanity.intervals import Figure, is_below, word
 from saliencykit.sanity.masks import OnProgress, masks_of, own_answers
-from saliencykit.sanity.randomized_model import What, randomised
-from saliencykit.sanity.similarity import likeness, overlap
-from saliencykit.training.fit import fit
-from saliencykit.training.schedule import Step
+from saliencykit.sanity.randomized_model import What, randomized
+from saliencykit.sanity.similarity import overlap, similarity
+from saliencykit.training.fit_masker import fit
+from saliencykit.training.schedule import FitStep
 
 _LOST = 0.3  # of the correlation, that masks of a random box must lose
 _STEADY = 0.5  # correlation of two seeds' masks, below which they say too little
@@ -30,8 +30,8 @@ _EVERY = 3  # of so many pictures one is compared, the others train
 
 @final
 @dataclass(frozen=True)
-class RandomisedBox:
-    """What `randomised_box` found.
+class ModelRandomization:
+    """What `model_randomization` found.
 
     Attributes:
         same: Correlation with the masks of a second seed on the intact box.
@@ -79,7 +79,7 @@ class RandomisedBox:
         )
 
 
-def randomised_box(
+def model_randomization(
     model: object,
     masker: Masker | str,
     images: Images,
@@ -91,9 +91,9 @@ def randomised_box(
     steps: int | None = None,
     fit_options: Mapping[str, Any] | None = None,
     seed: int = 0,
-    batch: int = 16,
+    batch_size: int = 16,
     on_progress: OnProgress | None = None,
-) -> RandomisedBox:
+) -> ModelRandomization:
     """Compare masks with those of a box whose answers are random. Masks that stay the same show the
     picture, not the model.
 
@@ -107,7 +107,7 @@ def randomised_box(
     Protocol for **any other masker**: nothing is trained. Its masks are compared with those that it
     finds for the same class with another seed, and on the randomised copy.
 
-    Masks are compared by their correlation (`sanity.likeness`) and by the intersection over union
+    Masks are compared by their correlation (`sanity.similarity`) and by the intersection over union
     of their best fifth of the pixels, picture by picture, with bootstrap 95 % intervals. **Passes**
     if the correlation falls by more than 0.3, with the whole interval; fails if the interval lies
     below 0.3. Unclear between, and where the masks of two seeds correlate by less than 0.5: steps,
@@ -125,7 +125,7 @@ def randomised_box(
         images: (N, C, H, W) as the model takes them, N >= 2, for a trained masker without
             `training` >= 12 and better some hundred.
         labels: (N,), the own classes. None: what the model answers.
-        what: What is randomised in a copy, `head` or `weights`, see `randomising.randomised`.
+        what: What is randomised in a copy, `head` or `weights`, see `randomising.randomized`.
         random_box: A model with other knowledge, instead of a randomised copy: one that learned
             shuffled labels, say.
         training: Pictures for `fit`, as it takes them; all of `images` are then compared.
@@ -133,7 +133,7 @@ def randomised_box(
         fit_options: Other options of `fit`: those that the masker was trained with. Its encoder's
             kind is known.
         seed: Of what is drawn. Trainings have the next one.
-        batch: Pictures at once.
+        batch_size: Pictures at once.
         on_progress: See `sanity.asking`; also called with the steps of trainings.
 
     Raises:
@@ -143,16 +143,16 @@ def randomised_box(
     Example:
         >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
         >>> from saliencykit.testing.black_boxes import small_network
-        >>> box = TorchBlackBox(small_network())
-        >>> randomised_box(box, "centre-box", torch.rand(4, 3, 16, 16)).passed
+        >>> black_box = TorchBlackBox(small_network())
+        >>> model_randomization(black_box, "center-box", torch.rand(4, 3, 16, 16)).passed
         False
 
     References:
         Adebayo et al. 2018, "Sanity Checks for Saliency Maps", sections 3 and 4: model parameter
         and data randomisation. The bounds are ours.
     """
-    box, asked = as_black_box(model), as_masker(masker)
-    checks.images(images, "randomised_box")
+    black_box, asked = as_black_box(model), as_masker(masker)
+    checks.images(images, "model_randomization")
     trained = isinstance(asked, RealTimeMasker)
     fewest = _FEWEST if trained and training is None else 2
     if len(images) < fewest:
@@ -162,9 +162,13 @@ def randomised_box(
         )
     if steps is not None and steps < 1:
         raise InputError(f"randomised_box(steps={steps}): steps of each training, >= 1.")
-    own = own_answers(box, images) if labels is None else labels.cpu()
-    checks.labels(own, len(images), box.num_classes, "randomised_box")
-    random = randomised(box, images, what, seed) if random_box is None else as_black_box(random_box)
+    own = own_answers(black_box, images) if labels is None else labels.cpu()
+    checks.labels(own, len(images), black_box.num_classes, "model_randomization")
+    random = (
+        randomized(black_box, images, what, seed)
+        if random_box is None
+        else as_black_box(random_box)
+    )
     second: Masker = asked
     third: Masker = asked
     theirs, gates, done = own, None, None
@@ -177,26 +181,33 @@ def randomised_box(
         options = {"encoder": asked.network.encoder.kind, "seed": seed + 1, "steps": steps} | dict(
             fit_options or {}
         )
-        first = _trained(box, training, options, "training for the intact box", on_progress)
+        first = _trained(black_box, training, options, "training for the intact box", on_progress)
         other = _trained(random, training, options, "training for the random box", on_progress)
         second, third, theirs = first, other, own_answers(random, images)
         gates = (bool(first.facts["gate"]["passed"]), bool(other.facts["gate"]["passed"]))
         done = int(first.facts["training"]["steps_done"])
-        asked = asked.attached(box, "raw")
+        asked = asked.for_black_box(black_box, "raw")
 
     def masks(one: Masker, of: BlackBox, labels: Labels, seed: int, what: str) -> Any:
         return masks_of(
-            one, of, images, labels, seed=seed, batch=batch, what=what, on_progress=on_progress
+            one,
+            of,
+            images,
+            labels,
+            seed=seed,
+            batch_size=batch_size,
+            what=what,
+            on_progress=on_progress,
         )
 
-    mine = masks(asked, box, own, seed, "masks")
-    again = masks(second, box, own, seed + 1, "masks of a second seed")
+    mine = masks(asked, black_box, own, seed, "masks")
+    again = masks(second, black_box, own, seed + 1, "masks of a second seed")
     elsewhere = masks(third, random, theirs, seed, "masks of the random box")
-    same, lost = likeness(mine.values, again.values), likeness(mine.values, elsewhere.values)
+    same, lost = similarity(mine.values, again.values), similarity(mine.values, elsewhere.values)
     difference = Figure.of(same - lost, seed)
     steady = Figure.of(same, seed)
     falls = is_below(difference, _LOST)
-    return RandomisedBox(
+    return ModelRandomization(
         same=steady,
         random=Figure.of(lost, seed),
         difference=difference,
@@ -212,22 +223,21 @@ def randomised_box(
 
 
 def _trained(
-    box: BlackBox,
+    black_box: BlackBox,
     pictures: Any,
     options: Mapping[str, Any],
     what: str,
     on_progress: OnProgress | None,
 ) -> RealTimeMasker:
-    def on_step(step: Step) -> None:
+    def on_step(step: FitStep) -> None:
         if on_progress is not None:
             on_progress(what, step.number, step.of)
 
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # short trainings, and one with little to find: the gates are told in the result
+        # short trainings, and one with little to find: the gates are told in the result
+        warnings.simplefilter("ignore")
         try:
-            return fit(box, pictures, **({"on_step": on_step} | dict(options)))
+            return fit(black_box, pictures, **({"on_step": on_step} | dict(options)))
         except TypeError as error:
             if "unexpected keyword" in str(error):
                 raise InputError(f"fit_options: {error}.") from error

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 import torch
 
-import saliencykit
+from saliencykit._version import __version__
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry
-from saliencykit.core.masker import Masker, enlarged
+from saliencykit.core.masker import Masker, resize_maps
 from saliencykit.core.objective import run_trial
 from saliencykit.core.types import Images
-from saliencykit.explanation.explain import index_of_name
+from saliencykit.explanation.explain_images import class_index_by_name
 from saliencykit.explanation.result import Explanation
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.registry.manager import as_alternative, as_black_box, as_masker, trained_masker
 from saliencykit.video.frame import Frame, as_frames, paced
-from saliencykit.video.label_tracker import Asked
-from saliencykit.video.prefetch import ahead as made_ahead
+from saliencykit.video.label_tracker import LabelTracker
+from saliencykit.video.prefetch import prefetch as made_ahead
 from saliencykit.video.smoothing import Smoothing, Watch
 
 if TYPE_CHECKING:
@@ -38,12 +38,12 @@ def explain_frames(
     masker: Masker | str | None = None,
     *,
     fps: float | None = None,
-    smooth: float = 0.75,
+    smoothing: float = 0.75,
     alternative: Alternative | str | None = None,
-    pixels: Literal["auto", "raw", "model"] = "auto",
-    check: bool = False,
-    batch: int = 4,
-    ahead: int = 1,
+    inputs: Literal["auto", "raw", "normalized"] = "auto",
+    verify: bool = False,
+    batch_size: int = 4,
+    prefetch: int = 1,
     seed: int = 0,
 ) -> Generator[Explanation, None, None]:
     """Explain the frames of a clip or of a camera as they come: in order, a few at a time, with
@@ -64,13 +64,13 @@ def explain_frames(
             what keeps up with a video.
         fps: Explain at most so many frames a second, > 0, and leave the others out; the frames must
             know their time.
-        smooth: Of each mask, how much is the last one moved to where its content is now, in [0, 1);
+        smoothing: Of each mask, how much is the last one moved to where its content is now, in [0, 1);
             0: each frame for itself. At cuts, and where the class changes, it begins anew.
         alternative: What replaces pixels in the check. None: blur.
-        pixels: What tensors hold, as for `explain`.
-        check: Ask the model again with each mask kept and replaced; three times the work.
-        batch: Frames that go through the model together, >= 1; 1 answers soonest.
-        ahead: Batches that each of the two threads may be ahead of what comes after it, >= 0; in
+        inputs: What tensors hold, as for `explain`.
+        verify: Ask the model again with each mask kept and replaced; three times the work.
+        batch_size: Frames that go through the model together, >= 1; 1 answers soonest.
+        prefetch: Batches that each of the two threads may be ahead of what comes after it, >= 0; in
             all up to (3 + 2 * ahead) * batch frames are held. 0: no threads, and a frame is read
             when its answer is asked for.
         seed: Of everything that is drawn.
@@ -92,18 +92,18 @@ def explain_frames(
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> clip = torch.rand(5, 3, 16, 16)
-        >>> answers = explain_frames(PlantedEvidence(), clip, label=2, masker="centre-box")
+        >>> answers = explain_frames(PlantedEvidence(), clip, label=2, masker="center-box")
         >>> [answer.provenance["frame"] for answer in answers]
         [0, 1, 2, 3, 4]
 
     References:
         Dabkowski & Gal 2017, section 6: masks in real time, for video.
     """
-    _check_numbers(fps, smooth, batch, ahead, seed)
-    box = as_black_box(model)
-    found = trained_masker(box) if masker is None else as_masker(masker)
+    _check_numbers(fps, smoothing, batch_size, prefetch, seed)
+    black_box = as_black_box(model)
+    found = trained_masker(black_box) if masker is None else as_masker(masker)
     if found is None:
-        found = as_masker("iterative" if box.differentiable else "rise")
+        found = as_masker("iterative" if black_box.differentiable else "rise")
         warnings.warn(
             "no masker is trained for this model, so each frame takes as long as a picture "
             f"({name_of(found)}). Train one with fit(model, pictures), or write masker='grad-cam'.",
@@ -119,16 +119,18 @@ def explain_frames(
             f"{name_of(frames)}."
         )
     look = _Look(
-        box=box,
+        black_box=black_box,
         masker=found,
-        fill=as_alternative("blur" if alternative is None else alternative) if check else None,
-        asked=Asked(_which(label, box)),
-        smoothing=Smoothing(smooth),
+        fill=as_alternative("blur" if alternative is None else alternative) if verify else None,
+        asked=LabelTracker(_which(label, black_box)),
+        smoothing=Smoothing(smoothing),
         seed=seed,
     )
-    ready = _prepared(paced(as_frames(frames), fps), box, pixels, isinstance(model, BlackBox | str))
-    batches = made_ahead(_batched(ready, batch), ahead, "saliencykit-read")
-    return _one_by_one(made_ahead(_looked(look, batches), ahead, "saliencykit-look"))
+    ready = _prepared(
+        paced(as_frames(frames), fps), black_box, inputs, isinstance(model, BlackBox | str)
+    )
+    batches = made_ahead(_batched(ready, batch_size), prefetch, "saliencykit-read")
+    return _one_by_one(made_ahead(_looked(look, batches), prefetch, "saliencykit-look"))
 
 
 @dataclass(frozen=True)
@@ -137,20 +139,25 @@ class _Ready:
 
     frame: Frame
     images: Images
-    kind: Literal["raw", "model"]
+    kind: Literal["raw", "normalized"]
     picture: "Image | None"
     geometry: Geometry | None
 
 
 def _prepared(
-    frames: Iterable[Frame], box: BlackBox, pixels: Literal["auto", "raw", "model"], given_box: bool
+    frames: Iterable[Frame],
+    black_box: BlackBox,
+    inputs: Literal["auto", "raw", "normalized"],
+    given_black_box: bool,
 ) -> Iterator[_Ready]:
     from saliencykit.data.images import as_images
 
-    kind: Literal["raw", "model"] | None = None
+    kind: Literal["raw", "normalized"] | None = None
     for frame in frames:
         try:
-            read = as_images(frame.picture, box, pixels=pixels, given_box=given_box)
+            read = as_images(
+                frame.picture, black_box, inputs=inputs, given_black_box=given_black_box
+            )
         except InputError as error:
             raise InputError(f"frame {frame.index}: {error}") from error
         if len(read) != 1:
@@ -158,13 +165,13 @@ def _prepared(
                 f"frame {frame.index} holds {len(read)} pictures; a frame is one: iterate over "
                 "them."
             )
-        kind = read.pixels if kind is None else kind
-        if read.pixels != kind:
+        kind = read.inputs if kind is None else kind
+        if read.inputs != kind:
             raise InputError(
-                f"frame {frame.index} holds {read.pixels} pixels and the frames before {kind}; "
-                "give pixels=..."
+                f"frame {frame.index} holds {read.inputs} pixels and the frames before {kind}; "
+                "give inputs=..."
             )
-        yield _Ready(frame, read.images, kind, read.pictures[0], read.geometries[0])
+        yield _Ready(frame, read.images, kind, read.source_images[0], read.geometries[0])
 
 
 def _batched(ready: Iterable[_Ready], size: int) -> Iterator[list[_Ready]]:
@@ -204,10 +211,10 @@ def _one_by_one(
 class _Look:
     """Frames to explanations; remembers what the next frames need to know of the last."""
 
-    box: BlackBox
+    black_box: BlackBox
     masker: Masker
     fill: Alternative | None
-    asked: Asked
+    asked: LabelTracker
     smoothing: Smoothing
     seed: int
     watch: Watch = field(default_factory=Watch)
@@ -221,72 +228,77 @@ class _Look:
     def _explain(self, batch: list[_Ready]) -> list[Explanation]:
         if not self.started:
             self._start(batch[0].kind)
-        images = torch.cat([one.images for one in batch]).to(self.box.device)
-        box = self._copy_for(images)
+        images = torch.cat([one.images for one in batch]).to(self.black_box.device)
+        black_box = self._copy_for(images)
         generator = torch.Generator().manual_seed(self.seed)
         finder = self.masker
         if isinstance(finder, RealTimeMasker):
-            finder, logits = finder.look(box, images)
+            finder, logits = finder.predict_masker(black_box, images)
         else:
-            logits = box(images)
+            logits = black_box(images)
         steps = self.watch(images)
         labels = self.asked(logits, steps.cuts)
-        found = finder.find(box, images, labels, generator=generator)
-        small = self.smoothing(found.mask if found.small is None else found.small, labels, steps)
+        found = finder.attribute(black_box, images, labels, generator=generator)
+        small = self.smoothing(
+            found.mask if found.low_res_mask is None else found.low_res_mask, labels, steps
+        )
         parts = {
             "images": images,
             "labels": labels,
             "logits": logits,
-            "mask": enlarged(small, images.shape[2:]).clamp(0, 1),
+            "mask": resize_maps(small, images.shape[2:]).clamp(0, 1),
         }
         if self.fill is not None:
             trial = run_trial(
-                box, images, labels, parts["mask"], alternative=self.fill, generator=generator
+                black_box, images, labels, parts["mask"], alternative=self.fill, generator=generator
             )
             parts |= {"preserved": trial.preserved, "destroyed": trial.destroyed}
-        for key, value in (("scores", found.scores), ("error", found.error)):
+        for key, value in (
+            ("attributions", found.attributions),
+            ("standard_error", found.standard_error),
+        ):
             if value is not None:
                 parts[key] = value
         parts = {key: value.detach().cpu() for key, value in parts.items()}
-        names = None if self.box.class_names is None else tuple(self.box.class_names)
+        names = None if self.black_box.class_names is None else tuple(self.black_box.class_names)
         return [
             Explanation(
                 **{
                     key: value[row : row + 1].clone() for key, value in parts.items()
                 },  # whoever keeps one keeps no batch
                 class_names=names,
-                pictures=(one.picture,),
+                source_images=(one.picture,),
                 geometries=(one.geometry,),
                 provenance=self._provenance(one, steps.cuts[row]),
             )
             for row, one in enumerate(batch)
         ]
 
-    def _start(self, kind: Literal["raw", "model"]) -> None:
-        if kind == "model":
-            self.box = self.box.for_model_pixels()
+    def _start(self, kind: Literal["raw", "normalized"]) -> None:
+        if kind == "normalized":
+            self.black_box = self.black_box.without_preprocessing()
         if isinstance(self.masker, RealTimeMasker):
-            self.masker = self.masker.attached(self.box, kind)
+            self.masker = self.masker.for_black_box(self.black_box, kind)
         if self.fill is not None:
-            self.fill = self.fill.for_box(self.box)
+            self.fill = self.fill.for_black_box(self.black_box)
         self.started = True
 
     def _copy_for(self, images: Images) -> BlackBox:
         """The box's frozen copy for pictures of this size; that of another size is let go."""
         key = (tuple(images.shape[1:]), images.dtype)
         if key not in self.fast:
-            self.fast = {key: self.box.for_many(images)}
+            self.fast = {key: self.black_box.optimized_for(images)}
         return self.fast[key]
 
     def _provenance(self, one: _Ready, cut: bool) -> dict[str, Any]:
         time = one.frame.time
         return {
-            "saliencykit": saliencykit.__version__,
+            "saliencykit": __version__,
             "torch": torch.__version__,
-            "model": repr(self.box),
+            "model": repr(self.black_box),
             "masker": repr(self.masker),
             "alternative": None if self.fill is None else repr(self.fill),
-            "pixels": one.kind,
+            "inputs": one.kind,
             "sources": [f"frame {one.frame.index}"],
             "smooth": self.smoothing.share,
             "seed": self.seed,
@@ -296,33 +308,34 @@ class _Look:
         }
 
 
-def _which(label: int | str | None, box: BlackBox) -> int | Literal["first", "follow"]:
+def _which(label: int | str | None, black_box: BlackBox) -> int | Literal["first", "follow"]:
     if label is None:
         return "first"
     if label == "follow":
         return "follow"
     if isinstance(label, str):
-        return index_of_name(label, box)
+        return class_index_by_name(label, black_box)
     if isinstance(label, bool) or not hasattr(label, "__index__"):
         raise InputError(
             f"explain_frames(label={label!r}): a label is a class index, a class name, 'follow' "
             "or None."
         )
-    return int(
-        label.__index__()
-    )  # its range is checked with the first answer: a bare module's classes are not known before
+    # its range is checked with the first answer: a bare module's classes are not known before
+    return int(label.__index__())
 
 
-def _check_numbers(fps: object, smooth: object, batch: object, ahead: object, seed: object) -> None:
+def _check_numbers(
+    fps: object, smooth: object, batch: object, prefetch: object, seed: object
+) -> None:
     if fps is not None and not (_is_real(fps) and 0 < fps < float("inf")):
         raise InputError(f"explain_frames(fps={fps!r}): frames a second, > 0, or None for all.")
     if not (_is_real(smooth) and 0 <= smooth < 1):
         raise InputError(
             f"explain_frames(smooth={smooth!r}): a share in [0, 1); 0 is without smoothing."
         )
-    if not (type(batch) is int and batch >= 1 and type(ahead) is int and ahead >= 0):
+    if not (type(batch) is int and batch >= 1 and type(prefetch) is int and prefetch >= 0):
         raise InputError(
-            f"explain_frames(batch={batch!r}, ahead={ahead!r}): whole numbers, batch >= 1 and "
+            f"explain_frames(batch={batch!r}, ahead={prefetch!r}): whole numbers, batch >= 1 and "
             "ahead >= 0."
         )
     if not (type(seed) is int and 0 <= seed < 2**63):

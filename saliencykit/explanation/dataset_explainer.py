@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias, final
 
 import torch
 
-from saliencykit.black_boxes.cached import Keeping
+from saliencykit.black_boxes.cached import CachedCopies
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
@@ -20,15 +20,15 @@ from saliencykit.core.errors import GradientError, InputError
 from saliencykit.core.masker import Masker
 from saliencykit.core.metric import Sample
 from saliencykit.data.label_lookup import class_index
-from saliencykit.data.loader import Opened, opened
-from saliencykit.data.record import Entry, Label
-from saliencykit.data.sources import count_of, entries_of
+from saliencykit.data.loader import LoadedImage, load_images
+from saliencykit.data.record import Label, Record
+from saliencykit.data.sources import count_of, records_of
 from saliencykit.evaluation.evaluation_settings import command, describe_data, text_of, versions
-from saliencykit.explanation.dataset_run import ExplanationsFolder, overlay_path, save_overlay
+from saliencykit.explanation.dataset_run import ExplanationsDirectory, overlay_path, save_overlay
 from saliencykit.explanation.dataset_worker import Explained, Worker, by_size, in_blocks, overlaid
-from saliencykit.explanation.explain import default_masker
+from saliencykit.explanation.explain_images import default_masker
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
-from saliencykit.networks.fingerprint import fingerprint
+from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.registry.manager import as_alternative, as_black_box, as_masker
 from saliencykit.runs.distributed import Processes
 from saliencykit.runs.lock import locked
@@ -48,20 +48,20 @@ def explain_dataset(
     model: object,
     data: Any,
     *,
-    out: str | Path,
+    output_dir: str | Path,
     masker: Masker | str | None = None,
     alternative: Alternative | str | None = None,
     label: Label | None = None,
-    check: bool = True,
+    verify: bool = True,
     seed: int = 0,
-    batch: int = 16,
-    precision: Precision = "uint8",
+    batch_size: int = 16,
+    map_dtype: Precision = "uint8",
     overlays: int = 24,
     resume: bool = True,
     labels: Any = None,
     classes: Mapping[str, int] | None = None,
-    limit: int | None = None,
-    workers: int | None = None,
+    max_images: int | None = None,
+    num_workers: int | None = None,
     on_row: OnExplained | None = None,
 ) -> SavedExplanations:
     """Explain every picture of a data set into a directory, a row at a time, so that a killed run
@@ -77,24 +77,24 @@ def explain_dataset(
         model: As for `explain`.
         data: A folder, a CSV file, or an iterable of Sample or of (image, label); see
             `read_samples`. One Sample is also taken.
-        out: The run directory.
+        output_dir: The run directory.
         masker: As for `explain`.
         alternative: As for `explain`.
         label: The class asked about for every picture: an index, a name, or `top`, the model's own
             answer. None: the class that the data set gives, or the model's own answer where it
             gives none.
-        check: Ask the model again with the mask kept and with the mask replaced; two passes more.
+        verify: Ask the model again with the mask kept and with the mask replaced; two passes more.
         seed: Of everything that is drawn, >= 0.
-        batch: Pictures at once, >= 1.
-        precision: Of the stored maps: `uint8` (within 1/510) or `float16` (within 1/4096). They
+        batch_size: Pictures at once, >= 1.
+        map_dtype: Of the stored maps: `uint8` (within 1/510) or `float16` (within 1/4096). They
             have the masker's own resolution.
         overlays: Of so many pictures, the first ones, an overlay is written as PNG, which takes
             longer than a small model's answer.
-        resume: Go on from the rows in `out`; False: begin again there.
+        resume: Go on from the rows in `output_dir`; False: begin again there.
         labels: Labels by picture, see `read_samples`.
         classes: The data set's class names, see `read_samples`.
-        limit: At most this many pictures, the first ones; None: all.
-        workers: Threads that read, >= 0. None: one for each core of this process, at most 8.
+        max_images: At most this many pictures, the first ones; None: all.
+        num_workers: Threads that read, >= 0. None: one for each core of this process, at most 8.
         on_row: Called with each new row, the number of finished rows, and that of all rows or None;
             for a progress bar. Of several processes each counts its own share.
 
@@ -111,70 +111,76 @@ def explain_dataset(
     Example:
         >>> import tempfile
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box = PlantedEvidence()
-        >>> images, labels = box.examples(4, generator=torch.Generator().manual_seed(0))
-        >>> saved = explain_dataset(box, Sample(images, labels), masker="rise:samples=50", out=tempfile.mkdtemp())
+        >>> black_box = PlantedEvidence()
+        >>> images, labels = black_box.examples(4, generator=torch.Generator().manual_seed(0))
+        >>> saved = explain_dataset(black_box, Sample(images, labels), masker="rise:samples=50", output_dir=tempfile.mkdtemp())
         >>> [row.label for row in saved.rows()]
         [0, 1, 2, 3]
     """
     for name, value, least in (
         ("seed", seed, 0),
-        ("batch", batch, 1),
+        ("batch", batch_size, 1),
         ("overlays", overlays, 0),
-        ("workers", workers or 0, 0),
+        ("workers", num_workers or 0, 0),
     ):
         if not isinstance(value, int) or not least <= value < 2**63:
             raise InputError(f"explain_dataset({name}={value!r}): an integer >= {least}.")
-    if precision not in PRECISIONS:
+    if map_dtype not in PRECISIONS:
         raise InputError(
-            f"explain_dataset(precision={precision!r}): one of {', '.join(PRECISIONS)}."
+            f"explain_dataset(precision={map_dtype!r}): one of {', '.join(PRECISIONS)}."
         )
-    if limit is not None and limit < 1:
+    if max_images is not None and max_images < 1:
         raise InputError(
-            f"explain_dataset(limit={limit}): a number of pictures, >= 1, or None for all."
+            f"explain_dataset(limit={max_images}): a number of pictures, >= 1, or None for all."
         )
-    box = as_black_box(model)
-    processes = Processes.of_this_launch(box.device)
-    chosen = default_masker(box) if masker is None else as_masker(masker)
-    if chosen.needs_gradient and not box.differentiable:
+    black_box = as_black_box(model)
+    processes = Processes.of_this_launch(black_box.device)
+    chosen = default_masker(black_box) if masker is None else as_masker(masker)
+    if chosen.needs_gradient and not black_box.differentiable:
         raise GradientError(
-            f"{name_of(chosen)} needs gradients and {name_of(box)} is query-only; write "
+            f"{name_of(chosen)} needs gradients and {name_of(black_box)} is query-only; write "
             "masker='rise'."
         )
     if isinstance(chosen, RealTimeMasker):
-        chosen = chosen.attached(box, "raw")
+        chosen = chosen.for_black_box(black_box, "raw")
     fill = (
-        as_alternative("blur" if alternative is None else alternative).for_box(box)
-        if check
+        as_alternative("blur" if alternative is None else alternative).for_black_box(black_box)
+        if verify
         else None
     )
     fixed: int | Literal["top"] | None = (
-        None if label is None else "top" if label == "top" else class_index(label, box, classes)
+        None
+        if label is None
+        else "top"
+        if label == "top"
+        else class_index(label, black_box, classes)
     )
     if isinstance(data, Sample):
         data = [data]
-    run = ExplanationsFolder(Path(out).expanduser())
+    run = ExplanationsDirectory(Path(output_dir).expanduser())
     manifest = {
         "format": FORMAT,
         "version": VERSION,
-        "model": {"text": text_of(box), "fingerprint": fingerprint(box)},
+        "model": {"text": text_of(black_box), "fingerprint": fingerprint(black_box)},
         "masker": text_of(chosen),
         "alternative": None if fill is None else text_of(fill),
         "label": fixed,
-        "precision": precision,
+        "precision": map_dtype,
         "seed": seed,
         "data": describe_data(data, labels=labels, classes=classes),
-        "limit": limit,
-        "batch": batch,
+        "limit": max_images,
+        "batch": batch_size,
         "versions": versions(),
         "command": command(),
     }
-    entries = _entries(data, box, labels, classes, label)
-    worker = Worker(Keeping(box), chosen, fill, fixed, seed, precision)
-    job = _Job(worker, run, processes, batch, overlays, _threads(workers))
+    entries = _entries(data, black_box, labels, classes, label)
+    worker = Worker(CachedCopies(black_box), chosen, fill, fixed, seed, map_dtype)
+    job = _Job(worker, run, processes, batch_size, overlays, _threads(num_workers))
     with ExitStack() as held:
         held.enter_context(
-            torch.random.fork_rng(devices=[box.device] if box.device.type == "cuda" else [])
+            torch.random.fork_rng(
+                devices=[black_box.device] if black_box.device.type == "cuda" else []
+            )
         )
         held.enter_context(torch.inference_mode(False))
         if processes.rank == 0:
@@ -185,7 +191,7 @@ def explain_dataset(
             run.begin(manifest)
             run.recover()
         processes.wait()
-        job.work(entries, box, classes, limit, on_row)
+        job.work(entries, black_box, classes, max_images, on_row)
         processes.wait()
         if processes.rank == 0:
             run.merge()
@@ -200,7 +206,7 @@ class _Job:
     """What one process does of a run."""
 
     worker: Worker
-    run: ExplanationsFolder
+    run: ExplanationsDirectory
     processes: Processes
     batch: int
     overlays: int
@@ -208,8 +214,8 @@ class _Job:
 
     def work(
         self,
-        entries: Iterable[Entry | Sample],
-        box: BlackBox,
+        entries: Iterable[Record | Sample],
+        black_box: BlackBox,
         classes: Mapping[str, int] | None,
         limit: int | None,
         on_row: OnExplained | None,
@@ -243,14 +249,14 @@ class _Job:
             return index < self.overlays
 
         with ThreadPoolExecutor(max(1, self.threads), "overlays") as pool:
-            ahead = opened(
+            ahead = load_images(
                 entries,
-                box,
+                black_box,
                 classes=classes,
-                limit=limit,
+                max_images=limit,
                 wanted=is_wanted,
                 keep=is_kept,
-                workers=self.threads,
+                num_workers=self.threads,
             )
             for block in in_blocks(ahead, batch):
                 block = [picture for picture in block if is_wanted(picture.index, picture.name)]
@@ -269,7 +275,7 @@ class _Job:
                         on_row(row, done, mine)
         writer.finish()
 
-    def _explained(self, block: list[Opened]) -> list[Explained]:
+    def _explained(self, block: list[LoadedImage]) -> list[Explained]:
         """In the order of the pictures."""
         found = [
             Explained(ExplainedRow(name=p.name, index=p.index, reason=p.reason))
@@ -280,7 +286,7 @@ class _Job:
             found += self.worker.explain(same)
         return sorted(found, key=lambda each: each.row.index)
 
-    def _overlay(self, picture: Opened, explained: Explained) -> None:
+    def _overlay(self, picture: LoadedImage, explained: Explained) -> None:
         if (
             picture.image is not None
             and explained.mask is not None
@@ -293,11 +299,15 @@ class _Job:
 
 
 def _entries(
-    data: Any, box: BlackBox, labels: Any, classes: Mapping[str, int] | None, label: Label | None
-) -> Iterable[Entry | Sample]:
+    data: Any,
+    black_box: BlackBox,
+    labels: Any,
+    classes: Mapping[str, int] | None,
+    label: Label | None,
+) -> Iterable[Record | Sample]:
     """The pictures, without the classes that nobody asks about."""
     try:
-        entries = entries_of(data, box, labels, None, classes, look_up=label is None)
+        entries = records_of(data, black_box, labels, None, classes, look_up=label is None)
     except InputError as error:
         if label is None and isinstance(data, str | Path) and Path(data).is_dir():
             raise InputError(
@@ -308,9 +318,8 @@ def _entries(
         entries = (
             each if isinstance(each, Sample) else replace(each, label=None) for each in entries
         )
-    return (
-        list(entries) if isinstance(data, str | os.PathLike | list | tuple) else entries
-    )  # then their number is known
+    # then their number is known
+    return list(entries) if isinstance(data, str | os.PathLike | list | tuple) else entries
 
 
 def _share(count: int, batch: int, rank: int, ranks: int) -> int:

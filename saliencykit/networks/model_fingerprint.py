@@ -8,7 +8,7 @@ from torch import nn
 from saliencykit.core.black_box import BlackBox
 
 
-def fingerprint(box: BlackBox) -> str | None:
+def fingerprint(black_box: BlackBox) -> str | None:
     """A hash over the tensor values of a box's module in layer order, or None where it shows no
     module.
 
@@ -16,7 +16,7 @@ def fingerprint(box: BlackBox) -> str | None:
     the torchvision or timm form of one network agree.
 
     Args:
-        box: Any box; a frozen copy has the fingerprint of the user's own model.
+        black_box: Any box; a frozen copy has the fingerprint of the user's own model.
 
     Example:
         >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
@@ -25,21 +25,25 @@ def fingerprint(box: BlackBox) -> str | None:
         >>> fingerprint(TorchBlackBox(model)) == fingerprint(TorchBlackBox(model.half()))
         True
     """
-    if box.original is None:
+    if black_box.source_module is None:
         return None
     digest = hashlib.sha256()
-    for values in _values(box.original):
+    for values in _values(black_box.source_module):
         digest.update(values.detach().to(device="cpu", dtype=torch.float16).numpy().tobytes())
     return digest.hexdigest()[:32]
 
 
-def count_values(box: BlackBox) -> int:
+def count_values(black_box: BlackBox) -> int:
     """How many numbers the fingerprint is taken over: a quick way to see that two models differ.
 
     Args:
-        box: Any box; 0 for one that shows no module.
+        black_box: Any box; 0 for one that shows no module.
     """
-    return 0 if box.original is None else sum(values.numel() for values in _values(box.original))
+    return (
+        0
+        if black_box.source_module is None
+        else sum(values.numel() for values in _values(black_box.source_module))
+    )
 
 
 def _values(module: nn.Module) -> list[torch.Tensor]:

@@ -5,11 +5,11 @@ import torch
 
 from saliencykit.core.errors import InputError
 from saliencykit.data.images import as_images
-from saliencykit.demo import demo_box
+from saliencykit.demo import demo_black_box
 from saliencykit.maskers.realtime.masking_network import masking_network
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.registry.manager import trained_masker
-from saliencykit.sanity.model_randomization import randomised_box
+from saliencykit.sanity.model_randomization_check import model_randomization
 from saliencykit.testing.black_boxes import PlantedEvidence
 
 
@@ -19,32 +19,34 @@ def test_a_masker_that_asks_the_model_passes_and_edges_fail(maskers, planted, pa
     """
     _, images, labels = planted(16)
     assert torch.equal(patch_box(images).argmax(1), labels)
-    found = randomised_box(patch_box, "occlusion:window=4,stride=2", images, what="weights")
+    found = model_randomization(patch_box, "occlusion:window=4,stride=2", images, what="weights")
     assert found.passed, found.line
     assert found.same.mean == 1
     assert found.same_overlap.mean == 1 > found.random_overlap.mean
     assert (found.retrained, found.steps, found.gates, found.what) == (False, None, None, "weights")
-    edges = randomised_box(patch_box, maskers["edges"], images)
+    edges = model_randomization(patch_box, maskers["edges"], images)
     assert edges.passed is False
     assert edges.difference.mean == 0
     assert "randomised-box: FAIL" in edges.line
-    assert randomised_box(patch_box, "whole-image", images, what="weights").passed is False
+    assert model_randomization(patch_box, "whole-image", images, what="weights").passed is False
 
 
 def test_noise_is_unclear_and_missing_masks_are_counted(maskers, planted, patch_box):
     _, images, labels = planted(16)
-    noise = randomised_box(patch_box, "random", images)
+    noise = model_randomization(patch_box, "random", images)
     assert noise.passed is None
-    halting = randomised_box(patch_box, maskers["halting"], images, labels)
+    halting = model_randomization(patch_box, maskers["halting"], images, labels)
     assert sum(halting.missing.values()) == 3 * 8
     assert halting.difference.n == 8
 
 
 def test_another_box_may_be_given(planted, maskers):
-    box, images, _ = planted(6)
+    black_box, images, _ = planted(6)
     with pytest.raises(InputError, match="random_box="):
-        randomised_box(box, maskers["edges"], images)
-    found = randomised_box(box, maskers["edges"], images, random_box=PlantedEvidence(sharpness=1.0))
+        model_randomization(black_box, maskers["edges"], images)
+    found = model_randomization(
+        black_box, maskers["edges"], images, random_box=PlantedEvidence(sharpness=1.0)
+    )
     assert (found.passed, found.what) == (False, "given")
 
 
@@ -54,12 +56,12 @@ def test_a_trained_masker_is_trained_again(planted, patch_box):
     before = {name: values.clone() for name, values in patch_box.model.state_dict().items()}
     masker = RealTimeMasker(masking_network(patch_box, images, encoder="own")).bind(patch_box)
     told = []
-    found = randomised_box(
+    found = model_randomization(
         patch_box,
         masker,
         images,
         steps=2,
-        fit_options={"batch": 4, "warm_up": 0},
+        fit_options={"batch": 4, "warmup_steps": 0},
         on_progress=lambda *args: told.append(args),
     )
     assert (found.retrained, found.steps, found.what) == (True, 2, "head")
@@ -70,19 +72,19 @@ def test_a_trained_masker_is_trained_again(planted, patch_box):
     assert all(
         torch.equal(before[name], values) for name, values in patch_box.model.state_dict().items()
     )
-    given = randomised_box(
+    given = model_randomization(
         patch_box,
         masker,
         images[:4],
         training=images,
         steps=1,
-        fit_options={"batch": 4, "warm_up": 0},
+        fit_options={"batch": 4, "warmup_steps": 0},
     )
     assert given.difference.n == 4
     with pytest.raises(InputError, match="it takes 12"):
-        randomised_box(patch_box, masker, images[:4])
+        model_randomization(patch_box, masker, images[:4])
     with pytest.raises(InputError, match="fit_options"):
-        randomised_box(patch_box, masker, images, fit_options={"stpes": 2})
+        model_randomization(patch_box, masker, images, fit_options={"stpes": 2})
 
 
 def crops(step):
@@ -95,14 +97,14 @@ def crops(step):
         for photo in (chelsea(), coffee(), astronaut())
         for y, x in corners
     ]
-    return torch.cat([as_images(part, demo_box(), pixels="raw").images for part in parts])
+    return torch.cat([as_images(part, demo_black_box(), inputs="raw").images for part in parts])
 
 
 def test_guided_backpropagation_fails_as_in_the_paper_and_grad_cam_passes():
     """Adebayo et al. 2018, figures 2 and 4."""
     images = crops(120)
     guided, cam = (
-        randomised_box("demo", masker, images) for masker in ("guided-backprop", "grad-cam")
+        model_randomization("demo", masker, images) for masker in ("guided-backprop", "grad-cam")
     )
     assert guided.passed is False, guided.line
     assert cam.passed, cam.line
@@ -112,8 +114,8 @@ def test_guided_backpropagation_fails_as_in_the_paper_and_grad_cam_passes():
 @pytest.mark.slow
 def test_the_shipped_masker_rests_on_what_the_classifier_learned():
     """Twenty-five steps each: half a minute."""
-    box = demo_box()
-    found = randomised_box(box, trained_masker(box), crops(60), steps=25)
+    black_box = demo_black_box()
+    found = model_randomization(black_box, trained_masker(black_box), crops(60), steps=25)
     print(found.line)
     assert found.same.mean > 0.6, found.line
     assert found.random.mean < found.same.mean - 0.1, found.line

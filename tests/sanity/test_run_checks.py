@@ -10,7 +10,7 @@ from saliencykit.sanity import CHECKS, sanity_checks
 
 def test_all_checks_of_a_sane_masker(maskers, planted, patch_box, tmp_path):
     _, images, _ = planted(24)
-    report = sanity_checks(patch_box, "occlusion:window=4,stride=2", images, randomise="weights")
+    report = sanity_checks(patch_box, "occlusion:window=4,stride=2", images, randomize="weights")
     assert [each.name for each in report.found] == list(CHECKS)
     assert report.found[0].passed
     assert report.found[2].passed
@@ -23,18 +23,18 @@ def test_all_checks_of_a_sane_masker(maskers, planted, patch_box, tmp_path):
 
 
 def test_a_code_and_a_flat_mask_fail(maskers, planted):
-    box, images, _ = planted(80)
-    code = sanity_checks(box, maskers["code"], images)
+    black_box, images, _ = planted(80)
+    code = sanity_checks(black_box, maskers["code"], images)
     assert code.passed is False
     assert [each.passed for each in code.found] == [True, False], (
         "the wrong label alone does not find a code"
     )
     assert list(code.left_out) == ["randomised-box"]
     assert "randomised-box: not made" in str(code)
-    flat = sanity_checks(box, maskers["flat"], images, check=["wrong-label"])
+    flat = sanity_checks(black_box, maskers["flat"], images, checks=["wrong-label"])
     assert flat.passed is False
     assert (
-        sanity_checks(box, maskers["honest"], images, check=("encoding", "wrong-label"))
+        sanity_checks(black_box, maskers["honest"], images, checks=("encoding", "wrong-label"))
         .found[0]
         .name
         == "wrong-label"
@@ -42,28 +42,28 @@ def test_a_code_and_a_flat_mask_fail(maskers, planted):
 
 
 def test_mistakes(maskers, planted):
-    box, images, _ = planted(8)
+    black_box, images, _ = planted(8)
     flat = maskers["flat"]
     for arguments, words in (
         ({"check": "wrong-lable"}, "no sanity check is called 'wrong-lable'"),
         ({"check": ()}, "no sanity check is named"),
         ({"check": "encoding"}, "8 pictures"),
         ({"check": "randomised-box"}, "random_box="),
-        ({"batch": 0}, "batch=0"),
+        ({"batch": 0}, "batch_size=0"),
         ({"steps": 0}, "steps=0"),
         ({"seed": 2**63}, "a seed is an integer"),
         ({"randomise": "tail"}, "'head' or 'weights'"),
     ):
         with pytest.raises(InputError, match=words):
-            sanity_checks(box, flat, images, **arguments)
+            sanity_checks(black_box, flat, images, **arguments)
     with pytest.raises(InputError, match="name one"):
-        sanity_checks(box, None, images)
+        sanity_checks(black_box, None, images)
     with pytest.raises(InputError, match="1 pictures"):
-        sanity_checks(box, flat, images[:1])
+        sanity_checks(black_box, flat, images[:1])
 
 
 def test_a_report_that_cannot_be_written(maskers, planted, tmp_path):
-    box, images, _ = planted(4)
-    report = sanity_checks(box, maskers["flat"], images, check="wrong-label")
+    black_box, images, _ = planted(4)
+    report = sanity_checks(black_box, maskers["flat"], images, checks="wrong-label")
     with pytest.raises(InputError, match="cannot write"):
         report.to_json(tmp_path)

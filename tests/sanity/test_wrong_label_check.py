@@ -6,31 +6,31 @@ import torch
 
 from saliencykit.core.errors import InputError
 from saliencykit.registry.manager import as_masker
-from saliencykit.sanity.wrong_label import wrong_label
+from saliencykit.sanity.wrong_label_check import wrong_label
 from saliencykit.training.validation import other_labels
 
 
 def test_a_good_masker_passes_and_flat_masks_fail(maskers, planted):
-    box, images, labels = planted(24)
-    good = wrong_label(box, maskers["honest"], images)
+    black_box, images, labels = planted(24)
+    good = wrong_label(black_box, maskers["honest"], images)
     assert good.passed
     assert good.area.mean == pytest.approx(1 / 16)
     assert (good.other_area.mean, good.ratio.mean, good.ratio.high) == (0, 0, 0)
-    flat = wrong_label(box, maskers["flat"], images, labels)
+    flat = wrong_label(black_box, maskers["flat"], images, labels)
     assert flat.passed is False
     assert flat.ratio.mean == flat.correlation.mean == 1
-    assert wrong_label(box, maskers["edges"], images).passed is False
-    assert wrong_label(box, "whole-image", images).passed is False
+    assert wrong_label(black_box, maskers["edges"], images).passed is False
+    assert wrong_label(black_box, "whole-image", images).passed is False
     assert "wrong-label: FAIL" in flat.line
 
 
 def test_figures_against_slow_ones(planted):
-    box, images, labels = planted(12)
+    black_box, images, labels = planted(12)
     masker = as_masker("occlusion")
-    found = wrong_label(box, masker, images, labels, others=1, seed=3)
+    found = wrong_label(black_box, masker, images, labels, others=1, seed=3)
     wrong = other_labels(labels, 4, torch.Generator().manual_seed(3))
     mine, theirs = (
-        [m.numpy().ravel() for m in masker(box, images, y, generator=torch.Generator())]
+        [m.numpy().ravel() for m in masker(black_box, images, y, generator=torch.Generator())]
         for y in (labels, wrong)
     )
     ratios = [b.mean() / a.mean() for a, b in zip(mine, theirs, strict=True)]
@@ -54,21 +54,21 @@ def test_figures_against_slow_ones(planted):
 
 
 def test_empty_masks_fail_and_missing_ones_are_counted(maskers, planted):
-    box, images, labels = planted(24)
-    empty = wrong_label(box, maskers["honest"], images, (labels + 1) % 4, others=1)
+    black_box, images, labels = planted(24)
+    empty = wrong_label(black_box, maskers["honest"], images, (labels + 1) % 4, others=1)
     assert (empty.ratio.n, empty.passed) == (0, False)
-    assert wrong_label(box, maskers["flat"], images, labels, seed=1).missing == {}
-    halting = wrong_label(box, maskers["halting"], images, labels)
+    assert wrong_label(black_box, maskers["flat"], images, labels, seed=1).missing == {}
+    halting = wrong_label(black_box, maskers["halting"], images, labels)
     assert halting.missing["RuntimeError: no zeros"] >= 6
     assert 0 < halting.correlation.n < 12
     assert "masks missing" in halting.line
 
 
 def test_mistakes(maskers, planted):
-    box, images, labels = planted(4)
+    black_box, images, labels = planted(4)
     with pytest.raises(InputError, match="1 pictures"):
-        wrong_label(box, maskers["flat"], images[:1])
+        wrong_label(black_box, maskers["flat"], images[:1])
     with pytest.raises(InputError, match="others=0"):
-        wrong_label(box, maskers["flat"], images, others=0)
+        wrong_label(black_box, maskers["flat"], images, others=0)
     with pytest.raises(InputError, match="one per image"):
-        wrong_label(box, maskers["flat"], images, labels[:2])
+        wrong_label(black_box, maskers["flat"], images, labels[:2])

@@ -17,7 +17,7 @@ from saliencykit.evaluation.bootstrap import weights
 from saliencykit.registry.manager import as_black_box, as_masker
 from saliencykit.sanity.intervals import Figure, is_below, word
 from saliencykit.sanity.masks import OnProgress, masks_of, own_answers
-from saliencykit.sanity.similarity import likeness
+from saliencykit.sanity.similarity import similarity
 from saliencykit.training.validation import other_labels
 
 _BOUND = 0.5
@@ -74,7 +74,7 @@ def wrong_label(
     *,
     others: int = 2,
     seed: int = 0,
-    batch: int = 16,
+    batch_size: int = 16,
     on_progress: OnProgress | None = None,
 ) -> WrongLabel:
     """Compare the mask for a picture's own class with those for other classes, which the picture
@@ -83,7 +83,7 @@ def wrong_label(
     Protocol: each picture's mask for its own class, and for `others` classes drawn from all the
         rest, all equally likely. Per
     picture the ratio of the means of both masks and their correlation over the pixels
-    (`sanity.likeness`: 1 for two flat masks), averaged over the other classes; then means over the
+    (`sanity.similarity`: 1 for two flat masks), averaged over the other classes; then means over the
     pictures with bootstrap 95 % intervals. **Passes** if the interval of the ratio or that of the
     correlation lies below 0.5: maskers that find nothing of a class that is not there differ in
     area, those whose maps are stretched to [0, 1] whatever they find differ in place. Fails if
@@ -101,7 +101,7 @@ def wrong_label(
         labels: (N,), the own classes. None: what the model answers.
         others: Other classes per picture, >= 1.
         seed: Of what is drawn.
-        batch: Pictures at once.
+        batch_size: Pictures at once.
         on_progress: See `sanity.asking`.
 
     Raises:
@@ -109,9 +109,9 @@ def wrong_label(
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box = PlantedEvidence()
-        >>> images, labels = box.examples(4, generator=torch.Generator().manual_seed(0))
-        >>> print(wrong_label(box, "centre-box", images).line)
+        >>> black_box = PlantedEvidence()
+        >>> images, labels = black_box.examples(4, generator=torch.Generator().manual_seed(0))
+        >>> print(wrong_label(black_box, "center-box", images).line)
         wrong-label: FAIL. Another class gets 1.00 [1.00, 1.00] of the area of the own one ..., correlation 1.00 [1.00, 1.00], n=4
 
     References:
@@ -119,35 +119,49 @@ def wrong_label(
         Dabkowski & Gal 2017, section 4.4, which trains with labels of absent classes to this end.
         The bounds are ours.
     """
-    box, asked = as_black_box(model), as_masker(masker)
+    black_box, asked = as_black_box(model), as_masker(masker)
     checks.images(images, "wrong_label")
     if len(images) < 2 or others < 1:
         raise InputError(
             f"wrong_label got {len(images)} pictures and others={others}; it takes two pictures "
             "and one class or more."
         )
-    own = own_answers(box, images) if labels is None else labels.cpu()
-    if box.num_classes < 2:
+    own = own_answers(black_box, images) if labels is None else labels.cpu()
+    if black_box.num_classes < 2:
         raise InputError("wrong_label asks about other classes, and the model has one.")
-    checks.labels(own, len(images), box.num_classes, "wrong_label")
+    checks.labels(own, len(images), black_box.num_classes, "wrong_label")
     mine = masks_of(
-        asked, box, images, own, seed=seed, batch=batch, what="own class", on_progress=on_progress
+        asked,
+        black_box,
+        images,
+        own,
+        seed=seed,
+        batch_size=batch_size,
+        what="own class",
+        on_progress=on_progress,
     )
-    areas, alike, missing = list[PerImage](), list[PerImage](), Counter(mine.reasons)
+    areas, close_to_rounding, missing = list[PerImage](), list[PerImage](), Counter(mine.reasons)
     generator = Generator().manual_seed(seed)
     for turn in range(others):
         what = "other class" if others == 1 else f"other class {turn + 1} of {others}"
-        wrong = other_labels(own, box.num_classes, generator)
+        wrong = other_labels(own, black_box.num_classes, generator)
         theirs = masks_of(
-            asked, box, images, wrong, seed=seed, batch=batch, what=what, on_progress=on_progress
+            asked,
+            black_box,
+            images,
+            wrong,
+            seed=seed,
+            batch_size=batch_size,
+            what=what,
+            on_progress=on_progress,
         )
         missing.update(theirs.reasons)
         areas.append(theirs.values.mean((1, 2, 3)))
-        alike.append(likeness(mine.values, theirs.values))
+        close_to_rounding.append(similarity(mine.values, theirs.values))
     area, other, correlation = (
         mine.values.mean((1, 2, 3)),
         torch.stack(areas).nanmean(0),
-        torch.stack(alike).nanmean(0),
+        torch.stack(close_to_rounding).nanmean(0),
     )
     ratios = torch.where(area > 0, other / area, float("nan"))
     ratio, found = _of_means(other, area, seed), Figure.of(correlation, seed)

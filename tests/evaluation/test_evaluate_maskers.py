@@ -20,7 +20,7 @@ from saliencykit.core import rng
 from saliencykit.core.errors import GradientError, InputError, SaliencyKitError
 from saliencykit.core.masker import Masker
 from saliencykit.core.metric import Metric, Sample
-from saliencykit.evaluation.evaluate import evaluate
+from saliencykit.evaluation.evaluate_maskers import evaluate
 from saliencykit.evaluation.scores import Scores
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly
 
@@ -48,14 +48,14 @@ METRICS = {"area": Area(), "drawn": Drawn()}
 
 
 @pytest.fixture
-def sample(box, generator):
-    images, labels = box.examples(10, generator=generator)
+def sample(black_box, generator):
+    images, labels = black_box.examples(10, generator=generator)
     return Sample(images, labels)
 
 
-def run(box, sample, **options):
+def run(black_box, sample, **options):
     return evaluate(
-        box, "rise:samples=16", METRICS, sample, batch=options.pop("batch", 4), **options
+        black_box, "rise:samples=16", METRICS, sample, batch_size=options.pop("batch", 4), **options
     )
 
 
@@ -75,41 +75,49 @@ def facts(scores):
     ]
 
 
-def test_batches_in_a_list_are_judged_to_their_last_picture(box, sample, tmp_path):
+def test_batches_in_a_list_are_judged_to_their_last_picture(black_box, sample, tmp_path):
     """A list of two batches holds ten pictures and not two."""
     batches = [(sample.images[:7], sample.labels[:7]), (sample.images[7:], sample.labels[7:])]
     told = []
     scores = run(
-        box, batches, baselines=False, on_row=lambda row, done, total: told.append((done, total))
+        black_box,
+        batches,
+        baselines=False,
+        on_row=lambda row, done, total: told.append((done, total)),
     )
     assert [row.index for row in scores.rows] == list(range(10))
     assert told == [(i, 10) for i in range(1, 11)]
     assert [row.scores for row in scores.rows] == [
-        row.scores for row in run(box, sample, baselines=False).rows
+        row.scores for row in run(black_box, sample, baselines=False).rows
     ]
-    assert len(run(box, batches, baselines=False, out=tmp_path / "run", limit=8).rows) == 8
-    assert len(run(box, batches, baselines=False, out=tmp_path / "run").rows) == 10
+    assert (
+        len(
+            run(black_box, batches, baselines=False, output_dir=tmp_path / "run", max_images=8).rows
+        )
+        == 8
+    )
+    assert len(run(black_box, batches, baselines=False, output_dir=tmp_path / "run").rows) == 10
 
 
-def test_another_list_as_long_as_the_first_is_not_taken_for_it(box, sample, tmp_path):
+def test_another_list_as_long_as_the_first_is_not_taken_for_it(black_box, sample, tmp_path):
     pairs = list(zip(sample.images, sample.labels.tolist(), strict=True))
-    run(box, pairs, baselines=False, out=tmp_path / "run")
+    run(black_box, pairs, baselines=False, output_dir=tmp_path / "run")
     with pytest.raises(InputError, match="other settings: data: 10 items of list"):
-        run(box, pairs[::-1], baselines=False, out=tmp_path / "run")
+        run(black_box, pairs[::-1], baselines=False, output_dir=tmp_path / "run")
 
 
-def test_a_row_for_every_picture_and_masker_with_the_baselines(box, sample, tmp_path):
-    scores = run(box, sample, out=tmp_path / "run")
-    assert scores.maskers == ("rise:samples=16", "centre-box", "whole-image", "random")
+def test_a_row_for_every_picture_and_masker_with_the_baselines(black_box, sample, tmp_path):
+    scores = run(black_box, sample, output_dir=tmp_path / "run")
+    assert scores.maskers == ("rise:samples=16", "center-box", "whole-image", "random")
     assert scores.names == ("area", "drawn/noise", "drawn/logit")
     assert [(row.index, row.masker) for row in scores.rows] == [
         (i, m) for i in range(10) for m in scores.maskers
     ]
     assert scores.means()["whole-image"]["area"] == 1
     row = next(row for row in scores.rows if row.index == 7)
-    logits = box(sample.images[7:8])
+    logits = black_box(sample.images[7:8])
     assert row.label == int(sample.labels[7])
-    assert row.label_name == box.class_names[row.label]
+    assert row.label_name == black_box.class_names[row.label]
     assert row.probability == pytest.approx(float(logits.softmax(1)[0, row.label]), rel=1e-5)
     lines = [
         json.loads(line) for line in (tmp_path / "run" / "rows.jsonl").read_text().splitlines()
@@ -122,10 +130,13 @@ def test_a_row_for_every_picture_and_masker_with_the_baselines(box, sample, tmp_
     assert facts(Scores.load(tmp_path / "run")) == facts(scores)
 
 
-def test_rows_do_not_depend_on_batch_order_or_directory(box, sample, tmp_path):
-    one, other = run(box, sample, batch=4), run(box, sample, batch=10, out=tmp_path / "run")
+def test_rows_do_not_depend_on_batch_order_or_directory(black_box, sample, tmp_path):
+    one, other = (
+        run(black_box, sample, batch_size=4),
+        run(black_box, sample, batch_size=10, output_dir=tmp_path / "run"),
+    )
     turned = torch.arange(9, -1, -1)
-    back = run(box, Sample(sample.images[turned], sample.labels[turned]), batch=3)
+    back = run(black_box, Sample(sample.images[turned], sample.labels[turned]), batch_size=3)
     found = {(9 - row.index, row.masker): row.scores for row in back.rows}
     for a, b in zip(one.rows, other.rows, strict=True):
         assert a.key == b.key
@@ -133,21 +144,21 @@ def test_rows_do_not_depend_on_batch_order_or_directory(box, sample, tmp_path):
         assert a.scores == pytest.approx(found[a.key], abs=1e-4)
 
 
-def test_the_callers_random_state_is_untouched(box, sample):
+def test_the_callers_random_state_is_untouched(black_box, sample):
     before = torch.get_rng_state()
-    run(box, sample)
+    run(black_box, sample)
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_baselines_can_be_refused_or_chosen(box, sample):
-    assert run(box, sample, baselines=False).maskers == ("rise:samples=16",)
-    assert run(box, sample, baselines=["centre-box:area=0.1"]).maskers == (
+def test_baselines_can_be_refused_or_chosen(black_box, sample):
+    assert run(black_box, sample, baselines=False).maskers == ("rise:samples=16",)
+    assert run(black_box, sample, baselines=["center-box:area=0.1"]).maskers == (
         "rise:samples=16",
-        "centre-box:area=0.1",
+        "center-box:area=0.1",
     )
-    assert evaluate(box, "random", METRICS, sample).maskers == (
+    assert evaluate(black_box, "random", METRICS, sample).maskers == (
         "random",
-        "centre-box",
+        "center-box",
         "whole-image",
     )
 
@@ -158,10 +169,9 @@ def test_grad_cam_is_there_where_the_model_shows_layers(sample):
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
     )
-    scores = evaluate(
-        net, [], METRICS, iter([sample])
-    )  # it can be read once only, and a picture is needed to look for the layer
-    assert scores.maskers == ("centre-box", "whole-image", "random", "grad-cam")
+    # it can be read once only, and a picture is needed to look for the layer
+    scores = evaluate(net, [], METRICS, iter([sample]))
+    assert scores.maskers == ("center-box", "whole-image", "random", "grad-cam")
     assert len(scores.rows) == 40
     assert not scores.reasons(), (
         "the model is watched while it answers: an answer from memory would not do"
@@ -169,28 +179,28 @@ def test_grad_cam_is_there_where_the_model_shows_layers(sample):
 
 
 def test_the_whole_picture_is_asked_about_once_for_all_maskers(sample):
-    box = Counting(PlantedEvidence())
-    evaluate(box, [], METRICS, sample, batch=5)
-    assert box.images == 10
+    black_box = Counting(PlantedEvidence())
+    evaluate(black_box, [], METRICS, sample, batch_size=5)
+    assert black_box.images == 10
 
 
-def test_a_started_directory_goes_on(box, sample, tmp_path):
-    whole = run(box, sample, out=tmp_path / "whole")
+def test_a_started_directory_goes_on(black_box, sample, tmp_path):
+    whole = run(black_box, sample, output_dir=tmp_path / "whole")
 
     def stop(row, done, total):
         if done == 9:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(box, sample, out=tmp_path / "run", on_row=stop)
+        run(black_box, sample, output_dir=tmp_path / "run", on_row=stop)
     rows = tmp_path / "run" / "rows.jsonl"
     text = rows.read_bytes()
     rows.write_bytes(text[: -len(text.splitlines()[-1]) // 2])  # half a line
     seen = []
     again = run(
-        box,
+        black_box,
         sample,
-        out=tmp_path / "run",
+        output_dir=tmp_path / "run",
         on_row=lambda row, done, total: seen.append((row.key, done, total)),
     )
     assert facts(again) == facts(whole)
@@ -200,17 +210,23 @@ def test_a_started_directory_goes_on(box, sample, tmp_path):
     assert seen[-1][1:] == (40, 40)
     assert len(seen) < 33
     seen.clear()
-    run(box, sample, out=tmp_path / "run", on_row=lambda *it: seen.append(it))
+    run(black_box, sample, output_dir=tmp_path / "run", on_row=lambda *it: seen.append(it))
     assert not seen, "what is finished is not done again"
 
 
 def slowly(sample, out):
     torch.set_num_threads(1)
-    run(PlantedEvidence(), sample, out=out, on_row=lambda *_: time.sleep(0.004), pictures=2)
+    run(
+        PlantedEvidence(),
+        sample,
+        output_dir=out,
+        on_row=lambda *_: time.sleep(0.004),
+        report_images=2,
+    )
 
 
-def test_killed_at_any_moment_it_ends_with_the_same_table(box, sample, tmp_path):
-    whole = run(box, sample, out=tmp_path / "whole", pictures=2)
+def test_killed_at_any_moment_it_ends_with_the_same_table(black_box, sample, tmp_path):
+    whole = run(black_box, sample, output_dir=tmp_path / "whole", report_images=2)
     out, moments = tmp_path / "run", random.Random(0)
     fork = multiprocessing.get_context("fork")  # no import of torch in every child
     killed = 0
@@ -223,14 +239,14 @@ def test_killed_at_any_moment_it_ends_with_the_same_table(box, sample, tmp_path)
             killed += 1
         child.join()
     assert killed >= 3
-    assert facts(run(box, sample, out=out, pictures=2)) == facts(whole)
+    assert facts(run(black_box, sample, output_dir=out, report_images=2)) == facts(whole)
     for name in ("table.csv", "table.json"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     kept = {p.relative_to(out) for p in out.rglob("*.png") if not p.name.startswith(".")}
     assert kept == {p.relative_to(tmp_path / "whole") for p in (tmp_path / "whole").rglob("*.png")}
 
 
-def test_a_second_process_is_refused_while_the_first_one_writes(box, sample, tmp_path):
+def test_a_second_process_is_refused_while_the_first_one_writes(black_box, sample, tmp_path):
     child = multiprocessing.get_context("fork").Process(
         target=slowly, args=(sample, tmp_path / "run")
     )
@@ -241,11 +257,11 @@ def test_a_second_process_is_refused_while_the_first_one_writes(box, sample, tmp
             time.sleep(0.002)
         os.kill(child.pid, signal.SIGSTOP)
         with pytest.raises(InputError, match=rf"process {child.pid} on .* is writing to"):
-            run(box, sample, out=tmp_path / "run")
+            run(black_box, sample, output_dir=tmp_path / "run")
     finally:
         os.kill(child.pid, signal.SIGKILL)
         child.join()
-    assert len(run(box, sample, out=tmp_path / "run").rows) == 40, (
+    assert len(run(black_box, sample, output_dir=tmp_path / "run").rows) == 40, (
         "what a dead process left is taken over"
     )
 
@@ -257,27 +273,34 @@ def test_a_second_process_is_refused_while_the_first_one_writes(box, sample, tmp
         ({"classes": {"a": 1}}, "data: .*classes=1 entries"),
     ],
 )
-def test_other_settings_are_refused_and_named(box, sample, tmp_path, change, words):
-    run(box, sample, out=tmp_path / "run")
+def test_other_settings_are_refused_and_named(black_box, sample, tmp_path, change, words):
+    run(black_box, sample, output_dir=tmp_path / "run")
     with pytest.raises(InputError, match=words):
-        run(box, sample, out=tmp_path / "run", **change)
-    assert run(box, sample, out=tmp_path / "run", resume=False, **change).rows
+        run(black_box, sample, output_dir=tmp_path / "run", **change)
+    assert run(black_box, sample, output_dir=tmp_path / "run", resume=False, **change).rows
 
 
-def test_a_directory_takes_further_maskers_and_pictures(box, sample, tmp_path):
+def test_a_directory_takes_further_maskers_and_pictures(black_box, sample, tmp_path):
     pairs = [(image, int(label)) for image, label in zip(sample.images, sample.labels, strict=True)]
 
     def some(masker, out, **options):
         return evaluate(
-            box, masker, {"area": Area()}, pairs, out=tmp_path / out, batch=3, pictures=2, **options
+            black_box,
+            masker,
+            {"area": Area()},
+            pairs,
+            output_dir=tmp_path / out,
+            batch_size=3,
+            report_images=2,
+            **options,
         )
 
-    some({"a/b": "rise:samples=8"}, "run", limit=4)
+    some({"a/b": "rise:samples=8"}, "run", max_images=4)
     counted = []
     some(
         {"a:b": "occlusion:window=8,stride=8"},
         "run",
-        limit=4,
+        max_images=4,
         on_row=lambda row, done, total: counted.append((row.masker, done, total)),
     )
     assert [who for who, *_ in counted] == ["a:b"] * 4
@@ -297,17 +320,21 @@ def test_a_directory_takes_further_maskers_and_pictures(box, sample, tmp_path):
         some({"a/b": "rise:samples=9"}, "run")
     with pytest.raises(InputError, match=r"metrics \(twice: none there"):
         evaluate(
-            box, "rise:samples=8", {"area": Area(), "twice": Area()}, pairs, out=tmp_path / "run"
+            black_box,
+            "rise:samples=8",
+            {"area": Area(), "twice": Area()},
+            pairs,
+            output_dir=tmp_path / "run",
         )
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())
     assert settings["limit"] is None
     assert settings["command"].count("&&") == 2
 
 
-def test_other_pictures_are_refused(box, sample, tmp_path):
-    run(box, sample, out=tmp_path / "run")
+def test_other_pictures_are_refused(black_box, sample, tmp_path):
+    run(black_box, sample, output_dir=tmp_path / "run")
     with pytest.raises(InputError, match="pictures in memory"):
-        run(box, Sample(sample.images.flip(0), sample.labels), out=tmp_path / "run")
+        run(black_box, Sample(sample.images.flip(0), sample.labels), output_dir=tmp_path / "run")
 
 
 class Moody(Masker):
@@ -317,7 +344,7 @@ class Moody(Masker):
         self.keys = raises, fails
 
     def mask(self, black_box, images, labels, generator):
-        keys = rng.picture_keys(images).tolist()
+        keys = rng.image_keys(images).tolist()
         if self.keys[0] in keys:
             raise InputError("I do not like this picture")
         mask = images.new_ones(len(images), 1, 4, 4)
@@ -331,15 +358,15 @@ class Picky(Area):
         self.key = key
 
     def score(self, black_box, sample, mask, *, explain, generator):
-        if self.key in rng.picture_keys(sample.images).tolist():
+        if self.key in rng.image_keys(sample.images).tolist():
             raise ZeroDivisionError("division by zero")
         return mask.mean((1, 2, 3))
 
 
-def test_what_fails_for_one_picture_costs_no_other(box, sample):
-    keys = rng.picture_keys(sample.images).tolist()
+def test_what_fails_for_one_picture_costs_no_other(black_box, sample):
+    keys = rng.image_keys(sample.images).tolist()
     scores = evaluate(
-        box,
+        black_box,
         {"moody": Moody(keys[2], keys[5])},
         {"area": Area(), "picky": Picky(keys[7])},
         sample,
@@ -355,7 +382,7 @@ def test_what_fails_for_one_picture_costs_no_other(box, sample):
     assert lines == {"area": (8, 2), "picky": (7, 3)}
 
 
-def test_a_damaged_picture_is_a_row_with_its_reason(box, sample, tmp_path):
+def test_a_damaged_picture_is_a_row_with_its_reason(black_box, sample, tmp_path):
     for i in range(3):
         pixels = (sample.images[i].permute(1, 2, 0) * 255).to(torch.uint8).numpy()
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
@@ -364,7 +391,7 @@ def test_a_damaged_picture_is_a_row_with_its_reason(box, sample, tmp_path):
     from saliencykit.black_boxes.function import FunctionBlackBox
 
     function = FunctionBlackBox(
-        lambda x: box(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy(),
+        lambda x: black_box(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy(),
         num_classes=4,
         size=16,
         outputs="logits",
@@ -377,7 +404,7 @@ def test_a_damaged_picture_is_a_row_with_its_reason(box, sample, tmp_path):
 
 
 def test_a_full_disk_is_one_sentence_and_what_was_finished_is_there(
-    box, sample, tmp_path, monkeypatch, full_disk
+    black_box, sample, tmp_path, monkeypatch, full_disk
 ):
     seen = []
     full_disk(lambda path, mode: path.name == "rows.jsonl" and mode == "ab+" and len(seen) >= 8)
@@ -385,37 +412,39 @@ def test_a_full_disk_is_one_sentence_and_what_was_finished_is_there(
         SaliencyKitError,
         match=r"rows.jsonl cannot be written: No space left on device. What was finished",
     ):
-        run(box, sample, out=tmp_path / "run", on_row=lambda row, *_: seen.append(row))
+        run(black_box, sample, output_dir=tmp_path / "run", on_row=lambda row, *_: seen.append(row))
     monkeypatch.undo()
     assert len(Scores.load(tmp_path / "run").rows) >= 8
-    assert facts(run(box, sample, out=tmp_path / "run")) == facts(run(box, sample))
+    assert facts(run(black_box, sample, output_dir=tmp_path / "run")) == facts(
+        run(black_box, sample)
+    )
 
 
-def test_mistakes_are_named_before_anything_is_computed(box, sample, tmp_path):
+def test_mistakes_are_named_before_anything_is_computed(black_box, sample, tmp_path):
     with pytest.raises(GradientError, match="iterative needs gradients"):
-        evaluate(QueryOnly(box), "iterative", METRICS, sample)
+        evaluate(QueryOnly(black_box), "iterative", METRICS, sample)
     with pytest.raises(InputError, match="at least one metric"):
-        evaluate(box, "rise", [], sample)
+        evaluate(black_box, "rise", [], sample)
     with pytest.raises(InputError, match="two maskers are called 'rise'"):
-        evaluate(box, ["rise", "rise"], METRICS, sample)
+        evaluate(black_box, ["rise", "rise"], METRICS, sample)
     with pytest.raises(InputError, match="seed"):
-        evaluate(box, "rise", METRICS, sample, seed=-1)
+        evaluate(black_box, "rise", METRICS, sample, seed=-1)
     with pytest.raises(InputError, match="batch"):
-        evaluate(box, "rise", METRICS, sample, batch=0)
+        evaluate(black_box, "rise", METRICS, sample, batch_size=0)
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="cannot write to"):
-        evaluate(box, "rise", METRICS, sample, out=tmp_path / "file" / "run")
+        evaluate(black_box, "rise", METRICS, sample, output_dir=tmp_path / "file" / "run")
 
 
 LAUNCHED = """
 import sys, torch
 from saliencykit.core.metric import Sample
-from saliencykit.evaluation.evaluate import evaluate
+from saliencykit.evaluation.evaluate_maskers import evaluate
 from saliencykit.testing.black_boxes import PlantedEvidence
 torch.set_num_threads(1)
 box = PlantedEvidence()
 sample = Sample(*box.examples(10, generator=torch.Generator().manual_seed(0)))
-scores = evaluate(box, "rise:samples=16", "saliency-score", sample, batch=2, out=sys.argv[1])
+scores = evaluate(box, "rise:samples=16", "saliency-score", sample, batch_size=2, output_dir=sys.argv[1])
 assert len(scores.rows) == 40
 """
 
@@ -446,7 +475,7 @@ def test_several_processes_share_the_pictures_and_end_with_the_same_rows(tmp_pat
             capture_output=True,
             text=True,
             timeout=300,
-            check=False,
+            verify=False,
         )
         assert done.returncode == 0, done.stderr
     one, two = Scores.load(tmp_path / "one"), Scores.load(tmp_path / "two")

@@ -8,12 +8,12 @@ from typing import Any, TypeAlias
 
 import torch
 
-from saliencykit.black_boxes.cached import Keeping
+from saliencykit.black_boxes.cached import CachedCopies
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.metric import Metric, Sample
-from saliencykit.data.samples import Reading, few_pictures, read_samples
-from saliencykit.data.sources import count_of, entries_of
+from saliencykit.data.samples import Batch, few_images, read_samples
+from saliencykit.data.sources import count_of, records_of
 from saliencykit.evaluation.evaluation_settings import (
     BASELINES,
     Maskers,
@@ -25,9 +25,9 @@ from saliencykit.evaluation.evaluation_settings import (
     with_baselines,
 )
 from saliencykit.evaluation.gallery import Gallery
-from saliencykit.evaluation.run_directory import RunFolder, file_names
+from saliencykit.evaluation.run_directory import RunDirectory, file_names
 from saliencykit.evaluation.score_rows import Row, append_rows
-from saliencykit.evaluation.scorer import Judge
+from saliencykit.evaluation.scorer import Scorer
 from saliencykit.evaluation.scores import Scores
 from saliencykit.networks.target_layer import target_layer
 from saliencykit.registry.manager import as_alternative, as_black_box
@@ -48,16 +48,16 @@ def evaluate(
     metrics: Metrics,
     data: Any,
     *,
-    out: str | Path | None = None,
+    output_dir: str | Path | None = None,
     seed: int = 0,
-    batch: int = 16,
+    batch_size: int = 16,
     baselines: bool | Iterable[str] = True,
     resume: bool = True,
     labels: Any = None,
     boxes: str | Path | None = None,
     classes: Mapping[str, int] | None = None,
-    limit: int | None = None,
-    pictures: int = 12,
+    max_images: int | None = None,
+    report_images: int = 12,
     on_row: OnRow | None = None,
 ) -> Scores:
     """Judge maskers by metrics on pictures; with a directory, a row at a time, so that a killed
@@ -65,7 +65,7 @@ def evaluate(
 
     Rows depend on the picture and the seed, so the order of the pictures, an interruption and the
     number of processes make no difference to the table. A directory takes further maskers and, with
-    a higher `limit`, more pictures of the same data. What goes wrong with one picture (it is
+    a higher `max_images`, more pictures of the same data. What goes wrong with one picture (it is
     damaged, a map holds NaN, a masker or a metric raises) is a row with its reason, counted in the
     table, and not the end. Under `accelerate launch` every process takes a share of the pictures.
 
@@ -77,18 +77,18 @@ def evaluate(
             one.
         data: A folder, a CSV file, or an iterable of Sample or of (image, label); see
             `read_samples`. One Sample is also taken.
-        out: The run directory: settings, rows, table, and pictures for the report. None: everything
+        output_dir: The run directory: settings, rows, table, and pictures for the report. None: everything
             stays in memory.
         seed: Of everything that is drawn, >= 0.
-        batch: Pictures at once, >= 1.
-        baselines: True: `centre-box`, `whole-image`, `random`, and `grad-cam` where the model shows
+        batch_size: Pictures at once, >= 1.
+        baselines: True: `center-box`, `whole-image`, `random`, and `grad-cam` where the model shows
             layers; or the names of others; False: none.
-        resume: Go on from the rows in `out`; False: begin again there.
+        resume: Go on from the rows in `output_dir`; False: begin again there.
         labels: Labels by picture, see `read_samples`.
         boxes: Boxes by picture, see `read_samples`.
         classes: The data set's class names, see `read_samples`.
-        limit: At most this many pictures, the first ones; None: all.
-        pictures: Of so many pictures, the first ones, the masks are kept as PNG in `out`.
+        max_images: At most this many pictures, the first ones; None: all.
+        report_images: Of so many pictures, the first ones, the masks are kept as PNG in `output_dir`.
         on_row: Called with each new row, the number of finished rows, and that of all rows or None;
             for a progress bar. Of several processes each counts its own share.
 
@@ -104,54 +104,62 @@ def evaluate(
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box = PlantedEvidence()
-        >>> sample = Sample(*box.examples(4, generator=torch.Generator().manual_seed(0)))
-        >>> scores = evaluate(box, "iterative:steps=20", "saliency-score", sample)
+        >>> black_box = PlantedEvidence()
+        >>> sample = Sample(*black_box.examples(4, generator=torch.Generator().manual_seed(0)))
+        >>> scores = evaluate(black_box, "iterative:steps=20", "saliency-score", sample)
         >>> sorted(scores.means())
-        ['centre-box', 'iterative:steps=20', 'random', 'whole-image']
+        ['center-box', 'iterative:steps=20', 'random', 'whole-image']
 
     References:
         The baselines: Dabkowski & Gal 2017, section 5.1, tables 1 and 2.
     """
     if not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise InputError(f"evaluate(seed={seed!r}): a seed is an integer in [0, 2**63).")
-    if not isinstance(batch, int) or batch < 1:
-        raise InputError(f"evaluate(batch={batch!r}): pictures at once, an integer >= 1.")
-    box = as_black_box(model)
-    processes = Processes.of_this_launch(box.device)
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"evaluate(batch={batch_size!r}): pictures at once, an integer >= 1.")
+    black_box = as_black_box(model)
+    processes = Processes.of_this_launch(black_box.device)
     if isinstance(data, Sample):
         data = [data]
-    options: dict[str, Any] = {"labels": labels, "boxes": boxes, "classes": classes, "limit": limit}
+    options: dict[str, Any] = {
+        "labels": labels,
+        "boxes": boxes,
+        "classes": classes,
+        "limit": max_images,
+    }
     about = describe_data(data, labels=labels, boxes=boxes, classes=classes)
     wanted = BASELINES if baselines is True else tuple(baselines or ())
     if baselines is True:
-        data, has_layers = _shows_layers(box, data, options)
+        data, has_layers = _shows_layers(black_box, data, options)
         wanted = BASELINES if has_layers else BASELINES[:-1]
-    asked = named_maskers(with_baselines(named_maskers(maskers, box), wanted), box)
-    count = _count(data, box, options)
-    data, ready = _made_ready(named_metrics(metrics), data, box, count, options)
-    judge = Judge(Keeping(box), asked, ready, seed)
-    settings = describe(box, judge.maskers, judge.metrics, seed, about, limit)
-    total = None if count is None else count * len(judge.maskers)
+    asked = named_maskers(with_baselines(named_maskers(maskers, black_box), wanted), black_box)
+    count = _count(data, black_box, options)
+    data, ready = _made_ready(named_metrics(metrics), data, black_box, count, options)
+    scorer = Scorer(CachedCopies(black_box), asked, ready, seed)
+    settings = describe(black_box, scorer.maskers, scorer.metrics, seed, about, max_images)
+    total = None if count is None else count * len(scorer.maskers)
     with ExitStack() as held:
         held.enter_context(
-            torch.random.fork_rng(devices=[box.device] if box.device.type == "cuda" else [])
+            torch.random.fork_rng(
+                devices=[black_box.device] if black_box.device.type == "cuda" else []
+            )
         )
         held.enter_context(torch.inference_mode(False))
-        if out is None:
+        if output_dir is None:
             if processes.count > 1:
                 raise InputError(
                     "several processes meet in a directory; write evaluate(..., out='run')."
                 )
-            fresh = _rows(judge, data, options, batch, processes, {}, None, {}, 0, total, on_row)
-            found = [
-                row.rounded() for rows in fresh for row in rows
-            ]  # as they would come back from a directory
-            order = {name: place for place, name in enumerate(judge.maskers)}
+            fresh = _rows(
+                scorer, data, options, batch_size, processes, {}, None, {}, 0, total, on_row
+            )
+            # as they would come back from a directory
+            found = [row.rounded() for rows in fresh for row in rows]
+            order = {name: place for place, name in enumerate(scorer.maskers)}
             return Scores(
                 tuple(sorted(found, key=lambda row: (row.index, order[row.masker]))), settings
             )
-        run = RunFolder(Path(out).expanduser())
+        run = RunDirectory(Path(output_dir).expanduser())
         if processes.rank == 0:
             writable(run.path)
             held.enter_context(locked(run.path / "lock"))
@@ -161,10 +169,20 @@ def evaluate(
             run.begin(settings)
         processes.wait()
         known = {row.key: row.sample for row in run.rows()}
-        gallery = Gallery(run.path, as_alternative("blur").for_box(box), seed)
+        gallery = Gallery(run.path, as_alternative("blur").for_black_box(black_box), seed)
         files = file_names(run.settings()["maskers"])  # also those of other calls
         for rows in _rows(
-            judge, data, options, batch, processes, known, gallery, files, pictures, total, on_row
+            scorer,
+            data,
+            options,
+            batch_size,
+            processes,
+            known,
+            gallery,
+            files,
+            report_images,
+            total,
+            on_row,
         ):
             append_rows(run.rows_of(processes.rank), rows)
         processes.wait()
@@ -178,7 +196,7 @@ def evaluate(
 
 
 def _rows(
-    judge: Judge,
+    scorer: Scorer,
     data: Any,
     options: Mapping[str, Any],
     batch: int,
@@ -200,12 +218,14 @@ def _rows(
     def is_mine(index: int) -> bool:
         return index // batch % processes.count == processes.rank
 
-    count = None if total is None else total // len(judge.maskers)
+    count = None if total is None else total // len(scorer.maskers)
     asked = [
-        index for index, name in known if name in judge.maskers and (count is None or index < count)
+        index
+        for index, name in known
+        if name in scorer.maskers and (count is None or index < count)
     ]
     done = sum(map(is_mine, asked))
-    mine = None if count is None else len(judge.maskers) * sum(map(is_mine, range(count)))
+    mine = None if count is None else len(scorer.maskers) * sum(map(is_mine, range(count)))
 
     def is_wanted(index: int, name: str) -> bool:
         if names.get(index, name) != name:
@@ -220,7 +240,7 @@ def _rows(
         return any(
             (place, masker) not in known
             for place in range(block * batch, last)
-            for masker in judge.maskers
+            for masker in scorer.maskers
         )
 
     def report(rows: Sequence[Row]) -> None:
@@ -230,11 +250,11 @@ def _rows(
             if on_row is not None:
                 on_row(row, done, mine)
 
-    readings = read_samples(data, judge.box, batch_size=batch, wanted=is_wanted, **options)
+    readings = read_samples(data, scorer.black_box, batch_size=batch, wanted=is_wanted, **options)
     for part in _in_blocks(readings, batch):
         missing = [
             name
-            for name in judge.maskers
+            for name in scorer.maskers
             if any((index, name) not in known for index in part.indices)
         ]
         if part.sample is None:
@@ -245,7 +265,7 @@ def _rows(
             yield rows
             report(rows)
             continue
-        for judged in judge.judge(part.sample, part.indices, missing):
+        for judged in scorer.scorer(part.sample, part.indices, missing):
             new = [each for each in judged if each.row.key not in known]
             for each in new:
                 if gallery is not None and each.mask is not None and each.row.index < pictures:
@@ -256,13 +276,13 @@ def _rows(
             report([each.row for each in new])
 
 
-def _in_blocks(readings: Iterable[Reading], batch: int) -> Iterator[Reading]:
+def _in_blocks(readings: Iterable[Batch], batch: int) -> Iterator[Batch]:
     """Pictures of one size, together where their indices are of one block of `batch`, however they
     were read.
     """
     waiting: list[tuple[int, str, Sample]] = []
 
-    def together() -> Iterator[Reading]:
+    def together() -> Iterator[Batch]:
         if waiting:
             images = torch.cat([sample.images for _, _, sample in waiting])
             labels = torch.cat([sample.labels for _, _, sample in waiting])
@@ -276,7 +296,7 @@ def _in_blocks(readings: Iterable[Reading], batch: int) -> Iterator[Reading]:
                 tuple(name for _, name, _ in waiting),
             )
             waiting.clear()
-            yield Reading(indices, names, Sample(images, labels, known, names))
+            yield Batch(indices, names, Sample(images, labels, known, names))
 
     for reading in readings:
         if reading.sample is None:
@@ -295,19 +315,19 @@ def _in_blocks(readings: Iterable[Reading], batch: int) -> Iterator[Reading]:
     yield from together()
 
 
-def _shows_layers(box: BlackBox, data: Any, options: Mapping[str, Any]) -> tuple[Any, bool]:
+def _shows_layers(black_box: BlackBox, data: Any, options: Mapping[str, Any]) -> tuple[Any, bool]:
     """The data, and whether Grad-CAM finds a layer in the model, which is seen when it is shown a
     picture.
     """
-    if box.module is None or not box.differentiable:
+    if black_box.module is None or not black_box.differentiable:
         return data, False
     ahead = data
     if isinstance(data, Iterator):  # it can be read once only
         data, ahead = tee(data)
-    for reading in read_samples(ahead, box, batch_size=1, **options):
+    for reading in read_samples(ahead, black_box, batch_size=1, **options):
         if reading.sample is not None:
             try:
-                target_layer(box, reading.sample.images[:1].to(box.device))
+                target_layer(black_box, reading.sample.images[:1].to(black_box.device))
             except SaliencyKitError:
                 return data, False
             return data, True
@@ -317,7 +337,7 @@ def _shows_layers(box: BlackBox, data: Any, options: Mapping[str, Any]) -> tuple
 def _made_ready(
     metrics: Mapping[str, Metric],
     data: Any,
-    box: BlackBox,
+    black_box: BlackBox,
     count: int | None,
     options: Mapping[str, Any],
 ) -> tuple[Any, dict[str, Metric]]:
@@ -329,12 +349,11 @@ def _made_ready(
     ahead = data
     if isinstance(data, Iterator):  # it can be read once only
         data, ahead = tee(data)
-    step = max(
-        1, (count or 0) // _FEW
-    )  # folders of classes come one after the other, and mosaics want several classes
-    few = few_pictures(
+    # folders of classes come one after the other, and mosaics want several classes
+    step = max(1, (count or 0) // _FEW)
+    few = few_images(
         read_samples(
-            ahead, box, batch_size=1, wanted=lambda index, _: index % step == 0, **options
+            ahead, black_box, batch_size=1, wanted=lambda index, _: index % step == 0, **options
         ),
         _FEW,
     )
@@ -343,11 +362,13 @@ def _made_ready(
     }
 
 
-def _count(data: Any, box: BlackBox, options: Mapping[str, Any]) -> int | None:
+def _count(data: Any, black_box: BlackBox, options: Mapping[str, Any]) -> int | None:
     """How many pictures there are, where that is known without opening them."""
     entries: Any = None
     if isinstance(data, str | Path):
-        entries = entries_of(data, box, options["labels"], options["boxes"], options["classes"])
+        entries = records_of(
+            data, black_box, options["labels"], options["boxes"], options["classes"]
+        )
     elif isinstance(data, list | tuple):
-        entries = list(entries_of(data, box, classes=options["classes"]))
+        entries = list(records_of(data, black_box, classes=options["classes"]))
     return count_of(entries, options["limit"])

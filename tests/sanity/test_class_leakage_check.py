@@ -5,7 +5,7 @@ import torch
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
-from saliencykit.sanity.class_leakage import encoding_probe
+from saliencykit.sanity.class_leakage_check import class_leakage
 from saliencykit.testing.black_boxes import PlantedEvidence
 
 
@@ -24,15 +24,15 @@ class OwnCode(Masker):
 
 
 def test_a_code_fails_and_places_pass(maskers, planted):
-    box, images, labels = planted(240)
-    code = encoding_probe(box, maskers["code"], images, labels)
+    black_box, images, labels = planted(240)
+    code = class_leakage(black_box, maskers["code"], images, labels)
     assert code.passed is False
     assert code.other.accuracy.mean > 0.95
     assert code.own.accuracy.mean > 0.95
     assert code.other.control.mean < 0.45
     assert code.other.classes == 4
     assert "encoding: FAIL" in code.line
-    honest = encoding_probe(box, maskers["honest"], images)
+    honest = class_leakage(black_box, maskers["honest"], images)
     assert honest.passed
     assert honest.other.area == 0
     assert honest.other.difference.mean == 0, "of empty masks the controls are empty too"
@@ -42,37 +42,37 @@ def test_a_code_fails_and_places_pass(maskers, planted):
 
 
 def test_outlines_that_tell_everything_are_unclear(planted):
-    box, images, _ = planted(120)
-    found = encoding_probe(box, OwnCode(), images)
+    black_box, images, _ = planted(120)
+    found = class_leakage(black_box, OwnCode(), images)
     assert found.passed is None
     assert found.other.difference.mean == 0
     assert found.own.accuracy.mean > 0.9
 
 
 def test_few_pictures_say_little_and_missing_masks_are_counted(maskers, planted):
-    box, images, labels = planted(60)
-    found = encoding_probe(box, maskers["halting"], images, labels)
+    black_box, images, labels = planted(60)
+    found = class_leakage(black_box, maskers["halting"], images, labels)
     assert 20 <= found.other.accuracy.n < 40
     assert sum(found.missing.values()) >= 2 * 60 - found.other.accuracy.n - 30
     assert "masks missing" in found.line
     with pytest.raises(InputError, match="masks of 20 pictures, and takes 20"):
-        encoding_probe(box, maskers["halting"], images[:20], labels[:20])
+        class_leakage(black_box, maskers["halting"], images[:20], labels[:20])
 
 
 def test_pictures_of_many_classes_have_no_own_reading(maskers):
     """Classes that are asked about need not be those of the pictures."""
-    box = PlantedEvidence(num_classes=6)
-    images, labels = box.examples(24, generator=torch.Generator().manual_seed(0))
-    found = encoding_probe(box, maskers["flat"], images, labels, classes=3)
+    black_box = PlantedEvidence(num_classes=6)
+    images, labels = black_box.examples(24, generator=torch.Generator().manual_seed(0))
+    found = class_leakage(black_box, maskers["flat"], images, labels, classes=3)
     assert found.own is None
     assert found.other.classes == 3
 
 
 def test_mistakes(maskers, planted):
-    box, images, _ = planted(24)
+    black_box, images, _ = planted(24)
     with pytest.raises(InputError, match="19 pictures"):
-        encoding_probe(box, maskers["flat"], images[:19])
+        class_leakage(black_box, maskers["flat"], images[:19])
     with pytest.raises(InputError, match="three classes"):
-        encoding_probe(PlantedEvidence(num_classes=2), maskers["flat"], images)
+        class_leakage(PlantedEvidence(num_classes=2), maskers["flat"], images)
     with pytest.raises(InputError, match="cells=1"):
-        encoding_probe(box, maskers["flat"], images, cells=1)
+        class_leakage(black_box, maskers["flat"], images, cells=1)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-import saliencykit
+from saliencykit._version import __version__
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import GradientError, InputError
 from saliencykit.core.objective import Objective
-from saliencykit.data.training_images import Pictures, read_pictures
+from saliencykit.data.training_images import TrainingImages, read_training_images
 from saliencykit.maskers.realtime.encoder import Encoder
 from saliencykit.maskers.realtime.masking_network import (
     EncoderName,
@@ -25,15 +25,15 @@ from saliencykit.maskers.realtime.masking_network import (
     masking_network,
 )
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
-from saliencykit.networks.fingerprint import fingerprint
-from saliencykit.networks.split_layer import Rest, find_rest
+from saliencykit.networks.model_fingerprint import fingerprint
+from saliencykit.networks.split_layer import PartialNetwork, choose_split_layer
 from saliencykit.registry.manager import as_alternative, as_black_box, as_objective
 from saliencykit.storage.atomic_files import writable
 from saliencykit.terms.area import AREAS, Area
 from saliencykit.terms.paper import paper
 from saliencykit.training.cache import bytes_per_view, fill_cache, make_views
 from saliencykit.training.loop import Loop
-from saliencykit.training.schedule import Plan, Step
+from saliencykit.training.schedule import FitStep, Schedule
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -49,7 +49,7 @@ _MEMORY = 4 * 2**30  # bytes for cached features, at most
 
 def fit(
     model: object,
-    pictures: Any,
+    images: Any,
     labels: Sequence[int] | Tensor | None = None,
     *,
     encoder: EncoderName | Encoder = "auto",
@@ -58,32 +58,32 @@ def fit(
     alternative: Alternative | str = "choice",
     area: float | None = None,
     steps: int | None = None,
-    composed: int | None = None,
-    warm_up: int | None = None,
-    late_mixing: bool | None = None,
-    batch: int = 16,
+    pixel_steps: int | None = None,
+    warmup_steps: int | None = None,
+    feature_mixing: bool | None = None,
+    batch_size: int = 16,
     lr: float = 3e-3,
-    fake_rate: float = 0.5,
-    stride: int | None = None,
-    views: int = 2,
-    folder: str | Path | None = None,
+    fake_class_rate: float = 0.5,
+    mask_stride: int | None = None,
+    views_per_image: int = 2,
+    checkpoint_dir: str | Path | None = None,
     resume: bool = True,
-    precision: str = "no",
-    memory: int = _MEMORY,
+    mixed_precision: str = "no",
+    cache_bytes: int = _MEMORY,
     seed: int = 0,
-    on_step: Callable[[Step], None] | None = None,
-    on_news: Callable[[str], None] | None = None,
+    on_step: Callable[[FitStep], None] | None = None,
+    on_message: Callable[[str], None] | None = None,
 ) -> RealTimeMasker:
     """Train a masking network for a classifier: prediction and mask then come from one pass.
 
     The classifier is asked and never changed. Pictures need no labels: its own top classes serve. A
     part of them is held out to see whether the network is selective and keeps what matters. On a
-    CPU most steps mix cached features (see `training.rest`), and the last ones compose pictures;
+    CPU most steps mix cached features (see `training.partial_network`), and the last ones compose pictures;
     elsewhere all of them compose pictures.
 
     Args:
         model: As for `explain`, differentiable.
-        pictures: A folder, a list of paths, PIL pictures or arrays, a tensor (N, C, H, W), a data
+        images: A folder, a list of paths, PIL pictures or arrays, a tensor (N, C, H, W), a data
             set of pictures or (picture, label), or batches (images, labels). Hundreds do; four is
             the least.
         labels: One class per picture. None: those of the data set, else the model's own top class.
@@ -95,30 +95,30 @@ def fit(
         area: The wanted mean area in (0, 1): the area's weight is steered towards it. None: the
             objective's weight decides.
         steps: Of phase 2. None: from the number of pictures, 400 to 600.
-        composed: How many of them, the last ones, compose pictures where the others mix features.
+        pixel_steps: How many of them, the last ones, compose pictures where the others mix features.
             None: a fifth.
-        warm_up: Steps of phase 1 before those, where the selector's rows are not the head's own and
+        warmup_steps: Steps of phase 1 before those, where the selector's rows are not the head's own and
             learn which classes are there. None: 150, and no more than twice `steps`. An encoder
             from nothing wants several hundred.
-        late_mixing: Mix features rather than pixels at first. None: on a CPU, where the network
+        feature_mixing: Mix features rather than pixels at first. None: on a CPU, where the network
             allows it.
-        batch: Pictures a step, >= 2.
+        batch_size: Pictures a step, >= 2.
         lr: The largest learning rate.
-        fake_rate: Share of rows that are asked for a class that is not there, in [0, 1). The
+        fake_class_rate: Share of rows that are asked for a class that is not there, in [0, 1). The
             paper's 0.3 leaves such classes a sixth of the area of one that is there, where pictures
             and steps are few.
-        stride: Pixels of the picture a pixel of the mask, see `masking_network`.
-        views: Views of each picture, >= 1: the whole, then crops and flips.
-        folder: For checkpoints, `log.jsonl` and pictures of masks. None: nothing is written, and a
+        mask_stride: Pixels of the picture a pixel of the mask, see `masking_network`.
+        views_per_image: Views of each picture, >= 1: the whole, then crops and flips.
+        checkpoint_dir: For checkpoints, `log.jsonl` and pictures of masks. None: nothing is written, and a
             killed run is lost.
         resume: Go on where the folder's checkpoint stopped; it ends with the same weights as an
             uninterrupted run.
-        precision: `no` or `bf16`.
-        memory: Bytes for cached features, and half as many for pictures; fewer views, and a drawn
+        mixed_precision: `no` or `bf16`.
+        cache_bytes: Bytes for cached features, and half as many for pictures; fewer views, and a drawn
             part of the pictures, are used where they do not fit.
         seed: Of everything that is drawn, in [0, 2**63).
         on_step: Called with each Step.
-        on_news: Called with a line of text when something begins.
+        on_message: Called with a line of text when something begins.
 
     Returns:
         The trained masker, bound to the model; `save` it.
@@ -131,9 +131,9 @@ def fit(
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
-        >>> masker = fit(box, box.examples(16, generator=g)[0], steps=2, batch=4)
-        >>> logits, mask = masker.predict(box.examples(2, generator=g)[0])
+        >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
+        >>> masker = fit(black_box, black_box.examples(16, generator=g)[0], steps=2, batch_size=4)
+        >>> logits, mask = masker.predict(black_box.examples(2, generator=g)[0])
         >>> mask.shape
         torch.Size([2, 1, 16, 16])
 
@@ -141,10 +141,10 @@ def fit(
         Dabkowski & Gal 2017, section 4.
     """
     started = time.perf_counter()
-    say = on_news or (lambda line: None)
+    say = on_message or (lambda line: None)
     if not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise InputError(f"fit(seed={seed!r}): a seed is an integer in [0, 2**63).")
-    path = None if folder is None else Path(folder).expanduser()
+    path = None if checkpoint_dir is None else Path(checkpoint_dir).expanduser()
     if path is not None:
         writable(path)
     original = as_black_box(model)
@@ -152,53 +152,65 @@ def fit(
         raise GradientError(
             f"fit needs gradients and {name_of(original)} is query-only. Teach a differentiable "
             "model to answer like it first, surrogate = fit_surrogate(model, pictures), and "
-            "fit(surrogate, pictures); on the command line `saliencykit surrogate`."
+            "fit(surrogate, pictures); on the command line `saliencykit fit-surrogate`."
         )
     accelerator = _accelerator(original)
-    goal, fill = as_objective(objective), as_alternative(alternative).for_box(original)
+    goal, fill = as_objective(objective), as_alternative(alternative).for_black_box(original)
     goal = _with_area(goal, area)
     devices = [original.device] if original.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.inference_mode(False):
-        every = read_pictures(pictures, labels, original, memory=memory // 2, seed=seed)
+        every = read_training_images(images, labels, original, memory=cache_bytes // 2, seed=seed)
         size = every.pixels.shape[1:]
         training, held = _split(every, seed)
         mine = _share(training, accelerator.process_index, accelerator.num_processes)
         sample = training.images(torch.arange(min(_STATISTICS, len(training)))).to(original.device)
-        box = original.for_many(sample[:2])
+        black_box = original.optimized_for(sample[:2])
         given = (
             None if training.labels is None else training.labels[: len(sample)].to(original.device)
         )
         if network is None:
             network = masking_network(
-                original, sample, given, encoder=encoder, stride=stride, seed=seed
+                original, sample, given, encoder=encoder, mask_stride=mask_stride, seed=seed
             )
-        mix = original.device.type == "cpu" if late_mixing is None else late_mixing
-        rest = find_rest(original, sample[:2]) if mix and original.module is not None else None
+        mix = original.device.type == "cpu" if feature_mixing is None else feature_mixing
+        partial_network = (
+            choose_split_layer(original, sample[:2])
+            if mix and original.module is not None
+            else None
+        )
         plan = _plan(
-            goal, fill, network, rest, len(training), steps, composed, warm_up,
-            batch=min(batch, max(2, len(training))), lr=lr, fake_rate=fake_rate, area=area, views=views, seed=seed,
-            precision=precision,
+            goal, fill, network, partial_network, len(training), steps, pixel_steps, warmup_steps,
+            batch=min(batch_size, max(2, len(training))), lr=lr, fake_class_rate=fake_class_rate, area=area, views=views_per_image, seed=seed,
+            precision=mixed_precision,
         )  # fmt: skip
-        say(_what(network, rest, plan, len(training), tuple(size), original.device))
-        tap = rest.tap if rest is not None and plan.mixing else None
-        room = max(plan.batch, memory // max(1, bytes_per_view(network.encoder, tap)))
-        chosen = make_views(mine, views=views, most=min(room, plan.steps * plan.batch), seed=seed)
+        say(_what(network, partial_network, plan, len(training), tuple(size), original.device))
+        feature_map = (
+            partial_network.feature_map if partial_network is not None and plan.mixing else None
+        )
+        room = max(
+            plan.batch_size, cache_bytes // max(1, bytes_per_view(network.encoder, feature_map))
+        )
+        chosen = make_views(
+            mine, views=views_per_image, most=min(room, plan.steps * plan.batch_size), seed=seed
+        )
         say(f"asking the model about {len(chosen)} views")
-        cache = fill_cache(chosen, box, network.encoder, tap, fill)
+        cache = fill_cache(chosen, black_box, network.encoder, feature_map, fill)
         images = held.images(torch.arange(len(held))).to(original.device)
         with torch.no_grad():
             asked = (
-                box(images).argmax(1) if held.labels is None else held.labels.to(original.device)
+                black_box(images).argmax(1)
+                if held.labels is None
+                else held.labels.to(original.device)
             )
         loop = Loop(
-            network, box, rest, cache, (images, asked), plan, accelerator,
+            network, black_box, partial_network, cache, (images, asked), plan, accelerator,
             folder=path, about=_about(original, every), on_step=on_step or (lambda step: None),
         )  # fmt: skip
         gate = loop.run(resume=resume)
     if not gate.passed:
         warnings.warn(_advice(gate.fake, gate.mosaic), stacklevel=2)
     facts = {
-        "saliencykit": saliencykit.__version__,
+        "saliencykit": __version__,
         "torch": torch.__version__,
         "pictures": len(training),
         "own_labels": every.labels is None,
@@ -216,7 +228,7 @@ def fit(
     ).bind(original)
 
 
-def _accelerator(box: BlackBox) -> "Accelerator":
+def _accelerator(black_box: BlackBox) -> "Accelerator":
     """For several processes; what the calling program told accelerate before about devices stands,
     and the box's device is used.
     """
@@ -225,7 +237,7 @@ def _accelerator(box: BlackBox) -> "Accelerator":
     except ImportError:
         raise InputError("training needs accelerate; pip install 'saliencykit[train]'.") from None
     try:
-        return Accelerator(cpu=box.device.type == "cpu")
+        return Accelerator(cpu=black_box.device.type == "cpu")
     except ValueError:  # one was made before, for another device
         return Accelerator()
 
@@ -246,21 +258,21 @@ def _with_area(objective: Objective, area: float | None) -> Objective:
     return objective
 
 
-def _about(box: BlackBox, every: Pictures) -> str:
+def _about(black_box: BlackBox, every: TrainingImages) -> str:
     """A short hash of the model and of some pixels of each picture: what a checkpoint belongs to."""
     some = every.pixels.flatten(1)[:, ::97].contiguous().numpy().tobytes()
     asked = b"" if every.labels is None else every.labels.numpy().tobytes()
-    return hashlib.sha256(str(fingerprint(box)).encode() + some + asked).hexdigest()[:16]
+    return hashlib.sha256(str(fingerprint(black_box)).encode() + some + asked).hexdigest()[:16]
 
 
-def _split(every: Pictures, seed: int) -> tuple[Pictures, Pictures]:
+def _split(every: TrainingImages, seed: int) -> tuple[TrainingImages, TrainingImages]:
     """Training pictures and those held out for the gate."""
     count = min(_HELD_OUT, max(1, len(every) // 5))
     order = torch.randperm(len(every), generator=torch.Generator().manual_seed(seed))
     return _rows(every, order[count:]), _rows(every, order[:count])
 
 
-def _share(pictures: Pictures, index: int, processes: int) -> Pictures:
+def _share(pictures: TrainingImages, index: int, processes: int) -> TrainingImages:
     """What one of several processes trains on; all of them get equally many."""
     each = len(pictures) // processes
     if each < 2:
@@ -274,8 +286,8 @@ def _share(pictures: Pictures, index: int, processes: int) -> Pictures:
     )
 
 
-def _rows(pictures: Pictures, index: Tensor) -> Pictures:
-    return Pictures(
+def _rows(pictures: TrainingImages, index: Tensor) -> TrainingImages:
+    return TrainingImages(
         pictures.pixels[index],
         None if pictures.labels is None else pictures.labels[index],
         pictures.skipped,
@@ -286,59 +298,65 @@ def _plan(
     goal: Objective,
     fill: Alternative,
     network: MaskingNetwork,
-    rest: Rest | None,
+    partial_network: PartialNetwork | None,
     count: int,
     steps: int | None,
     composed: int | None,
-    warm_up: int | None,
+    warmup_steps: int | None,
     **options: Any,
-) -> Plan:
+) -> Schedule:
     """Phases and their lengths: three epochs of every view with late mixing, then a quarter as many
     composed steps.
     """
-    longest = warm_up if warm_up is not None else 150 if steps is None else min(150, 2 * steps)
-    warm_up = longest if getattr(network.selector, "own", False) else 0
+    longest = (
+        warmup_steps if warmup_steps is not None else 150 if steps is None else min(150, 2 * steps)
+    )
+    warmup_steps = longest if getattr(network.selector, "own", False) else 0
     batch, views = options["batch"], options["views"]
-    wanted = (
-        3 * count * views // max(1, batch) if steps is None else steps
-    )  # the plan refuses a batch of 0
-    if rest is not None:
+    # the plan refuses a batch of 0
+    wanted = 3 * count * views // max(1, batch) if steps is None else steps
+    if partial_network is not None:
         total = min(600, max(_FEWEST, wanted)) if steps is None else steps
         mixing = total - min(total, total // 5 if composed is None else composed)
         often = max(25, total // _LOOKS)
-        return Plan(
+        return Schedule(
             goal,
             fill,
-            warm_up=warm_up,
+            warmup_steps=warmup_steps,
             mixing=mixing,
             composing=total - mixing,
             gate_every=often,
             **options,
         )
     total = min(600, max(_FEWEST, wanted)) if steps is None else steps
-    return Plan(
-        goal, fill, warm_up=warm_up, composing=total, gate_every=max(25, total // _LOOKS), **options
+    return Schedule(
+        goal,
+        fill,
+        warmup_steps=warmup_steps,
+        composing=total,
+        gate_every=max(25, total // _LOOKS),
+        **options,
     )
 
 
 def _what(
     network: MaskingNetwork,
-    rest: Rest | None,
-    plan: Plan,
+    partial_network: PartialNetwork | None,
+    plan: Schedule,
     count: int,
     size: tuple[int, ...],
     device: torch.device,
 ) -> str:
     rows = "learned" if getattr(network.selector, "own", False) else "the head's own"
     how = (
-        f"{plan.mixing} steps mixing features at {rest.tap.name!r}, then "
-        if rest is not None and plan.mixing
+        f"{plan.mixing} steps mixing features at {partial_network.feature_map.name!r}, then "
+        if partial_network is not None and plan.mixing
         else ""
     )
-    warm = f"{plan.warm_up} steps warming up the selector, " if plan.warm_up else ""
+    warm = f"{plan.warmup_steps} steps warming up the selector, " if plan.warmup_steps else ""
     return (
         f"{count} pictures of {size[1]}x{size[2]} on {device}; encoder {network.encoder.kind}, "
-        f"rows {rows}; {warm}{how}{plan.composing} steps with composed pictures, {plan.batch} at "
+        f"rows {rows}; {warm}{how}{plan.composing} steps with composed pictures, {plan.batch_size} at "
         "a time"
     )
 

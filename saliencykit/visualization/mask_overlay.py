@@ -54,8 +54,8 @@ def overlay(explanation: Explanation, index: int = 0) -> "Image":
             f"0..{len(explanation) - 1}."
         )
     picture, mask = picture_and_mask(explanation, index)
-    grey = picture.mean(2, keepdims=True)
-    dim = 0.28 * (0.6 * grey + 0.4 * picture)
+    gray = picture.mean(2, keepdims=True)
+    dim = 0.28 * (0.6 * gray + 0.4 * picture)
     shown = picture * mask[..., None] + dim * (1 - mask[..., None])
     pixels = (np.clip(shown, 0, 1) * 255 + 0.5).astype(np.uint8)
     line = _line(
@@ -67,23 +67,23 @@ def overlay(explanation: Explanation, index: int = 0) -> "Image":
 
 def picture_and_mask(explanation: Explanation, index: int) -> tuple[Array, Array]:
     """One original picture (H, W, 3) in [0, 1] and its mask (H, W), both at a size fit for display."""
-    picture = explanation.pictures[index] if explanation.pictures else None
+    picture = explanation.source_images[index] if explanation.source_images else None
     mask = explanation.mask[index][None].float()
     geometry = explanation.geometries[index] if explanation.geometries else None
     if picture is not None and geometry is not None:
         size = _display_size((picture.height, picture.width))
-        colour = torch.from_numpy(
+        color = torch.from_numpy(
             np.asarray(picture.convert("RGB").resize((size[1], size[0])), dtype=np.float32) / 255
         )
         mask = geometry.to_picture(mask)
     else:
-        colour = _displayed(explanation.images[index : index + 1])
-        size = _display_size((colour.shape[0], colour.shape[1]))
-        colour = F.interpolate(
-            colour.permute(2, 0, 1)[None], size=size, mode="bilinear", antialias=True
+        color = _displayed(explanation.images[index : index + 1])
+        size = _display_size((color.shape[0], color.shape[1]))
+        color = F.interpolate(
+            color.permute(2, 0, 1)[None], size=size, mode="bilinear", antialias=True
         )[0].permute(1, 2, 0)
     mask = F.interpolate(mask, size=size, mode="bilinear", antialias=True)
-    return colour.clamp(0, 1).numpy(), mask[0, 0].clamp(0, 1).numpy()
+    return color.clamp(0, 1).numpy(), mask[0, 0].clamp(0, 1).numpy()
 
 
 def notebook_html(explanation: Explanation) -> str:
@@ -109,7 +109,7 @@ def notebook_html(explanation: Explanation) -> str:
 
 def caption(explanation: Explanation, index: int) -> str:
     """One line: the class, its probability whole, kept and dropped, and the area."""
-    text = f"{explanation.names[index].split(',')[0]}: {explanation.probability[index]:.1%}"
+    text = f"{explanation.label_names[index].split(',')[0]}: {explanation.probability[index]:.1%}"
     kept, dropped = explanation.kept, explanation.dropped
     if kept is not None and dropped is not None:
         text += f", kept {kept[index]:.1%}, dropped {dropped[index]:.1%}"

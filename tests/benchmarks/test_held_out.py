@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.unseen import Road
+from benchmarks.held_out import Road
 from saliencykit.core.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -86,9 +86,8 @@ def _impute(image: Tensor, kept: Tensor) -> Tensor:
     if len(missing) == inside.size:
         return image.mean((1, 2), keepdim=True).expand_as(image).clone()
     height, width = inside.shape
-    pixels = (
-        image.detach().double().cpu().numpy().reshape(len(image), -1).copy()
-    )  # float64: it would be the caller's
+    # float64: it would be the caller's
+    pixels = image.detach().double().cpu().numpy().reshape(len(image), -1).copy()
     number = np.full(inside.size, -1)
     number[missing] = np.arange(len(missing))
     y, x = np.divmod(missing, width)
@@ -113,9 +112,10 @@ def _impute(image: Tensor, kept: Tensor) -> Tensor:
         (np.concatenate([*rows, each]), np.concatenate([*columns, each])),
     )
     system = coo_matrix(entries, shape=(len(missing), len(missing))).tocsc()
+    # it is symmetric
     factors = splu(
         system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
-    )  # it is symmetric
+    )
     solution = factors.solve(known)
     pixels[:, missing] = solution.reshape(len(missing), -1).T
     return torch.from_numpy(pixels.reshape(image.shape)).to(image)

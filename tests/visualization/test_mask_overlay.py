@@ -11,7 +11,7 @@ from PIL import Image
 from saliencykit import InputError, TorchBlackBox, explain
 from saliencykit.explanation.result import Explanation
 from saliencykit.testing.black_boxes import PlantedEvidence
-from saliencykit.visualization.overlay import CONTOUR, caption, overlay
+from saliencykit.visualization.mask_overlay import CONTOUR, caption, overlay
 
 
 def half_mask(size: tuple[int, int] = (40, 60)) -> Explanation:
@@ -65,15 +65,15 @@ def test_an_index_out_of_range_is_refused() -> None:
 
 def test_the_overlay_has_the_proportions_of_the_picture() -> None:
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 4))
-    box = TorchBlackBox(model, mean=(0.0,) * 3, std=(1.0,) * 3, size=8)
-    answer = explain(box, Image.new("RGB", (800, 400)), 0, masker="whole-image")
+    black_box = TorchBlackBox(model, mean=(0.0,) * 3, std=(1.0,) * 3, size=8)
+    answer = explain(black_box, Image.new("RGB", (800, 400)), 0, masker="whole-image")
     assert answer.overlay().size == (800, 400)
 
 
 def test_the_notebook_display_is_self_contained_and_escaped() -> None:
-    box = PlantedEvidence()
-    images, labels = box.examples(10, generator=torch.Generator().manual_seed(0))
-    answer = explain(box, images, labels, masker="whole-image")
+    black_box = PlantedEvidence()
+    images, labels = black_box.examples(10, generator=torch.Generator().manual_seed(0))
+    answer = explain(black_box, images, labels, masker="whole-image")
     named = Explanation(
         images=answer.images,
         labels=answer.labels,
@@ -94,13 +94,13 @@ def test_the_notebook_display_of_a_large_photo_is_small() -> None:
     grain = Image.fromarray(
         np.random.default_rng(0).integers(0, 255, (1200, 1600, 3), dtype=np.uint8)
     )
-    box = TorchBlackBox(
+    black_box = TorchBlackBox(
         torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 4)),
         mean=(0.0,) * 3,
         std=(1.0,) * 3,
         size=8,
     )
-    answer = explain(box, grain, 0, masker="whole-image")
+    answer = explain(black_box, grain, 0, masker="whole-image")
     page = answer._repr_html_()
     found = Image.open(io.BytesIO(base64.b64decode(page.split("base64,")[1].split("'")[0])))
     assert (found.size, found.format) == ((640, 480), "JPEG")

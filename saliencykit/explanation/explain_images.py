@@ -9,12 +9,12 @@ from typing import Any, Literal, final
 import torch
 from torch import Generator, Tensor
 
-import saliencykit
+from saliencykit._version import __version__
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Found, Masker
+from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.objective import Trial, run_trial
 from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.explanation.result import Explanation
@@ -31,10 +31,10 @@ def explain(
     *,
     masker: Masker | str | None = None,
     alternative: Alternative | str | None = None,
-    pixels: Literal["auto", "raw", "model"] = "auto",
-    check: bool = True,
+    inputs: Literal["auto", "raw", "normalized"] = "auto",
+    verify: bool = True,
     seed: int = 0,
-    on_images: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Explanation:
     """Find the pixels that a classifier's decision rests on, and check the answer by asking the
     classifier again.
@@ -51,12 +51,12 @@ def explain(
             `iterative`, or `rise` if the model can only be queried.
         alternative: What replaces the pixels outside the mask when the answer is checked: an
             Alternative or a text like `blur:sigma=11`. None: blur.
-        pixels: What a tensor holds: `raw`: RGB in [0, 1]; `model`: what `model(x)` takes; `auto`:
-            `model` unless a BlackBox or a name was given. Pictures are always raw.
-        check: Ask the model again with the mask kept and with the mask replaced.
+        inputs: What a tensor holds: `raw`: RGB in [0, 1]; `normalized`: what `model(x)` takes; `auto`:
+            `normalized` unless a BlackBox or a name was given. Pictures are always raw.
+        verify: Ask the model again with the mask kept and with the mask replaced.
         seed: Of everything that is drawn. The same seed gives the same mask, on its own or in a
             batch.
-        on_images: Called with the number of finished images and of all images after each chunk.
+        on_progress: Called with the number of finished images and of all images after each chunk.
 
     Returns:
         An Explanation of the B images, on the CPU.
@@ -81,26 +81,30 @@ def explain(
     from saliencykit.data.images import as_images
 
     started = time.perf_counter()
-    box = as_black_box(model)
-    batch = as_images(image, box, pixels=pixels, given_box=isinstance(model, BlackBox | str))
-    if batch.pixels == "model":
-        box = box.for_model_pixels()
-    chosen = default_masker(box) if masker is None else as_masker(masker)
+    black_box = as_black_box(model)
+    batch = as_images(
+        image, black_box, inputs=inputs, given_black_box=isinstance(model, BlackBox | str)
+    )
+    if batch.inputs == "normalized":
+        black_box = black_box.without_preprocessing()
+    chosen = default_masker(black_box) if masker is None else as_masker(masker)
     if isinstance(chosen, RealTimeMasker):
-        chosen = chosen.attached(box, batch.pixels)
-    fill = as_alternative("blur" if alternative is None else alternative).for_box(box)
+        chosen = chosen.for_black_box(black_box, batch.inputs)
+    fill = as_alternative("blur" if alternative is None else alternative).for_black_box(black_box)
     if not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise InputError(f"explain(seed={seed!r}): a seed is an integer in [0, 2**63).")
-    devices = [box.device] if box.device.type == "cuda" else []
+    devices = [black_box.device] if black_box.device.type == "cuda" else []
     parts = []
     with torch.random.fork_rng(devices=devices), torch.inference_mode(False):
         for first in range(0, len(batch.images), _CHUNK):
-            images = batch.images[first : first + _CHUNK].to(box.device)
+            images = batch.images[first : first + _CHUNK].to(black_box.device)
 
             def choose(logits: Logits, first: int = first) -> Labels:
-                return _labels(label, logits, box, first, len(batch.images))
+                return _labels(label, logits, black_box, first, len(batch.images))
 
-            answer = ask(box, chosen, images, choose, fill=fill if check else None, seed=seed)
+            answer = explain_batch(
+                black_box, chosen, images, choose, fill=fill if verify else None, seed=seed
+            )
             found, trial = answer.found, answer.trial
             part = {
                 "images": images,
@@ -108,32 +112,32 @@ def explain(
                 "mask": found.mask,
                 "logits": answer.logits,
             }
-            if found.scores is not None:
-                part["scores"] = found.scores
-            if found.error is not None:
-                part["error"] = found.error
+            if found.attributions is not None:
+                part["attributions"] = found.attributions
+            if found.standard_error is not None:
+                part["standard_error"] = found.standard_error
             if trial is not None:
                 part |= {"preserved": trial.preserved, "destroyed": trial.destroyed}
             parts.append({key: value.detach().cpu() for key, value in part.items()})
-            if on_images is not None:
-                on_images(min(first + _CHUNK, len(batch.images)), len(batch.images))
+            if on_progress is not None:
+                on_progress(min(first + _CHUNK, len(batch.images)), len(batch.images))
     tensors = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     provenance = {
-        "saliencykit": saliencykit.__version__,
+        "saliencykit": __version__,
         "torch": torch.__version__,
-        "model": repr(box),
+        "model": repr(black_box),
         "masker": repr(chosen),
-        "alternative": repr(fill) if check else None,
-        "pixels": batch.pixels,
+        "alternative": repr(fill) if verify else None,
+        "inputs": batch.inputs,
         "sources": list(batch.sources),
         "seed": seed,
         "seconds": round(time.perf_counter() - started, 3),
     }
-    names = None if box.class_names is None else tuple(box.class_names)
+    names = None if black_box.class_names is None else tuple(black_box.class_names)
     return Explanation(
         **tensors,
         class_names=names,
-        pictures=tuple(batch.pictures),
+        source_images=tuple(batch.source_images),
         geometries=tuple(batch.geometries),
         provenance=provenance,
     )
@@ -141,7 +145,7 @@ def explain(
 
 @final
 @dataclass(frozen=True)
-class Answer:
+class BatchResult:
     """What a box and a masker say of some pictures.
 
     Attributes:
@@ -153,12 +157,12 @@ class Answer:
 
     logits: Logits
     labels: Labels
-    found: Found
+    found: MaskerOutput
     trial: Trial | None
 
 
-def ask(
-    box: BlackBox,
+def explain_batch(
+    black_box: BlackBox,
     masker: Masker,
     images: Images,
     choose: Callable[[Logits], Labels],
@@ -166,11 +170,11 @@ def ask(
     fill: Alternative | None,
     seed: int,
     fast: BlackBox | None = None,
-) -> Answer:
+) -> BatchResult:
     """Predict, find the masks and check them; of pictures that fit into memory together.
 
     Args:
-        box: The classifier.
+        black_box: The classifier.
         masker: Attached to it, if it is a RealTimeMasker.
         images: (B, C, H, W) on the box's device.
         choose: The labels (B,), given the logits.
@@ -182,30 +186,32 @@ def ask(
     Raises:
         SaliencyKitError: As of `explain`.
     """
-    asked, generator = fast or box, Generator().manual_seed(seed)
+    asked, generator = fast or black_box, Generator().manual_seed(seed)
     finder = masker
     if isinstance(masker, RealTimeMasker):  # with the trunk one pass gives logits and mask
-        finder, logits = masker.look(asked, images)
+        finder, logits = masker.predict_masker(asked, images)
     else:
         with torch.no_grad():
             logits = asked(images)
     labels = choose(logits)
-    found = finder.find(box, images, labels, generator=generator)
+    found = finder.attribute(black_box, images, labels, generator=generator)
     if fill is None:
-        return Answer(logits, labels, found, None)
+        return BatchResult(logits, labels, found, None)
     with torch.no_grad():
         trial = run_trial(asked, images, labels, found.mask, alternative=fill, generator=generator)
-    return Answer(logits, labels, found, trial)
+    return BatchResult(logits, labels, found, trial)
 
 
-def default_masker(box: BlackBox) -> Masker:
+def default_masker(black_box: BlackBox) -> Masker:
     """A trained masker made for exactly this model if a plugin or the package has one, else what
     the box allows.
     """
-    return trained_masker(box) or as_masker("iterative" if box.differentiable else "rise")
+    return trained_masker(black_box) or as_masker(
+        "iterative" if black_box.differentiable else "rise"
+    )
 
 
-def _labels(label: object, logits: Logits, box: BlackBox, first: int, total: int) -> Labels:
+def _labels(label: object, logits: Logits, black_box: BlackBox, first: int, total: int) -> Labels:
     """The labels of one chunk, from whatever the caller gave."""
     count = len(logits)
     top = logits.argmax(1)
@@ -226,48 +232,48 @@ def _labels(label: object, logits: Logits, box: BlackBox, first: int, total: int
             "image."
         )
     rows = [
-        int(top[i]) if one is None else _index(one, box, first + i)
+        int(top[i]) if one is None else _index(one, black_box, first + i)
         for i, one in enumerate(wanted[first : first + count])
     ]
     return torch.tensor(rows, dtype=torch.int64, device=logits.device)
 
 
-def _index(label: object, box: BlackBox, row: int) -> int:
+def _index(label: object, black_box: BlackBox, row: int) -> int:
     if isinstance(label, str):
-        return index_of_name(label, box)
+        return class_index_by_name(label, black_box)
     if isinstance(label, bool) or not hasattr(label, "__index__"):
         raise InputError(
             f"a label is a class index, a class name or None; got {name_of(label)} {label!r} for "
             f"image {row}."
         )
     index = int(label.__index__())
-    if not 0 <= index < box.num_classes:
+    if not 0 <= index < black_box.num_classes:
         raise InputError(
-            f"label {index} of image {row} is outside 0..{box.num_classes - 1}, the classes of "
+            f"label {index} of image {row} is outside 0..{black_box.num_classes - 1}, the classes of "
             "the model."
         )
     return index
 
 
-def index_of_name(name: str, box: BlackBox) -> int:
+def class_index_by_name(name: str, black_box: BlackBox) -> int:
     """The index of a class by name, without regard to case; a name of several synonyms ("tabby,
     tabby cat") is found by each.
     """
-    if not box.class_names:
+    if not black_box.class_names:
         raise InputError(
             f"the class names of the model are unknown, so {name!r} cannot be looked up; give the "
             "index, or TorchBlackBox(model, class_names=[...])."
         )
     known: dict[str, list[int]] = {}
-    for index, full in enumerate(box.class_names):
+    for index, full in enumerate(black_box.class_names):
         for alias in {full.lower(), *(part.strip().lower() for part in full.split(","))}:
             known.setdefault(alias, []).append(index)
-    exact = [i for i, full in enumerate(box.class_names) if full == name]
+    exact = [i for i, full in enumerate(black_box.class_names) if full == name]
     found = exact or known.get(name.strip().lower(), [])
     if len(found) == 1:
         return found[0]
     if found:
-        choices = ", ".join(f"{i} ({box.class_names[i]})" for i in found)
+        choices = ", ".join(f"{i} ({black_box.class_names[i]})" for i in found)
         raise InputError(f"several classes are called {name!r}: {choices}; give the index.")
     near = [alias for alias in known if name.strip().lower() in alias.split()]
     near += [
@@ -278,5 +284,5 @@ def index_of_name(name: str, box: BlackBox) -> int:
     near = near[:3]
     hint = f" Did you mean {', '.join(repr(n) for n in near)}?" if near else ""
     raise InputError(
-        f"no class is called {name!r} among the {len(box.class_names)} of the model.{hint}"
+        f"no class is called {name!r} among the {len(black_box.class_names)} of the model.{hint}"
     )

@@ -11,10 +11,9 @@ from saliencykit.core.errors import ContractError, GradientError, InputError
 from saliencykit.testing.black_boxes import Broken, Counting, PlantedEvidence, QueryOnly, iou
 from saliencykit.testing.unchanged import untouched
 
-GREY = "constant:colour=0.5"
-quiet = pytest.mark.filterwarnings(
-    "ignore:the surrogate and its box disagree"
-)  # a few steps teach nothing
+GREY = "constant:color=0.5"
+# a few steps teach nothing
+quiet = pytest.mark.filterwarnings("ignore:the surrogate and its box disagree")
 
 
 def seeded(seed=0):
@@ -25,12 +24,14 @@ def pictures(count=40):
     return PlantedEvidence().examples(count, generator=seeded())[0]
 
 
-def small(box=None, images=None, **options):
+def small(black_box=None, images=None, **options):
     """A few steps."""
-    box = QueryOnly(PlantedEvidence()) if box is None else box
+    black_box = QueryOnly(PlantedEvidence()) if black_box is None else black_box
     images = pictures() if images is None else images
     return fit_surrogate(
-        box, images, **({"queries": 60, "steps": 4, "batch": 16, "alternative": GREY} | options)
+        black_box,
+        images,
+        **({"queries": 60, "steps": 4, "batch": 16, "alternative": GREY} | options),
     )
 
 
@@ -45,18 +46,24 @@ def same(one, other):
 @pytest.fixture(scope="module")
 def planted():
     """A surrogate of planted evidence that has learned, and the box that counted."""
-    box = Counting(QueryOnly(PlantedEvidence()))
+    black_box = Counting(QueryOnly(PlantedEvidence()))
     network = SurrogateNetwork(4, (16, 16), widths=(16, 32))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # and no word about disagreement
         made = fit_surrogate(
-            box, pictures(200), network=network, queries=1500, steps=220, lr=5e-3, alternative=GREY
+            black_box,
+            pictures(200),
+            network=network,
+            queries=1500,
+            steps=220,
+            lr=5e-3,
+            alternative=GREY,
         )
-    return made, box
+    return made, black_box
 
 
 def test_it_agrees_with_a_box_that_is_only_asked(planted):
-    surrogate, box = planted
+    surrogate, black_box = planted
     figures = surrogate.facts["disagreement"]
     assert list(figures) == ["whole", "10% kept", "25% kept", "50% kept", "75% kept", "all"]
     assert figures["whole"]["agreement"]["mean"] > 0.97
@@ -70,24 +77,24 @@ def test_it_agrees_with_a_box_that_is_only_asked(planted):
     images, _ = PlantedEvidence().examples(100, generator=seeded(9))
     images[:50, :, :, :8], images[50:, :, :8] = 0.5, 0.5
     with torch.no_grad():
-        mine, theirs = surrogate(images).softmax(1), box.box(images).softmax(1)
+        mine, theirs = surrogate(images).softmax(1), black_box.black_box(images).softmax(1)
     best = theirs.gather(1, mine.argmax(1, keepdim=True))[:, 0]
     assert (best > theirs.amax(1) - 0.05).float().mean() > 0.9
     assert (mine - theirs).abs().mean() < 0.05
 
 
 def test_not_one_query_more_than_allowed(planted):
-    surrogate, box = planted
-    assert box.images == surrogate.facts["queries"] == 1500
+    surrogate, black_box = planted
+    assert black_box.images == surrogate.facts["queries"] == 1500
 
 
 @quiet
 @pytest.mark.parametrize("queries", [50, 61, 130])
 def test_the_budget_is_spent_and_not_exceeded(queries):
-    box = Counting(QueryOnly(PlantedEvidence(max_batch=7)))
-    assert small(box, queries=queries).facts["queries"] == queries
-    assert box.images == queries
-    assert max(box.asked) <= 7
+    black_box = Counting(QueryOnly(PlantedEvidence(max_batch=7)))
+    assert small(black_box, queries=queries).facts["queries"] == queries
+    assert black_box.images == queries
+    assert max(black_box.asked) <= 7
 
 
 @quiet
@@ -104,7 +111,7 @@ def test_a_function_that_has_not_answered_yet_is_not_asked_in_between():
     assert sum(asked) == 50
     assert made.num_classes == 3
     assert made.class_names == ["red", "green", "blue"]
-    assert made.preparing.fit == "squash"
+    assert made.preprocessing.fit == "squash"
     labelled = [(image, 77) for image in pictures(10)]  # labels that are nobody's
     small(FunctionBlackBox(service, size=16), labelled, queries=50)
     assert sum(asked) == 100
@@ -112,9 +119,14 @@ def test_a_function_that_has_not_answered_yet_is_not_asked_in_between():
 
 @quiet
 def test_the_same_seed_gives_the_same_surrogate_and_nothing_else_changes():
-    box, mine = PlantedEvidence(), nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(768, 4))
+    black_box, mine = (
+        PlantedEvidence(),
+        nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(768, 4)),
+    )
     with untouched("fit_surrogate", mine):
-        one, two, other = (small(QueryOnly(box), network=mine, seed=seed) for seed in (0, 0, 1))
+        one, two, other = (
+            small(QueryOnly(black_box), network=mine, seed=seed) for seed in (0, 0, 1)
+        )
     assert same(one, two)
     assert not same(one, other)
     torch.rand(3)
@@ -128,25 +140,25 @@ def test_a_box_that_dies_is_asked_only_for_the_rest(tmp_path):
     class DyingError(Exception):
         pass
 
-    box = Counting(QueryOnly(PlantedEvidence(max_batch=10)))
+    black_box = Counting(QueryOnly(PlantedEvidence(max_batch=10)))
 
     def stop(step):
         if step.phase == "asking" and step.number >= 50:
             raise DyingError
 
     with pytest.raises(DyingError):
-        small(box, queries=80, folder=tmp_path, on_step=stop)
-    assert box.images == 50
+        small(black_box, queries=80, checkpoint_dir=tmp_path, on_step=stop)
+    assert black_box.images == 50
     news = []
-    again = small(box, queries=80, folder=tmp_path, on_news=news.append)
-    assert box.images == 80
+    again = small(black_box, queries=80, checkpoint_dir=tmp_path, on_message=news.append)
+    assert black_box.images == 80
     assert any("50 of 80 answers are in" in line for line in news)
     assert same(whole, again)
     assert whole.facts["disagreement"] == again.facts["disagreement"]
     with pytest.raises(InputError, match="other settings"):
-        small(box, queries=80, folder=tmp_path, seed=3)
-    small(box, queries=80, folder=tmp_path, seed=3, resume=False)
-    assert box.images == 160
+        small(black_box, queries=80, checkpoint_dir=tmp_path, seed=3)
+    small(black_box, queries=80, checkpoint_dir=tmp_path, seed=3, resume=False)
+    assert black_box.images == 160
 
 
 @quiet
@@ -159,7 +171,7 @@ def test_steps_are_told():
 
 def test_a_box_that_answers_nan_is_named():
     with pytest.raises(
-        ContractError, match=r"Broken.*NaN.*picture \d+.* 0 of 60, are lost; give folder="
+        ContractError, match=r"Broken.*NaN.*picture \d+.* 0 of 60, are lost; give checkpoint_dir="
     ):
         small(Broken(how="nan"))
     with pytest.raises(InputError, match="always raises"):
@@ -198,7 +210,8 @@ def test_mistakes_are_named(options, words):
 
 def test_fit_says_what_to_do_for_a_box_that_is_only_asked():
     with pytest.raises(
-        GradientError, match=r"surrogate = fit_surrogate\(model, pictures\).*saliencykit surrogate"
+        GradientError,
+        match=r"surrogate = fit_surrogate\(model, pictures\).*saliencykit fit-surrogate",
     ):
         fit(QueryOnly(PlantedEvidence()), pictures(8))
 
@@ -207,20 +220,29 @@ def test_fit_says_what_to_do_for_a_box_that_is_only_asked():
 def test_a_masker_trained_on_it_finds_the_patch_for_the_box(planted, tmp_path):
     pytest.importorskip("accelerate")
     surrogate, _ = planted
-    masker = fit(surrogate, pictures(200), steps=200, batch=16, alternative=GREY, views=1)
+    masker = fit(
+        surrogate, pictures(200), steps=200, batch_size=16, alternative=GREY, views_per_image=1
+    )
     assert masker.facts["gate"]["passed"]
-    box = Counting(QueryOnly(PlantedEvidence()))
+    black_box = Counting(QueryOnly(PlantedEvidence()))
     images, labels = PlantedEvidence().examples(40, generator=seeded(5))
-    answer = explain(box, images, labels, masker=OnSurrogate(surrogate, masker), alternative=GREY)
-    assert box.images == 120  # whole, kept, dropped: the box itself answers the check, and no more
+    answer = explain(
+        black_box, images, labels, masker=OnSurrogate(surrogate, masker), alternative=GREY
+    )
     assert (
-        iou(answer.mask, PlantedEvidence().evidence(images, labels)).mean() > 0.7
-    )  # 0.9 when it was written
+        black_box.images == 120
+    )  # whole, kept, dropped: the box itself answers the check, and no more
+    # 0.9 when it was written
+    assert iou(answer.mask, PlantedEvidence().evidence(images, labels)).mean() > 0.7
     assert answer.kept.mean() > 0.9
     assert answer.dropped.mean() < 0.5
     files = surrogate.save(tmp_path / "s.safetensors"), masker.save(tmp_path / "m.safetensors")
     again = explain(
-        box, images, labels, masker="on-surrogate:{},masker={}".format(*files), alternative=GREY
+        black_box,
+        images,
+        labels,
+        masker="on-surrogate:{},masker={}".format(*files),
+        alternative=GREY,
     )
     assert (again.mask - answer.mask).abs().max() < 2e-2  # half precision
     assert same(Surrogate.load(files[0]), surrogate)

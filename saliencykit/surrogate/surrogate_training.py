@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import saliencykit
-from saliencykit.black_boxes.infer_preprocessing import find_preparing
+from saliencykit._version import __version__
+from saliencykit.black_boxes.infer_preprocessing import infer_preprocessing
 from saliencykit.black_boxes.surrogate import Surrogate
 from saliencykit.black_boxes.surrogate_file import rounded
 from saliencykit.black_boxes.surrogate_network import make_network
@@ -21,13 +21,18 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Logits
-from saliencykit.data.training_images import Pictures, read_pictures
-from saliencykit.networks.fingerprint import fingerprint
+from saliencykit.data.training_images import TrainingImages, read_training_images
+from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.registry.manager import as_alternative, as_black_box
-from saliencykit.surrogate.distillation import SurrogateStep, learn
-from saliencykit.surrogate.fidelity import RULE, disagreement, is_large
-from saliencykit.surrogate.masked_images import AREAS, Asked, held_out_pictures, training_pictures
-from saliencykit.surrogate.query_cache import Answers
+from saliencykit.surrogate.distillation import SurrogateStep, distill
+from saliencykit.surrogate.fidelity import RULE, fidelity, is_large
+from saliencykit.surrogate.masked_images import (
+    AREAS,
+    MaskedImages,
+    held_out_pictures,
+    training_pictures,
+)
+from saliencykit.surrogate.query_cache import QueryCache
 
 # pictures that the surrogate is judged on, at most; a fifth of a small set, and of a small budget
 _HELD_OUT = 64
@@ -40,20 +45,20 @@ _MEMORY = 4 * 2**30  # bytes for the masked pictures, at most
 
 def fit_surrogate(
     model: object,
-    pictures: Any,
+    images: Any,
     *,
     network: str | nn.Module | None = None,
     alternative: Alternative | str = "choice",
     queries: int = 5000,
     steps: int | None = None,
-    batch: int = 64,
+    batch_size: int = 64,
     lr: float = 3e-3,
     device: str | torch.device | None = None,
-    folder: str | Path | None = None,
+    checkpoint_dir: str | Path | None = None,
     resume: bool = True,
     seed: int = 0,
     on_step: Callable[[SurrogateStep], None] | None = None,
-    on_news: Callable[[str], None] | None = None,
+    on_message: Callable[[str], None] | None = None,
 ) -> Surrogate:
     """Teach a small network to answer like a box that can only be queried, so that a masker can be
     trained on it.
@@ -61,12 +66,12 @@ def fit_surrogate(
     The box is asked about whole and masked pictures, each once, and the network learns its answers;
     then both are compared on pictures that it did not learn from. Good where there are many
     pictures like those that will be explained; bad where there are few, or where the box looks at
-    details that a small network does not see: `facts["disagreement"]` says which, and a warning
+    details that a small network does not see: `facts["fidelity"]` says which, and a warning
     when it is large. The box is never changed.
 
     Args:
         model: As for `explain`; any box, differentiable or not.
-        pictures: As for `fit`; labels are not looked at. Hundreds do; five is the least.
+        images: As for `fit`; labels are not looked at. Hundreds do; five is the least.
         network: None or `own`: a small one from nothing. A name of timm, `timm:resnet18`, with its
             weights (`timm:resnet18,pretrained=false` without). Or an nn.Module, which is copied: it
             takes (B, C, H, W), normalised, and returns logits (B, K).
@@ -75,16 +80,16 @@ def fit_surrogate(
         queries: Pictures that the box is asked about in all, >= 50, never more. A fifth at most
             goes into judging.
         steps: Of learning. None: twelve times through what was asked, 300 to 4000.
-        batch: Pictures a step, >= 2.
+        batch_size: Pictures a step, >= 2.
         lr: The largest learning rate, in (0, 1).
         device: Where to learn. None: the box's device.
-        folder: Where the box's answers are kept as they come: a call that was stopped asks only
+        checkpoint_dir: Where the box's answers are kept as they come: a call that was stopped asks only
             what is missing, and a larger budget adds to a smaller one of the same pictures and
             seed.
         resume: Use the answers in the folder. False: delete them.
         seed: Of everything that is drawn.
         on_step: Called with each SurrogateStep.
-        on_news: Called with a line of text when something begins.
+        on_message: Called with a line of text when something begins.
 
     Returns:
         The surrogate; `save` it, and `fit(surrogate, pictures)` trains a masker on it, which
@@ -102,10 +107,10 @@ def fit_surrogate(
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
-        >>> box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
+        >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
         >>> with warnings.catch_warnings():
         ...     warnings.simplefilter("ignore")  # five steps teach nothing
-        ...     surrogate = fit_surrogate(QueryOnly(box), box.examples(8, generator=g)[0], queries=50, steps=5)
+        ...     surrogate = fit_surrogate(QueryOnly(black_box), black_box.examples(8, generator=g)[0], queries=50, steps=5)
         >>> surrogate.differentiable, surrogate.facts["queries"]
         (True, 50)
 
@@ -115,15 +120,15 @@ def fit_surrogate(
         explainability on the data manifold", section 3.2.
     """
     started = time.perf_counter()
-    say, tell = on_news or (lambda line: None), on_step or (lambda step: None)
-    _check(queries, steps, batch, lr, seed)
+    say, tell = on_message or (lambda line: None), on_step or (lambda step: None)
+    _check(queries, steps, batch_size, lr, seed)
     original = as_black_box(model)
-    fill = as_alternative(alternative).for_box(original)
+    fill = as_alternative(alternative).for_black_box(original)
     where = original.device if device is None else _device(device)
     devices = [where] if where.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.inference_mode(False):
-        every = read_pictures(
-            _without_labels(pictures),
+        every = read_training_images(
+            _without_labels(images),
             None,
             original,
             memory=_MEMORY // 2,
@@ -139,30 +144,37 @@ def fit_surrogate(
             original,
             asked,
             f"{held} {every.pixels.shape} {_some(every)} {fill!r} {seed}",
-            folder,
+            checkpoint_dir,
             resume,
             tell,
             say,
         )
         size, channels = (every.pixels.shape[2], every.pixels.shape[3]), every.pixels.shape[1]
-        box, architecture = _network(
+        black_box, architecture = _network(
             network, answers.shape[1], size, channels, original, where, seed
         )
         judged = held * (1 + len(AREAS))
         lesson = _rows(asked, slice(judged, None))
-        count = steps or max(_STEPS[0], min(_STEPS[1], _EPOCHS * len(lesson) // batch))
+        count = steps or max(_STEPS[0], min(_STEPS[1], _EPOCHS * len(lesson) // batch_size))
         say(
-            f"{architecture['kind']} network on {box.device}: {count} steps, "
-            f"{min(batch, len(lesson))} pictures at a time"
+            f"{architecture['kind']} network on {black_box.device}: {count} steps, "
+            f"{min(batch_size, len(lesson))} pictures at a time"
         )
         torch.manual_seed(seed)
-        learn(
-            box, lesson, answers[judged:], steps=count, batch=batch, lr=lr, seed=seed, on_step=tell
+        distill(
+            black_box,
+            lesson,
+            answers[judged:],
+            steps=count,
+            batch_size=batch_size,
+            lr=lr,
+            seed=seed,
+            on_step=tell,
         )
-        rounded(box.model)
-        figures = _judge(box, _rows(asked, slice(0, judged)), answers[:judged])
+        rounded(black_box.model)
+        figures = _judge(black_box, _rows(asked, slice(0, judged)), answers[:judged])
     facts = {
-        "saliencykit": saliencykit.__version__,
+        "saliencykit": __version__,
         "torch": torch.__version__,
         "box": repr(original)[:_LONGEST],
         "fingerprint": fingerprint(original),
@@ -171,7 +183,7 @@ def fit_surrogate(
         "held_out": held,
         "alternative": repr(fill),
         "steps": count,
-        "batch": batch,
+        "batch": batch_size,
         "lr": lr,
         "seed": seed,
         "seconds": round(time.perf_counter() - started, 1),
@@ -181,17 +193,17 @@ def fit_surrogate(
     }
     if facts["large"]:
         warnings.warn(_advice(figures), stacklevel=2)
-    preparing = find_preparing(original, size, channels)
+    preprocessing = infer_preprocessing(original, size, channels)
     return Surrogate(
-        box,
+        black_box,
         answers.shape[1],
         size,
         class_names=original.class_names,
-        zero=original.zero,
-        preparing=preparing,
+        baseline_color=original.baseline_color,
+        preprocessing=preprocessing,
         architecture=architecture,
         facts=facts,
-        prepared_by=None if preparing is not None else original,
+        prepared_by=None if preprocessing is not None else original,
     )
 
 
@@ -220,7 +232,9 @@ def _device(device: str | torch.device) -> torch.device:
         ) from error
 
 
-def _asked(every: Pictures, queries: int, fill: Alternative, seed: int) -> tuple[Asked, int]:
+def _asked(
+    every: TrainingImages, queries: int, fill: Alternative, seed: int
+) -> tuple[MaskedImages, int]:
     """What the box will be asked about, and how many pictures are held out: their rows come first."""
     views = 1 + len(AREAS)
     held = max(1, min(_HELD_OUT, len(every) // 5, queries // 5 // views))
@@ -232,15 +246,16 @@ def _asked(every: Pictures, queries: int, fill: Alternative, seed: int) -> tuple
             f"at most {fit_in} fit."
         )
     order = torch.randperm(len(every), generator=torch.Generator().manual_seed(seed))
-    judged = held_out_pictures(Pictures(every.pixels[order[:held]], None), fill, seed)
+    judged = held_out_pictures(TrainingImages(every.pixels[order[:held]], None), fill, seed)
     taught = training_pictures(
-        Pictures(every.pixels[order[held:]], None), queries - len(judged), fill, seed
+        TrainingImages(every.pixels[order[held:]], None), queries - len(judged), fill, seed
     )
+    # numbered as the user gave them
     rows = (
         order[:held][judged.picture],
         order[held:][taught.picture],
-    )  # numbered as the user gave them
-    return Asked(
+    )
+    return MaskedImages(
         torch.cat([judged.pixels, taught.pixels]),
         torch.cat(rows),
         torch.cat([judged.area, taught.area]),
@@ -249,7 +264,7 @@ def _asked(every: Pictures, queries: int, fill: Alternative, seed: int) -> tuple
 
 def _answers(
     original: BlackBox,
-    asked: Asked,
+    asked: MaskedImages,
     settings: str,
     folder: str | Path | None,
     resume: bool,
@@ -259,7 +274,7 @@ def _answers(
     # not its repr, which may hold an address or a counter
     words = f"{name_of(original)} {original.class_names} {fingerprint(original)} {settings}"
     about = hashlib.sha256(words.encode()).hexdigest()[:16]
-    answers = Answers(
+    answers = QueryCache(
         original,
         asked,
         about,
@@ -272,7 +287,7 @@ def _answers(
     return answers.ask()
 
 
-def _some(every: Pictures) -> str:
+def _some(every: TrainingImages) -> str:
     """A hash of some pixels of each picture."""
     return hashlib.sha256(
         every.pixels.flatten(1)[:, ::97].contiguous().numpy().tobytes()
@@ -290,25 +305,27 @@ def _network(
 ) -> tuple[TorchBlackBox, dict[str, Any]]:
     torch.manual_seed(seed)
     made, architecture, statistics = make_network(network, classes, size, channels)
-    mean, std = statistics or (original.zero or (0.5,) * channels, (0.25,) * channels)
+    mean, std = statistics or (original.baseline_color or (0.5,) * channels, (0.25,) * channels)
     return TorchBlackBox(made.to(device), mean=mean, std=std, size=size), architecture
 
 
-def _judge(box: TorchBlackBox, judged: Asked, answers: Logits) -> dict[str, dict[str, Any]]:
+def _judge(
+    black_box: TorchBlackBox, judged: MaskedImages, answers: Logits
+) -> dict[str, dict[str, Any]]:
     with torch.no_grad():
         parts = [
-            box(judged.images(index).to(box.device)).cpu()
+            black_box(judged.images(index).to(black_box.device)).cpu()
             for index in torch.split(torch.arange(len(judged)), 64)
         ]
     kinds = ["whole", *(f"{area:.0%} kept" for area in AREAS)]
     places = {
         kind: torch.arange(number, len(judged), len(kinds)) for number, kind in enumerate(kinds)
     }
-    return disagreement(torch.cat(parts), answers, places)
+    return fidelity(torch.cat(parts), answers, places)
 
 
-def _rows(asked: Asked, part: slice) -> Asked:
-    return Asked(asked.pixels[part], asked.picture[part], asked.area[part])
+def _rows(asked: MaskedImages, part: slice) -> MaskedImages:
+    return MaskedImages(asked.pixels[part], asked.picture[part], asked.area[part])
 
 
 def _without_labels(source: Any) -> Any:

@@ -24,15 +24,15 @@ def small_model(classes: int = 5) -> nn.Module:
 
 
 def planted(count: int = 2) -> tuple[PlantedEvidence, torch.Tensor, torch.Tensor]:
-    box = PlantedEvidence()
-    return box, *box.examples(count, generator=torch.Generator().manual_seed(0))
+    black_box = PlantedEvidence()
+    return black_box, *black_box.examples(count, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("masker", ["iterative:steps=40", "rise:samples=400", "occlusion"])
 def test_the_planted_patch_is_found(masker: str) -> None:
-    box, images, labels = planted(4)
-    answer = explain(box, images, labels.tolist(), masker=masker)
-    truth = box.evidence(images, labels)
+    black_box, images, labels = planted(4)
+    answer = explain(black_box, images, labels.tolist(), masker=masker)
+    truth = black_box.evidence(images, labels)
     inside = (answer.mask * truth).sum((1, 2, 3)) / truth.sum((1, 2, 3))
     outside = (answer.mask * (1 - truth)).sum((1, 2, 3)) / (1 - truth).sum((1, 2, 3))
     assert (inside > 2 * outside).all()
@@ -71,15 +71,21 @@ def test_the_same_seed_gives_the_same_mask_alone_and_in_a_batch_beyond_one_chunk
 
 def test_labels_by_index_name_none_and_one_for_all() -> None:
     names = ["cat, tabby cat", "dog", "Egret", "fox", "goat"]
-    box = TorchBlackBox(small_model(), class_names=names)
+    black_box = TorchBlackBox(small_model(), class_names=names)
     images = torch.rand(3, 3, 10, 10)
     masker = "whole-image"
-    assert explain(box, images, "egret", masker=masker).labels.tolist() == [2, 2, 2]
-    assert explain(box, images, [1, "tabby cat", None], masker=masker).labels.tolist()[:2] == [1, 0]
-    assert explain(box, images, torch.tensor([4, 3, 2]), masker=masker).labels.tolist() == [4, 3, 2]
-    assert explain(box, images, np.int64(1), masker=masker).names == ("dog",) * 3
-    top = box(images).argmax(1).tolist()
-    assert explain(box, images, masker=masker).labels.tolist() == top
+    assert explain(black_box, images, "egret", masker=masker).labels.tolist() == [2, 2, 2]
+    assert explain(black_box, images, [1, "tabby cat", None], masker=masker).labels.tolist()[
+        :2
+    ] == [1, 0]
+    assert explain(black_box, images, torch.tensor([4, 3, 2]), masker=masker).labels.tolist() == [
+        4,
+        3,
+        2,
+    ]
+    assert explain(black_box, images, np.int64(1), masker=masker).label_names == ("dog",) * 3
+    top = black_box(images).argmax(1).tolist()
+    assert explain(black_box, images, masker=masker).labels.tolist() == top
 
 
 @pytest.mark.parametrize(
@@ -95,9 +101,11 @@ def test_labels_by_index_name_none_and_one_for_all() -> None:
     ],
 )
 def test_a_wrong_label_is_named(label: object, words: str) -> None:
-    box = TorchBlackBox(small_model(), class_names=["cat", "dog", "prairie hen", "fox", "goat"])
+    black_box = TorchBlackBox(
+        small_model(), class_names=["cat", "dog", "prairie hen", "fox", "goat"]
+    )
     with pytest.raises(InputError, match=words):
-        explain(box, torch.rand(3, 3, 10, 10), label, masker="whole-image")
+        explain(black_box, torch.rand(3, 3, 10, 10), label, masker="whole-image")
 
 
 def test_a_name_without_class_names_says_what_to_write() -> None:
@@ -111,42 +119,41 @@ def test_a_picture_without_statistics_shows_the_line_to_write() -> None:
 
 
 def test_a_picture_comes_back_in_its_own_coordinates() -> None:
-    box = TorchBlackBox(small_model(), mean=(0.5,) * 3, std=(0.5,) * 3, size=16)
-    answer = explain(box, Image.new("RGB", (40, 20), (200, 10, 30)), 1, masker="whole-image")
+    black_box = TorchBlackBox(small_model(), mean=(0.5,) * 3, std=(0.5,) * 3, size=16)
+    answer = explain(black_box, Image.new("RGB", (40, 20), (200, 10, 30)), 1, masker="whole-image")
     assert answer.mask.shape == (1, 1, 16, 16)
-    (placed,) = answer.in_picture()
+    (placed,) = answer.to_source()
     assert placed.shape == (1, 1, 20, 40)
     assert placed[0, 0, :, 12:28].min() > 0.99
-    assert (
-        placed[0, 0, :, :9].max() == 0
-    )  # the sides that the centre crop never showed to the model
+    # the sides that the centre crop never showed to the model
+    assert placed[0, 0, :, :9].max() == 0
 
 
 def test_query_only_boxes_get_rise_and_refuse_gradients() -> None:
-    box, images, labels = planted()
-    answer = explain(QueryOnly(box), images, labels.tolist(), masker="rise:samples=16")
+    black_box, images, labels = planted()
+    answer = explain(QueryOnly(black_box), images, labels.tolist(), masker="rise:samples=16")
     assert "Rise" in answer.provenance["masker"]
     with pytest.raises(GradientError, match="rise"):
-        explain(QueryOnly(box), images, labels.tolist(), masker="iterative")
+        explain(QueryOnly(black_box), images, labels.tolist(), masker="iterative")
 
 
 def test_without_check_nothing_is_kept_or_dropped() -> None:
-    box, images, labels = planted()
-    answer = explain(box, images, labels, masker="whole-image", check=False)
+    black_box, images, labels = planted()
+    answer = explain(black_box, images, labels, masker="whole-image", verify=False)
     assert answer.kept is None
     assert answer.provenance["alternative"] is None
 
 
 def test_names_that_nobody_knows_are_refused_with_advice() -> None:
-    box, images, _ = planted()
+    black_box, images, _ = planted()
     with pytest.raises(RegistryError, match="Did you mean 'rise'"):
-        explain(box, images, masker="rize")
+        explain(black_box, images, masker="rize")
     with pytest.raises(RegistryError, match="Did you mean 'blur'"):
-        explain(box, images, masker="whole-image", alternative="blurr")
+        explain(black_box, images, masker="whole-image", alternative="blurr")
     with pytest.raises(InputError, match="not a classifier"):
         explain(3, images)
     with pytest.raises(InputError, match="seed"):
-        explain(box, images, seed=-1)
+        explain(black_box, images, seed=-1)
 
 
 def test_a_model_that_raises_or_returns_nan_is_one_clear_line() -> None:

@@ -14,14 +14,14 @@ from saliencykit.video.frame import Frame
 
 
 @pytest.fixture
-def clip(box, generator):
+def clip(black_box, generator):
     """Ten frames that hold evidence of class 2."""
-    return box.examples(12, generator=generator)[0][2::4].repeat(4, 1, 1, 1)[:10]
+    return black_box.examples(12, generator=generator)[0][2::4].repeat(4, 1, 1, 1)[:10]
 
 
 @pytest.fixture
-def masker(box, examples):
-    return RealTimeMasker(masking_network(box, examples[0])).bind(box)
+def masker(black_box, examples):
+    return RealTimeMasker(masking_network(black_box, examples[0])).bind(black_box)
 
 
 def frames_of(answers):
@@ -30,28 +30,32 @@ def frames_of(answers):
 
 @pytest.mark.parametrize("batch", [1, 3, 8])
 @pytest.mark.parametrize("ahead", [0, 2])
-def test_each_frame_is_answered_in_order_and_as_on_its_own(batch, ahead, box, clip):
+def test_each_frame_is_answered_in_order_and_as_on_its_own(batch, prefetch, black_box, clip):
     answers = list(
-        explain_frames(box, clip, 1, "rise:samples=16", smooth=0, batch=batch, ahead=ahead)
+        explain_frames(
+            black_box, clip, 1, "rise:samples=16", smoothing=0, batch_size=batch, prefetch=prefetch
+        )
     )
     assert frames_of(answers) == list(range(10))
-    alone = explain(box, clip[4], 1, masker="rise:samples=16", check=False)
+    alone = explain(black_box, clip[4], 1, masker="rise:samples=16", verify=False)
     assert torch.allclose(answers[4].mask, alone.mask, atol=1e-5)
     assert torch.allclose(answers[4].logits, alone.logits, atol=1e-5)
     assert answers[4].labels.tolist() == [1]
     assert answers[4].preserved is None
 
 
-def test_a_trained_masker_gives_what_explain_gives(box, clip, masker):
-    answers = list(explain_frames(box, clip, 2, masker, smooth=0, batch=4))
-    wanted = explain(box, clip, 2, masker=masker, check=False)
+def test_a_trained_masker_gives_what_explain_gives(black_box, clip, masker):
+    answers = list(explain_frames(black_box, clip, 2, masker, smoothing=0, batch_size=4))
+    wanted = explain(black_box, clip, 2, masker=masker, verify=False)
     assert torch.allclose(torch.cat([a.mask for a in answers]), wanted.mask, atol=1e-5)
     assert torch.allclose(torch.cat([a.logits for a in answers]), wanted.logits, atol=1e-5)
 
 
-def test_the_check_is_of_the_smoothed_mask(box, clip, masker):
+def test_the_check_is_of_the_smoothed_mask(black_box, clip, masker):
     answers = list(
-        explain_frames(box, clip, 2, masker, smooth=0.8, check=True, alternative="constant")
+        explain_frames(
+            black_box, clip, 2, masker, smoothing=0.8, verify=True, alternative="constant"
+        )
     )
     assert all(0 <= float(a.kept) <= 1 and 0 <= float(a.dropped) <= 1 for a in answers)
     mask, image = answers[7].mask, answers[7].images
@@ -60,24 +64,31 @@ def test_the_check_is_of_the_smoothed_mask(box, clip, masker):
 
     g = torch.Generator().manual_seed(0)
     trial = run_trial(
-        box,
+        black_box,
         image,
         torch.tensor([2]),
         mask,
-        alternative=as_alternative("constant").for_box(box),
+        alternative=as_alternative("constant").for_black_box(black_box),
         generator=g,
     )
     assert torch.allclose(trial.preserved, answers[7].preserved, atol=1e-4)
 
 
-def test_smoothing_calms_masks_and_batches_do_not_matter(box, clip, generator):
+def test_smoothing_calms_masks_and_batches_do_not_matter(black_box, clip, generator):
     # its draws depend on the picture, so that noise in the picture is noise in the mask
     rise = "rise:samples=16"
     noisy = (
         clip[:1].repeat(12, 1, 1, 1) + 0.004 * torch.randn(12, 3, 16, 16, generator=generator)
     ).clamp(0, 1)
     masks = [
-        torch.cat([a.mask for a in explain_frames(box, noisy, 2, rise, smooth=share, batch=batch)])
+        torch.cat(
+            [
+                a.mask
+                for a in explain_frames(
+                    black_box, noisy, 2, rise, smoothing=share, batch_size=batch
+                )
+            ]
+        )
         for share, batch in ((0.0, 8), (0.7, 8), (0.7, 5))
     ]
     flicker = [m.diff(dim=0).abs().mean() for m in masks]
@@ -85,27 +96,27 @@ def test_smoothing_calms_masks_and_batches_do_not_matter(box, clip, generator):
     assert torch.allclose(masks[1], masks[2], atol=1e-4)
 
 
-def test_the_first_frames_class_is_kept_and_a_followed_one_changes_at_a_cut(box, generator):
+def test_the_first_frames_class_is_kept_and_a_followed_one_changes_at_a_cut(black_box, generator):
     shots = torch.cat(
         [
-            box.examples(4, generator=generator)[0][label : label + 1].repeat(4, 1, 1, 1)
+            black_box.examples(4, generator=generator)[0][label : label + 1].repeat(4, 1, 1, 1)
             for label in (0, 3)
         ]
     )
-    tops = box(shots).argmax(1).tolist()
+    tops = black_box(shots).argmax(1).tolist()
     assert tops == [0] * 4 + [3] * 4
-    kept = [int(a.labels) for a in explain_frames(box, shots, masker="centre-box")]
+    kept = [int(a.labels) for a in explain_frames(black_box, shots, masker="center-box")]
     assert kept == [0] * 8
-    followed = list(explain_frames(box, shots, "follow", "centre-box"))
+    followed = list(explain_frames(black_box, shots, "follow", "center-box"))
     assert followed[0].provenance["cut"]
     assert int(followed[-1].labels) in (0, 3)
     assert [int(a.labels) for a in followed[:4]] == [0] * 4
 
 
 def test_pictures_arrays_and_frames_are_taken_as_explain_takes_them():
-    from saliencykit.demo import demo_box
+    from saliencykit.demo import demo_black_box
 
-    box = demo_box()
+    black_box = demo_black_box()
     picture = Image.effect_noise((40, 30), 60).convert("RGB")
     kinds = [
         picture,
@@ -113,7 +124,7 @@ def test_pictures_arrays_and_frames_are_taken_as_explain_takes_them():
         torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1),
         Frame(picture, 1.5, 9),
     ]
-    answers = list(explain_frames(box, kinds, 3, "centre-box"))
+    answers = list(explain_frames(black_box, kinds, 3, "center-box"))
     assert frames_of(answers) == [0, 1, 2, 9]
     assert [a.provenance["time"] for a in answers] == [None, None, None, 1.5]
     assert all(torch.equal(a.images, answers[0].images) for a in answers)
@@ -121,16 +132,16 @@ def test_pictures_arrays_and_frames_are_taken_as_explain_takes_them():
     assert answers[0].overlay().size[0] > 0
 
 
-def test_frames_of_other_sizes_go_through_in_order(box):
+def test_frames_of_other_sizes_go_through_in_order(black_box):
     frames = [torch.rand(3, side, 16) for side in (16, 16, 20, 20, 16)]
-    answers = list(explain_frames(box, frames, 0, "centre-box"))
+    answers = list(explain_frames(black_box, frames, 0, "center-box"))
     assert [a.mask.shape[2] for a in answers] == [16, 16, 20, 20, 16]
     assert [a.provenance["cut"] for a in answers] == [True, *[a.provenance["cut"] for a in answers[1:2]], True, *[
         a.provenance["cut"] for a in answers[3:4]
     ], True]  # fmt: skip
 
 
-def test_an_endless_camera_is_read_no_further_than_a_few_batches_ahead(box):
+def test_an_endless_camera_is_read_no_further_than_a_few_batches_ahead(black_box):
     read = []
 
     def camera():
@@ -138,7 +149,7 @@ def test_an_endless_camera_is_read_no_further_than_a_few_batches_ahead(box):
             read.append(index)
             yield torch.rand(3, 16, 16)
 
-    answers = explain_frames(box, camera(), 0, "centre-box", batch=2, ahead=1)
+    answers = explain_frames(black_box, camera(), 0, "center-box", batch_size=2, prefetch=1)
     for _ in range(6):
         next(answers)
     answers.close()
@@ -146,10 +157,10 @@ def test_an_endless_camera_is_read_no_further_than_a_few_batches_ahead(box):
     assert not [t for t in threading.enumerate() if t.name.startswith("saliencykit")]
 
 
-def test_without_threads_a_frame_is_read_when_its_answer_is_asked_for(box):
+def test_without_threads_a_frame_is_read_when_its_answer_is_asked_for(black_box):
     read = []
     camera = (read.append(i) or torch.rand(3, 16, 16) for i in itertools.count())
-    answers = explain_frames(box, camera, 0, "centre-box", batch=1, ahead=0)
+    answers = explain_frames(black_box, camera, 0, "center-box", batch_size=1, prefetch=0)
     assert read == []
     next(answers)
     assert read == [0]
@@ -157,36 +168,36 @@ def test_without_threads_a_frame_is_read_when_its_answer_is_asked_for(box):
     assert read == [0, 1]
 
 
-def test_frames_are_left_out_for_a_lower_rate(box):
+def test_frames_are_left_out_for_a_lower_rate(black_box):
     clip = [Frame(torch.rand(3, 16, 16), time=i / 30, index=i) for i in range(12)]
-    assert frames_of(explain_frames(box, clip, 0, "centre-box", fps=10)) == [0, 3, 6, 9]
+    assert frames_of(explain_frames(black_box, clip, 0, "center-box", fps=10)) == [0, 3, 6, 9]
 
 
 def test_the_file_of_a_clip_is_frames_too(tmp_path):
     pytest.importorskip("av")
-    from saliencykit.demo import demo_box
+    from saliencykit.demo import demo_black_box
     from saliencykit.testing.clips import write_clip
 
-    answers = list(explain_frames(demo_box(), write_clip(tmp_path / "a.mp4", count=4), 3))
+    answers = list(explain_frames(demo_black_box(), write_clip(tmp_path / "a.mp4", count=4), 3))
     assert [a.provenance["time"] for a in answers] == [0.0, 0.1, 0.2, 0.3]
     assert answers[0].pictures[0].size == (32, 24)
     assert "RealTimeMasker" in answers[0].provenance["masker"]
 
 
-def test_a_bad_frame_is_named_after_the_answers_before_it(box):
+def test_a_bad_frame_is_named_after_the_answers_before_it(black_box):
     frames = [torch.rand(3, 16, 16), torch.rand(3, 16, 16), torch.full((3, 16, 16), float("nan"))]
-    answers = explain_frames(box, frames, 0, "centre-box", batch=1)
+    answers = explain_frames(black_box, frames, 0, "center-box", batch_size=1)
     assert frames_of([next(answers), next(answers)]) == [0, 1]
     with pytest.raises(InputError, match=r"frame 2: .*NaN"):
         next(answers)
 
 
-def test_what_a_camera_raises_comes_through(box):
+def test_what_a_camera_raises_comes_through(black_box):
     def camera():
         yield torch.rand(3, 16, 16)
         raise ConnectionError("the camera is gone")
 
-    answers = explain_frames(box, camera(), 0, "centre-box", batch=1)
+    answers = explain_frames(black_box, camera(), 0, "center-box", batch_size=1)
     next(answers)
     with pytest.raises(ConnectionError, match="the camera is gone"):
         next(answers)
@@ -206,13 +217,13 @@ def test_what_a_camera_raises_comes_through(box):
         ({"masker": "rize"}, RegistryError, "rise"),
     ],
 )
-def test_arguments_are_checked_before_a_frame_is_read(options, error, words, box):
+def test_arguments_are_checked_before_a_frame_is_read(options, error, words, black_box):
     def untouched():
         raise AssertionError("read")
         yield
 
     with pytest.raises(error, match=words):
-        explain_frames(box, untouched(), **({"masker": "centre-box"} | options))
+        explain_frames(black_box, untouched(), **({"masker": "center-box"} | options))
 
 
 @pytest.mark.parametrize(
@@ -224,32 +235,32 @@ def test_arguments_are_checked_before_a_frame_is_read(options, error, words, box
         (7, {}, "pictures to iterate over"),
     ],
 )
-def test_frames_that_do_not_fit_are_one_line(frames, options, words, box):
+def test_frames_that_do_not_fit_are_one_line(frames, options, words, black_box):
     with pytest.raises(InputError, match=words):
-        list(explain_frames(box, frames, masker="centre-box", **options))
+        list(explain_frames(black_box, frames, masker="center-box", **options))
 
 
 def test_gradients_are_not_asked_of_a_box_that_has_none():
     from saliencykit import FunctionBlackBox
 
-    box = FunctionBlackBox(lambda x: np.ones((len(x), 4)), num_classes=4)
+    black_box = FunctionBlackBox(lambda x: np.ones((len(x), 4)), num_classes=4)
     with pytest.raises(GradientError):
-        list(explain_frames(box, [torch.rand(3, 16, 16)], masker="iterative"))
+        list(explain_frames(black_box, [torch.rand(3, 16, 16)], masker="iterative"))
 
 
-def test_without_a_trained_masker_it_warns_and_goes_on(box):
+def test_without_a_trained_masker_it_warns_and_goes_on(black_box):
     with pytest.warns(UserWarning, match="no masker is trained for this model"):
-        answers = explain_frames(box, [torch.rand(3, 16, 16)])
+        answers = explain_frames(black_box, [torch.rand(3, 16, 16)])
     answers.close()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        list(explain_frames(box, [torch.rand(3, 16, 16)], masker="centre-box"))
+        list(explain_frames(black_box, [torch.rand(3, 16, 16)], masker="center-box"))
 
 
 def test_a_bare_module_is_asked_in_its_own_space():
     net = torch.nn.Sequential(
         torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
     )
-    answers = list(explain_frames(net, torch.randn(3, 3, 12, 12), masker="centre-box"))
+    answers = list(explain_frames(net, torch.randn(3, 3, 12, 12), masker="center-box"))
     assert {a.provenance["pixels"] for a in answers} == {"model"}
     assert torch.allclose(answers[1].logits, net(answers[1].images), atol=1e-5)

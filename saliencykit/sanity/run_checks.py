@@ -8,22 +8,22 @@ from typing import Any, TypeAlias, final
 
 import torch
 
-import saliencykit
+from saliencykit._version import __version__
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.registry.manager import as_black_box, as_masker, trained_masker
-from saliencykit.sanity.check_images import Shown, shown
-from saliencykit.sanity.class_leakage import EncodingProbe, encoding_probe
+from saliencykit.sanity.check_images import CheckImages, load_check_images
+from saliencykit.sanity.class_leakage_check import ClassLeakage, class_leakage
 from saliencykit.sanity.intervals import as_facts
 from saliencykit.sanity.masks import OnProgress
-from saliencykit.sanity.model_randomization import RandomisedBox, randomised_box
+from saliencykit.sanity.model_randomization_check import ModelRandomization, model_randomization
 from saliencykit.sanity.randomized_model import What
-from saliencykit.sanity.wrong_label import WrongLabel, wrong_label
+from saliencykit.sanity.wrong_label_check import WrongLabel, wrong_label
 
-Found: TypeAlias = WrongLabel | EncodingProbe | RandomisedBox
-CHECKS: Mapping[str, type[Found]] = {
-    each.name: each for each in (WrongLabel, EncodingProbe, RandomisedBox)
+MaskerOutput: TypeAlias = WrongLabel | ClassLeakage | ModelRandomization
+CHECKS: Mapping[str, type[MaskerOutput]] = {
+    each.name: each for each in (WrongLabel, ClassLeakage, ModelRandomization)
 }
 """The checks by name, in the order in which they are made."""
 
@@ -47,7 +47,7 @@ class SanityReport:
     masker: str
     pictures: int
     missing: Mapping[str, int]
-    found: tuple[Found, ...]
+    found: tuple[MaskerOutput, ...]
     left_out: Mapping[str, str]
     settings: Mapping[str, Any]
 
@@ -93,19 +93,19 @@ def sanity_checks(
     masker: Masker | str | None,
     data: Any,
     *,
-    check: str | Iterable[str] | None = None,
-    randomise: What = "head",
+    checks: str | Iterable[str] | None = None,
+    randomize: What = "head",
     steps: int | None = None,
-    limit: int | None = None,
+    max_images: int | None = None,
     seed: int = 0,
-    batch: int = 16,
+    batch_size: int = 16,
     on_progress: OnProgress | None = None,
 ) -> SanityReport:
     """Check that a masker's masks are about the model and the class, and not about the picture
     alone or a code.
 
     Three checks, each with a verdict by a stated rule: `wrong-label` (`wrong_label`), `encoding`
-    (`encoding_probe`) and `randomised-box` (`randomised_box`). They say nothing about how good a
+    (`class_leakage`) and `randomised-box` (`model_randomization`). They say nothing about how good a
     mask is: noise may pass, and what fails can look convincing. Call the functions themselves for
     their other options.
 
@@ -115,13 +115,13 @@ def sanity_checks(
             exactly this model.
         data: Pictures, with or without labels, see `sanity.pictures.shown`; some hundred. The
             classes are the model's own answers.
-        check: Names of checks. None: all that apply; what does not is left out with its reason.
-        randomise: What `randomised-box` randomises in a copy of the model, `head` or `weights`.
+        checks: Names of checks. None: all that apply; what does not is left out with its reason.
+        randomize: What `randomised-box` randomises in a copy of the model, `head` or `weights`.
         steps: Of the trainings that `randomised-box` takes for a trained masker, >= 1. None: as
             `fit` has it.
-        limit: At most so many pictures.
+        max_images: At most so many pictures.
         seed: Of everything that is drawn.
-        batch: Pictures at once, >= 1.
+        batch_size: Pictures at once, >= 1.
         on_progress: Called with what is done, how much of it is, and of how much.
 
     Raises:
@@ -130,56 +130,58 @@ def sanity_checks(
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box = PlantedEvidence()
-        >>> images, labels = box.examples(24, generator=torch.Generator().manual_seed(0))
-        >>> sanity_checks(box, "centre-box", images, check="wrong-label").passed
+        >>> black_box = PlantedEvidence()
+        >>> images, labels = black_box.examples(24, generator=torch.Generator().manual_seed(0))
+        >>> sanity_checks(black_box, "center-box", images, checks="wrong-label").passed
         False
 
     References:
         Adebayo et al. 2018, "Sanity Checks for Saliency Maps", whose name this is.
     """
-    box = as_black_box(model)
-    names = tuple(CHECKS) if check is None else (check,) if isinstance(check, str) else tuple(check)
+    black_box = as_black_box(model)
+    names = (
+        tuple(CHECKS) if checks is None else (checks,) if isinstance(checks, str) else tuple(checks)
+    )
     for name in names:
         if name not in CHECKS:
             raise InputError(f"no sanity check is called {name!r}; they are {', '.join(CHECKS)}.")
     if not names:
         raise InputError(f"no sanity check is named; they are {', '.join(CHECKS)}.")
-    if randomise not in ("head", "weights"):
-        raise InputError(f"what is randomised is 'head' or 'weights'; got {randomise!r}.")
+    if randomize not in ("head", "weights"):
+        raise InputError(f"what is randomised is 'head' or 'weights'; got {randomize!r}.")
     if not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise InputError(f"sanity_checks(seed={seed!r}): a seed is an integer in [0, 2**63).")
-    if batch < 1 or (steps is not None and steps < 1):
-        raise InputError(f"sanity_checks(batch={batch}, steps={steps}): both are >= 1.")
-    asked = trained_masker(box) if masker is None else as_masker(masker)
+    if batch_size < 1 or (steps is not None and steps < 1):
+        raise InputError(f"sanity_checks(batch={batch_size}, steps={steps}): both are >= 1.")
+    asked = trained_masker(black_box) if masker is None else as_masker(masker)
     if asked is None:
         raise InputError(
-            f"no masker was trained for exactly {box!r}; name one, such as 'grad-cam' or the file "
+            f"no masker was trained for exactly {black_box!r}; name one, such as 'grad-cam' or the file "
             "of yours."
         )
     with torch.inference_mode(False):
-        pictures = shown(data, box, limit)
-        options: dict[str, Any] = {"seed": seed, "batch": batch, "on_progress": on_progress}
-        made = _checks(box, asked, pictures, {"what": randomise, "steps": steps}, options)
-        found, left = list[Found](), dict[str, str]()
+        pictures = load_check_images(data, black_box, max_images)
+        options: dict[str, Any] = {"seed": seed, "batch": batch_size, "on_progress": on_progress}
+        made = _checks(black_box, asked, pictures, {"what": randomize, "steps": steps}, options)
+        found, left = list[MaskerOutput](), dict[str, str]()
         for name in [each for each in CHECKS if each in names]:
             try:
                 found.append(made[name]())
             except InputError as error:
-                if check is not None:
+                if checks is not None:
                     raise
                 left[name] = str(error)
     if not found:
         raise InputError(" ".join(dict.fromkeys(left.values())))
     settings = {
         "seed": seed,
-        "batch": batch,
-        "limit": limit,
+        "batch": batch_size,
+        "limit": max_images,
         "steps": steps,
-        "randomise": randomise,
+        "randomise": randomize,
         "checks": list(names),
     }
-    versions = {"saliencykit": saliencykit.__version__, "torch": torch.__version__}
+    versions = {"saliencykit": __version__, "torch": torch.__version__}
     name = (
         masker
         if isinstance(masker, str)
@@ -188,7 +190,7 @@ def sanity_checks(
         else repr(asked)
     )
     return SanityReport(
-        repr(box),
+        repr(black_box),
         name,
         len(pictures.images),
         pictures.missing,
@@ -199,17 +201,17 @@ def sanity_checks(
 
 
 def _checks(
-    box: BlackBox,
+    black_box: BlackBox,
     masker: Masker,
-    pictures: Shown,
+    pictures: CheckImages,
     training: Mapping[str, Any],
     options: Mapping[str, Any],
-) -> Mapping[str, Callable[[], Found]]:
+) -> Mapping[str, Callable[[], MaskerOutput]]:
     images, labels = pictures.images, pictures.labels
     return {
-        "wrong-label": lambda: wrong_label(box, masker, images, labels, **options),
-        "encoding": lambda: encoding_probe(box, masker, images, labels, **options),
-        "randomised-box": lambda: randomised_box(
-            box, masker, images, labels, **training, **options
+        "wrong-label": lambda: wrong_label(black_box, masker, images, labels, **options),
+        "encoding": lambda: class_leakage(black_box, masker, images, labels, **options),
+        "randomised-box": lambda: model_randomization(
+            black_box, masker, images, labels, **training, **options
         ),
     }

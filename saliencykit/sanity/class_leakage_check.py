@@ -30,7 +30,7 @@ _OUTLINES = (
 
 @final
 @dataclass(frozen=True)
-class Reading:
+class LeakageReading:
     """How often a linear probe reads a class right.
 
     Attributes:
@@ -52,8 +52,8 @@ class Reading:
 
 @final
 @dataclass(frozen=True)
-class EncodingProbe:
-    """What `encoding_probe` found.
+class ClassLeakage:
+    """What `class_leakage` found.
 
     Attributes:
         other: The class that was asked about, read from masks of pictures that do not show it.
@@ -66,8 +66,8 @@ class EncodingProbe:
             well that either the outlines of these objects give it away or the masker does.
     """
 
-    other: Reading
-    own: Reading | None
+    other: LeakageReading
+    own: LeakageReading | None
     cells: int
     allowed: float
     missing: Mapping[str, int]
@@ -98,7 +98,7 @@ class EncodingProbe:
         )
 
 
-def encoding_probe(
+def class_leakage(
     model: object,
     masker: Masker | str,
     images: Images,
@@ -107,9 +107,9 @@ def encoding_probe(
     classes: int = 10,
     cells: int | None = None,
     seed: int = 0,
-    batch: int = 16,
+    batch_size: int = 16,
     on_progress: OnProgress | None = None,
-) -> EncodingProbe:
+) -> ClassLeakage:
     """Read the class from the mask alone. A masker that writes the label into its masks scores high
     and explains nothing.
 
@@ -141,7 +141,7 @@ def encoding_probe(
         classes: Classes that are asked about, >= 3; no more than the model has.
         cells: Per side, >= 2. None: 8 for pictures under 56 pixels, else 14.
         seed: Of what is drawn.
-        batch: Pictures at once.
+        batch_size: Pictures at once.
         on_progress: See `sanity.asking`.
 
     Raises:
@@ -149,9 +149,9 @@ def encoding_probe(
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> box = PlantedEvidence()
-        >>> images, labels = box.examples(24, generator=torch.Generator().manual_seed(0))
-        >>> found = encoding_probe(box, "centre-box", images)
+        >>> black_box = PlantedEvidence()
+        >>> images, labels = black_box.examples(24, generator=torch.Generator().manual_seed(0))
+        >>> found = class_leakage(black_box, "center-box", images)
         >>> found.other.classes, found.cells
         (4, 8)
 
@@ -160,37 +160,44 @@ def encoding_probe(
         Encode Predictions in their Interpretations", section 3; Puli et al. 2024, "Explanations
         that reveal all through the definition of encoding". The probe and its bounds are ours.
     """
-    box, asked = as_black_box(model), as_masker(masker)
-    checks.images(images, "encoding_probe")
+    black_box, asked = as_black_box(model), as_masker(masker)
+    checks.images(images, "class_leakage")
     if len(images) < _FEWEST:
         raise InputError(
             f"encoding_probe got {len(images)} pictures; it takes {_FEWEST} or more, and some "
             "hundred to be sure."
         )
-    own = own_answers(box, images) if labels is None else labels.cpu()
-    if box.num_classes < 3 or classes < 3:
+    own = own_answers(black_box, images) if labels is None else labels.cpu()
+    if black_box.num_classes < 3 or classes < 3:
         raise InputError(
-            f"encoding_probe takes three classes or more, the model has {box.num_classes} and "
+            f"encoding_probe takes three classes or more, the model has {black_box.num_classes} and "
             f"classes={classes}: of two, the absent one is told by the present one."
         )
-    checks.labels(own, len(images), box.num_classes, "encoding_probe")
+    checks.labels(own, len(images), black_box.num_classes, "class_leakage")
     if cells is not None and cells < 2:
         raise InputError(f"encoding_probe(cells={cells}): cells per side, >= 2.")
     side = cells or (8 if min(images.shape[2:]) < 56 else 14)
-    among = _chosen(own, box, min(classes, box.num_classes), seed)
+    among = _chosen(own, black_box, min(classes, black_box.num_classes), seed)
     wrong = _absent(own, among, seed)
     theirs = masks_of(
         asked,
-        box,
+        black_box,
         images,
         wrong,
         seed=seed,
-        batch=batch,
+        batch_size=batch_size,
         what="absent classes",
         on_progress=on_progress,
     )
     mine = masks_of(
-        asked, box, images, own, seed=seed, batch=batch, what="own classes", on_progress=on_progress
+        asked,
+        black_box,
+        images,
+        own,
+        seed=seed,
+        batch_size=batch_size,
+        what="own classes",
+        on_progress=on_progress,
     )
     count = int(theirs.known.sum())
     if count < _FEWEST:
@@ -207,10 +214,10 @@ def encoding_probe(
     present = reading(mine.values[shared], own[shared], cells=side, seed=seed) if probed else None
     allowed = _MARGIN + 1 / (len(among) - 1) - 1 / len(among)
     missing = dict(Counter(mine.reasons) + Counter(theirs.reasons))
-    return EncodingProbe(other, present, side, allowed, missing, _verdict(other, present, allowed))
+    return ClassLeakage(other, present, side, allowed, missing, _verdict(other, present, allowed))
 
 
-def reading(masks: Mask, classes: Labels, *, cells: int, seed: int = 0) -> Reading:
+def reading(masks: Mask, classes: Labels, *, cells: int, seed: int = 0) -> LeakageReading:
     """Probe masks for the classes that they were made for.
 
     Args:
@@ -231,7 +238,7 @@ def reading(masks: Mask, classes: Labels, *, cells: int, seed: int = 0) -> Readi
         [right(matched(masks, generator=generator)) for _ in range(_CONTROLS)]
     ).mean(0)
     counts = torch.unique(classes, return_counts=True)[1]
-    return Reading(
+    return LeakageReading(
         accuracy=Figure.of(found, seed),
         control=Figure.of(control, seed),
         difference=Figure.of(found - control, seed),
@@ -241,10 +248,10 @@ def reading(masks: Mask, classes: Labels, *, cells: int, seed: int = 0) -> Readi
     )
 
 
-def _chosen(own: Labels, box: BlackBox, count: int, seed: int) -> Labels:
+def _chosen(own: Labels, black_box: BlackBox, count: int, seed: int) -> Labels:
     """The most frequent answers, filled up with other classes."""
     frequent = [label for label, _ in Counter(own.tolist()).most_common(count)]
-    rest = torch.randperm(box.num_classes, generator=Generator().manual_seed(seed)).tolist()
+    rest = torch.randperm(black_box.num_classes, generator=Generator().manual_seed(seed)).tolist()
     return torch.tensor(
         (frequent + [label for label in rest if label not in set(frequent)])[:count]
     )
@@ -256,7 +263,7 @@ def _absent(own: Labels, among: Labels, seed: int) -> Labels:
     return among[drawn.masked_fill(own[:, None] == among, -1).argmax(1)]
 
 
-def _verdict(other: Reading, own: Reading | None, allowed: float) -> bool | None:
+def _verdict(other: LeakageReading, own: LeakageReading | None, allowed: float) -> bool | None:
     if other.difference.low > allowed:
         return False
     if other.difference.high > allowed + _UNSURE or (
