@@ -72,7 +72,7 @@ def check_masker(
         >>> check_masker(CenterBox())
     """
     who = f"check_masker({masker!r})"
-    is_part(masker, Masker, KIND, OWN_CALL, who, ("__call__", "find"))
+    is_part(masker, Masker, KIND, OWN_CALL, who, ("__call__", "attribute"))
     said = masker.needs_gradient
     Case(who).require(isinstance(said, bool), SAYS, expected="True or False", got=repr(said))
     black_box = PlantedEvidence() if black_box is None else black_box

@@ -193,7 +193,14 @@ def test_refusals_name_the_way_out(black_box, examples):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"sweeps": 0}, {"together": 0}, {"price": -1.0}, {"tolerance": 1.0}, {"sweeps": 2.5}]
+    "wrong",
+    [
+        {"iterations": 0},
+        {"batch_size": 0},
+        {"neuron_cost": -1.0},
+        {"tolerance": 1.0},
+        {"iterations": 2.5},
+    ],
 )
 def test_bad_arguments_are_refused_at_once(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):

@@ -275,7 +275,7 @@ def test_parts_of_ones_own_cannot_be_saved(tmp_path):
     class Other(StandaloneEncoder.__mro__[1]):
         kind, channels, sides, trained = "other", (6, 8), ((16, 16), (8, 8)), False
 
-        def see(self, black_box, images):
+        def encode(self, black_box, images):
             raise NotImplementedError
 
         def options(self):
@@ -288,5 +288,5 @@ def test_parts_of_ones_own_cannot_be_saved(tmp_path):
         encoder=StandaloneEncoder((6, 8), 1, size=(16, 16)),
     )
     changed = MaskingNetwork(Other(), network.selector, network.decoder)
-    with pytest.raises(InputError, match="this one is of Other, Rows, UNet"):
+    with pytest.raises(InputError, match="this one is of Other, ClassFilters, UNet"):
         RealTimeMasker(network=changed).save(tmp_path / "masker.safetensors")

@@ -162,8 +162,8 @@ def test_binding_keeps_the_facts(net, pictures):
 def test_it_prints_its_parts(made):
     _, masker, _ = made
     assert repr(masker) in (
-        "RealTimeMasker(Trunk, UNet, confidence=0.0)",
-        "RealTimeMasker(Own, UNet, confidence=0.0)",
+        "RealTimeMasker(TrunkEncoder, UNet, confidence=0.0)",
+        "RealTimeMasker(StandaloneEncoder, UNet, confidence=0.0)",
     )
 
 
