@@ -32,7 +32,7 @@ def test_it_is_uniform_noise_of_so_many_cells(black_box, examples):
     )
 
 
-@pytest.mark.parametrize("cells", [0, 2.5])
-def test_what_it_does_not_take(cells):
-    with pytest.raises(InputError, match="cells"):
-        RandomMap(grid_size=cells)
+@pytest.mark.parametrize("grid_size", [0, 2.5])
+def test_a_bad_grid_size_is_refused(grid_size):
+    with pytest.raises(InputError, match="grid_size"):
+        RandomMap(grid_size=grid_size)

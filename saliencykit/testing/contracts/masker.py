@@ -15,8 +15,8 @@ KIND = Clause(
     "write class Mine(saliencykit.Masker) and implement mask",
 )
 OWN_CALL = Clause(
-    "__call__ and find are the library's: they check, enlarge and set the grad mode",
-    "implement mask; for raw scores return Found",
+    "__call__ and attribute are the library's: they check, enlarge and set the grad mode",
+    "implement mask; for raw scores return MaskerOutput",
 )
 SAYS = Clause(
     "needs_gradient is True or False",

@@ -233,17 +233,17 @@ def test_an_alternative_without_gradient_is_refused():
     [
         {"steps": 0},
         {"steps": 2.5},
-        {"cells": 0},
-        {"fills": 0},
+        {"grid_size": 0},
+        {"fills_per_step": 0},
         {"patience": 0},
-        {"rate": 0.0},
-        {"softness": -1.0},
+        {"lr": 0.0},
+        {"edge_width": -1.0},
         {"areas": (0.0, 0.5)},
         {"areas": (0.5, 0.2)},
         {"areas": (0.5, 1.0)},
         {"jitter": 0.5},
         {"tolerance": -0.1},
-        {"together": 0},
+        {"batch_size": 0},
         {"objective": "paper-mean"},
         {"alternative": "blur"},
     ],
@@ -274,6 +274,6 @@ def test_moving_replicates_edges():
 
 def test_meaningful_perturbation_is_the_published_setting():
     masker = meaningful_perturbation()
-    assert (masker.steps, masker.cells, masker.rate, masker.alternative) == (300, 28, 0.1, Blur())
+    assert (masker.steps, masker.grid_size, masker.lr, masker.alternative) == (300, 28, 0.1, Blur())
     assert as_masker("meaningful-perturbation:steps=50").steps == 50
     assert Iterative(alternative=Constant()).alternative == Constant()

@@ -141,9 +141,9 @@ def test_more_cells_than_pixels_are_one_per_pixel():
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"cells": 0}, "grid_size=0"),
-        ({"cells": (2, 3, 4)}, "grid_size="),
-        ({"cells": 2.5}, "grid_size=2.5"),
+        ({"grid_size": 0}, "grid_size=0"),
+        ({"grid_size": (2, 3, 4)}, "grid_size="),
+        ({"grid_size": 2.5}, "grid_size=2.5"),
         ({"regions": torch.rand(4, 4)}, "whole numbers"),
         (
             {"regions": torch.zeros(2, 3, 4, 4, dtype=torch.long)},

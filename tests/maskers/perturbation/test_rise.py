@@ -333,12 +333,12 @@ def test_a_query_only_box_gets_each_mask_once_in_batches_within_its_limit(sample
     [
         ({"samples": 1}, "samples=1"),
         ({"samples": 10.0}, "whole number"),
-        ({"cells": 0}, "grid_size=0"),
-        ({"keep": 1.0}, "keep_prob=1.0"),
-        ({"keep": float("nan")}, "keep_prob=nan"),
+        ({"grid_size": 0}, "grid_size=0"),
+        ({"keep_prob": 1.0}, "keep_prob=1.0"),
+        ({"keep_prob": float("nan")}, "keep_prob=nan"),
         ({"alternative": "blur"}, "an Alternative"),
-        ({"precision": 1.0}, "target_correlation=1.0"),
-        ({"sampling": "sobol"}, "'opposite' or 'random'"),
+        ({"target_correlation": 1.0}, "target_correlation=1.0"),
+        ({"sampling": "sobol"}, "'antithetic' or 'random'"),
         ({"estimate": "median"}, "'linear' or 'mean'"),
     ],
 )
