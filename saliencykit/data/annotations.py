@@ -25,7 +25,7 @@ class Thing:
     """
 
     label: str
-    box: tuple[float, float, float, float]
+    bbox: tuple[float, float, float, float]
 
 
 Annotations: TypeAlias = Callable[[str], "Sequence[Thing] | None"]
@@ -127,7 +127,7 @@ def _index(thing: Thing, box: BlackBox, classes: Mapping[str, int] | None) -> in
 
 
 def _boxes(things: Sequence[Thing]) -> Tensor:
-    return torch.tensor([thing.box for thing in things], dtype=torch.float32).reshape(-1, 4)
+    return torch.tensor([thing.bbox for thing in things], dtype=torch.float32).reshape(-1, 4)
 
 
 def _beside(folder: Path, name: str) -> list[Thing] | None:

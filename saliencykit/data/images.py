@@ -90,7 +90,7 @@ def as_images(
         (20, 30)
     """
     if inputs not in ("auto", "raw", "normalized"):
-        raise InputError(f"pixels is 'auto', 'raw' or 'model'; got {inputs!r}.")
+        raise InputError(f"inputs is 'auto', 'raw' or 'normalized'; got {inputs!r}.")
     items = list(image) if isinstance(image, list | tuple) else [image]
     if not items:
         raise InputError(
@@ -161,7 +161,7 @@ def _kind(
     if pixels == "normalized" and pictures:
         raise InputError(
             f"{pictures[0]} is a picture, and inputs='normalized' is for tensors that model(x) takes; "
-            "leave pixels out."
+            "leave inputs out."
         )
     if pixels != "auto":
         return pixels

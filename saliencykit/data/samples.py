@@ -94,7 +94,7 @@ def read_samples(
     """
     if max_images is not None and max_images < 1:
         raise InputError(
-            f"read_samples(limit={max_images}): a number of pictures, >= 1, or None for all."
+            f"read_samples(max_images={max_images}): a number of pictures, >= 1, or None for all."
         )
     if batch_size < 1:
         raise InputError(f"read_samples(batch_size={batch_size}): pictures in one batch, >= 1.")

@@ -116,7 +116,7 @@ def evaluate(
     if not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise InputError(f"evaluate(seed={seed!r}): a seed is an integer in [0, 2**63).")
     if not isinstance(batch_size, int) or batch_size < 1:
-        raise InputError(f"evaluate(batch={batch_size!r}): pictures at once, an integer >= 1.")
+        raise InputError(f"evaluate(batch_size={batch_size!r}): pictures at once, an integer >= 1.")
     black_box = as_black_box(model)
     processes = Processes.of_this_launch(black_box.device)
     if isinstance(data, Sample):
@@ -125,7 +125,7 @@ def evaluate(
         "labels": labels,
         "boxes": boxes,
         "classes": classes,
-        "limit": max_images,
+        "max_images": max_images,
     }
     about = describe_data(data, labels=labels, boxes=boxes, classes=classes)
     wanted = BASELINES if baselines is True else tuple(baselines or ())
@@ -371,4 +371,4 @@ def _count(data: Any, black_box: BlackBox, options: Mapping[str, Any]) -> int | 
         )
     elif isinstance(data, list | tuple):
         entries = list(records_of(data, black_box, classes=options["classes"]))
-    return count_of(entries, options["limit"])
+    return count_of(entries, options["max_images"])

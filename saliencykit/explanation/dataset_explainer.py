@@ -119,19 +119,19 @@ def explain_dataset(
     """
     for name, value, least in (
         ("seed", seed, 0),
-        ("batch", batch_size, 1),
+        ("batch_size", batch_size, 1),
         ("overlays", overlays, 0),
-        ("workers", num_workers or 0, 0),
+        ("num_workers", num_workers or 0, 0),
     ):
         if not isinstance(value, int) or not least <= value < 2**63:
             raise InputError(f"explain_dataset({name}={value!r}): an integer >= {least}.")
     if map_dtype not in PRECISIONS:
         raise InputError(
-            f"explain_dataset(precision={map_dtype!r}): one of {', '.join(PRECISIONS)}."
+            f"explain_dataset(map_dtype={map_dtype!r}): one of {', '.join(PRECISIONS)}."
         )
     if max_images is not None and max_images < 1:
         raise InputError(
-            f"explain_dataset(limit={max_images}): a number of pictures, >= 1, or None for all."
+            f"explain_dataset(max_images={max_images}): a number of pictures, >= 1, or None for all."
         )
     black_box = as_black_box(model)
     processes = Processes.of_this_launch(black_box.device)

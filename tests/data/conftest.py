@@ -59,7 +59,7 @@ def voc_xml(drawn, database, extra=()):
 
 
 @pytest.fixture
-def box():
+def black_box():
     """The class is the strongest colour; short side to 32, then the middle 32 x 32."""
     model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return replace(

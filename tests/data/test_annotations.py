@@ -10,7 +10,7 @@ from tests.data.conftest import DRAWN, voc_xml
 @pytest.mark.parametrize("database", ["ILSVRC_2012", "The VOC2007 Database"])
 def test_pixels_are_counted_from_0_or_from_1(tmp_path, database):
     (tmp_path / "a.xml").write_text(voc_xml(DRAWN[3], database))
-    assert [thing.black_box for thing in xml_things(tmp_path / "a.xml")] == DRAWN[3].boxes
+    assert [thing.bbox for thing in xml_things(tmp_path / "a.xml")] == DRAWN[3].boxes
 
 
 def test_xml_beside_pictures_in_folders(tmp_path):
@@ -34,7 +34,7 @@ def test_what_is_no_annotation(tmp_path, text):
 
 def test_the_challenges_table(tmp_path, loc_solution):
     things = read_annotations(loc_solution)("val/picture_03.JPEG")
-    assert [thing.black_box for thing in things] == DRAWN[3].boxes
+    assert [thing.bbox for thing in things] == DRAWN[3].boxes
     assert read_annotations(loc_solution)("picture_99.JPEG") is None
     loc_solution.write_text("ImageId,PredictionString\na,n1 1 2 3\n")
     with pytest.raises(InputError, match="line 2"):

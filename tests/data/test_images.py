@@ -48,8 +48,8 @@ def test_every_form_of_one_picture_gives_the_same_image(path: Path) -> None:
         assert torch.equal(batch.images, wanted), type(form)
         assert batch.images.dtype == torch.float32
         assert batch.geometries == (place,)
-        assert batch.pixels == "raw"
-        assert batch.pictures[0].size == (16, 12)
+        assert batch.inputs == "raw"
+        assert batch.source_images[0].size == (16, 12)
     assert as_images(path, BOX).sources == (str(path),)
     assert as_images(Image.open(path), BOX).sources == (str(path),)
 
@@ -91,16 +91,16 @@ def test_grey_and_transparent_arrays() -> None:
 
 def test_tensors_are_what_the_model_takes_unless_somebody_knows_better() -> None:
     x = torch.randn(2, 3, 8, 8) * 3
-    assert as_images(x, BOX, given_black_box=False).pixels == "model"
-    assert as_images(x, BARE, given_black_box=True).pixels == "model"
-    assert as_images(x.clamp(0, 1), BOX, given_black_box=True).pixels == "raw"
-    assert as_images(x.clamp(0, 1), BARE, inputs="raw").pixels == "raw"
-    assert as_images(x, BOX, inputs="model").pixels == "model"
+    assert as_images(x, BOX, given_black_box=False).inputs == "normalized"
+    assert as_images(x, BARE, given_black_box=True).inputs == "normalized"
+    assert as_images(x.clamp(0, 1), BOX, given_black_box=True).inputs == "raw"
+    assert as_images(x.clamp(0, 1), BARE, inputs="raw").inputs == "raw"
+    assert as_images(x, BOX, inputs="normalized").inputs == "normalized"
     assert torch.equal(as_images(x, BARE).images, x)
     function = FunctionBlackBox(lambda p: p.mean((1, 2)))
     for given in (True, False):  # neither a function nor somebody's box has a space of its own
-        assert as_images(x.clamp(0, 1), function, given_black_box=given).pixels == "raw"
-        assert as_images(x.clamp(0, 1), PlantedEvidence(), given_black_box=given).pixels == "raw"
+        assert as_images(x.clamp(0, 1), function, given_black_box=given).inputs == "raw"
+        assert as_images(x.clamp(0, 1), PlantedEvidence(), given_black_box=given).inputs == "raw"
     with pytest.raises(InputError, match="raw pixels are in"):
         as_images(x, function, given_black_box=False)
 
@@ -131,10 +131,10 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     exif[0x0112] = 6  # turn by 90 degrees to the right
     Image.fromarray(PIXELS).save(tmp_path / "turned.png", exif=exif)
     batch = as_images(tmp_path / "turned.png", BOX)
-    assert batch.pictures[0].size == (12, 16)
+    assert batch.source_images[0].size == (12, 16)
     assert batch.geometries[0].picture == (16, 12)
-    assert np.array_equal(np.asarray(batch.pictures[0]), np.rot90(PIXELS, -1))
-    assert as_images(Image.open(tmp_path / "turned.png"), BOX).pictures[0].size == (12, 16)
+    assert np.array_equal(np.asarray(batch.source_images[0]), np.rot90(PIXELS, -1))
+    assert as_images(Image.open(tmp_path / "turned.png"), BOX).source_images[0].size == (12, 16)
 
 
 def test_the_first_frame_of_an_animation_with_a_warning(tmp_path: Path) -> None:
@@ -254,10 +254,10 @@ def test_everything_else_is_refused_in_one_line(image: object, words: str) -> No
 
 def test_pictures_and_model_pixels_do_not_mix(path: Path) -> None:
     with pytest.raises(InputError, match="inputs='normalized' is for tensors"):
-        as_images(path, BOX, inputs="model")
+        as_images(path, BOX, inputs="normalized")
     with pytest.raises(InputError, match="explain them apart"):
         as_images([path, torch.rand(3, 8, 8)], BOX, given_black_box=False)
-    with pytest.raises(InputError, match="'auto', 'raw' or 'model'"):
+    with pytest.raises(InputError, match="'auto', 'raw' or 'normalized'"):
         as_images(path, BOX, inputs="normal")
 
 

@@ -143,7 +143,7 @@ def test_visible_boxes_of_a_padded_input_stay_inside_the_picture():
     assert visible_boxes(boxes, geometry).tolist() == [[0.0, 10.0, 8.0, 14.0]]
 
 
-@pytest.mark.parametrize("wrong", [{"limit": 0}, {"batch_size": 0}])
+@pytest.mark.parametrize("wrong", [{"max_images": 0}, {"batch_size": 0}])
 def test_numbers_are_checked_before_anything_is_read(black_box, wrong):
     with pytest.raises(InputError, match="read_samples"):
         read_samples([], black_box, **wrong)

@@ -44,7 +44,7 @@ def pairs(black_box):
 
 def run(black_box, data, out, **options):
     return explain_dataset(
-        black_box, data, output_dir=out, **({"masker": MASKER, "batch": 4, "overlays": 2} | options)
+        black_box, data, output_dir=out, **({"masker": MASKER, "batch_size": 4, "overlays": 2} | options)
     )
 
 
@@ -121,7 +121,7 @@ class Coarse(Masker):
 def test_maps_have_the_maskers_own_resolution(black_box, pairs, tmp_path):
     for precision, close in (("uint8", 1 / 510), ("float16", 1 / 4096)):
         saved = run(
-            black_box, pairs[:3], tmp_path / precision, masker=Coarse(), precision=precision
+            black_box, pairs[:3], tmp_path / precision, masker=Coarse(), map_dtype=precision
         )
         wanted = explain(
             black_box, [image for image, _ in pairs[:3]], masker=Coarse(), inputs="raw"
@@ -298,7 +298,7 @@ def test_a_second_run_is_refused_while_the_first_one_writes(black_box, pairs, tm
     [
         ({"seed": 1}, "seed: 0 there, 1 asked"),
         ({"masker": "random"}, "masker: Rise"),
-        ({"check": False}, "alternative: Blur"),
+        ({"verify": False}, "alternative: Blur"),
     ],
 )
 def test_other_settings_are_refused_and_named(black_box, pairs, tmp_path, change, words):
@@ -426,10 +426,10 @@ def test_a_full_disk_is_one_sentence_and_what_was_finished_is_there(
 def test_mistakes_are_named_before_anything_is_computed(black_box, pairs, tmp_path):
     for options, words in (
         ({"seed": -1}, "seed=-1"),
-        ({"batch": 0}, "batch_size=0"),
-        ({"limit": 0}, "max_images=0"),
-        ({"workers": -2}, "num_workers=-2"),
-        ({"precision": "int4"}, "one of uint8, float16"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"max_images": 0}, "max_images=0"),
+        ({"num_workers": -2}, "num_workers=-2"),
+        ({"map_dtype": "int4"}, "one of uint8, float16"),
         ({"label": 9}, "class 9 is outside"),
     ):
         with pytest.raises(InputError, match=words):
@@ -508,7 +508,7 @@ def test_several_processes_share_the_pictures_and_end_with_the_same_rows(
         capture_output=True,
         text=True,
         timeout=300,
-        verify=False,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     two = SavedExplanations.load(tmp_path / "two")

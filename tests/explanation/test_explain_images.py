@@ -50,7 +50,7 @@ def test_a_tensor_needs_no_configuration_and_the_model_comes_back_untouched() ->
     with torch.no_grad():
         answer = explain(model, images, masker="iterative:steps=2")
     assert answer.mask.shape == (2, 1, 12, 14)
-    assert answer.provenance["pixels"] == "model"
+    assert answer.provenance["inputs"] == "normalized"
     assert model.training
     assert all(module.training for module in model.modules())
     assert [p.requires_grad for p in model.parameters()] == [False, False, True, True, True, True]

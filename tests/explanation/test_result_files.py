@@ -24,7 +24,7 @@ def answer() -> Explanation:
 def test_what_was_saved_is_loaded(answer: Explanation, tmp_path: Path) -> None:
     assert answer.save(tmp_path / "new" / "place") == tmp_path / "new" / "place"
     again = Explanation.load(tmp_path / "new" / "place")
-    for name in ("images", "labels", "mask", "logits", "preserved", "destroyed", "scores"):
+    for name in ("images", "labels", "mask", "logits", "preserved", "destroyed", "attributions"):
         assert torch.equal(getattr(again, name), getattr(answer, name)), name
     assert again.class_names == answer.class_names
     assert again.geometries == answer.geometries

@@ -224,7 +224,7 @@ def test_of_more_than_memory_holds_a_part_is_drawn_and_not_the_first():
 
     black_box = PlantedEvidence()
     tensors = torch.arange(40).view(-1, 1, 1, 1).expand(40, 3, 8, 8) / 255
-    some = read_training_images(tensors, list(range(4)) * 10, black_box, cache_bytes=10 * 3 * 8 * 8)
+    some = read_training_images(tensors, list(range(4)) * 10, black_box, memory=10 * 3 * 8 * 8)
     which = some.pixels[:, 0, 0, 0].long()
     assert len(some) == 10
     assert which.tolist() != list(range(10))
