@@ -116,7 +116,7 @@ def evaluate(
     if not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise InputError(f"evaluate(seed={seed!r}): a seed is an integer in [0, 2**63).")
     if not isinstance(batch_size, int) or batch_size < 1:
-        raise InputError(f"evaluate(batch_size={batch_size!r}): pictures at once, an integer >= 1.")
+        raise InputError(f"evaluate(batch_size={batch_size!r}) takes an integer >= 1.")
     black_box = as_black_box(model)
     processes = Processes.of_this_launch(black_box.device)
     if isinstance(data, Sample):
@@ -148,7 +148,7 @@ def evaluate(
         if output_dir is None:
             if processes.count > 1:
                 raise InputError(
-                    "several processes meet in a directory; write evaluate(..., out='run')."
+                    "several processes meet in a directory; write evaluate(..., output_dir='run')."
                 )
             fresh = _rows(
                 scorer, data, options, batch_size, processes, {}, None, {}, 0, total, on_row

@@ -183,7 +183,7 @@ class Scorer:
     def _full(self, name: str) -> SaliencyKitError:
         return SaliencyKitError(
             f"{name} needs more memory than {self.black_box.device} has; evaluate fewer pictures at "
-            "once, batch=1."
+            "once, batch_size=1."
         )
 
     def _generator(self) -> Generator:

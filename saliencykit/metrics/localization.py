@@ -25,12 +25,12 @@ from saliencykit.metrics.thresholding import (
 @final
 @dataclass(frozen=True, kw_only=True)
 class Localization(Metric):
-    """Is the mask's box wrong, by the rule of the ImageNet localisation challenge? The label is
+    """Is the mask's box wrong, by the rule of the ImageNet localization challenge? The label is
     given, so only the place counts.
 
     The box around what a threshold leaves of the mask is right where its intersection over union
     with one of the boxes of the labelled object is at least `overlap`. Lower is better, and the
-    mean over a data set is the localisation error. Good at what it was made for: one object that
+    mean over a data set is the localization error. Good at what it was made for: one object that
     fills a part of the picture. The threshold decides much of the number and is chosen for each
     masker on pictures that are not counted (`thresholds` and `choose_threshold`); a number whose
     threshold was chosen on the same pictures is too good. The centre box is right on about half of

@@ -1,4 +1,4 @@
-"""MaxBoxAccV2: localisation at the best threshold, averaged over how exact a box must be."""
+"""MaxBoxAccV2: localization at the best threshold, averaged over how exact a box must be."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -68,7 +68,7 @@ class RemoveAndDebias(Metric):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        check_shares(self, "shares", self.fractions)
+        check_shares(self, "fractions", self.fractions)
         if not 0 <= self.noise < float("inf"):
             raise InputError(
                 f"RemoveAndDebias(noise={self.noise}): the noise is >= 0; the authors' is 0.01."

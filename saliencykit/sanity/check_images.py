@@ -35,7 +35,7 @@ class CheckImages:
     missing: Mapping[str, int]
 
 
-def load_check_images(data: Any, black_box: BlackBox, limit: int | None = None) -> CheckImages:
+def load_check_images(data: Any, black_box: BlackBox, max_images: int | None = None) -> CheckImages:
     """Read pictures for sanity checks. Labels are not needed: a mask explains what the model
     answers, right or wrong.
 
@@ -44,7 +44,7 @@ def load_check_images(data: Any, black_box: BlackBox, limit: int | None = None) 
             tensor (N, C, H, W); an iterable of pictures (paths, PIL pictures, arrays), of (picture,
             label) or of `Sample`.
         black_box: Prepares the pictures, and answers.
-        limit: At most so many, >= 1; of a folder or a list evenly spaced ones, so that all of its
+        max_images: At most so many, >= 1; of a folder or a list evenly spaced ones, so that all of its
             folders have their share.
 
     Raises:
@@ -54,15 +54,15 @@ def load_check_images(data: Any, black_box: BlackBox, limit: int | None = None) 
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> black_box = PlantedEvidence()
         >>> images, labels = black_box.examples(6, generator=torch.Generator().manual_seed(0))
-        >>> load_check_images(images, black_box, limit=3).labels.tolist() == labels[::2].tolist()
+        >>> load_check_images(images, black_box, max_images=3).labels.tolist() == labels[::2].tolist()
         True
     """
-    if limit is not None and limit < 1:
+    if max_images is not None and max_images < 1:
         raise InputError(
-            f"sanity checks: limit={limit}; a number of pictures, >= 1, or None for all."
+            f"sanity checks: max_images={max_images}; a number of pictures, >= 1, or None for all."
         )
     images, missing = list[Tensor](), Counter[str]()
-    for reading in read_samples(_spread(data, limit), black_box, max_images=limit):
+    for reading in read_samples(_spread(data, max_images), black_box, max_images=max_images):
         if reading.sample is None:
             missing[reading.reason or ""] += 1
         elif images and reading.sample.images.shape[1:] != images[0].shape[1:]:
@@ -78,7 +78,7 @@ def load_check_images(data: Any, black_box: BlackBox, limit: int | None = None) 
     return CheckImages(every, own_answers(black_box, every), dict(missing))
 
 
-def _spread(data: Any, limit: int | None) -> Any:
+def _spread(data: Any, max_images: int | None) -> Any:
     if isinstance(data, str | os.PathLike):
         if data == "" or not Path(data).expanduser().is_dir():
             return data
@@ -87,8 +87,12 @@ def _spread(data: Any, limit: int | None) -> Any:
         raise InputError(
             f"sanity checks take a tensor of pictures as (N, C, H, W); got {tuple(data.shape)}."
         )
-    if isinstance(data, list | tuple | Tensor) and limit is not None and len(data) > limit:
-        data = [data[i * len(data) // limit] for i in range(limit)]
+    if (
+        isinstance(data, list | tuple | Tensor)
+        and max_images is not None
+        and len(data) > max_images
+    ):
+        data = [data[i * len(data) // max_images] for i in range(max_images)]
     return _pairs(data) if hasattr(data, "__iter__") else data
 
 

@@ -96,7 +96,7 @@ def masks_of(
             rows.append(ask(first, last))
         except (torch.cuda.OutOfMemoryError, MemoryError) as error:
             raise SaliencyKitError(
-                f"{name_of(masker)} needs more memory than {black_box.device} has; write batch=1."
+                f"{name_of(masker)} needs more memory than {black_box.device} has; write batch_size=1."
             ) from error
         except GradientError:
             raise

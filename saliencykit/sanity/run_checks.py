@@ -152,7 +152,7 @@ def sanity_checks(
     if not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise InputError(f"sanity_checks(seed={seed!r}): a seed is an integer in [0, 2**63).")
     if batch_size < 1 or (steps is not None and steps < 1):
-        raise InputError(f"sanity_checks(batch={batch_size}, steps={steps}): both are >= 1.")
+        raise InputError(f"sanity_checks(batch_size={batch_size}, steps={steps}): both are >= 1.")
     asked = trained_masker(black_box) if masker is None else as_masker(masker)
     if asked is None:
         raise InputError(
@@ -161,7 +161,11 @@ def sanity_checks(
         )
     with torch.inference_mode(False):
         pictures = load_check_images(data, black_box, max_images)
-        options: dict[str, Any] = {"seed": seed, "batch": batch_size, "on_progress": on_progress}
+        options: dict[str, Any] = {
+            "seed": seed,
+            "batch_size": batch_size,
+            "on_progress": on_progress,
+        }
         made = _checks(black_box, asked, pictures, {"what": randomize, "steps": steps}, options)
         found, left = list[MaskerOutput](), dict[str, str]()
         for name in [each for each in CHECKS if each in names]:

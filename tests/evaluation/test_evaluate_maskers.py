@@ -55,7 +55,12 @@ def sample(black_box, generator):
 
 def run(black_box, sample, **options):
     return evaluate(
-        black_box, "rise:samples=16", METRICS, sample, batch_size=options.pop("batch", 4), **options
+        black_box,
+        "rise:samples=16",
+        METRICS,
+        sample,
+        batch_size=options.pop("batch_size", 4),
+        **options,
     )
 
 
@@ -475,7 +480,7 @@ def test_several_processes_share_the_pictures_and_end_with_the_same_rows(tmp_pat
             capture_output=True,
             text=True,
             timeout=300,
-            verify=False,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
     one, two = Scores.load(tmp_path / "one"), Scores.load(tmp_path / "two")

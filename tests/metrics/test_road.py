@@ -24,7 +24,7 @@ def test_against_a_slow_twin(weighing, judged, some, chosen):
         twin = {}
         for name in ("morf", "lerf"):
             answers, right = [], []
-            for share in metric.shares:
+            for share in metric.fractions:
                 removed = round(share * 154)
                 values = maps[i, 0].numpy()
                 kept = (
@@ -60,7 +60,7 @@ def test_the_noise_is_of_the_picture_and_the_seed(weighing, judged, some):
     assert not torch.equal(one, other)
 
 
-@pytest.mark.parametrize("wrong", [{"shares": (0.5, 0.1)}, {"shares": ()}, {"noise": -1.0}])
+@pytest.mark.parametrize("wrong", [{"fractions": (0.5, 0.1)}, {"fractions": ()}, {"noise": -1.0}])
 def test_wrong_arguments_are_refused(wrong):
     with pytest.raises(InputError, match="RemoveAndDebias"):
         RemoveAndDebias(**wrong)

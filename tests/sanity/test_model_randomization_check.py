@@ -61,7 +61,7 @@ def test_a_trained_masker_is_trained_again(planted, patch_box):
         masker,
         images,
         steps=2,
-        fit_options={"batch": 4, "warmup_steps": 0},
+        fit_options={"batch_size": 4, "warmup_steps": 0},
         on_progress=lambda *args: told.append(args),
     )
     assert (found.retrained, found.steps, found.what) == (True, 2, "head")
@@ -78,7 +78,7 @@ def test_a_trained_masker_is_trained_again(planted, patch_box):
         images[:4],
         training=images,
         steps=1,
-        fit_options={"batch": 4, "warmup_steps": 0},
+        fit_options={"batch_size": 4, "warmup_steps": 0},
     )
     assert given.difference.n == 4
     with pytest.raises(InputError, match="it takes 12"):

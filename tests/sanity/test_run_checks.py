@@ -45,14 +45,14 @@ def test_mistakes(maskers, planted):
     black_box, images, _ = planted(8)
     flat = maskers["flat"]
     for arguments, words in (
-        ({"check": "wrong-lable"}, "no sanity check is called 'wrong-lable'"),
-        ({"check": ()}, "no sanity check is named"),
-        ({"check": "encoding"}, "8 pictures"),
-        ({"check": "randomised-box"}, "random_box="),
-        ({"batch": 0}, "batch_size=0"),
+        ({"checks": "wrong-lable"}, "no sanity check is called 'wrong-lable'"),
+        ({"checks": ()}, "no sanity check is named"),
+        ({"checks": "encoding"}, "8 pictures"),
+        ({"checks": "randomised-box"}, "random_box="),
+        ({"batch_size": 0}, "batch_size=0"),
         ({"steps": 0}, "steps=0"),
         ({"seed": 2**63}, "a seed is an integer"),
-        ({"randomise": "tail"}, "'head' or 'weights'"),
+        ({"randomize": "tail"}, "'head' or 'weights'"),
     ):
         with pytest.raises(InputError, match=words):
             sanity_checks(black_box, flat, images, **arguments)
