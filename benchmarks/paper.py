@@ -2,7 +2,7 @@
 paper's figures.
 
     python -m benchmarks.paper --tune tune.jsonl --out report.jsonl --into
-    docs/explanation/paper-tables.md --tag mobilenet
+    docs/results/paper-tables.md --tag mobilenet
 
 The rows come from `benchmarks.results --boxes-only`. Thresholds and the box rule (all pixels, or
 the largest component) of each method are those that were best on the tuning rows; the saliency

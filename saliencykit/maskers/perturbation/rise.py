@@ -45,7 +45,7 @@ class Rise(Masker):
 
     The published sum needs thousands of masks. Here they come in opposite pairs, and the covariance
     is that of the regression of y on M, with the masks' own covariance known exactly: the same map
-    with 4 to 8 times fewer masks (`docs/explanation/speed.md`). `sampling="random",
+    with 4 to 8 times fewer masks (`docs/results/speed.md`). `sampling="random",
     estimate="mean"` is the plain way.
 
     The mask is the positive part of the scores divided by its maximum. Memory does not depend on
