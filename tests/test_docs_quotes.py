@@ -122,11 +122,13 @@ def test_pages_of_results_say_how_their_tables_are_made() -> None:
         "methods",
         "masks",
         "masking-model",
-        "small-pictures",
+        "small-images",
         "realtime",
         "speed",
     ):
-        page = (ROOT / "docs" / "explanation" / f"{name}.md").read_text()
+        page = (
+            ROOT / "docs" / ("explanation" if name == "masking-model" else "results") / f"{name}.md"
+        ).read_text()
         assert re.search(r"^(?:    )?python (-m benchmarks\.|plugins/)", page, re.MULTILINE), name
 
 

@@ -44,7 +44,10 @@ def pairs(black_box):
 
 def run(black_box, data, out, **options):
     return explain_dataset(
-        black_box, data, output_dir=out, **({"masker": MASKER, "batch_size": 4, "overlays": 2} | options)
+        black_box,
+        data,
+        output_dir=out,
+        **({"masker": MASKER, "batch_size": 4, "overlays": 2} | options),
     )
 
 
