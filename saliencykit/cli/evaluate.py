@@ -131,7 +131,7 @@ def evaluate(
 
 def compare(
     run: Annotated[Path, typer.Argument(help="The directory of an evaluation.")],
-    against: Annotated[
+    baseline: Annotated[
         str,
         typer.Option(
             help="The masker that all others are compared with, by its name in the table."
@@ -146,11 +146,11 @@ def compare(
     from saliencykit.evaluation.scores import Scores, as_objects
 
     scores = Scores.load(run)
-    differences = scores.compare(against)
+    differences = scores.compare(baseline)
     if as_json:
         typer.echo(json.dumps(as_objects(differences), indent=1))
     else:
-        comparison_table(scores, against, differences, console())
+        comparison_table(scores, baseline, differences, console())
 
 
 def report(
@@ -160,7 +160,7 @@ def report(
             help="The directory of an evaluation, of an explained folder, or of an explanation."
         ),
     ],
-    out: Annotated[
+    output: Annotated[
         Path | None, typer.Option(help="The page; default: report.html in the directory.")
     ] = None,
 ) -> None:
@@ -171,7 +171,7 @@ def report(
     from saliencykit.explanation.result import Explanation
     from saliencykit.storage.saved_explanations import SavedExplanations, is_saved
 
-    path = run / "report.html" if out is None else out
+    path = run / "report.html" if output is None else output
     explained = (run / "manifest.json").exists() and not (run / "settings.json").exists()
     kept = (
         SavedExplanations.load(run)

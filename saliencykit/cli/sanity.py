@@ -178,7 +178,7 @@ def sanity_table(report: "SanityReport", to: "Console") -> None:
                 soft_wrap=True,
             )
     for name, reason in report.left_out.items():
-        to.print(f"{name} was left output: {escape(reason)}", soft_wrap=True)
+        to.print(f"{name} was left out: {escape(reason)}", soft_wrap=True)
     lost = [("pictures", "could not be used", report.missing)]
     lost += [("masks", f"missing in {each.name}", each.missing) for each in report.found]
     for things, what, reasons in lost:

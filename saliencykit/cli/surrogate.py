@@ -25,7 +25,7 @@ _SOMETIMES = 100  # steps, between lines without a terminal
 
 
 def surrogate(
-    images: Annotated[
+    data: Annotated[
         str,
         typer.Option(
             help="Folder of pictures like those that will be explained; no labels are needed."
@@ -74,7 +74,7 @@ def surrogate(
     ):
         made = fit_surrogate(
             black_box_on_device(model, "auto"),
-            images,
+            data,
             network=network,
             alternative=alternative,
             queries=queries,
@@ -99,7 +99,7 @@ def surrogate(
         soft_wrap=True,
     )
     to.print(
-        f"now: saliencykit fit --model {output} --data {images} --output masker.safetensors",
+        f"now: saliencykit fit --model {output} --data {data} --output masker.safetensors",
         soft_wrap=True,
     )
     to.print(

@@ -56,7 +56,7 @@ def test_a_table_with_options_as_json(call, tmp_path):
         "--masker",
         "center-box",
         "--no-verify",
-        "--precision",
+        "--map-dtype",
         "float16",
         "--batch-size",
         "2",

@@ -140,7 +140,7 @@ def test_fit_writes_a_masker_that_explain_takes(folder: Path) -> None:
         "fit",
         "--model",
         SMALL,
-        "--images",
+        "--data",
         "parts",
         "--output",
         "mine.safetensors",
@@ -172,7 +172,7 @@ def test_fit_writes_a_masker_that_explain_takes(folder: Path) -> None:
         cwd=folder,
     )
     assert found.returncode == 0, found.stderr
-    assert "RealTimeMasker(Trunk" in json.loads(found.stdout)["provenance"]["masker"]
+    assert "RealTimeMasker(TrunkEncoder" in json.loads(found.stdout)["provenance"]["masker"]
     assert "another model" not in found.stderr
 
 
@@ -180,20 +180,20 @@ def test_fit_writes_a_masker_that_explain_takes(folder: Path) -> None:
     ("args", "words"),
     [
         (
-            ("--images", "parts", "--output", "mine.pt"),
+            ("--data", "parts", "--output", "mine.pt"),
             "--output is a file that ends in .safetensors; got 'mine.pt'",
         ),
-        (("--images", "missing"), "'missing' is not a folder"),
-        (("--images", "empty"), "there is no picture in 'empty'"),
+        (("--data", "missing"), "'missing' is not a folder"),
+        (("--data", "empty"), "there is no picture in 'empty'"),
         (
-            ("--images", "parts/more"),
+            ("--data", "parts/more"),
             "at least 4 pictures that can be read, hundreds are better; got 1",
         ),
-        (("--images", "parts", "--objective", "papr"), "Did you mean 'paper'"),
-        (("--images", "parts", "--area", "30"), "the wanted mean area is in (0, 1)"),
-        (("--images", "parts", "--precision", "fp8"), "'no' or 'bf16'"),
+        (("--data", "parts", "--objective", "papr"), "Did you mean 'paper'"),
+        (("--data", "parts", "--area", "30"), "the wanted mean area is in (0, 1)"),
+        (("--data", "parts", "--mixed-precision", "fp8"), "'no' or 'bf16'"),
         (
-            ("--images", "parts", "--encoder", "resnet50"),
+            ("--data", "parts", "--encoder", "resnet50"),
             "an encoder is 'auto', 'trunk', 'paper', 'own'",
         ),
     ],
@@ -223,14 +223,14 @@ def test_an_interrupted_fit_says_how_to_go_on(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(*_: object, **options: Path) -> None:
-        options["folder"].mkdir()
-        (options["folder"] / "state.safetensors").touch()
+        options["checkpoint_dir"].mkdir()
+        (options["checkpoint_dir"] / "state.safetensors").touch()
         raise KeyboardInterrupt
 
     monkeypatch.chdir(folder)
     monkeypatch.setattr("saliencykit.training.fit_masker.fit", interrupted)
     with pytest.raises(SystemExit) as stop:
-        fit_in_this_process(monkeypatch, "--images", "parts")
+        fit_in_this_process(monkeypatch, "--data", "parts")
     assert stop.value.code == 130
     assert capsys.readouterr().err.splitlines() == [
         "Stopped; the same command goes on from the last checkpoint in masker-training.",
@@ -318,7 +318,7 @@ def test_one_of_several_processes_speaks_and_writes(
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setattr("saliencykit.training.fit_masker.fit", trained)
     with warnings.catch_warnings(), pytest.raises(SystemExit) as stop:
-        fit_in_this_process(monkeypatch, "--images", "parts")
+        fit_in_this_process(monkeypatch, "--data", "parts")
     assert stop.value.code == 0
     assert capsys.readouterr() == ("", "")
     assert not (folder / "masker.safetensors").exists()

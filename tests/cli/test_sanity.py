@@ -58,7 +58,7 @@ def test_all_checks_of_the_embedded_classifier(folder, command):
 
 def test_the_models_own_masker_and_json(folder, command):
     code, out, err = command(
-        "sanity", "--data", "photos", "--check", "wrong-label", "--check", "encoding", "--json"
+        "sanity-check", "--data", "photos", "--check", "wrong-label", "--check", "encoding", "--json"
     )
     assert (code, err) == (0, "")
     facts = json.loads(out)
@@ -72,7 +72,7 @@ def test_the_models_own_masker_and_json(folder, command):
     [
         (("--data", "nowhere"), "nowhere"),
         (("--data", "photos", "--check", "wrong-lable"), "no sanity check is called 'wrong-lable'"),
-        (("--data", "photos", "--randomise", "tail"), "'head' or 'weights'"),
+        (("--data", "photos", "--randomize", "tail"), "'head' or 'weights'"),
         (("--data", "photos", "--masker", "rize"), "Did you mean 'rise'"),
         (("--data", "photos", "--masker", "no.safetensors"), "there is no file 'no.safetensors'"),
         (

@@ -25,10 +25,10 @@ def folder(tmp_path, command):
 
 
 TRAIN = (
-    "surrogate",
+    "fit-surrogate",
     "--model",
     "demo",
-    "--images",
+    "--data",
     "photos",
     "--queries",
     "55",
@@ -72,7 +72,7 @@ def test_from_the_surrogate_to_an_explanation_of_the_model(folder, command):
     train = (
         "--model",
         "s.safetensors",
-        "--images",
+        "--data",
         "photos",
         "--output",
         "m.safetensors",
@@ -107,8 +107,8 @@ def test_json_and_a_second_call_from_the_answers(folder, command):
         (("--output", "s.pt"), "ends in .safetensors"),
         (("--network", "resnot"), "resnot"),
         (("--device", "cuda:99"), "cannot be used"),
-        (("--images", "none"), "not a folder"),
-        (("--images", ""), "'' is not a folder"),
+        (("--data", "none"), "not a folder"),
+        (("--data", ""), "'' is not a folder"),
         (("--output", "photos/0.png/s.safetensors"), "cannot write to"),
         (("--model", "none.safetensors"), "there is no file"),
     ],

@@ -54,7 +54,7 @@ def test_rows_targets_and_precision():
 def test_scores_are_signed():
     net = small_network()
     assert explain_func(net, X, TARGETS, masker="occlusion:window=6", values="scores").min() < 0
-    with pytest.raises(InputError, match="CentreBox has no scores"):
+    with pytest.raises(InputError, match="CenterBox has no scores"):
         explain_func(net, X, TARGETS, masker="center-box", values="scores")
 
 

@@ -19,7 +19,7 @@ def test_the_page_has_pictures_numbers_classes_and_reasons(black_box, generator,
     assert "6 of 8 pictures of 8 items of list, " in page
     assert "class 7 is outside 0..3" in page
     assert "red-green checks" in page
-    assert "CentreBox(area=0.5)" in page
+    assert "CenterBox(area=0.5)" in page
     assert "http" not in page.replace("http-equiv", "")
     assert saved.to_html(tmp_path / "page.html").read_text(encoding="utf-8") == page
 

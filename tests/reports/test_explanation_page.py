@@ -11,7 +11,7 @@ def test_a_page_of_one_explanation(black_box, examples, tmp_path):
     written = answer.to_html(tmp_path / "page.html")
     page = written.read_text(encoding="utf-8")
     assert page.count("<img") == 6
-    assert answer.names[0] in page
+    assert answer.label_names[0] in page
     assert "Rise(samples=8" in page
     assert "http" not in page
     assert "<script" not in page
@@ -21,7 +21,7 @@ def test_images_in_model_space_have_a_page_too(tmp_path):
     from torch import nn
 
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2))
-    page = explain(net, torch.randn(1, 3, 8, 8), 1, masker="whole-image", inputs="model").to_html(
+    page = explain(net, torch.randn(1, 3, 8, 8), 1, masker="whole-image", inputs="normalized").to_html(
         tmp_path / "page.html"
     )
     assert page.read_text(encoding="utf-8").count("<img") == 3

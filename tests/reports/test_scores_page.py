@@ -57,7 +57,7 @@ def test_names_are_escaped_and_the_parts_are_there(page):
     assert "rise &amp; &lt;more&gt;" in text
     assert "&lt;0&gt;.png" in text
     assert "How much of &lt;everything&gt; is there &amp; more." in text
-    for heading in ("Scores", "Curves", "TrainingImages", "What the numbers mean", "Settings"):
+    for heading in ("Scores", "Curves", "Pictures", "What the numbers mean", "Settings"):
         assert f"<h2>{heading}</h2>" in text
     assert "curve/<wbr>mean ↑" in text
     assert "higher is better" in text
@@ -115,7 +115,7 @@ def test_chromium_shows_it(page, tmp_path, width, scheme, paper):
         f"--screenshot={shot}",
         frame.as_uri(),
     ]
-    subprocess.run(command, capture_output=True, timeout=120, verify=True)
+    subprocess.run(command, capture_output=True, timeout=120, check=True)
     picture = Image.open(shot).convert("RGB").crop((0, 0, width, 1500))
     assert picture.getpixel((width - 3, 3)) == paper
     assert len(picture.getcolors(1 << 22)) > 200, "photos and curves are there"

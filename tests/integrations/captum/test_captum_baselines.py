@@ -40,7 +40,7 @@ def test_maskers_with_an_alternative_take_a_baseline(masker):
 
 
 def test_a_masker_that_replaces_nothing_says_so():
-    with pytest.raises(InputError, match=r"CentreBox replaces no pixels.*'occlusion'"):
+    with pytest.raises(InputError, match=r"CenterBox replaces no pixels.*'occlusion'"):
         with_baseline(CenterBox(), torch.zeros(1, 3, 4, 4))
 
 

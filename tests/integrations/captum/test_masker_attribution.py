@@ -459,7 +459,7 @@ def test_bad_questions_are_assertion_errors_as_captums_are(wrong, says):
 
 
 def test_maskers_without_scores_say_so():
-    with pytest.raises(InputError, match="CentreBox has no scores but its mask"):
+    with pytest.raises(InputError, match="CenterBox has no scores but its mask"):
         MaskerAttribution(small_network(), "center-box", values="scores").attribute(X, target=0)
 
 
