@@ -21,7 +21,6 @@ from torch import Generator
 from saliencykit import compose, explain
 from saliencykit.alternatives.blur import Blur
 from saliencykit.demo import demo_image
-from saliencykit.visualization.mask_overlay import picture_and_mask
 
 ASSETS = Path(__file__).parent / "assets"
 WIDTH, CAPTION, GAP = 451, 30, 10
@@ -32,7 +31,7 @@ def sheet_of(photo: Image.Image) -> Image.Image:
     probabilities.
     """
     answer = explain("demo", photo)
-    picture, mask = picture_and_mask(answer, 0)
+    picture, mask = answer.display_arrays()
     x, m = torch.from_numpy(picture).permute(2, 0, 1)[None], torch.from_numpy(mask)[None, None]
     blurred = Blur()(x, generator=Generator())
     name = answer.names[0].split(",")[0]

@@ -169,6 +169,7 @@ def report(
     """
     from saliencykit.evaluation.scores import Scores
     from saliencykit.explanation.result import Explanation
+    from saliencykit.reports.report_files import write_report
     from saliencykit.storage.saved_explanations import SavedExplanations, is_saved
 
     path = run / "report.html" if output is None else output
@@ -180,7 +181,7 @@ def report(
         if explained
         else Scores.load(run)
     )
-    written = kept.to_html(path)
+    written = write_report(kept, path)
     size = written.stat().st_size
     console().print(
         f"{written} written, {f'{size / 1e6:.1f} MB' if size >= 1e5 else f'{size / 1e3:.0f} kB'}",

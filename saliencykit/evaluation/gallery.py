@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
-import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.types import Images, Mask
 from saliencykit.storage.atomic_files import write_beside
+from saliencykit.visualization.display import to_pil
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,28 +47,13 @@ class Gallery:
             self.alternative.edit(image, m, Generator().manual_seed(self.seed))
             for m in (mask, 1 - mask)
         )
-        self._write(f"pictures/{index}", _picture(image).convert("RGB"))
-        self._write(f"masks/{masker}/{index}", _picture(mask))
-        self._write(f"kept/{masker}/{index}", _picture(kept).convert("RGB"))
-        self._write(f"dropped/{masker}/{index}", _picture(dropped).convert("RGB"))
+        self._write(f"pictures/{index}", to_pil(image).convert("RGB"))
+        self._write(f"masks/{masker}/{index}", to_pil(mask))
+        self._write(f"kept/{masker}/{index}", to_pil(kept).convert("RGB"))
+        self._write(f"dropped/{masker}/{index}", to_pil(dropped).convert("RGB"))
 
     def _write(self, name: str, picture: "Image") -> None:
         def write(beside: Path) -> None:
             picture.save(beside, format="PNG", compress_level=1)  # quick: a tenth larger
 
         write_beside(self.folder / f"{name}.png", write)
-
-
-def _picture(images: Tensor) -> "Image":
-    """The only image, in RGB or grey; of other numbers of channels the mean."""
-    from PIL import Image
-
-    pixels = images[0] if images.shape[1] in (1, 3) else images[0].mean(0, keepdim=True)
-    array = (
-        (pixels.detach().float().clamp(0, 1) * 255)
-        .round()
-        .to(device="cpu", dtype=torch.uint8)
-        .permute(1, 2, 0)
-        .numpy()
-    )
-    return Image.fromarray(array[:, :, 0]) if array.shape[2] == 1 else Image.fromarray(array)

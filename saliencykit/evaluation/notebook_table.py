@@ -2,10 +2,10 @@
 notebook's own colours.
 """
 
+from collections.abc import Mapping
 from html import escape
 
 from saliencykit.evaluation.scores import Scores, ScoreSummary
-from saliencykit.reports.scores_page import best_maskers, heading
 from saliencykit.visualization.html_page import number, table
 
 
@@ -39,6 +39,25 @@ def scores_html(scores: Scores) -> str:
     )
     missing = f"<p><small>Without all scores:</small></p><ul>{reasons}</ul>" if reasons else ""
     return f"<div>{shown}<p><small>{about}</small></p>{missing}</div>"
+
+
+def heading(scores: Scores, name: str) -> str:
+    """A column's name and an arrow for the better direction, as HTML."""
+    better = scores.higher_is_better(name)
+    arrow = "" if better is None else " ↑" if better else " ↓"
+    return escape(name).replace("/", "/<wbr>") + arrow
+
+
+def best_maskers(
+    scores: Scores, summaries: Mapping[tuple[str, str], ScoreSummary], name: str
+) -> set[str]:
+    """The maskers with the best mean of a score; none where the better direction is unknown."""
+    better = scores.higher_is_better(name)
+    means = {m: summaries[m, name].mean for m in scores.maskers if summaries[m, name].n}
+    if better is None or not means:
+        return set()
+    best = (max if better else min)(means.values())
+    return {masker for masker, mean in means.items() if mean == best}
 
 
 def _cell(line: ScoreSummary, best: bool, pictures: int) -> str:

@@ -274,23 +274,6 @@ class Scores:
         write_text(path, json.dumps(as_objects(self.table()), indent=1, ensure_ascii=False) + "\n")
         return path
 
-    def to_html(self, path: str | Path) -> Path:
-        """Write one self-contained page: pictures, curves, the table, and what the numbers mean.
-
-        Args:
-            path: Of the page.
-
-        Returns:
-            The path.
-
-        Raises:
-            SaliencyKitError: The file cannot be written.
-        """
-        from saliencykit.reports.scores_page import page_of_scores
-        from saliencykit.visualization.html_page import write_page
-
-        return write_page(Path(path), page_of_scores(self))
-
     @staticmethod
     def load(folder: str | Path) -> "Scores":
         """Read a run directory, finished or not.

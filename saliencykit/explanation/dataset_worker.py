@@ -18,9 +18,10 @@ from saliencykit.core.reasons import reason_of
 from saliencykit.core.types import Images, Labels, Logits, Mask
 from saliencykit.data.loader import LoadedImage, SampleBatch
 from saliencykit.explanation.explain_images import explain_batch
-from saliencykit.explanation.result import Explanation
 from saliencykit.storage.explanation_rows import ExplainedRow, hexadecimal
 from saliencykit.storage.map_shards import Precision, packed
+from saliencykit.visualization.display import display_arrays
+from saliencykit.visualization.mask_overlay import draw_overlay
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -181,14 +182,9 @@ def overlaid(picture: LoadedImage, image: Images, mask: Mask) -> "Image":
         image: As the model saw it, (1, C, H, W).
         mask: (1, 1, H, W).
     """
-    return Explanation(
-        images=image,
-        labels=torch.zeros(1, dtype=torch.int64),
-        mask=mask,
-        logits=torch.zeros(1, 1),
-        source_images=(picture.picture,),
-        geometries=(picture.geometry,),
-    ).overlay()
+    if picture.picture is None:
+        return draw_overlay(*display_arrays(image, mask))
+    return draw_overlay(*display_arrays(picture.picture, mask, picture.geometry))
 
 
 def _of_sample(given: SampleBatch) -> Iterator[LoadedImage]:

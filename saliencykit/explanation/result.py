@@ -11,6 +11,10 @@ from saliencykit.core.class_scores import probability
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry, tight_boxes
 from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
+from saliencykit.visualization.captions import caption
+from saliencykit.visualization.display import display_arrays
+from saliencykit.visualization.html_images import notebook_gallery
+from saliencykit.visualization.mask_overlay import Array, draw_overlay
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -125,16 +129,50 @@ class Explanation:
             for m, g in zip(self.mask, places, strict=True)
         ]
 
-    def overlay(self, index: int = 0) -> "Image":
-        """One picture with its mask over it: a heatmap over a darkened picture, as a PIL image of
-        the picture's size.
+    def display_arrays(self, index: int = 0) -> tuple[Array, Array]:
+        """One image (H, W, 3) and its mask (H, W), in [0, 1], at a size that suits a screen.
 
         Args:
-            index: Which of the B images.
-        """
-        from saliencykit.visualization.mask_overlay import overlay
+            index: Which image, in [0, B).
 
-        return overlay(self, index)
+        Raises:
+            InputError: There is no such image.
+        """
+        if not 0 <= index < len(self):
+            raise InputError(
+                f"image {index}: the explanation has {len(self)} image(s), 0..{len(self) - 1}."
+            )
+        mask = self.mask[index : index + 1]
+        source = self.source_images[index] if self.source_images else None
+        if source is None or not self.geometries:
+            return display_arrays(self.images[index : index + 1], mask)
+        return display_arrays(source, mask, self.geometries[index])
+
+    def overlay(self, index: int = 0) -> "Image":
+        """Draw a mask over its image: the pixels it keeps inside an outline, the rest dark and gray.
+
+        Args:
+            index: Which image, in [0, B).
+
+        Returns:
+            An RGB image with the proportions of the source image (of the model's input if there is
+            none), 320 to 1600 pixels wide and high where its proportions allow it.
+
+        Raises:
+            InputError: There is no such image.
+        """
+        return draw_overlay(*self.display_arrays(index))
+
+    def caption(self, index: int = 0) -> str:
+        """One line: the class, its probability on the whole image, kept and dropped, and the area.
+
+        Args:
+            index: Which image, in [0, B).
+        """
+        numbers = (self.probability, self.kept, self.dropped, self.area)
+        return caption(
+            self.label_names[index], *(None if n is None else float(n[index]) for n in numbers)
+        )
 
     def save(self, directory: str | Path) -> Path:
         """Write maps (safetensors), overlays (PNG) and, last, a manifest (JSON); nothing is
@@ -153,24 +191,6 @@ class Explanation:
 
         return save(self, Path(directory))
 
-    def to_html(self, path: str | Path) -> Path:
-        """Write one self-contained page: overlays, what the masks keep and drop, and how it was
-        made.
-
-        Args:
-            path: Of the page, `cat.html`.
-
-        Returns:
-            The path.
-
-        Raises:
-            SaliencyKitError: The file cannot be written.
-        """
-        from saliencykit.reports.explanation_page import page_of_explanation
-        from saliencykit.visualization.html_page import write_page
-
-        return write_page(Path(path), page_of_explanation(self))
-
     @staticmethod
     def load(directory: str | Path) -> "Explanation":
         """Read what `save` wrote.
@@ -187,9 +207,12 @@ class Explanation:
         return load(Path(directory))
 
     def _repr_html_(self) -> str:
-        from saliencykit.visualization.mask_overlay import notebook_html
-
-        return notebook_html(self)
+        shown = range(min(len(self), 8))
+        masker = str(self.provenance.get("masker", "a masker")).split("(")[0]
+        more = f"... and {len(self) - 8} more, " if len(self) > 8 else ""
+        return notebook_gallery(
+            map(self.overlay, shown), map(self.caption, shown), f"{more}by {masker}"
+        )
 
     def __repr__(self) -> str:
         """A line per image: label, probabilities and area."""

@@ -3,133 +3,99 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from html import escape
+from itertools import takewhile
+from math import nan
 
 from saliencykit.explanation.dataset_run import overlay_path
-from saliencykit.storage.explanation_rows import ExplainedRow
+from saliencykit.reports.page_parts import (
+    MAX_IMAGES,
+    gallery,
+    missing,
+    note,
+    open_image,
+    settings,
+)
 from saliencykit.storage.run_summary import Summary, summarize
 from saliencykit.storage.saved_explanations import SavedExplanations
-from saliencykit.visualization.html_images import card, stored
-from saliencykit.visualization.html_page import document, facts, number, table
+from saliencykit.visualization.captions import caption
+from saliencykit.visualization.html_images import card
+from saliencykit.visualization.html_page import document, number, table
 
-_MOST = 100  # pictures; more make a page that cannot be mailed
-_CLASSES = 40
-_WORDS = {
+_MAX_CLASSES = 40
+_NUMBERS = ("probability", "kept", "dropped", "area")
+_ROW_TITLES = {
     "probability": "probability of the class",
-    "kept": "kept: with only the mask shown",
-    "dropped": "dropped: with the mask replaced",
-    "area": "area: the mask's share of the picture",
+    "kept": "kept: with only the masked region visible",
+    "dropped": "dropped: with the masked region removed",
+    "area": "area: fraction of pixels in the mask",
     "seconds": "seconds in the networks",
 }
 
 
-def page_of_dataset(saved: SavedExplanations) -> str:
-    """HTML: the numbers, the first pictures with their masks, the most frequent classes, what is
-    missing, settings.
+def dataset_page(saved: SavedExplanations) -> str:
+    """HTML: statistics, the first images with their masks, the most frequent classes, what is
+    missing, and the settings.
     """
     summary = summarize(saved.rows())
-    about = (
-        f"{summary.explained} of {summary.pictures} pictures of {saved.manifest.get('data', '')}"
+    about = f"{summary.explained} of {summary.pictures} images of {saved.manifest.get('data', '')}"
+    reasons = ((text, count, names, "") for text, (count, names) in summary.reasons.items())
+    parts = [note(about), *_statistics(summary), *_images(saved), *_classes(saved)]
+    return document(
+        "Which pixels the decisions rest on", [*parts, *missing(reasons), _settings(saved)]
     )
-    parts = [
-        f'<p class="dim">{escape(about)}</p>',
-        *_numbers(summary),
-        *_pictures(saved),
-        *_classes(saved),
-        *_missing(summary),
-    ]
-    return document("Which pixels the decisions rest on", [*parts, *_settings(saved)])
 
 
-def _numbers(summary: Summary) -> Iterator[str]:
+def _statistics(summary: Summary) -> Iterator[str]:
     rows = [
-        [escape(_WORDS[name]), *map(number, values)]
+        [escape(_ROW_TITLES[name]), *map(number, values)]
         for name, values in summary.columns.items()
         if values[0] == values[0]
     ]
     yield "<h2>Numbers</h2>"
-    yield table(["of a picture", "mean", "lower quartile", "median", "upper quartile"], rows)
+    yield table(["of an image", "mean", "lower quartile", "median", "upper quartile"], rows)
 
 
-def _pictures(saved: SavedExplanations) -> Iterator[str]:
-    cards = []
-    for row in saved.rows():
-        if row.index >= _MOST:
-            break
-        picture = stored(overlay_path(saved.folder, row.index))
-        if picture is not None:
-            cards.append(card(row.name, _caption(row), picture))
-    if cards:
-        yield f'<h2>The first pictures</h2><div class="cards">{"".join(cards)}</div>'
+def _images(saved: SavedExplanations) -> Iterator[str]:
+    figures = []
+    for row in takewhile(lambda row: row.index < MAX_IMAGES, saved.rows()):
+        image = open_image(overlay_path(saved.folder, row.index))
+        if image is not None:
+            name = row.label_name or f"class {row.label}"
+            text = caption(name, **{key: getattr(row, key) for key in _NUMBERS})
+            figures.append(card(row.name, text, image))
+    if figures:
+        yield f"<h2>The first images</h2>{gallery(figures)}"
 
 
 def _classes(saved: SavedExplanations) -> Iterator[str]:
-    sums: dict[str, list[float]] = defaultdict(lambda: [0.0] * 5)
+    sums: dict[str, list[float]] = defaultdict(lambda: [0.0] * (1 + len(_NUMBERS)))
     for row in saved.rows():
         if row.label is not None:
-            values = [
-                1.0,
-                *(
-                    _or_nan(getattr(row, name))
-                    for name in ("probability", "kept", "dropped", "area")
-                ),
-            ]
             name = (row.label_name or f"class {row.label}").split(",")[0]
+            values = [getattr(row, key) for key in _NUMBERS]
+            # a mean over a number that was not measured is NaN, and shown as a dash
+            values = [1.0, *(nan if value is None else value for value in values)]
             sums[name] = [a + b for a, b in zip(sums[name], values, strict=True)]
-    largest = sorted(sums.items(), key=lambda item: (-item[1][0], item[0]))[:_CLASSES]
+    largest = sorted(sums.items(), key=lambda item: (-item[1][0], item[0]))[:_MAX_CLASSES]
     rows = [
-        [escape(name), f"{values[0]:.0f}", *(number(v / values[0]) for v in values[1:])]
-        for name, values in largest
+        [escape(name), f"{count:.0f}", *(number(total / count) for total in totals)]
+        for name, (count, *totals) in largest
     ]
-    yield "<h2>Classes asked about</h2>"
-    yield table(["class", "pictures", "probability", "kept", "dropped", "area"], rows)
-    if len(sums) > _CLASSES:
-        yield f'<p class="dim">The most frequent {_CLASSES} of {len(sums)}; means. All rows are in table.csv.</p>'
-
-
-def _or_nan(value: float | None) -> float:
-    """NaN for what was not asked, which a mean then shows as a dash."""
-    return float("nan") if value is None else value
-
-
-def _missing(summary: Summary) -> Iterator[str]:
-    if summary.reasons:
-        yield "<h2>What is missing</h2><ul>"
-        for reason, (count, names) in summary.reasons.items():
-            more = f" and {count - len(names)} more" if count > len(names) else ""
-            yield f"<li>{escape(', '.join(names))}{more}: {escape(reason)}</li>"
-        yield "</ul>"
-
-
-def _settings(saved: SavedExplanations) -> Iterator[str]:
-    manifest = saved.manifest
-    model = manifest.get("model") or {}
-    pairs = [
-        (name, manifest.get(name))
-        for name in (
-            "command",
-            "data",
-            "limit",
-            "label",
-            "masker",
-            "alternative",
-            "precision",
-            "seed",
+    yield "<h2>Explained classes</h2>"
+    yield table(["class", "images", *_NUMBERS], rows)
+    if len(sums) > _MAX_CLASSES:
+        yield note(
+            f"Means of the {_MAX_CLASSES} most frequent of {len(sums)} classes. All rows are in "
+            "table.csv."
         )
-    ]
-    pairs += [
-        ("model", model.get("text")),
-        ("fingerprint", model.get("fingerprint")),
-        *(manifest.get("versions") or {}).items(),
-    ]
-    yield f"<h2>Settings</h2>{facts((name, str(value)) for name, value in pairs if value is not None)}"
 
 
-def _caption(row: ExplainedRow) -> str:
-    name = (row.label_name or f"class {row.label}").split(",")[0]
-    shown = [name if row.probability is None else f"{name} {row.probability:.1%}"]
-    shown += [
-        f"{what} {value:.1%}"
-        for what in ("kept", "dropped", "area")
-        if (value := getattr(row, what)) is not None
-    ]
-    return ", ".join(shown)
+def _settings(saved: SavedExplanations) -> str:
+    manifest = saved.manifest
+    names = ("command", "data", "limit", "label", "masker", "alternative", "precision", "seed")
+    model = manifest.get("model") or {}
+    return settings(
+        {name: manifest.get(name) for name in names},
+        {"model": model.get("text"), "fingerprint": model.get("fingerprint")},
+        manifest.get("versions") or {},
+    )

@@ -1,145 +1,156 @@
 """The page of an evaluation."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from html import escape
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
+import torch
+
+from saliencykit.evaluation.notebook_table import best_maskers, heading
 from saliencykit.evaluation.run_directory import file_names
 from saliencykit.evaluation.score_rows import Row
 from saliencykit.evaluation.scores import Scores, ScoreSummary, metric_of
-from saliencykit.visualization.html_images import card, stored, stored_overlay
-from saliencykit.visualization.html_page import document, facts, number, table
+from saliencykit.reports.page_parts import (
+    CARD_LEGEND,
+    gallery,
+    missing,
+    note,
+    open_image,
+    settings,
+)
+from saliencykit.visualization.display import display_arrays
+from saliencykit.visualization.html_images import card
+from saliencykit.visualization.html_page import document, number, table
+from saliencykit.visualization.mask_overlay import draw_overlay
 from saliencykit.visualization.svg_curves import chart, legend
+
+_Summaries: TypeAlias = Mapping[tuple[str, str], ScoreSummary]
 
 # `kept_0.05`: a point of the curve `kept`
 _POINT = re.compile(r"(?P<curve>.+?)_(?P<at>\d+(?:\.\d+)?)")
-_NAMES = 5  # of pictures, behind a reason
+_FEW = 5  # names of images behind a reason
 
 
-def page_of_scores(scores: Scores) -> str:
-    """HTML: table, curves, pictures, what the numbers mean, what is missing, settings."""
-    settings = scores.settings
-    model = str(_inside(settings.get("model"), "text"))
-    pictures = len({row.index for row in scores.rows})
+def scores_page(scores: Scores) -> str:
+    """HTML: table, curves, images, what the numbers mean, what is missing, and the settings."""
+    model = str(_field(scores.settings.get("model"), "text"))
     short = model if len(model) <= 120 else f"{model[:117]}..."
-    about = (
-        f"{len(scores.maskers)} methods on {pictures} pictures, {settings.get('data', '')}; {short}"
-    )
-    head = f'<p class="dim">{escape(about)}</p>'
-    lines = {(line.masker, line.score): line for line in scores.table()}
+    count = len({row.index for row in scores.rows})
+    data = scores.settings.get("data", "")
+    about = f"{len(scores.maskers)} maskers on {count} images, {data}; {short}"
+    summaries = {(line.masker, line.score): line for line in scores.table()}
     parts = [
-        head,
-        *_table(scores, lines),
-        *_curves(scores, lines),
-        *_pictures(scores),
-        *_meanings(scores, lines),
+        note(about),
+        *_table(scores, summaries),
+        *_curves(scores, summaries),
+        *_images(scores),
+        *_meanings(scores, summaries),
+        *_missing(scores),
+        _settings(scores.settings),
     ]
-    return document("Saliency maps compared", [*parts, *_missing(scores), *_settings(scores)])
+    return document("Saliency maps compared", parts)
 
 
-def _table(scores: Scores, lines: dict[tuple[str, str], ScoreSummary]) -> Iterator[str]:
-    main, seconds = scores.main, scores.seconds()
-    best = {name: best_maskers(scores, lines, name) for name in main}
+def _table(scores: Scores, summaries: _Summaries) -> Iterator[str]:
+    seconds = scores.seconds()
+    best = {name: best_maskers(scores, summaries, name) for name in scores.main}
     rows = []
     for masker in scores.maskers:
-        cells = [_cell(lines[masker, name], masker in best[name]) for name in main]
+        cells = [_cell(summaries[masker, name], masker in best[name]) for name in scores.main]
         rows.append([escape(masker), *cells, number(seconds[masker])])
     yield "<h2>Scores</h2>"
-    yield table(["method", *(heading(scores, name) for name in main), "seconds"], rows)
-    yield (
-        '<p class="dim">The mean over the pictures, and below it the 95 % interval when the '
-        "pictures are drawn anew (10,000 "
-        "bootstrap samples), the median, and the number of pictures. ↑ higher is better, ↓ lower "
-        "is better; the best mean of a "
-        "column is marked, whatever its interval. Seconds: the median time for one picture's "
-        "mask.</p>"
+    yield table(["masker", *(heading(scores, name) for name in scores.main), "seconds"], rows)
+    yield note(
+        "The mean over the images; below it the 95 % confidence interval (percentile bootstrap, "
+        "10,000 resamples), the median, and the number of images. ↑ higher is better, ↓ lower is "
+        "better; the best mean of a column is marked, whatever its interval. Seconds: the median "
+        "time for the mask of one image."
     )
 
 
-def _curves(scores: Scores, lines: dict[tuple[str, str], ScoreSummary]) -> Iterator[str]:
-    found: dict[str, list[tuple[float, str]]] = {}
+def _curves(scores: Scores, summaries: _Summaries) -> Iterator[str]:
+    curves: dict[str, list[tuple[float, str]]] = {}
     for name in scores.names:
         metric, slash, part = name.rpartition("/")
         point = _POINT.fullmatch(part) if slash else None
         if point:
-            found.setdefault(f"{metric}: {point['curve']}", []).append((float(point["at"]), name))
+            curves.setdefault(f"{metric}: {point['curve']}", []).append((float(point["at"]), name))
     charts = []
-    for title, points in found.items():
+    for title, points in curves.items():
         if len(points) > 1:
-            curve = {
-                masker: [
-                    (x, lines[masker, name].mean, lines[masker, name].low, lines[masker, name].high)
-                    for x, name in sorted(points)
-                ]
+            lines = {
+                masker: [(x, s.mean, s.low, s.high) for x, s in _points(summaries, masker, points)]
                 for masker in scores.maskers
             }
-            charts.append(
-                f"<div><h3>{escape(title)}</h3>{chart(curve, 'share of the picture', title)}</div>"
-            )
+            drawn = chart(lines, "fraction of the image", title)
+            charts.append(f"<div><h3>{escape(title)}</h3>{drawn}</div>")
     if charts:
         yield f'<h2>Curves</h2>{legend(scores.maskers)}<div class="charts">{"".join(charts)}</div>'
 
 
-def _pictures(scores: Scores) -> Iterator[str]:
-    if scores.folder is None:
-        return
-    files = file_names(scores.maskers)
+def _points(
+    summaries: _Summaries, masker: str, points: list[tuple[float, str]]
+) -> list[tuple[float, ScoreSummary]]:
+    return [(x, summaries[masker, name]) for x, name in sorted(points)]
+
+
+def _images(scores: Scores) -> Iterator[str]:
     rows: dict[int, dict[str, Row]] = {}
-    for row in scores.rows:
+    for row in scores.rows if scores.folder else ():
         rows.setdefault(row.index, {})[row.masker] = row
-    started = False
-    for index, theirs in sorted(rows.items()):
-        picture = stored(scores.folder / "pictures" / f"{index}.png")
-        if picture is None:
-            continue
-        if not started:
-            about = "Large: the mask over the picture; small: what it keeps and what it drops, the rest blurred."
-            yield f'<h2>Pictures</h2><p class="dim">{about}</p>'
-            started = True
-        one = next(
-            (row for row in theirs.values() if row.probability is not None),
-            next(iter(theirs.values())),
+    sections = [part for _, by in sorted(rows.items()) for part in _image(scores, by)]
+    if sections:
+        yield f"<h2>Images</h2>{note(CARD_LEGEND)}"
+        yield from sections
+
+
+def _image(scores: Scores, rows: dict[str, Row]) -> Iterator[str]:
+    """One image with every masker's mask; nothing where no image was stored."""
+    assert scores.folder is not None
+    first = next(iter(rows.values()))
+    file = f"{first.index}.png"
+    image = open_image(scores.folder / "pictures" / file)
+    if image is None:
+        return
+    first = next((row for row in rows.values() if row.probability is not None), first)
+    name = first.label_name.split(",")[0] if first.label_name else f"class {first.label}"
+    known = "" if first.probability is None else f", {first.probability:.1%}"
+    figures = [card("model input", f"explained class: {name}{known}", image)]
+    directories = file_names(scores.maskers)
+    for masker in scores.maskers:
+        mask, kept, dropped = (
+            open_image(scores.folder / kind / directories[masker] / file)
+            for kind in ("masks", "kept", "dropped")
         )
-        sure = "" if one.probability is None else f", {one.probability:.1%}"
-        asked = one.label_name.split(",")[0] if one.label_name else f"class {one.label}"
-        cards = [card("the model's input", f"asked about: {asked}{sure}", picture)]
-        for masker in scores.maskers:
-            mask = stored(scores.folder / "masks" / files[masker] / f"{index}.png")
-            if masker not in theirs or mask is None or mask.size != picture.size:
-                continue
-            kept, dropped = (
-                stored(scores.folder / side / files[masker] / f"{index}.png")
-                for side in ("kept", "dropped")
-            )
-            cards.append(
-                card(
-                    masker,
-                    _caption(scores, theirs[masker]),
-                    stored_overlay(picture, mask),
-                    kept,
-                    dropped,
-                )
-            )
-        yield f'<h3>{escape(one.sample)}</h3><div class="cards">{"".join(cards)}</div>'
+        if masker in rows and mask is not None and mask.size == image.size:
+            keep = torch.from_numpy(np.asarray(mask.convert("L"), np.float32) / 255)
+            overlay = draw_overlay(*display_arrays(image, keep[None, None]))
+            figures.append(card(masker, _caption(scores, rows[masker]), overlay, kept, dropped))
+    yield f"<h3>{escape(first.sample)}</h3>{gallery(figures)}"
 
 
-def _meanings(scores: Scores, lines: dict[tuple[str, str], ScoreSummary]) -> Iterator[str]:
+def _meanings(scores: Scores, summaries: _Summaries) -> Iterator[str]:
     yield "<h2>What the numbers mean</h2>"
     metrics = scores.settings.get("metrics", {})
-    for metric in dict.fromkeys(metric_of(name, metrics) for name in scores.names):
+    by_metric: dict[str, list[str]] = {}
+    for name in scores.names:
+        by_metric.setdefault(metric_of(name, metrics), []).append(name)
+    for metric, names in by_metric.items():
         known = metrics.get(metric, {})
-        better = _inside(known, "higher_is_better")
-        word = "" if better is None else "higher is better" if better else "lower is better"
-        names = [name for name in scores.names if metric_of(name, metrics) == metric]
-        heads = [escape(name.removeprefix(f"{metric}/")) for name in names]
+        better = _field(known, "higher_is_better")
+        direction = "" if better is None else f"{'higher' if better else 'lower'} is better"
         rows = [
-            [escape(masker), *(_cell(lines[masker, name], False) for name in names)]
+            [escape(masker), *(_cell(summaries[masker, name], False) for name in names)]
             for masker in scores.maskers
         ]
-        shown = table(["method", *heads], rows) if len(names) > 1 else ""
-        about = escape(str(_inside(known, "about") or ""))
-        yield f"<details><summary>{escape(metric)} <small>{word}</small></summary><p>{about}</p>{shown}</details>"
+        heads = [escape(name.removeprefix(f"{metric}/")) for name in names]
+        shown = table(["masker", *heads], rows) if len(names) > 1 else ""
+        yield (
+            f"<details><summary>{escape(metric)} <small>{direction}</small></summary>"
+            f"<p>{escape(str(_field(known, 'about') or ''))}</p>{shown}</details>"
+        )
 
 
 def _missing(scores: Scores) -> Iterator[str]:
@@ -147,55 +158,30 @@ def _missing(scores: Scores) -> Iterator[str]:
     for row in scores.rows:
         if row.reason is not None:
             reasons.setdefault(row.reason, {}).setdefault(row.masker, []).append(row.sample)
-    if not reasons:
-        return
-    yield "<h2>What is missing</h2><ul>"
+    items = []
     for reason, by in reasons.items():
-        who = "every method" if len(by) == len(scores.maskers) > 1 else ", ".join(by)
-        names = list(dict.fromkeys(name for some in by.values() for name in some))
-        more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-        yield f"<li>{escape(', '.join(names[:_NAMES]))}{more}, by {escape(who)}: {escape(reason)}</li>"
-    yield "</ul>"
+        names = list(dict.fromkeys(name for samples in by.values() for name in samples))
+        who = "every masker" if len(by) == len(scores.maskers) > 1 else ", ".join(by)
+        items.append((reason, len(names), names[:_FEW], who))
+    return missing(items)
 
 
-def _settings(scores: Scores) -> Iterator[str]:
-    settings = scores.settings
-    pairs = [
-        (name, str(settings[name])) for name in ("command", "data", "seed") if name in settings
-    ]
-    pairs += [
-        ("model", str(_inside(settings.get("model"), "text"))),
-        ("fingerprint", str(_inside(settings.get("model"), "fingerprint"))),
-    ]
-    pairs += [(name, str(text)) for name, text in settings.get("maskers", {}).items()]
-    pairs += [
-        (name, str(_inside(known, "text"))) for name, known in settings.get("metrics", {}).items()
-    ]
-    pairs += [(name, str(version)) for name, version in settings.get("versions", {}).items()]
-    yield f"<h2>Settings</h2>{facts(pairs)}"
+def _settings(known: Mapping[str, Any]) -> str:
+    return settings(
+        {name: known.get(name) for name in ("command", "data", "seed")},
+        {
+            "model": _field(known.get("model"), "text"),
+            "fingerprint": _field(known.get("model"), "fingerprint"),
+        },
+        known.get("maskers", {}),
+        {name: _field(metric, "text") for name, metric in known.get("metrics", {}).items()},
+        known.get("versions", {}),
+    )
 
 
 def _caption(scores: Scores, row: Row) -> str:
     shown = [f"{name} {number(row.scores[name])}" for name in scores.main if name in row.scores]
     return "; ".join([*shown, *([row.reason] if row.reason else [])])
-
-
-def heading(scores: Scores, name: str) -> str:
-    """A column's name, and which way is better, as HTML."""
-    better = scores.higher_is_better(name)
-    return escape(name).replace("/", "/<wbr>") + (
-        "" if better is None else " ↑" if better else " ↓"
-    )
-
-
-def best_maskers(scores: Scores, lines: dict[tuple[str, str], ScoreSummary], name: str) -> set[str]:
-    """Those with the best mean of a score; none where it is unknown which way is better."""
-    better = scores.higher_is_better(name)
-    means = {masker: lines[masker, name].mean for masker in scores.maskers if lines[masker, name].n}
-    if better is None or not means:
-        return set()
-    top = max(means.values()) if better else min(means.values())
-    return {masker for masker, mean in means.items() if mean == top}
 
 
 def _cell(line: ScoreSummary, best: bool) -> str:
@@ -206,5 +192,6 @@ def _cell(line: ScoreSummary, best: bool) -> str:
     return f"{mean}<small>{between}</small><small>median {number(line.median)}, n {line.n}</small>"
 
 
-def _inside(known: Any, name: str) -> Any:
-    return known.get(name) if isinstance(known, dict) else None
+def _field(record: Any, name: str) -> Any:
+    """A field of a record that a file may hold in another form."""
+    return record.get(name) if isinstance(record, dict) else None

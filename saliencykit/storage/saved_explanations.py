@@ -156,24 +156,6 @@ class SavedExplanations:
         """
         return [self.row(name) for name in self._pixels.get(hexadecimal(key), ())]
 
-    def to_html(self, path: str | Path) -> Path:
-        """Write one self-contained page: the first pictures with their masks, the numbers, what is
-        missing, settings.
-
-        Args:
-            path: Of the page.
-
-        Returns:
-            The path.
-
-        Raises:
-            SaliencyKitError: The file cannot be written.
-        """
-        from saliencykit.reports.dataset_page import page_of_dataset
-        from saliencykit.visualization.html_page import write_page
-
-        return write_page(Path(path), page_of_dataset(self))
-
     @cached_property
     def _places(self) -> dict[str, tuple[Path, int]]:
         places: dict[str, tuple[Path, int]] = {}

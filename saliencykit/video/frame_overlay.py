@@ -1,4 +1,4 @@
-"""The overlay of `report.overlay`, drawn on the luma and chroma of a clip's frame, which is several
+"""The overlay of `visualization.draw_overlay`, drawn on the luma and chroma of a clip's frame, which is several
 times faster.
 """
 
@@ -8,23 +8,23 @@ import numpy as np
 
 from saliencykit.explanation.result import Explanation
 from saliencykit.video.reader import VideoInfo
+from saliencykit.visualization.mask_overlay import (
+    CONTOUR_COLOR,
+    DIMMED_SATURATION,
+    DIMMING,
+    outline,
+)
 
 if TYPE_CHECKING:
     from av import VideoFrame
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-CONTOUR = (255, 106, 0)
-"""Colour of the line around the mask, that of `report.CONTOUR`."""
-# what the mask leaves out: this much of the luma, and that share of it of the chroma
-_DIM, _COLOUR = (
-    0.28,
-    0.4,
-)
 _VALUES = np.arange(256) / 255
-_LUMA = np.round(256 * (_VALUES + _DIM * (1 - _VALUES))).astype(np.uint16)
-_CHROMA = np.round(256 * (_VALUES + _DIM * _COLOUR * (1 - _VALUES))).astype(np.int16)
-_FAINT = 26  # of 255
+_LUMA = np.round(256 * (_VALUES + DIMMING * (1 - _VALUES))).astype(np.uint16)
+_CHROMA = np.round(256 * (_VALUES + DIMMING * DIMMED_SATURATION * (1 - _VALUES))).astype(np.int16)
+# of 255; a line around the specks of a fainter mask would jump from frame to frame
+_FAINT = 26
 _BT709 = 1  # of FFmpeg's AVColorSpace
 _FULL = 2  # of FFmpeg's AVColorRange: luma from 0 to 255
 
@@ -47,7 +47,7 @@ def draw(frame: "VideoFrame", facts: VideoInfo, explanation: Explanation) -> "Vi
     planes = _planes(frame, facts)
     height, width = (side + side % 2 for side in planes[0].shape)
     mask = _even(mask_on_picture(explanation, facts.size))
-    line = outline(mask)
+    line = outline(mask, faint=_FAINT)
     drawn = np.empty((height * 3 // 2, width), np.uint8)
     luma, chroma = drawn[:height], drawn[height:].reshape(2, height // 2, width // 2)
     color = _contour(frame.colorspace == _BT709)
@@ -94,30 +94,6 @@ def mask_on_picture(explanation: Explanation, size: tuple[int, int]) -> Array:
     return whole
 
 
-def outline(mask: Array) -> Array:
-    """Where the line is: the boundary of what reaches half of the mask's largest value, as wide as
-    `report.overlay` draws it.
-
-    A mask that reaches a tenth nowhere has none: lines around its specks would jump from frame to
-    frame.
-    """
-    inside = mask >= max(_FAINT, (int(mask.max()) + 1) // 2)
-    line = np.zeros_like(inside)
-    across, down = inside[:, 1:] != inside[:, :-1], inside[1:] != inside[:-1]
-    line[:, 1:] |= across
-    line[:, :-1] |= across
-    line[1:] |= down
-    line[:-1] |= down
-    for _ in range(max(1, round(min(mask.shape) / 160)) - 1):
-        spread = line.copy()
-        spread[:, 1:] |= line[:, :-1]
-        spread[:, :-1] |= line[:, 1:]
-        line = spread.copy()
-        line[1:] |= spread[:-1]
-        line[:-1] |= spread[1:]
-    return line
-
-
 def _planes(frame: "VideoFrame", facts: VideoInfo) -> list[Array]:
     """Luma and chroma of limited range, upright; sides may be odd."""
     width, height = facts.stored
@@ -144,7 +120,7 @@ def _even(plane: Array) -> Array:
 
 def _contour(bt709: bool) -> tuple[int, int, int]:
     """The line's colour as luma and chroma of limited range."""
-    red, green, blue = (v / 255 for v in CONTOUR)
+    red, green, blue = (v / 255 for v in CONTOUR_COLOR)
     kr, kb = (0.2126, 0.0722) if bt709 else (0.299, 0.114)
     y = kr * red + (1 - kr - kb) * green + kb * blue
     u, v = (blue - y) / (1 - kb) / 2, (red - y) / (1 - kr) / 2

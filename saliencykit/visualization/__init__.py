@@ -1,3 +1,5 @@
-"""Self-contained HTML pages: nothing is fetched, no script is needed, everything that came from
-outside is escaped.
-"""
+"""Overlays, HTML pages and curves: functions of arrays, images and text."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

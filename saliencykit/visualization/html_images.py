@@ -1,83 +1,77 @@
-"""Pictures inside a page: overlay, kept and dropped as data addresses."""
+"""Images inside an HTML page, as data URLs; all text is escaped."""
 
 import base64
 import io
+from collections.abc import Iterable
 from html import escape
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from torch import Tensor
+from PIL import Image
 
-from saliencykit.explanation.result import Explanation
-from saliencykit.visualization.mask_overlay import overlay
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-_SIDE = 320  # pixels; larger pictures are reduced
-_QUALITY = 82  # of the JPEG; a page of 12 pictures and 6 methods then has some 5 MB
+_SIDE = 320  # pixels; larger images are reduced
+_QUALITY = 82  # of the JPEG; a page of 12 images and 6 maskers then has some 5 MB
+# pixels; twice as many as are shown, for high-resolution screens
+_NOTEBOOK_SIDE = 640
 
 
-def data_address(picture: "Image") -> str:
-    """The picture as JPEG in an address of its own."""
-    from PIL import Image
+def jpeg_data_url(image: Image.Image, *, side: int = _SIDE, quality: int = _QUALITY) -> str:
+    """The image as a JPEG data URL.
 
-    small = picture.convert("RGB")
-    if max(small.size) > _SIDE:
-        scale = _SIDE / max(small.size)
-        small = small.resize(
-            (max(1, round(small.width * scale)), max(1, round(small.height * scale))),
-            Image.Resampling.LANCZOS,
-        )
+    Args:
+        image: Any mode.
+        side: The longer side is reduced to this many pixels.
+        quality: Of the JPEG, in 1..95.
+    """
+    small = image.convert("RGB")
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
+    small.save(buffer, "JPEG", quality=quality, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def card(
     title: str,
     caption: str,
-    main: "Image",
-    kept: "Image | None" = None,
-    dropped: "Image | None" = None,
+    main: Image.Image,
+    kept: Image.Image | None = None,
+    dropped: Image.Image | None = None,
 ) -> str:
-    """One method's answer: the overlay, and below it what it keeps and what it drops; title and
-    caption are plain text.
+    """A figure: an overlay, below it what the mask keeps and drops, and a caption.
+
+    Args:
+        title: Plain text, in bold.
+        caption: Plain text.
+        main: The overlay.
+        kept: The image with only the masked region visible.
+        dropped: The image with the masked region removed.
     """
     pair = ""
     if kept is not None and dropped is not None:
-        sides = (("kept", kept), ("dropped", dropped))
-        images = "".join(
-            f'<div><img src="{data_address(side)}" alt="{name} by '
-            f'{escape(title)}"><span>{name}</span></div>'
-            for name, side in sides
+        sides = "".join(
+            f'<div><img src="{jpeg_data_url(side)}" alt="{name} by {escape(title)}">'
+            f"<span>{name}</span></div>"
+            for name, side in (("kept", kept), ("dropped", dropped))
         )
-        pair = f'<div class="pair">{images}</div>'
-    shown = f'<img src="{data_address(main)}" alt="{escape(title)}">'
-    return f"<figure>{shown}{pair}<figcaption><b>{escape(title)}</b><br>{escape(caption)}</figcaption></figure>"
+        pair = f'<div class="pair">{sides}</div>'
+    return (
+        f'<figure><img src="{jpeg_data_url(main)}" alt="{escape(title)}">{pair}'
+        f"<figcaption><b>{escape(title)}</b><br>{escape(caption)}</figcaption></figure>"
+    )
 
 
-def stored_overlay(picture: "Image", mask: "Image") -> "Image":
-    """The library's own overlay, from a picture and a grey mask of its size."""
-    images = _tensor(picture.convert("RGB")).permute(2, 0, 1)[None]
-    maps = _tensor(mask.convert("L"))[None, None]
-    nothing = torch.zeros(1, dtype=torch.int64)
-    return overlay(Explanation(images=images, labels=nothing, mask=maps, logits=torch.zeros(1, 1)))
+def notebook_gallery(images: Iterable[Image.Image], captions: Iterable[str], footer: str) -> str:
+    """Images side by side with captions, for a notebook; tens of kB each.
 
-
-def stored(path: Path) -> "Image | None":
-    """A picture of a run directory; None where it is missing or damaged."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            return picture.copy()
-    except (OSError, SyntaxError, ValueError):
-        return None
-
-
-def _tensor(picture: "Image") -> Tensor:
-    return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)
+    Args:
+        images: Any mode and size.
+        captions: Plain text, one each.
+        footer: Plain text, below all of them.
+    """
+    figures = "".join(
+        "<figure style='display:inline-block;vertical-align:top;margin:4px;max-width:320px'>"
+        f"<img style='max-width:100%' alt='overlay' "
+        f"src='{jpeg_data_url(image, side=_NOTEBOOK_SIDE, quality=88)}'/>"
+        f"<figcaption style='font:12px/1.5 sans-serif'>{escape(caption)}</figcaption></figure>"
+        for image, caption in zip(images, captions, strict=True)
+    )
+    style = "font:12px/1.5 sans-serif;margin:0 4px"
+    return f"<div>{figures}<p style='{style}'>{escape(footer)}</p></div>"

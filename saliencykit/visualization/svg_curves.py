@@ -1,8 +1,9 @@
-"""Curves as inline SVG: one line per method, with the interval of the mean at each point."""
+"""Curves as inline SVG: one line per masker, with a confidence interval at each point."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
 from math import ceil, floor, isfinite, log10
+from typing import NamedTuple
 
 COLORS = (
     "#d95f02",
@@ -16,85 +17,61 @@ COLORS = (
     "#d4a106",
     "#c0392b",
 )
-"""Told apart on light and on dark, the first four also by people who see two primary colours."""
+"""Legible on light and dark; the first four are told apart with color blindness too."""
 _DASHES = ("", "6 3", "2 3", "8 3 2 3")
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 360, 240, 48, 34, 10, 18
 
 Points = Sequence[tuple[float, float, float, float]]
-"""x, mean, low, high; what is not finite is left out."""
+"""x, mean, low, high; values that are not finite are left out."""
 
 
-def chart(lines: Mapping[str, Points], across: str, up: str) -> str:
-    """One diagram.
+class _Axes(NamedTuple):
+    """The ranges of a chart's axes."""
+
+    x0: float
+    x1: float
+    y0: float
+    y1: float
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """A point in pixels of the chart."""
+        left = (x - self.x0) / (self.x1 - self.x0) * (_WIDTH - _LEFT - _RIGHT)
+        up = (y - self.y0) / (self.y1 - self.y0) * (_HEIGHT - _BOTTOM - _TOP)
+        return _LEFT + left, _HEIGHT - _BOTTOM - up
+
+
+def chart(curves: Mapping[str, Points], x_label: str, y_label: str) -> str:
+    """One chart; empty where there is nothing to draw.
 
     Args:
-        lines: Points by method.
-        across: What x is, plain text.
-        up: What y is, plain text.
+        curves: Points by masker.
+        x_label: Plain text.
+        y_label: Plain text.
     """
-    points = [
-        (x, *(v for v in (mean, low, high) if isfinite(v)))
-        for line in lines.values()
-        for x, mean, low, high in line
-    ]
-    xs, ys = [p[0] for p in points], [v for p in points for v in p[1:]]
+    points = [point for curve in curves.values() for point in curve]
+    xs = sorted({point[0] for point in points})
+    ys = [y for point in points for y in point[1:] if isfinite(y)]
     if not ys:
         return ""
-    x0, x1 = min(xs), max(xs)
-    y0, y1 = min(0.0, *ys), max(ys)
-    x1, y1 = x1 if x1 > x0 else x0 + 1, y1 if y1 > y0 else y0 + 1
-
-    def at(x: float, y: float) -> str:
-        left = _LEFT + (x - x0) / (x1 - x0) * (_WIDTH - _LEFT - _RIGHT)
-        return f"{left:.1f},{_HEIGHT - _BOTTOM - (y - y0) / (y1 - y0) * (_HEIGHT - _BOTTOM - _TOP):.1f}"
-
-    parts = [
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(up)} by '
-        f'{escape(across)}">'
-    ]
-    parts += [
-        f'<polyline class="axis" fill="none" points="{at(x0, y)} {at(x1, y)}"/>'
-        for y in _ticks(y0, y1)
-    ]
-    for y in _ticks(y0, y1):
-        parts.append(
-            f'<text x="{_LEFT - 5}" y="{float(at(x0, y).split(",")[1]) + 4:.1f}" '
-            f'text-anchor="end">{y:g}</text>'
-        )
-    for x in sorted(set(xs)):
-        parts.append(
-            f'<text x="{at(x, y0).split(",")[0]}" y="{_HEIGHT - _BOTTOM + 14}" '
-            f'text-anchor="middle">{x:g}</text>'
-        )
-    parts.append(
-        f'<text x="{_WIDTH / 2:.0f}" y="{_HEIGHT - 4}" text-anchor="middle">{escape(across)}</text>'
-    )
-    for number, line in enumerate(lines.values()):
-        drawn = [(x, mean, low, high) for x, mean, low, high in line if isfinite(mean)]
-        stroke = f'stroke="{COLORS[number % len(COLORS)]}" stroke-dasharray="{_DASHES[number // len(COLORS) % len(_DASHES)]}"'
-        parts.append(
-            f'<polyline fill="none" stroke-width="2" {stroke} '
-            f'points="{" ".join(at(x, mean) for x, mean, _, _ in drawn)}"/>'
-        )
-        # so that intervals at one x do not lie on each other
-        aside = 3 * (number - (len(lines) - 1) / 2)
-        for x, mean, low, high in drawn:
-            place = at(x, mean).split(",")
-            parts.append(
-                f'<circle cx="{place[0]}" cy="{place[1]}" r="2.5" '
-                f'fill="{COLORS[number % len(COLORS)]}"/>'
-            )
-            if isfinite(low) and isfinite(high):
-                parts.append(
-                    '<polyline fill="none" stroke-width="1" opacity=".5" '
-                    f'transform="translate({aside:g} 0)" {stroke} points="{at(x, low)} '
-                    f'{at(x, high)}"/>'
-                )
+    low, high = min(0.0, *ys), max(ys)
+    x1, y1 = (b if b > a else a + 1 for a, b in ((xs[0], xs[-1]), (low, high)))
+    axes = _Axes(xs[0], x1, low, y1)
+    label = f"{escape(y_label)} by {escape(x_label)}"
+    parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">']
+    for y in _ticks(low, y1):
+        left, height = axes.at(axes.x0, y)
+        parts.append(_line([(left, height), axes.at(x1, y)], 'class="axis"'))
+        parts.append(_text(left - 5, height + 4, f"{y:g}", "end"))
+    parts += [_text(axes.at(x, low)[0], _HEIGHT - _BOTTOM + 14, f"{x:g}") for x in xs]
+    parts.append(_text(_WIDTH / 2, _HEIGHT - 4, escape(x_label)))
+    for i, curve in enumerate(curves.values()):
+        # shifted, so that intervals at one x do not hide each other
+        parts += _curve(axes, curve, i, shift=3 * (i - (len(curves) - 1) / 2))
     return "".join([*parts, "</svg>"])
 
 
 def legend(names: Sequence[str]) -> str:
-    """The methods' colours."""
+    """The maskers' colors."""
     items = (
         f'<li><i style="color:{COLORS[i % len(COLORS)]}"></i>{escape(name)}</li>'
         for i, name in enumerate(names)
@@ -102,8 +79,31 @@ def legend(names: Sequence[str]) -> str:
     return f'<ul class="legend">{"".join(items)}</ul>'
 
 
+def _curve(axes: _Axes, points: Points, index: int, shift: float) -> list[str]:
+    color = COLORS[index % len(COLORS)]
+    stroke = f'stroke="{color}" stroke-dasharray="{_DASHES[index // len(COLORS) % len(_DASHES)]}"'
+    drawn = [point for point in points if isfinite(point[1])]
+    parts = [_line([axes.at(x, mean) for x, mean, _, _ in drawn], f'stroke-width="2" {stroke}')]
+    for x, mean, low, high in drawn:
+        left, height = axes.at(x, mean)
+        parts.append(f'<circle cx="{left:.1f}" cy="{height:.1f}" r="2.5" fill="{color}"/>')
+        if isfinite(low) and isfinite(high):
+            style = f'stroke-width="1" opacity=".5" transform="translate({shift:g} 0)" {stroke}'
+            parts.append(_line([axes.at(x, low), axes.at(x, high)], style))
+    return parts
+
+
+def _line(points: Sequence[tuple[float, float]], style: str) -> str:
+    shown = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return f'<polyline fill="none" {style} points="{shown}"/>'
+
+
+def _text(x: float, y: float, text: str, anchor: str = "middle") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{text}</text>'
+
+
 def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers between two others, three to seven of them."""
+    """Three to seven round numbers between two others."""
     power = 10.0 ** floor(log10((high - low) / 3))
     step = next(power * factor for factor in (5, 2, 1) if (high - low) / (power * factor) >= 3)
     first = ceil(low / step - 1e-9)

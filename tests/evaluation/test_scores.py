@@ -104,7 +104,7 @@ def test_nothing_has_a_table_too():
 def test_files_at_home(scores, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    for write in (scores.to_csv, scores.to_json, scores.to_html):
+    for write in (scores.to_csv, scores.to_json):
         path = write(f"~/{write.__name__}")
         assert path == tmp_path / write.__name__
         assert path.is_file()

@@ -25,6 +25,7 @@ from saliencykit.core.metric import Sample
 from saliencykit.evaluation.evaluate_maskers import evaluate
 from saliencykit.explanation.dataset_explainer import explain_dataset
 from saliencykit.explanation.explain_images import explain
+from saliencykit.reports.report_files import write_report
 from saliencykit.storage.saved_explanations import SavedExplanations
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
 
@@ -374,7 +375,7 @@ def test_corrupt_pictures_are_rows_and_overlays_are_written(black_box, tmp_path)
     assert shown == ["0000000.png", "0000001.png", "0000004.png"]
     assert Image.open(tmp_path / "run" / "overlays" / "0000" / shown[0]).size == (320, 320)
     assert "saw" not in (tmp_path / "run" / "table.csv").read_text()
-    assert "truncated or damaged" in saved.to_html(tmp_path / "page.html").read_text()
+    assert "truncated or damaged" in write_report(saved, tmp_path / "page.html").read_text()
 
 
 def test_a_folder_of_folders_that_are_no_classes(black_box, tmp_path):

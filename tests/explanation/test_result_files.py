@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from saliencykit import Explanation, InputError, TorchBlackBox, explain
+from saliencykit.reports.report_files import write_report
 
 
 @pytest.fixture
@@ -102,5 +103,5 @@ def test_a_place_at_home(
     monkeypatch.chdir(tmp_path)
     assert answer.save("~/cat") == tmp_path / "cat"
     assert len(Explanation.load("~/cat")) == len(answer)
-    assert answer.to_html("~/cat.html") == tmp_path / "cat.html"
+    assert write_report(answer, "~/cat.html") == tmp_path / "cat.html"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cat", "cat.html"]

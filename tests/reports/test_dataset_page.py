@@ -1,7 +1,8 @@
 import torch
 
 from saliencykit.explanation.dataset_explainer import explain_dataset
-from saliencykit.reports.dataset_page import page_of_dataset
+from saliencykit.reports.dataset_page import dataset_page
+from saliencykit.reports.report_files import write_report
 
 
 def test_the_page_has_pictures_numbers_classes_and_reasons(black_box, generator, tmp_path):
@@ -14,19 +15,19 @@ def test_the_page_has_pictures_numbers_classes_and_reasons(black_box, generator,
     saved = explain_dataset(
         black_box, pairs, masker="center-box", output_dir=tmp_path / "run", overlays=3
     )
-    page = page_of_dataset(saved)
+    page = dataset_page(saved)
     assert page.count("<img") == 3
-    assert "6 of 8 pictures of 8 items of list, " in page
+    assert "6 of 8 images of 8 items of list, " in page
     assert "class 7 is outside 0..3" in page
     assert "red-green checks" in page
     assert "CenterBox(area=0.5)" in page
     assert "http" not in page.replace("http-equiv", "")
-    assert saved.to_html(tmp_path / "page.html").read_text(encoding="utf-8") == page
+    assert write_report(saved, tmp_path / "page.html").read_text(encoding="utf-8") == page
 
 
 def test_without_a_check_and_overlays(black_box, generator, tmp_path):
     images, labels = black_box.examples(2, generator=generator)
-    page = page_of_dataset(
+    page = dataset_page(
         explain_dataset(
             black_box,
             list(zip(images, labels.tolist(), strict=True)),
@@ -37,6 +38,6 @@ def test_without_a_check_and_overlays(black_box, generator, tmp_path):
         )
     )
     assert "<img" not in page
-    assert "The first pictures" not in page
+    assert "The first images" not in page
     assert "NaN" not in page
     assert "nan" not in page

@@ -3,12 +3,13 @@ import torch
 
 from saliencykit import explain
 from saliencykit.core.errors import SaliencyKitError
+from saliencykit.reports.report_files import write_report
 
 
 def test_a_page_of_one_explanation(black_box, examples, tmp_path):
     images, labels = examples
     answer = explain(black_box, images[:2], labels[:2].tolist(), masker="rise:samples=8")
-    written = answer.to_html(tmp_path / "page.html")
+    written = write_report(answer, tmp_path / "page.html")
     page = written.read_text(encoding="utf-8")
     assert page.count("<img") == 6
     assert answer.label_names[0] in page
@@ -21,9 +22,8 @@ def test_images_in_model_space_have_a_page_too(tmp_path):
     from torch import nn
 
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2))
-    page = explain(net, torch.randn(1, 3, 8, 8), 1, masker="whole-image", inputs="normalized").to_html(
-        tmp_path / "page.html"
-    )
+    answer = explain(net, torch.randn(1, 3, 8, 8), 1, masker="whole-image", inputs="normalized")
+    page = write_report(answer, tmp_path / "page.html")
     assert page.read_text(encoding="utf-8").count("<img") == 3
 
 
@@ -32,5 +32,5 @@ def test_a_page_that_cannot_be_written_is_one_sentence(black_box, examples, tmp_
     with pytest.raises(
         SaliencyKitError, match=r"cannot be written: Is a directory. Choose another file.$"
     ):
-        answer.to_html(tmp_path)
-    assert answer.to_html(tmp_path / "new" / "page.html").is_file()
+        write_report(answer, tmp_path)
+    assert write_report(answer, tmp_path / "new" / "page.html").is_file()

@@ -8,6 +8,8 @@ from saliencykit.core.metric import Metric, Sample
 from saliencykit.evaluation.evaluate_maskers import evaluate
 from saliencykit.evaluation.score_rows import Row
 from saliencykit.evaluation.scores import Scores
+from saliencykit.reports.report_files import write_report
+from saliencykit.reports.scores_page import scores_page
 
 
 class Curve(Metric):
@@ -37,7 +39,7 @@ def page(tmp_path_factory):
         output_dir=folder,
         report_images=3,
     )
-    return scores.to_html(folder / "report.html")
+    return write_report(scores, folder / "report.html")
 
 
 def test_it_is_well_formed_and_holds_everything_itself(page, addresses):
@@ -57,7 +59,7 @@ def test_names_are_escaped_and_the_parts_are_there(page):
     assert "rise &amp; &lt;more&gt;" in text
     assert "&lt;0&gt;.png" in text
     assert "How much of &lt;everything&gt; is there &amp; more." in text
-    for heading in ("Scores", "Curves", "Pictures", "What the numbers mean", "Settings"):
+    for heading in ("Scores", "Curves", "Images", "What the numbers mean", "Settings"):
         assert f"<h2>{heading}</h2>" in text
     assert "curve/<wbr>mean ↑" in text
     assert "higher is better" in text
@@ -72,13 +74,11 @@ def test_what_is_missing_is_said_with_its_reason():
     scores = Scores(
         tuple(rows), {"maskers": {"m": "M()"}, "metrics": {"area": {"higher_is_better": False}}}
     )
-    from saliencykit.reports.scores_page import page_of_scores
-
-    text = page_of_scores(scores)
+    text = scores_page(scores)
     assert "bad.png, by m: it is &lt;damaged&gt;" in text
     assert "area ↓" in text
     assert '<span class="best">0.5</span>' in text
-    assert "<h2>Pictures</h2>" not in text, "there is no directory"
+    assert "<h2>Images</h2>" not in text, "there is no directory"
 
 
 @pytest.mark.slow

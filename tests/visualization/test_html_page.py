@@ -1,12 +1,12 @@
 import pytest
 
 from saliencykit.core.errors import SaliencyKitError
-from saliencykit.visualization.html_page import document, facts, number, table, write_page
+from saliencykit.visualization.html_page import definitions, document, number, table, write_page
 
 
 def test_it_is_well_formed_and_escaped(addresses):
     page = document(
-        "a <b> & c", [table(["x", "y"], [["1", "2"]]), facts([("<name>", "<i>value</i>")])]
+        "a <b> & c", [table(["x", "y"], [["1", "2"]]), definitions([("<name>", "<i>value</i>")])]
     )
     assert addresses(page) == []
     assert "<title>a &lt;b&gt; &amp; c</title>" in page

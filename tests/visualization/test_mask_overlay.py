@@ -1,107 +1,53 @@
-"""Overlays and the notebook display."""
-
-import base64
-import io
+"""Overlays and outlines, from arrays."""
 
 import numpy as np
 import pytest
-import torch
-from PIL import Image
 
-from saliencykit import InputError, TorchBlackBox, explain
-from saliencykit.explanation.result import Explanation
-from saliencykit.testing.black_boxes import PlantedEvidence
-from saliencykit.visualization.mask_overlay import CONTOUR, caption, overlay
+from saliencykit.visualization import CONTOUR_COLOR, draw_overlay, outline
 
 
-def half_mask(size: tuple[int, int] = (40, 60)) -> Explanation:
-    mask = torch.zeros(1, 1, *size)
-    mask[..., : size[1] // 2] = 1
-    images = torch.full((1, 3, *size), 0.8)
-    return Explanation(
-        images=images, labels=torch.tensor([1]), mask=mask, logits=torch.tensor([[0.0, 1.0]])
-    )
+def half_mask(height: int = 40, width: int = 60) -> np.ndarray:
+    mask = np.zeros((height, width), np.float32)
+    mask[:, : width // 2] = 1
+    return mask
 
 
-def test_the_kept_half_shines_and_the_rest_is_dim_with_a_line_between() -> None:
-    pixels = np.asarray(overlay(half_mask()))
-    height, width = pixels.shape[:2]
-    assert height == 320  # small images are enlarged
-    left, right = pixels[: height // 2, : width // 3], pixels[: height // 2, 2 * width // 3 :]
-    assert abs(int(left.mean()) - 204) <= 1
-    assert right.mean() < 0.4 * left.mean()
-    assert (pixels[height // 2] == CONTOUR).all(1).any()
+def test_the_kept_half_keeps_its_color_and_the_rest_is_dark_and_gray() -> None:
+    image = np.broadcast_to(np.array([0.8, 0.4, 0.6], np.float32), (40, 60, 3))
+    pixels = np.asarray(draw_overlay(image, half_mask())).astype(int)
+    assert pixels.shape == (40, 60, 3)
+    assert np.abs(pixels[:, :20] - [204, 102, 153]).max() <= 1
+    assert pixels[:, 40:].mean() < 0.4 * pixels[:, :20].mean()
+    assert np.ptp(pixels[0, -1]) < 0.2 * np.ptp(pixels[0, 0])
+    assert (pixels[20] == CONTOUR_COLOR).all(1).any()
+    green = np.asarray(draw_overlay(image, half_mask(), color=(0, 255, 0)))
+    assert (green[20] == (0, 255, 0)).all(1).any()
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
-def test_an_empty_and_a_full_mask_have_no_line(value: float) -> None:
-    answer = half_mask()
-    flat = Explanation(
-        images=answer.images,
-        labels=answer.labels,
-        mask=answer.mask * 0 + value,
-        logits=answer.logits,
-    )
-    assert not (np.asarray(overlay(flat)) == CONTOUR).all(2).any()
+def test_an_empty_and_a_full_mask_have_no_outline(value: float) -> None:
+    assert not outline(np.full((40, 60), value, np.float32)).any()
 
 
-def test_grey_images_model_space_and_large_pictures_are_displayed() -> None:
-    answer = half_mask()
-    one = Explanation(
-        images=answer.images[:, :1] * 30 - 4,
-        labels=answer.labels,
-        mask=answer.mask,
-        logits=answer.logits,
-    )
-    assert overlay(one).mode == "RGB"
-    large = half_mask((1000, 4000))
-    assert max(overlay(large).size) == 1600
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_the_outline_is_where_the_mask_passes_half_of_its_largest_value(dtype: type) -> None:
+    mask = np.zeros((40, 60), dtype)
+    mask[10:30, 20:40] = 100
+    mask[12:28, 22:38] = 49 if dtype is np.uint8 else 49.9
+    line = outline(mask)
+    assert line[10, 25]
+    assert line[9, 25]
+    assert line[12, 25], "the inner edge"
+    assert not line[20, 30]
+    assert not line[0].any()
+    assert not outline(mask, faint=101).any(), "a faint mask has none"
 
 
-def test_an_index_out_of_range_is_refused() -> None:
-    with pytest.raises(InputError, match=r"1 image"):
-        half_mask().overlay(1)
+def test_the_outline_is_as_wide_as_scikit_images_boundary_dilated() -> None:
+    from scipy.ndimage import binary_dilation
+    from skimage.segmentation import find_boundaries
 
-
-def test_the_overlay_has_the_proportions_of_the_picture() -> None:
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 4))
-    black_box = TorchBlackBox(model, mean=(0.0,) * 3, std=(1.0,) * 3, size=8)
-    answer = explain(black_box, Image.new("RGB", (800, 400)), 0, masker="whole-image")
-    assert answer.overlay().size == (800, 400)
-
-
-def test_the_notebook_display_is_self_contained_and_escaped() -> None:
-    black_box = PlantedEvidence()
-    images, labels = black_box.examples(10, generator=torch.Generator().manual_seed(0))
-    answer = explain(black_box, images, labels, masker="whole-image")
-    named = Explanation(
-        images=answer.images,
-        labels=answer.labels,
-        mask=answer.mask,
-        logits=answer.logits,
-        class_names=("<b>", "b", "c", "d"),
-    )
-    page = named._repr_html_()
-    assert page.count("data:image/jpeg;base64,") == 8
-    assert "and 2 more, by a masker<" in page
-    assert "and 2 more, by WholeImage<" in answer._repr_html_()
-    assert "<b>" not in page
-    assert caption(answer, 0).count("%") == 4
-    assert "kept" not in caption(named, 0)
-
-
-def test_the_notebook_display_of_a_large_photo_is_small() -> None:
-    grain = Image.fromarray(
-        np.random.default_rng(0).integers(0, 255, (1200, 1600, 3), dtype=np.uint8)
-    )
-    black_box = TorchBlackBox(
-        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 4)),
-        mean=(0.0,) * 3,
-        std=(1.0,) * 3,
-        size=8,
-    )
-    answer = explain(black_box, grain, 0, masker="whole-image")
-    page = answer._repr_html_()
-    found = Image.open(io.BytesIO(base64.b64decode(page.split("base64,")[1].split("'")[0])))
-    assert (found.size, found.format) == ((640, 480), "JPEG")
-    assert answer.overlay().size == (1600, 1200)  # that in a file is as it was
+    mask = np.random.default_rng(0).random((12, 20)).repeat(40, 0).repeat(40, 1)
+    boundary = find_boundaries(mask >= 0.5 * mask.max(), mode="thick")
+    expected = binary_dilation(boundary, np.ones((3, 3)), iterations=round(480 / 160) - 1)
+    assert np.array_equal(outline(mask), expected)

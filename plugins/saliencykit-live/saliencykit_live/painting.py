@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from saliencykit import Explanation
-from saliencykit.video.frame_overlay import CONTOUR, mask_on_picture, outline
+from saliencykit.video.frame_overlay import mask_on_picture
+from saliencykit.visualization import CONTOUR_COLOR, outline
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _DIM = 0.28  # of the brightness, where the mask is 0, as in the package's overlays
@@ -27,7 +28,7 @@ def painted(answer: Explanation, line: str) -> Array:
     mask = (gray / np.float32(255))[..., None]
     dim = _DIM * (0.6 * pixels.mean(2, keepdims=True) + 0.4 * pixels)
     shown = (dim + mask * (pixels - dim)).astype(np.uint8)
-    shown[outline(gray)] = CONTOUR
+    shown[outline(gray, faint=26)] = CONTOUR_COLOR
     page = Image.fromarray(shown)
     draw = ImageDraw.Draw(page)
     font = ImageFont.load_default(max(12, page.height // 24))

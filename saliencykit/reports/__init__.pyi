@@ -1,0 +1,1 @@
+from .report_files import write_report as write_report

@@ -1,0 +1,4 @@
+from .display import display_arrays as display_arrays
+from .mask_overlay import CONTOUR_COLOR as CONTOUR_COLOR
+from .mask_overlay import draw_overlay as draw_overlay
+from .mask_overlay import outline as outline

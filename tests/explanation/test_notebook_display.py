@@ -1,0 +1,67 @@
+"""The overlay, caption and notebook display of an explanation."""
+
+import base64
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from saliencykit import InputError, TorchBlackBox, explain
+from saliencykit.explanation.result import Explanation
+from saliencykit.testing.black_boxes import PlantedEvidence
+
+
+@pytest.fixture
+def black_box_of_8_pixels() -> TorchBlackBox:
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 4))
+    return TorchBlackBox(model, mean=(0.0,) * 3, std=(1.0,) * 3, size=8)
+
+
+@pytest.fixture
+def ten() -> Explanation:
+    black_box = PlantedEvidence()
+    images, labels = black_box.examples(10, generator=torch.Generator().manual_seed(0))
+    return explain(black_box, images, labels, masker="whole-image")
+
+
+def test_an_index_out_of_range_is_refused(ten: Explanation) -> None:
+    for index in (10, -1):
+        with pytest.raises(InputError, match=r"has 10 image\(s\), 0\.\.9"):
+            ten.overlay(index)
+
+
+def test_the_overlay_has_the_proportions_of_the_source_image(
+    black_box_of_8_pixels: TorchBlackBox,
+) -> None:
+    photo = Image.new("RGB", (800, 400))
+    assert explain(black_box_of_8_pixels, photo, 0, masker="whole-image").overlay().size == (
+        800,
+        400,
+    )
+
+
+def test_the_notebook_display_is_self_contained_and_escaped(ten: Explanation) -> None:
+    named = dataclasses.replace(
+        ten, class_names=("<b>", "b", "c", "d"), preserved=None, destroyed=None, provenance={}
+    )
+    page = named._repr_html_()
+    assert page.count("data:image/jpeg;base64,") == 8
+    assert "and 2 more, by a masker<" in page
+    assert "and 2 more, by WholeImage<" in ten._repr_html_()
+    assert "<b>" not in page
+    assert ten.caption(0).count("%") == 4
+    assert "kept" not in named.caption(0)
+
+
+def test_the_notebook_display_of_a_large_photo_is_small(
+    black_box_of_8_pixels: TorchBlackBox,
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (1200, 1600, 3), dtype=np.uint8)
+    answer = explain(black_box_of_8_pixels, Image.fromarray(noise), 0, masker="whole-image")
+    page = answer._repr_html_()
+    shown = Image.open(io.BytesIO(base64.b64decode(page.split("base64,")[1].split("'")[0])))
+    assert (shown.size, shown.format) == ((640, 480), "JPEG")
+    assert answer.overlay().size == (1600, 1200), "the overlay itself is not reduced"
