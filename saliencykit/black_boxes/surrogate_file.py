@@ -63,8 +63,8 @@ def save_surrogate(surrogate: Surrogate, path: Path) -> Path:
         "num_classes": surrogate.num_classes,
         "input_size": surrogate.input_size,
         "class_names": None if surrogate.class_names is None else list(surrogate.class_names),
-        "zero": surrogate.baseline_color,
-        "preparing": None
+        "baseline_color": surrogate.baseline_color,
+        "preprocessing": None
         if surrogate.preprocessing is None
         else surrogate.preprocessing.as_facts(),
         "facts": dict(surrogate.facts),
@@ -109,7 +109,7 @@ def load_surrogate(
         weights = {n: t.float() if t.is_floating_point() else t for n, t in load_file(path).items()}
         module.load_state_dict(weights)
         size = (int(header["input_size"][0]), int(header["input_size"][1]))
-        prepared = header["preparing"]
+        prepared = header["preprocessing"]
         preprocessing = (
             None
             if prepared is None
@@ -127,7 +127,7 @@ def load_surrogate(
             int(header["num_classes"]),
             size,
             class_names=names,
-            baseline_color=_floats(header["zero"]),
+            baseline_color=_floats(header["baseline_color"]),
             preprocessing=preprocessing,
             architecture=header["network"],
             facts=header["facts"],

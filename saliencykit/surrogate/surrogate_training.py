@@ -176,7 +176,7 @@ def fit_surrogate(
     facts = {
         "saliencykit": __version__,
         "torch": torch.__version__,
-        "box": repr(original)[:_LONGEST],
+        "black_box": repr(original)[:_LONGEST],
         "fingerprint": fingerprint(original),
         "queries": len(asked),
         "pictures": len(every) - held,

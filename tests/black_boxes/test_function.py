@@ -70,7 +70,7 @@ def test_the_number_of_classes() -> None:
     black_box = FunctionBlackBox(colors)
     with pytest.raises(InputError, match="has not answered yet"):
         _ = black_box.num_classes
-    assert "colours" in repr(black_box)
+    assert "colors" in repr(black_box)
     black_box(images())
     assert black_box.num_classes == 3
     assert FunctionBlackBox(colors, size=8).num_classes == 3

@@ -18,7 +18,7 @@ def surrogate(**options):
     torch.manual_seed(1)
     network = SurrogateNetwork(4, (16, 16), widths=(8, 12))
     black_box = TorchBlackBox(network, mean=(0.5,) * 3, std=(0.25,) * 3, size=16)
-    return Surrogate(black_box, 4, (16, 16), facts={"box": "Service()"}, **options)
+    return Surrogate(black_box, 4, (16, 16), facts={"black_box": "Service()"}, **options)
 
 
 def test_it_keeps_the_contract():
@@ -47,7 +47,7 @@ def test_many_evaluations_answer_alike_and_keep_the_fingerprint():
 def test_tensors_are_raw_pixels_as_the_box_takes_them():
     assert surrogate().baseline_color is None  # the network's own mean is nobody's business
     assert (
-        explain(surrogate(), torch.rand(1, 3, 16, 16), masker="gradient").provenance["pixels"]
+        explain(surrogate(), torch.rand(1, 3, 16, 16), masker="gradient").provenance["inputs"]
         == "raw"
     )
     assert surrogate().without_preprocessing().baseline_color is None

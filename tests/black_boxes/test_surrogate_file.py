@@ -30,7 +30,7 @@ def made(network="own", **options):
     rounded(module)
     given = {
         "class_names": ("a", "b", "c", "d", "e"),
-        "zero": (0.1, 0.2, 0.3),
+        "baseline_color": (0.1, 0.2, 0.3),
         "facts": {"queries": 70},
     } | options
     return Surrogate(
@@ -62,8 +62,8 @@ def test_there_and_back_to_the_bit(tmp_path, network):
         "num_classes",
         "input_size",
         "class_names",
-        "zero",
-        "preparing",
+        "baseline_color",
+        "preprocessing",
         "facts",
         "architecture",
     ):
@@ -125,7 +125,7 @@ def change(path, header=None, **tensors):
             "has format 7 and this version of saliencykit reads 1",
         ),
         (lambda p: change(p, {"network": {"kind": "else"}}), "no network is called 'else'"),
-        (lambda p: change(p, {"preparing": {"size": [3]}}), "is damaged"),
+        (lambda p: change(p, {"preprocessing": {"size": [3]}}), "is damaged"),
         (lambda p: change(p, extra=torch.zeros(2)), "is damaged"),
     ],
 )

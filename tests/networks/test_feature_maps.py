@@ -35,7 +35,7 @@ def timm_black_box(request):
 
 
 @pytest.mark.parametrize(
-    ("tap", "shape"),
+    ("feature_map", "shape"),
     [
         (FeatureMap("x", "maps", 6, (4, 8)), (2, 6, 4, 8)),
         (FeatureMap("x", "last", 6, (4, 8)), (2, 4, 8, 6)),

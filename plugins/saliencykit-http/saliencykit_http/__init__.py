@@ -18,7 +18,7 @@ def provide_black_boxes() -> Mapping[str, Callable[..., BlackBox]]:
     An address begins with the name of its black box: what comes after `http:` or `https:` is the
     value.
     """
-    from saliencykit_http.box import HttpBlackBox
+    from saliencykit_http.http_black_box import HttpBlackBox
 
     @wraps(HttpBlackBox)
     def https(url: str, **options: Any) -> HttpBlackBox:

@@ -22,7 +22,7 @@ from saliencykit_http.protocol import (
     write_request,
 )
 
-ClassFilters = Any  # an array of pictures, one a row
+Rows = Any  # an array, one image per row
 
 
 class Service(Protocol):
@@ -36,7 +36,7 @@ class Service(Protocol):
     def identity(self) -> str:
         """What makes an answer the same answer: goes into the cache's keys."""
 
-    def request(self, rows: ClassFilters) -> tuple[bytes, dict[str, str]]:
+    def request(self, rows: Rows) -> tuple[bytes, dict[str, str]]:
         """Body and headers for some pictures."""
 
     def answer(self, reply: Reply, count: int) -> "np.ndarray[Any, np.dtype[Any]]":
@@ -90,7 +90,7 @@ class OpenInference:
             [shown(self.model), told.versions, version, told.input, told.datatype, told.output]
         )
 
-    def request(self, rows: ClassFilters) -> tuple[bytes, dict[str, str]]:
+    def request(self, rows: Rows) -> tuple[bytes, dict[str, str]]:
         """See Service."""
         if self._binary is None:
             self._binary = self._takes_binary()
@@ -160,7 +160,7 @@ class Pair:
     """
 
     address: str
-    encode: Callable[[ClassFilters], Any]
+    encode: Callable[[Rows], Any]
     decode: Callable[[Any], Any]
     version: str
 
@@ -175,7 +175,7 @@ class Pair:
             ]
         )
 
-    def request(self, rows: ClassFilters) -> tuple[bytes, dict[str, str]]:
+    def request(self, rows: Rows) -> tuple[bytes, dict[str, str]]:
         """See Service.
 
         Raises:

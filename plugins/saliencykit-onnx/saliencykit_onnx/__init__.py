@@ -12,7 +12,7 @@ from saliencykit import BlackBox, hookimpl
 @hookimpl
 def provide_black_boxes() -> Mapping[str, Callable[..., BlackBox]]:
     """`onnx:model.onnx`, with the options of `OnnxBlackBox`."""
-    from saliencykit_onnx.box import OnnxBlackBox
+    from saliencykit_onnx.onnx_black_box import OnnxBlackBox
 
     return {"onnx": OnnxBlackBox}
 
@@ -20,7 +20,7 @@ def provide_black_boxes() -> Mapping[str, Callable[..., BlackBox]]:
 @hookimpl
 def wrap_model(model: object) -> BlackBox | None:
     """A session of onnxruntime, or the path of a file that ends in `.onnx` or `.ort`."""
-    from saliencykit_onnx.box import SUFFIXES, OnnxBlackBox
+    from saliencykit_onnx.onnx_black_box import SUFFIXES, OnnxBlackBox
 
     if isinstance(model, str | os.PathLike):
         return OnnxBlackBox(model) if str(model).lower().endswith(SUFFIXES) else None

@@ -2,10 +2,10 @@
 
 import doctest
 
-from saliencykit_onnx import black_box
+from saliencykit_onnx import onnx_black_box
 
 
 def test_examples_run():
-    result = doctest.testmod(black_box)
+    result = doctest.testmod(onnx_black_box)
     assert result.attempted
     assert not result.failed

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 import saliencykit_onnx
 import torch
-from saliencykit_onnx.box import OnnxBlackBox
+from saliencykit_onnx.onnx_black_box import OnnxBlackBox
 
 from saliencykit import InputError, explain
 from saliencykit.registry.manager import as_black_box
@@ -58,7 +58,7 @@ def test_names_in_texts(dynamic):
         assert black_box.mean == (0.5, 0.4, 0.3)
         assert black_box.std == 0.25
     assert black_box.max_batch == 8
-    with pytest.raises(InputError, match="onnx/onnx takes no option 'colour'"):
+    with pytest.raises(InputError, match="onnx/onnx takes no option 'color'"):
         as_black_box(f"onnx:{dynamic},color=rgb")
 
 

@@ -12,7 +12,7 @@ from saliencykit import BlackBox, hookimpl
 @hookimpl
 def provide_black_boxes() -> Mapping[str, Callable[..., BlackBox]]:
     """`sklearn:model.skops`, with the options of `SklearnBlackBox`."""
-    from saliencykit_sklearn.box import SklearnBlackBox
+    from saliencykit_sklearn.sklearn_black_box import SklearnBlackBox
 
     return {"sklearn": SklearnBlackBox}
 
@@ -22,7 +22,7 @@ def wrap_model(model: object) -> BlackBox | None:
     """A fitted classifier with `predict_proba` or `decision_function`, or the path of a file of
     one.
     """
-    from saliencykit_sklearn.box import SklearnBlackBox
+    from saliencykit_sklearn.sklearn_black_box import SklearnBlackBox
     from saliencykit_sklearn.estimator import SUFFIXES, is_estimator
 
     if isinstance(model, str | os.PathLike):

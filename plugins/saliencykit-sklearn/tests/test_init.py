@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import saliencykit_sklearn
 import torch
-from saliencykit_sklearn.box import SklearnBlackBox
+from saliencykit_sklearn.sklearn_black_box import SklearnBlackBox
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler

@@ -17,7 +17,7 @@ from saliencykit.black_boxes.outputs import OUTPUTS, Outputs, look_like_probabil
 from saliencykit.black_boxes.preprocessing import Fit
 from saliencykit.core.checks import first_line
 from saliencykit.core.types import Images, Logits
-from saliencykit_onnx.opening import answer_output, open_session, picture_input
+from saliencykit_onnx.session import answer_output, open_session, picture_input
 
 if TYPE_CHECKING:
     from PIL.Image import Image

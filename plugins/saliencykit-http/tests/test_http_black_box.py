@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from saliencykit_http.box import HttpBlackBox
+from saliencykit_http.http_black_box import HttpBlackBox
 
 from saliencykit import FunctionBlackBox, GradientError, InputError, explain
 from saliencykit.registry.manager import as_black_box
@@ -108,7 +108,7 @@ def test_torch_onnx_and_a_server_give_one_map_for_as_many_queries(
     serve, torch_box, model, tmp_path, predict
 ):
     onnxruntime = pytest.importorskip("onnxruntime")
-    onnx = pytest.importorskip("saliencykit_onnx.box")
+    onnx = pytest.importorskip("saliencykit_onnx.onnx_black_box")
     path = tmp_path / "model.onnx"
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from saliencykit_sklearn.box import SklearnBlackBox
+from saliencykit_sklearn.sklearn_black_box import SklearnBlackBox
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
@@ -108,7 +108,7 @@ def test_features(pixels):
         estimator.predict_proba(PICTURES.mean((2, 3)).numpy()),
         atol=1e-5,
     )
-    assert "features=test_features.<locals>.colours" in repr(black_box)
+    assert "features=test_features.<locals>.colors" in repr(black_box)
     check_black_box(black_box)
 
 

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
-from saliencykit_onnx.box import OnnxBlackBox
+from saliencykit_onnx.onnx_black_box import OnnxBlackBox
 from torch import nn
 
 from saliencykit import ContractError, GradientError, InputError, explain
