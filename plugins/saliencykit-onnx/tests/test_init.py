@@ -31,7 +31,7 @@ def provide_black_boxes():
 def run(*words, folder=None, **more):
     environment = {
         **os.environ,
-        "PYTHONPATH": str(folder or ""),
+        "PYTHONPATH": os.pathsep.join([str(folder or ""), os.environ.get("PYTHONPATH", "")]),
         "COLUMNS": "200",
         "OMP_NUM_THREADS": "1",
     }

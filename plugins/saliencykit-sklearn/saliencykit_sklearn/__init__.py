@@ -22,8 +22,8 @@ def wrap_model(model: object) -> BlackBox | None:
     """A fitted classifier with `predict_proba` or `decision_function`, or the path of a file of
     one.
     """
-    from saliencykit_sklearn.sklearn_black_box import SklearnBlackBox
     from saliencykit_sklearn.estimator import SUFFIXES, is_estimator
+    from saliencykit_sklearn.sklearn_black_box import SklearnBlackBox
 
     if isinstance(model, str | os.PathLike):
         return SklearnBlackBox(model) if str(model).lower().endswith(SUFFIXES) else None
