@@ -64,7 +64,7 @@ def provide_terms() -> Mapping[str, Callable[..., Term]]:
 def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
     """Maskers that need no training, and the one trained for the embedded classifier."""
     from saliencykit.demo import HERE
-    from saliencykit.maskers.baselines import CenterBox, GroundTruthBox, WholeImage
+    from saliencykit.maskers.baselines import CenterBox, GroundTruthBox, RandomMap, WholeImage
     from saliencykit.maskers.cam.ablation_cam import AblationCam
     from saliencykit.maskers.cam.cam import Cam
     from saliencykit.maskers.cam.grad_cam import GradCam
@@ -92,7 +92,6 @@ def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
     from saliencykit.maskers.perturbation.feature_ablation import FeatureAblation
     from saliencykit.maskers.perturbation.occlusion import Occlusion
     from saliencykit.maskers.perturbation.rise import Rise
-    from saliencykit.maskers.random_map import RandomMap
     from saliencykit.maskers.realtime.masker_file import TrainedFile
     from saliencykit.maskers.stored import StoredMasks
 

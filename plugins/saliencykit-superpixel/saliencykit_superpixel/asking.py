@@ -11,7 +11,7 @@ from saliencykit import Alternative, BlackBox, MaskerOutput, compose
 from saliencykit.core import rng
 from saliencykit.core.query_batches import shared_fill
 from saliencykit.core.types import Images, Labels
-from saliencykit.maskers.normalize import mask_of_scores, probabilities
+from saliencykit.maskers.normalize import mask_from_attributions, probabilities
 from saliencykit_superpixel.segments import superpixels
 
 _TOGETHER = 32  # edits at once: 19 MB of pixels at 224 px
@@ -72,7 +72,7 @@ def explained(
         floors.append(float(answers.max()) * _ROUNDING)
     found = torch.stack(scores)[:, None].to(images.device, exact)
     known = [error for error in errors if error is not None]
-    mask = mask_of_scores(found, found.new_tensor(floors))
+    mask = mask_from_attributions(found, found.new_tensor(floors))
     return MaskerOutput(mask, found, torch.stack(known)[:, None].to(found) if known else None)
 
 

@@ -12,7 +12,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.query_batches import micro_batch
 from saliencykit.core.types import Images, Labels
-from saliencykit.maskers.normalize import mask_of_scores
+from saliencykit.maskers.normalize import mask_from_attributions
 from saliencykit.networks.classifier_head import Head, pooled_head
 from saliencykit.networks.feature_maps import (
     ActivationRecorder,
@@ -93,7 +93,7 @@ class AblationCam(Masker):
             scores = _channel_by_channel(
                 black_box, images, labels, target_layer(black_box, images, self.layer)
             )
-        return MaskerOutput(mask_of_scores(scores), scores)
+        return MaskerOutput(mask_from_attributions(scores), scores)
 
 
 def _in_one_pass(black_box: BlackBox, images: Images, labels: Labels, head: Head) -> Tensor:

@@ -12,7 +12,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.query_batches import micro_batch
 from saliencykit.core.types import Images, Labels
-from saliencykit.maskers.normalize import mask_of_scores
+from saliencykit.maskers.normalize import mask_from_attributions
 from saliencykit.networks.classifier_head import pooled_head
 from saliencykit.networks.feature_maps import read_feature_maps
 
@@ -72,4 +72,4 @@ class Cam(Masker):
             maps = read_feature_maps(black_box, some, [head.feature_map])[1][0].detach()
             found.append(torch.einsum("bkhw,bk->bhw", maps, head.weight.to(maps)[asked])[:, None])
         scores = torch.cat(found).to(images.dtype)
-        return MaskerOutput(mask_of_scores(scores), scores)
+        return MaskerOutput(mask_from_attributions(scores), scores)

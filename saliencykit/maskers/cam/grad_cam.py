@@ -11,7 +11,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import GradientError
 from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.types import Images, Labels
-from saliencykit.maskers.normalize import NOT_FINITE, mask_of_scores
+from saliencykit.maskers.normalize import NONFINITE_HINT, mask_from_attributions
 from saliencykit.networks.target_layer import cut_at, target_layer
 
 _ROUNDING = 1e-6  # of the largest map times the sum of weights: what is below says nothing
@@ -73,13 +73,13 @@ class GradCam(Masker):
         if bad := checks.finite_rows(slope):
             raise GradientError(
                 f"GradCam: the gradient at {feature_map.name!r} is NaN or infinite in row {bad[0]} of "
-                f"{len(images)}; {NOT_FINITE}"
+                f"{len(images)}; {NONFINITE_HINT}"
             )
         with torch.no_grad():
             weights = slope.mean((2, 3), keepdim=True)
             scores = (weights * maps).sum(1, keepdim=True).to(images.dtype)
             floor = weights.abs().sum((1, 2, 3)) * maps.abs().amax((1, 2, 3)) * _ROUNDING
-            return MaskerOutput(mask_of_scores(scores, floor.to(scores.dtype)), scores)
+            return MaskerOutput(mask_from_attributions(scores, floor.to(scores.dtype)), scores)
 
 
 def _whole(parts: "tuple[Tensor, ...] | list[Tensor]") -> Tensor:

@@ -17,7 +17,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker, MaskerOutput, resize_maps
 from saliencykit.core.query_batches import micro_batch, shared_fill
 from saliencykit.core.types import Images, Labels
-from saliencykit.maskers.normalize import mask_of_scores
+from saliencykit.maskers.normalize import mask_from_attributions
 from saliencykit.networks.feature_maps import read_feature_maps
 from saliencykit.networks.target_layer import target_layer
 
@@ -100,7 +100,7 @@ class ScoreCam(Masker):
             logits = _seen_through(black_box, image, label, some, alternative, seed)
             scores.append((logits.softmax(0).view(-1, 1, 1, 1) * some).sum(0))
         floor = all_maps.abs().amax((1, 2, 3)).to(images.dtype) * _ROUNDING
-        return MaskerOutput(mask_of_scores(torch.stack(scores), floor), torch.stack(scores))
+        return MaskerOutput(mask_from_attributions(torch.stack(scores), floor), torch.stack(scores))
 
 
 def stretched(maps: Tensor, size: tuple[int, int]) -> Tensor:

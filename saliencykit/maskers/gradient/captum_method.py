@@ -13,7 +13,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.gradient.captum_binding import Bound, arguments, captum_class, seeded
-from saliencykit.maskers.normalize import mask_of_scores
+from saliencykit.maskers.normalize import mask_from_attributions
 
 Sign: TypeAlias = Literal["absolute", "positive"]
 Channels: TypeAlias = Literal["max", "sum", "mean"]
@@ -191,7 +191,9 @@ def found(maps: Tensor, sign: Sign, channels: Channels) -> MaskerOutput:
         scores = torch.where(highest >= -lowest, highest, lowest)
     else:
         scores = maps.sum(1, keepdim=True) if channels == "sum" else maps.mean(1, keepdim=True)
-    return MaskerOutput(mask_of_scores(scores.abs() if sign == "absolute" else scores), scores)
+    return MaskerOutput(
+        mask_from_attributions(scores.abs() if sign == "absolute" else scores), scores
+    )
 
 
 def words(masker: Masker, sign: str, channels: str) -> None:

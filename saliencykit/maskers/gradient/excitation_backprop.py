@@ -18,7 +18,7 @@ from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.query_batches import micro_batch
 from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.maskers.gradient.winning_probability import marginal_winning_probability
-from saliencykit.maskers.normalize import mask_of_scores
+from saliencykit.maskers.normalize import mask_from_attributions
 from saliencykit.networks.feature_maps import FeatureMap, as_feature_map, record_calls, unheard
 
 _MASS = (
@@ -130,7 +130,7 @@ class ExcitationBackprop(Masker):
             maps.append(feature_map.read(difference, some.shape[2:]).sum(1, keepdim=True))
             expected = None
         scores = torch.cat(maps).to(images.dtype)
-        return MaskerOutput(mask_of_scores(scores), scores)
+        return MaskerOutput(mask_from_attributions(scores), scores)
 
 
 def contrastive_excitation_backprop(*, layer: str | None = None) -> ExcitationBackprop:

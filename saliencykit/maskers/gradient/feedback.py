@@ -15,7 +15,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.query_batches import micro_batch
 from saliencykit.core.types import Images, Labels, Logits
-from saliencykit.maskers.normalize import mask_of_scores
+from saliencykit.maskers.normalize import mask_from_attributions
 from saliencykit.networks.feature_maps import eager
 from saliencykit.networks.tolerance import close_to_rounding
 
@@ -124,7 +124,7 @@ class Feedback(Masker):
             for index, (some, asked) in enumerate(parts)
         ]
         scores = torch.cat(slopes).abs().amax(1, keepdim=True)
-        return MaskerOutput(mask_of_scores(scores), scores)
+        return MaskerOutput(mask_from_attributions(scores), scores)
 
     def _slopes(
         self, black_box: BlackBox, images: Images, labels: Labels, plain: Logits | None

@@ -18,7 +18,7 @@ from saliencykit.core.masker import Masker, MaskerOutput, resize_maps
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.cam.grad_cam import GradCam
 from saliencykit.maskers.gradient.captum_method import Channels, Sign, found, words
-from saliencykit.maskers.normalize import NOT_FINITE
+from saliencykit.maskers.normalize import NONFINITE_HINT
 
 Rule: TypeAlias = Literal["guided", "deconvolution"]
 
@@ -125,7 +125,7 @@ class RectifiedGradient(Masker):
         if bad := checks.finite_rows(slopes):
             raise ContractError(
                 f"RectifiedGradient: the gradient is NaN or infinite in row {bad[0]} of "
-                f"{len(images)}; {NOT_FINITE}"
+                f"{len(images)}; {NONFINITE_HINT}"
             )
         return slopes
 

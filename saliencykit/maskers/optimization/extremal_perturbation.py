@@ -15,7 +15,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import ContractError, GradientError, InputError
 from saliencykit.core.masker import Masker, MaskerOutput, resize_maps
 from saliencykit.core.types import Images, Labels, Mask, PerImage
-from saliencykit.maskers.normalize import NOT_FINITE
+from saliencykit.maskers.normalize import NONFINITE_HINT
 from saliencykit.maskers.optimization.smooth_mask import SmoothMask
 
 Variant = Literal["preserve", "delete", "dual"]
@@ -194,7 +194,7 @@ class ExtremalPerturbation(Masker):
                 row = first + bad[0] // len(self._shares)
                 raise ContractError(
                     f"ExtremalPerturbation stopped at image row {row}: the gradient is NaN or "
-                    f"infinite; {NOT_FINITE}"
+                    f"infinite; {NONFINITE_HINT}"
                 )
             velocity = _MOMENTUM * velocity + (1 - _MOMENTUM) * slope
             cells = (cells.detach() - _PATH / self.steps * velocity).clamp_(0, 1)

@@ -19,7 +19,7 @@ from saliencykit.core.errors import ContractError, GradientError, InputError
 from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.objective import Objective, Trial, run_trial
 from saliencykit.core.types import Images, Labels, Mask
-from saliencykit.maskers.normalize import NOT_FINITE
+from saliencykit.maskers.normalize import NONFINITE_HINT
 from saliencykit.maskers.optimization.mask_parametrization import (
     Free,
     Nested,
@@ -233,7 +233,7 @@ class Iterative(Masker):
             gradient += torch.autograd.grad(total, cells)[0]
         if bad := checks.finite_rows(gradient):
             raise ContractError(
-                f"the objective's gradient is NaN or infinite in row {bad[0]}; {NOT_FINITE}"
+                f"the objective's gradient is NaN or infinite in row {bad[0]}; {NONFINITE_HINT}"
             )
         return gradient
 

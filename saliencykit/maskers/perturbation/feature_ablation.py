@@ -16,7 +16,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.query_batches import micro_batch, shared_fill
 from saliencykit.core.types import Images, Labels, Mask
-from saliencykit.maskers.normalize import mask_of_scores, probabilities
+from saliencykit.maskers.normalize import mask_from_attributions, probabilities
 from saliencykit.networks.incremental.receptive_cone import Windows
 from saliencykit.networks.incremental.window_logits import Filled, WindowLogits
 
@@ -131,7 +131,7 @@ class FeatureAblation(Masker):
             scores.append((answers[0] - answers[1:])[numbers])
             floors.append(answers.max() * _ROUNDING)
         stacked = torch.stack(scores)[:, None]
-        return MaskerOutput(mask_of_scores(stacked, torch.stack(floors)), stacked)
+        return MaskerOutput(mask_from_attributions(stacked, torch.stack(floors)), stacked)
 
     def _maps(self, images: Images) -> Tensor:
         """The regions, (1, H, W) or (B, H, W), where the images are."""

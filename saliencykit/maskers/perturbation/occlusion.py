@@ -16,7 +16,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.query_batches import micro_batch, shared_fill
 from saliencykit.core.types import Images, Labels
-from saliencykit.maskers.normalize import mask_of_scores, probabilities
+from saliencykit.maskers.normalize import mask_from_attributions, probabilities
 from saliencykit.networks.incremental.receptive_cone import Numbers, Windows
 from saliencykit.networks.incremental.window_logits import Filled, WindowLogits
 
@@ -112,7 +112,7 @@ class Occlusion(Masker):
             maps.append(total / covers)
             floors.append(answers.max() * _ROUNDING)
         scores = torch.stack(maps)[:, None]
-        return MaskerOutput(mask_of_scores(scores, torch.stack(floors)), scores)
+        return MaskerOutput(mask_from_attributions(scores, torch.stack(floors)), scores)
 
     def _pixels(self, height: int, width: int) -> tuple[int, int]:
         short = min(height, width)

@@ -18,7 +18,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.query_batches import micro_batch, shared_fill
 from saliencykit.core.types import Images, Labels, Mask
-from saliencykit.maskers.normalize import mask_of_scores, probabilities
+from saliencykit.maskers.normalize import mask_from_attributions, probabilities
 from saliencykit.maskers.perturbation.random_masks import Sampling, draw_masks
 from saliencykit.maskers.perturbation.score_estimators import (
     MeanEstimator,
@@ -134,7 +134,7 @@ class Rise(Masker):
         scores = torch.stack([each.scores() for each in maps])[:, None].to(images.device, exact)
         error = torch.stack([each.error() for each in maps])[:, None].to(images.device, exact)
         floor = scores.new_tensor([each.mean_answer() for each in maps]) * _ROUNDING
-        return MaskerOutput(mask_of_scores(scores, floor), scores, error)
+        return MaskerOutput(mask_from_attributions(scores, floor), scores, error)
 
     def _map(
         self, black_box: BlackBox, image: Images, label: Tensor, alternative: Alternative, seed: int

@@ -1,0 +1,38 @@
+from .baselines import CenterBox as CenterBox
+from .baselines import GroundTruthBox as GroundTruthBox
+from .baselines import RandomMap as RandomMap
+from .baselines import WholeImage as WholeImage
+from .cam.ablation_cam import AblationCam as AblationCam
+from .cam.cam import Cam as Cam
+from .cam.grad_cam import GradCam as GradCam
+from .cam.score_cam import ScoreCam as ScoreCam
+from .gradient.captum_gradients import SmoothGrad as SmoothGrad
+from .gradient.captum_gradients import input_x_gradient as input_x_gradient
+from .gradient.captum_gradients import integrated_gradients as integrated_gradients
+from .gradient.captum_method import AttributionMasker as AttributionMasker
+from .gradient.excitation_backprop import ExcitationBackprop as ExcitationBackprop
+from .gradient.excitation_backprop import (
+    contrastive_excitation_backprop as contrastive_excitation_backprop,
+)
+from .gradient.feedback import Feedback as Feedback
+from .gradient.guided_backprop import GuidedGradCam as GuidedGradCam
+from .gradient.guided_backprop import RectifiedGradient as RectifiedGradient
+from .gradient.guided_backprop import deconvolution as deconvolution
+from .gradient.guided_backprop import guided_backprop as guided_backprop
+from .gradient.winning_probability import (
+    marginal_winning_probability as marginal_winning_probability,
+)
+from .normalize import mask_from_attributions as mask_from_attributions
+from .on_surrogate import OnSurrogate as OnSurrogate
+from .optimization.extremal_perturbation import ExtremalPerturbation as ExtremalPerturbation
+from .optimization.iterative import Iterative as Iterative
+from .optimization.iterative import meaningful_perturbation as meaningful_perturbation
+from .optimization.smooth_mask import SmoothMask as SmoothMask
+from .perturbation.feature_ablation import FeatureAblation as FeatureAblation
+from .perturbation.occlusion import Occlusion as Occlusion
+from .perturbation.rise import Rise as Rise
+from .realtime.masker_file import TrainedFile as TrainedFile
+from .realtime.masking_network import MaskingNetwork as MaskingNetwork
+from .realtime.masking_network import masking_network as masking_network
+from .realtime.realtime_masker import RealTimeMasker as RealTimeMasker
+from .stored import StoredMasks as StoredMasks
