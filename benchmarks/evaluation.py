@@ -140,7 +140,7 @@ class Clock:
             trained = "the trained masker"  # bound to the box it is an object of its own
             held.enter_context(
                 mock.patch.object(
-                    RealTimeMasker, "look", named(RealTimeMasker.predict_masker, trained)
+                    RealTimeMasker, "one_pass", named(RealTimeMasker.one_pass, trained)
                 )
             )
             yield

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from saliencykit.core.errors import InputError
-from saliencykit.maskers.realtime.masker_file import TrainedFile
+from saliencykit.core.masker import TrainedMaskerFactory
 from saliencykit.registry.manager import KINDS, registry
 from saliencykit.testing.contracts import CHECKS, check_masker
 
@@ -26,7 +26,7 @@ QUICK = {
     ("kind", "name"), [(kind, name) for kind in KINDS for name in registry().names(kind)]
 )
 def test_every_registered_name_keeps_its_contract(kind, name):
-    if isinstance(registry().names(kind)[name], TrainedFile):
+    if isinstance(registry().names(kind)[name], TrainedMaskerFactory):
         pytest.skip("a trained masker is checked on the model that it was trained for")
     if name in ("saliencykit/ground-truth", "saliencykit/stored"):
         pytest.skip(
@@ -55,7 +55,7 @@ def _created(kind, name):
 TRAINED = {
     name: factory
     for name, factory in registry().names("masker").items()
-    if isinstance(factory, TrainedFile)
+    if isinstance(factory, TrainedMaskerFactory)
 }
 
 
@@ -73,7 +73,7 @@ def test_a_trained_masker_fits_the_box_of_its_name_and_keeps_its_contract_there(
     assert factory.fits(black_box)
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(4, 3, *black_box.input_size, generator=generator)
-    check_masker(factory().for_black_box(black_box, "raw"), black_box=black_box, images=images)
+    check_masker(factory().for_black_box(black_box), black_box=black_box, images=images)
 
 
 def test_every_kind_has_a_suite_and_entries():

@@ -5,9 +5,9 @@ there is none.
 import pytest
 import torch
 
+from saliencykit.core.masker import TrainedMaskerFactory
 from saliencykit.core.metric import Sample
 from saliencykit.core.objective import run_trial
-from saliencykit.maskers.realtime.masker_file import TrainedFile
 from saliencykit.registry.manager import as_alternative, as_masker, as_metric, registry
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.unchanged import untouched
@@ -28,7 +28,7 @@ def seeded():
 UNTRAINED = [
     name
     for name, factory in registry().names("masker").items()
-    if not isinstance(factory, TrainedFile)
+    if not isinstance(factory, TrainedMaskerFactory)
     and name != "saliencykit/on-surrogate"  # which needs a surrogate
 ]
 

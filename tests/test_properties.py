@@ -15,8 +15,8 @@ from saliencykit.alternatives.noise import Noise
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.alternative import Alternative, compose
 from saliencykit.core.errors import InputError
+from saliencykit.core.masker import TrainedMaskerFactory
 from saliencykit.core.metric import Sample
-from saliencykit.maskers.realtime.masker_file import TrainedFile
 from saliencykit.metrics.saliency_score import SaliencyScore
 from saliencykit.registry.manager import registry
 from saliencykit.terms.area import Area, PowerArea
@@ -54,7 +54,7 @@ def ours(kind):
         for full, f in registry().names(kind).items()
         if full.startswith("saliencykit/")
     }
-    own = [name for name, factory in mine.items() if not isinstance(factory, TrainedFile)]
+    own = [name for name, factory in mine.items() if not isinstance(factory, TrainedMaskerFactory)]
     return [name for name in own if name not in BOUND]
 
 

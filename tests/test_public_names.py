@@ -7,10 +7,7 @@ import pytest
 import saliencykit
 
 RECORDED = [
-    "Alternative", "BlackBox", "ContractError", "Explanation", "MaskerOutput", "FunctionBlackBox", "Geometry", "GradientError",
-    "InputError", "Loss", "Masker", "Metric", "Objective", "OnSurrogate", "RealTimeMasker", "RegistryError", "SaliencyKitError",
-    "Sample", "SavedExplanations", "Scores", "Surrogate", "Term", "TorchBlackBox", "Trial", "compose", "evaluate", "explain",
-    "explain_dataset", "explain_frames", "fit", "fit_surrogate", "hookimpl", "read_samples", "register", "run_trial",
+    "Alternative", "BlackBox", "ContractError", "Explanation", "FunctionBlackBox", "Geometry", "GradientError", "InputError", "Loss", "Masker", "MaskerOutput", "Metric", "Objective", "OnSurrogate", "RealTimeMasker", "RegistryError", "SaliencyKitError", "Sample", "SavedExplanations", "Scores", "Surrogate", "Term", "TorchBlackBox", "Trial", "compose", "evaluate", "explain", "explain_dataset", "explain_frames", "fit", "fit_surrogate", "hookimpl", "read_samples", "register", "run_trial",
 ]  # fmt: skip
 
 

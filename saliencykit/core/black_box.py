@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, final
 import torch
 
 from saliencykit.core import checks
-from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
+from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.types import Images, Logits
 
@@ -147,27 +147,5 @@ class BlackBox(ABC):
             raise InputError(
                 f"{who} raised {type(error).__name__} on {given}: {checks.first_line(error)}."
             ) from error
-        if not isinstance(answer, torch.Tensor) or tuple(answer.shape) != (
-            len(images),
-            self.num_classes,
-        ):
-            came = (
-                f"shape {tuple(answer.shape)}"
-                if isinstance(answer, torch.Tensor)
-                else checks.name_of(answer)
-            )
-            raise ContractError(
-                f"{who} returned {came}; expected logits of shape ({len(images)}, "
-                f"{self.num_classes})."
-            )
-        if not answer.is_floating_point():
-            raise ContractError(
-                f"{who} returned {answer.dtype}; logits are float: write logits.float()."
-            )
-        if bad := checks.finite_rows(answer):
-            rows = ", ".join(str(first + i) for i in bad[:5])
-            raise ContractError(
-                f"{who} returned NaN or infinite logits for row {rows}; check the model on that "
-                "image."
-            )
+        checks.logits(answer, len(images), self.num_classes, who, first=first)
         return answer

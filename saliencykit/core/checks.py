@@ -70,19 +70,11 @@ def whole_numbers(owner: object, *names: str, least: int = 1) -> None:
 
 def images(value: Tensor, who: str) -> None:
     """Raise InputError unless `value` is a finite float tensor (B, C, H, W) with B, C, H, W >= 1."""
-    if (
-        not isinstance(value, Tensor)
-        or value.ndim != 4
-        or not value.is_floating_point()
-        or 0 in value.shape
-    ):
-        came = (
-            f"{value.dtype} of shape {tuple(value.shape)}"
-            if isinstance(value, Tensor)
-            else name_of(value)
-        )
+    fits = isinstance(value, Tensor) and value.ndim == 4 and value.is_floating_point()
+    if not fits or 0 in value.shape:
         raise InputError(
-            f"{who} takes images as a float tensor (B, C, H, W) with no empty side; got {came}."
+            f"{who} takes images as a float tensor (B, C, H, W) with no empty side; got "
+            f"{describe(value)}."
         )
     if bad := finite_rows(value):
         raise InputError(
@@ -93,24 +85,37 @@ def images(value: Tensor, who: str) -> None:
 
 def labels(value: Tensor, count: int, num_classes: int, who: str) -> None:
     """Raise InputError unless `value` is int64 (B,) within [0, num_classes)."""
-    if (
-        not isinstance(value, Tensor)
-        or value.dtype != torch.int64
-        or tuple(value.shape) != (count,)
-    ):
-        came = (
-            f"{value.dtype} of shape {tuple(value.shape)}"
-            if isinstance(value, Tensor)
-            else name_of(value)
-        )
+    fits = isinstance(value, Tensor) and value.dtype == torch.int64
+    if not fits or tuple(value.shape) != (count,):
         raise InputError(
-            f"{who} takes labels as an int64 tensor of shape ({count},), one per image; got {came}."
+            f"{who} takes labels as an int64 tensor of shape ({count},), one per image; got "
+            f"{describe(value)}."
         )
     outside = ((value < 0) | (value >= num_classes)).nonzero().flatten().tolist()
     if outside:
         wrong = value[outside[0]].item()
         raise InputError(
             f"{who}: label {wrong} in row {outside[0]} is outside 0..{num_classes - 1}."
+        )
+
+
+def logits(value: Tensor, count: int, num_classes: int, who: str, *, first: int = 0) -> None:
+    """Raise ContractError unless `value` is a finite float tensor (B, K); `first` is the number of
+    its first row, for the message.
+    """
+    if not isinstance(value, Tensor) or tuple(value.shape) != (count, num_classes):
+        came = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else name_of(value)
+        raise ContractError(
+            f"{who} returned {came}; expected logits of shape ({count}, {num_classes})."
+        )
+    if not value.is_floating_point():
+        raise ContractError(
+            f"{who} returned {value.dtype}; logits are float: write logits.float()."
+        )
+    if bad := finite_rows(value):
+        raise ContractError(
+            f"{who} returned NaN or infinite logits for row {_list([first + i for i in bad])}; "
+            "check the model on that image."
         )
 
 
@@ -134,53 +139,50 @@ def mask(value: Tensor, like: Tensor, who: str, *, any_size: bool = False) -> No
             f"{who} returned NaN or infinite values in row {_list(bad)}; a mask is finite: look "
             "for 0 / 0."
         )
-    low, high = value.detach().aminmax()
-    if float(low) < 0 or float(high) > 1:
-        came = f"values from {float(low):.4g} to {float(high):.4g}"
+    low, high = (float(bound) for bound in value.detach().aminmax())
+    if low < 0 or high > 1:
         raise ContractError(
-            f"{who} returned {came}; a mask is in [0, 1]: divide each picture's by its maximum, "
-            "or clamp it."
+            f"{who} returned values from {low:.4g} to {high:.4g}; a mask is in [0, 1]: divide the "
+            "mask of each image by its maximum, or clamp it."
         )
 
 
 def maps(value: Tensor | None, count: int, who: str, *, flat: bool = False) -> None:
     """Raise ContractError unless `value` is None, float (B, 1, h, w) or, if `flat`, float (B,)."""
-    shape = tuple(value.shape) if isinstance(value, Tensor) and value.is_floating_point() else None
-    fits = shape is not None and (
-        (len(shape) == 4 and shape[:2] == (count, 1) and 0 not in shape)
-        or (flat and shape == (count,))
-    )
-    if value is not None and not fits:
-        came = (
-            f"{value.dtype} of shape {tuple(value.shape)}"
-            if isinstance(value, Tensor)
-            else name_of(value)
-        )
+    if value is None:
+        return
+    shape = tuple(value.shape) if isinstance(value, Tensor) and value.is_floating_point() else ()
+    fits = len(shape) == 4 and shape[:2] == (count, 1) and 0 not in shape
+    if not fits and not (flat and shape == (count,)):
         wanted = f"({count}, 1, h, w)" + (f" or ({count},)" if flat else "")
-        raise ContractError(f"{who} are {came}; expected floats {wanted}, or None.")
+        raise ContractError(f"{who} are {describe(value)}; expected floats {wanted}, or None.")
 
 
 def per_image(value: Tensor, count: int, who: str, *, nan: bool = False) -> None:
     """Raise ContractError unless `value` is float (B,), finite (or NaN, if `nan`)."""
-    if (
-        not isinstance(value, Tensor)
-        or tuple(value.shape) != (count,)
-        or not value.is_floating_point()
-    ):
-        came = (
-            f"{value.dtype} of shape {tuple(value.shape)}"
-            if isinstance(value, Tensor)
-            else name_of(value)
-        )
+    fits = isinstance(value, Tensor) and value.is_floating_point()
+    if not fits or tuple(value.shape) != (count,):
         raise ContractError(
-            f"{who} returned {came}; expected one float per image, shape ({count},): reduce "
-            "dimensions 1, 2, 3."
+            f"{who} returned {describe(value)}; expected one float per image, shape ({count},): "
+            "reduce dimensions 1, 2, 3."
         )
     if not nan and (bad := finite_rows(value)):
         raise ContractError(
             f"{who} returned a NaN or infinite value in row {_list(bad)}; look for log(0) or a "
             "division by 0."
         )
+
+
+def describe(value: object) -> str:
+    """Dtype and shape of a tensor, the class name of anything else.
+
+    Example:
+        >>> describe(torch.zeros(2, 3))
+        'torch.float32 of shape (2, 3)'
+    """
+    if isinstance(value, Tensor):
+        return f"{value.dtype} of shape {tuple(value.shape)}"
+    return name_of(value)
 
 
 def _list(rows: list[int]) -> str:

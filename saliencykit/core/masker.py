@@ -1,9 +1,9 @@
-"""Masker: finds the mask."""
+"""Masker: an attribution method that returns a mask."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Literal, TypeAlias, final
 
 import torch
 import torch.nn.functional as F
@@ -11,26 +11,29 @@ from torch import Generator, Tensor
 
 from saliencykit.core import checks, rng
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.errors import GradientError
-from saliencykit.core.types import Images, Labels, Mask
+from saliencykit.core.errors import ContractError, GradientError
+from saliencykit.core.types import Images, Labels, Logits, Mask
+
+Inputs: TypeAlias = Literal["raw", "normalized"]
+"""What images hold: raw RGB in [0, 1], or what the model itself takes."""
 
 
 @final
 @dataclass(frozen=True)
 class MaskerOutput:
-    """A mask and what it was made from.
+    """A mask and what it was computed from.
 
     Attributes:
         mask: (B, 1, h, w) in [0, 1].
-        attributions: The raw, signed scores that the mask was made from, (B, 1, h, w), or None.
-        standard_error: An estimate of the scores' standard error, (B, 1, h, w) per position or (B,) per map,
-            or None.
-        low_res_mask: What `attribute` enlarged `mask` from, (B, 1, h, w) at the masker's own resolution; what
-            stores masks stores this one.
+        attributions: The raw, signed attributions behind the mask, (B, 1, h, w), or None.
+        standard_error: An estimate of their standard error, (B, 1, h, w) per position or (B,) per
+            map, or None.
+        low_res_mask: The mask before `attribute` enlarged it, (B, 1, h, w) at the masker's own
+            resolution. This is the one that gets saved.
 
     Example:
-        >>> scores = torch.tensor([[[[-1.0, 2.0]]]])
-        >>> MaskerOutput(scores.clamp(0, 1), scores).mask.tolist()
+        >>> attributions = torch.tensor([[[[-1.0, 2.0]]]])
+        >>> MaskerOutput(attributions.clamp(0, 1), attributions).mask.tolist()
         [[[[0.0, 1.0]]]]
     """
 
@@ -41,7 +44,11 @@ class MaskerOutput:
 
 
 class Masker(ABC):
-    """Finds the mask: an optimiser, a trained network, a sampler, somebody else's attribution.
+    """An attribution method that returns a mask: an optimizer, a trained network, a sampler, or a
+    method of another library.
+
+    Call the object; implement `mask`. Everything else below it is optional: what a masker is also
+    able to do, it says here, and callers look nowhere else.
 
     Example:
         >>> class Everything(Masker):
@@ -54,46 +61,128 @@ class Masker(ABC):
     """
 
     needs_gradient: ClassVar[bool] = False
-    """Does it take gradients of the black box at mask time?"""
+    """Does `mask` take gradients of the black box?"""
+
+    confidence: float | None = None
+    """For maskers with a field `confidence` that makes masks smaller (> 0) or larger (< 0), in
+    log-odds; None for all others.
+    """
 
     @abstractmethod
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> Mask | MaskerOutput:
-        """Find the masks; must not keep state between calls.
+        """Compute the masks; must not keep state between calls.
 
         Args:
             black_box: The classifier.
-            images: (B, C, H, W) on the box's device, without gradient.
-            labels: (B,) int64, the class that each mask is for.
-            generator: Draw from it with `core.draw` only, so that a picture gets the same mask on
-                its own and in a batch.
+            images: (B, C, H, W) on the black box's device, without gradient.
+            labels: (B,) int64, the class that each mask explains.
+            generator: Draw from it with `core.rng` only, so that an image gets the same mask alone
+                and in a batch.
 
         Returns:
-            (B, 1, h, w) in [0, 1], h and w at most H and W; or `MaskerOutput(mask, attributions, standard_error)`, with
-            the raw, signed scores and an estimate of their error.
+            (B, 1, h, w) in [0, 1], h and w at most H and W; or `MaskerOutput(mask, attributions,
+            standard_error)`, with raw, signed attributions and an estimate of their error.
         """
+
+    def for_black_box(self, black_box: BlackBox, *, inputs: Inputs = "raw") -> "Masker":
+        """The masker made ready for one black box; by default itself. Callers use it once per
+        black box, before the first image.
+
+        Args:
+            black_box: The classifier.
+            inputs: What the images will hold.
+
+        Raises:
+            InputError: The masker does not work with this black box or with such images.
+        """
+        return self
+
+    def one_pass(self, black_box: BlackBox, images: Images) -> tuple["Masker", Logits] | None:
+        """Classify images and prepare their masks in the same forward pass; by default None. Implement
+        it where the masks come from features of the classifier, and callers save a pass.
+
+        Args:
+            black_box: The one that `for_black_box` got, or its optimized copy.
+            images: (B, C, H, W) on its device.
+
+        Returns:
+            A masker that is only called on these images, and their logits (B, K).
+        """
+        return None
+
+    @property
+    def fit_options(self) -> Mapping[str, object] | None:
+        """The options with which `saliencykit.fit` trains such a masker again, for sanity checks;
+        None if it is not trained.
+        """
+        return None
+
+    def identity(self) -> str:
+        """A text that differs where masks may differ, by which a run tells whether it may be
+        resumed; by default the repr.
+        """
+        return repr(self)
+
+    @final
+    @property
+    def has_one_pass(self) -> bool:
+        """Does the class implement `one_pass`?"""
+        return type(self).one_pass is not Masker.one_pass
+
+    @final
+    def predict_masker(self, black_box: BlackBox, images: Images) -> tuple["Masker", Logits]:
+        """Classify images, once: `one_pass` where there is one, else the black box and the masker
+        itself.
+
+        Args:
+            black_box: The one that `for_black_box` got, or its optimized copy.
+            images: (B, C, H, W) on its device.
+
+        Returns:
+            The masker to call on these images, and their logits (B, K), without gradient.
+
+        Raises:
+            InputError: Images are malformed, or the black box raised.
+            ContractError: `one_pass` or the black box returned something else.
+        """
+        if not self.has_one_pass:
+            with torch.no_grad():
+                return self, black_box(images)
+        who = f"{checks.name_of(self)}.one_pass"
+        checks.images(images, who)
+        with torch.inference_mode(False), torch.set_grad_enabled(self.needs_gradient):
+            answer = self.one_pass(black_box, images.detach())
+        if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[0], Masker):
+            raise ContractError(
+                f"{who} returned {checks.name_of(answer)}; expected a Masker and logits, (B, K)."
+            )
+        masker, logits = answer
+        checks.logits(logits, len(images), black_box.num_classes, who)
+        return masker, logits.detach()
 
     @final
     def attribute(
         self, black_box: BlackBox, images: Images, labels: Labels, *, generator: Generator
     ) -> MaskerOutput:
-        """Like calling the masker, with the raw scores and their error where there are any,
-        upsampled in the same way.
+        """The mask with the raw attributions and their error, where there are any; all enlarged to
+        the size of the images.
 
         Args:
             black_box: The classifier.
-            images: (B, C, H, W) on the box's device.
+            images: (B, C, H, W) on the black box's device.
             labels: (B,) int64 in [0, K).
-            generator: Moves on by one number.
+            generator: Advances by one number.
 
         Returns:
-            Mask, scores and error at (H, W), detached, and the mask as small as it was found.
+            Mask, attributions and error at (H, W), detached, and the mask at its own resolution.
 
         Raises:
-            InputError: Images or labels are malformed, or the box raised.
-            GradientError: Gradients are needed and the box is query-only; raised before any query.
-            ContractError: The mask or the box's answer is not what its contract says.
+            InputError: Images or labels are malformed, or the black box raised.
+            GradientError: Gradients are needed and the black box is query-only; raised before any
+                query.
+            ContractError: The mask or the black box's answer breaks its contract.
         """
         who = checks.name_of(self)
         checks.images(images, who)
@@ -104,29 +193,23 @@ class Masker(ABC):
                 "masker='rise' or 'occlusion', or explain a differentiable model of the same "
                 "task."
             )
-        # so that the caller's generator moves on by one number, whatever happens inside
+        # the caller's generator advances by one number, whatever `mask` draws
         own = rng.fork(generator)
         with torch.inference_mode(False), torch.set_grad_enabled(self.needs_gradient):
             if images.is_inference():
                 images, labels = images.clone(), labels.clone()
             answer = self.mask(black_box, images.detach(), labels, own)
-        found = answer if isinstance(answer, MaskerOutput) else MaskerOutput(answer)
-        checks.mask(found.mask, images, f"{who}.mask", any_size=True)
-        for name, maps in (
-            ("attributions", found.attributions),
-            ("standard_error", found.standard_error),
-        ):
-            checks.maps(maps, len(images), f"{who}.mask: {name}", flat=name == "standard_error")
-        size = images.shape[2:]
-        small = found.mask.detach().clamp(0, 1)
-        mask = resize_maps(small, size).clamp(0, 1)
-        attributions = (
-            None if found.attributions is None else resize_maps(found.attributions.detach(), size)
-        )
-        error = found.standard_error
+        output = answer if isinstance(answer, MaskerOutput) else MaskerOutput(answer)
+        attributions, error, size = output.attributions, output.standard_error, images.shape[2:]
+        checks.mask(output.mask, images, f"{who}.mask", any_size=True)
+        checks.maps(attributions, len(images), f"{who}.mask: attributions")
+        checks.maps(error, len(images), f"{who}.mask: standard_error", flat=True)
+        small = output.mask.detach().clamp(0, 1)
+        if attributions is not None:
+            attributions = resize_maps(attributions.detach(), size)
         if error is not None:
             error = resize_maps(error.detach(), size) if error.ndim == 4 else error.detach()
-        return MaskerOutput(mask, attributions, error, small)
+        return MaskerOutput(resize_maps(small, size).clamp(0, 1), attributions, error, small)
 
     @final
     def __call__(
@@ -140,8 +223,26 @@ class Masker(ABC):
         return self.attribute(black_box, images, labels, generator=generator).mask
 
 
+class TrainedMaskerFactory(ABC):
+    """A factory of a masker that was trained for one model. A plugin that provides it by name gets
+    its masker used wherever that model is explained without naming a masker.
+    """
+
+    @abstractmethod
+    def fits(self, black_box: BlackBox) -> bool:
+        """Was the masker trained for exactly these weights? Cheap where the answer is no.
+
+        Args:
+            black_box: The classifier that is to be explained.
+        """
+
+    @abstractmethod
+    def __call__(self) -> Masker:
+        """The masker."""
+
+
 def resize_maps(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Maps at another size, bilinearly; as they are where they have it.
+    """Resize maps bilinearly; unchanged if they have the size already.
 
     Args:
         maps: (B, n, h, w).

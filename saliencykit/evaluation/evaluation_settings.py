@@ -21,7 +21,6 @@ from saliencykit.core.errors import GradientError, InputError
 from saliencykit.core.masker import Masker
 from saliencykit.core.metric import Metric, Sample
 from saliencykit.evaluation.run_directory import FORMAT
-from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.registry.manager import as_masker, as_metric
 
@@ -52,8 +51,7 @@ def named_maskers(maskers: Maskers, black_box: BlackBox) -> dict[str, Masker]:
                 f"{name} needs gradients and {name_of(black_box)} is query-only; leave it out, or write "
                 "'rise'."
             )
-        if isinstance(masker, RealTimeMasker):
-            out[name] = masker.for_black_box(black_box, "raw")
+        out[name] = masker.for_black_box(black_box)
     return out
 
 
@@ -205,13 +203,7 @@ def describe_data(data: object, **options: object) -> str:
 
 def text_of(thing: object) -> str:
     """The printed form: without addresses, which differ from run to run, and no longer than a page."""
-    text = _ADDRESS.sub("", repr(thing))
-    if isinstance(thing, RealTimeMasker):  # its form does not tell one training from another
-        values = b"".join(
-            v.detach().cpu().contiguous().numpy().tobytes()
-            for v in thing.network.state_dict().values()
-        )
-        text += f" {hashlib.sha256(values).hexdigest()[:12]}"
+    text = _ADDRESS.sub("", thing.identity() if isinstance(thing, Masker) else repr(thing))
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... {_hash(text)}"
 
 

@@ -19,7 +19,6 @@ from saliencykit.core.metric import Metric, Sample
 from saliencykit.core.reasons import reason_of
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.evaluation.score_rows import Row
-from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 
 
 @final
@@ -86,9 +85,7 @@ class Scorer:
         """
         finders: dict[str, Masker] = {}
         seconds: dict[str, float] = {}
-        trained = [
-            name for name, masker in self.maskers.items() if isinstance(masker, RealTimeMasker)
-        ]
+        trained = [name for name, masker in self.maskers.items() if masker.has_one_pass]
         try:
             if not trained:
                 batch.black_box.remember(batch.sample.images)
@@ -96,7 +93,7 @@ class Scorer:
                 masker = self.maskers[name]
                 # the first one is asked even if its rows are there: the answer must not depend on
                 # which rows are missing
-                if isinstance(masker, RealTimeMasker) and (name in names or name == trained[0]):
+                if name in names or name == trained[0]:
                     started = self._now()
                     finders[name], logits = masker.predict_masker(
                         batch.black_box, batch.sample.images

@@ -27,7 +27,6 @@ from saliencykit.evaluation.evaluation_settings import command, describe_data, t
 from saliencykit.explanation.dataset_run import ExplanationsDirectory, overlay_path, save_overlay
 from saliencykit.explanation.dataset_worker import Explained, Worker, by_size, in_blocks, overlaid
 from saliencykit.explanation.explain_images import default_masker
-from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.registry.manager import as_alternative, as_black_box, as_masker
 from saliencykit.runs.distributed import Processes
@@ -141,8 +140,7 @@ def explain_dataset(
             f"{name_of(chosen)} needs gradients and {name_of(black_box)} is query-only; write "
             "masker='rise'."
         )
-    if isinstance(chosen, RealTimeMasker):
-        chosen = chosen.for_black_box(black_box, "raw")
+    chosen = chosen.for_black_box(black_box)
     fill = (
         as_alternative("blur" if alternative is None else alternative).for_black_box(black_box)
         if verify

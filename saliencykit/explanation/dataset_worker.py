@@ -50,7 +50,7 @@ class Worker:
 
     Args:
         black_box: The classifier.
-        masker: Attached to it, if it is a RealTimeMasker.
+        masker: Made ready for it, see `Masker.for_black_box`.
         fill: What replaces pixels in the check; None: no check.
         label: The class asked about for every picture; `top`: the model's own answer; None: each
             picture's own class, or the model's answer where it has none.

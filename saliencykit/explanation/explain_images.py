@@ -18,7 +18,6 @@ from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.objective import Trial, run_trial
 from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.explanation.result import Explanation
-from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.registry.manager import as_alternative, as_black_box, as_masker, trained_masker
 
 _CHUNK = 16  # images that are explained together; rows do not depend on it
@@ -88,8 +87,7 @@ def explain(
     if batch.inputs == "normalized":
         black_box = black_box.without_preprocessing()
     chosen = default_masker(black_box) if masker is None else as_masker(masker)
-    if isinstance(chosen, RealTimeMasker):
-        chosen = chosen.for_black_box(black_box, batch.inputs)
+    chosen = chosen.for_black_box(black_box, inputs=batch.inputs)
     fill = as_alternative("blur" if alternative is None else alternative).for_black_box(black_box)
     if not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise InputError(f"explain(seed={seed!r}): a seed is an integer in [0, 2**63).")
@@ -175,7 +173,7 @@ def explain_batch(
 
     Args:
         black_box: The classifier.
-        masker: Attached to it, if it is a RealTimeMasker.
+        masker: Made ready for it, see `Masker.for_black_box`.
         images: (B, C, H, W) on the box's device.
         choose: The labels (B,), given the logits.
         fill: What replaces pixels in the check; None: no check.
@@ -187,12 +185,7 @@ def explain_batch(
         SaliencyKitError: As of `explain`.
     """
     asked, generator = fast or black_box, Generator().manual_seed(seed)
-    finder = masker
-    if isinstance(masker, RealTimeMasker):  # with the trunk one pass gives logits and mask
-        finder, logits = masker.predict_masker(asked, images)
-    else:
-        with torch.no_grad():
-            logits = asked(images)
+    finder, logits = masker.predict_masker(asked, images)
     labels = choose(logits)
     found = finder.attribute(black_box, images, labels, generator=generator)
     if fill is None:

@@ -14,7 +14,6 @@ from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.integrations.captum.forward import black_box_of_model, is_black_box, raw_pixels
-from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.registry.manager import as_masker
 
 _CHUNK = 16  # pictures that are explained together; they do not depend on it
@@ -88,10 +87,8 @@ def explain_func(
             devices=[black_box.device] if black_box.device.type == "cuda" else []
         ):
             black_box(images[:1].to(black_box.device))  # a box knows its classes only then
-            if isinstance(chosen, RealTimeMasker):
-                chosen = chosen.for_black_box(
-                    black_box, "raw" if is_black_box(model) or mean is not None else "normalized"
-                )
+            raw = is_black_box(model) or mean is not None
+            chosen = chosen.for_black_box(black_box, inputs="raw" if raw else "normalized")
             for first in range(0, len(images), _CHUNK):
                 rows = slice(first, first + _CHUNK)
                 found = chosen.attribute(

@@ -21,7 +21,7 @@ from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import ContractError, InputError, RegistryError, SaliencyKitError
-from saliencykit.core.masker import Masker
+from saliencykit.core.masker import Masker, TrainedMaskerFactory
 from saliencykit.core.metric import Metric
 from saliencykit.core.objective import Objective, Term
 from saliencykit.registry import hookspecs
@@ -376,10 +376,9 @@ def as_masker(masker: Masker | str) -> Masker:
 def trained_masker(black_box: BlackBox) -> Masker | None:
     """The trained masker that a plugin provides for exactly this model's weights, or None."""
     for full, factory in registry().names("masker").items():
-        fits = getattr(factory, "fits", None)
         try:
-            if fits is not None and fits(black_box):
-                return cast(Masker, factory())
+            if isinstance(factory, TrainedMaskerFactory) and factory.fits(black_box):
+                return factory()
         except SaliencyKitError as error:
             warnings.warn(f"the trained masker {full} cannot be used: {error}", stacklevel=3)
     return None

@@ -153,7 +153,7 @@ def model_randomization(
     """
     black_box, asked = as_black_box(model), as_masker(masker)
     checks.images(images, "model_randomization")
-    trained = isinstance(asked, RealTimeMasker)
+    trained = asked.fit_options is not None
     fewest = _FEWEST if trained and training is None else 2
     if len(images) < fewest:
         raise InputError(
@@ -172,25 +172,22 @@ def model_randomization(
     second: Masker = asked
     third: Masker = asked
     theirs, gates, done = own, None, None
-    if isinstance(asked, RealTimeMasker):
+    if asked.fit_options is not None:
         compared = images if training is not None else images[::_EVERY]
         if training is None:
             training = images[torch.arange(len(images)) % _EVERY != 0]
             own = own[::_EVERY]
         images = compared
-        options = {"encoder": asked.network.encoder.kind, "seed": seed + 1, "steps": steps} | dict(
-            fit_options or {}
-        )
+        options = {**asked.fit_options, "seed": seed + 1, "steps": steps} | dict(fit_options or {})
         first = _trained(black_box, training, options, "training for the intact box", on_progress)
         other = _trained(random, training, options, "training for the random box", on_progress)
         second, third, theirs = first, other, own_answers(random, images)
         gates = (bool(first.facts["gate"]["passed"]), bool(other.facts["gate"]["passed"]))
         done = int(first.facts["training"]["steps_done"])
-        asked = asked.for_black_box(black_box, "raw")
 
     def masks(one: Masker, of: BlackBox, labels: Labels, seed: int, what: str) -> Any:
         return masks_of(
-            one,
+            one.for_black_box(of),
             of,
             images,
             labels,

@@ -20,7 +20,6 @@ from saliencykit.core.objective import run_trial
 from saliencykit.core.types import Images
 from saliencykit.explanation.explain_images import class_index_by_name
 from saliencykit.explanation.result import Explanation
-from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.registry.manager import as_alternative, as_black_box, as_masker, trained_masker
 from saliencykit.video.frame import Frame, as_frames, paced
 from saliencykit.video.label_tracker import LabelTracker
@@ -231,11 +230,7 @@ class _Look:
         images = torch.cat([one.images for one in batch]).to(self.black_box.device)
         black_box = self._copy_for(images)
         generator = torch.Generator().manual_seed(self.seed)
-        finder = self.masker
-        if isinstance(finder, RealTimeMasker):
-            finder, logits = finder.predict_masker(black_box, images)
-        else:
-            logits = black_box(images)
+        finder, logits = self.masker.predict_masker(black_box, images)
         steps = self.watch(images)
         labels = self.asked(logits, steps.cuts)
         found = finder.attribute(black_box, images, labels, generator=generator)
@@ -277,8 +272,7 @@ class _Look:
     def _start(self, kind: Literal["raw", "normalized"]) -> None:
         if kind == "normalized":
             self.black_box = self.black_box.without_preprocessing()
-        if isinstance(self.masker, RealTimeMasker):
-            self.masker = self.masker.for_black_box(self.black_box, kind)
+        self.masker = self.masker.for_black_box(self.black_box, inputs=kind)
         if self.fill is not None:
             self.fill = self.fill.for_black_box(self.black_box)
         self.started = True

@@ -60,7 +60,9 @@ def test_for_box_reaches_every_one():
     class Box:
         baseline_color = (0.1, 0.2, 0.3)
 
-    assert Choice(alternatives=(Blur(), Constant(color="zero"))).for_black_box(Box()).among == (
+    assert Choice(alternatives=(Blur(), Constant(color="zero"))).for_black_box(
+        Box()
+    ).alternatives == (
         Blur(),
         Constant(color=(0.1, 0.2, 0.3)),
     )

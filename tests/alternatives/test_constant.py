@@ -56,16 +56,16 @@ def test_the_fill_may_be_written_to():
         assert (fill == 9.0).sum() == 1
 
 
-def test_grey_pictures():
+def test_gray_images():
     assert constant(X[:, :1], color=(0.3,)).shape == (2, 1, 5, 4)
     with pytest.raises(InputError, match="has 3 channels and the images 1"):
         constant(X[:, :1], color=(0.1, 0.2, 0.3))
 
 
 @pytest.mark.parametrize(
-    "colour", [1.5, -0.1, (), (0.5, 2.0), "red", None, (0.1, "x"), float("nan")]
+    "color", [1.5, -0.1, (), (0.5, 2.0), "red", None, (0.1, "x"), float("nan")]
 )
-def test_bad_colours(color):
+def test_bad_colors(color):
     with pytest.raises(
         InputError, match=r"a colour is in \[0, 1\] per channel, or 'mean', or 'zero'"
     ):

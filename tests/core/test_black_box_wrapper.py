@@ -24,8 +24,8 @@ def test_everything_is_the_inner_boxs():
         "device",
         "class_names",
         "module",
-        "original",
-        "zero",
+        "source_module",
+        "baseline_color",
     ):
         assert getattr(black_box, name) is getattr(inner, name) or getattr(
             black_box, name

@@ -138,7 +138,12 @@ def test_a_broken_mask_is_named(answer, words):
 
 @pytest.mark.parametrize(
     "extra",
-    [{"scores": X}, {"scores": torch.rand(3)}, {"error": torch.rand(2)}, {"scores": "high"}],
+    [
+        {"attributions": X},
+        {"attributions": torch.rand(3)},
+        {"standard_error": torch.rand(2)},
+        {"attributions": "high"},
+    ],
 )
 def test_broken_scores_and_errors_are_named(extra):
     with pytest.raises(

@@ -60,7 +60,7 @@ def test_no_gradient_is_kept():
     [
         (
             torch.zeros(2),
-            r"Judge.score\['Judge'\] returned torch.float32 of shape \(2,\); expected one float "
+            r"Scorer.score\['Scorer'\] returned torch.float32 of shape \(2,\); expected one float "
             r"per image, shape \(3,\)",
         ),
         ({"x": torch.zeros(3), "y": 0.5}, r"score\['y'\] returned float"),

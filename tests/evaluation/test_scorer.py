@@ -52,7 +52,7 @@ def test_a_trained_masker_answers_in_the_classifiers_own_pass():
     from saliencykit.registry.manager import as_masker
 
     black_box = demo_black_box()
-    masker = as_masker("demo").for_black_box(black_box, "raw")
+    masker = as_masker("demo").for_black_box(black_box)
     images, labels = (
         torch.rand(2, 3, 80, 80, generator=torch.Generator().manual_seed(0)),
         torch.tensor([3, 5]),

@@ -2,7 +2,7 @@ import inspect
 
 import pytest
 
-from saliencykit.maskers.realtime.masker_file import TrainedFile
+from saliencykit.core.masker import TrainedMaskerFactory
 from saliencykit.registry import builtins
 from saliencykit.registry.manager import KINDS
 
@@ -48,7 +48,7 @@ def test_everything_has_defaults_and_prints_as_its_configuration(kind):
         thing = factory()
         assert repr(thing).startswith(type(thing).__name__ + "(")
         # networks are equal if they are the same
-        assert isinstance(factory, TrainedFile) or thing == factory()
+        assert isinstance(factory, TrainedMaskerFactory) or thing == factory()
 
 
 def test_wrap_model_knows_nothing_about_other_things():

@@ -31,7 +31,7 @@ def files_of(folder):
 
 
 def test_the_example_is_the_template(tmp_path):
-    """Mend the template in saliencykit/templates/plugin, then write the example again with
+    """Mend the template in saliencykit/registry/template, then write the example again with
     write_template.
     """
     example = ROOT / "plugins" / "saliencykit-example"
@@ -229,10 +229,10 @@ def test_the_wheel_holds_the_template(tmp_path):
     held = [
         name
         for name in zipfile.ZipFile(wheel).namelist()
-        if name.startswith("saliencykit/templates/")
+        if name.startswith("saliencykit/registry/template/")
     ]
-    source = ROOT / "saliencykit" / "templates"
+    source = ROOT / "saliencykit" / "registry" / "template"
     assert sorted(held) == sorted(
-        f"saliencykit/templates/{p.relative_to(source).as_posix()}"
+        f"saliencykit/registry/template/{p.relative_to(source).as_posix()}"
         for p in source.rglob("*.template")
     )

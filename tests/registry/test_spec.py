@@ -47,7 +47,7 @@ def test_texts_there_and_back(spec):
             "timm:resnet18,checkpoint=my.safetensors",
             Spec("timm", ("resnet18",), {"checkpoint": "my.safetensors"}),
         ),
-        ("constant:color=(1,0.5,0)", Spec("constant", (), {"colour": "(1,0.5,0)"})),
+        ("constant:color=(1,0.5,0)", Spec("constant", (), {"color": "(1,0.5,0)"})),
         ("x:[1,2],a=[3,(4,5)],b=6", Spec("x", ("[1,2]",), {"a": "[3,(4,5)]", "b": "6"})),
         ("timm:hf-hub:timm/vit.a=b", Spec("timm", ("hf-hub:timm/vit.a=b",))),
         (
@@ -123,7 +123,7 @@ def test_arguments_are_read_as_the_factory_wants_them(text, part):
     [
         (
             "p:sigmo=2",
-            "p takes no option 'sigmo'; its options are sigma, steps, colour, path, loud, fill, "
+            "p takes no option 'sigmo'; its options are sigma, steps, color, path, loud, fill, "
             "fills",
         ),
         ("p:1,2,3,4,5,6,7,8", "p takes at most"),

@@ -5,7 +5,7 @@ import sys
 from contextlib import closing
 from typing import Any
 
-from saliencykit import RealTimeMasker, RegistryError, SaliencyKitError
+from saliencykit import RegistryError, SaliencyKitError
 from saliencykit.cli.device import black_box_on_device, use_idle_cores
 from saliencykit.registry.manager import as_masker, trained_masker
 from saliencykit_live.camera import frames_of, open_camera
@@ -64,7 +64,7 @@ def _show(asked: Any) -> None:
         )
     label = int(asked.label) if asked.label.lstrip("-").isdigit() else asked.label
     with closing(frames_of(open_camera(asked.camera), asked.camera)) as frames:
-        window = Window(confidence=masker.confidence if isinstance(masker, RealTimeMasker) else 0.0)
+        window = Window(confidence=masker.confidence or 0.0)
         try:
             run(black_box, masker, frames, window, label=label, smooth=asked.smooth)
         finally:

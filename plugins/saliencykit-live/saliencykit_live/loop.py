@@ -4,9 +4,9 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
-from saliencykit import Explanation, Masker, RealTimeMasker, explain_frames
+from saliencykit import Explanation, Masker, explain_frames
 from saliencykit.video.frame import Frame
 from saliencykit_live.painting import painted
 
@@ -43,7 +43,7 @@ def run(
 
     Args:
         model: As `explain` takes it.
-        masker: As `explain` takes it; the knob is for a RealTimeMasker.
+        masker: As `explain` takes it; the knob is for one with a `confidence`.
         frames: A camera's, or any.
         screen: The window.
         label: A class, or `follow`.
@@ -59,7 +59,9 @@ def run(
     shown, pace, last = 0, 0.0, 0.0
     while True:
         knob = screen.confidence()
-        turned = replace(masker, confidence=knob) if isinstance(masker, RealTimeMasker) else masker
+        turned = (
+            masker if masker.confidence is None else replace(cast(Any, masker), confidence=knob)
+        )
         with closing(
             explain_frames(
                 model,

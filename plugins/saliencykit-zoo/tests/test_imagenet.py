@@ -38,6 +38,6 @@ def test_each_masker_fits_its_classifier(make, stored, name, data_folder):
     black_box = make(data_folder / "weights" / f"{stored}.safetensors")
     factory = provide_maskers()[name]
     assert factory.fits(black_box)
-    logits, mask = factory().for_black_box(black_box, "raw").predict(torch.rand(1, 3, 224, 224))
+    logits, mask = factory().for_black_box(black_box).predict(torch.rand(1, 3, 224, 224))
     assert logits.shape == (1, 1000)
     assert mask.shape == (1, 1, 224, 224)

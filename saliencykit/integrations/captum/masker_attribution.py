@@ -28,7 +28,6 @@ from saliencykit.integrations.captum.forward import (
     raw_pixels,
 )
 from saliencykit.integrations.captum.targets import labels_of
-from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.registry.manager import as_masker
 
 try:
@@ -232,9 +231,8 @@ class MaskerAttribution(PerturbationAttribution):  # type: ignore[misc]
     ) -> Tensor:
         """The values of some rows on the canvas, (b, 1 or C, H, W)."""
         masker, regions = self.masker, None
-        if isinstance(masker, RealTimeMasker):
-            raw = is_black_box(self.forward_func) or self.statistics[0] is not None
-            masker = masker.for_black_box(black_box, "raw" if raw else "normalized")
+        raw = is_black_box(self.forward_func) or self.statistics[0] is not None
+        masker = masker.for_black_box(black_box, inputs="raw" if raw else "normalized")
         if fill is not None:
             masker = with_baseline(masker, fill)
         if features is not None:

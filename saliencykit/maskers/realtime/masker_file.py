@@ -11,6 +11,7 @@ import torch
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
+from saliencykit.core.masker import TrainedMaskerFactory
 from saliencykit.maskers.realtime.decoder import Bottleneck, Decoder, UNet
 from saliencykit.maskers.realtime.encoder import (
     Encoder,
@@ -202,7 +203,7 @@ def _find_again(network: MaskingNetwork, black_box: BlackBox, size: Any) -> None
 
 @final
 @dataclass(frozen=True)
-class TrainedFile:
+class TrainedFile(TrainedMaskerFactory):
     """A trained masker on disk that plugins provide by name: a factory of RealTimeMaskers that
     knows for which box it was made.
 

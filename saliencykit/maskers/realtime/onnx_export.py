@@ -70,6 +70,10 @@ def export_onnx(
     """
     if find_spec("onnx") is None or find_spec("onnxscript") is None:
         raise InputError("export_onnx needs onnx and onnxscript; pip install 'saliencykit[onnx]'.")
+    if not isinstance(getattr(masker, "network", None), MaskingNetwork):
+        raise InputError(
+            f"export_onnx writes a RealTimeMasker; got {name_of(masker)}, which is not one network."
+        )
     black_box = masker.black_box
     pictures = _pictures(black_box, size)
     graph = OneModule(masker, black_box, pictures)

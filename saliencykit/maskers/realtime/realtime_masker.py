@@ -1,10 +1,11 @@
 """RealTimeMasker: a trained masking network, ready to use."""
 
 import copy
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Generator
@@ -12,7 +13,7 @@ from torch import Generator
 from saliencykit.core import checks
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Masker, resize_maps
+from saliencykit.core.masker import Inputs, Masker, resize_maps
 from saliencykit.core.types import Images, Labels, Logits, Mask
 from saliencykit.maskers.realtime.encoder import Features, TrunkEncoder
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
@@ -74,9 +75,7 @@ class RealTimeMasker(Masker):
         twin._held["box"] = black_box
         return twin
 
-    def for_black_box(
-        self, black_box: BlackBox, inputs: Literal["raw", "normalized"]
-    ) -> "RealTimeMasker":
+    def for_black_box(self, black_box: BlackBox, *, inputs: Inputs = "raw") -> "RealTimeMasker":
         """Bound to a box that it is about to be asked about, with the head's rows of that box;
         warns if it was made for another.
 
@@ -106,7 +105,7 @@ class RealTimeMasker(Masker):
         self._held["attached"] = attach(self, black_box)
         return self._held["attached"]  # type: ignore[no-any-return]
 
-    def predict_masker(self, black_box: BlackBox, images: Images) -> tuple[Masker, Logits]:
+    def one_pass(self, black_box: BlackBox, images: Images) -> tuple[Masker, Logits]:
         """Ask about pictures once: the logits, and a masker that finds the masks of these pictures
         without asking again.
 
@@ -120,6 +119,18 @@ class RealTimeMasker(Masker):
             with torch.no_grad():
                 logits = black_box(images)
         return _Seen(self, features), logits
+
+    @property
+    def fit_options(self) -> Mapping[str, object]:
+        """The kind of its encoder."""
+        return {"encoder": self.network.encoder.kind}
+
+    def identity(self) -> str:
+        """The repr, and a hash of the weights: the repr is the same for each training."""
+        weights = hashlib.sha256()
+        for value in self.network.state_dict().values():
+            weights.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return f"{self!r} {weights.hexdigest()[:12]}"
 
     @property
     def black_box(self) -> BlackBox:
@@ -138,7 +149,7 @@ class RealTimeMasker(Masker):
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> Mask:
         """One pass of the network; nothing is drawn."""
-        mine = self.for_black_box(black_box, "raw")
+        mine = self.for_black_box(black_box)
         return mine.decode(mine.encode(black_box, images), labels)
 
     def encode(self, black_box: BlackBox, images: Images) -> Features:

@@ -128,24 +128,16 @@ class Case:
             )
 
     def rows(
-        self, clause: Clause, ask: Callable[[Tensor], Tensor], whole: Tensor, tolerance: float
+        self, clause: Clause, query: Callable[[Tensor], Tensor], whole: Tensor, tolerance: float
     ) -> None:
         """The answer to some rows, in any order, must be those rows of the answer to all."""
         order = torch.arange(len(whole)).flip(0)
         for some in (order, *(order[i : i + 1] for i in range(min(2, len(order)))), order[:-1]):
             if len(some):
-                which = (
-                    f"{'row' if len(some) == 1 else 'rows'} {', '.join(map(str, some.tolist()))}"
-                )
-                with self.asking(clause, f"the answer to {which} alone"):
-                    came = ask(some)
-                self.same(
-                    clause,
-                    whole[some],
-                    came,
-                    tolerance,
-                    how=f"asked for {which} of the input alone",
-                )
+                rows = f"row{'s'[: len(some) > 1]} {', '.join(map(str, some.tolist()))}"
+                with self.asking(clause, f"the answer for {rows} alone"):
+                    came = query(some)
+                self.same(clause, whole[some], came, tolerance, how=f"for {rows} alone")
 
     def _broken(self, clause: Clause, expected: str, got: str) -> BrokenContractError:
         lines = [

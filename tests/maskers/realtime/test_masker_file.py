@@ -122,7 +122,7 @@ def test_without_a_box_it_waits_for_one(saved):
     masker = RealTimeMasker.load(path)
     with pytest.raises(InputError, match="not bound"):
         masker.predict(images)
-    for_black_box = masker.for_black_box(black_box, "raw")
+    for_black_box = masker.for_black_box(black_box)
     assert (
         for_black_box.predict(images)[1] - RealTimeMasker.load(path, black_box).predict(images)[1]
     ).abs().max() < 1e-6

@@ -264,5 +264,5 @@ def test_two_boxes_without_a_module_are_two_boxes():
     one, other = PlantedEvidence(), PlantedEvidence(sharpness=4.0)
     images, _ = one.examples(2, generator=torch.Generator().manual_seed(0))
     masker = RealTimeMasker(masking_network(one, images)).bind(one)
-    assert masker.for_black_box(one, "raw") is masker
-    assert masker.for_black_box(other, "raw").black_box is other
+    assert masker.for_black_box(one) is masker
+    assert masker.for_black_box(other).black_box is other

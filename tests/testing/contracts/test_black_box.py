@@ -76,7 +76,7 @@ BROKEN = [
     (Box(colors, class_names=["one"]), suite.NAMES, "1 for 2 classes"),
     (Box(colors, baseline_color=(0.5,)), suite.ZERO, "(0.5,)"),
     (Box(Stateful()), suite.REPEATS, "asked a second time"),
-    (Box(lambda x: colors(x - x.mean(0))), suite.ROWS, "asked for row 3 of the input alone"),
+    (Box(lambda x: colors(x - x.mean(0))), suite.ROWS, "for row 3 alone"),
     (Box(colors, optimized_for=lambda x: None), suite.MANY, "NoneType"),
     (
         Box(colors, optimized_for=lambda x: Box(lambda x: -colors(x))),

@@ -27,9 +27,38 @@ class Given(Masker):
         return self.given(black_box, images, labels, generator)
 
 
-class OwnFind(Given):
-    def find(self, black_box, images, labels, *, generator):
+class OwnAttribute(Given):
+    def attribute(self, black_box, images, labels, *, generator):
         return MaskerOutput(images[:, :1])
+
+
+class OtherWhenBound(Given):
+    def for_black_box(self, black_box, *, inputs="raw"):
+        return Given(lambda b, x, y, g: 1 - self.given(b, x, y, g))
+
+
+class NotBound(Given):
+    def for_black_box(self, black_box, *, inputs="raw"):
+        return None
+
+
+@dataclass(frozen=True)
+class OnePass(Given):
+    answer: Any = None
+
+    def one_pass(self, black_box, images):
+        return self.answer(self, black_box(images))
+
+
+class Unnamed(Given):
+    def identity(self):
+        return str(torch.rand(1))
+
+
+@dataclass(frozen=True)
+class Fitted(Given):
+    confidence: Any = None
+    fit_options: Any = None
 
 
 class Remembers(Masker):
@@ -55,6 +84,10 @@ def plain_slope(black_box, x, y, g):
     return gradient[:, :1].abs().clamp(0, 1)
 
 
+def first_channel(black_box, x, y, g):
+    return x[:, :1]
+
+
 def trains(black_box, x, y, g):
     if isinstance(black_box, TorchBlackBox):
         black_box.model.eval()
@@ -75,24 +108,37 @@ def backward(black_box, x, y, g):
 
 BROKEN = [
     (3, suite.KIND, "int"),
-    (OwnFind(None), suite.OWN_CALL, "OwnFind.find"),
-    (Given(None, needs_gradient="yes"), suite.SAYS, "'yes'"),
+    (OwnAttribute(None), suite.OWN_CALL, "OwnAttribute.attribute"),
+    (Given(None, needs_gradient="yes"), suite.DECLARES, "'yes'"),
     (Given(lambda b, x, y, g: x), suite.MASKS, "a mask has shape"),
     (Given(lambda b, x, y, g: x[:, :1] - 1), suite.MASKS, "a mask is in [0, 1]"),
     (Given(lambda b, x, y, g: x[:, :1] / 0), suite.MASKS, "a mask is finite"),
     (Given(lambda b, x, y, g: x[:, :1] > 0.5), suite.MASKS, "a mask is float"),
     (Given(lambda b, x, y, g: x.view(-1, 3, 16, 16)[:, :1]), suite.MASKS, "it raised RuntimeError"),
     (Given(plain_slope), suite.MASKS, "does not require grad"),
-    (Remembers(), suite.REPEATS, "asked again after a question about other pictures"),
+    (Remembers(), suite.REPEATS, "computed again after other images"),
     (
         Given(lambda b, x, y, g: torch.rand(x[:, :1].shape, generator=g)),
         suite.ROWS,
-        "asked for rows 3, 2, 1, 0 of the input alone",
+        "for rows 3, 2, 1, 0 alone",
     ),
     (
         Given(lambda b, x, y, g: x[:, :1] / x[:, :1].max()),
         suite.ROWS,
-        "asked for row 3 of the input alone",
+        "for row 3 alone",
+    ),
+    (Fitted(None, confidence="high"), suite.DECLARES, "'high'"),
+    (Fitted(None, fit_options=["own"]), suite.DECLARES, "['own']"),
+    (Unnamed(None), suite.DECLARES, "two texts"),
+    (NotBound(first_channel), suite.BINDS, "NoneType"),
+    (OtherWhenBound(first_channel), suite.BINDS, "after for_black_box"),
+    (OnePass(first_channel, answer=lambda m, z: None), suite.ONE_PASS, "expected a Masker and"),
+    (OnePass(first_channel, answer=lambda m, z: (m, z[:1])), suite.ONE_PASS, "expected logits of"),
+    (OnePass(first_channel, answer=lambda m, z: (m, 2 * z)), suite.ONE_PASS, "logits of one_pass"),
+    (
+        OnePass(first_channel, answer=lambda m, z: (CenterBox(), z)),
+        suite.ONE_PASS,
+        "by the masker of one_pass",
     ),
     (Given(slope), suite.QUERY_ONLY, "does not require grad"),
     (
@@ -118,6 +164,8 @@ def test_every_clause_is_broken_by_one(covers):
 
 def test_good_maskers_pass():
     check_masker(Given(slope, needs_gradient=True))
+    check_masker(OnePass(first_channel, answer=lambda m, z: (m, z)))
+    check_masker(Fitted(first_channel, confidence=0.0, fit_options={"encoder": "own"}))
     check_masker(Given(lambda b, x, y, g: rng.uniform(x, (1, 4, 4), generator=g)))
     check_masker(
         Given(
@@ -151,5 +199,5 @@ def test_a_masker_for_a_box_of_ones_own():
         black_box=black_box,
         images=torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)),
     )
-    with pytest.raises(InputError, match="images= that it takes are given too"):
+    with pytest.raises(InputError, match="give images= that it takes too"):
         check_masker(CenterBox(), black_box=black_box)

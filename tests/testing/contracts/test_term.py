@@ -67,7 +67,7 @@ BROKEN = [
     (
         Given(given=lambda t: area(t) - t.mask.mean()),
         suite.ROWS,
-        "asked for row 5 of the input alone",
+        "for row 5 alone",
     ),
     (Weighs(given=None), suite.WEIGHT, "with twice the weight"),
     (Plain(), suite.WEIGHT, "it raised TypeError"),
