@@ -210,10 +210,10 @@ def captum_gradient(name: str, mine: str, channels: str) -> Callable[[Case], tup
 def captum_integrated(case: Case) -> tuple[Side, Side]:
     from captum.attr import IntegratedGradients as Peer
 
-    from saliencykit.maskers.gradient.captum_gradients import integrated_gradients
+    from saliencykit.maskers.gradient.input_gradients import IntegratedGradients
 
     peer = Peer(case.model)
-    return case.ours(integrated_gradients(steps=case.steps)), lambda: _one(
+    return case.ours(IntegratedGradients(steps=case.steps)), lambda: _one(
         peer.attribute(case.picture, target=LABEL, n_steps=case.steps).detach(), "sum"
     )
 
@@ -221,7 +221,7 @@ def captum_integrated(case: Case) -> tuple[Side, Side]:
 def captum_smoothgrad(case: Case) -> tuple[Side, Side]:
     from captum.attr import NoiseTunnel, Saliency
 
-    from saliencykit.maskers.gradient.captum_gradients import SmoothGrad
+    from saliencykit.maskers.gradient.input_gradients import SmoothGrad
 
     peer, spread = (
         NoiseTunnel(Saliency(case.model)),

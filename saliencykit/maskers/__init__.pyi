@@ -6,9 +6,6 @@ from .cam.ablation_cam import AblationCam as AblationCam
 from .cam.cam import Cam as Cam
 from .cam.grad_cam import GradCam as GradCam
 from .cam.score_cam import ScoreCam as ScoreCam
-from .gradient.captum_gradients import SmoothGrad as SmoothGrad
-from .gradient.captum_gradients import input_x_gradient as input_x_gradient
-from .gradient.captum_gradients import integrated_gradients as integrated_gradients
 from .gradient.captum_method import AttributionMasker as AttributionMasker
 from .gradient.excitation_backprop import ExcitationBackprop as ExcitationBackprop
 from .gradient.excitation_backprop import (
@@ -19,6 +16,11 @@ from .gradient.guided_backprop import GuidedGradCam as GuidedGradCam
 from .gradient.guided_backprop import RectifiedGradient as RectifiedGradient
 from .gradient.guided_backprop import deconvolution as deconvolution
 from .gradient.guided_backprop import guided_backprop as guided_backprop
+from .gradient.input_gradients import Gradient as Gradient
+from .gradient.input_gradients import InputXGradient as InputXGradient
+from .gradient.input_gradients import IntegratedGradients as IntegratedGradients
+from .gradient.input_gradients import SmoothGrad as SmoothGrad
+from .gradient.pixel_attribution import PixelAttribution as PixelAttribution
 from .gradient.winning_probability import (
     marginal_winning_probability as marginal_winning_probability,
 )

@@ -69,12 +69,6 @@ def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
     from saliencykit.maskers.cam.cam import Cam
     from saliencykit.maskers.cam.grad_cam import GradCam
     from saliencykit.maskers.cam.score_cam import ScoreCam
-    from saliencykit.maskers.gradient.captum_gradients import (
-        SmoothGrad,
-        gradient,
-        input_x_gradient,
-        integrated_gradients,
-    )
     from saliencykit.maskers.gradient.captum_method import AttributionMasker
     from saliencykit.maskers.gradient.excitation_backprop import (
         ExcitationBackprop,
@@ -85,6 +79,12 @@ def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
         GuidedGradCam,
         deconvolution,
         guided_backprop,
+    )
+    from saliencykit.maskers.gradient.input_gradients import (
+        Gradient,
+        InputXGradient,
+        IntegratedGradients,
+        SmoothGrad,
     )
     from saliencykit.maskers.on_surrogate import OnSurrogate
     from saliencykit.maskers.optimization.extremal_perturbation import ExtremalPerturbation
@@ -103,9 +103,9 @@ def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
         "rise": Rise,
         "occlusion": Occlusion,
         "feature-ablation": FeatureAblation,
-        "gradient": gradient,
-        "input-x-gradient": input_x_gradient,
-        "integrated-gradients": integrated_gradients,
+        "gradient": Gradient,
+        "input-x-gradient": InputXGradient,
+        "integrated-gradients": IntegratedGradients,
         "smoothgrad": SmoothGrad,
         "guided-backprop": guided_backprop,
         "deconvolution": deconvolution,

@@ -4,7 +4,7 @@ import torch
 from saliencykit.core.errors import InputError, RegistryError
 from saliencykit.core.masker import MaskerOutput
 from saliencykit.explanation.explain_images import explain
-from saliencykit.maskers.gradient.captum_gradients import gradient
+from saliencykit.maskers.gradient.input_gradients import Gradient
 from saliencykit.maskers.on_surrogate import OnSurrogate
 from saliencykit.maskers.perturbation.rise import Rise
 from saliencykit.maskers.realtime.masking_network import masking_network
@@ -19,12 +19,12 @@ def seeded(seed=0):
 
 
 def test_it_keeps_the_contract():
-    check_masker(OnSurrogate(PlantedEvidence(), gradient()))
+    check_masker(OnSurrogate(PlantedEvidence(), Gradient()))
 
 
 def test_the_mask_is_the_inner_maskers_and_the_box_is_not_asked(black_box, examples):
     real = Counting(QueryOnly(PlantedEvidence(sharpness=3.0)))
-    for masker in (gradient(), Rise(samples=20)):
+    for masker in (Gradient(), Rise(samples=20)):
         found = OnSurrogate(black_box, masker).attribute(real, *examples, generator=seeded())
         assert found.mask.shape == (4, 1, 16, 16)
         if not isinstance(masker, Rise):  # which draws from what the outer call forked
@@ -70,7 +70,7 @@ def test_texts(black_box):
 
 def test_what_it_cannot_be_used_for(black_box, examples):
     images, labels = examples
-    masker = OnSurrogate(black_box, gradient())
+    masker = OnSurrogate(black_box, Gradient())
     with pytest.raises(
         InputError, match="has 4 classes and PlantedEvidence has 5: it stands for another box"
     ):

@@ -223,7 +223,7 @@ def test_baselines_stand_where_an_alternative_stood():
     rows = torch.tensor([-7.0, 0.0, 3.0]).view(3, 1, 1, 1).expand_as(X)
     mixed = MaskerAttribution(net, "occlusion:window=6").attribute(X, rows, LABELS)
     assert torch.allclose(mixed[0], black[0], atol=1e-6)
-    with pytest.raises(InputError, match="AttributionMasker replaces no pixels"):
+    with pytest.raises(InputError, match="Gradient replaces no pixels"):
         MaskerAttribution(net, "gradient").attribute(X, 0, LABELS)
 
 

@@ -1,6 +1,4 @@
-"""Captum's own generated test cases on the wrapper: its models, options and forms of targets;
-nothing is left behind.
-"""
+"""Captum's own test cases through the binding: its models, options and forms of targets."""
 
 import random
 
@@ -15,30 +13,25 @@ from torch import nn
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.maskers.gradient.captum_binding import (
-    Bound,
+    BoundMethod,
     arguments,
     captum_class,
-    restored,
-    seeded,
+    global_seed,
+    hooks_restored,
 )
 from saliencykit.testing.black_boxes import small_network
 from saliencykit.testing.unchanged import untouched
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Captum; and its network ends in a softmax
-# other numbers at each call, or needs scikit-learn
-DRAWING = (
-    "ShapleyValueSampling",
-    "FeaturePermutation",
-    "Lime",
-    "KernelShap",
-)
-PICTURES = [
+# random, or needs scikit-learn
+RANDOM = ("ShapleyValueSampling", "FeaturePermutation", "Lime", "KernelShap")
+CASES = [
     (case, algorithm)
     for case in config
     if isinstance(case["attribute_args"]["inputs"], torch.Tensor)
     and case["attribute_args"]["inputs"].ndim == 4
     for algorithm in case["algorithms"]
-    if not algorithm.__name__.startswith("Neuron") and algorithm.__name__ not in DRAWING
+    if not algorithm.__name__.startswith("Neuron") and algorithm.__name__ not in RANDOM
     if case["name"]
     != "conv_layer_with_perturbations_per_eval"  # Captum's takes no target per row there
 ]
@@ -67,10 +60,10 @@ def convnet():
 @pytest.mark.parametrize("target", ["one for all", "a tensor of one", "one each"])
 @pytest.mark.parametrize(
     ("case", "algorithm"),
-    PICTURES,
+    CASES,
     ids=lambda part: part["name"] if isinstance(part, dict) else part.__name__,
 )
-def test_captums_cases_give_captums_numbers(case, algorithm, target):
+def test_captums_own_cases_give_captums_results(case, algorithm, target):
     options = {
         key: value
         for key, value in case["attribute_args"].items()
@@ -84,7 +77,7 @@ def test_captums_cases_give_captums_numbers(case, algorithm, target):
 @pytest.mark.parametrize(
     "algorithm", [*PLAIN, captum.attr.Deconvolution, captum.attr.FeatureAblation]
 )
-def test_the_plain_methods_give_captums_numbers(algorithm, target):
+def test_other_methods_give_captums_results(algorithm, target):
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(4, 1, 10, 10, generator=generator, dtype=torch.float64)
     check(algorithm, images, target, {}, None)
@@ -101,9 +94,8 @@ def check(algorithm, images, target, options, layer):
     made = algorithm(model, model.get_submodule(layer)) if layer else algorithm(model)
     theirs = made.attribute(images.clone(), target=theirs_target, **options)
     with untouched(algorithm.__name__, model, images=images):
-        ours = Bound(algorithm, TorchBlackBox(model), images, layer=layer, options=options)(
-            images, labels
-        )
+        bound = BoundMethod(algorithm, TorchBlackBox(model), images, layer)
+        ours = bound(images, labels, options)
     assert ours.shape == theirs.shape
     assert ours.dtype == theirs.dtype
     largest = theirs.detach().abs().amax((1, 2, 3), keepdim=True)
@@ -118,7 +110,7 @@ def check(algorithm, images, target, options, layer):
     "algorithm",
     [*PLAIN, captum.attr.LayerGradCam, captum.attr.LayerConductance, captum.attr.GuidedGradCam],
 )
-def test_hooks_are_gone_also_after_an_exception(algorithm):
+def test_hooks_are_removed_after_an_exception(algorithm):
     class Fails(nn.Module):
         """Raises in its second call."""
 
@@ -144,28 +136,28 @@ def test_hooks_are_gone_also_after_an_exception(algorithm):
     model[4].fails = 0
     images = torch.rand(2, 1, 10, 10)
     layer = "2" if "layer" in arguments(algorithm) else None
-    bound = Bound(algorithm, TorchBlackBox(model), images, layer=layer, options={})
+    bound = BoundMethod(algorithm, TorchBlackBox(model), images, layer)
     with untouched(algorithm.__name__, model):
         model[4].fails = model[4].calls + 1
         with pytest.raises(InputError, match="in the middle of it"):
-            bound(images, torch.tensor([0, 2]))
+            bound(images, torch.tensor([0, 2]), {})
 
 
-def test_a_relu_that_is_used_twice():
+def test_guided_backprop_handles_a_shared_relu():
     class Grid(BasicModelWithReusedModules):
         def forward(self, inputs):
             return super().forward(inputs.flatten(1))
 
     model, images = Grid().eval(), torch.rand(2, 3, 1, 1)
-    bound = Bound(captum.attr.GuidedBackprop, TorchBlackBox(model), images, layer=None, options={})
+    bound = BoundMethod(captum.attr.GuidedBackprop, TorchBlackBox(model), images, None)
     with untouched("GuidedBackprop", model):
-        assert bound(images, torch.tensor([0, 1])).shape == images.shape
+        assert bound(images, torch.tensor([0, 1]), {}).shape == images.shape
 
 
-def test_all_that_was_set_on_layers_is_taken_away():
+def test_hooks_and_attributes_set_on_layers_are_removed_and_older_ones_kept():
     model = small_network()
     kept = model[0].register_forward_hook(lambda *given: None)
-    with untouched("restored", model), pytest.raises(ValueError), restored(model):  # noqa: PT011, PT012
+    with untouched("hooks_restored", model), pytest.raises(ValueError), hooks_restored(model):  # noqa: PT011, PT012
         model[0].register_forward_hook(lambda *given: None)
         model[2].register_full_backward_hook(lambda *given: None)
         model[1].note = 3
@@ -175,27 +167,21 @@ def test_all_that_was_set_on_layers_is_taken_away():
 
 
 @pytest.mark.parametrize("draw", [lambda: torch.rand(1), lambda: np.random.rand(), random.random])
-def test_seeded_notices_who_draws_and_puts_every_state_back(draw):
-    states = torch.get_rng_state().tolist(), repr(np.random.get_state()), random.getstate()
-    values = []
+def test_a_global_seed_repeats_the_numbers_and_restores_every_state(draw):
+    def states():
+        return torch.get_rng_state().tolist(), repr(np.random.get_state()), random.getstate()
+
+    before, values = states(), []
     for _ in range(2):
-        with seeded(7, torch.device("cpu")) as drew:
+        with global_seed(7, torch.device("cpu")):
             values.append(float(draw()))
-        assert drew()
     assert values[0] == values[1]
-    with seeded(7, torch.device("cpu")) as drew:
-        pass
-    assert not drew()
-    assert (
-        torch.get_rng_state().tolist(),
-        repr(np.random.get_state()),
-        random.getstate(),
-    ) == states
+    assert states() == before
 
 
-def test_names_of_captum():
+def test_a_captum_class_by_name_or_a_list_of_similar_ones():
     assert captum_class("DeepLift") is captum.attr.DeepLift
-    with pytest.raises(InputError, match=r"no attribution called 'NoSuch'.*Saliency"):
+    with pytest.raises(InputError, match=r"no attribution method 'NoSuch'.*Saliency"):
         captum_class("NoSuch")
 
 

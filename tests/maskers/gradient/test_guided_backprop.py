@@ -1,6 +1,4 @@
-"""Guided backpropagation and deconvolution: Captum's numbers where its hooks reach, the rule
-written out where they do not.
-"""
+"""Guided backpropagation and deconvolution against Captum and against the rule written out."""
 
 import captum.attr
 import pytest
@@ -58,7 +56,7 @@ class Rule(torch.autograd.Function):
 
 
 class Net(nn.Module):
-    """ReLUs in a given manner; a skip goes around one of them."""
+    """ReLUs called in a given way; a skip goes around one of them."""
 
     def __init__(self, relu):
         super().__init__()
@@ -80,7 +78,7 @@ def in_place_without_using_the_result(x):
     return x
 
 
-MANNERS = {
+CALLS = {
     "module": nn.ReLU(),
     "in place": nn.ReLU(inplace=True),
     "functional": F.relu,
@@ -93,17 +91,17 @@ MANNERS = {
 
 
 @pytest.mark.parametrize("rule", METHODS)
-@pytest.mark.parametrize("manner", MANNERS)
-def test_the_rule_at_every_relu_however_it_is_called(rule, manner):
-    model = seeded(lambda: Net(MANNERS[manner]))
+@pytest.mark.parametrize("call", CALLS)
+def test_the_rule_at_every_relu_however_it_is_called(rule, call):
+    model = seeded(lambda: Net(CALLS[call]))
     reference = seeded(lambda: Net(lambda x: Rule.apply(x, rule)))
     x = images().requires_grad_()
-    (wanted,) = torch.autograd.grad(reference(x).gather(1, LABELS[:, None]).sum(), x)
-    assert torch.allclose(scores(model, rule), wanted.sum(1, keepdim=True), atol=1e-6)
+    (expected,) = torch.autograd.grad(reference(x).gather(1, LABELS[:, None]).sum(), x)
+    assert torch.allclose(scores(model, rule), expected.sum(1, keepdim=True), atol=1e-6)
 
 
 @pytest.mark.parametrize("rule", METHODS)
-def test_relu6_stops_where_it_is_flat(rule):
+def test_no_gradient_passes_relu6_where_it_is_flat(rule):
     class Ceiling(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x):
@@ -118,15 +116,15 @@ def test_relu6_stops_where_it_is_flat(rule):
     for relu in (nn.ReLU6(), nn.ReLU6(inplace=True), F.relu6, lambda x: F.hardtanh(x, 0, 6)):
         model, reference = seeded(lambda: Net(relu)), seeded(lambda: Net(Ceiling.apply))  # noqa: B023
         x = (20 * images()).requires_grad_()
-        (wanted,) = torch.autograd.grad(reference(x).gather(1, LABELS[:, None]).sum(), x)
+        (expected,) = torch.autograd.grad(reference(x).gather(1, LABELS[:, None]).sum(), x)
         assert torch.allclose(
-            scores(model, rule, x.detach()), wanted.sum(1, keepdim=True), atol=1e-5
+            scores(model, rule, x.detach()), expected.sum(1, keepdim=True), atol=1e-5
         )
 
 
 @pytest.mark.parametrize("rule", METHODS)
 @pytest.mark.parametrize("build", ["resnet18", "squeezenet1_1", "small"])
-def test_equals_captums_where_relus_are_modules(rule, build):
+def test_results_are_captums_where_relus_are_modules(rule, build):
     from torchvision import models
 
     model = seeded(
@@ -148,29 +146,29 @@ def test_guided_grad_cam_is_captums():
         .detach()
     )
     black_box = TorchBlackBox(model, size=16)
-    answer = GuidedGradCam(channels="sum").attribute(black_box, x, LABELS, generator=Generator())
-    assert torch.allclose(answer.attributions, theirs, atol=1e-4 * float(theirs.abs().max()))
+    output = GuidedGradCam(channels="sum").attribute(black_box, x, LABELS, generator=Generator())
+    assert torch.allclose(output.attributions, theirs, atol=1e-4 * float(theirs.abs().max()))
     assert torch.allclose(
-        answer.mask,
+        output.mask,
         theirs.abs() / theirs.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-30),
         atol=1e-4,
     )
     named = GuidedGradCam(layer="0").attribute(black_box, x, LABELS, generator=Generator())
-    assert not torch.allclose(named.mask, answer.mask)
+    assert not torch.allclose(named.mask, output.mask)
 
 
 @pytest.mark.parametrize(
-    ("activation", "says"),
+    ("activation", "message"),
     [
-        (nn.GELU(), "also runs Gelu"),
-        (nn.SiLU(), "also runs Silu"),
-        (nn.Hardswish(), "also runs Hardswish"),
-        (nn.LeakyReLU(), "also runs LeakyRelu"),
-        (nn.Tanh(), "runs no ReLU that can be seen"),
+        (nn.GELU(), "also has Gelu"),
+        (nn.SiLU(), "also has Silu"),
+        (nn.Hardswish(), "also has Hardswish"),
+        (nn.LeakyReLU(), "also has LeakyRelu"),
+        (nn.Tanh(), "calls no ReLU"),
     ],
 )
-def test_models_without_relus_or_with_other_activations_are_refused(activation, says):
-    with pytest.raises(InputError, match=f"{says}. Use masker='gradient'"):
+def test_models_without_relus_or_with_other_activations_are_refused(activation, message):
+    with pytest.raises(InputError, match=f"{message}. Use masker='gradient'"):
         scores(seeded(lambda: Net(activation)))
     mixed = seeded(
         lambda: nn.Sequential(
@@ -182,41 +180,41 @@ def test_models_without_relus_or_with_other_activations_are_refused(activation, 
             nn.Linear(576, 4),
         )
     )
-    if "also" in says:
-        with pytest.raises(InputError, match=says):
+    if "also" in message:
+        with pytest.raises(InputError, match=message):
             scores(mixed)
     else:
-        assert scores(mixed).any()  # a gate is no activation
+        assert scores(mixed).any()  # the rule is not needed at a Tanh
 
 
-def test_relus_that_cannot_be_seen_are_no_silent_gradient():
+def test_models_whose_relus_cannot_be_intercepted_are_refused():
     script = torch.jit.trace(seeded(lambda: Net(nn.ReLU())), images()[:1])
     with pytest.raises(InputError, match="rules for ReLUs, and"):
         scores(script)
 
 
-def test_other_boxes():
+def test_black_boxes_without_relus_or_gradients_are_refused():
     planted = PlantedEvidence()
     x, labels = planted.examples(2, generator=Generator().manual_seed(0))
-    with pytest.raises(InputError, match="runs no ReLU"):
+    with pytest.raises(InputError, match="calls no ReLU"):
         guided_backprop()(planted, x, labels, generator=Generator())
     with pytest.raises(GradientError):
         deconvolution()(QueryOnly(planted), x, labels, generator=Generator())
 
 
 @pytest.mark.parametrize("limit", [1, 2])
-def test_batches_and_an_untouched_model(limit):
+def test_results_do_not_depend_on_the_batch_size_and_the_model_is_unchanged(limit):
     model = small_network().train()
     whole = scores(model)
     with untouched("RectifiedGradient", model):
         assert torch.allclose(scores(model, max_batch=limit), whole, atol=1e-6)
 
 
-def test_bfloat16_models():
+def test_bfloat16_models_give_finite_scores():
     assert scores(small_network().eval().to(torch.bfloat16)).isfinite().all()
 
 
 @pytest.mark.parametrize("wrong", [{"rule": "both"}, {"sign": "up"}, {"channels": "all"}])
-def test_bad_words_are_refused_at_once(wrong):
+def test_bad_arguments_are_refused_at_construction(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         RectifiedGradient(**wrong)
