@@ -98,7 +98,9 @@ def reduce_channels(maps: Tensor, sign: Sign, channels: Channels) -> MaskerOutpu
         scores = torch.where(highest >= -lowest, highest, lowest)
     else:
         scores = maps.sum(1, keepdim=True) if channels == "sum" else maps.mean(1, keepdim=True)
-    return MaskerOutput(mask_from_attributions(scores.abs() if sign == "absolute" else scores), scores)
+    return MaskerOutput(
+        mask_from_attributions(scores.abs() if sign == "absolute" else scores), scores
+    )
 
 
 def batch_size_of(black_box: BlackBox) -> int:
