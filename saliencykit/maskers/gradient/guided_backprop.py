@@ -93,7 +93,7 @@ class RectifiedGradient(PixelAttribution):
             return logits
 
         size, who = batch_size_of(black_box), f"RectifiedGradient of {name_of(black_box)}"
-        batches = zip(images.split(size), labels.split(size), strict=True)
+        batches = zip(torch.split(images, size), torch.split(labels, size), strict=True)
         return torch.cat([input_gradient(query, *batch, who) for batch in batches])
 
 

@@ -55,7 +55,7 @@ class Gradient(PixelAttribution):
     ) -> Tensor:
         """The gradient, (B, C, H, W)."""
         size, who = batch_size_of(black_box), f"{name_of(self)} of {name_of(black_box)}"
-        batches = zip(images.split(size), labels.split(size), strict=True)
+        batches = zip(torch.split(images, size), torch.split(labels, size), strict=True)
         return torch.cat([input_gradient(black_box, *batch, who) for batch in batches])
 
 
@@ -131,16 +131,17 @@ class IntegratedGradients(PixelAttribution):
         """The integral times the difference, (B, C, H, W)."""
         black_box = self.prepared(black_box, images, self.steps)
         baseline, size = baseline_pixel(black_box, images), batch_size_of(black_box)
-        nodes, weights = np.polynomial.legendre.leggauss(self.steps)  # on [-1, 1]
+        nodes, shares = np.polynomial.legendre.leggauss(self.steps)  # on [-1, 1]
         points = images.new_tensor((1 + nodes) / 2).view(-1, 1, 1, 1)
-        weights = images.new_tensor(weights / 2).view(-1, 1, 1, 1)
+        weights = images.new_tensor(shares / 2).view(-1, 1, 1, 1)
+        parts = list(zip(torch.split(points, size), torch.split(weights, size), strict=True))
         integrals = torch.zeros_like(images)
         for row, difference in enumerate(images - baseline):
-            for some, weight in zip(points.split(size), weights.split(size), strict=True):
+            for point, weight in parts:
                 slope = Gradient().attribution(
                     black_box,
-                    baseline + some * difference,
-                    labels[row].expand(len(some)),
+                    baseline + point * difference,
+                    labels[row].expand(len(point)),
                     generator,
                 )
                 integrals[row] += (weight * slope).sum(0)
@@ -201,7 +202,7 @@ class SmoothGrad(Masker):
         """The mean of the signed maps, and the mask by the rules of the averaged method."""
         seed = rng.seed(generator)
         black_box = self.method.prepared(black_box, images, self.samples)
-        rows = zip(images.split(1), labels.split(1), strict=True)
+        rows = zip(torch.split(images, 1), torch.split(labels, 1), strict=True)
         maps = torch.cat([self._mean(black_box, image, label, seed) for image, label in rows])
         return reduce_channels(maps, self.method.sign, self.method.channels)
 
