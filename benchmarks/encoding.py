@@ -23,7 +23,7 @@ from benchmarks.split import part, read, squashing
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.evaluation.bootstrap import interval
-from saliencykit.registry.manager import as_black_box, as_masker
+from saliencykit.registry.coerce import as_black_box, as_masker
 from saliencykit.sanity.linear_probe import matched, pooled, predictions
 
 TEN = (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)

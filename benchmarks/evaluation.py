@@ -34,7 +34,7 @@ from saliencykit.core.metric import Metric, Sample
 from saliencykit.evaluation.evaluate_maskers import evaluate
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.networks.incremental.runner import Runner
-from saliencykit.registry.manager import as_masker, as_metric
+from saliencykit.registry.coerce import as_masker, as_metric
 
 MASKERS = ("grad-cam", "gradient", "rise:samples=128", "occlusion", "center-box")
 METRICS = (

@@ -36,7 +36,7 @@ from saliencykit.core.objective import run_trial
 from saliencykit.core.types import Mask
 from saliencykit.metrics.ranking import ranks
 from saliencykit.metrics.saliency_score import SaliencyScore
-from saliencykit.registry.manager import as_masker
+from saliencykit.registry.coerce import as_masker
 
 FILLS = {"blur": Blur(), "grey": Constant(color=0.5), "road": Road(), "shuffled": ShuffledBlocks()}
 UNSEEN = ("road", "shuffled")

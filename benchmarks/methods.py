@@ -14,7 +14,7 @@ from benchmarks.data import Photo
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.types import Mask
-from saliencykit.registry.manager import as_masker
+from saliencykit.registry.coerce import as_masker
 
 BASELINES = ("center-box", "whole-image", "ground-truth")
 CHEAP = (*BASELINES, "gradient", "cam", "grad-cam")

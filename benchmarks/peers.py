@@ -49,7 +49,7 @@ from benchmarks.speed import (
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
-from saliencykit.registry.manager import as_masker
+from saliencykit.registry.coerce import as_masker
 
 _FEW = 50
 

@@ -40,7 +40,7 @@ from saliencykit.metrics.insertion_deletion import Deletion
 from saliencykit.metrics.pointing import PointingGame
 from saliencykit.metrics.road import RemoveAndDebias
 from saliencykit.metrics.sparseness import Sparseness
-from saliencykit.registry.manager import as_masker
+from saliencykit.registry.coerce import as_masker
 
 STEPS = 24  # each a number of pixels and channels that divides the picture, as Quantus wants it
 _FREE = 1e-9  # seconds: below what the clock tells

@@ -17,6 +17,7 @@ from benchmarks.cifar10 import CLASSES, MEAN, STD, Block, ResNet20, cifar10, res
 from benchmarks.data import data_folder
 from saliencykit import Masker, OnSurrogate, TorchBlackBox, explain, fit, fit_surrogate
 from saliencykit.evaluation.bootstrap import interval
+from saliencykit.maskers import GradCam
 from saliencykit.testing.black_boxes import Counting, QueryOnly
 
 
@@ -65,7 +66,7 @@ def main(case: str = "nothing", queries: int = 0, steps: int = 0) -> None:
     test, _ = cifar10("test", 48, seed=1)
     methods: dict[str, Masker | str] = {
         "trained on the surrogate": OnSurrogate(surrogate, masker),
-        "grad-cam on the surrogate": OnSurrogate(surrogate, "grad-cam"),
+        "grad-cam on the surrogate": OnSurrogate(surrogate, GradCam()),
         "center-box": "center-box",
         "rise, 200 queries a picture": "rise:samples=200",
     }

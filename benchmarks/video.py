@@ -40,7 +40,7 @@ from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.class_scores import probability
 from saliencykit.core.geometry import Geometry
 from saliencykit.explanation.result import Explanation
-from saliencykit.registry.manager import as_black_box, trained_masker
+from saliencykit.registry.coerce import as_black_box, trained_masker
 from saliencykit.video.frame import Frame
 from saliencykit.video.frame_overlay import draw
 from saliencykit.video.optical_flow import flow_back, small_gray

@@ -29,6 +29,11 @@ from .explanation.result import Explanation as Explanation
 from .maskers.on_surrogate import OnSurrogate as OnSurrogate
 from .maskers.realtime.realtime_masker import RealTimeMasker as RealTimeMasker
 from .registry.hookspecs import hookimpl as hookimpl
+from .registry.listing import list_alternatives as list_alternatives
+from .registry.listing import list_maskers as list_maskers
+from .registry.listing import list_metrics as list_metrics
+from .registry.listing import list_models as list_models
+from .registry.listing import list_terms as list_terms
 from .registry.manager import register as register
 from .storage.saved_explanations import SavedExplanations as SavedExplanations
 from .surrogate.surrogate_training import fit_surrogate as fit_surrogate

@@ -8,7 +8,8 @@ import torch
 from saliencykit.core.masker import TrainedMaskerFactory
 from saliencykit.core.metric import Sample
 from saliencykit.core.objective import run_trial
-from saliencykit.registry.manager import as_alternative, as_masker, as_metric, registry
+from saliencykit.registry.coerce import as_alternative, as_masker, as_metric, create
+from saliencykit.registry.manager import registry
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.unchanged import untouched
 
@@ -60,7 +61,7 @@ def test_alternatives_and_trials(name, there):
     )
     assert trial.preserved.device.type == "cuda"
     for term in registry().names("term"):
-        assert registry().create("term", term)(trial).device.type == "cuda"
+        assert create("term", term)(trial).device.type == "cuda"
 
 
 @pytest.mark.parametrize("name", registry().names("metric"))

@@ -16,6 +16,7 @@ import saliencykit
 from saliencykit.cli.main import app
 from saliencykit.core import errors
 from saliencykit.registry import hookspecs
+from saliencykit.registry.coerce import create
 from saliencykit.registry.manager import KINDS, registry
 
 ROOT = Path(__file__).parents[1]
@@ -220,9 +221,7 @@ def test_which_masker_when_has_every_masker_and_knows_who_needs_gradients() -> N
             "on-surrogate",
             "stored",
         ):  # these ask for a method, a surrogate, a run
-            assert needs[name] == (
-                "yes" if registry().create("masker", name).needs_gradient else "no"
-            ), name
+            assert needs[name] == ("yes" if create("masker", name).needs_gradient else "no"), name
         assert needs[name]
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from saliencykit import explain
 from saliencykit.maskers.realtime.encoder import TrunkEncoder
 from saliencykit.maskers.realtime.masking_network import masking_network
-from saliencykit.registry.manager import as_black_box
+from saliencykit.registry.coerce import as_black_box
 
 # timm's module: a model, where needed with its side in pixels (its own, if none is given)
 TIMM = {

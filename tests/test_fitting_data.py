@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from benchmarks.data import Pack
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.demo import demo_black_box
-from saliencykit.registry.manager import as_alternative
+from saliencykit.registry.coerce import as_alternative
 from saliencykit.training.fit_masker import fit
 from saliencykit.training.validation import other_labels, validate
 

@@ -18,6 +18,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.masker import TrainedMaskerFactory
 from saliencykit.core.metric import Sample
 from saliencykit.metrics.saliency_score import SaliencyScore
+from saliencykit.registry.coerce import create
 from saliencykit.registry.manager import registry
 from saliencykit.terms.area import Area, PowerArea
 from saliencykit.terms.smoothness import Smoothness
@@ -59,7 +60,7 @@ def ours(kind):
 
 
 def make(kind, name):
-    return registry().create(kind, "saliencykit/" + QUICK.get(name, name))
+    return create(kind, "saliencykit/" + QUICK.get(name, name))
 
 
 @st.composite

@@ -1,1 +1,5 @@
-"""What stands where the mask is 0, one idea per file."""
+"""Alternatives: what replaces the pixels that a mask removes."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
+from saliencykit.black_boxes.pil_modes import eight_bit
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry
-from saliencykit.core.pil_modes import eight_bit
 from saliencykit.core.types import Images
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ def black_box_on_device(model: str, device: str) -> BlackBox:
 
     from saliencykit.black_boxes.surrogate import Surrogate
     from saliencykit.black_boxes.torch_module import TorchBlackBox
-    from saliencykit.registry.manager import as_black_box
+    from saliencykit.registry.coerce import as_black_box
 
     best = best_device()
     black_box = as_black_box(model)

@@ -64,7 +64,8 @@ def evaluate(
     from saliencykit.cli.score_tables import evaluating_bar, scores_table
     from saliencykit.evaluation.evaluate_maskers import evaluate as door
     from saliencykit.evaluation.scores import as_objects
-    from saliencykit.registry.manager import registry, trained_masker
+    from saliencykit.registry.coerce import trained_masker
+    from saliencykit.registry.manager import registry
 
     use_idle_cores()
     started = time.perf_counter()

@@ -347,7 +347,7 @@ def _examine() -> list[tuple[str, str, bool]]:
         fine = not record.failure or record.failure.startswith("disabled")
         rows.append((f"plugin {record.name}", record.failure or "works", fine))
     try:
-        from saliencykit.registry.manager import as_black_box
+        from saliencykit.registry.coerce import as_black_box
 
         black_box = as_black_box("demo")
         black_box(torch.rand(1, 3, 64, 64))

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from saliencykit.core.errors import ContractError, InputError
+from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
 
 _LONGEST = 300  # letters of somebody else's message
 
@@ -39,6 +39,21 @@ def first_line(error: BaseException) -> str:
         'mat1 and mat2 differ'
     """
     return (str(error).strip().splitlines() or ["no message"])[0][:_LONGEST].rstrip(". ")
+
+
+def reason_of(error: Exception) -> str:
+    """An error in one line, for the row of an image that has no result: our own messages as they
+    are, others with the error's name before them.
+
+    Args:
+        error: The exception.
+
+    Example:
+        >>> reason_of(ValueError("no such   layer"))
+        'ValueError: no such layer'
+    """
+    text = " ".join(str(error).split()) or "no message"
+    return text if isinstance(error, SaliencyKitError) else f"{name_of(error)}: {text}"
 
 
 def finite_rows(tensor: Tensor) -> list[int]:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import reason_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.metric import Sample
-from saliencykit.core.reasons import reason_of
 from saliencykit.data.loader import SampleBatch, Wanted, cut, load_images
 from saliencykit.data.record import Label, Record
 from saliencykit.data.sources import records_of

@@ -30,7 +30,7 @@ from saliencykit.evaluation.score_rows import Row, append_rows
 from saliencykit.evaluation.scorer import Scorer
 from saliencykit.evaluation.scores import Scores
 from saliencykit.networks.target_layer import target_layer
-from saliencykit.registry.manager import as_alternative, as_black_box
+from saliencykit.registry.coerce import as_alternative, as_black_box
 from saliencykit.runs.distributed import Processes
 from saliencykit.runs.lock import locked
 from saliencykit.storage.atomic_files import remove_unfinished, writable

@@ -22,7 +22,7 @@ from saliencykit.core.masker import Masker
 from saliencykit.core.metric import Metric, Sample
 from saliencykit.evaluation.run_directory import FORMAT
 from saliencykit.networks.model_fingerprint import fingerprint
-from saliencykit.registry.manager import as_masker, as_metric
+from saliencykit.registry.coerce import as_masker, as_metric
 
 BASELINES = ("center-box", "whole-image", "random", "grad-cam")
 """What every table has beside the methods: two boxes, noise, and what costs one gradient."""

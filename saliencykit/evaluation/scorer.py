@@ -12,11 +12,10 @@ from torch import Generator
 
 from saliencykit.black_boxes.cached import CachedCopies, CachedLogits
 from saliencykit.core import class_scores
-from saliencykit.core.checks import name_of
+from saliencykit.core.checks import name_of, reason_of
 from saliencykit.core.errors import SaliencyKitError
 from saliencykit.core.masker import Masker
 from saliencykit.core.metric import Metric, Sample
-from saliencykit.core.reasons import reason_of
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.evaluation.score_rows import Row
 

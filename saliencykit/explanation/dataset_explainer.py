@@ -28,7 +28,7 @@ from saliencykit.explanation.dataset_run import ExplanationsDirectory, overlay_p
 from saliencykit.explanation.dataset_worker import Explained, Worker, by_size, in_blocks, overlaid
 from saliencykit.explanation.explain_images import default_masker
 from saliencykit.networks.model_fingerprint import fingerprint
-from saliencykit.registry.manager import as_alternative, as_black_box, as_masker
+from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker
 from saliencykit.runs.distributed import Processes
 from saliencykit.runs.lock import locked
 from saliencykit.storage.atomic_files import append_lines, writable

@@ -11,10 +11,10 @@ from torch import Tensor
 from saliencykit.black_boxes.cached import CachedCopies
 from saliencykit.core import rng
 from saliencykit.core.alternative import Alternative
+from saliencykit.core.checks import reason_of
 from saliencykit.core.class_scores import probability
 from saliencykit.core.errors import SaliencyKitError
 from saliencykit.core.masker import Masker
-from saliencykit.core.reasons import reason_of
 from saliencykit.core.types import Images, Labels, Logits, Mask
 from saliencykit.data.loader import LoadedImage, SampleBatch
 from saliencykit.explanation.explain_images import explain_batch

@@ -18,7 +18,7 @@ from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.objective import Trial, run_trial
 from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.explanation.result import Explanation
-from saliencykit.registry.manager import as_alternative, as_black_box, as_masker, trained_masker
+from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker, trained_masker
 
 _CHUNK = 16  # images that are explained together; rows do not depend on it
 

@@ -14,7 +14,7 @@ from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.integrations.captum.forward import black_box_of_model, is_black_box, raw_pixels
-from saliencykit.registry.manager import as_masker
+from saliencykit.registry.coerce import as_masker
 
 _CHUNK = 16  # pictures that are explained together; they do not depend on it
 

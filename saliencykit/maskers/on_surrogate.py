@@ -25,9 +25,9 @@ class OnSurrogate(Masker):
     dropped), is what says so.
 
     Args:
-        surrogate: A Surrogate, its file, or any other BlackBox with the same classes and the same
-            input.
-        masker: What finds the mask there: a Masker, a text like `grad-cam`, or the file of a masker
+        surrogate: A Surrogate, or any other BlackBox with the same classes and the same input. In
+            a text (`on-surrogate:surrogate.safetensors,masker=grad-cam`) also its file.
+        masker: The masker to use on the surrogate. In a text also a name, or the file of a masker
             that was trained on it.
 
     Raises:
@@ -35,26 +35,30 @@ class OnSurrogate(Masker):
 
     Example:
         >>> from saliencykit import explain
+        >>> from saliencykit.maskers import Occlusion
         >>> from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
         >>> black_box, images = PlantedEvidence(), torch.rand(2, 3, 16, 16)
-        >>> explain(QueryOnly(black_box), images, masker=OnSurrogate(black_box, "gradient")).mask.shape
+        >>> masker = OnSurrogate(black_box, Occlusion())
+        >>> explain(QueryOnly(black_box), images, masker=masker).mask.shape
         torch.Size([2, 1, 16, 16])
 
     References:
         Masks for a box from a model that imitates it: Jethani et al. 2022, "FastSHAP", section 3.2.
     """
 
-    surrogate: BlackBox | str
-    masker: Masker | str
+    surrogate: BlackBox
+    masker: Masker
 
     needs_gradient: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        """Read texts and files."""
-        from saliencykit.registry.manager import as_black_box, as_masker
-
-        object.__setattr__(self, "surrogate", as_black_box(self.surrogate))
-        object.__setattr__(self, "masker", as_masker(self.masker))
+        """Check the types."""
+        if not isinstance(self.surrogate, BlackBox) or not isinstance(self.masker, Masker):
+            raise InputError(
+                f"OnSurrogate takes a BlackBox and a Masker; got {name_of(self.surrogate)} and "
+                f"{name_of(self.masker)}. For names and files write "
+                "masker='on-surrogate:surrogate.safetensors,masker=grad-cam'."
+            )
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
@@ -65,8 +69,6 @@ class OnSurrogate(Masker):
             InputError: The box has other classes, or the images are not raw pixels.
         """
         surrogate, masker = self.surrogate, self.masker
-        assert isinstance(surrogate, BlackBox)
-        assert isinstance(masker, Masker)
         if surrogate.num_classes != black_box.num_classes:
             raise InputError(
                 f"{surrogate!r} has {surrogate.num_classes} classes and {name_of(black_box)} has "

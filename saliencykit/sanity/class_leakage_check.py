@@ -13,7 +13,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.core.types import Images, Labels, Mask
-from saliencykit.registry.manager import as_black_box, as_masker
+from saliencykit.registry.coerce import as_black_box, as_masker
 from saliencykit.sanity.intervals import Figure, word
 from saliencykit.sanity.linear_probe import matched, pooled, predictions
 from saliencykit.sanity.masks import OnProgress, masks_of, own_answers

@@ -11,10 +11,9 @@ from torch import Generator, Tensor
 from saliencykit.black_boxes.cached import CachedCopies
 from saliencykit.core import checks
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import name_of
+from saliencykit.core.checks import name_of, reason_of
 from saliencykit.core.errors import GradientError, InputError, SaliencyKitError
 from saliencykit.core.masker import Masker
-from saliencykit.core.reasons import reason_of
 from saliencykit.core.types import Images, Labels, Mask
 
 OnProgress: TypeAlias = Callable[[str, int, int], object]

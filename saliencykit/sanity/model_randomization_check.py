@@ -14,7 +14,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
-from saliencykit.registry.manager import as_black_box, as_masker
+from saliencykit.registry.coerce import as_black_box, as_masker
 from saliencykit.sanity.intervals import Figure, is_below, word
 from saliencykit.sanity.masks import OnProgress, masks_of, own_answers
 from saliencykit.sanity.randomized_model import What, randomized

@@ -12,7 +12,7 @@ from saliencykit._version import __version__
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
-from saliencykit.registry.manager import as_black_box, as_masker, trained_masker
+from saliencykit.registry.coerce import as_black_box, as_masker, trained_masker
 from saliencykit.sanity.check_images import CheckImages, load_check_images
 from saliencykit.sanity.class_leakage_check import ClassLeakage, class_leakage
 from saliencykit.sanity.intervals import as_facts

@@ -23,7 +23,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.types import Logits
 from saliencykit.data.training_images import TrainingImages, read_training_images
 from saliencykit.networks.model_fingerprint import fingerprint
-from saliencykit.registry.manager import as_alternative, as_black_box
+from saliencykit.registry.coerce import as_alternative, as_black_box
 from saliencykit.surrogate.distillation import SurrogateStep, distill
 from saliencykit.surrogate.fidelity import RULE, fidelity, is_large
 from saliencykit.surrogate.masked_images import (

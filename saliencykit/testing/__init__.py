@@ -1,5 +1,5 @@
-"""For tests, ours and those of plugin authors: contract suites, boxes whose right answer is known,
-hypothesis strategies.
+"""For tests, ours and those of plugin authors: contract suites, black boxes whose right answer is
+known, hypothesis strategies.
 
     from saliencykit.testing import check_masker
 
@@ -7,20 +7,6 @@ hypothesis strategies.
 package.
 """
 
-from saliencykit.testing.contracts import (
-    BrokenContractError,
-    check_alternative,
-    check_black_box,
-    check_masker,
-    check_metric,
-    check_term,
-)
+import lazy_loader
 
-__all__ = [
-    "BrokenContractError",
-    "check_alternative",
-    "check_black_box",
-    "check_masker",
-    "check_metric",
-    "check_term",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -20,7 +20,7 @@ from saliencykit.core.objective import run_trial
 from saliencykit.core.types import Images
 from saliencykit.explanation.explain_images import class_index_by_name
 from saliencykit.explanation.result import Explanation
-from saliencykit.registry.manager import as_alternative, as_black_box, as_masker, trained_masker
+from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker, trained_masker
 from saliencykit.video.frame import Frame, as_frames, paced
 from saliencykit.video.label_tracker import LabelTracker
 from saliencykit.video.prefetch import prefetch as made_ahead

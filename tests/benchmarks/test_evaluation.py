@@ -9,7 +9,7 @@ from torch import nn
 
 from benchmarks.evaluation import REST, Clock, profile, table
 from saliencykit.core.metric import Sample
-from saliencykit.registry.manager import as_masker, as_metric
+from saliencykit.registry.coerce import as_masker, as_metric
 from saliencykit.testing.black_boxes import PlantedEvidence
 
 

@@ -2,8 +2,8 @@ import torch
 
 from saliencykit.black_boxes.cached import CachedCopies, CachedLogits
 from saliencykit.core.black_box import BlackBox
+from saliencykit.testing import check_black_box
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence
-from saliencykit.testing.contracts import check_black_box
 
 
 def test_rows_and_views_are_answered_from_memory_and_others_are_asked():

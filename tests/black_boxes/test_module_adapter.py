@@ -7,7 +7,7 @@ import torch
 
 from saliencykit.black_boxes.module_adapter import BlackBoxModule
 from saliencykit.core.errors import InputError
-from saliencykit.registry.manager import as_black_box
+from saliencykit.registry.coerce import as_black_box
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
 
 

@@ -10,8 +10,8 @@ from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.explanation.explain_images import explain
 from saliencykit.networks.model_fingerprint import fingerprint
+from saliencykit.testing import check_black_box
 from saliencykit.testing.black_boxes import PlantedEvidence
-from saliencykit.testing.contracts import check_black_box
 
 
 def surrogate(**options):

@@ -15,7 +15,7 @@ from saliencykit.black_boxes.surrogate_network import make_network
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.networks.model_fingerprint import fingerprint
-from saliencykit.registry.manager import as_black_box
+from saliencykit.registry.coerce import as_black_box
 
 KEY = "saliencykit-surrogate"
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from saliencykit.black_boxes.timm import timm_black_box, wrap_timm
 from saliencykit.core.errors import InputError
-from saliencykit.registry.manager import as_black_box
+from saliencykit.registry.coerce import as_black_box
 
 timm = pytest.importorskip("timm")
 

@@ -12,7 +12,7 @@ from torchvision import models
 
 from saliencykit.black_boxes.torchvision import torchvision_black_box, wrap_torchvision
 from saliencykit.core.errors import InputError
-from saliencykit.registry.manager import as_black_box
+from saliencykit.registry.coerce import as_black_box
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 140, 3), dtype=np.uint8))
 CLASSIFIERS = models.list_models(module=models)

@@ -4,7 +4,8 @@ import pytest
 
 from saliencykit.black_boxes.unsupported_files import advice
 from saliencykit.core.errors import RegistryError
-from saliencykit.registry.manager import Registry, as_black_box
+from saliencykit.registry.coerce import as_black_box
+from saliencykit.registry.manager import Registry
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,5 @@ def test_what_is_no_file_of_a_model_gets_no_advice(text):
 
 
 def test_a_wrong_name_is_still_answered_with_the_known_ones():
-    with pytest.raises(
-        RegistryError, match=r"no black box is called 'resnet'.*Known: saliencykit/demo"
-    ):
+    with pytest.raises(RegistryError, match=r"unknown model 'resnet'.*Known: saliencykit/demo"):
         as_black_box("resnet")

@@ -10,7 +10,7 @@ from saliencykit.black_boxes.function import FunctionBlackBox
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.black_boxes.wrap import wrap
 from saliencykit.core.errors import InputError
-from saliencykit.registry.manager import as_black_box
+from saliencykit.registry.coerce import as_black_box
 
 
 class Normalising(nn.Module):

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from saliencykit.cli.main import main
-from saliencykit.testing.machine_parts import machine_parts
+from saliencykit.testing.part_images import machine_parts
 
 RUN = [sys.executable, "-m", "saliencykit"]
 
@@ -77,8 +77,8 @@ def test_json_is_all_that_stdout_holds(tmp_path: Path) -> None:
         (("--masker", "rize"), "Did you mean 'rise'"),
         (("--masker", "rise:sample=3"), "options are"),
         (("--masker", "rise:samples=0"), "samples"),
-        (("--alternative", "fog"), "no alternative is called 'fog'"),
-        (("--model", "resnet18"), "no black box is called 'resnet18'"),
+        (("--alternative", "fog"), "unknown alternative 'fog'"),
+        (("--model", "resnet18"), "unknown model 'resnet18'"),
         (("--model", "timm:resnet1818"), "resnet1818"),
         (("--model", "torchvision:resnet1818"), "resnet1818"),
         (("--device", "cuda:99"), "--device cuda:99"),

@@ -141,3 +141,8 @@ def test_whole_numbers(value):
     checks.whole_numbers(Mine(), "steps", least=7)
     with pytest.raises(InputError, match=r"Mine\(cells=.*\) takes a whole number >= 1\."):
         checks.whole_numbers(Mine(), "steps", "cells")
+
+
+def test_a_message_of_ours_is_a_reason_as_it_is_and_any_other_has_its_errors_name():
+    assert checks.reason_of(InputError("a.png is\n  damaged.")) == "a.png is damaged."
+    assert checks.reason_of(KeyError()) == "KeyError: no message"

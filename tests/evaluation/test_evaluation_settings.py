@@ -18,7 +18,7 @@ from saliencykit.evaluation.evaluation_settings import (
 )
 from saliencykit.maskers.baselines import CenterBox
 from saliencykit.maskers.cam.grad_cam import GradCam
-from saliencykit.registry.manager import as_masker
+from saliencykit.registry.coerce import as_masker
 
 
 class Mine(Masker):

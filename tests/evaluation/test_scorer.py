@@ -49,7 +49,7 @@ def test_a_full_memory_is_no_row_but_a_stop(black_box, examples):
 def test_a_trained_masker_answers_in_the_classifiers_own_pass():
     from saliencykit.core.class_scores import probability
     from saliencykit.demo import demo_black_box
-    from saliencykit.registry.manager import as_masker
+    from saliencykit.registry.coerce import as_masker
 
     black_box = demo_black_box()
     masker = as_masker("demo").for_black_box(black_box)

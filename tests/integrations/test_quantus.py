@@ -11,7 +11,7 @@ import saliencykit
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import GradientError, InputError
 from saliencykit.integrations.quantus import BlackBoxModule, explain_func
-from saliencykit.registry.manager import as_masker
+from saliencykit.registry.coerce import as_masker
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly, small_network
 from saliencykit.testing.unchanged import untouched
 

@@ -3,8 +3,8 @@ import torch
 
 from saliencykit.core.errors import InputError
 from saliencykit.maskers.baselines import CenterBox, GroundTruthBox, RandomMap, WholeImage
+from saliencykit.testing import check_masker
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
-from saliencykit.testing.contracts import check_masker
 
 
 def mask_of(masker, size=(16, 16), batch=2):

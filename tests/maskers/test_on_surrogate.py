@@ -9,9 +9,9 @@ from saliencykit.maskers.on_surrogate import OnSurrogate
 from saliencykit.maskers.perturbation.rise import Rise
 from saliencykit.maskers.realtime.masking_network import masking_network
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
-from saliencykit.registry.manager import as_masker
+from saliencykit.registry.coerce import as_masker
+from saliencykit.testing import check_masker
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly, iou
-from saliencykit.testing.contracts import check_masker
 
 
 def seeded(seed=0):
@@ -38,7 +38,7 @@ def test_the_mask_is_the_inner_maskers_and_the_box_is_not_asked(black_box, examp
 def test_gradients_for_a_box_that_has_none(black_box, examples):
     images, labels = examples
     answer = explain(
-        QueryOnly(black_box), images, labels, masker=OnSurrogate(black_box, "gradient")
+        QueryOnly(black_box), images, labels, masker=OnSurrogate(black_box, gradient())
     )
     assert (iou(answer.mask, black_box.evidence(images, labels)) > 0.9).all()
     assert answer.kept is not None
@@ -62,10 +62,11 @@ def test_texts(black_box):
         as_masker("on-surrogate:none.safetensors,masker=mine.safetensors")
     with pytest.raises(InputError, match=r"there is no file 'mine.safetensors'"):
         as_masker("on-surrogate:demo,masker=mine.safetensors")
-    with pytest.raises(RegistryError, match="no masker is called 'grab-cam'"):
-        OnSurrogate(black_box, "grab-cam")
-    with pytest.raises(InputError, match="int is no masker: give an object derived from Masker"):
-        OnSurrogate(black_box, 3)
+    with pytest.raises(RegistryError, match="unknown masker 'grab-cam'"):
+        as_masker("on-surrogate:demo,masker=grab-cam")
+    for masker in ("grad-cam", 3):
+        with pytest.raises(InputError, match="OnSurrogate takes a BlackBox and a Masker; got Pl"):
+            OnSurrogate(black_box, masker)
 
 
 def test_what_it_cannot_be_used_for(black_box, examples):

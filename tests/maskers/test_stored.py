@@ -4,8 +4,8 @@ import torch
 from saliencykit.core.errors import InputError
 from saliencykit.explanation.dataset_explainer import explain_dataset
 from saliencykit.maskers.stored import StoredMasks
-from saliencykit.registry.manager import as_masker
-from saliencykit.testing.contracts import check_masker
+from saliencykit.registry.coerce import as_masker
+from saliencykit.testing import check_masker
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Sample
 from saliencykit.evaluation.evaluate_maskers import evaluate
 from saliencykit.metrics.mosaic import Mosaic, lay_out, quarter_masks
+from saliencykit.testing import check_metric
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence
-from saliencykit.testing.contracts import check_metric
 
 BOX = PlantedEvidence()
 

@@ -18,6 +18,13 @@ from saliencykit.core.masker import Masker
 from saliencykit.core.objective import Objective
 from saliencykit.maskers.baselines import CenterBox
 from saliencykit.registry import manager as module
+from saliencykit.registry.coerce import (
+    as_alternative,
+    as_black_box,
+    as_masker,
+    as_metric,
+    as_objective,
+)
 from saliencykit.registry.manager import KINDS, Registry
 from saliencykit.terms.area import Area
 from saliencykit.terms.destroy import DestroyedMargin
@@ -102,11 +109,11 @@ def test_unknown_names_come_with_a_suggestion(plugins):
     registry = plugins(good=GOOD)
     with pytest.raises(
         RegistryError,
-        match=r"no alternative is called 'blurr'\. Did you mean 'blur'\? Known: saliencykit/blur, "
+        match=r"unknown alternative 'blurr'\. Did you mean 'blur'\? Known: saliencykit/blur, "
         r".*good/white\.$",
     ):
         registry.create("alternative", "blurr:sigma=3")
-    with pytest.raises(RegistryError, match=r"no black box is called 'zzz'\. Known"):
+    with pytest.raises(RegistryError, match=r"unknown model 'zzz'\. Known"):
         registry.find("black_box", "zzz")
 
 
@@ -296,14 +303,14 @@ def test_a_text_that_is_no_name_is_shown_to_the_wrappers(plugins, monkeypatch):
             return PlantedEvidence(num_classes=2) if str(model).endswith(".planted") else None
     """
     monkeypatch.setattr(module, "_registry", plugins(files=source))
-    assert module.as_black_box("some/where.planted").num_classes == 2
-    assert module.as_black_box(Path("where.planted")).num_classes == 2
-    assert module.as_black_box("planted").num_classes == 4
-    assert module.as_black_box("files/planted:num_classes=3").num_classes == 3
-    with pytest.raises(RegistryError, match=r"no black box is called 'some/where\.else'"):
-        module.as_black_box("some/where.else")
-    with pytest.raises(RegistryError, match=r"no black box is called 'C'"):
-        module.as_black_box(r"C:\models\where.else")
+    assert as_black_box("some/where.planted").num_classes == 2
+    assert as_black_box(Path("where.planted")).num_classes == 2
+    assert as_black_box("planted").num_classes == 4
+    assert as_black_box("files/planted:num_classes=3").num_classes == 3
+    with pytest.raises(RegistryError, match=r"unknown model 'some/where\.else'"):
+        as_black_box("some/where.else")
+    with pytest.raises(RegistryError, match=r"unknown model 'C'"):
+        as_black_box(r"C:\models\where.else")
 
 
 def test_a_wrapper_that_fails_is_left_out(plugins):
@@ -350,15 +357,15 @@ class Mine(Masker):
 
 def test_register_gives_ones_own_parts_a_name(own):
     assert saliencykit.register("mine", Mine) == "local/mine"
-    assert module.as_masker("mine:0.5").level == 0.5
-    assert isinstance(module.as_masker("local/mine"), Mine)
+    assert as_masker("mine:0.5").level == 0.5
+    assert isinstance(as_masker("local/mine"), Mine)
     assert saliencykit.register("mine", Mine) == "local/mine"  # again: nothing new
     with pytest.raises(InputError, match=r"local/mine is already .*Mine.*; choose another name"):
         saliencykit.register("mine", CenterBox)
     saliencykit.register("rise", CenterBox)
     with pytest.raises(RegistryError, match="several plugins provide the masker 'rise'"):
-        module.as_masker("rise")
-    assert isinstance(module.as_masker("local/rise"), CenterBox)
+        as_masker("rise")
+    assert isinstance(as_masker("local/rise"), CenterBox)
 
 
 def test_register_reads_the_kind_from_the_base_class(own):
@@ -370,7 +377,7 @@ def test_register_reads_the_kind_from_the_base_class(own):
     saliencykit.register("planted", PlantedEvidence)
     assert "local/grey" in own.names("alternative")
     assert "local/grey" not in own.names("masker")
-    assert module.as_black_box("planted:num_classes=2").num_classes == 2
+    assert as_black_box("planted:num_classes=2").num_classes == 2
 
 
 @pytest.mark.parametrize("factory", [print, Mine(), dict, None])
@@ -390,8 +397,8 @@ def test_register_takes_plain_names_only(own, name):
 
 def test_coercions(own):
     for coerce, thing, text in [
-        (module.as_masker, CenterBox(area=0.3), "center-box:area=0.3"),
-        (module.as_alternative, Blur(sigma=11), "blur:11"),
+        (as_masker, CenterBox(area=0.3), "center-box:area=0.3"),
+        (as_alternative, Blur(sigma=11), "blur:11"),
     ]:
         assert coerce(thing) is thing
         assert coerce(text) == thing
@@ -400,15 +407,15 @@ def test_coercions(own):
             match=r"int is no \w+: give an object derived from \w+, or a name .* such as \w+",
         ):
             coerce(3)
-    assert module.as_metric("saliency-score:floor=0.1").floor == 0.1
+    assert as_metric("saliency-score:floor=0.1").floor == 0.1
     black_box = PlantedEvidence()
-    assert module.as_black_box(black_box) is black_box
+    assert as_black_box(black_box) is black_box
 
 
 def test_black_boxes_from_models_and_functions(own):
-    black_box = module.as_black_box(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2)))
+    black_box = as_black_box(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2)))
     assert black_box(torch.rand(1, 3, 2, 2)).shape == (1, 2)
-    black_box = module.as_black_box(
+    black_box = as_black_box(
         lambda pictures: np.stack([pictures.mean((1, 2, 3)), 1 - pictures.mean((1, 2, 3))], 1)
     )
     assert not black_box.differentiable
@@ -416,33 +423,33 @@ def test_black_boxes_from_models_and_functions(own):
         InputError,
         match=r"int is not a classifier that saliencykit knows\. Give a torch nn\.Module",
     ):
-        module.as_black_box(3)
+        as_black_box(3)
 
 
 def test_objectives(own):
     objective = Objective((Area(),))
-    assert module.as_objective(objective) is objective
-    assert module.as_objective("paper-mean").terms[1] == Area(weight=6.0)
-    assert module.as_objective("area:weight=8+destroyed-margin") == Objective(
+    assert as_objective(objective) is objective
+    assert as_objective("paper-mean").terms[1] == Area(weight=6.0)
+    assert as_objective("area:weight=8+destroyed-margin") == Objective(
         (Area(weight=8), DestroyedMargin())
     )
-    assert module.as_objective("area") == Objective((Area(),))
+    assert as_objective("area") == Objective((Area(),))
     with pytest.raises(
         RegistryError,
-        match=r"no objective is called 'paper-men'\. Did you mean 'paper-mean'\? Presets: paper, ",
+        match=r"unknown objective 'paper-men'\. Did you mean 'paper-mean'\? Presets: paper, ",
     ):
-        module.as_objective("paper-men")
-    with pytest.raises(RegistryError, match=r"no term is called 'aera'\. Did you mean 'area'"):
-        module.as_objective("aera:weight=3")
+        as_objective("paper-men")
+    with pytest.raises(RegistryError, match=r"unknown term 'aera'\. Did you mean 'area'"):
+        as_objective("aera:weight=3")
     with pytest.raises(InputError, match="an objective is an Objective or a text; got int"):
-        module.as_objective(3)
+        as_objective(3)
 
 
 def test_arguments_that_are_parts_themselves(own):
-    choice = module.as_alternative("choice:alternatives=blur:sigma=3+noise")
+    choice = as_alternative("choice:alternatives=blur:sigma=3+noise")
     assert choice == Choice(alternatives=(Blur(sigma=3), Noise()))
-    with pytest.raises(RegistryError, match="no alternative is called 'blurr'"):
-        module.as_alternative("choice:alternatives=blurr+noise")
+    with pytest.raises(RegistryError, match="unknown alternative 'blurr'"):
+        as_alternative("choice:alternatives=blurr+noise")
 
 
 def test_bad_arguments_name_the_part(own):
@@ -454,7 +461,7 @@ def test_bad_arguments_name_the_part(own):
         ("blur:", "'blur:' is not a name"),
     ]:
         with pytest.raises(InputError, match=words):
-            module.as_alternative(text)
+            as_alternative(text)
 
 
 def test_one_registry_per_process(monkeypatch):

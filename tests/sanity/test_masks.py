@@ -41,7 +41,7 @@ def test_no_mask_at_all_is_said(maskers, planted):
         InputError, match="no mask of any of the 4 pictures: RuntimeError: no zeros"
     ):
         masks_of(maskers["halting"], black_box, images, 0 * labels)
-    from saliencykit.registry.manager import as_masker
+    from saliencykit.registry.coerce import as_masker
 
     with pytest.raises(GradientError):
         masks_of(as_masker("gradient"), QueryOnly(black_box), images, labels)

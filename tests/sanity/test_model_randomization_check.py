@@ -8,7 +8,7 @@ from saliencykit.data.images import as_images
 from saliencykit.demo import demo_black_box
 from saliencykit.maskers.realtime.masking_network import masking_network
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
-from saliencykit.registry.manager import trained_masker
+from saliencykit.registry.coerce import trained_masker
 from saliencykit.sanity.model_randomization_check import model_randomization
 from saliencykit.testing.black_boxes import PlantedEvidence
 

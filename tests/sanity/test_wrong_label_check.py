@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from saliencykit.core.errors import InputError
-from saliencykit.registry.manager import as_masker
+from saliencykit.registry.coerce import as_masker
 from saliencykit.sanity.wrong_label_check import wrong_label
 from saliencykit.training.validation import other_labels
 

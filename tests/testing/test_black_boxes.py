@@ -7,8 +7,8 @@ from saliencykit.alternatives.noise import Noise
 from saliencykit.core.class_scores import probability
 from saliencykit.core.errors import InputError
 from saliencykit.core.objective import run_trial
+from saliencykit.testing import check_black_box
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly, iou
-from saliencykit.testing.contracts import check_black_box
 
 
 def seeded(seed=0):

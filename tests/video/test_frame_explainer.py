@@ -60,7 +60,7 @@ def test_the_check_is_of_the_smoothed_mask(black_box, clip, masker):
     assert all(0 <= float(a.kept) <= 1 and 0 <= float(a.dropped) <= 1 for a in answers)
     mask, image = answers[7].mask, answers[7].images
     from saliencykit.core.objective import run_trial
-    from saliencykit.registry.manager import as_alternative
+    from saliencykit.registry.coerce import as_alternative
 
     g = torch.Generator().manual_seed(0)
     trial = run_trial(

@@ -15,7 +15,7 @@ import torch
 from saliencykit_onnx.onnx_black_box import OnnxBlackBox
 
 from saliencykit import InputError, explain
-from saliencykit.registry.manager import as_black_box
+from saliencykit.registry.coerce import as_black_box
 
 BROKEN = "raise RuntimeError('out of order')\n"
 TWIN = """

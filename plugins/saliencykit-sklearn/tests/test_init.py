@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from saliencykit import InputError, explain
-from saliencykit.registry.manager import as_black_box
+from saliencykit.registry.coerce import as_black_box
 
 skops = pytest.importorskip("skops.io")
 

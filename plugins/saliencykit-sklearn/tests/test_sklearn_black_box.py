@@ -15,8 +15,8 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
 from saliencykit import FunctionBlackBox, GradientError, InputError, explain
+from saliencykit.testing import check_black_box
 from saliencykit.testing.black_boxes import PlantedEvidence, iou
-from saliencykit.testing.contracts import check_black_box
 
 SIDE = 8
 PICTURES = torch.rand(5, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))

@@ -10,7 +10,7 @@ from saliencykit_superpixel.lime import Lime
 from saliencykit_superpixel.rise import SuperpixelRise
 
 from saliencykit import explain
-from saliencykit.registry.manager import registry
+from saliencykit.registry.coerce import create
 from saliencykit.testing import check_alternative, check_masker
 
 
@@ -65,7 +65,7 @@ def test_the_examples_run(name):
     ],
 )
 def test_names(kind, text, part):
-    assert registry().create(kind, text) == part
+    assert create(kind, text) == part
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def on_validation(masker: RealTimeMasker, count: int) -> dict[str, object]:
     )
     with torch.no_grad():
         labels = torch.cat([black_box(part).argmax(1) for part in images.split(100)])
-    from saliencykit.registry.manager import as_alternative
+    from saliencykit.registry.coerce import as_alternative
 
     return validate(
         masker.network,

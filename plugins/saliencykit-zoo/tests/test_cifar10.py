@@ -11,7 +11,7 @@ from PIL import Image
 from saliencykit_zoo.cifar10 import HERE, cifar10_fitnet
 
 import saliencykit
-from saliencykit.testing.contracts import check_black_box
+from saliencykit.testing import check_black_box
 
 WEIGHTS = HERE / "cifar10_fitnet.safetensors"
 trained = pytest.mark.skipif(

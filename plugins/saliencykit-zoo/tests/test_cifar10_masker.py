@@ -11,7 +11,7 @@ from saliencykit_zoo.cifar10 import HERE, cifar10_fitnet
 import saliencykit
 from saliencykit.maskers.realtime.masker_file import TrainedFile
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
-from saliencykit.testing.contracts import check_masker
+from saliencykit.testing import check_masker
 
 FILE = HERE / "cifar10_fitnet_masker.safetensors"
 pytestmark = pytest.mark.skipif(

@@ -16,7 +16,7 @@ from saliencykit.core.checks import name_of
 from saliencykit.core.errors import ContractError, InputError
 from saliencykit.core.types import Images
 from saliencykit.integrations.captum.canvas import Canvas
-from saliencykit.registry.manager import as_black_box
+from saliencykit.registry.coerce import as_black_box
 
 Statistics = tuple[Sequence[float] | None, Sequence[float] | None]
 """Mean and standard deviation of raw pixels, per channel, that the inputs were normalised with."""

@@ -28,7 +28,7 @@ from saliencykit.integrations.captum.forward import (
     raw_pixels,
 )
 from saliencykit.integrations.captum.targets import labels_of
-from saliencykit.registry.manager import as_masker
+from saliencykit.registry.coerce import as_masker
 
 try:
     from captum.attr import PerturbationAttribution

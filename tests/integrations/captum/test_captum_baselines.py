@@ -19,7 +19,7 @@ from saliencykit.maskers.optimization.iterative import Iterative
 from saliencykit.maskers.perturbation.feature_ablation import FeatureAblation
 from saliencykit.maskers.perturbation.occlusion import Occlusion
 from saliencykit.maskers.perturbation.rise import Rise
-from saliencykit.testing.contracts import check_alternative
+from saliencykit.testing import check_alternative
 
 
 def test_a_given_picture_is_an_alternative():

@@ -16,6 +16,7 @@ from saliencykit.integrations.captum.forward import (
     black_box_of_model,
     raw_pixels,
 )
+from saliencykit.testing import check_black_box
 from saliencykit.testing.black_boxes import (
     Broken,
     Counting,
@@ -23,7 +24,6 @@ from saliencykit.testing.black_boxes import (
     QueryOnly,
     small_network,
 )
-from saliencykit.testing.contracts import check_black_box
 
 X = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 

@@ -22,7 +22,7 @@ from saliencykit.integrations.captum import MaskerAttribution
 from saliencykit.maskers.gradient.captum_method import AttributionMasker
 from saliencykit.maskers.perturbation.feature_ablation import FeatureAblation
 from saliencykit.maskers.perturbation.occlusion import Occlusion
-from saliencykit.registry.manager import as_masker
+from saliencykit.registry.coerce import as_masker
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly, small_network
 from saliencykit.testing.unchanged import untouched
 

@@ -15,7 +15,7 @@ from saliencykit.core.errors import GradientError, InputError
 from saliencykit.maskers.cam.grad_cam import GradCam
 from saliencykit.networks.feature_maps import read_feature_maps
 from saliencykit.networks.target_layer import target_layer
-from saliencykit.registry.manager import as_black_box
+from saliencykit.registry.coerce import as_black_box
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly, small_network
 from saliencykit.testing.unchanged import untouched
 

@@ -21,7 +21,6 @@ from saliencykit.core.errors import GradientError, InputError
 from saliencykit.maskers.gradient.captum_method import AttributionMasker
 from saliencykit.maskers.gradient.pixel_attribution import reduce_channels
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly, small_network
-from saliencykit.testing.contracts import check_masker
 from saliencykit.testing.unchanged import untouched
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)

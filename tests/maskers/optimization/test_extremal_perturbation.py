@@ -213,7 +213,7 @@ def test_bad_arguments_are_refused_at_once(wrong, says):
 
 
 def test_one_area_may_be_a_number_as_a_text_has_it(black_box, examples):
-    from saliencykit.registry.manager import as_masker
+    from saliencykit.registry.coerce import as_masker
 
     images, labels = examples
     one = as_masker("extremal-perturbation:areas=0.2,steps=2")(

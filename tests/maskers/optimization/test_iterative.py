@@ -16,7 +16,7 @@ from saliencykit.maskers.optimization.iterative import (
     _moved,
     meaningful_perturbation,
 )
-from saliencykit.registry.manager import as_masker
+from saliencykit.registry.coerce import as_masker
 from saliencykit.terms.paper import PRESETS, paper_mean
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly
 

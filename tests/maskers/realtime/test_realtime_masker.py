@@ -7,8 +7,8 @@ from saliencykit.core.errors import InputError
 from saliencykit.explanation.explain_images import explain
 from saliencykit.maskers.realtime.masking_network import masking_network
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
+from saliencykit.testing import check_masker
 from saliencykit.testing.black_boxes import PlantedEvidence
-from saliencykit.testing.contracts import check_masker
 from saliencykit.testing.unchanged import untouched
 
 NAMES = ("convolutional", "squeezed", "channels-last", "class-token", "flattened")

@@ -11,8 +11,8 @@ import torch
 
 from saliencykit.core import rng
 from saliencykit.core.alternative import Alternative
+from saliencykit.testing import check_alternative
 from saliencykit.testing.contracts import alternative as suite
-from saliencykit.testing.contracts import check_alternative
 
 
 @dataclass(frozen=True)

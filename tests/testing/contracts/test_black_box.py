@@ -10,8 +10,8 @@ from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry
+from saliencykit.testing import BrokenContractError, check_black_box
 from saliencykit.testing.black_boxes import Broken, PlantedEvidence, QueryOnly
-from saliencykit.testing.contracts import BrokenContractError, check_black_box
 from saliencykit.testing.contracts import black_box as suite
 
 X = PlantedEvidence().examples(4, generator=torch.Generator().manual_seed(0))[0]

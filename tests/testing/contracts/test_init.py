@@ -5,21 +5,14 @@ import pytest
 
 import saliencykit.testing
 from saliencykit.registry.manager import KINDS
-from saliencykit.testing import BrokenContractError, contracts
+from saliencykit.testing import BrokenContractError
 from saliencykit.testing.contracts.case import Clause
 
 
-def test_there_is_a_public_suite_for_each_kind():
-    assert set(contracts.CHECKS) == set(KINDS)
-    for kind, check in contracts.CHECKS.items():
-        assert check is getattr(saliencykit.testing, f"check_{kind}")
-        assert f"check_{kind}" in saliencykit.testing.__all__
-
-
-@pytest.mark.parametrize(("kind", "check"), contracts.CHECKS.items())
-def test_something_else_is_refused(kind, check):
+@pytest.mark.parametrize("kind", KINDS)
+def test_something_else_is_refused(kind):
     with pytest.raises(BrokenContractError, match=rf"check_{kind}\(3\): a contract is broken"):
-        check(3)
+        getattr(saliencykit.testing, f"check_{kind}")(3)
 
 
 @pytest.mark.parametrize("kind", KINDS)

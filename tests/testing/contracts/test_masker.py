@@ -14,7 +14,7 @@ from saliencykit.core import rng
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.maskers.baselines import CenterBox
-from saliencykit.testing.contracts import BrokenContractError, check_masker
+from saliencykit.testing import BrokenContractError, check_masker
 from saliencykit.testing.contracts import masker as suite
 
 

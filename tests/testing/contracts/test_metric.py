@@ -10,7 +10,7 @@ import torch
 
 from saliencykit.core import rng
 from saliencykit.core.metric import Metric
-from saliencykit.testing.contracts import check_metric
+from saliencykit.testing import check_metric
 from saliencykit.testing.contracts import metric as suite
 
 

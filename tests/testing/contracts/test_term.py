@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from saliencykit.core.objective import Term
-from saliencykit.testing.contracts import check_term
+from saliencykit.testing import check_term
 from saliencykit.testing.contracts import term as suite
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from saliencykit.black_boxes.pil_modes import eight_bit
 from saliencykit.core.errors import InputError
-from saliencykit.core.pil_modes import eight_bit
 
 GREY = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
 

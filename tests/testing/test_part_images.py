@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from saliencykit.core.errors import InputError
-from saliencykit.testing.machine_parts import PARTS, SHAPES, SURFACES, _inside, machine_parts
+from saliencykit.testing.part_images import PARTS, SHAPES, SURFACES, _inside, machine_parts
 
 
 def seeded(seed=0):

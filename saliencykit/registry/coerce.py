@@ -1,0 +1,132 @@
+"""Coercions: what a user gives (an object, a name, a file) becomes the object that is meant."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from saliencykit.black_boxes.unsupported_files import advice
+from saliencykit.core.alternative import Alternative
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import name_of
+from saliencykit.core.errors import InputError, RegistryError, SaliencyKitError
+from saliencykit.core.masker import Masker, TrainedMaskerFactory
+from saliencykit.core.metric import Metric
+from saliencykit.core.objective import Objective, Term
+from saliencykit.maskers.realtime.masker_file import load_masker
+from saliencykit.registry.manager import KINDS, Kind, did_you_mean, registry, short_name
+from saliencykit.terms.paper import PRESETS
+
+
+def as_black_box(model: object) -> BlackBox:
+    """A BlackBox from a BlackBox, a name (`timm:resnet18`), a file that a plugin reads
+    (`model.onnx`), a model or a function.
+
+    Raises:
+        RegistryError: The name is unknown, or no installed plugin reads this file or address.
+        InputError: No plugin knows this kind of object.
+    """
+    if isinstance(model, BlackBox):
+        return model
+    if isinstance(model, str):
+        known = _is_known("black_box", model)
+        black_box = None if known else registry().wrap(model)
+        words = None if known or black_box else advice(model)
+        if words:
+            raise RegistryError(
+                f"no plugin reads the model {model!r}: {words}.{registry().left_out()}"
+            )
+        return black_box or cast(BlackBox, create("black_box", model))
+    black_box = registry().wrap(model)
+    if black_box is None:
+        raise InputError(
+            f"{name_of(model)} is not a classifier that saliencykit knows. Give a torch "
+            "nn.Module, a function from numpy (B, H, W, C) to (B, K), a name like "
+            "'timm:resnet18', or an object derived from saliencykit.BlackBox."
+        )
+    return black_box
+
+
+def as_masker(masker: Masker | str) -> Masker:
+    """A Masker from a Masker, a text like `rise:samples=500`, or the file of a trained one,
+    `my-masker.safetensors`.
+    """
+    if isinstance(masker, str) and masker.endswith(".safetensors"):
+        if not _is_known("masker", masker):
+            return load_masker(Path(masker).expanduser())
+    return cast(Masker, _coerced(masker, "masker"))
+
+
+def trained_masker(black_box: BlackBox) -> Masker | None:
+    """The trained masker that a plugin provides for exactly this model's weights, or None."""
+    for full, factory in registry().names("masker").items():
+        try:
+            if isinstance(factory, TrainedMaskerFactory) and factory.fits(black_box):
+                return factory()
+        except SaliencyKitError as error:
+            warnings.warn(f"the trained masker {full} cannot be used: {error}", stacklevel=3)
+    return None
+
+
+def as_alternative(alternative: Alternative | str) -> Alternative:
+    """An Alternative from an Alternative or a text like `blur:sigma=11`."""
+    return cast(Alternative, _coerced(alternative, "alternative"))
+
+
+def as_metric(metric: Metric | str) -> Metric:
+    """A Metric from a Metric or a text."""
+    return cast(Metric, _coerced(metric, "metric"))
+
+
+def as_objective(objective: Objective | str) -> Objective:
+    """An Objective from an Objective, a preset's name (`paper-mean`), or terms joined by `+`:
+    `area:weight=8+destroyed-margin`.
+    """
+    if isinstance(objective, Objective):
+        return objective
+    if not isinstance(objective, str):
+        raise InputError(f"an objective is an Objective or a text; got {name_of(objective)}.")
+    if objective in PRESETS:
+        return PRESETS[objective]()
+    known = [short_name(full) for full in registry().names("term")]
+    if "+" not in objective and ":" not in objective and objective not in known:
+        raise RegistryError(
+            f"unknown objective {objective!r}.{did_you_mean(objective, [*PRESETS, *known])} "
+            f"Presets: {', '.join(PRESETS)}; or terms joined by '+': {', '.join(known)}."
+        )
+    terms = (cast(Term, create("term", part.strip())) for part in objective.split("+"))
+    return Objective(tuple(terms))
+
+
+def create(kind: Kind, text: str) -> Any:
+    """`Registry.create` of the process's registry, where arguments may be texts in turn:
+    `iterative:alternative=blur:sigma=3`.
+    """
+    return registry().create(kind, text, _MAKERS)
+
+
+def _is_known(kind: Kind, text: str) -> bool:
+    """Does a text begin with a name of this kind? If not, it may be a file's path."""
+    name = text.partition(":")[0].strip()
+    return any(name in (full, short_name(full)) for full in registry().names(kind))
+
+
+def _coerced(thing: object, kind: Kind) -> object:
+    if isinstance(thing, KINDS[kind]):
+        return thing
+    if isinstance(thing, str):
+        return create(kind, thing)
+    names = ", ".join(short_name(full) for full in list(registry().names(kind))[:3])
+    raise InputError(
+        f"{name_of(thing)} is no {kind.replace('_', ' ')}: give an object derived from "
+        f"{KINDS[kind].__name__}, or a name with options or without, such as {names}."
+    )
+
+
+_MAKERS: Mapping[type, Callable[[str], Any]] = {
+    Alternative: as_alternative,
+    Objective: as_objective,
+    BlackBox: as_black_box,
+    Masker: as_masker,
+}
+"""How a text inside another one is read, by the type of the argument that it is for."""

@@ -1,0 +1,16 @@
+from . import strategies as strategies
+from .black_boxes import Broken as Broken
+from .black_boxes import Counting as Counting
+from .black_boxes import PlantedEvidence as PlantedEvidence
+from .black_boxes import QueryOnly as QueryOnly
+from .black_boxes import iou as iou
+from .black_boxes import small_network as small_network
+from .contracts.alternative import check_alternative as check_alternative
+from .contracts.black_box import check_black_box as check_black_box
+from .contracts.case import BrokenContractError as BrokenContractError
+from .contracts.masker import check_masker as check_masker
+from .contracts.metric import check_metric as check_metric
+from .contracts.term import check_term as check_term
+from .part_images import PARTS as PARTS
+from .part_images import machine_parts as machine_parts
+from .unchanged import untouched as untouched
