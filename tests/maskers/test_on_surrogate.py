@@ -38,7 +38,7 @@ def test_the_mask_is_the_inner_maskers_and_the_box_is_not_asked(black_box, examp
 def test_gradients_for_a_box_that_has_none(black_box, examples):
     images, labels = examples
     answer = explain(
-        QueryOnly(black_box), images, labels, masker=OnSurrogate(black_box, gradient())
+        QueryOnly(black_box), images, labels, masker=OnSurrogate(black_box, Gradient())
     )
     assert (iou(answer.mask, black_box.evidence(images, labels)) > 0.9).all()
     assert answer.kept is not None

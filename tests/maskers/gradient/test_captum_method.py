@@ -20,6 +20,7 @@ from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import GradientError, InputError
 from saliencykit.maskers.gradient.captum_method import AttributionMasker
 from saliencykit.maskers.gradient.pixel_attribution import reduce_channels
+from saliencykit.testing import check_masker
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly, small_network
 from saliencykit.testing.unchanged import untouched
 
