@@ -261,7 +261,7 @@ def fit(
         return
     masker.save(output)
     to = console()
-    to.print(gate_line(masker.facts["gate"]), soft_wrap=True)
+    to.print(gate_line(masker.metadata["gate"]), soft_wrap=True)
     to.print(
         f"{output} written in {time.perf_counter() - started:.0f} s; log and pictures of masks in "
         f"{folder}",

@@ -182,8 +182,8 @@ def model_randomization(
         first = _trained(black_box, training, options, "training for the intact box", on_progress)
         other = _trained(random, training, options, "training for the random box", on_progress)
         second, third, theirs = first, other, own_answers(random, images)
-        gates = (bool(first.facts["gate"]["passed"]), bool(other.facts["gate"]["passed"]))
-        done = int(first.facts["training"]["steps_done"])
+        gates = (bool(first.metadata["gate"]["passed"]), bool(other.metadata["gate"]["passed"]))
+        done = int(first.metadata["training"]["steps_done"])
 
     def masks(one: Masker, of: BlackBox, labels: Labels, seed: int, what: str) -> Any:
         return masks_of(

@@ -224,7 +224,7 @@ def fit(
     }
     network.eval()
     return RealTimeMasker(
-        network=network, facts={"size": list(size[1:]), "training": facts, "gate": gate.as_facts()}
+        network=network, metadata={"size": list(size[1:]), "training": facts, "gate": gate.as_facts()}
     ).bind(original)
 
 

@@ -107,10 +107,10 @@ def test_the_loss_falls_and_the_masker_works():
     assert torch.allclose(logits, PlantedEvidence()(images), atol=1e-5)
     assert "20 pictures of 16x16 on cpu; encoder own, rows learned" in news[0]
     assert isinstance(masker, RealTimeMasker)
-    json.dumps(masker.facts)
-    assert masker.facts["training"]["pictures"] == 20
-    assert masker.facts["training"]["own_labels"]
-    assert masker.facts["gate"]["n"] == 4
+    json.dumps(masker.metadata)
+    assert masker.metadata["training"]["pictures"] == 20
+    assert masker.metadata["training"]["own_labels"]
+    assert masker.metadata["gate"]["n"] == 4
 
 
 def test_the_same_seed_gives_the_same_weights_whatever_was_drawn_before():
@@ -148,7 +148,7 @@ def test_the_area_is_steered():
 
 def test_labels_of_the_user():
     images, labels = PlantedEvidence().examples(24, generator=seeded())
-    assert not train(images, labels=labels).facts["training"]["own_labels"]
+    assert not train(images, labels=labels).metadata["training"]["own_labels"]
     assert same(train(images, labels=labels), train(images)), "the box is right about all of them"
     assert not same(train(images, labels=labels.roll(1)), train(images))
 
@@ -240,7 +240,7 @@ def test_killed_and_run_again_it_ends_with_the_same_weights(tmp_path, number):
     again = train(checkpoint_dir=tmp_path, on_step=steps.append)
     assert steps[0].number == (number - 1) // 2 * 2 + 1
     assert same(whole, again)
-    assert str(whole.facts["gate"]) == str(again.facts["gate"])
+    assert str(whole.metadata["gate"]) == str(again.metadata["gate"])
 
 
 @pytest.mark.usefixtures("often")
@@ -321,7 +321,7 @@ def test_arguments(options, words):
 
 
 def test_the_largest_seed():
-    assert train(steps=1, seed=2**63 - 1).facts["training"]["plan"]["seed"] == 2**63 - 1
+    assert train(steps=1, seed=2**63 - 1).metadata["training"]["plan"]["seed"] == 2**63 - 1
 
 
 def test_a_folder_that_cannot_be_written_is_said_before_the_work(tmp_path):
@@ -334,7 +334,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_work(tmp_path):
 
 def test_few_pictures_are_enough_to_run():
     images, _ = PlantedEvidence().examples(5, generator=seeded())
-    assert math.isnan(train(images[:4], steps=2, batch_size=16).facts["gate"]["mosaic"])
+    assert math.isnan(train(images[:4], steps=2, batch_size=16).metadata["gate"]["mosaic"])
     train(images, steps=2, batch_size=2)
 
 
@@ -367,7 +367,7 @@ def test_it_finds_the_planted_evidence(seed):
     # 400 steps, the default: after 200 with fake_rate=0.3, one start of six had one class of the
     # four not found (IoU 0.75)
     masker = fit(black_box, images, encoder=own, views_per_image=1, area=0.08, seed=seed)
-    gate = masker.facts["gate"]
+    gate = masker.metadata["gate"]
     assert gate["passed"]
     assert gate["fake"] < 0.15
     assert gate["mosaic"] > 0.7

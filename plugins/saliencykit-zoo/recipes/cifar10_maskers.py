@@ -93,10 +93,10 @@ def train(a: argparse.Namespace) -> None:
         "options": vars(a) | {"work": ""},
         "cost": cost,
         "test": result,
-        "gate": masker.facts["gate"],
+        "gate": masker.metadata["gate"],
     }
     (a.work / "result.json").write_text(json.dumps(row, default=str))
-    print(json.dumps({"cost": cost, "test": result, "gate": masker.facts["gate"]}))
+    print(json.dumps({"cost": cost, "test": result, "gate": masker.metadata["gate"]}))
 
 
 def export(a: argparse.Namespace) -> None:
@@ -104,7 +104,7 @@ def export(a: argparse.Namespace) -> None:
     black_box = box_of(a.which, a.work)
     trained = RealTimeMasker.load(a.work / "masker.safetensors", black_box)
     masker = RealTimeMasker(
-        network=trained.network, confidence=a.confidence, facts=trained.facts
+        network=trained.network, confidence=a.confidence, metadata=trained.metadata
     ).bind(black_box)
     masker.save(ZOO / MASKER)
     test, labels = cifar10("test", TESTED)
@@ -136,7 +136,7 @@ def export(a: argparse.Namespace) -> None:
     with torch.no_grad():
         whole = float(probability(fast(images[some]), found[some]).mean())
         empty = float((mask.mean((1, 2, 3)) < 0.02).float().mean())
-    facts, cost = masker.facts["training"], made["cost"]["cpu"]
+    facts, cost = masker.metadata["training"], made["cost"]["cpu"]
     known = {"which", "work", "export", "note"} | (
         {"widths", "warmup_steps"} if a.which == "shared" else set()
     )

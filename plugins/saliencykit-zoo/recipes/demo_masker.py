@@ -78,7 +78,7 @@ def train(work: Path, a: argparse.Namespace) -> None:
             default=str,
         )
     )
-    print(f"{time.process_time() - begin:.0f} CPU-seconds in this run", masker.facts["gate"])
+    print(f"{time.process_time() - begin:.0f} CPU-seconds in this run", masker.metadata["gate"])
 
 
 def on_validation(masker: RealTimeMasker, count: int) -> dict[str, object]:
@@ -134,7 +134,7 @@ def export(work: Path, a: argparse.Namespace) -> None:
     g, cost, facts = (
         on_validation(masker, 500),
         json.loads((work / "cost.json").read_text()),
-        masker.facts["training"],
+        masker.metadata["training"],
     )
     rows = "\n".join(
         f"| {n} | {c} | {w:.2f} | {m:.2f} | {k:.2f} | {d:.2f} |"

@@ -72,7 +72,7 @@ def save_masker(masker: "RealTimeMasker", path: Path) -> Path:
         },
         "decoder": {"kind": decoder.kind} | decoder.options(),
         "confidence": masker.confidence,
-        "facts": dict(masker.facts),
+        "facts": dict(masker.metadata),
     }
     stored = isinstance(encoder, StandaloneEncoder) or (
         isinstance(encoder, PretrainedEncoder) and not encoder.pretrained
@@ -141,7 +141,7 @@ def load_masker(path: Path, black_box: BlackBox | None = None) -> "RealTimeMaske
             f"the masker in {str(path)!r} is damaged: missing {lost[:3]}, unexpected "
             f"{list(unexpected)[:3]}."
         )
-    masker = RealTimeMasker(network=network.eval(), confidence=confidence, facts=facts)
+    masker = RealTimeMasker(network=network.eval(), confidence=confidence, metadata=facts)
     return masker if black_box is None else attach(masker, black_box)
 
 
@@ -158,7 +158,7 @@ def attach(masker: "RealTimeMasker", black_box: BlackBox) -> "RealTimeMasker":
     Warns:
         UserWarning: It was trained for another box.
     """
-    wanted, given = masker.facts.get("fingerprint"), fingerprint(black_box)
+    wanted, given = masker.metadata.get("fingerprint"), fingerprint(black_box)
     if (
         None not in (wanted, given) and wanted != given
     ):  # a box that shows no module cannot be told from another
@@ -172,7 +172,7 @@ def attach(masker: "RealTimeMasker", black_box: BlackBox) -> "RealTimeMasker":
     if isinstance(encoder, TrunkEncoder):
         names = dict(module_of(black_box).named_modules())
         if any(feature_map.name not in names for feature_map in encoder.feature_maps):
-            _find_again(masker.network, black_box, masker.facts.get("size"))
+            _find_again(masker.network, black_box, masker.metadata.get("size"))
     if isinstance(selector, ClassFilters) and not selector.own:
         selector.read_from(*rows_of(module_of(black_box), selector.layer or ""))
         masker.network.to(black_box.device)

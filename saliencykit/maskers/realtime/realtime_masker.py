@@ -33,7 +33,7 @@ class RealTimeMasker(Masker):
     Args:
         network: Trained, or as `masking_network` made it.
         confidence: The knob: > 0 for smaller masks, < 0 for larger ones, in log-odds; 0 as trained.
-        facts: What a file says beside the weights: training, gate, fingerprint.
+        metadata: What a file stores beside the weights: training, validation, fingerprint.
 
     Example:
         >>> from saliencykit.maskers.realtime.masking_network import masking_network
@@ -51,7 +51,7 @@ class RealTimeMasker(Masker):
 
     network: MaskingNetwork
     confidence: float = 0.0
-    facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
     _held: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     needs_gradient: ClassVar[bool] = False
@@ -68,10 +68,10 @@ class RealTimeMasker(Masker):
         Args:
             black_box: The box that `predict` asks, the one it was trained for.
         """
-        facts = dict(self.facts)
+        facts = dict(self.metadata)
         if "fingerprint" not in facts:
             facts |= {"fingerprint": fingerprint(black_box), "values": count_values(black_box)}
-        twin = replace(self, facts=facts)
+        twin = replace(self, metadata=facts)
         twin._held["box"] = black_box
         return twin
 

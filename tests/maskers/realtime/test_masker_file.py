@@ -38,7 +38,7 @@ def masker_for(black_box, images, **options):
     return RealTimeMasker(
         network=network,
         confidence=0.25,
-        facts={"training": {"steps": 3}, "gate": {"mosaic": math.nan}},
+        metadata={"training": {"steps": 3}, "gate": {"mosaic": math.nan}},
     )
 
 
@@ -89,8 +89,8 @@ def test_there_and_back(net, pictures, tmp_path, name):
         again = RealTimeMasker.load(str(path), black_box)
     assert repr(again) == repr(masker)
     assert again.confidence == 0.25
-    assert again.facts["training"] == {"steps": 3}
-    assert math.isnan(again.facts["gate"]["mosaic"])
+    assert again.metadata["training"] == {"steps": 3}
+    assert math.isnan(again.metadata["gate"]["mosaic"])
     labels = torch.tensor([0, 1, 2, 3])
     one, other = masker.predict(images, labels), again.predict(images, labels)
     assert torch.allclose(one[0], other[0], atol=1e-5)

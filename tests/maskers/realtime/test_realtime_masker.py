@@ -144,17 +144,18 @@ def test_labels_that_are_not_there(made):
         masker.predict(images, torch.tensor([[0], [1]]))
 
 
-def test_binding_keeps_the_facts(net, pictures):
+def test_binding_keeps_the_metadata(net, pictures):
     black_box, images = net("convolutional"), pictures(2)
     masker = RealTimeMasker(
-        network=masking_network(black_box, images), facts={"training": {"steps": 3}}
+        network=masking_network(black_box, images), metadata={"training": {"steps": 3}}
     )
     bound = masker.bind(black_box)
-    assert bound.facts["training"] == {"steps": 3}
-    assert len(bound.facts["fingerprint"]) == 32
-    assert "fingerprint" not in masker.facts
+    assert bound.metadata["training"] == {"steps": 3}
+    assert len(bound.metadata["fingerprint"]) == 32
+    assert "fingerprint" not in masker.metadata
     assert (
-        bound.bind(net("convolutional", seed=1)).facts["fingerprint"] == bound.facts["fingerprint"]
+        bound.bind(net("convolutional", seed=1)).metadata["fingerprint"]
+        == bound.metadata["fingerprint"]
     ), "of the box it was made for"
     assert bound.black_box is black_box
 
