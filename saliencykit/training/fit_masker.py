@@ -180,8 +180,8 @@ def fit(
         )
         plan = _plan(
             goal, fill, network, partial_network, len(training), steps, pixel_steps, warmup_steps,
-            batch=min(batch_size, max(2, len(training))), lr=lr, fake_class_rate=fake_class_rate, area=area, views=views_per_image, seed=seed,
-            precision=mixed_precision,
+            batch_size=min(batch_size, max(2, len(training))), lr=lr, fake_class_rate=fake_class_rate, area=area, views_per_image=views_per_image, seed=seed,
+            mixed_precision=mixed_precision,
         )  # fmt: skip
         say(_what(network, partial_network, plan, len(training), tuple(size), original.device))
         feature_map = (
@@ -312,9 +312,9 @@ def _plan(
         warmup_steps if warmup_steps is not None else 150 if steps is None else min(150, 2 * steps)
     )
     warmup_steps = longest if getattr(network.selector, "own", False) else 0
-    batch, views = options["batch"], options["views"]
+    batch_size, views = options["batch_size"], options["views_per_image"]
     # the plan refuses a batch of 0
-    wanted = 3 * count * views // max(1, batch) if steps is None else steps
+    wanted = 3 * count * views // max(1, batch_size) if steps is None else steps
     if partial_network is not None:
         total = min(600, max(_FEWEST, wanted)) if steps is None else steps
         mixing = total - min(total, total // 5 if composed is None else composed)

@@ -61,21 +61,21 @@ class Schedule:
                 f"{self.composing}."
             )
         if self.batch_size < 2:
-            raise InputError(f"fit(batch={self.batch_size}): batch norms need at least 2 pictures.")
+            raise InputError(f"fit(batch_size={self.batch_size}): batch norms need at least 2 pictures.")
         if not 0 <= self.fake_class_rate < 1:
-            raise InputError(f"fit(fake_rate={self.fake_class_rate}): a share in [0, 1).")
+            raise InputError(f"fit(fake_class_rate={self.fake_class_rate}): a share in [0, 1).")
         if self.area is not None and not 0 < self.area < 1:
             raise InputError(f"fit(area={self.area}): the wanted mean area is in (0, 1).")
         if not 0 < self.lr < 1:
             raise InputError(f"fit(lr={self.lr}): a learning rate in (0, 1).")
         if self.mixed_precision not in ("no", "bf16"):
-            raise InputError(f"fit(precision={self.mixed_precision!r}): 'no' or 'bf16'.")
+            raise InputError(f"fit(mixed_precision={self.mixed_precision!r}): 'no' or 'bf16'.")
         if min(self.views_per_image, self.gate_every, self.patience, self.save_every) < 1:
             came = (
                 f"{self.views_per_image}, {self.gate_every}, {self.patience} and {self.save_every}"
             )
             raise InputError(
-                f"fit: views, gate_every, patience and save_every are >= 1; got {came}."
+                f"fit: views_per_image, gate_every, patience and save_every are >= 1; got {came}."
             )
 
     @property

@@ -325,12 +325,12 @@ def _check_numbers(
         raise InputError(f"explain_frames(fps={fps!r}): frames a second, > 0, or None for all.")
     if not (_is_real(smooth) and 0 <= smooth < 1):
         raise InputError(
-            f"explain_frames(smooth={smooth!r}): a share in [0, 1); 0 is without smoothing."
+            f"explain_frames(smoothing={smooth!r}): a share in [0, 1); 0 is without smoothing."
         )
     if not (type(batch) is int and batch >= 1 and type(prefetch) is int and prefetch >= 0):
         raise InputError(
-            f"explain_frames(batch={batch!r}, ahead={prefetch!r}): whole numbers, batch >= 1 and "
-            "ahead >= 0."
+            f"explain_frames(batch_size={batch!r}, prefetch={prefetch!r}): whole numbers, "
+            "batch_size >= 1 and prefetch >= 0."
         )
     if not (type(seed) is int and 0 <= seed < 2**63):
         raise InputError(f"explain_frames(seed={seed!r}): a seed is an integer in [0, 2**63).")

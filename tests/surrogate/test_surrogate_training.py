@@ -31,7 +31,7 @@ def small(black_box=None, images=None, **options):
     return fit_surrogate(
         black_box,
         images,
-        **({"queries": 60, "steps": 4, "batch": 16, "alternative": GREY} | options),
+        **({"queries": 60, "steps": 4, "batch_size": 16, "alternative": GREY} | options),
     )
 
 
@@ -193,13 +193,13 @@ def test_a_large_disagreement_is_said():
         ({"queries": 1e4}, "a whole number >= 50"),
         ({"queries": 10**9}, "GiB"),
         ({"steps": 0}, "steps are >= 1"),
-        ({"batch": 1}, "at least 2"),
+        ({"batch_size": 1}, "at least 2"),
         ({"lr": 2}, "a learning rate"),
         ({"seed": -1}, "a seed is"),
         ({"network": 3}, "network is None"),
         ({"network": nn.Conv2d(3, 4, 1)}, "returns logits"),
         ({"device": "cuda:99"}, "cannot be used"),
-        ({"images": torch.rand(2, 3, 16, 16)}, "fit_surrogate needs at least 4 pictures"),
+        ({"images": torch.zeros(2, 3, 16, 16)}, "fit_surrogate needs at least 4 pictures"),
     ],
     ids=str,
 )

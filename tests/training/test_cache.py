@@ -31,7 +31,7 @@ def unlabelled(pictures):
 
 
 def test_whole_pictures_first_then_crops(pictures):
-    views = make_views(pictures, views_per_image=3, most=100, seed=0)
+    views = make_views(pictures, views=3, most=100, seed=0)
     assert len(views) == 18
     assert views.view.tolist() == [0] * 6 + [1] * 6 + [2] * 6
     assert all(sorted(views.picture[n : n + 6].tolist()) == list(range(6)) for n in (0, 6, 12))
@@ -39,12 +39,12 @@ def test_whole_pictures_first_then_crops(pictures):
 
 
 def test_at_most_so_many(pictures):
-    views = make_views(pictures, views_per_image=3, most=8, seed=0)
+    views = make_views(pictures, views=3, most=8, seed=0)
     assert views.view.tolist() == [0] * 6 + [1] * 2
 
 
 def test_views_are_the_same_each_time(pictures):
-    views = make_views(pictures, views_per_image=3, most=100, seed=0)
+    views = make_views(pictures, views=3, most=100, seed=0)
     index = torch.tensor([7, 12, 3])
     state = torch.get_rng_state()
     images = views.images(index)
@@ -52,15 +52,15 @@ def test_views_are_the_same_each_time(pictures):
     assert torch.equal(images, views.images(index))
     assert torch.equal(images[1:2], views.images(index[1:2]))
     assert torch.equal(
-        images, make_views(pictures, views_per_image=3, most=100, seed=0).images(index)
+        images, make_views(pictures, views=3, most=100, seed=0).images(index)
     )
     assert not torch.equal(
-        images[:2], make_views(pictures, views_per_image=3, most=100, seed=1).images(index)[:2]
+        images[:2], make_views(pictures, views=3, most=100, seed=1).images(index)[:2]
     )
 
 
 def test_crops_are_views_of_their_picture(pictures):
-    views = make_views(pictures, views_per_image=30, most=1000, seed=0)
+    views = make_views(pictures, views=30, most=1000, seed=0)
     images = views.images(torch.arange(len(views)))
     assert images.shape == (180, 3, 32, 32)
     assert 0 <= images.min() <= images.max() <= 1
@@ -75,7 +75,7 @@ def test_crops_are_views_of_their_picture(pictures):
 def test_maps_and_labels_of_every_view(trunk_box, pictures, unlabelled):
     black_box = trunk_box()
     network = masking_network(black_box, pictures.images(torch.arange(4)))
-    views = make_views(pictures, views_per_image=2, most=100, seed=0)
+    views = make_views(pictures, views=2, most=100, seed=0)
     with untouched("fill_cache", black_box.model):
         cache = fill_cache(views, black_box, network.encoder, None, Blur())
     assert len(cache.labels) == len(views) == 12
@@ -89,7 +89,7 @@ def test_maps_and_labels_of_every_view(trunk_box, pictures, unlabelled):
         assert got.dtype == torch.float32
         assert torch.allclose(got, want, atol=2e-3 * float(want.abs().max()))
     own = fill_cache(
-        make_views(unlabelled, views_per_image=2, most=100, seed=0),
+        make_views(unlabelled, views=2, most=100, seed=0),
         black_box,
         network.encoder,
         None,
@@ -102,7 +102,7 @@ def test_an_encoder_that_is_trained_is_not_kept(trunk_box, pictures):
     black_box = trunk_box()
     own = StandaloneEncoder(widths=(4, 6), depth=1)
     cache = fill_cache(
-        make_views(pictures, views_per_image=1, most=100, seed=0), black_box, own, None, Blur()
+        make_views(pictures, views=1, most=100, seed=0), black_box, own, None, Blur()
     )
     assert cache.maps == ()
     assert cache.features(torch.tensor([0]), torch.device("cpu")) is None
@@ -111,7 +111,7 @@ def test_an_encoder_that_is_trained_is_not_kept(trunk_box, pictures):
 def test_the_fills_are_independent_and_of_the_alternative(trunk_box, pictures):
     black_box = trunk_box()
     partial_network = choose_split_layer(black_box, pictures.images(torch.arange(2)))
-    views = make_views(pictures, views_per_image=1, most=100, seed=3)
+    views = make_views(pictures, views=1, most=100, seed=3)
     cache = fill_cache(
         views,
         black_box,
@@ -147,7 +147,7 @@ def test_large_values_stay_finite_in_half_precision(trunk_box, pictures):
         black_box.model.stages[1][1].weight.mul_(1e6)
     network = masking_network(black_box, pictures.images(torch.arange(4)))
     cache = fill_cache(
-        make_views(pictures, views_per_image=1, most=100, seed=0),
+        make_views(pictures, views=1, most=100, seed=0),
         black_box,
         network.encoder,
         None,
@@ -184,7 +184,7 @@ def test_memory_of_a_view(trunk_box, pictures):
         choose_split_layer(black_box, images).feature_map,
     )
     cache = fill_cache(
-        make_views(pictures, views_per_image=1, most=100, seed=0),
+        make_views(pictures, views=1, most=100, seed=0),
         black_box,
         encoder,
         feature_map,
@@ -200,7 +200,7 @@ def test_memory_of_a_view(trunk_box, pictures):
 def test_the_box_is_asked_once_about_a_view(pictures):
     black_box = Counting(PlantedEvidence())
     fill_cache(
-        make_views(pictures, views_per_image=2, most=100, seed=0),
+        make_views(pictures, views=2, most=100, seed=0),
         black_box,
         StandaloneEncoder(),
         None,

@@ -46,8 +46,8 @@ def train(pictures=None, black_box=None, **options):
     options = {
         "encoder": small_encoder(),
         "steps": 5,
-        "batch": 6,
-        "views": 1,
+        "batch_size": 6,
+        "views_per_image": 1,
         "alternative": "constant:color=0.5",
     } | options
     return fit(black_box, pictures, **options)
@@ -255,7 +255,7 @@ def test_a_finished_training_of_another_model_or_of_other_pictures_is_not_taken_
     tmp_path,
 ):
     pictures = PlantedEvidence().examples(24, generator=seeded())[0]
-    options = {"folder": tmp_path, "encoder": "trunk", "steps": 2, "feature_mixing": False}
+    options = {"checkpoint_dir": tmp_path, "encoder": "trunk", "steps": 2, "feature_mixing": False}
     black_box = trunk()
     first = train(pictures, black_box, **options)
     assert same(first, train(pictures, black_box, **options))
@@ -299,15 +299,15 @@ def test_a_loss_that_is_never_finite():
     ("options", "words"),
     [
         ({"steps": 0}, "steps are >= 1"),
-        ({"batch": 1}, "batch"),
-        ({"batch": 0, "steps": None}, "batch"),
+        ({"batch_size": 1}, "batch"),
+        ({"batch_size": 0, "steps": None}, "batch"),
         ({"seed": -1}, r"fit\(seed=-1\): a seed is an integer in \[0, 2\*\*63\)"),
         ({"seed": 2**63}, "a seed is an integer"),
         ({"area": 1.5}, "area"),
         ({"fake_class_rate": 1.0}, "fake_class_rate"),
         ({"lr": 0.0}, "lr"),
-        ({"precision": "fp16"}, "precision"),
-        ({"views": 0}, "views"),
+        ({"mixed_precision": "fp16"}, "precision"),
+        ({"views_per_image": 0}, "views"),
         ({"encoder": "trunk"}, "shows no torch module"),
         ({"encoder": "big"}, "an encoder is"),
         ({"objective": "nonsense"}, "nonsense"),

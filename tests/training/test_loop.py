@@ -53,10 +53,10 @@ def loop(
     plan = Schedule(
         options.pop("objective", ours()),
         Constant(color=0.5),
-        **{"composing": 6, "batch": 6, "seed": seed, **options},
+        **{"composing": 6, "batch_size": 6, "seed": seed, **options},
     )
     partial_network = choose_split_layer(black_box, images) if plan.mixing else None
-    views = make_views(pictures, views=plan.views, most=1000, seed=seed)
+    views = make_views(pictures, views=plan.views_per_image, most=1000, seed=seed)
     cache = fill_cache(
         views,
         black_box,
@@ -236,7 +236,7 @@ def test_five_in_a_row_stop_and_say_why(tmp_path):
         objective=Objective((Moody(bad=range(5, 99), how="nan"),)),
         composing=20,
         save_every=4,
-        checkpoint_dir=tmp_path,
+        folder=tmp_path,
     )
     with pytest.raises(
         SaliencyKitError,
@@ -248,7 +248,7 @@ def test_five_in_a_row_stop_and_say_why(tmp_path):
         objective=Objective((Moody(bad=range(5, 99), how="nan"),)),
         composing=20,
         save_every=4,
-        checkpoint_dir=tmp_path,
+        folder=tmp_path,
     )
     again._resume()
     assert again.done == 8, "what was finished is there"
@@ -279,7 +279,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(tmp_path, killed):
     gate = whole.run(resume=False)
     for number in killed:
         run_until(number, tmp_path, **options)
-    last = loop(checkpoint_dir=tmp_path, **options)
+    last = loop(folder=tmp_path, **options)
     assert last.run(resume=True) == gate
     assert same(weights(last.network), weights(whole.network))
     assert last.area_weight == whole.area_weight
@@ -291,20 +291,20 @@ def test_also_on_a_trunk_with_late_mixing(tmp_path, trunk_box):
     whole.run(resume=False)
     for number in (3, 5):
         run_until(number, tmp_path, trunk_box(), **options)
-    last = loop(trunk_box(), checkpoint_dir=tmp_path, **options)
+    last = loop(trunk_box(), folder=tmp_path, **options)
     last.run(resume=True)
     assert same(weights(last.network), weights(whole.network))
 
 
 def test_a_finished_training_is_not_trained_again(tmp_path):
     steps = []
-    one = loop(checkpoint_dir=tmp_path)
+    one = loop(folder=tmp_path)
     gate = one.run(resume=True)
-    again = loop(checkpoint_dir=tmp_path, on_step=steps.append)
+    again = loop(folder=tmp_path, on_step=steps.append)
     assert again.run(resume=True) == gate
     assert steps == []
     assert same(weights(one.network), weights(again.network))
-    fresh = loop(checkpoint_dir=tmp_path, on_step=steps.append)
+    fresh = loop(folder=tmp_path, on_step=steps.append)
     fresh.run(resume=False)
     assert len(steps) == 6
 
@@ -349,14 +349,14 @@ def test_the_best_weights_survive_a_kill(monkeypatch, tmp_path):
     whole = state["loop"] = loop(**options)
     whole.run(resume=False)
     killed = loop(
-        checkpoint_dir=tmp_path,
+        folder=tmp_path,
         on_step=lambda step: (_ for _ in ()).throw(KilledError) if step.number == 6 else None,
         **options,
     )
     state["loop"] = killed
     with pytest.raises(KilledError):
         killed.run(resume=True)
-    last = state["loop"] = loop(checkpoint_dir=tmp_path, **options)
+    last = state["loop"] = loop(folder=tmp_path, **options)
     last.run(resume=True)
     assert same(weights(last.network), weights(whole.network))
 
@@ -367,21 +367,21 @@ def test_the_best_weights_survive_a_kill(monkeypatch, tmp_path):
         {"lr": 1e-3},
         {"composing": 7},
         {"objective": Objective((Area(),))},
-        {"views": 1},
+        {"views_per_image": 1},
         {"seed": 1},
     ],
 )
 def test_a_checkpoint_of_another_plan(tmp_path, change):
-    loop(checkpoint_dir=tmp_path, save_every=3).run(resume=True)
+    loop(folder=tmp_path, save_every=3).run(resume=True)
     with pytest.raises(InputError, match=r"belongs to another training .* resume=False"):
-        loop(checkpoint_dir=tmp_path, **{"save_every": 3} | change).run(resume=True)
+        loop(folder=tmp_path, **{"save_every": 3} | change).run(resume=True)
 
 
 # the folder
 
 
 def test_log_checkpoint_and_pictures(tmp_path):
-    loop(checkpoint_dir=tmp_path / "new", composing=6, gate_every=2, save_every=3).run(resume=True)
+    loop(folder=tmp_path / "new", composing=6, gate_every=2, save_every=3).run(resume=True)
     rows = [json.loads(line) for line in (tmp_path / "new" / "log.jsonl").read_text().splitlines()]
     assert [row["step"]["number"] for row in rows if "step" in row] == [1, 2, 3, 4, 5, 6]
     assert [row["gate"]["step"] for row in rows if "gate" in row] == [2, 4]
@@ -393,7 +393,7 @@ def test_log_checkpoint_and_pictures(tmp_path):
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SaliencyKitError, match="cannot be written"):
-        loop(checkpoint_dir=tmp_path / "file" / "new").run(resume=False)
+        loop(folder=tmp_path / "file" / "new").run(resume=False)
 
 
 def test_bf16_trains_and_stays_finite():

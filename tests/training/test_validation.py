@@ -34,7 +34,7 @@ class Pixels(Encoder):
     kind, channels, trained = "pixels", (3,), False
     sides = ((16, 16),)
 
-    def see(self, black_box, images):
+    def encode(self, black_box, images):
         return Features((images,), None, (images.shape[2], images.shape[3]))
 
     def options(self):

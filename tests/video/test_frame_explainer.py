@@ -29,7 +29,7 @@ def frames_of(answers):
 
 
 @pytest.mark.parametrize("batch", [1, 3, 8])
-@pytest.mark.parametrize("ahead", [0, 2])
+@pytest.mark.parametrize("prefetch", [0, 2])
 def test_each_frame_is_answered_in_order_and_as_on_its_own(batch, prefetch, black_box, clip):
     answers = list(
         explain_frames(
@@ -128,7 +128,7 @@ def test_pictures_arrays_and_frames_are_taken_as_explain_takes_them():
     assert frames_of(answers) == [0, 1, 2, 9]
     assert [a.provenance["time"] for a in answers] == [None, None, None, 1.5]
     assert all(torch.equal(a.images, answers[0].images) for a in answers)
-    assert answers[0].pictures[0].size == (40, 30)
+    assert answers[0].source_images[0].size == (40, 30)
     assert answers[0].overlay().size[0] > 0
 
 
@@ -180,7 +180,7 @@ def test_the_file_of_a_clip_is_frames_too(tmp_path):
 
     answers = list(explain_frames(demo_black_box(), write_clip(tmp_path / "a.mp4", count=4), 3))
     assert [a.provenance["time"] for a in answers] == [0.0, 0.1, 0.2, 0.3]
-    assert answers[0].pictures[0].size == (32, 24)
+    assert answers[0].source_images[0].size == (32, 24)
     assert "RealTimeMasker" in answers[0].provenance["masker"]
 
 
@@ -207,10 +207,10 @@ def test_what_a_camera_raises_comes_through(black_box):
     ("options", "error", "words"),
     [
         ({"fps": 0}, InputError, "fps=0"),
-        ({"smooth": 1.0}, InputError, "smooth=1.0"),
-        ({"smooth": True}, InputError, "smooth=True"),
-        ({"batch": 0}, InputError, "batch=0"),
-        ({"ahead": -1}, InputError, "ahead=-1"),
+        ({"smoothing": 1.0}, InputError, "smoothing=1.0"),
+        ({"smoothing": True}, InputError, "smoothing=True"),
+        ({"batch_size": 0}, InputError, "batch_size=0"),
+        ({"prefetch": -1}, InputError, "prefetch=-1"),
         ({"seed": -1}, InputError, "seed=-1"),
         ({"label": 1.5}, InputError, "label=1.5"),
         ({"label": "cat"}, InputError, "no class is called"),
@@ -262,5 +262,5 @@ def test_a_bare_module_is_asked_in_its_own_space():
         torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
     )
     answers = list(explain_frames(net, torch.randn(3, 3, 12, 12), masker="center-box"))
-    assert {a.provenance["pixels"] for a in answers} == {"model"}
+    assert {a.provenance["inputs"] for a in answers} == {"normalized"}
     assert torch.allclose(answers[1].logits, net(answers[1].images), atol=1e-5)
