@@ -140,7 +140,7 @@ class QueryCache:
         kept = (
             f"are kept in {self.folder}: the same call asks only for the rest"
             if self.folder
-            else "are lost; give folder= to keep them"
+            else "are lost; give checkpoint_dir= to keep them"
         )
         return f"{str(error).rstrip('.')}{which}. The answers before it, {self._count} of {len(self.pictures)}, {kept}."
 
