@@ -1,6 +1,4 @@
-"""What several commands have in common: options, the class in words, processes of a launch, and
-what Ctrl-C leaves behind.
-"""
+"""Options and steps that several commands share."""
 
 import os
 import re
@@ -16,21 +14,22 @@ from saliencykit.cli.console import complain
 from saliencykit.core.errors import InputError
 from saliencykit.storage.atomic_files import writable
 
-_MODELS = "demo, timm:resnet18, torchvision:mobilenet_v2, ..."
+_IMAGES = "a directory, CSV file, voc:DIRECTORY or coco:DIRECTORY,annotations=FILE"
+_MODEL = "Model, e.g. demo, timm:resnet18, torchvision:mobilenet_v2, or the file of a surrogate."
 
-Model: TypeAlias = Annotated[str, typer.Option(help=f"A model by name: {_MODELS}")]
-Device: TypeAlias = Annotated[
-    str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1, mps.")
-]
-Seed: TypeAlias = Annotated[int, typer.Option(help="Of everything that is drawn.", min=0)]
+Data: TypeAlias = Annotated[str, typer.Option(help=f"Images: {_IMAGES}.")]
+Model: TypeAlias = Annotated[str, typer.Option(help=_MODEL)]
+Device: TypeAlias = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1, mps.")]
+Seed: TypeAlias = Annotated[int, typer.Option(help="Random seed.", min=0)]
+BatchSize: TypeAlias = Annotated[int, typer.Option(help="Batch size.", min=1)]
+Resume: TypeAlias = Annotated[bool, typer.Option(help="Resume from existing results.")]
 AsJson: TypeAlias = Annotated[
-    bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")
+    bool, typer.Option("--json", help="Print the result as JSON on stdout, and nothing else.")
 ]
 
 
 def as_label(text: str | None) -> int | str | None:
-    """A class of the command line: an index where the text is a number, else a name; None stays
-    None.
+    """A class: an index if the text is a number, else a name; None stays None.
 
     Example:
         >>> as_label("285"), as_label("-1"), as_label("tabby"), as_label(None)
@@ -39,15 +38,14 @@ def as_label(text: str | None) -> int | str | None:
     return int(text) if text is not None and re.fullmatch(r"-?[0-9]+", text) else text
 
 
-def training_folder(output: Path) -> Path:
-    """Where checkpoints and answers go: beside the file of weights, which can be written, as is
-    said before minutes of work.
+def training_directory(output: Path) -> Path:
+    """The directory for checkpoints, beside the file of weights.
 
     Args:
-        output: The file.
+        output: The file; its directory is created.
 
     Raises:
-        InputError: It is no name for such a file, or nothing can be written there.
+        InputError: The name does not suit a weights file, or nothing can be written there.
     """
     if output.suffix != ".safetensors" or output.is_dir():
         raise InputError(
@@ -58,27 +56,45 @@ def training_folder(output: Path) -> Path:
     return output.with_name(f"{output.stem}-training")
 
 
-def leads() -> bool:
-    """Is this the process that speaks, of those that `accelerate launch` or torchrun started? The
-    others do not even warn.
+@contextmanager
+def output_directory(path: Path) -> Iterator[None]:
+    """In this block results are written to a directory; an error leaves no new empty directory.
+
+    Raises:
+        InputError: Nothing can be written there.
     """
-    leading = os.environ.get("RANK", "0") == "0"
-    if not leading:
+    created = not path.exists()
+    writable(path)
+    try:
+        yield
+    except BaseException:
+        if created and path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+        raise
+
+
+def is_main_process() -> bool:
+    """Whether this process prints and writes, of those that `accelerate launch` started.
+
+    The others do not even warn.
+    """
+    main = os.environ.get("RANK", "0") == "0"
+    if not main:
         warnings.simplefilter("ignore")
-    return leading
+    return main
 
 
 @contextmanager
-def going_on(what: str, is_there: Callable[[], bool]) -> Iterator[None]:
-    """In this block Ctrl-C says that the same command goes on from what is finished.
+def resumable(what: str, exists: Callable[[], bool]) -> Iterator[None]:
+    """In this block Ctrl-C tells how to resume.
 
     Args:
-        what: It goes on from, in words.
-        is_there: Is there something to go on from?
+        what: What a second call resumes from, in words.
+        exists: Whether there is something to resume from.
     """
     try:
         yield
     except KeyboardInterrupt:
-        if is_there():
-            complain(f"Stopped; the same command goes on from {what}.")
+        if exists():
+            complain(f"Run the same command again to resume from {what}.")
         raise

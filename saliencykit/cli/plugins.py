@@ -1,4 +1,4 @@
-"""The command plugins: lists everything that has a name, and makes a new plugin."""
+"""The commands plugins list and plugins new."""
 
 import os
 import shlex
@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
-from saliencykit.cli.console import console
+from saliencykit.cli.console import console, print_table, say
+from saliencykit.registry.manager import KINDS, registry
+from saliencykit.registry.scaffold import new_plugin
 
-_IN_A_FILE = 200  # columns, where there is no terminal to fit into
+_WIDTH = 200  # columns, where there is no terminal
 
 app = typer.Typer(
     help="List registered parts, or create a plugin.",
@@ -22,68 +26,46 @@ app = typer.Typer(
 @app.command("list")
 def list_plugins() -> None:
     """List every registered name, and plugins that failed to load with the reason."""
-    from rich.table import Table
-
-    from saliencykit.registry.manager import KINDS, registry
-
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the table below says it
-        known = registry()
-        named = {kind: known.names(kind) for kind in KINDS}
+        warnings.simplefilter("ignore")  # failures are listed below
+        named = {kind: registry().names(kind) for kind in KINDS}
     names = Table(box=None, header_style="bold", pad_edge=False, expand=True)
-    names.add_column("kind", no_wrap=True)
-    names.add_column("name", no_wrap=True)
-    # one line each: the columns before it are kept
-    names.add_column("what it is", no_wrap=True, overflow="ellipsis", ratio=1)
+    for title in ("kind", "name"):
+        names.add_column(title, no_wrap=True)
+    names.add_column("description", no_wrap=True, overflow="ellipsis", ratio=1)
     for kind, mapping in named.items():
         for full, factory in mapping.items():
-            names.add_row(kind.replace("_", " "), full, _first_sentence(factory))
+            names.add_row(kind.replace("_", " "), full, escape(_first_sentence(factory)))
     to = console()
     if not to.is_terminal and "COLUMNS" not in os.environ:
-        to.width = _IN_A_FILE
+        to.width = _WIDTH
     to.print(names)
-    to.print()
-    state = Table("plugin", "from", "state", box=None, header_style="bold", pad_edge=False)
-    for record in known.plugins:
-        state.add_row(
-            record.name,
-            record.origin,
-            f"[red]left out:[/red] {record.failure}" if record.failure else "works",
-        )
-    to.print(state)
+    say("")
+    states = [
+        [each.name, each.origin, f"[red]{escape(each.failure)}[/red]" if each.failure else "works"]
+        for each in registry().plugins
+    ]
+    print_table(("plugin", "from", "state"), states, left=3)
 
 
 @app.command()
 def new(
-    name: Annotated[
-        str, typer.Argument(help="Of the package, as pip will know it, e.g. my-plugin.")
-    ],
-    into: Annotated[Path, typer.Option(help="Where its folder is made.")] = Path(),
+    name: Annotated[str, typer.Argument(help="Name of the package, e.g. my-plugin.")],
+    into: Annotated[Path, typer.Option(help="Directory to create it in.")] = Path(),
 ) -> None:
-    """Make a plugin of your own from the template: one of each noun, with tests; a folder that pip
-    installs.
-    """
-    from saliencykit.registry.scaffold import new_plugin
-
+    """Create a plugin package from a template: one example of each kind of part, with tests."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a broken plugin is no business of a new one
+        warnings.simplefilter("ignore")  # a broken plugin has nothing to do with a new one
         made = new_plugin(name, into)
-    to, folder = console(), shlex.quote(str(made.folder))
+    directory = shlex.quote(str(made.folder))
     count = sum(path.is_file() for path in made.folder.rglob("*"))
-    to.print(
-        f"{made.folder} written: {count} files, one of each noun, and their tests. Now:",
-        soft_wrap=True,
-        markup=False,
-    )
-    pip = folder if made.folder.is_absolute() or folder.startswith(".") else f"./{folder}"
-    for command in (
-        f"pip install -e {pip}",
-        f"python -m pytest {folder}",
-        f"saliencykit explain --masker {made.plugin}/peephole",
-    ):
-        to.print(f"  {command}", soft_wrap=True, markup=False)
+    say(f"wrote {made.folder}: {count} files, an example of each kind of part, and tests. Next:")
+    is_path = made.folder.is_absolute() or directory.startswith(".")
+    say(f"  pip install -e {directory if is_path else f'./{directory}'}")
+    say(f"  python -m pytest {directory}")
+    say(f"  saliencykit explain --masker {made.plugin}/peephole")
 
 
 def _first_sentence(factory: object) -> str:
-    text = (getattr(factory, "__doc__", None) or "").strip().split("\n\n")[0].replace("\n", " ")
-    return " ".join(text.split()).split(". ")[0].rstrip(".")
+    paragraph = (getattr(factory, "__doc__", None) or "").strip().split("\n\n")[0]
+    return " ".join(paragraph.split()).split(". ")[0].rstrip(".")

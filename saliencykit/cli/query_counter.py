@@ -1,4 +1,4 @@
-"""Watched: a black box that reports how often it is asked."""
+"""CountingBlackBox: a black box that reports every query."""
 
 from collections.abc import Callable
 from typing import final
@@ -10,40 +10,38 @@ from saliencykit.core.types import Images, Logits
 
 @final
 class CountingBlackBox(BlackBoxWrapper):
-    """Another black box, with a call for every batch of images that it is asked about: for progress
-    bars, whatever the masker.
+    """Reports every query of another black box: progress, whatever the masker.
 
     Args:
-        black_box: The box.
-        on_ask: Called with the number of images after each answer.
+        black_box: The black box.
+        on_query: Called with the number of images after each query.
 
     Example:
         >>> import torch
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> asked = []
-        >>> black_box = CountingBlackBox(PlantedEvidence(), asked.append)
+        >>> counts = []
+        >>> black_box = CountingBlackBox(PlantedEvidence(), counts.append)
         >>> _ = black_box(torch.rand(3, 3, 16, 16))
-        >>> sum(asked)
+        >>> sum(counts)
         3
     """
 
-    def __init__(self, black_box: BlackBox, on_ask: Callable[[int], None]) -> None:
+    def __init__(self, black_box: BlackBox, on_query: Callable[[int], None]) -> None:
         super().__init__(black_box)
-        self.on_ask = on_ask
-        self.stands_for = black_box  # messages name the box that the user gave
+        self.on_query = on_query
+        self.stands_for = black_box  # messages name the black box that the user gave
 
     def optimized_for(self, images: Images) -> BlackBox:
-        """The watched box's, watched too."""
-        return CountingBlackBox(self.black_box.optimized_for(images), self.on_ask)
+        """The optimized copy, which is counted too."""
+        return CountingBlackBox(self.black_box.optimized_for(images), self.on_query)
 
     def without_preprocessing(self) -> BlackBox:
-        """The watched box's, watched too."""
-        return CountingBlackBox(self.black_box.without_preprocessing(), self.on_ask)
+        """The black box for normalized inputs, which is counted too."""
+        return CountingBlackBox(self.black_box.without_preprocessing(), self.on_query)
 
     def logits(self, images: Images) -> Logits:
-        """Ask the watched box, then report."""
-        logits = self.black_box(
-            images
-        )  # and not .logits: what it breaks is then said in its own name
-        self.on_ask(len(images))
+        """Query the black box, then report."""
+        # called, so that a broken contract is reported in its own name
+        logits = self.black_box(images)
+        self.on_query(len(images))
         return logits

@@ -1,123 +1,80 @@
-"""What the command line shows of an evaluation: a bar with the time left, the table, comparisons,
-reasons.
-"""
+"""Tables of scores: as many columns as the terminal has room for, then the next table."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
-from saliencykit.cli.console import counting_bar
-from saliencykit.evaluation.score_rows import Row
+from rich.markup import escape
+
+from saliencykit.cli.console import console, print_table, say
 from saliencykit.evaluation.scores import PairedDifference, Scores, ScoreSummary
 from saliencykit.visualization.html_page import number
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-_WIDTH = 19  # of a column, `-0.123 [-0.456 -0.789]` with its gap
-_REASONS = 5
+_CELL_WIDTH = 21  # `-0.123 -0.456 -0.789` and a gap
+_MASKER_WIDTH = 30
+_MAX_REASONS = 5
 
 
-@contextmanager
-def evaluating_bar(to: "Console") -> "Iterator[Callable[[Row, int, int | None], None]]":
-    """A bar of finished rows, with the masker that is asked."""
-    with counting_bar(to, "rows", every=100) as advance:
-        yield lambda row, done, total: advance(done, total, row.masker)
-
-
-def scores_table(scores: Scores, to: "Console") -> None:
-    """The first score of every metric: its mean and the interval; and what is missing."""
-    lines = {(line.masker, line.score): line for line in scores.table()}
-    most = max([line.n for line in lines.values()], default=0)
-    _grids(
-        to,
-        scores,
-        scores.main,
-        scores.maskers,
-        lambda masker, name: _cell(lines[masker, name], most),
+def print_scores(scores: Scores) -> None:
+    """Print the first score of every metric with its interval, and what is missing and why."""
+    summaries = {(each.masker, each.score): each for each in scores.table()}
+    most = max((each.n for each in summaries.values()), default=0)
+    _print_columns(scores, scores.maskers, lambda *key: _mean(summaries[key], most))
+    count = len({row.index for row in scores.rows})
+    over = f"{most} of {count}" if most < count else f"{count}"
+    say(
+        f"mean and 95% confidence interval (bootstrap) over {over} images; up: higher is better, "
+        "down: lower is better",
+        dim=True,
     )
-    pictures = len({row.index for row in scores.rows})
-    over = f"{most} of {pictures}" if most < pictures else f"{pictures}"
-    to.print(
-        f"[dim]mean and bootstrap 95 % interval over {over} pictures; up: higher is better, down: "
-        "lower[/dim]",
-        soft_wrap=True,
-    )
-    reasons_lines(scores, to)
+    _print_reasons(scores)
 
 
-def comparison_table(
-    scores: Scores, against: str, differences: Sequence[PairedDifference], to: "Console"
+def print_comparison(
+    scores: Scores, baseline: str, differences: Sequence[PairedDifference]
 ) -> None:
-    """The differences in the first score of every metric, picture by picture; bold where the
-    interval leaves out 0.
-    """
-    found = {(each.masker, each.score): each for each in differences}
-    others = [masker for masker in scores.maskers if masker != against]
-    _grids(to, scores, scores.main, others, lambda masker, name: _difference(found[masker, name]))
-    to.print(
-        f"[dim]each less {against!r} on the pictures that both have; bold: the 95 % interval "
-        "leaves out 0[/dim]",
-        soft_wrap=True,
+    """Print the differences in the first score of every metric."""
+    known = {(each.masker, each.score): each for each in differences}
+    others = [masker for masker in scores.maskers if masker != baseline]
+    _print_columns(scores, others, lambda *key: _difference(known[key]))
+    say(
+        f"each minus {baseline!r} on the images that both have; bold: the 95% confidence interval "
+        "excludes 0",
+        dim=True,
     )
 
 
-def reasons_lines(scores: Scores, to: "Console") -> None:
-    """Why rows lack scores, the most frequent reasons."""
-    from rich.markup import escape
+def _print_columns(scores: Scores, maskers: Sequence[str], cell: Callable[[str, str], str]) -> None:
+    width = min(_MASKER_WIDTH, max(map(len, (*maskers, "masker"))))
+    count = max(1, (console().width - width) // _CELL_WIDTH)
+    for start in range(0, len(scores.main), count):
+        names = scores.main[start : start + count]
+        direction = {None: "", True: " up", False: " down"}
+        print_table(
+            ["masker", *(escape(n) + direction[scores.higher_is_better(n)] for n in names)],
+            [[escape(masker), *(cell(masker, name) for name in names)] for masker in maskers],
+        )
+        say("")
 
-    grouped: dict[str, dict[str, int]] = {}
+
+def _print_reasons(scores: Scores) -> None:
+    """Print the most frequent reasons why rows lack scores."""
+    reasons: dict[str, dict[str, int]] = {}
     for (masker, reason), count in scores.reasons().items():
-        grouped.setdefault(reason, {})[masker] = count
-    for reason, counts in list(grouped.items())[:_REASONS]:
+        reasons.setdefault(reason, {})[masker] = count
+    for reason, counts in list(reasons.items())[:_MAX_REASONS]:
         who = "every masker" if len(counts) == len(scores.maskers) > 1 else ", ".join(counts)
         most = max(counts.values())
-        to.print(
-            f"{most} picture{'s' if most > 1 else ''} without all scores by {escape(who)}: "
-            f"{escape(reason)}",
-            soft_wrap=True,
-        )
-    if len(grouped) > _REASONS:
-        to.print(f"... and {len(grouped) - _REASONS} more reasons, in the rows", soft_wrap=True)
+        say(f"{most} image{'s' if most > 1 else ''} without all scores of {who}: {reason}")
+    if len(reasons) > _MAX_REASONS:
+        say(f"... and {len(reasons) - _MAX_REASONS} more reasons, in rows.jsonl")
 
 
-def _grids(
-    to: "Console",
-    scores: Scores,
-    names: Sequence[str],
-    maskers: Sequence[str],
-    cell: Callable[[str, str], str],
-) -> None:
-    """As many tables as the width asks for."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    first = max([len(masker) for masker in maskers] + [6])
-    room = max(1, (to.width - min(first, 30)) // (_WIDTH + 2))
-    for start in range(0, len(names), room):
-        grid = Table(box=None, header_style="bold", pad_edge=False)
-        grid.add_column("masker", overflow="fold", max_width=30)
-        for name in names[start : start + room]:
-            better = scores.higher_is_better(name)
-            grid.add_column(
-                f"{escape(name)} {'' if better is None else 'up' if better else 'down'}",
-                justify="right",
-            )
-        for masker in maskers:
-            grid.add_row(
-                escape(masker), *(cell(masker, name) for name in names[start : start + room])
-            )
-        to.print(grid)
-        to.print()
-
-
-def _cell(line: ScoreSummary, most: int) -> str:
-    if not line.n:
+def _mean(summary: ScoreSummary, most: int) -> str:
+    if not summary.n:
         return "-"
-    text = number(line.mean)
-    if line.low == line.low:
-        text += f" [dim]{number(line.low)} {number(line.high)}[/dim]"
-    return text if line.n == most else f"{text} [dim]n={line.n}[/dim]"
+    text = number(summary.mean)
+    if summary.low == summary.low:
+        text += f" [dim]{number(summary.low)} {number(summary.high)}[/dim]"
+    return text if summary.n == most else f"{text} [dim]n={summary.n}[/dim]"
 
 
 def _difference(each: PairedDifference) -> str:
@@ -126,5 +83,6 @@ def _difference(each: PairedDifference) -> str:
     text = f"{each.mean:+.3g}"
     if each.low != each.low:
         return text
-    sure = each.low > 0 or each.high < 0
-    return f"{f'[bold]{text}[/bold]' if sure else text} [dim]{each.low:+.3g} {each.high:+.3g}[/dim]"
+    if each.low > 0 or each.high < 0:
+        text = f"[bold]{text}[/bold]"
+    return f"{text} [dim]{each.low:+.3g} {each.high:+.3g}[/dim]"

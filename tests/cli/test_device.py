@@ -16,7 +16,7 @@ def test_a_device_that_is_not_there_is_named(monkeypatch):
     with pytest.raises(InputError, match="--device cuda:99 cannot be used"):
         black_box_on_device("demo", "cuda:99")
     monkeypatch.setattr(device, "best_device", lambda: "cpu")
-    with pytest.raises(InputError, match=r"\. This machine has: cpu\.$"):
+    with pytest.raises(InputError, match=r"\. Available here: cpu\.$"):
         black_box_on_device("demo", "gpu")
 
 

@@ -28,9 +28,9 @@ def test_from_photos_to_the_page(folder, command):
     assert "saliency-score/score down" in out
     for name in ("boxes", "center-box", "whole-image", "random", "grad-cam"):
         assert name in out
-    assert "over 3 of 4 pictures" in out
+    assert "over 3 of 4 images" in out
     assert (
-        "1 picture without all scores by every masker: 'photos/damaged.png' is not a picture that "
+        "1 image without all scores of every masker: 'photos/damaged.png' is not a picture that "
         "Pillow can read." in out
     )
     assert "20 of 20 rows" in err.splitlines()[-1]
@@ -38,7 +38,7 @@ def test_from_photos_to_the_page(folder, command):
     assert (code, err) == (0, ""), "nothing was left to do"
     code, out, _ = command("compare", "run", "--baseline", "random")
     assert code == 0
-    assert "each less 'random'" in out
+    assert "each minus 'random'" in out
     code, out, _ = command("compare", "run", "--baseline", "random", "--json")
     assert {each["masker"] for each in json.loads(out)} == {
         "boxes",
@@ -48,7 +48,7 @@ def test_from_photos_to_the_page(folder, command):
     }
     code, out, _ = command("report", "run", "--output", "page.html")
     assert code == 0
-    assert "page.html written" in out
+    assert "wrote page.html" in out
     assert Path("page.html").read_text(encoding="utf-8").count("data:image/jpeg") == 3 * (1 + 5 * 3)
 
 
@@ -156,4 +156,4 @@ def test_damaged_pictures_alone_are_no_success(command, tmp_path):
     )
     assert code == 3
     assert json.loads(out)["missing"]
-    assert "not one picture could be judged" in err
+    assert "No image could be evaluated" in err

@@ -27,14 +27,14 @@ def call(tmp_path, command):
 def test_a_folder_is_explained_reported_and_evaluated(call, tmp_path):
     code, out, err = call("explain", "photos", "--output", "run", "--overlays", "1")
     assert code == 0, err
-    assert "3 of 4 pictures explained" in out
-    assert "no map of bad.png: 'photos/bad.png' is not a picture" in out
-    assert "4 of 4 pictures" in err
+    assert "3 of 4 images explained" in out
+    assert "no map for bad.png: 'photos/bad.png' is not a picture" in out
+    assert "4 of 4 images" in err
     assert len(list(csv.DictReader((tmp_path / "run" / "table.csv").open()))) == 4
     assert len(list((tmp_path / "run").rglob("*.png"))) == 1
     code, out, _ = call("report", "run")
     assert code == 0
-    assert "The first pictures" in (tmp_path / "run" / "report.html").read_text()
+    assert "The first images" in (tmp_path / "run" / "report.html").read_text()
     options = ["--metric", "saliency-score", "--no-baselines", "--output", "judged", "--json"]
     code, out, err = call("evaluate", "--data", "photos", "--masker", "kept=stored:run", *options)
     assert code == 0, err
@@ -67,7 +67,7 @@ def test_a_table_with_options_as_json(call, tmp_path):
     code, out, err = call("explain", "some.csv", "--output", "run", *options)
     assert code == 0, err
     facts = json.loads(out)
-    assert (facts["pictures"], facts["explained"], facts["means"]["kept"]) == (3, 2, None)
+    assert (facts["images"], facts["explained"], facts["means"]["kept"]) == (3, 2, None)
     assert list(facts["reasons"].values()) == [1]
     rows = [json.loads(line) for line in (tmp_path / "run" / "rows.jsonl").read_text().splitlines()]
     assert rows[0]["label"] == 3
@@ -85,17 +85,17 @@ def test_a_table_with_options_as_json(call, tmp_path):
         "2",
     )
     assert code == 0, err
-    assert "2 of 2 pictures explained" in out
+    assert "2 of 2 images explained" in out
 
 
-def test_what_is_a_data_set(tmp_path):
+def test_data_sets_are_recognized_by_their_names(tmp_path):
     folder, table = str(tmp_path), "labels.CSV"
     assert is_dataset([folder])
     assert is_dataset([table])
     assert is_dataset(["coco:photos,annotations=a.json"])
     assert not is_dataset(None)
     assert not is_dataset(["a.png", "b.png"])
-    with pytest.raises(InputError, match="give it alone"):
+    with pytest.raises(InputError, match="must be the only argument"):
         is_dataset(["a.png", table])
 
 
@@ -104,8 +104,8 @@ def test_a_folder_of_damaged_pictures_is_no_success(command, tmp_path):
     (tmp_path / "photos" / "a.png").write_bytes(b"no picture")
     code, out, err = command("explain", "photos", "--output", "run")
     assert code == 3
-    assert "0 of 1 pictures explained" in out
-    assert "not one picture could be explained" in err
+    assert "0 of 1 images explained" in out
+    assert "No image could be explained" in err
     code, out, err = command("explain", "photos", "--output", "run", "--json")
     assert code == 3
     assert json.loads(out)["explained"] == 0

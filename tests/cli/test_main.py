@@ -151,9 +151,9 @@ def test_fit_writes_a_masker_that_explain_takes(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "fit leaves out 1 of 13 pictures: 'parts/damaged.png' cannot be read" in done.stderr
     assert "10 pictures of 160x160 on cpu; encoder trunk" in done.stderr
-    assert "held out, 2 pictures: area" in done.stdout
+    assert "held out, 2 images: area" in done.stdout
     assert (
-        f"now: saliencykit explain PHOTO --model {SMALL} --masker mine.safetensors" in done.stdout
+        f"next: saliencykit explain PHOTO --model {SMALL} --masker mine.safetensors" in done.stdout
     )
     log = [
         json.loads(line)
@@ -219,7 +219,7 @@ def test_a_mistake_in_fit_is_one_line_with_exit_code_2(
     assert not list(folder.glob("*.safetensors"))
 
 
-def test_an_interrupted_fit_says_how_to_go_on(
+def test_an_interrupted_fit_tells_how_to_resume(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(*_: object, **options: Path) -> None:
@@ -233,12 +233,12 @@ def test_an_interrupted_fit_says_how_to_go_on(
         fit_in_this_process(monkeypatch, "--data", "parts")
     assert stop.value.code == 130
     assert capsys.readouterr().err.splitlines() == [
-        "Stopped; the same command goes on from the last checkpoint in masker-training.",
+        "Run the same command again to resume from the last checkpoint in masker-training.",
         "Interrupted.",
     ]
 
 
-def test_plugins_and_doctor_say_what_is_there(tmp_path: Path) -> None:
+def test_plugins_and_doctor_list_what_is_installed(tmp_path: Path) -> None:
     listed = run("plugins", "list", cwd=tmp_path)
     assert listed.returncode == 0, listed.stderr
     for name in (
@@ -251,7 +251,7 @@ def test_plugins_and_doctor_say_what_is_there(tmp_path: Path) -> None:
         assert name in listed.stdout
     health = run("doctor", cwd=tmp_path)
     assert health.returncode == 0, health.stdout
-    for word in ("python", "torch", "devices", "embedded classifier"):
+    for word in ("python", "torch", "devices", "demo model"):
         assert word in health.stdout
 
 
@@ -288,7 +288,7 @@ def test_a_bug_is_one_line_with_exit_code_1(
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(130)], ids=repr)
-def test_an_interrupt_is_said(
+def test_an_interrupt_is_reported(
     stop: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(**_: object) -> None:
@@ -307,7 +307,7 @@ def test_version(tmp_path: Path) -> None:
     assert run("--version", cwd=tmp_path).stdout.strip() == saliencykit.__version__
 
 
-def test_one_of_several_processes_speaks_and_writes(
+def test_only_one_of_several_processes_prints_and_writes(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def trained(*_: object, **options: object) -> None:

@@ -3,11 +3,11 @@ import pytest
 from saliencykit.registry.manager import KINDS
 
 
-def test_plugins_alone_lists_what_has_a_name(command):
+def test_plugins_list_shows_every_registered_name(command):
     code, said, _ = command("plugins", "list")
     assert code == 0
     lines = said.splitlines()
-    assert [word for word in ("kind", "name", "what it is") if word not in lines[0]] == []
+    assert [word for word in ("kind", "name", "description") if word not in lines[0]] == []
     for kind in KINDS:
         assert any(
             line.startswith(f"{kind.replace('_', ' ')} ") and "saliencykit/" in line
@@ -18,11 +18,11 @@ def test_plugins_alone_lists_what_has_a_name(command):
     assert any(line.split()[:3] == ["saliencykit", "built", "in"] for line in lines)
 
 
-def test_new_makes_a_plugin_and_says_what_to_do_next(command, tmp_path):
+def test_plugins_new_writes_a_package_and_prints_the_next_commands(command, tmp_path):
     code, said, _ = command("plugins", "new", "fog-plugin")
     assert code == 0
     assert said.splitlines() == [
-        "fog-plugin written: 9 files, one of each noun, and their tests. Now:",
+        "wrote fog-plugin: 9 files, an example of each kind of part, and tests. Next:",
         "  pip install -e ./fog-plugin",
         "  python -m pytest fog-plugin",
         "  saliencykit explain --masker fog-plugin/peephole",

@@ -1,4 +1,4 @@
-"""Watched: a box that reports how often it is asked."""
+"""CountingBlackBox: a black box that reports every query."""
 
 import pytest
 import torch
@@ -8,34 +8,34 @@ from saliencykit.cli.query_counter import CountingBlackBox
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
 
 
-def test_every_image_is_reported_and_the_answer_is_the_same() -> None:
+def test_every_query_is_reported_and_the_explanation_is_the_same() -> None:
     black_box = PlantedEvidence()
     images, labels = black_box.examples(2, generator=torch.Generator().manual_seed(0))
-    asked: list[int] = []
-    watched = explain(
-        CountingBlackBox(black_box, asked.append), images, labels, masker="rise:samples=64"
+    counts: list[int] = []
+    counted = explain(
+        CountingBlackBox(black_box, counts.append), images, labels, masker="rise:samples=64"
     )
     plain = explain(black_box, images, labels, masker="rise:samples=64")
-    assert torch.equal(watched.mask, plain.mask)
-    assert sum(asked) >= 2 * 64
-    assert watched.provenance["model"] == plain.provenance["model"]
+    assert torch.equal(counted.mask, plain.mask)
+    assert sum(counts) >= 2 * 64
+    assert counted.provenance["model"] == plain.provenance["model"]
 
 
-def test_what_the_box_says_of_itself_is_passed_on() -> None:
+def test_the_wrapper_has_the_properties_of_its_black_box() -> None:
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3))
     black_box = TorchBlackBox(model, mean=(0.1, 0.2, 0.3), std=(1.0,) * 3, size=4, max_batch=7)
-    watched = CountingBlackBox(black_box, lambda count: None)
-    assert (watched.num_classes, watched.device, watched.baseline_color, watched.max_batch) == (
+    counted = CountingBlackBox(black_box, lambda count: None)
+    assert (counted.num_classes, counted.device, counted.baseline_color, counted.max_batch) == (
         3,
         black_box.device,
         black_box.baseline_color,
         7,
     )
-    assert watched.without_preprocessing().baseline_color is None
-    assert isinstance(watched.optimized_for(torch.rand(1, 3, 4, 4)), CountingBlackBox)
+    assert counted.without_preprocessing().baseline_color is None
+    assert isinstance(counted.optimized_for(torch.rand(1, 3, 4, 4)), CountingBlackBox)
 
 
-def test_messages_name_the_box_that_is_watched() -> None:
+def test_messages_name_the_wrapped_black_box() -> None:
     black_box = QueryOnly(PlantedEvidence())
     with pytest.raises(GradientError, match="needs gradients and QueryOnly is query-only"):
         explain(

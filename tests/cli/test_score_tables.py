@@ -1,8 +1,6 @@
-import io
+import pytest
 
-from rich.console import Console
-
-from saliencykit.cli.score_tables import comparison_table, evaluating_bar, scores_table
+from saliencykit.cli.score_tables import print_comparison, print_scores
 from saliencykit.evaluation.score_rows import Row
 from saliencykit.evaluation.scores import Scores
 
@@ -18,39 +16,32 @@ SCORES = Scores(
 )
 
 
-def shown(show, width=120):
-    text = io.StringIO()
-    show(Console(file=text, width=width, highlight=False))
-    return text.getvalue()
+@pytest.fixture
+def shown(capsys, monkeypatch):
+    """What is printed in a terminal of some width."""
+
+    def show(width, function, *arguments):
+        monkeypatch.setenv("COLUMNS", str(width))
+        function(*arguments)
+        return capsys.readouterr().out
+
+    return show
 
 
-def test_the_table_says_direction_interval_and_what_is_missing():
-    text = shown(lambda to: scores_table(SCORES, to))
+def test_the_table_has_directions_intervals_and_what_is_missing(shown):
+    text = shown(120, print_scores, SCORES)
     assert "x up" in text
-    assert "[b]" in text, "brackets are no markup"
+    assert "[b]" in text, "brackets are not markup"
     assert "n=4" in text
-    assert "over 5 pictures" in text
-    assert "1 picture without all scores by a: it is [damaged]" in text
+    assert "over 5 images" in text
+    assert "1 image without all scores of a: it is [damaged]" in text
 
 
-def test_a_narrow_terminal_gets_several_tables():
-    assert shown(lambda to: scores_table(SCORES, to), width=40).count("masker") == 2
+def test_a_narrow_terminal_gets_several_tables(shown):
+    assert shown(40, print_scores, SCORES).count("masker") == 2
 
 
-def test_a_comparison():
-    text = shown(lambda to: comparison_table(SCORES, "a", SCORES.compare("a"), to))
+def test_a_comparison(shown):
+    text = shown(120, print_comparison, SCORES, "a", SCORES.compare("a"))
     assert "+1 +1 +1" in text
-    assert "each less 'a'" in text
-
-
-def test_without_a_terminal_there_is_a_line_now_and_then():
-    def show(to):
-        with evaluating_bar(to) as on_row:
-            for done in range(1, 101):
-                on_row(ROWS[0], done, 100)
-
-    lines = shown(show).splitlines()
-    assert len(lines) == 10
-    assert lines[0].startswith("10 of 100 rows, about ")
-    assert lines[0].endswith(" s left")
-    assert "\x1b" not in lines[0]
+    assert "each minus 'a'" in text

@@ -1,16 +1,15 @@
-"""The command surrogate, as a user meets it."""
+"""The command fit-surrogate, as a user meets it."""
 
-import io
 import json
+import math
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from rich.console import Console
 
 from saliencykit import Surrogate
-from saliencykit.cli.surrogate import surrogate_bar, surrogate_table
+from saliencykit.cli.fit_surrogate import print_fidelity, step_note
 from saliencykit.surrogate.distillation import SurrogateStep
 
 
@@ -47,7 +46,7 @@ def test_from_the_surrogate_to_an_explanation_of_the_model(folder, command):
     assert "50% kept" in out
     assert "55 queries; the disagreement is large" in out
     assert (
-        "now: saliencykit fit --model s.safetensors --data photos --output masker.safetensors"
+        "next: saliencykit fit --model s.safetensors --data photos --output masker.safetensors"
         in out
     )
     assert "--model demo --masker on-surrogate:s.safetensors,masker=masker.safetensors" in out
@@ -83,9 +82,7 @@ def test_from_the_surrogate_to_an_explanation_of_the_model(folder, command):
     )
     code, out, err = command("fit", *train)
     assert code == 0, err
-    assert (
-        "--model THE-MODEL-ITSELF --masker on-surrogate:s.safetensors,masker=m.safetensors" in out
-    )
+    assert "--model ORIGINAL-MODEL --masker on-surrogate:s.safetensors,masker=m.safetensors" in out
 
 
 def test_json_and_a_second_call_from_the_answers(folder, command):
@@ -123,48 +120,20 @@ def test_a_mistake_is_one_line(folder, command, args, words):
     assert not Path("surrogate.safetensors").exists()
 
 
-def test_lines_without_a_terminal():
-    to = Console(file=io.StringIO(), width=120)
-    with surrogate_bar(to) as (on_step, on_message):
-        on_message("[beginning]")
-        for number in range(1, 1201):
-            on_step(SurrogateStep("asking", number, 1200))
-        for number in range(1, 201):
-            on_step(SurrogateStep("learning", number, 200, 0.5))
-    lines = to.file.getvalue().splitlines()
-    assert lines[0] == "[beginning]"
-    assert lines[1:] == [
-        "asking: 500 of 1200", "asking: 1000 of 1200", "learning: 100 of 200 KL 0.500", "learning: 200 of 200 KL 0.500",
-    ]  # fmt: skip
+def test_a_step_is_one_line():
+    assert step_note(SurrogateStep("learning", 3, 9, 0.5)) == "KL 0.500"
+    assert step_note(SurrogateStep("asking", 3, 9)) == ""
 
 
-def test_the_table():
-    to = Console(file=io.StringIO(), width=120)
-    figure = {"mean": 0.5, "low": 0.25, "high": 0.75}
-    facts = {
-        "disagreement": {"whole": {"kl": figure, "agreement": figure, "difference": figure, "n": 9}}
-    }
-    surrogate_table(facts | {"held_out": 9, "rule": "large: so", "large": False, "queries": 70}, to)
-    text = to.file.getvalue()
-    assert "50% 25% 75%" in text
-    assert "0.500 0.250 0.750" in text
-    assert "70 queries; the disagreement is not large" in text
-
-
-def test_one_held_out_picture_has_no_interval():
-    nothing = float("nan")
-    figure = {"mean": 0.5, "low": nothing, "high": nothing}
-    kinds = {"whole": {"agreement": figure, "difference": figure, "kl": figure, "n": 1}}
-    to = Console(file=io.StringIO(), width=160)
-    surrogate_table(
-        {
-            "disagreement": kinds,
-            "held_out": 1,
-            "queries": 50,
-            "large": False,
-            "rule": "large: never",
-        },
-        to,
-    )
-    assert "50%" in to.file.getvalue()
-    assert "nan" not in to.file.getvalue()
+def test_the_table_has_intervals_where_there_is_more_than_one_image(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    facts = {"held_out": 9, "rule": "large: so", "large": False, "queries": 70}
+    for low, high, shown in ((0.25, 0.75, "50% 25% 75%"), (math.nan, math.nan, "50%")):
+        figure = {"mean": 0.5, "low": low, "high": high}
+        kind = {"agreement": figure, "difference": figure, "kl": figure, "n": 9}
+        print_fidelity(facts | {"disagreement": {"whole": kind}})
+        text = capsys.readouterr().out
+        assert shown in text
+        assert "nan" not in text
+        assert ("0.500 0.250 0.750" in text) == (low == low)
+        assert "70 queries; the disagreement is not large" in text

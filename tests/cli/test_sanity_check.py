@@ -1,15 +1,13 @@
-"""The command sanity, as a user meets it."""
+"""The command sanity-check, as a user meets it."""
 
-import io
 import json
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from rich.console import Console
 
-from saliencykit.cli.sanity import sanity_bar, sanity_table
+from saliencykit.cli.sanity_check import print_checks
 from saliencykit.sanity import sanity_checks
 from saliencykit.testing.black_boxes import PlantedEvidence
 
@@ -40,17 +38,17 @@ def test_all_checks_of_the_embedded_classifier(folder, command):
     )
     code, out, err = command("sanity-check", *args)
     assert code == 0, err
-    assert "grad-cam on 22 pictures" in out
+    assert "grad-cam on 22 images" in out
     for words in (
         "wrong-label",
         "randomised-box",
         "ratio of the areas",
-        "with the model's head randomised",
+        "with the model's head randomized",
         "passes if",
     ):
         assert words in out
-    assert "1 picture could not be used: 'photos/damaged.png' is not a picture" in out
-    assert "s.json written in" in out
+    assert "1 image could not be used: 'photos/damaged.png' is not a picture" in out
+    assert "wrote s.json in" in out
     assert "own class: 22 of 22" in err
     facts = json.loads(Path("s.json").read_text())
     assert facts["found"]["wrong-label"]["ratio"]["n"] == 22
@@ -58,7 +56,14 @@ def test_all_checks_of_the_embedded_classifier(folder, command):
 
 def test_the_models_own_masker_and_json(folder, command):
     code, out, err = command(
-        "sanity-check", "--data", "photos", "--check", "wrong-label", "--check", "encoding", "--json"
+        "sanity-check",
+        "--data",
+        "photos",
+        "--check",
+        "wrong-label",
+        "--check",
+        "encoding",
+        "--json",
     )
     assert (code, err) == (0, "")
     facts = json.loads(out)
@@ -104,21 +109,12 @@ def test_a_mistake_is_one_line_with_exit_code_2(folder, command, args, words):
     assert {path.name for path in folder.iterdir()} == {"photos"}
 
 
-def test_a_table_says_what_was_left_out():
+def test_the_table_has_verdicts_and_what_was_skipped(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     black_box = PlantedEvidence()
     images, _ = black_box.examples(24, generator=torch.Generator().manual_seed(0))
-    to = Console(record=True, width=120, file=io.StringIO())
-    sanity_table(sanity_checks(black_box, "center-box", images), to)
-    text = to.export_text()
+    print_checks(sanity_checks(black_box, "center-box", images))
+    text = capsys.readouterr().out
     assert "FAIL" in text
-    assert "own class read from the mask" in text
-    assert "randomised-box was left out: PlantedEvidence shows no torch weights" in text
-
-
-def test_the_bar_goes_on_to_the_next_thing():
-    to = Console(record=True, width=80, file=io.StringIO())
-    with sanity_bar(to) as on_progress:
-        for what in ("one", "two"):
-            for done in (1, 2):
-                on_progress(what, done, 2)
-    assert to.export_text().splitlines() == ["one: 2 of 2", "two: 2 of 2"]
+    assert "own class predicted from the mask" in text
+    assert "randomised-box was skipped: PlantedEvidence" in text

@@ -1,0 +1,30 @@
+"""The command compare."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from saliencykit.cli.console import emit_json
+from saliencykit.cli.options import AsJson
+from saliencykit.cli.score_tables import print_comparison
+from saliencykit.evaluation.scores import Scores, as_objects
+
+
+def compare(
+    run: Annotated[Path, typer.Argument(help="Directory of an evaluation.")],
+    baseline: Annotated[
+        str, typer.Option(help="Name of the masker that the others are compared with.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Compare maskers image by image: paired differences with 95% confidence intervals.
+
+    Paired intervals are much narrower than the intervals of two means.
+    """
+    scores = Scores.load(run)
+    differences = scores.compare(baseline)
+    if as_json:
+        emit_json(as_objects(differences))
+    else:
+        print_comparison(scores, baseline, differences)

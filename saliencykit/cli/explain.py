@@ -1,0 +1,147 @@
+"""The command explain: images, a data set, or a video."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from saliencykit.cli import explain_dataset, explain_video
+from saliencykit.cli.console import emit_json, print_table, progress, say
+from saliencykit.cli.device import black_box_on_device, use_idle_cores
+from saliencykit.cli.options import AsJson, Device, Model, Seed, as_label, output_directory
+from saliencykit.cli.query_counter import CountingBlackBox
+from saliencykit.demo import demo_image
+from saliencykit.explanation import explain_images
+from saliencykit.explanation.result import Explanation
+from saliencykit.explanation.result_files import refuse_run
+
+
+def explain(
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Image files, or one directory, CSV file or video. Default: a demo photo."
+        ),
+    ] = None,
+    model: Model = "demo",
+    label: Annotated[
+        str | None,
+        typer.Option(help="Class to explain, by index or name. Default: the predicted class."),
+    ] = None,
+    masker: Annotated[
+        str | None,
+        typer.Option(help="Attribution method, e.g. rise:samples=500. See `plugins list`."),
+    ] = None,
+    alternative: Annotated[
+        str | None,
+        typer.Option(help="What fills removed pixels in the verification, e.g. blur:sigma=11."),
+    ] = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    output: Annotated[Path, typer.Option(help="Directory for the results.")] = Path("explanation"),
+    as_json: AsJson = False,
+    verify: Annotated[
+        bool, typer.Option(help="Query the model with the mask kept and with it removed.")
+    ] = True,
+    labels: explain_dataset.Labels = None,
+    max_images: explain_dataset.MaxImages = None,
+    batch_size: explain_dataset.BatchSize = 16,
+    map_dtype: explain_dataset.MapDtype = "uint8",
+    overlays: explain_dataset.Overlays = 24,
+    num_workers: explain_dataset.NumWorkers = None,
+    resume: explain_dataset.Resume = True,
+    fps: explain_video.Fps = None,
+    smoothing: explain_video.Smoothing = 0.75,
+) -> None:
+    """Explain which pixels a prediction rests on: overlays, masks, and what they keep and drop."""
+    shared: dict[str, Any] = {"model": model, "label": label, "masker": masker, "seed": seed}
+    shared |= {"output": output, "device": device, "as_json": as_json}
+    if explain_video.is_video(images, output):
+        explain_video.explain_video(images or [], fps=fps, smoothing=smoothing, **shared)
+        return
+    shared |= {"alternative": alternative, "verify": verify}
+    if not explain_dataset.is_dataset(images):
+        _explain_images(images, **shared)
+        return
+    shared |= {"labels": labels, "max_images": max_images, "batch_size": batch_size}
+    shared |= {"map_dtype": map_dtype, "overlays": overlays, "num_workers": num_workers}
+    explain_dataset.explain_dataset((images or [""])[0], resume=resume, **shared)
+
+
+def _explain_images(
+    images: list[str] | None,
+    *,
+    model: str,
+    label: str | None,
+    output: Path,
+    device: str,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    use_idle_cores()
+    sources = images or ["demo photo"]
+    queries = 0
+    with output_directory(output):
+        refuse_run(output)
+        started = time.perf_counter()
+        black_box = black_box_on_device(model, device)
+        description = f"explaining {len(sources)} image{'s' if len(sources) > 1 else ''}"
+        with progress(description, unit="evaluations", quiet=as_json) as update:
+
+            def on_query(count: int) -> None:
+                nonlocal queries
+                queries += count
+                update(queries)
+
+            answer = explain_images.explain(
+                CountingBlackBox(black_box, on_query),
+                images or [demo_image()],
+                as_label(label),
+                **options,
+            )
+        answer.save(output)
+    rows = _rows(answer, sources, output)
+    seconds = time.perf_counter() - started
+    if as_json:
+        result = {"images": rows, "seconds": round(seconds, 3), "output": str(output)}
+        emit_json(result | {"provenance": answer.provenance})
+    else:
+        _print(rows, seconds)
+
+
+def _rows(answer: Explanation, sources: list[str], output: Path) -> list[dict[str, Any]]:
+    """The numbers of each image, as JSON has them."""
+    rows = []
+    for i, (source, bbox) in enumerate(zip(sources, answer.boxes(0.5).tolist(), strict=True)):
+        row: dict[str, Any] = {"image": source, "label": int(answer.labels[i])}
+        row["name"] = answer.label_names[i]
+        for name in ("probability", "kept", "dropped", "area"):
+            values = getattr(answer, name)
+            row |= {} if values is None else {name: float(values[i])}
+        rows.append(row | {"bbox": bbox, "overlay": str(output / f"overlay-{i:04}.png")})
+    return rows
+
+
+def _print(rows: list[dict[str, Any]], seconds: float) -> None:
+    numbers = ("probability", "kept", "dropped", "area")
+    print_table(
+        ("image", "class", *numbers),
+        [
+            [
+                escape(Path(row["image"]).name),
+                escape(f"{row['name'].split(',')[0]} ({row['label']})"),
+                *(f"{row[name]:.1%}" if name in row else "-" for name in numbers),
+            ]
+            for row in rows
+        ],
+        left=2,
+    )
+    say(
+        "kept: p(class) with only the masked region visible; dropped: with it removed; area: "
+        "fraction of pixels in the mask",
+        dim=True,
+    )
+    last = f" ... {Path(rows[-1]['overlay']).name}" if len(rows) > 1 else ""
+    say(f"wrote {rows[0]['overlay']}{last} in {seconds:.1f} s")

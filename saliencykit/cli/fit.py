@@ -1,0 +1,111 @@
+"""The command fit."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from saliencykit.cli.console import progress, say
+from saliencykit.cli.device import black_box_on_device, use_idle_cores
+from saliencykit.cli.options import (
+    Device,
+    Model,
+    Resume,
+    Seed,
+    is_main_process,
+    resumable,
+    training_directory,
+)
+from saliencykit.training import fit_masker
+from saliencykit.training.schedule import FitStep
+
+
+def fit(
+    data: Annotated[str, typer.Option(help="Directory of training images; no labels needed.")],
+    model: Model = "demo",
+    output: Annotated[
+        Path, typer.Option(help="File of the masker; checkpoints go beside it.")
+    ] = Path("masker.safetensors"),
+    area: Annotated[
+        float | None,
+        typer.Option(help="Target mean area of the masks, e.g. 0.3. Default: the objective's."),
+    ] = None,
+    objective: Annotated[
+        str, typer.Option(help="masking-network, paper-mean, authors, paper, or terms joined by +.")
+    ] = "masking-network",
+    alternative: Annotated[str, typer.Option(help="What fills removed pixels.")] = "choice",
+    encoder: Annotated[str, typer.Option(help="auto, trunk, own or paper.")] = "auto",
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Training steps. Default: by the number of images.", min=1),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Batch size.", min=2)] = 16,
+    mixed_precision: Annotated[str, typer.Option(help="no or bf16.")] = "no",
+    device: Device = "auto",
+    seed: Seed = 0,
+    resume: Resume = True,
+) -> None:
+    """Train a masker for a model: one forward pass then gives prediction and mask.
+
+    This takes minutes on a CPU.
+    """
+    directory = training_directory(output)
+    use_idle_cores()
+    started = time.perf_counter()
+    main = is_main_process()
+    checkpoint = directory / "state.safetensors"
+    with (
+        resumable(f"the last checkpoint in {directory}", checkpoint.exists),
+        progress("preparing", unit="steps", quiet=not main) as update,
+    ):
+        masker = fit_masker.fit(
+            black_box_on_device(model, device),
+            data,
+            encoder=cast(Any, encoder),
+            objective=objective,
+            alternative=alternative,
+            area=area,
+            steps=steps,
+            batch_size=batch_size,
+            mixed_precision=mixed_precision,
+            seed=seed,
+            resume=resume,
+            checkpoint_dir=directory,
+            on_step=lambda step: update(step.number, step.of, step.phase, step_note(step)),
+            on_message=lambda line: say(line, dim=True, stderr=True) if main else None,
+        )
+    if not main:
+        return
+    masker.save(output)
+    say(validation_note(masker.metadata["gate"]))
+    seconds = time.perf_counter() - started
+    say(f"wrote {output} in {seconds:.0f} s; log and previews are in {directory}")
+    use = f"{model} --masker {output}"
+    if model.endswith(".safetensors"):  # a surrogate; the masks are for the model behind it
+        use = f"ORIGINAL-MODEL --masker on-surrogate:{model},masker={output}"
+    say(f"next: saliencykit explain PHOTO --model {use}")
+
+
+def step_note(step: FitStep) -> str:
+    """The numbers of a training step, in one line."""
+    note = f"loss {step.loss:.2f}"
+    if step.phase != "warm-up":
+        note += f" area {step.area:.2f} kept {step.kept:.2f} dropped {step.dropped:.2f}"
+        note += f" fake class {step.fake_area:.2f}"
+    return note
+
+
+def validation_note(held_out: dict[str, Any]) -> str:
+    """The metrics on the held-out images, in one line."""
+    note = (
+        f"held out, {held_out['n']} images: area {held_out['area']:.1%}, kept "
+        f"{held_out['kept']:.1%}, dropped {held_out['dropped']:.1%} (whole image "
+        f"{held_out['whole']:.1%}); a class that is not in the image gets {held_out['fake']:.2f} "
+        "of the area"
+    )
+    if held_out["mosaic"] != held_out["mosaic"]:  # too few classes for mosaics
+        return note
+    return (
+        f"{note}; {held_out['mosaic']:.2f} of the mask in the right tile of mosaics (chance 0.25)"
+    )

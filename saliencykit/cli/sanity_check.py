@@ -1,0 +1,147 @@
+"""The command sanity-check."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from saliencykit.cli.console import emit_json, print_table, progress, say
+from saliencykit.cli.device import black_box_on_device, use_idle_cores
+from saliencykit.cli.options import AsJson, BatchSize, Data, Device, Model, Seed
+from saliencykit.core.errors import InputError
+from saliencykit.sanity import run_checks
+from saliencykit.sanity.class_leakage_check import ClassLeakage
+from saliencykit.sanity.intervals import Figure
+from saliencykit.sanity.wrong_label_check import WrongLabel
+from saliencykit.storage.atomic_files import writable
+
+_VERDICTS = {
+    True: "[green]pass[/green]",
+    False: "[bold red]FAIL[/bold red]",
+    None: "[yellow]unclear[/yellow]",
+}
+
+
+def sanity_check(
+    data: Data,
+    model: Model = "demo",
+    masker: Annotated[
+        str | None,
+        typer.Option(help="Masker, e.g. grad-cam. Default: the one trained for this model."),
+    ] = None,
+    check: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"{', '.join(run_checks.CHECKS)}; repeatable. Default: all that apply.",
+            show_default=False,
+        ),
+    ] = None,
+    randomize: Annotated[
+        str, typer.Option(help="What is randomized in a copy of the model: head or weights.")
+    ] = "head",
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Steps of each training on a randomized model. Default: as in fit.", min=1
+        ),
+    ] = None,
+    max_images: Annotated[
+        int, typer.Option(help="Maximum number of images, evenly spaced.", min=2)
+    ] = 300,
+    batch_size: BatchSize = 16,
+    device: Device = "auto",
+    seed: Seed = 0,
+    output: Annotated[
+        Path | None, typer.Option(help="JSON file for every figure with its interval.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that masks depend on the model and the class, and do not merely encode the class."""
+    if output is not None:
+        if output.is_dir():
+            raise InputError(
+                f"--output is a file, such as sanity.json; {str(output)!r} is a directory."
+            )
+        writable(output.parent)
+    use_idle_cores()
+    started = time.perf_counter()
+    with progress("preparing", quiet=as_json) as update:
+        report = run_checks.sanity_checks(
+            black_box_on_device(model, device),
+            masker,
+            data,
+            checks=check,
+            randomize=cast(Any, randomize),
+            steps=steps,
+            max_images=max_images,
+            seed=seed,
+            batch_size=batch_size,
+            on_progress=lambda phase, done, total: update(done, total, phase),
+        )
+    if output is not None:
+        report.to_json(output)
+    if as_json:
+        emit_json(report.as_facts())
+        return
+    print_checks(report)
+    what = "finished" if output is None else f"wrote {output}"
+    say(f"{what} in {time.perf_counter() - started:.0f} s")
+
+
+def print_checks(report: run_checks.SanityReport) -> None:
+    """Print the figures and verdict of each check, its rule, and what is missing and why."""
+    rows = []
+    for each in report.found:
+        heads = [(each.name, _VERDICTS[each.passed])]
+        for what, figure in _figures(each):
+            interval = f"[dim]{figure.low:.3f} {figure.high:.3f}[/dim]"
+            head = heads.pop() if heads else ("", "")
+            rows.append([*head, what, f"{figure.mean:.3f}", interval, str(figure.n)])
+        rows.append([""] * 6)
+    say(f"{report.masker} on {report.pictures} images")
+    print_table(("check", "verdict", "figure", "mean", "95% CI", "n"), rows, left=3)
+    for each in report.found:
+        say(f"{each.name} passes if {each.rule}", dim=True)
+        if getattr(each, "gates", None) not in (None, (True, True)):
+            say(f"{each.name}: a trained masker failed held-out validation; train longer")
+    for name, reason in report.left_out.items():
+        say(f"{name} was skipped: {reason}")
+    _print_missing("image", "could not be used", report.missing)
+    for each in report.found:
+        _print_missing("mask", f"missing in {each.name}", each.missing)
+
+
+def _print_missing(thing: str, what: str, reasons: Any) -> None:
+    for reason, count in reasons.items():
+        say(f"{count} {thing}{'s' if count > 1 else ''} {what}: {reason}")
+
+
+def _figures(found: run_checks.MaskerOutput) -> list[tuple[str, Figure]]:
+    """The figures of a check, with a title each."""
+    if isinstance(found, WrongLabel):
+        return [
+            ("area, own class", found.area),
+            ("area, another class", found.other_area),
+            ("ratio of the areas", found.ratio),
+            ("correlation of both masks", found.correlation),
+        ]
+    if isinstance(found, ClassLeakage):
+        control = "from random masks with its values, chance {:.2f}"
+        rows = [
+            ("absent class predicted from the mask", found.other.accuracy),
+            (control.format(found.other.chance), found.other.control),
+            (f"difference, allowed {found.allowed:.2f}", found.other.difference),
+        ]
+        if found.own is not None:
+            rows.append(("own class predicted from the mask", found.own.accuracy))
+            rows.append((control.format(found.own.chance), found.own.control))
+        return rows
+    how = f"maskers trained for {found.steps} steps" if found.retrained else "the same masker"
+    return [
+        (f"correlation with a second seed, {how}", found.same),
+        (f"with the model's {found.what} randomized", found.random),
+        ("difference", found.difference),
+        ("overlap of the top 20% of pixels, second seed", found.same_overlap),
+        ("overlap of the top 20% of pixels, randomized", found.random_overlap),
+    ]
