@@ -8,7 +8,8 @@ import typer
 from saliencykit.cli.console import emit_json
 from saliencykit.cli.options import AsJson
 from saliencykit.cli.score_tables import print_comparison
-from saliencykit.evaluation.scores import Scores, as_objects
+from saliencykit.evaluation.score_summary import as_objects
+from saliencykit.evaluation.scores import Scores
 
 
 def compare(

@@ -24,7 +24,8 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.evaluation import evaluate_maskers
-from saliencykit.evaluation.scores import Scores, as_objects
+from saliencykit.evaluation.score_summary import as_objects
+from saliencykit.evaluation.scores import Scores
 from saliencykit.registry.coerce import trained_masker
 
 DEFAULT_METRICS = (
@@ -132,8 +133,8 @@ def _default_masker(black_box: BlackBox, model: str) -> dict[str, Masker | str]:
 def _print(scores: Scores, output: Path, seconds: float, as_json: bool) -> None:
     if as_json:
         missing = [
-            {"masker": masker, "reason": reason, "rows": count}
-            for (masker, reason), count in scores.reasons().items()
+            {"masker": masker, "failure": failure, "rows": count}
+            for (masker, failure), count in scores.failures().items()
         ]
         table = as_objects(scores.table())
         emit_json({"output": str(output), "table": table, "missing": missing})
@@ -142,6 +143,6 @@ def _print(scores: Scores, output: Path, seconds: float, as_json: bool) -> None:
         say(f"wrote {output / 'table.csv'} and {output / 'rows.jsonl'} in {seconds:.0f} s")
         say(f"next: saliencykit compare {output} --baseline {scores.maskers[-1]}")
         say(f"      saliencykit report {output}")
-    if scores.rows and all(row.reason is not None for row in scores.rows):
+    if scores.rows and all(row.failure is not None for row in scores.rows):
         complain(f"No image could be evaluated; {output / 'rows.jsonl'} says why.")
         raise typer.Exit(3)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from rich.markup import escape
 
 from saliencykit.cli.console import console, print_table, say
-from saliencykit.evaluation.scores import PairedDifference, Scores, ScoreSummary
+from saliencykit.evaluation.score_summary import PairedDifference, ScoreSummary
+from saliencykit.evaluation.scores import Scores
 from saliencykit.visualization.html_page import number
 
 _CELL_WIDTH = 21  # `-0.123 -0.456 -0.789` and a gap
@@ -58,8 +59,8 @@ def _print_columns(scores: Scores, maskers: Sequence[str], cell: Callable[[str, 
 def _print_reasons(scores: Scores) -> None:
     """Print the most frequent reasons why rows lack scores."""
     reasons: dict[str, dict[str, int]] = {}
-    for (masker, reason), count in scores.reasons().items():
-        reasons.setdefault(reason, {})[masker] = count
+    for (masker, failure), count in scores.failures().items():
+        reasons.setdefault(failure, {})[masker] = count
     for reason, counts in list(reasons.items())[:_MAX_REASONS]:
         who = "every masker" if len(counts) == len(scores.maskers) > 1 else ", ".join(counts)
         most = max(counts.values())

@@ -1,45 +1,41 @@
-"""How sure a mean over pictures is, or a mean difference: percentile intervals from drawing the
-pictures anew, standard errors.
-"""
+"""Confidence intervals (percentile bootstrap) and standard errors of means over images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from math import nan
 from typing import Any
 
 import numpy as np
 
-DRAWS = 10_000
-_BLOCK = 4_000_000  # weights at once, 32 MB
+RESAMPLES = 10_000
+_BLOCK = 4_000_000  # weights at a time, 32 MB
 
 Values = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def weights(count: int, draws: int = DRAWS, seed: int = 0) -> Values:
-    """How often each picture is drawn in each of the samples with repeats, as a share, (draws,
-    count).
+def weights(count: int, resamples: int = RESAMPLES, seed: int = 0) -> Values:
+    """The weight of each image in each bootstrap sample, (resamples, count); rows sum to 1.
 
     Args:
-        count: Pictures, >= 1.
-        draws: Samples of as many pictures.
-        seed: Of these.
+        count: Number of images, >= 1.
+        resamples: Number of bootstrap samples, each of `count` images with replacement.
+        seed: Random seed.
     """
-    return np.concatenate(list(_blocks(count, draws, seed)))
+    return np.concatenate(list(_blocks(count, resamples, seed)))
 
 
 def interval(
-    values: Sequence[float] | Values, draws: int = DRAWS, seed: int = 0
+    values: Sequence[float] | Values, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[float, float, float]:
-    """The mean, and the 2.5 and 97.5 percentiles of the means of samples of as many pictures, drawn
-    with repeats.
+    """Mean with a 95% confidence interval (percentile bootstrap): mean, low, high.
 
-    Give it differences for a paired comparison: both methods' values are then drawn together.
-    Values must be finite. Of a single value the interval says nothing: it is NaN, as is everything
-    of none.
+    For a paired comparison pass the differences. Values must be finite. The interval of a single
+    value is NaN, and so is everything of none.
 
     Args:
-        values: One per picture.
-        draws: Samples of as many pictures.
-        seed: Of these.
+        values: One per image.
+        resamples: Number of bootstrap samples.
+        seed: Random seed.
 
     Example:
         >>> interval([0.25] * 30)
@@ -50,48 +46,38 @@ def interval(
         interval.
     """
     numbers = np.asarray(values, dtype=np.float64)
-    if not len(numbers):
-        return float("nan"), float("nan"), float("nan")
+    if len(numbers) < 2:
+        return float(numbers.mean()) if len(numbers) else nan, nan, nan
     mean = float(numbers.mean())
-    if len(numbers) == 1:
-        return mean, float("nan"), float("nan")
-    # of the deviations, so that what does not vary has no interval by rounding
-    blocks = (
-        _kept(len(numbers), draws, seed)
-        if draws * len(numbers) <= _BLOCK
-        else _blocks(len(numbers), draws, seed)
-    )
-    means = np.concatenate([block @ (numbers - mean) for block in blocks])
-    low, high = mean + np.percentile(means, [2.5, 97.5])
-    # a bound that is 0 must not lie on one side of it
+    blocks: Callable[[int, int, int], Iterable[Values]]
+    blocks = _cached if resamples * len(numbers) <= _BLOCK else _blocks
+    # resampled deviations, so that constant values have an interval of exactly one point
+    means = [block @ (numbers - mean) for block in blocks(len(numbers), resamples, seed)]
+    ends = mean + np.percentile(np.concatenate(means), [2.5, 97.5])
+    # an end that is 0 up to rounding must not fall on one side of it
     rounding = 1e-12 * float(np.abs(numbers).max())
-    return (
-        mean,
-        float(low) if abs(low) > rounding else 0.0,
-        float(high) if abs(high) > rounding else 0.0,
-    )
+    low, high = (float(end) if abs(end) > rounding else 0.0 for end in ends)
+    return mean, low, high
 
 
 def standard_error(values: Sequence[float] | Values) -> float:
-    """Of the mean; 0 for a single value.
+    """The standard error of the mean; 0 for a single value.
 
     Args:
-        values: One per picture, finite.
+        values: One per image, finite.
     """
     numbers = np.asarray(values, dtype=np.float64)
     return float(numbers.std(ddof=1) / len(numbers) ** 0.5) if len(numbers) > 1 else 0.0
 
 
-def _blocks(count: int, draws: int, seed: int) -> Iterator[Values]:
+def _blocks(count: int, resamples: int, seed: int) -> Iterator[Values]:
     generator = np.random.default_rng(seed)
     step = max(1, _BLOCK // count)
-    for first in range(0, draws, step):
-        drawn = generator.multinomial(
-            count, np.full(count, 1 / count), size=min(step, draws - first)
-        )
-        yield drawn / count
+    even = np.full(count, 1 / count)
+    for first in range(0, resamples, step):
+        yield generator.multinomial(count, even, size=min(step, resamples - first)) / count
 
 
-@lru_cache(maxsize=4)  # the columns of a table mostly have one and the same number of values
-def _kept(count: int, draws: int, seed: int) -> list[Values]:
-    return list(_blocks(count, draws, seed))
+@lru_cache(maxsize=4)  # the columns of a table mostly have the same number of values
+def _cached(count: int, resamples: int, seed: int) -> list[Values]:
+    return list(_blocks(count, resamples, seed))

@@ -1,55 +1,59 @@
-"""The display of scores in notebooks: the table of the command line, as HTML that keeps the
-notebook's own colours.
-"""
+"""The display of scores in notebooks: an HTML table that keeps the notebook's own colors."""
 
 from collections.abc import Mapping
 from html import escape
+from typing import TYPE_CHECKING
 
-from saliencykit.evaluation.scores import Scores, ScoreSummary
+from saliencykit.evaluation.score_summary import ScoreSummary
 from saliencykit.visualization.html_page import number, table
 
+if TYPE_CHECKING:
+    from saliencykit.evaluation.scores import Scores
 
-def scores_html(scores: Scores) -> str:
-    """The first score of every metric: its mean, the interval below, the best mean bold; the time;
-    and what is missing.
+
+def scores_html(scores: "Scores") -> str:
+    """The first score of every metric: its mean with the interval below, the best mean in bold;
+    the time; and the failures.
 
     Example:
         >>> from saliencykit.evaluation.score_rows import Row
-        >>> rows = tuple(Row(sample=str(i), index=i, masker="x", scores={"area": i / 2}) for i in range(2))
-        >>> "0.25<br><small>0 … 0.5</small>" in scores_html(Scores(rows))
+        >>> from saliencykit.evaluation.scores import Scores
+        >>> rows = [
+        ...     Row(sample=str(i), index=i, masker="x", scores={"area": i / 2}) for i in range(2)
+        ... ]
+        >>> "0.25<br><small>0 … 0.5</small>" in scores_html(Scores(tuple(rows)))
         True
     """
     lines = {(line.masker, line.score): line for line in scores.table()}
-    seconds, pictures = scores.seconds(), len({row.index for row in scores.rows})
+    seconds, count = scores.seconds(), scores.num_images
     best = {name: best_maskers(scores, lines, name) for name in scores.main}
     rows = []
     for masker in scores.maskers:
-        cells = [_cell(lines[masker, name], masker in best[name], pictures) for name in scores.main]
+        cells = [_cell(lines[masker, name], masker in best[name], count) for name in scores.main]
         time = "<0.001" if seconds[masker] < 0.001 else number(float(f"{seconds[masker]:.1g}"))
         rows.append([f"<div style='text-align:left'>{escape(masker)}</div>", *cells, escape(time)])
     shown = table(["method", *(heading(scores, name) for name in scores.main), "seconds"], rows)
     about = (
-        f"Mean over {pictures} picture{'' if pictures == 1 else 's'}, below it the 95 % bootstrap "
-        "interval. ↑ higher is better, ↓ lower is better; bold: the best mean of a column, "
-        "whatever its interval. Seconds: the median for one picture's mask."
+        f"Mean over {count} image{'' if count == 1 else 's'}, below it the 95% confidence interval "
+        "(percentile bootstrap). ↑ higher is better, ↓ lower is better; bold: the best mean of a "
+        "column, whatever its interval. Seconds: median time per image."
     )
-    reasons = "".join(
-        f"<li>{count} by {escape(who)}: {escape(why)}</li>"
-        for (who, why), count in scores.reasons().items()
+    failures = "".join(
+        f"<li>{count} by {escape(masker)}: {escape(why)}</li>"
+        for (masker, why), count in scores.failures().items()
     )
-    missing = f"<p><small>Without all scores:</small></p><ul>{reasons}</ul>" if reasons else ""
+    missing = f"<p><small>Missing scores:</small></p><ul>{failures}</ul>" if failures else ""
     return f"<div>{shown}<p><small>{about}</small></p>{missing}</div>"
 
 
-def heading(scores: Scores, name: str) -> str:
-    """A column's name and an arrow for the better direction, as HTML."""
-    better = scores.higher_is_better(name)
-    arrow = "" if better is None else " ↑" if better else " ↓"
+def heading(scores: "Scores", name: str) -> str:
+    """A column's name with an arrow for the direction that is better, as HTML."""
+    arrow = {None: "", True: " ↑", False: " ↓"}[scores.higher_is_better(name)]
     return escape(name).replace("/", "/<wbr>") + arrow
 
 
 def best_maskers(
-    scores: Scores, summaries: Mapping[tuple[str, str], ScoreSummary], name: str
+    scores: "Scores", summaries: Mapping[tuple[str, str], ScoreSummary], name: str
 ) -> set[str]:
     """The maskers with the best mean of a score; none where the better direction is unknown."""
     better = scores.higher_is_better(name)
@@ -60,14 +64,11 @@ def best_maskers(
     return {masker for masker, mean in means.items() if mean == best}
 
 
-def _cell(line: ScoreSummary, best: bool, pictures: int) -> str:
+def _cell(line: ScoreSummary, best: bool, count: int) -> str:
     if not line.n:
-        return "–"  # noqa: RUF001
+        return "\N{EN DASH}"
     mean = f"<b>{number(line.mean)}</b>" if best else number(line.mean)
-    few = "" if line.n == pictures else f" (n {line.n})"
-    between = (
-        f"<br><small>{number(line.low)} … {number(line.high)}{few}</small>"
-        if line.low == line.low
-        else few
-    )
-    return mean + between
+    few = "" if line.n == count else f" (n {line.n})"
+    if line.low != line.low:
+        return mean + few
+    return f"{mean}<br><small>{number(line.low)} … {number(line.high)}{few}</small>"

@@ -1,8 +1,7 @@
-"""RunFolder: settings, rows, table and pictures of one evaluation on disk."""
+"""RunDirectory: settings, rows, table and images of one evaluation on disk."""
 
 import json
 import re
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,79 +9,69 @@ from typing import Any, final
 
 from saliencykit.core.errors import InputError
 from saliencykit.evaluation.score_rows import Row, read_rows
+from saliencykit.runs.run_settings import continued
 from saliencykit.storage.atomic_files import row_files, rows_of, write_text
 
 FORMAT = 1
-# further maskers and pictures may come
-_MUST_AGREE = (
-    "format",
-    "model",
-    "metrics",
-    "seed",
-    "data",
-)
-_LONGEST = 80  # letters of a file's name
+# maskers are compared by name, because a run may be extended by further ones
+_MUST_AGREE = ("format", "model", "metrics", "seed", "data", "maskers")
+_MAX_NAME = 80  # characters of a file name
 
 
 @final
 @dataclass(frozen=True)
 class RunDirectory:
-    """One evaluation's directory.
+    """The directory of one evaluation.
 
-    `settings.json`, `rows.jsonl` (and `rows-1.jsonl` ... of further processes, until they are
-    merged), `table.csv`, `table.json`, `pictures/`, `masks/`, `kept/`, `dropped/`, and `lock`.
+    It contains `settings.json`, `rows.jsonl` (and `rows-1.jsonl` ... of further processes, until
+    they are merged), `table.csv`, `table.json`, `pictures/`, `masks/`, `kept/`, `dropped/`, `lock`.
 
     Args:
-        path: The directory; `begin` makes it.
+        path: The directory; `begin` creates it.
     """
 
     path: Path
 
     def begin(self, settings: Mapping[str, Any]) -> None:
-        """Write the settings, or take them up into those that are there: further maskers, more
-        pictures of the same data.
+        """Write the settings, or merge them into the existing ones: a run can be extended by
+        further maskers and more images of the same data.
 
         Raises:
-            InputError: The directory cannot be written, or it holds an evaluation with other
+            InputError: The directory cannot be written, or it contains an evaluation with other
                 settings.
         """
         if not (self.path / "settings.json").exists():
             if row_files(self.path):
                 raise InputError(
-                    f"{self.path} holds rows but no settings.json; choose another directory."
+                    f"{self.path} contains rows but no settings.json; choose another directory."
                 )
             self._write(settings)
             return
-        known, asked = self.settings(), json.loads(json.dumps(settings))
-        both = {name: text for name, text in asked["maskers"].items() if name in known["maskers"]}
-        theirs = {name: known["maskers"][name] for name in both}
-        common = known | {"maskers": theirs}, asked | {"maskers": both}
-        together = continued(self.path, "an evaluation", (*_MUST_AGREE, "maskers"), *common)
-        # new ones last: the names of files depend on the order
-        maskers = known["maskers"] | asked["maskers"]
-        if maskers != known["maskers"] or together["limit"] != known.get("limit"):
-            self._write(together | {"maskers": maskers})
+        known, new = self.settings(), json.loads(json.dumps(settings))
+        common = known["maskers"].keys() & new["maskers"].keys()
+        merged = continued(
+            self.path, "an evaluation", _MUST_AGREE, _only(known, common), _only(new, common)
+        )
+        # new maskers go last, because file names depend on the order
+        merged["maskers"] = known["maskers"] | new["maskers"]
+        if merged | {"command": ""} != known | {"command": ""}:
+            self._write(merged)
 
     def _write(self, settings: Mapping[str, Any]) -> None:
-        write_text(
-            self.path / "settings.json", json.dumps(settings, indent=1, ensure_ascii=False) + "\n"
-        )
+        text = json.dumps(settings, indent=1, ensure_ascii=False) + "\n"
+        write_text(self.path / "settings.json", text)
 
     def clear(self) -> None:
-        """Forget what is there: settings, rows and tables; other files are left alone."""
-        for path in (
-            self.path / "settings.json",
-            *row_files(self.path),
-            self.path / "table.csv",
-            self.path / "table.json",
-        ):
+        """Delete settings, rows and tables; other files are left alone."""
+        names = ("settings.json", "table.csv", "table.json")
+        for path in (*(self.path / name for name in names), *row_files(self.path)):
             path.unlink(missing_ok=True)
 
     def settings(self) -> dict[str, Any]:
-        """What the evaluation was.
+        """The settings of the evaluation.
 
         Raises:
-            InputError: There is none, or the file is damaged or of another format.
+            InputError: There are none, or the file is damaged or of another format.
         """
         path = self.path / "settings.json"
         try:
@@ -94,9 +83,9 @@ class RunDirectory:
         except (OSError, ValueError) as error:
             raise InputError(f"{path} cannot be read: {error}.") from error
         if not isinstance(known, dict) or known.get("format") != FORMAT:
-            came = known.get("format") if isinstance(known, dict) else type(known).__name__
+            got = known.get("format") if isinstance(known, dict) else type(known).__name__
             raise InputError(
-                f"{path} has format {came!r}; this version of saliencykit reads format {FORMAT}."
+                f"{path} has format {got!r}; this version of saliencykit reads format {FORMAT}."
             )
         if not all(isinstance(known.get(name), dict) for name in ("maskers", "metrics")):
             raise InputError(
@@ -105,7 +94,7 @@ class RunDirectory:
         return known
 
     def rows(self) -> list[Row]:
-        """The finished rows, in the order of pictures and maskers."""
+        """The finished rows, in the order of images and maskers."""
         order = {name: place for place, name in enumerate(self.settings()["maskers"])}
         return sorted(
             read_rows(row_files(self.path)),
@@ -113,28 +102,30 @@ class RunDirectory:
         )
 
     def rows_of(self, rank: int) -> Path:
-        """The file that one process appends to."""
+        """The file that one process appends its rows to."""
         return rows_of(self.path, rank)
 
-    def merge(self) -> list[Row]:
-        """All rows in one file and in order; those of further processes are taken in."""
-        rows = self.rows()
-        text = "".join(row.line() + "\n" for row in rows)
+    def merge(self) -> None:
+        """Write the rows of all processes to one file, in order."""
+        text = "".join(row.line() + "\n" for row in self.rows())
         path = self.rows_of(0)
         if not path.exists() or path.read_bytes() != text.encode():
             write_text(path, text)
         for part in row_files(self.path):
             if part != path:
                 part.unlink(missing_ok=True)
-        return rows
+
+
+def _only(settings: Mapping[str, Any], maskers: Iterable[str]) -> dict[str, Any]:
+    return {**settings, "maskers": {name: settings["maskers"][name] for name in sorted(maskers)}}
 
 
 def file_names(names: Iterable[str]) -> dict[str, str]:
-    """Maskers' names as file names: letters, digits, `-_.`, else `_`; made unique, also where upper
-    and lower case are one.
+    """Maskers' names as file names: letters, digits, `-_.`, else `_`; unique also on file systems
+    that ignore case.
 
     Args:
-        names: All of a run, in its order.
+        names: All names of a run, in its order.
 
     Example:
         >>> file_names(["rise:samples=9", "rise:samples/9"])
@@ -143,7 +134,7 @@ def file_names(names: Iterable[str]) -> dict[str, str]:
     out: dict[str, str] = {}
     taken: set[str] = set()
     for name in names:
-        short = base = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:_LONGEST].lstrip(".") or "_"
+        short = base = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:_MAX_NAME].lstrip(".") or "_"
         count = 1
         while short.lower() in taken:
             count += 1
@@ -151,63 +142,3 @@ def file_names(names: Iterable[str]) -> dict[str, str]:
         taken.add(short.lower())
         out[name] = short
     return out
-
-
-def continued(
-    path: Path,
-    what: str,
-    must_agree: Iterable[str],
-    known: Mapping[str, Any],
-    asked: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The settings of a run that goes on: those that are there, with the larger limit, and both
-    commands.
-
-    Args:
-        path: The run directory.
-        what: It holds, in words.
-        must_agree: Names of settings that may not differ.
-        known: The settings that are there.
-        asked: Those of this call.
-
-    Raises:
-        InputError: Some differ; the message says which and how.
-
-    Warns:
-        UserWarning: The run was begun with other versions.
-    """
-    differences = [
-        _difference(key, known.get(key), asked.get(key))
-        for key in must_agree
-        if known.get(key) != asked.get(key)
-    ]
-    if differences:
-        raise InputError(
-            f"{path} holds {what} with other settings: {'; '.join(differences)}. Choose another "
-            "directory, or resume=False (--no-resume) to begin again there."
-        )
-    if known.get("versions") != asked.get("versions"):
-        warnings.warn(
-            f"{path} was begun with {known.get('versions')}; now it is {asked.get('versions')}.",
-            stacklevel=4,
-        )
-    limits: list[Any] = [known.get("limit"), asked.get("limit")]
-    command = f"{known.get('command')} && {asked.get('command')}"
-    return dict(known) | {"limit": None if None in limits else max(limits), "command": command}
-
-
-def _difference(key: str, known: object, asked: object) -> str:
-    """How a setting of a directory differs from the one that is asked for, in words."""
-    if not isinstance(known, dict) or not isinstance(asked, dict):
-        return f"{key}: {_short(known)} there, {_short(asked)} asked"
-    parts = []
-    for name in dict.fromkeys([*known, *asked]):
-        there, wanted = (_short(each[name]) if name in each else "none" for each in (known, asked))
-        if known.get(name) != asked.get(name):
-            parts.append(f"{name}: {there} there, {wanted} asked")
-    return f"{key} ({'; '.join(parts)})"
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."

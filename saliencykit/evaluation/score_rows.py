@@ -1,5 +1,5 @@
-"""Rows: one per picture and masker, appended as JSON lines as they come, so that a killed run goes
-on.
+"""Rows of scores: one per image and masker, appended as JSON lines, so that a stopped run can be
+resumed.
 """
 
 import json
@@ -17,18 +17,18 @@ _DIGITS = 7  # float32 has no more
 @final
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What one masker's mask of one picture is worth.
+    """The scores of one masker's mask for one image.
 
     Attributes:
-        sample: The picture's name in the data set.
-        index: Its place there, counted from 0.
+        sample: The image's name in the data set.
+        index: Its position there, from 0.
         masker: The masker's name.
-        label: The class asked about; None where the picture could not be read.
-        label_name: Its name, where known.
-        probability: Of the class on the whole picture, in [0, 1].
-        seconds: For finding this mask; of a batch each picture's share.
+        label: The explained class; None if the image could not be read.
+        label_name: The name of the class, where known.
+        probability: Of the class on the whole image, in [0, 1].
+        seconds: Time for computing this mask, its share of the batch.
         scores: By `metric` or `metric/part`; NaN where a metric does not apply.
-        reason: Why there are no scores, or not all of them; None if all is well.
+        failure: Why scores are missing; None if none is.
     """
 
     sample: str
@@ -39,62 +39,61 @@ class Row:
     probability: float | None = None
     seconds: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
-    reason: str | None = None
+    failure: str | None = None
 
     @property
     def key(self) -> tuple[int, str]:
-        """What there is one row for."""
+        """Index and masker, which identify a row."""
         return self.index, self.masker
 
     def line(self) -> str:
-        """As JSON, NaN as null."""
-        data = asdict(self)
-        data["scores"] = {name: _rounded(value) for name, value in self.scores.items()}
-        data |= {
-            name: None if data[name] is None else _rounded(data[name])
-            for name in ("probability", "seconds")
+        """The row as one line of JSON, NaN as null."""
+        data = asdict(self) | {
+            "probability": _rounded(self.probability),
+            "seconds": _rounded(self.seconds),
+            "scores": {name: _rounded(value) for name, value in self.scores.items()},
         }
         return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
 
     def rounded(self) -> "Row":
-        """With the digits that the line has."""
+        """The row with the digits that its line has."""
         return Row.of(json.loads(self.line()))
 
     @staticmethod
     def of(data: Mapping[str, Any]) -> "Row":
-        """The reverse.
+        """The row of a line.
 
         Raises:
-            KeyError, TypeError, ValueError: It is no row.
+            KeyError, TypeError, ValueError: The data is not a row.
         """
         scores = {
             str(name): nan if value is None else float(value)
             for name, value in data["scores"].items()
         }
-        known: dict[str, Any] = {
-            name: data.get(name)
-            for name in ("label", "label_name", "probability", "seconds", "reason")
-        }
-        known |= {
-            name: None if known[name] is None else float(known[name])
+        probability, seconds = (
+            None if data.get(name) is None else float(data[name])
             for name in ("probability", "seconds")
-        }
+        )
         return Row(
             sample=str(data["sample"]),
             index=int(data["index"]),
             masker=str(data["masker"]),
+            label=data.get("label"),
+            label_name=data.get("label_name"),
+            probability=probability,
+            seconds=seconds,
             scores=scores,
-            **known,
+            failure=data.get("failure"),
         )
 
 
-def _rounded(value: float) -> float | None:
-    return float(f"{value:.{_DIGITS}g}") if isfinite(value) else None
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or not isfinite(value) else float(f"{value:.{_DIGITS}g}")
 
 
 def read_rows(paths: Iterable[Path]) -> list[Row]:
-    """The finished rows of some files, the first of each picture and masker; half a line of a
-    killed run is left out.
+    """The rows in some files, the first for each image and masker; incomplete lines of a stopped
+    run are skipped.
     """
     rows: dict[tuple[int, str], Row] = {}
     for path in paths:
@@ -108,7 +107,7 @@ def read_rows(paths: Iterable[Path]) -> list[Row]:
 
 
 def append_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows behind the others, on lines of their own even where a killed run left half a line.
+    """Append rows to a file, on lines of their own even after an incomplete line.
 
     Raises:
         SaliencyKitError: The disk is full, or the file cannot be written.

@@ -1,10 +1,8 @@
-"""Judge: one batch of pictures, one masker after the other, every metric; what fails is a row with
-its reason.
-"""
+"""Scorer: one batch, masker by masker, metric by metric; a failure is a row that says why."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -17,32 +15,38 @@ from saliencykit.core.errors import SaliencyKitError
 from saliencykit.core.masker import Masker
 from saliencykit.core.metric import Metric, Sample
 from saliencykit.core.types import Images, Labels, Mask
+from saliencykit.data.loader import cut
+from saliencykit.data.samples import Batch
 from saliencykit.evaluation.score_rows import Row
+
+_OUT_OF_MEMORY = (torch.cuda.OutOfMemoryError, MemoryError)
 
 
 @final
 @dataclass(frozen=True)
 class ScoredMask:
-    """One row, and the mask (1, 1, H, W) that it is about; None if there is none."""
+    """A row, and the image (1, C, H, W) and mask (1, 1, H, W) that it is about; None where there is
+    no mask.
+    """
 
     row: Row
-    mask: Mask | None
+    image: Images | None = None
+    mask: Mask | None = None
 
 
 @final
 @dataclass(frozen=True)
 class Scorer:
-    """Any maskers by any metrics.
+    """Scores the masks of any maskers by any metrics.
 
-    Every masker and every metric starts from the same seed, and what is drawn depends on the
-    picture (`core.draw`), so a row is the same whatever else is in the batch, but for the rounding
-    of the model's own batches.
+    Every masker and metric starts from the same seed and draws per image (`core.rng`), so a row is
+    the same whatever else is in the batch, up to the rounding of the model's own batches.
 
     Args:
         black_box: The classifier, for the maskers.
         maskers: By name.
         metrics: By name.
-        seed: Of everything that is drawn.
+        seed: Random seed.
     """
 
     black_box: CachedCopies
@@ -50,136 +54,130 @@ class Scorer:
     metrics: Mapping[str, Metric]
     seed: int
 
-    def scorer(
-        self, sample: Sample, indices: Sequence[int], maskers: Sequence[str]
-    ) -> Iterator[list[ScoredMask]]:
-        """One list of rows, in the order of the pictures, for each of the maskers.
+    def score(self, batch: Batch, maskers: Sequence[str]) -> Iterator[list[ScoredMask]]:
+        """Score one batch: a list of rows in the order of the images for each of the maskers.
 
         Args:
-            sample: Pictures of one size.
-            indices: Their places in the data set.
-            maskers: Names of those that are asked.
+            batch: Images of one size, or one that could not be read.
+            maskers: Names of the maskers to score.
 
         Raises:
-            SaliencyKitError: The device's memory does not suffice.
+            SaliencyKitError: The device is out of memory.
         """
-        device = self.black_box.device
-        boxes = None if sample.boxes is None else tuple(each.to(device) for each in sample.boxes)
-        batch = _Batch(
-            Sample(sample.images.to(device), sample.labels.to(device), boxes, sample.names),
-            tuple(indices),
+        if batch.sample is None:
+            index, name = batch.indices[0], batch.names[0]
+            for each in maskers:
+                row = Row(sample=name, index=index, masker=each, failure=batch.reason)
+                yield [ScoredMask(row)]
+            return
+        device, sample = self.black_box.device, batch.sample
+        boxes = None if sample.boxes is None else tuple(b.to(device) for b in sample.boxes)
+        some = _Images(
+            Sample(sample.images.to(device), sample.labels.to(device), boxes, batch.names),
+            batch.indices,
             CachedLogits(self.black_box),
         )
-        finders, looked = self._look(batch, maskers)
+        predicted, seconds = self._query_whole_images(some, maskers)
         for name in maskers:
-            yield self._rows(
-                batch, name, finders.get(name, self.maskers[name]), looked.get(name, 0.0)
-            )
+            masker = predicted.get(name, self.maskers[name])
+            yield self._rows(some, name, masker, seconds.get(name, 0.0))
 
-    def _look(
-        self, batch: "_Batch", names: Sequence[str]
+    def _query_whole_images(
+        self, some: "_Images", names: Sequence[str]
     ) -> tuple[dict[str, Masker], dict[str, float]]:
-        """Ask about the whole pictures once; a trained masker that shares the classifier's trunk
-        answers in the same pass.
+        """Query the whole images once. A trained masker that shares the classifier's features
+        computes its own in the same pass: returns these maskers, and the time that each took.
         """
-        finders: dict[str, Masker] = {}
+        predicted: dict[str, Masker] = {}
         seconds: dict[str, float] = {}
-        trained = [name for name, masker in self.maskers.items() if masker.has_one_pass]
+        images = some.sample.images
+        trained = {name: one for name, one in self.maskers.items() if one.has_one_pass}
         try:
             if not trained:
-                batch.black_box.remember(batch.sample.images)
-            for name in trained:
-                masker = self.maskers[name]
-                # the first one is asked even if its rows are there: the answer must not depend on
-                # which rows are missing
-                if name in names or name == trained[0]:
+                some.black_box.remember(images)
+            for place, (name, masker) in enumerate(trained.items()):
+                # the first one always: the logits must not depend on which rows are missing
+                if place == 0 or name in names:
                     started = self._now()
-                    finders[name], logits = masker.predict_masker(
-                        batch.black_box, batch.sample.images
-                    )
+                    predicted[name], logits = masker.predict_masker(some.black_box, images)
                     seconds[name] = self._now() - started
-                    if name == trained[0]:
-                        batch.black_box.remember(batch.sample.images, logits)
-        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
-            raise self._full(name_of(self.black_box)) from error
-        except SaliencyKitError:  # each picture on its own will say which one it is
+                    if place == 0:
+                        some.black_box.remember(images, logits)
+        except _OUT_OF_MEMORY as error:
+            raise self._out_of_memory(name_of(self.black_box)) from error
+        except SaliencyKitError:  # image by image, `_rows` finds out which one it is
             return {}, {}
-        return finders, seconds
+        return predicted, seconds
 
-    def _rows(self, batch: "_Batch", name: str, finder: Masker, looked: float) -> list[ScoredMask]:
-        """Rows of pictures together; if something fails, of each on its own, so that one costs no
-        other.
-        """
-        sample = batch.sample
+    def _rows(self, some: "_Images", name: str, masker: Masker, seconds: float) -> list[ScoredMask]:
+        """The rows of a batch; if the masker fails, of each image on its own."""
+        images, labels = some.sample.images, some.sample.labels
         try:
             with torch.no_grad():
-                logits = batch.black_box(sample.images)
-            probability = class_scores.probability(logits, sample.labels).tolist()
+                logits = some.black_box(images)
+            probability = class_scores.probability(logits, labels).tolist()
             started = self._now()
-            mask = finder(self.black_box, sample.images, sample.labels, generator=self._generator())
-            seconds = (self._now() - started + looked) / len(batch)
-        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
-            raise self._full(name) from error
+            mask = masker(self.black_box, images, labels, generator=self._generator())
+            seconds = (self._now() - started + seconds) / len(some)
+        except _OUT_OF_MEMORY as error:
+            raise self._out_of_memory(name) from error
         except Exception as error:
-            if len(batch) == 1:
-                return [ScoredMask(batch.row(0, name, reason=reason_of(error)), None)]
-            return [
-                one
-                for i in range(len(batch))
-                for one in self._rows(batch.only(i), name, self.maskers[name], 0.0)
-            ]
-        scores, reasons = self._scores(batch, mask, self.maskers[name])
-        rows = []
-        for i, (p, found, why) in enumerate(zip(probability, scores, reasons, strict=True)):
-            row = batch.row(
-                i, name, probability=p, seconds=seconds, scores=found, reason="; ".join(why) or None
+            if len(some) == 1:
+                return [ScoredMask(some.row(0, name, failure=reason_of(error)))]
+            singles = (self._rows(one, name, self.maskers[name], 0.0) for one in some.singles())
+            return [row for rows in singles for row in rows]
+        scores, failures = self._scores(some, mask, self.maskers[name])
+        scored = []
+        for i, p in enumerate(probability):
+            failure = "; ".join(failures[i]) or None
+            row = some.row(
+                i, name, probability=p, seconds=seconds, scores=scores[i], failure=failure
             )
-            rows.append(ScoredMask(row, mask[i : i + 1]))
-        return rows
+            scored.append(ScoredMask(row, images[i : i + 1], mask[i : i + 1]))
+        return scored
 
     def _scores(
-        self, batch: "_Batch", mask: Mask, masker: Masker
+        self, some: "_Images", mask: Mask, masker: Masker
     ) -> tuple[list[dict[str, float]], list[list[str]]]:
-        """By picture: the scores, and why some are missing."""
-        scores: list[dict[str, float]] = [{} for _ in range(len(batch))]
-        reasons: list[list[str]] = [[] for _ in range(len(batch))]
+        """Scores by image, and why some are missing; where a metric fails on a batch, it scores
+        each image on its own.
+        """
+        scores: list[dict[str, float]] = [{} for _ in range(len(some))]
+        failures: list[list[str]] = [[] for _ in range(len(some))]
 
         def explain(images: Images, labels: Labels) -> Mask:
             return masker(self.black_box, images, labels, generator=self._generator())
 
-        for name, metric in self.metrics.items():
-            parts = [(list(range(len(batch))), batch, mask)]
-            while parts:
-                places, some, theirs = parts.pop()
-                try:
-                    found = metric(
-                        batch.black_box,
-                        some.sample,
-                        theirs,
-                        explain=explain,
-                        generator=self._generator(),
-                    )
-                except (torch.cuda.OutOfMemoryError, MemoryError) as error:
-                    raise self._full(name) from error
-                except Exception as error:
-                    if len(places) == 1:
-                        reasons[places[0]].append(f"{name}: {reason_of(error)}")
-                    else:
-                        parts += [
-                            ([place], some.only(i), theirs[i : i + 1])
-                            for i, place in enumerate(places)
-                        ]
-                    continue
-                for part, values in found.items():
-                    column = score_name(name, metric, part)
-                    for place, value in zip(places, values.tolist(), strict=True):
-                        scores[place][column] = value
-        return scores, reasons
+        def add(name: str, metric: Metric, part: "_Images", masks: Mask, first: int) -> None:
+            try:
+                values = metric(
+                    part.black_box,
+                    part.sample,
+                    masks,
+                    explain=explain,
+                    generator=self._generator(),
+                )
+            except _OUT_OF_MEMORY as error:
+                raise self._out_of_memory(name) from error
+            except Exception as error:
+                if len(part) == 1:
+                    failures[first].append(f"{name}: {reason_of(error)}")
+                    return
+                for i, one in enumerate(part.singles()):
+                    add(name, metric, one, masks[i : i + 1], i)
+                return
+            for key, numbers in values.items():
+                for i, number in enumerate(numbers.tolist(), first):
+                    scores[i][score_name(name, metric, key)] = number
 
-    def _full(self, name: str) -> SaliencyKitError:
+        for name, metric in self.metrics.items():
+            add(name, metric, some, mask, 0)
+        return scores, failures
+
+    def _out_of_memory(self, name: str) -> SaliencyKitError:
         return SaliencyKitError(
-            f"{name} needs more memory than {self.black_box.device} has; evaluate fewer pictures at "
-            "once, batch_size=1."
+            f"{name} needs more memory than {self.black_box.device} has; use a smaller batch, "
+            "batch_size=1."
         )
 
     def _generator(self) -> Generator:
@@ -191,13 +189,15 @@ class Scorer:
         return time.perf_counter()
 
 
-def score_name(metric: str, thing: Metric, part: str) -> str:
-    """`metric` for a metric's only value, `metric/part` for one of several."""
-    return metric if part == name_of(thing) else f"{metric}/{part}"
+def score_name(name: str, metric: Metric, part: str) -> str:
+    """`name` for a metric's only value, `name/part` for one of several."""
+    return name if part == name_of(metric) else f"{name}/{part}"
 
 
 @dataclass(frozen=True)
-class _Batch:
+class _Images:
+    """Images on the device, with what the black box said of them."""
+
     sample: Sample
     indices: tuple[int, ...]
     black_box: CachedLogits  # for the metrics
@@ -205,43 +205,21 @@ class _Batch:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def only(self, i: int) -> "_Batch":
-        """One picture of it: a view of the same memory, so that what the box said of it is still
-        remembered.
-        """
-        sample = self.sample
-        boxes = None if sample.boxes is None else sample.boxes[i : i + 1]
-        names = None if sample.names is None else sample.names[i : i + 1]
-        return _Batch(
-            Sample(sample.images[i : i + 1], sample.labels[i : i + 1], boxes, names),
-            self.indices[i : i + 1],
-            self.black_box,
-        )
+    def singles(self) -> Iterator["_Images"]:
+        """Each image on its own, as a view of the same memory, which `CachedLogits` recognizes."""
+        for i, index in enumerate(self.indices):
+            sample = cut(self.sample, [i])
+            images = self.sample.images[i : i + 1]
+            yield _Images(replace(sample, images=images), (index,), self.black_box)
 
-    def row(
-        self,
-        i: int,
-        masker: str,
-        *,
-        probability: float | None = None,
-        seconds: float | None = None,
-        scores: Mapping[str, float] | None = None,
-        reason: str | None = None,
-    ) -> Row:
-        black_box, names, label = self.black_box, self.sample.names, int(self.sample.labels[i])
-        known = (
-            black_box.class_names
-            if black_box.class_names is not None and 0 <= label < len(black_box.class_names)
-            else None
-        )
+    def row(self, i: int, masker: str, **fields: object) -> Row:
+        """The row of one image."""
+        label, names = int(self.sample.labels[i]), self.black_box.class_names or ()
         return Row(
-            sample=str(self.indices[i]) if names is None else names[i],
+            sample=self.sample.names[i] if self.sample.names else str(self.indices[i]),
             index=self.indices[i],
             masker=masker,
             label=label,
-            label_name=None if known is None else known[label],
-            probability=probability,
-            seconds=seconds,
-            scores=scores or {},
-            reason=reason,
+            label_name=names[label] if 0 <= label < len(names) else None,
+            **fields,  # type: ignore[arg-type]
         )

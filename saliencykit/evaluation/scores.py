@@ -1,11 +1,11 @@
-"""Scores: the finished evaluation; its table, paired comparisons, and reasons of what is missing."""
+"""Scores: the result of an evaluation; its table, paired differences, and failures."""
 
 import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, field, fields
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any, final
@@ -13,78 +13,37 @@ from typing import Any, final
 import numpy as np
 
 from saliencykit.core.errors import InputError
-from saliencykit.evaluation.bootstrap import DRAWS, interval
+from saliencykit.evaluation.bootstrap import RESAMPLES, interval
+from saliencykit.evaluation.notebook_table import scores_html
 from saliencykit.evaluation.run_directory import RunDirectory
 from saliencykit.evaluation.score_rows import Row
+from saliencykit.evaluation.score_summary import (
+    PairedDifference,
+    ScoreSummary,
+    as_objects,
+    metric_of,
+)
 from saliencykit.storage.atomic_files import write_text
 
 
 @final
 @dataclass(frozen=True)
-class ScoreSummary:
-    """One score of one masker over the pictures.
-
-    Attributes:
-        masker: Its name.
-        score: `metric` or `metric/part`.
-        mean: Over the pictures that have the score; NaN if none has.
-        median: Of the same.
-        low: The 2.5 percentile of the mean when the pictures are drawn anew, NaN for fewer than
-            two.
-        high: The 97.5 percentile.
-        n: Pictures that have the score.
-        missing: Pictures that have not: the metric does not apply, or there is a reason in the row.
-    """
-
-    masker: str
-    score: str
-    mean: float
-    median: float
-    low: float
-    high: float
-    n: int
-    missing: int
-
-
-@final
-@dataclass(frozen=True)
-class PairedDifference:
-    """One score of one masker less another's, on the pictures that both have.
-
-    Attributes:
-        masker: The one.
-        against: The other.
-        score: `metric` or `metric/part`.
-        mean: Of the differences, the one less the other; NaN if no picture has both.
-        low: The 2.5 percentile of the mean when the pictures are drawn anew, NaN for fewer than
-            two.
-        high: The 97.5 percentile. An interval that holds 0 leaves open which is better.
-        n: Pictures that have both.
-    """
-
-    masker: str
-    against: str
-    score: str
-    mean: float
-    low: float
-    high: float
-    n: int
-
-
-@final
-@dataclass(frozen=True)
 class Scores:
-    """What every masker's mask of every picture is worth.
+    """The scores of every masker on every image.
 
     Attributes:
-        rows: One per picture and masker, in this order.
-        settings: What was evaluated, with what, and which versions; what `settings.json` of a run
-            directory holds.
-        folder: The run directory, or None if there is none.
+        rows: One per image and masker, in this order.
+        settings: What was evaluated, how, and with which versions: the `settings.json` of a run
+            directory.
+        output_dir: The run directory; None if there is none.
 
     Example:
+        >>> from saliencykit.evaluation.score_rows import Row
         >>> areas = [(0, "x", 0.0), (0, "y", 1.0), (1, "x", 1.0), (1, "y", 1.0)]
-        >>> rows = [Row(sample="ab"[i], index=i, masker=masker, scores={"area": value}) for i, masker, value in areas]
+        >>> rows = [
+        ...     Row(sample="ab"[i], index=i, masker=masker, scores={"area": value})
+        ...     for i, masker, value in areas
+        ... ]
         >>> scores = Scores(tuple(rows))
         >>> scores.means()
         {'x': {'area': 0.5}, 'y': {'area': 1.0}}
@@ -94,33 +53,43 @@ class Scores:
 
     rows: tuple[Row, ...]
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    folder: Path | None = None
+    output_dir: Path | None = None
 
     @property
     def maskers(self) -> tuple[str, ...]:
-        """Their names, in the order in which they were asked."""
+        """The maskers' names, in the order of the call."""
         return tuple(
             dict.fromkeys([*self.settings.get("maskers", {}), *(row.masker for row in self.rows)])
         )
 
     @property
+    def metrics(self) -> Mapping[str, Any]:
+        """The settings of the metrics, by name."""
+        known: Mapping[str, Any] = self.settings.get("metrics", {})
+        return known
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The scores' names, metric by metric."""
-        order = {name: place for place, name in enumerate(self.settings.get("metrics", {}))}
+        order = {name: place for place, name in enumerate(self.metrics)}
         found = dict.fromkeys(name for row in self.rows for name in row.scores)
         return tuple(sorted(found, key=lambda name: order.get(metric_of(name, order), len(order))))
 
     @property
     def main(self) -> tuple[str, ...]:
         """The first score of every metric, which the metric's direction is about."""
-        metrics = self.settings.get("metrics", {})
         first: dict[str, str] = {}
         for name in self.names:
-            first.setdefault(metric_of(name, metrics), name)
+            first.setdefault(metric_of(name, self.metrics), name)
         return tuple(first.values())
 
+    @property
+    def num_images(self) -> int:
+        """The number of images."""
+        return len({row.index for row in self.rows})
+
     def values(self, masker: str, score: str) -> dict[int, float]:
-        """One score of one masker by the picture's index; only what is finite.
+        """One score of one masker by the image's index; finite values only.
 
         Args:
             masker: One of `maskers`.
@@ -129,118 +98,97 @@ class Scores:
         found = {row.index: row.scores.get(score, nan) for row in self.rows if row.masker == masker}
         return {index: value for index, value in found.items() if isfinite(value)}
 
-    def table(self, draws: int = DRAWS, seed: int = 0) -> tuple[ScoreSummary, ...]:
-        """Mean, median and bootstrap 95 % interval of the mean, for every masker and score.
+    def table(self, resamples: int = RESAMPLES, seed: int = 0) -> tuple[ScoreSummary, ...]:
+        """Mean with a 95% confidence interval (percentile bootstrap) and median, for every masker
+        and score.
 
         Args:
-            draws: Samples of the pictures, with repeats.
-            seed: Of these.
+            resamples: Number of bootstrap samples of the images.
+            seed: Random seed.
 
         References:
             Efron & Tibshirani 1993, "An Introduction to the Bootstrap", section 13.3.
         """
-        asked = Counter(row.masker for row in self.rows)
+        rows = Counter(row.masker for row in self.rows)
         lines = []
         for masker in self.maskers:
             for score in self.names:
                 values = list(self.values(masker, score).values())
-                mean, low, high = interval(values, draws, seed)
+                mean, low, high = interval(values, resamples, seed)
                 median = float(np.median(values)) if values else nan
-                lines.append(
-                    ScoreSummary(
-                        masker,
-                        score,
-                        mean,
-                        median,
-                        low,
-                        high,
-                        len(values),
-                        asked[masker] - len(values),
-                    )
-                )
+                n, missing = len(values), rows[masker] - len(values)
+                lines.append(ScoreSummary(masker, score, mean, median, low, high, n, missing))
         return tuple(lines)
 
     def compare(
-        self, against: str, draws: int = DRAWS, seed: int = 0
+        self, against: str, resamples: int = RESAMPLES, seed: int = 0
     ) -> tuple[PairedDifference, ...]:
-        """Every other masker less this one, picture by picture: far surer than comparing two
-        intervals.
+        """Every other masker minus this one, image by image: a much sharper comparison than that
+        of two intervals.
 
         Args:
             against: A masker's name.
-            draws: Samples of the pictures, with repeats.
-            seed: Of these.
+            resamples: Number of bootstrap samples of the images.
+            seed: Random seed.
 
         Raises:
             InputError: There is no such masker.
         """
         if against not in self.maskers:
             raise InputError(
-                f"no masker is called {against!r} in this evaluation; it has "
+                f"unknown masker {against!r}; this evaluation has "
                 f"{', '.join(self.maskers) or 'none'}."
             )
         theirs = {score: self.values(against, score) for score in self.names}
         out = []
         for masker in self.maskers:
             for score in self.names if masker != against else ():
-                mine = self.values(masker, score)
-                differences = [
-                    value - theirs[score][index]
-                    for index, value in mine.items()
-                    if index in theirs[score]
-                ]
-                out.append(
-                    PairedDifference(
-                        masker,
-                        against,
-                        score,
-                        *interval(differences, draws, seed),
-                        len(differences),
-                    )
-                )
+                pairs = self.values(masker, score).items()
+                values = [v - theirs[score][i] for i, v in pairs if i in theirs[score]]
+                numbers = (*interval(values, resamples, seed), len(values))
+                out.append(PairedDifference(masker, against, score, *numbers))
         return tuple(out)
 
     def means(self) -> dict[str, dict[str, float]]:
-        """The mean scores by masker and name, over the pictures that have them; NaN if none has."""
-        out: dict[str, dict[str, float]] = {}
-        for masker in self.maskers:
-            values = {score: list(self.values(masker, score).values()) for score in self.names}
-            out[masker] = {score: float(np.mean(v)) if v else nan for score, v in values.items()}
-        return out
+        """The mean scores by masker and name, over the images that have them; NaN if none has."""
+        return {
+            masker: {
+                score: float(np.mean(list(values.values()))) if values else nan
+                for score in self.names
+                for values in [self.values(masker, score)]
+            }
+            for masker in self.maskers
+        }
 
     def seconds(self) -> dict[str, float]:
-        """The median time that each masker took for a picture; NaN if there is none."""
-        out = {}
-        for masker in self.maskers:
-            values = [
-                row.seconds for row in self.rows if row.masker == masker and row.seconds is not None
-            ]
-            out[masker] = float(np.median(values)) if values else nan
-        return out
+        """The median time per image of each masker; NaN if there is none."""
+        times: dict[str, list[float]] = {masker: [] for masker in self.maskers}
+        for row in self.rows:
+            if row.seconds is not None:
+                times[row.masker].append(row.seconds)
+        return {
+            masker: float(np.median(values)) if values else nan for masker, values in times.items()
+        }
 
-    def reasons(self) -> dict[tuple[str, str], int]:
-        """How often a masker's row lacks scores for a reason, most frequent first."""
-        return dict(
-            Counter(
-                (row.masker, row.reason) for row in self.rows if row.reason is not None
-            ).most_common()
-        )
+    def failures(self) -> dict[tuple[str, str], int]:
+        """How many of a masker's rows lack scores, by masker and failure, most frequent first."""
+        rows = ((row.masker, row.failure) for row in self.rows if row.failure is not None)
+        return dict(Counter(rows).most_common())
 
     def higher_is_better(self, score: str) -> bool | None:
-        """Of the metric that a score belongs to; None if it is unknown.
+        """The direction of the metric that a score belongs to; None if it is unknown.
 
         Args:
             score: One of `names`.
         """
-        metrics = self.settings.get("metrics", {})
-        known = metrics.get(metric_of(score, metrics))
-        return None if known is None else known.get("higher_is_better")
+        known = self.metrics.get(metric_of(score, self.metrics), {})
+        return known.get("higher_is_better")  # type: ignore[no-any-return]
 
     def to_csv(self, path: str | Path) -> Path:
         """Write the table: one line per masker and score.
 
         Args:
-            path: Of the file.
+            path: The file.
 
         Returns:
             The path.
@@ -262,7 +210,7 @@ class Scores:
         """Write the table as a list of objects, NaN as null.
 
         Args:
-            path: Of the file.
+            path: The file.
 
         Returns:
             The path.
@@ -275,60 +223,30 @@ class Scores:
         return path
 
     @staticmethod
-    def load(folder: str | Path) -> "Scores":
+    def load(output_dir: str | Path) -> "Scores":
         """Read a run directory, finished or not.
 
         Args:
-            folder: As `evaluate(output_dir=...)` was given it.
+            output_dir: As given to `evaluate`.
 
         Raises:
             InputError: There is no evaluation in it.
         """
-        run = RunDirectory(Path(folder).expanduser())
+        run = RunDirectory(Path(output_dir).expanduser())
         settings = run.settings()
         return Scores(tuple(run.rows()), settings, run.path)
 
     def _repr_html_(self) -> str:
-        from saliencykit.evaluation.notebook_table import scores_html
-
         return scores_html(self)
 
     def __repr__(self) -> str:
         """The mean of each metric's first score, a line per masker."""
-        head = f"Scores of {len(self.maskers)} masker(s) on {len({row.index for row in self.rows})} picture(s)"
         means, main = self.means(), self.main
-        lines = [
+        lines = [f"Scores of {len(self.maskers)} maskers on {self.num_images} images"]
+        lines += [
             f"  {masker}: " + ", ".join(f"{name} {means[masker][name]:.4g}" for name in main)
             for masker in means
         ]
-        more = (
-            [f"  and {len(self.names) - len(main)} other score(s), see means()"]
-            if len(self.names) > len(main)
-            else []
-        )
-        return "\n".join([head, *lines, *more])
-
-
-def metric_of(score: str, metrics: Iterable[str]) -> str:
-    """The name of the metric that a score belongs to.
-
-    Args:
-        score: `saliency-score`, or of several one, `area-curves/kept`.
-        metrics: The known ones.
-    """
-    return next(
-        (name for name in metrics if score == name or score.startswith(f"{name}/")),
-        score.split("/")[0],
-    )
-
-
-def as_objects(lines: Sequence[ScoreSummary | PairedDifference]) -> list[dict[str, Any]]:
-    """As JSON has it: NaN as None.
-
-    Args:
-        lines: Of `Scores.table` or `Scores.compare`.
-    """
-    return [
-        {name: None if value != value else value for name, value in asdict(line).items()}
-        for line in lines
-    ]
+        if more := len(self.names) - len(main):
+            lines.append(f"  and {more} other scores, see means()")
+        return "\n".join(lines)

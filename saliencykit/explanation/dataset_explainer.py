@@ -23,7 +23,6 @@ from saliencykit.data.label_lookup import class_index
 from saliencykit.data.loader import LoadedImage, load_images
 from saliencykit.data.record import Label, Record
 from saliencykit.data.sources import count_of, records_of
-from saliencykit.evaluation.evaluation_settings import command, describe_data, text_of, versions
 from saliencykit.explanation.dataset_run import ExplanationsDirectory, overlay_path, save_overlay
 from saliencykit.explanation.dataset_worker import Explained, Worker, by_size, in_blocks, overlaid
 from saliencykit.explanation.explain_images import default_masker
@@ -31,6 +30,7 @@ from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker
 from saliencykit.runs.distributed import Processes
 from saliencykit.runs.lock import locked
+from saliencykit.runs.run_settings import command, describe_data, text_of, versions
 from saliencykit.storage.atomic_files import append_lines, writable
 from saliencykit.storage.explanation_rows import ExplainedRow
 from saliencykit.storage.map_shards import PRECISIONS, Precision, ShardWriter
@@ -166,7 +166,7 @@ def explain_dataset(
         "precision": map_dtype,
         "seed": seed,
         "data": describe_data(data, labels=labels, classes=classes),
-        "limit": max_images,
+        "max_images": max_images,
         "batch": batch_size,
         "versions": versions(),
         "command": command(),

@@ -11,7 +11,7 @@ from typing import Any, final
 import numpy as np
 
 from saliencykit.core.errors import InputError
-from saliencykit.evaluation.run_directory import continued
+from saliencykit.runs.run_settings import continued
 from saliencykit.storage.atomic_files import (
     remove_unfinished,
     row_files,
@@ -67,7 +67,7 @@ class ExplanationsDirectory:
             return
         known, asked = read_manifest(self.path), json.loads(json.dumps(manifest))
         together = continued(self.path, "explanations", _MUST_AGREE, known, asked)
-        if together["limit"] != known.get("limit"):
+        if together["max_images"] != known.get("max_images"):
             self._write(together)
 
     def _write(self, manifest: Mapping[str, Any]) -> None:

@@ -92,7 +92,7 @@ def _classes(saved: SavedExplanations) -> Iterator[str]:
 
 def _settings(saved: SavedExplanations) -> str:
     manifest = saved.manifest
-    names = ("command", "data", "limit", "label", "masker", "alternative", "precision", "seed")
+    names = ("command", "data", "max_images", "label", "masker", "alternative", "precision", "seed")
     model = manifest.get("model") or {}
     return settings(
         {name: manifest.get(name) for name in names},

@@ -11,7 +11,8 @@ import torch
 from saliencykit.evaluation.notebook_table import best_maskers, heading
 from saliencykit.evaluation.run_directory import file_names
 from saliencykit.evaluation.score_rows import Row
-from saliencykit.evaluation.scores import Scores, ScoreSummary, metric_of
+from saliencykit.evaluation.score_summary import ScoreSummary, metric_of
+from saliencykit.evaluation.scores import Scores
 from saliencykit.reports.page_parts import (
     CARD_LEGEND,
     gallery,
@@ -98,7 +99,7 @@ def _points(
 
 def _images(scores: Scores) -> Iterator[str]:
     rows: dict[int, dict[str, Row]] = {}
-    for row in scores.rows if scores.folder else ():
+    for row in scores.rows if scores.output_dir else ():
         rows.setdefault(row.index, {})[row.masker] = row
     sections = [part for _, by in sorted(rows.items()) for part in _image(scores, by)]
     if sections:
@@ -108,10 +109,10 @@ def _images(scores: Scores) -> Iterator[str]:
 
 def _image(scores: Scores, rows: dict[str, Row]) -> Iterator[str]:
     """One image with every masker's mask; nothing where no image was stored."""
-    assert scores.folder is not None
+    assert scores.output_dir is not None
     first = next(iter(rows.values()))
     file = f"{first.index}.png"
-    image = open_image(scores.folder / "pictures" / file)
+    image = open_image(scores.output_dir / "images" / file)
     if image is None:
         return
     first = next((row for row in rows.values() if row.probability is not None), first)
@@ -121,7 +122,7 @@ def _image(scores: Scores, rows: dict[str, Row]) -> Iterator[str]:
     directories = file_names(scores.maskers)
     for masker in scores.maskers:
         mask, kept, dropped = (
-            open_image(scores.folder / kind / directories[masker] / file)
+            open_image(scores.output_dir / kind / directories[masker] / file)
             for kind in ("masks", "kept", "dropped")
         )
         if masker in rows and mask is not None and mask.size == image.size:
@@ -156,8 +157,8 @@ def _meanings(scores: Scores, summaries: _Summaries) -> Iterator[str]:
 def _missing(scores: Scores) -> Iterator[str]:
     reasons: dict[str, dict[str, list[str]]] = {}
     for row in scores.rows:
-        if row.reason is not None:
-            reasons.setdefault(row.reason, {}).setdefault(row.masker, []).append(row.sample)
+        if row.failure is not None:
+            reasons.setdefault(row.failure, {}).setdefault(row.masker, []).append(row.sample)
     items = []
     for reason, by in reasons.items():
         names = list(dict.fromkeys(name for samples in by.values() for name in samples))
@@ -181,7 +182,7 @@ def _settings(known: Mapping[str, Any]) -> str:
 
 def _caption(scores: Scores, row: Row) -> str:
     shown = [f"{name} {number(row.scores[name])}" for name in scores.main if name in row.scores]
-    return "; ".join([*shown, *([row.reason] if row.reason else [])])
+    return "; ".join([*shown, *([row.failure] if row.failure else [])])
 
 
 def _cell(line: ScoreSummary, best: bool) -> str:

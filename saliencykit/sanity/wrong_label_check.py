@@ -187,7 +187,7 @@ def _of_means(above: PerImage, below: PerImage, seed: int) -> Figure:
     one, other = above[known].double().numpy(), below[known].double().numpy()
     if not other.sum() > 0:
         return Figure(float("nan"), float("nan"), float("nan"), 0)
-    drawn = weights(len(one), draws=2000, seed=seed)
+    drawn = weights(len(one), resamples=2000, seed=seed)
     with np.errstate(divide="ignore", invalid="ignore"):
         low, high = np.nanpercentile((drawn @ one) / (drawn @ other), [2.5, 97.5])
     return Figure(float(one.mean() / other.mean()), float(low), float(high), len(one))

@@ -42,7 +42,7 @@ def test_a_folder_is_explained_reported_and_evaluated(call, tmp_path):
     assert lines["saliency-score/score"]["n"] == 3
     code, out, err = call("explain", "photos", "--output", "run", "--seed", "1")
     assert code == 2
-    assert "seed: 0 there, 1 asked" in err
+    assert "seed: 0 in the directory, 1 in this call" in err
     code, out, err = call("explain", "photos/0.png", "--output", "run")
     assert code == 2
     assert "holds the explanations of a data set" in err

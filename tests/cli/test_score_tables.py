@@ -9,7 +9,7 @@ ROWS = [
     for i in range(5)
     for m in ("a", "[b]")
 ]
-ROWS[2] = Row(sample="1", index=1, masker="a", reason="it is [damaged]")
+ROWS[2] = Row(sample="1", index=1, masker="a", failure="it is [damaged]")
 SCORES = Scores(
     tuple(ROWS),
     {"maskers": {"a": "", "[b]": ""}, "metrics": {"x": {"higher_is_better": True}, "y": {}}},

@@ -74,7 +74,7 @@ def facts(scores):
             row.label,
             row.probability,
             dict(row.scores),
-            row.reason,
+            row.failure,
         )
         for row in scores.rows
     ]
@@ -178,7 +178,7 @@ def test_grad_cam_is_there_where_the_model_shows_layers(sample):
     scores = evaluate(net, [], METRICS, iter([sample]))
     assert scores.maskers == ("center-box", "whole-image", "random", "grad-cam")
     assert len(scores.rows) == 40
-    assert not scores.reasons(), (
+    assert not scores.failures(), (
         "the model is watched while it answers: an answer from memory would not do"
     )
 
@@ -274,7 +274,7 @@ def test_a_second_process_is_refused_while_the_first_one_writes(black_box, sampl
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"seed": 1}, "seed: 0 there, 1 asked"),
+        ({"seed": 1}, "seed: 0 in the directory, 1 in this call"),
         ({"classes": {"a": 1}}, "data: .*classes=1 entries"),
     ],
 )
@@ -320,10 +320,11 @@ def test_a_directory_takes_further_maskers_and_pictures(black_box, sample, tmp_p
         Path(str(p.relative_to(tmp_path / "once"))) for p in (tmp_path / "once").rglob("*.png")
     }
     with pytest.raises(
-        InputError, match=r"maskers \(a/b: .*samples=8.* there, .*samples=9.* asked"
+        InputError,
+        match=r"maskers \(a/b: .*samples=8.* in the directory, .*samples=9.* in this call",
     ):
         some({"a/b": "rise:samples=9"}, "run")
-    with pytest.raises(InputError, match=r"metrics \(twice: none there"):
+    with pytest.raises(InputError, match=r"metrics \(twice: none in the directory"):
         evaluate(
             black_box,
             "rise:samples=8",
@@ -332,13 +333,13 @@ def test_a_directory_takes_further_maskers_and_pictures(black_box, sample, tmp_p
             output_dir=tmp_path / "run",
         )
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())
-    assert settings["limit"] is None
+    assert settings["max_images"] is None
     assert settings["command"].count("&&") == 2
 
 
 def test_other_pictures_are_refused(black_box, sample, tmp_path):
     run(black_box, sample, output_dir=tmp_path / "run")
-    with pytest.raises(InputError, match="pictures in memory"):
+    with pytest.raises(InputError, match="images in memory"):
         run(black_box, Sample(sample.images.flip(0), sample.labels), output_dir=tmp_path / "run")
 
 
@@ -377,7 +378,7 @@ def test_what_fails_for_one_picture_costs_no_other(black_box, sample):
         sample,
         baselines=False,
     )
-    reasons = {row.index: row.reason for row in scores.rows if row.reason}
+    reasons = {row.index: row.failure for row in scores.rows if row.failure}
     assert set(reasons) == {2, 5, 7}
     assert reasons[2] == "I do not like this picture"
     assert "NaN" in reasons[5]
@@ -402,9 +403,9 @@ def test_a_damaged_picture_is_a_row_with_its_reason(black_box, sample, tmp_path)
         outputs="logits",
     )
     scores = evaluate(function, "rise:samples=8", METRICS, data)
-    assert not scores.rows[0].reason
-    assert [row.reason is None for row in scores.rows] == [True] * 4 + [False] * 4 + [True] * 4
-    assert "not a picture" in scores.rows[4].reason
+    assert not scores.rows[0].failure
+    assert [row.failure is None for row in scores.rows] == [True] * 4 + [False] * 4 + [True] * 4
+    assert "not a picture" in scores.rows[4].failure
     assert scores.rows[4].label is None
 
 

@@ -1,17 +1,11 @@
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
-from saliencykit.core.metric import Sample
 from saliencykit.evaluation.evaluation_settings import (
     BASELINES,
     describe,
-    describe_data,
     named_maskers,
     named_metrics,
     with_baselines,
@@ -70,30 +64,3 @@ def test_two_trainings_of_one_network_are_told_apart():
         next(iter(masker.network.decoder.parameters())).add_(1)
     assert describe(black_box, {"m": masker}, {}, 0, "")["maskers"] != before["maskers"]
     assert before["model"]["fingerprint"]
-
-
-def test_data_in_words(tmp_path):
-    sample = Sample(torch.zeros(3, 3, 4, 4), torch.tensor([0, 1, 2]))
-    text = describe_data([sample], max_images=None, labels={"a": 1})
-    assert text.startswith("3 pictures in memory, ")
-    assert ", labels=1 entries, " in text
-    assert describe_data([sample]) != describe_data(
-        [Sample(torch.ones(3, 3, 4, 4), torch.tensor([0, 1, 2]))]
-    )
-    assert describe_data("photos", max_images=5) == "photos, max_images=5"
-    assert describe_data(iter([])) == "items of list_iterator"
-
-
-def test_lists_of_other_pictures_or_labels_are_told_apart():
-    picture, array = Image.new("RGB", (4, 4), (1, 2, 3)), np.zeros((4, 4, 3), np.uint8)
-    images = torch.zeros(2, 3, 4, 4)
-    lists = [
-        [(images[0], 0)], [(images[0], 1)], [(images[0] + 1, 0)], [(images, torch.tensor([0, 1]))], [(images, torch.ones(2))],
-        [("a.png", "cat")], [("b.png", "cat")], [(Path("a.png"), None)], [(picture, 0)], [(array, 0)], [(array + 1, 0)],
-        [Sample(images, torch.tensor([0, 1])), (images[0], 0)],
-    ]  # fmt: skip
-    told = [describe_data(each) for each in lists]
-    assert len(set(told)) == len(lists)
-    assert told == [describe_data(each) for each in lists]
-    assert told[0].startswith("1 items of list, ")
-    assert describe_data([object()]) == describe_data([object()])

@@ -9,9 +9,9 @@ from saliencykit.evaluation.gallery import Gallery
 def test_four_files_of_a_picture_and_a_mask(tmp_path):
     image, mask = torch.rand(1, 3, 6, 8), torch.zeros(1, 1, 6, 8)
     mask[..., 4:] = 1
-    Gallery(tmp_path, Constant(color=0.0), 0).add(image, mask, 7, "m")
+    Gallery(tmp_path, Constant(color=0.0), 0, 8, {"m": "m"}).add(image, mask, 7, "m")
     pixels = (image[0].permute(1, 2, 0) * 255).round().numpy()
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "pictures" / "7.png")), pixels)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "images" / "7.png")), pixels)
     gray = Image.open(tmp_path / "masks" / "m" / "7.png")
     assert gray.mode == "L"
     assert np.array_equal(np.asarray(gray), mask[0, 0].numpy() * 255)
@@ -24,6 +24,8 @@ def test_four_files_of_a_picture_and_a_mask(tmp_path):
 
 
 def test_a_grey_picture_is_shown_in_rgb_and_its_mask_in_grey(tmp_path):
-    Gallery(tmp_path, Constant(), 0).add(torch.rand(1, 1, 6, 6), torch.ones(1, 1, 6, 6), 0, "m")
-    assert Image.open(tmp_path / "pictures" / "0.png").mode == "RGB"
+    Gallery(tmp_path, Constant(), 0, 1, {"m": "m"}).add(
+        torch.rand(1, 1, 6, 6), torch.ones(1, 1, 6, 6), 0, "m"
+    )
+    assert Image.open(tmp_path / "images" / "0.png").mode == "RGB"
     assert Image.open(tmp_path / "masks" / "m" / "0.png").mode == "L"

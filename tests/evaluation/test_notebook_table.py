@@ -26,7 +26,7 @@ def scores():
             )
         )
         rows.append(Row(sample=str(i), index=i, masker="b", scores={"y/one": 0.75}))
-    rows[-1] = Row(sample="3", index=3, masker="b", reason="broken & <gone>")
+    rows[-1] = Row(sample="3", index=3, masker="b", failure="broken & <gone>")
     return Scores(tuple(rows), SETTINGS)
 
 
@@ -50,12 +50,12 @@ def test_the_table(scores):
     assert cells[1][2].startswith("<b>1.5</b><br><small>")
     assert cells[1][3] == "0.5"
     assert cells[2] == ["b", "<b>0.75</b><br><small>0.75 … 0.75 (n 3)</small>", "–", "–"]  # noqa: RUF001
-    assert "Mean over 4 pictures" in page
+    assert "Mean over 4 images" in page
     assert "<li>1 by b: broken &amp; &lt;gone&gt;</li>" in page
 
 
 def test_one_picture_has_no_interval():
     page = scores_html(Scores((Row(sample="0", index=0, masker="a", scores={"y": 1.0}),), SETTINGS))
-    assert "Mean over 1 picture," in page
+    assert "Mean over 1 image," in page
     assert "<td><b>1</b></td>" in page
-    assert "Without" not in page
+    assert "Missing" not in page

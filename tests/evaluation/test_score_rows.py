@@ -21,12 +21,12 @@ def test_a_row_comes_back_as_it_was():
     assert Row.of(__import__("json").loads(ROW.line())) == ROW
     assert ROW.rounded() == ROW
     missing = Row(
-        sample="b", index=1, masker="m", scores={"x": math.nan, "y": math.inf}, reason="why"
+        sample="b", index=1, masker="m", scores={"x": math.nan, "y": math.inf}, failure="why"
     )
     assert '"x":null' in missing.line()
     back = missing.rounded()
     assert math.isnan(back.scores["x"])
-    assert back.reason == "why"
+    assert back.failure == "why"
     assert back.label is None
 
 

@@ -5,6 +5,7 @@ from saliencykit.black_boxes.cached import CachedCopies
 from saliencykit.core.errors import SaliencyKitError
 from saliencykit.core.masker import Masker
 from saliencykit.core.metric import Metric, Sample
+from saliencykit.data.samples import Batch
 from saliencykit.evaluation.scorer import Scorer, score_name
 from saliencykit.maskers.baselines import CenterBox, WholeImage
 
@@ -21,7 +22,7 @@ def test_a_list_of_rows_per_masker_with_their_masks(black_box, examples):
         CachedCopies(black_box), {"centre": CenterBox(), "whole": WholeImage()}, {"area": Area()}, 0
     )
     found = list(
-        scorer.scorer(Sample(*examples, names=tuple("abcd")), [4, 5, 6, 7], ["whole", "centre"])
+        scorer.score(Batch((4, 5, 6, 7), tuple("abcd"), Sample(*examples)), ["whole", "centre"])
     )
     assert [[one.row.key for one in rows] for rows in found] == [
         [(i, name) for i in range(4, 8)] for name in ("whole", "centre")
@@ -43,7 +44,7 @@ class Hungry(Masker):
 def test_a_full_memory_is_no_row_but_a_stop(black_box, examples):
     scorer = Scorer(CachedCopies(black_box), {"hungry": Hungry()}, {"area": Area()}, 0)
     with pytest.raises(SaliencyKitError, match="hungry needs more memory than cpu has"):
-        list(scorer.scorer(Sample(*examples), range(4), ["hungry"]))
+        list(scorer.score(Batch((0, 1, 2, 3), tuple("abcd"), Sample(*examples)), ["hungry"]))
 
 
 def test_a_trained_masker_answers_in_the_classifiers_own_pass():
@@ -58,7 +59,7 @@ def test_a_trained_masker_answers_in_the_classifiers_own_pass():
         torch.tensor([3, 5]),
     )
     scorer = Scorer(CachedCopies(black_box), {"demo": masker}, {"area": Area()}, 0)
-    (rows,) = scorer.scorer(Sample(images, labels), [0, 1], ["demo"])
+    (rows,) = scorer.score(Batch((0, 1), ("a", "b"), Sample(images, labels)), ["demo"])
     wanted = masker(black_box, images, labels, generator=torch.Generator().manual_seed(0))
     sure = probability(black_box(images), labels)
     for i, one in enumerate(rows):

@@ -31,7 +31,7 @@ def scores():
                 scores=found | {"x": base + 1 + float(generator.normal(0, 0.1))},
             )
         )
-    rows[1] = Row(sample="0", index=0, masker="b", reason="broken")
+    rows[1] = Row(sample="0", index=0, masker="b", failure="broken")
     return Scores(tuple(rows), SETTINGS)
 
 
@@ -73,17 +73,17 @@ def test_a_paired_difference_sees_what_two_intervals_do_not(scores):
     assert each.high < 1.1
     assert each.n == 19
     assert set(found) == {("b", name) for name in scores.names}
-    with pytest.raises(InputError, match="no masker is called 'c' in this evaluation; it has b, a"):
+    with pytest.raises(InputError, match="unknown masker 'c'; this evaluation has b, a"):
         scores.compare("c")
 
 
-def test_means_seconds_and_reasons(scores):
+def test_means_seconds_and_failures(scores):
     assert scores.means()["a"]["y/one"] == 1
     assert scores.seconds()["a"] == 0.5
     assert math.isnan(scores.seconds()["b"])
-    assert scores.reasons() == {("b", "broken"): 1}
+    assert scores.failures() == {("b", "broken"): 1}
     assert "\n  a: y/one 1, x " in repr(scores)  # the first of each metric
-    assert repr(scores).endswith("and 1 other score(s), see means()")
+    assert repr(scores).endswith("and 1 other scores, see means()")
 
 
 def test_files(scores, tmp_path):

@@ -300,7 +300,7 @@ def test_a_second_run_is_refused_while_the_first_one_writes(black_box, pairs, tm
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"seed": 1}, "seed: 0 there, 1 asked"),
+        ({"seed": 1}, "seed: 0 in the directory, 1 in this call"),
         ({"masker": "random"}, "masker: Rise"),
         ({"verify": False}, "alternative: Blur"),
     ],
@@ -393,7 +393,7 @@ def test_a_run_can_be_evaluated(black_box, pairs, tmp_path):
     given = {"stored": f"stored:{tmp_path / 'run'}", "again": MASKER}
     scores = evaluate(black_box, given, "saliency-score", pairs[:8], baselines=False)
     means = scores.means()
-    assert not scores.reasons()
+    assert not scores.failures()
     assert means["stored"]["saliency-score/score"] == pytest.approx(
         means["again"]["saliency-score/score"], rel=0.02
     )

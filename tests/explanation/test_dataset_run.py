@@ -16,7 +16,7 @@ MANIFEST = {
     "version": VERSION,
     "masker": "rise",
     "seed": 0,
-    "limit": 5,
+    "max_images": 5,
     "command": "a",
 }
 
@@ -69,16 +69,16 @@ def test_recovering_finishes_shards_and_drops_what_has_no_map(tmp_path):
 def test_a_manifest_takes_more_pictures_and_nothing_else(tmp_path):
     folder = ExplanationsDirectory(tmp_path)
     folder.begin(MANIFEST)
-    folder.begin(MANIFEST | {"limit": 3, "command": "b"})
+    folder.begin(MANIFEST | {"max_images": 3, "command": "b"})
     assert json.loads((tmp_path / "manifest.json").read_text()) == MANIFEST
-    folder.begin(MANIFEST | {"limit": None, "command": "b"})
+    folder.begin(MANIFEST | {"max_images": None, "command": "b"})
     assert json.loads((tmp_path / "manifest.json").read_text()) == MANIFEST | {
-        "limit": None,
+        "max_images": None,
         "command": "a && b",
     }
-    with pytest.raises(InputError, match="seed: 0 there, 1 asked"):
+    with pytest.raises(InputError, match="seed: 0 in the directory, 1 in this call"):
         folder.begin(MANIFEST | {"seed": 1})
-    with pytest.warns(UserWarning, match="was begun with"):
+    with pytest.warns(UserWarning, match="was started with"):
         folder.begin(MANIFEST | {"versions": {"torch": "9"}})
 
 

@@ -69,7 +69,7 @@ def test_names_are_escaped_and_the_parts_are_there(page):
 def test_what_is_missing_is_said_with_its_reason():
     rows = [
         Row(sample="good.png", index=0, masker="m", scores={"area": 0.5}),
-        Row(sample="bad.png", index=1, masker="m", reason="it is <damaged>"),
+        Row(sample="bad.png", index=1, masker="m", failure="it is <damaged>"),
     ]
     scores = Scores(
         tuple(rows), {"maskers": {"m": "M()"}, "metrics": {"area": {"higher_is_better": False}}}
