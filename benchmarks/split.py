@@ -156,7 +156,7 @@ def read(some: list[Record], bbox: TorchBlackBox) -> Iterator[Photo]:
         corners = torch.tensor(entry.boxes).reshape(-1, 4) * torch.tensor(
             [picture.width, picture.height] * 2
         )
-        yield Photo(entry.name, image, entry.label, geometry.box_from_picture(corners))
+        yield Photo(entry.name, image, entry.label, geometry.bbox_from_source(corners))
 
 
 def export(some: list[Record], folder: Path) -> None:

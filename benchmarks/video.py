@@ -313,10 +313,10 @@ def on_picture(answer: Explanation) -> tuple[Any, Any]:
     """The mask over the frame at 120x90, and which of these points the model saw."""
     place = answer.geometries[0]
     assert place is not None
-    share = SMALL[0] / place.picture[1]
+    share = SMALL[0] / place.source_size[1]
     x0, y0, x1, y1 = (v * share for v in place.region)
-    small = Geometry(picture=SMALL[::-1], region=(x0, y0, x1, y1), size=place.size)
-    both = small.to_picture(torch.cat([answer.mask, torch.ones_like(answer.mask)], 1))[0].numpy()
+    small = Geometry(source_size=SMALL[::-1], region=(x0, y0, x1, y1), size=place.size)
+    both = small.to_source(torch.cat([answer.mask, torch.ones_like(answer.mask)], 1))[0].numpy()
     return both[0], both[1] > 0.999
 
 

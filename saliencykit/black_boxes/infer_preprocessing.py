@@ -107,14 +107,14 @@ def _shares(place: Geometry, size: tuple[int, int]) -> list[float]:
     """
     x0, y0, x1, y1 = place.region
     resized = (
-        round(size[0] * place.picture[0] / (y1 - y0)),
-        round(size[1] * place.picture[1] / (x1 - x0)),
+        round(size[0] * place.source_size[0] / (y1 - y0)),
+        round(size[1] * place.source_size[1] / (x1 - x0)),
     )
     return [side / long for side, long in zip(size, resized, strict=True) if long]
 
 
 def _same(one: tuple[Images, Geometry], other: tuple[Images, Geometry]) -> bool:
-    return torch.equal(one[0], other[0]) and one[1].picture == other[1].picture
+    return torch.equal(one[0], other[0]) and one[1].source_size == other[1].source_size
 
 
 def _noise(height: int, width: int) -> "Image":

@@ -1,4 +1,4 @@
-"""Alternative: what stands where the mask is 0; and compose, the one line that edits an image."""
+"""Alternative: what replaces the pixels that a mask removes; and compose, which edits an image."""
 
 from abc import ABC, abstractmethod
 from contextlib import nullcontext
@@ -19,7 +19,7 @@ def compose(images: Images, mask: Mask, fill: Images) -> Images:
     Args:
         images: `X`, (B, C, H, W).
         mask: `M`, (B, 1, H, W) in [0, 1]; 1 keeps, 0 replaces.
-        fill: `A`, what stands where the mask is 0, as large as the images.
+        fill: `A`, the replacement, of the same shape as the images.
 
     Example:
         >>> x, a = torch.ones(1, 3, 2, 2), torch.zeros(1, 3, 2, 2)
@@ -33,11 +33,11 @@ def compose(images: Images, mask: Mask, fill: Images) -> Images:
 
 
 def value_range(images: Images) -> tuple[Tensor, Tensor]:
-    """The range that each picture's values live in, two tensors (B, 1, 1, 1): [0, 1], widened to
-    what the picture holds.
+    """The value range of each image, two tensors (B, 1, 1, 1): [0, 1], widened to the values of
+    that image.
 
-    Raw pictures have the range [0, 1]. Images in model space reach beyond it, and an alternative
-    that needs a scale (a random colour, grey) takes it from here, so that it works in both.
+    Raw images have the range [0, 1], normalized ones reach beyond it. An alternative that needs a
+    scale (a random color, gray) takes it from here and so works for both.
 
     Args:
         images: (B, C, H, W).
@@ -52,7 +52,7 @@ def value_range(images: Images) -> tuple[Tensor, Tensor]:
 
 
 class Alternative(ABC):
-    """What stands where the mask is 0: `A` in `X*M + A*(1-M)`. Carries no gradient.
+    """What replaces the pixels that a mask removes: `A` in `X*M + A*(1-M)`. Carries no gradient.
 
     Example:
         >>> class Black(Alternative):
@@ -63,23 +63,23 @@ class Alternative(ABC):
     """
 
     uses_mask: ClassVar[bool] = False
-    """Does `fill` look at the mask (inpainting, imputation)? The linear invariants hold only where
-    it does not.
+    """Does `fill` depend on the mask (inpainting, imputation)? Edits are linear in the mask only if
+    not.
     """
 
     @abstractmethod
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
-        """What replaces, of the same shape, dtype and device as `images`.
+        """The replacement, of the same shape, dtype and device as `images`.
 
         Args:
             images: (B, C, H, W), finite.
-            generator: All that is random is drawn from it, by `core.draw`.
-            mask: (B, 1, H, W), for what depends on the mask (`uses_mask`); None: fill the whole
-                picture.
+            generator: Draw from it with `core.rng`, so that an image gets the same fill alone and
+                in a batch.
+            mask: (B, 1, H, W), for alternatives with `uses_mask`; None: fill the whole image.
         """
 
     def edit(self, images: Images, mask: Mask, generator: Generator) -> Images:
-        """`compose` with one fill; overridden only by what is not one fill (a blur pyramid,
+        """`compose` with one fill; overridden only where an edit is not one fill (a blur pyramid,
         cropping).
 
         Args:
@@ -93,11 +93,11 @@ class Alternative(ABC):
         return compose(images, mask, self(images, generator=generator, mask=mask))
 
     def for_black_box(self, black_box: BlackBox) -> "Alternative":
-        """This alternative for pictures of one box; by default itself.
+        """The alternative made ready for one black box; by default itself.
 
         Args:
-            black_box: The box; only what depends on its normalisation (`Constant(color="baseline_color")`)
-                looks at it.
+            black_box: The classifier; `Constant(color="zero")`, for example, needs its
+                normalization.
         """
         return self
 
@@ -112,27 +112,21 @@ class Alternative(ABC):
         """
         who = f"{checks.name_of(self)}.fill"
         checks.images(images, who)
-        kind = images.device.type
-        with (
-            torch.no_grad(),
-            torch.autocast(kind, enabled=False)
-            if torch.is_autocast_enabled(kind)
-            else nullcontext(),
-        ):
+        device = images.device.type
+        autocast_off = (
+            torch.autocast(device, enabled=False)
+            if torch.is_autocast_enabled(device)
+            else nullcontext()
+        )
+        with torch.no_grad(), autocast_off:
             fill = self.fill(images.detach(), generator, None if mask is None else mask.detach())
-        if not isinstance(fill, Tensor) or (fill.shape, fill.dtype, fill.device) != (
-            images.shape,
-            images.dtype,
-            images.device,
-        ):
-            came = (
-                f"{tuple(fill.shape)} {fill.dtype} on {fill.device}"
-                if isinstance(fill, Tensor)
-                else checks.name_of(fill)
-            )
-            wanted = f"{tuple(images.shape)} {images.dtype} on {images.device}"
+        wanted = f"{tuple(images.shape)} {images.dtype} on {images.device}"
+        came = checks.name_of(fill)
+        if isinstance(fill, Tensor):
+            came = f"{tuple(fill.shape)} {fill.dtype} on {fill.device}"
+        if came != wanted:
             raise ContractError(
-                f"{who} returned {came}; expected the images' own {wanted}: make it with "
+                f"{who} returned {came}; expected {wanted}, as the images: make it with "
                 "torch.zeros_like(images)."
             )
         if bad := checks.finite_rows(fill):

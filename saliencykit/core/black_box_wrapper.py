@@ -1,4 +1,4 @@
-"""Around: a black box that passes everything on to another one."""
+"""BlackBoxWrapper: a black box that passes everything on to another one."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class BlackBoxWrapper(BlackBox):
-    """Another black box, as it is; what is built on it says what its copies for many evaluations
-    are.
+    """Another black box, unchanged; a subclass overrides what it changes, and says how to wrap the
+    optimized copy.
 
     Args:
-        black_box: The box.
+        black_box: The black box inside.
     """
 
     def __init__(self, black_box: BlackBox) -> None:
@@ -32,38 +32,36 @@ class BlackBoxWrapper(BlackBox):
         self.baseline_color = black_box.baseline_color
 
     def __repr__(self) -> str:
-        """The box's own form."""
+        """That of the black box inside."""
         return repr(self.black_box)
 
     @property
     def num_classes(self) -> int:  # type: ignore[override]
-        """The box's."""
+        """That of the black box inside."""
         return self.black_box.num_classes
 
     @property
     def source_module(self) -> "nn.Module | None":
-        """The box's."""
+        """That of the black box inside."""
         return self.black_box.source_module
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
-        """The box's."""
+        """That of the black box inside."""
         return self.black_box.device
 
-    def prepare(self, picture: "Image") -> tuple[Images, Geometry]:
-        """The box's."""
-        return self.black_box.prepare(picture)
+    def prepare(self, image: "Image") -> tuple[Images, Geometry]:
+        """As the black box inside."""
+        return self.black_box.prepare(image)
 
     @abstractmethod
     def optimized_for(self, images: Images) -> BlackBox:
-        """What stands around the box's copy."""
+        """The wrapper around the optimized copy."""
 
     def without_preprocessing(self) -> BlackBox:
-        """The box's."""
+        """As the black box inside, and no longer wrapped."""
         return self.black_box.without_preprocessing()
 
     def logits(self, images: Images) -> Logits:
-        """The box's."""
-        return self.black_box(
-            images
-        )  # and not .logits: what it breaks is then said in its own name
+        """As the black box inside."""
+        return self.black_box(images)  # not .logits: errors then name the inner black box

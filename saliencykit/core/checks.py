@@ -1,6 +1,4 @@
-"""What every contract checks of the tensors that pass through it. Messages are built only on
-failure.
-"""
+"""Checks of the tensors that pass through a contract. Messages are built only on failure."""
 
 import math
 
@@ -9,12 +7,12 @@ from torch import Tensor
 
 from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
 
-_LONGEST = 300  # letters of somebody else's message
+_LONGEST = 300  # characters of a foreign message
 
 
 def name_of(thing: object) -> str:
-    """The class name that an error message uses for an object, or for the one that it says it
-    `stands_for`.
+    """The class name of an object, for messages; that of the object that it `stands_for`, if it has
+    this attribute.
 
     Example:
         >>> name_of(3)
@@ -24,15 +22,13 @@ def name_of(thing: object) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    r"""What somebody else's exception says, short enough for a message of ours: some go on for
-    pages.
+    r"""The first line of a foreign exception, which may fill pages, for a message of ours.
 
     Args:
         error: The exception.
 
     Returns:
-        The first line of its text, 300 letters at most, without a full stop; `no message` where
-        there is none.
+        At most 300 characters, without a full stop; `no message` if there is none.
 
     Example:
         >>> first_line(ValueError("mat1 and mat2 differ.\nSee the manual."))
@@ -58,9 +54,7 @@ def reason_of(error: Exception) -> str:
 
 def finite_rows(tensor: Tensor) -> list[int]:
     """Indices of the rows that hold a NaN or an infinity; empty if there are none."""
-    if math.isfinite(
-        float(tensor.detach().sum())
-    ):  # one cheap pass; a sum of finite pixels cannot overflow
+    if math.isfinite(float(tensor.detach().sum())):  # one cheap pass; finite sums do not overflow
         return []
     return [i for i, row in enumerate(tensor.detach()) if not bool(torch.isfinite(row).all())]
 
@@ -69,9 +63,9 @@ def whole_numbers(owner: object, *names: str, least: int = 1) -> None:
     """Raise InputError unless these attributes are whole numbers >= `least`.
 
     Args:
-        owner: Whose options they are.
-        names: Of the options.
-        least: The smallest that is allowed.
+        owner: The object with the attributes.
+        names: Names of the attributes.
+        least: The smallest allowed value.
 
     Example:
         >>> from types import SimpleNamespace
@@ -84,7 +78,7 @@ def whole_numbers(owner: object, *names: str, least: int = 1) -> None:
 
 
 def images(value: Tensor, who: str) -> None:
-    """Raise InputError unless `value` is a finite float tensor (B, C, H, W) with B, C, H, W >= 1."""
+    """Raise InputError unless `value` is a finite float tensor (B, C, H, W), nowhere empty."""
     fits = isinstance(value, Tensor) and value.ndim == 4 and value.is_floating_point()
     if not fits or 0 in value.shape:
         raise InputError(

@@ -1,6 +1,4 @@
-"""How strongly logits speak for a label: probability, its logarithm, and the margin over the
-runner-up.
-"""
+"""Evidence for a label in logits: probability, log-probability, and margin to the runner-up."""
 
 import torch
 import torch.nn.functional as F
@@ -37,8 +35,8 @@ def log_probability(logits: Logits, labels: Labels) -> PerImage:
 
 
 def margin(logits: Logits, labels: Labels) -> PerImage:
-    """`max over j != c of z_j, minus z_c`: negative where the label wins, in nats of log-odds; -inf
-    never, 0 if K is 1.
+    """`max over j != c of z_j, minus z_c`, in nats of log-odds: negative if the label is the top
+    class, 0 if K is 1.
 
     Args:
         logits: (B, K).
@@ -49,8 +47,7 @@ def margin(logits: Logits, labels: Labels) -> PerImage:
         -1.0
 
     References:
-        The hinge distance of the authors' published code (`sal/saliency_model.py`), from its
-        formula.
+        The hinge distance of the authors' published code (`sal/saliency_model.py`).
     """
     own = logits.gather(1, labels[:, None]).squeeze(1)
     if logits.shape[1] == 1:

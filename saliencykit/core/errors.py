@@ -1,23 +1,23 @@
-"""What can go wrong, by whose fault it is."""
+"""Exceptions, by whose fault it is."""
 
 
 class SaliencyKitError(Exception):
     """Any error that this library raises on purpose.
 
-    The message names the object, what was expected, what came, and the way out.
+    The message names the object, what was expected, what came, and what to write instead.
     """
 
 
 class InputError(SaliencyKitError, ValueError, AssertionError):
-    """The caller's fault: a picture, label, option or model that cannot be used as it is.
+    """The caller's fault: an image, label, option or model that cannot be used as it is.
 
     Also an `AssertionError`, because Captum's own tests expect one for bad arguments.
     """
 
 
 class ContractError(SaliencyKitError, TypeError):
-    """An implementation's fault: a black box, alternative, term, masker or metric returned what its
-    contract forbids.
+    """An implementation's fault: a black box, alternative, term, masker or metric broke its
+    contract.
     """
 
 

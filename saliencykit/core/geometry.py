@@ -1,4 +1,4 @@
-"""Geometry: where the model's input lies in the original picture; and the boxes around masks."""
+"""Geometry: where the model's input lies in the source image; and bounding boxes of masks."""
 
 from dataclasses import dataclass
 from typing import final
@@ -11,88 +11,74 @@ from torch import Tensor
 @final
 @dataclass(frozen=True)
 class Geometry:
-    """Where the model's input lies in the original picture.
+    """Where the model's input lies in the source image.
 
     Resizing and cropping are one axis-parallel affine map: the input of `size` pixels shows the
-    rectangle `region` of the picture.
+    rectangle `region` of the source image.
 
     Args:
-        picture: Height and width of the original picture in pixels.
-        region: x0, y0, x1, y1 of what the input shows, in pixels of the picture; beyond its edges
-            where it was padded.
+        source_size: Height and width of the source image in pixels.
+        region: x0, y0, x1, y1 of what the input shows, in pixels of the source image; beyond its
+            edges where it was padded.
         size: Height and width of the model's input in pixels.
 
     Example:
-        >>> geometry = Geometry(picture=(100, 200), region=(50.0, 0.0, 150.0, 100.0), size=(50, 50))
-        >>> geometry.to_picture(torch.ones(1, 1, 50, 50)).shape
+        >>> geometry = Geometry((100, 200), region=(50.0, 0.0, 150.0, 100.0), size=(50, 50))
+        >>> geometry.to_source(torch.ones(1, 1, 50, 50)).shape
         torch.Size([1, 1, 100, 200])
-        >>> geometry.box_to_picture(torch.tensor([[0.0, 0.0, 50.0, 50.0]])).tolist()
+        >>> geometry.bbox_to_source(torch.tensor([[0.0, 0.0, 50.0, 50.0]])).tolist()
         [[50.0, 0.0, 150.0, 100.0]]
     """
 
-    picture: tuple[int, int]
+    source_size: tuple[int, int]
     region: tuple[float, float, float, float]
     size: tuple[int, int]
 
-    def to_picture(self, maps: Tensor) -> Tensor:
-        """Maps over the input as maps over the picture, bilinear.
+    def to_source(self, maps: Tensor) -> Tensor:
+        """Resample maps of the input to the source image, bilinearly.
 
         Args:
             maps: (B, C, h, w); h and w may be smaller than `size`.
 
         Returns:
-            (B, C, H, W) with the picture's height and width; 0 where the input does not reach.
+            (B, C, H, W) with the source image's height and width; 0 outside of `region`.
         """
         x0, y0, x1, y1 = self.region
-        height, width = self.picture
-        x = (torch.arange(width, dtype=maps.dtype, device=maps.device) + 0.5 - x0) / (
-            x1 - x0
-        ) * 2 - 1
-        y = (torch.arange(height, dtype=maps.dtype, device=maps.device) + 0.5 - y0) / (
-            y1 - y0
-        ) * 2 - 1
+        height, width = self.source_size
+        columns = torch.arange(width, dtype=maps.dtype, device=maps.device) + 0.5
+        rows = torch.arange(height, dtype=maps.dtype, device=maps.device) + 0.5
+        # grid_sample's coordinates: -1 and 1 are the edges of the input
+        x, y = (columns - x0) / (x1 - x0) * 2 - 1, (rows - y0) / (y1 - y0) * 2 - 1
         inside = ((x.abs() <= 1)[None, :] & (y.abs() <= 1)[:, None]).to(maps.dtype)
-        grid = torch.stack([x[None, :].expand(height, width), y[:, None].expand(height, width)], -1)
-        spread = F.grid_sample(
-            maps,
-            grid.expand(len(maps), -1, -1, -1),
-            mode="bilinear",
-            padding_mode="border",
-            align_corners=False,
-        )
-        return spread * inside
+        grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).expand(len(maps), -1, -1, -1)
+        return inside * F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
 
-    def box_to_picture(self, boxes: Tensor) -> Tensor:
-        """Boxes in pixels of the input as boxes in pixels of the picture, clipped to it.
+    def bbox_to_source(self, boxes: Tensor) -> Tensor:
+        """Bounding boxes from pixels of the input to pixels of the source image, clipped to it.
 
         Args:
             boxes: (n, 4) float: x0, y0, x1, y1.
         """
-        x0, y0, x1, y1 = self.region
-        height, width = self.size
+        (x0, y0, x1, y1), (height, width) = self.region, self.size
         scale = boxes.new_tensor([(x1 - x0) / width, (y1 - y0) / height] * 2)
-        limit = boxes.new_tensor([self.picture[1], self.picture[0]] * 2)
-        return torch.minimum(
-            (boxes * scale + boxes.new_tensor([x0, y0, x0, y0])).clamp_min(0), limit
-        )
+        limit = boxes.new_tensor(self.source_size[::-1] * 2)
+        return torch.minimum((boxes * scale + boxes.new_tensor([x0, y0] * 2)).clamp_min(0), limit)
 
-    def box_from_picture(self, boxes: Tensor) -> Tensor:
-        """Boxes in pixels of the picture as boxes in pixels of the input, clipped to it.
+    def bbox_from_source(self, boxes: Tensor) -> Tensor:
+        """Bounding boxes from pixels of the source image to pixels of the input, clipped to it.
 
         Args:
             boxes: (n, 4) float: x0, y0, x1, y1.
         """
-        x0, y0, x1, y1 = self.region
-        height, width = self.size
+        (x0, y0, x1, y1), (height, width) = self.region, self.size
         scale = boxes.new_tensor([width / (x1 - x0), height / (y1 - y0)] * 2)
         limit = boxes.new_tensor([width, height] * 2)
-        return torch.minimum(
-            ((boxes - boxes.new_tensor([x0, y0, x0, y0])) * scale).clamp_min(0), limit
-        )
+        return torch.minimum(((boxes - boxes.new_tensor([x0, y0] * 2)) * scale).clamp_min(0), limit)
 
 
 def tight_boxes(inside: Tensor) -> Tensor:
-    """The tightest box around the True pixels of each map; the whole map where there are none.
+    """The tightest bounding box around the True pixels of each map; the whole map if there are
+    none.
 
     Args:
         inside: (B, 1, H, W) bool.
@@ -108,7 +94,8 @@ def tight_boxes(inside: Tensor) -> Tensor:
 
 
 def boxes_of_sides(columns: Tensor, rows: Tensor) -> Tensor:
-    """The boxes from the first to the last True column and row; the whole map where there are none.
+    """Bounding boxes from the first to the last True column and row; the whole map if there are
+    none.
 
     Args:
         columns: (B, W) bool: does the column hold a pixel?
@@ -118,7 +105,8 @@ def boxes_of_sides(columns: Tensor, rows: Tensor) -> Tensor:
         (B, 4) int64, as `tight_boxes`.
 
     Example:
-        >>> boxes_of_sides(torch.tensor([[False, True, True]]), torch.tensor([[True, False]])).tolist()
+        >>> columns, rows = torch.tensor([[False, True, True]]), torch.tensor([[True, False]])
+        >>> boxes_of_sides(columns, rows).tolist()
         [[1, 0, 3, 1]]
     """
     # of equal values argmax takes the first
@@ -129,8 +117,8 @@ def boxes_of_sides(columns: Tensor, rows: Tensor) -> Tensor:
 
 
 def enlarge_boxes(images: Tensor, boxes: Tensor) -> Tensor:
-    """What lies in one box per image, rescaled bilinearly to the size of the image, its aspect
-    ratio ignored.
+    """The content of one bounding box per image, resized bilinearly to the size of the image,
+    whatever its aspect ratio.
 
     Args:
         images: (B, C, H, W).
@@ -144,10 +132,11 @@ def enlarge_boxes(images: Tensor, boxes: Tensor) -> Tensor:
         >>> enlarge_boxes(images, torch.tensor([[1, 0, 2, 1]])).unique().tolist()
         [1.0]
     """
-    crops = []
-    for image, (x0, y0, x1, y1) in zip(images, boxes.tolist(), strict=True):
-        part = image[None, :, int(y0) : int(y1), int(x0) : int(x1)]
-        crops.append(
-            F.interpolate(part, size=tuple(image.shape[1:]), mode="bilinear", align_corners=False)
-        )
-    return torch.cat(crops)
+    size = tuple(images.shape[2:])
+    crops = [
+        image[None, :, int(y0) : int(y1), int(x0) : int(x1)]
+        for image, (x0, y0, x1, y1) in zip(images, boxes.tolist(), strict=True)
+    ]
+    return torch.cat(
+        [F.interpolate(crop, size=size, mode="bilinear", align_corners=False) for crop in crops]
+    )

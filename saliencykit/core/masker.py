@@ -100,8 +100,9 @@ class Masker(ABC):
         return self
 
     def one_pass(self, black_box: BlackBox, images: Images) -> tuple["Masker", Logits] | None:
-        """Classify images and prepare their masks in the same forward pass; by default None. Implement
-        it where the masks come from features of the classifier, and callers save a pass.
+        """Classify images and prepare their masks in the same forward pass; by default None.
+
+        Implement it for masks that come from features of the classifier: callers save a pass.
 
         Args:
             black_box: The one that `for_black_box` got, or its optimized copy.

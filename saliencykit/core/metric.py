@@ -1,4 +1,4 @@
-"""Sample and Metric: evaluation data, and what judges masks."""
+"""Metric: a score of masks; and Sample, the data that it is computed on."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -14,26 +14,27 @@ from saliencykit.core.errors import ContractError, InputError
 from saliencykit.core.types import Images, Labels, Mask, PerImage
 
 Explain: TypeAlias = Callable[[Images, Labels], Mask]
-"""Asks the masker under judgement again: another class, a mosaic."""
+"""Calls the evaluated masker again: for another class, on a mosaic."""
 
 
 @final
 @dataclass(frozen=True)
 class Sample:
-    """Evaluation data: images, labels and, where known, the boxes of the labelled class.
+    """Evaluation data: images, labels and, where known, bounding boxes of the labelled class.
 
     Attributes:
         images: (B, C, H, W).
         labels: (B,).
         boxes: One (n, 4) tensor of x0, y0, x1, y1 per image, in pixels of `images`, x1 and y1
             exclusive; n may be 0.
-        names: What each image is called, in tables and file names; None where nobody needs to know.
+        names: A name for each image, for tables and file names, or None.
 
     Raises:
         InputError: There are more or fewer boxes or names than images.
 
     Example:
-        >>> Sample(torch.rand(1, 3, 8, 8), torch.tensor([2]), boxes=(torch.tensor([[0.0, 0.0, 4.0, 4.0]]),)).labels.tolist()
+        >>> boxes = (torch.tensor([[0.0, 0.0, 4.0, 4.0]]),)
+        >>> Sample(torch.rand(1, 3, 8, 8), torch.tensor([2]), boxes=boxes).labels.tolist()
         [2]
     """
 
@@ -44,19 +45,16 @@ class Sample:
 
     def __post_init__(self) -> None:
         """Check that there is one entry of boxes, and one name, per image."""
-        if self.boxes is not None and len(self.boxes) != len(self.images):
-            raise InputError(
-                f"a Sample of {len(self.images)} images takes as many box tensors; got "
-                f"{len(self.boxes)}."
-            )
-        if self.names is not None and len(self.names) != len(self.images):
-            raise InputError(
-                f"a Sample of {len(self.images)} images takes as many names; got {len(self.names)}."
-            )
+        for what, values in (("box tensors", self.boxes), ("names", self.names)):
+            if values is not None and len(values) != len(self.images):
+                raise InputError(
+                    f"a Sample of {len(self.images)} images takes as many {what}; got "
+                    f"{len(values)}."
+                )
 
 
 class Metric(ABC):
-    """Judges masks. Stateless: the mean over a data set is taken elsewhere.
+    """A score of masks, one value per image. Stateless: `evaluate` takes the mean over a data set.
 
     Example:
         >>> class MaskArea(Metric):
@@ -68,14 +66,14 @@ class Metric(ABC):
     higher_is_better: ClassVar[bool]
 
     def for_data(self, sample: Sample) -> "Metric":
-        """The same metric made ready with a few pictures of the data set, the same for every
-        masker; by default the metric itself.
+        """The metric made ready with a few images of the data set, the same ones for every masker;
+        by default itself.
 
-        For metrics that need other pictures than the one that is judged, such as mosaics: a row
-        must not depend on its batch.
+        For metrics that need other images than the scored one, such as mosaics: a score must not
+        depend on the batch.
 
         Args:
-            sample: The first pictures of the data set.
+            sample: The first images of the data set.
         """
         return self
 
@@ -89,19 +87,18 @@ class Metric(ABC):
         explain: Explain,
         generator: Generator,
     ) -> PerImage | Mapping[str, PerImage]:
-        """Judge masks. Checks that retrain are commands, not metrics.
+        """Score masks. Checks that retrain a model are commands, not metrics.
 
         Args:
             black_box: The classifier.
-            sample: What was explained.
-            mask: (B, 1, H, W) in [0, 1], of the sample's labels.
-            explain: From images and labels to masks: asks the same masker again, for metrics that
-                compare.
-            generator: All that is random is drawn from it, by `core.draw`.
+            sample: The explained images.
+            mask: (B, 1, H, W) in [0, 1], for the labels of the sample.
+            explain: From images and labels to masks: the same masker, for metrics that compare.
+            generator: Draw from it with `core.rng`.
 
         Returns:
-            One value per image, or several by name; NaN where the metric does not apply (no boxes,
-            say).
+            One value per image, or several by name; NaN where the metric does not apply (no
+            bounding boxes, for example).
         """
 
     @final
@@ -114,7 +111,7 @@ class Metric(ABC):
         explain: Explain,
         generator: Generator,
     ) -> dict[str, PerImage]:
-        """The scores by name, checked; a single one is named after the class. Arguments as of
+        """The scores by name, checked; a single one is named after the class. Arguments as in
         `score`.
 
         Raises:

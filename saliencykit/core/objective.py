@@ -1,4 +1,4 @@
-"""Trial, Term and Objective: one masking experiment, and how bad its outcome is."""
+"""Trial, Term and Objective: one masking experiment, and its loss."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -19,20 +19,20 @@ Fakes = Literal["area", "inverted"]
 @final
 @dataclass(frozen=True)
 class Trial:
-    """One masking experiment on a batch, complete: terms read it and need nothing else.
+    """One masking experiment on a batch; terms need nothing else.
 
     Attributes:
         images: `X`.
-        labels: The label whose evidence is judged: in training, always the true one.
-        real: (B,) bool; False where the masker was asked for a label that is not in the image (a
-            fake).
+        labels: The label whose evidence is measured: in training, always the true one.
+        real: (B,) bool; False for a fake, where the mask is for a label that is not in the image.
         mask: `M`.
         preserved: `f(X*M + A*(1-M))`.
         destroyed: `f(X*(1-M) + A'*M)`, with `A'` drawn independently of `A`.
 
     Example:
-        >>> images, mask, logits = torch.zeros(1, 3, 2, 2), torch.ones(1, 1, 2, 2), torch.zeros(1, 4)
-        >>> Trial(images, torch.tensor([1]), torch.tensor([True]), mask, logits, logits).mask.mean().item()
+        >>> images, mask = torch.zeros(1, 3, 2, 2), torch.ones(1, 1, 2, 2)
+        >>> labels, real, logits = torch.tensor([1]), torch.tensor([True]), torch.zeros(1, 4)
+        >>> Trial(images, labels, real, mask, logits, logits).mask.mean().item()
         1.0
     """
 
@@ -55,30 +55,31 @@ def run_trial(
     real: Tensor | None = None,
     fakes: Fakes = "area",
 ) -> Trial:
-    """Make both edits with independent draws and ask the box once, with 2B images.
+    """Make both edits with independent fills and query the black box once, with 2B images.
 
     Args:
         black_box: The classifier.
-        images: (B, C, H, W), on the box's device.
+        images: (B, C, H, W), on the device of the black box.
         labels: (B,) int64.
         mask: (B, 1, H, W) in [0, 1]; gradients flow back to it.
         alternative: What replaces the pixels outside the mask.
         generator: Both fills are drawn from it.
         real: (B,) bool, all True by default.
-        fakes: What happens to rows that are not real. `"area"` (the paper): they never reach the
-            box and their logits are 0; an Objective then counts only what depends on the mask
-            alone. `"inverted"` (the authors' code): M and 1-M change places.
+        fakes: How to treat rows that are not real. `"area"` (the paper): they are not queried and
+            their logits are 0; an Objective then counts only terms of the mask alone. `"inverted"`
+            (the authors' code): M and 1-M change places.
 
     Raises:
-        InputError: Images, labels or `real` are malformed, or the box raised.
-        ContractError: The mask, the alternative or the box broke its contract.
+        InputError: Images, labels or `real` are malformed, or the black box raised.
+        ContractError: The mask, the alternative or the black box broke its contract.
 
     Example:
         >>> from saliencykit.alternatives.blur import Blur
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
         >>> images, labels = black_box.examples(2, generator=g)
-        >>> trial = run_trial(black_box, images, labels, torch.ones(2, 1, 16, 16), alternative=Blur(sigma=2.0), generator=g)
+        >>> mask, blur = torch.ones(2, 1, 16, 16), Blur(sigma=2.0)
+        >>> trial = run_trial(black_box, images, labels, mask, alternative=blur, generator=g)
         >>> trial.preserved.shape
         torch.Size([2, 4])
 
@@ -102,15 +103,15 @@ def run_trial(
     edits = torch.stack(
         [alternative.edit(images, kept, generator), alternative.edit(images, dropped, generator)]
     )
-    asked = real if fakes == "area" else torch.ones_like(real)
-    if bool(asked.all()):
-        answers = black_box(edits.flatten(0, 1)).reshape(2, len(images), -1)
+    queried = real if fakes == "area" else torch.ones_like(real)
+    if bool(queried.all()):
+        logits = black_box(edits.flatten(0, 1)).reshape(2, len(images), -1)
     else:
-        answers = edits.new_zeros(2, len(images), black_box.num_classes)
-        if bool(asked.any()):
-            some = black_box(edits[:, asked].flatten(0, 1)).reshape(2, int(asked.sum()), -1)
-            answers = answers.to(some.dtype).index_copy(1, asked.nonzero().flatten(), some)
-    return Trial(images, labels, real, mask, answers[0], answers[1])
+        logits = edits.new_zeros(2, len(images), black_box.num_classes)
+        if bool(queried.any()):
+            some = black_box(edits[:, queried].flatten(0, 1)).reshape(2, int(queried.sum()), -1)
+            logits = logits.to(some.dtype).index_copy(1, queried.nonzero().flatten(), some)
+    return Trial(images, labels, real, mask, logits[0], logits[1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +119,7 @@ class Term(ABC):
     """One summand of an objective; lower is better.
 
     Args:
-        weight: What the penalty is multiplied with, finite, >= 0.
+        weight: The factor of the penalty, finite, >= 0.
 
     Example:
         >>> @dataclass(frozen=True, kw_only=True)
@@ -133,16 +134,14 @@ class Term(ABC):
     weight: float = 1.0
 
     reads_logits: ClassVar[bool] = True
-    """Does the penalty depend on the box's answers? Then it does not count for fakes that never
-    reached the box.
-    """
+    """Does the penalty depend on logits? Then it does not count for fakes that were not queried."""
 
     @abstractmethod
     def penalty(self, trial: Trial) -> PerImage:
         """One number per image, unweighted, finite, differentiable with respect to `trial.mask`.
 
         Args:
-            trial: The experiment, of B images.
+            trial: The experiment on B images.
         """
 
     @final
@@ -150,7 +149,7 @@ class Term(ABC):
         """The weighted penalty, checked.
 
         Args:
-            trial: The experiment, of B images.
+            trial: The experiment on B images.
 
         Raises:
             ContractError: The penalty is not one finite float per image.
@@ -163,14 +162,15 @@ class Term(ABC):
 @final
 @dataclass(frozen=True)
 class Loss:
-    """What an objective makes of a trial.
+    """The value of an objective for a trial.
 
     Attributes:
         total: The sum of the parts, (B,).
         parts: The weighted penalties, (B,) each, by the term's class name.
 
     Example:
-        >>> Loss(torch.tensor([3.0]), {"Area": torch.tensor([1.0]), "Smoothness": torch.tensor([2.0])}).total.item()
+        >>> parts = {"Area": torch.tensor([1.0]), "Smoothness": torch.tensor([2.0])}
+        >>> Loss(torch.tensor([3.0]), parts).total.item()
         3.0
     """
 
@@ -185,12 +185,12 @@ class Objective:
 
     Args:
         terms: The summands, at least one.
-        fakes: What a trial does with rows that are not real, see `run_trial`. With `"area"` only
-            the terms that do not read logits count for them.
+        fakes: How to treat rows that are not real, see `run_trial`. With `"area"` only terms that
+            do not read logits count for them.
 
     Raises:
         InputError: No terms, two of one class, a weight that is negative or not finite, or an
-            unknown way with fakes.
+            unknown value of `fakes`.
 
     Example:
         >>> from saliencykit.terms.area import Area
@@ -205,7 +205,7 @@ class Objective:
     fakes: Fakes = "area"
 
     def __post_init__(self) -> None:
-        """Check the weights, and that the parts can be told apart."""
+        """Check the weights, and that each part has a name of its own."""
         names = [checks.name_of(term) for term in self.terms]
         if not names or len(set(names)) < len(names):
             raise InputError(
@@ -220,10 +220,10 @@ class Objective:
             raise InputError(f"an Objective's fakes are 'area' or 'inverted'; got {self.fakes!r}.")
 
     def __call__(self, trial: Trial) -> Loss:
-        """Judge a trial.
+        """The loss of a trial.
 
         Args:
-            trial: The experiment, of B images.
+            trial: The experiment on B images.
         """
         parts = {}
         for term in self.terms:

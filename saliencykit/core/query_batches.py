@@ -1,4 +1,4 @@
-"""Many edits of the same pictures: how many are asked at once, and the fill that all of them share."""
+"""Queries with many edits of the same images: how many at once, and the fill that they share."""
 
 from torch import Generator
 
@@ -6,28 +6,28 @@ from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.types import Images
 
-# edits at once: 38 MB of pixels at 224 px, so that a box without a limit does not fill the memory
+# 38 MB of pixels at 224 px, so that a black box without a limit does not fill the memory
 _LARGEST = 64
-_UNLIMITED = 32  # for a box that names no limit
+_UNLIMITED = 32  # for a black box that names no limit
 
 
 def micro_batch(black_box: BlackBox) -> int:
-    """How many edits are made and asked at once.
+    """How many edits to make and query at once.
 
     Args:
-        black_box: What is asked.
+        black_box: The classifier.
 
     Returns:
-        The box's `max_batch`, at most 64; 32 if it names none.
+        Its `max_batch`, at most 64; 32 if it has none.
     """
     return min(black_box.max_batch or _UNLIMITED, _LARGEST)
 
 
 def shared_fill(alternative: Alternative, images: Images, generator: Generator) -> Images | None:
-    """The one fill that stands for an alternative in all edits of the same images.
+    """The one fill of an alternative that all edits of the same images share.
 
     Args:
-        alternative: What replaces.
+        alternative: What replaces removed pixels.
         images: (B, C, H, W).
         generator: The fill is drawn from it.
 

@@ -1,10 +1,10 @@
-"""The only place where random numbers are drawn.
+"""Random numbers per image: the only place where they are drawn.
 
-A row's numbers depend on the generator and on that row's own picture, never on its place in the
-batch, on the batch's size or on chunking: the same picture with the same seed gets the same mask on
-its own and in a batch. To that end every call takes one number from the generator, whatever the
-batch, mixes it with a key made of each picture's values, and draws row by row. Numbers are drawn on
-the CPU and moved, so that every device sees the same ones.
+The numbers of a row depend on the generator and on that row's image, never on its place in the
+batch, the batch size or chunking: with the same seed, an image gets the same mask alone and in a
+batch. Each call takes one number from the generator, mixes it with a key of each image's values,
+and draws row by row. Numbers are drawn on the CPU and then moved, so they are the same for every
+device.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,12 +16,12 @@ from saliencykit.core.types import Images
 
 # 2**64 / golden ratio, odd, as a signed 64-bit number: Knuth's multiplicative hashing
 _ODD = -7046029254386353131
-_CHUNK = 2**14  # values of a picture that are looked at together: they stay in the cache
+_CHUNK = 2**14  # values of an image that are processed together: they stay in the cache
 _AS_INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def image_keys(images: Images) -> Tensor:
-    """A 64-bit key of each picture's values, (B,) int64 on the CPU: equal pictures have equal keys.
+    """A 64-bit key of each image's values, (B,) int64 on the CPU: equal images have equal keys.
 
     Args:
         images: (B, C, H, W), any dtype.
@@ -35,11 +35,10 @@ def image_keys(images: Images) -> Tensor:
     integers = rows.view(_AS_INTEGER[rows.element_size()])
     position = torch.arange(1, 2 * rows.shape[1], 2, device=rows.device, dtype=torch.int64) * _ODD
     keys = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
-    for some, places in zip(
-        torch.split(integers, _CHUNK, 1), torch.split(position, _CHUNK), strict=True
-    ):
-        bits = some.to(torch.int64)
-        mixed = (bits ^ (bits >> 15)) * places
+    chunks = zip(torch.split(integers, _CHUNK, 1), torch.split(position, _CHUNK), strict=True)
+    for values, factors in chunks:
+        bits = values.to(torch.int64)
+        mixed = (bits ^ (bits >> 15)) * factors
         keys += (mixed ^ (mixed >> 29)).sum(1)
     return keys.cpu()
 
@@ -48,24 +47,22 @@ def fork(generator: Generator) -> Generator:
     """A new generator that depends on another one.
 
     Args:
-        generator: Moves on by exactly one number.
+        generator: Advances by exactly one number.
 
     Example:
         >>> one, other = (fork(torch.Generator().manual_seed(0)) for _ in range(2))
         >>> one.initial_seed() == other.initial_seed()
         True
     """
-    return Generator().manual_seed(
-        int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
-    )
+    return Generator().manual_seed(_one_number(generator))
 
 
 def seed(generator: Generator) -> int:
-    """A seed for each picture of a batch to start from on its own, so that the others make no
+    """A seed from which each image of a batch starts on its own, so that the others make no
     difference to it.
 
     Args:
-        generator: Moves on by exactly one number.
+        generator: Advances by exactly one number.
     """
     return fork(generator).initial_seed()
 
@@ -78,15 +75,15 @@ def uniform(
     low: float = 0.0,
     high: float = 1.0,
 ) -> Tensor:
-    """Uniform numbers in [low, high), (B, *shape), one row per picture, with dtype and device of
+    """Uniform numbers in [low, high), (B, *shape), one row per image, with dtype and device of
     `images`.
 
     Args:
-        images: (B, C, H, W); their values decide what each row gets.
-        shape: Of one row.
-        generator: Moves on by one number, whatever B is.
-        low: The least number.
-        high: The bound that is not reached.
+        images: (B, C, H, W); each row depends on the values of its image.
+        shape: The shape of one row.
+        generator: Advances by one number, whatever B is.
+        low: The lower bound.
+        high: The upper bound, excluded.
 
     Example:
         >>> g = torch.Generator().manual_seed(0)
@@ -99,13 +96,13 @@ def uniform(
 def normal(
     images: Images, shape: Sequence[int], *, generator: Generator, std: float = 1.0
 ) -> Tensor:
-    """Normal numbers with mean 0, (B, *shape), one row per picture, with dtype and device of
+    """Normal numbers with mean 0, (B, *shape), one row per image, with dtype and device of
     `images`.
 
     Args:
-        images: (B, C, H, W); their values decide what each row gets.
-        shape: Of one row.
-        generator: Moves on by one number, whatever B is.
+        images: (B, C, H, W); each row depends on the values of its image.
+        shape: The shape of one row.
+        generator: Advances by one number, whatever B is.
         std: The standard deviation, >= 0.
 
     Example:
@@ -117,7 +114,11 @@ def normal(
 
 
 def _rows(images: Images, draw: Callable[[Generator], Tensor], generator: Generator) -> Tensor:
-    base = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
+    base = _one_number(generator)
     seeds = [(base ^ int(key)) & (2**63 - 1) for key in image_keys(images)]
     rows = torch.stack([draw(Generator().manual_seed(seed)) for seed in seeds])
     return rows.to(dtype=images.dtype, device=images.device)
+
+
+def _one_number(generator: Generator) -> int:
+    return int(torch.randint(2**62, (1,), generator=generator, device=generator.device))

@@ -117,14 +117,14 @@ def visible_boxes(boxes: Tensor, geometry: Geometry) -> Tensor:
         geometry: Where the input lies in the picture.
 
     Example:
-        >>> geometry = Geometry(picture=(10, 20), region=(5.0, 0.0, 15.0, 10.0), size=(20, 20))
+        >>> geometry = Geometry(source_size=(10, 20), region=(5.0, 0.0, 15.0, 10.0), size=(20, 20))
         >>> visible_boxes(torch.tensor([[0.0, 0.0, 5.0, 9.0], [4.0, 1.0, 6.0, 2.0]]), geometry).tolist()
         [[0.0, 2.0, 2.0, 4.0]]
     """
-    height, width = geometry.picture
+    height, width = geometry.source_size
     # of a padded input: not into the padding
     inside = torch.minimum(boxes.clamp_min(0), boxes.new_tensor([width, height] * 2))
-    moved = geometry.box_from_picture(inside)
+    moved = geometry.bbox_from_source(inside)
     return moved[(moved[:, 2] > moved[:, 0]) & (moved[:, 3] > moved[:, 1])]
 
 

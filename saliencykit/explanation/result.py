@@ -125,7 +125,7 @@ class Explanation:
         """
         places = self.geometries or (None,) * len(self)
         return [
-            m[None] if g is None else g.to_picture(m[None])
+            m[None] if g is None else g.to_source(m[None])
             for m, g in zip(self.mask, places, strict=True)
         ]
 

@@ -176,6 +176,4 @@ def _check(tensors: dict[str, Tensor]) -> None:
 
 
 def _geometry(data: dict[str, Any]) -> Geometry:
-    return Geometry(
-        picture=tuple(data["picture"]), region=tuple(data["region"]), size=tuple(data["size"])
-    )
+    return Geometry(**{name: tuple(value) for name, value in data.items()})

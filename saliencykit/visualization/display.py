@@ -26,7 +26,7 @@ def display_arrays(
     Returns:
         The image (H, W, 3) and the mask (H, W), both in [0, 1] and of one size.
     """
-    mask = mask.float() if geometry is None else geometry.to_picture(mask.float())
+    mask = mask.float() if geometry is None else geometry.to_source(mask.float())
     if isinstance(image, Image.Image):
         height, width = display_size((image.height, image.width))
         resized = image.convert("RGB").resize((width, height))

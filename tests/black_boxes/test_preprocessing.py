@@ -100,7 +100,7 @@ def test_geometry_says_where_the_input_lies(
     values = np.stack([across, down, np.zeros((height, width))], -1).round().astype(np.uint8)
     images, geometry = fit_image(Image.fromarray(values), (tall, wide), fit=fit, crop_share=share)
     assert images.shape == (1, 3, tall, wide)
-    assert geometry.picture == (height, width)
+    assert geometry.source_size == (height, width)
     assert geometry.size == (tall, wide)
     x0, y0, x1, y1 = geometry.region
     assert x0 < x1
@@ -130,7 +130,7 @@ def test_maps_go_back_to_where_they_were() -> None:
     values = np.zeros((100, 200, 3), np.uint8)
     values[30:60, 90:130] = 255
     images, geometry = fit_image(Image.fromarray(values), (50, 50))
-    back = geometry.to_picture(images[:, :1])
+    back = geometry.to_source(images[:, :1])
     inside, outside = back[0, 0, 32:58, 92:128], back[0, 0, :26]
     assert inside.min() > 0.9
     assert outside.max() < 0.05

@@ -212,7 +212,7 @@ def test_pictures_need_statistics() -> None:
     black_box = TorchBlackBox(small(1), mean=(0.5,), std=(0.5,), size=(10, 12), fit="pad")
     prepared, geometry = black_box.prepare(picture)
     assert prepared.shape == (1, 1, 10, 12)
-    assert geometry.picture == (30, 40)
+    assert geometry.source_size == (30, 40)
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_a_fill_carries_no_gradient_and_the_edit_carries_the_masks():
     [
         (
             lambda x, m: x[:1],
-            r"Fill.fill returned \(1, 3, 4, 5\) torch.float32 on cpu; expected the images' own "
+            r"Fill.fill returned \(1, 3, 4, 5\) torch.float32 on cpu; expected "
             r"\(2, 3, 4, 5\)",
         ),
         (lambda x, m: x.double(), "torch.float64 on cpu"),

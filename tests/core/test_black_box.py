@@ -152,6 +152,6 @@ def test_our_own_errors_pass_through_as_they_are():
 
 def test_prepare_says_what_to_do_instead():
     with pytest.raises(
-        InputError, match=r"Answer does not say how to prepare a picture; give .* raw tensor"
+        InputError, match=r"Answer does not say how to prepare an image; give .* raw tensor"
     ):
         Answer(None).prepare(Image.new("RGB", (4, 4)))

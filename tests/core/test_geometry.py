@@ -20,9 +20,9 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_to_picture_puts_every_pixel_back_where_pil_took_it_from(case):
+def test_to_source_puts_every_pixel_back_where_pil_took_it_from(case):
     geometry = CASES[case]
-    (height, width), (x0, y0, x1, y1) = geometry.picture, geometry.region
+    (height, width), (x0, y0, x1, y1) = geometry.source_size, geometry.region
     ys, xs = np.mgrid[:height, :width] + 0.5  # each pixel of the picture knows its own centre
     room = (max(x0, 0), max(y0, 0), min(x1, width), min(y1, height))
     h, w = geometry.size
@@ -35,7 +35,7 @@ def test_to_picture_puts_every_pixel_back_where_pil_took_it_from(case):
         seen = np.zeros(geometry.size, dtype="float32")
         top, left = (h - part[0]) // 2 if y0 < 0 else 0, (w - part[1]) // 2 if x0 < 0 else 0
         seen[top : top + part[0], left : left + part[1]] = np.asarray(piece)
-        back.append(geometry.to_picture(torch.from_numpy(seen)[None, None])[0, 0].numpy())
+        back.append(geometry.to_source(torch.from_numpy(seen)[None, None])[0, 0].numpy())
     margin = 2 * max((x1 - x0) / w, (y1 - y0) / h) + 1  # bilinear filters blend over the edge there
     sure = (
         (xs > room[0] + margin)
@@ -49,42 +49,42 @@ def test_to_picture_puts_every_pixel_back_where_pil_took_it_from(case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_to_picture_is_0_exactly_where_the_input_does_not_reach(case):
+def test_to_source_is_0_exactly_where_the_input_does_not_reach(case):
     geometry = CASES[case]
-    (height, width), (x0, y0, x1, y1) = geometry.picture, geometry.region
-    back = geometry.to_picture(torch.ones(1, 1, *geometry.size))[0, 0].numpy()
+    (height, width), (x0, y0, x1, y1) = geometry.source_size, geometry.region
+    back = geometry.to_source(torch.ones(1, 1, *geometry.size))[0, 0].numpy()
     ys, xs = np.mgrid[:height, :width] + 0.5
     inside = (xs >= x0) & (xs <= x1) & (ys >= y0) & (ys <= y1)
     assert not back[~inside].any()
     np.testing.assert_allclose(back[inside], 1, atol=1e-6)
 
 
-def test_to_picture_of_several_maps_of_any_size():
+def test_to_source_of_several_maps_of_any_size():
     geometry = CASES["squashed"]
     maps = torch.rand(2, 3, 5, 9, generator=torch.Generator().manual_seed(0))
-    back = geometry.to_picture(maps)
+    back = geometry.to_source(maps)
     assert back.shape == (2, 3, 40, 90)
-    assert torch.equal(back[1:], geometry.to_picture(maps[1:]))
+    assert torch.equal(back[1:], geometry.to_source(maps[1:]))
 
 
 def test_boxes_by_hand():
     # 2 pixels per row, 4 per column
     geometry = Geometry((100, 200), (50.0, 0.0, 150.0, 100.0), (50, 25))
     inside = torch.tensor([[5.0, 10.0, 10.0, 20.0]])
-    assert geometry.box_to_picture(inside).tolist() == [[70.0, 20.0, 90.0, 40.0]]
+    assert geometry.bbox_to_source(inside).tolist() == [[70.0, 20.0, 90.0, 40.0]]
     assert (
-        geometry.box_from_picture(torch.tensor([[70.0, 20.0, 90.0, 40.0]])).tolist()
+        geometry.bbox_from_source(torch.tensor([[70.0, 20.0, 90.0, 40.0]])).tolist()
         == inside.tolist()
     )
 
 
 def test_boxes_are_clipped_on_both_sides():
     geometry = CASES["centre crop of a landscape"]
-    assert geometry.box_from_picture(torch.tensor([[0.0, 0.0, 100.0, 60.0]])).tolist() == [
+    assert geometry.bbox_from_source(torch.tensor([[0.0, 0.0, 100.0, 60.0]])).tolist() == [
         [0.0, 0.0, 24.0, 24.0]
     ]
     padded = CASES["padded above and below"]
-    assert padded.box_to_picture(torch.tensor([[0.0, 0.0, 32.0, 32.0]])).tolist() == [
+    assert padded.bbox_to_source(torch.tensor([[0.0, 0.0, 32.0, 32.0]])).tolist() == [
         [0.0, 0.0, 60.0, 30.0]
     ]
 
@@ -97,10 +97,10 @@ def test_boxes_there_and_back(case, data):
     x0, x1 = sorted((data.draw(st.floats(0, w)), data.draw(st.floats(0, w))))
     y0, y1 = sorted((data.draw(st.floats(0, h)), data.draw(st.floats(0, h))))
     black_box = torch.tensor([[x0, y0, x1, y1]], dtype=torch.float64)
-    there = geometry.box_to_picture(black_box)
+    there = geometry.bbox_to_source(black_box)
     if case != "padded above and below":
-        assert (geometry.box_from_picture(there) - black_box).abs().max() < 1e-9
-    assert geometry.box_to_picture(torch.empty(0, 4)).shape == (0, 4)
+        assert (geometry.bbox_from_source(there) - black_box).abs().max() < 1e-9
+    assert geometry.bbox_to_source(torch.empty(0, 4)).shape == (0, 4)
 
 
 @given(masks())

@@ -132,7 +132,7 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     Image.fromarray(PIXELS).save(tmp_path / "turned.png", exif=exif)
     batch = as_images(tmp_path / "turned.png", BOX)
     assert batch.source_images[0].size == (12, 16)
-    assert batch.geometries[0].picture == (16, 12)
+    assert batch.geometries[0].source_size == (16, 12)
     assert np.array_equal(np.asarray(batch.source_images[0]), np.rot90(PIXELS, -1))
     assert as_images(Image.open(tmp_path / "turned.png"), BOX).source_images[0].size == (12, 16)
 

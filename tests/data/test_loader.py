@@ -79,4 +79,4 @@ def test_originals_are_kept_where_asked(black_box, tmp_path):
     found = list(load_images(pictures, black_box, keep=lambda index, name: index == 1))
     assert [each.picture is not None for each in found] == [False, True, False]
     assert found[1].picture.size == (30, 20)
-    assert found[1].geometry.picture == (20, 30)
+    assert found[1].geometry.source_size == (20, 30)

@@ -138,7 +138,7 @@ def test_a_row_that_cannot_be_used_says_why(black_box):
 
 
 def test_visible_boxes_of_a_padded_input_stay_inside_the_picture():
-    geometry = Geometry(picture=(10, 20), region=(0.0, -5.0, 20.0, 15.0), size=(40, 40))
+    geometry = Geometry(source_size=(10, 20), region=(0.0, -5.0, 20.0, 15.0), size=(40, 40))
     boxes = torch.tensor([[-3.0, -4.0, 4.0, 2.0], [30.0, 0.0, 40.0, 5.0]])
     assert visible_boxes(boxes, geometry).tolist() == [[0.0, 10.0, 8.0, 14.0]]
 

@@ -21,7 +21,7 @@ def test_the_weights_are_small_and_the_card_says_what_they_reach() -> None:
 def test_the_photo_is_a_cat() -> None:
     black_box = demo_black_box()
     images, geometry = black_box.prepare(demo_image())
-    assert geometry.picture == (300, 451)
+    assert geometry.source_size == (300, 451)
     with torch.no_grad():
         shares = black_box(images).softmax(1)[0]
     names = black_box.class_names

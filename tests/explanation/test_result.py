@@ -72,9 +72,9 @@ def test_boxes(answer):
 
 
 def test_in_picture(answer):
-    place = Geometry(picture=(12, 20), region=(2.0, 0.0, 18.0, 12.0), size=(6, 8))
+    place = Geometry(source_size=(12, 20), region=(2.0, 0.0, 18.0, 12.0), size=(6, 8))
     first, second = replace(answer, geometries=(place, None)).to_source()
-    assert torch.equal(first, place.to_picture(answer.mask[:1]))
+    assert torch.equal(first, place.to_source(answer.mask[:1]))
     assert torch.equal(second, answer.mask[1:])
     assert torch.equal(torch.cat(answer.to_source()), answer.mask)
 

@@ -25,7 +25,7 @@ def test_gray_and_normalized_images_are_shown_over_their_own_range() -> None:
 
 
 def test_a_mask_lies_where_its_geometry_says() -> None:
-    geometry = Geometry(picture=(400, 800), region=(200.0, 0.0, 600.0, 400.0), size=(8, 8))
+    geometry = Geometry(source_size=(400, 800), region=(200.0, 0.0, 600.0, 400.0), size=(8, 8))
     image, mask = display_arrays(Image.new("L", (800, 400)), torch.ones(1, 1, 8, 8), geometry)
     assert image.shape == (400, 800, 3)
     assert mask[:, 250:550].min() > 0.99

@@ -204,7 +204,7 @@ def test_pictures_say_what_was_assumed(dynamic):
     with pytest.warns(UserWarning, match=r"pictures go in as RGB in \[0, 1\]"):
         images, geometry = black_box.prepare(picture)
     assert images.shape == (1, 3, SIDE, SIDE)
-    assert geometry.picture == (20, 40)
+    assert geometry.source_size == (20, 40)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         black_box.prepare(picture)  # once is enough

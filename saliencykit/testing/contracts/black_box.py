@@ -71,7 +71,7 @@ REACHES = Clause(
 )
 PREPARED = Clause(
     "prepare gives raw pixels (1, C, H, W) in [0, 1], and the Geometry of that size and picture",
-    "normalise in logits, not here; Geometry(picture=(height, width), region=(x0, y0, x1, y1), "
+    "normalise in logits, not here; Geometry(source_size=(height, width), region=(x0, y0, x1, y1), "
     "size=(height, width))",
 )
 GIVES_BACK = Clause(
@@ -223,7 +223,7 @@ def _pictures(black_box: BlackBox, who: str) -> Images:
             images.ndim == 4
             and len(images) == 1
             and tuple(images.shape[2:]) == geometry.size
-            and geometry.picture == (90, 120)
+            and geometry.source_size == (90, 120)
         )
         fits = fits and bool((images >= 0).all() and (images <= 1).all())
         case.require(

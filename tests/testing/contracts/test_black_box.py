@@ -121,7 +121,7 @@ def test_every_clause_is_broken_by_one(covers):
     covers(suite, BROKEN + SKIPPED)
 
 
-GEOMETRY = Geometry(picture=(90, 120), region=(0.0, 0.0, 120.0, 90.0), size=(8, 8))
+GEOMETRY = Geometry(source_size=(90, 120), region=(0.0, 0.0, 120.0, 90.0), size=(8, 8))
 GREY = torch.full((1, 3, 8, 8), 0.5)
 
 
@@ -134,9 +134,9 @@ GREY = torch.full((1, 3, 8, 8), 0.5)
         (
             lambda picture: (
                 GREY,
-                Geometry(picture=(120, 90), region=(0.0, 0.0, 1.0, 1.0), size=(8, 8)),
+                Geometry(source_size=(120, 90), region=(0.0, 0.0, 1.0, 1.0), size=(8, 8)),
             ),
-            "picture=(120, 90)",
+            "source_size=(120, 90)",
         ),
         (lambda picture: GREY[0], "it raised ValueError"),
         (lambda picture: picture.nothing, "it raised AttributeError"),
