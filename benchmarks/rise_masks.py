@@ -4,10 +4,10 @@ trained networks.
     python -m benchmarks.rise_masks                              # 8 photos: half an hour; rows in --keep are not asked again
     python -m benchmarks.rise_masks --model squeezenet --photos 4
 
-The reference is the published sum, centred, over 16,384 random masks of their own; Pearson's
+The reference is the published sum, centered, over 16,384 random masks of their own; Pearson's
 correlation with it is the accuracy. Each photo is one that the network gets right; answers are kept
 in a file per photo. `needed` is the least number of masks from which on the mean correlation over
-the photos stays above 0.95. The last line is what `precision=0.95` does: masks drawn, and the
+the photos stays above 0.95. The last line is what `target_correlation=0.95` does: masks drawn, and the
 correlation reached.
 """
 
@@ -24,7 +24,7 @@ from benchmarks.data import MODELS, Photo, read_photos
 from saliencykit.alternatives.constant import Constant
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.class_scores import probability
-from saliencykit.maskers.perturbation.random_masks import Factors, Sampling, draw_masks
+from saliencykit.maskers.perturbation.random_masks import FactoredMasks, Sampling, draw_masks
 from saliencykit.maskers.perturbation.score_estimators import (
     MeanEstimator,
     RegressionEstimator,
@@ -34,25 +34,27 @@ from saliencykit.maskers.perturbation.score_estimators import (
 REFERENCE, MOST = 16384, 4096
 STEPS = (128, 192, 256, 320, 384, 512, 640, 768, 1024, 1280, 1536, 2048, 2560, 3072, 4096)
 WANTED, CELLS, KEEP, BATCH = 0.95, 7, 0.5, 4
-LabelTracker = tuple[Factors, Tensor]
+Samples = tuple[FactoredMasks, Tensor]
 
 
 class Published(ScoreEstimator):
-    """The published sum as it is, `mean(y * M) / keep`: not centred."""
+    """The published sum as it is, `mean(y * M) / keep`: not centered."""
 
     def __init__(self, size: tuple[int, int], keep: float, like: Tensor) -> None:
         super().__init__(size, keep)
         self.inner = MeanEstimator(size, keep, like)
 
-    def _add(self, masks: Factors, above: Tensor, groups: Tensor) -> None:
-        self.inner._add(masks, above + (self.reference or 0.0), groups)
+    def _update(self, masks: FactoredMasks, above: Tensor, groups: Tensor) -> None:
+        self.inner._update(masks, above + (self.reference or 0.0), groups)
 
-    def scores(self, groups: list[int] | None = None) -> Tensor:
+    def attributions(self, groups: list[int] | None = None) -> Tensor:
         """Over all groups or some."""
         mine = slice(None) if groups is None else groups
-        return torch.div(self.inner.products[mine].sum(0), self.inner.count[mine].sum() * self.keep)
+        return torch.div(
+            self.inner.products[mine].sum(0), self.inner.count[mine].sum() * self.keep_prob
+        )
 
-    def error(self) -> Tensor:
+    def standard_error(self) -> Tensor:
         """Not told."""
         raise NotImplementedError
 
@@ -62,11 +64,11 @@ ESTIMATES: dict[str, tuple[Sampling, Callable[[tuple[int, int]], ScoreEstimator]
         "random",
         lambda size: Published(size, KEEP, torch.zeros(())),
     ),
-    "random masks, centred sum": (
+    "random masks, centered sum": (
         "random",
         lambda size: MeanEstimator(size, KEEP, torch.zeros(())),
     ),
-    "opposite pairs, centred sum": (
+    "antithetic pairs, centered sum": (
         "antithetic",
         lambda size: MeanEstimator(size, KEEP, torch.zeros(())),
     ),
@@ -74,7 +76,7 @@ ESTIMATES: dict[str, tuple[Sampling, Callable[[tuple[int, int]], ScoreEstimator]
         "random",
         lambda size: RegressionEstimator(size, CELLS, KEEP, torch.zeros(())),
     ),
-    "opposite pairs, regression (our default)": (
+    "antithetic pairs, regression (our default)": (
         "antithetic",
         lambda size: RegressionEstimator(size, CELLS, KEEP, torch.zeros(())),
     ),
@@ -131,7 +133,7 @@ def main() -> None:
         print(f"| {name} | {cells} | {needed(means)} |")
     counts, values = zip(*stopped, strict=True)
     print(
-        f"\n`precision={WANTED}`: {statistics.median(counts):.0f} masks (median; {min(counts)} to "
+        f"\n`target_correlation={WANTED}`: {statistics.median(counts):.0f} masks (median; {min(counts)} to "
         f"{max(counts)}), correlation "
         f"{statistics.fmean(values):.3f} (lowest {min(values):.3f})."
     )
@@ -154,13 +156,13 @@ def parse() -> argparse.Namespace:
 
 def asked(
     black_box: TorchBlackBox, photo: Photo, kind: str, arguments: argparse.Namespace
-) -> LabelTracker:
+) -> Samples:
     """Masks, and the label's probability under each; the answers come from the file if it is there."""
     samples = REFERENCE if kind == "reference" else MOST
     sampling: Sampling = "antithetic" if kind == "antithetic" else "random"
     generator = Generator().manual_seed(1 if kind == "reference" else 2)
     parts = list(draw_masks(photo.image, samples, CELLS, KEEP, sampling, generator=generator))
-    masks = Factors(
+    masks = FactoredMasks(
         torch.cat([part.left for part in parts]), torch.cat([part.right for part in parts])
     )
     file = arguments.keep / f"{arguments.model}-{Path(photo.name).stem}-{kind}.pt"
@@ -178,22 +180,27 @@ def asked(
     return masks, torch.cat(answers)
 
 
-def filled(found: ScoreEstimator, masks: Factors, answers: Tensor, most: int) -> dict[int, Tensor]:
+def filled(
+    found: ScoreEstimator, masks: FactoredMasks, answers: Tensor, most: int
+) -> dict[int, Tensor]:
     """The maps after so many masks as STEPS says, and after `most`."""
     maps = {}
     for end in sorted({count for count in STEPS if count < most} | {most}):
-        found.add(masks[found.seen : end], answers[found.seen : end])
-        maps[end] = found.scores().float()
+        found.update(masks[found.num_samples : end], answers[found.num_samples : end])
+        maps[end] = found.attributions().float()
     return maps
 
 
-def first_stop(found: ScoreEstimator, masks: Factors, answers: Tensor) -> int:
-    """Where `precision` would stop: it looks every 128 masks from 256 on."""
-    while found.seen < MOST:
-        found.add(masks[found.seen : found.seen + 128], answers[found.seen : found.seen + 128])
-        if found.seen >= 256 and found.agreement() >= WANTED:
+def first_stop(found: ScoreEstimator, masks: FactoredMasks, answers: Tensor) -> int:
+    """Where `target_correlation` would stop: it looks every 128 masks from 256 on."""
+    while found.num_samples < MOST:
+        found.update(
+            masks[found.num_samples : found.num_samples + 128],
+            answers[found.num_samples : found.num_samples + 128],
+        )
+        if found.num_samples >= 256 and found.expected_correlation() >= WANTED:
             break
-    return found.seen
+    return found.num_samples
 
 
 def correlation(one: Tensor, other: Tensor) -> float:

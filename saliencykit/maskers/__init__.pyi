@@ -33,6 +33,8 @@ from .optimization.smooth_mask import SmoothMask as SmoothMask
 from .perturbation.feature_ablation import FeatureAblation as FeatureAblation
 from .perturbation.occlusion import Occlusion as Occlusion
 from .perturbation.rise import Rise as Rise
+from .query_engine import MaskedQueries as MaskedQueries
+from .query_engine import masked_queries as masked_queries
 from .realtime.masker_file import TrainedFile as TrainedFile
 from .realtime.masking_network import MaskingNetwork as MaskingNetwork
 from .realtime.masking_network import masking_network as masking_network

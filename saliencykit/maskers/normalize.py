@@ -3,26 +3,13 @@
 import torch
 from torch import Tensor
 
-from saliencykit.core import class_scores
-from saliencykit.core.black_box import BlackBox
-from saliencykit.core.types import Images, Mask
+from saliencykit.core.types import Mask
 
 NONFINITE_HINT = (
     "look for a square root, logarithm or division at 0 in the model, or use masker='rise' or "
     "'occlusion', which need no gradients."
 )
 """What to do about a gradient that is NaN or infinite."""
-
-
-def probabilities(black_box: BlackBox, edits: Images, label: Tensor) -> Tensor:
-    """The probability of one label in each edit, (n,).
-
-    Args:
-        black_box: Queried once.
-        edits: (n, C, H, W).
-        label: (1,) int64.
-    """
-    return class_scores.probability(black_box(edits), label.expand(len(edits)))
 
 
 def mask_from_attributions(attributions: Tensor, noise_floor: Tensor | None = None) -> Mask:

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.types import Images, Mask
 from saliencykit.data.training_images import TrainingImages
-from saliencykit.maskers.perturbation.random_masks import enlargements
+from saliencykit.maskers.perturbation.random_masks import upsampling_matrices
 from saliencykit.training.cache import Views
 
 AREAS = (0.1, 0.25, 0.5, 0.75)
@@ -147,7 +147,7 @@ def draw_masks(
 def _grids(kept: Tensor, size: tuple[int, int], cells: int, numbers: Tensor) -> Mask:
     grids = (numbers[:, :-2] < kept[:, None]).float().view(-1, cells, cells)
     left, right = (
-        enlargements(side, cells, numbers[:, -1 - axis]) for axis, side in enumerate(size)
+        upsampling_matrices(side, cells, numbers[:, -1 - axis]) for axis, side in enumerate(size)
     )
     return (left @ grids @ right.transpose(1, 2))[:, None]
 

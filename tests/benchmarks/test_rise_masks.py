@@ -12,7 +12,7 @@ from benchmarks.rise_masks import (
     first_stop,
     needed,
 )
-from saliencykit.maskers.perturbation.random_masks import Factors, draw_masks
+from saliencykit.maskers.perturbation.random_masks import FactoredMasks, draw_masks
 from saliencykit.maskers.perturbation.score_estimators import MeanEstimator, RegressionEstimator
 
 SIZE = (24, 24)
@@ -24,7 +24,7 @@ def asked(samples):
             torch.ones(1, 1, *SIZE), samples, 7, 0.5, "random", generator=Generator().manual_seed(0)
         )
     )
-    masks = Factors(torch.cat([p.left for p in parts]), torch.cat([p.right for p in parts]))
+    masks = FactoredMasks(torch.cat([p.left for p in parts]), torch.cat([p.right for p in parts]))
     return masks, masks.masks()[:, 0, 4:10, 4:10].mean((1, 2))
 
 
@@ -44,8 +44,8 @@ def test_maps_come_after_every_step_and_better_estimates_are_better():
             maps = filled(make(SIZE), masks, answers, 512)
             assert list(maps) == [step for step in STEPS if step <= 512]
             scores[name] = [correlation(found.flatten(), truth) for found in maps.values()]
-    plain, centred, regression = scores.values()
-    assert plain[0] < centred[0] < regression[0]
+    plain, centered, regression = scores.values()
+    assert plain[0] < centered[0] < regression[0]
     assert regression[-1] > 0.98
 
 

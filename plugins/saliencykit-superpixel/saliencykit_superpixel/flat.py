@@ -1,4 +1,4 @@
-"""Flat: each superpixel in its mean colour."""
+"""Flat: each superpixel in its mean color."""
 
 from dataclasses import dataclass
 from typing import final
@@ -8,19 +8,19 @@ from torch import Generator
 
 from saliencykit import Alternative
 from saliencykit.core.types import Images, Mask
-from saliencykit_superpixel.segments import check_cut, superpixels
+from saliencykit_superpixel.segments import check_segmentation, superpixels
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Flat(Alternative):
-    """Each superpixel in its mean colour: texture goes, colour and layout stay.
+    """Each superpixel in its mean color: it removes texture, and keeps color and layout.
 
-    What LIME's authors hide superpixels with. Evidence that lies in colour survives it, and with
-    many superpixels shape does, too.
+    This is what LIME's authors replace superpixels with. Evidence of color survives it, and with
+    many superpixels so does shape.
 
     Args:
-        segments: About how many superpixels, >= 1.
+        segments: Approximate number of superpixels, >= 1.
         compactness: See `superpixels`.
 
     Raises:
@@ -36,10 +36,10 @@ class Flat(Alternative):
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        check_cut(self, self.segments, self.compactness)
+        check_segmentation(self, self.segments, self.compactness)
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
-        """Nothing is drawn, and `mask` is not used."""
+        """Deterministic; does not depend on `mask`."""
         return torch.cat([self._flat(image) for image in images[:, None]])
 
     def _flat(self, image: Images) -> Images:

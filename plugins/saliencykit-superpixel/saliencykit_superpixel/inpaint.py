@@ -1,4 +1,4 @@
-"""Inpaint: what could have been behind the masked part."""
+"""Inpaint: a plausible background for the masked part."""
 
 from dataclasses import dataclass
 from typing import final
@@ -14,22 +14,22 @@ from saliencykit.core.types import Images, Mask
 @final
 @dataclass(frozen=True, kw_only=True)
 class Inpaint(Alternative):
-    """The masked part guessed from what is around it: the smoothest continuation, whose fourth
+    """The masked part inpainted from its surroundings: the smoothest continuation, whose fourth
     derivatives vanish (biharmonic).
 
-    No edges and no colour that was not there: a classifier sees little that is unusual. Large holes
-    become smooth blobs, and what stands around the hole shows where it was. It depends on the mask:
-    each mask is a linear system of as many unknowns as the hole has pixels.
+    It adds no edges and no new colors, so a classifier sees little that is unusual. Large holes
+    become smooth blobs, and the surroundings of a hole show where it was. It depends on the mask:
+    each mask is a linear system with as many unknowns as the hole has pixels.
 
-    The cost per picture and mask, on one core: solved on 64 pixels a side 0.02 s, on 112 0.03 s
-    where half is hidden and 0.09 s where most is, on 224 0.15 s and 0.6 s. So large pictures are
-    solved on a smaller copy, of which the hole is then filled. For a masker that asks for hundreds
-    of masks of one picture take `side=32`, or a blur.
+    Cost per image and mask on one core: 0.02 s with `side=64`; 0.03 s with `side=112` where half is
+    hidden and 0.09 s where most is; 0.15 s and 0.6 s with `side=224`. So large images are solved at
+    a lower resolution. For a masker that needs hundreds of masks per image use `side=32`, or a
+    blur.
 
     Args:
         threshold: Pixels with a mask below it are the hole, in (0, 1].
-        side: The longer side in pixels at which the hole is solved, >= 8; a smaller picture is
-            solved as it is.
+        side: Longer side, in pixels, of the resolution at which the hole is solved, >= 8. Smaller
+            images are solved at their own resolution.
 
     Raises:
         InputError: A number is out of range.
@@ -55,44 +55,33 @@ class Inpaint(Alternative):
     def __post_init__(self) -> None:
         """Check the numbers."""
         if not 0 < self.threshold <= 1 or not isinstance(self.side, int) or self.side < 8:
-            raise InputError(f"{self}: threshold is in (0, 1] and side a whole number >= 8.")
+            raise InputError(f"{self}: threshold must be in (0, 1] and side an integer >= 8.")
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
-        """The picture outside the hole, the continuation inside; one that is all hole, or has no
-        mask, gets its mean colour.
+        """The image outside the hole, its continuation inside. An image that is all hole, or that
+        has no mask, gets its mean color.
         """
         if mask is None:
             mask = torch.zeros_like(images[:, :1])
         hole = mask < self.threshold
-        return torch.cat(
-            [
-                self._filled(image, inside)
-                for image, inside in zip(images[:, None], hole[:, None], strict=True)
-            ]
-        )
+        pairs = zip(images[:, None], hole[:, None], strict=True)
+        return torch.cat([self._filled(image, inside) for image, inside in pairs])
 
     def _filled(self, image: Images, hole: Tensor) -> Images:
-        mean = image.mean((2, 3), keepdim=True)
         if not bool(hole.any()) or bool(hole.all()):
-            return torch.where(hole, mean, image)
-        shrink = min(1.0, self.side / max(image.shape[2:]))
+            return torch.where(hole, image.mean((2, 3), keepdim=True), image)
         height, width = image.shape[2:]
-        size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
+        scale = self.side / max(height, width)
+        if scale >= 1:
+            return torch.where(hole, _solved(image, hole), image)
+        # a small pixel is the mean of the known pixels that it covers, and a hole if there are none
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
         known = (~hole).to(image.dtype)
-        if (
-            shrink < 1
-            # each small pixel is the mean of the known ones that it covers, and a hole where it
-            # covers
-            # none
-        ):
-            weights = F.adaptive_avg_pool2d(known, size)
-            small = F.adaptive_avg_pool2d(image * known, size) / weights.clamp_min(
-                torch.finfo(image.dtype).tiny
-            )
-            small = _solved(small, weights <= 0)
-            guess = F.interpolate(small, size=(height, width), mode="bilinear", align_corners=False)
-        else:
-            guess = _solved(image, hole)
+        weights = F.adaptive_avg_pool2d(known, size)
+        means = F.adaptive_avg_pool2d(image * known, size)
+        means = means / weights.clamp_min(torch.finfo(image.dtype).tiny)
+        small = _solved(means, weights <= 0)
+        guess = F.interpolate(small, size=(height, width), mode="bilinear", align_corners=False)
         return torch.where(hole, guess, image)
 
 
@@ -102,5 +91,5 @@ def _solved(image: Images, hole: Tensor) -> Images:
     if not bool(hole.any()):
         return image
     pixels = image[0].permute(1, 2, 0).double().cpu().numpy()
-    solved = torch.from_numpy(inpaint_biharmonic(pixels, hole[0, 0].cpu().numpy(), channel_axis=2))
-    return solved.permute(2, 0, 1)[None].to(image)
+    solved = inpaint_biharmonic(pixels, hole[0, 0].cpu().numpy(), channel_axis=2)
+    return torch.from_numpy(solved).permute(2, 0, 1)[None].to(image)

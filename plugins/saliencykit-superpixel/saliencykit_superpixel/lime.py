@@ -1,4 +1,4 @@
-"""LIME: a linear model of the classifier around one picture."""
+"""LIME: a linear model of the classifier in the neighborhood of one image."""
 
 from dataclasses import dataclass
 from typing import final
@@ -6,43 +6,38 @@ from typing import final
 import torch
 from torch import Generator, Tensor
 
-from saliencykit import Alternative, BlackBox, InputError, Masker, MaskerOutput
+from saliencykit import InputError
 from saliencykit.core import rng
-from saliencykit.core.types import Images, Labels
-from saliencykit_superpixel.asking import explained
-from saliencykit_superpixel.flat import Flat
+from saliencykit.core.types import Images
 from saliencykit_superpixel.ridge import ridge
-from saliencykit_superpixel.segments import check_cut
-
-_FLAT = Flat()
+from saliencykit_superpixel.superpixel_masker import SuperpixelMasker
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Lime(Masker):
-    """LIME: the linear model `g(z) = a + w z` of which superpixels `z` are kept that is most
-    faithful near the whole picture.
+class Lime(SuperpixelMasker):
+    """LIME: the linear model `g(z) = a + w z` of the kept superpixels `z` that is most faithful near
+    the whole image.
 
-    It minimises `sum_s pi(z_s) (f(z_s) - g(z_s))^2 + ridge |w|^2` over random sets `z_s`, where `f`
-    is the label's probability, `pi(z) = exp(-D(z)^2 / width^2)` and `D` the cosine distance of `z`
-    from the whole picture, `1 - sqrt(k / K)` for `k` of `K` superpixels. A superpixel's score is
-    its weight: how much the probability rises with it. Near the whole picture a second object of
-    the class makes the first one dispensable, and neither gets a weight; `superpixel-rise` looks
-    further away.
+    It minimizes `sum_s pi(z_s) (f(z_s) - g(z_s))^2 + ridge |w|^2` over random sets `z_s`, where `f`
+    is the label's probability, `pi(z) = exp(-D(z)^2 / width^2)`, and `D` the cosine distance of `z`
+    from the whole image, `1 - sqrt(k / K)` for `k` of `K` superpixels. The attribution of a
+    superpixel is its weight: how much the probability rises with it. Near the whole image a second
+    object of the class makes the first one dispensable, and neither gets a weight;
+    `superpixel-rise` looks at smaller sets.
 
-    As published the number of superpixels that are kept is drawn uniformly, then which ones.
-    Published, and left out: the choice of a few superpixels by K-Lasso; here all get a weight, and
-    the mask shows the largest.
+    As published, the number of kept superpixels is drawn uniformly, then which ones. The selection
+    of a few superpixels by K-Lasso is left out: all of them get a weight.
 
     Args:
-        samples: Sets per picture besides the whole picture, each one evaluation, >= 1; several
+        samples: Sets per image besides the whole image, one query each, >= 1; should be several
             times `segments`.
-        segments: About how many superpixels, >= 1.
+        segments: Approximate number of superpixels, >= 1.
         compactness: See `superpixels`.
-        width: Of the kernel, > 0; 0.25 is that of the authors' package.
-        ridge: The penalty on the weights, >= 0; 1 is that of the authors' package.
-        alternative: What stands where superpixels are dropped; by default each one's mean colour,
-            as in the authors' package.
+        alternative: What replaces dropped superpixels; by default the mean color of each, as in the
+            authors' package.
+        width: Width of the kernel, > 0; 0.25 in the authors' package.
+        ridge: Penalty on the weights, >= 0; 1 in the authors' package.
 
     Raises:
         InputError: A number is out of range.
@@ -50,7 +45,8 @@ class Lime(Masker):
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
-        >>> Lime(samples=32, segments=9)(black_box, *black_box.examples(2, generator=g), generator=g).shape
+        >>> images, labels = black_box.examples(2, generator=g)
+        >>> Lime(samples=32, segments=9)(black_box, images, labels, generator=g).shape
         torch.Size([2, 1, 16, 16])
 
     References:
@@ -58,46 +54,33 @@ class Lime(Masker):
         3.4, equation 2 and the kernel below it.
     """
 
-    samples: int = 500
-    segments: int = 50
-    compactness: float = 10.0
     width: float = 0.25
     ridge: float = 1.0
-    alternative: Alternative = _FLAT
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        check_cut(self, self.segments, self.compactness)
-        if not isinstance(self.samples, int) or self.samples < 1:
-            raise InputError(f"{self}: samples is a whole number >= 1.")
+        SuperpixelMasker.__post_init__(self)
         if not (0 < self.width < float("inf") and 0 <= self.ridge < float("inf")):
-            raise InputError(f"{self}: width is > 0 and ridge >= 0.")
+            raise InputError(f"{self}: width must be > 0 and ridge >= 0.")
 
-    def mask(
-        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
-    ) -> MaskerOutput:
-        """Weights in units of probability, and their positive part as the mask."""
-        return explained(self, black_box, images, labels, generator)
-
-    def sets(self, image: Images, count: int, generator: Generator) -> Tensor:
-        """The whole picture, then sets of a random size, each size as likely."""
-        numbers = (
-            rng.uniform(image, (self.samples, count + 1), generator=generator)[0].double().cpu()
-        )
+    def draw_sets(self, image: Images, count: int, generator: Generator) -> Tensor:
+        """The whole image, then sets of a uniformly random size."""
+        numbers = rng.uniform(image, (self.samples, count + 1), generator=generator)[0]
+        numbers = numbers.double().cpu()
         kept = (numbers[:, :1] * (count + 1)).floor().clamp_max(count)
         ranks = numbers[:, 1:].argsort(1).argsort(1)
         return torch.cat([torch.ones(1, count, dtype=torch.float64), (ranks < kept).double()])
 
-    def solve(self, sets: Tensor, answers: Tensor) -> tuple[Tensor, Tensor | None]:
+    def fit(self, sets: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor | None]:
         """The weights of the regression under the kernel."""
-        return ridge(sets, answers, kernel(sets, self.width), self.ridge)[0], None
+        return ridge(sets, probabilities, kernel(sets, self.width), self.ridge)[0], None
 
 
 def kernel(sets: Tensor, width: float) -> Tensor:
-    """How near each set is to the whole picture, (n,) in (0, 1].
+    """How close each set is to the whole image, (n,) in (0, 1].
 
     Args:
-        sets: (n, K) of zeros and ones.
+        sets: (n, K) zeros and ones.
         width: > 0.
     """
     distance = 1 - sets.mean(1).sqrt()

@@ -1,4 +1,4 @@
-"""Superpixels: the picture cut along its own edges."""
+"""Superpixels: segments of an image that follow its edges."""
 
 import torch
 from torch import Tensor
@@ -8,20 +8,20 @@ from saliencykit.core.types import Images
 
 
 def superpixels(image: Images, segments: int, compactness: float) -> Tensor:
-    """SLIC: clusters of pixels that are alike in colour and near each other, each in one piece.
+    """SLIC: connected clusters of pixels that are close in color and in space.
 
-    Nothing is drawn: a picture has the same superpixels every time. 0.03 s for 224 x 224 pixels on
-    one core.
+    Deterministic: an image always has the same superpixels. 0.03 s for 224 x 224 pixels on one
+    core.
 
     Args:
-        image: One picture, (1, C, H, W), in any range; scaled to [0, 1] for the clustering.
-        segments: About how many, >= 1; pieces that are too small are merged, so fewer may come: a
-            single one of pure noise.
-        compactness: What distance counts against colour, > 0: large ones are squares, small ones
-            follow every edge. 10 is usual.
+        image: (1, C, H, W), in any range; scaled to [0, 1] for the clustering.
+        segments: Approximate number, >= 1. Small segments are merged, so there may be fewer: a
+            single one for pure noise.
+        compactness: Weight of distance relative to color, > 0: large values give squares, small
+            ones follow every edge. 10 is usual.
 
     Returns:
-        The number of each pixel's superpixel, (H, W) int64 on the CPU, from 0 on without gaps.
+        The index of each pixel's superpixel, (H, W) int64 on the CPU, from 0 without gaps.
 
     Example:
         >>> halves = torch.zeros(1, 3, 8, 8)
@@ -50,16 +50,7 @@ def superpixels(image: Images, segments: int, compactness: float) -> Tensor:
     return consecutive
 
 
-def check_cut(who: object, segments: int, compactness: float) -> None:
-    """Look whether a picture can be cut so.
-
-    Args:
-        who: The part whose options they are, for the error.
-        segments: See `superpixels`.
-        compactness: See `superpixels`.
-
-    Raises:
-        InputError: It cannot.
-    """
+def check_segmentation(owner: object, segments: int, compactness: float) -> None:
+    """Raise InputError unless the options of `owner` are valid ones of `superpixels`."""
     if not isinstance(segments, int) or segments < 1 or not 0 < compactness < float("inf"):
-        raise InputError(f"{who}: segments is a whole number >= 1 and compactness > 0.")
+        raise InputError(f"{owner}: segments must be an integer >= 1 and compactness > 0.")

@@ -1,4 +1,4 @@
-"""One thread, and a box whose answer is linear in what is kept."""
+"""One thread, and a black box whose probability is linear in what is kept."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,8 @@ torch.set_num_threads(1)  # small tensors: threads cost more than they bring
 
 @dataclass(frozen=True)
 class Stripes(BlackBox):
-    """The probability of class 0 is `a + sum_j w_j * share_j`, the mean of each of four columns of
-    a white 16 x 16 picture.
+    """The probability of class 0 is `a + sum_j w_j * column_j`, the mean of each of four columns of
+    a white 16 x 16 image.
     """
 
     weights: tuple[float, ...] = (0.4, 0.2, -0.1, 0.0)
@@ -23,8 +23,8 @@ class Stripes(BlackBox):
     differentiable = False
 
     def logits(self, images):
-        shares = images.mean(1).view(len(images), 16, 4, 4).mean((1, 3))
-        p = (self.offset + shares @ shares.new_tensor(self.weights)).clamp(1e-6, 1 - 1e-6)
+        columns = images.mean(1).view(len(images), 16, 4, 4).mean((1, 3))
+        p = (self.offset + columns @ columns.new_tensor(self.weights)).clamp(1e-6, 1 - 1e-6)
         return torch.stack([p.log(), (1 - p).log()], 1)
 
 
@@ -35,9 +35,9 @@ def stripes():
 
 @pytest.fixture
 def columns(monkeypatch):
-    """Cut pictures into the four columns, whatever is in them."""
+    """The superpixels of every image are the four columns."""
     numbers = (torch.arange(16) // 4).expand(16, 16)
-    for module in ("asking", "flat"):
+    for module in ("superpixel_masker", "flat"):
         monkeypatch.setattr(f"saliencykit_superpixel.{module}.superpixels", lambda *_: numbers)
     return numbers
 

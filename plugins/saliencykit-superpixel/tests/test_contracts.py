@@ -1,4 +1,4 @@
-"""The parts keep their contracts, their examples run, and their names make them."""
+"""Contract suites, docstring examples, and creation by name."""
 
 import doctest
 from importlib import import_module
@@ -7,7 +7,7 @@ import pytest
 from saliencykit_superpixel.flat import Flat
 from saliencykit_superpixel.inpaint import Inpaint
 from saliencykit_superpixel.lime import Lime
-from saliencykit_superpixel.rise import SuperpixelRise
+from saliencykit_superpixel.superpixel_rise import SuperpixelRise
 
 from saliencykit import explain
 from saliencykit.registry.coerce import create
@@ -22,19 +22,21 @@ from saliencykit.testing import check_alternative, check_masker
         Lime(samples=20, segments=6, alternative=Inpaint()),
     ],
 )
-def test_maskers(part):
+def test_maskers_keep_the_contract(part):
     check_masker(part)
 
 
 @pytest.mark.parametrize(
     "part", [Inpaint(), Inpaint(side=8), Inpaint(threshold=1.0), Flat(), Flat(segments=4)]
 )
-def test_alternatives(part):
+def test_alternatives_keep_the_contract(part):
     check_alternative(part)
 
 
-@pytest.mark.parametrize("name", ["segments", "ridge", "asking", "rise", "lime", "flat", "inpaint"])
-def test_the_examples_run(name):
+@pytest.mark.parametrize(
+    "name", ["segments", "ridge", "superpixel_masker", "superpixel_rise", "lime", "flat", "inpaint"]
+)
+def test_docstring_examples_run(name):
     import torch
 
     globs = {"torch": torch, "Generator": torch.Generator}
@@ -64,14 +66,14 @@ def test_the_examples_run(name):
         ("alternative", "inpaint:side=32", Inpaint(side=32)),
     ],
 )
-def test_names(kind, text, part):
+def test_names_and_options_create_the_part(kind, text, part):
     assert create(kind, text) == part
 
 
 @pytest.mark.parametrize(
     "masker", ["lime:samples=30,segments=12", "superpixel-rise:samples=30,segments=12"]
 )
-def test_explain_takes_them_by_name(masker):
+def test_explain_accepts_the_maskers_by_name(masker):
     from saliencykit.demo import demo_image
 
     answer = explain("demo", demo_image(), masker=masker, alternative="inpaint:side=32")

@@ -13,7 +13,7 @@ def hole(size, top, bottom, left, right):
     return mask
 
 
-def test_it_is_scikit_images_where_nothing_is_made_smaller(generator):
+def test_equals_scikit_image_at_full_resolution(generator):
     images = torch.rand(1, 3, 20, 24, generator=generator, dtype=torch.float64)
     mask = hole((20, 24), 4, 13, 5, 17).double()
     fill = Inpaint()(images, generator=generator, mask=mask)
@@ -25,7 +25,7 @@ def test_it_is_scikit_images_where_nothing_is_made_smaller(generator):
 
 
 @pytest.mark.parametrize("side", [64, 32])
-def test_a_ramp_goes_on_behind_the_hole(side, generator):
+def test_a_ramp_continues_behind_the_hole(side, generator):
     """A linear picture is biharmonic, so its continuation is exact; on a smaller copy but for the
     edges of the small pixels.
     """
@@ -34,7 +34,7 @@ def test_a_ramp_goes_on_behind_the_hole(side, generator):
     assert float((fill - across).abs().max()) < (1e-4 if side == 64 else 0.03)
 
 
-def test_only_the_hole_is_changed_and_each_picture_has_its_own(generator):
+def test_only_the_hole_changes_and_each_image_has_its_own(generator):
     images = torch.rand(3, 3, 40, 30, generator=generator)
     mask = torch.cat(
         [hole((40, 30), 5, 20, 5, 20), hole((40, 30), 20, 39, 0, 30), torch.ones(1, 1, 40, 30)]
@@ -48,7 +48,7 @@ def test_only_the_hole_is_changed_and_each_picture_has_its_own(generator):
     assert float((fill - images)[~kept].abs().mean()) > 0.1
 
 
-def test_the_threshold_says_what_the_hole_is(generator):
+def test_the_threshold_defines_the_hole(generator):
     images = torch.rand(1, 3, 16, 16, generator=generator)
     mask = torch.ones(1, 1, 16, 16)
     mask[..., 4:8, 4:8] = 0.4
@@ -56,7 +56,7 @@ def test_the_threshold_says_what_the_hole_is(generator):
     assert not torch.equal(Inpaint(threshold=0.5)(images, generator=generator, mask=mask), images)
 
 
-def test_nothing_known_gives_the_mean_colour(generator):
+def test_an_image_that_is_all_hole_gets_its_mean_color(generator):
     images = torch.rand(2, 3, 12, 12, generator=generator)
     mean = images.mean((2, 3), keepdim=True).expand_as(images)
     for mask in (None, torch.zeros(2, 1, 12, 12)):
@@ -64,7 +64,7 @@ def test_nothing_known_gives_the_mean_colour(generator):
 
 
 @pytest.mark.parametrize("side", [8, 64])
-def test_one_known_pixel_is_enough(side, generator):
+def test_one_known_pixel_is_enough_to_inpaint(side, generator):
     mask = torch.zeros(1, 1, 24, 24)
     mask[..., 3, 20] = 1
     images = torch.rand(1, 3, 24, 24, generator=generator)
@@ -76,6 +76,6 @@ def test_one_known_pixel_is_enough(side, generator):
 @pytest.mark.parametrize(
     "options", [{"threshold": 0.0}, {"threshold": 1.1}, {"side": 7}, {"side": 20.0}]
 )
-def test_bad_numbers(options):
-    with pytest.raises(InputError, match=r"threshold is in \(0, 1\] and side a whole number >= 8"):
+def test_bad_numbers_are_refused(options):
+    with pytest.raises(InputError, match=r"threshold must be in \(0, 1\] and side an integer >= 8"):
         Inpaint(**options)

@@ -14,7 +14,7 @@ from saliencykit.testing.black_boxes import PlantedEvidence
 BLACK = Constant(color=0.0)
 
 
-def test_the_kernel_is_that_of_the_cosine_distance():
+def test_the_kernel_uses_the_cosine_distance():
     sets = torch.tensor(
         [[1.0, 1, 1, 1], [1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]], dtype=torch.float64
     )
@@ -25,8 +25,8 @@ def test_the_kernel_is_that_of_the_cosine_distance():
         assert math.isclose(value, math.exp(-(distance**2) / 0.25**2), rel_tol=1e-9)
 
 
-def test_the_size_of_a_set_is_uniform_then_which_ones(white, generator):
-    sets = Lime(samples=7000).sets(white[0], 6, generator)
+def test_the_size_of_a_set_is_uniform_and_so_are_its_members(white, generator):
+    sets = Lime(samples=7000).draw_sets(white[0], 6, generator)
     assert sets.shape == (7001, 6)
     assert torch.equal(sets[0], torch.ones(6, dtype=torch.float64))
     sizes = torch.bincount(sets[1:].sum(1).long(), minlength=7) / 7000
@@ -35,7 +35,7 @@ def test_the_size_of_a_set_is_uniform_then_which_ones(white, generator):
     assert float((threes.mean(0) - 0.5).abs().max()) < 0.06
 
 
-def test_a_linear_box_gets_its_weights(stripes, columns, white, generator):
+def test_the_map_of_a_linear_black_box_has_its_weights(stripes, columns, white, generator):
     found = Lime(samples=200, ridge=0.0, alternative=BLACK).attribute(
         stripes, *white, generator=generator
     )
@@ -48,10 +48,8 @@ def test_a_linear_box_gets_its_weights(stripes, columns, white, generator):
     assert 0.1 < float(shrunk.attributions.max()) < 0.35
 
 
-def test_against_a_slow_version(generator):
-    """Equation 2 on a box that is not linear: each set made, asked and weighed on its own, then the
-    normal equations.
-    """
+def test_equals_a_plain_loop_and_the_normal_equations(generator):
+    """Equation 2 for a black box that is not linear."""
     black_box = PlantedEvidence(side=6)
     images, labels = black_box.examples(1, generator=generator, size=20)
     masker = Lime(
@@ -64,7 +62,7 @@ def test_against_a_slow_version(generator):
     from saliencykit.core import rng
 
     seed = rng.fork(rng.fork(torch.Generator().manual_seed(3))).initial_seed()
-    sets = masker.sets(images, count, torch.Generator().manual_seed(seed)).numpy()
+    sets = masker.draw_sets(images, count, torch.Generator().manual_seed(seed)).numpy()
     rows, answers, weights = [], [], []
     for z in sets:
         edit = torch.full_like(images, 0.5)
@@ -88,11 +86,11 @@ def test_against_a_slow_version(generator):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"samples": 0}, "samples is a whole number >= 1"),
-        ({"width": 0.0}, "width is > 0 and ridge >= 0"),
-        ({"ridge": -1.0}, "width is > 0 and ridge >= 0"),
+        ({"samples": 0}, "samples must be an integer >= 1"),
+        ({"width": 0.0}, "width must be > 0 and ridge >= 0"),
+        ({"ridge": -1.0}, "width must be > 0 and ridge >= 0"),
     ],
 )
-def test_bad_numbers(options, words):
+def test_bad_numbers_are_refused(options, words):
     with pytest.raises(InputError, match=words):
         Lime(**options)

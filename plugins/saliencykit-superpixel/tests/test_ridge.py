@@ -19,14 +19,14 @@ def slow(sets, answers, weights, strength):
 
 
 @pytest.mark.parametrize("strength", [1e-6, 0.3, 1.0, 50.0])
-def test_against_the_normal_equations(strength):
+def test_slopes_solve_the_normal_equations(strength):
     sets, answers, weights = problem()
     found, error = ridge(*map(torch.from_numpy, (sets, answers, weights)), strength)
     assert np.allclose(found.numpy(), slow(sets, answers, weights, strength), atol=1e-8)
     assert bool((error >= 0).all())
 
 
-def test_the_strength_with_the_least_cross_validation_score():
+def test_the_penalty_is_the_one_of_least_cross_validation_score():
     sets, answers, _ = problem(noise=1.0)
     ones = np.ones(len(sets))
     found, _ = ridge(*map(torch.from_numpy, (sets, answers, ones)))
@@ -46,7 +46,7 @@ def test_the_strength_with_the_least_cross_validation_score():
     assert np.allclose(found.numpy(), slow(sets, answers, ones, best), atol=1e-8)
 
 
-def test_errors_cover_the_truth():
+def test_errors_cover_the_true_slopes():
     random = np.random.RandomState(1)
     truth, outside = np.linspace(-1, 1, 8), 0
     for _ in range(50):
@@ -69,7 +69,7 @@ def test_errors_cover_the_truth():
     "sets", [torch.ones(9, 3, dtype=torch.float64), torch.zeros(9, 1, dtype=torch.float64)]
 )
 @pytest.mark.parametrize("strength", [None, 0.0, 1.0])
-def test_sets_that_say_nothing_give_slopes_of_0(sets, answers, strength):
+def test_uninformative_sets_give_slopes_of_zero(sets, answers, strength):
     found, error = ridge(sets, answers, torch.ones(9, dtype=torch.float64), strength)
     assert torch.equal(found, torch.zeros_like(found))
     assert bool((error >= 0).all())

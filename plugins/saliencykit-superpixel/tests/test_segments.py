@@ -14,7 +14,7 @@ def photo(side=64):
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
 
 
-def test_superpixels_are_pieces_with_numbers_from_0_on():
+def test_superpixels_are_connected_and_numbered_from_zero():
     numbers = superpixels(photo(), 40, 10.0)
     assert numbers.shape == (64, 64)
     assert numbers.dtype == torch.int64
@@ -26,7 +26,7 @@ def test_superpixels_are_pieces_with_numbers_from_0_on():
     )
 
 
-def test_a_picture_has_the_same_superpixels_every_time_in_any_range_and_type():
+def test_superpixels_are_deterministic_for_any_range_and_dtype():
     image = photo()
     wanted = superpixels(image, 40, 10.0)
     torch.manual_seed(1)
@@ -35,7 +35,7 @@ def test_a_picture_has_the_same_superpixels_every_time_in_any_range_and_type():
     assert torch.equal(superpixels(image, 40, 10.0), wanted)
 
 
-def test_they_follow_the_edges():
+def test_superpixels_follow_the_edges():
     image = torch.zeros(1, 3, 32, 32)
     image[:, 0, 9:23, 6:27] = 1
     numbers = superpixels(image, 30, 1.0)
@@ -45,7 +45,7 @@ def test_they_follow_the_edges():
 
 @pytest.mark.parametrize("shape", [(1, 1, 20, 30), (1, 3, 5, 5), (1, 3, 1, 1), (1, 4, 12, 9)])
 @pytest.mark.parametrize("flat", [True, False])
-def test_any_size_and_any_channels(shape, flat):
+def test_any_size_and_number_of_channels_works(shape, flat):
     image = (
         torch.full(shape, 0.5)
         if flat
@@ -60,6 +60,6 @@ def test_any_size_and_any_channels(shape, flat):
     "options",
     [{"segments": 0}, {"segments": 2.5}, {"compactness": 0.0}, {"compactness": float("inf")}],
 )
-def test_bad_numbers(options):
-    with pytest.raises(InputError, match="segments is a whole number >= 1 and compactness > 0"):
+def test_bad_numbers_are_refused(options):
+    with pytest.raises(InputError, match="segments must be an integer >= 1 and compactness > 0"):
         Lime(**options)

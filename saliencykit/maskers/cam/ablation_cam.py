@@ -1,4 +1,4 @@
-"""Ablation-CAM: each channel weighed by what the answer loses without it."""
+"""Ablation-CAM: a feature map, each channel weighted by what the logit loses without it."""
 
 from dataclasses import dataclass
 from typing import final
@@ -28,38 +28,36 @@ from saliencykit.networks.target_layer import target_layer
 @final
 @dataclass(frozen=True, kw_only=True)
 class AblationCam(Masker):
-    """A feature map's channels, each weighed by the share of the label's logit that is lost when it
-    is set to zero.
+    """The channels of a feature map, each weighted by the fraction of the label's logit that is lost
+    when the channel is set to zero.
 
-    `scores = sum over k of (y - y_k) / |y| * A_k`, with `y` the label's logit and `y_k` the one
-    without channel k. Like Grad-CAM, but with the whole effect of a channel in place of a slope: no
-    gradients, and nothing saturates. As coarse as the map.
+    `attributions = sum over k of (y - y_k) / |y| * A_k`, with the label's logit `y`, and `y_k`
+    without channel k. Like Grad-CAM, with the whole effect of a channel instead of a slope: no
+    gradients, no saturation. As coarse as the feature map.
 
-    Behind the map of a head that pools and then is linear, `y - y_k` is the channel's mean times
-    its weight (and a rectifier in between can be applied again without it), so one forward pass
-    gives all channels exactly. Elsewhere the part of the model after the layer runs once for each
-    channel that is not zero.
+    For a head that pools and then is linear, `y - y_k` is the channel's mean times its weight (and
+    a ReLU in between can be applied again), so one forward pass gives all channels exactly.
+    Otherwise the part of the model after the layer runs once for every channel that is not zero.
 
-    The mask is the positive part of the scores divided by its maximum. The published weight is over
-    `y`, which for a class with a negative logit would turn the map over; the size of `y` does not,
-    and a positive factor leaves the mask as it is.
+    The mask is the positive part of the attributions divided by their maximum. The published
+    denominator is `y`, which would flip the sign of the map for a class with a negative logit; with
+    `|y|` it does not, and for a positive logit the mask is the same.
 
     Args:
-        layer: The dotted name of the layer whose channels are ablated, as in
-            `model.named_modules()`. None: the map that the head pools; elsewhere the layer that
-            Grad-CAM reads.
+        layer: Dotted name of the layer whose channels are ablated, as in `model.named_modules()`.
+            None: the feature map that the head pools, or else the layer that Grad-CAM uses.
 
     Raises:
-        InputError: The box shows no torch module, the layer is unknown or no map, or the answer
-            does not depend on it alone.
+        InputError: The black box does not expose submodules, the layer is unknown or not spatial,
+            or the logits do not depend on it alone.
 
     Example:
+        >>> from torch import nn
         >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
-        >>> conv, head = torch.nn.Conv2d(3, 8, 3, stride=2), torch.nn.Linear(8 * 225, 4)
-        >>> net = torch.nn.Sequential(conv, torch.nn.ReLU(), torch.nn.Flatten(), head)
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Flatten(), nn.LazyLinear(4))
         >>> black_box, images = TorchBlackBox(net, size=32), torch.rand(2, 3, 32, 32)
-        >>> AblationCam().mask(black_box, images, torch.tensor([0, 3]), Generator()).attributions.shape
-        torch.Size([2, 1, 15, 15])
+        >>> AblationCam()(black_box, images, torch.tensor([0, 3]), generator=Generator()).shape
+        torch.Size([2, 1, 32, 32])
 
     References:
         Ramaswamy & Desai 2020, "Ablation-CAM: Visual Explanations for Deep Convolutional Network
@@ -72,83 +70,72 @@ class AblationCam(Masker):
         """Check the layer's name."""
         if self.layer is not None and not (isinstance(self.layer, str) and self.layer):
             raise InputError(
-                f"AblationCam(layer={self.layer!r}) takes a layer's dotted name, such as "
+                f"AblationCam(layer={self.layer!r}): expected the dotted name of a layer, such as "
                 "'layer4', or None."
             )
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> MaskerOutput:
-        """The weighed sum of channels, and its positive part as the mask."""
+        """The weighted sum of channels, and its positive part as the mask."""
         if black_box.module is None:
             raise InputError(
-                "AblationCam takes channels out of a layer of a torch module, and "
-                f"{name_of(black_box)} shows none. Use masker='rise' or 'occlusion', which only "
-                "ask."
+                "AblationCam removes channels from a layer of a torch module, and "
+                f"{name_of(black_box)} does not expose submodules. Use masker='rise' or "
+                "'occlusion', which only query the model."
             )
         head = pooled_head(black_box, images)
         if head is not None and self.layer in (None, head.feature_map.name):
-            scores = _in_one_pass(black_box, images, labels, head)
+            attributions = _in_one_pass(black_box, images, labels, head)
         else:
-            scores = _channel_by_channel(
-                black_box, images, labels, target_layer(black_box, images, self.layer)
-            )
-        return MaskerOutput(mask_from_attributions(scores), scores)
+            feature_map = target_layer(black_box, images, self.layer)
+            attributions = _channel_by_channel(black_box, images, labels, feature_map)
+        return MaskerOutput(mask_from_attributions(attributions), attributions)
 
 
 def _in_one_pass(black_box: BlackBox, images: Images, labels: Labels, head: Head) -> Tensor:
-    """What a linear head loses without each channel, from the map alone."""
-    found, step = [], micro_batch(black_box)
-    for some, asked in zip(torch.split(images, step), torch.split(labels, step), strict=True):
+    """For a linear head: the drops follow from the feature map alone."""
+    attributions, step = [], micro_batch(black_box)
+    for some, classes in zip(torch.split(images, step), torch.split(labels, step), strict=True):
         logits, (maps,) = read_feature_maps(black_box, some, [head.feature_map])
-        y = logits.gather(1, asked[:, None]).to(maps)
-        weight, bias = head.weight.to(maps)[asked], head.bias.to(maps)[asked, None]
-        places = torch.einsum("bkhw,bk->bhw", maps, weight) + bias[:, :, None]
-        lost = maps.mean((2, 3)) * weight
-        linear = places.mean((1, 2), keepdim=True)[:, :, 0]
-        if bool(
-            ((places.relu().mean((1, 2))[:, None] - y).abs() < (linear - y).abs()).any()
-        ):  # a rectifier before the pooling
-            without = [
-                places - w[:, None, None] * a
-                for a, w in zip(maps.unbind(1), weight.unbind(1), strict=True)
-            ]
-            lost = torch.stack(
-                [
-                    places.relu().mean((1, 2)) - partial_network.relu().mean((1, 2))
-                    for partial_network in without
-                ],
-                1,
-            )
-        found.append(_weighed(maps, lost, y))
-    return torch.cat(found).to(images.dtype)
+        logit = logits.gather(1, classes[:, None]).to(maps)
+        weight, bias = head.weight.to(maps)[classes], head.bias.to(maps)[classes, None]
+        # evidence at each position; its mean is the logit
+        evidence = torch.einsum("bkhw,bk->bhw", maps, weight) + bias[:, :, None]
+        linear, rectified = (each.mean((1, 2))[:, None] for each in (evidence, evidence.relu()))
+        drops = maps.mean((2, 3)) * weight
+        if bool(((rectified - logit).abs() < (linear - logit).abs()).any()):
+            # a ReLU comes before the pooling: apply it again without each channel
+            without = evidence[:, None] - weight[:, :, None, None] * maps
+            drops = rectified - without.relu().mean((2, 3))
+        attributions.append(_weighted(maps, drops, logit))
+    return torch.cat(attributions).to(images.dtype)
 
 
 def _channel_by_channel(
     black_box: BlackBox, images: Images, labels: Labels, feature_map: FeatureMap
 ) -> Tensor:
-    """What any model loses without each channel: the part after the layer runs for each."""
-    partial_network = network_after(black_box, images[:1], feature_map)
-    step = micro_batch(partial_network.black_box)
-    found = []
+    """For any model: run the part after the layer without each channel."""
+    partial_network, attributions = network_after(black_box, images[:1], feature_map), []
     for image, label in zip(images[:, None], labels[:, None], strict=True):
-        listener = ActivationRecorder()
-        with eager(black_box), listener.on(module_of(black_box), [feature_map.name]):
+        recorder = ActivationRecorder()
+        with eager(black_box), recorder.on(module_of(black_box), [feature_map.name]):
             black_box(image)
-        output = torch.cat(listener.outputs[feature_map.name])
+        output = torch.cat(recorder.outputs[feature_map.name])
         maps = feature_map.read(output, image.shape[2:])
         partial_network.follow(output)
-        y = partial_network(maps, image.shape[1:])[:, label]
-        lost = maps.new_zeros(maps.shape[:2])
-        for some in torch.split((maps[0] != 0).flatten(1).any(1).nonzero().flatten(), step):
-            kept = torch.ones(len(some), maps.shape[1], dtype=maps.dtype, device=maps.device)
+        logit = partial_network(maps, image.shape[1:])[:, label]
+        drops = maps.new_zeros(maps.shape[:2])
+        active = (maps[0] != 0).flatten(1).any(1).nonzero().flatten()
+        for some in torch.split(active, micro_batch(partial_network.black_box)):
+            kept = maps.new_ones(len(some), maps.shape[1])
             kept[torch.arange(len(some)), some] = 0
             without = partial_network(maps * kept[:, :, None, None], image.shape[1:])[:, label[0]]
-            lost[0, some] = (y[0] - without).to(lost)
-        found.append(_weighed(maps, lost, y.to(maps)))
-    return torch.cat(found).to(images.dtype)
+            drops[0, some] = (logit[0] - without).to(drops)
+        attributions.append(_weighted(maps, drops, logit.to(maps)))
+    return torch.cat(attributions).to(images.dtype)
 
 
-def _weighed(maps: Tensor, lost: Tensor, y: Tensor) -> Tensor:
-    weights = lost / y.abs().clamp_min(torch.finfo(maps.dtype).eps)
+def _weighted(maps: Tensor, drops: Tensor, logit: Tensor) -> Tensor:
+    weights = drops / logit.abs().clamp_min(torch.finfo(maps.dtype).eps)
     return torch.einsum("bkhw,bk->bhw", maps, weights)[:, None]

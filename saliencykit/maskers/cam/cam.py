@@ -1,4 +1,4 @@
-"""CAM: the class's own rows of the head, laid over the last feature map."""
+"""CAM: the class weights of a linear head, applied to the last feature map."""
 
 from dataclasses import dataclass
 from typing import final
@@ -20,30 +20,29 @@ from saliencykit.networks.feature_maps import read_feature_maps
 @final
 @dataclass(frozen=True, kw_only=True)
 class Cam(Masker):
-    """Class activation map: how much each position of the last feature map adds to the label's
-    logit.
+    """Class activation map: what each position of the last feature map adds to the label's logit.
 
-    `scores(x, y) = sum over k of w_ck A_k(x, y)`, where `A` are the maps that the head pools and
-    `w_c` its weights for the class: their mean, and the bias, *is* the logit. One forward pass, no
-    gradients, exact; as coarse as the map (7 x 7 of 224 px). Only for heads of pooling and one
-    linear layer, or of a 1x1 convolution and pooling (a rectifier between the two is left out);
-    Grad-CAM is its extension to others, and for a linear head is this map, less its negative part,
-    over the number of positions.
+    `attributions(x, y) = sum over k of w_ck A_k(x, y)`, where `A` is the feature map that the head
+    pools and `w_c` its weights for the class: their mean plus the bias *is* the logit. One forward
+    pass, no gradients, exact, and as coarse as the feature map (7 x 7 for 224 px). Only for heads
+    that pool and then apply one linear layer, or a 1x1 convolution and then pool (a ReLU in between
+    is ignored). Grad-CAM extends it to other heads; for a linear head Grad-CAM is the positive part
+    of this map divided by the number of positions.
 
-    The mask is the positive part of the scores divided by its maximum.
+    The mask is the positive part of the attributions divided by their maximum.
 
     Raises:
-        InputError: The box shows no torch module, or its model has no such head.
+        InputError: The black box does not expose submodules, or its model has no such head.
 
     Example:
+        >>> from torch import nn
         >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
-        >>> net = torch.nn.Sequential(
-        ...     torch.nn.Conv2d(3, 8, 3, stride=2), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
-        ...     torch.nn.Linear(8, 4),
-        ... )
-        >>> black_box, images = TorchBlackBox(net, size=32), torch.rand(2, 3, 32, 32)
-        >>> scores = Cam().mask(black_box, images, torch.tensor([0, 3]), Generator()).attributions
-        >>> bool((scores.mean((1, 2, 3)) + net[4].bias[[0, 3]] - net(images)[[0, 1], [0, 3]]).abs().max() < 1e-5)
+        >>> conv, head = nn.Conv2d(3, 8, 3, stride=2), nn.Linear(8, 4)
+        >>> net = nn.Sequential(conv, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+        >>> images, labels = torch.rand(2, 3, 32, 32), torch.tensor([0, 3])
+        >>> output = Cam().mask(TorchBlackBox(net, size=32), images, labels, Generator())
+        >>> logits = output.attributions.mean((1, 2, 3)) + head.bias[labels]
+        >>> torch.allclose(logits, net(images)[[0, 1], labels], atol=1e-5)
         True
 
     References:
@@ -54,22 +53,24 @@ class Cam(Masker):
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> MaskerOutput:
-        """The class's rows over the map, and their positive part as the mask."""
+        """The weighted sum of channels, and its positive part as the mask."""
         if black_box.module is None:
             raise InputError(
-                f"Cam reads the last feature map of a torch module, and {name_of(black_box)} "
-                "shows none. Use masker='rise' or 'occlusion', which only ask."
+                f"Cam reads the last feature map of a torch module, and {name_of(black_box)} does "
+                "not expose submodules. Use masker='rise' or 'occlusion', which only query the "
+                "model."
             )
         head = pooled_head(black_box, images)
         if head is None:
             raise InputError(
-                "Cam is for heads of pooling and one linear layer, and the head of "
-                f"{name_of(black_box.module)} is another. Use masker='grad-cam', which is the "
-                "same map for every head."
+                "Cam needs a head of pooling and one linear layer, and the head of "
+                f"{name_of(black_box.module)} is different. Use masker='grad-cam', which "
+                "generalizes CAM to any head."
             )
-        found, step = [], micro_batch(black_box)
-        for some, asked in zip(torch.split(images, step), torch.split(labels, step), strict=True):
+        attributions, step = [], micro_batch(black_box)
+        for some, classes in zip(torch.split(images, step), torch.split(labels, step), strict=True):
             maps = read_feature_maps(black_box, some, [head.feature_map])[1][0].detach()
-            found.append(torch.einsum("bkhw,bk->bhw", maps, head.weight.to(maps)[asked])[:, None])
-        scores = torch.cat(found).to(images.dtype)
-        return MaskerOutput(mask_from_attributions(scores), scores)
+            weights = head.weight.to(maps)[classes]
+            attributions.append(torch.einsum("bkhw,bk->bhw", maps, weights)[:, None])
+        stacked = torch.cat(attributions).to(images.dtype)
+        return MaskerOutput(mask_from_attributions(stacked), stacked)

@@ -1,5 +1,6 @@
-"""Grad-CAM: a classifier's last maps, weighted with what the label's logit wants of each."""
+"""Grad-CAM: a late feature map, weighted by the gradient of the label's logit."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -14,37 +15,37 @@ from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.normalize import NONFINITE_HINT, mask_from_attributions
 from saliencykit.networks.target_layer import cut_at, target_layer
 
-_ROUNDING = 1e-6  # of the largest map times the sum of weights: what is below says nothing
+# of the largest activation times the sum of the weights: smaller maps are rounding noise
+_ROUNDING = 1e-6
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class GradCam(Masker):
-    """The maps of a late layer, each weighted with the mean gradient of the label's logit with
-    respect to it, and summed.
+    """The channels of a late layer, each weighted by the mean gradient of the logit, summed.
 
     One forward pass, and a backward pass from the logit to that layer only: about as costly as the
-    prediction. Coarse, as the layer is (7 x 7 in many networks), and good at finding where; of
+    prediction. Coarse, as the layer is (7 x 7 in many networks), and good at localization; of
     several objects it tends to show the whole group. Where the layer is followed by mean pooling
-    and one linear layer it is CAM, up to a factor. The layer is found by itself in convolutional
-    networks, transformers with a class token or without, and hybrids, see `target_layer`; tokens
-    are laid out as their grid.
+    and one linear layer it is CAM, up to a factor. The layer is chosen automatically for
+    convolutional networks, transformers with or without a class token, and hybrids (see
+    `target_layer`); tokens are arranged as their grid.
 
-    The mask is the positive part of the scores divided by its maximum, as published: what is
-    negative speaks for other classes.
+    The mask is the positive part of the attributions divided by their maximum, as published:
+    negative values speak for other classes.
 
     Args:
-        layer: The dotted name of another layer, such as `layer3`; its output must be a map over the
-            picture.
+        layer: Dotted name of another layer, such as `layer3`. It must have spatial feature maps.
 
     Raises:
-        InputError: The box shows no torch module, no layer of it qualifies, or the named one does
-            not.
+        InputError: The black box does not expose submodules, no layer qualifies, or the given one
+            does not.
         GradientError: The gradient at the layer is NaN or infinite, or there is none.
 
     Example:
+        >>> from torch import nn
         >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
-        >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, 2), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(4))
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Flatten(), nn.LazyLinear(4))
         >>> black_box, images = TorchBlackBox(net, size=16), torch.rand(2, 3, 16, 16)
         >>> GradCam()(black_box, images, torch.tensor([0, 3]), generator=Generator()).shape
         torch.Size([2, 1, 16, 16])
@@ -61,26 +62,27 @@ class GradCam(Masker):
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> MaskerOutput:
-        """The weighted sum, as coarse as the layer, and its positive part as the mask."""
+        """The weighted sum at the resolution of the layer, and its positive part as the mask."""
         feature_map = target_layer(black_box, images, self.layer)
         logits, leaves = cut_at(black_box, images, feature_map)
         with torch.enable_grad():
-            asked = logits.gather(1, labels[:, None]).sum()
-        slopes = torch.autograd.grad(asked, leaves)
-        maps, slope = (
-            feature_map.read(_whole(parts), images.shape[2:]) for parts in (leaves, slopes)
+            total = logits.gather(1, labels[:, None]).sum()
+        gradients = torch.autograd.grad(total, leaves)
+        maps, gradient = (
+            feature_map.read(_joined(parts), images.shape[2:]) for parts in (leaves, gradients)
         )
-        if bad := checks.finite_rows(slope):
+        if bad := checks.finite_rows(gradient):
             raise GradientError(
-                f"GradCam: the gradient at {feature_map.name!r} is NaN or infinite in row {bad[0]} of "
-                f"{len(images)}; {NONFINITE_HINT}"
+                f"GradCam: the gradient at {feature_map.name!r} is NaN or infinite in row {bad[0]} "
+                f"of {len(images)}; {NONFINITE_HINT}"
             )
         with torch.no_grad():
-            weights = slope.mean((2, 3), keepdim=True)
-            scores = (weights * maps).sum(1, keepdim=True).to(images.dtype)
+            weights = gradient.mean((2, 3), keepdim=True)
+            attributions = (weights * maps).sum(1, keepdim=True).to(images.dtype)
             floor = weights.abs().sum((1, 2, 3)) * maps.abs().amax((1, 2, 3)) * _ROUNDING
-            return MaskerOutput(mask_from_attributions(scores, floor.to(scores.dtype)), scores)
+            mask = mask_from_attributions(attributions, floor.to(attributions.dtype))
+            return MaskerOutput(mask, attributions)
 
 
-def _whole(parts: "tuple[Tensor, ...] | list[Tensor]") -> Tensor:
+def _joined(parts: Sequence[Tensor]) -> Tensor:
     return parts[0].detach() if len(parts) == 1 else torch.cat([part.detach() for part in parts])

@@ -186,7 +186,7 @@ def test_a_negative_logit_does_not_turn_the_map_over():
 
 
 def test_refusals_name_the_way_out(black_box, examples):
-    with pytest.raises(InputError, match=r"Counting shows none.*rise"):
+    with pytest.raises(InputError, match=r"Counting does not expose.*rise"):
         AblationCam()(Counting(black_box), *examples, generator=Generator())
     with pytest.raises(InputError, match="nine"):
         scores(model_of("linear"), layer="nine")

@@ -120,7 +120,7 @@ def test_another_head_is_refused_and_grad_cam_named(model):
 
 
 def test_a_box_without_layers_is_refused_with_the_way_out(black_box, examples):
-    with pytest.raises(InputError, match=r"PlantedEvidence shows none.*rise"):
+    with pytest.raises(InputError, match=r"PlantedEvidence does not expose.*rise"):
         Cam()(black_box, *examples, generator=Generator())
 
 

@@ -10,7 +10,7 @@ from saliencykit.alternatives.crop import Crop
 from saliencykit.alternatives.noise import Noise
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.maskers.cam.score_cam import ScoreCam, stretched
+from saliencykit.maskers.cam.score_cam import ScoreCam, scaled_masks
 from saliencykit.testing.black_boxes import Counting
 from saliencykit.testing.unchanged import untouched
 
@@ -123,9 +123,9 @@ def test_the_mask_is_the_positive_part_over_its_maximum(net, images):
     assert torch.allclose(answer.mask, positive / positive.amax((1, 2, 3), keepdim=True), atol=1e-6)
 
 
-def test_maps_are_stretched_to_the_unit_range_and_constant_ones_are_0():
+def test_maps_are_scaled_masks_to_the_unit_range_and_constant_ones_are_0():
     maps = torch.stack([torch.rand(1, 4, 5) * 3 - 1, torch.full((1, 4, 5), 7.0)])
-    large = stretched(maps, (8, 10))
+    large = scaled_masks(maps, (8, 10))
     assert large[0].min() == 0
     assert large[0].max() == 1
     assert (large[1] == 0).all()

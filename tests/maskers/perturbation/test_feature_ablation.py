@@ -1,4 +1,4 @@
-"""Feature ablation: Captum's numbers, a plain loop's numbers, and what is accepted as regions."""
+"""Feature ablation against Captum and a plain loop, and the regions it accepts."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from saliencykit.maskers.perturbation.feature_ablation import FeatureAblation
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence
 
 
-def net():
+def network():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         body = [
@@ -30,7 +30,7 @@ def net():
 
 
 def superpixels(size, count, seed=0):
-    """Cells of the nearest of a few points: any shape, any number."""
+    """Voronoi cells of random points: any shape, any number."""
     points = torch.rand(count, 2, generator=Generator().manual_seed(seed)) * torch.tensor(size)
     places = torch.stack(
         torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij"), -1
@@ -46,7 +46,7 @@ def found(masker, black_box, images, labels, seed=0):
 def test_equals_captums_feature_ablation(size, count):
     from captum.attr import FeatureAblation as Captums
 
-    model, regions = net(), superpixels(size, count)
+    model, regions = network(), superpixels(size, count)
     images, labels = (
         torch.rand(2, 3, *size, generator=Generator().manual_seed(1)),
         torch.tensor([3, 0]),
@@ -83,7 +83,7 @@ def test_a_grid_equals_a_plain_loop(alternative):
             )
 
 
-def test_one_map_per_picture_and_one_for_all(black_box, examples):
+def test_regions_may_be_one_map_per_image_or_one_for_all(black_box, examples):
     images, labels = examples
     maps = torch.stack([superpixels((16, 16), 9, seed) for seed in range(4)])[:, None]
     together = found(FeatureAblation(regions=maps), black_box, images, labels).attributions
@@ -102,7 +102,9 @@ def test_one_map_per_picture_and_one_for_all(black_box, examples):
     assert not torch.allclose(shared[1:], together[1:], atol=1e-3)
 
 
-def test_scores_are_constant_on_a_region_and_the_mask_is_their_positive_part(black_box, examples):
+def test_attributions_are_constant_on_a_region_and_the_mask_is_their_positive_part(
+    black_box, examples
+):
     regions = superpixels((16, 16), 12)
     answer = found(FeatureAblation(regions=regions), black_box, *examples)
     for name in regions.unique():
@@ -111,7 +113,7 @@ def test_scores_are_constant_on_a_region_and_the_mask_is_their_positive_part(bla
     assert torch.allclose(answer.mask, positive / positive.amax((1, 2, 3), keepdim=True), atol=1e-6)
 
 
-def test_a_pictures_mask_does_not_depend_on_its_batch(black_box, examples):
+def test_the_mask_of_an_image_does_not_depend_on_its_batch(black_box, examples):
     images, labels = examples
     masker = FeatureAblation(grid_size=4, alternative=Noise())
     together = found(masker, black_box, images, labels).attributions
@@ -122,14 +124,14 @@ def test_a_pictures_mask_does_not_depend_on_its_batch(black_box, examples):
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
 
 
-def test_one_evaluation_per_region_and_one_for_the_picture():
+def test_one_query_per_region_and_one_for_the_image():
     black_box = Counting(PlantedEvidence(max_batch=10))
     images, labels = black_box.black_box.examples(3, generator=Generator().manual_seed(0))
     FeatureAblation(grid_size=4)(black_box, images, labels, generator=Generator())
     assert black_box.images == 3 * (16 + 1)
 
 
-def test_more_cells_than_pixels_are_one_per_pixel():
+def test_a_grid_finer_than_the_image_has_one_cell_per_pixel():
     black_box = Counting(PlantedEvidence())
     images, labels = black_box.black_box.examples(
         1, generator=Generator().manual_seed(0), size=(4, 5)
@@ -144,7 +146,7 @@ def test_more_cells_than_pixels_are_one_per_pixel():
         ({"grid_size": 0}, "grid_size=0"),
         ({"grid_size": (2, 3, 4)}, "grid_size="),
         ({"grid_size": 2.5}, "grid_size=2.5"),
-        ({"regions": torch.rand(4, 4)}, "whole numbers"),
+        ({"regions": torch.rand(4, 4)}, "expected integers"),
         (
             {"regions": torch.zeros(2, 3, 4, 4, dtype=torch.long)},
             r"got torch.int64 of shape \(2, 3, 4, 4\)",
@@ -159,17 +161,17 @@ def test_bad_arguments_are_refused_at_once(wrong, says):
 
 
 def test_regions_that_do_not_fit_are_refused(black_box, examples):
-    with pytest.raises(InputError, match=r"1 pictures of 8 x 8 and got 4 of 16 x 16"):
+    with pytest.raises(InputError, match=r"1 images of 8 x 8 and got 4 of 16 x 16"):
         FeatureAblation(regions=np.zeros((8, 8), dtype=int))(
             black_box, *examples, generator=Generator()
         )
-    with pytest.raises(InputError, match="regions for 3 pictures"):
+    with pytest.raises(InputError, match="regions for 3 images"):
         FeatureAblation(regions=np.zeros((3, 1, 16, 16), dtype=int))(
             black_box, *examples, generator=Generator()
         )
 
 
-def test_maskers_are_equal_if_their_regions_are():
+def test_maskers_with_equal_regions_are_equal():
     one, same, other = (FeatureAblation(regions=superpixels((8, 8), count)) for count in (5, 5, 6))
     assert one == same
     assert hash(one) == hash(same)
@@ -180,7 +182,7 @@ def test_maskers_are_equal_if_their_regions_are():
     assert FeatureAblation() != "feature-ablation"
 
 
-def test_regions_of_a_large_picture_cost_a_part_of_the_full_passes(monkeypatch):
+def test_regions_of_a_large_image_need_few_full_passes(monkeypatch):
     from saliencykit.networks.incremental.window_logits import WindowLogits
 
     asked = []
@@ -191,8 +193,8 @@ def test_regions_of_a_large_picture_cost_a_part_of_the_full_passes(monkeypatch):
         lambda self, filled, which: asked.extend(which) or full(self, filled, which),
     )
     black_box, image = (
-        TorchBlackBox(net(), size=96),
+        TorchBlackBox(network(), size=96),
         torch.rand(1, 3, 96, 96, generator=Generator().manual_seed(2)),
     )
     found(FeatureAblation(regions=superpixels((96, 96), 200)), black_box, image, torch.tensor([1]))
-    assert 0 < len(asked) <= 4  # what was compared
+    assert 0 < len(asked) <= 4  # the ones that verify the incremental result

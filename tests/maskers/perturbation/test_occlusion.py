@@ -1,6 +1,4 @@
-"""Occlusion: Captum's numbers, a plain loop's numbers, the rule from scores to mask, and what it
-may ask.
-"""
+"""Occlusion against Captum and a plain loop, its mask, and its number of queries."""
 
 import numpy as np
 import pytest
@@ -19,7 +17,7 @@ from saliencykit.maskers.perturbation.occlusion import Occlusion
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly, iou
 
 
-def small_net(seed=0):
+def small_network(seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return nn.Sequential(
@@ -70,7 +68,7 @@ def found(masker, black_box, images, labels, seed=0):
 def test_equals_captums_occlusion(size, window, stride):
     from captum.attr import Occlusion as Captums
 
-    net = small_net()
+    net = small_network()
     images, labels = (
         torch.rand(2, 3, *size, generator=Generator().manual_seed(1)),
         torch.tensor([3, 0]),
@@ -91,11 +89,11 @@ def test_equals_captums_occlusion(size, window, stride):
         labels,
     ).attributions
     assert torch.allclose(ours.expand_as(theirs), theirs, atol=1e-5)
-    assert ours.abs().max() > 1e-3  # or the comparison says nothing
+    assert ours.abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("name", ["mnasnet0_5", "squeezenet1_1", "vit_b_16"])
-def test_equals_captums_occlusion_of_networks_whether_a_window_changes_all_of_them_or_a_part(name):
+def test_equals_captums_occlusion_for_networks_with_full_and_with_incremental_passes(name):
     import torchvision
     from captum.attr import Occlusion as Captums
 
@@ -153,7 +151,7 @@ def test_equals_a_plain_loop_with_any_fill(alternative, limit):
     )
     assert torch.allclose(answer.attributions, again.attributions, atol=1e-6)
     if isinstance(alternative, Noise):
-        return  # its fill is the masker's own draw
+        return  # the masker draws its own fill
     for row, (image, label) in enumerate(zip(images[:, None], labels, strict=True)):
         fill = alternative(image, generator=Generator())
         assert torch.allclose(
@@ -161,7 +159,7 @@ def test_equals_a_plain_loop_with_any_fill(alternative, limit):
         )
 
 
-def test_an_alternative_with_an_edit_of_its_own_is_asked_for_each_window(black_box, examples):
+def test_an_alternative_that_overrides_edit_is_used_for_each_window(black_box, examples):
     images, labels = examples
     masker = Occlusion(window=8, stride=8, alternative=Crop())
     whole = black_box(images).softmax(1).gather(1, labels[:, None])[:, 0]
@@ -186,18 +184,18 @@ def test_finds_planted_evidence_and_nothing_for_the_wrong_label(black_box, examp
     other = found(masker, black_box, images, (labels + 1) % 4)
     assert (
         other.attributions.amin((1, 2, 3)) < -0.01
-    ).all()  # hiding the rival's patch helps this label: a negative score
+    ).all()  # hiding the other class's patch raises p(label)
     assert ((other.mask == 0) == (other.attributions <= 0)).all()
 
 
-def test_the_mask_is_the_positive_part_of_the_scores_over_its_maximum(black_box, examples):
+def test_the_mask_is_the_positive_part_of_the_attributions_over_its_maximum(black_box, examples):
     answer = found(Occlusion(window=4, stride=2), black_box, *examples)
     positive = answer.attributions.clamp_min(0)
     assert torch.allclose(answer.mask, positive / positive.amax((1, 2, 3), keepdim=True), atol=1e-6)
     assert answer.standard_error is None
 
 
-def test_a_box_that_does_not_care_gets_an_empty_mask():
+def test_a_constant_model_gets_an_empty_mask():
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 4))
     nn.init.zeros_(net[1].weight)
     images = torch.rand(2, 3, 8, 8, generator=Generator().manual_seed(0))
@@ -208,7 +206,7 @@ def test_a_box_that_does_not_care_gets_an_empty_mask():
 
 
 @pytest.mark.parametrize("alternative", [Constant(color="mean"), Noise(), Choice()], ids=repr)
-def test_a_pictures_mask_does_not_depend_on_its_batch(black_box, examples, alternative):
+def test_the_mask_of_an_image_does_not_depend_on_its_batch(black_box, examples, alternative):
     images, labels = examples
     masker = Occlusion(window=4, stride=2, alternative=alternative)
     together = found(masker, black_box, images, labels).attributions
@@ -227,7 +225,7 @@ def test_a_pictures_mask_does_not_depend_on_its_batch(black_box, examples, alter
 @pytest.mark.parametrize(
     "size", [(4, 4), (8, 8), (16, 16), (32, 32), (64, 64), (5, 40), (224, 224)]
 )
-def test_the_defaults_ask_a_sane_number_of_questions_at_every_size(size):
+def test_the_defaults_take_a_reasonable_number_of_queries_at_every_size(size):
     black_box = Counting(
         QueryOnly(
             FunctionBlackBox(lambda x: np.stack([x[:, 0, 0, 0], x[:, -1, -1, 0]], 1), num_classes=2)
@@ -240,7 +238,7 @@ def test_the_defaults_ask_a_sane_number_of_questions_at_every_size(size):
     )
 
 
-def test_no_evaluation_is_wasted():
+def test_one_query_per_window_and_one_for_the_image():
     black_box = Counting(PlantedEvidence(max_batch=10))
     images, labels = black_box.black_box.examples(3, generator=Generator().manual_seed(0))
     Occlusion(window=4, stride=4)(black_box, images, labels, generator=Generator())
@@ -261,8 +259,8 @@ def test_bad_arguments_are_refused_at_once(wrong, says):
         Occlusion(**wrong)
 
 
-def test_windows_that_do_not_fit_are_refused_with_the_way_out(black_box, examples):
-    with pytest.raises(InputError, match=r"larger than the 16 x 16 picture; write window=1/7"):
+def test_windows_that_do_not_fit_are_refused_with_advice(black_box, examples):
+    with pytest.raises(InputError, match=r"larger than the 16 x 16 image; write window=1/7"):
         Occlusion(window=32, stride=8)(black_box, *examples, generator=Generator())
     with pytest.raises(InputError, match="would miss pixels"):
         Occlusion(window=2, stride=3)(black_box, *examples, generator=Generator())

@@ -1,12 +1,10 @@
-"""Random masks: their mean and covariance, pairs that add up to one, and blocks that do not change
-the draws.
-"""
+"""Random masks: mean and covariance, antithetic pairs, and draws independent of the blocks."""
 
 import pytest
 import torch
 from torch import Generator
 
-from saliencykit.maskers.perturbation.random_masks import draw_masks, similarity
+from saliencykit.maskers.perturbation.random_masks import draw_masks, side_covariance
 
 
 def drawn(samples, size=(12, 9), cells=3, keep=0.5, sampling="antithetic", seed=0):
@@ -20,7 +18,7 @@ def drawn(samples, size=(12, 9), cells=3, keep=0.5, sampling="antithetic", seed=
 @pytest.mark.parametrize(
     ("keep", "sampling"), [(0.5, "antithetic"), (0.3, "antithetic"), (0.3, "random")]
 )
-def test_mean_and_covariance_are_those_that_are_said(keep, sampling):
+def test_mean_and_covariance_are_the_documented_ones(keep, sampling):
     masks = drawn(20000, keep=keep, sampling=sampling).double()
     assert (masks.mean(0) - keep).abs().max() < 0.02
     if sampling == "antithetic":
@@ -29,17 +27,19 @@ def test_mean_and_covariance_are_those_that_are_said(keep, sampling):
     wanted = (
         keep
         * (1 - keep)
-        * torch.einsum("yv,xu->yxvu", similarity(12, 3), similarity(9, 3)).reshape(108, 108)
+        * torch.einsum("yv,xu->yxvu", side_covariance(12, 3), side_covariance(9, 3)).reshape(
+            108, 108
+        )
     )
     assert (above.T @ above / len(above) - wanted).abs().max() < 0.02
 
 
-def test_opposite_masks_add_up_to_one():
+def test_antithetic_masks_add_up_to_one():
     masks = drawn(50)
     assert torch.allclose(masks[::2] + masks[1::2], torch.ones(()), atol=1e-6)
     assert not torch.allclose(masks[0], masks[2])
 
 
 @pytest.mark.parametrize("sampling", ["antithetic", "random"])
-def test_more_masks_begin_with_the_same(sampling):
+def test_more_masks_start_with_the_same_ones(sampling):
     assert torch.equal(drawn(33, sampling=sampling), drawn(600, sampling=sampling)[:33])

@@ -1,6 +1,4 @@
-"""RISE: a plain loop's numbers over the same masks, the published masks, bounded batches, and draws
-that belong to the picture.
-"""
+"""RISE against a plain loop over the same masks, the published masks, and its use of queries."""
 
 import gc
 import itertools
@@ -25,7 +23,7 @@ from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly
 
 
 class Recorder(BlackBox):
-    """Answers as the inner box and keeps what it was shown."""
+    """The logits of another black box; keeps the images of all queries."""
 
     differentiable = False
 
@@ -42,10 +40,8 @@ class Recorder(BlackBox):
         return self.black_box(images)
 
 
-class Grey(BlackBox):
-    """Log-probabilities of the mean brightness: linear in the mask when asked about a white picture
-    on black.
-    """
+class Gray(BlackBox):
+    """p is the mean brightness: linear in the mask for a white image on black."""
 
     num_classes, differentiable = 2, False
 
@@ -54,8 +50,8 @@ class Grey(BlackBox):
         return torch.stack([light, 1 - light], 1).log()
 
 
-class Deaf(BlackBox):
-    """Answers the same whatever it is shown."""
+class ConstantLogits(BlackBox):
+    """The same logits for every image."""
 
     num_classes, differentiable = 2, False
 
@@ -67,11 +63,9 @@ def found(masker, black_box, images, labels, seed=0):
     return masker.attribute(black_box, images, labels, generator=Generator().manual_seed(seed))
 
 
-def masks_shown(masker, size, label=0, seed=0):
-    """The masks that the masker makes for a white picture on black: what the box is shown is the
-    mask.
-    """
-    black_box = Recorder(Grey(), max_batch=7)
+def queried_masks(masker, size, label=0, seed=0):
+    """The masks that the masker makes: on a white image and a black fill each query is a mask."""
+    black_box = Recorder(Gray(), max_batch=7)
     answer = found(masker, black_box, torch.ones(1, 1, *size), torch.tensor([label]), seed)
     return torch.cat(black_box.seen), answer
 
@@ -82,7 +76,7 @@ def masks_shown(masker, size, label=0, seed=0):
     [(300, (16, 16), 7, 0.5), (40, (9, 13), 3, 0.3), (5, (4, 4), 7, 0.5)],
 )
 def test_equals_a_plain_loop_over_the_same_masks(samples, size, cells, keep, sampling):
-    masks, answer = masks_shown(
+    masks, answer = queried_masks(
         Rise(
             samples=samples,
             grid_size=cells,
@@ -101,11 +95,11 @@ def test_equals_a_plain_loop_over_the_same_masks(samples, size, cells, keep, sam
         slow += (y - mean_y) * (mask[0] - mean_mask)
     slow /= samples * keep
     assert torch.allclose(answer.attributions[0, 0].double(), slow, atol=1e-5)
-    assert slow.abs().max() > 1e-3  # or the comparison says nothing
+    assert slow.abs().max() > 1e-3
 
 
-def test_the_scores_are_the_published_map_less_a_constant_answers_map():
-    masks, answer = masks_shown(
+def test_attributions_are_the_published_map_minus_that_of_a_constant_probability():
+    masks, answer = queried_masks(
         Rise(samples=200, alternative=Constant(color=0.0), estimate="mean"), (16, 16)
     )
     y = masks.mean((1, 2, 3))
@@ -115,8 +109,8 @@ def test_the_scores_are_the_published_map_less_a_constant_answers_map():
     )
 
 
-def test_the_error_of_a_mean_is_that_of_eight_groups_dealt_pair_by_pair():
-    masks, answer = masks_shown(
+def test_standard_error_of_the_mean_estimate_comes_from_eight_groups_of_pairs():
+    masks, answer = queried_masks(
         Rise(samples=320, alternative=Constant(color=0.0), estimate="mean"), (12, 12)
     )
     y, mask = masks.mean((1, 2, 3)), masks[:, 0]
@@ -127,44 +121,46 @@ def test_the_error_of_a_mean_is_that_of_eight_groups_dealt_pair_by_pair():
 
 @pytest.mark.parametrize("estimate", ["linear", "mean"])
 @pytest.mark.parametrize("samples", [128, 512])
-def test_the_error_estimates_how_far_the_scores_are_from_those_of_endless_samples(
+def test_standard_error_estimates_the_distance_to_the_map_of_many_samples(
     black_box, estimate, samples
 ):
     images, labels = black_box.examples(1, generator=Generator().manual_seed(5))
-    endless = found(Rise(samples=20000), black_box, images, labels, 99).attributions
+    converged = found(Rise(samples=20000), black_box, images, labels, 99).attributions
     repeats = [
         found(Rise(samples=samples, estimate=estimate), black_box, images, labels, seed)
         for seed in range(12)
     ]
-    true = torch.stack([r.attributions - endless for r in repeats]).square().mean(0).sqrt().mean()
+    true = torch.stack([r.attributions - converged for r in repeats]).square().mean(0).sqrt().mean()
     told = torch.stack([r.standard_error for r in repeats]).mean()
     assert 0.6 < float(told / true) < 1.4
 
 
 def test_regression_needs_fewer_masks_for_the_same_map(black_box):
     images, labels = black_box.examples(1, generator=Generator().manual_seed(5), size=32)
-    endless = found(
+    converged = found(
         Rise(samples=20000, estimate="mean", sampling="random"), black_box, images, labels, 99
     ).attributions
     few = found(Rise(samples=256), black_box, images, labels).attributions
     many = found(
         Rise(samples=512, estimate="mean", sampling="random"), black_box, images, labels
     ).attributions
-    assert (few - endless).square().mean() < (many - endless).square().mean()
+    assert (few - converged).square().mean() < (many - converged).square().mean()
 
 
-def test_precision_stops_early_and_is_kept(black_box):
+def test_target_correlation_stops_early_and_is_reached(black_box):
     images, labels = black_box.examples(2, generator=Generator().manual_seed(5), size=32)
     counted = Counting(QueryOnly(black_box))
     answer = found(Rise(samples=4000, target_correlation=0.95), counted, images, labels)
     assert counted.images < 2 * 1000
-    endless = found(Rise(samples=10000), black_box, images, labels, 99).attributions
-    for one, other in zip(answer.attributions, endless, strict=True):
+    converged = found(Rise(samples=10000), black_box, images, labels, 99).attributions
+    for one, other in zip(answer.attributions, converged, strict=True):
         assert torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1] > 0.93
 
 
-def test_a_precision_that_was_not_reached_is_said(black_box, examples):
-    with pytest.warns(UserWarning, match=r"after 300 masks .* wanted was 0\.99999.*samples=600"):
+def test_a_target_correlation_that_was_not_reached_is_warned_about(black_box, examples):
+    with pytest.warns(
+        UserWarning, match=r"after 300 masks .* below target_correlation=0\.99999.*samples=600"
+    ):
         found(
             Rise(samples=300, target_correlation=0.99999, estimate="mean"),
             black_box,
@@ -172,8 +168,8 @@ def test_a_precision_that_was_not_reached_is_said(black_box, examples):
         )
 
 
-def test_precision_of_a_box_that_does_not_care_stops_at_the_first_look():
-    counted = Counting(Deaf())
+def test_target_correlation_stops_at_the_first_check_for_a_constant_model():
+    counted = Counting(ConstantLogits())
     found(
         Rise(samples=2000, target_correlation=0.9),
         counted,
@@ -184,11 +180,11 @@ def test_precision_of_a_box_that_does_not_care_stops_at_the_first_look():
 
 
 @pytest.mark.parametrize(("size", "cells"), [((28, 28), 7), ((13, 20), 4), ((3, 3), 7)])
-def test_masks_are_enlarged_grids_cut_out_at_an_offset(size, cells):
-    """For every mask there are an offset and a grid that, enlarged and cut out there, give it:
-    looked for by least squares.
-    """
-    masks, _ = masks_shown(Rise(samples=3, grid_size=cells, alternative=Constant(color=0.0)), size)
+def test_masks_are_upsampled_grids_cropped_at_an_offset(size, cells):
+    """For every mask, least squares finds an offset and a grid that give it."""
+    masks, _ = queried_masks(
+        Rise(samples=3, grid_size=cells, alternative=Constant(color=0.0)), size
+    )
     cell = [math.ceil(side / cells) for side in size]
     units = torch.eye(cells * cells, dtype=torch.float64).view(-1, 1, cells, cells)
     resize_maps = F.interpolate(
@@ -203,8 +199,8 @@ def test_masks_are_enlarged_grids_cut_out_at_an_offset(size, cells):
         assert min(misses) < 1e-5
 
 
-def test_the_mean_mask_is_the_chance_to_be_kept_everywhere():
-    masks, _ = masks_shown(
+def test_the_mean_mask_is_keep_prob_everywhere():
+    masks, _ = queried_masks(
         Rise(samples=4000, keep_prob=0.3, alternative=Constant(color=0.0)), (14, 14)
     )
     assert (masks.mean(0) - 0.3).abs().max() < 0.04
@@ -227,7 +223,7 @@ def test_edits_are_compositions_with_one_fill(alternative):
     found(Rise(samples=12, alternative=alternative), recorder, white, torch.tensor([1]))
     assert torch.allclose(edits, torch.cat(recorder.seen), atol=1e-6)
     if isinstance(alternative, Noise):
-        return  # its fill is the masker's own draw
+        return  # the masker draws its own fill
     fill = alternative(white, generator=Generator())
     away = white - fill
     # least squares over the channels
@@ -235,7 +231,7 @@ def test_edits_are_compositions_with_one_fill(alternative):
     assert torch.allclose(compose(white, mask, fill), edits, atol=1e-5)
 
 
-def test_zero_is_what_the_models_normalisation_maps_to_zero():
+def test_the_default_fill_is_zero_after_the_models_normalization():
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 4))
     seen = []
     net.register_forward_pre_hook(lambda module, args: seen.append(args[0].clone()))
@@ -248,7 +244,7 @@ def test_zero_is_what_the_models_normalisation_maps_to_zero():
     assert not dropped.all()
 
 
-def test_an_alternative_with_an_edit_of_its_own_edits_each_mask(black_box, examples):
+def test_an_alternative_that_overrides_edit_is_used_for_each_mask(black_box, examples):
     images, labels = examples
     recorder = Recorder(black_box, max_batch=5)
     found(Rise(samples=12, alternative=Crop()), recorder, images[:1], labels[:1])
@@ -264,13 +260,13 @@ def test_finds_planted_evidence(black_box):
     assert (mask.mean((1, 2, 3)) < 0.5).all()
 
 
-def test_the_mask_is_the_positive_part_of_the_scores_over_its_maximum(black_box, examples):
+def test_the_mask_is_the_positive_part_of_the_attributions_over_its_maximum(black_box, examples):
     answer = found(Rise(samples=64), black_box, *examples)
     positive = answer.attributions.clamp_min(0)
     assert torch.allclose(answer.mask, positive / positive.amax((1, 2, 3), keepdim=True), atol=1e-6)
 
 
-def test_a_box_that_does_not_care_gets_an_empty_mask():
+def test_a_constant_model_gets_an_empty_mask():
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 4))
     torch.nn.init.zeros_(net[1].weight)
     images = torch.rand(2, 3, 8, 8, generator=Generator().manual_seed(0))
@@ -281,7 +277,7 @@ def test_a_box_that_does_not_care_gets_an_empty_mask():
 
 @pytest.mark.parametrize("alternative", [Constant(color="zero"), Noise(), Choice()], ids=repr)
 @pytest.mark.parametrize("limit", [3, None])
-def test_a_pictures_mask_does_not_depend_on_its_batch(examples, alternative, limit):
+def test_the_mask_of_an_image_does_not_depend_on_its_batch(examples, alternative, limit):
     images, labels = examples
     black_box, masker = PlantedEvidence(max_batch=limit), Rise(samples=50, alternative=alternative)
     together = found(masker, black_box, images, labels)
@@ -297,7 +293,7 @@ def test_a_pictures_mask_does_not_depend_on_its_batch(examples, alternative, lim
     )
 
 
-def test_masks_depend_on_the_seed_and_the_picture_and_not_on_the_micro_batch(black_box, examples):
+def test_masks_depend_on_the_seed_and_the_image_but_not_on_max_batch(black_box, examples):
     images, labels = examples
     first = found(Rise(samples=50), black_box, images, labels).attributions
     assert torch.equal(first, found(Rise(samples=50), black_box, images, labels).attributions)
@@ -311,16 +307,18 @@ def test_masks_depend_on_the_seed_and_the_picture_and_not_on_the_micro_batch(bla
     )
 
 
-def test_more_samples_begin_with_the_same_masks():
-    few, _ = masks_shown(Rise(samples=10, alternative=Constant(color=0.0)), (8, 8))
-    many, _ = masks_shown(Rise(samples=300, alternative=Constant(color=0.0)), (8, 8))
+def test_more_samples_start_with_the_same_masks():
+    few, _ = queried_masks(Rise(samples=10, alternative=Constant(color=0.0)), (8, 8))
+    many, _ = queried_masks(Rise(samples=300, alternative=Constant(color=0.0)), (8, 8))
     assert torch.allclose(few, many[:10], atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("samples", "limit", "largest"), [(300, None, 32), (300, 7, 7), (20, 50, 20), (100, 1000, 64)]
 )
-def test_a_query_only_box_gets_each_mask_once_in_batches_within_its_limit(samples, limit, largest):
+def test_a_query_only_black_box_is_queried_once_per_mask_in_batches_up_to_max_batch(
+    samples, limit, largest
+):
     black_box = Counting(QueryOnly(PlantedEvidence(max_batch=limit)))
     images, labels = black_box.black_box.black_box.examples(2, generator=Generator().manual_seed(0))
     Rise(samples=samples)(black_box, images, labels, generator=Generator())
@@ -332,7 +330,7 @@ def test_a_query_only_box_gets_each_mask_once_in_batches_within_its_limit(sample
     ("wrong", "says"),
     [
         ({"samples": 1}, "samples=1"),
-        ({"samples": 10.0}, "whole number"),
+        ({"samples": 10.0}, "samples=10.0"),
         ({"grid_size": 0}, "grid_size=0"),
         ({"keep_prob": 1.0}, "keep_prob=1.0"),
         ({"keep_prob": float("nan")}, "keep_prob=nan"),
@@ -362,14 +360,12 @@ def test_double_precision_stays(black_box):
 
 
 def test_memory_does_not_grow_with_the_samples():
-    """The tensors alive when the box is asked for the last time; the peak of a process is no quick
-    test.
-    """
+    """Counts the tensors alive at the last query; peak memory of a process is no quick test."""
 
     def alive(samples):
         counts = []
 
-        class Watching(Grey):
+        class Watching(Gray):
             asked = 0
 
             def logits(self, images):

@@ -1,12 +1,12 @@
-"""Maps from masks and answers: a plain sum, a plain ridge regression, and the exact answer where it
-is known.
+"""The estimators against a plain sum, a plain ridge regression, and the exact map of a linear
+response.
 """
 
 import pytest
 import torch
 from torch import Generator
 
-from saliencykit.maskers.perturbation.random_masks import draw_masks, similarity
+from saliencykit.maskers.perturbation.random_masks import draw_masks, side_covariance
 from saliencykit.maskers.perturbation.score_estimators import (
     GROUPS,
     MeanEstimator,
@@ -14,10 +14,10 @@ from saliencykit.maskers.perturbation.score_estimators import (
 )
 
 SIZE, CELLS, KEEP = (12, 14), 3, 0.4
-DEMAND = torch.rand(SIZE, generator=Generator().manual_seed(1), dtype=torch.float64).square() / 60
+WEIGHTS = torch.rand(SIZE, generator=Generator().manual_seed(1), dtype=torch.float64).square() / 60
 
 
-def filled(estimate, samples, answer, seed=0, sampling="random"):
+def filled(estimate, samples, response, seed=0, sampling="random"):
     like = torch.zeros(())
     found = (
         MeanEstimator(SIZE, KEEP, like)
@@ -35,43 +35,42 @@ def filled(estimate, samples, answer, seed=0, sampling="random"):
     ):
         masks = part.masks()[:, 0]
         shown.append(masks)
-        found.add(part, answer(masks))
+        found.update(part, response(masks))
     return found, torch.cat(shown)
 
 
 def linear(masks):
-    return (masks * DEMAND.float()).sum((1, 2))
+    return (masks * WEIGHTS.float()).sum((1, 2))
 
 
 def crooked(masks):
     return (linear(masks) * 3).sigmoid() + 0.1 * (masks[:, 3, 3] * masks[:, 9, 9])
 
 
-def test_the_mean_is_a_plain_loop():
+def test_the_mean_estimator_equals_a_plain_loop():
     found, masks = filled("mean", 300, crooked)
     y = crooked(masks)
     slow = sum((y[i] - y.mean()) * (masks[i] - masks.mean(0)) for i in range(300)) / 300 / KEEP
-    assert torch.allclose(found.scores(), slow, atol=1e-6)
+    assert torch.allclose(found.attributions(), slow, atol=1e-6)
 
 
-def test_a_linear_answer_gets_its_exact_covariance_from_a_few_hundred_masks():
+def test_regression_finds_the_exact_covariance_of_a_linear_response_from_a_few_hundred_masks():
     found, _ = filled("linear", 400, linear)
-    exact = (1 - KEEP) * similarity(SIZE[0], CELLS) @ DEMAND @ similarity(SIZE[1], CELLS)
-    assert (found.scores() - exact).abs().max() < 0.01 * exact.max()
-    assert found.agreement() > 0.999
+    exact = (1 - KEEP) * side_covariance(SIZE[0], CELLS) @ WEIGHTS @ side_covariance(SIZE[1], CELLS)
+    assert (found.attributions() - exact).abs().max() < 0.01 * exact.max()
+    assert found.expected_correlation() > 0.999
 
 
-def test_both_tend_to_the_same_map():
+def test_both_estimators_converge_to_the_same_map():
     one, other = (
-        filled(estimate, 30000, crooked)[0].scores().double() for estimate in ("linear", "mean")
+        filled(estimate, 30000, crooked)[0].attributions().double()
+        for estimate in ("linear", "mean")
     )
     assert (one - other).abs().max() < 0.03 * other.abs().max()
 
 
-def test_ridge_is_the_plain_formula_with_the_strength_of_least_cross_validation():
-    """In all pixels: (X'X + s)^-1 X'y, with s from leave-it-out scores; the patterns left out make
-    a small difference.
-    """
+def test_the_ridge_penalty_is_the_one_of_least_cross_validation_score():
+    """On all pixels: (X'X + s)^-1 X'y; the patterns that are left out make a small difference."""
     found, masks = filled("linear", 150, crooked)
     x = (masks.flatten(1) - masks.flatten(1).mean(0)).double()
     y = crooked(masks).double()
@@ -83,23 +82,30 @@ def test_ridge_is_the_plain_formula_with_the_strength_of_least_cross_validation(
         score = (y - hat @ y).square().sum() / (1 - (1 + hat.trace()) / 150) ** 2
         if best is None or score < best[0]:
             best = (score, x.T @ inverse @ y)
-    slow = (1 - KEEP) * similarity(SIZE[0], CELLS) @ best[1].view(SIZE) @ similarity(SIZE[1], CELLS)
-    assert (found.scores() - slow).abs().max() < 0.03 * slow.abs().max()
+    slow = (
+        (1 - KEEP)
+        * side_covariance(SIZE[0], CELLS)
+        @ best[1].view(SIZE)
+        @ side_covariance(SIZE[1], CELLS)
+    )
+    assert (found.attributions() - slow).abs().max() < 0.03 * slow.abs().max()
 
 
 @pytest.mark.parametrize("estimate", ["linear", "mean"])
-def test_agreement_foretells_the_correlation_with_endless_samples(estimate):
-    endless = filled("linear", 30000, crooked)[0].scores().flatten()
-    told, true = [], []
+def test_expected_correlation_predicts_the_correlation_with_many_samples(estimate):
+    converged = filled("linear", 30000, crooked)[0].attributions().flatten()
+    predicted, true = [], []
     for seed in range(1, 13):
         found, _ = filled(estimate, 300, crooked, seed)
-        told.append(found.agreement())
-        true.append(torch.corrcoef(torch.stack([found.scores().double().flatten(), endless]))[0, 1])
-    assert abs(sum(told) / 12 - float(sum(true)) / 12) < 0.05
+        predicted.append(found.expected_correlation())
+        true.append(
+            torch.corrcoef(torch.stack([found.attributions().double().flatten(), converged]))[0, 1]
+        )
+    assert abs(sum(predicted) / 12 - float(sum(true)) / 12) < 0.05
 
 
 @pytest.mark.parametrize("estimate", ["linear", "mean"])
-def test_order_and_chunks_make_no_difference_to_groups(estimate):
+def test_updates_in_chunks_give_the_same_result(estimate):
     whole, _ = filled(estimate, 128, crooked)
     like = torch.zeros(())
     found = (
@@ -112,17 +118,17 @@ def test_order_and_chunks_make_no_difference_to_groups(estimate):
     )
     for at in range(0, 128, 10):
         part = block[at : at + 10]
-        found.add(part, crooked(part.masks()[:, 0]))
-    assert torch.allclose(found.scores(), whole.scores(), atol=1e-5)
-    assert torch.allclose(found.error(), whole.error(), rtol=1e-3, atol=1e-6)
-    assert found.agreement() == pytest.approx(whole.agreement(), abs=1e-3)
+        found.update(part, crooked(part.masks()[:, 0]))
+    assert torch.allclose(found.attributions(), whole.attributions(), atol=1e-5)
+    assert torch.allclose(found.standard_error(), whole.standard_error(), rtol=1e-3, atol=1e-6)
+    assert found.expected_correlation() == pytest.approx(whole.expected_correlation(), abs=1e-3)
 
 
 @pytest.mark.parametrize("estimate", ["linear", "mean"])
 @pytest.mark.parametrize("samples", [1, 2, 3, 2 * GROUPS])
-def test_few_and_equal_answers_stay_finite(estimate, samples):
+def test_few_samples_and_constant_responses_stay_finite(estimate, samples):
     found, _ = filled(estimate, samples, crooked)
-    assert torch.isfinite(found.scores()).all()
+    assert torch.isfinite(found.attributions()).all()
     same, _ = filled(estimate, samples, lambda masks: torch.full((len(masks),), 0.25))
-    assert same.scores().abs().max() < 1e-6
-    assert same.mean_answer() == pytest.approx(0.25)
+    assert same.attributions().abs().max() < 1e-6
+    assert same.mean_probability() == pytest.approx(0.25)

@@ -1,6 +1,6 @@
 import torch
 from saliencykit_superpixel.lime import Lime
-from saliencykit_superpixel.rise import SuperpixelRise
+from saliencykit_superpixel.superpixel_rise import SuperpixelRise
 
 from saliencykit import Alternative
 from saliencykit.alternatives.noise import Noise
@@ -8,7 +8,7 @@ from saliencykit.testing.black_boxes import Counting, PlantedEvidence
 
 
 class Counted(Alternative):
-    """Noise, and how often it was made."""
+    """Noise; counts how often it is drawn."""
 
     def __init__(self):
         self.calls = 0
@@ -23,7 +23,7 @@ class Edited(Counted):
         return super().edit(images, mask, generator)
 
 
-def test_one_fill_serves_all_sets_of_a_picture(generator):
+def test_all_sets_of_an_image_share_one_fill(generator):
     black_box = Counting(PlantedEvidence())
     images, labels = black_box.black_box.examples(3, generator=generator)
     one, many = Counted(), Edited()
@@ -38,8 +38,8 @@ def test_one_fill_serves_all_sets_of_a_picture(generator):
     assert max(black_box.asked) <= 32
 
 
-def test_a_picture_without_a_reason_gets_an_empty_map(generator):
-    """Where no set changes the answer, the map is 0 and not rounding made large."""
+def test_a_constant_probability_gets_an_empty_map(generator):
+    """Rounding noise is not scaled up to a map."""
     gray = torch.full((1, 3, 16, 16), 0.5) + torch.rand(1, 3, 16, 16, generator=generator) * 1e-6
     found = SuperpixelRise(samples=40, segments=9, compactness=100.0).attribute(
         Counting(PlantedEvidence(sharpness=1e-9)),
