@@ -40,7 +40,7 @@ from saliencykit.core.alternative import compose
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.class_scores import probability
 from saliencykit.maskers.optimization.extremal_perturbation import ExtremalPerturbation
-from saliencykit.networks.frozen_copy import freeze
+from saliencykit.networks.optimized_copy import optimize
 
 WIDEST, EDGE = 20.0, 5.0  # px of 224
 SHORT, LONG = 3, 9  # iterations of the two runs whose difference is the cost of an iteration
@@ -129,7 +129,7 @@ def torchray(
         image.new_tensor(numbers).view(1, -1, 1, 1) for numbers in (black_box.mean, black_box.std)
     )
     shown = (image - mean) / std
-    model = freeze(black_box.model, shown).model if folded else black_box.model
+    model = optimize(black_box.model, shown).model if folded else black_box.model
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         masks, _ = extremal_perturbation(model, shown, label, areas=list(areas), max_iter=steps)

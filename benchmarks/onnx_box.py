@@ -24,7 +24,7 @@ class OnnxBox(BlackBox):
     """
 
     differentiable = False
-    max_batch = 4
+    max_batch_size = 4
 
     def __init__(self, black_box: TorchBlackBox, threads: int = 1) -> None:
         import onnxruntime

@@ -244,9 +244,9 @@ def captum_smoothgrad(case: Case) -> tuple[Side, Side]:
 def captum_grad_cam(case: Case) -> tuple[Side, Side]:
     from captum.attr import LayerGradCam
 
-    from saliencykit.networks.target_layer import target_layer
+    from saliencykit.networks.target_layer import find_target_layer
 
-    name = target_layer(case.black_box, case.raw).name
+    name = find_target_layer(case.black_box, case.raw).name
     peer = LayerGradCam(case.model, case.model.get_submodule(name))
     return case.ours("grad-cam"), lambda: _whole(
         peer.attribute(case.picture, target=LABEL).detach()

@@ -31,7 +31,7 @@ from torch import Generator, Tensor, nn
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.maskers.perturbation.occlusion import Occlusion
 from saliencykit.maskers.perturbation.rise import Rise
-from saliencykit.networks.frozen_copy import freeze
+from saliencykit.networks.optimized_copy import optimize
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIDE, LABEL = 224, 285
@@ -147,7 +147,7 @@ def line_up(
 def floor(model: nn.Module, picture: Tensor, evaluations: int) -> Callable[[], object]:
     """The plain model on pictures that are ready: normalised, in its best layout and batch."""
     fast = copy.deepcopy(model).to(memory_format=torch.channels_last)
-    candidates = [n for n in (1, 2, 3, 4, 6, 8) if n <= freeze(model, picture).batch]
+    candidates = [n for n in (1, 2, 3, 4, 6, 8) if n <= optimize(model, picture).max_batch_size]
     batches = {
         n: picture.repeat(n, 1, 1, 1).contiguous(memory_format=torch.channels_last)
         for n in candidates

@@ -59,7 +59,7 @@ class FunctionBlackBox(BlackBox):
             their own size.
         outputs: `probabilities` in [0, 1], or `logits`.
         class_names: One name per class.
-        max_batch: The largest batch that the function gets at once, >= 1.
+        max_batch_size: The largest batch that the function gets at once, >= 1.
         dtype: `float32` in [0, 1], or `uint8` in 0..255, rounded.
         channels: Of pictures: 3 (RGB) or 1 (grey).
         fit: How a picture is brought to `size`: `crop`, `squash` or `pad`.
@@ -81,7 +81,7 @@ class FunctionBlackBox(BlackBox):
     size: int | tuple[int, int] | None = None
     outputs: Outputs = "probabilities"
     class_names: Sequence[str] | None = field(default=None, repr=False)
-    max_batch: int | None = 32
+    max_batch_size: int | None = 32
     dtype: Literal["float32", "uint8"] = "float32"
     channels: int = 3
     fit: Fit = "squash"
@@ -106,8 +106,8 @@ class FunctionBlackBox(BlackBox):
             check_names(self.class_names, known, who)
         if self.size is not None and min(self.input_size) < 1:
             raise InputError(f"{who}: size is a side or (height, width), >= 1; got {self.size}.")
-        if self.max_batch is not None and self.max_batch < 1:
-            raise InputError(f"{who}: max_batch is >= 1 or None; got {self.max_batch}.")
+        if self.max_batch_size is not None and self.max_batch_size < 1:
+            raise InputError(f"{who}: max_batch_size is >= 1 or None; got {self.max_batch_size}.")
         words = {
             "outputs": OUTPUTS,
             "fit": FITS,

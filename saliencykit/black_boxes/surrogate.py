@@ -70,9 +70,9 @@ class Surrogate(BlackBox):
         return f"Surrogate({type(self.module).__name__}, of {self.facts.get('black_box', 'a black_box')})"
 
     @property
-    def max_batch(self) -> int | None:  # type: ignore[override]
+    def max_batch_size(self) -> int | None:  # type: ignore[override]
         """Of the network."""
-        return self.black_box.max_batch
+        return self.black_box.max_batch_size
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]

@@ -23,7 +23,7 @@ from saliencykit.black_boxes.state_dict import model_with_weights
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.checks import first_line
 from saliencykit.core.errors import InputError
-from saliencykit.networks.frozen_copy import same_random_state
+from saliencykit.networks.module_state import restored_rng_state
 
 _FITS: dict[str, Fit] = {"center": "crop", "squash": "squash", "border": "pad"}
 _ELSEWHERE = ("hf-hub:", "hf_hub:", "local-dir:")  # names that timm looks up outside its own list
@@ -39,7 +39,7 @@ def timm_black_box(
     std: Sequence[float] | None = None,
     size: int | tuple[int, int] | None = None,
     outputs: Outputs = "logits",
-    max_batch: int | None = None,
+    max_batch_size: int | None = None,
 ) -> TorchBlackBox:
     """A classifier of timm by name: `timm:resnet18`, `timm:resnet18,checkpoint=my.safetensors`.
 
@@ -54,7 +54,7 @@ def timm_black_box(
         std: Per channel, with `mean`.
         size: Side or (height, width) of the input in pixels; beats the model's configuration.
         outputs: `logits` or `probabilities`.
-        max_batch: The largest batch the model gets at once.
+        max_batch_size: The largest batch the model gets at once.
 
     Raises:
         InputError: The name is unknown, the weights cannot be downloaded, or the checkpoint does
@@ -93,7 +93,7 @@ def timm_black_box(
                 f"{reason}. Without a network write {local}."
             ) from error
 
-    with same_random_state():
+    with restored_rng_state():
         torch.default_generator.manual_seed(0)
         model = (
             build(num_classes)
@@ -106,7 +106,7 @@ def timm_black_box(
             f"timm:{name} is no image classifier with pixel statistics; give TorchBlackBox(model, "
             "mean=..., std=...)."
         )
-    given: dict[str, Any] = {"mean": mean, "std": std, "size": size, "max_batch": max_batch}
+    given: dict[str, Any] = {"mean": mean, "std": std, "size": size, "max_batch_size": max_batch_size}
     return replace(
         black_box,
         outputs=outputs,

@@ -17,7 +17,8 @@ from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.types import Images, Logits
-from saliencykit.networks.frozen_copy import borrowed, freeze, same_random_state, unwrapped
+from saliencykit.networks.module_state import eval_mode, restored_rng_state, unwrap
+from saliencykit.networks.optimized_copy import optimize
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True, eq=False)
 class TorchBlackBox(BlackBox):
-    """Any torch module that classifies images, borrowed and given back as it was.
+    """Any torch module that classifies images, eval_mode and given back as it was.
 
     The model runs in eval mode (its own flags are put back after every call), in its own dtype and
     on its own device. It may return a tensor, a tuple that starts with the logits, a dict, or an
@@ -46,7 +47,7 @@ class TorchBlackBox(BlackBox):
             antialiasing.
         outputs: `logits`, or `probabilities` if the model ends in a softmax or sigmoid.
         class_names: One name per class.
-        max_batch: The largest batch the model gets at once. None: no limit.
+        max_batch_size: The largest batch the model gets at once. None: no limit.
 
     Raises:
         InputError: Only one of mean and std is given, they differ in length, or a number or word is
@@ -67,7 +68,7 @@ class TorchBlackBox(BlackBox):
     interpolation: str = "bilinear"
     outputs: Outputs = "logits"
     class_names: Sequence[str] | None = field(default=None, repr=False)
-    max_batch: int | None = None
+    max_batch_size: int | None = None
     _facts: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     differentiable = True
@@ -95,8 +96,8 @@ class TorchBlackBox(BlackBox):
             raise InputError(f"{who}: size is a side or (height, width), >= 1; got {self.size}.")
         if not 0 < self.crop_share <= 1:
             raise InputError(f"{who}: crop_share is in (0, 1]; got {self.crop_share}.")
-        if self.max_batch is not None and self.max_batch < 1:
-            raise InputError(f"{who}: max_batch is >= 1 or None; got {self.max_batch}.")
+        if self.max_batch_size is not None and self.max_batch_size < 1:
+            raise InputError(f"{who}: max_batch_size is >= 1 or None; got {self.max_batch_size}.")
         for name, known in (("fit", FITS), ("interpolation", INTERPOLATIONS), ("outputs", OUTPUTS)):
             if getattr(self, name) not in known:
                 raise InputError(
@@ -135,7 +136,7 @@ class TorchBlackBox(BlackBox):
     @property
     def module(self) -> nn.Module:  # type: ignore[override]
         """The model, inside of `torch.compile` and parallel wrappers."""
-        return unwrapped(self.model)
+        return unwrap(self.model)
 
     @property
     def source_module(self) -> nn.Module:
@@ -197,9 +198,9 @@ class TorchBlackBox(BlackBox):
         """
         if self._facts.get("frozen_for") == images.shape[1:]:
             return self
-        frozen = freeze(self.model, self._normalize(images[:2]))
+        frozen = optimize(self.model, self._normalize(images[:2]))
         black_box = replace(
-            self, model=frozen.model, max_batch=min(frozen.batch, self.max_batch or frozen.batch)
+            self, model=frozen.model, max_batch_size=min(frozen.max_batch_size, self.max_batch_size or frozen.max_batch_size)
         )
         black_box._facts.update(self._facts)
         if frozen.model is not self.model:
@@ -211,7 +212,7 @@ class TorchBlackBox(BlackBox):
         """Normalise, cast, ask the model in eval mode, read its answer, cast back."""
         normal = self._normalize(images)
         try:
-            with same_random_state() if "frozen_for" in self._facts else borrowed(self.model):
+            with restored_rng_state() if "frozen_for" in self._facts else eval_mode(self.model):
                 answer = self.model(normal)
         except SaliencyKitError:
             raise

@@ -18,7 +18,7 @@ from saliencykit.black_boxes.state_dict import model_with_weights
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.checks import first_line
 from saliencykit.core.errors import InputError
-from saliencykit.networks.frozen_copy import same_random_state
+from saliencykit.networks.module_state import restored_rng_state
 
 # side branches of GoogLeNet and Inception, dropped or unused in eval mode
 _TRAINING_ONLY = (
@@ -38,7 +38,7 @@ def torchvision_black_box(
     std: Sequence[float] | None = None,
     size: int | tuple[int, int] | None = None,
     outputs: Outputs = "logits",
-    max_batch: int | None = None,
+    max_batch_size: int | None = None,
 ) -> TorchBlackBox:
     """A classifier of torchvision by name: `torchvision:mobilenet_v2`,
     `torchvision:mobilenet_v2,checkpoint=my.safetensors`.
@@ -55,7 +55,7 @@ def torchvision_black_box(
         std: Per channel, with `mean`.
         size: Side or (height, width) of the input in pixels; beats that of the weights.
         outputs: `logits` or `probabilities`.
-        max_batch: The largest batch the model gets at once.
+        max_batch_size: The largest batch the model gets at once.
 
     Raises:
         InputError: The name or the weights are unknown, they cannot be downloaded, or the
@@ -101,7 +101,7 @@ def torchvision_black_box(
                 f"'torchvision:{name},weights=none' for random weights."
             ) from error
 
-    with same_random_state():
+    with restored_rng_state():
         torch.default_generator.manual_seed(0)
         model = (
             build(num_classes)
@@ -116,7 +116,7 @@ def torchvision_black_box(
             class_names=tuple(names) if _last_width(model) == len(names) else None,
         )
     black_box = replace(own, outputs=outputs)
-    given: dict[str, Any] = {"mean": mean, "std": std, "size": size, "max_batch": max_batch}
+    given: dict[str, Any] = {"mean": mean, "std": std, "size": size, "max_batch_size": max_batch_size}
     return replace(black_box, **{key: value for key, value in given.items() if value is not None})
 
 

@@ -13,7 +13,7 @@ from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.black_boxes.torchvision import wrap_torchvision
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.networks.frozen_copy import unwrapped
+from saliencykit.networks.module_state import unwrap
 
 
 def wrap(model: object) -> BlackBox | None:
@@ -43,7 +43,7 @@ def wrap(model: object) -> BlackBox | None:
     if isinstance(model, BlackBoxModule):
         return model.black_box
     if isinstance(model, nn.Module):
-        own = unwrapped(model)
+        own = unwrap(model)
         black_box = wrap_timm(own) or wrap_torchvision(own) or TorchBlackBox(own)
         return black_box if own is model else replace(black_box, model=model)
     if isinstance(model, type):

@@ -30,7 +30,7 @@ class BlackBox(ABC):
     Attributes:
         num_classes: K, the number of classes, >= 1.
         differentiable: May callers take d logits / d images? False: query-only.
-        max_batch: The largest batch for one call of `logits`; `__call__` splits larger ones. None:
+        max_batch_size: The largest batch for one call of `logits`; `__call__` splits larger ones. None:
             no limit.
         device: Where images must be. Entry points move them there, core never does.
         class_names: One name per class, or None.
@@ -52,7 +52,7 @@ class BlackBox(ABC):
 
     num_classes: int
     differentiable: bool
-    max_batch: int | None = None
+    max_batch_size: int | None = None
     device: torch.device = torch.device("cpu")
     class_names: Sequence[str] | None = None
     module: "nn.Module | None" = None
@@ -104,7 +104,7 @@ class BlackBox(ABC):
         under no_grad.
 
         Args:
-            images: (B, C, H, W) on `device`, B at most `max_batch`.
+            images: (B, C, H, W) on `device`, B at most `max_batch_size`.
 
         Returns:
             (B, K), finite, in the dtype of the images.
@@ -112,7 +112,7 @@ class BlackBox(ABC):
 
     @final
     def __call__(self, images: Images) -> Logits:
-        """Query the classifier, in batches of at most `max_batch`.
+        """Query the classifier, in batches of at most `max_batch_size`.
 
         Args:
             images: (B, C, H, W) on `device`, any B >= 1.
@@ -126,7 +126,7 @@ class BlackBox(ABC):
             ContractError: The logits are not a finite float tensor (B, K).
         """
         checks.images(images, checks.name_of(self))
-        size = self.max_batch or len(images)
+        size = self.max_batch_size or len(images)
         if size >= len(images):
             return self._query(images, 0)
         chunks = enumerate(torch.split(images, size))

@@ -26,7 +26,7 @@ class BlackBoxWrapper(BlackBox):
     def __init__(self, black_box: BlackBox) -> None:
         self.black_box = black_box
         self.differentiable = black_box.differentiable
-        self.max_batch = black_box.max_batch
+        self.max_batch_size = black_box.max_batch_size
         self.class_names: Sequence[str] | None = black_box.class_names
         self.module = black_box.module
         self.baseline_color = black_box.baseline_color

@@ -18,9 +18,9 @@ def micro_batch(black_box: BlackBox) -> int:
         black_box: The classifier.
 
     Returns:
-        Its `max_batch`, at most 64; 32 if it has none.
+        Its `max_batch_size`, at most 64; 32 if it has none.
     """
-    return min(black_box.max_batch or _UNLIMITED, _LARGEST)
+    return min(black_box.max_batch_size or _UNLIMITED, _LARGEST)
 
 
 def shared_fill(alternative: Alternative, images: Images, generator: Generator) -> Images | None:

@@ -29,7 +29,7 @@ from saliencykit.evaluation.run_directory import RunDirectory, file_names
 from saliencykit.evaluation.score_rows import append_rows
 from saliencykit.evaluation.scorer import Scorer
 from saliencykit.evaluation.scores import Scores
-from saliencykit.networks.target_layer import target_layer
+from saliencykit.networks.target_layer import find_target_layer
 from saliencykit.registry.coerce import as_alternative, as_black_box
 from saliencykit.runs.distributed import Processes
 from saliencykit.runs.lock import locked
@@ -196,7 +196,7 @@ def _has_feature_maps(source: EvaluationData) -> bool:
     if sample is None:
         return False
     try:
-        target_layer(black_box, sample.images.to(black_box.device))
+        find_target_layer(black_box, sample.images.to(black_box.device))
     except SaliencyKitError:
         return False
     return True

@@ -1,6 +1,4 @@
-"""Head: what a classifier's head looks for, one vector per class, found by watching the classifier
-once.
-"""
+"""ClassifierHead: which feature map a classifier's evidence is read from, and one vector per class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,46 +12,36 @@ from saliencykit.core import rng
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
-from saliencykit.networks.feature_maps import (
-    Call,
-    FeatureMap,
-    as_feature_map,
-    at_once,
-    eager,
-    module_of,
-    named,
-    record_calls,
-    unheard,
-)
+from saliencykit.networks.feature_map import FeatureMap, feature_maps_in
+from saliencykit.networks.module_calls import ModuleCall, one_call, record_calls
+from saliencykit.networks.module_layers import eager, get_layer, module_of, torchscript_hint
 from saliencykit.networks.tolerance import close_to_rounding
 
-_WATCHED = 3  # pictures; the outputs of all layers are held for them
-_PICTURES = 4  # that a head is linearised at
-_COSTLY = (
-    10**10
-    # classes times weights after the map: more are not worth the time, and their rows start at
-    # random
-)
+_RECORDED_IMAGES = 3  # the outputs of all layers are held for them
+_LINEARIZED_IMAGES = 4
+# classes times weights after the map: with more, linearizing takes too long
+_MAX_LINEARIZED = 10**10
 
-
-_known: "WeakKeyDictionary[nn.Module, dict[tuple[object, ...], tuple[FeatureMap, str] | None]]" = (
+_cache: "WeakKeyDictionary[nn.Module, dict[tuple[object, ...], tuple[FeatureMap, str] | None]]" = (
     WeakKeyDictionary()
 )
-"""Where a model's head was found, by the size of picture."""
+"""A model's pooled head, by image size."""
+
+_MapCalls = Sequence[tuple[FeatureMap, ModuleCall]]
 
 
 @final
 @dataclass(frozen=True)
-class Head:
-    """Where a classifier's evidence is read from, and with which vector per class.
+class ClassifierHead:
+    """Which feature map a classifier's evidence is read from, and with which vector per class.
 
     Attributes:
         feature_map: The coarsest feature map.
-        weight: (K, C), what each class looks for in it.
+        weight: (K, C), the class weights: what each class looks for in the map.
         bias: (K,).
         layer: The name of the linear layer if `mean over positions of X . weight_c + bias_c` *is*
-            the logit (or was, before a last rectifier): the rows are then exactly the head's own.
-            None where they are an estimate, to be trained.
+            the logit (or was, before a last ReLU): the class weights are then the head's own. None
+            where they are an estimate, to be trained.
     """
 
     feature_map: FeatureMap
@@ -63,104 +51,94 @@ class Head:
 
     @property
     def exact(self) -> bool:
-        """Are these the head's own rows?"""
+        """Are these the class weights from the model's head?"""
         return self.layer is not None
 
 
-def find_head(black_box: BlackBox, images: Images) -> Head:
-    """Find the head's rows by watching a box answer about a few pictures.
+def find_classifier_head(black_box: BlackBox, images: Images) -> ClassifierHead:
+    """Find the class weights by recording a forward pass on a few images.
 
     Exact where the head is pooling and one linear layer, or a 1x1 convolution and pooling (most
-    convolutional networks, Swin). With a class token the rows are the linear layer's, but the map
-    holds the other tokens. Everywhere else the head is linearised: `weight_c` is the mean gradient
-    of the logit with respect to the last map, summed over positions, as in Grad-CAM; where that
-    would take too long (many classes behind large layers) the rows are random.
+    convolutional networks, Swin). With a class token the weights are the linear layer's, but the
+    map holds the other tokens. Everywhere else the head is linearized: `weight_c` is the mean
+    gradient of the logit with respect to the last map, summed over positions, as in Grad-CAM; where
+    that would take too long (many classes, large layers) the weights are random.
 
     Args:
         black_box: With a torch module inside.
-        images: (B, C, H, W), B >= 1, as the box takes them; rows that are linearised depend on
+        images: (B, C, H, W), B >= 1, as the black box takes them; a linearized head depends on
             them.
 
     Raises:
-        InputError: The box has no module, or none of its layers is a map over the picture.
+        InputError: The black box has no module, or none of its layers has a spatial feature map.
 
     References:
         Zhou et al. 2016, "Learning Deep Features for Discriminative Localization"; Selvaraju et al.
         2017, Grad-CAM, equation 1.
     """
-    several = (
-        torch.cat([images, images.flip(-1), images.flip(-2)]) if len(images) < _WATCHED else images
-    )
-    probe = at_once(black_box, several, _WATCHED)
+    module = module_of(black_box)
+    few = len(images) < _RECORDED_IMAGES
+    several = torch.cat([images, images.flip(-1), images.flip(-2)]) if few else images
+    probe = one_call(black_box, several, _RECORDED_IMAGES)
     with torch.no_grad():
         logits, calls = record_calls(black_box, probe)
-    feature_maps = [
-        (feature_map, call)
-        for call in calls
-        if (feature_map := as_feature_map(call, probe)) is not None
-    ]
-    if not feature_maps:
+    maps = feature_maps_in(calls, probe)
+    if not maps:
         raise InputError(
-            f"none of the {len(calls)} layers of {type(module_of(black_box)).__name__} gives a map over "
-            "the picture, so it has no trunk to share; use encoder='own' or "
-            f"encoder='paper'.{unheard(module_of(black_box))}"
+            f"none of the {len(calls)} layers of {type(module).__name__} has a spatial feature map, "
+            "so it has no trunk to share; use encoder='own' or encoder='paper'."
+            f"{torchscript_hint(module)}"
         )
-    found = _linear_head(logits, calls, feature_maps, probe) or _convolutional_head(
-        logits, calls, feature_maps
-    )
-    return (
-        found
-        if found is not None
-        else _linearized(black_box, images, [feature_map for feature_map, _ in feature_maps], calls)
-    )
+    head = _linear_head(logits, calls, maps, probe) or _convolutional_head(logits, calls, maps)
+    return head or _linearized(black_box, images, [each for each, _ in maps], calls)
 
 
-def pooled_head(black_box: BlackBox, images: Images) -> Head | None:
-    """The head's own rows where it is pooling and a linear layer, or a 1x1 convolution and pooling;
-    None where it is not.
+def pooled_classifier_head(black_box: BlackBox, images: Images) -> ClassifierHead | None:
+    """The class weights where the head is pooling and a linear layer, or a 1x1 convolution and
+    pooling; None where it is not.
 
-    Nothing depends on the pictures but their size: it is looked for once, with noise, and
-    remembered as long as the model lives.
+    Only the image size matters: the head is searched once, on noise, and cached as long as the
+    model lives; the weights are read anew.
 
     Args:
         black_box: With a torch module inside.
-        images: (B, C, H, W), as the box takes them; only their shape, dtype and device count.
+        images: (B, C, H, W), as the black box takes them; only shape, dtype and device count.
 
     Raises:
-        InputError: The box has no module.
+        InputError: The black box has no module.
     """
-    known = _known.setdefault(black_box.source_module or module_of(black_box), {})
+    known = _cache.setdefault(black_box.source_module or module_of(black_box), {})
     size = tuple(images.shape[1:])
     key = (getattr(black_box, "outputs", None), *size)  # one model may be read in two ways
     if key not in known:
         noise = rng.uniform(
             images.new_zeros(1, *size),
-            (_WATCHED, *size),
+            (_RECORDED_IMAGES, *size),
             generator=torch.Generator().manual_seed(0),
         )[0]
-        probe = at_once(black_box, noise, _WATCHED)
+        probe = one_call(black_box, noise, _RECORDED_IMAGES)
         with torch.no_grad():
             logits, calls = record_calls(black_box, probe)
-        feature_maps = [
-            (feature_map, call)
-            for call in calls
-            if (feature_map := as_feature_map(call, probe)) is not None
-        ]
-        head = _linear_head(logits, calls, feature_maps, probe) or _convolutional_head(
-            logits, calls, feature_maps
-        )
+        maps = feature_maps_in(calls, probe)
+        head = _linear_head(logits, calls, maps, probe) or _convolutional_head(logits, calls, maps)
         known[key] = None if head is None or head.layer is None else (head.feature_map, head.layer)
     if (found := known[key]) is None:
         return None
     feature_map, layer = found
-    return Head(feature_map, *rows_of(module_of(black_box), layer), layer)
+    return ClassifierHead(feature_map, *class_weights(module_of(black_box), layer), layer)
 
 
-def rows_of(module: nn.Module, layer: str) -> tuple[Tensor, Tensor]:
-    """Weight (K, C) and bias (K,) of a linear layer or 1x1 convolution, by name, detached copies in
-    float32.
+def class_weights(module: nn.Module, layer: str) -> tuple[Tensor, Tensor]:
+    """Weight (K, C) and bias (K,) of a linear layer or 1x1 convolution: detached float32 copies.
+
+    Args:
+        module: The classifier's.
+        layer: The layer's dotted name; "" is the module itself.
+
+    Raises:
+        InputError: There is no such layer, or it has no weights.
     """
-    head = named(module, layer)
+    head = get_layer(module, layer)
     weight, bias = getattr(head, "weight", None), getattr(head, "bias", None)
     if not isinstance(weight, Tensor):
         raise InputError(
@@ -168,148 +146,126 @@ def rows_of(module: nn.Module, layer: str) -> tuple[Tensor, Tensor]:
             "another model."
         )
     rows = weight.detach().flatten(1).float().clone()
-    return rows, rows.new_zeros(len(rows)) if not isinstance(
-        bias, Tensor
-    ) else bias.detach().float().clone()
+    if not isinstance(bias, Tensor):
+        return rows, rows.new_zeros(len(rows))
+    return rows, bias.detach().float().clone()
 
 
 def _linear_head(
-    logits: Logits,
-    calls: Sequence[Call],
-    feature_maps: Sequence[tuple[FeatureMap, Call]],
-    probe: Images,
-) -> Head | None:
-    """A linear layer, or a convolution that is one, whose input is the mean of a map, or one of its
-    tokens.
-    """
+    logits: Logits, calls: Sequence[ModuleCall], maps: _MapCalls, probe: Images
+) -> ClassifierHead | None:
+    """A linear layer, or a convolution that is one, whose input is the mean of a map or a token."""
     for call in reversed(calls):
-        pointwise = (
-            isinstance(call.module, nn.Conv2d)
-            and call.module.groups == 1
-            and call.output.shape[2:] == (1, 1)
-        )
-        given = None if call.given is None else call.given.flatten(1) if pointwise else call.given
-        if (
-            not (pointwise or isinstance(call.module, nn.Linear))
-            or given is None
-            or given.ndim != 2
-        ):
+        module, features = call.module, call.input
+        pointwise = isinstance(module, nn.Conv2d) and call.output.shape[2:] == (1, 1)
+        if pointwise and module.groups == 1:
+            features = None if features is None else features.flatten(1)
+        elif not isinstance(module, nn.Linear):
             continue
-        weight, bias = _rows(call.module)
-        if weight.shape[1] != given.shape[1] or not close_to_rounding(
-            call.output.flatten(1), logits
-        ):
+        if features is None or features.ndim != 2:
             continue
-        for feature_map, source in reversed(feature_maps):
-            if feature_map.channels != weight.shape[1] or len(source.output) != len(given):
+        weight, bias = class_weights(module, "")
+        if weight.shape[1] != features.shape[1]:
+            continue
+        if not close_to_rounding(call.output.flatten(1), logits):
+            continue
+        for feature_map, source in reversed(maps):
+            if feature_map.channels != weight.shape[1] or len(source.output) != len(features):
                 continue
-            maps = feature_map.read(source.output, probe.shape[2:])
-            if close_to_rounding(maps.mean((2, 3)), given.to(maps.dtype)):
-                return Head(feature_map, weight, bias, call.name)
-            if feature_map.prefix and close_to_rounding(source.output[:, 0], given):
-                return Head(feature_map, weight, bias, None)
+            values = feature_map.read(source.output, probe.shape[2:])
+            if close_to_rounding(values.mean((2, 3)), features.to(values.dtype)):
+                return ClassifierHead(feature_map, weight, bias, call.name)
+            if feature_map.prefix and close_to_rounding(source.output[:, 0], features):
+                return ClassifierHead(feature_map, weight, bias, None)
         return None
     return None
 
 
 def _convolutional_head(
-    logits: Logits, calls: Sequence[Call], feature_maps: Sequence[tuple[FeatureMap, Call]]
-) -> Head | None:
-    """A 1x1 convolution whose output, rectified or not, is pooled into the logits."""
+    logits: Logits, calls: Sequence[ModuleCall], maps: _MapCalls
+) -> ClassifierHead | None:
+    """A 1x1 convolution whose output, with or without a ReLU, is pooled into the logits."""
     for call in reversed(calls):
-        module = call.module
-        if (
-            not isinstance(module, nn.Conv2d)
-            or module.kernel_size != (1, 1)
-            or module.out_channels != logits.shape[1]
-        ):
+        module, features, output = call.module, call.input, call.output
+        if not isinstance(module, nn.Conv2d) or module.kernel_size != (1, 1) or features is None:
             continue
-        if call.given is None or min(call.output.shape[2:]) < 2:
+        if module.out_channels != logits.shape[1] or min(output.shape[2:]) < 2:
             continue
-        if not any(
-            close_to_rounding(pooled, logits)
-            for pooled in (call.output.mean((2, 3)), call.output.relu().mean((2, 3)))
-        ):
+        pooled = (output.mean((2, 3)), output.relu().mean((2, 3)))
+        if not any(close_to_rounding(each, logits) for each in pooled):
             continue
-        for feature_map, source in reversed(feature_maps):
-            if (
-                source.output.shape == call.given.shape
-                and feature_map.layout == "maps"
-                and close_to_rounding(source.output, call.given)
-            ):
-                return Head(feature_map, *_rows(module), call.name)
+        for feature_map, source in reversed(maps):
+            if feature_map.layout == "maps" and close_to_rounding(source.output, features):
+                return ClassifierHead(feature_map, *class_weights(module, ""), call.name)
     return None
 
 
 def _linearized(
-    black_box: BlackBox, images: Images, feature_maps: Sequence[FeatureMap], calls: Sequence[Call]
-) -> Head:
-    """Gradients of every logit with respect to the last map that all its positions reach the logits
-    from.
-    """
+    black_box: BlackBox,
+    images: Images,
+    feature_maps: Sequence[FeatureMap],
+    calls: Sequence[ModuleCall],
+) -> ClassifierHead:
+    """Gradients of every logit at the last map all of whose positions reach the logits."""
     module = module_of(black_box)
-    images = at_once(black_box, images, _PICTURES)
+    images = one_call(black_box, images, _LINEARIZED_IMAGES)
     for feature_map in reversed(feature_maps):
-        held: list[Tensor] = []
+        leaves: list[Tensor] = []
 
-        def cut(layer: nn.Module, given: Any, output: Tensor, held: list[Tensor] = held) -> Tensor:
-            held.append(output.detach().requires_grad_())
-            return held[-1] * 1  # the model may work in place on it
+        def start_graph(
+            layer: nn.Module, args: Any, output: Tensor, leaves: list[Tensor] = leaves
+        ) -> Tensor:
+            leaves.append(output.detach().requires_grad_())
+            return leaves[-1] * 1  # the model may work in place on it
 
-        handle = module.get_submodule(feature_map.name).register_forward_hook(cut)
+        handle = module.get_submodule(feature_map.name).register_forward_hook(start_graph)
         try:
             with torch.enable_grad(), eager(black_box):
                 logits = black_box(images)
         finally:
             handle.remove()
-        if len(held) != 1 or not logits.requires_grad:
+        if len(leaves) != 1 or not logits.requires_grad:
             continue
-        # of a sigmoid the first logit is a fixed 0
-        slopes = feature_map.read(_slopes(logits.float(), held[0], -1), images.shape[2:])
-        if bool(((slopes != 0).any(1).float().mean() < 0.5).cpu()):
-            continue  # a class token alone reaches the logits
-        if _weights_after(feature_map, calls) * logits.shape[1] > _COSTLY:
-            spread = torch.randn(
-                logits.shape[1], feature_map.channels, generator=torch.Generator().manual_seed(0)
-            )
-            return Head(
-                feature_map,
-                (spread / feature_map.channels**0.5).to(slopes),
-                slopes.new_zeros(logits.shape[1]),
-                None,
-            )
-        rows = [
-            feature_map.read(_slopes(logits.float(), held[0], column), images.shape[2:])
-            .sum((2, 3))
-            .mean(0)
-            for column in range(logits.shape[1])
-        ]
+        classes = logits.shape[1]
+        grads = _Gradients(feature_map, leaves[0], logits.float(), images)
+        last = grads.of(-1)  # the first logit of a sigmoid is a constant 0
+        if bool(((last != 0).any(1).float().mean() < 0.5).cpu()):
+            continue  # only a class token reaches the logits
+        if _weights_after(feature_map, calls) * classes > _MAX_LINEARIZED:
+            generator = torch.Generator().manual_seed(0)
+            random = torch.randn(classes, feature_map.channels, generator=generator)
+            weight = (random / feature_map.channels**0.5).to(last)
+            return ClassifierHead(feature_map, weight, last.new_zeros(classes), None)
+        rows = [grads.of(column).sum((2, 3)).mean(0) for column in range(classes)]
         weight = torch.stack(rows).float()
-        pooled = feature_map.read(held[0].detach(), images.shape[2:]).mean((2, 3)).float()
+        pooled = feature_map.read(leaves[0].detach(), images.shape[2:]).mean((2, 3)).float()
         bias = (logits.detach().float() - pooled @ weight.T).mean(0)
-        return Head(feature_map, weight, bias, None)
+        return ClassifierHead(feature_map, weight, bias, None)
     raise InputError(
-        f"no layer of {type(module).__name__} passes a gradient from the logits to a map over the "
-        "picture; use encoder='own'."
+        f"no layer of {type(module).__name__} passes a gradient from the logits to a spatial "
+        "feature map; use encoder='own'."
     )
 
 
-def _slopes(logits: Tensor, maps: Tensor, column: int) -> Tensor:
-    """The gradient of one column of the logits, summed over the batch, with respect to the maps."""
-    with torch.enable_grad():  # the caller may have turned it off
-        return torch.autograd.grad(logits[:, column].sum(), maps, retain_graph=True)[0]
+@final
+@dataclass(frozen=True)
+class _Gradients:
+    """Gradients of single logits, summed over the batch, with respect to a feature map."""
+
+    feature_map: FeatureMap
+    leaf: Tensor
+    logits: Logits
+    images: Images
+
+    def of(self, column: int) -> Tensor:
+        with torch.enable_grad():  # the caller may have turned it off
+            score = self.logits[:, column].sum()
+            (grad,) = torch.autograd.grad(score, self.leaf, retain_graph=True)
+        return self.feature_map.read(grad, self.images.shape[2:])
 
 
-def _weights_after(feature_map: FeatureMap, calls: Sequence[Call]) -> int:
+def _weights_after(feature_map: FeatureMap, calls: Sequence[ModuleCall]) -> int:
     names = [call.name for call in calls]
-    later = {
-        id(p): p.numel()
-        for call in calls[names.index(feature_map.name) + 1 :]
-        for p in call.module._parameters.values()
-        if p is not None
-    }
-    return sum(later.values())
-
-
-def _rows(module: nn.Module) -> tuple[Tensor, Tensor]:
-    return rows_of(nn.ModuleDict({"head": module}), "head")
+    later = calls[names.index(feature_map.name) + 1 :]
+    parameters = [p for call in later for p in call.module._parameters.values() if p is not None]
+    return sum({id(p): p.numel() for p in parameters}.values())

@@ -1,30 +1,27 @@
-"""Alike: the same numbers but for rounding, as of one network that computes in another order."""
+"""Are two tensors the same but for rounding?"""
 
 from torch import Tensor
 
-# of the range: pooling in another order, folding and other kernels round differently, by a tenth of
-# it at most
-_SHARE = 1e-3
+# of the range: other kernels, folding and another order of pooling round to a tenth of it at most
+_TOLERANCE = 1e-3
 
 
-def close_to_rounding(answer: Tensor, wanted: Tensor) -> bool:
-    """Does an answer differ from the one that is wanted by no more than a thousandth of that one's
-    range?
+def close_to_rounding(values: Tensor, expected: Tensor) -> bool:
+    """Do the values differ from those expected by at most a thousandth of the expected range?
 
-    What depends on something else differs by far more.
+    What computes something else differs by far more.
 
     Args:
-        answer: Of any shape; another one than that of `wanted` is not alike, nor is NaN.
-        wanted: Its largest less its smallest number is the range.
+        values: Of any shape; another shape than that of `expected`, or a NaN, is not close.
+        expected: Its maximum minus its minimum is the range.
 
     Example:
-        >>> wanted = torch.tensor([0.0, 10.0])
-        >>> close_to_rounding(wanted + 0.001, wanted), close_to_rounding(wanted + 1.0, wanted)
+        >>> expected = torch.tensor([0.0, 10.0])
+        >>> close_to_rounding(expected + 0.001, expected), close_to_rounding(expected + 1.0, expected)
         (True, False)
     """
-    if answer.shape != wanted.shape:
+    if values.shape != expected.shape:
         return False
-    answer, wanted = answer.detach().float(), wanted.detach().float()
-    return bool(
-        (answer - wanted).abs().max() <= _SHARE * (wanted.amax() - wanted.amin()).clamp_min(1e-6)
-    )
+    values, expected = values.detach().float(), expected.detach().float()
+    span = (expected.amax() - expected.amin()).clamp_min(1e-6)
+    return bool((values - expected).abs().max() <= _TOLERANCE * span)

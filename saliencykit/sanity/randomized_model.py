@@ -13,8 +13,8 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.types import Images
-from saliencykit.networks.feature_maps import at_once, record_calls
-from saliencykit.networks.frozen_copy import unwrapped
+from saliencykit.networks.module_calls import one_call, record_calls
+from saliencykit.networks.module_state import unwrap
 
 _SEEN = 64  # pictures that the logits' spread is taken from
 
@@ -64,7 +64,7 @@ def randomized(
     if what not in ("head", "weights"):
         raise InputError(f"what is randomised is 'head' or 'weights'; got {what!r}.")
     try:
-        model = copy.deepcopy(unwrapped(black_box.model)).requires_grad_(False)
+        model = copy.deepcopy(unwrap(black_box.model)).requires_grad_(False)
     except Exception as error:
         raise InputError(
             f"{name_of(black_box.model)} cannot be copied ({name_of(error)}: {error}); give random_box=."
@@ -97,7 +97,7 @@ def randomized(
 
 def _head(black_box: BlackBox, images: Images) -> nn.Linear | nn.Conv2d | None:
     """The last layer with weights that answers."""
-    _, calls = record_calls(black_box, at_once(black_box, images, 2))
+    _, calls = record_calls(black_box, one_call(black_box, images, 2))
     layers = (call.module for call in reversed(calls))
     return next((layer for layer in layers if isinstance(layer, nn.Linear | nn.Conv2d)), None)
 

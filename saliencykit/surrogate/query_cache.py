@@ -88,7 +88,7 @@ class QueryCache:
         Raises:
             SaliencyKitError: The box raised, or answered with NaN; what it answered before is kept.
         """
-        size = min(self.black_box.max_batch or _BATCH, _BATCH)
+        size = min(self.black_box.max_batch_size or _BATCH, _BATCH)
         flushed = time.monotonic()
         try:
             while self._count < len(self.pictures):

@@ -47,7 +47,7 @@ class PlantedEvidence(BlackBox):
         num_classes: K, from 2 to 6.
         side: Of the patch, in pixels, even, >= 2. Images are RGB with sides of at least this.
         sharpness: The logit of a patch as planted, > 0.
-        max_batch: See BlackBox.
+        max_batch_size: See BlackBox.
         device: Where images must be.
 
     Raises:
@@ -63,7 +63,7 @@ class PlantedEvidence(BlackBox):
     num_classes: int = 4
     side: int = 4
     sharpness: float = 8.0
-    max_batch: int | None = None
+    max_batch_size: int | None = None
     device: torch.device = _CPU
 
     differentiable = True
@@ -215,8 +215,8 @@ class _Around(BlackBox):
         return self.black_box.differentiable
 
     @property
-    def max_batch(self) -> int | None:  # type: ignore[override]
-        return self.black_box.max_batch
+    def max_batch_size(self) -> int | None:  # type: ignore[override]
+        return self.black_box.max_batch_size
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]

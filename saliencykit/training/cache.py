@@ -14,7 +14,8 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.types import Images
 from saliencykit.data.training_images import TrainingImages
 from saliencykit.maskers.realtime.encoder import Encoder, Features
-from saliencykit.networks.feature_maps import FeatureMap, module_of
+from saliencykit.networks.feature_map import FeatureMap
+from saliencykit.networks.module_layers import module_of
 
 FILLS = 2  # draws of the alternative a view: one for the kept and one for the dropped picture
 _CHUNK = 16
@@ -199,7 +200,7 @@ def maps_until(black_box: BlackBox, images: Images, feature_map: FeatureMap) -> 
 
     handle = module_of(black_box).get_submodule(feature_map.name).register_forward_hook(stop)
     try:
-        for chunk in torch.split(images, black_box.max_batch or len(images)):
+        for chunk in torch.split(images, black_box.max_batch_size or len(images)):
             try:
                 black_box(chunk)
             except _EnoughError:

@@ -26,7 +26,8 @@ from saliencykit.maskers.realtime.masking_network import (
 )
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.networks.model_fingerprint import fingerprint
-from saliencykit.networks.split_layer import PartialNetwork, choose_split_layer
+from saliencykit.networks.partial_network import PartialNetwork
+from saliencykit.networks.split_layer import choose_split_layer
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_objective
 from saliencykit.storage.atomic_files import writable
 from saliencykit.terms.area import AREAS, Area

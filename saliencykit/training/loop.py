@@ -20,7 +20,7 @@ from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.realtime.encoder import Features
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
 from saliencykit.maskers.realtime.selector import ClassFilters
-from saliencykit.networks.split_layer import PartialNetwork
+from saliencykit.networks.partial_network import PartialNetwork
 from saliencykit.storage.atomic_files import append_lines
 from saliencykit.terms.area import AREAS
 from saliencykit.training.cache import Cache

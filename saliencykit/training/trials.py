@@ -11,7 +11,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.masker import resize_maps
 from saliencykit.core.objective import Fakes, Trial, run_trial
 from saliencykit.core.types import Images, Labels, Mask
-from saliencykit.networks.split_layer import PartialNetwork
+from saliencykit.networks.partial_network import PartialNetwork
 
 
 def late_trial(

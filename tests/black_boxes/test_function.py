@@ -41,7 +41,7 @@ def test_the_function_gets_channels_last_arrays_of_its_own(dtype: str) -> None:
 
     x = images()
     before = x.clone()
-    FunctionBlackBox(spoil, dtype=dtype, max_batch=2)(x)
+    FunctionBlackBox(spoil, dtype=dtype, max_batch_size=2)(x)
     assert torch.equal(x, before)
     assert [p.shape for p in seen] == [(2, 6, 7, 3), (2, 6, 7, 3), (1, 6, 7, 3)]
     assert all(p.dtype == dtype and p.flags.c_contiguous for p in seen)
@@ -115,7 +115,7 @@ def test_wrong_answers_are_named(function, words: str) -> None:
     [
         {"num_classes": 1},
         {"size": 0},
-        {"max_batch": 0},
+        {"max_batch_size": 0},
         {"dtype": "int8"},
         {"outputs": "p"},
         {"fit": "x"},

@@ -190,7 +190,7 @@ def test_the_number_of_classes() -> None:
 
 def test_chunks_give_the_same_rows() -> None:
     whole = TorchBlackBox(small())(images(7))
-    torch.testing.assert_close(TorchBlackBox(small(), max_batch=3)(images(7)), whole)
+    torch.testing.assert_close(TorchBlackBox(small(), max_batch_size=3)(images(7)), whole)
 
 
 def test_a_wrong_size_says_which_one_is_right() -> None:
@@ -228,7 +228,7 @@ def test_pictures_need_statistics() -> None:
         {"fit": "stretch"},
         {"interpolation": "spline"},
         {"outputs": "scores"},
-        {"max_batch": 0},
+        {"max_batch_size": 0},
     ],
 )
 def test_bad_options(options: dict[str, object]) -> None:
@@ -242,18 +242,18 @@ def test_for_many_gives_a_box_that_stands_on_its_own() -> None:
     model = small().train()
     before = copy.deepcopy(model.state_dict())
     black_box = TorchBlackBox(
-        model, mean=(0.5,) * 3, std=(0.5,) * 3, max_batch=2, class_names=list("abcde")
+        model, mean=(0.5,) * 3, std=(0.5,) * 3, max_batch_size=2, class_names=list("abcde")
     )
     many = black_box.optimized_for(images())
     assert many.model is not model
-    assert many.max_batch == 2
+    assert many.max_batch_size == 2
     assert many.class_names == list("abcde")
     torch.testing.assert_close(many(images()), black_box(images()), atol=1e-5, rtol=1e-4)
     assert many.optimized_for(images()) is many
     assert many.num_classes == 5
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert all(module.training for module in model.modules())
-    assert TorchBlackBox(model).optimized_for(images()).max_batch == 32
+    assert TorchBlackBox(model).optimized_for(images()).max_batch_size == 32
 
 
 def test_a_model_that_draws_leaves_the_random_state_alone() -> None:

@@ -29,7 +29,7 @@ def test_the_verb_is_abstract():
 def test_defaults_and_the_answer():
     black_box = Answer(lambda x: x.mean((2, 3))[:, :2])
     assert (
-        black_box.max_batch,
+        black_box.max_batch_size,
         black_box.device,
         black_box.class_names,
         black_box.baseline_color,
@@ -49,7 +49,7 @@ def test_defaults_and_the_answer():
 )
 def test_large_batches_are_split(most, parts):
     whole = PlantedEvidence()(X)
-    counted = Counting(PlantedEvidence(max_batch=most))
+    counted = Counting(PlantedEvidence(max_batch_size=most))
     assert torch.allclose(counted(X), whole, atol=1e-6)
     assert counted.asked == parts
 
@@ -57,7 +57,7 @@ def test_large_batches_are_split(most, parts):
 def test_splitting_keeps_the_gradient():
     x = X.clone().requires_grad_(True)
     (whole,) = torch.autograd.grad(PlantedEvidence()(x).sum(), x)
-    (split,) = torch.autograd.grad(PlantedEvidence(max_batch=2)(x).sum(), x)
+    (split,) = torch.autograd.grad(PlantedEvidence(max_batch_size=2)(x).sum(), x)
     assert torch.allclose(whole, split, atol=1e-6)
 
 
@@ -123,7 +123,7 @@ def test_the_row_is_counted_over_the_whole_batch_when_it_was_split():
         return torch.where(x == X[3:4], float("nan"), x).mean((2, 3))[:, :2]
 
     black_box = Answer(third_is_bad)
-    black_box.max_batch = 2
+    black_box.max_batch_size = 2
     with pytest.raises(ContractError, match="for row 3;"):
         black_box(X)
 

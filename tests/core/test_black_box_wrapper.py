@@ -20,7 +20,7 @@ def test_everything_is_the_inner_boxs():
     for name in (
         "num_classes",
         "differentiable",
-        "max_batch",
+        "max_batch_size",
         "device",
         "class_names",
         "module",

@@ -35,7 +35,7 @@ def test_an_alternative_with_its_own_edit_gets_each_mask(black_box, examples):
 
 
 def test_queries_run_in_batches_up_to_max_batch(examples):
-    black_box = Counting(PlantedEvidence(max_batch=4))
+    black_box = Counting(PlantedEvidence(max_batch_size=4))
     queries = queries_of(black_box, examples, Blur())[0]
     logits = queries.logits(11, lambda part: MASKS[part])
     assert black_box.asked == [4, 4, 3]

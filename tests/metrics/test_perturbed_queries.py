@@ -48,7 +48,7 @@ def test_an_alternative_with_an_edit_of_its_own_is_asked_each_time(some, weighin
 def test_small_batches_are_asked_several_edits_at_a_time(limit, asked, some, weighing):
     images, labels, _ = some
     edits = [images * factor for factor in torch.linspace(0, 1, 7)]
-    weighing.max_batch = limit
+    weighing.max_batch_size = limit
     found = query_batched(weighing, iter(edits))
     assert weighing.asked == asked
     assert torch.allclose(found, torch.stack([weighing(edit) for edit in edits]))

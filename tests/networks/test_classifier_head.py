@@ -6,8 +6,15 @@ from saliencykit.black_boxes.timm import wrap_timm
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.networks import classifier_head as module
-from saliencykit.networks.classifier_head import _linearized, find_head, pooled_head, rows_of
-from saliencykit.networks.feature_maps import as_feature_map, read_feature_maps, record_calls
+from saliencykit.networks.classifier_head import (
+    _linearized,
+    class_weights,
+    find_classifier_head,
+    pooled_classifier_head,
+)
+from saliencykit.networks.feature_map import as_feature_map
+from saliencykit.networks.layer_activations import read_feature_maps
+from saliencykit.networks.module_calls import record_calls
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.unchanged import untouched
 
@@ -33,7 +40,7 @@ def mean_responses(black_box, head, images):
 @pytest.mark.parametrize(("name", "layer"), EXACT.items())
 def test_exact_rows_are_the_layers_weights(net, pictures, name, layer):
     black_box = net(name)
-    head = find_head(black_box, pictures(3))
+    head = find_classifier_head(black_box, pictures(3))
     assert head.exact
     assert head.layer == layer
     assert torch.equal(head.weight, layer_of(black_box, layer).weight.detach().flatten(1))
@@ -43,33 +50,36 @@ def test_exact_rows_are_the_layers_weights(net, pictures, name, layer):
 @pytest.mark.parametrize("name", EXACT)
 def test_with_exact_rows_the_mean_response_is_the_logit(net, pictures, name):
     black_box, images = net(name), pictures(5, seed=7)
-    head = find_head(black_box, pictures(3))
+    head = find_classifier_head(black_box, pictures(3))
     assert torch.allclose(mean_responses(black_box, head, images), black_box(images), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", EXACT)
 def test_a_pooled_head_is_the_exact_one_and_its_weights_are_read_anew(net, pictures, name):
     black_box, images = net(name), pictures(2)
-    wanted, found = find_head(black_box, images), pooled_head(black_box, images)
+    wanted, found = (
+        find_classifier_head(black_box, images),
+        pooled_classifier_head(black_box, images),
+    )
     assert (found.feature_map, found.layer) == (wanted.feature_map, wanted.layer)
     assert torch.equal(found.weight, wanted.weight)
     with torch.no_grad():
         layer_of(black_box, found.layer).bias += 1
-    assert torch.equal(pooled_head(black_box, images).bias, wanted.bias + 1)
+    assert torch.equal(pooled_classifier_head(black_box, images).bias, wanted.bias + 1)
 
 
 def test_other_heads_are_no_pooled_ones(pictures):
     flat = nn.Sequential(nn.Conv2d(3, 4, 3, 4), nn.Flatten(), nn.LazyLinear(5))
     black_box = TorchBlackBox(flat, size=pictures(1).shape[-1])
     black_box(pictures(1))
-    assert pooled_head(black_box, pictures(1)) is None
+    assert pooled_classifier_head(black_box, pictures(1)) is None
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_any_number_of_pictures_finds_the_same_exact_head(net, pictures, count):
     assert torch.equal(
-        find_head(net("convolutional"), pictures(count)).weight,
-        find_head(net("convolutional"), pictures(3)).weight,
+        find_classifier_head(net("convolutional"), pictures(count)).weight,
+        find_classifier_head(net("convolutional"), pictures(3)).weight,
     )
 
 
@@ -78,7 +88,7 @@ def test_only_a_few_pictures_are_watched(net, pictures):
     handle = black_box.model.register_forward_pre_hook(
         lambda module, given: asked.append(len(given[0]))
     )
-    find_head(black_box, pictures(40))
+    find_classifier_head(black_box, pictures(40))
     handle.remove()
     assert max(asked) <= 4  # the outputs of every layer are held for them
 
@@ -86,7 +96,7 @@ def test_only_a_few_pictures_are_watched(net, pictures):
 @pytest.mark.parametrize("name", ["convolutional", "channels-last", "mean-token"])
 def test_linearised_rows_equal_the_exact_ones_where_both_exist(net, pictures, name):
     black_box, images = net(name), pictures(4)
-    exact = find_head(black_box, images)
+    exact = find_classifier_head(black_box, images)
     with torch.no_grad():
         _, calls = record_calls(black_box, images)
     found = _linearized(black_box, images, [exact.feature_map], calls)
@@ -98,7 +108,7 @@ def test_linearised_rows_equal_the_exact_ones_where_both_exist(net, pictures, na
 
 def test_linearised_rows_of_a_flattened_head_are_gradients(net, pictures):
     black_box, images = net("flattened"), pictures(4)
-    head = find_head(black_box, images)
+    head = find_classifier_head(black_box, images)
     assert head.layer is None
     assert head.feature_map.name in ("pool", "stages", "stages.1")
     slow = torch.zeros_like(head.weight)
@@ -119,16 +129,16 @@ def test_linearised_rows_of_a_flattened_head_are_gradients(net, pictures):
 
 def test_linearised_rows_of_a_box_that_splits_its_batch(net, pictures):
     one, many = (
-        find_head(net("flattened", max_batch=1), pictures(1)),
-        find_head(net("flattened"), pictures(1)),
+        find_classifier_head(net("flattened", max_batch_size=1), pictures(1)),
+        find_classifier_head(net("flattened"), pictures(1)),
     )
     assert torch.allclose(one.weight, many.weight, atol=1e-5)
-    assert not find_head(net("flattened", max_batch=1), pictures(6)).exact
+    assert not find_classifier_head(net("flattened", max_batch_size=1), pictures(6)).exact
 
 
 def test_with_a_class_token_the_rows_are_the_heads_but_not_exact(net, pictures):
     black_box = net("class-token")
-    head = find_head(black_box, pictures(3))
+    head = find_classifier_head(black_box, pictures(3))
     assert not head.exact
     assert head.feature_map.prefix == 1
     assert torch.equal(head.weight, black_box.model.head.weight.detach())
@@ -137,9 +147,12 @@ def test_with_a_class_token_the_rows_are_the_heads_but_not_exact(net, pictures):
 def test_where_it_would_take_too_long_rows_are_random_and_the_same_each_time(
     net, pictures, monkeypatch
 ):
-    monkeypatch.setattr(module, "_COSTLY", 10)
+    monkeypatch.setattr(module, "_MAX_LINEARIZED", 10)
     black_box = net("flattened")
-    head, again = find_head(black_box, pictures(3)), find_head(black_box, pictures(4, seed=2))
+    head, again = (
+        find_classifier_head(black_box, pictures(3)),
+        find_classifier_head(black_box, pictures(4, seed=2)),
+    )
     assert not head.exact
     assert torch.equal(head.weight, again.weight)
     assert head.weight.std() > 0
@@ -151,10 +164,10 @@ def test_the_model_comes_back_as_it_was(net, pictures, name):
     black_box, images = net(name), pictures(3)
     black_box.model.train()
     next(black_box.model.parameters()).requires_grad_(False)
-    with untouched("find_head", black_box.model, images=images):
-        find_head(black_box, images)
+    with untouched("find_classifier_head", black_box.model, images=images):
+        find_classifier_head(black_box, images)
         with torch.inference_mode(False), torch.no_grad():
-            find_head(black_box, images)
+            find_classifier_head(black_box, images)
 
 
 def test_also_where_the_model_raises_in_the_middle(net, pictures):
@@ -170,34 +183,37 @@ def test_also_where_the_model_raises_in_the_middle(net, pictures):
             return x
 
     black_box.model.classifier.append(Raising())  # the second call is the one that is linearised
-    with untouched("find_head", black_box.model), pytest.raises(InputError, match="out of luck"):
-        find_head(black_box, pictures(3))
+    with (
+        untouched("find_classifier_head", black_box.model),
+        pytest.raises(InputError, match="out of luck"),
+    ):
+        find_classifier_head(black_box, pictures(3))
 
 
 def test_a_box_without_a_map_is_told_what_to_do(pictures):
     black_box = TorchBlackBox(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4)))
     with pytest.raises(
-        InputError, match=r"none of the 2 layers of Sequential gives a map .* encoder='own'"
+        InputError, match=r"none of the 2 layers of Sequential has a spatial feature map.* encoder='own'"
     ):
-        find_head(black_box, pictures(3))
+        find_classifier_head(black_box, pictures(3))
 
 
 def test_a_box_without_a_module_is_told_what_to_do():
-    with pytest.raises(InputError, match="shows no torch module"):
-        find_head(PlantedEvidence(), torch.rand(2, 3, 16, 16))
+    with pytest.raises(InputError, match="does not expose a torch module"):
+        find_classifier_head(PlantedEvidence(), torch.rand(2, 3, 16, 16))
 
 
 def test_rows_by_name(net):
     black_box = net("squeezed")
-    weight, bias = rows_of(black_box.model, "final")
+    weight, bias = class_weights(black_box.model, "final")
     assert weight.shape == (5, 16)
     assert torch.equal(bias, black_box.model.final.bias.detach())
     weight.zero_()
     assert black_box.model.final.weight.any(), "copies"
     without = nn.ModuleDict({"head": nn.Linear(3, 2, bias=False)})
-    assert rows_of(without, "head")[1].tolist() == [0.0, 0.0]
+    assert class_weights(without, "head")[1].tolist() == [0.0, 0.0]
     with pytest.raises(InputError, match="has no weights"):
-        rows_of(nn.ModuleDict({"head": nn.Flatten()}), "head")
+        class_weights(nn.ModuleDict({"head": nn.Flatten()}), "head")
 
 
 @pytest.mark.parametrize(
@@ -215,8 +231,8 @@ def test_models_of_timm(name, layer):
         torch.manual_seed(0)
         black_box = wrap_timm(timm.create_model(name, num_classes=7))
     images = torch.rand(3, 3, *black_box.input_size, generator=torch.Generator().manual_seed(0))
-    with untouched("find_head", black_box.model, images=images):
-        head = find_head(black_box, images)
+    with untouched("find_classifier_head", black_box.model, images=images):
+        head = find_classifier_head(black_box, images)
     assert head.layer == layer
     assert head.weight.shape == (7, head.feature_map.channels)
     if layer is not None:
@@ -239,7 +255,7 @@ def test_a_swin_of_timm_is_exact():
         )
     black_box = wrap_timm(model)
     images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    head = find_head(black_box, images)
+    head = find_classifier_head(black_box, images)
     assert (head.layer, head.feature_map.layout) == ("head.fc", "last")
     assert torch.allclose(mean_responses(black_box, head, images), black_box(images), atol=1e-4)
 
@@ -248,6 +264,6 @@ def test_taps_of_the_head_are_maps_over_the_picture(net, pictures):
     images = pictures(3)
     for name in (*EXACT, "class-token", "flattened"):
         black_box = net(name)
-        head = find_head(black_box, images)
+        head = find_classifier_head(black_box, images)
         _, calls = record_calls(black_box, images)
         assert head.feature_map in [as_feature_map(call, images) for call in calls]

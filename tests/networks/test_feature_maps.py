@@ -6,17 +6,11 @@ from saliencykit import explain
 from saliencykit.black_boxes.timm import wrap_timm
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.networks.feature_maps import (
-    ActivationRecorder,
-    Call,
-    FeatureMap,
-    as_feature_map,
-    at_once,
-    module_of,
-    pyramid,
-    read_feature_maps,
-    record_calls,
-)
+from saliencykit.networks.feature_map import FeatureMap, as_feature_map
+from saliencykit.networks.feature_pyramid import choose_pyramid
+from saliencykit.networks.layer_activations import ActivationRecorder, read_feature_maps
+from saliencykit.networks.module_calls import ModuleCall, one_call, record_calls
+from saliencykit.networks.module_layers import module_of
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.unchanged import untouched
 
@@ -73,7 +67,7 @@ def test_half_precision_is_read_as_float32_and_float64_stays():
 
 
 def test_tokens_that_are_no_grid_are_named():
-    with pytest.raises(InputError, match=r"'blocks.1' returned \(1, 8, 3\), no grid"):
+    with pytest.raises(InputError, match=r"'blocks.1' returned \(1, 8, 3\), which is not a grid"):
         FeatureMap("blocks.1", "tokens", 3, (2, 2), 1).read(torch.zeros(1, 8, 3), (16, 16))
 
 
@@ -93,7 +87,7 @@ def test_tokens_that_are_no_grid_are_named():
 )
 def test_maps_are_recognised(shape, layout, side, prefix):
     feature_map = as_feature_map(
-        Call("x", nn.Linear(1, 1), None, torch.zeros(shape)), torch.zeros(2, 3, 128, 128)
+        ModuleCall("x", nn.Linear(1, 1), None, torch.zeros(shape)), torch.zeros(2, 3, 128, 128)
     )
     assert feature_map == FeatureMap("x", layout, 8, side, prefix)
 
@@ -104,7 +98,7 @@ def test_maps_are_recognised(shape, layout, side, prefix):
 def test_other_outputs_are_not(shape):
     assert (
         as_feature_map(
-            Call("x", nn.Linear(1, 1), None, torch.zeros(shape)), torch.zeros(2, 3, 128, 128)
+            ModuleCall("x", nn.Linear(1, 1), None, torch.zeros(shape)), torch.zeros(2, 3, 128, 128)
         )
         is None
     )
@@ -114,19 +108,20 @@ def test_neither_are_integers_nor_the_outputs_of_dropout():
     images = torch.zeros(2, 3, 128, 128)
     assert (
         as_feature_map(
-            Call("x", nn.Conv2d(1, 1, 1), None, torch.zeros(2, 8, 16, 16, dtype=torch.int64)),
+            ModuleCall("x", nn.Conv2d(1, 1, 1), None, torch.zeros(2, 8, 16, 16, dtype=torch.int64)),
             images,
         )
         is None
     )
     assert (
-        as_feature_map(Call("x", nn.Dropout2d(), None, torch.zeros(2, 8, 16, 16)), images) is None
+        as_feature_map(ModuleCall("x", nn.Dropout2d(), None, torch.zeros(2, 8, 16, 16)), images)
+        is None
     )
 
 
 def test_a_rectangle_of_tokens_has_the_aspect_of_the_picture():
     feature_map = as_feature_map(
-        Call("x", nn.Linear(1, 1), None, torch.zeros(2, 33, 6)), torch.zeros(2, 3, 64, 128)
+        ModuleCall("x", nn.Linear(1, 1), None, torch.zeros(2, 33, 6)), torch.zeros(2, 3, 64, 128)
     )
     assert (feature_map.side, feature_map.prefix) == ((4, 8), 1)
 
@@ -157,7 +152,7 @@ def test_the_maps_are_what_a_plain_hook_sees(net, pictures):
 def test_a_box_that_splits_its_batch_is_read_whole(net, pictures):
     images, feature_maps = pictures(5), [FeatureMap("stages.1", "maps", 12, (8, 8))]
     _, whole = read_feature_maps(net("convolutional"), images, feature_maps)
-    _, parts = read_feature_maps(net("convolutional", max_batch=2), images, feature_maps)
+    _, parts = read_feature_maps(net("convolutional", max_batch_size=2), images, feature_maps)
     assert torch.allclose(whole[0], parts[0], atol=1e-5)
 
 
@@ -177,7 +172,7 @@ def test_a_layer_that_is_not_there_is_named(net, pictures):
 def test_a_layer_that_is_never_asked_is_named(net, pictures):
     black_box = net("convolutional")
     black_box.model.add_module("idle", nn.Conv2d(3, 3, 1))
-    with pytest.raises(InputError, match=r"'idle' of Convolutional answered for 0 of 2 images"):
+    with pytest.raises(InputError, match=r"'idle' of Convolutional returned 0 rows for 2 images"):
         read_feature_maps(black_box, pictures(2), [FeatureMap("idle", "maps", 3, (16, 16))])
 
 
@@ -201,7 +196,7 @@ def test_calls_are_in_the_order_in_which_they_ended(net, pictures):
         < names.index("fc")
     )
     assert torch.equal(calls[-1].output, logits)
-    assert calls[-1].given.shape == (2, 16)
+    assert calls[-1].input.shape == (2, 16)
 
 
 def test_a_module_that_is_called_twice_is_left_out(pictures):
@@ -218,10 +213,10 @@ def test_a_module_that_is_called_twice_is_left_out(pictures):
 
 
 def test_a_box_that_takes_one_picture_at_a_time_is_watched_on_one(net, pictures):
-    black_box, images = net("convolutional", max_batch=1), pictures(3)
-    assert len(at_once(net("convolutional"), images, 2)) == 2
-    assert len(at_once(black_box, images, 2)) == 1
-    _, calls = record_calls(black_box, at_once(black_box, images, 2))
+    black_box, images = net("convolutional", max_batch_size=1), pictures(3)
+    assert len(one_call(net("convolutional"), images, 2)) == 2
+    assert len(one_call(black_box, images, 2)) == 1
+    _, calls = record_calls(black_box, one_call(black_box, images, 2))
     assert "stages" in [call.name for call in calls]
 
 
@@ -267,13 +262,15 @@ def test_the_pyramid_has_one_outermost_block_a_side(net, pictures):
         for call in calls
         if call.name == "stages" and (feature_map := as_feature_map(call, images))
     )
-    feature_maps = pyramid(calls, images, coarse, (16, 16))
+    feature_maps = choose_pyramid(calls, images, coarse, (16, 16))
     assert [(feature_map.name, feature_map.side[0]) for feature_map in feature_maps] == [
         ("stages.0", 16),
         ("stages.1", 8),
         ("stages", 4),
     ]
-    assert [feature_map.side[0] for feature_map in pyramid(calls, images, coarse, (8, 8))] == [8, 4]
+    assert [
+        feature_map.side[0] for feature_map in choose_pyramid(calls, images, coarse, (8, 8))
+    ] == [8, 4]
 
 
 def test_a_plain_transformer_gives_two_earlier_blocks(net, pictures):
@@ -284,7 +281,7 @@ def test_a_plain_transformer_gives_two_earlier_blocks(net, pictures):
         for call in calls
         if call.name == "norm" and (feature_map := as_feature_map(call, images))
     )
-    feature_maps = pyramid(calls, images, coarse, (16, 16))
+    feature_maps = choose_pyramid(calls, images, coarse, (16, 16))
     assert len(feature_maps) >= 2
     assert feature_maps[-1] == coarse
     assert {feature_map.layout for feature_map in feature_maps} == {"tokens"}
@@ -299,7 +296,7 @@ def test_models_of_timm(timm_black_box):
             feature_map for call in calls if (feature_map := as_feature_map(call, images))
         ]
         coarse = min(reversed(feature_maps), key=lambda feature_map: feature_map.side[0])
-        chosen = pyramid(calls, images, coarse, (side // 4, side // 4))
+        chosen = choose_pyramid(calls, images, coarse, (side // 4, side // 4))
         _, maps = read_feature_maps(timm_black_box, images, chosen)
     assert 2 <= len(chosen) <= 5
     sides = [feature_map.side[0] for feature_map in chosen]
@@ -317,7 +314,7 @@ def test_torchscript_shows_no_layers_and_the_message_says_so(masker, whole):
         if whole
         else nn.Sequential(torch.jit.script(body), nn.Linear(4, 3))
     )
-    with pytest.raises(InputError, match="TorchScript shows no layers: give the Python module"):
+    with pytest.raises(InputError, match="TorchScript hides its layers: give the Python module"):
         explain(model.eval(), torch.rand(1, 3, 32, 32), 1, masker=masker)
 
 

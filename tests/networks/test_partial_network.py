@@ -6,7 +6,8 @@ from torch import Generator, nn
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.networks.feature_maps import FeatureMap, read_feature_maps
+from saliencykit.networks.feature_map import FeatureMap
+from saliencykit.networks.layer_activations import read_feature_maps
 from saliencykit.networks.partial_network import network_after
 from saliencykit.testing.unchanged import untouched
 

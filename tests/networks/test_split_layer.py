@@ -3,8 +3,9 @@ import torch
 from torch import nn
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.networks.feature_maps import read_feature_maps
-from saliencykit.networks.split_layer import PartialNetwork, choose_split_layer
+from saliencykit.networks.layer_activations import read_feature_maps
+from saliencykit.networks.partial_network import PartialNetwork
+from saliencykit.networks.split_layer import choose_split_layer
 from saliencykit.testing.unchanged import untouched
 from saliencykit.training.cache import maps_until
 
@@ -89,7 +90,7 @@ def test_layers_before_it_do_not_run(trunk_box):
 def test_a_box_that_splits_its_batch(trunk_box):
     images = pictures(5)
     for most in (1, 2):
-        black_box = trunk_box(max_batch=most)
+        black_box = trunk_box(max_batch_size=most)
         partial_network = choose_split_layer(black_box, images)
         with torch.no_grad():
             assert torch.allclose(

@@ -11,8 +11,9 @@ from torch import Generator, nn
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import GradientError, InputError
 from saliencykit.networks import target_layer as module
-from saliencykit.networks.feature_maps import FeatureMap, read_feature_maps
-from saliencykit.networks.target_layer import cut_at, target_layer
+from saliencykit.networks.feature_map import FeatureMap
+from saliencykit.networks.layer_activations import logits_and_activations, read_feature_maps
+from saliencykit.networks.target_layer import find_target_layer
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.unchanged import untouched
 
@@ -122,7 +123,7 @@ def convolutional(*last):
 )
 def test_the_last_layer_that_is_a_map_and_moves_the_answer(build, name, layout, side, prefix):
     model = seeded(build)
-    feature_map = target_layer(TorchBlackBox(model), pictures())
+    feature_map = find_target_layer(TorchBlackBox(model), pictures())
     assert (feature_map.name, feature_map.layout, feature_map.side, feature_map.prefix) == (
         name,
         layout,
@@ -144,7 +145,7 @@ def test_channels_last():
         def forward(self, x):
             return self.head(self.norm(self.stem(x).permute(0, 2, 3, 1)).mean((1, 2)))
 
-    feature_map = target_layer(TorchBlackBox(seeded(Last)), pictures())
+    feature_map = find_target_layer(TorchBlackBox(seeded(Last)), pictures())
     assert (feature_map.name, feature_map.layout, feature_map.side) == ("norm", "last", (8, 8))
 
 
@@ -152,7 +153,7 @@ def test_a_pool_with_weights_is_a_layer_like_others():
     class PoolFormer(nn.Conv2d):
         """Called after a pool, but with weights of its own."""
 
-    feature_map = target_layer(
+    feature_map = find_target_layer(
         TorchBlackBox(
             seeded(lambda: convolutional(PoolFormer(6, 6, 3), nn.Flatten(), nn.Linear(726, 4)))
         ),
@@ -167,17 +168,17 @@ def test_dropout_behind_a_layer_is_not_the_layer():
             nn.Dropout(), nn.Conv2d(6, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
         )
     )
-    assert target_layer(TorchBlackBox(net), pictures()).name == "3"
+    assert find_target_layer(TorchBlackBox(net), pictures()).name == "3"
 
 
 def test_maps_of_more_than_half_the_side_count_in_small_pictures_or_when_named():
     build = lambda: nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3)
     )  # noqa: E731
-    assert target_layer(TorchBlackBox(seeded(build)), pictures(16)).side == (12, 12)
+    assert find_target_layer(TorchBlackBox(seeded(build)), pictures(16)).side == (12, 12)
     with pytest.raises(InputError, match="passes a gradient"):
-        target_layer(TorchBlackBox(seeded(build)), pictures(72, 1))
-    assert target_layer(TorchBlackBox(seeded(build)), pictures(72, 1), "3").side == (68, 68)
+        find_target_layer(TorchBlackBox(seeded(build)), pictures(72, 1))
+    assert find_target_layer(TorchBlackBox(seeded(build)), pictures(72, 1), "3").side == (68, 68)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +186,7 @@ def test_maps_of_more_than_half_the_side_count_in_small_pictures_or_when_named()
 )
 def test_a_bright_patch_lights_up_its_place(build):
     black_box, images = TorchBlackBox(seeded(build)), pictures(n=1)
-    feature_map = target_layer(black_box, images)
+    feature_map = find_target_layer(black_box, images)
     for y, x in ((4, 8), (24, 16), (12, 28)):
         bright = images.clone()
         bright[:, :, y : y + 4, x : x + 4] = 1
@@ -200,9 +201,9 @@ def test_a_bright_patch_lights_up_its_place(build):
 
 def test_tokens_in_another_order_than_the_picture_are_refused():
     with pytest.raises(
-        InputError, match=r"keeps its tokens in the order of the picture \(not so: norm1"
+        InputError, match=r"keeps its tokens in the order of the image \(not so: norm1"
     ) as caught:
-        target_layer(TorchBlackBox(seeded(lambda: Transformer(shuffled=True))), pictures())
+        find_target_layer(TorchBlackBox(seeded(lambda: Transformer(shuffled=True))), pictures())
     assert "rise" in str(caught.value)
 
 
@@ -210,8 +211,8 @@ def test_a_layer_can_be_named():
     black_box = TorchBlackBox(
         seeded(lambda: convolutional(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)))
     )
-    assert target_layer(black_box, pictures(), "1") == FeatureMap("1", "maps", 8, (15, 15))
-    assert target_layer(black_box, pictures()).name == "3"
+    assert find_target_layer(black_box, pictures(), "1") == FeatureMap("1", "maps", 8, (15, 15))
+    assert find_target_layer(black_box, pictures()).name == "3"
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,7 @@ def test_a_layer_can_be_named():
             r"layer='layer4' of Sequential is not one of its layers. Some that are maps, the last "
             r"first: '3', '2'",
         ),
-        ("4", r"returns \(1, 6, 1, 1\), no map over the picture"),
+        ("4", r"returns \(1, 6, 1, 1\), which is not a map of the image"),
     ],
 )
 def test_a_named_layer_that_will_not_do_is_refused_with_others(name, says):
@@ -230,19 +231,21 @@ def test_a_named_layer_that_will_not_do_is_refused_with_others(name, says):
         seeded(lambda: convolutional(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)))
     )
     with pytest.raises(InputError, match=says):
-        target_layer(black_box, pictures(), name)
+        find_target_layer(black_box, pictures(), name)
 
 
 def test_a_named_layer_that_is_used_twice_is_refused():
-    with pytest.raises(InputError, match="does not return one tensor once per answer"):
-        target_layer(TorchBlackBox(seeded(Shared)), pictures(), "block")
+    with pytest.raises(InputError, match="does not return one tensor in one call per forward pass"):
+        find_target_layer(TorchBlackBox(seeded(Shared)), pictures(), "block")
 
 
 def test_models_without_maps_are_refused_with_the_way_out():
     with pytest.raises(InputError, match=r"no layer of Sequential passes .* 'rise'"):
-        target_layer(TorchBlackBox(nn.Sequential(nn.Flatten(), nn.Linear(3072, 4))), pictures())
-    with pytest.raises(InputError, match=r"PlantedEvidence shows no torch module.* 'rise'"):
-        target_layer(PlantedEvidence(), pictures())
+        find_target_layer(
+            TorchBlackBox(nn.Sequential(nn.Flatten(), nn.Linear(3072, 4))), pictures()
+        )
+    with pytest.raises(InputError, match=r"PlantedEvidence does not expose a torch module.* 'rise'"):
+        find_target_layer(PlantedEvidence(), pictures())
 
 
 @pytest.mark.parametrize(
@@ -250,9 +253,11 @@ def test_models_without_maps_are_refused_with_the_way_out():
 )
 def test_the_model_and_the_random_state_are_untouched(build):
     model = build().train()
-    with untouched("target_layer", model):
+    with untouched("find_target_layer", model):
         black_box = TorchBlackBox(model)
-        logits, leaves = cut_at(black_box, pictures(), target_layer(black_box, pictures()))
+        logits, leaves = logits_and_activations(
+            black_box, pictures(), find_target_layer(black_box, pictures())
+        )
         torch.autograd.grad(logits.sum(), leaves)
         assert torch.is_grad_enabled()
 
@@ -261,16 +266,16 @@ def test_it_is_found_once_for_each_size_and_forgotten_with_the_model():
     model = seeded(Transformer)
     calls = []
     model.norm.register_forward_hook(lambda *given: calls.append(1))
-    target_layer(TorchBlackBox(model), pictures())
+    find_target_layer(TorchBlackBox(model), pictures())
     asked = len(calls)
     assert asked > 0
-    assert target_layer(TorchBlackBox(model), pictures(n=1)).side == (8, 8)
+    assert find_target_layer(TorchBlackBox(model), pictures(n=1)).side == (8, 8)
     assert len(calls) == asked
-    assert target_layer(TorchBlackBox(model), pictures(16)).side == (4, 4)
-    before = len(module._known)
+    assert find_target_layer(TorchBlackBox(model), pictures(16)).side == (4, 4)
+    before = len(module._cache)
     del model
     gc.collect()
-    assert len(module._known) < before
+    assert len(module._cache) < before
 
 
 @pytest.mark.parametrize("limit", [None, 1, 2])
@@ -279,9 +284,11 @@ def test_a_cut_gives_the_gradients_of_the_whole_graph(limit, frozen):
     model = seeded(lambda: convolutional(nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(484, 5)))
     model.requires_grad_(not frozen)
     images, kept = pictures(n=3), []
-    black_box = TorchBlackBox(model, max_batch=limit)
+    black_box = TorchBlackBox(model, max_batch_size=limit)
     with torch.no_grad():
-        logits, leaves = cut_at(black_box, images, target_layer(black_box, images, "2"))
+        logits, leaves = logits_and_activations(
+            black_box, images, find_target_layer(black_box, images, "2")
+        )
         assert not torch.is_grad_enabled()
     slopes = torch.cat(torch.autograd.grad(logits[:, 1].sum(), leaves))
     model[2].register_forward_hook(lambda m, given, output: kept.append(output) or output * 1)
@@ -297,9 +304,9 @@ def test_nothing_before_the_cut_is_recorded():
     recorded = []
     model[0].register_forward_hook(lambda m, given, output: recorded.append(output.requires_grad))
     black_box = TorchBlackBox(model)
-    feature_map = target_layer(black_box, pictures())
+    feature_map = find_target_layer(black_box, pictures())
     recorded.clear()
-    cut_at(black_box, pictures(), feature_map)
+    logits_and_activations(black_box, pictures(), feature_map)
     assert recorded == [False]
 
 
@@ -321,8 +328,10 @@ def test_a_model_that_sets_the_mode_by_itself_can_be_cut_where_it_is_named():
         )
     )
     with pytest.raises(InputError, match="passes a gradient"):
-        target_layer(black_box, pictures())
-    logits, leaves = cut_at(black_box, pictures(), target_layer(black_box, pictures(), "1"))
+        find_target_layer(black_box, pictures())
+    logits, leaves = logits_and_activations(
+        black_box, pictures(), find_target_layer(black_box, pictures(), "1")
+    )
     assert torch.autograd.grad(logits[:, 0].sum(), leaves)[0].any()
 
 
@@ -336,15 +345,15 @@ def test_logits_that_do_not_depend_on_a_named_layer_are_refused():
     )
     black_box.model.requires_grad_(False)
     with pytest.raises(GradientError, match="do not depend on the output of '0'"):
-        cut_at(black_box, pictures(), target_layer(black_box, pictures(), "0"))
+        logits_and_activations(black_box, pictures(), find_target_layer(black_box, pictures(), "0"))
 
 
 def test_bfloat16_models():
     model = seeded(Transformer).to(torch.bfloat16)
     black_box = TorchBlackBox(model)
-    feature_map = target_layer(black_box, pictures())
+    feature_map = find_target_layer(black_box, pictures())
     assert feature_map.name == "norm1"
-    logits, leaves = cut_at(black_box, pictures(), feature_map)
+    logits, leaves = logits_and_activations(black_box, pictures(), feature_map)
     assert leaves[0].dtype == torch.bfloat16
     assert torch.autograd.grad(logits[:, 0].sum(), leaves)[0].isfinite().all()
 
@@ -358,4 +367,6 @@ def test_under_a_global_maximum_the_last_map_is_found_though_few_positions_count
         def forward(self, x):
             return self.head(self.conv(x).tanh().amax((2, 3)))
 
-    assert target_layer(TorchBlackBox(Highest().eval()), torch.rand(1, 3, 41, 57)).name == "conv"
+    assert (
+        find_target_layer(TorchBlackBox(Highest().eval()), torch.rand(1, 3, 41, 57)).name == "conv"
+    )

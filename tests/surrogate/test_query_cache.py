@@ -18,7 +18,7 @@ class Service(BlackBox):
 
     breaks: int = -1
     how: str = "dies"
-    max_batch: int | None = 4
+    max_batch_size: int | None = 4
     seen: list[int] = field(default_factory=list)
 
     num_classes = 2

@@ -91,7 +91,7 @@ def test_not_one_query_more_than_allowed(planted):
 @quiet
 @pytest.mark.parametrize("queries", [50, 61, 130])
 def test_the_budget_is_spent_and_not_exceeded(queries):
-    black_box = Counting(QueryOnly(PlantedEvidence(max_batch=7)))
+    black_box = Counting(QueryOnly(PlantedEvidence(max_batch_size=7)))
     assert small(black_box, queries=queries).facts["queries"] == queries
     assert black_box.images == queries
     assert max(black_box.asked) <= 7
@@ -140,7 +140,7 @@ def test_a_box_that_dies_is_asked_only_for_the_rest(tmp_path):
     class DyingError(Exception):
         pass
 
-    black_box = Counting(QueryOnly(PlantedEvidence(max_batch=10)))
+    black_box = Counting(QueryOnly(PlantedEvidence(max_batch_size=10)))
 
     def stop(step):
         if step.phase == "asking" and step.number >= 50:

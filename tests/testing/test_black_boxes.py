@@ -80,7 +80,7 @@ def test_two_patches_share_the_answer_and_each_label_has_its_own_place():
 def test_it_is_a_black_box():
     for black_box in (
         PlantedEvidence(),
-        PlantedEvidence(max_batch=2),
+        PlantedEvidence(max_batch_size=2),
         QueryOnly(PlantedEvidence()),
         Counting(PlantedEvidence()),
     ):
@@ -112,11 +112,11 @@ def test_bad_images():
 
 
 def test_wrappers_show_the_inner_boxs_attributes():
-    inner = PlantedEvidence(num_classes=3, max_batch=7)
+    inner = PlantedEvidence(num_classes=3, max_batch_size=7)
     for black_box in (QueryOnly(inner), Counting(inner)):
         assert (
             black_box.num_classes,
-            black_box.max_batch,
+            black_box.max_batch_size,
             black_box.device,
             black_box.baseline_color,
         ) == (3, 7, inner.device, None)

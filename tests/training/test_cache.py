@@ -7,7 +7,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.data.training_images import TrainingImages
 from saliencykit.maskers.realtime.encoder import StandaloneEncoder
 from saliencykit.maskers.realtime.masking_network import masking_network
-from saliencykit.networks.feature_maps import read_feature_maps
+from saliencykit.networks.layer_activations import read_feature_maps
 from saliencykit.networks.split_layer import choose_split_layer
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence
 from saliencykit.testing.unchanged import untouched
@@ -157,7 +157,7 @@ def test_large_values_stay_finite_in_half_precision(trunk_box, pictures):
 
 
 def test_until_a_layer_and_no_further(trunk_box, pictures):
-    black_box, images = trunk_box(max_batch=4), pictures.images(torch.arange(6))
+    black_box, images = trunk_box(max_batch_size=4), pictures.images(torch.arange(6))
     feature_map = choose_split_layer(black_box, images).feature_map
     ran = []
     black_box.model.fc.register_forward_pre_hook(lambda module, given: ran.append(1))

@@ -308,7 +308,7 @@ def test_a_loss_that_is_never_finite():
         ({"lr": 0.0}, "lr"),
         ({"mixed_precision": "fp16"}, "precision"),
         ({"views_per_image": 0}, "views"),
-        ({"encoder": "trunk"}, "shows no torch module"),
+        ({"encoder": "trunk"}, "does not expose a torch module"),
         ({"encoder": "big"}, "an encoder is"),
         ({"objective": "nonsense"}, "nonsense"),
         ({"alternative": "nonsense"}, "nonsense"),

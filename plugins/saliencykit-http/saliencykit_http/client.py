@@ -23,7 +23,7 @@ _LATER = (408, 425, 429)  # and all of 5xx: the server says that another try may
 _ADVICE = {
     401: " It wants to know who you are: write headers= or token_variable=.",
     403: " It refuses you: write headers= or token_variable=.",
-    413: " The request is too large for it: write a smaller max_batch=.",
+    413: " The request is too large for it: write a smaller max_batch_size=.",
 }
 
 

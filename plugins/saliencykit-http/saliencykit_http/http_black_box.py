@@ -58,7 +58,7 @@ class HttpBlackBox(BlackBox):
         input: The name of the input. None: the only one.
         output: The name of the output. None: the only one, else the one called `logits`,
             `probabilities` or `scores`.
-        max_batch: Pictures in a request, >= 1; a model of a fixed batch gets that many, filled up
+        max_batch_size: Pictures in a request, >= 1; a model of a fixed batch gets that many, filled up
             with copies of the last one.
         max_queries: The most images that this box sends. Counted is each image of each request that
             goes out, copies that fill up a batch and requests that are sent again included (the
@@ -107,7 +107,7 @@ class HttpBlackBox(BlackBox):
     class_names: str | Sequence[str] | None = field(default=None, repr=False)
     input: str | None = None
     output: str | None = None
-    max_batch: int | None = _BATCH
+    max_batch_size: int | None = _BATCH
     max_queries: int | None = None
     cache: str | Path | None = None
     version: str = ""
@@ -162,7 +162,7 @@ class HttpBlackBox(BlackBox):
             raise InputError(
                 f"{who}: outputs is one of {', '.join(OUTPUTS)}; got {self.outputs!r}."
             )
-        for name, least in (("max_batch", 1), ("max_queries", 1), ("retries", 0)):
+        for name, least in (("max_batch_size", 1), ("max_queries", 1), ("retries", 0)):
             value = getattr(self, name)
             if (value is None and name == "retries") or (
                 value is not None and (not isinstance(value, int) or value < least)
@@ -303,7 +303,7 @@ class HttpBlackBox(BlackBox):
             if spoken.info.classes is not None:
                 self._learn(max(2, spoken.info.classes))  # one column is a sigmoid's: two classes
         self._facts["asking"] = Asking(
-            service, client, cache, batch, self.max_batch or _BATCH, self.max_queries
+            service, client, cache, batch, self.max_batch_size or _BATCH, self.max_queries
         )
 
     def _formed(

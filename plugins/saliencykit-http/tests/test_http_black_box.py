@@ -151,13 +151,13 @@ def test_uint8_half_precision_and_channels_last(serve, predict, model):
 
 def test_texts(server):
     for text in (
-        f"{server.url},max_batch=3,mean=0,std=1",
-        f"http:{server.url},max_batch=3",
-        f"http/http:{server.url},max_batch=3",
+        f"{server.url},max_batch_size=3,mean=0,std=1",
+        f"http:{server.url},max_batch_size=3",
+        f"http/http:{server.url},max_batch_size=3",
     ):
         black_box = as_black_box(text)
         assert black_box.url == server.url
-        assert black_box.max_batch == 3
+        assert black_box.max_batch_size == 3
     assert (
         as_black_box("https://host/v2/models/x,size=24,cache=here").url
         == "https://host/v2/models/x"
@@ -250,7 +250,7 @@ def test_a_fault_that_stays_is_one_clear_error(server, fault):
     ("fault", "words"),
     [
         ("400", r"answered 400 \(out of order\)\.$"),
-        ("413", "max_batch="),
+        ("413", "max_batch_size="),
         ("401", "token_variable="),
     ],
 )
@@ -383,7 +383,7 @@ def test_whatever_happens_the_map_is_the_same_or_there_is_one_error_within_the_b
             retries=2,
             cache=tmp_path,
             max_queries=limit,
-            max_batch=chance.choice([1, 5, 16]),
+            max_batch_size=chance.choice([1, 5, 16]),
         )
         try:
             answer = map_of(black_box)
@@ -465,7 +465,7 @@ def test_what_makes_an_answer_another_one(serve, tmp_path):
     server = serve()
     box_of(server, cache=tmp_path)(PICTURES)
     assert server.images == 7
-    box_of(server, cache=tmp_path, max_batch=2)(PICTURES.flip(0))  # neither order nor batch
+    box_of(server, cache=tmp_path, max_batch_size=2)(PICTURES.flip(0))  # neither order nor batch
     assert server.images == 7
     HttpBlackBox(server.url, white=255, cache=tmp_path, **QUICK)(PICTURES)  # other numbers are sent
     assert server.images == 14
@@ -568,7 +568,7 @@ def test_passwords_are_never_shown(server):
             "does itself what mean, std is for",
         ),
         ({"outputs": "softmax"}, "outputs is one of"),
-        ({"max_batch": 0}, "max_batch is a whole number >= 1"),
+        ({"max_batch_size": 0}, "max_batch_size is a whole number >= 1"),
         ({"max_queries": 0}, "max_queries is a whole number >= 1"),
         ({"retries": -1}, "retries is a whole number >= 0"),
         ({"timeout": 0}, "timeout is in seconds"),

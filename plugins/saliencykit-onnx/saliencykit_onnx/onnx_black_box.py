@@ -52,7 +52,7 @@ class OnnxBlackBox(BlackBox):
         input: The name of the input. None: the only one.
         output: The name of the output. None: the only float one, else the one called `logits`,
             `probabilities` or `scores`.
-        max_batch: Pictures at once, >= 1; a graph of a fixed batch gets a multiple of it. None: 32.
+        max_batch_size: Pictures at once, >= 1; a graph of a fixed batch gets a multiple of it. None: 32.
         fit: How a picture is brought to size: `crop`, `squash` or `pad`.
         crop_share: The share of the resized side that is kept, in (0, 1]; 224 of 256 is 0.875.
         interpolation: Of the resizing.
@@ -84,7 +84,7 @@ class OnnxBlackBox(BlackBox):
     class_names: str | Sequence[str] | None = field(default=None, repr=False)
     input: str | None = None
     output: str | None = None
-    max_batch: int | None = None
+    max_batch_size: int | None = None
     fit: Fit = "crop"
     crop_share: float = 1.0
     interpolation: str = "bilinear"
@@ -101,7 +101,7 @@ class OnnxBlackBox(BlackBox):
             raise InputError(
                 f"OnnxBlackBox: outputs is one of {', '.join(OUTPUTS)}; got {self.outputs!r}."
             )
-        for name in ("max_batch", "threads"):
+        for name in ("max_batch_size", "threads"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise InputError(f"OnnxBlackBox: {name} is >= 1 or None; got {value!r}.")
@@ -120,10 +120,10 @@ class OnnxBlackBox(BlackBox):
             )
         except InputError as error:
             raise InputError(f"{self._name}: {error}") from error
-        batch, most = form.batch, self.max_batch or _BATCH
+        batch, most = form.batch, self.max_batch_size or _BATCH
         self._facts.update(session=session, input=name, output=answer, batch=batch)
         object.__setattr__(
-            self, "max_batch", most if batch is None else batch * max(1, most // batch)
+            self, "max_batch_size", most if batch is None else batch * max(1, most // batch)
         )
         object.__setattr__(self, "class_names", read_class_names(self.class_names))
         classes = answer_shape[1] if len(answer_shape) in (2, 4) else None

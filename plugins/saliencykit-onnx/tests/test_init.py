@@ -51,13 +51,13 @@ def install(folder, name, source):
 def test_names_in_texts(dynamic):
     for text in (
         f"onnx:{dynamic},mean=(0.5,0.4,0.3),std=0.25",
-        f"onnx/onnx:{dynamic},mean=(0.5,0.4,0.3),std=0.25,max_batch=8",
+        f"onnx/onnx:{dynamic},mean=(0.5,0.4,0.3),std=0.25,max_batch_size=8",
     ):
         black_box = as_black_box(text)
         assert isinstance(black_box, OnnxBlackBox)
         assert black_box.mean == (0.5, 0.4, 0.3)
         assert black_box.std == 0.25
-    assert black_box.max_batch == 8
+    assert black_box.max_batch_size == 8
     with pytest.raises(InputError, match="onnx/onnx takes no option 'color'"):
         as_black_box(f"onnx:{dynamic},color=rgb")
 

@@ -74,8 +74,8 @@ def test_a_fixed_batch_is_filled_up_and_asked_in_multiples(fixed):
 
     recording = Recording(fixed)
     black_box = OnnxBlackBox(recording)
-    assert black_box.max_batch == 30
-    assert OnnxBlackBox(fixed, max_batch=2).max_batch == 3
+    assert black_box.max_batch_size == 30
+    assert OnnxBlackBox(fixed, max_batch_size=2).max_batch_size == 3
     black_box(PICTURES)
     assert recording.batches == [3, 3, 3]
     assert torch.allclose(black_box(PICTURES[6:]), black_box(PICTURES)[6:], atol=1e-6)
@@ -250,7 +250,7 @@ def test_files_that_are_no_model(tmp_path, dynamic):
     ("options", "words"),
     [
         ({"outputs": "softmax"}, "outputs is one of logits, probabilities"),
-        ({"max_batch": 0}, "max_batch is >= 1"),
+        ({"max_batch_size": 0}, "max_batch_size is >= 1"),
         ({"threads": 0}, "threads is >= 1"),
         ({"mean": 0.5}, "mean and std are given together"),
         ({"size": 24}, "size=24 was given and the model takes 16 x 16"),

@@ -46,7 +46,7 @@ class SklearnBlackBox(BlackBox):
         flatten: False: the estimator takes arrays of four axes.
         method: `predict_proba` or `decision_function`. None: the first one that it has.
         class_names: One name per class, or a file with one name a line. None: `classes_`.
-        max_batch: Pictures at once, >= 1.
+        max_batch_size: Pictures at once, >= 1.
         fit: How a picture is brought to size: `crop`, `squash` or `pad`.
         crop_share: The share of the resized side that is kept, in (0, 1].
         interpolation: Of the resizing.
@@ -72,7 +72,7 @@ class SklearnBlackBox(BlackBox):
     flatten: bool = True
     method: Method | None = None
     class_names: str | Sequence[str] | None = field(default=None, repr=False)
-    max_batch: int | None = 256
+    max_batch_size: int | None = 256
     fit: Fit = "squash"
     crop_share: float = 1.0
     interpolation: str = "bilinear"
@@ -83,10 +83,10 @@ class SklearnBlackBox(BlackBox):
 
     def __post_init__(self) -> None:
         """Look at the estimator."""
-        if self.max_batch is not None and (
-            not isinstance(self.max_batch, int) or self.max_batch < 1
+        if self.max_batch_size is not None and (
+            not isinstance(self.max_batch_size, int) or self.max_batch_size < 1
         ):
-            raise InputError(f"SklearnBlackBox: max_batch is >= 1 or None; got {self.max_batch!r}.")
+            raise InputError(f"SklearnBlackBox: max_batch_size is >= 1 or None; got {self.max_batch_size!r}.")
         if self.features is not None and not callable(self.features):
             raise InputError(
                 "SklearnBlackBox: features is a function from pictures to rows; got "

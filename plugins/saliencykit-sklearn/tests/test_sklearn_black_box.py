@@ -176,7 +176,7 @@ def test_bad_options(pixels):
         ({"channels": 1}, "192 features, which is no square picture"),
         ({"method": "predict"}, "method is one of"),
         ({"white": 0}, "white is what"),
-        ({"max_batch": 0}, "max_batch is >= 1"),
+        ({"max_batch_size": 0}, "max_batch_size is >= 1"),
         ({"features": 3}, "features is a function"),
         ({"class_names": ["a"]}, "has 3 classes, and 1 class_names"),
         ({"layout": "HWC"}, "layout is one of"),

@@ -166,7 +166,7 @@ class Limited(BlackBoxWrapper):
 
     def __init__(self, black_box: BlackBox, limit: int) -> None:
         super().__init__(black_box)
-        self.max_batch = min(limit, black_box.max_batch or limit)
+        self.max_batch_size = min(limit, black_box.max_batch_size or limit)
         self._limit = limit
 
     def optimized_for(self, images: Images) -> BlackBox:

@@ -13,16 +13,11 @@ from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.query_batches import micro_batch
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.normalize import mask_from_attributions
-from saliencykit.networks.classifier_head import Head, pooled_head
-from saliencykit.networks.feature_maps import (
-    ActivationRecorder,
-    FeatureMap,
-    eager,
-    module_of,
-    read_feature_maps,
-)
+from saliencykit.networks.classifier_head import pooled_classifier_head
+from saliencykit.networks.feature_map import FeatureMap
+from saliencykit.networks.layer_activations import ActivationRecorder, read_feature_maps
+from saliencykit.networks.module_layers import eager, module_of
 from saliencykit.networks.partial_network import network_after
-from saliencykit.networks.target_layer import target_layer
 
 
 @final
@@ -84,7 +79,7 @@ class AblationCam(Masker):
                 f"{name_of(black_box)} does not expose submodules. Use masker='rise' or "
                 "'occlusion', which only query the model."
             )
-        head = pooled_head(black_box, images)
+        head = pooled_classifier_head(black_box, images)
         if head is not None and self.layer in (None, head.feature_map.name):
             attributions = _in_one_pass(black_box, images, labels, head)
         else:

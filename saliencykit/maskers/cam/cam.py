@@ -13,8 +13,8 @@ from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.query_batches import micro_batch
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.normalize import mask_from_attributions
-from saliencykit.networks.classifier_head import pooled_head
-from saliencykit.networks.feature_maps import read_feature_maps
+from saliencykit.networks.classifier_head import pooled_classifier_head
+from saliencykit.networks.layer_activations import read_feature_maps
 
 
 @final
@@ -60,7 +60,7 @@ class Cam(Masker):
                 "not expose submodules. Use masker='rise' or 'occlusion', which only query the "
                 "model."
             )
-        head = pooled_head(black_box, images)
+        head = pooled_classifier_head(black_box, images)
         if head is None:
             raise InputError(
                 "Cam needs a head of pooling and one linear layer, and the head of "

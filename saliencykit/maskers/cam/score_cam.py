@@ -14,8 +14,9 @@ from saliencykit.core.masker import Masker, MaskerOutput, resize_maps
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.maskers.normalize import mask_from_attributions
 from saliencykit.maskers.query_engine import MaskedQueries, check_alternative, masked_queries
-from saliencykit.networks.feature_maps import FeatureMap, read_feature_maps
-from saliencykit.networks.target_layer import target_layer
+from saliencykit.networks.feature_map import FeatureMap
+from saliencykit.networks.layer_activations import read_feature_maps
+from saliencykit.networks.target_layer import find_target_layer
 
 _BASELINE = Constant(color="zero")
 _ROUNDING = 1e-6  # of the largest activation: smaller maps are rounding noise
@@ -39,7 +40,7 @@ class ScoreCam(Masker):
     The mask is the positive part of the attributions divided by their maximum, as published.
 
     Args:
-        layer: Dotted name of another layer than the one that `target_layer` chooses. It must have
+        layer: Dotted name of another layer than the one that `find_target_layer` chooses. It must have
             spatial feature maps.
         channels: Maximum number of channels, >= 1: those that vary most over the positions, chosen
             per image; the softmax is over these. None: all of them, as published.
@@ -78,7 +79,7 @@ class ScoreCam(Masker):
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> MaskerOutput:
         """The weighted sum at the resolution of the layer, and its positive part as the mask."""
-        feature_map = target_layer(black_box, images, self.layer)
+        feature_map = find_target_layer(black_box, images, self.layer)
         every = masked_queries(black_box, images, labels, self.alternative, generator)
         maps, floors = zip(
             *(self._explained(queries, feature_map) for queries in every), strict=True

@@ -16,7 +16,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
 from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.maskers.gradient.pixel_attribution import baseline_pixel, batch_size_of
-from saliencykit.networks.target_layer import target_layer
+from saliencykit.networks.target_layer import find_target_layer
 
 # Captum's names for the batch size of methods that make their own batches
 _BATCH_OPTIONS = ("internal_batch_size", "perturbations_per_eval")
@@ -44,7 +44,7 @@ class BoundMethod:
             function.
         black_box: The classifier.
         images: As the black box takes them; their size counts.
-        layer: For methods that take one. None: see `target_layer`.
+        layer: For methods that take one. None: see `find_target_layer`.
 
     Attributes:
         name: The name of the method, for errors.
@@ -74,7 +74,7 @@ class BoundMethod:
             forward = _Module(self.forward, self._readable(module))
         self._feature_map, layers = None, []
         if "layer" in names:
-            self._feature_map = target_layer(black_box, images, layer)
+            self._feature_map = find_target_layer(black_box, images, layer)
             layers = [self._readable(module).get_submodule(self._feature_map.name)]
         self._method = factory(forward, *layers)
         # what the method may hook; nothing where it only calls a function

@@ -19,7 +19,9 @@ from saliencykit.core.query_batches import micro_batch
 from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.maskers.gradient.winning_probability import marginal_winning_probability
 from saliencykit.maskers.normalize import mask_from_attributions
-from saliencykit.networks.feature_maps import FeatureMap, as_feature_map, record_calls, unheard
+from saliencykit.networks.feature_map import FeatureMap, as_feature_map
+from saliencykit.networks.module_calls import record_calls
+from saliencykit.networks.module_layers import torchscript_hint
 
 _MASS = (
     0.5  # of the probability; 1 but for rounding where the map is all that the answer is made of
@@ -169,7 +171,7 @@ def _layer(
     if not feature_maps:
         raise InputError(
             f"no layer of {name_of(black_box.module)} gives a map over the picture; use masker='rise', "
-            f"'occlusion' or 'iterative'.{unheard(black_box.module)}"
+            f"'occlusion' or 'iterative'.{torchscript_hint(black_box.module)}"
         )
     feature_map = known[key] = _chosen(feature_maps, image, name, name_of(black_box.module))
     return feature_map, logits

@@ -16,7 +16,7 @@ from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.query_batches import micro_batch
 from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.maskers.normalize import mask_from_attributions
-from saliencykit.networks.feature_maps import eager
+from saliencykit.networks.module_layers import eager
 from saliencykit.networks.tolerance import close_to_rounding
 
 _GATED = {
@@ -116,7 +116,7 @@ class Feedback(Masker):
             plain = black_box(images[:1])
         step = min(
             self.batch_size or (1 if images.device.type == "cpu" else micro_batch(black_box)),
-            black_box.max_batch or len(images),
+            black_box.max_batch_size or len(images),
         )
         parts = zip(torch.split(images, step), torch.split(labels, step), strict=True)
         slopes = [

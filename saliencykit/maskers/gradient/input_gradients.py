@@ -23,7 +23,7 @@ from saliencykit.maskers.gradient.pixel_attribution import (
     reduce_channels,
 )
 
-# noisy copies drawn at once, 5 MB at 224 px; fixed: the noise must not depend on `max_batch`
+# noisy copies drawn at once, 5 MB at 224 px; fixed: the noise must not depend on `max_batch_size`
 _BLOCK = 8
 
 

@@ -104,8 +104,8 @@ def reduce_channels(maps: Tensor, sign: Sign, channels: Channels) -> MaskerOutpu
 
 
 def batch_size_of(black_box: BlackBox) -> int:
-    """How many images one backward pass takes: the black box's `max_batch`, or 8."""
-    return black_box.max_batch or _BATCH
+    """How many images one backward pass takes: the black box's `max_batch_size`, or 8."""
+    return black_box.max_batch_size or _BATCH
 
 
 def baseline_pixel(black_box: BlackBox, images: Images) -> Tensor:

@@ -17,8 +17,9 @@ from saliencykit.maskers.gradient.winning_probability_rules import (
     Linear,
     RuleFunction,
 )
-from saliencykit.networks.feature_maps import FeatureMap, module_of
-from saliencykit.networks.target_layer import cut_at
+from saliencykit.networks.feature_map import FeatureMap
+from saliencykit.networks.layer_activations import logits_and_activations
+from saliencykit.networks.module_layers import module_of
 from saliencykit.networks.tolerance import close_to_rounding
 
 # what autograd hands down as it should by itself: everything that only moves numbers, and maxima,
@@ -93,7 +94,7 @@ def marginal_winning_probability(
     """
     who = name_of(module_of(black_box))
     with ExcitationRules():
-        logits, leaves = cut_at(black_box, images, feature_map)
+        logits, leaves = logits_and_activations(black_box, images, feature_map)
     if len(leaves) != 1:
         raise InputError(
             f"{who} answered about {len(images)} images in {len(leaves)} parts; ask for fewer at "

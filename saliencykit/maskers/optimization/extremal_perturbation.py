@@ -154,7 +154,7 @@ class ExtremalPerturbation(Masker):
         black_box = black_box.optimized_for(images)
         edits = len(self._shares) * (2 if self.variant == "dual" else 1)
         alone = (
-            1 if images.device.type == "cpu" else max(1, (black_box.max_batch or _ROWS) // edits)
+            1 if images.device.type == "cpu" else max(1, (black_box.max_batch_size or _ROWS) // edits)
         )
         step = self.batch_size or alone
         with torch.inference_mode(False), torch.enable_grad():

@@ -151,7 +151,7 @@ class Iterative(Masker):
         black_box = black_box.optimized_for(images)
         form = Free() if _charges_for_area(self.objective) else Nested(self.areas, self.edge_width)
         alone = (
-            1 if images.device.type == "cpu" else max(1, (black_box.max_batch or 2 * _ROWS) // 2)
+            1 if images.device.type == "cpu" else max(1, (black_box.max_batch_size or 2 * _ROWS) // 2)
         )
         step = self.batch_size or alone  # the graph of both edits of a whole group is held at once
         found = []

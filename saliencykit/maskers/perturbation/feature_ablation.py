@@ -18,7 +18,7 @@ from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.normalize import mask_from_attributions
 from saliencykit.maskers.perturbation.region_drops import RegionDrops
 from saliencykit.maskers.query_engine import check_alternative, masked_queries
-from saliencykit.networks.incremental.receptive_cone import Windows
+from saliencykit.networks.incremental.filled_windows import Windows
 
 _MEAN = Constant(color="mean")
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from saliencykit.maskers.query_engine import ROUNDING, MaskedQueries
-from saliencykit.networks.incremental.receptive_cone import Windows
-from saliencykit.networks.incremental.window_logits import Filled, WindowLogits
+from saliencykit.networks.incremental.filled_windows import FilledWindows, Windows
+from saliencykit.networks.incremental.window_logits import WindowLogits
 
 
 @final
@@ -32,14 +32,14 @@ class RegionDrops:
         """The drop for each region, (n,), and the size of a drop that is rounding noise, ()."""
         if queries.fill is None:
             ones = queries.image.new_ones(1, 1, *queries.image.shape[2:])
-            masks = Filled(ones, torch.zeros_like(ones), self._windows, self._regions)
+            masks = FilledWindows(ones, torch.zeros_like(ones), self._windows, self._regions)
             numbers = range(-1, len(self._windows))  # -1, the whole image, is part of a batch
             logits = queries.logits(len(numbers), lambda part: masks.edits(numbers[part]))
         else:
             if self._window_logits is None:
                 black_box = queries.black_box
-                self._window_logits = WindowLogits(black_box, self._windows, black_box.max_batch)
-            filled = Filled(queries.image, queries.fill, self._windows, self._regions)
+                self._window_logits = WindowLogits(black_box, self._windows, black_box.max_batch_size)
+            filled = FilledWindows(queries.image, queries.fill, self._windows, self._regions)
             logits = self._window_logits(filled)
         probability = queries.probability(logits)
         return probability[0] - probability[1:], probability.max() * ROUNDING

@@ -12,7 +12,8 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
-from saliencykit.networks.feature_maps import FeatureMap, read_feature_maps
+from saliencykit.networks.feature_map import FeatureMap
+from saliencykit.networks.layer_activations import read_feature_maps
 
 
 @final

@@ -21,9 +21,10 @@ from saliencykit.maskers.realtime.encoder import (
 )
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork, trunk_feature_maps
 from saliencykit.maskers.realtime.selector import ClassFilters
-from saliencykit.networks.classifier_head import find_head, rows_of
-from saliencykit.networks.feature_maps import FeatureMap, module_of
+from saliencykit.networks.classifier_head import class_weights, find_classifier_head
+from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.model_fingerprint import count_values, fingerprint
+from saliencykit.networks.module_layers import module_of
 from saliencykit.storage.weights_file import WeightsFile
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def attach(masker: "RealTimeMasker", black_box: BlackBox) -> "RealTimeMasker":
         if any(feature_map.name not in names for feature_map in encoder.feature_maps):
             _find_again(masker.network, black_box, masker.metadata.get("size"))
     if isinstance(selector, ClassFilters) and not selector.own:
-        selector.read_from(*rows_of(module_of(black_box), selector.layer or ""))
+        selector.read_from(*class_weights(module_of(black_box), selector.layer or ""))
         masker.network.to(black_box.device)
     return masker.bind(black_box)
 
@@ -188,7 +189,7 @@ def _find_again(network: MaskingNetwork, black_box: BlackBox, size: Any) -> None
         return
     gray = torch.full((2, 3, int(size[0]), int(size[1])), 0.5, device=black_box.device)
     gray[1, :, : gray.shape[2] // 2] = 0.2
-    head = find_head(black_box, gray)
+    head = find_classifier_head(black_box, gray)
     feature_maps = trunk_feature_maps(black_box, gray, head, encoder.sides[0])
     if [(feature_map.channels, feature_map.side) for feature_map in feature_maps] != [
         (feature_map.channels, feature_map.side) for feature_map in encoder.feature_maps

@@ -18,9 +18,11 @@ from saliencykit.maskers.realtime.encoder import (
     TrunkEncoder,
 )
 from saliencykit.maskers.realtime.selector import ClassFilters, ClassSelector
-from saliencykit.networks.classifier_head import Head, find_head
-from saliencykit.networks.feature_maps import FeatureMap, at_once, pyramid, record_calls
-from saliencykit.networks.target_layer import in_order, noise
+from saliencykit.networks.classifier_head import ClassifierHead, find_classifier_head
+from saliencykit.networks.feature_map import FeatureMap
+from saliencykit.networks.feature_pyramid import choose_pyramid
+from saliencykit.networks.module_calls import one_call, record_calls
+from saliencykit.networks.token_order import keeps_token_order, noise_like
 
 EncoderName: TypeAlias = Literal["auto", "trunk", "paper", "own"]
 
@@ -155,8 +157,8 @@ def _trunk_or_own(black_box: BlackBox) -> Literal["trunk", "own"]:
 
 
 def _on_trunk(black_box: BlackBox, images: Images, side: tuple[int, int]) -> MaskingNetwork:
-    head = find_head(black_box, images)
-    trunk = TrunkEncoder(trunk_feature_maps(black_box, at_once(black_box, images, 2), head, side))
+    head = find_classifier_head(black_box, images)
+    trunk = TrunkEncoder(trunk_feature_maps(black_box, one_call(black_box, images, 2), head, side))
     finest = max(side, trunk.sides[-1])
     return MaskingNetwork(
         trunk,
@@ -166,7 +168,7 @@ def _on_trunk(black_box: BlackBox, images: Images, side: tuple[int, int]) -> Mas
 
 
 def trunk_feature_maps(
-    black_box: BlackBox, images: Images, head: Head, side: tuple[int, int]
+    black_box: BlackBox, images: Images, head: ClassifierHead, side: tuple[int, int]
 ) -> tuple[FeatureMap, ...]:
     """The layers for a trunk, fine to coarse, without those whose tokens do not stand in the order
     of the picture.
@@ -176,11 +178,11 @@ def trunk_feature_maps(
     """
     with torch.no_grad():
         _, calls = record_calls(black_box, images)
-    feature_maps = pyramid(calls, images, head.feature_map, side)
+    feature_maps = choose_pyramid(calls, images, head.feature_map, side)
     ordered = tuple(
         feature_map
         for feature_map in feature_maps
-        if feature_map.layout != "tokens" or in_order(black_box, feature_map, noise(images))
+        if feature_map.layout != "tokens" or keeps_token_order(black_box, feature_map, noise_like(images))
     )
     if head.feature_map not in ordered:
         raise InputError(

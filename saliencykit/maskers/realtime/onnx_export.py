@@ -20,7 +20,8 @@ from saliencykit.core.types import Images, Labels, Logits, Mask
 from saliencykit.maskers.realtime.decoder import ratio
 from saliencykit.maskers.realtime.encoder import Features, TrunkEncoder
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
-from saliencykit.networks.feature_maps import ActivationRecorder, module_of
+from saliencykit.networks.layer_activations import ActivationRecorder
+from saliencykit.networks.module_layers import module_of
 
 if TYPE_CHECKING:
     from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
@@ -139,7 +140,7 @@ class OneModule(nn.Module):
             self.confidence, self.classes = masker.confidence, wanted.shape[1]
             self.listener, encoder = ActivationRecorder(), self.network.encoder
             self.feature_maps = encoder.feature_maps if isinstance(encoder, TrunkEncoder) else ()
-            self.listener.stay(
+            self.listener.register(
                 self.model,
                 list(dict.fromkeys(feature_map.name for feature_map in self.feature_maps)),
             )

@@ -1,3 +1,3 @@
-"""Exact incremental recomputation: of a network's maps only what a filled window can change is
+"""Exact incremental recomputation: of each feature map only what a filled window can change is
 computed again.
 """

@@ -28,7 +28,7 @@ DIFFERENTIABLE = Clause(
     "differentiable is True or False", "say False if callers cannot take gradients"
 )
 LARGEST = Clause(
-    "max_batch is None or a whole number >= 1",
+    "max_batch_size is None or a whole number >= 1",
     "give the largest batch that logits takes; None is no limit",
 )
 DEVICE = Clause("device is a torch.device", "write torch.device('cpu'), not a text")
@@ -176,7 +176,7 @@ def _check_gradient(black_box: BlackBox, images: Images, case: Case) -> None:
 def _check_attributes(black_box: BlackBox, channels: int, case: Case) -> None:
     classes, most, names, baseline_color = (
         black_box.num_classes,
-        black_box.max_batch,
+        black_box.max_batch_size,
         black_box.class_names,
         black_box.baseline_color,
     )

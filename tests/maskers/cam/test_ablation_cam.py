@@ -169,7 +169,7 @@ def test_a_map_does_not_depend_on_its_batch_or_on_chunks(kind):
     model, layer = model_of(kind), LAYERS.get(kind)
     whole = scores(model, layer=layer)
     close = 1e-5 * float(whole.abs().max())
-    assert torch.allclose(scores(model, layer=layer, max_batch=2), whole, atol=close)
+    assert torch.allclose(scores(model, layer=layer, max_batch_size=2), whole, atol=close)
     assert torch.allclose(scores(model, IMAGES[1:2], LABELS[1:2], layer), whole[1:2], atol=close)
     assert torch.allclose(
         scores(model, IMAGES.flip(0), LABELS.flip(0), layer).flip(0), whole, atol=close

@@ -85,7 +85,7 @@ def test_the_mask_is_the_positive_part_over_its_maximum_alone_and_in_chunks():
         found = Cam().mask(TorchBlackBox(model, size=(32, 40)), IMAGES, LABELS, Generator())
     most = found.attributions.clamp_min(0).amax((1, 2, 3), keepdim=True)
     assert torch.allclose(found.mask, found.attributions.clamp_min(0) / most.clamp_min(1e-30))
-    assert torch.allclose(scores(model, max_batch=1), found.attributions, atol=1e-6)
+    assert torch.allclose(scores(model, max_batch_size=1), found.attributions, atol=1e-6)
     assert torch.allclose(scores(model, IMAGES[2:], LABELS[2:]), found.attributions[2:], atol=1e-6)
     assert torch.allclose(scores(model, IMAGES.double()), found.attributions.double(), atol=1e-5)
 

@@ -13,8 +13,8 @@ from torch import Generator, nn
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import GradientError, InputError
 from saliencykit.maskers.cam.grad_cam import GradCam
-from saliencykit.networks.feature_maps import read_feature_maps
-from saliencykit.networks.target_layer import target_layer
+from saliencykit.networks.layer_activations import read_feature_maps
+from saliencykit.networks.target_layer import find_target_layer
 from saliencykit.registry.coerce import as_black_box
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly, small_network
 from saliencykit.testing.unchanged import untouched
@@ -124,7 +124,7 @@ def check_family(text):
     assert torch.equal(torch.get_rng_state(), draws)
     assert answer.attributions.isfinite().all()
     assert (answer.attributions.flatten(1).std(1) > 0).all()
-    feature_map = target_layer(black_box, x)
+    feature_map = find_target_layer(black_box, x)
     bright, corners = x[:1].repeat(5, 1, 1, 1), [(0, 0), (0, 1), (1, 0), (1, 1)]
     for picture, (top, left) in zip(bright[1:], corners, strict=True):
         picture[:, half(top, size[0]), half(left, size[1])] = 3.0
@@ -163,7 +163,7 @@ def test_every_family_of_torchvision(family):
 def test_batches_of_any_size_and_labels_per_row(limit):
     model, x = small_network().eval(), images()
     whole = find(GradCam(), TorchBlackBox(model, size=16), x).attributions
-    parts = find(GradCam(), TorchBlackBox(model, size=16, max_batch=limit), x).attributions
+    parts = find(GradCam(), TorchBlackBox(model, size=16, max_batch_size=limit), x).attributions
     alone = [
         find(GradCam(), TorchBlackBox(model, size=16), x[i : i + 1], LABELS[i : i + 1]).attributions
         for i in range(3)
@@ -216,7 +216,7 @@ def test_bfloat16_and_compiled_models():
 def test_boxes_that_show_no_layers_are_refused_with_the_way_out():
     black_box = PlantedEvidence()
     x, labels = black_box.examples(2, generator=Generator().manual_seed(0))
-    with pytest.raises(InputError, match=r"shows no torch module.*'rise'"):
+    with pytest.raises(InputError, match=r"does not expose a torch module.*'rise'"):
         find(GradCam(), black_box, x, labels)
     with pytest.raises(GradientError):
         find(GradCam(), QueryOnly(TorchBlackBox(small_network().eval(), size=16)), images())

@@ -303,7 +303,7 @@ def test_results_do_not_depend_on_the_batch_size(limit):
     assert torch.allclose(
         scores(
             AttributionMasker(method="IntegratedGradients"),
-            black_box_of(max_batch=limit),
+            black_box_of(max_batch_size=limit),
             random_images(),
         ),
         expected,

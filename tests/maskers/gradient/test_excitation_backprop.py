@@ -101,7 +101,7 @@ def test_chunks_rows_and_modes_make_no_difference_and_the_model_stays():
         whole = found(ExcitationBackprop(), model).attributions
     for limit in (1, 2):
         assert torch.allclose(
-            found(ExcitationBackprop(), model, max_batch=limit).attributions, whole, atol=1e-7
+            found(ExcitationBackprop(), model, max_batch_size=limit).attributions, whole, atol=1e-7
         )
     assert torch.allclose(
         found(ExcitationBackprop(), model, IMAGES[1:2], LABELS[1:2]).attributions,

@@ -207,7 +207,7 @@ def test_results_do_not_depend_on_the_batch_size_and_the_model_is_unchanged(limi
     model = small_network().train()
     whole = scores(model)
     with untouched("RectifiedGradient", model):
-        assert torch.allclose(scores(model, max_batch=limit), whole, atol=1e-6)
+        assert torch.allclose(scores(model, max_batch_size=limit), whole, atol=1e-6)
 
 
 def test_bfloat16_models_give_finite_scores():

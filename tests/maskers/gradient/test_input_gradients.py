@@ -162,9 +162,9 @@ def test_the_noise_of_smoothgrad_is_a_fraction_of_the_images_own_range():
     [SmoothGrad(samples=11), IntegratedGradients(steps=5), InputXGradient(), Gradient()],
     ids=["smoothgrad", "integrated", "input-x-gradient", "gradient"],
 )
-@pytest.mark.parametrize("max_batch", [1, 3, None])
-def test_the_mask_of_an_image_depends_on_no_other_image_and_no_batch_size(masker, max_batch):
-    black_box = TorchBlackBox(NET, mean=MEAN, std=STD, size=16, max_batch=max_batch)
+@pytest.mark.parametrize("max_batch_size", [1, 3, None])
+def test_the_mask_of_an_image_depends_on_no_other_image_and_no_batch_size(masker, max_batch_size):
+    black_box = TorchBlackBox(NET, mean=MEAN, std=STD, size=16, max_batch_size=max_batch_size)
     batch = attribute(masker, images()).mask
     alone = [
         attribute(masker, images()[i : i + 1], LABELS[i : i + 1], black_box).mask for i in range(3)

@@ -11,7 +11,7 @@ from torch import Generator, nn
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.maskers.gradient.winning_probability import marginal_winning_probability
-from saliencykit.networks.feature_maps import FeatureMap
+from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.testing.unchanged import untouched
 
 IMAGES = torch.rand(2, 3, 12, 12, generator=Generator().manual_seed(0))
@@ -282,7 +282,8 @@ def any_model(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS + TIMM)
 def test_the_sum_is_1_in_every_layer_of_every_family(name):
-    from saliencykit.networks.feature_maps import as_feature_map, record_calls
+    from saliencykit.networks.feature_map import as_feature_map
+    from saliencykit.networks.module_calls import record_calls
 
     net = seeded(lambda: any_model(name))
     size = 128

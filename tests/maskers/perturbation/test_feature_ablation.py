@@ -65,7 +65,7 @@ def test_equals_captums_feature_ablation(size, count):
 
 @pytest.mark.parametrize("alternative", [Constant(color="mean"), Blur(sigma=2.0), Crop()], ids=repr)
 def test_a_grid_equals_a_plain_loop(alternative):
-    black_box = PlantedEvidence(max_batch=5)
+    black_box = PlantedEvidence(max_batch_size=5)
     images, labels = black_box.examples(2, generator=Generator().manual_seed(3), size=(11, 14))
     answer = found(
         FeatureAblation(grid_size=(3, 4), alternative=alternative), black_box, images, labels
@@ -125,7 +125,7 @@ def test_the_mask_of_an_image_does_not_depend_on_its_batch(black_box, examples):
 
 
 def test_one_query_per_region_and_one_for_the_image():
-    black_box = Counting(PlantedEvidence(max_batch=10))
+    black_box = Counting(PlantedEvidence(max_batch_size=10))
     images, labels = black_box.black_box.examples(3, generator=Generator().manual_seed(0))
     FeatureAblation(grid_size=4)(black_box, images, labels, generator=Generator())
     assert black_box.images == 3 * (16 + 1)

@@ -141,7 +141,7 @@ def test_equals_captums_occlusion_for_networks_with_full_and_with_incremental_pa
 )
 @pytest.mark.parametrize("limit", [1, 5, None])
 def test_equals_a_plain_loop_with_any_fill(alternative, limit):
-    black_box = PlantedEvidence(max_batch=limit)
+    black_box = PlantedEvidence(max_batch_size=limit)
     images, labels = black_box.examples(2, generator=Generator().manual_seed(3), size=(11, 14))
     answer = found(
         Occlusion(window=5, stride=2, alternative=alternative), black_box, images, labels
@@ -239,7 +239,7 @@ def test_the_defaults_take_a_reasonable_number_of_queries_at_every_size(size):
 
 
 def test_one_query_per_window_and_one_for_the_image():
-    black_box = Counting(PlantedEvidence(max_batch=10))
+    black_box = Counting(PlantedEvidence(max_batch_size=10))
     images, labels = black_box.black_box.examples(3, generator=Generator().manual_seed(0))
     Occlusion(window=4, stride=4)(black_box, images, labels, generator=Generator())
     assert black_box.images == 3 * (16 + 1)

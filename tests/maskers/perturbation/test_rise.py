@@ -27,10 +27,10 @@ class Recorder(BlackBox):
 
     differentiable = False
 
-    def __init__(self, black_box, max_batch=None):
-        self.black_box, self.max_batch, self.num_classes, self.seen = (
+    def __init__(self, black_box, max_batch_size=None):
+        self.black_box, self.max_batch_size, self.num_classes, self.seen = (
             black_box,
-            max_batch,
+            max_batch_size,
             black_box.num_classes,
             [],
         )
@@ -65,7 +65,7 @@ def found(masker, black_box, images, labels, seed=0):
 
 def queried_masks(masker, size, label=0, seed=0):
     """The masks that the masker makes: on a white image and a black fill each query is a mask."""
-    black_box = Recorder(Gray(), max_batch=7)
+    black_box = Recorder(Gray(), max_batch_size=7)
     answer = found(masker, black_box, torch.ones(1, 1, *size), torch.tensor([label]), seed)
     return torch.cat(black_box.seen), answer
 
@@ -216,7 +216,7 @@ def test_edits_are_compositions_with_one_fill(alternative):
         torch.rand(1, 3, 12, 12, generator=Generator().manual_seed(2)),
         PlantedEvidence(),
     )
-    recorder = Recorder(black_box, max_batch=5)
+    recorder = Recorder(black_box, max_batch_size=5)
     found(Rise(samples=12, alternative=alternative), recorder, white, torch.tensor([1]))
     edits = torch.cat(recorder.seen)
     recorder = Recorder(black_box)
@@ -246,7 +246,7 @@ def test_the_default_fill_is_zero_after_the_models_normalization():
 
 def test_an_alternative_that_overrides_edit_is_used_for_each_mask(black_box, examples):
     images, labels = examples
-    recorder = Recorder(black_box, max_batch=5)
+    recorder = Recorder(black_box, max_batch_size=5)
     found(Rise(samples=12, alternative=Crop()), recorder, images[:1], labels[:1])
     assert torch.cat(recorder.seen).shape == (12, 3, 16, 16)
 
@@ -279,7 +279,7 @@ def test_a_constant_model_gets_an_empty_mask():
 @pytest.mark.parametrize("limit", [3, None])
 def test_the_mask_of_an_image_does_not_depend_on_its_batch(examples, alternative, limit):
     images, labels = examples
-    black_box, masker = PlantedEvidence(max_batch=limit), Rise(samples=50, alternative=alternative)
+    black_box, masker = PlantedEvidence(max_batch_size=limit), Rise(samples=50, alternative=alternative)
     together = found(masker, black_box, images, labels)
     alone = [found(masker, black_box, images[i : i + 1], labels[i : i + 1]) for i in range(4)]
     assert torch.allclose(
@@ -302,7 +302,7 @@ def test_masks_depend_on_the_seed_and_the_image_but_not_on_max_batch(black_box, 
     )
     assert torch.allclose(
         first,
-        found(Rise(samples=50), PlantedEvidence(max_batch=7), images, labels).attributions,
+        found(Rise(samples=50), PlantedEvidence(max_batch_size=7), images, labels).attributions,
         atol=1e-5,
     )
 
@@ -319,7 +319,7 @@ def test_more_samples_start_with_the_same_masks():
 def test_a_query_only_black_box_is_queried_once_per_mask_in_batches_up_to_max_batch(
     samples, limit, largest
 ):
-    black_box = Counting(QueryOnly(PlantedEvidence(max_batch=limit)))
+    black_box = Counting(QueryOnly(PlantedEvidence(max_batch_size=limit)))
     images, labels = black_box.black_box.black_box.examples(2, generator=Generator().manual_seed(0))
     Rise(samples=samples)(black_box, images, labels, generator=Generator())
     assert black_box.images == 2 * samples

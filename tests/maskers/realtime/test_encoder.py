@@ -9,7 +9,7 @@ from saliencykit.maskers.realtime.encoder import (
     StandaloneEncoder,
     TrunkEncoder,
 )
-from saliencykit.networks.feature_maps import FeatureMap
+from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence
 from saliencykit.testing.unchanged import untouched
 

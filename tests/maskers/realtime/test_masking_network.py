@@ -199,7 +199,7 @@ def test_auto_takes_the_trunk_where_there_is_one(net, pictures):
 def test_a_box_that_takes_one_picture_at_a_time(net, pictures):
     images = pictures(4)
     for name in ("convolutional", "flattened"):
-        network = masking_network(net(name, max_batch=1), images)
+        network = masking_network(net(name, max_batch_size=1), images)
         assert isinstance(network.encoder, TrunkEncoder)
 
 
@@ -248,7 +248,7 @@ def test_arguments():
     images, labels = black_box.black_box.examples(2, generator=seeded())
     with pytest.raises(InputError, match="a stride is >= 1"):
         masking_network(black_box, images, mask_stride=0)
-    with pytest.raises(InputError, match="shows no torch module"):
+    with pytest.raises(InputError, match="does not expose a torch module"):
         masking_network(black_box, images, encoder="trunk")
     with pytest.raises(InputError, match="an encoder is 'auto'"):
         masking_network(black_box, images, encoder="big")

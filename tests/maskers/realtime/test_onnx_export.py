@@ -204,7 +204,7 @@ def test_nothing_of_the_users_is_touched(net, pictures, tmp_path, traced):
 def test_boxes_that_cannot_be_exported(net, pictures, tmp_path):
     planted = PlantedEvidence()
     images, _ = planted.examples(2, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(InputError, match="shows no torch module"):
+    with pytest.raises(InputError, match="does not expose a torch module"):
         bound(planted, images).export_onnx(tmp_path / "x.onnx", size=16)
     unknown = TorchBlackBox(net("convolutional").model)
     with pytest.raises(InputError, match="size"):

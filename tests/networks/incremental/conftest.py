@@ -4,10 +4,10 @@ import torch
 from torch import Generator
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.networks.incremental.receptive_cone import ConePlan, Windows, cone_of
+from saliencykit.networks.incremental.filled_windows import FilledWindows, Windows
+from saliencykit.networks.incremental.graph_tracing import record_trace
+from saliencykit.networks.incremental.receptive_cone import ConePlan, build_cone
 from saliencykit.networks.incremental.runner import Runner
-from saliencykit.networks.incremental.trace import trace
-from saliencykit.networks.incremental.window_logits import Filled
 
 
 def seeded(make):
@@ -51,18 +51,16 @@ def both(grid):
         ).optimized_for(image)
         with torch.no_grad():
             black_box(image)
-            plan = ConePlan(trace(black_box, image))
+            plan = ConePlan(record_trace(black_box, image))
             cones = [
-                cone_of(plan, windows, which)
+                build_cone(plan, windows, which)
                 for which in np.array_split(np.arange(len(windows)), groups)
             ]
-            runner, filled = Runner(plan, cones), Filled(image, fill, windows, regions)
+            runner, filled = Runner(plan, cones), FilledWindows(image, fill, windows, regions)
             got = [runner.whole(image)]
             for cone in cones:
-                top, left = torch.from_numpy(cone.picture.top), torch.from_numpy(cone.picture.left)
-                crops = filled.crops(
-                    cone.windows, top, left, cone.picture.height, cone.picture.width
-                )
+                top, left = torch.from_numpy(cone.image.top), torch.from_numpy(cone.image.left)
+                crops = filled.crops(cone.windows, top, left, cone.image.height, cone.image.width)
                 got.append(runner.changed(cone, crops))
             return torch.cat(got), black_box(filled.edits([-1, *range(len(windows))])), cones
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from saliencykit.networks.incremental.receptive_cone import Windows
+from saliencykit.networks.incremental.filled_windows import Windows
 
 
 class Fn(nn.Module):
@@ -24,7 +24,7 @@ class Fn(nn.Module):
 
 
 class BlackBoxWrapper(nn.Module):
-    """A residual connection, or another way to join what went in with what came out."""
+    """A residual connection, or another path to join what went in with what came out."""
 
     def __init__(self, inner, join=torch.add):
         super().__init__()

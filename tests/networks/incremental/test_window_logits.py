@@ -8,7 +8,8 @@ from torch import Generator, nn
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import ContractError
 from saliencykit.networks.incremental import window_logits as module
-from saliencykit.networks.incremental.window_logits import Filled, WindowLogits
+from saliencykit.networks.incremental.filled_windows import FilledWindows
+from saliencykit.networks.incremental.window_logits import WindowLogits
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.unchanged import untouched
 
@@ -40,7 +41,7 @@ def asked(model, windows, count=1, side=48, regions=None):
     for image, fill in chosen:
         ask = ask or WindowLogits(own.optimized_for(image), windows)
         with torch.no_grad():
-            filled = Filled(image, fill, windows, regions)
+            filled = FilledWindows(image, fill, windows, regions)
             pairs.append((ask(filled), own(filled.edits(range(-1, len(windows))))))
     return ask, torch.stack([p[0] for p in pairs]), torch.stack([p[1] for p in pairs])
 
@@ -60,7 +61,7 @@ def test_the_users_model_stays_as_it_was(grid):
     with untouched("WindowLogits", model, image=image, fill=fill), torch.no_grad():
         windows = grid((48, 48), 8, 6)
         ask = WindowLogits(black_box.optimized_for(image), windows)
-        ask(Filled(image, fill, windows))
+        ask(FilledWindows(image, fill, windows))
     assert ask.incremental
 
 
@@ -94,7 +95,7 @@ class Attention(nn.Module):
 @pytest.mark.parametrize(
     ("layers", "says"),
     [
-        ([Deciding()], "looks at numbers"),
+        ([Deciding()], "reads values"),
         ([Drawing()], ""),
         ([Attention(), nn.Conv2d(16, 16, 9, padding=4)], ""),
     ],
@@ -116,8 +117,8 @@ def test_what_needs_all_in_the_middle_is_still_worth_it_before(grid):
 
 
 def test_a_plan_that_answers_wrongly_is_dropped(grid, monkeypatch):
-    rule = module.Runner._made
-    monkeypatch.setattr(module.Runner, "_made", lambda *args: rule(*args) * 1.01)
+    rule = module.Runner._compute
+    monkeypatch.setattr(module.Runner, "_compute", lambda *args: rule(*args) * 1.01)
     ask, got, wanted = asked(deep(), grid((48, 48), 8, 6))
     assert not ask.incremental
     assert "differs from the full pass" in ask.reason
@@ -130,12 +131,12 @@ def test_few_windows_and_boxes_without_a_module_are_asked_in_full_passes(grid):
     assert torch.allclose(got, wanted, atol=1e-5)
     windows, (image, fill) = grid((48, 48), 8, 6), pictures(1)[0]
     ask = WindowLogits(PlantedEvidence(), windows)
-    ask(Filled(image, fill, windows))
+    ask(FilledWindows(image, fill, windows))
     assert "without a torch module" in ask.reason
 
 
 def test_memory_limits_the_groups(grid, monkeypatch):
-    monkeypatch.setattr(module, "_COMFORT", 16 * 24 * 24 * 4 * 3)
+    monkeypatch.setattr(module, "CACHED_BLOCK_BYTES", 16 * 24 * 24 * 4 * 3)
     ask, got, wanted = asked(deep(), grid((48, 48), 8, 6))
     assert ask.incremental, ask.reason
     assert max(len(cone.windows) for cone in ask._runner.cones) <= 8
@@ -144,7 +145,7 @@ def test_memory_limits_the_groups(grid, monkeypatch):
 
 def test_neighbours_hold_each_window_once_and_lie_together(grid):
     windows = grid((48, 48), 8, 4)
-    groups = module._neighbours(windows, np.arange(len(windows)), 10)
+    groups = module._adjacent_groups(windows, np.arange(len(windows)), 10)
     assert sorted(np.concatenate(groups).tolist()) == list(range(len(windows)))
     assert max(len(group) for group in groups) <= 10
     assert max(np.ptp(windows.top[group]) for group in groups) <= 24
@@ -168,9 +169,11 @@ def test_a_hooked_model_answers_as_it_does(grid):
 
 def test_a_box_of_one_image_at_a_time_is_never_asked_about_two(grid):
     windows, (image, fill) = grid((48, 48), 8, 6), pictures(1)[0]
-    black_box = TorchBlackBox(deep(), size=48, max_batch=1)
-    ask = WindowLogits(black_box.optimized_for(image), windows, limit=black_box.max_batch)
-    ask(Filled(image, fill, windows))
+    black_box = TorchBlackBox(deep(), size=48, max_batch_size=1)
+    ask = WindowLogits(
+        black_box.optimized_for(image), windows, max_batch_size=black_box.max_batch_size
+    )
+    ask(FilledWindows(image, fill, windows))
     assert not ask.incremental
     assert "one image at a time" in ask.reason
 
@@ -186,7 +189,7 @@ def test_an_answer_that_is_not_a_number_is_the_boxs_error_as_ever(grid):
     black_box = TorchBlackBox(nn.Sequential(Root(), *deep()), size=48)
     ask = WindowLogits(black_box.optimized_for(dark), windows)
     ask(
-        Filled(
+        FilledWindows(
             dark + torch.rand(1, 3, 48, 48, generator=Generator().manual_seed(0)) * 0.1,
             dark,
             windows,
@@ -194,4 +197,4 @@ def test_an_answer_that_is_not_a_number_is_the_boxs_error_as_ever(grid):
     )
     assert ask.incremental, ask.reason
     with pytest.raises(ContractError, match="NaN"):
-        ask(Filled(dark, bright, windows))
+        ask(FilledWindows(dark, bright, windows))

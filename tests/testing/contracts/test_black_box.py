@@ -70,8 +70,8 @@ BROKEN = [
     (Box(lambda x: colors(x.view(len(x), -1))), suite.ANSWERS, "raised IndexError"),
     (Box(colors, num_classes=2.0), suite.CLASSES, "2.0"),
     (Box(colors, differentiable="yes"), suite.DIFFERENTIABLE, "'yes'"),
-    (Box(colors, max_batch=2.0), suite.ANSWERS, "it raised TypeError"),
-    (Box(colors, max_batch=0), suite.LARGEST, "0"),
+    (Box(colors, max_batch_size=2.0), suite.ANSWERS, "it raised TypeError"),
+    (Box(colors, max_batch_size=0), suite.LARGEST, "0"),
     (Box(colors, device="cpu"), suite.DEVICE, "'cpu'"),
     (Box(colors, class_names=["one"]), suite.NAMES, "1 for 2 classes"),
     (Box(colors, baseline_color=(0.5,)), suite.ZERO, "(0.5,)"),
@@ -148,7 +148,7 @@ def test_a_box_that_prepares_pictures_wrongly(prepared, words, breaks):
 
 def test_good_black_boxes_pass():
     check_black_box(
-        Box(colors, max_batch=1, class_names=("a", "b"), baseline_color=(0.5, 0.4, 0.3)), images=X
+        Box(colors, max_batch_size=1, class_names=("a", "b"), baseline_color=(0.5, 0.4, 0.3)), images=X
     )
     check_black_box(QueryOnly(Box(colors)), images=X)
     check_black_box(

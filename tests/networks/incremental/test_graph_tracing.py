@@ -7,7 +7,8 @@ from torch import Generator, nn
 
 from saliencykit.black_boxes.function import FunctionBlackBox
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.networks.incremental.trace import NotUnderstoodError, PerPicture, trace
+from saliencykit.networks.incremental.graph_tracing import record_trace
+from saliencykit.networks.incremental.trace import BatchMultiple, UntraceableError
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.unchanged import untouched
 
@@ -31,7 +32,7 @@ def traced(function):
         image = torch.rand(1, 3, 8, 8, generator=Generator().manual_seed(0))
         black_box(image)
     with torch.no_grad():
-        return trace(black_box, image)
+        return record_trace(black_box, image)
 
 
 def names(recorded):
@@ -69,7 +70,7 @@ def test_what_doubles_with_the_batch_is_the_batch():
         for n in recorded.graph.nodes
         if getattr(n.target, "__name__", "") in ("view", "reshape")
     ]
-    assert args == [(PerPicture(1), 2, 2, 6, 6), (PerPicture(2), -1), (PerPicture(1), -1)]
+    assert args == [(BatchMultiple(1), 2, 2, 6, 6), (BatchMultiple(2), -1), (BatchMultiple(1), -1)]
 
 
 def test_what_does_not_depend_on_the_picture_is_static():
@@ -99,31 +100,31 @@ class Squares(torch.autograd.Function):
 @pytest.mark.parametrize(
     ("function", "says"),
     [
-        (lambda m, x: x if x.mean() > 0 else -x, "__bool__ looks at numbers"),
-        (lambda m, x: x * x.max().item(), "item looks at numbers"),
-        (lambda m, x: x * float(x.detach().sum()), "__float__ looks at numbers"),
-        (outside, "numpy looks at numbers"),
-        (lambda m, x: x.tolist() and x, "tolist looks at numbers"),
-        (lambda m, x: x.__setitem__((0, 0), 0.0) or x, "__setitem__ looks at numbers"),
-        (lambda m, x: x * (3 - len(x)), "with one picture"),
-        (lambda m, x: x if len(x) == 1 else torch.relu(x), "another way"),
+        (lambda m, x: x if x.mean() > 0 else -x, "__bool__ reads values"),
+        (lambda m, x: x * x.max().item(), "item reads values"),
+        (lambda m, x: x * float(x.detach().sum()), "__float__ reads values"),
+        (outside, "numpy reads values"),
+        (lambda m, x: x.tolist() and x, "tolist reads values"),
+        (lambda m, x: x.__setitem__((0, 0), 0.0) or x, "__setitem__ reads values"),
+        (lambda m, x: x * (3 - len(x)), "with one image"),
+        (lambda m, x: x if len(x) == 1 else torch.relu(x), "another path"),
         (lambda m, x: Squares.apply(x), "outside of torch functions"),
     ],
 )  # fmt: skip
 def test_what_is_not_understood_is_refused(function, says):
-    with pytest.raises(NotUnderstoodError, match=says):
+    with pytest.raises(UntraceableError, match=says):
         traced(function)
 
 
 def test_any_box_that_computes_with_torch_can_be_recorded_and_others_are_refused():
     with torch.no_grad():
-        recorded = trace(PlantedEvidence(), torch.rand(1, 3, 8, 8))
+        recorded = record_trace(PlantedEvidence(), torch.rand(1, 3, 8, 8))
         assert "conv2d" in names(recorded)
         black_box = FunctionBlackBox(
             lambda x: np.stack([x[:, 0, 0, 0], x[:, -1, -1, 0]], 1), num_classes=2
         )
-        with pytest.raises(NotUnderstoodError):
-            trace(black_box, torch.rand(1, 3, 8, 8))
+        with pytest.raises(UntraceableError):
+            record_trace(black_box, torch.rand(1, 3, 8, 8))
 
 
 def test_the_model_and_the_picture_stay_as_they_were():
@@ -136,4 +137,4 @@ def test_the_model_and_the_picture_stay_as_they_were():
     black_box = TorchBlackBox(net)
     black_box(image)
     with untouched("trace", net, image=image), torch.no_grad():
-        trace(black_box, image)
+        record_trace(black_box, image)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from saliencykit.networks.frozen_copy import borrowed, freeze, same_random_state, unwrapped
+from saliencykit.networks.module_state import eval_mode, restored_rng_state, unwrap
+from saliencykit.networks.optimized_copy import optimize
 
 
 class Residual(nn.Module):
@@ -45,7 +46,7 @@ def images(count: int = 3, side: int = 12) -> Tensor:
 
 
 def answers(model: nn.Module, x: Tensor) -> Tensor:
-    with torch.no_grad(), borrowed(model):
+    with torch.no_grad(), eval_mode(model):
         return model(x)
 
 
@@ -57,7 +58,7 @@ def norms_at_work(model: nn.Module) -> int:
 
 def test_the_copy_folds_and_answers_alike_for_any_batch() -> None:
     model = trained(Residual())
-    frozen = freeze(model, images(1)).model
+    frozen = optimize(model, images(1)).model
     assert frozen is not model
     assert norms_at_work(frozen) == 0
     assert not any(p.requires_grad for p in frozen.parameters())
@@ -74,7 +75,7 @@ def test_the_model_is_only_read() -> None:
     handle = model.conv2.register_forward_hook(lambda *_: None)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     state = torch.get_rng_state()
-    freeze(model, images(1))
+    optimize(model, images(1))
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert [m.training for m in model.modules()] == [True, True, False, True, True, True]
     assert not model.conv1.weight.requires_grad
@@ -89,14 +90,14 @@ def test_the_model_is_only_read() -> None:
 def test_gradients_flow_to_the_images() -> None:
     model = trained(Residual()).eval()
     x = images(2).requires_grad_()
-    frozen = freeze(model, images(1)).model
+    frozen = optimize(model, images(1)).model
     (ours,) = torch.autograd.grad(frozen(x)[:, 1].sum(), x)
     (theirs,) = torch.autograd.grad(model(x)[:, 1].sum(), x)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-3)
 
 
 def test_the_copy_is_freed_with_its_holder() -> None:
-    frozen = freeze(trained(Residual()), images(1))
+    frozen = optimize(trained(Residual()), images(1))
     gone = weakref.ref(frozen.model)
     del frozen
     gc.collect()
@@ -158,7 +159,7 @@ class Viewing(nn.Module):
 def test_models_that_a_tracer_would_get_wrong(kind: type[nn.Module]) -> None:
     model = trained(kind())
     for probe in (images(1), images(2)):
-        frozen = freeze(model, probe).model
+        frozen = optimize(model, probe).model
         assert frozen is not model
         for count in (1, 2, 4):
             torch.testing.assert_close(
@@ -169,8 +170,8 @@ def test_models_that_a_tracer_would_get_wrong(kind: type[nn.Module]) -> None:
 
 
 def test_viewing_is_still_folded_and_peeking_is_not() -> None:
-    assert norms_at_work(freeze(trained(Viewing()), images(1)).model) == 0
-    assert norms_at_work(freeze(trained(Peeking()), images(1)).model) == 2
+    assert norms_at_work(optimize(trained(Viewing()), images(1)).model) == 0
+    assert norms_at_work(optimize(trained(Peeking()), images(1)).model) == 2
 
 
 def test_hooks_are_part_of_the_model() -> None:
@@ -179,7 +180,7 @@ def test_hooks_are_part_of_the_model() -> None:
         lambda _, args: (nn.functional.pad(args[0], (1, 0, 1, 0)),)
     )
     model.bn1.register_forward_hook(lambda _, args, out: out * 2)
-    frozen = freeze(model, images(1)).model
+    frozen = optimize(model, images(1)).model
     torch.testing.assert_close(frozen(images()), answers(model, images()), atol=1e-5, rtol=1e-4)
     assert norms_at_work(frozen) == 1  # the norm with a hook is kept
 
@@ -190,16 +191,16 @@ def test_weight_norm_and_float64_and_half() -> None:
     nn.utils.spectral_norm(model.conv2)
     model.eval()
     torch.testing.assert_close(
-        freeze(model, images(1)).model(images()), answers(model, images()), atol=1e-5, rtol=1e-4
+        optimize(model, images(1)).model(images()), answers(model, images()), atol=1e-5, rtol=1e-4
     )
     double = trained(Residual()).double()
     torch.testing.assert_close(
-        freeze(double, images(1).double()).model(images().double()),
+        optimize(double, images(1).double()).model(images().double()),
         answers(double, images().double()),
     )
     half = trained(Residual()).bfloat16()
     assert torch.equal(
-        freeze(half, images(1).bfloat16()).model(images().bfloat16()),
+        optimize(half, images(1).bfloat16()).model(images().bfloat16()),
         answers(half, images().bfloat16()),
     )
 
@@ -209,9 +210,9 @@ def test_what_cannot_be_copied_is_used_itself() -> None:
     # torch refuses to copy what has a history
     model.kept = model.conv1(images()).mean() * model.conv1.weight
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    frozen = freeze(model, images(1))
+    frozen = optimize(model, images(1))
     assert frozen.model is model
-    assert frozen.batch > 1
+    assert frozen.max_batch_size > 1
     assert model.training
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
@@ -225,21 +226,21 @@ def test_a_model_of_one_image_at_a_time() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.head(x.reshape(1, 432))
 
-    assert freeze(Single(), images(1)).batch == 1
+    assert optimize(Single(), images(1)).max_batch_size == 1
 
 
 def test_compiled_parallel_and_script_models() -> None:
     model = trained(Residual()).eval()
     wanted = answers(model, images())
-    assert unwrapped(torch.compile(model)) is model
-    assert unwrapped(nn.DataParallel(model)) is model
+    assert unwrap(torch.compile(model)) is model
+    assert unwrap(nn.DataParallel(model)) is model
     for other in (
         torch.compile(model),
         nn.DataParallel(model),
         torch.jit.script(model),
         torch.jit.trace(model, images()),
     ):
-        frozen = freeze(other, images(1)).model
+        frozen = optimize(other, images(1)).model
         assert not isinstance(frozen, nn.DataParallel)
         torch.testing.assert_close(frozen(images()), wanted, atol=1e-5, rtol=1e-4)
 
@@ -247,7 +248,7 @@ def test_compiled_parallel_and_script_models() -> None:
 def test_under_inference_mode_the_copy_can_still_be_differentiated() -> None:
     with torch.inference_mode():
         model = trained(Residual())  # its parameters are inference tensors, which autograd refuses
-        frozen = freeze(model.eval(), images(1)).model
+        frozen = optimize(model.eval(), images(1)).model
     x = images(1).requires_grad_()
     (gradient,) = torch.autograd.grad(frozen(x).sum(), x)
     assert gradient.abs().sum() > 0
@@ -255,14 +256,14 @@ def test_under_inference_mode_the_copy_can_still_be_differentiated() -> None:
 
 def test_batches_keep_activations_small() -> None:
     wide = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    assert freeze(wide, torch.rand(1, 3, 128, 128)).batch == 32 * 2**20 // (64 * 128 * 128 * 4)
-    assert freeze(wide, torch.rand(1, 3, 8, 8)).batch == 32
-    assert freeze(wide, torch.rand(1, 3, 512, 512)).batch == 1
+    assert optimize(wide, torch.rand(1, 3, 128, 128)).max_batch_size == 32 * 2**20 // (64 * 128 * 128 * 4)
+    assert optimize(wide, torch.rand(1, 3, 8, 8)).max_batch_size == 32
+    assert optimize(wide, torch.rand(1, 3, 512, 512)).max_batch_size == 1
 
 
 def test_the_random_state_is_put_back() -> None:
     state = torch.get_rng_state()
-    with same_random_state():
+    with restored_rng_state():
         torch.rand(3)
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -276,7 +277,7 @@ def test_mobilenet_is_frozen_in_a_few_forward_passes() -> None:
     seconds, forward = [], []
     for _ in range(3):
         start = time.process_time()
-        freeze(model, x)
+        optimize(model, x)
         middle = time.process_time()
         answers(model, torch.cat([x, x]))
         seconds.append(middle - start)

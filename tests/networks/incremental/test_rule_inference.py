@@ -7,15 +7,15 @@ import torch
 from torch import nn
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.networks.incremental.graph_tracing import record_trace
 from saliencykit.networks.incremental.propagation_rules import (
     NCHW,
     NHWC,
     Mean,
     Pointwise,
     Sliding,
-    rules_of,
 )
-from saliencykit.networks.incremental.trace import trace
+from saliencykit.networks.incremental.rule_inference import infer_rules
 
 
 def rules(*layers):
@@ -23,7 +23,7 @@ def rules(*layers):
     black_box, image = TorchBlackBox(net), torch.rand(1, 3, 13, 12)
     black_box(image)
     with torch.no_grad():
-        found, layouts = rules_of(trace(black_box, image))
+        found, layouts = infer_rules(record_trace(black_box, image))
     return {n.target.__name__: rule for n, rule in found.items()}, {
         n.name: layout for n, layout in layouts.items()
     }
@@ -47,7 +47,7 @@ def rules(*layers):
 def test_sliding_layers(layer, extent, stride, padding):
     (rule,) = (rule for rule in rules(layer)[0].values() if isinstance(rule, Sliding))
     assert (rule.extent, rule.stride, rule.padding) == (extent, stride, padding)
-    assert rule.lowest == isinstance(layer, nn.MaxPool2d)
+    assert rule.pad_lowest == isinstance(layer, nn.MaxPool2d)
 
 
 def test_the_divisor_of_an_average_counts_what_is_there():
@@ -67,7 +67,7 @@ def test_layouts_follow_a_permutation():
     found, layouts = rules(Turned())
     assert isinstance(found["layer_norm"], Pointwise)
     assert layouts["layer_norm"] == NHWC
-    assert layouts["picture"] == NCHW
+    assert layouts["image"] == NCHW
     assert NHWC.size((1, 5, 6, 3)) == (5, 6)
 
 

@@ -1,0 +1,148 @@
+"""The outputs of given layers while a black box is queried."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import name_of
+from saliencykit.core.errors import GradientError, InputError
+from saliencykit.core.types import Images, Logits
+from saliencykit.networks.feature_map import FeatureMap
+from saliencykit.networks.module_layers import eager, get_layer, module_of
+
+
+@final
+@dataclass
+class ActivationRecorder:
+    """Keeps what the layers of given names return; its hooks are removed when the block ends."""
+
+    outputs: dict[str, list[Tensor]] = field(default_factory=dict)
+
+    @contextmanager
+    def on(self, module: nn.Module, names: Sequence[str]) -> Iterator[None]:
+        """Record these layers inside the `with` block."""
+        handles = self.register(module, names)
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def register(self, module: nn.Module, names: Sequence[str]) -> list[RemovableHandle]:
+        """Record these layers until the handles are removed; for modules that we own."""
+        layers = [(name, get_layer(module, name)) for name in names]
+        return [layer.register_forward_hook(self._recorder(name)) for name, layer in layers]
+
+    def _recorder(self, name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                self.outputs.setdefault(name, []).append(output)
+
+        return hook
+
+
+def read_feature_maps(
+    black_box: BlackBox, images: Images, feature_maps: Sequence[FeatureMap]
+) -> tuple[Logits, tuple[Tensor, ...]]:
+    """Query a black box once, and read its feature maps on the way.
+
+    Args:
+        black_box: A black box with a torch module inside.
+        images: (B, C, H, W), as the black box takes them.
+        feature_maps: Layers of that module.
+
+    Returns:
+        The logits, and one tensor (B, C, h, w) per feature map.
+
+    Raises:
+        InputError: The module has no layer of such a name, or a layer did not return one row for
+            each image.
+    """
+    recorder = ActivationRecorder()
+    names = list(dict.fromkeys(feature_map.name for feature_map in feature_maps))
+    with eager(black_box), recorder.on(module_of(black_box), names):
+        logits = black_box(images)
+    maps = []
+    for feature_map in feature_maps:
+        chunks = recorder.outputs.get(feature_map.name, [])
+        _check_rows(
+            black_box, feature_map, chunks, images,
+            "a compiled or parallel model hides its layers: give the plain module",
+        )  # fmt: skip
+        output = chunks[0] if len(chunks) == 1 else torch.cat(chunks)
+        maps.append(feature_map.read(output, images.shape[2:]))
+    return logits, tuple(maps)
+
+
+def logits_and_activations(
+    black_box: BlackBox, images: Images, feature_map: FeatureMap
+) -> tuple[Logits, list[Tensor]]:
+    """Query a black box such that the autograd graph of the logits starts at a layer.
+
+    The layers before it run without a graph, which saves time and memory.
+
+    Args:
+        black_box: With a torch module inside.
+        images: (B, C, H, W).
+        feature_map: The layer.
+
+    Returns:
+        The logits, and the layer's raw outputs as leaves: one for each call of the model, a chunk
+        of the batch each. `torch.autograd.grad(logits..., leaves)` gives their gradients, and
+        `feature_map.read(leaf, images.shape[2:])` the maps.
+
+    Raises:
+        InputError: The layer did not return one row for each image.
+        GradientError: The logits do not depend on the layer's output.
+    """
+    module = module_of(black_box)
+    leaves: list[Tensor] = []
+
+    def start_graph(layer: nn.Module, args: Any, output: Any) -> Any:
+        if not isinstance(output, Tensor):
+            return output
+        torch.set_grad_enabled(True)  # from here on; `no_grad` below restores the mode
+        leaves.append(output.detach().requires_grad_())
+        return leaves[-1] * 1  # a copy: the model may work in place on it
+
+    handle = module.get_submodule(feature_map.name).register_forward_hook(start_graph)
+    try:
+        # under no_grad only what follows the layer is recorded; a model that sets the mode itself
+        # is recorded as a whole
+        for mode in (torch.no_grad, torch.enable_grad):
+            leaves.clear()
+            with torch.enable_grad(), eager(black_box), mode():
+                logits = black_box(images)
+            if logits.requires_grad:
+                break
+    finally:
+        handle.remove()
+    _check_rows(black_box, feature_map, leaves, images, "name another layer")
+    if not logits.requires_grad:
+        raise GradientError(
+            f"the logits of {name_of(module)} do not depend on the output of {feature_map.name!r} "
+            "in autograd; name another layer, or use masker='rise' or 'occlusion', which need no "
+            "gradients."
+        )
+    return logits, leaves
+
+
+def _check_rows(
+    black_box: BlackBox,
+    feature_map: FeatureMap,
+    chunks: Sequence[Tensor],
+    images: Images,
+    advice: str,
+) -> None:
+    rows = sum(map(len, chunks))
+    if rows != len(images):
+        raise InputError(
+            f"layer {feature_map.name!r} of {name_of(module_of(black_box))} returned {rows} rows "
+            f"for {len(images)} images; {advice}."
+        )

@@ -1,0 +1,72 @@
+"""The torch module inside a black box, and its layers by name."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import name_of
+from saliencykit.core.errors import InputError
+
+
+def module_of(black_box: BlackBox) -> nn.Module:
+    """The torch module inside a black box.
+
+    Raises:
+        InputError: There is none.
+    """
+    if black_box.module is None:
+        raise InputError(
+            f"{name_of(black_box)} does not expose a torch module, so its feature maps cannot be "
+            "read; use a network with an encoder of its own: fit(..., encoder='own') or "
+            "encoder='paper'."
+        )
+    return black_box.module
+
+
+def get_layer(module: nn.Module, name: str) -> nn.Module:
+    """A layer by its dotted name.
+
+    Raises:
+        InputError: There is none.
+    """
+    try:
+        return module.get_submodule(name)
+    except AttributeError:
+        raise InputError(
+            f"{name_of(module)} has no layer {name!r}; this masker was made for another model."
+        ) from None
+
+
+@contextmanager
+def eager(black_box: BlackBox) -> Iterator[None]:
+    """Run a compiled model's own Python code, so that hooks on its layers are called.
+
+    Models that are not compiled run as they do.
+    """
+    module = black_box.module
+    wrapped = getattr(black_box, "model", module) is not module
+    compiled = wrapped or getattr(module, "_compiled_call_impl", None) is not None
+    set_stance = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
+    if not compiled or set_stance is None:
+        yield
+    else:
+        with set_stance("force_eager"):
+            yield
+
+
+def torchscript_hint(module: nn.Module) -> str:
+    """The end of a message about missing layers, where TorchScript hides some; else empty.
+
+    Args:
+        module: The classifier's.
+
+    Example:
+        >>> torchscript_hint(torch.jit.script(nn.ReLU()))
+        ' TorchScript hides its layers: give the Python module that it was made from.'
+    """
+    if not any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        return ""
+    return " TorchScript hides its layers: give the Python module that it was made from."
