@@ -83,12 +83,12 @@ class AblationCam(Masker):
         if head is not None and self.layer in (None, head.feature_map.name):
             attributions = _in_one_pass(black_box, images, labels, head)
         else:
-            feature_map = target_layer(black_box, images, self.layer)
+            feature_map = find_target_layer(black_box, images, self.layer)
             attributions = _channel_by_channel(black_box, images, labels, feature_map)
         return MaskerOutput(mask_from_attributions(attributions), attributions)
 
 
-def _in_one_pass(black_box: BlackBox, images: Images, labels: Labels, head: Head) -> Tensor:
+def _in_one_pass(black_box: BlackBox, images: Images, labels: Labels, head: ClassifierHead) -> Tensor:
     """For a linear head: the drops follow from the feature map alone."""
     attributions, step = [], micro_batch(black_box)
     for some, classes in zip(torch.split(images, step), torch.split(labels, step), strict=True):
@@ -118,7 +118,7 @@ def _channel_by_channel(
             black_box(image)
         output = torch.cat(recorder.outputs[feature_map.name])
         maps = feature_map.read(output, image.shape[2:])
-        partial_network.follow(output)
+        partial_network.use_tokens(output)
         logit = partial_network(maps, image.shape[1:])[:, label]
         drops = maps.new_zeros(maps.shape[:2])
         active = (maps[0] != 0).flatten(1).any(1).nonzero().flatten()

@@ -62,8 +62,8 @@ class GradCam(Masker):
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> MaskerOutput:
         """The weighted sum at the resolution of the layer, and its positive part as the mask."""
-        feature_map = target_layer(black_box, images, self.layer)
-        logits, leaves = cut_at(black_box, images, feature_map)
+        feature_map = find_target_layer(black_box, images, self.layer)
+        logits, leaves = logits_and_activations(black_box, images, feature_map)
         with torch.enable_grad():
             total = logits.gather(1, labels[:, None]).sum()
         gradients = torch.autograd.grad(total, leaves)
