@@ -13,11 +13,12 @@ from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.query_batches import micro_batch
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.normalize import mask_from_attributions
-from saliencykit.networks.classifier_head import pooled_classifier_head
+from saliencykit.networks.classifier_head import ClassifierHead, pooled_classifier_head
 from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.layer_activations import ActivationRecorder, read_feature_maps
 from saliencykit.networks.module_layers import eager, module_of
 from saliencykit.networks.partial_network import network_after
+from saliencykit.networks.target_layer import find_target_layer
 
 
 @final
@@ -88,7 +89,9 @@ class AblationCam(Masker):
         return MaskerOutput(mask_from_attributions(attributions), attributions)
 
 
-def _in_one_pass(black_box: BlackBox, images: Images, labels: Labels, head: ClassifierHead) -> Tensor:
+def _in_one_pass(
+    black_box: BlackBox, images: Images, labels: Labels, head: ClassifierHead
+) -> Tensor:
     """For a linear head: the drops follow from the feature map alone."""
     attributions, step = [], micro_batch(black_box)
     for some, classes in zip(torch.split(images, step), torch.split(labels, step), strict=True):

@@ -13,6 +13,8 @@ from saliencykit.core.errors import GradientError
 from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.normalize import NONFINITE_HINT, mask_from_attributions
+from saliencykit.networks.layer_activations import logits_and_activations
+from saliencykit.networks.target_layer import find_target_layer
 
 # of the largest activation times the sum of the weights: smaller maps are rounding noise
 _ROUNDING = 1e-6
