@@ -2,32 +2,20 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 _INTERVAL = 10.0  # seconds between lines without a terminal
 
 
-class Update(Protocol):
-    """Shows how far the work is.
-
-    Args:
-        done: Finished units.
-        total: All units, if known.
-        phase: The current phase, in place of the description; a new one counts from its own start.
-        note: Further numbers, plain text.
-    """
-
-    def __call__(
-        self, done: int, total: int | None = None, phase: str = "", note: str = ""
-    ) -> None: ...
+Update: TypeAlias = Callable[..., None]
+"""`update(done, total=None, phase="", note="")`, see `progress`."""
 
 
 def console(*, stderr: bool = False, quiet: bool = False) -> Console:
@@ -48,40 +36,34 @@ def progress(
         quiet: Show nothing.
 
     Yields:
-        A function to call after each finished unit.
+        `update(done, total, phase, note)`: the number of finished units, that of all units if
+        known, the current phase in place of the description (each counts from its own start), and
+        further numbers to show.
     """
     to = console(stderr=True, quiet=quiet)
-    columns = [TextColumn(f"{{task.{name}}}") for name in ("description", "fields[count]")]
-    note_column = TextColumn("[dim]{task.fields[note]}[/dim]")
-    bar = Progress(
-        columns[0],
-        BarColumn(24),
-        columns[1],
-        TimeRemainingColumn(),
-        note_column,
-        console=to,
-        transient=True,
-        disable=not to.is_terminal,
+    text, count_text, note_text = (
+        TextColumn(f"{{task.{field}}}", markup=False)
+        for field in ("description", "fields[count]", "fields[note]")
     )
-    task = bar.add_task(escape(description), total=total, count="", note="")
-    current, first, started = None, 0, time.monotonic()
-    printed = started
-
-    known = total
+    columns = (text, BarColumn(24), count_text, TimeRemainingColumn(), note_text)
+    bar = Progress(*columns, console=to, transient=True, disable=not to.is_terminal)
+    task = bar.add_task(description, total=total, count="", note="")
+    all_units, current, first = total, "", 0
+    printed = started = time.monotonic()
 
     def update(done: int, total: int | None = None, phase: str = "", note: str = "") -> None:
         nonlocal current, first, started, printed
-        of, now, name = total or known, time.monotonic(), phase or description
-        if name != current:  # the units of an earlier call took no time in this one
+        total, now, name = total or all_units, time.monotonic(), phase or description
+        if name != current:  # units of an earlier call took no time in this one
             current, first, started = name, done, now
-            bar.reset(task, total=of, completed=max(0, done - 1), description=escape(name))
-        count = f"{done}{f' of {of}' if of else ''} {unit}".rstrip()
-        bar.update(task, completed=done, total=of, count=count, note=escape(note))
-        if not to.is_terminal and (done == of or now - printed >= _INTERVAL):
+            bar.reset(task, total=total, completed=max(0, done - 1), description=name)
+        count = f"{done}{f' of {total}' if total else ''} {unit}".rstrip()
+        bar.update(task, completed=done, total=total, count=count, note=note)
+        if not to.is_terminal and (done == total or now - printed >= _INTERVAL):
             printed = now
-            left = (now - started) / max(1, done - first) * ((of or 0) - done)
-            rest = f", about {left:.0f} s left" if left > 0 else ""
-            to.print(f"{name}: {count}{rest} {note}".rstrip(), soft_wrap=True, markup=False)
+            left = (now - started) / max(1, done - first) * ((total or 0) - done)
+            parts = (f"{name}: {count}", f"about {left:.0f} s left" if left > 0 else "", note)
+            to.print(", ".join(filter(None, parts)), soft_wrap=True, markup=False)
 
     with bar:
         yield update

@@ -15,16 +15,8 @@ from saliencykit.registry.coerce import as_black_box
 from saliencykit.registry.manager import KINDS, registry
 
 _REQUIRED = (
-    "torch",
-    "torchvision",
-    "numpy",
-    "scipy",
-    "scikit-image",
-    "pillow",
-    "pluggy",
-    "safetensors",
-    "typer",
-    "rich",
+    *("torch", "torchvision", "numpy", "scipy", "scikit-image", "pillow"),
+    *("pluggy", "safetensors", "lazy_loader", "typer", "rich"),
 )
 _OPTIONAL = ("timm", "captum", "accelerate")
 

@@ -44,7 +44,7 @@ def evaluate(
     masker: Annotated[
         list[str] | None,
         typer.Option(
-            help="Masker, e.g. rise:samples=500, or NAME=MASKER; repeatable. Default: as in explain."
+            help="Masker, e.g. rise:samples=500, or NAME=MASKER; repeatable. Default: as explain."
         ),
     ] = None,
     metric: Annotated[

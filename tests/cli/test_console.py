@@ -27,11 +27,11 @@ def test_without_a_terminal_there_is_a_line_every_ten_seconds_and_at_the_end(clo
             update(done, note="[1 failed]")
             clock(6)
     assert capsys.readouterr().err.splitlines() == [
-        "explaining: 3 of 10 images, about 42 s left [1 failed]",
-        "explaining: 5 of 10 images, about 30 s left [1 failed]",
-        "explaining: 7 of 10 images, about 18 s left [1 failed]",
-        "explaining: 9 of 10 images, about 6 s left [1 failed]",
-        "explaining: 10 of 10 images [1 failed]",
+        "explaining: 3 of 10 images, about 42 s left, [1 failed]",
+        "explaining: 5 of 10 images, about 30 s left, [1 failed]",
+        "explaining: 7 of 10 images, about 18 s left, [1 failed]",
+        "explaining: 9 of 10 images, about 6 s left, [1 failed]",
+        "explaining: 10 of 10 images, [1 failed]",
     ]
 
 

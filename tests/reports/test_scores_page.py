@@ -100,8 +100,8 @@ def test_chromium_shows_it(page, tmp_path, width, scheme, paper):
         f'<body style="margin:0"><iframe src="{page.name}" '
         f'style="width:{width}px;height:1500px;border:0"></iframe>'
     )
-    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    more = f"--disable-component-update --disable-sync --hide-scrollbars --window-size={max(width, 600)},1500"
+    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run"
+    more = f"--hide-scrollbars --window-size={max(width, 600)},1500"
     own = [
         f"--user-data-dir={tmp_path / 'profile'}",
         f"--blink-settings=preferredColorScheme={scheme}",

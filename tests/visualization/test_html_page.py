@@ -22,8 +22,8 @@ def test_numbers_have_three_digits():
         "0.123",
         "-1234",
         "1.0e-05",
-        "–",
-    ]  # noqa: RUF001
+        "\N{EN DASH}",
+    ]
 
 
 def test_a_page_is_written_with_its_folder_or_said_why_not(tmp_path):
