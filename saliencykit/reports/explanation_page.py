@@ -21,7 +21,7 @@ def explanation_page(explanation: Explanation) -> str:
         "removed; area: fraction of pixels in the mask."
     )
     figures = (_figure(explanation, index) for index in range(min(count, MAX_IMAGES)))
-    parts = [note(about), gallery(figures), *more, settings(explanation.provenance)]
+    parts = [note(about), gallery(figures, "large"), *more, settings(explanation.provenance)]
     return document("Which pixels the decision rests on", parts)
 
 

@@ -23,9 +23,9 @@ def note(text: str) -> str:
     return f'<p class="dim">{escape(text)}</p>'
 
 
-def gallery(figures: Iterable[str]) -> str:
-    """Figures, as HTML, side by side."""
-    return f'<div class="cards">{"".join(figures)}</div>'
+def gallery(figures: Iterable[str], size: str = "") -> str:
+    """Figures, as HTML, side by side; of twice the size if `size` is `large`."""
+    return f'<div class="cards {size}">{"".join(figures)}</div>'
 
 
 def missing(items: Iterable[tuple[str, int, Sequence[str], str]]) -> Iterator[str]:

@@ -64,7 +64,7 @@ def _table(scores: Scores, summaries: _Summaries) -> Iterator[str]:
     yield "<h2>Scores</h2>"
     yield table(["masker", *(heading(scores, name) for name in scores.main), "seconds"], rows)
     yield note(
-        "The mean over the images; below it the 95 % confidence interval (percentile bootstrap, "
+        "The mean over the images; below it the 95% confidence interval (percentile bootstrap, "
         "10,000 resamples), the median, and the number of images. ↑ higher is better, ↓ lower is "
         "better; the best mean of a column is marked, whatever its interval. Seconds: the median "
         "time for the mask of one image."
