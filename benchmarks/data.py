@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Labels
-from saliencykit.data.samples import visible_boxes
+from saliencykit.data.annotations import visible_boxes
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from .core.objective import Objective as Objective
 from .core.objective import Term as Term
 from .core.objective import Trial as Trial
 from .core.objective import run_trial as run_trial
-from .data.samples import read_samples as read_samples
+from .data.dataset import Dataset as Dataset
 from .evaluation.evaluate_maskers import evaluate as evaluate
 from .evaluation.scores import Scores as Scores
 from .explanation.dataset_explainer import explain_dataset as explain_dataset

@@ -11,6 +11,7 @@ from saliencykit.cli.console import complain, emit_json, print_table, progress, 
 from saliencykit.cli.device import black_box_on_device, use_idle_cores
 from saliencykit.cli.options import is_main_process, resumable
 from saliencykit.core.errors import InputError
+from saliencykit.data.sources import is_data_set
 from saliencykit.explanation import dataset_explainer
 from saliencykit.storage.explanation_rows import ExplainedRow
 from saliencykit.storage.run_summary import Summary, summarize
@@ -48,13 +49,7 @@ def is_dataset(images: Sequence[str] | None) -> bool:
     Raises:
         InputError: A data set is given together with something else.
     """
-    sets = [
-        text
-        for text in images or ()
-        if text.startswith(("voc:", "coco:"))
-        or text.lower().endswith(".csv")
-        or Path(text).is_dir()
-    ]
+    sets = [text for text in images or () if is_data_set(text)]
     if sets and len(images or ()) > 1:
         raise InputError(
             f"{sets[0]!r} is a data set and must be the only argument; explain each data set into "

@@ -27,3 +27,7 @@ class GradientError(SaliencyKitError, TypeError):
 
 class RegistryError(SaliencyKitError, LookupError):
     """A name that no plugin provides, that several provide, or whose plugin is broken."""
+
+
+class DeviceMemoryError(SaliencyKitError):
+    """The memory of the device is too small for a batch."""

@@ -1,63 +1,63 @@
-"""Boxes that stand beside the pictures: XML files in Pascal VOC's form, and the table of ImageNet's
-localisation challenge.
-"""
+"""Bounding boxes kept beside the images: Pascal VOC's XML files and ImageNet's localization table."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias, final
+from xml.etree.ElementTree import ParseError, parse
 
 import torch
 from torch import Tensor
+from torchvision.datasets import VOCDetection
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.data.csv_table import table_rows
+from saliencykit.core.geometry import Geometry
 from saliencykit.data.label_lookup import class_index
 from saliencykit.data.record import Record
+from saliencykit.data.table import csv_rows
 
 
 @final
 @dataclass(frozen=True)
-class Thing:
-    """One annotated object: its class as the data set writes it, and x0, y0, x1, y1 in pixels, x1
-    and y1 exclusive.
+class AnnotatedObject:
+    """One annotated object: its class as the data set writes it, and its bounding box x0, y0, x1,
+    y1 in pixels, x1 and y1 exclusive.
     """
 
     label: str
     bbox: tuple[float, float, float, float]
 
 
-Annotations: TypeAlias = Callable[[str], "Sequence[Thing] | None"]
-"""From a picture's name to the objects in it; None where nothing is known of the picture."""
+Annotations: TypeAlias = Callable[[str], "Sequence[AnnotatedObject] | None"]
+"""From an image's name to the objects in it; None for an image without annotations."""
 
 
 def read_annotations(path: Path) -> Annotations:
-    """The objects in pictures, looked up by the pictures' names.
+    """Annotated objects, looked up by the images' names.
 
     Args:
-        path: A folder of XML files called like the pictures, in folders of the same names or all in
-            one; or a CSV file with the columns `ImageId` and `PredictionString`, as
-            `LOC_val_solution.csv` has them.
+        path: A folder of XML files named like the images, in the same subfolders or all in one; or
+            a CSV file with the columns `ImageId` and `PredictionString`, as `LOC_val_solution.csv`.
 
     Raises:
         InputError: It is neither.
     """
     if path.is_dir():
-        return lambda name: _beside(path, name)
+        return lambda name: _xml_beside(path, name)
     if path.suffix.lower() == ".csv" and path.is_file():
-        return _loc_solution(path)
+        return _localization_table(path)
     raise InputError(
-        f"boxes={str(path)!r} is neither a folder of XML files nor a file like "
+        f"boxes={str(path)!r} is neither a folder of XML files nor a table like "
         "LOC_val_solution.csv."
     )
 
 
-def xml_things(path: Path) -> list[Thing]:
-    """The objects of one XML file of Pascal VOC's form.
+def xml_objects(path: Path) -> list[AnnotatedObject]:
+    """The objects of one XML file in Pascal VOC's format.
 
-    Pascal VOC counts pixels from 1 and ILSVRC, which its files say they are of, from 0; the last
-    pixel belongs to the box in both.
+    Pascal VOC counts pixels from 1; ILSVRC, in the same format, from 0. The last pixel belongs to
+    the box in both.
 
     Args:
         path: The file.
@@ -65,80 +65,92 @@ def xml_things(path: Path) -> list[Thing]:
     Raises:
         InputError: The file cannot be read.
     """
-    from xml.etree.ElementTree import ParseError, parse
-
-    from torchvision.datasets import VOCDetection
-
     try:
-        said = VOCDetection.parse_voc_xml(parse(path).getroot())["annotation"]
-        first = 0 if str((said.get("source") or {}).get("database", "")).startswith("ILSVRC") else 1
-        things = []
-        for thing in said.get("object", []):
+        content = VOCDetection.parse_voc_xml(parse(path).getroot())["annotation"]
+        database = str((content.get("source") or {}).get("database", ""))
+        first = 0 if database.startswith("ILSVRC") else 1
+        objects = []
+        for each in content.get("object", []):
             x0, y0, x1, y1 = (
-                float(thing["bndbox"][side]) - first for side in ("xmin", "ymin", "xmax", "ymax")
+                float(each["bndbox"][side]) - first for side in ("xmin", "ymin", "xmax", "ymax")
             )
-            things.append(Thing(thing["name"], (x0, y0, x1 + 1, y1 + 1)))
+            objects.append(AnnotatedObject(each["name"], (x0, y0, x1 + 1, y1 + 1)))
     except (ParseError, KeyError, ValueError, TypeError, OSError) as error:
         raise InputError(
-            f"{str(path)!r} is no annotation of Pascal VOC's form: {type(error).__name__} {error}."
+            f"{str(path)!r} is not an annotation in Pascal VOC's format: {type(error).__name__} "
+            f"{error}."
         ) from error
-    return things
+    return objects
 
 
 def annotated(
-    entry: Record,
-    things: "Sequence[Thing] | None",
-    box: BlackBox,
+    record: Record,
+    objects: "Sequence[AnnotatedObject] | None",
+    black_box: BlackBox,
     classes: Mapping[str, int] | None,
 ) -> Iterator[Record]:
-    """An entry with the boxes of the objects of its class; one per class of the objects where the
-    entry has no class itself.
+    """A record with the boxes of the objects of its class; a record without a class becomes one per
+    class of the objects.
 
-    Where nothing is known of the picture, or it has no object of the class, there are no boxes (n
-    is 0).
+    Without annotations, or without an object of the class, there are no boxes (n is 0).
     """
-    if things is None or (entry.label is None and not things):
-        yield replace(entry, boxes=torch.zeros(0, 4))
-    elif entry.label is not None:
-        wanted = class_index(entry.label, box, classes)
-        yield replace(
-            entry,
-            boxes=_boxes([thing for thing in things if _index(thing, box, classes) == wanted]),
-        )
+    if objects is None or (record.label is None and not objects):
+        yield replace(record, boxes=torch.zeros(0, 4))
+    elif record.label is not None:
+        wanted = class_index(record.label, black_box, classes)
+        same = [each for each in objects if _index(each, black_box, classes) == wanted]
+        yield replace(record, boxes=_boxes(same))
     else:
-        names = list(dict.fromkeys(thing.label for thing in things))
+        names = list(dict.fromkeys(each.label for each in objects))
         for name in names:
-            boxes = _boxes([thing for thing in things if thing.label == name])
-            yield replace(
-                entry,
-                name=entry.name if len(names) == 1 else f"{entry.name}#{name}",
-                label=name,
-                boxes=boxes,
-            )
+            boxes = _boxes([each for each in objects if each.label == name])
+            unique = record.name if len(names) == 1 else f"{record.name}#{name}"
+            yield replace(record, name=unique, label=name, boxes=boxes)
 
 
-def _index(thing: Thing, box: BlackBox, classes: Mapping[str, int] | None) -> int | None:
+def visible_boxes(boxes: Tensor, geometry: Geometry) -> Tensor:
+    """Boxes in pixels of an image as boxes in pixels of the model's input: clipped to the input,
+    without those that lie outside of it.
+
+    Args:
+        boxes: (n, 4): x0, y0, x1, y1 in pixels of the image, x1 and y1 exclusive.
+        geometry: Where the input lies in the image.
+
+    Example:
+        >>> geometry = Geometry(source_size=(10, 20), region=(5.0, 0.0, 15.0, 10.0), size=(20, 20))
+        >>> boxes = torch.tensor([[0.0, 0.0, 5.0, 9.0], [4.0, 1.0, 6.0, 2.0]])
+        >>> visible_boxes(boxes, geometry).tolist()
+        [[0.0, 2.0, 2.0, 4.0]]
+    """
+    height, width = geometry.source_size
+    # a padded input: clip to the image, not to the padding
+    inside = torch.minimum(boxes.clamp_min(0), boxes.new_tensor([width, height] * 2))
+    moved = geometry.bbox_from_source(inside)
+    return moved[(moved[:, 2] > moved[:, 0]) & (moved[:, 3] > moved[:, 1])]
+
+
+def _index(
+    each: AnnotatedObject, black_box: BlackBox, classes: Mapping[str, int] | None
+) -> int | None:
     try:
-        return class_index(thing.label, box, classes)
-    except InputError:
-        return (
-            None  # an object of a class that the model does not know is not what it is asked about
-        )
+        return class_index(each.label, black_box, classes)
+    except InputError:  # the model does not have the class: the object is not of the label
+        return None
 
 
-def _boxes(things: Sequence[Thing]) -> Tensor:
-    return torch.tensor([thing.bbox for thing in things], dtype=torch.float32).reshape(-1, 4)
+def _boxes(objects: Sequence[AnnotatedObject]) -> Tensor:
+    return torch.tensor([each.bbox for each in objects], dtype=torch.float32).reshape(-1, 4)
 
 
-def _beside(folder: Path, name: str) -> list[Thing] | None:
+def _xml_beside(folder: Path, name: str) -> list[AnnotatedObject] | None:
     inside = PurePosixPath(name).with_suffix(".xml")
-    found = [path for path in (folder / inside, folder / inside.name) if path.is_file()]
-    return xml_things(found[0]) if found else None
+    files = [path for path in (folder / inside, folder / inside.name) if path.is_file()]
+    return xml_objects(files[0]) if files else None
 
 
-def _loc_solution(path: Path) -> Annotations:
-    table: dict[str, list[Thing]] = {}
-    with table_rows(path) as rows:
+def _localization_table(path: Path) -> Annotations:
+    table: dict[str, list[AnnotatedObject]] = {}
+    with csv_rows(path) as rows:
         if not {"ImageId", "PredictionString"} <= set(rows.fieldnames or ()):
             raise InputError(
                 f"{str(path)!r} has no columns ImageId and PredictionString, as "
@@ -149,7 +161,7 @@ def _loc_solution(path: Path) -> Annotations:
             parts = [words[i : i + 5] for i in range(0, len(words), 5)]
             try:
                 table[row["ImageId"]] = [
-                    Thing(label, (float(x0), float(y0), float(x1) + 1, float(y1) + 1))
+                    AnnotatedObject(label, (float(x0), float(y0), float(x1) + 1, float(y1) + 1))
                     for label, x0, y0, x1, y1 in parts
                 ]
             except ValueError as error:

@@ -1,37 +1,65 @@
-"""A folder of pictures as entries: one folder per class, or all in one."""
+"""Folders of images: one folder per class, or all images in one."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.data.images import read_folder
 from saliencykit.data.label_lookup import class_index
 from saliencykit.data.record import Record
 
+SUFFIXES = tuple(
+    [".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif"]
+)
 
-def folder_entries(
+
+def read_folder(folder: str | Path, *, recursive: bool = False) -> list[Path]:
+    """The images in a folder, sorted by path.
+
+    Args:
+        folder: The folder; hidden files and files without an image's suffix are left out.
+        recursive: Include the images in its subfolders.
+
+    Raises:
+        InputError: It is not a folder, or it has no images.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"{str(folder)!r} is not a folder.")
+    paths = sorted(
+        path
+        for path in (folder.rglob("*") if recursive else folder.iterdir())
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+    if not paths:
+        raise InputError(
+            f"there are no images in {str(folder)!r}; images end in {', '.join(SUFFIXES)}."
+        )
+    return paths
+
+
+def folder_records(
     folder: Path,
     black_box: BlackBox,
     classes: Mapping[str, int] | None = None,
     *,
     look_up: bool = True,
 ) -> list[Record]:
-    """The pictures of a folder, sorted by path; those in folders of it have these folders' names as
-    their class.
+    """The images of a folder and its subfolders, sorted by path; the name of the subfolder is the
+    class.
 
-    If the model knows none of the folders' names, and there are as many folders as it has classes,
-    the folders in sorted order are the classes, as torchvision's ImageFolder has it. Pictures
-    directly in the folder have no label.
+    If the model knows none of the subfolders' names and there are as many subfolders as classes,
+    the subfolders in sorted order are the classes, as in torchvision's ImageFolder. Images directly
+    in the folder have no label.
 
     Args:
-        folder: Names of entries are paths inside it, with `/`.
-        black_box: The model that the folders' names must be classes of.
+        folder: Records are named by their paths inside it, with `/`.
+        black_box: The model that has the classes.
         classes: See `class_index`.
-        look_up: False: no picture has a label, whatever its folder is called.
+        look_up: False: no image has a label, whatever its subfolder is called.
 
     Raises:
-        InputError: There is no picture, or the model does not know a class.
+        InputError: There are no images, or the model does not have a class.
     """
     paths = read_folder(folder, recursive=True)
     inside = [path.relative_to(folder) for path in paths]
@@ -46,18 +74,18 @@ def folder_entries(
 def _folder_classes(
     names: list[str], black_box: BlackBox, classes: Mapping[str, int] | None
 ) -> dict[str, int]:
-    found: dict[str, int] = {}
+    known: dict[str, int] = {}
     failures: dict[str, InputError] = {}
     for name in names:
         try:
-            found[name] = class_index(name, black_box, classes)
+            known[name] = class_index(name, black_box, classes)
         except InputError as error:
             failures[name] = error
-    if failures and not found and classes is None and len(names) == black_box.num_classes:
+    if failures and not known and classes is None and len(names) == black_box.num_classes:
         return {name: index for index, name in enumerate(names)}
     for name, failure in failures.items():
         raise InputError(
-            f"folder {name!r} is no class of the model: {failure} Give "
-            f"classes={{{name!r}: 0, ...}}, or one per picture in labels=."
+            f"folder {name!r} is not a class of the model: {failure} Give "
+            f"classes={{{name!r}: 0, ...}}, or one label per image in labels=."
         ) from failure
-    return found
+    return known

@@ -20,19 +20,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Pixels: TypeAlias = Literal["auto", "raw", "normalized"]
-SUFFIXES = (
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".webp",
-    ".bmp",
-    ".gif",
-    ".tif",
-    ".tiff",
-    ".ppm",
-    ".pgm",
-    ".avif",
-)
 _SLACK = 1e-6  # a tensor that was resized or divided may miss 1 by a rounding error
 
 
@@ -125,31 +112,6 @@ def as_images(
     return ImageBatch(whole, kind, tuple(places), pictures, tuple(source for source, _ in read))
 
 
-def read_folder(folder: str | Path, *, recursive: bool = False) -> list[Path]:
-    """The pictures in a folder, by name.
-
-    Args:
-        folder: The folder; hidden files and files that do not end like a picture are left out.
-        recursive: Look into its folders too.
-
-    Raises:
-        InputError: It is not a folder, or there is no picture in it.
-    """
-    folder = Path(folder).expanduser()
-    if not folder.is_dir():
-        raise InputError(f"{str(folder)!r} is not a folder.")
-    found = sorted(
-        path
-        for path in (folder.rglob("*") if recursive else folder.iterdir())
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
-    if not found:
-        raise InputError(
-            f"there is no picture in {str(folder)!r}; pictures end in {', '.join(SUFFIXES)}."
-        )
-    return found
-
-
 def _kind(
     read: "list[tuple[str, Tensor | Image]]",
     black_box: BlackBox,
@@ -208,7 +170,7 @@ def _open(path: Path) -> "Image":
     if path.is_dir():
         raise InputError(
             f"{str(path)!r} is a folder; explain(model, "
-            f"saliencykit.data.images.read_folder({str(path)!r})) takes its pictures."
+            f"saliencykit.data.read_folder({str(path)!r})) takes its pictures."
         )
     if not path.exists():
         raise InputError(f"there is no file {str(path)!r}.")

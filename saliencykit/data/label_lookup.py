@@ -1,5 +1,6 @@
-"""The class of a model that a data set means by an index, a name or a WordNet id."""
+"""The model's class that a data set means by an index, a name or a WordNet id."""
 
+import difflib
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -8,7 +9,6 @@ from operator import index as as_index
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.data.record import Label
-from saliencykit.explanation.explain_images import class_index_by_name
 
 _WNID = re.compile(r"n\d{8}")
 
@@ -17,14 +17,14 @@ def class_index(label: Label, black_box: BlackBox, classes: Mapping[str, int] | 
     """The model's index of a class.
 
     Args:
-        label: An index, a text that is a number, a name, or a WordNet id (`n01440764`), which is
-            known of models of the 1000 classes of ImageNet in their usual order (sorted ids).
+        label: An index, a number as text, a name, or a WordNet id (`n01440764`). WordNet ids are
+            known for models of the 1000 classes of ImageNet in their usual order (sorted ids).
         black_box: The model.
-        classes: The data set's names and their indices; asked first, and where it knows a name
-            nobody else is asked.
+        classes: The data set's names and their indices. They come first: a name that they have is
+            not looked up elsewhere.
 
     Raises:
-        InputError: The model has no such class, or its names are unknown.
+        InputError: The model has no such class, or its class names are unknown.
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
@@ -35,20 +35,59 @@ def class_index(label: Label, black_box: BlackBox, classes: Mapping[str, int] | 
         index = classes[label]
     elif isinstance(label, str) and not re.fullmatch(r"\s*-?\d+\s*", label):
         wnid = label.strip()
-        known = _imagenet() if _WNID.fullmatch(wnid) and black_box.num_classes == 1000 else {}
+        known = _imagenet() if _WNID.fullmatch(wnid) and _num_classes(black_box) == 1000 else {}
         index = known[wnid] if wnid in known else class_index_by_name(label, black_box)
     else:
         try:
             index = int(label) if isinstance(label, str) else as_index(label)
         except TypeError as error:
             raise InputError(
-                f"{label!r} is no class; a class is an index, a whole number, or a name."
+                f"{label!r} is not a class; a class is an index (an integer) or a name."
             ) from error
-    if not 0 <= index < black_box.num_classes:
-        raise InputError(
-            f"class {index} is outside 0..{black_box.num_classes - 1}, the classes of the model."
-        )
+    count = _num_classes(black_box)
+    if index < 0 or (count is not None and index >= count):
+        last = "" if count is None else count - 1
+        raise InputError(f"class {index} is outside 0..{last}, the classes of the model.")
     return index
+
+
+def _num_classes(black_box: BlackBox) -> int | None:
+    """None for a model that has not been queried yet."""
+    try:
+        return black_box.num_classes
+    except InputError:
+        return None
+
+
+def class_index_by_name(name: str, black_box: BlackBox) -> int:
+    """The index of a class by its name, ignoring case; a class of several synonyms ("tabby, tabby
+    cat") has each of them as a name.
+
+    Raises:
+        InputError: The class names are unknown, no class has this name, or several have.
+    """
+    names = black_box.class_names
+    if not names:
+        raise InputError(
+            f"the class names of the model are unknown, so {name!r} cannot be looked up; give the "
+            "index, or TorchBlackBox(model, class_names=[...])."
+        )
+    known: dict[str, list[int]] = {}
+    for index, full in enumerate(names):
+        for alias in {full.lower(), *(part.strip().lower() for part in full.split(","))}:
+            known.setdefault(alias, []).append(index)
+    wanted = name.strip().lower()
+    matches = [i for i, full in enumerate(names) if full == name] or known.get(wanted, [])
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        choices = ", ".join(f"{i} ({names[i]})" for i in matches)
+        raise InputError(f"several classes are called {name!r}: {choices}; give the index.")
+    similar = [alias for alias in known if wanted in alias.split()]
+    similar += difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.5)
+    similar = list(dict.fromkeys(similar))[:3]
+    hint = f" Did you mean {', '.join(map(repr, similar))}?" if similar else ""
+    raise InputError(f"no class is called {name!r} among the {len(names)} of the model.{hint}")
 
 
 @cache

@@ -1,9 +1,12 @@
-"""Entry: one line of a data set, before anything is opened."""
+"""Record: one image of a data set, before it is opened."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, final
 
 from torch import Tensor
+
+from saliencykit.core.checks import name_of, reason_of
 
 Label: TypeAlias = int | str
 """A class as data sets write it: its index, its name, or its WordNet id (`n01440764`)."""
@@ -12,19 +15,62 @@ Label: TypeAlias = int | str
 @final
 @dataclass(frozen=True)
 class Record:
-    """One picture and one class that is asked about; nothing has been opened yet.
+    """One image and one class to explain; nothing has been opened yet.
 
     Attributes:
-        name: What the table calls it, unique within the data set: the path inside the folder, say.
-        image: What `images.as_images` reads: a path, a PIL picture, an array, a tensor.
-        label: The class; None: the model's own top class.
-        boxes: (n, 4) x0, y0, x1, y1 of the labelled objects, in pixels of the upright picture, x1
-            and y1 exclusive; n may be 0. None where the data set does not say.
-        reason: Why it cannot be used, where that is known already.
+        name: Unique within the data set: the path inside the folder, for example.
+        image: What `as_images` reads (a path, a PIL image, an array, a tensor), or a `DatasetItem`.
+        label: The class; None for the model's top class.
+        boxes: (n, 4) x0, y0, x1, y1 of the labeled objects, in pixels of the upright image, x1 and
+            y1 exclusive; n may be 0. None where the data set has no boxes.
+        failure: Why the image cannot be used, where that is already known.
     """
 
     name: str
     image: Any
     label: Label | None = None
     boxes: Tensor | None = None
-    reason: str | None = None
+    failure: str | None = None
+
+    def fetched(self) -> "Record":
+        """The same record with the item of a map-style data set in place of a `DatasetItem`."""
+        if self.failure is not None or not isinstance(self.image, DatasetItem):
+            return self
+        try:
+            image, label = split_pair(self.image.items[self.image.index])
+        except Exception as error:  # a data set of the user's may raise anything
+            return replace(self, failure=reason_of(error))
+        return replace(self, image=image, label=label if self.label is None else self.label)
+
+
+@final
+@dataclass(frozen=True)
+class DatasetItem:
+    """An item of a map-style data set (`torch.utils.data.Dataset`), read when its turn comes.
+
+    Attributes:
+        items: The data set; its items are images, or pairs (image, label).
+        index: Which item.
+    """
+
+    items: Sequence[Any]
+    index: int
+
+
+def split_pair(item: Any) -> tuple[Any, Label | None]:
+    """An item as (image, label): a pair as it is, anything else without a label.
+
+    Example:
+        >>> split_pair(("cat.png", 3)), split_pair("cat.png"), split_pair(["cat.png"])
+        (('cat.png', 3), ('cat.png', None), ('cat.png', None))
+    """
+    if not isinstance(item, tuple | list):
+        return item, None
+    if len(item) not in (1, 2):
+        raise TypeError(
+            f"{name_of(item)} of {len(item)}; expected an image or a pair (image, label)"
+        )
+    label: Any = item[1] if len(item) == 2 else None
+    if isinstance(label, Tensor) and label.ndim == 0:
+        label = label.item()
+    return item[0], label

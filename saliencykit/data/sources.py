@@ -1,151 +1,237 @@
-"""What a data set is, told from how it is given: its entries, nothing opened yet."""
+"""The forms in which a data set can be given, as records; no image is opened here."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
+from PIL import Image
 from torch import Tensor
+from torchvision.datasets import CocoDetection, VOCDetection
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Sample
 from saliencykit.data.annotations import Annotations, annotated, read_annotations
-from saliencykit.data.csv_table import csv_entries, label_of, read_labels
-from saliencykit.data.image_folder import folder_entries
-from saliencykit.data.record import Label, Record
-from saliencykit.data.voc_coco import detection_entries, from_text
+from saliencykit.data.image_folder import folder_records
+from saliencykit.data.record import DatasetItem, Label, Record, split_pair
+from saliencykit.data.table import TABLES, label_of, read_labels, read_table
+from saliencykit.data.voc_coco import detection_records, open_detection
 
-_ILSVRC = Path("CLS-LOC", "val")
-_OTHERS = "other sources are voc:FOLDER, coco:FOLDER,annotations=FILE, or from Python an iterable of (image, label)."
+Labels: TypeAlias = str | Path | Mapping[str, Label] | Sequence[Label] | Tensor
+"""Labels by image name (a mapping or a table), or one per image in their order."""
+_VALIDATION = Path("CLS-LOC", "val")  # of ImageNet's ILSVRC tree
+_DETECTION = ("voc:", "coco:")
+_FORMS = (
+    "a folder, a CSV or JSON lines file, voc:FOLDER, coco:FOLDER,annotations=FILE, or in Python a "
+    "tensor (N, C, H, W), a list, a torch data set or an iterable of images or pairs (image, label)"
+)
+
+
+def is_data_set(text: str) -> bool:
+    """Whether a text names a data set (a folder, a table, `voc:` or `coco:`) and not an image.
+
+    Example:
+        >>> is_data_set("coco:photos,annotations=a.json"), is_data_set("cat.jpg")
+        (True, False)
+    """
+    return text.startswith(_DETECTION) or text.lower().endswith(TABLES) or Path(text).is_dir()
+
+
+def is_folder(source: object) -> bool:
+    """Whether a source of data is a folder of images."""
+    return (
+        isinstance(source, str | os.PathLike)
+        and str(source) != ""
+        and (Path(source).expanduser().is_dir())
+    )
 
 
 def records_of(
-    source: "str | Path | Iterable[Any]",
+    source: Any,
     black_box: BlackBox,
-    labels: "str | Path | Mapping[str, Label] | None" = None,
-    boxes: "str | Path | None" = None,
-    classes: Mapping[str, int] | None = None,
     *,
-    look_up: bool = True,
-) -> Iterable[Record | Sample]:
-    """The entries of a source of any form.
+    labels: Labels | None = None,
+    boxes: str | Path | None = None,
+    classes: Mapping[str, int] | None = None,
+    max_images: int | None = None,
+    use_labels: bool = True,
+) -> Iterable[Record]:
+    """The records of a source of any form; a list where their number is known without reading
+    images.
 
-    The arguments are those of `read_samples`; with `look_up=False` the names of a folder's folders
-    are no classes.
+    The arguments are those of `Dataset.open`.
 
     Raises:
         InputError: The source cannot be used, or the other arguments do not go with it.
     """
-    named = (
-        None
-        if labels is None
-        else read_labels(labels if isinstance(labels, Mapping) else Path(labels).expanduser())
-    )
-    things = None if boxes is None else read_annotations(Path(boxes).expanduser())
-    if not isinstance(source, str | os.PathLike):
-        if named is not None or things is not None:
-            raise InputError(
-                "labels and boxes go with a folder or a CSV file; an iterable brings its own."
-            )
-        return _of_items(source, black_box, classes)
-    if isinstance(source, str) and source.startswith(("voc:", "coco:")):
-        return _of_items(from_text(source), black_box, classes)
-    path = Path(source).expanduser()
-    if source != "" and path.is_dir():  # "" would be the directory that one is in
-        pictures = path / "Data" / _ILSVRC
-        if pictures.is_dir():
-            path, things = pictures, things or _ilsvrc_boxes(path)
-        entries = folder_entries(path, black_box, classes, look_up=look_up and named is None)
-    elif path.suffix.lower() == ".csv" and path.is_file():
-        entries = csv_entries(path)
+    named = _named_labels(labels)
+    objects = None if boxes is None else read_annotations(Path(boxes).expanduser())
+    if isinstance(source, str | os.PathLike) and not str(source).startswith(_DETECTION):
+        records, trees = _of_path(source, black_box, classes, use_labels and labels is None)
+        if named is not None:
+            records = [_labeled(record, label_of(record.name, named)) for record in records]
+        objects = objects or (trees if use_labels else None)
+        some: Iterable[Record] = records
+        if objects is not None:
+            some = _with_boxes(records, objects, black_box, classes)
     else:
-        raise InputError(f"{str(source)!r} is neither a folder nor a CSV file; {_OTHERS}")
-    if named is not None:
-        entries = [_labelled(entry, label_of(entry.name, named)) for entry in entries]
-    return entries if things is None else _with_boxes(entries, things, black_box, classes)
-
-
-def count_of(entries: Iterable[Record | Sample], limit: int | None) -> int | None:
-    """How many pictures the entries have, at most `limit`; None where they are made one after the
-    other.
-    """
-    if not isinstance(entries, list | tuple):
-        return None
-    count = sum(len(each.images) if isinstance(each, Sample) else 1 for each in entries)
-    return count if limit is None else min(count, limit)
-
-
-def _labelled(entry: Record, label: Label | None) -> Record:
-    reason = f"labels= has no label for {entry.name}." if label is None else entry.reason
-    return replace(entry, label=label, reason=reason)
-
-
-def _ilsvrc_boxes(root: Path) -> Annotations | None:
-    """The official boxes of the validation pictures, as the archives or the challenge's table have
-    them.
-    """
-    places = (
-        root / "Annotations" / _ILSVRC,
-        root / "LOC_val_solution.csv",
-        root.parent / "LOC_val_solution.csv",
+        if named is not None or objects is not None:
+            raise InputError(
+                "labels by name and boxes go with a folder or a table; other data bring their own."
+            )
+        if isinstance(source, str | os.PathLike):
+            source = open_detection(str(source))
+        some = _of_items(source, black_box, classes, use_labels)
+    if labels is not None and named is None:
+        some = _in_order(list(some), labels)
+    return (
+        replace(some, most=max_images)
+        if isinstance(some, _Lazy)
+        else list(islice(some, max_images))
     )
-    return next((read_annotations(place) for place in places if place.exists()), None)
+
+
+@dataclass(frozen=True)
+class _Lazy:
+    """Records of an iterable, read one at a time; as often as the iterable can be read."""
+
+    items: Iterable[Any]
+    most: int | None = None
+
+    def __iter__(self) -> Iterator[Record]:
+        return islice(_expanded(self.items), self.most)
+
+
+def _named_labels(labels: Labels | None) -> dict[str, Label] | None:
+    """Labels by image name; None where they are given in the images' order, or not at all."""
+    if isinstance(labels, Mapping):
+        return read_labels(labels)
+    if isinstance(labels, str | os.PathLike):
+        return read_labels(Path(labels).expanduser())
+    return None
+
+
+def _in_order(records: list[Record], labels: Any) -> list[Record]:
+    given = labels.tolist() if isinstance(labels, Tensor) else list(labels)
+    if len(given) != len(records):
+        raise InputError(
+            f"there are {len(records)} images and {len(given)} labels; give one label per image, "
+            "or none."
+        )
+    return [replace(record, label=label) for record, label in zip(records, given, strict=True)]
+
+
+def _of_path(
+    source: str | os.PathLike[str],
+    black_box: BlackBox,
+    classes: Mapping[str, int] | None,
+    look_up: bool,
+) -> tuple[list[Record], Annotations | None]:
+    """The records of a folder or table, and the boxes that an ImageNet tree has."""
+    path = Path(source).expanduser()
+    if path.suffix.lower() in TABLES and path.is_file():
+        return read_table(path), None
+    if str(source) == "" or not path.is_dir():  # "" would be the current directory
+        raise InputError(f"{str(source)!r} is not a folder or a table; data are {_FORMS}.")
+    images, objects = path / "Data" / _VALIDATION, None
+    if images.is_dir():
+        places = (
+            path / "Annotations" / _VALIDATION,
+            path / "LOC_val_solution.csv",
+            path.parent / "LOC_val_solution.csv",
+        )
+        objects = next((read_annotations(place) for place in places if place.exists()), None)
+        path = images
+    return folder_records(path, black_box, classes, look_up=look_up), objects
+
+
+def _labeled(record: Record, label: Label | None) -> Record:
+    failure = f"labels= has no label for {record.name}." if label is None else record.failure
+    return replace(record, label=label, failure=failure)
 
 
 def _with_boxes(
-    entries: Iterable[Record],
-    things: Annotations,
+    records: Iterable[Record],
+    objects: Annotations,
     black_box: BlackBox,
     classes: Mapping[str, int] | None,
 ) -> Iterator[Record]:
-    for entry in entries:
+    for record in records:
         try:
-            yield from annotated(entry, things(entry.name), black_box, classes)
+            yield from annotated(record, objects(record.name), black_box, classes)
         except InputError as error:
-            yield replace(entry, reason=str(error))
+            yield replace(record, failure=str(error))
 
 
 def _of_items(
-    items: Any, black_box: BlackBox, classes: Mapping[str, int] | None
-) -> Iterable[Record | Sample]:
-    """From torchvision's data sets, from Samples, and from pairs of an image, or a batch of images,
-    and its label.
-    """
-    if isinstance(items, Iterable) or hasattr(items, "__getitem__"):
-        return detection_entries(items, black_box, classes) or _of_pairs(items)
-    raise InputError(
-        f"a source of samples is a folder, a CSV file or an iterable; got {name_of(items)}."
-    )
+    items: Any, black_box: BlackBox, classes: Mapping[str, int] | None, use_labels: bool
+) -> Iterable[Record]:
+    if isinstance(items, VOCDetection | CocoDetection):
+        return detection_records(items, black_box, classes, use_labels=use_labels)
+    if isinstance(items, Sample):
+        items = [items]
+    if isinstance(items, Tensor | np.ndarray) and (items.ndim != 4 or not len(items)):
+        raise InputError(f"data as {_FORMS}; got {name_of(items)} of shape {tuple(items.shape)}.")
+    if isinstance(items, list | tuple | Tensor | np.ndarray):
+        return list(_expanded(items))
+    if hasattr(items, "__len__") and hasattr(items, "__getitem__"):
+        targets = getattr(items, "targets", None)
+        known = targets if targets is not None and len(targets) == len(items) else None
+        return [
+            Record(str(i), DatasetItem(items, i), None if known is None else _plain(known[i]))
+            for i in range(len(items))
+        ]
+    if isinstance(items, Iterable):
+        return _Lazy(items)
+    raise InputError(f"data are {_FORMS}; got {name_of(items)}.")
 
 
-def _of_pairs(items: Iterable[Any]) -> Iterator[Record | Sample]:
-    for index, item in enumerate(items):
-        if isinstance(item, Sample):
-            yield item
-        elif isinstance(item, tuple | list) and len(item) == 2:
-            image, label = item
-            if (
-                isinstance(image, Tensor)
-                and image.ndim == 4
-                and isinstance(label, Tensor)
-                and label.ndim == 1
-            ):
-                if len(image) != len(label):
-                    raise InputError(
-                        f"item {index} of the samples is a batch of {len(image)} images and "
-                        f"{len(label)} labels."
-                    )
-                for row, (one, own) in enumerate(zip(image, label.tolist(), strict=True)):
-                    yield Record(f"{index}.{row}", one, own)
-                continue
-            name = str(image) if isinstance(image, str | os.PathLike) else str(index)
-            given: Any = label.item() if isinstance(label, Tensor) else label
-            yield Record(name, image, given)
-        else:
-            raise InputError(
-                f"item {index} of the samples is {name_of(item)}; expected a Sample or a pair "
-                "(image, label)."
-            )
+def _expanded(items: Iterable[Any]) -> Iterator[Record]:
+    """Samples, batches, pairs and single images, one record per image."""
+    count = 0
+    for number, item in enumerate(items):
+        for record in _of_item(item, number, count):
+            count += 1
+            yield record
+
+
+def _of_item(item: Any, number: int, count: int) -> Iterator[Record]:
+    if isinstance(item, Sample):
+        for row, (image, label) in enumerate(zip(item.images, item.labels.tolist(), strict=True)):
+            name = str(count + row) if item.names is None else item.names[row]
+            yield Record(name, image, label, None if item.boxes is None else item.boxes[row])
+        return
+    try:
+        image, label = split_pair(item)
+    except TypeError as error:
+        raise InputError(f"item {number} of the data is {error}.") from error
+    if isinstance(image, Tensor) and image.ndim == 4:
+        labels = [None] * len(image) if label is None else _batch_labels(label, len(image), number)
+        for row, (one, own) in enumerate(zip(image, labels, strict=True)):
+            yield Record(f"{number}.{row}", one, own)
+    elif isinstance(image, str | os.PathLike | Tensor | np.ndarray | Image.Image):
+        name = str(image) if isinstance(image, str | os.PathLike) else str(number)
+        yield Record(name, image, label)
+    else:
+        raise InputError(
+            f"item {number} of the data is {name_of(item)}; expected an image, a pair (image, "
+            "label) or a Sample."
+        )
+
+
+def _batch_labels(labels: Any, count: int, number: int) -> list[Label]:
+    given = [labels] if not hasattr(labels, "__len__") else [_plain(each) for each in labels]
+    if len(given) != count:
+        raise InputError(
+            f"item {number} of the data is a batch of {count} images and {len(given)} labels."
+        )
+    return given
+
+
+def _plain(label: Any) -> Any:
+    return label.item() if isinstance(label, Tensor) else label

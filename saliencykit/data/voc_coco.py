@@ -1,30 +1,26 @@
-"""Pascal VOC and COCO as entries, through torchvision's readers: one for each picture and each
-class in it.
-"""
+"""Pascal VOC and COCO, read by torchvision: one record per image and class in it."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TypeAlias
+
+from torchvision.datasets import CocoDetection, VOCDetection
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.data.annotations import Thing, annotated, xml_things
+from saliencykit.data.annotations import AnnotatedObject, annotated, xml_objects
 from saliencykit.data.record import Record
 from saliencykit.registry.spec import parse
 
-if TYPE_CHECKING:
-    from torchvision.datasets import CocoDetection, VOCDetection
+_Image: TypeAlias = tuple[Path, list[AnnotatedObject] | str, str]  # path, objects or failure, name
 
 
-def from_text(text: str) -> "VOCDetection | CocoDetection":
-    """The data set that `voc:FOLDER,year=2012,image_set=val` or `coco:FOLDER,annotations=FILE`
-    stands for.
+def open_detection(text: str) -> VOCDetection | CocoDetection:
+    """The data set of `voc:FOLDER,year=2012,image_set=val` or `coco:FOLDER,annotations=FILE`.
 
     Raises:
-        InputError: It is not there, an option is wrong, or pycocotools is missing.
+        InputError: It does not exist, an option is wrong, or pycocotools is missing.
     """
-    from torchvision.datasets import CocoDetection, VOCDetection
-
     spec = parse(text)
     if len(spec.values) != 1:
         raise InputError(
@@ -42,75 +38,66 @@ def from_text(text: str) -> "VOCDetection | CocoDetection":
         ) from error
     except KeyError as error:
         raise InputError(
-            f"{text!r} does not say where the {error.args[0]} are: coco:FOLDER,annotations=FILE."
+            f"{text!r} lacks {error.args[0]}: write coco:FOLDER,annotations=FILE."
         ) from error
     except Exception as error:
         raise InputError(f"{text!r} cannot be opened: {type(error).__name__}: {error}") from error
 
 
-def detection_entries(
-    data: Any, black_box: BlackBox, classes: Mapping[str, int] | None
-) -> "Iterator[Record] | None":
-    """The entries of torchvision's VOCDetection or CocoDetection, by picture and, within it, by
-    class; None for anything else.
+def detection_records(
+    data: VOCDetection | CocoDetection,
+    black_box: BlackBox,
+    classes: Mapping[str, int] | None = None,
+    *,
+    use_labels: bool = True,
+) -> Iterator[Record]:
+    """The records of a VOCDetection or CocoDetection, by image and, within an image, by class.
 
-    Called `picture.jpg`, or `picture.jpg#class` where a picture has several classes. All objects of
-    a class count, difficult ones too; regions that COCO marks as crowds are left out, and so are
-    pictures without any object. With `classes`, objects of classes that it does not have are left
-    out as well: a model of other classes is asked about those that both have.
+    They are named `image.jpg`, or `image.jpg#class` in an image with several classes. All objects
+    of a class count, including difficult ones. COCO's crowd regions and images without objects are
+    left out. With `classes`, objects of other classes are left out too: a model with other classes
+    is queried for those that both have.
 
     Args:
-        data: Any object.
-        black_box: Whose class names those of the objects are looked up among.
-        classes: The label of each class by its name, in place of the box's own names; None: by
+        data: The data set.
+        black_box: The model whose class names are searched.
+        classes: The model's index by class name, instead of the model's own names; None to use
             these.
+        use_labels: False: each image once, without a label.
     """
-    from torchvision.datasets import CocoDetection, VOCDetection
-
-    if isinstance(data, VOCDetection):
-        return _entries(_voc(data), black_box, classes)
-    if isinstance(data, CocoDetection):
-        return _entries(_coco(data), black_box, classes)
-    return None
-
-
-def _entries(
-    pictures: "Iterator[tuple[Path, list[Thing] | str, str]]",
-    black_box: BlackBox,
-    classes: Mapping[str, int] | None,
-) -> Iterator[Record]:
-    for path, things, name in pictures:
-        if isinstance(things, str):
-            yield Record(name, path, reason=things)
+    for path, objects, name in _voc(data) if isinstance(data, VOCDetection) else _coco(data):
+        if isinstance(objects, str):
+            yield Record(name, path, failure=objects)
             continue
-        known = [thing for thing in things if classes is None or thing.label in classes]
-        if known:
+        known = [each for each in objects if classes is None or each.label in classes]
+        if known and not use_labels:
+            yield Record(name, path)
+        elif known:
             yield from annotated(Record(name, path), known, black_box, classes)
 
 
-def _voc(data: "VOCDetection") -> "Iterator[tuple[Path, list[Thing] | str, str]]":
-    for picture, said in zip(data.images, data.annotations, strict=True):
-        path = Path(picture)
+def _voc(data: VOCDetection) -> Iterator[_Image]:
+    for image, annotation in zip(data.images, data.annotations, strict=True):
+        path = Path(image)
         try:
-            yield path, xml_things(Path(said)), path.name
+            yield path, xml_objects(Path(annotation)), path.name
         except InputError as error:
             yield path, str(error), path.name
 
 
-def _coco(data: "CocoDetection") -> "Iterator[tuple[Path, list[Thing] | str, str]]":
-    """COCO's boxes are x, y, width and height."""
-    names = {
-        category["id"]: category["name"] for category in data.coco.loadCats(data.coco.getCatIds())
-    }
+def _coco(data: CocoDetection) -> Iterator[_Image]:
+    categories = data.coco.loadCats(data.coco.getCatIds())
+    names = {category["id"]: category["name"] for category in categories}
     for key in data.ids:
         name = data.coco.loadImgs(key)[0]["file_name"]
-        things = [
-            Thing(names[one["category_id"]], _corners(*one["bbox"]))
+        objects = [
+            AnnotatedObject(names[one["category_id"]], _corners(*one["bbox"]))
             for one in data.coco.loadAnns(data.coco.getAnnIds(key))
             if not one.get("iscrowd")
         ]
-        yield Path(data.root) / name, things, name
+        yield Path(data.root) / name, objects, name
 
 
 def _corners(x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
+    """COCO's boxes are x, y, width, height."""
     return x, y, x + width, y + height

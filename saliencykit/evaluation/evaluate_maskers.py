@@ -13,7 +13,7 @@ import torch
 from saliencykit.black_boxes.cached import CachedCopies
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.metric import Metric
-from saliencykit.evaluation.evaluation_data import EvaluationData
+from saliencykit.data.dataset import Dataset
 from saliencykit.evaluation.evaluation_settings import (
     BASELINES,
     Maskers,
@@ -118,7 +118,7 @@ def evaluate(
         raise InputError(f"evaluate(batch_size={batch_size!r}) takes an integer >= 1.")
     black_box = as_black_box(model)
     processes = Processes.of_this_launch(black_box.device)
-    source = EvaluationData(
+    source = Dataset.open(
         data, black_box, labels=labels, boxes=boxes, classes=classes, max_images=max_images
     )
     if baselines is True:
@@ -187,7 +187,7 @@ def _evaluate_in_directory(
     return Scores.load(run.path)
 
 
-def _has_feature_maps(source: EvaluationData) -> bool:
+def _has_feature_maps(source: Dataset) -> bool:
     """Does Grad-CAM find a layer in the model? It is run on an image to find out."""
     black_box = source.black_box
     if black_box.module is None or not black_box.differentiable:
@@ -202,7 +202,7 @@ def _has_feature_maps(source: EvaluationData) -> bool:
     return True
 
 
-def _with_preview(metrics: Mapping[str, Metric], source: EvaluationData) -> dict[str, Metric]:
+def _with_preview(metrics: Mapping[str, Metric], source: Dataset) -> dict[str, Metric]:
     """The metrics; those that need other images than the scored one get a few, spread evenly over
     the data set because folders of classes come one after the other.
     """

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, final
 
 from saliencykit.core.errors import InputError
-from saliencykit.evaluation.evaluation_data import EvaluationData
+from saliencykit.data.dataset import Dataset
 from saliencykit.evaluation.score_rows import Row
 from saliencykit.evaluation.scorer import ScoredMask, Scorer
 from saliencykit.runs.distributed import Processes
@@ -29,7 +29,7 @@ class MissingRows:
     """
 
     scorer: Scorer
-    data: EvaluationData
+    data: Dataset
     batch_size: int
     processes: Processes
     known: Mapping[tuple[int, str], str]
@@ -59,7 +59,7 @@ class MissingRows:
                 (place, masker) not in self.known for place in block for masker in maskers
             )
 
-        for batch in self.data.batches(self.batch_size, is_wanted):
+        for batch in self.data.batches(self.batch_size, select=is_wanted):
             missing = [
                 name
                 for name in maskers

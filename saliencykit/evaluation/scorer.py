@@ -15,8 +15,7 @@ from saliencykit.core.errors import SaliencyKitError
 from saliencykit.core.masker import Masker
 from saliencykit.core.metric import Metric, Sample
 from saliencykit.core.types import Images, Labels, Mask
-from saliencykit.data.loader import cut
-from saliencykit.data.samples import Batch
+from saliencykit.data.batches import Batch, sample_rows
 from saliencykit.evaluation.score_rows import Row
 
 _OUT_OF_MEMORY = (torch.cuda.OutOfMemoryError, MemoryError)
@@ -67,7 +66,7 @@ class Scorer:
         if batch.sample is None:
             index, name = batch.indices[0], batch.names[0]
             for each in maskers:
-                row = Row(sample=name, index=index, masker=each, failure=batch.reason)
+                row = Row(sample=name, index=index, masker=each, failure=batch.failure)
                 yield [ScoredMask(row)]
             return
         device, sample = self.black_box.device, batch.sample
@@ -208,7 +207,7 @@ class _Images:
     def singles(self) -> Iterator["_Images"]:
         """Each image on its own, as a view of the same memory, which `CachedLogits` recognizes."""
         for i, index in enumerate(self.indices):
-            sample = cut(self.sample, [i])
+            sample = sample_rows(self.sample, [i])
             images = self.sample.images[i : i + 1]
             yield _Images(replace(sample, images=images), (index,), self.black_box)
 

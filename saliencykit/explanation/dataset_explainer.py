@@ -2,11 +2,10 @@
 directory.
 """
 
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, final
 
@@ -18,25 +17,25 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import GradientError, InputError
 from saliencykit.core.masker import Masker
-from saliencykit.core.metric import Sample
+from saliencykit.data.batches import by_size, in_blocks
+from saliencykit.data.dataset import Dataset, default_num_workers
 from saliencykit.data.label_lookup import class_index
-from saliencykit.data.loader import LoadedImage, load_images
-from saliencykit.data.record import Label, Record
-from saliencykit.data.sources import count_of, records_of
+from saliencykit.data.loaded_image import LoadedImage
+from saliencykit.data.record import Label
+from saliencykit.data.sources import is_folder
 from saliencykit.explanation.dataset_run import ExplanationsDirectory, overlay_path, save_overlay
-from saliencykit.explanation.dataset_worker import Explained, Worker, by_size, in_blocks, overlaid
+from saliencykit.explanation.dataset_worker import Explained, Worker, overlaid
 from saliencykit.explanation.explain_images import default_masker
 from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker
 from saliencykit.runs.distributed import Processes
 from saliencykit.runs.lock import locked
-from saliencykit.runs.run_settings import command, describe_data, text_of, versions
+from saliencykit.runs.run_settings import command, text_of, versions
 from saliencykit.storage.atomic_files import append_lines, writable
 from saliencykit.storage.explanation_rows import ExplainedRow
 from saliencykit.storage.map_shards import PRECISIONS, Precision, ShardWriter
 from saliencykit.storage.saved_explanations import FORMAT, VERSION, SavedExplanations
 
-_WORKERS = 8  # threads that read, at most: more than that and the disk is what is waited for
 OnExplained: TypeAlias = Callable[[ExplainedRow, int, int | None], object]
 """Called after each row with the row, the number of finished rows, and of all rows where that is
 known.
@@ -74,8 +73,7 @@ def explain_dataset(
 
     Args:
         model: As for `explain`.
-        data: A folder, a CSV file, or an iterable of Sample or of (image, label); see
-            `read_samples`. One Sample is also taken.
+        data: A folder, a table, or images in any other form that `Dataset.open` takes.
         output_dir: The run directory.
         masker: As for `explain`.
         alternative: As for `explain`.
@@ -90,8 +88,8 @@ def explain_dataset(
         overlays: Of so many pictures, the first ones, an overlay is written as PNG, which takes
             longer than a small model's answer.
         resume: Go on from the rows in `output_dir`; False: begin again there.
-        labels: Labels by picture, see `read_samples`.
-        classes: The data set's class names, see `read_samples`.
+        labels: Labels by image, see `Dataset.open`.
+        classes: The data set's class names, see `Dataset.open`.
         max_images: At most this many pictures, the first ones; None: all.
         num_workers: Threads that read, >= 0. None: one for each core of this process, at most 8.
         on_row: Called with each new row, the number of finished rows, and that of all rows or None;
@@ -153,8 +151,14 @@ def explain_dataset(
         if label == "top"
         else class_index(label, black_box, classes)
     )
-    if isinstance(data, Sample):
-        data = [data]
+    images = _opened(
+        data,
+        black_box,
+        labels=labels,
+        classes=classes,
+        max_images=max_images,
+        use_labels=label is None,
+    )
     run = ExplanationsDirectory(Path(output_dir).expanduser())
     manifest = {
         "format": FORMAT,
@@ -165,15 +169,14 @@ def explain_dataset(
         "label": fixed,
         "precision": map_dtype,
         "seed": seed,
-        "data": describe_data(data, labels=labels, classes=classes),
+        "data": images.description,
         "max_images": max_images,
         "batch": batch_size,
         "versions": versions(),
         "command": command(),
     }
-    entries = _entries(data, black_box, labels, classes, label)
     worker = Worker(CachedCopies(black_box), chosen, fill, fixed, seed, map_dtype)
-    job = _Job(worker, run, processes, batch_size, overlays, _threads(num_workers))
+    job = _Job(worker, run, processes, batch_size, overlays, default_num_workers(num_workers))
     with ExitStack() as held:
         held.enter_context(
             torch.random.fork_rng(
@@ -189,7 +192,7 @@ def explain_dataset(
             run.begin(manifest)
             run.recover()
         processes.wait()
-        job.work(entries, black_box, classes, max_images, on_row)
+        job.work(images, on_row)
         processes.wait()
         if processes.rank == 0:
             run.merge()
@@ -212,10 +215,7 @@ class _Job:
 
     def work(
         self,
-        entries: Iterable[Record | Sample],
-        black_box: BlackBox,
-        classes: Mapping[str, int] | None,
-        limit: int | None,
+        images: Dataset,
         on_row: OnExplained | None,
     ) -> None:
         """Explain the pictures of this process that have no row yet, a block at a time.
@@ -224,10 +224,10 @@ class _Job:
         """
         known, batch = self.run.known(), self.batch
         rank, ranks = self.processes.rank, self.processes.count
-        count = count_of(entries, limit)
+        count = images.count
         mine = None if count is None else _share(count, batch, rank, ranks)
         done = sum(
-            index // batch % ranks == rank for index in known if limit is None or index < limit
+            index // batch % ranks == rank for index in known if count is None or index < count
         )
         writer = ShardWriter(self.run.path, rank, self.run.next_shard(rank))
 
@@ -247,15 +247,7 @@ class _Job:
             return index < self.overlays
 
         with ThreadPoolExecutor(max(1, self.threads), "overlays") as pool:
-            ahead = load_images(
-                entries,
-                black_box,
-                classes=classes,
-                max_images=limit,
-                wanted=is_wanted,
-                keep=is_kept,
-                num_workers=self.threads,
-            )
+            ahead = images.load(select=is_wanted, keep_source=is_kept, num_workers=self.threads)
             for block in in_blocks(ahead, batch):
                 block = [picture for picture in block if is_wanted(picture.index, picture.name)]
                 if not block:
@@ -276,7 +268,7 @@ class _Job:
     def _explained(self, block: list[LoadedImage]) -> list[Explained]:
         """In the order of the pictures."""
         found = [
-            Explained(ExplainedRow(name=p.name, index=p.index, reason=p.reason))
+            Explained(ExplainedRow(name=p.name, index=p.index, reason=p.failure))
             for p in block
             if p.image is None
         ]
@@ -296,28 +288,15 @@ class _Job:
             )
 
 
-def _entries(
-    data: Any,
-    black_box: BlackBox,
-    labels: Any,
-    classes: Mapping[str, int] | None,
-    label: Label | None,
-) -> Iterable[Record | Sample]:
-    """The pictures, without the classes that nobody asks about."""
+def _opened(data: Any, black_box: BlackBox, **options: Any) -> Dataset:
     try:
-        entries = records_of(data, black_box, labels, None, classes, look_up=label is None)
+        return Dataset.open(data, black_box, **options)
     except InputError as error:
-        if label is None and isinstance(data, str | Path) and Path(data).is_dir():
+        if options["use_labels"] and is_folder(data):
             raise InputError(
-                f"{error} Or ask about the model's own answers: label='top' (--label top)."
+                f"{error} Or explain the model's own top class: label='top' (--label top)."
             ) from error
         raise
-    if label is not None:
-        entries = (
-            each if isinstance(each, Sample) else replace(each, label=None) for each in entries
-        )
-    # then their number is known
-    return list(entries) if isinstance(data, str | os.PathLike | list | tuple) else entries
 
 
 def _share(count: int, batch: int, rank: int, ranks: int) -> int:
@@ -325,10 +304,3 @@ def _share(count: int, batch: int, rank: int, ranks: int) -> int:
     whole, rest = divmod(count, batch)
     full = len(range(rank, whole, ranks)) * batch
     return full + (rest if whole % ranks == rank else 0)
-
-
-def _threads(workers: int | None) -> int:
-    if workers is not None:
-        return workers
-    here = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)  # processes of a launch on this machine
-    return max(1, min(_WORKERS, (os.cpu_count() or 1) // here))

@@ -1,7 +1,7 @@
 """Worker: explains the pictures of one block together; what fails is a row with its reason."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, final
 
@@ -11,13 +11,12 @@ from torch import Tensor
 from saliencykit.black_boxes.cached import CachedCopies
 from saliencykit.core import rng
 from saliencykit.core.alternative import Alternative
-from saliencykit.core.checks import reason_of
 from saliencykit.core.class_scores import probability
-from saliencykit.core.errors import SaliencyKitError
 from saliencykit.core.masker import Masker
 from saliencykit.core.types import Images, Labels, Logits, Mask
-from saliencykit.data.loader import LoadedImage, SampleBatch
+from saliencykit.data.loaded_image import LoadedImage
 from saliencykit.explanation.explain_images import explain_batch
+from saliencykit.runs.batch_runner import run_batch
 from saliencykit.storage.explanation_rows import ExplainedRow, hexadecimal
 from saliencykit.storage.map_shards import Precision, packed
 from saliencykit.visualization.display import display_arrays
@@ -65,30 +64,23 @@ class Worker:
     seed: int
     precision: Precision
 
-    def explain(self, pictures: Sequence[LoadedImage]) -> list[Explained]:
-        """Pictures of one size, in their order; if something fails, each on its own, so that one
-        costs no other.
+    def explain(self, images: Sequence[LoadedImage]) -> list[Explained]:
+        """Images of one size, in their order; if something fails, each alone.
 
         Raises:
-            SaliencyKitError: The device's memory does not suffice.
+            DeviceMemoryError: The device's memory is too small.
         """
-        try:
-            return self._together(pictures)
-        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
-            raise SaliencyKitError(
-                f"{len(pictures)} pictures at once need more memory than {self.black_box.device} has; "
-                "make the batch smaller (--batch-size 1)."
-            ) from error
-        except Exception as error:
-            if len(pictures) > 1:
-                return [one for picture in pictures for one in self.explain([picture])]
-            return [
-                Explained(
-                    ExplainedRow(
-                        name=pictures[0].name, index=pictures[0].index, reason=reason_of(error)
-                    )
-                )
-            ]
+
+        def failed(row: int, failure: str) -> Explained:
+            each = images[row]
+            return Explained(ExplainedRow(name=each.name, index=each.index, reason=failure))
+
+        return run_batch(
+            lambda rows: self._together([images[row] for row in rows]),
+            range(len(images)),
+            failed,
+            black_box=self.black_box,
+        )
 
     def _together(self, pictures: Sequence[LoadedImage]) -> list[Explained]:
         images = torch.cat([picture.image for picture in pictures if picture.image is not None])
@@ -146,34 +138,6 @@ class Worker:
         return rows
 
 
-def in_blocks(each: Iterable[LoadedImage | SampleBatch], batch: int) -> Iterator[list[LoadedImage]]:
-    """Pictures of one block of `batch` indices, as they come one after the other; those of a Sample
-    on their own.
-
-    Which pictures come together is decided by their indices alone, so that the answers, which
-    depend on the batch in their last digits, are the same in whatever process and after whatever
-    interruption.
-    """
-    waiting: list[LoadedImage] = []
-    for one in each:
-        for picture in _of_sample(one) if isinstance(one, SampleBatch) else (one,):
-            if waiting and picture.index // batch != waiting[0].index // batch:
-                yield waiting
-                waiting = []
-            waiting.append(picture)
-    if waiting:
-        yield waiting
-
-
-def by_size(pictures: Iterable[LoadedImage]) -> list[list[LoadedImage]]:
-    """Those that could be read, each size together."""
-    sizes: dict[tuple[int, ...], list[LoadedImage]] = {}
-    for picture in pictures:
-        if picture.image is not None:
-            sizes.setdefault(tuple(picture.image.shape[1:]), []).append(picture)
-    return list(sizes.values())
-
-
 def overlaid(picture: LoadedImage, image: Images, mask: Mask) -> "Image":
     """The picture with its mask over it.
 
@@ -182,14 +146,6 @@ def overlaid(picture: LoadedImage, image: Images, mask: Mask) -> "Image":
         image: As the model saw it, (1, C, H, W).
         mask: (1, 1, H, W).
     """
-    if picture.picture is None:
+    if picture.source_image is None:
         return draw_overlay(*display_arrays(image, mask))
-    return draw_overlay(*display_arrays(picture.picture, mask, picture.geometry))
-
-
-def _of_sample(given: SampleBatch) -> Iterator[LoadedImage]:
-    sample = given.sample
-    for i, name in enumerate(given.names):
-        yield LoadedImage(
-            given.first + i, name, sample.images[i : i + 1].cpu(), int(sample.labels[i])
-        )
+    return draw_overlay(*display_arrays(picture.source_image, mask, picture.geometry))

@@ -1,6 +1,5 @@
 """explain(): which pixels does this decision rest on?"""
 
-import difflib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.objective import Trial, run_trial
 from saliencykit.core.types import Images, Labels, Logits
+from saliencykit.data.images import as_images
+from saliencykit.data.label_lookup import class_index_by_name
 from saliencykit.explanation.result import Explanation
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker, trained_masker
 
@@ -77,8 +78,6 @@ def explain(
     References:
         Dabkowski & Gal 2017, "Real Time Image Saliency for Black Box Classifiers".
     """
-    from saliencykit.data.images import as_images
-
     started = time.perf_counter()
     black_box = as_black_box(model)
     batch = as_images(
@@ -246,36 +245,3 @@ def _index(label: object, black_box: BlackBox, row: int) -> int:
             "the model."
         )
     return index
-
-
-def class_index_by_name(name: str, black_box: BlackBox) -> int:
-    """The index of a class by name, without regard to case; a name of several synonyms ("tabby,
-    tabby cat") is found by each.
-    """
-    if not black_box.class_names:
-        raise InputError(
-            f"the class names of the model are unknown, so {name!r} cannot be looked up; give the "
-            "index, or TorchBlackBox(model, class_names=[...])."
-        )
-    known: dict[str, list[int]] = {}
-    for index, full in enumerate(black_box.class_names):
-        for alias in {full.lower(), *(part.strip().lower() for part in full.split(","))}:
-            known.setdefault(alias, []).append(index)
-    exact = [i for i, full in enumerate(black_box.class_names) if full == name]
-    found = exact or known.get(name.strip().lower(), [])
-    if len(found) == 1:
-        return found[0]
-    if found:
-        choices = ", ".join(f"{i} ({black_box.class_names[i]})" for i in found)
-        raise InputError(f"several classes are called {name!r}: {choices}; give the index.")
-    near = [alias for alias in known if name.strip().lower() in alias.split()]
-    near += [
-        alias
-        for alias in difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.5)
-        if alias not in near
-    ]
-    near = near[:3]
-    hint = f" Did you mean {', '.join(repr(n) for n in near)}?" if near else ""
-    raise InputError(
-        f"no class is called {name!r} among the {len(black_box.class_names)} of the model.{hint}"
-    )

@@ -3,25 +3,20 @@ others.
 """
 
 import hashlib
-import os
 import platform
 import re
 import shlex
 import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from saliencykit._version import __version__
-from saliencykit.core import rng
-from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
-from saliencykit.core.metric import Sample
 
 _MAX_REPR = 2000  # characters of a repr
 _MAX_SETTING = 100  # characters of a setting in an error message
@@ -49,39 +44,6 @@ def text_of(thing: object) -> str:
     """
     text = _ADDRESS.sub("", thing.identity() if isinstance(thing, Masker) else repr(thing))
     return text if len(text) <= _MAX_REPR else f"{text[:_MAX_REPR]}... {_hash(text)}"
-
-
-def describe_data(data: object, **options: object) -> str:
-    """A one-line description of a data set: its path, or the number of items and a hash of them,
-    then the options that change how it is read.
-
-    A generator is described by its type alone, because reading it would consume it.
-
-    Args:
-        data: As `evaluate` takes it.
-        **options: Options of the reader, by name; None is left out.
-    """
-    if isinstance(data, str | Path):
-        text = str(data)
-    elif isinstance(data, list | tuple) and data and all(isinstance(each, Sample) for each in data):
-        count = sum(len(sample.images) for sample in data)
-        keys = [
-            key
-            for sample in data
-            for key in (*rng.image_keys(sample.images).tolist(), *sample.labels.tolist())
-        ]
-        text = f"{count} images in memory, {_hash(repr(keys))}"
-    else:
-        text = f"items of {name_of(data)}"
-        if isinstance(data, Sized):
-            text = f"{len(data)} {text}"
-        if isinstance(data, list | tuple):
-            text += f", {_hash(repr([_digest(each) for each in data]))}"
-    for name, value in options.items():
-        if isinstance(value, Mapping):
-            value = f"{len(value)} entries, {_hash(repr(sorted(value.items())))}"
-        text += "" if value is None else f", {name}={value}"
-    return text
 
 
 def continued(
@@ -144,23 +106,6 @@ def _difference(key: str, known: object, new: object) -> str:
 def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= _MAX_SETTING else f"{text[: _MAX_SETTING - 3]}..."
-
-
-def _digest(item: object) -> object:
-    """What tells an item of a list from another: a path, a label, the pixels of an image."""
-    if isinstance(item, Sample):
-        return _digest((item.images, item.labels))
-    if isinstance(item, tuple | list):
-        return [_digest(part) for part in item]
-    if item is None or isinstance(item, str | int | os.PathLike):
-        return str(item)
-    try:
-        values = item.detach().cpu().numpy() if isinstance(item, torch.Tensor) else np.asarray(item)
-    except Exception:  # a damaged image becomes a row with its failure later
-        return name_of(item)
-    if values.dtype == object:
-        return name_of(item)
-    return values.shape, hashlib.sha256(values.tobytes()).hexdigest()
 
 
 def _hash(text: str) -> str:

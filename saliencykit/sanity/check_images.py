@@ -1,10 +1,8 @@
 """shown(): the pictures that a masker is checked on, from whatever they come in."""
 
-import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, final
 
 import torch
@@ -12,10 +10,8 @@ from torch import Tensor
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.core.metric import Sample
 from saliencykit.core.types import Images, Labels
-from saliencykit.data.images import read_folder
-from saliencykit.data.samples import read_samples
+from saliencykit.data.dataset import Dataset
 from saliencykit.sanity.masks import own_answers
 
 
@@ -62,13 +58,14 @@ def load_check_images(data: Any, black_box: BlackBox, max_images: int | None = N
             f"sanity checks: max_images={max_images}; a number of pictures, >= 1, or None for all."
         )
     images, missing = list[Tensor](), Counter[str]()
-    for reading in read_samples(_spread(data, max_images), black_box, max_images=max_images):
-        if reading.sample is None:
-            missing[reading.reason or ""] += 1
-        elif images and reading.sample.images.shape[1:] != images[0].shape[1:]:
-            missing["of another size than the first picture"] += len(reading.sample.images)
+    opened = Dataset.open(data, black_box, use_labels=False)
+    for each in opened.evenly_spaced(max_images):
+        if each.image is None:
+            missing[each.failure or ""] += 1
+        elif images and each.image.shape[1:] != images[0].shape[1:]:
+            missing["of another size than the first picture"] += 1
         else:
-            images.append(reading.sample.images.float())
+            images.append(each.image.float())
     if not images:
         raise InputError(
             f"sanity checks: no picture of {str(data)[:80]!r} could be read. "
@@ -76,31 +73,3 @@ def load_check_images(data: Any, black_box: BlackBox, max_images: int | None = N
         )
     every = torch.cat(images)
     return CheckImages(every, own_answers(black_box, every), dict(missing))
-
-
-def _spread(data: Any, max_images: int | None) -> Any:
-    if isinstance(data, str | os.PathLike):
-        if data == "" or not Path(data).expanduser().is_dir():
-            return data
-        data = read_folder(Path(data), recursive=True)
-    if isinstance(data, Tensor) and data.ndim != 4:
-        raise InputError(
-            f"sanity checks take a tensor of pictures as (N, C, H, W); got {tuple(data.shape)}."
-        )
-    if (
-        isinstance(data, list | tuple | Tensor)
-        and max_images is not None
-        and len(data) > max_images
-    ):
-        data = [data[i * len(data) // max_images] for i in range(max_images)]
-    return _pairs(data) if hasattr(data, "__iter__") else data
-
-
-def _pairs(data: Any) -> Iterator[Any]:
-    """Whatever has no label gets none, which is the form that an iterable of pictures is read in."""
-    for item in data:
-        yield (
-            item
-            if isinstance(item, Sample) or (isinstance(item, tuple | list) and len(item) == 2)
-            else (item, None)
-        )

@@ -3,12 +3,12 @@
 import hashlib
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from saliencykit._version import __version__
 from saliencykit.black_boxes.infer_preprocessing import infer_preprocessing
@@ -21,6 +21,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Logits
+from saliencykit.data.dataset import Dataset
 from saliencykit.data.training_images import TrainingImages, read_training_images
 from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.registry.coerce import as_alternative, as_black_box
@@ -128,9 +129,7 @@ def fit_surrogate(
     devices = [where] if where.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.inference_mode(False):
         every = read_training_images(
-            _without_labels(images),
-            None,
-            original,
+            Dataset.open(images, original, use_labels=False),
             memory=_MEMORY // 2,
             seed=seed,
             who="fit_surrogate",
@@ -326,31 +325,6 @@ def _judge(
 
 def _rows(asked: MaskedImages, part: slice) -> MaskedImages:
     return MaskedImages(asked.pixels[part], asked.picture[part], asked.area[part])
-
-
-def _without_labels(source: Any) -> Any:
-    """Pictures alone: the box is asked what it thinks of them, whatever they are."""
-    if isinstance(source, Tensor | str | Path):
-        return source
-    if hasattr(source, "__len__") and hasattr(source, "__getitem__"):
-        return _Bare(source)
-    if isinstance(source, Iterable):
-        return (batch[0] if isinstance(batch, tuple | list) else batch for batch in source)
-    return source
-
-
-class _Bare:
-    """The pictures of a data set whose rows may be (picture, label)."""
-
-    def __init__(self, source: Any) -> None:
-        self.source = source
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> Any:
-        row = self.source[index]
-        return row[0] if isinstance(row, tuple | list) and len(row) == 2 else row
 
 
 def _advice(figures: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,8 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import GradientError, InputError
 from saliencykit.core.objective import Objective
+from saliencykit.data.dataset import Dataset
+from saliencykit.data.sources import Labels, is_folder
 from saliencykit.data.training_images import TrainingImages, read_training_images
 from saliencykit.maskers.realtime.encoder import Encoder
 from saliencykit.maskers.realtime.masking_network import (
@@ -51,7 +53,7 @@ _MEMORY = 4 * 2**30  # bytes for cached features, at most
 def fit(
     model: object,
     images: Any,
-    labels: Sequence[int] | Tensor | None = None,
+    labels: Labels | None = None,
     *,
     encoder: EncoderName | Encoder = "auto",
     network: MaskingNetwork | None = None,
@@ -160,7 +162,8 @@ def fit(
     goal = _with_area(goal, area)
     devices = [original.device] if original.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.inference_mode(False):
-        every = read_training_images(images, labels, original, memory=cache_bytes // 2, seed=seed)
+        data = Dataset.open(images, original, labels=labels, use_labels=labels is not None or not is_folder(images))
+        every = read_training_images(data, memory=cache_bytes // 2, seed=seed)
         size = every.pixels.shape[1:]
         training, held = _split(every, seed)
         mine = _share(training, accelerator.process_index, accelerator.num_processes)

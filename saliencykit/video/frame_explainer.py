@@ -18,7 +18,7 @@ from saliencykit.core.geometry import Geometry
 from saliencykit.core.masker import Masker, resize_maps
 from saliencykit.core.objective import run_trial
 from saliencykit.core.types import Images
-from saliencykit.explanation.explain_images import class_index_by_name
+from saliencykit.data.label_lookup import class_index_by_name
 from saliencykit.explanation.result import Explanation
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker, trained_masker
 from saliencykit.video.frame import Frame, as_frames, paced

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from saliencykit.core.errors import InputError
-from saliencykit.data.annotations import Thing, annotated, read_annotations, xml_things
+from saliencykit.data.annotations import AnnotatedObject, annotated, read_annotations, xml_objects
 from saliencykit.data.record import Record
 from tests.data.conftest import DRAWN, voc_xml
 
@@ -10,7 +10,7 @@ from tests.data.conftest import DRAWN, voc_xml
 @pytest.mark.parametrize("database", ["ILSVRC_2012", "The VOC2007 Database"])
 def test_pixels_are_counted_from_0_or_from_1(tmp_path, database):
     (tmp_path / "a.xml").write_text(voc_xml(DRAWN[3], database))
-    assert [thing.bbox for thing in xml_things(tmp_path / "a.xml")] == DRAWN[3].boxes
+    assert [thing.bbox for thing in xml_objects(tmp_path / "a.xml")] == DRAWN[3].boxes
 
 
 def test_xml_beside_pictures_in_folders(tmp_path):
@@ -29,7 +29,7 @@ def test_xml_beside_pictures_in_folders(tmp_path):
 def test_what_is_no_annotation(tmp_path, text):
     (tmp_path / "a.xml").write_text(text)
     with pytest.raises(InputError, match=r"a\.xml"):
-        xml_things(tmp_path / "a.xml")
+        xml_objects(tmp_path / "a.xml")
 
 
 def test_the_challenges_table(tmp_path, loc_solution):
@@ -48,10 +48,10 @@ def test_the_challenges_table(tmp_path, loc_solution):
 
 def test_only_objects_of_the_class_count(black_box):
     things = [
-        Thing("red", (0, 0, 2, 2)),
-        Thing("blue", (1, 1, 3, 3)),
-        Thing("unicorn", (0, 0, 9, 9)),
-        Thing("RED", (5, 5, 6, 6)),
+        AnnotatedObject("red", (0, 0, 2, 2)),
+        AnnotatedObject("blue", (1, 1, 3, 3)),
+        AnnotatedObject("unicorn", (0, 0, 9, 9)),
+        AnnotatedObject("RED", (5, 5, 6, 6)),
     ]
     (entry,) = annotated(Record("a", "a.png", 0), things, black_box, None)
     assert entry.boxes.tolist() == [[0, 0, 2, 2], [5, 5, 6, 6]]
@@ -60,7 +60,11 @@ def test_only_objects_of_the_class_count(black_box):
 
 
 def test_a_picture_without_a_label_is_asked_about_every_class_in_it(black_box):
-    things = [Thing("red", (0, 0, 2, 2)), Thing("blue", (1, 1, 3, 3)), Thing("red", (4, 4, 5, 5))]
+    things = [
+        AnnotatedObject("red", (0, 0, 2, 2)),
+        AnnotatedObject("blue", (1, 1, 3, 3)),
+        AnnotatedObject("red", (4, 4, 5, 5)),
+    ]
     red, blue = annotated(Record("a", "a.png"), things, black_box, None)
     assert (red.name, red.label, len(red.boxes)) == ("a#red", "red", 2)
     assert (blue.name, blue.label, len(blue.boxes)) == ("a#blue", "blue", 1)

@@ -13,7 +13,8 @@ from torch import nn
 from saliencykit.black_boxes.function import FunctionBlackBox
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import ContractError, InputError
-from saliencykit.data.images import as_images, read_folder
+from saliencykit.data.image_folder import read_folder
+from saliencykit.data.images import as_images
 from saliencykit.testing.black_boxes import PlantedEvidence
 
 BOX = TorchBlackBox(nn.Flatten(), mean=(0.5,) * 3, std=(0.25,) * 3, size=8)
@@ -288,7 +289,7 @@ def test_folders(tmp_path: Path) -> None:
         "c.webp",
     ]
     (tmp_path / "none").mkdir()
-    with pytest.raises(InputError, match="no picture"):
+    with pytest.raises(InputError, match="no images"):
         read_folder(tmp_path / "none")
     with pytest.raises(InputError, match="not a folder"):
         read_folder(tmp_path / "a.JPG")

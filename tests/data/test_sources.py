@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Sample
-from saliencykit.data.sources import count_of, records_of
+from saliencykit.data.sources import records_of
 
 
 def test_imagenets_own_folders_are_known(black_box, flat, xml, tmp_path, loc_solution):
@@ -23,13 +23,13 @@ def test_imagenets_own_folders_are_known(black_box, flat, xml, tmp_path, loc_sol
 def test_a_label_that_is_missing_is_a_reason(black_box, flat):
     entries = list(records_of(flat, black_box, labels={"picture_00": 1, "picture_01.png": "red"}))
     assert [e.label for e in entries[:3]] == [1, "red", None]
-    assert [e.reason is None for e in entries[:3]] == [True, True, False]
+    assert [e.failure is None for e in entries[:3]] == [True, True, False]
 
 
 def test_a_broken_annotation_is_a_reason(black_box, flat, xml):
     (xml / "picture_03.xml").write_text("<annotation><object>")
     entries = list(records_of(flat, black_box, boxes=xml))
-    assert [e.reason is None for e in entries] == [i != 3 for i in range(12)]
+    assert [e.failure is None for e in entries] == [i != 3 for i in range(12)]
 
 
 def test_a_loader_of_batches(black_box):
@@ -42,10 +42,10 @@ def test_a_loader_of_batches(black_box):
 @pytest.mark.parametrize(
     ("source", "more", "match"),
     [
-        ("nowhere", {}, "neither a folder nor a CSV"),
-        ("", {}, "neither a folder nor a CSV"),
-        (3, {}, "an iterable; got int"),
-        ([], {"labels": {"a": 1}}, "brings its own"),
+        ("nowhere", {}, "not a folder or a table"),
+        ("", {}, "not a folder or a table"),
+        (3, {}, "an iterable of images or pairs .*; got int"),
+        ([], {"labels": {"a": 1}}, "bring their own"),
         ("voc:nowhere", {}, "cannot be opened"),
     ],
 )
@@ -54,21 +54,35 @@ def test_what_is_no_source(black_box, source, more, match):
         records_of(source, black_box, **more)
 
 
-def test_a_list_is_counted_by_its_pictures(black_box):
+def test_a_list_is_counted_by_its_images(black_box):
     sample, images = Sample(torch.rand(3, 3, 8, 8), torch.tensor([0, 1, 2])), torch.rand(5, 3, 8, 8)
-    entries = list(records_of([sample, (images, torch.arange(5) % 4), (images[0], 1)], black_box))
-    assert count_of(entries, None) == 9
-    assert count_of(entries, 4) == 4
-    assert count_of(iter(entries), 4) is None
+    source = [sample, (images, torch.arange(5) % 4), (images[0], 1), images[:2]]
+    assert len(records_of(source, black_box)) == 11
+    assert len(records_of(source, black_box, max_images=4)) == 4
+    assert not isinstance(records_of(iter(source), black_box), list)
+
+
+def test_labels_in_the_order_of_the_images(black_box, flat):
+    labels = [i % 3 for i in range(12)]
+    assert [e.label for e in records_of(flat, black_box, labels=labels)] == labels
+    assert [e.label for e in records_of(flat, black_box, labels=labels, max_images=2)] == [0, 1]
+    images = iter(torch.rand(12, 3, 8, 8))
+    assert [e.label for e in records_of(images, black_box, labels=torch.tensor(labels))] == labels
+    with pytest.raises(InputError, match="12 images and 2 labels"):
+        records_of(flat, black_box, labels=[0, 1])
+
+
+def test_without_labels_a_detection_data_set_has_each_image_once(black_box, voc):
+    names = [e.name for e in records_of(f"voc:{voc}", black_box, use_labels=False)]
+    assert len(names) == len(set(names)) == 12
+    assert len(records_of(f"voc:{voc}", black_box)) == 13
 
 
 def test_items_of_another_form(black_box):
-    with pytest.raises(InputError, match="item 0 of the samples is int"):
+    with pytest.raises(InputError, match="item 0 of the data is int"):
         list(records_of([3], black_box))
 
 
 def test_batches_with_other_numbers_of_labels_are_named(black_box):
-    with pytest.raises(
-        InputError, match="item 0 of the samples is a batch of 3 images and 2 labels"
-    ):
+    with pytest.raises(InputError, match="item 0 of the data is a batch of 3 images and 2 labels"):
         list(records_of([(torch.rand(3, 3, 8, 8), torch.tensor([0, 1]))], black_box))

@@ -4,17 +4,17 @@ import pytest
 import torch
 
 from saliencykit.core.errors import InputError
-from saliencykit.data.samples import read_samples
-from saliencykit.data.voc_coco import detection_entries, from_text
+from saliencykit.data.dataset import Dataset
+from saliencykit.data.voc_coco import detection_records, open_detection
 from tests.data.conftest import DRAWN
 
 
-def check(readings, truth, jpeg):
+def check(batchs, truth, jpeg):
     found = {}
-    for reading in readings:
-        assert reading.reason is None, reading.reason
+    for batch in batchs:
+        assert batch.failure is None, batch.failure
         for name, label, boxes in zip(
-            reading.names, reading.sample.labels.tolist(), reading.sample.boxes, strict=True
+            batch.names, batch.sample.labels.tolist(), batch.sample.boxes, strict=True
         ):
             found[name] = label, boxes
     end = "jpg" if jpeg else "png"
@@ -35,30 +35,31 @@ def check(readings, truth, jpeg):
 
 
 def test_voc(black_box, voc, truth):
-    check(read_samples(f"voc:{voc}", black_box), truth, jpeg=True)
+    check(Dataset.open(f"voc:{voc}", black_box).batches(), truth, jpeg=True)
     names = [
         e.name
-        for e in detection_entries(from_text(f"voc:{voc},image_set=val"), black_box, {"red": 0})
+        for e in detection_records(
+            open_detection(f"voc:{voc},image_set=val"), black_box, {"red": 0}
+        )
     ]
     assert names == [f"{d.stem}.jpg" for d in DRAWN if d.color == "red"]
 
 
 def test_a_broken_annotation_is_one_reason(black_box, voc):
     (voc / "VOCdevkit" / "VOC2012" / "Annotations" / "picture_04.xml").write_text("<")
-    reasons = [r.reason for r in read_samples(f"voc:{voc}", black_box) if r.reason]
+    reasons = [r.failure for r in Dataset.open(f"voc:{voc}", black_box).batches() if r.failure]
     assert len(reasons) == 1
     assert "picture_04" in reasons[0]
 
 
 def test_coco(black_box, coco, flat, truth):
     pytest.importorskip("pycocotools")
-    check(read_samples(f"coco:{flat},annotations={coco}", black_box), truth, jpeg=False)
+    check(Dataset.open(f"coco:{flat},annotations={coco}", black_box).batches(), truth, jpeg=False)
 
 
 def test_what_is_no_data_set(black_box, tmp_path):
-    assert detection_entries([1, 2], black_box, None) is None
     for text in ("voc:a,b", "voc:year=2012"):
         with pytest.raises(InputError, match="write voc:FOLDER"):
-            from_text(text)
+            open_detection(text)
     with pytest.raises(InputError, match="annotations"):
-        from_text(f"coco:{tmp_path}")
+        open_detection(f"coco:{tmp_path}")

@@ -5,7 +5,7 @@ from saliencykit.black_boxes.cached import CachedCopies
 from saliencykit.core.errors import SaliencyKitError
 from saliencykit.core.masker import Masker
 from saliencykit.core.metric import Metric, Sample
-from saliencykit.data.samples import Batch
+from saliencykit.data.batches import Batch
 from saliencykit.evaluation.scorer import Scorer, score_name
 from saliencykit.maskers.baselines import CenterBox, WholeImage
 

@@ -315,7 +315,7 @@ def test_other_settings_are_refused_and_named(black_box, pairs, tmp_path, change
 def test_other_pictures_are_refused(black_box, tmp_path):
     images, labels = black_box.examples(4, generator=torch.Generator().manual_seed(0))
     run(black_box, [Sample(images, labels)], tmp_path / "run")
-    with pytest.raises(InputError, match="pictures in memory"):
+    with pytest.raises(InputError, match="images in memory"):
         run(black_box, [Sample(images.flip(0), labels)], tmp_path / "run")
 
 

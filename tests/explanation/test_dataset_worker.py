@@ -5,9 +5,9 @@ from saliencykit.alternatives.blur import Blur
 from saliencykit.black_boxes.cached import CachedCopies
 from saliencykit.core.errors import SaliencyKitError
 from saliencykit.core.masker import Masker
-from saliencykit.core.metric import Sample
-from saliencykit.data.loader import LoadedImage, SampleBatch
-from saliencykit.explanation.dataset_worker import Worker, by_size, in_blocks, overlaid
+from saliencykit.data.batches import by_size, in_blocks
+from saliencykit.data.loaded_image import LoadedImage
+from saliencykit.explanation.dataset_worker import Worker, overlaid
 from saliencykit.maskers.baselines import CenterBox
 
 
@@ -18,19 +18,11 @@ def picture(index, size=8, **options):
 def test_blocks_are_cut_by_index_alone():
     each = [picture(i) for i in (0, 1, 4, 5, 6, 9)]
     assert [[p.index for p in block] for block in in_blocks(each, 4)] == [[0, 1], [4, 5, 6], [9]]
-    given = SampleBatch(
-        2, ("a", "b", "c"), Sample(torch.zeros(3, 3, 8, 8), torch.tensor([1, 2, 3]))
-    )
-    blocks = list(in_blocks([picture(0), given, picture(5)], 4))
-    assert [[(p.index, p.name, p.label) for p in block] for block in blocks] == [
-        [(0, "0", None), (2, "a", 1), (3, "b", 2)],
-        [(4, "c", 3), (5, "5", None)],
-    ]
     assert list(in_blocks([], 4)) == []
 
 
 def test_each_size_together_without_the_damaged():
-    some = [picture(0), picture(1, 9), LoadedImage(2, "2", reason="damaged"), picture(3)]
+    some = [picture(0), picture(1, 9), LoadedImage(2, "2", failure="damaged"), picture(3)]
     assert [[p.index for p in group] for group in by_size(some)] == [[0, 3], [1]]
 
 
@@ -55,5 +47,5 @@ class Hungry(Masker):
 
 
 def test_too_little_memory_ends_the_run_with_a_sentence(black_box):
-    with pytest.raises(SaliencyKitError, match="make the batch smaller"):
+    with pytest.raises(SaliencyKitError, match="one image needs more memory"):
         Worker(CachedCopies(black_box), Hungry(), None, None, 0, "uint8").explain([picture(0)])

@@ -62,7 +62,7 @@ def test_mistakes(tmp_path, planted):
     black_box, images, _ = planted(2)
     for data, words in (
         (tmp_path / "nowhere", "nowhere"),
-        (tmp_path, "no picture"),
+        (tmp_path, "no images"),
         (images[0], r"\(N, C, H, W\)"),
         (3, "iterable"),
     ):

@@ -6,6 +6,8 @@ import torch
 from PIL import Image
 
 from saliencykit.core.errors import InputError
+from saliencykit.data.dataset import Dataset
+from saliencykit.data.sources import is_folder
 from saliencykit.data.training_images import TrainingImages, read_training_images
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.unchanged import untouched
@@ -35,7 +37,9 @@ def folder(arrays, tmp_path):
 
 
 def read(source, black_box, labels=None, **options):
-    return read_training_images(source, labels, black_box, **options)
+    use_labels = labels is not None or not is_folder(source)
+    data = Dataset.open(source, black_box, labels=labels, use_labels=use_labels)
+    return read_training_images(data, **options)
 
 
 # what is read
@@ -114,7 +118,7 @@ def test_labels_of_a_data_set_and_of_the_user(tensors, black_box):
 
 def test_a_damaged_picture_is_named_and_left_out(folder, trunk_box):
     (folder / "3_damaged.png").write_bytes((folder / "2.png").read_bytes()[:60])
-    with pytest.warns(UserWarning, match=r"leaves out 1 of 9 pictures: .*3_damaged\.png"):
+    with pytest.warns(UserWarning, match=r"leaves out 1 of 9 images: .*3_damaged\.png"):
         pictures = read(folder, trunk_box())
     assert len(pictures) == 8
     assert "3_damaged.png" in pictures.skipped[0]
@@ -137,7 +141,7 @@ def test_of_many_only_the_first_are_named(tensors, black_box):
 
     with pytest.warns(
         UserWarning,
-        match=r"leaves out 8 of 16 pictures: picture 1: disk error 1; .* \.\.\. and 3 more",
+        match=r"leaves out 8 of 16 images: 1: OSError: disk error 1; .* \.\.\. and 3 more",
     ):
         assert len(read(Moody([*tensors, *tensors]), black_box)) == 8
 
@@ -152,20 +156,20 @@ def test_a_data_set_that_raises_on_some_labelled_rows(tensors, black_box):
     rows = Moody(
         [(picture, label) for picture, label in zip(tensors, [1, 1, 3, 2, 2, 1, 2, 1], strict=True)]
     )
-    with pytest.warns(UserWarning, match="picture 2: disk error"):
+    with pytest.warns(UserWarning, match="2: OSError: disk error"):
         assert read(rows, black_box).labels.tolist() == [1, 1, 2, 2, 1, 2, 1]
 
 
 def test_pictures_of_several_sizes(black_box, generator):
     one, other = (black_box.examples(2, generator=generator, size=size)[0] for size in (16, 20))
     with pytest.raises(
-        InputError, match=r"picture 2 has .* \(3, 20, 20\) and the first one \(3, 16, 16\)"
+        InputError, match=r"image 2 has .* \(3, 20, 20\) and the first one \(3, 16, 16\)"
     ):
         read([*one, *other], black_box)
 
 
 def test_a_class_with_one_picture_is_named(tensors, black_box):
-    with pytest.warns(UserWarning, match="class 1, 3 has one picture"):
+    with pytest.warns(UserWarning, match="class 1, 3 has a single image"):
         read(tensors, black_box, [0, 0, 0, 1, 2, 2, 2, 3])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -174,18 +178,18 @@ def test_a_class_with_one_picture_is_named(tensors, black_box):
 
 @pytest.mark.parametrize("labels", [[0, 1, 2, 4, 0, 1, 2, 3], [0, -1, 2, 3, 0, 1, 2, 3]])
 def test_labels_out_of_range(tensors, black_box, labels):
-    with pytest.raises(InputError, match=r"labels from .* the model's classes are 0\.\.3"):
+    with pytest.raises(InputError, match=r"image \d has the label .* outside 0\.\.3"):
         read(tensors, black_box, labels)
 
 
 def test_labels_of_another_number(tensors, black_box):
-    with pytest.raises(InputError, match="8 pictures and 7 labels"):
+    with pytest.raises(InputError, match="8 images and 7 labels"):
         read(tensors, black_box, LABELS[:7])
 
 
 def test_too_few(tensors, black_box):
     with pytest.raises(
-        InputError, match="at least 4 pictures that can be read, hundreds are better; got 3"
+        InputError, match="at least 4 images that can be read, better hundreds; got 3"
     ):
         read(tensors[:3], black_box)
 
@@ -193,11 +197,11 @@ def test_too_few(tensors, black_box):
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ([], "no pictures"),
-        (iter([]), "no batches"),
-        (torch.zeros(3, 16, 16), r"\(N, C, H, W\); got \(3, 16, 16\)"),
+        ([], "got 0"),
+        (iter([]), "got 0"),
+        (torch.zeros(3, 16, 16), r"\(N, C, H, W\).*; got Tensor of shape \(3, 16, 16\)"),
         (torch.zeros(0, 3, 16, 16), r"\(N, C, H, W\)"),
-        (3, "data set or batches .* got int"),
+        (3, "got int"),
         ("nowhere", "not a folder"),
         ("", "not a folder"),
     ],
@@ -224,32 +228,32 @@ def test_of_more_than_memory_holds_a_part_is_drawn_and_not_the_first():
 
     black_box = PlantedEvidence()
     tensors = torch.arange(40).view(-1, 1, 1, 1).expand(40, 3, 8, 8) / 255
-    some = read_training_images(tensors, list(range(4)) * 10, black_box, memory=10 * 3 * 8 * 8)
+    some = read(tensors, black_box, list(range(4)) * 10, memory=10 * 3 * 8 * 8)
     which = some.pixels[:, 0, 0, 0].long()
     assert len(some) == 10
     assert which.tolist() != list(range(10))
     assert torch.equal(some.labels, which % 4)
 
 
-@pytest.mark.parametrize("label", ["cat", "3", 0.5, None, torch.tensor(1.0)], ids=repr)
-def test_labels_that_are_no_indices_are_not_taken_for_some(tensors, black_box, label):
+@pytest.mark.parametrize("label", ["cat", 0.5, None, torch.tensor(1.0)], ids=["text", "fraction", "none", "float tensor"])
+def test_labels_that_are_not_classes_are_refused(tensors, black_box, label):
     """A name must not become class 0, nor a share be rounded down."""
     labels = [*LABELS[:-1], label]
     pairs = list(zip(tensors, labels, strict=True))
     for given in ((pairs, None), (tensors, labels)):
-        with pytest.raises(InputError, match=r"picture 7 has .*Look its name up first"):
+        with pytest.raises(InputError, match=r"image 7 has"):
             read(given[0], black_box, given[1])
     rows = ClassFilters(pairs)
     rows.targets = labels
-    with pytest.raises(InputError, match="class indices"):
+    with pytest.raises(InputError, match="image 7 has"):
         read(rows, black_box)
 
 
 def test_pictures_whose_labels_are_all_none_have_none(tensors, black_box):
     assert read([(picture, None) for picture in tensors], black_box).labels is None
-    with pytest.raises(InputError, match="picture 7 comes without a label"):
+    with pytest.raises(InputError, match="image 7 has no label"):
         read([*zip(tensors[:-1], LABELS, strict=False), tensors[-1]], black_box)
-    with pytest.raises(InputError, match="labels with 1 of 2 batches"):
+    with pytest.raises(InputError, match=r"image 1.0 has no label"):
         read(iter([(tensors[:4], torch.tensor(LABELS[:4])), tensors[4:]]), black_box)
 
 
@@ -263,5 +267,5 @@ def test_labels_are_kept_where_the_first_picture_is_damaged(tensors, black_box):
     rows = Moody(
         [(picture, label) for picture, label in zip(tensors, [1, 1, 3, 2, 2, 1, 2, 3], strict=True)]
     )
-    with pytest.warns(UserWarning, match="picture 0: disk error"):
+    with pytest.warns(UserWarning, match="0: OSError: disk error"):
         assert read(rows, black_box).labels.tolist() == [1, 3, 2, 2, 1, 2, 3]

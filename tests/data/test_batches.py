@@ -6,19 +6,25 @@ import torch
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.metric import Sample
-from saliencykit.data.samples import read_samples, visible_boxes
+from saliencykit.data.annotations import visible_boxes
+from saliencykit.data.dataset import Dataset
 from saliencykit.testing.black_boxes import PlantedEvidence
 
 
-def rows(readings):
-    """name -> (label, boxes or None, image) of all readings, in order."""
+def batches(source, black_box, *, batch_size=16, select=None, **options):
+    """The batches of a data set."""
+    return Dataset.open(source, black_box, **options).batches(batch_size, select=select)
+
+
+def rows(found_batches):
+    """name -> (label, boxes or None, image) of all found_batches, in order."""
     found = {}
-    for reading in readings:
-        assert reading.reason is None, reading.reason
-        assert reading.names == reading.sample.names
-        for i, name in enumerate(reading.names):
-            boxes = None if reading.sample.boxes is None else reading.sample.boxes[i]
-            found[name] = int(reading.sample.labels[i]), boxes, reading.sample.images[i]
+    for batch in found_batches:
+        assert batch.failure is None, batch.failure
+        assert batch.names == batch.sample.names
+        for i, name in enumerate(batch.names):
+            boxes = None if batch.sample.boxes is None else batch.sample.boxes[i]
+            found[name] = int(batch.sample.labels[i]), boxes, batch.sample.images[i]
     return found
 
 
@@ -43,14 +49,14 @@ def agree(found, truth):
 def test_every_form_of_the_twelve_pictures_gives_the_same_boxes(
     black_box, truth, class_folders, flat, xml, loc_solution, table
 ):
-    agree(rows(read_samples(class_folders, black_box, boxes=xml)), truth)
+    agree(rows(batches(class_folders, black_box, boxes=xml)), truth)
     agree(
-        rows(read_samples(str(class_folders), black_box, boxes=str(loc_solution), batch_size=5)),
+        rows(batches(str(class_folders), black_box, boxes=str(loc_solution), batch_size=5)),
         truth,
     )
-    agree(rows(read_samples(flat, black_box, boxes=xml)), truth)
-    agree(rows(read_samples(table, black_box)), truth)
-    agree(rows(read_samples(flat, black_box, labels=table, boxes=loc_solution)), truth)
+    agree(rows(batches(flat, black_box, boxes=xml)), truth)
+    agree(rows(batches(table, black_box)), truth)
+    agree(rows(batches(flat, black_box, labels=table, boxes=loc_solution)), truth)
 
 
 def test_one_rectangle_lies_outside_the_crop_and_is_dropped(truth):
@@ -61,27 +67,27 @@ def test_one_rectangle_lies_outside_the_crop_and_is_dropped(truth):
 
 def test_batches_are_lazy_and_keep_the_order(black_box, flat):
     (flat / "picture_05.png").write_bytes(b"not a picture")
-    readings = read_samples(flat, black_box, batch_size=4)
-    first = next(readings)
+    found_batches = batches(flat, black_box, batch_size=4)
+    first = next(found_batches)
     assert first.indices == (0, 1, 2, 3)
     assert first.sample.boxes is None
     (flat / "picture_11.png").unlink()
-    rest = list(readings)
-    assert [r.indices for r in rest] == [(4,), (5,), (6, 7), (8, 9, 10), (11,)]
-    assert [r.sample is None for r in rest] == [False, True, False, False, True]
-    assert "picture_05.png" in rest[1].reason
-    assert "no file" in rest[-1].reason
+    rest = list(found_batches)
+    assert [r.indices for r in rest] == [(5,), (4, 6, 7), (11,), (8, 9, 10)]
+    assert [r.sample is None for r in rest] == [True, False, True, False]
+    assert "picture_05.png" in rest[0].failure
+    assert "no file" in rest[2].failure
 
 
 def test_pictures_without_a_label_are_asked_about_the_top_class(black_box, flat, truth):
-    found = rows(read_samples(flat, black_box))
+    found = rows(batches(flat, black_box))
     assert {Path(name).stem: label for name, (label, _, _) in found.items()} == {
         stem: label for stem, (label, _) in truth.items()
     }
 
 
 def test_limit_and_wanted(black_box, flat):
-    assert list(rows(read_samples(flat, black_box, max_images=3))) == [
+    assert list(rows(batches(flat, black_box, max_images=3))) == [
         "picture_00.png",
         "picture_01.png",
         "picture_02.png",
@@ -93,8 +99,8 @@ def test_limit_and_wanted(black_box, flat):
         return index % 5 == 1
 
     (flat / "picture_02.png").write_bytes(b"")  # never opened
-    readings = list(read_samples(flat, black_box, max_images=10, wanted=wanted))
-    assert [r.indices for r in readings] == [(1, 6)]
+    found_batches = list(batches(flat, black_box, max_images=10, select=wanted))
+    assert [r.indices for r in found_batches] == [(1, 6)]
     assert asked[2] == (2, "picture_02.png")
     assert len(asked) == 10
 
@@ -102,13 +108,13 @@ def test_limit_and_wanted(black_box, flat):
 def test_samples_are_passed_on(black_box):
     one = Sample(torch.rand(3, 3, 8, 8), torch.tensor([0, 1, 2]), (torch.zeros(0, 4),) * 3)
     two = Sample(torch.rand(2, 3, 9, 9), torch.tensor([0, 1]), names=("a", "a"))
-    readings = list(
-        read_samples([one, two], black_box, max_images=4, wanted=lambda index, name: index != 1)
+    found_batches = list(
+        batches([one, two], black_box, max_images=4, select=lambda index, name: index != 1)
     )
-    assert [r.names for r in readings] == [("0", "2"), ("a",)]
-    assert torch.equal(readings[0].sample.images, one.images[[0, 2]])
-    assert len(readings[0].sample.boxes) == 2
-    assert [r.names for r in read_samples([one, two], black_box)][1] == ("a", "a#4")
+    assert [r.names for r in found_batches] == [("0", "2"), ("a",)]
+    assert torch.equal(found_batches[0].sample.images, one.images[[0, 2]])
+    assert len(found_batches[0].sample.boxes) == 2
+    assert [r.names for r in batches([one, two], black_box)][1] == ("a", "a#4")
 
 
 def test_pairs_of_any_image_and_label(black_box, flat):
@@ -117,18 +123,18 @@ def test_pairs_of_any_image_and_label(black_box, flat):
         (torch.rand(3, 32, 32), torch.tensor(1)),
         (torch.rand(3, 20, 20), 2),
     ]
-    readings = list(read_samples(pairs, black_box))
-    assert [r.names for r in readings] == [(str(flat / "picture_00.png"), "1"), ("2",)]
-    assert [r.sample.labels.tolist() for r in readings] == [[0, 1], [2]]
-    batches = [(torch.rand(4, 3, 32, 32), torch.tensor([0, 1, 2, 0]))]
-    assert [r.names for r in read_samples(batches, black_box)] == [("0.0", "0.1", "0.2", "0.3")]
+    found_batches = list(batches(pairs, black_box))
+    assert [r.names for r in found_batches] == [(str(flat / "picture_00.png"), "1"), ("2",)]
+    assert [r.sample.labels.tolist() for r in found_batches] == [[0, 1], [2]]
+    tensor_batches = [(torch.rand(4, 3, 32, 32), torch.tensor([0, 1, 2, 0]))]
+    assert [r.names for r in batches(tensor_batches, black_box)] == [("0.0", "0.1", "0.2", "0.3")]
 
 
 def test_a_row_that_cannot_be_used_says_why(black_box):
     nan = torch.full((3, 8, 8), float("nan"))
     reasons = [
-        r.reason
-        for r in read_samples(
+        r.failure
+        for r in batches(
             [(nan, 0), (torch.rand(3, 8, 8), "purple"), (torch.rand(3, 8, 8), 3)], black_box
         )
     ]
@@ -143,10 +149,10 @@ def test_visible_boxes_of_a_padded_input_stay_inside_the_picture():
     assert visible_boxes(boxes, geometry).tolist() == [[0.0, 10.0, 8.0, 14.0]]
 
 
-@pytest.mark.parametrize("wrong", [{"max_images": 0}, {"batch_size": 0}])
+@pytest.mark.parametrize("wrong", ["max_images", "batch_size"])
 def test_numbers_are_checked_before_anything_is_read(black_box, wrong):
-    with pytest.raises(InputError, match="read_samples"):
-        read_samples([], black_box, **wrong)
+    with pytest.raises(InputError, match=f"{wrong}=0"):
+        batches([], black_box, **{wrong: 0})
 
 
 class Moody(PlantedEvidence):
@@ -161,14 +167,8 @@ class Moody(PlantedEvidence):
 def test_a_model_that_raises_on_a_picture_without_label_costs_that_picture_only():
     dark, bright = torch.zeros(3, 8, 8), torch.ones(3, 8, 8)
     found = list(
-        read_samples(
-            [(dark, None), (bright, None), (dark, None), (bright, 2)], Moody(), batch_size=2
-        )
+        batches([(dark, None), (bright, None), (dark, None), (bright, 2)], Moody(), batch_size=2)
     )
-    assert [reading.names for reading in found] == [("0",), ("1",), ("2",), ("3",)]
-    assert [reading.reason for reading in found] == [
-        None,
-        "RuntimeError: too bright for me",
-        None,
-        None,
-    ]
+    assert [batch.names for batch in found] == [("1",), ("0",), ("2", "3")]
+    assert [batch.failure for batch in found] == ["RuntimeError: too bright for me", None, None]
+    assert found[2].sample.labels[1] == 2

@@ -1,0 +1,15 @@
+from .annotations import AnnotatedObject as AnnotatedObject
+from .annotations import read_annotations as read_annotations
+from .annotations import visible_boxes as visible_boxes
+from .annotations import xml_objects as xml_objects
+from .batches import Batch as Batch
+from .dataset import Dataset as Dataset
+from .image_folder import read_folder as read_folder
+from .images import ImageBatch as ImageBatch
+from .images import as_images as as_images
+from .label_lookup import class_index as class_index
+from .loaded_image import LoadedImage as LoadedImage
+from .record import Record as Record
+from .training_images import TrainingImages as TrainingImages
+from .training_images import read_training_images as read_training_images
+from .voc_coco import detection_records as detection_records

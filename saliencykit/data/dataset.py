@@ -1,0 +1,305 @@
+"""Dataset: images with labels and bounding boxes, in any form, opened once per command."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, TypeAlias, final
+
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.errors import InputError, SaliencyKitError
+from saliencykit.core.metric import Sample
+from saliencykit.data.annotations import visible_boxes
+from saliencykit.data.batches import Batch, few_images, make_batches
+from saliencykit.data.description import describe_source
+from saliencykit.data.images import as_images
+from saliencykit.data.label_lookup import class_index
+from saliencykit.data.loaded_image import LoadedImage
+from saliencykit.data.record import Record
+from saliencykit.data.sources import Labels, records_of
+
+Select: TypeAlias = Callable[[int, str], bool]
+"""From an image's index and name to whether it is selected."""
+_AHEAD = 24  # images ready per thread: more than a batch, so that one large photo delays nobody
+_MOST_THREADS = 8  # more than these and the disk is the bottleneck
+
+
+@final
+class Dataset:
+    """Images with labels and bounding boxes, in any form that people keep them in.
+
+    `Dataset.open` lists the data without opening images; `load` opens each image once, in order,
+    with threads that read ahead. All commands take the same forms of data. An image that cannot be
+    read, or whose class the model does not have, comes as a `LoadedImage` with a `failure`.
+
+    Attributes:
+        black_box: Prepares the images, and has the classes.
+        count: The number of images; None for an iterable whose length is unknown.
+        description: What the data are, in words.
+
+    Example:
+        >>> import torch
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> pairs = [(torch.rand(3, 8, 8), 1), (torch.rand(3, 8, 8), 9)]
+        >>> data = Dataset.open(pairs, PlantedEvidence())
+        >>> data.count, [(each.label, each.failure) for each in data.load()]
+        (2, [(1, None), (None, 'class 9 is outside 0..3, the classes of the model.')])
+    """
+
+    def __init__(
+        self,
+        records: Iterable[Record],
+        black_box: BlackBox,
+        *,
+        classes: Mapping[str, int] | None = None,
+        use_labels: bool = True,
+        description: str = "",
+    ) -> None:
+        self.black_box = black_box
+        self.description = description
+        self.classes = classes
+        self.use_labels = use_labels
+        self._records = records
+        self._pending: Iterator[Record] | None = None  # of a pass that `first` has begun
+        self._taken: list[Record] = []  # by `first`, not yet by `load`
+        self._kept: dict[int, LoadedImage] = {}  # opened by `first`, not yet loaded
+        self.count = len(records) if isinstance(records, list) else None
+
+    @staticmethod
+    def open(
+        source: Any,
+        black_box: BlackBox,
+        *,
+        labels: Labels | None = None,
+        boxes: str | Path | None = None,
+        classes: Mapping[str, int] | None = None,
+        max_images: int | None = None,
+        use_labels: bool = True,
+    ) -> "Dataset":
+        """List a data set; no image is opened.
+
+        Args:
+            source: One of
+
+                - a folder, with one subfolder per class (named by index, name or WordNet id), or
+                  with images without labels;
+                - the folder `ILSVRC` of ImageNet: its validation images, labels and boxes;
+                - a CSV or JSON lines file with a column `path`, `file`, `image` or `filename`
+                  (relative to the file's folder), and, if known, `label`, `class` or `wnid`, and
+                  `boxes`; see `read_table`;
+                - `voc:FOLDER,year=2012,image_set=val` or `coco:FOLDER,annotations=FILE`, or
+                  torchvision's VOCDetection or CocoDetection; an image with objects of several
+                  classes comes once for each of them;
+                - a tensor (N, C, H, W), a list, a torch data set, a DataLoader or any iterable of
+                  images, of pairs (image, label), of batches of both, or of `Sample`; an image is
+                  whatever `explain` takes, with float tensors in [0, 1].
+            black_box: Prepares the images, and has the classes.
+            labels: Labels instead of the source's own: a mapping, or a CSV or JSON lines file, by
+                an image's name, file name, or file name without suffix; or one label per image in
+                their order.
+            boxes: Boxes by image: a folder of XML files (in Pascal VOC's or ILSVRC's format), or a
+                file like `LOC_val_solution.csv`. They give a label to an image without one.
+            classes: The data set's class names and their indices in the model, where these are not
+                the model's own names.
+            max_images: At most this many images, the first ones, >= 1; None for all.
+            use_labels: False: images come without labels, and subfolders need not be classes.
+
+        Raises:
+            InputError: The source cannot be used: it does not exist, or its form is unknown.
+        """
+        if max_images is not None and (not isinstance(max_images, int) or max_images < 1):
+            raise InputError(f"max_images={max_images!r}: an integer >= 1, or None for all images.")
+        records = records_of(
+            source,
+            black_box,
+            labels=labels,
+            boxes=boxes,
+            classes=classes,
+            max_images=max_images,
+            use_labels=use_labels,
+        )
+        return Dataset(
+            records,
+            black_box,
+            classes=classes,
+            use_labels=use_labels,
+            description=describe_source(source, labels=labels, boxes=boxes, classes=classes),
+        )
+
+    def load(
+        self,
+        *,
+        select: Select | None = None,
+        keep_source: Select | None = None,
+        num_workers: int = 0,
+    ) -> Iterator[LoadedImage]:
+        """Open the images in order.
+
+        Args:
+            select: Which images to open; None for all.
+            keep_source: Which source images to keep; None for none.
+            num_workers: Threads that read, decode and resize ahead, a bounded number of images; 0:
+                each image is opened when its turn comes.
+        """
+
+        def ready(task: tuple[int, Record]) -> LoadedImage:
+            index, record = task
+            kept = self._kept.pop(index, None)
+            keep = keep_source is not None and keep_source(index, record.name)
+            return kept if kept is not None and not keep else self._open(index, record, keep)
+
+        tasks = (  # items of a user's data set are read here, in their order and in this thread
+            (index, record if index in self._kept else record.fetched())
+            for index, record in enumerate(self._one_pass())
+            if select is None or select(index, record.name)
+        )
+        if num_workers < 1:
+            yield from map(ready, tasks)
+            return
+        pool, waiting = ThreadPoolExecutor(num_workers, "load"), deque[Future[LoadedImage]]()
+        try:
+            for task in tasks:
+                waiting.append(pool.submit(ready, task))
+                if len(waiting) > _AHEAD * num_workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def batches(
+        self, batch_size: int = 16, *, select: Select | None = None, num_workers: int = 0
+    ) -> Iterator[Batch]:
+        """Samples of images of one size; images without a label get the model's top class.
+
+        Which images come together depends on their indices alone, and not on which others are
+        selected or damaged: a batch has images of one block of `batch_size` indices.
+
+        Args:
+            batch_size: Images in one Sample at most, >= 1.
+            select: As for `load`.
+            num_workers: As for `load`.
+
+        Returns:
+            Batches in the order of the blocks. An image that cannot be used is a batch of its own,
+            with a `failure`.
+
+        Example:
+            >>> import torch
+            >>> from saliencykit.testing.black_boxes import PlantedEvidence
+            >>> black_box = PlantedEvidence()
+            >>> images, labels = black_box.examples(3, generator=torch.Generator().manual_seed(0))
+            >>> data = Dataset.open(list(zip(images, labels)), black_box)
+            >>> [batch.names for batch in data.batches(batch_size=2)]
+            [('0', '1'), ('2',)]
+        """
+        if batch_size < 1:
+            raise InputError(f"Dataset.batches(batch_size={batch_size}): an integer >= 1.")
+        images = self.load(select=select, num_workers=num_workers)
+        return make_batches(images, self.black_box, batch_size)
+
+    def first(self, step: int = 1) -> Iterator[LoadedImage]:
+        """Every `step`-th image that can be used, opened ahead of `load`, which will not open it
+        again.
+
+        Args:
+            step: 1 for the first images; more to spread them over the data set.
+        """
+        for index, record in enumerate(self._ahead()):
+            if index % step == 0:
+                loaded = self._kept.get(index) or self._open(index, record, keep=False)
+                self._kept[index] = loaded
+                if loaded.image is not None:
+                    yield loaded
+
+    def preview(self, count: int, step: int = 1) -> Sample | None:
+        """A few images of one size with labels; `load` will not open them again. None if no image
+        can be used.
+
+        Args:
+            count: Images at most, >= 1.
+            step: 1 for the first images; more for every `step`-th.
+        """
+        return few_images(self.first(step), self.black_box, count)
+
+    def evenly_spaced(self, count: int | None) -> Iterator[LoadedImage]:
+        """At most `count` images, evenly spaced; the first ones where the length is unknown.
+
+        Args:
+            count: >= 1; None for all.
+        """
+        if count is None or (self.count is not None and self.count <= count):
+            return self.load()
+        if self.count is None:
+            return islice(self.load(), count)
+        chosen = {i * self.count // count for i in range(count)}
+        return self.load(select=lambda index, _: index in chosen)
+
+    def records(self) -> list[Record]:
+        """All records; those of an iterable are read and stay in memory."""
+        if not isinstance(self._records, list):
+            self._records = list(self._one_pass())
+            self.count = len(self._records)
+        return self._records
+
+    def _ahead(self) -> Iterator[Record]:
+        """The records from the first one on, without taking them from `load`."""
+        if isinstance(self._records, list):
+            yield from self._unique(self._records)
+            return
+        if self._pending is None:
+            self._pending = self._unique(self._records)
+        yield from self._taken
+        for record in self._pending:
+            self._taken.append(record)
+            yield record
+
+    def _one_pass(self) -> Iterator[Record]:
+        if isinstance(self._records, list) or self._pending is None:
+            return self._unique(self._records)
+        records = chain(self._taken, self._pending)
+        self._taken, self._pending = [], None
+        return records
+
+    @staticmethod
+    def _unique(records: Iterable[Record]) -> Iterator[Record]:
+        """The records with names that do not repeat."""
+        seen = set[str]()
+        for index, record in enumerate(records):
+            name = record.name
+            while name in seen:
+                name = f"{name}#{index}"
+            seen.add(name)
+            yield record if name == record.name else replace(record, name=name)
+
+    def _open(self, index: int, record: Record, keep: bool) -> LoadedImage:
+        """The image at the model's size, and its class."""
+        name = record.name
+        try:
+            record = record.fetched()
+            if record.failure is not None:
+                raise InputError(record.failure)
+            label = None
+            if self.use_labels and record.label is not None:
+                label = class_index(record.label, self.black_box, self.classes)
+            read = as_images(record.image, self.black_box, inputs="raw")
+            if len(read) != 1:
+                raise InputError(f"{name} is {len(read)} images; expected one.")
+            boxes, geometry = record.boxes, read.geometries[0]
+            if boxes is not None and geometry is not None:
+                boxes = visible_boxes(boxes, geometry)
+            source = read.source_images[0] if keep else None
+            return LoadedImage(index, name, read.images, label, boxes, geometry, source)
+        except SaliencyKitError as error:
+            return LoadedImage(index, name, failure=str(error))
+
+
+def default_num_workers(num_workers: int | None) -> int:
+    """Threads that read images: as many as wanted; None: one per core of this process, at most 8."""
+    if num_workers is not None:
+        return num_workers
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)  # of a launch, on this machine
+    return max(1, min(_MOST_THREADS, (os.cpu_count() or 1) // processes))
