@@ -16,12 +16,12 @@ from saliencykit.core.types import Images, Mask
 class Blur(Alternative):
     """The image itself, out of focus.
 
-    Removes detail but keeps colour and layout, so a classifier is rarely surprised by it; evidence
-    that lives in colour, and the silhouette of a large object, survive. The paper draws it in turn
-    with noise, see `Choice`.
+    It removes detail but keeps color and layout, so it introduces little evidence of its own.
+    Evidence in color, and the silhouette of a large object, survive. The paper alternates it with
+    noise, see `Choice`.
 
     Args:
-        sigma: Standard deviation of the Gaussian, > 0: in pixels if >= 1, else as a share of the
+        sigma: Standard deviation of the Gaussian, > 0: in pixels if >= 1, else as a fraction of the
             image's shorter side. The paper's 10 px of 224 is 0.045. Edges are replicated.
 
     Raises:
@@ -39,11 +39,11 @@ class Blur(Alternative):
     sigma: float = 0.045
 
     def __post_init__(self) -> None:
-        """Check the number."""
+        """Check sigma."""
         if not 0 < self.sigma < float("inf"):
             raise InputError(
-                f"Blur(sigma={self.sigma}): sigma is > 0, in pixels if >= 1, else a share of the "
-                "shorter side."
+                f"Blur(sigma={self.sigma}): sigma is > 0, in pixels if >= 1, else a fraction of "
+                "the shorter side."
             )
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
@@ -55,8 +55,8 @@ class Blur(Alternative):
 def gaussian_blur(images: Images, sigma: float) -> Images:
     """Gaussian blur with replicated edges, by two matrix products: exact for every sigma and size.
 
-    The kernel reaches to 4 sigma; row i of the matrix holds its weights, those beyond the edge
-    added to the edge pixel's.
+    The kernel reaches to 4 sigma; row i of the matrix holds its weights, with those beyond the edge
+    added to the edge pixel.
 
     Args:
         images: (B, C, H, W), any float dtype.

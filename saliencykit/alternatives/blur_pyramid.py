@@ -1,4 +1,4 @@
-"""BlurPyramid: each pixel out of focus by as much as the mask takes away."""
+"""BlurPyramid: a blur whose width depends on the mask."""
 
 from dataclasses import dataclass
 from typing import final
@@ -19,15 +19,15 @@ class BlurPyramid(Alternative):
     """The image under a blur whose width depends on the mask: none where the mask is 1, the widest
     where it is 0.
 
-    `E(u) = (g_s * X)(u)` with `s = sigma * (1 - M(u))`. A few blurs are made once per picture, and
-    neighbouring ones interpolated linearly. `compose` with one blur lays a sharp picture faintly
-    over a blurred one at M = 0.5, and a network still reads it; here half a mask is half the
-    sharpness, so that grey masks cannot hide evidence.
+    `E(u) = (g_s * X)(u)` with `s = sigma * (1 - M(u))`. A few blurs are computed once per image,
+    and neighboring ones interpolated linearly. With `compose` and one blur, M = 0.5 lays a faint
+    sharp image over a blurred one, which a network still recognizes; here half a mask is half the
+    sharpness, so gray masks cannot hide evidence.
 
     Args:
-        levels: Blurs that are made, the sharp image among them, >= 2; with 2 it is `Blur`.
-        sigma: The widest standard deviation, > 0: in pixels if >= 1, else as a share of the image's
-            shorter side; the published 20 px of 224 is 0.09. Edges are replicated.
+        levels: Number of blurs, the sharp image included, >= 2; with 2 it is `Blur`.
+        sigma: The widest standard deviation, > 0: in pixels if >= 1, else as a fraction of the
+            image's shorter side; the published 20 px of 224 is 0.09. Edges are replicated.
 
     Raises:
         InputError: A number is out of range.
@@ -51,21 +51,21 @@ class BlurPyramid(Alternative):
         whole_numbers(self, "levels", least=2)
         if not 0 < self.sigma < float("inf"):
             raise InputError(
-                f"BlurPyramid(sigma={self.sigma}): sigma is > 0, in pixels if >= 1, else a share "
-                "of the shorter side."
+                f"BlurPyramid(sigma={self.sigma}): sigma is > 0, in pixels if >= 1, else a "
+                "fraction of the shorter side."
             )
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
-        """The widest blur: what stands where the mask is 0; `generator` and `mask` are not used."""
+        """The widest blur, for a mask of 0; `generator` and `mask` are not used."""
         return gaussian_blur(images, self._widest(images))
 
     def edit(self, images: Images, mask: Mask, generator: Generator) -> Images:
-        """The images blurred by as much as the mask takes away; `generator` is not used."""
+        """The images, blurred more where the mask is lower; `generator` is not used."""
         return between(self.pyramid(images), mask[:, None])[:, 0]
 
     def pyramid(self, images: Images) -> Tensor:
-        """The images from the widest blur to none in equal steps of the width, (B, levels, C, H,
-        W), without gradient.
+        """The images from the widest blur to none, sigma in equal steps, (B, levels, C, H, W),
+        without gradient.
         """
         widest = self._widest(images)
         with torch.no_grad():
@@ -80,12 +80,12 @@ class BlurPyramid(Alternative):
 
 
 def between(pyramid: Tensor, masks: Tensor) -> Tensor:
-    """Each pixel from the two levels that its mask lies between, interpolated linearly;
+    """Interpolate each pixel linearly between the two levels on both sides of its mask;
     differentiable in the masks.
 
     Args:
         pyramid: (B, L, C, H, W), level 0 for a mask of 0, level L - 1 for a mask of 1.
-        masks: (B, n, 1, H, W) in [0, 1]; n edits of each picture share its pyramid.
+        masks: (B, n, 1, H, W) in [0, 1]; n edits of each image share its pyramid.
 
     Returns:
         The edits, (B, n, C, H, W).

@@ -1,4 +1,4 @@
-"""Constant: one colour."""
+"""Constant: one color."""
 
 from dataclasses import dataclass, replace
 from typing import Literal, final
@@ -14,54 +14,55 @@ from saliencykit.core.types import Images, Mask
 @final
 @dataclass(frozen=True, kw_only=True)
 class Constant(Alternative):
-    """One colour everywhere.
+    """One color everywhere.
 
-    The classic occluder. It removes everything and is reproducible, but its edges are evidence of
-    their own, and a dark or grey object may survive in it.
+    The classic occluder. It removes everything and is reproducible, but its edges introduce
+    evidence, and a dark or gray object may survive in it.
 
     Args:
-        color: A number or one per channel, in units of the pictures' range [0, 1] (0.5 is grey);
-            `mean`: the picture's own mean per channel; `zero`: what the model's normalisation maps
+        color: A number or one per channel, in units of the images' range [0, 1] (0.5 is gray);
+            `mean`: the image's own mean per channel; `zero`: what the model's normalization maps
             to 0.
 
     Raises:
-        InputError: The colour is none of these.
+        InputError: The color is none of these.
 
     Example:
         >>> from torch import Generator, zeros
-        >>> Constant(color=(1.0, 0.0, 0.0))(zeros(1, 3, 2, 2), generator=Generator())[0, :, 0, 0].tolist()
+        >>> red = Constant(color=(1.0, 0.0, 0.0))
+        >>> red(zeros(1, 3, 2, 2), generator=Generator())[0, :, 0, 0].tolist()
         [1.0, 0.0, 0.0]
 
     References:
-        Zeiler & Fergus 2014, section 4.2 (grey squares); Fong & Vedaldi 2017, section 3.1.
+        Zeiler & Fergus 2014, section 4.2 (gray squares); Fong & Vedaldi 2017, section 3.1.
     """
 
     color: float | tuple[float, ...] | Literal["mean", "zero"] = 0.5
 
     def __post_init__(self) -> None:
-        """Check the colour."""
+        """Check the color."""
         numbers = self.color if isinstance(self.color, tuple) else (self.color,)
         if self.color in ("mean", "zero"):
             return
         if not numbers or not all(isinstance(v, int | float) and 0 <= v <= 1 for v in numbers):
             raise InputError(
-                f"Constant(color={self.color!r}): a colour is in [0, 1] per channel, or 'mean', "
+                f"Constant(color={self.color!r}): a color is in [0, 1] per channel, or 'mean', "
                 "or 'zero'."
             )
 
     def for_black_box(self, black_box: BlackBox) -> Alternative:
-        """`zero` becomes the raw colour that this box's normalisation maps to 0; a box that does
-        not normalise takes 0 itself.
+        """`zero` becomes the raw color that this black box's normalization maps to 0; without
+        normalization it is 0 itself.
         """
         if self.color != "zero" or black_box.baseline_color is None:
             return self
         return replace(self, color=black_box.baseline_color)
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
-        """The colour; `generator` and `mask` are not used.
+        """The color; `generator` and `mask` are not used.
 
         Raises:
-            InputError: The number of colours is not the number of channels.
+            InputError: There is neither one number nor one per channel.
         """
         if self.color == "zero":
             return images.new_zeros(images.shape)
@@ -74,8 +75,5 @@ class Constant(Alternative):
                 f"{images.shape[1]}; give one number, or one for each channel."
             )
         low, high = value_range(images)
-        return (
-            (low + (high - low) * images.new_tensor(numbers).view(1, -1, 1, 1))
-            .expand_as(images)
-            .clone()
-        )
+        color = low + (high - low) * images.new_tensor(numbers).view(1, -1, 1, 1)
+        return color.expand_as(images).clone()

@@ -1,4 +1,4 @@
-"""Crop: the box around what is kept, enlarged to the whole image."""
+"""Crop: the bounding box of the mask, enlarged to the whole image."""
 
 from dataclasses import dataclass
 from typing import final
@@ -15,13 +15,13 @@ from saliencykit.core.types import Images, Mask
 @final
 @dataclass(frozen=True, kw_only=True)
 class Crop(Alternative):
-    """The box around what is kept, enlarged to the whole image, its aspect ratio ignored.
+    """The bounding box of the kept pixels, enlarged to the whole image, whatever its aspect ratio.
 
-    Nothing artificial is shown to the model, but the mask's shape inside the box is ignored and the
-    object's scale changes. No gradient reaches the mask: it is for judging, not for optimising.
+    The model sees nothing artificial, but the mask's shape inside the box is ignored and the
+    object's scale changes. No gradient reaches the mask: use it to evaluate, not to optimize.
 
     Args:
-        threshold: Pixels with a mask >= this are inside, in (0, 1]. A mask that reaches it nowhere
+        threshold: Pixels with a mask >= this are inside, in (0, 1]. A mask below it everywhere
             keeps the whole image.
 
     Raises:
@@ -42,12 +42,12 @@ class Crop(Alternative):
     uses_mask = True
 
     def __post_init__(self) -> None:
-        """Check the number."""
+        """Check the threshold."""
         if not 0 < self.threshold <= 1:
             raise InputError(f"Crop(threshold={self.threshold}): a threshold is in (0, 1].")
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
-        """The enlarged crop itself, or the images where no mask is given."""
+        """The enlarged crop, or the images if there is no mask."""
         return images.clone() if mask is None else self.edit(images, mask, generator)
 
     def edit(self, images: Images, mask: Mask, generator: Generator) -> Images:

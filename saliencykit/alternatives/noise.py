@@ -1,4 +1,4 @@
-"""Noise: one random colour with Gaussian noise over it."""
+"""Noise: a random color with Gaussian noise."""
 
 from dataclasses import dataclass
 from typing import final
@@ -14,14 +14,14 @@ from saliencykit.core.types import Images, Mask
 @final
 @dataclass(frozen=True, kw_only=True)
 class Noise(Alternative):
-    """One random colour per picture with Gaussian noise over it.
+    """One random color per image with Gaussian noise.
 
-    Removes everything, silhouettes too; a classifier may see texture in it, and no single colour
-    can be exploited because every call draws another. With `spread=0, std=0` it is grey.
+    It removes everything, silhouettes too. A classifier may see texture in it, but a mask cannot
+    exploit any single color, because every call draws another. With `spread=0, std=0` it is gray.
 
     Args:
-        spread: The colour is drawn per channel from 0.5 +- `spread`, in units of the pictures'
-            range [0, 1]; in [0, 0.5].
+        spread: The color is drawn per channel from 0.5 +- `spread`, in units of the images' range
+            [0, 1]; in [0, 0.5].
         std: Standard deviation of the noise of every pixel and channel, >= 0, in the same units.
             The result is not clipped.
 
@@ -50,15 +50,10 @@ class Noise(Alternative):
             )
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
-        """Colour plus noise; depends on the images only through their range and their key."""
+        """Color plus noise; depends on the images only through their range and their key."""
         low, high = value_range(images)
-        channels, height, width = images.shape[1:]
-        color = rng.uniform(
-            images,
-            (channels, 1, 1),
-            generator=generator,
-            low=0.5 - self.spread,
-            high=0.5 + self.spread,
-        )
-        grain = rng.normal(images, (channels, height, width), generator=generator, std=self.std)
+        one, other = 0.5 - self.spread, 0.5 + self.spread
+        shape = (images.shape[1], 1, 1)
+        color = rng.uniform(images, shape, generator=generator, low=one, high=other)
+        grain = rng.normal(images, images.shape[1:], generator=generator, std=self.std)
         return low + (high - low) * (color + grain)

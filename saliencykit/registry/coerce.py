@@ -15,7 +15,7 @@ from saliencykit.core.metric import Metric
 from saliencykit.core.objective import Objective, Term
 from saliencykit.maskers.realtime.masker_file import load_masker
 from saliencykit.registry.manager import KINDS, Kind, did_you_mean, registry, short_name
-from saliencykit.terms.paper import PRESETS
+from saliencykit.terms.presets import PRESETS
 
 
 def as_black_box(model: object) -> BlackBox:
@@ -51,9 +51,9 @@ def as_masker(masker: Masker | str) -> Masker:
     """A Masker from a Masker, a text like `rise:samples=500`, or the file of a trained one,
     `my-masker.safetensors`.
     """
-    if isinstance(masker, str) and masker.endswith(".safetensors"):
-        if not _is_known("masker", masker):
-            return load_masker(Path(masker).expanduser())
+    is_file = isinstance(masker, str) and masker.endswith(".safetensors")
+    if is_file and not _is_known("masker", str(masker)):
+        return load_masker(Path(str(masker)).expanduser())
     return cast(Masker, _coerced(masker, "masker"))
 
 

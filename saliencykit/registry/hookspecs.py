@@ -1,4 +1,4 @@
-"""The hooks that a plugin implements, and the marker to implement them with.
+"""The hooks that a plugin implements, and the marker for its implementations.
 
 A plugin is a module (or object) named in the entry-point group `saliencykit`:
 
@@ -6,8 +6,8 @@ A plugin is a module (or object) named in the entry-point group `saliencykit`:
     superpixel = "saliencykit_superpixel"
 
 Its functions carry `@saliencykit.hookimpl`. A hook returns a mapping from names to factories; a
-factory is usually the class itself. Heavy imports belong inside the hook or the factory: the module
-itself is imported at the first look-up of any name.
+factory is usually the class itself. Put heavy imports inside the hook or the factory: the module is
+imported at the first look-up of any name.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ hookimpl = pluggy.HookimplMarker("saliencykit")
 
 @hookspec
 def provide_black_boxes() -> Mapping[str, Callable[..., BlackBox]]:  # type: ignore[empty-body]
-    """Black boxes by name. The text after `name:` is given to the factory: `timm:resnet18` calls
+    """Black boxes by name. The text after `name:` is the factory's argument: `timm:resnet18` calls
     `factory("resnet18")`.
     """
 
@@ -53,11 +53,12 @@ def provide_metrics() -> Mapping[str, Callable[..., Metric]]:  # type: ignore[em
 
 @hookspec(firstresult=True)
 def wrap_model(model: object) -> BlackBox | None:
-    """A BlackBox around `model` if it is one of yours, else None. Newest plugin first, ours last.
+    """A BlackBox around `model` if the plugin knows it, else None. The newest plugin comes first,
+    the built-in one last.
 
-    A text or path is a file that a user names, `model.onnx`; texts that begin with a black box's
-    name do not come here.
+    A string or path is a file that the user names, `model.onnx`; strings that begin with the name
+    of a black box are not passed.
 
     Args:
-        model: Whatever was given to `explain`, unless it is a BlackBox already.
+        model: What the user gave as a model, unless it is a BlackBox already.
     """

@@ -194,10 +194,9 @@ class Registry:
 
     def register(self, name: str, factory: Factory) -> str:
         """Name a class of your own `local/name`; see `register`."""
-        for kind, base in KINDS.items():
-            if isinstance(factory, type) and issubclass(factory, base):
-                break
-        else:
+        bases = factory.__mro__ if isinstance(factory, type) else ()
+        kinds = [kind for kind, base in KINDS.items() if base in bases]
+        if not kinds:
             wanted = ", ".join(base.__name__ for base in KINDS.values())
             raise InputError(
                 f"register({name!r}, ...) takes a class derived from one of {wanted}; got "
@@ -211,13 +210,13 @@ class Registry:
             provide = {h: hookspecs.hookimpl((lambda m: lambda: m)(mappings[h])) for h in mappings}
             plugin = SimpleNamespace(mappings=mappings, **provide)
             self._admit("local", "registered by this program", lambda: plugin)
-        mine = cast("dict[str, Factory]", plugin.mappings[_HOOKS[kind]])
+        mine = cast("dict[str, Factory]", plugin.mappings[_HOOKS[kinds[0]]])
         if mine.get(name, factory) is not factory:
             raise InputError(
                 f"register: local/{name} is already {mine[name]!r}; choose another name."
             )
         mine[name] = factory
-        self._mappings.pop(("local", _HOOKS[kind]), None)
+        self._mappings.pop(("local", _HOOKS[kinds[0]]), None)
         return f"local/{name}"
 
     def wrap(self, model: object) -> BlackBox | None:

@@ -1,4 +1,4 @@
-"""new_plugin: a package of one's own, made from the template that ships with the library."""
+"""new_plugin: a plugin package, made from the template that ships with the library."""
 
 import keyword
 import os
@@ -25,13 +25,13 @@ _END = ".template"
 @final
 @dataclass(frozen=True)
 class NewPlugin:
-    """What a plugin is called in three places, and where it lies.
+    """The three names of a new plugin, and its directory.
 
     Attributes:
         distribution: For pip, `my-plugin`.
         package: For `import`, `my_plugin`.
-        plugin: In front of its names, `my-plugin/peephole`.
-        folder: With its pyproject.toml.
+        plugin: The prefix of its names, `my-plugin/peephole`.
+        folder: The directory of its pyproject.toml.
     """
 
     distribution: str
@@ -41,10 +41,10 @@ class NewPlugin:
 
 
 def names_of(name: str) -> tuple[str, str, str]:
-    """Distribution, package and plugin.
+    """The names of distribution, package and plugin.
 
     Raises:
-        InputError: It is no name for a package.
+        InputError: It is not a valid name for a package.
 
     Example:
         >>> names_of("My.Plugin"), names_of("saliencykit-fog")
@@ -52,38 +52,38 @@ def names_of(name: str) -> tuple[str, str, str]:
     """
     if not _NAME.fullmatch(name):
         raise InputError(
-            f"{name!r} is no name for a package, such as 'my-plugin': letters, digits, '-', '_' "
-            "and '.', a letter or a digit at both ends."
+            f"{name!r} is not a valid package name, such as 'my-plugin': letters, digits, '-', "
+            "'_' and '.', with a letter or a digit at both ends."
         )
     distribution = re.sub(r"[-_.]+", "-", name).lower()
     package = distribution.replace("-", "_")
     if not package.isidentifier() or keyword.iskeyword(package):
-        reason = "a keyword" if keyword.iskeyword(package) else "no name"
+        reason = "a keyword" if keyword.iskeyword(package) else "not a valid name"
         raise InputError(
-            f"{name!r} cannot be imported: {package!r} is {reason} in Python; take another one, "
+            f"{name!r} cannot be imported: {package!r} is {reason} in Python; choose another one, "
             f"such as 'my-{distribution}'."
         )
     return distribution, package, distribution.removeprefix("saliencykit-") or distribution
 
 
 def new_plugin(name: str, into: Path = Path()) -> NewPlugin:
-    """Make a new package from the template: one of each noun, its tests, a README; all or nothing.
+    """Make a new package from the template: one part of each kind, tests, a README; all or nothing.
 
     Args:
-        name: Of the package, as pip will know it.
-        into: Where its folder is made; made too, if it is not there.
+        name: The name of the package for pip.
+        into: The directory for its directory; created if it does not exist.
 
     Returns:
-        What it is called, and where it is.
+        Its names and its directory.
 
     Raises:
-        InputError: The name is malformed or taken, the folder exists, or it cannot be written.
+        InputError: The name is malformed or taken, the directory exists, or it cannot be written.
     """
     distribution, package, plugin = names_of(name)
     folder = into / distribution
     if folder.exists():
         raise InputError(
-            f"'{folder}' exists already; choose another name, or another place with --into."
+            f"'{folder}' exists already; choose another name, or another directory with --into."
         )
     _refuse_taken(distribution, package, plugin)
     try:
@@ -102,21 +102,18 @@ def new_plugin(name: str, into: Path = Path()) -> NewPlugin:
 
 
 def write_template(folder: Path, name: str) -> None:
-    """The template's files, with the name in place of its blanks, into an empty folder; what is
-    installed makes no difference.
+    """Write the files of the template, with the name filled in, into an empty directory; installed
+    packages do not matter.
     """
     words = dict(zip(("distribution", "package", "plugin"), names_of(name), strict=True))
     _fill(files("saliencykit") / "registry" / "template", folder, words)
 
 
 def _refuse_taken(distribution: str, package: str, plugin: str) -> None:
-    """Nothing that is installed may have one of the names."""
-    installed = {
-        re.sub(r"[-_.]+", "-", found.name).lower() for found in distributions() if found.name
-    }
-    known = {record.name: record.origin for record in registry().plugins} | {
-        "local": "what saliencykit.register names"
-    }
+    """Raise InputError if something installed has one of the names."""
+    installed = {re.sub(r"[-_.]+", "-", each.name).lower() for each in distributions() if each.name}
+    known = {record.name: record.origin for record in registry().plugins}
+    known["local"] = "names given by saliencykit.register"
     if plugin in known:
         raise InputError(
             f"there is a plugin {plugin!r} already ({known[plugin]}); choose another name than "
@@ -126,7 +123,7 @@ def _refuse_taken(distribution: str, package: str, plugin: str) -> None:
         raise InputError(f"a package {distribution!r} is installed already; choose another name.")
     if package in sys.stdlib_module_names or find_spec(package) is not None:
         raise InputError(
-            f"there is a module {package!r} already, which the plugin would hide; choose another "
+            f"there is a module {package!r} already, which the plugin would shadow; choose another "
             f"name than {distribution!r}."
         )
 

@@ -1,8 +1,8 @@
 """The one text form of names with arguments: `name`, `name:value`, `name:key=value,key=value`.
 
-A value may be a name with arguments itself: `iterative:alternative=blur:sigma=3,steps=50`, in
-brackets where it has several, `iterative:alternative=(noise:spread=0.1,std=0.2),steps=50`, and
-joined by `+` where several are wanted, `choice:alternatives=blur:sigma=3+noise`.
+A value may be a name with arguments itself, `iterative:alternative=blur:sigma=3,steps=50`; in
+brackets if it has several, `iterative:alternative=(noise:spread=0.1,std=0.2),steps=50`; joined by
+`+` for a tuple, `choice:alternatives=blur:sigma=3+noise`.
 """
 
 import ast
@@ -61,12 +61,12 @@ def parse(text: str) -> Spec:
 def build(
     spec: Spec, factory: Callable[..., Any], makers: Mapping[type, Callable[[str], Any]]
 ) -> Any:
-    """Call a factory with a text's arguments; numbers, tuples and booleans are read as such.
+    """Call a factory with the arguments of a text; numbers, tuples and booleans are parsed.
 
     Args:
         spec: The parsed text, with the full name.
-        factory: What the name stands for.
-        makers: How to read an argument whose annotation is one of these types.
+        factory: The factory behind the name.
+        makers: How to read an argument annotated with one of these types.
 
     Raises:
         InputError: The arguments do not fit the factory.
@@ -80,30 +80,25 @@ def build(
     known = [p for p in signature.parameters.values() if p.name != "self"]
     plain = [p.name for p in known if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     only = [p.name for p in known if p.kind == p.KEYWORD_ONLY]
-    catches_all = any(p.kind == p.VAR_KEYWORD for p in known)
-    options = dict(spec.options)
-    values = list(spec.values)
-    if (
-        values and not plain and only
-    ):  # `blur:11` names the first option of a keyword-only dataclass
+    options, values = dict(spec.options), list(spec.values)
+    if values and not plain:  # `blur:11` means the first option of a keyword-only dataclass
         options = {**dict(zip(only, values, strict=False)), **options}
         values = values[len(only) :]
+    listed = f"its options are {', '.join([*plain, *only]) or 'none'}."
     unknown = [key for key in options if key not in {*plain, *only}]
-    if (unknown and not catches_all) or len(values) > len(plain):
-        what = f"no option {unknown[0]!r}" if unknown else f"at most {len(plain)} values"
-        raise InputError(
-            f"{spec.name} takes {what}; its options are {', '.join([*plain, *only]) or 'none'}."
-        )
+    if len(values) > len(plain) and not unknown:
+        raise InputError(f"{spec.name} takes at most {len(plain)} values; {listed}")
+    if unknown and not any(p.kind == p.VAR_KEYWORD for p in known):
+        raise InputError(f"{spec.name} takes no option {unknown[0]!r}; {listed}")
+    given = {*plain[: len(values)], *options}
     needed = [
         p.name
         for p in known
-        if p.default is p.empty and p.name in {*plain[len(values) :], *only} - {*options}
+        if p.default is p.empty and p.name in {*plain, *only} and p.name not in given
     ]
     if needed:
-        ways = ", ".join([*plain, *only])
         raise InputError(
-            f"{spec.name} needs {', '.join(needed)}; write '{spec.name}:{needed[0]}=...'. Its "
-            f"options are {ways}."
+            f"{spec.name} needs {', '.join(needed)}; write '{spec.name}:{needed[0]}=...'; {listed}"
         )
     positional = [_read(v, hints.get(n), makers) for v, n in zip(values, plain, strict=False)]
     named = {key: _read(value, hints.get(key), makers) for key, value in options.items()}
@@ -122,7 +117,7 @@ def build(
 
 
 def _split(text: str, mark: str) -> list[str]:
-    """The text cut at the marks that are not inside brackets."""
+    """Split at marks outside of brackets."""
     parts, depth = [""], 0
     for letter in text:
         depth = max(0, depth + (letter in "([") - (letter in ")]"))
@@ -134,9 +129,7 @@ def _split(text: str, mark: str) -> list[str]:
 
 
 def _bare(text: str) -> str:
-    """Without brackets around it, which a part with several options of its own needs:
-    `(noise:spread=0.1,std=0.2)`.
-    """
+    """Strip brackets around a part with several options: `(noise:spread=0.1,std=0.2)`."""
     text = text.strip()
     return text[1:-1] if text.startswith("(") and text.endswith(")") else text
 

@@ -3,7 +3,7 @@ from .area import LogArea as LogArea
 from .area import PowerArea as PowerArea
 from .destroy import DestroyedMargin as DestroyedMargin
 from .destroy import DestroyedProbability as DestroyedProbability
-from .paper import PRESETS as PRESETS
 from .preserve import PreservedLogProbability as PreservedLogProbability
 from .preserve import PreservedMargin as PreservedMargin
+from .presets import PRESETS as PRESETS
 from .smoothness import Smoothness as Smoothness

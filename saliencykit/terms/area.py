@@ -1,4 +1,4 @@
-"""Area: how much is kept."""
+"""Area: the size of the mask."""
 
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -11,7 +11,7 @@ from saliencykit.core.types import PerImage
 @final
 @dataclass(frozen=True, kw_only=True)
 class Area(Term):
-    """How much is kept: the mean of the mask, in [0, 1].
+    """The mean of the mask, in [0, 1].
 
     Args:
         weight: See Term.
@@ -34,8 +34,8 @@ class Area(Term):
 @final
 @dataclass(frozen=True, kw_only=True)
 class PowerArea(Term):
-    """The mean of `(M + offset)^power`: with a power below 1 a nearly binary mask is cheaper than a
-    grey one of the same area.
+    """The mean of `(M + offset)^power`: with a power below 1 a nearly binary mask costs less than a
+    gray one of the same area.
 
     Args:
         weight: See Term.
@@ -50,8 +50,7 @@ class PowerArea(Term):
         0.3
 
     References:
-        The authors' published code (`sal/utils/mask.py`: power 0.3, offset 0.0005), from its
-        formula.
+        The authors' published code (`sal/utils/mask.py`: power 0.3, offset 0.0005).
     """
 
     power: float = 0.3
@@ -75,14 +74,14 @@ class LogArea(Term):
     """`log(1 + mean(M) / offset)`: a mask that grows by half costs the same whether the object is
     small or large.
 
-    With a plain mean every object pays the same price for each pixel: a weight that keeps the masks
-    of small objects small cuts pieces off large ones. It is the area term of the paper's saliency
-    metric, made smooth.
+    With a plain mean each pixel costs the same for every object: a weight that keeps the masks of
+    small objects small cuts pieces off large ones. This is a smooth form of the area term of the
+    paper's saliency metric.
 
     Args:
         weight: See Term.
-        offset: The share of the picture below which area is nearly free, > 0; the saliency metric
-            counts nothing below 0.05.
+        offset: The fraction of the image below which area is nearly free, > 0; the saliency metric
+            ignores areas below 0.05.
 
     Raises:
         InputError: The offset is not positive.
@@ -105,9 +104,9 @@ class LogArea(Term):
             raise InputError(f"{self}: offset is > 0.")
 
     def penalty(self, trial: Trial) -> PerImage:
-        """The logarithm, >= 0; 3.04 for the whole picture with the default offset."""
+        """The logarithm, >= 0; 3.04 for the whole image with the default offset."""
         return (1 + trial.mask.mean((1, 2, 3)) / self.offset).log()
 
 
 AREAS = (Area, PowerArea, LogArea)
-"""The terms that say how much is kept: what a wanted area steers."""
+"""The terms that penalize area: a wanted area adjusts their weight."""

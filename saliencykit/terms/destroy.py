@@ -1,4 +1,4 @@
-"""Destroy: without the kept pixels the class must go."""
+"""Destroy: without the kept pixels the class must disappear."""
 
 from dataclasses import dataclass
 from typing import final
@@ -14,7 +14,7 @@ from saliencykit.core.types import PerImage
 @final
 @dataclass(frozen=True, kw_only=True)
 class DestroyedProbability(Term):
-    """`f_c(X*(1-M) + A*M)^power`: without the kept pixels the class must go.
+    """`f_c(X*(1-M) + A*M)^power`: without the kept pixels the class must disappear.
 
     A power below 1 keeps the slope steep near 0, so that an already small probability is pushed
     further down.
@@ -22,8 +22,8 @@ class DestroyedProbability(Term):
     Args:
         weight: See Term.
         power: Above 0; 0.3 in the paper, 1 for the plain probability.
-        floor: The log-probability is not counted below this, < 0: there the slope of a power below
-            1 would be unbounded.
+        floor: Log-probabilities are clamped here, < 0: below it the slope of a power below 1 would
+            be unbounded.
 
     Raises:
         InputError: The power is not positive, or the floor not negative.
@@ -47,17 +47,16 @@ class DestroyedProbability(Term):
             raise InputError(f"{self}: floor is a log-probability, < 0.")
 
     def penalty(self, trial: Trial) -> PerImage:
-        """The probability of the label to the power, in [0, 1]."""
-        return (
-            log_probability(trial.destroyed, trial.labels).clamp_min(self.floor) * self.power
-        ).exp()
+        """The probability of the label to this power, in [0, 1]."""
+        log_p = log_probability(trial.destroyed, trial.labels).clamp_min(self.floor)
+        return (log_p * self.power).exp()
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class DestroyedMargin(Term):
-    """`relu(gap - (max_{j != c} z_j - z_c))` of the dropped picture: the label must lose to the
-    winner by `gap` nats, and no more.
+    """`relu(gap - (max_{j != c} z_j - z_c))` of the image without the mask: the label must be
+    below the top class by `gap` nats, no more.
 
     Args:
         weight: See Term.
@@ -71,7 +70,7 @@ class DestroyedMargin(Term):
         5.0
 
     References:
-        The authors' published code (`sal/saliency_model.py`), from its formula.
+        The authors' published code (`sal/saliency_model.py`).
     """
 
     gap: float = 5.0

@@ -1,4 +1,4 @@
-"""Preserve: what is kept must keep the class."""
+"""Preserve: the kept pixels must keep the class."""
 
 from dataclasses import dataclass
 from typing import final
@@ -18,8 +18,8 @@ class PreservedLogProbability(Term):
 
     Args:
         weight: See Term.
-        floor: The log-probability is not counted below this, < 0, so that one hopeless image does
-            not drown the batch.
+        floor: Log-probabilities are clamped here, < 0, so that one hopeless image does not
+            dominate the batch.
 
     Raises:
         InputError: The floor is not negative.
@@ -47,8 +47,8 @@ class PreservedLogProbability(Term):
 @final
 @dataclass(frozen=True, kw_only=True)
 class PreservedMargin(Term):
-    """`relu(max_{j != c} z_j - z_c + gap)` of the kept picture: the label must beat the runner-up
-    by `gap` nats, and no more.
+    """`relu(max_{j != c} z_j - z_c + gap)` of the kept pixels: the label must be above the
+    runner-up by `gap` nats, no more.
 
     Args:
         weight: See Term.
@@ -62,7 +62,7 @@ class PreservedMargin(Term):
         1.0
 
     References:
-        The authors' published code (`sal/saliency_model.py`), from its formula.
+        The authors' published code (`sal/saliency_model.py`).
     """
 
     gap: float = 1.0

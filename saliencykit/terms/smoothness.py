@@ -11,17 +11,17 @@ from saliencykit.core.types import PerImage
 @final
 @dataclass(frozen=True, kw_only=True)
 class Smoothness(Term):
-    """Total variation: squared differences of neighbouring mask pixels.
+    """Total variation: squared differences of neighboring mask pixels.
 
-    `TV(M) = sum_ij (M_ij - M_i,j+1)^2 + sum_ij (M_ij - M_i+1,j)^2`. Keeps the mask from following
-    the classifier's high-frequency blind spots. As a sum its size depends on the resolution of the
-    mask; as a mean (over H*W) hardly.
+    `TV(M) = sum_ij (M_ij - M_i,j+1)^2 + sum_ij (M_ij - M_i+1,j)^2`. Keeps the mask from exploiting
+    high-frequency artifacts of the classifier. As a sum it depends on the resolution of the mask;
+    as a mean (over H*W) hardly.
 
     Args:
         weight: See Term.
         reduction: `sum` (the paper's formula) or `mean`: the sum divided by H*W.
-        border: Added: this times the sum of `M^2` over the outermost pixels (corners twice), >= 0;
-            pushes the mask off the frame.
+        border: Weight of an added term, the sum of `M^2` over the outermost pixels (corners twice),
+            >= 0; it pushes the mask off the frame.
 
     Raises:
         InputError: An argument is out of range.

@@ -33,7 +33,7 @@ from saliencykit.networks.split_layer import choose_split_layer
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_objective
 from saliencykit.storage.atomic_files import writable
 from saliencykit.terms.area import AREAS, Area
-from saliencykit.terms.paper import paper
+from saliencykit.terms.presets import paper
 from saliencykit.training.cache import bytes_per_view, fill_cache, make_views
 from saliencykit.training.loop import Loop
 from saliencykit.training.schedule import FitStep, Schedule

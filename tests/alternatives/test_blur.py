@@ -88,6 +88,6 @@ def test_more_sigma_less_detail():
 @pytest.mark.parametrize("sigma", [0, -1.0, float("inf"), float("nan")])
 def test_bad_sigma(sigma):
     with pytest.raises(
-        InputError, match="sigma is > 0, in pixels if >= 1, else a share of the shorter side"
+        InputError, match="sigma is > 0, in pixels if >= 1, else a fraction of the shorter side"
     ):
         Blur(sigma=sigma)

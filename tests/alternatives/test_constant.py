@@ -67,6 +67,6 @@ def test_gray_images():
 )
 def test_bad_colors(color):
     with pytest.raises(
-        InputError, match=r"a colour is in \[0, 1\] per channel, or 'mean', or 'zero'"
+        InputError, match=r"a color is in \[0, 1\] per channel, or 'mean', or 'zero'"
     ):
         Constant(color=color)

@@ -85,14 +85,14 @@ def test_names(name, names):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("", "is no name for a package"),
-        ("two words", "is no name for a package"),
-        ("-fog", "is no name for a package"),
-        ("fog-", "is no name for a package"),
-        ("fog/mist", "is no name for a package"),
-        ("../fog", "is no name for a package"),
-        ("nébel", "is no name for a package"),
-        ("3d-fog", "'3d_fog' is no name in Python; take another one, such as 'my-3d-fog'"),
+        ("", "is not a valid package name"),
+        ("two words", "is not a valid package name"),
+        ("-fog", "is not a valid package name"),
+        ("fog-", "is not a valid package name"),
+        ("fog/mist", "is not a valid package name"),
+        ("../fog", "is not a valid package name"),
+        ("nébel", "is not a valid package name"),
+        ("3d-fog", "'3d_fog' is not a valid name in Python; choose another one, such as 'my-3d-fog'"),
         ("class", "'class' is a keyword in Python"),
         ("torch", "a package 'torch' is installed already"),
         ("Json", "there is a module 'json' already"),
@@ -109,7 +109,7 @@ def test_names_that_are_malformed_or_taken(name, words, tmp_path):
 def test_an_existing_folder_is_left_alone(tmp_path):
     (tmp_path / "fog-plugin").mkdir()
     (tmp_path / "fog-plugin" / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="exists already; choose another name, or another place"):
+    with pytest.raises(InputError, match="exists already; choose another name, or another directory"):
         new_plugin("fog-plugin", tmp_path)
     assert files_of(tmp_path) == ["fog-plugin/mine.txt"]
     with pytest.raises(InputError, match="cannot write to"):
@@ -160,7 +160,7 @@ def test_the_path_of_the_tutorial(tmp_path):
     path = [tmp_path / "site", made.folder]
     assert "11 passed" in python("-m", "pytest", "-q", "my-plugin", cwd=tmp_path, path=path)
     listed = python("-m", "saliencykit", "plugins", cwd=tmp_path, path=path)
-    for name in ("main-colour", "shuffled", "undecided", "peephole", "quadtree", "kept"):
+    for name in ("main-color", "shuffled", "undecided", "peephole", "quadtree", "kept"):
         assert f" my-plugin/{name} " in listed
     for masker in ("quadtree", "my-plugin/quadtree:depth=2,alternative=my-plugin/shuffled"):
         assert "tabby" in python(
@@ -194,7 +194,7 @@ def test_pip_installs_it(tmp_path):
         "saliencykit",
         "explain",
         "--model",
-        "fog/main-colour",
+        "fog/main-color",
         "--masker",
         "fog/peephole:cells=3",
         cwd=site,

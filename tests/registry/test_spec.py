@@ -171,7 +171,7 @@ def test_an_argument_without_default_is_asked_for_by_name():
 
     with pytest.raises(
         InputError,
-        match=r"box needs checkpoint; write 'box:checkpoint=\.\.\.'\. Its options are checkpoint, "
+        match=r"box needs checkpoint; write 'box:checkpoint=\.\.\.'; its options are checkpoint, "
         r"crop_share\.",
     ):
         build(parse("box:crop_share=0.5"), black_box, {})

@@ -15,7 +15,7 @@ from saliencykit.maskers.realtime.encoder import StandaloneEncoder
 from saliencykit.maskers.realtime.masking_network import masking_network
 from saliencykit.networks.split_layer import choose_split_layer
 from saliencykit.terms.area import Area
-from saliencykit.terms.paper import masking_network as ours
+from saliencykit.terms.presets import masking_network as ours
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.unchanged import untouched
 from saliencykit.training.cache import fill_cache, make_views

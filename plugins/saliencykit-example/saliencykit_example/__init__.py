@@ -1,6 +1,6 @@
-"""saliencykit-example: the names that this plugin gives to saliencykit.
+"""saliencykit-example: the names that this plugin adds to saliencykit.
 
-A hook returns names with factories. What is heavy is imported inside: this module is loaded at the
+A hook returns names with factories. Put heavy imports inside: this module is loaded at the
 first look-up of any name.
 """
 
@@ -12,14 +12,14 @@ from saliencykit import Alternative, BlackBox, Masker, Metric, Term, hookimpl
 @hookimpl
 def provide_black_boxes() -> Mapping[str, Callable[..., BlackBox]]:
     """A classifier whose reasons are known."""
-    from saliencykit_example.black_box import MainColour
+    from saliencykit_example.black_box import MainColor
 
-    return {"main-colour": MainColour}
+    return {"main-color": MainColor}
 
 
 @hookimpl
 def provide_alternatives() -> Mapping[str, Callable[..., Alternative]]:
-    """The picture's own pixels in a random order."""
+    """The pixels of the image in a random order."""
     from saliencykit_example.alternative import Shuffled
 
     return {"shuffled": Shuffled}
@@ -27,7 +27,7 @@ def provide_alternatives() -> Mapping[str, Callable[..., Alternative]]:
 
 @hookimpl
 def provide_terms() -> Mapping[str, Callable[..., Term]]:
-    """A penalty on grey masks."""
+    """A penalty on gray masks."""
     from saliencykit_example.term import Undecided
 
     return {"undecided": Undecided}
@@ -35,7 +35,7 @@ def provide_terms() -> Mapping[str, Callable[..., Term]]:
 
 @hookimpl
 def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
-    """A masker that only asks."""
+    """A masker that needs no gradients."""
     from saliencykit_example.masker import Peephole
 
     return {"peephole": Peephole}
@@ -43,7 +43,7 @@ def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
 
 @hookimpl
 def provide_metrics() -> Mapping[str, Callable[..., Metric]]:
-    """How much of the class is kept."""
+    """How much of the class the mask keeps."""
     from saliencykit_example.metric import Kept
 
     return {"kept": Kept}

@@ -1,4 +1,4 @@
-"""An alternative: what stands where the mask is 0."""
+"""An alternative: what replaces the pixels that a mask removes."""
 
 from dataclasses import dataclass
 from typing import final
@@ -6,14 +6,13 @@ from typing import final
 from torch import Generator
 
 from saliencykit import Alternative
-from saliencykit.core import rng
-from saliencykit.core.types import Images, Mask
+from saliencykit.core import Images, Mask, rng
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Shuffled(Alternative):
-    """The picture's own pixels in a random order: the colours stay, every shape is lost.
+    """The image's own pixels in a random order: the colors remain, every shape is lost.
 
     Example:
         >>> import torch
@@ -23,10 +22,7 @@ class Shuffled(Alternative):
     """
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
-        """Drawn with `core.draw`: a picture gets the same order on its own and in a batch."""
-        order = rng.uniform(images, (images[0, 0].numel(),), generator=generator).argsort(1)
-        return (
-            images.flatten(2)
-            .gather(2, order[:, None].expand(-1, images.shape[1], -1))
-            .view(images.shape)
-        )
+        """Drawn with `core.rng`: an image gets the same order alone and in a batch."""
+        pixels = images.flatten(2)
+        order = rng.uniform(images, pixels.shape[2:], generator=generator).argsort(1)
+        return pixels.gather(2, order[:, None].expand_as(pixels)).view(images.shape)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, final
 
 from saliencykit import BlackBox, Geometry
 from saliencykit.black_boxes.preprocessing import fit_image
-from saliencykit.core.types import Images, Logits
+from saliencykit.core import Images, Logits
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class MainColour(BlackBox):
-    """Red, green or blue: the colour that a picture has most of.
+class MainColor(BlackBox):
+    """Red, green or blue: the main color of an image.
 
-    Its reasons are known: a pixel speaks for the class whose colour it has.
+    Its reasons are known: a pixel is evidence for the class of its color.
 
     Args:
-        sharpness: What the mean of a colour, in [0, 1], is multiplied with to give its logit, > 0.
+        sharpness: The factor from the mean of a color, in [0, 1], to its logit, > 0.
 
     Example:
         >>> import torch
-        >>> MainColour()(torch.tensor([0.9, 0.1, 0.2]).view(1, 3, 1, 1)).tolist()
+        >>> MainColor()(torch.tensor([0.9, 0.1, 0.2]).view(1, 3, 1, 1)).tolist()
         [[9.0, 1.0, 2.0]]
     """
 
@@ -33,10 +33,10 @@ class MainColour(BlackBox):
     differentiable = True
     class_names = ("red", "green", "blue")
 
-    def prepare(self, picture: "Image") -> tuple[Images, Geometry]:
+    def prepare(self, image: "Image") -> tuple[Images, Geometry]:
         """64 x 64 pixels, raw in [0, 1]."""
-        return fit_image(picture, (64, 64), fit="squash")
+        return fit_image(image, (64, 64), fit="squash")
 
     def logits(self, images: Images) -> Logits:
-        """The mean of each colour, (B, 3)."""
+        """The mean of each color, (B, 3)."""
         return self.sharpness * images.mean((2, 3))

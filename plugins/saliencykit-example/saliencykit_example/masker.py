@@ -1,4 +1,4 @@
-"""A masker: finds the mask."""
+"""A masker: an attribution method that returns a mask."""
 
 from dataclasses import dataclass
 from typing import final
@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from torch import Generator
 
 from saliencykit import Alternative, BlackBox, InputError, Masker, MaskerOutput
-from saliencykit.alternatives.blur import Blur
-from saliencykit.core.class_scores import probability
-from saliencykit.core.types import Images, Labels
+from saliencykit.alternatives import Blur
+from saliencykit.core import Images, Labels, probability
 
 _BLUR = Blur()
 
@@ -18,19 +17,19 @@ _BLUR = Blur()
 @final
 @dataclass(frozen=True, kw_only=True)
 class Peephole(Masker):
-    """The picture through a peephole: how likely the class is when a single cell of it is shown.
+    """The image through a peephole: the probability of the class with a single visible cell.
 
-    One evaluation per cell, no gradients. It finds parts that are enough on their own.
+    One query per cell, no gradients. It finds parts that suffice on their own.
 
     Args:
         cells: Per side, >= 1.
-        alternative: What hides the rest.
+        alternative: What hides the other cells.
 
     Raises:
         InputError: `cells` is out of range.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
         >>> Peephole(cells=4)(black_box, *black_box.examples(2, generator=g), generator=g).shape
         torch.Size([2, 1, 16, 16])
@@ -47,25 +46,14 @@ class Peephole(Masker):
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> MaskerOutput:
-        """Probabilities, and their distance from the lowest one as the mask."""
-        black_box, alternative = (
-            black_box.optimized_for(images),
-            self.alternative.for_black_box(black_box),
-        )
-        holes = torch.eye(self.cells**2, dtype=images.dtype, device=images.device).view(
-            -1, 1, 1, self.cells, self.cells
-        )
-        shown = [
-            F.interpolate(hole, size=images.shape[2:]).expand(len(images), -1, -1, -1)
-            for hole in holes
-        ]
-        scores = torch.stack(
-            [
-                probability(black_box(alternative.edit(images, mask, generator)), labels)
-                for mask in shown
-            ],
-            1,
-        )
-        scores = scores.view(-1, 1, self.cells, self.cells)
+        """Probabilities as attributions; as the mask, their distance from the lowest one."""
+        alternative = self.alternative.for_black_box(black_box)
+        black_box, columns = black_box.optimized_for(images), []
+        cells = torch.eye(self.cells**2, dtype=images.dtype, device=images.device)
+        for cell in cells.view(-1, 1, 1, self.cells, self.cells):
+            visible = F.interpolate(cell, size=images.shape[2:]).expand(len(images), -1, -1, -1)
+            edits = alternative.edit(images, visible, generator)
+            columns.append(probability(black_box(edits), labels))
+        scores = torch.stack(columns, 1).view(-1, 1, self.cells, self.cells)
         above = scores - scores.amin((2, 3), keepdim=True)
         return MaskerOutput(above / above.amax((2, 3), keepdim=True).clamp_min(1e-5), scores)

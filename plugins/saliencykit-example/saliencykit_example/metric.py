@@ -1,4 +1,4 @@
-"""A metric: judges masks."""
+"""A metric: a score of masks."""
 
 from dataclasses import dataclass
 from typing import final
@@ -6,10 +6,8 @@ from typing import final
 from torch import Generator
 
 from saliencykit import Alternative, BlackBox, Metric, Sample
-from saliencykit.alternatives.constant import Constant
-from saliencykit.core.class_scores import probability
-from saliencykit.core.metric import Explain
-from saliencykit.core.types import Mask, PerImage
+from saliencykit.alternatives import Constant
+from saliencykit.core import Explain, Mask, PerImage, probability
 
 _GRAY = Constant()
 
@@ -17,19 +15,19 @@ _GRAY = Constant()
 @final
 @dataclass(frozen=True, kw_only=True)
 class Kept(Metric):
-    """The class's probability with only the mask kept, over that of the whole picture; 1 where
-    nothing is lost.
+    """The probability of the class with only the mask visible, divided by that of the whole image;
+    1 if nothing is lost.
 
     Args:
-        alternative: What stands where the mask is 0.
+        alternative: What replaces the pixels outside the mask.
 
     Example:
         >>> import torch
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
-        >>> images, labels = black_box.examples(2, generator=g)
-        >>> everything = torch.ones(2, 1, 16, 16)
-        >>> Kept()(black_box, Sample(images, labels), everything, explain=black_box.evidence, generator=g)["Kept"].tolist()
+        >>> sample, mask = Sample(*black_box.examples(2, generator=g)), torch.ones(2, 1, 16, 16)
+        >>> scores = Kept()(black_box, sample, mask, explain=black_box.evidence, generator=g)
+        >>> scores["Kept"].tolist()
         [1.0, 1.0]
     """
 
@@ -46,7 +44,7 @@ class Kept(Metric):
         explain: Explain,
         generator: Generator,
     ) -> PerImage:
-        """Two evaluations per picture."""
+        """Two queries per image."""
         kept = self.alternative.for_black_box(black_box).edit(sample.images, mask, generator)
         whole = probability(black_box(sample.images), sample.labels)
         return probability(black_box(kept), sample.labels) / whole.clamp_min(1e-9)

@@ -4,16 +4,16 @@ from dataclasses import dataclass
 from typing import final
 
 from saliencykit import Term, Trial
-from saliencykit.core.types import PerImage
+from saliencykit.core import PerImage
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Undecided(Term):
-    """How far a mask is from only keeping and dropping: the mean of `4 M (1 - M)`, in [0, 1].
+    """How far a mask is from binary: the mean of `4 M (1 - M)`, in [0, 1].
 
     Args:
-        weight: What the penalty is multiplied with, >= 0.
+        weight: The factor of the penalty, >= 0.
 
     Example:
         >>> Undecided(weight=2.0).weight

@@ -1,16 +1,16 @@
-"""The parts keep their contracts, their examples run, and their names are known."""
+"""The parts keep their contracts, their examples run, and their names are registered."""
 
 import doctest
 from importlib import import_module
 
 import pytest
 from saliencykit_example.alternative import Shuffled
-from saliencykit_example.black_box import MainColour
+from saliencykit_example.black_box import MainColor
 from saliencykit_example.masker import Peephole
 from saliencykit_example.metric import Kept
 from saliencykit_example.term import Undecided
 
-from saliencykit.registry.manager import registry
+from saliencykit.registry import registry
 from saliencykit.testing import (
     check_alternative,
     check_black_box,
@@ -21,7 +21,7 @@ from saliencykit.testing import (
 
 
 def test_black_box():
-    check_black_box(MainColour())
+    check_black_box(MainColor())
 
 
 def test_alternative():

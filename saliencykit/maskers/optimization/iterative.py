@@ -26,8 +26,8 @@ from saliencykit.maskers.optimization.mask_parametrization import (
     Parametrization,
     share_of,
 )
-from saliencykit.terms.paper import keep_and_drop
-from saliencykit.terms.paper import meaningful_perturbation as destroy_only
+from saliencykit.terms.presets import keep_and_drop
+from saliencykit.terms.presets import meaningful_perturbation as destroy_only
 
 _FILLS = Choice(alternatives=(Blur(), Blur(sigma=0.1), Noise(), Noise(spread=0.5, std=0.1)))
 _ROWS = 16  # pictures that are optimised together where the box names no micro-batch
@@ -114,7 +114,7 @@ class Iterative(Masker):
         if not isinstance(self.objective, Objective):
             raise InputError(
                 f"Iterative(objective={self.objective!r}) takes an Objective, such as "
-                "saliencykit.terms.paper.paper_mean(); a name fits in a text: "
+                "saliencykit.terms.presets.paper_mean(); a name fits in a text: "
                 "masker='iterative:objective=paper-mean'."
             )
         if not isinstance(self.alternative, Alternative):

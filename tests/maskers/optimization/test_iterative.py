@@ -17,7 +17,7 @@ from saliencykit.maskers.optimization.iterative import (
     meaningful_perturbation,
 )
 from saliencykit.registry.coerce import as_masker
-from saliencykit.terms.paper import PRESETS, paper_mean
+from saliencykit.terms.presets import PRESETS, paper_mean
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly
 
 

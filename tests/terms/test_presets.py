@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 
 from saliencykit.core.objective import Objective
-from saliencykit.terms.paper import PRESETS
+from saliencykit.terms.presets import PRESETS
 from saliencykit.testing.strategies import trials
 
 

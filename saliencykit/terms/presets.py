@@ -1,4 +1,4 @@
-"""The objectives that have a name: the paper's, the authors' code's, Fong & Vedaldi's, and ours."""
+"""Named objectives: the paper's, that of the authors' code, Fong & Vedaldi's, and ours."""
 
 from collections.abc import Callable, Mapping
 
@@ -13,8 +13,8 @@ def paper() -> Objective:
     """Equation 1 with the paper's numbers read literally: TV sum x 10, mean area x 0.001, -log f_c,
     5 f_c^0.3.
 
-    These numbers do not find small masks: with a mean area nothing pays for shrinking, and with a
-    summed total variation nothing may have an edge. It is here to be compared with; use
+    These numbers do not lead to small masks: with a mean area shrinking gains almost nothing, and
+    with a summed total variation every edge costs too much. It is here for comparison; use
     `paper_mean`.
 
     References:
@@ -43,7 +43,7 @@ def paper_mean() -> Objective:
 
 
 def authors() -> Objective:
-    """What the authors' published code minimises: margins of 1 and 5 nats, area to the power 0.3, a
+    """What the authors' published code minimizes: margins of 1 and 5 nats, area to the power 0.3, a
     border term.
 
     `destroy + 8 mean((M + 0.0005)^0.3) + 0.005/2 (TV + 0.3 border) + 0.3 preserve`; fakes are
@@ -61,15 +61,15 @@ def authors() -> Objective:
 
 
 def meaningful_perturbation() -> Objective:
-    """Destroy only: `f_c` of what is left, 0.001 times the number of removed cells, 0.01 times
+    """Destroy only: `f_c` without the mask, 0.001 times the number of removed cells, 0.01 times
     their total variation.
 
-    Their `m` is what is left of the picture, `1 - M` here, on 28 x 28 cells: a mean area weighs
-    0.001 * 28^2. Squared differences summed over the picture are those summed over the cells, for a
-    mask that is enlarged smoothly.
+    Their `m` is what remains of the image, `1 - M` here, on 28 x 28 cells: a mean area weighs
+    0.001 * 28^2. For a smoothly enlarged mask, squared differences summed over the image are those
+    summed over the cells.
 
     References:
-        Fong & Vedaldi 2017, equation 4; the weights are those of their published localisation
+        Fong & Vedaldi 2017, equation 4; the weights are those of their published localization
         experiment.
     """
     return Objective(
@@ -82,8 +82,8 @@ def meaningful_perturbation() -> Objective:
 
 
 def keep_and_drop() -> Objective:
-    """Ours for masks whose area is given: `-log f_c` of what is kept plus `f_c` of what is left.
-    Area costs nothing here.
+    """Ours for masks of a given area: `-log f_c` with the mask plus `f_c` without it. Area costs
+    nothing here.
     """
     return Objective((PreservedLogProbability(), DestroyedProbability(power=1.0)))
 
@@ -92,8 +92,8 @@ def masking_network() -> Objective:
     """Ours for training: equation 1 as means, as `paper_mean`, with a border term and a heavier
     area: TV x 10, area x 10.
 
-    Log-probabilities are not counted below -12 on pictures that are dropped and -6 on those that
-    are kept, so that pictures which the classifier is wrong about do not drown the others.
+    Log-probabilities are clamped at -12 without the mask and at -6 with it, so that images which
+    the classifier gets wrong do not dominate the others.
     """
     return Objective(
         (
