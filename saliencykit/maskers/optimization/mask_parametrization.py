@@ -1,4 +1,6 @@
-"""From a few cells to a mask: free, where area has a price, or nested, where area is given."""
+"""From a small grid of values to a mask: one mask for objectives that penalize its area, nested
+masks of given areas for those that do not.
+"""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -10,128 +12,133 @@ from torch import Tensor
 
 from saliencykit.core.types import Mask
 
-_GOLDEN = 0.6180339887498949  # its multiples modulo 1 fill [0, 1) evenly, however many are taken
-_ROUNDS = 30  # halvings of the range in which the threshold is sought: to 1e-8 of it
-# a picture without evidence has gradients of 1e-16: without this its mask would be made of rounding
-# errors
-_NOISE = 1e-9
-_PROBE = 56  # the threshold is sought on about this many pixels a side; the scores are smooth
+_GOLDEN_RATIO = 0.6180339887498949  # less one
+_BISECTIONS = 30  # of the range of thresholds: to 1e-8 of it
+# an image without evidence has gradients of 1e-16, and its mask would be made of rounding errors
+_MIN_GRADIENT = 1e-9
+_THRESHOLD_SIDE = 56  # pixels per side on which the threshold is solved; the scores are smooth
 
 
 class Parametrization(ABC):
-    """How the optimiser's cells, (B, 1, n, n), become a mask."""
+    """How a grid of values (B, 1, n, n) that is optimized becomes a mask."""
 
     @abstractmethod
-    def mask(self, cells: Tensor, size: tuple[int, int], share: float) -> Mask:
-        """The mask (B, 1, H, W), differentiable in `cells`; `share` in [0, 1] says which one of a
-        family.
+    def mask(self, grid: Tensor, size: tuple[int, int], position: float) -> Mask:
+        """The mask (B, 1, H, W), differentiable in the grid. Of a family of masks, `position` in
+        [0, 1] chooses one, from the smallest to the largest.
         """
 
     @abstractmethod
     def step(
-        self, cells: Tensor, gradient: Tensor, memory: tuple[Tensor, Tensor], step: int, rate: float
+        self, grid: Tensor, gradient: Tensor, moments: tuple[Tensor, Tensor], step: int, lr: float
     ) -> Tensor:
-        """The cells after one step downhill; `memory` is two tensors like them, 0 at first, changed
-        in place; `step` is from 0.
+        """The grid after one descent step.
+
+        Args:
+            grid: (B, 1, n, n).
+            gradient: Like the grid.
+            moments: Running moments of the gradient, zero at first; updated in place.
+            step: Counted from 0.
+            lr: Length of a step.
         """
 
 
-def share_of(draw: int) -> float:
-    """Which mask of the family the draw with this number takes, in [0, 1)."""
-    return (draw + 1) * _GOLDEN % 1
+def low_discrepancy(index: int) -> float:
+    """A sequence in [0, 1): multiples of the golden ratio modulo 1, which cover it evenly however
+    many are taken.
+    """
+    return (index + 1) * _GOLDEN_RATIO % 1
 
 
 @final
 @dataclass(frozen=True)
-class Free(Parametrization):
-    """`M = sigmoid(cells, resize_maps)`: how much is kept is up to the objective, which has to charge
-    for it.
+class SigmoidMask(Parametrization):
+    """`M = sigmoid(upsampled grid)`, for an objective that penalizes area.
 
-    The optimiser is Adam (Kingma & Ba 2015, algorithm 1).
+    Optimized by Adam (Kingma & Ba 2015, algorithm 1).
     """
 
-    def mask(self, cells: Tensor, size: tuple[int, int], share: float) -> Mask:
-        """The one mask; `share` makes no difference."""
-        return torch.sigmoid(enlarge(cells, size))
+    def mask(self, grid: Tensor, size: tuple[int, int], position: float) -> Mask:
+        """The mask; there is one for every position."""
+        return torch.sigmoid(_upsampled(grid, size))
 
     def step(
-        self, cells: Tensor, gradient: Tensor, memory: tuple[Tensor, Tensor], step: int, rate: float
+        self, grid: Tensor, gradient: Tensor, moments: tuple[Tensor, Tensor], step: int, lr: float
     ) -> Tensor:
-        """One step of Adam; elementwise, so that pictures do not influence each other."""
-        first, second = memory
+        """A step of Adam; elementwise, so images do not influence each other."""
+        first, second = moments
         first.mul_(0.9).add_(gradient, alpha=0.1)
         second.mul_(0.999).add_(gradient.square(), alpha=0.001)
         size = (second / (1 - 0.999 ** (step + 1))).sqrt().add(1e-8)
-        return cells - rate * first / (1 - 0.9 ** (step + 1)) / size
+        return grid - lr * first / (1 - 0.9 ** (step + 1)) / size
 
 
 @final
 @dataclass(frozen=True)
-class Nested(Parametrization):
-    """A ranking of the pixels: the mask of area `a` keeps the best `a` of them, so smaller masks
-    lie inside larger ones.
+class NestedMasks(Parametrization):
+    """A ranking of the pixels: the mask of area `a` keeps the best fraction `a` of them, so that
+    smaller masks lie inside larger ones.
 
-    `M = sigmoid((S - t) / softness)`: S are the cells, smoothly enlarged and divided by their
-    standard deviation, and the threshold t is the one that gives M the mean a. Its derivative is
-    that of the implicit function, so a step that lifts one region lowers the rest, and nothing is
-    gained by lifting everything.
+    `M = sigmoid((S - t) / edge_width)`: S is the grid, upsampled smoothly and divided by its
+    standard deviation, and t the threshold for which the mean of M is a. Its derivative is that of
+    the implicit function, so a step that raises one region lowers the others, and raising all of
+    them gains nothing.
 
-    The optimiser adds up gradients, each divided by its root mean square over the picture. It
-    follows what most trials agree on: as the cells grow, a single trial moves the ranking less and
-    less. An optimiser that follows each trial (Adam) finds masks that score better under the fills
-    it saw and worse under others.
+    The optimizer sums gradients, each divided by its root mean square over the image. It follows
+    what most trials agree on: as the values grow, a single trial changes the ranking less and less.
+    An optimizer that follows each trial (Adam) finds masks that score better under the fills it has
+    seen and worse under others.
 
     Args:
-        areas: The smallest and the largest area, 0 < a <= b < 1.
-        softness: Width of the mask's edge in standard deviations of S, > 0.
+        areas: Smallest and largest area, 0 < a <= b < 1.
+        edge_width: Width of the mask's edge in standard deviations of S, > 0.
     """
 
     areas: tuple[float, float]
-    softness: float
+    edge_width: float
 
-    def mask(self, cells: Tensor, size: tuple[int, int], share: float) -> Mask:
-        """The mask with the area `areas[0] + share * (areas[1] - areas[0])`."""
-        area = self.areas[0] + share * (self.areas[1] - self.areas[0])
-        scores = self.scores(cells, size)
-        level = _threshold(scores.detach(), area, self.softness)
-        slope = torch.sigmoid((scores.detach() - level) / self.softness)
+    def mask(self, grid: Tensor, size: tuple[int, int], position: float) -> Mask:
+        """The mask with the area `areas[0] + position * (areas[1] - areas[0])`."""
+        area = self.areas[0] + position * (self.areas[1] - self.areas[0])
+        scores = self.scores(grid, size)
+        threshold = _threshold(scores.detach(), area, self.edge_width)
+        slope = torch.sigmoid((scores.detach() - threshold) / self.edge_width)
         slope = slope * (1 - slope)
-        weights = slope / slope.sum((1, 2, 3), keepdim=True).clamp_min(
-            torch.finfo(slope.dtype).tiny
-        )
-        # its value is taken away again: only the derivative of t remains
-        moved = (scores * weights).sum((1, 2, 3), keepdim=True)
-        return torch.sigmoid((scores - level - (moved - moved.detach())) / self.softness)
+        total = slope.sum((1, 2, 3), keepdim=True).clamp_min(torch.finfo(slope.dtype).tiny)
+        # adds nothing to t, only its derivative
+        implicit = (scores * (slope / total)).sum((1, 2, 3), keepdim=True)
+        implicit = implicit - implicit.detach()
+        return torch.sigmoid((scores - threshold - implicit) / self.edge_width)
 
-    def scores(self, cells: Tensor, size: tuple[int, int]) -> Tensor:
-        """S, (B, 1, H, W): mean 0, standard deviation 1; constant cells give 0."""
-        large = enlarge(cells, size)
+    def scores(self, grid: Tensor, size: tuple[int, int]) -> Tensor:
+        """S, (B, 1, H, W): mean 0, standard deviation 1; a constant grid gives 0."""
+        large = _upsampled(grid, size)
         large = large - large.mean((1, 2, 3), keepdim=True)
         spread = large.detach().square().mean((1, 2, 3), keepdim=True).sqrt()
-        return large / (spread + 0.1)  # 0.1, one step: the first steps are not blown up
+        return large / (spread + 0.1)  # 0.1, one step: the first steps are not scaled up
 
     def step(
-        self, cells: Tensor, gradient: Tensor, memory: tuple[Tensor, Tensor], step: int, rate: float
+        self, grid: Tensor, gradient: Tensor, moments: tuple[Tensor, Tensor], step: int, lr: float
     ) -> Tensor:
-        """One step of the length `rate`, root mean square over the picture's cells; none where the
-        gradient is rounding noise.
+        """A step with root mean square `lr` over the grid of each image; none where the gradient is
+        rounding noise.
         """
         length = gradient.square().mean((1, 2, 3), keepdim=True).sqrt()
-        return cells - rate * gradient / length.clamp_min(_NOISE)
+        return grid - lr * gradient / length.clamp_min(_MIN_GRADIENT)
 
 
-def enlarge(cells: Tensor, size: tuple[int, int]) -> Tensor:
-    """Cells to pixels, bicubic: smooth, and it may reach a little beyond the cells' values."""
-    return F.interpolate(cells, size=size, mode="bicubic", align_corners=False)
+def _upsampled(grid: Tensor, size: tuple[int, int]) -> Tensor:
+    """The grid at the size of the image, bicubic: smooth, may exceed the values of the grid."""
+    return F.interpolate(grid, size=size, mode="bicubic", align_corners=False)
 
 
-def _threshold(scores: Tensor, area: float, softness: float) -> Tensor:
-    """The t for which the mean of `sigmoid((scores - t) / softness)` is `area`, (B, 1, 1, 1)."""
-    every = max(1, min(scores.shape[2:]) // _PROBE)
+def _threshold(scores: Tensor, area: float, edge_width: float) -> Tensor:
+    """The t for which the mean of `sigmoid((scores - t) / edge_width)` is `area`, (B, 1, 1, 1)."""
+    every = max(1, min(scores.shape[2:]) // _THRESHOLD_SIDE)
     rows = scores[:, 0, every // 2 :: every, every // 2 :: every].flatten(1)
-    low, high = rows.amin(1) - 20 * softness, rows.amax(1) + 20 * softness
-    for _ in range(_ROUNDS):
+    low, high = rows.amin(1) - 20 * edge_width, rows.amax(1) + 20 * edge_width
+    for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        above = torch.sigmoid((rows - middle[:, None]) / softness).mean(1) > area
+        above = torch.sigmoid((rows - middle[:, None]) / edge_width).mean(1) > area
         low, high = torch.where(above, middle, low), torch.where(above, high, middle)
     return ((low + high) / 2).view(-1, 1, 1, 1)

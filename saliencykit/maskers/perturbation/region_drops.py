@@ -38,7 +38,9 @@ class RegionDrops:
         else:
             if self._window_logits is None:
                 black_box = queries.black_box
-                self._window_logits = WindowLogits(black_box, self._windows, black_box.max_batch_size)
+                self._window_logits = WindowLogits(
+                    black_box, self._windows, black_box.max_batch_size
+                )
             filled = FilledWindows(queries.image, queries.fill, self._windows, self._regions)
             logits = self._window_logits(filled)
         probability = queries.probability(logits)

@@ -182,7 +182,8 @@ def trunk_feature_maps(
     ordered = tuple(
         feature_map
         for feature_map in feature_maps
-        if feature_map.layout != "tokens" or keeps_token_order(black_box, feature_map, noise_like(images))
+        if feature_map.layout != "tokens"
+        or keeps_token_order(black_box, feature_map, noise_like(images))
     )
     if head.feature_map not in ordered:
         raise InputError(

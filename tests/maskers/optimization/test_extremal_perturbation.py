@@ -25,14 +25,14 @@ AREAS = (0.1, 0.3)
 
 @pytest.fixture
 def masker():
-    """Enough for the planted patches: blurs narrower than they are, discs not wider."""
+    """Fits the planted patches: blurs are narrower than they are, discs not wider."""
     return ExtremalPerturbation(
         areas=AREAS, steps=60, grid_size=16, width=0.2, alternative=BlurPyramid(sigma=0.2)
     )
 
 
 def slow_penalty(mask, area):
-    """The values from the smallest to the largest, each beside what it should be."""
+    """Compares the sorted values with those of a binary mask of that area."""
     values = sorted(mask.flatten().tolist())
     zeros = round((1 - area) * len(values))
     return sum(
@@ -41,7 +41,7 @@ def slow_penalty(mask, area):
 
 
 @pytest.mark.parametrize("area", [0.1, 0.25, 0.5, 0.9])
-def test_the_penalty_of_an_area_equals_the_formula(area):
+def test_the_area_penalty_equals_the_formula(area):
     masks = torch.rand(3, 1, 6, 8, generator=Generator().manual_seed(0), dtype=torch.float64)
     wanted = extremal_perturbation._sorted_masks((area,), 48, masks).expand(3, -1)
     assert np.allclose(
@@ -49,7 +49,7 @@ def test_the_penalty_of_an_area_equals_the_formula(area):
     )
 
 
-def test_the_penalty_is_0_for_binary_masks_of_the_area_alone_and_its_gradient_is_right():
+def test_the_area_penalty_is_zero_only_for_binary_masks_of_that_area_and_its_gradient_is_correct():
     wanted = extremal_perturbation._sorted_masks((0.25,), 48, torch.zeros(1, dtype=torch.float64))
     best = (torch.arange(48) < 12).double().view(1, 1, 6, 8)
     assert area_penalty(best, wanted) == 0
@@ -62,7 +62,7 @@ def test_the_penalty_is_0_for_binary_masks_of_the_area_alone_and_its_gradient_is
     assert torch.autograd.gradcheck(lambda m: area_penalty(m, wanted.expand(2, -1)), masks)
 
 
-def test_finds_planted_evidence_with_masks_of_the_areas(masker, black_box, examples):
+def test_finds_planted_evidence_with_masks_of_the_given_areas(masker, black_box, examples):
     images, labels = examples
     masks, truth = masker.per_area(black_box, images, labels), black_box.evidence(images, labels)
     assert masks.shape == (4, 2, 1, 16, 16)
@@ -70,7 +70,7 @@ def test_finds_planted_evidence_with_masks_of_the_areas(masker, black_box, examp
     assert masks.max() <= 1
     assert torch.allclose(masks.mean((2, 3, 4)), torch.tensor(AREAS).expand(4, -1), atol=0.05)
     inside = (masks[:, 1] * truth).sum((1, 2, 3)) / truth.sum((1, 2, 3))
-    # of the patch, a sixteenth of the picture, is kept by the mask of 0.3
+    # of the patch, a sixteenth of the image, is kept by the mask of 0.3
     assert inside.min() > 0.7
     lost = probability(black_box(gaussian_blur(images, 3.2)), labels)
     kept = probability(
@@ -80,7 +80,7 @@ def test_finds_planted_evidence_with_masks_of_the_areas(masker, black_box, examp
     assert (lost < 0.5).all()
 
 
-def test_the_mask_is_the_mean_of_the_areas_and_the_scores_are_the_same_smoothed(
+def test_the_mask_is_the_mean_over_areas_and_the_attributions_are_the_same_smoothed(
     masker, black_box, examples
 ):
     images, labels = examples
@@ -103,7 +103,7 @@ def test_the_mask_is_the_mean_of_the_areas_and_the_scores_are_the_same_smoothed(
 
 
 @pytest.mark.parametrize("variant", ["delete", "dual"])
-def test_what_is_deleted_is_the_evidence_too(variant, black_box, examples):
+def test_deleting_and_dual_masks_find_the_evidence_too(variant, black_box, examples):
     images, labels = examples
     blurs = BlurPyramid(sigma=0.2)
     masker = ExtremalPerturbation(
@@ -115,7 +115,7 @@ def test_what_is_deleted_is_the_evidence_too(variant, black_box, examples):
     assert mask.mean() < 0.4
 
 
-def test_each_step_is_one_evaluation_per_area_and_two_when_dual(black_box, examples):
+def test_a_step_takes_one_query_per_area_and_two_for_dual(black_box, examples):
     for variant, each in (("preserve", 1), ("delete", 1), ("dual", 2)):
         counting = Counting(black_box)
         ExtremalPerturbation(areas=AREAS, steps=3, variant=variant)(
@@ -124,10 +124,10 @@ def test_each_step_is_one_evaluation_per_area_and_two_when_dual(black_box, examp
         assert counting.images == 4 * 2 * 3 * each
 
 
-@pytest.mark.parametrize("together", [None, 1, 3])
-def test_a_picture_gets_its_mask_whatever_is_beside_it(together, black_box, examples):
+@pytest.mark.parametrize("batch_size", [None, 1, 3])
+def test_the_mask_of_an_image_does_not_depend_on_its_batch(batch_size, black_box, examples):
     images, labels = examples
-    masker = ExtremalPerturbation(areas=AREAS, steps=8, batch_size=together)
+    masker = ExtremalPerturbation(areas=AREAS, steps=8, batch_size=batch_size)
     whole = masker.per_area(black_box, images, labels)
     alone = torch.cat(
         [masker.per_area(black_box, images[i : i + 1], labels[i : i + 1]) for i in range(4)]
@@ -135,7 +135,7 @@ def test_a_picture_gets_its_mask_whatever_is_beside_it(together, black_box, exam
     assert torch.allclose(whole, alone, atol=1e-5)
 
 
-def test_other_sizes_and_precisions(black_box):
+def test_other_sizes_and_float64_work(black_box):
     for size in ((9, 22), (40, 8)):
         images, labels = black_box.examples(2, generator=Generator().manual_seed(0), size=size)
         masks = ExtremalPerturbation(areas=AREAS, steps=2).per_area(
@@ -145,7 +145,7 @@ def test_other_sizes_and_precisions(black_box):
         assert masks.dtype == torch.float64
 
 
-def test_a_model_that_is_trained_comes_back_untouched_and_is_asked_as_it_answers_in_eval_mode():
+def test_a_model_in_training_mode_is_left_untouched_and_queried_in_eval_mode():
     net = nn.Sequential(
         nn.Conv2d(3, 6, 3),
         nn.BatchNorm2d(6),
@@ -167,8 +167,8 @@ def test_a_model_that_is_trained_comes_back_untouched_and_is_asked_as_it_answers
     )
 
 
-class Cut(BlackBox):
-    """Says that it is differentiable, and is not."""
+class Broken(BlackBox):
+    """Claims to be differentiable, and is not."""
 
     num_classes, differentiable = 4, True
 
@@ -180,16 +180,16 @@ class Cut(BlackBox):
         return answer.detach() if self.broken == "cut" else answer + (images.sum() * 0).sqrt()
 
 
-def test_boxes_without_a_usable_gradient_are_told_so(examples, black_box):
+def test_black_boxes_without_a_usable_gradient_are_refused(examples, black_box):
     masker = ExtremalPerturbation(steps=2)
     counting = Counting(QueryOnly(black_box))
     with pytest.raises(GradientError, match="rise"):
         masker(counting, *examples, generator=Generator())
     assert not counting.images
     with pytest.raises(GradientError, match="no gradient reached the mask"):
-        masker(Cut("cut"), *examples, generator=Generator())
+        masker(Broken("cut"), *examples, generator=Generator())
     with pytest.raises(ContractError, match="image row 0"):
-        masker(Cut("nan"), *examples, generator=Generator())
+        masker(Broken("nan"), *examples, generator=Generator())
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_boxes_without_a_usable_gradient_are_told_so(examples, black_box):
         ({"width": 0}, "width=0"),
         ({"smoothing": 1.0}, "smoothing=1.0"),
         ({"batch_size": 0}, "batch_size=0"),
-        ({"alternative": Blur()}, "takes a BlurPyramid"),
+        ({"alternative": Blur()}, "expected BlurPyramid"),
     ],
 )
 def test_bad_arguments_are_refused_at_once(wrong, says):
@@ -212,7 +212,7 @@ def test_bad_arguments_are_refused_at_once(wrong, says):
         ExtremalPerturbation(**wrong)
 
 
-def test_one_area_may_be_a_number_as_a_text_has_it(black_box, examples):
+def test_a_text_may_give_one_area_as_a_number(black_box, examples):
     from saliencykit.registry.coerce import as_masker
 
     images, labels = examples

@@ -12,8 +12,8 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import ContractError, GradientError, InputError
 from saliencykit.maskers.optimization.iterative import (
     Iterative,
-    _charges_for_area,
-    _moved,
+    _penalizes_area,
+    _shifted,
     meaningful_perturbation,
 )
 from saliencykit.registry.coerce import as_masker
@@ -25,7 +25,7 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def small_net(channels=3, classes=5):
+def small_network(channels=3, classes=5):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return nn.Sequential(
@@ -38,13 +38,10 @@ def small_net(channels=3, classes=5):
         )
 
 
-# what it is for
-
-
 @pytest.mark.parametrize(
     "text", ["iterative", "iterative:objective=paper-mean", "meaningful-perturbation:steps=100"]
 )
-def test_it_finds_the_planted_evidence(text):
+def test_finds_planted_evidence(text):
     black_box = PlantedEvidence()
     images, labels = black_box.examples(4, generator=seeded())
     evidence = black_box.evidence(images, labels)
@@ -55,7 +52,7 @@ def test_it_finds_the_planted_evidence(text):
     assert bool((off < 0.15).all())
 
 
-def test_the_mask_is_of_the_label_that_was_asked_for():
+def test_the_mask_is_for_the_given_label():
     black_box = PlantedEvidence()
     one, labels = black_box.examples(4, generator=seeded(), size=(8, 8))
     images = torch.cat([one[:1], one[1:2]], dim=3)
@@ -66,16 +63,13 @@ def test_the_mask_is_of_the_label_that_was_asked_for():
     assert maps[1][:, 8:].sum() > 3 * maps[1][:, :8].sum()
 
 
-def test_the_scores_rank_and_the_mask_follows_them():
+def test_the_mask_follows_the_ranking_in_the_attributions():
     black_box = PlantedEvidence()
     images, labels = black_box.examples(2, generator=seeded())
     found = Iterative(steps=20).attribute(black_box, images, labels, generator=seeded())
     for mask, scores in zip(found.mask.flatten(1), found.attributions.flatten(1), strict=True):
         order = scores.argsort()
         assert bool((mask[order].diff() >= -1e-6).all())
-
-
-# independence of rows, seeds and batches
 
 
 @pytest.mark.parametrize(
@@ -88,7 +82,7 @@ def test_the_scores_rank_and_the_mask_follows_them():
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_batch_gives_the_masks_of_single_pictures(masker, dtype):
+def test_the_mask_of_an_image_does_not_depend_on_its_batch(masker, dtype):
     black_box = PlantedEvidence()
     images, labels = black_box.examples(3, generator=seeded())
     images = images.to(dtype)
@@ -102,7 +96,7 @@ def test_a_batch_gives_the_masks_of_single_pictures(masker, dtype):
     assert (together - alone).abs().max() < 1e-5
 
 
-def test_how_many_are_optimised_together_changes_nothing_but_rounding():
+def test_batch_size_changes_nothing_but_rounding():
     images, labels = PlantedEvidence().examples(5, generator=seeded())
     masks = [
         Iterative(steps=12, batch_size=n)(PlantedEvidence(), images, labels, generator=seeded(3))
@@ -112,7 +106,7 @@ def test_how_many_are_optimised_together_changes_nothing_but_rounding():
     assert (masks[0] - masks[2]).abs().max() < 1e-5
 
 
-def test_another_seed_draws_other_fills():
+def test_another_seed_gives_another_mask():
     black_box = PlantedEvidence()
     images, labels = black_box.examples(1, generator=seeded())
     masks = [Iterative(steps=5)(black_box, images, labels, generator=seeded(n)) for n in (1, 1, 2)]
@@ -120,13 +114,10 @@ def test_another_seed_draws_other_fills():
     assert not torch.equal(masks[0], masks[2])
 
 
-# stopping
-
-
-def test_a_finished_picture_leaves_the_batch_and_its_mask_stays():
+def test_a_finished_image_leaves_the_batch_and_keeps_its_mask():
     black_box, masker = PlantedEvidence(), Iterative(steps=60, patience=5, batch_size=2)
     images, labels = black_box.examples(2, generator=seeded())
-    images[1] = 0.5  # nothing to find: finished at the first look
+    images[1] = 0.5  # no evidence: finished at the first check
     counting = Counting(black_box)
     mask = masker(counting, images, labels, generator=seeded())
     empty = masker(black_box, images[1:], labels[1:], generator=seeded())
@@ -134,31 +125,28 @@ def test_a_finished_picture_leaves_the_batch_and_its_mask_stays():
     assert counting.images < 60 * 4 + 32
 
 
-def test_without_tolerance_all_steps_are_done():
+def test_without_tolerance_all_steps_run():
     black_box = Counting(PlantedEvidence())
     images, labels = PlantedEvidence().examples(1, generator=seeded())
     Iterative(steps=30, tolerance=0.0)(black_box, images, labels, generator=seeded())
     assert black_box.images == 30 * 2 + 8 * 2
 
 
-# boxes, sizes, types
-
-
 @pytest.mark.parametrize("size", [(4, 4), (5, 7), (16, 9), (1, 1), (1, 6)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_tiny_pictures(size, channels):
-    black_box = TorchBlackBox(small_net(channels))
+def test_tiny_images_work(size, channels):
+    black_box = TorchBlackBox(small_network(channels))
     images = torch.rand(2, channels, *size, generator=seeded())
     black_box(images)
     mask = Iterative(steps=3)(black_box, images, torch.tensor([0, 4]), generator=seeded())
     assert mask.shape == (2, 1, *size)
 
 
-def test_two_classes_model_space_float64_and_bfloat16():
+def test_two_classes_normalized_inputs_and_other_dtypes_work():
     images = torch.randn(2, 3, 12, 12, generator=seeded()) * 3
     labels = torch.tensor([0, 1])
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
-        black_box = TorchBlackBox(small_net(classes=2).to(dtype))
+        black_box = TorchBlackBox(small_network(classes=2).to(dtype))
         black_box(images.to(dtype))
         mask = Iterative(steps=3)(black_box, images.to(dtype), labels, generator=seeded())
         assert mask.dtype == dtype
@@ -168,7 +156,7 @@ def test_two_classes_model_space_float64_and_bfloat16():
 @pytest.mark.parametrize(
     "text", ["iterative:steps=2", *(f"iterative:steps=2,objective={name}" for name in PRESETS)]
 )
-def test_every_preset_by_name(text):
+def test_every_objective_works_by_name(text):
     black_box = PlantedEvidence()
     images, labels = black_box.examples(2, generator=seeded())
     assert (
@@ -176,8 +164,8 @@ def test_every_preset_by_name(text):
     )
 
 
-def test_it_works_for_a_caller_without_gradients_and_leaves_the_model_alone():
-    net = small_net().train()
+def test_works_inside_no_grad_and_leaves_the_model_untouched():
+    net = small_network().train()
     for parameter in net.parameters():
         parameter.requires_grad_(False)
     before = {name: value.clone() for name, value in net.state_dict().items()}
@@ -194,12 +182,9 @@ def test_it_works_for_a_caller_without_gradients_and_leaves_the_model_alone():
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
 
 
-# what goes wrong
-
-
 @dataclass
-class Spoilt(BlackBox):
-    """NaN logits for edits of pictures that hold a bright corner."""
+class NanLogits(BlackBox):
+    """NaN logits for images with a bright corner."""
 
     num_classes = 3
     differentiable = True
@@ -209,14 +194,16 @@ class Spoilt(BlackBox):
         return torch.where(images[:, :1, 0, 0] > 50, torch.nan, logits)
 
 
-def test_nan_logits_name_the_row():
+def test_nan_logits_name_the_image():
     images = torch.rand(4, 3, 8, 8, generator=seeded())
     images[2] = 90.0
     with pytest.raises(ContractError, match="image row 2 of 4"):
-        Iterative(steps=3)(Spoilt(), images, torch.zeros(4, dtype=torch.long), generator=seeded())
+        Iterative(steps=3)(
+            NanLogits(), images, torch.zeros(4, dtype=torch.long), generator=seeded()
+        )
 
 
-def test_a_query_only_box_is_refused():
+def test_a_query_only_black_box_is_refused():
     images, labels = PlantedEvidence().examples(1, generator=seeded())
     with pytest.raises(GradientError, match="rise"):
         Iterative()(QueryOnly(PlantedEvidence()), images, labels, generator=seeded())
@@ -253,17 +240,14 @@ def test_wrong_arguments_are_refused(arguments):
         Iterative(**arguments)
 
 
-# the parts
+def test_all_objectives_but_keep_and_drop_penalize_area():
+    penalized = {name: _penalizes_area(make()) for name, make in PRESETS.items()}
+    assert penalized == {name: name != "keep-and-drop" for name in PRESETS}
 
 
-def test_which_objectives_charge_for_area():
-    charged = {name: _charges_for_area(make()) for name, make in PRESETS.items()}
-    assert charged == {name: name != "keep-and-drop" for name in PRESETS}
-
-
-def test_moving_replicates_edges():
+def test_shifting_replicates_edges():
     maps = torch.rand(2, 3, 5, 6, generator=seeded())
-    moved = _moved(maps, torch.tensor([[1, -2], [0, 0]]))
+    moved = _shifted(maps, torch.tensor([[1, -2], [0, 0]]))
     for y in range(5):
         for x in range(6):
             assert torch.equal(

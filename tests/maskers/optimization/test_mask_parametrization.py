@@ -5,28 +5,32 @@ import pytest
 import torch
 from torch import nn
 
-from saliencykit.maskers.optimization.mask_parametrization import Free, Nested, share_of
+from saliencykit.maskers.optimization.mask_parametrization import (
+    NestedMasks,
+    SigmoidMask,
+    low_discrepancy,
+)
 
-FORMS = [Free(), Nested((0.05, 0.5), 0.3)]
+PARAMETRIZATIONS = [SigmoidMask(), NestedMasks((0.05, 0.5), 0.3)]
 
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def test_nested_masks_have_their_area_and_lie_inside_each_other():
-    form = Nested((0.1, 0.6), 0.3)
-    cells = torch.randn(3, 1, 7, 7, generator=seeded(), dtype=torch.float64)
-    masks = [form.mask(cells, (56, 48), share) for share in (0.0, 0.5, 1.0)]
+def test_nested_masks_have_their_areas_and_are_nested():
+    parametrization = NestedMasks((0.1, 0.6), 0.3)
+    grid = torch.randn(3, 1, 7, 7, generator=seeded(), dtype=torch.float64)
+    masks = [parametrization.mask(grid, (56, 48), position) for position in (0.0, 0.5, 1.0)]
     for mask, area in zip(masks, (0.1, 0.35, 0.6), strict=True):
         assert np.allclose(mask.mean((1, 2, 3)), area, atol=1e-6)
     assert bool((masks[0] <= masks[1]).all())
     assert bool((masks[1] <= masks[2]).all())
 
 
-def test_the_gradient_of_a_nested_mask_is_that_of_the_whole_construction():
-    form = Nested((0.2, 0.4), 0.3)
-    cells = torch.randn(1, 1, 3, 3, generator=seeded(), dtype=torch.float64).requires_grad_()
+def test_the_gradient_of_a_nested_mask_includes_that_of_the_threshold():
+    parametrization = NestedMasks((0.2, 0.4), 0.3)
+    grid = torch.randn(1, 1, 3, 3, generator=seeded(), dtype=torch.float64).requires_grad_()
     weights = torch.rand(1, 1, 12, 12, generator=seeded(), dtype=torch.float64)
 
     def value(c):  # the scale of the scores is held fixed, as in the mask's derivative
@@ -43,34 +47,36 @@ def test_the_gradient_of_a_nested_mask_is_that_of_the_whole_construction():
         return (torch.sigmoid((scores - middle) / 0.3) * weights).sum().item()
 
     large = nn.functional.interpolate(
-        cells.detach(), size=(12, 12), mode="bicubic", align_corners=False
+        grid.detach(), size=(12, 12), mode="bicubic", align_corners=False
     )
     spread = (large - large.mean()).square().mean().sqrt()
-    got = torch.autograd.grad((form.mask(cells, (12, 12), 0.5) * weights).sum(), cells)[0].flatten()
+    got = torch.autograd.grad((parametrization.mask(grid, (12, 12), 0.5) * weights).sum(), grid)[
+        0
+    ].flatten()
     for index in range(9):
         step = torch.zeros(9, dtype=torch.float64)
         step[index] = 1e-5
         step = step.view(1, 1, 3, 3)
-        wanted = (value(cells.detach() + step) - value(cells.detach() - step)) / 2e-5
+        wanted = (value(grid.detach() + step) - value(grid.detach() - step)) / 2e-5
         assert math.isclose(got[index].item(), wanted, rel_tol=1e-4, abs_tol=1e-6)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_no_gradient_no_step(form):
-    cells, memory = torch.zeros(2, 1, 3, 3), (torch.zeros(2, 1, 3, 3), torch.zeros(2, 1, 3, 3))
-    assert torch.equal(form.step(cells, torch.zeros_like(cells), memory, 0, 0.1), cells)
-    mask = form.mask(cells, (8, 8), 0.5)
+@pytest.mark.parametrize("parametrization", PARAMETRIZATIONS)
+def test_a_zero_gradient_makes_no_step(parametrization):
+    grid, moments = torch.zeros(2, 1, 3, 3), (torch.zeros(2, 1, 3, 3), torch.zeros(2, 1, 3, 3))
+    assert torch.equal(parametrization.step(grid, torch.zeros_like(grid), moments, 0, 0.1), grid)
+    mask = parametrization.mask(grid, (8, 8), 0.5)
     assert bool(torch.isfinite(mask).all())
     assert (mask.amax() - mask.amin()).item() < 1e-6
 
 
-def test_free_steps_are_adam_s():
+def test_sigmoid_mask_steps_are_those_of_adam():
     gradients = torch.randn(6, 1, 1, 2, 2, generator=seeded(), dtype=torch.float64)
-    cells = torch.zeros(1, 1, 2, 2, dtype=torch.float64)
-    memory = torch.zeros_like(cells), torch.zeros_like(cells)
+    grid = torch.zeros(1, 1, 2, 2, dtype=torch.float64)
+    moments = torch.zeros_like(grid), torch.zeros_like(grid)
     wanted, first, second = np.zeros(4), np.zeros(4), np.zeros(4)
     for step, gradient in enumerate(gradients):
-        cells = Free().step(cells, gradient, memory, step, 0.1)
+        grid = SigmoidMask().step(grid, gradient, moments, step, 0.1)
         for i, g in enumerate(gradient.flatten().tolist()):
             first[i] = 0.9 * first[i] + 0.1 * g
             second[i] = 0.999 * second[i] + 0.001 * g * g
@@ -79,9 +85,9 @@ def test_free_steps_are_adam_s():
                 * (first[i] / (1 - 0.9 ** (step + 1)))
                 / (math.sqrt(second[i] / (1 - 0.999 ** (step + 1))) + 1e-8)
             )
-    assert np.allclose(cells.flatten(), wanted, atol=1e-12)
+    assert np.allclose(grid.flatten(), wanted, atol=1e-12)
 
 
-def test_shares_are_spread_evenly():
-    shares = sorted(share_of(n) for n in range(50))
-    assert max(np.diff([0.0, *shares, 1.0])) < 0.06
+def test_positions_cover_the_interval_evenly():
+    positions = sorted(low_discrepancy(n) for n in range(50))
+    assert max(np.diff([0.0, *positions, 1.0])) < 0.06

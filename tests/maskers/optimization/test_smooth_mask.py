@@ -8,12 +8,12 @@ from torch import Generator
 from saliencykit.maskers.optimization.smooth_mask import SmoothMask
 
 
-def slow_mask(shape, cells, *, smallest=0.2):
-    """The formula, value by value: the smooth maximum over all cells near enough for their kernel
-    to count, 0 outside.
+def slow_mask(smooth, cells, *, smallest=0.2):
+    """The formula, value by value: the smooth maximum over all grid points with a kernel above
+    `smallest`, 0 outside the image.
     """
-    rows, columns = shape.grid
-    width = shape.width * min(shape.grid)
+    rows, columns = smooth.shape
+    width = smooth.width * min(smooth.shape)
 
     def kernel(y, x):
         return math.exp(-2 * max(0.0, math.hypot(y, x) / width - 0.5) ** 2)
@@ -35,47 +35,49 @@ def slow_mask(shape, cells, *, smallest=0.2):
                         at = ((i + 0.5) / 2 - 0.5, (j + 0.5) / 2 - 0.5)
                         values.append(kernel(y - at[0], x - at[1]) * cells[y, x] if inside else 0.0)
             values = np.array(values)
-            weights = np.exp(values / shape.temperature)
+            weights = np.exp(values / smooth.temperature)
             answer[i, j] = (values * weights).sum() / weights.sum()
     return answer
 
 
 @pytest.mark.parametrize(
-    "shape",
+    "smooth",
     [
-        SmoothMask((224, 224), cells=9),
-        SmoothMask((40, 24), cells=6, width=0.2, temperature=0.1),
-        SmoothMask((5, 7), cells=32),
-        SmoothMask((30, 30), cells=8, width=0.4),
+        SmoothMask((224, 224), grid_size=9),
+        SmoothMask((40, 24), grid_size=6, width=0.2, temperature=0.1),
+        SmoothMask((5, 7), grid_size=32),
+        SmoothMask((30, 30), grid_size=8, width=0.4),
     ],
     ids=repr,
 )
-def test_equals_the_formula_value_by_value(shape):
-    cells = torch.rand(2, 1, *shape.grid, generator=Generator().manual_seed(0), dtype=torch.float64)
-    masks = shape.mask(cells)
-    assert masks.shape == (2, 1, 2 * shape.grid[0], 2 * shape.grid[1])
+def test_equals_the_formula_value_by_value(smooth):
+    cells = torch.rand(
+        2, 1, *smooth.shape, generator=Generator().manual_seed(0), dtype=torch.float64
+    )
+    masks = smooth.mask(cells)
+    assert masks.shape == (2, 1, 2 * smooth.shape[0], 2 * smooth.shape[1])
     for mask, cell in zip(masks, cells, strict=True):
-        assert np.allclose(mask[0].numpy(), slow_mask(shape, cell[0].numpy()), atol=1e-9)
+        assert np.allclose(mask[0].numpy(), slow_mask(smooth, cell[0].numpy()), atol=1e-9)
 
 
-def test_its_gradient_is_right():
-    shape = SmoothMask((12, 9), cells=5, width=0.3)
+def test_the_gradient_is_correct():
+    smooth = SmoothMask((12, 9), grid_size=5, width=0.3)
     cells = torch.rand(
         2,
         1,
-        *shape.grid,
+        *smooth.shape,
         generator=Generator().manual_seed(1),
         dtype=torch.float64,
         requires_grad=True,
     )
-    assert torch.autograd.gradcheck(shape.mask, cells)
+    assert torch.autograd.gradcheck(smooth.mask, cells)
 
 
-def test_one_cell_is_a_soft_disc_and_no_cell_is_nothing():
-    shape = SmoothMask((224, 224))
-    cells = torch.zeros(2, 1, *shape.grid)
+def test_one_grid_point_makes_a_soft_disc_and_none_makes_nothing():
+    smooth = SmoothMask((224, 224))
+    cells = torch.zeros(2, 1, *smooth.shape)
     cells[1, 0, 16, 10] = 1
-    nothing, disc = shape.mask(cells)[:, 0]
+    nothing, disc = smooth.mask(cells)[:, 0]
     assert nothing.max() == 0
     y, x = torch.meshgrid(
         torch.arange(64) * 3.5 + 1.75, torch.arange(64) * 3.5 + 1.75, indexing="ij"
@@ -86,10 +88,10 @@ def test_one_cell_is_a_soft_disc_and_no_cell_is_nothing():
     assert disc.max() <= 1
 
 
-def test_no_mask_is_rougher_than_its_disc():
-    shape = SmoothMask((224, 224))
-    cells = (torch.rand(1, 1, *shape.grid, generator=Generator().manual_seed(2)) > 0.97).float()
-    mask = shape.mask(cells)[0, 0]
+def test_no_mask_is_rougher_than_a_disc():
+    smooth = SmoothMask((224, 224))
+    cells = (torch.rand(1, 1, *smooth.shape, generator=Generator().manual_seed(2)) > 0.97).float()
+    mask = smooth.mask(cells)[0, 0]
     # 3.5 px apart; a mask of that many free values could jump by 1
     assert mask.diff(dim=0).abs().max() < 0.4
     assert mask.max() > 0.99
@@ -99,14 +101,14 @@ def test_no_mask_is_rougher_than_its_disc():
     ("size", "grid"),
     [((224, 224), (32, 32)), ((224, 448), (32, 64)), ((16, 16), (16, 16)), ((5, 40), (5, 40))],
 )
-def test_cells_are_as_dense_along_both_sides_and_no_denser_than_pixels(size, grid):
-    shape = SmoothMask(size)
-    assert shape.grid == grid
-    assert shape.count == 4 * grid[0] * grid[1]
+def test_the_grid_is_as_dense_along_both_sides_and_at_most_one_point_per_pixel(size, grid):
+    smooth = SmoothMask(size)
+    assert smooth.shape == grid
+    assert smooth.num_values == 4 * grid[0] * grid[1]
 
 
-def test_masks_do_not_depend_on_each_other_and_keep_their_precision():
-    shape = SmoothMask((32, 32), cells=8)
+def test_masks_are_independent_and_keep_their_dtype():
+    smooth = SmoothMask((32, 32), grid_size=8)
     cells = torch.rand(3, 1, 8, 8, generator=Generator().manual_seed(3))
-    assert torch.allclose(shape.mask(cells)[1:2], shape.mask(cells[1:2]), atol=1e-6)
-    assert shape.mask(cells.double()).dtype == torch.float64
+    assert torch.allclose(smooth.mask(cells)[1:2], smooth.mask(cells[1:2]), atol=1e-6)
+    assert smooth.mask(cells.double()).dtype == torch.float64

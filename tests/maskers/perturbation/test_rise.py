@@ -279,7 +279,10 @@ def test_a_constant_model_gets_an_empty_mask():
 @pytest.mark.parametrize("limit", [3, None])
 def test_the_mask_of_an_image_does_not_depend_on_its_batch(examples, alternative, limit):
     images, labels = examples
-    black_box, masker = PlantedEvidence(max_batch_size=limit), Rise(samples=50, alternative=alternative)
+    black_box, masker = (
+        PlantedEvidence(max_batch_size=limit),
+        Rise(samples=50, alternative=alternative),
+    )
     together = found(masker, black_box, images, labels)
     alone = [found(masker, black_box, images[i : i + 1], labels[i : i + 1]) for i in range(4)]
     assert torch.allclose(
