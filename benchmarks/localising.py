@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from saliencykit.metrics.thresholding import LEVELS, BlackBoxWrapper, Rule, best_overlaps, boxes_at
+from saliencykit.metrics.thresholding import LEVELS, Components, Rule, best_overlaps, boxes_at
 
 RULES: dict[str, Rule] = {"value": "range", "energy": "energy", "mean": "mean"}
 """The names in the tables, and what the package calls them."""
@@ -20,7 +20,7 @@ _SHOWN = {"value": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95), "mean": 
 CROPS = tuple((rule, level) for rule, levels in _SHOWN.items() for level in levels)
 """The cuts whose boxes the classifier is shown, for the saliency metric: each costs an evaluation.
 """
-MODES: tuple[BlackBoxWrapper, ...] = ("all", "largest")
+MODES: tuple[Components, ...] = ("all", "largest")
 HALF = CUTS.index(("value", 0.5))
 
 Map = np.ndarray[Any, np.dtype[Any]]

@@ -1,6 +1,4 @@
-"""AverageDrop: how much less, or more, the map's picture speaks for the class than the picture
-itself.
-"""
+"""AverageDrop: how much probability is lost, or gained, when the image is multiplied by the map."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,29 +20,29 @@ _ZERO = Constant(color="zero")
 @final
 @dataclass(frozen=True, kw_only=True)
 class AverageDrop(Metric):
-    """The map as it is, multiplied into the picture: what share of the label's probability is lost,
-    and is it ever more?
+    """The fraction of the label's probability that is lost when the image is multiplied by the map.
 
-    With `p` the label's probability in the picture and `o` that in `picture * map` (on the
+    With `p` the label's probability on the image and `o` that on `image * map` (blended with the
     alternative), `drop = max(0, p - o) / p` (lower is better), `increase` is 1 where `o > p`, else
     0, and `gain = max(0, o - p) / (1 - p)`; all in [0, 1]. Their means over a data set are the
     published average drop, increase in confidence and average gain. A map of ones loses nothing, so
-    large maps do well here: `area`, the map's mean, is told beside them, and no comparison of two
-    methods is fair without it. Two queries per image.
+    large maps score well here: compare methods only together with `area`, the mean of the map. Two
+    queries per image.
 
     Args:
-        alternative: What shows where the map is 0; drawn once per picture. By default what the
-            model's normalisation maps to 0: the product of the map with the normalised picture, as
-            it is usually computed.
+        alternative: Replaces the pixels where the map is 0; drawn once per image. The default is
+            what the model's normalization maps to 0: the product of the map and the normalized
+            image, as it is usually computed.
 
     Raises:
-        InputError: The alternative is not one.
+        InputError: The alternative cannot be used.
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> sample = Sample(*black_box.examples(1, generator=g))
-        >>> truth, metric = black_box.evidence(sample.images, sample.labels), AverageDrop(alternative=Constant(color=0.5))
+        >>> truth = black_box.evidence(sample.images, sample.labels)
+        >>> metric = AverageDrop(alternative=Constant(color=0.5))
         >>> scores = metric(black_box, sample, truth, explain=black_box.evidence, generator=g)
         >>> {name: round(value.item(), 2) for name, value in scores.items()}
         {'drop': 0.0, 'increase': 0.0, 'gain': 0.0, 'area': 0.06}
@@ -72,9 +70,9 @@ class AverageDrop(Metric):
         explain: Explain,
         generator: Generator,
     ) -> Mapping[str, PerImage]:
-        """`drop`, `increase`, `gain`, and the map's `area`."""
-        edit = make_perturber(black_box, sample.images, self.alternative, generator)
-        before, after = probabilities(black_box, sample.labels, [sample.images, edit(mask)])
+        """`drop`, `increase`, `gain`, and the `area` of the map."""
+        perturb = make_perturber(black_box, sample.images, self.alternative, generator)
+        before, after = probabilities(black_box, sample.labels, [sample.images, perturb(mask)])
         tiny = torch.finfo(before.dtype).tiny
         return {
             "drop": (before - after).clamp_min(0) / before.clamp_min(tiny),

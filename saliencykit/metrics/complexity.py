@@ -14,17 +14,17 @@ from saliencykit.core.types import Mask, PerImage
 @final
 @dataclass(frozen=True, kw_only=True)
 class Complexity(Metric):
-    """The entropy of the map's share in each pixel, in nats: from 0, one pixel, to log of their
-    number, all alike.
+    """The entropy of the normalized map, in nats: from 0 for a single pixel to the log of the
+    number of pixels for a constant map.
 
-    A map that people can take in is concentrated. It says nothing about whether the map is right:
-    the classifier is not asked. NaN for a map of zeros, which has no shares.
+    A map that people can grasp is concentrated. It does not say whether the map is right: the
+    classifier is not queried. NaN for a map of zeros, which cannot be normalized.
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
-        >>> sample, everything = Sample(*black_box.examples(1, generator=g)), torch.ones(1, 1, 16, 16)
-        >>> scores = Complexity()(black_box, sample, everything, explain=black_box.evidence, generator=g)
+        >>> sample, mask = Sample(*black_box.examples(1, generator=g)), torch.ones(1, 1, 16, 16)
+        >>> scores = Complexity()(black_box, sample, mask, explain=black_box.evidence, generator=g)
         >>> round(scores["Complexity"].exp().item())
         256
 

@@ -1,7 +1,7 @@
-"""Fills for judging only: nothing that trains, tunes or optimises a mask may use them, so that they
-stay unseen.
+"""Held-out alternatives: for evaluation only, so that no mask was made with them.
 
-`tests/benchmarks/test_unseen.py` reads the source and fails where something but a metric does.
+`tests/benchmarks/test_held_out.py` fails where anything that trains, tunes or optimizes masks uses
+them.
 """
 
 from dataclasses import dataclass
@@ -19,18 +19,18 @@ from saliencykit.metrics.linear_imputation import impute
 @final
 @dataclass(frozen=True, kw_only=True)
 class RoadImputation(Alternative):
-    """ROAD's fill: each removed pixel is the weighted mean of its eight neighbours, removed ones
+    """ROAD's fill: each removed pixel is the weighted mean of its eight neighbors, removed ones
     included, plus noise.
 
-    No edge shows where the hole was. A mask is used as the binary one `mask >= 0.5`; a picture of
-    which nothing is kept becomes its own mean colour. See `impute` for how exact it is.
+    No edge shows where the hole was. The mask is binarized, `mask >= 0.5`; an image without any
+    kept pixel becomes its own mean color. See `impute` for the accuracy.
 
     Args:
-        std: Standard deviation of the noise on the removed pixels, in units of pixels in [0, 1], >=
-            0; 0.01 published.
+        std: Standard deviation of the noise on the removed pixels, for pixels in [0, 1], >= 0; the
+            paper's is 0.01.
 
     Raises:
-        InputError: std is negative.
+        InputError: `std` is negative.
 
     References:
         Rong et al. 2022, "A Consistent and Efficient Evaluation Strategy for Attribution Methods"
@@ -42,15 +42,15 @@ class RoadImputation(Alternative):
     uses_mask = True
 
     def __post_init__(self) -> None:
-        """Check the number."""
+        """Check the argument."""
         if not 0 <= self.std < float("inf"):
-            raise InputError(f"LinearlyImputed(std={self.std}): std is >= 0.")
+            raise InputError(f"RoadImputation(std={self.std}) takes a number >= 0, such as 0.01.")
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
-        """The images with the pixels outside the mask imputed; without a mask, all of them are."""
+        """The images with the pixels outside the mask imputed; without a mask, all of them."""
         kept = (images[:, :1] < -1 if mask is None else mask >= 0.5).to(images.device)
-        grain = rng.normal(images, images.shape[1:], generator=generator, std=self.std)
-        return impute(images, kept) + grain * (~kept)
+        noise = rng.normal(images, images.shape[1:], generator=generator, std=self.std)
+        return impute(images, kept) + noise * (~kept)
 
     def edit(self, images: Images, mask: Mask, generator: Generator) -> Images:
         """The images with the pixels outside the binary mask imputed."""
@@ -62,28 +62,28 @@ class RoadImputation(Alternative):
 @final
 @dataclass(frozen=True, kw_only=True)
 class ShuffledBlocks(Alternative):
-    """The picture itself, cut into blocks that change places.
+    """The image itself with its blocks shuffled.
 
-    Colours, textures and small parts of the object stay, at the wrong places: the hardest fill for
+    Colors, textures and small parts of the object remain, in the wrong places: the hardest fill for
     a mask that relies on everything else looking empty.
 
     Args:
-        block: Side of a block in pixels, >= 1; what does not fill a block at the right and lower
-            edge stays where it is. Halved until the picture holds at least 2 x 2 blocks.
+        block: Side of a block in pixels, >= 1, halved until the image has at least 2 x 2 blocks. An
+            incomplete block at the right or lower edge stays in place.
 
     Raises:
-        InputError: The block has no pixel.
+        InputError: `block` is less than 1.
     """
 
     block: int = 32
 
     def __post_init__(self) -> None:
-        """Check the number."""
+        """Check the argument."""
         if self.block < 1:
-            raise InputError(f"ShuffledBlocks(block={self.block}): a block has at least 1 pixel.")
+            raise InputError(f"ShuffledBlocks(block={self.block}) takes a whole number >= 1.")
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
-        """Each image's blocks in a random order; the mask is not used."""
+        """Each image with its blocks in random order; the mask is not used."""
         batch, channels, height, width = images.shape
         side = self.block
         while side > 1 and side * 2 > min(height, width):

@@ -1,48 +1,41 @@
-"""UnseenAreaCurves: kept and dropped at equal areas, under fills that no mask was made for."""
+"""HeldOutAreaCurves: area curves under alternatives that no mask was made with."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
-
-from torch import Generator
+from typing import final
 
 from saliencykit.core.alternative import Alternative
-from saliencykit.core.black_box import BlackBox
-from saliencykit.core.metric import Explain, Metric, Sample
-from saliencykit.core.types import Mask, PerImage
-from saliencykit.metrics.area_curves import AreaCurves
+from saliencykit.metrics.area_curves import CurvesAtAreas
 from saliencykit.metrics.held_out_alternatives import RoadImputation, ShuffledBlocks
-from saliencykit.metrics.perturbed_queries import check_shares
 
-FILLS: tuple[Alternative, ...] = (RoadImputation(), ShuffledBlocks())
+HELD_OUT: tuple[Alternative, ...] = (RoadImputation(), ShuffledBlocks())
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class HeldOutAreaCurves(Metric):
-    """`area-curves`, the mean over two fills that nothing in this package trains, tunes or
-    optimises masks with.
+class HeldOutAreaCurves(CurvesAtAreas):
+    """`area-curves`, averaged over two held-out alternatives: nothing in this package trains, tunes
+    or optimizes masks with them.
 
-    A mask that was optimised against a fill can exploit that fill; under these two it cannot. One
-    is ROAD's linear imputation, the hole painted over from its edge; the other is the picture's own
-    blocks of 32 px in a random order, colours and textures at wrong places. What a mask keeps and
-    drops here is the figure to compare trained and optimised masks by. Four queries per area and
-    image.
+    A mask that was optimized against an alternative can exploit it; these two it cannot. One is
+    ROAD's linear imputation, which paints a hole over from its edge; the other shuffles blocks of
+    32 px of the image itself, so that colors and textures are in the wrong places. Use it to
+    compare trained and optimized masks. Four queries per area and image.
 
     Args:
-        areas: Shares of the picture in (0, 1), each larger than the one before.
+        areas: Fractions of the image in (0, 1), in ascending order.
 
     Raises:
-        InputError: The areas are none.
+        InputError: `areas` cannot be used.
 
     Example:
         >>> import torch
+        >>> from saliencykit import Sample
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
+        >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
         >>> sample = Sample(*black_box.examples(1, generator=g))
         >>> truth = black_box.evidence(sample.images, sample.labels)
-        >>> scores = HeldOutAreaCurves(areas=(0.1,))(black_box, sample, truth, explain=black_box.evidence, generator=g)
-        >>> sorted(scores)
+        >>> metric = HeldOutAreaCurves(areas=(0.1,))
+        >>> sorted(metric(black_box, sample, truth, explain=black_box.evidence, generator=g))
         ['dropped_0.1', 'gap', 'kept_0.1']
 
     References:
@@ -51,33 +44,5 @@ class HeldOutAreaCurves(Metric):
         traces.
     """
 
-    areas: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.5)
-
-    higher_is_better: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        """Check the arguments."""
-        check_shares(self, "areas", self.areas)
-
-    def score(
-        self,
-        black_box: BlackBox,
-        sample: Sample,
-        mask: Mask,
-        *,
-        explain: Explain,
-        generator: Generator,
-    ) -> Mapping[str, PerImage]:
-        """As `area-curves`: `gap`, `kept_0.05` and so on, higher is better; `dropped_0.05` and so
-        on, lower is better.
-        """
-        curves = [
-            AreaCurves(alternative=fill, areas=self.areas).score(
-                black_box, sample, mask, explain=explain, generator=generator
-            )
-            for fill in FILLS
-        ]
-        return {
-            name: sum((curve[name] for curve in curves[1:]), curves[0][name]) / len(curves)
-            for name in curves[0]
-        }
+    def _alternatives(self) -> tuple[Alternative, ...]:
+        return HELD_OUT

@@ -1,4 +1,4 @@
-"""Localisation: does a box around the mask lie on the object?"""
+"""Localization: is the bounding box of the mask on the object?"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Mask, PerImage
 from saliencykit.metrics.thresholding import (
-    BlackBoxWrapper,
+    Components,
     Rule,
     best_overlaps,
     boxes_at,
@@ -25,27 +25,26 @@ from saliencykit.metrics.thresholding import (
 @final
 @dataclass(frozen=True, kw_only=True)
 class Localization(Metric):
-    """Is the mask's box wrong, by the rule of the ImageNet localization challenge? The label is
-    given, so only the place counts.
+    """Localization error: is the mask's bounding box wrong, by the rule of the ImageNet challenge?
 
-    The box around what a threshold leaves of the mask is right where its intersection over union
-    with one of the boxes of the labelled object is at least `overlap`. Lower is better, and the
-    mean over a data set is the localization error. Good at what it was made for: one object that
-    fills a part of the picture. The threshold decides much of the number and is chosen for each
-    masker on pictures that are not counted (`thresholds` and `choose_threshold`); a number whose
-    threshold was chosen on the same pictures is too good. The centre box is right on about half of
-    ImageNet's photos, so compare with it. NaN where the picture has no box.
+    The bounding box of the thresholded mask is right if its intersection over union with one of the
+    boxes of the labeled object is at least `overlap`. Lower is better; the mean over a data set is
+    the localization error. The label is given, so only the place counts. It works for what it was
+    made for: one object that fills a part of the image. The threshold decides much of the error, so
+    choose it for each masker on other images (`thresholds` and `choose_threshold`); an error whose
+    threshold was chosen on the same images is too optimistic. The center box is right on about half
+    of ImageNet's photos, so compare with it. NaN where the image has no box.
 
     Args:
-        rule: What the threshold is compared with; see `thresholded`: `value` the mask itself, `range` the
-            share of the way from its smallest to its largest value, `energy` the share of its sum,
-            `mean` multiples of its mean.
+        rule: What the threshold refers to: `value`: the mask itself; `range`: the fraction of the
+            way from its smallest to its largest value; `energy`: the fraction of its sum; `mean`:
+            multiples of its mean. See `thresholded`.
         threshold: In [0, 1]; for `mean` >= 0.
-        around: The box is the tightest around `all` pixels that are left, or around the `largest`
-            connected part of them.
-        overlap: The least intersection over union of a right box, in (0, 1].
-        thresholds: The same at each of these too, in columns `error@0.3`, for `choose_threshold`;
-            `cutting.LEVELS` has usual ones.
+        components: The box encloses `all` pixels that reach the threshold, or the `largest`
+            connected component.
+        overlap: The smallest intersection over union of a right box, in (0, 1].
+        thresholds: The error at each of these too, in columns `error@0.3`, for `choose_threshold`;
+            `LEVELS` has common ones.
 
     Raises:
         InputError: An argument is out of range.
@@ -54,9 +53,10 @@ class Localization(Metric):
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
         >>> images, labels = black_box.examples(1, generator=g)
-        >>> sample, mask = Sample(images, labels, (torch.tensor([[2.0, 2.0, 8.0, 8.0]]),)), torch.zeros(1, 1, 16, 16)
+        >>> sample = Sample(images, labels, (torch.tensor([[2.0, 2.0, 8.0, 8.0]]),))
+        >>> mask, metric = torch.zeros(1, 1, 16, 16), Localization()
         >>> mask[..., 2:6, 2:8] = 0.7
-        >>> scores = Localization()(black_box, sample, mask, explain=lambda images, labels: mask, generator=g)
+        >>> scores = metric(black_box, sample, mask, explain=lambda *_: mask, generator=g)
         >>> {name: round(value.item(), 2) for name, value in scores.items()}
         {'error': 0.0, 'overlap': 0.67}
 
@@ -69,7 +69,7 @@ class Localization(Metric):
 
     rule: Rule = "range"
     threshold: float = 0.5
-    around: BlackBoxWrapper = "all"
+    components: Components = "all"
     overlap: float = 0.5
     thresholds: tuple[float, ...] = ()
 
@@ -78,10 +78,10 @@ class Localization(Metric):
     def __post_init__(self) -> None:
         """Check the arguments."""
         check_levels(self, self.rule, (self.threshold, *self.thresholds))
-        if self.around not in ("all", "largest"):
-            raise InputError(f"{self}: around is 'all' or 'largest'.")
+        if self.components not in ("all", "largest"):
+            raise InputError(f"{self}: write components='all' or components='largest'.")
         if not 0 < self.overlap <= 1:
-            raise InputError(f"{self}: overlap is an intersection over union, in (0, 1].")
+            raise InputError(f"{self}: overlap is an intersection over union in (0, 1].")
 
     def score(
         self,
@@ -92,13 +92,13 @@ class Localization(Metric):
         explain: Explain,
         generator: Generator,
     ) -> Mapping[str, PerImage]:
-        """1 where the box is wrong, else 0, also at each of `thresholds`; the overlap, in [0, 1],
-        higher is better. No query.
+        """`error`: 1 where the box is wrong, else 0, also at each of `thresholds`; `overlap` in
+        [0, 1], higher is better. No query.
         """
         names = ["error", *(f"error@{level:g}" for level in self.thresholds)]
         if sample.boxes is None:
             return dict.fromkeys([*names, "overlap"], missing(mask))
-        boxes = boxes_at(mask, self.rule, (self.threshold, *self.thresholds), self.around)
+        boxes = boxes_at(mask, self.rule, (self.threshold, *self.thresholds), self.components)
         overlaps = torch.stack(best_overlaps(list(boxes), sample.boxes, mask.dtype))
         errors = torch.where(overlaps.isnan(), overlaps, (overlaps < self.overlap).to(mask.dtype))
         return {
@@ -111,9 +111,7 @@ class Localization(Metric):
 @final
 @dataclass(frozen=True)
 class ChosenThreshold:
-    """A threshold that was chosen: its mean on the `rows` that have a value, out of those that were
-    looked at.
-    """
+    """The chosen threshold, and its mean error over the `rows` that have a value."""
 
     threshold: float
     mean: float
@@ -123,23 +121,22 @@ class ChosenThreshold:
 def choose_threshold(
     rows: Iterable[Mapping[str, float | None]], *, column: str = "localization/error"
 ) -> ChosenThreshold:
-    """The threshold with the lowest mean error on the pictures of one masker; to be used on other
-    pictures than these.
+    """The threshold with the lowest mean error over one masker's images; for use on other images.
 
     Args:
-        rows: The scores by name of one masker's pictures, as a run's `rows.jsonl` has them under
-            `scores`; None and NaN are left out.
-        column: What stands before the `@` of the columns.
+        rows: The scores by name of one masker's images, as `scores` in a run's `rows.jsonl`; None
+            and NaN are skipped.
+        column: The name of the columns before the `@`.
 
     Returns:
-        The threshold; of equally good ones the middle one, which is the least surprising on other
-        pictures.
+        The threshold; of equally good ones the middle one, which generalizes best.
 
     Raises:
         InputError: There is no such column, or no value in it.
 
     Example:
-        >>> choose_threshold([{"localization/error@0.3": 0.0, "localization/error@0.6": 1.0}]).threshold
+        >>> rows = [{"localization/error@0.3": 0.0, "localization/error@0.6": 1.0}]
+        >>> choose_threshold(rows).threshold
         0.3
     """
     values = by_threshold(rows, column)
@@ -147,7 +144,7 @@ def choose_threshold(
     if not means:
         raise InputError(
             f"choose_threshold: no value in columns {column}@...; evaluate "
-            "localization:thresholds=(0.3,0.5) on boxed pictures."
+            "localization:thresholds=(0.3,0.5) on images with bounding boxes."
         )
     best = [level for level, mean in means.items() if mean == min(means.values())]
     chosen = best[(len(best) - 1) // 2]

@@ -1,4 +1,4 @@
-"""MaxBoxAccV2: localization at the best threshold, averaged over how exact a box must be."""
+"""MaxBoxAccV2: localization at the best threshold, averaged over three overlaps."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,24 +24,23 @@ from saliencykit.metrics.thresholding import (
 @final
 @dataclass(frozen=True, kw_only=True)
 class MaxBoxAccV2(Metric):
-    """How well does one of the boxes around the map's parts lie on one of the object's, at each
-    threshold?
+    """The best overlap of any connected component's bounding box with the object's, by threshold.
 
-    The map is cut at each threshold of its range; every connected part of what is left gives a
-    tight box; the value is the largest intersection over union of any of these with any of the
-    boxes of the labelled object. The metric is made of these by `max_box_accuracy(rows)`, over a
-    data set: for each of the overlaps 0.3, 0.5 and 0.7 the share of pictures with at least that
-    overlap, at the threshold where the share is largest, and the mean of the three. It says how
-    good a map could be with the best threshold, so it is higher than what `localization` gives with
-    a threshold from other pictures, and cannot be compared with it. A map of many specks has many
-    boxes, one of which may be right by chance. NaN where the picture has no box.
+    The map is thresholded at fractions of its range; each connected component has a bounding box;
+    the value is the largest intersection over union of any of these with any box of the labeled
+    object. `max_box_accuracy(rows)` computes the metric from them, over a data set: for each of the
+    overlaps 0.3, 0.5 and 0.7 the fraction of images with at least that overlap, at the best
+    threshold, and the mean of the three. It says how good a map could be with the best threshold,
+    so it is higher than `localization` with a threshold from other images, and cannot be compared
+    with it. A map of many specks has many boxes, one of which may be right by chance. NaN where the
+    image has no box.
 
     Args:
-        thresholds: Shares of the way from the map's smallest value to its largest, in [0, 1]. The
-            authors' code has 1000 of them; more can only raise the value.
+        thresholds: Fractions of the way from the map's smallest value to its largest, in [0, 1].
+            The authors' code has 1000 of them; more can only raise the value.
 
     Raises:
-        InputError: There is no threshold, or one is out of range.
+        InputError: There is no threshold, one is out of range, or there are duplicates.
 
     Example:
         >>> metric = MaxBoxAccV2(thresholds=(0.2, 0.6))
@@ -62,7 +61,7 @@ class MaxBoxAccV2(Metric):
         """Check the thresholds."""
         check_levels(self, "range", self.thresholds)
         if not self.thresholds or len(set(self.thresholds)) < len(self.thresholds):
-            raise InputError(f"{self}: thresholds are one or more different numbers.")
+            raise InputError(f"{self} takes one or more different thresholds.")
 
     def score(
         self,
@@ -81,17 +80,14 @@ class MaxBoxAccV2(Metric):
         for name, level in zip(names, self.thresholds, strict=True):
             inside = thresholded(mask, "range", level)
             sizes = inside.count_nonzero((1, 2, 3)).to(mask.dtype)
-            # cuts of one map with as many pixels are the same
+            # masks of one map with equally many pixels are the same
             changed = (sizes != last[0]).nonzero().flatten()
             overlaps = last[1].clone()
             if len(changed):
-                boxes, truth = (
-                    component_boxes(inside[changed]),
-                    [sample.boxes[i] for i in changed.tolist()],
-                )
-                overlaps[changed] = torch.stack(
-                    [some.max() for some in best_overlaps(boxes, truth, mask.dtype)]
-                )
+                boxes = component_boxes(inside[changed])
+                truth = [sample.boxes[i] for i in changed.tolist()]
+                best = [some.max() for some in best_overlaps(boxes, truth, mask.dtype)]
+                overlaps[changed] = torch.stack(best)
             last = sizes, overlaps
             scores[name] = overlaps
         return scores
@@ -106,14 +102,14 @@ def max_box_accuracy(
     """MaxBoxAccV2 of one masker over a data set, from its rows.
 
     Args:
-        rows: The scores by name of one masker's pictures, as a run's `rows.jsonl` has them under
-            `scores`; None and NaN are left out.
-        column: What stands before the `@` of the columns.
-        overlaps: The intersections over union that are asked for, each in (0, 1].
+        rows: The scores by name of one masker's images, as `scores` in a run's `rows.jsonl`; None
+            and NaN are skipped.
+        column: The name of the columns before the `@`.
+        overlaps: The required intersections over union, each in (0, 1].
 
     Returns:
-        By overlap (`"0.5"`, which is MaxBoxAcc's) the share of pictures at the best threshold, in
-        [0, 1], and `mean`: MaxBoxAccV2.
+        By overlap (`"0.5"` is MaxBoxAcc's) the fraction of images at the best threshold, in [0, 1];
+        and `mean`, MaxBoxAccV2.
 
     Raises:
         InputError: There is no such column, or no value in it.
@@ -127,10 +123,10 @@ def max_box_accuracy(
     if not values:
         raise InputError(
             f"max_box_accuracy: no value in columns {column}@...; evaluate max-box-acc-v2 on "
-            "pictures with boxes."
+            "images with bounding boxes."
         )
-    shares = {
+    accuracies = {
         f"{least:g}": max(sum(v >= least for v in some) / len(some) for some in values.values())
         for least in overlaps
     }
-    return {**shares, "mean": sum(shares.values()) / len(shares)}
+    return {**accuracies, "mean": sum(accuracies.values()) / len(accuracies)}

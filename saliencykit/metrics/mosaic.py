@@ -1,4 +1,4 @@
-"""Mosaic: four pictures in one, and only one of them shows the class: ground truth without boxes."""
+"""Mosaic: four images in one, only one of which shows the class: ground truth without boxes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,54 +14,56 @@ from saliencykit.core.class_scores import probability
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Explain, Metric, Sample
 from saliencykit.core.types import Images, Labels, Mask, PerImage
+from saliencykit.metrics.thresholding import missing
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Mosaic(Metric):
-    """How much of the mask's mass lies on the right one of four pictures? Higher is better; chance
-    is 0.25.
+    """Grid pointing game: the fraction of the mask's sum in the right one of four images. Higher is
+    better; chance is 0.25.
 
-    The picture is shrunk to a quarter of the input, and three pictures of three other classes fill
-    the other quarters (or, with `shrink=False`, all keep their size, and the mosaic is twice as
-    high and wide as the input); the masker is asked about the picture's class in the mosaic, and
-    `share` is the mass of its mask in the right quarter, divided by all. Needs no boxes, and the
-    answer is exact. But a mosaic is not a photo, its parts are smaller than what the model was
+    The image is shrunk to a quarter of the input, and three images of three other classes fill the
+    other quarters (with `shrink=False` all keep their size, and the mosaic is twice as high and
+    wide as the input). The masker explains the image's class in the mosaic, and `share` is the sum
+    of its mask in the right quarter divided by the whole sum. It needs no boxes, and the ground
+    truth is exact. But a mosaic is not a photo, its parts are smaller than what the model was
     trained on, and a mask may rightly cover little of its quarter; `probability`, the label's in
-    the mosaic, says whether the question was fair. An empty mask has a share of 0.25, as a constant
-    one. The mask of the whole picture is not looked at.
+    the mosaic, tells whether the task was fair. An empty mask has a share of 0.25, like a constant
+    one. The mask of the whole image is not used.
 
-    On 20 photos with MobileNetV2, which gives labels 0.58 on average (median in brackets): in
+    On 20 photos with MobileNetV2, which gives labels 0.58 on average (median in parentheses): in
     shrunk mosaics 0.04 (0.001), and Grad-CAM's share is 0.57; in mosaics of full size, where the
-    mean over all places lets no class be certain, 0.014 (0.013), and the share is 0.69. There the
-    question is fairer, but the model and masker must take it, and it costs four times as much.
+    mean over all positions lets no class be certain, 0.014 (0.013), and the share is 0.69. There
+    the task is fairer, but model and masker must accept the size, and it costs four times as much.
 
-    The other pictures are drawn for each picture from a fixed set, never from the batch, so that a
-    row does not depend on its neighbours. Without a set, or where it has no three pictures of three
+    The other images are drawn for each image from a fixed set, never from the batch, so that a row
+    does not depend on its batch. Without a set, or where it does not have three images of three
     other classes, both values are NaN.
 
     Args:
-        others: Pictures and their classes, of any size, (n, C, h, w); best ones of which the model
-            is certain. None: `for_data` takes them from the data set, which `evaluate` asks for.
-        shrink: True: the mosaic has the size of the input, which every model and masker takes.
-            False: its parts have, as published; objects look as large as the model knows them, but
-            it must take pictures of twice the size, and averages over four.
+        others: Images and their classes, of any size, (n, C, h, w); preferably ones of which the
+            model is certain. None: `for_data` takes them from the data set, as `evaluate` does.
+        shrink: True: the mosaic has the size of the input, which every model and masker accepts.
+            False: its parts have, as published; objects keep their size, but the model must accept
+            images of twice the size, and averages over four.
 
     Raises:
-        InputError: The set is empty; or the model does not take pictures of twice the size.
+        InputError: The set is empty; or the model does not accept images of twice the size.
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
         >>> sample = Sample(*black_box.examples(8, generator=g))
-        >>> scores = Mosaic(others=sample)(black_box, sample, torch.ones(8, 1, 16, 16), explain=black_box.evidence, generator=g)
+        >>> mask, metric = torch.ones(8, 1, 16, 16), Mosaic(others=sample)
+        >>> scores = metric(black_box, sample, mask, explain=black_box.evidence, generator=g)
         >>> scores["share"].shape
         torch.Size([8])
 
     References:
         Böhle et al. 2021, "Convolutional Dynamic Alignment Networks for Interpretable
-        Classifications", section 4.2; the grid pointing game. Theirs puts pictures of full size
-        into a larger one, which only some models take.
+        Classifications", section 4.2; the grid pointing game. Theirs puts images of full size into
+        a larger one, which only some models accept.
     """
 
     others: Sample | None = field(default=None, repr=False, compare=False)
@@ -70,14 +72,14 @@ class Mosaic(Metric):
     higher_is_better: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Check that there is something in the set."""
+        """Check that the set is not empty."""
         if self.others is not None and not len(self.others.images):
             raise InputError(
-                "Mosaic(others=...) takes at least one picture; three of other classes are needed."
+                "Mosaic(others=...) takes at least one image; three of other classes make a mosaic."
             )
 
     def for_data(self, sample: Sample) -> "Mosaic":
-        """The same metric with these pictures for its mosaics, unless it has some."""
+        """The same metric with these images for its mosaics, unless it has a set already."""
         return replace(self, others=sample) if self.others is None else self
 
     def score(
@@ -89,13 +91,12 @@ class Mosaic(Metric):
         explain: Explain,
         generator: Generator,
     ) -> Mapping[str, PerImage]:
-        """Share and probability, in [0, 1]. One query and one more explanation per image that has a
-        mosaic.
+        """`share` and `probability`, in [0, 1]. One query and one more explanation per image that
+        has a mosaic.
         """
-        share, sure = mask.new_full((2, len(mask)), float("nan"))
-        order = self._order(sample, generator)
-        partners, places = order if order is not None else (None, None)
-        if self.others is None or partners is None or places is None:
+        share, sure = missing(mask), missing(mask)
+        partners, places = self._order(sample, generator)
+        if self.others is None:
             return {"share": share, "probability": sure}
         able = (partners >= 0).all(1).nonzero().flatten()
         if len(able):
@@ -105,9 +106,7 @@ class Mosaic(Metric):
             mosaics = lay_out(images, quarters, places[able], shrink=self.shrink)
             sure[rows] = self._probability(black_box, mosaics, labels).to(mask.dtype)
             found = explain(mosaics, labels).to(mask.dtype)
-            found = torch.where(
-                found.amax((1, 2, 3), keepdim=True) == 0, torch.ones_like(found), found
-            )
+            found = found + (found.amax((1, 2, 3), keepdim=True) == 0).to(found.dtype)
             own = quarter_masks(places[able], found)
             share[rows] = (found * own).sum((1, 2, 3)) / found.sum((1, 2, 3))
         return {"share": share, "probability": sure}
@@ -120,23 +119,19 @@ class Mosaic(Metric):
                 raise
             size = f"{mosaics.shape[2]} x {mosaics.shape[3]}"
             raise InputError(
-                f"Mosaic(shrink=False) needs a model that takes pictures of {size}; write "
+                f"Mosaic(shrink=False) needs a model that accepts images of {size}; write "
                 f"shrink=True. {error}"
             ) from error
 
-    def _order(self, sample: Sample, generator: Generator) -> tuple[Tensor, Tensor] | None:
-        """For each picture the rows (B, 3) of its partners in the set, -1 where there are too few,
+    def _order(self, sample: Sample, generator: Generator) -> tuple[Tensor, Tensor]:
+        """For each image the rows (B, 3) of its partners in the set, -1 where there are too few,
         and its own quarter (B,).
         """
-        count = 0 if self.others is None else len(self.others.images)
-        drawn = rng.uniform(sample.images.float(), (count + 1,), generator=generator).cpu()
-        if self.others is None:
-            return None
-        classes = self.others.labels.tolist()
+        classes = [] if self.others is None else self.others.labels.tolist()
+        drawn = rng.uniform(sample.images.float(), (len(classes) + 1,), generator=generator).cpu()
         partners = torch.full((len(drawn), 3), -1)
-        for row, (own, order) in enumerate(
-            zip(sample.labels.tolist(), drawn[:, 1:].argsort(1).tolist(), strict=True)
-        ):
+        orders = drawn[:, 1:].argsort(1).tolist()
+        for row, (own, order) in enumerate(zip(sample.labels.tolist(), orders, strict=True)):
             taken = dict[int, int]()
             for candidate in order:
                 if classes[candidate] != own:
@@ -147,15 +142,13 @@ class Mosaic(Metric):
 
 
 def lay_out(images: Images, others: Tensor, places: Tensor, *, shrink: bool = True) -> Images:
-    """2 x 2 mosaics of the size of the images, each part shrunk with antialiasing, its aspect ratio
-    kept but for odd sides.
+    """2 x 2 mosaics of the size of the images, each part shrunk with antialiasing.
 
     Args:
         images: (B, C, H, W), H and W >= 2.
-        others: (B, 3, C, h, w): in reading order in the quarters that are left.
+        others: (B, 3, C, h, w): for the other quarters, in reading order.
         places: (B,) in 0..3: the image's own quarter, in reading order.
-        shrink: False: mosaics of twice the size; only others of another size than the images' are
-            brought to it.
+        shrink: False: mosaics of twice the size; only others of another size are resized.
     """
     batch, channels, height, width = images.shape
     if not shrink:
@@ -166,25 +159,22 @@ def lay_out(images: Images, others: Tensor, places: Tensor, *, shrink: bool = Tr
         )
     if others.shape[2] != channels:
         raise InputError(
-            f"Mosaic: the pictures in others have {others.shape[2]} channels, and the images "
-            f"{channels}."
+            f"Mosaic: the images in others have {others.shape[2]} channels, and the images to "
+            f"explain {channels}."
         )
     mosaics = images.new_empty(batch, channels, height, width)
-    shrunk: dict[
-        tuple[int, int], tuple[Tensor, Tensor]
-    ] = {}  # all quarters are alike but for odd sides
+    # by size: all quarters have the same, except for odd sides
+    shrunk: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
     for quarter, (rows, columns) in enumerate(_quarters(height, width)):
         size = (rows.stop - rows.start, columns.stop - columns.start)
         if size not in shrunk:
-            shrunk[size] = (
-                _shrunk(images, size),
-                _shrunk(others.flatten(0, 1), size).view(batch, 3, channels, *size),
-            )
-        small, parts = shrunk[size]
+            small = _shrunk(others.flatten(0, 1), size).view(batch, 3, channels, *size)
+            shrunk[size] = _shrunk(images, size), small
+        own, parts = shrunk[size]
         mine = (places == quarter).to(images.device)
         index = (quarter - (places < quarter).long()).clamp(0, 2).to(images.device)
         theirs = parts[torch.arange(batch, device=images.device), index]
-        mosaics[:, :, rows, columns] = torch.where(mine[:, None, None, None], small, theirs)
+        mosaics[:, :, rows, columns] = torch.where(mine[:, None, None, None], own, theirs)
     return mosaics
 
 

@@ -1,5 +1,5 @@
-"""What metrics that ask about many edits share: one draw of the alternative, and answers for all
-pictures of the batch at once.
+"""Queries of many perturbed images: one draw of the alternative, and several perturbations per
+batch.
 """
 
 from collections.abc import Callable, Iterable, MutableMapping
@@ -16,16 +16,15 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.query_batches import micro_batch, shared_fill
-from saliencykit.core.types import Images, Labels, Logits, Mask
+from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
 
-_FILLS = 4  # remembered at a time
+_MAX_FILLS = 4  # cached fills of the last images
 _Fills: TypeAlias = dict[tuple[Alternative, bytes], tuple[Images | None, Tensor]]
-# of the last pictures
 _fills: MutableMapping[Tensor, tuple[Tensor, _Fills]] = WeakTensorKeyDictionary()
 
 
 def check_alternative(metric: object, alternative: object) -> None:
-    """Raise InputError unless a metric's `alternative` is one."""
+    """Raise InputError unless a metric's `alternative` is an Alternative."""
     if not isinstance(alternative, Alternative):
         raise InputError(
             f"{name_of(metric)}(alternative={alternative!r}) takes an Alternative, such as Blur() "
@@ -33,109 +32,101 @@ def check_alternative(metric: object, alternative: object) -> None:
         )
 
 
-def check_shares(metric: object, name: str, shares: tuple[float, ...]) -> None:
-    """Raise InputError unless a metric's shares of the picture are in (0, 1), each larger than the
-    one before.
-    """
-    numbers = isinstance(shares, tuple) and all(isinstance(share, int | float) for share in shares)
+def check_fractions(metric: object, name: str, fractions: tuple[float, ...]) -> None:
+    """Raise InputError unless these are fractions of the image in (0, 1), in ascending order."""
     if (
-        not numbers
-        or not shares
-        or not (shares[0] > 0 and shares[-1] < 1)
-        or any(not a < b for a, b in pairwise(shares))
+        not isinstance(fractions, tuple)
+        or not fractions
+        or not all(isinstance(each, int | float) for each in fractions)
+        or not all(a < b for a, b in pairwise((0, *fractions, 1)))
     ):
         raise InputError(
-            f"{name_of(metric)}({name}={shares!r}) takes shares of the picture in (0, 1), a tuple "
-            "in ascending order, such as (0.1, 0.3, 0.5)."
+            f"{name_of(metric)}({name}={fractions!r}) takes fractions of the image in (0, 1), a "
+            "tuple in ascending order, such as (0.1, 0.3, 0.5)."
         )
 
 
 def make_perturber(
     black_box: BlackBox, images: Images, alternative: Alternative, generator: Generator
 ) -> Callable[[Mask], Images]:
-    """A function from a mask (B, 1, H, W), float or bool, to the pictures' edits, all with one draw
-    of the alternative.
+    """A function from a mask (B, 1, H, W), float or bool, to the perturbed images, all with one
+    draw of the alternative.
 
-    So differences between masks are paired: the fill is the same for all of them (for an
-    alternative whose fill depends on the mask, its random numbers are).
+    So differences between masks are paired: they share the fill (or, for an alternative whose fill
+    depends on the mask, its random numbers).
 
     Args:
-        black_box: For alternatives that depend on its normalisation.
+        black_box: For alternatives that depend on its normalization.
         images: (B, C, H, W).
-        alternative: What stands where a mask is 0.
-        generator: Moves on by a number or two.
+        alternative: Fills the pixels where a mask is 0.
+        generator: Advances by a number or two.
     """
     alternative = alternative.for_black_box(black_box)
     fill = _fill(alternative, images, generator)
-    if fill is not None:
-        return lambda mask: _edited(images, mask, fill)
-    seed = rng.seed(generator)
-    return lambda mask: alternative.edit(
-        images, mask.to(images.dtype), Generator().manual_seed(seed)
-    )
+    if fill is None:
+        seed = rng.seed(generator)
+        return lambda mask: alternative.edit(
+            images, mask.to(images.dtype), Generator().manual_seed(seed)
+        )
 
+    def perturb(mask: Mask) -> Images:
+        if mask.dtype == torch.bool:  # the same in one pass over memory instead of four
+            return torch.where(mask, images, fill)
+        return compose(images, mask.to(images.dtype), fill)
 
-def _edited(images: Images, mask: Mask, fill: Images) -> Images:
-    if mask.dtype == torch.bool:  # the same in one pass instead of four
-        return torch.where(mask, images, fill)
-    return compose(images, mask.to(images.dtype), fill)
+    return perturb
 
 
 def _fill(alternative: Alternative, images: Images, generator: Generator) -> Images | None:
-    """`shared_fill`, remembered: the same pictures are edited for every masker and by several
-    metrics.
+    """`shared_fill`, cached: several metrics perturb the same images, for every masker.
 
-    The generator is left where making the fill left it.
+    The generator ends in the state in which computing the fill leaves it.
     """
     before = generator.get_state()
     try:
         key = (alternative, before.numpy().tobytes())
         hash(key)
-    except TypeError:  # an alternative that cannot be compared
+    except TypeError:  # an alternative without equality
         return shared_fill(alternative, images, generator)
-    pictures = rng.image_keys(images)  # a tensor can be written to
-    if images not in _fills or not torch.equal(_fills[images][0], pictures):
+    content = rng.image_keys(images)  # a tensor can be modified in place
+    if images not in _fills or not torch.equal(_fills[images][0], content):
         _fills.clear()
-        _fills[images] = (pictures, {})
+        _fills[images] = (content, {})
     known = _fills[images][1]
     if key not in known:
-        if len(known) >= _FILLS:
+        if len(known) >= _MAX_FILLS:
             known.clear()
-        fill = shared_fill(alternative, images, generator)
-        known[key] = (fill, generator.get_state())
-        return fill
+        known[key] = (shared_fill(alternative, images, generator), generator.get_state())
     fill, after = known[key]
     generator.set_state(after)
     return fill
 
 
-def query_batched(black_box: BlackBox, edits: Iterable[Images]) -> Logits:
-    """The answers to each of the edits of a batch, (n, B, K); small batches are asked several edits
-    at a time.
+def query_batched(black_box: BlackBox, perturbed: Iterable[Images]) -> Logits:
+    """The logits of n perturbations of a batch, (n, B, K); small batches are joined.
 
     Args:
-        black_box: A fast one: `black_box.optimized_for(images)`.
-        edits: n tensors (B, C, H, W), made when they are needed.
+        black_box: An optimized copy: `black_box.optimized_for(images)`.
+        perturbed: n tensors (B, C, H, W), computed when they are needed.
     """
     waiting: list[Images] = []
-    answers: list[Logits] = []
+    logits: list[Logits] = []
 
     def flush() -> None:
         together = black_box(torch.cat(waiting))
-        answers.extend(together.view(len(waiting), -1, together.shape[1]))
+        logits.extend(together.view(len(waiting), -1, together.shape[1]))
         waiting.clear()
 
-    for edit in edits:
-        if waiting and (len(waiting) + 1) * len(edit) > micro_batch(black_box):
+    for images in perturbed:
+        if waiting and (len(waiting) + 1) * len(images) > micro_batch(black_box):
             flush()
-        waiting.append(edit)
+        waiting.append(images)
     flush()
-    return torch.stack(answers)
+    return torch.stack(logits)
 
 
-def probabilities(black_box: BlackBox, labels: Labels, edits: Iterable[Images]) -> Tensor:
-    """The probability of each picture's label in each of the edits of a batch, (n, B); see `query_batched`."""
-    logits = query_batched(black_box, edits)
-    return class_scores.probability(logits.flatten(0, 1), labels.repeat(len(logits))).view(
-        len(logits), -1
-    )
+def probabilities(black_box: BlackBox, labels: Labels, perturbed: Iterable[Images]) -> PerImage:
+    """The label's probability for n perturbations of a batch, (n, B); see `query_batched`."""
+    logits = query_batched(black_box, perturbed)
+    repeated = labels.repeat(len(logits))
+    return class_scores.probability(logits.flatten(0, 1), repeated).view(len(logits), -1)

@@ -1,4 +1,4 @@
-"""SaliencyScore: the paper's saliency metric."""
+"""SaliencyScore: the saliency metric of Dabkowski & Gal."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,39 +23,39 @@ _BLUR = Blur()
 @final
 @dataclass(frozen=True, kw_only=True)
 class SaliencyScore(Metric):
-    """How much smaller the crop around the mask is than the image, against how much less it speaks
-    for the class.
+    """The saliency metric: the log area of the crop around the mask minus the log probability of
+    the label in it.
 
-    `s = log(max(a, floor)) - log(p)`: `a` is the area of the tightest upright box around the mask,
-    as a share of the image, `p` the probability of the label when that box alone is enlarged to the
-    classifier's input, its aspect ratio ignored. Lower is better: 0 for the whole of an image of
-    which the classifier is certain, `log(floor)` at best. Nothing artificial is shown to the
-    classifier, but the mask's shape inside the box does not count, and on average half of the gain
-    of any method is area, so compare with the `center-box` and `whole-image` maskers, and look at
-    the median: a few images that the classifier gets wrong dominate the mean.
+    `s = log(max(a, floor)) - log(p)`: `a` is the area of the mask's bounding box, as a fraction of
+    the image, `p` the probability of the label when that crop is resized to the classifier's input,
+    its aspect ratio ignored. Lower is better: 0 for the whole of an image of which the classifier
+    is certain, `log(floor)` at best. The classifier sees nothing artificial, but the mask's shape
+    inside the box does not count, and on average half of the gain of any method is area: compare
+    with the `center-box` and `whole-image` maskers, and look at the median, because a few images
+    that the classifier gets wrong dominate the mean.
 
     Args:
         threshold: Pixels whose mask is at least this are in the box. With `relative_to="value"` in
             (0, 1].
-        relative_to: `value`: the threshold is compared with the mask itself; `mean`: with the mask
-            divided by its mean, so that 1 is the mean, > 0. Where no pixel reaches it (an empty
-            mask) the box is the whole image.
-        floor: Boxes smaller than this share of the image count as this, in (0, 1]; the paper's 0.05
-            keeps tiny crops from dominating.
-        alternative: None: the box is cut out and enlarged, the paper's way. An alternative: the box
-            stays where and as large as it is, and everything outside is replaced; see
+        relative_to: `value`: the threshold refers to the mask itself; `mean`: to the mask divided
+            by its mean, so that 1 is the mean, > 0. Where no pixel reaches it (an empty mask) the
+            box is the whole image.
+        floor: Boxes smaller than this fraction of the image count as this, in (0, 1]; the paper's
+            0.05 keeps tiny crops from dominating.
+        alternative: None: the box is cropped and resized, as in the paper. An alternative: the box
+            keeps its place and size, and everything outside is replaced; see
             `saliency_score_in_place`.
 
     Raises:
-        InputError: A number is out of range, or the alternative is not one.
+        InputError: A number is out of range, or the alternative cannot be used.
 
     Example:
         >>> import torch
         >>> from saliencykit.core.metric import Sample
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
-        >>> sample, everything = Sample(*black_box.examples(1, generator=g)), torch.ones(1, 1, 16, 16)
-        >>> scores = SaliencyScore()(black_box, sample, everything, explain=lambda images, labels: everything, generator=g)
+        >>> sample, mask = Sample(*black_box.examples(1, generator=g)), torch.ones(1, 1, 16, 16)
+        >>> scores = SaliencyScore()(black_box, sample, mask, explain=lambda *_: mask, generator=g)
         >>> {name: round(value.item(), 2) for name, value in scores.items()}
         {'score': 0.0, 'area': 1.0, 'crop_accuracy': 1.0}
 
@@ -75,14 +75,14 @@ class SaliencyScore(Metric):
     def __post_init__(self) -> None:
         """Check the arguments."""
         if self.relative_to not in ("value", "mean"):
-            raise InputError(f"{self}: relative_to is 'value' or 'mean'.")
+            raise InputError(f"{self}: write relative_to='value' or relative_to='mean'.")
         most = 1.0 if self.relative_to == "value" else float("inf")
         if not 0 < self.threshold <= most:
             raise InputError(
                 f"{self}: a threshold relative to the {self.relative_to} is in (0, {most}]."
             )
         if not 0 < self.floor <= 1:
-            raise InputError(f"{self}: floor is a share of the image, in (0, 1].")
+            raise InputError(f"{self}: floor is a fraction of the image in (0, 1].")
         if self.alternative is not None:
             check_alternative(self, self.alternative)
 
@@ -95,19 +95,16 @@ class SaliencyScore(Metric):
         explain: Explain,
         generator: Generator,
     ) -> Mapping[str, PerImage]:
-        """The score; the area of the box, a share in (0, 1]; and whether the top class of what is
-        shown is the label, 1 or 0.
-
-        One query per image.
+        """`score`; `area` of the box, a fraction in (0, 1]; and `crop_accuracy`, 1 where the top
+        class of the crop is the label, else 0. One query per image.
         """
         level = mask.mean((1, 2, 3), keepdim=True) if self.relative_to == "mean" else 1.0
         boxes = tight_boxes(mask >= self.threshold * level)
         if self.alternative is None:
             shown = enlarge_boxes(sample.images, boxes)
         else:
-            shown = make_perturber(black_box, sample.images, self.alternative, generator)(
-                _inside(boxes, mask)
-            )
+            perturb = make_perturber(black_box, sample.images, self.alternative, generator)
+            shown = perturb(_inside(boxes, mask))
         logits = black_box(shown)
         width, height = (boxes[:, 2:] - boxes[:, :2]).to(logits.dtype).unbind(1)
         area = width * height / (mask.shape[2] * mask.shape[3])
@@ -125,24 +122,24 @@ def saliency_score_in_place(
     floor: float = 0.05,
     alternative: Alternative = _BLUR,
 ) -> SaliencyScore:
-    """The saliency metric without enlarging: outside of the box stands the alternative, inside
-    everything stays as it is.
+    """The saliency metric without resizing: everything outside the box is replaced by the
+    alternative.
 
-    The crop changes the scale and the aspect ratio of what is in the box, to which networks are far
-    from indifferent; here they are kept, at the price of something artificial around the box.
+    The crop changes scale and aspect ratio, to which networks are sensitive; here they are kept, at
+    the price of something artificial around the box.
 
     Args:
         threshold: See `SaliencyScore`.
         relative_to: See `SaliencyScore`.
         floor: See `SaliencyScore`.
-        alternative: What stands outside of the box; drawn once per picture.
+        alternative: Replaces the pixels outside the box; drawn once per image.
 
     Example:
         >>> saliency_score_in_place(threshold=0.3).alternative
         Blur(sigma=0.045)
 
     References:
-        Dabkowski & Gal 2017, section 5.2, with its crop replaced by the edit of section 3.
+        Dabkowski & Gal 2017, section 5.2, with its crop replaced by the perturbation of section 3.
     """
     return SaliencyScore(
         threshold=threshold, relative_to=relative_to, floor=floor, alternative=alternative
@@ -150,7 +147,7 @@ def saliency_score_in_place(
 
 
 def _inside(boxes: Tensor, like: Mask) -> Tensor:
-    """1 in each map's box, (B, 1, H, W) bool."""
+    """True in each map's box, (B, 1, H, W)."""
     y, x = (torch.arange(side, device=like.device) for side in like.shape[2:])
     x0, y0, x1, y1 = boxes[:, :, None].unbind(1)
     return (((y >= y0) & (y < y1))[:, :, None] & ((x >= x0) & (x < x1))[:, None, :])[:, None]

@@ -14,11 +14,10 @@ from saliencykit.core.types import Mask, PerImage
 @final
 @dataclass(frozen=True, kw_only=True)
 class Sparseness(Metric):
-    """The Gini index of the map's values: from 0, all pixels alike, towards 1, everything in one
-    pixel.
+    """The Gini index of the map's values: from 0 for a constant map towards 1 for a single pixel.
 
-    With the n values in ascending order, `sum((2 i - n - 1) value_i) / (n * sum(value_i))`. It says
-    nothing about whether the map is right: the classifier is not asked. NaN for a map of zeros.
+    With the n values in ascending order, `sum((2 i - n - 1) value_i) / (n * sum(value_i))`. It does
+    not say whether the map is right: the classifier is not queried. NaN for a map of zeros.
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence

@@ -1,8 +1,8 @@
-"""SufficientArea and DestroyingArea: how many of the best pixels keep a decision, and how many must
-go to lose it.
+"""SmallestSufficientRegion and SmallestDestroyingRegion: how many of the best pixels keep a
+decision, and how many must be removed to lose it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, log2
 from typing import ClassVar, Literal, final
@@ -21,42 +21,118 @@ from saliencykit.metrics.perturbed_queries import check_alternative, make_pertur
 from saliencykit.metrics.ranking import ranks
 
 _BLUR = Blur()
-_RelativeTo = Literal["whole", "value"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SmallestRegion(Metric):
+    """The area at which the probability passes a limit, by bisection between no pixel and all."""
+
+    confidence: float
+    relative_to: Literal["whole", "value"] = "whole"
+    alternative: Alternative = _BLUR
+    resolution: float = 1 / 256
+
+    higher_is_better: ClassVar[bool] = False
+    keeps: ClassVar[bool]  # are the best pixels kept alone, or removed?
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        who = name_of(self)
+        check_alternative(self, self.alternative)
+        if not 0 < self.confidence < 1:
+            raise InputError(
+                f"{who}(confidence={self.confidence}) takes a probability in (0, 1), such as 0.5."
+            )
+        if self.relative_to not in ("whole", "value"):
+            raise InputError(f"{who}(relative_to={self.relative_to!r}) takes 'whole' or 'value'.")
+        if not 0 < self.resolution <= 0.5:
+            raise InputError(
+                f"{who}(resolution={self.resolution}) takes a fraction of the image in (0, 0.5], "
+                "such as 1/256."
+            )
+
+    @final
+    def score(
+        self,
+        black_box: BlackBox,
+        sample: Sample,
+        mask: Mask,
+        *,
+        explain: Explain,
+        generator: Generator,
+    ) -> Mapping[str, PerImage]:
+        """`area`, a fraction of the image in [0, 1], and the label's `probability` at that area."""
+        places = ranks(mask)
+        pixels = places[0].numel()
+        perturb = make_perturber(black_box, sample.images, self.alternative, generator)
+        optimized = black_box.optimized_for(sample.images)
+
+        def probability(*counts: Tensor) -> PerImage:
+            chosen = (places < count[:, None, None, None] for count in counts)
+            visible = (best if self.keeps else ~best for best in chosen)
+            return probabilities(optimized, sample.labels, map(perturb, visible))
+
+        low = places.new_zeros(len(places))
+        high = torch.full_like(low, pixels)
+        at_none, at_all = probability(low, high)
+        whole = at_all if self.keeps else at_none
+        limit = self.confidence * (whole if self.relative_to == "whole" else torch.ones_like(whole))
+
+        def passes(p: PerImage) -> Tensor:
+            return p >= limit if self.keeps else p <= limit
+
+        reached = at_all
+        # the same number of steps for every image, whatever else is in the batch
+        for _ in range(ceil(log2(1 / max(self.resolution, 1 / pixels)))):
+            middle = (low + high + 1) // 2
+            (found,) = probability(middle)
+            good = passes(found)
+            low, high = torch.where(good, low, middle), torch.where(good, middle, high)
+            reached = torch.where(good, found, reached)
+        area, applies, at_once = high.to(at_all.dtype) / pixels, passes(at_all), passes(at_none)
+        if self.keeps:  # the alternative alone may be enough
+            area, reached = area * ~at_once, torch.where(at_once, at_none, reached)
+        else:
+            applies = applies & ~at_once
+        scores = {"area": area, "probability": reached}
+        return {name: torch.where(applies, each, float("nan")) for name, each in scores.items()}
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class SmallestSufficientRegion(Metric):
-    """The size of a region of best pixels that alone keeps the decision: the map's smallest
-    sufficient region (SSR).
+class SmallestSufficientRegion(_SmallestRegion):
+    """The smallest sufficient region (SSR): the fraction of best pixels that keep the decision.
 
-    Kept alone, on the alternative, the best `area` of the pixels give the label at least the wanted
-    confidence. Bisection finds an area where that is so and, `resolution` below it, is not. More
-    pixels do not always mean more confidence: there may be smaller areas that suffice, and larger
-    ones that do not, so it is the smallest only where the curve crosses the wanted confidence once.
-    Lower is better. All pictures of the batch are asked at once, `2 + log2(1 / resolution)` queries
-    each. Ties in the order are broken by distance from the middle (`saliencykit.metrics.ranking`).
+    With only the best `area` of the pixels shown, on the alternative, the label has at least the
+    required probability. Bisection finds an area where that is so and, `resolution` below it, is
+    not. More pixels do not always mean a higher probability: there may be smaller areas that
+    suffice and larger ones that do not, so it is the smallest only where the curve crosses the
+    limit once. Lower is better. All images of the batch are queried together, `2 + log2(1 /
+    resolution)` queries each. Ties are broken by the distance from the center
+    (`saliencykit.metrics.ranks`).
 
-    NaN where the whole picture has not the wanted confidence (only with `relative_to="value"`); 0
-    where the alternative alone has it. Both depend on the picture, never on the map.
+    NaN where the whole image does not have the required probability (only with
+    `relative_to="value"`); 0 where the alternative alone has it. Both depend on the image, never on
+    the map.
 
     Args:
-        confidence: The wanted probability of the label, in (0, 1).
-        relative_to: `whole`: as a share of the whole picture's probability; `value`: the
+        confidence: The required probability of the label, in (0, 1).
+        relative_to: `whole`: as a fraction of the whole image's probability; `value`: the
             probability itself.
-        alternative: What stands where pixels are not shown; drawn once per picture.
-        resolution: How precisely the area is found, a share of the picture in (0, 0.5].
+        alternative: Replaces the pixels that are not shown; drawn once per image.
+        resolution: Precision of the area, a fraction of the image in (0, 0.5].
 
     Raises:
-        InputError: A number is out of range, or the alternative is not one.
+        InputError: An argument is out of range, or the alternative cannot be used.
 
     Example:
-        >>> import torch
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> sample = Sample(*black_box.examples(1, generator=g))
         >>> truth = black_box.evidence(sample.images, sample.labels)
-        >>> SmallestSufficientRegion()(black_box, sample, truth, explain=black_box.evidence, generator=g)["area"].item() <= truth.mean().item()
+        >>> metric = SmallestSufficientRegion()
+        >>> scores = metric(black_box, sample, truth, explain=black_box.evidence, generator=g)
+        >>> scores["area"].item() <= truth.mean().item()
         True
 
     References:
@@ -64,78 +140,45 @@ class SmallestSufficientRegion(Metric):
     """
 
     confidence: float = 0.9
-    relative_to: _RelativeTo = "whole"
-    alternative: Alternative = _BLUR
-    resolution: float = 1 / 256
 
-    higher_is_better: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        """Check the arguments."""
-        _check(self, self.confidence, self.relative_to, self.alternative, self.resolution)
-
-    def score(
-        self,
-        black_box: BlackBox,
-        sample: Sample,
-        mask: Mask,
-        *,
-        explain: Explain,
-        generator: Generator,
-    ) -> Mapping[str, PerImage]:
-        """`area`, a share of the picture in [0, 1]; and the label's `probability` where so much is
-        kept.
-        """
-        shown, places, empty, full = _ordered(black_box, sample, mask, self.alternative, generator)
-        wanted = self.confidence * (full if self.relative_to == "whole" else torch.ones_like(full))
-        area, reached = _crossing(
-            lambda counts: shown(places < counts),
-            lambda p: p >= wanted,
-            full,
-            places,
-            self.resolution,
-        )
-        at_once = empty >= wanted
-        area, reached = (
-            torch.where(at_once, torch.zeros_like(area), area),
-            torch.where(at_once, empty, reached),
-        )
-        return _where(full >= wanted, area, reached)
+    keeps: ClassVar[bool] = True
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class SmallestDestroyingRegion(Metric):
-    """The size of a region of best pixels without which the decision is lost: the map's smallest
-    destroying region (SDR).
+class SmallestDestroyingRegion(_SmallestRegion):
+    """The smallest destroying region (SDR): the fraction of best pixels whose removal loses the
+    decision.
 
-    With the best `area` of the pixels replaced by the alternative, at most the given confidence is
-    left. Bisection finds an area where that is so and, `resolution` below it, is not. Removing more
-    does not always mean less confidence: there may be smaller areas that destroy it, and larger
-    ones that do not, so it is the smallest only where the curve crosses the confidence once. Lower
-    is better. All pictures of the batch are asked at once, `2 + log2(1 / resolution)` queries each.
-    Ties in the order are broken by distance from the middle (`saliencykit.metrics.ranking`).
+    With the best `area` of the pixels replaced by the alternative, the label has at most the given
+    probability. Bisection finds an area where that is so and, `resolution` below it, is not.
+    Removing more does not always lower the probability: there may be smaller areas that destroy the
+    decision and larger ones that do not, so it is the smallest only where the curve crosses the
+    limit once. Lower is better. All images of the batch are queried together, `2 + log2(1 /
+    resolution)` queries each. Ties are broken by the distance from the center
+    (`saliencykit.metrics.ranks`).
 
-    NaN where the whole picture has no more than that confidence (only with `relative_to="value"`),
-    and where even the alternative alone has more. Both depend on the picture, never on the map.
+    NaN where the whole image does not exceed that probability (only with `relative_to="value"`),
+    and where even the alternative alone exceeds it. Both depend on the image, never on the map.
 
     Args:
         confidence: The probability of the label at which the decision counts as lost, in (0, 1).
-        relative_to: `whole`: as a share of the whole picture's probability; `value`: the
+        relative_to: `whole`: as a fraction of the whole image's probability; `value`: the
             probability itself.
-        alternative: What stands where pixels are removed; drawn once per picture.
-        resolution: How precisely the area is found, a share of the picture in (0, 0.5].
+        alternative: Replaces the pixels that are removed; drawn once per image.
+        resolution: Precision of the area, a fraction of the image in (0, 0.5].
 
     Raises:
-        InputError: A number is out of range, or the alternative is not one.
+        InputError: An argument is out of range, or the alternative cannot be used.
 
     Example:
-        >>> import torch
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> sample = Sample(*black_box.examples(1, generator=g))
-        >>> truth, metric = black_box.evidence(sample.images, sample.labels), SmallestDestroyingRegion(confidence=0.5)
-        >>> metric(black_box, sample, truth, explain=black_box.evidence, generator=g)["area"].item() <= truth.mean().item()
+        >>> truth = black_box.evidence(sample.images, sample.labels)
+        >>> metric = SmallestDestroyingRegion(confidence=0.5)
+        >>> scores = metric(black_box, sample, truth, explain=black_box.evidence, generator=g)
+        >>> scores["area"].item() <= truth.mean().item()
         True
 
     References:
@@ -143,109 +186,5 @@ class SmallestDestroyingRegion(Metric):
     """
 
     confidence: float = 0.1
-    relative_to: _RelativeTo = "whole"
-    alternative: Alternative = _BLUR
-    resolution: float = 1 / 256
 
-    higher_is_better: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        """Check the arguments."""
-        _check(self, self.confidence, self.relative_to, self.alternative, self.resolution)
-
-    def score(
-        self,
-        black_box: BlackBox,
-        sample: Sample,
-        mask: Mask,
-        *,
-        explain: Explain,
-        generator: Generator,
-    ) -> Mapping[str, PerImage]:
-        """`area`, a share of the picture in (0, 1]; and the label's `probability` where so much is
-        removed.
-        """
-        shown, places, empty, full = _ordered(black_box, sample, mask, self.alternative, generator)
-        limit = self.confidence * (full if self.relative_to == "whole" else torch.ones_like(full))
-        area, reached = _crossing(
-            lambda counts: shown(places >= counts),
-            lambda p: p <= limit,
-            empty,
-            places,
-            self.resolution,
-        )
-        return _where((full > limit) & (empty <= limit), area, reached)
-
-
-def _check(
-    metric: Metric, confidence: float, relative_to: str, alternative: Alternative, resolution: float
-) -> None:
-    who = name_of(metric)
-    check_alternative(metric, alternative)
-    if not 0 < confidence < 1:
-        raise InputError(f"{who}(confidence={confidence}): a confidence is in (0, 1), such as 0.5.")
-    if relative_to not in ("whole", "value"):
-        raise InputError(f"{who}(relative_to={relative_to!r}) takes 'whole' or 'value'.")
-    if not 0 < resolution <= 0.5:
-        raise InputError(
-            f"{who}(resolution={resolution}): a resolution is a share of the picture in (0, 0.5], "
-            "such as 1/256."
-        )
-
-
-def _ordered(
-    black_box: BlackBox, sample: Sample, mask: Mask, alternative: Alternative, generator: Generator
-) -> tuple[Callable[[Mask], PerImage], Tensor, PerImage, PerImage]:
-    """The label's probability as a function of what is shown, (B, 1, H, W) bool; the pixels'
-    places; it of nothing and of all.
-    """
-    edit = make_perturber(black_box, sample.images, alternative, generator)
-    black_box, places = black_box.optimized_for(sample.images), ranks(mask)
-
-    def shown(chosen: Mask) -> PerImage:
-        return probabilities(black_box, sample.labels, [edit(chosen)])[0]
-
-    nothing = torch.zeros_like(places, dtype=torch.bool)
-    empty, full = probabilities(
-        black_box, sample.labels, (edit(some) for some in (nothing, ~nothing))
-    )
-    return shown, places, empty, full
-
-
-def _crossing(
-    answer: Callable[[Tensor], Tensor],
-    passes: Callable[[Tensor], Tensor],
-    at_all: PerImage,
-    places: Tensor,
-    resolution: float,
-) -> tuple[PerImage, PerImage]:
-    """Bisection between no pixel, which does not pass, and all of them, which do: the area (B,) and
-    its answer (B,).
-
-    Args:
-        answer: The label's probability (B,) at a number of pixels for each picture, (B, 1, 1, 1).
-        passes: Is such a probability good enough? (B,) bool.
-        at_all: The answer at all pixels.
-        places: Of `ranks`.
-        resolution: When to stop, a share of the pixels.
-    """
-    pixels = places.shape[2] * places.shape[3]
-    low = places.new_zeros(len(places))
-    high, reached = torch.full_like(low, pixels), at_all
-    for _ in range(
-        ceil(log2(1 / max(resolution, 1 / pixels)))
-    ):  # as often for each picture, whatever else is in the batch
-        middle = (low + high + 1) // 2
-        found = answer(middle.view(-1, 1, 1, 1))
-        good = passes(found)
-        low, high = torch.where(good, low, middle), torch.where(good, middle, high)
-        reached = torch.where(good, found, reached)
-    return high.to(at_all.dtype) / pixels, reached
-
-
-def _where(applies: Tensor, area: PerImage, reached: PerImage) -> dict[str, PerImage]:
-    nothing = torch.full_like(area, float("nan"))
-    return {
-        "area": torch.where(applies, area, nothing),
-        "probability": torch.where(applies, reached, nothing),
-    }
+    keeps: ClassVar[bool] = False

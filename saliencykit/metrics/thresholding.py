@@ -1,17 +1,20 @@
-"""From a map to the pixels that a threshold leaves, and to boxes around them."""
+"""Thresholding: from a map to binary masks, connected components and bounding boxes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
+import numpy as np
 import torch
+from scipy.ndimage import find_objects, label  # type: ignore[import-untyped]
 from torch import Tensor
+from torchvision.ops import box_iou
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import boxes_of_sides, tight_boxes
 from saliencykit.core.types import Mask, PerImage
 
 Rule: TypeAlias = Literal["value", "range", "energy", "mean"]
-BlackBoxWrapper: TypeAlias = Literal["all", "largest"]
+Components: TypeAlias = Literal["all", "largest"]
 
 LEVELS: Mapping[Rule, tuple[float, ...]] = {
     "value": tuple(round(0.05 * step, 2) for step in range(1, 20)),
@@ -19,63 +22,58 @@ LEVELS: Mapping[Rule, tuple[float, ...]] = {
     "energy": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95),
     "mean": (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0),
 }
-"""By rule: thresholds among which a separate split of the data can choose."""
+"""By rule: thresholds to choose from on a separate split of the data."""
 
 
 def check_levels(who: object, rule: Rule, levels: Sequence[float]) -> None:
-    """Look whether these are thresholds of that rule.
+    """Raise InputError unless these are thresholds of that rule.
 
     Args:
         who: The metric, for the message.
-        rule: See `Rule`.
+        rule: See `threshold_values`.
         levels: The thresholds.
-
-    Raises:
-        InputError: They are not, or there is no such rule.
     """
     if rule not in LEVELS:
-        raise InputError(f"{who}: rule is one of {', '.join(LEVELS)}.")
+        raise InputError(f"{who}: unknown rule {rule!r}; write one of {', '.join(LEVELS)}.")
     most = float("inf") if rule == "mean" else 1.0
     if any(not 0 <= level <= most for level in levels):
         raise InputError(f"{who}: thresholds of the rule {rule!r} are in [0, {most}].")
 
 
 def threshold_values(maps: Mask, rule: Rule, levels: Sequence[float]) -> Tensor:
-    """The value that a pixel must reach at each threshold, (B, T); infinite where an empty map has
-    no pixel to leave.
+    """The value that a pixel must reach at each threshold, (B, T); infinite for `energy` of an
+    empty map.
 
     Args:
         maps: (B, 1, H, W), >= 0.
-        rule: `value`: pixels are left whose value is at least the threshold. `range`: at least that
-            share of the way from the map's smallest value to its largest. `mean`: at least that
-            many times the map's mean. `energy`: the fewest pixels that together hold at least that
-            share of the map's sum, with all others that are equal to the last of them; none of an
-            empty map.
+        rule: `value`: the threshold itself. `range`: that fraction of the way from the map's
+            smallest value to its largest. `mean`: that many times the map's mean. `energy`: such
+            that the fewest pixels with at least that fraction of the map's sum reach it.
         levels: T thresholds in [0, 1]; for `mean` >= 0.
     """
-    wanted = maps.new_tensor(levels)
+    thresholds = maps.new_tensor(levels)
     if rule == "value":
-        return wanted.expand(len(maps), -1)
+        return thresholds.expand(len(maps), -1)
     flat = maps.flatten(1)
     if rule == "range":
         low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
-        return low + wanted * (high - low)
+        return low + thresholds * (high - low)
     if rule == "mean":
-        return wanted * flat.mean(1, keepdim=True)
+        return thresholds * flat.mean(1, keepdim=True)
     ranked = flat.sort(1, descending=True).values
     sums = ranked.double().cumsum(1)
     total = sums[:, -1:]
-    shares = torch.tensor(levels, dtype=torch.float64, device=maps.device)
-    last = torch.searchsorted(sums, shares * total).clamp_max(ranked.shape[1] - 1)
+    fractions = torch.tensor(levels, dtype=torch.float64, device=maps.device)
+    last = torch.searchsorted(sums, fractions * total).clamp_max(ranked.shape[1] - 1)
     return ranked.gather(1, last).where(total > 0, float("inf"))
 
 
 def thresholded(maps: Mask, rule: Rule, level: float) -> Tensor:
-    """The pixels of each map that a threshold leaves, (B, 1, H, W) bool; see `threshold_values`.
+    """The pixels of each map that reach a threshold, (B, 1, H, W) bool.
 
     Args:
         maps: (B, 1, H, W) in [0, 1].
-        rule: What the threshold is a share of.
+        rule: See `threshold_values`.
         level: The threshold.
 
     Example:
@@ -85,57 +83,52 @@ def thresholded(maps: Mask, rule: Rule, level: float) -> Tensor:
     return maps >= threshold_values(maps, rule, (level,))[:, :, None, None]
 
 
-def largest_part(inside: Tensor) -> Tensor:
-    """The connected part with most pixels of each map, (B, 1, H, W) bool; of equally large ones
-    that which begins first, by rows.
-
-    Pixels that touch at corners are connected.
+def largest_component(inside: Tensor) -> Tensor:
+    """The largest connected component of each map, (B, 1, H, W) bool; of equally large ones the
+    first, by rows. Pixels that touch at corners are connected.
 
     Args:
         inside: (B, 1, H, W) bool.
 
     Example:
-        >>> largest_part(torch.tensor([[[[True, False, True, True]]]])).tolist()
+        >>> largest_component(torch.tensor([[[[True, False, True, True]]]])).tolist()
         [[[[False, False, True, True]]]]
     """
     rows = []
-    for numbers in _parts(inside):
+    for numbers in _components(inside):
         counts = torch.bincount(numbers.flatten())
         counts[0] = 0
-        rows.append(
-            numbers == counts.argmax()
-            if bool(counts.any())
-            else torch.zeros_like(numbers, dtype=torch.bool)
-        )
+        rows.append((numbers == counts.argmax()) & bool(counts.any()))
     return torch.stack(rows)[:, None].to(inside.device)
 
 
-def boxes_at(maps: Mask, rule: Rule, levels: Sequence[float], around: BlackBoxWrapper) -> Tensor:
-    """The box of each map at each threshold, (B, T, 4) int64: x0, y0, x1, y1 in pixels, x1 and y1
-    exclusive.
+def boxes_at(maps: Mask, rule: Rule, levels: Sequence[float], components: Components) -> Tensor:
+    """The bounding box of each map at each threshold, (B, T, 4) int64: x0, y0, x1, y1 in pixels, x1
+    and y1 exclusive.
 
     Args:
         maps: (B, 1, H, W).
         rule: See `threshold_values`.
         levels: T thresholds.
-        around: `all`: the tightest box around all pixels that the threshold leaves; `largest`:
-            around their largest connected part. Where it leaves none, the box is the whole picture.
+        components: `all`: the box of all pixels that reach the threshold; `largest`: that of their
+            largest connected component. Where no pixel does, the box is the whole image.
 
     Example:
-        >>> boxes_at(torch.tensor([[[[0.9, 0.0, 0.6, 0.6]]]]), "value", (0.5, 0.8), "largest").tolist()
+        >>> maps = torch.tensor([[[[0.9, 0.0, 0.6, 0.6]]]])
+        >>> boxes_at(maps, "value", (0.5, 0.8), "largest").tolist()
         [[[2, 0, 4, 1], [0, 0, 1, 1]]]
     """
     values = threshold_values(maps, rule, levels)
-    if around == "all":  # a column holds a pixel if its largest value does
+    if components == "all":  # a column has such a pixel if its largest value is one
         columns, rows = (maps[:, 0].amax(dim)[:, None] >= values[:, :, None] for dim in (1, 2))
         return boxes_of_sides(columns.flatten(0, 1), rows.flatten(0, 1)).view(*values.shape, 4)
-    parts = [largest_part(maps >= value[:, None, None, None]) for value in values.unbind(1)]
+    parts = [largest_component(maps >= value[:, None, None, None]) for value in values.unbind(1)]
     return torch.stack([tight_boxes(part) for part in parts], 1)
 
 
 def component_boxes(inside: Tensor) -> list[Tensor]:
-    """The tight boxes of all connected parts of each map, one (n, 4) int64 per map; the whole
-    picture where there is no part.
+    """The bounding boxes of all connected components of each map, one (n, 4) int64 per map; the
+    whole image where there is none.
 
     Args:
         inside: (B, 1, H, W) bool.
@@ -144,11 +137,9 @@ def component_boxes(inside: Tensor) -> list[Tensor]:
         >>> component_boxes(torch.tensor([[[[True, False, True, True]]]]))[0].tolist()
         [[0, 0, 1, 1], [2, 0, 4, 1]]
     """
-    from scipy.ndimage import find_objects  # type: ignore[import-untyped]
-
     height, width = inside.shape[2:]
     found = []
-    for numbers in _parts(inside):
+    for numbers in _components(inside):
         slices = find_objects(numbers.numpy())
         boxes = [[x.start, y.start, x.stop, y.stop] for y, x in slices] or [[0, 0, width, height]]
         found.append(torch.tensor(boxes, device=inside.device))
@@ -158,20 +149,19 @@ def component_boxes(inside: Tensor) -> list[Tensor]:
 def best_overlaps(
     boxes: Sequence[Tensor], truth: Sequence[Tensor], dtype: torch.dtype = torch.float32
 ) -> list[Tensor]:
-    """For each box of each image, its largest intersection over union with one of the true boxes,
-    in [0, 1]; NaN without any.
+    """For each box of each image, its largest intersection over union with a ground-truth box, in
+    [0, 1]; NaN where there is none.
 
     Args:
         boxes: Per image (m, 4).
         truth: Per image (n, 4).
-        dtype: Of the answers.
+        dtype: Of the result.
 
     Example:
-        >>> best_overlaps([torch.tensor([[0, 0, 4, 2]])], [torch.tensor([[0.0, 0.0, 2.0, 2.0], [3.0, 0.0, 5.0, 2.0]])])[0].item()
+        >>> truth = torch.tensor([[0.0, 0.0, 2.0, 2.0], [3.0, 0.0, 5.0, 2.0]])
+        >>> best_overlaps([torch.tensor([[0, 0, 4, 2]])], [truth])[0].item()
         0.5
     """
-    from torchvision.ops import box_iou
-
     found = []
     for mine, theirs in zip(boxes, truth, strict=True):
         mine = mine.double()
@@ -184,15 +174,15 @@ def best_overlaps(
 def by_threshold(
     rows: Iterable[Mapping[str, float | None]], column: str
 ) -> dict[float, list[float]]:
-    """What stands in the columns `column@0.3` and so on: the values of each threshold, in ascending
-    order of thresholds.
+    """The values in the columns `column@0.3` and so on, by threshold, in ascending order.
 
     Args:
-        rows: The scores by name of one masker's pictures; None and NaN are left out.
-        column: What stands before the `@`.
+        rows: The scores by name of one masker's images; None and NaN are skipped.
+        column: The name before the `@`.
 
     Example:
-        >>> by_threshold([{"error@0.6": 1.0, "error@0.3": 0.0}, {"error@0.3": None, "overlap": 0.5}], "error")
+        >>> rows = [{"error@0.6": 1.0, "error@0.3": 0.0}, {"error@0.3": None, "overlap": 0.5}]
+        >>> by_threshold(rows, "error")
         {0.3: [0.0], 0.6: [1.0]}
     """
     values: dict[float, list[float]] = {}
@@ -205,19 +195,18 @@ def by_threshold(
 
 
 def missing(maps: Mask) -> PerImage:
-    """NaN for every image: no boxes are known.
+    """NaN for every image, (B,): the score does not apply.
 
     Args:
-        maps: (B, 1, H, W), whose B counts.
+        maps: (B, 1, H, W).
     """
     return maps.new_full((len(maps),), float("nan"))
 
 
-def _parts(inside: Tensor) -> list[Tensor]:
-    """The connected parts of each map, numbered from 1 by rows, 0 outside, (H, W) on the CPU."""
-    from scipy.ndimage import label
-
-    corners_too = torch.ones(3, 3, dtype=torch.bool).numpy()
-    return [
-        torch.from_numpy(label(one, structure=corners_too)[0]) for one in inside[:, 0].cpu().numpy()
-    ]
+def _components(inside: Tensor) -> list[Tensor]:
+    """The connected components of each map, numbered from 1 by rows, 0 outside, (H, W) on the
+    CPU.
+    """
+    corners_too = np.ones((3, 3), dtype=bool)
+    maps = inside[:, 0].cpu().numpy()
+    return [torch.from_numpy(label(each, structure=corners_too)[0]) for each in maps]

@@ -57,7 +57,7 @@ def test_nothing_but_judging_imputes():
     assert 20 < len(others) < len(sources)
     forbidden = re.compile(
         r"metrics\.(linear_imputation|road|held_out)|metrics import "
-        r"(linear_imputation|road|held_out)|\bimpute\b|RemoveAndDebias|LinearlyImputed"
+        r"(linear_imputation|road|held_out)|\bimpute\b|RemoveAndDebias|RoadImputation"
     )
     assert not [
         str(path.relative_to(ROOT)) for path in others if forbidden.search(path.read_text())

@@ -59,7 +59,7 @@ def judged():
 
 @pytest.fixture
 def some():
-    """Four pictures of 11 x 14 in float64, their labels, and maps with plateaus, one of them flat."""
+    """Four 11 x 14 images in float64, their labels, and maps with plateaus, one of them constant."""
     generator = torch.Generator().manual_seed(1)
     images = torch.rand(4, 3, 11, 14, generator=generator, dtype=torch.float64)
     maps = torch.rand(4, 1, 11, 14, generator=generator, dtype=torch.float64)

@@ -3,7 +3,7 @@ import torch
 
 from saliencykit.core.errors import InputError
 from saliencykit.metrics.area_curves import AreaCurves
-from saliencykit.metrics.held_out_area_curves import FILLS, HeldOutAreaCurves
+from saliencykit.metrics.held_out_area_curves import HELD_OUT, HeldOutAreaCurves
 
 
 def test_it_is_the_mean_of_the_curves_under_both_fills(weighing, judged, some):
@@ -13,7 +13,7 @@ def test_it_is_the_mean_of_the_curves_under_both_fills(weighing, judged, some):
     generator = torch.Generator().manual_seed(0)
     from saliencykit.core.metric import Sample
 
-    for fill in FILLS:
+    for fill in HELD_OUT:
         metric = AreaCurves(alternative=fill, areas=(0.2, 0.6))
         each.append(
             metric.score(weighing, Sample(images, labels), maps, explain=None, generator=generator)

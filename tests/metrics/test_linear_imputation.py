@@ -59,8 +59,8 @@ def test_it_solves_the_published_system(size, area, monkeypatch):
     found = impute(image, kept)[0].numpy()
     assert np.abs(found - exact).mean() < 0.001
     assert np.array_equal(found[:, kept[0, 0].numpy()], image[0].numpy()[:, kept[0, 0].numpy()])
-    monkeypatch.setattr(linear_imputation, "_CLOSE", 1e-10)
-    monkeypatch.setattr(linear_imputation, "_MOST", 60)
+    monkeypatch.setattr(linear_imputation, "_TOLERANCE", 1e-10)
+    monkeypatch.setattr(linear_imputation, "_MAX_STEPS", 60)
     assert np.abs(impute(image, kept)[0].numpy() - exact).max() < 1e-8
 
 

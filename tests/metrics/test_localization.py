@@ -86,8 +86,10 @@ def test_against_torchvision_on_twelve_drawn_pictures():
     )
     wanted = torchvision.ops.box_iou(drawn.float(), truth).diagonal()
     for rule, level in (("range", 0.5), ("value", 0.5), ("energy", 0.9), ("mean", 1.0)):
-        for around in ("all", "largest"):
-            got = score(Localization(rule=rule, threshold=level, around=around), sample, mask)
+        for components in ("all", "largest"):
+            got = score(
+                Localization(rule=rule, threshold=level, components=components), sample, mask
+            )
             assert torch.allclose(got["overlap"], wanted, atol=1e-6)
             assert torch.equal(got["error"], (wanted < 0.5).float())
 
@@ -97,7 +99,7 @@ def test_the_largest_part_ignores_a_speck():
     mask = torch.zeros(4, 1, 16, 16)
     mask[..., 3:10, 2:9] = 1
     mask[..., 15, 15] = 1
-    assert score(Localization(around="largest"), sample, mask)["overlap"][0] == 1
+    assert score(Localization(components="largest"), sample, mask)["overlap"][0] == 1
     assert score(Localization(), sample, mask)["error"][0] == 1
 
 
@@ -147,7 +149,7 @@ def test_a_threshold_is_chosen_by_its_mean():
     [
         {"threshold": 1.5},
         {"rule": "x"},
-        {"around": "x"},
+        {"components": "x"},
         {"overlap": 0},
         {"thresholds": (0.1, -1.0)},
     ],

@@ -9,7 +9,7 @@ from saliencykit.core.alternative import compose
 from saliencykit.core.errors import InputError
 from saliencykit.metrics.perturbed_queries import (
     check_alternative,
-    check_shares,
+    check_fractions,
     make_perturber,
     probabilities,
     query_batched,
@@ -78,7 +78,7 @@ def test_wrong_arguments_are_refused():
         ("0.1",),
     ):
         with pytest.raises(InputError, match="areas="):
-            check_shares("x", "areas", wrong)
+            check_fractions("x", "areas", wrong)
 
 
 @pytest.mark.parametrize("alternative", [Blur(sigma=2.0), Noise(), Constant(color="mean")])

@@ -11,7 +11,7 @@ from saliencykit.metrics.thresholding import (
     boxes_at,
     check_levels,
     component_boxes,
-    largest_part,
+    largest_component,
     missing,
     thresholded,
 )
@@ -117,8 +117,8 @@ def test_energy_holds_its_share_and_an_empty_map_has_none():
 
 def test_the_largest_part_of_equal_ones_begins_first():
     inside = torch.tensor([[[[False, True, False, True], [False, False, False, False]]]])
-    assert largest_part(inside).nonzero().tolist() == [[0, 0, 0, 1]]
-    assert not largest_part(torch.zeros(1, 1, 2, 2, dtype=torch.bool)).any()
+    assert largest_component(inside).nonzero().tolist() == [[0, 0, 0, 1]]
+    assert not largest_component(torch.zeros(1, 1, 2, 2, dtype=torch.bool)).any()
 
 
 def test_overlaps_are_those_of_counted_pixels():
