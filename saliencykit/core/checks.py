@@ -77,6 +77,12 @@ def whole_numbers(owner: object, *names: str, least: int = 1) -> None:
             raise InputError(f"{name_of(owner)}({name}={value!r}) takes a whole number >= {least}.")
 
 
+def seed(value: object, who: str) -> None:
+    """Raise InputError unless `value` is an integer in [0, 2**63)."""
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise InputError(f"{who}(seed={value!r}): a seed is an integer in [0, 2**63).")
+
+
 def images(value: Tensor, who: str) -> None:
     """Raise InputError unless `value` is a finite float tensor (B, C, H, W), nowhere empty."""
     fits = isinstance(value, Tensor) and value.ndim == 4 and value.is_floating_point()

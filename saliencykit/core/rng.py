@@ -7,7 +7,8 @@ and draws row by row. Numbers are drawn on the CPU and then moved, so they are t
 device.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Generator, Tensor
@@ -41,6 +42,19 @@ def image_keys(images: Images) -> Tensor:
         mixed = (bits ^ (bits >> 15)) * factors
         keys += (mixed ^ (mixed >> 29)).sum(1)
     return keys.cpu()
+
+
+@contextmanager
+def isolated(*devices: torch.device) -> Iterator[None]:
+    """Inside, torch's global random state may be used and is restored after, and tensors can have
+    gradients even where the caller is in inference mode.
+
+    Args:
+        *devices: The devices that compute; the CPU's state is always restored.
+    """
+    cuda = [device for device in devices if device.type == "cuda"]
+    with torch.random.fork_rng(devices=cuda), torch.inference_mode(False):
+        yield
 
 
 def fork(generator: Generator) -> Generator:

@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from saliencykit.black_boxes.cached import CachedCopies
+from saliencykit.core import checks, rng
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.metric import Metric
 from saliencykit.data.dataset import Dataset
@@ -112,8 +111,7 @@ def evaluate(
     References:
         The baselines: Dabkowski & Gal 2017, section 5.1, tables 1 and 2.
     """
-    if not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise InputError(f"evaluate(seed={seed!r}): a seed is an integer in [0, 2**63).")
+    checks.seed(seed, "evaluate")
     if not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"evaluate(batch_size={batch_size!r}) takes an integer >= 1.")
     black_box = as_black_box(model)
@@ -134,8 +132,7 @@ def evaluate(
         black_box, scorer.maskers, scorer.metrics, seed, source.description, max_images
     )
     missing = MissingRows(scorer, source, batch_size, processes, {}, on_row)
-    cuda = [black_box.device] if black_box.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda), torch.inference_mode(False):
+    with rng.isolated(black_box.device):
         if output_dir is not None:
             run = RunDirectory(Path(output_dir).expanduser())
             return _evaluate_in_directory(run, settings, missing, resume, report_images)

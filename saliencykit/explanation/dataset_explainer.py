@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, final
 
-import torch
-
 from saliencykit.black_boxes.cached import CachedCopies
+from saliencykit.core import rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
@@ -178,12 +177,7 @@ def explain_dataset(
     worker = Worker(CachedCopies(black_box), chosen, fill, fixed, seed, map_dtype)
     job = _Job(worker, run, processes, batch_size, overlays, default_num_workers(num_workers))
     with ExitStack() as held:
-        held.enter_context(
-            torch.random.fork_rng(
-                devices=[black_box.device] if black_box.device.type == "cuda" else []
-            )
-        )
-        held.enter_context(torch.inference_mode(False))
+        held.enter_context(rng.isolated(black_box.device))
         if processes.rank == 0:
             writable(run.path)
             held.enter_context(locked(run.path / "lock"))

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from saliencykit._version import __version__
+from saliencykit.core import checks, rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
@@ -88,11 +89,9 @@ def explain(
     chosen = default_masker(black_box) if masker is None else as_masker(masker)
     chosen = chosen.for_black_box(black_box, inputs=batch.inputs)
     fill = as_alternative("blur" if alternative is None else alternative).for_black_box(black_box)
-    if not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise InputError(f"explain(seed={seed!r}): a seed is an integer in [0, 2**63).")
-    devices = [black_box.device] if black_box.device.type == "cuda" else []
+    checks.seed(seed, "explain")
     parts = []
-    with torch.random.fork_rng(devices=devices), torch.inference_mode(False):
+    with rng.isolated(black_box.device):
         for first in range(0, len(batch.images), _CHUNK):
             images = batch.images[first : first + _CHUNK].to(black_box.device)
 

@@ -10,6 +10,7 @@ import torch
 
 from saliencykit._version import __version__
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import seed as check_seed
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.registry.coerce import as_black_box, as_masker, trained_masker
@@ -149,8 +150,7 @@ def sanity_checks(
         raise InputError(f"no sanity check is named; they are {', '.join(CHECKS)}.")
     if randomize not in ("head", "weights"):
         raise InputError(f"what is randomised is 'head' or 'weights'; got {randomize!r}.")
-    if not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise InputError(f"sanity_checks(seed={seed!r}): a seed is an integer in [0, 2**63).")
+    check_seed(seed, "sanity_checks")
     if batch_size < 1 or (steps is not None and steps < 1):
         raise InputError(f"sanity_checks(batch_size={batch_size}, steps={steps}): both are >= 1.")
     asked = trained_masker(black_box) if masker is None else as_masker(masker)

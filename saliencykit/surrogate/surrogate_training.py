@@ -16,6 +16,7 @@ from saliencykit.black_boxes.surrogate import Surrogate
 from saliencykit.black_boxes.surrogate_file import rounded
 from saliencykit.black_boxes.surrogate_network import make_network
 from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.core import checks, rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
@@ -126,8 +127,7 @@ def fit_surrogate(
     original = as_black_box(model)
     fill = as_alternative(alternative).for_black_box(original)
     where = original.device if device is None else _device(device)
-    devices = [where] if where.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.inference_mode(False):
+    with rng.isolated(where):
         every = read_training_images(
             Dataset.open(images, original, use_labels=False),
             memory=_MEMORY // 2,
@@ -218,8 +218,7 @@ def _check(queries: int, steps: int | None, batch: int, lr: float, seed: int) ->
         raise InputError(f"fit_surrogate(batch={batch}): batch norms need at least 2 pictures.")
     if not 0 < lr < 1:
         raise InputError(f"fit_surrogate(lr={lr}): a learning rate in (0, 1).")
-    if not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise InputError(f"fit_surrogate(seed={seed!r}): a seed is an integer in [0, 2**63).")
+    checks.seed(seed, "fit_surrogate")
 
 
 def _device(device: str | torch.device) -> torch.device:

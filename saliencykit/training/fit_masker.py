@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from saliencykit._version import __version__
+from saliencykit.core import checks, rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
@@ -145,8 +146,7 @@ def fit(
     """
     started = time.perf_counter()
     say = on_message or (lambda line: None)
-    if not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise InputError(f"fit(seed={seed!r}): a seed is an integer in [0, 2**63).")
+    checks.seed(seed, "fit")
     path = None if checkpoint_dir is None else Path(checkpoint_dir).expanduser()
     if path is not None:
         writable(path)
@@ -160,9 +160,10 @@ def fit(
     accelerator = _accelerator(original)
     goal, fill = as_objective(objective), as_alternative(alternative).for_black_box(original)
     goal = _with_area(goal, area)
-    devices = [original.device] if original.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.inference_mode(False):
-        data = Dataset.open(images, original, labels=labels, use_labels=labels is not None or not is_folder(images))
+    with rng.isolated(original.device):
+        data = Dataset.open(
+            images, original, labels=labels, use_labels=labels is not None or not is_folder(images)
+        )
         every = read_training_images(data, memory=cache_bytes // 2, seed=seed)
         size = every.pixels.shape[1:]
         training, held = _split(every, seed)
@@ -228,7 +229,8 @@ def fit(
     }
     network.eval()
     return RealTimeMasker(
-        network=network, metadata={"size": list(size[1:]), "training": facts, "gate": gate.as_facts()}
+        network=network,
+        metadata={"size": list(size[1:]), "training": facts, "gate": gate.as_facts()},
     ).bind(original)
 
 

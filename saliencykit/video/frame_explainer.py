@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 import torch
 
 from saliencykit._version import __version__
+from saliencykit.core import checks
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
@@ -332,8 +333,7 @@ def _check_numbers(
             f"explain_frames(batch_size={batch!r}, prefetch={prefetch!r}): whole numbers, "
             "batch_size >= 1 and prefetch >= 0."
         )
-    if not (type(seed) is int and 0 <= seed < 2**63):
-        raise InputError(f"explain_frames(seed={seed!r}): a seed is an integer in [0, 2**63).")
+    checks.seed(seed, "explain_frames")
 
 
 def _is_real(value: object) -> TypeGuard[int | float]:

@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from saliencykit.black_boxes.outputs import Outputs
+from saliencykit.core import checks, rng
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError, SaliencyKitError
@@ -110,8 +111,7 @@ class MaskerAttribution(PerturbationAttribution):  # type: ignore[misc]
                 f"{_WHO} takes a model or function, and values='mask' or 'scores'; got "
                 f"{forward_func!r}, {values!r}."
             )
-        if not isinstance(seed, int) or not 0 <= seed < 2**63:
-            raise InputError(f"{_WHO}(seed={seed!r}): a seed is an integer in [0, 2**63).")
+        checks.seed(seed, _WHO)
         self.values, self.outputs, self.seed = values, outputs, seed
         self.statistics: Statistics = (mean, std)
         if is_black_box(forward_func):
@@ -165,12 +165,7 @@ class MaskerAttribution(PerturbationAttribution):  # type: ignore[misc]
                 f"{_WHO}.attribute: perturbations_per_eval is >= 1 or None; got "
                 f"{perturbations_per_eval!r}."
             )
-        cuda = {tensor.device for tensor in tensors if tensor.device.type == "cuda"}
-        with (
-            torch.inference_mode(False),
-            torch.no_grad(),
-            torch.random.fork_rng(devices=list(cuda)),
-        ):
+        with rng.isolated(*{tensor.device for tensor in tensors}), torch.no_grad():
             count = len(tensors[0])
             images = raw_pixels(
                 canvas.picture(tuple(tensor.detach().clone() for tensor in tensors)),

@@ -5,6 +5,7 @@ from typing import Literal, TypeAlias, final
 import torch
 from torch import nn
 
+from saliencykit.core import rng
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
@@ -133,8 +134,7 @@ def masking_network(
     with torch.no_grad():
         logits = black_box(images)
     labels = logits.argmax(1) if labels is None else labels
-    devices = [images.device] if images.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.inference_mode(False):
+    with rng.isolated(images.device):
         torch.manual_seed(seed)
         images = images.clone() if images.is_inference() else images
         if encoder == "auto":
