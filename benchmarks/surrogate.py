@@ -53,7 +53,7 @@ def main(case: str = "nothing", queries: int = 0, steps: int = 0) -> None:
     surrogate = fit_surrogate(
         black_box, pictures, network=network, queries=queries, steps=steps, lr=lr, on_message=say
     )
-    say(f"{black_box.images} queries")
+    say(f"{black_box.num_images} queries")
     for kind, figures in surrogate.facts["disagreement"].items():
         shown = "  ".join(
             f"{n} {f['mean']:.3f} [{f['low']:.3f}, {f['high']:.3f}]"
@@ -71,7 +71,7 @@ def main(case: str = "nothing", queries: int = 0, steps: int = 0) -> None:
         "rise, 200 queries a picture": "rise:samples=200",
     }
     for name, method in methods.items():
-        black_box.asked.clear()
+        black_box.batch_sizes.clear()
         answer = explain(black_box, test, masker=method)
         assert answer.kept is not None
         assert answer.dropped is not None
@@ -86,7 +86,7 @@ def main(case: str = "nothing", queries: int = 0, steps: int = 0) -> None:
             for n, v in values.items()
             for m, a, b in [interval(v.numpy())]
         )
-        say(f"{name:28} {shown}  {black_box.images / len(test):.0f} queries a picture")
+        say(f"{name:28} {shown}  {black_box.num_images / len(test):.0f} queries a picture")
 
 
 if __name__ == "__main__":

@@ -158,7 +158,7 @@ def test_every_masker_respects_a_query_only_box(name, x):
     if masker.needs_gradient:
         with pytest.raises(TypeError, match="needs gradients"):
             masker(black_box, x, y, generator=seeded())
-        assert black_box.asked == []
+        assert black_box.batch_sizes == []
     elif name in LAYERS:
         with pytest.raises(InputError, match="torch module"):
             masker(black_box, x, y, generator=seeded())

@@ -54,7 +54,7 @@ class CachedLogits(BlackBoxWrapper):
         >>> counting = Counting(PlantedEvidence())
         >>> black_box, images = CachedLogits(counting), torch.rand(3, 3, 16, 16)
         >>> logits = black_box.remember(images)
-        >>> bool((black_box(images[1:]) == logits[1:]).all()), counting.images
+        >>> bool((black_box(images[1:]) == logits[1:]).all()), counting.num_images
         (True, 3)
     """
 

@@ -67,7 +67,7 @@ def list_models(pattern: str | Sequence[str] = "*") -> list[str]:
         RegistryError: timm is not installed.
 
     Example:
-        >>> list_models("torchvision:resnet1*")
+        >>> list_models("torchvision:resnet1?")
         ['torchvision:resnet18']
     """
     patterns = [pattern] if isinstance(pattern, str) else pattern

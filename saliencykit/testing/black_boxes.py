@@ -1,8 +1,9 @@
-"""Tiny classifiers whose right answer is known, and wrappers that watch, limit or break a box."""
+"""Tiny classifiers whose evidence is known, and wrappers that count, limit or break a black box."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, final
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import torch
 import torch.nn.functional as F
@@ -16,37 +17,36 @@ from saliencykit.core.types import Images, Labels, Logits, Mask
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# grey is 0 in both, so no grey fill is evidence
+# gray is 0 in both, so no gray fill is evidence
 _COLORS = {
     "red-green": (1.0, -1.0, 0.0),
     "blue-yellow": (-0.5, -0.5, 1.0),
 }
-# how often the sign changes per step down, per step right
+# sign changes per step down and per step right
 _TEXTURES = {
     "checks": (1, 1),
     "columns": (0, 1),
     "rows": (1, 0),
 }
-_CONTRAST = 0.4  # of a planted patch around grey: its pixels lie in [0.1, 0.9]
+_CONTRAST = 0.4  # of a planted patch around gray: its pixels lie in [0.1, 0.9]
 _CPU = torch.device("cpu")
-_GRAIN = 0.05  # standard deviation of the grey background
+_GRAIN = 0.05  # standard deviation of the gray background
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class PlantedEvidence(BlackBox):
-    """A classifier that decides by one small patch per class, so that a good mask has a known
-    place.
+    """A classifier that decides by one small patch per class, so the place of a good mask is known.
 
-    Each class has a patch of its own colour pair and texture; the logit is `sharpness` times the
-    square of that patch's best match anywhere in the image, 1 where it stands as planted and about
-    0 where it does not. Blur, noise and every single colour remove a patch. It does not recognise a
-    patch at another scale.
+    Each class has a patch with its own color pair and texture. The logit is `sharpness` times the
+    square of the best match of that patch anywhere in the image: 1 for the planted patch, about 0
+    without it. Blur, noise and every single color remove a patch. It does not recognize a patch at
+    another scale.
 
     Args:
         num_classes: K, from 2 to 6.
-        side: Of the patch, in pixels, even, >= 2. Images are RGB with sides of at least this.
-        sharpness: The logit of a patch as planted, > 0.
+        side: Side of the patch in pixels, even, >= 2. Images are RGB, at least as large.
+        sharpness: The logit of a planted patch, > 0.
         max_batch_size: See BlackBox.
         device: Where images must be.
 
@@ -56,8 +56,10 @@ class PlantedEvidence(BlackBox):
     Example:
         >>> black_box = PlantedEvidence()
         >>> images, labels = black_box.examples(8, generator=torch.Generator().manual_seed(0))
-        >>> bool((black_box(images).argmax(1) == labels).all()), black_box.evidence(images, labels).mean().item()
-        (True, 0.0625)
+        >>> bool((black_box(images).argmax(1) == labels).all())
+        True
+        >>> black_box.evidence(images, labels).mean().item()
+        0.0625
     """
 
     num_classes: int = 4
@@ -77,16 +79,16 @@ class PlantedEvidence(BlackBox):
 
     @property
     def class_names(self) -> Sequence[str]:  # type: ignore[override]
-        """Colour and texture of each class's patch."""
+        """Color and texture of the patch of each class."""
         return [f"{color} {texture}" for texture in _TEXTURES for color in _COLORS][
             : self.num_classes
         ]
 
     def patches(self, like: Tensor) -> Tensor:
-        """The patch of every class around grey, (K, 3, side, side) in [-1, 1].
+        """The patch of every class, relative to gray, (K, 3, side, side) in [-1, 1].
 
         Args:
-            like: Whose dtype and device they get.
+            like: The tensor that gives dtype and device.
         """
         down, right = torch.meshgrid(
             torch.arange(self.side), torch.arange(self.side), indexing="ij"
@@ -99,10 +101,10 @@ class PlantedEvidence(BlackBox):
     def examples(
         self, n: int, *, generator: Generator, size: int | tuple[int, int] = 16
     ) -> tuple[Images, Labels]:
-        """Grey grain with one patch each, at a random place.
+        """Gray grain with one patch each, at a random place.
 
         Args:
-            n: How many, >= 1. The labels go round: 0, 1, ..., K - 1, 0, ...
+            n: Number of images, >= 1. The labels cycle: 0, 1, ..., K - 1, 0, ...
             generator: Places and grain are drawn from it.
             size: Side, or height and width, in pixels.
 
@@ -130,7 +132,7 @@ class PlantedEvidence(BlackBox):
         return images.to(self.device), labels.to(self.device)
 
     def evidence(self, images: Images, labels: Labels) -> Mask:
-        """The right answer: 1 on the patch that the label's logit is read from, 0 elsewhere.
+        """The correct mask: 1 on the patch that determines the label's logit, 0 elsewhere.
 
         Args:
             images: (B, 3, H, W).
@@ -162,27 +164,26 @@ class PlantedEvidence(BlackBox):
 
 
 def iou(mask: Mask, truth: Mask, threshold: float = 0.5) -> Tensor:
-    """Intersection over union of where two masks are >= a threshold, (B,) in [0, 1]; 0 where both
-    are empty.
+    """Intersection over union of two thresholded masks, (B,) in [0, 1]; 0 if both are empty.
 
     Args:
         mask: (B, 1, H, W).
         truth: (B, 1, H, W).
-        threshold: Of both.
+        threshold: Pixels >= this are inside.
 
     Example:
         >>> half = torch.tensor([[[[1.0, 0.0]]]])
         >>> iou(torch.ones(1, 1, 1, 2), half).item()
         0.5
     """
-    found, wanted = mask >= threshold, truth >= threshold
-    both = (found & wanted).sum((1, 2, 3))
-    return both / (found | wanted).sum((1, 2, 3)).clamp_min(1)
+    inside, wanted = mask >= threshold, truth >= threshold
+    both = (inside & wanted).sum((1, 2, 3))
+    return both / (inside | wanted).sum((1, 2, 3)).clamp_min(1)
 
 
 def small_network() -> nn.Sequential:
-    """A convolutional network of 4 classes with a bit of everything, and the same weights each
-    time.
+    """A convolutional network of 4 classes with one layer of each common kind, and the same weights
+    every time.
 
     Example:
         >>> small_network().eval()(torch.rand(2, 3, 16, 16)).shape
@@ -200,38 +201,25 @@ def small_network() -> nn.Sequential:
         return nn.Sequential(*trunk, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 4))
 
 
+def _inner(name: str) -> Any:
+    return property(attrgetter(f"black_box.{name}"))
+
+
 @dataclass(frozen=True)
-class _Around(BlackBox):
-    """A box around another one: all that it does not change is the inner one's."""
+class _Wrapped(BlackBox):
+    """A black box around another one, without its module."""
 
     black_box: BlackBox
 
-    @property
-    def num_classes(self) -> int:  # type: ignore[override]
-        return self.black_box.num_classes
+    num_classes = _inner("num_classes")
+    differentiable = _inner("differentiable")
+    max_batch_size = _inner("max_batch_size")
+    device = _inner("device")
+    class_names = _inner("class_names")
+    baseline_color = _inner("baseline_color")
 
-    @property
-    def differentiable(self) -> bool:  # type: ignore[override]
-        return self.black_box.differentiable
-
-    @property
-    def max_batch_size(self) -> int | None:  # type: ignore[override]
-        return self.black_box.max_batch_size
-
-    @property
-    def device(self) -> torch.device:  # type: ignore[override]
-        return self.black_box.device
-
-    @property
-    def class_names(self) -> Sequence[str] | None:  # type: ignore[override]
-        return self.black_box.class_names
-
-    @property
-    def baseline_color(self) -> tuple[float, ...] | None:  # type: ignore[override]
-        return self.black_box.baseline_color
-
-    def prepare(self, picture: "Image") -> tuple[Images, Geometry]:
-        return self.black_box.prepare(picture)
+    def prepare(self, image: "Image") -> tuple[Images, Geometry]:
+        return self.black_box.prepare(image)
 
     def optimized_for(self, images: Images) -> BlackBox:
         return replace(self, black_box=self.black_box.optimized_for(images))
@@ -242,92 +230,89 @@ class _Around(BlackBox):
 
 @final
 @dataclass(frozen=True)
-class QueryOnly(_Around):
-    """A box whose gradients are cut: what a web service or a compiled model looks like.
+class QueryOnly(_Wrapped):
+    """A black box without gradients, like a web service or a compiled model.
 
     Args:
-        black_box: The classifier that answers.
+        black_box: The classifier inside.
 
     Example:
         >>> QueryOnly(PlantedEvidence()).differentiable
         False
     """
 
-    @property
-    def differentiable(self) -> bool:  # type: ignore[override]
-        """False."""
-        return False
+    differentiable = False
 
     def logits(self, images: Images) -> Logits:
-        """The inner box's answer to the bare numbers, detached."""
+        """The logits of the classifier inside, detached."""
         with torch.no_grad():
             return self.black_box(images.detach()).detach()
 
 
 @final
 @dataclass(frozen=True)
-class Counting(_Around):
-    """A box that counts what it is asked; its versions `optimized_for` count together with it.
+class Counting(_Wrapped):
+    """A black box that counts its queries, together with those of its optimized copies.
 
     Args:
-        black_box: The classifier that answers.
-        asked: The batch size of every call so far; empty it to start again.
+        black_box: The classifier inside.
+        batch_sizes: The batch size of every call so far; clear it to start again.
 
     Example:
         >>> black_box = Counting(PlantedEvidence())
-        >>> answer = black_box(torch.rand(3, 3, 8, 8)), black_box(torch.rand(2, 3, 8, 8))
-        >>> black_box.asked, black_box.images
+        >>> logits = black_box(torch.rand(3, 3, 8, 8)), black_box(torch.rand(2, 3, 8, 8))
+        >>> black_box.batch_sizes, black_box.num_images
         ([3, 2], 5)
     """
 
-    asked: list[int] = field(default_factory=list)
+    batch_sizes: list[int] = field(default_factory=list)
 
     @property
-    def images(self) -> int:
-        """How many images it was asked about."""
-        return sum(self.asked)
+    def num_images(self) -> int:
+        """The number of images in all calls so far."""
+        return sum(self.batch_sizes)
 
     def logits(self, images: Images) -> Logits:
-        """Count, then ask."""
-        self.asked.append(len(images))
+        """Count, then query the classifier inside."""
+        self.batch_sizes.append(len(images))
         return self.black_box(images)
 
 
 @final
 @dataclass(frozen=True)
-class Broken(_Around):
-    """A box that breaks its contract, for tests of who notices and what they say.
+class Broken(_Wrapped):
+    """A black box that breaks its contract.
 
     Args:
-        black_box: The classifier whose answer is spoilt.
+        black_box: The classifier inside.
         how: `nan` or `infinite` in the last row, a `shape` with one class too many, one row too few
             (`rows`), an `integer` dtype, a `list` instead of a tensor, or it `raises` a
             RuntimeError.
 
     Example:
-        >>> Broken(how="rows")(torch.rand(2, 3, 8, 8))
+        >>> Broken(how="nan")(torch.rand(2, 3, 8, 8))  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        saliencykit.core.errors.ContractError: Broken.logits returned shape (1, 4); expected logits of shape (2, 4).
+        saliencykit.core.errors.ContractError: Broken.logits returned NaN or infinite logits for ...
     """
 
     black_box: BlackBox = field(default_factory=PlantedEvidence)
     how: Literal["nan", "infinite", "shape", "rows", "integer", "list", "raises"] = "nan"
 
     def logits(self, images: Images) -> Logits:
-        """The inner box's answer, spoilt."""
-        answer = self.black_box(images)
-        last = (torch.arange(len(answer)) == len(answer) - 1)[:, None].to(answer.device)
+        """The logits of the classifier inside, broken."""
+        logits = self.black_box(images)
+        last = (torch.arange(len(logits)) == len(logits) - 1)[:, None].to(logits.device)
         match self.how:
             case "nan":
-                return torch.where(last, float("nan"), answer)
+                return torch.where(last, float("nan"), logits)
             case "infinite":
-                return torch.where(last, float("inf"), answer)
+                return torch.where(last, float("inf"), logits)
             case "shape":
-                return torch.cat([answer, answer[:, :1]], dim=1)
+                return torch.cat([logits, logits[:, :1]], dim=1)
             case "rows":
-                return answer[:-1]
+                return logits[:-1]
             case "integer":
-                return answer.long()
+                return logits.long()
             case "list":
-                return answer.tolist()  # type: ignore[return-value]
+                return logits.tolist()  # type: ignore[return-value]
         raise RuntimeError("this model always raises")

@@ -17,7 +17,7 @@ def test_rows_and_views_are_answered_from_memory_and_others_are_asked():
     ):
         assert torch.equal(black_box(part), wanted[rows])
     assert torch.equal(black_box.optimized_for(images)(images[1:]), wanted[1:])
-    assert counting.images == 5
+    assert counting.num_images == 5
     for other in (
         images.clone(),
         images.flip(0),
@@ -25,9 +25,9 @@ def test_rows_and_views_are_answered_from_memory_and_others_are_asked():
         images[::2],
         torch.cat([images, images]),
     ):
-        before = counting.images
+        before = counting.num_images
         assert torch.allclose(black_box(other), PlantedEvidence()(other))
-        assert counting.images == before + len(other)
+        assert counting.num_images == before + len(other)
 
 
 def test_an_answer_is_the_callers_own():

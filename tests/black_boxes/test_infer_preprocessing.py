@@ -54,7 +54,7 @@ def test_grey_and_functions_that_are_not_asked():
     assert infer_preprocessing(black_box, (16, 16), 1) == Preprocessing(
         (16, 16), "squash", 1.0, "bilinear", 1
     )
-    assert black_box.asked == []
+    assert black_box.batch_sizes == []
 
 
 def test_what_is_unlike_anything_is_not_found():

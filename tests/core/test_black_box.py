@@ -51,7 +51,7 @@ def test_large_batches_are_split(most, parts):
     whole = PlantedEvidence()(X)
     counted = Counting(PlantedEvidence(max_batch_size=most))
     assert torch.allclose(counted(X), whole, atol=1e-6)
-    assert counted.asked == parts
+    assert counted.batch_sizes == parts
 
 
 def test_splitting_keeps_the_gradient():
@@ -88,7 +88,7 @@ def test_it_refuses_images_before_asking():
     ]:
         with pytest.raises(InputError, match=f"Counting .*{words}"):
             black_box(wrong)
-    assert black_box.asked == []
+    assert black_box.batch_sizes == []
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_a_query_only_box_is_refused_before_the_first_query():
         GradientError, match=r"Slope needs gradients and Counting is query-only. Use masker='rise'"
     ):
         Slope()(black_box, X, Y, generator=seeded())
-    assert black_box.asked == []
+    assert black_box.batch_sizes == []
 
 
 def test_the_generator_moves_on_by_one_number_whatever_happens_inside():

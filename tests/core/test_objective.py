@@ -47,21 +47,21 @@ def test_a_trial_holds_both_edits_answers():
 def test_the_box_is_asked_once_with_two_edits_per_image():
     black_box = Counting(BOX)
     trial(black_box=black_box)
-    assert black_box.asked == [8]
+    assert black_box.batch_sizes == [8]
 
 
 def test_the_two_fills_are_drawn_independently():
     class Remember(Counting):
         def logits(self, images):
-            self.asked.append(images)
+            self.batch_sizes.append(images)
             return self.black_box(images)
 
     black_box = Remember(BOX)
     trial(mask=torch.zeros(4, 1, 16, 16), black_box=black_box, alternative=Noise())
-    kept_nothing = black_box.asked[0][:4]
-    black_box.asked.clear()
+    kept_nothing = black_box.batch_sizes[0][:4]
+    black_box.batch_sizes.clear()
     trial(mask=torch.ones(4, 1, 16, 16), black_box=black_box, alternative=Noise())
-    dropped_all = black_box.asked[0][4:]
+    dropped_all = black_box.batch_sizes[0][4:]
     assert (kept_nothing - dropped_all).abs().mean() > 0.05
 
 
@@ -76,7 +76,7 @@ def test_fakes_by_area_never_reach_the_box():
     real = torch.tensor([True, False, True, False])
     black_box = Counting(BOX)
     t = trial(real, black_box=black_box)
-    assert black_box.asked == [4]
+    assert black_box.batch_sizes == [4]
     whole = trial()
     assert torch.allclose(t.preserved[real], whole.preserved[real], atol=1e-6)
     assert torch.allclose(t.destroyed[real], whole.destroyed[real], atol=1e-6)
@@ -88,7 +88,7 @@ def test_fakes_by_area_never_reach_the_box():
 def test_a_batch_of_fakes_alone_asks_nobody():
     black_box = Counting(BOX)
     t = trial(torch.zeros(4, dtype=torch.bool), black_box=black_box)
-    assert black_box.asked == []
+    assert black_box.batch_sizes == []
     assert t.preserved.shape == (4, 4)
 
 

@@ -186,7 +186,7 @@ def test_grad_cam_is_there_where_the_model_shows_layers(sample):
 def test_the_whole_picture_is_asked_about_once_for_all_maskers(sample):
     black_box = Counting(PlantedEvidence())
     evaluate(black_box, [], METRICS, sample, batch_size=5)
-    assert black_box.images == 10
+    assert black_box.num_images == 10
 
 
 def test_a_started_directory_goes_on(black_box, sample, tmp_path):

@@ -32,7 +32,7 @@ def test_the_mask_is_the_inner_maskers_and_the_box_is_not_asked(black_box, examp
         assert (found.attributions is None) == (
             masker.attribute(black_box, *examples, generator=seeded()).attributions is None
         )
-    assert real.asked == []
+    assert real.batch_sizes == []
 
 
 def test_gradients_for_a_box_that_has_none(black_box, examples):

@@ -38,7 +38,7 @@ def test_queries_run_in_batches_up_to_max_batch(examples):
     black_box = Counting(PlantedEvidence(max_batch_size=4))
     queries = queries_of(black_box, examples, Blur())[0]
     logits = queries.logits(11, lambda part: MASKS[part])
-    assert black_box.asked == [4, 4, 3]
+    assert black_box.batch_sizes == [4, 4, 3]
     assert torch.allclose(logits, PlantedEvidence()(queries.edits(MASKS)), atol=1e-6)
     expected = logits.softmax(1)[:, int(queries.label)]
     assert torch.allclose(queries.probability(logits), expected)

@@ -18,10 +18,10 @@ class Weighing(BlackBox):
         self.weights = torch.randn(
             3, 3, 24, 24, generator=torch.Generator().manual_seed(5), dtype=torch.float64
         )
-        self.asked = []
+        self.batch_sizes = []
 
     def logits(self, images):
-        self.asked.append(len(images))
+        self.batch_sizes.append(len(images))
         weights = self.weights[..., : images.shape[2], : images.shape[3]].to(images.dtype)
         return torch.einsum("bchw,kchw->bk", images, weights) / images.shape[2] ** 0.5
 

@@ -72,9 +72,9 @@ def test_the_runner_up_is_the_most_probable_of_the_others():
         black_box,
     )
     assert torch.equal(seen[0], BOX(images).topk(2).indices[:, 1])
-    assert black_box.images == 5
+    assert black_box.num_images == 5
     compared(torch.ones(5, 1, 16, 16), lambda x, y: x[:, :1], black_box=black_box)
-    assert black_box.images == 5
+    assert black_box.num_images == 5
 
 
 def test_a_masker_that_ignores_the_class_has_ones_and_a_perfect_one_zeros():

@@ -14,7 +14,7 @@ def test_against_a_slow_twin(weighing, judged, some):
         total = sum(shares)
         twin = -sum(v / total * math.log(v / total) for v in shares if v > 0)
         assert got[i].item() == pytest.approx(twin, abs=1e-9)
-    assert weighing.asked == []
+    assert weighing.batch_sizes == []
 
 
 def test_one_pixel_and_none(weighing, judged, some):

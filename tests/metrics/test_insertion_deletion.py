@@ -85,7 +85,7 @@ def test_queries():
         explain=black_box.black_box.evidence,
         generator=torch.Generator(),
     )
-    assert black_box.images == 22
+    assert black_box.num_images == 22
 
 
 @pytest.mark.parametrize("metric", [Insertion, Deletion])

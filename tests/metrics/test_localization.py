@@ -112,7 +112,7 @@ def test_without_boxes_nothing_applies_and_the_classifier_is_never_asked():
     assert list(got) == ["error", "error@0.1", "overlap"]
     assert all(value.isnan().all() for value in got.values())
     score(Localization(), sample, mask, black_box)
-    assert black_box.images == 0
+    assert black_box.num_images == 0
 
 
 def test_a_threshold_is_chosen_by_its_mean():

@@ -138,10 +138,10 @@ def test_without_three_other_classes_there_is_no_mosaic():
     two = Sample(PLAIN.images[:3], PLAIN.labels[:3])
     got = query_batched(Mosaic(others=two), PLAIN, lambda x, y: x[:, :1], black_box)
     assert got["share"].isnan().tolist() == [True, True, True, False]
-    assert black_box.images == 1
+    assert black_box.num_images == 1
     got = query_batched(Mosaic(), PLAIN, lambda x, y: x[:, :1], black_box)
     assert got["share"].isnan().all()
-    assert black_box.images == 1
+    assert black_box.num_images == 1
 
 
 def test_the_set_is_taken_from_the_data_unless_there_is_one():

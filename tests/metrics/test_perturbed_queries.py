@@ -50,7 +50,7 @@ def test_small_batches_are_asked_several_edits_at_a_time(limit, asked, some, wei
     edits = [images * factor for factor in torch.linspace(0, 1, 7)]
     weighing.max_batch_size = limit
     found = query_batched(weighing, iter(edits))
-    assert weighing.asked == asked
+    assert weighing.batch_sizes == asked
     assert torch.allclose(found, torch.stack([weighing(edit) for edit in edits]))
     wanted = torch.stack([weighing(edit).softmax(1)[torch.arange(4), labels] for edit in edits])
     assert torch.allclose(probabilities(weighing, labels, edits), wanted)
@@ -60,7 +60,7 @@ def test_each_edit_is_asked_once():
     black_box = Counting(PlantedEvidence())
     images, labels = black_box.black_box.examples(3, generator=generator())
     probabilities(black_box, labels, [images] * 5)
-    assert black_box.images == 15
+    assert black_box.num_images == 15
 
 
 def test_wrong_arguments_are_refused():

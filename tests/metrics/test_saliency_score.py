@@ -166,7 +166,7 @@ def test_one_query_per_image():
     black_box = Counting(PlantedEvidence())
     x, y = black_box.black_box.examples(3, generator=torch.Generator().manual_seed(0))
     score(x, y, torch.ones(3, 1, 16, 16), black_box=black_box)
-    assert black_box.images == 3
+    assert black_box.num_images == 3
 
 
 @pytest.mark.parametrize(

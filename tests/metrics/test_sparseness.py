@@ -12,7 +12,7 @@ def test_against_a_slow_twin(weighing, judged, some):
         values = some[2][i].flatten().numpy()
         twin = np.abs(values[:, None] - values[None]).mean() / 2 / values.mean()
         assert got[i].item() == pytest.approx(twin, abs=1e-9)
-    assert weighing.asked == []
+    assert weighing.batch_sizes == []
 
 
 def test_one_pixel_and_none(weighing, judged, some):

@@ -85,7 +85,7 @@ def test_it_agrees_with_a_box_that_is_only_asked(planted):
 
 def test_not_one_query_more_than_allowed(planted):
     surrogate, black_box = planted
-    assert black_box.images == surrogate.facts["queries"] == 1500
+    assert black_box.num_images == surrogate.facts["queries"] == 1500
 
 
 @quiet
@@ -93,8 +93,8 @@ def test_not_one_query_more_than_allowed(planted):
 def test_the_budget_is_spent_and_not_exceeded(queries):
     black_box = Counting(QueryOnly(PlantedEvidence(max_batch_size=7)))
     assert small(black_box, queries=queries).facts["queries"] == queries
-    assert black_box.images == queries
-    assert max(black_box.asked) <= 7
+    assert black_box.num_images == queries
+    assert max(black_box.batch_sizes) <= 7
 
 
 @quiet
@@ -148,17 +148,17 @@ def test_a_box_that_dies_is_asked_only_for_the_rest(tmp_path):
 
     with pytest.raises(DyingError):
         small(black_box, queries=80, checkpoint_dir=tmp_path, on_step=stop)
-    assert black_box.images == 50
+    assert black_box.num_images == 50
     news = []
     again = small(black_box, queries=80, checkpoint_dir=tmp_path, on_message=news.append)
-    assert black_box.images == 80
+    assert black_box.num_images == 80
     assert any("50 of 80 answers are in" in line for line in news)
     assert same(whole, again)
     assert whole.facts["disagreement"] == again.facts["disagreement"]
     with pytest.raises(InputError, match="other settings"):
         small(black_box, queries=80, checkpoint_dir=tmp_path, seed=3)
     small(black_box, queries=80, checkpoint_dir=tmp_path, seed=3, resume=False)
-    assert black_box.images == 160
+    assert black_box.num_images == 160
 
 
 @quiet
@@ -230,7 +230,7 @@ def test_a_masker_trained_on_it_finds_the_patch_for_the_box(planted, tmp_path):
         black_box, images, labels, masker=OnSurrogate(surrogate, masker), alternative=GREY
     )
     assert (
-        black_box.images == 120
+        black_box.num_images == 120
     )  # whole, kept, dropped: the box itself answers the check, and no more
     # 0.9 when it was written
     assert iou(answer.mask, PlantedEvidence().evidence(images, labels)).mean() > 0.7

@@ -131,8 +131,8 @@ def test_versions_for_many_stay_wrapped():
     assert isinstance(QueryOnly(PlantedEvidence()).optimized_for(x), QueryOnly)
     black_box = Counting(PlantedEvidence())
     black_box.optimized_for(x)(x)
-    assert black_box.asked == [2]
-    assert (black_box.images, Counting(PlantedEvidence()).images) == (2, 0)
+    assert black_box.batch_sizes == [2]
+    assert (black_box.num_images, Counting(PlantedEvidence()).num_images) == (2, 0)
 
 
 def test_query_only_cuts_gradients_even_when_asked_for_the_verb():

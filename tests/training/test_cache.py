@@ -206,4 +206,4 @@ def test_the_box_is_asked_once_about_a_view(pictures):
         None,
         Blur(),
     )
-    assert black_box.images == 12
+    assert black_box.num_images == 12

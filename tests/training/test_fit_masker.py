@@ -329,7 +329,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_work(tmp_path):
     black_box = Counting(PlantedEvidence())
     with pytest.raises(InputError, match="cannot write to"):
         train(black_box=black_box, checkpoint_dir=tmp_path / "file" / "below")
-    assert not black_box.asked
+    assert not black_box.batch_sizes
 
 
 def test_few_pictures_are_enough_to_run():

@@ -132,7 +132,7 @@ def test_torch_onnx_and_a_server_give_one_map_for_as_many_queries(
     for other in maps[1:]:
         assert close_to_rounding(other, maps[0])
     asked = 2 + 2 * 200 + 2 * 2  # the label's answer, the masks, the check: per picture
-    assert [black_box.images for black_box in counted] == [asked, asked]
+    assert [black_box.num_images for black_box in counted] == [asked, asked]
     assert [server.images for server in servers] == [asked, asked]
     assert [black_box.sent for black_box in boxes[2:]] == [asked, asked]
 

@@ -34,8 +34,8 @@ def test_all_sets_of_an_image_share_one_fill(generator):
     assert one.calls == 3
     assert many.calls == 3 * 41
     assert torch.allclose(*masks, atol=1e-5)
-    assert black_box.images == 2 * 3 * 41
-    assert max(black_box.asked) <= 32
+    assert black_box.num_images == 2 * 3 * 41
+    assert max(black_box.batch_sizes) <= 32
 
 
 def test_a_constant_probability_gets_an_empty_map(generator):

@@ -160,7 +160,7 @@ class Limited(BlackBoxWrapper):
         >>> from saliencykit.testing.black_boxes import Counting, PlantedEvidence
         >>> counting = Counting(PlantedEvidence())
         >>> answer = Limited(counting, 2)(torch.rand(3, 3, 8, 8))
-        >>> counting.asked
+        >>> counting.batch_sizes
         [2, 1]
     """
 

@@ -137,7 +137,7 @@ def test_statistics_are_for_modules():
 def test_limits_hold_for_copies_too():
     counting = Counting(PlantedEvidence())
     Limited(counting, 2).optimized_for(X)(X)
-    assert counting.asked == [2, 1]
+    assert counting.batch_sizes == [2, 1]
     assert Limited(PlantedEvidence(max_batch_size=1), 5).max_batch_size == 1
 
 

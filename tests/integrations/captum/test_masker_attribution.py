@@ -276,12 +276,12 @@ def test_the_model_is_given_so_many_at_once():
     black_box = Counting(PlantedEvidence())
     images, labels = black_box.black_box.examples(2, generator=Generator().manual_seed(0))
     wanted = MaskerAttribution(black_box, "occlusion:window=4").attribute(images, target=labels)
-    assert max(black_box.asked) > 3
-    black_box.asked.clear()
+    assert max(black_box.batch_sizes) > 3
+    black_box.batch_sizes.clear()
     answer = MaskerAttribution(black_box, "occlusion:window=4").attribute(
         images, None, labels, None, None, 3
     )
-    assert max(black_box.asked) == 3
+    assert max(black_box.batch_sizes) == 3
     assert torch.allclose(answer, wanted, atol=1e-6)
 
 

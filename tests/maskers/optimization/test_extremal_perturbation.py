@@ -121,7 +121,7 @@ def test_a_step_takes_one_query_per_area_and_two_for_dual(black_box, examples):
         ExtremalPerturbation(areas=AREAS, steps=3, variant=variant)(
             counting, *examples, generator=Generator()
         )
-        assert counting.images == 4 * 2 * 3 * each
+        assert counting.num_images == 4 * 2 * 3 * each
 
 
 @pytest.mark.parametrize("batch_size", [None, 1, 3])
@@ -185,7 +185,7 @@ def test_black_boxes_without_a_usable_gradient_are_refused(examples, black_box):
     counting = Counting(QueryOnly(black_box))
     with pytest.raises(GradientError, match="rise"):
         masker(counting, *examples, generator=Generator())
-    assert not counting.images
+    assert not counting.num_images
     with pytest.raises(GradientError, match="no gradient reached the mask"):
         masker(Broken("cut"), *examples, generator=Generator())
     with pytest.raises(ContractError, match="image row 0"):

@@ -122,14 +122,14 @@ def test_a_finished_image_leaves_the_batch_and_keeps_its_mask():
     mask = masker(counting, images, labels, generator=seeded())
     empty = masker(black_box, images[1:], labels[1:], generator=seeded())
     assert (mask[1:] - empty).abs().max() < 1e-5
-    assert counting.images < 60 * 4 + 32
+    assert counting.num_images < 60 * 4 + 32
 
 
 def test_without_tolerance_all_steps_run():
     black_box = Counting(PlantedEvidence())
     images, labels = PlantedEvidence().examples(1, generator=seeded())
     Iterative(steps=30, tolerance=0.0)(black_box, images, labels, generator=seeded())
-    assert black_box.images == 30 * 2 + 8 * 2
+    assert black_box.num_images == 30 * 2 + 8 * 2
 
 
 @pytest.mark.parametrize("size", [(4, 4), (5, 7), (16, 9), (1, 1), (1, 6)])

@@ -128,7 +128,7 @@ def test_one_query_per_region_and_one_for_the_image():
     black_box = Counting(PlantedEvidence(max_batch_size=10))
     images, labels = black_box.black_box.examples(3, generator=Generator().manual_seed(0))
     FeatureAblation(grid_size=4)(black_box, images, labels, generator=Generator())
-    assert black_box.images == 3 * (16 + 1)
+    assert black_box.num_images == 3 * (16 + 1)
 
 
 def test_a_grid_finer_than_the_image_has_one_cell_per_pixel():
@@ -137,7 +137,7 @@ def test_a_grid_finer_than_the_image_has_one_cell_per_pixel():
         1, generator=Generator().manual_seed(0), size=(4, 5)
     )
     FeatureAblation(grid_size=100)(black_box, images, labels, generator=Generator())
-    assert black_box.images == 4 * 5 + 1
+    assert black_box.num_images == 4 * 5 + 1
 
 
 @pytest.mark.parametrize(

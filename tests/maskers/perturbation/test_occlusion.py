@@ -234,7 +234,7 @@ def test_the_defaults_take_a_reasonable_number_of_queries_at_every_size(size):
     mask = Occlusion()(black_box, torch.rand(1, 3, *size), torch.tensor([0]), generator=Generator())
     assert mask.shape == (1, 1, *size)
     assert (
-        (black_box.images == 626) if size == (224, 224) else (size[0] <= black_box.images <= 1000)
+        (black_box.num_images == 626) if size == (224, 224) else (size[0] <= black_box.num_images <= 1000)
     )
 
 
@@ -242,7 +242,7 @@ def test_one_query_per_window_and_one_for_the_image():
     black_box = Counting(PlantedEvidence(max_batch_size=10))
     images, labels = black_box.black_box.examples(3, generator=Generator().manual_seed(0))
     Occlusion(window=4, stride=4)(black_box, images, labels, generator=Generator())
-    assert black_box.images == 3 * (16 + 1)
+    assert black_box.num_images == 3 * (16 + 1)
 
 
 @pytest.mark.parametrize(

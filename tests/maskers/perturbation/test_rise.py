@@ -151,7 +151,7 @@ def test_target_correlation_stops_early_and_is_reached(black_box):
     images, labels = black_box.examples(2, generator=Generator().manual_seed(5), size=32)
     counted = Counting(QueryOnly(black_box))
     answer = found(Rise(samples=4000, target_correlation=0.95), counted, images, labels)
-    assert counted.images < 2 * 1000
+    assert counted.num_images < 2 * 1000
     converged = found(Rise(samples=10000), black_box, images, labels, 99).attributions
     for one, other in zip(answer.attributions, converged, strict=True):
         assert torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1] > 0.93
@@ -176,7 +176,7 @@ def test_target_correlation_stops_at_the_first_check_for_a_constant_model():
         torch.rand(1, 3, 8, 8),
         torch.tensor([0]),
     )
-    assert counted.images == 256
+    assert counted.num_images == 256
 
 
 @pytest.mark.parametrize(("size", "cells"), [((28, 28), 7), ((13, 20), 4), ((3, 3), 7)])
@@ -325,8 +325,8 @@ def test_a_query_only_black_box_is_queried_once_per_mask_in_batches_up_to_max_ba
     black_box = Counting(QueryOnly(PlantedEvidence(max_batch_size=limit)))
     images, labels = black_box.black_box.black_box.examples(2, generator=Generator().manual_seed(0))
     Rise(samples=samples)(black_box, images, labels, generator=Generator())
-    assert black_box.images == 2 * samples
-    assert max(black_box.asked) == largest
+    assert black_box.num_images == 2 * samples
+    assert max(black_box.batch_sizes) == largest
 
 
 @pytest.mark.parametrize(

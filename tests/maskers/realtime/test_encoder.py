@@ -77,7 +77,7 @@ def test_the_own_encoder_knows_its_sides(options):
         zip(own.channels, own.sides, strict=True)
     )
     assert features.logits is None
-    assert black_box.asked == []
+    assert black_box.batch_sizes == []
     assert own.trained
     assert StandaloneEncoder(**own.options()).options() == own.options()
 
@@ -97,7 +97,7 @@ def test_the_papers_encoder_is_frozen_and_always_the_same():
     black_box = Counting(PlantedEvidence())
     one, other = (p.train().encode(black_box, images) for p in (paper, again))
     assert all(torch.equal(a, b) for a, b in zip(one.maps, other.maps, strict=True))
-    assert black_box.asked == []
+    assert black_box.batch_sizes == []
     assert not any(p.requires_grad for p in paper.parameters())
     assert not any(m.training for m in paper.backbone.modules() if isinstance(m, nn.BatchNorm2d))
     assert [(m.shape[1], tuple(m.shape[2:])) for m in one.maps] == list(
