@@ -1,9 +1,9 @@
-"""OnSurrogate: any masker for a box that can only be queried, by way of its surrogate."""
+"""OnSurrogate: any masker for a query-only black box, by way of its surrogate."""
 
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from torch import Generator
+from torch import Generator, Tensor
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
@@ -11,18 +11,18 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.types import Images, Labels
 
-_SLACK = 1e-6
+_TOLERANCE = 1e-6  # for pixels outside [0, 1]
 
 
 @final
 @dataclass(frozen=True)
 class OnSurrogate(Masker):
-    """Finds the mask on a surrogate of the box: gradients, feature maps and trained maskers for a
-    box that can only be queried.
+    """A masker for a query-only black box that runs on its surrogate, which has gradients, feature
+    maps and trained maskers.
 
-    The box itself is not asked. Good where `surrogate.facts["fidelity"]` is small; where both
-    disagree it explains the surrogate, and the check of `explain`, which the box answers (kept and
-    dropped), is what says so.
+    The black box itself is not queried. Good where the two models agree, see
+    `surrogate.facts["fidelity"]`. Where they disagree the mask explains the surrogate; the
+    probabilities that `explain` reports (kept and dropped) come from the black box, and show it.
 
     Args:
         surrogate: A Surrogate, or any other BlackBox with the same classes and the same input. In
@@ -34,6 +34,7 @@ class OnSurrogate(Masker):
         InputError: One of the two is something else.
 
     Example:
+        >>> import torch
         >>> from saliencykit import explain
         >>> from saliencykit.maskers import Occlusion
         >>> from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
@@ -43,7 +44,8 @@ class OnSurrogate(Masker):
         torch.Size([2, 1, 16, 16])
 
     References:
-        Masks for a box from a model that imitates it: Jethani et al. 2022, "FastSHAP", section 3.2.
+        Masks for a black box from a model that imitates it: Jethani et al. 2022, "FastSHAP",
+        section 3.2.
     """
 
     surrogate: BlackBox
@@ -63,28 +65,32 @@ class OnSurrogate(Masker):
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> MaskerOutput:
-        """The inner masker's answer about the surrogate.
+        """The output of the inner masker for the surrogate.
 
         Raises:
-            InputError: The box has other classes, or the images are not raw pixels.
+            InputError: The black box has other classes, or the images are not raw pixels.
         """
-        surrogate, masker = self.surrogate, self.masker
+        surrogate = self.surrogate
         if surrogate.num_classes != black_box.num_classes:
             raise InputError(
                 f"{surrogate!r} has {surrogate.num_classes} classes and {name_of(black_box)} has "
-                f"{black_box.num_classes}: it stands for another box. Give the surrogate of this "
-                "one."
+                f"{black_box.num_classes}: it is the surrogate of another model. Pass the "
+                "surrogate of this one."
             )
         low, high = (float(v) for v in images.aminmax())
-        if low < -_SLACK or high > 1 + _SLACK:
+        if low < -_TOLERANCE or high > 1 + _TOLERANCE:
             raise InputError(
                 f"a surrogate takes raw pixels in [0, 1]; the images have values from {low:.4g} "
-                f"to {high:.4g}. Give explain a picture, or a box with pixel statistics and "
-                "pixels='raw'."
+                f"to {high:.4g}. Pass an image file to explain, or raw pixels to a black box that "
+                "normalizes them (inputs='raw')."
             )
-        there = surrogate.device
-        found = masker.attribute(surrogate, images.to(there), labels.to(there), generator=generator)
-        maps = (found.mask, found.attributions, found.standard_error)
-        mask, scores, error = (None if part is None else part.to(images.device) for part in maps)
-        assert mask is not None
-        return MaskerOutput(mask, scores, error)
+        device = surrogate.device
+        output = self.masker.attribute(
+            surrogate, images.to(device), labels.to(device), generator=generator
+        )
+
+        def back(maps: Tensor | None) -> Tensor | None:
+            return None if maps is None else maps.to(images.device)
+
+        attributions, error = back(output.attributions), back(output.standard_error)
+        return MaskerOutput(output.mask.to(images.device), attributions, error)

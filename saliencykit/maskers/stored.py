@@ -1,4 +1,4 @@
-"""StoredMasks: the masks of a run of `explain_dataset`, as a masker."""
+"""StoredMasks: the masks of an earlier run of `explain_dataset`, as a masker."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,20 +18,19 @@ from saliencykit.storage.saved_explanations import SavedExplanations
 @final
 @dataclass(frozen=True, kw_only=True)
 class StoredMasks(Masker):
-    """Masks that were found before: a run directory of `explain_dataset`, to be judged without
-    finding them again.
+    """The masks in a run directory of `explain_dataset`, to be scored without computing them again.
 
-    Pictures are known by the pixels that the model is shown, so names, order and batches make no
-    difference; the model must prepare pictures as it did then. It answers only for the class that
-    was asked about then, so metrics that ask about another class, or about an edited picture, have
-    no score.
+    Images are looked up by the pixels that the model gets, so names, order and batch size make no
+    difference; the model must preprocess images as it did in that run. There is a mask only for the
+    class that was explained, so a metric that needs the mask of another class, or of an edited
+    image, has no score.
 
     Args:
         run: The run directory.
 
     Raises:
-        InputError: There are no explanations in it; or, when asked, it holds none of a picture or a
-            class.
+        InputError: It contains no explanations; or, when the mask is made, none for the image or
+            the class.
 
     Example:
         >>> import tempfile
@@ -39,8 +38,8 @@ class StoredMasks(Masker):
         >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> images, labels = black_box.examples(2, generator=g)
-        >>> run = tempfile.mkdtemp()
-        >>> _ = explain_dataset(black_box, list(zip(images, labels.tolist())), masker="center-box:area=0.25", output_dir=run)
+        >>> run, data = tempfile.mkdtemp(), list(zip(images, labels.tolist()))
+        >>> _ = explain_dataset(black_box, data, masker="center-box:area=0.25", output_dir=run)
         >>> StoredMasks(run=run)(black_box, images, labels, generator=g).mean().item()
         0.25
     """
@@ -57,24 +56,22 @@ class StoredMasks(Masker):
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> Mask:
-        """What is stored, at the size of the images; the black box is not asked."""
+        """The stored masks, at the size of the images."""
         rows = zip(rng.image_keys(images).tolist(), labels.tolist(), strict=True)
-        return torch.cat(
-            [self._one(place, key, label) for place, (key, label) in enumerate(rows)]
-        ).to(images)
+        masks = [self._one(row, key, label) for row, (key, label) in enumerate(rows)]
+        return torch.cat(masks).to(images)
 
-    def _one(self, place: int, key: int, label: int) -> Mask:
+    def _one(self, row: int, key: int, label: int) -> Mask:
         known = self._saved.of_pixels(key)
-        for row in known:
-            if row.label == label:
-                return self._saved.mask_of(row)
+        for explained in known:
+            if explained.label == label:
+                return self._saved.mask_of(explained)
         if known:
             raise InputError(
-                f"{self.run} holds the mask of {known[0].name} for class {known[0].label}, and "
-                f"not for class {label}; explain_dataset with that label finds it."
+                f"{self.run} has a mask of {known[0].name} for class {known[0].label}, but not for "
+                f"class {label}; run explain_dataset with that label."
             )
         raise InputError(
-            f"{self.run} holds no mask of picture {place}: its pixels are not among those that "
-            "were explained. Give the same data, and a model that prepares pictures in the same "
-            "way."
+            f"{self.run} has no mask of image {row}: no image with the same pixels was explained. "
+            "Use the same data, and a model with the same preprocessing."
         )

@@ -12,22 +12,19 @@ from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.registry.coerce import as_masker
 from saliencykit.testing import check_masker
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly, iou
+from tests.helpers import seeded
 
 
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def test_it_keeps_the_contract():
+def test_keeps_the_masker_contract():
     check_masker(OnSurrogate(PlantedEvidence(), Gradient()))
 
 
-def test_the_mask_is_the_inner_maskers_and_the_box_is_not_asked(black_box, examples):
+def test_the_mask_is_that_of_the_inner_masker_and_the_black_box_is_not_queried(black_box, examples):
     real = Counting(QueryOnly(PlantedEvidence(sharpness=3.0)))
     for masker in (Gradient(), Rise(samples=20)):
         found = OnSurrogate(black_box, masker).attribute(real, *examples, generator=seeded())
         assert found.mask.shape == (4, 1, 16, 16)
-        if not isinstance(masker, Rise):  # which draws from what the outer call forked
+        if not isinstance(masker, Rise):  # Rise draws from the generator that the outer call forked
             assert torch.equal(found.mask, masker(black_box, *examples, generator=seeded()))
         assert (found.attributions is None) == (
             masker.attribute(black_box, *examples, generator=seeded()).attributions is None
@@ -35,7 +32,7 @@ def test_the_mask_is_the_inner_maskers_and_the_box_is_not_asked(black_box, examp
     assert real.batch_sizes == []
 
 
-def test_gradients_for_a_box_that_has_none(black_box, examples):
+def test_gradient_maskers_explain_a_query_only_black_box(black_box, examples):
     images, labels = examples
     answer = explain(
         QueryOnly(black_box), images, labels, masker=OnSurrogate(black_box, Gradient())
@@ -45,7 +42,7 @@ def test_gradients_for_a_box_that_has_none(black_box, examples):
     assert "OnSurrogate(surrogate=PlantedEvidence(" in answer.provenance["masker"]
 
 
-def test_a_masker_bound_to_the_surrogate(black_box, examples, recwarn):
+def test_a_trained_masker_of_the_surrogate_is_used_without_a_warning(black_box, examples, recwarn):
     images, labels = examples
     masker = RealTimeMasker(masking_network(black_box, images, encoder="own")).bind(black_box)
     answer = explain(QueryOnly(black_box), images, labels, masker=OnSurrogate(black_box, masker))
@@ -53,7 +50,7 @@ def test_a_masker_bound_to_the_surrogate(black_box, examples, recwarn):
     assert not [w for w in recwarn if "another model" in str(w.message)]
 
 
-def test_texts(black_box):
+def test_a_text_builds_the_surrogate_and_the_masker(black_box):
     made = as_masker("on-surrogate:demo,masker=(rise:samples=20,grid_size=5)")
     assert made.surrogate.num_classes == 200
     assert made.masker == Rise(samples=20, grid_size=5)
@@ -69,18 +66,19 @@ def test_texts(black_box):
             OnSurrogate(black_box, masker)
 
 
-def test_what_it_cannot_be_used_for(black_box, examples):
+def test_another_models_surrogate_and_normalized_images_are_refused(black_box, examples):
     images, labels = examples
     masker = OnSurrogate(black_box, Gradient())
     with pytest.raises(
-        InputError, match="has 4 classes and PlantedEvidence has 5: it stands for another box"
+        InputError,
+        match="has 4 classes and PlantedEvidence has 5: it is the surrogate of another model",
     ):
         masker(PlantedEvidence(num_classes=5), images, labels, generator=seeded())
     with pytest.raises(InputError, match="takes raw pixels"):
         masker(black_box, images * 4 - 2, labels, generator=seeded())
 
 
-def test_error_maps_come_along(black_box, examples):
+def test_attributions_and_standard_error_are_passed_on(black_box, examples):
     class WithError(Rise.__bases__[0]):
         def mask(self, black_box, images, labels, generator):
             part = images.mean(1, keepdim=True)

@@ -24,12 +24,12 @@ def known(black_box, generator, tmp_path):
     return tmp_path / "run", images, torch.tensor(labels)
 
 
-def test_it_keeps_the_contract_on_pictures_that_it_knows(black_box, known):
+def test_keeps_the_masker_contract_on_known_images(black_box, known):
     run, images, _ = known
     check_masker(StoredMasks(run=str(run)), black_box=black_box, images=images)
 
 
-def test_masks_are_those_that_were_found_in_any_order(black_box, known, generator):
+def test_stored_masks_are_found_in_any_order(black_box, known, generator):
     run, images, labels = known
     wanted = as_masker("occlusion:window=4,stride=4")(
         black_box, images, labels, generator=generator
@@ -41,12 +41,12 @@ def test_masks_are_those_that_were_found_in_any_order(black_box, known, generato
     assert torch.allclose(found, wanted[turned], atol=1 / 4096)
 
 
-def test_other_pictures_and_classes_are_refused(black_box, known, generator):
+def test_unknown_images_and_classes_are_refused(black_box, known, generator):
     run, images, labels = known
     masker = StoredMasks(run=str(run))
-    with pytest.raises(InputError, match="holds the mask of 0 for class 0, and not for class 1"):
+    with pytest.raises(InputError, match="has a mask of 0 for class 0, but not for class 1"):
         masker(black_box, images, labels.roll(-1), generator=generator)
-    with pytest.raises(InputError, match="holds no mask of picture 1"):
+    with pytest.raises(InputError, match="has no mask of image 1"):
         masker(
             black_box, torch.cat([images[:1], images[1:2] * 0.5]), labels[:2], generator=generator
         )

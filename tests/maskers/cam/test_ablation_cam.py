@@ -1,6 +1,4 @@
-"""Ablation-CAM: a plain loop over channels with a hook, for every kind of head; and what is
-refused.
-"""
+"""Ablation-CAM against a plain loop over channels with a hook, for every kind of head."""
 
 import pytest
 import torch
@@ -19,7 +17,7 @@ IMAGES, LABELS = (
 
 
 class Dense(nn.Module):
-    """What comes first goes past the second."""
+    """The output of the first layer bypasses the second."""
 
     def __init__(self):
         super().__init__()
@@ -165,7 +163,7 @@ def test_a_pooled_head_takes_one_forward_pass(kind):
 
 
 @pytest.mark.parametrize("kind", ["linear", "rectified", "flattened", "tokens"])
-def test_a_map_does_not_depend_on_its_batch_or_on_chunks(kind):
+def test_the_map_of_an_image_does_not_depend_on_its_batch(kind):
     model, layer = model_of(kind), LAYERS.get(kind)
     whole = scores(model, layer=layer)
     close = 1e-5 * float(whole.abs().max())
@@ -176,7 +174,7 @@ def test_a_map_does_not_depend_on_its_batch_or_on_chunks(kind):
     )
 
 
-def test_a_negative_logit_does_not_turn_the_map_over():
+def test_a_negative_logit_does_not_flip_the_map():
     model = model_of("linear")
     with torch.no_grad():
         answer = scores(model)
@@ -185,7 +183,7 @@ def test_a_negative_logit_does_not_turn_the_map_over():
     assert torch.corrcoef(torch.stack([answer.flatten(1)[0], moved.flatten(1)[0]]))[0, 1] > 0.999
 
 
-def test_refusals_name_the_way_out(black_box, examples):
+def test_errors_give_advice(black_box, examples):
     with pytest.raises(InputError, match=r"Counting does not expose.*rise"):
         AblationCam()(Counting(black_box), *examples, generator=Generator())
     with pytest.raises(InputError, match="nine"):

@@ -1,4 +1,4 @@
-"""CAM: the published sum, Grad-CAM's numbers by autograd, and heads that it is not for."""
+"""CAM against the published sum and Grad-CAM by autograd, and heads that it refuses."""
 
 import pytest
 import torch
@@ -114,12 +114,12 @@ def test_new_weights_are_seen_though_the_place_of_the_head_is_remembered():
     ],
     ids=["flattened", "two layers", "max pooling", "no map"],
 )
-def test_another_head_is_refused_and_grad_cam_named(model):
+def test_other_heads_are_refused_with_advice(model):
     with pytest.raises(InputError, match="grad-cam"):
         scores(model)
 
 
-def test_a_box_without_layers_is_refused_with_the_way_out(black_box, examples):
+def test_a_black_box_without_submodules_is_refused_with_advice(black_box, examples):
     with pytest.raises(InputError, match=r"PlantedEvidence does not expose.*rise"):
         Cam()(black_box, *examples, generator=Generator())
 
@@ -137,7 +137,7 @@ def test_a_box_without_layers_is_refused_with_the_way_out(black_box, examples):
         "swin_t",
     ],
 )
-def test_works_in_every_family_with_such_a_head_or_says_so(name):
+def test_works_for_every_family_with_such_a_head(name):
     import torchvision
 
     model = getattr(torchvision.models, name)(weights=None, num_classes=5).eval()

@@ -1,6 +1,4 @@
-"""Grad-CAM: Captum's numbers, the formula on tokens, and a map of every family that lies where the
-picture changes.
-"""
+"""Grad-CAM against Captum, the formula on tokens, and maps of every model family."""
 
 import importlib.util
 from pathlib import Path
@@ -75,7 +73,7 @@ def test_equals_captums_on_a_resnet():
     assert torch.allclose(answer.attributions, theirs, atol=1e-4 * float(theirs.abs().max()))
 
 
-def test_tokens_are_weighted_and_laid_out_as_their_grid():
+def test_tokens_are_weighted_and_arranged_as_their_grid():
     timm = pytest.importorskip("timm")
     model, x = timm.create_model("test_vit").eval(), images(160)
     kept = []
@@ -107,9 +105,7 @@ def half(which, side):
 
 
 def check_family(text):
-    """A map with variance, of a model that comes back as it was; and it lies over the picture: a
-    corner changes that corner.
-    """
+    """The map varies, the model is left untouched, and a change in a corner changes that corner."""
     with torch.random.fork_rng(devices=[]):
         model, size = lively(text)
     black_box, x = (
@@ -160,7 +156,7 @@ def test_every_family_of_torchvision(family):
 
 
 @pytest.mark.parametrize("limit", [1, 2, None])
-def test_batches_of_any_size_and_labels_per_row(limit):
+def test_any_batch_size_and_one_label_per_image_work(limit):
     model, x = small_network().eval(), images()
     whole = find(GradCam(), TorchBlackBox(model, size=16), x).attributions
     parts = find(GradCam(), TorchBlackBox(model, size=16, max_batch_size=limit), x).attributions
@@ -176,14 +172,14 @@ def test_batches_of_any_size_and_labels_per_row(limit):
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_the_model_is_untouched_and_frozen_weights_are_no_obstacle(frozen):
+def test_the_model_is_left_untouched_and_frozen_weights_work(frozen):
     model = small_network().train()
     model.requires_grad_(not frozen)
     with untouched("GradCam", model):
         assert find(GradCam(), TorchBlackBox(model, size=16), images()).mask.max() <= 1
 
 
-def test_nothing_is_left_after_an_exception():
+def test_an_exception_leaves_no_hook_behind():
     model = small_network().eval()
     find(GradCam(), TorchBlackBox(model, size=16), images())
     model[7].weight.data.fill_(float("nan"))
@@ -191,7 +187,7 @@ def test_nothing_is_left_after_an_exception():
         find(GradCam(), TorchBlackBox(model, size=16), images())
 
 
-def test_a_label_that_no_map_speaks_for_gets_an_empty_mask():
+def test_a_label_without_positive_evidence_gets_an_empty_mask():
     model = small_network().eval()
     with torch.no_grad():
         model[7].weight[0] = 0
@@ -201,7 +197,7 @@ def test_a_label_that_no_map_speaks_for_gets_an_empty_mask():
     assert not answer.mask.any()
 
 
-def test_bfloat16_and_compiled_models():
+def test_bfloat16_and_compiled_models_work():
     model, x = small_network().eval(), images()
     wanted = find(GradCam(), TorchBlackBox(model, size=16), x).mask
     compiled = find(
@@ -213,7 +209,7 @@ def test_bfloat16_and_compiled_models():
     assert (low.mask - wanted).abs().mean() < 0.05
 
 
-def test_boxes_that_show_no_layers_are_refused_with_the_way_out():
+def test_black_boxes_without_submodules_are_refused_with_advice():
     black_box = PlantedEvidence()
     x, labels = black_box.examples(2, generator=Generator().manual_seed(0))
     with pytest.raises(InputError, match=r"does not expose a torch module.*'rise'"):

@@ -49,8 +49,8 @@ def found(net, images, labels=LABELS, **arguments):
 
 
 def slow_scores(net, image, label, keep=None, fill=None):
-    """Channel by channel, in the model's own normalised space, with the fill's logit subtracted as
-    in the paper.
+    """Channel by channel, in normalized space, with the logit of the fill subtracted, as in the
+    paper.
     """
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
     x = (image - mean) / std
@@ -87,7 +87,7 @@ def test_equals_a_plain_loop_over_channels(net, images):
             resize_maps(slow_scores(net, images[row], label), images).float(),
             atol=1e-5,
         )
-    assert answer.attributions.abs().max() > 1e-2  # or the comparison says nothing
+    assert answer.attributions.abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("alternative", [Blur(sigma=2.0), Constant(color=0.25)], ids=repr)
@@ -123,7 +123,7 @@ def test_the_mask_is_the_positive_part_over_its_maximum(net, images):
     assert torch.allclose(answer.mask, positive / positive.amax((1, 2, 3), keepdim=True), atol=1e-6)
 
 
-def test_maps_are_scaled_masks_to_the_unit_range_and_constant_ones_are_0():
+def test_masks_are_scaled_to_the_unit_interval_and_constant_maps_are_zero():
     maps = torch.stack([torch.rand(1, 4, 5) * 3 - 1, torch.full((1, 4, 5), 7.0)])
     large = scaled_masks(maps, (8, 10))
     assert large[0].min() == 0
@@ -132,7 +132,7 @@ def test_maps_are_scaled_masks_to_the_unit_range_and_constant_ones_are_0():
 
 
 @pytest.mark.parametrize("alternative", [Constant(color="zero"), Noise(), Crop()], ids=repr)
-def test_a_pictures_mask_does_not_depend_on_its_batch(net, images, alternative):
+def test_the_mask_of_an_image_does_not_depend_on_its_batch(net, images, alternative):
     together = found(net, images, alternative=alternative).attributions
     alone = [
         found(net, images[i : i + 1], LABELS[i : i + 1], alternative=alternative).attributions
@@ -141,24 +141,24 @@ def test_a_pictures_mask_does_not_depend_on_its_batch(net, images, alternative):
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
 
 
-def test_one_evaluation_for_each_channel_and_one_for_the_maps(net, images):
+def test_one_query_per_channel_and_one_for_the_feature_maps(net, images):
     black_box = TorchBlackBox(net, mean=MEAN, std=STD, size=(12, 16))
-    ScoreCam()(black_box, images, LABELS, generator=Generator())  # the layer is looked for once
+    ScoreCam()(black_box, images, LABELS, generator=Generator())  # the layer is chosen once
     asked = []
     handle = net[0].register_forward_hook(lambda module, given, out: asked.append(len(out)))
-    try:  # the frozen copy takes the hook along
+    try:  # the optimized copy has the hook too
         ScoreCam()(black_box, images, LABELS, generator=Generator())
         all_channels, few = sum(asked), len(asked)
         ScoreCam(channels=3)(black_box, images, LABELS, generator=Generator())
     finally:
         handle.remove()
-    copying = all_channels - 3 * (10 + 1)  # the probes with which the copy is checked
+    copying = all_channels - 3 * (10 + 1)  # queries that verify the optimized copy
     assert 0 <= copying <= 6
     assert sum(asked) - all_channels == 3 * (3 + 1) + copying
     assert few < all_channels  # several at once
 
 
-def test_the_model_comes_back_untouched(net, images):
+def test_the_model_is_left_untouched(net, images):
     net.train()
     try:
         with untouched("score-cam", net, images=images):
@@ -167,7 +167,7 @@ def test_the_model_comes_back_untouched(net, images):
         net.eval()
 
 
-def test_a_box_that_shows_no_layers_is_told_what_works(black_box, examples):
+def test_a_black_box_without_submodules_is_refused_with_advice(black_box, examples):
     with pytest.raises(InputError, match="rise"):
         ScoreCam()(Counting(black_box), *examples, generator=Generator())
 

@@ -19,10 +19,7 @@ from saliencykit.maskers.optimization.iterative import (
 from saliencykit.registry.coerce import as_masker
 from saliencykit.terms.presets import PRESETS, paper_mean
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
+from tests.helpers import seeded
 
 
 def small_network(channels=3, classes=5):

@@ -10,12 +10,9 @@ from saliencykit.maskers.optimization.mask_parametrization import (
     SigmoidMask,
     low_discrepancy,
 )
+from tests.helpers import seeded
 
 PARAMETRIZATIONS = [SigmoidMask(), NestedMasks((0.05, 0.5), 0.3)]
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def test_nested_masks_have_their_areas_and_are_nested():
