@@ -62,7 +62,7 @@ def main(case: str = "nothing", queries: int = 0, steps: int = 0) -> None:
         )
         say(f"{kind:10} {shown}")
     masker = fit(surrogate, pictures[:2000], steps=240, views_per_image=1, on_message=say)
-    say(f"gate, on the surrogate: {masker.metadata['gate']}")
+    say(f"gate, on the surrogate: {masker.metadata['validation']}")
     test, _ = cifar10("test", 48, seed=1)
     methods: dict[str, Masker | str] = {
         "trained on the surrogate": OnSurrogate(surrogate, masker),

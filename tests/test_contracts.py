@@ -67,7 +67,7 @@ def test_a_trained_masker_fits_the_box_of_its_name_and_keeps_its_contract_there(
     box must still load.
     """
     factory = TRAINED[name]
-    assert factory.header["facts"]["gate"]["passed"]
+    assert factory.header["metadata"]["validation"]["passed"]
     if name not in registry().names("black_box"):
         factory()
         return

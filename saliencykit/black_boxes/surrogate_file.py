@@ -130,7 +130,7 @@ def load_surrogate(
             baseline_color=_floats(header["baseline_color"]),
             preprocessing=preprocessing,
             architecture=header["network"],
-            facts=header["facts"],
+            facts=header["metadata"],
         )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         if network is not None and isinstance(error, RuntimeError):

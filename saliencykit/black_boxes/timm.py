@@ -106,7 +106,12 @@ def timm_black_box(
             f"timm:{name} is no image classifier with pixel statistics; give TorchBlackBox(model, "
             "mean=..., std=...)."
         )
-    given: dict[str, Any] = {"mean": mean, "std": std, "size": size, "max_batch_size": max_batch_size}
+    given: dict[str, Any] = {
+        "mean": mean,
+        "std": std,
+        "size": size,
+        "max_batch_size": max_batch_size,
+    }
     return replace(
         black_box,
         outputs=outputs,

@@ -200,7 +200,9 @@ class TorchBlackBox(BlackBox):
             return self
         frozen = optimize(self.model, self._normalize(images[:2]))
         black_box = replace(
-            self, model=frozen.model, max_batch_size=min(frozen.max_batch_size, self.max_batch_size or frozen.max_batch_size)
+            self,
+            model=frozen.model,
+            max_batch_size=min(frozen.max_batch_size, self.max_batch_size or frozen.max_batch_size),
         )
         black_box._facts.update(self._facts)
         if frozen.model is not self.model:

@@ -116,7 +116,12 @@ def torchvision_black_box(
             class_names=tuple(names) if _last_width(model) == len(names) else None,
         )
     black_box = replace(own, outputs=outputs)
-    given: dict[str, Any] = {"mean": mean, "std": std, "size": size, "max_batch_size": max_batch_size}
+    given: dict[str, Any] = {
+        "mean": mean,
+        "std": std,
+        "size": size,
+        "max_batch_size": max_batch_size,
+    }
     return replace(black_box, **{key: value for key, value in given.items() if value is not None})
 
 

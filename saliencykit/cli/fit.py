@@ -78,7 +78,7 @@ def fit(
     if not main:
         return
     masker.save(output)
-    say(validation_note(masker.metadata["gate"]))
+    say(validation_note(masker.metadata["validation"]))
     seconds = time.perf_counter() - started
     say(f"wrote {output} in {seconds:.0f} s; log and previews are in {directory}")
     use = f"{model} --masker {output}"
@@ -90,7 +90,7 @@ def fit(
 def step_note(step: FitStep) -> str:
     """The numbers of a training step, in one line."""
     note = f"loss {step.loss:.2f}"
-    if step.phase != "warm-up":
+    if step.phase != "warmup":
         note += f" area {step.area:.2f} kept {step.kept:.2f} dropped {step.dropped:.2f}"
         note += f" fake class {step.fake_area:.2f}"
     return note

@@ -182,7 +182,10 @@ def model_randomization(
         first = _trained(black_box, training, options, "training for the intact box", on_progress)
         other = _trained(random, training, options, "training for the random box", on_progress)
         second, third, theirs = first, other, own_answers(random, images)
-        gates = (bool(first.metadata["gate"]["passed"]), bool(other.metadata["gate"]["passed"]))
+        gates = (
+            bool(first.metadata["validation"]["passed"]),
+            bool(other.metadata["validation"]["passed"]),
+        )
         done = int(first.metadata["training"]["steps_done"])
 
     def masks(one: Masker, of: BlackBox, labels: Labels, seed: int, what: str) -> Any:

@@ -81,7 +81,7 @@ def load_state(
         )
     except (RuntimeError, ValueError, KeyError) as error:
         raise InputError(
-            f"the checkpoint {path} is of another network or plan ({error}); use another folder."
+            f"the checkpoint {path} is of another network ({error}); use another directory."
         ) from error
     best = {n.removeprefix("best."): t for n, t in tensors.items() if n.startswith("best.")}
     return dict(facts), best or None

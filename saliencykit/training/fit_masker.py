@@ -1,15 +1,16 @@
-"""fit(): train a masking network for a classifier, on pictures that need no labels."""
+"""fit(): train a masking network for a classifier, on images that need no labels."""
 
 import hashlib
+import math
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from saliencykit._version import __version__
 from saliencykit.core import checks, rng
@@ -18,8 +19,10 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import GradientError, InputError
 from saliencykit.core.objective import Objective
+from saliencykit.core.types import Images, Labels
 from saliencykit.data.dataset import Dataset
-from saliencykit.data.sources import Labels, is_folder
+from saliencykit.data.sources import Labels as GivenLabels
+from saliencykit.data.sources import is_folder
 from saliencykit.data.training_images import TrainingImages, read_training_images
 from saliencykit.maskers.realtime.encoder import Encoder
 from saliencykit.maskers.realtime.masking_network import (
@@ -37,24 +40,21 @@ from saliencykit.terms.area import AREAS, Area
 from saliencykit.terms.presets import paper
 from saliencykit.training.cache import bytes_per_view, fill_cache, make_views
 from saliencykit.training.loop import Loop
-from saliencykit.training.schedule import FitStep, Schedule
+from saliencykit.training.schedule import FitStep, Schedule, make_schedule
+from saliencykit.training.validation import ValidationReport
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-_HELD_OUT = 48  # pictures that the gate looks at, at most; a fifth of a small set
-_STATISTICS = 64  # pictures that the gate's scale and threshold are set from
-_LOOKS = 8  # at the held-out pictures in a training
-_FEWEST = (
-    400  # steps; with 169 a class that is not there still got a sixth of the area of one that is
-)
+_HELD_OUT = 48  # images for validation, at most; a fifth of a small set
+_STATISTICS = 64  # images from which the selector's scale and threshold are set
 _MEMORY = 4 * 2**30  # bytes for cached features, at most
 
 
 def fit(
     model: object,
     images: Any,
-    labels: Labels | None = None,
+    labels: GivenLabels | None = None,
     *,
     encoder: EncoderName | Encoder = "auto",
     network: MaskingNetwork | None = None,
@@ -80,55 +80,55 @@ def fit(
 ) -> RealTimeMasker:
     """Train a masking network for a classifier: prediction and mask then come from one pass.
 
-    The classifier is asked and never changed. Pictures need no labels: its own top classes serve. A
-    part of them is held out to see whether the network is selective and keeps what matters. On a
-    CPU most steps mix cached features (see `training.partial_network`), and the last ones compose pictures;
-    elsewhere all of them compose pictures.
+    The classifier is only queried, never changed. Images need no labels: its own top classes serve.
+    Some of them are held out for validation: is the mask specific to the class, and does it keep
+    what matters? On a CPU most steps mix cached features (see `choose_split_layer`) and the last
+    ones compose pixels; elsewhere all of them compose pixels.
 
     Args:
         model: As for `explain`, differentiable.
-        images: A folder, a list of paths, PIL pictures or arrays, a tensor (N, C, H, W), a data
-            set of pictures or (picture, label), or batches (images, labels). Hundreds do; four is
+        images: A folder, a list of paths, PIL images or arrays, a tensor (N, C, H, W), a data set
+            of images or (image, label), or batches (images, labels). Hundreds are enough; four is
             the least.
-        labels: One class per picture. None: those of the data set, else the model's own top class.
+        labels: One class per image. None: those of the data set, else the model's own top class.
         encoder: `trunk`, `paper`, `own`, `auto` or an Encoder, see `masking_network`.
-        network: A network to go on training, instead of a new one.
-        objective: An Objective or a text: `masking-network`, `paper` (collapses, as a warning
+        network: A network to train further, instead of a new one.
+        objective: An Objective or its name: `masking-network`, `paper` (collapses, as a warning
             says), `paper-mean`, `authors`, ...
-        alternative: What replaces pixels, drawn independently for the kept and the dropped picture.
-        area: The wanted mean area in (0, 1): the area's weight is steered towards it. None: the
+        alternative: What replaces pixels, drawn independently for the kept and the dropped image.
+        area: Target mean area in (0, 1): the area's weight is steered towards it. None: the
             objective's weight decides.
-        steps: Of phase 2. None: from the number of pictures, 400 to 600.
-        pixel_steps: How many of them, the last ones, compose pictures where the others mix features.
+        steps: Steps of phase 2. None: from the number of images, 400 to 600.
+        pixel_steps: How many of them, the last ones, compose pixels where the others mix features.
             None: a fifth.
-        warmup_steps: Steps of phase 1 before those, where the selector's rows are not the head's own and
-            learn which classes are there. None: 150, and no more than twice `steps`. An encoder
-            from nothing wants several hundred.
+        warmup_steps: Steps of phase 1 before those, in which the selector learns which classes are
+            present, where its filters are not the classifier's own. None: 150, at most twice
+            `steps`. An encoder trained from scratch needs several hundred.
         feature_mixing: Mix features rather than pixels at first. None: on a CPU, where the network
             allows it.
-        batch_size: Pictures a step, >= 2.
-        lr: The largest learning rate.
-        fake_class_rate: Share of rows that are asked for a class that is not there, in [0, 1). The
-            paper's 0.3 leaves such classes a sixth of the area of one that is there, where pictures
-            and steps are few.
-        mask_stride: Pixels of the picture a pixel of the mask, see `masking_network`.
-        views_per_image: Views of each picture, >= 1: the whole, then crops and flips.
-        checkpoint_dir: For checkpoints, `log.jsonl` and pictures of masks. None: nothing is written, and a
-            killed run is lost.
-        resume: Go on where the folder's checkpoint stopped; it ends with the same weights as an
-            uninterrupted run.
+        batch_size: Images per step, >= 2.
+        lr: Peak learning rate.
+        fake_class_rate: Fraction of rows whose selected class is absent, in [0, 1). The paper's 0.3
+            leaves absent classes a sixth of the area of a present one when images and steps are
+            few.
+        mask_stride: Image pixels per mask pixel, see `masking_network`.
+        views_per_image: Views of each image, >= 1: the whole image, then crops and flips.
+        checkpoint_dir: For checkpoints, `log.jsonl` and previews of masks. None: nothing is
+            written, and an interrupted training is lost.
+        resume: Resume from the last checkpoint; it ends with the same weights as an uninterrupted
+            training.
         mixed_precision: `no` or `bf16`.
-        cache_bytes: Bytes for cached features, and half as many for pictures; fewer views, and a drawn
-            part of the pictures, are used where they do not fit.
-        seed: Of everything that is drawn, in [0, 2**63).
-        on_step: Called with each Step.
-        on_message: Called with a line of text when something begins.
+        cache_bytes: Bytes for cached features, and half as many for images; with more data, fewer
+            views and a random subset of the images are used.
+        seed: Random seed in [0, 2**63).
+        on_step: Called with each FitStep.
+        on_message: Called with a line of text when a stage begins.
 
     Returns:
         The trained masker, bound to the model; `save` it.
 
     Raises:
-        InputError: The model, the pictures or an argument cannot be used as they are.
+        InputError: The model, the images or an argument cannot be used; the message says why.
         GradientError: The model can only be queried.
         SaliencyKitError: The loss was not finite five times in a row, or the disk is full;
             checkpoints stay.
@@ -144,99 +144,62 @@ def fit(
     References:
         Dabkowski & Gal 2017, section 4.
     """
-    started = time.perf_counter()
-    say = on_message or (lambda line: None)
+    started, directory = time.perf_counter(), _directory(checkpoint_dir)
     checks.seed(seed, "fit")
-    path = None if checkpoint_dir is None else Path(checkpoint_dir).expanduser()
-    if path is not None:
-        writable(path)
-    original = as_black_box(model)
-    if not original.differentiable:
+    black_box = _differentiable(model)
+    accelerator = _accelerator(black_box)
+    goal = _with_area(as_objective(objective), area)
+    fill = as_alternative(alternative).for_black_box(black_box)
+    options: dict[str, Any] = {"steps": steps, "pixel_steps": pixel_steps, "seed": seed, "lr": lr}
+    options |= {"warmup_steps": warmup_steps, "views_per_image": views_per_image, "area": area}
+    options |= {"fake_class_rate": fake_class_rate, "mixed_precision": mixed_precision}
+    with_labels = labels is not None or not is_folder(images)
+    with rng.isolated(black_box.device):
+        dataset = Dataset.open(images, black_box, labels=labels, use_labels=with_labels)
+        every = read_training_images(dataset, memory=cache_bytes // 2, seed=seed)
+        data = _Split.of(every, seed, accelerator)
+        sample = data.statistics(black_box.device)
+        network = network or masking_network(
+            black_box, *sample, encoder=encoder, mask_stride=mask_stride, seed=seed
+        )
+        partial_network = _partial_network(black_box, sample[0], feature_mixing)
+        options["batch_size"] = min(batch_size, max(2, len(data.training)))
+        mixes = partial_network is not None
+        schedule = make_schedule(goal, fill, len(data.training), network, mixes, **options)
+        parts = (network, black_box, partial_network)
+        loop = _loop(*parts, data, schedule, accelerator, cache_bytes, on_message or _silent)
+        loop.directory = loop.optimizer.directory = directory
+        loop.source_hash, loop.on_step = _source_hash(black_box, every), on_step or loop.on_step
+        report = loop.run(resume=resume)
+    return _masker(loop, black_box, data, report, time.perf_counter() - started)
+
+
+def _silent(line: str) -> None:
+    """Say nothing."""
+
+
+def _directory(checkpoint_dir: str | Path | None) -> Path | None:
+    if checkpoint_dir is None:
+        return None
+    directory = Path(checkpoint_dir).expanduser()
+    writable(directory)
+    return directory
+
+
+def _differentiable(model: object) -> BlackBox:
+    black_box = as_black_box(model)
+    if not black_box.differentiable:
         raise GradientError(
-            f"fit needs gradients and {name_of(original)} is query-only. Teach a differentiable "
-            "model to answer like it first, surrogate = fit_surrogate(model, pictures), and "
-            "fit(surrogate, pictures); on the command line `saliencykit fit-surrogate`."
+            f"fit needs gradients and {name_of(black_box)} is query-only. Train a differentiable "
+            "surrogate of it first, surrogate = fit_surrogate(model, images), and then "
+            "fit(surrogate, images); on the command line `saliencykit fit-surrogate`."
         )
-    accelerator = _accelerator(original)
-    goal, fill = as_objective(objective), as_alternative(alternative).for_black_box(original)
-    goal = _with_area(goal, area)
-    with rng.isolated(original.device):
-        data = Dataset.open(
-            images, original, labels=labels, use_labels=labels is not None or not is_folder(images)
-        )
-        every = read_training_images(data, memory=cache_bytes // 2, seed=seed)
-        size = every.pixels.shape[1:]
-        training, held = _split(every, seed)
-        mine = _share(training, accelerator.process_index, accelerator.num_processes)
-        sample = training.images(torch.arange(min(_STATISTICS, len(training)))).to(original.device)
-        black_box = original.optimized_for(sample[:2])
-        given = (
-            None if training.labels is None else training.labels[: len(sample)].to(original.device)
-        )
-        if network is None:
-            network = masking_network(
-                original, sample, given, encoder=encoder, mask_stride=mask_stride, seed=seed
-            )
-        mix = original.device.type == "cpu" if feature_mixing is None else feature_mixing
-        partial_network = (
-            choose_split_layer(original, sample[:2])
-            if mix and original.module is not None
-            else None
-        )
-        plan = _plan(
-            goal, fill, network, partial_network, len(training), steps, pixel_steps, warmup_steps,
-            batch_size=min(batch_size, max(2, len(training))), lr=lr, fake_class_rate=fake_class_rate, area=area, views_per_image=views_per_image, seed=seed,
-            mixed_precision=mixed_precision,
-        )  # fmt: skip
-        say(_what(network, partial_network, plan, len(training), tuple(size), original.device))
-        feature_map = (
-            partial_network.feature_map if partial_network is not None and plan.mixing else None
-        )
-        room = max(
-            plan.batch_size, cache_bytes // max(1, bytes_per_view(network.encoder, feature_map))
-        )
-        chosen = make_views(
-            mine, views=views_per_image, most=min(room, plan.steps * plan.batch_size), seed=seed
-        )
-        say(f"asking the model about {len(chosen)} views")
-        cache = fill_cache(chosen, black_box, network.encoder, feature_map, fill)
-        images = held.images(torch.arange(len(held))).to(original.device)
-        with torch.no_grad():
-            asked = (
-                black_box(images).argmax(1)
-                if held.labels is None
-                else held.labels.to(original.device)
-            )
-        loop = Loop(
-            network, black_box, partial_network, cache, (images, asked), plan, accelerator,
-            folder=path, about=_about(original, every), on_step=on_step or (lambda step: None),
-        )  # fmt: skip
-        gate = loop.run(resume=resume)
-    if not gate.passed:
-        warnings.warn(_advice(gate.fake, gate.mosaic), stacklevel=2)
-    facts = {
-        "saliencykit": __version__,
-        "torch": torch.__version__,
-        "pictures": len(training),
-        "own_labels": every.labels is None,
-        "plan": {
-            key: repr(value) if key in ("objective", "alternative") else value
-            for key, value in asdict(plan).items()
-        }
-        | {"objective": repr(plan.objective), "alternative": repr(plan.alternative)},
-        "steps_done": loop.done,
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-    network.eval()
-    return RealTimeMasker(
-        network=network,
-        metadata={"size": list(size[1:]), "training": facts, "gate": gate.as_facts()},
-    ).bind(original)
+    return black_box
 
 
 def _accelerator(black_box: BlackBox) -> "Accelerator":
-    """For several processes; what the calling program told accelerate before about devices stands,
-    and the box's device is used.
+    """For one or several processes, on the black box's device; settings that the calling program
+    gave to accelerate stay.
     """
     try:
         from accelerate import Accelerator
@@ -249,131 +212,150 @@ def _accelerator(black_box: BlackBox) -> "Accelerator":
 
 
 def _with_area(objective: Objective, area: float | None) -> Objective:
-    """The objective with a term that a wanted area can steer, and the warning that the paper's
-    literal weights deserve.
-    """
+    """The objective with a term that a target area can steer; warns of literal weights."""
     if area is not None and not any(isinstance(term, AREAS) for term in objective.terms):
         return Objective((*objective.terms, Area(weight=4.0)), objective.fakes)
     if objective == paper() and area is None:
         warnings.warn(
-            "the paper's weights read literally (mean area x 0.001) leave masks to grow until "
-            "everything is kept, and the summed variation x 10 flattens them; they are here to be "
-            "compared with. Use objective='paper-mean', or area=0.3.",
+            "the paper's weights taken literally (mean area x 0.001) let masks grow until "
+            "everything is kept, and the summed total variation x 10 flattens them; they are here "
+            "for comparison. Use objective='paper-mean', or area=0.3.",
             stacklevel=3,
         )
     return objective
 
 
-def _about(black_box: BlackBox, every: TrainingImages) -> str:
-    """A short hash of the model and of some pixels of each picture: what a checkpoint belongs to."""
-    some = every.pixels.flatten(1)[:, ::97].contiguous().numpy().tobytes()
-    asked = b"" if every.labels is None else every.labels.numpy().tobytes()
-    return hashlib.sha256(str(fingerprint(black_box)).encode() + some + asked).hexdigest()[:16]
+@final
+@dataclass(frozen=True)
+class _Split:
+    """Training images, those of this process, and held-out ones."""
+
+    training: TrainingImages
+    local: TrainingImages
+    held_out: TrainingImages
+
+    @classmethod
+    def of(cls, every: TrainingImages, seed: int, accelerator: "Accelerator") -> "_Split":
+        """Hold out up to 48 images, a fifth of a small set; all processes get equally many."""
+        count = min(_HELD_OUT, max(1, len(every) // 5))
+        order = torch.randperm(len(every), generator=Generator().manual_seed(seed))
+        training, processes = _rows(every, order[count:]), accelerator.num_processes
+        each = len(training) // processes
+        if each < 2:
+            raise InputError(
+                f"fit got {len(training)} training images for {processes} processes; each needs "
+                "two."
+            )
+        own = torch.arange(accelerator.process_index, each * processes, processes)
+        local = training if processes == 1 else _rows(training, own)
+        return cls(training, local, _rows(every, order[:count]))
+
+    def statistics(self, device: torch.device) -> tuple[Images, Labels | None]:
+        """Some training images with their labels, for the selector's scale and threshold."""
+        images = self.training.images(torch.arange(min(_STATISTICS, len(self.training))))
+        labels = self.training.labels
+        return images.to(device), None if labels is None else labels[: len(images)].to(device)
+
+    def targets(self, black_box: BlackBox) -> tuple[Images, Labels]:
+        """Held-out images and their labels: the user's, or the model's own top classes."""
+        images = self.held_out.images(torch.arange(len(self.held_out))).to(black_box.device)
+        if self.held_out.labels is not None:
+            return images, self.held_out.labels.to(black_box.device)
+        with torch.no_grad():
+            return images, black_box(images).argmax(1)
 
 
-def _split(every: TrainingImages, seed: int) -> tuple[TrainingImages, TrainingImages]:
-    """Training pictures and those held out for the gate."""
-    count = min(_HELD_OUT, max(1, len(every) // 5))
-    order = torch.randperm(len(every), generator=torch.Generator().manual_seed(seed))
-    return _rows(every, order[count:]), _rows(every, order[:count])
+def _rows(images: TrainingImages, index: Tensor) -> TrainingImages:
+    labels = None if images.labels is None else images.labels[index]
+    return TrainingImages(images.pixels[index], labels, images.skipped)
 
 
-def _share(pictures: TrainingImages, index: int, processes: int) -> TrainingImages:
-    """What one of several processes trains on; all of them get equally many."""
-    each = len(pictures) // processes
-    if each < 2:
-        raise InputError(
-            f"fit got {len(pictures)} training pictures for {processes} processes; each needs two."
-        )
-    return (
-        pictures
-        if processes == 1
-        else _rows(pictures, torch.arange(index, each * processes, processes))
-    )
+def _partial_network(
+    black_box: BlackBox, sample: Images, feature_mixing: bool | None
+) -> PartialNetwork | None:
+    wanted = black_box.device.type == "cpu" if feature_mixing is None else feature_mixing
+    return choose_split_layer(black_box, sample[:2]) if wanted and black_box.module else None
 
 
-def _rows(pictures: TrainingImages, index: Tensor) -> TrainingImages:
-    return TrainingImages(
-        pictures.pixels[index],
-        None if pictures.labels is None else pictures.labels[index],
-        pictures.skipped,
-    )
+def _loop(
+    network: MaskingNetwork,
+    black_box: BlackBox,
+    partial_network: PartialNetwork | None,
+    data: _Split,
+    schedule: Schedule,
+    accelerator: "Accelerator",
+    cache_bytes: int,
+    say: Callable[[str], None],
+) -> Loop:
+    """The training loop, with the features of as many views cached as memory allows."""
+    say(_summary(network, partial_network, schedule, data, black_box.device))
+    mixes = partial_network is not None and schedule.mixing_steps > 0
+    split_layer = partial_network.feature_map if partial_network is not None and mixes else None
+    room = cache_bytes // max(1, bytes_per_view(network.encoder, split_layer))
+    most = min(max(schedule.batch_size, room), schedule.steps * schedule.batch_size)
+    views = make_views(data.local, views=schedule.views_per_image, most=most, seed=schedule.seed)
+    say(f"evaluating {len(views)} augmented images")
+    fast = black_box.optimized_for(data.statistics(black_box.device)[0][:2])
+    cache = fill_cache(views, fast, network.encoder, split_layer, schedule.alternative)
+    held_out = data.targets(fast)
+    return Loop(network, fast, partial_network, cache, held_out, schedule, accelerator)
 
 
-def _plan(
-    goal: Objective,
-    fill: Alternative,
+def _source_hash(black_box: BlackBox, every: TrainingImages) -> str:
+    """A short hash of the model and some pixels of each image: what a checkpoint belongs to."""
+    pixels = every.pixels.flatten(1)[:, ::97].contiguous().numpy().tobytes()
+    labels = b"" if every.labels is None else every.labels.numpy().tobytes()
+    return hashlib.sha256(str(fingerprint(black_box)).encode() + pixels + labels).hexdigest()[:16]
+
+
+def _summary(
     network: MaskingNetwork,
     partial_network: PartialNetwork | None,
-    count: int,
-    steps: int | None,
-    composed: int | None,
-    warmup_steps: int | None,
-    **options: Any,
-) -> Schedule:
-    """Phases and their lengths: three epochs of every view with late mixing, then a quarter as many
-    composed steps.
-    """
-    longest = (
-        warmup_steps if warmup_steps is not None else 150 if steps is None else min(150, 2 * steps)
-    )
-    warmup_steps = longest if getattr(network.selector, "own", False) else 0
-    batch_size, views = options["batch_size"], options["views_per_image"]
-    # the plan refuses a batch of 0
-    wanted = 3 * count * views // max(1, batch_size) if steps is None else steps
-    if partial_network is not None:
-        total = min(600, max(_FEWEST, wanted)) if steps is None else steps
-        mixing = total - min(total, total // 5 if composed is None else composed)
-        often = max(25, total // _LOOKS)
-        return Schedule(
-            goal,
-            fill,
-            warmup_steps=warmup_steps,
-            mixing=mixing,
-            composing=total - mixing,
-            gate_every=often,
-            **options,
-        )
-    total = min(600, max(_FEWEST, wanted)) if steps is None else steps
-    return Schedule(
-        goal,
-        fill,
-        warmup_steps=warmup_steps,
-        composing=total,
-        gate_every=max(25, total // _LOOKS),
-        **options,
-    )
-
-
-def _what(
-    network: MaskingNetwork,
-    partial_network: PartialNetwork | None,
-    plan: Schedule,
-    count: int,
-    size: tuple[int, ...],
+    schedule: Schedule,
+    data: _Split,
     device: torch.device,
 ) -> str:
-    rows = "learned" if getattr(network.selector, "own", False) else "the head's own"
-    how = (
-        f"{plan.mixing} steps mixing features at {partial_network.feature_map.name!r}, then "
-        if partial_network is not None and plan.mixing
-        else ""
-    )
-    warm = f"{plan.warmup_steps} steps warming up the selector, " if plan.warmup_steps else ""
+    height, width = data.training.pixels.shape[2:]
+    filters = "learned" if getattr(network.selector, "own", False) else "the classifier's own"
+    phases = f"{schedule.pixel_steps} steps on composed pixels"
+    if partial_network is not None and schedule.mixing_steps:
+        layer = partial_network.feature_map.name
+        phases = f"{schedule.mixing_steps} steps mixing features at {layer!r}, then {phases}"
+    if schedule.warmup_steps:
+        phases = f"{schedule.warmup_steps} steps of selector warmup, {phases}"
     return (
-        f"{count} pictures of {size[1]}x{size[2]} on {device}; encoder {network.encoder.kind}, "
-        f"rows {rows}; {warm}{how}{plan.composing} steps with composed pictures, {plan.batch_size} at "
-        "a time"
+        f"{len(data.training)} images of {height}x{width} on {device}; encoder "
+        f"{network.encoder.kind}, class filters {filters}; {phases}, batch size "
+        f"{schedule.batch_size}"
     )
+
+
+def _masker(
+    loop: Loop, black_box: BlackBox, data: _Split, report: ValidationReport, seconds: float
+) -> RealTimeMasker:
+    """The trained masker with the record of its training; warns if it failed its validation."""
+    if not report.passed:
+        warnings.warn(_advice(report.fake, report.mosaic), stacklevel=3)
+    schedule = {key.name: getattr(loop.schedule, key.name) for key in fields(loop.schedule)}
+    schedule |= {key: repr(schedule[key]) for key in ("objective", "alternative")}
+    training = {
+        "saliencykit": __version__,
+        "torch": torch.__version__,
+        "images": len(data.training),
+        "own_labels": data.training.labels is None,
+        "schedule": schedule,
+        "steps_done": loop.done,
+        "seconds": round(seconds, 1),
+    }
+    size = list(data.training.pixels.shape[2:])
+    metadata = {"size": size, "training": training, "validation": report.as_dict()}
+    return RealTimeMasker(network=loop.network.eval(), metadata=metadata).bind(black_box)
 
 
 def _advice(fake: float, mosaic: float) -> str:
-    right = (
-        ""
-        if mosaic != mosaic
-        else f", {mosaic:.2f} of the mass lies in the right quarter of mosaics (chance 0.25)"
-    )
+    share = f", and {mosaic:.2f} of the mask is in the right quarter of mosaics (chance: 0.25)"
     return (
-        f"the masker did not pass its gate: a class that is not there gets {fake:.2f} of the area "
-        f"of one that is (wanted: below 0.15){right}. More pictures or steps help."
+        f"the masker failed held-out validation: an absent class gets {fake:.2f} of the area of a "
+        f"present one (should be below 0.15){'' if math.isnan(mosaic) else share}. More images or "
+        "steps help."
     )

@@ -1,4 +1,4 @@
-"""The training itself: one plain loop that runs on a CPU, on a GPU, and in several processes."""
+"""The training loop: on a CPU, on a GPU, and in several processes."""
 
 import json
 import math
@@ -27,37 +27,36 @@ from saliencykit.training.cache import Cache
 from saliencykit.training.fit_checkpoint import load_state, save_state
 from saliencykit.training.optimizer import Optimizer
 from saliencykit.training.preview import save_preview
-from saliencykit.training.schedule import FitStep, Schedule
-from saliencykit.training.trials import composed_trial, late_trial
+from saliencykit.training.schedule import FitStep, Phase, Schedule
+from saliencykit.training.trials import feature_mixing_trial, pixel_trial
 from saliencykit.training.validation import ValidationReport, other_labels, validate
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-_PULL = 0.04  # how fast the area's weight follows a wanted area: per step and relative error
-_HELPER = 0.1  # weight of phase 1's loss in phase 2, where the rows are trained
-_NOISE = 0.04  # of the gate's score, on some fifty pictures
+_STEERING = 0.04  # change of the area's weight per step and relative error of the area
+_HELPER = 0.1  # weight of phase 1's loss in phase 2, where the filters are trained
+_NOISE = 0.04  # of the validation score, on about fifty images
 
 
 @final
 class Loop:
-    """Trains a network by a plan.
+    """Trains a masking network by a schedule.
 
     Args:
         network: Trained in place.
-        black_box: Frozen, ready for many evaluations.
-        partial_network: For late mixing, or None.
+        black_box: Frozen, optimized for many evaluations.
+        partial_network: The classifier from the split layer on, for feature mixing; or None.
         cache: The training views.
-        held_out: Images and labels that the gate looks at.
-        plan: What to do.
-        accelerator: Of several processes.
-        folder: For checkpoints, the log and pictures; None: nowhere.
-        about: What tells this model and these pictures from others: a checkpoint of others is
-            refused.
+        held_out: Images (N, C, H, W) and labels (N,) for validation.
+        schedule: What to do.
+        accelerator: Of one or several processes.
+        directory: For checkpoints, the log and previews; None: nothing is written.
+        source_hash: Of model and images; a checkpoint with another one is refused.
         on_step: Called after each step.
 
     References:
-        Dabkowski & Gal 2017, section 4.2 (fake classes, alternatives drawn for each edit); settings
+        Dabkowski & Gal 2017, section 4.2 (fake classes, a new alternative for each edit); settings
         from our own trials.
     """
 
@@ -68,312 +67,250 @@ class Loop:
         partial_network: PartialNetwork | None,
         cache: Cache,
         held_out: tuple[Images, Labels],
-        plan: Schedule,
+        schedule: Schedule,
         accelerator: "Accelerator",
         *,
-        folder: Path | None = None,
-        about: str = "",
+        directory: Path | None = None,
+        source_hash: str = "",
         on_step: Callable[[FitStep], None] = lambda step: None,
     ) -> None:
-        self.network, self.black_box, self.partial_network, self.cache, self.held_out = (
-            network,
-            black_box,
-            partial_network,
-            cache,
-            held_out,
-        )
-        self.plan, self.accelerator, self.folder, self.on_step = plan, accelerator, folder, on_step
-        self.about = about
-        self.descent = Optimizer(network, plan, accelerator, folder)
-        self.area_weight = next(
-            (t.weight for t in plan.objective.terms if isinstance(t, AREAS)), 0.0
-        )
+        self.network, self.black_box, self.partial_network = network, black_box, partial_network
+        self.cache, self.held_out, self.schedule = cache, held_out, schedule
+        self.accelerator, self.directory = accelerator, directory
+        self.source_hash, self.on_step = source_hash, on_step
+        self.optimizer = Optimizer(network, schedule, accelerator, directory)
+        weights = (t.weight for t in schedule.objective.terms if isinstance(t, AREAS))
+        self.area_weight = next(weights, 0.0)
         self.smoothed_area = math.nan
         self.done = 0
-        self.gates: list[dict[str, Any]] = []
+        self.validations: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] | None = None
         self.stopped = False
 
     def run(self, *, resume: bool) -> ValidationReport:
-        """All steps, from the checkpoint if there is one.
+        """Run all steps, from the checkpoint if there is one.
 
         Returns:
-            The gate's measurements of the final network.
+            The validation of the final network.
 
         Raises:
             SaliencyKitError: The loss was not finite five times in a row, or the disk is full; the
                 last checkpoint stays.
-            InputError: The checkpoint in the folder is damaged or of another plan.
+            InputError: The checkpoint is damaged or belongs to another training.
         """
-        started = time.perf_counter()
+        started, schedule = time.perf_counter(), self.schedule
         if resume:
             self._resume()
-        self.descent.begin()
-        while self.done < self.plan.steps and not self.stopped:
+        self.optimizer.broadcast()
+        while self.done < schedule.steps and not self.stopped:
             step = self._step(self.done)
             self.done += 1
-            step = replace(step, of=self.plan.steps, seconds=time.perf_counter() - started)
+            step = replace(step, of=schedule.steps, seconds=time.perf_counter() - started)
             self._log({"step": asdict(step)})
             self.on_step(step)
-            if self.done == self.plan.warmup_steps:
-                self._after_warm_up()
-            look = (
-                self.done > self.plan.warmup_steps
-                and (self.done - self.plan.warmup_steps) % self.plan.gate_every == 0
-            )
-            if look and self.done < self.plan.steps:
-                self.stopped = not self._look()
-            if self.done % self.plan.save_every == 0:
+            if self.done == schedule.warmup_steps:
+                self._calibrate_selector()
+            since_warmup = self.done - schedule.warmup_steps
+            due = since_warmup > 0 and since_warmup % schedule.validate_every == 0
+            if due and self.done < schedule.steps:
+                self.stopped = self._should_stop()
+            if self.done % schedule.save_every == 0:
                 self._save()
-        gate = self._gate()
-        best = max((g["score"] for g in self.gates), default=-math.inf)
-        if (
-            self.best is not None and gate.score < best - 2 * _NOISE
-        ):  # it fell apart after its best moment
+        report = self._validate()
+        best = max((v["score"] for v in self.validations), default=-math.inf)
+        if self.best is not None and report.score < best - 2 * _NOISE:
             self.network.load_state_dict(self.best)
-            gate = self._gate()
-        self._log({"final": gate.as_facts()})
+            report = self._validate()
+        self._log({"final": report.as_dict()})
         self._save()
-        return gate
+        return report
 
     def _step(self, number: int) -> FitStep:
-        plan, device = self.plan, self.black_box.device
-        generator = Generator().manual_seed(
-            (plan.seed * 1_000_003 + number * 1009 + self.accelerator.process_index) % 2**63
-        )
-        index = self._rows(number)
+        schedule, device = self.schedule, self.black_box.device
+        seed = schedule.seed * 1_000_003 + number * 1009 + self.accelerator.process_index
+        generator = Generator().manual_seed(seed % 2**63)
+        phase, _, _ = schedule.phase(number)
+        index = self._view_indices(number)
         labels = self.cache.labels[index].to(device)
-        phase = plan.phase(number)
-        self.descent.set_rate(number)
+        self.optimizer.set_rate(number)
         self.network.train()
         images = self.cache.views.images(index).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=plan.mixed_precision == "bf16"):
+        with torch.autocast(
+            device.type, torch.bfloat16, enabled=schedule.mixed_precision == "bf16"
+        ):
             features = self.cache.features(index, device)
             if features is None:
                 with torch.set_grad_enabled(self.network.encoder.trained):
                     features = self.network.encoder.encode(self.black_box, images)
-            if phase == "warm-up":
+            if phase == "warmup":
                 loss = self._class_loss(features, labels, generator)
-                if not self.descent.step(loss, number):
-                    return FitStep(number + 1, phase, float("nan"))
-                return FitStep(number + 1, phase, float(loss.detach()))
-            count = round(len(index) * plan.fake_class_rate / (1 - plan.fake_class_rate))
+                ok = self.optimizer.step(loss, number)
+                return FitStep(number + 1, phase, float(loss.detach()) if ok else math.nan)
+            count = round(len(index) * schedule.fake_class_rate / (1 - schedule.fake_class_rate))
             again = torch.arange(count, device=device) % len(index)
-            everyone = torch.cat([torch.arange(len(index), device=device), again])
-            asked = torch.cat(
-                [
-                    labels,
-                    other_labels(labels[again].cpu(), self.black_box.num_classes, generator).to(
-                        device
-                    ),
-                ]
-            )
-            real = torch.arange(len(everyone), device=device) < len(index)
-            mask, _ = self.network(features.rows(everyone), asked)
+            rows = torch.cat([torch.arange(len(index), device=device), again])
+            fakes = other_labels(labels[again].cpu(), self.black_box.num_classes, generator)
+            mask, _ = self.network(features.rows(rows), torch.cat([labels, fakes.to(device)]))
+            real = torch.arange(len(rows), device=device) < len(index)
             try:
                 trial = self._trial(
-                    phase, index, images, labels, everyone, real, mask.float(), generator
+                    phase, index[rows.cpu()], images[rows], labels[rows], real, mask, generator
                 )
-                judged = self._objective()(trial)
-            except ContractError as error:  # the box or a term answered NaN
-                self.descent.step(torch.tensor(math.nan, device=device), number, str(error))
+                scored = self._objective()(trial)
+            except ContractError as error:  # the classifier or a term returned NaN
+                self.optimizer.step(torch.tensor(math.nan, device=device), number, str(error))
                 return FitStep(number + 1, phase, math.nan)
-            loss = judged.total.mean()
+            loss = scored.total.mean()
             if isinstance(self.network.selector, ClassFilters) and self.network.selector.own:
                 loss = loss + _HELPER * self._class_loss(features, labels, generator)
-        ok = self.descent.step(loss, number)
+        ok = self.optimizer.step(loss, number)
         area = float(mask[: len(index)].detach().mean())
-        self._follow(area)
-        with torch.no_grad():
-            kept, dropped = (
-                float(probability(z[: len(index)].float(), labels).mean())
-                for z in (trial.preserved, trial.destroyed)
-            )
+        self._steer_area(area)
+        kept, dropped = (
+            float(probability(logits[: len(index)].detach().float(), labels).mean())
+            for logits in (trial.preserved, trial.destroyed)
+        )
         return FitStep(
-            number + 1,
-            phase,
-            float(loss.detach()) if ok else float("nan"),
-            plan.steps,
-            {name: float(part.detach().mean()) for name, part in judged.parts.items()},
-            area,
-            float(mask[len(index) :].detach().mean()) if count else float("nan"),
-            kept,
-            dropped,
-            self.area_weight,
+            number=number + 1,
+            phase=phase,
+            loss=float(loss.detach()) if ok else math.nan,
+            parts={name: float(part.detach().mean()) for name, part in scored.parts.items()},
+            area=area,
+            fake_area=float(mask[len(index) :].detach().mean()) if count else math.nan,
+            kept=kept,
+            dropped=dropped,
+            area_weight=self.area_weight,
         )
 
     def _trial(
         self,
-        phase: str,
-        index: Tensor,
+        phase: Phase,
+        views: Tensor,
         images: Images,
         labels: Labels,
-        everyone: Tensor,
         real: Tensor,
         mask: Tensor,
         generator: Generator,
     ) -> Trial:
-        fakes, true = self.plan.objective.fakes, labels[everyone]
-        if phase == "mixing" and self.partial_network is not None and self.cache.mixing is not None:
-            mixing = self.cache.mixing[index].to(self.black_box.device).float()[everyone]
-            return late_trial(
-                self.partial_network,
-                mixing,
-                images[everyone],
-                true,
-                real,
-                mask,
-                fakes=fakes,
-                generator=generator,
+        fakes, cached = self.schedule.objective.fakes, self.cache.mixing
+        given = (images, labels, real, mask.float())
+        if phase == "feature-mixing" and self.partial_network is not None and cached is not None:
+            features = cached[views].to(self.black_box.device).float()
+            return feature_mixing_trial(
+                self.partial_network, features, *given, fakes=fakes, generator=generator
             )
-        return composed_trial(
-            self.black_box,
-            images[everyone],
-            true,
-            real,
-            mask,
-            alternative=self.plan.alternative,
-            fakes=fakes,
-            generator=generator,
+        fill = self.schedule.alternative
+        return pixel_trial(
+            self.black_box, *given, alternative=fill, fakes=fakes, generator=generator
         )
 
     def _class_loss(self, features: Features, labels: Labels, generator: Generator) -> Tensor:
-        """Phase 1: the mean response of the own class up, of a fake class down, and of the own
-        class above all others.
+        """Loss of phase 1: the response to the label up, to an absent class down, and the label's
+        above all others.
         """
-        selector = self.network.selector
-        logits = selector.class_logits(features.maps[-1]).float()
+        logits = self.network.selector.class_logits(features.maps[-1]).float()
         fakes = other_labels(labels.cpu(), self.black_box.num_classes, generator).to(labels.device)
         own, fake = (logits.gather(1, which[:, None]).squeeze(1) for which in (labels, fakes))
         logistic = F.softplus(-own).mean() + F.softplus(fake).mean()
         return 0.5 * logistic + F.cross_entropy(logits, labels)
 
     def _objective(self) -> Objective:
-        """The plan's, with the area weighted as it is at this step."""
-        if self.plan.area is None:
-            return self.plan.objective
-        terms = [
+        """The schedule's objective with the current weight of the area."""
+        objective = self.schedule.objective
+        if self.schedule.area is None:
+            return objective
+        terms = (
             replace(t, weight=self.area_weight) if isinstance(t, AREAS) else t
-            for t in self.plan.objective.terms
-        ]
-        return Objective(tuple(terms), self.plan.objective.fakes)
+            for t in objective.terms
+        )
+        return Objective(tuple(terms), objective.fakes)
 
-    def _follow(self, area: float) -> None:
-        """Raise the weight of the area while masks are larger than wanted, lower it while they are
-        smaller.
-        """
-        if self.plan.area is None or area != area:
+    def _steer_area(self, area: float) -> None:
+        """Raise the area's weight while masks are larger than the target, else lower it."""
+        if self.schedule.area is None or math.isnan(area):
             return
         if self.accelerator.num_processes > 1:
-            area = float(
-                self.accelerator.reduce(
-                    torch.tensor(area, device=self.black_box.device), reduction="mean"
-                )
-            )
+            local = torch.tensor(area, device=self.black_box.device)
+            area = float(self.accelerator.reduce(local, reduction="mean"))
         old = self.smoothed_area
-        self.smoothed_area = area if old != old else 0.9 * old + 0.1 * area
-        error = self.smoothed_area / self.plan.area - 1
-        self.area_weight = min(
-            100.0, max(0.05, self.area_weight * math.exp(_PULL * max(-1.0, min(1.0, error))))
-        )
+        self.smoothed_area = area if math.isnan(old) else 0.9 * old + 0.1 * area
+        error = max(-1.0, min(1.0, self.smoothed_area / self.schedule.area - 1))
+        self.area_weight = min(100.0, max(0.05, self.area_weight * math.exp(_STEERING * error)))
 
-    def _rows(self, number: int) -> Tensor:
-        """This step's views of this process: an epoch is a permutation, fixed by the seed."""
+    def _view_indices(self, number: int) -> Tensor:
+        """This process's views of a step: an epoch is a permutation, fixed by the seed."""
         total, processes = len(self.cache.views), self.accelerator.num_processes
-        size = max(2, self.plan.batch_size // processes)
-        per_epoch = max(1, total // (size * processes))
-        epoch, place = divmod(number, per_epoch)
-        order = torch.randperm(
-            total, generator=Generator().manual_seed((self.plan.seed * 7919 + epoch) % 2**63)
-        )
+        size = max(2, self.schedule.batch_size // processes)
+        epoch, place = divmod(number, max(1, total // (size * processes)))
+        generator = Generator().manual_seed((self.schedule.seed * 7919 + epoch) % 2**63)
+        order = torch.randperm(total, generator=generator)
         first = (place * processes + self.accelerator.process_index) * size
         return order[first : first + size] if first + size <= total else order[-size:]
 
-    def _after_warm_up(self) -> None:
-        """Rows that were trained have another scale: set the gate by what they answer to now."""
+    def _calibrate_selector(self) -> None:
+        """Trained filters have another scale: set the selector's by their current responses."""
         selector = self.network.selector
         if isinstance(selector, ClassFilters):
-            index = self._rows(self.done)
+            index = self._view_indices(self.done)
             images = self.cache.views.images(index).to(self.black_box.device)
             self.network.eval()
             with torch.no_grad():
                 coarse = self.network.encoder.encode(self.black_box, images).maps[-1]
             selector.calibrate(coarse, self.cache.labels[index].to(coarse.device))
-            self.descent.agree()
+            self.optimizer.average_buffers()
 
-    def _gate(self) -> ValidationReport:
-        self.descent.agree()
-        return validate(
-            self.network,
-            self.black_box,
-            *self.held_out,
-            alternative=self.plan.alternative,
-            seed=self.plan.seed,
-        )
+    def _validate(self) -> ValidationReport:
+        self.optimizer.average_buffers()
+        fill, seed = self.schedule.alternative, self.schedule.seed
+        return validate(self.network, self.black_box, *self.held_out, alternative=fill, seed=seed)
 
-    def _look(self) -> bool:
-        """Measure the held-out pictures; False: stop, it has not become better for long enough."""
-        gate = self._gate()
-        self.gates.append({"step": self.done} | gate.as_facts())
-        self._log({"gate": self.gates[-1]})
-        scores = [g["score"] for g in self.gates]
+    def _should_stop(self) -> bool:
+        """Validate, keep the best weights, and say whether it has stopped improving."""
+        self.validations.append({"step": self.done} | self._validate().as_dict())
+        self._log({"validation": self.validations[-1]})
+        scores = [each["score"] for each in self.validations]
         if scores[-1] >= max(scores):
-            self.best = {
-                name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()
-            }
-        if self.folder is not None and self.accelerator.is_main_process:
-            save_preview(
-                self.network,
-                self.black_box,
-                *self.held_out,
-                path=self.folder / f"masks-{self.done:06}.png",
-            )
-        worse = 0
-        for score in reversed(scores):
-            if score >= max(scores) - _NOISE:
-                break
-            worse += 1
-        return worse < self.plan.patience
+            self.best = {n: t.detach().clone() for n, t in self.network.state_dict().items()}
+        if self.directory is not None and self.accelerator.is_main_process:
+            path = self.directory / f"masks-{self.done:06}.png"
+            save_preview(self.network, self.black_box, *self.held_out, path=path)
+        good = [i for i, score in enumerate(scores) if score >= max(scores) - _NOISE] or [-1]
+        return len(scores) - 1 - good[-1] >= self.schedule.patience
 
-    def _facts(self) -> dict[str, Any]:
-        plan = {key: repr(value) for key, value in asdict(self.plan).items()} | {
-            "objective": repr(self.plan.objective)
+    def _state(self) -> dict[str, Any]:
+        return {
+            "schedule": {key: repr(getattr(self.schedule, key)) for key in asdict(self.schedule)},
+            "done": self.done,
+            "area_weight": self.area_weight,
+            "smoothed_area": self.smoothed_area,
+            "validations": self.validations,
+            "views": len(self.cache.views),
+            "stopped": self.stopped,
+            "model or images": self.source_hash,
         }
-        plan["alternative"] = repr(self.plan.alternative)
-        return {"plan": plan, "done": self.done, "area_weight": self.area_weight, "smoothed_area": self.smoothed_area,
-                "gates": self.gates, "views": len(self.cache.views), "stopped": self.stopped,
-                "model or pictures": self.about}  # fmt: skip
 
     def _save(self) -> None:
-        if self.folder is not None and self.accelerator.is_main_process:
-            save_state(
-                self.folder / "state.safetensors",
-                self.network,
-                self.descent.optimizer,
-                self._facts(),
-                best=self.best,
-            )
+        if self.directory is not None and self.accelerator.is_main_process:
+            path = self.directory / "state.safetensors"
+            save_state(path, self.network, self.optimizer.adam, self._state(), best=self.best)
 
     def _resume(self) -> None:
-        path = None if self.folder is None else self.folder / "state.safetensors"
+        path = None if self.directory is None else self.directory / "state.safetensors"
         if path is None or not path.exists():
             return
-        facts, self.best = load_state(path, self.network, self.descent.optimizer)
-        mine = self._facts()
-        for key in ("plan", "model or pictures", "views"):
-            if facts.get(key, mine[key]) != mine[key]:
+        state, self.best = load_state(path, self.network, self.optimizer.adam)
+        mine = self._state()
+        for key in ("schedule", "model or images", "views"):
+            if state.get(key, mine[key]) != mine[key]:
                 raise InputError(
-                    f"the checkpoint in {self.folder} belongs to another training ({key} differ): "
-                    "use another folder, delete it, or begin again with resume=False "
+                    f"the checkpoint in {self.directory} belongs to another training ({key} "
+                    "differ): use another directory, delete it, or start over with resume=False "
                     "(--no-resume)."
                 )
-        self.done, self.area_weight, self.smoothed_area = (
-            facts["done"],
-            facts["area_weight"],
-            facts["smoothed_area"],
-        )
-        self.gates, self.stopped = facts["gates"], facts["stopped"]
+        self.done, self.area_weight = state["done"], state["area_weight"]
+        self.smoothed_area, self.validations = state["smoothed_area"], state["validations"]
+        self.stopped = state["stopped"]
 
     def _log(self, row: dict[str, Any]) -> None:
-        if self.folder is not None and self.accelerator.is_main_process:
-            append_lines(self.folder / "log.jsonl", [json.dumps(row)])
+        if self.directory is not None and self.accelerator.is_main_process:
+            append_lines(self.directory / "log.jsonl", [json.dumps(row)])

@@ -1,97 +1,159 @@
-"""Plan: everything that decides how a training goes, and what is said of each of its steps."""
+"""Schedule: every number that decides how a training runs, and the record of one step."""
 
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, final
+from typing import Any, Literal, TypeAlias, final
 
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.errors import InputError
 from saliencykit.core.objective import Objective
+from saliencykit.maskers.realtime.masking_network import MaskingNetwork
 
-Phase: TypeAlias = Literal["warm-up", "mixing", "composing"]
+Phase: TypeAlias = Literal["warmup", "feature-mixing", "pixels"]
+
+# With 169 steps a class that is absent still got a sixth of the area of a class that is present.
+_FEWEST = 400
+_MOST = 600
+_VALIDATIONS = 8  # per training
+_WARMUP = 150
 
 
 @final
 @dataclass(frozen=True)
 class Schedule:
-    """How long, with what, and in which order.
+    """The phases of a training, in order, and its hyperparameters.
 
     Attributes:
-        warmup_steps: Steps of phase 1: the selector alone learns which classes are there (only where its
-            rows are not the head's own).
-        mixing: Steps of phase 2 with late mixing.
-        composing: Steps of phase 2 with composed pictures, after those.
-        batch_size: Pictures a step, fakes not counted.
-        lr: Largest learning rate of Adam; composed steps after mixed ones begin at a quarter of it.
-        fake_class_rate: Share of the rows that are asked for a class that is not there.
-        area: The wanted mean area of the masks, or None: the objective's weight decides.
-        objective: What is minimised.
+        objective: What is minimized.
         alternative: What replaces pixels.
-        views_per_image: Views of each picture.
-        gate_every: Steps between looks at the held-out pictures.
-        patience: Looks in a row with a clearly worse score than the best until it stops.
+        warmup_steps: Steps of phase 1: only the selector learns which classes are present. Needed
+            where its filters are not the classifier's own.
+        mixing_steps: Steps of phase 2 that mix cached features.
+        pixel_steps: Steps of phase 2 that compose pixels, after those.
+        batch_size: Images per step, fakes not counted.
+        lr: Peak learning rate of Adam. Pixel steps after mixing steps start at a quarter of it.
+        fake_class_rate: Fraction of the rows whose selected class is absent, in [0, 1).
+        area: Target mean area of the masks in (0, 1), or None: the objective's weight decides.
+        views_per_image: Views of each image.
+        validate_every: Steps between validations on the held-out images.
+        patience: Validations in a row that are clearly worse than the best before it stops early.
         save_every: Steps between checkpoints.
-        seed: Of everything.
+        seed: Random seed.
         mixed_precision: `no` or `bf16`, as accelerate takes it.
 
     Raises:
-        InputError: A number or word is out of range.
+        InputError: A value is out of range.
     """
 
     objective: Objective
     alternative: Alternative
     warmup_steps: int = 0
-    mixing: int = 0
-    composing: int = 0
+    mixing_steps: int = 0
+    pixel_steps: int = 0
     batch_size: int = 16
     lr: float = 3e-3
     fake_class_rate: float = 0.3
     area: float | None = None
     views_per_image: int = 2
-    gate_every: int = 100
+    validate_every: int = 100
     patience: int = 4
     save_every: int = 50
     seed: int = 0
     mixed_precision: str = "no"
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
-        if min(self.warmup_steps, self.mixing, self.composing) < 0 or self.steps < 1:
-            raise InputError(
-                f"fit: steps are >= 1 in all; got {self.warmup_steps} + {self.mixing} + "
-                f"{self.composing}."
-            )
-        if self.batch_size < 2:
-            raise InputError(f"fit(batch_size={self.batch_size}): batch norms need at least 2 pictures.")
-        if not 0 <= self.fake_class_rate < 1:
-            raise InputError(f"fit(fake_class_rate={self.fake_class_rate}): a share in [0, 1).")
-        if self.area is not None and not 0 < self.area < 1:
-            raise InputError(f"fit(area={self.area}): the wanted mean area is in (0, 1).")
-        if not 0 < self.lr < 1:
-            raise InputError(f"fit(lr={self.lr}): a learning rate in (0, 1).")
-        if self.mixed_precision not in ("no", "bf16"):
-            raise InputError(f"fit(mixed_precision={self.mixed_precision!r}): 'no' or 'bf16'.")
-        if min(self.views_per_image, self.gate_every, self.patience, self.save_every) < 1:
-            came = (
-                f"{self.views_per_image}, {self.gate_every}, {self.patience} and {self.save_every}"
-            )
-            raise InputError(
-                f"fit: views_per_image, gate_every, patience and save_every are >= 1; got {came}."
-            )
+        """Check the values."""
+        parts = (self.warmup_steps, self.mixing_steps, self.pixel_steps)
+        counts = (self.views_per_image, self.validate_every, self.patience, self.save_every)
+        for ok, message in (
+            (
+                min(parts) >= 0 and self.steps >= 1,
+                "fit: the number of steps must be >= 1; got {} + {} + {}.".format(*parts),
+            ),
+            (
+                self.batch_size >= 2,
+                f"fit(batch_size={self.batch_size}): batch norms need at least 2 images.",
+            ),
+            (
+                0 <= self.fake_class_rate < 1,
+                f"fit(fake_class_rate={self.fake_class_rate}): must be in [0, 1).",
+            ),
+            (
+                self.area is None or 0 < self.area < 1,
+                f"fit(area={self.area}): the target mean area must be in (0, 1).",
+            ),
+            (0 < self.lr < 1, f"fit(lr={self.lr}): the learning rate must be in (0, 1)."),
+            (
+                self.mixed_precision in ("no", "bf16"),
+                f"fit(mixed_precision={self.mixed_precision!r}): must be 'no' or 'bf16'.",
+            ),
+            (
+                min(counts) >= 1,
+                "fit: views_per_image, validate_every, patience and save_every must be >= 1; got "
+                "{}, {}, {} and {}.".format(*counts),
+            ),
+        ):
+            if not ok:
+                raise InputError(message)
 
     @property
     def steps(self) -> int:
-        """All steps."""
-        return self.warmup_steps + self.mixing + self.composing
+        """The total number of steps."""
+        return self.warmup_steps + self.mixing_steps + self.pixel_steps
 
-    def phase(self, step: int) -> Phase:
-        """What step number `step`, from 0, does."""
-        return (
-            "warm-up"
-            if step < self.warmup_steps
-            else "mixing"
-            if step < self.warmup_steps + self.mixing
-            else "composing"
-        )
+    def phase(self, step: int) -> tuple[Phase, int, int]:
+        """The phase of step number `step`, counted from 0, with the phase's first and end step."""
+        end_of_mixing = self.warmup_steps + self.mixing_steps
+        if step < self.warmup_steps:
+            return "warmup", 0, self.warmup_steps
+        if step < end_of_mixing:
+            return "feature-mixing", self.warmup_steps, end_of_mixing
+        return "pixels", end_of_mixing, self.steps
+
+
+def make_schedule(
+    objective: Objective,
+    alternative: Alternative,
+    image_count: int,
+    network: MaskingNetwork,
+    mixes_features: bool,
+    *,
+    steps: int | None,
+    pixel_steps: int | None,
+    warmup_steps: int | None,
+    **options: Any,
+) -> Schedule:
+    """A schedule for a number of images: three epochs, the last fifth on composed pixels.
+
+    Args:
+        objective: What is minimized.
+        alternative: What replaces pixels.
+        image_count: Training images.
+        network: Where its selector has the classifier's own filters, there is no phase 1.
+        mixes_features: Can the classifier be split, so that most steps mix features?
+        steps: Steps of phase 2. None: three epochs of every view, 400 to 600.
+        pixel_steps: How many of them compose pixels. None: a fifth; without `mixes_features`, all.
+        warmup_steps: Steps of phase 1. None: 150, at most twice `steps`.
+        options: Further fields of `Schedule`.
+
+    Raises:
+        InputError: A value is out of range.
+    """
+    if warmup_steps is None:
+        warmup_steps = _WARMUP if steps is None else min(_WARMUP, 2 * steps)
+    if steps is None:
+        epochs = 3 * image_count * options["views_per_image"] // max(1, options["batch_size"])
+        steps = min(_MOST, max(_FEWEST, epochs))
+    composed = min(steps, steps // 5 if pixel_steps is None else pixel_steps)
+    mixing_steps = steps - composed if mixes_features else 0
+    return Schedule(
+        objective,
+        alternative,
+        warmup_steps=warmup_steps if getattr(network.selector, "own", False) else 0,
+        mixing_steps=mixing_steps,
+        pixel_steps=steps - mixing_steps,
+        validate_every=max(25, steps // _VALIDATIONS),
+        **options,
+    )
 
 
 @final
@@ -101,16 +163,16 @@ class FitStep:
 
     Attributes:
         number: From 1.
-        of: All steps of the plan.
-        phase: `warm-up`, `mixing` or `composing`.
-        loss: The mean total.
-        parts: The mean of each weighted term.
-        area: Mean mask for the real classes.
-        fake_area: Mean mask for the fakes; NaN without.
+        phase: `warmup`, `feature-mixing` or `pixels`.
+        loss: Mean total loss; NaN if the step was skipped.
+        of: The total number of steps.
+        parts: Mean of each weighted term.
+        area: Mean mask for present classes.
+        fake_area: Mean mask for absent classes; NaN without any.
         kept: Mean probability of the label with the mask kept.
         dropped: Mean probability with the mask replaced.
-        area_weight: What the area is weighted with at this step.
-        seconds: Since the training began, of this run.
+        area_weight: Weight of the area term at this step.
+        seconds: Since this run of the training began.
     """
 
     number: int

@@ -14,7 +14,7 @@ from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.networks.partial_network import PartialNetwork
 
 
-def late_trial(
+def feature_mixing_trial(
     partial_network: PartialNetwork,
     mixing: Tensor,
     images: Images,
@@ -58,7 +58,7 @@ def late_trial(
     return Trial(images, labels, real, mask, answers[0], answers[1])
 
 
-def composed_trial(
+def pixel_trial(
     black_box: BlackBox,
     images: Images,
     labels: Labels,

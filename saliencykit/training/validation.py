@@ -75,7 +75,7 @@ class ValidationReport:
             self.fake < _ENOUGH and not self.mosaic < 0.4 and self.kept_at[-1] > self.dropped_at[-1]
         )
 
-    def as_facts(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, object]:
         """For logs and files."""
         return asdict(self) | {"score": self.score, "passed": self.passed}
 

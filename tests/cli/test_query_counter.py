@@ -25,7 +25,12 @@ def test_the_wrapper_has_the_properties_of_its_black_box() -> None:
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3))
     black_box = TorchBlackBox(model, mean=(0.1, 0.2, 0.3), std=(1.0,) * 3, size=4, max_batch_size=7)
     counted = CountingBlackBox(black_box, lambda count: None)
-    assert (counted.num_classes, counted.device, counted.baseline_color, counted.max_batch_size) == (
+    assert (
+        counted.num_classes,
+        counted.device,
+        counted.baseline_color,
+        counted.max_batch_size,
+    ) == (
         3,
         black_box.device,
         black_box.baseline_color,

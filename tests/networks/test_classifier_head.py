@@ -193,7 +193,8 @@ def test_also_where_the_model_raises_in_the_middle(net, pictures):
 def test_a_box_without_a_map_is_told_what_to_do(pictures):
     black_box = TorchBlackBox(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4)))
     with pytest.raises(
-        InputError, match=r"none of the 2 layers of Sequential has a spatial feature map.* encoder='own'"
+        InputError,
+        match=r"none of the 2 layers of Sequential has a spatial feature map.* encoder='own'",
     ):
         find_classifier_head(black_box, pictures(3))
 

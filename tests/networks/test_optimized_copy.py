@@ -256,7 +256,9 @@ def test_under_inference_mode_the_copy_can_still_be_differentiated() -> None:
 
 def test_batches_keep_activations_small() -> None:
     wide = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    assert optimize(wide, torch.rand(1, 3, 128, 128)).max_batch_size == 32 * 2**20 // (64 * 128 * 128 * 4)
+    assert optimize(wide, torch.rand(1, 3, 128, 128)).max_batch_size == 32 * 2**20 // (
+        64 * 128 * 128 * 4
+    )
     assert optimize(wide, torch.rand(1, 3, 8, 8)).max_batch_size == 32
     assert optimize(wide, torch.rand(1, 3, 512, 512)).max_batch_size == 1
 

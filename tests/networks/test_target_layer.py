@@ -244,7 +244,9 @@ def test_models_without_maps_are_refused_with_the_way_out():
         find_target_layer(
             TorchBlackBox(nn.Sequential(nn.Flatten(), nn.Linear(3072, 4))), pictures()
         )
-    with pytest.raises(InputError, match=r"PlantedEvidence does not expose a torch module.* 'rise'"):
+    with pytest.raises(
+        InputError, match=r"PlantedEvidence does not expose a torch module.* 'rise'"
+    ):
         find_target_layer(PlantedEvidence(), pictures())
 
 

@@ -92,7 +92,10 @@ def test_names(name, names):
         ("fog/mist", "is not a valid package name"),
         ("../fog", "is not a valid package name"),
         ("nébel", "is not a valid package name"),
-        ("3d-fog", "'3d_fog' is not a valid name in Python; choose another one, such as 'my-3d-fog'"),
+        (
+            "3d-fog",
+            "'3d_fog' is not a valid name in Python; choose another one, such as 'my-3d-fog'",
+        ),
         ("class", "'class' is a keyword in Python"),
         ("torch", "a package 'torch' is installed already"),
         ("Json", "there is a module 'json' already"),
@@ -109,7 +112,9 @@ def test_names_that_are_malformed_or_taken(name, words, tmp_path):
 def test_an_existing_folder_is_left_alone(tmp_path):
     (tmp_path / "fog-plugin").mkdir()
     (tmp_path / "fog-plugin" / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="exists already; choose another name, or another directory"):
+    with pytest.raises(
+        InputError, match="exists already; choose another name, or another directory"
+    ):
         new_plugin("fog-plugin", tmp_path)
     assert files_of(tmp_path) == ["fog-plugin/mine.txt"]
     with pytest.raises(InputError, match="cannot write to"):

@@ -28,7 +28,10 @@ def taught(lesson, **options):
     distill(
         student,
         *lesson,
-        **({"steps": 150, "batch_size": 16, "lr": 0.02, "seed": 0, "on_step": steps.append} | options),
+        **(
+            {"steps": 150, "batch_size": 16, "lr": 0.02, "seed": 0, "on_step": steps.append}
+            | options
+        ),
     )
     return student, steps
 

@@ -223,7 +223,7 @@ def test_a_masker_trained_on_it_finds_the_patch_for_the_box(planted, tmp_path):
     masker = fit(
         surrogate, pictures(200), steps=200, batch_size=16, alternative=GREY, views_per_image=1
     )
-    assert masker.metadata["gate"]["passed"]
+    assert masker.metadata["validation"]["passed"]
     black_box = Counting(QueryOnly(PlantedEvidence()))
     images, labels = PlantedEvidence().examples(40, generator=seeded(5))
     answer = explain(

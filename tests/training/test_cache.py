@@ -51,9 +51,7 @@ def test_views_are_the_same_each_time(pictures):
     assert torch.equal(state, torch.get_rng_state())
     assert torch.equal(images, views.images(index))
     assert torch.equal(images[1:2], views.images(index[1:2]))
-    assert torch.equal(
-        images, make_views(pictures, views=3, most=100, seed=0).images(index)
-    )
+    assert torch.equal(images, make_views(pictures, views=3, most=100, seed=0).images(index))
     assert not torch.equal(
         images[:2], make_views(pictures, views=3, most=100, seed=1).images(index)[:2]
     )

@@ -13,7 +13,7 @@ from saliencykit.training.fit_checkpoint import load_state, save_state
 FACTS = {
     "done": 7,
     "area_weight": 0.1234567890123,
-    "plan": {"lr": "0.003"},
+    "schedule": {"lr": "0.003"},
     "gates": [{"step": 5, "score": 0.5}],
 }
 
@@ -90,7 +90,7 @@ def test_another_format(tmp_path):
 def test_another_network(tmp_path):
     path = tmp_path / "state.safetensors"
     save_state(path, *made(), FACTS)
-    with pytest.raises(InputError, match="of another network or plan"):
+    with pytest.raises(InputError, match="of another network"):
         load_state(path, *made(width=5))
 
 

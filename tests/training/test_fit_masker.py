@@ -18,7 +18,7 @@ from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.terms.area import Area
 from saliencykit.testing.black_boxes import Broken, Counting, PlantedEvidence, QueryOnly, iou
 from saliencykit.testing.unchanged import untouched
-from saliencykit.training import fit_masker as fit_module
+from saliencykit.training import schedule as schedule_module
 from saliencykit.training.fit_masker import fit
 from saliencykit.training.schedule import Schedule
 
@@ -97,20 +97,20 @@ def convolutional():
 def test_the_loss_falls_and_the_masker_works():
     steps, news = [], []
     masker = train(steps=12, on_step=steps.append, on_message=news.append)
-    assert [step.phase for step in steps] == ["warm-up"] * 24 + ["composing"] * 12
-    for phase in ("warm-up", "composing"):
+    assert [step.phase for step in steps] == ["warmup"] * 24 + ["pixels"] * 12
+    for phase in ("warmup", "pixels"):
         losses = [step.loss for step in steps if step.phase == phase]
         assert sum(losses[-4:]) < sum(losses[:4]), phase
     images, _ = PlantedEvidence().examples(3, generator=seeded(1))
     logits, mask = masker.predict(images)
     assert mask.shape == (3, 1, 16, 16)
     assert torch.allclose(logits, PlantedEvidence()(images), atol=1e-5)
-    assert "20 pictures of 16x16 on cpu; encoder own, rows learned" in news[0]
+    assert "20 images of 16x16 on cpu; encoder own, class filters learned" in news[0]
     assert isinstance(masker, RealTimeMasker)
     json.dumps(masker.metadata)
-    assert masker.metadata["training"]["pictures"] == 20
+    assert masker.metadata["training"]["images"] == 20
     assert masker.metadata["training"]["own_labels"]
-    assert masker.metadata["gate"]["n"] == 4
+    assert masker.metadata["validation"]["n"] == 4
 
 
 def test_the_same_seed_gives_the_same_weights_whatever_was_drawn_before():
@@ -126,14 +126,14 @@ def test_on_a_trunk_with_late_mixing():
         black_box=black_box, encoder="auto", steps=6, on_step=steps.append, on_message=news.append
     )
     assert isinstance(masker.network.encoder, TrunkEncoder)
-    assert [step.phase for step in steps] == ["mixing"] * 5 + ["composing"]
-    assert "rows the head's own; 5 steps mixing features at" in news[0]
+    assert [step.phase for step in steps] == ["feature-mixing"] * 5 + ["pixels"]
+    assert "class filters the classifier's own; 5 steps mixing features at" in news[0]
     steps.clear()
     train(black_box=black_box, encoder="auto", steps=6, pixel_steps=4, on_step=steps.append)
-    assert [step.phase for step in steps] == ["mixing"] * 2 + ["composing"] * 4
+    assert [step.phase for step in steps] == ["feature-mixing"] * 2 + ["pixels"] * 4
     steps.clear()
     train(black_box=black_box, encoder="auto", steps=3, feature_mixing=False, on_step=steps.append)
-    assert [step.phase for step in steps] == ["composing"] * 3
+    assert [step.phase for step in steps] == ["pixels"] * 3
 
 
 def test_the_area_is_steered():
@@ -223,7 +223,9 @@ def test_inside_of_other_grad_modes(mode):
 @pytest.fixture
 def often(monkeypatch):
     """Checkpoints every other step."""
-    monkeypatch.setattr(fit_module, "Schedule", partial(Schedule, save_every=2, gate_every=3))
+    monkeypatch.setattr(
+        schedule_module, "Schedule", partial(Schedule, save_every=2, validate_every=3)
+    )
 
 
 @pytest.mark.usefixtures("often")
@@ -240,7 +242,7 @@ def test_killed_and_run_again_it_ends_with_the_same_weights(tmp_path, number):
     again = train(checkpoint_dir=tmp_path, on_step=steps.append)
     assert steps[0].number == (number - 1) // 2 * 2 + 1
     assert same(whole, again)
-    assert str(whole.metadata["gate"]) == str(again.metadata["gate"])
+    assert str(whole.metadata["validation"]) == str(again.metadata["validation"])
 
 
 @pytest.mark.usefixtures("often")
@@ -259,11 +261,11 @@ def test_a_finished_training_of_another_model_or_of_other_pictures_is_not_taken_
     black_box = trunk()
     first = train(pictures, black_box, **options)
     assert same(first, train(pictures, black_box, **options))
-    with pytest.raises(InputError, match=r"model or pictures differ.*--no-resume"):
+    with pytest.raises(InputError, match=r"model or images differ.*--no-resume"):
         train(pictures.flip(3), black_box, **options)
     with torch.no_grad():
         black_box.model.fc.weight.mul_(0.9)
-    with pytest.raises(InputError, match="model or pictures differ"):
+    with pytest.raises(InputError, match="model or images differ"):
         train(pictures, black_box, **options)
 
 
@@ -281,7 +283,9 @@ def test_the_papers_literal_weights_come_with_a_warning():
 
 
 def test_a_masker_that_did_not_pass_says_so():
-    with pytest.warns(UserWarning, match=r"did not pass its gate: .* More pictures or steps help"):
+    with pytest.warns(
+        UserWarning, match=r"failed held-out validation: .* More images or steps help"
+    ):
         train(steps=1)
 
 
@@ -298,7 +302,7 @@ def test_a_loss_that_is_never_finite():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"steps": 0}, "steps are >= 1"),
+        ({"steps": 0}, "number of steps must be >= 1"),
         ({"batch_size": 1}, "batch"),
         ({"batch_size": 0, "steps": None}, "batch"),
         ({"seed": -1}, r"fit\(seed=-1\): a seed is an integer in \[0, 2\*\*63\)"),
@@ -321,7 +325,7 @@ def test_arguments(options, words):
 
 
 def test_the_largest_seed():
-    assert train(steps=1, seed=2**63 - 1).metadata["training"]["plan"]["seed"] == 2**63 - 1
+    assert train(steps=1, seed=2**63 - 1).metadata["training"]["schedule"]["seed"] == 2**63 - 1
 
 
 def test_a_folder_that_cannot_be_written_is_said_before_the_work(tmp_path):
@@ -334,7 +338,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_work(tmp_path):
 
 def test_few_pictures_are_enough_to_run():
     images, _ = PlantedEvidence().examples(5, generator=seeded())
-    assert math.isnan(train(images[:4], steps=2, batch_size=16).metadata["gate"]["mosaic"])
+    assert math.isnan(train(images[:4], steps=2, batch_size=16).metadata["validation"]["mosaic"])
     train(images, steps=2, batch_size=2)
 
 
@@ -349,7 +353,7 @@ def test_little_memory_means_fewer_views():
         cache_bytes=200_000,
         on_message=news.append,
     )
-    assert int(news[1].split("about ")[1].split()[0]) < 40
+    assert int(news[1].split("evaluating ")[1].split()[0]) < 40
 
 
 # minutes
@@ -367,7 +371,7 @@ def test_it_finds_the_planted_evidence(seed):
     # 400 steps, the default: after 200 with fake_rate=0.3, one start of six had one class of the
     # four not found (IoU 0.75)
     masker = fit(black_box, images, encoder=own, views_per_image=1, area=0.08, seed=seed)
-    gate = masker.metadata["gate"]
+    gate = masker.metadata["validation"]
     assert gate["passed"]
     assert gate["fake"] < 0.15
     assert gate["mosaic"] > 0.7

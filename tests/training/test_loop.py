@@ -34,7 +34,7 @@ def loop(
     *,
     side=16,
     count=24,
-    folder=None,
+    directory=None,
     seed=0,
     on_step=lambda step: None,
     **options,
@@ -50,19 +50,19 @@ def loop(
     network = masking_network(
         black_box, images, labels, encoder="auto" if black_box.module else own, seed=seed
     )
-    plan = Schedule(
+    schedule = Schedule(
         options.pop("objective", ours()),
         Constant(color=0.5),
-        **{"composing": 6, "batch_size": 6, "seed": seed, **options},
+        **{"pixel_steps": 6, "batch_size": 6, "seed": seed, **options},
     )
-    partial_network = choose_split_layer(black_box, images) if plan.mixing else None
-    views = make_views(pictures, views=plan.views_per_image, most=1000, seed=seed)
+    partial_network = choose_split_layer(black_box, images) if schedule.mixing_steps else None
+    views = make_views(pictures, views=schedule.views_per_image, most=1000, seed=seed)
     cache = fill_cache(
         views,
         black_box,
         network.encoder,
         partial_network.feature_map if partial_network else None,
-        plan.alternative,
+        schedule.alternative,
     )
     return Loop(
         network,
@@ -70,9 +70,9 @@ def loop(
         partial_network,
         cache,
         (images[:8], labels[:8]),
-        plan,
+        schedule,
         accelerate.Accelerator(cpu=True),
-        folder=folder,
+        directory=directory,
         on_step=on_step,
     )
 
@@ -90,10 +90,10 @@ def same(one, other):
 
 def test_the_phases_and_what_is_said_of_them(trunk_box):
     steps = []
-    one = loop(trunk_box(), side=32, mixing=3, composing=2, on_step=steps.append)
+    one = loop(trunk_box(), side=32, mixing_steps=3, pixel_steps=2, on_step=steps.append)
     gate = one.run(resume=False)
     assert [step.number for step in steps] == list(range(1, 6))
-    assert [step.phase for step in steps] == ["mixing"] * 3 + ["composing"] * 2
+    assert [step.phase for step in steps] == ["feature-mixing"] * 3 + ["pixels"] * 2
     assert all(math.isfinite(step.loss) and step.of == 5 for step in steps)
     for step in steps:
         assert step.parts.keys() == {
@@ -110,7 +110,7 @@ def test_the_phases_and_what_is_said_of_them(trunk_box):
 
 
 def test_the_warm_up_moves_the_selector_and_leaves_the_decoder_alone():
-    one = loop(warmup_steps=5, composing=1)
+    one = loop(warmup_steps=5, pixel_steps=1)
     before = weights(one.network)
     for number in range(5):
         one._step(number)
@@ -129,7 +129,7 @@ def test_the_warm_up_moves_the_selector_and_leaves_the_decoder_alone():
 
 
 def test_the_selector_learns_the_classes():
-    one = loop(warmup_steps=20, composing=1)
+    one = loop(warmup_steps=20, pixel_steps=1)
     losses = [one._step(number).loss for number in range(20)]
     assert sum(losses[-4:]) < sum(losses[:4])
 
@@ -143,30 +143,30 @@ def test_without_fakes():
 def test_an_epoch_is_every_view_once():
     one = loop(batch_size=4, views_per_image=2)
     total = len(one.cache.views)
-    first = torch.cat([one._rows(number) for number in range(total // 4)])
+    first = torch.cat([one._view_indices(number) for number in range(total // 4)])
     assert sorted(first.tolist()) == list(range(total))
-    second = torch.cat([one._rows(number) for number in range(total // 4, total // 2)])
+    second = torch.cat([one._view_indices(number) for number in range(total // 4, total // 2)])
     assert sorted(second.tolist()) == list(range(total))
     assert not torch.equal(first, second)
 
 
 def test_a_batch_that_is_larger_than_the_views():
     one = loop(count=5, views_per_image=1, batch_size=16)
-    assert sorted(one._rows(3).tolist()) == list(range(5))
+    assert sorted(one._view_indices(3).tolist()) == list(range(5))
 
 
 def test_the_areas_weight_follows_the_wanted_area():
     one = loop(area=0.2)
     start = one.area_weight
-    one._follow(0.5)
+    one._steer_area(0.5)
     assert one.area_weight > start
     for _ in range(100):
-        one._follow(0.05)
+        one._steer_area(0.05)
     assert one.area_weight < start
     for _ in range(2000):
-        one._follow(0.0)
+        one._steer_area(0.0)
     assert one.area_weight == pytest.approx(0.05)
-    one._follow(math.nan)
+    one._steer_area(math.nan)
     area = next(term for term in one._objective().terms if isinstance(term, Area))
     assert area.weight == one.area_weight
     assert loop()._objective() == ours()
@@ -175,7 +175,7 @@ def test_the_areas_weight_follows_the_wanted_area():
 def test_nothing_that_is_borrowed_is_trained(trunk_box):
     black_box = trunk_box()
     black_box.model.train()
-    one = loop(black_box, side=32, mixing=2, composing=2)
+    one = loop(black_box, side=32, mixing_steps=2, pixel_steps=2)
     with untouched("Loop", black_box.model):
         one.run(resume=False)
     assert all(parameter.grad is None for parameter in one.network.parameters())
@@ -209,7 +209,7 @@ class Moody(Term):
 def test_a_step_that_is_not_finite_is_skipped(how):
     Moody.calls[0] = 0
     steps, states = [], []
-    one = loop(objective=Objective((Moody(weight=9.0, bad=range(2, 5), how=how),)), composing=8)
+    one = loop(objective=Objective((Moody(weight=9.0, bad=range(2, 5), how=how),)), pixel_steps=8)
     one.on_step = lambda step: (
         steps.append(step),
         states.append(weights(one.network)["decoder.last.weight"]),
@@ -234,9 +234,9 @@ def test_five_in_a_row_stop_and_say_why(tmp_path):
     Moody.calls[0] = 0
     one = loop(
         objective=Objective((Moody(bad=range(5, 99), how="nan"),)),
-        composing=20,
+        pixel_steps=20,
         save_every=4,
-        folder=tmp_path,
+        directory=tmp_path,
     )
     with pytest.raises(
         SaliencyKitError,
@@ -246,9 +246,9 @@ def test_five_in_a_row_stop_and_say_why(tmp_path):
     Moody.calls[0] = -1000
     again = loop(
         objective=Objective((Moody(bad=range(5, 99), how="nan"),)),
-        composing=20,
+        pixel_steps=20,
         save_every=4,
-        folder=tmp_path,
+        directory=tmp_path,
     )
     again._resume()
     assert again.done == 8, "what was finished is there"
@@ -261,12 +261,12 @@ class KilledError(KeyboardInterrupt):
     pass
 
 
-def run_until(number, folder, black_box=None, **options):
+def run_until(number, directory, black_box=None, **options):
     def stop(step):
         if step.number == number:
             raise KilledError
 
-    one = loop(black_box, folder=folder, on_step=stop, **options)
+    one = loop(black_box, directory=directory, on_step=stop, **options)
     with contextlib.suppress(KilledError):
         one.run(resume=True)
     return one
@@ -274,37 +274,43 @@ def run_until(number, folder, black_box=None, **options):
 
 @pytest.mark.parametrize("killed", [[2], [4, 6], [9]])
 def test_killed_and_resumed_ends_with_the_same_weights(tmp_path, killed):
-    options = {"warmup_steps": 3, "composing": 6, "save_every": 2, "gate_every": 3, "area": 0.2}
+    options = {
+        "warmup_steps": 3,
+        "pixel_steps": 6,
+        "save_every": 2,
+        "validate_every": 3,
+        "area": 0.2,
+    }
     whole = loop(**options)
     gate = whole.run(resume=False)
     for number in killed:
         run_until(number, tmp_path, **options)
-    last = loop(folder=tmp_path, **options)
+    last = loop(directory=tmp_path, **options)
     assert last.run(resume=True) == gate
     assert same(weights(last.network), weights(whole.network))
     assert last.area_weight == whole.area_weight
 
 
 def test_also_on_a_trunk_with_late_mixing(tmp_path, trunk_box):
-    options = {"side": 32, "mixing": 3, "composing": 2, "save_every": 2}
+    options = {"side": 32, "mixing_steps": 3, "pixel_steps": 2, "save_every": 2}
     whole = loop(trunk_box(), **options)
     whole.run(resume=False)
     for number in (3, 5):
         run_until(number, tmp_path, trunk_box(), **options)
-    last = loop(trunk_box(), folder=tmp_path, **options)
+    last = loop(trunk_box(), directory=tmp_path, **options)
     last.run(resume=True)
     assert same(weights(last.network), weights(whole.network))
 
 
 def test_a_finished_training_is_not_trained_again(tmp_path):
     steps = []
-    one = loop(folder=tmp_path)
+    one = loop(directory=tmp_path)
     gate = one.run(resume=True)
-    again = loop(folder=tmp_path, on_step=steps.append)
+    again = loop(directory=tmp_path, on_step=steps.append)
     assert again.run(resume=True) == gate
     assert steps == []
     assert same(weights(one.network), weights(again.network))
-    fresh = loop(folder=tmp_path, on_step=steps.append)
+    fresh = loop(directory=tmp_path, on_step=steps.append)
     fresh.run(resume=False)
     assert len(steps) == 6
 
@@ -329,7 +335,13 @@ def scores_in_turn(monkeypatch, scores):
 def test_it_stops_early_and_stays_stopped(monkeypatch, tmp_path):
     scores = {2: 0.9, 4: 0.1, 6: 0.1, 8: 0.1, 10: 0.1, 12: 0.1}
     state = scores_in_turn(monkeypatch, scores)
-    options = {"composing": 12, "gate_every": 2, "patience": 2, "save_every": 1, "folder": tmp_path}
+    options = {
+        "pixel_steps": 12,
+        "validate_every": 2,
+        "patience": 2,
+        "save_every": 1,
+        "directory": tmp_path,
+    }
     one = state["loop"] = loop(**options)
     kept = {}
     one.on_step = lambda step: kept.update({step.number: weights(one.network)})
@@ -345,18 +357,18 @@ def test_it_stops_early_and_stays_stopped(monkeypatch, tmp_path):
 
 def test_the_best_weights_survive_a_kill(monkeypatch, tmp_path):
     state = scores_in_turn(monkeypatch, {2: 0.9, 4: 0.5, 6: 0.1, 8: 0.1})
-    options = {"composing": 8, "gate_every": 2, "patience": 9, "save_every": 1}
+    options = {"pixel_steps": 8, "validate_every": 2, "patience": 9, "save_every": 1}
     whole = state["loop"] = loop(**options)
     whole.run(resume=False)
     killed = loop(
-        folder=tmp_path,
+        directory=tmp_path,
         on_step=lambda step: (_ for _ in ()).throw(KilledError) if step.number == 6 else None,
         **options,
     )
     state["loop"] = killed
     with pytest.raises(KilledError):
         killed.run(resume=True)
-    last = state["loop"] = loop(folder=tmp_path, **options)
+    last = state["loop"] = loop(directory=tmp_path, **options)
     last.run(resume=True)
     assert same(weights(last.network), weights(whole.network))
 
@@ -365,26 +377,26 @@ def test_the_best_weights_survive_a_kill(monkeypatch, tmp_path):
     "change",
     [
         {"lr": 1e-3},
-        {"composing": 7},
+        {"pixel_steps": 7},
         {"objective": Objective((Area(),))},
         {"views_per_image": 1},
         {"seed": 1},
     ],
 )
-def test_a_checkpoint_of_another_plan(tmp_path, change):
-    loop(folder=tmp_path, save_every=3).run(resume=True)
+def test_a_checkpoint_of_another_schedule(tmp_path, change):
+    loop(directory=tmp_path, save_every=3).run(resume=True)
     with pytest.raises(InputError, match=r"belongs to another training .* resume=False"):
-        loop(folder=tmp_path, **{"save_every": 3} | change).run(resume=True)
+        loop(directory=tmp_path, **{"save_every": 3} | change).run(resume=True)
 
 
-# the folder
+# the directory
 
 
 def test_log_checkpoint_and_pictures(tmp_path):
-    loop(folder=tmp_path / "new", composing=6, gate_every=2, save_every=3).run(resume=True)
+    loop(directory=tmp_path / "new", pixel_steps=6, validate_every=2, save_every=3).run(resume=True)
     rows = [json.loads(line) for line in (tmp_path / "new" / "log.jsonl").read_text().splitlines()]
     assert [row["step"]["number"] for row in rows if "step" in row] == [1, 2, 3, 4, 5, 6]
-    assert [row["gate"]["step"] for row in rows if "gate" in row] == [2, 4]
+    assert [row["validation"]["step"] for row in rows if "validation" in row] == [2, 4]
     assert "score" in rows[-1]["final"]
     names = sorted(path.name for path in (tmp_path / "new").iterdir())
     assert names == ["log.jsonl", "masks-000002.png", "masks-000004.png", "state.safetensors"]
@@ -393,7 +405,7 @@ def test_log_checkpoint_and_pictures(tmp_path):
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SaliencyKitError, match="cannot be written"):
-        loop(folder=tmp_path / "file" / "new").run(resume=False)
+        loop(directory=tmp_path / "file" / "new").run(resume=False)
 
 
 def test_bf16_trains_and_stays_finite():

@@ -17,35 +17,35 @@ accelerate = pytest.importorskip("accelerate")
 
 
 @pytest.fixture
-def descent(generator):
-    """`descent(**plan)`: on a tiny network."""
+def optimizer(generator):
+    """`optimizer(**schedule)`: on a tiny network."""
 
-    def make(folder=None, **options):
+    def make(directory=None, **options):
         black_box = PlantedEvidence()
         images, _ = black_box.examples(4, generator=generator, size=8)
         network = masking_network(
             black_box, images, encoder=StandaloneEncoder(widths=(4, 6), depth=1, size=(8, 8))
         )
-        plan = Schedule(
-            Objective((Area(),)), Constant(), **{"composing": 100, "lr": 1e-2, **options}
+        schedule = Schedule(
+            Objective((Area(),)), Constant(), **{"pixel_steps": 100, "lr": 1e-2, **options}
         )
-        return Optimizer(network, plan, accelerate.Accelerator(cpu=True), folder)
+        return Optimizer(network, schedule, accelerate.Accelerator(cpu=True), directory)
 
     return make
 
 
-def rates(descent, number):
-    descent.set_rate(number)
+def rates(optimizer, number):
+    optimizer.set_rate(number)
     names = [
-        name for name, parameter in descent.network.named_parameters() if parameter.requires_grad
+        name for name, parameter in optimizer.network.named_parameters() if parameter.requires_grad
     ]
     return {
-        name: group["lr"] for name, group in zip(names, descent.optimizer.param_groups, strict=True)
+        name: group["lr"] for name, group in zip(names, optimizer.adam.param_groups, strict=True)
     }
 
 
-def test_the_learning_rate_rises_and_falls(descent):
-    one = descent()
+def test_the_learning_rate_rises_and_falls(optimizer):
+    one = optimizer()
     course = [rates(one, number)["decoder.last.weight"] for number in range(100)]
     assert course[0] < 1e-3
     assert course.index(max(course)) in range(15, 25)
@@ -53,16 +53,18 @@ def test_the_learning_rate_rises_and_falls(descent):
     assert course[-1] == pytest.approx(0.02 * 1e-2, rel=0.05)
 
 
-def test_every_phase_has_a_ramp_of_its_own_and_composed_steps_after_mixed_ones_are_gentler(descent):
-    one = descent(warmup_steps=30, mixing=60, composing=60)
+def test_every_phase_has_a_ramp_of_its_own_and_composed_steps_after_mixed_ones_are_gentler(
+    optimizer,
+):
+    one = optimizer(warmup_steps=30, mixing_steps=60, pixel_steps=60)
     course = [rates(one, number)["decoder.last.weight"] for number in range(150)]
     assert course[30] < 0.1 * max(course[30:90])
     assert course[90] < 0.1 * max(course[90:])
     assert max(course[90:]) < 0.3 * max(course[30:90])
 
 
-def test_in_the_warm_up_the_gate_rests_and_the_rows_are_quick(descent):
-    one = descent(warmup_steps=100)
+def test_in_the_warm_up_the_gate_rests_and_the_rows_are_quick(optimizer):
+    one = optimizer(warmup_steps=100)
     early, late = rates(one, 20), rates(one, 120)
     assert early["selector.log_scale"] == early["selector.log_threshold"] == 0
     assert early["selector.weight"] > early["decoder.last.weight"]
@@ -77,8 +79,8 @@ def loss_of(one, names):
     )
 
 
-def test_what_the_loss_does_not_reach_stays_as_it_is(descent):
-    one = descent()
+def test_what_the_loss_does_not_reach_stays_as_it_is(optimizer):
+    one = optimizer()
     before = {name: parameter.clone() for name, parameter in one.network.named_parameters()}
     for number in range(3):
         one.set_rate(number)
@@ -92,17 +94,17 @@ def test_what_the_loss_does_not_reach_stays_as_it_is(descent):
     assert all(parameter.grad is None for parameter in one.network.parameters())
 
 
-def test_large_gradients_are_clipped(descent):
-    one, seen = descent(), []
-    one.optimizer.step = lambda: seen.extend(
+def test_large_gradients_are_clipped(optimizer):
+    one, seen = optimizer(), []
+    one.adam.step = lambda: seen.extend(
         p.grad.norm() for p in one.network.parameters() if p.grad is not None
     )
     one.step(1e6 * loss_of(one, {"selector.weight", "decoder.first.0.weight"}), 0)
     assert torch.stack(seen).norm().item() == pytest.approx(2.0, rel=1e-3)
 
 
-def test_what_is_not_finite_is_skipped(descent):
-    one = descent()
+def test_what_is_not_finite_is_skipped(optimizer):
+    one = optimizer()
     before = {name: value.clone() for name, value in one.network.state_dict().items()}
     assert not one.step(loss_of(one, {"selector.weight"}) * math.nan, 0)
     assert not one.step(torch.tensor(math.inf), 1)
@@ -114,8 +116,8 @@ def test_what_is_not_finite_is_skipped(descent):
     assert one.bad == 0
 
 
-def test_five_in_a_row_stop(descent, tmp_path):
-    one = descent(tmp_path)
+def test_five_in_a_row_stop(optimizer, tmp_path):
+    one = optimizer(tmp_path)
     for number in range(4):
         one.step(torch.tensor(math.nan), number)
     with pytest.raises(
@@ -126,8 +128,8 @@ def test_five_in_a_row_stop(descent, tmp_path):
         one.step(torch.tensor(math.nan), 4, "because.")
 
 
-def test_alone_there_is_nobody_to_agree_with(descent):
-    one = descent()
+def test_alone_there_is_nobody_to_agree_with(optimizer):
+    one = optimizer()
     before = {name: value.clone() for name, value in one.network.state_dict().items()}
-    one.begin(), one.agree()
+    one.broadcast(), one.average_buffers()
     assert all(torch.equal(value, before[name]) for name, value in one.network.state_dict().items())

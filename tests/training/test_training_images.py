@@ -235,7 +235,9 @@ def test_of_more_than_memory_holds_a_part_is_drawn_and_not_the_first():
     assert torch.equal(some.labels, which % 4)
 
 
-@pytest.mark.parametrize("label", ["cat", 0.5, None, torch.tensor(1.0)], ids=["text", "fraction", "none", "float tensor"])
+@pytest.mark.parametrize(
+    "label", ["cat", 0.5, None, torch.tensor(1.0)], ids=["text", "fraction", "none", "float tensor"]
+)
 def test_labels_that_are_not_classes_are_refused(tensors, black_box, label):
     """A name must not become class 0, nor a share be rounded down."""
     labels = [*LABELS[:-1], label]

@@ -8,7 +8,7 @@ from saliencykit.core.masker import resize_maps
 from saliencykit.networks.layer_activations import read_feature_maps
 from saliencykit.networks.split_layer import choose_split_layer
 from saliencykit.testing.black_boxes import PlantedEvidence
-from saliencykit.training.trials import composed_trial, late_trial
+from saliencykit.training.trials import feature_mixing_trial, pixel_trial
 
 REAL = torch.tensor([True, True, True, False])
 
@@ -41,7 +41,7 @@ def late(trunk_box):
 @pytest.mark.parametrize("fakes", ["area", "inverted"])
 def test_late_trials_are_the_formula_row_by_row(late, fakes):
     partial_network, mixing, images, labels, mask = late
-    trial = late_trial(
+    trial = feature_mixing_trial(
         partial_network, mixing, images, labels, REAL, mask, fakes=fakes, generator=seeded()
     )
     first = torch.randint(2, (4,), generator=seeded())
@@ -68,7 +68,7 @@ def test_late_trials_are_the_formula_row_by_row(late, fakes):
 
 def test_late_trials_ask_nothing_about_fakes_and_have_gradients(late):
     partial_network, mixing, images, labels, mask = late
-    trial = late_trial(
+    trial = feature_mixing_trial(
         partial_network, mixing, images, labels, REAL, mask, fakes="area", generator=seeded()
     )
     grad = torch.autograd.grad((trial.preserved - trial.destroyed).square().sum(), mask)[0]
@@ -79,7 +79,7 @@ def test_late_trials_ask_nothing_about_fakes_and_have_gradients(late):
 def test_the_fill_of_the_kept_picture_is_drawn(late):
     partial_network, mixing, images, labels, mask = late
     answers = [
-        late_trial(
+        feature_mixing_trial(
             partial_network,
             mixing,
             images,
@@ -100,7 +100,7 @@ def test_composed_trials_row_by_row(fakes):
     black_box, gray = PlantedEvidence(), Constant(color=0.5)
     images, labels = black_box.examples(4, generator=seeded())
     mask = torch.rand(4, 1, 8, 8, generator=seeded(1)).requires_grad_()
-    trial = composed_trial(
+    trial = pixel_trial(
         black_box, images, labels, REAL, mask, alternative=gray, fakes=fakes, generator=seeded()
     )
     fill = torch.full_like(images, 0.5)

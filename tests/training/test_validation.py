@@ -111,8 +111,8 @@ def test_the_same_for_any_batch_and_seed_of_its_own(held_out):
         )
         for batch in (3, 16)
     ]
-    for key, value in gates[0].as_facts().items():
-        assert gates[1].as_facts()[key] == pytest.approx(value, abs=1e-5), key
+    for key, value in gates[0].as_dict().items():
+        assert gates[1].as_dict()[key] == pytest.approx(value, abs=1e-5), key
 
 
 def test_network_box_and_random_state_stay_as_they_were(held_out, trunk_box):
@@ -156,11 +156,11 @@ def test_passing():
     assert good.score == pytest.approx(0.4 + 0.6)
     for change in ({"fake": 0.2}, {"mosaic": 0.3}, {"kept_at": (0.5, 0.5, 0.5, 0.05)}):
         facts = {
-            key: value for key, value in good.as_facts().items() if key not in ("score", "passed")
+            key: value for key, value in good.as_dict().items() if key not in ("score", "passed")
         } | change
         assert not ValidationReport(**facts).passed
     small = {
-        key: value for key, value in good.as_facts().items() if key not in ("score", "passed")
+        key: value for key, value in good.as_dict().items() if key not in ("score", "passed")
     } | {"kept": 0.4, "dropped": 0.5}
     assert ValidationReport(**small).passed  # a small mask against all the rest of the picture
 

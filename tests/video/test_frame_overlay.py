@@ -19,7 +19,9 @@ def answer(mask, size, region=None):
     """An explanation of a picture of (width, height), whose input shows a region of it."""
     shape = tuple(mask.shape[-2:])
     place = Geometry(
-        source_size=size[::-1], region=region or (0.0, 0.0, float(size[0]), float(size[1])), size=shape
+        source_size=size[::-1],
+        region=region or (0.0, 0.0, float(size[0]), float(size[1])),
+        size=shape,
     )
     images = torch.zeros(1, 3, *shape)
     return Explanation(

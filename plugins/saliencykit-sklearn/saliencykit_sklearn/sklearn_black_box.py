@@ -86,7 +86,9 @@ class SklearnBlackBox(BlackBox):
         if self.max_batch_size is not None and (
             not isinstance(self.max_batch_size, int) or self.max_batch_size < 1
         ):
-            raise InputError(f"SklearnBlackBox: max_batch_size is >= 1 or None; got {self.max_batch_size!r}.")
+            raise InputError(
+                f"SklearnBlackBox: max_batch_size is >= 1 or None; got {self.max_batch_size!r}."
+            )
         if self.features is not None and not callable(self.features):
             raise InputError(
                 "SklearnBlackBox: features is a function from pictures to rows; got "

@@ -93,10 +93,10 @@ def train(a: argparse.Namespace) -> None:
         "options": vars(a) | {"work": ""},
         "cost": cost,
         "test": result,
-        "gate": masker.metadata["gate"],
+        "validation": masker.metadata["validation"],
     }
     (a.work / "result.json").write_text(json.dumps(row, default=str))
-    print(json.dumps({"cost": cost, "test": result, "gate": masker.metadata["gate"]}))
+    print(json.dumps({"cost": cost, "test": result, "validation": masker.metadata["validation"]}))
 
 
 def export(a: argparse.Namespace) -> None:

@@ -78,7 +78,9 @@ def train(work: Path, a: argparse.Namespace) -> None:
             default=str,
         )
     )
-    print(f"{time.process_time() - begin:.0f} CPU-seconds in this run", masker.metadata["gate"])
+    print(
+        f"{time.process_time() - begin:.0f} CPU-seconds in this run", masker.metadata["validation"]
+    )
 
 
 def on_validation(masker: RealTimeMasker, count: int) -> dict[str, object]:

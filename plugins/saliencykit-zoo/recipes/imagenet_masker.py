@@ -89,7 +89,9 @@ def main() -> None:
         black_box, pictures, network=network, lr=a.lr, steps=a.steps, pixel_steps=a.composed, area=a.area, objective=a.objective,
         fake_class_rate=0.3, views_per_image=a.views, checkpoint_dir=a.work, cache_bytes=int(a.gb * 2**30), seed=a.seed, on_step=on_step, on_message=lambda line: print(line, flush=True),
     )  # fmt: skip
-    print(f"{time.process_time() - begin:.0f} CPU-seconds in this run", masker.metadata["gate"])
+    print(
+        f"{time.process_time() - begin:.0f} CPU-seconds in this run", masker.metadata["validation"]
+    )
     masker.save(a.out)
 
 

@@ -36,8 +36,8 @@ def test_explain_takes_it_by_itself():
 
 
 def test_it_passed_its_gate_and_the_file_is_small():
-    facts = TrainedFile(FILE).header["facts"]
-    assert facts["gate"]["passed"]
+    facts = TrainedFile(FILE).header["metadata"]
+    assert facts["validation"]["passed"]
     assert facts["training"]["own_labels"]
     assert FILE.stat().st_size < 4e6
 

@@ -25,7 +25,7 @@ def test_the_maskers_are_whole_files_that_passed_their_gate(name):
     factory = provide_maskers()[name]
     masker = factory()
     assert isinstance(masker, RealTimeMasker)
-    assert masker.metadata["gate"]["passed"]
+    assert masker.metadata["validation"]["passed"]
     assert masker.network.selector.num_classes == 1000
 
 

@@ -119,7 +119,7 @@ class TrunkEncoder(Encoder):
     def options(self) -> dict[str, Any]:
         """The taps."""
         return {
-            "taps": [
+            "feature_maps": [
                 {
                     "name": t.name,
                     "layout": t.layout,

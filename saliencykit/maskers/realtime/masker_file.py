@@ -73,7 +73,7 @@ def save_masker(masker: "RealTimeMasker", path: Path) -> Path:
         },
         "decoder": {"kind": decoder.kind} | decoder.options(),
         "confidence": masker.confidence,
-        "facts": dict(masker.metadata),
+        "metadata": dict(masker.metadata),
     }
     stored = isinstance(encoder, StandaloneEncoder) or (
         isinstance(encoder, PretrainedEncoder) and not encoder.pretrained
@@ -127,7 +127,7 @@ def load_masker(path: Path, black_box: BlackBox | None = None) -> "RealTimeMaske
         )
         decoder = _decoder(header["decoder"])
         network = MaskingNetwork(encoder, selector, decoder)
-        confidence, facts = float(header["confidence"]), dict(header["facts"])
+        confidence, facts = float(header["confidence"]), dict(header["metadata"])
         weights = {n: t.float() if t.is_floating_point() else t for n, t in load_file(path).items()}
         missing, unexpected = network.load_state_dict(weights, strict=False)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -225,7 +225,7 @@ class TrainedFile(TrainedMaskerFactory):
         Args:
             black_box: The box whose model is compared, by its size and then by its fingerprint.
         """
-        facts = self.header["facts"]
+        facts = self.header["metadata"]
         if not facts.get("fingerprint") or facts.get("values") != count_values(black_box):
             return False
         return bool(facts["fingerprint"] == fingerprint(black_box))
@@ -242,7 +242,7 @@ def _encoder(options: dict[str, Any]) -> Encoder:
             FeatureMap(
                 t["name"], t["layout"], t["channels"], (t["side"][0], t["side"][1]), t["prefix"]
             )
-            for t in options["taps"]
+            for t in options["feature_maps"]
         ]
         return TrunkEncoder(feature_maps)
     if kind == "own":

@@ -148,7 +148,9 @@ def test_each_picture_has_its_own_sweeps(together):
         whole,
         atol=1e-5,
     )
-    assert torch.allclose(scores(Feedback(batch_size=together), net, max_batch_size=1), whole, atol=1e-5)
+    assert torch.allclose(
+        scores(Feedback(batch_size=together), net, max_batch_size=1), whole, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(

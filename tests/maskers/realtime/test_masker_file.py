@@ -38,7 +38,7 @@ def masker_for(black_box, images, **options):
     return RealTimeMasker(
         network=network,
         confidence=0.25,
-        metadata={"training": {"steps": 3}, "gate": {"mosaic": math.nan}},
+        metadata={"training": {"steps": 3}, "validation": {"mosaic": math.nan}},
     )
 
 
@@ -90,7 +90,7 @@ def test_there_and_back(net, pictures, tmp_path, name):
     assert repr(again) == repr(masker)
     assert again.confidence == 0.25
     assert again.metadata["training"] == {"steps": 3}
-    assert math.isnan(again.metadata["gate"]["mosaic"])
+    assert math.isnan(again.metadata["validation"]["mosaic"])
     labels = torch.tensor([0, 1, 2, 3])
     one, other = masker.predict(images, labels), again.predict(images, labels)
     assert torch.allclose(one[0], other[0], atol=1e-5)
@@ -211,9 +211,9 @@ def test_another_format(saved, number):
         lambda header: header["encoder"].update(kind="big"),
         lambda header: header["decoder"].update(kind="big"),
         lambda header: header["decoder"].update(widths=[3, 3]),
-        lambda header: header["encoder"]["taps"][0].pop("name"),
+        lambda header: header["encoder"]["feature_maps"][0].pop("name"),
         lambda header: header["selector"].update(channels="many"),
-        lambda header: header.pop("facts"),
+        lambda header: header.pop("metadata"),
         lambda header: header.pop("confidence"),
     ],
 )

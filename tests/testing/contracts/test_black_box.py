@@ -148,7 +148,8 @@ def test_a_box_that_prepares_pictures_wrongly(prepared, words, breaks):
 
 def test_good_black_boxes_pass():
     check_black_box(
-        Box(colors, max_batch_size=1, class_names=("a", "b"), baseline_color=(0.5, 0.4, 0.3)), images=X
+        Box(colors, max_batch_size=1, class_names=("a", "b"), baseline_color=(0.5, 0.4, 0.3)),
+        images=X,
     )
     check_black_box(QueryOnly(Box(colors)), images=X)
     check_black_box(
