@@ -316,7 +316,7 @@ def test_a_loss_that_is_never_finite():
         ({"encoder": "big"}, "an encoder is"),
         ({"objective": "nonsense"}, "nonsense"),
         ({"alternative": "nonsense"}, "nonsense"),
-        ({"labels": [0, 1]}, "24 pictures and 2 labels"),
+        ({"labels": [0, 1]}, "24 images and 2 labels"),
     ],
 )
 def test_arguments(options, words):
