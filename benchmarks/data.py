@@ -96,7 +96,7 @@ def mobilenet_v2() -> TorchBlackBox:
             if isinstance(child, nn.Conv2d) and child.stride == (2, 2):
                 child.padding = (0, 0)
                 setattr(module, name, nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), child))
-    return TorchBlackBox(net.eval(), mean=(0.5,) * 3, std=(0.5,) * 3, size=224, crop_share=0.875)
+    return TorchBlackBox(net.eval(), mean=(0.5,) * 3, std=(0.5,) * 3, size=224, crop_pct=0.875)
 
 
 def squeezenet() -> TorchBlackBox:
@@ -112,7 +112,7 @@ def squeezenet() -> TorchBlackBox:
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         size=224,
-        crop_share=0.875,
+        crop_pct=0.875,
     )
 
 

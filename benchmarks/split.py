@@ -138,7 +138,7 @@ def squashing(bbox: TorchBlackBox) -> TorchBlackBox:
     """The box that is shown whole photos, squashed to a square: val-b is stored so, and every
     ground-truth box stays in sight.
     """
-    return replace(bbox, fit="squash", crop_share=1.0)
+    return replace(bbox, fit="squash", crop_pct=1.0)
 
 
 def read(some: list[Record], bbox: TorchBlackBox) -> Iterator[Photo]:

@@ -1,3 +1,5 @@
-"""Classifiers seen from outside: torch modules, models of timm and torchvision, functions on
-arrays.
-"""
+"""Black boxes: image classifiers behind one interface, and how to build them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

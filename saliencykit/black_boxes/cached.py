@@ -1,6 +1,4 @@
-"""Keeping and Remembering: a black box that is frozen once, and asked about the whole pictures of a
-batch once.
-"""
+"""Black boxes that reuse their optimized copies, and the logits of whole images."""
 
 from typing import final
 
@@ -11,18 +9,17 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.black_box_wrapper import BlackBoxWrapper
 from saliencykit.core.types import Images, Logits
 
-_SIZES = 4  # copies of the model that are kept
+_MAX_COPIES = 4
 
 
 @final
 class CachedCopies(BlackBoxWrapper):
-    """Another black box, whose copy for many evaluations is made once per size of picture and not
-    for every batch.
+    """A black box whose optimized copy is made once per image size, and not for every batch.
 
-    The copies of the last few sizes are kept.
+    The copies for the last few sizes are kept.
 
     Args:
-        black_box: The box.
+        black_box: The black box inside.
     """
 
     def __init__(self, black_box: BlackBox) -> None:
@@ -30,10 +27,10 @@ class CachedCopies(BlackBoxWrapper):
         self._copies: dict[tuple[object, ...], BlackBox] = {}
 
     def optimized_for(self, images: Images) -> BlackBox:
-        """The box's."""
+        """The cached copy of the black box inside."""
         key = (*images.shape[1:], images.dtype, images.device)
         if key not in self._copies:
-            while len(self._copies) >= _SIZES:
+            while len(self._copies) >= _MAX_COPIES:
                 self._copies.pop(next(iter(self._copies)))
             self._copies[key] = self.black_box.optimized_for(images)
         return self._copies[key]
@@ -41,13 +38,13 @@ class CachedCopies(BlackBoxWrapper):
 
 @final
 class CachedLogits(BlackBoxWrapper):
-    """Another black box, which is not asked again what it was asked before; for metrics.
+    """A black box that is not queried twice with the images of the current batch; for metrics.
 
-    Many metrics start from the answer to the whole picture, for every masker anew; here it is asked
-    once per batch. Not for maskers, which may watch the model while it answers.
+    Many metrics start from the logits of the whole image, for every masker again; here they are
+    computed once per batch. Not for maskers, which may read the model's layers during the query.
 
     Args:
-        black_box: The box.
+        black_box: The black box inside.
 
     Example:
         >>> from saliencykit.testing.black_boxes import Counting, PlantedEvidence
@@ -64,14 +61,13 @@ class CachedLogits(BlackBoxWrapper):
         self._logits: Tensor | None = None
 
     def optimized_for(self, images: Images) -> BlackBox:
-        """The box's copy, which remembers the same answers."""
+        """The optimized copy, with the same logits cached."""
         twin = CachedLogits(self.black_box.optimized_for(images))
         twin._images, twin._logits = self._images, self._logits
         return twin
 
     def remember(self, images: Images, logits: Logits | None = None) -> Logits:
-        """Ask about these pictures now, or take the answer that is known, and keep it until the
-        next ones come.
+        """Cache the logits of these images until the next call; compute them if not given.
 
         The images must not be changed afterwards.
         """
@@ -82,25 +78,24 @@ class CachedLogits(BlackBoxWrapper):
         return logits
 
     def logits(self, images: Images) -> Logits:
-        """What is remembered of these very tensors or some of their rows; else ask the box."""
-        first = None if torch.is_grad_enabled() and images.requires_grad else self._place(images)
+        """The cached logits of these very tensors or some of their rows; else a query."""
+        first = None if torch.is_grad_enabled() and images.requires_grad else self._row_of(images)
         if first is None or self._logits is None:
             return self.black_box(images)
         return self._logits[first : first + len(images)].clone()
 
-    def _place(self, images: Images) -> int | None:
-        """The row of the remembered pictures at which these lie in memory."""
+    def _row_of(self, images: Images) -> int | None:
+        """The row of the cached images where these begin in memory; None if they are others."""
         known = self._images
-        if (
-            known is None
-            or images.shape[1:] != known.shape[1:]
-            or images.dtype != known.dtype
-            or images.device != known.device
+        if known is None or not (images.is_contiguous() and known.is_contiguous()):
+            return None
+        if (images.shape[1:], images.dtype, images.device) != (
+            known.shape[1:],
+            known.dtype,
+            known.device,
         ):
             return None
-        if not (images.is_contiguous() and known.is_contiguous()):
-            return None
-        row, rest = divmod(
-            images.data_ptr() - known.data_ptr(), known[0].numel() * known.element_size()
-        )
-        return row if not rest and row >= 0 and row + len(images) <= len(known) else None
+        row_bytes = known[0].numel() * known.element_size()
+        row, remainder = divmod(images.data_ptr() - known.data_ptr(), row_bytes)
+        inside = row >= 0 and row + len(images) <= len(known)
+        return row if not remainder and inside else None

@@ -1,4 +1,4 @@
-"""Class names: from a file, a line or an entry for each class; and as many as there are classes."""
+"""Class names: reading them from a file, and checking their number."""
 
 import json
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 
 
-def read_class_names(given: str | Path | Sequence[str] | None) -> tuple[str, ...] | None:
+def read_class_names(names: str | Path | Sequence[str] | None) -> tuple[str, ...] | None:
     """The names of a model's classes, in the order of its outputs.
 
     Args:
-        given: The names; a text file with one name a line; a `.json` file with a list; or None.
+        names: The names; a text file with one name per line; a `.json` file with a list; or None.
 
     Raises:
         InputError: The file cannot be read or holds something else.
@@ -21,44 +21,45 @@ def read_class_names(given: str | Path | Sequence[str] | None) -> tuple[str, ...
         >>> read_class_names(["cat", "dog"])
         ('cat', 'dog')
     """
-    if given is None:
+    if names is None:
         return None
-    if not isinstance(given, str | Path):
-        if not isinstance(given, Sequence) or not all(isinstance(name, str) for name in given):
+    if not isinstance(names, str | Path):
+        if not isinstance(names, Sequence) or not _all_text(names):
             raise InputError(
-                f"class_names is a file, or a list with one name per class; got {name_of(given)}."
+                f"class_names is a file, or a list with one name per class; got {name_of(names)}."
             )
-        return tuple(given)
-    path = Path(given).expanduser()
+        return tuple(names)
+    path = Path(names).expanduser()
     try:
         text = path.read_text(encoding="utf-8")
-        names = json.loads(text) if path.suffix == ".json" else text.strip("\n").splitlines()
+        read = json.loads(text) if path.suffix == ".json" else text.strip("\n").splitlines()
     except (OSError, ValueError) as error:
-        raise InputError(f"the class names cannot be read from {str(path)!r}: {error}.") from error
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise InputError(f"cannot read class names from {str(path)!r}: {error}.") from error
+    if not isinstance(read, list) or not read or not _all_text(read):
         raise InputError(
-            f"{str(path)!r} holds no class names; it has one name a line, or is a JSON list of "
-            "texts."
+            f"{str(path)!r} does not contain class names; expected one name per line, or a JSON "
+            "list of strings."
         )
-    return tuple(name.strip() for name in names)
+    return tuple(name.strip() for name in read)
 
 
-def check_names(names: Sequence[str] | None, count: int, who: str) -> None:
-    """One name per class, where there are names.
+def check_class_names(names: Sequence[str] | None, num_classes: int, who: str) -> None:
+    """Raise InputError unless there is one name per class, or none at all.
 
     Args:
-        names: As they were given, or None.
-        count: K, the length of a row of the answer.
-        who: Who answered, for the error.
-
-    Raises:
-        InputError: There are more or fewer.
+        names: The names, or None.
+        num_classes: K.
+        who: The model's name, for the error.
 
     Example:
-        >>> check_names(["cat", "dog"], 2, "my model")
+        >>> check_class_names(["cat", "dog"], 2, "my model")
     """
-    if names is not None and len(names) != count:
+    if names is not None and len(names) != num_classes:
         raise InputError(
-            f"{who} has {count} classes, and {len(names)} class_names were given; give one for "
-            "each, in the order of the answer."
+            f"{who} has {num_classes} classes, and {len(names)} class_names were given; give one "
+            "for each, in the order of the outputs."
         )
+
+
+def _all_text(names: Sequence[object]) -> bool:
+    return all(isinstance(name, str) for name in names)

@@ -2,13 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import Any, Literal, final
 
 import numpy as np
 import torch
+from PIL.Image import Image
 
-from saliencykit.black_boxes.class_names import check_names
-from saliencykit.black_boxes.outputs import OUTPUTS, Outputs, read_logits
+from saliencykit.black_boxes.class_names import check_class_names
+from saliencykit.black_boxes.model_output import OUTPUT_KINDS, OutputKind, read_logits
+from saliencykit.black_boxes.options import (
+    check_choices,
+    check_max_batch_size,
+    check_size,
+    height_width,
+)
 from saliencykit.black_boxes.preprocessing import FITS, INTERPOLATIONS, Fit, fit_image
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import first_line, name_of
@@ -16,23 +23,21 @@ from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.types import Images, Logits
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 
 @final
 class _NumClasses:
-    """The field `num_classes`: None until the first answer, and an error for who asks before it."""
+    """The field `num_classes`: None until the first query, and an error where it is needed before."""
 
     def __get__(self, black_box: "FunctionBlackBox | None", owner: type) -> int:
         if black_box is None:
-            return None  # type: ignore[return-value]  # the dataclass takes this as the field's default
+            return None  # type: ignore[return-value]  # the dataclass takes it as the default
         if "num_classes" not in black_box.__dict__ and black_box.size is not None:
             height, width = black_box.input_size
             black_box.logits(torch.full((1, black_box.channels, height, width), 0.5))
         if "num_classes" not in black_box.__dict__:
             raise InputError(
-                f"{black_box!r} has not answered yet; ask it once, or give num_classes= or size=."
+                f"the number of classes of {black_box!r} is not known yet; query it once, or give "
+                "num_classes= or size=."
             )
         return int(black_box.__dict__["num_classes"])
 
@@ -44,33 +49,33 @@ class _NumClasses:
 @final
 @dataclass(frozen=True, eq=False)
 class FunctionBlackBox(BlackBox):
-    """Any Python function from a batch of pictures to class scores: another framework, a web
-    service, a pipeline.
+    """Any Python function from a batch of images to class scores: another framework, a web service,
+    a pipeline.
 
-    It is asked and never differentiated, so it needs a masker that only queries (`rise`,
-    `occlusion`). The function gets a numpy array (B, height, width, channels) of its own, RGB,
-    float32 raw pixels in [0, 1] (or uint8 in 0..255), and answers with (B, K).
+    It has no gradients, so it needs a masker that only queries (`rise`, `occlusion`). The function
+    gets a numpy array (B, height, width, channels) of its own, RGB, float32 raw pixels in [0, 1]
+    (or uint8 in 0..255), and returns (B, K).
 
     Args:
         function: `numpy (B, H, W, C) -> (B, K)`; a list of rows or a torch tensor will do. One
-            column is a sigmoid's: two classes.
-        num_classes: K, >= 2. None: found at the first answer.
-        size: Side or (height, width) that pictures are brought to, in pixels. None: pictures keep
-            their own size.
+            column is read as a sigmoid's: two classes.
+        num_classes: K, >= 2. None: read from the first output.
+        size: Side or (height, width) that images are resized to, in pixels. None: images keep their
+            own size.
         outputs: `probabilities` in [0, 1], or `logits`.
         class_names: One name per class.
-        max_batch_size: The largest batch that the function gets at once, >= 1.
+        max_batch_size: The largest batch that the function gets, >= 1. None: no limit.
         dtype: `float32` in [0, 1], or `uint8` in 0..255, rounded.
-        channels: Of pictures: 3 (RGB) or 1 (grey).
-        fit: How a picture is brought to `size`: `crop`, `squash` or `pad`.
+        channels: 3 (RGB) or 1 (gray).
+        fit: How an image is resized to `size`: `crop`, `squash` or `pad`.
         interpolation: Of the resizing, see `fit_image`.
 
     Raises:
         InputError: Not a function, or an option is out of range.
 
     Example:
-        >>> def brightness(pictures):
-        ...     light = pictures.mean((1, 2, 3))
+        >>> def brightness(images):
+        ...     light = images.mean((1, 2, 3))
         ...     return np.stack([light, 1 - light], 1)
         >>> FunctionBlackBox(brightness)(torch.ones(1, 3, 8, 8)).exp().round(decimals=3).tolist()
         [[1.0, 0.0]]
@@ -79,7 +84,7 @@ class FunctionBlackBox(BlackBox):
     function: Callable[[Any], Any]
     num_classes: int = _NumClasses()  # type: ignore[assignment]
     size: int | tuple[int, int] | None = None
-    outputs: Outputs = "probabilities"
+    outputs: OutputKind = "probabilities"
     class_names: Sequence[str] | None = field(default=None, repr=False)
     max_batch_size: int | None = 32
     dtype: Literal["float32", "uint8"] = "float32"
@@ -97,34 +102,22 @@ class FunctionBlackBox(BlackBox):
                 f"{who} takes a function from numpy (B, H, W, C) to (B, K); got "
                 f"{name_of(self.function)}."
             )
-        known = self.__dict__.get("num_classes")
-        if known is not None and known < 2:
-            raise InputError(
-                f"{who}: num_classes is >= 2 (a sigmoid has two, yes and no); got {known}."
-            )
-        if known is not None:
-            check_names(self.class_names, known, who)
-        if self.size is not None and min(self.input_size) < 1:
-            raise InputError(f"{who}: size is a side or (height, width), >= 1; got {self.size}.")
-        if self.max_batch_size is not None and self.max_batch_size < 1:
-            raise InputError(f"{who}: max_batch_size is >= 1 or None; got {self.max_batch_size}.")
-        words = {
-            "outputs": OUTPUTS,
-            "fit": FITS,
-            "interpolation": INTERPOLATIONS,
-            "dtype": ("float32", "uint8"),
-            "channels": (1, 3),
-        }
-        for name, choices in words.items():
-            if getattr(self, name) not in choices:
+        num_classes = self.__dict__.get("num_classes")
+        if num_classes is not None:
+            if num_classes < 2:
                 raise InputError(
-                    f"{who}: {name} is one of {', '.join(map(str, choices))}; got "
-                    f"{getattr(self, name)!r}."
+                    f"{who}: num_classes is >= 2 (a sigmoid has two, yes and no); got {num_classes}."
                 )
+            check_class_names(self.class_names, num_classes, who)
+        check_size(self.size, who)
+        check_max_batch_size(self.max_batch_size, who)
+        check_choices(self, who, outputs=OUTPUT_KINDS, fit=FITS, interpolation=INTERPOLATIONS)
+        check_choices(self, who, dtype=("float32", "uint8"), channels=(1, 3))
 
     def __repr__(self) -> str:
         """The configuration."""
-        return f"FunctionBlackBox({self._name}, size={self.size}, outputs={self.outputs!r}, dtype={self.dtype!r})"
+        options = f"size={self.size}, outputs={self.outputs!r}, dtype={self.dtype!r}"
+        return f"FunctionBlackBox({self._name}, {options})"
 
     @property
     def _name(self) -> str:
@@ -132,7 +125,7 @@ class FunctionBlackBox(BlackBox):
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """Height and width that pictures are brought to.
+        """Height and width that images are resized to.
 
         Raises:
             InputError: `size` is not given.
@@ -142,54 +135,46 @@ class FunctionBlackBox(BlackBox):
                 f"the input size of {self._name} is not known; write FunctionBlackBox(function, "
                 "size=224)."
             )
-        return (
-            (self.size, self.size) if isinstance(self.size, int) else (self.size[0], self.size[1])
-        )
+        return height_width(self.size)
 
-    def prepare(self, picture: "Image") -> tuple[Images, Geometry]:
-        """The picture brought to `size`, or at its own size; see `BlackBox.prepare`."""
-        size = (picture.height, picture.width) if self.size is None else self.input_size
-        return fit_image(
-            picture, size, fit=self.fit, interpolation=self.interpolation, channels=self.channels
-        )
+    def prepare(self, image: Image) -> tuple[Images, Geometry]:
+        """The image resized to `size`, or at its own size; see `BlackBox.prepare`."""
+        size = (image.height, image.width) if self.size is None else self.input_size
+        options = {"interpolation": self.interpolation, "channels": self.channels}
+        return fit_image(image, size, fit=self.fit, **options)  # type: ignore[arg-type]
 
     def logits(self, images: Images) -> Logits:
-        """Ask the function."""
-        pictures = (
-            images.detach()
-            .permute(0, 2, 3, 1)
-            .to("cpu", torch.float32)
-            .numpy(force=True)
-            .copy(order="C")
-        )
+        """Call the function."""
+        pixels = images.detach().permute(0, 2, 3, 1).to("cpu", torch.float32)
+        array: Any = pixels.numpy(force=True).copy(order="C")
         if self.dtype == "uint8":
-            pictures = np.rint(pictures.clip(0, 1) * 255).astype(np.uint8)
+            array = np.rint(array.clip(0, 1) * 255).astype(np.uint8)
         try:
-            answer = self.function(pictures)
+            output = self.function(array)
         except SaliencyKitError:
             raise
         except Exception as error:
             raise InputError(
-                f"{self._name} raised {name_of(error)} on a numpy array {pictures.shape} of "
-                f"{self.dtype}: {first_line(error)}. It is called with pictures (B, H, W, C); a "
+                f"{self._name} raised {name_of(error)} on a numpy array {array.shape} of "
+                f"{self.dtype}: {first_line(error)}. It is called with images (B, H, W, C); a "
                 "function of torch tensors is explained as an nn.Module."
             ) from error
-        logits = read_logits(self._as_tensor(answer), len(images), self.outputs, self._name)
+        logits = read_logits(self._as_tensor(output), len(images), self.outputs, self._name)
         if "num_classes" not in self.__dict__:
-            check_names(self.class_names, logits.shape[1], repr(self))
+            check_class_names(self.class_names, logits.shape[1], repr(self))
             self.__dict__["num_classes"] = logits.shape[1]
         return logits.to(images.device, images.dtype)
 
-    def _as_tensor(self, answer: Any) -> torch.Tensor:
-        if isinstance(answer, torch.Tensor):
-            return answer.detach()
+    def _as_tensor(self, output: Any) -> torch.Tensor:
+        if isinstance(output, torch.Tensor):
+            return output.detach()
         try:
-            if answer is None:
+            if output is None:
                 raise TypeError("a return is missing")
-            values = np.asarray(answer, dtype=np.float64)
+            values = np.asarray(output, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise ContractError(
-                f"{self._name} returned {name_of(answer)}, which is not an array (B, K) of "
+                f"{self._name} returned {name_of(output)}, which is not an array (B, K) of "
                 f"numbers: {error}."
             ) from error
         return torch.from_numpy(values)

@@ -1,4 +1,4 @@
-"""BoxModule: a black box as a torch module, for tools that take modules only."""
+"""BlackBoxModule: a black box as a torch module, for tools that take modules only."""
 
 from typing import final
 
@@ -12,22 +12,23 @@ from saliencykit.core.types import Images, Logits
 
 @final
 class BlackBoxModule(nn.Module):
-    """A module whose forward pass asks a black box: an ONNX file, a web service or a pipeline for
+    """A module whose forward pass queries a black box: an ONNX file, a web service or a pipeline for
     tools that want an `nn.Module`.
 
-    Quantus' metrics and Captum's take it as they take any model; gradients pass where the box has
-    them. It has no weights and is always in eval mode, so that what randomises or trains a model
-    finds nothing to change. `explain`, `explain_func` and `MaskerAttribution` ask the box inside.
+    Quantus' metrics and Captum's take it as they take any model; gradients flow where the black box
+    has them. It has no weights and is always in eval mode, so that tools that randomize or train a
+    model find nothing to change. `explain`, `explain_func` and `MaskerAttribution` use the black
+    box inside.
 
     Args:
-        black_box: Any BlackBox; images are what the box takes.
+        black_box: Any BlackBox; images are what it takes.
 
     Raises:
-        InputError: It is none.
+        InputError: It is not a BlackBox.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
         >>> import torch
+        >>> from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
         >>> BlackBoxModule(QueryOnly(PlantedEvidence()))(torch.rand(2, 3, 8, 8)).shape
         torch.Size([2, 4])
     """
@@ -36,16 +37,16 @@ class BlackBoxModule(nn.Module):
         super().__init__()
         if not isinstance(black_box, BlackBox):
             raise InputError(
-                f"BoxModule takes a BlackBox; got {name_of(black_box)}. "
-                "saliencykit.registry.manager.as_black_box makes one."
+                f"BlackBoxModule takes a BlackBox; got {name_of(black_box)}. "
+                "saliencykit.black_boxes.wrap_model makes one."
             )
         self.black_box = black_box
         self.training = False
 
     def forward(self, images: Images) -> Logits:
-        """The box's logits, where the images are."""
+        """The logits of the black box, on the device of the images."""
         return self.black_box(images.to(self.black_box.device)).to(images.device)
 
     def extra_repr(self) -> str:
-        """The box."""
+        """The black box."""
         return repr(self.black_box)

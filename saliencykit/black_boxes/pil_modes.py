@@ -1,23 +1,21 @@
-"""Any PIL picture as 8-bit RGB or grey: what a person sees, and what a classifier is given."""
+"""PIL images of any mode as 8-bit RGB or gray."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from saliencykit.core.errors import InputError
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
+def eight_bit(image: Image.Image, channels: int = 3) -> Image.Image:
+    """The image in mode RGB, or L for one channel.
 
-def eight_bit(picture: "Image", channels: int = 3) -> "Image":
-    """The picture in mode RGB, or L for one channel.
-
-    Transparent pixels are laid over white, palettes are looked up, 16-bit and float pictures are
-    scaled to 8 bits, CMYK and the rest go through PIL's conversion.
+    Transparent pixels are put on white, palettes are looked up, 16-bit and float images are scaled
+    to 8 bits, CMYK and other modes go through PIL's conversion.
 
     Args:
-        picture: A PIL picture of any mode and size; it is not changed.
+        image: A PIL image of any mode and size; it is not changed.
         channels: 3 or 1.
 
     Raises:
@@ -25,44 +23,38 @@ def eight_bit(picture: "Image", channels: int = 3) -> "Image":
             [0, 255].
 
     Example:
-        >>> from PIL import Image
         >>> eight_bit(Image.new("RGBA", (1, 1), (200, 0, 0, 0))).getpixel((0, 0))
         (255, 255, 255)
     """
     if channels not in (1, 3):
         raise InputError(
-            f"a picture has 3 channels, or 1 if grey; the model takes {channels}. Give it a "
-            f"tensor (B, {channels}, H, W)."
+            f"an image has 3 channels, or 1 if gray; the model takes {channels}. Give it a tensor "
+            f"(B, {channels}, H, W)."
         )
     mode = "L" if channels == 1 else "RGB"
-    if picture.mode.startswith(
-        ("I", "F")
-    ):  # I, F, I;16 and its byte orders: PIL would cut these off at 255
-        picture = _scaled(picture)
-    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
-        clear = picture.convert("RGBA")
-        flat = clear.convert("RGB")
-        flat.paste((255, 255, 255), mask=clear.getchannel("A").point(lambda alpha: 255 - alpha))
-        picture = flat
-    if picture.mode == "LAB":
-        picture = picture.convert("RGB")  # PIL has no way from here to grey
-    return picture if picture.mode == mode else picture.convert(mode)
+    if image.mode.startswith(("I", "F")):  # I, F, I;16 and its byte orders: PIL would clip at 255
+        image = _scaled(image)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        image = rgba.convert("RGB")
+        image.paste((255, 255, 255), mask=rgba.getchannel("A").point(lambda alpha: 255 - alpha))
+    if image.mode == "LAB":
+        image = image.convert("RGB")  # PIL cannot convert LAB to gray
+    return image if image.mode == mode else image.convert(mode)
 
 
-def _scaled(picture: "Image") -> "Image":
-    from PIL import Image
-
-    values: np.ndarray[Any, np.dtype[np.float64]] = np.asarray(picture, dtype=np.float64)
+def _scaled(image: Image.Image) -> Image.Image:
+    values: np.ndarray[Any, np.dtype[np.float64]] = np.asarray(image, dtype=np.float64)
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all() or low < 0:
         raise InputError(
-            f"a picture of mode {picture.mode} has values from {low:.4g} to {high:.4g}; they are "
-            ">= 0 and finite."
+            f"an image of mode {image.mode} has values from {low:.4g} to {high:.4g}; they are >= 0 "
+            "and finite."
         )
-    if picture.mode == "F":
+    if image.mode == "F":
         if high > 255:
-            raise InputError(f"a float picture has values up to {high:.4g}; scale them to [0, 1].")
+            raise InputError(f"a float image has values up to {high:.4g}; scale them to [0, 1].")
         white = 1.0 if high <= 1 else 255.0
     else:
-        white = 65535.0 if high > 255 or picture.mode.startswith("I;16") else 255.0
+        white = 65535.0 if high > 255 or image.mode.startswith("I;16") else 255.0
     return Image.fromarray(np.rint(np.minimum(values / white, 1) * 255).astype(np.uint8), mode=None)

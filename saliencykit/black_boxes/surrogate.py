@@ -1,51 +1,63 @@
-"""Surrogate: a differentiable stand-in for a box that can only be queried."""
+"""Surrogate: a differentiable approximation of a black box that can only be queried."""
 
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import torch
+from PIL.Image import Image
+from safetensors.torch import load_file
 from torch import nn
 
-from saliencykit.black_boxes.infer_preprocessing import Preprocessing
+from saliencykit.black_boxes.preprocessing_inference import Preprocessing
+from saliencykit.black_boxes.surrogate_network import network_from_architecture
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import name_of
+from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.types import Images, Logits
+from saliencykit.storage.weights_file import WeightsFile
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+SURROGATE_FILE = WeightsFile(
+    "surrogate",
+    1,
+    "surrogate",
+    "a classifier's weights are named with their model, timm:NAME,checkpoint=FILE, and a trained "
+    "masker goes to masker=",
+)
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Surrogate(BlackBox):
-    """A network that was taught to answer like a box, on whole and on masked pictures: made by
+    """A network that was distilled from a black box, on whole and on masked images: made by
     `fit_surrogate`, read by `load`.
 
-    It takes what that box takes, with the same classes, and has gradients and feature maps:
-    `fit(surrogate, pictures)` trains a masker on it. It is only as good as `facts["fidelity"]`
-    says, and only on pictures like those it learned from: ask the box itself in the end
-    (`OnSurrogate` finds the mask here, and `explain` checks it there).
+    It takes what that black box takes, with the same classes, and has gradients and feature maps:
+    `fit(surrogate, images)` trains a masker on it. It is only as good as `facts["fidelity"]` says,
+    and only on images like those it was trained on: query the black box itself in the end
+    (`OnSurrogate` finds the mask here, and `explain` verifies it there).
 
     Args:
         black_box: The network with its pixel statistics.
-        num_classes: K, as the box's.
-        input_size: Height and width of the pictures it was taught with.
-        class_names: As the box's.
-        baseline_color: As the box's.
-        preprocessing: How the box prepares pictures, where that is known.
-        architecture: How a file says what the network is.
-        facts: Of `fit_surrogate`: `queries` spent, `fidelity` with the box, whether it is
-            `large`, and settings.
-        prepared_by: The box, where only itself knows how it prepares pictures.
+        num_classes: K, as the black box's.
+        input_size: Height and width of the training images.
+        class_names: As the black box's.
+        baseline_color: As the black box's.
+        preprocessing: How the black box prepares images, where that is known.
+        architecture: How a file describes the network.
+        facts: From `fit_surrogate`: `queries` spent, `fidelity`, whether it is `large`, settings.
+        prepared_by: The black box, where only itself knows how it prepares images.
 
     Example:
-        >>> from saliencykit.black_boxes.surrogate_network import make_network
-        >>> network, architecture, _ = make_network("own", 5, (32, 32), 3)
+        >>> from saliencykit.black_boxes.surrogate_network import make_surrogate_network
+        >>> network, architecture, _ = make_surrogate_network("own", 5, (32, 32), 3)
         >>> black_box = TorchBlackBox(network, mean=(0.5,) * 3, std=(0.25,) * 3, size=32)
-        >>> Surrogate(black_box, 5, (32, 32), architecture=architecture)(torch.rand(2, 3, 32, 32)).shape
+        >>> surrogate = Surrogate(black_box, 5, (32, 32), architecture=architecture)
+        >>> surrogate(torch.rand(2, 3, 32, 32)).shape
         torch.Size([2, 5])
 
     References:
@@ -66,8 +78,9 @@ class Surrogate(BlackBox):
     differentiable = True
 
     def __repr__(self) -> str:
-        """The network, and what it stands for."""
-        return f"Surrogate({type(self.module).__name__}, of {self.facts.get('black_box', 'a black_box')})"
+        """The network, and the black box that it approximates."""
+        of = self.facts.get("black_box", "a black box")
+        return f"Surrogate({type(self.module).__name__}, of {of})"
 
     @property
     def max_batch_size(self) -> int | None:  # type: ignore[override]
@@ -91,36 +104,36 @@ class Surrogate(BlackBox):
 
     @property
     def source_module(self) -> nn.Module:
-        """The network itself, for a frozen copy too."""
+        """The network itself, also for an optimized copy."""
         return self.black_box.source_module
 
-    def prepare(self, picture: "Image") -> tuple[Images, Geometry]:
-        """As the box does.
+    def prepare(self, image: Image) -> tuple[Images, Geometry]:
+        """As the black box does.
 
         Raises:
-            InputError: The box takes tensors only, or the surrogate came from a file and only the
-                box knows how.
+            InputError: The black box takes tensors only, or the surrogate was loaded from a file
+                and only the black box knows the preprocessing.
         """
         if self.preprocessing is not None:
-            return self.preprocessing(picture)
+            return self.preprocessing(image)
         if self.prepared_by is not None:
-            return self.prepared_by.prepare(picture)
-        return super().prepare(picture)
+            return self.prepared_by.prepare(image)
+        return super().prepare(image)
 
     def optimized_for(self, images: Images) -> "Surrogate":
-        """With a frozen copy of the network; see `TorchBlackBox.optimized_for`."""
-        frozen = self.black_box.optimized_for(images)
-        return self if frozen is self.black_box else replace(self, black_box=frozen)
+        """With an optimized copy of the network; see `TorchBlackBox.optimized_for`."""
+        optimized = self.black_box.optimized_for(images)
+        return self if optimized is self.black_box else replace(self, black_box=optimized)
 
     def logits(self, images: Images) -> Logits:
-        """The network's answer."""
+        """The network's logits."""
         return self.black_box.logits(images)
 
     def save(self, path: str | Path) -> Path:
-        """Write one safetensors file with a JSON header; see `surrogate_file.save_surrogate`.
+        """Write one safetensors file with a JSON header; an existing file is replaced atomically.
 
         Args:
-            path: The file, `.safetensors`; one that is there is replaced at once or not at all.
+            path: The file, `.safetensors`.
 
         Returns:
             The path.
@@ -129,19 +142,33 @@ class Surrogate(BlackBox):
             InputError: The name does not end in .safetensors.
             SaliencyKitError: The file cannot be written.
         """
-        from saliencykit.black_boxes.surrogate_file import save_surrogate
-
-        return save_surrogate(self, Path(path).expanduser())
+        path = Path(path).expanduser()
+        if path.suffix != ".safetensors":
+            raise InputError(f"a surrogate's file ends in .safetensors; got {str(path)!r}.")
+        header = {
+            "network": dict(self.architecture),
+            "mean": self.black_box.mean,
+            "std": self.black_box.std,
+            "num_classes": self.num_classes,
+            "input_size": self.input_size,
+            "class_names": None if self.class_names is None else list(self.class_names),
+            "baseline_color": self.baseline_color,
+            "preprocessing": None if self.preprocessing is None else asdict(self.preprocessing),
+            "facts": dict(self.facts),
+        }
+        SURROGATE_FILE.write(path, self.source_module.state_dict(), header)
+        return path
 
     @staticmethod
     def load(
         path: str | Path, black_box: BlackBox | None = None, *, network: nn.Module | None = None
     ) -> "Surrogate":
-        """Read what `save` wrote; see `surrogate_file.load_surrogate`.
+        """Read what `save` wrote.
 
         Args:
             path: The file.
-            black_box: What it stands for; only needed where nobody else knows how it prepares pictures.
+            black_box: The one that the surrogate approximates; only needed where nobody else knows
+                how it prepares images.
             network: For a surrogate that was a module of your own: one of the same shapes; it is
                 copied.
 
@@ -149,6 +176,46 @@ class Surrogate(BlackBox):
             InputError: The file is not a surrogate that this version reads, or the network does not
                 fit.
         """
-        from saliencykit.black_boxes.surrogate_file import load_surrogate
+        path = Path(path).expanduser()
+        header = SURROGATE_FILE.header(path)
+        own = copy.deepcopy(network)
+        module = network_from_architecture(header["network"]) if own is None else own
+        try:
+            weights = load_file(path)
+            module.load_state_dict(
+                {n: t.float() if t.is_floating_point() else t for n, t in weights.items()}
+            )
+            surrogate = _from_header(header, module)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            if own is not None and isinstance(error, RuntimeError):
+                raise InputError(
+                    f"the weights in {str(path)!r} do not fit the {name_of(network)} that was "
+                    f"given: {error}"
+                ) from error
+            raise InputError(
+                f"the surrogate in {str(path)!r} is damaged: {type(error).__name__}: {error}."
+            ) from error
+        needs = black_box is not None and surrogate.preprocessing is None
+        return replace(surrogate, prepared_by=black_box) if needs else surrogate
 
-        return load_surrogate(Path(path).expanduser(), black_box, network=network)
+
+def _from_header(header: Mapping[str, Any], module: nn.Module) -> Surrogate:
+    size = (int(header["input_size"][0]), int(header["input_size"][1]))
+    mean, std, color = (_floats(header[key]) for key in ("mean", "std", "baseline_color"))
+    preprocessing = None
+    if (options := header["preprocessing"]) is not None:
+        preprocessing = Preprocessing(**options | {"size": size, "fill": _floats(options["fill"])})
+    return Surrogate(
+        TorchBlackBox(module.eval().requires_grad_(False), mean=mean, std=std, size=size),
+        int(header["num_classes"]),
+        size,
+        class_names=None if header["class_names"] is None else tuple(header["class_names"]),
+        baseline_color=color,
+        preprocessing=preprocessing,
+        architecture=header["network"],
+        facts=header["facts"],
+    )
+
+
+def _floats(numbers: Any) -> tuple[float, ...] | None:
+    return None if numbers is None else tuple(float(v) for v in numbers)

@@ -1,41 +1,40 @@
-"""Networks that learn to answer like a box: a small one from nothing, timm's by name, or somebody's
-own.
-"""
+"""Networks for surrogates: a small one from scratch, timm's by name, or the user's own."""
 
 import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
+import torch
 from torch import Tensor, nn
 
+from saliencykit.black_boxes.timm import timm_black_box
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 
 _WIDTHS = (16, 48, 96, 128)  # the finest maps cost most and learn least
-_COARSEST = 8  # sides of the last maps, at most
+_COARSEST = 8  # largest side of the last maps
 
 
 @final
 class SurrogateNetwork(nn.Module):
-    """A small classifier that learns from nothing: stages of 3x3 convolutions, mean pooling, one
+    """A small classifier that is trained from scratch: stages of 3x3 convolutions, mean pooling, one
     linear layer.
 
-    Its last maps have sides of 5 to 8, and pooling and one linear layer are all that follows: a
-    masker reads off the layer's rows where each class is. 3 thousand weights for pictures of 8 px,
-    0.03 to 0.5 million for larger ones.
+    Its last maps have sides of 5 to 8, and only pooling and one linear layer follow: a masker reads
+    from the class weights where each class is. 3 thousand weights for images of 8 px, 0.03 to 0.5
+    million for larger ones.
 
     Args:
         num_classes: K, >= 1.
-        size: Height and width of the pictures it is made for, in pixels.
-        channels_in: Channels of the pictures.
+        size: Height and width of the images it is made for, in pixels.
+        channels_in: Channels of the images.
         widths: Channels of the stages, fine to coarse; as many are used as the size has room for.
-        depth: Convolutions a stage, >= 1.
+        depth: Convolutions per stage, >= 1.
 
     Raises:
         InputError: A number is out of range.
 
     Example:
-        >>> import torch
         >>> SurrogateNetwork(5, size=(32, 32)).eval()(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([2, 5])
     """
@@ -65,92 +64,88 @@ class SurrogateNetwork(nn.Module):
         while min(size) / 2**halvings > _COARSEST:
             halvings += 1
         stem = 2 ** max(0, halvings - len(widths) + 1)
-        used = widths[: min(halvings, len(widths) - 1) + 1]
         stages: list[nn.Module] = []
-        before = channels_in
-        for number, width in enumerate(used):
+        channels = channels_in
+        for number, width in enumerate(widths[: min(halvings, len(widths) - 1) + 1]):
             layers: list[nn.Module] = []
             for layer in range(depth):
                 stride = (stem if number == 0 else 2) if layer == 0 else 1
                 kernel = 7 if stride > 2 else 3
                 layers += [
-                    nn.Conv2d(before, width, kernel, stride, kernel // 2, bias=False),
+                    nn.Conv2d(channels, width, kernel, stride, kernel // 2, bias=False),
                     nn.BatchNorm2d(width),
                     nn.ReLU(),
                 ]
-                before = width
+                channels = width
             stages.append(nn.Sequential(*layers))
         self.stages = nn.Sequential(*stages)
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.head = nn.Linear(before, num_classes)
+        self.head = nn.Linear(channels, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised pictures (B, C, H, W) to logits (B, K)."""
+        """Normalized images (B, C, H, W) to logits (B, K)."""
         logits: Tensor = self.head(self.pool(self.stages(images)).flatten(1))
         return logits
 
 
-def make_network(
-    wanted: str | nn.Module | None, num_classes: int, size: tuple[int, int], channels: int
+def make_surrogate_network(
+    network: str | nn.Module | None, num_classes: int, size: tuple[int, int], channels: int
 ) -> tuple[nn.Module, dict[str, Any], tuple[tuple[float, ...], tuple[float, ...]] | None]:
-    """The network of a surrogate, how a file says what it is, and the pixel statistics that it
-    wants (None: any).
+    """The network of a surrogate, how a file describes it, and the pixel statistics that it wants
+    (None: any).
 
     Args:
-        wanted: None or `own`: a SurrogateNetwork; a name of timm with its weights, `resnet18` or
+        network: None or `own`: a SurrogateNetwork; a timm model with its weights, `resnet18` or
             `timm:resnet18,pretrained=false`; or a module, which is copied.
         num_classes: K.
-        size: Height and width of the pictures.
-        channels: Of the pictures.
+        size: Height and width of the images.
+        channels: Of the images.
 
     Raises:
         InputError: timm is not installed or has no such model, or it is something else.
     """
-    if wanted is None or wanted == "own":
-        wanted = SurrogateNetwork(num_classes, size, channels)
-    if isinstance(wanted, SurrogateNetwork):
-        return copy.deepcopy(wanted), {"kind": "own"} | wanted.arguments, None
-    if isinstance(wanted, nn.Module):
-        return copy.deepcopy(wanted), {"kind": "module", "class": name_of(wanted)}, None
-    if not isinstance(wanted, str):
+    if network is None or network == "own":
+        network = SurrogateNetwork(num_classes, size, channels)
+    if isinstance(network, SurrogateNetwork):
+        return copy.deepcopy(network), {"kind": "own"} | network.arguments, None
+    if isinstance(network, nn.Module):
+        return copy.deepcopy(network), {"kind": "module", "class": name_of(network)}, None
+    if not isinstance(network, str):
         raise InputError(
-            f"network is None, 'own', a name of timm, or an nn.Module; got {name_of(wanted)}."
+            f"network is None, 'own', a timm model, or an nn.Module; got {name_of(network)}."
         )
-    name, *rest = wanted.removeprefix("timm:").split(",")
-    if rest not in ([], ["pretrained=false"], ["pretrained=true"]):
+    name, *options = network.removeprefix("timm:").split(",")
+    if options not in ([], ["pretrained=false"], ["pretrained=true"]):
         raise InputError(
-            f"network={wanted!r}: write 'timm:{name}' or 'timm:{name},pretrained=false'."
+            f"network={network!r}: write 'timm:{name}' or 'timm:{name},pretrained=false'."
         )
     if channels != 3:
         raise InputError(
-            f"network={wanted!r} takes RGB, and the pictures have {channels} channels; use "
+            f"network={network!r} takes RGB, and the images have {channels} channels; use "
             "network='own'."
         )
+    pretrained = options != ["pretrained=false"]
     try:
-        from saliencykit.black_boxes.timm import timm_black_box
-
-        made = timm_black_box(
-            name, pretrained=rest != ["pretrained=false"], num_classes=num_classes
-        )
+        black_box = timm_black_box(name, pretrained=pretrained, num_classes=num_classes)
     except ImportError:
         raise InputError(
-            f"network={wanted!r} is a model of timm; pip install 'saliencykit[timm]', or use "
+            f"network={network!r} is a timm model; pip install 'saliencykit[timm]', or use "
             "network='own'."
         ) from None
-    statistics = (
-        None if made.mean is None or made.std is None else (tuple(made.mean), tuple(made.std))
-    )
-    return made.model, {"kind": "timm", "name": name, "num_classes": num_classes}, statistics
+    mean, std = black_box.mean, black_box.std
+    statistics = None if mean is None or std is None else (tuple(mean), tuple(std))
+    architecture = {"kind": "timm", "name": name, "num_classes": num_classes}
+    return black_box.model, architecture, statistics
 
 
-def build_network(architecture: Mapping[str, Any]) -> nn.Module:
-    """The network that a file describes, its weights still to be read.
+def network_from_architecture(architecture: Mapping[str, Any]) -> nn.Module:
+    """The network that a file describes, with weights that are still to be loaded.
 
     Args:
-        architecture: As `make_network` said it, and JSON gave it back.
+        architecture: From `make_surrogate_network`, through JSON.
 
     Raises:
-        InputError: It was somebody's own module.
+        InputError: It was the user's own module.
         ValueError: There is no such kind.
     """
     options = dict(architecture)
@@ -158,14 +153,23 @@ def build_network(architecture: Mapping[str, Any]) -> nn.Module:
     if kind == "own":
         return SurrogateNetwork(**options)
     if kind == "timm":
-        from saliencykit.black_boxes.timm import timm_black_box
-
-        return timm_black_box(
-            options["name"], pretrained=False, num_classes=options["num_classes"]
-        ).model
+        return timm_black_box(pretrained=False, **options).model
     if kind == "module":
         raise InputError(
-            f"this surrogate is a {options['class']}, which the file cannot make; write "
+            f"this surrogate is a {options['class']}, which the file cannot build; write "
             "Surrogate.load(path, network=...) with one."
         )
-    raise ValueError(f"no network is called {kind!r}")
+    raise ValueError(f"unknown kind of network {kind!r}")
+
+
+def round_to_half(network: nn.Module) -> None:
+    """Round the weights to what a file stores, half precision; scalars and vectors stay as they
+    are.
+
+    Args:
+        network: Changed in place.
+    """
+    with torch.no_grad():
+        for tensor in network.state_dict().values():
+            if tensor.is_floating_point() and tensor.ndim > 1:
+                tensor.copy_(tensor.half())

@@ -1,6 +1,4 @@
-"""Models of timm, by name and as objects, with the input size, statistics and crop of their own
-configuration.
-"""
+"""Models of timm, by name and as objects, with the preprocessing of their own configuration."""
 
 import difflib
 import socket
@@ -14,19 +12,17 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-import torch
 from torch import nn
 
-from saliencykit.black_boxes.outputs import Outputs
+from saliencykit.black_boxes.model_output import OutputKind
 from saliencykit.black_boxes.preprocessing import Fit
-from saliencykit.black_boxes.state_dict import model_with_weights
+from saliencykit.black_boxes.state_dict import build_seeded
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.checks import first_line
 from saliencykit.core.errors import InputError
-from saliencykit.networks.module_state import restored_rng_state
 
 _FITS: dict[str, Fit] = {"center": "crop", "squash": "squash", "border": "pad"}
-_ELSEWHERE = ("hf-hub:", "hf_hub:", "local-dir:")  # names that timm looks up outside its own list
+_REMOTE = ("hf-hub:", "hf_hub:", "local-dir:")  # names that timm looks up outside its own list
 
 
 def timm_black_box(
@@ -38,7 +34,7 @@ def timm_black_box(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     size: int | tuple[int, int] | None = None,
-    outputs: Outputs = "logits",
+    outputs: OutputKind = "logits",
     max_batch_size: int | None = None,
 ) -> TorchBlackBox:
     """A classifier of timm by name: `timm:resnet18`, `timm:resnet18,checkpoint=my.safetensors`.
@@ -50,11 +46,11 @@ def timm_black_box(
         pretrained: Download timm's weights, or take them from its cache. None: yes, unless there is
             a checkpoint. False: random weights, always the same ones.
         num_classes: K. None: as in the checkpoint, else the model's own.
-        mean: Per channel; beats the model's configuration.
+        mean: Per channel; overrides the model's configuration.
         std: Per channel, with `mean`.
-        size: Side or (height, width) of the input in pixels; beats the model's configuration.
+        size: Side or (height, width) of the input in pixels; overrides the model's configuration.
         outputs: `logits` or `probabilities`.
-        max_batch_size: The largest batch the model gets at once.
+        max_batch_size: The largest batch that the model gets.
 
     Raises:
         InputError: The name is unknown, the weights cannot be downloaded, or the checkpoint does
@@ -66,23 +62,26 @@ def timm_black_box(
     """
     import timm
 
-    if not name.startswith(_ELSEWHERE) and not timm.is_model(name):
+    if not name.startswith(_REMOTE) and not timm.is_model(name):
         near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
         hint = f" Did you mean {', '.join(near)}?" if near else ""
         raise InputError(
-            f"timm has no model called {name!r}.{hint} timm.list_models('*resnet*') lists them."
+            f"timm has no model {name!r}.{hint} timm.list_models('*resnet*') lists them."
         )
     if checkpoint is not None and pretrained:
         raise InputError(f"timm:{name} takes a checkpoint or pretrained=true, not both.")
+    download = checkpoint is None and pretrained is not False
 
     def build(classes: int | None) -> nn.Module:
         options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
-        download = checkpoint is None and pretrained is not False
-        local = f"'timm:{name},checkpoint=my.safetensors', or 'timm:{name},pretrained=false' for random weights"
-        if download and not name.startswith(_ELSEWHERE) and not timm.is_model_pretrained(name):
-            raise InputError(f"timm has no weights of its own for {name!r}; write {local}.")
+        offline = (
+            f"'timm:{name},checkpoint=my.safetensors', or 'timm:{name},pretrained=false' for "
+            "random weights"
+        )
+        if download and not name.startswith(_REMOTE) and not timm.is_model_pretrained(name):
+            raise InputError(f"timm has no weights of its own for {name!r}; write {offline}.")
         try:
-            with _no_retries_without_a_network() if download else nullcontext():
+            with _no_retries_when_offline() if download else nullcontext():
                 return timm.create_model(name, pretrained=download, **options)
         except Exception as error:
             reason = first_line(error)
@@ -90,21 +89,14 @@ def timm_black_box(
                 raise InputError(f"timm could not make {name!r}: {reason}.") from error
             raise InputError(
                 f"the weights of timm:{name} are not in the cache and could not be downloaded: "
-                f"{reason}. Without a network write {local}."
+                f"{reason}. Without a network write {offline}."
             ) from error
 
-    with restored_rng_state():
-        torch.default_generator.manual_seed(0)
-        model = (
-            build(num_classes)
-            if checkpoint is None
-            else model_with_weights(build, checkpoint, num_classes)
-        )
-    black_box = wrap_timm(model)
+    black_box = wrap_timm(build_seeded(build, checkpoint, num_classes))
     if black_box is None:
         raise InputError(
-            f"timm:{name} is no image classifier with pixel statistics; give TorchBlackBox(model, "
-            "mean=..., std=...)."
+            f"timm:{name} is not an image classifier with pixel statistics; give "
+            "TorchBlackBox(model, mean=..., std=...)."
         )
     given: dict[str, Any] = {
         "mean": mean,
@@ -120,11 +112,11 @@ def timm_black_box(
 
 
 def wrap_timm(model: nn.Module) -> TorchBlackBox | None:
-    """A box around a timm model object as its `pretrained_cfg` says, or None if it is not one.
+    """A black box around a timm model, as its `pretrained_cfg` says, or None if it is not one.
 
     Args:
         model: Any module. Modules that merely contain a timm model are not timm models: they may
-            normalise by themselves.
+            normalize by themselves.
     """
     if "timm" not in sys.modules or not hasattr(model, "pretrained_cfg"):
         return None
@@ -135,82 +127,66 @@ def wrap_timm(model: nn.Module) -> TorchBlackBox | None:
         channels, height, width = config["input_size"]
         mean, std = (tuple(float(v) for v in config[key]) for key in ("mean", "std"))
         interpolation, fit = str(config["interpolation"]), _FITS[config["crop_mode"]]
-        crop_share = float(config["crop_pct"])
+        crop_pct = float(config["crop_pct"])
     except (AttributeError, KeyError, TypeError, ValueError):
-        return None  # something else that calls an attribute pretrained_cfg
-    size = _fixed_size(model) or (height, width)
-    taken = _channels(model) or channels
-    if taken == 1 and len(mean) == 3:  # timm sums the weights of the first layer over RGB
+        return None  # something else with an attribute pretrained_cfg
+    layers = (module for module in model.modules() if isinstance(module, nn.Conv2d))
+    first = next(layers, None)
+    channels = first.in_channels if first else channels
+    if channels == 1 and len(mean) == 3:  # timm sums the weights of the first layer over RGB
         mean, std = (sum(mean) / 3,), (sum(std) / 3,)
-    known = len(mean) == len(std) == taken
+    known = len(mean) == len(std) == channels
+    # a model built with img_size= keeps the size of its weights in the configuration
+    built_size = getattr(getattr(model, "patch_embed", None), "img_size", None)
+    if isinstance(built_size, tuple | list) and len(built_size) == 2:
+        height, width = (int(side) for side in built_size)
     return TorchBlackBox(
         model,
         mean=mean if known else None,
         std=std if known else None,
-        size=size,
+        size=(height, width),
         fit=fit,
-        crop_share=crop_share,
+        crop_pct=crop_pct,
         interpolation=interpolation,
         class_names=_class_names(model),
     )
 
 
-def _fixed_size(model: nn.Module) -> tuple[int, int] | None:
-    """The size the model was built for, where it was built for one (`img_size=`): its configuration
-    keeps that of the weights.
-    """
-    size = getattr(getattr(model, "patch_embed", None), "img_size", None)
-    return (
-        (int(size[0]), int(size[1])) if isinstance(size, tuple | list) and len(size) == 2 else None
-    )
-
-
-def _channels(model: nn.Module) -> int | None:
-    return next(
-        (module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), None
-    )
-
-
 def _class_names(model: nn.Module) -> tuple[str, ...] | None:
     """ImageNet's, if the model has as many classes as its weights were trained for and timm knows
-    what they are.
+    their names.
     """
     from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 
-    config = model.pretrained_cfg
+    config: Any = model.pretrained_cfg
+    as_dict = isinstance(config, dict)
+    trained = config.get("num_classes") if as_dict else getattr(config, "num_classes", None)
     count = getattr(model, "num_classes", None)
-    trained = (
-        config.get("num_classes")
-        if isinstance(config, dict)
-        else getattr(config, "num_classes", None)
-    )
     subset = infer_imagenet_subset(model) if count == trained else None
     if subset is None:
         return None
     try:
-        full = [str(name) for name in ImageNetInfo(subset).label_descriptions()]
+        names = [str(name) for name in ImageNetInfo(subset).label_descriptions()]
     except Exception:  # a file that this version of timm does not ship
         return None
-    short = [name.split(",")[0] for name in full]
+    short = [name.split(",")[0] for name in names]
     uses = Counter(short)
-    names = tuple(
-        brief if uses[brief] == 1 else whole for brief, whole in zip(short, full, strict=True)
-    )
-    return names if len(names) == count else None
+    pairs = zip(short, names, strict=True)
+    unique = tuple(brief if uses[brief] == 1 else full for brief, full in pairs)
+    return unique if len(unique) == count else None
 
 
 @contextmanager
-def _no_retries_without_a_network() -> Iterator[None]:
-    """Where the hub's name cannot be looked up, look into the cache at once instead of retrying for
-    a minute.
+def _no_retries_when_offline() -> Iterator[None]:
+    """Where the hub's host name cannot be resolved, use the cache at once instead of retrying for a
+    minute.
     """
     try:
         from huggingface_hub import constants
-
-        host = urlsplit(str(constants.ENDPOINT)).hostname
     except ImportError:
-        host = None
-    offline = False
+        yield
+        return
+    host, offline = urlsplit(str(constants.ENDPOINT)).hostname, False
     if host and not getproxies():
         try:
             socket.getaddrinfo(host, 443)

@@ -4,28 +4,22 @@ weights.
 
 import difflib
 import inspect
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
+from torchvision import models
 
-from saliencykit.black_boxes.outputs import Outputs
-from saliencykit.black_boxes.state_dict import model_with_weights
+from saliencykit.black_boxes.model_output import OutputKind
+from saliencykit.black_boxes.state_dict import build_seeded
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.checks import first_line
 from saliencykit.core.errors import InputError
-from saliencykit.networks.module_state import restored_rng_state
 
 # side branches of GoogLeNet and Inception, dropped or unused in eval mode
-_TRAINING_ONLY = (
-    "aux1.",
-    "aux2.",
-    "AuxLogits.",
-)
+_TRAINING_ONLY = ("aux1.", "aux2.", "AuxLogits.")
 
 
 def torchvision_black_box(
@@ -37,7 +31,7 @@ def torchvision_black_box(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     size: int | tuple[int, int] | None = None,
-    outputs: Outputs = "logits",
+    outputs: OutputKind = "logits",
     max_batch_size: int | None = None,
 ) -> TorchBlackBox:
     """A classifier of torchvision by name: `torchvision:mobilenet_v2`,
@@ -51,11 +45,11 @@ def torchvision_black_box(
         checkpoint: A local state dict, `.safetensors` or `.pt` (tensors only), instead of the
             downloaded weights.
         num_classes: K. None: as in the checkpoint, else the model's own.
-        mean: Per channel; beats that of the weights.
+        mean: Per channel; overrides that of the weights.
         std: Per channel, with `mean`.
-        size: Side or (height, width) of the input in pixels; beats that of the weights.
+        size: Side or (height, width) of the input in pixels; overrides that of the weights.
         outputs: `logits` or `probabilities`.
-        max_batch_size: The largest batch the model gets at once.
+        max_batch_size: The largest batch that the model gets.
 
     Raises:
         InputError: The name or the weights are unknown, they cannot be downloaded, or the
@@ -65,22 +59,21 @@ def torchvision_black_box(
         >>> torchvision_black_box("squeezenet1_1", weights=None).size
         224
     """
-    from torchvision import models
-
     known = models.list_models(module=models)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3)
         hint = f" Did you mean {', '.join(near)}?" if near else ""
         raise InputError(
-            f"torchvision has no classifier called {name!r}.{hint} "
-            "torchvision.models.list_models() lists them."
+            f"torchvision has no classifier {name!r}.{hint} torchvision.models.list_models() lists "
+            "them."
         )
     entries = {entry.name: entry for entry in _entries(name)}
-    chosen = _default(name) if weights in (None, "DEFAULT") else entries.get(str(weights))
+    unspecified = weights in (None, "DEFAULT")
+    chosen = _default(name) if unspecified else entries.get(str(weights))
     if chosen is None:
         raise InputError(
-            f"torchvision:{name} has no weights called {weights!r}; it has DEFAULT, "
-            f"{', '.join(entries)}, or none."
+            f"torchvision:{name} has no weights {weights!r}; it has DEFAULT, {', '.join(entries)}, "
+            "or none."
         )
     download = checkpoint is None and weights is not None
 
@@ -126,68 +119,63 @@ def torchvision_black_box(
 
 
 def wrap_torchvision(model: nn.Module) -> TorchBlackBox | None:
-    """A box around a torchvision classifier object, or None if it is not one.
+    """A black box around a torchvision classifier, or None if it is not one.
 
-    The entry of its family's weights that has as many parameters says how pictures are prepared and
-    what the classes are called; among several, the default one. With a new head the entries that
-    agree in the rest of the network decide, then those of the family; what they do not agree on is
-    left open, and classes have no names.
+    The entry of its family's weights with the same number of parameters says how images are
+    prepared and what the classes are called; among several, the default one. With a new head the
+    entries that agree in all other layers decide, then those of the family; what they do not agree
+    on is left open, and classes have no names.
 
     Args:
         model: Any module. Subclasses, and modules that merely contain torchvision parts, are not
-            torchvision models: they may normalise by themselves.
+            torchvision models: they may normalize by themselves.
     """
-    if (
-        not type(model).__module__.startswith("torchvision.models.")
-        or "torchvision" not in sys.modules
-    ):
+    if not type(model).__module__.startswith("torchvision.models."):
         return None
-    builders = [name for name, made in _builders().items() if made is type(model)]
-    if not builders:
+    names = [name for name, built in _builders().items() if built is type(model)]
+    if not names:
         return None
-    entries = [(name, entry) for name in builders for entry in _entries(name)]
-    count = _parameters(model)
-    same = [(name, entry) for name, entry in entries if entry.meta["num_params"] == count]
+    defaults = [_default(name) for name in names]
+    entries = [entry for name in names for entry in _entries(name)]
+    count = _parameter_count(model)
+    same = [entry for entry in entries if entry.meta["num_params"] == count]
     if same:
-        default = [entry for name, entry in same if entry == _default(name)]
-        entry = (default or [entry for _, entry in same])[0]
-        return replace(_box(model, [entry]), class_names=tuple(entry.meta["categories"]))
-    body = count - _head(model)
-    features = _head_inputs(model)
-    close_to_rounding = [
-        entry
-        for _, entry in entries
-        if features
-        and entry.meta["num_params"] - (features + 1) * len(entry.meta["categories"]) == body
-    ]
-    defaults = [
-        entry for entry in close_to_rounding if any(entry == _default(name) for name in builders)
-    ]
-    return _box(model, defaults or close_to_rounding or [entry for _, entry in entries])
+        entry = next((entry for entry in same if entry in defaults), same[0])
+        return replace(_black_box(model, [entry]), class_names=tuple(entry.meta["categories"]))
+    head = _last_layer(model)
+    same_body = []
+    if head is not None:
+        body = count - sum(p.numel() for p in head.parameters())
+        features = head.weight[0].numel()
+        same_body = [
+            entry
+            for entry in entries
+            if entry.meta["num_params"] - (features + 1) * len(entry.meta["categories"]) == body
+        ]
+    best = [entry for entry in same_body if entry in defaults]
+    return _black_box(model, best or same_body or entries)
 
 
-def _box(model: nn.Module, entries: list[Any]) -> TorchBlackBox:
-    """A box with what all the entries' transforms agree on."""
-    plans = [entry.transforms() for entry in entries]
-    statistics = {(tuple(plan.mean), tuple(plan.std)) for plan in plans}
+def _black_box(model: nn.Module, entries: list[Any]) -> TorchBlackBox:
+    """A black box with what the transforms of all entries agree on."""
+    transforms = [entry.transforms() for entry in entries]
+    statistics = {(tuple(t.mean), tuple(t.std)) for t in transforms}
     mean, std = statistics.pop() if len(statistics) == 1 else (None, None)
-    sizes = {(plan.crop_size[0], plan.resize_size[0]) for plan in plans}
+    sizes = {(t.crop_size[0], t.resize_size[0]) for t in transforms}
     crops = {crop for crop, _ in sizes}
-    filters = {plan.interpolation.value for plan in plans}
+    filters = {t.interpolation.value for t in transforms}
     return TorchBlackBox(
         model,
         mean=mean,
         std=std,
         size=crops.pop() if len(crops) == 1 else None,
-        crop_share=min(crop / resize for crop, resize in sizes) if len(sizes) == 1 else 0.875,
+        crop_pct=min(crop / resize for crop, resize in sizes) if len(sizes) == 1 else 0.875,
         interpolation=filters.pop() if len(filters) == 1 else "bilinear",
     )
 
 
 def _builders() -> dict[str, type]:
-    """Every classifier's name and the class that it makes."""
-    from torchvision import models
-
+    """Every classifier's name, and the class that it builds."""
     return {
         name: inspect.signature(models.get_model_builder(name)).return_annotation
         for name in models.list_models(module=models)
@@ -196,45 +184,24 @@ def _builders() -> dict[str, type]:
 
 def _entries(name: str) -> list[Any]:
     """The weights of a model that classify; others give features only and have no categories."""
-    from torchvision import models
-
     return [entry for entry in models.get_model_weights(name) if entry.meta.get("categories")]
 
 
 def _default(name: str) -> Any:
-    from torchvision import models
-
     return models.get_model_weights(name).DEFAULT
 
 
-def _parameters(model: nn.Module) -> int:
-    named = list(model.named_parameters())
-    count = sum(p.numel() for _, p in named)
-    side = sum(p.numel() for key, p in named if key.startswith(_TRAINING_ONLY))
-    # Inception's published count includes its branch
-    return count if type(model).__name__ != "GoogLeNet" else count - side
+def _parameter_count(model: nn.Module) -> int:
+    """As torchvision publishes it: with Inception's side branch, and without GoogLeNet's."""
+    without = _TRAINING_ONLY if type(model).__name__ == "GoogLeNet" else ()
+    named = model.named_parameters()
+    return sum(p.numel() for name, p in named if not name.startswith(without))
 
 
-def _last(model: nn.Module) -> nn.Linear | nn.Conv2d | None:
-    """The layer that makes the class scores: the last one with weights."""
-    layers = [
-        m
-        for n, m in model.named_modules()
-        if isinstance(m, nn.Linear | nn.Conv2d) and not n.startswith(_TRAINING_ONLY)
-    ]
-    return layers[-1] if layers else None
-
-
-def _last_width(model: nn.Module) -> int | None:
-    last = _last(model)
-    return None if last is None else int(last.weight.shape[0])
-
-
-def _head(model: nn.Module) -> int:
-    last = _last(model)
-    return 0 if last is None else sum(p.numel() for p in last.parameters())
-
-
-def _head_inputs(model: nn.Module) -> int:
-    last = _last(model)
-    return 0 if last is None else last.weight[0].numel()
+def _last_layer(model: nn.Module) -> nn.Linear | nn.Conv2d | None:
+    """The layer that computes the class scores: the last one with weights."""
+    last = None
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d) and not name.startswith(_TRAINING_ONLY):
+            last = module
+    return last

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import torch
 from torch import Generator
 
+from saliencykit.black_boxes.model_output import OutputKind
 from saliencykit.black_boxes.module_adapter import BlackBoxModule as BlackBoxModule
-from saliencykit.black_boxes.outputs import Outputs
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
@@ -28,7 +28,7 @@ def explain_func(
     values: Literal["mask", "scores"] = "mask",
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    outputs: Outputs = "logits",
+    outputs: OutputKind = "logits",
     seed: int = 0,
     device: str | torch.device | None = None,
 ) -> npt.NDArray[Any]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from saliencykit.black_boxes.unsupported_files import advice
+from saliencykit.black_boxes.unsupported_files import unsupported_model_hint
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
@@ -31,7 +31,7 @@ def as_black_box(model: object) -> BlackBox:
     if isinstance(model, str):
         known = _is_known("black_box", model)
         black_box = None if known else registry().wrap(model)
-        words = None if known or black_box else advice(model)
+        words = None if known or black_box else unsupported_model_hint(model)
         if words:
             raise RegistryError(
                 f"no plugin reads the model {model!r}: {words}.{registry().left_out()}"

@@ -11,10 +11,9 @@ import torch
 from torch import nn
 
 from saliencykit._version import __version__
-from saliencykit.black_boxes.infer_preprocessing import infer_preprocessing
+from saliencykit.black_boxes.preprocessing_inference import infer_preprocessing
 from saliencykit.black_boxes.surrogate import Surrogate
-from saliencykit.black_boxes.surrogate_file import rounded
-from saliencykit.black_boxes.surrogate_network import make_network
+from saliencykit.black_boxes.surrogate_network import make_surrogate_network, round_to_half
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core import checks, rng
 from saliencykit.core.alternative import Alternative
@@ -170,7 +169,7 @@ def fit_surrogate(
             seed=seed,
             on_step=tell,
         )
-        rounded(black_box.model)
+        round_to_half(black_box.model)
         figures = _judge(black_box, _rows(asked, slice(0, judged)), answers[:judged])
     facts = {
         "saliencykit": __version__,
@@ -302,7 +301,7 @@ def _network(
     seed: int,
 ) -> tuple[TorchBlackBox, dict[str, Any]]:
     torch.manual_seed(seed)
-    made, architecture, statistics = make_network(network, classes, size, channels)
+    made, architecture, statistics = make_surrogate_network(network, classes, size, channels)
     mean, std = statistics or (original.baseline_color or (0.5,) * channels, (0.25,) * channels)
     return TorchBlackBox(made.to(device), mean=mean, std=std, size=size), architecture
 

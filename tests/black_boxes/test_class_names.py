@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from saliencykit.black_boxes.class_names import check_names, read_class_names
+from saliencykit.black_boxes.class_names import check_class_names, read_class_names
 from saliencykit.core.errors import InputError
 
 
@@ -18,9 +18,9 @@ def test_from_files_and_lists(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("no.json", '{"a": 1}', "holds no class names"),
-        ("bad.json", "[", "cannot be read"),
-        ("empty.txt", "", "holds no class names"),
+        ("no.json", '{"a": 1}', "does not contain class names"),
+        ("bad.json", "[", "cannot read"),
+        ("empty.txt", "", "does not contain class names"),
     ],
 )
 def test_files_of_another_kind(tmp_path, name, text, words):
@@ -30,14 +30,14 @@ def test_files_of_another_kind(tmp_path, name, text, words):
 
 
 def test_missing_files_and_other_things():
-    with pytest.raises(InputError, match=r"class names cannot be read from 'nowhere\.txt'"):
+    with pytest.raises(InputError, match=r"cannot read class names from 'nowhere\.txt'"):
         read_class_names("nowhere.txt")
     with pytest.raises(InputError, match="got list"):
         read_class_names([1, 2])
 
 
 def test_there_are_as_many_as_classes():
-    check_names(None, 3, "my model")
-    check_names(("a", "b"), 2, "my model")
+    check_class_names(None, 3, "my model")
+    check_class_names(("a", "b"), 2, "my model")
     with pytest.raises(InputError, match="my model has 3 classes, and 2 class_names were given"):
-        check_names(("a", "b"), 3, "my model")
+        check_class_names(("a", "b"), 3, "my model")

@@ -68,7 +68,7 @@ def test_one_column_is_a_sigmoid() -> None:
 
 def test_the_number_of_classes() -> None:
     black_box = FunctionBlackBox(colors)
-    with pytest.raises(InputError, match="has not answered yet"):
+    with pytest.raises(InputError, match="number of classes"):
         _ = black_box.num_classes
     assert "colors" in repr(black_box)
     black_box(images())

@@ -4,7 +4,8 @@ import torch
 from hypothesis import given
 from PIL import Image
 
-from saliencykit.black_boxes.input_spec import InputSpec, declared, warn_of_bare_pixels
+from saliencykit.black_boxes.input_shape import read_input_shape
+from saliencykit.black_boxes.input_spec import InputSpec, warn_unknown_normalization
 from saliencykit.black_boxes.preprocessing import fit_image
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
@@ -22,7 +23,7 @@ def test_the_formula(pictures):
     got = InputSpec(
         mean=tuple(255 * v for v in MEAN),
         std=tuple(255 * v for v in STD),
-        white=255,
+        max_pixel_value=255,
         dtype="float64",
         layout="NHWC",
     )
@@ -61,7 +62,7 @@ def test_what_becomes_zero():
     assert InputSpec().baseline_color is None
     assert InputSpec(mean=MEAN, std=STD).baseline_color == MEAN
     assert InputSpec(mean=-0.5, std=0.5).baseline_color is None
-    assert InputSpec(mean=127.5, std=127.5, white=255).baseline_color == (0.5, 0.5, 0.5)
+    assert InputSpec(mean=127.5, std=127.5, max_pixel_value=255).baseline_color == (0.5, 0.5, 0.5)
     zero = torch.tensor(MEAN).view(1, 3, 1, 1).expand(1, 3, 2, 2)
     assert np.abs(InputSpec(mean=MEAN, std=STD).arrays(zero)).max() < 1e-6
 
@@ -87,16 +88,19 @@ def test_pictures():
         ({"dtype": "int8"}, "dtype is one of"),
         ({"fit": "stretch"}, "fit is one of"),
         ({"interpolation": "x"}, "interpolation is one of"),
-        ({"white": 0}, "white is what"),
-        ({"white": "255"}, "white is what"),
+        ({"max_pixel_value": 0}, "max_pixel_value is the value"),
+        ({"max_pixel_value": "255"}, "max_pixel_value is the value"),
         ({"mean": 0.5}, "given together"),
         ({"mean": (1, 2), "std": (1, 1)}, r"one number or one per channel \(3\)"),
         ({"mean": "x", "std": 1}, "one number or one per channel"),
         ({"mean": 0, "std": 0}, "std is > 0"),
-        ({"mean": (123.0, 116.0, 103.0), "std": (58.0, 57.0, 57.0)}, "write white=255 too"),
+        (
+            {"mean": (123.0, 116.0, 103.0), "std": (58.0, 57.0, 57.0)},
+            "write max_pixel_value=255 too",
+        ),
         ({"mean": 0, "std": 1, "dtype": "uint8"}, "takes pixels as uint8"),
         ({"size": 0}, "size is a side"),
-        ({"crop_share": 0}, "crop_share is in"),
+        ({"crop_pct": 0}, "crop_pct is in"),
     ],
 )
 def test_bad_options(options, words):
@@ -127,17 +131,17 @@ def test_images_of_another_form():
     ],
 )
 def test_declared_shapes(shape, layout, wanted):
-    got = declared(shape, layout)
-    assert (got.batch, got.layout, got.channels, got.height, got.width) == wanted
+    got = read_input_shape(shape, layout)
+    assert (got.batch_size, got.layout, got.channels, got.height, got.width) == wanted
 
 
 def test_declared_and_given_size():
-    assert declared([1, 3, None, None]).size(24) == (24, 24)
-    assert declared([1, 3, 20, 30]).size(None) == (20, 30)
-    assert declared([1, 3, 20, None]).size((20, 7)) == (20, 7)
-    assert declared([1, 3, None, 7]).size(None) is None
+    assert read_input_shape([1, 3, None, None]).size(24) == (24, 24)
+    assert read_input_shape([1, 3, 20, 30]).size(None) == (20, 30)
+    assert read_input_shape([1, 3, 20, None]).size((20, 7)) == (20, 7)
+    assert read_input_shape([1, 3, None, 7]).size(None) is None
     with pytest.raises(InputError, match=r"size=24 was given and the model takes 20 x 30"):
-        declared([1, 3, 20, 30]).size(24)
+        read_input_shape([1, 3, 20, 30]).size(24)
 
 
 @pytest.mark.parametrize(
@@ -146,14 +150,18 @@ def test_declared_and_given_size():
 )
 def test_declared_shapes_of_another_form(shape, layout, words):
     with pytest.raises(InputError, match=words):
-        declared(shape, layout)
+        read_input_shape(shape, layout)
 
 
 def test_pixels_that_nobody_said_anything_about():
-    assert InputSpec().bare
+    assert InputSpec().normalization_unknown
     assert not any(
-        form.bare
-        for form in (InputSpec(mean=0.0, std=1.0), InputSpec(white=255.0), InputSpec(dtype="uint8"))
+        form.normalization_unknown
+        for form in (
+            InputSpec(mean=0.0, std=1.0),
+            InputSpec(max_pixel_value=255.0),
+            InputSpec(dtype="uint8"),
+        )
     )
     with pytest.warns(UserWarning, match="model.onnx does not say how pixels are normalised"):
-        warn_of_bare_pixels("model.onnx")
+        warn_unknown_normalization("model.onnx")

@@ -43,7 +43,7 @@ def test_crop_equals_torchvision_to_the_bit(
         interpolation=InterpolationMode(interpolation),
     )(picture(width, height))
     ours, _ = fit_image(
-        picture(width, height), (crop, crop), crop_share=crop / resize, interpolation=interpolation
+        picture(width, height), (crop, crop), crop_pct=crop / resize, interpolation=interpolation
     )
     assert torch.equal(ours[0], theirs)
 
@@ -71,7 +71,7 @@ def test_every_fit_equals_timm_to_the_bit(
     theirs = transform(picture(width, height)).float() / 255
     fit = {"center": "crop", "squash": "squash", "border": "pad"}[mode]
     ours, _ = fit_image(
-        picture(width, height), size, fit=fit, crop_share=share, interpolation="bicubic", fill=mean
+        picture(width, height), size, fit=fit, crop_pct=share, interpolation="bicubic", fill=mean
     )
     assert torch.equal(ours[0], theirs)
 
@@ -98,7 +98,7 @@ def test_geometry_says_where_the_input_lies(
     across = np.broadcast_to(np.linspace(0, 255, width)[None, :], (height, width))
     down = np.broadcast_to(np.linspace(0, 255, height)[:, None], (height, width))
     values = np.stack([across, down, np.zeros((height, width))], -1).round().astype(np.uint8)
-    images, geometry = fit_image(Image.fromarray(values), (tall, wide), fit=fit, crop_share=share)
+    images, geometry = fit_image(Image.fromarray(values), (tall, wide), fit=fit, crop_pct=share)
     assert images.shape == (1, 3, tall, wide)
     assert geometry.source_size == (height, width)
     assert geometry.size == (tall, wide)
@@ -147,7 +147,7 @@ def test_grey_and_padding() -> None:
 
 def test_a_strip_does_not_need_the_memory_of_what_is_cut_off() -> None:
     images, geometry = fit_image(
-        Image.new("RGB", (60000, 8), (10, 20, 30)), (224, 224), crop_share=0.875
+        Image.new("RGB", (60000, 8), (10, 20, 30)), (224, 224), crop_pct=0.875
     )
     assert images.shape == (1, 3, 224, 224)
     assert geometry.region[2] - geometry.region[0] == pytest.approx(7.0, abs=0.1)

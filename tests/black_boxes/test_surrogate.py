@@ -3,7 +3,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from saliencykit.black_boxes.infer_preprocessing import Preprocessing, infer_preprocessing
+from saliencykit.black_boxes.preprocessing_inference import Preprocessing, infer_preprocessing
 from saliencykit.black_boxes.surrogate import Surrogate
 from saliencykit.black_boxes.surrogate_network import SurrogateNetwork
 from saliencykit.black_boxes.torch_module import TorchBlackBox

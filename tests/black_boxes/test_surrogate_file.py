@@ -8,10 +8,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from saliencykit.black_boxes.infer_preprocessing import Preprocessing
-from saliencykit.black_boxes.surrogate import Surrogate
-from saliencykit.black_boxes.surrogate_file import read_header, rounded
-from saliencykit.black_boxes.surrogate_network import make_network
+from saliencykit.black_boxes.preprocessing_inference import Preprocessing
+from saliencykit.black_boxes.surrogate import SURROGATE_FILE, Surrogate
+from saliencykit.black_boxes.surrogate_network import make_surrogate_network, round_to_half
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.networks.model_fingerprint import fingerprint
@@ -22,12 +21,12 @@ KEY = "saliencykit-surrogate"
 
 def made(network="own", **options):
     torch.manual_seed(1)
-    module, architecture, statistics = make_network(network, 5, (32, 32), 3)
+    module, architecture, statistics = make_surrogate_network(network, 5, (32, 32), 3)
     mean, std = statistics or ((0.5,) * 3, (0.25,) * 3)
     for name, buffer in module.named_buffers():
         if name.endswith("running_mean"):
             buffer.add_(0.05)
-    rounded(module)
+    round_to_half(module)
     given = {
         "class_names": ("a", "b", "c", "d", "e"),
         "baseline_color": (0.1, 0.2, 0.3),
@@ -83,7 +82,7 @@ def test_a_module_of_ones_own_is_given_again(tmp_path):
     mine = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 5))
     one = made(mine)
     path = one.save(tmp_path / "s.safetensors")
-    with pytest.raises(InputError, match="a Sequential, which the file cannot make"):
+    with pytest.raises(InputError, match="a Sequential, which the file cannot build"):
         Surrogate.load(path)
     blank = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 5))
     before = blank[2].weight.clone()
@@ -124,7 +123,7 @@ def change(path, header=None, **tensors):
             lambda p: change(p, {"format": 7}),
             "has format 7 and this version of saliencykit reads 1",
         ),
-        (lambda p: change(p, {"network": {"kind": "else"}}), "no network is called 'else'"),
+        (lambda p: change(p, {"network": {"kind": "else"}}), "unknown kind of network 'else'"),
         (lambda p: change(p, {"preprocessing": {"size": [3]}}), "is damaged"),
         (lambda p: change(p, extra=torch.zeros(2)), "is damaged"),
     ],
@@ -145,4 +144,6 @@ def test_a_file_that_cannot_be_written(tmp_path):
 
 
 def test_the_header_alone(tmp_path):
-    assert read_header(made().save(tmp_path / "s.safetensors"))["facts"] == {"queries": 70}
+    assert SURROGATE_FILE.header(made().save(tmp_path / "s.safetensors"))["facts"] == {
+        "queries": 70
+    }

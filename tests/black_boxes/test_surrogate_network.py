@@ -2,7 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from saliencykit.black_boxes.surrogate_network import SurrogateNetwork, build_network, make_network
+from saliencykit.black_boxes.surrogate_network import (
+    SurrogateNetwork,
+    make_surrogate_network,
+    network_from_architecture,
+)
 from saliencykit.core.errors import InputError
 
 
@@ -23,19 +27,19 @@ def test_a_number_out_of_range():
 
 def test_a_module_is_copied():
     mine = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
-    made, facts, statistics = make_network(mine, 2, (2, 2), 3)
+    made, facts, statistics = make_surrogate_network(mine, 2, (2, 2), 3)
     assert made is not mine
     assert torch.equal(made[1].weight, mine[1].weight)
     assert (facts, statistics) == ({"kind": "module", "class": "Sequential"}, None)
     with pytest.raises(InputError, match="network=\\.\\.\\."):
-        build_network(facts)
+        network_from_architecture(facts)
 
 
 def test_ones_own_widths_are_built_again():
-    made, facts, _ = make_network(
+    made, facts, _ = make_surrogate_network(
         SurrogateNetwork(3, (16, 20), 1, widths=(4, 6), depth=1), 3, (16, 20), 1
     )
-    again = build_network(facts)
+    again = network_from_architecture(facts)
     again.load_state_dict(made.state_dict())
     images = torch.rand(2, 1, 16, 20)
     assert torch.equal(again.eval()(images), made.eval()(images))
@@ -43,10 +47,12 @@ def test_ones_own_widths_are_built_again():
 
 def test_timm_with_its_statistics():
     pytest.importorskip("timm")
-    made, facts, statistics = make_network("timm:test_resnet,pretrained=false", 7, (64, 64), 3)
+    made, facts, statistics = make_surrogate_network(
+        "timm:test_resnet,pretrained=false", 7, (64, 64), 3
+    )
     assert facts == {"kind": "timm", "name": "test_resnet", "num_classes": 7}
     assert len(statistics[0]) == 3
-    build_network(facts).load_state_dict(made.state_dict())
+    network_from_architecture(facts).load_state_dict(made.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -61,9 +67,9 @@ def test_timm_with_its_statistics():
 def test_what_is_no_network(wanted, channels, words):
     pytest.importorskip("timm")
     with pytest.raises(InputError, match=words):
-        make_network(wanted, 5, (32, 32), channels)
+        make_surrogate_network(wanted, 5, (32, 32), channels)
 
 
 def test_an_unknown_kind_in_a_file():
-    with pytest.raises(ValueError, match="no network"):
-        build_network({"kind": "other"})
+    with pytest.raises(ValueError, match="unknown kind"):
+        network_from_architecture({"kind": "other"})

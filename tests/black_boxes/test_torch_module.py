@@ -176,7 +176,7 @@ def test_wrong_answers_are_named(answer, error, words) -> None:
 
 def test_the_number_of_classes() -> None:
     black_box = TorchBlackBox(small())
-    with pytest.raises(InputError, match="has not answered yet"):
+    with pytest.raises(InputError, match="number of classes"):
         _ = black_box.num_classes
     assert black_box(images()).shape == (3, 5)
     assert black_box.num_classes == 5
@@ -197,7 +197,7 @@ def test_a_wrong_size_says_which_one_is_right() -> None:
     fixed = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))
     with pytest.raises(InputError, match="Its own input size is 8x8"):
         TorchBlackBox(fixed, size=8)(images())
-    with pytest.raises(InputError, match="3 channels, and mean and std of the box 1"):
+    with pytest.raises(InputError, match="3 channels, and mean and std have 1"):
         TorchBlackBox(small(1), mean=(0.5,), std=(0.5,))(images())
 
 
@@ -222,8 +222,8 @@ def test_pictures_need_statistics() -> None:
         {"mean": (0.5,), "std": (0.5, 0.5)},
         {"mean": (0.5,), "std": (0.0,)},
         {"mean": (123.7, 116.3, 103.5), "std": (58.4, 57.1, 57.4)},
-        {"crop_share": 0.0},
-        {"crop_share": 1.5},
+        {"crop_pct": 0.0},
+        {"crop_pct": 1.5},
         {"size": 0},
         {"fit": "stretch"},
         {"interpolation": "spline"},

@@ -2,7 +2,7 @@
 
 import pytest
 
-from saliencykit.black_boxes.unsupported_files import advice
+from saliencykit.black_boxes.unsupported_files import unsupported_model_hint
 from saliencykit.core.errors import RegistryError
 from saliencykit.registry.coerce import as_black_box
 from saliencykit.registry.manager import Registry
@@ -37,12 +37,12 @@ def test_the_line_to_write_instead(text, words, monkeypatch):
     ],
 )
 def test_the_plugin_to_install(text, plugin):
-    assert f"`pip install saliencykit-{plugin}`" in (advice(text) or "")
+    assert f"`pip install saliencykit-{plugin}`" in (unsupported_model_hint(text) or "")
 
 
 @pytest.mark.parametrize("text", ["resnet18", "timm:resnet18", "vgg16.tv_in1k", "", "photos/"])
 def test_what_is_no_file_of_a_model_gets_no_advice(text):
-    assert advice(text) is None
+    assert unsupported_model_hint(text) is None
 
 
 def test_a_wrong_name_is_still_answered_with_the_known_ones():

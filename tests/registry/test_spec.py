@@ -166,13 +166,13 @@ def test_a_factory_without_a_signature():
 
 
 def test_an_argument_without_default_is_asked_for_by_name():
-    def black_box(checkpoint, *, crop_share=1.0):
-        return checkpoint, crop_share
+    def black_box(checkpoint, *, crop_pct=1.0):
+        return checkpoint, crop_pct
 
     with pytest.raises(
         InputError,
         match=r"box needs checkpoint; write 'box:checkpoint=\.\.\.'; its options are checkpoint, "
-        r"crop_share\.",
+        r"crop_pct\.",
     ):
-        build(parse("box:crop_share=0.5"), black_box, {})
+        build(parse("box:crop_pct=0.5"), black_box, {})
     assert build(parse("box:my.file"), black_box, {}) == ("my.file", 1.0)

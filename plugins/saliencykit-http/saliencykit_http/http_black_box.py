@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 import torch
 
 from saliencykit import BlackBox, Geometry, InputError
-from saliencykit.black_boxes.class_names import check_names, read_class_names
-from saliencykit.black_boxes.input_spec import InputSpec, Layout, declared, warn_of_bare_pixels
-from saliencykit.black_boxes.outputs import OUTPUTS, Outputs, read_logits
+from saliencykit.black_boxes.class_names import check_class_names, read_class_names
+from saliencykit.black_boxes.input_shape import read_input_shape
+from saliencykit.black_boxes.input_spec import InputSpec, Layout, warn_unknown_normalization
+from saliencykit.black_boxes.model_output import OUTPUT_KINDS, OutputKind, read_logits
 from saliencykit.black_boxes.preprocessing import Fit
 from saliencykit.core.types import Images, Logits
 from saliencykit_http.asking import Asking
@@ -27,7 +28,14 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _BATCH = 8  # pictures in a request where nothing is said: 224 px in JSON are 3 MB each
-_NUMBERS = ("white", "mean", "std", "fit", "crop_share", "interpolation")  # what InputForm is told
+_NUMBERS = (
+    "max_pixel_value",
+    "mean",
+    "std",
+    "fit",
+    "crop_pct",
+    "interpolation",
+)  # what InputForm is told
 _TELLING = (*_NUMBERS, "size", "layout", "outputs", "input", "output", "version", "channels")
 
 
@@ -46,10 +54,10 @@ class HttpBlackBox(BlackBox):
     Args:
         url: `http://host:8000/v2/models/NAME`, also with `/versions/N`; with `encode` and `decode`
             any address.
-        mean: Subtracted, one number or one per channel, in units of `white`. None: nothing; RGB in
-            [0, `white`] is sent.
+        mean: Subtracted, one number or one per channel, in units of `max_pixel_value`. None: nothing; RGB in
+            [0, `max_pixel_value`] is sent.
         std: Divided by, > 0, with `mean`.
-        white: What the model takes for a white pixel: 1 or 255. A UINT8 input gets 0..255 in any
+        max_pixel_value: What the model takes for a white pixel: 1 or 255. A UINT8 input gets 0..255 in any
             case.
         size: Side or (height, width) in pixels, where the server leaves them open.
         layout: `NCHW` or `NHWC`. None: where the server has 1 or 3 channels.
@@ -82,7 +90,7 @@ class HttpBlackBox(BlackBox):
         decode: From the answer, what its JSON says or else its bytes, to numbers (B, K).
         channels: With `encode`: of pictures, 3 or 1.
         fit: How a picture is brought to size: `crop`, `squash` or `pad`.
-        crop_share: The share of the resized side that is kept, in (0, 1].
+        crop_pct: The share of the resized side that is kept, in (0, 1].
         interpolation: Of the resizing.
 
     Raises:
@@ -100,10 +108,10 @@ class HttpBlackBox(BlackBox):
     url: str
     mean: float | Sequence[float] | None = None
     std: float | Sequence[float] | None = None
-    white: float = 1.0
+    max_pixel_value: float = 1.0
     size: int | tuple[int, int] | None = None
     layout: Layout | None = None
-    outputs: Outputs = "logits"
+    outputs: OutputKind = "logits"
     class_names: str | Sequence[str] | None = field(default=None, repr=False)
     input: str | None = None
     output: str | None = None
@@ -122,7 +130,7 @@ class HttpBlackBox(BlackBox):
     decode: Callable[[Any], Any] | None = None
     channels: int = 3
     fit: Fit = "crop"
-    crop_share: float = 1.0
+    crop_pct: float = 1.0
     interpolation: str = "bilinear"
     _facts: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
@@ -153,14 +161,14 @@ class HttpBlackBox(BlackBox):
             for name in ("mean", "std", "layout", "input", "output", "binary")
             if getattr(self, name) is not None
         ]
-        if self.encode is not None and (used or self.white != 1):
+        if self.encode is not None and (used or self.max_pixel_value != 1):
             raise InputError(
                 f"{who}: encode gets raw pictures in [0, 1] and does itself what "
                 f"{', '.join(used or ['white'])} is for."
             )
-        if self.outputs not in OUTPUTS:
+        if self.outputs not in OUTPUT_KINDS:
             raise InputError(
-                f"{who}: outputs is one of {', '.join(OUTPUTS)}; got {self.outputs!r}."
+                f"{who}: outputs is one of {', '.join(OUTPUT_KINDS)}; got {self.outputs!r}."
             )
         for name, least in (("max_batch_size", 1), ("max_queries", 1), ("retries", 0)):
             value = getattr(self, name)
@@ -232,7 +240,7 @@ class HttpBlackBox(BlackBox):
         form = self._form
         if self.encode is None and form.bare and "said" not in self._facts:
             self._facts["said"] = True
-            warn_of_bare_pixels(shown(self.url))
+            warn_unknown_normalization(shown(self.url))
         return form.prepare(picture)
 
     def logits(self, images: Images) -> Logits:
@@ -243,7 +251,7 @@ class HttpBlackBox(BlackBox):
         return logits.to(images.device, images.dtype)
 
     def _learn(self, count: int) -> None:
-        check_names(self.class_names, count, shown(self.url))
+        check_class_names(self.class_names, count, shown(self.url))
         self._facts["num_classes"] = count
 
     @property
@@ -292,7 +300,7 @@ class HttpBlackBox(BlackBox):
                 binary=self.binary,
                 version=self.version,
             )
-            said = declared(spoken.info.shape, self.layout)
+            said = read_input_shape(spoken.info.shape, self.layout)
             self._facts["form"] = self._formed(
                 said.layout,
                 said.size(self.size),

@@ -145,7 +145,7 @@ def test_uint8_half_precision_and_channels_last(serve, predict, model):
     assert torch.allclose(HttpBlackBox(half.url, **QUICK)(PICTURES), model(PICTURES), atol=2e-3)
     last = serve(lambda rows: predict(rows.transpose(0, 3, 1, 2) / 255), shape=(-1, SIDE, SIDE, 3))
     assert torch.allclose(
-        HttpBlackBox(last.url, white=255, **QUICK)(PICTURES), model(PICTURES), atol=1e-5
+        HttpBlackBox(last.url, max_pixel_value=255, **QUICK)(PICTURES), model(PICTURES), atol=1e-5
     )
 
 
@@ -467,7 +467,9 @@ def test_what_makes_an_answer_another_one(serve, tmp_path):
     assert server.images == 7
     box_of(server, cache=tmp_path, max_batch_size=2)(PICTURES.flip(0))  # neither order nor batch
     assert server.images == 7
-    HttpBlackBox(server.url, white=255, cache=tmp_path, **QUICK)(PICTURES)  # other numbers are sent
+    HttpBlackBox(server.url, max_pixel_value=255, cache=tmp_path, **QUICK)(
+        PICTURES
+    )  # other numbers are sent
     assert server.images == 14
     server.versions = ["1", "2"]
     box_of(server, cache=tmp_path)(PICTURES)

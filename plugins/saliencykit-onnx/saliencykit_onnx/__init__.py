@@ -1,6 +1,6 @@
 """saliencykit-onnx: ONNX files and onnxruntime sessions as black boxes of saliencykit.
 
-Importing it does not import onnxruntime; making a box does.
+Importing it does not import onnxruntime; building a black box does.
 """
 
 import os
@@ -24,7 +24,6 @@ def wrap_model(model: object) -> BlackBox | None:
 
     if isinstance(model, str | os.PathLike):
         return OnnxBlackBox(model) if str(model).lower().endswith(SUFFIXES) else None
-    of_onnxruntime = any(
-        kind.__module__.split(".")[0] == "onnxruntime" for kind in type(model).__mro__
-    )
-    return OnnxBlackBox(model) if of_onnxruntime and hasattr(model, "get_inputs") else None
+    packages = {kind.__module__.split(".")[0] for kind in type(model).__mro__}
+    is_session = "onnxruntime" in packages and hasattr(model, "get_inputs")
+    return OnnxBlackBox(model) if is_session else None

@@ -37,7 +37,7 @@ def test_the_answers_of_torch(kind, request, torch_box):
 @pytest.mark.parametrize("kind", ["dynamic", "fixed", "channels_last"])
 def test_contract(kind, request):
     check_black_box(OnnxBlackBox(request.getfixturevalue(kind), mean=MEAN, std=STD))
-    check_black_box(OnnxBlackBox(request.getfixturevalue(kind), white=255))
+    check_black_box(OnnxBlackBox(request.getfixturevalue(kind), max_pixel_value=255))
 
 
 @pytest.mark.parametrize("kind", ["dynamic", "fixed"])
@@ -128,7 +128,7 @@ def test_bytes_and_0_to_255(export, model):
     assert torch.allclose(OnnxBlackBox(example)(PICTURES), wanted, atol=1e-5)
     floats = export(TakesBytes(model))
     assert torch.allclose(
-        OnnxBlackBox(floats, white=255)(PICTURES), model(PICTURES).detach(), atol=1e-5
+        OnnxBlackBox(floats, max_pixel_value=255)(PICTURES), model(PICTURES).detach(), atol=1e-5
     )
 
 
@@ -201,7 +201,7 @@ def test_which_output_is_meant(export, model):
 def test_pictures_say_what_was_assumed(dynamic):
     picture = Image.new("RGB", (40, 20), (255, 0, 0))
     black_box = OnnxBlackBox(dynamic)
-    with pytest.warns(UserWarning, match=r"pictures go in as RGB in \[0, 1\]"):
+    with pytest.warns(UserWarning, match=r"images go in as RGB in \[0, 1\]"):
         images, geometry = black_box.prepare(picture)
     assert images.shape == (1, 3, SIDE, SIDE)
     assert geometry.source_size == (20, 40)
@@ -209,7 +209,7 @@ def test_pictures_say_what_was_assumed(dynamic):
         warnings.simplefilter("error")
         black_box.prepare(picture)  # once is enough
         OnnxBlackBox(dynamic, mean=0, std=1).prepare(picture)
-        OnnxBlackBox(dynamic, white=255).prepare(picture)
+        OnnxBlackBox(dynamic, max_pixel_value=255).prepare(picture)
 
 
 def test_class_names(dynamic, tmp_path):
@@ -256,7 +256,7 @@ def test_files_that_are_no_model(tmp_path, dynamic):
         ({"size": 24}, "size=24 was given and the model takes 16 x 16"),
         ({"input": "x"}, "has no input 'x'; it has pixels"),
         ({"layout": "CHW"}, "layout is one of"),
-        ({"class_names": "nowhere.txt"}, "cannot be read"),
+        ({"class_names": "nowhere.txt"}, "cannot read class names"),
     ],
 )
 def test_bad_options(dynamic, options, words):
@@ -266,7 +266,7 @@ def test_bad_options(dynamic, options, words):
 
 def test_models_that_take_no_picture(export, tmp_path):
     flat = export(nn.Linear(5, 3), shape=(2, 5))
-    with pytest.raises(InputError, match=r"pictures are given as four axes"):
+    with pytest.raises(InputError, match=r"images have four axes"):
         OnnxBlackBox(flat)
 
 

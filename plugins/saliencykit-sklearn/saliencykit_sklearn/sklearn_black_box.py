@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from saliencykit import BlackBox, Geometry, InputError
-from saliencykit.black_boxes.class_names import check_names, read_class_names
+from saliencykit.black_boxes.class_names import check_class_names, read_class_names
 from saliencykit.black_boxes.input_spec import InputSpec, Layout
-from saliencykit.black_boxes.outputs import read_logits
+from saliencykit.black_boxes.model_output import read_logits
 from saliencykit.black_boxes.preprocessing import Fit
 from saliencykit.core.checks import first_line
 from saliencykit.core.types import Images, Logits
@@ -35,12 +35,12 @@ class SklearnBlackBox(BlackBox):
     Args:
         model: The estimator, or a file of skops; pickles are refused, since reading one can run any
             code.
-        features: From pictures, numpy (B, height, width, channels) in [0, `white`], to rows (B, F).
+        features: From pictures, numpy (B, height, width, channels) in [0, `max_pixel_value`], to rows (B, F).
             None: the pixels.
         size: Side or (height, width) in pixels. None: of square pictures, from the number of
             features.
         channels: 3 (RGB) or 1 (grey). None: from the number of features, else 3.
-        white: The number of a white pixel where the estimator was fitted: 1, 255, or 16 for
+        max_pixel_value: The number of a white pixel where the estimator was fitted: 1, 255, or 16 for
             scikit-learn's digits.
         layout: How pixels are flattened: `NHWC`, channels last, or `NCHW`.
         flatten: False: the estimator takes arrays of four axes.
@@ -48,7 +48,7 @@ class SklearnBlackBox(BlackBox):
         class_names: One name per class, or a file with one name a line. None: `classes_`.
         max_batch_size: Pictures at once, >= 1.
         fit: How a picture is brought to size: `crop`, `squash` or `pad`.
-        crop_share: The share of the resized side that is kept, in (0, 1].
+        crop_pct: The share of the resized side that is kept, in (0, 1].
         interpolation: Of the resizing.
         trusted: With a file: types that skops does not know and you trust.
 
@@ -67,14 +67,14 @@ class SklearnBlackBox(BlackBox):
     features: Callable[[Any], Any] | None = None
     size: int | tuple[int, int] | None = None
     channels: int | None = None
-    white: float = 1.0
+    max_pixel_value: float = 1.0
     layout: Layout = "NHWC"
     flatten: bool = True
     method: Method | None = None
     class_names: str | Sequence[str] | None = field(default=None, repr=False)
     max_batch_size: int | None = 256
     fit: Fit = "squash"
-    crop_share: float = 1.0
+    crop_pct: float = 1.0
     interpolation: str = "bilinear"
     trusted: str | Sequence[str] = field(default=(), repr=False)
     _facts: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
@@ -100,7 +100,7 @@ class SklearnBlackBox(BlackBox):
         channels, size = self.channels or 3, self.size
         if self.flatten and self.features is None:
             channels, size = taken_size(estimator, self.channels, self.size)
-        options = ("white", "layout", "fit", "crop_share", "interpolation")
+        options = ("max_pixel_value", "layout", "fit", "crop_pct", "interpolation")
         try:
             form = InputSpec(
                 channels=channels,
@@ -113,7 +113,7 @@ class SklearnBlackBox(BlackBox):
         self._facts.update(estimator=estimator, method=method, form=form)
         classes = [str(name) for name in estimator.classes_]
         names = read_class_names(self.class_names) or tuple(classes)
-        check_names(names, len(classes), type(estimator).__name__)
+        check_class_names(names, len(classes), type(estimator).__name__)
         object.__setattr__(self, "class_names", names)
 
     def __repr__(self) -> str:
@@ -122,7 +122,7 @@ class SklearnBlackBox(BlackBox):
             self._form,
             "" if self.features is None else f", features={_name(self.features)}",
         )
-        white = "" if self.white == 1 else f", white={self.white}"
+        white = "" if self.max_pixel_value == 1 else f", max_pixel_value={self.max_pixel_value}"
         return (
             f"SklearnBlackBox({self._name}{features}{white}, size={form.size}, "
             f"channels={form.channels}, method={self._facts['method']!r})"

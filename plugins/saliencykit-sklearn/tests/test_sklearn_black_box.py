@@ -135,7 +135,7 @@ def test_the_digits_of_scikit_learn():
     estimator = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200)).fit(
         digits.data[:1000], digits.target[:1000]
     )
-    black_box = SklearnBlackBox(estimator, white=16)
+    black_box = SklearnBlackBox(estimator, max_pixel_value=16)
     images = torch.from_numpy(digits.images[1000:1003]).float()[:, None] / 16
     assert (
         black_box(images).argmax(1).tolist() == estimator.predict(digits.data[1000:1003]).tolist()
@@ -175,7 +175,7 @@ def test_bad_options(pixels):
         ),
         ({"channels": 1}, "192 features, which is no square picture"),
         ({"method": "predict"}, "method is one of"),
-        ({"white": 0}, "white is what"),
+        ({"max_pixel_value": 0}, "max_pixel_value is the value"),
         ({"max_batch_size": 0}, "max_batch_size is >= 1"),
         ({"features": 3}, "features is a function"),
         ({"class_names": ["a"]}, "has 3 classes, and 1 class_names"),

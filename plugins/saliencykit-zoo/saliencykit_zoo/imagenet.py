@@ -10,13 +10,13 @@ from saliencykit import InputError, TorchBlackBox
 _GET = "See saliencykit_zoo/imagenet.md for where these weights come from"
 
 
-def mobilenetv2(checkpoint: str | Path, *, crop_share: float = 0.875) -> TorchBlackBox:
+def mobilenetv2(checkpoint: str | Path, *, crop_pct: float = 0.875) -> TorchBlackBox:
     """MobileNetV2 1.0 at 224 px as TensorFlow trained it:
     `zoo/mobilenetv2:checkpoint=mobilenet_v2_imagenet.safetensors`.
 
     Args:
         checkpoint: The weights as safetensors, under the names of torchvision.
-        crop_share: The share of the resized side that is kept of a picture, in (0, 1].
+        crop_pct: The share of the resized side that is kept of a picture, in (0, 1].
 
     Raises:
         InputError: The file is not there, or holds another network.
@@ -37,16 +37,16 @@ def mobilenetv2(checkpoint: str | Path, *, crop_share: float = 0.875) -> TorchBl
                 child.padding = (0, 0)
                 setattr(module, name, nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), child))
     return TorchBlackBox(
-        net.eval(), mean=(0.5,) * 3, std=(0.5,) * 3, size=224, crop_share=crop_share
+        net.eval(), mean=(0.5,) * 3, std=(0.5,) * 3, size=224, crop_pct=crop_pct
     )
 
 
-def squeezenet1_0(checkpoint: str | Path, *, crop_share: float = 0.875) -> TorchBlackBox:
+def squeezenet1_0(checkpoint: str | Path, *, crop_pct: float = 0.875) -> TorchBlackBox:
     """SqueezeNet 1.0 at 224 px: `zoo/squeezenet1-0:checkpoint=squeezenet1_0_imagenet.safetensors`.
 
     Args:
         checkpoint: The weights as safetensors, under the names of torchvision.
-        crop_share: The share of the resized side that is kept of a picture, in (0, 1].
+        crop_pct: The share of the resized side that is kept of a picture, in (0, 1].
 
     Raises:
         InputError: The file is not there, or holds another network.
@@ -65,7 +65,7 @@ def squeezenet1_0(checkpoint: str | Path, *, crop_share: float = 0.875) -> Torch
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         size=224,
-        crop_share=crop_share,
+        crop_pct=crop_pct,
     )
 
 

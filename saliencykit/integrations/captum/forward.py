@@ -7,8 +7,8 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from saliencykit.black_boxes.model_output import OutputKind
 from saliencykit.black_boxes.module_adapter import BlackBoxModule
-from saliencykit.black_boxes.outputs import Outputs
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.black_box_wrapper import BlackBoxWrapper
@@ -23,7 +23,7 @@ Statistics = tuple[Sequence[float] | None, Sequence[float] | None]
 
 
 def black_box_of_model(
-    model: object, statistics: Statistics = (None, None), outputs: Outputs = "logits"
+    model: object, statistics: Statistics = (None, None), outputs: OutputKind = "logits"
 ) -> BlackBox:
     """The box around a model whose inputs are given as the model takes them, or, with statistics,
     as raw pixels.
@@ -204,7 +204,7 @@ def asked(
     *,
     flat: bool = True,
     statistics: Statistics = (None, None),
-    outputs: Outputs = "logits",
+    outputs: OutputKind = "logits",
 ) -> tuple[BlackBox, tuple[int, ...]]:
     """The box of a forward function, and the shape of one row's output; the first image is asked
     about.

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias, final
 import torch
 from torch import Generator, Tensor
 
-from saliencykit.black_boxes.outputs import Outputs
+from saliencykit.black_boxes.model_output import OutputKind
 from saliencykit.core import checks, rng
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
@@ -101,7 +101,7 @@ class MaskerAttribution(PerturbationAttribution):  # type: ignore[misc]
         values: Values = "mask",
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
-        outputs: Outputs = "logits",
+        outputs: OutputKind = "logits",
         seed: int = 0,
     ) -> None:
         super().__init__(forward_func)

@@ -7,8 +7,8 @@ from torch import nn
 from torchvision import models
 
 from saliencykit.black_boxes.function import FunctionBlackBox
+from saliencykit.black_boxes.model_wrapping import wrap_model
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.black_boxes.wrap import wrap
 from saliencykit.core.errors import InputError
 from saliencykit.registry.coerce import as_black_box
 
@@ -25,16 +25,16 @@ class Normalising(nn.Module):
 
 
 def test_a_torchvision_model_brings_its_statistics_and_a_home_made_one_does_not() -> None:
-    assert wrap(models.squeezenet1_1()).mean == (0.485, 0.456, 0.406)
-    assert wrap(Normalising()).mean is None
-    assert wrap(nn.Sequential(nn.BatchNorm2d(3), models.squeezenet1_1())).mean is None
+    assert wrap_model(models.squeezenet1_1()).mean == (0.485, 0.456, 0.406)
+    assert wrap_model(Normalising()).mean is None
+    assert wrap_model(nn.Sequential(nn.BatchNorm2d(3), models.squeezenet1_1())).mean is None
     given = TorchBlackBox(models.squeezenet1_1(), mean=(0.5,) * 3, std=(0.5,) * 3)
     assert as_black_box(given) is given
 
 
 def test_a_timm_model_brings_its_statistics() -> None:
     timm = pytest.importorskip("timm")
-    black_box = wrap(timm.create_model("test_resnet"))
+    black_box = wrap_model(timm.create_model("test_resnet"))
     assert black_box.size == (160, 160)
     assert black_box.mean is not None
 
@@ -42,11 +42,11 @@ def test_a_timm_model_brings_its_statistics() -> None:
 def test_wrappers_keep_the_statistics_and_run_themselves() -> None:
     inner = models.squeezenet1_1().eval()
     for outer in (torch.compile(inner, backend="eager"), nn.DataParallel(inner)):
-        black_box = wrap(outer)
+        black_box = wrap_model(outer)
         assert black_box.model is outer
         assert black_box.mean == (0.485, 0.456, 0.406)
     x = torch.rand(1, 3, 64, 64)
-    torch.testing.assert_close(wrap(nn.DataParallel(inner))(x), wrap(inner)(x))
+    torch.testing.assert_close(wrap_model(nn.DataParallel(inner))(x), wrap_model(inner)(x))
 
 
 def test_functions_and_callable_objects() -> None:
@@ -55,15 +55,15 @@ def test_functions_and_callable_objects() -> None:
             return np.full((len(pictures), 4), 0.25)
 
     for function in (lambda p: np.full((len(p), 4), 0.25), Service(), Service().__call__):
-        black_box = wrap(function)
+        black_box = wrap_model(function)
         assert isinstance(black_box, FunctionBlackBox)
         assert black_box(torch.rand(2, 3, 4, 4)).shape == (2, 4)
 
 
 def test_what_is_no_model() -> None:
-    assert wrap(3) is None
-    assert wrap(None) is None
+    assert wrap_model(3) is None
+    assert wrap_model(None) is None
     with pytest.raises(InputError, match=r"Normalising is a class; make an object of it"):
-        wrap(Normalising)
+        wrap_model(Normalising)
     with pytest.raises(InputError, match="int is not a classifier"):
         as_black_box(3)

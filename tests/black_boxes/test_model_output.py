@@ -1,12 +1,13 @@
 """Whatever a model returns, as logits."""
 
+import warnings
 from collections import namedtuple
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from saliencykit.black_boxes.outputs import look_like_probabilities, read_logits
+from saliencykit.black_boxes.model_output import read_logits, warn_if_probabilities
 from saliencykit.core.errors import ContractError, InputError
 
 LOGITS = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]])
@@ -73,7 +74,12 @@ def test_what_cannot_be_read_says_what_came(
         read_logits(answer, 2, outputs, "Net")
 
 
-def test_rows_that_sum_to_one_look_like_probabilities() -> None:
-    assert look_like_probabilities(LOGITS.softmax(1))
-    assert not look_like_probabilities(LOGITS)
-    assert not look_like_probabilities(torch.ones(2, 1))
+@pytest.mark.parametrize(
+    ("logits", "warns"),
+    [(LOGITS.softmax(1), True), (LOGITS, False), (torch.ones(2, 1), False)],
+)
+def test_rows_that_sum_to_one_are_warned_about(logits: torch.Tensor, warns: bool) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_if_probabilities(logits, "Net", "outputs='probabilities'")
+    assert ["look like probabilities" in str(each.message) for each in caught] == [True] * warns

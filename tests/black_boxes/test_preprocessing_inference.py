@@ -1,3 +1,5 @@
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from PIL import Image
 from torch import nn
 
 from saliencykit.black_boxes.function import FunctionBlackBox
-from saliencykit.black_boxes.infer_preprocessing import Preprocessing, infer_preprocessing
+from saliencykit.black_boxes.preprocessing_inference import Preprocessing, infer_preprocessing
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.testing.black_boxes import Broken, Counting, PlantedEvidence, QueryOnly
 
@@ -22,10 +24,10 @@ def photo(height, width):
     "options",
     [
         {"size": 32},
-        {"size": 32, "crop_share": 0.875},
-        {"size": 224, "crop_share": 0.95, "interpolation": "bicubic"},
+        {"size": 32, "crop_pct": 0.875},
+        {"size": 224, "crop_pct": 0.95, "interpolation": "bicubic"},
         {"size": 24, "fit": "squash", "interpolation": "lanczos"},
-        {"size": (20, 28), "fit": "squash", "crop_share": 0.9},
+        {"size": (20, 28), "fit": "squash", "crop_pct": 0.9},
         {"size": 40, "fit": "pad"},
     ],
     ids=str,
@@ -44,7 +46,7 @@ def test_what_a_box_does_is_found_and_done_again_to_the_bit(options):
 def test_there_and_back_through_json():
     found = infer_preprocessing(TorchBlackBox(nn.Flatten(), **RGB, size=40, fit="pad"), (40, 40), 3)
     assert found.fill == RGB["mean"]
-    assert Preprocessing(**found.as_facts()) == found
+    assert Preprocessing(**asdict(found)) == found
 
 
 def test_grey_and_functions_that_are_not_asked():

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 from os import PathLike
-from pathlib import Path
 
 from torch import nn
 
 from saliencykit.black_boxes.function import FunctionBlackBox
 from saliencykit.black_boxes.module_adapter import BlackBoxModule
+from saliencykit.black_boxes.surrogate import Surrogate
 from saliencykit.black_boxes.timm import wrap_timm
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.black_boxes.torchvision import wrap_torchvision
@@ -16,30 +16,28 @@ from saliencykit.core.errors import InputError
 from saliencykit.networks.module_state import unwrap
 
 
-def wrap(model: object) -> BlackBox | None:
-    """A BlackBox around a torch module, a function on numpy arrays or a surrogate's file, or None
-    for anything else.
+def wrap_model(model: object) -> BlackBox | None:
+    """A BlackBox around a torch module, a function on numpy arrays or a surrogate's file; None for
+    anything else.
 
     Models of timm and torchvision bring their pixel statistics, input size and class names, also
-    inside `torch.compile` and DataParallel; for any other module nothing is guessed: it takes
-    tensors until somebody says `TorchBlackBox(model, mean=...)`.
+    inside `torch.compile` and DataParallel. For any other module nothing is guessed: it takes
+    tensors only, unless it is given as `TorchBlackBox(model, mean=...)`.
 
     Args:
         model: Whatever was given to `explain`.
 
     Raises:
-        InputError: A class was given instead of an object, or a file holds no surrogate.
+        InputError: A class was given instead of an object, or a file is not a surrogate.
 
     Example:
-        >>> wrap(nn.Flatten())
+        >>> wrap_model(nn.Flatten())
         TorchBlackBox(Flatten, size=None, outputs='logits')
-        >>> wrap(3) is None
+        >>> wrap_model(3) is None
         True
     """
     if isinstance(model, str | PathLike) and str(model).endswith(".safetensors"):
-        from saliencykit.black_boxes.surrogate_file import load_surrogate
-
-        return load_surrogate(Path(model).expanduser())
+        return Surrogate.load(str(model))
     if isinstance(model, BlackBoxModule):
         return model.black_box
     if isinstance(model, nn.Module):

@@ -1,0 +1,103 @@
+"""Reading a model's output: whatever it returns, to logits (B, K)."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from saliencykit.core.checks import name_of
+from saliencykit.core.errors import ContractError, InputError
+from saliencykit.core.types import Logits
+
+OutputKind = Literal["logits", "probabilities"]
+OUTPUT_KINDS = ("logits", "probabilities")
+
+
+def read_logits(output: object, batch_size: int, outputs: OutputKind, who: str) -> Logits:
+    """The logits in a model's output.
+
+    Args:
+        output: A tensor (B, K); a tuple or list whose first tensor it is; a dict that has `logits`,
+            `out` or only one tensor; or an object with `.logits`. One column, (B, 1) or (B,), is
+            read as a sigmoid's: class 1 against class 0.
+        batch_size: B, the number of images.
+        outputs: `logits` or `probabilities`.
+        who: The model's name, for the error.
+
+    Returns:
+        Logits (B, K), K >= 2. Probabilities become their logarithm, kept finite at 1e-12.
+
+    Raises:
+        InputError: There are no logits, or they are declared probabilities and not in [0, 1].
+        ContractError: They are not (B, K).
+    """
+    found = _tensor_in(output)
+    if found is None:
+        keys = f" with {list(output)}" if isinstance(output, Mapping) else ""
+        raise InputError(
+            f"{who} returned {name_of(output)}{keys}; expected a tensor (B, K), a tuple that "
+            "starts with it, a dict with 'logits', or an object with .logits. Wrap the model in "
+            "a small nn.Module that returns the logits."
+        )
+    shape = tuple(found.shape)
+    if found.ndim <= 1:  # squeezed: a sigmoid's column, or the only row
+        found = found.reshape(batch_size, 1) if found.numel() == batch_size else found[None]
+    if found.ndim == 4 and found.shape[2:] == (1, 1):
+        found = found[:, :, 0, 0]
+    if found.ndim != 2 or len(found) != batch_size or 0 in found.shape:
+        raise ContractError(
+            f"{who} returned shape {shape} for {batch_size} images; a classifier returns "
+            f"({batch_size}, K), one number per class. Wrap a model that returns something else "
+            "in a small nn.Module that returns the logits."
+        )
+    if not found.is_floating_point():
+        raise ContractError(
+            f"{who} returned {found.dtype}; logits and probabilities are float. Return the "
+            "scores, not the predicted class."
+        )
+    if outputs == "logits":
+        return found if found.shape[1] > 1 else torch.cat([torch.zeros_like(found), found], 1)
+    low, high = (float(v) for v in found.detach().aminmax())
+    if low < -1e-4 or high > 1 + 1e-4:
+        raise InputError(
+            f"{who} was declared to return probabilities and returned values from {low:.3g} to "
+            f"{high:.3g}; write outputs='logits'."
+        )
+    if found.shape[1] == 1:
+        found = torch.cat([1 - found, found], 1)
+    return found.clamp_min(1e-12 if found.dtype in (torch.float32, torch.float64) else 1e-7).log()
+
+
+def warn_if_probabilities(logits: Logits, who: str, advice: str) -> None:
+    """Warn where all rows are non-negative and sum to 1, which logits practically never do.
+
+    Args:
+        logits: (B, K), declared as logits.
+        who: The model's name.
+        advice: What to write if they are probabilities.
+    """
+    rows = logits.detach().float()
+    if rows.shape[1] > 1 and bool((rows >= 0).all() & ((rows.sum(1) - 1).abs() < 1e-3).all()):
+        warnings.warn(
+            f"{who} returned rows that sum to 1: these look like probabilities, and are read as "
+            f"logits. If it ends in a softmax, write {advice}.",
+            stacklevel=5,
+        )
+
+
+def _tensor_in(output: object) -> Tensor | None:
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(logits := getattr(output, "logits", None), Tensor):
+        return logits
+    if isinstance(output, Mapping):
+        for key in ("logits", "out", "output", "predictions"):
+            if isinstance(output.get(key), Tensor):
+                return output[key]  # type: ignore[no-any-return]
+        tensors = [value for value in output.values() if isinstance(value, Tensor)]
+        return tensors[0] if len(tensors) == 1 else None
+    if isinstance(output, tuple | list) and output:
+        return _tensor_in(output[0])
+    return None
