@@ -6,7 +6,12 @@ from saliencykit.black_boxes.timm import wrap_timm
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.networks import classifier_head as module
-from saliencykit.networks.classifier_head import _linearized, class_weights, find_classifier_head, pooled_classifier_head
+from saliencykit.networks.classifier_head import (
+    _linearized,
+    class_weights,
+    find_classifier_head,
+    pooled_classifier_head,
+)
 from saliencykit.networks.feature_map import as_feature_map
 from saliencykit.networks.layer_activations import read_feature_maps
 from saliencykit.networks.module_calls import record_calls
