@@ -98,17 +98,9 @@ def timm_black_box(
             f"timm:{name} is not an image classifier with pixel statistics; give "
             "TorchBlackBox(model, mean=..., std=...)."
         )
-    given: dict[str, Any] = {
-        "mean": mean,
-        "std": std,
-        "size": size,
-        "max_batch_size": max_batch_size,
-    }
-    return replace(
-        black_box,
-        outputs=outputs,
-        **{key: value for key, value in given.items() if value is not None},
-    )
+    given = {"mean": mean, "std": std, "size": size, "max_batch_size": max_batch_size}
+    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    return replace(black_box, outputs=outputs, **options)
 
 
 def wrap_timm(model: nn.Module) -> TorchBlackBox | None:

@@ -190,16 +190,14 @@ class TorchBlackBox(BlackBox):
         """
         if self._state.get("optimized_size") == images.shape[1:]:
             return self
-        frozen = optimize(self.model, self._normalize(images[:2]))
-        black_box = replace(
-            self,
-            model=frozen.model,
-            max_batch_size=min(frozen.max_batch_size, self.max_batch_size or frozen.max_batch_size),
-        )
-        black_box._facts.update(self._facts)
-        if frozen.model is not self.model:
-            black_box._facts["frozen_for"] = images.shape[1:]
-            black_box._facts["original"] = self.source_module
+        optimized = optimize(self.model, self._normalize(images[:2]))
+        most = optimized.max_batch_size
+        most = min(most, self.max_batch_size or most)
+        black_box = replace(self, model=optimized.model, max_batch_size=most)
+        black_box._state.update(self._state)
+        if optimized.model is not self.model:
+            black_box._state["optimized_size"] = images.shape[1:]
+            black_box._state["source_module"] = self.source_module
         return black_box
 
     def logits(self, images: Images) -> Logits:

@@ -94,28 +94,15 @@ def torchvision_black_box(
                 f"'torchvision:{name},weights=none' for random weights."
             ) from error
 
-    with restored_rng_state():
-        torch.default_generator.manual_seed(0)
-        model = (
-            build(num_classes)
-            if checkpoint is None
-            else model_with_weights(build, checkpoint, num_classes)
-        )
-    own = None if download or weights not in (None, "DEFAULT") else wrap_torchvision(model)
-    if own is None:
-        names = chosen.meta["categories"]
-        own = replace(
-            _box(model, [chosen]),
-            class_names=tuple(names) if _last_width(model) == len(names) else None,
-        )
-    black_box = replace(own, outputs=outputs)
-    given: dict[str, Any] = {
-        "mean": mean,
-        "std": std,
-        "size": size,
-        "max_batch_size": max_batch_size,
-    }
-    return replace(black_box, **{key: value for key, value in given.items() if value is not None})
+    model = build_seeded(build, checkpoint, num_classes)
+    black_box = wrap_torchvision(model) if unspecified and not download else None
+    if black_box is None:
+        names, head = tuple(chosen.meta["categories"]), _last_layer(model)
+        fits = head is not None and len(head.weight) == len(names)
+        black_box = replace(_black_box(model, [chosen]), class_names=names if fits else None)
+    given = {"mean": mean, "std": std, "size": size, "max_batch_size": max_batch_size}
+    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    return replace(black_box, outputs=outputs, **options)
 
 
 def wrap_torchvision(model: nn.Module) -> TorchBlackBox | None:
