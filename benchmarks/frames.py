@@ -33,7 +33,7 @@ from benchmarks.speed import MEAN, STD, network
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import SaliencyKitError
 from saliencykit.demo import HERE, demo_black_box, demo_image
-from saliencykit.maskers.realtime.onnx_export import OneModule
+from saliencykit.maskers.realtime.onnx_export import JointModule
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 
 Way = Callable[[], Tensor]
@@ -125,7 +125,12 @@ def ways(
         out[half] = autocast(made, there, getattr(torch, half))
     if compiling:
         module = torch.compile(
-            OneModule(made, made.black_box, pictures[:1].repeat(3, 1, 1, 1)).to(device)
+            JointModule(
+                made.black_box,
+                made.inference_network(torch.device("cpu")),
+                made.confidence,
+                pictures[:1].repeat(3, 1, 1, 1),
+            ).to(device)
         )
         out["compiled"] = lambda: inference(lambda: module(there)[1])
     try:
@@ -141,7 +146,7 @@ def ways(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=wanted)
-    feed = {"pictures": pictures.numpy()}
+    feed = {"images": pictures.numpy()}
     out["onnxruntime"] = lambda: torch.from_numpy(session.run(["logits", "mask"], feed)[1])
     return out
 

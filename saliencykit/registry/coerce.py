@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, cast
 
 from saliencykit.black_boxes.unsupported_files import unsupported_model_hint
@@ -13,7 +12,7 @@ from saliencykit.core.errors import InputError, RegistryError, SaliencyKitError
 from saliencykit.core.masker import Masker, TrainedMaskerFactory
 from saliencykit.core.metric import Metric
 from saliencykit.core.objective import Objective, Term
-from saliencykit.maskers.realtime.masker_file import load_masker
+from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.registry.manager import KINDS, Kind, did_you_mean, registry, short_name
 from saliencykit.terms.presets import PRESETS
 
@@ -53,7 +52,7 @@ def as_masker(masker: Masker | str) -> Masker:
     """
     is_file = isinstance(masker, str) and masker.endswith(".safetensors")
     if is_file and not _is_known("masker", str(masker)):
-        return load_masker(Path(str(masker)).expanduser())
+        return RealTimeMasker.load(str(masker))
     return cast(Masker, _coerced(masker, "masker"))
 
 

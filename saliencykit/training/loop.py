@@ -161,7 +161,7 @@ class Loop:
                 self.optimizer.step(torch.tensor(math.nan, device=device), number, str(error))
                 return FitStep(number + 1, phase, math.nan)
             loss = scored.total.mean()
-            if isinstance(self.network.selector, ClassFilters) and self.network.selector.own:
+            if isinstance(self.network.selector, ClassFilters) and self.network.selector.trained:
                 loss = loss + _HELPER * self._class_loss(features, labels, generator)
         ok = self.optimizer.step(loss, number)
         area = float(mask[: len(index)].detach().mean())

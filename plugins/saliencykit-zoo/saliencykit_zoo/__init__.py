@@ -28,7 +28,7 @@ def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
     """
     from pathlib import Path
 
-    from saliencykit.maskers.realtime.masker_file import TrainedFile
+    from saliencykit.maskers import TrainedFile
 
     here = Path(__file__).parent
     return {

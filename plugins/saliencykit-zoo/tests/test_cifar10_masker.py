@@ -9,7 +9,7 @@ from PIL import Image
 from saliencykit_zoo.cifar10 import HERE, cifar10_fitnet
 
 import saliencykit
-from saliencykit.maskers.realtime.masker_file import TrainedFile
+from saliencykit.maskers import TrainedFile
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.testing import check_masker
 

@@ -1,4 +1,4 @@
-"""MaskingNetwork: the network that predicts the mask."""
+"""MaskingNetwork: the network that predicts masks."""
 
 from typing import Literal, TypeAlias, final
 
@@ -10,7 +10,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Labels, Mask, PerImage
-from saliencykit.maskers.realtime.decoder import Bottleneck, Decoder, UNet, ratio
+from saliencykit.maskers.realtime.decoder import Bottleneck, Decoder, UNet, mask_ratio
 from saliencykit.maskers.realtime.encoder import (
     Encoder,
     Features,
@@ -30,15 +30,15 @@ EncoderName: TypeAlias = Literal["auto", "trunk", "paper", "own"]
 
 @final
 class MaskingNetwork(nn.Module):
-    """The paper's masking model: encoder, selector (feature filter), decoder and the two-channel
-    head.
+    """The paper's masking model: encoder, class selector (feature filter), decoder, and the ratio
+    of its two maps.
 
-    Any of the parts may be replaced by another of its kind. The black box is not a part: it is
-    given to the encoder, which reads its trunk or ignores it.
+    Each part can be replaced by another of its kind. The black box is not a part of it: the encoder
+    gets it with each call, and reads its feature maps or ignores it.
 
     Args:
         encoder: Feature maps at several scales.
-        selector: Where the asked class is in the coarsest map.
+        selector: Where the class is in the coarsest map.
         decoder: From the gated maps to two maps at the mask's resolution.
 
     Example:
@@ -61,38 +61,34 @@ class MaskingNetwork(nn.Module):
     def forward(
         self, features: Features, labels: Labels, confidence: float = 0.0
     ) -> tuple[Mask, PerImage]:
-        """Masks of one class per picture.
+        """Masks of one or several classes per image.
 
         Args:
-            features: Of B pictures, from `encoder.encode`.
-            labels: (B,) int64, or (B, n) for n classes of each picture from the same features.
-            confidence: The head's knob: > 0 for smaller masks, < 0 for larger ones.
+            features: Of B images, from `encoder.encode`.
+            labels: (B,) int64, or (B, n) for n classes of each image from the same features.
+            confidence: > 0 for smaller masks, < 0 for larger ones.
 
         Returns:
             The masks at the decoder's resolution, (B, 1, h, w) or (B, n, h, w), and the presence:
-            the gate's largest logit, (B,) or (B, n); positive where the class is seen.
+            the gate's largest logit, (B,) or (B, n); positive where the class is in the image.
 
         Raises:
-            InputError: The labels are not one row per picture.
+            InputError: There is not one row of labels per image.
         """
-        if labels.ndim not in (1, 2) or len(labels) != len(features.maps[0]):
+        coarse, count = features.maps[-1], len(features.maps[-1])
+        if labels.ndim not in (1, 2) or len(labels) != count:
             raise InputError(
-                f"MaskingNetwork takes labels ({len(features.maps[0])},) or (.., n); got "
+                f"MaskingNetwork takes labels ({count},) or ({count}, n); got "
                 f"{tuple(labels.shape)}."
             )
-        coarse = features.maps[-1]
         prepared = self.decoder.prepare(features.maps)
-        if labels.ndim == 1:
-            gate = self.selector(coarse, labels)
-            return ratio(self.decoder(prepared, gate.sigmoid()), confidence), gate.amax((1, 2, 3))
-        several = labels.shape[1]
-        gate = self.selector(coarse.repeat_interleave(several, 0), labels.flatten())
-        two = self.decoder(
-            tuple(part.repeat_interleave(several, 0) for part in prepared), gate.sigmoid()
-        )
-        found = ratio(two, confidence)
-        masks = found.view(-1, several, *found.shape[2:])
-        return masks, gate.amax((1, 2, 3)).view(-1, several)
+        if labels.ndim == 2:
+            coarse = coarse.repeat_interleave(labels.shape[1], 0)
+            prepared = tuple(part.repeat_interleave(labels.shape[1], 0) for part in prepared)
+        gate = self.selector(coarse, labels.flatten())
+        masks = mask_ratio(self.decoder(prepared, gate.sigmoid()), confidence)
+        presence = gate.amax((1, 2, 3)).view(labels.shape)
+        return masks.view(count, -1, *masks.shape[2:]), presence
 
 
 def masking_network(
@@ -104,123 +100,103 @@ def masking_network(
     mask_stride: int | None = None,
     seed: int = 0,
 ) -> MaskingNetwork:
-    """A masking network for a black box, useful before its first step where the box's trunk and
-    head can be read.
+    """An untrained masking network for a black box. With a `TrunkEncoder` and the filters of the
+    classifier's head its masks are useful before training.
 
     Args:
         black_box: The classifier.
-        images: A few pictures as the box takes them, (B, C, H, W): the selector's statistics come
-            from them.
-        labels: (B,); None: the box's own top classes.
-        encoder: `trunk`: the box's own maps; `paper`: a pretrained ResNet-50; `own`: a small one
-            from nothing; `auto`: `trunk` where the box shows a torch module with maps, else `own`;
-            or an Encoder.
-        mask_stride: Of the mask: pixels of the picture a pixel of the mask. None: 4 (the paper's) from
+        images: A few images as the black box takes them, (B, C, H, W), for the statistics of the
+            class selector.
+        labels: (B,); None: the black box's top classes.
+        encoder: `trunk`: the black box's own feature maps; `paper`: a pretrained ResNet-50; `own`:
+            a small one, trained from scratch; `auto`: `trunk` where the black box exposes a torch
+            module, else `own`; or an Encoder.
+        mask_stride: Pixels of the image per pixel of the mask, >= 1. None: 4 (the paper's) from
             128 px on, 2 from 48, else 1.
-        seed: Of the initial weights.
+        seed: Random seed of the initial weights.
 
     Raises:
-        InputError: The box shows no features and the trunk was asked for.
+        InputError: The encoder is unknown, or `trunk` for a black box that exposes no feature maps.
     """
     height, width = images.shape[2:]
-    mask_stride = (
-        (4 if min(height, width) >= 128 else 2 if min(height, width) >= 48 else 1)
-        if mask_stride is None
-        else mask_stride
-    )
+    if mask_stride is None:
+        mask_stride = 4 if min(height, width) >= 128 else 2 if min(height, width) >= 48 else 1
     if mask_stride < 1:
-        raise InputError(f"masking_network(stride={mask_stride}): a stride is >= 1.")
+        raise InputError(f"masking_network(mask_stride={mask_stride}): expected >= 1.")
     side = (-(-height // mask_stride), -(-width // mask_stride))
-    with torch.no_grad():
-        logits = black_box(images)
-    labels = logits.argmax(1) if labels is None else labels
+    if labels is None:
+        with torch.no_grad():
+            labels = black_box(images).argmax(1)
+    if encoder == "auto":
+        readable = black_box.module is not None and black_box.differentiable
+        encoder = "trunk" if readable else "own"
     with rng.isolated(images.device):
         torch.manual_seed(seed)
         images = images.clone() if images.is_inference() else images
-        if encoder == "auto":
-            encoder = _trunk_or_own(black_box)
         if encoder == "trunk":
-            network = _on_trunk(black_box, images, side)
+            network = _with_trunk(black_box, images, side)
         else:
-            network = _apart(encoder, black_box.num_classes, (height, width), images.shape[1], side)
-        network.to(images.device)
+            made = _encoder(encoder, images, side)
+            network = _without_trunk(made, black_box.num_classes, side)
+        network.to(images.device).eval()
         with torch.no_grad():
-            network.eval()
             coarse = network.encoder.encode(black_box, images).maps[-1]
             if isinstance(network.selector, ClassFilters):
                 network.selector.calibrate(coarse, labels)
     return network
 
 
-def _trunk_or_own(black_box: BlackBox) -> Literal["trunk", "own"]:
-    return "trunk" if black_box.module is not None and black_box.differentiable else "own"
-
-
-def _on_trunk(black_box: BlackBox, images: Images, side: tuple[int, int]) -> MaskingNetwork:
-    head = find_classifier_head(black_box, images)
-    trunk = TrunkEncoder(trunk_feature_maps(black_box, one_call(black_box, images, 2), head, side))
-    finest = max(side, trunk.sides[-1])
-    return MaskingNetwork(
-        trunk,
-        ClassFilters(head.weight, head.bias, own=not head.exact, layer=head.layer),
-        UNet(trunk.channels, trunk.sides, finest),
-    )
-
-
 def trunk_feature_maps(
     black_box: BlackBox, images: Images, head: ClassifierHead, side: tuple[int, int]
 ) -> tuple[FeatureMap, ...]:
-    """The layers for a trunk, fine to coarse, without those whose tokens do not stand in the order
-    of the picture.
+    """The layers for a `TrunkEncoder`, fine to coarse, without those whose tokens are not in the
+    spatial order of the image.
 
     Raises:
-        InputError: The tokens that the head reads are out of order.
+        InputError: The tokens that the head reads are not in that order.
     """
     with torch.no_grad():
         _, calls = record_calls(black_box, images)
-    feature_maps = choose_pyramid(calls, images, head.feature_map, side)
     ordered = tuple(
         feature_map
-        for feature_map in feature_maps
+        for feature_map in choose_pyramid(calls, images, head.feature_map, side)
         if feature_map.layout != "tokens"
         or keeps_token_order(black_box, feature_map, noise_like(images))
     )
     if head.feature_map not in ordered:
         raise InputError(
-            f"the tokens of {head.feature_map.name!r} of {name_of(black_box.module)} do not stand in the "
-            "order of the picture, so no mask can be read off them. Write encoder='own' or "
-            "'paper', which look at the picture themselves."
+            f"the tokens of {head.feature_map.name!r} of {name_of(black_box.module)} are not in "
+            "the spatial order of the image, so they give no mask. Use encoder='own' or 'paper', "
+            "which read the image themselves."
         )
     return ordered
 
 
-def _apart(
-    encoder: EncoderName | Encoder,
-    num_classes: int,
-    size: tuple[int, int],
-    channels_in: int,
-    side: tuple[int, int],
-) -> MaskingNetwork:
-    made: Encoder
+def _with_trunk(black_box: BlackBox, images: Images, side: tuple[int, int]) -> MaskingNetwork:
+    head = find_classifier_head(black_box, images)
+    trunk = TrunkEncoder(trunk_feature_maps(black_box, one_call(black_box, images, 2), head, side))
+    filters = ClassFilters(head.weight, head.bias, trained=not head.exact, layer=head.layer)
+    decoder = UNet(trunk.channels, trunk.sides, max(side, trunk.sides[-1]))
+    return MaskingNetwork(trunk, filters, decoder)
+
+
+def _without_trunk(encoder: Encoder, num_classes: int, side: tuple[int, int]) -> MaskingNetwork:
+    width = encoder.channels[-1]
+    weight = torch.randn(num_classes, width) / width**0.5
+    filters = ClassFilters(weight, torch.zeros(num_classes), trained=True)
+    kind = Bottleneck if encoder.kind == "paper" else UNet
+    return MaskingNetwork(encoder, filters, kind(encoder.channels, encoder.sides, side))
+
+
+def _encoder(encoder: EncoderName | Encoder, images: Images, side: tuple[int, int]) -> Encoder:
+    size = (images.shape[2], images.shape[3])
+    if isinstance(encoder, Encoder):
+        return encoder
     if encoder == "paper":
-        made = PretrainedEncoder(size=size)
-    elif encoder == "own":
-        made = StandaloneEncoder(
-            stem=max(1, round(size[0] / side[0])), size=size, channels_in=channels_in
-        )
-    elif isinstance(encoder, Encoder):
-        made = encoder
-    else:
-        raise InputError(
-            f"an encoder is 'auto', 'trunk', 'paper', 'own' or an Encoder; got {encoder!r}."
-        )
-    width = made.channels[-1]
-    rows = ClassFilters(
-        torch.randn(num_classes, width) / width**0.5, torch.zeros(num_classes), own=True
+        return PretrainedEncoder(size=size)
+    if encoder == "own":
+        stem = max(1, round(size[0] / side[0]))
+        return StandaloneEncoder(stem=stem, size=size, channels_in=images.shape[1])
+    raise InputError(
+        f"encoder={encoder!r}: expected 'auto', 'trunk', 'paper', 'own' or an Encoder."
     )
-    decoder: Decoder = (
-        Bottleneck(made.channels, made.sides, side)
-        if made.kind == "paper"
-        else UNet(made.channels, made.sides, side)
-    )
-    return MaskingNetwork(made, rows, decoder)

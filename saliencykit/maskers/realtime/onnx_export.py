@@ -1,4 +1,4 @@
-"""Box and masker as one ONNX graph: a picture in, its logits and its mask out."""
+"""Black box and masker as one ONNX graph: images in, logits and masks out."""
 
 import copy
 import logging
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, final
+from typing import Any, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -17,24 +17,19 @@ from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.masker import resize_maps
 from saliencykit.core.types import Images, Labels, Logits, Mask
-from saliencykit.maskers.realtime.decoder import ratio
+from saliencykit.maskers.realtime.decoder import mask_ratio
 from saliencykit.maskers.realtime.encoder import Features, TrunkEncoder
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
 from saliencykit.networks.layer_activations import ActivationRecorder
 from saliencykit.networks.module_layers import module_of
 
-if TYPE_CHECKING:
-    from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
-
 _OPSET = 18
-# of the range: what a folded copy, another runtime and half precision's rounding may differ by
-_CLOSE = 1e-3
-_CLOSE_HALF = 5e-2
+# relative to the range: differences of a folded copy, another runtime, and half precision
+_TOLERANCE = 1e-3
+_TOLERANCE_HALF = 5e-2
 
-
-_READINGS: tuple[
-    Callable[[Tensor], Tensor], ...
-] = (  # of a model's answer: logits, probabilities, and each of a single sigmoid
+# from a model's output to logits: logits, probabilities, one logit, and one probability
+_READINGS: tuple[Callable[[Tensor], Tensor], ...] = (
     lambda x: x,
     lambda x: x.clamp_min(1e-12).log(),
     lambda x: torch.cat([torch.zeros_like(x), x], 1),
@@ -43,193 +38,175 @@ _READINGS: tuple[
 
 
 def export_onnx(
-    masker: "RealTimeMasker",
     path: Path,
+    black_box: BlackBox,
+    network: MaskingNetwork,
+    confidence: float = 0.0,
     size: int | tuple[int, int] | None = None,
+    *,
     labels: bool = False,
 ) -> Path:
-    """Write a masker and its box as one ONNX file.
+    """Write a black box and a masking network as one ONNX file.
 
-    The graph takes `pictures` (B, C, H, W), raw pixels in [0, 1], normalises them as the box does,
-    and returns `logits` (B, K) and `mask` (B, 1, H, W) in [0, 1], 1 keeps; B is free, H and W are
-    fixed. All is float32, whatever the box's precision. Box and masker are copied, neither is
-    changed. Where onnxruntime is installed, the file is run before it gets its name, on as many
-    pictures as the exporter did not see, and compared.
+    The graph takes `images` (B, C, H, W), raw pixels in [0, 1], normalizes them as the black box
+    does, and returns `logits` (B, K) and `mask` (B, 1, H, W) in [0, 1]; 1 keeps a pixel. B is
+    dynamic, H and W are fixed. Everything is float32, whatever the black box's precision. Black box
+    and network are copied, and stay unchanged. Where onnxruntime is installed, the file is run and
+    compared before it gets its name, also with a batch size that the exporter did not see.
 
     Args:
-        masker: Bound to a box with a torch module inside that takes `(pixels - mean) / std`, or raw
-            pixels.
-        path: Of the file; one that is there is replaced at once or not at all.
-        size: Side or (height, width) of the pictures. None: the box's own.
-        labels: Does the graph take a second input `labels` (B,) int64, the class that the mask is
-            for? False: the top class.
+        path: The file; an existing one is replaced atomically.
+        black_box: With a torch module inside that takes raw pixels or `(pixels - mean) / std`.
+        network: For inference, as `RealTimeMasker.inference_network` returns it.
+        confidence: See `RealTimeMasker`.
+        size: Side or (height, width) of the images. None: the black box's own.
+        labels: Does the graph take a second input `labels` (B,) int64, the class of each mask?
+            False: the top class.
+
+    Returns:
+        The path.
 
     Raises:
-        InputError: onnx is not installed, the masker is not bound, or the box is not such a box.
-        SaliencyKitError: The model has something that ONNX lacks, or the graph answers otherwise
-            than the box.
+        InputError: onnx is not installed, or the black box is not such a black box.
+        SaliencyKitError: The model has an operation that ONNX lacks, or the graph's outputs differ
+            from the black box's.
     """
     if find_spec("onnx") is None or find_spec("onnxscript") is None:
         raise InputError("export_onnx needs onnx and onnxscript; pip install 'saliencykit[onnx]'.")
-    if not isinstance(getattr(masker, "network", None), MaskingNetwork):
-        raise InputError(
-            f"export_onnx writes a RealTimeMasker; got {name_of(masker)}, which is not one network."
-        )
-    black_box = masker.black_box
-    pictures = _pictures(black_box, size)
-    graph = OneModule(masker, black_box, pictures)
-    asked = torch.arange(len(pictures)) % graph.classes
-    wanted = graph(pictures, asked) if labels else graph(pictures)
-    beside = path.with_name(f".{path.name}.part")
-    reasons = []
+    images = _noise_images(black_box, size)
+    graph = JointModule(black_box, network, confidence, images)
+    classes = torch.arange(len(images)) % graph.num_classes
+    inputs = (images, classes) if labels else (images,)
+    expected, errors = graph(*inputs), []
+    temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for dynamo in (
-            True,
-            False,
-        ):  # by torch.export; where a model's control flow forbids that, by tracing
+        # by torch.export; by tracing where the model's control flow forbids that
+        for dynamo in (True, False):
             try:
-                _write(
-                    graph, (pictures[:2], asked[:2]) if labels else (pictures[:2],), beside, dynamo
-                )
-                _compare(beside, (pictures, asked) if labels else (pictures,), wanted)
+                _write(graph, tuple(value[:2] for value in inputs), temporary, dynamo)
+                _compare(temporary, inputs, expected)
             except Exception as error:
-                reasons.append(first_line(error))
-                continue
-            beside.replace(path)
-            return path
+                errors.append(first_line(error))
+            else:
+                temporary.replace(path)
+                return path
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     raise SaliencyKitError(
         f"{name_of(module_of(black_box))} with its masker cannot be written as ONNX: "
-        f"{'; '.join(reasons)}. A common cause is len(x) in a model's forward, which fixes the "
-        "batch: write x.shape[0]."
+        f"{'; '.join(errors)}. A common cause is len(x) in a model's forward, which fixes the "
+        "batch size: write x.shape[0]."
     )
 
 
 @final
-class OneModule(nn.Module):
-    """Copies of box and network as one plain module on the CPU, without gradients: what is
-    exported, or compiled.
+class JointModule(nn.Module):
+    """Copies of a black box and a masking network as one plain module on the CPU, to be exported or
+    compiled.
 
     Args:
-        masker: A trained one.
         black_box: With a torch module inside.
-        pictures: (3, C, H, W), that the copies are tried on; H and W are fixed from then on.
+        network: For inference, as `RealTimeMasker.inference_network` returns it.
+        confidence: See `RealTimeMasker`.
+        images: (3, C, H, W), on which the copies are tried; H and W are fixed from then on.
 
     Raises:
-        InputError: The box does more than normalise and ask its module.
+        InputError: The black box does more than normalize images and call its module.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, masker: "RealTimeMasker", black_box: BlackBox, pictures: Images) -> None:
+    def __init__(
+        self, black_box: BlackBox, network: MaskingNetwork, confidence: float, images: Images
+    ) -> None:
         super().__init__()
         for name, default in (("mean", 0.0), ("std", 1.0)):
-            numbers = getattr(black_box, name, None)
-            self.register_buffer(
-                name, torch.tensor(tuple(numbers) if numbers else (default,)).view(1, -1, 1, 1)
-            )
+            values = getattr(black_box, name, None) or (default,)
+            self.register_buffer(name, torch.tensor(tuple(values)).view(1, -1, 1, 1))
         with torch.no_grad():
-            wanted = black_box(pictures.to(black_box.device)).float().cpu()
-            self.model = _plain(
-                copy.deepcopy(module_of(black_box.optimized_for(pictures.to(black_box.device))))
-            )
-            self.network: MaskingNetwork = _plain(copy.deepcopy(masker._ready(torch.device("cpu"))))
-            self.confidence, self.classes = masker.confidence, wanted.shape[1]
-            self.listener, encoder = ActivationRecorder(), self.network.encoder
+            there = images.to(black_box.device)
+            expected = black_box(there).float().cpu()
+            self.model = _plain(module_of(black_box.optimized_for(there)))
+            self.network: MaskingNetwork = _plain(network)
+            encoder = self.network.encoder
             self.feature_maps = encoder.feature_maps if isinstance(encoder, TrunkEncoder) else ()
-            self.listener.register(
-                self.model,
-                list(dict.fromkeys(feature_map.name for feature_map in self.feature_maps)),
-            )
-            found = _tensors(self.model((pictures - self.mean) / self.std))
-        half = next((t.dtype for t in module_of(black_box).parameters()), torch.float32) not in (
-            torch.float32,
-            torch.float64,
-        )
-        rows = [
-            (i, t.reshape(len(t), -1))
-            for i, t in enumerate(found)
-            if t.ndim and len(t) == len(pictures)
+            self.recorder = ActivationRecorder()
+            names = dict.fromkeys(feature_map.name for feature_map in self.feature_maps)
+            self.recorder.register(self.model, list(names))
+            outputs = _tensors(self.model((images - self.mean) / self.std))
+        self.confidence, self.num_classes = confidence, expected.shape[1]
+        dtype = next((t.dtype for t in module_of(black_box).parameters()), torch.float32)
+        half = dtype not in (torch.float32, torch.float64)
+        matches = [
+            (index, reading)
+            for index, output in enumerate(outputs)
+            if output.ndim and len(output) == len(images)
+            for reading, read in enumerate(_READINGS)
+            if _close(read(output.reshape(len(output), -1)), expected, half)
         ]
-        fits = [
-            (i, j)
-            for i, t in rows
-            for j, read in enumerate(_READINGS)
-            if _close(read(t), wanted, half)
-        ]
-        if not fits:
+        if not matches:
             raise InputError(
-                f"{name_of(black_box)} does more than normalise and ask its module, so no graph can be "
-                "made of it; export_onnx takes a TorchBlackBox(model, mean=..., std=..., "
+                f"{name_of(black_box)} does more than normalize images and call its module, so it "
+                "cannot be exported; export_onnx takes a TorchBlackBox(model, mean=..., std=..., "
                 "size=...)."
             )
-        self.place, self.reading = fits[0]
-        self.eval()  # as a whole: an exporter puts it back into the mode that it found
+        self.output_index, self.reading = matches[0]
+        self.eval()  # as a whole: an exporter restores the mode that it saw
 
     def forward(self, pixels: Images, labels: Labels | None = None) -> tuple[Logits, Mask]:
-        """Logits (B, K) and the masks (B, 1, H, W) of the labels, or of the top classes."""
-        self.listener.outputs.clear()
-        # fixed: a tracer would make tensors of them
-        size = (
-            int(pixels.shape[2]),
-            int(pixels.shape[3]),
-        )
-        answer = _tensors(self.model((pixels - self.mean) / self.std))[self.place]
-        logits = _READINGS[self.reading](answer.reshape(pixels.shape[0], -1))
-        heard = self.listener.outputs
+        """Logits (B, K), and the masks (B, 1, H, W) of the labels or the top classes."""
+        self.recorder.outputs.clear()
+        # ints: a tracer would make tensors of them
+        size = (int(pixels.shape[2]), int(pixels.shape[3]))
+        output = _tensors(self.model((pixels - self.mean) / self.std))[self.output_index]
+        logits = _READINGS[self.reading](output.reshape(pixels.shape[0], -1))
         if self.feature_maps:
-            features = Features(
-                tuple(
-                    feature_map.read(heard[feature_map.name][0], size)
-                    for feature_map in self.feature_maps
-                ),
-                logits,
-                size,
-            )
+            recorded = self.recorder.outputs
+            maps = [f.read(recorded[f.name][0], size) for f in self.feature_maps]
+            features = Features(tuple(maps), logits, size)
         else:
-            # an encoder of its own asks no box
+            # an encoder of its own does not query the black box
             features = self.network.encoder.encode(cast(BlackBox, None), pixels)
-        gate = self.network.selector(
-            features.maps[-1], logits.argmax(1) if labels is None else labels
-        )
-        two = self.network.decoder(self.network.decoder.prepare(features.maps), gate.sigmoid())
-        return logits, resize_maps(ratio(two, self.confidence), size).clamp(0, 1)
+        decoder, classes = self.network.decoder, logits.argmax(1) if labels is None else labels
+        gate = self.network.selector(features.maps[-1], classes)
+        pair = decoder(decoder.prepare(features.maps), gate.sigmoid())
+        return logits, resize_maps(mask_ratio(pair, self.confidence), size).clamp(0, 1)
 
 
 def _plain(module: Any) -> Any:
-    """On the CPU, in float32 and in the usual memory order."""
-    return (
-        module.cpu().float().to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
-    )
+    """A copy on the CPU, in float32 and in the usual memory format."""
+    module = copy.deepcopy(module).cpu().float().to(memory_format=torch.contiguous_format)
+    return module.eval().requires_grad_(False)
 
 
-def _tensors(answer: object) -> list[Tensor]:
-    if isinstance(answer, Tensor):
-        return [answer]
-    if isinstance(answer, Mapping):
-        answer = tuple(answer.values())
-    elif not isinstance(answer, tuple | list):
-        answer = (getattr(answer, "logits", None),)
-    return [tensor for part in answer if part is not None for tensor in _tensors(part)]
+def _tensors(output: object) -> list[Tensor]:
+    """All tensors in a model's output."""
+    if isinstance(output, Tensor):
+        return [output]
+    if isinstance(output, Mapping):
+        output = tuple(output.values())
+    elif not isinstance(output, tuple | list):
+        output = (getattr(output, "logits", None),)
+    return [tensor for part in output if part is not None for tensor in _tensors(part)]
 
 
-def _close(got: Tensor, wanted: Tensor, half: bool = False) -> bool:
-    if got.shape != wanted.shape:
+def _close(got: Tensor, expected: Tensor, half: bool = False) -> bool:
+    if got.shape != expected.shape:
         return False
-    scale = (wanted.max() - wanted.min()) + 1e-2 * wanted.abs().max()
-    return bool((got - wanted).abs().max() <= (_CLOSE_HALF if half else _CLOSE) * scale)
+    scale = (expected.max() - expected.min()) + 1e-2 * expected.abs().max()
+    tolerance = _TOLERANCE_HALF if half else _TOLERANCE
+    return bool((got - expected).abs().max() <= tolerance * scale)
 
 
-def _pictures(black_box: BlackBox, size: int | tuple[int, int] | None) -> Images:
-    """Three pictures of noise: two for the exporter, and one more for the comparison."""
+def _noise_images(black_box: BlackBox, size: int | tuple[int, int] | None) -> Images:
+    """Three images of noise: two for the exporter, and one more for the comparison."""
     size = getattr(black_box, "input_size", (0, 0)) if size is None else size
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 1:
         raise InputError(
-            f"export_onnx: {name_of(black_box)} has no size of its own, so give size=, a side or "
+            f"export_onnx: {name_of(black_box)} has no input size, so give size=, a side or "
             "(height, width), >= 1."
         )
     channels = len(getattr(black_box, "mean", None) or (0, 0, 0))
@@ -237,25 +214,20 @@ def _pictures(black_box: BlackBox, size: int | tuple[int, int] | None) -> Images
 
 
 def _write(graph: nn.Module, inputs: tuple[Tensor, ...], path: Path, dynamo: bool) -> None:
-    names = ["pictures", "labels"][: len(inputs)]
-    outputs = ["logits", "mask"]
-    options: dict[str, Any] = {
-        "input_names": names,
-        "output_names": outputs,
-        "opset_version": _OPSET,
-        "verbose": False,
-    }
+    names, outputs = ["images", "labels"][: len(inputs)], ["logits", "mask"]
+    options: dict[str, Any] = {"dynamic_axes": {name: {0: "batch"} for name in names + outputs}}
     if dynamo:
         batch = torch.export.Dim("batch", min=1)
-        options |= {"dynamic_shapes": tuple({0: batch} for _ in names), "external_data": False}
-    else:
-        options |= {"dynamic_axes": {name: {0: "batch"} for name in names + outputs}}
+        options = {"dynamic_shapes": tuple({0: batch} for _ in names), "external_data": False}
+    options |= {"input_names": names, "output_names": outputs}
     with _quiet(), torch.no_grad():
-        torch.onnx.export(graph, inputs, str(path), dynamo=dynamo, **options)
+        torch.onnx.export(
+            graph, inputs, str(path), dynamo=dynamo, opset_version=_OPSET, verbose=False, **options
+        )
 
 
-def _compare(path: Path, inputs: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> None:
-    """Run the file in onnxruntime, where that is installed."""
+def _compare(path: Path, inputs: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
+    """Run the file in onnxruntime, if it is installed, and compare the outputs."""
     if find_spec("onnxruntime") is None:
         return
     import onnxruntime
@@ -263,32 +235,28 @@ def _compare(path: Path, inputs: tuple[Tensor, ...], wanted: tuple[Tensor, ...])
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    names = [given.name for given in session.get_inputs()]
-    answers = session.run(
-        ["logits", "mask"], dict(zip(names, (t.numpy() for t in inputs), strict=True))
-    )
-    logits, mask = (torch.from_numpy(answer) for answer in answers)
-    if not _close(logits, wanted[0]):
+    names = [item.name for item in session.get_inputs()]
+    arrays = dict(zip(names, (value.numpy() for value in inputs), strict=True))
+    logits, mask = map(torch.from_numpy, session.run(["logits", "mask"], arrays))
+    if not _close(logits, expected[0]):
         raise SaliencyKitError("the graph's logits in onnxruntime differ from the model's.")
-    # of equals either may come first
-    same = slice(None) if len(inputs) > 1 else logits.argmax(1) == wanted[0].argmax(1)
-    if not torch.allclose(mask[same], wanted[1][same], atol=_CLOSE):
+    # classes with equal logits may come in either order
+    same = slice(None) if len(inputs) > 1 else logits.argmax(1) == expected[0].argmax(1)
+    if not torch.allclose(mask[same], expected[1][same], atol=_TOLERANCE):
         raise SaliencyKitError("the graph's mask in onnxruntime differs from the network's.")
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporters' remarks, and without fused transformer layers, which have no ONNX
-    form.
-    """
-    fast, log = torch.backends.mha.get_fastpath_enabled(), logging.getLogger("torch.onnx")
-    level = log.level
+    """Silence the exporters, and turn off fused transformer layers, which have no ONNX form."""
+    fused, logger = torch.backends.mha.get_fastpath_enabled(), logging.getLogger("torch.onnx")
+    level = logger.level
     try:
         torch.backends.mha.set_fastpath_enabled(False)
-        log.setLevel(logging.ERROR)
+        logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-        log.setLevel(level)
+        torch.backends.mha.set_fastpath_enabled(fused)
+        logger.setLevel(level)

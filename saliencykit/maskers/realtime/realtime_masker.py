@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,23 +17,27 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Inputs, Masker, resize_maps
 from saliencykit.core.types import Images, Labels, Logits, Mask
 from saliencykit.maskers.realtime.encoder import Features, TrunkEncoder
-from saliencykit.maskers.realtime.masking_network import MaskingNetwork
+from saliencykit.maskers.realtime.masker_file import read_network, write_network
+from saliencykit.maskers.realtime.masking_network import MaskingNetwork, trunk_feature_maps
+from saliencykit.maskers.realtime.onnx_export import export_onnx
+from saliencykit.maskers.realtime.selector import ClassFilters
+from saliencykit.networks.classifier_head import class_weights, find_classifier_head
 from saliencykit.networks.model_fingerprint import count_values, fingerprint
+from saliencykit.networks.module_layers import module_of
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class RealTimeMasker(Masker):
-    """A trained masking network: the mask of any class in one forward pass, without gradients or
-    further queries.
+    """A trained masking network: the mask of any class in one forward pass, without gradients.
 
-    With the `trunk` encoder that pass is the classifier's own, so prediction and mask together cost
-    little more than the prediction. It is as good as its training; on pictures unlike those look at
-    the check (kept and dropped).
+    With a `TrunkEncoder` that pass is the classifier's own, so that prediction and mask together
+    cost little more than the prediction. Masks are as good as the training; on images unlike the
+    training data, look at the scores of the mask (kept and dropped).
 
     Args:
         network: Trained, or as `masking_network` made it.
-        confidence: The knob: > 0 for smaller masks, < 0 for larger ones, in log-odds; 0 as trained.
+        confidence: > 0 for smaller masks, < 0 for larger ones, in log-odds; 0 as trained.
         metadata: What a file stores beside the weights: training, validation, fingerprint.
 
     Example:
@@ -52,73 +57,70 @@ class RealTimeMasker(Masker):
     network: MaskingNetwork
     confidence: float = 0.0
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    _held: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    _cache: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     needs_gradient: ClassVar[bool] = False
 
     def __repr__(self) -> str:
         """The kind of network, not its layers."""
-        encoder = self.network.encoder
-        return f"RealTimeMasker({type(encoder).__name__}, {type(self.network.decoder).__name__}, confidence={self.confidence})"
+        parts = (type(part).__name__ for part in (self.network.encoder, self.network.decoder))
+        return f"RealTimeMasker({', '.join(parts)}, confidence={self.confidence})"
 
     def bind(self, black_box: BlackBox) -> "RealTimeMasker":
-        """The same masker, for `predict`: it holds the box, and when it is first asked a frozen
-        copy of it.
+        """The same masker for the black box it was trained for, ready for `predict`.
 
         Args:
-            black_box: The box that `predict` asks, the one it was trained for.
+            black_box: What `predict` queries.
         """
-        facts = dict(self.metadata)
-        if "fingerprint" not in facts:
-            facts |= {"fingerprint": fingerprint(black_box), "values": count_values(black_box)}
-        twin = replace(self, metadata=facts)
-        twin._held["box"] = black_box
-        return twin
+        metadata = dict(self.metadata)
+        if "fingerprint" not in metadata:
+            metadata |= {"fingerprint": fingerprint(black_box), "values": count_values(black_box)}
+        bound = replace(self, metadata=metadata)
+        bound._cache["black box"] = black_box
+        return bound
 
     def for_black_box(self, black_box: BlackBox, *, inputs: Inputs = "raw") -> "RealTimeMasker":
-        """Bound to a box that it is about to be asked about, with the head's rows of that box;
-        warns if it was made for another.
+        """The masker bound to a black box, with class filters read from its head.
 
         Args:
-            black_box: The box.
+            black_box: The classifier.
             inputs: What the images will hold: `raw` RGB in [0, 1], or `normalized`: what `model(x)`
                 takes.
 
         Raises:
-            InputError: The box lacks the layers, or an encoder of its own would be shown something
-                else than raw pixels.
-        """
-        from saliencykit.maskers.realtime.masker_file import attach
+            InputError: The black box has other layers, or inputs are normalized and the encoder
+                takes raw pixels.
 
+        Warns:
+            UserWarning: The masker was trained for other weights.
+        """
         if inputs == "normalized" and not isinstance(self.network.encoder, TrunkEncoder):
             raise InputError(
                 "this masker has an encoder of its own, which takes raw pixels in [0, 1]; give "
-                "explain a picture, or TorchBlackBox(model, mean=..., std=...) and inputs='raw'."
+                "explain an image, or TorchBlackBox(model, mean=..., std=...) and inputs='raw'."
             )
-        mine: RealTimeMasker | None
-        for mine in (self, self._held.get("attached")):
-            held = None if mine is None else mine._held.get("box")
-            if mine is None or held is None:
-                continue
-            if held is black_box or (held.module is not None and held.module is black_box.module):
-                return mine
-        self._held["attached"] = attach(self, black_box)
-        return self._held["attached"]  # type: ignore[no-any-return]
+        for masker in (self, self._cache.get("bound", self)):
+            held: BlackBox | None = masker._cache.get("black box")
+            if held is not None and (
+                held is black_box or (held.module is not None and held.module is black_box.module)
+            ):
+                return masker
+        self._cache["bound"] = bound = _with_head_of(self, black_box)
+        return bound
 
     def one_pass(self, black_box: BlackBox, images: Images) -> tuple[Masker, Logits]:
-        """Ask about pictures once: the logits, and a masker that finds the masks of these pictures
-        without asking again.
+        """The logits of images, and a masker that computes their masks from the same features.
 
         Args:
-            black_box: The box that it is attached to, or its copy for many evaluations.
-            images: (B, C, H, W) on the box's device.
+            black_box: The one that the masker is bound to, or its optimized copy.
+            images: (B, C, H, W) on its device.
         """
         features = self.encode(black_box, images)
         logits = features.logits
         if logits is None:
             with torch.no_grad():
                 logits = black_box(images)
-        return _Seen(self, features), logits
+        return _WithFeatures(self, features), logits
 
     @property
     def fit_options(self) -> Mapping[str, object]:
@@ -134,95 +136,92 @@ class RealTimeMasker(Masker):
 
     @property
     def black_box(self) -> BlackBox:
-        """The box it is bound to.
+        """The black box that the masker is bound to.
 
         Raises:
             InputError: It is not bound.
         """
-        if "box" not in self._held:
+        if "black box" not in self._cache:
             raise InputError(
-                "this RealTimeMasker is not bound to a model; write RealTimeMasker.load(path, box)."
+                "this RealTimeMasker is not bound to a model; write RealTimeMasker.load(path, "
+                "black_box)."
             )
-        return self._held["box"]  # type: ignore[no-any-return]
+        return self._cache["black box"]  # type: ignore[no-any-return]
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> Mask:
-        """One pass of the network; nothing is drawn."""
-        mine = self.for_black_box(black_box)
-        return mine.decode(mine.encode(black_box, images), labels)
+        """One pass of the network; deterministic."""
+        bound = self.for_black_box(black_box)
+        return bound.decode(bound.encode(black_box, images), labels)
 
     def encode(self, black_box: BlackBox, images: Images) -> Features:
-        """The features of pictures, and with the trunk the box's logits too.
+        """The features of images, and with a `TrunkEncoder` their logits too.
 
         Args:
-            black_box: The box that it is attached to, or its copy for many evaluations.
-            images: (B, C, H, W) on the box's device.
+            black_box: The one that the masker is bound to, or its optimized copy.
+            images: (B, C, H, W) on its device.
         """
         with torch.no_grad():
-            return self._ready(images.device).encoder.encode(black_box, images)
+            return self.inference_network(images.device).encoder.encode(black_box, images)
 
     def decode(self, features: Features, labels: Labels) -> Mask:
         """Masks at the network's resolution, (B, 1, h, w) or (B, n, h, w).
 
         Args:
-            features: Of B pictures, from `encode`.
-            labels: (B,) int64, or (B, n) for n classes of each picture.
+            features: Of B images, from `encode`.
+            labels: (B,) int64, or (B, n) for n classes of each image.
         """
+        network = self.inference_network(features.maps[0].device)
         with torch.no_grad():
-            mask, _ = self._ready(features.maps[0].device)(features, labels, self.confidence)
+            mask, _ = network(features, labels, self.confidence)
         return torch.clamp(mask, 0, 1)
 
     def predict(self, images: Images, labels: Labels | None = None) -> tuple[Logits, Mask]:
-        """Prediction and mask, with the trunk in one pass of a frozen copy of the model.
+        """Prediction and mask, with a `TrunkEncoder` in one pass of an optimized copy of the model.
 
         Args:
-            images: (B, C, H, W) as the box takes them.
-            labels: (B,), or (B, n) for n masks of each picture; None: the top classes.
+            images: (B, C, H, W) as the black box takes them.
+            labels: (B,), or (B, n) for n masks of each image; None: the top classes.
 
         Returns:
-            Logits (B, K), and masks (B, 1, H, W) or (B, n, H, W) in [0, 1], 1 keeps.
+            Logits (B, K), and masks (B, 1, H, W) or (B, n, H, W) in [0, 1]; 1 keeps a pixel.
 
         Raises:
-            InputError: It is not bound, or images or labels do not fit.
+            InputError: The masker is not bound, or images or labels are malformed.
         """
-        key = f"box for {tuple(images.shape[1:])}"
+        key = images.shape[1:]
         with torch.inference_mode():
-            if key not in self._held:
-                self._held[key] = self.black_box.optimized_for(images)
-            black_box = self._held[key]
-            features = self._ready(images.device).encoder.encode(black_box, images)
-            logits = black_box(images) if features.logits is None else features.logits
+            if key not in self._cache:
+                self._cache[key] = self.black_box.optimized_for(images)
+            features = self.encode(self._cache[key], images)
+            logits = self._cache[key](images) if features.logits is None else features.logits
             if labels is None:
                 labels = logits.argmax(1)
-            elif labels.ndim == 2:
-                checks.labels(
-                    labels.flatten(), labels.numel(), logits.shape[1], "RealTimeMasker.predict"
-                )
             else:
-                checks.labels(labels, len(images), logits.shape[1], "RealTimeMasker.predict")
-            mask, _ = self._ready(images.device)(features, labels, self.confidence)
-        with torch.no_grad():  # what was made in inference mode may not be changed outside of it
+                rows = len(images) if labels.ndim == 1 else labels.numel()
+                checks.labels(labels.flatten(), rows, logits.shape[1], "RealTimeMasker.predict")
+            mask = self.decode(features, labels)
+        with torch.no_grad():  # tensors made in inference mode cannot be changed outside of it
             return logits.clone(), resize_maps(mask, features.size).clamp(0, 1)
 
-    def _ready(self, device: torch.device) -> MaskingNetwork:
-        """The network for inference: a copy with batch norms folded, made once per device."""
-        key = f"network on {device}"
-        if key not in self._held:
+    def inference_network(self, device: torch.device) -> MaskingNetwork:
+        """A copy of the network with batch norms folded, made once per device."""
+        if device not in self._cache:
             with torch.inference_mode(False), torch.no_grad():
-                twin = MaskingNetwork(
+                network = MaskingNetwork(
                     copy.deepcopy(self.network.encoder),
                     copy.deepcopy(self.network.selector),
                     self.network.decoder.folded(),
                 )
-                self._held[key] = twin.eval().requires_grad_(False).to(device)
-        return self._held[key]  # type: ignore[no-any-return]
+                self._cache[device] = network.eval().requires_grad_(False).to(device)
+        return self._cache[device]  # type: ignore[no-any-return]
 
     def save(self, path: str | Path) -> Path:
-        """Write one safetensors file with a JSON header; see `file.save_masker`.
+        """Write one safetensors file with a JSON header.
 
         Args:
-            path: The file; one that is there is replaced at once or not at all.
+            path: The file; an existing one is replaced atomically.
 
         Returns:
             The path.
@@ -231,57 +230,57 @@ class RealTimeMasker(Masker):
             InputError: The network has parts that are not the package's own.
             SaliencyKitError: The file cannot be written.
         """
-        from saliencykit.maskers.realtime.masker_file import save_masker
+        path = Path(path).expanduser()
+        write_network(path, self.network, self.confidence, self.metadata)
+        return path
 
-        return save_masker(self, Path(path).expanduser())
+    @staticmethod
+    def load(path: str | Path, black_box: BlackBox | None = None) -> "RealTimeMasker":
+        """Read a file that `save` wrote.
+
+        Args:
+            path: The file.
+            black_box: The black box to bind the masker to; None: the first that it explains.
+
+        Raises:
+            InputError: The file is not a masker that this version reads, or the black box has
+                another architecture.
+
+        Warns:
+            UserWarning: The masker was trained for other weights.
+        """
+        masker = RealTimeMasker(*read_network(Path(path).expanduser()))
+        return masker if black_box is None else masker.for_black_box(black_box)
 
     def export_onnx(
         self, path: str | Path, size: int | tuple[int, int] | None = None, *, labels: bool = False
     ) -> Path:
-        """Write box and masker as one ONNX graph: pictures in, logits and mask out; see
-        `export.export_onnx`.
+        """Write black box and masker as one ONNX graph: images in, logits and masks out; see
+        `onnx_export.export_onnx`.
 
         Args:
-            path: Of the file.
-            size: Side or (height, width) of the pictures in pixels. None: the box's own.
-            labels: Does the graph take a second input, the class (B,) that the mask is for? False:
-                the top class.
+            path: The file; an existing one is replaced atomically.
+            size: Side or (height, width) of the images in pixels. None: the black box's own.
+            labels: Does the graph take a second input, the class (B,) of each mask? False: the top
+                class.
 
         Returns:
             The path.
 
         Raises:
-            InputError: onnx is not installed, the masker is not bound, or its box does more than
-                normalise and ask its module.
-            SaliencyKitError: The model has something that ONNX lacks, or the graph answers
-                otherwise than the box.
+            InputError: onnx is not installed, the masker is not bound, or its black box does more
+                than normalize images and call its module.
+            SaliencyKitError: The model has an operation that ONNX lacks, or the graph's outputs
+                differ from the black box's.
         """
-        from saliencykit.maskers.realtime.onnx_export import export_onnx
-
-        return export_onnx(self, Path(path).expanduser(), size, labels)
-
-    @staticmethod
-    def load(path: str | Path, black_box: BlackBox | None = None) -> "RealTimeMasker":
-        """Read a file that `save` wrote; see `file.load_masker`.
-
-        Args:
-            path: The file.
-            black_box: The box to bind it to. A masker whose selector is the box's own head must be
-                given one before it is used.
-
-        Raises:
-            InputError: The file is not a masker that this version reads, or the box is of another
-                architecture.
-        """
-        from saliencykit.maskers.realtime.masker_file import load_masker
-
-        return load_masker(Path(path).expanduser(), black_box)
+        network, path = self.inference_network(torch.device("cpu")), Path(path).expanduser()
+        return export_onnx(path, self.black_box, network, self.confidence, size, labels=labels)
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class _Seen(Masker):
-    """The masks of pictures whose features are known."""
+class _WithFeatures(Masker):
+    """A masker of images whose features are known."""
 
     masker: RealTimeMasker
     features: Features
@@ -290,3 +289,49 @@ class _Seen(Masker):
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> Mask:
         return self.masker.decode(self.features, labels)
+
+
+def _with_head_of(masker: RealTimeMasker, black_box: BlackBox) -> RealTimeMasker:
+    """A copy bound to the black box, with class filters from its head."""
+    expected, got = masker.metadata.get("fingerprint"), fingerprint(black_box)
+    # a black box that does not expose its module has no fingerprint
+    if None not in (expected, got) and expected != got:
+        warnings.warn(
+            f"this masker was trained for another model than {black_box!r} (the weights differ); "
+            "its masks may be meaningless. Train a masker for it with fit(model, images).",
+            stacklevel=3,
+        )
+    masker = replace(masker, network=copy.deepcopy(masker.network))
+    encoder, selector = masker.network.encoder, masker.network.selector
+    if isinstance(encoder, TrunkEncoder):
+        names = dict(module_of(black_box).named_modules())
+        if any(feature_map.name not in names for feature_map in encoder.feature_maps):
+            _find_layers_again(masker.network, black_box, masker.metadata.get("size"))
+    if isinstance(selector, ClassFilters) and not selector.trained:
+        selector.read_from(*class_weights(module_of(black_box), selector.layer or ""))
+        masker.network.to(black_box.device)
+    return masker.bind(black_box)
+
+
+def _find_layers_again(network: MaskingNetwork, black_box: BlackBox, size: Any) -> None:
+    """Find the same layers under other names, as in torchvision's and timm's forms of one
+    architecture.
+    """
+    encoder, selector = network.encoder, network.selector
+    if not isinstance(encoder, TrunkEncoder) or not isinstance(selector, ClassFilters) or not size:
+        return
+    probe = torch.full((2, 3, int(size[0]), int(size[1])), 0.5, device=black_box.device)
+    probe[1, :, : probe.shape[2] // 2] = 0.2
+    head = find_classifier_head(black_box, probe)
+    feature_maps = trunk_feature_maps(black_box, probe, head, encoder.sides[0])
+    shapes = [
+        [(feature_map.channels, feature_map.side) for feature_map in maps]
+        for maps in (feature_maps, encoder.feature_maps)
+    ]
+    if shapes[0] != shapes[1] or head.exact == selector.trained:
+        expected = ", ".join(feature_map.name for feature_map in encoder.feature_maps)
+        raise InputError(
+            f"{black_box!r} lacks layers that this masker was trained on: {expected}. Train a "
+            "masker for it with fit(model, images)."
+        )
+    encoder.feature_maps, selector.layer = feature_maps, head.layer

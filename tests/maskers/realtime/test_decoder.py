@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from saliencykit.core.errors import InputError
-from saliencykit.maskers.realtime.decoder import Bottleneck, UNet, ratio
+from saliencykit.maskers.realtime.decoder import Bottleneck, UNet, mask_ratio
 
 CHANNELS, SIDES = (6, 8, 10), ((16, 16), (8, 8), (4, 4))
 DECODERS = {
@@ -39,8 +39,8 @@ def decoder(request):
         return DECODERS[request.param]()
 
 
-def stirred(decoder):
-    """With weights, and statistics of batch norms, as after some training."""
+def randomized(decoder):
+    """With weights and batch-norm statistics as after some training."""
     with torch.no_grad():
         g = torch.Generator().manual_seed(3)
         for module in decoder.modules():
@@ -52,12 +52,12 @@ def stirred(decoder):
     return decoder.eval()
 
 
-# the head
+# the mask
 
 
 @given(keep=numbers, replace=numbers, confidence=st.floats(-20, 20))
-def test_the_ratio_is_in_range(keep, replace, confidence):
-    value = ratio(torch.tensor([keep, replace]).view(1, 2, 1, 1), confidence)
+def test_the_mask_is_between_0_and_1(keep, replace, confidence):
+    value = mask_ratio(torch.tensor([keep, replace]).view(1, 2, 1, 1), confidence)
     assert value.shape == (1, 1, 1, 1)
     assert 0 <= value.item() <= 1
 
@@ -68,62 +68,66 @@ def test_the_ratio_is_in_range(keep, replace, confidence):
     scale=st.floats(1, 1000),
     sign=st.sampled_from([1, -1]),
 )
-def test_it_does_not_see_scale_or_sign(keep, replace, scale, sign):
-    two = torch.tensor([keep, replace], dtype=torch.float64).view(1, 2, 1, 1)
-    slack = 1e-4 / (keep + replace)  # what eps takes, at most
-    assert ratio(two).item() == pytest.approx(ratio(two * scale * sign).item(), abs=slack + 1e-9)
+def test_the_mask_does_not_depend_on_scale_or_sign(keep, replace, scale, sign):
+    pair = torch.tensor([keep, replace], dtype=torch.float64).view(1, 2, 1, 1)
+    slack = 1e-4 / (keep + replace)  # the largest effect of eps
+    assert mask_ratio(pair).item() == pytest.approx(
+        mask_ratio(pair * scale * sign).item(), abs=slack + 1e-9
+    )
 
 
 @given(
     keep=st.floats(0, 100), replace=st.floats(0, 100), low=st.floats(-10, 10), step=st.floats(0, 10)
 )
-def test_it_falls_with_the_confidence(keep, replace, low, step):
-    two = torch.tensor([keep, replace], dtype=torch.float64).view(1, 2, 1, 1)
-    assert ratio(two, low).item() >= ratio(two, low + step).item() - 1e-12
+def test_the_mask_decreases_with_the_confidence(keep, replace, low, step):
+    pair = torch.tensor([keep, replace], dtype=torch.float64).view(1, 2, 1, 1)
+    assert mask_ratio(pair, low).item() >= mask_ratio(pair, low + step).item() - 1e-12
 
 
-def test_it_is_the_formula():
-    two = torch.randn(2, 2, 3, 3)
+def test_the_mask_is_the_documented_formula():
+    pair = torch.randn(2, 2, 3, 3)
     for b in range(2):
         for i in range(3):
             for j in range(3):
-                a, c = abs(two[b, 0, i, j].item()), abs(two[b, 1, i, j].item())
-                assert ratio(two)[b, 0, i, j].item() == pytest.approx(a / (a + c + 1e-4), abs=1e-6)
-                assert ratio(two, 1.5)[b, 0, i, j].item() == pytest.approx(
+                a, c = abs(pair[b, 0, i, j].item()), abs(pair[b, 1, i, j].item())
+                assert mask_ratio(pair)[b, 0, i, j].item() == pytest.approx(
+                    a / (a + c + 1e-4), abs=1e-6
+                )
+                assert mask_ratio(pair, 1.5)[b, 0, i, j].item() == pytest.approx(
                     a / (a + 2.718281828**1.5 * c + 1e-4), abs=1e-6
                 )
 
 
-def test_nothing_over_nothing_has_a_gradient():
-    two = torch.zeros(1, 2, 1, 1, requires_grad=True)
-    mask = ratio(two)
+def test_the_gradient_at_0_over_0_is_finite():
+    pair = torch.zeros(1, 2, 1, 1, requires_grad=True)
+    mask = mask_ratio(pair)
     assert mask.item() == 0
-    assert torch.isfinite(torch.autograd.grad(mask.sum(), two)[0]).all()
+    assert torch.isfinite(torch.autograd.grad(mask.sum(), pair)[0]).all()
 
 
 # decoders
 
 
-def test_a_new_decoder_gives_exactly_the_gate(decoder):
+def test_an_untrained_decoder_returns_exactly_the_gate(decoder):
     gate = gate_for(decoder)
     for mode in (True, False):
-        two = decoder.train(mode)(decoder.prepare(maps_for(decoder)), gate)
+        pair = decoder.train(mode)(decoder.prepare(maps_for(decoder)), gate)
         large = F.interpolate(gate, size=decoder.side, mode="bilinear", align_corners=False)
-        assert two.shape == (3, 2, *decoder.side)
-        assert torch.equal(two, torch.cat([large, 1 - large], 1))
-        assert torch.allclose(ratio(two), large, atol=2e-4)
+        assert pair.shape == (3, 2, *decoder.side)
+        assert torch.equal(pair, torch.cat([large, 1 - large], 1))
+        assert torch.allclose(mask_ratio(pair), large, atol=2e-4)
 
 
-def test_each_picture_is_decoded_on_its_own(decoder):
-    decoder, maps, gate = stirred(decoder), maps_for(decoder), gate_for(decoder)
-    together = decoder(decoder.prepare(maps), gate)
+def test_each_image_is_decoded_independently(decoder):
+    decoder, maps, gate = randomized(decoder), maps_for(decoder), gate_for(decoder)
+    batch = decoder(decoder.prepare(maps), gate)
     for row in range(3):
         alone = decoder(decoder.prepare([m[row : row + 1] for m in maps]), gate[row : row + 1])
-        assert torch.allclose(alone[0], together[row], atol=1e-4)
+        assert torch.allclose(alone[0], batch[row], atol=1e-4)
 
 
-def test_the_folded_copy_says_the_same(decoder):
-    decoder, maps, gate = stirred(decoder), maps_for(decoder), gate_for(decoder)
+def test_the_folded_copy_gives_the_same_result(decoder):
+    decoder, maps, gate = randomized(decoder), maps_for(decoder), gate_for(decoder)
     state = {name: value.clone() for name, value in decoder.state_dict().items()}
     folded = decoder.folded()
     with torch.no_grad():
@@ -135,7 +139,7 @@ def test_the_folded_copy_says_the_same(decoder):
         assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
 
 
-def test_the_options_make_the_same_decoder_again(decoder):
+def test_the_options_make_the_same_decoder(decoder):
     again = type(decoder)(**decoder.options())
     assert again.options() == decoder.options()
     again.load_state_dict(decoder.state_dict())
@@ -145,7 +149,7 @@ def test_the_options_make_the_same_decoder_again(decoder):
 
 
 def test_every_weight_is_used(decoder):
-    stirred(decoder).train()
+    randomized(decoder).train()
     gate = gate_for(decoder)
     loss = decoder(decoder.prepare(maps_for(decoder)), gate).square().sum()
     grads = torch.autograd.grad(loss, list(decoder.parameters()), allow_unused=True)
@@ -157,12 +161,12 @@ def test_every_weight_is_used(decoder):
     assert unused == []
 
 
-def test_pictures_of_another_size_give_maps_of_another_size():
-    decoder = stirred(UNet(CHANNELS[1:], SIDES[1:], (32, 32)))
+def test_images_of_another_size_give_maps_of_another_size():
+    decoder = randomized(UNet(CHANNELS[1:], SIDES[1:], (32, 32)))
     maps = [torch.randn(1, 8, 12, 16), torch.randn(1, 10, 6, 8)]
     assert decoder(decoder.prepare(maps), torch.rand(1, 1, 6, 8)).shape == (1, 2, 48, 64)
 
 
-def test_channels_and_sides_in_pairs():
+def test_different_numbers_of_channels_and_sides_are_refused():
     with pytest.raises(InputError, match="UNet takes one side per map; got 3 maps and 2 sides"):
         UNet(CHANNELS, SIDES[:2], (16, 16))

@@ -13,16 +13,19 @@ from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence
 from saliencykit.testing.unchanged import untouched
 
-TAPS = (FeatureMap("stages.0", "maps", 8, (16, 16)), FeatureMap("stages.2", "maps", 16, (4, 4)))
+FEATURE_MAPS = (
+    FeatureMap("stages.0", "maps", 8, (16, 16)),
+    FeatureMap("stages.2", "maps", 16, (4, 4)),
+)
 
 
-def test_the_trunk_gives_maps_and_logits_in_one_pass(net, pictures):
+def test_the_trunk_encoder_gives_maps_and_logits_in_one_pass(net, pictures):
     black_box, images = net("convolutional"), pictures(3)
     passes = []
     handle = black_box.model.register_forward_pre_hook(
         lambda module, given: passes.append(len(given[0]))
     )
-    trunk = TrunkEncoder(TAPS)
+    trunk = TrunkEncoder(FEATURE_MAPS)
     features = trunk.encode(black_box, images)
     handle.remove()
     assert passes == [3]
@@ -33,13 +36,13 @@ def test_the_trunk_gives_maps_and_logits_in_one_pass(net, pictures):
     assert list(trunk.parameters()) == []
 
 
-def test_the_trunk_leaves_the_box_alone(net, pictures):
+def test_the_trunk_encoder_leaves_the_model_unchanged(net, pictures):
     black_box = net("convolutional")
     with untouched("TrunkEncoder", black_box.model):
-        TrunkEncoder(TAPS).encode(black_box, pictures(2))
+        TrunkEncoder(FEATURE_MAPS).encode(black_box, pictures(2))
 
 
-def test_a_trunk_of_another_model_is_named(net, pictures):
+def test_layers_of_another_model_are_refused(net, pictures):
     with pytest.raises(
         InputError, match=r"'stages.0' of \w+ has 8 channels, and the masker was made for 9"
     ):
@@ -47,12 +50,12 @@ def test_a_trunk_of_another_model_is_named(net, pictures):
             net("convolutional"), pictures(2)
         )
     with pytest.raises(InputError, match="no layer"):
-        TrunkEncoder(TAPS).encode(net("channels-last"), pictures(2))
-    with pytest.raises(InputError, match="at least one tap"):
+        TrunkEncoder(FEATURE_MAPS).encode(net("channels-last"), pictures(2))
+    with pytest.raises(InputError, match="at least one feature map"):
         TrunkEncoder(())
 
 
-def test_rows_of_features():
+def test_features_can_be_indexed_by_image():
     features = Features((torch.arange(4.0).view(4, 1, 1, 1),), torch.arange(8.0).view(4, 2), (8, 8))
     some = features.rows(torch.tensor([2, 0, 2]))
     assert some.maps[0].flatten().tolist() == [2, 0, 2]
@@ -69,26 +72,26 @@ def test_rows_of_features():
         {"size": (64, 64), "stem": 4, "widths": (4, 6, 8), "depth": 5, "channels_in": 1},
     ],
 )
-def test_the_own_encoder_knows_its_sides(options):
-    own = StandaloneEncoder(**options).eval()
+def test_the_standalone_encoder_knows_its_channels_and_sides(options):
+    encoder = StandaloneEncoder(**options).eval()
     black_box = Counting(PlantedEvidence())
-    features = own.encode(black_box, torch.rand(2, own.channels_in, *own.size))
+    features = encoder.encode(black_box, torch.rand(2, encoder.channels_in, *encoder.size))
     assert [(m.shape[1], tuple(m.shape[2:])) for m in features.maps] == list(
-        zip(own.channels, own.sides, strict=True)
+        zip(encoder.channels, encoder.sides, strict=True)
     )
     assert features.logits is None
     assert black_box.batch_sizes == []
-    assert own.trained
-    assert StandaloneEncoder(**own.options()).options() == own.options()
+    assert encoder.trained
+    assert StandaloneEncoder(**encoder.options()).options() == encoder.options()
 
 
 @pytest.mark.parametrize("options", [{"widths": (8, 0)}, {"depth": 0}, {"stem": 0}])
-def test_numbers_of_the_own_encoder(options):
-    with pytest.raises(InputError, match="all are >= 1"):
+def test_bad_arguments_of_the_standalone_encoder_are_refused(options):
+    with pytest.raises(InputError, match="all of them are >= 1"):
         StandaloneEncoder(**options)
 
 
-def test_the_papers_encoder_is_frozen_and_always_the_same():
+def test_the_pretrained_encoder_is_frozen_and_always_the_same():
     pytest.importorskip("timm")
     with untouched("PretrainedEncoder"):
         paper = PretrainedEncoder("test_resnet", pretrained=False, size=(64, 64))
@@ -106,22 +109,23 @@ def test_the_papers_encoder_is_frozen_and_always_the_same():
     assert PretrainedEncoder(**paper.options()).options() == paper.options()
 
 
-def test_the_papers_encoder_normalises_as_its_backbone_wants_it():
+def test_the_pretrained_encoder_normalizes_images_for_its_backbone():
     timm = pytest.importorskip("timm")
     paper = PretrainedEncoder("test_resnet", pretrained=False, size=(64, 64))
     config = timm.create_model("test_resnet").pretrained_cfg
     images = torch.rand(1, 3, 64, 64)
     mean, std = (torch.tensor(config[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
-    wanted = paper.backbone((images - mean) / std)
+    expected = paper.backbone((images - mean) / std)
     assert all(
         torch.allclose(a, b)
-        for a, b in zip(paper.encode(PlantedEvidence(), images).maps, wanted, strict=True)
+        for a, b in zip(paper.encode(PlantedEvidence(), images).maps, expected, strict=True)
     )
 
 
-def test_a_backbone_that_is_not_there():
+def test_an_unknown_backbone_is_refused():
     pytest.importorskip("timm")
     with pytest.raises(
-        InputError, match=r"Paper\(backbone='no_such_net', pretrained=False\): .* encoder='own'"
+        InputError,
+        match=r"PretrainedEncoder\(backbone='no_such_net', pretrained=False\): .* encoder='own'",
     ):
         PretrainedEncoder("no_such_net", pretrained=False)

@@ -10,11 +10,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from saliencykit.core.errors import InputError, SaliencyKitError
-from saliencykit.maskers.realtime.encoder import PretrainedEncoder, StandaloneEncoder
-from saliencykit.maskers.realtime.masker_file import TrainedFile, read_header
+from saliencykit.maskers.realtime.encoder import Encoder, PretrainedEncoder, StandaloneEncoder
+from saliencykit.maskers.realtime.masker_file import read_header
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork, masking_network
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
-from saliencykit.maskers.realtime.selector import ClassFilters
+from saliencykit.maskers.realtime.trained_file import TrainedFile
 from saliencykit.testing.black_boxes import PlantedEvidence
 
 NAMES = ("convolutional", "squeezed", "channels-last", "class-token", "flattened")
@@ -44,7 +44,7 @@ def masker_for(black_box, images, **options):
 
 @pytest.fixture
 def saved(net, pictures, tmp_path):
-    """A box, the file of a masker made for it, and pictures."""
+    """A black box, the file of a masker made for it, and images."""
     black_box, images = net("convolutional"), pictures(4)
     return (
         black_box,
@@ -64,11 +64,11 @@ def rewritten(path, change_header=None, change_weights=None):
     return path
 
 
-# there and back
+# save and load
 
 
 @pytest.mark.parametrize("name", [*NAMES, "own", "paper"])
-def test_there_and_back(net, pictures, tmp_path, name):
+def test_a_loaded_masker_equals_the_saved_one(net, pictures, tmp_path, name):
     if name in NAMES:
         black_box, images, options = net(name), pictures(4), {}
     else:
@@ -97,7 +97,7 @@ def test_there_and_back(net, pictures, tmp_path, name):
     assert (one[1] - other[1]).abs().max() < 0.02, "weights are stored in half precision"
 
 
-def test_what_belongs_to_the_box_is_not_stored(saved):
+def test_weights_of_the_classifier_are_not_stored(saved):
     _, path, _ = saved
     weights = load_file(path)
     assert not [
@@ -108,7 +108,7 @@ def test_what_belongs_to_the_box_is_not_stored(saved):
     assert path.stat().st_size < 200_000
 
 
-def test_saved_twice_it_is_the_same_file(saved, tmp_path):
+def test_a_loaded_masker_saves_the_same_file(saved, tmp_path):
     black_box, path, _ = saved
     again = RealTimeMasker.load(path, black_box).save(tmp_path / "again.safetensors")
     one, other = load_file(path), load_file(again)
@@ -117,7 +117,7 @@ def test_saved_twice_it_is_the_same_file(saved, tmp_path):
     assert str(read_header(path)) == str(read_header(again))
 
 
-def test_without_a_box_it_waits_for_one(saved):
+def test_a_masker_loaded_without_a_black_box_is_bound_later(saved):
     black_box, path, images = saved
     masker = RealTimeMasker.load(path)
     with pytest.raises(InputError, match="not bound"):
@@ -128,17 +128,19 @@ def test_without_a_box_it_waits_for_one(saved):
     ).abs().max() < 1e-6
 
 
-# whose it is
+# which model it fits
 
 
-def test_another_model_is_warned_of(saved, net):
+def test_other_weights_are_warned_about(saved, net):
     _, path, images = saved
-    with pytest.warns(UserWarning, match=r"trained for another model .* Train one with fit"):
+    with pytest.warns(
+        UserWarning, match=r"trained for another model .* Train a masker for it with fit"
+    ):
         masker = RealTimeMasker.load(path, net("convolutional", seed=1))
     assert torch.isfinite(masker.predict(images)[1]).all()
 
 
-def test_another_architecture_is_refused(saved, net):
+def test_another_architecture_is_refused_by_name(saved, net):
     _, path, _ = saved
     with (
         pytest.warns(UserWarning, match="another model"),
@@ -147,7 +149,7 @@ def test_another_architecture_is_refused(saved, net):
         RealTimeMasker.load(path, net("squeezed"))
 
 
-def test_a_file_knows_which_box_it_fits(saved, net):
+def test_a_trained_file_knows_which_weights_it_fits(saved, net):
     black_box, path, _ = saved
     file = TrainedFile(path)
     assert file.fits(black_box)
@@ -158,7 +160,7 @@ def test_a_file_knows_which_box_it_fits(saved, net):
     assert isinstance(file(), RealTimeMasker)
 
 
-def test_a_masker_of_a_box_without_a_module_fits_nothing_by_itself(tmp_path):
+def test_a_trained_file_of_a_black_box_without_a_module_fits_nothing(tmp_path):
     black_box = PlantedEvidence()
     path = (
         masker_for(black_box, black_box.examples(2, generator=seeded())[0])
@@ -168,10 +170,10 @@ def test_a_masker_of_a_box_without_a_module_fits_nothing_by_itself(tmp_path):
     assert not TrainedFile(path).fits(black_box)
 
 
-# files that are none
+# files that are not a masker's
 
 
-def test_there_is_no_such_file(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(
         InputError, match=r"there is no file .*nowhere.safetensors.*saliencykit fit --output"
     ):
@@ -179,14 +181,14 @@ def test_there_is_no_such_file(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing of the kind", None])
-def test_a_damaged_file(saved, content):
+def test_a_damaged_file_is_refused(saved, content):
     _, path, _ = saved
     path.write_bytes(path.read_bytes()[:-100] if content is None else content)
     with pytest.raises(InputError, match="is no whole safetensors file"):
         RealTimeMasker.load(path)
 
 
-def test_a_classifiers_weights(tmp_path):
+def test_weights_of_a_classifier_are_refused(tmp_path):
     path = tmp_path / "resnet.safetensors"
     save_file({"fc.weight": torch.zeros(2, 2)}, path)
     with pytest.raises(InputError, match=r"holds no masker .* checkpoint="):
@@ -194,7 +196,7 @@ def test_a_classifiers_weights(tmp_path):
 
 
 @pytest.mark.parametrize("number", [0, 2, "1", None])
-def test_another_format(saved, number):
+def test_an_unknown_format_is_refused(saved, number):
     _, path, _ = saved
     rewritten(path, lambda header: header.update(format=number))
     with pytest.raises(
@@ -217,21 +219,21 @@ def test_another_format(saved, number):
         lambda header: header.pop("confidence"),
     ],
 )
-def test_a_damaged_header(saved, change):
+def test_a_damaged_header_is_refused(saved, change):
     _, path, _ = saved
     rewritten(path, change)
     with pytest.raises(InputError, match="is damaged"):
         RealTimeMasker.load(path)
 
 
-def test_a_header_that_is_no_json(saved):
+def test_a_header_that_is_not_json_is_refused(saved):
     _, path, _ = saved
     save_file(load_file(path), path, metadata={KEY: "{"})
     with pytest.raises(InputError, match=r"the header of .* is damaged"):
         RealTimeMasker.load(path)
 
 
-def test_weights_that_are_missing_or_too_many(saved):
+def test_missing_or_unexpected_weights_are_named(saved):
     _, path, _ = saved
     rewritten(path, change_weights=lambda tensors: tensors.pop("decoder.last.weight"))
     with pytest.raises(InputError, match=r"missing \['decoder.last.weight'\]"):
@@ -245,7 +247,7 @@ def test_weights_that_are_missing_or_too_many(saved):
 
 
 @pytest.mark.parametrize("broken", ["replace", "open"])
-def test_a_full_disk_leaves_the_old_file_whole(saved, monkeypatch, broken):
+def test_a_full_disk_leaves_the_old_file_unchanged(saved, monkeypatch, broken):
     black_box, path, _ = saved
     before = path.read_bytes()
     masker = RealTimeMasker.load(path, black_box)
@@ -262,17 +264,14 @@ def test_a_full_disk_leaves_the_old_file_whole(saved, monkeypatch, broken):
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
-def test_a_folder_that_is_a_file(saved):
+def test_a_path_inside_a_file_is_refused(saved):
     black_box, path, _ = saved
     with pytest.raises(SaliencyKitError, match="cannot be written"):
         RealTimeMasker.load(path, black_box).save(path / "masker.safetensors")
 
 
-def test_parts_of_ones_own_cannot_be_saved(tmp_path):
-    class Mine(ClassFilters):
-        pass
-
-    class Other(StandaloneEncoder.__mro__[1]):
+def test_custom_parts_cannot_be_saved(tmp_path):
+    class Other(Encoder):
         kind, channels, sides, trained = "other", (6, 8), ((16, 16), (8, 8)), False
 
         def encode(self, black_box, images):
@@ -288,5 +287,5 @@ def test_parts_of_ones_own_cannot_be_saved(tmp_path):
         encoder=StandaloneEncoder((6, 8), 1, size=(16, 16)),
     )
     changed = MaskingNetwork(Other(), network.selector, network.decoder)
-    with pytest.raises(InputError, match="this one is of Other, ClassFilters, UNet"):
+    with pytest.raises(InputError, match="got Other, ClassFilters, UNet"):
         RealTimeMasker(network=changed).save(tmp_path / "masker.safetensors")

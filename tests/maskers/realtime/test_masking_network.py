@@ -20,8 +20,8 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def stirred(network, seed=3):
-    """With a decoder that says something."""
+def randomized(network, seed=3):
+    """With random weights in the decoder, as after some training."""
     with torch.no_grad():
         last = network.decoder.last
         last.weight.copy_(0.3 * torch.randn(last.weight.shape, generator=seeded(seed)))
@@ -35,7 +35,7 @@ def stirred(network, seed=3):
 
 @pytest.fixture(params=[*NAMES, "own"])
 def made(request, net, pictures):
-    """A box, a network for it and pictures."""
+    """A black box, a network for it, and images."""
     if request.param == "own":
         black_box = PlantedEvidence()
         images, _ = black_box.examples(4, generator=seeded())
@@ -52,7 +52,7 @@ def masks_of(black_box, network, images, labels, confidence=0.0):
 # the untrained network
 
 
-def test_before_the_first_step_the_mask_is_the_gate(made):
+def test_before_training_the_mask_is_the_gate(made):
     black_box, network, images = made
     labels = black_box(images).argmax(1)
     with torch.no_grad():
@@ -64,18 +64,18 @@ def test_before_the_first_step_the_mask_is_the_gate(made):
     assert torch.equal(presence, gate.amax((1, 2, 3)))
 
 
-def test_calibrated_on_its_own_classes_it_keeps_something_and_not_everything(made):
+def test_before_training_the_mask_of_the_top_class_is_neither_empty_nor_full(made):
     black_box, network, images = made
     mask, _ = masks_of(black_box, network, images, black_box(images).argmax(1))
     assert torch.isfinite(mask).all()
     assert 0 <= mask.min() <= mask.max() <= 1
-    if not network.selector.own:
+    if not network.selector.trained:
         assert 0.001 < mask.mean() < 0.999
 
 
-def test_exact_rows_are_the_boxs_and_others_are_trained(net, pictures):
+def test_filters_are_trained_only_where_they_are_not_exactly_the_heads(net, pictures):
     images = pictures(4)
-    for name, own in [
+    for name, trained in [
         ("convolutional", False),
         ("squeezed", False),
         ("class-token", True),
@@ -83,37 +83,37 @@ def test_exact_rows_are_the_boxs_and_others_are_trained(net, pictures):
     ]:
         network = masking_network(net(name), images)
         assert isinstance(network.encoder, TrunkEncoder)
-        assert network.selector.own is own
+        assert network.selector.trained is trained
 
 
 # invariants
 
 
-def test_alone_and_in_a_batch(made):
+def test_a_mask_is_the_same_alone_and_in_a_batch(made):
     black_box, network, images = made
     labels = torch.tensor([0, 1, 2, 3])
-    together, presence = masks_of(black_box, stirred(network), images, labels)
+    batch, presence = masks_of(black_box, randomized(network), images, labels)
     for row in range(4):
-        alone, seen = masks_of(black_box, network, images[row : row + 1], labels[row : row + 1])
-        assert torch.allclose(alone[0], together[row], atol=1e-5)
-        assert torch.allclose(seen[0], presence[row], atol=1e-4)
+        alone, own = masks_of(black_box, network, images[row : row + 1], labels[row : row + 1])
+        assert torch.allclose(alone[0], batch[row], atol=1e-5)
+        assert torch.allclose(own[0], presence[row], atol=1e-4)
 
 
-def test_several_classes_from_one_pass_are_the_classes_one_by_one(made):
+def test_masks_of_several_classes_equal_those_of_single_classes(made):
     black_box, network, images = made
     labels = torch.tensor([[0, 1, 2], [3, 3, 0], [2, 1, 0], [1, 0, 3]])
-    several, presence = masks_of(black_box, stirred(network), images, labels)
+    several, presence = masks_of(black_box, randomized(network), images, labels)
     assert several.shape[:2] == presence.shape == (4, 3)
     for column in range(3):
-        one, seen = masks_of(black_box, network, images, labels[:, column])
+        one, own = masks_of(black_box, network, images, labels[:, column])
         assert torch.allclose(several[:, column], one[:, 0], atol=1e-5)
-        assert torch.allclose(presence[:, column], seen, atol=1e-5)
+        assert torch.allclose(presence[:, column], own, atol=1e-5)
 
 
-def test_the_folded_decoder_says_the_same(made):
+def test_the_folded_decoder_gives_the_same_masks(made):
     black_box, network, images = made
     labels = torch.tensor([0, 1, 2, 3])
-    twin = MaskingNetwork(network.encoder, network.selector, stirred(network).decoder.folded())
+    twin = MaskingNetwork(network.encoder, network.selector, randomized(network).decoder.folded())
     assert torch.allclose(
         masks_of(black_box, twin, images, labels)[0],
         masks_of(black_box, network, images, labels)[0],
@@ -122,10 +122,10 @@ def test_the_folded_decoder_says_the_same(made):
 
 
 @given(confidence=st.floats(-30, 30), step=st.floats(0, 10), seed=st.integers(0, 3))
-def test_masks_are_in_range_and_fall_with_the_confidence(confidence, step, seed):
+def test_masks_are_between_0_and_1_and_decrease_with_the_confidence(confidence, step, seed):
     black_box = PlantedEvidence()
     images, labels = black_box.examples(2, generator=seeded(seed), size=8)
-    network = stirred(
+    network = randomized(
         masking_network(
             black_box, images, encoder=StandaloneEncoder(widths=(4, 6), depth=1, size=(8, 8))
         ),
@@ -140,7 +140,7 @@ def test_masks_are_in_range_and_fall_with_the_confidence(confidence, step, seed)
 # making one
 
 
-def test_the_box_comes_back_as_it_was(net, pictures):
+def test_the_model_is_left_unchanged(net, pictures):
     for name in NAMES:
         black_box, images = net(name), pictures(4)
         black_box.model.train()
@@ -149,7 +149,7 @@ def test_the_box_comes_back_as_it_was(net, pictures):
             masks_of(black_box, network, images, torch.tensor([0, 1, 2, 3]))
 
 
-def test_also_where_the_box_is_on_its_way_to_raise(net, pictures):
+def test_the_model_is_left_unchanged_when_it_raises(net, pictures):
     black_box = net("flattened")
     black_box.model.classifier[2] = nn.Linear(23, 5)
     with untouched("masking_network", black_box.model), pytest.raises(InputError):
@@ -169,7 +169,7 @@ def test_the_same_seed_makes_the_same_network(net, pictures):
     ("side", "stride", "expected"),
     [(16, None, 16), (64, None, 32), (160, None, 40), (64, 8, 8), (20, 3, 7)],
 )
-def test_the_masks_resolution(side, stride, expected):
+def test_the_resolution_of_masks(side, stride, expected):
     black_box = PlantedEvidence()
     images, labels = black_box.examples(2, generator=seeded(), size=side)
     network = masking_network(black_box, images, mask_stride=stride)
@@ -178,14 +178,14 @@ def test_the_masks_resolution(side, stride, expected):
     assert network.decoder.side == (expected, expected)
 
 
-def test_rectangles():
+def test_rectangular_images():
     black_box = PlantedEvidence()
     images, labels = black_box.examples(2, generator=seeded(), size=(20, 36))
     mask, _ = masks_of(black_box, masking_network(black_box, images), images, labels)
     assert mask.shape == (2, 1, 20, 36)
 
 
-def test_auto_takes_the_trunk_where_there_is_one(net, pictures):
+def test_auto_uses_the_trunk_where_the_black_box_exposes_one(net, pictures):
     black_box = PlantedEvidence()
     images, _ = black_box.examples(2, generator=seeded())
     assert isinstance(masking_network(black_box, images).encoder, StandaloneEncoder)
@@ -196,14 +196,14 @@ def test_auto_takes_the_trunk_where_there_is_one(net, pictures):
     )
 
 
-def test_a_box_that_takes_one_picture_at_a_time(net, pictures):
+def test_a_black_box_with_a_batch_limit_of_one(net, pictures):
     images = pictures(4)
     for name in ("convolutional", "flattened"):
         network = masking_network(net(name, max_batch_size=1), images)
         assert isinstance(network.encoder, TrunkEncoder)
 
 
-def test_under_no_grad(net, pictures):
+def test_a_network_is_made_under_no_grad_and_in_inference_mode(net, pictures):
     with torch.no_grad():
         masking_network(net("flattened"), pictures(4))
     black_box = net("flattened")
@@ -212,7 +212,7 @@ def test_under_no_grad(net, pictures):
     assert not any(p.is_inference() for p in network.parameters())
 
 
-def test_an_encoder_of_ones_own_and_the_papers_decoder():
+def test_the_pretrained_encoder_comes_with_the_papers_decoder():
     pytest.importorskip("timm")
     black_box = PlantedEvidence()
     images, labels = black_box.examples(2, generator=seeded(), size=64)
@@ -243,14 +243,14 @@ def test_parts_can_be_replaced():
     assert masks_of(black_box, network.eval(), images, labels)[0].min() > 0.99
 
 
-def test_arguments():
+def test_bad_arguments_are_refused():
     black_box = Counting(PlantedEvidence())
     images, labels = black_box.black_box.examples(2, generator=seeded())
-    with pytest.raises(InputError, match="a stride is >= 1"):
+    with pytest.raises(InputError, match="expected >= 1"):
         masking_network(black_box, images, mask_stride=0)
     with pytest.raises(InputError, match="does not expose a torch module"):
         masking_network(black_box, images, encoder="trunk")
-    with pytest.raises(InputError, match="an encoder is 'auto'"):
+    with pytest.raises(InputError, match="expected 'auto'"):
         masking_network(black_box, images, encoder="big")
     network = masking_network(black_box, images)
     with pytest.raises(InputError, match=r"takes labels \(2,\) or"):

@@ -27,22 +27,22 @@ def bound(black_box, images, encoder="auto", confidence=0.0):
 
 def run(path, images, labels=None):
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    given = {"pictures": images.numpy()} | ({} if labels is None else {"labels": labels.numpy()})
-    return [torch.from_numpy(answer) for answer in session.run(["logits", "mask"], given)]
+    given = {"images": images.numpy()} | ({} if labels is None else {"labels": labels.numpy()})
+    return [torch.from_numpy(output) for output in session.run(["logits", "mask"], given)]
 
 
 def agree(path, masker, images, labels=None):
     logits, mask = run(path, images, labels)
-    wanted, right = masker.predict(images, labels)
-    assert torch.allclose(logits, wanted, atol=1e-4, rtol=1e-4)
-    assert torch.allclose(mask, right, atol=1e-4)
+    expected, expected_mask = masker.predict(images, labels)
+    assert torch.allclose(logits, expected, atol=1e-4, rtol=1e-4)
+    assert torch.allclose(mask, expected_mask, atol=1e-4)
     assert mask.shape == (len(images), 1, *images.shape[2:])
     assert mask.min() >= 0
     assert mask.max() <= 1
 
 
-def seen(name, side=None):
-    """A model of timm or torchvision with random weights, whose batch norms have seen something."""
+def trained(name, side=None):
+    """A timm or torchvision model with random weights and batch-norm statistics of noise."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         if name.startswith("torchvision:"):
@@ -60,7 +60,7 @@ def seen(name, side=None):
 
 @pytest.fixture
 def traced(monkeypatch):
-    """By tracing alone, which is quick."""
+    """Exports by tracing only, which is fast."""
     write, ways = onnx_export._write, []
 
     def only_traced(graph, inputs, path, dynamo):
@@ -73,7 +73,7 @@ def traced(monkeypatch):
     return ways
 
 
-def test_one_file_for_any_batch(net, pictures, tmp_path, monkeypatch):
+def test_one_file_takes_any_batch_size(net, pictures, tmp_path, monkeypatch):
     write, ways = onnx_export._write, []
     monkeypatch.setattr(
         onnx_export, "_write", lambda *given: (ways.append(given[-1]), write(*given))
@@ -88,7 +88,7 @@ def test_one_file_for_any_batch(net, pictures, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["convolutional", "squeezed", "channels-last", "flattened"])
-def test_every_way_that_maps_are_made(name, net, pictures, tmp_path, traced):
+def test_feature_maps_of_every_layout(name, net, pictures, tmp_path, traced):
     images = pictures(3)
     masker = bound(net(name), images)
     masker.export_onnx(tmp_path / "masker.onnx", labels=True)
@@ -97,8 +97,8 @@ def test_every_way_that_maps_are_made(name, net, pictures, tmp_path, traced):
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
-def test_timm(name, tmp_path, traced):
-    black_box = seen(name, 160)
+def test_timm_models(name, tmp_path, traced):
+    black_box = trained(name, 160)
     images = torch.rand(3, 3, 160, 160, generator=torch.Generator().manual_seed(1))
     masker = bound(black_box, images)
     masker.export_onnx(str(tmp_path / "masker.onnx"), labels=True)
@@ -116,7 +116,7 @@ LARGER = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LARGER)
 def test_larger_models(name, tmp_path):
-    black_box = seen(name, LARGER[name])
+    black_box = trained(name, LARGER[name])
     images = torch.rand(
         2, 3, LARGER[name], LARGER[name], generator=torch.Generator().manual_seed(1)
     )
@@ -125,14 +125,14 @@ def test_larger_models(name, tmp_path):
     agree(tmp_path / "masker.onnx", masker, images)
 
 
-def test_an_encoder_of_its_own_and_the_confidence(net, pictures, tmp_path, traced):
+def test_a_standalone_encoder_and_the_confidence(net, pictures, tmp_path, traced):
     images = pictures(3)
     masker = bound(net("squeezed"), images, encoder="own", confidence=1.5)
     masker.export_onnx(tmp_path / "own.onnx")
     agree(tmp_path / "own.onnx", masker, images)
 
 
-def test_the_papers_encoder(net, pictures, tmp_path, traced):
+def test_the_pretrained_encoder(net, pictures, tmp_path, traced):
     pytest.importorskip("timm")
     images = pictures(3)
     masker = bound(
@@ -144,7 +144,7 @@ def test_the_papers_encoder(net, pictures, tmp_path, traced):
     agree(tmp_path / "paper.onnx", masker, images)
 
 
-def test_another_size_and_a_half_precision_model(net, pictures, tmp_path, traced):
+def test_another_image_size_and_a_half_precision_model(net, pictures, tmp_path, traced):
     black_box = net("convolutional")
     masker = bound(black_box, pictures(2))
     masker.export_onnx(tmp_path / "larger.onnx", size=(48, 40))
@@ -158,7 +158,7 @@ def test_another_size_and_a_half_precision_model(net, pictures, tmp_path, traced
     assert (logits - black_box(pictures(2))).abs().max() < 0.2
 
 
-class Answers(nn.Module):
+class Returns(nn.Module):
     def __init__(self, inner, form):
         super().__init__()
         self.inner, self.form = inner, form
@@ -175,11 +175,11 @@ class Answers(nn.Module):
 
 
 @pytest.mark.parametrize("form", ["tuple", "dict", "probabilities", "sigmoid", "one probability"])
-def test_whatever_the_model_returns(form, net, pictures, tmp_path, traced):
+def test_models_with_every_form_of_output(form, net, pictures, tmp_path, traced):
     plain, images = net("convolutional"), pictures(3)
     outputs = "probabilities" if "prob" in form else "logits"
     black_box = TorchBlackBox(
-        Answers(plain.model, form).eval(),
+        Returns(plain.model, form).eval(),
         mean=plain.mean,
         std=plain.std,
         size=plain.size,
@@ -190,7 +190,7 @@ def test_whatever_the_model_returns(form, net, pictures, tmp_path, traced):
     agree(tmp_path / "masker.onnx", masker, images)
 
 
-def test_nothing_of_the_users_is_touched(net, pictures, tmp_path, traced):
+def test_model_and_network_are_left_unchanged(net, pictures, tmp_path, traced):
     black_box, images = net("convolutional"), pictures(2)
     masker = bound(black_box, images)
     black_box.model.train()
@@ -201,7 +201,7 @@ def test_nothing_of_the_users_is_touched(net, pictures, tmp_path, traced):
     assert torch.backends.mha.get_fastpath_enabled() == fast
 
 
-def test_boxes_that_cannot_be_exported(net, pictures, tmp_path):
+def test_black_boxes_that_cannot_be_exported_are_refused(net, pictures, tmp_path):
     planted = PlantedEvidence()
     images, _ = planted.examples(2, generator=torch.Generator().manual_seed(0))
     with pytest.raises(InputError, match="does not expose a torch module"):
@@ -228,13 +228,15 @@ class Inverting(BlackBox):
         return self.inner(1 - images)
 
 
-def test_a_box_that_does_more_than_normalise(net, pictures, tmp_path):
+def test_a_black_box_that_does_more_than_normalize_is_refused(net, pictures, tmp_path):
     masker = bound(Inverting(net("convolutional")), pictures(2))
-    with pytest.raises(InputError, match="Inverting does more than normalise"):
+    with pytest.raises(InputError, match="Inverting does more than normalize"):
         masker.export_onnx(tmp_path / "x.onnx", size=32)
 
 
-def test_a_model_that_fixes_its_batch_is_named(net, pictures, tmp_path, traced):
+def test_a_model_that_fixes_its_batch_size_is_refused_with_the_cause(
+    net, pictures, tmp_path, traced
+):
     masker = bound(net("class-token"), pictures(2))  # its forward has len(x)
     with pytest.raises(
         SaliencyKitError, match=r"Tokens with its masker cannot be written as ONNX.* x\.shape\[0\]"
@@ -242,14 +244,14 @@ def test_a_model_that_fixes_its_batch_is_named(net, pictures, tmp_path, traced):
         masker.export_onnx(tmp_path / "x.onnx")
 
 
-def test_without_onnx_it_says_what_to_install(net, pictures, tmp_path, monkeypatch):
+def test_without_onnx_the_error_says_what_to_install(net, pictures, tmp_path, monkeypatch):
     masker = bound(net("convolutional"), pictures(2))
     monkeypatch.setattr(onnx_export, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'saliencykit\[onnx\]'"):
         masker.export_onnx(tmp_path / "x.onnx")
 
 
-def test_a_graph_that_answers_otherwise_gets_no_name(net, pictures, tmp_path, monkeypatch):
+def test_a_graph_with_other_outputs_does_not_replace_the_file(net, pictures, tmp_path, monkeypatch):
     masker = bound(net("convolutional"), pictures(2))
     write = onnx_export._write
 

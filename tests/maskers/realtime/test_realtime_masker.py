@@ -18,7 +18,7 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def stirred(network):
+def randomized(network):
     with torch.no_grad():
         last = network.decoder.last
         last.weight.copy_(0.3 * torch.randn(last.weight.shape, generator=seeded(3)))
@@ -27,7 +27,7 @@ def stirred(network):
 
 @pytest.fixture(params=[*NAMES, "own"])
 def made(request, net, pictures):
-    """A box, a bound masker and pictures."""
+    """A black box, a bound masker, and images."""
     if request.param == "own":
         black_box = PlantedEvidence()
         images, _ = black_box.examples(4, generator=seeded())
@@ -35,12 +35,12 @@ def made(request, net, pictures):
         black_box, images = net(request.param), pictures(4)
     return (
         black_box,
-        RealTimeMasker(network=stirred(masking_network(black_box, images))).bind(black_box),
+        RealTimeMasker(network=randomized(masking_network(black_box, images))).bind(black_box),
         images,
     )
 
 
-def test_predict_is_the_boxs_answer_and_the_masks(made):
+def test_predict_gives_the_logits_and_the_masks_of_the_top_classes(made):
     black_box, masker, images = made
     logits, mask = masker.predict(images)
     labels = black_box(images).argmax(1)
@@ -49,7 +49,7 @@ def test_predict_is_the_boxs_answer_and_the_masks(made):
     assert torch.allclose(mask, masker(black_box, images, labels, generator=seeded()), atol=1e-4)
 
 
-def test_several_masks_of_each_picture(made):
+def test_predict_gives_masks_of_several_classes(made):
     black_box, masker, images = made
     labels = torch.tensor([[0, 1], [2, 3], [1, 1], [3, 0]])
     _, masks = masker.predict(images, labels)
@@ -65,16 +65,16 @@ def test_several_masks_of_each_picture(made):
         )
 
 
-def test_it_keeps_the_contract_of_maskers():
+def test_it_fulfils_the_contract_of_maskers():
     black_box = PlantedEvidence()
     images, _ = black_box.examples(4, generator=seeded())
-    network = stirred(masking_network(black_box, images))
+    network = randomized(masking_network(black_box, images))
     with torch.no_grad():  # of an untrained encoder the responses are tiny and the scale is huge
         network.selector.log_scale.fill_(3.0)
     check_masker(RealTimeMasker(network=network))
 
 
-def test_the_box_and_the_network_stay_as_they_were(made):
+def test_the_model_and_the_network_are_left_unchanged(made):
     black_box, masker, images = made
     masker.network.train()
     flags = {name: p.requires_grad for name, p in masker.network.named_parameters()}
@@ -89,12 +89,12 @@ def test_the_box_and_the_network_stay_as_they_were(made):
     assert masker.network.training
 
 
-def test_one_pass_of_the_box_a_picture(net, pictures):
+def test_predict_takes_one_forward_pass(net, pictures):
     black_box, images, passes = net("convolutional"), pictures(4), []
     masker = RealTimeMasker(network=masking_network(black_box, images)).bind(black_box)
     masker.predict(images)
-    (frozen,) = [held for key, held in masker._held.items() if key.startswith("box for")]
-    frozen.model.fc.register_forward_pre_hook(lambda module, given: passes.append(len(given[0])))
+    (optimized,) = [held for key, held in masker._cache.items() if isinstance(key, torch.Size)]
+    optimized.model.fc.register_forward_pre_hook(lambda module, x: passes.append(len(x[0])))
     masker.predict(images, torch.tensor([[0, 1, 2]] * 4))
     assert passes == [4]
 
@@ -113,26 +113,26 @@ def test_the_confidence_makes_masks_smaller(made):
     assert areas[0] > areas[2]
 
 
-def test_inside_of_no_grad_and_inference_mode(made):
+def test_predict_works_in_inference_mode(made):
     black_box, masker, images = made
     labels = torch.tensor([0, 1, 2, 3])
-    wanted = masker.predict(images, labels)[1]
-    wanted.mul_(1.0)  # an ordinary tensor
+    expected = masker.predict(images, labels)[1]
+    expected.mul_(1.0)  # an ordinary tensor
     fresh = RealTimeMasker(network=masker.network).bind(black_box)
     with torch.inference_mode():
-        assert torch.allclose(fresh.predict(images, labels)[1], wanted, atol=1e-5)
+        assert torch.allclose(fresh.predict(images, labels)[1], expected, atol=1e-5)
     again = fresh(black_box, images, labels, generator=seeded())
     assert not again.requires_grad
-    assert torch.allclose(again, wanted, atol=1e-4)
+    assert torch.allclose(again, expected, atol=1e-4)
 
 
-def test_unbound_it_says_what_to_write(pictures, net):
+def test_an_unbound_masker_says_what_to_write(pictures, net):
     masker = RealTimeMasker(network=masking_network(net("convolutional"), pictures(2)))
-    with pytest.raises(InputError, match=r"not bound to a model; write .*\(path, box\)"):
+    with pytest.raises(InputError, match=r"not bound to a model; write .*\(path, black_box\)"):
         masker.predict(pictures(2))
 
 
-def test_labels_that_are_not_there(made):
+def test_unknown_labels_are_refused(made):
     _, masker, images = made
     with pytest.raises(InputError, match="label 9 in row 1 is outside"):
         masker.predict(images, torch.tensor([0, 9, 0, 0]))
@@ -160,7 +160,7 @@ def test_binding_keeps_the_metadata(net, pictures):
     assert bound.black_box is black_box
 
 
-def test_it_prints_its_parts(made):
+def test_the_repr_names_encoder_and_decoder(made):
     _, masker, _ = made
     assert repr(masker) in (
         "RealTimeMasker(TrunkEncoder, UNet, confidence=0.0)",
@@ -168,31 +168,31 @@ def test_it_prints_its_parts(made):
     )
 
 
-def test_another_size_of_picture(net, pictures):
+def test_images_of_another_size(net, pictures):
     black_box = net("convolutional")
     masker = RealTimeMasker(network=masking_network(black_box, pictures(2))).bind(black_box)
     assert masker.predict(pictures(2, side=48))[1].shape == (2, 1, 48, 48)
 
 
-def test_explain_takes_it(made):
+def test_explain_uses_it(made):
     black_box, masker, images = made
-    answer = explain(black_box, images, masker=masker, inputs="raw")
-    assert torch.allclose(answer.mask, masker.predict(images)[1], atol=1e-4)
+    explanation = explain(black_box, images, masker=masker, inputs="raw")
+    assert torch.allclose(explanation.mask, masker.predict(images)[1], atol=1e-4)
 
 
-def test_one_look_gives_logits_and_masks(made):
+def test_one_pass_gives_logits_and_a_masker(made):
     black_box, masker, images = made
-    seen, logits = masker.predict_masker(black_box, images)
+    ready, logits = masker.predict_masker(black_box, images)
     assert torch.allclose(logits, black_box(images), atol=1e-5)
     labels = torch.tensor([0, 1, 2, 3])
     assert torch.allclose(
-        seen(black_box, images, labels, generator=seeded()),
+        ready(black_box, images, labels, generator=seeded()),
         masker(black_box, images, labels, generator=seeded()),
         atol=1e-6,
     )
 
 
-def test_a_model_in_half_precision(net, pictures):
+def test_a_bfloat16_model_gives_float32_results(net, pictures):
     black_box, images = net("convolutional"), pictures(3)
     masker = RealTimeMasker(network=masking_network(black_box, images)).bind(black_box)
     half = net("convolutional")
@@ -205,9 +205,9 @@ def test_a_model_in_half_precision(net, pictures):
 
 @pytest.mark.parametrize("name", ["convolutional", "class-token"])
 @pytest.mark.parametrize("in_place", [False, True], ids=["wrapped", "in place"])
-def test_a_compiled_model_is_used_as_its_plain_self(name, in_place, net, pictures):
+def test_a_compiled_model_gives_the_same_results(name, in_place, net, pictures):
     plain, images = net(name), pictures(3)
-    masker = RealTimeMasker(network=stirred(masking_network(plain, images)))
+    masker = RealTimeMasker(network=randomized(masking_network(plain, images)))
     logits, mask = masker.bind(plain).predict(images)
     model = net(name).model
     if in_place:
@@ -230,24 +230,24 @@ def test_a_compiled_model_is_used_as_its_plain_self(name, in_place, net, picture
 
 
 @pytest.mark.parametrize("name", ["convolutional", "squeezed", "class-token"])
-def test_a_channels_last_model_and_channels_last_pictures(name, net, pictures):
+def test_models_and_images_in_channels_last(name, net, pictures):
     black_box, images = net(name), pictures(3)
-    masker = RealTimeMasker(network=stirred(masking_network(black_box, images)))
-    wanted = masker.bind(black_box).predict(images)
+    masker = RealTimeMasker(network=randomized(masking_network(black_box, images)))
+    expected = masker.bind(black_box).predict(images)
     other = net(name)
     other.model.to(memory_format=torch.channels_last)
     for given in (images, images.contiguous(memory_format=torch.channels_last)):
-        for got, right in zip(masker.bind(other).predict(given), wanted, strict=True):
+        for got, right in zip(masker.bind(other).predict(given), expected, strict=True):
             assert torch.allclose(got, right, atol=1e-5)
     with untouched("predict", other.model):
         masker(other, images, torch.tensor([0, 1, 2]), generator=seeded())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_bfloat16_models_of_every_kind(name, net, pictures):
+def test_bfloat16_models_of_every_layout(name, net, pictures):
     images = pictures(3)
     black_box = net(name)
-    masker = RealTimeMasker(network=stirred(masking_network(black_box, images)))
+    masker = RealTimeMasker(network=randomized(masking_network(black_box, images)))
     labels = torch.tensor([0, 1, 2])
     half = net(name)
     half.model.bfloat16()
@@ -261,7 +261,7 @@ def test_bfloat16_models_of_every_kind(name, net, pictures):
     )
 
 
-def test_two_boxes_without_a_module_are_two_boxes():
+def test_black_boxes_without_a_module_are_told_apart():
     one, other = PlantedEvidence(), PlantedEvidence(sharpness=4.0)
     images, _ = one.examples(2, generator=torch.Generator().manual_seed(0))
     masker = RealTimeMasker(masking_network(one, images)).bind(one)

@@ -1,0 +1,43 @@
+"""TrainedFile: a trained masker on disk that a plugin provides by name."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.masker import TrainedMaskerFactory
+from saliencykit.maskers.realtime.masker_file import read_header
+from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
+from saliencykit.networks.model_fingerprint import count_values, fingerprint
+
+
+@final
+@dataclass(frozen=True)
+class TrainedFile(TrainedMaskerFactory):
+    """A factory of RealTimeMaskers that knows which black box its file was trained for.
+
+    Args:
+        path: The safetensors file.
+    """
+
+    path: Path
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """The JSON header of the file."""
+        return read_header(self.path)
+
+    def fits(self, black_box: BlackBox) -> bool:
+        """Was the masker trained for exactly these weights?
+
+        Args:
+            black_box: Its model is compared by size, then by fingerprint.
+        """
+        metadata = self.header["metadata"]
+        if not metadata.get("fingerprint") or metadata.get("values") != count_values(black_box):
+            return False
+        return bool(metadata["fingerprint"] == fingerprint(black_box))
+
+    def __call__(self) -> RealTimeMasker:
+        """The masker; it is bound when it meets its black box."""
+        return RealTimeMasker.load(self.path)
