@@ -16,8 +16,7 @@ from saliencykit.surrogate.distillation import SurrogateStep
 
 def fit_surrogate(
     data: Annotated[
-        str,
-        typer.Option(help="Directory of images like those to be explained; no labels needed."),
+        str, typer.Option(help="Directory of images like those to be explained; no labels needed.")
     ],
     model: Annotated[str, typer.Option(help="The model that can only be queried.")],
     output: Annotated[
@@ -27,8 +26,7 @@ def fit_surrogate(
         int, typer.Option(help="Maximum number of images to query the model with.", min=50)
     ] = 5000,
     network: Annotated[
-        str,
-        typer.Option(help="own (small, untrained), timm:NAME, or timm:NAME,pretrained=false."),
+        str, typer.Option(help="own (small, untrained), timm:NAME, or timm:NAME,pretrained=false.")
     ] = "own",
     alternative: Annotated[str, typer.Option(help="What fills masked pixels.")] = "choice",
     steps: Annotated[

@@ -17,9 +17,7 @@ from saliencykit.registry.scaffold import new_plugin
 _WIDTH = 200  # columns, where there is no terminal
 
 app = typer.Typer(
-    help="List registered parts, or create a plugin.",
-    rich_markup_mode="rich",
-    no_args_is_help=True,
+    help="List registered parts, or create a plugin.", rich_markup_mode="rich", no_args_is_help=True
 )
 
 

@@ -1,7 +1,7 @@
-"""Our maskers for Quantus' metrics: an `explain_func`, and a module around boxes that are none."""
+"""Maskers for the metrics of Quantus: an `explain_func`."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,13 +10,14 @@ from torch import Generator
 
 from saliencykit.black_boxes.model_output import OutputKind
 from saliencykit.black_boxes.module_adapter import BlackBoxModule as BlackBoxModule
-from saliencykit.core.checks import name_of
+from saliencykit.core import rng
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.integrations.captum.forward import black_box_of_model, is_black_box, raw_pixels
+from saliencykit.integrations.masker_values import Values, check_values, values_of
 from saliencykit.registry.coerce import as_masker
 
-_CHUNK = 16  # pictures that are explained together; they do not depend on it
+_CHUNK = 16  # images at once; the results do not depend on it
 
 
 def explain_func(
@@ -25,55 +26,56 @@ def explain_func(
     targets: npt.ArrayLike,
     *,
     masker: Masker | str = "rise",
-    values: Literal["mask", "scores"] = "mask",
+    values: Values = "mask",
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     outputs: OutputKind = "logits",
     seed: int = 0,
     device: str | torch.device | None = None,
 ) -> npt.NDArray[Any]:
-    """Explain a batch as Quantus asks for it: `metric(..., explain_func=explain_func,
-    explain_func_kwargs={"masker": "grad-cam"})`.
+    """Explain a batch for Quantus.
 
-    Neither Quantus nor Captum is imported. A query-only classifier becomes a model for Quantus with
-    `BlackBoxModule(black_box)`, and is then asked by metric and masker alike.
+    Write `metric(..., explain_func=explain_func, explain_func_kwargs={"masker": "grad-cam"})`.
+    Neither Quantus nor Captum is imported. `BlackBoxModule(black_box)` makes a model for Quantus
+    from a query-only classifier.
 
     Args:
-        model: A torch module, as Quantus hands it on; a `BlackBoxModule` or a BlackBox is asked as it
-            is.
+        model: A torch module, as Quantus passes it; a `BlackBoxModule` or a BlackBox is queried
+            directly.
         inputs: (B, C, H, W), what `model(x)` takes.
         targets: Class indices (B,), or one for all.
         masker: A Masker, or a text such as `rise:samples=500`.
-        values: `mask`, in [0, 1], or `scores`, the signed numbers that it was made from, for
-            maskers that have them.
-        mean: Per channel: what pixels in [0, 1] were normalised with, so that the masker sees
-            these; see `MaskerAttribution`.
+        values: `mask`, in [0, 1], or `attributions`, the signed numbers behind the mask, for maskers
+            that have them.
+        mean: Per channel: what raw pixels in [0, 1] were normalized with, so that the masker sees
+            raw pixels; see `MaskerAttribution`.
         std: With `mean`.
         outputs: `logits`, or `probabilities` if the model ends in a softmax or sigmoid.
-        seed: Of everything that is drawn: a picture gets the same map on its own and in a batch.
-        device: Quantus says where it has put the model; the model is asked there in any case.
+        seed: Random seed; an image gets the same map alone and in a batch.
+        device: Passed by Quantus and not used: the model is queried where it is.
 
     Returns:
-        (B, 1, H, W), float32 or the inputs' double precision.
+        (B, 1, H, W), float32, or float64 for inputs in float64.
 
     Raises:
-        InputError: An argument cannot be used as it is, or the masker has no scores.
-        GradientError: The masker needs gradients and the model can only be queried.
+        InputError: An argument cannot be used, or the masker has no attributions.
+        GradientError: The masker needs gradients and the model is query-only.
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
         >>> x = np.random.default_rng(0).random((2, 3, 16, 16), dtype=np.float32)
-        >>> explain_func(BlackBoxModule(QueryOnly(PlantedEvidence())), x, np.array([1, 2]), masker="occlusion:window=4").shape
+        >>> model = BlackBoxModule(QueryOnly(PlantedEvidence()))
+        >>> explain_func(model, x, np.array([1, 2]), masker="occlusion:window=4").shape
         (2, 1, 16, 16)
 
     References:
         Hedström et al. 2023, "Quantus: an explainable AI toolkit for responsible evaluation of
         neural network explanations".
     """
-    if values not in ("mask", "scores"):
-        raise InputError(f"explain_func: values is 'mask' or 'scores'; got {values!r}.")
-    chosen, parts = as_masker(masker), []
-    with torch.inference_mode(False), torch.no_grad():
+    check_values(values, "explain_func")
+    parts = []
+    black_box = black_box_of_model(model, (mean, std), outputs)
+    with rng.isolated(black_box.device), torch.no_grad():
         images = raw_pixels(torch.as_tensor(np.array(inputs)), (mean, std))
         labels = torch.as_tensor(np.array(targets)).reshape(-1).to(torch.int64)
         if len(labels) not in (1, len(images)):
@@ -82,25 +84,17 @@ def explain_func(
                 "or one for all."
             )
         labels = labels.expand(len(images)).contiguous()
-        black_box = black_box_of_model(model, (mean, std), outputs)
-        with torch.random.fork_rng(
-            devices=[black_box.device] if black_box.device.type == "cuda" else []
-        ):
-            black_box(images[:1].to(black_box.device))  # a box knows its classes only then
-            raw = is_black_box(model) or mean is not None
-            chosen = chosen.for_black_box(black_box, inputs="raw" if raw else "normalized")
-            for first in range(0, len(images), _CHUNK):
-                rows = slice(first, first + _CHUNK)
-                found = chosen.attribute(
-                    black_box,
-                    images[rows].to(black_box.device),
-                    labels[rows].to(black_box.device),
-                    generator=Generator().manual_seed(seed),
-                )
-                maps = found.mask if values == "mask" else found.attributions
-                if maps is None:
-                    raise InputError(
-                        f"{name_of(chosen)} has no scores but its mask; write values='mask'."
-                    )
-                parts.append(maps.cpu())
+        # the number of classes is known after the first query only
+        black_box(images[:1].to(black_box.device))
+        raw = is_black_box(model) or mean is not None
+        chosen = as_masker(masker).for_black_box(black_box, inputs="raw" if raw else "normalized")
+        for first in range(0, len(images), _CHUNK):
+            rows = slice(first, first + _CHUNK)
+            output = chosen.attribute(
+                black_box,
+                images[rows].to(black_box.device),
+                labels[rows].to(black_box.device),
+                generator=Generator().manual_seed(seed),
+            )
+            parts.append(values_of(output, values, chosen).cpu())
     return torch.cat(parts).numpy()

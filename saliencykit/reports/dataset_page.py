@@ -7,14 +7,7 @@ from itertools import takewhile
 from math import nan
 
 from saliencykit.explanation.dataset_run import overlay_path
-from saliencykit.reports.page_parts import (
-    MAX_IMAGES,
-    gallery,
-    missing,
-    note,
-    open_image,
-    settings,
-)
+from saliencykit.reports.page_parts import MAX_IMAGES, gallery, missing, note, open_image, settings
 from saliencykit.storage.run_summary import Summary, summarize
 from saliencykit.storage.saved_explanations import SavedExplanations
 from saliencykit.visualization.captions import caption

@@ -13,14 +13,7 @@ from saliencykit.evaluation.run_directory import file_names
 from saliencykit.evaluation.score_rows import Row
 from saliencykit.evaluation.score_summary import ScoreSummary, metric_of
 from saliencykit.evaluation.scores import Scores
-from saliencykit.reports.page_parts import (
-    CARD_LEGEND,
-    gallery,
-    missing,
-    note,
-    open_image,
-    settings,
-)
+from saliencykit.reports.page_parts import CARD_LEGEND, gallery, missing, note, open_image, settings
 from saliencykit.visualization.display import display_arrays
 from saliencykit.visualization.html_images import card
 from saliencykit.visualization.html_page import document, number, table

@@ -53,9 +53,11 @@ def test_rows_targets_and_precision():
 
 def test_scores_are_signed():
     net = small_network()
-    assert explain_func(net, X, TARGETS, masker="occlusion:window=6", values="scores").min() < 0
-    with pytest.raises(InputError, match="CenterBox has no scores"):
-        explain_func(net, X, TARGETS, masker="center-box", values="scores")
+    assert (
+        explain_func(net, X, TARGETS, masker="occlusion:window=6", values="attributions").min() < 0
+    )
+    with pytest.raises(InputError, match="CenterBox gives a mask only"):
+        explain_func(net, X, TARGETS, masker="center-box", values="attributions")
 
 
 def test_statistics_show_the_masker_raw_pixels():
@@ -84,7 +86,7 @@ def test_query_only_boxes_are_models():
 
 
 def test_a_trained_masker():
-    black_box = saliencykit.registry.manager.as_black_box("demo")
+    black_box = saliencykit.registry.coerce.as_black_box("demo")
     raw = np.random.default_rng(0).random((2, 3, *black_box.input_size), dtype=np.float32)
     assert explain_func(BlackBoxModule(black_box), raw, 1, masker="demo").shape == (
         2,
@@ -96,7 +98,7 @@ def test_a_trained_masker():
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"values": "map"}, "'mask' or 'scores'"),
+        ({"values": "map"}, "'mask' or 'attributions'"),
         ({"targets": TARGETS[:2]}, "2 targets for 3 inputs"),
         ({"inputs": X[0]}, r"float tensor \(B, C, H, W\)"),
         ({"mean": (0.5,), "std": (0.5,)}, "1 and 1 channels"),

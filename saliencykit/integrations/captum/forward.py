@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import torch
 from torch import Tensor, nn
@@ -15,23 +15,26 @@ from saliencykit.core.black_box_wrapper import BlackBoxWrapper
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import ContractError, InputError
 from saliencykit.core.types import Images
-from saliencykit.integrations.captum.canvas import Canvas
 from saliencykit.registry.coerce import as_black_box
 
-Statistics = tuple[Sequence[float] | None, Sequence[float] | None]
-"""Mean and standard deviation of raw pixels, per channel, that the inputs were normalised with."""
+Statistics: TypeAlias = tuple[Sequence[float] | None, Sequence[float] | None]
+"""Mean and standard deviation per channel that the inputs were normalized with."""
 
 
 def black_box_of_model(
     model: object, statistics: Statistics = (None, None), outputs: OutputKind = "logits"
 ) -> BlackBox:
-    """The box around a model whose inputs are given as the model takes them, or, with statistics,
-    as raw pixels.
+    """The black box around a model.
 
-    A BlackBox, also one inside a `BlackBoxModule`, is taken as it is.
+    Args:
+        model: A torch module or a function; a BlackBox, or a `BlackBoxModule` around one, is used
+            as it is.
+        statistics: The black box then takes raw pixels, and normalizes them with these. None: it
+            takes what the model takes.
+        outputs: See `TorchBlackBox`.
 
     Raises:
-        InputError: Statistics were given for a box, which has its own.
+        InputError: Statistics were given for a black box, which has its own.
 
     Example:
         >>> black_box_of_model(nn.Flatten())(torch.full((1, 1, 1, 2), 7.0)).tolist()
@@ -41,125 +44,109 @@ def black_box_of_model(
     if is_black_box(model):
         if mean is not None or std is not None or outputs != "logits":
             raise InputError(
-                f"{name_of(as_black_box(model))} knows its own mean, std and outputs; drop these "
-                "arguments."
+                f"{name_of(as_black_box(model))} has its own mean, std and outputs; leave these "
+                "arguments out."
             )
         return as_black_box(model)
     if mean is not None or std is not None:
         if not isinstance(model, nn.Module):
-            raise InputError(
-                "mean and std are for a torch nn.Module that takes one picture; got "
-                f"{name_of(model)}."
-            )
+            raise InputError(f"mean and std need a torch nn.Module; got {name_of(model)}.")
         return TorchBlackBox(model, mean=mean, std=std, outputs=outputs)
     black_box = as_black_box(model).without_preprocessing()
-    return (
-        replace(black_box, outputs=outputs)
-        if isinstance(black_box, TorchBlackBox) and black_box.outputs != outputs
-        else black_box
-    )
+    if isinstance(black_box, TorchBlackBox) and black_box.outputs != outputs:
+        return replace(black_box, outputs=outputs)
+    return black_box
 
 
-def raw_pixels(picture: Tensor, statistics: Statistics) -> Images:
-    """Inputs as a masker sees them: in single precision or better, and not normalised if it is
-    known with what they were.
+def raw_pixels(images: Images, statistics: Statistics) -> Images:
+    """Images as a masker sees them: at least float32, and denormalized if the statistics are known.
 
     Raises:
-        InputError: The statistics are for another number of channels.
+        InputError: The statistics have another number of channels.
 
     Example:
         >>> raw_pixels(torch.tensor([[[[-1.0, 1.0]]]]), ((0.5,), (0.5,))).tolist()
         [[[[0.0, 1.0]]]]
     """
-    picture = picture.to(torch.promote_types(picture.dtype, torch.float32))
+    images = images.to(torch.promote_types(images.dtype, torch.float32))
     mean, std = statistics
     if mean is None or std is None:
-        return picture
-    if not len(mean) == len(std) == picture.shape[1]:
+        return images
+    if not len(mean) == len(std) == images.shape[1]:
         raise InputError(
-            f"mean and std have {len(mean)} and {len(std)} channels, and the inputs "
-            f"{picture.shape[1]}; give as many."
+            f"mean and std have {len(mean)} and {len(std)} channels, the inputs have "
+            f"{images.shape[1]}."
         )
-    return picture * picture.new_tensor(std).view(1, -1, 1, 1) + picture.new_tensor(mean).view(
-        1, -1, 1, 1
-    )
+    scale, offset = (images.new_tensor(values).view(1, -1, 1, 1) for values in (std, mean))
+    return images * scale + offset
 
 
 def is_black_box(model: object) -> bool:
-    """Is it a BlackBox or a module around one, so that images are the box's own?"""
+    """Whether it is a BlackBox or a module around one, so that inputs are its images."""
     return isinstance(model, BlackBox | BlackBoxModule)
 
 
 @final
 class Forward(nn.Module):
-    """A forward function of several inputs and further arguments as a module of one picture.
+    """A forward function with its additional arguments, as a module of images.
 
     Args:
-        function: What Captum calls: a module, or any function of tensors.
-        canvas: How its inputs lie on the picture.
-        extra: The further arguments. A tensor with one row stands for every picture that is asked
-            about.
+        function: What Captum calls: a module or any function of tensors.
+        extra: The additional arguments; a tensor with one row is expanded to the batch.
+        like: A tensor with the dtype and device that the function takes.
 
     Attributes:
-        sizes: The shape of one row's output, known after the first answer.
+        output_shape: The shape of one row's output, known after the first call.
 
     Example:
-        >>> inputs = torch.rand(2, 3), torch.rand(2, 5)
-        >>> canvas = Canvas.of(inputs)
-        >>> module = Forward(lambda a, b, power: (a.sum(1) + b.sum(1)) ** power, canvas, (2,))
-        >>> module(canvas.picture(inputs)).shape, module.sizes
+        >>> x = torch.rand(2, 3, 4, 4)
+        >>> module = Forward(lambda images, power: images.mean((1, 2, 3)) ** power, (2,), like=x)
+        >>> module(x).shape, module.output_shape
         (torch.Size([2, 1]), ())
     """
 
-    def __init__(
-        self, function: Callable[..., Any], canvas: Canvas, extra: tuple[Any, ...] = ()
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], extra: tuple[Any, ...], like: Tensor) -> None:
         super().__init__()
-        self.function, self.canvas = function, canvas
-        self.extra = tuple(
-            value.detach() if isinstance(value, Tensor) else value for value in extra
-        )
-        self.sizes: tuple[int, ...] | None = None
-        # a box looks for a tensor to learn where the model lives and in which precision
-        self.register_buffer(
-            "where",
-            torch.empty(0, dtype=canvas.dtypes[0], device=canvas.devices[0]),
-            persistent=False,
-        )
+        self.function = function
+        self.extra = tuple(each.detach() if isinstance(each, Tensor) else each for each in extra)
+        self.output_shape: tuple[int, ...] | None = None
+        self.dtype, self.device = like.dtype, like.device
+        # TorchBlackBox looks for a tensor to learn the device and dtype
+        self.register_buffer("like", like.new_empty(0), persistent=False)
 
     def forward(self, images: Images) -> Any:
-        """The function's answer, outputs of several dimensions in a line."""
+        """The function's output; further dimensions are flattened."""
         count = len(images)
         extra = (
-            value.expand(count, *value.shape[1:])
-            if isinstance(value, Tensor) and value.ndim and len(value) == 1
-            else value
-            for value in self.extra
+            each.expand(count, *each.shape[1:])
+            if isinstance(each, Tensor) and each.ndim and len(each) == 1
+            else each
+            for each in self.extra
         )
-        answer = self.function(*self.canvas.split(images), *extra)
-        if not isinstance(answer, Tensor):
-            return answer  # the box reads it, or says why not
-        if not answer.ndim or len(answer) != count:
+        output = self.function(images.to(self.device, self.dtype).contiguous(), *extra)
+        if not isinstance(output, Tensor):
+            return output  # the black box reads it, or says why not
+        if not output.ndim or len(output) != count:
             raise InputError(
-                f"the forward function answered {count} rows with shape {tuple(answer.shape)}; "
-                "MaskerAttribution asks for one answer per row, (B, ...)."
+                f"the forward function returned shape {tuple(output.shape)} for {count} rows; "
+                "MaskerAttribution needs one output per row, (B, ...)."
             )
-        self.sizes = tuple(answer.shape[1:])
-        return answer.reshape(count, -1)
+        self.output_shape = tuple(output.shape[1:])
+        return output.reshape(count, -1)
 
 
 @final
 class Limited(BlackBoxWrapper):
-    """A box that is given at most so many images at once.
+    """A black box that gets at most a given number of images at once.
 
     Args:
-        black_box: The box.
+        black_box: The black box.
         limit: At least 1.
 
     Example:
         >>> from saliencykit.testing.black_boxes import Counting, PlantedEvidence
         >>> counting = Counting(PlantedEvidence())
-        >>> answer = Limited(counting, 2)(torch.rand(3, 3, 8, 8))
+        >>> logits = Limited(counting, 2)(torch.rand(3, 3, 8, 8))
         >>> counting.batch_sizes
         [2, 1]
     """
@@ -170,86 +157,59 @@ class Limited(BlackBoxWrapper):
         self._limit = limit
 
     def optimized_for(self, images: Images) -> BlackBox:
-        """The box's copy, with the same limit."""
+        """The optimized copy, with the same limit."""
         return Limited(self.black_box.optimized_for(images), self._limit)
 
 
-@final
-class WithoutLayers(BlackBoxWrapper):
-    """A box that shows no module: the feature maps of a model of several inputs are no maps over
-    the canvas.
-
-    Args:
-        black_box: The box.
-
-    Example:
-        >>> WithoutLayers(black_box_of_model(nn.Flatten())).module is None
-        True
-    """
-
-    def __init__(self, black_box: BlackBox) -> None:
-        super().__init__(black_box)
-        self.module = None
-
-    def optimized_for(self, images: Images) -> BlackBox:
-        """The box's copy, which shows none either."""
-        return WithoutLayers(self.black_box.optimized_for(images))
-
-
-def asked(
+def bind_forward(
     function: Any,
-    canvas: Canvas,
     extra: tuple[Any, ...],
-    images: Images,
+    image: Images,
     *,
-    flat: bool = True,
+    like: Tensor,
+    several_dimensions: bool = False,
     statistics: Statistics = (None, None),
     outputs: OutputKind = "logits",
 ) -> tuple[BlackBox, tuple[int, ...]]:
-    """The box of a forward function, and the shape of one row's output; the first image is asked
-    about.
+    """The black box of a forward function, and the shape of one row's output.
 
-    A module of one picture is the box's own, so that maskers see its layers and the box has its
-    fast copy.
+    A module without additional arguments becomes a black box itself, so that maskers see its layers
+    and it is optimized. The function is called once.
 
     Args:
         function: See `Forward`; also a BlackBox.
-        canvas: How the inputs lie on `images`.
         extra: See `Forward`.
-        images: On the canvas; only the first is looked at.
-        flat: Is the target one index, as for outputs (B, K)?
+        image: (1, C, H, W).
+        like: See `Forward`.
+        several_dimensions: Whether a target has several indices, for outputs (B, ...).
         statistics: See `black_box_of_model`.
         outputs: See `TorchBlackBox`.
 
     Raises:
-        InputError: A BlackBox got several inputs or further arguments, or the function raised.
+        InputError: A BlackBox got additional arguments, or the function raised.
 
     Example:
         >>> x = torch.rand(2, 3, 4, 4)
-        >>> asked(lambda pictures: pictures.mean((2, 3)), Canvas.of(x), (), x)[1]
+        >>> bind_forward(lambda images: images.mean((2, 3)), (), x[:1], like=x)[1]
         (3,)
     """
-    one = len(canvas.shapes) == 1 and canvas.pictures
-    if is_black_box(function) and not (one and not extra):
-        raise InputError(
-            "MaskerAttribution of a BlackBox takes one batch of pictures (B, C, H, W) and no "
-            "additional_forward_args."
-        )
-    forward = Forward(function, canvas, extra)
-    black_box: BlackBox = black_box_of_model(forward, statistics, outputs)
-    if one and not extra and flat and isinstance(function, nn.Module | BlackBox):
+    if is_black_box(function):
+        if extra:
+            raise InputError("MaskerAttribution of a BlackBox takes no additional_forward_args.")
+        black_box = black_box_of_model(function, statistics, outputs)
+        return black_box, (black_box(image.to(black_box.device)).shape[1],)
+    forward = Forward(function, extra, like)
+    bound = black_box_of_model(forward, statistics, outputs)
+    if isinstance(function, nn.Module) and not extra and not several_dimensions:
         own = black_box_of_model(function, statistics, outputs)
         try:
-            classes = own(images[:1].to(own.device)).shape[1]
+            classes = own(image.to(own.device)).shape[1]
         except ContractError:
-            if is_black_box(function):
-                raise
-            classes = 0  # not (B, K): what it is will be seen below
-        if classes not in (0, 2) or is_black_box(function):
+            classes = 0  # not (B, K)
+        if classes not in (0, 2):
             return own, (classes,)
-        black_box(images[:1].to(black_box.device))  # two classes may be a sigmoid's one output
-        return own, (classes,) if forward.sizes is None else forward.sizes
-    answer = black_box(images[:1].to(black_box.device))
-    return black_box if one else WithoutLayers(black_box), tuple(
-        answer.shape[1:]
-    ) if forward.sizes is None else forward.sizes
+        bound(image.to(bound.device))  # two classes may be the single output of a sigmoid
+        return own, forward.output_shape or (classes,)
+    logits = bound(image.to(bound.device))
+    shape = forward.output_shape
+    return bound, tuple(logits.shape[1:]) if shape is None else shape

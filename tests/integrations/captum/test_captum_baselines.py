@@ -22,7 +22,7 @@ from saliencykit.maskers.perturbation.rise import Rise
 from saliencykit.testing import check_alternative
 
 
-def test_a_given_picture_is_an_alternative():
+def test_a_given_baseline_is_an_alternative():
     check_alternative(GivenBaseline(torch.rand(1, 3, 1, 1)))
 
 
@@ -30,12 +30,12 @@ def test_a_given_picture_is_an_alternative():
     "masker", [Occlusion(), Rise(), FeatureAblation(), Iterative(), ScoreCam()]
 )
 def test_maskers_with_an_alternative_take_a_baseline(masker):
-    picture = torch.rand(1, 3, 4, 4)
-    own = with_baseline(masker, picture)
+    image = torch.rand(1, 3, 4, 4)
+    own = with_baseline(masker, image)
     assert type(own) is type(masker)
     assert torch.equal(
         own.alternative(torch.rand(2, 3, 4, 4), generator=Generator()),
-        picture.expand(2, -1, -1, -1),
+        image.expand(2, -1, -1, -1),
     )
 
 
@@ -46,12 +46,12 @@ def test_a_masker_that_replaces_nothing_says_so():
 
 def test_a_masker_with_an_alternative_of_its_own_kind_says_so():
     with pytest.raises(
-        InputError, match=r"Given\(picture of \(1, 3, 4, 4\)\)\) takes a BlurPyramid"
+        InputError, match=r"GivenBaseline\(image of \(1, 3, 4, 4\)\)\) takes a BlurPyramid"
     ):
         with_baseline(ExtremalPerturbation(), torch.zeros(1, 3, 4, 4))
 
 
-def test_regions():
+def test_features_become_regions_where_the_masker_has_them():
     features = torch.arange(8).view(1, 1, 2, 4)
     assert torch.equal(
         with_regions(FeatureAblation(), features.expand(1, 3, 2, 4)).regions, features
@@ -61,7 +61,7 @@ def test_regions():
 
 
 @pytest.mark.parametrize("rows", [1, 4])
-def test_the_mean_over_features_is_that_of_a_loop(rows):
+def test_the_mean_over_features_equals_a_loop(rows):
     g = Generator().manual_seed(0)
     maps = torch.rand(4, 3, 5, 6, generator=g)
     features = torch.randint(-2, 3, (rows, 3, 5, 6), generator=g)

@@ -1,0 +1,2 @@
+from . import captum as captum
+from . import quantus as quantus

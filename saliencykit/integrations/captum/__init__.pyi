@@ -1,0 +1,1 @@
+from .masker_attribution import MaskerAttribution as MaskerAttribution
