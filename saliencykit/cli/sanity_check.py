@@ -11,8 +11,10 @@ from saliencykit.cli.device import black_box_on_device, use_idle_cores
 from saliencykit.cli.options import AsJson, BatchSize, Data, Device, Model, Seed
 from saliencykit.core.errors import InputError
 from saliencykit.sanity import run_checks
+from saliencykit.sanity.check_result import CheckResult
 from saliencykit.sanity.class_leakage_check import ClassLeakage
-from saliencykit.sanity.intervals import Figure
+from saliencykit.sanity.estimate import Estimate
+from saliencykit.sanity.model_randomization_check import ModelRandomization
 from saliencykit.sanity.wrong_label_check import WrongLabel
 from saliencykit.storage.atomic_files import writable
 
@@ -77,12 +79,12 @@ def sanity_check(
             max_images=max_images,
             seed=seed,
             batch_size=batch_size,
-            on_progress=lambda phase, done, total: update(done, total, phase),
+            on_stage=lambda stage, done, total: update(done, total, stage),
         )
     if output is not None:
         report.to_json(output)
     if as_json:
-        emit_json(report.as_facts())
+        emit_json(report.to_dict())
         return
     print_checks(report)
     what = "finished" if output is None else f"wrote {output}"
@@ -92,23 +94,23 @@ def sanity_check(
 def print_checks(report: run_checks.SanityReport) -> None:
     """Print the figures and verdict of each check, its rule, and what is missing and why."""
     rows = []
-    for each in report.found:
+    for each in report.results:
         heads = [(each.name, _VERDICTS[each.passed])]
         for what, figure in _figures(each):
             interval = f"[dim]{figure.low:.3f} {figure.high:.3f}[/dim]"
             head = heads.pop() if heads else ("", "")
             rows.append([*head, what, f"{figure.mean:.3f}", interval, str(figure.n)])
         rows.append([""] * 6)
-    say(f"{report.masker} on {report.pictures} images")
+    say(f"{report.masker} on {report.num_images} images")
     print_table(("check", "verdict", "figure", "mean", "95% CI", "n"), rows, left=3)
-    for each in report.found:
+    for each in report.results:
         say(f"{each.name} passes if {each.rule}", dim=True)
-        if getattr(each, "gates", None) not in (None, (True, True)):
+        if getattr(each, "validated", None) not in (None, (True, True)):
             say(f"{each.name}: a trained masker failed held-out validation; train longer")
-    for name, reason in report.left_out.items():
+    for name, reason in report.skipped.items():
         say(f"{name} was skipped: {reason}")
     _print_missing("image", "could not be used", report.missing)
-    for each in report.found:
+    for each in report.results:
         _print_missing("mask", f"missing in {each.name}", each.missing)
 
 
@@ -117,7 +119,7 @@ def _print_missing(thing: str, what: str, reasons: Any) -> None:
         say(f"{count} {thing}{'s' if count > 1 else ''} {what}: {reason}")
 
 
-def _figures(found: run_checks.MaskerOutput) -> list[tuple[str, Figure]]:
+def _figures(found: CheckResult) -> list[tuple[str, Estimate]]:
     """The figures of a check, with a title each."""
     if isinstance(found, WrongLabel):
         return [
@@ -137,10 +139,12 @@ def _figures(found: run_checks.MaskerOutput) -> list[tuple[str, Figure]]:
             rows.append(("own class predicted from the mask", found.own.accuracy))
             rows.append((control.format(found.own.chance), found.own.control))
         return rows
+    if not isinstance(found, ModelRandomization):
+        return []
     how = f"maskers trained for {found.steps} steps" if found.retrained else "the same masker"
     return [
         (f"correlation with a second seed, {how}", found.same),
-        (f"with the model's {found.what} randomized", found.random),
+        (f"with the model's {found.randomize} randomized", found.random),
         ("difference", found.difference),
         ("overlap of the top 20% of pixels, second seed", found.same_overlap),
         ("overlap of the top 20% of pixels, randomized", found.random_overlap),

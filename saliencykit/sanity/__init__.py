@@ -1,20 +1,5 @@
-"""Sanity checks of a masker: is its mask about the class, or is the class written into it; and does
-it rest on the model?
-"""
+"""Sanity checks: do masks depend on the model and the class, or do they encode the class?"""
 
-from saliencykit.sanity.class_leakage_check import ClassLeakage, class_leakage
-from saliencykit.sanity.model_randomization_check import ModelRandomization, model_randomization
-from saliencykit.sanity.run_checks import CHECKS, SanityReport, sanity_checks
-from saliencykit.sanity.wrong_label_check import WrongLabel, wrong_label
+import lazy_loader
 
-__all__ = [
-    "CHECKS",
-    "ClassLeakage",
-    "ModelRandomization",
-    "SanityReport",
-    "WrongLabel",
-    "class_leakage",
-    "model_randomization",
-    "sanity_checks",
-    "wrong_label",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

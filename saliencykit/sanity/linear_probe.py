@@ -1,5 +1,5 @@
-"""Can a class be read off a mask's shape? A linear probe, and random masks of the same values to
-compare with.
+"""A linear probe that predicts the class from the mask, and random masks with the same values as
+its control.
 """
 
 import numpy as np
@@ -9,19 +9,15 @@ from torch import Generator, Tensor
 
 from saliencykit.core.types import Labels, Mask
 
-# of the probe's weights, on standardised features: enough that more features than rows do no harm,
-# see the tests
+# weight decay on standardized features, enough for more features than rows, see the tests
 _DECAY = 0.01
 _STEPS = 100
-# gradient, and change in a step: what comes after takes ten times as long and predicts the same
-_FLAT, _STILL = (
-    1e-5,
-    1e-6,
-)
+# stop at this gradient, and this change per step: ten times more steps predict the same
+_MIN_GRADIENT, _MIN_CHANGE = 1e-5, 1e-6
 
 
 def pooled(masks: Mask, cells: int) -> Tensor:
-    """Masks as the means over cells x cells rectangles, (N, cells ** 2).
+    """Mean masks over cells x cells rectangles, (N, cells ** 2).
 
     Args:
         masks: (N, 1, H, W).
@@ -35,15 +31,14 @@ def pooled(masks: Mask, cells: int) -> Tensor:
 
 
 def matched(masks: Mask, *, generator: Generator, cells: int = 7) -> Mask:
-    """Random smooth masks with the area of the given ones, and more: pixel for pixel the same
-    values, at other places.
+    """Smooth random masks with exactly the values of the given ones, so with the same area.
 
-    Each mask's values are put in the order of a smooth random field.
+    Each mask's values are sorted into the order of a smooth random field.
 
     Args:
         masks: (N, 1, H, W).
-        generator: The fields are drawn from it.
-        cells: Of the field, per side, >= 1.
+        generator: Source of the random fields.
+        cells: Cells per side of the field, >= 1.
 
     Example:
         >>> masks = torch.rand(2, 1, 8, 8)
@@ -52,31 +47,22 @@ def matched(masks: Mask, *, generator: Generator, cells: int = 7) -> Mask:
         True
     """
     field = torch.randn(len(masks), 1, cells, cells, generator=generator)
-    order = (
-        F.interpolate(field, size=masks.shape[2:], mode="bicubic", align_corners=False)
-        .flatten(1)
-        .argsort(1)
-    )
-    return (
-        torch.zeros_like(masks)
-        .flatten(1)
-        .scatter(1, order, masks.flatten(1).sort(1).values)
-        .view_as(masks)
-    )
+    smooth = F.interpolate(field, size=masks.shape[2:], mode="bicubic", align_corners=False)
+    flat, order = masks.flatten(1), smooth.flatten(1).argsort(1)
+    return torch.zeros_like(flat).scatter(1, order, flat.sort(1).values).view_as(masks)
 
 
 def predictions(features: Tensor, classes: Labels, *, folds: int = 5, seed: int = 0) -> Labels:
-    """What multinomial logistic regression says of each row, trained on the rows of the other
-    folds, (N,).
+    """Cross-validated predictions of multinomial logistic regression, (N,).
 
-    Features are standardised by the training folds; a cell that hardly changes tells nothing. The
-    weights decay a little, so that more cells than rows do no harm.
+    Features are standardized by the training folds; a cell that hardly changes is not amplified.
+    Weight decay allows for more cells than rows.
 
     Args:
         features: (N, D).
         classes: (N,), any numbers.
-        folds: Parts, >= 2; each is read by a probe that was trained on the others.
-        seed: Of the division into folds.
+        folds: Number of folds, >= 2; each is predicted by a probe trained on the others.
+        seed: Random seed of the folds.
 
     Example:
         >>> classes = torch.tensor([7, 3] * 10)
@@ -84,39 +70,38 @@ def predictions(features: Tensor, classes: Labels, *, folds: int = 5, seed: int 
         True
     """
     names, targets = torch.unique(classes, return_inverse=True)
+    features = features.double()
     place = torch.from_numpy(np.random.default_rng(seed).permutation(len(features)) % folds)
-    answer = torch.empty_like(classes)
+    predicted = torch.empty_like(classes)
     for fold in range(folds):
-        held = place == fold
-        answer[held] = names[
-            _fitted(features[~held].double(), targets[~held], features[held].double(), len(names))
-        ]
-    return answer
+        held_out = place == fold
+        train, test = features[~held_out], features[held_out]
+        predicted[held_out] = names[_predict(train, targets[~held_out], test, len(names))]
+    return predicted
 
 
-def _fitted(features: Tensor, targets: Tensor, held: Tensor, count: int) -> Tensor:
-    mean, spread = features.mean(0), features.std(0)
-    scale = 1 / spread.clamp_min(1e-3)
-    known, held = (features - mean) * scale, (held - mean) * scale
+def _predict(train: Tensor, targets: Tensor, test: Tensor, count: int) -> Tensor:
+    """The predictions for `test` of a probe that is fitted to `train`."""
+    mean, scale = train.mean(0), 1 / train.std(0).clamp_min(1e-3)
+    train, test = (train - mean) * scale, (test - mean) * scale
     with torch.inference_mode(False), torch.enable_grad():
-        known, targets = known.clone(), targets.clone()
-        weights = torch.zeros(features.shape[1], count, dtype=torch.float64, requires_grad=True)
+        train, targets = train.clone(), targets.clone()
+        weights = torch.zeros(train.shape[1], count, dtype=torch.float64, requires_grad=True)
         bias = torch.zeros(count, dtype=torch.float64, requires_grad=True)
-        optimiser = torch.optim.LBFGS(
+        optimizer = torch.optim.LBFGS(
             [weights, bias],
             max_iter=_STEPS,
-            tolerance_grad=_FLAT,
-            tolerance_change=_STILL,
+            tolerance_grad=_MIN_GRADIENT,
+            tolerance_change=_MIN_CHANGE,
             line_search_fn="strong_wolfe",
         )
 
         def loss() -> Tensor:
-            optimiser.zero_grad()
-            value = (
-                F.cross_entropy(known @ weights + bias, targets) + _DECAY * weights.square().sum()
-            )
+            optimizer.zero_grad()
+            value = F.cross_entropy(train @ weights + bias, targets)
+            value = value + _DECAY * weights.square().sum()
             value.backward()  # type: ignore[no-untyped-call]
             return value
 
-        optimiser.step(loss)  # type: ignore[no-untyped-call]
-    return (held @ weights.detach() + bias.detach()).argmax(1)
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
+    return (test @ weights.detach() + bias.detach()).argmax(1)

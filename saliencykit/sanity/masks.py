@@ -1,4 +1,4 @@
-"""Masks of many pictures; what fails on one picture is a counted row and no stop."""
+"""CheckedMasker: a masker with the images of a sanity check, and its masks for any labels."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -15,23 +15,24 @@ from saliencykit.core.checks import name_of, reason_of
 from saliencykit.core.errors import GradientError, InputError, SaliencyKitError
 from saliencykit.core.masker import Masker
 from saliencykit.core.types import Images, Labels, Mask
+from saliencykit.registry.coerce import as_black_box, as_masker
 
-OnProgress: TypeAlias = Callable[[str, int, int], object]
-"""Called with what is done, how much of it is, and of how much."""
+OnStage: TypeAlias = Callable[[str, int, int], object]
+"""Called with the name of the stage, the number of finished images or steps, and the total."""
 
 
 @final
 @dataclass(frozen=True)
 class Masks:
-    """What a masker answered.
+    """Masks of many images.
 
     Attributes:
         values: (N, 1, H, W) float32 on the CPU; NaN where there is no mask.
-        reasons: Why masks are missing, and of how many pictures.
+        failures: Why masks are missing, and of how many images.
     """
 
     values: Mask
-    reasons: Mapping[str, int]
+    failures: Mapping[str, int]
 
     @property
     def known(self) -> Tensor:
@@ -39,96 +40,138 @@ class Masks:
         return ~self.values.flatten(1).isnan().any(1)
 
 
-def masks_of(
-    masker: Masker,
-    black_box: BlackBox,
-    images: Images,
-    labels: Labels,
-    *,
-    seed: int = 0,
-    batch_size: int = 16,
-    what: str = "masks",
-    on_progress: OnProgress | None = None,
-) -> Masks:
-    """Ask a masker about pictures, a batch at a time; where that fails, about each picture on its
-    own.
+@final
+@dataclass(frozen=True)
+class CheckedMasker:
+    """A masker and the images that it is checked on.
 
-    Args:
-        masker: Who is asked.
-        black_box: The classifier; its copy for many evaluations is made once.
+    Attributes:
+        black_box: The classifier.
+        masker: The masker.
         images: (N, C, H, W).
-        labels: (N,).
-        seed: Of what the masker draws; every batch starts from it, and numbers depend on the
-            picture (`core.draw`).
-        batch_size: Pictures at once, >= 1.
-        what: How progress calls this.
-        on_progress: Called after each batch.
-
-    Raises:
-        GradientError: The masker needs gradients and the box has none.
-        InputError: There is no mask of any picture; the first reason is given.
-        SaliencyKitError: There is not enough memory for a batch.
-
-    Example:
-        >>> from saliencykit.maskers.baselines import CenterBox
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
-        >>> black_box = PlantedEvidence()
-        >>> images, labels = black_box.examples(3, generator=torch.Generator().manual_seed(0))
-        >>> masks_of(CenterBox(), black_box, images, labels).known.tolist()
-        [True, True, True]
+        labels: (N,), the images' own classes, on the CPU.
+        seed: Random seed.
+        batch_size: Images per batch, >= 1.
+        on_stage: Called after each batch.
     """
-    kept, rows, reasons = CachedCopies(black_box), list[Tensor](), Counter[str]()
 
-    def ask(first: int, last: int) -> Mask:
-        some, asked = (
-            images[first:last].to(black_box.device),
-            labels[first:last].to(black_box.device),
-        )
-        mask = masker(kept, some, asked, generator=Generator().manual_seed(seed)).float().cpu()
-        # the contract has looked already, unless the masker is somebody's wrapper
-        checks.mask(mask, some, name_of(masker))
-        return mask
+    black_box: BlackBox
+    masker: Masker
+    images: Images
+    labels: Labels
+    seed: int = 0
+    batch_size: int = 16
+    on_stage: OnStage | None = None
 
-    for first in range(0, len(images), batch_size):
-        last = min(first + batch_size, len(images))
-        try:
-            rows.append(ask(first, last))
-        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
-            raise SaliencyKitError(
-                f"{name_of(masker)} needs more memory than {black_box.device} has; write batch_size=1."
-            ) from error
-        except GradientError:
-            raise
-        except Exception:
-            for row in range(first, last):
-                try:
-                    rows.append(ask(row, row + 1))
-                except Exception as error:
-                    reasons[reason_of(error)] += 1
-                    rows.append(torch.full((1, 1, *images.shape[2:]), float("nan")))
-        if on_progress is not None:
-            on_progress(what, last, len(images))
-    masks = Masks(torch.cat(rows), dict(reasons))
-    if not bool(masks.known.any()):
-        raise InputError(
-            f"{name_of(masker)} gave no mask of any of the {len(images)} pictures: "
-            f"{next(iter(reasons), '')}"
-        )
-    return masks
+    @staticmethod
+    def of(
+        who: str,
+        model: object,
+        masker: Masker | str,
+        images: Images,
+        labels: Labels | None,
+        *,
+        at_least: int,
+        seed: int,
+        batch_size: int,
+        on_stage: OnStage | None,
+    ) -> "CheckedMasker":
+        """Coerce and check the arguments of a sanity check.
+
+        Args:
+            who: The check, for error messages.
+            model: As for `explain`.
+            masker: A Masker, a text, or a trained masker's file.
+            images: (N, C, H, W).
+            labels: (N,); None: the model's predictions.
+            at_least: The smallest N.
+            seed: Random seed.
+            batch_size: Images per batch.
+            on_stage: Called after each batch.
+
+        Raises:
+            InputError: There are too few images, or the labels do not fit.
+        """
+        black_box, known = as_black_box(model), as_masker(masker)
+        checks.images(images, who)
+        if len(images) < at_least:
+            raise InputError(
+                f"{who} got {len(images)} images; it needs {at_least} or more, and some hundred "
+                "for a clear verdict."
+            )
+        own = predicted_labels(black_box, images) if labels is None else labels.cpu()
+        checks.labels(own, len(images), black_box.num_classes, who)
+        return CheckedMasker(black_box, known, images, own, seed, batch_size, on_stage)
+
+    def masks(self, labels: Labels, stage: str) -> Masks:
+        """The masker's masks for these labels, a batch at a time; where a batch fails, image by
+        image.
+
+        Args:
+            labels: (N,).
+            stage: The name of this stage, for `on_stage`.
+
+        Raises:
+            GradientError: The masker needs gradients and the model is query-only.
+            InputError: There is no mask of any image; the message has the first failure.
+            SaliencyKitError: A batch needs too much memory.
+
+        Example:
+            >>> from saliencykit.maskers.baselines import CenterBox
+            >>> from saliencykit.testing.black_boxes import PlantedEvidence
+            >>> black_box = PlantedEvidence()
+            >>> images, labels = black_box.examples(3, generator=torch.Generator().manual_seed(0))
+            >>> checked = CheckedMasker(black_box, CenterBox(), images, labels)
+            >>> checked.masks(labels, "masks").known.tolist()
+            [True, True, True]
+        """
+        black_box, device = CachedCopies(self.black_box), self.black_box.device
+        rows, failures, total = list[Tensor](), Counter[str](), len(self.images)
+
+        def explain(some: slice) -> Mask:
+            images, generator = self.images[some].to(device), Generator().manual_seed(self.seed)
+            mask = self.masker(black_box, images, labels[some].to(device), generator=generator)
+            # the contract has checked this already, unless the masker is a foreign wrapper
+            checks.mask(mask := mask.float().cpu(), images, name_of(self.masker))
+            return mask
+
+        for first in range(0, total, self.batch_size):
+            last = min(first + self.batch_size, total)
+            try:
+                rows.append(explain(slice(first, last)))
+            except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+                raise SaliencyKitError(
+                    f"{name_of(self.masker)} needs more memory than {device} has; write "
+                    "batch_size=1."
+                ) from error
+            except GradientError:
+                raise
+            except Exception:
+                for row in range(first, last):
+                    try:
+                        rows.append(explain(slice(row, row + 1)))
+                    except Exception as error:
+                        failures[reason_of(error)] += 1
+                        rows.append(torch.full((1, 1, *self.images.shape[2:]), float("nan")))
+            if self.on_stage is not None:
+                self.on_stage(stage, last, total)
+        masks = Masks(torch.cat(rows), dict(failures))
+        if not bool(masks.known.any()):
+            raise InputError(
+                f"{name_of(self.masker)} returned no mask of any of the {total} images: "
+                f"{next(iter(failures), '')}"
+            )
+        return masks
 
 
-def own_answers(black_box: BlackBox, images: Images, batch_size: int = 64) -> Labels:
-    """The class that the box itself gives each picture, (N,) on the CPU.
+def predicted_labels(black_box: BlackBox, images: Images, batch_size: int = 64) -> Labels:
+    """The class that the black box predicts for each image, (N,) on the CPU.
 
     Args:
         black_box: The classifier.
         images: (N, C, H, W).
-        batch_size: Pictures at once, >= 1.
+        batch_size: Images per batch, >= 1.
     """
     with torch.no_grad():
-        return torch.cat(
-            [
-                black_box(some.to(black_box.device)).argmax(1).cpu()
-                for some in torch.split(images, batch_size)
-            ]
-        )
+        parts = torch.split(images, batch_size)
+        return torch.cat([black_box(some.to(black_box.device)).argmax(1).cpu() for some in parts])

@@ -1,6 +1,7 @@
-"""How alike are two masks of one picture?"""
+"""The similarity of two masks for one image."""
 
 import torch
+from torch import Tensor
 
 from saliencykit.core.types import Mask, PerImage
 from saliencykit.metrics.class_confusion import correlation
@@ -8,48 +9,48 @@ from saliencykit.metrics.ranking import best, ranks
 
 
 def similarity(one: Mask, other: Mask) -> PerImage:
-    """Pearson's correlation over the pixels, also where it is not defined: 1 if both masks are
+    """Pearson's correlation over the pixels, (B,); where it is not defined 1 if both masks are
     constant, 0 if one of them is.
 
-    A masker that answers with the same flat mask to every question must not escape a check because
-    nothing can be divided by its spread. NaN where a mask holds NaN.
+    So a masker that always returns the same constant mask does not escape a check because its
+    correlation is not defined. NaN where a mask has NaN.
 
     Args:
         one: (B, 1, H, W).
-        other: (B, 1, H, W), of the same pictures.
+        other: (B, 1, H, W), of the same images.
 
     Example:
-        >>> flat, steep = torch.ones(1, 1, 1, 2), torch.tensor([[[[0.0, 1.0]]]])
-        >>> similarity(flat, 0.5 * flat).item(), similarity(flat, steep).item(), similarity(steep, 0.5 * steep).item()
-        (1.0, 0.0, 1.0)
+        >>> constant, ramp = torch.ones(1, 1, 1, 2), torch.tensor([[[[0.0, 1.0]]]])
+        >>> similarity(constant, 0.5 * constant).item(), similarity(constant, ramp).item()
+        (1.0, 0.0)
     """
     constant = [maps.flatten(1).amax(1) == maps.flatten(1).amin(1) for maps in (one, other)]
-    missing = torch.stack([maps.flatten(1).isnan().any(1) for maps in (one, other)]).any(0)
-    found = torch.where(
-        constant[0] & constant[1],
-        1.0,
-        torch.where(constant[0] | constant[1], 0.0, correlation(one, other)),
-    )
-    return torch.where(missing, float("nan"), found)
+    undefined = torch.where(constant[0] & constant[1], 1.0, 0.0)
+    found = torch.where(constant[0] | constant[1], undefined, correlation(one, other))
+    return torch.where(_has_nan(one, other), float("nan"), found)
 
 
-def overlap(one: Mask, other: Mask, share: float = 0.2) -> PerImage:
-    """Intersection over union of the best pixels of both masks, as many of each, so at equal area,
-    in [0, 1].
+def overlap(one: Mask, other: Mask, fraction: float = 0.2) -> PerImage:
+    """Intersection over union of the best pixels of both masks, equally many of each, (B,) in
+    [0, 1].
 
-    What masks without any relation have is `share / (2 - share)` on average, 0.11 for a fifth. Ties
-    as in `metrics.ranking.ranks`. NaN where a mask holds NaN.
+    Unrelated masks have `fraction / (2 - fraction)` on average, 0.11 for a fifth. Ties as in
+    `saliencykit.metrics.ranks`. NaN where a mask has NaN.
 
     Args:
         one: (B, 1, H, W).
-        other: (B, 1, H, W), of the same pictures.
-        share: Of the pixels, in (0, 1].
+        other: (B, 1, H, W), of the same images.
+        fraction: Fraction of the pixels, in (0, 1].
 
     Example:
-        >>> overlap(torch.arange(10.0).view(1, 1, 2, 5), torch.arange(10.0).view(1, 1, 2, 5)).item()
+        >>> mask = torch.arange(10.0).view(1, 1, 2, 5)
+        >>> overlap(mask, mask).item()
         1.0
     """
-    missing = torch.stack([maps.flatten(1).isnan().any(1) for maps in (one, other)]).any(0)
-    tops = [best(ranks(maps.nan_to_num()), share).flatten(1) for maps in (one, other)]
+    tops = [best(ranks(maps.nan_to_num()), fraction).flatten(1) for maps in (one, other)]
     both, either = (tops[0] & tops[1]).sum(1), (tops[0] | tops[1]).sum(1)
-    return torch.where(missing, float("nan"), both / either.clamp_min(1))
+    return torch.where(_has_nan(one, other), float("nan"), both / either.clamp_min(1))
+
+
+def _has_nan(one: Mask, other: Mask) -> Tensor:
+    return (one + other).flatten(1).isnan().any(1)

@@ -32,7 +32,7 @@ def test_all_checks_of_the_embedded_classifier(folder, command):
         "--check",
         "wrong-label",
         "--check",
-        "randomised-box",
+        "model-randomization",
         "--output",
         "s.json",
     )
@@ -41,7 +41,7 @@ def test_all_checks_of_the_embedded_classifier(folder, command):
     assert "grad-cam on 22 images" in out
     for words in (
         "wrong-label",
-        "randomised-box",
+        "model-randomization",
         "ratio of the areas",
         "with the model's head randomized",
         "passes if",
@@ -51,7 +51,7 @@ def test_all_checks_of_the_embedded_classifier(folder, command):
     assert "wrote s.json in" in out
     assert "own class: 22 of 22" in err
     facts = json.loads(Path("s.json").read_text())
-    assert facts["found"]["wrong-label"]["ratio"]["n"] == 22
+    assert facts["results"]["wrong-label"]["ratio"]["n"] == 22
 
 
 def test_the_models_own_masker_and_json(folder, command):
@@ -62,21 +62,21 @@ def test_the_models_own_masker_and_json(folder, command):
         "--check",
         "wrong-label",
         "--check",
-        "encoding",
+        "class-leakage",
         "--json",
     )
     assert (code, err) == (0, "")
     facts = json.loads(out)
     assert facts["masker"] == "the model's own masker"
-    assert facts["found"]["wrong-label"]["passed"] is True
-    assert facts["found"]["encoding"]["other"]["accuracy"]["n"] == 22
+    assert facts["results"]["wrong-label"]["passed"] is True
+    assert facts["results"]["class-leakage"]["other"]["accuracy"]["n"] == 22
 
 
 @pytest.mark.parametrize(
     ("args", "words"),
     [
         (("--data", "nowhere"), "nowhere"),
-        (("--data", "photos", "--check", "wrong-lable"), "no sanity check is called 'wrong-lable'"),
+        (("--data", "photos", "--check", "wrong-lable"), "unknown sanity check 'wrong-lable'"),
         (("--data", "photos", "--randomize", "tail"), "'head' or 'weights'"),
         (("--data", "photos", "--masker", "rize"), "Did you mean 'rise'"),
         (("--data", "photos", "--masker", "no.safetensors"), "there is no file 'no.safetensors'"),
@@ -87,11 +87,11 @@ def test_the_models_own_masker_and_json(folder, command):
                 "--max-images",
                 "4",
                 "--check",
-                "encoding",
+                "class-leakage",
                 "--masker",
                 "center-box",
             ),
-            "takes 20 or more",
+            "needs 20 or more",
         ),
         (("--data", "photos", "--output", "photos"), "--output is a file"),
         (
@@ -117,4 +117,4 @@ def test_the_table_has_verdicts_and_what_was_skipped(capsys, monkeypatch):
     text = capsys.readouterr().out
     assert "FAIL" in text
     assert "own class predicted from the mask" in text
-    assert "randomised-box was skipped: PlantedEvidence" in text
+    assert "model-randomization was skipped: PlantedEvidence" in text

@@ -44,7 +44,7 @@ class Edges(Masker):
 
 
 class Halting(Masker):
-    """Another masker that raises on pictures whose label is 0, and answers with NaN where it is 1."""
+    """Raises on images whose label is 0, and returns NaN where it is 1."""
 
     def mask(self, black_box, images, labels, generator):
         if (labels == 0).any():

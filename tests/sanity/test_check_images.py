@@ -55,7 +55,7 @@ def test_tensors_samples_pairs_and_arrays(planted, patch_box):
 def test_another_size_is_counted(planted):
     black_box, images, _ = planted(3)
     found = load_check_images([*images, torch.rand(3, 20, 20)], black_box)
-    assert found.missing == {"of another size than the first picture": 1}
+    assert found.missing == {"of another size than the first image": 1}
 
 
 def test_mistakes(tmp_path, planted):

@@ -31,7 +31,7 @@ def test_a_code_fails_and_places_pass(maskers, planted):
     assert code.own.accuracy.mean > 0.95
     assert code.other.control.mean < 0.45
     assert code.other.classes == 4
-    assert "encoding: FAIL" in code.line
+    assert "class-leakage: FAIL" in code.line
     honest = class_leakage(black_box, maskers["honest"], images)
     assert honest.passed
     assert honest.other.area == 0
@@ -55,7 +55,7 @@ def test_few_pictures_say_little_and_missing_masks_are_counted(maskers, planted)
     assert 20 <= found.other.accuracy.n < 40
     assert sum(found.missing.values()) >= 2 * 60 - found.other.accuracy.n - 30
     assert "masks missing" in found.line
-    with pytest.raises(InputError, match="masks of 20 pictures, and takes 20"):
+    with pytest.raises(InputError, match="masks of 20 images, and needs 20"):
         class_leakage(black_box, maskers["halting"], images[:20], labels[:20])
 
 
@@ -70,7 +70,7 @@ def test_pictures_of_many_classes_have_no_own_reading(maskers):
 
 def test_mistakes(maskers, planted):
     black_box, images, _ = planted(24)
-    with pytest.raises(InputError, match="19 pictures"):
+    with pytest.raises(InputError, match="19 images"):
         class_leakage(black_box, maskers["flat"], images[:19])
     with pytest.raises(InputError, match="three classes"):
         class_leakage(PlantedEvidence(num_classes=2), maskers["flat"], images)

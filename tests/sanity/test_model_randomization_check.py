@@ -19,16 +19,25 @@ def test_a_masker_that_asks_the_model_passes_and_edges_fail(maskers, planted, pa
     """
     _, images, labels = planted(16)
     assert torch.equal(patch_box(images).argmax(1), labels)
-    found = model_randomization(patch_box, "occlusion:window=4,stride=2", images, what="weights")
+    found = model_randomization(
+        patch_box, "occlusion:window=4,stride=2", images, randomize="weights"
+    )
     assert found.passed, found.line
     assert found.same.mean == 1
     assert found.same_overlap.mean == 1 > found.random_overlap.mean
-    assert (found.retrained, found.steps, found.gates, found.what) == (False, None, None, "weights")
+    assert (found.retrained, found.steps, found.validated, found.randomize) == (
+        False,
+        None,
+        None,
+        "weights",
+    )
     edges = model_randomization(patch_box, maskers["edges"], images)
     assert edges.passed is False
     assert edges.difference.mean == 0
-    assert "randomised-box: FAIL" in edges.line
-    assert model_randomization(patch_box, "whole-image", images, what="weights").passed is False
+    assert "model-randomization: FAIL" in edges.line
+    assert (
+        model_randomization(patch_box, "whole-image", images, randomize="weights").passed is False
+    )
 
 
 def test_noise_is_unclear_and_missing_masks_are_counted(maskers, planted, patch_box):
@@ -42,12 +51,12 @@ def test_noise_is_unclear_and_missing_masks_are_counted(maskers, planted, patch_
 
 def test_another_box_may_be_given(planted, maskers):
     black_box, images, _ = planted(6)
-    with pytest.raises(InputError, match="random_box="):
+    with pytest.raises(InputError, match="random_model="):
         model_randomization(black_box, maskers["edges"], images)
     found = model_randomization(
-        black_box, maskers["edges"], images, random_box=PlantedEvidence(sharpness=1.0)
+        black_box, maskers["edges"], images, random_model=PlantedEvidence(sharpness=1.0)
     )
-    assert (found.passed, found.what) == (False, "given")
+    assert (found.passed, found.randomize) == (False, "given")
 
 
 def test_a_trained_masker_is_trained_again(planted, patch_box):
@@ -62,13 +71,13 @@ def test_a_trained_masker_is_trained_again(planted, patch_box):
         images,
         steps=2,
         fit_options={"batch_size": 4, "warmup_steps": 0},
-        on_progress=lambda *args: told.append(args),
+        on_stage=lambda *args: told.append(args),
     )
-    assert (found.retrained, found.steps, found.what) == (True, 2, "head")
-    assert len(found.gates) == 2
+    assert (found.retrained, found.steps, found.randomize) == (True, 2, "head")
+    assert len(found.validated) == 2
     assert found.difference.n == 8, "every third picture"
-    assert ("training for the intact box", 2, 2) in told
-    assert ("training for the random box", 2, 2) in told
+    assert ("training for the model", 2, 2) in told
+    assert ("training for the random model", 2, 2) in told
     assert all(
         torch.equal(before[name], values) for name, values in patch_box.model.state_dict().items()
     )
@@ -76,12 +85,12 @@ def test_a_trained_masker_is_trained_again(planted, patch_box):
         patch_box,
         masker,
         images[:4],
-        training=images,
+        training_data=images,
         steps=1,
         fit_options={"batch_size": 4, "warmup_steps": 0},
     )
     assert given.difference.n == 4
-    with pytest.raises(InputError, match="it takes 12"):
+    with pytest.raises(InputError, match="it needs 12"):
         model_randomization(patch_box, masker, images[:4])
     with pytest.raises(InputError, match="fit_options"):
         model_randomization(patch_box, masker, images, fit_options={"stpes": 2})
@@ -108,7 +117,7 @@ def test_guided_backpropagation_fails_as_in_the_paper_and_grad_cam_passes():
     )
     assert guided.passed is False, guided.line
     assert cam.passed, cam.line
-    assert guided.what == cam.what == "head"
+    assert guided.randomize == cam.randomize == "head"
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ def test_a_head_without_bias_gets_one():
 
 
 def test_mistakes():
-    with pytest.raises(InputError, match="random_box="):
+    with pytest.raises(InputError, match="random_model="):
         randomized(PlantedEvidence(), IMAGES)
     with pytest.raises(InputError, match="'head' or 'weights'"):
         randomized(box_of(), IMAGES, "tail")

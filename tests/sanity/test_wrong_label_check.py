@@ -66,7 +66,7 @@ def test_empty_masks_fail_and_missing_ones_are_counted(maskers, planted):
 
 def test_mistakes(maskers, planted):
     black_box, images, labels = planted(4)
-    with pytest.raises(InputError, match="1 pictures"):
+    with pytest.raises(InputError, match="1 images"):
         wrong_label(black_box, maskers["flat"], images[:1])
     with pytest.raises(InputError, match="others=0"):
         wrong_label(black_box, maskers["flat"], images, others=0)
