@@ -1,5 +1,5 @@
-"""Machine parts: drawn photos of twelve classes with a known place, for tutorials and tests of
-training.
+"""Machine parts: synthetic photos of twelve classes with known locations, for tutorials and tests
+of training.
 """
 
 from collections.abc import Sequence
@@ -20,47 +20,41 @@ PARTS: Sequence[str] = tuple(f"{surface} {shape}" for shape in SHAPES for surfac
 def machine_parts(
     count: int, *, generator: Generator, size: int = 64
 ) -> tuple[Images, Labels, Mask]:
-    """Photos of a part on a bench: four shapes with three surfaces, at a random place, size, turn
+    """Photos of a part on a bench: four shapes with three surfaces, of random place, size, rotation
     and light.
 
-    The bench is cluttered: shadows, grain and a few screws, which say nothing about the class.
+    The bench is cluttered with shadows, grain and a few screws, which are no evidence for a class.
 
     Args:
-        count: How many, >= 1. The labels go round.
+        count: Number of images, >= 1. The labels cycle.
         generator: Everything is drawn from it.
         size: Side in pixels, >= 32.
 
     Returns:
-        Images (count, 3, size, size) in [0, 1], labels (count,) in 0..11, and the parts' places,
+        Images (count, 3, size, size) in [0, 1], labels (count,) in 0..11, and masks of the parts,
         (count, 1, size, size), 1 inside.
 
     Raises:
         InputError: A number is out of range.
 
     Example:
-        >>> images, labels, place = machine_parts(12, generator=Generator().manual_seed(0))
-        >>> images.shape, PARTS[int(labels[4])], place.shape
+        >>> images, labels, masks = machine_parts(12, generator=Generator().manual_seed(0))
+        >>> images.shape, PARTS[int(labels[4])], masks.shape
         (torch.Size([12, 3, 64, 64]), 'striped plate', torch.Size([12, 1, 64, 64]))
     """
     if count < 1 or size < 32:
         raise InputError(f"machine_parts({count}, size={size}): count is >= 1 and size >= 32.")
     labels = torch.arange(count) % len(PARTS)
-    drawn = [_photo(int(label), size, generator) for label in labels]
-    return (
-        torch.stack([image for image, _ in drawn]),
-        labels,
-        torch.stack([place for _, place in drawn]),
-    )
+    images, masks = zip(*(_photo(int(label), size, generator) for label in labels), strict=True)
+    return torch.stack(images), labels, torch.stack(masks)
 
 
 def _photo(label: int, size: int, generator: Generator) -> tuple[Tensor, Tensor]:
     shape, surface = SHAPES[label // len(SURFACES)], SURFACES[label % len(SURFACES)]
     bench = _bench(size, generator)
-    x, y, radius, turn = (
-        _uniform(low, high, generator)
-        for low, high in ((0.32, 0.68), (0.32, 0.68), (0.17, 0.28), (0, 6.28))
-    )
-    across, down = _turned(size, x, y, turn)
+    ranges = ((0.32, 0.68), (0.32, 0.68), (0.17, 0.28), (0, 6.28))
+    x, y, radius, angle = (_uniform(low, high, generator) for low, high in ranges)
+    across, down = _rotated(size, x, y, angle)
     inside = _inside(shape, across / radius, down / radius)
     metal = 0.35 + 0.4 * torch.rand(3, 1, 1, generator=generator) + 0.15 * (across / radius)
     image = torch.where(inside, metal * _texture(surface, across / radius, down / radius), bench)
@@ -73,14 +67,11 @@ def _bench(size: int, generator: Generator) -> Tensor:
     coarse = torch.rand(1, 3, 4, 4, generator=generator) * 0.35 + 0.3
     bench = F.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=False)[0]
     for _ in range(int(torch.randint(4, (1,), generator=generator))):
-        x, y, radius = (
-            _uniform(low, high, generator)
-            for low, high in ((0.05, 0.95), (0.05, 0.95), (0.03, 0.05))
-        )
-        across, down = _turned(size, x, y, 0.0)
-        bench = torch.where(
-            (across**2 + down**2) < radius**2, torch.rand(3, 1, 1, generator=generator) * 0.6, bench
-        )
+        ranges = ((0.05, 0.95), (0.05, 0.95), (0.03, 0.05))
+        x, y, radius = (_uniform(low, high, generator) for low, high in ranges)
+        across, down = _rotated(size, x, y, 0.0)
+        screw = torch.rand(3, 1, 1, generator=generator) * 0.6
+        bench = torch.where(across**2 + down**2 < radius**2, screw, bench)
     return bench
 
 
@@ -103,11 +94,11 @@ def _texture(surface: str, across: Tensor, down: Tensor) -> Tensor:
     return torch.ones_like(across)
 
 
-def _turned(size: int, x: float, y: float, turn: float) -> tuple[Tensor, Tensor]:
+def _rotated(size: int, x: float, y: float, angle: float) -> tuple[Tensor, Tensor]:
     grid = (torch.arange(size) + 0.5) / size
     right, down = grid[None, :] - x, grid[:, None] - y
-    angle = torch.tensor(turn)
-    return right * angle.cos() + down * angle.sin(), down * angle.cos() - right * angle.sin()
+    cos, sin = torch.tensor(angle).cos(), torch.tensor(angle).sin()
+    return right * cos + down * sin, down * cos - right * sin
 
 
 def _uniform(low: float, high: float, generator: Generator) -> float:

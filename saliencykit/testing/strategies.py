@@ -1,4 +1,4 @@
-"""Hypothesis strategies for the tensors of the library: small, odd sizes too, float64."""
+"""Hypothesis strategies for the tensors of the library: small, of odd sizes too, float64."""
 
 import torch
 from hypothesis import strategies as st
@@ -34,14 +34,14 @@ def images(
     size: tuple[int, int] | None = None,
     most: int = 4,
 ) -> Images:
-    """Pictures in [0, 1], (B, C, H, W): noise, one value, or mostly one value.
+    """Images in [0, 1], (B, C, H, W): noise, one value, or mostly one value.
 
     Args:
-        draw: Given by hypothesis.
+        draw: Supplied by hypothesis.
         batch: B; None: from 1 to `most`.
         channels: C.
         size: Height and width; None: each from 4 to 16.
-        most: The largest batch that is drawn.
+        most: The largest batch to draw.
     """
     count = draw(st.integers(1, most)) if batch is None else batch
     return draw(_maps((count, channels, *(draw(sizes()) if size is None else size))))
@@ -51,19 +51,19 @@ def images(
 def masks(
     draw: st.DrawFn, *, batch: int | None = None, size: tuple[int, int] | None = None, most: int = 4
 ) -> Mask:
-    """Masks in [0, 1], (B, 1, H, W): grey, binary, constant, all 0 and all 1.
+    """Masks in [0, 1], (B, 1, H, W): gray, binary, constant, all 0 and all 1.
 
     Args:
-        draw: Given by hypothesis.
+        draw: Supplied by hypothesis.
         batch: B; None: from 1 to `most`.
         size: Height and width; None: each from 4 to 16.
-        most: The largest batch that is drawn.
+        most: The largest batch to draw.
     """
     gray = draw(images(batch=batch, channels=1, size=size, most=most))
-    kind = draw(st.sampled_from(["grey", "binary", "whole", "empty"]))
+    kind = draw(st.sampled_from(["gray", "binary", "whole", "empty"]))
     if kind == "binary":
         return (gray > gray.mean()).to(gray.dtype)
-    return gray if kind == "grey" else torch.full_like(gray, 1.0 if kind == "whole" else 0.0)
+    return gray if kind == "gray" else torch.full_like(gray, 1.0 if kind == "whole" else 0.0)
 
 
 def labels(batch: int, num_classes: int = 4) -> st.SearchStrategy[Labels]:
@@ -80,21 +80,20 @@ def labels(batch: int, num_classes: int = 4) -> st.SearchStrategy[Labels]:
 
 @st.composite
 def trials(draw: st.DrawFn, *, num_classes: int = 4, reach: float = 50.0, most: int = 4) -> Trial:
-    """Trials whose parts fit each other; the logits are arbitrary in [-reach, reach], some rows are
-    not real.
+    """Trials with consistent parts; logits are arbitrary in [-reach, reach], some rows are fakes.
 
     Args:
-        draw: Given by hypothesis.
+        draw: Supplied by hypothesis.
         num_classes: K.
         reach: The largest logit.
-        most: The largest batch that is drawn.
+        most: The largest batch to draw.
     """
-    pictures = draw(images(most=most))
-    count, size = len(pictures), (pictures.shape[2], pictures.shape[3])
-    answers = [(2 * draw(_maps((count, num_classes))) - 1) * reach for _ in range(2)]
+    batch = draw(images(most=most))
+    count, size = len(batch), (batch.shape[2], batch.shape[3])
+    kept, dropped = ((2 * draw(_maps((count, num_classes))) - 1) * reach for _ in range(2))
     real = torch.tensor(draw(st.lists(st.booleans(), min_size=count, max_size=count)))
     mask = draw(masks(batch=count, size=size))
-    return Trial(pictures, draw(labels(count, num_classes)), real, mask, answers[0], answers[1])
+    return Trial(batch, draw(labels(count, num_classes)), real, mask, kept, dropped)
 
 
 def _maps(shape: tuple[int, ...]) -> st.SearchStrategy[Tensor]:

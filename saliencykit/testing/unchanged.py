@@ -1,6 +1,4 @@
-"""untouched: a borrowed model, the caller's tensors and the global random state must be afterwards
-what they were.
-"""
+"""untouched: a model, the caller's tensors and the global random state must stay unchanged."""
 
 import hashlib
 import random
@@ -24,10 +22,10 @@ _HOOKS = (
 
 @contextmanager
 def untouched(who: str, model: nn.Module | None = None, **tensors: Tensor) -> Iterator[None]:
-    """Fail unless everything is afterwards bit for bit as it was before.
+    """Raise unless everything is bit for bit the same afterwards.
 
     Args:
-        who: The one at work, for the message.
+        who: The name of the code inside, for the message.
         model: Its weights, buffers, modes, `requires_grad`, gradients and hooks are compared.
         tensors: Compared by value, under the name that the message uses.
 
@@ -39,7 +37,7 @@ def untouched(who: str, model: nn.Module | None = None, **tensors: Tensor) -> It
         >>> with untouched("this example", x=x):
         ...     x += 1
         Traceback (most recent call last):
-        saliencykit.core.errors.ContractError: this example changed x; what is borrowed is given back as it was.
+        saliencykit.core.errors.ContractError: this example changed x; leave it as it was.
     """
     before = _facts(model, tensors)
     yield
@@ -47,10 +45,7 @@ def untouched(who: str, model: nn.Module | None = None, **tensors: Tensor) -> It
     changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        raise ContractError(
-            f"{who} changed {', '.join(changed[:3])}{more}; what is borrowed is given back as it "
-            "was."
-        )
+        raise ContractError(f"{who} changed {', '.join(changed[:3])}{more}; leave it as it was.")
 
 
 def _facts(model: nn.Module | None, tensors: dict[str, Tensor]) -> dict[str, object]:
@@ -65,10 +60,8 @@ def _facts(model: nn.Module | None, tensors: dict[str, Tensor]) -> dict[str, obj
     facts["the random state of random"] = random.getstate()
     if model is None:
         return facts
-    for name, value in [
-        *model.named_parameters(remove_duplicate=False),
-        *model.named_buffers(remove_duplicate=False),
-    ]:
+    values = dict(model.named_parameters(remove_duplicate=False))
+    for name, value in (values | dict(model.named_buffers(remove_duplicate=False))).items():
         facts[f"the values of {name}"] = _digest(value)
         facts[f"requires_grad of {name}"] = value.requires_grad
         facts[f"the gradient of {name}"] = None if value.grad is None else _digest(value.grad)

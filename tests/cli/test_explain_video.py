@@ -12,7 +12,7 @@ pytest.importorskip("av")
 from saliencykit.cli import explain_video
 from saliencykit.cli.explain_video import is_video
 from saliencykit.cli.video_summary import VideoSummary
-from saliencykit.testing.clips import read_back, sound_of, write_clip
+from tests.clips import read_back, sound_of, write_clip
 
 
 @pytest.fixture

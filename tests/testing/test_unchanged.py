@@ -43,7 +43,7 @@ CHANGES = {
 @pytest.mark.parametrize("what", CHANGES)
 def test_each_change_is_named(model, what):
     with (
-        pytest.raises(ContractError, match=rf"somebody changed .*{what}.*; what is borrowed"),
+        pytest.raises(ContractError, match=rf"somebody changed .*{what}.*; leave it"),
         untouched("somebody", model),
     ):
         CHANGES[what](model)

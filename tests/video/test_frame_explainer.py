@@ -176,7 +176,7 @@ def test_frames_are_left_out_for_a_lower_rate(black_box):
 def test_the_file_of_a_clip_is_frames_too(tmp_path):
     pytest.importorskip("av")
     from saliencykit.demo import demo_black_box
-    from saliencykit.testing.clips import write_clip
+    from tests.clips import write_clip
 
     answers = list(explain_frames(demo_black_box(), write_clip(tmp_path / "a.mp4", count=4), 3))
     assert [a.provenance["time"] for a in answers] == [0.0, 0.1, 0.2, 0.3]

@@ -9,10 +9,10 @@ pytest.importorskip("av")
 from saliencykit import explain
 from saliencykit.core.geometry import Geometry
 from saliencykit.explanation.result import Explanation
-from saliencykit.testing.clips import pixels, write_clip
 from saliencykit.video.frame_overlay import draw, mask_on_picture
 from saliencykit.video.reader import Clip
 from saliencykit.visualization import CONTOUR_COLOR
+from tests.clips import pixels, write_clip
 
 
 def answer(mask, size, region=None):

@@ -4,8 +4,8 @@ import pytest
 pytest.importorskip("av")
 
 from saliencykit.core.errors import InputError
-from saliencykit.testing.clips import COUNT, SIZE, pixels, write_clip
 from saliencykit.video.reader import Clip
+from tests.clips import COUNT, SIZE, pixels, write_clip
 
 
 def near(picture, wanted):

@@ -8,9 +8,9 @@ pytest.importorskip("av")
 import av
 
 from saliencykit.core.errors import InputError
-from saliencykit.testing.clips import COUNT, read_back, sound_of, write_clip
 from saliencykit.video.reader import Clip
 from saliencykit.video.writer import Writer
+from tests.clips import COUNT, read_back, sound_of, write_clip
 
 
 def copied(source, out, count=None, whole=True, before=None):

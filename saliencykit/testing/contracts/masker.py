@@ -11,12 +11,18 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.core.types import Images
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly, small_network
-from saliencykit.testing.contracts.case import CLOSE, SIZES, Case, Clause, is_part, seeded
-
-KIND = Clause(
-    "it is derived from saliencykit.Masker",
-    "write class Mine(saliencykit.Masker) and implement mask",
+from saliencykit.testing.contracts.case import (
+    CLOSE,
+    SIZES,
+    Case,
+    Clause,
+    borrows,
+    derived_from,
+    is_part,
+    seeded,
 )
+
+KIND = derived_from("Masker", "mask")
 OWN_CALL = Clause(
     "__call__, attribute and predict_masker are the library's: they check, enlarge and set the "
     "grad mode",
@@ -55,9 +61,8 @@ QUERY_ONLY = Clause(
     "needs_gradient=False works with a query-only black box",
     "write needs_gradient = True: users are then told at once",
 )
-GIVES_BACK = Clause(
-    "what is borrowed comes back unchanged: images, labels, the black box's model and the global "
-    "random state",
+GIVES_BACK = borrows(
+    "images, labels, the black box's model",
     "no operation in place; torch.autograd.grad, never .backward(); undo hooks and modes of the "
     "model in a finally",
 )
@@ -115,7 +120,7 @@ def _check_declarations(masker: Masker, case: Case) -> None:
         ("the same text twice", masker.identity() == masker.identity(), "two texts"),
     )
     for expected, holds, got in facts:
-        case.require(holds, DECLARES, expected=expected, got=repr(got))
+        case.require(holds, DECLARES, expected, repr(got))
 
 
 def _check_masks(masker: Masker, black_box: BlackBox, images: Images, who: str) -> None:
@@ -127,9 +132,9 @@ def _check_masks(masker: Masker, black_box: BlackBox, images: Images, who: str) 
         return by(of, images[some], labels[some], generator=seeded(0)).clone()
 
     everything = torch.arange(len(images))
-    with case.borrowing(GIVES_BACK, images=images, labels=labels), case.asking(MASKS, "a mask"):
+    with case.lending(GIVES_BACK, images=images, labels=labels), case.expecting(MASKS, "a mask"):
         mask = masker(black_box, images, labels, generator=seeded(0)).clone()
-    with case.asking(REPEATS, "a mask"):
+    with case.expecting(REPEATS, "a mask"):
         # a call in between, which must leave nothing behind
         masker(black_box, images.flip(3), labels, generator=seeded(5))
         again = query(everything)
@@ -137,7 +142,7 @@ def _check_masks(masker: Masker, black_box: BlackBox, images: Images, who: str) 
     case.rows(ROWS, query, mask, CLOSE)
     _check_abilities(masker, black_box, images, mask, lambda by: query(everything, by=by), case)
     if not masker.needs_gradient:
-        with case.asking(QUERY_ONLY, "a mask"):
+        with case.expecting(QUERY_ONLY, "a mask"):
             try:
                 query(everything, QueryOnly(black_box))
             except InputError:  # a masker that reads layers may refuse a black box without any
@@ -153,14 +158,12 @@ def _check_abilities(
     mask_by: Callable[[Masker], Tensor],
     case: Case,
 ) -> None:
-    with case.asking(BINDS, "a Masker"):
+    with case.expecting(BINDS, "a Masker"):
         bound = masker.for_black_box(black_box)
-        case.require(
-            isinstance(bound, Masker), BINDS, expected="a Masker", got=type(bound).__name__
-        )
+        case.require_a(Masker, bound, BINDS)
         case.same(BINDS, mask, mask_by(bound), CLOSE, how="after for_black_box")
     if masker.has_one_pass:
-        with case.asking(ONE_PASS, "a Masker and logits"), torch.no_grad():
+        with case.expecting(ONE_PASS, "a Masker and logits"), torch.no_grad():
             one, logits = bound.predict_masker(black_box, images)
             wanted = black_box(images)
             scale = float(wanted.abs().max().clamp_min(1.0))
@@ -192,6 +195,8 @@ def _check_borrowed_model(masker: Masker, who: str) -> None:
     images, labels = PlantedEvidence().examples(2, generator=seeded(1))
     given = {"images": images, "labels": labels, "black_box": "TorchBlackBox(small_network(), ...)"}
     case = Case(who, given)
-    with case.borrowing(GIVES_BACK, model, images=images, labels=labels):
-        with case.asking(MASKS, "a mask"):
-            masker(_wrapped(model), images, labels, generator=seeded(0))
+    with (
+        case.lending(GIVES_BACK, model, images=images, labels=labels),
+        case.expecting(MASKS, "a mask"),
+    ):
+        masker(_wrapped(model), images, labels, generator=seeded(0))

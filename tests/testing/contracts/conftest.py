@@ -15,7 +15,7 @@ Row = tuple[object, Clause, str]
 
 @pytest.fixture
 def breaks() -> Callable[..., None]:
-    """A part breaks a clause; the message has the clause, the words and the way out."""
+    """A part breaks a clause; the message has the clause, the words and the fix."""
 
     def breaks(
         check: Callable[..., None], part: object, clause: Clause, words: str, **options: object
@@ -28,7 +28,7 @@ def breaks() -> Callable[..., None]:
         assert message.startswith(f"{check.__name__}({part!r}): a contract is broken.\n")
         lines = dict(line.split(": ", 1) for line in message.split("\n  ")[1:])
         assert [
-            name for name in ("contract", "expected", "got", "way out") if not lines.get(name)
+            name for name in ("contract", "expected", "got", "fix") if not lines.get(name)
         ] == []
         assert lines["contract"] == clause.contract
         assert words in lines["got"], message

@@ -62,8 +62,8 @@ def zero(x, g, m):
 BROKEN = [
     (3, suite.KIND, "int"),
     (OwnCall(zero), suite.OWN_CALL, "OwnCall.__call__"),
-    (NoBox(zero), suite.FOR_BOX, "NoneType"),
-    (Fill(lambda x, g, m: x[:, :1]), suite.FILLS, "expected the images' own"),
+    (NoBox(zero), suite.BINDS, "NoneType"),
+    (Fill(lambda x, g, m: x[:, :1]), suite.FILLS, "expected (4, 3"),
     (Fill(lambda x, g, m: x / 0), suite.FILLS, "NaN or infinite"),
     (Fill(lambda x, g, m: x.to(torch.float32)), suite.FILLS, "torch.float32"),
     (Fill(lambda x, g, m: x.view(4, 3, 16, 16)), suite.ROWS, "it raised RuntimeError"),
@@ -81,10 +81,10 @@ BROKEN = [
     ),
     (
         Fill(lambda x, g, m: x + 0 * torch.rand(len(x), generator=g).sum()),
-        suite.MOVES_ON,
+        suite.ADVANCES,
         "another state after 4 images",
     ),
-    (Fill(lambda x, g, m: x if m is None else x * m), suite.IGNORES_MASK, "asked with mask="),
+    (Fill(lambda x, g, m: x if m is None else x * m), suite.IGNORES_MASK, "with mask="),
     (Fill(with_gradient), suite.NO_GRADIENT, "requires_grad True"),
     (Edit(zero, changed=lambda x, m, g: x * 0), suite.KEEPS, "edited with a mask of ones"),
     (Edit(zero, changed=lambda x, m, g: (x * m).half()), suite.EDITS, "float16"),

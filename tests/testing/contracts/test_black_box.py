@@ -61,27 +61,27 @@ def root(x):
 BROKEN = [
     (3, suite.KIND, "int"),
     (OwnCall(colors), suite.OWN_CALL, "OwnCall.__call__"),
-    (Silent(), suite.SAYS, "none"),
-    (Box(lambda x: colors(x)[:, :1]), suite.ANSWERS, "expected logits of shape"),
-    (Broken(how="nan"), suite.ANSWERS, "NaN or infinite"),
-    (Broken(how="integer"), suite.ANSWERS, "logits are float"),
-    (Broken(how="list"), suite.ANSWERS, "returned list"),
-    (Broken(how="raises"), suite.ANSWERS, "raised RuntimeError"),
-    (Box(lambda x: colors(x.view(len(x), -1))), suite.ANSWERS, "raised IndexError"),
+    (Silent(), suite.DECLARES, "none"),
+    (Box(lambda x: colors(x)[:, :1]), suite.LOGITS, "expected logits of shape"),
+    (Broken(how="nan"), suite.LOGITS, "NaN or infinite"),
+    (Broken(how="integer"), suite.LOGITS, "logits are float"),
+    (Broken(how="list"), suite.LOGITS, "returned list"),
+    (Broken(how="raises"), suite.LOGITS, "raised RuntimeError"),
+    (Box(lambda x: colors(x.view(len(x), -1))), suite.LOGITS, "raised IndexError"),
     (Box(colors, num_classes=2.0), suite.CLASSES, "2.0"),
     (Box(colors, differentiable="yes"), suite.DIFFERENTIABLE, "'yes'"),
-    (Box(colors, max_batch_size=2.0), suite.ANSWERS, "it raised TypeError"),
+    (Box(colors, max_batch_size=2.0), suite.LOGITS, "it raised TypeError"),
     (Box(colors, max_batch_size=0), suite.LARGEST, "0"),
     (Box(colors, device="cpu"), suite.DEVICE, "'cpu'"),
     (Box(colors, class_names=["one"]), suite.NAMES, "1 for 2 classes"),
-    (Box(colors, baseline_color=(0.5,)), suite.ZERO, "(0.5,)"),
-    (Box(Stateful()), suite.REPEATS, "asked a second time"),
+    (Box(colors, baseline_color=(0.5,)), suite.BASELINE, "(0.5,)"),
+    (Box(Stateful()), suite.REPEATS, "a second time"),
     (Box(lambda x: colors(x - x.mean(0))), suite.ROWS, "for row 3 alone"),
-    (Box(colors, optimized_for=lambda x: None), suite.MANY, "NoneType"),
+    (Box(colors, optimized_for=lambda x: None), suite.OPTIMIZED, "NoneType"),
     (
         Box(colors, optimized_for=lambda x: Box(lambda x: -colors(x))),
-        suite.MANY,
-        "asked for_many(images)",
+        suite.OPTIMIZED,
+        "after optimized_for",
     ),
     (Box(colors, without_preprocessing=lambda: None), suite.BARE, "NoneType"),
     (
@@ -92,7 +92,7 @@ BROKEN = [
     (
         Box(lambda x: colors(x) * (1 if x.dtype == torch.float32 else 2)),
         suite.DOUBLES,
-        "asked about images.double()",
+        "for images.double()",
     ),
     (
         Box(torch.enable_grad()(lambda x: colors(x)), differentiable=False),
@@ -161,7 +161,7 @@ def test_good_black_boxes_pass():
         )
     )
     with pytest.raises(
-        InputError, match="needs images=, because the box does not prepare pictures"
+        InputError, match="needs images=, because the black box does not prepare images"
     ):
         check_black_box(Box(colors))
 

@@ -26,7 +26,7 @@ def test_a_message_has_all_that_an_author_needs():
         "  expected: this",
         "  got: that",
         "  input: images float32 (1, 2) from 0 to 2; labels [1, 0]",
-        "  way out: make it hold",
+        "  fix: make it hold",
     ]
     assert isinstance(caught.value, AssertionError)
     assert isinstance(caught.value, ContractError)
@@ -78,7 +78,7 @@ def test_rows_are_asked_in_other_orders_and_alone():
         CASE.rows(CLAUSE, lambda some: whole[some] + (0.5 if len(some) == 1 else 0), whole, 0.1)
     with pytest.raises(
         BrokenContractError,
-        match="expected: the answer for rows 3, 2, 1, 0 alone\n  got: it raised ValueError: no",
+        match="expected: the result for rows 3, 2, 1, 0 alone\n  got: it raised ValueError: no",
     ):
         CASE.rows(CLAUSE, raising(ValueError("no")), whole, 0.1)
 
@@ -104,7 +104,7 @@ def raising(error):
 def test_what_a_part_raises_is_said_with_the_input(error, words):
     with (
         pytest.raises(BrokenContractError, match=words) as caught,
-        CASE.asking(CLAUSE, "an answer"),
+        CASE.expecting(CLAUSE, "an answer"),
     ):
         raise error
     assert caught.value.__cause__ is error
@@ -113,10 +113,10 @@ def test_what_a_part_raises_is_said_with_the_input(error, words):
 
 def test_a_broken_contract_passes_through_and_an_interrupt_too():
     other = Clause("another", "way")
-    with pytest.raises(BrokenContractError) as caught, CASE.asking(CLAUSE, "an answer"):
+    with pytest.raises(BrokenContractError) as caught, CASE.expecting(CLAUSE, "an answer"):
         CASE.require(False, other, expected="a", got="b")
     assert caught.value.clause is other
-    with pytest.raises(KeyboardInterrupt), CASE.asking(CLAUSE, "an answer"):
+    with pytest.raises(KeyboardInterrupt), CASE.expecting(CLAUSE, "an answer"):
         raise KeyboardInterrupt
 
 
@@ -126,7 +126,7 @@ def test_what_is_borrowed_is_named():
         pytest.raises(
             BrokenContractError, match=r"got: it changed lent, the random state of torch;"
         ),
-        CASE.borrowing(CLAUSE, lent=lent),
+        CASE.lending(CLAUSE, lent=lent),
     ):
         lent += torch.rand(2)
 

@@ -86,7 +86,7 @@ BROKEN = [
         "['boxes']",
     ),
     (Scorer(lambda b, s, m, g: {str(len(m)): m.mean((1, 2, 3))}), suite.NAMES, "['1']"),
-    (Remembers(area), suite.REPEATS, "asked a second time"),
+    (Remembers(area), suite.REPEATS, "a second time"),
     (
         Scorer(lambda b, s, m, g: m.mean((1, 2, 3)) - m.mean()),
         suite.ROWS,

@@ -63,7 +63,7 @@ BROKEN = [
     (Given(given=lambda t: area(t).log()), suite.PENALTY, "NaN or infinite value in row 0"),
     (Given(given=lambda t: t.mask.view(6, 256).mean(1)), suite.ROWS, "it raised RuntimeError"),
     (Given(given=lambda t: t.mask.nothing), suite.PENALTY, "it raised AttributeError"),
-    (Remembers(), suite.REPEATS, "asked a second time"),
+    (Remembers(), suite.REPEATS, "a second time"),
     (
         Given(given=lambda t: area(t) - t.mask.mean()),
         suite.ROWS,

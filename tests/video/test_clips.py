@@ -4,7 +4,7 @@ pytest.importorskip("av")
 
 import numpy as np
 
-from saliencykit.testing.clips import COUNT, SIZE, pixels, read_back, sound_of, write_clip
+from tests.clips import COUNT, SIZE, pixels, read_back, sound_of, write_clip
 
 
 def test_a_clip_holds_what_it_was_made_of(tmp_path):
