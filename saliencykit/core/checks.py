@@ -1,6 +1,8 @@
 """Checks of the tensors that pass through a contract. Messages are built only on failure."""
 
 import math
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,7 +62,8 @@ def finite_rows(tensor: Tensor) -> list[int]:
 
 
 def whole_numbers(owner: object, *names: str, least: int = 1) -> None:
-    """Raise InputError unless these attributes are whole numbers >= `least`.
+    """Raise InputError unless these attributes are whole numbers >= `least`. None is allowed where
+    it is the default.
 
     Args:
         owner: The object with the attributes.
@@ -71,10 +74,39 @@ def whole_numbers(owner: object, *names: str, least: int = 1) -> None:
         >>> from types import SimpleNamespace
         >>> whole_numbers(SimpleNamespace(steps=3), "steps")
     """
-    for name in names:
-        value = getattr(owner, name)
+    for name, value in _given(owner, names):
         if not isinstance(value, int) or value < least:
             raise InputError(f"{name_of(owner)}({name}={value!r}) takes a whole number >= {least}.")
+
+
+def numbers(owner: object, interval: str, *names: str) -> None:
+    """Raise InputError unless these attributes are numbers in an interval. None is allowed where it
+    is the default.
+
+    Args:
+        owner: The object with the attributes.
+        interval: Such as `(0, 1]`: square brackets include the end, round ones do not.
+        names: Names of the attributes.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> numbers(SimpleNamespace(lr=0.1), "(0, inf)", "lr")
+    """
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    brackets = ((interval[0], low), (interval[-1], high))
+    excluded = [end for bracket, end in brackets if bracket in "()"]
+    for name, value in _given(owner, names):
+        fits = isinstance(value, int | float) and low <= value <= high
+        if not fits or value in excluded:
+            raise InputError(f"{name_of(owner)}({name}={value!r}) takes a number in {interval}.")
+
+
+def _given(owner: object, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """Names and values of attributes, without those that are None by default."""
+    for name in names:
+        value = getattr(owner, name)
+        if value is not None or getattr(type(owner), name, 0) is not None:
+            yield name, value
 
 
 def seed(value: object, who: str) -> None:

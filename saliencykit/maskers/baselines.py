@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from saliencykit.core import rng
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import whole_numbers
+from saliencykit.core.checks import numbers, whole_numbers
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.core.types import Images, Labels, Mask
@@ -40,8 +40,7 @@ class CenterBox(Masker):
 
     def __post_init__(self) -> None:
         """Check the area."""
-        if not 0 < self.area <= 1:
-            raise InputError(f"CenterBox(area={self.area}): area must be in (0, 1].")
+        numbers(self, "(0, 1]", "area")
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator

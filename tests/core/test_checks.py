@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -136,11 +138,30 @@ def test_first_line_of_somebody_elses_message():
 @pytest.mark.parametrize("value", [0, 2.0, "3", None])
 def test_whole_numbers(value):
     class Mine:
-        steps, cells = 7, value
+        steps, cells, limit = 7, 7, None
 
-    checks.whole_numbers(Mine(), "steps", least=7)
+    mine = Mine()
+    mine.cells = value
+    checks.whole_numbers(mine, "steps", least=7)
+    checks.whole_numbers(mine, "limit")  # None is its default
     with pytest.raises(InputError, match=r"Mine\(cells=.*\) takes a whole number >= 1\."):
-        checks.whole_numbers(Mine(), "steps", "cells")
+        checks.whole_numbers(mine, "steps", "cells")
+
+
+@pytest.mark.parametrize(
+    ("interval", "inside", "outside"),
+    [
+        ("(0, 1]", (1e-9, 1), (0, 1.1, float("nan"), "1", None)),
+        ("[0, 1)", (0, 0.9), (-1e-9, 1)),
+        ("(0, inf)", (3, 1e9), (0, float("inf"))),
+    ],
+)
+def test_numbers_are_in_an_interval(interval, inside, outside):
+    for value in inside:
+        checks.numbers(SimpleNamespace(lr=value), interval, "lr")
+    for value in outside:
+        with pytest.raises(InputError, match=r"SimpleNamespace\(lr=.*\) takes a number in "):
+            checks.numbers(SimpleNamespace(lr=value), interval, "lr")
 
 
 def test_a_message_of_ours_is_a_reason_as_it_is_and_any_other_has_its_errors_name():

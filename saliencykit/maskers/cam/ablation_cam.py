@@ -7,7 +7,6 @@ import torch
 from torch import Generator, Tensor
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.query_batches import micro_batch
@@ -24,8 +23,8 @@ from saliencykit.networks.target_layer import find_target_layer
 @final
 @dataclass(frozen=True, kw_only=True)
 class AblationCam(Masker):
-    """The channels of a feature map, each weighted by the fraction of the label's logit that is lost
-    when the channel is set to zero.
+    """The channels of a feature map, each weighted by the fraction of the logit that is lost without
+    it.
 
     `attributions = sum over k of (y - y_k) / |y| * A_k`, with the label's logit `y`, and `y_k`
     without channel k. Like Grad-CAM, with the whole effect of a channel instead of a slope: no
@@ -74,13 +73,7 @@ class AblationCam(Masker):
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> MaskerOutput:
         """The weighted sum of channels, and its positive part as the mask."""
-        if black_box.module is None:
-            raise InputError(
-                "AblationCam removes channels from a layer of a torch module, and "
-                f"{name_of(black_box)} does not expose submodules. Use masker='rise' or "
-                "'occlusion', which only query the model."
-            )
-        head = pooled_classifier_head(black_box, images)
+        head = None if black_box.module is None else pooled_classifier_head(black_box, images)
         if head is not None and self.layer in (None, head.feature_map.name):
             attributions = _in_one_pass(black_box, images, labels, head)
         else:

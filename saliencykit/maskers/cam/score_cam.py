@@ -40,8 +40,8 @@ class ScoreCam(Masker):
     The mask is the positive part of the attributions divided by their maximum, as published.
 
     Args:
-        layer: Dotted name of another layer than the one that `find_target_layer` chooses. It must have
-            spatial feature maps.
+        layer: Dotted name of another layer than the one that `find_target_layer` chooses. It must
+            have spatial feature maps.
         channels: Maximum number of channels, >= 1: those that vary most over the positions, chosen
             per image; the softmax is over these. None: all of them, as published.
         alternative: What replaces pixels where a channel is low. By default the color that the
@@ -71,8 +71,7 @@ class ScoreCam(Masker):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        if self.channels is not None:
-            whole_numbers(self, "channels")
+        whole_numbers(self, "channels")
         check_alternative(self, self.alternative)
 
     def mask(

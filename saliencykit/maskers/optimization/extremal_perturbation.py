@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from saliencykit.alternatives.blur import gaussian_blur
 from saliencykit.alternatives.blur_pyramid import BlurPyramid, between
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import whole_numbers
+from saliencykit.core.checks import numbers, whole_numbers
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker, MaskerOutput, resize_maps
 from saliencykit.core.types import Images, Labels, Mask, PerImage
@@ -109,14 +109,9 @@ class ExtremalPerturbation(Masker):
             raise InputError(
                 f"{who}(variant={self.variant!r}): expected one of {', '.join(get_args(Variant))}."
             )
-        whole_numbers(self, "steps", "grid_size")
-        if self.batch_size is not None:
-            whole_numbers(self, "batch_size")
-        if not 0 < self.width < float("inf") or not 0 <= self.smoothing < 1:
-            raise InputError(
-                f"{who}(width={self.width}, smoothing={self.smoothing}): width must be > 0 and "
-                "smoothing in [0, 1)."
-            )
+        whole_numbers(self, "steps", "grid_size", "batch_size")
+        numbers(self, "(0, inf)", "width")
+        numbers(self, "[0, 1)", "smoothing")
         if not isinstance(self.alternative, BlurPyramid):
             raise InputError(
                 f"{who}(alternative={self.alternative!r}): expected BlurPyramid(levels=..., "

@@ -13,7 +13,7 @@ from saliencykit.alternatives.noise import Noise
 from saliencykit.core import rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import whole_numbers
+from saliencykit.core.checks import numbers, whole_numbers
 from saliencykit.core.class_scores import probability
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker, MaskerOutput
@@ -121,17 +121,10 @@ class Iterative(Masker):
                 "masker='iterative:objective=paper-mean'."
             )
         check_alternative(self, self.alternative)
-        whole_numbers(self, "steps", "grid_size", "fills_per_step", "patience")
-        if self.batch_size is not None:
-            whole_numbers(self, "batch_size")
-        for name in ("lr", "edge_width"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise InputError(f"Iterative({name}={getattr(self, name)}): expected a number > 0.")
-        for name, limit in (("jitter", 0.5), ("tolerance", 1)):
-            if not 0 <= getattr(self, name) < limit:
-                raise InputError(
-                    f"Iterative({name}={getattr(self, name)}): expected a number in [0, {limit})."
-                )
+        whole_numbers(self, "steps", "grid_size", "fills_per_step", "patience", "batch_size")
+        numbers(self, "(0, inf)", "lr", "edge_width")
+        numbers(self, "[0, 0.5)", "jitter")
+        numbers(self, "[0, 1)", "tolerance")
         if len(self.areas) != 2 or not 0 < self.areas[0] <= self.areas[1] < 1:
             raise InputError(
                 f"Iterative(areas={self.areas}): expected the smallest and the largest area, 0 < a "
@@ -146,33 +139,28 @@ class Iterative(Masker):
         masks: Parametrization = NestedMasks(self.areas, self.edge_width)
         if _penalizes_area(self.objective):
             masks = SigmoidMask()
+
+        def optimized(some: Images, classes: Labels) -> MaskerOutput:
+            return self._optimized(_Batch(black_box, some, classes), masks, seed)
+
         # the graphs of both edits of a batch are in memory at once
         batch_size = self.batch_size or default_batch_size(black_box, images, edits=2)
-        optimize = partial(self._optimized, black_box, masks, seed)
-        outputs = optimize_in_batches(optimize, images, labels, batch_size, "Iterative")
+        outputs = optimize_in_batches(optimized, images, labels, batch_size, "Iterative")
         rankings = [each.attributions for each in outputs if each.attributions is not None]
         mask = torch.cat([each.mask for each in outputs])
         return MaskerOutput(mask, torch.cat(rankings) if rankings else None)
 
-    def _optimized(
-        self,
-        black_box: BlackBox,
-        masks: Parametrization,
-        seed: int,
-        images: Images,
-        labels: Labels,
-    ) -> MaskerOutput:
+    def _optimized(self, batch: "_Batch", masks: Parametrization, seed: int) -> MaskerOutput:
+        images, size = batch.images, batch.size
         generator = Generator().manual_seed(seed)
         last = rng.fork(generator)  # drawn now: the number of steps depends on the other images
-        size = (images.shape[2], images.shape[3])
         shape = (len(images), 1, *(min(self.grid_size, side) for side in size))
         grid = images.new_zeros(shape, dtype=torch.promote_types(images.dtype, torch.float32))
         mean, moments = grid.clone(), (grid.clone(), grid.clone())
         result, before = grid.clone(), masks.mask(grid, size, 0.5)
         active = torch.arange(len(images), device=images.device)
         for step in range(self.steps):
-            batch = (black_box, images[active], labels[active])
-            gradient = self._gradient(*batch, masks, grid, step, generator)
+            gradient = self._gradient(batch.rows(active), masks, grid, step, generator)
             grid = masks.step(grid, gradient, moments, step, self.lr)
             mean = _MOMENTUM * mean + (1 - _MOMENTUM) * grid
             result[active] = mean / (1 - _MOMENTUM ** (step + 1))
@@ -185,64 +173,66 @@ class Iterative(Masker):
                 moments = (moments[0][moving], moments[1][moving])
         if not isinstance(masks, NestedMasks):
             return MaskerOutput(masks.mask(result, size, 0.5).to(images.dtype))
-        mask = self._best_area(black_box, images, labels, masks, result, last)
+        mask = self._best_area(batch, masks, result, last)
         return MaskerOutput(mask, masks.scores(result, size).to(images.dtype))
 
     def _gradient(
-        self,
-        black_box: BlackBox,
-        images: Images,
-        labels: Labels,
-        masks: Parametrization,
-        grid: Tensor,
-        step: int,
-        generator: Generator,
+        self, batch: "_Batch", masks: Parametrization, grid: Tensor, step: int, generator: Generator
     ) -> Tensor:
         """Of the objective's sum over images and fills, with respect to the grid."""
         grid = grid.detach().requires_grad_()
-        gradient, size = torch.zeros_like(grid), (images.shape[2], images.shape[3])
+        gradient = torch.zeros_like(grid)
         for fill in range(self.fills_per_step):
             position = low_discrepancy(step * self.fills_per_step + fill)
-            mask = masks.mask(grid, size, position)
-            loss = self.objective(self._trial(black_box, images, labels, mask, generator)).total
-            gradient += grid_gradient(black_box, self.alternative, grid, loss)
+            trial = self._trial(batch, masks.mask(grid, batch.size, position), generator)
+            loss = self.objective(trial).total
+            gradient += grid_gradient(batch.black_box, self.alternative, grid, loss)
         return gradient
 
-    def _trial(
-        self, black_box: BlackBox, images: Images, labels: Labels, mask: Mask, generator: Generator
-    ) -> Trial:
-        mask = mask.to(images.dtype)
+    def _trial(self, batch: "_Batch", mask: Mask, generator: Generator) -> Trial:
+        images, mask = batch.images, mask.to(batch.images.dtype)
         if self.jitter:
-            limits = images.new_tensor([self.jitter * side for side in images.shape[2:]])
+            limits = images.new_tensor([self.jitter * side for side in batch.size])
             shifts = rng.uniform(images, (2,), generator=generator, low=-1.0, high=1.0) * limits
             offsets = shifts.round().long()
             images, mask = _shifted(images, offsets), _shifted(mask, offsets)
         run = partial(run_trial, alternative=self.alternative, fakes=self.objective.fakes)
-        return run(black_box, images, labels, mask, generator=generator)
+        return run(batch.black_box, images, batch.labels, mask, generator=generator)
 
     def _best_area(
-        self,
-        black_box: BlackBox,
-        images: Images,
-        labels: Labels,
-        masks: NestedMasks,
-        grid: Tensor,
-        generator: Generator,
+        self, batch: "_Batch", masks: NestedMasks, grid: Tensor, generator: Generator
     ) -> Mask:
         """The nested mask with the largest `kept - dropped - area`."""
-        size, candidates, kept, dropped = (images.shape[2], images.shape[3]), [], [], []
+        candidates, kept, dropped, images = [], [], [], batch.images
         with torch.no_grad():
             for index in range(_CANDIDATES):
-                candidates.append(masks.mask(grid, size, index / (_CANDIDATES - 1)))
-                trial = self._trial(black_box, images, labels, candidates[-1], generator)
-                kept.append(probability(trial.preserved, labels))
-                dropped.append(probability(trial.destroyed, labels))
+                candidates.append(masks.mask(grid, batch.size, index / (_CANDIDATES - 1)))
+                trial = self._trial(batch, candidates[-1], generator)
+                kept.append(probability(trial.preserved, batch.labels))
+                dropped.append(probability(trial.destroyed, batch.labels))
         gain, most = torch.stack(kept) - torch.stack(dropped), torch.stack(kept).amax(0)
         area = torch.linspace(*self.areas, _CANDIDATES, dtype=images.dtype, device=images.device)
         relative = gain / most.clamp_min(torch.finfo(images.dtype).tiny)
         best = (relative - area[:, None]).argmax(0)
         rows = torch.arange(len(images), device=images.device)
         return torch.stack(candidates)[best, rows].to(images.dtype)
+
+
+@final
+@dataclass(frozen=True)
+class _Batch:
+    """Images that are optimized at once."""
+
+    black_box: BlackBox
+    images: Images
+    labels: Labels
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.images.shape[2], self.images.shape[3]
+
+    def rows(self, index: Tensor) -> "_Batch":
+        return _Batch(self.black_box, self.images[index], self.labels[index])
 
 
 def meaningful_perturbation(

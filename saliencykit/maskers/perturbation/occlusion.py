@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from saliencykit.alternatives.constant import Constant
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import numbers
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.types import Images, Labels
@@ -70,12 +71,7 @@ class Occlusion(Masker):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        for name in ("window", "stride"):
-            if not 0 < (value := getattr(self, name)) < float("inf"):
-                raise InputError(
-                    f"Occlusion({name}={value}): expected a number > 0, in pixels if >= 1, else as "
-                    "a fraction of the shorter side."
-                )
+        numbers(self, "(0, inf)", "window", "stride")
         check_alternative(self, self.alternative)
 
     def mask(

@@ -11,7 +11,7 @@ from torch import Generator
 from saliencykit.alternatives.constant import Constant
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import whole_numbers
+from saliencykit.core.checks import numbers, whole_numbers
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.types import Images, Labels
@@ -98,10 +98,7 @@ class Rise(Masker):
         whole_numbers(self, "samples", least=2)
         whole_numbers(self, "grid_size")
         check_alternative(self, self.alternative)
-        for name in ("keep_prob", "target_correlation"):
-            value = getattr(self, name)
-            if not (value is None and name == "target_correlation") and not 0 < value < 1:
-                raise InputError(f"Rise({name}={value}): expected a number in (0, 1).")
+        numbers(self, "(0, 1)", "keep_prob", "target_correlation")
         for name, choices in (("sampling", get_args(Sampling)), ("estimate", get_args(Estimate))):
             if getattr(self, name) not in choices:
                 expected = " or ".join(map(repr, choices))
