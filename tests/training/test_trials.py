@@ -78,21 +78,12 @@ def test_late_trials_ask_nothing_about_fakes_and_have_gradients(late):
 
 def test_the_fill_of_the_kept_picture_is_drawn(late):
     partial_network, mixing, images, labels, mask = late
-    answers = [
-        feature_mixing_trial(
-            partial_network,
-            mixing,
-            images,
-            labels,
-            torch.ones(4, dtype=torch.bool),
-            mask,
-            fakes="area",
-            generator=seeded(s),
-        ).preserved
-        for s in range(8)
-    ]
+    case = (partial_network, mixing, images, labels, torch.ones(4, dtype=torch.bool), mask)
+    trials = [feature_mixing_trial(*case, fakes="area", generator=seeded(s)) for s in range(8)]
+    answers = torch.stack([trial.preserved for trial in trials])
+    apart = (answers[:, None] - answers[None]).abs().amax(3)  # (8, 8, rows): rounding, or more
     for row in range(4):
-        assert len({tuple(answer[row].tolist()) for answer in answers}) == 2
+        assert len({tuple(alike) for alike in (apart[:, :, row] < 1e-5).tolist()}) == 2
 
 
 @pytest.mark.parametrize("fakes", ["area", "inverted"])
