@@ -49,9 +49,9 @@ def masks(masker, net, x, labels=LABELS, seed=0):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_attribution_is_the_maskers_map(name):
-    net = small_network()
-    answer = MaskerAttribution(net, name).attribute(X, target=LABELS)
-    assert torch.allclose(answer, masks(name, net, X), atol=1e-6)
+    net, x = small_network().double(), X.double()  # small differences, divided by their largest
+    answer = MaskerAttribution(net, name).attribute(x, target=LABELS)
+    assert torch.allclose(answer, masks(name, net, x), rtol=0, atol=1e-9)
     assert answer.shape == X.shape
     assert answer.is_contiguous()
     assert not answer.requires_grad
@@ -60,14 +60,13 @@ def test_the_attribution_is_the_maskers_map(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_row_does_not_depend_on_its_batch(name):
-    attribution = MaskerAttribution(small_network(), name)
-    together = attribution.attribute(X, target=LABELS)
+    attribution, x = MaskerAttribution(small_network().double(), name), X.double()
+    together = attribution.attribute(x, target=LABELS)
     for i in range(3):
-        alone = attribution.attribute(X[i : i + 1], target=int(LABELS[i]))
-        assert torch.allclose(alone, together[i : i + 1], atol=1e-4)
-    assert torch.allclose(
-        attribution.attribute(X.flip(0), target=LABELS.flip(0)).flip(0), together, atol=1e-4
-    )
+        alone = attribution.attribute(x[i : i + 1], target=int(LABELS[i]))
+        assert torch.allclose(alone, together[i : i + 1], rtol=0, atol=1e-9)
+    flipped = attribution.attribute(x.flip(0), target=LABELS.flip(0)).flip(0)
+    assert torch.allclose(flipped, together, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -87,10 +86,10 @@ def test_model_inputs_and_random_states_are_unchanged(name):
 @pytest.mark.parametrize("surroundings", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 @pytest.mark.parametrize("name", ["gradient", "occlusion:window=6", "grad-cam"])
 def test_any_grad_mode_gives_the_same_map(name, surroundings):
-    net = small_network()
+    net, x = small_network().double(), X.double()
     with surroundings():
-        answer = MaskerAttribution(net, name).attribute(X.clone(), target=LABELS)
-    assert torch.allclose(answer, masks(name, net, X), atol=1e-6)
+        answer = MaskerAttribution(net, name).attribute(x.clone(), target=LABELS)
+    assert torch.allclose(answer, masks(name, net, x), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["gradient", "rise:samples=40", "grad-cam"])
@@ -124,13 +123,12 @@ def test_inputs_that_are_not_images_are_refused_with_the_way_out():
 
 
 def test_outputs_of_several_dimensions():
-    net = small_network()
+    net, x = small_network().double(), X.double()
     both = nn.Sequential(net, nn.Unflatten(1, (2, 2)))
-    wanted = MaskerAttribution(net, "occlusion:window=6").attribute(X, target=[3, 0, 1])
-    answer = MaskerAttribution(both, "occlusion:window=6").attribute(
-        X, target=[(1, 1), (0, 0), (0, 1)]
-    )
-    assert torch.allclose(answer, wanted, atol=1e-4)
+    wanted = MaskerAttribution(net, "occlusion:window=6").attribute(x, target=[3, 0, 1])
+    attribution = MaskerAttribution(both, "occlusion:window=6")
+    answer = attribution.attribute(x, target=[(1, 1), (0, 0), (0, 1)])
+    assert torch.allclose(answer, wanted, rtol=0, atol=1e-9)
 
 
 def test_a_single_output_is_read_as_a_sigmoids():
@@ -322,20 +320,21 @@ def test_an_accelerator_gives_the_same_map(name):
 
 
 def test_more_rows_than_one_chunk():
-    net, x = small_network(), torch.randn(20, 3, 16, 16)
+    net, x = small_network().double(), torch.randn(20, 3, 16, 16).double()
     assert torch.allclose(
         MaskerAttribution(net, "grad-cam").attribute(x, target=2),
         masks("grad-cam", net, x, torch.full((20,), 2)),
-        atol=1e-6,
+        rtol=0,
+        atol=1e-9,
     )
 
 
 @pytest.mark.parametrize("name", ["gradient", "occlusion:window=6", "grad-cam"])
 def test_noise_tunnel(name):
-    attribution = MaskerAttribution(small_network(), name)
+    attribution, x = MaskerAttribution(small_network().double(), name), X.double()
     tunnel = NoiseTunnel(attribution)
-    still = tunnel.attribute(X, target=LABELS, nt_samples=2, stdevs=0.0)
-    assert torch.allclose(still, attribution.attribute(X, target=LABELS), atol=1e-5)
+    still = tunnel.attribute(x, target=LABELS, nt_samples=2, stdevs=0.0)
+    assert torch.allclose(still, attribution.attribute(x, target=LABELS), rtol=0, atol=1e-9)
     for kind in ("smoothgrad", "smoothgrad_sq", "vargrad"):
         (noisy,) = tunnel.attribute(
             (X,), target=LABELS, nt_type=kind, nt_samples=3, nt_samples_batch_size=2, stdevs=0.3

@@ -36,8 +36,24 @@ def random_images(n=3):
     return torch.rand(n, 3, 16, 16, generator=Generator().manual_seed(1))
 
 
+def exact():
+    """A network and images in float64, for Captum's numbers: no rounding flips a ReLU."""
+    return small_network().eval().double(), random_images().double()
+
+
+def per_channel(values, images):
+    return images.new_tensor(values).view(1, 3, 1, 1)
+
+
 def normalized(images):
-    return (images - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
+    return (images - per_channel(MEAN, images)) / per_channel(STD, images)
+
+
+def same(ours, theirs):
+    """To 1e-10 of the largest: hundreds of operations of 1e-16, of numbers 1e3 times as large."""
+    largest = float(theirs.detach().abs().max())
+    assert ours.dtype == theirs.dtype == torch.float64
+    return largest > 1e-5 and torch.allclose(ours, theirs.detach(), rtol=0, atol=1e-10 * largest)
 
 
 def scores(masker, black_box, images, labels=LABELS, seed=0):
@@ -50,26 +66,25 @@ def scores(masker, black_box, images, labels=LABELS, seed=0):
     "name", ["InputXGradient", "IntegratedGradients", "DeepLift", "FeatureAblation"]
 )
 def test_methods_that_multiply_with_the_input_give_captums_numbers_on_normalized_images(name):
-    net, images = small_network().eval(), random_images()
+    net, images = exact()
     theirs = getattr(captum.attr, name)(net).attribute(normalized(images), target=LABELS)
     ours = scores(
         AttributionMasker(method=name, channels="sum", sign="positive"), black_box_of(net), images
     )
-    assert torch.allclose(ours, theirs.sum(1, keepdim=True), atol=1e-4 * float(theirs.abs().max()))
-    assert theirs.abs().max() > 1e-5
+    assert same(ours, theirs.sum(1, keepdim=True))
 
 
 def test_occlusion_with_its_options():
     options = {"sliding_window_shapes": (3, 4, 4), "strides": (3, 2, 2)}
-    net, images = small_network().eval(), random_images()
+    net, images = exact()
     theirs = captum.attr.Occlusion(net).attribute(normalized(images), target=LABELS, **options)
     masker = AttributionMasker(
         method=captum.attr.Occlusion, channels="mean", sign="positive", options=options
     )
     assert not masker.needs_gradient
-    assert torch.allclose(
-        scores(masker, black_box_of(net), images), theirs.mean(1, keepdim=True), atol=1e-5
-    )
+    expected = theirs.mean(1, keepdim=True)  # Captum returns it in float32
+    ours = scores(masker, black_box_of(net), images)
+    assert torch.allclose(ours, expected, rtol=0, atol=1e-6 * float(expected.abs().max()))
     assert scores(masker, QueryOnly(black_box_of(net)), images).shape == (3, 1, 16, 16)
 
 
@@ -79,40 +94,35 @@ def test_occlusion_with_its_options():
     ids=["name", "class", "function"],
 )
 def test_a_method_is_given_by_name_class_or_function(given):
-    net, images = small_network().eval(), random_images()
-    theirs = Saliency(net).attribute(normalized(images), target=LABELS, abs=False) / torch.tensor(
-        STD
-    ).view(1, 3, 1, 1)
+    net, images = exact()
+    theirs = Saliency(net).attribute(normalized(images), target=LABELS, abs=False)
+    theirs = theirs / per_channel(STD, images)
     ours = scores(
         AttributionMasker(method=given, channels="sum", options={"abs": False}),
         black_box_of(net),
         images,
     )
-    assert torch.allclose(ours, theirs.sum(1, keepdim=True), atol=1e-6)
+    assert same(ours, theirs.sum(1, keepdim=True))
 
 
 def test_tensors_among_the_options_are_split_with_the_images():
-    images, baselines = (
-        random_images(),
-        torch.rand(3, 3, 16, 16, generator=Generator().manual_seed(5)),
-    )
-    net = small_network().eval()
+    net, images = exact()
+    baselines = torch.rand(3, 3, 16, 16, generator=Generator().manual_seed(5)).double()
     theirs = IntegratedGradients(net).attribute(
         images, baselines=baselines, target=LABELS, n_steps=5
     )
     masker = AttributionMasker(
         method=IntegratedGradients, channels="sum", options={"baselines": baselines, "n_steps": 5}
     )
-    assert torch.allclose(
-        scores(masker, TorchBlackBox(net, size=16), images), theirs.sum(1, keepdim=True), atol=1e-5
-    )
+    ours = scores(masker, TorchBlackBox(net, size=16), images)
+    assert same(ours, theirs.sum(1, keepdim=True))
 
 
 @pytest.mark.parametrize(
     "kind", [LayerActivation, LayerGradientXActivation, LayerIntegratedGradients, LayerGradCam]
 )
 def test_layers_are_found_or_named(kind):
-    net, images = small_network().eval(), random_images()
+    net, images = exact()
     options = {"n_steps": 5} if kind is LayerIntegratedGradients else {}
     for layer in (None, "4", "0"):
         target = {} if kind is LayerActivation else {"target": LABELS}
@@ -122,9 +132,7 @@ def test_layers_are_found_or_named(kind):
             )
         masker = AttributionMasker(method=kind, layer=layer, channels="sum", options=options)
         ours = masker.mask(black_box_of(net), images, LABELS, Generator()).attributions
-        assert torch.allclose(
-            ours, theirs.detach().sum(1, keepdim=True), atol=1e-4 * float(theirs.abs().max())
-        )
+        assert same(ours, theirs.sum(1, keepdim=True))
 
 
 @pytest.mark.parametrize(

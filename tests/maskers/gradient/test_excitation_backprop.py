@@ -69,18 +69,18 @@ def test_at_the_last_layer_it_is_the_published_formula():
     """Pooling and a linear layer: P at a cell of channel k is `w_k+ a_k(cell) / sum of the same
     over channels and cells`.
     """
-    model = net().eval()
+    model, images = net().eval().double(), IMAGES.double()  # shares are quotients of sums
     with torch.no_grad():
-        maps = model[:5](IMAGES)
+        maps = model[:5](images)
     weight = model[7].weight.detach()[LABELS][:, :, None, None]
     own, dual = ((sign * weight).clamp_min(0) * maps for sign in (1, -1))
     own, dual = (
         part.sum(1, keepdim=True) / part.sum((1, 2, 3), keepdim=True) for part in (own, dual)
     )
-    assert torch.allclose(raw(ExcitationBackprop(layer="4"), model), own, atol=1e-6)
-    assert torch.allclose(
-        raw(contrastive_excitation_backprop(layer="4"), model), own - dual, atol=1e-6
-    )
+    found = raw(ExcitationBackprop(layer="4"), model, images)
+    difference = raw(contrastive_excitation_backprop(layer="4"), model, images)
+    assert torch.allclose(found, own, rtol=0, atol=1e-12)
+    assert torch.allclose(difference, own - dual, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("masker", [ExcitationBackprop(), contrastive_excitation_backprop()])

@@ -32,6 +32,11 @@ def images(side=16):
     return torch.rand(3, 3, side, side, generator=Generator().manual_seed(1))
 
 
+def exactly(build):
+    """The seeded model in float64: no rounding flips a ReLU."""
+    return seeded(build).double()
+
+
 def scores(model, rule="guided", x=None, **options):
     black_box = TorchBlackBox(model, size=16 if x is None else x.shape[-1], **options)
     masker = RectifiedGradient(rule=rule, channels="sum")
@@ -93,11 +98,12 @@ CALLS = {
 @pytest.mark.parametrize("rule", METHODS)
 @pytest.mark.parametrize("call", CALLS)
 def test_the_rule_at_every_relu_however_it_is_called(rule, call):
-    model = seeded(lambda: Net(CALLS[call]))
-    reference = seeded(lambda: Net(lambda x: Rule.apply(x, rule)))
-    x = images().requires_grad_()
-    (expected,) = torch.autograd.grad(reference(x).gather(1, LABELS[:, None]).sum(), x)
-    assert torch.allclose(scores(model, rule), expected.sum(1, keepdim=True), atol=1e-6)
+    model = exactly(lambda: Net(CALLS[call]))
+    reference = exactly(lambda: Net(lambda x: Rule.apply(x, rule)))
+    x = images().double().requires_grad_()
+    (wanted,) = torch.autograd.grad(reference(x).gather(1, LABELS[:, None]).sum(), x)
+    found = scores(model, rule, x.detach())
+    assert torch.allclose(found, wanted.sum(1, keepdim=True), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("rule", METHODS)
@@ -114,12 +120,12 @@ def test_no_gradient_passes_relu6_where_it_is_flat(rule):
             return grad.clamp_min(0) * (((x > 0) & (x < 6)) if rule == "guided" else 1.0)
 
     for relu in (nn.ReLU6(), nn.ReLU6(inplace=True), F.relu6, lambda x: F.hardtanh(x, 0, 6)):
-        model, reference = seeded(lambda: Net(relu)), seeded(lambda: Net(Ceiling.apply))  # noqa: B023
-        x = (20 * images()).requires_grad_()
-        (expected,) = torch.autograd.grad(reference(x).gather(1, LABELS[:, None]).sum(), x)
-        assert torch.allclose(
-            scores(model, rule, x.detach()), expected.sum(1, keepdim=True), atol=1e-5
-        )
+        model = exactly(lambda: Net(relu))  # noqa: B023
+        reference = exactly(lambda: Net(Ceiling.apply))
+        x = (20 * images().double()).requires_grad_()
+        (wanted,) = torch.autograd.grad(reference(x).gather(1, LABELS[:, None]).sum(), x)
+        found = scores(model, rule, x.detach())
+        assert torch.allclose(found, wanted.sum(1, keepdim=True), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("rule", METHODS)
@@ -127,18 +133,17 @@ def test_no_gradient_passes_relu6_where_it_is_flat(rule):
 def test_results_are_captums_where_relus_are_modules(rule, build):
     from torchvision import models
 
-    model = seeded(
-        small_network if build == "small" else lambda: getattr(models, build)(num_classes=4)
-    )
-    x = images(32 if build != "small" else 16)
+    large = getattr(models, build, None)
+    model = exactly(small_network if build == "small" else lambda: large(num_classes=4))
+    x = images(32 if build != "small" else 16).double()
     theirs = METHODS[rule](model).attribute(x.clone(), target=LABELS).sum(1, keepdim=True)
     ours = scores(model, rule, x)
-    assert torch.allclose(ours, theirs, atol=1e-4 * float(theirs.abs().max()))
+    assert torch.allclose(ours, theirs, rtol=0, atol=1e-10 * float(theirs.abs().max()))
     assert theirs.abs().max() > 0
 
 
 def test_guided_grad_cam_is_captums():
-    model, x = seeded(small_network), images()
+    model, x = exactly(small_network), images().double()
     made = captum.attr.GuidedGradCam(model, model[4])
     theirs = (
         made.attribute(x.clone(), target=LABELS, interpolate_mode="bilinear")
@@ -146,15 +151,13 @@ def test_guided_grad_cam_is_captums():
         .detach()
     )
     black_box = TorchBlackBox(model, size=16)
-    output = GuidedGradCam(channels="sum").attribute(black_box, x, LABELS, generator=Generator())
-    assert torch.allclose(output.attributions, theirs, atol=1e-4 * float(theirs.abs().max()))
-    assert torch.allclose(
-        output.mask,
-        theirs.abs() / theirs.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-30),
-        atol=1e-4,
-    )
+    answer = GuidedGradCam(channels="sum").attribute(black_box, x, LABELS, generator=Generator())
+    size = theirs.abs()
+    assert torch.allclose(answer.attributions, theirs, rtol=0, atol=1e-10 * float(size.max()))
+    wanted = size / size.amax((1, 2, 3), keepdim=True).clamp_min(1e-30)
+    assert torch.allclose(answer.mask, wanted, rtol=0, atol=1e-8)
     named = GuidedGradCam(layer="0").attribute(black_box, x, LABELS, generator=Generator())
-    assert not torch.allclose(named.mask, output.mask)
+    assert not torch.allclose(named.mask, answer.mask)
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,9 @@ def test_the_defaults_take_a_reasonable_number_of_queries_at_every_size(size):
     mask = Occlusion()(black_box, torch.rand(1, 3, *size), torch.tensor([0]), generator=Generator())
     assert mask.shape == (1, 1, *size)
     assert (
-        (black_box.num_images == 626) if size == (224, 224) else (size[0] <= black_box.num_images <= 1000)
+        (black_box.num_images == 626)
+        if size == (224, 224)
+        else (size[0] <= black_box.num_images <= 1000)
     )
 
 
