@@ -47,5 +47,5 @@ def test_wrapped_and_exact_methods_agree_with_captum(key):
     raw = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(1)).double()
     case = Case(net, TorchBlackBox(net, mean=(0.5,) * 3, std=(0.25,) * 3, size=224), raw, 32, 8, 8)
     largest, correlation = agreement(PAIRS[key], case).split(" | ")
-    assert float(largest) < 1e-9
+    assert float(largest) < 1e-8  # integrated gradients sum 32 points
     assert float(correlation) > 0.99999

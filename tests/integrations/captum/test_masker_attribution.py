@@ -22,7 +22,7 @@ from saliencykit.integrations.captum import MaskerAttribution
 from saliencykit.maskers.gradient.captum_method import AttributionMasker
 from saliencykit.maskers.perturbation.feature_ablation import FeatureAblation
 from saliencykit.maskers.perturbation.occlusion import Occlusion
-from saliencykit.registry.coerce import as_masker
+from saliencykit.registry.coerce import as_black_box, as_masker
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly, small_network
 from saliencykit.testing.unchanged import untouched
 
@@ -280,7 +280,7 @@ def test_with_statistics_the_masker_sees_raw_pixels():
 
 
 def test_a_trained_masker():
-    black_box = saliencykit.registry.coerce.as_black_box("demo")
+    black_box = as_black_box("demo")
     raw = torch.rand(2, 3, *black_box.input_size)
     assert MaskerAttribution(black_box, "demo").attribute(raw, target=1).shape == raw.shape
     x = (raw - torch.tensor(black_box.mean).view(1, -1, 1, 1)) / torch.tensor(black_box.std).view(
