@@ -49,7 +49,7 @@ class Rise(Masker):
 
     The published sum needs thousands of masks. Here masks come in antithetic pairs, and the
     covariance is that of the regression of y on M, with the covariance of the masks known exactly:
-    the same map from a fourth to an eighth of the masks (`docs/explanation/speed.md`).
+    the same map from a fourth to an eighth of the masks (`docs/results/speed.md`).
     `sampling="random", estimate="mean"` is the published method.
 
     The mask is the positive part of the attributions divided by their maximum. Memory does not
