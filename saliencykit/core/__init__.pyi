@@ -9,6 +9,7 @@ from .class_scores import log_probability as log_probability
 from .class_scores import margin as margin
 from .class_scores import probability as probability
 from .errors import ContractError as ContractError
+from .errors import DeviceMemoryError as DeviceMemoryError
 from .errors import GradientError as GradientError
 from .errors import InputError as InputError
 from .errors import RegistryError as RegistryError

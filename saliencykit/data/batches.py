@@ -7,6 +7,7 @@ from typing import final
 import torch
 
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import name_of, reason_of
 from saliencykit.core.metric import Sample
 from saliencykit.data.loaded_image import LoadedImage
 from saliencykit.runs.batch_runner import run_batch
@@ -107,8 +108,14 @@ def _labels(images: Sequence[LoadedImage], black_box: BlackBox) -> list[int | st
         with torch.no_grad():
             return list(black_box(some.to(black_box.device)).argmax(1).tolist())
 
-    found = (
-        run_batch(top, unlabeled, lambda row, why: why, black_box=black_box) if unlabeled else []
+    if not unlabeled:
+        return [each.label for each in images if each.label is not None]
+    found = run_batch(
+        top,
+        unlabeled,
+        lambda row, error: reason_of(error),
+        device=black_box.device,
+        who=name_of(black_box),
     )
     own = dict(zip(unlabeled, found, strict=True))
     return [own[row] if each.label is None else each.label for row, each in enumerate(images)]

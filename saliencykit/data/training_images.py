@@ -71,7 +71,9 @@ def read_training_images(
     workers = default_num_workers(None)
     for each in data.load(select=lambda index, _: index in chosen, num_workers=workers):
         if each.image is None:
-            skipped.append(f"{each.name}: {each.failure}")
+            failure = each.failure or ""
+            named = each.name in failure and not each.name.isdigit()
+            skipped.append(failure if named else f"{each.name}: {failure}")
             continue
         if rows and each.image.shape[1:] != rows[0].shape:
             raise InputError(

@@ -11,14 +11,13 @@ from torch import Generator
 from saliencykit.black_boxes.cached import CachedCopies, CachedLogits
 from saliencykit.core import class_scores
 from saliencykit.core.checks import name_of, reason_of
-from saliencykit.core.errors import SaliencyKitError
+from saliencykit.core.errors import DeviceMemoryError, SaliencyKitError
 from saliencykit.core.masker import Masker
 from saliencykit.core.metric import Metric, Sample
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.data.batches import Batch, sample_rows
 from saliencykit.evaluation.score_rows import Row
-
-_OUT_OF_MEMORY = (torch.cuda.OutOfMemoryError, MemoryError)
+from saliencykit.runs.batch_runner import memory_advice, run_batch
 
 
 @final
@@ -61,7 +60,7 @@ class Scorer:
             maskers: Names of the maskers to score.
 
         Raises:
-            SaliencyKitError: The device is out of memory.
+            DeviceMemoryError: The device's memory is too small for the batch.
         """
         if batch.sample is None:
             index, name = batch.indices[0], batch.names[0]
@@ -92,40 +91,56 @@ class Scorer:
         images = some.sample.images
         trained = {name: one for name, one in self.maskers.items() if one.has_one_pass}
         try:
-            if not trained:
-                some.black_box.remember(images)
-            for place, (name, masker) in enumerate(trained.items()):
-                # the first one always: the logits must not depend on which rows are missing
-                if place == 0 or name in names:
-                    started = self._now()
-                    predicted[name], logits = masker.predict_masker(some.black_box, images)
-                    seconds[name] = self._now() - started
-                    if place == 0:
-                        some.black_box.remember(images, logits)
-        except _OUT_OF_MEMORY as error:
-            raise self._out_of_memory(name_of(self.black_box)) from error
+            with memory_advice(self.black_box.device, name_of(self.black_box), len(some)):
+                if not trained:
+                    some.black_box.remember(images)
+                for place, (name, masker) in enumerate(trained.items()):
+                    # the first one always: the logits must not depend on which rows are missing
+                    if place == 0 or name in names:
+                        started = self._now()
+                        predicted[name], logits = masker.predict_masker(some.black_box, images)
+                        seconds[name] = self._now() - started
+                        if place == 0:
+                            some.black_box.remember(images, logits)
+        except DeviceMemoryError:
+            raise
         except SaliencyKitError:  # image by image, `_rows` finds out which one it is
             return {}, {}
         return predicted, seconds
 
     def _rows(self, some: "_Images", name: str, masker: Masker, seconds: float) -> list[ScoredMask]:
         """The rows of a batch; if the masker fails, of each image on its own."""
+
+        def score(rows: Sequence[int]) -> list[ScoredMask]:
+            if len(rows) == len(some):
+                return self._score(some, name, masker, seconds)
+            return self._score(some.only(rows[0]), name, self.maskers[name], 0.0)
+
+        def failed(row: int, error: Exception) -> ScoredMask:
+            return ScoredMask(some.row(row, name, failure=reason_of(error)))
+
+        device = self.black_box.device
+        return run_batch(score, range(len(some)), failed, device=device, who=name)
+
+    def _score(
+        self, some: "_Images", name: str, masker: Masker, seconds: float
+    ) -> list[ScoredMask]:
         images, labels = some.sample.images, some.sample.labels
-        try:
-            with torch.no_grad():
-                logits = some.black_box(images)
-            probability = class_scores.probability(logits, labels).tolist()
-            started = self._now()
-            mask = masker(self.black_box, images, labels, generator=self._generator())
-            seconds = (self._now() - started + seconds) / len(some)
-        except _OUT_OF_MEMORY as error:
-            raise self._out_of_memory(name) from error
-        except Exception as error:
-            if len(some) == 1:
-                return [ScoredMask(some.row(0, name, failure=reason_of(error)))]
-            singles = (self._rows(one, name, self.maskers[name], 0.0) for one in some.singles())
-            return [row for rows in singles for row in rows]
-        scores, failures = self._scores(some, mask, self.maskers[name])
+        with torch.no_grad():
+            logits = some.black_box(images)
+        probability = class_scores.probability(logits, labels).tolist()
+        started = self._now()
+        mask = masker(self.black_box, images, labels, generator=self._generator())
+        seconds = (self._now() - started + seconds) / len(some)
+        scores: list[dict[str, float]] = [{} for _ in probability]
+        failures: list[list[str]] = [[] for _ in probability]
+        for metric in self.metrics:
+            values = self._values(metric, some, mask, self.maskers[name])
+            for i, value in enumerate(values):
+                if isinstance(value, str):
+                    failures[i].append(value)
+                else:
+                    scores[i] |= value
         scored = []
         for i, p in enumerate(probability):
             failure = "; ".join(failures[i]) or None
@@ -135,49 +150,33 @@ class Scorer:
             scored.append(ScoredMask(row, images[i : i + 1], mask[i : i + 1]))
         return scored
 
-    def _scores(
-        self, some: "_Images", mask: Mask, masker: Masker
-    ) -> tuple[list[dict[str, float]], list[list[str]]]:
-        """Scores by image, and why some are missing; where a metric fails on a batch, it scores
-        each image on its own.
-        """
-        scores: list[dict[str, float]] = [{} for _ in range(len(some))]
-        failures: list[list[str]] = [[] for _ in range(len(some))]
+    def _values(
+        self, name: str, some: "_Images", mask: Mask, masker: Masker
+    ) -> list[dict[str, float] | str]:
+        """By image, the values of a metric, or why it failed on this image alone."""
+        metric = self.metrics[name]
 
         def explain(images: Images, labels: Labels) -> Mask:
             return masker(self.black_box, images, labels, generator=self._generator())
 
-        def add(name: str, metric: Metric, part: "_Images", masks: Mask, first: int) -> None:
-            try:
-                values = metric(
-                    part.black_box,
-                    part.sample,
-                    masks,
-                    explain=explain,
-                    generator=self._generator(),
-                )
-            except _OUT_OF_MEMORY as error:
-                raise self._out_of_memory(name) from error
-            except Exception as error:
-                if len(part) == 1:
-                    failures[first].append(f"{name}: {reason_of(error)}")
-                    return
-                for i, one in enumerate(part.singles()):
-                    add(name, metric, one, masks[i : i + 1], i)
-                return
-            for key, numbers in values.items():
-                for i, number in enumerate(numbers.tolist(), first):
-                    scores[i][score_name(name, metric, key)] = number
+        def score(rows: Sequence[int]) -> list[dict[str, float] | str]:
+            whole = len(rows) == len(some)
+            part = some if whole else some.only(rows[0])
+            values = metric(
+                part.black_box,
+                part.sample,
+                mask if whole else mask[rows[0] : rows[0] + 1],
+                explain=explain,
+                generator=self._generator(),
+            )
+            numbers = {score_name(name, metric, key): v.tolist() for key, v in values.items()}
+            return [{key: v[i] for key, v in numbers.items()} for i in range(len(rows))]
 
-        for name, metric in self.metrics.items():
-            add(name, metric, some, mask, 0)
-        return scores, failures
+        def failed(row: int, error: Exception) -> dict[str, float] | str:
+            return f"{name}: {reason_of(error)}"
 
-    def _out_of_memory(self, name: str) -> SaliencyKitError:
-        return SaliencyKitError(
-            f"{name} needs more memory than {self.black_box.device} has; use a smaller batch, "
-            "batch_size=1."
-        )
+        device = self.black_box.device
+        return run_batch(score, range(len(some)), failed, device=device, who=name)
 
     def _generator(self) -> Generator:
         return Generator().manual_seed(self.seed)
@@ -204,12 +203,10 @@ class _Images:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def singles(self) -> Iterator["_Images"]:
-        """Each image on its own, as a view of the same memory, which `CachedLogits` recognizes."""
-        for i, index in enumerate(self.indices):
-            sample = sample_rows(self.sample, [i])
-            images = self.sample.images[i : i + 1]
-            yield _Images(replace(sample, images=images), (index,), self.black_box)
+    def only(self, i: int) -> "_Images":
+        """One image, as a view of the same memory, which `CachedLogits` recognizes."""
+        sample = replace(sample_rows(self.sample, [i]), images=self.sample.images[i : i + 1])
+        return _Images(sample, self.indices[i : i + 1], self.black_box)
 
     def row(self, i: int, masker: str, **fields: object) -> Row:
         """The row of one image."""

@@ -11,12 +11,12 @@ from torch import Tensor
 from saliencykit.black_boxes.cached import CachedCopies
 from saliencykit.core import rng
 from saliencykit.core.alternative import Alternative
+from saliencykit.core.checks import name_of, reason_of
 from saliencykit.core.class_scores import probability
 from saliencykit.core.masker import Masker
 from saliencykit.core.types import Images, Labels, Logits, Mask
 from saliencykit.data.loaded_image import LoadedImage
-from saliencykit.explanation.explain_images import explain_batch
-from saliencykit.runs.batch_runner import run_batch
+from saliencykit.runs.batch_runner import explain_batch, run_batch
 from saliencykit.storage.explanation_rows import ExplainedRow, hexadecimal
 from saliencykit.storage.map_shards import Precision, packed
 from saliencykit.visualization.display import display_arrays
@@ -71,15 +71,16 @@ class Worker:
             DeviceMemoryError: The device's memory is too small.
         """
 
-        def failed(row: int, failure: str) -> Explained:
-            each = images[row]
-            return Explained(ExplainedRow(name=each.name, index=each.index, reason=failure))
+        def failed(row: int, error: Exception) -> Explained:
+            name, index = images[row].name, images[row].index
+            return Explained(ExplainedRow(name=name, index=index, reason=reason_of(error)))
 
         return run_batch(
             lambda rows: self._together([images[row] for row in rows]),
             range(len(images)),
             failed,
-            black_box=self.black_box,
+            device=self.black_box.device,
+            who=name_of(self.masker),
         )
 
     def _together(self, pictures: Sequence[LoadedImage]) -> list[Explained]:
@@ -104,9 +105,9 @@ class Worker:
             choose,
             fill=self.fill,
             seed=self.seed,
-            fast=fast,
+            optimized=fast,
         )
-        found, trial, labels = answer.found, answer.trial, answer.labels
+        found, trial, labels = answer.output, answer.trial, answer.labels
         small = packed(
             (found.mask if found.low_res_mask is None else found.low_res_mask)[:, 0], self.precision
         )

@@ -6,23 +6,23 @@ from dataclasses import dataclass
 from typing import Any, Literal, final
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from saliencykit._version import __version__
 from saliencykit.core import checks, rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
-from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Masker, MaskerOutput
-from saliencykit.core.objective import Trial, run_trial
-from saliencykit.core.types import Images, Labels, Logits
-from saliencykit.data.images import as_images
+from saliencykit.core.errors import GradientError, InputError, SaliencyKitError
+from saliencykit.core.masker import Masker
+from saliencykit.core.types import Labels, Logits
+from saliencykit.data.images import ImageBatch, as_images
 from saliencykit.data.label_lookup import class_index_by_name
 from saliencykit.explanation.result import Explanation
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker, trained_masker
+from saliencykit.runs.batch_runner import explain_batch, run_batch
 
-_CHUNK = 16  # images that are explained together; rows do not depend on it
+_CHUNK = 16  # images that are explained together; results do not depend on it
 
 
 def explain(
@@ -90,34 +90,24 @@ def explain(
     chosen = chosen.for_black_box(black_box, inputs=batch.inputs)
     fill = as_alternative("blur" if alternative is None else alternative).for_black_box(black_box)
     checks.seed(seed, "explain")
-    parts = []
+    rows: list[dict[str, Tensor]] = []
+    run = _Run(
+        black_box, chosen, batch, _label_list(label, len(batch)), fill if verify else None, seed
+    )
     with rng.isolated(black_box.device):
-        for first in range(0, len(batch.images), _CHUNK):
-            images = batch.images[first : first + _CHUNK].to(black_box.device)
-
-            def choose(logits: Logits, first: int = first) -> Labels:
-                return _labels(label, logits, black_box, first, len(batch.images))
-
-            answer = explain_batch(
-                black_box, chosen, images, choose, fill=fill if verify else None, seed=seed
+        for first in range(0, len(batch), _CHUNK):
+            last = min(first + _CHUNK, len(batch))
+            rows += run_batch(
+                run.explain,
+                range(first, last),
+                run.failed,
+                device=black_box.device,
+                who=name_of(chosen),
+                split=True,
             )
-            found, trial = answer.found, answer.trial
-            part = {
-                "images": images,
-                "labels": answer.labels,
-                "mask": found.mask,
-                "logits": answer.logits,
-            }
-            if found.attributions is not None:
-                part["attributions"] = found.attributions
-            if found.standard_error is not None:
-                part["standard_error"] = found.standard_error
-            if trial is not None:
-                part |= {"preserved": trial.preserved, "destroyed": trial.destroyed}
-            parts.append({key: value.detach().cpu() for key, value in part.items()})
             if on_progress is not None:
-                on_progress(min(first + _CHUNK, len(batch.images)), len(batch.images))
-    tensors = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+                on_progress(last, len(batch))
+    tensors = {key: torch.cat([row[key] for row in rows]) for key in rows[0]}
     provenance = {
         "saliencykit": __version__,
         "torch": torch.__version__,
@@ -141,56 +131,55 @@ def explain(
 
 @final
 @dataclass(frozen=True)
-class BatchResult:
-    """What a box and a masker say of some pictures.
+class _Run:
+    """What one call of `explain` does with its images."""
 
-    Attributes:
-        logits: Of the whole pictures.
-        labels: The classes asked about.
-        found: The masks.
-        trial: What the box says of the edits; None where it was not asked.
-    """
+    black_box: BlackBox
+    masker: Masker
+    batch: ImageBatch
+    labels: Sequence[object]
+    fill: Alternative | None
+    seed: int
 
-    logits: Logits
-    labels: Labels
-    found: MaskerOutput
-    trial: Trial | None
+    def explain(self, rows: Sequence[int]) -> list[dict[str, Tensor]]:
+        """The tensors of an Explanation for each of these neighboring rows."""
+        images = self.batch.images[rows[0] : rows[-1] + 1].to(self.black_box.device)
 
+        def choose(logits: Logits) -> Labels:
+            wanted = (self.labels[row] for row in rows)
+            top = logits.argmax(1).tolist()
+            chosen = [
+                best if label is None else _index(label, self.black_box, row)
+                for label, best, row in zip(wanted, top, rows, strict=True)
+            ]
+            return torch.tensor(chosen, dtype=torch.int64, device=logits.device)
 
-def explain_batch(
-    black_box: BlackBox,
-    masker: Masker,
-    images: Images,
-    choose: Callable[[Logits], Labels],
-    *,
-    fill: Alternative | None,
-    seed: int,
-    fast: BlackBox | None = None,
-) -> BatchResult:
-    """Predict, find the masks and check them; of pictures that fit into memory together.
+        result = explain_batch(
+            self.black_box, self.masker, images, choose, fill=self.fill, seed=self.seed
+        )
+        output, trial = result.output, result.trial
+        tensors = {
+            "images": images,
+            "labels": result.labels,
+            "mask": output.mask,
+            "logits": result.logits,
+            "attributions": output.attributions,
+            "standard_error": output.standard_error,
+            "preserved": None if trial is None else trial.preserved,
+            "destroyed": None if trial is None else trial.destroyed,
+        }
+        known = {key: value.detach().cpu() for key, value in tensors.items() if value is not None}
+        return [{key: value[i : i + 1] for key, value in known.items()} for i in range(len(rows))]
 
-    Args:
-        black_box: The classifier.
-        masker: Made ready for it, see `Masker.for_black_box`.
-        images: (B, C, H, W) on the box's device.
-        choose: The labels (B,), given the logits.
-        fill: What replaces pixels in the check; None: no check.
-        seed: Of everything that is drawn.
-        fast: The box's copy for many evaluations, if there is one; maskers other than
-            RealTimeMaskers take their own.
-
-    Raises:
-        SaliencyKitError: As of `explain`.
-    """
-    asked, generator = fast or black_box, Generator().manual_seed(seed)
-    finder, logits = masker.predict_masker(asked, images)
-    labels = choose(logits)
-    found = finder.attribute(black_box, images, labels, generator=generator)
-    if fill is None:
-        return BatchResult(logits, labels, found, None)
-    with torch.no_grad():
-        trial = run_trial(asked, images, labels, found.mask, alternative=fill, generator=generator)
-    return BatchResult(logits, labels, found, trial)
+    def failed(self, row: int, error: Exception) -> dict[str, Tensor]:
+        """Raise the error with the name of the image, if there are several."""
+        name = self.batch.sources[row]
+        if len(self.batch) == 1 or isinstance(error, GradientError) or name in str(error):
+            raise error
+        if isinstance(error, SaliencyKitError):
+            raise type(error)(f"{name}: {error}") from error
+        error.add_note(f"This was {name} of explain.")
+        raise error
 
 
 def default_masker(black_box: BlackBox) -> Masker:
@@ -202,31 +191,20 @@ def default_masker(black_box: BlackBox) -> Masker:
     )
 
 
-def _labels(label: object, logits: Logits, black_box: BlackBox, first: int, total: int) -> Labels:
-    """The labels of one chunk, from whatever the caller gave."""
-    count = len(logits)
-    top = logits.argmax(1)
-    if label is None:
-        return top
-    wanted: Sequence[object]
+def _label_list(label: object, count: int) -> Sequence[object]:
+    """One label per image, from whatever the caller gave; None for the model's top class."""
     if isinstance(label, Tensor):
-        wanted = [label.item()] if label.ndim == 0 else label.tolist()
-    elif isinstance(label, str) or not hasattr(label, "__len__"):
-        wanted = [label]
-    else:
-        wanted = list(label)  # type: ignore[call-overload]
-    if len(wanted) == 1:
-        wanted = list(wanted) * total
-    if len(wanted) != total:
+        label = label.tolist()
+    if label is None or isinstance(label, str) or not hasattr(label, "__len__"):
+        return [label] * count
+    labels: list[object] = list(label)  # type: ignore[call-overload]
+    if len(labels) == 1:
+        return labels * count
+    if len(labels) != count:
         raise InputError(
-            f"explain got {len(wanted)} labels for {total} images; give one for all or one per "
-            "image."
+            f"explain got {len(labels)} labels for {count} images; give one for all or one per image."
         )
-    rows = [
-        int(top[i]) if one is None else _index(one, black_box, first + i)
-        for i, one in enumerate(wanted[first : first + count])
-    ]
-    return torch.tensor(rows, dtype=torch.int64, device=logits.device)
+    return labels
 
 
 def _index(label: object, black_box: BlackBox, row: int) -> int:

@@ -1,75 +1,140 @@
-"""Batches of images that must not fail together: what fails is tried one image at a time."""
+"""The batch runner: explains a batch of images; what fails as a batch is tried image by image."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import TypeVar, final
 
 import torch
+from torch import Generator
 
+from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import reason_of
 from saliencykit.core.errors import DeviceMemoryError
+from saliencykit.core.masker import Masker, MaskerOutput
+from saliencykit.core.objective import Trial, run_trial
+from saliencykit.core.types import Images, Labels, Logits
 
 _T = TypeVar("_T")
-OUT_OF_MEMORY = (torch.cuda.OutOfMemoryError, MemoryError)
+
+
+@final
+@dataclass(frozen=True)
+class BatchResult:
+    """What a black box and a masker say of a batch.
+
+    Attributes:
+        logits: Of the whole images.
+        labels: The explained classes.
+        output: The masks.
+        trial: The logits of the kept and the dropped images; None where they were not queried.
+    """
+
+    logits: Logits
+    labels: Labels
+    output: MaskerOutput
+    trial: Trial | None
+
+
+def explain_batch(
+    black_box: BlackBox,
+    masker: Masker,
+    images: Images,
+    choose_labels: Callable[[Logits], Labels],
+    *,
+    fill: Alternative | None,
+    seed: int,
+    optimized: BlackBox | None = None,
+) -> BatchResult:
+    """Predict, attribute and verify images that fit into memory together.
+
+    Args:
+        black_box: The classifier.
+        masker: Made ready for it, see `Masker.for_black_box`.
+        images: (B, C, H, W) on the black box's device.
+        choose_labels: From the logits to the labels (B,).
+        fill: Replaces pixels in the verification; None: do not verify.
+        seed: Random seed.
+        optimized: The black box's optimized copy, if there is one.
+
+    Raises:
+        SaliencyKitError: As of `explain`.
+    """
+    queried, generator = optimized or black_box, Generator().manual_seed(seed)
+    masker, logits = masker.predict_masker(queried, images)
+    labels = choose_labels(logits)
+    output = masker.attribute(black_box, images, labels, generator=generator)
+    if fill is None:
+        return BatchResult(logits, labels, output, None)
+    with torch.no_grad():
+        trial = run_trial(
+            queried, images, labels, output.mask, alternative=fill, generator=generator
+        )
+    return BatchResult(logits, labels, output, trial)
 
 
 def run_batch(
     work: Callable[[Sequence[int]], Sequence[_T]],
     rows: Sequence[int],
-    on_failure: Callable[[int, str], _T],
+    on_failure: Callable[[int, Exception], _T],
     *,
-    black_box: BlackBox,
+    device: torch.device,
+    who: str,
+    split: bool = False,
 ) -> list[_T]:
     """The results of a batch; if it fails, of each image alone, so that one image costs no other.
 
     Args:
         work: From rows of the batch to one result for each of them.
         rows: All rows of the batch.
-        on_failure: From a row that fails alone, and why in one line, to its result.
-        black_box: Names the device in the error.
+        on_failure: From a row that fails alone, and its error, to its result; or raises.
+        device: Computes; for the error.
+        who: What needs the memory; for the error.
+        split: Also try each image alone where the memory is too small for the batch.
 
     Raises:
         DeviceMemoryError: The device's memory is too small; the message says what to do.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
         >>> def halve(rows):
         ...     return [6 // row for row in rows]
-        >>> run_batch(halve, [2, 0], lambda row, why: why, black_box=PlantedEvidence())
-        [3, 'ZeroDivisionError: integer division or modulo by zero']
+        >>> cpu = torch.device("cpu")
+        >>> run_batch(halve, [2, 0], lambda row, error: str(error), device=cpu, who="halve")
+        [3, 'integer division or modulo by zero']
     """
     try:
-        with memory_named(black_box, len(rows)):
+        with memory_advice(device, who, len(rows)):
             return list(work(rows))
     except DeviceMemoryError:
-        raise
+        if not split or len(rows) == 1:
+            raise
     except Exception as error:
         if len(rows) == 1:
-            return [on_failure(rows[0], reason_of(error))]
-    return [
-        result for row in rows for result in run_batch(work, [row], on_failure, black_box=black_box)
-    ]
+            return [on_failure(rows[0], error)]
+    singles = (run_batch(work, [row], on_failure, device=device, who=who) for row in rows)
+    return [result for results in singles for result in results]
 
 
 @contextmanager
-def memory_named(black_box: BlackBox, count: int) -> Iterator[None]:
-    """Says what to do where the memory of the black box's device is too small for a batch.
+def memory_advice(device: torch.device, who: str, count: int) -> Iterator[None]:
+    """Say what to do where the device's memory is too small.
 
     Args:
-        black_box: Names the device.
-        count: The number of images.
+        device: Computes.
+        who: What needs the memory.
+        count: The number of images in the batch.
 
     Raises:
         DeviceMemoryError: In place of an out-of-memory error of torch or Python.
     """
     try:
         yield
-    except OUT_OF_MEMORY as error:
-        raise DeviceMemoryError(
-            f"a batch of {count} needs more memory than {black_box.device} has; use a smaller "
-            "batch: batch_size=1 (--batch-size 1)."
+    except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+        advice = (
+            f"a batch of {count} images; use a smaller batch, batch_size=1 (--batch-size 1)."
             if count > 1
-            else f"one image needs more memory than {black_box.device} has; use smaller images, a "
-            "smaller model, or another device."
+            else "one image; use smaller images, a smaller model or another device."
+        )
+        raise DeviceMemoryError(
+            f"{who} needs more memory than {device} has for {advice}"
         ) from error

@@ -1,7 +1,7 @@
 """CheckedMasker: a masker with the images of a sanity check, and its masks for any labels."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, final
 
@@ -12,10 +12,11 @@ from saliencykit.black_boxes.cached import CachedCopies
 from saliencykit.core import checks
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of, reason_of
-from saliencykit.core.errors import GradientError, InputError, SaliencyKitError
+from saliencykit.core.errors import GradientError, InputError
 from saliencykit.core.masker import Masker
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.registry.coerce import as_black_box, as_masker
+from saliencykit.runs.batch_runner import run_batch
 
 OnStage: TypeAlias = Callable[[str, int, int], object]
 """Called with the name of the stage, the number of finished images or steps, and the total."""
@@ -114,7 +115,7 @@ class CheckedMasker:
         Raises:
             GradientError: The masker needs gradients and the model is query-only.
             InputError: There is no mask of any image; the message has the first failure.
-            SaliencyKitError: A batch needs too much memory.
+            DeviceMemoryError: The device's memory is too small for a batch.
 
         Example:
             >>> from saliencykit.maskers.baselines import CenterBox
@@ -128,31 +129,25 @@ class CheckedMasker:
         black_box, device = CachedCopies(self.black_box), self.black_box.device
         rows, failures, total = list[Tensor](), Counter[str](), len(self.images)
 
-        def explain(some: slice) -> Mask:
-            images, generator = self.images[some].to(device), Generator().manual_seed(self.seed)
-            mask = self.masker(black_box, images, labels[some].to(device), generator=generator)
+        def explain(some: Sequence[int]) -> list[Mask]:
+            part = slice(some[0], some[-1] + 1)
+            images, generator = self.images[part].to(device), Generator().manual_seed(self.seed)
+            mask = self.masker(black_box, images, labels[part].to(device), generator=generator)
             # the contract has checked this already, unless the masker is a foreign wrapper
             checks.mask(mask := mask.float().cpu(), images, name_of(self.masker))
-            return mask
+            return [mask[i : i + 1] for i in range(len(mask))]
+
+        def failed(row: int, error: Exception) -> Mask:
+            if isinstance(error, GradientError):
+                raise error
+            failures[reason_of(error)] += 1
+            return torch.full((1, 1, *self.images.shape[2:]), float("nan"))
 
         for first in range(0, total, self.batch_size):
             last = min(first + self.batch_size, total)
-            try:
-                rows.append(explain(slice(first, last)))
-            except (torch.cuda.OutOfMemoryError, MemoryError) as error:
-                raise SaliencyKitError(
-                    f"{name_of(self.masker)} needs more memory than {device} has; write "
-                    "batch_size=1."
-                ) from error
-            except GradientError:
-                raise
-            except Exception:
-                for row in range(first, last):
-                    try:
-                        rows.append(explain(slice(row, row + 1)))
-                    except Exception as error:
-                        failures[reason_of(error)] += 1
-                        rows.append(torch.full((1, 1, *self.images.shape[2:]), float("nan")))
+            rows += run_batch(
+                explain, range(first, last), failed, device=device, who=name_of(self.masker)
+            )
             if self.on_stage is not None:
                 self.on_stage(stage, last, total)
         masks = Masks(torch.cat(rows), dict(failures))

@@ -16,6 +16,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import ContractError, GradientError, InputError, SaliencyKitError
 from saliencykit.core.types import Logits
+from saliencykit.runs.batch_runner import memory_advice
 from saliencykit.storage.atomic_files import writable, write_beside
 from saliencykit.surrogate.masked_images import MaskedImages
 
@@ -93,7 +94,8 @@ class QueryCache:
         try:
             while self._count < len(self.pictures):
                 index = torch.arange(self._count, min(self._count + size, len(self.pictures)))
-                with torch.no_grad():
+                device, who = self.black_box.device, name_of(self.black_box)
+                with torch.no_grad(), memory_advice(device, who, len(index)):
                     answer = self.black_box(self.pictures.images(index).to(self.black_box.device))
                 self.spent += len(index)
                 self._add(answer.detach().to("cpu", torch.float32))

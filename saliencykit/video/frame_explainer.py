@@ -22,6 +22,7 @@ from saliencykit.core.types import Images
 from saliencykit.data.label_lookup import class_index_by_name
 from saliencykit.explanation.result import Explanation
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker, trained_masker
+from saliencykit.runs.batch_runner import memory_advice
 from saliencykit.video.frame import Frame, as_frames, paced
 from saliencykit.video.label_tracker import LabelTracker
 from saliencykit.video.prefetch import prefetch as made_ahead
@@ -222,7 +223,8 @@ class _Look:
     fast: dict[Any, BlackBox] = field(default_factory=dict)
 
     def __call__(self, batch: list[_Ready]) -> list[Explanation]:
-        with torch.inference_mode(False), torch.no_grad():
+        advice = memory_advice(self.black_box.device, name_of(self.masker), len(batch))
+        with torch.inference_mode(False), torch.no_grad(), advice:
             return self._explain(batch)
 
     def _explain(self, batch: list[_Ready]) -> list[Explanation]:

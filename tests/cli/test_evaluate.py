@@ -71,7 +71,7 @@ def test_a_saved_explanation_has_a_page_too(folder, command):
     ("args", "words"),
     [
         (("evaluate", "--data", "nowhere", "--metric", "saliency-score"), "nowhere"),
-        (("evaluate", "--data", "", "--metric", "saliency-score"), "'' is neither a folder"),
+        (("evaluate", "--data", "", "--metric", "saliency-score"), "'' is not a folder"),
         (("evaluate", *SMALL, "--metric", "insertoin"), "Did you mean 'insertion'"),
         (("evaluate", *SMALL, "--masker", "rize"), "Did you mean 'rise'"),
         (("evaluate", *SMALL, "--masker", "boxes=rise"), "each name once"),
@@ -92,10 +92,10 @@ def test_a_mistake_is_one_line_with_exit_code_2(folder, command, args, words):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("evaluate", "--data", "latin.csv", *SMALL[2:]), "latin.csv' is no CSV file in UTF-8"),
-        (("evaluate", *SMALL, "--labels", "latin.csv"), "latin.csv' is no CSV file in UTF-8"),
+        (("evaluate", "--data", "latin.csv", *SMALL[2:]), "latin.csv' is not a CSV file in UTF-8"),
+        (("evaluate", *SMALL, "--labels", "latin.csv"), "latin.csv' is not a CSV file in UTF-8"),
         (("evaluate", *SMALL, "--labels", "twice.csv"), "two labels for 0.png, 1 and 2"),
-        (("evaluate", *SMALL, "--boxes", "latin.csv"), "latin.csv' is no CSV file in UTF-8"),
+        (("evaluate", *SMALL, "--boxes", "latin.csv"), "latin.csv' is not a CSV file in UTF-8"),
         (("evaluate", *SMALL, "--output", "latin.csv/run"), "cannot write to latin.csv/run"),
         (("compare", "damaged", "--baseline", "x"), "settings.json is damaged"),
         (("report", "damaged"), "settings.json is damaged"),

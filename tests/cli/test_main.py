@@ -149,7 +149,7 @@ def test_fit_writes_a_masker_that_explain_takes(folder: Path) -> None:
     )
     done = run(*train, cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "fit leaves out 1 of 13 pictures: 'parts/damaged.png' cannot be read" in done.stderr
+    assert "fit leaves out 1 of 13 images: 'parts/damaged.png' cannot be read" in done.stderr
     assert "10 pictures of 160x160 on cpu; encoder trunk" in done.stderr
     assert "held out, 2 images: area" in done.stdout
     assert (
@@ -184,10 +184,10 @@ def test_fit_writes_a_masker_that_explain_takes(folder: Path) -> None:
             "--output is a file that ends in .safetensors; got 'mine.pt'",
         ),
         (("--data", "missing"), "'missing' is not a folder"),
-        (("--data", "empty"), "there is no picture in 'empty'"),
+        (("--data", "empty"), "there are no images in 'empty'"),
         (
             ("--data", "parts/more"),
-            "at least 4 pictures that can be read, hundreds are better; got 1",
+            "at least 4 images that can be read, better hundreds; got 1",
         ),
         (("--data", "parts", "--objective", "papr"), "Did you mean 'paper'"),
         (("--data", "parts", "--area", "30"), "the wanted mean area is in (0, 1)"),

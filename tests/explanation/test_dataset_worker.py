@@ -47,5 +47,7 @@ class Hungry(Masker):
 
 
 def test_too_little_memory_ends_the_run_with_a_sentence(black_box):
-    with pytest.raises(SaliencyKitError, match="one image needs more memory"):
+    with pytest.raises(
+        SaliencyKitError, match="Hungry needs more memory than cpu has for one image"
+    ):
         Worker(CachedCopies(black_box), Hungry(), None, None, 0, "uint8").explain([picture(0)])

@@ -8,6 +8,7 @@ from torch import nn
 
 import saliencykit
 from saliencykit import GradientError, InputError, RegistryError, TorchBlackBox, explain
+from saliencykit.core.masker import Masker
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
 
 
@@ -172,8 +173,8 @@ def test_a_model_that_raises_or_returns_nan_is_one_clear_line() -> None:
         explain(Raises(), torch.rand(3, 8, 8))
     images = torch.rand(3, 3, 8, 8) * 0.5
     images[1] = 1.0
-    with pytest.raises(saliencykit.ContractError, match="row 1"):
-        explain(SometimesNan(), images)
+    with pytest.raises(saliencykit.ContractError, match="^image 1: .*row 0"):
+        explain(SometimesNan(), images, masker="rise:samples=8")
 
 
 def test_one_bad_row_of_a_batch_is_named() -> None:
@@ -190,3 +191,29 @@ def test_an_optimised_mask_of_a_real_network_is_the_same_alone_and_in_a_batch() 
     batch = explain("demo", both, masker="iterative")
     alone = explain("demo", both[1], masker="iterative")
     torch.testing.assert_close(batch.mask[1:], alone.mask, atol=1e-5, rtol=0)
+
+
+class FailsOnBright(Masker):
+    def mask(self, black_box, images, labels, generator):
+        if images.mean((1, 2, 3)).max() > 0.9:
+            raise InputError("too bright")
+        return images.new_full((len(images), 1, *images.shape[2:]), 0.5)
+
+
+def test_the_image_that_fails_is_named(black_box):
+    images = [torch.zeros(3, 16, 16), torch.ones(3, 16, 16), torch.zeros(3, 16, 16)]
+    with pytest.raises(InputError, match="^image 1: too bright$"):
+        explain(black_box, images, masker=FailsOnBright())
+    with pytest.raises(InputError, match="^too bright$"):
+        explain(black_box, images[1], masker=FailsOnBright())
+
+
+class SmallMemory(Masker):
+    def mask(self, black_box, images, labels, generator):
+        if len(images) > 1:
+            raise MemoryError
+        return images.new_full((1, 1, *images.shape[2:]), 0.5)
+
+
+def test_where_the_memory_is_too_small_for_all_images_each_is_explained_alone(black_box):
+    assert len(explain(black_box, torch.rand(3, 3, 16, 16), masker=SmallMemory())) == 3
