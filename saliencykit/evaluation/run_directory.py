@@ -24,7 +24,7 @@ class RunDirectory:
     """The directory of one evaluation.
 
     It contains `settings.json`, `rows.jsonl` (and `rows-1.jsonl` ... of further processes, until
-    they are merged), `table.csv`, `table.json`, `pictures/`, `masks/`, `kept/`, `dropped/`, `lock`.
+    they are merged), `table.csv`, `table.json`, `images/`, `masks/`, `kept/`, `dropped/`, `lock`.
 
     Args:
         path: The directory; `begin` creates it.

@@ -151,10 +151,10 @@ def class_leakage(
         masker,
         images,
         labels,
+        seed,
+        batch_size,
+        on_stage,
         at_least=_MIN_IMAGES,
-        seed=seed,
-        batch_size=batch_size,
-        on_stage=on_stage,
     )
     num_classes, own = checked.black_box.num_classes, checked.labels
     if num_classes < 3 or classes < 3:

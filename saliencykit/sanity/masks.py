@@ -71,11 +71,11 @@ class CheckedMasker:
         masker: Masker | str,
         images: Images,
         labels: Labels | None,
-        *,
-        at_least: int,
         seed: int,
         batch_size: int,
         on_stage: OnStage | None,
+        *,
+        at_least: int,
     ) -> "CheckedMasker":
         """Coerce and check the arguments of a sanity check.
 
@@ -85,10 +85,10 @@ class CheckedMasker:
             masker: A Masker, a text, or a trained masker's file.
             images: (N, C, H, W).
             labels: (N,); None: the model's predictions.
-            at_least: The smallest N.
             seed: Random seed.
             batch_size: Images per batch.
             on_stage: Called after each batch.
+            at_least: The smallest N.
 
         Raises:
             InputError: There are too few images, or the labels do not fit.

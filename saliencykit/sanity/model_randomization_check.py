@@ -11,7 +11,7 @@ import torch
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
-from saliencykit.core.types import Images, Labels
+from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.registry.coerce import as_black_box, as_masker
 from saliencykit.sanity.check_result import CheckResult
@@ -150,50 +150,40 @@ def model_randomization(
     if steps is not None and steps < 1:
         raise InputError(f"model_randomization(steps={steps}) takes a number of steps >= 1.")
     trained = as_masker(masker).fit_options
+    least = 2 if trained is None or training_data is not None else _MIN_IMAGES
     intact = CheckedMasker.of(
         "model_randomization",
         model,
         masker,
         images,
         labels,
-        at_least=2 if trained is None or training_data is not None else _MIN_IMAGES,
-        seed=seed,
-        batch_size=batch_size,
-        on_stage=on_stage,
+        seed,
+        batch_size,
+        on_stage,
+        at_least=least,
     )
-    if random_model is None:
-        other: BlackBox = randomized(intact.black_box, images, randomize, seed)
-    else:
-        other = as_black_box(random_model)
+    other = _other_model(intact, random_model, randomize)
+    if trained is not None and training_data is None:
+        training_data = images[torch.arange(len(images)) % _EVERY != 0]
+        intact = replace(intact, images=images[::_EVERY], labels=intact.labels[::_EVERY])
     second, random = replace(intact, seed=seed + 1), replace(intact, black_box=other)
-    validated, done = None, None
+    done, validated = None, None
     if trained is not None:
-        if training_data is None:
-            training_data = images[torch.arange(len(images)) % _EVERY != 0]
-            images, labels = images[::_EVERY], intact.labels[::_EVERY]
-            intact = replace(intact, images=images, labels=labels)
         options = {**trained, "seed": seed + 1, "steps": steps} | dict(fit_options or {})
-        own = _train(intact.black_box, training_data, options, "training for the model", on_stage)
-        new = _train(other, training_data, options, "training for the random model", on_stage)
-        second = replace(intact, masker=own, seed=seed + 1)
-        random = replace(
-            intact, black_box=other, masker=new, labels=predicted_labels(other, images)
-        )
-        validated = (own.metadata["validation"]["passed"], new.metadata["validation"]["passed"])
+        own = _train(second, training_data, options, "training for the model")
+        new = _train(random, training_data, options, "training for the random model")
+        second = replace(second, masker=own)
+        random = replace(random, masker=new, labels=predicted_labels(other, random.images))
+        validated = own.metadata["validation"]["passed"], new.metadata["validation"]["passed"]
         done = int(own.metadata["training"]["steps_done"])
     masks = intact.masks(intact.labels, "masks")
     again = second.masks(second.labels, "masks of a second seed")
     changed = random.masks(random.labels, "masks of the random model")
-    same, lost = similarity(masks.values, again.values), similarity(masks.values, changed.values)
-    stable, difference = Estimate.of(same, seed), Estimate.of(same - lost, seed)
-    too_similar = difference.is_below(_MIN_DROP)
-    unclear = too_similar is None or not stable.mean >= _MIN_SAME
+    estimates = _estimates(masks.values, again.values, changed.values, seed)
+    too_similar = estimates["difference"].is_below(_MIN_DROP)
+    unclear = too_similar is None or not estimates["same"].mean >= _MIN_SAME
     return ModelRandomization(
-        same=stable,
-        random=Estimate.of(lost, seed),
-        difference=difference,
-        same_overlap=Estimate.of(overlap(masks.values, again.values), seed),
-        random_overlap=Estimate.of(overlap(masks.values, changed.values), seed),
+        **estimates,
         retrained=trained is not None,
         randomize=randomize if random_model is None else "given",
         steps=done,
@@ -203,22 +193,40 @@ def model_randomization(
     )
 
 
+def _other_model(
+    intact: CheckedMasker, random_model: object | None, randomize: Randomize
+) -> BlackBox:
+    if random_model is not None:
+        return as_black_box(random_model)
+    return randomized(intact.black_box, intact.images, randomize, intact.seed)
+
+
+def _estimates(masks: Mask, again: Mask, changed: Mask, seed: int) -> dict[str, Estimate]:
+    same, random = similarity(masks, again), similarity(masks, changed)
+    values = {
+        "same": same,
+        "random": random,
+        "difference": same - random,
+        "same_overlap": overlap(masks, again),
+        "random_overlap": overlap(masks, changed),
+    }
+    return {name: Estimate.of(each, seed) for name, each in values.items()}
+
+
 def _train(
-    black_box: BlackBox,
-    images: Any,
-    options: Mapping[str, Any],
-    stage: str,
-    on_stage: OnStage | None,
+    checked: CheckedMasker, images: Any, options: Mapping[str, Any], stage: str
 ) -> RealTimeMasker:
+    """A new masker for the model of `checked`."""
+
     def on_step(step: FitStep) -> None:
-        if on_stage is not None:
-            on_stage(stage, step.number, step.of)
+        if checked.on_stage is not None:
+            checked.on_stage(stage, step.number, step.of)
 
     with warnings.catch_warnings():
         # short trainings fail their validation, which is part of the result
         warnings.simplefilter("ignore")
         try:
-            return fit(black_box, images, **{"on_step": on_step, **options})
+            return fit(checked.black_box, images, **{"on_step": on_step, **options})
         except TypeError as error:
             if "unexpected keyword" in str(error):
                 raise InputError(f"fit_options: {error}.") from error

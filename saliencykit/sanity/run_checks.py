@@ -8,11 +8,11 @@ from typing import Any, final
 
 import torch
 
-from saliencykit._version import __version__
 from saliencykit.core.checks import seed as check_seed
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.registry.coerce import as_black_box, as_masker, trained_masker
+from saliencykit.runs.run_settings import versions
 from saliencykit.sanity.check_images import load_check_images
 from saliencykit.sanity.check_result import CheckResult
 from saliencykit.sanity.class_leakage_check import ClassLeakage, class_leakage
@@ -42,7 +42,7 @@ class SanityReport:
         missing: Why images could not be used, and how many.
         results: One for each check that was run.
         skipped: Why a check was not run, by its name.
-        settings: Arguments, and the versions of saliencykit and torch.
+        settings: Arguments, and the versions of saliencykit, torch and Python.
     """
 
     model: str
@@ -141,11 +141,7 @@ def sanity_checks(
         Adebayo et al. 2018, "Sanity Checks for Saliency Maps", whose name this is.
     """
     black_box = as_black_box(model)
-    names = list(CHECKS) if checks is None else [checks] if isinstance(checks, str) else [*checks]
-    unknown = [name for name in names if name not in CHECKS]
-    if unknown or not names:
-        what = f"unknown sanity check {unknown[0]!r}" if unknown else "no sanity check is named"
-        raise InputError(f"{what}; write one or more of {', '.join(CHECKS)}.")
+    names = _names(checks)
     if randomize not in ("head", "weights"):
         raise InputError(f"sanity_checks(randomize={randomize!r}): write 'head' or 'weights'.")
     check_seed(seed, "sanity_checks")
@@ -157,15 +153,15 @@ def sanity_checks(
             f"no masker was trained for exactly {black_box!r}; name one, such as 'grad-cam', or "
             "the file of yours."
         )
-    own_options = {ModelRandomization.name: {"randomize": randomize, "steps": steps}}
     shared = {"seed": seed, "batch_size": batch_size, "on_stage": on_stage}
+    training = {"randomize": randomize, "steps": steps}
     results, skipped = list[CheckResult](), dict[str, str]()
     with torch.inference_mode(False):
         loaded = load_check_images(data, black_box, max_images)
         for name, check in CHECKS.items():
             if name not in names:
                 continue
-            options = own_options.get(name, {}) | shared
+            options = shared | (training if name == ModelRandomization.name else {})
             try:
                 results.append(check(black_box, known, loaded.images, loaded.labels, **options))
             except InputError as error:
@@ -176,16 +172,7 @@ def sanity_checks(
         raise InputError(" ".join(dict.fromkeys(skipped.values())))
     if masker is None:
         masker = "the model's own masker"
-    settings = {
-        "seed": seed,
-        "batch_size": batch_size,
-        "max_images": max_images,
-        "steps": steps,
-        "randomize": randomize,
-        "checks": names,
-        "saliencykit": __version__,
-        "torch": torch.__version__,
-    }
+    settings = {"seed": seed, "batch_size": batch_size, "max_images": max_images}
     return SanityReport(
         model=repr(black_box),
         masker=masker if isinstance(masker, str) else repr(known),
@@ -193,5 +180,14 @@ def sanity_checks(
         missing=loaded.missing,
         results=tuple(results),
         skipped=skipped,
-        settings=settings,
+        settings={**settings, **training, "checks": names, **versions()},
     )
+
+
+def _names(checks: str | Iterable[str] | None) -> list[str]:
+    names = list(CHECKS) if checks is None else [checks] if isinstance(checks, str) else [*checks]
+    unknown = [name for name in names if name not in CHECKS]
+    if unknown or not names:
+        what = f"unknown sanity check {unknown[0]!r}" if unknown else "no sanity check is named"
+        raise InputError(f"{what}; write one or more of {', '.join(CHECKS)}.")
+    return names

@@ -116,15 +116,7 @@ def wrong_label(
     if others < 1:
         raise InputError(f"wrong_label(others={others}) takes a number of classes >= 1.")
     checked = CheckedMasker.of(
-        "wrong_label",
-        model,
-        masker,
-        images,
-        labels,
-        at_least=2,
-        seed=seed,
-        batch_size=batch_size,
-        on_stage=on_stage,
+        "wrong_label", model, masker, images, labels, seed, batch_size, on_stage, at_least=2
     )
     if checked.black_box.num_classes < 2:
         raise InputError("wrong_label explains other classes, and the model has only one.")
