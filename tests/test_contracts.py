@@ -62,7 +62,7 @@ TRAINED = {
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_a_trained_masker_fits_the_box_of_its_name_and_keeps_its_contract_there(name):
+def test_a_trained_masker_fits_the_black_box_of_its_name_and_keeps_its_contract(name):
     """A trained masker carries the full name of the box that it was made for; one without such a
     box must still load.
     """
@@ -90,6 +90,6 @@ def test_no_installed_plugin_is_broken():
     ] == []
 
 
-def test_nothing_is_configured_that_does_not_exist():
+def test_quick_settings_are_for_registered_names():
     known = {name for kind in KINDS for name in registry().names(kind)}
     assert set(QUICK) <= known

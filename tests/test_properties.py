@@ -25,6 +25,7 @@ from saliencykit.terms.smoothness import Smoothness
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly, small_network
 from saliencykit.testing.strategies import images, labels, masks, sizes, trials
 from saliencykit.testing.unchanged import untouched
+from tests.helpers import seeded
 
 seeds = st.integers(0, 2**31)
 QUICK = {
@@ -42,10 +43,6 @@ BOUND = {"ground-truth", "on-surrogate", "stored"}
 """They know one set of pictures or one box: tests/maskers/test_{boxes,on_surrogate,stored}.py run
 the suite on such.
 """
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def ours(kind):
@@ -124,7 +121,7 @@ def planted(draw):
 
 @pytest.mark.parametrize("name", ours("masker"))
 @given(data=st.data(), seed=seeds)
-def test_every_masker(name, data, seed):
+def test_every_masker_keeps_its_invariants(name, data, seed):
     masker, black_box = make("masker", name), PlantedEvidence()
     if name in LAYERS:
         black_box = TorchBlackBox(small_network().eval().double(), size=16)
@@ -168,7 +165,7 @@ def test_every_masker_respects_a_query_only_box(name, x):
 
 @pytest.mark.parametrize("name", ours("alternative"))
 @given(edit=edits(), seed=seeds)
-def test_every_alternative(name, edit, seed):
+def test_every_alternative_keeps_its_invariants(name, edit, seed):
     x, m, _ = edit
     alternative = make("alternative", name)
     with untouched(name, x=x, m=m):
@@ -206,7 +203,7 @@ def test_constant_ignores_the_generator_and_noise_depends_on_it(x, one, other):
 
 @pytest.mark.parametrize("name", ours("term"))
 @given(trial=trials(), data=st.data())
-def test_every_term(name, trial, data):
+def test_every_term_keeps_its_invariants(name, trial, data):
     term = make("term", name)
     penalty = term(trial)
     assert penalty.shape == (len(trial.images),)

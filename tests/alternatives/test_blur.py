@@ -16,7 +16,7 @@ def blur(x, sigma):
 
 
 @pytest.mark.parametrize("sigma", [0.4, 1.0, 2.5, 7.0])
-def test_against_a_slow_twin(sigma):
+def test_it_matches_a_direct_convolution(sigma):
     reach = max(1, round(4 * sigma))
     weights = np.array([np.exp(-(d**2) / (2 * sigma**2)) for d in range(-reach, reach + 1)])
     weights /= weights.sum()
@@ -56,7 +56,7 @@ def test_against_torchvision_inside(sigma):
     assert (blur(wide, sigma) - theirs)[..., inside, inside].abs().max() < 1e-7
 
 
-def test_a_share_of_the_shorter_side():
+def test_sigma_below_1_is_a_fraction_of_the_shorter_side():
     assert torch.equal(blur(X, 0.1), gaussian_blur(X, 1.5))
     assert not torch.equal(blur(X, 1.0), gaussian_blur(X, 15.0))  # from 1 on it is pixels
     assert Blur().sigma * 224 == pytest.approx(10, abs=0.1)
@@ -80,13 +80,13 @@ def test_it_commutes_with_flips(x, sigma):
     assert torch.allclose(blur(x, sigma).flip(2, 3), blur(x.flip(2, 3), sigma), atol=1e-9)
 
 
-def test_more_sigma_less_detail():
+def test_a_larger_sigma_leaves_less_detail():
     spread = [blur(X, s).std().item() for s in (1.0, 2.0, 4.0, 8.0)]
     assert spread == sorted(spread, reverse=True)
 
 
 @pytest.mark.parametrize("sigma", [0, -1.0, float("inf"), float("nan")])
-def test_bad_sigma(sigma):
+def test_a_sigma_that_is_not_positive_is_refused(sigma):
     with pytest.raises(
         InputError, match="sigma is > 0, in pixels if >= 1, else a fraction of the shorter side"
     ):

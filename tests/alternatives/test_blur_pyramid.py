@@ -31,7 +31,7 @@ def slow_edit(image, mask, levels, sigma):
 
 
 @pytest.mark.parametrize("levels", [2, 3, 8])
-def test_equals_the_formula_pixel_by_pixel(images, levels):
+def test_an_edit_equals_the_formula_pixel_by_pixel(images, levels):
     mask = torch.rand(2, 1, 9, 13, generator=Generator().manual_seed(1), dtype=torch.float64)
     mask[0, 0, 0, :4] = torch.tensor([0.0, 1.0, 0.5, 1 / 7])
     edits = BlurPyramid(levels=levels, sigma=2.0).edit(images, mask, Generator())
@@ -39,7 +39,7 @@ def test_equals_the_formula_pixel_by_pixel(images, levels):
         assert np.allclose(edit.numpy(), slow_edit(image, m[0], levels, 2.0), atol=1e-12)
 
 
-def test_many_masks_share_the_pyramid_of_their_picture(images):
+def test_many_masks_share_the_pyramid_of_their_image(images):
     masks = torch.rand(2, 5, 1, 9, 13, generator=Generator().manual_seed(2), dtype=torch.float64)
     pyramid = BlurPyramid(sigma=2.0)
     together = between(pyramid.pyramid(images), masks)
@@ -47,7 +47,9 @@ def test_many_masks_share_the_pyramid_of_their_picture(images):
     assert torch.allclose(together, alone)
 
 
-def test_ones_give_the_picture_zeros_the_widest_blur_and_two_levels_are_blur(images):
+def test_a_mask_of_ones_gives_the_image_one_of_zeros_the_widest_blur_and_two_levels_are_blur(
+    images,
+):
     pyramid, g = BlurPyramid(sigma=2.0), Generator()
     assert torch.equal(pyramid.edit(images, torch.ones(2, 1, 9, 13).double(), g), images)
     assert torch.allclose(
@@ -75,6 +77,6 @@ def test_its_gradient_in_the_mask_is_right(images):
     ("wrong", "says"),
     [({"levels": 1}, "levels=1"), ({"sigma": 0}, "sigma=0"), ({"sigma": float("nan")}, "sigma")],
 )
-def test_bad_arguments_are_refused_at_once(wrong, says):
+def test_arguments_out_of_range_are_refused(wrong, says):
     with pytest.raises(InputError, match=says):
         BlurPyramid(**wrong)

@@ -6,35 +6,32 @@ from saliencykit.alternatives.choice import Choice
 from saliencykit.alternatives.constant import Constant
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.errors import InputError
+from tests.helpers import seeded
 
 X = torch.rand(400, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 BLACK_OR_WHITE = Choice(alternatives=(Constant(color=0.0), Constant(color=1.0)))
 
 
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def test_each_picture_gets_one_of_them_with_equal_chances():
+def test_each_image_gets_one_alternative_with_equal_probability():
     fill = BLACK_OR_WHITE(X, generator=seeded())
     per_image = fill.flatten(1)
     assert torch.equal(per_image.amin(1), per_image.amax(1))
     assert 0.42 < per_image.mean() < 0.58
 
 
-def test_every_call_draws_anew():
+def test_every_call_draws_again():
     g = seeded()
     first, second = BLACK_OR_WHITE(X, generator=g), BLACK_OR_WHITE(X, generator=g)
     assert 0.4 < (first != second).float().mean() < 0.6
 
 
-def test_the_default_is_the_papers():
+def test_the_default_is_blur_or_noise_as_in_the_paper():
     fill, blurred = Choice()(X, generator=seeded()), Blur()(X, generator=seeded())
     is_blur = (fill - blurred).flatten(1).abs().amax(1) < 1e-6
     assert 0.42 < is_blur.float().mean() < 0.58
 
 
-def test_a_picture_gets_the_same_alone_and_in_a_batch():
+def test_an_image_gets_the_same_fill_alone_and_in_a_batch():
     whole = Choice()(X[:20], generator=seeded())
     for i in range(20):
         assert torch.allclose(
@@ -56,7 +53,7 @@ def test_the_mask_reaches_the_rows_that_drew_it():
     )
 
 
-def test_for_box_reaches_every_one():
+def test_for_black_box_reaches_every_alternative():
     class Box:
         baseline_color = (0.1, 0.2, 0.3)
 
@@ -69,6 +66,6 @@ def test_for_box_reaches_every_one():
 
 
 @pytest.mark.parametrize("among", [(), ("blur",), (Blur(), None)])
-def test_bad_choices(among):
+def test_a_choice_without_alternatives_is_refused(among):
     with pytest.raises(InputError, match="takes at least one Alternative"):
         Choice(alternatives=among)

@@ -15,7 +15,7 @@ def constant(x=X, **settings):
 
 
 @given(images(batch=1))
-def test_a_raw_image_is_ignored(x):
+def test_the_color_does_not_depend_on_a_raw_image(x):
     assert torch.equal(constant(x, color=0.25), torch.full_like(x, 0.25))
     assert torch.equal(
         constant(x, color=(0.0, 0.5, 1.0))[0, :, 0, 0],
@@ -23,14 +23,14 @@ def test_a_raw_image_is_ignored(x):
     )
 
 
-def test_the_mean_is_each_pictures_own_per_channel():
+def test_the_mean_is_that_of_each_image_and_channel():
     fill = constant(color="mean")
     for i in range(2):
         for c in range(3):
             assert torch.allclose(fill[i, c], X[i, c].mean())
 
 
-def test_zero_is_what_the_box_maps_to_0():
+def test_zero_is_the_color_that_normalization_maps_to_0():
     assert not constant(color="zero").any()
 
     class Box:
@@ -41,7 +41,7 @@ def test_zero_is_what_the_box_maps_to_0():
     assert Constant(color=0.5).for_black_box(Box()) == Constant(color=0.5)
 
 
-def test_images_in_model_space_get_their_own_range():
+def test_normalized_images_get_a_color_in_their_own_range():
     x = X * 4 - 1
     low, high = x[0].min(), x[0].max()
     assert torch.allclose(constant(x, color=1.0)[0], high)
@@ -56,7 +56,7 @@ def test_the_fill_may_be_written_to():
         assert (fill == 9.0).sum() == 1
 
 
-def test_gray_images():
+def test_the_number_of_colors_fits_the_number_of_channels():
     assert constant(X[:, :1], color=(0.3,)).shape == (2, 1, 5, 4)
     with pytest.raises(InputError, match="has 3 channels and the images 1"):
         constant(X[:, :1], color=(0.1, 0.2, 0.3))
@@ -65,7 +65,7 @@ def test_gray_images():
 @pytest.mark.parametrize(
     "color", [1.5, -0.1, (), (0.5, 2.0), "red", None, (0.1, "x"), float("nan")]
 )
-def test_bad_colors(color):
+def test_colors_out_of_range_are_refused(color):
     with pytest.raises(
         InputError, match=r"a color is in \[0, 1\] per channel, or 'mean', or 'zero'"
     ):

@@ -18,7 +18,7 @@ def mask():
     return mask
 
 
-def test_against_pil(mask):
+def test_the_crop_matches_that_of_pil(mask):
     edited = Crop().edit(X, mask, torch.Generator())
     for channel in range(3):
         whole = Image.fromarray(X[0, channel].numpy()).crop((1, 2, 8, 8))
@@ -28,7 +28,7 @@ def test_against_pil(mask):
     assert torch.equal(edited[2], X[2])  # nothing reaches the threshold
 
 
-def test_the_threshold(mask):
+def test_the_threshold_decides_what_is_inside(mask):
     assert torch.equal(Crop(threshold=0.3).edit(X, mask, torch.Generator()), X)
     narrow = Crop(threshold=0.8).edit(X, mask, torch.Generator())
     assert not torch.allclose(narrow[0], Crop().edit(X, mask, torch.Generator())[0])
@@ -48,6 +48,6 @@ def test_no_gradient_reaches_the_mask(mask):
 
 
 @pytest.mark.parametrize("threshold", [0, 1.1, -1, float("nan")])
-def test_bad_threshold(threshold):
+def test_a_threshold_out_of_range_is_refused(threshold):
     with pytest.raises(InputError, match=r"a threshold is in \(0, 1\]"):
         Crop(threshold=threshold)

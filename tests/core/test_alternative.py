@@ -17,7 +17,7 @@ class Fill(Alternative):
         return self.given(images, mask)
 
 
-def test_compose_by_hand():
+def test_compose_matches_numbers_computed_by_hand():
     x, m, a = (
         torch.tensor([[[[0.2]], [[0.8]]]]),
         torch.tensor([[[[0.75]]]]),
@@ -26,7 +26,7 @@ def test_compose_by_hand():
     assert torch.allclose(compose(x, m, a).flatten(), torch.tensor([0.2 * 0.75 + 0.25, 0.8 * 0.75]))
 
 
-def test_value_range():
+def test_the_value_range_contains_0_and_1():
     low, high = value_range(
         torch.stack([torch.full((3, 2, 2), 0.3), torch.linspace(-2, 3, 12).view(3, 2, 2)])
     )
@@ -35,7 +35,7 @@ def test_value_range():
     assert high.flatten().tolist() == [1.0, 3.0]
 
 
-def test_the_verb_is_abstract():
+def test_a_class_without_the_verb_cannot_be_instantiated():
     with pytest.raises(TypeError, match="fill"):
         Alternative()
 
@@ -57,7 +57,7 @@ def test_the_mask_reaches_the_fill_without_its_gradient():
     assert not seen[0].requires_grad
 
 
-def test_a_fill_carries_no_gradient_and_the_edit_carries_the_masks():
+def test_a_fill_carries_no_gradient_and_an_edit_that_of_the_mask():
     x, mask = X.clone().requires_grad_(True), torch.rand(2, 1, 4, 5, requires_grad=True)
     half = Fill(lambda x, m: x / 2)
     assert not half(x, generator=G).requires_grad

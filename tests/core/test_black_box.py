@@ -21,12 +21,12 @@ class Answer(BlackBox):
         return self.answer(images)
 
 
-def test_the_verb_is_abstract():
+def test_a_class_without_the_verb_cannot_be_instantiated():
     with pytest.raises(TypeError, match="logits"):
         BlackBox()
 
 
-def test_defaults_and_the_answer():
+def test_defaults_and_logits():
     black_box = Answer(lambda x: x.mean((2, 3))[:, :2])
     assert (
         black_box.max_batch_size,
@@ -76,7 +76,7 @@ def test_a_callers_no_grad_is_kept():
         assert not PlantedEvidence()(X.clone().requires_grad_(True)).requires_grad
 
 
-def test_it_refuses_images_before_asking():
+def test_malformed_images_are_refused_before_the_query():
     black_box = Counting(PlantedEvidence())
     bad = X.clone()
     bad[3, 0, 0, 0] = float("nan")
@@ -113,7 +113,7 @@ def test_it_refuses_images_before_asking():
         ),
     ],
 )
-def test_a_broken_box_is_named(how, error, words):
+def test_broken_logits_are_reported_with_the_class_name(how, error, words):
     with pytest.raises(error, match=words):
         Broken(how=how)(X)
 
@@ -134,7 +134,7 @@ def test_the_models_own_error_is_the_cause():
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
-def test_an_error_without_words():
+def test_an_error_without_a_message():
     def silent(x):
         raise KeyError
 
@@ -142,7 +142,7 @@ def test_an_error_without_words():
         Answer(silent)(X)
 
 
-def test_our_own_errors_pass_through_as_they_are():
+def test_errors_of_the_library_pass_unchanged():
     def ours(x):
         raise InputError("exactly this")
 

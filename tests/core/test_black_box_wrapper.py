@@ -14,7 +14,7 @@ class Same(BlackBoxWrapper):
         return Same(self.black_box.optimized_for(images))
 
 
-def test_everything_is_the_inner_boxs():
+def test_a_wrapper_has_the_attributes_of_the_black_box_inside():
     inner = demo_black_box()
     black_box = Same(inner)
     for name in (
@@ -38,7 +38,7 @@ def test_everything_is_the_inner_boxs():
     )
 
 
-def test_answers_and_gradients_pass_through():
+def test_logits_and_gradients_pass_through():
     inner = PlantedEvidence()
     images, _ = inner.examples(2, generator=torch.Generator().manual_seed(0))
     images.requires_grad_()

@@ -37,7 +37,7 @@ def test_finite_rows_of_huge_but_finite_numbers():
         (torch.zeros(1, 3, 0, 4), r"\(1, 3, 0, 4\)"),
     ],
 )
-def test_images_says_what_came(value, came):
+def test_images_reports_what_came(value, came):
     with pytest.raises(InputError, match=came):
         checks.images(value, "Somebody")
 
@@ -126,7 +126,7 @@ def test_per_image():
             checks.per_image(wrong, 2, "Somebody")
 
 
-def test_first_line_of_somebody_elses_message():
+def test_the_first_line_of_a_foreign_message_is_short():
     assert (
         checks.first_line(RuntimeError("  mat1 and mat2 differ. \nat 0x7f"))
         == "mat1 and mat2 differ"
@@ -164,6 +164,6 @@ def test_numbers_are_in_an_interval(interval, inside, outside):
             checks.numbers(SimpleNamespace(lr=value), interval, "lr")
 
 
-def test_a_message_of_ours_is_a_reason_as_it_is_and_any_other_has_its_errors_name():
+def test_a_reason_is_our_own_message_or_a_foreign_one_with_the_name_of_its_error():
     assert checks.reason_of(InputError("a.png is\n  damaged.")) == "a.png is damaged."
     assert checks.reason_of(KeyError()) == "KeyError: no message"

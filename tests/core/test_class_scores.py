@@ -20,7 +20,7 @@ def test_probability_is_the_softmax(logits):
     np.testing.assert_allclose(log_probability(logits, LABELS).numpy(), np.log(slow), rtol=1e-12)
 
 
-def test_margin_is_the_best_other_minus_the_own(logits):
+def test_margin_is_the_largest_other_logit_minus_the_labels(logits):
     z = logits.numpy()
     slow = [
         max(v for k, v in enumerate(row) if k != c) - row[c]
@@ -29,7 +29,7 @@ def test_margin_is_the_best_other_minus_the_own(logits):
     np.testing.assert_allclose(margin(logits, LABELS).numpy(), slow, rtol=1e-12)
 
 
-def test_they_stay_finite_where_the_probability_is_not_a_number_above_0():
+def test_they_stay_finite_where_the_probability_underflows():
     far = torch.tensor([[0.0, 2000.0], [2000.0, 0.0]])
     zero = torch.zeros(2, dtype=torch.int64)
     assert log_probability(far, zero).tolist() == [-2000.0, 0.0]

@@ -67,7 +67,7 @@ def test_to_source_of_several_maps_of_any_size():
     assert torch.equal(back[1:], geometry.to_source(maps[1:]))
 
 
-def test_boxes_by_hand():
+def test_bounding_boxes_match_numbers_computed_by_hand():
     # 2 pixels per row, 4 per column
     geometry = Geometry((100, 200), (50.0, 0.0, 150.0, 100.0), (50, 25))
     inside = torch.tensor([[5.0, 10.0, 10.0, 20.0]])
@@ -91,7 +91,7 @@ def test_boxes_are_clipped_on_both_sides():
 
 @pytest.mark.parametrize("case", CASES)
 @given(data=st.data())
-def test_boxes_there_and_back(case, data):
+def test_bounding_boxes_survive_a_round_trip(case, data):
     geometry = CASES[case]
     h, w = geometry.size
     x0, x1 = sorted((data.draw(st.floats(0, w)), data.draw(st.floats(0, w))))
@@ -104,7 +104,7 @@ def test_boxes_there_and_back(case, data):
 
 
 @given(masks())
-def test_tight_boxes_against_a_slow_twin(mask):
+def test_tight_boxes_match_a_loop_over_pixels(mask):
     for (x0, y0, x1, y1), row in zip(
         tight_boxes(mask >= 0.5).tolist(), mask.numpy()[:, 0] >= 0.5, strict=True
     ):
@@ -122,7 +122,7 @@ def test_enlarging_the_whole_image_changes_nothing(x):
     assert torch.allclose(enlarge_boxes(x, whole), x, atol=1e-12)
 
 
-def test_enlarging_a_box_against_a_slow_twin():
+def test_enlarged_boxes_match_a_loop_over_images():
     x = torch.rand(1, 1, 8, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     crop = x[0, 0, 2:5, 1:5].numpy()
     large = np.zeros((8, 6))

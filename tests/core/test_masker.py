@@ -5,6 +5,7 @@ from saliencykit.core import rng
 from saliencykit.core.errors import ContractError, GradientError, InputError
 from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.testing.black_boxes import Broken, Counting, PlantedEvidence, QueryOnly
+from tests.helpers import seeded
 
 BOX = PlantedEvidence()
 X, Y = BOX.examples(3, generator=torch.Generator().manual_seed(0))
@@ -34,11 +35,7 @@ class Slope(Masker):
         )
 
 
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def test_the_verb_is_abstract():
+def test_a_class_without_the_verb_cannot_be_instantiated():
     with pytest.raises(TypeError, match="mask"):
         Masker()
 
@@ -58,7 +55,7 @@ def test_a_mask_of_the_right_size_is_left_alone():
     assert torch.equal(Give(lambda *_: whole)(BOX, X, Y, generator=seeded()), whole)
 
 
-def test_find_brings_scores_and_errors_along():
+def test_attribute_returns_attributions_and_their_error():
     found = Slope().attribute(BOX, X, Y, generator=seeded())
     assert found.mask.shape == found.attributions.shape == (3, 1, 16, 16)
     assert found.standard_error.shape == (3,)
@@ -92,7 +89,7 @@ def test_it_opens_its_own_grad_mode(mode):
     assert modes == [False]
 
 
-def test_a_query_only_box_is_refused_before_the_first_query():
+def test_a_query_only_black_box_is_refused_before_the_first_query():
     black_box = Counting(QueryOnly(BOX))
     with pytest.raises(
         GradientError, match=r"Slope needs gradients and Counting is query-only. Use masker='rise'"
@@ -101,7 +98,7 @@ def test_a_query_only_box_is_refused_before_the_first_query():
     assert black_box.batch_sizes == []
 
 
-def test_the_generator_moves_on_by_one_number_whatever_happens_inside():
+def test_the_generator_advances_by_one_number_whatever_mask_draws():
     states = []
     for n in (1, 50):
         g = seeded()
@@ -130,7 +127,7 @@ def test_the_generator_moves_on_by_one_number_whatever_happens_inside():
         (None, "NoneType"),
     ],
 )
-def test_a_broken_mask_is_named(answer, words):
+def test_a_broken_mask_is_reported(answer, words):
     for given in (answer, MaskerOutput(answer)):
         with pytest.raises(ContractError, match=words):
             Give(lambda *_, given=given: given)(BOX, X, Y, generator=seeded())
@@ -145,7 +142,7 @@ def test_a_broken_mask_is_named(answer, words):
         {"attributions": "high"},
     ],
 )
-def test_broken_scores_and_errors_are_named(extra):
+def test_broken_attributions_and_errors_are_reported(extra):
     with pytest.raises(
         ContractError,
         match=rf"Give\.mask: {next(iter(extra))} are .*; expected floats \(3, 1, h, w\)",
@@ -153,7 +150,7 @@ def test_broken_scores_and_errors_are_named(extra):
         Give(lambda *_: MaskerOutput(X[:, :1], **extra)).attribute(BOX, X, Y, generator=seeded())
 
 
-def test_what_comes_in_is_checked():
+def test_inputs_are_checked():
     whole = Give(lambda b, x, y, g: torch.ones_like(x[:, :1]))
     with pytest.raises(InputError, match="Give takes images"):
         whole(BOX, X[0], Y, generator=seeded())

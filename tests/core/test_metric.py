@@ -68,12 +68,12 @@ def test_no_gradient_is_kept():
         (None, "NoneType"),
     ],
 )
-def test_a_broken_score_is_named(answer, words):
+def test_a_broken_score_is_reported(answer, words):
     with pytest.raises(ContractError, match=words):
         ask(Scorer(lambda *_: answer))
 
 
-def test_what_comes_in_is_checked():
+def test_inputs_are_checked():
     fine = Scorer(lambda b, s, m, e: m.mean((1, 2, 3)))
     with pytest.raises(ContractError, match="mask"):
         ask(fine, MASK[:, :, :4])
@@ -83,20 +83,20 @@ def test_what_comes_in_is_checked():
         ask(fine, images=X[0])
 
 
-def test_a_sample_has_boxes_for_every_image():
+def test_a_sample_needs_boxes_for_every_image():
     assert Sample(X, Y).boxes is None
     Sample(X, Y, (torch.zeros(0, 4), torch.zeros(1, 4), torch.zeros(2, 4)))
     with pytest.raises(InputError, match="a Sample of 3 images takes as many box tensors; got 1"):
         Sample(X, Y, (torch.zeros(1, 4),))
 
 
-def test_a_sample_has_a_name_for_every_image():
+def test_a_sample_needs_a_name_for_every_image():
     assert Sample(X, Y).names is None
     assert Sample(X, Y, names=("a", "b", "a")).names == ("a", "b", "a")
     with pytest.raises(InputError, match="a Sample of 3 images takes as many names; got 1"):
         Sample(X, Y, names=("a",))
 
 
-def test_a_metric_is_ready_for_any_data_by_itself():
+def test_for_data_returns_the_metric_itself_by_default():
     judge = Scorer(lambda b, s, m, e: m.mean((1, 2, 3)))
     assert judge.for_data(Sample(X, Y)) is judge

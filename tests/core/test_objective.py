@@ -11,15 +11,12 @@ from saliencykit.core.objective import Objective, Term, Trial, run_trial
 from saliencykit.terms.area import Area
 from saliencykit.terms.preserve import PreservedLogProbability
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence
+from tests.helpers import seeded
 
 BOX = PlantedEvidence()
 X, Y = BOX.examples(4, generator=torch.Generator().manual_seed(0))
 MASK = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(1))
 GREY = torch.full_like(X, 0.5)
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def trial(real=None, mask=MASK, black_box=BOX, alternative=None, **more):
@@ -35,7 +32,7 @@ def trial(real=None, mask=MASK, black_box=BOX, alternative=None, **more):
     )
 
 
-def test_a_trial_holds_both_edits_answers():
+def test_a_trial_holds_the_logits_of_both_edits():
     t = trial()
     assert torch.equal(t.images, X)
     assert t.mask is MASK
@@ -44,7 +41,7 @@ def test_a_trial_holds_both_edits_answers():
     assert torch.allclose(t.destroyed, BOX(compose(X, 1 - MASK, GREY)), atol=1e-6)
 
 
-def test_the_box_is_asked_once_with_two_edits_per_image():
+def test_the_black_box_is_queried_once_with_two_edits_per_image():
     black_box = Counting(BOX)
     trial(black_box=black_box)
     assert black_box.batch_sizes == [8]
@@ -72,7 +69,7 @@ def test_gradients_flow_to_the_mask_only():
     assert bool((slope != 0).any())
 
 
-def test_fakes_by_area_never_reach_the_box():
+def test_fakes_by_area_are_not_queried():
     real = torch.tensor([True, False, True, False])
     black_box = Counting(BOX)
     t = trial(real, black_box=black_box)
@@ -85,14 +82,14 @@ def test_fakes_by_area_never_reach_the_box():
     assert t.mask is MASK
 
 
-def test_a_batch_of_fakes_alone_asks_nobody():
+def test_a_batch_of_fakes_needs_no_query():
     black_box = Counting(BOX)
     t = trial(torch.zeros(4, dtype=torch.bool), black_box=black_box)
     assert black_box.batch_sizes == []
     assert t.preserved.shape == (4, 4)
 
 
-def test_inverted_fakes_change_places():
+def test_inverted_fakes_swap_mask_and_complement():
     real = torch.tensor([True, False, True, False])
     t, whole = trial(real, fakes="inverted"), trial()
     assert torch.allclose(t.preserved[real], whole.preserved[real], atol=1e-6)
@@ -110,7 +107,7 @@ def test_gradients_of_a_mixed_batch():
         assert bool(slope[0].any())
 
 
-def test_what_comes_in_is_checked():
+def test_inputs_are_checked():
     with pytest.raises(ContractError, match="the masker returned shape"):
         trial(mask=MASK[..., :3])
     with pytest.raises(InputError, match="run_trial: label 7 in row 1"):
@@ -121,7 +118,7 @@ def test_what_comes_in_is_checked():
         run_trial(BOX, X[0], Y, MASK, alternative=Constant(), generator=seeded())
 
 
-def test_the_alternative_is_made_for_the_box():
+def test_the_alternative_is_made_ready_for_the_black_box():
     class Offset(Counting):
         baseline_color = (0.25, 0.25, 0.25)
 
@@ -157,7 +154,7 @@ def test_a_term_multiplies_by_its_weight():
         (1.0, "returned float"),
     ],
 )
-def test_a_broken_penalty_is_named(answer, words):
+def test_a_broken_penalty_is_reported(answer, words):
     with pytest.raises(ContractError, match=words):
         Give(answer=answer)(trial())
 
@@ -171,7 +168,7 @@ def test_the_objective_is_the_weighted_sum_of_its_terms():
     )
 
 
-def test_fakes_pay_for_what_depends_on_the_mask_alone():
+def test_only_terms_of_the_mask_count_for_fakes():
     real = torch.tensor([True, False, True, False])
     t = trial(real)
     terms = (Area(), PreservedLogProbability())
@@ -184,7 +181,7 @@ def test_fakes_pay_for_what_depends_on_the_mask_alone():
 
 
 @pytest.mark.parametrize("terms", [(), (Area(), Area(weight=2.0))])
-def test_an_objective_whose_parts_cannot_be_told_apart(terms):
+def test_an_objective_takes_one_term_of_each_class(terms):
     with pytest.raises(InputError, match="at least one term and at most one of each class"):
         Objective(terms)
 
@@ -197,7 +194,7 @@ def test_weights_are_checked(wrong):
         Objective((wrong,))
 
 
-def test_ways_with_fakes_are_checked():
+def test_an_unknown_value_of_fakes_is_refused():
     with pytest.raises(InputError, match="fakes are 'area' or 'inverted'; got 'none'"):
         Objective((Area(),), fakes="none")
 

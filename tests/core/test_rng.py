@@ -4,21 +4,18 @@ from hypothesis import given
 
 from saliencykit.core import rng
 from saliencykit.testing.strategies import images
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
+from tests.helpers import seeded
 
 
 @given(images(batch=3))
-def test_equal_pictures_have_equal_keys(x):
+def test_equal_images_have_equal_keys(x):
     keys = rng.image_keys(torch.cat([x, x.clone()]))
     assert keys.dtype == torch.int64
     assert torch.equal(keys[:3], keys[3:])
     assert torch.equal(rng.image_keys(x[1:2]), keys[1:2])
 
 
-def test_keys_tell_pictures_apart():
+def test_different_images_have_different_keys():
     x = torch.rand(500, 3, 8, 8, generator=seeded())
     swapped = x.clone()
     swapped[..., 0, 0], swapped[..., 0, 1] = x[..., 0, 1], x[..., 0, 0]
@@ -28,7 +25,7 @@ def test_keys_tell_pictures_apart():
     assert len(set(keys.tolist())) == 3000
 
 
-def test_single_coloured_pictures_have_different_keys():
+def test_images_of_one_color_have_different_keys():
     colors = torch.linspace(0, 1, 256)[:, None, None, None].expand(256, 3, 16, 16)
     assert len(set(rng.image_keys(colors).tolist())) == 256
 
@@ -55,7 +52,7 @@ def test_a_row_does_not_depend_on_the_batch(numbers):
 @pytest.mark.parametrize(
     "numbers", [rng.uniform, rng.normal, lambda x, shape, generator: rng.fork(generator)]
 )
-def test_the_generator_moves_on_by_one_number_whatever_the_batch(numbers):
+def test_the_generator_advances_by_one_number_whatever_the_batch(numbers):
     states = []
     for size in (1, 2, 7):
         g = seeded(3)
@@ -66,7 +63,7 @@ def test_the_generator_moves_on_by_one_number_whatever_the_batch(numbers):
     assert all(torch.equal(state, expected.get_state()) for state in states)
 
 
-def test_the_seed_and_the_call_matter():
+def test_another_seed_or_a_second_call_gives_other_numbers():
     x, g = torch.rand(1, 3, 4, 4, generator=seeded()), seeded()
     first, second = rng.uniform(x, (8,), generator=g), rng.uniform(x, (8,), generator=g)
     assert not torch.equal(first, second)
@@ -74,7 +71,7 @@ def test_the_seed_and_the_call_matter():
     assert torch.equal(first, rng.uniform(x, (8,), generator=seeded(0)))
 
 
-def test_the_distributions():
+def test_the_numbers_have_their_distributions():
     x = torch.rand(20, 1, 4, 4, generator=seeded())
     u = rng.uniform(x, (2000,), generator=seeded(), low=-1, high=3)
     assert u.min() >= -1
@@ -118,7 +115,7 @@ def test_every_device_sees_the_same_numbers(dtype):
         assert torch.equal(there.cpu(), numbers(x, (7,), generator=seeded(1)))
 
 
-def test_a_seed_depends_on_the_generator_which_moves_on_by_one_number():
+def test_a_seed_advances_the_generator_by_one_number():
     one, other = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
     first = rng.seed(one)
     assert first == rng.fork(other).initial_seed()

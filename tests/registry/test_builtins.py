@@ -36,7 +36,7 @@ def test_factories_make_what_they_are_registered_as(kind):
         ("metric", {"saliency-score"}),
     ],
 )  # fmt: skip
-def test_what_we_promise_is_there(kind, names):
+def test_documented_names_are_registered(kind, names):
     assert names <= set(PROVIDERS[kind]())
 
 
@@ -51,5 +51,5 @@ def test_everything_has_defaults_and_prints_as_its_configuration(kind):
         assert isinstance(factory, TrainedMaskerFactory) or thing == factory()
 
 
-def test_wrap_model_knows_nothing_about_other_things():
+def test_wrap_model_returns_none_for_other_objects():
     assert builtins.wrap_model(object()) is None

@@ -14,7 +14,7 @@ def hooks():
     }
 
 
-def test_there_are_six_and_each_kind_has_its_own():
+def test_there_is_one_hook_per_kind_and_wrap_model():
     assert set(hooks()) == {
         "wrap_model",
         "provide_black_boxes",

@@ -73,7 +73,7 @@ def state(registry, name):
     return next(record.failure for record in registry.plugins if record.name == name)
 
 
-def test_our_own_parts_come_through_the_same_hooks(plugins):
+def test_built_in_parts_come_through_the_same_hooks(plugins):
     registry = plugins()
     assert [(r.name, r.origin, r.failure) for r in registry.plugins] == [
         ("saliencykit", "built in", "")
@@ -153,7 +153,7 @@ def test_unknown_names_come_with_a_suggestion(plugins):
         "unmarked wrapper",
     ],
 )
-def test_a_plugin_that_does_not_load_is_left_out_and_says_why(plugins, source, words):
+def test_a_plugin_that_does_not_load_is_left_out_with_the_reason(plugins, source, words):
     with pytest.warns(
         UserWarning, match=rf"saliencykit: plugin 'bad' \(plugin_bad\) is left out: (?s:{words})"
     ):
@@ -182,7 +182,7 @@ def test_a_plugin_that_does_not_load_is_left_out_and_says_why(plugins, source, w
         ),
     ],
 )
-def test_a_provider_that_fails_warns_once_and_takes_its_plugin_along(plugins, body, words):
+def test_a_failing_hook_warns_once_and_its_plugin_is_left_out(plugins, body, words):
     source = f"{GOOD}\n    @hookimpl\n    def provide_maskers():\n        {body}\n"
     registry = plugins(bad=source)
     assert state(registry, "bad") == ""  # nothing is known before somebody asks
@@ -197,7 +197,7 @@ def test_a_provider_that_fails_warns_once_and_takes_its_plugin_along(plugins, bo
     assert state(registry, "bad")
 
 
-def test_providers_are_asked_only_when_their_kind_is(plugins):
+def test_a_hook_is_called_only_when_its_kind_is_needed(plugins):
     source = """
         from saliencykit import hookimpl
         asked = []
@@ -252,7 +252,7 @@ def test_disabled_plugins_are_not_even_imported(plugins, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["saliencykit", "local"])
-def test_nobody_takes_our_names(plugins, name):
+def test_no_plugin_can_take_a_reserved_name(plugins, name):
     with pytest.warns(UserWarning, match="another plugin already has this name"):
         registry = plugins(**{name: GOOD})
     assert "saliencykit/blur" in registry.names("alternative")
@@ -289,7 +289,7 @@ def test_models_are_wrapped_by_the_newest_plugin_that_knows_them(plugins):
     assert registry.wrap(object()) is None
 
 
-def test_a_text_that_is_no_name_is_shown_to_the_wrappers(plugins, monkeypatch):
+def test_a_string_that_is_not_a_name_is_passed_to_wrap_model(plugins, monkeypatch):
     source = """
         from saliencykit import hookimpl
         from saliencykit.testing.black_boxes import PlantedEvidence
@@ -313,7 +313,7 @@ def test_a_text_that_is_no_name_is_shown_to_the_wrappers(plugins, monkeypatch):
         as_black_box(r"C:\models\where.else")
 
 
-def test_a_wrapper_that_fails_is_left_out(plugins):
+def test_a_plugin_whose_wrap_model_fails_is_left_out(plugins):
     source = """
         from saliencykit import hookimpl
 
@@ -332,7 +332,7 @@ def test_a_wrapper_that_fails_is_left_out(plugins):
         sys.modules.pop("plugin_bad")
 
 
-def test_a_wrapper_may_refuse_a_model_with_advice(plugins):
+def test_wrap_model_may_refuse_a_model_with_advice(plugins):
     registry = plugins(
         picky="""
         from saliencykit import InputError, hookimpl
@@ -355,7 +355,7 @@ class Mine(Masker):
         return images.new_full((len(images), 1, 1, 1), self.level)
 
 
-def test_register_gives_ones_own_parts_a_name(own):
+def test_register_names_a_class(own):
     assert saliencykit.register("mine", Mine) == "local/mine"
     assert as_masker("mine:0.5").level == 0.5
     assert isinstance(as_masker("local/mine"), Mine)
@@ -395,7 +395,7 @@ def test_register_takes_plain_names_only(own, name):
         saliencykit.register(name, Mine)
 
 
-def test_coercions(own):
+def test_objects_pass_and_texts_are_created(own):
     for coerce, thing, text in [
         (as_masker, CenterBox(area=0.3), "center-box:area=0.3"),
         (as_alternative, Blur(sigma=11), "blur:11"),
@@ -426,7 +426,7 @@ def test_black_boxes_from_models_and_functions(own):
         as_black_box(3)
 
 
-def test_objectives(own):
+def test_objectives_come_from_presets_or_terms(own):
     objective = Objective((Area(),))
     assert as_objective(objective) is objective
     assert as_objective("paper-mean").terms[1] == Area(weight=6.0)

@@ -78,7 +78,7 @@ def test_a_new_plugin_has_its_own_names(tmp_path):
         ("My.Own__Masks2", ("my-own-masks2", "my_own_masks2", "my-own-masks2")),
     ],
 )
-def test_names(name, names):
+def test_a_package_name_gives_distribution_module_and_plugin(name, names):
     assert names_of(name) == names
 
 
@@ -121,7 +121,7 @@ def test_an_existing_folder_is_left_alone(tmp_path):
         new_plugin("fog-plugin", tmp_path / "fog-plugin" / "mine.txt")
 
 
-def test_nothing_is_left_of_one_that_fails(tmp_path, monkeypatch):
+def test_a_failed_plugin_leaves_no_files(tmp_path, monkeypatch):
     def full(*_):
         raise OSError("disk full")
 
@@ -151,7 +151,7 @@ def python(*args, cwd, path):
 
 
 @pytest.mark.slow
-def test_the_path_of_the_tutorial(tmp_path):
+def test_the_steps_of_the_tutorial_work(tmp_path):
     made = new_plugin("my-plugin", tmp_path)
     (made.folder / "my_plugin" / "quadtree.py").write_text(QUOTED[2][1])
     hooks = made.folder / "my_plugin" / "__init__.py"

@@ -33,7 +33,7 @@ def write(spec):
         st.dictionaries(keys, values, max_size=3),
     )
 )
-def test_texts_there_and_back(spec):
+def test_parsing_inverts_writing(spec):
     assert parse(write(spec)) == spec
     assert parse(f"  {write(spec)} ") == spec
 
@@ -58,12 +58,12 @@ def test_texts_there_and_back(spec):
         ("timm:x,checkpoint=/tmp/a=b.pt", Spec("timm", ("x",), {"checkpoint": "/tmp/a=b.pt"})),
     ],
 )
-def test_texts(text, spec):
+def test_texts_are_parsed(text, spec):
     assert parse(text) == spec
 
 
 @pytest.mark.parametrize("text", ["", "  ", ":", ":5", "blur:", " :x", "x:a=1,2", "x:a=1,a=2"])
-def test_bad_texts(text):
+def test_malformed_texts_are_refused(text):
     with pytest.raises(InputError):
         parse(text)
 
@@ -114,7 +114,7 @@ def make(text, factory=Part, makers=None):
         ("p:fills=(a:b=1,c=(2+3))+ d", Part(fills=("<a:b=1,c=(2+3)>", "<d>"))),
     ],
 )
-def test_arguments_are_read_as_the_factory_wants_them(text, part):
+def test_arguments_are_parsed_by_annotation(text, part):
     assert make(text) == part
 
 
@@ -129,7 +129,7 @@ def test_arguments_are_read_as_the_factory_wants_them(text, part):
         ("p:1,2,3,4,5,6,7,8", "p takes at most"),
     ],
 )
-def test_arguments_that_do_not_fit(text, words):
+def test_arguments_that_do_not_fit_are_refused(text, words):
     with pytest.raises(InputError, match=words):
         make(text)
 
@@ -146,7 +146,7 @@ def test_positional_and_open_factories():
         make("f", lambda name: name)
 
 
-def test_what_the_factory_raises():
+def test_errors_of_the_factory_are_reported():
     def fails(error):
         def factory():
             raise error
@@ -165,7 +165,7 @@ def test_a_factory_without_a_signature():
     assert make("f", type("Odd", (), {"__init__": lambda self: None}))
 
 
-def test_an_argument_without_default_is_asked_for_by_name():
+def test_a_missing_argument_is_reported_by_name():
     def black_box(checkpoint, *, crop_pct=1.0):
         return checkpoint, crop_pct
 

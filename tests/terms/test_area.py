@@ -12,7 +12,7 @@ from saliencykit.testing.strategies import trials
 
 
 @given(trials(), st.floats(0.05, 1), st.floats(1e-4, 1))
-def test_against_slow_twins(trial, power, offset):
+def test_areas_match_a_loop_over_pixels(trial, power, offset):
     masks = trial.mask.numpy()[:, 0]
     mean = [sum(v for row in mask for v in row) / mask.size for mask in masks]
     np.testing.assert_allclose(Area()(trial).numpy(), mean, rtol=1e-9, atol=1e-12)
@@ -54,7 +54,7 @@ def test_they_do_not_read_logits():
     assert (Area.reads_logits, PowerArea.reads_logits) == (False, False)
 
 
-def test_a_logarithm_charges_the_same_for_growing_by_half():
+def test_log_area_charges_the_same_for_growing_by_half():
     from saliencykit.core.objective import Trial
 
     none, term = torch.zeros(1), LogArea(offset=1e-9)
@@ -68,6 +68,6 @@ def test_a_logarithm_charges_the_same_for_growing_by_half():
     assert price[0] == pytest.approx(price[1], rel=1e-4)
 
 
-def test_offsets_are_positive():
+def test_an_offset_that_is_not_positive_is_refused():
     with pytest.raises(InputError, match="offset"):
         LogArea(offset=0.0)

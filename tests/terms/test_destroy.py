@@ -11,7 +11,7 @@ from saliencykit.testing.strategies import trials
 
 
 @given(trials(reach=8), st.floats(0.05, 3))
-def test_probability_against_a_slow_twin(trial, power):
+def test_probability_matches_a_loop_over_rows(trial, power):
     slow = []
     for z, c in zip(trial.destroyed.numpy(), trial.labels.tolist(), strict=True):
         p = np.exp(z[c]) / sum(np.exp(v) for v in z)
@@ -22,7 +22,7 @@ def test_probability_against_a_slow_twin(trial, power):
 
 
 @given(trials(), st.floats(0, 10))
-def test_margin_against_a_slow_twin(trial, gap):
+def test_margin_matches_a_loop_over_rows(trial, gap):
     slow = []
     for z, c in zip(trial.destroyed.numpy(), trial.labels.tolist(), strict=True):
         winner = max(v for k, v in enumerate(z) if k != c)
@@ -37,7 +37,7 @@ def test_it_is_a_finite_power_of_a_probability(trial):
     assert (penalty <= 1 + 1e-12).all()
 
 
-def test_the_slope_stays_finite_where_the_class_is_gone():
+def test_the_gradient_stays_finite_for_a_probability_of_0():
     logits = torch.tensor([[-2000.0, 0.0], [-15.0, 0.0]], requires_grad=True)
     none = torch.zeros(2, 1, 1, 1)
     trial = Trial(

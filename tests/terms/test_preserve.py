@@ -9,7 +9,7 @@ from saliencykit.testing.strategies import trials
 
 
 @given(trials(reach=10), st.floats(-30, -0.1))
-def test_log_probability_against_a_slow_twin(trial, floor):
+def test_log_probability_matches_a_loop_over_rows(trial, floor):
     slow = []
     for z, c in zip(trial.preserved.numpy(), trial.labels.tolist(), strict=True):
         p = np.exp(z[c]) / sum(np.exp(v) for v in z)
@@ -20,7 +20,7 @@ def test_log_probability_against_a_slow_twin(trial, floor):
 
 
 @given(trials(), st.floats(0, 10))
-def test_margin_against_a_slow_twin(trial, gap):
+def test_margin_matches_a_loop_over_rows(trial, gap):
     slow = []
     for z, c in zip(trial.preserved.numpy(), trial.labels.tolist(), strict=True):
         runner_up = max(v for k, v in enumerate(z) if k != c)
@@ -29,7 +29,7 @@ def test_margin_against_a_slow_twin(trial, gap):
 
 
 @given(trials(reach=1000))
-def test_a_hopeless_image_is_counted_up_to_the_floor(trial):
+def test_log_probabilities_are_clamped_at_the_floor(trial):
     penalty = PreservedLogProbability()(trial)
     assert (penalty >= 0).all()
     assert (penalty <= 20).all()

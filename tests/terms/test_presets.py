@@ -21,7 +21,7 @@ def parts(trial, i):
 
 
 @given(trials())
-def test_each_preset_against_its_equation(trial):
+def test_each_preset_matches_its_equation(trial):
     slow = {
         "paper": lambda p: (
             10 * p["tv"] + 1e-3 * p["m"].mean() - p["kept"] + 5 * np.exp(p["dropped"]) ** 0.3

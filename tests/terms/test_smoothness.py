@@ -25,7 +25,7 @@ def slow(mask, border=0.0):
 
 
 @given(trials())
-def test_against_a_slow_twin(trial):
+def test_smoothness_matches_a_loop_over_pixels(trial):
     masks = trial.mask.numpy()[:, 0]
     for border in (0.0, 0.3):
         total = [slow(mask, border) for mask in masks]
@@ -57,7 +57,7 @@ def test_it_is_equal_under_flips_and_turns(trial):
             )
 
 
-def test_it_pays_for_holes_as_for_spots():
+def test_a_hole_costs_as_much_as_a_spot():
     mask = torch.rand(1, 1, 6, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     none = torch.zeros(1)
     from saliencykit.core.objective import Trial

@@ -9,15 +9,12 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.objective import run_trial
 from saliencykit.testing import check_black_box
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly, iou
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
+from tests.helpers import seeded
 
 
 @pytest.mark.parametrize("num_classes", [2, 4, 6])
 @pytest.mark.parametrize("size", [16, 4, 64, (9, 13)])
-def test_the_box_knows_its_examples(num_classes, size):
+def test_examples_are_classified_correctly(num_classes, size):
     black_box = PlantedEvidence(num_classes=num_classes)
     images, labels = black_box.examples(24, generator=seeded(), size=size)
     assert images.shape == (24, 3, *((size, size) if isinstance(size, int) else size))
@@ -29,7 +26,7 @@ def test_the_box_knows_its_examples(num_classes, size):
 
 
 @pytest.mark.parametrize("side", [2, 4, 6])
-def test_the_right_answer_is_the_patch(side):
+def test_the_evidence_is_the_patch(side):
     black_box = PlantedEvidence(side=side)
     images, labels = black_box.examples(8, generator=seeded(), size=(12, 15))
     truth = black_box.evidence(images, labels)
@@ -51,7 +48,7 @@ def test_the_right_answer_is_the_patch(side):
         Constant(color=1.0),
     ],
 )
-def test_the_patch_is_necessary_and_enough(alternative):
+def test_the_patch_is_necessary_and_sufficient(alternative):
     black_box = PlantedEvidence(num_classes=6)
     images, labels = black_box.examples(12, generator=seeded())
     trial = run_trial(
@@ -66,7 +63,7 @@ def test_the_patch_is_necessary_and_enough(alternative):
     assert probability(trial.destroyed, labels).max() < 0.3
 
 
-def test_two_patches_share_the_answer_and_each_label_has_its_own_place():
+def test_two_patches_share_the_probability_and_each_label_has_its_own_evidence():
     black_box = PlantedEvidence()
     images, _ = black_box.examples(2, generator=seeded(), size=(16, 16))
     both = torch.cat([images[:1], images[1:]], dim=3)
@@ -111,7 +108,7 @@ def test_bad_images():
         PlantedEvidence().examples(1, generator=seeded(), size=3)
 
 
-def test_wrappers_show_the_inner_boxs_attributes():
+def test_wrappers_have_the_attributes_of_the_black_box_inside():
     inner = PlantedEvidence(num_classes=3, max_batch_size=7)
     for black_box in (QueryOnly(inner), Counting(inner)):
         assert (
@@ -126,7 +123,7 @@ def test_wrappers_show_the_inner_boxs_attributes():
     assert not QueryOnly(inner).differentiable
 
 
-def test_versions_for_many_stay_wrapped():
+def test_optimized_copies_stay_wrapped():
     x = torch.rand(2, 3, 8, 8, generator=seeded())
     assert isinstance(QueryOnly(PlantedEvidence()).optimized_for(x), QueryOnly)
     black_box = Counting(PlantedEvidence())
@@ -135,7 +132,7 @@ def test_versions_for_many_stay_wrapped():
     assert (black_box.num_images, Counting(PlantedEvidence()).num_images) == (2, 0)
 
 
-def test_query_only_cuts_gradients_even_when_asked_for_the_verb():
+def test_query_only_logits_carry_no_gradient():
     x = torch.rand(2, 3, 8, 8, generator=seeded()).requires_grad_(True)
     assert not QueryOnly(PlantedEvidence()).logits(x).requires_grad
 

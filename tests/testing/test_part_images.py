@@ -6,13 +6,10 @@ import torch
 
 from saliencykit.core.errors import InputError
 from saliencykit.testing.part_images import PARTS, SHAPES, SURFACES, _inside, machine_parts
+from tests.helpers import seeded
 
 
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def test_names_are_surface_and_shape_and_labels_go_round():
+def test_names_are_surface_and_shape_and_labels_cycle():
     assert len(set(PARTS)) == len(PARTS) == len(SHAPES) * len(SURFACES) == 12
     images, labels, place = machine_parts(30, generator=seeded())
     assert labels.tolist() == [i % 12 for i in range(30)]
@@ -22,7 +19,7 @@ def test_names_are_surface_and_shape_and_labels_go_round():
     assert place.shape == (30, 1, 64, 64)
 
 
-def test_pixels_are_raw_and_the_place_is_zeros_and_ones():
+def test_pixels_are_raw_and_masks_are_binary():
     images, _, place = machine_parts(24, generator=seeded(), size=48)
     assert images.dtype == place.dtype == torch.float32
     assert images.min() >= 0
@@ -45,7 +42,7 @@ def test_everything_comes_from_the_generator():
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_shapes_against_a_slow_drawing(shape):
+def test_shapes_match_a_loop_over_pixels(shape):
     side = 21
     grid = np.linspace(-1.3, 1.3, side)
     slow = np.zeros((side, side), dtype=bool)
@@ -76,7 +73,7 @@ def test_surfaces_differ_inside_the_part_only_by_their_texture():
     assert by_surface[0] < 0.11 < min(by_surface[1:])
 
 
-def test_the_bench_says_nothing_about_the_class():
+def test_the_background_is_no_evidence_for_the_class():
     """The mean colour of what is around the part is the same for all classes, within what chance
     does.
     """

@@ -28,7 +28,7 @@ def test_masks_and_labels(data):
 
 
 @given(trials())
-def test_trials_fit_together(trial):
+def test_trials_have_consistent_parts(trial):
     count = len(trial.images)
     checks.mask(trial.mask, trial.images, "the strategy")
     checks.labels(trial.labels, count, 4, "the strategy")
@@ -39,7 +39,7 @@ def test_trials_fit_together(trial):
         assert logits.abs().max() <= 50
 
 
-def test_they_reach_the_corners():
+def test_strategies_reach_the_extremes():
     seen = set()
 
     @settings(max_examples=150)

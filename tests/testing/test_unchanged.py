@@ -16,7 +16,7 @@ def model():
     )
 
 
-def test_nothing_changed(model):
+def test_nothing_is_reported_if_nothing_changed(model):
     x = torch.rand(1, 3, 4, 4)
     with untouched("somebody", model, x=x), torch.no_grad():
         model[:2].eval()(x)
@@ -41,7 +41,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_each_change_is_named(model, what):
+def test_each_change_is_reported_by_name(model, what):
     with (
         pytest.raises(ContractError, match=rf"somebody changed .*{what}.*; leave it"),
         untouched("somebody", model),

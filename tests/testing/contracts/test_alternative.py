@@ -111,11 +111,11 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("part", "clause", "words"), BROKEN)
-def test_a_broken_part(part, clause, words, breaks):
+def test_a_broken_part_is_found(part, clause, words, breaks):
     breaks(check_alternative, part, clause, words)
 
 
-def test_every_clause_is_broken_by_one(covers):
+def test_every_clause_has_a_broken_part(covers):
     covers(suite, BROKEN)
 
 

@@ -113,11 +113,11 @@ SKIPPED = [(None, suite.PREPARED, "")]  # the test below
 
 
 @pytest.mark.parametrize(("part", "clause", "words"), BROKEN)
-def test_a_broken_part(part, clause, words, breaks):
+def test_a_broken_part_is_found(part, clause, words, breaks):
     breaks(check_black_box, part, clause, words, images=X.clone())
 
 
-def test_every_clause_is_broken_by_one(covers):
+def test_every_clause_has_a_broken_part(covers):
     covers(suite, BROKEN + SKIPPED)
 
 
@@ -142,7 +142,7 @@ GREY = torch.full((1, 3, 8, 8), 0.5)
         (lambda picture: picture.nothing, "it raised AttributeError"),
     ],
 )
-def test_a_box_that_prepares_pictures_wrongly(prepared, words, breaks):
+def test_wrong_preprocessing_is_found(prepared, words, breaks):
     breaks(check_black_box, Box(colors, prepare=prepared), suite.PREPARED, words)
 
 
@@ -166,7 +166,7 @@ def test_good_black_boxes_pass():
         check_black_box(Box(colors))
 
 
-def test_the_models_of_torch_boxes_are_watched():
+def test_changes_of_the_model_are_found():
     class Trains(nn.Module):
         def forward(self, x):
             self.register_forward_hook(lambda *a: None)

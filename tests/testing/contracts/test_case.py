@@ -33,7 +33,7 @@ def test_a_message_has_all_that_an_author_needs():
     CASE.require(True, CLAUSE, expected="this", got="that")
 
 
-def test_the_worst_place_is_shown():
+def test_the_largest_difference_is_reported():
     wanted = torch.zeros(2, 3)
     came = wanted.clone()
     came[1, 2], came[0, 1] = 0.5, 0.25
@@ -49,7 +49,7 @@ def test_the_worst_place_is_shown():
     ("one", "other", "fine"),
     [("nan", "nan", True), ("inf", "inf", True), ("nan", 0, False), (0, "inf", False)],
 )
-def test_nan_and_infinity_agree_with_themselves_only(one, other, fine):
+def test_nan_and_infinity_equal_only_themselves(one, other, fine):
     one, other = torch.tensor([float(one)]), torch.tensor([float(other)])
     if fine:
         CASE.same(CLAUSE, one, other, 1e-5, how="then")
@@ -65,7 +65,7 @@ def test_shapes_are_compared():
         CASE.same(CLAUSE, torch.zeros(2), torch.zeros(3), 1.0, how="then")
 
 
-def test_rows_are_asked_in_other_orders_and_alone():
+def test_rows_are_queried_in_other_orders_and_alone():
     whole, asked = torch.arange(4.0), []
 
     def ask(some):
@@ -101,7 +101,7 @@ def raising(error):
         ),
     ],
 )
-def test_what_a_part_raises_is_said_with_the_input(error, words):
+def test_an_exception_is_reported_with_the_input(error, words):
     with (
         pytest.raises(BrokenContractError, match=words) as caught,
         CASE.expecting(CLAUSE, "an answer"),
@@ -111,7 +111,7 @@ def test_what_a_part_raises_is_said_with_the_input(error, words):
     assert "input: images" in str(caught.value)
 
 
-def test_a_broken_contract_passes_through_and_an_interrupt_too():
+def test_broken_contracts_and_interrupts_pass_through():
     other = Clause("another", "way")
     with pytest.raises(BrokenContractError) as caught, CASE.expecting(CLAUSE, "an answer"):
         CASE.require(False, other, expected="a", got="b")
@@ -120,7 +120,7 @@ def test_a_broken_contract_passes_through_and_an_interrupt_too():
         raise KeyboardInterrupt
 
 
-def test_what_is_borrowed_is_named():
+def test_a_changed_tensor_is_reported_by_name():
     lent = torch.zeros(2)
     with (
         pytest.raises(
@@ -131,7 +131,7 @@ def test_what_is_borrowed_is_named():
         lent += torch.rand(2)
 
 
-def test_a_class_is_not_a_part():
+def test_a_class_in_place_of_an_object_is_reported():
     with pytest.raises(
         BrokenContractError, match=r"got: the class CenterBox itself; make one, CenterBox\(\)"
     ):
@@ -148,7 +148,7 @@ def test_a_class_is_not_a_part():
         (torch.zeros(0, 4), "float32 (0, 4)"),
     ],
 )
-def test_forms(value, words):
+def test_values_are_described_by_type_and_range(value, words):
     assert form_of(value) == words
 
 

@@ -10,13 +10,13 @@ from saliencykit.testing.contracts.case import Clause
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_something_else_is_refused(kind):
+def test_an_object_of_another_kind_is_refused(kind):
     with pytest.raises(BrokenContractError, match=rf"check_{kind}\(3\): a contract is broken"):
         getattr(saliencykit.testing, f"check_{kind}")(3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_clauses_stand_on_the_reference_page(kind):
+def test_the_reference_page_lists_every_clause(kind):
     page = (
         (Path(__file__).parents[3] / "docs" / "reference" / "testing.md")
         .read_text()

@@ -154,11 +154,11 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("part", "clause", "words"), BROKEN)
-def test_a_broken_part(part, clause, words, breaks):
+def test_a_broken_part_is_found(part, clause, words, breaks):
     breaks(check_masker, part, clause, words)
 
 
-def test_every_clause_is_broken_by_one(covers):
+def test_every_clause_has_a_broken_part(covers):
     covers(suite, BROKEN)
 
 
@@ -174,7 +174,7 @@ def test_good_maskers_pass():
     )
 
 
-def test_one_that_reads_layers_gets_a_box_that_has_some():
+def test_a_masker_that_reads_layers_is_checked_on_a_network():
     def layers(black_box, x, y, g):
         if black_box.module is None:
             raise InputError("no layers here")
@@ -189,7 +189,7 @@ def refuses(black_box, x, y, g):
     raise InputError("no layers at all")
 
 
-def test_a_masker_for_a_box_of_ones_own():
+def test_a_masker_may_be_checked_on_another_black_box():
     black_box = TorchBlackBox(
         torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 5))
     )

@@ -107,15 +107,15 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("part", "clause", "words"), BROKEN)
-def test_a_broken_part(part, clause, words, breaks):
+def test_a_broken_part_is_found(part, clause, words, breaks):
     breaks(check_metric, part, clause, words)
 
 
-def test_every_clause_is_broken_by_one(covers):
+def test_every_clause_has_a_broken_part(covers):
     covers(suite, BROKEN)
 
 
-def test_the_score_that_is_wrong_is_named():
+def test_the_wrong_score_is_reported_by_name():
     wrong = Scorer(
         lambda b, s, m, g: {"good": m.mean((1, 2, 3)), "bad": m.mean((1, 2, 3)) - m.mean()}
     )
