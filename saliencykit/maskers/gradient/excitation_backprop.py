@@ -1,8 +1,5 @@
-"""Excitation backprop: which neurons of a middle layer win the competition for a class; and its
-contrastive form.
-"""
+"""Excitation backprop: which units of an intermediate layer win the competition for a class."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 from typing import ClassVar, final
@@ -19,66 +16,60 @@ from saliencykit.core.query_batches import micro_batch
 from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.maskers.gradient.winning_probability import marginal_winning_probability
 from saliencykit.maskers.normalize import mask_from_attributions
-from saliencykit.networks.feature_map import FeatureMap, as_feature_map
+from saliencykit.networks.feature_map import FeatureMap, feature_maps_in
 from saliencykit.networks.module_calls import record_calls
 from saliencykit.networks.module_layers import torchscript_hint
 
-_MASS = (
-    0.5  # of the probability; 1 but for rounding where the map is all that the answer is made of
-)
-# of the picture's side, 28 of 224; a small picture's map still has about 14 cells a side
-_SHARE, _FEWEST = (
-    1 / 8,
-    14,
-)
-_TOGETHER = 8  # pictures; the graph from the layer on is held for all of them
+_MIN_MASS = 0.5  # of the probability; 1 but for rounding where the logits depend on the map alone
+# the layer's side: 1/8 of the image's, 28 of 224, and about 14 for small images
+_SIDE, _MIN_SIDE = 1 / 8, 14
+_BATCH = 8  # images; the graph from the layer on is in memory for all of them
 
-_known: "WeakKeyDictionary[nn.Module, dict[tuple[object, ...], FeatureMap]]" = WeakKeyDictionary()
-"""The layers that were found, as long as the model lives."""
+_cache: "WeakKeyDictionary[nn.Module, dict[tuple[object, ...], FeatureMap]]" = WeakKeyDictionary()
+"""The layer of a model and an image size."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class ExcitationBackprop(Masker):
-    """The probability that a random walk from the class down the network, along exciting
+    """The probability that a random walk from the class down the network, along excitatory
     connections only, passes a position.
 
-    From each unit the walk goes to one that feeds it, with probability in proportion to `activation
-    * positive weight`; see `winning` for the rule of each operation. The map is the sum over
-    channels of these probabilities at a middle layer, and sums to 1. One forward and half a
-    backward pass; sharper than Grad-CAM, since the layer is earlier, but as it sees no inhibition,
-    the maps of two classes look much alike: that is what the contrast is for. It then takes the
-    difference to the dual unit, whose last weights are negated, and finds what speaks for this
-    class rather than against it.
+    From each unit the walk goes to one of its inputs, with probability in proportion to `activation
+    * positive weight`; see `marginal_winning_probability` for the rule of each operation. The map
+    is the sum of these probabilities over the channels of an intermediate layer, and sums to 1. The
+    mask is the positive part of the map divided by its maximum.
 
-    The mask is the positive part of the map divided by its maximum.
+    One forward pass and half a backward pass. Sharper than Grad-CAM, since the layer is earlier.
+    Maps of two classes look much alike, as inhibition does not count; the contrastive form
+    subtracts the map of the dual unit, whose last weights are negated, and shows what speaks for
+    this class rather than against it.
 
-    Made for networks with rectified activations. A unit that is not positive (behind SiLU or GELU,
-    or a linear bottleneck) counts as not active; norms with statistics of their own (layer, group,
-    instance) hold them fixed, which leaves one exciting connection per unit. Both are our
-    extension. There is no rule for attention: transformers are refused with the name of the
-    operation.
+    Made for networks with ReLUs. Units that are not positive (after SiLU or GELU, or a linear
+    bottleneck) count as inactive; norms with statistics of their own (layer, group, instance) hold
+    them fixed, which leaves one excitatory connection per unit. Both are our extension. Attention
+    has no rule: transformers are refused with the name of the operation.
 
     Args:
-        contrastive: Subtract the dual unit's map; scores are then signed and sum to 0.
-        layer: The dotted name of the layer at which the map is read, as in `model.named_modules()`;
-            its output is a map over the picture. None: the last layer with about 1/8 of the
-            picture's side (28 of 224, 14 of small pictures).
+        contrastive: Subtract the map of the dual unit; attributions are then signed and sum to 0.
+        layer: The dotted name of the layer whose map is used, as in `model.named_modules()`; it
+            must have a spatial feature map. None: the last layer with about 1/8 of the image's side
+            (28 of 224; 14 for small images).
 
     Raises:
-        InputError: The box shows no torch module, the layer is unknown or no map, or the model has
-            an operation without a rule.
+        InputError: The black box exposes no torch module, the layer is unknown or has no spatial
+            feature map, or the model has an operation without a rule.
 
     Example:
         >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
-        >>> net = torch.nn.Sequential(
-        ...     torch.nn.Conv2d(3, 8, 3, stride=2), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(8 * 15 * 15, 4)
-        ... )
-        >>> images, labels = torch.rand(2, 3, 32, 32), torch.tensor([0, 3])
-        >>> black_box = TorchBlackBox(net, size=32)
-        >>> found = ExcitationBackprop(layer="1").mask(black_box, images, labels, Generator())
-        >>> found.attributions.shape, bool((found.attributions.sum((1, 2, 3)) - 1).abs().max() < 1e-5)
-        (torch.Size([2, 1, 15, 15]), True)
+        >>> from saliencykit.testing.black_boxes import small_network
+        >>> black_box, images = TorchBlackBox(small_network(), size=16), torch.rand(2, 3, 16, 16)
+        >>> masker = ExcitationBackprop(layer="2")
+        >>> output = masker.mask(black_box, images, torch.tensor([0, 3]), Generator())
+        >>> output.attributions.shape
+        torch.Size([2, 1, 16, 16])
+        >>> output.attributions.sum((1, 2, 3)).allclose(torch.ones(2))
+        True
 
     References:
         Zhang, Lin, Brandt, Shen & Sclaroff 2016, "Top-down Neural Attention by Excitation
@@ -94,49 +85,49 @@ class ExcitationBackprop(Masker):
         """Check the arguments."""
         if not isinstance(self.contrastive, bool):
             raise InputError(
-                f"ExcitationBackprop(contrastive={self.contrastive!r}) takes True or False."
+                f"ExcitationBackprop(contrastive={self.contrastive!r}): expected True or False."
             )
         if self.layer is not None and not (isinstance(self.layer, str) and self.layer):
             raise InputError(
-                f"ExcitationBackprop(layer={self.layer!r}) takes a layer's dotted name, such as "
-                "'layer2', or None."
+                f"ExcitationBackprop(layer={self.layer!r}): expected the dotted name of a layer, "
+                "such as 'layer2', or None."
             )
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> MaskerOutput:
-        """Probabilities per position, or their difference, and their positive part as the mask."""
+        """Probabilities per position, or their difference, and the positive part as the mask."""
         if black_box.module is None:
             raise InputError(
-                "ExcitationBackprop goes through the layers of a torch module, and "
-                f"{name_of(black_box)} shows none. Use masker='rise' or 'occlusion', which only "
-                "ask, or 'iterative', which needs gradients alone."
+                "ExcitationBackprop reads the layers of a torch module, and "
+                f"{name_of(black_box)} exposes none. Use masker='rise' or 'occlusion', which need "
+                "no gradients, or 'iterative', which needs gradients only."
             )
-        feature_map, expected = _layer(black_box, images[:1], self.layer)
-        step = min(_TOGETHER, micro_batch(black_box))
+        feature_map, expected = _find_layer(black_box, images[:1], self.layer)
+        size, step = images.shape[2:], min(_BATCH, micro_batch(black_box))
         maps = []
-        for some, asked in zip(torch.split(images, step), torch.split(labels, step), strict=True):
-            found = marginal_winning_probability(
-                black_box, some, asked, feature_map, dual=self.contrastive, expected=expected
+        for batch in zip(torch.split(images, step), torch.split(labels, step), strict=True):
+            mass = marginal_winning_probability(
+                black_box, *batch, feature_map, dual=self.contrastive, expected=expected
             )
-            arrived = feature_map.read(found.own, some.shape[2:]).sum((1, 2, 3)).min()
-            if (
-                arrived < _MASS
-            ):  # a class token behind the last attention, an output that is made of another one
+            arrived = float(feature_map.read(mass.own, size).sum((1, 2, 3)).min())
+            # less: a class token after the last attention, or logits of another branch
+            if arrived < _MIN_MASS:
                 raise InputError(
-                    f"of the label's probability of 1 only {float(arrived):.2g} arrives at the "
-                    f"map of {feature_map.name!r} of {name_of(black_box.module)}; name an earlier "
-                    "layer=..., or use masker='grad-cam', 'rise' or 'iterative'."
+                    f"excitation backprop is blocked before {feature_map.name!r} of "
+                    f"{name_of(black_box.module)}: only {arrived:.2g} of the probability of 1 "
+                    "arrives there. Name an earlier layer=..., or use masker='grad-cam', 'rise' or "
+                    "'iterative'."
                 )
-            difference = found.own if found.dual is None else found.own - found.dual
-            maps.append(feature_map.read(difference, some.shape[2:]).sum(1, keepdim=True))
+            difference = mass.own if mass.dual is None else mass.own - mass.dual
+            maps.append(feature_map.read(difference, size).sum(1, keepdim=True))
             expected = None
-        scores = torch.cat(maps).to(images.dtype)
-        return MaskerOutput(mask_from_attributions(scores), scores)
+        attributions = torch.cat(maps).to(images.dtype)
+        return MaskerOutput(mask_from_attributions(attributions), attributions)
 
 
 def contrastive_excitation_backprop(*, layer: str | None = None) -> ExcitationBackprop:
-    """Excitation backprop of the class less that of its dual unit: what tells this class from the
+    """Excitation backprop of the class minus that of its dual unit: what tells this class from the
     others.
 
     Args:
@@ -152,51 +143,37 @@ def contrastive_excitation_backprop(*, layer: str | None = None) -> ExcitationBa
     return ExcitationBackprop(contrastive=True, layer=layer)
 
 
-def _layer(
+def _find_layer(
     black_box: BlackBox, image: Images, name: str | None
 ) -> tuple[FeatureMap, Logits | None]:
-    """The layer, looked for once for a model and a size of picture; and, that once, the box's plain
-    answer.
-    """
+    """The layer, searched once per model and image size, and in that case the logits."""
     assert black_box.module is not None
-    known = _known.setdefault(black_box.source_module or black_box.module, {})
-    key = (name, *image.shape[1:])
+    known = _cache.setdefault(black_box.source_module or black_box.module, {})
+    key, who = (name, *image.shape[1:]), name_of(black_box.module)
     if key in known:
         return known[key], None
     with torch.no_grad():
         logits, calls = record_calls(black_box, image)
-    feature_maps = [
-        feature_map for call in calls if (feature_map := as_feature_map(call, image)) is not None
-    ]
+    feature_maps = [feature_map for feature_map, _ in feature_maps_in(calls, image)]
     if not feature_maps:
         raise InputError(
-            f"no layer of {name_of(black_box.module)} gives a map over the picture; use masker='rise', "
-            f"'occlusion' or 'iterative'.{torchscript_hint(black_box.module)}"
+            f"no layer of {who} has a spatial feature map; use masker='rise', 'occlusion' or "
+            f"'iterative'.{torchscript_hint(black_box.module)}"
         )
-    feature_map = known[key] = _chosen(feature_maps, image, name, name_of(black_box.module))
-    return feature_map, logits
-
-
-def _chosen(
-    feature_maps: Sequence[FeatureMap], image: Images, name: str | None, who: str
-) -> FeatureMap:
-    """The one of this name; without a name the last of the outermost modules whose side is nearest
-    to that wanted.
-    """
-    if name is not None:
-        named = [feature_map for feature_map in feature_maps if feature_map.name == name]
-        if not named:
-            raise InputError(
-                f"{who} has no layer {name!r} that runs once and whose output is a map over the "
-                "picture; those that are: "
-                f"{', '.join(feature_map.name for feature_map in feature_maps[:12])}{', ...' if len(feature_maps) > 12 else ''}."
-            )
-        return named[0]
-    side = max(_SHARE * min(image.shape[2:]), _FEWEST)
-    nearest = min(
-        (feature_map.side for feature_map in feature_maps),
-        key=lambda found: abs(log(min(found) / side)),
-    )
-    near = [feature_map for feature_map in feature_maps if feature_map.side == nearest]
-    outermost = min(feature_map.name.count(".") for feature_map in near)
-    return [feature_map for feature_map in near if feature_map.name.count(".") == outermost][-1]
+    if name is None:
+        # the last of the outermost modules whose side is nearest to the one wanted
+        side = max(_SIDE * min(image.shape[2:]), _MIN_SIDE)
+        nearest = min((f.side for f in feature_maps), key=lambda s: abs(log(min(s) / side)))
+        feature_maps = [f for f in feature_maps if f.side == nearest]
+        depth = min(f.name.count(".") for f in feature_maps)
+        matches = [f for f in feature_maps if f.name.count(".") == depth]
+    else:
+        matches = [f for f in feature_maps if f.name == name]
+    if not matches:
+        names = [f.name for f in feature_maps[:12]] + ["..."] * (len(feature_maps) > 12)
+        raise InputError(
+            f"{who} has no layer {name!r} that is called once and has a spatial feature map; "
+            f"those that do: {', '.join(names)}."
+        )
+    known[key] = matches[-1]
+    return known[key], logits

@@ -1,6 +1,4 @@
-"""Feedback: neurons that do not help the class are switched off, and the picture is looked at
-again.
-"""
+"""Feedback: a gradient through the network after neurons that do not help the class are closed."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
@@ -19,69 +17,72 @@ from saliencykit.maskers.normalize import mask_from_attributions
 from saliencykit.networks.module_layers import eager
 from saliencykit.networks.tolerance import close_to_rounding
 
-_GATED = {
-    "relu", "relu6", "hardtanh", "threshold", "leaky_relu", "rrelu", "prelu", "elu", "celu", "selu", "silu", "hardswish", "gelu",
-    "mish", "softplus", "max_pool1d", "max_pool2d", "max_pool3d",
-}  # fmt: skip
+_NAMES = (
+    "relu relu6 hardtanh threshold leaky_relu rrelu prelu elu celu selu silu hardswish gelu mish "
+    "softplus max_pool1d max_pool2d max_pool3d"
+)
+_GATED = frozenset(_NAMES.split())
 _INSTEAD = (
-    "masker='rise' or 'occlusion', which only ask, or 'iterative', which needs gradients alone"
+    "masker='rise' or 'occlusion', which need no gradients, or 'iterative', which needs gradients "
+    "only"
 )
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Feedback(Masker):
-    """The gradient of the label's logit through a network in which only neurons that help this
-    label are left.
+    """The gradient of the label's logit through a network in which only neurons that help the label
+    are open.
 
-    Every rectifier and maximum gets a gate of 0 or 1, `y = z * relu(x)`, and the gates are chosen
-    to maximise
+    Every ReLU and max pooling gets a gate of 0 or 1, `y = z * relu(x)`, and the gates are chosen to
+    maximize
 
-        logit_c(picture, z) - price * number of open gates.
+        logit_c(image, z) - neuron_cost * number of open gates.
 
-    One sweep goes from the logit down: at each layer, given the gates above, an open gate adds `y *
-    d logit / d y`, so it stays open if that is more than the price, else it is closed and passes no
-    gradient on. Then the picture runs up through what is left, which changes what the neurons above
-    see, and so on until the gates settle. The first sweep alone is guided backpropagation.
+    An iteration goes from the logit down: at each layer, given the gates above, an open gate adds
+    `y * d logit / d y`; it stays open if that is more than the cost, else it is closed and passes
+    no gradient. Then the image is propagated up through the open gates, which changes the inputs of
+    the neurons above, and so on until the gates converge. The first iteration alone is guided
+    backpropagation.
 
-    A gate that was closed stays closed. Gates that may open again reach higher logits but never
-    settle (23 % change in each sweep of MobileNetV2, even the tenth), and point to the object less:
-    37 % of the map in the objects' boxes against 56 % (40 photos of ImageNet's validation set, 31 %
-    of whose area is in boxes).
+    A closed gate stays closed. Gates that may reopen reach higher logits but never converge (23 %
+    change in each iteration of MobileNetV2, even the tenth), and point to the object less: 37 % of
+    the map inside bounding boxes against 56 % (40 images of ImageNet's validation set; boxes cover
+    31 % of their area).
 
-    The scores are the largest absolute gradient over the colours, the mask is the same divided by
-    its maximum. Fine-grained and specific to the class; speckled, as gradients are, so a box wants
-    a low threshold. Costs an evaluation with gradient per sweep.
+    Attributions are the largest absolute gradient over the channels; the mask is the same divided
+    by its maximum. Fine-grained and class-specific; noisy, as gradients are, so that localization
+    needs a low threshold. One forward and backward pass per iteration.
 
-    Activations that are no rectifiers (GELU, SiLU) are gated by the same rule, which is our
-    extension; attention is not gated.
+    Activations that are not ReLUs (GELU, SiLU) are gated by the same rule, which is our extension;
+    attention is not gated.
 
     Args:
-        iterations: At most so many, >= 1; MobileNetV2's gates settle in about 7.
+        iterations: Maximum number of iterations, >= 1; MobileNetV2's gates converge in about 7.
         neuron_cost: Of an open gate, in units of the logit, >= 0.
-        tolerance: Finished when at most this share of the neurons that are not zero changed their
-            gates in a sweep, in [0, 1).
-        batch_size: How many pictures at once, >= 1. A gate depends on the sign of a sum, and sums are
-            rounded differently in batches of different sizes, so a map is the same on its own and
-            in a batch only if this is 1. None: 1 on a CPU, where larger batches are hardly faster;
-            elsewhere as many as the box's micro-batch.
+        tolerance: Stop when at most this fraction of the nonzero neurons changed their gates in an
+            iteration, in [0, 1).
+        batch_size: Images per pass, >= 1. A gate depends on the sign of a sum, and sums are rounded
+            differently in batches of different sizes, so that only with 1 a map is exactly the same
+            alone and in a batch. None: 1 on a CPU, where larger batches are hardly faster;
+            elsewhere as many as the black box takes.
 
     Raises:
-        InputError: A number is out of range, the box shows no torch module, or the model has
-            nothing to gate.
+        InputError: A number is out of range, the black box exposes no torch module, or the model
+            has nothing to gate.
 
     Example:
         >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
-        >>> conv, head = torch.nn.Conv2d(3, 8, 3, stride=2), torch.nn.Linear(8 * 225, 4)
-        >>> black_box = TorchBlackBox(torch.nn.Sequential(conv, torch.nn.ReLU(), torch.nn.Flatten(), head), size=32)
-        >>> Feedback()(black_box, torch.rand(2, 3, 32, 32), torch.tensor([0, 3]), generator=Generator()).shape
-        torch.Size([2, 1, 32, 32])
+        >>> from saliencykit.testing.black_boxes import small_network
+        >>> black_box, images = TorchBlackBox(small_network(), size=16), torch.rand(2, 3, 16, 16)
+        >>> Feedback()(black_box, images, torch.tensor([0, 3]), generator=Generator()).shape
+        torch.Size([2, 1, 16, 16])
 
     References:
         Cao et al. 2015, "Look and Think Twice: Capturing Top-Down Visual Attention with Feedback
-        Convolutional Neural Networks", section 3: gates and objective; the sweep stands for their
-        ascent on relaxed gates. Colours: Simonyan et al. 2014, "Deep Inside Convolutional
-        Networks", section 3.1.
+        Convolutional Neural Networks", section 3: gates and objective; our iterations replace their
+        ascent on relaxed gates. Maximum over channels: Simonyan et al. 2014, "Deep Inside
+        Convolutional Networks", section 3.1.
     """
 
     iterations: int = 10
@@ -96,148 +97,129 @@ class Feedback(Masker):
         whole_numbers(self, "iterations", *([] if self.batch_size is None else ["batch_size"]))
         if not 0 <= self.neuron_cost < float("inf") or not 0 <= self.tolerance < 1:
             raise InputError(
-                f"Feedback(neuron_cost={self.neuron_cost}, tolerance={self.tolerance}): neuron_cost is >= 0, "
-                "tolerance in [0, 1)."
+                f"Feedback(neuron_cost={self.neuron_cost}, tolerance={self.tolerance}): expected "
+                "neuron_cost >= 0 and tolerance in [0, 1)."
             )
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> MaskerOutput:
-        """The size of the gradient through the gates that settled, and the same over its maximum as
-        the mask.
-        """
+        """The magnitude of the gradient through the final gates, and the same over its maximum."""
         if black_box.module is None:
             raise InputError(
-                f"Feedback gates the neurons of a torch module, and {name_of(black_box)} shows "
+                f"Feedback gates the neurons of a torch module, and {name_of(black_box)} exposes "
                 f"none. Use {_INSTEAD}."
             )
         black_box = black_box.optimized_for(images)
         with torch.no_grad():
-            plain = black_box(images[:1])
-        step = min(
-            self.batch_size or (1 if images.device.type == "cpu" else micro_batch(black_box)),
-            black_box.max_batch_size or len(images),
-        )
-        parts = zip(torch.split(images, step), torch.split(labels, step), strict=True)
-        slopes = [
-            self._slopes(black_box, some, asked, plain if index == 0 else None)
-            for index, (some, asked) in enumerate(parts)
-        ]
-        scores = torch.cat(slopes).abs().amax(1, keepdim=True)
-        return MaskerOutput(mask_from_attributions(scores), scores)
+            expected = black_box(images[:1])
+        step = self.batch_size or (1 if images.device.type == "cpu" else micro_batch(black_box))
+        step = min(step, black_box.max_batch_size or len(images))
+        gradients: list[Tensor] = []
+        for batch in zip(torch.split(images, step), torch.split(labels, step), strict=True):
+            gradients.append(self._gradient(black_box, *batch, None if gradients else expected))
+        attributions = torch.cat(gradients).abs().amax(1, keepdim=True)
+        return MaskerOutput(mask_from_attributions(attributions), attributions)
 
-    def _slopes(
-        self, black_box: BlackBox, images: Images, labels: Labels, plain: Logits | None
+    def _gradient(
+        self, black_box: BlackBox, images: Images, labels: Labels, expected: Logits | None
     ) -> Tensor:
-        """The gradient through the settled gates; a picture whose gates have settled takes no part
-        in the next sweep.
+        """The gradient through the final gates; an image whose gates have converged takes no part
+        in further iterations.
         """
-        found, going = torch.zeros_like(images), torch.arange(len(images), device=images.device)
+        gradient, active = torch.zeros_like(images), torch.arange(len(images), device=images.device)
         gates: list[Tensor] = []
         for _ in range(self.iterations):
-            pictures = images[going].detach().requires_grad_()
-            sweep = _Sweep(gates, self.neuron_cost)
-            with torch.enable_grad(), eager(black_box), sweep:
-                logits = black_box(pictures)
-            if plain is not None:
-                _as_without(logits, plain, sweep, black_box)
-                plain = None
-            chosen = logits.gather(1, labels[going, None]).sum()
-            found[going] = torch.autograd.grad(chosen, pictures)[0]
-            moving = sweep.moved(len(going)) > self.tolerance
+            inputs, network = images[active].detach().requires_grad_(), _Gates(self, gates)
+            with torch.enable_grad(), eager(black_box), network:
+                logits = black_box(inputs)
+            if expected is not None:
+                network.check(logits, expected, name_of(black_box.module))
+                expected = None
+            selected = logits.gather(1, labels[active, None]).sum()
+            (gradient[active],) = torch.autograd.grad(selected, inputs)
+            moving = network.changed(len(active)) > self.tolerance
             if not bool(moving.any()):
                 break
-            going, gates = going[moving], [gate[moving] for gate in sweep.chosen()]
-        return found
-
-
-def _as_without(logits: Logits, plain: Logits, sweep: "_Sweep", black_box: BlackBox) -> None:
-    who = name_of(black_box.module)
-    if not sweep.neurons:
-        raise InputError(
-            f"{who} has no rectifier, maximum or other activation that Feedback could gate. Use "
-            f"{_INSTEAD}."
-        )
-    if not close_to_rounding(
-        logits[:1], plain
-    ):  # with all gates open the model must answer as it does without any
-        raise InputError(
-            f"{who} changes activations in place in a way that Feedback cannot follow. Use "
-            f"{_INSTEAD}."
-        )
+            active, gates = active[moving], [gate[moving] for gate in network.new_gates()]
+        return gradient
 
 
 @final
 @dataclass
-class _Neurons:
-    """One gated layer in one sweep: its answers without gates, the gates they met, and the gates
-    chosen on the way down.
-    """
+class _GatedLayer:
+    """One layer in one iteration: its outputs without gates, and its gates before and after."""
 
-    answers: Tensor
+    outputs: Tensor
     before: Tensor | None
     after: Tensor | None = None
 
 
 @final
 @dataclass
-class _Sweep(TorchFunctionMode):
-    """Up through the gates of the sweep before (none: all are open), down through new ones."""
+class _Gates(TorchFunctionMode):
+    """Applies the last iteration's gates to a forward pass; its backward pass makes new ones."""
 
-    gates: list[Tensor]
-    price: float
-    neurons: list[_Neurons] = field(default_factory=list)
+    masker: Feedback
+    gates: list[Tensor]  # of the last iteration; empty: all are open
+    layers: list[_GatedLayer] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__init__()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if (
-            getattr(func, "__name__", "").strip("_") not in _GATED
-            or not args
-            or not args[0].requires_grad
-        ):
+        kwargs, name = kwargs or {}, getattr(func, "__name__", "").strip("_")
+        if name not in _GATED or not args or not args[0].requires_grad:
             return func(*args, **kwargs)
-        answers = func(args[0] * 1, *args[1:], **kwargs)  # some work in place
-        place = len(self.neurons)
-        self.neurons.append(_Neurons(answers.detach(), self.gates[place] if self.gates else None))
-        return _Gate.apply(answers, self.neurons[-1], self.price)
+        outputs = func(args[0] * 1, *args[1:], **kwargs)  # of a copy: some work in place
+        before = self.gates[len(self.layers)] if self.gates else None
+        self.layers.append(_GatedLayer(outputs.detach(), before))
+        return _ApplyGates.apply(outputs, self.layers[-1], self.masker.neuron_cost)
 
-    def chosen(self) -> list[Tensor]:
-        """The gates that came out; of a layer that the logit does not reach, closed ones."""
-        return [
-            torch.zeros_like(n.answers, dtype=torch.bool) if n.after is None else n.after
-            for n in self.neurons
-        ]
+    def check(self, logits: Logits, expected: Logits, model: str) -> None:
+        """Raise InputError unless there are gates, and open ones change nothing."""
+        if not self.layers:
+            raise InputError(
+                f"{model} has no ReLU, max pooling or other activation that Feedback could gate. "
+                f"Use {_INSTEAD}."
+            )
+        if not close_to_rounding(logits[:1], expected):
+            raise InputError(
+                f"{model} changes activations in place in a way that Feedback cannot follow. Use "
+                f"{_INSTEAD}."
+            )
 
-    def moved(self, count: int) -> Tensor:
-        """The share of neurons that are not zero whose gate changed, (count,)."""
-        changed, alive = torch.zeros(count), torch.zeros(count)
-        for neurons, after in zip(self.neurons, self.chosen(), strict=True):
-            active = neurons.answers != 0
-            before = active if neurons.before is None else neurons.before
-            changed += ((before != after) & active).flatten(1).sum(1).cpu()
-            alive += active.flatten(1).sum(1).cpu()
-        return (changed / alive.clamp_min(1)).to(self.neurons[0].answers.device)
+    def new_gates(self) -> list[Tensor]:
+        """The new gates; closed where the logit does not depend on the layer."""
+        closed = (torch.zeros_like(layer.outputs, dtype=torch.bool) for layer in self.layers)
+        pairs = zip(self.layers, closed, strict=True)
+        return [zeros if layer.after is None else layer.after for layer, zeros in pairs]
+
+    def changed(self, count: int) -> Tensor:
+        """The fraction of nonzero neurons whose gate changed, (count,)."""
+        changes, total = torch.zeros(count), torch.zeros(count)
+        for layer, after in zip(self.layers, self.new_gates(), strict=True):
+            nonzero = layer.outputs != 0
+            before = nonzero if layer.before is None else layer.before
+            changes += ((before != after) & nonzero).flatten(1).sum(1).cpu()
+            total += nonzero.flatten(1).sum(1).cpu()
+        return (changes / total.clamp_min(1)).to(self.layers[0].outputs.device)
 
 
 @final
-class _Gate(torch.autograd.Function):
-    """Up: the old gate. Down: a new one, open where it was and the neuron is worth more than its
-    price.
+class _ApplyGates(torch.autograd.Function):
+    """Forward: the old gates. Backward: new gates, open where the old one was and the neuron is
+    worth more than its cost.
     """
 
     @staticmethod
-    def forward(ctx: Any, answers: Tensor, neurons: _Neurons, price: float) -> Tensor:
-        """The answers of neurons whose gates are open."""
-        ctx.neurons, ctx.price = neurons, price
-        return answers.clone() if neurons.before is None else answers * neurons.before
+    def forward(ctx: Any, outputs: Tensor, layer: _GatedLayer, cost: float) -> Tensor:
+        ctx.layer, ctx.cost = layer, cost
+        return outputs.clone() if layer.before is None else outputs * layer.before
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> Any:
-        """The slope, where the new gate is open."""
-        neurons: _Neurons = ctx.neurons
-        worth = slope * neurons.answers > ctx.price
-        neurons.after = worth if neurons.before is None else worth & neurons.before
-        return slope * neurons.after, None, None
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        layer: _GatedLayer = ctx.layer
+        worth = grad * layer.outputs > ctx.cost
+        layer.after = worth if layer.before is None else worth & layer.before
+        return grad * layer.after, None, None

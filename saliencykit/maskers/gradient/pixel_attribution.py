@@ -143,6 +143,7 @@ def input_gradient(
         )
     if bad := finite_rows(gradient):
         raise ContractError(
-            f"{who}: the gradient is NaN or infinite in row {bad[0]} of {len(images)}; {NONFINITE_HINT}"
+            f"{who}: the gradient is NaN or infinite in row {bad[0]} of {len(images)}; "
+            f"{NONFINITE_HINT}"
         )
     return gradient

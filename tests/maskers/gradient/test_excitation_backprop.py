@@ -1,4 +1,4 @@
-"""Excitation backprop: the layer that is read, what the map is, the contrast, and what is refused."""
+"""Excitation backprop: its layer, its map, the contrast, and refusals."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ IMAGES, LABELS = (
 )
 
 
-def found(masker, model, images=IMAGES, labels=LABELS, **black_box):
+def attribute(masker, model, images=IMAGES, labels=LABELS, **black_box):
     return masker.attribute(
         TorchBlackBox(model, size=images.shape[2:], **black_box),
         images,
@@ -44,8 +44,8 @@ def found(masker, model, images=IMAGES, labels=LABELS, **black_box):
     )
 
 
-def raw(masker, model, images=IMAGES, labels=LABELS):
-    """The scores at the layer's own size."""
+def attributions_at_layer(masker, model, images=IMAGES, labels=LABELS):
+    """The attributions at the layer's own size."""
     black_box = TorchBlackBox(model, size=tuple(images.shape[2:]))
     with torch.enable_grad():
         return masker.mask(black_box, images, labels, Generator()).attributions
@@ -53,8 +53,8 @@ def raw(masker, model, images=IMAGES, labels=LABELS):
 
 def test_the_map_is_a_distribution_over_the_layer_and_the_contrast_a_difference_of_two():
     plain, contrast = (
-        raw(ExcitationBackprop(), net()),
-        raw(contrastive_excitation_backprop(), net()),
+        attributions_at_layer(ExcitationBackprop(), net()),
+        attributions_at_layer(contrastive_excitation_backprop(), net()),
     )
     # of 32 x 40: the layer nearest to 14 a side
     assert plain.shape == contrast.shape == (3, 1, 16, 20)
@@ -62,7 +62,7 @@ def test_the_map_is_a_distribution_over_the_layer_and_the_contrast_a_difference_
     assert torch.allclose(plain.sum((1, 2, 3)), torch.ones(3), atol=1e-5)
     assert torch.allclose(contrast.sum((1, 2, 3)), torch.zeros(3), atol=1e-5)
     assert contrast.min() < 0 < contrast.max()
-    assert raw(ExcitationBackprop(layer="4"), net()).shape == (3, 1, 8, 10)
+    assert attributions_at_layer(ExcitationBackprop(layer="4"), net()).shape == (3, 1, 8, 10)
 
 
 def test_at_the_last_layer_it_is_the_published_formula():
@@ -77,41 +77,45 @@ def test_at_the_last_layer_it_is_the_published_formula():
     own, dual = (
         part.sum(1, keepdim=True) / part.sum((1, 2, 3), keepdim=True) for part in (own, dual)
     )
-    found = raw(ExcitationBackprop(layer="4"), model, images)
-    difference = raw(contrastive_excitation_backprop(layer="4"), model, images)
-    assert torch.allclose(found, own, rtol=0, atol=1e-12)
+    plain = attributions_at_layer(ExcitationBackprop(layer="4"), model, images)
+    difference = attributions_at_layer(contrastive_excitation_backprop(layer="4"), model, images)
+    assert torch.allclose(plain, own, rtol=0, atol=1e-12)
     assert torch.allclose(difference, own - dual, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("masker", [ExcitationBackprop(), contrastive_excitation_backprop()])
 def test_the_mask_is_the_positive_part_over_its_maximum_and_depends_on_the_label(masker):
     with torch.enable_grad():
-        answer = masker.mask(TorchBlackBox(net(), size=(32, 40)), IMAGES, LABELS, Generator())
+        output = masker.mask(TorchBlackBox(net(), size=(32, 40)), IMAGES, LABELS, Generator())
     assert torch.allclose(
-        answer.mask,
-        answer.attributions.clamp_min(0) / answer.attributions.amax((1, 2, 3), keepdim=True),
+        output.mask,
+        output.attributions.clamp_min(0) / output.attributions.amax((1, 2, 3), keepdim=True),
     )
-    other = raw(masker, net(), labels=torch.tensor([1, 2, 0]))
-    assert (answer.attributions - other).abs().amax((1, 2, 3)).min() > 1e-4
+    other = attributions_at_layer(masker, net(), labels=torch.tensor([1, 2, 0]))
+    assert (output.attributions - other).abs().amax((1, 2, 3)).min() > 1e-4
 
 
-def test_chunks_rows_and_modes_make_no_difference_and_the_model_stays():
+def test_batches_and_modes_make_no_difference_and_the_model_is_unchanged():
     model = net().train()
     with untouched("excitation", model, images=IMAGES):
-        whole = found(ExcitationBackprop(), model).attributions
+        whole = attribute(ExcitationBackprop(), model).attributions
     for limit in (1, 2):
         assert torch.allclose(
-            found(ExcitationBackprop(), model, max_batch_size=limit).attributions, whole, atol=1e-7
+            attribute(ExcitationBackprop(), model, max_batch_size=limit).attributions,
+            whole,
+            atol=1e-7,
         )
     assert torch.allclose(
-        found(ExcitationBackprop(), model, IMAGES[1:2], LABELS[1:2]).attributions,
+        attribute(ExcitationBackprop(), model, IMAGES[1:2], LABELS[1:2]).attributions,
         whole[1:2],
         atol=1e-7,
     )
-    assert found(ExcitationBackprop(), model, IMAGES.double()).attributions.dtype == torch.float64
+    assert (
+        attribute(ExcitationBackprop(), model, IMAGES.double()).attributions.dtype == torch.float64
+    )
 
 
-def test_a_model_that_cannot_be_copied_is_borrowed():
+def test_a_model_that_cannot_be_copied_is_used_unchanged():
     class Stubborn(nn.Module):
         def __init__(self):
             super().__init__()
@@ -125,47 +129,47 @@ def test_a_model_that_cannot_be_copied_is_borrowed():
 
     model = Stubborn()
     with untouched("excitation", model, images=IMAGES):
-        answer = raw(ExcitationBackprop(layer="net.1"), model)
-    assert torch.allclose(answer.sum((1, 2, 3)), torch.ones(3), atol=1e-5)
+        output = attributions_at_layer(ExcitationBackprop(layer="net.1"), model)
+    assert torch.allclose(output.sum((1, 2, 3)), torch.ones(3), atol=1e-5)
 
 
 @pytest.mark.parametrize("outputs", ["logits", "probabilities"])
-def test_a_softmax_or_half_precision_do_not_matter(outputs):
+def test_a_final_softmax_and_half_precision_make_no_difference(outputs):
     model = (
         nn.Sequential(*net().eval(), nn.Softmax(1))
         if outputs == "probabilities"
         else net().eval().bfloat16()
     )
-    answer = found(ExcitationBackprop(), model, outputs=outputs).attributions
-    wanted = found(ExcitationBackprop(), net().eval()).attributions
-    assert torch.corrcoef(torch.stack([answer.flatten(), wanted.flatten()]))[0, 1] > 0.99
+    output = attribute(ExcitationBackprop(), model, outputs=outputs).attributions
+    expected = attribute(ExcitationBackprop(), net().eval()).attributions
+    assert torch.corrcoef(torch.stack([output.flatten(), expected.flatten()]))[0, 1] > 0.99
 
 
-def test_a_layer_that_is_none_is_refused_with_those_that_are():
+def test_an_unknown_layer_is_refused_with_a_list_of_known_ones():
     with pytest.raises(InputError, match=r"no layer 'nine'.*: 0, 1, 2, 3, 4"):
-        found(ExcitationBackprop(layer="nine"), net())
+        attribute(ExcitationBackprop(layer="nine"), net())
     with pytest.raises(InputError, match="rise"):
-        found(ExcitationBackprop(), nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 40, 4)))
+        attribute(ExcitationBackprop(), nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 40, 4)))
 
 
-def test_boxes_without_layers_or_gradients_are_refused_with_the_way_out(black_box, examples):
-    with pytest.raises(InputError, match=r"PlantedEvidence shows none.*rise"):
+def test_black_boxes_without_layers_or_gradients_are_refused(black_box, examples):
+    with pytest.raises(InputError, match=r"PlantedEvidence exposes none.*rise"):
         ExcitationBackprop()(black_box, *examples, generator=Generator())
     with pytest.raises(GradientError, match="rise"):
         ExcitationBackprop()(QueryOnly(black_box), *examples, generator=Generator())
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"),
+    ("wrong", "message"),
     [({"contrastive": 1}, "True or False"), ({"layer": 3}, "dotted name"), ({"layer": ""}, "name")],
 )
-def test_bad_arguments_are_refused_at_once(wrong, says):
-    with pytest.raises(InputError, match=says):
+def test_bad_arguments_are_refused_at_construction(wrong, message):
+    with pytest.raises(InputError, match=message):
         ExcitationBackprop(**wrong)
 
 
-def test_a_map_that_the_answer_does_not_pass_through_is_refused():
-    """Behind the last attention only the class token counts: an empty map would be a wrong answer."""
+def test_a_layer_that_the_probability_does_not_reach_is_refused():
+    """After the last attention only the class token counts: the map would be empty."""
     timm = pytest.importorskip("timm")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -177,5 +181,5 @@ def test_a_map_that_the_answer_does_not_pass_through_is_refused():
         TorchBlackBox(net, size=64),
         torch.rand(1, 3, 64, 64, generator=Generator().manual_seed(0)),
     )
-    with pytest.raises(InputError, match=r"arrives at the map of .*grad-cam"):
+    with pytest.raises(InputError, match=r"is blocked before .*grad-cam"):
         ExcitationBackprop()(black_box, images, torch.tensor([1]), generator=Generator())

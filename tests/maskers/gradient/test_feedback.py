@@ -1,6 +1,4 @@
-"""Feedback: sweeps by hand, guided backpropagation as the first of them, the objective, and what is
-refused.
-"""
+"""Feedback against iterations written out, against guided backpropagation, and refusals."""
 
 import pytest
 import torch
@@ -52,13 +50,13 @@ def scores(masker, model, images=IMAGES, labels=LABELS, **black_box):
 
 
 @torch.no_grad()
-def by_hand(net, image, label, sweeps, price):
-    """Sweeps without autograd; the logit with the gates of each, and how many gates a sweep
+def by_hand(net, image, label, iterations, neuron_cost):
+    """Iterations without autograd; the logit with the gates of each, and how many gates a iteration
     changed.
     """
     one = two = pooled = three = None
     history = []
-    for _ in range(sweeps):
+    for _ in range(iterations):
         x1 = F.conv2d(image, net.one.weight, net.one.bias)
         a1 = x1.clamp_min(0)
         p, places = F.max_pool2d(a1 if one is None else a1 * one, 2, return_indices=True)
@@ -72,13 +70,13 @@ def by_hand(net, image, label, sweeps, price):
             (a3 if three is None else a3 * three) * net.head.weight[label]
         ).sum() + net.head.bias[label]
         slope = net.head.weight[label][None]
-        new_three = (slope * a3 > price) & (True if three is None else three)
+        new_three = (slope * a3 > neuron_cost) & (True if three is None else three)
         slope = ((slope * new_three * (x3 > 0)) @ net.hidden.weight).view_as(a2)
-        new_two = (slope * a2 > price) & (True if two is None else two)
+        new_two = (slope * a2 > neuron_cost) & (True if two is None else two)
         slope = F.conv_transpose2d(slope * new_two * (x2 > 0), net.two.weight, padding=1)
-        new_pooled = (slope * p > price) & (True if pooled is None else pooled)
+        new_pooled = (slope * p > neuron_cost) & (True if pooled is None else pooled)
         slope = F.max_unpool2d(slope * new_pooled, places, 2, output_size=a1.shape[2:])
-        new_one = (slope * a1 > price) & (True if one is None else one)
+        new_one = (slope * a1 > neuron_cost) & (True if one is None else one)
         slope = F.conv_transpose2d(slope * new_one * (x1 > 0), net.one.weight)
         pairs = (
             (one, new_one, a1),
@@ -96,27 +94,31 @@ def by_hand(net, image, label, sweeps, price):
     return slope.abs().amax(1)[0], history
 
 
-@pytest.mark.parametrize(("sweeps", "price"), [(1, 0.0), (2, 0.0), (30, 0.0), (30, 0.002)])
-def test_equals_sweeps_by_hand(sweeps, price):
+@pytest.mark.parametrize(
+    ("iterations", "neuron_cost"), [(1, 0.0), (2, 0.0), (30, 0.0), (30, 0.002)]
+)
+def test_results_equal_iterations_without_autograd(iterations, neuron_cost):
     net = seeded()
-    answer = scores(Feedback(iterations=sweeps, neuron_cost=price, tolerance=0.0), net)
+    attributions = scores(
+        Feedback(iterations=iterations, neuron_cost=neuron_cost, tolerance=0.0), net
+    )
     for row, label in enumerate(LABELS.tolist()):
-        slow, history = by_hand(net, IMAGES[row : row + 1], label, sweeps, price)
-        assert torch.allclose(answer[row, 0], slow, atol=1e-6)
+        slow, history = by_hand(net, IMAGES[row : row + 1], label, iterations, neuron_cost)
+        assert torch.allclose(attributions[row, 0], slow, atol=1e-6)
         assert slow.max() > 1e-3
-        if sweeps > 2:
-            assert history[-1][1] == 0  # settled
+        if iterations > 2:
+            assert history[-1][1] == 0  # converged
             assert len(history) > 2
 
 
-def test_gates_raise_the_logit():
+def test_closing_gates_raises_the_logit():
     net = seeded()
     for row, label in enumerate(LABELS.tolist()):
         _, history = by_hand(net, IMAGES[row : row + 1], label, 30, 0.0)
         assert history[-1][0] > history[0][0] + 0.1
 
 
-def test_the_first_sweep_is_guided_backpropagation():
+def test_the_first_iteration_is_guided_backpropagation():
     from captum.attr import GuidedBackprop
 
     net = seeded(
@@ -138,18 +140,18 @@ def test_the_first_sweep_is_guided_backpropagation():
     assert torch.allclose(ours, theirs, atol=1e-6)
 
 
-@pytest.mark.parametrize("together", [1, 2, 3, None])
-def test_each_picture_has_its_own_sweeps(together):
+@pytest.mark.parametrize("batch_size", [1, 2, 3, None])
+def test_each_image_has_its_own_iterations(batch_size):
     net = seeded()
     whole = scores(Feedback(), net)
-    assert torch.allclose(scores(Feedback(batch_size=together), net), whole, atol=1e-5)
+    assert torch.allclose(scores(Feedback(batch_size=batch_size), net), whole, atol=1e-5)
     assert torch.allclose(
-        scores(Feedback(batch_size=together), net, IMAGES.flip(0), LABELS.flip(0)).flip(0),
+        scores(Feedback(batch_size=batch_size), net, IMAGES.flip(0), LABELS.flip(0)).flip(0),
         whole,
         atol=1e-5,
     )
     assert torch.allclose(
-        scores(Feedback(batch_size=together), net, max_batch_size=1), whole, atol=1e-5
+        scores(Feedback(batch_size=batch_size), net, max_batch_size=1), whole, atol=1e-5
     )
 
 
@@ -157,22 +159,24 @@ def test_each_picture_has_its_own_sweeps(together):
     "act",
     [F.silu, F.gelu, F.leaky_relu, lambda x: F.relu(x, inplace=True), lambda x: x.relu_(), F.relu6],
 )
-def test_other_activations_and_in_place_ones(act):
+def test_other_and_in_place_activations_are_gated(act):
     net = seeded(lambda: Net(act)).train()
     with untouched("feedback", net, images=IMAGES):
-        answer = scores(Feedback(iterations=3), net)
-    assert answer.shape == (3, 1, 17, 14)
-    assert torch.isfinite(answer).all()
-    assert answer.max() > 0
+        attributions = scores(Feedback(iterations=3), net)
+    assert attributions.shape == (3, 1, 17, 14)
+    assert torch.isfinite(attributions).all()
+    assert attributions.max() > 0
     if "relu" in getattr(act, "__name__", "lambda") and act is not F.leaky_relu:
-        assert torch.allclose(answer, scores(Feedback(iterations=3), seeded()), atol=1e-6)
+        assert torch.allclose(attributions, scores(Feedback(iterations=3), seeded()), atol=1e-6)
 
 
-def test_the_mask_is_the_scores_over_their_maximum():
+def test_the_mask_is_the_attributions_over_their_maximum():
     with torch.enable_grad():
-        found = Feedback().mask(TorchBlackBox(seeded(), size=(17, 14)), IMAGES, LABELS, Generator())
+        output = Feedback().mask(
+            TorchBlackBox(seeded(), size=(17, 14)), IMAGES, LABELS, Generator()
+        )
     assert torch.allclose(
-        found.mask, found.attributions / found.attributions.amax((1, 2, 3), keepdim=True)
+        output.mask, output.attributions / output.attributions.amax((1, 2, 3), keepdim=True)
     )
 
 
@@ -183,12 +187,12 @@ class InPlace(Net):
         return self.head(self.hidden(self.two(F.max_pool2d(x, 2)).flatten(1)))
 
 
-def test_refusals_name_the_way_out(black_box, examples):
-    with pytest.raises(InputError, match=r"PlantedEvidence shows none.*rise"):
+def test_errors_name_maskers_that_work(black_box, examples):
+    with pytest.raises(InputError, match=r"PlantedEvidence exposes none.*rise"):
         Feedback()(black_box, *examples, generator=Generator())
     with pytest.raises(GradientError, match="rise"):
         Feedback()(QueryOnly(black_box), *examples, generator=Generator())
-    with pytest.raises(InputError, match=r"no rectifier.*rise"):
+    with pytest.raises(InputError, match=r"no ReLU.*rise"):
         scores(Feedback(), nn.Sequential(nn.Flatten(), nn.Linear(3 * 17 * 14, 4)))
     with pytest.raises(InputError, match=r"in place.*rise"):
         scores(Feedback(), seeded(InPlace))
@@ -204,6 +208,6 @@ def test_refusals_name_the_way_out(black_box, examples):
         {"iterations": 2.5},
     ],
 )
-def test_bad_arguments_are_refused_at_once(wrong):
+def test_bad_arguments_are_refused_at_construction(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         Feedback(**wrong)

@@ -1,6 +1,4 @@
-"""Winning: a walk through a small network by hand, conservation in every architecture, and refusals
-by name.
-"""
+"""Winning probabilities against a walk written out, their sum in every architecture, refusals."""
 
 import numpy as np
 import pytest
@@ -48,14 +46,14 @@ def seeded(make, seed=1):
         return make().eval()
 
 
-def found(model, layer, images=IMAGES, labels=(0, 2), dual=False):
+def probability(model, layer, images=IMAGES, labels=(0, 2), dual=False):
     black_box = TorchBlackBox(model, size=images.shape[-1])
-    seen = []
-    handle = model.get_submodule(layer).register_forward_hook(lambda m, g, out: seen.append(out))
+    outputs = []
+    handle = model.get_submodule(layer).register_forward_hook(lambda m, g, out: outputs.append(out))
     with torch.no_grad():
         plain = black_box(images)
     handle.remove()
-    feature_map = FeatureMap(layer, "maps", seen[0].shape[1], tuple(seen[0].shape[2:]))
+    feature_map = FeatureMap(layer, "maps", outputs[0].shape[1], tuple(outputs[0].shape[2:]))
     return marginal_winning_probability(
         black_box, images, torch.tensor(labels), feature_map, dual=dual, expected=plain[:1]
     )
@@ -119,10 +117,10 @@ def by_hand(net, image, label, sign=1):
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_equals_a_walk_by_hand(sign):
+def test_results_equal_a_walk_in_numpy(sign):
     net = seeded(Net)
-    answer = found(net, "first", dual=True)
-    ours = (answer.own if sign == 1 else answer.dual).double().numpy()
+    result = probability(net, "first", dual=True)
+    ours = (result.own if sign == 1 else result.dual).double().numpy()
     for row, label in enumerate((0, 2)):
         theirs = by_hand(net, IMAGES[row], label, sign)
         assert abs(theirs.sum() - 1) < 1e-9
@@ -130,7 +128,7 @@ def test_equals_a_walk_by_hand(sign):
         assert theirs.max() > 1e-3
 
 
-def test_what_nothing_excites_is_shared_evenly_so_that_the_sum_stays_1():
+def test_probability_of_a_unit_that_nothing_excites_is_spread_evenly():
     net = nn.Sequential(
         nn.Conv2d(3, 4, 3),
         nn.ReLU(),
@@ -141,12 +139,12 @@ def test_what_nothing_excites_is_shared_evenly_so_that_the_sum_stays_1():
     )
     nn.init.constant_(net[0].bias, -100.0)  # all inputs of the second convolution are zero
     nn.init.constant_(net[2].bias, 1.0)
-    own = found(net, "1").own
+    own = probability(net, "1").own
     assert torch.allclose(own.sum((1, 2, 3)), torch.ones(2), atol=1e-5)
     assert torch.allclose(own[:, :, 4, 4], own[:, :1, 4, 4].expand(-1, 4), atol=1e-7)
 
 
-def test_a_maximum_passes_all_to_its_winner_and_a_branch_past_the_layer_takes_its_share():
+def test_a_maximum_passes_all_to_its_winner_and_a_parallel_branch_gets_its_share():
     class Branches(nn.Module):
         def __init__(self):
             super().__init__()
@@ -160,7 +158,7 @@ def test_a_maximum_passes_all_to_its_winner_and_a_branch_past_the_layer_takes_it
             return self.head((self.right(x).relu() + self.left(x).relu()).amax((2, 3)))
 
     net = seeded(Branches)
-    left, right = found(net, "left").own, found(net, "right").own
+    left, right = probability(net, "left").own, probability(net, "right").own
     assert torch.allclose(left.sum((1, 2, 3)) + right.sum((1, 2, 3)), torch.ones(2), atol=1e-5)
     assert 0 < left.sum((1, 2, 3)).min() < 1
     assert ((left > 0).flatten(2).sum(2) <= 1).all()
@@ -170,7 +168,7 @@ def test_a_maximum_passes_all_to_its_winner_and_a_branch_past_the_layer_takes_it
     "write",
     [lambda x, s: x * s, lambda x, s: s * x, lambda x, s: x.mul(s), lambda x, s: x / (1 + s)],
 )
-def test_a_gate_is_a_weight(write):
+def test_a_gate_counts_as_a_weight(write):
     class Gated(nn.Module):
         def __init__(self):
             super().__init__()
@@ -182,7 +180,7 @@ def test_a_gate_is_a_weight(write):
 
         def forward(self, x):
             x = self.start(x).relu()
-            # what makes a gate needs no rule
+            # operations that make a gate need no rule
             gate = torch.softmax(torch.einsum("bchw->bc", x) @ self.squeeze.weight, 1)
             return self.head(write(x, gate[:, :, None, None]).flatten(1))
 
@@ -192,16 +190,17 @@ def test_a_gate_is_a_weight(write):
         gate = torch.softmax(x.sum((2, 3)) @ net.squeeze.weight, 1)[:, :, None, None]
         excitation = write(x, gate).flatten(1) * net.head.weight[[0, 2]].clamp_min(0)
     expected = (excitation / excitation.sum(1, keepdim=True)).view(2, 4, 10, 10)
-    assert torch.allclose(found(net, "start").own, expected, atol=1e-6)
+    assert torch.allclose(probability(net, "start").own, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_a_batch_norm_is_folded_into_its_convolution(training):
     def make():
         return nn.Sequential(
-            nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3, bias=False, groups=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(),
-            nn.Linear(512, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)
-        )  # fmt: skip
+            *(nn.Conv2d(3, 6, 3), nn.ReLU()),
+            *(nn.Conv2d(6, 8, 3, bias=False, groups=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten()),
+            *(nn.Linear(512, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)),
+        )
 
     net, plain = seeded(make), seeded(make)
     with torch.no_grad():
@@ -218,14 +217,17 @@ def test_a_batch_norm_is_folded_into_its_convolution(training):
             )
             plain[norm] = nn.Identity()
         assert torch.allclose(net(IMAGES), plain(IMAGES), atol=1e-5)
-    answer, wanted = found(net.train(training), "1", dual=True), found(plain, "1", dual=True)
-    assert torch.allclose(answer.own, wanted.own, atol=1e-6)
-    assert torch.allclose(answer.dual, wanted.dual, atol=1e-6)
+    result, expected = (
+        probability(net.train(training), "1", dual=True),
+        probability(plain, "1", dual=True),
+    )
+    assert torch.allclose(result.own, expected.own, atol=1e-6)
+    assert torch.allclose(result.dual, expected.dual, atol=1e-6)
 
 
-def test_a_norm_by_the_batchs_own_statistics_is_refused():
+def test_a_norm_with_statistics_of_the_batch_is_refused():
     with pytest.raises(InputError, match="BatchNorm"):
-        found(Odd(nn.BatchNorm2d(8, track_running_stats=False)).eval(), "start")
+        probability(Odd(nn.BatchNorm2d(8, track_running_stats=False)).eval(), "start")
 
 
 MODELS = [
@@ -303,14 +305,14 @@ def test_the_sum_is_1_in_every_layer_of_every_family(name):
     whole = 0
     for feature_map in outermost[-6:]:
         with untouched(name, black_box.module, images=images):
-            answer = marginal_winning_probability(
+            result = marginal_winning_probability(
                 black_box, images, torch.tensor([0, 3]), feature_map, dual=True, expected=logits[:1]
             )
-        for mass in (answer.own, answer.dual):
+        for mass in (result.own, result.dual):
             assert mass.min() >= 0
             assert mass.sum((1, 2, 3)).max() < 1 + 1e-4
             whole += bool((mass.sum((1, 2, 3)) > 1 - 1e-4).all())
-    assert whole >= 2 * min(2, len(outermost))  # layers that nothing goes past
+    assert whole >= 2 * min(2, len(outermost))  # layers that nothing bypasses
 
 
 class Attention(nn.Module):
@@ -348,7 +350,7 @@ class Odd(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("model", "says"),
+    ("model", "message"),
     [
         (Attention(), "'ScaledDotProduct|'Bmm|'Unsafe|'Softmax"),
         (InPlace(), "in place"),
@@ -360,7 +362,7 @@ class Odd(nn.Module):
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else value,
 )
-def test_what_has_no_rule_is_refused_by_name(model, says):
-    with pytest.raises(InputError, match=says) as caught:
-        found(model.eval(), "start")
+def test_operations_without_a_rule_are_refused_by_name(model, message):
+    with pytest.raises(InputError, match=message) as caught:
+        probability(model.eval(), "start")
     assert "rise" in str(caught.value)
