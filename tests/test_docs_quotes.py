@@ -127,7 +127,7 @@ def test_pages_of_results_say_how_their_tables_are_made() -> None:
         "speed",
     ):
         page = (
-            ROOT / "docs" / ("explanation" if name == "masking-model" else "results") / f"{name}.md"
+            ROOT / "docs" / "results" / f"{name}.md"
         ).read_text()
         assert re.search(r"^(?:    )?python (-m benchmarks\.|plugins/)", page, re.MULTILINE), name
 
