@@ -1,4 +1,4 @@
-"""Classifiers of a few hundred weights, one for each way that maps and heads are made."""
+"""Tiny classifiers, one for each kind of feature map and head."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def _steps(*widths):
 
 
 class Convolutional(nn.Module):
-    """Pooling and one linear layer: exact rows. Batch norms, in-place rectifiers."""
+    """Pooling and one linear layer: exact class weights. Batch norms, in-place ReLUs."""
 
     def __init__(self):
         super().__init__()
@@ -37,7 +37,7 @@ class Convolutional(nn.Module):
 
 
 class Pointwise(nn.Module):
-    """A 1x1 convolution after the pooling, as in BiT and DLA: exact rows."""
+    """A 1x1 convolution after the pooling, as in BiT and DLA: exact class weights."""
 
     def __init__(self):
         super().__init__()
@@ -50,20 +50,20 @@ class Pointwise(nn.Module):
 
 
 class Squeezed(nn.Module):
-    """A 1x1 convolution, rectified and pooled: exact rows of another kind."""
+    """A 1x1 convolution, ReLU, then pooling: exact class weights of another kind."""
 
     def __init__(self):
         super().__init__()
         self.stages = nn.Sequential(*_steps(8, 12, 16))
         self.final = nn.Conv2d(16, CLASSES, 1)
-        nn.init.constant_(self.final.bias, 3.0)  # so that the rectifier cuts nothing
+        nn.init.constant_(self.final.bias, 3.0)  # so that the ReLU changes nothing
 
     def forward(self, x):
         return self.final(self.stages(x)).relu().mean((2, 3))
 
 
 class ChannelsLast(nn.Module):
-    """Swin's layout, (B, h, w, C), pooled: exact rows."""
+    """Swin's layout, (B, h, w, C), pooled: exact class weights."""
 
     def __init__(self):
         super().__init__()
@@ -81,7 +81,7 @@ class ChannelsLast(nn.Module):
 
 
 class Tokens(nn.Module):
-    """A transformer in small: read from its class token, or from the mean of all its tokens."""
+    """A small transformer with a class token, or with the mean of all tokens."""
 
     def __init__(self, class_token):
         super().__init__()
@@ -106,7 +106,7 @@ class Tokens(nn.Module):
 
 
 class Flattened(nn.Module):
-    """Two linear layers on a flattened map, as VGG: rows are linearised."""
+    """Two linear layers on a flattened map, as VGG: class weights are estimated."""
 
     def __init__(self):
         super().__init__()
@@ -131,8 +131,8 @@ MAKERS = {
 
 @pytest.fixture
 def net():
-    """`net(name)`: a box of 5 classes around a tiny net with random weights and batch norms that
-    have seen something.
+    """`net(name)`: a black box of 5 classes, a tiny net with random weights and batch norm
+    statistics.
     """
 
     def make(name: str, seed: int = 0, **options) -> BlackBox:

@@ -22,11 +22,11 @@ def test_keeps_the_masker_contract():
 def test_the_mask_is_that_of_the_inner_masker_and_the_black_box_is_not_queried(black_box, examples):
     real = Counting(QueryOnly(PlantedEvidence(sharpness=3.0)))
     for masker in (Gradient(), Rise(samples=20)):
-        found = OnSurrogate(black_box, masker).attribute(real, *examples, generator=seeded())
-        assert found.mask.shape == (4, 1, 16, 16)
+        output = OnSurrogate(black_box, masker).attribute(real, *examples, generator=seeded())
+        assert output.mask.shape == (4, 1, 16, 16)
         if not isinstance(masker, Rise):  # Rise draws from the generator that the outer call forked
-            assert torch.equal(found.mask, masker(black_box, *examples, generator=seeded()))
-        assert (found.attributions is None) == (
+            assert torch.equal(output.mask, masker(black_box, *examples, generator=seeded()))
+        assert (output.attributions is None) == (
             masker.attribute(black_box, *examples, generator=seeded()).attributions is None
         )
     assert real.batch_sizes == []
@@ -34,19 +34,21 @@ def test_the_mask_is_that_of_the_inner_masker_and_the_black_box_is_not_queried(b
 
 def test_gradient_maskers_explain_a_query_only_black_box(black_box, examples):
     images, labels = examples
-    answer = explain(
+    explanation = explain(
         QueryOnly(black_box), images, labels, masker=OnSurrogate(black_box, Gradient())
     )
-    assert (iou(answer.mask, black_box.evidence(images, labels)) > 0.9).all()
-    assert answer.kept is not None
-    assert "OnSurrogate(surrogate=PlantedEvidence(" in answer.provenance["masker"]
+    assert (iou(explanation.mask, black_box.evidence(images, labels)) > 0.9).all()
+    assert explanation.kept is not None
+    assert "OnSurrogate(surrogate=PlantedEvidence(" in explanation.provenance["masker"]
 
 
 def test_a_trained_masker_of_the_surrogate_is_used_without_a_warning(black_box, examples, recwarn):
     images, labels = examples
     masker = RealTimeMasker(masking_network(black_box, images, encoder="own")).bind(black_box)
-    answer = explain(QueryOnly(black_box), images, labels, masker=OnSurrogate(black_box, masker))
-    assert torch.equal(answer.mask, masker(black_box, images, labels, generator=seeded()))
+    explanation = explain(
+        QueryOnly(black_box), images, labels, masker=OnSurrogate(black_box, masker)
+    )
+    assert torch.equal(explanation.mask, masker(black_box, images, labels, generator=seeded()))
     assert not [w for w in recwarn if "another model" in str(w.message)]
 
 
@@ -84,6 +86,6 @@ def test_attributions_and_standard_error_are_passed_on(black_box, examples):
             part = images.mean(1, keepdim=True)
             return MaskerOutput(part, part - 1, part.flatten(1).mean(1))
 
-    found = OnSurrogate(black_box, WithError()).attribute(black_box, *examples, generator=seeded())
-    assert torch.equal(found.attributions, found.mask - 1)
-    assert found.standard_error.shape == (4,)
+    output = OnSurrogate(black_box, WithError()).attribute(black_box, *examples, generator=seeded())
+    assert torch.equal(output.attributions, output.mask - 1)
+    assert output.standard_error.shape == (4,)

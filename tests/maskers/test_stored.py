@@ -35,10 +35,10 @@ def test_stored_masks_are_found_in_any_order(black_box, known, generator):
         black_box, images, labels, generator=generator
     )
     turned = torch.tensor([2, 0, 3, 1])
-    found = as_masker(f"stored:{run}")(
+    output = as_masker(f"stored:{run}")(
         black_box, images[turned], labels[turned], generator=generator
     )
-    assert torch.allclose(found, wanted[turned], atol=1 / 4096)
+    assert torch.allclose(output, wanted[turned], atol=1 / 4096)
 
 
 def test_unknown_images_and_classes_are_refused(black_box, known, generator):

@@ -7,7 +7,7 @@ import torch
 from torch import Generator
 
 from saliencykit import Alternative
-from saliencykit.core.types import Images, Mask
+from saliencykit.core import Images, Mask
 from saliencykit_superpixel.segments import check_segmentation, superpixels
 
 

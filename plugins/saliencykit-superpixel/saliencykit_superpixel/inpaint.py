@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from saliencykit import Alternative, InputError
-from saliencykit.core.types import Images, Mask
+from saliencykit.core import Images, Mask
 
 
 @final

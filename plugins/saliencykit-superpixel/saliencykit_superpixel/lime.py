@@ -7,8 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from saliencykit import InputError
-from saliencykit.core import rng
-from saliencykit.core.types import Images
+from saliencykit.core import Images, rng
 from saliencykit_superpixel.ridge import ridge
 from saliencykit_superpixel.superpixel_masker import SuperpixelMasker
 
@@ -16,7 +15,7 @@ from saliencykit_superpixel.superpixel_masker import SuperpixelMasker
 @final
 @dataclass(frozen=True, kw_only=True)
 class Lime(SuperpixelMasker):
-    """LIME: the linear model `g(z) = a + w z` of the kept superpixels `z` that is most faithful near
+    """LIME: the linear model `g(z) = a + w z` of kept superpixels `z` that is most faithful near
     the whole image.
 
     It minimizes `sum_s pi(z_s) (f(z_s) - g(z_s))^2 + ridge |w|^2` over random sets `z_s`, where `f`

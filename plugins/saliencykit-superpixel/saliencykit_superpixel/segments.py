@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from saliencykit import InputError
-from saliencykit.core.types import Images
+from saliencykit.core import Images
 
 
 def superpixels(image: Images, segments: int, compactness: float) -> Tensor:

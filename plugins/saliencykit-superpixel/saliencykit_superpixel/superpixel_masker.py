@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from saliencykit import Alternative, BlackBox, InputError, Masker, MaskerOutput
-from saliencykit.core.types import Images, Labels, Mask
+from saliencykit.core import Images, Labels, Mask
 from saliencykit.maskers import MaskedQueries, mask_from_attributions, masked_queries
 from saliencykit_superpixel.flat import Flat
 from saliencykit_superpixel.segments import check_segmentation, superpixels

@@ -7,9 +7,8 @@ import torch
 from torch import Generator, Tensor
 
 from saliencykit import Alternative, InputError
-from saliencykit.alternatives.constant import Constant
-from saliencykit.core import rng
-from saliencykit.core.types import Images
+from saliencykit.alternatives import Constant
+from saliencykit.core import Images, rng
 from saliencykit_superpixel.ridge import ridge
 from saliencykit_superpixel.superpixel_masker import SuperpixelMasker
 

@@ -76,7 +76,7 @@ def test_names_and_options_create_the_part(kind, text, part):
 def test_explain_accepts_the_maskers_by_name(masker):
     from saliencykit.demo import demo_image
 
-    answer = explain("demo", demo_image(), masker=masker, alternative="inpaint:side=32")
-    assert answer.mask.shape[1] == 1
-    assert 0 < float(answer.area[0]) < 1
-    assert float(answer.kept[0]) > float(answer.dropped[0])
+    explanation = explain("demo", demo_image(), masker=masker, alternative="inpaint:side=32")
+    assert explanation.mask.shape[1] == 1
+    assert 0 < float(explanation.area[0]) < 1
+    assert float(explanation.kept[0]) > float(explanation.dropped[0])

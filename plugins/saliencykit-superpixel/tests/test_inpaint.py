@@ -26,7 +26,7 @@ def test_equals_scikit_image_at_full_resolution(generator):
 
 @pytest.mark.parametrize("side", [64, 32])
 def test_a_ramp_continues_behind_the_hole(side, generator):
-    """A linear picture is biharmonic, so its continuation is exact; on a smaller copy but for the
+    """A linear image is biharmonic, so its continuation is exact; on a smaller copy but for the
     edges of the small pixels.
     """
     across = torch.linspace(0.1, 0.9, 64).expand(1, 3, 64, 64)

@@ -7,8 +7,8 @@ from saliencykit_superpixel.lime import Lime, kernel
 from saliencykit_superpixel.segments import superpixels
 
 from saliencykit import InputError
-from saliencykit.alternatives.constant import Constant
-from saliencykit.core.class_scores import probability
+from saliencykit.alternatives import Constant
+from saliencykit.core import probability
 from saliencykit.testing.black_boxes import PlantedEvidence
 
 BLACK = Constant(color=0.0)
@@ -36,11 +36,11 @@ def test_the_size_of_a_set_is_uniform_and_so_are_its_members(white, generator):
 
 
 def test_the_map_of_a_linear_black_box_has_its_weights(stripes, columns, white, generator):
-    found = Lime(samples=200, ridge=0.0, alternative=BLACK).attribute(
+    output = Lime(samples=200, ridge=0.0, alternative=BLACK).attribute(
         stripes, *white, generator=generator
     )
     assert torch.allclose(
-        found.attributions[0, 0], torch.tensor(stripes.weights)[columns], atol=1e-4
+        output.attributions[0, 0], torch.tensor(stripes.weights)[columns], atol=1e-4
     )
     shrunk = Lime(samples=200, ridge=5.0, alternative=BLACK).attribute(
         stripes, *white, generator=torch.Generator().manual_seed(0)
@@ -55,7 +55,7 @@ def test_equals_a_plain_loop_and_the_normal_equations(generator):
     masker = Lime(
         samples=60, segments=9, compactness=1.0, width=0.3, ridge=0.7, alternative=Constant()
     )
-    found = masker.attribute(black_box, images, labels, generator=torch.Generator().manual_seed(3))
+    output = masker.attribute(black_box, images, labels, generator=torch.Generator().manual_seed(3))
 
     numbers = superpixels(images, 9, 1.0)
     count = int(numbers.max()) + 1
@@ -63,24 +63,24 @@ def test_equals_a_plain_loop_and_the_normal_equations(generator):
 
     seed = rng.fork(rng.fork(torch.Generator().manual_seed(3))).initial_seed()
     sets = masker.draw_sets(images, count, torch.Generator().manual_seed(seed)).numpy()
-    rows, answers, weights = [], [], []
+    rows, probabilities, weights = [], [], []
     for z in sets:
         edit = torch.full_like(images, 0.5)
         for j in range(count):
             if z[j]:
                 edit[:, :, numbers == j] = images[:, :, numbers == j]
-        answers.append(float(probability(black_box(edit), labels)))
+        probabilities.append(float(probability(black_box(edit), labels)))
         distance = 1 - math.sqrt(z.sum() / count)
         weights.append(math.exp(-(distance**2) / 0.3**2))
         rows.append([1.0, *z])
-    design, answers, weights = np.array(rows), np.array(answers), np.array(weights)
+    design, probabilities, weights = np.array(rows), np.array(probabilities), np.array(weights)
     penalty = np.diag([0.0] + [0.7] * count)
-    slopes = np.linalg.solve(design.T * weights @ design + penalty, design.T * weights @ answers)[
-        1:
-    ]
-    assert np.allclose(found.attributions[0, 0].numpy(), slopes[numbers.numpy()], atol=1e-5)
+    slopes = np.linalg.solve(
+        design.T * weights @ design + penalty, design.T * weights @ probabilities
+    )[1:]
+    assert np.allclose(output.attributions[0, 0].numpy(), slopes[numbers.numpy()], atol=1e-5)
     positive = np.clip(slopes, 0, None)[numbers.numpy()]
-    assert np.allclose(found.mask[0, 0].numpy(), positive / positive.max(), atol=1e-4)
+    assert np.allclose(output.mask[0, 0].numpy(), positive / positive.max(), atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from saliencykit_superpixel.lime import Lime
 from saliencykit_superpixel.superpixel_rise import SuperpixelRise
 
 from saliencykit import Alternative
-from saliencykit.alternatives.noise import Noise
+from saliencykit.alternatives import Noise
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence
 
 
@@ -41,11 +41,11 @@ def test_all_sets_of_an_image_share_one_fill(generator):
 def test_a_constant_probability_gets_an_empty_map(generator):
     """Rounding noise is not scaled up to a map."""
     gray = torch.full((1, 3, 16, 16), 0.5) + torch.rand(1, 3, 16, 16, generator=generator) * 1e-6
-    found = SuperpixelRise(samples=40, segments=9, compactness=100.0).attribute(
+    output = SuperpixelRise(samples=40, segments=9, compactness=100.0).attribute(
         Counting(PlantedEvidence(sharpness=1e-9)),
         gray,
         torch.zeros(1, dtype=torch.int64),
         generator=generator,
     )
-    assert float(found.mask.max()) < 0.5
-    assert float(found.attributions.abs().max()) < 1e-6
+    assert float(output.mask.max()) < 0.5
+    assert float(output.attributions.abs().max()) < 1e-6

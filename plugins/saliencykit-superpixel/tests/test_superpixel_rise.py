@@ -3,20 +3,20 @@ import torch
 from saliencykit_superpixel.superpixel_rise import SuperpixelRise
 
 from saliencykit import InputError
-from saliencykit.alternatives.constant import Constant
+from saliencykit.alternatives import Constant
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly, iou
 
 
 @pytest.mark.parametrize("keep", [0.5, 0.3])
 def test_the_map_of_a_linear_black_box_has_its_weights(keep, stripes, columns, white, generator):
     """`Cov(y, z_j) / keep_prob` is `(1 - keep_prob)` times the weight of the column."""
-    found = SuperpixelRise(samples=200, keep_prob=keep).attribute(
+    output = SuperpixelRise(samples=200, keep_prob=keep).attribute(
         stripes, *white, generator=generator
     )
     wanted = (1 - keep) * torch.tensor(stripes.weights)[columns]
-    assert torch.allclose(found.attributions[0, 0], wanted, atol=1e-4)
-    assert torch.allclose(found.mask[0, 0], wanted.clamp_min(0) / wanted.max(), atol=1e-3)
-    assert float(found.standard_error.max()) < 1e-3
+    assert torch.allclose(output.attributions[0, 0], wanted, atol=1e-4)
+    assert torch.allclose(output.mask[0, 0], wanted.clamp_min(0) / wanted.max(), atol=1e-3)
+    assert float(output.standard_error.max()) < 1e-3
 
 
 def test_attributions_equal_the_sample_covariance_of_many_sets(stripes, columns, white, generator):

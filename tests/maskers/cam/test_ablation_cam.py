@@ -143,10 +143,10 @@ def slowly(model, name, image, label):
 def test_equals_a_plain_loop_over_channels(kind):
     model, name = model_of(kind), LAYERS.get(kind, "0")
     with untouched("ablation", model, images=IMAGES):
-        answer = scores(model, layer=LAYERS.get(kind))
+        result = scores(model, layer=LAYERS.get(kind))
     for row, label in enumerate(LABELS):
         slow = slowly(model, name, IMAGES[row : row + 1], label)
-        assert torch.allclose(answer[row, 0], slow, atol=1e-4 * float(slow.abs().max()))
+        assert torch.allclose(result[row, 0], slow, atol=1e-4 * float(slow.abs().max()))
         assert slow.abs().max() > 1e-3
 
 
@@ -155,11 +155,11 @@ def test_a_pooled_head_takes_one_forward_pass(kind):
     model = model_of(kind)
     scores(model)  # finds the head
 
-    asked = []
-    handle = model.register_forward_pre_hook(lambda module, given: asked.append(len(given[0])))
+    queried = []
+    handle = model.register_forward_pre_hook(lambda module, given: queried.append(len(given[0])))
     scores(model)
     handle.remove()
-    assert asked == [3]
+    assert queried == [3]
 
 
 @pytest.mark.parametrize("kind", ["linear", "rectified", "flattened", "tokens"])
@@ -179,10 +179,10 @@ def test_a_map_does_not_depend_on_its_batch_or_on_chunks(kind):
 def test_a_negative_logit_does_not_flip_the_map():
     model = model_of("linear")
     with torch.no_grad():
-        answer = scores(model)
+        result = scores(model)
         model[4].bias.fill_(-100.0)
         moved = scores(model)
-    assert torch.corrcoef(torch.stack([answer.flatten(1)[0], moved.flatten(1)[0]]))[0, 1] > 0.999
+    assert torch.corrcoef(torch.stack([result.flatten(1)[0], moved.flatten(1)[0]]))[0, 1] > 0.999
 
 
 def test_errors_give_advice(black_box, examples):

@@ -48,14 +48,14 @@ def scores(model, images=IMAGES, labels=LABELS, **black_box):
 
 def test_is_the_sum_of_the_classs_weights_over_the_maps():
     model = linear_head()
-    answer = scores(model)
+    output = scores(model)
     with torch.no_grad():
         maps, logits = model[0](IMAGES), model(IMAGES)
     for row, label in enumerate(LABELS.tolist()):
         slow = sum(model[3].weight[label, k] * maps[row, k] for k in range(6))
-        assert torch.allclose(answer[row, 0], slow, atol=1e-6)
+        assert torch.allclose(output[row, 0], slow, atol=1e-6)
         assert torch.isclose(
-            answer[row].mean() + model[3].bias[label], logits[row, label], atol=1e-6
+            output[row].mean() + model[3].bias[label], logits[row, label], atol=1e-6
         )
 
 
@@ -82,12 +82,12 @@ def test_a_convolution_before_the_pooling_is_a_head_too(rectified):
 def test_the_mask_is_the_positive_part_over_its_maximum_alone_and_in_chunks():
     model = linear_head().train()
     with untouched("cam", model, images=IMAGES), torch.no_grad():
-        found = Cam().mask(TorchBlackBox(model, size=(32, 40)), IMAGES, LABELS, Generator())
-    most = found.attributions.clamp_min(0).amax((1, 2, 3), keepdim=True)
-    assert torch.allclose(found.mask, found.attributions.clamp_min(0) / most.clamp_min(1e-30))
-    assert torch.allclose(scores(model, max_batch_size=1), found.attributions, atol=1e-6)
-    assert torch.allclose(scores(model, IMAGES[2:], LABELS[2:]), found.attributions[2:], atol=1e-6)
-    assert torch.allclose(scores(model, IMAGES.double()), found.attributions.double(), atol=1e-5)
+        output = Cam().mask(TorchBlackBox(model, size=(32, 40)), IMAGES, LABELS, Generator())
+    most = output.attributions.clamp_min(0).amax((1, 2, 3), keepdim=True)
+    assert torch.allclose(output.mask, output.attributions.clamp_min(0) / most.clamp_min(1e-30))
+    assert torch.allclose(scores(model, max_batch_size=1), output.attributions, atol=1e-6)
+    assert torch.allclose(scores(model, IMAGES[2:], LABELS[2:]), output.attributions[2:], atol=1e-6)
+    assert torch.allclose(scores(model, IMAGES.double()), output.attributions.double(), atol=1e-5)
 
 
 def test_new_weights_are_seen_though_the_place_of_the_head_is_remembered():
@@ -146,11 +146,11 @@ def test_works_for_every_family_with_such_a_head(name):
         with pytest.raises(InputError, match="grad-cam"):
             scores(model, images, torch.tensor([1, 4]))
         return
-    answer = scores(model, images, torch.tensor([1, 4]))
+    output = scores(model, images, torch.tensor([1, 4]))
     with torch.no_grad():
         logits = model(images)
     head = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
     if name != "squeezenet1_1":  # rectified behind the map
         assert torch.allclose(
-            answer.mean((1, 2, 3)) + head.bias[[1, 4]], logits[[0, 1], [1, 4]], atol=1e-4
+            output.mean((1, 2, 3)) + head.bias[[1, 4]], logits[[0, 1], [1, 4]], atol=1e-4
         )

@@ -42,13 +42,13 @@ def images():
 LABELS = torch.tensor([1, 3, 0])
 
 
-def found(net, images, labels=LABELS, **arguments):
+def attribute(net, images, labels=LABELS, **arguments):
     return ScoreCam(**arguments).attribute(
         TorchBlackBox(net, mean=MEAN, std=STD, size=(12, 16)), images, labels, generator=Generator()
     )
 
 
-def slow_scores(net, image, label, keep=None, fill=None):
+def slow_map(net, image, label, keep=None, fill=None):
     """Channel by channel, in normalized space, with the logit of the fill subtracted, as in the
     paper.
     """
@@ -80,47 +80,49 @@ def resize_maps(scores, like):
 
 
 def test_equals_a_plain_loop_over_channels(net, images):
-    answer = found(net, images)
+    output = attribute(net, images)
     for row, label in enumerate(LABELS.tolist()):
         assert torch.allclose(
-            answer.attributions[row, 0],
-            resize_maps(slow_scores(net, images[row], label), images).float(),
+            output.attributions[row, 0],
+            resize_maps(slow_map(net, images[row], label), images).float(),
             atol=1e-5,
         )
-    assert answer.attributions.abs().max() > 1e-2
+    assert output.attributions.abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("alternative", [Blur(sigma=2.0), Constant(color=0.25)], ids=repr)
 def test_equals_a_plain_loop_with_any_fill_and_the_channels_that_vary_most(
     net, images, alternative
 ):
-    answer = found(net, images, channels=4, alternative=alternative)
+    output = attribute(net, images, channels=4, alternative=alternative)
     for row, label in enumerate(LABELS.tolist()):
         fill = alternative(images[row : row + 1], generator=Generator())[0]
-        expected = slow_scores(net, images[row], label, keep=4, fill=fill)
+        expected = slow_map(net, images[row], label, keep=4, fill=fill)
         assert torch.allclose(
-            answer.attributions[row, 0], resize_maps(expected, images).float(), atol=1e-5
+            output.attributions[row, 0], resize_maps(expected, images).float(), atol=1e-5
         )
 
 
 def test_a_named_layer_is_used(net, images):
     assert not torch.allclose(
-        found(net, images, layer="2").attributions, found(net, images).attributions
+        attribute(net, images, layer="2").attributions, attribute(net, images).attributions
     )
-    assert torch.equal(found(net, images, layer="4").attributions, found(net, images).attributions)
+    assert torch.equal(
+        attribute(net, images, layer="4").attributions, attribute(net, images).attributions
+    )
     with pytest.raises(InputError, match="layer="):
-        found(net, images, layer="nowhere")
+        attribute(net, images, layer="nowhere")
 
 
 def test_the_mask_is_the_positive_part_over_its_maximum(net, images):
     # the layer has a quarter of the pixels: before they are enlarged
-    answer = ScoreCam().mask(
+    output = ScoreCam().mask(
         TorchBlackBox(net, mean=MEAN, std=STD, size=(12, 16)), images, LABELS, Generator()
     )
-    positive = answer.attributions.clamp_min(0)
-    assert answer.attributions.shape == (3, 1, 6, 8)
-    assert (answer.attributions < 0).any()
-    assert torch.allclose(answer.mask, positive / positive.amax((1, 2, 3), keepdim=True), atol=1e-6)
+    positive = output.attributions.clamp_min(0)
+    assert output.attributions.shape == (3, 1, 6, 8)
+    assert (output.attributions < 0).any()
+    assert torch.allclose(output.mask, positive / positive.amax((1, 2, 3), keepdim=True), atol=1e-6)
 
 
 def test_masks_are_scaled_to_the_unit_interval_and_constant_maps_are_zero():
@@ -133,28 +135,28 @@ def test_masks_are_scaled_to_the_unit_interval_and_constant_maps_are_zero():
 
 @pytest.mark.parametrize("alternative", [Constant(color="zero"), Noise(), Crop()], ids=repr)
 def test_the_mask_of_an_image_does_not_depend_on_its_batch(net, images, alternative):
-    together = found(net, images, alternative=alternative).attributions
+    batch = attribute(net, images, alternative=alternative).attributions
     alone = [
-        found(net, images[i : i + 1], LABELS[i : i + 1], alternative=alternative).attributions
+        attribute(net, images[i : i + 1], LABELS[i : i + 1], alternative=alternative).attributions
         for i in range(3)
     ]
-    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
+    assert torch.allclose(batch, torch.cat(alone), atol=1e-5)
 
 
 def test_one_query_per_channel_and_one_for_the_feature_maps(net, images):
     black_box = TorchBlackBox(net, mean=MEAN, std=STD, size=(12, 16))
     ScoreCam()(black_box, images, LABELS, generator=Generator())  # the layer is chosen once
-    asked = []
-    handle = net[0].register_forward_hook(lambda module, given, out: asked.append(len(out)))
+    queried = []
+    handle = net[0].register_forward_hook(lambda module, given, out: queried.append(len(out)))
     try:  # the optimized copy has the hook too
         ScoreCam()(black_box, images, LABELS, generator=Generator())
-        all_channels, few = sum(asked), len(asked)
+        all_channels, few = sum(queried), len(queried)
         ScoreCam(channels=3)(black_box, images, LABELS, generator=Generator())
     finally:
         handle.remove()
     copying = all_channels - 3 * (10 + 1)  # queries that verify the optimized copy
     assert 0 <= copying <= 6
-    assert sum(asked) - all_channels == 3 * (3 + 1) + copying
+    assert sum(queried) - all_channels == 3 * (3 + 1) + copying
     assert few < all_channels  # several at once
 
 
@@ -162,7 +164,7 @@ def test_the_model_is_left_untouched(net, images):
     net.train()
     try:
         with untouched("score-cam", net, images=images):
-            found(net, images)
+            attribute(net, images)
     finally:
         net.eval()
 
@@ -186,4 +188,4 @@ def test_bad_arguments_are_refused_at_once(wrong, says):
 
 
 def test_double_precision_stays(net, images):
-    assert found(net, images[:1].double(), LABELS[:1]).attributions.dtype == torch.float64
+    assert attribute(net, images[:1].double(), LABELS[:1]).attributions.dtype == torch.float64

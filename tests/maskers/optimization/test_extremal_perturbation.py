@@ -85,9 +85,9 @@ def test_the_mask_is_the_mean_over_areas_and_the_attributions_are_the_same_smoot
 ):
     images, labels = examples
     masks, truth = masker.per_area(black_box, images, labels), black_box.evidence(images, labels)
-    found = masker.attribute(black_box, images, labels, generator=Generator())
-    assert torch.allclose(found.mask, masks.mean(1))
-    assert torch.allclose(found.attributions, gaussian_blur(found.mask, 0.09 * 16), atol=1e-6)
+    output = masker.attribute(black_box, images, labels, generator=Generator())
+    assert torch.allclose(output.mask, masks.mean(1))
+    assert torch.allclose(output.attributions, gaussian_blur(output.mask, 0.09 * 16), atol=1e-6)
     scores = (
         replace(masker, areas=(0.3,))
         .attribute(black_box, images, labels, generator=Generator())
@@ -176,8 +176,8 @@ class Broken(BlackBox):
         self.broken = broken
 
     def logits(self, images):
-        answer = PlantedEvidence().logits(images)
-        return answer.detach() if self.broken == "cut" else answer + (images.sum() * 0).sqrt()
+        output = PlantedEvidence().logits(images)
+        return output.detach() if self.broken == "cut" else output + (images.sum() * 0).sqrt()
 
 
 def test_black_boxes_without_a_usable_gradient_are_refused(examples, black_box):

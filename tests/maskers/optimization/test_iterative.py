@@ -42,9 +42,9 @@ def test_finds_planted_evidence(text):
     black_box = PlantedEvidence()
     images, labels = black_box.examples(4, generator=seeded())
     evidence = black_box.evidence(images, labels)
-    found = as_masker(text).attribute(black_box, images, labels, generator=seeded())
-    on = (found.mask * evidence).sum((1, 2, 3)) / evidence.sum((1, 2, 3))
-    off = (found.mask * (1 - evidence)).sum((1, 2, 3)) / (1 - evidence).sum((1, 2, 3))
+    output = as_masker(text).attribute(black_box, images, labels, generator=seeded())
+    on = (output.mask * evidence).sum((1, 2, 3)) / evidence.sum((1, 2, 3))
+    off = (output.mask * (1 - evidence)).sum((1, 2, 3)) / (1 - evidence).sum((1, 2, 3))
     assert bool((on > 0.7).all())
     assert bool((off < 0.15).all())
 
@@ -63,8 +63,8 @@ def test_the_mask_is_for_the_given_label():
 def test_the_mask_follows_the_ranking_in_the_attributions():
     black_box = PlantedEvidence()
     images, labels = black_box.examples(2, generator=seeded())
-    found = Iterative(steps=20).attribute(black_box, images, labels, generator=seeded())
-    for mask, scores in zip(found.mask.flatten(1), found.attributions.flatten(1), strict=True):
+    output = Iterative(steps=20).attribute(black_box, images, labels, generator=seeded())
+    for mask, scores in zip(output.mask.flatten(1), output.attributions.flatten(1), strict=True):
         order = scores.argsort()
         assert bool((mask[order].diff() >= -1e-6).all())
 
@@ -83,14 +83,14 @@ def test_the_mask_of_an_image_does_not_depend_on_its_batch(masker, dtype):
     black_box = PlantedEvidence()
     images, labels = black_box.examples(3, generator=seeded())
     images = images.to(dtype)
-    together = masker(black_box, images, labels, generator=seeded(3))
+    batch = masker(black_box, images, labels, generator=seeded(3))
     alone = torch.cat(
         [
             masker(black_box, images[i : i + 1], labels[i : i + 1], generator=seeded(3))
             for i in range(3)
         ]
     )
-    assert (together - alone).abs().max() < 1e-5
+    assert (batch - alone).abs().max() < 1e-5
 
 
 def test_batch_size_changes_nothing_but_rounding():

@@ -38,7 +38,7 @@ def superpixels(size, count, seed=0):
     return torch.cdist(places.view(-1, 2), points).argmin(1).view(size) * 3 - 2
 
 
-def found(masker, black_box, images, labels, seed=0):
+def attribute(masker, black_box, images, labels, seed=0):
     return masker.attribute(black_box, images, labels, generator=Generator().manual_seed(seed))
 
 
@@ -58,7 +58,7 @@ def test_equals_captums_feature_ablation(size, count):
             images, baselines=0.25, target=labels, feature_mask=regions[None, None]
         )
     masker = FeatureAblation(regions=regions, alternative=Constant(color=0.25))
-    ours = found(masker, TorchBlackBox(model, size=size), images, labels).attributions
+    ours = attribute(masker, TorchBlackBox(model, size=size), images, labels).attributions
     spread = theirs.max() - theirs.min()
     assert (ours - theirs).abs().max() < 1e-10 * spread
     assert spread > 1e-3
@@ -68,7 +68,7 @@ def test_equals_captums_feature_ablation(size, count):
 def test_a_grid_equals_a_plain_loop(alternative):
     black_box = PlantedEvidence(max_batch_size=5)
     images, labels = black_box.examples(2, generator=Generator().manual_seed(3), size=(11, 14))
-    answer = found(
+    output = attribute(
         FeatureAblation(grid_size=(3, 4), alternative=alternative), black_box, images, labels
     )
     whole = black_box(images).softmax(1)
@@ -80,16 +80,16 @@ def test_a_grid_equals_a_plain_loop(alternative):
                 whole - black_box(alternative.edit(images, mask, Generator())).softmax(1)
             ).gather(1, labels[:, None])[:, 0]
             assert torch.allclose(
-                answer.attributions[:, 0, top:bottom, left:right], drop[:, None, None], atol=1e-5
+                output.attributions[:, 0, top:bottom, left:right], drop[:, None, None], atol=1e-5
             )
 
 
 def test_regions_may_be_one_map_per_image_or_one_for_all(black_box, examples):
     images, labels = examples
     maps = torch.stack([superpixels((16, 16), 9, seed) for seed in range(4)])[:, None]
-    together = found(FeatureAblation(regions=maps), black_box, images, labels).attributions
+    batch = attribute(FeatureAblation(regions=maps), black_box, images, labels).attributions
     alone = [
-        found(
+        attribute(
             FeatureAblation(regions=maps[i, 0].numpy()),
             black_box,
             images[i : i + 1],
@@ -97,32 +97,32 @@ def test_regions_may_be_one_map_per_image_or_one_for_all(black_box, examples):
         ).attributions
         for i in range(4)
     ]
-    assert torch.allclose(together, torch.cat(alone), atol=1e-6)
-    shared = found(FeatureAblation(regions=maps[0, 0]), black_box, images, labels).attributions
-    assert torch.allclose(shared[:1], together[:1], atol=1e-6)
-    assert not torch.allclose(shared[1:], together[1:], atol=1e-3)
+    assert torch.allclose(batch, torch.cat(alone), atol=1e-6)
+    shared = attribute(FeatureAblation(regions=maps[0, 0]), black_box, images, labels).attributions
+    assert torch.allclose(shared[:1], batch[:1], atol=1e-6)
+    assert not torch.allclose(shared[1:], batch[1:], atol=1e-3)
 
 
 def test_attributions_are_constant_on_a_region_and_the_mask_is_their_positive_part(
     black_box, examples
 ):
     regions = superpixels((16, 16), 12)
-    answer = found(FeatureAblation(regions=regions), black_box, *examples)
+    output = attribute(FeatureAblation(regions=regions), black_box, *examples)
     for name in regions.unique():
-        assert answer.attributions[:, 0][:, regions == name].std(1).max() < 1e-7
-    positive = answer.attributions.clamp_min(0)
-    assert torch.allclose(answer.mask, positive / positive.amax((1, 2, 3), keepdim=True), atol=1e-6)
+        assert output.attributions[:, 0][:, regions == name].std(1).max() < 1e-7
+    positive = output.attributions.clamp_min(0)
+    assert torch.allclose(output.mask, positive / positive.amax((1, 2, 3), keepdim=True), atol=1e-6)
 
 
 def test_the_mask_of_an_image_does_not_depend_on_its_batch(black_box, examples):
     images, labels = examples
     masker = FeatureAblation(grid_size=4, alternative=Noise())
-    together = found(masker, black_box, images, labels).attributions
+    batch = attribute(masker, black_box, images, labels).attributions
     alone = [
-        found(masker, black_box, images[i : i + 1], labels[i : i + 1]).attributions
+        attribute(masker, black_box, images[i : i + 1], labels[i : i + 1]).attributions
         for i in range(4)
     ]
-    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
+    assert torch.allclose(batch, torch.cat(alone), atol=1e-5)
 
 
 def test_one_query_per_region_and_one_for_the_image():
@@ -186,16 +186,18 @@ def test_maskers_with_equal_regions_are_equal():
 def test_regions_of_a_large_image_need_few_full_passes(monkeypatch):
     from saliencykit.networks.incremental.window_logits import WindowLogits
 
-    asked = []
+    full_passes = []
     full = WindowLogits._full
     monkeypatch.setattr(
         WindowLogits,
         "_full",
-        lambda self, filled, which: asked.extend(which) or full(self, filled, which),
+        lambda self, filled, which: full_passes.extend(which) or full(self, filled, which),
     )
     black_box, image = (
         TorchBlackBox(network(), size=96),
         torch.rand(1, 3, 96, 96, generator=Generator().manual_seed(2)),
     )
-    found(FeatureAblation(regions=superpixels((96, 96), 200)), black_box, image, torch.tensor([1]))
-    assert 0 < len(asked) <= 4  # the ones that verify the incremental result
+    attribute(
+        FeatureAblation(regions=superpixels((96, 96), 200)), black_box, image, torch.tensor([1])
+    )
+    assert 0 < len(full_passes) <= 4  # the ones that verify the incremental result

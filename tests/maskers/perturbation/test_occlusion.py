@@ -57,7 +57,7 @@ def slow_map(black_box, image, label, window, stride, fill):
     return total / count
 
 
-def found(masker, black_box, images, labels, seed=0):
+def attribute(masker, black_box, images, labels, seed=0):
     return masker.attribute(black_box, images, labels, generator=Generator().manual_seed(seed))
 
 
@@ -82,7 +82,7 @@ def test_equals_captums_occlusion(size, window, stride):
             baselines=0.25,
             target=labels,
         )
-    ours = found(
+    ours = attribute(
         Occlusion(window=window, stride=stride, alternative=Constant(color=0.25)),
         TorchBlackBox(net, size=size),
         images,
@@ -113,7 +113,7 @@ def test_equals_captums_occlusion_for_networks_with_full_and_with_incremental_pa
             net = getattr(torchvision.models, name)(weights=None, num_classes=7).eval()
         for (
             module
-        ) in net.modules():  # as they are first drawn, some hardly answer differently to anything
+        ) in net.modules():  # as they are first drawn, some hardly output differently to anything
             if isinstance(module, nn.Linear | nn.Conv2d):
                 nn.init.normal_(module.weight, 0, (2 / module.weight[0].numel()) ** 0.5)
     # their weights being drawn, in single precision two orders of summation already differ by more
@@ -129,7 +129,7 @@ def test_equals_captums_occlusion_for_networks_with_full_and_with_incremental_pa
             target=labels,
         )
     black_box = TorchBlackBox(net, size=64)
-    ours = found(
+    ours = attribute(
         Occlusion(window=16, stride=12, alternative=Constant(color=0.25)), black_box, images, labels
     ).attributions
     assert (ours - theirs).abs().max() < 1e-6 * (theirs.max() - theirs.min())
@@ -143,19 +143,19 @@ def test_equals_captums_occlusion_for_networks_with_full_and_with_incremental_pa
 def test_equals_a_plain_loop_with_any_fill(alternative, limit):
     black_box = PlantedEvidence(max_batch_size=limit)
     images, labels = black_box.examples(2, generator=Generator().manual_seed(3), size=(11, 14))
-    answer = found(
+    output = attribute(
         Occlusion(window=5, stride=2, alternative=alternative), black_box, images, labels
     )
-    again = found(
+    again = attribute(
         Occlusion(window=5, stride=2, alternative=alternative), PlantedEvidence(), images, labels
     )
-    assert torch.allclose(answer.attributions, again.attributions, atol=1e-6)
+    assert torch.allclose(output.attributions, again.attributions, atol=1e-6)
     if isinstance(alternative, Noise):
         return  # the masker draws its own fill
     for row, (image, label) in enumerate(zip(images[:, None], labels, strict=True)):
         fill = alternative(image, generator=Generator())
         assert torch.allclose(
-            answer.attributions[row, 0], slow_map(black_box, image, label, 5, 2, fill), atol=1e-5
+            output.attributions[row, 0], slow_map(black_box, image, label, 5, 2, fill), atol=1e-5
         )
 
 
@@ -168,7 +168,7 @@ def test_an_alternative_that_overrides_edit_is_used_for_each_window(black_box, e
     edits = Crop().edit(images, corner, Generator())
     expected = whole - black_box(edits).softmax(1).gather(1, labels[:, None])[:, 0]
     assert torch.allclose(
-        found(masker, black_box, images, labels).attributions[:, 0, 0, 0], expected, atol=1e-6
+        attribute(masker, black_box, images, labels).attributions[:, 0, 0, 0], expected, atol=1e-6
     )
 
 
@@ -181,7 +181,7 @@ def test_finds_planted_evidence_and_nothing_for_the_wrong_label(black_box, examp
     )
     assert (mask.flatten(1).argmax(1) == (mask * truth).flatten(1).argmax(1)).all()
     assert iou(mask, truth, 0.75).mean() > 0.4
-    other = found(masker, black_box, images, (labels + 1) % 4)
+    other = attribute(masker, black_box, images, (labels + 1) % 4)
     assert (
         other.attributions.amin((1, 2, 3)) < -0.01
     ).all()  # hiding the other class's patch raises p(label)
@@ -189,10 +189,10 @@ def test_finds_planted_evidence_and_nothing_for_the_wrong_label(black_box, examp
 
 
 def test_the_mask_is_the_positive_part_of_the_attributions_over_its_maximum(black_box, examples):
-    answer = found(Occlusion(window=4, stride=2), black_box, *examples)
-    positive = answer.attributions.clamp_min(0)
-    assert torch.allclose(answer.mask, positive / positive.amax((1, 2, 3), keepdim=True), atol=1e-6)
-    assert answer.standard_error is None
+    output = attribute(Occlusion(window=4, stride=2), black_box, *examples)
+    positive = output.attributions.clamp_min(0)
+    assert torch.allclose(output.mask, positive / positive.amax((1, 2, 3), keepdim=True), atol=1e-6)
+    assert output.standard_error is None
 
 
 def test_a_constant_model_gets_an_empty_mask():
@@ -200,7 +200,7 @@ def test_a_constant_model_gets_an_empty_mask():
     nn.init.zeros_(net[1].weight)
     images = torch.rand(2, 3, 8, 8, generator=Generator().manual_seed(0))
     assert (
-        found(Occlusion(), TorchBlackBox(net, size=8), images, torch.tensor([0, 3])).mask.max()
+        attribute(Occlusion(), TorchBlackBox(net, size=8), images, torch.tensor([0, 3])).mask.max()
         < 0.1
     )
 
@@ -209,15 +209,15 @@ def test_a_constant_model_gets_an_empty_mask():
 def test_the_mask_of_an_image_does_not_depend_on_its_batch(black_box, examples, alternative):
     images, labels = examples
     masker = Occlusion(window=4, stride=2, alternative=alternative)
-    together = found(masker, black_box, images, labels).attributions
+    batch = attribute(masker, black_box, images, labels).attributions
     alone = [
-        found(masker, black_box, images[i : i + 1], labels[i : i + 1]).attributions
+        attribute(masker, black_box, images[i : i + 1], labels[i : i + 1]).attributions
         for i in range(4)
     ]
-    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
+    assert torch.allclose(batch, torch.cat(alone), atol=1e-5)
     assert torch.allclose(
-        together.flip(0),
-        found(masker, black_box, images.flip(0), labels.flip(0)).attributions,
+        batch.flip(0),
+        attribute(masker, black_box, images.flip(0), labels.flip(0)).attributions,
         atol=1e-5,
     )
 
@@ -271,5 +271,6 @@ def test_windows_that_do_not_fit_are_refused_with_advice(black_box, examples):
 def test_double_precision_stays(black_box):
     images, labels = black_box.examples(1, generator=Generator().manual_seed(0))
     assert (
-        found(Occlusion(), black_box, images.double(), labels).attributions.dtype == torch.float64
+        attribute(Occlusion(), black_box, images.double(), labels).attributions.dtype
+        == torch.float64
     )

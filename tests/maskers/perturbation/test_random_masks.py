@@ -7,26 +7,26 @@ from torch import Generator
 from saliencykit.maskers.perturbation.random_masks import draw_masks, side_covariance
 
 
-def drawn(samples, size=(12, 9), cells=3, keep=0.5, sampling="antithetic", seed=0):
+def drawn(samples, size=(12, 9), grid_size=3, keep_prob=0.5, sampling="antithetic", seed=0):
     image = torch.ones(1, 1, *size)
     parts = draw_masks(
-        image, samples, cells, keep, sampling, generator=Generator().manual_seed(seed)
+        image, samples, grid_size, keep_prob, sampling, generator=Generator().manual_seed(seed)
     )
     return torch.cat([part.masks() for part in parts])[:, 0]
 
 
 @pytest.mark.parametrize(
-    ("keep", "sampling"), [(0.5, "antithetic"), (0.3, "antithetic"), (0.3, "random")]
+    ("keep_prob", "sampling"), [(0.5, "antithetic"), (0.3, "antithetic"), (0.3, "random")]
 )
-def test_mean_and_covariance_are_the_documented_ones(keep, sampling):
-    masks = drawn(20000, keep=keep, sampling=sampling).double()
-    assert (masks.mean(0) - keep).abs().max() < 0.02
+def test_mean_and_covariance_are_the_documented_ones(keep_prob, sampling):
+    masks = drawn(20000, keep_prob=keep_prob, sampling=sampling).double()
+    assert (masks.mean(0) - keep_prob).abs().max() < 0.02
     if sampling == "antithetic":
         masks = masks[::2]  # pairs depend on each other
     above = (masks - masks.mean(0)).flatten(1)
     wanted = (
-        keep
-        * (1 - keep)
+        keep_prob
+        * (1 - keep_prob)
         * torch.einsum("yv,xu->yxvu", side_covariance(12, 3), side_covariance(9, 3)).reshape(
             108, 108
         )

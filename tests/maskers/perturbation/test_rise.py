@@ -59,28 +59,28 @@ class ConstantLogits(BlackBox):
         return torch.zeros(len(images), 2)
 
 
-def found(masker, black_box, images, labels, seed=0):
+def attribute(masker, black_box, images, labels, seed=0):
     return masker.attribute(black_box, images, labels, generator=Generator().manual_seed(seed))
 
 
 def queried_masks(masker, size, label=0, seed=0):
     """The masks that the masker makes: on a white image and a black fill each query is a mask."""
     black_box = Recorder(Gray(), max_batch_size=7)
-    answer = found(masker, black_box, torch.ones(1, 1, *size), torch.tensor([label]), seed)
-    return torch.cat(black_box.seen), answer
+    output = attribute(masker, black_box, torch.ones(1, 1, *size), torch.tensor([label]), seed)
+    return torch.cat(black_box.seen), output
 
 
 @pytest.mark.parametrize("sampling", ["antithetic", "random"])
 @pytest.mark.parametrize(
-    ("samples", "size", "cells", "keep"),
+    ("samples", "size", "grid_size", "keep_prob"),
     [(300, (16, 16), 7, 0.5), (40, (9, 13), 3, 0.3), (5, (4, 4), 7, 0.5)],
 )
-def test_equals_a_plain_loop_over_the_same_masks(samples, size, cells, keep, sampling):
-    masks, answer = queried_masks(
+def test_equals_a_plain_loop_over_the_same_masks(samples, size, grid_size, keep_prob, sampling):
+    masks, output = queried_masks(
         Rise(
             samples=samples,
-            grid_size=cells,
-            keep_prob=keep,
+            grid_size=grid_size,
+            keep_prob=keep_prob,
             alternative=Constant(color=0.0),
             estimate="mean",
             sampling=sampling,
@@ -93,30 +93,30 @@ def test_equals_a_plain_loop_over_the_same_masks(samples, size, cells, keep, sam
     slow = torch.zeros(size, dtype=torch.float64)
     for y, mask in zip(ys, masks.double(), strict=True):
         slow += (y - mean_y) * (mask[0] - mean_mask)
-    slow /= samples * keep
-    assert torch.allclose(answer.attributions[0, 0].double(), slow, atol=1e-5)
+    slow /= samples * keep_prob
+    assert torch.allclose(output.attributions[0, 0].double(), slow, atol=1e-5)
     assert slow.abs().max() > 1e-3
 
 
 def test_attributions_are_the_published_map_minus_that_of_a_constant_probability():
-    masks, answer = queried_masks(
+    masks, output = queried_masks(
         Rise(samples=200, alternative=Constant(color=0.0), estimate="mean"), (16, 16)
     )
     y = masks.mean((1, 2, 3))
     published = (y[:, None, None] * masks[:, 0]).mean(0) / 0.5
     assert torch.allclose(
-        answer.attributions[0, 0], published - y.mean() * masks[:, 0].mean(0) / 0.5, atol=1e-5
+        output.attributions[0, 0], published - y.mean() * masks[:, 0].mean(0) / 0.5, atol=1e-5
     )
 
 
 def test_standard_error_of_the_mean_estimate_comes_from_eight_groups_of_pairs():
-    masks, answer = queried_masks(
+    masks, output = queried_masks(
         Rise(samples=320, alternative=Constant(color=0.0), estimate="mean"), (12, 12)
     )
     y, mask = masks.mean((1, 2, 3)), masks[:, 0]
     terms = (y - y.mean())[:, None, None] * (mask - mask.mean(0)) / 0.5
     means = terms.view(-1, 8, 2, 12, 12).mean((0, 2))
-    assert torch.allclose(answer.standard_error[0, 0], means.std(0) / math.sqrt(8), atol=1e-6)
+    assert torch.allclose(output.standard_error[0, 0], means.std(0) / math.sqrt(8), atol=1e-6)
 
 
 @pytest.mark.parametrize("estimate", ["linear", "mean"])
@@ -125,9 +125,9 @@ def test_standard_error_estimates_the_distance_to_the_map_of_many_samples(
     black_box, estimate, samples
 ):
     images, labels = black_box.examples(1, generator=Generator().manual_seed(5))
-    converged = found(Rise(samples=20000), black_box, images, labels, 99).attributions
+    converged = attribute(Rise(samples=20000), black_box, images, labels, 99).attributions
     repeats = [
-        found(Rise(samples=samples, estimate=estimate), black_box, images, labels, seed)
+        attribute(Rise(samples=samples, estimate=estimate), black_box, images, labels, seed)
         for seed in range(12)
     ]
     true = torch.stack([r.attributions - converged for r in repeats]).square().mean(0).sqrt().mean()
@@ -137,11 +137,11 @@ def test_standard_error_estimates_the_distance_to_the_map_of_many_samples(
 
 def test_regression_needs_fewer_masks_for_the_same_map(black_box):
     images, labels = black_box.examples(1, generator=Generator().manual_seed(5), size=32)
-    converged = found(
+    converged = attribute(
         Rise(samples=20000, estimate="mean", sampling="random"), black_box, images, labels, 99
     ).attributions
-    few = found(Rise(samples=256), black_box, images, labels).attributions
-    many = found(
+    few = attribute(Rise(samples=256), black_box, images, labels).attributions
+    many = attribute(
         Rise(samples=512, estimate="mean", sampling="random"), black_box, images, labels
     ).attributions
     assert (few - converged).square().mean() < (many - converged).square().mean()
@@ -150,10 +150,10 @@ def test_regression_needs_fewer_masks_for_the_same_map(black_box):
 def test_target_correlation_stops_early_and_is_reached(black_box):
     images, labels = black_box.examples(2, generator=Generator().manual_seed(5), size=32)
     counted = Counting(QueryOnly(black_box))
-    answer = found(Rise(samples=4000, target_correlation=0.95), counted, images, labels)
+    output = attribute(Rise(samples=4000, target_correlation=0.95), counted, images, labels)
     assert counted.num_images < 2 * 1000
-    converged = found(Rise(samples=10000), black_box, images, labels, 99).attributions
-    for one, other in zip(answer.attributions, converged, strict=True):
+    converged = attribute(Rise(samples=10000), black_box, images, labels, 99).attributions
+    for one, other in zip(output.attributions, converged, strict=True):
         assert torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1] > 0.93
 
 
@@ -161,7 +161,7 @@ def test_a_target_correlation_that_was_not_reached_is_warned_about(black_box, ex
     with pytest.warns(
         UserWarning, match=r"after 300 masks .* below target_correlation=0\.99999.*samples=600"
     ):
-        found(
+        attribute(
             Rise(samples=300, target_correlation=0.99999, estimate="mean"),
             black_box,
             *(x[:1] for x in examples),
@@ -170,7 +170,7 @@ def test_a_target_correlation_that_was_not_reached_is_warned_about(black_box, ex
 
 def test_target_correlation_stops_at_the_first_check_for_a_constant_model():
     counted = Counting(ConstantLogits())
-    found(
+    attribute(
         Rise(samples=2000, target_correlation=0.9),
         counted,
         torch.rand(1, 3, 8, 8),
@@ -179,16 +179,16 @@ def test_target_correlation_stops_at_the_first_check_for_a_constant_model():
     assert counted.num_images == 256
 
 
-@pytest.mark.parametrize(("size", "cells"), [((28, 28), 7), ((13, 20), 4), ((3, 3), 7)])
-def test_masks_are_upsampled_grids_cropped_at_an_offset(size, cells):
+@pytest.mark.parametrize(("size", "grid_size"), [((28, 28), 7), ((13, 20), 4), ((3, 3), 7)])
+def test_masks_are_upsampled_grids_cropped_at_an_offset(size, grid_size):
     """For every mask, least squares finds an offset and a grid that give it."""
     masks, _ = queried_masks(
-        Rise(samples=3, grid_size=cells, alternative=Constant(color=0.0)), size
+        Rise(samples=3, grid_size=grid_size, alternative=Constant(color=0.0)), size
     )
-    cell = [math.ceil(side / cells) for side in size]
-    units = torch.eye(cells * cells, dtype=torch.float64).view(-1, 1, cells, cells)
+    cell = [math.ceil(side / grid_size) for side in size]
+    units = torch.eye(grid_size * grid_size, dtype=torch.float64).view(-1, 1, grid_size, grid_size)
     resize_maps = F.interpolate(
-        units, size=[(cells + 1) * c for c in cell], mode="bilinear", align_corners=False
+        units, size=[(grid_size + 1) * c for c in cell], mode="bilinear", align_corners=False
     )[:, 0]
     for mask in masks[:, 0].double():
         misses = []
@@ -217,10 +217,10 @@ def test_edits_are_compositions_with_one_fill(alternative):
         PlantedEvidence(),
     )
     recorder = Recorder(black_box, max_batch_size=5)
-    found(Rise(samples=12, alternative=alternative), recorder, white, torch.tensor([1]))
+    attribute(Rise(samples=12, alternative=alternative), recorder, white, torch.tensor([1]))
     edits = torch.cat(recorder.seen)
     recorder = Recorder(black_box)
-    found(Rise(samples=12, alternative=alternative), recorder, white, torch.tensor([1]))
+    attribute(Rise(samples=12, alternative=alternative), recorder, white, torch.tensor([1]))
     assert torch.allclose(edits, torch.cat(recorder.seen), atol=1e-6)
     if isinstance(alternative, Noise):
         return  # the masker draws its own fill
@@ -237,7 +237,7 @@ def test_the_default_fill_is_zero_after_the_models_normalization():
     net.register_forward_pre_hook(lambda module, args: seen.append(args[0].clone()))
     black_box = TorchBlackBox(net, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2), size=8)
     image = torch.rand(1, 3, 8, 8, generator=Generator().manual_seed(0))
-    found(Rise(samples=20, grid_size=1, keep_prob=0.5), black_box, image, torch.tensor([0]))
+    attribute(Rise(samples=20, grid_size=1, keep_prob=0.5), black_box, image, torch.tensor([0]))
     shown = torch.cat(seen[-1:])
     dropped = shown.abs().amax((1, 2, 3)) < 1e-6
     assert dropped.any()
@@ -247,7 +247,7 @@ def test_the_default_fill_is_zero_after_the_models_normalization():
 def test_an_alternative_that_overrides_edit_is_used_for_each_mask(black_box, examples):
     images, labels = examples
     recorder = Recorder(black_box, max_batch_size=5)
-    found(Rise(samples=12, alternative=Crop()), recorder, images[:1], labels[:1])
+    attribute(Rise(samples=12, alternative=Crop()), recorder, images[:1], labels[:1])
     assert torch.cat(recorder.seen).shape == (12, 3, 16, 16)
 
 
@@ -261,18 +261,18 @@ def test_finds_planted_evidence(black_box):
 
 
 def test_the_mask_is_the_positive_part_of_the_attributions_over_its_maximum(black_box, examples):
-    answer = found(Rise(samples=64), black_box, *examples)
-    positive = answer.attributions.clamp_min(0)
-    assert torch.allclose(answer.mask, positive / positive.amax((1, 2, 3), keepdim=True), atol=1e-6)
+    output = attribute(Rise(samples=64), black_box, *examples)
+    positive = output.attributions.clamp_min(0)
+    assert torch.allclose(output.mask, positive / positive.amax((1, 2, 3), keepdim=True), atol=1e-6)
 
 
 def test_a_constant_model_gets_an_empty_mask():
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 4))
     torch.nn.init.zeros_(net[1].weight)
     images = torch.rand(2, 3, 8, 8, generator=Generator().manual_seed(0))
-    answer = found(Rise(samples=500), TorchBlackBox(net, size=8), images, torch.tensor([0, 3]))
-    assert answer.mask.max() < 0.1
-    assert answer.attributions.abs().max() < 1e-6
+    output = attribute(Rise(samples=500), TorchBlackBox(net, size=8), images, torch.tensor([0, 3]))
+    assert output.mask.max() < 0.1
+    assert output.attributions.abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("alternative", [Constant(color="zero"), Noise(), Choice()], ids=repr)
@@ -283,29 +283,29 @@ def test_the_mask_of_an_image_does_not_depend_on_its_batch(examples, alternative
         PlantedEvidence(max_batch_size=limit),
         Rise(samples=50, alternative=alternative),
     )
-    together = found(masker, black_box, images, labels)
-    alone = [found(masker, black_box, images[i : i + 1], labels[i : i + 1]) for i in range(4)]
+    batch = attribute(masker, black_box, images, labels)
+    alone = [attribute(masker, black_box, images[i : i + 1], labels[i : i + 1]) for i in range(4)]
+    assert torch.allclose(batch.attributions, torch.cat([a.attributions for a in alone]), atol=1e-5)
+    assert torch.allclose(batch.mask, torch.cat([a.mask for a in alone]), atol=1e-5)
     assert torch.allclose(
-        together.attributions, torch.cat([a.attributions for a in alone]), atol=1e-5
-    )
-    assert torch.allclose(together.mask, torch.cat([a.mask for a in alone]), atol=1e-5)
-    assert torch.allclose(
-        together.mask.flip(0),
-        found(masker, black_box, images.flip(0), labels.flip(0)).mask,
+        batch.mask.flip(0),
+        attribute(masker, black_box, images.flip(0), labels.flip(0)).mask,
         atol=1e-5,
     )
 
 
 def test_masks_depend_on_the_seed_and_the_image_but_not_on_max_batch(black_box, examples):
     images, labels = examples
-    first = found(Rise(samples=50), black_box, images, labels).attributions
-    assert torch.equal(first, found(Rise(samples=50), black_box, images, labels).attributions)
+    first = attribute(Rise(samples=50), black_box, images, labels).attributions
+    assert torch.equal(first, attribute(Rise(samples=50), black_box, images, labels).attributions)
     assert not torch.allclose(
-        first, found(Rise(samples=50), black_box, images, labels, seed=1).attributions, atol=1e-4
+        first,
+        attribute(Rise(samples=50), black_box, images, labels, seed=1).attributions,
+        atol=1e-4,
     )
     assert torch.allclose(
         first,
-        found(Rise(samples=50), PlantedEvidence(max_batch_size=7), images, labels).attributions,
+        attribute(Rise(samples=50), PlantedEvidence(max_batch_size=7), images, labels).attributions,
         atol=1e-5,
     )
 
@@ -349,15 +349,15 @@ def test_bad_arguments_are_refused_at_once(wrong, says):
 
 
 def test_two_samples_are_enough_for_finite_numbers(black_box, examples):
-    answer = found(Rise(samples=2), black_box, *examples)
-    assert torch.isfinite(answer.attributions).all()
-    assert torch.isfinite(answer.standard_error).all()
+    output = attribute(Rise(samples=2), black_box, *examples)
+    assert torch.isfinite(output.attributions).all()
+    assert torch.isfinite(output.standard_error).all()
 
 
 def test_double_precision_stays(black_box):
     images, labels = black_box.examples(1, generator=Generator().manual_seed(0))
     assert (
-        found(Rise(samples=16), black_box, images.double(), labels).attributions.dtype
+        attribute(Rise(samples=16), black_box, images.double(), labels).attributions.dtype
         == torch.float64
     )
 
@@ -379,7 +379,7 @@ def test_memory_does_not_grow_with_the_samples():
                     )
                 return super().logits(images)
 
-        found(Rise(samples=samples), Watching(), torch.ones(1, 1, 32, 32), torch.tensor([0]))
+        attribute(Rise(samples=samples), Watching(), torch.ones(1, 1, 32, 32), torch.tensor([0]))
         return counts[0]
 
     assert alive(2560) < 1.05 * alive(256)

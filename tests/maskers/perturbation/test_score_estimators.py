@@ -19,12 +19,12 @@ WEIGHTS = torch.rand(SIZE, generator=Generator().manual_seed(1), dtype=torch.flo
 
 def filled(estimate, samples, response, seed=0, sampling="random"):
     like = torch.zeros(())
-    found = (
+    estimator = (
         MeanEstimator(SIZE, KEEP, like)
         if estimate == "mean"
         else RegressionEstimator(SIZE, CELLS, KEEP, like)
     )
-    shown = []
+    drawn = []
     for part in draw_masks(
         torch.ones(1, 1, *SIZE),
         samples,
@@ -34,36 +34,36 @@ def filled(estimate, samples, response, seed=0, sampling="random"):
         generator=Generator().manual_seed(seed),
     ):
         masks = part.masks()[:, 0]
-        shown.append(masks)
-        found.update(part, response(masks))
-    return found, torch.cat(shown)
+        drawn.append(masks)
+        estimator.update(part, response(masks))
+    return estimator, torch.cat(drawn)
 
 
 def linear(masks):
     return (masks * WEIGHTS.float()).sum((1, 2))
 
 
-def crooked(masks):
+def nonlinear(masks):
     return (linear(masks) * 3).sigmoid() + 0.1 * (masks[:, 3, 3] * masks[:, 9, 9])
 
 
 def test_the_mean_estimator_equals_a_plain_loop():
-    found, masks = filled("mean", 300, crooked)
-    y = crooked(masks)
+    estimator, masks = filled("mean", 300, nonlinear)
+    y = nonlinear(masks)
     slow = sum((y[i] - y.mean()) * (masks[i] - masks.mean(0)) for i in range(300)) / 300 / KEEP
-    assert torch.allclose(found.attributions(), slow, atol=1e-6)
+    assert torch.allclose(estimator.attributions(), slow, atol=1e-6)
 
 
 def test_regression_finds_the_exact_covariance_of_a_linear_response_from_a_few_hundred_masks():
-    found, _ = filled("linear", 400, linear)
+    estimator, _ = filled("linear", 400, linear)
     exact = (1 - KEEP) * side_covariance(SIZE[0], CELLS) @ WEIGHTS @ side_covariance(SIZE[1], CELLS)
-    assert (found.attributions() - exact).abs().max() < 0.01 * exact.max()
-    assert found.expected_correlation() > 0.999
+    assert (estimator.attributions() - exact).abs().max() < 0.01 * exact.max()
+    assert estimator.expected_correlation() > 0.999
 
 
 def test_both_estimators_converge_to_the_same_map():
     one, other = (
-        filled(estimate, 30000, crooked)[0].attributions().double()
+        filled(estimate, 30000, nonlinear)[0].attributions().double()
         for estimate in ("linear", "mean")
     )
     assert (one - other).abs().max() < 0.03 * other.abs().max()
@@ -71,9 +71,9 @@ def test_both_estimators_converge_to_the_same_map():
 
 def test_the_ridge_penalty_is_the_one_of_least_cross_validation_score():
     """On all pixels: (X'X + s)^-1 X'y; the patterns that are left out make a small difference."""
-    found, masks = filled("linear", 150, crooked)
+    estimator, masks = filled("linear", 150, nonlinear)
     x = (masks.flatten(1) - masks.flatten(1).mean(0)).double()
-    y = crooked(masks).double()
+    y = nonlinear(masks).double()
     y = y - y.mean()
     best = None
     for strength in torch.logspace(-3, 3, 61, dtype=torch.float64) * x.square().sum() / 149:
@@ -88,27 +88,29 @@ def test_the_ridge_penalty_is_the_one_of_least_cross_validation_score():
         @ best[1].view(SIZE)
         @ side_covariance(SIZE[1], CELLS)
     )
-    assert (found.attributions() - slow).abs().max() < 0.03 * slow.abs().max()
+    assert (estimator.attributions() - slow).abs().max() < 0.03 * slow.abs().max()
 
 
 @pytest.mark.parametrize("estimate", ["linear", "mean"])
 def test_expected_correlation_predicts_the_correlation_with_many_samples(estimate):
-    converged = filled("linear", 30000, crooked)[0].attributions().flatten()
+    converged = filled("linear", 30000, nonlinear)[0].attributions().flatten()
     predicted, true = [], []
     for seed in range(1, 13):
-        found, _ = filled(estimate, 300, crooked, seed)
-        predicted.append(found.expected_correlation())
+        estimator, _ = filled(estimate, 300, nonlinear, seed)
+        predicted.append(estimator.expected_correlation())
         true.append(
-            torch.corrcoef(torch.stack([found.attributions().double().flatten(), converged]))[0, 1]
+            torch.corrcoef(torch.stack([estimator.attributions().double().flatten(), converged]))[
+                0, 1
+            ]
         )
     assert abs(sum(predicted) / 12 - float(sum(true)) / 12) < 0.05
 
 
 @pytest.mark.parametrize("estimate", ["linear", "mean"])
 def test_updates_in_chunks_give_the_same_result(estimate):
-    whole, _ = filled(estimate, 128, crooked)
+    whole, _ = filled(estimate, 128, nonlinear)
     like = torch.zeros(())
-    found = (
+    estimator = (
         MeanEstimator(SIZE, KEEP, like)
         if estimate == "mean"
         else RegressionEstimator(SIZE, CELLS, KEEP, like)
@@ -118,17 +120,17 @@ def test_updates_in_chunks_give_the_same_result(estimate):
     )
     for at in range(0, 128, 10):
         part = block[at : at + 10]
-        found.update(part, crooked(part.masks()[:, 0]))
-    assert torch.allclose(found.attributions(), whole.attributions(), atol=1e-5)
-    assert torch.allclose(found.standard_error(), whole.standard_error(), rtol=1e-3, atol=1e-6)
-    assert found.expected_correlation() == pytest.approx(whole.expected_correlation(), abs=1e-3)
+        estimator.update(part, nonlinear(part.masks()[:, 0]))
+    assert torch.allclose(estimator.attributions(), whole.attributions(), atol=1e-5)
+    assert torch.allclose(estimator.standard_error(), whole.standard_error(), rtol=1e-3, atol=1e-6)
+    assert estimator.expected_correlation() == pytest.approx(whole.expected_correlation(), abs=1e-3)
 
 
 @pytest.mark.parametrize("estimate", ["linear", "mean"])
 @pytest.mark.parametrize("samples", [1, 2, 3, 2 * GROUPS])
 def test_few_samples_and_constant_responses_stay_finite(estimate, samples):
-    found, _ = filled(estimate, samples, crooked)
-    assert torch.isfinite(found.attributions()).all()
+    estimator, _ = filled(estimate, samples, nonlinear)
+    assert torch.isfinite(estimator.attributions()).all()
     same, _ = filled(estimate, samples, lambda masks: torch.full((len(masks),), 0.25))
     assert same.attributions().abs().max() < 1e-6
     assert same.mean_probability() == pytest.approx(0.25)
