@@ -10,7 +10,8 @@ from typing import Any, final
 from saliencykit.core.errors import InputError
 from saliencykit.evaluation.score_rows import Row, read_rows
 from saliencykit.runs.run_settings import continued
-from saliencykit.storage.atomic_files import row_files, rows_of, write_text
+from saliencykit.storage.atomic_files import write_text
+from saliencykit.storage.jsonl import row_files, rows_of
 
 FORMAT = 1
 # maskers are compared by name, because a run may be extended by further ones

@@ -9,7 +9,7 @@ from math import isfinite, nan
 from pathlib import Path
 from typing import Any, final
 
-from saliencykit.storage.atomic_files import append_lines, json_lines
+from saliencykit.storage.jsonl import append_lines, json_lines
 
 _DIGITS = 7  # float32 has no more
 

@@ -30,8 +30,9 @@ from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker
 from saliencykit.runs.distributed import Processes
 from saliencykit.runs.lock import locked
 from saliencykit.runs.run_settings import command, text_of, versions
-from saliencykit.storage.atomic_files import append_lines, writable
+from saliencykit.storage.atomic_files import writable
 from saliencykit.storage.explanation_rows import ExplainedRow
+from saliencykit.storage.jsonl import append_lines
 from saliencykit.storage.map_shards import PRECISIONS, Precision, ShardWriter
 from saliencykit.storage.saved_explanations import FORMAT, VERSION, SavedExplanations
 

@@ -12,14 +12,9 @@ import numpy as np
 
 from saliencykit.core.errors import InputError
 from saliencykit.runs.run_settings import continued
-from saliencykit.storage.atomic_files import (
-    remove_unfinished,
-    row_files,
-    rows_of,
-    write_beside,
-    write_text,
-)
+from saliencykit.storage.atomic_files import remove_unfinished, write_beside, write_text
 from saliencykit.storage.explanation_rows import ExplainedRow
+from saliencykit.storage.jsonl import row_files, rows_of
 from saliencykit.storage.map_shards import finish_shard, shard_keys
 from saliencykit.storage.saved_explanations import read_manifest, rows_in
 

@@ -1,1 +1,8 @@
-"""Resumable runs over data."""
+"""Resumable runs over data: batches, processes, the lock and the settings of a run directory.
+
+The public names are listed in `__init__.pyi` and imported when they are first used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -12,8 +12,8 @@ from torch import Tensor
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import resize_maps
 from saliencykit.core.types import Mask
-from saliencykit.storage.atomic_files import json_lines, row_files
 from saliencykit.storage.explanation_rows import ExplainedRow, hexadecimal
+from saliencykit.storage.jsonl import json_lines, row_files
 from saliencykit.storage.map_shards import read_map, unpacked
 
 FORMAT = "saliencykit-explanations"

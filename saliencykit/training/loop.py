@@ -21,7 +21,7 @@ from saliencykit.maskers.realtime.encoder import Features
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
 from saliencykit.maskers.realtime.selector import ClassFilters
 from saliencykit.networks.partial_network import PartialNetwork
-from saliencykit.storage.atomic_files import append_lines
+from saliencykit.storage.jsonl import append_lines
 from saliencykit.terms.area import AREAS
 from saliencykit.training.cache import Cache
 from saliencykit.training.fit_checkpoint import load_state, save_state

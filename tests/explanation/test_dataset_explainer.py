@@ -418,7 +418,7 @@ def test_a_full_disk_is_one_sentence_and_what_was_finished_is_there(
     full_disk(is_full)
     with pytest.raises(
         SaliencyKitError,
-        match=r"cannot be written: No space left on device. What was finished before is there",
+        match=r"cannot be written: No space left on device. Finished results are kept",
     ):
         run(black_box, pairs, tmp_path / "run", on_row=lambda *it: seen.append(it))
     monkeypatch.undo()

@@ -6,8 +6,8 @@ import torch
 
 from saliencykit.core.errors import InputError
 from saliencykit.explanation.dataset_run import ExplanationsDirectory, overlay_path
-from saliencykit.storage.atomic_files import append_lines
 from saliencykit.storage.explanation_rows import ExplainedRow
+from saliencykit.storage.jsonl import append_lines
 from saliencykit.storage.map_shards import append_maps, finish_shard
 from saliencykit.storage.saved_explanations import FORMAT, VERSION
 

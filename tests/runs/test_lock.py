@@ -17,30 +17,30 @@ def test_it_is_held_once_and_names_the_holder(tmp_path):
         pass
     with locked(path):
         pass
-    assert path.read_text() == ""
+    assert not (tmp_path / "lock.json").exists()
 
 
 @pytest.mark.parametrize("left", ["", '{"pid": 9', "[]"])
 def test_what_a_dead_process_of_this_machine_left_is_taken_over(tmp_path, left):
-    (tmp_path / "lock").write_text(left)
+    (tmp_path / "lock.json").write_text(left)
     with locked(tmp_path / "lock"):
-        assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
+        assert json.loads((tmp_path / "lock.json").read_text())["pid"] == os.getpid()
 
 
 def test_a_dead_process_is_taken_over(tmp_path):
-    (tmp_path / "lock").write_text(json.dumps({"pid": 2**22 + 1, "host": socket.gethostname()}))
+    (tmp_path / "lock.json").write_text(json.dumps({"pid": 2**22 + 1, "host": socket.gethostname()}))
     with locked(tmp_path / "lock"):
         pass
 
 
 def test_another_machines_is_refused_with_the_way_out(tmp_path):
-    (tmp_path / "lock").write_text(json.dumps({"pid": 7, "host": "elsewhere"}))
+    (tmp_path / "lock.json").write_text(json.dumps({"pid": 7, "host": "elsewhere"}))
     with (
-        pytest.raises(InputError, match=r"process 7 on the machine elsewhere .* delete .*lock"),
+        pytest.raises(InputError, match=r"process 7 on the machine elsewhere .* delete .*lock.json"),
         locked(tmp_path / "lock"),
     ):
         pass
-    assert "elsewhere" in (tmp_path / "lock").read_text()
+    assert "elsewhere" in (tmp_path / "lock.json").read_text()
 
 
 def test_it_is_let_go_after_an_error(tmp_path):

@@ -5,8 +5,8 @@ import torch
 
 from saliencykit.core import rng
 from saliencykit.core.errors import InputError
-from saliencykit.storage.atomic_files import append_lines
 from saliencykit.storage.explanation_rows import ExplainedRow, hexadecimal
+from saliencykit.storage.jsonl import append_lines
 from saliencykit.storage.map_shards import append_maps
 from saliencykit.storage.saved_explanations import (
     FORMAT,

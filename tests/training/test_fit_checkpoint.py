@@ -108,7 +108,7 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch, broken):
     step(network, optimizer)
     with pytest.raises(
         SaliencyKitError,
-        match=r"cannot be written: No space left on device. What was finished before",
+        match=r"cannot be written: No space left on device. Finished results",
     ):
         save_state(path, network, optimizer, FACTS | {"done": 8})
     assert path.read_bytes() == before
