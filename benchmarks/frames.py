@@ -110,7 +110,7 @@ def embedded(batch: int, device: torch.device) -> tuple[RealTimeMasker, Tensor]:
     black_box = demo_black_box()
     black_box.model.to(device)
     picture, _ = black_box.prepare(demo_image())
-    return RealTimeMasker.load(HERE / "masker.safetensors", black_box), picture.repeat(
+    return RealTimeMasker.load(DEMO_DIR / "masker.safetensors", black_box), picture.repeat(
         batch, 1, 1, 1
     )
 

@@ -44,9 +44,9 @@ def test_the_example_runs_without_torch_and_says_what_torch_says(tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     from saliencykit import RealTimeMasker
-    from saliencykit.demo import HERE, demo_black_box, demo_image
+    from saliencykit.demo import DEMO_DIR, demo_black_box, demo_image
 
-    masker = RealTimeMasker.load(HERE / "masker.safetensors", demo_black_box())
+    masker = RealTimeMasker.load(DEMO_DIR / "masker.safetensors", demo_black_box())
     masker.export_onnx(tmp_path / "model-and-masker.onnx")
     demo_image().save(tmp_path / "photo.png")
     line = 'photo = Image.new("RGB", (640, 480), (90, 120, 60))'

@@ -37,7 +37,7 @@ class Surrogate(BlackBox):
     `fit_surrogate`, read by `load`.
 
     It takes what that black box takes, with the same classes, and has gradients and feature maps:
-    `fit(surrogate, images)` trains a masker on it. It is only as good as `facts["fidelity"]` says,
+    `fit(surrogate, images)` trains a masker on it. It is only as good as `metadata["fidelity"]` says,
     and only on images like those it was trained on: query the black box itself in the end
     (`OnSurrogate` finds the mask here, and `explain` verifies it there).
 
@@ -49,7 +49,7 @@ class Surrogate(BlackBox):
         baseline_color: As the black box's.
         preprocessing: How the black box prepares images, where that is known.
         architecture: How a file describes the network.
-        facts: From `fit_surrogate`: `queries` spent, `fidelity`, whether it is `large`, settings.
+        metadata: From `fit_surrogate`: `queries` spent, `fidelity`, whether it is `large`, settings.
         prepared_by: The black box, where only itself knows how it prepares images.
 
     Example:
@@ -72,14 +72,14 @@ class Surrogate(BlackBox):
     baseline_color: tuple[float, ...] | None = None
     preprocessing: Preprocessing | None = field(default=None, repr=False)
     architecture: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
     prepared_by: BlackBox | None = field(default=None, repr=False)
 
     differentiable = True
 
     def __repr__(self) -> str:
         """The network, and the black box that it approximates."""
-        of = self.facts.get("black_box", "a black box")
+        of = self.metadata.get("black_box", "a black box")
         return f"Surrogate({type(self.module).__name__}, of {of})"
 
     @property
@@ -154,7 +154,7 @@ class Surrogate(BlackBox):
             "class_names": None if self.class_names is None else list(self.class_names),
             "baseline_color": self.baseline_color,
             "preprocessing": None if self.preprocessing is None else asdict(self.preprocessing),
-            "facts": dict(self.facts),
+            "metadata": dict(self.metadata),
         }
         SURROGATE_FILE.write(path, self.source_module.state_dict(), header)
         return path
@@ -213,7 +213,7 @@ def _from_header(header: Mapping[str, Any], module: nn.Module) -> Surrogate:
         baseline_color=color,
         preprocessing=preprocessing,
         architecture=header["network"],
-        facts=header["facts"],
+        metadata=header["metadata"],
     )
 
 

@@ -65,9 +65,9 @@ def fit_surrogate(
         )
     surrogate.save(output)
     if as_json:
-        emit_json(dict(surrogate.facts))
+        emit_json(dict(surrogate.metadata))
         return
-    print_fidelity(surrogate.facts)
+    print_fidelity(surrogate.metadata)
     seconds = time.perf_counter() - started
     say(f"wrote {output} in {seconds:.0f} s; the model's outputs are in {directory}")
     masker = "masker.safetensors"

@@ -8,9 +8,7 @@ from torch import Tensor, nn
 
 @final
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut (He et al. 2016, fig. 2); the shortcut is average-pooled
-    where it is strided.
-    """
+    """Two 3x3 convolutions and a shortcut (He et al. 2016, fig. 2), average-pooled where strided."""
 
     def __init__(self, width_in: int, width_out: int, stride: int) -> None:
         super().__init__()
@@ -37,7 +35,7 @@ class ResidualBlock(nn.Module):
 
 @final
 class DemoNet(nn.Module):
-    """A residual network of 2.5 M parameters for small pictures.
+    """A residual network of 2.5 M parameters for small images.
 
     Four stages at strides 2, 4, 8 and 16, global average pooling and one linear head, so that the
     class evidence of every position can be read off the head's rows (CAM). Input: RGB in [0, 1],
@@ -84,7 +82,7 @@ class DemoNet(nn.Module):
         return features
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised pictures (B, 3, H, W) to logits (B, K)."""
+        """Normalized images (B, 3, H, W) to logits (B, K)."""
         logits: Tensor = self.head(
             F.adaptive_avg_pool2d(self.forward_features(images), 1).flatten(1)
         )

@@ -21,7 +21,7 @@ class OnSurrogate(Masker):
     maps and trained maskers.
 
     The black box itself is not queried. Good where the two models agree, see
-    `surrogate.facts["fidelity"]`. Where they disagree the mask explains the surrogate; the
+    `surrogate.metadata["fidelity"]`. Where they disagree the mask explains the surrogate; the
     probabilities that `explain` reports (kept and dropped) come from the black box, and show it.
 
     Args:

@@ -67,7 +67,7 @@ def fit_surrogate(
     The box is asked about whole and masked pictures, each once, and the network learns its answers;
     then both are compared on pictures that it did not learn from. Good where there are many
     pictures like those that will be explained; bad where there are few, or where the box looks at
-    details that a small network does not see: `facts["fidelity"]` says which, and a warning
+    details that a small network does not see: `metadata["fidelity"]` says which, and a warning
     when it is large. The box is never changed.
 
     Args:
@@ -112,7 +112,7 @@ def fit_surrogate(
         >>> with warnings.catch_warnings():
         ...     warnings.simplefilter("ignore")  # five steps teach nothing
         ...     surrogate = fit_surrogate(QueryOnly(black_box), black_box.examples(8, generator=g)[0], queries=50, steps=5)
-        >>> surrogate.differentiable, surrogate.facts["queries"]
+        >>> surrogate.differentiable, surrogate.metadata["queries"]
         (True, 50)
 
     References:
@@ -200,7 +200,7 @@ def fit_surrogate(
         baseline_color=original.baseline_color,
         preprocessing=preprocessing,
         architecture=architecture,
-        facts=facts,
+        metadata=facts,
         prepared_by=None if preprocessing is not None else original,
     )
 

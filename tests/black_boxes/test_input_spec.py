@@ -163,5 +163,5 @@ def test_pixels_that_nobody_said_anything_about():
             InputSpec(dtype="uint8"),
         )
     )
-    with pytest.warns(UserWarning, match="model.onnx does not say how pixels are normalised"):
+    with pytest.warns(UserWarning, match="model.onnx does not say how pixels are normalized"):
         warn_unknown_normalization("model.onnx")

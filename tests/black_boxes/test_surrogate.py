@@ -18,7 +18,7 @@ def surrogate(**options):
     torch.manual_seed(1)
     network = SurrogateNetwork(4, (16, 16), widths=(8, 12))
     black_box = TorchBlackBox(network, mean=(0.5,) * 3, std=(0.25,) * 3, size=16)
-    return Surrogate(black_box, 4, (16, 16), facts={"black_box": "Service()"}, **options)
+    return Surrogate(black_box, 4, (16, 16), metadata={"black_box": "Service()"}, **options)
 
 
 def test_it_keeps_the_contract():

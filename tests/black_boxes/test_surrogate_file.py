@@ -30,7 +30,7 @@ def made(network="own", **options):
     given = {
         "class_names": ("a", "b", "c", "d", "e"),
         "baseline_color": (0.1, 0.2, 0.3),
-        "facts": {"queries": 70},
+        "metadata": {"queries": 70},
     } | options
     return Surrogate(
         TorchBlackBox(module, mean=mean, std=std, size=32),
@@ -63,7 +63,7 @@ def test_there_and_back_to_the_bit(tmp_path, network):
         "class_names",
         "baseline_color",
         "preprocessing",
-        "facts",
+        "metadata",
         "architecture",
     ):
         assert getattr(one, name) == getattr(two, name), name
@@ -144,6 +144,6 @@ def test_a_file_that_cannot_be_written(tmp_path):
 
 
 def test_the_header_alone(tmp_path):
-    assert SURROGATE_FILE.header(made().save(tmp_path / "s.safetensors"))["facts"] == {
+    assert SURROGATE_FILE.header(made().save(tmp_path / "s.safetensors"))["metadata"] == {
         "queries": 70
     }

@@ -7,15 +7,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from saliencykit.demo import HERE, demo_black_box, demo_image
+from saliencykit.demo import DEMO_DIR, demo_black_box, demo_image
 
 
 def test_the_weights_are_small_and_the_card_says_what_they_reach() -> None:
-    assert (HERE / "classifier.safetensors").stat().st_size <= 6e6
-    facts = json.loads((HERE / "classifier.json").read_text())
+    assert (DEMO_DIR / "classifier.safetensors").stat().st_size <= 6e6
+    facts = json.loads((DEMO_DIR / "classifier.json").read_text())
     assert len(facts["classes"]) == 200
     assert facts["top1"] >= 0.25
-    assert f"{100 * facts['top1']:.1f} %" in (HERE / "card.md").read_text()
+    assert f"{100 * facts['top1']:.1f} %" in (DEMO_DIR / "card.md").read_text()
 
 
 def test_the_photo_is_a_cat() -> None:
@@ -59,5 +59,5 @@ def test_the_figure_of_the_card_is_true(data_folder: Path) -> None:
         )
         with torch.no_grad():
             right += int((black_box(images).argmax(1) == labels[part]).sum())
-    facts = json.loads((HERE / "classifier.json").read_text())
+    facts = json.loads((DEMO_DIR / "classifier.json").read_text())
     assert abs(right / 1000 - facts["top1"]) < 0.04

@@ -64,15 +64,15 @@ def planted():
 
 def test_it_agrees_with_a_box_that_is_only_asked(planted):
     surrogate, black_box = planted
-    figures = surrogate.facts["disagreement"]
+    figures = surrogate.metadata["disagreement"]
     assert list(figures) == ["whole", "10% kept", "25% kept", "50% kept", "75% kept", "all"]
     assert figures["whole"]["agreement"]["mean"] > 0.97
     assert figures["all"]["agreement"]["mean"] > 0.9
     assert figures["all"]["difference"]["mean"] < 0.06
     assert figures["all"]["kl"]["mean"] < 0.05
-    assert figures["all"]["n"] == surrogate.facts["held_out"] == 40
-    assert surrogate.facts["large"] is False
-    assert "probability 0.15 or more apart" in surrogate.facts["rule"]
+    assert figures["all"]["n"] == surrogate.metadata["held_out"] == 40
+    assert surrogate.metadata["large"] is False
+    assert "probability 0.15 or more apart" in surrogate.metadata["rule"]
     # once more on masked pictures that nobody has seen, drawn here: one half is grey
     images, _ = PlantedEvidence().examples(100, generator=seeded(9))
     images[:50, :, :, :8], images[50:, :, :8] = 0.5, 0.5
@@ -85,14 +85,14 @@ def test_it_agrees_with_a_box_that_is_only_asked(planted):
 
 def test_not_one_query_more_than_allowed(planted):
     surrogate, black_box = planted
-    assert black_box.num_images == surrogate.facts["queries"] == 1500
+    assert black_box.num_images == surrogate.metadata["queries"] == 1500
 
 
 @quiet
 @pytest.mark.parametrize("queries", [50, 61, 130])
 def test_the_budget_is_spent_and_not_exceeded(queries):
     black_box = Counting(QueryOnly(PlantedEvidence(max_batch_size=7)))
-    assert small(black_box, queries=queries).facts["queries"] == queries
+    assert small(black_box, queries=queries).metadata["queries"] == queries
     assert black_box.num_images == queries
     assert max(black_box.batch_sizes) <= 7
 
@@ -154,7 +154,7 @@ def test_a_box_that_dies_is_asked_only_for_the_rest(tmp_path):
     assert black_box.num_images == 80
     assert any("50 of 80 answers are in" in line for line in news)
     assert same(whole, again)
-    assert whole.facts["disagreement"] == again.facts["disagreement"]
+    assert whole.metadata["disagreement"] == again.metadata["disagreement"]
     with pytest.raises(InputError, match="other settings"):
         small(black_box, queries=80, checkpoint_dir=tmp_path, seed=3)
     small(black_box, queries=80, checkpoint_dir=tmp_path, seed=3, resume=False)
@@ -183,7 +183,7 @@ def test_a_large_disagreement_is_said():
         UserWarning, match=r"disagree much: .* the same class in \d+%.* apart on average"
     ):
         made = small()
-    assert made.facts["large"] is True
+    assert made.metadata["large"] is True
 
 
 @pytest.mark.parametrize(

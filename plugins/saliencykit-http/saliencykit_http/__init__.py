@@ -1,6 +1,6 @@
 """saliencykit-http: image classifiers behind an HTTP address as black boxes of saliencykit.
 
-Importing it does not import the HTTP client; asking a box does.
+Importing it does not import the HTTP client; querying a black box does.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,8 +15,8 @@ def provide_black_boxes() -> Mapping[str, Callable[..., BlackBox]]:
     """`http:ADDRESS` with the options of `HttpBlackBox`, and addresses as they are:
     `http://host:8000/v2/models/resnet`.
 
-    An address begins with the name of its black box: what comes after `http:` or `https:` is the
-    value.
+    In a text, `http` or `https` is the name of the black box, and what comes after the colon is its
+    first argument.
     """
     from saliencykit_http.http_black_box import HttpBlackBox
 

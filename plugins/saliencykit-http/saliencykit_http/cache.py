@@ -1,4 +1,4 @@
-"""AnswerCache: answers on disk, so that no picture is asked about twice."""
+"""OutputCache: outputs on disk, so that no image is sent twice."""
 
 import contextlib
 import hashlib
@@ -12,46 +12,48 @@ import numpy as np
 
 from saliencykit import InputError
 
+Array = np.ndarray[Any, np.dtype[Any]]
+
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, row BLOB NOT NULL, sum BLOB NOT "
     "NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, text TEXT NOT NULL)",
 )
-_AT_ONCE = 500  # keys in one question: SQLite takes at least 999
-_PATIENCE = 30  # seconds that a second process may hold the file
+_KEYS_PER_QUERY = 500  # keys in one query: SQLite takes at least 999
+_LOCK_TIMEOUT = 30  # seconds that a second process may hold the file
 
 
 @final
-class AnswerCache:
-    """A file of answers, `FOLDER/answers.sqlite`: bare numbers with a checksum, nothing that is
-    ever unpickled.
+class OutputCache:
+    """A file of outputs, `DIRECTORY/outputs.sqlite`: plain numbers with a checksum; nothing is ever
+    unpickled.
 
-    A row that does not match its checksum is not there; a damaged file is put aside and begun anew.
-    Several processes may use one folder at the same time.
+    A row that does not match its checksum is ignored; a damaged file is renamed and a new one is
+    started. Several processes may use one directory at the same time.
 
     Args:
-        folder: Made if it is not there.
+        directory: Created if it does not exist.
 
     Raises:
-        InputError: The folder cannot be written.
+        InputError: The directory cannot be written.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / "answers.sqlite"
+    def __init__(self, directory: Path) -> None:
+        self.file = directory / "outputs.sqlite"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(parents=True, exist_ok=True)
             with self._open():
                 pass
         except (OSError, sqlite3.Error) as error:
-            raise InputError(f"the cache {str(folder)!r} cannot be used: {error}.") from error
+            raise InputError(f"the cache {str(directory)!r} cannot be used: {error}.") from error
 
-    def find(self, keys: Sequence[bytes]) -> "dict[bytes, np.ndarray[Any, np.dtype[Any]]]":
+    def find(self, keys: Sequence[bytes]) -> dict[bytes, Array]:
         """The rows that are known, by key."""
         found = {}
-        for first in range(0, len(keys), _AT_ONCE):
-            some = keys[first : first + _AT_ONCE]
+        for first in range(0, len(keys), _KEYS_PER_QUERY):
+            some = keys[first : first + _KEYS_PER_QUERY]
             marks = ",".join("?" * len(some))
-            for key, row, checksum in self._ask(
+            for key, row, checksum in self._query(
                 f"SELECT key, row, sum FROM answers WHERE key IN ({marks})", some
             ):
                 numbers = _read(key, row, checksum)
@@ -59,8 +61,8 @@ class AnswerCache:
                     found[key] = numbers
         return found
 
-    def keep(self, rows: "Mapping[bytes, np.ndarray[Any, np.dtype[Any]]]") -> None:
-        """Write rows; each is there when this returns, whatever happens to the process then."""
+    def keep(self, rows: Mapping[bytes, Array]) -> None:
+        """Write rows; they are on disk when this returns."""
         entries = [
             (key, blob, _checksum(key, blob))
             for key, row in rows.items()
@@ -69,29 +71,29 @@ class AnswerCache:
         try:
             with self._open() as file, file:
                 file.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", entries)
-        except sqlite3.Error as error:  # a full disk, say: the answer itself is fine
-            warnings.warn(f"answers could not be kept in {self.file}: {error}.", stacklevel=2)
+        except sqlite3.Error as error:  # a full disk, say: the outputs themselves are fine
+            warnings.warn(f"outputs could not be written to {self.file}: {error}.", stacklevel=2)
 
     def note(self, name: str) -> str | None:
-        """A text that was kept under a name."""
-        found = self._ask("SELECT text FROM notes WHERE name = ?", [name])
+        """The text stored under a name, or None."""
+        found = self._query("SELECT text FROM notes WHERE name = ?", [name])
         return str(found[0][0]) if found else None
 
     def keep_note(self, name: str, text: str) -> None:
-        """Keep a text under a name."""
+        """Store a text under a name."""
         with contextlib.suppress(sqlite3.Error), self._open() as file, file:
             file.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, text))
 
-    def _ask(self, question: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    def _query(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         try:
             with self._open() as file:
-                return file.execute(question, values).fetchall()
+                return file.execute(sql, values).fetchall()
         except sqlite3.DatabaseError as error:
             if not _is_damage(error):
                 raise InputError(
                     f"the cache {str(self.file)!r} cannot be read: {error}."
                 ) from error
-            self._put_aside()
+            self._rename_damaged()
             return []
 
     @contextlib.contextmanager
@@ -102,7 +104,7 @@ class AnswerCache:
         except sqlite3.DatabaseError as error:
             if not _is_damage(error):
                 raise
-            self._put_aside()
+            self._rename_damaged()
             file = self._connected()
         try:
             yield file
@@ -110,7 +112,7 @@ class AnswerCache:
             file.close()
 
     def _connected(self) -> sqlite3.Connection:
-        file = sqlite3.connect(self.file, timeout=_PATIENCE)
+        file = sqlite3.connect(self.file, timeout=_LOCK_TIMEOUT)
         try:
             file.execute("PRAGMA synchronous = NORMAL")
             for table in _TABLES:
@@ -120,12 +122,12 @@ class AnswerCache:
             raise
         return file
 
-    def _put_aside(self) -> None:
+    def _rename_damaged(self) -> None:
         aside = self.file.with_suffix(".damaged")
         with contextlib.suppress(FileNotFoundError):  # another process was faster
             self.file.replace(aside)
             warnings.warn(
-                f"{self.file} is damaged; it is now {aside.name}, and a new one is begun.",
+                f"{self.file} is damaged; it is now {aside.name}, and a new one is started.",
                 stacklevel=3,
             )
 
@@ -137,7 +139,7 @@ def _is_damage(error: sqlite3.Error) -> bool:
     )
 
 
-def _written(row: "np.ndarray[Any, np.dtype[Any]]") -> bytes:
+def _written(row: Array) -> bytes:
     """One letter for the precision, then the numbers: four bytes each where that loses nothing."""
     single = row.astype("<f4")
     return (
@@ -147,7 +149,7 @@ def _written(row: "np.ndarray[Any, np.dtype[Any]]") -> bytes:
     )
 
 
-def _read(key: bytes, blob: Any, checksum: Any) -> "np.ndarray[Any, np.dtype[Any]] | None":
+def _read(key: bytes, blob: Any, checksum: Any) -> Array | None:
     """The numbers of a row, or None if it is not as it was written."""
     if (
         not isinstance(blob, bytes)

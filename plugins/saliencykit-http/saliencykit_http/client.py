@@ -1,6 +1,4 @@
-"""Client: one request, asked again until there is an answer that can be used, with growing pauses
-in between.
-"""
+"""Client: one request, retried until there is a usable response, with growing pauses in between."""
 
 import json
 import random
@@ -15,21 +13,21 @@ from urllib.parse import urlsplit, urlunsplit
 from saliencykit import InputError
 
 T = TypeVar("T")
-# how often an answer that cannot be used is asked for again: a wrong setting would not get better
+# retries after an unusable response: a wrong setting would not get better
 _UNUSABLE = 2
-_SILENCE = 2.0  # seconds of trouble after which somebody who waits is told
-_LARGEST = 2**28  # bytes of an answer
-_LATER = (408, 425, 429)  # and all of 5xx: the server says that another try may help
+_SILENCE = 2.0  # seconds of trouble after which a warning is given
+_LARGEST = 2**28  # bytes of a response
+_LATER = (408, 425, 429)  # and all of 5xx: another try may help
 _ADVICE = {
-    401: " It wants to know who you are: write headers= or token_variable=.",
-    403: " It refuses you: write headers= or token_variable=.",
-    413: " The request is too large for it: write a smaller max_batch_size=.",
+    401: " It requires authentication: write headers= or token_variable=.",
+    403: " Access is denied: write headers= or token_variable=.",
+    413: " The request is too large: write a smaller max_batch_size=.",
 }
 
 
 @final
 class UnusableError(Exception):
-    """An answer of the right kind that does not hold what it must: garbage, wrong shapes, NaN."""
+    """A response of status 200 that cannot be used: garbage, wrong shapes, NaN."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(_plain(reason, 300))  # it quotes what a server sent
@@ -38,7 +36,7 @@ class UnusableError(Exception):
 @final
 @dataclass(frozen=True)
 class Reply:
-    """What came back.
+    """A response.
 
     Attributes:
         status: The number, 200 for success.
@@ -53,17 +51,17 @@ class Reply:
 
 @final
 class Client:
-    """Sends requests to one service, and knows when and how long to wait.
+    """Sends requests to one service, with retries and backoff.
 
     Args:
-        timeout: Seconds that one request may take from its first byte to the last of its answer.
+        timeout: Seconds that one request may take, from its first byte to the last of the response.
         retries: How often a request is sent again.
         backoff: Seconds before the first of these; each further pause is twice as long, at most 30
             s, and each is shortened by a random share of up to a half, so that many clients do not
             come back together.
         longest_wait: The longest `Retry-After` in seconds that is waited for.
         headers: Sent with every request.
-        advice: The end of the message when all was in vain: what becomes of the answers so far.
+        advice: The end of the message after the last try: what becomes of the outputs so far.
     """
 
     def __init__(
@@ -85,9 +83,9 @@ class Client:
         self.headers = {"User-Agent": "saliencykit-http", **headers}
         self.advice = advice
         self._http: Any = None
-        self._random = random.Random()  # its own: the global state is nobody's business here
+        self._random = random.Random()  # its own: the global state is not touched
 
-    def ask(
+    def request(
         self,
         method: str,
         url: str,
@@ -99,7 +97,7 @@ class Client:
         not_sent: Callable[[], None] = lambda: None,
         retries: int | None = None,
     ) -> T:
-        """Send a request until `read` takes its answer.
+        """Send a request until `read` accepts its reply.
 
         Args:
             method: GET or POST.
@@ -112,8 +110,7 @@ class Client:
             retries: In place of the client's own.
 
         Raises:
-            InputError: There is no usable answer after all tries, or the server said that another
-                try would not help.
+            InputError: There is no usable response after all tries, or another try would not help.
         """
         import httpx2
 
@@ -138,7 +135,7 @@ class Client:
                 not_sent()
                 trouble = f"there was no connection ({error or type(error).__name__})"
             except httpx2.TimeoutException:
-                trouble = f"there was no answer within {self.timeout:g} s"
+                trouble = f"there was no response within {self.timeout:g} s"
             except httpx2.RequestError as error:
                 trouble = f"the connection broke ({error or type(error).__name__})"
             if unusable > _UNUSABLE or tries > most:
@@ -148,7 +145,7 @@ class Client:
             if not told and time.monotonic() - started + wait > _SILENCE:
                 told = True
                 warnings.warn(
-                    f"{shown(url)}: {trouble}; asking again, {most + 1 - tries} times at most.",
+                    f"{redacted(url)}: {trouble}; retrying, {most + 1 - tries} times at most.",
                     stacklevel=2,
                 )
             time.sleep(wait)
@@ -157,7 +154,9 @@ class Client:
             if tries > 1
             else "at the first try"
         )
-        raise InputError(f"{shown(url)} gave no usable answer {often}: {trouble}.{self.advice}")
+        raise InputError(
+            f"{redacted(url)} gave no usable response {often}: {trouble}.{self.advice}"
+        )
 
     def _once(
         self, httpx2: Any, method: str, url: str, content: bytes | None, headers: Mapping[str, str]
@@ -171,7 +170,7 @@ class Client:
                 parts.append(part)
                 size += len(part)
                 if size > _LARGEST:
-                    raise UnusableError(f"the answer has more than {_LARGEST >> 20} MB")
+                    raise UnusableError(f"the response has more than {_LARGEST >> 20} MB")
                 if (
                     time.monotonic() > deadline
                 ):  # httpx's own limit is between two pieces: a trickle would never end
@@ -180,30 +179,28 @@ class Client:
             return Reply(response.status_code, known, b"".join(parts))
 
     def _refused(self, reply: Reply, url: str) -> tuple[str, float]:
-        """What the server said, and how long it wants to be left alone; raises where another try
-        would not help.
-        """
-        said = f"it answered {reply.status}{_message(reply)}"
+        """What the server said, and how long to wait; raises where another try would not help."""
+        said = f"it returned {reply.status}{_message(reply)}"
         if reply.status not in _LATER and reply.status < 500:
             where = reply.headers.get("location", "")
-            moved = f" It has moved: {shown(where)}." if where else ""
-            raise InputError(f"{shown(url)}: {said}.{moved}{_ADVICE.get(reply.status, '')}")
+            moved = f" It has moved: {redacted(where)}." if where else ""
+            raise InputError(f"{redacted(url)}: {said}.{moved}{_ADVICE.get(reply.status, '')}")
         wait = _seconds(reply.headers.get("retry-after", ""))
         if wait > self.longest_wait:
             raise InputError(
-                f"{shown(url)}: {said}, and asks to come back in {wait:.0f} s.{self.advice}"
+                f"{redacted(url)}: {said}, and asks to retry in {wait:.0f} s.{self.advice}"
             )
         return said, wait
 
 
-def shown(url: str) -> str:
+def redacted(url: str) -> str:
     """An address for messages: without a password in front and a query behind.
 
     Args:
         url: The address.
 
     Example:
-        >>> shown("http://user:secret@host:8000/v2?key=secret")
+        >>> redacted("http://user:secret@host:8000/v2?key=secret")
         'http://host:8000/v2'
     """
     parts = urlsplit(url)

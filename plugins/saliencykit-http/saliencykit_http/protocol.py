@@ -1,5 +1,5 @@
-"""The Open Inference Protocol, version 2: what a server says of a model, requests and answers, as
-JSON or with binary tensors.
+"""The Open Inference Protocol, version 2: a model's metadata, requests and responses, as JSON or
+with binary tensors.
 
 References:
     https://github.com/open-inference/open-inference-protocol, files inference_rest.md and
@@ -15,30 +15,26 @@ from typing import Any, final
 import numpy as np
 
 from saliencykit import InputError
+from saliencykit_http.cache import Array
 from saliencykit_http.client import Reply, UnusableError
 
 DATATYPES = {"FP32": "float32", "FP16": "float16", "FP64": "float64", "UINT8": "uint8"}
 _HEADER = "inference-header-content-length"
-# what an output is called that is meant, where there are several
-_ANSWERS = (
-    "logits",
-    "probabilities",
-    "scores",
-)
+_OUTPUT_NAMES = ("logits", "probabilities", "scores")  # where there are several outputs
 
 
 @final
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a server says of a model.
+    """A model's metadata.
 
     Attributes:
-        versions: Those that it has; empty if it does not say.
-        input: The name of the input that takes the picture.
+        versions: Of the model; empty if it does not tell.
+        input: The name of the input that takes the images.
         datatype: Of the input, one of `DATATYPES`.
         shape: Of the input, -1 where it is free.
-        output: The name of the output that is the answer.
-        classes: K, or None if it does not say.
+        output: The name of the output that holds the logits or probabilities.
+        classes: K, or None if it does not tell.
     """
 
     versions: tuple[str, ...]
@@ -50,7 +46,7 @@ class ModelInfo:
 
 
 def read_info(said: Any, input: str | None, output: str | None, who: str) -> ModelInfo:
-    """The answer to `GET /v2/models/NAME`.
+    """Read the response to `GET /v2/models/NAME`.
 
     Args:
         said: Its JSON.
@@ -59,7 +55,7 @@ def read_info(said: Any, input: str | None, output: str | None, who: str) -> Mod
         who: The address, for the error.
 
     Raises:
-        InputError: It is no such answer, or the model takes no single picture.
+        InputError: It is something else, or the model does not take one input of images.
     """
     try:
         inputs = {str(entry["name"]): entry for entry in said["inputs"]}
@@ -77,7 +73,7 @@ def read_info(said: Any, input: str | None, output: str | None, who: str) -> Mod
             if output
             else list(outputs)
             if len(outputs) == 1
-            else [key for key in _ANSWERS if key in outputs][:1]
+            else [key for key in _OUTPUT_NAMES if key in outputs][:1]
         )
         if not chosen or chosen[0] not in outputs:
             raise InputError(
@@ -86,7 +82,7 @@ def read_info(said: Any, input: str | None, output: str | None, who: str) -> Mod
         entry, found = inputs[name], outputs[chosen[0]]
         if entry["datatype"] not in DATATYPES:
             raise InputError(
-                f"{who} takes {entry['datatype']}; pictures are sent as {', '.join(DATATYPES)}. "
+                f"{who} takes {entry['datatype']}; images are sent as {', '.join(DATATYPES)}. "
                 "Write encode= and decode=."
             )
         sides = [int(side) for side in found.get("shape", ())]
@@ -107,15 +103,13 @@ def read_info(said: Any, input: str | None, output: str | None, who: str) -> Mod
         ) from error
 
 
-def write_request(
-    rows: "np.ndarray[Any, np.dtype[Any]]", info: ModelInfo, *, binary: bool
-) -> tuple[bytes, dict[str, str]]:
+def write_request(rows: Array, info: ModelInfo, *, binary: bool) -> tuple[bytes, dict[str, str]]:
     """The body of `POST .../infer` and its headers.
 
     Args:
-        rows: Pictures as the model takes them.
-        info: What the server says of the model.
-        binary: Bare numbers in place of JSON.
+        rows: Images as the model takes them.
+        info: The model's metadata.
+        binary: Binary tensors in place of JSON.
 
     Example:
         >>> info = ModelInfo(("1",), "pixels", "UINT8", (-1, 1, 1, 2), "logits", 4)
@@ -144,18 +138,16 @@ def write_request(
     }
 
 
-def read_answer(
-    reply: Reply, info: ModelInfo, count: int
-) -> tuple["np.ndarray[Any, np.dtype[Any]]", str | None]:
-    """The rows of an answer, (count, K), and the version of the model that gave it, if it says so.
+def read_response(reply: Reply, info: ModelInfo, count: int) -> tuple[Array, str | None]:
+    """The rows of a response, (count, K), and the version of the model that it names, if any.
 
     Args:
         reply: Of status 200.
-        info: What the server says of the model.
-        count: How many pictures were asked about.
+        info: The model's metadata.
+        count: The number of images in the request.
 
     Raises:
-        UnusableError: It is not the answer to `count` rows.
+        UnusableError: It does not hold `count` rows.
     """
     length = reply.headers.get(_HEADER, "")
     at = (
@@ -165,11 +157,11 @@ def read_answer(
     )
     blob, said = reply.content[at:], read_json(reply.content[:at])
     if not isinstance(said, Mapping) or not isinstance(said.get("outputs"), list):
-        raise UnusableError("the answer has no list of outputs")
+        raise UnusableError("the response has no list of outputs")
     at = 0
     for tensor in said["outputs"]:
         if not isinstance(tensor, Mapping):
-            raise UnusableError("an output is no tensor")
+            raise UnusableError("an output is not a tensor")
         parameters = tensor.get("parameters")
         size = parameters.get("binary_data_size") if isinstance(parameters, Mapping) else None
         piece = None
@@ -178,41 +170,41 @@ def read_answer(
         if tensor.get("name") == info.output:
             version = said.get("model_version")
             return _rows(tensor, piece, count), None if version is None else str(version)
-    raise UnusableError(f"the answer has no output {info.output!r}")
+    raise UnusableError(f"the response has no output {info.output!r}")
 
 
 def read_json(content: bytes) -> Any:
-    """What a JSON text says.
+    """Parse JSON.
 
     Args:
         content: The text, UTF-8.
 
     Raises:
-        UnusableError: It is none.
+        UnusableError: It is not JSON.
     """
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise UnusableError(
-            f"the answer of {len(content)} bytes is no JSON ({str(error)[:80]})"
+            f"the response of {len(content)} bytes is not JSON ({str(error)[:80]})"
         ) from error
 
 
-def usable(values: Any, count: int) -> "np.ndarray[Any, np.dtype[Any]]":
+def usable(values: Any, count: int) -> Array:
     """Numbers as an array (count, K), float64.
 
     Args:
         values: Whatever numpy makes an array of: (count, K), (count,) or (count, K, 1, 1).
-        count: How many pictures were asked about.
+        count: The number of images in the request.
 
     Raises:
-        UnusableError: They are no numbers, of another shape, or not finite.
+        UnusableError: They are not numbers, of another shape, or not finite.
     """
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise UnusableError(
-            f"the answer holds something else than numbers ({str(error)[:80]})"
+            f"the response holds something other than numbers ({str(error)[:80]})"
         ) from error
     if array.ndim == 1 and len(array) == count:
         array = array[:, None]
@@ -220,17 +212,14 @@ def usable(values: Any, count: int) -> "np.ndarray[Any, np.dtype[Any]]":
         array = array[:, :, 0, 0]
     if array.ndim != 2 or len(array) != count or array.shape[1] < 1:
         raise UnusableError(
-            f"the answer to {count} pictures has the shape {array.shape}, and must have ({count}, "
-            "K)"
+            f"the response for {count} images has shape {array.shape}, and must have ({count}, K)"
         )
     if not np.isfinite(array).all():
-        raise UnusableError("the answer holds NaN or infinite values")
+        raise UnusableError("the response holds NaN or infinite values")
     return array
 
 
-def _rows(
-    tensor: Mapping[str, Any], piece: bytes | None, count: int
-) -> "np.ndarray[Any, np.dtype[Any]]":
+def _rows(tensor: Mapping[str, Any], piece: bytes | None, count: int) -> Array:
     shape = tensor.get("shape")
     if not isinstance(shape, list) or not all(
         isinstance(side, int) and side >= 0 for side in shape

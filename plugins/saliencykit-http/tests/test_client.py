@@ -4,7 +4,7 @@ import time
 import warnings
 
 import pytest
-from saliencykit_http.client import Client, Reply, UnusableError, shown
+from saliencykit_http.client import Client, Reply, UnusableError, redacted
 
 from saliencykit import InputError
 
@@ -29,7 +29,7 @@ class Script:
         monkeypatch.setattr(time, "sleep", self.pauses.append)
 
     def ask(self, read=lambda reply: reply.content):
-        return self.client.ask("GET", "http://host/x", read)
+        return self.client.request("GET", "http://host/x", read)
 
 
 def status(number, content=b"", **headers):
@@ -56,7 +56,7 @@ def test_pauses_grow_with_jitter(monkeypatch):
 def test_who_waits_is_told_once(monkeypatch):
     script = Script(monkeypatch, *[status(503)] * 4, status(200), retries=6)
     with pytest.warns(
-        UserWarning, match=r"http://host/x: it answered 503; asking again, \d times at most\."
+        UserWarning, match=r"http://host/x: it returned 503; retrying, \d times at most\."
     ) as said:
         script.ask()
     assert len(said) == 1
@@ -93,7 +93,7 @@ def test_others_are_not(monkeypatch, number):
     )
     with pytest.raises(
         InputError,
-        match=rf"http://host/x: it answered {number} \(no\)\. It has moved: http://other/y\.",
+        match=rf"http://host/x: it returned {number} \(no\)\. It has moved: http://other/y\.",
     ) as raised:
         script.ask()
     assert "secret" not in str(raised.value)
@@ -104,7 +104,7 @@ def test_the_end_of_patience(monkeypatch):
     script = Script(monkeypatch, *[status(500, b"<html>\x00\x1b[31m" + b"long " * 1000)] * 6)
     with pytest.raises(
         InputError,
-        match=r"http://host/x gave no usable answer after 6 tries in 0 s: it answered 500 \(<html>",
+        match=r"http://host/x gave no usable response after 6 tries in 0 s: it returned 500 \(<html>",
     ) as raised:
         script.ask()
     assert str(raised.value).endswith(" Bye.")
@@ -122,4 +122,4 @@ def test_what_cannot_be_used_is_asked_for_twice_again(monkeypatch):
 
 
 def test_addresses_are_shown_without_secrets():
-    assert shown("https://me:pass@host:80/a/b?key=1#x") == "https://host:80/a/b"
+    assert redacted("https://me:pass@host:80/a/b?key=1#x") == "https://host:80/a/b"

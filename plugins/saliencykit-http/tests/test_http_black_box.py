@@ -164,7 +164,7 @@ def test_texts(server):
     )
     assert as_black_box("https:https://host/v2/models/x").url == "https://host/v2/models/x"
     black_box = as_black_box(server.url)
-    with pytest.warns(UserWarning, match="pictures go in as RGB in"):
+    with pytest.warns(UserWarning, match="images go in as RGB in"):
         assert black_box.prepare(Image.new("RGB", (20, 30)))[0].shape == (1, 3, SIDE, SIDE)
     assert explain(
         f"{server.url},mean=0,std=1", PICTURES[0], 1, masker="rise:samples=8"
@@ -237,7 +237,7 @@ def test_a_fault_that_stays_is_one_clear_error(server, fault):
     server.faults.extend([FAULTS[fault]] * 10)
     with pytest.raises(
         InputError,
-        match=r"/v2/models/small/infer gave no usable answer after \d tries in \d s: .*\. With "
+        match=r"/v2/models/small/infer gave no usable response after \d tries in \d s: .*\. With "
         r"cache=",
     ) as raised:
         black_box(PICTURES[:1])
@@ -249,7 +249,7 @@ def test_a_fault_that_stays_is_one_clear_error(server, fault):
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("400", r"answered 400 \(out of order\)\.$"),
+        ("400", r"returned 400 \(out of order\)\.$"),
         ("413", "max_batch_size="),
         ("401", "token_variable="),
     ],
@@ -314,22 +314,22 @@ def test_a_server_that_stays_away_and_a_second_run(server, wanted, tmp_path):
     server.faults.extend([None] * 4 + [fatal])
     with pytest.raises(
         InputError,
-        match=r"there was no connection .*kept in '.*answers': the same again goes on from there",
+        match=r"there was no connection .*kept in '.*answers': run again to resume",
     ):
         map_of(box_of(server, **options))
     before = server.images
     server.start()
     second = box_of(server, **options)
     assert close_to_rounding(map_of(second), wanted)
-    assert second.remembered > 20
-    assert second.sent == server.images - before == 63 - second.remembered
+    assert second.cached > 20
+    assert second.sent == server.images - before == 63 - second.cached
 
 
 def test_no_server_at_all():
     black_box = HttpBlackBox("http://127.0.0.1:9/v2/models/x", retries=1, backoff=0.01)
     with pytest.raises(
         InputError,
-        match=r"http://127\.0\.0\.1:9/v2/models/x gave no usable answer after 2 tries in 0 s: "
+        match=r"http://127\.0\.0\.1:9/v2/models/x gave no usable response after 2 tries in 0 s: "
         r"there was no connection",
     ):
         black_box(PICTURES)
@@ -345,12 +345,12 @@ def test_retry_after_is_obeyed_and_not_for_ever(server):
     server.retry_after = "3600"
     server.faults.append("503")
     with pytest.raises(
-        InputError, match=r"answered 503 \(out of order\), and asks to come back in 3600 s\."
+        InputError, match=r"returned 503 \(out of order\), and asks to retry in 3600 s\."
     ):
         box_of(server)(PICTURES[:1])
     server.retry_after = "Fri, 01 Jan 2100 00:00:00 GMT"
     server.faults.append("503")
-    with pytest.raises(InputError, match="asks to come back in"):
+    with pytest.raises(InputError, match="asks to retry in"):
         box_of(server)(PICTURES[:1])
 
 
@@ -359,7 +359,7 @@ def test_another_version_in_the_middle_is_an_error(server):
     black_box(PICTURES)
     server.model_version = "2"
     with pytest.raises(
-        InputError, match=r"version 2 answers, and before it was 1; the model was replaced"
+        InputError, match=r"version 2 responds, and before it was 1; the model was replaced"
     ):
         black_box(PICTURES)
 
@@ -394,7 +394,7 @@ def test_whatever_happens_the_map_is_the_same_or_there_is_one_error_within_the_b
         finally:
             assert server.images - before == black_box.sent <= limit
     assert close_to_rounding(answer, wanted)
-    assert all("gave no usable answer" in text or "max_queries=" in text for text in ended)
+    assert all("gave no usable response" in text or "max_queries=" in text for text in ended)
 
 
 # the budget
@@ -407,7 +407,7 @@ def test_never_more_images_than_the_budget(server, limit, cached, tmp_path):
     black_box = box_of(server, max_queries=limit, cache=tmp_path if cached else None)
     with pytest.raises(
         InputError,
-        match=rf"max_queries={limit} images may be sent, \d+ were, and \d+ more are wanted\. (With "
+        match=rf"max_queries={limit} images may be sent, \d+ were, and \d+ more are needed\. (With "
         r"cache=|.* are kept)",
     ):
         map_of(black_box)
@@ -440,7 +440,7 @@ def test_copies_that_fill_up_a_batch_are_counted(serve):
     black_box = box_of(server, max_queries=8)
     black_box(PICTURES[:4])
     assert black_box.sent == server.images == 6
-    with pytest.raises(InputError, match="6 were, and 3 more are wanted"):
+    with pytest.raises(InputError, match="6 were, and 3 more are needed"):
         black_box(PICTURES[:1])
 
 
@@ -455,9 +455,9 @@ def test_a_second_run_sends_nothing(server, wanted, tmp_path):
     again = map_of(second)
     assert torch.equal(again.mask, map_of(first).mask)
     assert (server.requests, server.images) == before
-    assert (second.sent, second.remembered) == (0, 63)
+    assert (second.sent, second.cached) == (0, 63)
     server.stop()
-    with pytest.warns(UserWarning, match="answers come from the cache alone"):
+    with pytest.warns(UserWarning, match="outputs come from the cache only"):
         assert torch.equal(map_of(box_of(server, cache=tmp_path)).mask, again.mask)
 
 
@@ -519,11 +519,11 @@ def test_functions_that_fail(server):
 
     options = {"size": SIDE, "retries": 5, **QUICK}
     with pytest.raises(
-        InputError, match=r"broken could not read the answer \(KeyError: 'scores'\)"
+        InputError, match=r"broken could not decode the response \(KeyError: 'scores'\)"
     ):
         HttpBlackBox(f"{server.url}/infer", encode=encode, decode=broken, **options)(PICTURES[:1])
     assert server.requests == 3  # an answer that cannot be used is asked for twice again, no more
-    with pytest.raises(InputError, match=r"broken failed on pictures \(1, 16, 16, 3\): KeyError"):
+    with pytest.raises(InputError, match=r"broken failed on images \(1, 16, 16, 3\): KeyError"):
         HttpBlackBox(f"{server.url}/infer", encode=broken, decode=decode, **options)(PICTURES[:1])
     assert server.requests == 3
 
@@ -549,7 +549,7 @@ def test_passwords_are_never_shown(server):
     black_box = HttpBlackBox(
         server.url.replace("//", "//me:pass@").replace("small", "other"), **QUICK
     )
-    with pytest.raises(InputError, match=r"answered 404 \(no such model\)") as raised:
+    with pytest.raises(InputError, match=r"returned 404 \(no such model\)") as raised:
         black_box(PICTURES[:1])
     assert "pass" not in str(raised.value) + repr(black_box)
 
@@ -583,13 +583,15 @@ def test_bad_options(options, words):
 
 
 def test_addresses_of_something_else(server, serve):
-    with pytest.raises(InputError, match="is no address of a model in the Open Inference Protocol"):
+    with pytest.raises(
+        InputError, match="is not the address of a model in the Open Inference Protocol"
+    ):
         HttpBlackBox(f"http://127.0.0.1:{server.port}/predict", **QUICK)(PICTURES)
     with pytest.raises(InputError, match="has the outputs logits; write output="):
         box_of(server, output="x")(PICTURES)
     with pytest.raises(InputError, match="has no input 'x'; its inputs are pixels"):
         box_of(server, input="x")(PICTURES)
-    with pytest.raises(InputError, match="takes BYTES; pictures are sent as FP32"):
+    with pytest.raises(InputError, match="takes BYTES; images are sent as FP32"):
         box_of(serve(datatype="BYTES"))(PICTURES)
     with pytest.raises(InputError, match="four axes"):
         box_of(serve(shape=(-1, 5)))(PICTURES)

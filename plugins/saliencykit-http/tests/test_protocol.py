@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from saliencykit_http.client import Reply, UnusableError
-from saliencykit_http.protocol import ModelInfo, read_answer, read_info, write_request
+from saliencykit_http.protocol import ModelInfo, read_info, read_response, write_request
 
 from saliencykit import InputError
 
@@ -74,13 +74,13 @@ def test_binary_requests(dtype):
 
 
 def test_answers():
-    rows, version = read_answer(reply(ANSWER), INFO, 2)
+    rows, version = read_response(reply(ANSWER), INFO, 2)
     assert rows.tolist() == [[1, 2], [3, 4.5]]
     assert version == "1"
     nested = {"outputs": [{"name": "logits", "shape": [2, 2], "data": [[1, 2], [3, 4.5]]}]}
-    assert read_answer(reply(nested), INFO, 2)[0].tolist() == [[1, 2], [3, 4.5]]
+    assert read_response(reply(nested), INFO, 2)[0].tolist() == [[1, 2], [3, 4.5]]
     column = {"outputs": [{"name": "logits", "shape": [2], "data": [1, 2]}]}
-    assert read_answer(reply(column), INFO, 2)[0].tolist() == [[1], [2]]
+    assert read_response(reply(column), INFO, 2)[0].tolist() == [[1], [2]]
 
 
 def test_binary_answers_with_another_tensor_in_front():
@@ -103,7 +103,7 @@ def test_binary_answers_with_another_tensor_in_front():
             ]
         }
     ).encode()
-    got, _ = read_answer(
+    got, _ = read_response(
         reply(
             head + other.tobytes() + mine.tobytes(),
             **{"inference-header-content-length": str(len(head))},
@@ -149,7 +149,7 @@ def test_whatever_comes_is_an_answer_or_unusable(data):
         st.sampled_from([content, content[: len(content) // 2], data.draw(st.binary(max_size=40))])
     )
     try:
-        rows, version = read_answer(Reply(200, data.draw(HEADERS), content), INFO, 2)
+        rows, version = read_response(Reply(200, data.draw(HEADERS), content), INFO, 2)
     except UnusableError as error:
         rows, version = np.zeros((2, 1)), str(error)
     assert rows.shape[0] == 2
@@ -158,4 +158,4 @@ def test_whatever_comes_is_an_answer_or_unusable(data):
 
 
 def test_the_version_is_a_text():
-    assert read_answer(reply({**ANSWER, "model_version": 7}), replace(INFO), 2)[1] == "7"
+    assert read_response(reply({**ANSWER, "model_version": 7}), replace(INFO), 2)[1] == "7"

@@ -11,7 +11,7 @@ from saliencykit_live.loop import run
 from saliencykit_live.painting import painted
 
 from saliencykit import InputError, RealTimeMasker
-from saliencykit.demo import HERE, demo_black_box, demo_image
+from saliencykit.demo import DEMO_DIR, demo_black_box, demo_image
 from saliencykit.video.frame import Frame
 
 
@@ -56,7 +56,7 @@ def black_box():
 
 @pytest.fixture(scope="module")
 def masker(black_box):
-    return RealTimeMasker.load(HERE / "masker.safetensors", black_box)
+    return RealTimeMasker.load(DEMO_DIR / "masker.safetensors", black_box)
 
 
 def test_it_shows_frames_until_the_window_is_closed_and_lets_the_camera_go(black_box, masker):

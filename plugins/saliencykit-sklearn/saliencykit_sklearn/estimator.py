@@ -1,6 +1,4 @@
-"""What there is to know of a scikit-learn classifier: is it one, how is it asked, what does it
-take; and one from a file.
-"""
+"""scikit-learn classifiers: recognizing them, which method to call, what they take, reading files."""
 
 import math
 import os
@@ -31,8 +29,8 @@ def is_estimator(model: object) -> bool:
     return isinstance(model, base) or any(hasattr(model, method) for method in METHODS)
 
 
-def method_of(estimator: Any, wanted: Method | None) -> Method:
-    """How it is asked: as wanted, else by `predict_proba`, else by `decision_function`.
+def choose_method(estimator: Any, wanted: Method | None) -> Method:
+    """The method to call: as wanted, else `predict_proba`, else `decision_function`.
 
     Args:
         estimator: Fitted.
@@ -49,37 +47,36 @@ def method_of(estimator: Any, wanted: Method | None) -> Method:
         why = (
             "is not fitted yet: call its fit first"
             if fits
-            else "is no classifier: it has neither of " + ", ".join(METHODS)
+            else "is not a classifier: it has neither of " + ", ".join(METHODS)
         )
         raise InputError(f"{who} {why}.")
     for method in METHODS:
         if wanted in (None, method) and hasattr(estimator, method):
             return method  # type: ignore[return-value]
     raise InputError(
-        f"{who} has no {wanted or ' and no '.join(METHODS)}, which says how sure it is of each "
-        "class."
+        f"{who} has no {wanted or ' and no '.join(METHODS)}, which give a score for each class."
     )
 
 
-def taken_size(
+def image_shape(
     estimator: Any, channels: int | None, size: int | tuple[int, int] | None
 ) -> tuple[int, tuple[int, int] | None]:
-    """Channels and (height, width) of flattened pictures, from the number of features that the
+    """Channels and (height, width) of flattened images, from the number of features that the
     estimator was fitted on.
 
     Args:
         estimator: Fitted.
-        channels: 3 or 1, or None to find out: a number is never both a square and three times one.
-        size: Where the user gave it.
+        channels: 3 or 1, or None to infer it: a number is never both a square and three times one.
+        size: The user's, or None.
 
     Raises:
-        InputError: They do not fit the number of features.
+        InputError: They do not agree with the number of features.
 
     Example:
         >>> from types import SimpleNamespace
-        >>> taken_size(SimpleNamespace(n_features_in_=64), None, None)
+        >>> image_shape(SimpleNamespace(n_features_in_=64), None, None)
         (1, (8, 8))
-        >>> taken_size(SimpleNamespace(n_features_in_=3072), None, None)
+        >>> image_shape(SimpleNamespace(n_features_in_=3072), None, None)
         (3, (32, 32))
     """
     features = getattr(estimator, "n_features_in_", None)
@@ -92,7 +89,7 @@ def taken_size(
             if depth * side * side == features:
                 return depth, (side, side)
         raise InputError(
-            f"{type(estimator).__name__} takes {features} features, which is no square picture of "
+            f"{type(estimator).__name__} takes {features} features, which is not a square image of "
             "1 or 3 channels; write size=(height, width), or features= for what it takes, or "
             "flatten=False."
         )
@@ -104,26 +101,26 @@ def taken_size(
         f"{depth * sides[0] * sides[1]} with {depth} channel{'s' * (depth > 1)}" for depth in depths
     )
     raise InputError(
-        f"{type(estimator).__name__} takes {features} features, and pictures of {sides[0]} x "
+        f"{type(estimator).__name__} takes {features} features, and images of {sides[0]} x "
         f"{sides[1]} have {have}."
     )
 
 
 def read_estimator(path: str | os.PathLike[str], trusted: str | Sequence[str]) -> Any:
-    """An estimator from a file of skops, which holds no code that runs by being read.
+    """An estimator from a skops file, which runs no code when it is read.
 
     Args:
         path: The file, `.skops`.
         trusted: Types beyond skops' own list that you trust; in a text joined by `+`.
 
     Raises:
-        InputError: It cannot be read, is a pickle, or holds types that nobody said to trust.
+        InputError: It cannot be read, is a pickle, or holds types that are not trusted.
     """
     file = Path(path).expanduser()
     if file.suffix.lower() in _PICKLES:
         raise InputError(
             f"{str(file)!r} is a pickle, which can run any code while it is read, and is not "
-            "opened here. If you trust it, load it yourself and give the object; or save it by "
+            "opened. If you trust it, load it yourself and pass the object; or save it with "
             "skops: skops.io.dump(estimator, 'model.skops')."
         )
     if not file.is_file():
@@ -137,7 +134,7 @@ def read_estimator(path: str | os.PathLike[str], trusted: str | Sequence[str]) -
             return skops.io.load(file, trusted=known)
     except Exception as error:  # whatever a damaged archive leads to
         raise InputError(
-            f"{str(file)!r} cannot be read as a file of skops: {first_line(error)}."
+            f"{str(file)!r} cannot be read as a skops file: {first_line(error)}."
         ) from error
     raise InputError(
         f"{str(file)!r} holds types that are not known to be safe: {', '.join(unknown)}. If you "

@@ -9,13 +9,17 @@ import numpy as np
 import torch
 
 from saliencykit import BlackBox, Geometry, InputError
-from saliencykit.black_boxes.class_names import check_class_names, read_class_names
-from saliencykit.black_boxes.input_spec import InputSpec, Layout
-from saliencykit.black_boxes.model_output import read_logits
-from saliencykit.black_boxes.preprocessing import Fit
+from saliencykit.black_boxes import (
+    Fit,
+    InputSpec,
+    Layout,
+    check_class_names,
+    read_class_names,
+    read_logits,
+)
+from saliencykit.core import Images, Logits
 from saliencykit.core.checks import first_line
-from saliencykit.core.types import Images, Logits
-from saliencykit_sklearn.estimator import Method, method_of, read_estimator, taken_size
+from saliencykit_sklearn.estimator import Method, choose_method, image_shape, read_estimator
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,35 +29,35 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, eq=False)
 class SklearnBlackBox(BlackBox):
     """A fitted classifier with `predict_proba` or `decision_function`: over pixels, or over
-    features of yours.
+    features of your own.
 
-    It suits maskers that only query: `rise`, `occlusion`. The estimator gets one row per picture:
-    its pixels, flattened as numpy does, row by row with the channels last; with `flatten=False` the
-    pictures as they are, for a pipeline that begins with a step of your own; with `features` what
-    that function makes of the pictures. Labels are places in `classes_`, not its values.
+    It suits maskers that only query: `rise`, `occlusion`. The estimator gets one row per image: its
+    pixels, flattened as numpy does, row by row with the channels last; with `flatten=False` the
+    images as they are, for a pipeline that begins with a step of your own; with `features` what that
+    function returns for the images. Labels are indices into `classes_`, not its values.
 
     Args:
-        model: The estimator, or a file of skops; pickles are refused, since reading one can run any
+        model: The estimator, or a skops file; pickles are refused, since reading one can run any
             code.
-        features: From pictures, numpy (B, height, width, channels) in [0, `max_pixel_value`], to rows (B, F).
+        features: From images, numpy (B, height, width, channels) in [0, `max_pixel_value`], to rows (B, F).
             None: the pixels.
-        size: Side or (height, width) in pixels. None: of square pictures, from the number of
+        size: Side or (height, width) in pixels. None: of square images, from the number of
             features.
-        channels: 3 (RGB) or 1 (grey). None: from the number of features, else 3.
-        max_pixel_value: The number of a white pixel where the estimator was fitted: 1, 255, or 16 for
-            scikit-learn's digits.
+        channels: 3 (RGB) or 1 (gray). None: from the number of features, else 3.
+        max_pixel_value: The value of a white pixel where the estimator was fitted: 1, 255, or
+            16 for scikit-learn's digits.
         layout: How pixels are flattened: `NHWC`, channels last, or `NCHW`.
         flatten: False: the estimator takes arrays of four axes.
         method: `predict_proba` or `decision_function`. None: the first one that it has.
-        class_names: One name per class, or a file with one name a line. None: `classes_`.
-        max_batch_size: Pictures at once, >= 1.
-        fit: How a picture is brought to size: `crop`, `squash` or `pad`.
-        crop_pct: The share of the resized side that is kept, in (0, 1].
+        class_names: One name per class, or a file with one name per line. None: `classes_`.
+        max_batch_size: Images at once, >= 1.
+        fit: How an image is resized: `crop`, `squash` or `pad`.
+        crop_pct: The fraction of the resized side that is kept, in (0, 1].
         interpolation: Of the resizing.
-        trusted: With a file: types that skops does not know and you trust.
+        trusted: With a file: types that skops does not know and that you trust.
 
     Raises:
-        InputError: It is no fitted classifier, or size and features do not fit each other.
+        InputError: It is not a fitted classifier, or size and features do not agree.
 
     Example:
         >>> from sklearn.linear_model import LogisticRegression
@@ -77,32 +81,27 @@ class SklearnBlackBox(BlackBox):
     crop_pct: float = 1.0
     interpolation: str = "bilinear"
     trusted: str | Sequence[str] = field(default=(), repr=False)
-    _facts: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    _state: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     differentiable = False
 
     def __post_init__(self) -> None:
-        """Look at the estimator."""
-        if self.max_batch_size is not None and (
-            not isinstance(self.max_batch_size, int) or self.max_batch_size < 1
-        ):
-            raise InputError(
-                f"SklearnBlackBox: max_batch_size is >= 1 or None; got {self.max_batch_size!r}."
-            )
+        """Read what the estimator takes."""
+        check_max_batch_size(self.max_batch_size, "SklearnBlackBox")
         if self.features is not None and not callable(self.features):
             raise InputError(
-                "SklearnBlackBox: features is a function from pictures to rows; got "
+                "SklearnBlackBox: features is a function from images to rows; got "
                 f"{self.features!r}."
             )
         path = isinstance(self.model, str | os.PathLike)
         estimator = read_estimator(self.model, self.trusted) if path else self.model
-        method = method_of(estimator, self.method)
+        method = choose_method(estimator, self.method)
         channels, size = self.channels or 3, self.size
         if self.flatten and self.features is None:
-            channels, size = taken_size(estimator, self.channels, self.size)
+            channels, size = image_shape(estimator, self.channels, self.size)
         options = ("max_pixel_value", "layout", "fit", "crop_pct", "interpolation")
         try:
-            form = InputSpec(
+            spec = InputSpec(
                 channels=channels,
                 size=size,
                 dtype="float64",
@@ -110,7 +109,7 @@ class SklearnBlackBox(BlackBox):
             )
         except InputError as error:
             raise InputError(f"{type(estimator).__name__}: {error}") from error
-        self._facts.update(estimator=estimator, method=method, form=form)
+        self._state.update(estimator=estimator, method=method, spec=spec)
         classes = [str(name) for name in estimator.classes_]
         names = read_class_names(self.class_names) or tuple(classes)
         check_class_names(names, len(classes), type(estimator).__name__)
@@ -118,14 +117,12 @@ class SklearnBlackBox(BlackBox):
 
     def __repr__(self) -> str:
         """The configuration."""
-        form, features = (
-            self._form,
-            "" if self.features is None else f", features={_name(self.features)}",
-        )
+        spec = self._spec
+        features = "" if self.features is None else f", features={_name(self.features)}"
         white = "" if self.max_pixel_value == 1 else f", max_pixel_value={self.max_pixel_value}"
         return (
-            f"SklearnBlackBox({self._name}{features}{white}, size={form.size}, "
-            f"channels={form.channels}, method={self._facts['method']!r})"
+            f"SklearnBlackBox({self._name}{features}{white}, size={spec.size}, "
+            f"channels={spec.channels}, method={self._state['method']!r})"
         )
 
     @property
@@ -136,24 +133,24 @@ class SklearnBlackBox(BlackBox):
     @property
     def input_size(self) -> tuple[int, int]:
         """Height and width of the input in pixels."""
-        return self._form.input_size
+        return self._spec.input_size
 
-    def prepare(self, picture: "Image") -> tuple[Images, Geometry]:
-        """The picture at the size of the input; see `BlackBox.prepare`."""
-        return self._form.prepare(picture)
+    def prepare(self, image: "Image") -> tuple[Images, Geometry]:
+        """The image at the size of the input; see `BlackBox.prepare`."""
+        return self._spec.prepare(image)
 
     def logits(self, images: Images) -> Logits:
-        """Ask the estimator."""
-        rows = self._rows(self._form.arrays(images))
-        method = self._facts["method"]
+        """Call the estimator."""
+        rows = self._rows(self._spec.arrays(images))
+        method = self._state["method"]
         try:
-            answer = np.asarray(getattr(self._facts["estimator"], method)(rows), dtype=np.float64)
+            output = np.asarray(getattr(self._state["estimator"], method)(rows), dtype=np.float64)
         except Exception as error:
             raise InputError(
                 f"{self._name}.{method} failed on an array {rows.shape}: {type(error).__name__}: "
                 f"{first_line(error)}."
             ) from error
-        columns = 1 if answer.ndim == 1 else answer.shape[-1]
+        columns = 1 if output.ndim == 1 else output.shape[-1]
         if columns != self.num_classes and (columns, self.num_classes) != (1, 2):
             hint = (
                 " (an SVC needs decision_function_shape='ovr')"
@@ -166,35 +163,35 @@ class SklearnBlackBox(BlackBox):
             )
         outputs = "probabilities" if method == "predict_proba" else "logits"
         logits = read_logits(
-            torch.from_numpy(answer), len(images), outputs, f"{self._name}.{method}"
+            torch.from_numpy(output), len(images), outputs, f"{self._name}.{method}"
         )  # type: ignore[arg-type]
         return logits.to(images.device, images.dtype)
 
-    def _rows(self, pictures: Any) -> Any:
+    def _rows(self, images: Any) -> Any:
         if self.features is None:
-            return pictures.reshape(len(pictures), -1) if self.flatten else pictures
+            return images.reshape(len(images), -1) if self.flatten else images
         try:
-            rows = np.asarray(self.features(pictures))
+            rows = np.asarray(self.features(images))
         except Exception as error:
             raise InputError(
-                f"{_name(self.features)} failed on pictures {pictures.shape}: "
+                f"{_name(self.features)} failed on images {images.shape}: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        if rows.ndim < 2 or len(rows) != len(pictures):
+        if rows.ndim < 2 or len(rows) != len(images):
             raise InputError(
-                f"{_name(self.features)} returned {rows.shape} for {len(pictures)} pictures; "
+                f"{_name(self.features)} returned {rows.shape} for {len(images)} images; "
                 "expected one row for each."
             )
         return rows
 
     @property
-    def _form(self) -> InputSpec:
-        form: InputSpec = self._facts["form"]
-        return form
+    def _spec(self) -> InputSpec:
+        spec: InputSpec = self._state["spec"]
+        return spec
 
     @property
     def _name(self) -> str:
-        return type(self._facts["estimator"]).__name__
+        return type(self._state["estimator"]).__name__
 
 
 def _name(function: object) -> str:

@@ -156,7 +156,7 @@ def test_maskers_that_need_gradients_say_so(pixels):
     ("estimator", "words"),
     [
         (LogisticRegression(), "LogisticRegression is not fitted yet: call its fit first"),
-        (Ridge(), "Ridge is no classifier"),
+        (Ridge(), "Ridge is not a classifier"),
         (make_pipeline(StandardScaler(), SVC()), "Pipeline is not fitted yet"),
     ],
 )
@@ -170,10 +170,10 @@ def test_bad_options(pixels):
     for options, words in [
         (
             {"size": 9},
-            r"takes 192 features, and pictures of 9 x 9 have 81 with 1 channel or 243 with 3 "
+            r"takes 192 features, and images of 9 x 9 have 81 with 1 channel or 243 with 3 "
             r"channels",
         ),
-        ({"channels": 1}, "192 features, which is no square picture"),
+        ({"channels": 1}, "192 features, which is not a square image"),
         ({"method": "predict"}, "method is one of"),
         ({"max_pixel_value": 0}, "max_pixel_value is the value"),
         ({"max_batch_size": 0}, "max_batch_size is >= 1"),
@@ -206,7 +206,7 @@ def test_answers_of_another_kind(pixels):
         SklearnBlackBox(
             estimator, features=lambda pictures: np.zeros((len(pictures), 4)), size=SIDE
         )(PICTURES)
-    with pytest.raises(InputError, match=r"returned \(3,\) for 5 pictures"):
+    with pytest.raises(InputError, match=r"returned \(3,\) for 5 images"):
         SklearnBlackBox(estimator, features=lambda pictures: np.zeros(3), size=SIDE)(PICTURES)
-    with pytest.raises(InputError, match=r"failed on pictures \(5, 8, 8, 3\): ZeroDivisionError"):
+    with pytest.raises(InputError, match=r"failed on images \(5, 8, 8, 3\): ZeroDivisionError"):
         SklearnBlackBox(estimator, features=lambda pictures: 1 / 0, size=SIDE)(PICTURES)
