@@ -32,7 +32,7 @@ from benchmarks.realtime import clock, machine, masker
 from benchmarks.speed import MEAN, STD, network
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import SaliencyKitError
-from saliencykit.demo import HERE, demo_black_box, demo_image
+from saliencykit.demo import DEMO_DIR, demo_black_box, demo_image
 from saliencykit.maskers.realtime.onnx_export import JointModule
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 

@@ -112,7 +112,7 @@ def provide_terms() -> Mapping[str, Callable[..., Term]]:
 def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
     """Maskers that need no training, and the one trained for the embedded classifier."""
     trained_file = resolve_name("saliencykit.maskers.realtime.trained_file:TrainedFile")
-    folder = resolve_name("saliencykit.demo:HERE")
+    folder = resolve_name("saliencykit.demo.directory:DEMO_DIR")
     return {"demo": trained_file(folder / "masker.safetensors"), **_imported(_MASKERS, "maskers.")}
 
 

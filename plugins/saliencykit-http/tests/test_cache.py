@@ -61,7 +61,7 @@ def test_a_row_that_was_changed_is_not_there(tmp_path, change):
     same(cache.find(list(kept)), kept)
 
 
-def test_a_damaged_file_is_put_aside(tmp_path):
+def test_a_damaged_file_is_renamed_and_a_new_one_is_started(tmp_path):
     cache, kept = OutputCache(tmp_path), rows(300)
     cache.keep(kept)
     whole = cache.file.read_bytes()
@@ -78,7 +78,7 @@ def test_a_damaged_file_is_put_aside(tmp_path):
             again = OutputCache(tmp_path).find(list(kept))
         assert all(np.array_equal(found[key], kept[key]) for key in found)
         same(again, kept)
-        assert any("is damaged; it is now answers.damaged" in str(one.message) for one in said)
+        assert any("is damaged; it is now outputs.damaged" in str(one.message) for one in said)
 
 
 def test_several_at_once(tmp_path):

@@ -14,6 +14,7 @@ from saliencykit.black_boxes import (
     InputSpec,
     Layout,
     check_class_names,
+    check_max_batch_size,
     read_class_names,
     read_logits,
 )
