@@ -1,15 +1,15 @@
-"""Train the black box of the paper's CIFAR-10 experiment, a FitNet-4 with rectifiers (saliencykit_zoo/fitnet.py).
+"""Train the black box of the paper's CIFAR-10 experiment, a FitNet-4 with ReLUs (saliencykit_zoo/fitnet.py).
 
     python plugins/saliencykit-zoo/recipes/cifar10_fitnet.py --work WORK             train; run again to resume
-    python plugins/saliencykit-zoo/recipes/cifar10_fitnet.py --work WORK --speed     print pictures per second at each size
-    python plugins/saliencykit-zoo/recipes/cifar10_fitnet.py --work WORK --export    judge on the test pictures, write weights and card
+    python plugins/saliencykit-zoo/recipes/cifar10_fitnet.py --work WORK --speed     print images per second at each size
+    python plugins/saliencykit-zoo/recipes/cifar10_fitnet.py --work WORK --export    evaluate on the test images, write weights and card
 
 Data: `cifar10/` under $SALIENCYKIT_DATA (default ../shared/data), a JPEG copy of CIFAR-10.
 
-Recipe: SGD with Nesterov momentum over random-resized crops (area 0.25 to 1) and flips, so that the classifier can be asked about
-enlarged crops as ImageNet networks can; label smoothing; one cycle of the learning rate (Smith & Topin 2018); small pictures first
-(progressive resizing). `--plan 16:8,24:4,32:1` is 8 epochs at 16 px, 4 at 24, 1 at 32. 2,000 training pictures are held out for
-choices; the test pictures are looked at by --export alone. Every step draws from its own seed, so a killed run that is resumed with
+Recipe: SGD with Nesterov momentum over random-resized crops (area 0.25 to 1) and flips, so that the classifier knows
+enlarged crops as ImageNet networks do; label smoothing; one cycle of the learning rate (Smith & Topin 2018); small images first
+(progressive resizing). `--plan 16:8,24:4,32:1` is 8 epochs at 16 px, 4 at 24, 1 at 32. 2,000 training images are held out for
+choices; only --export uses the test images. Every step has its own seed, so a stopped run that is resumed with
 the same plan ends with the same weights. A plan may be changed on resuming, and `--minutes 30` ends a run that has less time than
 its plan wants: from there on the place in the plan follows the clock instead of the steps. The card says when that was done.
 """
@@ -54,20 +54,20 @@ def decode(pack: Path, work: Path) -> tuple[Tensor, Tensor, list[str]]:
     for i in range(len(out)):
         raw = heads[z["header_id"][i]] + z["body"][z["offsets"][i] : z["offsets"][i + 1]].tobytes()
         out[i] = np.asarray(Image.open(io.BytesIO(raw)).convert("RGB"))
-    pictures = torch.from_numpy(out).permute(0, 3, 1, 2).contiguous()
-    np.save(work / "part.npy", pictures.numpy())
+    images = torch.from_numpy(out).permute(0, 3, 1, 2).contiguous()
+    np.save(work / "part.npy", images.numpy())
     os.replace(work / "part.npy", kept)
-    return pictures, labels, classes
+    return images, labels, classes
 
 
-def normalise(images: Tensor) -> Tensor:
+def normalize(images: Tensor) -> Tensor:
     mean, std = (torch.tensor(numbers).view(1, 3, 1, 1) for numbers in (MEAN, STD))
     return ((images - mean) / std).to(memory_format=torch.channels_last)
 
 
-def random_crops(pictures: Tensor, size: int, g: torch.Generator) -> Tensor:
+def random_crops(images: Tensor, size: int, g: torch.Generator) -> Tensor:
     """Crops of area 0.25 to 1 and aspect 3/4 to 4/3, half of them flipped, sampled bilinearly at size x size; in [0, 1]."""
-    count = len(pictures)
+    count = len(images)
     area = torch.empty(count).uniform_(0.25, 1.0, generator=g)
     aspect = torch.exp(torch.empty(count).uniform_(math.log(3 / 4), math.log(4 / 3), generator=g))
     w, h = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)
@@ -78,20 +78,20 @@ def random_crops(pictures: Tensor, size: int, g: torch.Generator) -> Tensor:
     theta[:, 1, 2] = (2 * torch.rand(count, generator=g) - 1) * (1 - h)
     grid = F.affine_grid(theta, [count, 3, size, size], align_corners=False)
     return F.grid_sample(
-        pictures.float() / 255, grid, mode="bilinear", padding_mode="border", align_corners=False
+        images.float() / 255, grid, mode="bilinear", padding_mode="border", align_corners=False
     )
 
 
-def accuracy(net: nn.Module, pictures: Tensor, labels: Tensor) -> float:
-    """Top-1 on whole pictures at 32 px, one view."""
+def accuracy(net: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Top-1 on whole images at 32 px, one view."""
     net.eval()
     right = 0
     with torch.inference_mode():
-        for i in range(0, len(pictures), 250):
+        for i in range(0, len(images), 250):
             right += int(
-                (net(normalise(pictures[i : i + 250] / 255)).argmax(1) == labels[i : i + 250]).sum()
+                (net(normalize(images[i : i + 250] / 255)).argmax(1) == labels[i : i + 250]).sum()
             )
-    return right / len(pictures)
+    return right / len(images)
 
 
 def read_plan(text: str, steps: int) -> list[tuple[int, int]]:
@@ -110,8 +110,8 @@ def cycle(position: float) -> float:
 
 
 def train(work: Path, args: argparse.Namespace) -> None:
-    pictures, labels, _ = decode(DATA / "cifar10" / "train.npz", work)
-    order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(args.seed))
+    images, labels, _ = decode(DATA / "cifar10" / "train.npz", work)
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(args.seed))
     held, used = order[:HELD_OUT], order[HELD_OUT:]
     torch.manual_seed(args.seed)
     net = FitNet4().to(memory_format=torch.channels_last)
@@ -134,7 +134,7 @@ def train(work: Path, args: argparse.Namespace) -> None:
         )
         position = state.get("position", 0.0)
         print(f"resumed after step {done}", flush=True)
-    per_epoch = len(used) // args.batch
+    per_epoch = len(used) // args.batch_size
     ends = read_plan(args.plan, per_epoch)
     total = ends[-1][1]
     by_clock = args.minutes is not None
@@ -163,10 +163,10 @@ def train(work: Path, args: argparse.Namespace) -> None:
         size = next(s for s, end in ends if position * total < end)
         for group in optimizer.param_groups:
             group["lr"] = args.lr * cycle(min(position + 0.5 / total, 1.0))
-        index = shuffled[step * args.batch : (step + 1) * args.batch]
+        index = shuffled[step * args.batch_size : (step + 1) * args.batch_size]
         g = torch.Generator().manual_seed(args.seed * 10**9 + 10**8 + done)
         net.train()
-        z = net(normalise(random_crops(pictures[index], size, g)))
+        z = net(normalize(random_crops(images[index], size, g)))
         loss = F.cross_entropy(z, labels[index], label_smoothing=args.smoothing)
         if not torch.isfinite(loss):
             raise SystemExit(f"step {done}: the loss is {loss.item()}; the last good state is kept")
@@ -191,10 +191,10 @@ def train(work: Path, args: argparse.Namespace) -> None:
             }
             line |= {
                 "loss": round(sums / count, 4),
-                "images_per_second": round(count * args.batch / (now - clock)),
+                "images_per_second": round(count * args.batch_size / (now - clock)),
             }
             if done % (8 * KEEP_EVERY) == 0 or ended:
-                line["held_out"] = accuracy(net, pictures[held], labels[held])
+                line["held_out"] = accuracy(net, images[held], labels[held])
             line |= {
                 "seconds": round(spent + now - begin),
                 "cpu": round(processor + time.process_time() - begin_processor),
@@ -221,45 +221,43 @@ def train(work: Path, args: argparse.Namespace) -> None:
 
 def speed(args: argparse.Namespace) -> None:
     net = FitNet4().to(memory_format=torch.channels_last).train()
-    pictures = torch.randint(0, 256, (args.batch, 3, SIZE, SIZE), dtype=torch.uint8)
+    images = torch.randint(0, 256, (args.batch_size, 3, SIZE, SIZE), dtype=torch.uint8)
     for size in (16, 20, 24, 28, 32):
         for repeat in range(4):
             if repeat == 1:
                 begin = time.process_time()
             g = torch.Generator().manual_seed(0)
             F.cross_entropy(
-                net(normalise(random_crops(pictures, size, g))),
-                torch.zeros(args.batch, dtype=torch.int64),
+                net(normalize(random_crops(images, size, g))),
+                torch.zeros(args.batch_size, dtype=torch.int64),
             ).backward()
         print(
-            f"{size} px: {3 * args.batch / (time.process_time() - begin):.0f} pictures per cpu-second",
+            f"{size} px: {3 * args.batch_size / (time.process_time() - begin):.0f} images per cpu-second",
             flush=True,
         )
 
 
-def resize_maps(pictures: Tensor, share: float) -> Tensor:
-    """The centre of uint8 pictures, `share` of each side, enlarged bilinearly to 32 px; uint8 again."""
-    theta = torch.tensor([[share, 0.0, 0.0], [0.0, share, 0.0]]).expand(len(pictures), 2, 3)
-    grid = F.affine_grid(theta, list(pictures.shape), align_corners=False)
-    return (
-        F.grid_sample(pictures.float(), grid, mode="bilinear", align_corners=False).round().byte()
-    )
+def enlarge_center(images: Tensor, share: float) -> Tensor:
+    """The center of uint8 images, `share` of each side, enlarged bilinearly to 32 px, as uint8."""
+    theta = torch.tensor([[share, 0.0, 0.0], [0.0, share, 0.0]]).expand(len(images), 2, 3)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images.float(), grid, mode="bilinear", align_corners=False).round().byte()
 
 
 def export(work: Path, args: argparse.Namespace) -> None:
     state = torch.load(work / "state.pt", weights_only=True)
     if not state["finished"]:
         raise SystemExit(
-            f"the training is at step {state['done']} and not at its end; run the recipe without --export to go on"
+            f"the training is at step {state['done']} and not at its end; run the recipe without --export to resume"
         )
     kept = {k: v.half().contiguous() for k, v in state["net"].items() if v.is_floating_point()}
     net = FitNet4().to(memory_format=torch.channels_last)
-    # judged as it is shipped: in fp16
+    # evaluated as it is shipped: in fp16
     net.load_state_dict({k: v.float() for k, v in kept.items()}, strict=False)
-    pictures, labels, classes = decode(DATA / "cifar10" / "test.npz", work)
-    top1 = accuracy(net, pictures, labels)
+    images, labels, classes = decode(DATA / "cifar10" / "test.npz", work)
+    top1 = accuracy(net, images, labels)
     crops = {
-        share: accuracy(net, resize_maps(pictures[::5], share), labels[::5])
+        share: accuracy(net, enlarge_center(images[::5], share), labels[::5])
         for share in (0.85, 0.7, 0.5)
     }
     save_file(
@@ -292,20 +290,20 @@ def export(work: Path, args: argparse.Namespace) -> None:
     crop_text = ", ".join(f"{100 * value:.1f} % at {share:.2f}" for share, value in crops.items())
     card = f"""# cifar10-fitnet
 
-FitNet-4 (Romero et al. 2015) with rectifiers and batch norms, {sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters, {size / 1e6:.1f} MB in fp16, RGB, 32 x 32 px, 10 classes.
+FitNet-4 (Romero et al. 2015) with ReLUs and batch norms, {sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters, {size / 1e6:.1f} MB in fp16, RGB, 32 x 32 px, 10 classes.
 
-**Data.** CIFAR-10 (Krizhevsky 2009) in a JPEG copy (quality 75, 4:2:0 chroma subsampling): 48,000 of its 50,000 training pictures; the other 2,000, drawn at random,
-were held out for choices. CIFAR-10 has no formal licence and is customarily used for research with citation; none of the pictures is in this package.
+**Data.** CIFAR-10 (Krizhevsky 2009) in a JPEG copy (quality 75, 4:2:0 chroma subsampling): 48,000 of its 50,000 training images; the other 2,000, drawn at random,
+were held out for choices. CIFAR-10 has no formal licence and is customarily used for research with citation; none of the images is in this package.
 
-**Recipe.** `recipes/cifar10_fitnet.py --plan {plans[0][1]} --batch {args.batch} --lr {args.lr} --decay {args.decay} --smoothing {args.smoothing} --seed {args.seed}`:
+**Recipe.** `recipes/cifar10_fitnet.py --plan {plans[0][1]} --batch-size {args.batch_size} --lr {args.lr} --decay {args.decay} --smoothing {args.smoothing} --seed {args.seed}`:
 SGD with Nesterov momentum over random-resized crops (area 0.25 to 1) and flips, label smoothing, one cycle of the learning rate, {state["done"] / per_epoch:.4g} epochs,
-small pictures first (the plan is size:epochs in turn).{changes} {state["spent"] / 60:.0f} minutes of wall time
-({state["processor"] / 60:.0f} processor minutes) on one CPU core of a machine that was busy with other work. The last weights are shipped; nothing was chosen on the test pictures.
+small images first (the plan is size:epochs in turn).{changes} {state["spent"] / 60:.0f} minutes of wall time
+({state["processor"] / 60:.0f} processor minutes) on one CPU core of a machine that was busy with other work. The last weights are shipped; nothing was chosen on the test images.
 
-**What it reaches.** Top-1 on the 10,000 test pictures of the same JPEG copy: {100 * top1:.2f} % (one view, fp16 weights; {100 * state["held_out"]:.1f} % on the 2,000 held out). The paper's FitNet had 92 %,
-trained for much longer on the lossless pictures. Part of the distance is the copy (a published ResNet-20 falls from 91.7 % to 81.0 % on it, and half an epoch of fine-tuning
-brought it to 87.5 % on 2,000 of its test pictures), the rest the short training: run the recipe with a longer plan for more.
-On centre crops of every fifth test picture, enlarged to 32 px: {crop_text} of each side. It is there to be explained, not to be relied on.
+**What it reaches.** Top-1 on the 10,000 test images of the same JPEG copy: {100 * top1:.2f} % (one view, fp16 weights; {100 * state["held_out"]:.1f} % on the 2,000 held out). The paper's FitNet had 92 %,
+trained for much longer on the lossless images. Part of the distance is the copy (a published ResNet-20 falls from 91.7 % to 81.0 % on it, and half an epoch of fine-tuning
+brought it to 87.5 % on 2,000 of its test images), the rest the short training: run the recipe with a longer plan for more.
+On center crops of every fifth test image, enlarged to 32 px: {crop_text} of each side. It is there to be explained, not to be relied on.
 """
     (ZOO / "cifar10_fitnet.md").write_text(card, encoding="utf-8")
     print(card)
@@ -324,7 +322,7 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, help="end after so many minutes from now, wherever the plan is"
     )
-    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--lr", type=float, default=0.1)
     parser.add_argument("--decay", type=float, default=5e-4)
     parser.add_argument("--smoothing", type=float, default=0.1)

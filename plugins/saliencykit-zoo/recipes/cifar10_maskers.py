@@ -5,8 +5,8 @@
     python plugins/saliencykit-zoo/recipes/cifar10_maskers.py --which shared --work WORK   for the same FitNet-4, on its own maps
     python plugins/saliencykit-zoo/recipes/cifar10_maskers.py --which ... --work WORK --export
 
-Data: `cifar10/` under $SALIENCYKIT_DATA (default ../shared/data), without labels. `trunk` and `shared` read the classifier's own maps;
-`own` is the paper's small encoder, three downsampling blocks of five convolutions, trained from nothing with the masker.
+Data: `cifar10/` under $SALIENCYKIT_DATA (default ../shared/data), without labels. `trunk` and `shared` use the classifier's own feature maps;
+`own` is the paper's small encoder, three downsampling blocks of five convolutions, trained from scratch with the masker.
 """
 
 import argparse
@@ -22,25 +22,18 @@ from safetensors.torch import load_file, save_file
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # the benchmarks are not installed
 
 from benchmarks.cifar10 import cifar10, resnet20, selectivity
-from saliencykit.alternatives.blur import Blur
-from saliencykit.alternatives.choice import Choice
-from saliencykit.alternatives.constant import Constant
-from saliencykit.alternatives.noise import Noise
-from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core.class_scores import probability
-from saliencykit.core.masker import resize_maps
-from saliencykit.core.objective import run_trial
+from saliencykit import RealTimeMasker, TorchBlackBox, fit, run_trial
+from saliencykit.alternatives import Blur, Choice, Constant, Noise
+from saliencykit.core import probability, resize_maps
 from saliencykit.maskers.realtime.encoder import StandaloneEncoder
-from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
-from saliencykit.training.fit_masker import fit
 from saliencykit.training.schedule import FitStep
 
 ZOO = Path(__file__).resolve().parents[1] / "saliencykit_zoo"
 MASKER, CARD = "cifar10_fitnet_masker.safetensors", "cifar10_fitnet_masker.md"
-TESTED = 1000  # test pictures
+NUM_TEST = 1000  # test images
 
 
-def box_of(which: str, work: Path) -> TorchBlackBox:
+def black_box_for(which: str, work: Path) -> TorchBlackBox:
     """The data folder's ResNet-20, adapted to JPEG copies for 200 steps and kept beside `work`, or the zoo's FitNet-4."""
     if which != "trunk":
         from saliencykit_zoo.cifar10 import cifar10_fitnet
@@ -61,9 +54,9 @@ def box_of(which: str, work: Path) -> TorchBlackBox:
 
 def train(a: argparse.Namespace) -> None:
     begin = time.process_time()
-    black_box = box_of(a.which, a.work)
+    black_box = black_box_for(a.which, a.work)
     adapted = time.process_time() - begin
-    pictures, _ = cifar10("train", a.pictures, seed=a.seed + 100)
+    images, _ = cifar10("train", a.num_images, seed=a.seed + 100)
 
     def on_step(step: FitStep) -> None:
         if step.number % 25 == 0:
@@ -73,7 +66,7 @@ def train(a: argparse.Namespace) -> None:
                 flush=True,
             )
 
-    # 0.045 of 32 px would leave the class to be read off the blur
+    # 0.045 of 32 px would leave the class recognizable in the blur
     fill = Choice(alternatives=(Blur(sigma=a.sigma), Noise()))
     encoder = (
         StandaloneEncoder(widths=tuple(a.widths), depth=5, stem=2, size=(32, 32))
@@ -81,13 +74,13 @@ def train(a: argparse.Namespace) -> None:
         else "trunk"
     )
     masker = fit(
-        black_box, pictures, encoder=encoder, steps=a.steps, pixel_steps=a.composed, warmup_steps=a.warmup_steps, feature_mixing=a.steps > a.composed, batch_size=a.batch, lr=a.lr,
+        black_box, images, encoder=encoder, steps=a.steps, pixel_steps=a.pixel_steps, warmup_steps=a.warmup_steps, feature_mixing=a.steps > a.pixel_steps, batch_size=a.batch_size, lr=a.lr,
         views_per_image=a.views, area=a.area, objective=a.objective, alternative=fill, fake_class_rate=0.3, checkpoint_dir=a.work, seed=a.seed, on_step=on_step,
         on_message=lambda line: print(line, flush=True),
     )  # fmt: skip
     masker.save(a.work / "masker.safetensors")
     cost = {"cpu": round(time.process_time() - begin), "adapted": round(adapted)}
-    test, labels = cifar10("test", TESTED)
+    test, labels = cifar10("test", NUM_TEST)
     result = asdict(selectivity(masker, black_box, test.float() / 255, labels))
     row = {
         "options": vars(a) | {"work": ""},
@@ -101,13 +94,13 @@ def train(a: argparse.Namespace) -> None:
 
 def export(a: argparse.Namespace) -> None:
     """Masker and card of the zoo."""
-    black_box = box_of(a.which, a.work)
+    black_box = black_box_for(a.which, a.work)
     trained = RealTimeMasker.load(a.work / "masker.safetensors", black_box)
     masker = RealTimeMasker(
         network=trained.network, confidence=a.confidence, metadata=trained.metadata
     ).bind(black_box)
     masker.save(ZOO / MASKER)
-    test, labels = cifar10("test", TESTED)
+    test, labels = cifar10("test", NUM_TEST)
     images = test.float() / 255
     s, made = (
         selectivity(masker, black_box, images, labels),
@@ -117,8 +110,8 @@ def export(a: argparse.Namespace) -> None:
         found = torch.cat([black_box(part).argmax(1) for part in images.split(100)])
     fills = {
         "blur, sigma 4": Blur(sigma=4.0),
-        "colour and noise": Noise(),
-        "black (not met in training)": Constant(color=0.0),
+        "color and noise": Noise(),
+        "black (not used in training)": Constant(color=0.0),
     }
     rows, fast, some = [], black_box.optimized_for(images[:2]), slice(0, 300)
     for name, fill in fills.items():
@@ -149,20 +142,20 @@ def export(a: argparse.Namespace) -> None:
         "For the FitNet-4 of [cifar10_fitnet.md](cifar10_fitnet.md), on its own feature maps and head (encoder `trunk`)."
         if a.which == "shared"
         else "The paper's CIFAR-10 experiment, for the FitNet-4 of [cifar10_fitnet.md](cifar10_fitnet.md): an encoder of its own, three\n"
-        "downsampling blocks of five convolutions, trained from nothing together with the masker."
+        "downsampling blocks of five convolutions, trained from scratch together with the masker."
     )
     card = f"""# The masker of the CIFAR-10 classifier
 
 {what} {(ZOO / MASKER).stat().st_size / 1000:.0f} kB in fp16; masks of 32 x 32; confidence {a.confidence:g}.
 
-**Data.** {facts["pictures"]} training pictures of CIFAR-10 (a JPEG copy), no labels: the classifier's own top class.
+**Data.** {facts["images"]} training images of CIFAR-10 (a JPEG copy), no labels: the classifier's own top class.
 
 **Recipe.** `plugins/saliencykit-zoo/recipes/cifar10_maskers.py --which {a.which} {options}`: {facts["steps_done"]} steps,
 {cost / 60:.1f} CPU-minutes on one thread of a busy machine.
 
-**What it reaches**, on {TESTED} test pictures, for the predicted class: mean mask {s.area:.3f}; the mask for a random other class has {s.fake:.3f} of that
-area; in {s.mosaics} mosaics of 64 x 64, of four confident test pictures of four classes, {s.mosaic:.3f} of the mass is in the right quarter (chance 0.25).
-On 300 of them the classifier gives the predicted class {whole:.3f} on the whole pictures; {100 * empty:.0f} % of the masks are under 0.02; and
+**What it reaches**, on {NUM_TEST} test images, for the predicted class: mean mask {s.area:.3f}; the mask for a random other class has {s.fake:.3f} of that
+area; in {s.mosaics} mosaics of 64 x 64, of four confident test images of four classes, {s.mosaic:.3f} of the mass is in the right quarter (chance 0.25).
+On 300 of them the classifier gives the predicted class {whole:.3f} on the whole images; {100 * empty:.0f} % of the masks are under 0.02; and
 
 | what replaces pixels | mask kept | mask replaced |
 |---|---|---|
@@ -183,24 +176,24 @@ def main() -> None:
         "--work",
         type=Path,
         required=True,
-        help="folder for checkpoints, the log and pictures of masks",
+        help="directory for checkpoints, the log and previews of masks",
     )
-    parser.add_argument("--pictures", type=int, default=4000)
+    parser.add_argument("--num-images", type=int, default=4000)
     parser.add_argument("--views", type=int, default=2)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument(
-        "--composed",
+        "--pixel-steps",
         type=int,
         default=400,
-        help="how many of the steps, the last ones, compose pictures",
+        help="number of last steps that compose images",
     )
     parser.add_argument(
-        "--warm-up",
+        "--warmup-steps",
         type=int,
         default=None,
-        help="steps in which the own encoder and its rows learn the classes",
+        help="steps in which the own encoder and its class weights learn to classify",
     )
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--area", type=float, default=None)
     parser.add_argument("--objective", default="masking-network")
@@ -218,7 +211,7 @@ def main() -> None:
         "--confidence",
         type=float,
         default=0.0,
-        help="with --export: the masker's knob; below 0 its masks are larger",
+        help="with --export: the masker's confidence; below 0 its masks are larger",
     )
     parser.add_argument("--note", default="", help="with --export: what the card says last")
     a = parser.parse_args()

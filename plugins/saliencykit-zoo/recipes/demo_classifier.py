@@ -6,10 +6,10 @@
 Data: `tiny-imagenet-200/` and `weights/mobilenet_v2_imagenet.safetensors` under $SALIENCYKIT_DATA (default ../shared/data).
 
 Recipe: knowledge distillation from an ImageNet MobileNetV2 over fixed, seeded random-resized crops (Shen & Xing 2022, "A Fast
-Knowledge Distillation Framework"): the teacher sees each of VIEWS crops of each picture once, enlarged; its 1280 features are kept
+Knowledge Distillation Framework"): the teacher sees each of VIEWS crops of each image once, enlarged; its 1280 features are kept
 on disk, and every epoch the student sees one of the same crops, flipped at random. A linear probe on the features adapts the
-teacher to small pictures. Loss: 0.3 cross-entropy + KL to the probe over the 200 classes + 0.5 KL to the teacher's own 1000 logits
-through a second head that is thrown away (both at temperature 2). Most epochs run at 48 px, the last ones at 64 px.
+teacher to small images. Loss: 0.3 cross-entropy + KL to the probe over the 200 classes + 0.5 KL to the teacher's own 1000 logits
+through a second head that is discarded (both at temperature 2). Most epochs run at 48 px, the last ones at 64 px.
 """
 
 import argparse
@@ -35,7 +35,9 @@ DATA = Path(
 )
 DEMO = Path(__file__).resolve().parents[3] / "saliencykit" / "demo"
 SIZE = 64
-SHOWN = 80  # what the shipped classifier is asked at: crops enlarge objects in training, so whole pictures do better enlarged
+# input size of the shipped classifier: training crops enlarge objects, so whole images do better
+# enlarged
+INPUT_SIZE = 80
 MEAN, STD = 0.5, 0.25
 TEMPERATURE = 2.0
 
@@ -69,7 +71,7 @@ def teacher() -> nn.Module:
 
 
 def draw_crops(count: int, views: int, seed: int) -> Tensor:
-    """(views, count, 4) crops x0, y0, x1, y1 in [-1, 1]: area 0.25 to 1, aspect 3/4 to 4/3; view 0 is the whole picture."""
+    """(views, count, 4) crops x0, y0, x1, y1 in [-1, 1]: area 0.25 to 1, aspect 3/4 to 4/3; view 0 is the whole image."""
     g = torch.Generator().manual_seed(seed)
     area = torch.empty(views, count).uniform_(0.25, 1.0, generator=g)
     aspect = torch.exp(
@@ -83,8 +85,8 @@ def draw_crops(count: int, views: int, seed: int) -> Tensor:
     return crops
 
 
-def cut(pictures: Tensor, crops: Tensor, size: int, flip: Tensor | None = None) -> Tensor:
-    """Sample crops of uint8 pictures bilinearly at size x size; float in [0, 1], channels_last."""
+def crop(images: Tensor, crops: Tensor, size: int, flip: Tensor | None = None) -> Tensor:
+    """Sample crops of uint8 images bilinearly at size x size; float in [0, 1], channels_last."""
     x0, y0, x1, y1 = crops.unbind(-1)
     if flip is not None:
         x0, x1 = torch.where(flip, x1, x0), torch.where(flip, x0, x1)
@@ -92,14 +94,14 @@ def cut(pictures: Tensor, crops: Tensor, size: int, flip: Tensor | None = None) 
     theta[:, 0, 0], theta[:, 0, 2] = (x1 - x0) / 2, (x0 + x1) / 2
     theta[:, 1, 1], theta[:, 1, 2] = (y1 - y0) / 2, (y0 + y1) / 2
     grid = F.affine_grid(theta, [len(crops), 3, size, size], align_corners=False)
-    images = F.grid_sample(
-        pictures.float() / 255, grid, mode="bilinear", padding_mode="border", align_corners=False
+    cropped = F.grid_sample(
+        images.float() / 255, grid, mode="bilinear", padding_mode="border", align_corners=False
     )
-    return images.to(memory_format=torch.channels_last)
+    return cropped.to(memory_format=torch.channels_last)
 
 
-def recoloured(images: Tensor, g: torch.Generator) -> Tensor:
-    """Half of the pictures with another saturation (0 to 1.4 times) and white balance (each channel 0.8 to 1.2 times)."""
+def jitter_colors(images: Tensor, g: torch.Generator) -> Tensor:
+    """Half of the images with another saturation (0 to 1.4 times) and white balance (each channel 0.8 to 1.2 times)."""
     count = len(images)
     saturation = torch.rand(count, 1, 1, 1, generator=g) * 1.4
     gain = torch.rand(count, 3, 1, 1, generator=g) * 0.4 + 0.8
@@ -116,20 +118,20 @@ def rows_of_imagenet() -> Tensor:
 
 
 def teach(work: Path, views: int, size: int, seed: int) -> tuple[Tensor, nn.Linear]:
-    """The teacher's features of all views, (views, N, 1280) fp16, and its head; one file per view: a killed run goes on."""
-    pictures, labels = decode(DATA / "tiny-imagenet-200" / "train200.npz")
-    crops, rows = draw_crops(len(pictures), views, seed), rows_of_imagenet()
+    """The teacher's features of all views, (views, N, 1280) fp16, and its head; one file per view, so that a stopped run can be resumed."""
+    images, labels = decode(DATA / "tiny-imagenet-200" / "train200.npz")
+    crops, rows = draw_crops(len(images), views, seed), rows_of_imagenet()
     net = teacher()
     head = net.classifier[1]
     out = []
     for view in range(views):
         path = work / f"teacher-{size}-{view}.safetensors"
         if not path.exists():
-            begin, kept = time.time(), torch.empty(len(pictures), 1280, dtype=torch.float16)
+            begin, kept = time.time(), torch.empty(len(images), 1280, dtype=torch.float16)
             right = 0
             with torch.inference_mode():
-                for i in range(0, len(pictures), 16):
-                    x = cut(pictures[i : i + 16], crops[view, i : i + 16], size)
+                for i in range(0, len(images), 16):
+                    x = crop(images[i : i + 16], crops[view, i : i + 16], size)
                     features = net.features((x - 0.5) / 0.5).mean((2, 3))
                     kept[i : i + 16] = features.half()
                     right += int((head(features)[:, rows].argmax(1) == labels[i : i + 16]).sum())
@@ -163,18 +165,18 @@ def fit_probe(soft: Tensor, labels: Tensor, seed: int) -> nn.Linear:
     return probe.requires_grad_(False)
 
 
-def accuracy(net: nn.Module, pictures: Tensor, labels: Tensor, size: int = SIZE) -> float:
-    """Top-1 on whole pictures enlarged to `size`, one crop, no flips."""
+def accuracy(net: nn.Module, images: Tensor, labels: Tensor, size: int = SIZE) -> float:
+    """Top-1 on whole images enlarged to `size`, one crop, no flips."""
     net.eval()
     whole = torch.tensor([-1.0, -1.0, 1.0, 1.0]).expand(250, 4)
     right = 0
     with torch.inference_mode():
-        for i in range(0, len(pictures), 250):
-            x = pictures[i : i + 250]
-            images = x.float().div(255) if size == SIZE else cut(x, whole[: len(x)], size)
-            z = net((images.to(memory_format=torch.channels_last) - MEAN) / STD)
+        for i in range(0, len(images), 250):
+            x = images[i : i + 250]
+            x = x.float().div(255) if size == SIZE else crop(x, whole[: len(x)], size)
+            z = net((x.to(memory_format=torch.channels_last) - MEAN) / STD)
             right += int((z.argmax(1) == labels[i : i + 250]).sum())
-    return right / len(pictures)
+    return right / len(images)
 
 
 def divergence(logits: Tensor, target: Tensor) -> Tensor:
@@ -185,9 +187,9 @@ def divergence(logits: Tensor, target: Tensor) -> Tensor:
 
 def train(work: Path, args: argparse.Namespace) -> None:
     soft, teacher_head = teach(work, args.views, args.teacher_size, args.seed)
-    pictures, labels = decode(DATA / "tiny-imagenet-200" / "train200.npz")
+    images, labels = decode(DATA / "tiny-imagenet-200" / "train200.npz")
     test, test_labels = decode(DATA / "tiny-imagenet-200" / "val.npz")
-    crops = draw_crops(len(pictures), args.views, args.seed)
+    crops = draw_crops(len(images), args.views, args.seed)
     probe = fit_probe(soft, labels, args.seed)
     torch.manual_seed(args.seed)
     net = DemoNet(200).to(memory_format=torch.channels_last)
@@ -212,13 +214,13 @@ def train(work: Path, args: argparse.Namespace) -> None:
             state["spent"],
         )
         print(f"resumed after epoch {first}", flush=True)
-    steps = len(pictures) // args.batch
+    steps = len(images) // args.batch_size
     total = args.epochs * steps
     for epoch in range(first, args.epochs):
         begin = time.time()
         g = torch.Generator().manual_seed(args.seed * 1000 + epoch)
-        order = torch.randperm(len(pictures), generator=g)
-        # small pictures first (progressive resizing); crops enlarge objects, so 48 px also matches the scale of whole test pictures
+        order = torch.randperm(len(images), generator=g)
+        # small images first (progressive resizing); crops enlarge objects, so 48 px also matches the scale of whole test images
         size = 48 if epoch < args.epochs * 0.7 else SIZE
         net.train()
         sums = [0.0, 0.0, 0.0]
@@ -228,15 +230,13 @@ def train(work: Path, args: argparse.Namespace) -> None:
             lr = args.lr * warm * (0.5 + 0.5 * math.cos(math.pi * done / total))
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            index = order[step * args.batch : (step + 1) * args.batch]
+            index = order[step * args.batch_size : (step + 1) * args.batch_size]
             view = torch.randint(args.views, (len(index),), generator=g)
             flip = torch.rand(len(index), generator=g) < 0.5
-            images = cut(pictures[index], crops[view, index], size, flip)
-            if (
-                epoch >= args.epochs * 0.66
-            ):  # late, when features have formed: fur of any colour is fur
-                images = recoloured(images, g)
-            pooled = net.forward_features((images - MEAN) / STD).mean((2, 3))
+            batch = crop(images[index], crops[view, index], size, flip)
+            if epoch >= args.epochs * 0.66:  # late, when features have formed
+                batch = jitter_colors(batch, g)
+            pooled = net.forward_features((batch - MEAN) / STD).mean((2, 3))
             z, z1000 = net.head(pooled), second_head(pooled)
             features = soft[view, index].float()
             hard = F.cross_entropy(z, labels[index])
@@ -296,12 +296,12 @@ def train(work: Path, args: argparse.Namespace) -> None:
 
 def export(work: Path, args: argparse.Namespace) -> None:
     """Write the best checkpoint as the package's embedded classifier: fp16 weights, facts and card, with its figures measured anew."""
-    pictures, labels = decode(DATA / "tiny-imagenet-200" / "val.npz")
+    images, labels = decode(DATA / "tiny-imagenet-200" / "val.npz")
     trained = load_file(work / "best.safetensors")
     half = {k: v.half() for k, v in trained.items() if v.is_floating_point()}
     net = DemoNet(200).to(memory_format=torch.channels_last)
     net.load_state_dict({k: v.float() for k, v in half.items()}, strict=False)
-    by_size = {size: accuracy(net, pictures, labels, size) for size in (48, 64, 80)}
+    by_size = {size: accuracy(net, images, labels, size) for size in (48, 64, 80)}
     log = [json.loads(line) for line in (work / "log.jsonl").read_text().splitlines()]
     best = max(log, key=lambda line: line["top1"])
     info = list(
@@ -312,27 +312,27 @@ def export(work: Path, args: argparse.Namespace) -> None:
         "classes": [r["words"] for r in info],
         "mean": [MEAN] * 3,
         "std": [STD] * 3,
-        "size": SHOWN,
-        "top1": by_size[SHOWN],
+        "size": INPUT_SIZE,
+        "top1": by_size[INPUT_SIZE],
     }
     (DEMO / "classifier.json").write_text(json.dumps(facts, indent=0) + "\n", encoding="utf-8")
     sizes = ", ".join(f"{100 * value:.1f} % at {size} px" for size, value in by_size.items())
     card = f"""# The embedded classifier
 
-DemoNet, {sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters, {(DEMO / "classifier.safetensors").stat().st_size / 1e6:.1f} MB in fp16, RGB, trained at {SIZE} px and asked at {SHOWN} px.
+DemoNet, {sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters, {(DEMO / "classifier.safetensors").stat().st_size / 1e6:.1f} MB in fp16, RGB, trained at {SIZE} px and used at {INPUT_SIZE} px.
 
-**Data.** Tiny-ImageNet-200: 200 of the 500 training pictures of each class (40,000), judged on the 10,000 validation pictures. The ImageNet terms
-(non-commercial research and education) apply to the pictures; none of them is in this package.
+**Data.** Tiny-ImageNet-200: 200 of the 500 training images of each class (40,000), evaluated on the 10,000 validation images. The ImageNet terms
+(non-commercial research and education) apply to the images; none of them is in this package.
 
-**Recipe.** `plugins/saliencykit-zoo/recipes/demo_classifier.py --epochs {args.epochs} --views {args.views} --teacher-size {args.teacher_size} --batch {args.batch} --lr {args.lr} --seed {args.seed}`:
-distillation from an ImageNet MobileNetV2 over {args.views} fixed random-resized crops (area 0.25 to 1) of each picture, SGD with Nesterov momentum, cosine
+**Recipe.** `plugins/saliencykit-zoo/recipes/demo_classifier.py --epochs {args.epochs} --views {args.views} --teacher-size {args.teacher_size} --batch-size {args.batch_size} --lr {args.lr} --seed {args.seed}`:
+distillation from an ImageNet MobileNetV2 over {args.views} fixed random-resized crops (area 0.25 to 1) of each image, SGD with Nesterov momentum, cosine
 schedule, running average of the weights, 48 px for the first 70 % of the epochs and 64 px after, saturation and white balance changed at
 random in the last third. {best["seconds"] // 60} minutes of wall time on two CPU cores that were
-busy with other work, after the teacher's answers. The shipped run was planned for 22 epochs until epoch 4 and for 18 until epoch 14, so its learning rates and
+busy with other work, after computing the teacher's features. The shipped run was planned for 22 epochs until epoch 4 and for 18 until epoch 14, so its learning rates and
 its change to 64 px (after epoch 13) differ a little from what the command does. Epoch {best["epoch"]} is shipped; it and the size were chosen on the
-validation pictures that it is judged on.
+validation images that it is evaluated on.
 
-**What it reaches.** Top-1 on the validation pictures: {100 * by_size[SHOWN]:.1f} % ({sizes}; one view, fp16 weights). It is there to be explained, not to be relied on.
+**What it reaches.** Top-1 on the validation images: {100 * by_size[INPUT_SIZE]:.1f} % ({sizes}; one view, fp16 weights). It is there to be explained, not to be relied on.
 """
     (DEMO / "card.md").write_text(card, encoding="utf-8")
     print(card)
@@ -351,7 +351,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--views", type=int, default=3)
     parser.add_argument("--teacher-size", type=int, default=128)
-    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--lr", type=float, default=0.2)
     parser.add_argument("--decay", type=float, default=5e-4)
     parser.add_argument("--seed", type=int, default=0)

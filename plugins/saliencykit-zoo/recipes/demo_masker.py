@@ -3,8 +3,8 @@
     python plugins/saliencykit-zoo/recipes/demo_masker.py --work WORK            train; run again to resume
     python plugins/saliencykit-zoo/recipes/demo_masker.py --work WORK --export   write masker and card
 
-Data: training pictures of `tiny-imagenet-200/` under $SALIENCYKIT_DATA (default ../shared/data), without labels or boxes. A third of
-them are cut to 3:2 or 2:3 first: the classifier pads photos, and the masker has to know what padding looks like.
+Data: training images of `tiny-imagenet-200/` under $SALIENCYKIT_DATA (default ../shared/data), without labels or boxes. A third of
+them are cropped to 3:2 or 2:3 first: the classifier pads photos, and the masker must know padding.
 """
 
 import argparse
@@ -16,14 +16,13 @@ import torch
 from demo_classifier import DATA, DEMO, decode
 from PIL import Image
 
-from saliencykit import explain
+from saliencykit import RealTimeMasker, explain, fit
 from saliencykit.demo import demo_black_box
-from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
-from saliencykit.training.fit_masker import fit
+from saliencykit.registry import as_alternative
 from saliencykit.training.schedule import FitStep
 from saliencykit.training.validation import validate
 
-# of scikit-image; looked at, not trained on
+# of scikit-image, not used in training
 PHOTOS = (
     "chelsea",
     "coffee",
@@ -34,23 +33,23 @@ PHOTOS = (
 )
 
 
-def pictures(count: int, seed: int) -> list[Image.Image]:
-    """`count` training pictures, drawn; of three, one as it is twice, one cut to 3:2 or 2:3."""
+def training_images(count: int, seed: int) -> list[Image.Image]:
+    """`count` random training images, a third of them cropped to 3:2 or 2:3."""
     every, _ = decode(DATA / "tiny-imagenet-200" / "train200.npz")
     g = torch.Generator().manual_seed(seed)
     out = []
     for row in torch.randperm(len(every), generator=g)[:count].tolist():
-        picture = Image.fromarray(every[row].permute(1, 2, 0).numpy())
+        image = Image.fromarray(every[row].permute(1, 2, 0).numpy())
         kind, place = torch.rand(2, generator=g).tolist()
         first = round(place * 21)
-        black_box = (
+        bbox = (
             (0, 0, 64, 64)
             if kind > 1 / 3
             else (0, first, 64, first + 43)
             if kind > 1 / 6
             else (first, 0, first + 43, 64)
         )
-        out.append(picture.crop(black_box))
+        out.append(image.crop(bbox))
     return out
 
 
@@ -67,8 +66,8 @@ def train(work: Path, a: argparse.Namespace) -> None:
             )
 
     masker = fit(
-        demo_black_box(), pictures(a.pictures, a.seed), steps=a.steps, pixel_steps=a.composed, area=a.area, objective=a.objective,
-        fake_class_rate=0.3, views_per_image=a.views, batch_size=a.batch, mask_stride=a.stride, checkpoint_dir=work, cache_bytes=int(a.gb * 2**30), seed=a.seed, on_step=on_step,
+        demo_black_box(), training_images(a.num_images, a.seed), steps=a.steps, pixel_steps=a.pixel_steps, area=a.area, objective=a.objective,
+        fake_class_rate=0.3, views_per_image=a.views, batch_size=a.batch_size, mask_stride=a.mask_stride, checkpoint_dir=work, cache_bytes=int(a.cache_gb * 2**30), seed=a.seed, on_step=on_step,
         on_message=lambda line: print(line, flush=True),
     )  # fmt: skip
     masker.save(work / "masker.safetensors")
@@ -84,7 +83,7 @@ def train(work: Path, a: argparse.Namespace) -> None:
 
 
 def on_validation(masker: RealTimeMasker, count: int) -> dict[str, object]:
-    """The gate's measures on validation pictures, which the training did not see."""
+    """The validation metrics on validation images, which the training did not see."""
     every, _ = decode(DATA / "tiny-imagenet-200" / "val.npz", count)
     black_box = demo_black_box()
     images = torch.cat(
@@ -92,8 +91,6 @@ def on_validation(masker: RealTimeMasker, count: int) -> dict[str, object]:
     )
     with torch.no_grad():
         labels = torch.cat([black_box(part).argmax(1) for part in images.split(100)])
-    from saliencykit.registry.coerce import as_alternative
-
     return validate(
         masker.network,
         black_box.optimized_for(images[:2]),
@@ -143,7 +140,7 @@ def export(work: Path, a: argparse.Namespace) -> None:
         for n, c, w, m, k, d in on_photos(masker)
     )
     options = " ".join(
-        f"--{k} {v}"
+        f"--{k.replace('_', '-')} {v}"
         for k, v in cost["options"].items()
         if k not in ("work", "export", "note") and v not in (None, "None")
     )
@@ -153,15 +150,15 @@ def export(work: Path, a: argparse.Namespace) -> None:
     card += f"""{marker}
 `masker.safetensors`, {kilobytes:.0f} kB: encoder `trunk`, the classifier's own rows, masks of 40 x 40. With it `explain` is real-time.
 
-**Data.** {facts["pictures"]} training pictures of Tiny-ImageNet-200, no labels or boxes (the classifier's own top class); a third cut to 3:2 or 2:3.
+**Data.** {facts["images"]} training images of Tiny-ImageNet-200, no labels or boxes (the classifier's own top class); a third cut to 3:2 or 2:3.
 
 **Recipe.** `plugins/saliencykit-zoo/recipes/demo_masker.py {options}`: {facts["steps_done"]} steps, {cost["cpu"] / 60:.1f} CPU-minutes on one thread
 of a busy machine.
 
-**What it reaches**, on the first 500 validation pictures, for the predicted class: mean mask {g["area"]:.3f}; probability {g["whole"]:.3f} of the whole
-picture, {g["kept"]:.3f} with the mask kept, {g["dropped"]:.3f} with it replaced (blur or colour with noise); with the best 10, 20, 30, 50 % of the pixels
+**What it reaches**, on the first 500 validation images, for the predicted class: mean mask {g["area"]:.3f}; probability {g["whole"]:.3f} of the whole
+image, {g["kept"]:.3f} with the mask kept, {g["dropped"]:.3f} with it replaced (blur or color with noise); with the best 10, 20, 30, 50 % of the pixels
 kept {", ".join(f"{v:.2f}" for v in g["kept_at"])}, replaced {", ".join(f"{v:.2f}" for v in g["dropped_at"])}. The mask for a random other class has {g["fake"]:.3f} of the area;
-in mosaics of four pictures (shrunk to one) {g["mosaic"]:.2f} of the mass is in the right quarter, where chance is 0.25.
+in mosaics of four images (shrunk to one) {g["mosaic"]:.2f} of the mass is in the right quarter, where chance is 0.25.
 
 Photos of scikit-image, with the fill that `explain` checks with (blur):
 
@@ -183,22 +180,22 @@ def main() -> None:
         "--work",
         type=Path,
         required=True,
-        help="folder for checkpoints, the log and pictures of masks",
+        help="directory for checkpoints, the log and previews of masks",
     )
-    parser.add_argument("--pictures", type=int, default=4500)
+    parser.add_argument("--num-images", type=int, default=4500)
     parser.add_argument("--views", type=int, default=2)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument(
-        "--composed",
+        "--pixel-steps",
         type=int,
         default=150,
-        help="how many of the steps, the last ones, compose pictures",
+        help="number of last steps that compose images",
     )
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--stride", type=int, default=None)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--mask-stride", type=int, default=None)
     parser.add_argument("--area", type=float, default=None)
     parser.add_argument("--objective", default="masking-network")
-    parser.add_argument("--gb", type=float, default=4.0, help="memory for cached features")
+    parser.add_argument("--cache-gb", type=float, default=4.0, help="memory for cached features")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--export", action="store_true")
     parser.add_argument("--note", default="", help="with --export: what the card says last")

@@ -1,10 +1,10 @@
 """Train the ImageNet maskers of the zoo: for a MobileNetV2 and a SqueezeNet whose weights are not ours to ship.
 
-    python plugins/saliencykit-zoo/recipes/imagenet_masker.py --model mobilenet_v2 --work WORK --out masker.safetensors
+    python plugins/saliencykit-zoo/recipes/imagenet_masker.py --model mobilenet_v2 --work WORK --output masker.safetensors
 
 Data: the training half of the boxed photos and `imagenet-sample` under $SALIENCYKIT_DATA, see `benchmarks/split.py`: about 1,900
-photos, squashed to 224 x 224, without their labels and boxes (the classifier's own top class is asked for). Run again to resume.
-`--start` goes on with another training's checkpoint (its `state.safetensors`) in a new work folder, with other settings.
+photos, squashed to 224 x 224, without their labels and boxes (the classifier's own top class is explained). Run again to resume.
+`--start` continues from another training's checkpoint (its `state.safetensors`) in a new work folder, with other settings.
 """
 
 import argparse
@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # the benchmarks a
 
 from benchmarks.data import MODELS, data_folder
 from benchmarks.split import squashing, training
-from saliencykit.data.images import as_images
-from saliencykit.maskers.realtime.masking_network import masking_network
-from saliencykit.training.fit_masker import fit
+from saliencykit import fit
+from saliencykit.data import as_images
+from saliencykit.maskers import masking_network
 from saliencykit.training.schedule import FitStep
 
 
@@ -51,15 +51,15 @@ def main() -> None:
     )
     parser.add_argument("--model", choices=sorted(MODELS), required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=1800)
-    parser.add_argument("--composed", type=int, default=150)
+    parser.add_argument("--pixel-steps", type=int, default=150)
     parser.add_argument("--area", type=float, default=None)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--start", type=Path, help="a checkpoint to start from")
     parser.add_argument("--objective", default="masking-network")
     parser.add_argument("--views", type=int, default=2)
-    parser.add_argument("--gb", type=float, default=5.0, help="memory for cached features")
+    parser.add_argument("--cache-gb", type=float, default=5.0, help="memory for cached features")
     parser.add_argument("--seed", type=int, default=0)
     a = parser.parse_args()
     torch.set_num_threads(1)
@@ -74,9 +74,9 @@ def main() -> None:
                 flush=True,
             )
 
-    black_box, pictures, network = squashing(MODELS[a.model][0]()), photos(), None
+    black_box, images, network = squashing(MODELS[a.model][0]()), photos(), None
     if a.start is not None:
-        network = masking_network(black_box, as_images(pictures[:16], black_box).images)
+        network = masking_network(black_box, as_images(images[:16], black_box).images)
         stored = load_file(a.start)
         network.load_state_dict(
             {
@@ -86,13 +86,13 @@ def main() -> None:
             }
         )
     masker = fit(
-        black_box, pictures, network=network, lr=a.lr, steps=a.steps, pixel_steps=a.composed, area=a.area, objective=a.objective,
-        fake_class_rate=0.3, views_per_image=a.views, checkpoint_dir=a.work, cache_bytes=int(a.gb * 2**30), seed=a.seed, on_step=on_step, on_message=lambda line: print(line, flush=True),
+        black_box, images, network=network, lr=a.lr, steps=a.steps, pixel_steps=a.pixel_steps, area=a.area, objective=a.objective,
+        fake_class_rate=0.3, views_per_image=a.views, checkpoint_dir=a.work, cache_bytes=int(a.cache_gb * 2**30), seed=a.seed, on_step=on_step, on_message=lambda line: print(line, flush=True),
     )  # fmt: skip
     print(
         f"{time.process_time() - begin:.0f} CPU-seconds in this run", masker.metadata["validation"]
     )
-    masker.save(a.out)
+    masker.save(a.output)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """saliencykit-zoo: trained weights as a plugin of saliencykit.
 
-Importing it reads no file and loads nothing heavy; a factory does, when its name is used.
+Importing it reads no files and is cheap; weights are loaded when a name is used.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from saliencykit import BlackBox, Masker, hookimpl
 
 @hookimpl
 def provide_black_boxes() -> Mapping[str, Callable[..., BlackBox]]:
-    """A classifier that this project trained, and two of ImageNet that need their weights."""
+    """A classifier trained by this project, and two ImageNet classifiers without their weights."""
     from saliencykit_zoo.cifar10 import cifar10_fitnet
     from saliencykit_zoo.imagenet import mobilenetv2, squeezenet1_0
 
@@ -23,8 +23,8 @@ def provide_black_boxes() -> Mapping[str, Callable[..., BlackBox]]:
 
 @hookimpl
 def provide_maskers() -> Mapping[str, Callable[..., Masker]]:
-    """Trained maskers: `explain` picks them by itself for exactly the weights that they were
-    trained for.
+    """Trained maskers: `explain` selects them automatically for the weights that they were trained
+    for.
     """
     from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The black box of the paper's CIFAR-10 experiment."""
+"""The classifier of the paper's CIFAR-10 experiment."""
 
 import json
 from pathlib import Path
@@ -11,16 +11,16 @@ HERE = Path(__file__).parent
 
 
 def cifar10_fitnet() -> TorchBlackBox:
-    """A FitNet-4 with rectifiers, trained here on a JPEG copy of CIFAR-10: ten classes, 32 x 32
-    pixels.
+    """A FitNet-4 with ReLUs, trained by this project on a JPEG copy of CIFAR-10: ten classes, 32 x
+    32 pixels.
 
-    It was trained on random-resized crops, so it also knows parts of pictures enlarged to its input
-    size. Good for trying masks quickly, at a few milliseconds a picture; its classes are ten, and a
-    photo that shows none of them still gets one. What it reaches is in `cifar10_fitnet.md`.
+    It was trained on random-resized crops, so it also knows parts of images enlarged to its input
+    size. Good for quick experiments, at a few milliseconds per image; it has ten classes, and
+    predicts one of them for any photo. Its accuracy is in `cifar10_fitnet.md`.
 
     Returns:
-        A box with the network in eval mode; its `model` has `forward_features` and `head`, see
-        `saliencykit_zoo.fitnet.FitNet4`.
+        A black box with the network in eval mode; its `model` has `forward_features` and `head`,
+        see `saliencykit_zoo.fitnet.FitNet4`.
 
     Raises:
         SaliencyKitError: The installation lacks the weights.

@@ -7,21 +7,21 @@ from torch import Tensor, nn
 
 @final
 class FitNet4(nn.Module):
-    """FitNet-4 with rectifiers and batch norms: 17 convolutions of 3x3 and a linear head, 1.21 M
+    """FitNet-4 with ReLUs and batch norms: 17 convolutions of 3x3 and a linear head, 1.21 M
     parameters.
 
     Three stages at strides 1, 2 and 4, with a 2x2 max pooling between them:
 
-        images    (B,   3, H,   W)    normalised
+        images    (B,   3, H,   W)    normalized
         stages.0  (B,  48, H,   W)    convolutions to 32, 32, 32, 48, 48 channels
         stages.1  (B,  80, H/2, W/2)  pool, then 6 convolutions to 80
-        stages.2  (B, 128, H/4, W/4)  pool, then 6 convolutions to 128; what `forward_features` returns
+        stages.2  (B, 128, H/4, W/4)  pool, then 6 convolutions to 128; `forward_features`
         head      (B, K)              the mean over positions, and one linear layer
 
     Romero et al. have maxout units (twice the weights), no batch norms, and pool the last maps by
     their maximum before a hidden fully connected layer. Here each convolution is followed by a
-    batch norm and a ReLU, so that a few epochs train it, and the mean goes straight to the classes,
-    so that the evidence of every position can be read off the head's rows. Fully convolutional: any
+    batch norm and a ReLU, so that a few epochs suffice, and the mean goes straight to the classes,
+    so that the head's rows give the evidence at every position. Fully convolutional: any
     height and width.
 
     Args:
@@ -66,6 +66,6 @@ class FitNet4(nn.Module):
         return features
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised images (B, 3, H, W) to logits (B, K)."""
+        """Normalized images (B, 3, H, W) to logits (B, K)."""
         logits: Tensor = self.head(self.forward_features(images).mean((2, 3)))
         return logits

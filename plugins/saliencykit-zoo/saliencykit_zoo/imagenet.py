@@ -1,6 +1,4 @@
-"""The two ImageNet classifiers whose maskers are in the zoo; their weights are not ours to ship,
-see `imagenet.md`.
-"""
+"""The two ImageNet classifiers whose maskers are in the zoo; for weights see `imagenet.md`."""
 
 from pathlib import Path
 from typing import Any
@@ -16,10 +14,10 @@ def mobilenetv2(checkpoint: str | Path, *, crop_pct: float = 0.875) -> TorchBlac
 
     Args:
         checkpoint: The weights as safetensors, under the names of torchvision.
-        crop_pct: The share of the resized side that is kept of a picture, in (0, 1].
+        crop_pct: Fraction of the resized side that the center crop keeps, in (0, 1].
 
     Raises:
-        InputError: The file is not there, or holds another network.
+        InputError: The file does not exist, or is of another network.
 
     Example:
         >>> mobilenetv2("no-such-file.safetensors")  # doctest: +ELLIPSIS
@@ -36,9 +34,7 @@ def mobilenetv2(checkpoint: str | Path, *, crop_pct: float = 0.875) -> TorchBlac
             if isinstance(child, nn.Conv2d) and child.stride == (2, 2):
                 child.padding = (0, 0)
                 setattr(module, name, nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), child))
-    return TorchBlackBox(
-        net.eval(), mean=(0.5,) * 3, std=(0.5,) * 3, size=224, crop_pct=crop_pct
-    )
+    return TorchBlackBox(net.eval(), mean=(0.5,) * 3, std=(0.5,) * 3, size=224, crop_pct=crop_pct)
 
 
 def squeezenet1_0(checkpoint: str | Path, *, crop_pct: float = 0.875) -> TorchBlackBox:
@@ -46,10 +42,10 @@ def squeezenet1_0(checkpoint: str | Path, *, crop_pct: float = 0.875) -> TorchBl
 
     Args:
         checkpoint: The weights as safetensors, under the names of torchvision.
-        crop_pct: The share of the resized side that is kept of a picture, in (0, 1].
+        crop_pct: Fraction of the resized side that the center crop keeps, in (0, 1].
 
     Raises:
-        InputError: The file is not there, or holds another network.
+        InputError: The file does not exist, or is of another network.
 
     Example:
         >>> squeezenet1_0("no-such-file.safetensors")  # doctest: +ELLIPSIS
@@ -70,7 +66,7 @@ def squeezenet1_0(checkpoint: str | Path, *, crop_pct: float = 0.875) -> TorchBl
 
 
 def _fill(net: Any, checkpoint: Path) -> None:
-    """Put stored values into a network of torchvision."""
+    """Load stored weights into a torchvision network."""
     from safetensors.torch import load_file
 
     if not checkpoint.is_file():
@@ -78,7 +74,9 @@ def _fill(net: Any, checkpoint: Path) -> None:
     try:
         stored = load_file(checkpoint)
     except Exception as error:
-        raise InputError(f"{str(checkpoint)!r} is no whole safetensors file: {error}.") from error
+        raise InputError(
+            f"{str(checkpoint)!r} is not a valid safetensors file: {error}."
+        ) from error
     values = {
         name: value for name, value in stored.items() if not name.endswith("num_batches_tracked")
     }
@@ -89,13 +87,13 @@ def _fill(net: Any, checkpoint: Path) -> None:
     }
     if set(values) != set(wanted):
         raise InputError(
-            f"{str(checkpoint)!r} holds {len(values)} tensors under other names than "
+            f"{str(checkpoint)!r} has {len(values)} tensors, with other names than "
             f"torchvision's. {_GET}."
         )
     try:
         net.load_state_dict({name: value.float() for name, value in values.items()}, strict=False)
     except RuntimeError as error:
         raise InputError(
-            f"{str(checkpoint)!r} holds another network: {str(error).splitlines()[-1].strip()}. "
+            f"{str(checkpoint)!r} is of another network: {str(error).splitlines()[-1].strip()}. "
             f"{_GET}."
         ) from error

@@ -1,4 +1,4 @@
-"""One thread, and the data folder."""
+"""One thread, and the data directory."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ torch.set_num_threads(1)  # small tensors: threads cost more than they bring
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
-    """The folder with real images; the test is skipped where there is none. Mark such tests `data`."""
+    """The directory with real images, or skip the test. Mark such tests `data`."""
     folder = Path(
         os.environ.get("SALIENCYKIT_DATA", Path(__file__).parents[3] / ".." / "shared" / "data")
     ).resolve()

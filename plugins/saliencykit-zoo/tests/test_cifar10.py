@@ -21,7 +21,7 @@ trained = pytest.mark.skipif(
 
 
 @trained
-def test_it_keeps_the_contract_of_a_black_box():
+def test_it_passes_the_contract_of_a_black_box():
     check_black_box(cifar10_fitnet())
 
 
@@ -36,12 +36,12 @@ def test_it_is_explained_by_name():
 
 
 @trained
-def test_any_size_of_tensor_is_answered():
+def test_tensors_of_any_size_are_accepted():
     assert cifar10_fitnet()(torch.rand(2, 3, 48, 64)).shape == (2, 10)
 
 
 @trained
-def test_the_file_is_small_and_the_card_says_what_it_reaches():
+def test_the_file_is_small_and_the_card_has_its_accuracy():
     assert WEIGHTS.stat().st_size <= 2.6e6
     facts = json.loads((HERE / "cifar10_fitnet.json").read_text())
     assert len(facts["classes"]) == 10
@@ -60,7 +60,7 @@ def test_missing_weights_are_named(monkeypatch, tmp_path):
 @trained
 @pytest.mark.data
 def test_the_figure_of_the_card_is_true(data_folder):
-    """1,000 of the test pictures, drawn; the card's figure is of all 10,000."""
+    """On 1,000 random test images; the card's figure is of all 10,000."""
     pack = dict(np.load(data_folder / "cifar10" / "test.npz"))
     heads = [pack["headers"][k, :n].tobytes() for k, n in enumerate(pack["header_len"])]
     black_box, right = cifar10_fitnet(), 0

@@ -1,4 +1,4 @@
-"""The masker of the CIFAR-10 classifier: found by itself, selective, and as good as its card says."""
+"""The masker of the CIFAR-10 classifier: selected automatically, and as good as its card says."""
 
 import re
 
@@ -9,8 +9,7 @@ from PIL import Image
 from saliencykit_zoo.cifar10 import HERE, cifar10_fitnet
 
 import saliencykit
-from saliencykit.maskers import TrainedFile
-from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
+from saliencykit.maskers import RealTimeMasker, TrainedFile
 from saliencykit.testing import check_masker
 
 FILE = HERE / "cifar10_fitnet_masker.safetensors"
@@ -19,14 +18,14 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_it_fits_the_box_and_keeps_the_contract_of_a_masker():
+def test_it_fits_the_classifier_and_passes_the_contract():
     black_box = cifar10_fitnet()
     assert TrainedFile(FILE).fits(black_box)
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     check_masker(RealTimeMasker.load(FILE, black_box), black_box=black_box, images=images)
 
 
-def test_explain_takes_it_by_itself():
+def test_explain_selects_it_automatically():
     picture = Image.fromarray(
         np.random.default_rng(0).integers(0, 256, (40, 52, 3), dtype=np.uint8)
     )
@@ -35,7 +34,7 @@ def test_explain_takes_it_by_itself():
     assert answer.mask.shape == (1, 1, 32, 32)
 
 
-def test_it_passed_its_gate_and_the_file_is_small():
+def test_it_passed_validation_and_the_file_is_small():
     facts = TrainedFile(FILE).header["metadata"]
     assert facts["validation"]["passed"]
     assert facts["training"]["own_labels"]
@@ -44,7 +43,7 @@ def test_it_passed_its_gate_and_the_file_is_small():
 
 @pytest.mark.data
 def test_the_figures_of_the_card_are_true(data_folder):
-    """300 of the test pictures, drawn; the card's figures are of 1,000."""
+    """On 300 random test images; the card's figures are of 1,000."""
     import io
 
     pack = dict(np.load(data_folder / "cifar10" / "test.npz"))

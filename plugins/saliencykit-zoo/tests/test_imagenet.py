@@ -7,13 +7,13 @@ from saliencykit import InputError, RealTimeMasker
 
 
 @pytest.mark.parametrize("make", [mobilenetv2, squeezenet1_0])
-def test_weights_that_are_not_there_or_of_another_network_are_named(make, tmp_path):
+def test_missing_or_wrong_weights_are_named_in_the_error(make, tmp_path):
     from safetensors.torch import save_file
 
     with pytest.raises(InputError, match="there is no file"):
         make(tmp_path / "nothing.safetensors")
     (tmp_path / "half.safetensors").write_bytes(b"half")
-    with pytest.raises(InputError, match="no whole safetensors"):
+    with pytest.raises(InputError, match="not a valid safetensors"):
         make(tmp_path / "half.safetensors")
     save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     with pytest.raises(InputError, match="other names"):
@@ -21,7 +21,7 @@ def test_weights_that_are_not_there_or_of_another_network_are_named(make, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["mobilenetv2", "squeezenet1-0"])
-def test_the_maskers_are_whole_files_that_passed_their_gate(name):
+def test_the_maskers_load_and_passed_their_validation(name):
     factory = provide_maskers()[name]
     masker = factory()
     assert isinstance(masker, RealTimeMasker)

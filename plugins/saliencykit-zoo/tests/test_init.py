@@ -15,7 +15,7 @@ def test_the_hook_maps_names_to_factories():
 HEAVY = {"torchvision", "safetensors.torch", "timm", "skimage", "matplotlib", "captum"}
 
 
-def test_importing_it_and_asking_for_its_names_loads_nothing_heavy():
+def test_importing_it_and_listing_its_names_is_cheap():
     code = "import sys, saliencykit_zoo; saliencykit_zoo.provide_black_boxes(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not HEAVY & set(done.stdout.split())
