@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from benchmarks.data import Pack, data_folder
-from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core.black_box import BlackBox
-from saliencykit.core.types import Images, Labels
-from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
+from saliencykit.black_boxes import TorchBlackBox
+from saliencykit.core import BlackBox, Images, Labels
+from saliencykit.maskers import RealTimeMasker
 from saliencykit.training.validation import quarter_shares
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

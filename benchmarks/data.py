@@ -19,10 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core.errors import InputError
-from saliencykit.core.types import Images, Labels
-from saliencykit.data.annotations import visible_boxes
+from saliencykit.black_boxes import TorchBlackBox
+from saliencykit.core import Images, InputError, Labels
+from saliencykit.data import visible_boxes
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,10 @@ from torch import Generator, Tensor
 
 from benchmarks.data import MODELS, read_cifar10
 from benchmarks.split import part, read, squashing
-from saliencykit.core.black_box import BlackBox
-from saliencykit.core.types import Images, Labels, Mask
-from saliencykit.evaluation.bootstrap import interval
-from saliencykit.registry.coerce import as_black_box, as_masker
-from saliencykit.sanity.linear_probe import matched, pooled, predictions
+from saliencykit.core import BlackBox, Images, Labels, Mask
+from saliencykit.evaluation import interval
+from saliencykit.registry import as_black_box, as_masker
+from saliencykit.sanity import matched, pooled, predictions
 
 TEN = (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)
 """The ten ImageNet classes of Imagenette, of which val-b has most photos."""

@@ -29,12 +29,11 @@ import torch
 from torch import nn
 
 from benchmarks.data import mobilenet_v2, read_photos
-from saliencykit.core.masker import Masker
-from saliencykit.core.metric import Metric, Sample
-from saliencykit.evaluation.evaluate_maskers import evaluate
-from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
+from saliencykit.core import Masker, Metric, Sample
+from saliencykit.evaluation import evaluate
+from saliencykit.maskers import RealTimeMasker
 from saliencykit.networks.incremental.runner import Runner
-from saliencykit.registry.coerce import as_masker, as_metric
+from saliencykit.registry import as_masker, as_metric
 
 MASKERS = ("grad-cam", "gradient", "rise:samples=128", "occlusion", "center-box")
 METRICS = (

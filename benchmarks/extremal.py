@@ -35,11 +35,9 @@ from benchmarks.judging import UNSEEN, Scorer
 from benchmarks.masks import best_pixels
 from benchmarks.speed import MEAN, SIDE, STD, cpu_seconds, interval, network
 from saliencykit.alternatives.blur import gaussian_blur
-from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core.alternative import compose
-from saliencykit.core.black_box import BlackBox
-from saliencykit.core.class_scores import probability
-from saliencykit.maskers.optimization.extremal_perturbation import ExtremalPerturbation
+from saliencykit.black_boxes import TorchBlackBox
+from saliencykit.core import BlackBox, compose, probability
+from saliencykit.maskers import ExtremalPerturbation
 from saliencykit.networks.optimized_copy import optimize
 
 WIDEST, EDGE = 20.0, 5.0  # px of 224

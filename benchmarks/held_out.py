@@ -14,11 +14,8 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from saliencykit.core import rng
-from saliencykit.core.alternative import Alternative, compose
-from saliencykit.core.errors import InputError
-from saliencykit.core.types import Images, Mask
-from saliencykit.metrics.held_out_alternatives import ShuffledBlocks
+from saliencykit.core import Alternative, Images, InputError, Mask, compose, rng
+from saliencykit.metrics import ShuffledBlocks
 
 __all__ = ["Road", "ShuffledBlocks"]
 _NEIGHBOURS = [

@@ -15,14 +15,17 @@ from torch import Generator, Tensor
 from benchmarks.data import Photo
 from benchmarks.held_out import Road, ShuffledBlocks
 from benchmarks.localising import CROPS, CUTS, MODES, Box
-from saliencykit.alternatives.blur import Blur
-from saliencykit.core import rng
-from saliencykit.core.alternative import compose
-from saliencykit.core.black_box import BlackBox
-from saliencykit.core.class_scores import log_probability, probability
-from saliencykit.core.geometry import enlarge_boxes
-from saliencykit.core.types import Mask
-from saliencykit.metrics.linear_imputation import impute
+from saliencykit.alternatives import Blur
+from saliencykit.core import (
+    BlackBox,
+    Mask,
+    compose,
+    enlarge_boxes,
+    log_probability,
+    probability,
+    rng,
+)
+from saliencykit.metrics import impute
 
 FILLS = ("blur", "road", "shuffled")
 UNSEEN = ("road", "shuffled")

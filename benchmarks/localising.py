@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from saliencykit.metrics.thresholding import LEVELS, Components, Rule, best_overlaps, boxes_at
+from saliencykit.metrics import LEVELS, Components, Rule, best_overlaps, boxes_at
 
 RULES: dict[str, Rule] = {"value": "range", "energy": "energy", "mean": "mean"}
 """The names in the tables, and what the package calls them."""

@@ -26,17 +26,11 @@ from benchmarks.data import MODELS, Photo, read_photos
 from benchmarks.held_out import Road, ShuffledBlocks
 from benchmarks.rows import Row, append, read_rows
 from benchmarks.tables import put_into
-from saliencykit.alternatives.blur import Blur
-from saliencykit.alternatives.constant import Constant
-from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core.class_scores import probability
-from saliencykit.core.masker import Masker
-from saliencykit.core.metric import Sample
-from saliencykit.core.objective import run_trial
-from saliencykit.core.types import Mask
-from saliencykit.metrics.ranking import ranks
-from saliencykit.metrics.saliency_score import SaliencyScore
-from saliencykit.registry.coerce import as_masker
+from saliencykit.alternatives import Blur, Constant
+from saliencykit.black_boxes import TorchBlackBox
+from saliencykit.core import Mask, Masker, Sample, probability, run_trial
+from saliencykit.metrics import SaliencyScore, ranks
+from saliencykit.registry import as_masker
 
 FILLS = {"blur": Blur(), "grey": Constant(color=0.5), "road": Road(), "shuffled": ShuffledBlocks()}
 UNSEEN = ("road", "shuffled")

@@ -11,10 +11,9 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from benchmarks.data import Photo
-from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core.black_box import BlackBox
-from saliencykit.core.types import Mask
-from saliencykit.registry.coerce import as_masker
+from saliencykit.black_boxes import TorchBlackBox
+from saliencykit.core import BlackBox, Mask
+from saliencykit.registry import as_masker
 
 BASELINES = ("center-box", "whole-image", "ground-truth")
 CHEAP = (*BASELINES, "gradient", "cam", "grad-cam")

@@ -9,9 +9,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core.black_box import BlackBox
-from saliencykit.core.types import Images, Logits
+from saliencykit.black_boxes import TorchBlackBox
+from saliencykit.core import BlackBox, Images, Logits
 
 
 @final

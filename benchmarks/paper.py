@@ -17,7 +17,7 @@ from statistics import median
 from benchmarks.columns import Tuned, by_method, crop_facts, metric, right, tuned
 from benchmarks.rows import Row, read_rows
 from benchmarks.tables import put_into
-from saliencykit.evaluation.bootstrap import interval
+from saliencykit.evaluation import interval
 
 PAPER: dict[str, tuple[float | None, float | None]] = {
     "ground-truth": (None, 0.284),

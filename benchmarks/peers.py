@@ -46,10 +46,9 @@ from benchmarks.speed import (
     resident,
     xaitk,
 )
-from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Masker
-from saliencykit.registry.coerce import as_masker
+from saliencykit.black_boxes import TorchBlackBox
+from saliencykit.core import InputError, Masker
+from saliencykit.registry import as_masker
 
 _FEW = 50
 
@@ -120,7 +119,7 @@ def windows(case: Case) -> int:
 
 
 def _zero() -> Any:
-    from saliencykit.alternatives.constant import Constant
+    from saliencykit.alternatives import Constant
 
     return Constant(color="zero")
 
@@ -129,7 +128,7 @@ def captum_occlusion(at_once: int) -> Callable[[Case], tuple[Side, Side]]:
     def sides(case: Case) -> tuple[Side, Side]:
         from captum.attr import Occlusion as Peer
 
-        from saliencykit.maskers.perturbation.occlusion import Occlusion
+        from saliencykit.maskers import Occlusion
 
         peer = Peer(nn.Sequential(case.model, nn.Softmax(1)))
         mine = case.ours(Occlusion(window=WINDOW, stride=case.stride, alternative=_zero()))
@@ -149,7 +148,7 @@ def captum_occlusion(at_once: int) -> Callable[[Case], tuple[Side, Side]]:
 def captum_ablation(case: Case) -> tuple[Side, Side]:
     from captum.attr import FeatureAblation as Peer
 
-    from saliencykit.maskers.perturbation.feature_ablation import FeatureAblation
+    from saliencykit.maskers import FeatureAblation
 
     places = torch.arange(SIDE) // 32
     regions = (places[:, None] * 7 + places)[None, None]
@@ -161,8 +160,7 @@ def captum_ablation(case: Case) -> tuple[Side, Side]:
 
 def xaitk_pair(which: int) -> Callable[[Case], tuple[Side, Side]]:
     def sides(case: Case) -> tuple[Side, Side]:
-        from saliencykit.maskers.perturbation.occlusion import Occlusion
-        from saliencykit.maskers.perturbation.rise import Rise
+        from saliencykit.maskers import Occlusion, Rise
 
         peer = xaitk(case.model, case.raw, case.samples, case.stride, 0)[which].run
 
@@ -182,7 +180,7 @@ def xaitk_pair(which: int) -> Callable[[Case], tuple[Side, Side]]:
 def torchray_rise(case: Case) -> tuple[Side, Side]:
     from torchray.attribution.rise import rise
 
-    from saliencykit.maskers.perturbation.rise import Rise
+    from saliencykit.maskers import Rise
 
     def run() -> (
         None
@@ -210,7 +208,7 @@ def captum_gradient(name: str, mine: str, channels: str) -> Callable[[Case], tup
 def captum_integrated(case: Case) -> tuple[Side, Side]:
     from captum.attr import IntegratedGradients as Peer
 
-    from saliencykit.maskers.gradient.input_gradients import IntegratedGradients
+    from saliencykit.maskers import IntegratedGradients
 
     peer = Peer(case.model)
     return case.ours(IntegratedGradients(steps=case.steps)), lambda: _one(
@@ -221,7 +219,7 @@ def captum_integrated(case: Case) -> tuple[Side, Side]:
 def captum_smoothgrad(case: Case) -> tuple[Side, Side]:
     from captum.attr import NoiseTunnel, Saliency
 
-    from saliencykit.maskers.gradient.input_gradients import SmoothGrad
+    from saliencykit.maskers import SmoothGrad
 
     peer, spread = (
         NoiseTunnel(Saliency(case.model)),
@@ -283,7 +281,7 @@ def grad_cam_package(name: str, mine: str) -> Callable[[Case], tuple[Side, Side]
 def torchray_excitation(case: Case) -> tuple[Side, Side]:
     from torchray.attribution.excitation_backprop import excitation_backprop
 
-    from saliencykit.maskers.gradient.excitation_backprop import ExcitationBackprop
+    from saliencykit.maskers import ExcitationBackprop
 
     layer = "layer2" if hasattr(case.model, "layer2") else "features.6"
     return case.ours(ExcitationBackprop(layer=layer)), lambda: _whole(

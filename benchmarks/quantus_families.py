@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.data import MODELS, Photo, inside_boxes, read_photos
-from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.black_boxes import TorchBlackBox
 from saliencykit.integrations.quantus import BlackBoxModule, explain_func
 
 MASKERS = ("gradient", "grad-cam", "feature-ablation", "random")

@@ -32,15 +32,11 @@ from benchmarks.data import inside_boxes, mobilenet_v2, read_photos
 from benchmarks.evaluation import Clock
 from benchmarks.quantus_families import imputed, know_trapz
 from benchmarks.speed import interval
+from saliencykit.black_boxes import TorchBlackBox
 from saliencykit.black_boxes.cached import CachedCopies
-from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core.metric import Metric, Sample
-from saliencykit.metrics.complexity import Complexity
-from saliencykit.metrics.insertion_deletion import Deletion
-from saliencykit.metrics.pointing import PointingGame
-from saliencykit.metrics.road import RemoveAndDebias
-from saliencykit.metrics.sparseness import Sparseness
-from saliencykit.registry.coerce import as_masker
+from saliencykit.core import Metric, Sample
+from saliencykit.metrics import Complexity, Deletion, PointingGame, RemoveAndDebias, Sparseness
+from saliencykit.registry import as_masker
 
 STEPS = 24  # each a number of pixels and channels that divides the picture, as Quantus wants it
 _FREE = 1e-9  # seconds: below what the clock tells

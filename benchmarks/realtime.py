@@ -24,12 +24,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from benchmarks.speed import LABEL, MEAN, SIDE, STD, network, normalised
-from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core.black_box import BlackBox
-from saliencykit.maskers.perturbation.rise import Rise
+from saliencykit.black_boxes import TorchBlackBox
+from saliencykit.core import BlackBox
+from saliencykit.maskers import RealTimeMasker, Rise, masking_network
 from saliencykit.maskers.realtime.encoder import PretrainedEncoder
-from saliencykit.maskers.realtime.masking_network import masking_network
-from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 
 RISE, RISE_MEASURED, THEIRS_MEASURED = 1000, 100, 32
 EXTREMAL, EXTREMAL_MEASURED = 800, 4

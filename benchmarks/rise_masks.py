@@ -21,9 +21,9 @@ import torch
 from torch import Generator, Tensor
 
 from benchmarks.data import MODELS, Photo, read_photos
-from saliencykit.alternatives.constant import Constant
-from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core.class_scores import probability
+from saliencykit.alternatives import Constant
+from saliencykit.black_boxes import TorchBlackBox
+from saliencykit.core import probability
 from saliencykit.maskers.perturbation.random_masks import FactoredMasks, Sampling, draw_masks
 from saliencykit.maskers.perturbation.score_estimators import (
     MeanEstimator,

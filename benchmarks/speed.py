@@ -28,9 +28,8 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor, nn
 
-from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.maskers.perturbation.occlusion import Occlusion
-from saliencykit.maskers.perturbation.rise import Rise
+from saliencykit.black_boxes import TorchBlackBox
+from saliencykit.maskers import Occlusion, Rise
 from saliencykit.networks.optimized_copy import optimize
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

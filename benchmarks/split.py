@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.data import Photo, data_folder
-from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.black_boxes import TorchBlackBox
 
 BOXED = ("ilsvrc2012-val-a", "ilsvrc2012-val-b")
 UNBOXED = "imagenet-sample"

@@ -25,7 +25,7 @@ from benchmarks.columns import (
 from benchmarks.judging import AREAS, FILLS, SOME_AREAS, UNSEEN
 from benchmarks.localising import CROPS, CUTS, HALF, MODES
 from benchmarks.rows import Row
-from saliencykit.evaluation.bootstrap import interval, standard_error
+from saliencykit.evaluation import interval, standard_error
 
 _SIZES = ("<.15", ".15-.4", ".4-.7", ">.7")
 Value = Callable[[Row, Tuned], float]

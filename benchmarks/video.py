@@ -35,12 +35,11 @@ from torch import Generator
 from benchmarks.clip import render, write
 from benchmarks.data import MODELS
 from saliencykit import RealTimeMasker, explain_frames, run_trial
-from saliencykit.alternatives.blur import Blur
-from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core.class_scores import probability
-from saliencykit.core.geometry import Geometry
+from saliencykit.alternatives import Blur
+from saliencykit.black_boxes import TorchBlackBox
+from saliencykit.core import Geometry, probability
 from saliencykit.explanation.result import Explanation
-from saliencykit.registry.coerce import as_black_box, trained_masker
+from saliencykit.registry import as_black_box, trained_masker
 from saliencykit.video.frame import Frame
 from saliencykit.video.frame_overlay import draw
 from saliencykit.video.optical_flow import flow_back, small_gray

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Generator
 
 from benchmarks.data import mobilenet_v2
-from saliencykit.registry.coerce import as_masker
+from saliencykit.registry import as_masker
 
 ASSETS = Path(__file__).parent / "assets"
 PHOTOS = {

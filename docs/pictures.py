@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Generator
 
 from saliencykit import compose, explain
-from saliencykit.alternatives.blur import Blur
+from saliencykit.alternatives import Blur
 from saliencykit.demo import demo_image
 
 ASSETS = Path(__file__).parent / "assets"

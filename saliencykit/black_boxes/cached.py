@@ -47,7 +47,7 @@ class CachedLogits(BlackBoxWrapper):
         black_box: The black box inside.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import Counting, PlantedEvidence
+        >>> from saliencykit.testing import Counting, PlantedEvidence
         >>> counting = Counting(PlantedEvidence())
         >>> black_box, images = CachedLogits(counting), torch.rand(3, 3, 16, 16)
         >>> logits = black_box.remember(images)

@@ -28,7 +28,7 @@ class BlackBoxModule(nn.Module):
 
     Example:
         >>> import torch
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
+        >>> from saliencykit.testing import PlantedEvidence, QueryOnly
         >>> BlackBoxModule(QueryOnly(PlantedEvidence()))(torch.rand(2, 3, 8, 8)).shape
         torch.Size([2, 4])
     """

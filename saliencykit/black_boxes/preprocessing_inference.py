@@ -60,7 +60,7 @@ def infer_preprocessing(
         channels: Of its input.
 
     Example:
-        >>> from saliencykit.black_boxes.function import FunctionBlackBox
+        >>> from saliencykit.black_boxes import FunctionBlackBox
         >>> black_box = FunctionBlackBox(lambda images: images.mean((1, 2)), size=16, fit="pad")
         >>> infer_preprocessing(black_box, (16, 16), 3).fit
         'pad'

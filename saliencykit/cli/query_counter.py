@@ -18,7 +18,7 @@ class CountingBlackBox(BlackBoxWrapper):
 
     Example:
         >>> import torch
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> counts = []
         >>> black_box = CountingBlackBox(PlantedEvidence(), counts.append)
         >>> _ = black_box(torch.rand(3, 3, 16, 16))

@@ -54,7 +54,7 @@ class Masker(ABC):
         >>> class Everything(Masker):
         ...     def mask(self, black_box, images, labels, generator):
         ...         return torch.ones(len(images), 1, 1, 1)
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
         >>> Everything()(black_box, *black_box.examples(2, generator=g), generator=g).shape
         torch.Size([2, 1, 16, 16])

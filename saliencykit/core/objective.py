@@ -74,8 +74,8 @@ def run_trial(
         ContractError: The mask, the alternative or the black box broke its contract.
 
     Example:
-        >>> from saliencykit.alternatives.blur import Blur
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.alternatives import Blur
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
         >>> images, labels = black_box.examples(2, generator=g)
         >>> mask, blur = torch.ones(2, 1, 16, 16), Blur(sigma=2.0)
@@ -193,7 +193,7 @@ class Objective:
             unknown value of `fakes`.
 
     Example:
-        >>> from saliencykit.terms.area import Area
+        >>> from saliencykit.terms import Area
         >>> Objective((Area(weight=4.0),)).terms[0].weight
         4.0
 

@@ -42,7 +42,7 @@ class Dataset:
 
     Example:
         >>> import torch
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> pairs = [(torch.rand(3, 8, 8), 1), (torch.rand(3, 8, 8), 9)]
         >>> data = Dataset.open(pairs, PlantedEvidence())
         >>> data.count, [(each.label, each.failure) for each in data.load()]
@@ -189,7 +189,7 @@ class Dataset:
 
         Example:
             >>> import torch
-            >>> from saliencykit.testing.black_boxes import PlantedEvidence
+            >>> from saliencykit.testing import PlantedEvidence
             >>> black_box = PlantedEvidence()
             >>> images, labels = black_box.examples(3, generator=torch.Generator().manual_seed(0))
             >>> data = Dataset.open(list(zip(images, labels)), black_box)

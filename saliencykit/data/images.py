@@ -71,7 +71,7 @@ def as_images(
             says what to write.
 
     Example:
-        >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
+        >>> from saliencykit.black_boxes import TorchBlackBox
         >>> black_box = TorchBlackBox(torch.nn.Flatten(), mean=(0.5,), std=(0.5,), size=8)
         >>> as_images([np.zeros((20, 30), np.uint8)], black_box).geometries[0].source_size
         (20, 30)

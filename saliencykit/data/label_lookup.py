@@ -27,7 +27,7 @@ def class_index(label: Label, black_box: BlackBox, classes: Mapping[str, int] | 
         InputError: The model has no such class, or its class names are unknown.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> class_index("2", PlantedEvidence()), class_index("cat", PlantedEvidence(), {"cat": 3})
         (2, 3)
     """

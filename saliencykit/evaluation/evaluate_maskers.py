@@ -99,8 +99,8 @@ def evaluate(
         SaliencyKitError: The disk is full, or the device is out of memory. Finished rows are kept.
 
     Example:
-        >>> from saliencykit.core.metric import Sample
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.core import Sample
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box = PlantedEvidence()
         >>> images, labels = black_box.examples(4, generator=torch.Generator().manual_seed(0))
         >>> sample = Sample(images, labels)

@@ -16,8 +16,8 @@ def scores_html(scores: "Scores") -> str:
     the time; and the failures.
 
     Example:
-        >>> from saliencykit.evaluation.score_rows import Row
-        >>> from saliencykit.evaluation.scores import Scores
+        >>> from saliencykit.evaluation import Row
+        >>> from saliencykit.evaluation import Scores
         >>> rows = [
         ...     Row(sample=str(i), index=i, masker="x", scores={"area": i / 2}) for i in range(2)
         ... ]

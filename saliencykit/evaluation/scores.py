@@ -38,7 +38,7 @@ class Scores:
         output_dir: The run directory; None if there is none.
 
     Example:
-        >>> from saliencykit.evaluation.score_rows import Row
+        >>> from saliencykit.evaluation import Row
         >>> areas = [(0, "x", 0.0), (0, "y", 1.0), (1, "x", 1.0), (1, "y", 1.0)]
         >>> rows = [
         ...     Row(sample="ab"[i], index=i, masker=masker, scores={"area": value})

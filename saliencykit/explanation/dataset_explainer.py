@@ -107,7 +107,7 @@ def explain_dataset(
 
     Example:
         >>> import tempfile
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box = PlantedEvidence()
         >>> images, labels = black_box.examples(4, generator=torch.Generator().manual_seed(0))
         >>> saved = explain_dataset(black_box, Sample(images, labels), masker="rise:samples=50", output_dir=tempfile.mkdtemp())

@@ -43,7 +43,7 @@ class Explanation:
 
     Example:
         >>> from saliencykit import explain
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> answer = explain(PlantedEvidence(), torch.rand(2, 3, 16, 16), [0, 1], masker="rise:samples=32")
         >>> answer.mask.shape, len(answer)
         (torch.Size([2, 1, 16, 16]), 2)

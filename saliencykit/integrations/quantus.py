@@ -62,7 +62,7 @@ def explain_func(
         GradientError: The masker needs gradients and the model is query-only.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
+        >>> from saliencykit.testing import PlantedEvidence, QueryOnly
         >>> x = np.random.default_rng(0).random((2, 3, 16, 16), dtype=np.float32)
         >>> model = BlackBoxModule(QueryOnly(PlantedEvidence()))
         >>> explain_func(model, x, np.array([1, 2]), masker="occlusion:window=4").shape

@@ -92,7 +92,7 @@ class RandomMap(Masker):
         InputError: The number is out of range.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> images, labels = black_box.examples(2, generator=g)
         >>> mask = RandomMap()(black_box, images, labels, generator=g)
@@ -135,7 +135,7 @@ class GroundTruthBox(Masker):
         InputError: There are no boxes for an image; raised when the mask is made.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> images, labels = torch.zeros(1, 3, 4, 4), torch.tensor([0])
         >>> masker = GroundTruthBox.of(images, [torch.tensor([[1.0, 0.0, 3.0, 2.0]])])
         >>> masker(PlantedEvidence(), images, labels, generator=Generator())[0, 0, 0].tolist()

@@ -95,8 +95,8 @@ def masked_queries(
         generator: Advanced by one number.
 
     Example:
-        >>> from saliencykit.alternatives.constant import Constant
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.alternatives import Constant
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> images, labels = black_box.examples(2, generator=g)
         >>> halves = torch.stack([torch.ones(1, 16, 16).tril(), torch.ones(1, 16, 16).triu()])

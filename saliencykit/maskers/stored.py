@@ -35,7 +35,7 @@ class StoredMasks(Masker):
     Example:
         >>> import tempfile
         >>> from saliencykit import explain_dataset
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> images, labels = black_box.examples(2, generator=g)
         >>> run, data = tempfile.mkdtemp(), list(zip(images, labels.tolist()))

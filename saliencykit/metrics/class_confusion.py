@@ -40,7 +40,7 @@ class ClassConfusion(Metric):
         InputError: `other` is neither.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
         >>> images, labels = black_box.examples(1, generator=g)
         >>> sample, mask = Sample(images, labels), torch.ones(1, 1, 16, 16)

@@ -21,7 +21,7 @@ class Complexity(Metric):
     classifier is not queried. NaN for a map of zeros, which cannot be normalized.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> sample, mask = Sample(*black_box.examples(1, generator=g)), torch.ones(1, 1, 16, 16)
         >>> scores = Complexity()(black_box, sample, mask, explain=black_box.evidence, generator=g)

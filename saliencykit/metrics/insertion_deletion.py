@@ -81,7 +81,7 @@ class Insertion(_PixelCurve):
 
     Example:
         >>> import torch
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> sample = Sample(*black_box.examples(1, generator=g))
         >>> truth = black_box.evidence(sample.images, sample.labels)
@@ -123,7 +123,7 @@ class Deletion(_PixelCurve):
 
     Example:
         >>> import torch
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> sample = Sample(*black_box.examples(1, generator=g))
         >>> truth = black_box.evidence(sample.images, sample.labels)

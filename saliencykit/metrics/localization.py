@@ -50,7 +50,7 @@ class Localization(Metric):
         InputError: An argument is out of range.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
         >>> images, labels = black_box.examples(1, generator=g)
         >>> sample = Sample(images, labels, (torch.tensor([[2.0, 2.0, 8.0, 8.0]]),))

@@ -52,7 +52,7 @@ class Mosaic(Metric):
         InputError: The set is empty; or the model does not accept images of twice the size.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
         >>> sample = Sample(*black_box.examples(8, generator=g))
         >>> mask, metric = torch.ones(8, 1, 16, 16), Mosaic(others=sample)

@@ -67,7 +67,7 @@ class PointingGame(_InsideBoxes):
         InputError: The tolerance is negative.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
         >>> images, labels = black_box.examples(1, generator=g)
         >>> sample = Sample(images, labels, (torch.tensor([[2.0, 2.0, 8.0, 8.0]]),))
@@ -106,7 +106,7 @@ class EnergyPointingGame(_InsideBoxes):
     the image has no box.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
         >>> images, labels = black_box.examples(1, generator=g)
         >>> sample = Sample(images, labels, (torch.tensor([[0.0, 0.0, 8.0, 8.0]]),))

@@ -46,7 +46,7 @@ class RemoveAndDebias(Metric):
         InputError: An argument is out of range.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> sample = Sample(*black_box.examples(1, generator=g))
         >>> truth, metric = black_box.evidence(sample.images, sample.labels), RemoveAndDebias()

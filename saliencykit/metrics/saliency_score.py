@@ -51,8 +51,8 @@ class SaliencyScore(Metric):
 
     Example:
         >>> import torch
-        >>> from saliencykit.core.metric import Sample
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.core import Sample
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
         >>> sample, mask = Sample(*black_box.examples(1, generator=g)), torch.ones(1, 1, 16, 16)
         >>> scores = SaliencyScore()(black_box, sample, mask, explain=lambda *_: mask, generator=g)

@@ -20,7 +20,7 @@ class Sparseness(Metric):
     not say whether the map is right: the classifier is not queried. NaN for a map of zeros.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> sample = Sample(*black_box.examples(1, generator=g))
         >>> truth = black_box.evidence(sample.images, sample.labels)

@@ -126,7 +126,7 @@ class SmallestSufficientRegion(_SmallestRegion):
         InputError: An argument is out of range, or the alternative cannot be used.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> sample = Sample(*black_box.examples(1, generator=g))
         >>> truth = black_box.evidence(sample.images, sample.labels)
@@ -172,7 +172,7 @@ class SmallestDestroyingRegion(_SmallestRegion):
         InputError: An argument is out of range, or the alternative cannot be used.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> sample = Sample(*black_box.examples(1, generator=g))
         >>> truth = black_box.evidence(sample.images, sample.labels)

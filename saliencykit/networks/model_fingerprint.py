@@ -17,7 +17,7 @@ def fingerprint(black_box: BlackBox) -> str | None:
         black_box: Any black box; an optimized copy has the fingerprint of the user's own model.
 
     Example:
-        >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
+        >>> from saliencykit.black_boxes import TorchBlackBox
         >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
         >>> fingerprint(TorchBlackBox(model)) == fingerprint(TorchBlackBox(model.half()))
         True

@@ -88,7 +88,7 @@ def network_after(black_box: BlackBox, image: Images, feature_map: FeatureMap) -
             logits some other way.
 
     Example:
-        >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
+        >>> from saliencykit.black_boxes import TorchBlackBox
         >>> net = torch.nn.Sequential(
         ...     torch.nn.Conv2d(3, 8, 3), torch.nn.Flatten(), torch.nn.Linear(8 * 36, 4)
         ... )

@@ -63,7 +63,7 @@ def find_target_layer(black_box: BlackBox, images: Images, layer: str | None = N
             not exist or has no map.
 
     Example:
-        >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
+        >>> from saliencykit.black_boxes import TorchBlackBox
         >>> net = nn.Sequential(
         ...     nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(72, 4)
         ... )

@@ -47,7 +47,7 @@ def load_check_images(data: Any, black_box: BlackBox, max_images: int | None = N
         InputError: No image could be read, or the form of the data is unknown.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box = PlantedEvidence()
         >>> images, labels = black_box.examples(6, generator=torch.Generator().manual_seed(0))
         >>> loaded = load_check_images(images, black_box, max_images=3)

@@ -133,7 +133,7 @@ def class_leakage(
         InputError: There are too few images, masks or classes.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box = PlantedEvidence()
         >>> images, labels = black_box.examples(24, generator=torch.Generator().manual_seed(0))
         >>> result = class_leakage(black_box, "center-box", images)

@@ -118,8 +118,8 @@ class CheckedMasker:
             DeviceMemoryError: The device's memory is too small for a batch.
 
         Example:
-            >>> from saliencykit.maskers.baselines import CenterBox
-            >>> from saliencykit.testing.black_boxes import PlantedEvidence
+            >>> from saliencykit.maskers import CenterBox
+            >>> from saliencykit.testing import PlantedEvidence
             >>> black_box = PlantedEvidence()
             >>> images, labels = black_box.examples(3, generator=torch.Generator().manual_seed(0))
             >>> checked = CheckedMasker(black_box, CenterBox(), images, labels)

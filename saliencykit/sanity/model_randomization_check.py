@@ -137,8 +137,8 @@ def model_randomization(
             one of the options.
 
     Example:
-        >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
-        >>> from saliencykit.testing.black_boxes import small_network
+        >>> from saliencykit.black_boxes import TorchBlackBox
+        >>> from saliencykit.testing import small_network
         >>> black_box = TorchBlackBox(small_network())
         >>> model_randomization(black_box, "center-box", torch.rand(4, 3, 16, 16)).passed
         False

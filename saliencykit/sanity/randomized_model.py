@@ -45,7 +45,7 @@ def randomized(
             randomized copy has no finite logits.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import small_network
+        >>> from saliencykit.testing import small_network
         >>> black_box, images = TorchBlackBox(small_network()), torch.rand(4, 3, 16, 16)
         >>> twin = randomized(black_box, images, "head")
         >>> first, last = ((twin.model[i].weight == black_box.model[i].weight) for i in (0, -1))

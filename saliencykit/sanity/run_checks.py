@@ -131,7 +131,7 @@ def sanity_checks(
         InputError: An argument, the images or, where checks are named, one of them cannot be used.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box = PlantedEvidence()
         >>> images, labels = black_box.examples(24, generator=torch.Generator().manual_seed(0))
         >>> sanity_checks(black_box, "center-box", images, checks="wrong-label").passed

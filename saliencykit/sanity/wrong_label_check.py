@@ -101,7 +101,7 @@ def wrong_label(
             any image.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box = PlantedEvidence()
         >>> images, labels = black_box.examples(4, generator=torch.Generator().manual_seed(0))
         >>> result = wrong_label(black_box, "center-box", images)

@@ -33,7 +33,7 @@ class SavedExplanations:
     Example:
         >>> import tempfile, torch
         >>> from saliencykit import explain_dataset
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box = PlantedEvidence()
         >>> images, labels = black_box.examples(3, generator=torch.Generator().manual_seed(0))
         >>> pairs = list(zip(images, labels.tolist()))

@@ -134,7 +134,7 @@ def fit(
             checkpoints stay.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
         >>> masker = fit(black_box, black_box.examples(16, generator=g)[0], steps=2, batch_size=4)
         >>> logits, mask = masker.predict(black_box.examples(2, generator=g)[0])

@@ -91,7 +91,7 @@ def explain_frames(
         UserWarning: No masker is trained for this model, so each frame takes as long as a picture.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> clip = torch.rand(5, 3, 16, 16)
         >>> answers = explain_frames(PlantedEvidence(), clip, label=2, masker="center-box")
         >>> [answer.provenance["frame"] for answer in answers]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 from saliencykit import BlackBox, Geometry
-from saliencykit.black_boxes.preprocessing import fit_image
+from saliencykit.black_boxes import fit_image
 from saliencykit.core import Images, Logits
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from saliencykit import TorchBlackBox
-from saliencykit.testing.black_boxes import small_network
+from saliencykit.testing import small_network
 
 torch.set_num_threads(1)  # small tensors: threads cost more than they bring
 

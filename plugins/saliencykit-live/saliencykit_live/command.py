@@ -7,7 +7,7 @@ from typing import Any
 
 from saliencykit import RegistryError, SaliencyKitError
 from saliencykit.cli.device import black_box_on_device, use_idle_cores
-from saliencykit.registry.coerce import as_masker, trained_masker
+from saliencykit.registry import as_masker, trained_masker
 from saliencykit_live.camera import frames_of, open_camera
 from saliencykit_live.loop import run
 from saliencykit_live.window import Window

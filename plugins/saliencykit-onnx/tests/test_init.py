@@ -20,7 +20,7 @@ from saliencykit.registry.coerce import as_black_box
 BROKEN = "raise RuntimeError('out of order')\n"
 TWIN = """
 from saliencykit import hookimpl
-from saliencykit.testing.black_boxes import PlantedEvidence
+from saliencykit.testing import PlantedEvidence
 
 @hookimpl
 def provide_black_boxes():

@@ -12,8 +12,7 @@ from saliencykit_onnx.onnx_black_box import OnnxBlackBox
 from torch import nn
 
 from saliencykit import ContractError, GradientError, InputError, explain
-from saliencykit.testing import check_black_box
-from saliencykit.testing.black_boxes import Counting
+from saliencykit.testing import Counting, check_black_box
 
 MEAN, STD, SIDE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 16
 PICTURES = torch.rand(7, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))

@@ -46,7 +46,7 @@ def with_baseline(masker: Masker, image: Tensor) -> Masker:
             of another kind.
 
     Example:
-        >>> from saliencykit.maskers.perturbation.occlusion import Occlusion
+        >>> from saliencykit.maskers import Occlusion
         >>> with_baseline(Occlusion(), torch.zeros(1, 3, 2, 2)).alternative
         GivenBaseline(image of (1, 3, 2, 2))
     """
@@ -64,7 +64,7 @@ def with_regions(masker: Masker, features: Tensor) -> Masker | None:
     channels differ in their features.
 
     Example:
-        >>> from saliencykit.maskers.perturbation.feature_ablation import FeatureAblation
+        >>> from saliencykit.maskers import FeatureAblation
         >>> with_regions(FeatureAblation(), torch.tensor([[[[0, 4]]]])).regions.shape
         torch.Size([1, 1, 1, 2])
     """

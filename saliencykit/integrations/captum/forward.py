@@ -144,7 +144,7 @@ class Limited(BlackBoxWrapper):
         limit: At least 1.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import Counting, PlantedEvidence
+        >>> from saliencykit.testing import Counting, PlantedEvidence
         >>> counting = Counting(PlantedEvidence())
         >>> logits = Limited(counting, 2)(torch.rand(3, 3, 8, 8))
         >>> counting.batch_sizes

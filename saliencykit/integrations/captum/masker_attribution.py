@@ -74,7 +74,7 @@ class MaskerAttribution(PerturbationAttribution):  # type: ignore[misc]
 
     Example:
         >>> from captum.attr import NoiseTunnel
-        >>> from saliencykit.testing.black_boxes import small_network
+        >>> from saliencykit.testing import small_network
         >>> attribution = MaskerAttribution(small_network(), "occlusion:window=6")
         >>> x = torch.randn(2, 3, 16, 16)
         >>> attribution.attribute(x, target=1).shape

@@ -36,7 +36,7 @@ class Cam(Masker):
 
     Example:
         >>> from torch import nn
-        >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
+        >>> from saliencykit.black_boxes import TorchBlackBox
         >>> conv, head = nn.Conv2d(3, 8, 3, stride=2), nn.Linear(8, 4)
         >>> net = nn.Sequential(conv, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
         >>> images, labels = torch.rand(2, 3, 32, 32), torch.tensor([0, 3])

@@ -45,7 +45,7 @@ class GradCam(Masker):
 
     Example:
         >>> from torch import nn
-        >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
+        >>> from saliencykit.black_boxes import TorchBlackBox
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Flatten(), nn.LazyLinear(4))
         >>> black_box, images = TorchBlackBox(net, size=16), torch.rand(2, 3, 16, 16)
         >>> GradCam()(black_box, images, torch.tensor([0, 3]), generator=Generator()).shape

@@ -47,7 +47,7 @@ class AttributionMasker(PixelAttribution):
             above, the method raised an error, or its result is not a map over the image.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> images, labels = black_box.examples(2, generator=g)
         >>> masker = AttributionMasker(method="Saliency", options={"abs": False})

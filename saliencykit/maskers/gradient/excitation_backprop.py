@@ -61,8 +61,8 @@ class ExcitationBackprop(Masker):
             feature map, or the model has an operation without a rule.
 
     Example:
-        >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
-        >>> from saliencykit.testing.black_boxes import small_network
+        >>> from saliencykit.black_boxes import TorchBlackBox
+        >>> from saliencykit.testing import small_network
         >>> black_box, images = TorchBlackBox(small_network(), size=16), torch.rand(2, 3, 16, 16)
         >>> masker = ExcitationBackprop(layer="2")
         >>> output = masker.mask(black_box, images, torch.tensor([0, 3]), Generator())

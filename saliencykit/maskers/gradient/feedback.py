@@ -72,8 +72,8 @@ class Feedback(Masker):
             has nothing to gate.
 
     Example:
-        >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
-        >>> from saliencykit.testing.black_boxes import small_network
+        >>> from saliencykit.black_boxes import TorchBlackBox
+        >>> from saliencykit.testing import small_network
         >>> black_box, images = TorchBlackBox(small_network(), size=16), torch.rand(2, 3, 16, 16)
         >>> Feedback()(black_box, images, torch.tensor([0, 3]), generator=Generator()).shape
         torch.Size([2, 1, 16, 16])

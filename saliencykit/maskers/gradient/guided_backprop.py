@@ -56,8 +56,8 @@ class RectifiedGradient(PixelAttribution):
             activation.
 
     Example:
-        >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
-        >>> from saliencykit.testing.black_boxes import small_network
+        >>> from saliencykit.black_boxes import TorchBlackBox
+        >>> from saliencykit.testing import small_network
         >>> black_box, images = TorchBlackBox(small_network(), size=16), torch.rand(2, 3, 16, 16)
         >>> masker = RectifiedGradient()
         >>> masker(black_box, images, torch.tensor([0, 3]), generator=Generator()).shape
@@ -114,8 +114,8 @@ class GuidedGradCam(PixelAttribution):
         InputError: The model has no ReLU or another activation, or Grad-CAM finds no layer.
 
     Example:
-        >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
-        >>> from saliencykit.testing.black_boxes import small_network
+        >>> from saliencykit.black_boxes import TorchBlackBox
+        >>> from saliencykit.testing import small_network
         >>> black_box, images = TorchBlackBox(small_network(), size=16), torch.rand(2, 3, 16, 16)
         >>> GuidedGradCam()(black_box, images, torch.tensor([0, 3]), generator=Generator()).shape
         torch.Size([2, 1, 16, 16])

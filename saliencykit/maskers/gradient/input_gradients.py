@@ -40,7 +40,7 @@ class Gradient(PixelAttribution):
         channels: See `PixelAttribution`.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> images, labels = black_box.examples(2, generator=g)
         >>> Gradient()(black_box, images, labels, generator=g).shape
@@ -166,7 +166,7 @@ class SmoothGrad(Masker):
         InputError: A number is out of range, or `method` is not a `PixelAttribution`.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> images, labels = black_box.examples(2, generator=g)
         >>> SmoothGrad(samples=4)(black_box, images, labels, generator=g).shape

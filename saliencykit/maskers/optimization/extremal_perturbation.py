@@ -73,7 +73,7 @@ class ExtremalPerturbation(Masker):
         InputError: An argument is out of range.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> images, labels = black_box.examples(2, generator=g)
         >>> masker = ExtremalPerturbation(areas=(0.1, 0.3), steps=3)

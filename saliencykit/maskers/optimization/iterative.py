@@ -84,7 +84,7 @@ class Iterative(Masker):
         ContractError: The gradient is NaN or infinite; the message names the image.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> images, labels = black_box.examples(2, generator=g)
         >>> Iterative(steps=3)(black_box, images, labels, generator=g).shape

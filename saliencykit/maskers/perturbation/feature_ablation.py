@@ -52,7 +52,7 @@ class FeatureAblation(Masker):
             the regions do not fit the images.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> images, labels = black_box.examples(2, generator=g)
         >>> FeatureAblation(grid_size=4)(black_box, images, labels, generator=g).shape

@@ -54,7 +54,7 @@ class Occlusion(Masker):
         InputError: A number is out of range, or a window is larger than the image.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> images, labels = black_box.examples(2, generator=g)
         >>> Occlusion(window=4, stride=2)(black_box, images, labels, generator=g).shape

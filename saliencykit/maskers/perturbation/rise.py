@@ -75,7 +75,7 @@ class Rise(Masker):
         InputError: A number is out of range.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> images, labels = black_box.examples(2, generator=g)
         >>> Rise(samples=32)(black_box, images, labels, generator=g).shape

@@ -42,7 +42,7 @@ class MaskingNetwork(nn.Module):
         decoder: From the gated maps to two maps at the mask's resolution.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
         >>> images, labels = black_box.examples(2, generator=g)
         >>> network = masking_network(black_box, images, encoder="own").eval()

@@ -41,8 +41,8 @@ class RealTimeMasker(Masker):
         metadata: What a file stores beside the weights: training, validation, fingerprint.
 
     Example:
-        >>> from saliencykit.maskers.realtime.masking_network import masking_network
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.maskers import masking_network
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
         >>> images, labels = black_box.examples(2, generator=g)
         >>> masker = RealTimeMasker(masking_network(black_box, images)).bind(black_box)

@@ -44,7 +44,7 @@ class WindowLogits:
         reason: Why only full passes are made; empty where that is not known yet, or not so.
 
     Example:
-        >>> from saliencykit.black_boxes.torch_module import TorchBlackBox
+        >>> from saliencykit.black_boxes import TorchBlackBox
         >>> model = torch.nn.Sequential(
         ...     torch.nn.Conv2d(3, 8, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
         ... )

@@ -77,7 +77,7 @@ def check_alternative(alternative: Alternative) -> None:
         BrokenContractError: It breaks its contract; a ContractError and an AssertionError.
 
     Example:
-        >>> from saliencykit.alternatives.noise import Noise
+        >>> from saliencykit.alternatives import Noise
         >>> check_alternative(Noise())
     """
     who = f"check_alternative({alternative!r})"

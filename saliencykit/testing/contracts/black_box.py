@@ -104,7 +104,7 @@ def check_black_box(black_box: BlackBox, *, images: Images | None = None) -> Non
         InputError: It needs `images`.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box = PlantedEvidence()
         >>> check_black_box(black_box, images=black_box.examples(3, generator=torch.Generator())[0])
     """

@@ -87,7 +87,7 @@ def check_masker(
         InputError: A black box of your own needs `images`.
 
     Example:
-        >>> from saliencykit.maskers.baselines import CenterBox
+        >>> from saliencykit.maskers import CenterBox
         >>> check_masker(CenterBox())
     """
     who = f"check_masker({masker!r})"

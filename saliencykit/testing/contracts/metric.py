@@ -64,7 +64,7 @@ def check_metric(metric: Metric) -> None:
         BrokenContractError: It breaks its contract; a ContractError and an AssertionError.
 
     Example:
-        >>> from saliencykit.metrics.saliency_score import SaliencyScore
+        >>> from saliencykit.metrics import SaliencyScore
         >>> check_metric(SaliencyScore())
     """
     who = f"check_metric({metric!r})"

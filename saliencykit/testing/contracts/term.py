@@ -62,7 +62,7 @@ def check_term(term: Term) -> None:
         BrokenContractError: It breaks its contract; a ContractError and an AssertionError.
 
     Example:
-        >>> from saliencykit.terms.area import Area
+        >>> from saliencykit.terms import Area
         >>> check_term(Area(weight=2.0))
     """
     who = f"check_term({term!r})"
