@@ -33,7 +33,7 @@ def test_every_registered_name_keeps_its_contract(kind, name):
     if name in ("saliencykit/ground-truth", "saliencykit/stored"):
         pytest.skip(
             "it knows the pictures of a person's boxes, or of a run: "
-            "tests/maskers/test_{boxes,stored}.py run the suite on such"
+            "tests/maskers/test_{baselines,stored}.py run the suite on such"
         )
     if name == "saliencykit/on-surrogate":
         pytest.skip(

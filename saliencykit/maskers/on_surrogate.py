@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from torch import Generator, Tensor
+from torch import Generator
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
@@ -88,9 +88,5 @@ class OnSurrogate(Masker):
         output = self.masker.attribute(
             surrogate, images.to(device), labels.to(device), generator=generator
         )
-
-        def back(maps: Tensor | None) -> Tensor | None:
-            return None if maps is None else maps.to(images.device)
-
-        attributions, error = back(output.attributions), back(output.standard_error)
-        return MaskerOutput(output.mask.to(images.device), attributions, error)
+        maps = {k: v.to(images.device) for k, v in vars(output).items() if v is not None}
+        return MaskerOutput(**maps)
