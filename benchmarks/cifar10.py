@@ -12,7 +12,7 @@ from benchmarks.data import Pack, data_folder
 from saliencykit.black_boxes import TorchBlackBox
 from saliencykit.core import BlackBox, Images, Labels
 from saliencykit.maskers import RealTimeMasker
-from saliencykit.training.validation import quarter_shares
+from saliencykit.training import quarter_shares
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

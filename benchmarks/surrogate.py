@@ -54,7 +54,7 @@ def main(case: str = "nothing", queries: int = 0, steps: int = 0) -> None:
         black_box, pictures, network=network, queries=queries, steps=steps, lr=lr, on_message=say
     )
     say(f"{black_box.num_images} queries")
-    for kind, figures in surrogate.metadata["disagreement"].items():
+    for kind, figures in surrogate.metadata["fidelity"].items():
         shown = "  ".join(
             f"{n} {f['mean']:.3f} [{f['low']:.3f}, {f['high']:.3f}]"
             for n, f in figures.items()

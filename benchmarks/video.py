@@ -40,11 +40,7 @@ from saliencykit.black_boxes import TorchBlackBox
 from saliencykit.core import Geometry, probability
 from saliencykit.explanation.result import Explanation
 from saliencykit.registry import as_black_box, trained_masker
-from saliencykit.video.frame import Frame
-from saliencykit.video.frame_overlay import draw
-from saliencykit.video.optical_flow import flow_back, small_gray
-from saliencykit.video.reader import Clip
-from saliencykit.video.writer import Writer
+from saliencykit.video import Clip, Frame, Writer, draw_frame, flow_back, small_gray
 
 SMALL = (120, 90)  # pixels at which flicker is measured
 SHARES = (0.0, 0.5, 0.75, 0.85)
@@ -197,7 +193,7 @@ def speed(
         ):
             frame = taken.popleft()
             if writer is not None:
-                writer.write(draw(frame.origin, clip.facts, thing), Fraction(frame.time or 0))
+                writer.write(draw_frame(frame.origin, clip.facts, thing), Fraction(frame.time or 0))
             count += 1
         if writer is not None:
             writer.finish(whole=True)

@@ -126,9 +126,7 @@ def test_pages_of_results_say_how_their_tables_are_made() -> None:
         "realtime",
         "speed",
     ):
-        page = (
-            ROOT / "docs" / "results" / f"{name}.md"
-        ).read_text()
+        page = (ROOT / "docs" / "results" / f"{name}.md").read_text()
         assert re.search(r"^(?:    )?python (-m benchmarks\.|plugins/)", page, re.MULTILINE), name
 
 

@@ -49,7 +49,7 @@ class Surrogate(BlackBox):
         baseline_color: As the black box's.
         preprocessing: How the black box prepares images, where that is known.
         architecture: How a file describes the network.
-        metadata: From `fit_surrogate`: `queries` spent, `fidelity`, whether it is `large`, settings.
+        metadata: From `fit_surrogate`: `queries` spent, `fidelity`, whether it is low, settings.
         prepared_by: The black box, where only itself knows how it prepares images.
 
     Example:

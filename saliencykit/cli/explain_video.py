@@ -15,7 +15,7 @@ from saliencykit.cli.video_summary import VideoSummary, frame_rate_note
 from saliencykit.core.errors import InputError
 from saliencykit.video.frame import Frame, paced
 from saliencykit.video.frame_explainer import explain_frames
-from saliencykit.video.frame_overlay import draw
+from saliencykit.video.frame_overlay import draw_frame
 from saliencykit.video.reader import SUFFIXES, Clip
 from saliencykit.video.writer import FORMATS, Writer, check_name
 
@@ -85,7 +85,9 @@ def explain_video(
         with progress("explaining", total, unit="frames", quiet=as_json) as update:
             for answer in answers:
                 frame = pending.popleft()
-                writer.write(draw(frame.origin, clip.facts, answer), Fraction(frame.time or 0))
+                writer.write(
+                    draw_frame(frame.origin, clip.facts, answer), Fraction(frame.time or 0)
+                )
                 summary.add(answer)
                 update(summary.count)
                 if writer.full:

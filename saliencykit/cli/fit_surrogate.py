@@ -84,7 +84,7 @@ def step_note(step: SurrogateStep) -> str:
 def print_fidelity(facts: Mapping[str, Any]) -> None:
     """Print how well the surrogate matches the model on each kind of held-out images."""
     rows = []
-    for kind, figures in facts["disagreement"].items():
+    for kind, figures in facts["fidelity"].items():
         row = [kind]
         for name, form in (("agreement", ".0%"), ("difference", ".3f"), ("kl", ".3f")):
             mean, low, high = (figures[name][key] for key in ("mean", "low", "high"))
@@ -98,5 +98,7 @@ def print_fidelity(facts: Mapping[str, Any]) -> None:
         f"of the explained class; KL in nats. {facts['rule'].capitalize()}",
         dim=True,
     )
-    advice = "large: check kept and dropped of each explanation" if facts["large"] else "not large"
-    say(f"{facts['queries']} queries; the disagreement is {advice}")
+    advice = "sufficient"
+    if facts["low_fidelity"]:
+        advice = "low: check kept and dropped of each explanation"
+    say(f"{facts['queries']} queries; the fidelity is {advice}")

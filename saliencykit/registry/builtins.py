@@ -127,7 +127,9 @@ def wrap_model(model: object) -> BlackBox | None:
     """Torch modules (with the preprocessing of timm and torchvision) and functions on numpy
     arrays.
     """
-    black_box: BlackBox | None = resolve_name("saliencykit.black_boxes.model_wrapping:wrap_model")(model)
+    black_box: BlackBox | None = resolve_name("saliencykit.black_boxes.model_wrapping:wrap_model")(
+        model
+    )
     return black_box
 
 

@@ -1,3 +1,5 @@
-"""What fit_surrogate() is made of: masked pictures, the box's answers to them, the lesson, and how
-far both disagree.
-"""
+"""Training a surrogate of a model that can only be queried: queries, distillation, fidelity."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

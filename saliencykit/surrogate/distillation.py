@@ -1,4 +1,4 @@
-"""The lesson: a network learns to answer as a box did."""
+"""Distillation: train a network to reproduce a model's outputs."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.types import Logits
 from saliencykit.surrogate.masked_images import MaskedImages
 
-_WARM = 0.05  # share of the steps over which the learning rate rises
+_WARMUP = 0.05  # fraction of the steps over which the learning rate rises
 _DECAY = 0.02
 
 
@@ -24,21 +24,21 @@ class SurrogateStep:
     """What happened in one step.
 
     Attributes:
-        phase: `asking` the box, or `learning` from its answers.
+        phase: `querying` the model, or `training` on its answers.
         number: Answers so far, or steps; from 1.
         of: All of them.
-        loss: KL in nats, of a step of learning.
+        loss: KL divergence in nats, for a training step.
     """
 
-    phase: Literal["asking", "learning"]
+    phase: Literal["querying", "training"]
     number: int
     of: int
     loss: float = float("nan")
 
 
 def distill(
-    black_box: TorchBlackBox,
-    pictures: MaskedImages,
+    student: TorchBlackBox,
+    images: MaskedImages,
     answers: Logits,
     *,
     steps: int,
@@ -47,51 +47,49 @@ def distill(
     seed: int,
     on_step: Callable[[SurrogateStep], None],
 ) -> None:
-    """Minimise `KL(black_box || surrogate)` over the pictures with AdamW; the network is changed in
-    place.
+    """Minimize `KL(model || student)` over the images with AdamW; the network changes in place.
 
     Args:
-        black_box: The network with its pixel statistics, where the pixels are moved to.
-        pictures: What the box was asked about.
-        answers: What it said, (Q, K).
-        steps: Of the optimiser.
-        batch_size: Pictures a step, >= 2.
-        lr: The largest learning rate: it rises over the first twentieth and falls to 0 along a
-            cosine.
-        seed: Of the order.
+        student: The network with its pixel statistics, on the device where it is trained.
+        images: What the model was queried with.
+        answers: Its logits, (Q, K).
+        steps: Training steps.
+        batch_size: Images per step, >= 2.
+        lr: Peak learning rate: it rises over the first twentieth and falls to 0 along a cosine.
+        seed: Random seed of the order.
         on_step: Called with each step.
 
     Raises:
-        InputError: The network does not answer with one number per class.
+        InputError: The network does not return one number per class.
         SaliencyKitError: The loss was not finite.
 
     References:
         Jethani et al. 2022, "FastSHAP", section 3.2 and appendix; Hinton et al. 2015, "Distilling
         the Knowledge in a Neural Network".
     """
-    network, device = black_box.model, black_box.device
-    wanted = F.log_softmax(answers, 1)
+    network, device = student.model, student.device
+    targets = F.log_softmax(answers, 1)
     parameters = [p for p in network.requires_grad_(True).parameters() if p.is_floating_point()]
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=_DECAY)
     generator = Generator().manual_seed(seed)
-    batch_size = min(batch_size, len(pictures))
+    batch_size = min(batch_size, len(images))
     order = torch.empty(0, dtype=torch.int64)
     network.train()
     for step in range(steps):
         while len(order) < batch_size:
-            order = torch.cat([order, torch.randperm(len(pictures), generator=generator)])
+            order = torch.cat([order, torch.randperm(len(images), generator=generator)])
         index, order = order[:batch_size], order[batch_size:]
         for group in optimizer.param_groups:
             group["lr"] = lr * _schedule((step + 1) / steps)
-        logits = _answer(black_box, pictures.images(index).to(device))
-        if logits.shape != (batch_size, wanted.shape[1]):
+        logits = _forward(student, images.images(index).to(device))
+        if logits.shape != (batch_size, targets.shape[1]):
             raise InputError(
-                f"the network answered with {tuple(logits.shape)} for {batch_size} pictures of "
-                f"{wanted.shape[1]} classes."
+                f"the network returned shape {tuple(logits.shape)} for {batch_size} images of "
+                f"{targets.shape[1]} classes."
             )
         loss = F.kl_div(
             F.log_softmax(logits.float(), 1),
-            wanted[index].to(device),
+            targets[index].to(device),
             reduction="batchmean",
             log_target=True,
         )
@@ -103,25 +101,25 @@ def distill(
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(parameters, 5.0)
         optimizer.step()
-        on_step(SurrogateStep("learning", step + 1, steps, value))
+        on_step(SurrogateStep("training", step + 1, steps, value))
     optimizer.zero_grad(set_to_none=True)
     network.eval().requires_grad_(False)
 
 
-def _answer(black_box: TorchBlackBox, images: Tensor) -> Tensor:
-    """In training mode, which a box never is."""
+def _forward(student: TorchBlackBox, images: Tensor) -> Tensor:
+    """Logits in training mode, in which a black box never is."""
     mean, std = (
         images.new_tensor(numbers or ()).view(1, -1, 1, 1)
-        for numbers in (black_box.mean, black_box.std)
+        for numbers in (student.mean, student.std)
     )
-    answer = black_box.model((images - mean) / std)
-    if not isinstance(answer, Tensor) or answer.ndim != 2:
+    logits = student.model((images - mean) / std)
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
         raise InputError(
-            f"a surrogate's network returns logits (B, K); {type(black_box.model).__name__} returned "
-            f"{type(answer).__name__}."
+            f"a surrogate's network returns logits (B, K); {type(student.model).__name__} returned "
+            f"{type(logits).__name__}."
         )
-    return answer
+    return logits
 
 
-def _schedule(done: float) -> float:
-    return min(1.0, done / _WARM) * 0.5 * (1 + math.cos(math.pi * done))
+def _schedule(progress: float) -> float:
+    return min(1.0, progress / _WARMUP) * 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,6 +1,4 @@
-"""Disagreement: how far a surrogate's answers are from its box's, on pictures that it did not learn
-from.
-"""
+"""Fidelity: how close a surrogate's outputs are to its model's, on held-out images."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,53 +11,54 @@ from saliencykit.core.types import Logits
 from saliencykit.evaluation.bootstrap import interval
 
 AGREES = 0.8
-"""Top-1 agreement below which the disagreement is large."""
+"""Top-1 agreement below which the fidelity is low."""
 DIFFERS = 0.15
-"""Mean difference of the asked class's probability above which it is large."""
-_UNDECIDED = 0.02  # a box whose best classes are as close as that has no top class to agree with
+"""Mean difference of the class's probability from which on it is low."""
+_TIE = 0.02  # classes whose probabilities are this close to the best count as the top class
 RULE = (
-    "large: over whole and masked held-out pictures together, the same top class in less than "
-    f"{AGREES:.0%}, or the asked class's probability {DIFFERS} or more apart on average"
+    f"low: over whole and masked held-out images, the same top class in less than {AGREES:.0%}, or "
+    f"a mean difference of {DIFFERS} or more in its probability"
 )
 
 
 def fidelity(
-    mine: Logits, theirs: Logits, places: Mapping[str, Tensor]
+    surrogate: Logits, model: Logits, rows: Mapping[str, Tensor]
 ) -> dict[str, dict[str, Any]]:
-    """Figures for each kind of picture, and for `all` of them, with 95 % intervals from drawing the
-    pictures anew.
+    """Figures for each kind of image and for `all`, with 95% confidence intervals (percentile
+    bootstrap over images).
 
     Args:
-        mine: The surrogate's answers, (n, K).
-        theirs: The box's, (n, K).
-        places: The rows of each kind, (N,) each, all in the same order of the pictures; `whole`
-            among them: the class asked about is the box's top class there.
+        surrogate: The surrogate's logits, (n, K).
+        model: The model's, (n, K).
+        rows: The rows of each kind, (N,) each, all in the same order of the images; `whole` is one
+            of them: the model's top class there is the class whose probabilities are compared.
 
     Returns:
-        By kind: `kl`: KL(box || surrogate) in nats; `agreement`: share with the same top class, or
-        with one whose probability is within 0.02 of the box's best (where little of a picture is
-        kept a box may be undecided); `difference`: mean absolute difference of the probability of
-        the class asked about; each with mean, low and high. `n` is the number of pictures. `all`:
-        the mean over kinds for each picture, so that a picture counts once.
+        By kind: `kl`: KL(model || surrogate) in nats; `agreement`: fraction with the same top class,
+        or with one whose probability is within 0.02 of the model's best (where little of an image
+        is kept, a model may be undecided); `difference`: mean absolute difference of the class's
+        probability; each with mean, low and high. `n` is the number of images. `all`: the mean over
+        kinds for each image, so that an image counts once.
 
     Example:
         >>> logits = torch.eye(3) * 9
         >>> fidelity(logits, logits, {"whole": torch.arange(3)})["all"]["agreement"]["mean"]
         1.0
     """
-    asked = theirs[places["whole"]].argmax(1)
-    rows = {kind: _rows(mine[place], theirs[place], asked) for kind, place in places.items()}
-    rows["all"] = {
-        name: torch.stack([each[name] for each in rows.values()]).mean(0) for name in rows["whole"]
+    labels = model[rows["whole"]].argmax(1)
+    values = {kind: _per_image(surrogate[i], model[i], labels) for kind, i in rows.items()}
+    values["all"] = {
+        name: torch.stack([each[name] for each in values.values()]).mean(0)
+        for name in values["whole"]
     }
     return {
-        kind: {name: _figure(values) for name, values in each.items()} | {"n": len(asked)}
-        for kind, each in rows.items()
+        kind: {name: _interval(x) for name, x in each.items()} | {"n": len(labels)}
+        for kind, each in values.items()
     }
 
 
-def is_large(figures: Mapping[str, Any]) -> bool:
-    """Is it too large to rely on, by the rule above?
+def is_low(figures: Mapping[str, Any]) -> bool:
+    """Is the fidelity too low to rely on, by the rule above?
 
     Args:
         figures: What `fidelity` returned.
@@ -68,19 +67,17 @@ def is_large(figures: Mapping[str, Any]) -> bool:
     return bool(every["agreement"]["mean"] < AGREES or every["difference"]["mean"] >= DIFFERS)
 
 
-def _rows(mine: Logits, theirs: Logits, asked: Tensor) -> dict[str, Tensor]:
-    own, wanted = F.log_softmax(mine.double(), 1), F.log_softmax(theirs.double(), 1)
-    apart = (own.gather(1, asked[:, None]).exp() - wanted.gather(1, asked[:, None]).exp()).abs()[
-        :, 0
-    ]
-    theirs_of_my_best = wanted.gather(1, own.argmax(1, keepdim=True)).exp()[:, 0]
+def _per_image(surrogate: Logits, model: Logits, labels: Tensor) -> dict[str, Tensor]:
+    ours, theirs = F.log_softmax(surrogate.double(), 1), F.log_softmax(model.double(), 1)
+    probabilities = (x.gather(1, labels[:, None])[:, 0].exp() for x in (ours, theirs))
+    theirs_at_our_best = theirs.gather(1, ours.argmax(1, keepdim=True)).exp()[:, 0]
     return {
-        "kl": (wanted.exp() * (wanted - own)).sum(1),
-        "agreement": (theirs_of_my_best >= wanted.exp().amax(1) - _UNDECIDED).double(),
-        "difference": apart,
+        "kl": (theirs.exp() * (theirs - ours)).sum(1),
+        "agreement": (theirs_at_our_best >= theirs.exp().amax(1) - _TIE).double(),
+        "difference": (next(probabilities) - next(probabilities)).abs(),
     }
 
 
-def _figure(values: Tensor) -> dict[str, float]:
+def _interval(values: Tensor) -> dict[str, float]:
     mean, low, high = interval(values.numpy())
     return {"mean": mean, "low": low, "high": high}

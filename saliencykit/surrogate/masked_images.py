@@ -1,4 +1,4 @@
-"""Masked pictures that a box is asked about: whole ones, grids of cells, and blobs."""
+"""Masked images for querying a model: whole images, random grids, and random blobs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,32 +15,29 @@ from saliencykit.maskers.perturbation.random_masks import upsampling_matrices
 from saliencykit.training.cache import Views
 
 AREAS = (0.1, 0.25, 0.5, 0.75)
-"""The kept areas that a surrogate is judged at, beside whole pictures."""
-_CELLS = (3, 4, 6, 8)  # a side of a grid; few, as large as objects are, and more
-_BLOBS = (3, 5, 8)  # numbers a side that a blob is enlarged from
-_SOFT = (0.02, 0.6)  # width of a blob's edge, in standard deviations of what it is cut from
-_SORTED = 32  # pixels a side that the height of a cut is found from
-_WHOLE = 0.2  # share of training pictures that are not masked: what users ask about first
-_CROPPED = 0.5  # share of them that are a crop or its mirror image, so that few pictures go further
-_BLOCK = (
-    64  # pictures that are drawn together; fixed, so that they do not depend on how many are wanted
-)
+"""Kept areas at which a surrogate is compared with its model, beside whole images."""
+_GRIDS = (3, 4, 6, 8)  # cells per side of a grid
+_BLOBS = (3, 5, 8)  # values per side that a blob is upsampled from
+_SOFT = (0.02, 0.6)  # width of a blob's edge, in standard deviations of its surface
+_SORTED = 32  # pixels per side at which the threshold of a blob is found
+_WHOLE = 0.2  # fraction of training images that are not masked
+_CROPPED = 0.5  # fraction of them that are a crop or its mirror image, so that few images suffice
+_BLOCK = 64  # images drawn together; fixed, so that they do not depend on how many are wanted
 
 
 @final
 @dataclass(frozen=True)
 class MaskedImages:
-    """Pictures as a box is asked about them, with 8 bits a value: what is kept here is what the box
-    sees, to the bit.
+    """Images as a model is queried with them, at 8 bits per value: exactly what the model sees.
 
     Attributes:
         pixels: (Q, C, H, W) uint8.
-        picture: (Q,) which picture each was made of.
-        area: (Q,) the mean of its mask; 1 for a whole picture.
+        source: (Q,) index of the image each was made from.
+        area: (Q,) mean of its mask; 1 for a whole image.
     """
 
     pixels: Tensor
-    picture: Tensor
+    source: Tensor
     area: Tensor
 
     def __len__(self) -> int:
@@ -48,120 +45,115 @@ class MaskedImages:
         return len(self.pixels)
 
     def images(self, index: Tensor) -> Images:
-        """Raw pixels in [0, 1] of some."""
+        """Raw pixels in [0, 1] of some rows."""
         return self.pixels[index].float() / 255
 
+    def rows(self, part: slice) -> "MaskedImages":
+        """A part of them."""
+        return MaskedImages(self.pixels[part], self.source[part], self.area[part])
 
-def training_pictures(
-    pictures: TrainingImages, count: int, alternative: Alternative, seed: int
+
+def training_images(
+    images: TrainingImages, count: int, alternative: Alternative, seed: int
 ) -> MaskedImages:
-    """Masked pictures to learn from; the first of them are the same for every count.
+    """Masked images for training; the first ones are the same for every count.
 
-    Every picture is used once before any is used again. A fifth is whole; the others keep a share
-    of 2 to 98 % in grids of cells and in blobs, half and half.
+    Every image is used once before any is used again. A fifth is whole; the others keep 2 to 98% of
+    the area in grids or in blobs.
 
     Args:
-        pictures: What is masked.
-        count: How many masked pictures, >= 1.
+        images: What is masked.
+        count: How many masked images, >= 1.
         alternative: What replaces pixels.
-        seed: Of everything that is drawn.
+        seed: Random seed.
 
     References:
         Grids: Petsiuk et al. 2018, "RISE", section 3.2.
     """
     parts: list[MaskedImages] = []
-    rounds = -(-count // len(pictures))
-    orders = [
-        torch.randperm(len(pictures), generator=_generator(seed, 1, number))
-        for number in range(rounds)
-    ]
-    order = torch.cat(orders)[:count]
+    epochs = range(-(-count // len(images)))
+    order = torch.cat(
+        [torch.randperm(len(images), generator=_generator(seed, 1, epoch)) for epoch in epochs]
+    )[:count]
     for first in range(0, count, _BLOCK):
         generator = _generator(seed, 2, first)
         numbers = torch.rand(_BLOCK, 3, generator=generator)
-        picture = order[first : first + _BLOCK]
-        turn = torch.arange(first, first + len(picture)) // len(pictures) + 1
-        view = torch.where(numbers[: len(picture), 0] < _CROPPED, turn, 0)
-        images = Views(pictures, picture, view, seed).images(torch.arange(len(picture)))
-        mask = draw_masks(
-            0.02 + 0.96 * numbers[:, 1], (images.shape[2], images.shape[3]), generator
-        )
+        source = order[first : first + _BLOCK]
+        epoch = torch.arange(first, first + len(source)) // len(images) + 1
+        view = torch.where(numbers[: len(source), 0] < _CROPPED, epoch, 0)
+        block = Views(images, source, view, seed).images(torch.arange(len(source)))
+        size = (block.shape[2], block.shape[3])
+        mask = draw_masks(0.02 + 0.96 * numbers[:, 1], size, generator)
         mask[numbers[:, 2] < _WHOLE] = 1
-        mask = mask[: len(picture)]
-        parts.append(_asked(images, mask, picture, alternative, _generator(seed, 3, first)))
-    return _joined(parts)
+        mask = mask[: len(source)]
+        parts.append(_masked(block, mask, source, alternative, _generator(seed, 3, first)))
+    return _concatenated(parts)
 
 
-def held_out_pictures(
-    pictures: TrainingImages, alternative: Alternative, seed: int
-) -> MaskedImages:
-    """Each picture whole, and masked at each of `AREAS`, in the order of the pictures: 5 rows each.
+def held_out_images(images: TrainingImages, alternative: Alternative, seed: int) -> MaskedImages:
+    """Each image whole and masked at each of `AREAS`, in the order of the images: 5 rows each.
 
     Args:
-        pictures: What is masked.
+        images: What is masked.
         alternative: What replaces pixels.
-        seed: Of everything that is drawn.
+        seed: Random seed.
     """
     parts = []
-    for number in range(len(pictures)):
+    areas = torch.tensor([1.0, *AREAS])
+    for number in range(len(images)):
         generator = _generator(seed, 4, number)
-        picture = torch.full((1 + len(AREAS),), number)
-        images = pictures.images(picture)
-        mask = draw_masks(
-            torch.tensor([1.0, *AREAS]), (images.shape[2], images.shape[3]), generator, exact=True
-        )
+        source = torch.full((len(areas),), number)
+        block = images.images(source)
+        mask = draw_masks(areas, (block.shape[2], block.shape[3]), generator, exact=True)
         mask[0] = 1
-        parts.append(_asked(images, mask, picture, alternative, generator))
-    return _joined(parts)
+        parts.append(_masked(block, mask, source, alternative, generator))
+    return _concatenated(parts)
 
 
 def draw_masks(
-    kept: Tensor, size: tuple[int, int], generator: Generator, *, exact: bool = False
+    area: Tensor, size: tuple[int, int], generator: Generator, *, exact: bool = False
 ) -> Mask:
-    """A random mask for each wanted share, a grid of cells or a blob, (n, 1, H, W) in [0, 1].
+    """A random mask for each area, a grid or a blob, (n, 1, H, W) in [0, 1].
 
     Args:
-        kept: (n,) wanted means of the masks, in (0, 1].
+        area: (n,) expected means of the masks, in (0, 1].
         size: Height and width in pixels.
-        generator: Everything is drawn from it, for all `n` at once.
-        exact: Blobs only, whose mean is close to what is wanted; each cell of a grid is kept or not
-            by chance.
+        generator: All random numbers come from it, for all `n` at once.
+        exact: Blobs only, whose mean is close to the area; a grid's cells are kept at random.
     """
     kinds: list[tuple[Callable[..., Mask], int]] = [(_blobs, side) for side in _BLOBS]
     if not exact:
-        kinds += [(_grids, cells) for cells in _CELLS]
+        kinds += [(_grids, side) for side in _GRIDS]
     weights = torch.tensor(
-        [1 / len(_BLOBS)] * len(_BLOBS) + [1 / len(_CELLS)] * (len(kinds) - len(_BLOBS))
+        [1 / len(_BLOBS)] * len(_BLOBS) + [1 / len(_GRIDS)] * (len(kinds) - len(_BLOBS))
     )
-    chosen = torch.multinomial(weights, len(kept), replacement=True, generator=generator)
-    masks = torch.empty(len(kept), 1, *size)
+    chosen = torch.multinomial(weights, len(area), replacement=True, generator=generator)
+    masks = torch.empty(len(area), 1, *size)
     for number, (make, side) in enumerate(kinds):
-        # for all, so that no row depends on what others drew
-        numbers = torch.rand(len(kept), side**2 + 2, generator=generator)
+        # for all rows, so that no row depends on the kinds of the others
+        numbers = torch.rand(len(area), side**2 + 2, generator=generator)
         rows = (chosen == number).nonzero().flatten()
         if len(rows):
-            masks[rows] = make(kept[rows], size, side, numbers[rows])
+            masks[rows] = make(area[rows], size, side, numbers[rows])
     return masks.clamp(0, 1)
 
 
-def _grids(kept: Tensor, size: tuple[int, int], cells: int, numbers: Tensor) -> Mask:
-    grids = (numbers[:, :-2] < kept[:, None]).float().view(-1, cells, cells)
+def _grids(area: Tensor, size: tuple[int, int], side: int, numbers: Tensor) -> Mask:
+    grids = (numbers[:, :-2] < area[:, None]).float().view(-1, side, side)
     left, right = (
-        upsampling_matrices(side, cells, numbers[:, -1 - axis]) for axis, side in enumerate(size)
+        upsampling_matrices(length, side, numbers[:, -1 - axis]) for axis, length in enumerate(size)
     )
     return (left @ grids @ right.transpose(1, 2))[:, None]
 
 
-def _blobs(kept: Tensor, size: tuple[int, int], side: int, numbers: Tensor) -> Mask:
-    """A smooth random surface, cut at the height that leaves the wanted share, with an edge of
-    random width.
-    """
-    # normal, but for its scale
+def _blobs(area: Tensor, size: tuple[int, int], side: int, numbers: Tensor) -> Mask:
+    """A smooth random surface above the threshold that leaves the area, with a soft edge."""
+    # normally distributed, except for the scale
     coarse = torch.erfinv((2 * numbers[:, :-2] - 1).clamp(-0.999, 0.999)).view(-1, 1, side, side)
     surface = F.interpolate(coarse, size=size, mode="bicubic", align_corners=True)
     step = max(1, min(size) // _SORTED)
     ordered = surface[:, 0, ::step, ::step].flatten(1).sort(1).values
-    place = ((1 - kept) * (ordered.shape[1] - 1)).round().long()
+    place = ((1 - area) * (ordered.shape[1] - 1)).round().long()
     height = ordered.gather(1, place[:, None]).view(-1, 1, 1, 1)
     edge = (_SOFT[0] + (_SOFT[1] - _SOFT[0]) * numbers[:, -1]).view(-1, 1, 1, 1) * ordered.std(
         1
@@ -169,22 +161,16 @@ def _blobs(kept: Tensor, size: tuple[int, int], side: int, numbers: Tensor) -> M
     return torch.sigmoid((surface - height) / edge)
 
 
-def _asked(
-    images: Images, mask: Mask, picture: Tensor, alternative: Alternative, generator: Generator
+def _masked(
+    images: Images, mask: Mask, source: Tensor, alternative: Alternative, generator: Generator
 ) -> MaskedImages:
-    edited = alternative.edit(images, mask, generator)
-    return MaskedImages(
-        (edited.clamp(0, 1) * 255).round().to(torch.uint8), picture, mask.mean((1, 2, 3))
-    )
+    pixels = alternative.edit(images, mask, generator).clamp(0, 1) * 255
+    return MaskedImages(pixels.round().to(torch.uint8), source, mask.mean((1, 2, 3)))
 
 
-def _joined(parts: list[MaskedImages]) -> MaskedImages:
-    return MaskedImages(
-        *(
-            torch.cat([getattr(part, name) for part in parts])
-            for name in ("pixels", "picture", "area")
-        )
-    )
+def _concatenated(parts: list[MaskedImages]) -> MaskedImages:
+    names = ("pixels", "source", "area")
+    return MaskedImages(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
 
 
 def _generator(seed: int, use: int, number: int) -> Generator:

@@ -1,6 +1,4 @@
-"""Answers: what a box says of a row of pictures, each asked once; kept in a folder, so that nothing
-is paid for twice.
-"""
+"""QueryCache: a model's answers to a list of images, each queried once and kept on disk."""
 
 import json
 import re
@@ -10,6 +8,8 @@ from pathlib import Path
 from typing import final
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from saliencykit.core.black_box import BlackBox
@@ -22,56 +22,47 @@ from saliencykit.surrogate.masked_images import MaskedImages
 
 FORMAT = 1
 _KEY = "saliencykit-answers"
-_BATCH = 32  # pictures a question, for a box that names no limit
-_FLUSH = 10.0  # seconds between writes, at most; and at the end, whatever ends it
+_BATCH = 32  # images per query, for a model that names no limit
+_FLUSH = 10.0  # seconds between writes, at most; and at the end, however it ends
 
 
 @final
 class QueryCache:
-    """A box's answers to `training` pictures, and to `held`-out ones before them, in this order.
+    """A model's logits for masked images, in order.
 
-    Answers are written to the folder as they come, `answers-000000.safetensors` and so on, and read
-    from there the next time: only what is missing is asked.
+    They are written to the directory as they arrive, `answers-000000.safetensors` and so on, and
+    read from there the next time: only what is missing is queried.
 
     Args:
-        black_box: Who is asked.
-        pictures: What about, in order.
-        about: What the answers belong to: box, pictures and settings.
-        folder: Where they are kept; None: in memory only.
-        resume: Use what is in the folder. False: delete it.
-        on_asked: Called with the number of answers so far.
-
-    Attributes:
-        spent: How many queries this object made.
+        black_box: The model.
+        images: What it is queried with, in order.
+        source_hash: Of model, images and settings; a directory with another one is refused.
+        directory: Where answers are kept; None: in memory only.
+        resume: Use what is in the directory. False: delete it.
+        on_progress: Called with the number of answers so far and of all.
 
     Raises:
-        InputError: The folder cannot be written, or holds answers about something else, or a
+        InputError: The directory cannot be written, or holds answers to something else, or a
             damaged file.
     """
 
     def __init__(
         self,
         black_box: BlackBox,
-        pictures: MaskedImages,
-        about: str,
-        folder: Path | None,
+        images: MaskedImages,
+        source_hash: str,
+        directory: Path | None,
         *,
         resume: bool = True,
-        on_asked: Callable[[int], None] = lambda count: None,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
-        self.black_box, self.pictures, self.about, self.folder, self.on_asked = (
-            black_box,
-            pictures,
-            about,
-            folder,
-            on_asked,
-        )
-        self.spent = 0
+        self.black_box, self.images, self.on_progress = black_box, images, on_progress
+        self.source_hash, self.directory = source_hash, directory
         self._rows: list[Tensor] = []
         self._count = self._written = 0
-        if folder is not None:
-            writable(folder)
-            for path in sorted(folder.glob("answers-*.safetensors")):
+        if directory is not None:
+            writable(directory)
+            for path in sorted(directory.glob("answers-*.safetensors")):
                 if resume:
                     self._read(path)
                 else:
@@ -82,105 +73,93 @@ class QueryCache:
         """How many answers there are."""
         return self._count
 
-    def ask(self) -> Logits:
-        """The answers to all pictures, (Q, K) float32 on the CPU; the box is asked about those that
-        are missing.
+    def logits(self) -> Logits:
+        """All answers, (Q, K) float32 on the CPU; queries the model with the images that are missing.
 
         Raises:
-            SaliencyKitError: The box raised, or answered with NaN; what it answered before is kept.
+            SaliencyKitError: The model raised, or returned NaN; earlier answers are kept.
         """
         size = min(self.black_box.max_batch_size or _BATCH, _BATCH)
-        flushed = time.monotonic()
+        flushed, total = time.monotonic(), len(self.images)
         try:
-            while self._count < len(self.pictures):
-                index = torch.arange(self._count, min(self._count + size, len(self.pictures)))
+            while self._count < total:
+                index = torch.arange(self._count, min(self._count + size, total))
                 device, who = self.black_box.device, name_of(self.black_box)
                 with torch.no_grad(), memory_advice(device, who, len(index)):
-                    answer = self.black_box(self.pictures.images(index).to(self.black_box.device))
-                self.spent += len(index)
+                    answer = self.black_box(self.images.images(index).to(device))
                 self._add(answer.detach().to("cpu", torch.float32))
-                self.on_asked(self._count)
+                self.on_progress(self._count, total)
                 if time.monotonic() - flushed > _FLUSH:
                     self._write()
                     flushed = time.monotonic()
         except SaliencyKitError as error:
-            self._write()
-            text = self._lost(error, int(index[0]))
-            kind = next(
-                (
-                    kind
-                    for kind in (ContractError, GradientError, InputError)
-                    if isinstance(error, kind)
-                ),
-                SaliencyKitError,
-            )
-            raise kind(text) from error
+            kinds = (ContractError, GradientError, InputError, SaliencyKitError)
+            kind = next(kind for kind in kinds if isinstance(error, kind))
+            raise kind(self._explain(error, int(index[0]))) from error
         finally:
             self._write()
-        return torch.cat(self._rows)[: len(self.pictures)]
+        return torch.cat(self._rows)[:total]
 
     def _add(self, rows: Tensor) -> None:
         if self._rows and rows.shape[1] != self._rows[0].shape[1]:
             raise InputError(
-                f"{name_of(self.black_box)} answered for {self._rows[0].shape[1]} classes and now for "
-                f"{rows.shape[1]}."
+                f"{name_of(self.black_box)} returned {self._rows[0].shape[1]} classes before, and "
+                f"now {rows.shape[1]}."
             )
         self._rows.append(rows)
         self._count += len(rows)
 
-    def _lost(self, error: Exception, first: int) -> str:
-        row = re.search(r"for row (\d+)", str(error))
-        which = ""
-        if row is not None and first + int(row[1]) < len(self.pictures):
+    def _explain(self, error: Exception, first: int) -> str:
+        """The error, with the image that it is about and what happened to the answers before it."""
+        row, which = re.search(r"for row (\d+)", str(error)), ""
+        if row is not None and first + int(row[1]) < len(self.images):
             number = first + int(row[1])
-            masked = (
-                f"masked, {float(self.pictures.area[number]):.0%} kept"
-                if self.pictures.area[number] < 1
-                else "whole"
-            )
-            which = f" (row {row[1]} there: picture {int(self.pictures.picture[number])}, {masked})"
-        kept = (
-            f"are kept in {self.folder}: the same call asks only for the rest"
-            if self.folder
-            else "are lost; give checkpoint_dir= to keep them"
+            area, source = float(self.images.area[number]), int(self.images.source[number])
+            masked = f"masked, {area:.0%} kept" if area < 1 else "whole"
+            which = f" (that row: image {source}, {masked})"
+        kept = "are lost; give checkpoint_dir= to keep them"
+        if self.directory:
+            kept = f"are kept in {self.directory}: the same call queries only the rest"
+        return (
+            f"{str(error).rstrip('.')}{which}. The earlier answers, {self._count} of "
+            f"{len(self.images)}, {kept}."
         )
-        return f"{str(error).rstrip('.')}{which}. The answers before it, {self._count} of {len(self.pictures)}, {kept}."
 
     def _write(self) -> None:
-        from safetensors.torch import save
-
-        if self.folder is None or self._written == self._count:
+        if self.directory is None or self._written == self._count:
             return
         new = torch.cat(self._rows)[self._written :].contiguous()
-        header = {_KEY: json.dumps({"format": FORMAT, "about": self.about, "first": self._written})}
+        header = {
+            _KEY: json.dumps(
+                {"format": FORMAT, "source_hash": self.source_hash, "first": self._written}
+            )
+        }
         data = save({"logits": new}, metadata=header)
         write_beside(
-            self.folder / f"answers-{self._written:06}.safetensors",
+            self.directory / f"answers-{self._written:06}.safetensors",
             lambda beside: beside.write_bytes(data),
         )
         self._written = self._count
 
     def _read(self, path: Path) -> None:
-        from safetensors import safe_open
-
         try:
             with safe_open(path, framework="pt") as file:
                 header = json.loads((file.metadata() or {})[_KEY])
                 rows = file.get_tensor("logits")
         except Exception as error:
             raise InputError(
-                f"{path} is damaged ({error}); delete it and what comes after it, or use another "
-                "folder."
+                f"{path} is damaged ({error}); delete it and the files after it, or use another "
+                "directory."
             ) from error
-        if header.get("format") != FORMAT or header.get("about") != self.about:
+        if header.get("format") != FORMAT or header.get("source_hash") != self.source_hash:
             raise InputError(
-                f"{path.parent} holds answers of another model, of other pictures or of other "
-                "settings; use another folder, or resume=False (--no-resume) to delete them and "
-                "ask again."
+                f"{path.parent} holds answers for another model, other images or other settings; "
+                "use another directory, or resume=False (--no-resume) to delete them and query "
+                "again."
             )
         if header.get("first") != self._count or rows.ndim != 2:
             raise InputError(
-                f"{path} does not follow the file before it; delete it and what comes after it, "
-                "or use another folder."
+                f"{path} does not follow the file before it; delete it and the files after it, "
+                "or use another directory."
             )
         self._add(rows)

@@ -1,11 +1,12 @@
-"""fit_surrogate(): a differentiable stand-in for a box that can only be queried."""
+"""fit_surrogate(): train a differentiable surrogate of a model that can only be queried."""
 
 import hashlib
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import nn
@@ -26,22 +27,22 @@ from saliencykit.data.training_images import TrainingImages, read_training_image
 from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.registry.coerce import as_alternative, as_black_box
 from saliencykit.surrogate.distillation import SurrogateStep, distill
-from saliencykit.surrogate.fidelity import RULE, fidelity, is_large
+from saliencykit.surrogate.fidelity import RULE, fidelity, is_low
 from saliencykit.surrogate.masked_images import (
     AREAS,
     MaskedImages,
-    held_out_pictures,
-    training_pictures,
+    held_out_images,
+    training_images,
 )
 from saliencykit.surrogate.query_cache import QueryCache
 
-# pictures that the surrogate is judged on, at most; a fifth of a small set, and of a small budget
-_HELD_OUT = 64
+_HELD_OUT = 64  # images for the fidelity check, at most; a fifth of a small set or budget
 _FEWEST = 50  # queries
 _EPOCHS = 12
-_LONGEST = 300  # letters of a box's text in the facts
+_LONGEST = 300  # characters of the model's repr in the metadata
 _STEPS = (300, 4000)
-_MEMORY = 4 * 2**30  # bytes for the masked pictures, at most
+_MEMORY = 4 * 2**30  # bytes for the masked images, at most
+_VIEWS = 1 + len(AREAS)  # of each held-out image
 
 
 def fit_surrogate(
@@ -61,57 +62,55 @@ def fit_surrogate(
     on_step: Callable[[SurrogateStep], None] | None = None,
     on_message: Callable[[str], None] | None = None,
 ) -> Surrogate:
-    """Teach a small network to answer like a box that can only be queried, so that a masker can be
-    trained on it.
+    """Train a small network to answer like a model that can only be queried, so that a masker can
+    be trained on it.
 
-    The box is asked about whole and masked pictures, each once, and the network learns its answers;
-    then both are compared on pictures that it did not learn from. Good where there are many
-    pictures like those that will be explained; bad where there are few, or where the box looks at
-    details that a small network does not see: `metadata["fidelity"]` says which, and a warning
-    when it is large. The box is never changed.
+    The model is queried with whole and masked images, each once, and the network is distilled from
+    its answers; then both are compared on held-out images. Good with many images like those that
+    will be explained. Bad with few, or where the model looks at details that a small network does
+    not see: `metadata["fidelity"]` says which, and a low fidelity is warned about. The model is never
+    changed.
 
     Args:
-        model: As for `explain`; any box, differentiable or not.
-        images: As for `fit`; labels are not looked at. Hundreds do; five is the least.
-        network: None or `own`: a small one from nothing. A name of timm, `timm:resnet18`, with its
-            weights (`timm:resnet18,pretrained=false` without). Or an nn.Module, which is copied: it
-            takes (B, C, H, W), normalised, and returns logits (B, K).
-        alternative: What stands where a picture is masked; the one that `fit` and the check will
-            use.
-        queries: Pictures that the box is asked about in all, >= 50, never more. A fifth at most
-            goes into judging.
-        steps: Of learning. None: twelve times through what was asked, 300 to 4000.
-        batch_size: Pictures a step, >= 2.
-        lr: The largest learning rate, in (0, 1).
-        device: Where to learn. None: the box's device.
-        checkpoint_dir: Where the box's answers are kept as they come: a call that was stopped asks only
-            what is missing, and a larger budget adds to a smaller one of the same pictures and
-            seed.
-        resume: Use the answers in the folder. False: delete them.
-        seed: Of everything that is drawn.
+        model: As for `explain`; any model, differentiable or not.
+        images: As for `fit`; labels are ignored. Hundreds are enough; five is the least.
+        network: None or `own`: a small network trained from scratch. `timm:resnet18`: a timm model
+            with its weights (`timm:resnet18,pretrained=false` without). Or an nn.Module, which is
+            copied: it takes (B, C, H, W), normalized, and returns logits (B, K).
+        alternative: What replaces masked pixels; use the one that `fit` and `explain` will use.
+        queries: Number of images the model is queried with, >= 50, never more. At most a fifth is
+            used for the fidelity check.
+        steps: Training steps. None: twelve epochs, 300 to 4000.
+        batch_size: Images per step, >= 2.
+        lr: Peak learning rate, in (0, 1).
+        device: Where to train. None: the model's device.
+        checkpoint_dir: Keeps the answers as they arrive: an interrupted call queries only what is
+            missing, and a larger budget adds to a smaller one with the same images and seed.
+        resume: Use the answers in the directory. False: delete them.
+        seed: Random seed in [0, 2**63).
         on_step: Called with each SurrogateStep.
-        on_message: Called with a line of text when something begins.
+        on_message: Called with a line of text when a stage begins.
 
     Returns:
-        The surrogate; `save` it, and `fit(surrogate, pictures)` trains a masker on it, which
-        `OnSurrogate` brings back to the box.
+        The surrogate; `save` it. `fit(surrogate, images)` trains a masker on it, which `OnSurrogate`
+        applies to the model.
 
     Raises:
-        InputError: The model, the pictures or an argument cannot be used as they are.
-        ContractError: The box answered with NaN; the message names the picture.
+        InputError: The model, the images or an argument cannot be used; the message says why.
+        ContractError: The model returned NaN; the message names the image.
         SaliencyKitError: The disk is full, or the loss was not finite.
 
     Warns:
-        UserWarning: The surrogate and the box disagree much: less than 80 % with the same top
-            class, or 0.15 or more between their probabilities of the class asked about, over whole
-            and masked held-out pictures.
+        UserWarning: Low fidelity: less than 80% with the same top class, or 0.15 or more between
+            the probabilities of that class, over whole and masked held-out images.
 
     Example:
         >>> from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
         >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
+        >>> images, _ = black_box.examples(8, generator=g)
         >>> with warnings.catch_warnings():
-        ...     warnings.simplefilter("ignore")  # five steps teach nothing
-        ...     surrogate = fit_surrogate(QueryOnly(black_box), black_box.examples(8, generator=g)[0], queries=50, steps=5)
+        ...     warnings.simplefilter("ignore")  # five steps are too few
+        ...     surrogate = fit_surrogate(QueryOnly(black_box), images, queries=50, steps=5)
         >>> surrogate.differentiable, surrogate.metadata["queries"]
         (True, 50)
 
@@ -120,103 +119,69 @@ def fit_surrogate(
         Estimation", section 3.2 and appendix (the surrogate); Frye et al. 2021, "Shapley
         explainability on the data manifold", section 3.2.
     """
-    started = time.perf_counter()
-    say, tell = on_message or (lambda line: None), on_step or (lambda step: None)
+    started, say = time.perf_counter(), on_message or (lambda line: None)
+    tell = on_step or (lambda step: None)
     _check(queries, steps, batch_size, lr, seed)
     original = as_black_box(model)
     fill = as_alternative(alternative).for_black_box(original)
     where = original.device if device is None else _device(device)
     with rng.isolated(where):
-        every = read_training_images(
-            Dataset.open(images, original, use_labels=False),
-            memory=_MEMORY // 2,
-            seed=seed,
-            who="fit_surrogate",
-        )
-        asked, held = _asked(every, queries, fill, seed)
-        say(
-            f"{len(every)} pictures of {every.pixels.shape[3]}x{every.pixels.shape[2]}, {held} of "
-            f"them held out; {len(asked)} queries, {held * (1 + len(AREAS))} of them for judging"
-        )
-        answers = _answers(
-            original,
-            asked,
-            f"{held} {every.pixels.shape} {_some(every)} {fill!r} {seed}",
-            checkpoint_dir,
-            resume,
-            tell,
-            say,
-        )
-        size, channels = (every.pixels.shape[2], every.pixels.shape[3]), every.pixels.shape[1]
-        black_box, architecture = _network(
-            network, answers.shape[1], size, channels, original, where, seed
-        )
-        judged = held * (1 + len(AREAS))
-        lesson = _rows(asked, slice(judged, None))
-        count = steps or max(_STEPS[0], min(_STEPS[1], _EPOCHS * len(lesson) // batch_size))
-        say(
-            f"{architecture['kind']} network on {black_box.device}: {count} steps, "
-            f"{min(batch_size, len(lesson))} pictures at a time"
-        )
+        dataset = Dataset.open(images, original, use_labels=False)
+        every = read_training_images(dataset, memory=_MEMORY // 2, seed=seed, who="fit_surrogate")
+        asked = _Queries.of(every, queries, fill, seed)
+        say(asked.summary(every))
+        source_hash = _source_hash(original, every, asked.held_out, fill, seed)
+        answers = _answers(original, asked.images, source_hash, checkpoint_dir, resume, tell, say)
+        classes, (channels, *size) = answers.shape[1], every.pixels.shape[1:]
         torch.manual_seed(seed)
-        distill(
-            black_box,
-            lesson,
-            answers[judged:],
-            steps=count,
-            batch_size=batch_size,
-            lr=lr,
-            seed=seed,
-            on_step=tell,
+        net, architecture, statistics = make_surrogate_network(
+            network, classes, (size[0], size[1]), channels
         )
-        round_to_half(black_box.model)
-        figures = _judge(black_box, _rows(asked, slice(0, judged)), answers[:judged])
-    facts = {
-        "saliencykit": __version__,
-        "torch": torch.__version__,
-        "black_box": repr(original)[:_LONGEST],
-        "fingerprint": fingerprint(original),
-        "queries": len(asked),
-        "pictures": len(every) - held,
-        "held_out": held,
-        "alternative": repr(fill),
-        "steps": count,
-        "batch": batch_size,
-        "lr": lr,
-        "seed": seed,
-        "seconds": round(time.perf_counter() - started, 1),
-        "disagreement": figures,
-        "large": is_large(figures),
-        "rule": RULE,
-    }
-    if facts["large"]:
-        warnings.warn(_advice(figures), stacklevel=2)
-    preprocessing = infer_preprocessing(original, size, channels)
+        mean, std = statistics or (original.baseline_color or (0.5,) * channels, (0.25,) * channels)
+        student = TorchBlackBox(net.to(where), mean=mean, std=std, size=(size[0], size[1]))
+        lesson = asked.images.rows(slice(asked.checks, None))
+        count = steps or max(_STEPS[0], min(_STEPS[1], _EPOCHS * len(lesson) // batch_size))
+        together = min(batch_size, len(lesson))
+        say(f"{architecture['kind']} network on {where}: {count} steps, batch size {together}")
+        torch.manual_seed(seed)
+        options: dict[str, Any] = {"steps": count, "batch_size": batch_size, "lr": lr, "seed": seed}
+        distill(student, lesson, answers[asked.checks :], on_step=tell, **options)
+        round_to_half(student.model)
+        checks = asked.images.rows(slice(0, asked.checks))
+        figures = _compare(student, checks, answers[: asked.checks])
+    metadata = _metadata(original, asked, fill, figures) | options
+    metadata["images"] = len(every) - asked.held_out
+    metadata["seconds"] = round(time.perf_counter() - started, 1)
+    if metadata["low_fidelity"]:
+        _warn(figures)
+    preprocessing = infer_preprocessing(original, (size[0], size[1]), channels)
     return Surrogate(
-        black_box,
-        answers.shape[1],
-        size,
+        student,
+        classes,
+        (size[0], size[1]),
         class_names=original.class_names,
         baseline_color=original.baseline_color,
         preprocessing=preprocessing,
         architecture=architecture,
-        metadata=facts,
+        metadata=metadata,
         prepared_by=None if preprocessing is not None else original,
     )
 
 
-def _check(queries: int, steps: int | None, batch: int, lr: float, seed: int) -> None:
+def _check(queries: int, steps: int | None, batch_size: int, lr: float, seed: int) -> None:
     if not isinstance(queries, int) or queries < _FEWEST:
         raise InputError(
-            f"fit_surrogate(queries={queries!r}): a whole number >= {_FEWEST}; thousands are "
+            f"fit_surrogate(queries={queries!r}): must be an integer >= {_FEWEST}; thousands are "
             "better."
         )
     if steps is not None and steps < 1:
-        raise InputError(f"fit_surrogate(steps={steps}): steps are >= 1.")
-    if batch < 2:
-        raise InputError(f"fit_surrogate(batch={batch}): batch norms need at least 2 pictures.")
+        raise InputError(f"fit_surrogate(steps={steps}): must be >= 1.")
+    if batch_size < 2:
+        raise InputError(
+            f"fit_surrogate(batch_size={batch_size}): batch norms need at least 2 images."
+        )
     if not 0 < lr < 1:
-        raise InputError(f"fit_surrogate(lr={lr}): a learning rate in (0, 1).")
+        raise InputError(f"fit_surrogate(lr={lr}): the learning rate must be in (0, 1).")
     checks.seed(seed, "fit_surrogate")
 
 
@@ -229,108 +194,126 @@ def _device(device: str | torch.device) -> torch.device:
         ) from error
 
 
-def _asked(
-    every: TrainingImages, queries: int, fill: Alternative, seed: int
-) -> tuple[MaskedImages, int]:
-    """What the box will be asked about, and how many pictures are held out: their rows come first."""
-    views = 1 + len(AREAS)
-    held = max(1, min(_HELD_OUT, len(every) // 5, queries // 5 // views))
-    needed = queries * every.pixels[0].numel()
-    if needed > _MEMORY:
-        fit_in = _MEMORY // every.pixels[0].numel()
-        raise InputError(
-            f"fit_surrogate(queries={queries}) needs {needed / 2**30:.0f} GiB for the pictures; "
-            f"at most {fit_in} fit."
+@final
+@dataclass(frozen=True)
+class _Queries:
+    """The images that the model is queried with: those of the fidelity check come first.
+
+    Attributes:
+        images: All of them.
+        held_out: How many source images are held out.
+    """
+
+    images: MaskedImages
+    held_out: int
+
+    @property
+    def checks(self) -> int:
+        """How many queries belong to the fidelity check."""
+        return self.held_out * _VIEWS
+
+    @classmethod
+    def of(cls, every: TrainingImages, queries: int, fill: Alternative, seed: int) -> "_Queries":
+        """Draw the queries; raises InputError if they do not fit into memory."""
+        held = max(1, min(_HELD_OUT, len(every) // 5, queries // 5 // _VIEWS))
+        per_image = every.pixels[0].numel()
+        if queries * per_image > _MEMORY:
+            raise InputError(
+                f"fit_surrogate(queries={queries}) needs {queries * per_image / 2**30:.0f} GiB for "
+                f"the images; at most {_MEMORY // per_image} fit."
+            )
+        order = torch.randperm(len(every), generator=torch.Generator().manual_seed(seed))
+        first, rest = (TrainingImages(every.pixels[i], None) for i in (order[:held], order[held:]))
+        checks = held_out_images(first, fill, seed)
+        lesson = training_images(rest, queries - len(checks), fill, seed)
+        # numbered as the user gave them
+        source = torch.cat([order[:held][checks.source], order[held:][lesson.source]])
+        pixels, area = (
+            torch.cat([getattr(checks, name), getattr(lesson, name)]) for name in ("pixels", "area")
         )
-    order = torch.randperm(len(every), generator=torch.Generator().manual_seed(seed))
-    judged = held_out_pictures(TrainingImages(every.pixels[order[:held]], None), fill, seed)
-    taught = training_pictures(
-        TrainingImages(every.pixels[order[held:]], None), queries - len(judged), fill, seed
-    )
-    # numbered as the user gave them
-    rows = (
-        order[:held][judged.picture],
-        order[held:][taught.picture],
-    )
-    return MaskedImages(
-        torch.cat([judged.pixels, taught.pixels]),
-        torch.cat(rows),
-        torch.cat([judged.area, taught.area]),
-    ), held
+        return cls(MaskedImages(pixels, source, area), held)
+
+    def summary(self, every: TrainingImages) -> str:
+        """What is about to happen, in one line."""
+        height, width = every.pixels.shape[2:]
+        return (
+            f"{len(every)} images of {height}x{width}, {self.held_out} of them held out; "
+            f"{len(self.images)} queries, {self.checks} of them for the fidelity check"
+        )
+
+
+def _source_hash(
+    original: BlackBox, every: TrainingImages, held_out: int, fill: Alternative, seed: int
+) -> str:
+    """A short hash of model, images and settings: what cached answers belong to."""
+    some = every.pixels.flatten(1)[:, ::97].contiguous().numpy().tobytes()
+    pixels = hashlib.sha256(some).hexdigest()
+    # not the model's repr, which may contain an address or a counter
+    model = f"{name_of(original)} {original.class_names} {fingerprint(original)}"
+    settings = f"{held_out} {every.pixels.shape} {pixels} {fill!r} {seed}"
+    return hashlib.sha256(f"{model} {settings}".encode()).hexdigest()[:16]
 
 
 def _answers(
     original: BlackBox,
-    asked: MaskedImages,
-    settings: str,
-    folder: str | Path | None,
+    images: MaskedImages,
+    source_hash: str,
+    checkpoint_dir: str | Path | None,
     resume: bool,
     tell: Callable[[SurrogateStep], None],
     say: Callable[[str], None],
 ) -> Logits:
-    # not its repr, which may hold an address or a counter
-    words = f"{name_of(original)} {original.class_names} {fingerprint(original)} {settings}"
-    about = hashlib.sha256(words.encode()).hexdigest()[:16]
-    answers = QueryCache(
+    cache = QueryCache(
         original,
-        asked,
-        about,
-        None if folder is None else Path(folder).expanduser(),
+        images,
+        source_hash,
+        None if checkpoint_dir is None else Path(checkpoint_dir).expanduser(),
         resume=resume,
-        on_asked=lambda done: tell(SurrogateStep("asking", done, len(asked))),
+        on_progress=lambda done, total: tell(SurrogateStep("querying", done, total)),
     )
-    if len(answers):
-        say(f"{min(len(answers), len(asked))} of {len(asked)} answers are in {folder}")
-    return answers.ask()
+    if len(cache):
+        count = min(len(cache), len(images))
+        say(f"{count} of {len(images)} answers are in {checkpoint_dir}")
+    return cache.logits()
 
 
-def _some(every: TrainingImages) -> str:
-    """A hash of some pixels of each picture."""
-    return hashlib.sha256(
-        every.pixels.flatten(1)[:, ::97].contiguous().numpy().tobytes()
-    ).hexdigest()
-
-
-def _network(
-    network: str | nn.Module | None,
-    classes: int,
-    size: tuple[int, int],
-    channels: int,
-    original: BlackBox,
-    device: torch.device,
-    seed: int,
-) -> tuple[TorchBlackBox, dict[str, Any]]:
-    torch.manual_seed(seed)
-    made, architecture, statistics = make_surrogate_network(network, classes, size, channels)
-    mean, std = statistics or (original.baseline_color or (0.5,) * channels, (0.25,) * channels)
-    return TorchBlackBox(made.to(device), mean=mean, std=std, size=size), architecture
-
-
-def _judge(
-    black_box: TorchBlackBox, judged: MaskedImages, answers: Logits
+def _compare(
+    student: TorchBlackBox, images: MaskedImages, answers: Logits
 ) -> dict[str, dict[str, Any]]:
     with torch.no_grad():
         parts = [
-            black_box(judged.images(index).to(black_box.device)).cpu()
-            for index in torch.split(torch.arange(len(judged)), 64)
+            student(images.images(index).to(student.device)).cpu()
+            for index in torch.split(torch.arange(len(images)), 64)
         ]
     kinds = ["whole", *(f"{area:.0%} kept" for area in AREAS)]
-    places = {
-        kind: torch.arange(number, len(judged), len(kinds)) for number, kind in enumerate(kinds)
+    rows = {kind: torch.arange(i, len(images), _VIEWS) for i, kind in enumerate(kinds)}
+    return fidelity(torch.cat(parts), answers, rows)
+
+
+def _metadata(
+    original: BlackBox, queries: _Queries, fill: Alternative, figures: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "saliencykit": __version__,
+        "torch": torch.__version__,
+        "black_box": repr(original)[:_LONGEST],
+        "fingerprint": fingerprint(original),
+        "queries": len(queries.images),
+        "held_out": queries.held_out,
+        "alternative": repr(fill),
+        "fidelity": figures,
+        "low_fidelity": is_low(figures),
+        "rule": RULE,
     }
-    return fidelity(torch.cat(parts), answers, places)
 
 
-def _rows(asked: MaskedImages, part: slice) -> MaskedImages:
-    return MaskedImages(asked.pixels[part], asked.picture[part], asked.area[part])
-
-
-def _advice(figures: dict[str, Any]) -> str:
+def _warn(figures: dict[str, Any]) -> None:
     every = figures["all"]
-    return (
-        "the surrogate and its box disagree much: over whole and masked held-out pictures they "
-        f"name the same class in {every['agreement']['mean']:.0%}, and their probabilities of the "
-        f"class asked about are {every['difference']['mean']:.2f} apart on average. Masks found "
-        "on it may say little about the box; more pictures, queries and steps help, and a "
-        "network that begins with the weights of a similar task."
+    warnings.warn(
+        "the surrogate has low fidelity: over whole and masked held-out images it predicts the "
+        f"model's top class in {every['agreement']['mean']:.0%}, and the probabilities of that "
+        f"class are {every['difference']['mean']:.2f} apart on average. Masks found on it may say "
+        "little about the model. More images, queries and steps help, and so does a network with "
+        "the weights of a similar task.",
+        stacklevel=3,
     )

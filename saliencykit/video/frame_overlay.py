@@ -29,7 +29,7 @@ _BT709 = 1  # of FFmpeg's AVColorSpace
 _FULL = 2  # of FFmpeg's AVColorRange: luma from 0 to 255
 
 
-def draw(frame: "VideoFrame", facts: VideoInfo, explanation: Explanation) -> "VideoFrame":
+def draw_frame(frame: "VideoFrame", facts: VideoInfo, explanation: Explanation) -> "VideoFrame":
     """A frame with its mask over it: what is kept shines in colour inside a line, the rest is dim
     and grey.
 
@@ -46,7 +46,7 @@ def draw(frame: "VideoFrame", facts: VideoInfo, explanation: Explanation) -> "Vi
 
     planes = _planes(frame, facts)
     height, width = (side + side % 2 for side in planes[0].shape)
-    mask = _even(mask_on_picture(explanation, facts.size))
+    mask = _even(mask_on_frame(explanation, facts.size))
     line = outline(mask, faint=_FAINT)
     drawn = np.empty((height * 3 // 2, width), np.uint8)
     luma, chroma = drawn[:height], drawn[height:].reshape(2, height // 2, width // 2)
@@ -63,7 +63,7 @@ def draw(frame: "VideoFrame", facts: VideoInfo, explanation: Explanation) -> "Vi
     return made
 
 
-def mask_on_picture(explanation: Explanation, size: tuple[int, int]) -> Array:
+def mask_on_frame(explanation: Explanation, size: tuple[int, int]) -> Array:
     """The mask over the picture of `size` (width, height), as 8-bit grey (H, W); 0 where the model
     did not look.
     """

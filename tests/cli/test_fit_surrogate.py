@@ -41,10 +41,10 @@ TRAIN = (
 def test_from_the_surrogate_to_an_explanation_of_the_model(folder, command):
     code, out, err = command(*TRAIN, "--output", "s.safetensors")
     assert code == 0, err
-    assert "10 pictures of 80x80, 2 of them held out; 55 queries" in err
-    assert "disagree much" in err
+    assert "10 images of 80x80, 2 of them held out; 55 queries" in err
+    assert "low fidelity" in err
     assert "50% kept" in out
-    assert "55 queries; the disagreement is large" in out
+    assert "55 queries; the fidelity is low" in out
     assert (
         "next: saliencykit fit --model s.safetensors --data photos --output masker.safetensors"
         in out
@@ -90,7 +90,7 @@ def test_json_and_a_second_call_from_the_answers(folder, command):
     assert code == 0, err
     first = json.loads(out)
     assert first["queries"] == 55
-    assert first["disagreement"]["all"]["n"] == 2
+    assert first["fidelity"]["all"]["n"] == 2
     code, out, err = command(*TRAIN)
     assert "55 of 55 answers are in surrogate-training" in err
     code, out, err = command(*TRAIN, "--seed", "1")
@@ -121,19 +121,19 @@ def test_a_mistake_is_one_line(folder, command, args, words):
 
 
 def test_a_step_is_one_line():
-    assert step_note(SurrogateStep("learning", 3, 9, 0.5)) == "KL 0.500"
-    assert step_note(SurrogateStep("asking", 3, 9)) == ""
+    assert step_note(SurrogateStep("training", 3, 9, 0.5)) == "KL 0.500"
+    assert step_note(SurrogateStep("querying", 3, 9)) == ""
 
 
 def test_the_table_has_intervals_where_there_is_more_than_one_image(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
-    facts = {"held_out": 9, "rule": "large: so", "large": False, "queries": 70}
+    facts = {"held_out": 9, "rule": "low: so", "low_fidelity": False, "queries": 70}
     for low, high, shown in ((0.25, 0.75, "50% 25% 75%"), (math.nan, math.nan, "50%")):
         figure = {"mean": 0.5, "low": low, "high": high}
         kind = {"agreement": figure, "difference": figure, "kl": figure, "n": 9}
-        print_fidelity(facts | {"disagreement": {"whole": kind}})
+        print_fidelity(facts | {"fidelity": {"whole": kind}})
         text = capsys.readouterr().out
         assert shown in text
         assert "nan" not in text
         assert ("0.500 0.250 0.750" in text) == (low == low)
-        assert "70 queries; the disagreement is not large" in text
+        assert "70 queries; the fidelity is sufficient" in text

@@ -28,7 +28,9 @@ def test_what_a_dead_process_of_this_machine_left_is_taken_over(tmp_path, left):
 
 
 def test_a_dead_process_is_taken_over(tmp_path):
-    (tmp_path / "lock.json").write_text(json.dumps({"pid": 2**22 + 1, "host": socket.gethostname()}))
+    (tmp_path / "lock.json").write_text(
+        json.dumps({"pid": 2**22 + 1, "host": socket.gethostname()})
+    )
     with locked(tmp_path / "lock"):
         pass
 
@@ -36,7 +38,9 @@ def test_a_dead_process_is_taken_over(tmp_path):
 def test_another_machines_is_refused_with_the_way_out(tmp_path):
     (tmp_path / "lock.json").write_text(json.dumps({"pid": 7, "host": "elsewhere"}))
     with (
-        pytest.raises(InputError, match=r"process 7 on the machine elsewhere .* delete .*lock.json"),
+        pytest.raises(
+            InputError, match=r"process 7 on the machine elsewhere .* delete .*lock.json"
+        ),
         locked(tmp_path / "lock"),
     ):
         pass

@@ -46,7 +46,7 @@ def test_it_learns_and_leaves_a_box_behind(lesson):
     with torch.no_grad():
         found = student(pictures.images(torch.arange(50)))
     assert (found.argmax(1) == answers.argmax(1)).float().mean() > 0.9
-    assert steps[0].phase == "learning"
+    assert steps[0].phase == "training"
     assert steps[0].of == 150
 
 
@@ -73,7 +73,7 @@ def test_more_pictures_a_step_than_there_are(lesson):
 
 def test_a_network_that_does_not_fit(lesson):
     student = black_box(classes=4)
-    with pytest.raises(InputError, match=r"answered with \(16, 4\) for 16 pictures of 3 classes"):
+    with pytest.raises(InputError, match=r"returned shape \(16, 4\) for 16 images of 3 classes"):
         distill(student, *lesson, steps=1, batch_size=16, lr=0.1, seed=0, on_step=print)
     maps = TorchBlackBox(nn.Conv2d(3, 3, 1), mean=(0.5,) * 3, std=(1,) * 3, size=2)
     with pytest.raises(InputError, match=r"returns logits \(B, K\); Conv2d returned Tensor"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from saliencykit.surrogate.fidelity import fidelity, is_large
+from saliencykit.surrogate.fidelity import fidelity, is_low
 
 
 def softmax(row):
@@ -47,7 +47,7 @@ def test_an_undecided_box_has_no_top_class():
 
 def test_the_rule():
     theirs = torch.eye(4) * 9
-    assert not is_large(fidelity(theirs, theirs, {"whole": torch.arange(4)}))
-    assert is_large(fidelity(theirs.flip(1), theirs, {"whole": torch.arange(4)}))
+    assert not is_low(fidelity(theirs, theirs, {"whole": torch.arange(4)}))
+    assert is_low(fidelity(theirs.flip(1), theirs, {"whole": torch.arange(4)}))
     # the same class, far less sure
-    assert is_large(fidelity(theirs / 6, theirs, {"whole": torch.arange(4)}))
+    assert is_low(fidelity(theirs / 6, theirs, {"whole": torch.arange(4)}))

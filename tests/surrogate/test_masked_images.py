@@ -7,8 +7,8 @@ from saliencykit.data.training_images import TrainingImages
 from saliencykit.surrogate.masked_images import (
     AREAS,
     draw_masks,
-    held_out_pictures,
-    training_pictures,
+    held_out_images,
+    training_images,
 )
 
 
@@ -37,16 +37,16 @@ def test_masks_keep_the_share_that_is_wanted(generator, exact):
 
 
 def test_whole_masked_and_cropped_pictures_of_all(pictures):
-    asked = training_pictures(pictures, 500, Constant(color=0.0), seed=3)
+    asked = training_images(pictures, 500, Constant(color=0.0), seed=3)
     assert len(asked) == 500
     assert asked.pixels.dtype == torch.uint8
-    assert torch.equal(asked.picture.bincount(), torch.full((10,), 50))
-    assert set(asked.picture[:10].tolist()) == set(range(10))  # each once before any comes again
+    assert torch.equal(asked.source.bincount(), torch.full((10,), 50))
+    assert set(asked.source[:10].tolist()) == set(range(10))  # each once before any comes again
     whole = asked.area == 1
     assert 0.1 < whole.float().mean() < 0.3
     as_it_was = [
         torch.equal(p, pictures.pixels[n])
-        for p, n in zip(asked.pixels[whole], asked.picture[whole], strict=True)
+        for p, n in zip(asked.pixels[whole], asked.source[whole], strict=True)
     ]
     assert 0.25 < sum(as_it_was) / len(as_it_was) < 0.75  # the rest are crops
     assert asked.area[~whole].min() < 0.1
@@ -56,16 +56,16 @@ def test_whole_masked_and_cropped_pictures_of_all(pictures):
 
 
 def test_a_larger_budget_begins_like_a_smaller_one(pictures):
-    few, many = (training_pictures(pictures, count, Choice(), seed=3) for count in (70, 200))
-    for name in ("pixels", "picture", "area"):
+    few, many = (training_images(pictures, count, Choice(), seed=3) for count in (70, 200))
+    for name in ("pixels", "source", "area"):
         assert torch.equal(getattr(few, name), getattr(many, name)[:70])
-    other = training_pictures(pictures, 70, Choice(), seed=4)
+    other = training_images(pictures, 70, Choice(), seed=4)
     assert not torch.equal(few.pixels, other.pixels)
 
 
 def test_held_out_pictures_are_whole_and_at_each_area(pictures):
-    asked = held_out_pictures(pictures, Constant(color=0.0), seed=0)
-    assert torch.equal(asked.picture, torch.arange(10).repeat_interleave(1 + len(AREAS)))
+    asked = held_out_images(pictures, Constant(color=0.0), seed=0)
+    assert torch.equal(asked.source, torch.arange(10).repeat_interleave(1 + len(AREAS)))
     assert torch.equal(asked.pixels[::5], pictures.pixels)
     areas = asked.area.view(10, 5)
     assert bool((areas[:, 0] == 1).all())

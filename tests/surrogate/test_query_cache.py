@@ -48,12 +48,12 @@ WANTED = torch.stack([torch.arange(30) / 255, -torch.arange(30) / 255], 1)
 
 def test_each_is_asked_once_in_order(pictures):
     black_box, told = Service(), []
-    answers = QueryCache(black_box, pictures, "a", None, on_asked=told.append)
-    assert torch.allclose(answers.ask(), WANTED)
+    answers = QueryCache(black_box, pictures, "a", None, on_progress=lambda *now: told.append(now))
+    assert torch.allclose(answers.logits(), WANTED)
     assert black_box.seen == list(range(30))
-    assert (answers.spent, len(answers)) == (30, 30)
-    assert told == [*range(4, 30, 4), 30]
-    answers.ask()
+    assert len(answers) == 30
+    assert told == [(done, 30) for done in (*range(4, 30, 4), 30)]
+    answers.logits()
     assert len(black_box.seen) == 30
 
 
@@ -61,61 +61,61 @@ def test_a_box_that_dies_costs_only_what_is_missing(pictures, tmp_path):
     black_box = Service(breaks=21)
     with pytest.raises(
         InputError,
-        match=r"went away.* 20 of 30, are kept in .*: the same call asks only for the rest",
+        match=r"went away.* 20 of 30, are kept in .*: the same call queries only the rest",
     ):
-        QueryCache(black_box, pictures, "a", tmp_path / "new").ask()
+        QueryCache(black_box, pictures, "a", tmp_path / "new").logits()
     assert black_box.seen == list(range(20))
     again = Service()
     answers = QueryCache(again, pictures, "a", tmp_path / "new")
     assert len(answers) == 20
-    assert torch.allclose(answers.ask(), WANTED)
+    assert torch.allclose(answers.logits(), WANTED)
     assert again.seen == list(range(20, 30))
     third = Service()
-    assert torch.allclose(QueryCache(third, pictures, "a", tmp_path / "new").ask(), WANTED)
+    assert torch.allclose(QueryCache(third, pictures, "a", tmp_path / "new").logits(), WANTED)
     assert third.seen == []
     fourth = Service()
-    QueryCache(fourth, pictures, "a", tmp_path / "new", resume=False).ask()
+    QueryCache(fourth, pictures, "a", tmp_path / "new", resume=False).logits()
     assert fourth.seen == list(range(30))
 
 
 def test_an_interrupt_keeps_what_there_is(pictures, tmp_path):
-    def stop(count):
+    def stop(count, total):
         if count >= 12:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        QueryCache(Service(), pictures, "a", tmp_path, on_asked=stop).ask()
+        QueryCache(Service(), pictures, "a", tmp_path, on_progress=stop).logits()
     assert len(QueryCache(Service(), pictures, "a", tmp_path)) == 12
 
 
 def test_nan_is_named_by_picture(pictures):
     with pytest.raises(
         ContractError,
-        match=r"NaN.*row 3.*\(row 3 there: picture 11, masked, 25% kept\).* 20 of 30, are lost; "
+        match=r"NaN.*row 3.*\(that row: image 11, masked, 25% kept\).* 20 of 30, are lost; "
         r"give",
     ):
-        QueryCache(Service(breaks=23, how="nan"), pictures, "a", None).ask()
+        QueryCache(Service(breaks=23, how="nan"), pictures, "a", None).logits()
 
 
 def test_fewer_and_more_pictures_from_one_folder(pictures, tmp_path):
-    few = MaskedImages(pictures.pixels[:10], pictures.picture[:10], pictures.area[:10])
-    assert len(QueryCache(Service(), few, "a", tmp_path).ask()) == 10
+    few = MaskedImages(pictures.pixels[:10], pictures.source[:10], pictures.area[:10])
+    assert len(QueryCache(Service(), few, "a", tmp_path).logits()) == 10
     black_box = Service()
-    assert torch.allclose(QueryCache(black_box, pictures, "a", tmp_path).ask(), WANTED)
+    assert torch.allclose(QueryCache(black_box, pictures, "a", tmp_path).logits(), WANTED)
     assert black_box.seen == list(range(10, 30))
-    assert len(QueryCache(Service(breaks=0), few, "a", tmp_path).ask()) == 10
+    assert len(QueryCache(Service(breaks=0), few, "a", tmp_path).logits()) == 10
 
 
 def test_answers_about_something_else_are_refused(pictures, tmp_path):
-    QueryCache(Service(), pictures, "a", tmp_path).ask()
-    with pytest.raises(InputError, match="another model, of other pictures or of other settings"):
+    QueryCache(Service(), pictures, "a", tmp_path).logits()
+    with pytest.raises(InputError, match="another model, other images or other settings"):
         QueryCache(Service(), pictures, "b", tmp_path)
 
 
 def test_damaged_and_missing_files_are_named(pictures, tmp_path):
     with pytest.raises(InputError):
-        QueryCache(Service(breaks=21), pictures, "a", tmp_path).ask()
-    QueryCache(Service(), pictures, "a", tmp_path).ask()
+        QueryCache(Service(breaks=21), pictures, "a", tmp_path).logits()
+    QueryCache(Service(), pictures, "a", tmp_path).logits()
     first, second = sorted(tmp_path.iterdir())
     assert [first.name, second.name] == ["answers-000000.safetensors", "answers-000020.safetensors"]
     kept = first.read_bytes()
@@ -134,5 +134,5 @@ def test_nothing_is_asked_that_cannot_be_kept(pictures, tmp_path):
     (tmp_path / "file").write_text("in the way")
     black_box = Service()
     with pytest.raises(InputError, match="cannot write to"):
-        QueryCache(black_box, pictures, "a", tmp_path / "file" / "below").ask()
+        QueryCache(black_box, pictures, "a", tmp_path / "file" / "below").logits()
     assert black_box.seen == []

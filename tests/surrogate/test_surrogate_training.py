@@ -64,15 +64,15 @@ def planted():
 
 def test_it_agrees_with_a_box_that_is_only_asked(planted):
     surrogate, black_box = planted
-    figures = surrogate.metadata["disagreement"]
+    figures = surrogate.metadata["fidelity"]
     assert list(figures) == ["whole", "10% kept", "25% kept", "50% kept", "75% kept", "all"]
     assert figures["whole"]["agreement"]["mean"] > 0.97
     assert figures["all"]["agreement"]["mean"] > 0.9
     assert figures["all"]["difference"]["mean"] < 0.06
     assert figures["all"]["kl"]["mean"] < 0.05
     assert figures["all"]["n"] == surrogate.metadata["held_out"] == 40
-    assert surrogate.metadata["large"] is False
-    assert "probability 0.15 or more apart" in surrogate.metadata["rule"]
+    assert surrogate.metadata["low_fidelity"] is False
+    assert "mean difference of 0.15" in surrogate.metadata["rule"]
     # once more on masked pictures that nobody has seen, drawn here: one half is grey
     images, _ = PlantedEvidence().examples(100, generator=seeded(9))
     images[:50, :, :, :8], images[50:, :, :8] = 0.5, 0.5
@@ -143,7 +143,7 @@ def test_a_box_that_dies_is_asked_only_for_the_rest(tmp_path):
     black_box = Counting(QueryOnly(PlantedEvidence(max_batch_size=10)))
 
     def stop(step):
-        if step.phase == "asking" and step.number >= 50:
+        if step.phase == "querying" and step.number >= 50:
             raise DyingError
 
     with pytest.raises(DyingError):
@@ -154,7 +154,7 @@ def test_a_box_that_dies_is_asked_only_for_the_rest(tmp_path):
     assert black_box.num_images == 80
     assert any("50 of 80 answers are in" in line for line in news)
     assert same(whole, again)
-    assert whole.metadata["disagreement"] == again.metadata["disagreement"]
+    assert whole.metadata["fidelity"] == again.metadata["fidelity"]
     with pytest.raises(InputError, match="other settings"):
         small(black_box, queries=80, checkpoint_dir=tmp_path, seed=3)
     small(black_box, queries=80, checkpoint_dir=tmp_path, seed=3, resume=False)
@@ -165,13 +165,13 @@ def test_a_box_that_dies_is_asked_only_for_the_rest(tmp_path):
 def test_steps_are_told():
     steps = []
     small(on_step=steps.append)
-    assert [s.phase for s in steps] == ["asking"] * 2 + ["learning"] * 4
+    assert [s.phase for s in steps] == ["querying"] * 2 + ["training"] * 4
     assert (steps[1].number, steps[1].of) == (60, 60)
 
 
 def test_a_box_that_answers_nan_is_named():
     with pytest.raises(
-        ContractError, match=r"Broken.*NaN.*picture \d+.* 0 of 60, are lost; give checkpoint_dir="
+        ContractError, match=r"Broken.*NaN.*image \d+.* 0 of 60, are lost; give checkpoint_dir="
     ):
         small(Broken(how="nan"))
     with pytest.raises(InputError, match="always raises"):
@@ -179,27 +179,25 @@ def test_a_box_that_answers_nan_is_named():
 
 
 def test_a_large_disagreement_is_said():
-    with pytest.warns(
-        UserWarning, match=r"disagree much: .* the same class in \d+%.* apart on average"
-    ):
+    with pytest.warns(UserWarning, match=r"low fidelity: .* top class in \d+%.* apart on average"):
         made = small()
-    assert made.metadata["large"] is True
+    assert made.metadata["low_fidelity"] is True
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"queries": 49}, "queries=49"),
-        ({"queries": 1e4}, "a whole number >= 50"),
+        ({"queries": 1e4}, "an integer >= 50"),
         ({"queries": 10**9}, "GiB"),
-        ({"steps": 0}, "steps are >= 1"),
+        ({"steps": 0}, "steps=0.: must be >= 1"),
         ({"batch_size": 1}, "at least 2"),
-        ({"lr": 2}, "a learning rate"),
+        ({"lr": 2}, "learning rate must be"),
         ({"seed": -1}, "a seed is"),
         ({"network": 3}, "network is None"),
         ({"network": nn.Conv2d(3, 4, 1)}, "returns logits"),
         ({"device": "cuda:99"}, "cannot be used"),
-        ({"images": torch.zeros(2, 3, 16, 16)}, "fit_surrogate needs at least 4 pictures"),
+        ({"images": torch.zeros(2, 3, 16, 16)}, "fit_surrogate needs at least 4 images"),
     ],
     ids=str,
 )
@@ -211,7 +209,7 @@ def test_mistakes_are_named(options, words):
 def test_fit_says_what_to_do_for_a_box_that_is_only_asked():
     with pytest.raises(
         GradientError,
-        match=r"surrogate = fit_surrogate\(model, pictures\).*saliencykit fit-surrogate",
+        match=r"surrogate = fit_surrogate\(model, images\).*saliencykit fit-surrogate",
     ):
         fit(QueryOnly(PlantedEvidence()), pictures(8))
 

@@ -9,7 +9,7 @@ pytest.importorskip("av")
 from saliencykit import explain
 from saliencykit.core.geometry import Geometry
 from saliencykit.explanation.result import Explanation
-from saliencykit.video.frame_overlay import draw, mask_on_picture
+from saliencykit.video.frame_overlay import draw_frame, mask_on_frame
 from saliencykit.video.reader import Clip
 from saliencykit.visualization import CONTOUR_COLOR
 from tests.clips import pixels, write_clip
@@ -31,7 +31,7 @@ def answer(mask, size, region=None):
 
 def drawn(clip, index, mask, region=None):
     frame = list(clip)[index]
-    made = draw(frame.origin, clip.facts, answer(mask, clip.facts.size, region))
+    made = draw_frame(frame.origin, clip.facts, answer(mask, clip.facts.size, region))
     return frame, made.to_ndarray(format="rgb24").astype(np.float32)
 
 
@@ -93,7 +93,7 @@ def test_the_mask_lies_where_the_geometry_says(region, generator):
     mask = torch.nn.functional.interpolate(coarse, size=(16, 16), mode="bilinear")[0, 0]
     said = answer(mask, (40, 30), region)
     wanted = said.to_source()[0][0, 0].numpy()
-    got = mask_on_picture(said, (40, 30)) / 255
+    got = mask_on_frame(said, (40, 30)) / 255
     x0, y0, x1, y1 = (round(v) for v in region)
     inside = np.zeros_like(wanted, bool)
     inside[max(0, y0 + 1) : y1 - 1, max(0, x0 + 1) : x1 - 1] = True
@@ -105,7 +105,7 @@ def test_the_mask_lies_where_the_geometry_says(region, generator):
 
 def test_frames_without_a_place_get_the_mask_over_all_of_it(black_box):
     said = explain(black_box, torch.rand(1, 3, 16, 16), 0, masker="center-box")
-    gray = mask_on_picture(said, (32, 16))
+    gray = mask_on_frame(said, (32, 16))
     assert gray.shape == (16, 32)
     assert gray[8, 16] > 200
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from saliencykit import InputError
-from saliencykit.video.frame import Frame
+from saliencykit.video import Frame
 
 
 class Capture(Protocol):

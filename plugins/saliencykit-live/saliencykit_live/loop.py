@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Protocol, cast
 
 from saliencykit import Explanation, Masker, explain_frames
-from saliencykit.video.frame import Frame
+from saliencykit.video import Frame
 from saliencykit_live.painting import painted
 
 _KEEP = 0.9  # of the mean time between frames

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from saliencykit import Explanation
-from saliencykit.video.frame_overlay import mask_on_picture
+from saliencykit.video import mask_on_frame
 from saliencykit.visualization import CONTOUR_COLOR, outline
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -24,7 +24,7 @@ def painted(answer: Explanation, line: str) -> Array:
     picture = answer.pictures[0]
     assert picture is not None
     pixels = np.asarray(picture.convert("RGB"), np.float32)
-    gray = mask_on_picture(answer, picture.size)
+    gray = mask_on_frame(answer, picture.size)
     mask = (gray / np.float32(255))[..., None]
     dim = _DIM * (0.6 * pixels.mean(2, keepdims=True) + 0.4 * pixels)
     shown = (dim + mask * (pixels - dim)).astype(np.uint8)

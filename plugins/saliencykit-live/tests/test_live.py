@@ -12,7 +12,7 @@ from saliencykit_live.painting import painted
 
 from saliencykit import InputError, RealTimeMasker
 from saliencykit.demo import DEMO_DIR, demo_black_box, demo_image
-from saliencykit.video.frame import Frame
+from saliencykit.video import Frame
 
 
 class FakeCapture:

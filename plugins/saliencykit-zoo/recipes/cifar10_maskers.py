@@ -26,7 +26,7 @@ from saliencykit import RealTimeMasker, TorchBlackBox, fit, run_trial
 from saliencykit.alternatives import Blur, Choice, Constant, Noise
 from saliencykit.core import probability, resize_maps
 from saliencykit.maskers.realtime.encoder import StandaloneEncoder
-from saliencykit.training.schedule import FitStep
+from saliencykit.training import FitStep
 
 ZOO = Path(__file__).resolve().parents[1] / "saliencykit_zoo"
 MASKER, CARD = "cifar10_fitnet_masker.safetensors", "cifar10_fitnet_masker.md"

@@ -19,8 +19,7 @@ from PIL import Image
 from saliencykit import RealTimeMasker, explain, fit
 from saliencykit.demo import demo_black_box
 from saliencykit.registry import as_alternative
-from saliencykit.training.schedule import FitStep
-from saliencykit.training.validation import validate
+from saliencykit.training import FitStep, validate
 
 # of scikit-image, not used in training
 PHOTOS = (

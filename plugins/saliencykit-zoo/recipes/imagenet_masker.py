@@ -26,7 +26,7 @@ from benchmarks.split import squashing, training
 from saliencykit import fit
 from saliencykit.data import as_images
 from saliencykit.maskers import masking_network
-from saliencykit.training.schedule import FitStep
+from saliencykit.training import FitStep
 
 
 def photos() -> list[Image.Image]:

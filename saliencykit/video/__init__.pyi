@@ -1,0 +1,9 @@
+from .frame import Frame as Frame
+from .frame_explainer import explain_frames as explain_frames
+from .frame_overlay import draw_frame as draw_frame
+from .frame_overlay import mask_on_frame as mask_on_frame
+from .optical_flow import flow_back as flow_back
+from .optical_flow import small_gray as small_gray
+from .reader import Clip as Clip
+from .reader import VideoInfo as VideoInfo
+from .writer import Writer as Writer
