@@ -98,7 +98,7 @@ def step_note(step: FitStep) -> str:
 def validation_note(held_out: dict[str, Any]) -> str:
     """The metrics on the held-out images, in one line."""
     note = (
-        f"held out, {held_out['n']} images: area {held_out['area']:.1%}, kept "
+        f"held-out images ({held_out['n']}): area {held_out['area']:.1%}, kept "
         f"{held_out['kept']:.1%}, dropped {held_out['dropped']:.1%} (whole image "
         f"{held_out['whole']:.1%}); a class that is not in the image gets {held_out['fake']:.2f} "
         "of the area"

@@ -1,7 +1,7 @@
 """The page of an evaluation."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, TypeAlias
 
@@ -49,11 +49,9 @@ def scores_page(scores: Scores) -> str:
 
 def _table(scores: Scores, summaries: _Summaries) -> Iterator[str]:
     seconds = scores.seconds()
-    best = {name: best_maskers(scores, summaries, name) for name in scores.main}
-    rows = []
-    for masker in scores.maskers:
-        cells = [_cell(summaries[masker, name], masker in best[name]) for name in scores.main]
-        rows.append([escape(masker), *cells, number(seconds[masker])])
+    best = {(m, name) for name in scores.main for m in best_maskers(scores, summaries, name)}
+    rows = _rows(scores, summaries, scores.main, best)
+    rows = [[*row, number(seconds[m])] for row, m in zip(rows, scores.maskers, strict=True)]
     yield "<h2>Scores</h2>"
     yield table(["masker", *(heading(scores, name) for name in scores.main), "seconds"], rows)
     yield note(
@@ -74,20 +72,14 @@ def _curves(scores: Scores, summaries: _Summaries) -> Iterator[str]:
     charts = []
     for title, points in curves.items():
         if len(points) > 1:
-            lines = {
-                masker: [(x, s.mean, s.low, s.high) for x, s in _points(summaries, masker, points)]
-                for masker in scores.maskers
-            }
+            lines: dict[str, list[tuple[float, float, float, float]]] = {}
+            for masker in scores.maskers:
+                own = ((x, summaries[masker, name]) for x, name in sorted(points))
+                lines[masker] = [(x, line.mean, line.low, line.high) for x, line in own]
             drawn = chart(lines, "fraction of the image", title)
             charts.append(f"<div><h3>{escape(title)}</h3>{drawn}</div>")
     if charts:
         yield f'<h2>Curves</h2>{legend(scores.maskers)}<div class="charts">{"".join(charts)}</div>'
-
-
-def _points(
-    summaries: _Summaries, masker: str, points: list[tuple[float, str]]
-) -> list[tuple[float, ScoreSummary]]:
-    return [(x, summaries[masker, name]) for x, name in sorted(points)]
 
 
 def _images(scores: Scores) -> Iterator[str]:
@@ -135,12 +127,8 @@ def _meanings(scores: Scores, summaries: _Summaries) -> Iterator[str]:
         known = metrics.get(metric, {})
         better = _field(known, "higher_is_better")
         direction = "" if better is None else f"{'higher' if better else 'lower'} is better"
-        rows = [
-            [escape(masker), *(_cell(summaries[masker, name], False) for name in names)]
-            for masker in scores.maskers
-        ]
-        heads = [escape(name.removeprefix(f"{metric}/")) for name in names]
-        shown = table(["masker", *heads], rows) if len(names) > 1 else ""
+        heads = ["masker", *(escape(name.removeprefix(f"{metric}/")) for name in names)]
+        shown = table(heads, _rows(scores, summaries, names)) if len(names) > 1 else ""
         yield (
             f"<details><summary>{escape(metric)} <small>{direction}</small></summary>"
             f"<p>{escape(str(_field(known, 'about') or ''))}</p>{shown}</details>"
@@ -176,6 +164,19 @@ def _settings(known: Mapping[str, Any]) -> str:
 def _caption(scores: Scores, row: Row) -> str:
     shown = [f"{name} {number(row.scores[name])}" for name in scores.main if name in row.scores]
     return "; ".join([*shown, *([row.failure] if row.failure else [])])
+
+
+def _rows(
+    scores: Scores,
+    summaries: _Summaries,
+    names: Sequence[str],
+    best: Container[tuple[str, str]] = (),
+) -> list[list[str]]:
+    """A row of cells for each masker; the best ones are marked."""
+    return [
+        [escape(m), *(_cell(summaries[m, name], (m, name) in best) for name in names)]
+        for m in scores.maskers
+    ]
 
 
 def _cell(line: ScoreSummary, best: bool) -> str:

@@ -96,7 +96,7 @@ def test_a_truncated_clip_is_written_as_far_as_it_goes_with_code_3(explain, tmp_
         (("a.mp4", "b.mp4", "--output", "c.mp4"), "one video at a time"),
         (("a.mp4", "--output", "b.mp4", "--label", "tabbby"), "Did you mean"),
         (("a.mp4", "--output", "b.mp4", "--label", "200"), "200"),
-        (("a.mp4", "--output", "b.mp4", "--smoothing", "1"), "smooth=1.0"),
+        (("a.mp4", "--output", "b.mp4", "--smoothing", "1"), "smoothing=1.0"),
         (("a.mp4", "--output", "b.mp4", "--fps", "0"), "--fps 0"),
     ],
 )

@@ -17,14 +17,14 @@ HELD_OUT = {
 
 
 def test_a_step_is_one_line():
-    step = FitStep(7, "mixing", 3.21, of=9, area=0.3, fake_area=0.1, kept=0.5, dropped=0.2)
+    step = FitStep(7, "pixels", 3.21, of=9, area=0.3, fake_area=0.1, kept=0.5, dropped=0.2)
     assert step_note(step) == "loss 3.21 area 0.30 kept 0.50 dropped 0.20 fake class 0.10"
-    assert step_note(FitStep(1, "warm-up", 3.21, of=9)) == "loss 3.21"
+    assert step_note(FitStep(1, "warmup", 3.21, of=9)) == "loss 3.21"
 
 
 def test_the_validation_is_one_line():
     assert validation_note(HELD_OUT) == (
-        "held out, 48 images: area 10.5%, kept 64.3%, dropped 12.2% (whole image 80.0%); a class "
+        "held-out images (48): area 10.5%, kept 64.3%, dropped 12.2% (whole image 80.0%); a class "
         "that is not in the image gets 0.14 of the area; 0.71 of the mask in the right tile of "
         "mosaics (chance 0.25)"
     )

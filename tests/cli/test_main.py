@@ -116,7 +116,7 @@ SMALL = "timm:test_resnet,pretrained=false"  # random weights, 160 px
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Twelve small pictures, one of them in a folder below, and one that is damaged."""
+    """Twelve small images, one of them in a folder below, and one that is damaged."""
     pytest.importorskip("accelerate")
     pytest.importorskip("timm")
     images, _, _ = machine_parts(12, generator=torch.Generator().manual_seed(0), size=32)
@@ -150,8 +150,8 @@ def test_fit_writes_a_masker_that_explain_takes(folder: Path) -> None:
     done = run(*train, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "fit leaves out 1 of 13 images: 'parts/damaged.png' cannot be read" in done.stderr
-    assert "10 pictures of 160x160 on cpu; encoder trunk" in done.stderr
-    assert "held out, 2 images: area" in done.stdout
+    assert "10 images of 160x160 on cpu; encoder trunk" in done.stderr
+    assert "held-out images (2): area" in done.stdout
     assert (
         f"next: saliencykit explain PHOTO --model {SMALL} --masker mine.safetensors" in done.stdout
     )
@@ -190,11 +190,11 @@ def test_fit_writes_a_masker_that_explain_takes(folder: Path) -> None:
             "at least 4 images that can be read, better hundreds; got 1",
         ),
         (("--data", "parts", "--objective", "papr"), "Did you mean 'paper'"),
-        (("--data", "parts", "--area", "30"), "the wanted mean area is in (0, 1)"),
+        (("--data", "parts", "--area", "30"), "the target mean area must be in (0, 1)"),
         (("--data", "parts", "--mixed-precision", "fp8"), "'no' or 'bf16'"),
         (
             ("--data", "parts", "--encoder", "resnet50"),
-            "an encoder is 'auto', 'trunk', 'paper', 'own'",
+            "encoder='resnet50': expected 'auto', 'trunk', 'paper', 'own'",
         ),
     ],
 )

@@ -14,7 +14,7 @@ def test_plugins_list_shows_every_registered_name(command):
             for line in lines
         )
     (rise,) = [line for line in lines if "saliencykit/rise " in line]
-    assert "Random masks M_s, the label's probability" in rise
+    assert "The covariance of p(label) under random masks" in rise
     assert any(line.split()[:3] == ["saliencykit", "built", "in"] for line in lines)
 
 
@@ -37,7 +37,7 @@ def test_plugins_new_writes_a_package_and_prints_the_next_commands(command, tmp_
     ("name", "words"),
     [
         ("fog", "'fog' exists already"),
-        ("a b", "is no name for a package"),
+        ("a b", "is not a valid package name"),
         ("torch", "is installed already"),
     ],
 )
