@@ -92,9 +92,8 @@ class RectifiedGradient(PixelAttribution):
                 _check_activations(logits, relus.count, name_of(black_box.module or black_box))
             return logits
 
-        size, who = batch_size_of(black_box), f"RectifiedGradient of {name_of(black_box)}"
-        batches = zip(torch.split(images, size), torch.split(labels, size), strict=True)
-        return torch.cat([input_gradient(query, *batch, who) for batch in batches])
+        who = f"RectifiedGradient of {name_of(black_box)}"
+        return input_gradient(query, images, labels, batch_size_of(black_box), who)
 
 
 @final

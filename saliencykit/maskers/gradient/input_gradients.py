@@ -54,9 +54,8 @@ class Gradient(PixelAttribution):
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> Tensor:
         """The gradient, (B, C, H, W)."""
-        size, who = batch_size_of(black_box), f"{name_of(self)} of {name_of(black_box)}"
-        batches = zip(torch.split(images, size), torch.split(labels, size), strict=True)
-        return torch.cat([input_gradient(black_box, *batch, who) for batch in batches])
+        who = f"the gradient of {name_of(black_box)}"
+        return input_gradient(black_box, images, labels, batch_size_of(black_box), who)
 
 
 @final

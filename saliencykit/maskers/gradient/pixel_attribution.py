@@ -104,7 +104,7 @@ def reduce_channels(maps: Tensor, sign: Sign, channels: Channels) -> MaskerOutpu
 
 
 def batch_size_of(black_box: BlackBox) -> int:
-    """How many images one backward pass takes: the black box's `max_batch_size`, or 8."""
+    """How many images to backpropagate at once: the black box's `max_batch_size`, or 8."""
     return black_box.max_batch_size or _BATCH
 
 
@@ -115,35 +115,43 @@ def baseline_pixel(black_box: BlackBox, images: Images) -> Tensor:
 
 
 def input_gradient(
-    query: Callable[[Images], Logits], images: Images, labels: Labels, who: str
+    query: Callable[[Images], Logits], images: Images, labels: Labels, batch_size: int, who: str
 ) -> Tensor:
     """The gradient of each label's logit with respect to the pixels, (B, C, H, W).
 
     Args:
-        query: A black box, or what queries one.
-        images: (B, C, H, W), as many as one pass takes.
+        query: A black box, or a function that queries one.
+        images: (B, C, H, W).
         labels: (B,).
+        batch_size: Images per forward and backward pass.
         who: The method and the black box, for errors.
 
     Raises:
         GradientError: The logits do not depend on the images in autograd.
         ContractError: The gradient has NaN or infinite values.
     """
-    inputs = images.detach().clone().requires_grad_()
+    batches = zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True)
+    gradient = torch.cat([_one_pass(query, *batch, who) for batch in batches])
+    if bad := finite_rows(gradient):
+        raise ContractError(
+            f"{who}: the gradient is NaN or infinite in row {bad[0]} of {len(images)}; "
+            f"{NONFINITE_HINT}"
+        )
+    return gradient
+
+
+def _one_pass(
+    query: Callable[[Images], Logits], images: Images, labels: Labels, who: str
+) -> Tensor:
+    inputs, gradient = images.detach().clone().requires_grad_(), None
     with torch.enable_grad():
         logits = query(inputs)
         selected = logits.gather(1, labels[:, None]).sum()
-    gradient = None
     if selected.requires_grad:
         (gradient,) = torch.autograd.grad(selected, inputs, allow_unused=True)
     if gradient is None:
         raise GradientError(
             f"{who}: the logits do not depend on the images in autograd. Use masker='rise' or "
             "'occlusion', which need no gradients."
-        )
-    if bad := finite_rows(gradient):
-        raise ContractError(
-            f"{who}: the gradient is NaN or infinite in row {bad[0]} of {len(images)}; "
-            f"{NONFINITE_HINT}"
         )
     return gradient

@@ -42,13 +42,13 @@ PLAIN = [
 
 
 def convnet():
-    """Captum's network with answers that depend on the picture, in float64.
+    """Captum's network with outputs that depend on the image, in float64.
 
-    Its own last layers are ones: the softmax then says the same of every picture, and attributions
+    Its own last layers are ones: the softmax then gives the same for every image, and attributions
     are the rounding of 0. In float64 the rounding of other batches cannot flip a ReLU either.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)  # also of those weights with which no picture's ReLUs are all off
+        torch.manual_seed(3)  # with these weights no image has all ReLUs off
         model = BasicModel_ConvNet()
         nn.init.uniform_(model.fc1.weight, 0.5, 1.5)
         nn.init.normal_(model.fc2.weight, std=0.3)

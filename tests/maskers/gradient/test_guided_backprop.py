@@ -101,9 +101,9 @@ def test_the_rule_at_every_relu_however_it_is_called(rule, call):
     model = exactly(lambda: Net(CALLS[call]))
     reference = exactly(lambda: Net(lambda x: Rule.apply(x, rule)))
     x = images().double().requires_grad_()
-    (wanted,) = torch.autograd.grad(reference(x).gather(1, LABELS[:, None]).sum(), x)
-    found = scores(model, rule, x.detach())
-    assert torch.allclose(found, wanted.sum(1, keepdim=True), rtol=0, atol=1e-12)
+    (expected,) = torch.autograd.grad(reference(x).gather(1, LABELS[:, None]).sum(), x)
+    ours = scores(model, rule, x.detach())
+    assert torch.allclose(ours, expected.sum(1, keepdim=True), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("rule", METHODS)
@@ -123,9 +123,9 @@ def test_no_gradient_passes_relu6_where_it_is_flat(rule):
         model = exactly(lambda: Net(relu))  # noqa: B023
         reference = exactly(lambda: Net(Ceiling.apply))
         x = (20 * images().double()).requires_grad_()
-        (wanted,) = torch.autograd.grad(reference(x).gather(1, LABELS[:, None]).sum(), x)
-        found = scores(model, rule, x.detach())
-        assert torch.allclose(found, wanted.sum(1, keepdim=True), rtol=0, atol=1e-12)
+        (expected,) = torch.autograd.grad(reference(x).gather(1, LABELS[:, None]).sum(), x)
+        ours = scores(model, rule, x.detach())
+        assert torch.allclose(ours, expected.sum(1, keepdim=True), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("rule", METHODS)
@@ -151,13 +151,13 @@ def test_guided_grad_cam_is_captums():
         .detach()
     )
     black_box = TorchBlackBox(model, size=16)
-    answer = GuidedGradCam(channels="sum").attribute(black_box, x, LABELS, generator=Generator())
+    output = GuidedGradCam(channels="sum").attribute(black_box, x, LABELS, generator=Generator())
     size = theirs.abs()
-    assert torch.allclose(answer.attributions, theirs, rtol=0, atol=1e-10 * float(size.max()))
-    wanted = size / size.amax((1, 2, 3), keepdim=True).clamp_min(1e-30)
-    assert torch.allclose(answer.mask, wanted, rtol=0, atol=1e-8)
+    assert torch.allclose(output.attributions, theirs, rtol=0, atol=1e-10 * float(size.max()))
+    expected = size / size.amax((1, 2, 3), keepdim=True).clamp_min(1e-30)
+    assert torch.allclose(output.mask, expected, rtol=0, atol=1e-8)
     named = GuidedGradCam(layer="0").attribute(black_box, x, LABELS, generator=Generator())
-    assert not torch.allclose(named.mask, answer.mask)
+    assert not torch.allclose(named.mask, output.mask)
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,10 @@ from saliencykit.maskers.realtime.masking_network import MaskingNetwork, masking
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.maskers.realtime.trained_file import TrainedFile
 from saliencykit.testing.black_boxes import PlantedEvidence
+from tests.helpers import seeded
 
 NAMES = ("convolutional", "squeezed", "channels-last", "class-token", "flattened")
 KEY = "saliencykit-masker"
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def masker_for(black_box, images, **options):

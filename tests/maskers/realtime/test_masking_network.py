@@ -12,12 +12,9 @@ from saliencykit.maskers.realtime.masking_network import MaskingNetwork, masking
 from saliencykit.maskers.realtime.selector import ClassFilters
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly
 from saliencykit.testing.unchanged import untouched
+from tests.helpers import seeded
 
 NAMES = ("convolutional", "squeezed", "channels-last", "class-token", "mean-token", "flattened")
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def randomized(network, seed=3):

@@ -10,12 +10,9 @@ from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.testing import check_masker
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.unchanged import untouched
+from tests.helpers import seeded
 
 NAMES = ("convolutional", "squeezed", "channels-last", "class-token", "flattened")
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def randomized(network):
