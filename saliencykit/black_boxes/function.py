@@ -26,7 +26,7 @@ from saliencykit.core.types import Images, Logits
 
 @final
 class _NumClasses:
-    """The field `num_classes`: None until the first query, and an error where it is needed before."""
+    """The field `num_classes`: None until the first query; reading it before is an error."""
 
     def __get__(self, black_box: "FunctionBlackBox | None", owner: type) -> int:
         if black_box is None:
@@ -106,7 +106,7 @@ class FunctionBlackBox(BlackBox):
         if num_classes is not None:
             if num_classes < 2:
                 raise InputError(
-                    f"{who}: num_classes is >= 2 (a sigmoid has two, yes and no); got {num_classes}."
+                    f"{who}: num_classes is >= 2 (a sigmoid has two classes); got {num_classes}."
                 )
             check_class_names(self.class_names, num_classes, who)
         check_size(self.size, who)

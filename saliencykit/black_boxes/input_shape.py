@@ -14,7 +14,7 @@ LAYOUTS = ("NCHW", "NHWC")
 @final
 @dataclass(frozen=True)
 class InputShape:
-    """The declared batch size, channels, height and width of an input, each None where it is free."""
+    """The declared batch size, channels, height and width of an input; None where it is free."""
 
     batch_size: int | None
     layout: Layout

@@ -12,8 +12,8 @@ from saliencykit.core.types import Images, Logits
 
 @final
 class BlackBoxModule(nn.Module):
-    """A module whose forward pass queries a black box: an ONNX file, a web service or a pipeline for
-    tools that want an `nn.Module`.
+    """A module whose forward pass queries a black box: an ONNX file, a web service or a pipeline
+    for tools that want an `nn.Module`.
 
     Quantus' metrics and Captum's take it as they take any model; gradients flow where the black box
     has them. It has no weights and is always in eval mode, so that tools that randomize or train a

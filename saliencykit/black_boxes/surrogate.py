@@ -37,8 +37,8 @@ class Surrogate(BlackBox):
     `fit_surrogate`, read by `load`.
 
     It takes what that black box takes, with the same classes, and has gradients and feature maps:
-    `fit(surrogate, images)` trains a masker on it. It is only as good as `metadata["fidelity"]` says,
-    and only on images like those it was trained on: query the black box itself in the end
+    `fit(surrogate, images)` trains a masker on it. It is only as good as `metadata["fidelity"]`
+    says, and only on images like those it was trained on: query the black box itself in the end
     (`OnSurrogate` finds the mask here, and `explain` verifies it there).
 
     Args:

@@ -17,7 +17,7 @@ _COARSEST = 8  # largest side of the last maps
 
 @final
 class SurrogateNetwork(nn.Module):
-    """A small classifier that is trained from scratch: stages of 3x3 convolutions, mean pooling, one
+    """A small classifier to train from scratch: stages of 3x3 convolutions, mean pooling, one
     linear layer.
 
     Its last maps have sides of 5 to 8, and only pooling and one linear layer follow: a masker reads

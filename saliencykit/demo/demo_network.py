@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 @final
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut (He et al. 2016, fig. 2), average-pooled where strided."""
+    """Two 3x3 convolutions and a shortcut, average-pooled where strided; He et al. 2016, fig. 2."""
 
     def __init__(self, width_in: int, width_out: int, stride: int) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""ClassifierHead: which feature map a classifier's evidence is read from, and one vector per class."""
+"""ClassifierHead: the feature map that a classifier's head reads, and one vector per class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 from weakref import WeakKeyDictionary
 
 import torch
@@ -13,14 +13,12 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
 from saliencykit.networks.feature_map import FeatureMap, feature_maps_in
+from saliencykit.networks.head_linearization import linearize
 from saliencykit.networks.module_calls import ModuleCall, one_call, record_calls
-from saliencykit.networks.module_layers import eager, get_layer, module_of, torchscript_hint
+from saliencykit.networks.module_layers import get_layer, module_of, torchscript_hint
 from saliencykit.networks.tolerance import close_to_rounding
 
 _RECORDED_IMAGES = 3  # the outputs of all layers are held for them
-_LINEARIZED_IMAGES = 4
-# classes times weights after the map: with more, linearizing takes too long
-_MAX_LINEARIZED = 10**10
 
 _cache: "WeakKeyDictionary[nn.Module, dict[tuple[object, ...], tuple[FeatureMap, str] | None]]" = (
     WeakKeyDictionary()
@@ -85,12 +83,15 @@ def find_classifier_head(black_box: BlackBox, images: Images) -> ClassifierHead:
     maps = feature_maps_in(calls, probe)
     if not maps:
         raise InputError(
-            f"none of the {len(calls)} layers of {type(module).__name__} has a spatial feature map, "
-            "so it has no trunk to share; use encoder='own' or encoder='paper'."
+            f"none of the {len(calls)} layers of {type(module).__name__} has a spatial feature "
+            "map, so it has no trunk to share; use encoder='own' or encoder='paper'."
             f"{torchscript_hint(module)}"
         )
     head = _linear_head(logits, calls, maps, probe) or _convolutional_head(logits, calls, maps)
-    return head or _linearized(black_box, images, [each for each, _ in maps], calls)
+    if head is not None:
+        return head
+    candidates = [feature_map for feature_map, _ in maps]
+    return ClassifierHead(*linearize(black_box, images, candidates, calls), layer=None)
 
 
 def pooled_classifier_head(black_box: BlackBox, images: Images) -> ClassifierHead | None:
@@ -198,74 +199,3 @@ def _convolutional_head(
             if feature_map.layout == "maps" and close_to_rounding(source.output, features):
                 return ClassifierHead(feature_map, *class_weights(module, ""), call.name)
     return None
-
-
-def _linearized(
-    black_box: BlackBox,
-    images: Images,
-    feature_maps: Sequence[FeatureMap],
-    calls: Sequence[ModuleCall],
-) -> ClassifierHead:
-    """Gradients of every logit at the last map all of whose positions reach the logits."""
-    module = module_of(black_box)
-    images = one_call(black_box, images, _LINEARIZED_IMAGES)
-    for feature_map in reversed(feature_maps):
-        leaves: list[Tensor] = []
-
-        def start_graph(
-            layer: nn.Module, args: Any, output: Tensor, leaves: list[Tensor] = leaves
-        ) -> Tensor:
-            leaves.append(output.detach().requires_grad_())
-            return leaves[-1] * 1  # the model may work in place on it
-
-        handle = module.get_submodule(feature_map.name).register_forward_hook(start_graph)
-        try:
-            with torch.enable_grad(), eager(black_box):
-                logits = black_box(images)
-        finally:
-            handle.remove()
-        if len(leaves) != 1 or not logits.requires_grad:
-            continue
-        classes = logits.shape[1]
-        grads = _Gradients(feature_map, leaves[0], logits.float(), images)
-        last = grads.of(-1)  # the first logit of a sigmoid is a constant 0
-        if bool(((last != 0).any(1).float().mean() < 0.5).cpu()):
-            continue  # only a class token reaches the logits
-        if _weights_after(feature_map, calls) * classes > _MAX_LINEARIZED:
-            generator = torch.Generator().manual_seed(0)
-            random = torch.randn(classes, feature_map.channels, generator=generator)
-            weight = (random / feature_map.channels**0.5).to(last)
-            return ClassifierHead(feature_map, weight, last.new_zeros(classes), None)
-        rows = [grads.of(column).sum((2, 3)).mean(0) for column in range(classes)]
-        weight = torch.stack(rows).float()
-        pooled = feature_map.read(leaves[0].detach(), images.shape[2:]).mean((2, 3)).float()
-        bias = (logits.detach().float() - pooled @ weight.T).mean(0)
-        return ClassifierHead(feature_map, weight, bias, None)
-    raise InputError(
-        f"no layer of {type(module).__name__} passes a gradient from the logits to a spatial "
-        "feature map; use encoder='own'."
-    )
-
-
-@final
-@dataclass(frozen=True)
-class _Gradients:
-    """Gradients of single logits, summed over the batch, with respect to a feature map."""
-
-    feature_map: FeatureMap
-    leaf: Tensor
-    logits: Logits
-    images: Images
-
-    def of(self, column: int) -> Tensor:
-        with torch.enable_grad():  # the caller may have turned it off
-            score = self.logits[:, column].sum()
-            (grad,) = torch.autograd.grad(score, self.leaf, retain_graph=True)
-        return self.feature_map.read(grad, self.images.shape[2:])
-
-
-def _weights_after(feature_map: FeatureMap, calls: Sequence[ModuleCall]) -> int:
-    names = [call.name for call in calls]
-    later = calls[names.index(feature_map.name) + 1 :]
-    parameters = [p for call in later for p in call.module._parameters.values() if p is not None]
-    return sum({id(p): p.numel() for p in parameters}.values())

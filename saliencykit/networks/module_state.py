@@ -9,7 +9,7 @@ from torch import nn
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Run the model in eval mode; its own flags and torch's random state are restored at the end."""
+    """Run the model in eval mode; its own flags and torch's random state are restored after."""
     training = [module for module in model.modules() if getattr(module, "training", False)]
     for module in training:
         module.training = False  # not .eval(), which a user may have overridden

@@ -1,4 +1,4 @@
-"""The layer that Grad-CAM reads: the last one with a spatial feature map that the logits depend on."""
+"""The layer that Grad-CAM reads: the last spatial feature map that the logits depend on."""
 
 from collections.abc import Iterator, Sequence
 from weakref import WeakKeyDictionary
@@ -121,7 +121,7 @@ def _search(black_box: BlackBox, probe: Images) -> FeatureMap:
 def _candidates(
     logits: Logits, calls: Sequence[ModuleCall], probe: Images
 ) -> Iterator[tuple[FeatureMap, ModuleCall]]:
-    """Layers from the last to the first, single linear layers (attention's projections) at the end."""
+    """Layers from the last to the first; linear layers (attention projections) at the end."""
     pooled = {
         id(call.output)  # by identity: a container returns the output of its last layer
         for call in calls

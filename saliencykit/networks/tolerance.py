@@ -17,8 +17,10 @@ def close_to_rounding(values: Tensor, expected: Tensor) -> bool:
 
     Example:
         >>> expected = torch.tensor([0.0, 10.0])
-        >>> close_to_rounding(expected + 0.001, expected), close_to_rounding(expected + 1.0, expected)
-        (True, False)
+        >>> close_to_rounding(expected + 0.001, expected)
+        True
+        >>> close_to_rounding(expected + 1.0, expected)
+        False
     """
     if values.shape != expected.shape:
         return False

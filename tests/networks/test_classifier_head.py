@@ -5,14 +5,14 @@ from torch import nn
 from saliencykit.black_boxes.timm import wrap_timm
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.networks import classifier_head as module
+from saliencykit.networks import head_linearization as module
 from saliencykit.networks.classifier_head import (
-    _linearized,
     class_weights,
     find_classifier_head,
     pooled_classifier_head,
 )
 from saliencykit.networks.feature_map import as_feature_map
+from saliencykit.networks.head_linearization import linearize
 from saliencykit.networks.layer_activations import read_feature_maps
 from saliencykit.networks.module_calls import record_calls
 from saliencykit.testing.black_boxes import PlantedEvidence
@@ -94,19 +94,18 @@ def test_only_a_few_pictures_are_watched(net, pictures):
 
 
 @pytest.mark.parametrize("name", ["convolutional", "channels-last", "mean-token"])
-def test_linearised_rows_equal_the_exact_ones_where_both_exist(net, pictures, name):
+def test_linearized_rows_equal_the_exact_ones_where_both_exist(net, pictures, name):
     black_box, images = net(name), pictures(4)
     exact = find_classifier_head(black_box, images)
     with torch.no_grad():
         _, calls = record_calls(black_box, images)
-    found = _linearized(black_box, images, [exact.feature_map], calls)
-    assert not found.exact
-    assert found.feature_map == exact.feature_map
-    assert torch.allclose(found.weight, exact.weight, atol=1e-5)
-    assert torch.allclose(found.bias, exact.bias, atol=1e-4)
+    feature_map, weight, bias = linearize(black_box, images, [exact.feature_map], calls)
+    assert feature_map == exact.feature_map
+    assert torch.allclose(weight, exact.weight, atol=1e-5)
+    assert torch.allclose(bias, exact.bias, atol=1e-4)
 
 
-def test_linearised_rows_of_a_flattened_head_are_gradients(net, pictures):
+def test_linearized_rows_of_a_flattened_head_are_gradients(net, pictures):
     black_box, images = net("flattened"), pictures(4)
     head = find_classifier_head(black_box, images)
     assert head.layer is None
@@ -127,7 +126,7 @@ def test_linearised_rows_of_a_flattened_head_are_gradients(net, pictures):
     assert torch.allclose(head.weight, slow, atol=1e-5)
 
 
-def test_linearised_rows_of_a_box_that_splits_its_batch(net, pictures):
+def test_linearized_rows_of_a_box_that_splits_its_batch(net, pictures):
     one, many = (
         find_classifier_head(net("flattened", max_batch_size=1), pictures(1)),
         find_classifier_head(net("flattened"), pictures(1)),
@@ -182,7 +181,7 @@ def test_also_where_the_model_raises_in_the_middle(net, pictures):
                 raise RuntimeError("out of luck")
             return x
 
-    black_box.model.classifier.append(Raising())  # the second call is the one that is linearised
+    black_box.model.classifier.append(Raising())  # the second call is the one that is linearized
     with (
         untouched("find_classifier_head", black_box.model),
         pytest.raises(InputError, match="out of luck"),

@@ -51,7 +51,7 @@ class HttpBlackBox(BlackBox):
     It has no gradients, so it suits maskers that only query (`rise`, `occlusion`). A request that
     fails, by a broken connection, a time-out, a status 408, 425, 429 or 5xx, garbage, a wrong shape
     or NaN, is sent again after a growing pause; in the end the map is the same, or there is one
-    error. With `cache` no image is sent twice, and a second run resumes where the first one stopped.
+    error. With `cache` no image is sent twice, and a second run resumes from the first one.
 
     Args:
         url: `http://host:8000/v2/models/NAME`, also with `/versions/N`; with `encode` and `decode`

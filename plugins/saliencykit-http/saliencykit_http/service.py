@@ -1,5 +1,5 @@
-"""What is behind an address: a model that speaks the Open Inference Protocol, or any service through
-the user's two functions.
+"""What is behind an address: a model that speaks the Open Inference Protocol, or any service
+through the user's two functions.
 """
 
 import json
@@ -74,8 +74,8 @@ class OpenInference:
         )
         if not mark or not name:
             raise InputError(
-                f"{redacted(url)} is not the address of a model in the Open Inference Protocol, such as "
-                "http://host:8000/v2/models/resnet. For another service give HttpBlackBox(url, "
+                f"{redacted(url)} is not the address of a model in the Open Inference Protocol, "
+                "such as http://host:8000/v2/models/resnet. For another service give HttpBlackBox(url, "
                 "encode=..., decode=...)."
             )
         self.model, self.root = f"{base}{mark}{name}", f"{base}/v2"
@@ -98,8 +98,8 @@ class OpenInference:
         """See Service.
 
         Raises:
-            InputError: Another version of the model responds than before: one map must come from one
-                model.
+            InputError: Another version of the model responds than before: one map must come from
+                one model.
         """
         rows, version = read_response(reply, self.info, count)
         if self._version is not None and version is not None and version != self._version:
@@ -124,8 +124,8 @@ class OpenInference:
             if remembered is None:
                 raise
             warnings.warn(
-                f"{error} What it declared of the model before is used: outputs come from the cache "
-                "only.",
+                f"{error} What it declared of the model before is used: outputs come from the "
+                "cache only.",
                 stacklevel=2,
             )
             return json.loads(remembered)

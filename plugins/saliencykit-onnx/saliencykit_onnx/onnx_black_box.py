@@ -1,4 +1,4 @@
-"""OnnxBlackBox: an ONNX file or a session of onnxruntime as a black box that can only be queried."""
+"""OnnxBlackBox: an ONNX file or an onnxruntime session as a black box that is only queried."""
 
 import os
 from collections.abc import Sequence

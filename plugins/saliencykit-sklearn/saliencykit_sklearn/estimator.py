@@ -1,4 +1,4 @@
-"""scikit-learn classifiers: recognizing them, which method to call, what they take, reading files."""
+"""scikit-learn classifiers: recognizing them, their method and input, and reading files."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""SklearnBlackBox: a scikit-learn classifier or pipeline as a black box that can only be queried."""
+"""SklearnBlackBox: a scikit-learn classifier or pipeline as a black box that is only queried."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -34,14 +34,14 @@ class SklearnBlackBox(BlackBox):
 
     It suits maskers that only query: `rise`, `occlusion`. The estimator gets one row per image: its
     pixels, flattened as numpy does, row by row with the channels last; with `flatten=False` the
-    images as they are, for a pipeline that begins with a step of your own; with `features` what that
-    function returns for the images. Labels are indices into `classes_`, not its values.
+    images as they are, for a pipeline that begins with a step of your own; with `features` what
+    that function returns for the images. Labels are indices into `classes_`, not its values.
 
     Args:
         model: The estimator, or a skops file; pickles are refused, since reading one can run any
             code.
-        features: From images, numpy (B, height, width, channels) in [0, `max_pixel_value`], to rows (B, F).
-            None: the pixels.
+        features: From images, numpy (B, height, width, channels) in [0, `max_pixel_value`], to
+            rows (B, F). None: the pixels.
         size: Side or (height, width) in pixels. None: of square images, from the number of
             features.
         channels: 3 (RGB) or 1 (gray). None: from the number of features, else 3.
@@ -64,8 +64,10 @@ class SklearnBlackBox(BlackBox):
         >>> from sklearn.linear_model import LogisticRegression
         >>> pixels = np.random.default_rng(0).random((20, 8 * 8 * 3))
         >>> black_box = SklearnBlackBox(LogisticRegression().fit(pixels, np.arange(20) % 2))
-        >>> black_box, black_box(torch.rand(4, 3, 8, 8)).shape
-        (SklearnBlackBox(LogisticRegression, size=(8, 8), channels=3, method='predict_proba'), torch.Size([4, 2]))
+        >>> black_box
+        SklearnBlackBox(LogisticRegression, size=(8, 8), channels=3, method='predict_proba')
+        >>> black_box(torch.rand(4, 3, 8, 8)).shape
+        torch.Size([4, 2])
     """
 
     model: Any

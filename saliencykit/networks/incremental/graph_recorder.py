@@ -14,11 +14,13 @@ from saliencykit.core.types import Images
 from saliencykit.networks.incremental.trace import UntraceableError
 
 _METADATA = {  # results that do not depend on a tensor's values
-    "__get__", "__hash__", "__len__", "data_ptr", "dim", "element_size", "get_device", "is_complex", "is_contiguous",
-    "is_floating_point", "is_same_size", "ndimension", "nelement", "numel", "size", "storage_offset", "stride",
+    "__get__", "__hash__", "__len__", "data_ptr", "dim", "element_size", "get_device",
+    "is_complex", "is_contiguous", "is_floating_point", "is_same_size", "ndimension", "nelement",
+    "numel", "size", "storage_offset", "stride",
 }  # fmt: skip
 _NEW = {
-    "new_tensor", "new_zeros", "new_ones", "new_full", "new_empty", "zeros_like", "ones_like", "full_like", "empty_like",
+    "new_tensor", "new_zeros", "new_ones", "new_full", "new_empty", "zeros_like", "ones_like",
+    "full_like", "empty_like",
 }  # fmt: skip
 _LIKE = {
     "to",

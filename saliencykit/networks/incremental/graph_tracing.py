@@ -1,4 +1,4 @@
-"""From a black box to its Trace: two recordings are compared to tell the batch size from constants."""
+"""From a black box to its Trace: comparing two recordings tells the batch size from constants."""
 
 from typing import Any
 

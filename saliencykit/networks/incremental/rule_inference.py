@@ -19,11 +19,13 @@ from saliencykit.networks.incremental.trace import BatchMultiple, Trace
 
 # each position on its own; names without underscores at their ends
 _POINTWISE = {
-    "abs", "add", "celu", "clamp", "clamp_max", "clamp_min", "clone", "contiguous", "detach", "div", "dropout", "dropout2d",
-    "elu", "exp", "feature_dropout", "float", "gelu", "hardsigmoid", "hardswish", "hardtanh", "iadd", "idiv", "imul", "isub",
-    "itruediv", "leaky_relu", "log", "log1p", "maximum", "minimum", "mish", "mul", "multiply", "neg", "pow", "radd",
-    "reciprocal", "relu", "relu6", "rmul", "rsqrt", "rsub", "selu", "sigmoid", "silu", "softplus", "softsign", "sqrt",
-    "square", "sub", "subtract", "tanh", "threshold", "to", "true_divide", "truediv", "type",
+    "abs", "add", "celu", "clamp", "clamp_max", "clamp_min", "clone", "contiguous", "detach",
+    "div", "dropout", "dropout2d", "elu", "exp", "feature_dropout", "float", "gelu", "hardsigmoid",
+    "hardswish", "hardtanh", "iadd", "idiv", "imul", "isub", "itruediv", "leaky_relu", "log",
+    "log1p", "maximum", "minimum", "mish", "mul", "multiply", "neg", "pow", "radd", "reciprocal",
+    "relu", "relu6", "rmul", "rsqrt", "rsub", "selu", "sigmoid", "silu", "softplus", "softsign",
+    "sqrt", "square", "sub", "subtract", "tanh", "threshold", "to", "true_divide", "truediv",
+    "type",
 }  # fmt: skip
 # each position on its own, over all channels; where the channels must be
 _CHANNELWISE = {"batch_norm": 1, "prelu": 1, "layer_norm": 3, "linear": 3}
