@@ -1,5 +1,5 @@
-"""evaluate(): the same rows however it is cut, interrupted or shared; and everything that goes
-wrong is a row or one sentence.
+"""evaluate(): the same rows however it is batched, interrupted or shared; every failure is a row
+or one error.
 """
 
 import json
@@ -33,7 +33,7 @@ class Area(Metric):
 
 
 class Drawn(Metric):
-    """A metric that draws, asks the box and asks the masker again."""
+    """A metric that draws, queries the black box and explains again."""
 
     higher_is_better = True
 
@@ -80,8 +80,8 @@ def facts(scores):
     ]
 
 
-def test_batches_in_a_list_are_judged_to_their_last_picture(black_box, sample, tmp_path):
-    """A list of two batches holds ten pictures and not two."""
+def test_batches_in_a_list_are_scored_to_their_last_image(black_box, sample, tmp_path):
+    """A list of two batches holds ten images and not two."""
     batches = [(sample.images[:7], sample.labels[:7]), (sample.images[7:], sample.labels[7:])]
     told = []
     scores = run(
@@ -104,14 +104,14 @@ def test_batches_in_a_list_are_judged_to_their_last_picture(black_box, sample, t
     assert len(run(black_box, batches, baselines=False, output_dir=tmp_path / "run").rows) == 10
 
 
-def test_another_list_as_long_as_the_first_is_not_taken_for_it(black_box, sample, tmp_path):
+def test_another_list_of_the_same_length_is_refused(black_box, sample, tmp_path):
     pairs = list(zip(sample.images, sample.labels.tolist(), strict=True))
     run(black_box, pairs, baselines=False, output_dir=tmp_path / "run")
     with pytest.raises(InputError, match="other settings: data: 10 items of list"):
         run(black_box, pairs[::-1], baselines=False, output_dir=tmp_path / "run")
 
 
-def test_a_row_for_every_picture_and_masker_with_the_baselines(black_box, sample, tmp_path):
+def test_there_is_a_row_for_every_image_and_masker_with_baselines(black_box, sample, tmp_path):
     scores = run(black_box, sample, output_dir=tmp_path / "run")
     assert scores.maskers == ("rise:samples=16", "center-box", "whole-image", "random")
     assert scores.names == ("area", "drawn/noise", "drawn/logit")
@@ -149,13 +149,13 @@ def test_rows_do_not_depend_on_batch_order_or_directory(black_box, sample, tmp_p
         assert a.scores == pytest.approx(found[a.key], abs=1e-4)
 
 
-def test_the_callers_random_state_is_untouched(black_box, sample):
+def test_the_global_random_state_is_unchanged(black_box, sample):
     before = torch.get_rng_state()
     run(black_box, sample)
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_baselines_can_be_refused_or_chosen(black_box, sample):
+def test_baselines_can_be_omitted_or_chosen(black_box, sample):
     assert run(black_box, sample, baselines=False).maskers == ("rise:samples=16",)
     assert run(black_box, sample, baselines=["center-box:area=0.1"]).maskers == (
         "rise:samples=16",
@@ -168,13 +168,13 @@ def test_baselines_can_be_refused_or_chosen(black_box, sample):
     )
 
 
-def test_grad_cam_is_there_where_the_model_shows_layers(sample):
+def test_grad_cam_is_a_baseline_if_the_model_has_feature_maps(sample):
     from torch import nn
 
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
     )
-    # it can be read once only, and a picture is needed to look for the layer
+    # it can be read once only, and a image is needed to look for the layer
     scores = evaluate(net, [], METRICS, iter([sample]))
     assert scores.maskers == ("center-box", "whole-image", "random", "grad-cam")
     assert len(scores.rows) == 40
@@ -183,13 +183,13 @@ def test_grad_cam_is_there_where_the_model_shows_layers(sample):
     )
 
 
-def test_the_whole_picture_is_asked_about_once_for_all_maskers(sample):
+def test_the_whole_image_is_queried_once_for_all_maskers(sample):
     black_box = Counting(PlantedEvidence())
     evaluate(black_box, [], METRICS, sample, batch_size=5)
     assert black_box.num_images == 10
 
 
-def test_a_started_directory_goes_on(black_box, sample, tmp_path):
+def test_a_stopped_run_is_resumed(black_box, sample, tmp_path):
     whole = run(black_box, sample, output_dir=tmp_path / "whole")
 
     def stop(row, done, total):
@@ -230,7 +230,7 @@ def slowly(sample, out):
     )
 
 
-def test_killed_at_any_moment_it_ends_with_the_same_table(black_box, sample, tmp_path):
+def test_a_run_killed_at_any_moment_ends_with_the_same_table(black_box, sample, tmp_path):
     whole = run(black_box, sample, output_dir=tmp_path / "whole", report_images=2)
     out, moments = tmp_path / "run", random.Random(0)
     fork = multiprocessing.get_context("fork")  # no import of torch in every child
@@ -285,7 +285,7 @@ def test_other_settings_are_refused_and_named(black_box, sample, tmp_path, chang
     assert run(black_box, sample, output_dir=tmp_path / "run", resume=False, **change).rows
 
 
-def test_a_directory_takes_further_maskers_and_pictures(black_box, sample, tmp_path):
+def test_a_run_is_extended_by_further_maskers_and_images(black_box, sample, tmp_path):
     pairs = [(image, int(label)) for image, label in zip(sample.images, sample.labels, strict=True)]
 
     def some(masker, out, **options):
@@ -311,7 +311,7 @@ def test_a_directory_takes_further_maskers_and_pictures(black_box, sample, tmp_p
     assert [who for who, *_ in counted] == ["a:b"] * 4
     assert counted[-1][1:] == (16, 16)
     grown = some({"a/b": "rise:samples=8"}, "run")
-    assert len(grown.rows) == 4 + len(pairs) * 4  # the second masker has its four pictures
+    assert len(grown.rows) == 4 + len(pairs) * 4  # the second masker has its four images
     once = some({"a/b": "rise:samples=8", "a:b": "occlusion:window=8,stride=8"}, "once")
     again = some({"a:b": "occlusion:window=8,stride=8"}, "run").means()
     for name, scores in once.means().items():
@@ -337,14 +337,14 @@ def test_a_directory_takes_further_maskers_and_pictures(black_box, sample, tmp_p
     assert settings["command"].count("&&") == 2
 
 
-def test_other_pictures_are_refused(black_box, sample, tmp_path):
+def test_other_images_are_refused(black_box, sample, tmp_path):
     run(black_box, sample, output_dir=tmp_path / "run")
     with pytest.raises(InputError, match="images in memory"):
         run(black_box, Sample(sample.images.flip(0), sample.labels), output_dir=tmp_path / "run")
 
 
 class Moody(Masker):
-    """Raises for a picture, answers with NaN for another."""
+    """Raises for a image, answers with NaN for another."""
 
     def __init__(self, raises, fails):
         self.keys = raises, fails
@@ -352,7 +352,7 @@ class Moody(Masker):
     def mask(self, black_box, images, labels, generator):
         keys = rng.image_keys(images).tolist()
         if self.keys[0] in keys:
-            raise InputError("I do not like this picture")
+            raise InputError("unsupported image")
         mask = images.new_ones(len(images), 1, 4, 4)
         if self.keys[1] in keys:
             mask[keys.index(self.keys[1])] = float("nan")
@@ -369,7 +369,7 @@ class Picky(Area):
         return mask.mean((1, 2, 3))
 
 
-def test_what_fails_for_one_picture_costs_no_other(black_box, sample):
+def test_one_failing_image_does_not_affect_the_others(black_box, sample):
     keys = rng.image_keys(sample.images).tolist()
     scores = evaluate(
         black_box,
@@ -380,7 +380,7 @@ def test_what_fails_for_one_picture_costs_no_other(black_box, sample):
     )
     reasons = {row.index: row.failure for row in scores.rows if row.failure}
     assert set(reasons) == {2, 5, 7}
-    assert reasons[2] == "I do not like this picture"
+    assert reasons[2] == "unsupported image"
     assert "NaN" in reasons[5]
     assert reasons[7] == "picky: ZeroDivisionError: division by zero"
     assert scores.rows[7].scores == {"area": 1.0}
@@ -388,7 +388,7 @@ def test_what_fails_for_one_picture_costs_no_other(black_box, sample):
     assert lines == {"area": (8, 2), "picky": (7, 3)}
 
 
-def test_a_damaged_picture_is_a_row_with_its_reason(black_box, sample, tmp_path):
+def test_a_damaged_image_is_a_row_with_its_failure(black_box, sample, tmp_path):
     for i in range(3):
         pixels = (sample.images[i].permute(1, 2, 0) * 255).to(torch.uint8).numpy()
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
@@ -409,14 +409,14 @@ def test_a_damaged_picture_is_a_row_with_its_reason(black_box, sample, tmp_path)
     assert scores.rows[4].label is None
 
 
-def test_a_full_disk_is_one_sentence_and_what_was_finished_is_there(
+def test_a_full_disk_is_one_error_and_finished_rows_are_kept(
     black_box, sample, tmp_path, monkeypatch, full_disk
 ):
     seen = []
     full_disk(lambda path, mode: path.name == "rows.jsonl" and mode == "ab+" and len(seen) >= 8)
     with pytest.raises(
         SaliencyKitError,
-        match=r"rows.jsonl cannot be written: No space left on device. What was finished",
+        match=r"rows.jsonl cannot be written: No space left on device. Finished results are kept",
     ):
         run(black_box, sample, output_dir=tmp_path / "run", on_row=lambda row, *_: seen.append(row))
     monkeypatch.undo()
@@ -448,15 +448,16 @@ from saliencykit.core.metric import Sample
 from saliencykit.evaluation.evaluate_maskers import evaluate
 from saliencykit.testing.black_boxes import PlantedEvidence
 torch.set_num_threads(1)
-box = PlantedEvidence()
-sample = Sample(*box.examples(10, generator=torch.Generator().manual_seed(0)))
-scores = evaluate(box, "rise:samples=16", "saliency-score", sample, batch_size=2, output_dir=sys.argv[1])
+black_box = PlantedEvidence()
+sample = Sample(*black_box.examples(10, generator=torch.Generator().manual_seed(0)))
+metric, options = "saliency-score", {"batch_size": 2, "output_dir": sys.argv[1]}
+scores = evaluate(black_box, "rise:samples=16", metric, sample, **options)
 assert len(scores.rows) == 40
 """
 
 
 @pytest.mark.slow
-def test_several_processes_share_the_pictures_and_end_with_the_same_rows(tmp_path):
+def test_several_processes_share_the_images_and_end_with_the_same_rows(tmp_path):
     pytest.importorskip("accelerate")
     (tmp_path / "script.py").write_text(LAUNCHED)
     path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])

@@ -20,7 +20,7 @@ class Mine(Masker):
         return images.new_ones(len(images), 1, 1, 1)
 
 
-def test_names_are_the_text_the_stem_the_class_or_given(black_box):
+def test_names_come_from_the_text_the_file_the_class_or_the_mapping(black_box):
     assert list(named_maskers(["rise:samples=4", Mine()], black_box)) == ["rise:samples=4", "Mine"]
     assert list(named_maskers({"a": "rise", "b": "rise"}, black_box)) == ["a", "b"]
     assert list(named_maskers("rise", black_box)) == ["rise"]
@@ -29,7 +29,7 @@ def test_names_are_the_text_the_stem_the_class_or_given(black_box):
 
 
 @pytest.mark.parametrize("wrong", [3, ["rise", 3], ["rise", "rise"], {"": "rise"}])
-def test_what_is_no_masker_is_refused(black_box, wrong):
+def test_wrong_maskers_are_refused(black_box, wrong):
     with pytest.raises(InputError):
         named_maskers(wrong, black_box)
 
@@ -43,7 +43,7 @@ def test_baselines_are_added_once():
     ]
 
 
-def test_settings_are_the_same_in_every_process(black_box):
+def test_settings_do_not_differ_between_processes(black_box):
     one, other = (
         describe(black_box, {"mine": Mine()}, named_metrics("saliency-score"), 0, "data")
         for _ in range(2)
@@ -51,7 +51,7 @@ def test_settings_are_the_same_in_every_process(black_box):
     assert one == other
     assert "0x" not in one["maskers"]["mine"]
     assert one["metrics"]["saliency-score"]["higher_is_better"] is False
-    assert one["metrics"]["saliency-score"]["about"].startswith("How much smaller the crop")
+    assert one["metrics"]["saliency-score"]["about"].startswith("The saliency metric: the log area")
 
 
 def test_two_trainings_of_one_network_are_told_apart():

@@ -6,7 +6,7 @@ from saliencykit.alternatives.constant import Constant
 from saliencykit.evaluation.gallery import Gallery
 
 
-def test_four_files_of_a_picture_and_a_mask(tmp_path):
+def test_an_image_and_its_mask_are_four_files(tmp_path):
     image, mask = torch.rand(1, 3, 6, 8), torch.zeros(1, 1, 6, 8)
     mask[..., 4:] = 1
     Gallery(tmp_path, Constant(color=0.0), 0, 8, {"m": "m"}).add(image, mask, 7, "m")
@@ -23,7 +23,7 @@ def test_four_files_of_a_picture_and_a_mask(tmp_path):
     assert np.array_equal(dropped[:, :4], pixels[:, :4])
 
 
-def test_a_grey_picture_is_shown_in_rgb_and_its_mask_in_grey(tmp_path):
+def test_a_gray_image_is_saved_in_rgb_and_its_mask_in_gray(tmp_path):
     Gallery(tmp_path, Constant(), 0, 1, {"m": "m"}).add(
         torch.rand(1, 1, 6, 6), torch.ones(1, 1, 6, 6), 0, "m"
     )

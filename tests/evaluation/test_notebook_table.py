@@ -30,7 +30,7 @@ def scores():
     return Scores(tuple(rows), SETTINGS)
 
 
-def test_the_table(scores):
+def test_the_table_has_means_intervals_and_failures(scores):
     page = scores._repr_html_()
     assert page == scores_html(scores)
     cells = [
@@ -54,7 +54,7 @@ def test_the_table(scores):
     assert "<li>1 by b: broken &amp; &lt;gone&gt;</li>" in page
 
 
-def test_one_picture_has_no_interval():
+def test_one_image_has_no_interval():
     page = scores_html(Scores((Row(sample="0", index=0, masker="a", scores={"y": 1.0}),), SETTINGS))
     assert "Mean over 1 image," in page
     assert "<td><b>1</b></td>" in page

@@ -42,7 +42,7 @@ def test_rows_of_several_processes_are_merged_in_order(tmp_path):
     assert [path.name for path in sorted(tmp_path.glob("rows*"))] == ["rows.jsonl"]
 
 
-def test_settings_that_differ_are_named(tmp_path):
+def test_settings_that_differ_are_named_in_the_error(tmp_path):
     run = RunDirectory(tmp_path)
     run.begin(SETTINGS)
     run.begin(SETTINGS | {"command": "another"})
@@ -69,14 +69,14 @@ def test_settings_that_differ_are_named(tmp_path):
         ('{"format": 1, "maskers": [], "metrics": 3}', "names no maskers and metrics"),
     ],
 )
-def test_what_is_no_evaluation_is_said(tmp_path, text, words):
+def test_a_directory_without_an_evaluation_is_refused(tmp_path, text, words):
     if text is not None:
         (tmp_path / "settings.json").write_text(text)
     with pytest.raises(InputError, match=words):
         RunDirectory(tmp_path).settings()
 
 
-def test_rows_without_settings_are_not_taken(tmp_path):
+def test_rows_without_settings_are_refused(tmp_path):
     (tmp_path / "rows.jsonl").write_text("")
     with pytest.raises(InputError, match="contains rows but no settings"):
         RunDirectory(tmp_path).begin(SETTINGS)

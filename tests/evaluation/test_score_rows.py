@@ -17,7 +17,7 @@ ROW = Row(
 )
 
 
-def test_a_row_comes_back_as_it_was():
+def test_a_row_survives_a_round_trip():
     assert Row.of(__import__("json").loads(ROW.line())) == ROW
     assert ROW.rounded() == ROW
     missing = Row(
@@ -31,7 +31,7 @@ def test_a_row_comes_back_as_it_was():
 
 
 @pytest.mark.parametrize("cut", range(1, 40, 7))
-def test_half_a_line_is_left_out_and_the_next_row_has_its_own_line(tmp_path, cut):
+def test_an_incomplete_line_is_skipped_and_the_next_row_starts_a_new_one(tmp_path, cut):
     path = tmp_path / "rows.jsonl"
     other = Row(sample="b.png", index=1, masker="m", scores={"x": 2.0})
     append_rows(path, [ROW, other])
@@ -46,12 +46,12 @@ def test_the_first_of_two_rows_counts(tmp_path):
     assert read_rows([tmp_path / "a", tmp_path / "b", tmp_path / "none"]) == [ROW]
 
 
-def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path):
+def test_a_file_that_cannot_be_written_is_an_error(tmp_path):
     with pytest.raises(SaliencyKitError, match="cannot be written: Is a directory"):
         append_rows(tmp_path, [ROW])
 
 
-def test_what_is_no_row_is_left_out(tmp_path):
+def test_lines_that_are_not_rows_are_skipped(tmp_path):
     no_number = b'{"sample":"a","index":0,"masker":"m","scores":{},"seconds":"x"}\n'
     (tmp_path / "rows").write_bytes(
         b'[1]\n{"sample":1}\n' + no_number + b"null\n\xff\xfe\n" + ROW.line().encode()

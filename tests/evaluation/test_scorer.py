@@ -17,7 +17,7 @@ class Area(Metric):
         return mask.mean((1, 2, 3))
 
 
-def test_a_list_of_rows_per_masker_with_their_masks(black_box, examples):
+def test_each_masker_has_a_list_of_rows_with_their_masks(black_box, examples):
     scorer = Scorer(
         CachedCopies(black_box), {"centre": CenterBox(), "whole": WholeImage()}, {"area": Area()}, 0
     )
@@ -41,13 +41,13 @@ class Hungry(Masker):
         raise MemoryError
 
 
-def test_a_full_memory_is_no_row_but_a_stop(black_box, examples):
+def test_out_of_memory_is_an_error_and_not_a_row(black_box, examples):
     scorer = Scorer(CachedCopies(black_box), {"hungry": Hungry()}, {"area": Area()}, 0)
     with pytest.raises(SaliencyKitError, match="hungry needs more memory than cpu has"):
         list(scorer.score(Batch((0, 1, 2, 3), tuple("abcd"), Sample(*examples)), ["hungry"]))
 
 
-def test_a_trained_masker_answers_in_the_classifiers_own_pass():
+def test_a_trained_masker_shares_the_classifiers_pass():
     from saliencykit.core.class_scores import probability
     from saliencykit.demo import demo_black_box
     from saliencykit.registry.coerce import as_masker
@@ -67,6 +67,6 @@ def test_a_trained_masker_answers_in_the_classifiers_own_pass():
         assert one.row.probability == pytest.approx(float(sure[i]), abs=1e-5)
 
 
-def test_the_only_score_of_a_metric_has_the_metrics_name():
+def test_a_metrics_only_score_has_the_metrics_name():
     assert score_name("area", Area(), "Area") == "area"
     assert score_name("area", Area(), "part") == "area/part"

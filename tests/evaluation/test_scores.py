@@ -47,7 +47,7 @@ def test_the_order_is_that_of_the_settings(scores):
     ]
 
 
-def test_the_table_by_hand(scores):
+def test_the_table_equals_hand_computed_values(scores):
     lines = {(line.masker, line.score): line for line in scores.table()}
     assert len(lines) == 6
     values = [row.scores["x"] for row in scores.rows if row.masker == "b" and row.scores]
@@ -64,7 +64,7 @@ def test_the_table_by_hand(scores):
     assert repr(scores.table()) == repr(scores.table())
 
 
-def test_a_paired_difference_sees_what_two_intervals_do_not(scores):
+def test_a_paired_difference_is_sharper_than_two_intervals(scores):
     found = {(each.masker, each.score): each for each in scores.compare("a")}
     lines = {(line.masker, line.score): line for line in scores.table()}
     assert lines["a", "x"].high > lines["b", "x"].low, "the intervals overlap"
@@ -77,7 +77,7 @@ def test_a_paired_difference_sees_what_two_intervals_do_not(scores):
         scores.compare("c")
 
 
-def test_means_seconds_and_failures(scores):
+def test_means_seconds_and_failures_are_grouped_by_masker(scores):
     assert scores.means()["a"]["y/one"] == 1
     assert scores.seconds()["a"] == 0.5
     assert math.isnan(scores.seconds()["b"])
@@ -86,7 +86,7 @@ def test_means_seconds_and_failures(scores):
     assert repr(scores).endswith("and 1 other scores, see means()")
 
 
-def test_files(scores, tmp_path):
+def test_tables_are_written_as_csv_and_json(scores, tmp_path):
     rows = list(csv.DictReader(scores.to_csv(tmp_path / "t.csv").read_text().splitlines()))
     assert len(rows) == 6
     assert rows[1]["mean"] == ""
@@ -96,12 +96,12 @@ def test_files(scores, tmp_path):
     assert found[0]["score"] == "y/one"
 
 
-def test_nothing_has_a_table_too():
+def test_no_rows_give_an_empty_table():
     assert Scores(()).table() == ()
     assert Scores(()).means() == {}
 
 
-def test_files_at_home(scores, tmp_path, monkeypatch):
+def test_a_tilde_in_a_path_is_expanded(scores, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     for write in (scores.to_csv, scores.to_json):

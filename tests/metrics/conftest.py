@@ -1,4 +1,4 @@
-"""A box whose answer is a formula, in torch and in numpy, and how the tests ask a metric."""
+"""A black box that is a formula, in torch and in numpy, and helpers that score masks."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from saliencykit.core.metric import Sample
 
 
 class Weighing(BlackBox):
-    """Three classes: weighted sums of the pixels, for pictures of any size up to 24 x 24."""
+    """Three classes: weighted sums of the pixels, for images of any size up to 24 x 24."""
 
     num_classes, differentiable = 3, False
     baseline_color = (0.4, 0.5, 0.6)
@@ -26,7 +26,7 @@ class Weighing(BlackBox):
         return torch.einsum("bchw,kchw->bk", images, weights) / images.shape[2] ** 0.5
 
     def p(self, image, label):
-        """The label's probability in one picture (C, H, W), in numpy."""
+        """The label's probability in one image (C, H, W), in numpy."""
         weights = self.weights.numpy()[..., : image.shape[1], : image.shape[2]]
         z = (weights * image).sum((1, 2, 3)) / image.shape[1] ** 0.5
         return (np.exp(z) / np.exp(z).sum())[label]
@@ -41,10 +41,10 @@ def weighing():
 
 
 @pytest.fixture
-def judged():
-    """`judged(metric, black_box, images, labels, mask)`: the scores by name."""
+def scores_of():
+    """`scores_of(metric, black_box, images, labels, mask)`: the scores by name."""
 
-    def query_batched(metric, black_box, images, labels, mask, seed=0):
+    def score(metric, black_box, images, labels, mask, seed=0):
         generator = torch.Generator().manual_seed(seed)
         return metric(
             black_box,
@@ -54,12 +54,12 @@ def judged():
             generator=generator,
         )
 
-    return query_batched
+    return score
 
 
 @pytest.fixture
 def some():
-    """Four 11 x 14 images in float64, their labels, and maps with plateaus, one of them constant."""
+    """Four 11 x 14 images in float64, labels, and maps with plateaus, one of them constant."""
     generator = torch.Generator().manual_seed(1)
     images = torch.rand(4, 3, 11, 14, generator=generator, dtype=torch.float64)
     maps = torch.rand(4, 1, 11, 14, generator=generator, dtype=torch.float64)
@@ -71,8 +71,8 @@ def some():
 
 @pytest.fixture
 def order():
-    """`order(map)`: the pixels (y, x) of one map (H, W), best first, by the stated rule, with
-    Python's sort.
+    """`order(map)`: the pixels (y, x) of one map (H, W), best first, sorted by
+    Python.
     """
 
     def sort(values):

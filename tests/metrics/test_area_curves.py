@@ -10,10 +10,10 @@ from saliencykit.metrics.area_curves import AreaCurves
 @pytest.mark.parametrize(
     "metric", [AreaCurves(), AreaCurves(areas=(0.123, 0.9), alternative=Noise())]
 )
-def test_against_a_slow_twin(metric, weighing, judged, some, chosen):
+def test_it_equals_a_slow_reference(metric, weighing, scores_of, some, chosen):
     images, labels, maps = some
     fills = metric.alternative(images, generator=torch.Generator().manual_seed(0)).numpy()
-    got = judged(metric, weighing, images, labels, maps)
+    got = scores_of(metric, weighing, images, labels, maps)
     assert set(got) == {"gap"} | {
         f"{side}_{area:g}" for side in ("kept", "dropped") for area in metric.areas
     }
@@ -30,12 +30,12 @@ def test_against_a_slow_twin(metric, weighing, judged, some, chosen):
         assert got["gap"][i].item() == pytest.approx(sum(gaps) / len(gaps), abs=1e-9)
 
 
-def test_a_fill_that_looks_at_the_mask(weighing, judged, some, chosen):
+def test_a_fill_that_depends_on_the_mask_is_supported(weighing, scores_of, some, chosen):
     """Any alternative object will do: the benchmarks pass fills that nothing was trained with."""
     from benchmarks.held_out import Road
 
     images, labels, maps = some
-    got = judged(
+    got = scores_of(
         AreaCurves(areas=(0.3,), alternative=Road(std=0.0)), weighing, images, labels, maps
     )
     for i in range(4):
@@ -46,21 +46,21 @@ def test_a_fill_that_looks_at_the_mask(weighing, judged, some, chosen):
         )
 
 
-def test_the_truth_and_its_opposite(black_box, examples, judged):
+def test_the_evidence_scores_higher_than_its_complement(black_box, examples, scores_of):
     images, labels = examples
     truth = black_box.evidence(images, labels)
     metric = AreaCurves(areas=(0.1, 0.2), alternative=Blur(sigma=3.0))
     right, wrong = (
-        judged(metric, black_box, images, labels, mask)["gap"] for mask in (truth, 1 - truth)
+        scores_of(metric, black_box, images, labels, mask)["gap"] for mask in (truth, 1 - truth)
     )
     assert bool((right > 0.6).all())
     assert bool((wrong < -0.6).all())
 
 
-def test_only_the_order_counts(weighing, judged, some):
+def test_only_the_order_of_the_pixels_counts(weighing, scores_of, some):
     images, labels, maps = some
     one, other = (
-        judged(AreaCurves(), weighing, images, labels, mask)["gap"]
+        scores_of(AreaCurves(), weighing, images, labels, mask)["gap"]
         for mask in (maps, maps**3 * 0.4)
     )
     assert torch.equal(one, other)

@@ -11,49 +11,49 @@ from saliencykit.testing.black_boxes import small_network
 
 
 @pytest.mark.parametrize("metric", [AverageDrop(), AverageDrop(alternative=Blur(sigma=2.0))])
-def test_against_a_slow_twin(metric, weighing, judged, some):
+def test_it_equals_a_slow_reference(metric, weighing, scores_of, some):
     images, labels, maps = some
     fills = metric.alternative.for_black_box(weighing)(images, generator=torch.Generator()).numpy()
-    got = judged(metric, weighing, images, labels, maps)
+    got = scores_of(metric, weighing, images, labels, maps)
     for i in range(4):
         image, mask = images[i].numpy(), maps[i, 0].numpy()
         p, o = (
             weighing.p(image, labels[i]),
             weighing.p(image * mask + fills[i] * (1 - mask), labels[i]),
         )
-        twin = {
+        expected = {
             "drop": max(0, p - o) / p,
             "increase": float(o > p),
             "gain": max(0, o - p) / (1 - p),
             "area": mask.mean(),
         }
         assert {name: value[i].item() for name, value in got.items()} == pytest.approx(
-            twin, abs=1e-9
+            expected, abs=1e-9
         )
     assert {0.0, 1.0} == set(got["increase"].tolist())
 
 
-def test_the_whole_picture_loses_and_gains_nothing(weighing, judged, some):
-    got = judged(AverageDrop(), weighing, some[0], some[1], torch.ones_like(some[2]))
+def test_the_whole_image_loses_and_gains_nothing(weighing, scores_of, some):
+    got = scores_of(AverageDrop(), weighing, some[0], some[1], torch.ones_like(some[2]))
     assert [got[name].abs().max().item() for name in ("drop", "increase", "gain")] == [0, 0, 0]
     assert got["area"].tolist() == [1] * 4
 
 
-def test_certainty_either_way_is_finite(weighing, judged, some):
+def test_probabilities_of_0_and_1_give_finite_scores(weighing, scores_of, some):
     weighing.weights = weighing.weights * 1e4
-    got = judged(AverageDrop(), weighing, *some)
+    got = scores_of(AverageDrop(), weighing, *some)
     assert all(
         bool(value.isfinite().all()) and value.min() >= 0 and value.max() <= 1
         for value in got.values()
     )
 
 
-def test_the_alternative_is_one():
+def test_only_an_alternative_is_accepted():
     with pytest.raises(InputError, match="AverageDrop"):
         AverageDrop(alternative=0.5)
 
 
-def test_against_pytorch_grad_cam(judged):
+def test_it_equals_pytorch_grad_cam(scores_of):
     """Their drop is a difference of probabilities, ours a share of the first; the edit is the same
     for black as 0.
     """
@@ -63,8 +63,13 @@ def test_against_pytorch_grad_cam(judged):
     images, labels = torch.rand(4, 3, 16, 16, generator=generator), torch.tensor([0, 1, 2, 3])
     maps = torch.rand(4, 1, 16, 16, generator=generator)
     targets = [lambda z, c=c: z.softmax(0)[c] for c in labels.tolist()]
-    asked = {"input_tensor": images, "cams": maps[:, 0].numpy(), "targets": targets, "model": model}
-    ours = judged(
+    arguments = {
+        "input_tensor": images,
+        "cams": maps[:, 0].numpy(),
+        "targets": targets,
+        "model": model,
+    }
+    ours = scores_of(
         AverageDrop(alternative=Constant(color=0.0)),
         TorchBlackBox(model, size=16),
         images,
@@ -73,5 +78,5 @@ def test_against_pytorch_grad_cam(judged):
     )
     with torch.no_grad():
         p = model(images).softmax(1)[torch.arange(4), labels].numpy()
-    assert np.allclose(ours["drop"].numpy() * p, theirs.DropInConfidence()(**asked), atol=1e-6)
-    assert np.array_equal(ours["increase"].numpy(), theirs.IncreaseInConfidence()(**asked))
+    assert np.allclose(ours["drop"].numpy() * p, theirs.DropInConfidence()(**arguments), atol=1e-6)
+    assert np.array_equal(ours["increase"].numpy(), theirs.IncreaseInConfidence()(**arguments))

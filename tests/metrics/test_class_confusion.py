@@ -10,12 +10,12 @@ from saliencykit.testing.black_boxes import Counting, PlantedEvidence
 BOX = PlantedEvidence()
 
 
-def pictures(count=5):
+def make_images(count=5):
     return BOX.examples(count, generator=torch.Generator().manual_seed(1))
 
 
 def compared(mask, explain, metric=None, black_box=BOX, seed=0):
-    images, labels = pictures(len(mask))
+    images, labels = make_images(len(mask))
     return (metric or ClassConfusion())(
         black_box,
         Sample(images, labels),
@@ -36,7 +36,7 @@ def slow(own, other):
     }
 
 
-def test_against_a_slow_twin():
+def test_it_equals_a_slow_reference():
     g = torch.Generator().manual_seed(0)
     mask, other = torch.rand(5, 1, 16, 16, generator=g), torch.rand(5, 1, 16, 16, generator=g) ** 2
     got = compared(mask, lambda images, labels: other)
@@ -45,26 +45,26 @@ def test_against_a_slow_twin():
             assert got[name][i].item() == pytest.approx(value, abs=1e-6)
 
 
-def test_another_class_is_asked_about_and_each_is_as_likely():
-    asked = []
-    images, labels = pictures(1)
+def test_all_other_classes_are_equally_likely():
+    explained = []
+    images, labels = make_images(1)
     for seed in range(120):
         metric, g = ClassConfusion(), torch.Generator().manual_seed(seed)
         metric(
             BOX,
             Sample(images, labels),
             torch.ones(1, 1, 16, 16),
-            explain=lambda x, y: asked.append(int(y)) or x[:, :1],
+            explain=lambda x, y: explained.append(int(y)) or x[:, :1],
             generator=g,
         )
-    assert labels.item() not in asked
-    assert min(asked.count(other) for other in set(range(4)) - {labels.item()}) > 20
+    assert labels.item() not in explained
+    assert min(explained.count(other) for other in set(range(4)) - {labels.item()}) > 20
 
 
 def test_the_runner_up_is_the_most_probable_of_the_others():
     seen = []
     black_box = Counting(BOX)
-    images, _ = pictures()
+    images, _ = make_images()
     compared(
         torch.ones(5, 1, 16, 16),
         lambda x, y: seen.append(y) or x[:, :1],
@@ -78,7 +78,7 @@ def test_the_runner_up_is_the_most_probable_of_the_others():
 
 
 def test_a_masker_that_ignores_the_class_has_ones_and_a_perfect_one_zeros():
-    images, labels = pictures()
+    images, labels = make_images()
     mask = BOX.evidence(images, labels)
     same = compared(mask, lambda x, y: mask)
     assert all(torch.allclose(value, torch.ones(5)) for value in same.values())
@@ -89,14 +89,14 @@ def test_a_masker_that_ignores_the_class_has_ones_and_a_perfect_one_zeros():
     assert all(value.isnan().all() for value in empty.values())
 
 
-def test_one_class_has_no_other():
+def test_a_model_with_one_class_gives_nan():
     class Alone(type(BOX).__mro__[1]):
         num_classes, differentiable = 1, False
 
         def logits(self, images):
             return images.mean((1, 2, 3))[:, None]
 
-    images, _ = pictures(2)
+    images, _ = make_images(2)
     sample = Sample(images, torch.zeros(2, dtype=torch.int64))
     got = ClassConfusion()(
         Alone(), sample, torch.ones(2, 1, 16, 16), explain=None, generator=torch.Generator()
@@ -108,6 +108,6 @@ def test_correlation_of_a_constant_map_is_undefined():
     assert correlation(torch.full((1, 1, 3, 3), 0.1), torch.rand(1, 1, 3, 3)).isnan().all()
 
 
-def test_bad_argument():
+def test_a_wrong_argument_is_refused():
     with pytest.raises(InputError, match="ClassConfusion"):
         ClassConfusion(other="worst")

@@ -11,7 +11,7 @@ def generator():
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_the_imputation_is_near_the_exact_one(share):
+def test_the_imputation_is_close_to_the_exact_one(share):
     images = torch.nn.functional.avg_pool2d(torch.rand(2, 3, 70, 60, generator=generator()), 5, 1)
     mask = (torch.rand(2, 1, 66, 56, generator=generator()) < share).float()
     quick, exact = (
@@ -20,7 +20,7 @@ def test_the_imputation_is_near_the_exact_one(share):
     assert (quick - exact).abs().mean() < 2e-3
 
 
-def test_noise_is_on_removed_pixels_only_and_the_same_in_any_batch():
+def test_only_removed_pixels_get_noise_and_the_same_in_any_batch():
     images = torch.full((2, 3, 32, 32), 0.5)
     images[1] = 0.3
     mask = torch.zeros(2, 1, 32, 32)
@@ -37,7 +37,7 @@ def test_noise_is_on_removed_pixels_only_and_the_same_in_any_batch():
     )
 
 
-def test_shuffled_blocks_move_and_keep_every_pixel():
+def test_shuffled_blocks_keep_every_pixel():
     images = torch.arange(3 * 70 * 66.0).view(1, 3, 70, 66) / 1e5
     fill = ShuffledBlocks(block=16)(images, generator=generator())
     assert not torch.equal(fill, images)
@@ -57,13 +57,13 @@ def test_shuffled_blocks_move_and_keep_every_pixel():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 5), (16, 16), (33, 47)])
-def test_shuffled_blocks_of_small_pictures(size):
+def test_blocks_of_small_images_are_halved(size):
     images = torch.rand(2, 1, *size, generator=generator())
     fill = ShuffledBlocks()(images, generator=generator())
     assert torch.allclose(fill.flatten(1).sort(1).values, images.flatten(1).sort(1).values)
 
 
-def test_the_same_picture_is_shuffled_alike_in_any_batch():
+def test_an_image_is_shuffled_the_same_way_in_any_batch():
     images = torch.rand(3, 3, 64, 64, generator=generator())
     together = ShuffledBlocks()(images, generator=generator())
     assert torch.equal(together[1:2], ShuffledBlocks()(images[1:2], generator=generator()))
@@ -72,6 +72,6 @@ def test_the_same_picture_is_shuffled_alike_in_any_batch():
 @pytest.mark.parametrize(
     "make", [lambda: RoadImputation(std=-1.0), lambda: ShuffledBlocks(block=0)]
 )
-def test_wrong_numbers_are_refused(make):
+def test_wrong_arguments_are_refused(make):
     with pytest.raises(InputError):
         make()

@@ -6,9 +6,9 @@ from saliencykit.metrics.area_curves import AreaCurves
 from saliencykit.metrics.held_out_area_curves import HELD_OUT, HeldOutAreaCurves
 
 
-def test_it_is_the_mean_of_the_curves_under_both_fills(weighing, judged, some):
+def test_it_is_the_mean_of_the_curves_under_both_alternatives(weighing, scores_of, some):
     images, labels, maps = some
-    got = judged(HeldOutAreaCurves(areas=(0.2, 0.6)), weighing, images, labels, maps)
+    got = scores_of(HeldOutAreaCurves(areas=(0.2, 0.6)), weighing, images, labels, maps)
     each = []
     generator = torch.Generator().manual_seed(0)
     from saliencykit.core.metric import Sample
@@ -23,12 +23,12 @@ def test_it_is_the_mean_of_the_curves_under_both_fills(weighing, judged, some):
         assert torch.allclose(values, (each[0][name] + each[1][name]) / 2, atol=1e-6)
 
 
-def test_the_truth_and_its_opposite(black_box, examples, judged):
+def test_the_evidence_scores_higher_than_its_complement(black_box, examples, scores_of):
     images, labels = examples
     truth = black_box.evidence(images, labels)
     metric = HeldOutAreaCurves(areas=(0.1, 0.2))
     right, wrong = (
-        judged(metric, black_box, images, labels, mask)["gap"] for mask in (truth, 1 - truth)
+        scores_of(metric, black_box, images, labels, mask)["gap"] for mask in (truth, 1 - truth)
     )
     assert bool((right > wrong + 0.5).all())
 

@@ -29,15 +29,15 @@ def slow(black_box, image, label, values, fill, steps, chosen, insert):
     "metric",
     [Insertion(), Deletion(), Insertion(steps=5, alternative=Noise()), Deletion(steps=154)],
 )
-def test_against_a_slow_twin(metric, weighing, judged, some, chosen):
+def test_it_equals_a_slow_reference(metric, weighing, scores_of, some, chosen):
     images, labels, maps = some
     fills = metric.alternative.for_black_box(weighing)(
         images, generator=torch.Generator().manual_seed(0)
     ).numpy()
-    got = judged(metric, weighing, images, labels, maps)
+    got = scores_of(metric, weighing, images, labels, maps)
     for i in range(4):
         insert = isinstance(metric, Insertion)
-        twin = slow(
+        expected = slow(
             weighing,
             images[i].numpy(),
             labels[i],
@@ -48,14 +48,14 @@ def test_against_a_slow_twin(metric, weighing, judged, some, chosen):
             insert,
         )
         assert [got[name][i].item() for name in ("auc", "start", "end")] == pytest.approx(
-            twin, abs=1e-9
+            expected, abs=1e-9
         )
 
 
-def test_the_ends_are_the_picture_and_the_alternative(weighing, judged, some):
+def test_the_curve_ends_at_the_image_and_the_alternative(weighing, scores_of, some):
     images, labels, maps = some
     insertion, deletion = (
-        judged(metric, weighing, images, labels, maps) for metric in (Insertion(), Deletion())
+        scores_of(metric, weighing, images, labels, maps) for metric in (Insertion(), Deletion())
     )
     whole = weighing(images).softmax(1)[torch.arange(4), labels]
     assert torch.allclose(insertion["end"], whole)
@@ -64,17 +64,17 @@ def test_the_ends_are_the_picture_and_the_alternative(weighing, judged, some):
     assert torch.allclose(insertion["start"], weighing(blurred).softmax(1)[torch.arange(4), labels])
 
 
-def test_the_truth_beats_its_opposite(black_box, examples, judged):
+def test_the_evidence_scores_better_than_its_complement(black_box, examples, scores_of):
     images, labels = examples
     truth = black_box.evidence(images, labels)
     gray = Deletion(alternative=Constant(color=0.5))
-    assert bool((judged(Insertion(), black_box, images, labels, truth)["auc"] > 0.9).all())
-    assert bool((judged(Insertion(), black_box, images, labels, 1 - truth)["auc"] < 0.4).all())
-    assert bool((judged(gray, black_box, images, labels, truth)["auc"] < 0.4).all())
-    assert bool((judged(gray, black_box, images, labels, 1 - truth)["auc"] > 0.9).all())
+    assert bool((scores_of(Insertion(), black_box, images, labels, truth)["auc"] > 0.9).all())
+    assert bool((scores_of(Insertion(), black_box, images, labels, 1 - truth)["auc"] < 0.4).all())
+    assert bool((scores_of(gray, black_box, images, labels, truth)["auc"] < 0.4).all())
+    assert bool((scores_of(gray, black_box, images, labels, 1 - truth)["auc"] > 0.9).all())
 
 
-def test_queries():
+def test_it_needs_one_query_per_step_and_one_more():
     black_box = Counting(PlantedEvidence())
     images, labels = black_box.black_box.examples(2, generator=torch.Generator().manual_seed(0))
     mask = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -95,17 +95,17 @@ def test_wrong_arguments_are_refused(metric, wrong):
         metric(**wrong)
 
 
-def test_directions():
+def test_insertion_is_better_higher_and_deletion_lower():
     assert Insertion.higher_is_better
     assert not Deletion.higher_is_better
 
 
-def test_the_area_of_a_straight_line_is_exact(judged):
-    """A box whose probability grows by the same amount with each pixel: the area is the mean of its
+def test_the_area_under_a_straight_line_is_exact(scores_of):
+    """The probability grows by the same amount with each pixel: the area is the mean of its
     ends for any steps.
     """
 
-    class ScoreSummary(BlackBox):
+    class Ramp(BlackBox):
         num_classes, differentiable = 2, False
 
         def logits(self, images):
@@ -115,19 +115,19 @@ def test_the_area_of_a_straight_line_is_exact(judged):
     ones = torch.ones(1, 3, 8, 8, dtype=torch.float64)
     mask = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     black = Insertion(alternative=Constant(color=0.0), steps=64)
-    assert judged(black, ScoreSummary(), ones, torch.tensor([0]), mask)[
-        "auc"
-    ].item() == pytest.approx(0.5, abs=1e-9)
+    assert scores_of(black, Ramp(), ones, torch.tensor([0]), mask)["auc"].item() == pytest.approx(
+        0.5, abs=1e-9
+    )
 
 
-def test_against_quantus_pixel_flipping(judged, some):
-    """Pixels of one-channel pictures set to black one row at a time: Quantus' curve without its
+def test_deletion_equals_quantus_pixel_flipping(scores_of, some):
+    """Pixels of one-channel images set to black one row at a time: Quantus' curve without its
     picture, and with one less step.
     """
     quantus = pytest.importorskip("quantus")
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(11 * 14, 3)).eval()
     images, labels = some[0][:, :1].float(), some[1]
-    images[..., 0, 0] = 0  # their black is the least value of the picture
+    images[..., 0, 0] = 0  # their black is the smallest value of the image
     # no ties: Quantus leaves them to numpy
     maps = torch.rand(4, 1, 11, 14, generator=torch.Generator().manual_seed(3))
     metric = quantus.PixelFlipping(
@@ -149,7 +149,7 @@ def test_against_quantus_pixel_flipping(judged, some):
     )
     black_box = TorchBlackBox(model)
     black_box(images)
-    ours = judged(
+    ours = scores_of(
         Deletion(steps=11, alternative=Constant(color=0.0)), black_box, images, labels, maps
     )
     curve = np.concatenate([ours["start"][:, None].numpy(), theirs], axis=1)

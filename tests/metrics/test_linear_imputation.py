@@ -8,7 +8,7 @@ from saliencykit.metrics.linear_imputation import Imputer, impute
 
 
 def scene(seed, side):
-    """A smooth picture with an edge, and a mask of blobs."""
+    """A smooth image with an edge, and a mask of blobs."""
     generator = torch.Generator().manual_seed(seed)
     image = F.interpolate(
         torch.rand(1, 3, 6, 6, generator=generator), size=side, mode="bicubic"
@@ -64,7 +64,7 @@ def test_it_solves_the_published_system(size, area, monkeypatch):
     assert np.abs(impute(image, kept)[0].numpy() - exact).max() < 1e-8
 
 
-def test_masks_on_which_multigrid_alone_diverges():
+def test_it_converges_where_multigrid_alone_diverges():
     """One small blob that is kept, a ring along the edge, single pixels: the coarse grids are
     unlike the fine one.
     """
@@ -84,7 +84,7 @@ def test_masks_on_which_multigrid_alone_diverges():
 
 @pytest.mark.parametrize("side", [64, 97, 224])
 @pytest.mark.parametrize("area", [0.02, 0.1, 0.3, 0.7, 0.95])
-def test_it_is_the_fill_that_the_benchmarks_solve_for_exactly(side, area):
+def test_it_equals_the_exact_solution_of_the_benchmarks(side, area):
     from benchmarks.held_out import Road
 
     image, blobs = scene(side, side)
@@ -97,14 +97,14 @@ def test_it_is_the_fill_that_the_benchmarks_solve_for_exactly(side, area):
     assert off.max() < 0.03
 
 
-def test_the_memory_of_one_batch_does_no_harm_to_the_next():
+def test_buffers_of_one_batch_do_not_affect_the_next():
     (image, blobs), (other, others) = scene(0, 33), scene(1, 33)
     imputer = Imputer(image)
     imputer(other, others > 0.7)
     assert torch.equal(imputer(image, blobs > 0.3), impute(image, blobs > 0.3))
 
 
-def test_half_precision():
+def test_half_precision_images_are_supported():
     image, blobs = scene(0, 40)
     found = impute(image.half(), blobs > 0.5)
     assert found.dtype == torch.float16
@@ -113,13 +113,13 @@ def test_half_precision():
 
 @pytest.mark.parametrize("value", [False, True])
 @pytest.mark.parametrize("side", [5, 40])
-def test_of_nothing_and_of_everything(value, side):
+def test_nothing_kept_gives_the_mean_and_everything_kept_the_image(value, side):
     image, _ = scene(0, side)
     wanted = image if value else image.mean((2, 3), keepdim=True).expand_as(image)
     assert np.allclose(impute(image, torch.full((1, 1, side, side), value)), wanted, atol=1e-6)
 
 
-def test_alone_and_in_a_batch():
+def test_an_image_is_imputed_the_same_way_in_any_batch():
     pairs = [scene(seed, 48) for seed in range(3)]
     images, kept = (
         torch.cat([image for image, _ in pairs]),

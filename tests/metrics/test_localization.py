@@ -44,7 +44,7 @@ def overlap(one, other):
 
 
 def slow(mask, truth, threshold, least):
-    """For the rule `range` and the box around all: error and overlap."""
+    """For the rule `range` and the box of all pixels: error and overlap."""
     low, high = mask.min(), mask.max()
     ys, xs = np.nonzero(mask >= low + np.float32(threshold) * (high - low))
     black_box = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
@@ -53,7 +53,7 @@ def slow(mask, truth, threshold, least):
 
 
 @pytest.mark.parametrize("least", [0.3, 0.5])
-def test_against_a_slow_twin(least):
+def test_it_equals_a_slow_reference(least):
     for seed in range(4):
         sample, mask = sample_and_masks(seed)
         metric = Localization(threshold=0.6, overlap=least, thresholds=(0.2, 0.9))
@@ -70,9 +70,9 @@ def test_against_a_slow_twin(least):
             )
 
 
-def test_against_torchvision_on_twelve_drawn_pictures():
+def test_it_equals_torchvision_on_twelve_random_images():
     """Twelve masks that are rectangles, one of them twice: their overlap is torchvision's, whatever
-    the rule and the box.
+    the rule and the bounding box.
     """
     g = torch.Generator().manual_seed(3)
     corners = torch.randint(0, 20, (12, 2, 2), generator=g)
@@ -94,7 +94,7 @@ def test_against_torchvision_on_twelve_drawn_pictures():
             assert torch.equal(got["error"], (wanted < 0.5).float())
 
 
-def test_the_largest_part_ignores_a_speck():
+def test_the_largest_component_ignores_a_speck():
     sample, _ = sample_and_masks()
     mask = torch.zeros(4, 1, 16, 16)
     mask[..., 3:10, 2:9] = 1
@@ -103,7 +103,7 @@ def test_the_largest_part_ignores_a_speck():
     assert score(Localization(), sample, mask)["error"][0] == 1
 
 
-def test_without_boxes_nothing_applies_and_the_classifier_is_never_asked():
+def test_without_boxes_scores_are_nan_and_the_classifier_is_not_queried():
     sample, mask = sample_and_masks()
     black_box = Counting(PlantedEvidence())
     got = score(
@@ -115,7 +115,7 @@ def test_without_boxes_nothing_applies_and_the_classifier_is_never_asked():
     assert black_box.num_images == 0
 
 
-def test_a_threshold_is_chosen_by_its_mean():
+def test_the_threshold_with_the_lowest_mean_error_is_chosen():
     rows = [
         {
             "localization/error@0.2": 1.0,
@@ -154,6 +154,6 @@ def test_a_threshold_is_chosen_by_its_mean():
         {"thresholds": (0.1, -1.0)},
     ],
 )
-def test_bad_arguments(wrong):
+def test_wrong_arguments_are_refused(wrong):
     with pytest.raises(InputError, match="Localization"):
         Localization(**wrong)

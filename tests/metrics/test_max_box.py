@@ -9,7 +9,7 @@ from tests.metrics.test_localization import TRUTH, overlap, sample_and_masks, sc
 from tests.metrics.test_thresholding import around, slow_parts
 
 
-def test_against_a_slow_twin():
+def test_it_equals_a_slow_reference():
     metric = MaxBoxAccV2()
     for seed in range(3):
         sample, mask = sample_and_masks(seed)
@@ -35,7 +35,7 @@ def test_against_a_slow_twin():
 
 
 def slow_accuracy(overlaps, least):
-    """overlaps: pictures x thresholds."""
+    """overlaps: images x thresholds."""
     best = []
     for delta in least:
         best.append(
@@ -44,7 +44,7 @@ def slow_accuracy(overlaps, least):
     return [*best, np.mean(best)]
 
 
-def test_the_accuracy_of_a_data_set():
+def test_the_accuracy_of_a_data_set_is_that_of_the_best_threshold():
     overlaps = np.random.default_rng(0).random((40, 5)).round(2)
     rows = [
         {f"max-box-acc-v2/overlap@{t / 10:g}": v for t, v in enumerate(row)} | {"other@0.1": 5.0}
@@ -59,10 +59,10 @@ def test_the_accuracy_of_a_data_set():
         max_box_accuracy([{"a": 1.0}])
 
 
-def test_a_right_box_is_right_and_without_boxes_nothing_applies():
+def test_an_exact_box_scores_1_and_without_boxes_scores_are_nan():
     mask = torch.zeros(4, 1, 16, 16)
     mask[:, :, 3:10, 2:9] = 0.8
-    mask[:, :, 15, 15] = 1.0  # a speck of its own: another box, which does no harm
+    mask[:, :, 15, 15] = 1.0  # a separate speck: another box, which does not matter
     sample, _ = sample_and_masks()
     got = score(MaxBoxAccV2(thresholds=(0.5, 0.9)), sample, mask)
     assert got["overlap@0.5"][0] == 1
@@ -72,6 +72,6 @@ def test_a_right_box_is_right_and_without_boxes_nothing_applies():
 
 
 @pytest.mark.parametrize("wrong", [(), (0.1, 0.1), (1.5,)])
-def test_bad_thresholds(wrong):
+def test_wrong_thresholds_are_refused(wrong):
     with pytest.raises(InputError, match="MaxBoxAccV2"):
         MaxBoxAccV2(thresholds=wrong)

@@ -19,7 +19,7 @@ def examples(count, seed, size=(16, 16)):
 
 
 def plain(color, label):
-    """A picture of one colour is its own shrunk copy."""
+    """A image of one color is its own shrunk copy."""
     return torch.tensor(color).view(1, 3, 1, 1).expand(1, 3, 16, 16), torch.tensor([label])
 
 
@@ -34,8 +34,8 @@ def query_batched(metric, sample, explain, black_box=BOX, seed=0):
     )
 
 
-def test_against_a_slow_twin_on_plain_pictures():
-    """With pictures of one colour each, the mosaic's quarters can be recognised, and the right mass
+def test_it_equals_a_slow_reference_on_plain_images():
+    """With images of one color each, the mosaic's quarters can be recognised, and the right mass
     counted by hand.
     """
     noise = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -73,7 +73,7 @@ def quarter_of(mosaic, color):
 
 
 @pytest.mark.parametrize("size", [(16, 16), (9, 13)])
-def test_the_layout_is_four_shrunk_pictures(size):
+def test_the_layout_is_four_shrunk_images(size):
     g = torch.Generator().manual_seed(0)
     images, others = torch.rand(5, 3, *size, generator=g), torch.rand(5, 3, 3, 20, 30, generator=g)
     places = torch.tensor([0, 1, 2, 3, 1])
@@ -102,7 +102,7 @@ def test_the_layout_is_four_shrunk_pictures(size):
     ]
 
 
-def test_a_perfect_mask_a_flat_one_and_an_empty_one():
+def test_a_perfect_mask_scores_1_and_a_constant_or_empty_one_a_quarter():
     sample, others = examples(6, 0), examples(20, 1)
     metric = Mosaic(others=others)
     places = []
@@ -144,14 +144,14 @@ def test_without_three_other_classes_there_is_no_mosaic():
     assert black_box.num_images == 1
 
 
-def test_the_set_is_taken_from_the_data_unless_there_is_one():
+def test_for_data_sets_the_others_unless_there_are_some():
     assert Mosaic().for_data(PLAIN).others is PLAIN
     assert Mosaic(others=PLAIN).for_data(examples(3, 0)).others is PLAIN
     assert repr(Mosaic(others=PLAIN)) == "Mosaic(shrink=True)"
 
 
-def test_evaluate_gives_it_pictures_of_all_parts_of_the_data():
-    """Sorted by class, as folders are: the first 32 pictures are all of one class."""
+def test_evaluate_gives_it_images_from_all_parts_of_the_data():
+    """Sorted by class, as folders are: the first 32 images are all of one class."""
     sample = examples(120, 5)
     order = sample.labels.argsort()
     data = [
@@ -164,7 +164,7 @@ def test_evaluate_gives_it_pictures_of_all_parts_of_the_data():
         assert shares == pytest.approx([0.25] * len(shares))
 
 
-def test_bad_pictures():
+def test_wrong_images_are_refused():
     with pytest.raises(InputError, match="at least one"):
         Mosaic(others=Sample(torch.zeros(0, 3, 4, 4), torch.zeros(0, dtype=torch.int64)))
     with pytest.raises(InputError, match="2 pixels"):
@@ -177,7 +177,7 @@ def test_bad_pictures():
         )
 
 
-def test_mosaics_of_full_size():
+def test_parts_keep_their_size_without_shrinking():
     places = torch.tensor([2, 0])
     sample = examples(2, 3, size=(10, 13))
     others = torch.rand(2, 3, 3, 10, 13, generator=torch.Generator().manual_seed(0))
@@ -189,8 +189,8 @@ def test_mosaics_of_full_size():
     assert torch.equal(mosaics[1, :, 10:, 13:], others[1, 2])
 
 
-def test_a_mosaic_of_full_size_is_judged_by_its_own_quarter():
-    """The planted evidence is found in pictures of any size."""
+def test_a_mosaic_of_full_size_is_scored_by_its_own_quarter():
+    """The planted evidence is found in images of any size."""
     sample = examples(6, 5)
     got = query_batched(Mosaic(others=examples(12, 6), shrink=False), sample, BOX.evidence)
     shrunk = query_batched(

@@ -21,7 +21,7 @@ def generator():
     return torch.Generator().manual_seed(0)
 
 
-def test_all_edits_share_one_draw(some, weighing):
+def test_all_perturbations_share_one_draw(some, weighing):
     images, _, maps = some
     edit = make_perturber(weighing, images, Noise(), generator())
     fill = Noise()(images, generator=generator())
@@ -29,13 +29,13 @@ def test_all_edits_share_one_draw(some, weighing):
     assert torch.equal(edit(maps >= 0.5), compose(images, (maps >= 0.5).double(), fill))
 
 
-def test_alternatives_know_the_box(some, weighing):
+def test_alternatives_know_the_black_box(some, weighing):
     edit = make_perturber(weighing, some[0], Constant(color="zero"), generator())
     colors = edit(torch.zeros_like(some[2]))[0, :, 0, 0]
     assert colors.tolist() == pytest.approx(weighing.baseline_color)
 
 
-def test_an_alternative_with_an_edit_of_its_own_is_asked_each_time(some, weighing):
+def test_an_alternative_with_its_own_edit_computes_each_perturbation(some, weighing):
     images, _, maps = some
     edit = make_perturber(weighing, images, BlurPyramid(), generator())
     assert torch.allclose(edit(maps), BlurPyramid().edit(images, maps, generator()))
@@ -43,20 +43,20 @@ def test_an_alternative_with_an_edit_of_its_own_is_asked_each_time(some, weighin
 
 
 @pytest.mark.parametrize(
-    ("limit", "asked"), [(None, [28]), (8, [8, 8, 8, 4]), (4, [4] * 7), (3, [3, 1] * 7)]
+    ("max_batch", "batch_sizes"), [(None, [28]), (8, [8, 8, 8, 4]), (4, [4] * 7), (3, [3, 1] * 7)]
 )
-def test_small_batches_are_asked_several_edits_at_a_time(limit, asked, some, weighing):
+def test_small_batches_are_joined(max_batch, batch_sizes, some, weighing):
     images, labels, _ = some
     edits = [images * factor for factor in torch.linspace(0, 1, 7)]
-    weighing.max_batch_size = limit
+    weighing.max_batch_size = max_batch
     found = query_batched(weighing, iter(edits))
-    assert weighing.batch_sizes == asked
+    assert weighing.batch_sizes == batch_sizes
     assert torch.allclose(found, torch.stack([weighing(edit) for edit in edits]))
     wanted = torch.stack([weighing(edit).softmax(1)[torch.arange(4), labels] for edit in edits])
     assert torch.allclose(probabilities(weighing, labels, edits), wanted)
 
 
-def test_each_edit_is_asked_once():
+def test_each_perturbation_is_queried_once():
     black_box = Counting(PlantedEvidence())
     images, labels = black_box.black_box.examples(3, generator=generator())
     probabilities(black_box, labels, [images] * 5)
@@ -82,16 +82,16 @@ def test_wrong_arguments_are_refused():
 
 
 @pytest.mark.parametrize("alternative", [Blur(sigma=2.0), Noise(), Constant(color="mean")])
-def test_a_remembered_fill_is_the_one_that_would_be_made(alternative, some, weighing):
+def test_a_cached_fill_equals_a_new_one(alternative, some, weighing):
     images, mask = some[0].clone(), some[2] >= 0.5
 
-    def edited(pictures):
+    def perturbed(images):
         g = generator()
-        return make_perturber(weighing, pictures, alternative, g)(mask), torch.rand(1, generator=g)
+        return make_perturber(weighing, images, alternative, g)(mask), torch.rand(1, generator=g)
 
-    first, again, fresh = edited(images), edited(images), edited(images.clone())
+    first, again, fresh = perturbed(images), perturbed(images), perturbed(images.clone())
     assert torch.equal(first[0], again[0])
     assert torch.equal(first[0], fresh[0])
     assert first[1] == again[1] == fresh[1]
     images *= 0.5
-    assert torch.equal(edited(images)[0], edited(images.clone())[0])
+    assert torch.equal(perturbed(images)[0], perturbed(images.clone())[0])

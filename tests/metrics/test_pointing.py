@@ -13,7 +13,7 @@ def inside(bbox, y, x):
 
 
 def slow_pointing(mask, boxes, tolerance):
-    """Does a disc of that radius around a largest pixel hold a pixel of a box? Averaged over all
+    """Does a disc of that radius around a maximum contain a pixel of a box? Averaged over all
     that are largest.
     """
     hits = []
@@ -29,7 +29,7 @@ def slow_pointing(mask, boxes, tolerance):
 
 
 @pytest.mark.parametrize("tolerance", [0, 1, 2.5, 4])
-def test_the_pointing_game_against_a_slow_twin(tolerance):
+def test_the_pointing_game_equals_a_slow_reference(tolerance):
     for seed in range(6):
         sample, mask = sample_and_masks(seed)
         mask = (mask * 5).round() / 5 if seed % 2 else mask  # with ties
@@ -43,7 +43,7 @@ def test_the_pointing_game_against_a_slow_twin(tolerance):
                 assert got[i].isnan()
 
 
-def test_energy_against_a_slow_twin():
+def test_the_energy_pointing_game_equals_a_slow_reference():
     sample, mask = sample_and_masks()
     got = score(EnergyPointingGame(), sample, mask)["EnergyPointingGame"]
     for i, boxes in enumerate(TRUTH):
@@ -60,7 +60,7 @@ def test_energy_against_a_slow_twin():
         assert got[i].item() == pytest.approx(held / one.sum(), abs=1e-6)
 
 
-def test_flat_and_empty_masks_score_the_area_of_the_boxes():
+def test_constant_and_empty_masks_score_the_area_of_the_boxes():
     sample, mask = sample_and_masks()
     area = box_pixels(TRUTH, mask).float().mean((1, 2, 3))
     for value in (0.0, 0.3, 1.0):
@@ -85,7 +85,7 @@ def test_a_box_thinner_than_a_pixel_can_be_hit():
     assert near[0, 0].any(0).tolist() == [False, True, False, False]
 
 
-def test_without_boxes_nothing_applies():
+def test_without_boxes_scores_are_nan():
     sample, mask = sample_and_masks()
     for metric in (PointingGame(), EnergyPointingGame()):
         (got,) = score(metric, Sample(sample.images, sample.labels), mask).values()
@@ -98,7 +98,7 @@ def test_the_tolerance_is_checked(tolerance):
         PointingGame(tolerance=tolerance)
 
 
-def test_the_pointing_game_is_torchrays():
+def test_the_pointing_game_equals_torchrays():
     game = pytest.importorskip("torchray.benchmark.pointing_game").PointingGame
     g = torch.Generator().manual_seed(0)
     mask = torch.rand(40, 1, 48, 60, generator=g)

@@ -8,14 +8,14 @@ from saliencykit.metrics.ranking import best, ranks
 from saliencykit.testing.strategies import masks
 
 
-def test_against_pythons_sort(some, order):
+def test_it_equals_pythons_sort(some, order):
     for values, places in zip(some[2], ranks(some[2]), strict=True):
         wanted = {at: place for place, at in enumerate(order(values[0].numpy()))}
         assert {(y, x): int(places[0, y, x]) for y in range(11) for x in range(14)} == wanted
 
 
 @pytest.mark.parametrize("size", [(6, 7), (5, 5), (1, 4)])
-def test_a_flat_map_is_the_growing_disc_in_the_middle(size):
+def test_a_constant_map_is_a_growing_disc_in_the_center(size):
     height, width = size
     places = ranks(torch.full((1, 1, *size), 0.3))
     away = (torch.arange(height)[:, None] * 2 - height + 1) ** 2 + (
@@ -26,7 +26,7 @@ def test_a_flat_map_is_the_growing_disc_in_the_middle(size):
 
 
 @given(masks(batch=3, size=(5, 8)))
-def test_it_is_a_permutation_and_no_better_pixel_comes_later(maps):
+def test_ranks_are_a_permutation_in_descending_order(maps):
     places = ranks(maps).flatten(1)
     assert all(row.sort().values.tolist() == list(range(40)) for row in places)
     by_place = maps.flatten(1).gather(1, places.argsort(1))
@@ -34,7 +34,7 @@ def test_it_is_a_permutation_and_no_better_pixel_comes_later(maps):
 
 
 @given(masks(batch=3, size=(4, 6)), st.floats(0.1, 0.9))
-def test_neither_the_scale_nor_the_batch_counts(maps, factor):
+def test_ranks_depend_neither_on_the_scale_nor_on_the_batch(maps, factor):
     if len((maps * factor).unique()) == len(maps.unique()):
         assert torch.equal(ranks(maps * factor), ranks(maps))
     assert torch.equal(ranks(maps)[1:2], ranks(maps[1:2]))
@@ -47,12 +47,12 @@ def test_negative_zero_is_zero():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.31, 0.5, 1.0])
-def test_best_takes_the_rounded_share(share):
+def test_best_takes_the_rounded_fraction(share):
     places = ranks(torch.rand(2, 1, 7, 9, generator=torch.Generator().manual_seed(0)))
     assert best(places, share).sum((1, 2, 3)).tolist() == [round(share * 63)] * 2
 
 
-def test_what_is_remembered_of_a_map_is_forgotten_when_the_map_is_written_to():
+def test_cached_ranks_are_dropped_when_the_map_is_modified():
     values = np.random.default_rng(0).random((1, 1, 5, 6))
     maps = torch.from_numpy(values)
     first = ranks(maps)

@@ -10,7 +10,7 @@ from saliencykit.metrics.road import RemoveAndDebias
 from saliencykit.testing.black_boxes import small_network
 
 
-def test_against_a_slow_twin(weighing, judged, some, chosen):
+def test_it_equals_a_slow_reference(weighing, scores_of, some, chosen):
     """One edit at a time; that the imputation solves the published system is tested in
     test_imputing.py.
     """
@@ -19,9 +19,9 @@ def test_against_a_slow_twin(weighing, judged, some, chosen):
     grain = rng.normal(
         images, (3, 11, 14), generator=torch.Generator().manual_seed(0), std=0.01
     ).numpy()
-    got = judged(metric, weighing, images, labels, maps)
+    got = scores_of(metric, weighing, images, labels, maps)
     for i in range(4):
-        twin = {}
+        expected = {}
         for name in ("morf", "lerf"):
             answers, right = [], []
             for share in metric.fractions:
@@ -34,26 +34,26 @@ def test_against_a_slow_twin(weighing, judged, some, chosen):
                 edit = np.where(kept == 1, images[i].numpy(), fill + grain[i])
                 answers.append(weighing.p(edit, labels[i]))
                 right.append(weighing.top(edit) == labels[i])
-            twin[name], twin[f"{name}_accuracy"] = np.mean(answers), np.mean(right)
-        twin["gap"] = twin["lerf"] - twin["morf"]
+            expected[name], expected[f"{name}_accuracy"] = np.mean(answers), np.mean(right)
+        expected["gap"] = expected["lerf"] - expected["morf"]
         assert {name: value[i].item() for name, value in got.items()} == pytest.approx(
-            twin, abs=1e-9
+            expected, abs=1e-9
         )
 
 
-def test_the_truth_and_its_opposite(black_box, examples, judged):
+def test_the_evidence_scores_higher_than_its_complement(black_box, examples, scores_of):
     images, labels = examples
     truth = black_box.evidence(images, labels)
-    assert bool((judged(RemoveAndDebias(), black_box, images, labels, truth)["gap"] > 0.5).all())
+    assert bool((scores_of(RemoveAndDebias(), black_box, images, labels, truth)["gap"] > 0.5).all())
     assert bool(
-        (judged(RemoveAndDebias(), black_box, images, labels, 1 - truth)["gap"] < -0.5).all()
+        (scores_of(RemoveAndDebias(), black_box, images, labels, 1 - truth)["gap"] < -0.5).all()
     )
 
 
-def test_the_noise_is_of_the_picture_and_the_seed(weighing, judged, some):
+def test_the_noise_depends_on_image_and_seed(weighing, scores_of, some):
     images, labels, maps = some
     one, same, other = (
-        judged(RemoveAndDebias(noise=0.3), weighing, images, labels, maps, seed)["morf"]
+        scores_of(RemoveAndDebias(noise=0.3), weighing, images, labels, maps, seed)["morf"]
         for seed in (0, 0, 1)
     )
     assert torch.equal(one, same)
@@ -66,8 +66,8 @@ def test_wrong_arguments_are_refused(wrong):
         RemoveAndDebias(**wrong)
 
 
-def test_against_pytorch_grad_cam(judged):
-    """Their gap is half of ours. Their noise is drawn anew each time, and their thresholds are
+def test_it_equals_pytorch_grad_cam(scores_of):
+    """Their gap is half of ours. Their noise differs each time, and their thresholds are
     percentiles: close, not equal.
     """
     theirs = pytest.importorskip("pytorch_grad_cam.metrics.road")
@@ -78,5 +78,5 @@ def test_against_pytorch_grad_cam(judged):
     maps = torch.rand(4, 1, 16, 16, generator=generator)
     targets = [lambda z, c=c: z.softmax(0)[c] for c in labels.tolist()]
     found = theirs.ROADCombined()(images, maps[:, 0].numpy(), targets, model)
-    ours = judged(RemoveAndDebias(), TorchBlackBox(model, size=16), images, labels, maps)["gap"]
+    ours = scores_of(RemoveAndDebias(), TorchBlackBox(model, size=16), images, labels, maps)["gap"]
     assert np.allclose(ours.numpy() / 2, found, atol=0.003)

@@ -15,7 +15,7 @@ from saliencykit.testing.strategies import images, masks
 
 
 class Thirds(BlackBox):
-    """Logits are the mean colours of the image's middle third."""
+    """Logits are the mean colors of the image's middle third."""
 
     num_classes, differentiable = 3, True
 
@@ -67,7 +67,7 @@ def slow(image, label, mask, threshold, floor):
 
 
 @given(st.data())
-def test_against_a_slow_twin(data):
+def test_it_equals_a_slow_reference(data):
     x = data.draw(images(batch=2, size=data.draw(st.sampled_from([(6, 9), (7, 5)]))))
     mask = data.draw(masks(batch=2, size=tuple(x.shape[2:])))
     y = torch.tensor([0, 2])
@@ -81,21 +81,21 @@ def test_against_a_slow_twin(data):
             level = metric.threshold * (
                 float(mask[i].mean()) if metric.relative_to == "mean" else 1.0
             )
-            twin = slow(x[i].numpy(), int(y[i]), mask[i, 0].numpy(), level, metric.floor)
+            expected = slow(x[i].numpy(), int(y[i]), mask[i, 0].numpy(), level, metric.floor)
             if level == mask[i].max() and metric.relative_to == "mean":
                 # a constant mask: whether rounding puts the pixels below their own mean is not the
                 # point
                 continue
             np.testing.assert_allclose(
                 [got[k][i] for k in ("score", "area")],
-                [twin["score"], twin["area"]],
+                [expected["score"], expected["area"]],
                 rtol=1e-7,
                 atol=1e-9,
             )
     assert set(got) == {"score", "area", "crop_accuracy"}
 
 
-def test_crop_accuracy_and_area_by_hand():
+def test_crop_accuracy_and_area_equal_hand_computed_values():
     x = torch.zeros(2, 3, 6, 6)
     x[:, 0], x[:, 1, 3:, 3:] = 0.5, 1.0
     mask = torch.zeros(2, 1, 6, 6)
@@ -152,7 +152,7 @@ def test_a_larger_threshold_never_enlarges_a_box_that_is_not_empty(mask, one, ot
 
 
 @given(masks(batch=2, size=(8, 8)), st.floats(0.1, 0.9))
-def test_relative_to_the_mean_does_not_see_the_masks_scale(mask, factor):
+def test_relative_to_the_mean_the_scale_of_the_mask_does_not_count(mask, factor):
     x, y = torch.zeros(2, 3, 8, 8), torch.tensor([0, 1])
     metric = SaliencyScore(threshold=1.5, relative_to="mean")
     sure = ((mask - 1.5 * mask.mean((1, 2, 3), keepdim=True)).abs() > 1e-9).all()
@@ -181,7 +181,7 @@ def test_one_query_per_image():
         {"relative_to": "energy"},
     ],
 )
-def test_bad_arguments(wrong):
+def test_wrong_arguments_are_refused(wrong):
     with pytest.raises(InputError, match="SaliencyScore"):
         SaliencyScore(**wrong)
 
@@ -192,13 +192,13 @@ def test_lower_is_better():
 
 
 @pytest.mark.parametrize("alternative", [Blur(sigma=2.0), Noise()])
-def test_in_place_against_a_slow_twin(weighing, judged, some, alternative):
+def test_in_place_it_equals_a_slow_reference(weighing, scores_of, some, alternative):
     images, labels, maps = some
     maps = (
         (maps - 0.45).clamp_min(0) * 1.8 * (torch.arange(14) > 5) * (torch.arange(11) < 8)[:, None]
     )
     fills = alternative(images, generator=torch.Generator().manual_seed(0)).numpy()
-    got = judged(
+    got = scores_of(
         saliency_score_in_place(alternative=alternative, floor=0.2), weighing, images, labels, maps
     )
     for i in range(4):
@@ -211,24 +211,24 @@ def test_in_place_against_a_slow_twin(weighing, judged, some, alternative):
             :, top : low + 1, left : right + 1
         ]
         area = (low - top + 1) * (right - left + 1) / 154
-        twin = {"area": area, "crop_accuracy": float(weighing.top(edit) == labels[i])}
-        twin["score"] = np.log(max(area, 0.2)) - np.log(weighing.p(edit, labels[i]))
+        expected = {"area": area, "crop_accuracy": float(weighing.top(edit) == labels[i])}
+        expected["score"] = np.log(max(area, 0.2)) - np.log(weighing.p(edit, labels[i]))
         assert {name: value[i].item() for name, value in got.items()} == pytest.approx(
-            twin, abs=1e-9
+            expected, abs=1e-9
         )
     assert 0.1 < got["area"].min() < 0.6
 
 
-def test_in_place_and_cut_out_agree_on_the_whole_image(weighing, judged, some):
+def test_in_place_and_cropped_agree_on_the_whole_image(weighing, scores_of, some):
     everything = torch.ones_like(some[2])
     one, other = (
-        judged(metric, weighing, some[0], some[1], everything)
+        scores_of(metric, weighing, some[0], some[1], everything)
         for metric in (SaliencyScore(), saliency_score_in_place())
     )
     assert all(torch.allclose(one[name], other[name]) for name in one)
 
 
-def test_in_place_takes_an_alternative():
+def test_in_place_needs_an_alternative():
     assert saliency_score_in_place(threshold=0.2).threshold == 0.2
     with pytest.raises(InputError, match="Alternative"):
         SaliencyScore(alternative=0.5)

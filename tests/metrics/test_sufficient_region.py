@@ -12,15 +12,15 @@ BLACK = Constant(color=0.0)
 
 
 class Share(BlackBox):
-    """The first class's probability is a function of how much of a white picture is left."""
+    """The first class's probability is a function of how much of a white image is left."""
 
     num_classes, differentiable = 2, False
 
     def __init__(self, function):
-        self.function, self.asked = function, 0
+        self.function, self.queries = function, 0
 
     def logits(self, images):
-        self.asked += len(images)
+        self.queries += len(images)
         p = self.function(images.mean((1, 2, 3))).clamp(1e-6, 1 - 1e-6)
         return torch.stack([p, 1 - p], 1).log()
 
@@ -48,14 +48,14 @@ def curve(black_box, image, label, values, fill, chosen, keep):
         SmallestDestroyingRegion(resolution=1 / 154, confidence=0.6, alternative=BLACK),
     ],
 )
-def test_it_finds_a_crossing_of_the_full_curve(metric, weighing, judged, some, chosen):
+def test_it_finds_a_crossing_of_the_full_curve(metric, weighing, scores_of, some, chosen):
     """Against all 155 sizes, one by one: at the area found it passes, with one pixel less it does
     not.
     """
     images, _, maps = some
     labels = weighing(images).argmax(1)
     fills = metric.alternative(images, generator=torch.Generator()).numpy()
-    got, applies = judged(metric, weighing, images, labels, maps), 0
+    got, applies = scores_of(metric, weighing, images, labels, maps), 0
     for i in range(4):
         keep = isinstance(metric, SmallestSufficientRegion)
         all_sizes = curve(
@@ -82,53 +82,53 @@ def test_it_finds_a_crossing_of_the_full_curve(metric, weighing, judged, some, c
     (SmallestDestroyingRegion(alternative=BLACK), 0.9),
     (SmallestDestroyingRegion(alternative=BLACK, confidence=0.7, relative_to="value"), 0.3),
 ])  # fmt: skip
-def test_a_straight_line(metric, wanted, white, judged):
-    got = judged(metric, Share(lambda share: share), *white)
+def test_on_a_straight_line_the_area_is_exact_to_the_resolution(metric, wanted, white, scores_of):
+    got = scores_of(metric, Share(lambda share: share), *white)
     assert got["area"].tolist() == pytest.approx([wanted] * 3, abs=1 / 256 + 1e-6)
 
 
-def test_the_resolution_and_the_queries(white, judged):
+def test_the_resolution_sets_the_number_of_queries(white, scores_of):
     for resolution, rounds in ((1 / 4, 2), (1 / 16, 4), (0.3, 2), (1 / 10000, 8)):
         black_box = Share(lambda share: share)
-        got = judged(
+        got = scores_of(
             SmallestSufficientRegion(alternative=BLACK, confidence=0.33, resolution=resolution),
             black_box,
             *white,
         )
-        assert black_box.asked == 3 * (2 + rounds)
+        assert black_box.queries == 3 * (2 + rounds)
         assert bool((got["area"] >= 0.33 - 1e-6).all())
         assert bool((got["area"] <= 0.33 + max(resolution, 1 / 256) + 1e-6).all())
 
 
-def test_where_it_does_not_apply(white, judged):
+def test_where_no_area_passes_scores_are_nan(white, scores_of):
     half = Share(lambda share: share * 0.5)
     whole = {"confidence": 0.9, "alternative": BLACK, "relative_to": "value"}
-    assert bool(judged(SmallestSufficientRegion(**whole), half, *white)["area"].isnan().all())
-    assert bool(judged(SmallestDestroyingRegion(**whole), half, *white)["area"].isnan().all())
-    never = judged(
+    assert bool(scores_of(SmallestSufficientRegion(**whole), half, *white)["area"].isnan().all())
+    assert bool(scores_of(SmallestDestroyingRegion(**whole), half, *white)["area"].isnan().all())
+    never = scores_of(
         SmallestDestroyingRegion(alternative=BLACK), Share(lambda share: 0.5 + share * 0.2), *white
     )
     assert bool(never["area"].isnan().all() and never["probability"].isnan().all())
-    at_once = judged(
+    at_once = scores_of(
         SmallestSufficientRegion(alternative=BLACK), Share(lambda share: 0.7 + share * 0.0), *white
     )
     assert at_once["area"].tolist() == [0, 0, 0]
     assert at_once["probability"].tolist() == pytest.approx([0.7] * 3)
 
 
-def test_a_curve_with_several_crossings_gives_one_of_them(white, judged):
+def test_of_several_crossings_one_is_found(white, scores_of):
     bump = Share(lambda share: ((share > 0.1) & (share < 0.2) | (share > 0.6)).double() * 0.8 + 0.1)
-    area = judged(SmallestSufficientRegion(alternative=BLACK), bump, *white)["area"]
+    area = scores_of(SmallestSufficientRegion(alternative=BLACK), bump, *white)["area"]
     assert bool((((area - 0.1).abs() < 0.01) | ((area - 0.6).abs() < 0.01)).all())
 
 
-def test_each_picture_on_its_own(weighing, judged, some):
+def test_an_image_scores_the_same_in_any_batch(weighing, scores_of, some):
     images, labels, maps = some
     for metric in (SmallestSufficientRegion(), SmallestDestroyingRegion(confidence=0.6)):
-        together = judged(metric, weighing, images, labels, maps)["area"]
+        together = scores_of(metric, weighing, images, labels, maps)["area"]
         alone = torch.cat(
             [
-                judged(metric, weighing, images[i:][:1], labels[i:][:1], maps[i:][:1])["area"]
+                scores_of(metric, weighing, images[i:][:1], labels[i:][:1], maps[i:][:1])["area"]
                 for i in range(4)
             ]
         )

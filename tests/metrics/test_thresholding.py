@@ -40,7 +40,7 @@ def slow_cut(values, rule, level):
 
 
 def slow_parts(inside):
-    """Flood fill over the eight neighbours; sets of (y, x), by their first pixel."""
+    """Flood fill over the eight neighbors; sets of (y, x), by their first pixel."""
     left, parts = set(zip(*map(list, inside.nonzero()), strict=True)), []
     while left:
         part, front = set(), [min(left)]
@@ -55,7 +55,7 @@ def slow_parts(inside):
 
 
 def around(part, shape):
-    """The box of a set of pixels."""
+    """The bounding box of a set of pixels."""
     if not part:
         return [0, 0, shape[1], shape[0]]
     y, x = zip(*part, strict=True)
@@ -69,7 +69,7 @@ def random_maps(count=3, size=(11, 13), seed=0):
 
 
 @pytest.mark.parametrize("rule", LEVELS)
-def test_cuts_and_boxes_are_the_slow_ones(rule):
+def test_thresholds_and_boxes_equal_slow_references(rule):
     maps, levels = random_maps(), LEVELS[rule]
     everything, largest = (
         boxes_at(maps, rule, levels, "all"),
@@ -95,7 +95,7 @@ def test_cuts_and_boxes_are_the_slow_ones(rule):
     st.floats(0, 1),
     st.floats(0, 1),
 )
-def test_a_larger_value_leaves_less_and_a_larger_energy_more(maps, rule, one, other):
+def test_higher_values_keep_fewer_pixels_and_higher_energies_more(maps, rule, one, other):
     low, high = sorted((one, other))
     small, large = (
         thresholded(maps, rule, level)
@@ -104,7 +104,7 @@ def test_a_larger_value_leaves_less_and_a_larger_energy_more(maps, rule, one, ot
     assert bool((small <= large).all())
 
 
-def test_energy_holds_its_share_and_an_empty_map_has_none():
+def test_energy_keeps_its_fraction_and_nothing_of_an_empty_map():
     maps = random_maps()
     for level in (0.2, 0.5, 1.0):
         held = (maps * thresholded(maps, "energy", level)).sum((1, 2, 3)) / maps.sum((1, 2, 3))
@@ -115,13 +115,13 @@ def test_energy_holds_its_share_and_an_empty_map_has_none():
     ]
 
 
-def test_the_largest_part_of_equal_ones_begins_first():
+def test_of_equally_large_components_the_first_is_taken():
     inside = torch.tensor([[[[False, True, False, True], [False, False, False, False]]]])
     assert largest_component(inside).nonzero().tolist() == [[0, 0, 0, 1]]
     assert not largest_component(torch.zeros(1, 1, 2, 2, dtype=torch.bool)).any()
 
 
-def test_overlaps_are_those_of_counted_pixels():
+def test_overlaps_equal_counted_pixels():
     truth = torch.tensor([[0.0, 0.0, 4.0, 4.0], [5.0, 5.0, 9.0, 8.0]])
 
     def pixels(bbox):
@@ -146,6 +146,6 @@ def test_overlaps_are_those_of_counted_pixels():
     ("rule", "level"),
     [("value", 1.1), ("range", -0.1), ("mean", -1), ("energy", float("nan")), ("x", 0.5)],
 )
-def test_levels_are_checked(rule, level):
+def test_wrong_thresholds_are_refused(rule, level):
     with pytest.raises(InputError, match="who"):
         check_levels("who", rule, (0.5, level))

@@ -20,7 +20,7 @@ class Honest(Masker):
 
 
 class Code(Masker):
-    """Writes the label into its masks, whatever the picture shows."""
+    """Writes the label into its masks, whatever the image shows."""
 
     def mask(self, black_box, images, labels, generator):
         mask = 0.3 * Honest().mask(black_box, images, labels, generator)
@@ -37,7 +37,7 @@ class Flat(Masker):
 
 
 class Edges(Masker):
-    """What stands out in the picture; neither class nor model are asked."""
+    """Whatever is salient in the image; depends on neither class nor model."""
 
     def mask(self, black_box, images, labels, generator):
         return ((images - 0.5).abs().mean(1, keepdim=True) * 2).clamp(0, 1)
@@ -85,7 +85,7 @@ def maskers():
 
 @pytest.fixture
 def planted():
-    """`planted(n)`: a box that decides by patches, pictures and their labels."""
+    """`planted(n)`: a black box that decides by patches, images and their labels."""
 
     def make(n):
         black_box = PlantedEvidence()

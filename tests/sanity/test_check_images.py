@@ -1,4 +1,4 @@
-"""Pictures of any form, with the model's own answers."""
+"""Images of any form, with the model's own answers."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def folder(tmp_path, planted):
     return tmp_path / "photos"
 
 
-def test_a_folder(folder, patch_box, planted):
+def test_a_folder_is_read_with_its_subfolders(folder, patch_box, planted):
     labels = planted(8)[2]
     found = load_check_images(folder, patch_box)
     assert torch.equal(found.labels, labels)
@@ -35,7 +35,7 @@ def test_a_folder(folder, patch_box, planted):
     ), "evenly spaced"
 
 
-def test_tensors_samples_pairs_and_arrays(planted, patch_box):
+def test_tensors_samples_pairs_and_arrays_are_read(planted, patch_box):
     black_box, images, labels = planted(6)
     for data in (
         images,
@@ -45,20 +45,20 @@ def test_tensors_samples_pairs_and_arrays(planted, patch_box):
         [Sample(images, labels)],
     ):
         found = load_check_images(data, black_box)
-        assert torch.equal(found.labels, labels), "labels that were given are not asked about"
+        assert torch.equal(found.labels, labels), "given labels are ignored"
         assert torch.equal(found.images, images)
     arrays = [(image * 255).round().byte().permute(1, 2, 0).numpy() for image in images]
     assert torch.equal(load_check_images(arrays, patch_box).labels, labels)
     assert len(load_check_images(images, black_box, max_images=5).labels) == 5
 
 
-def test_another_size_is_counted(planted):
+def test_images_of_another_size_are_counted_as_missing(planted):
     black_box, images, _ = planted(3)
     found = load_check_images([*images, torch.rand(3, 20, 20)], black_box)
     assert found.missing == {"of another size than the first image": 1}
 
 
-def test_mistakes(tmp_path, planted):
+def test_wrong_arguments_are_refused(tmp_path, planted):
     black_box, images, _ = planted(2)
     for data, words in (
         (tmp_path / "nowhere", "nowhere"),

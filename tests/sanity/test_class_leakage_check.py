@@ -10,7 +10,7 @@ from saliencykit.testing.black_boxes import PlantedEvidence
 
 
 class OwnCode(Masker):
-    """Writes the label into the mask only where the picture shows it: outlines that give their
+    """Writes the label into the mask only where the image shows it: outlines that give their
     class away.
     """
 
@@ -23,7 +23,7 @@ class OwnCode(Masker):
         return mask
 
 
-def test_a_code_fails_and_places_pass(maskers, planted):
+def test_a_code_fails_and_honest_masks_pass(maskers, planted):
     black_box, images, labels = planted(240)
     code = class_leakage(black_box, maskers["code"], images, labels)
     assert code.passed is False
@@ -41,7 +41,7 @@ def test_a_code_fails_and_places_pass(maskers, planted):
     assert honest.allowed == pytest.approx(0.05 + 1 / 3 - 1 / 4)
 
 
-def test_outlines_that_tell_everything_are_unclear(planted):
+def test_masks_that_give_the_own_class_away_are_unclear(planted):
     black_box, images, _ = planted(120)
     found = class_leakage(black_box, OwnCode(), images)
     assert found.passed is None
@@ -49,7 +49,7 @@ def test_outlines_that_tell_everything_are_unclear(planted):
     assert found.own.accuracy.mean > 0.9
 
 
-def test_few_pictures_say_little_and_missing_masks_are_counted(maskers, planted):
+def test_missing_masks_are_counted_and_too_few_are_refused(maskers, planted):
     black_box, images, labels = planted(60)
     found = class_leakage(black_box, maskers["halting"], images, labels)
     assert 20 <= found.other.accuracy.n < 40
@@ -59,8 +59,8 @@ def test_few_pictures_say_little_and_missing_masks_are_counted(maskers, planted)
         class_leakage(black_box, maskers["halting"], images[:20], labels[:20])
 
 
-def test_pictures_of_many_classes_have_no_own_reading(maskers):
-    """Classes that are asked about need not be those of the pictures."""
+def test_without_shared_classes_the_own_class_is_not_probed(maskers):
+    """The explained classes need not be those of the images."""
     black_box = PlantedEvidence(num_classes=6)
     images, labels = black_box.examples(24, generator=torch.Generator().manual_seed(0))
     found = class_leakage(black_box, maskers["flat"], images, labels, classes=3)
@@ -68,7 +68,7 @@ def test_pictures_of_many_classes_have_no_own_reading(maskers):
     assert found.other.classes == 3
 
 
-def test_mistakes(maskers, planted):
+def test_wrong_arguments_are_refused(maskers, planted):
     black_box, images, _ = planted(24)
     with pytest.raises(InputError, match="19 images"):
         class_leakage(black_box, maskers["flat"], images[:19])

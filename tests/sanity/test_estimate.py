@@ -19,7 +19,7 @@ def test_missing_values_are_not_counted():
     assert str(Estimate(0.5, 0.25, 0.75, 9)) == "0.50 [0.25, 0.75]"
 
 
-def test_a_bound_is_passed_by_the_whole_interval():
+def test_is_below_needs_the_whole_interval():
     assert Estimate(0.2, 0.1, 0.3, 9).is_below(0.5) is True
     assert Estimate(0.6, 0.5, 0.7, 9).is_below(0.5) is False
     assert Estimate(0.4, 0.3, 0.6, 9).is_below(0.5) is None

@@ -21,7 +21,7 @@ def test_pooled_cells_are_means():
     assert np.allclose(pooled(masks, 4), slow, atol=1e-6)
 
 
-def test_controls_have_the_same_values_at_smooth_random_places():
+def test_controls_have_the_same_values_in_smooth_random_order():
     masks = torch.rand(3, 1, 28, 28, generator=generator())
     random = matched(masks, generator=generator(1))
     assert torch.equal(random.flatten(1).sort(1).values, masks.flatten(1).sort(1).values)
@@ -31,7 +31,7 @@ def test_controls_have_the_same_values_at_smooth_random_places():
     assert abs(np.corrcoef(random.flatten(), again.flatten())[0, 1]) < 0.5
 
 
-def test_a_written_class_is_read_and_an_unwritten_one_is_not():
+def test_only_a_class_that_is_encoded_is_predicted():
     """Smooth random masks; in the first set the class lightens a cell of its own, a little."""
     classes = torch.arange(400) % 4
     masks = F.interpolate(
@@ -48,14 +48,14 @@ def test_a_written_class_is_read_and_an_unwritten_one_is_not():
     assert read[1] == pytest.approx(0.25, abs=0.09)
 
 
-def test_nothing_is_learned_from_the_rows_that_are_read():
+def test_a_row_is_never_predicted_by_a_probe_trained_on_it():
     """With labels at random and many features, a probe that saw its own rows would be right."""
     features = torch.randn(120, 300, generator=generator())
     classes = torch.randint(0, 3, (120,), generator=generator(1))
     assert (predictions(features, classes) == classes).double().mean() < 0.5
 
 
-def test_classes_may_have_any_numbers():
+def test_classes_may_be_any_numbers():
     classes = torch.tensor([217, 3] * 30)
     features = torch.where(classes == 217, 1.0, 0.0)[:, None] + 0.1 * torch.randn(
         60, 1, generator=generator()

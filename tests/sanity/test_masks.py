@@ -10,7 +10,7 @@ from saliencykit.sanity.masks import CheckedMasker, predicted_labels
 from saliencykit.testing.black_boxes import QueryOnly
 
 
-def test_batches_do_not_matter(maskers, planted):
+def test_masks_do_not_depend_on_the_batch_size(maskers, planted):
     black_box, images, labels = planted(7)
     told = []
     checked = CheckedMasker(
@@ -28,7 +28,7 @@ def test_batches_do_not_matter(maskers, planted):
     assert told == [("m", 2, 7), ("m", 4, 7), ("m", 6, 7), ("m", 7, 7)]
 
 
-def test_one_picture_that_fails_costs_no_other(maskers, planted):
+def test_one_failing_image_does_not_affect_the_others(maskers, planted):
     black_box, images, labels = planted(8)
     masks = CheckedMasker(black_box, maskers["halting"], images, labels, batch_size=3).masks(
         labels, "m"
@@ -39,7 +39,7 @@ def test_one_picture_that_fails_costs_no_other(maskers, planted):
     assert [count for why, count in masks.failures.items() if "NaN" in why] == [2]
 
 
-def test_no_mask_at_all_is_said(maskers, planted):
+def test_no_mask_at_all_is_an_error(maskers, planted):
     black_box, images, labels = planted(4)
     with pytest.raises(InputError, match="no mask of any of the 4 images: RuntimeError: no zeros"):
         CheckedMasker(black_box, maskers["halting"], images, labels).masks(0 * labels, "m")

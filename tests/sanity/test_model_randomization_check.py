@@ -1,4 +1,4 @@
-"""Masks of a box with random answers against those of a second seed."""
+"""Masks of a randomized model against those of a second seed."""
 
 import pytest
 import torch
@@ -13,9 +13,9 @@ from saliencykit.sanity.model_randomization_check import model_randomization
 from saliencykit.testing.black_boxes import PlantedEvidence
 
 
-def test_a_masker_that_asks_the_model_passes_and_edges_fail(maskers, planted, patch_box):
-    """Without any training: Adebayo's test. A box of random patches is not answered by the patch
-    that stands in the picture.
+def test_a_masker_that_queries_the_model_passes_and_edges_fail(maskers, planted, patch_box):
+    """Without any training: Adebayo's test. A model of random patches does not respond to the
+    patch in the image.
     """
     _, images, labels = planted(16)
     assert torch.equal(patch_box(images).argmax(1), labels)
@@ -49,7 +49,7 @@ def test_noise_is_unclear_and_missing_masks_are_counted(maskers, planted, patch_
     assert halting.difference.n == 8
 
 
-def test_another_box_may_be_given(planted, maskers):
+def test_another_model_may_be_given(planted, maskers):
     black_box, images, _ = planted(6)
     with pytest.raises(InputError, match="random_model="):
         model_randomization(black_box, maskers["edges"], images)
@@ -75,7 +75,7 @@ def test_a_trained_masker_is_trained_again(planted, patch_box):
     )
     assert (found.retrained, found.steps, found.randomize) == (True, 2, "head")
     assert len(found.validated) == 2
-    assert found.difference.n == 8, "every third picture"
+    assert found.difference.n == 8, "every third image"
     assert ("training for the model", 2, 2) in told
     assert ("training for the random model", 2, 2) in told
     assert all(
@@ -121,7 +121,7 @@ def test_guided_backpropagation_fails_as_in_the_paper_and_grad_cam_passes():
 
 
 @pytest.mark.slow
-def test_the_shipped_masker_rests_on_what_the_classifier_learned():
+def test_the_shipped_masker_depends_on_what_the_classifier_learned():
     """Twenty-five steps each: half a minute."""
     black_box = demo_black_box()
     found = model_randomization(black_box, trained_masker(black_box), crops(60), steps=25)

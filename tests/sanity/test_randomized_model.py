@@ -16,7 +16,7 @@ def box_of(**options):
 
 
 @pytest.mark.parametrize("what", ["head", "weights"])
-def test_the_model_stays_as_it_was(what):
+def test_the_model_is_unchanged(what):
     black_box = box_of()
     before = {name: values.clone() for name, values in black_box.model.state_dict().items()}
     state = torch.get_rng_state()
@@ -39,7 +39,7 @@ def test_the_model_stays_as_it_was(what):
     assert not torch.equal(randomized(black_box, IMAGES, what, seed=1)(IMAGES), twin(IMAGES))
 
 
-def test_logits_vary_as_they_did_around_one_mean():
+def test_logits_keep_their_spread_and_get_one_mean():
     black_box = box_of()
     intact, random = black_box(IMAGES).detach(), randomized(black_box, IMAGES)(IMAGES)
     assert float((random - random.mean(0)).std()) == pytest.approx(
@@ -57,7 +57,7 @@ def test_a_head_without_bias_gets_one():
     assert model[-1].bias is None
 
 
-def test_mistakes():
+def test_wrong_arguments_are_refused():
     with pytest.raises(InputError, match="random_model="):
         randomized(PlantedEvidence(), IMAGES)
     with pytest.raises(InputError, match="'head' or 'weights'"):

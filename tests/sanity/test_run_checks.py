@@ -8,7 +8,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.sanity import CHECKS, sanity_checks
 
 
-def test_all_checks_of_a_sane_masker(maskers, planted, patch_box, tmp_path):
+def test_a_sane_masker_passes_all_checks(maskers, planted, patch_box, tmp_path):
     _, images, _ = planted(24)
     report = sanity_checks(patch_box, "occlusion:window=4,stride=2", images, randomize="weights")
     assert [each.name for each in report.results] == list(CHECKS)
@@ -22,7 +22,7 @@ def test_all_checks_of_a_sane_masker(maskers, planted, patch_box, tmp_path):
     assert len(str(report).splitlines()) == 3
 
 
-def test_a_code_and_a_flat_mask_fail(maskers, planted):
+def test_a_code_and_a_constant_mask_fail(maskers, planted):
     black_box, images, _ = planted(80)
     code = sanity_checks(black_box, maskers["code"], images)
     assert code.passed is False
@@ -41,7 +41,7 @@ def test_a_code_and_a_flat_mask_fail(maskers, planted):
     )
 
 
-def test_mistakes(maskers, planted):
+def test_wrong_arguments_are_refused(maskers, planted):
     black_box, images, _ = planted(8)
     flat = maskers["flat"]
     for arguments, words in (
@@ -62,7 +62,7 @@ def test_mistakes(maskers, planted):
         sanity_checks(black_box, flat, images[:1])
 
 
-def test_a_report_that_cannot_be_written(maskers, planted, tmp_path):
+def test_a_report_that_cannot_be_written_is_an_error(maskers, planted, tmp_path):
     black_box, images, _ = planted(4)
     report = sanity_checks(black_box, maskers["flat"], images, checks="wrong-label")
     with pytest.raises(InputError, match="cannot write"):

@@ -11,19 +11,19 @@ def masks(seed, n=4):
     return torch.rand(n, 1, 10, 10, generator=torch.Generator().manual_seed(seed))
 
 
-def test_it_is_the_correlation():
+def test_similarity_equals_the_correlation():
     one, other = masks(0), masks(1)
     slow = [np.corrcoef(a.flatten(), b.flatten())[0, 1] for a, b in zip(one, other, strict=True)]
     assert similarity(one, other).numpy() == pytest.approx(np.array(slow), abs=1e-5)
 
 
-def test_flat_masks_are_alike_and_unlike_others():
+def test_constant_masks_are_similar_to_each_other_only():
     flat = torch.full((4, 1, 10, 10), 0.3)
     assert similarity(flat, 0 * flat).tolist() == [1.0] * 4
     assert similarity(flat, masks(0)).tolist() == [0.0] * 4
 
 
-def test_overlap_is_the_intersection_over_union_of_the_best_fifth():
+def test_overlap_is_the_intersection_over_union_of_the_best_pixels():
     one, other = masks(0), masks(1)
     slow = []
     for a, b in zip(one, other, strict=True):
@@ -33,7 +33,7 @@ def test_overlap_is_the_intersection_over_union_of_the_best_fifth():
     assert overlap(one, one).tolist() == [1.0] * 4
 
 
-def test_a_missing_mask_is_nan():
+def test_masks_with_nan_have_similarity_nan():
     one = masks(0)
     one[1] = float("nan")
     for measure in (similarity, overlap):

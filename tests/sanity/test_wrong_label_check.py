@@ -10,7 +10,7 @@ from saliencykit.sanity.wrong_label_check import wrong_label
 from saliencykit.training.validation import other_labels
 
 
-def test_a_good_masker_passes_and_flat_masks_fail(maskers, planted):
+def test_a_good_masker_passes_and_constant_masks_fail(maskers, planted):
     black_box, images, labels = planted(24)
     good = wrong_label(black_box, maskers["honest"], images)
     assert good.passed
@@ -24,7 +24,7 @@ def test_a_good_masker_passes_and_flat_masks_fail(maskers, planted):
     assert "wrong-label: FAIL" in flat.line
 
 
-def test_figures_against_slow_ones(planted):
+def test_estimates_equal_slow_references(planted):
     black_box, images, labels = planted(12)
     masker = as_masker("occlusion")
     found = wrong_label(black_box, masker, images, labels, others=1, seed=3)
@@ -64,7 +64,7 @@ def test_empty_masks_fail_and_missing_ones_are_counted(maskers, planted):
     assert "masks missing" in halting.line
 
 
-def test_mistakes(maskers, planted):
+def test_wrong_arguments_are_refused(maskers, planted):
     black_box, images, labels = planted(4)
     with pytest.raises(InputError, match="1 images"):
         wrong_label(black_box, maskers["flat"], images[:1])
