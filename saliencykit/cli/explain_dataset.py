@@ -73,7 +73,7 @@ def explain_dataset(
 
         def on_row(row: ExplainedRow, done: int, total: int | None) -> None:
             nonlocal failed
-            failed += row.reason is not None
+            failed += row.failure is not None
             update(done, total, note=f"{failed} failed" if failed else "")
 
         black_box = black_box_on_device(model, device)
@@ -90,33 +90,33 @@ def explain_dataset(
         say(f"wrote {output / 'table.csv'}, {output / 'rows.jsonl'} and maps in {seconds:.0f} s")
         say(f"next: saliencykit report {output}")
         say(f"      saliencykit evaluate --data DATA --masker stored:{output}")
-    if summary.pictures and not summary.explained:
+    if summary.images and not summary.explained:
         complain(f"No image could be explained; {output / 'rows.jsonl'} says why.")
         raise typer.Exit(3)
 
 
 def print_summary(summary: Summary) -> None:
     """Print mean and quartiles of each number, and why images have no map."""
-    say(f"{summary.explained} of {summary.pictures} images explained")
+    say(f"{summary.explained} of {summary.images} images explained")
     rows = [
         [name, f"{mean:.1%}", f"[dim]{low:.1%} {middle:.1%} {high:.1%}[/dim]"]
         for name, (mean, low, middle, high) in summary.columns.items()
         if mean == mean and name != "seconds"
     ]
     print_table(("", "mean", "quartiles"), rows)
-    for reason, (count, names) in list(summary.reasons.items())[:_MAX_REASONS]:
+    for reason, (count, names) in list(summary.failures.items())[:_MAX_REASONS]:
         more = f" and {count - 2} more" if count > 2 else ""
         say(f"no map for {', '.join(names[:2])}{more}: {reason}")
-    if len(summary.reasons) > _MAX_REASONS:
-        say(f"... and {len(summary.reasons) - _MAX_REASONS} more reasons, in rows.jsonl")
+    if len(summary.failures) > _MAX_REASONS:
+        say(f"... and {len(summary.failures) - _MAX_REASONS} more reasons, in rows.jsonl")
 
 
 def _facts(summary: Summary, output: Path) -> dict[str, Any]:
     means = {name: values[0] for name, values in summary.columns.items()}
     return {
         "output": str(output),
-        "images": summary.pictures,
+        "images": summary.images,
         "explained": summary.explained,
         "means": {name: None if mean != mean else mean for name, mean in means.items()},
-        "reasons": {reason: count for reason, (count, _) in summary.reasons.items()},
+        "reasons": {reason: count for reason, (count, _) in summary.failures.items()},
     }

@@ -1,4 +1,4 @@
-"""Worker: explains the pictures of one block together; what fails is a row with its reason."""
+"""Worker: explains images of one size together; what fails alone is a row with its failure."""
 
 import time
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from saliencykit.core.alternative import Alternative
 from saliencykit.core.checks import name_of, reason_of
 from saliencykit.core.class_scores import probability
 from saliencykit.core.masker import Masker
-from saliencykit.core.types import Images, Labels, Logits, Mask
+from saliencykit.core.types import Labels, Logits, Mask
 from saliencykit.data.loaded_image import LoadedImage
-from saliencykit.runs.batch_runner import explain_batch, run_batch
+from saliencykit.runs.batch_runner import BatchResult, explain_batch, run_batch
 from saliencykit.storage.explanation_rows import ExplainedRow, hexadecimal
 from saliencykit.storage.map_shards import Precision, packed
 from saliencykit.visualization.display import display_arrays
@@ -29,14 +29,16 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class Explained:
-    """What is known of one picture.
+    """The result for one image.
 
     Attributes:
-        row: Without its place in a shard.
-        map: (h, w), as it is stored; None if there is a reason.
-        mask: (1, 1, H, W), as it was found.
+        image: The image.
+        row: Its row, without the place of its map.
+        map: (h, w), as it will be stored; None after a failure.
+        mask: (1, 1, H, W), as the masker returned it.
     """
 
+    image: LoadedImage
     row: ExplainedRow
     map: Tensor | None = None
     mask: Tensor | None = None
@@ -45,16 +47,16 @@ class Explained:
 @final
 @dataclass(frozen=True)
 class Worker:
-    """A classifier, a masker and a check, ready for many pictures.
+    """A classifier, a masker and a verification, ready for many images.
 
     Args:
         black_box: The classifier.
         masker: Made ready for it, see `Masker.for_black_box`.
-        fill: What replaces pixels in the check; None: no check.
-        label: The class asked about for every picture; `top`: the model's own answer; None: each
-            picture's own class, or the model's answer where it has none.
-        seed: Of everything that is drawn.
-        precision: Of the stored maps.
+        fill: Replaces pixels in the verification; None: do not verify.
+        label: The class to explain for all images; `top`: the model's top class; None: each image's
+            own class, or the top class where it has none.
+        seed: Random seed.
+        precision: Data type of the stored maps.
     """
 
     black_box: CachedCopies
@@ -73,7 +75,8 @@ class Worker:
 
         def failed(row: int, error: Exception) -> Explained:
             name, index = images[row].name, images[row].index
-            return Explained(ExplainedRow(name=name, index=index, reason=reason_of(error)))
+            failure = ExplainedRow(name=name, index=index, failure=reason_of(error))
+            return Explained(images[row], failure)
 
         return run_batch(
             lambda rows: self._together([images[row] for row in rows]),
@@ -83,70 +86,68 @@ class Worker:
             who=name_of(self.masker),
         )
 
-    def _together(self, pictures: Sequence[LoadedImage]) -> list[Explained]:
-        images = torch.cat([picture.image for picture in pictures if picture.image is not None])
+    def _together(self, loaded: Sequence[LoadedImage]) -> list[Explained]:
+        images = torch.cat([each.image for each in loaded if each.image is not None])
         fixed = None if self.label == "top" else self.label
-        own = [picture.label if self.label is None else fixed for picture in pictures]
+        own = [each.label if self.label is None else fixed for each in loaded]
 
         def choose(logits: Logits) -> Labels:
             top = logits.argmax(1).tolist()
-            chosen = [
-                best if label is None else label for label, best in zip(own, top, strict=True)
-            ]
+            chosen = [t if label is None else label for label, t in zip(own, top, strict=True)]
             return torch.tensor(chosen, dtype=torch.int64, device=logits.device)
 
         started = time.perf_counter()
-        images_there = images.to(self.black_box.device)
-        fast = self.black_box.optimized_for(images_there)
-        answer = explain_batch(
+        moved = images.to(self.black_box.device)
+        result = explain_batch(
             self.black_box,
             self.masker,
-            images_there,
+            moved,
             choose,
             fill=self.fill,
             seed=self.seed,
-            optimized=fast,
+            optimized=self.black_box.optimized_for(moved),
         )
-        found, trial, labels = answer.output, answer.trial, answer.labels
-        small = packed(
-            (found.mask if found.low_res_mask is None else found.low_res_mask)[:, 0], self.precision
-        )
-        columns = {
-            "probability": probability(answer.logits, labels).tolist(),
-            "area": found.mask.float().mean((1, 2, 3)).tolist(),
-        }
-        if trial is not None:
-            columns["kept"] = probability(trial.preserved, labels).tolist()
-            columns["dropped"] = probability(trial.destroyed, labels).tolist()
-        mask = found.mask.cpu()
-        # the answers have come back: a GPU is done too
-        seconds = (time.perf_counter() - started) / len(pictures)
-        keys, names = rng.image_keys(images).tolist(), self.black_box.class_names
-        size = (images.shape[2], images.shape[3])
-        rows = []
-        for i, (picture, label) in enumerate(zip(pictures, labels.tolist(), strict=True)):
+        output, columns = result.output, _columns(result)
+        small = output.mask if output.low_res_mask is None else output.low_res_mask
+        maps, mask = packed(small[:, 0], self.precision), output.mask.cpu()
+        # the results are on the CPU: a GPU has finished
+        columns["seconds"] = [(time.perf_counter() - started) / len(loaded)] * len(loaded)
+        keys, names = rng.image_keys(images).tolist(), self.black_box.class_names or ()
+        explained = []
+        for i, (each, label) in enumerate(zip(loaded, result.labels.tolist(), strict=True)):
             row = ExplainedRow(
-                name=picture.name,
-                index=picture.index,
+                name=each.name,
+                index=each.index,
                 label=label,
-                label_name=names[label] if names is not None and label < len(names) else None,
-                seconds=seconds,
-                size=size,
-                picture=hexadecimal(keys[i]),
-                **{name: values[i] for name, values in columns.items()},
+                label_name=names[label] if label < len(names) else None,
+                size=(images.shape[2], images.shape[3]),
+                image_key=hexadecimal(keys[i]),
+                **{name: values[i] for name, values in columns.items()},  # type: ignore[arg-type]
             )
-            rows.append(Explained(row, small[i], mask[i : i + 1]))
-        return rows
+            explained.append(Explained(each, row, maps[i], mask[i : i + 1]))
+        return explained
 
 
-def overlaid(picture: LoadedImage, image: Images, mask: Mask) -> "Image":
-    """The picture with its mask over it.
+def _columns(result: BatchResult) -> dict[str, list[float]]:
+    """The numbers of the rows."""
+    columns = {
+        "probability": probability(result.logits, result.labels),
+        "area": result.output.mask.float().mean((1, 2, 3)),
+    }
+    if result.trial is not None:
+        columns["kept"] = probability(result.trial.preserved, result.labels)
+        columns["dropped"] = probability(result.trial.destroyed, result.labels)
+    return {name: values.tolist() for name, values in columns.items()}
+
+
+def draw(image: LoadedImage, mask: Mask) -> "Image":
+    """The overlay of a mask over its source image, or over the model's input if that was not kept.
 
     Args:
-        picture: With the original, if it was kept.
-        image: As the model saw it, (1, C, H, W).
+        image: The image, which could be read.
         mask: (1, 1, H, W).
     """
-    if picture.source_image is None:
-        return draw_overlay(*display_arrays(image, mask))
-    return draw_overlay(*display_arrays(picture.source_image, mask, picture.geometry))
+    if image.source_image is not None:
+        return draw_overlay(*display_arrays(image.source_image, mask, image.geometry))
+    assert image.image is not None
+    return draw_overlay(*display_arrays(image.image, mask))

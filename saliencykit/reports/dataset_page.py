@@ -30,8 +30,8 @@ def dataset_page(saved: SavedExplanations) -> str:
     missing, and the settings.
     """
     summary = summarize(saved.rows())
-    about = f"{summary.explained} of {summary.pictures} images of {saved.manifest.get('data', '')}"
-    reasons = ((text, count, names, "") for text, (count, names) in summary.reasons.items())
+    about = f"{summary.explained} of {summary.images} images of {saved.manifest.get('data', '')}"
+    reasons = ((text, count, names, "") for text, (count, names) in summary.failures.items())
     parts = [note(about), *_statistics(summary), *_images(saved), *_classes(saved)]
     return document(
         "Which pixels the decisions rest on", [*parts, *missing(reasons), _settings(saved)]

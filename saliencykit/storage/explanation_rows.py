@@ -1,4 +1,4 @@
-"""ExplainedRow: what is known of one picture of a data set, as a line of JSON."""
+"""ExplainedRow: the explanation of one image of a data set, as a line of JSON."""
 
 import json
 from collections.abc import Mapping
@@ -12,27 +12,26 @@ _NUMBERS = ("probability", "area", "kept", "dropped", "seconds")
 @final
 @dataclass(frozen=True, kw_only=True)
 class ExplainedRow:
-    """One picture of a data set: the class asked about, what the mask is worth, and where its map
-    lies.
+    """The explanation of one image of a data set, and where its map is.
 
-    The numbers are those of the mask as it was found; the stored map is rounded to the manifest's
+    The numbers are those of the mask at full precision; the stored map is rounded to the manifest's
     precision.
 
     Attributes:
-        name: What the picture is called in the data set: the path inside the folder, say.
-        index: Its place there, counted from 0.
-        label: The class asked about; None where the picture could not be read.
-        label_name: Its name, where known.
-        probability: Of the class on the whole picture, in [0, 1].
+        name: The image's name in the data set: the path inside the folder, for example.
+        index: Its position there, from 0.
+        label: The explained class; None if the image could not be read.
+        label_name: The name of the class, where known.
+        probability: p(class) of the whole image, in [0, 1].
         area: Mean of the mask at the size of the model's input, in [0, 1].
-        kept: Probability of the class with only the mask kept; None where it was not asked.
-        dropped: With the mask replaced.
-        seconds: In the networks; of a batch each picture's share.
+        kept: p(class) with only the masked region visible; None without verification.
+        dropped: p(class) with the masked region replaced; None without verification.
+        seconds: Time in the networks, the image's share of its batch.
         size: Height and width of the model's input in pixels.
-        picture: The key of the input's pixels (`core.draw.image_keys`), 16 hexadecimal digits.
-        shard: The name of the file with the map, without its ending.
+        image_key: The key of the input's pixels (`core.rng.image_keys`), 16 hexadecimal digits.
+        shard: The name of the file with the map, without suffix.
         key: The map's name in that file.
-        reason: Why there is no map; None if all is well.
+        failure: Why there is no map; None if all is well.
     """
 
     name: str
@@ -45,16 +44,16 @@ class ExplainedRow:
     dropped: float | None = None
     seconds: float | None = None
     size: tuple[int, int] | None = None
-    picture: str | None = None
+    image_key: str | None = None
     shard: str | None = None
     key: str | None = None
-    reason: str | None = None
+    failure: str | None = None
 
     def line(self) -> str:
-        """As JSON, with the digits that float32 has.
+        """The row as one line of JSON, with the digits that float32 has.
 
         Example:
-            >>> ExplainedRow(name="a.png", index=0, reason="it is damaged").line()[:46]
+            >>> ExplainedRow(name="a.png", index=0, failure="it is damaged").line()[:46]
             '{"name":"a.png","index":0,"label":null,"label_'
         """
         data = asdict(self)
@@ -65,15 +64,15 @@ class ExplainedRow:
         return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
 
     def in_shard(self, shard: str) -> "ExplainedRow":
-        """The same, its map in this file."""
+        """The same row, with its map in this file."""
         return replace(self, shard=shard, key=str(self.index))
 
     @staticmethod
     def of(data: Mapping[str, Any]) -> "ExplainedRow":
-        """The reverse of `line`; what a newer version wrote beside is left out.
+        """The row of a line; fields that a newer version added are ignored.
 
         Raises:
-            KeyError, TypeError, ValueError: It is no row.
+            KeyError, TypeError, ValueError: The data is not a row.
         """
         known: dict[str, Any] = {name: data.get(name) for name in ExplainedRow.__dataclass_fields__}
         known |= {"name": str(data["name"]), "index": int(data["index"])}
@@ -85,7 +84,7 @@ class ExplainedRow:
 
 
 def hexadecimal(key: int) -> str:
-    """A picture's 64-bit key, which JSON's numbers cannot hold everywhere.
+    """An image's 64-bit key as text, because not every JSON reader has 64-bit integers.
 
     Example:
         >>> hexadecimal(-1)

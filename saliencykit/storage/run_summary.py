@@ -1,4 +1,4 @@
-"""Summary: what the rows of a run say together, read once and row by row."""
+"""Summary: means, quartiles and failures of the rows of a run."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,52 +15,52 @@ COLUMNS = ("probability", "kept", "dropped", "area", "seconds")
 @final
 @dataclass(frozen=True)
 class Summary:
-    """What the rows of a run say together.
+    """Statistics of the rows of a run.
 
     Attributes:
-        pictures: With a row.
-        explained: Of these, with a map.
-        columns: By column the mean, the lower quartile, the median, the upper quartile; NaN where
-            no row has it.
-        reasons: Why pictures have no map: how many, and the names of the first few, the most
-            frequent reasons first.
+        images: Number of rows.
+        explained: Number of rows with a map.
+        columns: By column the mean, the lower quartile, the median and the upper quartile; NaN
+            where no row has a value.
+        failures: By failure, how many images have it and the names of the first few; the most
+            frequent failure first.
     """
 
-    pictures: int
+    images: int
     explained: int
     columns: dict[str, tuple[float, float, float, float]]
-    reasons: dict[str, tuple[int, tuple[str, ...]]]
+    failures: dict[str, tuple[int, tuple[str, ...]]]
 
 
 def summarize(rows: Iterable[ExplainedRow], few: int = 5) -> Summary:
-    """Read the rows once.
+    """Read the rows, once.
 
     Args:
-        rows: Of a run.
-        few: So many names behind a reason.
+        rows: The rows of a run.
+        few: Names per failure.
 
     Example:
-        >>> rows = [ExplainedRow(name="a", index=0, area=0.2, shard="s"), ExplainedRow(name="b", index=1, reason="no picture")]
-        >>> found = summarize(rows)
-        >>> found.pictures, found.explained, found.columns["area"][0], found.reasons
-        (2, 1, 0.2, {'no picture': (1, ('b',))})
+        >>> good = ExplainedRow(name="a", index=0, area=0.2, shard="s")
+        >>> summary = summarize([good, ExplainedRow(name="b", index=1, failure="not an image")])
+        >>> summary.images, summary.explained, summary.columns["area"][0], summary.failures
+        (2, 1, 0.2, {'not an image': (1, ('b',))})
     """
     values: dict[str, list[float]] = {name: [] for name in COLUMNS}
-    reasons: dict[str, tuple[int, tuple[str, ...]]] = {}
-    pictures = explained = 0
+    failures: dict[str, tuple[int, tuple[str, ...]]] = {}
+    images = explained = 0
     for row in rows:
-        pictures += 1
+        images += 1
         explained += row.shard is not None
         for name, column in values.items():
             value = getattr(row, name)
             if value is not None:
                 column.append(value)
-        if row.reason is not None:
-            count, names = reasons.get(row.reason, (0, ()))
-            reasons[row.reason] = (count + 1, names if len(names) >= few else (*names, row.name))
+        if row.failure is not None:
+            count, names = failures.get(row.failure, (0, ()))
+            failures[row.failure] = (count + 1, names if len(names) >= few else (*names, row.name))
     columns = {name: _spread(column) for name, column in values.items()}
     return Summary(
-        pictures, explained, columns, dict(sorted(reasons.items(), key=lambda item: -item[1][0]))
+        images, explained, columns, dict(sorted(failures.items(), key=lambda item: -item[1][0]))
     )
 
 

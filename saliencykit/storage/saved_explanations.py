@@ -132,7 +132,7 @@ class SavedExplanations:
             InputError: The row has no map, or the shard is missing or damaged.
         """
         if row.shard is None or row.key is None:
-            raise InputError(f"{row.name} has no map: {row.reason}")
+            raise InputError(f"{row.name} has no map: {row.failure}")
         stored: Tensor = read_map(self.folder, row.shard, row.key)
         return unpacked(stored)[None, None]
 
@@ -168,8 +168,8 @@ class SavedExplanations:
     def _pixels(self) -> dict[str, list[str]]:
         pixels: dict[str, list[str]] = {}
         for row in self.rows():
-            if row.picture is not None and row.shard is not None:
-                pixels.setdefault(row.picture, []).append(row.name)
+            if row.image_key is not None and row.shard is not None:
+                pixels.setdefault(row.image_key, []).append(row.name)
         return pixels
 
 

@@ -216,7 +216,7 @@ def test_every_command_takes_every_form(form, photos, tmp_path):
     saved = explain_dataset(
         black_box, forms(photos)[form], output_dir=tmp_path / "run", masker="center-box"
     )
-    assert [row.reason for row in saved.rows()] == [None] * 6
+    assert [row.failure for row in saved.rows()] == [None] * 6
     scores = evaluate(
         black_box, "center-box", "saliency-score", forms(photos)[form], baselines=False
     )

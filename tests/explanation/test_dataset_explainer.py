@@ -59,7 +59,7 @@ def facts(saved):
         numbers = (row.probability, row.area, row.kept, row.dropped)
         out.append(
             (
-                (row.index, row.name, row.label, row.label_name, row.size, row.picture, row.reason),
+                (row.index, row.name, row.label, row.label_name, row.size, row.image_key, row.failure),
                 numbers,
             )
         )
@@ -192,14 +192,14 @@ class Killed(BaseException):
 )
 def test_killed_between_any_two_steps(step, black_box, pairs, tmp_path, monkeypatch):
     """What SIGKILL does, at the places where it matters: nothing after the step is done."""
-    from saliencykit.explanation import dataset_explainer as door
+    from saliencykit.explanation import dataset_job
     from saliencykit.storage import map_shards
 
     out = tmp_path / "run"
     done = []
     real_append, real_lines, real_finish = (
         map_shards.append_maps,
-        door.append_lines,
+        dataset_job.append_lines,
         map_shards.finish_shard,
     )
 
@@ -228,7 +228,7 @@ def test_killed_between_any_two_steps(step, black_box, pairs, tmp_path, monkeypa
             raise Killed
 
     monkeypatch.setattr(map_shards, "append_maps", append)
-    monkeypatch.setattr(door, "append_lines", lines)
+    monkeypatch.setattr(dataset_job, "append_lines", lines)
     monkeypatch.setattr(map_shards, "finish_shard", finish)
     with pytest.raises(Killed):
         run(black_box, pairs, out)
@@ -333,7 +333,7 @@ def test_what_fails_for_one_picture_costs_no_other(black_box, pairs, tmp_path):
     key = int(rng.image_keys(pairs[6][0][None]))
     data = [*pairs[:9], (pairs[9][0], 7)]
     saved = run(black_box, data, tmp_path / "run", masker=Moody(key))
-    reasons = {row.index: row.reason for row in saved.rows() if row.reason}
+    reasons = {row.index: row.failure for row in saved.rows() if row.failure}
     assert reasons == {
         6: "ZeroDivisionError: division by zero",
         9: "class 7 is outside 0..3, the classes of the model.",
@@ -367,9 +367,9 @@ def test_corrupt_pictures_are_rows_and_overlays_are_written(black_box, tmp_path)
     saved = run(prepared, tmp_path / "in", tmp_path / "run", overlays=5)
     rows = list(saved.rows())
     assert [row.name for row in rows] == [f"{i}.png" for i in range(6)]
-    assert [row.index for row in rows if row.reason is not None] == [2, 3]
-    assert "truncated or damaged" in rows[2].reason
-    assert "empty (0 bytes)" in rows[3].reason
+    assert [row.index for row in rows if row.failure is not None] == [2, 3]
+    assert "truncated or damaged" in rows[2].failure
+    assert "empty (0 bytes)" in rows[3].failure
     assert [row.label for row in rows] == [0, 1, None, None, 0, 1]
     shown = sorted(path.name for path in (tmp_path / "run" / "overlays" / "0000").iterdir())
     assert shown == ["0000000.png", "0000001.png", "0000004.png"]

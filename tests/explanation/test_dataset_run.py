@@ -56,7 +56,7 @@ def test_recovering_finishes_shards_and_drops_what_has_no_map(tmp_path):
     half = overlay_path(tmp_path, 3).with_name(".0000003.png.77")
     half.parent.mkdir(parents=True)
     half.write_bytes(b"half of an overlay")
-    append_lines(folder.rows_of(1), [ExplainedRow(name="bad", index=9, reason="damaged").line()])
+    append_lines(folder.rows_of(1), [ExplainedRow(name="bad", index=9, failure="damaged").line()])
     for _ in range(2):
         folder.recover()
         assert folder.known() == {0: "0.png", 1: "1.png", 2: "2.png", 9: "bad"}

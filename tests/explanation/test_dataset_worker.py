@@ -7,7 +7,7 @@ from saliencykit.core.errors import SaliencyKitError
 from saliencykit.core.masker import Masker
 from saliencykit.data.batches import by_size, in_blocks
 from saliencykit.data.loaded_image import LoadedImage
-from saliencykit.explanation.dataset_worker import Worker, overlaid
+from saliencykit.explanation.dataset_worker import Worker, draw
 from saliencykit.maskers.baselines import CenterBox
 
 
@@ -32,7 +32,7 @@ def test_without_a_check_nothing_is_kept_or_dropped(black_box):
     assert (one.row.kept, one.row.dropped, one.row.label, one.row.area) == (None, None, 2, 0.25)
     assert one.map.dtype == torch.uint8
     shown = picture(0)
-    assert overlaid(shown, shown.image, one.mask).size == (320, 320)
+    assert draw(shown, one.mask).size == (320, 320)
     checked = Worker(
         CachedCopies(black_box), CenterBox(area=0.25), Blur(), 1, 0, "float16"
     ).explain([picture(0, 8, label=2)])[0]

@@ -1,4 +1,4 @@
-"""explain(): the door."""
+"""explain(): any image, label and masker, and what it refuses."""
 
 import numpy as np
 import pytest

@@ -12,15 +12,15 @@ def test_means_quartiles_and_reasons():
     rows = [
         ExplainedRow(name=str(i), index=i, area=area, shard="s") for i, area in enumerate(areas)
     ]
-    rows += [ExplainedRow(name=f"bad{i}", index=4 + i, reason="b" if i else "a") for i in range(7)]
+    rows += [ExplainedRow(name=f"bad{i}", index=4 + i, failure="b" if i else "a") for i in range(7)]
     found = summarize(rows, few=2)
-    assert (found.pictures, found.explained) == (11, 4)
+    assert (found.images, found.explained) == (11, 4)
     assert found.columns["area"] == pytest.approx(
         (np.mean(areas), *np.quantile(areas, (0.25, 0.5, 0.75)))
     )
     assert all(isnan(value) for value in found.columns["kept"])
-    assert list(found.reasons.items()) == [("b", (6, ("bad1", "bad2"))), ("a", (1, ("bad0",)))]
+    assert list(found.failures.items()) == [("b", (6, ("bad1", "bad2"))), ("a", (1, ("bad0",)))]
 
 
 def test_of_nothing():
-    assert summarize([]).pictures == 0
+    assert summarize([]).images == 0

@@ -26,11 +26,11 @@ def folder(tmp_path):
     keys = rng.image_keys(images).tolist()
     rows = [
         ExplainedRow(
-            name=f"{i}.png", index=i, label=i % 2, size=(8, 8), picture=hexadecimal(key)
+            name=f"{i}.png", index=i, label=i % 2, size=(8, 8), image_key=hexadecimal(key)
         ).in_shard(f"maps-{i % 2}-0")
         for i, key in enumerate([*keys, keys[0]])
     ]
-    rows.append(ExplainedRow(name="bad.png", index=4, reason="it is damaged"))
+    rows.append(ExplainedRow(name="bad.png", index=4, failure="it is damaged"))
     for rank in (0, 1):
         mine = [row for row in rows if row.index % 2 == rank]
         append_maps(
