@@ -8,11 +8,11 @@ from saliencykit.cli.device import black_box_on_device, use_idle_cores
 from saliencykit.core.errors import InputError
 
 
-def test_a_model_by_name_on_the_processor():
+def test_a_model_by_name_runs_on_the_cpu():
     assert black_box_on_device("demo", "cpu").device == torch.device("cpu")
 
 
-def test_a_device_that_is_not_there_is_named(monkeypatch):
+def test_an_unavailable_device_is_refused_with_what_is_available(monkeypatch):
     with pytest.raises(InputError, match="--device cuda:99 cannot be used"):
         black_box_on_device("demo", "cuda:99")
     monkeypatch.setattr(device, "best_device", lambda: "cpu")

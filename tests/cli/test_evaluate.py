@@ -22,7 +22,7 @@ def folder(tmp_path, command):
 SMALL = ("--data", "photos", "--masker", "boxes=center-box:area=0.2", "--metric", "saliency-score")
 
 
-def test_from_photos_to_the_page(folder, command):
+def test_photos_are_evaluated_compared_and_reported(folder, command):
     code, out, err = command("evaluate", *SMALL)
     assert code == 0, err
     assert "saliency-score/score down" in out
@@ -52,7 +52,7 @@ def test_from_photos_to_the_page(folder, command):
     assert Path("page.html").read_text(encoding="utf-8").count("data:image/jpeg") == 3 * (1 + 5 * 3)
 
 
-def test_json_is_all_that_stdout_holds(folder, command):
+def test_json_is_the_only_output_on_stdout(folder, command):
     code, out, err = command("evaluate", *SMALL, "--json", "--max-images", "2", "--no-baselines")
     assert (code, err) == (0, "")
     found = json.loads(out)
@@ -109,7 +109,7 @@ def test_a_mistake_is_one_line_with_exit_code_2(folder, command, args, words):
         ),
     ],
 )
-def test_files_and_folders_that_are_something_else(folder, command, args, words):
+def test_files_of_the_wrong_kind_are_one_line_with_exit_code_2(folder, command, args, words):
     Path("latin.csv").write_bytes("path,label\n0.png,caf\xe9\n".encode("latin-1"))
     Path("twice.csv").write_text("path,label\n0.png,1\n0.png,2\n")
     for name, text in (
@@ -124,7 +124,7 @@ def test_files_and_folders_that_are_something_else(folder, command, args, words)
     assert words in err
 
 
-def test_names_that_are_not_ascii(folder, command):
+def test_paths_may_hold_any_characters(folder, command):
     Path("photos").rename("fötös 猫")
     code, _, err = command(
         "evaluate", "--data", "fötös 猫", *SMALL[2:], "--no-baselines", "--output", "läuf 猫"
@@ -139,7 +139,7 @@ def test_names_that_are_not_ascii(folder, command):
     assert Path("new/séite.html").is_file()
 
 
-def test_damaged_pictures_alone_are_no_success(command, tmp_path):
+def test_an_evaluation_of_damaged_images_exits_with_code_3(command, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").write_bytes(b"no picture")
     code, out, err = command(

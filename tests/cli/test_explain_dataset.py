@@ -48,7 +48,7 @@ def test_a_folder_is_explained_reported_and_evaluated(call, tmp_path):
     assert "holds the explanations of a data set" in err
 
 
-def test_a_table_with_options_as_json(call, tmp_path):
+def test_a_csv_file_is_explained_with_options_as_json(call, tmp_path):
     (tmp_path / "some.csv").write_text(
         "path,label\nphotos/0.png,3\nphotos/1.png,tabby\nphotos/2.png,nobody\n"
     )
@@ -99,7 +99,7 @@ def test_data_sets_are_recognized_by_their_names(tmp_path):
         is_dataset(["a.png", table])
 
 
-def test_a_folder_of_damaged_pictures_is_no_success(command, tmp_path):
+def test_a_folder_of_damaged_images_exits_with_code_3(command, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").write_bytes(b"no picture")
     code, out, err = command("explain", "photos", "--output", "run")

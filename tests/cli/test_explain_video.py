@@ -63,7 +63,7 @@ def test_a_lower_frame_rate_is_reported_and_written_into_the_file(explain, tmp_p
         assert "1 in 2 frames explained" in file.metadata["comment"]
 
 
-def test_a_turned_clip_with_odd_sides_comes_upright_and_even(explain, tmp_path):
+def test_a_rotated_video_with_odd_sides_becomes_upright_and_even(explain, tmp_path):
     write_clip(tmp_path / "a.mp4", rotation=90)
     code, _, err = explain("a.mp4", "--output", "b.mkv", "--masker", "center-box")
     assert code == 0, err
@@ -74,7 +74,7 @@ def test_a_turned_clip_with_odd_sides_comes_upright_and_even(explain, tmp_path):
     assert read_back(tmp_path / "explanation.mp4")[1][0].shape == (26, 34, 3)
 
 
-def test_a_truncated_clip_is_written_as_far_as_it_goes_with_code_3(explain, tmp_path):
+def test_a_truncated_video_is_written_up_to_its_end_with_code_3(explain, tmp_path):
     path = write_clip(tmp_path / "a.mkv", count=40, sound=True)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     code, out, err = explain("a.mkv", "--output", "b.mp4", "--masker", "center-box")
@@ -111,7 +111,7 @@ def test_a_mistake_is_one_line_with_code_2_and_nothing_is_written(args, words, e
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "text.mp4"]
 
 
-def test_ctrl_c_leaves_a_playable_clip(explain, tmp_path, monkeypatch):
+def test_ctrl_c_leaves_a_playable_video(explain, tmp_path, monkeypatch):
     write_clip(tmp_path / "a.mp4", count=30, sound=True)
     real = VideoSummary.add
 
@@ -128,7 +128,7 @@ def test_ctrl_c_leaves_a_playable_clip(explain, tmp_path, monkeypatch):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "b.mp4"]
 
 
-def test_a_full_disk_leaves_a_playable_clip_with_code_3(explain, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_a_playable_video_with_code_3(explain, tmp_path, monkeypatch):
     from saliencykit.video.disk_full_guard import ReserveFile
 
     write_clip(tmp_path / "a.mp4", count=60, sound=True)

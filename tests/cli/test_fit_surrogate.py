@@ -38,7 +38,7 @@ TRAIN = (
 )
 
 
-def test_from_the_surrogate_to_an_explanation_of_the_model(folder, command):
+def test_a_masker_trained_on_a_surrogate_explains_the_model(folder, command):
     code, out, err = command(*TRAIN, "--output", "s.safetensors")
     assert code == 0, err
     assert "10 images of 80x80, 2 of them held out; 55 queries" in err
@@ -85,7 +85,7 @@ def test_from_the_surrogate_to_an_explanation_of_the_model(folder, command):
     assert "--model ORIGINAL-MODEL --masker on-surrogate:s.safetensors,masker=m.safetensors" in out
 
 
-def test_json_and_a_second_call_from_the_answers(folder, command):
+def test_a_second_call_reuses_the_models_outputs(folder, command):
     code, out, err = command(*TRAIN, "--json")
     assert code == 0, err
     first = json.loads(out)

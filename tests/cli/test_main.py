@@ -31,7 +31,7 @@ def run(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_explain_without_arguments_explains_the_cat_offline(tmp_path: Path) -> None:
+def test_explain_without_arguments_explains_the_demo_photo_offline(tmp_path: Path) -> None:
     done = run("explain", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "tabby" in done.stdout
@@ -41,7 +41,7 @@ def test_explain_without_arguments_explains_the_cat_offline(tmp_path: Path) -> N
     }  # fmt: skip
 
 
-def test_json_is_all_that_stdout_holds(tmp_path: Path) -> None:
+def test_json_is_the_only_output_on_stdout(tmp_path: Path) -> None:
     Image.new("RGB", (70, 50), (90, 120, 30)).save(tmp_path / "a.png")
     done = run(
         "explain",
@@ -255,7 +255,7 @@ def test_plugins_and_doctor_list_what_is_installed(tmp_path: Path) -> None:
         assert word in health.stdout
 
 
-def test_a_broken_plugin_is_reported_and_disturbs_nothing(tmp_path: Path) -> None:
+def test_a_broken_plugin_is_reported_and_breaks_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "broken_plugin.py").write_text("raise RuntimeError('made to fail')\n")
     info = tmp_path / "broken_plugin-1.0.dist-info"
     info.mkdir()
@@ -301,7 +301,7 @@ def test_an_interrupt_is_reported(
     assert capsys.readouterr().err == "Interrupted.\n"
 
 
-def test_version(tmp_path: Path) -> None:
+def test_the_version_is_printed(tmp_path: Path) -> None:
     import saliencykit
 
     assert run("--version", cwd=tmp_path).stdout.strip() == saliencykit.__version__

@@ -16,7 +16,7 @@ from saliencykit.core.errors import InputError
 
 
 @pytest.mark.parametrize("text", ["²", "1.5", "--5", "nan", "", "1e3", "٣"])
-def test_a_label_that_is_no_index_is_a_name(text):
+def test_a_label_that_is_not_an_index_is_a_name(text):
     assert as_label(text) == text
 
 

@@ -23,7 +23,7 @@ def folder(tmp_path, command):
     return tmp_path
 
 
-def test_all_checks_of_the_embedded_classifier(folder, command):
+def test_checks_are_printed_and_written_as_json(folder, command):
     args = (
         "--data",
         "photos",
@@ -54,7 +54,7 @@ def test_all_checks_of_the_embedded_classifier(folder, command):
     assert facts["results"]["wrong-label"]["ratio"]["n"] == 22
 
 
-def test_the_models_own_masker_and_json(folder, command):
+def test_the_default_is_the_masker_trained_for_the_model(folder, command):
     code, out, err = command(
         "sanity-check",
         "--data",

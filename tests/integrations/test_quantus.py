@@ -20,7 +20,7 @@ TARGETS = np.array([3, 0, 1])
 
 
 @pytest.mark.parametrize("name", ["gradient", "occlusion:window=6", "grad-cam", "rise:samples=30"])
-def test_it_is_the_maskers_map(name):
+def test_the_map_is_the_maskers(name):
     net = small_network()
     with untouched(name, net):
         answer = explain_func(model=net, inputs=X, targets=TARGETS, masker=name, device="cpu")
@@ -35,7 +35,7 @@ def test_it_is_the_maskers_map(name):
     assert np.allclose(answer, wanted.numpy(), atol=1e-6)
 
 
-def test_rows_targets_and_precision():
+def test_rows_do_not_depend_on_the_batch_and_float64_stays():
     net = small_network()
     together = explain_func(
         net, np.concatenate([X] * 6), np.concatenate([TARGETS] * 6), masker="rise:samples=30"
@@ -51,7 +51,7 @@ def test_rows_targets_and_precision():
     )
 
 
-def test_scores_are_signed():
+def test_attributions_are_signed():
     net = small_network()
     assert (
         explain_func(net, X, TARGETS, masker="occlusion:window=6", values="attributions").min() < 0
@@ -60,7 +60,7 @@ def test_scores_are_signed():
         explain_func(net, X, TARGETS, masker="center-box", values="attributions")
 
 
-def test_statistics_show_the_masker_raw_pixels():
+def test_with_statistics_the_masker_sees_raw_pixels():
     net, raw = small_network(), np.random.default_rng(0).random((2, 3, 16, 16), dtype=np.float32)
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
     x = (raw - np.array(mean, np.float32)[:, None, None]) / np.array(std, np.float32)[:, None, None]
@@ -72,7 +72,7 @@ def test_statistics_show_the_masker_raw_pixels():
     assert np.allclose(answer, theirs.numpy(), atol=1e-4)
 
 
-def test_query_only_boxes_are_models():
+def test_query_only_black_boxes_are_models():
     black_box = PlantedEvidence()
     images, labels = black_box.examples(4, generator=Generator().manual_seed(0))
     model = BlackBoxModule(QueryOnly(black_box))
@@ -85,7 +85,7 @@ def test_query_only_boxes_are_models():
         explain_func(model, images.numpy(), labels.numpy(), masker="gradient")
 
 
-def test_a_trained_masker():
+def test_a_trained_masker_is_accepted():
     black_box = saliencykit.registry.coerce.as_black_box("demo")
     raw = np.random.default_rng(0).random((2, 3, *black_box.input_size), dtype=np.float32)
     assert explain_func(BlackBoxModule(black_box), raw, 1, masker="demo").shape == (
@@ -110,11 +110,11 @@ def test_bad_arguments_are_refused(wrong, says):
         explain_func(small_network(), **given)
 
 
-def test_neither_quantus_nor_captum_is_needed():
+def test_neither_quantus_nor_captum_is_imported():
     assert "quantus" not in sys.modules
 
 
-def test_quantus_metrics_run_on_modules_and_on_query_only_boxes():
+def test_quantus_metrics_run_on_modules_and_query_only_black_boxes():
     quantus = pytest.importorskip("quantus")
     black_box = PlantedEvidence()
     images, labels = black_box.examples(4, generator=Generator().manual_seed(0))

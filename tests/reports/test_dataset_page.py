@@ -5,7 +5,7 @@ from saliencykit.reports.dataset_page import dataset_page
 from saliencykit.reports.report_files import write_report
 
 
-def test_the_page_has_pictures_numbers_classes_and_reasons(black_box, generator, tmp_path):
+def test_the_page_has_images_numbers_classes_and_reasons(black_box, generator, tmp_path):
     images, labels = black_box.examples(6, generator=generator)
     pairs = [
         *zip(images, labels.tolist(), strict=True),
@@ -25,7 +25,7 @@ def test_the_page_has_pictures_numbers_classes_and_reasons(black_box, generator,
     assert write_report(saved, tmp_path / "page.html").read_text(encoding="utf-8") == page
 
 
-def test_without_a_check_and_overlays(black_box, generator, tmp_path):
+def test_a_run_without_verification_and_overlays_has_a_page(black_box, generator, tmp_path):
     images, labels = black_box.examples(2, generator=generator)
     page = dataset_page(
         explain_dataset(

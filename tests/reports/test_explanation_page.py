@@ -6,7 +6,7 @@ from saliencykit.core.errors import SaliencyKitError
 from saliencykit.reports.report_files import write_report
 
 
-def test_a_page_of_one_explanation(black_box, examples, tmp_path):
+def test_the_page_has_images_class_and_settings(black_box, examples, tmp_path):
     images, labels = examples
     answer = explain(black_box, images[:2], labels[:2].tolist(), masker="rise:samples=8")
     written = write_report(answer, tmp_path / "page.html")
@@ -18,7 +18,7 @@ def test_a_page_of_one_explanation(black_box, examples, tmp_path):
     assert "<script" not in page
 
 
-def test_images_in_model_space_have_a_page_too(tmp_path):
+def test_normalized_images_have_a_page_too(tmp_path):
     from torch import nn
 
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2))
@@ -27,7 +27,7 @@ def test_images_in_model_space_have_a_page_too(tmp_path):
     assert page.read_text(encoding="utf-8").count("<img") == 3
 
 
-def test_a_page_that_cannot_be_written_is_one_sentence(black_box, examples, tmp_path):
+def test_a_page_that_cannot_be_written_is_refused_with_the_reason(black_box, examples, tmp_path):
     answer = explain(black_box, examples[0][:1], 0, masker="whole-image")
     with pytest.raises(
         SaliencyKitError, match=r"cannot be written: Is a directory. Choose another file.$"

@@ -42,7 +42,7 @@ def page(tmp_path_factory):
     return write_report(scores, folder / "report.html")
 
 
-def test_it_is_well_formed_and_holds_everything_itself(page, addresses):
+def test_the_page_is_well_formed_and_self_contained(page, addresses):
     text = page.read_text(encoding="utf-8")
     shown = addresses(text)
     assert len(shown) == 3 * (1 + 4 * 3), "three pictures, four methods, overlay and two sides"
@@ -53,7 +53,7 @@ def test_it_is_well_formed_and_holds_everything_itself(page, addresses):
     assert "<script" not in text
 
 
-def test_names_are_escaped_and_the_parts_are_there(page):
+def test_names_are_escaped_and_all_sections_are_there(page):
     text = page.read_text(encoding="utf-8")
     assert "<more>" not in text
     assert "rise &amp; &lt;more&gt;" in text
@@ -66,7 +66,7 @@ def test_names_are_escaped_and_the_parts_are_there(page):
     assert "What is missing" not in text
 
 
-def test_what_is_missing_is_said_with_its_reason():
+def test_missing_images_are_listed_with_the_reason():
     rows = [
         Row(sample="good.png", index=0, masker="m", scores={"area": 0.5}),
         Row(sample="bad.png", index=1, masker="m", failure="it is <damaged>"),
@@ -86,7 +86,7 @@ def test_what_is_missing_is_said_with_its_reason():
 @pytest.mark.parametrize(
     ("scheme", "paper"), [(0, (20, 23, 27)), (1, (255, 255, 255))], ids=["dark", "light"]
 )
-def test_chromium_shows_it(page, tmp_path, width, scheme, paper):
+def test_chromium_renders_the_page(page, tmp_path, width, scheme, paper):
     chromium = (
         shutil.which("chromium")
         or shutil.which("chromium-browser")

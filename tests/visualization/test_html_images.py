@@ -6,7 +6,7 @@ from PIL import Image
 from saliencykit.visualization.html_images import card, jpeg_data_url
 
 
-def test_an_address_holds_the_picture_reduced():
+def test_a_data_url_holds_the_reduced_image():
     address = jpeg_data_url(Image.new("RGB", (1000, 500), (200, 30, 30)))
     assert address.startswith("data:image/jpeg;base64,")
     back = Image.open(io.BytesIO(base64.b64decode(address.split(",")[1])))

@@ -4,7 +4,7 @@ from saliencykit.core.errors import SaliencyKitError
 from saliencykit.visualization.html_page import definitions, document, number, table, write_page
 
 
-def test_it_is_well_formed_and_escaped(addresses):
+def test_a_page_is_well_formed_and_escaped(addresses):
     page = document(
         "a <b> & c", [table(["x", "y"], [["1", "2"]]), definitions([("<name>", "<i>value</i>")])]
     )
@@ -16,7 +16,7 @@ def test_it_is_well_formed_and_escaped(addresses):
     assert "http" not in page
 
 
-def test_numbers_have_three_digits():
+def test_numbers_have_three_significant_digits():
     assert [number(v) for v in (0.0, 0.12345, -1234.5, 0.00001, float("nan"))] == [
         "0",
         "0.123",
@@ -26,7 +26,7 @@ def test_numbers_have_three_digits():
     ]
 
 
-def test_a_page_is_written_with_its_folder_or_said_why_not(tmp_path):
+def test_a_page_is_written_with_its_directory_or_refused_with_the_reason(tmp_path):
     assert (
         write_page(tmp_path / "new" / "é.html", "<p>é</p>").read_text(encoding="utf-8")
         == "<p>é</p>"

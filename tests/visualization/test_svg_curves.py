@@ -6,7 +6,7 @@ import pytest
 from saliencykit.visualization.svg_curves import _ticks, chart, legend
 
 
-def test_a_line_per_method_where_its_points_are():
+def test_each_masker_has_a_line_through_its_points():
     lines = {
         "a": [(0.0, 0.0, 0.0, 0.5), (1.0, 1.0, 0.5, 1.0)],
         "b": [(0.0, 1.0, math.nan, math.nan), (1.0, math.nan, 0, 0)],
@@ -23,12 +23,12 @@ def test_a_line_per_method_where_its_points_are():
     assert "nan" not in drawn
 
 
-def test_nothing_to_draw_is_nothing():
+def test_a_chart_without_finite_points_is_empty():
     assert chart({"a": [(0.1, math.nan, math.nan, math.nan)]}, "x", "y") == ""
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 0.07), (-0.3, 0.4), (0, 1234), (0, 3e-5)])
-def test_ticks_are_few_and_inside(low, high):
+def test_ticks_are_few_and_within_the_axis(low, high):
     ticks = _ticks(low, high)
     assert 3 <= len(ticks) <= 8
     assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in ticks)

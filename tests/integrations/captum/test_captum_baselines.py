@@ -39,12 +39,12 @@ def test_maskers_with_an_alternative_take_a_baseline(masker):
     )
 
 
-def test_a_masker_that_replaces_nothing_says_so():
+def test_a_masker_that_replaces_nothing_refuses_baselines():
     with pytest.raises(InputError, match=r"CenterBox replaces no pixels.*'occlusion'"):
         with_baseline(CenterBox(), torch.zeros(1, 3, 4, 4))
 
 
-def test_a_masker_with_an_alternative_of_its_own_kind_says_so():
+def test_a_masker_with_a_special_alternative_refuses_baselines():
     with pytest.raises(
         InputError, match=r"GivenBaseline\(image of \(1, 3, 4, 4\)\)\) takes a BlurPyramid"
     ):
@@ -73,7 +73,7 @@ def test_the_mean_over_features_equals_a_loop(rows):
     assert torch.allclose(averaged(maps, features), wanted)
 
 
-def test_features_are_whole_numbers():
+def test_feature_masks_are_integers():
     assert whole_numbers(torch.tensor([1.0, 2.0])).tolist() == [1, 2]
     with pytest.raises(InputError, match="whole numbers"):
         whole_numbers(torch.tensor([0.5]))

@@ -50,7 +50,7 @@ def test_a_single_sigmoid_output_is_told_from_two_classes(outputs, shape):
 
 
 @pytest.mark.parametrize("several", [True, False])
-def test_outputs_of_several_dimensions(several):
+def test_outputs_of_several_dimensions_are_flattened(several):
     net = nn.Sequential(head(6), nn.Unflatten(1, (2, 3)))
     black_box, shape = bind_forward(net, (), X[:1], like=X, several_dimensions=several)
     assert shape == (2, 3)

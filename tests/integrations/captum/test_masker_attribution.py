@@ -122,7 +122,7 @@ def test_inputs_that_are_not_images_are_refused_with_the_way_out():
             MaskerAttribution(nn.Linear(40, 4), "gradient").attribute(inputs, target=0)
 
 
-def test_outputs_of_several_dimensions():
+def test_outputs_of_several_dimensions_are_flattened():
     net, x = small_network().double(), X.double()
     both = nn.Sequential(net, nn.Unflatten(1, (2, 2)))
     wanted = MaskerAttribution(net, "occlusion:window=6").attribute(x, target=[3, 0, 1])
@@ -279,7 +279,7 @@ def test_with_statistics_the_masker_sees_raw_pixels():
     assert torch.allclose(black, own, atol=1e-4)
 
 
-def test_a_trained_masker():
+def test_a_trained_masker_is_accepted():
     black_box = as_black_box("demo")
     raw = torch.rand(2, 3, *black_box.input_size)
     assert MaskerAttribution(black_box, "demo").attribute(raw, target=1).shape == raw.shape
@@ -293,7 +293,7 @@ def test_a_trained_masker():
     )
 
 
-def test_query_only_black_boxes():
+def test_query_only_black_boxes_work_without_gradients():
     black_box = QueryOnly(PlantedEvidence())
     images, labels = black_box.black_box.examples(4, generator=Generator().manual_seed(0))
     for model in (black_box, BlackBoxModule(black_box)):
@@ -330,7 +330,7 @@ def test_more_rows_than_one_chunk():
 
 
 @pytest.mark.parametrize("name", ["gradient", "occlusion:window=6", "grad-cam"])
-def test_noise_tunnel(name):
+def test_noise_tunnel_takes_it(name):
     attribution, x = MaskerAttribution(small_network().double(), name), X.double()
     tunnel = NoiseTunnel(attribution)
     still = tunnel.attribute(x, target=LABELS, nt_samples=2, stdevs=0.0)
@@ -375,7 +375,7 @@ def test_captums_visualization_takes_it():
     assert figure.axes
 
 
-def test_a_masker_of_an_attribution_of_a_masker():
+def test_a_masker_can_wrap_a_masker_attribution():
     net = small_network()
     assert isinstance(MaskerAttribution(net), PerturbationAttribution)
     assert not MaskerAttribution(net).has_convergence_delta()

@@ -25,7 +25,7 @@ from saliencykit.integrations.captum.targets import labels_of
         ((2, 3, 4), [(1, 2, 3), (0, 0, 0), (1, 0, 2)]),
     ],
 )
-def test_captum_picks_the_same_output(sizes, target):
+def test_captum_selects_the_same_output(sizes, target):
     output = torch.rand(3, *sizes, generator=torch.Generator().manual_seed(0))
     ours = output.flatten(1).gather(1, labels_of(target, sizes, 3)[:, None])[:, 0]
     assert torch.equal(ours, _select_targets(output, target))
@@ -34,7 +34,7 @@ def test_captum_picks_the_same_output(sizes, target):
 @pytest.mark.parametrize(
     ("sizes", "target"), [((), None), ((1,), None), ((1,), 0), ((1,), [0, 0, 0]), ((1, 1), (0, 0))]
 )
-def test_a_single_output_is_the_yes_of_a_sigmoid(sizes, target):
+def test_a_single_output_is_the_positive_class_of_a_sigmoid(sizes, target):
     assert labels_of(target, sizes, 3).tolist() == [1, 1, 1]
 
 
@@ -55,6 +55,6 @@ def test_a_single_output_is_the_yes_of_a_sigmoid(sizes, target):
         ((2, 3), (slice(None), 1), "got slice"),
     ],
 )
-def test_targets_that_name_no_output_are_refused(sizes, target, says):
+def test_targets_that_select_no_output_are_refused(sizes, target, says):
     with pytest.raises(InputError, match=says):
         labels_of(target, sizes, 3)
