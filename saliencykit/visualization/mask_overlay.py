@@ -17,7 +17,11 @@ DIMMED_SATURATION = 0.4
 
 
 def draw_overlay(
-    image: Array, mask: Array, *, color: tuple[int, int, int] = CONTOUR_COLOR
+    image: Array,
+    mask: Array,
+    *,
+    color: tuple[int, int, int] = CONTOUR_COLOR,
+    faint: float = 1e-6,
 ) -> Image.Image:
     """Draw a mask over an image: pixels inside keep their color, the rest turns dark and gray.
 
@@ -27,6 +31,7 @@ def draw_overlay(
         image: (H, W, 3) in [0, 1].
         mask: (H, W) in [0, 1]; 1 keeps a pixel.
         color: RGB of the outline, each in 0..255.
+        faint: A mask that stays below this value has no outline.
 
     Returns:
         An RGB image of W x H pixels.
@@ -41,7 +46,7 @@ def draw_overlay(
     dimmed = DIMMING * ((1 - DIMMED_SATURATION) * gray + DIMMED_SATURATION * image)
     shown = image * mask[..., None] + dimmed * (1 - mask[..., None])
     pixels = (np.clip(shown, 0, 1) * 255 + 0.5).astype(np.uint8)
-    pixels[outline(mask)] = color
+    pixels[outline(mask, faint=faint)] = color
     return Image.fromarray(pixels)
 
 

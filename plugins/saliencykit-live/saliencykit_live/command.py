@@ -66,6 +66,6 @@ def _show(asked: Any) -> None:
     with closing(frames_of(open_camera(asked.camera), asked.camera)) as frames:
         window = Window(confidence=masker.confidence or 0.0)
         try:
-            run(black_box, masker, frames, window, label=label, smooth=asked.smooth)
+            run(black_box, masker, frames, window, label=label, smoothing=asked.smoothing)
         finally:
             window.close()

@@ -33,7 +33,7 @@ def run(
     screen: Screen,
     *,
     label: int | str = "follow",
-    smooth: float = 0.75,
+    smoothing: float = 0.75,
     limit: int | None = None,
 ) -> int:
     """Explain frames on a screen until it is closed.
@@ -47,7 +47,7 @@ def run(
         frames: A camera's, or any.
         screen: The window.
         label: A class, or `follow`.
-        smooth: As of `explain_frames`.
+        smoothing: As of `explain_frames`.
         limit: Stop after so many frames.
 
     Returns:
@@ -59,16 +59,16 @@ def run(
     shown, pace, last = 0, 0.0, 0.0
     while True:
         knob = screen.confidence()
-        turned = (
-            masker if masker.confidence is None else replace(cast(Any, masker), confidence=knob)
-        )
+        turned = masker
+        if getattr(masker, "confidence", None) is not None:
+            turned = replace(cast(Any, masker), confidence=knob)
         with closing(
             explain_frames(
                 model,
                 _one_by_one(frames),
                 label,
                 turned,
-                smoothing=smooth,
+                smoothing=smoothing,
                 batch_size=1,
                 prefetch=0,
             )
@@ -89,7 +89,7 @@ def run(
 
 
 def _line(answer: Explanation, pace: float) -> str:
-    line = f"{answer.names[0].split(',')[0]} {float(answer.probability[0]):.0%}"
+    line = f"{answer.label_names[0].split(',')[0]} {float(answer.probability[0]):.0%}"
     return f"{line}   {1 / pace:.0f} fps" if pace else line
 
 

@@ -6,10 +6,9 @@ import numpy as np
 
 from saliencykit import Explanation
 from saliencykit.video import mask_on_frame
-from saliencykit.visualization import CONTOUR_COLOR, outline
+from saliencykit.visualization import draw_overlay
 
 Array = np.ndarray[Any, np.dtype[Any]]
-_DIM = 0.28  # of the brightness, where the mask is 0, as in the package's overlays
 
 
 def painted(answer: Explanation, line: str) -> Array:
@@ -19,17 +18,13 @@ def painted(answer: Explanation, line: str) -> Array:
         answer: Of one frame, with its picture.
         line: In the upper left corner, on a dark ground.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import ImageDraw, ImageFont
 
-    picture = answer.pictures[0]
+    picture = answer.source_images[0]
     assert picture is not None
-    pixels = np.asarray(picture.convert("RGB"), np.float32)
-    gray = mask_on_frame(answer, picture.size)
-    mask = (gray / np.float32(255))[..., None]
-    dim = _DIM * (0.6 * pixels.mean(2, keepdims=True) + 0.4 * pixels)
-    shown = (dim + mask * (pixels - dim)).astype(np.uint8)
-    shown[outline(gray, faint=26)] = CONTOUR_COLOR
-    page = Image.fromarray(shown)
+    pixels = np.asarray(picture.convert("RGB"), np.float32) / 255
+    mask = mask_on_frame(answer, picture.size) / np.float32(255)
+    page = draw_overlay(pixels, mask, faint=0.1)
     draw = ImageDraw.Draw(page)
     font = ImageFont.load_default(max(12, page.height // 24))
     bbox = draw.textbbox((8, 6), line, font=font)
