@@ -35,6 +35,7 @@ from .registry.listing import list_metrics as list_metrics
 from .registry.listing import list_models as list_models
 from .registry.listing import list_terms as list_terms
 from .registry.manager import register as register
+from .sanity.run_checks import sanity_checks as sanity_checks
 from .storage.saved_explanations import SavedExplanations as SavedExplanations
 from .surrogate.surrogate_training import fit_surrogate as fit_surrogate
 from .training.fit_masker import fit as fit
