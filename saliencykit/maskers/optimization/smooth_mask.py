@@ -36,6 +36,11 @@ class SmoothMask:
         width: Of the kernel as a fraction of the shorter side, > 0.
         temperature: Of the smooth maximum, > 0.
 
+    Example:
+        >>> smooth = SmoothMask((32, 48), grid_size=8)
+        >>> smooth.shape, smooth.mask(torch.zeros(1, 1, *smooth.shape)).shape
+        ((8, 12), torch.Size([1, 1, 16, 24]))
+
     References:
         Fong, Patrick & Vedaldi 2019, section 3.3, the max-convolution and its smooth maximum;
         21 px of 224, grid points 7 px apart and 1/20 are the published numbers.

@@ -191,13 +191,13 @@ class NanLogits(BlackBox):
         return torch.where(images[:, :1, 0, 0] > 50, torch.nan, logits)
 
 
-def test_nan_logits_name_the_image():
-    images = torch.rand(4, 3, 8, 8, generator=seeded())
+@pytest.mark.parametrize("batch_size", [None, 3, 4])
+def test_nan_logits_name_the_image(batch_size):
+    images, labels = torch.rand(4, 3, 8, 8, generator=seeded()), torch.zeros(4, dtype=torch.long)
     images[2] = 90.0
+    masker = Iterative(steps=3, batch_size=batch_size)
     with pytest.raises(ContractError, match="image row 2 of 4"):
-        Iterative(steps=3)(
-            NanLogits(), images, torch.zeros(4, dtype=torch.long), generator=seeded()
-        )
+        masker(NanLogits(), images, labels, generator=seeded())
 
 
 def test_a_query_only_black_box_is_refused():
