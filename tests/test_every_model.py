@@ -266,7 +266,7 @@ def check(text: str) -> tuple[nn.Module, tuple[int, int]]:
         assert answer.mask.shape == (1, 1, *size)
         assert torch.isfinite(answer.mask).all()
         assert 0 <= answer.mask.min() <= answer.mask.max() <= 1
-        assert answer.provenance["pixels"] == "model"
+        assert answer.provenance["inputs"] == "normalized"
         assert torch.equal(image, kept)
         after = random_states()
         assert torch.equal(after[0], draws[0])

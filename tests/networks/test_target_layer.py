@@ -172,9 +172,11 @@ def test_dropout_behind_a_layer_is_not_the_layer():
 
 
 def test_maps_of_more_than_half_the_side_count_in_small_pictures_or_when_named():
-    build = lambda: nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3)
-    )  # noqa: E731
+
+    def build():
+        convolutions = (nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU())
+        return nn.Sequential(*convolutions, nn.Flatten(), nn.LazyLinear(3))
+
     assert find_target_layer(TorchBlackBox(seeded(build)), pictures(16)).side == (12, 12)
     with pytest.raises(InputError, match="passes a gradient"):
         find_target_layer(TorchBlackBox(seeded(build)), pictures(72, 1))
@@ -220,8 +222,8 @@ def test_a_layer_can_be_named():
     [
         (
             "layer4",
-            r"layer='layer4' of Sequential is not one of its layers. Some that are maps, the last "
-            r"first: '3', '2'",
+            r"layer='layer4' of Sequential is not one of its layers. Some that have spatial "
+            r"feature maps, the last first: '3', '2'",
         ),
         ("4", r"returns \(1, 6, 1, 1\), which is not a map of the image"),
     ],

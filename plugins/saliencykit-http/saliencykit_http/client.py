@@ -188,7 +188,7 @@ class Client:
         wait = _seconds(reply.headers.get("retry-after", ""))
         if wait > self.longest_wait:
             raise InputError(
-                f"{redacted(url)}: {said}, and asks to retry in {wait:.0f} s.{self.advice}"
+                f"{redacted(url)}: {said}, and says to retry in {wait:.0f} s.{self.advice}"
             )
         return said, wait
 

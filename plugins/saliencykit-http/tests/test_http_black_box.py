@@ -345,12 +345,12 @@ def test_retry_after_is_obeyed_and_not_for_ever(server):
     server.retry_after = "3600"
     server.faults.append("503")
     with pytest.raises(
-        InputError, match=r"returned 503 \(out of order\), and asks to retry in 3600 s\."
+        InputError, match=r"returned 503 \(out of order\), and says to retry in 3600 s\."
     ):
         box_of(server)(PICTURES[:1])
     server.retry_after = "Fri, 01 Jan 2100 00:00:00 GMT"
     server.faults.append("503")
-    with pytest.raises(InputError, match="asks to retry in"):
+    with pytest.raises(InputError, match="says to retry in"):
         box_of(server)(PICTURES[:1])
 
 
