@@ -19,9 +19,9 @@ SMALL = {
     "train-a-masker": {
         "PHOTOS": 120,
         "EPOCHS": 1,
-        "UNLABELLED": 24,
+        "UNLABELED": 24,
         "STEPS": 4,
-        "FRESH": 24,
+        "TEST": 24,
         "COMPARED": 2,
     },
     "compare-methods": {"PHOTOS": 60, "EPOCHS": 1, "JUDGED": 4, "SAMPLES": 16, "STEPS": 3},
