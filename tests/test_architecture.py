@@ -22,6 +22,7 @@ OPTIONAL = {
     "onnxruntime",
     "onnxscript",
     "timm",
+    "tqdm",
     "transformers",
 }
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Literal, TypeAlias, final
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import load, save
 from torch import Tensor
 
 from saliencykit.core.errors import InputError
@@ -112,8 +114,6 @@ def append_maps(path: Path, maps: Mapping[str, Tensor]) -> None:
     Raises:
         SaliencyKitError: The disk is full, or the file cannot be written.
     """
-    from safetensors.torch import save
-
     body = save({key: value.contiguous() for key, value in maps.items()})
     try:
         with path.open("ab") as file:
@@ -129,8 +129,6 @@ def read_open(path: Path) -> dict[str, Tensor]:
     Args:
         path: The open shard.
     """
-    from safetensors.torch import load
-
     maps: dict[str, Tensor] = {}
     try:
         data = path.read_bytes()
@@ -158,8 +156,6 @@ def finish_shard(path: Path, keys: Collection[str] | None = None) -> None:
     Raises:
         SaliencyKitError: The disk is full; the open shard stays.
     """
-    from safetensors.torch import save
-
     done = path.with_suffix(".safetensors")
     if not done.exists():
         maps = {key: value for key, value in read_open(path).items() if keys is None or key in keys}
@@ -175,8 +171,6 @@ def shard_keys(folder: Path, name: str) -> set[str]:
         folder: The run directory.
         name: The shard's, without ending.
     """
-    from safetensors import safe_open
-
     try:
         with safe_open(folder / f"{name}.safetensors", framework="pt") as file:
             return set(file.keys())
@@ -195,8 +189,6 @@ def read_map(folder: Path, name: str, key: str) -> Tensor:
     Raises:
         InputError: The shard is missing or damaged, or has no such map.
     """
-    from safetensors import safe_open
-
     path = folder / f"{name}.safetensors"
     if not path.exists():
         found = read_open(folder / f"{name}.open").get(key)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from saliencykit.core.errors import InputError
@@ -46,8 +48,6 @@ class WeightsFile:
         Raises:
             SaliencyKitError: The file cannot be written.
         """
-        from safetensors.torch import save
-
         held = {name: tensor.detach().cpu() for name, tensor in weights.items()}
         small = {
             n: (t.half() if t.is_floating_point() and t.ndim > 1 else t).contiguous().clone()
@@ -63,8 +63,6 @@ class WeightsFile:
             InputError: There is no such file, it is damaged, it holds something else, or its format
                 is not known.
         """
-        from safetensors import safe_open
-
         if not path.is_file():
             raise InputError(
                 f"there is no file {str(path)!r}; `saliencykit {self.command} --output {path.name}` "

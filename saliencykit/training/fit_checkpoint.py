@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from saliencykit.core.errors import InputError
@@ -28,8 +30,6 @@ def save_state(
         SaliencyKitError: The disk is full or the folder cannot be written; the file that was there
             is still whole.
     """
-    from safetensors.torch import save
-
     tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         for name, value in state.items():
@@ -53,8 +53,6 @@ def load_state(
     Raises:
         InputError: The file is damaged, of another format, or of another network.
     """
-    from safetensors import safe_open
-
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads(file.metadata()["saliencykit"])

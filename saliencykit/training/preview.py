@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from saliencykit.core.black_box import BlackBox
@@ -23,8 +24,6 @@ def save_preview(
     Raises:
         SaliencyKitError: It cannot be written.
     """
-    from PIL import Image
-
     was = network.training
     network.eval()
     try:
