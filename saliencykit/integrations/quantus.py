@@ -45,7 +45,7 @@ def explain_func(
         inputs: (B, C, H, W), what `model(x)` takes.
         targets: Class indices (B,), or one for all.
         masker: A Masker, or a text such as `rise:samples=500`.
-        values: `mask`, in [0, 1], or `attributions`, the signed numbers behind the mask, for maskers
+        values: `mask`, in [0, 1], or `attributions`, the signed numbers behind it, for maskers
             that have them.
         mean: Per channel: what raw pixels in [0, 1] were normalized with, so that the masker sees
             raw pixels; see `MaskerAttribution`.

@@ -60,7 +60,7 @@ class MaskerAttribution(PerturbationAttribution):  # type: ignore[misc]
         forward_func: As for Captum: a module, or a function of tensors. Also a BlackBox, whose
             images the inputs then are.
         masker: A Masker, or a text such as `rise:samples=500`.
-        values: `mask`, in [0, 1], or `attributions`, the signed numbers behind the mask, for maskers
+        values: `mask`, in [0, 1], or `attributions`, the signed numbers behind it, for maskers
             that have them.
         mean: Per channel: what raw pixels in [0, 1] were normalized with, so that the masker sees
             raw pixels. It makes a difference where a masker's own alternative is a color, and where
