@@ -1,4 +1,4 @@
-"""Bounding boxes kept beside the images: Pascal VOC's XML files and ImageNet's localization table."""
+"""Bounding boxes beside images: Pascal VOC's XML files and ImageNet's localization table."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

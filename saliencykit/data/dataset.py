@@ -298,7 +298,7 @@ class Dataset:
 
 
 def default_num_workers(num_workers: int | None) -> int:
-    """Threads that read images: as many as wanted; None: one per core of this process, at most 8."""
+    """Threads that read images; None: one per core of this process, at most 8."""
     if num_workers is not None:
         return num_workers
     processes = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)  # of a launch, on this machine

@@ -8,9 +8,8 @@ from saliencykit.core.errors import InputError
 from saliencykit.data.label_lookup import class_index
 from saliencykit.data.record import Record
 
-SUFFIXES = tuple(
-    [".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif"]
-)
+_FORMATS = "jpg jpeg png webp bmp gif tif tiff ppm pgm avif"
+SUFFIXES = tuple(f".{name}" for name in _FORMATS.split())
 
 
 def read_folder(folder: str | Path, *, recursive: bool = False) -> list[Path]:

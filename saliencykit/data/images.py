@@ -1,4 +1,4 @@
-"""Whatever a user calls an image, as a batch of tensors: the only place that reads pictures."""
+"""Images in any form as a batch of tensors: the only place that decodes images."""
 
 import os
 import warnings
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Pixels: TypeAlias = Literal["auto", "raw", "normalized"]
-_SLACK = 1e-6  # a tensor that was resized or divided may miss 1 by a rounding error
+_SLACK = 1e-6  # resizing or dividing may exceed 1 by a rounding error
 
 
 @final
 @dataclass(frozen=True)
 class ImageBatch:
-    """Images that are ready for a black box, and where they came from.
+    """Images that are ready for a black box, and their sources.
 
     Attributes:
-        images: (B, C, H, W) on the CPU, float32, or float64 where a float64 tensor was given.
+        images: (B, C, H, W) on the CPU, float32; float64 if a float64 tensor was given.
         inputs: What the values are: `raw` RGB in [0, 1], or `normalized`: what `model(x)` takes.
-        geometries: Where each image lies in its picture; None for tensors.
-        source_images: The original pictures, upright; None for tensors.
-        sources: A path, or `image 3`.
+        geometries: Where each image lies in its source image; None for tensors.
+        source_images: The source images, upright; None for tensors.
+        sources: The name of each: a path, or `image 3`.
     """
 
     images: Images
@@ -52,23 +52,22 @@ def as_images(
 ) -> ImageBatch:
     """Read images of any form for a black box.
 
-    Pictures are raw and go through `black_box.prepare`: paths, PIL pictures (turned upright as
-    their EXIF data says), uint8 arrays and tensors, and float arrays (H, W, C) in [0, 1], which are
-    rounded to 8 bits. Float tensors are taken as they are.
+    Paths, PIL images (rotated as their EXIF data says), uint8 arrays and tensors, and float arrays
+    (H, W, C) in [0, 1], which are rounded to 8 bits, are raw and go through `black_box.prepare`.
+    Float tensors are used as they are.
 
     Args:
-        image: A path, a PIL picture, a numpy array (H, W, C), (H, W) or (B, H, W, C), a tensor (C,
+        image: A path, a PIL image, a numpy array (H, W, C), (H, W) or (B, H, W, C), a tensor (C,
             H, W) or (B, C, H, W), or a list of any of these.
-        black_box: The classifier that will be asked.
-        inputs: What float tensors hold. `raw`: RGB in [0, 1], checked. `normalized`: what `model(x)`
-            takes. `auto`: `model` if the user gave a bare model or a box without pixel statistics,
-            else `raw`.
-        given_black_box: Did the user give a BlackBox or a name (True), or a bare model that was wrapped
-            for them (False)?
+        black_box: The classifier that will be queried.
+        inputs: What float tensors hold. `raw`: RGB in [0, 1], checked. `normalized`: what
+            `model(x)` takes. `auto`: `normalized` for a bare model or a black box without pixel
+            statistics, else `raw`.
+        given_black_box: Whether the user gave a BlackBox or a name (True), or a bare model (False).
 
     Raises:
-        InputError: An image cannot be used as it is; the message names the file or the row, and
-            says what to write.
+        InputError: An image cannot be used; the message names the file or the row, and says what
+            to write.
 
     Example:
         >>> from saliencykit.black_boxes import TorchBlackBox
@@ -81,8 +80,7 @@ def as_images(
     items = list(image) if isinstance(image, list | tuple) else [image]
     if not items:
         raise InputError(
-            "there are no images in an empty list; give at least one path, picture, array or "
-            "tensor."
+            "there are no images in an empty list; give at least one path, image, array or tensor."
         )
     with torch.inference_mode(False), torch.no_grad():
         read = [
@@ -108,40 +106,43 @@ def as_images(
             parts.append(part)
             places.append(place)
         whole = torch.cat(parts)
-    pictures = tuple(None if isinstance(thing, Tensor) else thing for _, thing in read)
-    return ImageBatch(whole, kind, tuple(places), pictures, tuple(source for source, _ in read))
+    sources = tuple(None if isinstance(thing, Tensor) else thing for _, thing in read)
+    return ImageBatch(whole, kind, tuple(places), sources, tuple(name for name, _ in read))
 
 
 def _kind(
     read: "list[tuple[str, Tensor | Image]]",
     black_box: BlackBox,
-    pixels: Pixels,
+    inputs: Pixels,
     given_black_box: bool,
 ) -> Literal["raw", "normalized"]:
     tensors = [source for source, thing in read if isinstance(thing, Tensor)]
-    pictures = [source for source, thing in read if not isinstance(thing, Tensor)]
-    if pixels == "normalized" and pictures:
+    decoded = [source for source, thing in read if not isinstance(thing, Tensor)]
+    if inputs == "normalized" and decoded:
         raise InputError(
-            f"{pictures[0]} is a picture, and inputs='normalized' is for tensors that model(x) takes; "
+            f"{decoded[0]} is an image, and inputs='normalized' is for tensors that model(x) takes; "
             "leave inputs out."
         )
-    if pixels != "auto":
-        return pixels
-    # a box whose model has a space of its own to be asked in: a torch module, not a function or
-    # somebody's service
-    bare = type(black_box).without_preprocessing is not BlackBox.without_preprocessing
-    if not tensors or not bare or (given_black_box and black_box.baseline_color is not None):
+    if inputs != "auto":
+        return inputs
+    # a model with inputs of its own: a torch module, not a function or a service
+    has_own_inputs = type(black_box).without_preprocessing is not BlackBox.without_preprocessing
+    if (
+        not tensors
+        or not has_own_inputs
+        or (given_black_box and black_box.baseline_color is not None)
+    ):
         return "raw"
-    if pictures:
+    if decoded:
         raise InputError(
-            f"{pictures[0]} is a picture and {tensors[0]} a tensor, which model(x) takes as it "
+            f"{decoded[0]} is an image and {tensors[0]} a tensor, which model(x) takes as it "
             "is; explain them apart, or write inputs='raw' if the tensors are RGB in [0, 1]."
         )
     return "normalized"
 
 
 def _read(item: Any, row: int | None) -> "list[tuple[str, Tensor | Image]]":
-    """Named tensors (1, C, H, W) and upright pictures from one thing that a user gave."""
+    """Named tensors (1, C, H, W) and upright PIL images from one thing that a user gave."""
     name = "the image" if row is None else f"image {row}"
     if isinstance(item, str | os.PathLike):
         path = Path(item).expanduser()
@@ -156,7 +157,7 @@ def _read(item: Any, row: int | None) -> "list[tuple[str, Tensor | Image]]":
         name = str(getattr(item, "filename", "")) or name
         return [(name, _upright(item, name))]
     raise InputError(
-        f"{name} is a {name_of(item)}; an image is a path, a PIL picture, a numpy array (H, W, "
+        f"{name} is a {name_of(item)}; an image is a path, a PIL image, a numpy array (H, W, "
         "C), a tensor (C, H, W) or (B, C, H, W), or a list of these. For bytes write "
         "PIL.Image.open(io.BytesIO(data))."
     )
@@ -166,27 +167,27 @@ def _open(path: Path) -> "Image":
     from PIL import Image, UnidentifiedImageError
 
     if str(path).startswith(("http:/", "https:/")):
-        raise InputError(f"{str(path)!r} is an address; download the picture and give its path.")
+        raise InputError(f"{str(path)!r} is a URL; download the image and give its path.")
     if path.is_dir():
         raise InputError(
             f"{str(path)!r} is a folder; explain(model, "
-            f"saliencykit.data.read_folder({str(path)!r})) takes its pictures."
+            f"saliencykit.data.read_folder({str(path)!r})) takes its images."
         )
     if not path.exists():
         raise InputError(f"there is no file {str(path)!r}.")
     try:
         if path.stat().st_size == 0:
             raise InputError(f"{str(path)!r} is empty (0 bytes).")
-        with Image.open(path) as picture:
-            picture.load()
-            return _upright(picture, repr(str(path)))
+        with Image.open(path) as image:
+            image.load()
+            return _upright(image, repr(str(path)))
     except InputError:
         raise
     except UnidentifiedImageError as error:
-        raise InputError(f"{str(path)!r} is not a picture that Pillow can read.") from error
+        raise InputError(f"{str(path)!r} is not an image that Pillow can read.") from error
     except Image.DecompressionBombError as error:
         raise InputError(
-            f"{str(path)!r} is too large to be opened safely ({error}) Make it smaller first: "
+            f"{str(path)!r} is too large to be opened safely ({error}) Resize it first: "
             "models see a few hundred pixels."
         ) from error
     # truncated or damaged: Pillow raises OSError, SyntaxError, struct.error, zlib.error ...
@@ -196,29 +197,29 @@ def _open(path: Path) -> "Image":
         ) from error
 
 
-def _upright(picture: "Image", name: str) -> "Image":
+def _upright(image: "Image", name: str) -> "Image":
     from PIL import ImageOps
 
     try:
         if (
-            getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO"
+            getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
         ):  # MPO: a photo with a hidden second one
-            frames = getattr(picture, "n_frames", 1)
+            frames = getattr(image, "n_frames", 1)
             warnings.warn(f"{name} has {frames} frames; the first one is explained.", stacklevel=2)
-            picture.seek(0)
-        picture.load()
+            image.seek(0)
+        image.load()
     except (OSError, EOFError, SyntaxError, ValueError) as error:
         raise InputError(f"{name} cannot be read, it is truncated or damaged: {error}.") from error
     try:
-        return ImageOps.exif_transpose(picture)
-    except Exception:  # broken EXIF data say nothing about the picture
-        return picture.copy()
+        return ImageOps.exif_transpose(image)
+    except Exception:  # broken EXIF data do not matter
+        return image.copy()
 
 
 def _tensor_rows(tensor: Tensor, name: str) -> "list[tuple[str, Tensor | Image]]":
     shape = tuple(tensor.shape)
     if tensor.ndim not in (3, 4) or 0 in shape:
-        hint = " Write x[None] for one grey image." if tensor.ndim == 2 else ""
+        hint = " Write x[None] for one gray image." if tensor.ndim == 2 else ""
         raise InputError(
             f"{name} is a tensor of shape {shape}; expected (C, H, W) or (B, C, H, W), with no "
             f"empty side.{hint}"
@@ -237,7 +238,7 @@ def _tensor_rows(tensor: Tensor, name: str) -> "list[tuple[str, Tensor | Image]]
     )
     if tensor.dtype == torch.uint8:
         array = rows.permute(0, 2, 3, 1).cpu().numpy()
-        return [(source, _picture(row, source)) for source, row in zip(names, array, strict=True)]
+        return [(source, _as_pil(row, source)) for source, row in zip(names, array, strict=True)]
     if not tensor.is_floating_point():
         raise InputError(
             f"{name} is a tensor of {tensor.dtype}; expected float, or uint8 in 0..255: write "
@@ -272,11 +273,11 @@ def _array_rows(
         if len(rows) == 1
         else [f"image {i}" if name == "the image" else f"{name}, row {i}" for i in range(len(rows))]
     )
-    return [(source, _picture(row, source)) for source, row in zip(names, rows, strict=True)]
+    return [(source, _as_pil(row, source)) for source, row in zip(names, rows, strict=True)]
 
 
-def _picture(values: "np.ndarray[Any, np.dtype[Any]]", name: str) -> "Image":
-    """An array (H, W) or (H, W, C) as a PIL picture."""
+def _as_pil(values: "np.ndarray[Any, np.dtype[Any]]", name: str) -> "Image":
+    """An array (H, W) or (H, W, C) as a PIL image."""
     from PIL import Image
 
     if values.dtype.kind == "f":
@@ -298,7 +299,7 @@ def _picture(values: "np.ndarray[Any, np.dtype[Any]]", name: str) -> "Image":
         )
     flat = values[:, :, 0] if values.ndim == 3 and values.shape[2] == 1 else values
     if flat.ndim == 3 and flat.shape[2] not in (3, 4):
-        raise InputError(f"{name} has {flat.shape[2]} channels; a picture has 1, 3 or 4 (RGBA).")
+        raise InputError(f"{name} has {flat.shape[2]} channels; an image has 1, 3 or 4 (RGBA).")
     return Image.fromarray(np.ascontiguousarray(flat))
 
 
@@ -317,23 +318,22 @@ def _advice(low: float, high: float) -> str:
         return "If it holds 0..255, write x / 255."
     if low >= -0.1 and high <= 1.1:
         return "If resizing overshot, write x.clip(0, 1)."
-    return "If it is already normalised, give a tensor and write inputs='normalized'."
+    return "If it is already normalized, give a tensor and write inputs='normalized'."
 
 
-def _prepared(picture: "Image", black_box: BlackBox, name: str) -> tuple[Tensor, Geometry]:
+def _prepared(image: "Image", black_box: BlackBox, name: str) -> tuple[Tensor, Geometry]:
     try:
-        images, place = black_box.prepare(picture)
+        images, geometry = black_box.prepare(image)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     if (
         not isinstance(images, Tensor)
         or images.ndim != 4
         or len(images) != 1
-        or not isinstance(place, Geometry)
+        or not isinstance(geometry, Geometry)
         or finite_rows(images)
     ):
         raise ContractError(
-            f"{name_of(black_box)}.prepare returned something else than finite images (1, C, H, W) and "
-            "a Geometry."
+            f"{name_of(black_box)}.prepare must return finite images (1, C, H, W) and a Geometry."
         )
-    return images.detach().cpu(), place
+    return images.detach().cpu(), geometry

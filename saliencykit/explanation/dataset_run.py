@@ -1,4 +1,4 @@
-"""ExplanationsFolder: manifest, rows, shards and table of one run, put in order again after a kill."""
+"""ExplanationsDirectory: the files of one run of `explain_dataset`, recovered after a kill."""
 
 import csv
 import json
@@ -41,27 +41,27 @@ class ExplanationsDirectory:
     `lock`.
 
     Args:
-        path: The directory; it is there.
+        path: The directory, which exists.
     """
 
     path: Path
 
     def begin(self, manifest: Mapping[str, Any]) -> None:
-        """Write the manifest, or see that the one that is there is of the same run; it may have
-        fewer pictures.
+        """Write the manifest, or check that the existing one is of the same run; it may have fewer
+        images.
 
         Raises:
-            InputError: It is of another run, or there are rows and no manifest.
+            InputError: It is of another run, or there are rows but no manifest.
         """
         if not (self.path / "manifest.json").exists():
             if row_files(self.path):
                 raise InputError(
-                    f"{self.path} holds rows but no manifest.json; choose another directory."
+                    f"{self.path} has rows but no manifest.json; choose another directory."
                 )
             self._write(manifest)
             return
-        known, asked = read_manifest(self.path), json.loads(json.dumps(manifest))
-        together = continued(self.path, "explanations", _MUST_AGREE, known, asked)
+        known, new = read_manifest(self.path), json.loads(json.dumps(manifest))
+        together = continued(self.path, "explanations", _MUST_AGREE, known, new)
         if together["max_images"] != known.get("max_images"):
             self._write(together)
 
@@ -71,7 +71,7 @@ class ExplanationsDirectory:
         )
 
     def clear(self) -> None:
-        """Forget what is there, the manifest last; other files are left alone."""
+        """Delete the files of the run, the manifest last; other files are kept."""
         overlays = self.path.glob("overlays/*/*.png")
         for path in (
             *row_files(self.path),
@@ -87,7 +87,7 @@ class ExplanationsDirectory:
         return rows_of(self.path, rank)
 
     def next_shard(self, rank: int) -> int:
-        """The number of a process's next shard; numbers are not used twice."""
+        """The number of a process's next shard; no number is used twice."""
         numbers = [
             int(path.stem.split("-")[2])
             for path in self._shards()
@@ -96,11 +96,10 @@ class ExplanationsDirectory:
         return max(numbers, default=-1) + 1
 
     def recover(self) -> None:
-        """Finish what a kill left open; one process does, before the others write.
+        """Complete the files that a kill left open; one process does, before the others write.
 
-        Maps are written before their rows, so a row without its map is the trace of a machine that
-        went down; it is done again. A map without a row is left out of its shard, and its picture
-        is done again.
+        Maps are written before their rows. A row without its map comes from a machine that went
+        down, a map without its row from a killed process; both images are explained again.
 
         Raises:
             SaliencyKitError: The disk is full.
@@ -121,21 +120,20 @@ class ExplanationsDirectory:
             self.merge(there)
 
     def known(self) -> dict[int, str]:
-        """The names of the pictures that are done, by index."""
+        """The names of the explained images, by index."""
         return {row.index: row.name for path in row_files(self.path) for _, row in rows_in(path)}
 
     def merge(self, there: Mapping[str, set[str]] | None = None) -> None:
-        """All rows in one file and in order, one per picture; those of further processes are taken
-        in.
+        """Merge the rows of all processes into one file, in order, one per image.
 
         Args:
-            there: The keys of each shard, if rows without their maps are to be left out.
+            there: The keys of each shard, to leave out rows without their maps.
 
         Raises:
-            SaliencyKitError: The disk is full; the rows are where they were.
+            SaliencyKitError: The disk is full; the rows are as they were.
         """
         files = row_files(self.path)
-        # of a million rows: what is held is small
+        # offsets only: there may be a million rows
         indices, places, starts = (
             array("q"),
             array("q"),
@@ -155,15 +153,15 @@ class ExplanationsDirectory:
         target = self.rows_of(0)
 
         def write(beside: Path) -> None:
-            load_images = [file.open("rb") for file in files]
+            handles = [file.open("rb") for file in files]
             try:
                 with beside.open("wb") as out:
                     for at in order:
-                        source = load_images[places[at]]
+                        source = handles[places[at]]
                         source.seek(starts[at])
                         out.write(source.readline().rstrip(b"\n") + b"\n")
             finally:
-                for source in load_images:
+                for source in handles:
                     source.close()
 
         if files:
@@ -173,7 +171,7 @@ class ExplanationsDirectory:
                 file.unlink(missing_ok=True)
 
     def write_table(self) -> None:
-        """`table.csv`: the merged rows for spreadsheets.
+        """Write `table.csv`: the merged rows for spreadsheets.
 
         Raises:
             SaliencyKitError: The disk is full.
@@ -200,14 +198,14 @@ class ExplanationsDirectory:
 
 
 def overlay_path(folder: Path, index: int) -> Path:
-    """Where a picture's overlay lies: a thousand in one folder."""
+    """The path of an image's overlay: a thousand per folder."""
     return folder / "overlays" / f"{index // 1000:04}" / f"{index:07}.png"
 
 
-def save_overlay(path: Path, picture: Any) -> None:
-    """Write a PIL picture beside and move it into place.
+def save_overlay(path: Path, overlay: Any) -> None:
+    """Write a PIL image beside its place and move it there.
 
     Raises:
         SaliencyKitError: The disk is full.
     """
-    write_beside(path, lambda beside: picture.save(beside, format="PNG"))
+    write_beside(path, lambda beside: overlay.save(beside, format="PNG"))

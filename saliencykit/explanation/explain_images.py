@@ -1,4 +1,4 @@
-"""explain(): which pixels does this decision rest on?"""
+"""explain(): the pixels that a decision depends on."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -37,43 +37,42 @@ def explain(
     seed: int = 0,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Explanation:
-    """Find the pixels that a classifier's decision rests on, and check the answer by asking the
+    """Find the pixels that a classifier's decision depends on, and verify them by querying the
     classifier again.
 
     Args:
         model: A torch module, a function from numpy (B, H, W, C) to (B, K), a name
             (`timm:resnet18`, `torchvision:mobilenet_v2`, `demo`), or a BlackBox.
-        image: A path, a PIL picture, a numpy array (H, W, C), a tensor (C, H, W) or (B, C, H, W),
+        image: A path, a PIL image, a numpy array (H, W, C), a tensor (C, H, W) or (B, C, H, W),
             or a list of these.
-        label: The class asked about: its index, its name, or one of these per image. None: the
-            model's own top class.
-        masker: How the mask is found: a Masker, a text like `rise:samples=500`, or the file of a
-            trained masker. None: a trained one made for exactly this model, if there is one; else
-            `iterative`, or `rise` if the model can only be queried.
-        alternative: What replaces the pixels outside the mask when the answer is checked: an
-            Alternative or a text like `blur:sigma=11`. None: blur.
+        label: The class to explain: its index, its name, or one of these per image. None: the
+            model's top class.
+        masker: The attribution method: a Masker, a text like `rise:samples=500`, or the file of a
+            trained masker. None: the one trained for exactly this model, if there is one; else
+            `iterative`, or `rise` if the model is query-only.
+        alternative: Replaces pixels in the verification: an Alternative or a text like
+            `blur:sigma=11`. None: blur.
         inputs: What a tensor holds: `raw`: RGB in [0, 1]; `normalized`: what `model(x)` takes; `auto`:
-            `normalized` unless a BlackBox or a name was given. Pictures are always raw.
-        verify: Ask the model again with the mask kept and with the mask replaced.
-        seed: Of everything that is drawn. The same seed gives the same mask, on its own or in a
-            batch.
-        on_progress: Called with the number of finished images and of all images after each chunk.
+            `normalized` unless a BlackBox or a name was given. Images in files are always raw.
+        verify: Query the model with the mask kept and with the mask replaced.
+        seed: Random seed. An image gets the same mask alone and in a batch.
+        on_progress: Called with the numbers of finished and of all images after each batch.
 
     Returns:
         An Explanation of the B images, on the CPU.
 
     Raises:
-        InputError: The model, image or label cannot be used as it is; the message says what to
-            write.
-        GradientError: The masker needs gradients and the model can only be queried.
+        InputError: The model, image or label cannot be used; the message names the image and says
+            what to write.
+        GradientError: The masker needs gradients and the model is query-only.
         RegistryError: A name is unknown.
-        ContractError: The model, or a part that somebody contributed, returned what it must not.
+        ContractError: The model or a plugin returned what its contract forbids.
 
     Example:
         >>> from torch import nn
-        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
-        >>> answer = explain(model, torch.rand(3, 32, 32), label=2, masker="iterative:steps=3")
-        >>> answer.mask.shape
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        >>> explanation = explain(model, torch.rand(3, 32, 32), 2, masker="iterative:steps=3")
+        >>> explanation.mask.shape
         torch.Size([1, 1, 32, 32])
 
     References:
@@ -183,9 +182,7 @@ class _Run:
 
 
 def default_masker(black_box: BlackBox) -> Masker:
-    """A trained masker made for exactly this model if a plugin or the package has one, else what
-    the box allows.
-    """
+    """The masker trained for exactly this model, if there is one; else one that it allows."""
     return trained_masker(black_box) or as_masker(
         "iterative" if black_box.differentiable else "rise"
     )

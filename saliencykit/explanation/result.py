@@ -1,4 +1,4 @@
-"""Explanation: the finished, immutable answer."""
+"""Explanation: the immutable result of `explain`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,29 +23,30 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class Explanation:
-    """Which pixels the decisions on a batch rest on. Everything is on the CPU.
+    """The pixels that the decisions on a batch depend on. All tensors are on the CPU.
 
     Attributes:
         images: (B, C, H, W), what the model saw, as `provenance["inputs"]` says: raw in [0, 1], or
-            in model space.
-        labels: (B,) the classes asked about.
+            normalized.
+        labels: (B,), the explained classes.
         mask: (B, 1, H, W) in [0, 1]; 1 keeps.
-        logits: The box's answer to the whole images, (B, K).
-        preserved: Its answer where only the mask was kept, (B, K), or None where the check was
-            skipped.
-        destroyed: Its answer where the mask was replaced, (B, K), or None.
+        logits: The black box's logits of the whole images, (B, K).
+        preserved: Its logits with only the masked region visible, (B, K); None without
+            verification.
+        destroyed: Its logits with the masked region replaced, (B, K), or None.
         attributions: Raw, signed scores behind the mask, (B, 1, H, W), where the masker has any.
         standard_error: Their standard error, (B, 1, H, W) or (B,), where the masker estimates it.
         class_names: A name for each class, where known.
-        source_images: The original pictures, where pictures were given.
-        geometries: Where each input lies in its picture; None for tensors.
-        provenance: Names, settings, seed and versions: enough to do it again.
+        source_images: The source images, where images and not tensors were given.
+        geometries: Where each input lies in its source image; None for tensors.
+        provenance: Names, settings, seed and versions: enough to reproduce it.
 
     Example:
         >>> from saliencykit import explain
         >>> from saliencykit.testing import PlantedEvidence
-        >>> answer = explain(PlantedEvidence(), torch.rand(2, 3, 16, 16), [0, 1], masker="rise:samples=32")
-        >>> answer.mask.shape, len(answer)
+        >>> images = torch.rand(2, 3, 16, 16)
+        >>> explanation = explain(PlantedEvidence(), images, [0, 1], masker="rise:samples=32")
+        >>> explanation.mask.shape, len(explanation)
         (torch.Size([2, 1, 16, 16]), 2)
     """
 
@@ -68,31 +69,27 @@ class Explanation:
 
     @property
     def probability(self) -> PerImage:
-        """Of the label on the whole image, in [0, 1]."""
+        """p(label) of the whole image, in [0, 1]."""
         return probability(self.logits, self.labels)
 
     @property
     def kept(self) -> PerImage | None:
-        """Probability of the label with only the mask kept, in [0, 1]; None where the check was
-        skipped.
-        """
+        """p(label) with only the masked region visible, in [0, 1]; None without verification."""
         return None if self.preserved is None else probability(self.preserved, self.labels)
 
     @property
     def dropped(self) -> PerImage | None:
-        """Probability of the label with the mask replaced, in [0, 1]; None where the check was
-        skipped.
-        """
+        """p(label) with the masked region replaced, in [0, 1]; None without verification."""
         return None if self.destroyed is None else probability(self.destroyed, self.labels)
 
     @property
     def area(self) -> PerImage:
-        """Mean of the mask, in [0, 1]."""
+        """Mean of the mask, in [0, 1]: the fraction of pixels in it."""
         return self.mask.mean((1, 2, 3))
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """The labels by name, or as numbers where the names are not known."""
+        """The names of the labels, or their numbers where the names are unknown."""
         return tuple(
             self.class_names[i] if self.class_names else str(i) for i in self.labels.tolist()
         )
@@ -102,10 +99,10 @@ class Explanation:
         return np.asarray(self.mask[:, 0].float().numpy(), dtype=np.float32)
 
     def boxes(self, threshold: float = 0.5) -> Tensor:
-        """The tightest box around each mask's pixels >= threshold.
+        """The tightest bounding box around each mask's pixels >= threshold.
 
         Args:
-            threshold: In (0, 1]. A mask that reaches it nowhere gives the whole image.
+            threshold: In (0, 1]. A mask that is below it everywhere gives the whole image.
 
         Returns:
             (B, 4) float: x0, y0, x1, y1 in pixels of `images`, x1 and y1 exclusive.
@@ -118,10 +115,10 @@ class Explanation:
         return tight_boxes(self.mask >= threshold).float()
 
     def to_source(self) -> list[Mask]:
-        """Each mask in the coordinates of its original picture, (1, 1, H0, W0); 0 where the model
-        did not look.
+        """Each mask in the coordinates of its source image, (1, 1, H0, W0); 0 outside of the
+        model's input.
 
-        For tensors, where there is no picture, the mask as it is.
+        For tensors, which have no source image, the mask as it is.
         """
         places = self.geometries or (None,) * len(self)
         return [
@@ -179,7 +176,7 @@ class Explanation:
         pickled.
 
         Args:
-            directory: Made if it is not there; an explanation in it is replaced.
+            directory: Created if needed; an explanation in it is replaced.
 
         Returns:
             The directory.
@@ -196,10 +193,10 @@ class Explanation:
         """Read what `save` wrote.
 
         Args:
-            directory: As `save` was given it.
+            directory: The directory that was given to `save`.
 
         Raises:
-            InputError: There is no finished explanation in the directory, or it is damaged or of an
+            InputError: There is no complete explanation in the directory, or it is damaged or of an
                 unknown format.
         """
         from saliencykit.explanation.result_files import load
@@ -215,7 +212,7 @@ class Explanation:
         )
 
     def __repr__(self) -> str:
-        """A line per image: label, probabilities and area."""
+        """One line per image: label, probabilities and area."""
         rows = []
         kept, dropped = self.kept, self.dropped
         for i, name in enumerate(self.label_names[:10]):

@@ -1,6 +1,4 @@
-"""Explanations on disk: safetensors maps, PNG pictures and a JSON manifest, written last. Nothing
-is pickled.
-"""
+"""An Explanation on disk: maps (safetensors), images (PNG) and, last, a JSON manifest."""
 
 import json
 import os
@@ -36,15 +34,14 @@ def save(explanation: Explanation, directory: Path) -> Path:
     """Write an explanation: `maps.safetensors`, `overlay-*.png`, `picture-*.png` and, last,
     `manifest.json`.
 
-    Everything is written beside and then moved into place, so that a full disk or a kill leaves
-    what was there before.
+    Files are written beside and then moved into place, so that a full disk or a kill leaves the
+    previous files as they were.
 
     Returns:
         The directory.
 
     Raises:
-        InputError: The directory cannot be made or written, or holds the explanations of a data
-            set.
+        InputError: The directory cannot be written, or has the explanations of a data set.
     """
     directory = directory.expanduser()
     writable(directory)
@@ -64,14 +61,14 @@ def save(explanation: Explanation, directory: Path) -> Path:
 
 
 def refuse_run(directory: Path) -> None:
-    """Leave a data set's explanations alone, which have a manifest of the same name.
+    """Refuse a directory with a data set's explanations, whose manifest has the same name.
 
     Raises:
-        InputError: The directory holds some.
+        InputError: The directory has such explanations.
     """
     if is_saved(directory):
         raise InputError(
-            f"{directory} holds the explanations of a data set; choose another directory (--output)."
+            f"{directory} has the explanations of a data set; choose another directory (--output)."
         )
 
 
@@ -112,7 +109,7 @@ def load(directory: Path) -> Explanation:
     """Read what `save` wrote.
 
     Raises:
-        InputError: There is no finished explanation there, or it is damaged or of another format.
+        InputError: There is no complete explanation, or it is damaged or of another format.
     """
     from PIL import Image
     from safetensors.torch import load_file
@@ -122,7 +119,7 @@ def load(directory: Path) -> Explanation:
         manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(
-            f"there is no finished explanation in {directory}: it has no manifest.json."
+            f"there is no complete explanation in {directory}: it has no manifest.json."
         ) from error
     except (OSError, ValueError) as error:
         raise InputError(f"the manifest in {directory} cannot be read: {error}.") from error

@@ -1,4 +1,4 @@
-"""Processes: which of the processes of one launch this is, and waiting for the others."""
+"""Processes: this process among those of one launch."""
 
 import os
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import torch
 
 from saliencykit.core.errors import InputError
 
-_LONG = timedelta(days=30)  # the others may have slower machines, or harder pictures
+_TIMEOUT = timedelta(days=30)  # other processes may have slower machines or harder images
 
 
 @final
@@ -19,8 +19,8 @@ class Processes:
     """This process among those that `accelerate launch` or torchrun started.
 
     Attributes:
-        rank: 0 is the one that merges the rows and writes the table.
-        count: How many there are.
+        rank: Process 0 merges the rows and writes the table.
+        count: The number of processes.
         wait: Returns when all have called it.
     """
 
@@ -33,11 +33,11 @@ class Processes:
         """Read from the environment; a single process needs no accelerate.
 
         Args:
-            device: Where this process computes, which decides how they speak to each other.
+            device: The device of this process, which decides the communication backend.
 
         Raises:
-            InputError: There are several processes and accelerate is missing, or was told before
-                that there is one.
+            InputError: There are several processes, and accelerate is missing or was set up for
+                one before.
         """
         count = int(os.environ.get("WORLD_SIZE") or 1)
         if count < 2:
@@ -48,8 +48,8 @@ class Processes:
             raise InputError(
                 "several processes need accelerate; pip install 'saliencykit[train]'."
             ) from None
-        state = PartialState(cpu=device.type == "cpu", timeout=_LONG)
-        if state.num_processes != count:  # each would take all pictures for its own
+        state = PartialState(cpu=device.type == "cpu", timeout=_TIMEOUT)
+        if state.num_processes != count:  # each process would explain all images
             raise InputError(
                 f"this launch has {count} processes, and accelerate was set up for "
                 f"{state.num_processes} before this call; call this first, or make "

@@ -1,10 +1,10 @@
-"""Shards: files of many maps. One that is being written grows by whole records; a finished one is a
-safetensors file.
+"""Shards: files of many maps. An open shard grows record by record; a finished one is a safetensors
+file.
 
 A process writes into `maps-0-3.open`, block by block. When that is large enough the maps go to
 `maps-0-3.safetensors`, written beside and moved into place, and the open file is deleted. A kill
-can come between any two of these steps: half a record at the end of an open file does not count,
-and an open file beside a finished one of the same name is not needed any more.
+can come between any two of these steps: an incomplete record at the end of an open file is ignored,
+and an open file beside a finished one of the same name is no longer needed.
 """
 
 import struct
@@ -30,8 +30,7 @@ _LARGEST = 64 * 2**20  # bytes of a shard: read into memory once, when it is fin
 
 
 def packed(mask: Tensor, precision: Precision) -> Tensor:
-    """A mask in [0, 1] as it is stored: `uint8` in steps of 1/255, so within 1/510; `float16`
-    within 1/4096.
+    """A mask in [0, 1] as it is stored: `uint8`, accurate to 1/510, or `float16`, to 1/4096.
 
     Args:
         mask: Of any shape.
@@ -57,7 +56,7 @@ def unpacked(stored: Tensor) -> Tensor:
 @final
 @dataclass
 class ShardWriter:
-    """Where one process puts its maps.
+    """Writes the maps of one process.
 
     Args:
         folder: The run directory.
@@ -73,7 +72,7 @@ class ShardWriter:
     _held: int = field(default=0, init=False)
 
     def add(self, maps: Mapping[str, Tensor]) -> str:
-        """Write maps by their keys; when this returns they outlive a kill of the process.
+        """Write maps by their keys; when this returns, they survive a kill of the process.
 
         Returns:
             The shard's name.
@@ -90,7 +89,7 @@ class ShardWriter:
         return path.stem
 
     def finish(self) -> None:
-        """Make the open shard a safetensors file, if there is one.
+        """Turn the open shard, if there is one, into a safetensors file.
 
         Raises:
             SaliencyKitError: The disk is full, or the directory cannot be written.
@@ -105,10 +104,10 @@ class ShardWriter:
 
 
 def append_maps(path: Path, maps: Mapping[str, Tensor]) -> None:
-    """Write a record behind the others.
+    """Append a record.
 
     Args:
-        path: The open shard, made if it is not there.
+        path: The open shard, created if needed.
         maps: As they are to be stored, (h, w), by key.
 
     Raises:
@@ -123,8 +122,7 @@ def append_maps(path: Path, maps: Mapping[str, Tensor]) -> None:
 
 
 def read_open(path: Path) -> dict[str, Tensor]:
-    """The maps of an open shard's whole records, up to the first that is not whole; none if there
-    is no such file.
+    """The maps of an open shard, up to the first incomplete record; none if there is no such file.
 
     Args:
         path: The open shard.
@@ -147,11 +145,11 @@ def read_open(path: Path) -> dict[str, Tensor]:
 
 
 def finish_shard(path: Path, keys: Collection[str] | None = None) -> None:
-    """Make an open shard a safetensors file of the same name; nothing is made of no maps.
+    """Turn an open shard into a safetensors file of the same name, unless it has no maps.
 
     Args:
-        path: The open shard; deleted in the end.
-        keys: Of the maps that are kept; None: all.
+        path: The open shard; deleted at the end.
+        keys: Of the maps to keep; None for all.
 
     Raises:
         SaliencyKitError: The disk is full; the open shard stays.
@@ -165,7 +163,7 @@ def finish_shard(path: Path, keys: Collection[str] | None = None) -> None:
 
 
 def shard_keys(folder: Path, name: str) -> set[str]:
-    """The keys of a finished shard; none if it is not there or damaged.
+    """The keys of a finished shard; none if it is missing or damaged.
 
     Args:
         folder: The run directory.
@@ -179,7 +177,7 @@ def shard_keys(folder: Path, name: str) -> set[str]:
 
 
 def read_map(folder: Path, name: str, key: str) -> Tensor:
-    """One map (h, w) as it is stored; of a large shard the others are not read.
+    """One map (h, w) as it is stored; the others of the shard are not read.
 
     Args:
         folder: The run directory.
@@ -194,11 +192,11 @@ def read_map(folder: Path, name: str, key: str) -> Tensor:
         found = read_open(folder / f"{name}.open").get(key)
         if found is not None:
             return found
-        if not path.exists():  # or else it was finished in between
-            raise InputError(f"{folder} lacks {path.name}, which holds the map of picture {key}.")
+        if not path.exists():  # it may have been finished in between
+            raise InputError(f"{folder} lacks {path.name}, which has the map of image {key}.")
     try:
         with safe_open(path, framework="pt") as file:
             tensor: Tensor = file.get_tensor(key)
             return tensor
     except Exception as error:
-        raise InputError(f"{path} holds no map of picture {key}: {error}.") from error
+        raise InputError(f"{path} has no map of image {key}: {error}.") from error

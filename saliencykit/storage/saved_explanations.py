@@ -1,4 +1,4 @@
-"""SavedExplanations: a data set's explanations on disk, read one at a time."""
+"""SavedExplanations: the explanations of a data set on disk, read one at a time."""
 
 import json
 from collections.abc import Iterator
@@ -23,12 +23,11 @@ VERSION = 1
 @final
 @dataclass(frozen=True)
 class SavedExplanations:
-    """What `explain_dataset` wrote, finished or not: rows in their order, and maps that are read
-    when they are asked for.
+    """What `explain_dataset` wrote, finished or not: rows in order, and maps read on demand.
 
     Args:
         folder: The run directory; `load` checks it.
-        manifest: How it was made.
+        manifest: The settings of the run.
 
     Example:
         >>> import tempfile, torch
@@ -53,14 +52,13 @@ class SavedExplanations:
             folder: A run directory of `explain_dataset`, finished or not.
 
         Raises:
-            InputError: There are no such explanations, or the manifest is damaged or of another
-                format.
+            InputError: There are no explanations, or the manifest is damaged or of another format.
         """
         folder = Path(folder).expanduser()
         return SavedExplanations(folder, read_manifest(folder))
 
     def rows(self) -> Iterator[ExplainedRow]:
-        """The rows, of a finished run in the order of the pictures; one per picture."""
+        """The rows, one per image; in the order of the images if the run is finished."""
         seen = set[int]()
         for path in row_files(self.folder):
             for _, row in rows_in(path):
@@ -69,20 +67,20 @@ class SavedExplanations:
                     yield row
 
     def __len__(self) -> int:
-        """How many pictures have a row."""
+        """The number of images that have a row."""
         return len(self._places)
 
     def __contains__(self, name: object) -> bool:
-        """Has the picture of this name a row?"""
+        """Whether the image of this name has a row."""
         return name in self._places
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the pictures that have a row."""
+        """The names of the images that have a row."""
         return tuple(self._places)
 
     def row(self, name: str) -> ExplainedRow:
-        """The row of a picture.
+        """The row of an image.
 
         Args:
             name: One of `names`.
@@ -100,19 +98,19 @@ class SavedExplanations:
             return ExplainedRow.of(json.loads(file.readline()))
 
     def map(self, name: str) -> Mask:
-        """The mask of a picture as it is stored, (1, 1, h, w) float32 in [0, 1], at the masker's
-        own resolution.
+        """The stored mask of an image, (1, 1, h, w) float32 in [0, 1], at the masker's own
+        resolution.
 
         Args:
             name: One of `names`.
 
         Raises:
-            InputError: There is no such picture, or it has no map; the message has the reason.
+            InputError: There is no such image, or it has no map; the message says why.
         """
         return self.map_of(self.row(name))
 
     def mask(self, name: str) -> Mask:
-        """The same at the size of the model's input, (1, 1, H, W).
+        """The mask at the size of the model's input, (1, 1, H, W).
 
         Args:
             name: One of `names`.
@@ -149,10 +147,10 @@ class SavedExplanations:
         return small if row.size is None else resize_maps(small, row.size).clamp(0, 1)
 
     def of_pixels(self, key: int) -> list[ExplainedRow]:
-        """The rows with a map of the same picture, one per class asked about.
+        """The rows with a map of the same image, one per explained class.
 
         Args:
-            key: Of the picture's pixels, see `core.draw.image_keys`.
+            key: Of the image's pixels, see `core.rng.image_keys`.
         """
         return [self.row(name) for name in self._pixels.get(hexadecimal(key), ())]
 
@@ -174,8 +172,8 @@ class SavedExplanations:
 
 
 def rows_in(path: Path) -> Iterator[tuple[int, ExplainedRow]]:
-    """The rows of a file, each with the byte that it begins at; half a line of a killed run is left
-    out.
+    """The rows of a file, each with its byte offset; the incomplete line of a killed run is
+    skipped.
     """
     for start, data in json_lines(path):
         try:
@@ -185,7 +183,7 @@ def rows_in(path: Path) -> Iterator[tuple[int, ExplainedRow]]:
 
 
 def is_saved(folder: Path) -> bool:
-    """Is there a manifest of a data set's explanations?"""
+    """Whether there is a manifest of a data set's explanations."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -194,7 +192,7 @@ def is_saved(folder: Path) -> bool:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """How the explanations in a directory were made.
+    """The settings of the explanations in a directory.
 
     Raises:
         InputError: There are none, or the manifest is damaged or of another format.

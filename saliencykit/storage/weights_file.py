@@ -1,4 +1,4 @@
-"""Weights on disk with a JSON header: safetensors, in half precision, whole or not there."""
+"""Weights on disk: safetensors in half precision, with a JSON header."""
 
 import json
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ from saliencykit.storage.atomic_files import write_beside
 @final
 @dataclass(frozen=True)
 class WeightsFile:
-    """One kind of file: which header it has, and what is said of a file that is none.
+    """One kind of file: its header, and the errors for other files.
 
     Args:
-        kind: What it holds, in a word: `masker`.
-        number: The format's number.
-        command: Of the command line, which makes one: `fit`.
-        otherwise: What somebody may have meant who names another safetensors file.
+        kind: What it contains: `masker`, for example.
+        number: The format version.
+        command: The command that writes one: `fit`.
+        otherwise: A hint for a safetensors file of another kind.
 
     Example:
         >>> import tempfile, torch
@@ -40,7 +40,7 @@ class WeightsFile:
     otherwise: str
 
     def write(self, path: Path, weights: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-        """Write weights and header; a file that is there is replaced at once or not at all.
+        """Write weights and header; an existing file is replaced completely or not at all.
 
         Matrices and larger are rounded to half precision; scalars, vectors and whole numbers stay
         as they are.
@@ -60,8 +60,8 @@ class WeightsFile:
         """The JSON header; no weights are read.
 
         Raises:
-            InputError: There is no such file, it is damaged, it holds something else, or its format
-                is not known.
+            InputError: There is no such file, it is damaged, of another kind, or of an unknown
+                format.
         """
         if not path.is_file():
             raise InputError(
@@ -69,18 +69,16 @@ class WeightsFile:
                 "makes one."
             )
         try:
-            path.open(
-                "rb"
-            ).close()  # safetensors takes a file without permission for one that is not there
+            path.open("rb").close()  # safetensors reports a file without permission as missing
             with safe_open(path, framework="pt") as file:
                 text = (file.metadata() or {}).get(self._key)
         except OSError as error:
             raise InputError(f"{str(path)!r} cannot be read: {error.strerror or error}.") from error
         except Exception as error:
-            raise InputError(f"{str(path)!r} is no whole safetensors file: {error}.") from error
+            raise InputError(f"{str(path)!r} is not a valid safetensors file: {error}.") from error
         if text is None:
             raise InputError(
-                f"{str(path)!r} holds no {self.kind} of saliencykit; {self.otherwise}."
+                f"{str(path)!r} does not contain a saliencykit {self.kind}; {self.otherwise}."
             )
         try:
             header = json.loads(text)

@@ -113,8 +113,8 @@ def change(path, header=None, **tensors):
     ("spoil", "words"),
     [
         (lambda p: p.unlink(), "there is no file"),
-        (lambda p: p.write_bytes(p.read_bytes()[:300]), "no whole safetensors file"),
-        (lambda p: save_file({"a": torch.zeros(1)}, p), "holds no surrogate of saliencykit"),
+        (lambda p: p.write_bytes(p.read_bytes()[:300]), "not a valid safetensors file"),
+        (lambda p: save_file({"a": torch.zeros(1)}, p), "does not contain a saliencykit surrogate"),
         (
             lambda p: save_file({"a": torch.zeros(1)}, p, metadata={KEY: "{"}),
             "header .* is damaged",

@@ -30,7 +30,7 @@ def test_photos_are_evaluated_compared_and_reported(folder, command):
         assert name in out
     assert "over 3 of 4 images" in out
     assert (
-        "1 image without all scores of every masker: 'photos/damaged.png' is not a picture that "
+        "1 image without all scores of every masker: 'photos/damaged.png' is not an image that "
         "Pillow can read." in out
     )
     assert "20 of 20 rows" in err.splitlines()[-1]

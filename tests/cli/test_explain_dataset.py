@@ -28,7 +28,7 @@ def test_a_folder_is_explained_reported_and_evaluated(call, tmp_path):
     code, out, err = call("explain", "photos", "--output", "run", "--overlays", "1")
     assert code == 0, err
     assert "3 of 4 images explained" in out
-    assert "no map for bad.png: 'photos/bad.png' is not a picture" in out
+    assert "no map for bad.png: 'photos/bad.png' is not an image" in out
     assert "4 of 4 images" in err
     assert len(list(csv.DictReader((tmp_path / "run" / "table.csv").open()))) == 4
     assert len(list((tmp_path / "run").rglob("*.png"))) == 1
@@ -45,7 +45,7 @@ def test_a_folder_is_explained_reported_and_evaluated(call, tmp_path):
     assert "seed: 0 in the directory, 1 in this call" in err
     code, out, err = call("explain", "photos/0.png", "--output", "run")
     assert code == 2
-    assert "holds the explanations of a data set" in err
+    assert "has the explanations of a data set" in err
 
 
 def test_a_csv_file_is_explained_with_options_as_json(call, tmp_path):

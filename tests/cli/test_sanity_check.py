@@ -47,7 +47,7 @@ def test_checks_are_printed_and_written_as_json(folder, command):
         "passes if",
     ):
         assert words in out
-    assert "1 image could not be used: 'photos/damaged.png' is not a picture" in out
+    assert "1 image could not be used: 'photos/damaged.png' is not an image" in out
     assert "wrote s.json in" in out
     assert "own class: 22 of 22" in err
     facts = json.loads(Path("s.json").read_text())

@@ -180,7 +180,7 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path, path: Path) -> None
     Image.fromarray(np.tile(PIXELS, (20, 20, 1))).save(jpeg)
     contents = {
         "empty.png": (b"", "empty"),
-        "text.jpg": (b"no picture at all", "not a picture"),
+        "text.jpg": (b"no picture at all", "not an image"),
         "half.png": (whole[: len(whole) // 2], "truncated or damaged"),
         "half.jpg": (jpeg.read_bytes()[:3000], "truncated or damaged"),
         "bomb.png": (bomb(), "too large"),

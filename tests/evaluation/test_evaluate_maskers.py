@@ -405,7 +405,7 @@ def test_a_damaged_image_is_a_row_with_its_failure(black_box, sample, tmp_path):
     scores = evaluate(function, "rise:samples=8", METRICS, data)
     assert not scores.rows[0].failure
     assert [row.failure is None for row in scores.rows] == [True] * 4 + [False] * 4 + [True] * 4
-    assert "not a picture" in scores.rows[4].failure
+    assert "not an image" in scores.rows[4].failure
     assert scores.rows[4].label is None
 
 

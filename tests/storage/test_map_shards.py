@@ -79,11 +79,11 @@ def test_missing_damaged_and_unwritable_are_said(tmp_path):
         read_map(tmp_path, "maps-0-0", "1")
     append_maps(tmp_path / "maps-0-0.open", some(0))
     finish_shard(tmp_path / "maps-0-0.open")
-    with pytest.raises(InputError, match="holds no map of picture 7"):
+    with pytest.raises(InputError, match="has no map of image 7"):
         read_map(tmp_path, "maps-0-0", "7")
     (tmp_path / "maps-0-0.safetensors").write_bytes(b"nothing")
     assert shard_keys(tmp_path, "maps-0-0") == set()
-    with pytest.raises(InputError, match="holds no map"):
+    with pytest.raises(InputError, match="has no map"):
         read_map(tmp_path, "maps-0-0", "1")
     with pytest.raises(SaliencyKitError, match="cannot be written"):
         append_maps(tmp_path / "none" / "maps-0-0.open", some(0))

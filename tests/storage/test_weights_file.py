@@ -42,7 +42,7 @@ def test_what_cannot_be_written_is_said_and_leaves_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("metadata", "words"),
     [
-        (None, "holds no masker of saliencykit; a classifier's weights go to checkpoint=."),
+        (None, "does not contain a saliencykit masker; a classifier's weights go to checkpoint=."),
         ("{", "is damaged"),
         ("{}", "is damaged"),
         (json.dumps({"format": 4}), "has format 4 and this version of saliencykit reads 3"),
@@ -63,5 +63,5 @@ def test_no_file_and_no_safetensors(tmp_path):
     with pytest.raises(InputError, match="`saliencykit fit --output m"):
         FILES.header(tmp_path / "m.safetensors")
     (tmp_path / "m.safetensors").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="no whole safetensors file"):
+    with pytest.raises(InputError, match="not a valid safetensors file"):
         FILES.header(tmp_path / "m.safetensors")

@@ -181,14 +181,14 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_damaged_file_is_refused(saved, content):
     _, path, _ = saved
     path.write_bytes(path.read_bytes()[:-100] if content is None else content)
-    with pytest.raises(InputError, match="is no whole safetensors file"):
+    with pytest.raises(InputError, match="is not a valid safetensors file"):
         RealTimeMasker.load(path)
 
 
 def test_weights_of_a_classifier_are_refused(tmp_path):
     path = tmp_path / "resnet.safetensors"
     save_file({"fc.weight": torch.zeros(2, 2)}, path)
-    with pytest.raises(InputError, match=r"holds no masker .* checkpoint="):
+    with pytest.raises(InputError, match=r"does not contain a saliencykit masker.* checkpoint="):
         RealTimeMasker.load(path)
 
 
