@@ -120,8 +120,8 @@ def _kind(
     decoded = [source for source, thing in read if not isinstance(thing, Tensor)]
     if inputs == "normalized" and decoded:
         raise InputError(
-            f"{decoded[0]} is an image, and inputs='normalized' is for tensors that model(x) takes; "
-            "leave inputs out."
+            f"{decoded[0]} is an image, and inputs='normalized' is for tensors that model(x) "
+            "takes; leave inputs out."
         )
     if inputs != "auto":
         return inputs

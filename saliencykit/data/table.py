@@ -81,8 +81,8 @@ def read_labels(labels: "Path | Mapping[str, Label]") -> dict[str, Label]:
         if record.label is not None and known.setdefault(record.name, record.label) != record.label:
             raise InputError(
                 f"{str(labels)!r} has two labels for {record.name}, {known[record.name]} and "
-                f"{record.label}; list each image once, or pass the file as the data: a row is then "
-                "one image and one class."
+                f"{record.label}; list each image once, or pass the file as the data: a row is "
+                "then one image and one class."
             )
     if not known:
         raise InputError(

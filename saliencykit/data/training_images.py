@@ -77,8 +77,9 @@ def read_training_images(
             continue
         if rows and each.image.shape[1:] != rows[0].shape:
             raise InputError(
-                f"image {each.name} has (channels, height, width) {tuple(each.image.shape[1:])} and "
-                f"the first one {tuple(rows[0].shape)}; training takes one size: resize them first."
+                f"image {each.name} has (channels, height, width) {tuple(each.image.shape[1:])} "
+                f"and the first one {tuple(rows[0].shape)}; training takes one size: "
+                "resize them first."
             )
         rows.append((each.image[0] * 255).round().to(torch.uint8))
         used.append(each)
@@ -131,8 +132,8 @@ def _labels(used: Sequence[LoadedImage], who: str) -> Tensor | None:
     single = sorted(label for label, count in Counter(labels).items() if count == 1)
     if 0 < len(single) < 20:
         warnings.warn(
-            f"{who}: class {', '.join(map(str, single))} has a single image, which its masks depend "
-            "on.",
+            f"{who}: class {', '.join(map(str, single))} has a single image, which its masks "
+            "depend on.",
             stacklevel=4,
         )
     return torch.tensor(labels)

@@ -52,8 +52,8 @@ def explain(
             `iterative`, or `rise` if the model is query-only.
         alternative: Replaces pixels in the verification: an Alternative or a text like
             `blur:sigma=11`. None: blur.
-        inputs: What a tensor holds: `raw`: RGB in [0, 1]; `normalized`: what `model(x)` takes; `auto`:
-            `normalized` unless a BlackBox or a name was given. Images in files are always raw.
+        inputs: What tensors contain: `raw`: RGB in [0, 1]; `normalized`: what `model(x)` takes;
+            `auto`: `normalized` unless a BlackBox or a name was given. Image files are always raw.
         verify: Query the model with the mask kept and with the mask replaced.
         seed: Random seed. An image gets the same mask alone and in a batch.
         on_progress: Called with the numbers of finished and of all images after each batch.
@@ -199,7 +199,8 @@ def _label_list(label: object, count: int) -> Sequence[object]:
         return labels * count
     if len(labels) != count:
         raise InputError(
-            f"explain got {len(labels)} labels for {count} images; give one for all or one per image."
+            f"explain got {len(labels)} labels for {count} images; give one for all or one per "
+            "image."
         )
     return labels
 
@@ -215,7 +216,7 @@ def _index(label: object, black_box: BlackBox, row: int) -> int:
     index = int(label.__index__())
     if not 0 <= index < black_box.num_classes:
         raise InputError(
-            f"label {index} of image {row} is outside 0..{black_box.num_classes - 1}, the classes of "
-            "the model."
+            f"label {index} of image {row} is outside 0..{black_box.num_classes - 1}, the classes "
+            "of the model."
         )
     return index

@@ -42,6 +42,7 @@ class Explanation:
         provenance: Names, settings, seed and versions: enough to reproduce it.
 
     Example:
+        >>> import torch
         >>> from saliencykit import explain
         >>> from saliencykit.testing import PlantedEvidence
         >>> images = torch.rand(2, 3, 16, 16)
@@ -146,7 +147,7 @@ class Explanation:
         return display_arrays(source, mask, self.geometries[index])
 
     def overlay(self, index: int = 0) -> "Image":
-        """Draw a mask over its image: the pixels it keeps inside an outline, the rest dark and gray.
+        """Draw a mask over its image: the kept pixels inside an outline, the rest dark and gray.
 
         Args:
             index: Which image, in [0, B).

@@ -43,8 +43,8 @@ def locked(path: Path) -> Iterator[None]:
         if owner.get("host", host) != host:
             raise InputError(
                 f"process {owner.get('pid', '?')} on the machine {owner['host']} has not finished "
-                f"with {path.parent}. If it no longer runs, delete {note} and start again; finished "
-                "results are kept."
+                f"with {path.parent}. If it no longer runs, delete {note} and start again; "
+                "finished results are kept."
             )
         try:
             with suppress(OSError):  # a full disk: the lock holds all the same

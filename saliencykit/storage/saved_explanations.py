@@ -35,8 +35,8 @@ class SavedExplanations:
         >>> from saliencykit.testing import PlantedEvidence
         >>> black_box = PlantedEvidence()
         >>> images, labels = black_box.examples(3, generator=torch.Generator().manual_seed(0))
-        >>> pairs = list(zip(images, labels.tolist()))
-        >>> saved = explain_dataset(black_box, pairs, masker="occlusion:window=4,stride=4", output_dir=tempfile.mkdtemp())
+        >>> pairs, folder = list(zip(images, labels.tolist())), tempfile.mkdtemp()
+        >>> saved = explain_dataset(black_box, pairs, masker="center-box", output_dir=folder)
         >>> len(saved), saved.row("1").label, saved.mask("1").shape
         (3, 1, torch.Size([1, 1, 16, 16]))
     """

@@ -65,8 +65,8 @@ class WeightsFile:
         """
         if not path.is_file():
             raise InputError(
-                f"there is no file {str(path)!r}; `saliencykit {self.command} --output {path.name}` "
-                "makes one."
+                f"there is no file {str(path)!r}; `saliencykit {self.command} --output "
+                f"{path.name}` writes one."
             )
         try:
             path.open("rb").close()  # safetensors reports a file without permission as missing
