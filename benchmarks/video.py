@@ -184,7 +184,7 @@ def speed(
         taken: deque[Frame] = deque()
         frames = (taken.append(frame) or frame for frame in head(clip, limit))
         writer = (
-            Writer(folder / "explained.mp4", path, clip.facts, "benchmark") if steps == 3 else None
+            Writer(folder / "explained.mp4", path, clip.info, "benchmark") if steps == 3 else None
         )
         for thing in (
             frames
@@ -193,7 +193,7 @@ def speed(
         ):
             frame = taken.popleft()
             if writer is not None:
-                writer.write(draw_frame(frame.origin, clip.facts, thing), Fraction(frame.time or 0))
+                writer.write(draw_frame(frame.origin, clip.info, thing), Fraction(frame.time or 0))
             count += 1
         if writer is not None:
             writer.finish(whole=True)

@@ -65,7 +65,7 @@ def explain_video(
     clip = _clip(images, output, fps)
     use_idle_cores()
     black_box = black_box_on_device(model, device)
-    note = frame_rate_note(clip.facts.fps, fps)
+    note = frame_rate_note(clip.info.fps, fps)
     pending: deque[Frame] = deque()
 
     def frames() -> Iterator[Frame]:
@@ -78,7 +78,7 @@ def explain_video(
     )
     what = label or "the first frame's predicted class"
     comment = f"saliencykit: pixels that {what} rests on, by {model}; {note}"
-    writer = Writer(output, clip.path, clip.facts, comment)
+    writer = Writer(output, clip.path, clip.info, comment)
     summary, stopped = VideoSummary(), ""
     try:
         total = _frame_count(clip, fps)
@@ -86,7 +86,7 @@ def explain_video(
             for answer in answers:
                 frame = pending.popleft()
                 writer.write(
-                    draw_frame(frame.origin, clip.facts, answer), Fraction(frame.time or 0)
+                    draw_frame(frame.origin, clip.info, answer), Fraction(frame.time or 0)
                 )
                 summary.add(answer)
                 update(summary.count)
@@ -134,7 +134,7 @@ def _clip(images: list[str], output: Path, fps: float | None) -> Clip:
 
 def _frame_count(clip: Clip, fps: float | None) -> int | None:
     """The number of frames to explain, as far as the file tells."""
-    facts = clip.facts
+    facts = clip.info
     count = facts.frames
     if not count:
         count = None if facts.seconds is None else round(facts.seconds * float(facts.fps))

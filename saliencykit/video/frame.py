@@ -1,4 +1,4 @@
-"""Frame: one picture of a clip, and when it is shown."""
+"""Frame: one image of a video, and the time at which it is shown."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,41 +11,41 @@ from saliencykit.core.errors import InputError
 @final
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a clip.
+    """One image of a video.
 
     Attributes:
-        picture: As `explain` takes it: PIL, array or tensor.
-        time: Seconds from the clip's beginning, or None where nobody knows.
-        index: Its number in the clip, from 0.
-        origin: What it was made from: of a file's frame the decoder's own.
+        image: As `explain` takes it: PIL image, array or tensor.
+        time: Seconds from the start of the video, or None if unknown.
+        index: Its number in the video, from 0.
+        origin: What it was made from; for a file, the decoder's frame.
 
     Example:
         >>> Frame("photo.jpg", time=0.04, index=1).time
         0.04
     """
 
-    picture: Any
+    image: Any
     time: float | Fraction | None = None
     index: int = 0
     origin: Any = None
 
 
 def as_frames(frames: Iterable[Any]) -> Iterator[Frame]:
-    """Pictures with their numbers; a Frame stays as it is."""
+    """Frames from images; a Frame stays as it is."""
     for index, frame in enumerate(frames):
         yield frame if isinstance(frame, Frame) else Frame(frame, index=index)
 
 
 def paced(frames: Iterable[Frame], fps: float | None) -> Iterator[Frame]:
-    """The frames that are due when so many a second are wanted; the others are left out.
+    """Thin frames out to at most `fps` per second.
 
-    The n-th is due at n / fps after the first. The frame that is nearest from below a due time
-    would be late, so it is the first one at or after it (less a hundredth of the interval, since
-    time stamps are rounded). No frame is made up: a slower clip stays as it is.
+    The n-th frame is due n / fps seconds after the first. The first frame at or after that time is
+    taken (less a hundredth of the interval, since time stamps are rounded). No frame is
+    interpolated: a slower video stays as it is.
 
     Args:
         frames: With times.
-        fps: Above 0, or None for all of them.
+        fps: > 0, or None for all frames.
 
     Raises:
         InputError: A frame has no time.
@@ -64,8 +64,8 @@ def paced(frames: Iterable[Frame], fps: float | None) -> Iterator[Frame]:
         if frame.time is None:
             raise InputError(
                 f"explain_frames(fps={fps:g}): frame {frame.index} has no time. Give "
-                "Frame(picture, time=seconds) from saliencykit.video.frame, or leave fps out and "
-                "the frames that you do not want."
+                "Frame(image, time=seconds) from saliencykit.video, or omit fps and skip frames "
+                "yourself."
             )
         time = float(frame.time)
         first = time if first is None else first

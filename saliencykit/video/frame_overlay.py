@@ -1,10 +1,9 @@
-"""The overlay of `visualization.draw_overlay`, drawn on the luma and chroma of a clip's frame, which is several
-times faster.
-"""
+"""The mask overlay drawn on the luma and chroma of a video frame, several times faster than on RGB."""
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from saliencykit.explanation.result import Explanation
 from saliencykit.video.reader import VideoInfo
@@ -23,30 +22,29 @@ Array = np.ndarray[Any, np.dtype[Any]]
 _VALUES = np.arange(256) / 255
 _LUMA = np.round(256 * (_VALUES + DIMMING * (1 - _VALUES))).astype(np.uint16)
 _CHROMA = np.round(256 * (_VALUES + DIMMING * DIMMED_SATURATION * (1 - _VALUES))).astype(np.int16)
-# of 255; a line around the specks of a fainter mask would jump from frame to frame
+# of 255; an outline around the specks of a fainter mask would flicker
 _FAINT = 26
 _BT709 = 1  # of FFmpeg's AVColorSpace
 _FULL = 2  # of FFmpeg's AVColorRange: luma from 0 to 255
 
 
-def draw_frame(frame: "VideoFrame", facts: VideoInfo, explanation: Explanation) -> "VideoFrame":
-    """A frame with its mask over it: what is kept shines in colour inside a line, the rest is dim
-    and grey.
+def draw_frame(frame: "VideoFrame", info: VideoInfo, explanation: Explanation) -> "VideoFrame":
+    """Draw the mask on a frame: what is kept in color inside an outline, the rest dim and gray.
 
     Args:
-        frame: As it was decoded, before turning.
-        facts: Of its clip.
+        frame: As decoded, before rotation.
+        info: Of its video.
         explanation: Of this frame.
 
     Returns:
-        A new frame in yuv420p, upright. Where a side is odd its last row or column is repeated,
-        since yuv420p has even sides only: nothing is shifted or scaled.
+        A new upright frame in yuv420p. An odd side gets its last row or column twice, since yuv420p
+        has even sides: nothing is shifted or scaled.
     """
     from av import VideoFrame
 
-    planes = _planes(frame, facts)
+    planes = _planes(frame, info)
     height, width = (side + side % 2 for side in planes[0].shape)
-    mask = _even(mask_on_frame(explanation, facts.size))
+    mask = _even(mask_on_frame(explanation, info.size))
     line = outline(mask, faint=_FAINT)
     drawn = np.empty((height * 3 // 2, width), np.uint8)
     luma, chroma = drawn[:height], drawn[height:].reshape(2, height // 2, width // 2)
@@ -64,11 +62,9 @@ def draw_frame(frame: "VideoFrame", facts: VideoInfo, explanation: Explanation) 
 
 
 def mask_on_frame(explanation: Explanation, size: tuple[int, int]) -> Array:
-    """The mask over the picture of `size` (width, height), as 8-bit grey (H, W); 0 where the model
-    did not look.
+    """The mask at the frame's `size` (width, height), as 8-bit gray (H, W); 0 outside the model's
+    input.
     """
-    from PIL import Image
-
     values = (explanation.mask[0, 0].float() * 255).round().byte().numpy()
     gray = Image.fromarray(values)
     width, height = size
@@ -82,21 +78,21 @@ def mask_on_frame(explanation: Explanation, size: tuple[int, int]) -> Array:
     if right > left and bottom > top:
         w, h = float(gray.width), float(gray.height)
         a, b = w / (x1 - x0), h / (y1 - y0)
-        # what is rounded may reach a little over the edge
-        black_box = (
+        # after rounding, the box may extend slightly over the edge
+        bbox = (
             max(0.0, (left - x0) * a),
             max(0.0, (top - y0) * b),
             min(w, (right - x0) * a),
             min(h, (bottom - y0) * b),
         )
-        part = gray.resize((right - left, bottom - top), Image.Resampling.BILINEAR, black_box)
+        part = gray.resize((right - left, bottom - top), Image.Resampling.BILINEAR, bbox)
         whole[top:bottom, left:right] = np.asarray(part)
     return whole
 
 
-def _planes(frame: "VideoFrame", facts: VideoInfo) -> list[Array]:
+def _planes(frame: "VideoFrame", info: VideoInfo) -> list[Array]:
     """Luma and chroma of limited range, upright; sides may be odd."""
-    width, height = facts.stored
+    width, height = info.stored
     full = frame.color_range == _FULL or frame.format.name.startswith("yuvj")
     if frame.format.name != "yuv420p" or full or (frame.width, frame.height) != (width, height):
         frame = frame.reformat(width, height, "yuv420p", dst_color_range="MPEG" if full else None)
@@ -105,7 +101,7 @@ def _planes(frame: "VideoFrame", facts: VideoInfo) -> list[Array]:
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[
             : plane.height, : plane.width
         ]
-        planes.append(np.rot90(rows, facts.rotation // 90) if facts.rotation else rows)
+        planes.append(np.rot90(rows, info.rotation // 90) if info.rotation else rows)
     return planes
 
 
@@ -119,7 +115,7 @@ def _even(plane: Array) -> Array:
 
 
 def _contour(bt709: bool) -> tuple[int, int, int]:
-    """The line's colour as luma and chroma of limited range."""
+    """The outline's color as luma and chroma of limited range."""
     red, green, blue = (v / 255 for v in CONTOUR_COLOR)
     kr, kb = (0.2126, 0.0722) if bt709 else (0.299, 0.114)
     y = kr * red + (1 - kr - kb) * green + kb * blue

@@ -1,4 +1,4 @@
-"""Asked: which class each frame of a clip is asked about."""
+"""LabelTracker: the class that is explained in each frame of a video."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from saliencykit.core.types import Labels, Logits
 
-_KEEP = 0.8  # of the mean probabilities, a frame: they follow within five frames
+_KEEP = 0.8  # of the mean probabilities per frame: they follow within five frames
 
 
 @final
@@ -17,30 +17,32 @@ _KEEP = 0.8  # of the mean probabilities, a frame: they follow within five frame
 class LabelTracker:
     """The class of each frame: a given one, the first frame's top class, or followed.
 
-    Followed: the probabilities are averaged over time (a fifth of each new frame), and the class
-        changes when the mean of another
-    one is larger by more than `margin`, or at a cut, where the mean starts again. So a class that
-    leads for a frame or two changes nothing.
+    To follow it, the probabilities are averaged over time (a fifth of each new frame). The class
+    changes when the mean of another class is larger by more than `margin`, or at a cut, where the
+    mean restarts. So a class that leads for a frame or two changes nothing.
 
     Attributes:
         which: A class index, `first` or `follow`.
-        margin: In [0, 1], of `follow`.
+        margin: For `follow`, in [0, 1].
 
     Example:
-        >>> asked = LabelTracker("follow")
+        >>> tracker = LabelTracker("follow")
         >>> logits = torch.tensor([[4.0, 0.0], [0.0, 0.5], [4.0, 0.0]])
-        >>> asked(logits, [True, False, False]).tolist()
+        >>> tracker(logits, [True, False, False]).tolist()
         [0, 0, 0]
     """
 
     which: int | Literal["first", "follow"]
     margin: float = 0.1
-    _held: int | None = field(default=None, init=False)
+    _label: int | None = field(default=None, init=False)
     _mean: Tensor | None = field(default=None, init=False)
 
     def __call__(self, logits: Logits, cuts: Sequence[bool]) -> Labels:
-        """The labels (B,) of the next B frames, from their logits (B, K); does a new shot begin
-        with them?
+        """The labels (B,) of the next B frames.
+
+        Args:
+            logits: (B, K).
+            cuts: Does a new shot start with the frame?
         """
         rows = [
             self._next(row, cut)
@@ -50,15 +52,15 @@ class LabelTracker:
 
     def _next(self, probabilities: Tensor, cut: bool) -> int:
         if self.which == "first":
-            self._held = int(probabilities.argmax()) if self._held is None else self._held
-            return self._held
+            self._label = int(probabilities.argmax()) if self._label is None else self._label
+            return self._label
         if self.which != "follow":
             return self.which
-        if cut or self._mean is None or self._held is None:
-            self._mean, self._held = probabilities, int(probabilities.argmax())
-            return self._held
+        if cut or self._mean is None or self._label is None:
+            self._mean, self._label = probabilities, int(probabilities.argmax())
+            return self._label
         self._mean = _KEEP * self._mean + (1 - _KEEP) * probabilities
         top = int(self._mean.argmax())
-        if self._mean[top] > self._mean[self._held] + self.margin:
-            self._held = top
-        return self._held
+        if self._mean[top] > self._mean[self._label] + self.margin:
+            self._label = top
+        return self._label

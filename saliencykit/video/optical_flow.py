@@ -1,6 +1,4 @@
-"""Where each point of a frame was in the frame before: dense motion between small grey pictures,
-for a batch of pairs at once.
-"""
+"""Optical flow: where each point of a frame was in the frame before, for a batch of small gray images."""
 
 import torch
 import torch.nn.functional as F
@@ -8,24 +6,17 @@ from torch import Tensor
 
 from saliencykit.core.types import Images, Mask
 
-# pixels of the short side: a pixel is 3.5 of 224, and motion comes out to about a twentieth of it
+# pixels of the short side: one is 3.5 pixels of 224, and motion is exact to about 0.05 of it
 SIDE = 64
-# of the window at each level, coarse to fine; None: the whole picture, one shift for all
-_RADII = (
-    None,
-    4,
-    5,
-)
+# radius of the window at each level, coarse to fine; None: one shift for the whole image
+_RADII = (None, 4, 5)
 _STEPS = (4, 2, 2)
-# towards the picture's mean motion, as a share of its mean gradient energy: flat parts move with
-# the rest
+# towards the image's mean motion, as a fraction of its mean gradient energy: flat regions move along
 _PULL = 0.02
 
 
 def small_gray(images: Images) -> Tensor:
-    """Pictures (B, C, H, W) reduced for motion: (B, 1, h, w) with a short side of at most 64
-    pixels.
-    """
+    """Images (B, C, H, W) downsampled for optical flow: (B, 1, h, w), short side at most 64."""
     height, width = images.shape[2:]
     scale = min(1.0, SIDE / min(height, width))
     gray = images.float().mean(1, keepdim=True)
@@ -35,15 +26,13 @@ def small_gray(images: Images) -> Tensor:
 
 
 def flow_back(before: Tensor, now: Tensor) -> Tensor:
-    """Motion by Lucas and Kanade's least squares in windows, coarse to fine: first one shift for
-    the whole picture, then windows.
+    """Lucas-Kanade optical flow, coarse to fine: one shift for the whole image, then windows.
 
-    Good at pans, zooms and things that move by up to a tenth of the picture (photographs with large
-    shapes: a fifth); poor where one thing uncovers another (nothing there was in the frame before)
-    and at anything that changes its look.
+    Good at pans, zooms and objects that move by up to a tenth of the image (a fifth in images with
+    large shapes). Poor where one object uncovers another and where appearance changes.
 
     Args:
-        before: (B, 1, h, w), as of `small_gray`, any range.
+        before: (B, 1, h, w), from `small_gray`, any range.
         now: (B, 1, h, w), the frames after them.
 
     Returns:
@@ -69,7 +58,7 @@ def flow_back(before: Tensor, now: Tensor) -> Tensor:
         ratio = before.new_tensor([size[1] / flow.shape[3], size[0] / flow.shape[2]]).view(
             1, 2, 1, 1
         )
-        # a flow of one value is that of the level's own pixels, of none before
+        # at the coarsest level the flow is a single value, already in pixels of that level
         flow = (
             flow.expand(-1, -1, *size)
             if level == 0
@@ -81,12 +70,11 @@ def flow_back(before: Tensor, now: Tensor) -> Tensor:
 
 
 def moved(maps: Tensor, flow: Tensor) -> Tensor:
-    """Maps (B, C, H, W) of the frames before, carried to where their content is now; at the edges
-    the nearest value.
+    """Warp maps (B, C, H, W) of the frames before to where their content is now.
 
     Args:
-        maps: At any size.
-        flow: (B, 2, h, w), of `flow_back`.
+        maps: Of any size; at the edges the nearest value is used.
+        flow: (B, 2, h, w), from `flow_back`.
     """
     height, width = maps.shape[2:]
     scale = flow.new_tensor([2 / flow.shape[3], 2 / flow.shape[2]]).view(1, 2, 1, 1)
@@ -98,12 +86,11 @@ def moved(maps: Tensor, flow: Tensor) -> Tensor:
 
 
 def known(before: Tensor, now: Tensor, flow: Tensor) -> Mask:
-    """How far each point of `now` is the moved frame before: 1 where they agree, 0 where something
-    new came into view.
+    """How visible each point of `now` was in the frame before: 1 where both agree after motion
+    compensation, 0 where something new came into view.
 
     The difference is averaged over 5x5 pixels and compared with the contrast of `now` (its standard
-    deviation): below a fifth of it 1, above three fifths 0. Points that were outside of the frame
-    before are 0.
+    deviation): below 0.2 of it 1, above 0.6 of it 0. Points from outside the frame are 0.
 
     Returns:
         (B, 1, h, w) in [0, 1].
@@ -119,7 +106,7 @@ def known(before: Tensor, now: Tensor, flow: Tensor) -> Mask:
 
 
 def _grid(height: int, width: int, like: Tensor) -> Tensor:
-    """The places of pixels as grid_sample has them: (1, H, W, 2), x and y in [-1, 1]."""
+    """Pixel positions as grid_sample takes them: (1, H, W, 2), x and y in [-1, 1]."""
     x = (torch.arange(width, dtype=torch.float32, device=like.device) * 2 + 1) / width - 1
     y = (torch.arange(height, dtype=torch.float32, device=like.device) * 2 + 1) / height - 1
     return torch.stack([x[None, :].expand(height, width), y[:, None].expand(height, width)], -1)[
@@ -128,14 +115,13 @@ def _grid(height: int, width: int, like: Tensor) -> Tensor:
 
 
 def _window_mean(maps: Tensor, radius: int) -> Tensor:
-    """Over (2 radius + 1) squared pixels, those within the picture; rows first, then columns."""
+    """Mean over (2 radius + 1)^2 pixels, without padding; rows first, then columns."""
     rows = F.avg_pool2d(maps, (1, 2 * radius + 1), 1, (0, radius), count_include_pad=False)
-    maps = F.avg_pool2d(rows, (2 * radius + 1, 1), 1, (radius, 0), count_include_pad=False)
-    return maps
+    return F.avg_pool2d(rows, (2 * radius + 1, 1), 1, (radius, 0), count_include_pad=False)
 
 
 def _step(before: Tensor, now: Tensor, flow: Tensor, radius: int | None) -> Tensor:
-    """Solve for the flow once, with the picture before moved by the flow so far."""
+    """One least-squares step, with the frame before warped by the current flow."""
     there = moved(before, flow)
     mean = F.pad((there + now) / 2, (1, 1, 1, 1), mode="replicate")
     gx = (mean[..., 1:-1, 2:] - mean[..., 1:-1, :-2]) / 2
@@ -145,8 +131,8 @@ def _step(before: Tensor, now: Tensor, flow: Tensor, radius: int | None) -> Tens
     sums = sums.mean((2, 3), keepdim=True) if radius is None else _window_mean(sums, radius)
     xx, xy, yy, xt, yt = (sums[:, i : i + 1] for i in range(5))
     pull = _PULL * (xx + yy).mean((2, 3), keepdim=True) + 1e-8
-    centre = flow.mean((2, 3), keepdim=True)
-    xx, yy, xt, yt = xx + pull, yy + pull, xt + pull * centre[:, :1], yt + pull * centre[:, 1:]
+    center = flow.mean((2, 3), keepdim=True)
+    xx, yy, xt, yt = xx + pull, yy + pull, xt + pull * center[:, :1], yt + pull * center[:, 1:]
     determinant = xx * yy - xy * xy
     solved = torch.cat([yy * xt - xy * yt, xx * yt - xy * xt], 1) / determinant
     limit = max(now.shape[2:]) / 2

@@ -1,4 +1,4 @@
-"""ahead(): the next items are made in a thread while the last one is used."""
+"""prefetch(): compute the next items in a thread while the last one is used."""
 
 import queue
 import threading
@@ -6,22 +6,21 @@ from collections.abc import Generator, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-_WAIT = 0.2  # seconds between looks at whether the other side is still there
+_WAIT = 0.2  # seconds between checks whether the other side is still there
 
 
 def prefetch(
-    items: Iterable[T], depth: int, name: str = "saliencykit-ahead"
+    items: Iterable[T], depth: int, name: str = "saliencykit-prefetch"
 ) -> Generator[T, None, None]:
-    """The same items in the same order, made in a thread at most `depth` items before they are
-    asked for.
+    """The same items in the same order, computed in a thread up to `depth` items ahead.
 
-    What the thread raises is raised here, after the items before it. When this generator is closed,
-    or its user is interrupted, the thread stops after the item that it is at, and closes `items` if
-    that is a generator.
+    Exceptions of the thread are raised here, after the items before them. When this generator is
+    closed or interrupted, the thread stops after its current item and closes `items` if that is a
+    generator.
 
     Args:
         items: Iterated in the thread.
-        depth: Above 0; or 0: no thread, each item is made when it is asked for.
+        depth: >= 0. 0: no thread, each item is computed when it is requested.
         name: Of the thread.
 
     Example:
@@ -38,7 +37,7 @@ def prefetch(
     try:
         while True:
             try:
-                # without a limit Ctrl-C does not get through everywhere
+                # without a timeout Ctrl-C does not get through on every platform
                 kind, value = made.get(timeout=_WAIT)
             except queue.Empty:
                 continue
@@ -49,7 +48,7 @@ def prefetch(
             yield value
     finally:
         stop.set()
-        thread.join(timeout=5)  # a camera that hangs does not keep us
+        thread.join(timeout=5)  # do not wait for a camera that hangs
 
 
 def _make(
@@ -61,9 +60,7 @@ def _make(
         for item in source:
             if not _put(made, ("item", item), stop):
                 break
-    except (
-        BaseException
-    ) as error:  # Ctrl-C lands in the main thread; what is raised here is the user's to see
+    except BaseException as error:
         last = ("error", error)
     finally:
         close = getattr(source, "close", None)

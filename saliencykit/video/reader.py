@@ -1,4 +1,4 @@
-"""Clip: the frames of a video file, upright, with the times at which they are shown."""
+"""Clip: the frames of a video file, upright, with their times."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
+from PIL import Image
 
 from saliencykit.core.errors import InputError
 from saliencykit.video.frame import Frame
@@ -18,54 +19,39 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-SUFFIXES = (
-    ".mp4",
-    ".m4v",
-    ".mov",
-    ".mkv",
-    ".webm",
-    ".avi",
-    ".mpg",
-    ".mpeg",
-    ".ts",
-    ".mts",
-    ".m2ts",
-    ".wmv",
-    ".flv",
-    ".ogv",
-    ".3gp",
-)
+_SUFFIXES = "mp4 m4v mov mkv webm avi mpg mpeg ts mts m2ts wmv flv ogv 3gp"
+SUFFIXES = tuple(f".{suffix}" for suffix in _SUFFIXES.split())
 
 
 def need_av() -> None:
-    """Is PyAV there?
+    """Check that PyAV is installed.
 
     Raises:
-        InputError: No; with the line that installs it.
+        InputError: It is not; with the line that installs it.
     """
     try:
         import av  # noqa: F401
     except ImportError:
         raise InputError(
-            "clips are read and written by PyAV; pip install 'saliencykit[video]'."
+            "videos are read and written with PyAV; pip install 'saliencykit[video]'."
         ) from None
 
 
 @final
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a clip says of itself.
+    """What a video file says about itself.
 
     Attributes:
-        size: Width and height of a frame as it is shown, upright.
-        rotation: Degrees counter-clockwise, a multiple of 90, by which stored frames must be turned
-            to be upright.
-        fps: Mean frames a second.
-        frames: How many there are, by what the file says; None where it does not.
-        seconds: Its length, or None.
-        time_base: Of the time stamps, in seconds.
-        start: Seconds at which the clip's times begin; `Frame.time` counts from there.
-        aspect: Width of a pixel by its height, upright.
+        size: Width and height of a frame as shown, upright.
+        rotation: Counter-clockwise degrees, a multiple of 90, by which stored frames are rotated to
+            be upright.
+        fps: Mean frames per second.
+        frames: Their number according to the file, or None.
+        seconds: Duration, or None.
+        time_base: Unit of the time stamps, in seconds.
+        start: Seconds of the first time stamp; `Frame.time` counts from there.
+        aspect: Width of a pixel divided by its height, upright.
     """
 
     size: tuple[int, int]
@@ -79,21 +65,21 @@ class VideoInfo:
 
     @property
     def stored(self) -> tuple[int, int]:
-        """Width and height before turning."""
+        """Width and height before rotation."""
         return self.size[::-1] if self.rotation in (90, 270) else self.size
 
 
 @final
 @dataclass
 class Clip:
-    """The frames of a video file as PIL pictures, decoded as they are asked for.
+    """The frames of a video file as PIL images, decoded on demand.
 
-    Frames that are stored turned (telephones do that) are turned upright. Times are the file's own,
-    so a variable frame rate stays what it is. A file that ends too early gives the frames that can
-    be read, and says why in `damage`: the reason in words, known at the end, or None.
+    Frames that are stored rotated (as phones do) become upright. Times are the file's own, so a
+    variable frame rate is kept. A truncated file gives the frames that can be read; `damage` then
+    holds the reason, known at the end, else None.
 
     Args:
-        path: Any container and codec that FFmpeg reads.
+        path: Any container and codec that FFmpeg can read.
 
     Raises:
         InputError: There is no such file, it is not a video, or there is no video stream in it.
@@ -104,15 +90,15 @@ class Clip:
 
     path: Path
     damage: str | None = field(default=None, init=False)
-    facts: VideoInfo = field(init=False)
+    info: VideoInfo = field(init=False)
 
     def __post_init__(self) -> None:
         self.path = Path(self.path).expanduser()
         with _opened(self.path) as file:
-            self.facts = _facts(file, self.path)
+            self.info = _info(file, self.path)
 
     def __iter__(self) -> Iterator[Frame]:
-        """From the beginning; `Frame.origin` is the decoder's frame, not turned."""
+        """From the start; `Frame.origin` is the decoder's frame, not rotated."""
         self.damage = None
         with _opened(self.path) as file:
             stream = file.streams.video[0]
@@ -125,36 +111,36 @@ class Clip:
                         reached,
                         float(
                             (packet.pts + (packet.duration or 0)) * packet.time_base
-                            - self.facts.start
+                            - self.info.start
                         ),
                     )
                 for frame in frames:
                     time = self._time(frame, index)
                     if last is not None and time <= last:
-                        continue  # two frames at one time: players show the first
+                        continue  # two frames with one time: players show the first
                     last = time
-                    yield Frame(_picture(frame, self.facts), time, index, frame)
+                    yield Frame(_upright(frame, self.info), time, index, frame)
                     index += 1
             if self.damage is None:
                 self.damage = self._missing(index, reached)
 
     def _time(self, frame: "VideoFrame", index: int) -> Fraction:
         if frame.pts is None or frame.time_base is None:
-            return Fraction(index) / self.facts.fps
-        return frame.pts * frame.time_base - self.facts.start
+            return Fraction(index) / self.info.fps
+        return frame.pts * frame.time_base - self.info.start
 
     def _missing(self, count: int, reached: float) -> str | None:
-        """Did the file promise more? One that ends in the middle is no error to FFmpeg."""
-        facts = self.facts
-        if facts.frames is not None and count < facts.frames - 2:
-            return f"{count} of {facts.frames} frames can be read"
-        if facts.seconds is not None and reached + max(0.5, 3 / float(facts.fps)) < facts.seconds:
-            return f"{reached:.1f} of {facts.seconds:.1f} s can be read"
+        """Does the file claim to be longer? FFmpeg does not report a truncated file as an error."""
+        info = self.info
+        if info.frames is not None and count < info.frames - 2:
+            return f"{count} of {info.frames} frames can be read"
+        if info.seconds is not None and reached + max(0.5, 3 / float(info.fps)) < info.seconds:
+            return f"{reached:.1f} of {info.seconds:.1f} s can be read"
         return None
 
 
 def _opened(path: Path) -> "InputContainer":
-    """The file, or one line about why not."""
+    """The opened file, or a one-line error."""
     need_av()
     import av
     from av.error import FFmpegError
@@ -163,7 +149,7 @@ def _opened(path: Path) -> "InputContainer":
     if not path.exists():
         raise InputError(f"there is no file {name}.")
     if path.is_dir():
-        raise InputError(f"{name} is a folder; a clip is a file.")
+        raise InputError(f"{name} is a directory; a video is a file.")
     if path.stat().st_size == 0:
         raise InputError(f"{name} is empty (0 bytes).")
     try:
@@ -179,8 +165,8 @@ def _opened(path: Path) -> "InputContainer":
     return file
 
 
-def _facts(file: "InputContainer", path: Path) -> VideoInfo:
-    """From the header and the first frame, which alone knows how it is to be turned."""
+def _info(file: "InputContainer", path: Path) -> VideoInfo:
+    """From the header and the first frame, which alone knows its rotation."""
     stream = file.streams.video[0]
     damage, frame = None, None
     for _, frames, error in _decoded(file, stream):
@@ -191,7 +177,7 @@ def _facts(file: "InputContainer", path: Path) -> VideoInfo:
     if frame is None:
         raise InputError(
             f"{str(path)!r}: no frame can be read, it is truncated or damaged: "
-            f"{damage or 'it holds none'}."
+            f"{damage or 'it contains none'}."
         )
     rotation = round(frame.rotation / 90) * 90 % 360
     size = (frame.height, frame.width) if rotation in (90, 270) else (frame.width, frame.height)
@@ -214,9 +200,7 @@ def _facts(file: "InputContainer", path: Path) -> VideoInfo:
 def _decoded(
     file: "InputContainer", stream: "VideoStream"
 ) -> "Iterator[tuple[Packet[Any] | None, list[VideoFrame], str | None]]":
-    """Packet by packet of all streams, since a file ends where the last of them does: the frames in
-    it, and what is damaged.
-    """
+    """The packets of all streams with their frames, and what is damaged."""
     from av.error import FFmpegError, InvalidDataError
 
     packets = file.demux()
@@ -233,20 +217,18 @@ def _decoded(
         try:
             yield packet, list(packet.decode()) if packet.stream is stream else [], None  # type: ignore[arg-type]
         except InvalidDataError as error:
-            yield packet, [], str(error)  # what follows may be fine
+            yield packet, [], str(error)  # later packets may be intact
     if not flushed:
         with suppress(FFmpegError):
             yield None, stream.decode(None), None
 
 
-def _picture(frame: "VideoFrame", facts: VideoInfo) -> Any:
-    """Upright, as PIL, of the clip's size, should a frame have another one."""
-    from PIL import Image
-
-    width, height = facts.stored
+def _upright(frame: "VideoFrame", info: VideoInfo) -> Any:
+    """The frame as an upright PIL image of the video's size."""
+    width, height = info.stored
     if (frame.width, frame.height) != (width, height):
         frame = frame.reformat(width=width, height=height)
     pixels = frame.to_ndarray(format="rgb24")
     return Image.fromarray(
-        np.ascontiguousarray(np.rot90(pixels, facts.rotation // 90)) if facts.rotation else pixels
+        np.ascontiguousarray(np.rot90(pixels, info.rotation // 90)) if info.rotation else pixels
     )

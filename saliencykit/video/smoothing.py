@@ -1,4 +1,4 @@
-"""Smoothing: masks that follow the picture and begin anew at cuts."""
+"""Smoothing: motion-compensated temporal smoothing of masks, restarted at cuts."""
 
 from dataclasses import dataclass, field
 from typing import final
@@ -14,12 +14,12 @@ from saliencykit.video.optical_flow import flow_back, known, moved, small_gray
 @final
 @dataclass(frozen=True)
 class MotionSteps:
-    """How each of B frames follows on the frame before it.
+    """How each of B frames follows from the frame before it.
 
     Attributes:
-        flow: (B, 2, h, w), of `flow_back`.
-        known: (B, 1, h, w) in [0, 1]: which points were in the frame before.
-        cuts: Does a new shot begin? Also True for the very first frame.
+        flow: (B, 2, h, w), from `flow_back`.
+        known: (B, 1, h, w) in [0, 1]: which points were visible in the frame before.
+        cuts: Does a new shot start? Also True for the first frame.
     """
 
     flow: Tensor
@@ -29,19 +29,19 @@ class MotionSteps:
 
 @final
 @dataclass
-class Watch:
-    """Motion and cuts of a clip, a batch of frames at a time.
+class MotionEstimator:
+    """Estimates motion and cuts of a video, a batch of frames at a time.
 
-    A cut is where less than half of a frame is found again in the frame before, after motion is
-    taken out (the mean of `known`); a camera that turns by more than a fifth of the picture in a
-    frame is one, too.
+    A cut is where less than half of a frame was visible in the frame before, after motion
+    compensation (the mean of `known`). A camera that turns by more than a fifth of the image
+    within a frame counts as a cut.
 
     Attributes:
-        share: Of a frame that must be found again, in [0, 1].
+        share: Fraction of a frame that must have been visible before, in [0, 1].
 
     Example:
-        >>> watch = Watch()
-        >>> watch(torch.rand(1, 3, 32, 32, generator=generator).repeat(2, 1, 1, 1)).cuts
+        >>> estimator = MotionEstimator()
+        >>> estimator(torch.rand(1, 3, 32, 32, generator=generator).repeat(2, 1, 1, 1)).cuts
         (True, False)
     """
 
@@ -49,7 +49,7 @@ class Watch:
     _last: Tensor | None = field(default=None, init=False)
 
     def __call__(self, images: Images) -> MotionSteps:
-        """The next B frames, (B, C, H, W) of any range; frames of another size begin a new shot."""
+        """Motion of the next B frames, (B, C, H, W) of any range; another size starts a new shot."""
         gray = small_gray(images)
         fresh = self._last is None or self._last.shape[1:] != gray.shape[1:]
         first = gray[:1] if fresh or self._last is None else self._last
@@ -64,17 +64,17 @@ class Watch:
 @final
 @dataclass
 class Smoothing:
-    """An average over time that moves with the picture.
+    """A moving average over time that follows the motion in the video.
 
-    Each mask is `share` of the last smoothed mask, moved to where its content is now, and the rest
-    of the new one. Where something came into view the new mask counts alone; at a cut, and where
-    another class is asked about, all of it does.
+    Each mask is `share` of the last smoothed mask, moved to where its content is now, plus
+    `1 - share` of the new one. Where something came into view, and after a cut or a change of
+    class, the new mask counts alone.
 
-    Good at masks that jitter while the picture hardly changes; it lags by share / (1 - share)
-    frames where evidence itself comes or goes without motion.
+    Good at masks that jitter while the image hardly changes. It lags by share / (1 - share) frames
+    where the evidence changes without motion.
 
     Attributes:
-        share: Of the past, in [0, 1); 0 leaves the masks as they are.
+        share: Weight of the past, in [0, 1); 0 leaves the masks as they are.
 
     Example:
         >>> smoothing = Smoothing(0.5)
@@ -89,7 +89,7 @@ class Smoothing:
     _label: int | None = field(default=None, init=False)
 
     def __call__(self, masks: Mask, labels: Labels, steps: MotionSteps) -> Mask:
-        """The next B masks, (B, 1, H, W)."""
+        """Smooth the next B masks, (B, 1, H, W)."""
         if self.share == 0:
             return masks
         smooth = []

@@ -1,4 +1,4 @@
-"""Writer: a clip on disk, with the sound of another one; playable whenever it ends."""
+"""Writer: a video file with the sound of another one; playable whenever it ends."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,59 +17,58 @@ if TYPE_CHECKING:
     from av.stream import Stream
     from av.video.stream import VideoStream
 
-_INDEX = 2 * 2**20  # bytes that the end of a file may take: at 20 a frame, an hour
+_INDEX = 2 * 2**20  # bytes for the index at the end of a file: at 20 per frame, an hour
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 
 
 @final
 class Writer:
-    """A clip that is being written beside its place, and moved there by `finish`.
+    """A video that is written to a temporary file, and moved to its path by `finish`.
 
-    Pictures are H.264 (VP9 in .webm) of constant quality, at the times of the clip that they come
-    from. Sound is not decoded: its packets are copied.
+    Frames are H.264 (VP9 in .webm) of constant quality, at the times of the source video. Sound is
+    copied without decoding.
 
-    `count` and `last` are the number of pictures that are in the file so far, and the time of the
-    last of them.
+    `count` and `last` are the number of frames in the file so far, and the time of the last one.
 
     Args:
         path: Ends in .mp4, .m4v, .mov, .mkv or .webm.
-        source: The clip whose sound is copied.
-        facts: Of that clip.
-        comment: Written into the file's metadata.
+        source: The video whose sound is copied.
+        info: Of that video.
+        comment: Written to the file's metadata.
 
     Raises:
-        InputError: The name does not say a format that can be written, nothing can be written
-            there, or the sound has no place in that format.
+        InputError: The suffix is no supported format, the directory cannot be written, or the
+            format does not support the sound.
     """
 
-    def __init__(self, path: Path, source: Path, facts: VideoInfo, comment: str) -> None:
+    def __init__(self, path: Path, source: Path, info: VideoInfo, comment: str) -> None:
         need_av()
         import av
         from av.error import FFmpegError
 
-        self.path, self.facts, self.count, self.last, self._given = path, facts, 0, Fraction(0), 0
+        self.path, self.info, self.count, self.last, self._given = path, info, 0, Fraction(0), 0
         check_name(path)
-        width, height = (side + side % 2 for side in facts.size)
-        self._spool = ReserveFile(path)
+        width, height = (side + side % 2 for side in info.size)
+        self._reserve = ReserveFile(path)
         self._source: ExitStack = ExitStack()
         try:
             self._file: OutputContainer = av.open(
-                self._spool, "w", format=FORMATS[path.suffix.lower()]
+                self._reserve, "w", format=FORMATS[path.suffix.lower()]
             )
             self._file.metadata["comment"] = comment
             codec, options = _encoder(path.suffix.lower())
             video = self._file.add_stream(
-                codec, rate=facts.fps.limit_denominator(1001), options=options
+                codec, rate=info.fps.limit_denominator(1001), options=options
             )
             self._video = cast("VideoStream", video)
             self._video.width, self._video.height, self._video.pix_fmt = width, height, "yuv420p"
-            self._video.codec_context.time_base = facts.time_base
-            self._video.codec_context.sample_aspect_ratio = facts.aspect
+            self._video.codec_context.time_base = info.time_base
+            self._video.codec_context.sample_aspect_ratio = info.aspect
             self._sound = self._copied_sound(source)
             self._file.start_encoding()
         except BaseException as error:
             self._source.close()
-            self._spool.drop()
+            self._reserve.drop()
             if isinstance(error, InputError) or not isinstance(
                 error, FFmpegError | OSError | ValueError
             ):
@@ -82,12 +81,12 @@ class Writer:
 
     @property
     def full(self) -> bool:
-        """Is the disk full? What was written can still be finished, nothing more."""
-        return self._spool.full
+        """Is the disk full? The file can still be finished, but no frame added."""
+        return self._reserve.full
 
     def write(self, frame: "VideoFrame", time: Fraction) -> None:
-        """One more frame, later than those before; with it the sound up to its time."""
-        base = self.facts.time_base
+        """Add a frame, later than those before, and the sound up to its time."""
+        base = self.info.time_base
         frame.pts, frame.time_base = round(time / base), base
         for packet in self._video.encode(frame):
             self._mux(packet)
@@ -95,29 +94,29 @@ class Writer:
         self._mux_sound(time)
 
     def finish(self, *, whole: bool) -> bool:
-        """Close the file and put it in its place.
+        """Close the file and move it to its path.
 
         Args:
-            whole: Did the clip come to its end? Then the rest of the sound is copied, too.
+            whole: Did the source end? Then the rest of the sound is copied, too.
 
         Returns:
-            Is there a file? Not where no frame was written; what was in its place then stays.
+            Is there a file? False if no frame was written; an existing file then stays.
 
         Raises:
-            InputError: The disk is so full that not even the end can be written.
+            InputError: The disk is too full to finish the file.
         """
         try:
             if self._given == 0:
                 self._file.close()
-                self._spool.drop()
+                self._reserve.drop()
                 return False
             if whole and not self.full:
                 self._mux_sound(None)
             self._flush()
             self._file.close()
-            self._spool.keep()
+            self._reserve.keep()
         except OSError as error:
-            self._spool.drop()
+            self._reserve.drop()
             raise InputError(
                 f"{str(self.path)!r} cannot be finished: {error.strerror or error}."
             ) from error
@@ -132,16 +131,14 @@ class Writer:
         self.count += 1
 
     def _flush(self) -> None:
-        """What the encoder holds back, a dozen frames; on a full disk as many of them as there is
-        room for beside the index.
-        """
+        """Write the encoder's last frames; on a full disk, as many as fit beside the index."""
         for packet in self._video.encode(None):
-            if self.full and packet.size > self._spool.left - _INDEX:
+            if self.full and packet.size > self._reserve.left - _INDEX:
                 return
             self._mux(packet)
 
     def _copied_sound(self, source: Path) -> "Iterator[tuple[Packet[Any], Stream]] | None":
-        """Opens the clip a second time, for its sound."""
+        """Open the source a second time, for its sound."""
         import av
 
         file = self._source.enter_context(av.open(str(source)))
@@ -155,19 +152,19 @@ class Writer:
         if unfit:
             name = f"{self.path.stem}.mkv"
             raise InputError(
-                f"the sound is copied as it is, and {self.path.suffix} takes no {unfit[0]}; write "
-                f"--output {name}."
+                f"the sound is copied without conversion, and {self.path.suffix} does not support "
+                f"{unfit[0]}; write --output {name}."
             )
         streams = {
             stream.index: self._file.add_stream_from_template(stream)
             for stream in file.streams.audio
         }
-        start = self.facts.start
+        start = self.info.start
 
         def packets() -> "Iterator[tuple[Packet[Any], Stream]]":
             for packet in file.demux(list(file.streams.audio)):
                 if packet.dts is None or packet.time_base is None:
-                    continue  # the empty one at the end
+                    continue  # the empty packet at the end
                 shift = round(start / packet.time_base)
                 packet.dts -= shift
                 packet.pts = None if packet.pts is None else packet.pts - shift
@@ -176,9 +173,7 @@ class Writer:
         return packets()
 
     def _mux_sound(self, until: Fraction | None) -> None:
-        """The packets that begin before a time; None: all that are left. A damaged end of the sound
-        is left out.
-        """
+        """Write the packets that start before a time; None: all. A damaged end is omitted."""
         from av.error import FFmpegError
 
         while self._sound is not None and not self.full:
@@ -199,17 +194,17 @@ class Writer:
 
 
 def check_name(path: Path) -> None:
-    """Does the name say a format that can be written?
+    """Check that the suffix is a format that can be written.
 
     Raises:
-        InputError: No.
+        InputError: It is not.
     """
     if path.suffix.lower() not in FORMATS:
         raise InputError(
-            f"--output of a clip is a file that ends in {', '.join(FORMATS)}; got {str(path)!r}."
+            f"--output for a video must end in {', '.join(FORMATS)}; got {str(path)!r}."
         )
     if path.is_dir():
-        raise InputError(f"{str(path)!r} is a folder; --output of a clip is a file.")
+        raise InputError(f"{str(path)!r} is a directory; --output for a video is a file.")
 
 
 def _encoder(suffix: str) -> tuple[str, dict[str, str]]:

@@ -90,7 +90,7 @@ def test_a_truncated_video_is_written_up_to_its_end_with_code_3(explain, tmp_pat
     [
         (("none.mp4", "--output", "b.mp4"), "there is no file"),
         (("text.mp4", "--output", "b.mp4"), "is not a video"),
-        (("a.mp4", "--output", "b.avi"), "ends in .mp4"),
+        (("a.mp4", "--output", "b.avi"), "must end in .mp4"),
         (("a.mp4", "--output", "a.mp4"), "choose another name"),
         (("a.mp4", "--output", "no/b.mp4"), "cannot write to"),
         (("a.mp4", "b.mp4", "--output", "c.mp4"), "one video at a time"),

@@ -29,7 +29,7 @@ def limited(spool, room, back):
     release = spool._release
 
     def released():
-        if spool._ballast is not None:
+        if spool._reserved is not None:
             disk.room += back
         release()
 
@@ -59,7 +59,7 @@ def test_what_is_dropped_leaves_what_was_there(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
 
 
-def test_a_full_disk_gives_the_ballast_back_and_loses_nothing(tmp_path):
+def test_a_full_disk_gives_the_reserved_back_and_loses_nothing(tmp_path):
     spool = limited(ReserveFile(tmp_path / "a.mp4", 100), room=10, back=100)
     spool.write(b"0123456")
     assert not spool.full
@@ -80,5 +80,5 @@ def test_when_that_is_used_up_too_it_is_an_error(tmp_path):
 
 
 def test_a_folder_that_is_not_there_is_one_line(tmp_path):
-    with pytest.raises(InputError, match="choose another place"):
+    with pytest.raises(InputError, match="choose another directory"):
         ReserveFile(tmp_path / "no" / "a.mp4")

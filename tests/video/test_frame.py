@@ -47,5 +47,5 @@ def test_never_more_a_second_than_asked_for(gaps, fps):
 
 
 def test_without_times_it_says_what_to_write():
-    with pytest.raises(InputError, match=r"Frame\(picture, time=seconds\)"):
+    with pytest.raises(InputError, match=r"Frame\(image, time=seconds\)"):
         list(paced(as_frames(["a"]), 5))

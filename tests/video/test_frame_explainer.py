@@ -229,10 +229,10 @@ def test_arguments_are_checked_before_a_frame_is_read(options, error, words, bla
 @pytest.mark.parametrize(
     ("frames", "options", "words"),
     [
-        ([torch.rand(2, 3, 16, 16)], {}, "frame 0 holds 2 pictures"),
+        ([torch.rand(2, 3, 16, 16)], {}, "frame 0 contains 2 images"),
         ([torch.rand(3, 16, 16)], {"fps": 5}, "has no time"),
         ([torch.rand(3, 16, 16)], {"label": 99}, "99"),
-        (7, {}, "pictures to iterate over"),
+        (7, {}, "iterable of images"),
     ],
 )
 def test_frames_that_do_not_fit_are_one_line(frames, options, words, black_box):

@@ -31,7 +31,7 @@ def answer(mask, size, region=None):
 
 def drawn(clip, index, mask, region=None):
     frame = list(clip)[index]
-    made = draw_frame(frame.origin, clip.facts, answer(mask, clip.facts.size, region))
+    made = draw_frame(frame.origin, clip.info, answer(mask, clip.info.size, region))
     return frame, made.to_ndarray(format="rgb24").astype(np.float32)
 
 
@@ -39,13 +39,13 @@ def drawn(clip, index, mask, region=None):
 def test_a_mask_of_ones_changes_nothing(rotation, tmp_path):
     clip = Clip(write_clip(tmp_path / "a.mp4", rotation=rotation))
     frame, shown = drawn(clip, 4, torch.ones(8, 8))
-    assert np.abs(shown - np.asarray(frame.picture)).max() <= 3
+    assert np.abs(shown - np.asarray(frame.image)).max() <= 3
 
 
 def test_a_mask_of_zeros_dims_to_grey_and_has_no_line(tmp_path):
     clip = Clip(write_clip(tmp_path / "a.mp4"))
     frame, shown = drawn(clip, 4, torch.zeros(8, 8))
-    picture = np.asarray(frame.picture, np.float32)
+    picture = np.asarray(frame.image, np.float32)
     assert shown.mean() == pytest.approx(0.28 * picture.mean(), rel=0.15)
     assert np.ptp(shown, axis=2).mean() < 0.2 * np.ptp(picture, axis=2).mean()
 
@@ -67,7 +67,7 @@ def test_it_looks_like_the_overlay_of_the_report(tmp_path):
     mask = torch.nn.functional.interpolate(coarse, size=(224, 224), mode="bilinear")[0, 0]
     frame, shown = drawn(clip, 0, mask)
     said = answer(mask, size)
-    said = dataclasses.replace(said, source_images=(frame.picture,))
+    said = dataclasses.replace(said, source_images=(frame.image,))
     wanted = np.asarray(said.overlay(), np.float32)
     assert wanted.shape == shown.shape
     difference = np.abs(shown - wanted).mean(2)

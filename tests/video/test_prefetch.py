@@ -58,7 +58,7 @@ def test_closing_stops_the_thread_and_closes_what_it_read():
     stream = prefetch(endless(), 2)
     next(stream)
     stream.close()
-    assert closed == ["saliencykit-ahead"]
+    assert closed == ["saliencykit-prefetch"]
     assert not threads()
 
 

@@ -15,13 +15,13 @@ def near(picture, wanted):
 
 def test_frames_come_in_order_with_times_and_again_from_the_beginning(tmp_path):
     clip = Clip(write_clip(tmp_path / "a.mp4", sound=True))
-    assert clip.facts.size == SIZE
-    assert clip.facts.frames == COUNT
+    assert clip.info.size == SIZE
+    assert clip.info.frames == COUNT
     for _ in range(2):
         frames = list(clip)
         assert [f.index for f in frames] == list(range(COUNT))
         assert [float(f.time) for f in frames] == [i / 10 for i in range(COUNT)]
-        assert all(near(f.picture, pixels(f.index)) for f in frames)
+        assert all(near(f.image, pixels(f.index)) for f in frames)
     assert clip.damage is None
 
 
@@ -30,9 +30,9 @@ def test_what_is_stored_turned_comes_upright(rotation, tmp_path):
     clip = Clip(write_clip(tmp_path / "a.mp4", rotation=rotation))
     wanted = np.rot90(pixels(3), rotation // 90)
     frame = list(clip)[3]
-    assert clip.facts.size == (wanted.shape[1], wanted.shape[0]) == frame.picture.size
-    assert clip.facts.stored == SIZE
-    assert near(frame.picture, wanted)
+    assert clip.info.size == (wanted.shape[1], wanted.shape[0]) == frame.image.size
+    assert clip.info.stored == SIZE
+    assert near(frame.image, wanted)
 
 
 def test_a_variable_frame_rate_stays_what_it_is(tmp_path):
@@ -43,7 +43,7 @@ def test_a_variable_frame_rate_stays_what_it_is(tmp_path):
 
 def test_odd_sizes_and_other_pixels_are_read_as_they_are(tmp_path):
     clip = Clip(write_clip(tmp_path / "a.mkv", size=(33, 25), codec="ffv1", form="yuv444p"))
-    assert {f.picture.size for f in clip} == {(33, 25)}
+    assert {f.image.size for f in clip} == {(33, 25)}
 
 
 @pytest.mark.parametrize(("name", "options"), [("a.mkv", {}), ("a.mp4", {"movflags": "faststart"})])
@@ -54,7 +54,7 @@ def test_a_truncated_clip_gives_what_can_be_read_and_says_so(name, options, tmp_
     frames = list(clip)
     assert 3 < len(frames) < 38
     assert clip.damage
-    assert near(frames[2].picture, pixels(2))
+    assert near(frames[2].image, pixels(2))
 
 
 @pytest.mark.parametrize(
@@ -97,5 +97,5 @@ def test_sound_alone_is_no_clip(tmp_path):
 
 
 def test_a_folder_is_no_clip(tmp_path):
-    with pytest.raises(InputError, match="is a folder"):
+    with pytest.raises(InputError, match="is a directory"):
         Clip(tmp_path)

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from saliencykit.video.smoothing import MotionSteps, Smoothing, Watch
+from saliencykit.video.smoothing import MotionSteps, Smoothing, MotionEstimator
 
 
 def steps(*cuts):
@@ -68,9 +68,9 @@ def test_batches_do_not_matter(generator):
     wide = F.interpolate(smooth_picture(generator, 96), size=(96, 128), mode="bilinear")
     images = torch.cat([wide[..., 16:80, 2 * i : 2 * i + 64] for i in range(7)])
     masks, labels = torch.rand(7, 1, 16, 16, generator=generator), torch.zeros(7).long()
-    watch, smoothing = Watch(), Smoothing(0.6)
+    watch, smoothing = MotionEstimator(), Smoothing(0.6)
     whole = smoothing(masks, labels, watch(images))
-    watch, smoothing = Watch(), Smoothing(0.6)
+    watch, smoothing = MotionEstimator(), Smoothing(0.6)
     parts = [
         smoothing(masks[i : i + 3], labels[i : i + 3], watch(images[i : i + 3]))
         for i in range(0, 7, 3)
@@ -81,17 +81,23 @@ def test_batches_do_not_matter(generator):
 def test_cuts_are_found_and_pans_are_none(generator):
     first, second = smooth_picture(generator, 96), smooth_picture(generator, 96)
     shots = [scene[..., 10:74, 4 * i : 4 * i + 64] for scene in (first, second) for i in range(5)]
-    found = Watch()(torch.cat(shots)).cuts
+    found = MotionEstimator()(torch.cat(shots)).cuts
     assert found == (True, False, False, False, False, True, False, False, False, False)
 
 
 def test_noise_and_light_are_no_cuts(generator):
     picture = smooth_picture(generator)
     noisy = [picture + 0.03 * torch.randn(picture.shape, generator=generator) for _ in range(4)]
-    assert Watch()(torch.cat([*noisy, picture * 0.95])).cuts == (True, False, False, False, False)
+    assert MotionEstimator()(torch.cat([*noisy, picture * 0.95])).cuts == (
+        True,
+        False,
+        False,
+        False,
+        False,
+    )
 
 
 def test_another_size_begins_a_shot(generator):
-    watch = Watch()
+    watch = MotionEstimator()
     watch(torch.rand(1, 3, 32, 32, generator=generator))
     assert watch(torch.rand(1, 3, 16, 32, generator=generator)).cuts == (True,)

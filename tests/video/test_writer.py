@@ -16,14 +16,14 @@ from tests.clips import COUNT, read_back, sound_of, write_clip
 def copied(source, out, count=None, whole=True, before=None):
     """The clip written again, up to so many frames."""
     clip = Clip(source)
-    writer = Writer(out, source, clip.facts, "what was done")
+    writer = Writer(out, source, clip.info, "what was done")
     for frame in clip:
         if frame.index == count:
             break
         if before is not None:
             before(writer, frame.index)
         writer.write(
-            frame.origin.reformat(*(side + side % 2 for side in clip.facts.size), "yuv420p"),
+            frame.origin.reformat(*(side + side % 2 for side in clip.info.size), "yuv420p"),
             Fraction(frame.time),
         )
     return writer.finish(whole=whole)
@@ -71,7 +71,7 @@ def test_a_full_disk_ends_in_a_playable_file(tmp_path):
 
     def fill(writer, index):
         if index == 20:
-            writer._spool.full = True
+            writer._reserve.full = True
 
     copied(source, out, count=21, before=fill)
     with av.open(str(out)) as file:
@@ -88,8 +88,8 @@ def test_the_first_clip_stays_as_it_was(tmp_path):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("b.avi", "ends in .mp4"),
-        ("b", "ends in .mp4"),
+        ("b.avi", "must end in .mp4"),
+        ("b", "must end in .mp4"),
         ("no/b.mp4", "cannot write to"),
         ("b.webm", "b.mkv"),
     ],
@@ -97,5 +97,5 @@ def test_the_first_clip_stays_as_it_was(tmp_path):
 def test_what_cannot_be_written_is_one_line(name, words, tmp_path):
     source = write_clip(tmp_path / "a.mp4", sound=True)
     with pytest.raises(InputError, match=words):
-        Writer(tmp_path / name, source, Clip(source).facts, "")
+        Writer(tmp_path / name, source, Clip(source).info, "")
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
