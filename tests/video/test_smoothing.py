@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from saliencykit.video.smoothing import MotionSteps, Smoothing, MotionEstimator
+from saliencykit.video.smoothing import MotionEstimator, MotionSteps, Smoothing
 
 
 def steps(*cuts):
