@@ -38,14 +38,14 @@ def parse(text: str) -> Spec:
         >>> parse("blur:sigma=11")
         Spec(name='blur', values=(), options={'sigma': '11'})
     """
-    name, colon, rest = text.strip().partition(":")
-    if not name or (colon and not rest):
+    name, colon, arguments = text.strip().partition(":")
+    if not name or (colon and not arguments):
         raise InputError(
             f"{text!r} is not a name; write 'name', 'name:value' or 'name:key=value,key=value'."
         )
     values: list[str] = []
     options: dict[str, str] = {}
-    for part in _split(rest, ",") if rest else []:
+    for part in _split(arguments, ",") if arguments else []:
         key, equals, value = part.partition("=")
         if equals and key.strip().isidentifier():
             if key.strip() in options:
