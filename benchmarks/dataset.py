@@ -110,8 +110,8 @@ def write_pictures(folder: Path, count: int) -> Path:
 def measured(arguments: argparse.Namespace, data: Path, out: Path) -> dict[str, float]:
     """Explain the folder in this process, and watch it."""
     from saliencykit.cli.device import black_box_on_device
-    from saliencykit.explanation.dataset_explainer import explain_dataset
-    from saliencykit.storage.explanation_rows import ExplainedRow
+    from saliencykit.explanation import explain_dataset
+    from saliencykit.storage import ExplainedRow
 
     memory: list[int] = []
     spent = 0.0
@@ -195,7 +195,7 @@ def rows_in(out: Path) -> int:
 
 def difference(one: Path, other: Path) -> str:
     """How far two runs' tables and maps are apart."""
-    from saliencykit.storage.saved_explanations import SavedExplanations
+    from saliencykit.storage import SavedExplanations
 
     tables = [
         list(csv.DictReader((run / "table.csv").open(encoding="utf-8"))) for run in (one, other)

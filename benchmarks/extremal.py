@@ -34,11 +34,11 @@ from benchmarks.data import MODELS, Photo, read_photos
 from benchmarks.judging import UNSEEN, Scorer
 from benchmarks.masks import best_pixels
 from benchmarks.speed import MEAN, SIDE, STD, cpu_seconds, interval, network
-from saliencykit.alternatives.blur import gaussian_blur
+from saliencykit.alternatives import gaussian_blur
 from saliencykit.black_boxes import TorchBlackBox
 from saliencykit.core import BlackBox, compose, probability
 from saliencykit.maskers import ExtremalPerturbation
-from saliencykit.networks.optimized_copy import optimize
+from saliencykit.networks import optimize
 
 WIDEST, EDGE = 20.0, 5.0  # px of 224
 SHORT, LONG = 3, 9  # iterations of the two runs whose difference is the cost of an iteration

@@ -30,11 +30,11 @@ from torch import Generator, Tensor
 
 from benchmarks.realtime import clock, machine, masker
 from benchmarks.speed import MEAN, STD, network
-from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core.errors import SaliencyKitError
+from saliencykit.black_boxes import TorchBlackBox
+from saliencykit.core import SaliencyKitError
 from saliencykit.demo import DEMO_DIR, demo_black_box, demo_image
+from saliencykit.maskers import RealTimeMasker
 from saliencykit.maskers.realtime.onnx_export import JointModule
-from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 
 Way = Callable[[], Tensor]
 

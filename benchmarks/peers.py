@@ -242,7 +242,7 @@ def captum_smoothgrad(case: Case) -> tuple[Side, Side]:
 def captum_grad_cam(case: Case) -> tuple[Side, Side]:
     from captum.attr import LayerGradCam
 
-    from saliencykit.networks.target_layer import find_target_layer
+    from saliencykit.networks import find_target_layer
 
     name = find_target_layer(case.black_box, case.raw).name
     peer = LayerGradCam(case.model, case.model.get_submodule(name))

@@ -30,7 +30,7 @@ from torch import Generator, Tensor, nn
 
 from saliencykit.black_boxes import TorchBlackBox
 from saliencykit.maskers import Occlusion, Rise
-from saliencykit.networks.optimized_copy import optimize
+from saliencykit.networks import optimize
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIDE, LABEL = 224, 285

@@ -16,9 +16,9 @@ from torch import nn
 from benchmarks.cifar10 import CLASSES, MEAN, STD, Block, ResNet20, cifar10, resnet20
 from benchmarks.data import data_folder
 from saliencykit import Masker, OnSurrogate, TorchBlackBox, explain, fit, fit_surrogate
-from saliencykit.evaluation.bootstrap import interval
+from saliencykit.evaluation import interval
 from saliencykit.maskers import GradCam
-from saliencykit.testing.black_boxes import Counting, QueryOnly
+from saliencykit.testing import Counting, QueryOnly
 
 
 def resnet56() -> TorchBlackBox:

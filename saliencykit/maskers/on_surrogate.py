@@ -37,7 +37,7 @@ class OnSurrogate(Masker):
         >>> import torch
         >>> from saliencykit import explain
         >>> from saliencykit.maskers import Occlusion
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
+        >>> from saliencykit.testing import PlantedEvidence, QueryOnly
         >>> black_box, images = PlantedEvidence(), torch.rand(2, 3, 16, 16)
         >>> masker = OnSurrogate(black_box, Occlusion())
         >>> explain(QueryOnly(black_box), images, masker=masker).mask.shape

@@ -105,7 +105,7 @@ def fit_surrogate(
             the probabilities of that class, over whole and masked held-out images.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
+        >>> from saliencykit.testing import PlantedEvidence, QueryOnly
         >>> black_box, g = PlantedEvidence(), torch.Generator().manual_seed(0)
         >>> images, _ = black_box.examples(8, generator=g)
         >>> with warnings.catch_warnings():

@@ -20,8 +20,7 @@ from saliencykit_http.http_black_box import HttpBlackBox
 
 from saliencykit import FunctionBlackBox, GradientError, InputError, explain
 from saliencykit.registry.coerce import as_black_box
-from saliencykit.testing import check_black_box
-from saliencykit.testing.black_boxes import Counting
+from saliencykit.testing import Counting, check_black_box
 
 MEAN, STD, SIDE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 16
 PICTURES = torch.rand(7, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))

@@ -42,7 +42,7 @@ class Lime(SuperpixelMasker):
         InputError: A number is out of range.
 
     Example:
-        >>> from saliencykit.testing.black_boxes import PlantedEvidence
+        >>> from saliencykit.testing import PlantedEvidence
         >>> black_box, g = PlantedEvidence(), Generator().manual_seed(0)
         >>> images, labels = black_box.examples(2, generator=g)
         >>> Lime(samples=32, segments=9)(black_box, images, labels, generator=g).shape

@@ -9,7 +9,7 @@ from saliencykit_superpixel.segments import superpixels
 from saliencykit import InputError
 from saliencykit.alternatives import Constant
 from saliencykit.core import probability
-from saliencykit.testing.black_boxes import PlantedEvidence
+from saliencykit.testing import PlantedEvidence
 
 BLACK = Constant(color=0.0)
 

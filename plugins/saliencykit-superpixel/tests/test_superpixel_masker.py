@@ -4,7 +4,7 @@ from saliencykit_superpixel.superpixel_rise import SuperpixelRise
 
 from saliencykit import Alternative
 from saliencykit.alternatives import Noise
-from saliencykit.testing.black_boxes import Counting, PlantedEvidence
+from saliencykit.testing import Counting, PlantedEvidence
 
 
 class Counted(Alternative):

@@ -4,7 +4,7 @@ from saliencykit_superpixel.superpixel_rise import SuperpixelRise
 
 from saliencykit import InputError
 from saliencykit.alternatives import Constant
-from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly, iou
+from saliencykit.testing import PlantedEvidence, QueryOnly, iou
 
 
 @pytest.mark.parametrize("keep", [0.5, 0.3])

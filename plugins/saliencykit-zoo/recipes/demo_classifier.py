@@ -28,7 +28,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from saliencykit.demo.demo_network import DemoNet
+from saliencykit.demo import DemoNet
 
 DATA = Path(
     os.environ.get("SALIENCYKIT_DATA", Path(__file__).resolve().parents[4] / "shared" / "data")
