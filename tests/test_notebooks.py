@@ -24,7 +24,7 @@ SMALL = {
         "TEST": 24,
         "COMPARED": 2,
     },
-    "compare-methods": {"PHOTOS": 60, "EPOCHS": 1, "JUDGED": 4, "SAMPLES": 16, "STEPS": 3},
+    "compare-methods": {"PHOTOS": 60, "EPOCHS": 1, "SCORED": 4, "SAMPLES": 16, "STEPS": 3},
     "write-a-plugin": {},
 }
 """Values for the cell with the parameters; a notebook without one is quick as it is."""
