@@ -6,7 +6,7 @@ from saliencykit.testing import check_black_box
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence
 
 
-def test_rows_and_views_are_answered_from_memory_and_others_are_asked():
+def test_rows_and_views_are_answered_from_memory_and_others_are_queried():
     counting, images = Counting(PlantedEvidence()), torch.rand(5, 3, 16, 16)
     black_box = CachedLogits(counting)
     wanted = black_box.remember(images)
@@ -37,7 +37,7 @@ def test_an_answer_is_the_callers_own():
     assert torch.equal(black_box(images), wanted)
 
 
-def test_gradients_go_through_the_box():
+def test_gradients_go_through_the_black_box():
     black_box, images = CachedLogits(PlantedEvidence()), torch.rand(2, 3, 16, 16)
     black_box.remember(images)
     leaf = images.requires_grad_()

@@ -81,7 +81,7 @@ def test_the_number_of_classes() -> None:
         FunctionBlackBox(colors, class_names=["a", "b"])(images())
 
 
-def test_pictures() -> None:
+def test_images() -> None:
     picture = Image.new("RGBA", (30, 20), (255, 0, 0, 255))
     own, geometry = FunctionBlackBox(colors).prepare(picture)
     assert own.shape == (1, 3, 20, 30)

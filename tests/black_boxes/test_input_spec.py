@@ -33,7 +33,7 @@ def test_the_formula(pictures):
     )
 
 
-def test_the_same_numbers_as_a_torch_box(black_box):
+def test_the_same_numbers_as_a_torch_black_box(black_box):
     seen = []
 
     class Watching(torch.nn.Module):
@@ -67,7 +67,7 @@ def test_what_becomes_zero():
     assert np.abs(InputSpec(mean=MEAN, std=STD).arrays(zero)).max() < 1e-6
 
 
-def test_pictures():
+def test_images():
     picture = Image.fromarray(
         np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8)
     )

@@ -136,7 +136,7 @@ def test_maps_go_back_to_where_they_were() -> None:
     assert outside.max() < 0.05
 
 
-def test_grey_and_padding() -> None:
+def test_gray_and_padding() -> None:
     gray, _ = fit_image(picture(30, 20), (8, 8), channels=1)
     assert gray.shape == (1, 1, 8, 8)
     padded, geometry = fit_image(Image.new("RGB", (40, 20), (255, 0, 0)), (8, 8), fit="pad")

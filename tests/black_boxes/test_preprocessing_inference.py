@@ -32,7 +32,7 @@ def photo(height, width):
     ],
     ids=str,
 )
-def test_what_a_box_does_is_found_and_done_again_to_the_bit(options):
+def test_what_a_black_box_does_is_found_and_done_again_to_the_bit(options):
     black_box = QueryOnly(TorchBlackBox(nn.Flatten(), **RGB, **options))
     size = options["size"] if isinstance(options["size"], tuple) else (options["size"],) * 2
     found = infer_preprocessing(black_box, size, 3)
@@ -49,7 +49,7 @@ def test_there_and_back_through_json():
     assert Preprocessing(**asdict(found)) == found
 
 
-def test_grey_and_functions_that_are_not_asked():
+def test_gray_and_functions_that_are_not_queried():
     black_box = Counting(
         FunctionBlackBox(lambda pictures: 1 / 0, num_classes=2, size=16, channels=1)
     )

@@ -25,7 +25,7 @@ def test_it_keeps_the_contract():
     check_black_box(surrogate(preprocessing=Preprocessing((16, 16), "crop", 1.0, "bilinear", 3)))
 
 
-def test_it_is_a_box_with_gradients_and_layers():
+def test_it_is_a_black_box_with_gradients_and_layers():
     mine = surrogate()
     images = torch.rand(2, 3, 16, 16, requires_grad=True)
     mine(images)[:, 0].sum().backward()
@@ -44,7 +44,7 @@ def test_many_evaluations_answer_alike_and_keep_the_fingerprint():
     assert fingerprint(many) == fingerprint(mine)
 
 
-def test_tensors_are_raw_pixels_as_the_box_takes_them():
+def test_tensors_are_raw_pixels_as_the_black_box_takes_them():
     assert surrogate().baseline_color is None  # the network's own mean is nobody's business
     assert (
         explain(surrogate(), torch.rand(1, 3, 16, 16), masker="gradient").provenance["inputs"]
@@ -53,7 +53,7 @@ def test_tensors_are_raw_pixels_as_the_box_takes_them():
     assert surrogate().without_preprocessing().baseline_color is None
 
 
-def test_pictures_are_prepared_as_the_box_prepares_them():
+def test_images_are_prepared_as_the_black_box_prepares_them():
     picture = Image.effect_noise((50, 30), 60).convert("RGB")
     other = TorchBlackBox(nn.Flatten(), mean=(0.1,) * 3, std=(1,) * 3, size=16, fit="pad")
     wanted = other.prepare(picture)[0]

@@ -92,7 +92,7 @@ def test_a_module_of_ones_own_is_given_again(tmp_path):
         Surrogate.load(path, network=nn.Linear(3, 5))
 
 
-def test_the_box_prepares_where_the_file_does_not_know(tmp_path):
+def test_the_black_box_prepares_where_the_file_does_not_know(tmp_path):
     path = made().save(tmp_path / "s.safetensors")
     picture = Image.new("RGB", (50, 40), (9, 8, 7))
     with pytest.raises(InputError, match="does not say how to prepare"):

@@ -13,7 +13,7 @@ from saliencykit.core.errors import InputError
 @pytest.mark.parametrize(
     ("side", "last"), [(8, 8), (16, 8), (32, 8), (64, 8), (80, 5), (100, 7), (224, 7)]
 )
-def test_the_last_maps_are_small_whatever_the_pictures(side, last):
+def test_the_last_maps_are_small_whatever_the_images(side, last):
     network = SurrogateNetwork(5, (side, side)).eval()
     assert network.stages(torch.zeros(1, 3, side, side)).shape[2:] == (last, last)
     assert network(torch.zeros(2, 3, side, side)).shape == (2, 5)

@@ -30,7 +30,7 @@ PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 140, 3)
         "efficientformerv2_s0",
     ],
 )
-def test_pictures_are_prepared_as_timm_prepares_them(name: str) -> None:
+def test_images_are_prepared_as_timm_prepares_them(name: str) -> None:
     with torch.device("meta"):
         model = timm.create_model(name, num_classes=1000)
     config = timm.data.resolve_model_data_config(model)

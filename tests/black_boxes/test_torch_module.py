@@ -201,7 +201,7 @@ def test_a_wrong_size_says_which_one_is_right() -> None:
         TorchBlackBox(small(1), mean=(0.5,), std=(0.5,))(images())
 
 
-def test_pictures_need_statistics() -> None:
+def test_images_need_statistics() -> None:
     picture = Image.fromarray(np.zeros((30, 40, 3), np.uint8))
     with pytest.raises(
         InputError, match=r"Sequential are unknown. Write explain\(TorchBlackBox\(model, mean="
@@ -238,7 +238,7 @@ def test_bad_options(options: dict[str, object]) -> None:
         TorchBlackBox(lambda x: x)
 
 
-def test_for_many_gives_a_box_that_stands_on_its_own() -> None:
+def test_optimized_for_gives_an_independent_black_box() -> None:
     model = small().train()
     before = copy.deepcopy(model.state_dict())
     black_box = TorchBlackBox(

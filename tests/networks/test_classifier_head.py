@@ -76,14 +76,14 @@ def test_other_heads_are_no_pooled_ones(pictures):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
-def test_any_number_of_pictures_finds_the_same_exact_head(net, pictures, count):
+def test_any_number_of_images_finds_the_same_exact_head(net, pictures, count):
     assert torch.equal(
         find_classifier_head(net("convolutional"), pictures(count)).weight,
         find_classifier_head(net("convolutional"), pictures(3)).weight,
     )
 
 
-def test_only_a_few_pictures_are_watched(net, pictures):
+def test_only_a_few_images_are_recorded(net, pictures):
     black_box, asked = net("convolutional"), []
     handle = black_box.model.register_forward_pre_hook(
         lambda module, given: asked.append(len(given[0]))
@@ -126,7 +126,7 @@ def test_linearized_rows_of_a_flattened_head_are_gradients(net, pictures):
     assert torch.allclose(head.weight, slow, atol=1e-5)
 
 
-def test_linearized_rows_of_a_box_that_splits_its_batch(net, pictures):
+def test_linearized_rows_of_a_black_box_that_splits_its_batch(net, pictures):
     one, many = (
         find_classifier_head(net("flattened", max_batch_size=1), pictures(1)),
         find_classifier_head(net("flattened"), pictures(1)),
@@ -189,7 +189,7 @@ def test_also_where_the_model_raises_in_the_middle(net, pictures):
         find_classifier_head(black_box, pictures(3))
 
 
-def test_a_box_without_a_map_is_told_what_to_do(pictures):
+def test_a_black_box_without_a_map_is_told_what_to_write(pictures):
     black_box = TorchBlackBox(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4)))
     with pytest.raises(
         InputError,
@@ -198,7 +198,7 @@ def test_a_box_without_a_map_is_told_what_to_do(pictures):
         find_classifier_head(black_box, pictures(3))
 
 
-def test_a_box_without_a_module_is_told_what_to_do():
+def test_a_black_box_without_a_module_is_told_what_to_write():
     with pytest.raises(InputError, match="does not expose a torch module"):
         find_classifier_head(PlantedEvidence(), torch.rand(2, 3, 16, 16))
 
@@ -260,7 +260,7 @@ def test_a_swin_of_timm_is_exact():
     assert torch.allclose(mean_responses(black_box, head, images), black_box(images), atol=1e-4)
 
 
-def test_taps_of_the_head_are_maps_over_the_picture(net, pictures):
+def test_the_head_s_feature_map_is_a_map_of_the_image(net, pictures):
     images = pictures(3)
     for name in (*EXACT, "class-token", "flattened"):
         black_box = net(name)

@@ -119,7 +119,7 @@ def test_neither_are_integers_nor_the_outputs_of_dropout():
     )
 
 
-def test_a_rectangle_of_tokens_has_the_aspect_of_the_picture():
+def test_a_rectangle_of_tokens_has_the_aspect_of_the_image():
     feature_map = as_feature_map(
         ModuleCall("x", nn.Linear(1, 1), None, torch.zeros(2, 33, 6)), torch.zeros(2, 3, 64, 128)
     )
@@ -149,7 +149,7 @@ def test_the_maps_are_what_a_plain_hook_sees(net, pictures):
     assert all(torch.equal(one, other) for one, other in zip(maps, seen, strict=True))
 
 
-def test_a_box_that_splits_its_batch_is_read_whole(net, pictures):
+def test_a_black_box_that_splits_its_batch_is_read_whole(net, pictures):
     images, feature_maps = pictures(5), [FeatureMap("stages.1", "maps", 12, (8, 8))]
     _, whole = read_feature_maps(net("convolutional"), images, feature_maps)
     _, parts = read_feature_maps(net("convolutional", max_batch_size=2), images, feature_maps)
@@ -169,14 +169,14 @@ def test_a_layer_that_is_not_there_is_named(net, pictures):
         )
 
 
-def test_a_layer_that_is_never_asked_is_named(net, pictures):
+def test_a_layer_that_is_never_queried_is_named(net, pictures):
     black_box = net("convolutional")
     black_box.model.add_module("idle", nn.Conv2d(3, 3, 1))
     with pytest.raises(InputError, match=r"'idle' of Convolutional returned 0 rows for 2 images"):
         read_feature_maps(black_box, pictures(2), [FeatureMap("idle", "maps", 3, (16, 16))])
 
 
-def test_a_box_without_a_module_is_told_what_to_do():
+def test_a_black_box_without_a_module_is_told_what_to_write():
     with pytest.raises(InputError, match="encoder='own'"):
         module_of(PlantedEvidence())
 
@@ -212,7 +212,7 @@ def test_a_module_that_is_called_twice_is_left_out(pictures):
     assert [call.name for call in calls] == ["conv", "fc"]
 
 
-def test_a_box_that_takes_one_picture_at_a_time_is_watched_on_one(net, pictures):
+def test_a_black_box_that_takes_one_image_at_a_time_is_recorded_on_one(net, pictures):
     black_box, images = net("convolutional", max_batch_size=1), pictures(3)
     assert len(one_call(net("convolutional"), images, 2)) == 2
     assert len(one_call(black_box, images, 2)) == 1

@@ -56,7 +56,7 @@ def norms_at_work(model: nn.Module) -> int:
     )
 
 
-def test_the_copy_folds_and_answers_alike_for_any_batch() -> None:
+def test_the_copy_folds_and_agrees_for_any_batch() -> None:
     model = trained(Residual())
     frozen = optimize(model, images(1)).model
     assert frozen is not model

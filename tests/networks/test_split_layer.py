@@ -87,7 +87,7 @@ def test_layers_before_it_do_not_run(trunk_box):
     ).all()
 
 
-def test_a_box_that_splits_its_batch(trunk_box):
+def test_a_black_box_that_splits_its_batch(trunk_box):
     images = pictures(5)
     for most in (1, 2):
         black_box = trunk_box(max_batch_size=most)

@@ -171,7 +171,7 @@ def test_dropout_behind_a_layer_is_not_the_layer():
     assert find_target_layer(TorchBlackBox(net), pictures()).name == "3"
 
 
-def test_maps_of_more_than_half_the_side_count_in_small_pictures_or_when_named():
+def test_maps_of_more_than_half_the_side_count_in_small_images_or_when_named():
 
     def build():
         convolutions = (nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU())
@@ -201,7 +201,7 @@ def test_a_bright_patch_lights_up_its_place(build):
             assert abs(float(centre) - pixel - 2) <= 4
 
 
-def test_tokens_in_another_order_than_the_picture_are_refused():
+def test_tokens_in_another_order_than_the_image_are_refused():
     with pytest.raises(
         InputError, match=r"keeps its tokens in the order of the image \(not so: norm1"
     ) as caught:

@@ -75,7 +75,7 @@ def test_retry_after_in_seconds_and_as_a_date(monkeypatch):
     assert max(script.pauses[2:]) <= 0.8
 
 
-def test_every_5xx_and_some_4xx_are_asked_again(monkeypatch):
+def test_every_5xx_and_some_4xx_are_retried(monkeypatch):
     script = Script(
         monkeypatch,
         *(status(number) for number in (500, 502, 503, 504, 599, 408, 425, 429)),
@@ -112,7 +112,7 @@ def test_the_end_of_patience(monkeypatch):
     assert str(raised.value).isprintable()
 
 
-def test_what_cannot_be_used_is_asked_for_twice_again(monkeypatch):
+def test_what_cannot_be_used_is_retried_twice(monkeypatch):
     def read(reply):
         raise UnusableError("it is green")
 

@@ -56,7 +56,7 @@ def test_the_map_of_torch_with_as_many_queries(kind, request, torch_box):
     assert counted[0].images == counted[1].images == 2 + 2 * 100 + 2 * 2
 
 
-def test_a_fixed_batch_is_filled_up_and_asked_in_multiples(fixed):
+def test_a_fixed_batch_is_filled_up_and_queried_in_multiples(fixed):
     class Recording:
         def __init__(self, path):
             self.inner, self.batches = session(path), []
@@ -197,7 +197,7 @@ def test_which_output_is_meant(export, model):
         OnnxBlackBox(unnamed)
 
 
-def test_pictures_say_what_was_assumed(dynamic):
+def test_images_say_what_was_assumed(dynamic):
     picture = Image.new("RGB", (40, 20), (255, 0, 0))
     black_box = OnnxBlackBox(dynamic)
     with pytest.warns(UserWarning, match=r"images go in as RGB in \[0, 1\]"):
@@ -263,7 +263,7 @@ def test_bad_options(dynamic, options, words):
         OnnxBlackBox(dynamic, **options)
 
 
-def test_models_that_take_no_picture(export, tmp_path):
+def test_models_that_take_no_image(export, tmp_path):
     flat = export(nn.Linear(5, 3), shape=(2, 5))
     with pytest.raises(InputError, match=r"images have four axes"):
         OnnxBlackBox(flat)

@@ -86,7 +86,7 @@ def test_channels_first(pixels):
     assert torch.equal(first(PICTURES), last(PICTURES))
 
 
-def test_pictures_as_they_are(pixels):
+def test_images_as_they_are(pixels):
     flatten = FunctionTransformer(lambda pictures: pictures.reshape(len(pictures), -1))
     pictures = pixels[0].reshape(-1, SIDE, SIDE, 3)
     estimator = make_pipeline(flatten, LogisticRegression(max_iter=300)).fit(pictures, pixels[1])

@@ -73,12 +73,12 @@ def test_what_doubles_with_the_batch_is_the_batch():
     assert args == [(BatchMultiple(1), 2, 2, 6, 6), (BatchMultiple(2), -1), (BatchMultiple(1), -1)]
 
 
-def test_what_does_not_depend_on_the_picture_is_static():
+def test_what_does_not_depend_on_the_image_is_static():
     recorded = traced(lambda m, x: x * (m.conv.weight.mean() + torch.ones(1)).exp())
     assert not {"mean", "ones", "exp"} & set(names(recorded))
 
 
-def test_what_looks_like_the_picture_and_holds_other_numbers_is_static():
+def test_what_looks_like_the_image_and_holds_other_numbers_is_static():
     recorded = traced(
         lambda m, x: x + torch.arange(4.0).view(1, 4, 1, 1).to(x) + x.new_ones(1, 4, 1, 1)
     )
@@ -116,7 +116,7 @@ def test_what_is_not_understood_is_refused(function, says):
         traced(function)
 
 
-def test_any_box_that_computes_with_torch_can_be_recorded_and_others_are_refused():
+def test_any_black_box_that_computes_with_torch_can_be_recorded_and_others_are_refused():
     with torch.no_grad():
         recorded = record_trace(PlantedEvidence(), torch.rand(1, 3, 8, 8))
         assert "conv2d" in names(recorded)
@@ -127,7 +127,7 @@ def test_any_box_that_computes_with_torch_can_be_recorded_and_others_are_refused
             record_trace(black_box, torch.rand(1, 3, 8, 8))
 
 
-def test_the_model_and_the_picture_stay_as_they_were():
+def test_the_model_and_the_image_stay_as_they_were():
     net, image = (
         nn.Sequential(
             nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(144, 3)

@@ -162,7 +162,7 @@ def test_a_layer_answers_as_in_full_passes(both, local, name):
     ("size", "window", "stride"),
     [((16, 16), 4, 4), ((33, 14), 2, 5), ((14, 29), 13, 4), ((15, 15), 1, 1)],
 )
-def test_any_picture_and_window(both, name, size, window, stride):
+def test_any_image_and_window(both, name, size, window, stride):
     got, wanted, _ = both(
         net(LAYERS[name], LAYERS["conv"], LAYERS[name]), size=size, window=window, stride=stride
     )

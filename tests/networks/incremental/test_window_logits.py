@@ -46,7 +46,7 @@ def asked(model, windows, count=1, side=48, regions=None):
     return ask, torch.stack([p[0] for p in pairs]), torch.stack([p[1] for p in pairs])
 
 
-def test_several_pictures_share_a_plan(grid):
+def test_several_images_share_a_plan(grid):
     ask, got, wanted = asked(deep(), grid((48, 48), 8, 6), count=3)
     assert ask.incremental, ask.reason
     assert torch.allclose(got, wanted, atol=1e-5)
@@ -100,7 +100,7 @@ class Attention(nn.Module):
         ([Attention(), nn.Conv2d(16, 16, 9, padding=4)], ""),
     ],
 )
-def test_what_cannot_be_split_is_asked_in_full_passes(grid, layers, says):
+def test_what_cannot_be_split_is_queried_in_full_passes(grid, layers, says):
     ask, got, wanted = asked(deep(*layers), grid((24, 24), 6, 4), side=24)
     assert not ask.incremental
     assert says in ask.reason
@@ -125,7 +125,7 @@ def test_a_plan_that_answers_wrongly_is_dropped(grid, monkeypatch):
     assert torch.allclose(got, wanted, atol=1e-5)
 
 
-def test_few_windows_and_boxes_without_a_module_are_asked_in_full_passes(grid):
+def test_few_windows_and_black_boxes_without_a_module_are_queried_in_full_passes(grid):
     ask, got, wanted = asked(deep(), grid((48, 48), 24, 12))
     assert not ask.incremental
     assert torch.allclose(got, wanted, atol=1e-5)
@@ -167,7 +167,7 @@ def test_a_hooked_model_answers_as_it_does(grid):
     assert ask.incremental, ask.reason
 
 
-def test_a_box_of_one_image_at_a_time_is_never_asked_about_two(grid):
+def test_a_black_box_of_one_image_at_a_time_is_never_evaluated_on_two(grid):
     windows, (image, fill) = grid((48, 48), 8, 6), pictures(1)[0]
     black_box = TorchBlackBox(deep(), size=48, max_batch_size=1)
     ask = WindowLogits(
