@@ -26,12 +26,15 @@ LEVELS: Mapping[Rule, tuple[float, ...]] = {
 
 
 def check_levels(who: object, rule: Rule, levels: Sequence[float]) -> None:
-    """Raise InputError unless these are thresholds of that rule.
+    """Check that these are thresholds of that rule.
 
     Args:
         who: The metric, for the message.
         rule: See `threshold_values`.
         levels: The thresholds.
+
+    Raises:
+        InputError: They are not.
     """
     if rule not in LEVELS:
         raise InputError(f"{who}: unknown rule {rule!r}; write one of {', '.join(LEVELS)}.")

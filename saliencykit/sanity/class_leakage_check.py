@@ -55,6 +55,7 @@ class ClassLeakage(CheckResult):
         own: The images' own classes, from their masks; None where too few images share a class.
         cells: Cells per side that masks are pooled to.
         allowed: The difference of `other` that counts as no leakage.
+        missing: Why masks are missing, and of how many images.
         passed: See `rule`; None if there are too few images, or if the own class is predicted so
             well that either the outlines of these objects or the masker give it away.
     """

@@ -44,7 +44,8 @@ class ModelRandomization(CheckResult):
         steps: Steps of each training; None where nothing was trained.
         validated: Did the trained maskers of the second seed, and of the randomized model, pass
             their held-out validation?
-        passed: See `rule`; None if that is unclear.
+        missing: Why masks are missing, and of how many images.
+        passed: See `rule`; None if it is unclear.
     """
 
     same: Estimate

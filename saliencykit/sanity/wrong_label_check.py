@@ -34,6 +34,8 @@ class WrongLabel(CheckResult):
         correlation: Of both masks, image by image.
         ratios: Per image; NaN where the own mask is empty or one is missing.
         correlations: Per image; NaN where one is missing.
+        missing: Why masks are missing, and of how many images.
+        passed: See `rule`; None if it is unclear.
     """
 
     area: Estimate
