@@ -12,6 +12,7 @@ from saliencykit.evaluation.score_rows import Row, read_rows
 from saliencykit.runs.run_settings import continued
 from saliencykit.storage.atomic_files import write_text
 from saliencykit.storage.jsonl import row_files, rows_of
+from saliencykit.storage.manifest import read_manifest
 
 FORMAT = 1
 # maskers are compared by name, because a run may be extended by further ones
@@ -75,19 +76,7 @@ class RunDirectory:
             InputError: There are none, or the file is damaged or of another format.
         """
         path = self.path / "settings.json"
-        try:
-            known = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise InputError(
-                f"there is no evaluation in {self.path}: it has no settings.json."
-            ) from error
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read: {error}.") from error
-        if not isinstance(known, dict) or known.get("format") != FORMAT:
-            got = known.get("format") if isinstance(known, dict) else type(known).__name__
-            raise InputError(
-                f"{path} has format {got!r}; this version of saliencykit reads format {FORMAT}."
-            )
+        known = read_manifest(path, "evaluation", format=FORMAT)
         if not all(isinstance(known.get(name), dict) for name in ("maskers", "metrics")):
             raise InputError(
                 f"{path} is damaged: it names no maskers and metrics; choose another directory."

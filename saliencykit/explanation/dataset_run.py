@@ -16,7 +16,7 @@ from saliencykit.storage.atomic_files import remove_unfinished, write_beside, wr
 from saliencykit.storage.explanation_rows import ExplainedRow
 from saliencykit.storage.jsonl import row_files, rows_of
 from saliencykit.storage.map_shards import finish_shard, shard_keys
-from saliencykit.storage.saved_explanations import read_manifest, rows_in
+from saliencykit.storage.saved_explanations import explanations_manifest, rows_in
 
 _MUST_AGREE = (
     "format",
@@ -60,7 +60,7 @@ class ExplanationsDirectory:
                 )
             self._write(manifest)
             return
-        known, new = read_manifest(self.path), json.loads(json.dumps(manifest))
+        known, new = explanations_manifest(self.path), json.loads(json.dumps(manifest))
         together = continued(self.path, "explanations", _MUST_AGREE, known, new)
         if together["max_images"] != known.get("max_images"):
             self._write(together)

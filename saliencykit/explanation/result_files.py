@@ -14,6 +14,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry
 from saliencykit.explanation.result import Explanation
 from saliencykit.storage.atomic_files import writable
+from saliencykit.storage.manifest import read_manifest
 from saliencykit.storage.saved_explanations import is_saved
 
 FORMAT = "saliencykit-explanation"
@@ -115,28 +116,8 @@ def load(directory: Path) -> Explanation:
     from safetensors.torch import load_file
 
     directory = directory.expanduser()
-    try:
-        manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(
-            f"there is no complete explanation in {directory}: it has no manifest.json."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"the manifest in {directory} cannot be read: {error}.") from error
-    if (
-        not isinstance(manifest, dict)
-        or manifest.get("format") != FORMAT
-        or manifest.get("version") != VERSION
-    ):
-        came = (
-            (manifest.get("format"), manifest.get("version"))
-            if isinstance(manifest, dict)
-            else type(manifest).__name__
-        )
-        raise InputError(
-            f"{directory} holds {came}; this version of saliencykit reads {FORMAT!r} version "
-            f"{VERSION}."
-        )
+    path = directory / "manifest.json"
+    manifest = read_manifest(path, "complete explanation", format=FORMAT, version=VERSION)
     try:
         tensors = load_file(directory / "maps.safetensors")
         _check(tensors)

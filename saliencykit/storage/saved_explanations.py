@@ -14,6 +14,7 @@ from saliencykit.core.masker import resize_maps
 from saliencykit.core.types import Mask
 from saliencykit.storage.explanation_rows import ExplainedRow, hexadecimal
 from saliencykit.storage.jsonl import json_lines, row_files
+from saliencykit.storage.manifest import read_manifest
 from saliencykit.storage.map_shards import read_map, unpacked
 
 FORMAT = "saliencykit-explanations"
@@ -55,7 +56,7 @@ class SavedExplanations:
             InputError: There are no explanations, or the manifest is damaged or of another format.
         """
         folder = Path(folder).expanduser()
-        return SavedExplanations(folder, read_manifest(folder))
+        return SavedExplanations(folder, explanations_manifest(folder))
 
     def rows(self) -> Iterator[ExplainedRow]:
         """The rows, one per image; in the order of the images if the run is finished."""
@@ -183,40 +184,19 @@ def rows_in(path: Path) -> Iterator[tuple[int, ExplainedRow]]:
 
 
 def is_saved(folder: Path) -> bool:
-    """Whether there is a manifest of a data set's explanations."""
+    """Whether there is a manifest of a data set's explanations, of any version."""
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        read_manifest(folder / "manifest.json", "explanation", format=FORMAT)
+    except InputError:
         return False
-    return isinstance(manifest, dict) and manifest.get("format") == FORMAT
+    return True
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def explanations_manifest(folder: Path) -> dict[str, Any]:
     """The settings of the explanations in a directory.
 
     Raises:
         InputError: There are none, or the manifest is damaged or of another format.
     """
     path = folder / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(
-            f"there are no explanations in {folder}: it has no manifest.json."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}.") from error
-    if (
-        not isinstance(manifest, dict)
-        or manifest.get("format") != FORMAT
-        or manifest.get("version") != VERSION
-    ):
-        came = (
-            (manifest.get("format"), manifest.get("version"))
-            if isinstance(manifest, dict)
-            else type(manifest).__name__
-        )
-        raise InputError(
-            f"{path} is of {came}; a data set's explanations are {FORMAT!r} version {VERSION}."
-        )
-    return manifest
+    return read_manifest(path, "explanation of a data set", format=FORMAT, version=VERSION)

@@ -12,8 +12,8 @@ from saliencykit.storage.saved_explanations import (
     FORMAT,
     VERSION,
     SavedExplanations,
+    explanations_manifest,
     is_saved,
-    read_manifest,
     rows_in,
 )
 
@@ -84,8 +84,11 @@ def test_a_line_that_is_no_row_is_left_out(tmp_path):
     [
         (None, "no manifest.json"),
         ("{", "cannot be read"),
-        ("[]", "is of list"),
-        ('{"format": "saliencykit-explanation"}', "is of"),
+        ("[]", "has list; expected format"),
+        (
+            '{"format": "saliencykit-explanation"}',
+            "has format saliencykit-explanation, version None; this version",
+        ),
     ],
 )
 def test_other_manifests_are_refused(tmp_path, text, words):
@@ -93,4 +96,4 @@ def test_other_manifests_are_refused(tmp_path, text, words):
         (tmp_path / "manifest.json").write_text(text)
     assert not is_saved(tmp_path)
     with pytest.raises(InputError, match=words):
-        read_manifest(tmp_path)
+        explanations_manifest(tmp_path)
