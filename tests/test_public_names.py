@@ -17,14 +17,22 @@ RECORDED = RECORD.read_text(encoding="utf-8").split()
 
 
 def public_names():
-    """Every name that the root or a package below it lists in `__all__`."""
+    """Every name that the root or a package below it lists, and what listed modules define."""
     below = pkgutil.walk_packages(saliencykit.__path__, "saliencykit.")
-    packages = ["saliencykit", *(found.name for found in below if found.ispkg)]
-    return sorted(
-        f"{package}.{name}"
-        for package in packages
-        for name in getattr(importlib.import_module(package), "__all__", ())
-    )
+    names = []
+    for package in ["saliencykit", *(found.name for found in below if found.ispkg)]:
+        module = importlib.import_module(package)
+        for attribute in getattr(module, "__all__", ()):
+            names.append(f"{package}.{attribute}")
+            thing = getattr(module, attribute)
+            if inspect.ismodule(thing) and not hasattr(thing, "__path__"):
+                names += [f"{names[-1]}.{name}" for name in vars(thing) if defined(thing, name)]
+    return sorted(names)
+
+
+def defined(module, name):
+    own = getattr(getattr(module, name), "__module__", None) == module.__name__
+    return own and not name.startswith("_")
 
 
 def test_the_public_names_are_the_recorded_ones():
