@@ -99,6 +99,7 @@ def evaluate(
         SaliencyKitError: The disk is full, or the device is out of memory. Finished rows are kept.
 
     Example:
+        >>> import torch
         >>> from saliencykit.core import Sample
         >>> from saliencykit.testing import PlantedEvidence
         >>> black_box = PlantedEvidence()
