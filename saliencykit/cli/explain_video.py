@@ -76,8 +76,7 @@ def explain_video(
     answers = explain_frames(
         black_box, frames(), as_label(label), masker, smoothing=smoothing, seed=seed
     )
-    what = label or "the first frame's predicted class"
-    comment = f"saliencykit: pixels that {what} rests on, by {model}; {note}"
+    comment = f"saliencykit: pixels that {label or 'the top class'} rests on, by {model}; {note}"
     writer = Writer(output, clip.path, clip.info, comment)
     summary, stopped = VideoSummary(), ""
     try:

@@ -60,12 +60,7 @@ def sanity_check(
     as_json: AsJson = False,
 ) -> None:
     """Check that masks depend on the model and the class, and do not merely encode the class."""
-    if output is not None:
-        if output.is_dir():
-            raise InputError(
-                f"--output is a file, such as sanity.json; {str(output)!r} is a directory."
-            )
-        writable(output.parent)
+    _check_writable(output)
     use_idle_cores()
     started = time.perf_counter()
     with progress("preparing", quiet=as_json) as update:
@@ -89,6 +84,16 @@ def sanity_check(
     print_checks(report)
     what = "finished" if output is None else f"wrote {output}"
     say(f"{what} in {time.perf_counter() - started:.0f} s")
+
+
+def _check_writable(output: Path | None) -> None:
+    if output is None:
+        return
+    if output.is_dir():
+        raise InputError(
+            f"--output is a file, such as sanity.json; {str(output)!r} is a directory."
+        )
+    writable(output.parent)
 
 
 def print_checks(report: run_checks.SanityReport) -> None:
