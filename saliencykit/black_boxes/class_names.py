@@ -44,12 +44,15 @@ def read_class_names(names: str | Path | Sequence[str] | None) -> tuple[str, ...
 
 
 def check_class_names(names: Sequence[str] | None, num_classes: int, who: str) -> None:
-    """Raise InputError unless there is one name per class, or none at all.
+    """Check that there is one name per class, or none at all.
 
     Args:
         names: The names, or None.
         num_classes: K.
         who: The model's name, for the error.
+
+    Raises:
+        InputError: There are more or fewer.
 
     Example:
         >>> check_class_names(["cat", "dog"], 2, "my model")
