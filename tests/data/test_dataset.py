@@ -222,7 +222,7 @@ def test_every_command_takes_every_form(form, photos, tmp_path):
     )
     assert [row.failure for row in scores.rows] == [None] * 6
     report = sanity_checks(black_box, "center-box", forms(photos)[form], checks="wrong-label")
-    assert report.found
+    assert report.results
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -230,9 +230,9 @@ def test_every_command_takes_every_form(form, photos, tmp_path):
 def test_the_trainings_take_every_form(form, photos):
     black_box = model_of_images()
     masker = fit(black_box, forms(photos)[form], steps=1, batch_size=4)
-    assert masker.metadata["training"]["pictures"] == 5
+    assert masker.metadata["training"]["images"] == 5
     surrogate = fit_surrogate(black_box, forms(photos)[form], queries=50, steps=1, batch_size=4)
-    assert surrogate.facts["pictures"] == 5
+    assert surrogate.metadata["images"] == 5
 
 
 def opened(monkeypatch):
