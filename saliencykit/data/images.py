@@ -4,10 +4,11 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
+from typing import Any, Literal, TypeAlias, final
 
 import numpy as np
 import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from saliencykit.core.black_box import BlackBox
@@ -15,9 +16,6 @@ from saliencykit.core.checks import finite_rows, name_of
 from saliencykit.core.errors import ContractError, InputError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.types import Images
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 Pixels: TypeAlias = Literal["auto", "raw", "normalized"]
 _SLACK = 1e-6  # resizing or dividing may exceed 1 by a rounding error
@@ -39,7 +37,7 @@ class ImageBatch:
     images: Images
     inputs: Literal["raw", "normalized"]
     geometries: tuple[Geometry | None, ...]
-    source_images: "tuple[Image | None, ...]"
+    source_images: tuple[Image.Image | None, ...]
     sources: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -111,7 +109,7 @@ def as_images(
 
 
 def _kind(
-    read: "list[tuple[str, Tensor | Image]]",
+    read: list[tuple[str, Tensor | Image.Image]],
     black_box: BlackBox,
     inputs: Pixels,
     given_black_box: bool,
@@ -141,7 +139,7 @@ def _kind(
     return "normalized"
 
 
-def _read(item: Any, row: int | None) -> "list[tuple[str, Tensor | Image]]":
+def _read(item: Any, row: int | None) -> list[tuple[str, Tensor | Image.Image]]:
     """Named tensors (1, C, H, W) and upright PIL images from one thing that a user gave."""
     name = "the image" if row is None else f"image {row}"
     if isinstance(item, str | os.PathLike):
@@ -151,8 +149,6 @@ def _read(item: Any, row: int | None) -> "list[tuple[str, Tensor | Image]]":
         return _tensor_rows(item.detach().as_subclass(Tensor), name)
     if isinstance(item, np.ndarray):
         return _array_rows(item, name)
-    from PIL import Image
-
     if isinstance(item, Image.Image):
         name = str(getattr(item, "filename", "")) or name
         return [(name, _upright(item, name))]
@@ -163,9 +159,7 @@ def _read(item: Any, row: int | None) -> "list[tuple[str, Tensor | Image]]":
     )
 
 
-def _open(path: Path) -> "Image":
-    from PIL import Image, UnidentifiedImageError
-
+def _open(path: Path) -> Image.Image:
     if str(path).startswith(("http:/", "https:/")):
         raise InputError(f"{str(path)!r} is a URL; download the image and give its path.")
     if path.is_dir():
@@ -197,9 +191,7 @@ def _open(path: Path) -> "Image":
         ) from error
 
 
-def _upright(image: "Image", name: str) -> "Image":
-    from PIL import ImageOps
-
+def _upright(image: Image.Image, name: str) -> Image.Image:
     try:
         if (
             getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
@@ -216,7 +208,7 @@ def _upright(image: "Image", name: str) -> "Image":
         return image.copy()
 
 
-def _tensor_rows(tensor: Tensor, name: str) -> "list[tuple[str, Tensor | Image]]":
+def _tensor_rows(tensor: Tensor, name: str) -> list[tuple[str, Tensor | Image.Image]]:
     shape = tuple(tensor.shape)
     if tensor.ndim not in (3, 4) or 0 in shape:
         hint = " Write x[None] for one gray image." if tensor.ndim == 2 else ""
@@ -253,7 +245,7 @@ def _tensor_rows(tensor: Tensor, name: str) -> "list[tuple[str, Tensor | Image]]
 
 def _array_rows(
     array: "np.ndarray[Any, np.dtype[Any]]", name: str
-) -> "list[tuple[str, Tensor | Image]]":
+) -> list[tuple[str, Tensor | Image.Image]]:
     shape = array.shape
     last = 1 if array.ndim == 2 else shape[-1] if array.ndim in (3, 4) else 0
     if last not in (1, 3, 4) or 0 in shape:
@@ -276,10 +268,8 @@ def _array_rows(
     return [(source, _as_pil(row, source)) for source, row in zip(names, rows, strict=True)]
 
 
-def _as_pil(values: "np.ndarray[Any, np.dtype[Any]]", name: str) -> "Image":
+def _as_pil(values: "np.ndarray[Any, np.dtype[Any]]", name: str) -> Image.Image:
     """An array (H, W) or (H, W, C) as a PIL image."""
-    from PIL import Image
-
     if values.dtype.kind == "f":
         low, high = float(values.min()), float(values.max())
         if not np.isfinite([low, high]).all():
@@ -321,7 +311,7 @@ def _advice(low: float, high: float) -> str:
     return "If it is already normalized, give a tensor and write inputs='normalized'."
 
 
-def _prepared(image: "Image", black_box: BlackBox, name: str) -> tuple[Tensor, Geometry]:
+def _prepared(image: Image.Image, black_box: BlackBox, name: str) -> tuple[Tensor, Geometry]:
     try:
         images, geometry = black_box.prepare(image)
     except InputError as error:

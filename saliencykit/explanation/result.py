@@ -11,6 +11,7 @@ from saliencykit.core.class_scores import probability
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry, tight_boxes
 from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
+from saliencykit.explanation import result_files
 from saliencykit.visualization.captions import caption
 from saliencykit.visualization.display import display_arrays
 from saliencykit.visualization.html_images import notebook_gallery
@@ -185,9 +186,7 @@ class Explanation:
         Raises:
             InputError: The directory cannot be written.
         """
-        from saliencykit.explanation.result_files import save
-
-        return save(self, Path(directory))
+        return result_files.save(self, Path(directory))
 
     @staticmethod
     def load(directory: str | Path) -> "Explanation":
@@ -200,9 +199,7 @@ class Explanation:
             InputError: There is no complete explanation in the directory, or it is damaged or of an
                 unknown format.
         """
-        from saliencykit.explanation.result_files import load
-
-        return load(Path(directory))
+        return Explanation(**result_files.load(Path(directory)))
 
     def _repr_html_(self) -> str:
         shown = range(min(len(self), 8))

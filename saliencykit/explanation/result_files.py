@@ -4,18 +4,22 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry
-from saliencykit.explanation.result import Explanation
 from saliencykit.storage.atomic_files import writable
 from saliencykit.storage.manifest import read_manifest
 from saliencykit.storage.saved_explanations import is_saved
+
+if TYPE_CHECKING:
+    from saliencykit.explanation.result import Explanation
 
 FORMAT = "saliencykit-explanation"
 VERSION = 1
@@ -31,7 +35,7 @@ _TENSORS = (
 )
 
 
-def save(explanation: Explanation, directory: Path) -> Path:
+def save(explanation: "Explanation", directory: Path) -> Path:
     """Write an explanation: `maps.safetensors`, `overlay-*.png`, `picture-*.png` and, last,
     `manifest.json`.
 
@@ -73,9 +77,7 @@ def refuse_run(directory: Path) -> None:
         )
 
 
-def _write(explanation: Explanation, work: Path) -> list[str]:
-    from safetensors.torch import save_file
-
+def _write(explanation: "Explanation", work: Path) -> list[str]:
     tensors = {name: getattr(explanation, name) for name in _TENSORS}
     try:
         save_file(
@@ -106,15 +108,12 @@ def _write(explanation: Explanation, work: Path) -> list[str]:
     return [*names, "manifest.json"]
 
 
-def load(directory: Path) -> Explanation:
-    """Read what `save` wrote.
+def load(directory: Path) -> dict[str, Any]:
+    """Read what `save` wrote, as arguments of `Explanation`.
 
     Raises:
         InputError: There is no complete explanation, or it is damaged or of another format.
     """
-    from PIL import Image
-    from safetensors.torch import load_file
-
     directory = directory.expanduser()
     path = directory / "manifest.json"
     manifest = read_manifest(path, "complete explanation", format=FORMAT, version=VERSION)
@@ -127,13 +126,15 @@ def load(directory: Path) -> Explanation:
             path = directory / f"picture-{index:04}.png"
             pictures.append(Image.open(path).copy() if path.name in manifest["files"] else None)
         names = manifest["class_names"]
-        return Explanation(
+        return {
             **tensors,
-            class_names=None if names is None else tuple(names),
-            source_images=tuple(pictures),
-            geometries=tuple(None if g is None else _geometry(g) for g in manifest["geometries"]),
-            provenance=manifest["provenance"],
-        )
+            "class_names": None if names is None else tuple(names),
+            "source_images": tuple(pictures),
+            "geometries": tuple(
+                None if g is None else _geometry(g) for g in manifest["geometries"]
+            ),
+            "provenance": manifest["provenance"],
+        }
     except InputError:
         raise
     except Exception as error:
@@ -143,7 +144,7 @@ def load(directory: Path) -> Explanation:
 
 
 def _check(tensors: dict[str, Tensor]) -> None:
-    unknown = set(tensors) - {field.name for field in fields(Explanation)}
+    unknown = set(tensors) - set(_TENSORS)
     missing = {"images", "labels", "mask", "logits"} - set(tensors)
     sizes = {len(tensor) for tensor in tensors.values()}
     if unknown or missing or len(sizes) > 1:
