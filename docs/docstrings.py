@@ -1,5 +1,4 @@
-"""Read docstrings' `Example:` as the section that mkdocstrings calls `Examples:`, so that `>>>` is
-shown as code.
+"""Rename the section `Example:` of docstrings to `Examples:`, so that mkdocstrings shows `>>>` as code.
 """
 
 import re
@@ -9,8 +8,8 @@ from griffe import Extension, Object
 
 
 class Examples(Extension):
-    """Google's guide has both words; griffe knows the plural alone and makes quotations of the
-    `>>>` of the other.
+    """Google's style guide allows both words; griffe supports only the plural, and renders the other as
+    quotations.
     """
 
     def on_object(self, *, obj: Object, **kwargs: Any) -> None:

@@ -1,11 +1,11 @@
 """Make the gallery: six photos that may be shipped, a row per method, MobileNetV2. `python
 docs/gallery.py [METHOD ...]`.
 
-One picture for each kind of method, as the page "Which masker when" shows them.
+One figure per kind of method, for the page "Which masker?".
 
 The photos are scikit-image's own; the network is that of the data folder (see
-`benchmarks/data.py`), as the embedded classifier does not know most of what is on them. A method's
-row is kept in `--work`, so that a killed run goes on.
+`benchmarks/data.py`), because the embedded classifier does not know most of the objects. The
+row of a method is stored in `--work`, so an interrupted run resumes.
 """
 
 import argparse
@@ -31,8 +31,8 @@ PHOTOS = {
     "stereo_motorcycle": 670,
     "astronaut": 812,
 }
-"""By the name of scikit-image's function: the class that is asked about. The astronaut stands
-before a space shuttle.
+"""By the name of scikit-image's function: the class that is explained. The astronaut is in
+front of a space shuttle.
 """
 CLASSES = ("tiger cat", "espresso", "tripod", "missile", "scooter", "space shuttle")
 METHODS = {
@@ -40,8 +40,8 @@ METHODS = {
                "contrastive-excitation-backprop"),
     "gradients": ("gradient", "input-x-gradient", "integrated-gradients", "smoothgrad", "guided-backprop", "deconvolution",
                   "feedback"),
-    "asking": ("rise", "occlusion", "feature-ablation"),
-    "optimising": ("iterative", "meaningful-perturbation", "extremal-perturbation"),
+    "perturbation": ("rise", "occlusion", "feature-ablation"),
+    "optimization": ("iterative", "meaningful-perturbation", "extremal-perturbation"),
 }  # fmt: skip
 TILE, GAP, LABEL, CLIPPED = 132, 4, 26, 0.995
 
@@ -53,21 +53,21 @@ def main() -> None:
     parser.add_argument(
         "methods",
         nargs="*",
-        help="only these rows are made anew; default: those that are not in --work",
+        help="compute only these rows again; default: those missing in --work",
     )
     parser.add_argument(
         "--masker",
         action="append",
         default=[],
         metavar="NAME=FILE",
-        help="a row of a trained masker's file",
+        help="add a row for the file of a trained masker",
     )
     parser.add_argument("--work", type=Path, default=Path("gallery-rows"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.work.mkdir(parents=True, exist_ok=True)
     black_box = mobilenet_v2()
-    pictures = torch.cat([black_box.prepare(photo(name))[0] for name in PHOTOS])
+    images = torch.cat([black_box.prepare(photo(name))[0] for name in PHOTOS])
     labels = torch.tensor(list(PHOTOS.values()))
     files = dict(text.split("=", 1) for text in arguments.masker)
     rows = [name for names in METHODS.values() for name in names]
@@ -77,17 +77,17 @@ def main() -> None:
             continue
         start = time.process_time()
         mask = as_masker(files.get(name, name))(
-            black_box, pictures, labels, generator=Generator().manual_seed(0)
+            black_box, images, labels, generator=Generator().manual_seed(0)
         )
         np.save(kept, mask.numpy())
         print(
-            f"{name}: {(time.process_time() - start) / len(pictures):.2f} CPU-seconds a photo",
+            f"{name}: {(time.process_time() - start) / len(images):.2f} CPU-seconds per photo",
             file=sys.stderr,
             flush=True,
         )
     with torch.no_grad():
-        probability = black_box(pictures).softmax(1).gather(1, labels[:, None])[:, 0].tolist()
-    tall = pictures.permute(0, 2, 3, 1).numpy()
+        probability = black_box(images).softmax(1).gather(1, labels[:, None])[:, 0].tolist()
+    tall = images.permute(0, 2, 3, 1).numpy()
     for kind, names in [*METHODS.items(), ("trained", tuple(files))]:
         if names:
             masks = {name: np.load(arguments.work / f"{name}.npy")[:, 0] for name in names}
@@ -95,48 +95,48 @@ def main() -> None:
 
 
 def photo(name: str) -> Image.Image:
-    found = getattr(skimage.data, name)()
-    return Image.fromarray(found[0] if isinstance(found, tuple) else found).convert("RGB")
+    image = getattr(skimage.data, name)()
+    return Image.fromarray(image[0] if isinstance(image, tuple) else image).convert("RGB")
 
 
-def lit(picture: np.ndarray, mask: np.ndarray) -> Image.Image:
-    """What the mask keeps in colour, the rest dim and grey; as the library's own overlay, without
-    the line.
+def shade(image: np.ndarray, mask: np.ndarray) -> Image.Image:
+    """The masked region in color, the rest dim and gray: the library's overlay without the
+    outline.
     """
-    gray = picture.mean(2, keepdims=True) * 0.3
-    mixed = gray + mask[..., None] * (picture - gray)
+    gray = image.mean(2, keepdims=True) * 0.3
+    mixed = gray + mask[..., None] * (image - gray)
     return Image.fromarray((mixed * 255).round().astype(np.uint8))
 
 
 def sheet(
-    pictures: np.ndarray, masks: dict[str, np.ndarray], probability: list[float]
+    images: np.ndarray, masks: dict[str, np.ndarray], probability: list[float]
 ) -> Image.Image:
-    """The photos on top with their class, and a row of overlays under the name of each method; wide
-    letters, for telephones.
+    """The photos with their class on top, then one row of overlays per method, with letters large
+    enough for phones.
     """
     pitch = TILE + LABEL + GAP
-    found = Image.new(
-        "RGB", (len(pictures) * (TILE + GAP) - GAP, (len(masks) + 1) * pitch), "white"
+    result = Image.new(
+        "RGB", (len(images) * (TILE + GAP) - GAP, (len(masks) + 1) * pitch), "white"
     )
     draw, small, large = (
-        ImageDraw.Draw(found),
+        ImageDraw.Draw(result),
         ImageFont.load_default(16),
         ImageFont.load_default(21),
     )
-    for column, (picture, name) in enumerate(zip(pictures, CLASSES, strict=True)):
+    for column, (image, name) in enumerate(zip(images, CLASSES, strict=True)):
         left = column * (TILE + GAP)
         draw.text((left + 2, 4), f"{name} {probability[column]:.0%}", fill=(40, 40, 40), font=small)
-        found.paste(
-            Image.fromarray((picture * 255).round().astype(np.uint8)).resize((TILE, TILE)),
+        result.paste(
+            Image.fromarray((image * 255).round().astype(np.uint8)).resize((TILE, TILE)),
             (left, LABEL),
         )
         for row, mask in enumerate(masks.values(), 1):
             strongest = max(float(np.quantile(mask[column], CLIPPED)), 1e-6)
-            tile = lit(picture, np.clip(mask[column] / strongest, 0, 1))
-            found.paste(tile.resize((TILE, TILE)), (left, row * pitch + LABEL))
+            tile = shade(image, np.clip(mask[column] / strongest, 0, 1))
+            result.paste(tile.resize((TILE, TILE)), (left, row * pitch + LABEL))
     for row, name in enumerate(masks, 1):
         draw.text((2, row * pitch), name, fill=(40, 40, 40), font=large)
-    return found
+    return result
 
 
 if __name__ == "__main__":

@@ -1,19 +1,19 @@
 """Make the tutorials' notebooks from their pages: `python docs/notebooks.py [--execute] [NAME
 ...]`.
 
-A page is the one source: its prose becomes text cells, its Python blocks code cells; other blocks
-stay text. What differs stands in comments of the page, which a browser does not show:
+A page is the single source: prose becomes text cells, Python blocks become code cells, and other blocks
+stay text. Comments in the page, which a browser does not show, say what differs:
 
     <!-- notebook: run -->            the next block, of shell commands, is a cell of `!` lines
     <!-- notebook: write FILE -->     the next block is a cell that writes the file; `append FILE` adds to it
     <!-- notebook: leave out -->      the next block or paragraph is not in the notebook
-    <!-- notebook: instead            the cell that this holds, of Python, comes in place of nothing: only the notebook has it
+    <!-- notebook: instead            this Python code becomes a cell that only the notebook has
     ... -->
     <!-- notebook: say                the same with text
     ... -->
 
 Without `--execute` a notebook keeps the outputs of the cells that have not changed since it was
-last run.
+last executed.
 """
 
 import argparse
@@ -38,10 +38,10 @@ NEEDS = {
     "compare-methods": "saliencykit",
     "write-a-plugin": "saliencykit pytest",
 }
-"""The notebooks by their page's name, with what pip must install for each, besides Jupyter."""
+"""What pip must install for each notebook, besides Jupyter."""
 PARAMETERS = "parameters"
-"""The tag of the cell with the numbers that decide how long a notebook takes: nothing but
-constants, NAME = number.
+"""The tag of the cell with the settings that determine the running time: only constants,
+NAME = number.
 """
 
 _FENCE = re.compile(r'^```(\w*)(?: title="([^"]+)")?\n(.*?)^```$\n?', re.MULTILINE | re.DOTALL)
@@ -53,11 +53,11 @@ _SECONDS = re.compile(r" in \d+\.\d+s(?: \(\d+:\d+:\d+\))?")  # of pytest, other
 
 
 def notebook_of(page: Path) -> NotebookNode:
-    """The notebook of a page, without outputs; the same one at every call."""
+    """The notebook of a page, without outputs; deterministic."""
     cells: list[NotebookNode] = []
     for kind, text in _cells(page):
         cell = v4.new_markdown_cell(text) if kind == "text" else v4.new_code_cell(text)
-        cell.id = f"{kind}-{len(cells)}"  # nbformat would draw one
+        cell.id = f"{kind}-{len(cells)}"  # nbformat would choose a random one
         if kind == "text":
             _attach(cell, page.parent)
         elif _CONSTANTS.fullmatch(text + "\n"):

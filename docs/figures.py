@@ -1,8 +1,8 @@
-"""Make the pictures of the docs from pictures that may be shipped: `python docs/pictures.py [cat]
+"""Make the figures of the docs from images that may be shipped: `python docs/figures.py [cat]
 [coffee] [parts] [compare]`.
 
-`parts` runs the tutorial on training a masker, a minute or two, and draws the first pictures that
-it has not seen. `compare` runs that on comparing methods, a minute, for the sheet that it makes.
+`parts` runs the tutorial on training a masker, a minute or two, and shows the first test images.
+`compare` runs the tutorial on comparing methods, a minute, and saves its sheet.
 """
 
 import os
@@ -27,22 +27,22 @@ WIDTH, CAPTION, GAP = 451, 30, 10
 
 
 def sheet_of(photo: Image.Image) -> Image.Image:
-    """A photo, its mask, what is kept and what is dropped, with the embedded classifier's own
-    probabilities.
+    """A photo, its mask, what is kept and what is dropped, with the probabilities of
+    the embedded classifier.
     """
-    answer = explain("demo", photo)
-    picture, mask = answer.display_arrays()
-    x, m = torch.from_numpy(picture).permute(2, 0, 1)[None], torch.from_numpy(mask)[None, None]
+    explanation = explain("demo", photo)
+    image, mask = explanation.display_arrays()
+    x, m = torch.from_numpy(image).permute(2, 0, 1)[None], torch.from_numpy(mask)[None, None]
     blurred = Blur()(x, generator=Generator())
-    name = answer.names[0].split(",")[0]
+    name = explanation.label_names[0].split(",")[0]
     tiles = [
-        (as_picture(x), f"{name}: {answer.probability[0]:.0%}"),
+        (as_image(x), f"{name}: {explanation.probability[0]:.0%}"),
         (
-            answer.overlay().resize((WIDTH, x.shape[2] * WIDTH // x.shape[3])),
-            f"the mask: {answer.area[0]:.0%} of the picture",
+            explanation.overlay().resize((WIDTH, x.shape[2] * WIDTH // x.shape[3])),
+            f"the mask: {explanation.area[0]:.0%} of the image",
         ),
-        (as_picture(compose(x, m, blurred)), f"kept alone: {answer.kept[0]:.0%}"),
-        (as_picture(compose(x, 1 - m, blurred)), f"replaced: {answer.dropped[0]:.0%}"),
+        (as_image(compose(x, m, blurred)), f"kept: {explanation.kept[0]:.0%}"),
+        (as_image(compose(x, 1 - m, blurred)), f"dropped: {explanation.dropped[0]:.0%}"),
     ]
     height = max(tile.height for tile, _ in tiles)
     sheet = Image.new("RGB", (2 * WIDTH + GAP, 2 * (height + CAPTION) + GAP), "white")
@@ -56,11 +56,11 @@ def sheet_of(photo: Image.Image) -> Image.Image:
 
 
 def sheet_of_parts(page: dict[str, Any], columns: int = 6, side: int = 144) -> Image.Image:
-    """The first fresh photos of different shapes: the photo with the model's answer, the mask, and
-    what is kept before grey.
+    """The first test photos of different shapes: the photo with the model's prediction, the mask, and
+    the masked region on gray.
     """
     rows = slice(0, 2 * columns, 2)
-    images, mask, names = page["fresh"][rows], page["mask"][rows], page["PARTS"]
+    images, mask, names = page["test"][rows], page["mask"][rows], page["PARTS"]
     probability, label = page["logits"][rows].softmax(1).max(1)
     strips = [images, mask.expand_as(images), compose(images, mask, torch.full_like(images, 0.5))]
     sheet = Image.new(
@@ -73,13 +73,13 @@ def sheet_of_parts(page: dict[str, Any], columns: int = 6, side: int = 144) -> I
         draw.text((left + 2, 6), text, fill=(40, 40, 40), font=ImageFont.load_default(14))
         for row, strip in enumerate(strips):
             sheet.paste(
-                as_picture(strip[column : column + 1], side), (left, CAPTION + row * (side + GAP))
+                as_image(strip[column : column + 1], side), (left, CAPTION + row * (side + GAP))
             )
     return sheet
 
 
 def run_page(page: Path) -> dict[str, Any]:
-    """The names that a page's Python blocks leave behind."""
+    """The variables after running a page's Python blocks."""
     scope: dict[str, Any] = {"__name__": "page"}
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
@@ -94,10 +94,10 @@ def run_page(page: Path) -> dict[str, Any]:
     return scope
 
 
-def as_picture(images: torch.Tensor, width: int = WIDTH) -> Image.Image:
+def as_image(images: torch.Tensor, width: int = WIDTH) -> Image.Image:
     pixels = np.uint8(images[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255 + 0.5)
-    picture = Image.fromarray(pixels)
-    return picture.resize((width, picture.height * width // picture.width))
+    image = Image.fromarray(pixels)
+    return image.resize((width, image.height * width // image.width))
 
 
 if __name__ == "__main__":
