@@ -229,7 +229,7 @@ class Dataset:
         """At most `count` images, evenly spaced; the first ones where the length is unknown.
 
         Args:
-            count: >= 1; None for all.
+            count: At least 1; None for all.
         """
         if count is None or (self.count is not None and self.count <= count):
             return self.load()

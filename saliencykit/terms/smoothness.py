@@ -20,8 +20,8 @@ class Smoothness(Term):
     Args:
         weight: See Term.
         reduction: `sum` (the paper's formula) or `mean`: the sum divided by H*W.
-        border: Weight of an added term, the sum of `M^2` over the outermost pixels (corners twice),
-            >= 0; it pushes the mask off the frame.
+        border: Weight of an added term, the sum of `M^2` over the outermost pixels (corners twice);
+            at least 0. It pushes the mask off the frame.
 
     Raises:
         InputError: An argument is out of range.
