@@ -9,9 +9,9 @@ Every metric of the three families, with few steps (see `metrics`; all else is Q
 that maps are divided by the maximum of the batch and faithfulness is in probabilities), on photos
 with boxes that the model gets right, for their own label. Maps come from
 `saliencykit.integrations.quantus.explain_func` on the user's module with normalised inputs; Quantus
-asks the model's frozen copy through a `BlackBoxModule`, which answers the same in less time. A cell is
-the mean of the numbers that a metric returned; NaN and infinite ones are left out and counted. It
-wants `pip install quantus` beside this package, and the data folder.
+asks the model's frozen copy through a `BlackBoxModule`, which answers the same in less time. A cell
+is the mean of the numbers that a metric returned; NaN and infinite ones are left out and counted.
+It wants `pip install quantus` beside this package, and the data folder.
 
 Three things of Quantus 0.6.0 are worked around, all of them for any maps of RGB pictures and none
 by the maps: numpy 2.4 has no `trapz`, IROF wants a mask of as many channels as the picture, and

@@ -7,8 +7,8 @@ trained networks.
 The reference is the published sum, centered, over 16,384 random masks of their own; Pearson's
 correlation with it is the accuracy. Each photo is one that the network gets right; answers are kept
 in a file per photo. `needed` is the least number of masks from which on the mean correlation over
-the photos stays above 0.95. The last line is what `target_correlation=0.95` does: masks drawn, and the
-correlation reached.
+the photos stays above 0.95. The last line is what `target_correlation=0.95` does: masks drawn, and
+the correlation reached.
 """
 
 import argparse
@@ -133,7 +133,8 @@ def main() -> None:
         print(f"| {name} | {cells} | {needed(means)} |")
     counts, values = zip(*stopped, strict=True)
     print(
-        f"\n`target_correlation={WANTED}`: {statistics.median(counts):.0f} masks (median; {min(counts)} to "
+        f"\n`target_correlation={WANTED}`: {statistics.median(counts):.0f} masks (median; "
+        f"{min(counts)} to "
         f"{max(counts)}), correlation "
         f"{statistics.fmean(values):.3f} (lowest {min(values):.3f})."
     )

@@ -84,9 +84,7 @@ def explain_video(
         with progress("explaining", total, unit="frames", quiet=as_json) as update:
             for answer in answers:
                 frame = pending.popleft()
-                writer.write(
-                    draw_frame(frame.origin, clip.info, answer), Fraction(frame.time or 0)
-                )
+                writer.write(draw_frame(frame.origin, clip.info, answer), Fraction(frame.time or 0))
                 summary.add(answer)
                 update(summary.count)
                 if writer.full:

@@ -30,8 +30,8 @@ class BlackBox(ABC):
     Attributes:
         num_classes: K, the number of classes, >= 1.
         differentiable: May callers take d logits / d images? False: query-only.
-        max_batch_size: The largest batch for one call of `logits`; `__call__` splits larger ones. None:
-            no limit.
+        max_batch_size: The largest batch for one call of `logits`; `__call__` splits larger ones.
+            None: no limit.
         device: Where images must be. Entry points move them there, core never does.
         class_names: One name per class, or None.
         module: The torch module inside, for maskers that read its feature maps or copy it; None if

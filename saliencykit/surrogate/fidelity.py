@@ -34,11 +34,11 @@ def fidelity(
             of them: the model's top class there is the class whose probabilities are compared.
 
     Returns:
-        By kind: `kl`: KL(model || surrogate) in nats; `agreement`: fraction with the same top class,
-        or with one whose probability is within 0.02 of the model's best (where little of an image
-        is kept, a model may be undecided); `difference`: mean absolute difference of the class's
-        probability; each with mean, low and high. `n` is the number of images. `all`: the mean over
-        kinds for each image, so that an image counts once.
+        By kind: `kl`: KL(model || surrogate) in nats; `agreement`: fraction with the same top
+        class, or with one whose probability is within 0.02 of the model's best (where little of an
+        image is kept, a model may be undecided); `difference`: mean absolute difference of the
+        class's probability; each with mean, low and high. `n` is the number of images. `all`: the
+        mean over kinds for each image, so that an image counts once.
 
     Example:
         >>> logits = torch.eye(3) * 9

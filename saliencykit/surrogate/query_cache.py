@@ -74,7 +74,8 @@ class QueryCache:
         return self._count
 
     def logits(self) -> Logits:
-        """All answers, (Q, K) float32 on the CPU; queries the model with the images that are missing.
+        """All answers, (Q, K) float32 on the CPU; queries the model with the images that are
+        missing.
 
         Raises:
             SaliencyKitError: The model raised, or returned NaN; earlier answers are kept.

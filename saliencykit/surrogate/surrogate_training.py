@@ -68,8 +68,8 @@ def fit_surrogate(
     The model is queried with whole and masked images, each once, and the network is distilled from
     its answers; then both are compared on held-out images. Good with many images like those that
     will be explained. Bad with few, or where the model looks at details that a small network does
-    not see: `metadata["fidelity"]` says which, and a low fidelity is warned about. The model is never
-    changed.
+    not see: `metadata["fidelity"]` says which, and a low fidelity is warned about. The model is
+    never changed.
 
     Args:
         model: As for `explain`; any model, differentiable or not.
@@ -92,8 +92,8 @@ def fit_surrogate(
         on_message: Called with a line of text when a stage begins.
 
     Returns:
-        The surrogate; `save` it. `fit(surrogate, images)` trains a masker on it, which `OnSurrogate`
-        applies to the model.
+        The surrogate; `save` it. `fit(surrogate, images)` trains a masker on it, which
+        `OnSurrogate` applies to the model.
 
     Raises:
         InputError: The model, the images or an argument cannot be used; the message says why.

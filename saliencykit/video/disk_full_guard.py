@@ -36,7 +36,8 @@ class ReserveFile:
             self._part, self._file = Path(name), io.FileIO(handle, "r+b")
         except OSError as error:
             raise InputError(
-                f"cannot write to {path.parent}: {error.strerror or error}; choose another directory."
+                f"cannot write to {path.parent}: {error.strerror or error}; choose another "
+                "directory."
             ) from error
         try:
             self._reserved = self._part.with_name(self._part.name + ".room")

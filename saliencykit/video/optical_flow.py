@@ -1,4 +1,6 @@
-"""Optical flow: where each point of a frame was in the frame before, for a batch of small gray images."""
+"""Optical flow: where each point of a frame was in the frame before, for a batch of small gray
+images.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +13,8 @@ SIDE = 64
 # radius of the window at each level, coarse to fine; None: one shift for the whole image
 _RADII = (None, 4, 5)
 _STEPS = (4, 2, 2)
-# towards the image's mean motion, as a fraction of its mean gradient energy: flat regions move along
+# towards the image's mean motion, as a fraction of its mean gradient energy: flat regions move
+# along
 _PULL = 0.02
 
 

@@ -393,10 +393,10 @@ import accelerate
 
 torch.set_num_threads(1) box = PlantedEvidence() images, _ = box.examples(32,
 generator=torch.Generator().manual_seed(0)) own = Own(widths=(8, 12), depth=1, size=(16, 16)) steps
-= [] masker = fit(box, images, encoder=own, steps=6, batch_size=8, views_per_image=1, area=0.2, checkpoint_dir=sys.argv[1]
-+ "/run", on_step=steps.append) state = accelerate.PartialState() assert state.num_processes == 2
-torch.save([dict(masker.network.state_dict()), [step.loss for step in steps]],
-f"{sys.argv[1]}/{state.process_index}.pt") if state.is_main_process:
+= [] masker = fit(box, images, encoder=own, steps=6, batch_size=8, views_per_image=1, area=0.2,
+checkpoint_dir=sys.argv[1] + "/run", on_step=steps.append) state = accelerate.PartialState() assert
+state.num_processes == 2 torch.save([dict(masker.network.state_dict()), [step.loss for step in
+steps]], f"{sys.argv[1]}/{state.process_index}.pt") if state.is_main_process:
     masker.save(sys.argv[1] + "/masker.safetensors")
 """
 

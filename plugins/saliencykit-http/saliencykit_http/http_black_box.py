@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, cast, final
 from urllib.parse import urlsplit
 
 import torch
@@ -304,7 +304,7 @@ class HttpBlackBox(BlackBox):
 
 def _is_address(url: object) -> bool:
     try:
-        parts = urlsplit(url)  # type: ignore[type-var]
+        parts = urlsplit(cast(str, url))
         known = parts.scheme in ("http", "https") and bool(parts.hostname)
         return known and (parts.port or 1) > 0
     except (ValueError, AttributeError, TypeError):

@@ -75,8 +75,8 @@ class OpenInference:
         if not mark or not name:
             raise InputError(
                 f"{redacted(url)} is not the address of a model in the Open Inference Protocol, "
-                "such as http://host:8000/v2/models/resnet. For another service give HttpBlackBox(url, "
-                "encode=..., decode=...)."
+                "such as http://host:8000/v2/models/resnet. For another service give "
+                "HttpBlackBox(url, encode=..., decode=...)."
             )
         self.model, self.root = f"{base}{mark}{name}", f"{base}/v2"
         self.address = f"{self.model}/infer"

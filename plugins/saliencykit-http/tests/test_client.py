@@ -104,7 +104,8 @@ def test_the_end_of_patience(monkeypatch):
     script = Script(monkeypatch, *[status(500, b"<html>\x00\x1b[31m" + b"long " * 1000)] * 6)
     with pytest.raises(
         InputError,
-        match=r"http://host/x gave no usable response after 6 tries in 0 s: it returned 500 \(<html>",
+        match=r"http://host/x gave no usable response after 6 tries in 0 s: it returned 500 "
+        r"\(<html>",
     ) as raised:
         script.ask()
     assert str(raised.value).endswith(" Bye.")

@@ -125,7 +125,7 @@ def read_estimator(path: str | os.PathLike[str], trusted: str | Sequence[str]) -
         )
     if not file.is_file():
         raise InputError(f"there is no file {str(file)!r}.")
-    import skops.io  # type: ignore[import-untyped]
+    import skops.io
 
     known = trusted.split("+") if isinstance(trusted, str) and trusted else list(trusted)
     try:

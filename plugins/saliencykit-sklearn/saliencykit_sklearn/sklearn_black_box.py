@@ -13,6 +13,7 @@ from saliencykit.black_boxes import (
     Fit,
     InputSpec,
     Layout,
+    OutputKind,
     check_class_names,
     check_max_batch_size,
     read_class_names,
@@ -164,10 +165,10 @@ class SklearnBlackBox(BlackBox):
                 f"{self._name}.{method} returned {columns} numbers for {self.num_classes} "
                 f"classes{hint}."
             )
-        outputs = "probabilities" if method == "predict_proba" else "logits"
+        outputs: OutputKind = "probabilities" if method == "predict_proba" else "logits"
         logits = read_logits(
             torch.from_numpy(output), len(images), outputs, f"{self._name}.{method}"
-        )  # type: ignore[arg-type]
+        )
         return logits.to(images.device, images.dtype)
 
     def _rows(self, images: Any) -> Any:

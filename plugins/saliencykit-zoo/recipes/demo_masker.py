@@ -65,10 +65,22 @@ def train(work: Path, a: argparse.Namespace) -> None:
             )
 
     masker = fit(
-        demo_black_box(), training_images(a.num_images, a.seed), steps=a.steps, pixel_steps=a.pixel_steps, area=a.area, objective=a.objective,
-        fake_class_rate=0.3, views_per_image=a.views, batch_size=a.batch_size, mask_stride=a.mask_stride, checkpoint_dir=work, cache_bytes=int(a.cache_gb * 2**30), seed=a.seed, on_step=on_step,
+        demo_black_box(),
+        training_images(a.num_images, a.seed),
+        steps=a.steps,
+        pixel_steps=a.pixel_steps,
+        area=a.area,
+        objective=a.objective,
+        fake_class_rate=0.3,
+        views_per_image=a.views,
+        batch_size=a.batch_size,
+        mask_stride=a.mask_stride,
+        checkpoint_dir=work,
+        cache_bytes=int(a.cache_gb * 2**30),
+        seed=a.seed,
+        on_step=on_step,
         on_message=lambda line: print(line, flush=True),
-    )  # fmt: skip
+    )
     masker.save(work / "masker.safetensors")
     (work / "cost.json").write_text(
         json.dumps(
@@ -96,7 +108,7 @@ def on_validation(masker: RealTimeMasker, count: int) -> dict[str, object]:
         images,
         labels,
         alternative=as_alternative("choice").for_black_box(black_box),
-    ).as_facts()
+    ).as_dict()
 
 
 def on_photos(masker: RealTimeMasker) -> list[tuple[str, str, float, float, float, float]]:

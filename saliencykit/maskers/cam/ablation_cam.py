@@ -23,8 +23,8 @@ from saliencykit.networks.target_layer import find_target_layer
 @final
 @dataclass(frozen=True, kw_only=True)
 class AblationCam(Masker):
-    """The channels of a feature map, each weighted by the fraction of the logit that is lost without
-    it.
+    """The channels of a feature map, each weighted by the fraction of the logit that is lost
+    without it.
 
     `attributions = sum over k of (y - y_k) / |y| * A_k`, with the label's logit `y`, and `y_k`
     without channel k. Like Grad-CAM, with the whole effect of a channel instead of a slope: no
