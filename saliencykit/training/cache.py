@@ -1,5 +1,5 @@
-"""Cache: views of the training pictures, with everything about them that does not change while the
-network learns.
+"""Views of the training images, and a cache of their labels and features, which training never
+changes.
 """
 
 from dataclasses import dataclass
@@ -17,61 +17,56 @@ from saliencykit.maskers.realtime.encoder import Encoder, Features
 from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.module_layers import module_of
 
-FILLS = 2  # draws of the alternative a view: one for the kept and one for the dropped picture
+FILLS = 2  # fills per view: one for the kept and one for the dropped image
 _CHUNK = 16
 
 
 @final
 @dataclass(frozen=True)
 class Views:
-    """Crops and flips of pictures: what is drawn is fixed by the seed, the picture's number and the
-    view's.
+    """Random crops and flips of the training images, determined by the seed, the image and the
+    number of the view.
 
     Attributes:
-        pictures: What they are views of.
-        picture: (V,) which picture.
-        view: (V,) which view of it; 0 is the whole picture.
-        seed: Of the crops.
+        sources: The training images.
+        source: (V,) the index of each view's training image.
+        view: (V,) the number of the view of that image; 0 is the whole image.
+        seed: Random seed of the crops.
     """
 
-    pictures: TrainingImages
-    picture: Tensor
+    sources: TrainingImages
+    source: Tensor
     view: Tensor
     seed: int
 
     def __len__(self) -> int:
-        """V."""
-        return len(self.picture)
+        """V, the number of views."""
+        return len(self.source)
 
     def images(self, index: Tensor) -> Images:
         """Raw pixels in [0, 1] of some views."""
-        whole = self.pictures.images(self.picture[index])
+        source, view = self.source[index], self.view[index]
         rows = []
-        for image, picture, view in zip(
-            whole, self.picture[index].tolist(), self.view[index].tolist(), strict=True
+        for image, *key in zip(
+            self.sources.images(source), source.tolist(), view.tolist(), strict=True
         ):
-            rows.append(
-                image
-                if view == 0
-                else _crop(
-                    image, Generator().manual_seed(hash((self.seed, picture, view)) & (2**62 - 1))
-                )
-            )
+            seed = hash((self.seed, *key)) & (2**62 - 1)
+            rows.append(image if key[1] == 0 else _crop(image, Generator().manual_seed(seed)))
         return torch.stack(rows)
 
 
-def make_views(pictures: TrainingImages, *, views: int, most: int, seed: int) -> Views:
-    """The first `views` views of every picture, at most `most` in all: whole pictures first, then
+def make_views(images: TrainingImages, *, views: int, most: int, seed: int) -> Views:
+    """The first `views` views of every image, at most `most` in all: whole images first, then
     crops.
     """
-    order = torch.randperm(len(pictures), generator=Generator().manual_seed(seed))
-    picture = order.repeat(views)[:most]
-    view = torch.arange(views).repeat_interleave(len(pictures))[:most]
-    return Views(pictures, picture, view, seed)
+    order = torch.randperm(len(images), generator=Generator().manual_seed(seed))
+    source = order.repeat(views)[:most]
+    view = torch.arange(views).repeat_interleave(len(images))[:most]
+    return Views(images, source, view, seed)
 
 
 def _crop(image: Tensor, generator: Generator) -> Tensor:
-    """At random: a crop of 40 to 100 % of the area at the old size, and half of them flipped."""
+    """A random crop of 40 to 100 % of the area at the size of the image, flipped half the time."""
     area, x, y, flip, aspect = torch.rand(5, generator=generator).tolist()
     height, width = image.shape[1:]
     share = (0.4 + 0.6 * area) ** 0.5
@@ -91,15 +86,15 @@ def _crop(image: Tensor, generator: Generator) -> Tensor:
 @final
 @dataclass(frozen=True)
 class Cache:
-    """What is known of every view, in half precision.
+    """The labels and features of every view, in half precision.
 
     Attributes:
         views: The views.
-        labels: (V,) the class asked about: the user's, or the box's own top class of that view.
-        maps: The encoder's maps, one tensor (V, C, h, w) per scale; empty where the encoder is
-            trained.
-        mixing: The box's maps at the layer of late mixing, of the view and of its fills, (V, 1 +
-            FILLS, C, h, w); None without.
+        labels: (V,) the class to explain: the user's label, or the classifier's top class.
+        maps: The encoder's feature maps, one tensor (V, C, h, w) per scale; empty if the encoder
+            is trained.
+        mixing: The classifier's feature maps at the split layer, of the view and of its fills,
+            (V, 1 + FILLS, C, h, w); None without feature mixing.
     """
 
     views: Views
@@ -108,17 +103,17 @@ class Cache:
     mixing: Tensor | None
 
     def features(self, index: Tensor, device: torch.device) -> Features | None:
-        """The encoder's features of some views, or None where they are not kept."""
+        """The encoder's features of some views, or None if they are not cached."""
         if not self.maps:
             return None
-        height, width = self.views.pictures.pixels.shape[2:]
+        height, width = self.views.sources.pixels.shape[2:]
         return Features(
             tuple(m[index].to(device).float() for m in self.maps), None, (height, width)
         )
 
 
 def bytes_per_view(encoder: Encoder, feature_map: FeatureMap | None) -> int:
-    """How much memory one cached view takes."""
+    """The memory that one cached view takes, in bytes."""
     kept = (
         0
         if encoder.trained
@@ -141,13 +136,13 @@ def fill_cache(
     feature_map: FeatureMap | None,
     alternative: Alternative,
 ) -> Cache:
-    """Ask the box about every view once, and about the beginning of the way for each fill.
+    """Query the black box with every view, and run its layers up to the split for each fill.
 
     Args:
         views: The views.
-        black_box: Ready for many evaluations.
-        encoder: Its maps are kept unless it is trained.
-        feature_map: The layer of late mixing, or None.
+        black_box: An optimized copy.
+        encoder: Its feature maps are cached unless it is trained.
+        feature_map: The split layer for feature mixing, or None.
         alternative: Drawn FILLS times for each view.
     """
     stores: list[Tensor] = []
@@ -176,42 +171,41 @@ def fill_cache(
             if feature_map is not None:
                 fills = [alternative(images, generator=generator) for _ in range(FILLS)]
                 parts = torch.stack(
-                    [maps_until(black_box, pictures, feature_map) for pictures in (images, *fills)],
-                    1,
+                    [maps_until(black_box, batch, feature_map) for batch in (images, *fills)], 1
                 )
                 if mixing is None:
                     mixing = torch.empty(len(views), *parts.shape[1:], dtype=torch.float16)
                 mixing[index] = _half(parts)
         labels[index] = (
             logits.argmax(1).cpu()
-            if views.pictures.labels is None
-            else views.pictures.labels[views.picture[index]]
+            if views.sources.labels is None
+            else views.sources.labels[views.source[index]]
         )
     return Cache(views, labels, tuple(stores), mixing)
 
 
 def maps_until(black_box: BlackBox, images: Images, feature_map: FeatureMap) -> Tensor:
-    """The maps of one layer; the rest of the network does not run."""
+    """The feature maps of one layer; the layers after it do not run."""
     rows: list[Tensor] = []
 
     def stop(module: Any, given: Any, output: Tensor) -> None:
         rows.append(feature_map.read(output, images.shape[2:]).clone())
-        raise _EnoughError
+        raise _StopForwardError
 
     handle = module_of(black_box).get_submodule(feature_map.name).register_forward_hook(stop)
     try:
         for chunk in torch.split(images, black_box.max_batch_size or len(images)):
             try:
                 black_box(chunk)
-            except _EnoughError:
+            except _StopForwardError:
                 continue
     finally:
         handle.remove()
     return torch.cat(rows)
 
 
-class _EnoughError(BaseException):
-    """Ends a pass; no Exception, so that nobody on the way takes it for an error."""
+class _StopForwardError(BaseException):
+    """Ends a forward pass early; not an Exception, so that no model catches it as an error."""
 
 
 def _half(maps: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""State: a training on disk, so that a killed one goes on and ends with the same weights."""
+"""Checkpoints of a training; a resumed one ends with the same weights as an uninterrupted one."""
 
 import json
 from pathlib import Path
@@ -23,12 +23,12 @@ def save_state(
     *,
     best: dict[str, Tensor] | None = None,
 ) -> None:
-    """Weights, optimiser state, facts and the best weights so far as one safetensors file, written
-    beside and moved into place.
+    """Write weights, optimizer state, facts and the best weights so far to one safetensors file,
+    atomically.
 
     Raises:
-        SaliencyKitError: The disk is full or the folder cannot be written; the file that was there
-            is still whole.
+        SaliencyKitError: The disk is full or the directory cannot be written to; an existing
+            checkpoint stays intact.
     """
     tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
@@ -48,7 +48,7 @@ def save_state(
 def load_state(
     path: Path, network: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
-    """The reverse; returns the facts and the best weights.
+    """Load what `save_state` wrote; returns the facts and the best weights.
 
     Raises:
         InputError: The file is damaged, of another format, or of another network.
@@ -59,7 +59,7 @@ def load_state(
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:
         raise InputError(
-            f"the checkpoint {path} is damaged ({error}); delete it to begin again."
+            f"the checkpoint {path} is damaged ({error}); delete it to start over."
         ) from error
     if facts.get("format") != _FORMAT:
         raise InputError(
@@ -79,7 +79,7 @@ def load_state(
         )
     except (RuntimeError, ValueError, KeyError) as error:
         raise InputError(
-            f"the checkpoint {path} is of another network ({error}); use another directory."
+            f"the checkpoint {path} belongs to another network ({error}); use another directory."
         ) from error
     best = {n.removeprefix("best."): t for n, t in tensors.items() if n.startswith("best.")}
     return dict(facts), best or None

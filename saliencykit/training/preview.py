@@ -1,4 +1,4 @@
-"""Grid: what the masks look like right now, as one picture."""
+"""Preview: the current masks of a few held-out images, in one image file."""
 
 from pathlib import Path
 
@@ -19,24 +19,24 @@ _GRAY = 0.5
 def save_preview(
     network: MaskingNetwork, black_box: BlackBox, images: Images, labels: Labels, *, path: Path
 ) -> None:
-    """Write a PNG of up to eight held-out pictures, their masks, and what is kept before grey.
+    """Write a PNG of up to eight held-out images, their masks, and what they keep on gray.
 
     Raises:
-        SaliencyKitError: It cannot be written.
+        SaliencyKitError: The file cannot be written.
     """
     was = network.training
     network.eval()
     try:
         with torch.no_grad():
-            some, asked = images[:_COLUMNS], labels[:_COLUMNS]
-            mask, _ = network(network.encoder.encode(black_box, some), asked)
+            some = images[:_COLUMNS]
+            mask, _ = network(network.encoder.encode(black_box, some), labels[:_COLUMNS])
             large = resize_maps(mask, (images.shape[2], images.shape[3])).clamp(0, 1)
     finally:
         network.train(was)
     channels = some[:, :3] if some.shape[1] >= 3 else some[:, :1].expand(-1, 3, -1, -1)
     rows = [channels, large.expand(-1, 3, -1, -1), channels * large + _GRAY * (1 - large)]
-    picture = torch.cat([_strip(row) for row in rows], 1)
-    pixels = (picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    grid = torch.cat([_strip(row) for row in rows], 1)
+    pixels = (grid.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     write_beside(path, lambda beside: Image.fromarray(pixels).save(beside, format="PNG"))
 
 

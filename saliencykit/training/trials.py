@@ -1,4 +1,4 @@
-"""Two ways to make a trial in training: late mixing of cached features, and composed pictures."""
+"""Two ways to make a trial in training: mixing cached features, and composing pixels."""
 
 from dataclasses import replace
 
@@ -25,19 +25,19 @@ def feature_mixing_trial(
     fakes: Fakes,
     generator: Generator,
 ) -> Trial:
-    """Mix features of picture and fills under the mask, and run the rest of the network.
+    """Mix the features of image and fills under the mask, and run the partial network on them.
 
     Args:
-        partial_network: The classifier from the layer on.
-        mixing: (B, 1 + fills, C, h, w): the picture's features, then those of independent fills.
-        images: (B, C, H, W), for terms that look at them.
-        labels: (B,) whose evidence is judged.
-        real: (B,) bool.
+        partial_network: The classifier after the split layer.
+        mixing: (B, 1 + fills, C, h, w): the image's features, then those of independent fills.
+        images: (B, C, H, W), for terms that read them.
+        labels: (B,) the classes to explain.
+        real: (B,) bool; False for fake classes.
         mask: (B, 1, h', w') at the network's resolution.
         fakes: See `run_trial`.
-        generator: Which fill goes to the kept picture is drawn from it.
+        generator: Draws which fill the kept image gets.
     """
-    picture, fills = mixing[:, 0], mixing[:, 1:]
+    features, fills = mixing[:, 0], mixing[:, 1:]
     first = torch.randint(fills.shape[1], (len(fills),), generator=generator).to(mixing.device)
     rows = torch.arange(len(fills), device=mixing.device)
     kept_fill, dropped_fill = fills[rows, first], fills[rows, (first + 1) % fills.shape[1]]
@@ -47,15 +47,18 @@ def feature_mixing_trial(
         swap = ~real.view(-1, 1, 1, 1)
         kept, dropped = torch.where(swap, dropped, kept), torch.where(swap, kept, dropped)
     mixed = torch.stack(
-        [picture * kept + kept_fill * (1 - kept), picture * dropped + dropped_fill * (1 - dropped)]
+        [
+            features * kept + kept_fill * (1 - kept),
+            features * dropped + dropped_fill * (1 - dropped),
+        ]
     )
-    asked = real if fakes == "area" else torch.ones_like(real)
-    logits = partial_network(mixed[:, asked].flatten(0, 1), images.shape[1:])
+    queried = real if fakes == "area" else torch.ones_like(real)
+    logits = partial_network(mixed[:, queried].flatten(0, 1), images.shape[1:])
     some = logits.view(2, -1, logits.shape[1])
-    answers = some.new_zeros(2, len(images), some.shape[2]).index_copy(
-        1, asked.nonzero().flatten(), some
+    both = some.new_zeros(2, len(images), some.shape[2]).index_copy(
+        1, queried.nonzero().flatten(), some
     )
-    return Trial(images, labels, real, mask, answers[0], answers[1])
+    return Trial(images, labels, real, mask, both[0], both[1])
 
 
 def pixel_trial(
@@ -69,8 +72,8 @@ def pixel_trial(
     fakes: Fakes,
     generator: Generator,
 ) -> Trial:
-    """`run_trial` with the mask enlarged; the trial keeps the mask of the network's resolution,
-    where its terms judge it.
+    """`run_trial` with the mask enlarged; the terms of the objective get the mask at the network's
+    resolution.
     """
     large = resize_maps(mask, (images.shape[2], images.shape[3]))
     trial = run_trial(

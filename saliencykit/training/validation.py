@@ -1,4 +1,4 @@
-"""Gate: does a masker do its work? Measured on held-out pictures, without any boxes."""
+"""Validation of a masking network on held-out images; no bounding boxes needed."""
 
 from dataclasses import asdict, dataclass
 from typing import final
@@ -18,28 +18,28 @@ from saliencykit.maskers.realtime.encoder import Features
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
 
 AREAS = (0.1, 0.2, 0.3, 0.5)
-_SMALL = 64  # pixels: mosaics of pictures up to this side are shown at twice the side
-# fakes' area as a share of the real ones', above which the network looks at the picture only
-_ENOUGH = 0.15
+_SMALL = 64  # pixels: mosaics of images up to this side are evaluated at twice the side
+# mask area for fake classes, as a fraction of that for real ones, from which validation fails
+_MAX_FAKE = 0.15
 
 
 @final
 @dataclass(frozen=True)
 class ValidationReport:
-    """What held-out pictures say of a masker.
+    """Metrics of a masking network on held-out images.
 
     Attributes:
-        n: Pictures.
-        whole: Mean probability of the label on the whole pictures.
+        n: Number of images.
+        whole: Mean probability of the label for the whole images.
         area: Mean of the masks.
         kept: Mean probability with the graded mask kept.
         dropped: Mean probability with the graded mask replaced.
         kept_at: Mean probability with the best 10, 20, 30, 50 % of the pixels kept.
         dropped_at: The same with them replaced.
-        fake: Mean mask for a class that is not there, as a share of `area`; small is good, 1 is
-            blind.
-        mosaic: Share of the mask's mass in the right quarter of mosaics of four pictures; chance is
-            0.25. NaN if the pictures have fewer than four classes.
+        fake: Mean mask for an absent class, divided by `area`; lower is better, 1 means that the
+            mask ignores the class.
+        mosaic: Fraction of the mask's sum in the right quarter of mosaics of four images; chance
+            is 0.25. NaN if the images have fewer than four classes.
 
     References:
         Mosaics: Rao et al. 2022, "Towards Better Understanding Attribution Methods" (GridPG).
@@ -65,14 +65,16 @@ class ValidationReport:
 
     @property
     def passed(self) -> bool:
-        """Is it selective (fakes under 0.15 of the real area, mosaics clearly above chance), with
-        the better half of pixels on top?
+        """Does the mask depend on the class (`fake` below 0.15, `mosaic` not below 0.4), and does
+        the better half of the pixels keep more than the other half?
 
-        Halves are compared, and not `kept` with `dropped`: a mask of a fifth of the picture need
-        not beat the other four fifths.
+        Halves are compared, and not `kept` with `dropped`: a mask of a fifth of the image
+        need not keep more than the other four fifths.
         """
         return (
-            self.fake < _ENOUGH and not self.mosaic < 0.4 and self.kept_at[-1] > self.dropped_at[-1]
+            self.fake < _MAX_FAKE
+            and not self.mosaic < 0.4
+            and self.kept_at[-1] > self.dropped_at[-1]
         )
 
     def as_dict(self) -> dict[str, object]:
@@ -90,16 +92,16 @@ def validate(
     seed: int = 0,
     batch_size: int = 16,
 ) -> ValidationReport:
-    """Measure a network on held-out pictures; it is put in eval mode and back.
+    """Validate a network on held-out images, in eval mode; its own mode is restored.
 
     Args:
         network: The network.
         black_box: The classifier.
-        images: (N, C, H, W) held-out pictures.
+        images: (N, C, H, W) held-out images.
         labels: (N,).
         alternative: What replaces pixels.
-        seed: Of fakes and fills.
-        batch_size: Pictures at once.
+        seed: Random seed of fake classes and fills.
+        batch_size: Images per batch.
     """
     was, generator = network.training, Generator().manual_seed(seed)
     network.eval()
@@ -107,25 +109,25 @@ def validate(
     sums: dict[str, list[Tensor]] = {}
     try:
         with torch.no_grad():
-            for part, asked, fake in zip(
+            for part, label, fake in zip(
                 *(torch.split(rows, batch_size) for rows in (images, labels, fakes)), strict=True
             ):
                 features = network.encoder.encode(black_box, part)
-                both, _ = network(features, torch.stack([asked, fake], 1))
+                both, _ = network(features, torch.stack([label, fake], 1))
                 mask = resize_maps(both[:, :1], features.size).clamp(0, 1)
                 logits = black_box(part) if features.logits is None else features.logits
                 row = {
-                    "whole": probability(logits, asked),
+                    "whole": probability(logits, label),
                     "area": both[:, 0].mean((1, 2)),
                     "fake": both[:, 1].mean((1, 2)),
                 }
                 trials = {"": mask} | {f"_{area}": top(mask, area) for area in AREAS}
                 for name, one in trials.items():
                     trial = run_trial(
-                        black_box, part, asked, one, alternative=alternative, generator=generator
+                        black_box, part, label, one, alternative=alternative, generator=generator
                     )
-                    row[f"kept{name}"] = probability(trial.preserved, asked)
-                    row[f"dropped{name}"] = probability(trial.destroyed, asked)
+                    row[f"kept{name}"] = probability(trial.preserved, label)
+                    row[f"dropped{name}"] = probability(trial.destroyed, label)
                 for name, values in row.items():
                     sums.setdefault(name, []).append(values.float())
             mosaic = _mosaics(network, black_box, images, labels)
@@ -150,7 +152,7 @@ def top(mask: Mask, area: float) -> Mask:
 
     Args:
         mask: (B, 1, H, W).
-        area: Their share, in (0, 1]; at least one pixel.
+        area: Fraction of the pixels, in (0, 1]; at least one pixel.
     """
     flat = mask.flatten(1)
     order = flat.argsort(dim=1, descending=True, stable=True)[
@@ -160,12 +162,12 @@ def top(mask: Mask, area: float) -> Mask:
 
 
 def other_labels(labels: Labels, num_classes: int, generator: Generator) -> Labels:
-    """For each label another class, all equally likely; with one class, that one.
+    """A random other class for each label, all equally likely; the label itself if K is 1.
 
     Args:
         labels: (B,) int64 on the CPU.
         num_classes: K.
-        generator: They are drawn from it.
+        generator: Draws the classes.
     """
     if num_classes < 2:
         return labels.clone()
@@ -173,10 +175,10 @@ def other_labels(labels: Labels, num_classes: int, generator: Generator) -> Labe
 
 
 def quarter_shares(masks: Tensor) -> Tensor:
-    """The share of each mask's mass that lies in its own picture's quarter of a mosaic, (4,).
+    """The fraction of each mask's sum in its own image's quarter of a mosaic, (4,).
 
     Args:
-        masks: (4, h, w), for the four pictures in reading order.
+        masks: (4, h, w), for the four images in reading order.
 
     Example:
         >>> quarter_shares(torch.ones(4, 2, 2)).tolist()
@@ -194,12 +196,12 @@ def quarter_shares(masks: Tensor) -> Tensor:
 
 
 def _mosaics(network: MaskingNetwork, black_box: BlackBox, images: Images, labels: Labels) -> float:
-    """Mean share of the mass in the right quarter, over mosaics of four held-out pictures of four
-    classes.
+    """Mean fraction of the mask's sum in the right quarter, over mosaics of four held-out images of
+    four classes.
     """
     shares = []
     for four in _quartets(labels):
-        masks, _ = network(_seen_together(network, black_box, images[four]), labels[four][None])
+        masks, _ = network(_mosaic_features(network, black_box, images[four]), labels[four][None])
         shares.append(quarter_shares(masks[0]))
     return float(torch.cat(shares).mean()) if shares else float("nan")
 
@@ -218,9 +220,9 @@ def _quartets(labels: Labels) -> list[list[int]]:
         quartets.append(four)
 
 
-def _seen_together(network: MaskingNetwork, black_box: BlackBox, tiles: Images) -> Features:
-    """Features of a mosaic of four pictures: at twice their side if they are small and the network
-    takes it, else at theirs.
+def _mosaic_features(network: MaskingNetwork, black_box: BlackBox, tiles: Images) -> Features:
+    """Features of a mosaic of four images: at twice their side if they are small and the network
+    accepts it, else at their own side.
     """
     large = torch.cat([torch.cat([tiles[0], tiles[1]], 2), torch.cat([tiles[2], tiles[3]], 2)], 1)[
         None
@@ -229,7 +231,7 @@ def _seen_together(network: MaskingNetwork, black_box: BlackBox, tiles: Images) 
     if max(side) <= _SMALL:
         try:
             return network.encoder.encode(black_box, large)
-        except InputError:  # most networks take one size, and small pictures bear no shrinking
+        except InputError:  # most networks take one size; small images lose too much when shrunk
             pass
     return network.encoder.encode(
         black_box,

@@ -23,7 +23,7 @@ def pictures():
 
 
 @pytest.fixture
-def unlabelled(pictures):
+def unlabeled(pictures):
     return TrainingImages(pictures.pixels, None)
 
 
@@ -34,8 +34,8 @@ def test_whole_pictures_first_then_crops(pictures):
     views = make_views(pictures, views=3, most=100, seed=0)
     assert len(views) == 18
     assert views.view.tolist() == [0] * 6 + [1] * 6 + [2] * 6
-    assert all(sorted(views.picture[n : n + 6].tolist()) == list(range(6)) for n in (0, 6, 12))
-    assert torch.equal(views.images(torch.arange(6)), pictures.images(views.picture[:6]))
+    assert all(sorted(views.source[n : n + 6].tolist()) == list(range(6)) for n in (0, 6, 12))
+    assert torch.equal(views.images(torch.arange(6)), pictures.images(views.source[:6]))
 
 
 def test_at_most_so_many(pictures):
@@ -62,7 +62,7 @@ def test_crops_are_views_of_their_picture(pictures):
     images = views.images(torch.arange(len(views)))
     assert images.shape == (180, 3, 32, 32)
     assert 0 <= images.min() <= images.max() <= 1
-    whole = pictures.images(views.picture)
+    whole = pictures.images(views.source)
     assert (images.mean((1, 2, 3)) - whole.mean((1, 2, 3))).abs().mean() < 0.05
     assert len({tuple(image.flatten()[:40].tolist()) for image in images}) > 170
 
@@ -70,7 +70,7 @@ def test_crops_are_views_of_their_picture(pictures):
 # the cache
 
 
-def test_maps_and_labels_of_every_view(trunk_box, pictures, unlabelled):
+def test_maps_and_labels_of_every_view(trunk_box, pictures, unlabeled):
     black_box = trunk_box()
     network = masking_network(black_box, pictures.images(torch.arange(4)))
     views = make_views(pictures, views=2, most=100, seed=0)
@@ -78,7 +78,7 @@ def test_maps_and_labels_of_every_view(trunk_box, pictures, unlabelled):
         cache = fill_cache(views, black_box, network.encoder, None, Blur())
     assert len(cache.labels) == len(views) == 12
     assert cache.mixing is None
-    assert torch.equal(cache.labels, pictures.labels[views.picture])
+    assert torch.equal(cache.labels, pictures.labels[views.source])
     index = torch.tensor([9, 1])
     wanted = network.encoder.encode(black_box, views.images(index)).maps
     features = cache.features(index, torch.device("cpu"))
@@ -87,7 +87,7 @@ def test_maps_and_labels_of_every_view(trunk_box, pictures, unlabelled):
         assert got.dtype == torch.float32
         assert torch.allclose(got, want, atol=2e-3 * float(want.abs().max()))
     own = fill_cache(
-        make_views(unlabelled, views=2, most=100, seed=0),
+        make_views(unlabeled, views=2, most=100, seed=0),
         black_box,
         network.encoder,
         None,

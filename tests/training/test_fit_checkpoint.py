@@ -66,7 +66,7 @@ def test_a_damaged_file(tmp_path, content):
     save_state(path, network, optimizer, FACTS)
     path.write_bytes(path.read_bytes()[:-40] if content is None else content)
     with pytest.raises(
-        InputError, match=r"state.safetensors is damaged .* delete it to begin again"
+        InputError, match=r"state.safetensors is damaged .* delete it to start over"
     ):
         load_state(path, network, optimizer)
 
@@ -90,7 +90,7 @@ def test_another_format(tmp_path):
 def test_another_network(tmp_path):
     path = tmp_path / "state.safetensors"
     save_state(path, *made(), FACTS)
-    with pytest.raises(InputError, match="of another network"):
+    with pytest.raises(InputError, match="belongs to another network"):
         load_state(path, *made(width=5))
 
 

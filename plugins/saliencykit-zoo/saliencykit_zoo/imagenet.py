@@ -17,7 +17,7 @@ def mobilenetv2(checkpoint: str | Path, *, crop_pct: float = 0.875) -> TorchBlac
         crop_pct: Fraction of the resized side that the center crop keeps, in (0, 1].
 
     Raises:
-        InputError: The file does not exist, or is of another network.
+        InputError: The file does not exist, or belongs to another network.
 
     Example:
         >>> mobilenetv2("no-such-file.safetensors")  # doctest: +ELLIPSIS
@@ -45,7 +45,7 @@ def squeezenet1_0(checkpoint: str | Path, *, crop_pct: float = 0.875) -> TorchBl
         crop_pct: Fraction of the resized side that the center crop keeps, in (0, 1].
 
     Raises:
-        InputError: The file does not exist, or is of another network.
+        InputError: The file does not exist, or belongs to another network.
 
     Example:
         >>> squeezenet1_0("no-such-file.safetensors")  # doctest: +ELLIPSIS
@@ -94,6 +94,6 @@ def _fill(net: Any, checkpoint: Path) -> None:
         net.load_state_dict({name: value.float() for name, value in values.items()}, strict=False)
     except RuntimeError as error:
         raise InputError(
-            f"{str(checkpoint)!r} is of another network: {str(error).splitlines()[-1].strip()}. "
+            f"{str(checkpoint)!r} belongs to another network: {str(error).splitlines()[-1].strip()}. "
             f"{_GET}."
         ) from error
