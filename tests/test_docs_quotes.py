@@ -1,5 +1,5 @@
-"""What the docs quote exists: commands, options, names, extras, benchmarks, and the functions of
-blocks that are not run.
+"""Everything that the docs quote exists: commands, options, names, extras, benchmarks, and the
+functions in blocks that are not run.
 """
 
 import ast
@@ -48,8 +48,11 @@ def test_quoted_commands_and_their_options_exist(page: Path) -> None:
         assert {word.split("=")[0] for word in words[1:] if word.startswith("-")} <= known, line
 
 
-def test_the_check_of_quoted_commands_sees_them() -> None:
-    block = "accelerate launch -m saliencykit fit --a \\\n    --b x  # no --c\npip install x && saliencykit explain\n"
+def test_quoted_commands_are_recognized() -> None:
+    block = (
+        "accelerate launch -m saliencykit fit --a \\\n    --b x  # no --c\n"
+        "pip install x && saliencykit explain\n"
+    )
     page = f"```sh\n{block}```\n`saliencykit run`"
     assert [shlex.split(line, comments=True) for line in quoted_commands(page)] == [
         ["fit", "--a", "--b", "x"],
@@ -68,8 +71,8 @@ def test_quoted_names_and_extras_exist(page: Path) -> None:
             )[0]
             if re.fullmatch(
                 r"[a-z][a-z0-9-]+", name
-            ):  # else a file, a plugin's name, or a word in capitals
-                # the page's own, as one writes a plugin
+            ):  # else a file, a plugin's name, or a placeholder
+                # the page's own, on the page about plugins
                 assert (option, name) in OURS or f'"{name}"' in text, line
     extras = {
         extra
@@ -84,7 +87,7 @@ def test_quoted_names_and_extras_exist(page: Path) -> None:
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if "\n```py\n" in page.read_text()], ids=name_of
 )
-def test_blocks_that_are_not_run_are_python_and_fit_the_functions(page: Path) -> None:
+def test_blocks_that_are_not_run_parse_and_match_the_signatures(page: Path) -> None:
     """These need the network, a service, a camera or a package that the tests do not have."""
     for block in re.findall(r"^```py\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
         for call in [
@@ -116,7 +119,7 @@ def test_quoted_benchmarks_and_recipes_exist_with_their_options() -> None:
     assert scripts > 40
 
 
-def test_pages_of_results_say_how_their_tables_are_made() -> None:
+def test_results_pages_contain_the_command_behind_their_tables() -> None:
     for name in (
         "paper-tables",
         "methods",
@@ -130,13 +133,13 @@ def test_pages_of_results_say_how_their_tables_are_made() -> None:
         assert re.search(r"^(?:    )?python (-m benchmarks\.|plugins/)", page, re.MULTILINE), name
 
 
-def test_pages_that_the_source_quotes_exist() -> None:
-    rooms = [ROOT / room for room in ("saliencykit", "benchmarks", "plugins")]
+def test_pages_mentioned_in_the_source_exist() -> None:
+    folders = [ROOT / folder for folder in ("saliencykit", "benchmarks", "plugins")]
     texts = [
         path.read_text()
-        for room in rooms
+        for folder in folders
         for ending in ("*.py", "*.md")
-        for path in room.rglob(ending)
+        for path in folder.rglob(ending)
     ]
     quoted = {page for text in texts for page in re.findall(r"docs/[\w-]+/[\w-]+\.md", text)}
     assert len(quoted) > 5

@@ -1,5 +1,5 @@
-"""Docstrings: every example runs, and what is public says its parameters, its errors, an example
-and its source.
+"""Docstrings: every example runs, and public objects document parameters, errors, an example and
+the source.
 """
 
 import ast
@@ -39,8 +39,8 @@ def test_the_examples_run(name, tmp_path, monkeypatch):
 
 
 def listed(dotted):
-    """What a `:::` line of a reference page shows: an object, or all public classes and functions
-    of a module.
+    """The objects that a `:::` line of a reference page shows: one, or all public classes and
+    functions of a module.
     """
     parts = dotted.split(".")
     for cut in range(len(parts), 0, -1):
@@ -83,7 +83,7 @@ def by_name(things):
 
 
 def sections(thing):
-    """The sections of a docstring of its own, by their words."""
+    """The sections of an object's own docstring, by name."""
     text, found, word = (
         inspect.cleandoc(vars(thing).get("__doc__") or "")
         if inspect.isclass(thing)
@@ -101,7 +101,7 @@ def sections(thing):
 
 
 def entries(thing, *words):
-    """The names that have an entry in these sections."""
+    """The names with an entry in these sections."""
     return {
         name
         for word in words
@@ -110,16 +110,16 @@ def entries(thing, *words):
 
 
 def parameters(thing):
-    """What a caller can give; of a class that is abstract and has no constructor, nothing."""
+    """The parameters of a function or constructor; none for an abstract class without one."""
     if inspect.isabstract(thing) and "__init__" not in vars(thing):
         return set()
     return set(inspect.signature(thing).parameters) - {"self", "cls"}
 
 
 def raised(function):
-    """Our errors that stand behind a `raise` in a function's own source."""
+    """The errors of this package that a function's own source raises."""
     if function.__code__.co_filename.startswith("<"):
-        return set()  # a dataclass's constructor, and what hypothesis makes of a strategy
+        return set()  # generated: a dataclass's constructor, a hypothesis strategy
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     calls = [
         node.exc.func
@@ -155,7 +155,7 @@ FORMULAS = registered("alternative", "term", "masker", "metric")
 REGISTERED = [*FORMULAS, *registered("black_box")]
 ERRORS = {name for name in vars(errors) if name.endswith("Error")}
 PUBLIC = by_name([*SHOWN, *EXPORTED, *REGISTERED])
-SOURCELESS = {"StoredMasks"}  # looks up what others found
+SOURCELESS = {"StoredMasks"}  # returns stored masks
 
 
 @pytest.mark.parametrize("thing", PUBLIC)
@@ -174,7 +174,7 @@ def test_every_parameter_of_an_exported_method_is_described(kind):
 
 
 @pytest.mark.parametrize("thing", PUBLIC)
-def test_what_it_raises_is_said(thing):
+def test_every_error_it_raises_is_documented(thing):
     said = entries(thing, "Raises")
     assert inspect.isclass(thing) or raised(thing) <= said
     for name, function in methods(thing).items() if inspect.isclass(thing) else ():
@@ -183,7 +183,7 @@ def test_what_it_raises_is_said(thing):
 
 
 @pytest.mark.parametrize("thing", by_name([*EXPORTED, *REGISTERED]))
-def test_what_is_exported_or_registered_has_an_example(thing):
+def test_exported_and_registered_objects_have_an_example(thing):
     if not issubclass(thing, Exception) if inspect.isclass(thing) else True:
         assert ">>> " in sections(thing).get("Example", "")
 
@@ -191,5 +191,5 @@ def test_what_is_exported_or_registered_has_an_example(thing):
 @pytest.mark.parametrize(
     "thing", by_name(thing for thing in FORMULAS if thing.__name__ not in SOURCELESS)
 )
-def test_what_computes_something_says_where_it_is_from(thing):
+def test_registered_formulas_have_a_reference(thing):
     assert sections(thing).get("References", "").strip()

@@ -1,4 +1,4 @@
-"""The tutorials' notebooks are what docs/notebooks.py makes of the pages, and they run, here on
+"""The tutorials' notebooks are what docs/notebooks.py makes of the pages, and they run, here with
 small settings.
 """
 
@@ -27,7 +27,7 @@ SMALL = {
     "compare-methods": {"PHOTOS": 60, "EPOCHS": 1, "SCORED": 4, "SAMPLES": 16, "STEPS": 3},
     "write-a-plugin": {},
 }
-"""Values for the cell with the parameters; a notebook without one is quick as it is."""
+"""Values for the parameter cell; notebooks without one are fast anyway."""
 SLOW = ("train-a-masker", "write-a-plugin")  # 10 to 20 s of processor time each
 MOST = 400_000  # bytes of a notebook
 
@@ -93,11 +93,11 @@ def test_a_notebook_was_run_in_order_and_is_clean_and_small(name):
         for output in cell.outputs
         if output.get("name") == "stderr"
     ]
-    assert '"text/html"' in text or '"image/' in text  # there is something to look at
+    assert '"text/html"' in text or '"image/' in text  # at least one figure
 
 
 @NAMES
-def test_the_links_of_a_notebook_lead_somewhere(name):
+def test_the_links_of_a_notebook_lead_to_files(name):
     for cell in committed(name).cells:
         for target in (
             re.findall(r"\]\(([^)#]+)[^)]*\)", cell.source) if cell.cell_type == "markdown" else ()
@@ -109,7 +109,7 @@ def test_the_links_of_a_notebook_lead_somewhere(name):
 
 
 @NAMES
-def test_what_decides_the_time_stands_in_one_cell_at_the_top(name):
+def test_the_settings_that_determine_the_running_time_are_in_the_first_cell(name):
     cells = code_of(committed(name))
     tagged = [cell for cell in cells if notebooks.PARAMETERS in cell.metadata.get("tags", [])]
     assert tagged == (cells[:1] if SMALL[name] else [])
@@ -128,7 +128,7 @@ def test_a_notebook_runs(name, tmp_path):
         code_of(notebook)[0].source = small
         for cell in code_of(
             notebook
-        ):  # what they check holds of the page's own settings, in tests/test_docs.py
+        ):  # assertions hold for the page's own settings, see tests/test_docs.py
             cell.source = re.sub(r"^assert .*\n?", "", cell.source, flags=re.MULTILINE)
     notebooks.execute(notebook, tmp_path)
     assert any(
@@ -193,7 +193,7 @@ last()
 """
 
 
-def test_what_becomes_of_a_page(tmp_path, monkeypatch):
+def test_a_page_is_converted_to_cells(tmp_path, monkeypatch):
     monkeypatch.setitem(notebooks.NEEDS, "page", "'saliencykit[x]'")
     (tmp_path / "dot.png").write_bytes(b"dot")
     (tmp_path / "page.md").write_text(PAGE)
@@ -216,19 +216,22 @@ def test_what_becomes_of_a_page(tmp_path, monkeypatch):
     )
     assert texts[0].attachments == {"dot.png": {"image/png": "ZG90"}}
     assert [cell.source for cell in texts[1:]] == [
-        "```python\n# a/b.py\nexcerpt()\n```", "## Heading", "Both say this.", "Only the notebook says this.",
-    ]  # fmt: skip
+        "```python\n# a/b.py\nexcerpt()\n```",
+        "## Heading",
+        "Both say this.",
+        "Only the notebook says this.",
+    ]
     assert cells[1].metadata.tags == [notebooks.PARAMETERS]
 
 
-def test_an_unknown_directive_is_no_comment(tmp_path, monkeypatch):
+def test_an_unknown_directive_raises(tmp_path, monkeypatch):
     monkeypatch.setitem(notebooks.NEEDS, "page", "saliencykit")
     (tmp_path / "page.md").write_text("# A\n\n<!-- notebook: rum -->\n")
     with pytest.raises(ValueError, match="'notebook: rum' is no directive"):
         notebooks.notebook_of(tmp_path / "page.md")
 
 
-def test_without_running_the_outputs_of_unchanged_cells_stay(tmp_path):
+def test_without_executing_the_outputs_of_unchanged_cells_remain(tmp_path):
     old = committed("first-explanation")
     fresh = notebooks.notebook_of(TUTORIALS / "first-explanation.md")
     code_of(fresh)[0].source += "\n# changed"
