@@ -105,7 +105,7 @@ def entries(thing, *words):
     return {
         name
         for word in words
-        for name in re.findall(r"^    (\w+):", sections(thing).get(word, ""), re.M)
+        for name in re.findall(r"^    \*{0,2}(\w+):", sections(thing).get(word, ""), re.M)
     }
 
 

@@ -35,6 +35,13 @@ class Dataset:
     with threads that read ahead. All commands take the same forms of data. An image that cannot be
     read, or whose class the model does not have, comes as a `LoadedImage` with a `failure`.
 
+    Args:
+        records: One record per image. Users call `Dataset.open` instead.
+        black_box: Prepares the images, and has the classes.
+        classes: Class index by name, where the names are not the model's.
+        use_labels: Whether to use the labels of the records.
+        description: What the data are, in words.
+
     Attributes:
         black_box: Prepares the images, and has the classes.
         count: The number of images; None for an iterable whose length is unknown.
@@ -186,6 +193,9 @@ class Dataset:
         Returns:
             Batches in the order of the blocks. An image that cannot be used is a batch of its own,
             with a `failure`.
+
+        Raises:
+            InputError: `batch_size` is below 1.
 
         Example:
             >>> import torch

@@ -115,7 +115,15 @@ def masked_queries(
 
 
 def check_alternative(masker: object, alternative: object) -> None:
-    """Raise InputError unless a masker's `alternative` is one."""
+    """Check the type of a masker's `alternative`.
+
+    Args:
+        masker: The masker, for the message.
+        alternative: Its field.
+
+    Raises:
+        InputError: It is not an Alternative.
+    """
     if not isinstance(alternative, Alternative):
         raise InputError(
             f"{name_of(masker)}(alternative={alternative!r}): expected an Alternative, such as "

@@ -21,6 +21,9 @@ def as_black_box(model: object) -> BlackBox:
     """A BlackBox from a BlackBox, a name (`timm:resnet18`), a file that a plugin reads
     (`model.onnx`), a model or a function.
 
+    Args:
+        model: One of these.
+
     Raises:
         RegistryError: The name is unknown, or no installed plugin reads this file or address.
         InputError: No plugin knows this kind of object.
@@ -49,6 +52,9 @@ def as_black_box(model: object) -> BlackBox:
 def as_masker(masker: Masker | str) -> Masker:
     """A Masker from a Masker, a text like `rise:samples=500`, or the file of a trained one,
     `my-masker.safetensors`.
+
+    Args:
+        masker: One of these.
     """
     is_file = isinstance(masker, str) and masker.endswith(".safetensors")
     if is_file and not _is_known("masker", str(masker)):
@@ -57,7 +63,11 @@ def as_masker(masker: Masker | str) -> Masker:
 
 
 def trained_masker(black_box: BlackBox) -> Masker | None:
-    """The trained masker that a plugin provides for exactly this model's weights, or None."""
+    """The trained masker that a plugin provides for exactly this model's weights, or None.
+
+    Args:
+        black_box: The model.
+    """
     for full, factory in registry().names("masker").items():
         try:
             if isinstance(factory, TrainedMaskerFactory) and factory.fits(black_box):
@@ -68,18 +78,33 @@ def trained_masker(black_box: BlackBox) -> Masker | None:
 
 
 def as_alternative(alternative: Alternative | str) -> Alternative:
-    """An Alternative from an Alternative or a text like `blur:sigma=11`."""
+    """An Alternative from an Alternative or a text like `blur:sigma=11`.
+
+    Args:
+        alternative: One of these.
+    """
     return cast(Alternative, _coerced(alternative, "alternative"))
 
 
 def as_metric(metric: Metric | str) -> Metric:
-    """A Metric from a Metric or a text."""
+    """A Metric from a Metric or a text like `insertion:steps=10`.
+
+    Args:
+        metric: One of these.
+    """
     return cast(Metric, _coerced(metric, "metric"))
 
 
 def as_objective(objective: Objective | str) -> Objective:
     """An Objective from an Objective, a preset's name (`paper-mean`), or terms joined by `+`:
     `area:weight=8+destroyed-margin`.
+
+    Args:
+        objective: One of these.
+
+    Raises:
+        InputError: It is neither an Objective nor a text.
+        RegistryError: The name is unknown.
     """
     if isinstance(objective, Objective):
         return objective
@@ -100,6 +125,10 @@ def as_objective(objective: Objective | str) -> Objective:
 def create(kind: Kind, text: str) -> Any:
     """`Registry.create` of the process's registry, where arguments may be texts in turn:
     `iterative:alternative=blur:sigma=3`.
+
+    Args:
+        kind: `black_box`, `alternative`, `term`, `masker` or `metric`.
+        text: A name with options, `name:key=value,...`.
     """
     return registry().create(kind, text, _MAKERS)
 

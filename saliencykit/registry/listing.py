@@ -29,6 +29,9 @@ def list_maskers(pattern: str | Sequence[str] = "*") -> list[str]:
 def list_metrics(pattern: str | Sequence[str] = "*") -> list[str]:
     """Names of metrics, as `list_maskers`.
 
+    Args:
+        pattern: As in `list_maskers`.
+
     Example:
         >>> list_metrics(["insertion", "deletion"])
         ['deletion', 'insertion']
@@ -39,6 +42,9 @@ def list_metrics(pattern: str | Sequence[str] = "*") -> list[str]:
 def list_alternatives(pattern: str | Sequence[str] = "*") -> list[str]:
     """Names of alternatives, as `list_maskers`.
 
+    Args:
+        pattern: As in `list_maskers`.
+
     Example:
         >>> list_alternatives("blur*")
         ['blur', 'blur-pyramid']
@@ -48,6 +54,9 @@ def list_alternatives(pattern: str | Sequence[str] = "*") -> list[str]:
 
 def list_terms(pattern: str | Sequence[str] = "*") -> list[str]:
     """Names of the terms of objectives, as `list_maskers`.
+
+    Args:
+        pattern: As in `list_maskers`.
 
     Example:
         >>> list_terms("*area")

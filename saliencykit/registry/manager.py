@@ -193,7 +193,15 @@ class Registry:
         return thing
 
     def register(self, name: str, factory: Factory) -> str:
-        """Name a class of your own `local/name`; see `register`."""
+        """Name a class of your own `local/name`; see `register`.
+
+        Args:
+            name: Letters, digits, `-` and `_`.
+            factory: A class derived from one of the contracts.
+
+        Raises:
+            InputError: The factory is no such class, or the name is taken or malformed.
+        """
         bases = factory.__mro__ if isinstance(factory, type) else ()
         kinds = [kind for kind, base in KINDS.items() if base in bases]
         if not kinds:

@@ -206,7 +206,11 @@ class RealTimeMasker(Masker):
             return logits.clone(), resize_maps(mask, features.size).clamp(0, 1)
 
     def inference_network(self, device: torch.device) -> MaskingNetwork:
-        """A copy of the network with batch norms folded, made once per device."""
+        """A copy of the network with batch norms folded, made once per device.
+
+        Args:
+            device: Where it runs.
+        """
         if device not in self._cache:
             with torch.inference_mode(False), torch.no_grad():
                 network = MaskingNetwork(
