@@ -66,7 +66,7 @@ class MaskingNetwork(nn.Module):
         Args:
             features: Of B images, from `encoder.encode`.
             labels: (B,) int64, or (B, n) for n classes of each image from the same features.
-            confidence: > 0 for smaller masks, < 0 for larger ones.
+            confidence: Positive for smaller masks, negative for larger ones.
 
         Returns:
             The masks at the decoder's resolution, (B, 1, h, w) or (B, n, h, w), and the presence:

@@ -37,7 +37,7 @@ class RealTimeMasker(Masker):
 
     Args:
         network: Trained, or as `masking_network` made it.
-        confidence: > 0 for smaller masks, < 0 for larger ones, in log-odds; 0 as trained.
+        confidence: Positive for smaller masks, negative for larger ones, in log-odds; 0 as trained.
         metadata: What a file stores beside the weights: training, validation, fingerprint.
 
     Example:
