@@ -154,7 +154,9 @@ def selectivity(
     sure: float = 0.9,
     seed: int = 0,
 ) -> Selectivity:
-    """Measure a masker without boxes or annotations; the box must take pictures of twice the size."""
+    """Measure a masker without boxes or annotations; the black box must take images of twice the
+    size.
+    """
     fast, generator = black_box.optimized_for(images[:2]), Generator().manual_seed(seed)
     with torch.no_grad():
         logits = torch.cat([fast(part) for part in images.split(50)])

@@ -44,13 +44,13 @@ def missed(row: Row, mode: str, cut: int) -> float:
 
 
 def metric(row: Row, mode: str, crop: int) -> float:
-    """The saliency metric, `log(max(area, 0.05)) - log p`; of the ground truth's boxes their mean."""
+    """The saliency metric, `log(max(area, 0.05)) - log p`; its mean over ground-truth boxes."""
     crops = row.get("truth_crops") or [row["crops"][mode][crop]]
     return sum(log(max(area, FLOOR)) - log_p for area, log_p, _ in crops) / len(crops)
 
 
 def crop_facts(row: Row, mode: str, crop: int) -> tuple[float, float]:
-    """The crop's area, and whether its top class is the label; means over the ground truth's boxes."""
+    """The crop's area, and whether its top class is the label; means over ground-truth boxes."""
     crops = row.get("truth_crops") or [row["crops"][mode][crop]]
     return sum(area for area, _, _ in crops) / len(crops), sum(
         right for _, _, right in crops

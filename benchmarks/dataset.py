@@ -2,8 +2,8 @@
 are the rows the same?
 
     python -m benchmarks.dataset                                  # a minute or two on a CPU
-    python -m benchmarks.dataset --model torchvision:mobilenet_v2 --masker my-masker.safetensors --device cuda
-    python -m benchmarks.dataset --kills 10 --processes 2         # the same rows after kills, and from two processes?
+    python -m benchmarks.dataset --model torchvision:mobilenet_v2 --device cuda
+    python -m benchmarks.dataset --kills 10 --processes 2         # the same rows after kills?
 
 Pictures are those of Tiny-ImageNet's validation split, as files, in the data folder's order. The
 share of the networks is the sum of the rows' seconds (prediction, mask, check) over the seconds of

@@ -1,8 +1,8 @@
 """Does the mask's shape alone give the class away? A masker that writes the label into its masks
 scores high and explains nothing.
 
-    python -m benchmarks.encoding --masker ours=my-masker.safetensors --box cifar10-fitnet             # CIFAR-10, 10 classes
-    python -m benchmarks.encoding --masker ours=my-masker.safetensors --model mobilenet_v2 --data ten  # 10 classes of val-a, -b
+    python -m benchmarks.encoding --masker ours=masker.safetensors --box cifar10-fitnet
+    python -m benchmarks.encoding --masker ours=masker.safetensors --data ten
 
 A linear probe is cross-validated on masks pooled to a few cells, twice. It reads the predicted
 class from the mask for it: outlines of objects tell something of what they are. And it reads the

@@ -1,15 +1,15 @@
 """Where does the time of `evaluate` go? 6 maskers by 8 metrics on photos, MobileNetV2 at 224 px:
 inside the networks, or outside?
 
-    python -m benchmarks.evaluation                          # 20 photos, all maskers, six CPU minutes
-    python -m benchmarks.evaluation --photos 4               # a look
-    python -m benchmarks.evaluation --masker FILE            # a trained masker of yours instead of the zoo's
+    python -m benchmarks.evaluation                  # 20 photos, all maskers, six CPU minutes
+    python -m benchmarks.evaluation --photos 4       # a look
+    python -m benchmarks.evaluation --masker FILE    # your trained masker instead of the zoo's
 
 CPU time of one thread. Inside is what lies between the first line and the last of a network's
 `forward` (the classifier's, its frozen copy's, the trained masker's) and of autograd's backward;
 for `occlusion`, which computes only the part of each layer that a window changes, the layer's own
-function. Everything else is outside: reading the photos, normalising them, ranking, composing, the
-linear systems of ROAD, checks, rows and pictures on the disk. No profiler runs along: a clock is
+function. Everything else is outside: reading the photos, normalizing them, ranking, composing, the
+linear systems of ROAD, checks, rows and images on the disk. No profiler runs along: a clock is
 read at those borders alone.
 """
 
@@ -37,7 +37,8 @@ from saliencykit.registry import as_masker, as_metric
 
 MASKERS = ("grad-cam", "gradient", "rise:samples=128", "occlusion", "center-box")
 METRICS = (
-    "insertion", "deletion", "area-curves", "average-drop", "road", "saliency-score", "smallest-sufficient-region", "pointing-game"
+    "insertion", "deletion", "area-curves", "average-drop", "road", "saliency-score",
+    "smallest-sufficient-region", "pointing-game",
 )  # fmt: skip
 KEPT = 0.12  # of the photos the pictures are kept for the report: 12 of 100
 REST = "reading, rows, pictures"
@@ -110,7 +111,10 @@ class Clock:
     def networks(self) -> Iterator[None]:
         """In this block the outermost call of any module and any backward pass are inside."""
         places = [(nn.Module, "__call__"), (torch.autograd, "grad"), (torch.autograd, "backward")]
-        places += [(Runner, "_made"), (Runner, "_call")]  # layers of which only a part is computed
+        places += [
+            (Runner, "_compute"),
+            (Runner, "_call"),
+        ]  # layers of which only a part is computed
         with ExitStack() as held:
             for owner, name in places:
                 held.enter_context(
@@ -136,7 +140,7 @@ class Clock:
         with ExitStack() as held:
             for owner in (Masker, Metric):
                 held.enter_context(mock.patch.object(owner, "__call__", named(owner.__call__)))
-            trained = "the trained masker"  # bound to the box it is an object of its own
+            trained = "the trained masker"  # bound to the black box it is an object of its own
             held.enter_context(
                 mock.patch.object(
                     RealTimeMasker, "one_pass", named(RealTimeMasker.one_pass, trained)

@@ -2,7 +2,7 @@
 machine?
 
     python -m benchmarks.frames                                   # MobileNetV2 on a CPU, a minute
-    python -m benchmarks.frames --compile                         # torch.compile too: minutes of compiling on a CPU
+    python -m benchmarks.frames --compile                         # torch.compile too
     python -m benchmarks.frames --device cuda --models mobilenet_v2 resnet50 --batches 1 64
 
 Weights are random, which does not change the time; `demo` is the embedded model with its trained

@@ -42,12 +42,12 @@ class Scorer:
     """Asks one classifier about edits of one photo.
 
     Args:
-        box: Any box; a fast one.
+        black_box: Any black box; a fast one.
         photo: With its label: the class that is asked about.
     """
 
-    def __init__(self, box: BlackBox, photo: Photo) -> None:
-        self.box = box
+    def __init__(self, black_box: BlackBox, photo: Photo) -> None:
+        self.black_box = black_box
         self.image = photo.image
         self.label = torch.tensor([photo.label])
         generator = Generator().manual_seed(0)
@@ -60,7 +60,7 @@ class Scorer:
             self.image, self.image.shape[1:], generator=generator, std=Road().std
         )
         with torch.no_grad():
-            logits = box(torch.cat([self.image, self._fills["blur"], self._fills["grey"]]))
+            logits = black_box(torch.cat([self.image, self._fills["blur"], self._fills["grey"]]))
         top = logits[0].softmax(0).max(0)
         self.whole, self.blurred, self.gray = probability(logits, self.label.expand(3)).tolist()
         self.facts = {
@@ -91,7 +91,9 @@ class Scorer:
                 [self.edit(mask, fill) for mask, fill in asked[first : first + _BATCH]]
             )
             with torch.no_grad():
-                answers += probability(self.box(edits), self.label.expand(len(edits))).tolist()
+                answers += probability(
+                    self.black_box(edits), self.label.expand(len(edits))
+                ).tolist()
         return answers
 
     def places(self, ranking: Tensor) -> Tensor | None:
@@ -150,7 +152,7 @@ class Scorer:
         for first in range(0, len(boxes), _BATCH):
             some = boxes[first : first + _BATCH]
             with torch.no_grad():
-                logits = self.box(
+                logits = self.black_box(
                     enlarge_boxes(self.image.expand(len(some), -1, -1, -1), torch.tensor(some))
                 )
             log_p = log_probability(logits, self.label.expand(len(some)))

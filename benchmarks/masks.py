@@ -1,8 +1,8 @@
 """Are the masks right? What each method's masks keep and drop, under fills that were optimised
 against and under others.
 
-    python -m benchmarks.masks --out masks.jsonl              # 200 photos; a killed run goes on with --resume
-    python -m benchmarks.masks --out masks.jsonl --table      # print the table of what is there
+    python -m benchmarks.masks --out masks.jsonl          # 200 photos; --resume continues a killed run
+    python -m benchmarks.masks --out masks.jsonl --table  # print the table of what is there
 
 The label is the model's own top class: the decision that is explained. Every method's mask is
 judged as it is and at equal area, where the best pixels of its ranking are kept up to the area of

@@ -1,9 +1,9 @@
 """Ours beside the libraries where people get these methods now, at equal settings: time, memory,
 and do the maps agree?
 
-    python -m benchmarks.peers                                    # MobileNetV2, all pairs: about an hour
+    python -m benchmarks.peers             # MobileNetV2, all pairs: about an hour
     python -m benchmarks.peers --model resnet50 --pairs occlusion grad-cam
-    python -m benchmarks.peers --quick                            # fewer windows, masks and rounds: a look
+    python -m benchmarks.peers --quick     # fewer windows, masks and rounds: a look
 
 One process, one thread, CPU time. In each round a pair's two sides run in turn; the table has the
 median of the rounds' ratios with an interval of at least 95 % (the range where the rounds are few).
@@ -514,7 +514,8 @@ def agreement(pair: Pair, case: Case | None) -> str:
     x, y = ours.detach().double().flatten(), theirs.detach().double().flatten()
     x, y = x - x.mean(), y - y.mean()
     factor = (x @ y) / (x @ x)
-    return f"{float((factor * x - y).abs().max() / (y.max() - y.min())):.1e} | {float(x @ y / (x.norm() * y.norm())):.6f}"
+    difference = float((factor * x - y).abs().max() / (y.max() - y.min()))
+    return f"{difference:.1e} | {float(x @ y / (x.norm() * y.norm())):.6f}"
 
 
 def in_subprocess(key: str, side: int, arguments: argparse.Namespace) -> float:

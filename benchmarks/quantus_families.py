@@ -1,9 +1,9 @@
 """Quantus' faithfulness, localisation and complexity families run over our maskers: does every
 metric give numbers?
 
-    /path/to/peers/bin/python -m benchmarks.quantus_families                    # 50 photos, MobileNetV2: 3 CPU minutes a masker
-    ... -m benchmarks.quantus_families --maskers grad-cam --rows rows.jsonl     # a part of it; the rows are kept
-    ... -m benchmarks.quantus_families --rows rows.jsonl --table                # the table of what is there
+    python -m benchmarks.quantus_families            # 50 photos, MobileNetV2: 3 CPU minutes a masker
+    python -m benchmarks.quantus_families --maskers grad-cam --rows rows.jsonl   # a part; keeps rows
+    python -m benchmarks.quantus_families --rows rows.jsonl --table              # only the table
 
 Every metric of the three families, with few steps (see `metrics`; all else is Quantus' default, so
 that maps are divided by the maximum of the batch and faithfulness is in probabilities), on photos
@@ -194,7 +194,8 @@ def rows_of(
     segments = inside_boxes((photo.boxes for photo in photos), (x.shape[2], x.shape[3]))
     for name, (family, make) in table.items():
         given: dict[str, Any] = {
-            "x_batch": x.numpy(), "y_batch": labels, "a_batch": maps, "s_batch": segments, "channel_first": True,
+            "x_batch": x.numpy(), "y_batch": labels, "a_batch": maps, "s_batch": segments,
+            "channel_first": True,
             "batch_size": len(x), "device": "cpu",
         }  # fmt: skip
         if name == "Focus":

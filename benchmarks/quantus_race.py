@@ -1,8 +1,8 @@
 """Our metrics beside Quantus' at equal numbers of evaluations: the same model, photos and masks,
 given in advance.
 
-    /path/to/peers/bin/python -m benchmarks.quantus_race             # 4 photos, 3 rounds, MobileNetV2: about eight minutes
-    ... -m benchmarks.quantus_race --pairs deletion --rounds 1       # a look
+    python -m benchmarks.quantus_race            # 4 photos, 3 rounds, MobileNetV2: eight minutes
+    python -m benchmarks.quantus_race --pairs deletion --rounds 1       # a look
 
 One process, one thread, CPU time; the sides take turns within a round. Inside is the time in the
 model's `forward` (see `benchmarks.evaluation`), outside all the rest; how many pictures each side
@@ -105,10 +105,10 @@ def pairs(case: Case) -> dict[str, tuple[str, Callable[[], object], Callable[[],
     flipping = q.PixelFlipping(
         features_in_step=pixels * channels // STEPS, perturb_baseline="black", **quiet
     )
-    shares = RemoveAndDebias().shares
+    fractions = RemoveAndDebias().fractions
     road = [
         q.ROAD(
-            percentages=[100 * channels * share for share in shares],
+            percentages=[100 * channels * fraction for fraction in fractions],
             perturb_func=imputed(pixels),
             **quiet,
         )
@@ -172,7 +172,7 @@ def counting(clock: Clock) -> Iterator[list[int]]:
         return (call if clock.in_network else outermost)(module, *given, **options)
 
     outermost = clock.network(seen)
-    nn.Module.__call__ = counted  # type: ignore[method-assign, assignment]
+    nn.Module.__call__ = counted  # type: ignore[method-assign]
     try:
         yield asked
     finally:

@@ -1,7 +1,7 @@
 """What does a mask cost beside the prediction? Predictions and masks a second, beside the model
 alone and beside other methods.
 
-    python -m benchmarks.realtime                                 # MobileNetV2 and ResNet-50, some minutes on a CPU
+    python -m benchmarks.realtime              # MobileNetV2 and ResNet-50, some minutes on a CPU
     python -m benchmarks.realtime --models mobilenet_v2 --rounds 5
     python -m benchmarks.realtime --device cuda
 

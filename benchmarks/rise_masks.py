@@ -1,7 +1,7 @@
 """How many masks does RISE need? Estimates from few masks against a map of 16,000, on photos and
 trained networks.
 
-    python -m benchmarks.rise_masks                              # 8 photos: half an hour; rows in --keep are not asked again
+    python -m benchmarks.rise_masks              # 8 photos: half an hour; --keep reuses rows
     python -m benchmarks.rise_masks --model squeezenet --photos 4
 
 The reference is the published sum, centered, over 16,384 random masks of their own; Pearson's
@@ -158,7 +158,7 @@ def parse() -> argparse.Namespace:
 def asked(
     black_box: TorchBlackBox, photo: Photo, kind: str, arguments: argparse.Namespace
 ) -> Samples:
-    """Masks, and the label's probability under each; the answers come from the file if it is there."""
+    """Masks, and the label's probability under each; read from the file if it is there."""
     samples = REFERENCE if kind == "reference" else MOST
     sampling: Sampling = "antithetic" if kind == "antithetic" else "random"
     generator = Generator().manual_seed(1 if kind == "reference" else 2)

@@ -1,7 +1,7 @@
 """What do `rise` and `occlusion` cost? Beside the model alone, and beside the peers at equal
 settings.
 
-    python -m benchmarks.speed                                # MobileNetV2, some minutes; --quick: one
+    python -m benchmarks.speed             # MobileNetV2, some minutes; --quick: one
     python -m benchmarks.speed --model resnet50 --pairs 5
 
 The unit is the floor: the plain model's best batched forward, in channels_last, with the
@@ -40,7 +40,7 @@ OURS = ("rise", "occlusion")
 
 @dataclass(frozen=True)
 class Contender:
-    """A method to time: its name, which of ours it is compared with, its evaluations, and the call."""
+    """A method to time: its name, which of ours it is compared with, its queries, and the call."""
 
     name: str
     ours: str | None

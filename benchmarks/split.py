@@ -2,7 +2,7 @@
 and a part to report.
 
     python -m benchmarks.split                      # how many photos are in which part
-    python -m benchmarks.split --export photos      # the training photos as a folder, for `saliencykit fit --data photos`
+    python -m benchmarks.split --export photos      # the training photos as a folder
 
 Which part a photo is in depends on a hash of data set and file name, on nothing else. Thresholds
 and every other choice are made on `tune`; nothing that is chosen looks at `report`. The photos of
@@ -95,7 +95,7 @@ def entries(data_set: str) -> tuple[Record, ...]:
 
 
 def part(name: str) -> list[Record]:
-    """The photos of a part in the order of their hash: any beginning of the list is a fair sample."""
+    """The photos of a part in the order of their hash: any head of the list is a fair sample."""
     there = [
         entry
         for data_set in BOXED

@@ -1,8 +1,8 @@
 """Classifiers of CIFAR-10 as if they could only be queried: how far a surrogate is from them, and
 what masks found on it are worth.
 
-    python -m benchmarks.surrogate nothing [QUERIES [STEPS]]     a ResNet-20, and a small network from nothing: 4 CPU minutes
-    python -m benchmarks.surrogate similar [QUERIES [STEPS]]     a ResNet-56, and the ResNet-20 to begin with: 2 CPU minutes
+    python -m benchmarks.surrogate nothing [QUERIES [STEPS]]   a small network for a ResNet-20
+    python -m benchmarks.surrogate similar [QUERIES [STEPS]]   the ResNet-20 for a ResNet-56
 
 There are as many pictures as queries, JPEG copies of CIFAR-10's training set; the masks are judged
 on 48 test pictures, by the classifier itself.
@@ -62,7 +62,7 @@ def main(case: str = "nothing", queries: int = 0, steps: int = 0) -> None:
         )
         say(f"{kind:10} {shown}")
     masker = fit(surrogate, pictures[:2000], steps=240, views_per_image=1, on_message=say)
-    say(f"gate, on the surrogate: {masker.metadata['validation']}")
+    say(f"validation on the surrogate: {masker.metadata['validation']}")
     test, _ = cifar10("test", 48, seed=1)
     methods: dict[str, Masker | str] = {
         "trained on the surrogate": OnSurrogate(surrogate, masker),

@@ -170,7 +170,10 @@ def _evidence(methods: Methods) -> str:
             [gap(row, area) for row in mine],
             _mean([gap(row, area, ["blur"]) for row in mine]),
         )
-        equal = f"{kept:.3f} | {dropped:.3f} | {_mean(gaps):.3f} ± {standard_error(gaps):.3f} | {blurred:.3f}"
+        equal = (
+            f"{kept:.3f} | {dropped:.3f} | {_mean(gaps):.3f} ± {standard_error(gaps):.3f} | "
+            f"{blurred:.3f}"
+        )
         equal = "- | - | - | -" if isnan(blurred) else equal
         shown = _mean([row["area"] for row in mine])
         lines.append(

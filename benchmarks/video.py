@@ -1,7 +1,7 @@
 """Video: frames a second with reading and writing, flicker with and without smoothing, and masks of
 a class among two.
 
-    python -m benchmarks.video                                     # MobileNetV2 of the data folder, the zoo's masker
+    python -m benchmarks.video                   # MobileNetV2 of the data folder, the zoo's masker
     python -m benchmarks.video --part speed --device cuda
     python -m benchmarks.video --model demo --frames 60            # without a data folder
 

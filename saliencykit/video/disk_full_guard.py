@@ -1,4 +1,4 @@
-"""ReserveFile: a file with reserved disk space, so that it can be closed properly on a full disk."""
+"""ReserveFile: a file with reserved disk space, so that it can be closed on a full disk."""
 
 import errno
 import io

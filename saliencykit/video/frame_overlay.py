@@ -1,4 +1,4 @@
-"""The mask overlay drawn on the luma and chroma of a video frame, several times faster than on RGB."""
+"""The mask overlay drawn on the luma and chroma of a video frame, much faster than on RGB."""
 
 from typing import TYPE_CHECKING, Any
 

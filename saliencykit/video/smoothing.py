@@ -49,7 +49,7 @@ class MotionEstimator:
     _last: Tensor | None = field(default=None, init=False)
 
     def __call__(self, images: Images) -> MotionSteps:
-        """Motion of the next B frames, (B, C, H, W) of any range; another size starts a new shot."""
+        """Motion of the next B frames, (B, C, H, W) of any range; a new size starts a new shot."""
         gray = small_gray(images)
         fresh = self._last is None or self._last.shape[1:] != gray.shape[1:]
         first = gray[:1] if fresh or self._last is None else self._last

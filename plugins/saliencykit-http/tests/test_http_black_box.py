@@ -1,4 +1,4 @@
-"""The box against a real server: the same maps as torch and ONNX, patience, the budget, the cache."""
+"""The black box against a real server: the same maps as torch and ONNX, retries, budget, cache."""
 
 import json
 import random
@@ -212,7 +212,8 @@ def words(rows):
 
 
 FAULTS = {
-    "500": "500", "503": "503", "429": "429", "hang": "hang", "cut": "cut", "drop": "drop", "trickle": "trickle",
+    "500": "500", "503": "503", "429": "429", "hang": "hang", "cut": "cut",
+    "drop": "drop", "trickle": "trickle",
     "nan": nan, "rows": fewer_rows, "data": wrong_data, "words": words,
     "garbage": lambda rows: b"\x00\xffgarbage", "empty": lambda rows: b"", "list": lambda rows: b"[1, 2]",
     "deep": lambda rows: b"[" * 100_000, "other": lambda rows: b'{"outputs": [{"name": "x", '

@@ -1,1 +1,1 @@
-"""saliencykit-live: a camera window that shows what a classifier's decision rests on, as it looks."""
+"""saliencykit-live: a camera window that shows live what a classifier's decision rests on."""

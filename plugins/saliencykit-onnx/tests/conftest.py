@@ -27,7 +27,7 @@ def torch_box(model):
 
 @pytest.fixture(scope="session")
 def export(tmp_path_factory):
-    """`export(model, shape, free)` writes a file; `free` are the axes of the input that stay open."""
+    """`export(model, shape, free)` writes a file; `free` are the dynamic axes of the input."""
     made = []
 
     def write(model, shape=(2, 3, SIDE, SIDE), free=(0,), dtype=torch.float32, outputs=("logits",)):
