@@ -42,7 +42,7 @@ class Blur(Alternative):
         """Check sigma."""
         if not 0 < self.sigma < float("inf"):
             raise InputError(
-                f"Blur(sigma={self.sigma}): sigma is > 0, in pixels if >= 1, else a fraction of "
+                f"Blur(sigma={self.sigma}): sigma must be > 0, in pixels if >= 1, else a fraction of "
                 "the shorter side."
             )
 

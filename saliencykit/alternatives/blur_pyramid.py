@@ -51,7 +51,7 @@ class BlurPyramid(Alternative):
         whole_numbers(self, "levels", least=2)
         if not 0 < self.sigma < float("inf"):
             raise InputError(
-                f"BlurPyramid(sigma={self.sigma}): sigma is > 0, in pixels if >= 1, else a "
+                f"BlurPyramid(sigma={self.sigma}): sigma must be > 0, in pixels if >= 1, else a "
                 "fraction of the shorter side."
             )
 

@@ -46,7 +46,7 @@ class Constant(Alternative):
             return
         if not numbers or not all(isinstance(v, int | float) and 0 <= v <= 1 for v in numbers):
             raise InputError(
-                f"Constant(color={self.color!r}): a color is in [0, 1] per channel, or 'mean', "
+                f"Constant(color={self.color!r}): a color must be in [0, 1] per channel, or 'mean', "
                 "or 'zero'."
             )
 

@@ -44,7 +44,7 @@ class Crop(Alternative):
     def __post_init__(self) -> None:
         """Check the threshold."""
         if not 0 < self.threshold <= 1:
-            raise InputError(f"Crop(threshold={self.threshold}): a threshold is in (0, 1].")
+            raise InputError(f"Crop(threshold={self.threshold}): a threshold must be in (0, 1].")
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:
         """The enlarged crop, or the images if there is no mask."""

@@ -45,8 +45,8 @@ class Noise(Alternative):
         """Check the numbers."""
         if not (0 <= self.spread <= 0.5 and 0 <= self.std < float("inf")):
             raise InputError(
-                f"Noise(spread={self.spread}, std={self.std}): spread is in [0, 0.5] and std is "
-                ">= 0."
+                f"Noise(spread={self.spread}, std={self.std}): spread must be in [0, 0.5] and "
+                "std must be >= 0."
             )
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:

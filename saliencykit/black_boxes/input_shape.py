@@ -55,7 +55,7 @@ def read_input_shape(shape: Sequence[object], layout: Layout | None = None) -> I
         InputShape(batch_size=None, layout='NHWC', channels=3, height=224, width=224)
     """
     if layout not in (None, *LAYOUTS):
-        raise InputError(f"layout is one of {', '.join(LAYOUTS)}; got {layout!r}.")
+        raise InputError(f"layout must be one of {', '.join(LAYOUTS)}; got {layout!r}.")
     if len(shape) != 4:
         raise InputError(
             f"images have four axes, NCHW or NHWC; the model takes the shape {list(shape)}."

@@ -72,12 +72,12 @@ class InputSpec:
         check_choices(self, layout=LAYOUTS, dtype=DTYPES, fit=FITS, interpolation=INTERPOLATIONS)
         if not _is_number(self.max_pixel_value) or not 0 < self.max_pixel_value < float("inf"):
             raise InputError(
-                "max_pixel_value is the value of a white pixel, > 0, such as 1 or 255; got "
+                "max_pixel_value must be the value of a white pixel, > 0, such as 1 or 255; got "
                 f"{self.max_pixel_value!r}."
             )
         if (self.mean is None) != (self.std is None):
             raise InputError(
-                f"mean and std are given together; got mean={self.mean!r} and std={self.std!r}."
+                f"mean and std must be given together; got mean={self.mean!r} and std={self.std!r}."
             )
         for name in ("mean", "std"):
             numbers = _numbers(getattr(self, name))
@@ -90,7 +90,7 @@ class InputSpec:
                 )
         mean, std = _numbers(self.mean), _numbers(self.std)
         if std is not None and min(std) <= 0:
-            raise InputError(f"std is > 0 in every channel; got {self.std!r}.")
+            raise InputError(f"std must be > 0 in every channel; got {self.std!r}.")
         if mean is not None and max(mean) > max(10.0, self.max_pixel_value):
             raise InputError(
                 f"mean {self.mean!r} is for pixels in 0..255; write max_pixel_value=255 too, or "

@@ -46,7 +46,6 @@ def wrap_model(model: object) -> BlackBox | None:
         return black_box if own is model else replace(black_box, model=model)
     if isinstance(model, type):
         raise InputError(
-            f"{model.__name__} is a class; make an object of it: explain({model.__name__}(...), "
-            "image)."
+            f"{model.__name__} is a class; pass an instance: explain({model.__name__}(...), image)."
         )
     return FunctionBlackBox(model) if callable(model) else None

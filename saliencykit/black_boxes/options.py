@@ -21,27 +21,27 @@ def check_choices(options: object, who: str = "", **choices: Sequence[object]) -
         value = getattr(options, name)
         if value not in known:
             words = ", ".join(map(str, known))
-            raise InputError(f"{_start(who)}{name} is one of {words}; got {value!r}.")
+            raise InputError(f"{_start(who)}{name} must be one of {words}; got {value!r}.")
 
 
 def check_max_batch_size(value: object, who: str) -> None:
     """Raise InputError unless it is None or a whole number >= 1."""
     if value is not None and (not isinstance(value, int) or value < 1):
-        raise InputError(f"{who}: max_batch_size is >= 1 or None; got {value!r}.")
+        raise InputError(f"{who}: max_batch_size must be >= 1 or None; got {value!r}.")
 
 
 def check_size(size: int | tuple[int, int] | None, who: str = "") -> None:
     """Raise InputError unless it is None, a side, or (height, width) in pixels, >= 1."""
     if size is not None and min(height_width(size)) < 1:
         raise InputError(
-            f"{_start(who)}size is a side or (height, width) in pixels, >= 1; got {size!r}."
+            f"{_start(who)}size must be a side or (height, width) in pixels, >= 1; got {size!r}."
         )
 
 
 def check_crop_pct(crop_pct: float, who: str = "") -> None:
     """Raise InputError unless it is in (0, 1]."""
     if not 0 < crop_pct <= 1:
-        raise InputError(f"{_start(who)}crop_pct is in (0, 1]; got {crop_pct!r}.")
+        raise InputError(f"{_start(who)}crop_pct must be in (0, 1]; got {crop_pct!r}.")
 
 
 def height_width(size: int | tuple[int, int]) -> tuple[int, int]:

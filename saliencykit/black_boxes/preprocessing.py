@@ -58,10 +58,10 @@ def fit_image(
         (torch.Size([1, 3, 8, 8]), (10.0, 0.0, 30.0, 20.0))
     """
     if fit not in FITS:
-        raise InputError(f"fit is one of {', '.join(FITS)}; got {fit!r}.")
+        raise InputError(f"fit must be one of {', '.join(FITS)}; got {fit!r}.")
     if interpolation not in INTERPOLATIONS:
         raise InputError(
-            f"interpolation is one of {', '.join(INTERPOLATIONS)}; got {interpolation!r}."
+            f"interpolation must be one of {', '.join(INTERPOLATIONS)}; got {interpolation!r}."
         )
     height, width = size
     source = (image.height, image.width)

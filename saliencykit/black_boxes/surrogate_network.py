@@ -51,7 +51,7 @@ class SurrogateNetwork(nn.Module):
         if min(num_classes, *size, channels_in, *widths, depth) < 1:
             raise InputError(
                 f"SurrogateNetwork({num_classes}, {tuple(size)}, {channels_in}, {tuple(widths)}, "
-                f"{depth}): all are >= 1."
+                f"{depth}): all must be >= 1."
             )
         self.arguments = {
             "num_classes": num_classes,
@@ -112,7 +112,7 @@ def make_surrogate_network(
         return copy.deepcopy(network), {"kind": "module", "class": name_of(network)}, None
     if not isinstance(network, str):
         raise InputError(
-            f"network is None, 'own', a timm model, or an nn.Module; got {name_of(network)}."
+            f"network must be None, 'own', a timm model, or an nn.Module; got {name_of(network)}."
         )
     name, *options = network.removeprefix("timm:").split(",")
     if options not in ([], ["pretrained=false"], ["pretrained=true"]):
@@ -156,8 +156,8 @@ def network_from_architecture(architecture: Mapping[str, Any]) -> nn.Module:
         return timm_black_box(pretrained=False, **options).model
     if kind == "module":
         raise InputError(
-            f"this surrogate is a {options['class']}, which the file cannot build; write "
-            "Surrogate.load(path, network=...) with one."
+            f"the network of this surrogate is a {options['class']}, which cannot be built from the "
+            "file; pass one: Surrogate.load(path, network=...)."
         )
     raise ValueError(f"unknown kind of network {kind!r}")
 

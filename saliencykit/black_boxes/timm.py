@@ -79,7 +79,7 @@ def timm_black_box(
             "random weights"
         )
         if download and not name.startswith(_REMOTE) and not timm.is_model_pretrained(name):
-            raise InputError(f"timm has no weights of its own for {name!r}; write {offline}.")
+            raise InputError(f"timm has no pretrained weights for {name!r}; write {offline}.")
         try:
             with _no_retries_when_offline() if download else nullcontext():
                 return timm.create_model(name, pretrained=download, **options)

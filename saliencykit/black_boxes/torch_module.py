@@ -93,7 +93,7 @@ class TorchBlackBox(BlackBox):
                 f"{who} takes mean and std together, one number per channel; got {mean} and {std}."
             )
         if std is not None and min(std) <= 0:
-            raise InputError(f"{who}: std is > 0 in every channel; got {tuple(std)}.")
+            raise InputError(f"{who}: std must be > 0 in every channel; got {tuple(std)}.")
         if mean is not None and max(mean) > 10:
             raise InputError(
                 f"{who}: mean and std are for pixels in [0, 1]; {tuple(mean)} is for 0..255, "

@@ -125,7 +125,9 @@ def _clip(images: list[str], output: Path, fps: float | None) -> Clip:
     source = Path(images[0])
     check_name(output)
     if output.exists() and source.exists() and output.samefile(source):
-        raise InputError(f"--output {str(output)!r} is the video itself; choose another name.")
+        raise InputError(
+            f"--output {str(output)!r} would overwrite the video; choose another name."
+        )
     return Clip(source)
 
 

@@ -49,7 +49,7 @@ def training_directory(output: Path) -> Path:
     """
     if output.suffix != ".safetensors" or output.is_dir():
         raise InputError(
-            "--output is a file that ends in .safetensors; got "
+            "--output must be a file that ends in .safetensors; got "
             f"{str(output)!r}{', a directory' if output.is_dir() else ''}."
         )
     writable(output.parent)

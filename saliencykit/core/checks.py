@@ -112,7 +112,7 @@ def _given(owner: object, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
 def seed(value: object, who: str) -> None:
     """Raise InputError unless `value` is an integer in [0, 2**63)."""
     if type(value) is not int or not 0 <= value < 2**63:
-        raise InputError(f"{who}(seed={value!r}): a seed is an integer in [0, 2**63).")
+        raise InputError(f"{who}(seed={value!r}): a seed must be an integer in [0, 2**63).")
 
 
 def images(value: Tensor, who: str) -> None:
@@ -189,7 +189,7 @@ def mask(value: Tensor, like: Tensor, who: str, *, any_size: bool = False) -> No
     low, high = (float(bound) for bound in value.detach().aminmax())
     if low < 0 or high > 1:
         raise ContractError(
-            f"{who} returned values from {low:.4g} to {high:.4g}; a mask is in [0, 1]: divide the "
+            f"{who} returned values from {low:.4g} to {high:.4g}; a mask must be in [0, 1]: divide the "
             "mask of each image by its maximum, or clamp it."
         )
 

@@ -217,7 +217,9 @@ class Objective:
                     f"an Objective takes Terms with finite weights >= 0; got {term!r}."
                 )
         if self.fakes not in ("area", "inverted"):
-            raise InputError(f"an Objective's fakes are 'area' or 'inverted'; got {self.fakes!r}.")
+            raise InputError(
+                f"an Objective's fakes must be 'area' or 'inverted'; got {self.fakes!r}."
+            )
 
     def __call__(self, trial: Trial) -> Loss:
         """The loss of a trial.

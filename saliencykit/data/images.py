@@ -74,7 +74,7 @@ def as_images(
         (20, 30)
     """
     if inputs not in ("auto", "raw", "normalized"):
-        raise InputError(f"inputs is 'auto', 'raw' or 'normalized'; got {inputs!r}.")
+        raise InputError(f"inputs must be 'auto', 'raw' or 'normalized'; got {inputs!r}.")
     items = list(image) if isinstance(image, list | tuple) else [image]
     if not items:
         raise InputError(
@@ -297,7 +297,7 @@ def _checked(tensor: Tensor, kind: Literal["raw", "normalized"], name: str) -> t
     low, high = (float(v) for v in tensor.aminmax())
     if kind == "raw" and (low < -_SLACK or high > 1 + _SLACK):
         raise InputError(
-            f"{name} has values from {low:.4g} to {high:.4g}; raw pixels are in [0, 1]. "
+            f"{name} has values from {low:.4g} to {high:.4g}; raw pixels must be in [0, 1]. "
             f"{_advice(low, high)}"
         )
     return tensor, None

@@ -42,7 +42,7 @@ def class_index(label: Label, black_box: BlackBox, classes: Mapping[str, int] | 
             index = int(label) if isinstance(label, str) else as_index(label)
         except TypeError as error:
             raise InputError(
-                f"{label!r} is not a class; a class is an index (an integer) or a name."
+                f"{label!r} is not a class; expected an index (an integer) or a name."
             ) from error
     count = _num_classes(black_box)
     if index < 0 or (count is not None and index >= count):

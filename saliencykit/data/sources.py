@@ -82,7 +82,7 @@ def records_of(
     else:
         if named is not None or objects is not None:
             raise InputError(
-                "labels by name and boxes go with a folder or a table; other data bring their own."
+                "labels by name, and boxes, need a folder or a table; other data contain their own."
             )
         if isinstance(source, str | os.PathLike):
             source = open_detection(str(source))
@@ -137,7 +137,7 @@ def _of_path(
     if path.suffix.lower() in TABLES and path.is_file():
         return read_table(path), None
     if str(source) == "" or not path.is_dir():  # "" would be the current directory
-        raise InputError(f"{str(source)!r} is not a folder or a table; data are {_FORMS}.")
+        raise InputError(f"{str(source)!r} is not a folder or a table; data must be {_FORMS}.")
     images, objects = path / "Data" / _VALIDATION, None
     if images.is_dir():
         places = (
@@ -176,7 +176,9 @@ def _of_items(
     if isinstance(items, Sample):
         items = [items]
     if isinstance(items, Tensor | np.ndarray) and (items.ndim != 4 or not len(items)):
-        raise InputError(f"data as {_FORMS}; got {name_of(items)} of shape {tuple(items.shape)}.")
+        raise InputError(
+            f"data must be {_FORMS}; got {name_of(items)} of shape {tuple(items.shape)}."
+        )
     if isinstance(items, list | tuple | Tensor | np.ndarray):
         return list(_expanded(items))
     if hasattr(items, "__len__") and hasattr(items, "__getitem__"):
@@ -188,7 +190,7 @@ def _of_items(
         ]
     if isinstance(items, Iterable):
         return _Lazy(items)
-    raise InputError(f"data are {_FORMS}; got {name_of(items)}.")
+    raise InputError(f"data must be {_FORMS}; got {name_of(items)}.")
 
 
 def _expanded(items: Iterable[Any]) -> Iterator[Record]:

@@ -92,7 +92,7 @@ def read_training_images(
         )
     if len(rows) < _FEWEST:
         raise InputError(
-            f"{who} needs at least {_FEWEST} images that can be read, better hundreds; got "
+            f"{who} needs at least {_FEWEST} images that can be read; hundreds are better. Got "
             f"{len(rows)}."
         )
     return TrainingImages(torch.stack(rows), _labels(used, who), tuple(skipped))
@@ -132,8 +132,8 @@ def _labels(used: Sequence[LoadedImage], who: str) -> Tensor | None:
     single = sorted(label for label, count in Counter(labels).items() if count == 1)
     if 0 < len(single) < 20:
         warnings.warn(
-            f"{who}: class {', '.join(map(str, single))} has a single image, which its masks "
-            "depend on.",
+            f"{who}: class {', '.join(map(str, single))} has only one image; its masks may be "
+            "poor.",
             stacklevel=4,
         )
     return torch.tensor(labels)

@@ -81,8 +81,8 @@ def _named(things: Any, kinds: tuple[type, ...], kind: str) -> dict[str, Any]:
     for name, thing in pairs:
         if not isinstance(thing, kinds):
             raise InputError(
-                f"evaluate: {name!r} is not a {kind} but {name_of(thing)}; write a {kind} object "
-                "or its text."
+                f"evaluate: {name!r} is not a {kind} but {name_of(thing)}; pass a {kind} or its "
+                "name."
             )
         if not name or name in out:
             raise InputError(

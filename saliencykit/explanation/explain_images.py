@@ -210,7 +210,7 @@ def _index(label: object, black_box: BlackBox, row: int) -> int:
         return class_index_by_name(label, black_box)
     if isinstance(label, bool) or not hasattr(label, "__index__"):
         raise InputError(
-            f"a label is a class index, a class name or None; got {name_of(label)} {label!r} for "
+            f"a label must be a class index, a class name or None; got {name_of(label)} {label!r} for "
             f"image {row}."
         )
     index = int(label.__index__())

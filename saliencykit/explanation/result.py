@@ -113,7 +113,7 @@ class Explanation:
             InputError: The threshold is outside (0, 1].
         """
         if not 0 < threshold <= 1:
-            raise InputError(f"boxes(threshold={threshold}): a threshold is in (0, 1].")
+            raise InputError(f"boxes(threshold={threshold}): a threshold must be in (0, 1].")
         return tight_boxes(self.mask >= threshold).float()
 
     def to_source(self) -> list[Mask]:

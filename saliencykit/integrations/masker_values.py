@@ -22,7 +22,7 @@ def check_values(values: str, who: str) -> None:
         InputError: It is neither.
     """
     if values not in ("mask", "attributions"):
-        raise InputError(f"{who}: values is 'mask' or 'attributions'; got {values!r}.")
+        raise InputError(f"{who}: values must be 'mask' or 'attributions'; got {values!r}.")
 
 
 def values_of(output: MaskerOutput, values: Values, masker: Masker) -> Tensor:

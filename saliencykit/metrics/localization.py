@@ -81,7 +81,7 @@ class Localization(Metric):
         if self.components not in ("all", "largest"):
             raise InputError(f"{self}: write components='all' or components='largest'.")
         if not 0 < self.overlap <= 1:
-            raise InputError(f"{self}: overlap is an intersection over union in (0, 1].")
+            raise InputError(f"{self}: overlap must be an intersection over union in (0, 1].")
 
     def score(
         self,

@@ -86,7 +86,7 @@ class PointingGame(_InsideBoxes):
     def __post_init__(self) -> None:
         """Check the tolerance."""
         if not 0 <= self.tolerance < float("inf"):
-            raise InputError(f"{self}: tolerance is a number of pixels >= 0.")
+            raise InputError(f"{self}: tolerance must be a number of pixels >= 0.")
 
     def _weights(self, mask: Mask) -> Tensor:
         return (mask == mask.amax((1, 2, 3), keepdim=True)).to(mask.dtype)

@@ -79,10 +79,10 @@ class SaliencyScore(Metric):
         most = 1.0 if self.relative_to == "value" else float("inf")
         if not 0 < self.threshold <= most:
             raise InputError(
-                f"{self}: a threshold relative to the {self.relative_to} is in (0, {most}]."
+                f"{self}: a threshold relative to the {self.relative_to} must be in (0, {most}]."
             )
         if not 0 < self.floor <= 1:
-            raise InputError(f"{self}: floor is a fraction of the image in (0, 1].")
+            raise InputError(f"{self}: floor must be a fraction of the image in (0, 1].")
         if self.alternative is not None:
             check_alternative(self, self.alternative)
 

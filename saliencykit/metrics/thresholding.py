@@ -40,7 +40,7 @@ def check_levels(who: object, rule: Rule, levels: Sequence[float]) -> None:
         raise InputError(f"{who}: unknown rule {rule!r}; write one of {', '.join(LEVELS)}.")
     most = float("inf") if rule == "mean" else 1.0
     if any(not 0 <= level <= most for level in levels):
-        raise InputError(f"{who}: thresholds of the rule {rule!r} are in [0, {most}].")
+        raise InputError(f"{who}: thresholds of the rule {rule!r} must be in [0, {most}].")
 
 
 def threshold_values(maps: Mask, rule: Rule, levels: Sequence[float]) -> Tensor:

@@ -99,7 +99,7 @@ def pooled_classifier_head(black_box: BlackBox, images: Images) -> ClassifierHea
     pooling; None where it is not.
 
     Only the image size matters: the head is searched once, on noise, and cached as long as the
-    model lives; the weights are read anew.
+    model lives; the weights are read again at each call.
 
     Args:
         black_box: With a torch module inside.

@@ -109,7 +109,7 @@ def as_objective(objective: Objective | str) -> Objective:
     if isinstance(objective, Objective):
         return objective
     if not isinstance(objective, str):
-        raise InputError(f"an objective is an Objective or a text; got {name_of(objective)}.")
+        raise InputError(f"an objective must be an Objective or a text; got {name_of(objective)}.")
     if objective in PRESETS:
         return PRESETS[objective]()
     known = [short_name(full) for full in registry().names("term")]

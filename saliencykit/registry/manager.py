@@ -243,7 +243,9 @@ class Registry:
             try:
                 black_box = implementation.function(model)
                 if black_box is not None and not isinstance(black_box, BlackBox):
-                    raise ContractError(f"it returned {name_of(black_box)}, which is no BlackBox")
+                    raise ContractError(
+                        f"it returned {name_of(black_box)}, which is not a BlackBox"
+                    )
             except Exception as error:
                 if implementation.plugin_name == "saliencykit" or isinstance(error, InputError):
                     raise

@@ -83,7 +83,7 @@ def new_plugin(name: str, into: Path = Path()) -> NewPlugin:
     folder = into / distribution
     if folder.exists():
         raise InputError(
-            f"'{folder}' exists already; choose another name, or another directory with --into."
+            f"'{folder}' already exists; choose another name, or another directory with --into."
         )
     _refuse_taken(distribution, package, plugin)
     try:
@@ -116,14 +116,14 @@ def _refuse_taken(distribution: str, package: str, plugin: str) -> None:
     known["local"] = "names given by saliencykit.register"
     if plugin in known:
         raise InputError(
-            f"there is a plugin {plugin!r} already ({known[plugin]}); choose another name than "
+            f"a plugin {plugin!r} already exists ({known[plugin]}); choose another name than "
             f"{distribution!r}."
         )
     if distribution in installed:
-        raise InputError(f"a package {distribution!r} is installed already; choose another name.")
+        raise InputError(f"a package {distribution!r} is already installed; choose another name.")
     if package in sys.stdlib_module_names or find_spec(package) is not None:
         raise InputError(
-            f"there is a module {package!r} already, which the plugin would shadow; choose another "
+            f"a module {package!r} already exists, and the plugin would shadow it; choose another "
             f"name than {distribution!r}."
         )
 

@@ -89,7 +89,7 @@ def build(
     if len(values) > len(plain) and not unknown:
         raise InputError(f"{spec.name} takes at most {len(plain)} values; {listed}")
     if unknown and not any(p.kind == p.VAR_KEYWORD for p in known):
-        raise InputError(f"{spec.name} takes no option {unknown[0]!r}; {listed}")
+        raise InputError(f"{spec.name} has no option {unknown[0]!r}; {listed}")
     given = {*plain[: len(values)], *options}
     needed = [
         p.name
@@ -112,7 +112,7 @@ def build(
         ) from error
     except Exception as error:
         raise InputError(
-            f"{spec.name} could not be made from {dict(options)} {values}: {error}"
+            f"{spec.name} could not be created from {dict(options)} {values}: {error}"
         ) from error
 
 

@@ -146,7 +146,9 @@ def sanity_checks(
         raise InputError(f"sanity_checks(randomize={randomize!r}): write 'head' or 'weights'.")
     check_seed(seed, "sanity_checks")
     if batch_size < 1 or (steps is not None and steps < 1):
-        raise InputError(f"sanity_checks(batch_size={batch_size}, steps={steps}): both are >= 1.")
+        raise InputError(
+            f"sanity_checks(batch_size={batch_size}, steps={steps}): both must be >= 1."
+        )
     known = trained_masker(black_box) if masker is None else as_masker(masker)
     if known is None:
         raise InputError(

@@ -120,9 +120,9 @@ class QueryCache:
             which = f" (that row: image {source}, {masked})"
         kept = "are lost; give checkpoint_dir= to keep them"
         if self.directory:
-            kept = f"are kept in {self.directory}: the same call queries only the rest"
+            kept = f"are kept in {self.directory}: the same call queries only the missing ones"
         return (
-            f"{str(error).rstrip('.')}{which}. The earlier answers, {self._count} of "
+            f"{str(error).rstrip('.')}{which}. The earlier outputs, {self._count} of "
             f"{len(self.images)}, {kept}."
         )
 
@@ -154,7 +154,7 @@ class QueryCache:
             ) from error
         if header.get("format") != FORMAT or header.get("source_hash") != self.source_hash:
             raise InputError(
-                f"{path.parent} holds answers for another model, other images or other settings; "
+                f"{path.parent} contains outputs of another model, or for other images or settings; "
                 "use another directory, or resume=False (--no-resume) to delete them and query "
                 "again."
             )

@@ -61,7 +61,7 @@ class PowerArea(Term):
     def __post_init__(self) -> None:
         """Check the arguments."""
         if not 0 < self.power <= 1 or self.offset <= 0:
-            raise InputError(f"{self}: power is in (0, 1] and offset > 0.")
+            raise InputError(f"{self}: power must be in (0, 1] and offset > 0.")
 
     def penalty(self, trial: Trial) -> PerImage:
         """The mean power of each mask, > 0."""
@@ -101,7 +101,7 @@ class LogArea(Term):
     def __post_init__(self) -> None:
         """Check the offset."""
         if not 0 < self.offset < float("inf"):
-            raise InputError(f"{self}: offset is > 0.")
+            raise InputError(f"{self}: offset must be > 0.")
 
     def penalty(self, trial: Trial) -> PerImage:
         """The logarithm, >= 0; 3.04 for the whole image with the default offset."""

@@ -42,9 +42,9 @@ class DestroyedProbability(Term):
     def __post_init__(self) -> None:
         """Check the numbers."""
         if not 0 < self.power < float("inf"):
-            raise InputError(f"{self}: power is > 0.")
+            raise InputError(f"{self}: power must be > 0.")
         if not self.floor < 0:
-            raise InputError(f"{self}: floor is a log-probability, < 0.")
+            raise InputError(f"{self}: floor must be a log-probability, < 0.")
 
     def penalty(self, trial: Trial) -> PerImage:
         """The probability of the label to this power, in [0, 1]."""
@@ -78,7 +78,7 @@ class DestroyedMargin(Term):
     def __post_init__(self) -> None:
         """Check the gap."""
         if not 0 <= self.gap < float("inf"):
-            raise InputError(f"{self}: gap is finite and >= 0.")
+            raise InputError(f"{self}: gap must be finite and >= 0.")
 
     def penalty(self, trial: Trial) -> PerImage:
         """The hinge, >= 0, in nats."""

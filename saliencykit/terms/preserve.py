@@ -37,7 +37,7 @@ class PreservedLogProbability(Term):
     def __post_init__(self) -> None:
         """Check the floor."""
         if not self.floor < 0:
-            raise InputError(f"{self}: floor is a log-probability, < 0.")
+            raise InputError(f"{self}: floor must be a log-probability, < 0.")
 
     def penalty(self, trial: Trial) -> PerImage:
         """Minus the log-probability of the label, in nats, in [0, -floor]."""
@@ -70,7 +70,7 @@ class PreservedMargin(Term):
     def __post_init__(self) -> None:
         """Check the gap."""
         if not 0 <= self.gap < float("inf"):
-            raise InputError(f"{self}: gap is finite and >= 0.")
+            raise InputError(f"{self}: gap must be finite and >= 0.")
 
     def penalty(self, trial: Trial) -> PerImage:
         """The hinge, >= 0, in nats."""

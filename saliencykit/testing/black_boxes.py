@@ -73,9 +73,11 @@ class PlantedEvidence(BlackBox):
     def __post_init__(self) -> None:
         """Check the numbers."""
         if not 2 <= self.num_classes <= len(_COLORS) * len(_TEXTURES):
-            raise InputError(f"{self}: num_classes is from 2 to {len(_COLORS) * len(_TEXTURES)}.")
+            raise InputError(
+                f"{self}: num_classes must be from 2 to {len(_COLORS) * len(_TEXTURES)}."
+            )
         if self.side < 2 or self.side % 2 or not 0 < self.sharpness < float("inf"):
-            raise InputError(f"{self}: side is even and >= 2, sharpness is > 0.")
+            raise InputError(f"{self}: side must be even and >= 2, sharpness must be > 0.")
 
     @property
     def class_names(self) -> Sequence[str]:  # type: ignore[override]
@@ -117,7 +119,7 @@ class PlantedEvidence(BlackBox):
         height, width = (size, size) if isinstance(size, int) else size
         if n < 1 or min(height, width) < self.side:
             raise InputError(
-                f"{self}.examples({n}, size={size}): n is >= 1 and the sides are >= {self.side}."
+                f"{self}.examples({n}, size={size}): n must be >= 1 and the sides must be >= {self.side}."
             )
         labels = torch.arange(n) % self.num_classes
         grain = torch.randn(n, 1, height, width, generator=generator).clamp(-4, 4) * _GRAIN

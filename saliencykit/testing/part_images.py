@@ -43,7 +43,7 @@ def machine_parts(
         (torch.Size([12, 3, 64, 64]), 'striped plate', torch.Size([12, 1, 64, 64]))
     """
     if count < 1 or size < 32:
-        raise InputError(f"machine_parts({count}, size={size}): count is >= 1 and size >= 32.")
+        raise InputError(f"machine_parts({count}, size={size}): count must be >= 1 and size >= 32.")
     labels = torch.arange(count) % len(PARTS)
     images, masks = zip(*(_photo(int(label), size, generator) for label in labels), strict=True)
     return torch.stack(images), labels, torch.stack(masks)

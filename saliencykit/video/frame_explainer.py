@@ -304,7 +304,7 @@ def _which(label: int | str | None, black_box: BlackBox) -> int | Literal["first
         return class_index_by_name(label, black_box)
     if isinstance(label, bool) or not hasattr(label, "__index__"):
         raise InputError(
-            f"explain_frames(label={label!r}): a label is a class index, a class name, 'follow' "
+            f"explain_frames(label={label!r}): a label must be a class index, a class name, 'follow' "
             "or None."
         )
     # the range is checked with the first logits: a bare module's classes are unknown before

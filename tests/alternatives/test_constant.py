@@ -67,6 +67,6 @@ def test_the_number_of_colors_fits_the_number_of_channels():
 )
 def test_colors_out_of_range_are_refused(color):
     with pytest.raises(
-        InputError, match=r"a color is in \[0, 1\] per channel, or 'mean', or 'zero'"
+        InputError, match=r"a color must be in \[0, 1\] per channel, or 'mean', or 'zero'"
     ):
         Constant(color=color)

@@ -84,23 +84,23 @@ def test_images():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"layout": "CHW"}, "layout is one of NCHW, NHWC"),
-        ({"dtype": "int8"}, "dtype is one of"),
-        ({"fit": "stretch"}, "fit is one of"),
-        ({"interpolation": "x"}, "interpolation is one of"),
-        ({"max_pixel_value": 0}, "max_pixel_value is the value"),
-        ({"max_pixel_value": "255"}, "max_pixel_value is the value"),
+        ({"layout": "CHW"}, "layout must be one of NCHW, NHWC"),
+        ({"dtype": "int8"}, "dtype must be one of"),
+        ({"fit": "stretch"}, "fit must be one of"),
+        ({"interpolation": "x"}, "interpolation must be one of"),
+        ({"max_pixel_value": 0}, "max_pixel_value must be the value"),
+        ({"max_pixel_value": "255"}, "max_pixel_value must be the value"),
         ({"mean": 0.5}, "given together"),
         ({"mean": (1, 2), "std": (1, 1)}, r"one number or one per channel \(3\)"),
         ({"mean": "x", "std": 1}, "one number or one per channel"),
-        ({"mean": 0, "std": 0}, "std is > 0"),
+        ({"mean": 0, "std": 0}, "std must be > 0"),
         (
             {"mean": (123.0, 116.0, 103.0), "std": (58.0, 57.0, 57.0)},
             "write max_pixel_value=255 too",
         ),
         ({"mean": 0, "std": 1, "dtype": "uint8"}, "takes pixels as uint8"),
-        ({"size": 0}, "size is a side"),
-        ({"crop_pct": 0}, "crop_pct is in"),
+        ({"size": 0}, "size must be a side"),
+        ({"crop_pct": 0}, "crop_pct must be in"),
     ],
 )
 def test_bad_options(options, words):
@@ -146,7 +146,7 @@ def test_declared_and_given_size():
 
 @pytest.mark.parametrize(
     ("shape", "layout", "words"),
-    [([1, 64], None, "four axes"), ([1, 3, 4, 4], "HWC", "layout is one of")],
+    [([1, 64], None, "four axes"), ([1, 3, 4, 4], "HWC", "layout must be one of")],
 )
 def test_declared_shapes_of_another_form(shape, layout, words):
     with pytest.raises(InputError, match=words):

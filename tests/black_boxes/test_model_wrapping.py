@@ -13,7 +13,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.registry.coerce import as_black_box
 
 
-class Normalising(nn.Module):
+class Normalizing(nn.Module):
     """A home-made module around a torchvision model, which normalises by itself."""
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Normalising(nn.Module):
 
 def test_a_torchvision_model_brings_its_statistics_and_a_home_made_one_does_not() -> None:
     assert wrap_model(models.squeezenet1_1()).mean == (0.485, 0.456, 0.406)
-    assert wrap_model(Normalising()).mean is None
+    assert wrap_model(Normalizing()).mean is None
     assert wrap_model(nn.Sequential(nn.BatchNorm2d(3), models.squeezenet1_1())).mean is None
     given = TorchBlackBox(models.squeezenet1_1(), mean=(0.5,) * 3, std=(0.5,) * 3)
     assert as_black_box(given) is given
@@ -63,7 +63,7 @@ def test_functions_and_callable_objects() -> None:
 def test_what_is_no_model() -> None:
     assert wrap_model(3) is None
     assert wrap_model(None) is None
-    with pytest.raises(InputError, match=r"Normalising is a class; make an object of it"):
-        wrap_model(Normalising)
+    with pytest.raises(InputError, match=r"Normalizing is a class; pass an instance"):
+        wrap_model(Normalizing)
     with pytest.raises(InputError, match="int is not a classifier"):
         as_black_box(3)

@@ -82,7 +82,7 @@ def test_a_module_of_ones_own_is_given_again(tmp_path):
     mine = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 5))
     one = made(mine)
     path = one.save(tmp_path / "s.safetensors")
-    with pytest.raises(InputError, match="a Sequential, which the file cannot build"):
+    with pytest.raises(InputError, match="a Sequential, which cannot be built from the file"):
         Surrogate.load(path)
     blank = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 5))
     before = blank[2].weight.clone()

@@ -21,7 +21,7 @@ def test_the_last_maps_are_small_whatever_the_images(side, last):
 
 
 def test_a_number_out_of_range():
-    with pytest.raises(InputError, match="all are >= 1"):
+    with pytest.raises(InputError, match="all must be >= 1"):
         SurrogateNetwork(0)
 
 

@@ -181,13 +181,13 @@ def test_fit_writes_a_masker_that_explain_takes(folder: Path) -> None:
     [
         (
             ("--data", "parts", "--output", "mine.pt"),
-            "--output is a file that ends in .safetensors; got 'mine.pt'",
+            "--output must be a file that ends in .safetensors; got 'mine.pt'",
         ),
         (("--data", "missing"), "'missing' is not a folder"),
         (("--data", "empty"), "there are no images in 'empty'"),
         (
             ("--data", "parts/more"),
-            "at least 4 images that can be read, better hundreds; got 1",
+            "at least 4 images that can be read; hundreds are better. Got 1",
         ),
         (("--data", "parts", "--objective", "papr"), "Did you mean 'paper'"),
         (("--data", "parts", "--area", "30"), "the target mean area must be in (0, 1)"),

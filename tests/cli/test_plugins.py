@@ -36,9 +36,9 @@ def test_plugins_new_writes_a_package_and_prints_the_next_commands(command, tmp_
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("fog", "'fog' exists already"),
+        ("fog", "'fog' already exists"),
         ("a b", "is not a valid package name"),
-        ("torch", "is installed already"),
+        ("torch", "is already installed"),
     ],
 )
 def test_a_mistake_is_one_line_with_exit_code_2(name, words, command, tmp_path):

@@ -81,7 +81,7 @@ def test_labels(value, came):
         (torch.zeros(3, 1, 2, 2), r"a mask has shape"),
         (torch.zeros(3, 1, 5, 4, dtype=torch.bool), "torch.bool; a mask is float"),
         (torch.full((3, 1, 5, 4), float("nan")), "row 0, 1, 2; a mask is finite"),
-        (torch.full((3, 1, 5, 4), 1.5), r"from 1.5 to 1.5; a mask is in \[0, 1\]"),
+        (torch.full((3, 1, 5, 4), 1.5), r"from 1.5 to 1.5; a mask must be in \[0, 1\]"),
         (torch.full((3, 1, 5, 4), -0.25), r"from -0.25 to -0.25"),
     ],
 )

@@ -121,7 +121,7 @@ def test_the_generator_advances_by_one_number_whatever_mask_draws():
             r"Give.mask returned shape \(3, 3, 16, 16\); a mask has shape \(3, 1, h, w\)",
         ),
         (torch.zeros(2, 1, 16, 16), "a mask has shape"),
-        (torch.full((3, 1, 2, 2), 1.01), r"from 1.01 to 1.01; a mask is in \[0, 1\]"),
+        (torch.full((3, 1, 2, 2), 1.01), r"from 1.01 to 1.01; a mask must be in \[0, 1\]"),
         (torch.full((3, 1, 2, 2), float("nan")), "a mask is finite"),
         (torch.zeros(3, 1, 2, 2, dtype=torch.int64), "a mask is float"),
         (None, "NoneType"),

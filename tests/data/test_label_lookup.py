@@ -38,7 +38,7 @@ def test_wordnet_ids_of_a_thousand_classes():
     ids=["share", "float", "nan", "object", "list"],
 )
 def test_what_is_no_class_is_not_rounded_to_one(black_box, label):
-    with pytest.raises(InputError, match="is not a class; a class is an index"):
+    with pytest.raises(InputError, match="is not a class; expected an index"):
         class_index(label, black_box)
 
 

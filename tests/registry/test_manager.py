@@ -323,7 +323,7 @@ def test_a_plugin_whose_wrap_model_fails_is_left_out(plugins):
     """
     for body, words in [
         ("raise KeyError('x')", r"wrap_model\(\) raised KeyError"),
-        ("return 3", "returned int, which is no BlackBox"),
+        ("return 3", "returned int, which is not a BlackBox"),
     ]:
         registry = plugins(bad=source.format(body=body))
         with pytest.warns(UserWarning, match=words):
@@ -441,7 +441,7 @@ def test_objectives_come_from_presets_or_terms(own):
         as_objective("paper-men")
     with pytest.raises(RegistryError, match=r"unknown term 'aera'\. Did you mean 'area'"):
         as_objective("aera:weight=3")
-    with pytest.raises(InputError, match="an objective is an Objective or a text; got int"):
+    with pytest.raises(InputError, match="an objective must be an Objective or a text; got int"):
         as_objective(3)
 
 
@@ -454,9 +454,9 @@ def test_arguments_that_are_parts_themselves(own):
 
 def test_bad_arguments_name_the_part(own):
     for text, words in [
-        ("blur:sigma=-1", "sigma is > 0"),
-        ("blur:sigma=wide", "saliencykit/blur could not be made from"),
-        ("blur:radius=3", r"saliencykit/blur takes no option 'radius'; its options are sigma"),
+        ("blur:sigma=-1", "sigma must be > 0"),
+        ("blur:sigma=wide", "saliencykit/blur could not be created from"),
+        ("blur:radius=3", r"saliencykit/blur has no option 'radius'; its options are sigma"),
         ("blur:1,2,3", "saliencykit/blur takes at most"),
         ("blur:", "'blur:' is not a name"),
     ]:

@@ -97,10 +97,10 @@ def test_a_package_name_gives_distribution_module_and_plugin(name, names):
             "'3d_fog' is not a valid name in Python; choose another one, such as 'my-3d-fog'",
         ),
         ("class", "'class' is a keyword in Python"),
-        ("torch", "a package 'torch' is installed already"),
-        ("Json", "there is a module 'json' already"),
-        ("saliencykit", "there is a plugin 'saliencykit' already"),
-        ("saliencykit-local", "there is a plugin 'local' already"),
+        ("torch", "a package 'torch' is already installed"),
+        ("Json", "a module 'json' already exists"),
+        ("saliencykit", "a plugin 'saliencykit' already exists"),
+        ("saliencykit-local", "a plugin 'local' already exists"),
     ],
 )
 def test_names_that_are_malformed_or_taken(name, words, tmp_path):
@@ -113,7 +113,7 @@ def test_an_existing_folder_is_left_alone(tmp_path):
     (tmp_path / "fog-plugin").mkdir()
     (tmp_path / "fog-plugin" / "mine.txt").write_text("mine")
     with pytest.raises(
-        InputError, match="exists already; choose another name, or another directory"
+        InputError, match="already exists; choose another name, or another directory"
     ):
         new_plugin("fog-plugin", tmp_path)
     assert files_of(tmp_path) == ["fog-plugin/mine.txt"]

@@ -123,7 +123,7 @@ def test_arguments_are_parsed_by_annotation(text, part):
     [
         (
             "p:sigmo=2",
-            "p takes no option 'sigmo'; its options are sigma, steps, color, path, loud, fill, "
+            "p has no option 'sigmo'; its options are sigma, steps, color, path, loud, fill, "
             "fills",
         ),
         ("p:1,2,3,4,5,6,7,8", "p takes at most"),
@@ -157,7 +157,7 @@ def test_errors_of_the_factory_are_reported():
         make("f", fails(ImportError("no timm")))
     with pytest.raises(InputError, match=r"^exactly$"):
         make("f", fails(InputError("exactly")))
-    with pytest.raises(InputError, match=r"f could not be made from \{\} \[\]: boom"):
+    with pytest.raises(InputError, match=r"f could not be created from \{\} \[\]: boom"):
         make("f", fails(RuntimeError("boom")))
 
 

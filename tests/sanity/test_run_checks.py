@@ -51,7 +51,7 @@ def test_wrong_arguments_are_refused(maskers, planted):
         ({"checks": "model-randomization"}, "random_model="),
         ({"batch_size": 0}, "batch_size=0"),
         ({"steps": 0}, "steps=0"),
-        ({"seed": 2**63}, "a seed is an integer"),
+        ({"seed": 2**63}, "a seed must be an integer"),
         ({"randomize": "tail"}, "'head' or 'weights'"),
     ):
         with pytest.raises(InputError, match=words):

@@ -61,7 +61,7 @@ def test_a_box_that_dies_costs_only_what_is_missing(pictures, tmp_path):
     black_box = Service(breaks=21)
     with pytest.raises(
         InputError,
-        match=r"went away.* 20 of 30, are kept in .*: the same call queries only the rest",
+        match=r"went away.* 20 of 30, are kept in .*: the same call queries only the missing ones",
     ):
         QueryCache(black_box, pictures, "a", tmp_path / "new").logits()
     assert black_box.seen == list(range(20))
@@ -108,7 +108,7 @@ def test_fewer_and_more_pictures_from_one_folder(pictures, tmp_path):
 
 def test_answers_about_something_else_are_refused(pictures, tmp_path):
     QueryCache(Service(), pictures, "a", tmp_path).logits()
-    with pytest.raises(InputError, match="another model, other images or other settings"):
+    with pytest.raises(InputError, match="another model, or for other images or settings"):
         QueryCache(Service(), pictures, "b", tmp_path)
 
 

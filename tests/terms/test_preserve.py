@@ -37,13 +37,13 @@ def test_log_probabilities_are_clamped_at_the_floor(trial):
 
 @pytest.mark.parametrize("floor", [0, 1.0, float("nan")])
 def test_bad_floor(floor):
-    with pytest.raises(InputError, match="floor is a log-probability, < 0"):
+    with pytest.raises(InputError, match="floor must be a log-probability, < 0"):
         PreservedLogProbability(floor=floor)
 
 
 @pytest.mark.parametrize("gap", [-1, float("inf"), float("nan")])
 def test_bad_gap(gap):
-    with pytest.raises(InputError, match="gap is finite and >= 0"):
+    with pytest.raises(InputError, match="gap must be finite and >= 0"):
         PreservedMargin(gap=gap)
 
 

@@ -104,7 +104,7 @@ def test_bad_images():
         PlantedEvidence()(torch.rand(1, 1, 16, 16))
     with pytest.raises(InputError, match="takes RGB images with sides >= 4"):
         PlantedEvidence()(torch.rand(1, 3, 3, 16))
-    with pytest.raises(InputError, match="n is >= 1 and the sides are >= 4"):
+    with pytest.raises(InputError, match="n must be >= 1 and the sides must be >= 4"):
         PlantedEvidence().examples(1, generator=seeded(), size=3)
 
 

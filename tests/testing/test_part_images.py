@@ -86,5 +86,5 @@ def test_the_background_is_no_evidence_for_the_class():
 
 @pytest.mark.parametrize(("count", "size"), [(0, 64), (-1, 64), (3, 31)])
 def test_bad_numbers(count, size):
-    with pytest.raises(InputError, match=r"count is >= 1 and size >= 32"):
+    with pytest.raises(InputError, match=r"count must be >= 1 and size >= 32"):
         machine_parts(count, generator=seeded(), size=size)

@@ -153,12 +153,12 @@ class HttpBlackBox(BlackBox):
             value = getattr(self, name)
             optional = value is None and name != "retries"
             if not optional and (not isinstance(value, int) or value < least):
-                raise InputError(f"{who}: {name} is a whole number >= {least}; got {value!r}.")
+                raise InputError(f"{who}: {name} must be a whole number >= {least}; got {value!r}.")
         for name in ("timeout", "backoff", "longest_wait"):
             value = getattr(self, name)
             finite = isinstance(value, int | float) and 0 <= value < float("inf")
             if not finite or (name == "timeout" and value == 0):
-                raise InputError(f"{who}: {name} is in seconds, > 0; got {value!r}.")
+                raise InputError(f"{who}: {name} must be a number of seconds > 0; got {value!r}.")
         if self.token_variable is not None and not os.environ.get(self.token_variable):
             raise InputError(
                 f"{who}: there is no token in the environment variable {self.token_variable!r}."
@@ -174,8 +174,8 @@ class HttpBlackBox(BlackBox):
         used = [name for name in names if getattr(self, name) is not None]
         if self.encode is not None and (used or self.max_pixel_value != 1):
             raise InputError(
-                "HttpBlackBox: encode gets raw images in [0, 1] and does itself what "
-                f"{', '.join(used or ['max_pixel_value'])} is for."
+                "HttpBlackBox: encode gets raw images in [0, 1] and prepares them itself; leave out "
+                f"{', '.join(used or ['max_pixel_value'])}."
             )
 
     def __repr__(self) -> str:

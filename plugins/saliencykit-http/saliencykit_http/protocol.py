@@ -98,7 +98,7 @@ def read_info(said: Any, input: str | None, output: str | None, who: str) -> Mod
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"{who} does not describe a model as the Open Inference Protocol has it: "
+            f"{who} does not describe a model as the Open Inference Protocol does: "
             f"{type(error).__name__} {error}."
         ) from error
 

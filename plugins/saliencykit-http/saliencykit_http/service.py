@@ -124,8 +124,7 @@ class OpenInference:
             if remembered is None:
                 raise
             warnings.warn(
-                f"{error} What it declared of the model before is used: outputs come from the "
-                "cache only.",
+                f"{error} Using the metadata of an earlier run: outputs come from the cache only.",
                 stacklevel=2,
             )
             return json.loads(remembered)
@@ -188,7 +187,7 @@ class CustomService:
         except Exception as error:
             raise InputError(
                 f"{name_of(self.encode)} failed on images {rows.shape}: {type(error).__name__}: "
-                f"{error}. It returns bytes, a text, or lists, dicts, numbers and texts."
+                f"{error}. It must return bytes, a string, or JSON values."
             ) from error
 
     def read(self, reply: Reply, count: int) -> Array:

@@ -567,14 +567,14 @@ def test_passwords_are_never_shown(server):
         ({"encode": encode}, "two functions together"),
         (
             {"encode": encode, "decode": decode, "mean": 0, "std": 1},
-            "does itself what mean, std is for",
+            "prepares them itself; leave out mean, std",
         ),
-        ({"outputs": "softmax"}, "outputs is one of"),
-        ({"max_batch_size": 0}, "max_batch_size is a whole number >= 1"),
-        ({"max_queries": 0}, "max_queries is a whole number >= 1"),
-        ({"retries": -1}, "retries is a whole number >= 0"),
-        ({"timeout": 0}, "timeout is in seconds"),
-        ({"backoff": -1}, "backoff is in seconds"),
+        ({"outputs": "softmax"}, "outputs must be one of"),
+        ({"max_batch_size": 0}, "max_batch_size must be a whole number >= 1"),
+        ({"max_queries": 0}, "max_queries must be a whole number >= 1"),
+        ({"retries": -1}, "retries must be a whole number >= 0"),
+        ({"timeout": 0}, "timeout must be a number of seconds"),
+        ({"backoff": -1}, "backoff must be a number of seconds"),
     ],
 )
 def test_bad_options(options, words):

@@ -1,4 +1,4 @@
-"""A camera as frames."""
+"""A camera as an iterator of frames."""
 
 import time
 from collections.abc import Generator
@@ -11,13 +11,13 @@ from saliencykit.video import Frame
 
 
 class Capture(Protocol):
-    """What is asked of a camera: OpenCV's `VideoCapture`, or anything like it."""
+    """The interface of a camera: OpenCV's `VideoCapture`, or an object with the same methods."""
 
     def read(self) -> tuple[bool, Any]:
-        """Is there a picture, and the picture: (H, W, 3) uint8, BGR."""
+        """Whether there is an image, and the image: (H, W, 3) uint8, BGR."""
 
     def release(self) -> None:
-        """Let the camera go."""
+        """Close the camera."""
 
 
 def open_camera(source: str) -> Capture:
@@ -27,7 +27,7 @@ def open_camera(source: str) -> Capture:
         source: `0` for the first camera, a path, or an address.
 
     Raises:
-        InputError: OpenCV is not installed, or cannot open it.
+        InputError: OpenCV is not installed, or cannot open the camera.
     """
     try:
         import cv2
@@ -35,42 +35,42 @@ def open_camera(source: str) -> Capture:
         raise InputError("cameras are read by OpenCV; pip install opencv-python.") from None
     log = getattr(getattr(cv2, "utils", None), "logging", None)
     if log is not None:
-        log.setLogLevel(log.LOG_LEVEL_SILENT)  # what is wrong is said below, in one line
+        log.setLogLevel(log.LOG_LEVEL_SILENT)  # the error below says it in one line
     capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
     if not capture.isOpened():
         capture.release()
         raise InputError(
-            f"camera {source!r} cannot be opened: is it there, and used by nobody else? Another "
-            "one: --camera 1."
+            f"camera {source!r} cannot be opened: is it connected, and not in use by another "
+            "program? Choose another one with --camera 1."
         )
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # what is shown is now
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # no delay by buffered frames
     return capture  # type: ignore[no-any-return]
 
 
 def frames_of(capture: Capture, name: str) -> Generator[Frame, None, None]:
-    """Its pictures, RGB, with the seconds since the first; the camera is let go at the end.
+    """The camera's frames, RGB, with the seconds since the first; the camera is closed at the end.
 
     Args:
         capture: The camera.
-        name: What the user called it, for the error.
+        name: The camera's name in the error message.
 
     Raises:
-        InputError: It gives no picture, or none any more.
+        InputError: The camera returns no image, or stops.
     """
     started = time.perf_counter()
     index = 0
     try:
         while True:
-            there, picture = capture.read()
-            if not there or picture is None:
+            ok, image = capture.read()
+            if not ok or image is None:
                 raise InputError(
-                    f"camera {name!r} gives no picture."
+                    f"camera {name!r} returns no image."
                     if index == 0
-                    else f"camera {name!r} is gone, after {index} pictures: was it unplugged, or "
-                    "is it a file that ended?"
+                    else f"camera {name!r} stopped after {index} images: was it unplugged, or did "
+                    "the file end?"
                 )
             yield Frame(
-                np.ascontiguousarray(picture[:, :, ::-1]), time.perf_counter() - started, index
+                np.ascontiguousarray(image[:, :, ::-1]), time.perf_counter() - started, index
             )
             index += 1
     finally:

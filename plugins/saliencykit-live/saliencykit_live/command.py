@@ -14,38 +14,39 @@ from saliencykit_live.window import Window
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line. A user's mistake, and a camera that goes away, is one line on stderr
-    and exit code 2.
+    """Run the command line. A wrong option or a camera that stops is one line on stderr, and exit
+    code 2.
 
     Args:
-        arguments: In place of those of the process.
+        arguments: The command line; None: that of the process.
     """
     parser = argparse.ArgumentParser(
-        prog="saliencykit-live", description="A camera window with what the decision rests on."
+        prog="saliencykit-live",
+        description="A camera window that shows which pixels the decision depends on.",
     )
-    parser.add_argument("--model", default="demo", help="as `saliencykit explain` takes it")
+    parser.add_argument("--model", default="demo", help="as for `saliencykit explain`")
     parser.add_argument(
         "--masker",
-        help="a name or the file of a trained masker; default: the one made for the model",
+        help="a name, or the file of a trained masker; default: the one trained for the model",
     )
     parser.add_argument(
         "--label",
         default="follow",
-        help="a class by index or name; default: the top class, followed",
+        help="a class by index or name; default: the current top class",
     )
     parser.add_argument(
-        "--camera", default="0", help="its number, or a file or address; default: 0"
+        "--camera", default="0", help="number of the camera, or a file or address; default: 0"
     )
     parser.add_argument(
         "--smoothing",
         type=float,
         default=0.75,
-        help="share of the last mask in the next, in [0, 1)",
+        help="weight of the previous, motion-compensated mask, in [0, 1)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        _show(asked)
+        _show(options)
     except SaliencyKitError as error:
         print(" ".join(f"Error: {error}".split()), file=sys.stderr)
         sys.exit(2)
@@ -53,19 +54,19 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(130)
 
 
-def _show(asked: Any) -> None:
+def _show(options: Any) -> None:
     use_idle_cores()
-    black_box = black_box_on_device(asked.model, asked.device)
-    masker = trained_masker(black_box) if asked.masker is None else as_masker(asked.masker)
+    black_box = black_box_on_device(options.model, options.device)
+    masker = trained_masker(black_box) if options.masker is None else as_masker(options.masker)
     if masker is None:
         raise RegistryError(
-            f"no masker is trained for {asked.model}; saliencykit fit makes one, or write "
+            f"no masker is trained for {options.model}; saliencykit fit makes one, or write "
             "--masker grad-cam."
         )
-    label = int(asked.label) if asked.label.lstrip("-").isdigit() else asked.label
-    with closing(frames_of(open_camera(asked.camera), asked.camera)) as frames:
+    label = int(options.label) if options.label.lstrip("-").isdigit() else options.label
+    with closing(frames_of(open_camera(options.camera), options.camera)) as frames:
         window = Window(confidence=masker.confidence or 0.0)
         try:
-            run(black_box, masker, frames, window, label=label, smoothing=asked.smoothing)
+            run(black_box, masker, frames, window, label=label, smoothing=options.smoothing)
         finally:
             window.close()

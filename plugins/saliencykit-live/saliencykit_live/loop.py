@@ -1,4 +1,4 @@
-"""The loop: look, explain, show, until somebody closes the window."""
+"""The loop: read a frame, explain it, show it, until the window is closed."""
 
 import time
 from collections.abc import Iterator
@@ -10,20 +10,20 @@ from saliencykit import Explanation, Masker, explain_frames
 from saliencykit.video import Frame
 from saliencykit_live.painting import painted
 
-_KEEP = 0.9  # of the mean time between frames
+_KEEP = 0.9  # weight of the previous mean time between frames
 
 
 class Screen(Protocol):
-    """What is asked of a window."""
+    """The interface of a window."""
 
     def show(self, pixels: Any) -> None:
         """Show (H, W, 3) uint8 RGB."""
 
     def confidence(self) -> float:
-        """Where the knob is."""
+        """The position of the slider."""
 
     def closed(self) -> bool:
-        """Does the user want to end it?"""
+        """Whether the user closed the window."""
 
 
 def run(
@@ -38,63 +38,64 @@ def run(
 ) -> int:
     """Explain frames on a screen until it is closed.
 
-    Each frame is read when the last one is shown, so what is seen is now. When the knob is moved,
-    masks are made anew with the new confidence from the next frame on.
+    Each frame is read after the last one was shown, so the display does not lag behind. When the
+    slider is moved, masks have the new confidence from the next frame on.
 
     Args:
-        model: As `explain` takes it.
-        masker: As `explain` takes it; the knob is for one with a `confidence`.
-        frames: A camera's, or any.
+        model: As for `explain`.
+        masker: As for `explain`; the slider works for maskers with a `confidence`.
+        frames: The frames of a camera, or any other.
         screen: The window.
-        label: A class, or `follow`.
-        smoothing: As of `explain_frames`.
-        limit: Stop after so many frames.
+        label: A class, or `follow` for the current top class.
+        smoothing: As for `explain_frames`.
+        limit: Stop after this many frames.
 
     Returns:
-        How many frames were shown.
+        The number of frames that were shown.
 
     Raises:
-        InputError: As `explain_frames`; or the camera gives no picture any more.
+        InputError: As for `explain_frames`; or the camera stops.
     """
     shown, pace, last = 0, 0.0, 0.0
     while True:
-        knob = screen.confidence()
-        turned = masker
+        confidence = screen.confidence()
+        current = masker
         if getattr(masker, "confidence", None) is not None:
-            turned = replace(cast(Any, masker), confidence=knob)
+            current = replace(cast(Any, masker), confidence=confidence)
         with closing(
             explain_frames(
                 model,
                 _one_by_one(frames),
                 label,
-                turned,
+                current,
                 smoothing=smoothing,
                 batch_size=1,
                 prefetch=0,
             )
-        ) as answers:
-            for answer in answers:
+        ) as explanations:
+            for explanation in explanations:
                 now = time.perf_counter()
                 if shown > 1:  # the first frame waits for the model
                     pace = (now - last) if pace == 0 else _KEEP * pace + (1 - _KEEP) * (now - last)
                 last = now
-                screen.show(painted(answer, _line(answer, pace)))
+                screen.show(painted(explanation, _line(explanation, pace)))
                 shown += 1
                 if screen.closed() or shown == limit:
                     return shown
-                if screen.confidence() != knob:
+                if screen.confidence() != confidence:
                     break
             else:
                 return shown
 
 
-def _line(answer: Explanation, pace: float) -> str:
-    line = f"{answer.label_names[0].split(',')[0]} {float(answer.probability[0]):.0%}"
+def _line(explanation: Explanation, pace: float) -> str:
+    name = explanation.label_names[0].split(",")[0]
+    line = f"{name} {float(explanation.probability[0]):.0%}"
     return f"{line}   {1 / pace:.0f} fps" if pace else line
 
 
 def _one_by_one(frames: Iterator[Frame]) -> Iterator[Frame]:
-    """The same frames, so that closing what reads them does not close the camera."""
-    # `yield from` would pass a close on, to the camera
+    """The same frames; closing this iterator does not close the camera."""
+    # `yield from` would close the camera, too
     for frame in frames:  # noqa: UP028
         yield frame

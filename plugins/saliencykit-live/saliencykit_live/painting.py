@@ -1,4 +1,4 @@
-"""What the window shows: the picture with its mask, the class and the pace."""
+"""What the window shows: the frame with its mask, the class and the frame rate."""
 
 from typing import Any
 
@@ -11,19 +11,19 @@ from saliencykit.visualization import draw_overlay
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def painted(answer: Explanation, line: str) -> Array:
+def painted(explanation: Explanation, line: str) -> Array:
     """The overlay of a frame with a line of text, (H, W, 3) uint8 RGB.
 
     Args:
-        answer: Of one frame, with its picture.
-        line: In the upper left corner, on a dark ground.
+        explanation: The explanation of one frame, with its source image.
+        line: Text for the upper left corner, on a dark background.
     """
     from PIL import ImageDraw, ImageFont
 
-    picture = answer.source_images[0]
-    assert picture is not None
-    pixels = np.asarray(picture.convert("RGB"), np.float32) / 255
-    mask = mask_on_frame(answer, picture.size) / np.float32(255)
+    image = explanation.source_images[0]
+    assert image is not None
+    pixels = np.asarray(image.convert("RGB"), np.float32) / 255
+    mask = mask_on_frame(explanation, image.size) / np.float32(255)
     page = draw_overlay(pixels, mask, faint=0.1)
     draw = ImageDraw.Draw(page)
     font = ImageFont.load_default(max(12, page.height // 24))

@@ -1,19 +1,19 @@
-"""A window of OpenCV with a knob."""
+"""An OpenCV window with a slider for the masks' confidence."""
 
 from typing import Any, final
 
 from saliencykit import InputError
 
-_STEPS, _RANGE = 40, 4.0  # of the trackbar, which has whole numbers from 0 only
+_STEPS, _RANGE = 40, 4.0  # the slider has whole numbers from 0 only
 
 
 @final
 class Window:
-    """A window that can be closed by `q`, Escape or its button.
+    """A window that is closed with `q`, Escape or its button.
 
     Args:
-        title: Of the window.
-        confidence: Where the knob begins, in [-4, 4].
+        title: Title of the window.
+        confidence: Initial position of the slider, in [-4, 4].
 
     Raises:
         InputError: There is no display, or OpenCV was built without windows.
@@ -30,7 +30,7 @@ class Window:
         except cv2.error as error:
             raise InputError(
                 "no window can be opened: there is no display, or OpenCV was built without "
-                "windows, as opencv-python-headless is."
+                "windows; replace opencv-python-headless by opencv-python."
             ) from error
 
     def show(self, pixels: Any) -> None:
@@ -38,12 +38,12 @@ class Window:
         self._cv2.imshow(self.title, pixels[:, :, ::-1])
 
     def confidence(self) -> float:
-        """Where the knob is, in [-4, 4]."""
+        """The position of the slider, in [-4, 4]."""
         at = self._cv2.getTrackbarPos("larger <-> smaller", self.title)
         return float(max(0, at) / _STEPS * 2 * _RANGE - _RANGE)
 
     def closed(self) -> bool:
-        """`q`, Escape, or the window's button; also lets the window draw itself."""
+        """Whether `q`, Escape or the button was pressed; also lets the window redraw itself."""
         key = self._cv2.waitKey(1) & 0xFF
         return (
             key in (ord("q"), 27)
@@ -51,5 +51,5 @@ class Window:
         )
 
     def close(self) -> None:
-        """Take it away."""
+        """Close the window."""
         self._cv2.destroyAllWindows()

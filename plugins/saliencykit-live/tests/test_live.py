@@ -16,22 +16,22 @@ from saliencykit.video import Frame
 
 
 class FakeCapture:
-    """Gives so many pictures (BGR), then is gone."""
+    """Returns some images (BGR), then stops."""
 
     def __init__(self, count=10**6):
         small = demo_image().convert("RGB").resize((64, 48))
-        self.picture, self.left, self.released = np.asarray(small)[:, :, ::-1], count, 0
+        self.image, self.left, self.released = np.asarray(small)[:, :, ::-1], count, 0
 
     def read(self):
         self.left -= 1
-        return (True, self.picture) if self.left >= 0 else (False, None)
+        return (True, self.image) if self.left >= 0 else (False, None)
 
     def release(self):
         self.released += 1
 
 
 class FakeScreen:
-    """Keeps what it is shown; the knob is turned after some frames."""
+    """Keeps what it is shown; the slider is moved after some frames."""
 
     def __init__(self, count, knobs=()):
         self.count, self.knobs, self.shown = count, dict(knobs), []
@@ -59,17 +59,17 @@ def masker(black_box):
     return RealTimeMasker.load(DEMO_DIR / "masker.safetensors", black_box)
 
 
-def test_it_shows_frames_until_the_window_is_closed_and_lets_the_camera_go(black_box, masker):
+def test_it_shows_frames_until_the_window_is_closed_and_closes_the_camera(black_box, masker):
     capture, screen = FakeCapture(), FakeScreen(3)
     frames = frames_of(capture, "0")
     assert run(black_box, masker, frames, screen) == 3
     frames.close()
     assert capture.released == 1
-    assert capture.left == 10**6 - 3  # no picture is read before it is needed
+    assert capture.left == 10**6 - 3  # no image is read before it is needed
     assert all(pixels.shape == (48, 64, 3) and pixels.dtype == np.uint8 for pixels in screen.shown)
 
 
-def test_the_knob_makes_masks_smaller(black_box, masker, monkeypatch):
+def test_the_slider_makes_masks_smaller(black_box, masker, monkeypatch):
     areas = []
     monkeypatch.setattr(
         "saliencykit_live.loop.painted",
@@ -81,7 +81,7 @@ def test_the_knob_makes_masks_smaller(black_box, masker, monkeypatch):
     assert all(line.endswith(" fps") for _, line in areas[2:])
 
 
-def test_another_masker_has_no_knob(black_box):
+def test_another_masker_has_no_slider(black_box):
     assert (
         run(
             black_box, "center-box", frames_of(FakeCapture(), "0"), FakeScreen(2, {1: 1.0}), label=3
@@ -95,17 +95,17 @@ def test_a_file_that_ends_ends_the_loop(black_box, masker):
     assert run(black_box, masker, frames, FakeScreen(9)) == 2
 
 
-def test_a_camera_that_vanishes_is_one_line(black_box, masker):
+def test_a_camera_that_stops_is_one_line(black_box, masker):
     capture, screen = FakeCapture(2), FakeScreen(9)
-    with pytest.raises(InputError, match="camera '0' is gone, after 2 pictures"):
+    with pytest.raises(InputError, match="camera '0' stopped after 2 images"):
         run(black_box, masker, frames_of(capture, "0"), screen)
     assert len(screen.shown) == 2
     assert capture.released == 1
-    with pytest.raises(InputError, match="gives no picture"):
+    with pytest.raises(InputError, match="returns no image"):
         next(frames_of(FakeCapture(0), "0"))
 
 
-def test_what_is_painted_holds_the_text_and_the_picture(black_box, masker):
+def test_the_painted_frame_shows_the_text_and_the_image(black_box, masker):
     from saliencykit import explain
 
     answer = explain(black_box, demo_image(), masker=masker, verify=False)
@@ -133,7 +133,7 @@ def test_a_camera_that_is_not_there_is_one_line_and_code_2(monkeypatch, capsys):
     assert capsys.readouterr().err.startswith("Error: camera '7' cannot be opened")
 
 
-def test_the_command_shows_and_says_when_the_camera_is_gone(monkeypatch, capsys):
+def test_the_command_shows_and_says_when_the_camera_stops(monkeypatch, capsys):
     capture = fake_cv2(monkeypatch, opened=True)
     screen = FakeScreen(9)
     screen.close = lambda: None
@@ -142,8 +142,7 @@ def test_the_command_shows_and_says_when_the_camera_is_gone(monkeypatch, capsys)
         command.main([])
     assert stop.value.code == 2
     assert capsys.readouterr().err == (
-        "Error: camera '0' is gone, after 2 pictures: was it unplugged, or is it a file that "
-        "ended?\n"
+        "Error: camera '0' stopped after 2 images: was it unplugged, or did the file end?\n"
     )
     assert len(screen.shown) == 2
     assert capture.released >= 1

@@ -113,7 +113,7 @@ class OnnxBlackBox(BlackBox):
         check_choices(self, who, outputs=OUTPUT_KINDS)
         check_max_batch_size(self.max_batch_size, who)
         if self.threads is not None and (not isinstance(self.threads, int) or self.threads < 1):
-            raise InputError(f"{who}: threads is >= 1 or None; got {self.threads!r}.")
+            raise InputError(f"{who}: threads must be >= 1 or None; got {self.threads!r}.")
         session = self._open()
         name, shape, dtype = image_input(session, self.input, self._name)
         output, output_shape = logits_output(session, self.output, self._name)
@@ -221,8 +221,8 @@ class OnnxBlackBox(BlackBox):
             )
         if self.providers is not None or self.threads is not None or self.options is not None:
             raise InputError(
-                "OnnxBlackBox: providers, threads and options are those of the session that was "
-                "given."
+                "OnnxBlackBox: the session that was given has its own providers, threads and options; "
+                "leave them out."
             )
         return self.model
 

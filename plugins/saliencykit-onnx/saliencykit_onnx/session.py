@@ -46,7 +46,7 @@ def open_session(
         options.intra_op_num_threads = threads or torch.get_num_threads()
         options.log_severity_level = 4  # errors are raised, and need not be on stderr as well
     elif threads is not None:
-        raise InputError("threads is given inside of options: options.intra_op_num_threads = ...")
+        raise InputError("set threads in options: options.intra_op_num_threads = ...")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
     except Exception as error:  # onnxruntime's own exceptions have no common base

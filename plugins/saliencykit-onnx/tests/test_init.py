@@ -58,7 +58,7 @@ def test_names_in_texts(dynamic):
         assert black_box.mean == (0.5, 0.4, 0.3)
         assert black_box.std == 0.25
     assert black_box.max_batch_size == 8
-    with pytest.raises(InputError, match="onnx/onnx takes no option 'color'"):
+    with pytest.raises(InputError, match="onnx/onnx has no option 'color'"):
         as_black_box(f"onnx:{dynamic},color=rgb")
 
 

@@ -53,7 +53,7 @@ def test_the_map_of_torch_with_as_many_queries(kind, request, torch_box):
         ours.attributions, theirs.attributions, atol=1e-4 * float(ours.attributions.abs().max())
     )
     assert torch.allclose(ours.mask, theirs.mask, atol=1e-4)
-    assert counted[0].images == counted[1].images == 2 + 2 * 100 + 2 * 2
+    assert counted[0].num_images == counted[1].num_images == 2 + 2 * 100 + 2 * 2
 
 
 def test_a_fixed_batch_is_filled_up_and_queried_in_multiples(fixed):
@@ -84,7 +84,7 @@ def test_a_session_is_used_as_it_is(dynamic, torch_box):
     mine = session(dynamic)
     black_box = OnnxBlackBox(mine, mean=MEAN, std=STD)
     assert torch.allclose(black_box(PICTURES), torch_box(PICTURES), atol=1e-5)
-    with pytest.raises(InputError, match="those of the session"):
+    with pytest.raises(InputError, match="has its own providers"):
         OnnxBlackBox(mine, threads=2)
     with pytest.raises(InputError, match="got int"):
         OnnxBlackBox(3)
@@ -101,7 +101,7 @@ def test_session_options_and_providers(dynamic):
         InputError, match=r"has no provider 'NoExecutionProvider'; it has .*CPUExecutionProvider"
     ):
         OnnxBlackBox(dynamic, providers=["NoExecutionProvider"])
-    with pytest.raises(InputError, match="inside of options"):
+    with pytest.raises(InputError, match="set threads in options"):
         OnnxBlackBox(dynamic, options=options, threads=2)
 
 
@@ -248,13 +248,13 @@ def test_files_that_are_no_model(tmp_path, dynamic):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"outputs": "softmax"}, "outputs is one of logits, probabilities"),
-        ({"max_batch_size": 0}, "max_batch_size is >= 1"),
-        ({"threads": 0}, "threads is >= 1"),
-        ({"mean": 0.5}, "mean and std are given together"),
+        ({"outputs": "softmax"}, "outputs must be one of logits, probabilities"),
+        ({"max_batch_size": 0}, "max_batch_size must be >= 1"),
+        ({"threads": 0}, "threads must be >= 1"),
+        ({"mean": 0.5}, "mean and std must be given together"),
         ({"size": 24}, "size=24 was given and the model takes 16 x 16"),
         ({"input": "x"}, "has no input 'x'; it has pixels"),
-        ({"layout": "CHW"}, "layout is one of"),
+        ({"layout": "CHW"}, "layout must be one of"),
         ({"class_names": "nowhere.txt"}, "cannot read class names"),
     ],
 )

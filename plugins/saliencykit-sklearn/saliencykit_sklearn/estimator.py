@@ -41,7 +41,7 @@ def choose_method(estimator: Any, wanted: Method | None) -> Method:
     """
     who = type(estimator).__name__
     if wanted is not None and wanted not in METHODS:
-        raise InputError(f"method is one of {', '.join(METHODS)}; got {wanted!r}.")
+        raise InputError(f"method must be one of {', '.join(METHODS)}; got {wanted!r}.")
     if not hasattr(estimator, "classes_"):
         fits = any(hasattr(estimator, method) for method in METHODS)
         why = (

@@ -94,7 +94,7 @@ class SklearnBlackBox(BlackBox):
         check_max_batch_size(self.max_batch_size, "SklearnBlackBox")
         if self.features is not None and not callable(self.features):
             raise InputError(
-                "SklearnBlackBox: features is a function from images to rows; got "
+                "SklearnBlackBox: features must be a function from images to rows; got "
                 f"{self.features!r}."
             )
         path = isinstance(self.model, str | os.PathLike)

@@ -174,12 +174,12 @@ def test_bad_options(pixels):
             r"channels",
         ),
         ({"channels": 1}, "192 features, which is not a square image"),
-        ({"method": "predict"}, "method is one of"),
-        ({"max_pixel_value": 0}, "max_pixel_value is the value"),
-        ({"max_batch_size": 0}, "max_batch_size is >= 1"),
+        ({"method": "predict"}, "method must be one of"),
+        ({"max_pixel_value": 0}, "max_pixel_value must be the value"),
+        ({"max_batch_size": 0}, "max_batch_size must be >= 1"),
         ({"features": 3}, "features is a function"),
         ({"class_names": ["a"]}, "has 3 classes, and 1 class_names"),
-        ({"layout": "HWC"}, "layout is one of"),
+        ({"layout": "HWC"}, "layout must be one of"),
     ]:
         with pytest.raises(InputError, match=words):
             SklearnBlackBox(estimator, **options)

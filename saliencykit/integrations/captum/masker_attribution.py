@@ -148,7 +148,7 @@ class MaskerAttribution(PerturbationAttribution):  # type: ignore[misc]
         given, limit = images_of(inputs), perturbations_per_eval
         if not (limit is None or (isinstance(limit, int) and limit >= 1)):
             raise InputError(
-                f"{_WHO}.attribute: perturbations_per_eval is >= 1 or None; got {limit!r}."
+                f"{_WHO}.attribute: perturbations_per_eval must be >= 1 or None; got {limit!r}."
             )
         with rng.isolated(given.device), torch.no_grad():
             images = raw_pixels(given.detach().clone(), self.statistics)

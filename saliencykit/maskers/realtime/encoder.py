@@ -110,8 +110,8 @@ class TrunkEncoder(Encoder):
             if read.shape[1] != feature_map.channels:
                 raise InputError(
                     f"layer {feature_map.name!r} of {name_of(black_box.module)} has "
-                    f"{read.shape[1]} channels, and the masker was made for "
-                    f"{feature_map.channels}: another model. Train a masker for it with "
+                    f"{read.shape[1]} channels, and the masker was trained on another "
+                    f"model, with {feature_map.channels}. Train a masker for it with "
                     "fit(model, images)."
                 )
         return Features(maps, logits, (images.shape[2], images.shape[3]))
@@ -159,7 +159,7 @@ class StandaloneEncoder(Encoder):
         if min(*widths, depth, stem) < 1:
             raise InputError(
                 f"StandaloneEncoder(widths={tuple(widths)}, depth={depth}, stem={stem}): all of "
-                "them are >= 1."
+                "them must be >= 1."
             )
         self.channels, self.depth, self.stem = tuple(widths), depth, stem
         self.size, self.channels_in = tuple(size), channels_in

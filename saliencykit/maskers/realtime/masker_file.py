@@ -50,8 +50,8 @@ def write_network(
         or not isinstance(decoder, UNet | Bottleneck)
     ):
         raise InputError(
-            "a masker's file holds a network of TrunkEncoder, StandaloneEncoder or "
-            "PretrainedEncoder, of ClassFilters, and of UNet or Bottleneck; got "
+            "a masker can be saved if its network has a TrunkEncoder, StandaloneEncoder or "
+            "PretrainedEncoder, ClassFilters, and a UNet or Bottleneck; got "
             f"{name_of(encoder)}, {name_of(selector)}, {name_of(decoder)}. Save "
             "masker.network.state_dict() instead."
         )

@@ -100,7 +100,7 @@ class ClassFilters(ClassSelector):
         if weight.shape != self.weight.shape:
             raise InputError(
                 f"the model's head has {tuple(weight.shape)} (classes, channels), and the masker "
-                f"was trained for {tuple(self.weight.shape)}: another model. Train a masker for it "
+                f"was trained on another model, with {tuple(self.weight.shape)}. Train a masker for it "
                 "with fit(model, images)."
             )
         self.weight.copy_(weight - weight.mean(0))

@@ -44,7 +44,7 @@ def test_the_trunk_encoder_leaves_the_model_unchanged(net, pictures):
 
 def test_layers_of_another_model_are_refused(net, pictures):
     with pytest.raises(
-        InputError, match=r"'stages.0' of \w+ has 8 channels, and the masker was made for 9"
+        InputError, match=r"'stages.0' of \w+ has 8 channels, .* another model, with 9"
     ):
         TrunkEncoder((FeatureMap("stages.0", "maps", 9, (16, 16)),)).encode(
             net("convolutional"), pictures(2)
@@ -87,7 +87,7 @@ def test_the_standalone_encoder_knows_its_channels_and_sides(options):
 
 @pytest.mark.parametrize("options", [{"widths": (8, 0)}, {"depth": 0}, {"stem": 0}])
 def test_bad_arguments_of_the_standalone_encoder_are_refused(options):
-    with pytest.raises(InputError, match="all of them are >= 1"):
+    with pytest.raises(InputError, match="all of them must be >= 1"):
         StandaloneEncoder(**options)
 
 

@@ -111,7 +111,7 @@ BROKEN = [
     (OwnAttribute(None), suite.OWN_CALL, "OwnAttribute.attribute"),
     (Given(None, needs_gradient="yes"), suite.DECLARES, "'yes'"),
     (Given(lambda b, x, y, g: x), suite.MASKS, "a mask has shape"),
-    (Given(lambda b, x, y, g: x[:, :1] - 1), suite.MASKS, "a mask is in [0, 1]"),
+    (Given(lambda b, x, y, g: x[:, :1] - 1), suite.MASKS, "a mask must be in [0, 1]"),
     (Given(lambda b, x, y, g: x[:, :1] / 0), suite.MASKS, "a mask is finite"),
     (Given(lambda b, x, y, g: x[:, :1] > 0.5), suite.MASKS, "a mask is float"),
     (Given(lambda b, x, y, g: x.view(-1, 3, 16, 16)[:, :1]), suite.MASKS, "it raised RuntimeError"),
