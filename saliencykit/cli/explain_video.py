@@ -37,7 +37,7 @@ STOPPED_EARLY = 3
 
 
 def is_video(images: list[str] | None, output: Path) -> bool:
-    """Whether a video is to be explained, judging by the file names."""
+    """Whether the file names are those of videos."""
     given = any(Path(name).suffix.lower() in SUFFIXES for name in images or [])
     return given or output.suffix.lower() in FORMATS
 

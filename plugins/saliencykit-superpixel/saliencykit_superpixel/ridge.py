@@ -11,7 +11,7 @@ _MAX_USED = 0.9
 def ridge(
     sets: Tensor, targets: Tensor, weights: Tensor, penalty: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The slopes `g` that minimise `sum_s w_s (y_s - a - z_s g)^2 + penalty * |g|^2`; the
+    """The slopes `g` that minimize `sum_s w_s (y_s - a - z_s g)^2 + penalty * |g|^2`; the
     intercept `a` is not penalized.
 
     Args:

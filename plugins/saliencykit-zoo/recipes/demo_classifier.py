@@ -295,7 +295,7 @@ def train(work: Path, args: argparse.Namespace) -> None:
 
 
 def export(work: Path, args: argparse.Namespace) -> None:
-    """Write the best checkpoint as the package's embedded classifier: fp16 weights, facts and card, with its figures measured anew."""
+    """Write the best checkpoint as the package's embedded classifier: fp16 weights, facts and card, with its figures measured again."""
     images, labels = decode(DATA / "tiny-imagenet-200" / "val.npz")
     trained = load_file(work / "best.safetensors")
     half = {k: v.half() for k, v in trained.items() if v.is_floating_point()}

@@ -1,0 +1,83 @@
+"""Language: messages, help texts and docstrings use the field's words, in American spelling."""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# What a reader from outside does not expect: a pattern, and what to write instead.
+WORDS = {
+    r"pictures?(?![-.\w/*])": "image",
+    r"ask(s|ed|ing)?": "query, or say what is wanted",
+    r"anew": "again",
+    r"rooms?(?! for)": "package, module",
+    r"doors?": "API, entry point",
+    r"house": "the library's name",
+    r"spools?": "reserve file",
+    r"lessons?": "distillation",
+    r"taps?": "feature map",
+    r"judg(e|es|ed|ing)": "score, evaluate, validate",
+    r"go(es)? on": "resume, continue",
+    r"(?<!marginal )winning": "marginal winning probability",
+    r"cutting": "thresholding",
+    r"what stands": "say what fills the pixels",
+    r"let (it )?go": "close, release",
+    r"the box (itself|says|answers)": "the black box",
+    r"knob": "slider, option",
+}
+BRITISH = re.compile(
+    r"colour|\bcentre|normalis|optimis(?!t)|neighbour|\bgrey|behaviour|localis|randomis|summaris"
+    r"|minimis|maximis|recognis|initialis|parametris|linearis|generalis|visualis|unlabelled",
+    re.IGNORECASE,
+)
+NAMES = r"AttributionLocalisation"  # of other libraries
+
+
+def sources(*folders):
+    paths = (path for folder in folders for path in sorted((ROOT / folder).rglob("*.py")))
+    return [path for path in paths if "tests" not in path.parts]
+
+
+@cache
+def spoken(path):
+    """The texts of a module that a user may read: docstrings, messages and help texts, by line."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    texts = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if ast.get_docstring(node) is not None:
+                texts.append(first.value)
+        elif isinstance(node, ast.Raise | ast.Call):
+            texts += [
+                each
+                for each in ast.walk(node)
+                if isinstance(each, ast.Constant) and isinstance(each.value, str)
+            ]
+    return [(text.lineno, text.value) for text in texts]
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_texts_use_the_words_of_the_field(word):
+    pattern = re.compile(rf"\b(?:{word})\b", re.IGNORECASE)
+    assert not {
+        f"{path.relative_to(ROOT)}:{line}: {match.group()!r}; write: {WORDS[word]}"
+        for path in sources("saliencykit", "plugins")
+        for line, text in spoken(path)
+        if " " in text and (match := pattern.search(text))
+    }
+
+
+def test_spelling_is_american():
+    prose = [path for folder in ("docs", "plugins") for path in (ROOT / folder).rglob("*.md")]
+    paths = [*sources("saliencykit", "plugins", "docs"), *prose]
+    assert not {
+        f"{path.relative_to(ROOT)}:{number}: {match.group()!r}"
+        for path in paths
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if (match := BRITISH.search(re.sub(NAMES, "", line)))
+    }
