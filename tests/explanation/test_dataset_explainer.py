@@ -479,11 +479,21 @@ def test_a_trained_masker_answers_as_in_explain(tmp_path):
 
 
 LAUNCHED = """
-import sys, torch from saliencykit.explanation.dataset_explainer import explain_dataset from
-saliencykit.testing.black_boxes import PlantedEvidence torch.set_num_threads(1) box =
-PlantedEvidence() images, labels = box.examples(24, generator=torch.Generator().manual_seed(0))
-pairs = list(zip(images, labels.tolist())) saved = explain_dataset(box, pairs,
-masker="rise:samples=24", batch_size=4, output_dir=sys.argv[1], overlays=2) assert len(saved) == 24
+import sys
+
+import torch
+
+from saliencykit.explanation import explain_dataset
+from saliencykit.testing import PlantedEvidence
+
+torch.set_num_threads(1)
+black_box = PlantedEvidence()
+images, labels = black_box.examples(24, generator=torch.Generator().manual_seed(0))
+pairs = list(zip(images, labels.tolist()))
+saved = explain_dataset(
+    black_box, pairs, masker="rise:samples=24", batch_size=4, output_dir=sys.argv[1], overlays=2
+)
+assert len(saved) == 24
 """
 
 

@@ -164,7 +164,7 @@ def test_the_steps_of_the_tutorial_work(tmp_path):
     (info / "entry_points.txt").write_text("[saliencykit]\nmy-plugin = my_plugin\n")
     path = [tmp_path / "site", made.folder]
     assert "11 passed" in python("-m", "pytest", "-q", "my-plugin", cwd=tmp_path, path=path)
-    listed = python("-m", "saliencykit", "plugins", cwd=tmp_path, path=path)
+    listed = python("-m", "saliencykit", "plugins", "list", cwd=tmp_path, path=path)
     for name in ("main-color", "shuffled", "undecided", "peephole", "quadtree", "kept"):
         assert f" my-plugin/{name} " in listed
     for masker in ("quadtree", "my-plugin/quadtree:depth=2,alternative=my-plugin/shuffled"):

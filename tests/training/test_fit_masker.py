@@ -385,18 +385,30 @@ def test_it_finds_the_planted_evidence(seed):
 
 TWO = """
 import sys
-import torch
-from saliencykit.training.fit_masker import fit
-from saliencykit.maskers.realtime.encoder import Own
-from saliencykit.testing.black_boxes import PlantedEvidence
-import accelerate
 
-torch.set_num_threads(1) box = PlantedEvidence() images, _ = box.examples(32,
-generator=torch.Generator().manual_seed(0)) own = Own(widths=(8, 12), depth=1, size=(16, 16)) steps
-= [] masker = fit(box, images, encoder=own, steps=6, batch_size=8, views_per_image=1, area=0.2,
-checkpoint_dir=sys.argv[1] + "/run", on_step=steps.append) state = accelerate.PartialState() assert
-state.num_processes == 2 torch.save([dict(masker.network.state_dict()), [step.loss for step in
-steps]], f"{sys.argv[1]}/{state.process_index}.pt") if state.is_main_process:
+import accelerate
+import torch
+
+from saliencykit import fit
+from saliencykit.maskers.realtime.encoder import StandaloneEncoder
+from saliencykit.testing import PlantedEvidence
+
+torch.set_num_threads(1)
+black_box = PlantedEvidence()
+images, _ = black_box.examples(32, generator=torch.Generator().manual_seed(0))
+encoder = StandaloneEncoder(widths=(8, 12), depth=1, size=(16, 16))
+steps = []
+masker = fit(
+    black_box, images, encoder=encoder, steps=6, batch_size=8, views_per_image=1, area=0.2,
+    checkpoint_dir=sys.argv[1] + "/run", on_step=steps.append,
+)
+state = accelerate.PartialState()
+assert state.num_processes == 2
+torch.save(
+    [dict(masker.network.state_dict()), [step.loss for step in steps]],
+    f"{sys.argv[1]}/{state.process_index}.pt",
+)
+if state.is_main_process:
     masker.save(sys.argv[1] + "/masker.safetensors")
 """
 
