@@ -316,7 +316,7 @@ def _summary(
     device: torch.device,
 ) -> str:
     height, width = data.training.pixels.shape[2:]
-    filters = "learned" if getattr(network.selector, "own", False) else "the classifier's own"
+    filters = "learned" if network.selector.trained else "the classifier's own"
     phases = f"{schedule.pixel_steps} steps on composed pixels"
     if partial_network is not None and schedule.mixing_steps:
         layer = partial_network.feature_map.name

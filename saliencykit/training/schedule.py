@@ -148,7 +148,7 @@ def make_schedule(
     return Schedule(
         objective,
         alternative,
-        warmup_steps=warmup_steps if getattr(network.selector, "own", False) else 0,
+        warmup_steps=warmup_steps if network.selector.trained else 0,
         mixing_steps=mixing_steps,
         pixel_steps=steps - mixing_steps,
         validate_every=max(25, steps // _VALIDATIONS),

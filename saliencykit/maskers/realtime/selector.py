@@ -18,9 +18,11 @@ class ClassSelector(nn.Module, ABC):
 
     Attributes:
         num_classes: K.
+        trained: Are its weights trained with the network, and not read from the classifier?
     """
 
     num_classes: int
+    trained: bool = False
 
     @abstractmethod
     def forward(self, coarse: Tensor, labels: Labels) -> Tensor:
