@@ -25,7 +25,8 @@ COSTLY = (
 QUERIES = ("rise",)
 """They only ask, so that they may ask the fastest copy of the classifier."""
 SCATTERED = (
-    "gradient", "input-x-gradient", "integrated-gradients", "smoothgrad", "guided-backprop", "deconvolution",
+    "gradient", "input-x-gradient", "integrated-gradients", "smoothgrad", "guided-backprop",
+    "deconvolution",
     "guided-grad-cam",
 )  # fmt: skip
 """Maps of single pixels, which make boxes of the whole photo: they are averaged over 4 x 4 pixels

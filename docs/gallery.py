@@ -36,9 +36,11 @@ front of a space shuttle.
 """
 CLASSES = ("tiger cat", "espresso", "tripod", "missile", "scooter", "space shuttle")
 METHODS = {
-    "layers": ("cam", "grad-cam", "guided-grad-cam", "ablation-cam", "score-cam", "excitation-backprop",
+    "layers": ("cam", "grad-cam", "guided-grad-cam", "ablation-cam", "score-cam",
+        "excitation-backprop",
                "contrastive-excitation-backprop"),
-    "gradients": ("gradient", "input-x-gradient", "integrated-gradients", "smoothgrad", "guided-backprop", "deconvolution",
+    "gradients": ("gradient", "input-x-gradient", "integrated-gradients", "smoothgrad",
+        "guided-backprop", "deconvolution",
                   "feedback"),
     "perturbation": ("rise", "occlusion", "feature-ablation"),
     "optimization": ("iterative", "meaningful-perturbation", "extremal-perturbation"),
@@ -115,9 +117,7 @@ def sheet(
     enough for phones.
     """
     pitch = TILE + LABEL + GAP
-    result = Image.new(
-        "RGB", (len(images) * (TILE + GAP) - GAP, (len(masks) + 1) * pitch), "white"
-    )
+    result = Image.new("RGB", (len(images) * (TILE + GAP) - GAP, (len(masks) + 1) * pitch), "white")
     draw, small, large = (
         ImageDraw.Draw(result),
         ImageFont.load_default(16),

@@ -35,7 +35,8 @@ QUICK = {
 }
 QUICK["extremal-perturbation"] = "extremal-perturbation:steps=3"
 LAYERS = {
-    "cam", "ablation-cam", "grad-cam", "score-cam", "excitation-backprop", "contrastive-excitation-backprop", "feedback",
+    "cam", "ablation-cam", "grad-cam", "score-cam", "excitation-backprop",
+    "contrastive-excitation-backprop", "feedback",
     "guided-backprop", "deconvolution", "guided-grad-cam",
 }  # fmt: skip
 """They read the layers of a torch module, which PlantedEvidence has not."""

@@ -195,7 +195,8 @@ def forms(photos):
 
 
 FORMS = (
-    "folder", "csv", "json lines", "paths", "images", "pairs", "array", "map style", "iterator", "tensor",
+    "folder", "csv", "json lines", "paths", "images", "pairs", "array", "map style", "iterator",
+    "tensor",
 )  # fmt: skip
 
 

@@ -112,7 +112,8 @@ def test_rows_maps_and_table_say_what_explain_says(black_box, pairs, tmp_path):
         assert row.seconds > 0
         assert torch.allclose(saved.mask_of(row)[0], wanted.mask[i], atol=1 / 510 + 1e-6)
     assert files(tmp_path / "run") == [
-        "lock", "manifest.json", "maps-0-0.safetensors", "overlays/0000/0000000.png", "overlays/0000/0000001.png", "rows.jsonl",
+        "lock", "manifest.json", "maps-0-0.safetensors", "overlays/0000/0000000.png",
+        "overlays/0000/0000001.png", "rows.jsonl",
         "table.csv",
     ]  # fmt: skip
     table = list(csv.DictReader((tmp_path / "run" / "table.csv").open()))

@@ -28,11 +28,13 @@ def test_factories_make_what_they_are_registered_as(kind):
         (
             "term",
             {
-                "smoothness", "area", "power-area", "preserved-log-probability", "preserved-margin", "destroyed-probability",
+                "smoothness", "area", "power-area", "preserved-log-probability", "preserved-margin",
+                "destroyed-probability",
                 "destroyed-margin",
             },
         ),
-        ("masker", {"iterative", "meaningful-perturbation", "rise", "occlusion", "center-box", "whole-image"}),
+        ("masker", {"iterative", "meaningful-perturbation", "rise", "occlusion", "center-box",
+            "whole-image"}),
         ("metric", {"saliency-score"}),
     ],
 )  # fmt: skip

@@ -13,7 +13,8 @@ from saliencykit.registry.scaffold import names_of, new_plugin, write_template
 
 ROOT = Path(__file__).parents[2]
 FILES = [
-    "README.md", "my_plugin/__init__.py", "my_plugin/alternative.py", "my_plugin/black_box.py", "my_plugin/masker.py",
+    "README.md", "my_plugin/__init__.py", "my_plugin/alternative.py", "my_plugin/black_box.py",
+    "my_plugin/masker.py",
     "my_plugin/metric.py", "my_plugin/term.py", "pyproject.toml", "tests/test_contracts.py",
 ]  # fmt: skip
 
@@ -47,7 +48,8 @@ def test_the_example_is_the_template(tmp_path):
 def test_the_tutorial_quotes_the_template_and_its_example_is_short(tmp_path):
     write_template(tmp_path, "my-plugin")
     assert [name for name, _ in QUOTED] == [
-        "my_plugin/masker.py", "my_plugin/__init__.py", "my_plugin/quadtree.py", "my_plugin/__init__.py", "tests/test_contracts.py",
+        "my_plugin/masker.py", "my_plugin/__init__.py", "my_plugin/quadtree.py",
+        "my_plugin/__init__.py", "tests/test_contracts.py",
     ]  # fmt: skip
     for name, text in QUOTED[:2]:
         assert text in (tmp_path / name).read_text()

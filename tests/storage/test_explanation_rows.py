@@ -5,7 +5,8 @@ import pytest
 from saliencykit.storage.explanation_rows import ExplainedRow, hexadecimal
 
 ROW = ExplainedRow(
-    name="é/a.png", index=7, label=3, label_name="cat", probability=0.123456789, area=0.25, kept=1.0, dropped=0.0, seconds=0.5,
+    name="é/a.png", index=7, label=3, label_name="cat", probability=0.123456789, area=0.25,
+    kept=1.0, dropped=0.0, seconds=0.5,
     size=(32, 48), image_key=hexadecimal(-5), shard="maps-0-0", key="7",
 )  # fmt: skip
 NAMED = {"name": "a", "index": 1}

@@ -136,7 +136,8 @@ def test_frames_of_other_sizes_go_through_in_order(black_box):
     frames = [torch.rand(3, side, 16) for side in (16, 16, 20, 20, 16)]
     answers = list(explain_frames(black_box, frames, 0, "center-box"))
     assert [a.mask.shape[2] for a in answers] == [16, 16, 20, 20, 16]
-    assert [a.provenance["cut"] for a in answers] == [True, *[a.provenance["cut"] for a in answers[1:2]], True, *[
+    assert [a.provenance["cut"] for a in answers] == [True,
+        *[a.provenance["cut"] for a in answers[1:2]], True, *[
         a.provenance["cut"] for a in answers[3:4]
     ], True]  # fmt: skip
 

@@ -215,7 +215,8 @@ FAULTS = {
     "500": "500", "503": "503", "429": "429", "hang": "hang", "cut": "cut",
     "drop": "drop", "trickle": "trickle",
     "nan": nan, "rows": fewer_rows, "data": wrong_data, "words": words,
-    "garbage": lambda rows: b"\x00\xffgarbage", "empty": lambda rows: b"", "list": lambda rows: b"[1, 2]",
+    "garbage": lambda rows: b"\x00\xffgarbage", "empty": lambda rows: b"",
+    "list": lambda rows: b"[1, 2]",
     "deep": lambda rows: b"[" * 100_000, "other": lambda rows: b'{"outputs": [{"name": "x", '
                                                                b'"shape": [1], "data": [1]}]}',
 }  # fmt: skip
@@ -487,7 +488,8 @@ def test_what_makes_an_answer_another_one(serve, tmp_path):
 def encode(pictures):
     assert pictures.dtype == np.float32
     assert pictures.shape[3] == 3
-    return {"inputs": [{"name": "pixels", "datatype": "FP32", "shape": [len(pictures), 3, SIDE, SIDE],
+    return {"inputs": [{"name": "pixels", "datatype": "FP32",
+        "shape": [len(pictures), 3, SIDE, SIDE],
                         "data": pictures.transpose(0, 3, 1, 2).ravel().tolist()}]}  # fmt: skip
 
 

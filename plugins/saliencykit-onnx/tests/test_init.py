@@ -87,7 +87,8 @@ def test_the_command_line_explains_a_file_beside_broken_plugins(dynamic, tmp_pat
     assert "left out: RuntimeError: out of order" in " ".join(listed.stdout.split())
     assert "onnx/onnx" in listed.stdout
     assert "twin/onnx" in listed.stdout
-    done = run("explain", "--json", "--model", f"onnx/onnx:{dynamic},mean=0,std=1", "--masker", "rise:samples=20",
+    done = run("explain", "--json", "--model", f"onnx/onnx:{dynamic},mean=0,std=1", "--masker",
+        "rise:samples=20",
                "--output", tmp_path / "out", folder=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)
