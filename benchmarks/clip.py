@@ -8,7 +8,7 @@ pixel known.
 |---|---|
 | 0 to 99 | chelsea: the camera pans right, about a pixel a frame, and shakes a little |
 | 100 to 174 | cut to coffee: it zooms in, twofold |
-| 175 to 264 | cut to coffee from nearer: a small chelsea comes in from the right; two classes in view |
+| 175 to 264 | cut to coffee from nearer: a small chelsea comes in; two classes in view |
 | 265 to 324 | cut to rocket: it pans upwards, zooms out and shakes |
 
 Sensor noise of two 255ths is added to each frame; everything is drawn from one seed. `render` gives

@@ -1,7 +1,7 @@
 """Extremal perturbations: does ours keep as much as TorchRay's at equal area, and what does an
 iteration cost?
 
-    python -m benchmarks.extremal                             # 8 photos, 800 iterations: over an hour
+    python -m benchmarks.extremal                        # 8 photos, 800 iterations: over an hour
     python -m benchmarks.extremal --photos 2 --peer-steps 100 --rounds 1   # a look
     python -m benchmarks.extremal --ask 0.07 0.14 0.28 --rounds 0  # the areas of TorchRay's masks
     python -m benchmarks.extremal --model resnet50 --photos 0 # the cost alone, random weights

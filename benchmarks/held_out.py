@@ -1,10 +1,10 @@
 """Fills that no default, preset or recipe of this project has seen: only judging uses them.
 
 A mask that was optimised against a fill can exploit that fill. What it keeps under these two, which
-nothing was developed with, is the honest figure. `tests/benchmarks/test_held_out.py` reads the source
-and fails where the package or a recipe refers to this file, or where anything but metrics refers to
-the fills that they judge with: ShuffledBlocks, which is the one here too, and a faster imputation;
-the exact one here is its reference.
+nothing was developed with, is the honest figure. `tests/benchmarks/test_held_out.py` reads the
+source and fails where the package or a recipe refers to this file, or where anything but metrics
+refers to the fills that they judge with: ShuffledBlocks, which is the one here too, and a faster
+imputation; the exact one here is its reference.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Are the masks right? What each method's masks keep and drop, under fills that were optimised
 against and under others.
 
-    python -m benchmarks.masks --out masks.jsonl          # 200 photos; --resume continues a killed run
+    python -m benchmarks.masks --out masks.jsonl          # 200 photos; --resume continues
     python -m benchmarks.masks --out masks.jsonl --table  # print the table of what is there
 
 The label is the model's own top class: the decision that is explained. Every method's mask is

@@ -1,8 +1,8 @@
 """Quantus' faithfulness, localisation and complexity families run over our maskers: does every
 metric give numbers?
 
-    python -m benchmarks.quantus_families            # 50 photos, MobileNetV2: 3 CPU minutes a masker
-    python -m benchmarks.quantus_families --maskers grad-cam --rows rows.jsonl   # a part; keeps rows
+    python -m benchmarks.quantus_families     # 50 photos, MobileNetV2: 3 CPU minutes a masker
+    python -m benchmarks.quantus_families --maskers grad-cam --rows rows.jsonl   # a part
     python -m benchmarks.quantus_families --rows rows.jsonl --table              # only the table
 
 Every metric of the three families, with few steps (see `metrics`; all else is Quantus' default, so

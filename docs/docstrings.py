@@ -1,4 +1,5 @@
-"""Rename the section `Example:` of docstrings to `Examples:`, so that mkdocstrings shows `>>>` as code.
+"""Rename the section `Example:` of docstrings to `Examples:`, so that mkdocstrings shows `>>>` as
+code.
 """
 
 import re
@@ -8,8 +9,8 @@ from griffe import Extension, Object
 
 
 class Examples(Extension):
-    """Google's style guide allows both words; griffe supports only the plural, and renders the other as
-    quotations.
+    """Google's style guide allows both words; griffe supports only the plural, and renders the
+    other as quotations.
     """
 
     def on_object(self, *, obj: Object, **kwargs: Any) -> None:

@@ -56,8 +56,8 @@ def sheet_of(photo: Image.Image) -> Image.Image:
 
 
 def sheet_of_parts(page: dict[str, Any], columns: int = 6, side: int = 144) -> Image.Image:
-    """The first test photos of different shapes: the photo with the model's prediction, the mask, and
-    the masked region on gray.
+    """The first test photos of different shapes: the photo with the model's prediction, the mask,
+    and the masked region on gray.
     """
     rows = slice(0, 2 * columns, 2)
     images, mask, names = page["test"][rows], page["mask"][rows], page["PARTS"]

@@ -42,8 +42,8 @@ class Blur(Alternative):
         """Check sigma."""
         if not 0 < self.sigma < float("inf"):
             raise InputError(
-                f"Blur(sigma={self.sigma}): sigma must be > 0, in pixels if >= 1, else a fraction of "
-                "the shorter side."
+                f"Blur(sigma={self.sigma}): sigma must be > 0, in pixels if >= 1, else a fraction "
+                "of the shorter side."
             )
 
     def fill(self, images: Images, generator: Generator, mask: Mask | None = None) -> Images:

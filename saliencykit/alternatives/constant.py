@@ -46,8 +46,8 @@ class Constant(Alternative):
             return
         if not numbers or not all(isinstance(v, int | float) and 0 <= v <= 1 for v in numbers):
             raise InputError(
-                f"Constant(color={self.color!r}): a color must be in [0, 1] per channel, or 'mean', "
-                "or 'zero'."
+                f"Constant(color={self.color!r}): a color must be in [0, 1] per channel, or "
+                "'mean', or 'zero'."
             )
 
     def for_black_box(self, black_box: BlackBox) -> Alternative:

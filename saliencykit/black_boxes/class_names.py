@@ -26,7 +26,8 @@ def read_class_names(names: str | Path | Sequence[str] | None) -> tuple[str, ...
     if not isinstance(names, str | Path):
         if not isinstance(names, Sequence) or not _all_text(names):
             raise InputError(
-                f"class_names must be a file, or a list with one name per class; got {name_of(names)}."
+                "class_names must be a file, or a list with one name per class; got "
+                f"{name_of(names)}."
             )
         return tuple(names)
     path = Path(names).expanduser()

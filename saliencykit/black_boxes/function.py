@@ -106,7 +106,8 @@ class FunctionBlackBox(BlackBox):
         if num_classes is not None:
             if num_classes < 2:
                 raise InputError(
-                    f"{who}: num_classes must be >= 2 (a sigmoid has two classes); got {num_classes}."
+                    f"{who}: num_classes must be >= 2 (a sigmoid has two classes); got "
+                    f"{num_classes}."
                 )
             check_class_names(self.class_names, num_classes, who)
         check_size(self.size, who)

@@ -48,8 +48,8 @@ def _scaled(image: Image.Image) -> Image.Image:
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all() or low < 0:
         raise InputError(
-            f"an image of mode {image.mode} has values from {low:.4g} to {high:.4g}; they must be >= 0 "
-            "and finite."
+            f"an image of mode {image.mode} has values from {low:.4g} to {high:.4g}; they must be "
+            ">= 0 and finite."
         )
     if image.mode == "F":
         if high > 255:

@@ -156,8 +156,8 @@ def network_from_architecture(architecture: Mapping[str, Any]) -> nn.Module:
         return timm_black_box(pretrained=False, **options).model
     if kind == "module":
         raise InputError(
-            f"the network of this surrogate is a {options['class']}, which cannot be built from the "
-            "file; pass one: Surrogate.load(path, network=...)."
+            f"the network of this surrogate is a {options['class']}, which cannot be built from "
+            "the file; pass one: Surrogate.load(path, network=...)."
         )
     raise ValueError(f"unknown kind of network {kind!r}")
 

@@ -189,8 +189,8 @@ def mask(value: Tensor, like: Tensor, who: str, *, any_size: bool = False) -> No
     low, high = (float(bound) for bound in value.detach().aminmax())
     if low < 0 or high > 1:
         raise ContractError(
-            f"{who} returned values from {low:.4g} to {high:.4g}; a mask must be in [0, 1]: divide the "
-            "mask of each image by its maximum, or clamp it."
+            f"{who} returned values from {low:.4g} to {high:.4g}; a mask must be in [0, 1]: "
+            "divide the mask of each image by its maximum, or clamp it."
         )
 
 

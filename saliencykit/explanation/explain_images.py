@@ -210,8 +210,8 @@ def _index(label: object, black_box: BlackBox, row: int) -> int:
         return class_index_by_name(label, black_box)
     if isinstance(label, bool) or not hasattr(label, "__index__"):
         raise InputError(
-            f"a label must be a class index, a class name or None; got {name_of(label)} {label!r} for "
-            f"image {row}."
+            f"a label must be a class index, a class name or None; got {name_of(label)} {label!r} "
+            f"for image {row}."
         )
     index = int(label.__index__())
     if not 0 <= index < black_box.num_classes:

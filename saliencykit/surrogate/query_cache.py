@@ -154,9 +154,9 @@ class QueryCache:
             ) from error
         if header.get("format") != FORMAT or header.get("source_hash") != self.source_hash:
             raise InputError(
-                f"{path.parent} contains outputs of another model, or for other images or settings; "
-                "use another directory, or resume=False (--no-resume) to delete them and query "
-                "again."
+                f"{path.parent} contains outputs of another model, or for other images or "
+                "settings; use another directory, or resume=False (--no-resume) to delete them "
+                "and query again."
             )
         if header.get("first") != self._count or rows.ndim != 2:
             raise InputError(

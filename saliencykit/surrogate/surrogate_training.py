@@ -312,8 +312,8 @@ def _warn(figures: dict[str, Any]) -> None:
     warnings.warn(
         "the surrogate has low fidelity: over whole and masked held-out images it predicts the "
         f"model's top class in {every['agreement']['mean']:.0%}, and the probabilities of that "
-        f"class are {every['difference']['mean']:.2f} apart on average. Masks computed on it may say "
-        "little about the model. More images, queries and steps help, and so does a network with "
-        "the weights of a similar task.",
+        f"class are {every['difference']['mean']:.2f} apart on average. Masks computed on it may "
+        "say little about the model. More images, queries and steps help, and so does a network "
+        "with the weights of a similar task.",
         stacklevel=3,
     )

@@ -119,7 +119,8 @@ class PlantedEvidence(BlackBox):
         height, width = (size, size) if isinstance(size, int) else size
         if n < 1 or min(height, width) < self.side:
             raise InputError(
-                f"{self}.examples({n}, size={size}): n must be >= 1 and the sides must be >= {self.side}."
+                f"{self}.examples({n}, size={size}): n must be >= 1 and the sides must be >= "
+                f"{self.side}."
             )
         labels = torch.arange(n) % self.num_classes
         grain = torch.randn(n, 1, height, width, generator=generator).clamp(-4, 4) * _GRAIN

@@ -304,8 +304,8 @@ def _which(label: int | str | None, black_box: BlackBox) -> int | Literal["first
         return class_index_by_name(label, black_box)
     if isinstance(label, bool) or not hasattr(label, "__index__"):
         raise InputError(
-            f"explain_frames(label={label!r}): a label must be a class index, a class name, 'follow' "
-            "or None."
+            f"explain_frames(label={label!r}): a label must be a class index, a class name, "
+            "'follow' or None."
         )
     # the range is checked with the first logits: a bare module's classes are unknown before
     return int(label.__index__())

@@ -48,7 +48,7 @@ def test_nothing_that_is_shipped_or_trained_refers_to_the_held_out_alternatives(
 
 
 def test_nothing_but_judging_imputes():
-    """The package has ROAD as a metric; its imputation, too, is a fill that no mask was made for."""
+    """The package has ROAD as a metric; no mask was made for its imputation either."""
     sources = [
         path for folder in ("saliencykit", "plugins") for path in (ROOT / folder).rglob("*.py")
     ]
@@ -66,7 +66,10 @@ def test_nothing_but_judging_imputes():
 
 def test_what_recipes_may_import_does_not_lead_to_the_held_out_alternatives():
     names = ["benchmarks.cifar10", "benchmarks.data", "benchmarks.split"]
-    code = f"import sys, {', '.join(names)}; print(sorted(m for m in sys.modules if m.startswith('benchmarks.')))"
+    code = (
+        f"import sys, {', '.join(names)}; "
+        "print(sorted(m for m in sys.modules if m.startswith('benchmarks.')))"
+    )
     told = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )

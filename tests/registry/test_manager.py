@@ -231,7 +231,7 @@ def test_a_factory_that_needs_a_missing_package(plugins):
     assert "needy/heavy" in registry.names("masker")
     with pytest.raises(
         RegistryError,
-        match=r"needy/heavy needs a package that is not installed: No module named 'no_such_package",
+        match="needy/heavy needs a package that is not installed: No module named 'no_such_package",
     ):
         registry.create("masker", "heavy")
     with pytest.raises(

@@ -123,8 +123,7 @@ def test_arguments_are_parsed_by_annotation(text, part):
     [
         (
             "p:sigmo=2",
-            "p has no option 'sigmo'; its options are sigma, steps, color, path, loud, fill, "
-            "fills",
+            "p has no option 'sigmo'; its options are sigma, steps, color, path, loud, fill, fills",
         ),
         ("p:1,2,3,4,5,6,7,8", "p takes at most"),
     ],

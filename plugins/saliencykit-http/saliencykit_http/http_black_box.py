@@ -174,8 +174,8 @@ class HttpBlackBox(BlackBox):
         used = [name for name in names if getattr(self, name) is not None]
         if self.encode is not None and (used or self.max_pixel_value != 1):
             raise InputError(
-                "HttpBlackBox: encode gets raw images in [0, 1] and prepares them itself; leave out "
-                f"{', '.join(used or ['max_pixel_value'])}."
+                "HttpBlackBox: encode gets raw images in [0, 1] and prepares them itself; leave "
+                f"out {', '.join(used or ['max_pixel_value'])}."
             )
 
     def __repr__(self) -> str:

@@ -25,7 +25,10 @@ def test_importing_it_and_asking_for_its_names_loads_nothing_heavy():
 
 
 def test_the_command_line_asks_a_server_once(server, tmp_path):
-    options = f"{server.url},mean=(0.485,0.456,0.406),std=(0.229,0.224,0.225),cache={tmp_path / 'answers'}"
+    options = (
+        f"{server.url},mean=(0.485,0.456,0.406),std=(0.229,0.224,0.225),"
+        f"cache={tmp_path / 'answers'}"
+    )
     words = (
         "explain",
         "--json",

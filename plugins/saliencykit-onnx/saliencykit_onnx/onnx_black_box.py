@@ -221,8 +221,8 @@ class OnnxBlackBox(BlackBox):
             )
         if self.providers is not None or self.threads is not None or self.options is not None:
             raise InputError(
-                "OnnxBlackBox: the session that was given has its own providers, threads and options; "
-                "leave them out."
+                "OnnxBlackBox: the session that was given has its own providers, threads and "
+                "options; leave them out."
             )
         return self.model
 

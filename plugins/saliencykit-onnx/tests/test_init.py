@@ -74,7 +74,10 @@ def test_paths_and_sessions(dynamic):
 
 
 def test_importing_it_and_asking_for_its_names_loads_nothing_heavy():
-    code = "import sys, saliencykit_onnx as it; it.provide_black_boxes(); it.wrap_model('x'); print(*sys.modules)"
+    code = (
+        "import sys, saliencykit_onnx as it; it.provide_black_boxes(); it.wrap_model('x'); "
+        "print(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"onnxruntime", "onnx", "torchvision", "matplotlib"} & set(done.stdout.split())
 

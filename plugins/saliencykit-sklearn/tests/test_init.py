@@ -104,6 +104,9 @@ def test_damaged_files(tmp_path):
 
 
 def test_importing_it_and_asking_for_its_names_loads_nothing_heavy():
-    code = "import sys, saliencykit_sklearn as it; it.provide_black_boxes(); it.wrap_model(3); print(*sys.modules)"
+    code = (
+        "import sys, saliencykit_sklearn as it; it.provide_black_boxes(); it.wrap_model(3); "
+        "print(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"sklearn", "skops", "scipy", "torchvision"} & set(done.stdout.split())

@@ -94,6 +94,6 @@ def _fill(net: Any, checkpoint: Path) -> None:
         net.load_state_dict({name: value.float() for name, value in values.items()}, strict=False)
     except RuntimeError as error:
         raise InputError(
-            f"{str(checkpoint)!r} belongs to another network: {str(error).splitlines()[-1].strip()}. "
-            f"{_GET}."
+            f"{str(checkpoint)!r} belongs to another network: "
+            f"{str(error).splitlines()[-1].strip()}. {_GET}."
         ) from error

@@ -73,7 +73,8 @@ def _place(index: Any, sizes: Sequence[int]) -> int:
     for step in steps:
         if isinstance(step, bool) or not hasattr(step, "__index__"):
             raise InputError(
-                f"{_WHO}: a target must be an index or a tuple of indices; got {name_of(step)} {step!r}."
+                f"{_WHO}: a target must be an index or a tuple of indices; got {name_of(step)} "
+                f"{step!r}."
             )
     if len(steps) != len(sizes):
         raise InputError(

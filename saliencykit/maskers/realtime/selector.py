@@ -102,8 +102,8 @@ class ClassFilters(ClassSelector):
         if weight.shape != self.weight.shape:
             raise InputError(
                 f"the model's head has {tuple(weight.shape)} (classes, channels), and the masker "
-                f"was trained on another model, with {tuple(self.weight.shape)}. Train a masker for it "
-                "with fit(model, images)."
+                f"was trained on another model, with {tuple(self.weight.shape)}. Train a masker "
+                "for it with fit(model, images)."
             )
         self.weight.copy_(weight - weight.mean(0))
         self.bias.copy_(bias - bias.mean())

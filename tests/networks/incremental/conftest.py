@@ -69,7 +69,7 @@ def both(grid):
 
 @pytest.fixture
 def local():
-    """How many calls were made on rectangles, and the names of those that were made on whole maps."""
+    """How many calls were made on rectangles, and the names of those made on whole maps."""
 
     def count(cones):
         steps = [step for cone in cones for step in cone.steps]

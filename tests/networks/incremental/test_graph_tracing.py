@@ -1,4 +1,4 @@
-"""Recording a box: the batch size is found, what is not a plain function of the picture is refused."""
+"""Recording a black box: the batch size is inferred; only plain functions pass."""
 
 import numpy as np
 import pytest

@@ -39,7 +39,8 @@ def test_the_largest_difference_is_reported():
     came[1, 2], came[0, 1] = 0.5, 0.25
     with pytest.raises(
         BrokenContractError,
-        match=r"expected: 0 at \[1, 2\], to within 0.1\n  got: 0.5 there, a difference of 0.5, then",
+        match=r"expected: 0 at \[1, 2\], to within 0.1\n"
+        r"  got: 0.5 there, a difference of 0.5, then",
     ):
         CASE.same(CLAUSE, wanted, came, 0.1, how="then")
     CASE.same(CLAUSE, wanted, came, 0.5, how="then")
