@@ -42,7 +42,7 @@ def test_maskers(name, there):
         mask = masker(there, images, labels, generator=seeded())
     assert mask.device.type == "cuda"
     if "iterative" in name or "perturbation" in name:
-        return  # an optimiser's path depends on the last digits
+        return  # an optimizer's path depends on the last digits
     here = masker(PlantedEvidence(), images.cpu(), labels.cpu(), generator=seeded())
     assert torch.allclose(mask.cpu(), here, atol=1e-3)
 

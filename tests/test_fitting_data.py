@@ -119,7 +119,7 @@ def test_a_wrong_label_gives_a_much_smaller_mask(case):
 def test_masks_of_a_box_that_learned_shuffled_labels_are_others(case, data_folder):
     """The box's knowledge, not the pictures' outlines: retrained against a box of shuffled labels,
     the masks change far more than with another seed (Adebayo et al. 2018, "Sanity Checks for
-    Saliency Maps", the data randomisation test).
+    Saliency Maps", the data randomization test).
     """
     black_box, pictures, images, labels, _, _ = case
     training, truth = read(data_folder / "tiny-imagenet-200" / "train200.npz")

@@ -14,7 +14,7 @@ from saliencykit.registry.coerce import as_black_box
 
 
 class Normalizing(nn.Module):
-    """A home-made module around a torchvision model, which normalises by itself."""
+    """A home-made module around a torchvision model, which normalizes by itself."""
 
     def __init__(self) -> None:
         super().__init__()

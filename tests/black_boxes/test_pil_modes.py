@@ -7,7 +7,7 @@ from PIL import Image
 from saliencykit.black_boxes.pil_modes import eight_bit
 from saliencykit.core.errors import InputError
 
-GREY = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
+GRAY = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_transparent_pixels_are_laid_over_white() -> None:
     assert gray.getpixel((0, 0)) == 255
 
 
-def test_a_palette_with_a_transparent_colour() -> None:
+def test_a_palette_with_a_transparent_color() -> None:
     picture = Image.new("P", (2, 1), 0)
     picture.putpalette([10, 20, 30, 40, 50, 60])
     picture.putpixel((1, 0), 1)
@@ -62,17 +62,17 @@ def test_a_palette_with_a_transparent_colour() -> None:
 
 
 def test_sixteen_bits_and_floats_are_scaled_and_not_cut_off() -> None:
-    sixteen = Image.fromarray(GREY.astype(np.uint16) * 257)
+    sixteen = Image.fromarray(GRAY.astype(np.uint16) * 257)
     assert sixteen.mode.startswith("I;16")
-    assert np.array_equal(np.asarray(eight_bit(sixteen, 1)), GREY)
+    assert np.array_equal(np.asarray(eight_bit(sixteen, 1)), GRAY)
     for scale in (1.0, 1 / 255):
         assert np.array_equal(
-            np.asarray(eight_bit(Image.fromarray(GREY.astype(np.float32) * np.float32(scale)), 1)),
-            GREY,
+            np.asarray(eight_bit(Image.fromarray(GRAY.astype(np.float32) * np.float32(scale)), 1)),
+            GRAY,
         )
     for scale in (1, 257):
         assert np.array_equal(
-            np.asarray(eight_bit(Image.fromarray(GREY.astype(np.int32) * scale), 1)), GREY
+            np.asarray(eight_bit(Image.fromarray(GRAY.astype(np.int32) * scale), 1)), GRAY
         )
 
 

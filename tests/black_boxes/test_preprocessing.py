@@ -93,7 +93,7 @@ def test_a_share_gives_back_the_whole_number_that_it_was_made_from() -> None:
 def test_geometry_says_where_the_input_lies(
     width: int, height: int, tall: int, wide: int, fit: str, share: float
 ) -> None:
-    # a picture whose colour is its position: the input's middle must show the colour of the
+    # a picture whose color is its position: the input's middle must show the color of the
     # region's middle
     across = np.broadcast_to(np.linspace(0, 255, width)[None, :], (height, width))
     down = np.broadcast_to(np.linspace(0, 255, height)[:, None], (height, width))

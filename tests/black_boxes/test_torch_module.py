@@ -72,7 +72,7 @@ def test_flags_are_put_back_when_the_model_raises() -> None:
     assert all(module.training for module in model.modules())
 
 
-def test_normalising() -> None:
+def test_normalizing() -> None:
     model = small().eval()
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
     normal = (images() - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)

@@ -16,7 +16,7 @@ from tests.helpers import seeded
 BOX = PlantedEvidence()
 X, Y = BOX.examples(4, generator=torch.Generator().manual_seed(0))
 MASK = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(1))
-GREY = torch.full_like(X, 0.5)
+GRAY = torch.full_like(X, 0.5)
 
 
 def trial(real=None, mask=MASK, black_box=BOX, alternative=None, **more):
@@ -37,8 +37,8 @@ def test_a_trial_holds_the_logits_of_both_edits():
     assert torch.equal(t.images, X)
     assert t.mask is MASK
     assert t.real.all()
-    assert torch.allclose(t.preserved, BOX(compose(X, MASK, GREY)), atol=1e-6)
-    assert torch.allclose(t.destroyed, BOX(compose(X, 1 - MASK, GREY)), atol=1e-6)
+    assert torch.allclose(t.preserved, BOX(compose(X, MASK, GRAY)), atol=1e-6)
+    assert torch.allclose(t.destroyed, BOX(compose(X, 1 - MASK, GRAY)), atol=1e-6)
 
 
 def test_the_black_box_is_queried_once_with_two_edits_per_image():

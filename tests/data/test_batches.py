@@ -40,9 +40,7 @@ def agree(found, truth):
             y0,
             x1,
             y1,
-        ) in (
-            boxes.tolist()
-        ):  # the rectangle is really there: its middle has the colour of the class
+        ) in boxes.tolist():  # the rectangle is really there: its middle has the color of the class
             assert image[:, int((y0 + y1) / 2), int((x0 + x1) / 2)].argmax() == label
 
 

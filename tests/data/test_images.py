@@ -81,7 +81,7 @@ def test_a_mixed_list_keeps_its_order(path: Path) -> None:
     )
 
 
-def test_grey_and_transparent_arrays() -> None:
+def test_gray_and_transparent_arrays() -> None:
     for array in (PIXELS[:, :, 0], PIXELS[:, :, :1]):
         batch = as_images(array, BOX)
         assert batch.images.shape == (1, 3, 8, 8)

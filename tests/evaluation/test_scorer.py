@@ -19,13 +19,13 @@ class Area(Metric):
 
 def test_each_masker_has_a_list_of_rows_with_their_masks(black_box, examples):
     scorer = Scorer(
-        CachedCopies(black_box), {"centre": CenterBox(), "whole": WholeImage()}, {"area": Area()}, 0
+        CachedCopies(black_box), {"center": CenterBox(), "whole": WholeImage()}, {"area": Area()}, 0
     )
     found = list(
-        scorer.score(Batch((4, 5, 6, 7), tuple("abcd"), Sample(*examples)), ["whole", "centre"])
+        scorer.score(Batch((4, 5, 6, 7), tuple("abcd"), Sample(*examples)), ["whole", "center"])
     )
     assert [[one.row.key for one in rows] for rows in found] == [
-        [(i, name) for i in range(4, 8)] for name in ("whole", "centre")
+        [(i, name) for i in range(4, 8)] for name in ("whole", "center")
     ]
     assert [one.row.sample for one in found[0]] == list("abcd")
     assert all(

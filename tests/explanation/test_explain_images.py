@@ -126,7 +126,7 @@ def test_a_picture_comes_back_in_its_own_coordinates() -> None:
     (placed,) = answer.to_source()
     assert placed.shape == (1, 1, 20, 40)
     assert placed[0, 0, :, 12:28].min() > 0.99
-    # the sides that the centre crop never showed to the model
+    # the sides that the center crop never showed to the model
     assert placed[0, 0, :, :9].max() == 0
 
 
@@ -184,7 +184,7 @@ def test_one_bad_row_of_a_batch_is_named() -> None:
         explain(small_model(), images)
 
 
-def test_an_optimised_mask_of_a_real_network_is_the_same_alone_and_in_a_batch() -> None:
+def test_an_optimized_mask_of_a_real_network_is_the_same_alone_and_in_a_batch() -> None:
     from skimage.data import astronaut, coffee
 
     both = [Image.fromarray(astronaut()), Image.fromarray(coffee())]

@@ -136,7 +136,7 @@ def test_deletion_equals_quantus_pixel_flipping(scores_of, some):
         perturb_func_kwargs={},
         disable_warnings=True,
         abs=False,
-        normalise=False,
+        normalize=False,
     )
     theirs = np.array(
         metric(

@@ -35,7 +35,7 @@ def query_batched(metric, sample, explain, black_box=BOX, seed=0):
 
 
 def test_it_equals_a_slow_reference_on_plain_images():
-    """With images of one color each, the mosaic's quarters can be recognised, and the right mass
+    """With images of one color each, the mosaic's quarters can be recognized, and the right mass
     counted by hand.
     """
     noise = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))

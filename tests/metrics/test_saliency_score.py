@@ -35,7 +35,7 @@ def score(x, y, mask, metric=None, black_box=None):
 
 
 def resized(crop, height, width):
-    """Bilinear, pixel centres half a pixel inside, one channel, slowly."""
+    """Bilinear, pixel centers half a pixel inside, one channel, slowly."""
     out = np.zeros((height, width))
     for i in range(height):
         for j in range(width):

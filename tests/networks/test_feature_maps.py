@@ -85,7 +85,7 @@ def test_tokens_that_are_no_grid_are_named():
         ((2, 72, 8), "tokens", (8, 8), 8),
     ],
 )
-def test_maps_are_recognised(shape, layout, side, prefix):
+def test_maps_are_recognized(shape, layout, side, prefix):
     feature_map = as_feature_map(
         ModuleCall("x", nn.Linear(1, 1), None, torch.zeros(shape)), torch.zeros(2, 3, 128, 128)
     )

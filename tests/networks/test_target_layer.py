@@ -197,8 +197,8 @@ def test_a_bright_patch_lights_up_its_place(build):
         change = (maps[1] - maps[0]).abs().sum(0)
         change = change / change.sum()
         for side, dim, pixel in zip(feature_map.side, (1, 0), (y, x), strict=True):
-            centre = (change.sum(dim) * (torch.arange(side) + 0.5)).sum() * 32 / side
-            assert abs(float(centre) - pixel - 2) <= 4
+            center = (change.sum(dim) * (torch.arange(side) + 0.5)).sum() * 32 / side
+            assert abs(float(center) - pixel - 2) <= 4
 
 
 def test_tokens_in_another_order_than_the_image_are_refused():

@@ -74,7 +74,7 @@ def test_surfaces_differ_inside_the_part_only_by_their_texture():
 
 
 def test_the_background_is_no_evidence_for_the_class():
-    """The mean colour of what is around the part is the same for all classes, within what chance
+    """The mean color of what is around the part is the same for all classes, within what chance
     does.
     """
     images, labels, place = machine_parts(480, generator=seeded())

@@ -21,7 +21,7 @@ from saliencykit.training.validation import (
     validate,
 )
 
-GREY = Constant(color=0.5)
+GRAY = Constant(color=0.5)
 
 
 def seeded(seed=0):
@@ -83,7 +83,7 @@ def held_out():
 
 
 def test_a_network_that_knows_the_answer(held_out):
-    gate = validate(network(Knowing()), PlantedEvidence(), *held_out, alternative=GREY)
+    gate = validate(network(Knowing()), PlantedEvidence(), *held_out, alternative=GRAY)
     assert gate.n == 16
     assert gate.mosaic == pytest.approx(1.0, abs=1e-3)
     assert gate.fake < 0.01
@@ -96,7 +96,7 @@ def test_a_network_that_knows_the_answer(held_out):
 
 
 def test_a_blind_one(held_out):
-    gate = validate(network(Blind()), PlantedEvidence(), *held_out, alternative=GREY)
+    gate = validate(network(Blind()), PlantedEvidence(), *held_out, alternative=GRAY)
     assert gate.mosaic == pytest.approx(0.25, abs=1e-6)
     assert gate.fake == pytest.approx(1.0)
     assert not gate.passed
@@ -107,7 +107,7 @@ def test_a_blind_one(held_out):
 def test_the_same_for_any_batch_and_seed_of_its_own(held_out):
     gates = [
         validate(
-            network(Knowing()), PlantedEvidence(), *held_out, alternative=GREY, batch_size=batch
+            network(Knowing()), PlantedEvidence(), *held_out, alternative=GRAY, batch_size=batch
         )
         for batch in (3, 16)
     ]
@@ -130,7 +130,7 @@ def test_network_box_and_random_state_stay_as_they_were(held_out, trunk_box):
             black_box,
             torch.rand(5, 3, 32, 32, generator=seeded()),
             torch.tensor([0, 1, 2, 3, 1]),
-            alternative=GREY,
+            alternative=GRAY,
         )
     assert own.training
     assert gate.n == 5
@@ -143,7 +143,7 @@ def test_too_few_classes_for_mosaics(held_out):
         PlantedEvidence(),
         images[labels < 3],
         labels[labels < 3],
-        alternative=GREY,
+        alternative=GRAY,
     )
     assert math.isnan(gate.mosaic)
     assert gate.passed

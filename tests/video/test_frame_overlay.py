@@ -42,7 +42,7 @@ def test_a_mask_of_ones_changes_nothing(rotation, tmp_path):
     assert np.abs(shown - np.asarray(frame.image)).max() <= 3
 
 
-def test_a_mask_of_zeros_dims_to_grey_and_has_no_line(tmp_path):
+def test_a_mask_of_zeros_dims_to_gray_and_has_no_line(tmp_path):
     clip = Clip(write_clip(tmp_path / "a.mp4"))
     frame, shown = drawn(clip, 4, torch.zeros(8, 8))
     picture = np.asarray(frame.image, np.float32)

@@ -30,7 +30,7 @@ def test_a_pan_is_found_to_a_tenth_of_a_pixel(scene, dx, dy):
     assert flow[1].mean().item() == pytest.approx(dy, abs=0.1)
 
 
-def test_a_zoom_is_a_flow_that_grows_from_the_centre(scene):
+def test_a_zoom_is_a_flow_that_grows_from_the_center(scene):
     before = window(scene, 40, 40)
     y, x = torch.meshgrid(torch.arange(64) + 0.5, torch.arange(64) + 0.5, indexing="ij")
     place = torch.stack([32 + (x - 32) * 0.95, 32 + (y - 32) * 0.95], -1)

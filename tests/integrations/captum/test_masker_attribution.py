@@ -36,7 +36,7 @@ NAMES = [
     "grad-cam",
     "iterative:steps=4",
 ]
-# normalised inputs: not in [0, 1]
+# normalized inputs: not in [0, 1]
 X = torch.randn(3, 3, 16, 16, generator=Generator().manual_seed(1)) * 2 - 0.5
 
 
@@ -263,18 +263,18 @@ def test_show_progress_counts_rows(capsys):
 
 def test_with_statistics_the_masker_sees_raw_pixels():
     net, raw = small_network(), torch.rand(3, 3, 16, 16)
-    normalised = (raw - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
+    normalized = (raw - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
     answer = MaskerAttribution(net, "occlusion:window=6", mean=MEAN, std=STD).attribute(
-        normalised, target=LABELS
+        normalized, target=LABELS
     )
     black_box = TorchBlackBox(net, mean=MEAN, std=STD, size=16)
     theirs = saliencykit.explain(black_box, raw, LABELS, masker="occlusion:window=6").mask
     assert torch.allclose(answer, theirs.expand_as(answer), atol=1e-4)
     black = MaskerAttribution(net, "occlusion:window=6", mean=MEAN, std=STD).attribute(
-        normalised, normalised.amin(), LABELS
+        normalized, normalized.amin(), LABELS
     )
     own = MaskerAttribution(net, "occlusion:window=6").attribute(
-        normalised, normalised.amin(), LABELS
+        normalized, normalized.amin(), LABELS
     )
     assert torch.allclose(black, own, atol=1e-4)
 

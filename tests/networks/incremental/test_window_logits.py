@@ -143,7 +143,7 @@ def test_memory_limits_the_groups(grid, monkeypatch):
     assert torch.allclose(got, wanted, atol=1e-5)
 
 
-def test_neighbours_hold_each_window_once_and_lie_together(grid):
+def test_neighbors_hold_each_window_once_and_lie_together(grid):
     windows = grid((48, 48), 8, 4)
     groups = module._adjacent_groups(windows, np.arange(len(windows)), 10)
     assert sorted(np.concatenate(groups).tolist()) == list(range(len(windows)))

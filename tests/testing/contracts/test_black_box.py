@@ -122,23 +122,23 @@ def test_every_clause_has_a_broken_part(covers):
 
 
 GEOMETRY = Geometry(source_size=(90, 120), region=(0.0, 0.0, 120.0, 90.0), size=(8, 8))
-GREY = torch.full((1, 3, 8, 8), 0.5)
+GRAY = torch.full((1, 3, 8, 8), 0.5)
 
 
 @pytest.mark.parametrize(
     ("prepared", "words"),
     [
-        (lambda picture: (GREY * 4 - 2.5, GEOMETRY), "from -0.5 to -0.5"),
-        (lambda picture: (GREY[0], GEOMETRY), "float32 (3, 8, 8)"),
-        (lambda picture: (GREY[:, :, 1:], GEOMETRY), "float32 (1, 3, 7, 8)"),
+        (lambda picture: (GRAY * 4 - 2.5, GEOMETRY), "from -0.5 to -0.5"),
+        (lambda picture: (GRAY[0], GEOMETRY), "float32 (3, 8, 8)"),
+        (lambda picture: (GRAY[:, :, 1:], GEOMETRY), "float32 (1, 3, 7, 8)"),
         (
             lambda picture: (
-                GREY,
+                GRAY,
                 Geometry(source_size=(120, 90), region=(0.0, 0.0, 1.0, 1.0), size=(8, 8)),
             ),
             "source_size=(120, 90)",
         ),
-        (lambda picture: GREY[0], "it raised ValueError"),
+        (lambda picture: GRAY[0], "it raised ValueError"),
         (lambda picture: picture.nothing, "it raised AttributeError"),
     ],
 )
