@@ -1,13 +1,13 @@
-"""The results table: every method's masks judged on photos that nothing was trained or chosen on.
+r"""The results table: every method's masks judged on photos that nothing was trained or chosen on.
 
     python -m benchmarks.results --part tune --out tune.jsonl     # to choose thresholds
     python -m benchmarks.results --part report --out report.jsonl
     python -m benchmarks.results --part report --few --methods rise iterative --out report.jsonl
-    python -m benchmarks.results --part report --methods --masker ours=masker.safetensors \\
+    python -m benchmarks.results --part report --methods --masker ours=masker.safetensors \
         --out report.jsonl
-    python -m benchmarks.results --data-set ilsvrc2012-val-a --boxes-only \\
+    python -m benchmarks.results --data-set ilsvrc2012-val-a --boxes-only \
         --methods cam excitation-backprop --out methods.jsonl
-    python -m benchmarks.results --table --tune tune.jsonl --out report.jsonl \\
+    python -m benchmarks.results --table --tune tune.jsonl --out report.jsonl \
         --ours ours --into PAGE.md --tag mobilenet_v2
 
 A row per photo and method is appended to the file; what is there is not done again: start a killed

@@ -173,7 +173,7 @@ def test_a_model_that_raises_or_returns_nan_is_one_clear_line() -> None:
         explain(Raises(), torch.rand(3, 8, 8))
     images = torch.rand(3, 3, 8, 8) * 0.5
     images[1] = 1.0
-    with pytest.raises(saliencykit.ContractError, match="^image 1: .*row 0"):
+    with pytest.raises(saliencykit.ContractError, match=r"^image 1: .*row 0"):
         explain(SometimesNan(), images, masker="rise:samples=8")
 
 
@@ -202,9 +202,9 @@ class FailsOnBright(Masker):
 
 def test_the_image_that_fails_is_named(black_box):
     images = [torch.zeros(3, 16, 16), torch.ones(3, 16, 16), torch.zeros(3, 16, 16)]
-    with pytest.raises(InputError, match="^image 1: too bright$"):
+    with pytest.raises(InputError, match=r"^image 1: too bright$"):
         explain(black_box, images, masker=FailsOnBright())
-    with pytest.raises(InputError, match="^too bright$"):
+    with pytest.raises(InputError, match=r"^too bright$"):
         explain(black_box, images[1], masker=FailsOnBright())
 
 

@@ -84,11 +84,9 @@ def test_in_picture(answer):
 def test_printed_form(answer):
     lines = repr(answer).splitlines()
     assert lines[0] == "Explanation of 2 image(s) by rise"
-    assert (
-        lines[1].startswith("  cat: probability 0.")
-        and "kept" in lines[1]
-        and "area 0.149" in lines[1]
-    )  # noqa: PT018
+    assert lines[1].startswith("  cat: probability 0.")
+    assert "kept" in lines[1]
+    assert "area 0.149" in lines[1]
     many = Explanation(
         torch.zeros(13, 1, 2, 2),
         torch.zeros(13, dtype=torch.int64),

@@ -189,7 +189,7 @@ def test_labels_of_another_number(tensors, black_box):
 
 def test_too_few(tensors, black_box):
     with pytest.raises(
-        InputError, match="at least 4 images that can be read; hundreds are better. Got 3"
+        InputError, match=r"at least 4 images that can be read; hundreds are better. Got 3"
     ):
         read(tensors[:3], black_box)
 

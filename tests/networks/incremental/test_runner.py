@@ -294,9 +294,8 @@ def test_small_networks_drawn_at_random(both, data):
     try:
         got, wanted, _ = both(net(*chain), size=size, windows=Windows(*ends), groups=min(2, count))
     except Exception as error:
-        assert (
-            "too small" in str(error) or "Kernel size" in str(error) or "less than" in str(error)
-        ), error  # noqa: PT017
+        if not any(text in str(error) for text in ("too small", "Kernel size", "less than")):
+            raise
         return
     assert torch.allclose(got, wanted, atol=1e-9)
 
