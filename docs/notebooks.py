@@ -5,7 +5,7 @@ A page is the single source: prose becomes text cells, Python blocks become code
 blocks stay text. Comments in the page, which a browser does not show, say what differs:
 
     <!-- notebook: run -->            the next block, of shell commands, is a cell of `!` lines
-    <!-- notebook: write FILE -->     the next block is a cell that writes FILE (`append FILE`: adds)
+    <!-- notebook: write FILE -->    the next block is a cell that writes FILE (`append FILE`: adds)
     <!-- notebook: leave out -->      the next block or paragraph is not in the notebook
     <!-- notebook: instead            this Python code becomes a cell that only the notebook has
     ... -->
