@@ -197,8 +197,8 @@ def test_too_few(tensors, black_box):
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ([], "got 0"),
-        (iter([]), "got 0"),
+        ([], "Got 0"),
+        (iter([]), "Got 0"),
         (torch.zeros(3, 16, 16), r"\(N, C, H, W\).*; got Tensor of shape \(3, 16, 16\)"),
         (torch.zeros(0, 3, 16, 16), r"\(N, C, H, W\)"),
         (3, "got int"),
