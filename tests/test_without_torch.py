@@ -25,7 +25,7 @@ sys.meta_path.insert(0, Refused())
 REPORT = """
 import json
 assert "torch" not in sys.modules
-print(json.dumps({"number": number, "probability": probability, "mask": mask.tolist()}))
+print(json.dumps({"label": label, "probability": probability, "mask": mask.tolist()}))
 """
 
 
@@ -65,7 +65,7 @@ def test_the_example_runs_without_torch_and_says_what_torch_says(tmp_path):
     small = demo_image().convert("RGB").resize((80, 80), Image.Resampling.BILINEAR)
     pixels = torch.from_numpy(np.asarray(small, dtype=np.float32) / 255).permute(2, 0, 1)[None]
     logits, mask = masker.predict(pixels)
-    assert found["number"] == int(logits.argmax())
+    assert found["label"] == int(logits.argmax())
     assert found["probability"] == pytest.approx(float(logits.softmax(1).max()), abs=1e-4)
     assert np.abs(np.asarray(found["mask"]) - mask[0, 0].numpy()).max() < 1e-3
     assert Image.open(tmp_path / "mask.png").size == demo_image().size
