@@ -169,7 +169,7 @@ def test_pictures_of_several_sizes(black_box, generator):
 
 
 def test_a_class_with_one_picture_is_named(tensors, black_box):
-    with pytest.warns(UserWarning, match="class 1, 3 has a single image"):
+    with pytest.warns(UserWarning, match="class 1, 3 has only one image"):
         read(tensors, black_box, [0, 0, 0, 1, 2, 2, 2, 3])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
