@@ -40,7 +40,11 @@ def list_plugins() -> None:
     to.print(names)
     say("")
     states = [
-        [each.name, each.origin, f"[red]{escape(each.failure)}[/red]" if each.failure else "works"]
+        [
+            each.name,
+            each.origin,
+            f"[red]not loaded:[/red] {escape(each.failure)}" if each.failure else "works",
+        ]
         for each in registry().plugins
     ]
     print_table(("plugin", "from", "state"), states, left=3)

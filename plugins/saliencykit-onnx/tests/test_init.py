@@ -87,7 +87,7 @@ def test_the_command_line_explains_a_file_beside_broken_plugins(dynamic, tmp_pat
     install(tmp_path, "twin", TWIN)
     listed = run("plugins", "list", folder=tmp_path)
     assert listed.returncode == 0
-    assert "left out: RuntimeError: out of order" in " ".join(listed.stdout.split())
+    assert "not loaded: RuntimeError: out of order" in " ".join(listed.stdout.split())
     assert "onnx/onnx" in listed.stdout
     assert "twin/onnx" in listed.stdout
     done = run("explain", "--json", "--model", f"onnx/onnx:{dynamic},mean=0,std=1", "--masker",

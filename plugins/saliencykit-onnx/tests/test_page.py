@@ -16,5 +16,5 @@ def test_the_blocks_of_the_page_run(tmp_path, monkeypatch):
     scope = {"__name__": "page"}
     for block in BLOCK.findall(text):
         exec(compile(block, PAGE.name, "exec"), scope)
-    assert scope["answer"].mask.shape == (1, 1, 32, 32)
-    assert scope["answer"].labels.tolist() == [2]
+    assert scope["explanation"].mask.shape == (1, 1, 32, 32)
+    assert scope["explanation"].labels.tolist() == [2]

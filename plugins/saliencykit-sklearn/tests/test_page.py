@@ -17,4 +17,4 @@ def test_the_blocks_of_the_page_run(tmp_path, monkeypatch):
     for block in BLOCK.findall(text):
         exec(compile(block, PAGE.name, "exec"), scope)
     assert Path("digit.png").exists()
-    assert scope["answer"].mask.shape == (3, 1, 8, 8)
+    assert scope["explanation"].mask.shape == (3, 1, 8, 8)

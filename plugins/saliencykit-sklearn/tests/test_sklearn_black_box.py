@@ -177,7 +177,7 @@ def test_bad_options(pixels):
         ({"method": "predict"}, "method must be one of"),
         ({"max_pixel_value": 0}, "max_pixel_value must be the value"),
         ({"max_batch_size": 0}, "max_batch_size must be >= 1"),
-        ({"features": 3}, "features is a function"),
+        ({"features": 3}, "features must be a function"),
         ({"class_names": ["a"]}, "has 3 classes, and 1 class_names"),
         ({"layout": "HWC"}, "layout must be one of"),
     ]:
