@@ -99,7 +99,7 @@ def test_the_command_line_explains_a_file_beside_broken_plugins(dynamic, tmp_pat
     ambiguous = run("explain", "--model", f"onnx:{dynamic}", folder=tmp_path)
     assert ambiguous.returncode == 2
     assert (
-        "several plugins provide the black box 'onnx'; write one of onnx/onnx, twin/onnx"
+        "several plugins provide the model 'onnx'; write one of onnx/onnx, twin/onnx"
         in " ".join(ambiguous.stderr.split())
     )
 
