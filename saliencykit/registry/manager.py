@@ -88,8 +88,9 @@ class Registry:
             self.manager.register(plugin, name)
             self.manager.check_pending()
             for hook in (*_HOOKS.values(), "wrap_model"):
-                marked = self.manager.parse_hookimpl_opts(plugin, hook) is not None
-                if callable(getattr(plugin, hook, None)) and not marked:
+                if not callable(getattr(plugin, hook, None)):
+                    continue
+                if self.manager.parse_hookimpl_opts(plugin, hook) is None:
                     raise ContractError(
                         f"{hook} is not marked as a hook; write @saliencykit.hookimpl above it"
                     )
