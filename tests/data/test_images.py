@@ -102,7 +102,7 @@ def test_tensors_are_what_the_model_takes_unless_somebody_knows_better() -> None
     for given in (True, False):  # neither a function nor somebody's box has a space of its own
         assert as_images(x.clamp(0, 1), function, given_black_box=given).inputs == "raw"
         assert as_images(x.clamp(0, 1), PlantedEvidence(), given_black_box=given).inputs == "raw"
-    with pytest.raises(InputError, match="raw pixels are in"):
+    with pytest.raises(InputError, match="raw pixels must be in"):
         as_images(x, function, given_black_box=False)
 
 

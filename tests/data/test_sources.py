@@ -45,7 +45,7 @@ def test_a_loader_of_batches(black_box):
         ("nowhere", {}, "not a folder or a table"),
         ("", {}, "not a folder or a table"),
         (3, {}, "an iterable of images or pairs .*; got int"),
-        ([], {"labels": {"a": 1}}, "bring their own"),
+        ([], {"labels": {"a": 1}}, "contain their own"),
         ("voc:nowhere", {}, "cannot be opened"),
     ],
 )

@@ -155,7 +155,7 @@ def test_a_box_that_dies_is_asked_only_for_the_rest(tmp_path):
     assert any("50 of 80 answers are in" in line for line in news)
     assert same(whole, again)
     assert whole.metadata["fidelity"] == again.metadata["fidelity"]
-    with pytest.raises(InputError, match="other settings"):
+    with pytest.raises(InputError, match="other images or settings"):
         small(black_box, queries=80, checkpoint_dir=tmp_path, seed=3)
     small(black_box, queries=80, checkpoint_dir=tmp_path, seed=3, resume=False)
     assert black_box.num_images == 160
@@ -193,8 +193,8 @@ def test_a_large_disagreement_is_said():
         ({"steps": 0}, "steps=0.: must be >= 1"),
         ({"batch_size": 1}, "at least 2"),
         ({"lr": 2}, "learning rate must be"),
-        ({"seed": -1}, "a seed is"),
-        ({"network": 3}, "network is None"),
+        ({"seed": -1}, "a seed must be"),
+        ({"network": 3}, "network must be None"),
         ({"network": nn.Conv2d(3, 4, 1)}, "returns logits"),
         ({"device": "cuda:99"}, "cannot be used"),
         ({"images": torch.zeros(2, 3, 16, 16)}, "fit_surrogate needs at least 4 images"),
