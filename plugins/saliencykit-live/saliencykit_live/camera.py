@@ -44,7 +44,8 @@ def open_camera(source: str) -> Capture:
             "program? Choose another one with --camera 1."
         )
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # no delay by buffered frames
-    return capture  # type: ignore[no-any-return]
+    opened: Capture = capture
+    return opened
 
 
 def frames_of(capture: Capture, name: str) -> Generator[Frame, None, None]:
