@@ -75,3 +75,19 @@ def test_it_takes_no_time(runs, record_property):
         f"import saliencykit after import torch: {cpu:.3f} s CPU, {wall:.3f} s wall (median of 3)"
     )
     assert cpu < 0.3  # CPU time, because other processes may be busy
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["fit", "--help"], ["fit", "--no"]]
+)
+def test_help_and_wrong_options_load_no_torch(arguments):
+    program = (
+        "import sys; from saliencykit.cli.main import app\n"
+        f"try: app({arguments})\n"
+        "except SystemExit: sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    )
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

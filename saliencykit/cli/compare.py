@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
+from saliencykit.cli import workflows
 from saliencykit.cli.console import emit_json
 from saliencykit.cli.options import AsJson
 from saliencykit.cli.score_tables import print_comparison
 from saliencykit.evaluation.score_summary import as_objects
-from saliencykit.evaluation.scores import Scores
 
 
 def compare(
@@ -23,7 +23,7 @@ def compare(
 
     Paired intervals are much narrower than the intervals of two means.
     """
-    scores = Scores.load(run)
+    scores = workflows.Scores.load(run)
     differences = scores.compare(baseline)
     if as_json:
         emit_json(as_objects(differences))

@@ -5,14 +5,12 @@ import warnings
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
-import torch
 import typer
 from rich.markup import escape
 
 from saliencykit._version import __version__
+from saliencykit.cli import workflows
 from saliencykit.cli.console import print_table
-from saliencykit.registry.coerce import as_black_box
-from saliencykit.registry.manager import KINDS, registry
 
 _REQUIRED = (
     *("torch", "torchvision", "numpy", "scipy", "scikit-image", "pillow"),
@@ -45,21 +43,21 @@ def _checks() -> Iterator[tuple[str, str, bool]]:
         except PackageNotFoundError:
             optional = package in _OPTIONAL
             yield package, "not installed (optional)" if optional else "missing", optional
-    cuda = range(torch.cuda.device_count())
-    devices = ["cpu", *(f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in cuda)]
-    devices += ["mps"] if torch.backends.mps.is_available() else []
+    cuda = range(workflows.torch.cuda.device_count())
+    devices = ["cpu", *(f"cuda:{i} ({workflows.torch.cuda.get_device_name(i)})" for i in cuda)]
+    devices += ["mps"] if workflows.torch.backends.mps.is_available() else []
     yield "devices", ", ".join(devices), True
-    yield "threads", str(torch.get_num_threads()), True
+    yield "threads", str(workflows.torch.get_num_threads()), True
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # failures are listed below
-        for kind in KINDS:
-            registry().names(kind)
-    for plugin in registry().plugins:
+        for kind in workflows.KINDS:
+            workflows.registry().names(kind)
+    for plugin in workflows.registry().plugins:
         # a plugin that the user disabled is not broken
         fine = not plugin.failure or plugin.failure.startswith("disabled")
         yield f"plugin {plugin.name}", plugin.failure or "works", fine
     try:
-        as_black_box("demo")(torch.rand(1, 3, 64, 64))
+        workflows.as_black_box("demo")(workflows.torch.rand(1, 3, 64, 64))
         yield "demo model", "works", True
     except Exception as error:
         yield "demo model", str(error), False

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from saliencykit.cli import workflows
 from saliencykit.cli.console import complain, emit_json, progress, say
-from saliencykit.cli.device import black_box_on_device, use_idle_cores
 from saliencykit.cli.options import (
     AsJson,
     BatchSize,
@@ -20,13 +20,8 @@ from saliencykit.cli.options import (
     resumable,
 )
 from saliencykit.cli.score_tables import print_scores
-from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Masker
-from saliencykit.evaluation import evaluate_maskers
 from saliencykit.evaluation.score_summary import as_objects
-from saliencykit.evaluation.scores import Scores
-from saliencykit.registry.coerce import trained_masker
 
 DEFAULT_METRICS = (
     "insertion",
@@ -73,15 +68,15 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score maskers on a data set, with baselines and 95% confidence intervals."""
-    use_idle_cores()
+    workflows.use_idle_cores()
     started = time.perf_counter()
     main = is_main_process()
-    black_box = black_box_on_device(model, device)
+    black_box = workflows.black_box_on_device(model, device)
     with (
         resumable(f"the rows in {output}", (output / "settings.json").exists),
         progress("preparing", unit="rows", quiet=not main or as_json) as update,
     ):
-        scores = evaluate_maskers.evaluate(
+        scores = workflows.evaluate(
             black_box,
             named_maskers(masker) if masker else _default_masker(black_box, model),
             metric or DEFAULT_METRICS,
@@ -122,15 +117,17 @@ def named_maskers(texts: list[str]) -> dict[str, str]:
     return named
 
 
-def _default_masker(black_box: BlackBox, model: str) -> dict[str, Masker | str]:
-    trained = trained_masker(black_box)
+def _default_masker(
+    black_box: "workflows.BlackBox", model: str
+) -> "dict[str, workflows.Masker | str]":
+    trained = workflows.trained_masker(black_box)
     if trained is not None:
         return {model: trained}
     name = "iterative" if black_box.differentiable else "rise"
     return {name: name}
 
 
-def _print(scores: Scores, output: Path, seconds: float, as_json: bool) -> None:
+def _print(scores: "workflows.Scores", output: Path, seconds: float, as_json: bool) -> None:
     if as_json:
         missing = [
             {"masker": masker, "failure": failure, "rows": count}

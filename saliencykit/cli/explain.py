@@ -7,15 +7,9 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from saliencykit.cli import explain_dataset, explain_video
+from saliencykit.cli import explain_dataset, explain_video, workflows
 from saliencykit.cli.console import emit_json, print_table, progress, say
-from saliencykit.cli.device import black_box_on_device, use_idle_cores
 from saliencykit.cli.options import AsJson, Device, Model, Seed, as_label, output_directory
-from saliencykit.cli.query_counter import CountingBlackBox
-from saliencykit.demo import demo_image
-from saliencykit.explanation import explain_images
-from saliencykit.explanation.result import Explanation
-from saliencykit.explanation.result_files import refuse_run
 
 
 def explain(
@@ -80,13 +74,13 @@ def _explain_images(
     as_json: bool,
     **options: Any,
 ) -> None:
-    use_idle_cores()
+    workflows.use_idle_cores()
     sources = images or ["demo photo"]
     queries = 0
     with output_directory(output):
-        refuse_run(output)
+        workflows.refuse_run(output)
         started = time.perf_counter()
-        black_box = black_box_on_device(model, device)
+        black_box = workflows.black_box_on_device(model, device)
         description = f"explaining {len(sources)} image{'s' if len(sources) > 1 else ''}"
         with progress(description, unit="evaluations", quiet=as_json) as update:
 
@@ -95,9 +89,9 @@ def _explain_images(
                 queries += count
                 update(queries)
 
-            answer = explain_images.explain(
-                CountingBlackBox(black_box, on_query),
-                images or [demo_image()],
+            answer = workflows.explain(
+                workflows.CountingBlackBox(black_box, on_query),
+                images or [workflows.demo_image()],
                 as_label(label),
                 **options,
             )
@@ -111,7 +105,9 @@ def _explain_images(
         _print(rows, seconds)
 
 
-def _rows(answer: Explanation, sources: list[str], output: Path) -> list[dict[str, Any]]:
+def _rows(
+    answer: "workflows.Explanation", sources: list[str], output: Path
+) -> list[dict[str, Any]]:
     """The numbers of each image, as JSON has them."""
     rows = []
     for i, (source, bbox) in enumerate(zip(sources, answer.boxes(0.5).tolist(), strict=True)):

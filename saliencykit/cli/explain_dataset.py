@@ -7,14 +7,10 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from saliencykit.cli import workflows
 from saliencykit.cli.console import complain, emit_json, print_table, progress, say
-from saliencykit.cli.device import black_box_on_device, use_idle_cores
 from saliencykit.cli.options import is_main_process, resumable
 from saliencykit.core.errors import InputError
-from saliencykit.data.sources import is_data_set
-from saliencykit.explanation import dataset_explainer
-from saliencykit.storage.explanation_rows import ExplainedRow
-from saliencykit.storage.run_summary import Summary, summarize
 
 _MAX_REASONS = 5
 _PANEL = "For a directory or CSV file"
@@ -49,7 +45,7 @@ def is_dataset(images: Sequence[str] | None) -> bool:
     Raises:
         InputError: A data set is given together with something else.
     """
-    sets = [text for text in images or () if is_data_set(text)]
+    sets = [text for text in images or () if workflows.is_data_set(text)]
     if sets and len(images or ()) > 1:
         raise InputError(
             f"{sets[0]!r} is a data set and must be the only argument; explain each data set into "
@@ -62,7 +58,7 @@ def explain_dataset(
     data: str, *, model: str, output: Path, device: str, as_json: bool, **options: Any
 ) -> None:
     """Explain a data set into a directory, and print a summary."""
-    use_idle_cores()
+    workflows.use_idle_cores()
     started = time.perf_counter()
     main = is_main_process()
     failed = 0
@@ -71,18 +67,18 @@ def explain_dataset(
         progress("explaining", unit="images", quiet=not main or as_json) as update,
     ):
 
-        def on_row(row: ExplainedRow, done: int, total: int | None) -> None:
+        def on_row(row: "workflows.ExplainedRow", done: int, total: int | None) -> None:
             nonlocal failed
             failed += row.failure is not None
             update(done, total, note=f"{failed} failed" if failed else "")
 
-        black_box = black_box_on_device(model, device)
-        saved = dataset_explainer.explain_dataset(
+        black_box = workflows.black_box_on_device(model, device)
+        saved = workflows.explain_dataset(
             black_box, data, output_dir=output, on_row=on_row, **options
         )
     if not main:
         return
-    summary, seconds = summarize(saved.rows()), time.perf_counter() - started
+    summary, seconds = workflows.summarize(saved.rows()), time.perf_counter() - started
     if as_json:
         emit_json(_facts(summary, output) | {"seconds": round(seconds, 3)})
     else:
@@ -95,7 +91,7 @@ def explain_dataset(
         raise typer.Exit(3)
 
 
-def print_summary(summary: Summary) -> None:
+def print_summary(summary: "workflows.Summary") -> None:
     """Print mean and quartiles of each number, and why images have no map."""
     say(f"{summary.explained} of {summary.images} images explained")
     rows = [
@@ -111,7 +107,7 @@ def print_summary(summary: Summary) -> None:
         say(f"... and {len(summary.failures) - _MAX_REASONS} more reasons, in rows.jsonl")
 
 
-def _facts(summary: Summary, output: Path) -> dict[str, Any]:
+def _facts(summary: "workflows.Summary", output: Path) -> dict[str, Any]:
     means = {name: values[0] for name, values in summary.columns.items()}
     return {
         "output": str(output),

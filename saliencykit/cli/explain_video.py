@@ -8,16 +8,11 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from saliencykit.cli import workflows
 from saliencykit.cli.console import complain, emit_json, progress
-from saliencykit.cli.device import black_box_on_device, use_idle_cores
 from saliencykit.cli.options import as_label
 from saliencykit.cli.video_summary import VideoSummary, frame_rate_note
 from saliencykit.core.errors import InputError
-from saliencykit.video.frame import Frame, paced
-from saliencykit.video.frame_explainer import explain_frames
-from saliencykit.video.frame_overlay import draw_frame
-from saliencykit.video.reader import SUFFIXES, Clip
-from saliencykit.video.writer import FORMATS, Writer, check_name
 
 _PANEL = "For a video"
 Fps: TypeAlias = Annotated[
@@ -38,8 +33,8 @@ STOPPED_EARLY = 3
 
 def is_video(images: list[str] | None, output: Path) -> bool:
     """Whether the file names are those of videos."""
-    given = any(Path(name).suffix.lower() in SUFFIXES for name in images or [])
-    return given or output.suffix.lower() in FORMATS
+    given = any(Path(name).suffix.lower() in workflows.SUFFIXES for name in images or [])
+    return given or output.suffix.lower() in workflows.FORMATS
 
 
 def explain_video(
@@ -63,28 +58,30 @@ def explain_video(
     """
     output = output.with_suffix(".mp4") if output == Path("explanation") else output
     clip = _clip(images, output, fps)
-    use_idle_cores()
-    black_box = black_box_on_device(model, device)
+    workflows.use_idle_cores()
+    black_box = workflows.black_box_on_device(model, device)
     note = frame_rate_note(clip.info.fps, fps)
-    pending: deque[Frame] = deque()
+    pending: deque[workflows.Frame] = deque()
 
-    def frames() -> Iterator[Frame]:
-        for frame in paced(clip, fps):
+    def frames() -> "Iterator[workflows.Frame]":
+        for frame in workflows.paced(clip, fps):
             pending.append(frame)
             yield frame
 
-    answers = explain_frames(
+    answers = workflows.explain_frames(
         black_box, frames(), as_label(label), masker, smoothing=smoothing, seed=seed
     )
     comment = f"saliencykit: pixels that {label or 'the top class'} rests on, by {model}; {note}"
-    writer = Writer(output, clip.path, clip.info, comment)
+    writer = workflows.Writer(output, clip.path, clip.info, comment)
     summary, stopped = VideoSummary(), ""
     try:
         total = _frame_count(clip, fps)
         with progress("explaining", total, unit="frames", quiet=as_json) as update:
             for answer in answers:
                 frame = pending.popleft()
-                writer.write(draw_frame(frame.origin, clip.info, answer), Fraction(frame.time or 0))
+                writer.write(
+                    workflows.draw_frame(frame.origin, clip.info, answer), Fraction(frame.time or 0)
+                )
                 summary.add(answer)
                 update(summary.count)
                 if writer.full:
@@ -110,7 +107,7 @@ def explain_video(
         raise typer.Exit(STOPPED_EARLY)
 
 
-def _clip(images: list[str], output: Path, fps: float | None) -> Clip:
+def _clip(images: list[str], output: Path, fps: float | None) -> "workflows.Clip":
     """The video to explain.
 
     Raises:
@@ -123,15 +120,15 @@ def _clip(images: list[str], output: Path, fps: float | None) -> Clip:
     if fps is not None and not fps > 0:
         raise InputError(f"--fps {fps:g}: give a number of frames per second, > 0.")
     source = Path(images[0])
-    check_name(output)
+    workflows.check_name(output)
     if output.exists() and source.exists() and output.samefile(source):
         raise InputError(
             f"--output {str(output)!r} would overwrite the video; choose another name."
         )
-    return Clip(source)
+    return workflows.Clip(source)
 
 
-def _frame_count(clip: Clip, fps: float | None) -> int | None:
+def _frame_count(clip: "workflows.Clip", fps: float | None) -> int | None:
     """The number of frames to explain, as far as the file tells."""
     facts = clip.info
     count = facts.frames
@@ -142,5 +139,5 @@ def _frame_count(clip: Clip, fps: float | None) -> int | None:
     return max(1, round(count * fps / float(facts.fps)))
 
 
-def _what_is_there(writer: Writer, output: Path) -> str:
+def _what_is_there(writer: "workflows.Writer", output: Path) -> str:
     return f"{output} holds the first {writer.count} frames, up to {float(writer.last):.1f} s."

@@ -6,8 +6,8 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from saliencykit.cli import workflows
 from saliencykit.cli.console import progress, say
-from saliencykit.cli.device import black_box_on_device, use_idle_cores
 from saliencykit.cli.options import (
     Device,
     Model,
@@ -17,8 +17,6 @@ from saliencykit.cli.options import (
     resumable,
     training_directory,
 )
-from saliencykit.training import fit_masker
-from saliencykit.training.schedule import FitStep
 
 
 def fit(
@@ -50,7 +48,7 @@ def fit(
     This takes minutes on a CPU.
     """
     directory = training_directory(output)
-    use_idle_cores()
+    workflows.use_idle_cores()
     started = time.perf_counter()
     main = is_main_process()
     checkpoint = directory / "state.safetensors"
@@ -58,8 +56,8 @@ def fit(
         resumable(f"the last checkpoint in {directory}", checkpoint.exists),
         progress("preparing", unit="steps", quiet=not main) as update,
     ):
-        masker = fit_masker.fit(
-            black_box_on_device(model, device),
+        masker = workflows.fit(
+            workflows.black_box_on_device(model, device),
             data,
             encoder=cast(Any, encoder),
             objective=objective,
@@ -86,7 +84,7 @@ def fit(
     say(f"next: saliencykit explain PHOTO --model {use}")
 
 
-def step_note(step: FitStep) -> str:
+def step_note(step: "workflows.FitStep") -> str:
     """The numbers of a training step, in one line."""
     note = f"loss {step.loss:.2f}"
     if step.phase != "warmup":

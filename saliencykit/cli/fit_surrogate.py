@@ -7,11 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from saliencykit.cli import workflows
 from saliencykit.cli.console import emit_json, print_table, progress, say
-from saliencykit.cli.device import best_device, black_box_on_device, use_idle_cores
 from saliencykit.cli.options import AsJson, Device, Seed, resumable, training_directory
-from saliencykit.surrogate import surrogate_training
-from saliencykit.surrogate.distillation import SurrogateStep
 
 
 def fit_surrogate(
@@ -42,21 +40,21 @@ def fit_surrogate(
 ) -> None:
     """Distill a query-only model into a small network, so that a masker can be trained on it."""
     directory = training_directory(output)
-    use_idle_cores()
+    workflows.use_idle_cores()
     started = time.perf_counter()
     with (
         resumable(f"the model's outputs in {directory}", lambda: any(directory.glob("*-*.*"))),
         progress("preparing", quiet=as_json) as update,
     ):
-        surrogate = surrogate_training.fit_surrogate(
-            black_box_on_device(model, "auto"),
+        surrogate = workflows.fit_surrogate(
+            workflows.black_box_on_device(model, "auto"),
             data,
             network=network,
             alternative=alternative,
             queries=queries,
             steps=steps,
             batch_size=batch_size,
-            device=best_device() if device == "auto" else device,
+            device=workflows.best_device() if device == "auto" else device,
             checkpoint_dir=directory,
             resume=resume,
             seed=seed,
@@ -76,7 +74,7 @@ def fit_surrogate(
     say(f"then: saliencykit explain PHOTO {use}")
 
 
-def step_note(step: SurrogateStep) -> str:
+def step_note(step: "workflows.SurrogateStep") -> str:
     """The loss of a training step; empty while the model is queried."""
     return f"KL {step.loss:.3f}" if step.loss == step.loss else ""
 

@@ -10,9 +10,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from saliencykit.cli import workflows
 from saliencykit.cli.console import console, print_table, say
-from saliencykit.registry.manager import KINDS, registry
-from saliencykit.registry.scaffold import new_plugin
 
 _WIDTH = 200  # columns, where there is no terminal
 
@@ -26,7 +25,7 @@ def list_plugins() -> None:
     """List every registered name, and plugins that failed to load with the reason."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # failures are listed below
-        named = {kind: registry().names(kind) for kind in KINDS}
+        named = {kind: workflows.registry().names(kind) for kind in workflows.KINDS}
     names = Table(box=None, header_style="bold", pad_edge=False, expand=True)
     for title in ("kind", "name"):
         names.add_column(title, no_wrap=True)
@@ -45,7 +44,7 @@ def list_plugins() -> None:
             each.origin,
             f"[red]not loaded:[/red] {escape(each.failure)}" if each.failure else "works",
         ]
-        for each in registry().plugins
+        for each in workflows.registry().plugins
     ]
     print_table(("plugin", "from", "state"), states, left=3)
 
@@ -58,7 +57,7 @@ def new(
     """Create a plugin package from a template: one example of each kind of part, with tests."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a broken plugin has nothing to do with a new one
-        made = new_plugin(name, into)
+        made = workflows.new_plugin(name, into)
     directory = shlex.quote(str(made.folder))
     count = sum(path.is_file() for path in made.folder.rglob("*"))
     say(f"wrote {made.folder}: {count} files, an example of each kind of part, and tests. Next:")

@@ -5,11 +5,8 @@ from typing import Annotated
 
 import typer
 
+from saliencykit.cli import workflows
 from saliencykit.cli.console import say
-from saliencykit.evaluation.scores import Scores
-from saliencykit.explanation.result import Explanation
-from saliencykit.reports.report_files import write_report
-from saliencykit.storage.saved_explanations import SavedExplanations, is_saved
 
 
 def report(
@@ -22,14 +19,14 @@ def report(
     ] = None,
 ) -> None:
     """Write a self-contained HTML page: images with masks, curves, tables, settings."""
-    written = write_report(_load(run), run / "report.html" if output is None else output)
+    written = workflows.write_report(_load(run), run / "report.html" if output is None else output)
     size = written.stat().st_size
     say(f"wrote {written}, {f'{size / 1e6:.1f} MB' if size >= 1e5 else f'{size / 1e3:.0f} kB'}")
 
 
-def _load(run: Path) -> Explanation | SavedExplanations | Scores:
-    if is_saved(run):
-        return SavedExplanations.load(run)
+def _load(run: Path) -> "workflows.Explanation | workflows.SavedExplanations | workflows.Scores":
+    if workflows.is_saved(run):
+        return workflows.SavedExplanations.load(run)
     if (run / "manifest.json").exists() and not (run / "settings.json").exists():
-        return Explanation.load(run)
-    return Scores.load(run)
+        return workflows.Explanation.load(run)
+    return workflows.Scores.load(run)

@@ -6,16 +6,10 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from saliencykit.cli import workflows
 from saliencykit.cli.console import emit_json, print_table, progress, say
-from saliencykit.cli.device import black_box_on_device, use_idle_cores
 from saliencykit.cli.options import AsJson, BatchSize, Data, Device, Model, Seed
 from saliencykit.core.errors import InputError
-from saliencykit.sanity import run_checks
-from saliencykit.sanity.check_result import CheckResult
-from saliencykit.sanity.class_leakage_check import ClassLeakage
-from saliencykit.sanity.estimate import Estimate
-from saliencykit.sanity.model_randomization_check import ModelRandomization
-from saliencykit.sanity.wrong_label_check import WrongLabel
 from saliencykit.storage.atomic_files import writable
 
 _VERDICTS = {
@@ -35,7 +29,8 @@ def sanity_check(
     check: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"{', '.join(run_checks.CHECKS)}; repeatable. Default: all that apply.",
+            help="wrong-label, class-leakage, model-randomization; repeatable. "
+            "Default: all that apply.",
             show_default=False,
         ),
     ] = None,
@@ -61,11 +56,11 @@ def sanity_check(
 ) -> None:
     """Check that masks depend on the model and the class, and do not merely encode the class."""
     _check_writable(output)
-    use_idle_cores()
+    workflows.use_idle_cores()
     started = time.perf_counter()
     with progress("preparing", quiet=as_json) as update:
-        report = run_checks.sanity_checks(
-            black_box_on_device(model, device),
+        report = workflows.sanity_checks(
+            workflows.black_box_on_device(model, device),
             masker,
             data,
             checks=check,
@@ -96,7 +91,7 @@ def _check_writable(output: Path | None) -> None:
     writable(output.parent)
 
 
-def print_checks(report: run_checks.SanityReport) -> None:
+def print_checks(report: "workflows.SanityReport") -> None:
     """Print the figures and verdict of each check, its rule, and what is missing and why."""
     rows = []
     for each in report.results:
@@ -124,16 +119,16 @@ def _print_missing(thing: str, what: str, reasons: Any) -> None:
         say(f"{count} {thing}{'s' if count > 1 else ''} {what}: {reason}")
 
 
-def _figures(found: CheckResult) -> list[tuple[str, Estimate]]:
+def _figures(found: "workflows.CheckResult") -> "list[tuple[str, workflows.Estimate]]":
     """The figures of a check, with a title each."""
-    if isinstance(found, WrongLabel):
+    if isinstance(found, workflows.WrongLabel):
         return [
             ("area, own class", found.area),
             ("area, another class", found.other_area),
             ("ratio of the areas", found.ratio),
             ("correlation of both masks", found.correlation),
         ]
-    if isinstance(found, ClassLeakage):
+    if isinstance(found, workflows.ClassLeakage):
         control = "from random masks with its values, chance {:.2f}"
         rows = [
             ("absent class predicted from the mask", found.other.accuracy),
@@ -144,7 +139,7 @@ def _figures(found: CheckResult) -> list[tuple[str, Estimate]]:
             rows.append(("own class predicted from the mask", found.own.accuracy))
             rows.append((control.format(found.own.chance), found.own.control))
         return rows
-    if not isinstance(found, ModelRandomization):
+    if not isinstance(found, workflows.ModelRandomization):
         return []
     how = f"maskers trained for {found.steps} steps" if found.retrained else "the same masker"
     return [

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 from rich.markup import escape
 
+from saliencykit.cli import workflows
 from saliencykit.cli.console import console, print_table, say
 from saliencykit.evaluation.score_summary import PairedDifference, ScoreSummary
-from saliencykit.evaluation.scores import Scores
 from saliencykit.visualization.html_page import number
 
 _CELL_WIDTH = 21  # `-0.123 -0.456 -0.789` and a gap
@@ -14,7 +14,7 @@ _MASKER_WIDTH = 30
 _MAX_REASONS = 5
 
 
-def print_scores(scores: Scores) -> None:
+def print_scores(scores: "workflows.Scores") -> None:
     """Print the first score of every metric with its interval, and what is missing and why."""
     summaries = {(each.masker, each.score): each for each in scores.table()}
     most = max((each.n for each in summaries.values()), default=0)
@@ -30,7 +30,7 @@ def print_scores(scores: Scores) -> None:
 
 
 def print_comparison(
-    scores: Scores, baseline: str, differences: Sequence[PairedDifference]
+    scores: "workflows.Scores", baseline: str, differences: Sequence[PairedDifference]
 ) -> None:
     """Print the differences in the first score of every metric."""
     known = {(each.masker, each.score): each for each in differences}
@@ -43,7 +43,9 @@ def print_comparison(
     )
 
 
-def _print_columns(scores: Scores, maskers: Sequence[str], cell: Callable[[str, str], str]) -> None:
+def _print_columns(
+    scores: "workflows.Scores", maskers: Sequence[str], cell: Callable[[str, str], str]
+) -> None:
     width = min(_MASKER_WIDTH, max(map(len, (*maskers, "masker"))))
     count = max(1, (console().width - width) // _CELL_WIDTH)
     for start in range(0, len(scores.main), count):
@@ -56,7 +58,7 @@ def _print_columns(scores: Scores, maskers: Sequence[str], cell: Callable[[str, 
         say("")
 
 
-def _print_reasons(scores: Scores) -> None:
+def _print_reasons(scores: "workflows.Scores") -> None:
     """Print the most frequent reasons why rows lack scores."""
     reasons: dict[str, dict[str, int]] = {}
     for (masker, failure), count in scores.failures().items():

@@ -7,8 +7,8 @@ from typing import Any, final
 
 from rich.markup import escape
 
+from saliencykit.cli import workflows
 from saliencykit.cli.console import print_table, say
-from saliencykit.explanation.result import Explanation
 
 
 @final
@@ -24,7 +24,7 @@ class VideoSummary:
     count: int = 0
     segments: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, answer: Explanation) -> None:
+    def add(self, answer: "workflows.Explanation") -> None:
         """Add one frame."""
         label, time = int(answer.labels[0]), answer.provenance["time"]
         if not self.segments or self.segments[-1]["label"] != label:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from saliencykit.cli.sanity_check import print_checks
-from saliencykit.sanity import sanity_checks
+from saliencykit.sanity import CHECKS, sanity_checks
 from saliencykit.testing.black_boxes import PlantedEvidence
 
 
@@ -118,3 +118,7 @@ def test_the_table_has_verdicts_and_what_was_skipped(capsys, monkeypatch):
     assert "FAIL" in text
     assert "own class predicted from the mask" in text
     assert "model-randomization was skipped: PlantedEvidence" in text
+
+
+def test_the_help_names_every_check(command):
+    assert ", ".join(CHECKS) in " ".join(command("sanity-check", "--help")[1].split())
