@@ -223,7 +223,9 @@ def judge_mask(judge: Scorer, mask: Tensor, area: float) -> Kept:
         edits = torch.cat(
             [compose(judge.image, m, fill) for m in (gaussian_blur(best, EDGE * pixel), best, mask)]
         )
-        soft, sharp, own = probability(judge.black_box(edits), judge.label.expand(3)).tolist()
+        soft, sharp, own = probability(
+            judge.black_box(edits), judge.label.expand(3), "softmax"
+        ).tolist()
     held_out = judge.probabilities([(best, fill) for fill in UNSEEN])
     return Kept(soft, sharp, statistics.fmean(held_out), own, mask.mean().item())
 

@@ -62,7 +62,9 @@ class Scorer:
         with torch.no_grad():
             logits = black_box(torch.cat([self.image, self._fills["blur"], self._fills["grey"]]))
         top = logits[0].softmax(0).max(0)
-        self.whole, self.blurred, self.gray = probability(logits, self.label.expand(3)).tolist()
+        self.whole, self.blurred, self.gray = probability(
+            logits, self.label.expand(3), "softmax"
+        ).tolist()
         self.facts = {
             "label": photo.label,
             "p": round(self.whole, 4),
@@ -92,7 +94,7 @@ class Scorer:
             )
             with torch.no_grad():
                 answers += probability(
-                    self.black_box(edits), self.label.expand(len(edits))
+                    self.black_box(edits), self.label.expand(len(edits)), "softmax"
                 ).tolist()
         return answers
 
@@ -155,7 +157,7 @@ class Scorer:
                 logits = self.black_box(
                     enlarge_boxes(self.image.expand(len(some), -1, -1, -1), torch.tensor(some))
                 )
-            log_p = log_probability(logits, self.label.expand(len(some)))
+            log_p = log_probability(logits, self.label.expand(len(some)), "softmax")
             for box, value, top in zip(
                 some, log_p.tolist(), logits.argmax(1).tolist(), strict=True
             ):

@@ -139,8 +139,8 @@ def judge(
                     generator=Generator().manual_seed(0),
                 )
                 kept, dropped = (
-                    probability(trial.preserved, label),
-                    probability(trial.destroyed, label),
+                    probability(trial.preserved, label, "softmax"),
+                    probability(trial.destroyed, label, "softmax"),
                 )
                 row[f"{which}/{name}"] = [kept.item(), dropped.item()]
     sample = Sample(photo.image, label, (photo.boxes,))
@@ -176,7 +176,7 @@ def run(arguments: argparse.Namespace) -> None:
             continue
         with torch.no_grad():
             label = fast(photo.image).argmax(1)
-            whole = probability(fast(photo.image), label).item()
+            whole = probability(fast(photo.image), label, "softmax").item()
         cam_area = captum_grad_cam(black_box, photo, label, layer).mean().item()
         for name in wanted:
             row = judge(fast, photo, label, asked[name](photo, label), cam_area)

@@ -175,7 +175,7 @@ def asked(
     with torch.no_grad():
         for first in range(0, samples, BATCH):
             edits = torch.addcmul(fill, difference, masks[first : first + BATCH].masks())
-            answers.append(probability(frozen(edits), label.expand(len(edits))))
+            answers.append(probability(frozen(edits), label.expand(len(edits)), "softmax"))
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save(torch.cat(answers), file)
     return masks, torch.cat(answers)

@@ -346,7 +346,10 @@ def difference(black_box: Any, answers: list[Explanation]) -> list[float]:
             alternative=Blur(),
             generator=Generator().manual_seed(0),
         )
-    return (probability(trial.preserved, labels) - probability(trial.destroyed, labels)).tolist()
+    return (
+        probability(trial.preserved, labels, "softmax")
+        - probability(trial.destroyed, labels, "softmax")
+    ).tolist()
 
 
 if __name__ == "__main__":

@@ -6,8 +6,7 @@ from .input_shape import Layout as Layout
 from .input_shape import read_input_shape as read_input_shape
 from .input_spec import InputSpec as InputSpec
 from .input_spec import warn_unknown_normalization as warn_unknown_normalization
-from .model_output import OUTPUT_KINDS as OUTPUT_KINDS
-from .model_output import OutputKind as OutputKind
+from .model_output import num_columns as num_columns
 from .model_output import read_logits as read_logits
 from .model_output import warn_if_probabilities as warn_if_probabilities
 from .model_wrapping import wrap_model as wrap_model

@@ -9,7 +9,7 @@ import torch
 from PIL.Image import Image
 
 from saliencykit.black_boxes.class_names import check_class_names
-from saliencykit.black_boxes.model_output import OUTPUT_KINDS, OutputKind, read_logits
+from saliencykit.black_boxes.model_output import read_logits
 from saliencykit.black_boxes.options import (
     check_choices,
     check_max_batch_size,
@@ -21,6 +21,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
 from saliencykit.core.geometry import Geometry
+from saliencykit.core.output import OUTPUTS, Output
 from saliencykit.core.types import Images, Logits
 
 
@@ -62,7 +63,10 @@ class FunctionBlackBox(BlackBox):
         num_classes: K, >= 2. None: read from the first output.
         size: Side or (height, width) that images are resized to, in pixels. None: images keep their
             own size.
-        outputs: `probabilities` in [0, 1], or `logits`.
+        output: What a column means: `softmax` (an exclusive class), `sigmoid` (a label on its own:
+            multi-label) or `score` (a number without a scale: regression, similarity).
+        probabilities: The function returns values in [0, 1]; False: logits. A score is taken as it
+            is.
         class_names: One name per class.
         max_batch_size: The largest batch that the function gets, >= 1. None: no limit.
         dtype: `float32` in [0, 1], or `uint8` in 0..255, rounded.
@@ -84,7 +88,8 @@ class FunctionBlackBox(BlackBox):
     function: Callable[[Any], Any]
     num_classes: int = _NumClasses()  # type: ignore[assignment]
     size: int | tuple[int, int] | None = None
-    outputs: OutputKind = "probabilities"
+    output: Output = "softmax"
+    probabilities: bool = True
     class_names: Sequence[str] | None = field(default=None, repr=False)
     max_batch_size: int | None = 32
     dtype: Literal["float32", "uint8"] = "float32"
@@ -112,12 +117,13 @@ class FunctionBlackBox(BlackBox):
             check_class_names(self.class_names, num_classes, who)
         check_size(self.size, who)
         check_max_batch_size(self.max_batch_size, who)
-        check_choices(self, who, outputs=OUTPUT_KINDS, fit=FITS, interpolation=INTERPOLATIONS)
+        check_choices(self, who, output=OUTPUTS, probabilities=(False, True))
+        check_choices(self, who, fit=FITS, interpolation=INTERPOLATIONS)
         check_choices(self, who, dtype=("float32", "uint8"), channels=(1, 3))
 
     def __repr__(self) -> str:
         """The configuration."""
-        options = f"size={self.size}, outputs={self.outputs!r}, dtype={self.dtype!r}"
+        options = f"size={self.size}, output={self.output!r}, dtype={self.dtype!r}"
         return f"FunctionBlackBox({self._name}, {options})"
 
     @property
@@ -160,7 +166,9 @@ class FunctionBlackBox(BlackBox):
                 f"{self.dtype}: {first_line(error)}. It is called with images (B, H, W, C); a "
                 "function of torch tensors is explained as an nn.Module."
             ) from error
-        logits = read_logits(self._as_tensor(output), len(images), self.outputs, self._name)
+        logits = read_logits(
+            self._as_tensor(output), len(images), self._name, self.output, self.probabilities
+        )
         if "num_classes" not in self.__dict__:
             check_class_names(self.class_names, logits.shape[1], repr(self))
             self.__dict__["num_classes"] = logits.shape[1]

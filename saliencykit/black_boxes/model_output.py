@@ -2,42 +2,47 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import ContractError, InputError
+from saliencykit.core.output import Output
 from saliencykit.core.types import Logits
 
-OutputKind = Literal["logits", "probabilities"]
-OUTPUT_KINDS = ("logits", "probabilities")
 
-
-def read_logits(output: object, batch_size: int, outputs: OutputKind, who: str) -> Logits:
-    """The logits in a model's output.
+def read_logits(
+    answer: object,
+    batch_size: int,
+    who: str,
+    output: Output = "softmax",
+    probabilities: bool = False,
+) -> Logits:
+    """The logits, or scores, in what a model returned.
 
     Args:
-        output: A tensor (B, K); a tuple or list whose first tensor it is; a dict that has `logits`,
-            `out` or only one tensor; or an object with `.logits`. One column, (B, 1) or (B,), is
-            read as a sigmoid's: class 1 against class 0.
+        answer: A tensor (B, K); a tuple or list whose first tensor it is; a dict that has `logits`,
+            `out` or only one tensor; or an object with `.logits`.
         batch_size: B, the number of images.
-        outputs: `logits` or `probabilities`.
         who: The model's name, for the error.
+        output: What a column means, see `BlackBox`. One column, (B, 1) or (B,), is a sigmoid's z
+            unless it is a score, and becomes two, no and yes: `-z, z` for `sigmoid`, `-z/2, z/2`
+            for `softmax`; the probabilities are the same.
+        probabilities: Values in [0, 1]; they become logits, kept finite. Not read for scores.
 
     Returns:
-        Logits (B, K), K >= 2. Probabilities become their logarithm, kept finite at 1e-12.
+        Logits (B, K), K >= 2; scores (B, K), K >= 1.
 
     Raises:
         InputError: There are no logits, or they are declared probabilities and not in [0, 1].
         ContractError: They are not (B, K).
     """
-    found = _tensor_in(output)
+    found = _tensor_in(answer)
     if found is None:
-        keys = f" with {list(output)}" if isinstance(output, Mapping) else ""
+        keys = f" with {list(answer)}" if isinstance(answer, Mapping) else ""
         raise InputError(
-            f"{who} returned {name_of(output)}{keys}; expected a tensor (B, K), a tuple that "
+            f"{who} returned {name_of(answer)}{keys}; expected a tensor (B, K), a tuple that "
             "starts with it, a dict with 'logits', or an object with .logits. Wrap the model in "
             "a small nn.Module that returns the logits."
         )
@@ -57,17 +62,19 @@ def read_logits(output: object, batch_size: int, outputs: OutputKind, who: str) 
             f"{who} returned {found.dtype}; logits and probabilities are float. Return the "
             "scores, not the predicted class."
         )
-    if outputs == "logits":
-        return found if found.shape[1] > 1 else torch.cat([torch.zeros_like(found), found], 1)
-    low, high = (float(v) for v in found.detach().aminmax())
-    if low < -1e-4 or high > 1 + 1e-4:
-        raise InputError(
-            f"{who} was declared to return probabilities and returned values from {low:.3g} to "
-            f"{high:.3g}; write outputs='logits'."
-        )
-    if found.shape[1] == 1:
-        found = torch.cat([1 - found, found], 1)
-    return found.clamp_min(1e-12 if found.dtype in (torch.float32, torch.float64) else 1e-7).log()
+    if output == "score":
+        return found
+    if probabilities:
+        independent = output == "sigmoid" or found.shape[1] == 1
+        found = _logs(found, who) - (_logs(1 - found, who) if independent else 0)
+    if found.shape[1] > 1:
+        return found
+    return torch.cat([-found, found], 1) / (2 if output == "softmax" else 1)
+
+
+def num_columns(returned: int, output: Output) -> int:
+    """K, where a model returns so many columns: one column becomes two, unless it is a score."""
+    return returned if returned > 1 or output == "score" else 2
 
 
 def warn_if_probabilities(logits: Logits, who: str, advice: str) -> None:
@@ -85,6 +92,18 @@ def warn_if_probabilities(logits: Logits, who: str, advice: str) -> None:
             f"logits. If it ends in a softmax, write {advice}.",
             stacklevel=5,
         )
+
+
+def _logs(values: Tensor, who: str) -> Tensor:
+    """The logarithms of probabilities, kept finite."""
+    low, high = (float(v) for v in values.detach().aminmax())
+    if low < -1e-4 or high > 1 + 1e-4:
+        raise InputError(
+            f"{who} was declared to return probabilities and returned values from {low:.3g} to "
+            f"{high:.3g}; write probabilities=False, or output='score' for numbers without a scale."
+        )
+    smallest = 1e-12 if values.dtype in (torch.float32, torch.float64) else 1e-7
+    return values.clamp_min(smallest).log()
 
 
 def _tensor_in(output: object) -> Tensor | None:

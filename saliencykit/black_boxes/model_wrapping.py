@@ -32,7 +32,7 @@ def wrap_model(model: object) -> BlackBox | None:
 
     Example:
         >>> wrap_model(nn.Flatten())
-        TorchBlackBox(Flatten, size=None, outputs='logits')
+        TorchBlackBox(Flatten, size=None, probabilities=False)
         >>> wrap_model(3) is None
         True
     """

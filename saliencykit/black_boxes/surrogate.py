@@ -18,6 +18,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry
+from saliencykit.core.output import Output
 from saliencykit.core.types import Images, Logits
 from saliencykit.storage.weights_file import WeightsFile
 
@@ -88,6 +89,11 @@ class Surrogate(BlackBox):
         return self.black_box.max_batch_size
 
     @property
+    def output(self) -> Output:  # type: ignore[override]
+        """As the black box's."""
+        return self.black_box.output
+
+    @property
     def device(self) -> torch.device:  # type: ignore[override]
         """Of the network."""
         return self.black_box.device
@@ -149,6 +155,7 @@ class Surrogate(BlackBox):
             "network": dict(self.architecture),
             "mean": self.black_box.mean,
             "std": self.black_box.std,
+            "output": self.output,
             "num_classes": self.num_classes,
             "input_size": self.input_size,
             "class_names": None if self.class_names is None else list(self.class_names),
@@ -206,7 +213,13 @@ def _from_header(header: Mapping[str, Any], module: nn.Module) -> Surrogate:
     if (options := header["preprocessing"]) is not None:
         preprocessing = Preprocessing(**options | {"size": size, "fill": _floats(options["fill"])})
     return Surrogate(
-        TorchBlackBox(module.eval().requires_grad_(False), mean=mean, std=std, size=size),
+        TorchBlackBox(
+            module.eval().requires_grad_(False),
+            mean=mean,
+            std=std,
+            size=size,
+            output=header.get("output", "softmax"),
+        ),
         int(header["num_classes"]),
         size,
         class_names=None if header["class_names"] is None else tuple(header["class_names"]),

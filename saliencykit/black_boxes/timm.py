@@ -14,12 +14,12 @@ from urllib.request import getproxies
 
 from torch import nn
 
-from saliencykit.black_boxes.model_output import OutputKind
 from saliencykit.black_boxes.preprocessing import Fit
 from saliencykit.black_boxes.state_dict import build_seeded
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.checks import first_line
 from saliencykit.core.errors import InputError
+from saliencykit.core.output import Output
 
 _FITS: dict[str, Fit] = {"center": "crop", "squash": "squash", "border": "pad"}
 _REMOTE = ("hf-hub:", "hf_hub:", "local-dir:")  # names that timm looks up outside its own list
@@ -34,7 +34,8 @@ def timm_black_box(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     size: int | tuple[int, int] | None = None,
-    outputs: OutputKind = "logits",
+    output: Output = "softmax",
+    probabilities: bool = False,
     max_batch_size: int | None = None,
 ) -> TorchBlackBox:
     """A classifier of timm by name: `timm:resnet18`, `timm:resnet18,checkpoint=my.safetensors`.
@@ -49,7 +50,8 @@ def timm_black_box(
         mean: Per channel; overrides the model's configuration.
         std: Per channel, with `mean`.
         size: Side or (height, width) of the input in pixels; overrides the model's configuration.
-        outputs: `logits` or `probabilities`.
+        output: What a column means: `softmax`, `sigmoid` or `score`, see `TorchBlackBox`.
+        probabilities: The model returns probabilities instead of logits.
         max_batch_size: The largest batch that the model gets.
 
     Raises:
@@ -100,7 +102,7 @@ def timm_black_box(
         )
     given = {"mean": mean, "std": std, "size": size, "max_batch_size": max_batch_size}
     options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    return replace(black_box, outputs=outputs, **options)
+    return replace(black_box, output=output, probabilities=probabilities, **options)
 
 
 def wrap_timm(model: nn.Module) -> TorchBlackBox | None:

@@ -10,12 +10,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from saliencykit.black_boxes.class_names import check_class_names
-from saliencykit.black_boxes.model_output import (
-    OUTPUT_KINDS,
-    OutputKind,
-    read_logits,
-    warn_if_probabilities,
-)
+from saliencykit.black_boxes.model_output import read_logits, warn_if_probabilities
 from saliencykit.black_boxes.options import (
     check_choices,
     check_crop_pct,
@@ -28,6 +23,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.geometry import Geometry
+from saliencykit.core.output import OUTPUTS, Output
 from saliencykit.core.types import Images, Logits
 from saliencykit.networks.module_state import eval_mode, restored_rng_state, unwrap
 from saliencykit.networks.optimized_copy import optimize
@@ -40,8 +36,8 @@ class TorchBlackBox(BlackBox):
 
     The model runs in eval mode (its own flags are restored after every call), in its own dtype and
     on its own device. It may return a tensor, a tuple that starts with the logits, a dict, or an
-    object with `.logits`; a single output is read as a sigmoid's, as two classes. Images (PIL) need
-    `mean`, `std` and `size`; tensors need nothing.
+    object with `.logits`. A single output is a sigmoid's, and read as two classes, unless it is a
+    score. Images (PIL) need `mean`, `std` and `size`; tensors need nothing.
 
     Args:
         model: The module; weights, modes, gradients and hooks are left alone.
@@ -54,7 +50,9 @@ class TorchBlackBox(BlackBox):
         crop_pct: The fraction of the resized side that is kept, in (0, 1]; 224 of 256 is 0.875.
         interpolation: `bilinear`, `bicubic`, `nearest`, `lanczos`, `box` or `hamming`, with
             antialiasing.
-        outputs: `logits`, or `probabilities` if the model ends in a softmax or sigmoid.
+        output: What a column means: `softmax` (an exclusive class), `sigmoid` (a label on its own:
+            multi-label) or `score` (a number without a scale: regression, similarity).
+        probabilities: The model ends in a softmax or sigmoid and returns values in [0, 1].
         class_names: One name per class.
         max_batch_size: The largest batch that the model gets. None: no limit.
 
@@ -75,7 +73,8 @@ class TorchBlackBox(BlackBox):
     fit: Fit = "crop"
     crop_pct: float = 1.0
     interpolation: str = "bilinear"
-    outputs: OutputKind = "logits"
+    output: Output = "softmax"
+    probabilities: bool = False
     class_names: Sequence[str] | None = field(default=None, repr=False)
     max_batch_size: int | None = None
     _state: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
@@ -102,12 +101,13 @@ class TorchBlackBox(BlackBox):
         check_size(self.size, who)
         check_crop_pct(self.crop_pct, who)
         check_max_batch_size(self.max_batch_size, who)
-        check_choices(self, who, fit=FITS, interpolation=INTERPOLATIONS, outputs=OUTPUT_KINDS)
+        check_choices(self, who, fit=FITS, interpolation=INTERPOLATIONS)
+        check_choices(self, who, output=OUTPUTS, probabilities=(False, True))
 
     def __repr__(self) -> str:
         """The configuration, without the model's layers."""
         statistics = f", mean={tuple(self.mean)}, std={tuple(self.std or ())}" if self.mean else ""
-        options = f"{statistics}, size={self.size}, outputs={self.outputs!r}"
+        options = f"{statistics}, size={self.size}, output={self.output!r}"
         return f"TorchBlackBox({name_of(self.model)}{options})"
 
     @property
@@ -211,12 +211,14 @@ class TorchBlackBox(BlackBox):
             raise
         except Exception as error:
             raise InputError(self._explain(error, images)) from error
-        logits = read_logits(output, len(images), self.outputs, name_of(self.model))
+        logits = read_logits(
+            output, len(images), name_of(self.model), self.output, self.probabilities
+        )
         if "num_classes" not in self._state:
             check_class_names(self.class_names, logits.shape[1], name_of(self.model))
             self._state["num_classes"] = logits.shape[1]
-            if self.outputs == "logits":
-                advice = "TorchBlackBox(model, ..., outputs='probabilities')"
+            if not self.probabilities:
+                advice = "TorchBlackBox(model, ..., probabilities=True)"
                 warn_if_probabilities(logits, name_of(self.model), advice)
         return logits.to(images.dtype)
 

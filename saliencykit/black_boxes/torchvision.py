@@ -12,11 +12,11 @@ from typing import Any
 from torch import nn
 from torchvision import models
 
-from saliencykit.black_boxes.model_output import OutputKind
 from saliencykit.black_boxes.state_dict import build_seeded
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.checks import first_line
 from saliencykit.core.errors import InputError
+from saliencykit.core.output import Output
 
 # side branches of GoogLeNet and Inception, dropped or unused in eval mode
 _TRAINING_ONLY = ("aux1.", "aux2.", "AuxLogits.")
@@ -31,7 +31,8 @@ def torchvision_black_box(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     size: int | tuple[int, int] | None = None,
-    outputs: OutputKind = "logits",
+    output: Output = "softmax",
+    probabilities: bool = False,
     max_batch_size: int | None = None,
 ) -> TorchBlackBox:
     """A classifier of torchvision by name: `torchvision:mobilenet_v2`,
@@ -48,7 +49,8 @@ def torchvision_black_box(
         mean: Per channel; overrides that of the weights.
         std: Per channel, with `mean`.
         size: Side or (height, width) of the input in pixels; overrides that of the weights.
-        outputs: `logits` or `probabilities`.
+        output: What a column means: `softmax`, `sigmoid` or `score`, see `TorchBlackBox`.
+        probabilities: The model returns probabilities instead of logits.
         max_batch_size: The largest batch that the model gets.
 
     Raises:
@@ -102,7 +104,7 @@ def torchvision_black_box(
         black_box = replace(_black_box(model, [chosen]), class_names=names if fits else None)
     given = {"mean": mean, "std": std, "size": size, "max_batch_size": max_batch_size}
     options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    return replace(black_box, outputs=outputs, **options)
+    return replace(black_box, output=output, probabilities=probabilities, **options)
 
 
 def wrap_torchvision(model: nn.Module) -> TorchBlackBox | None:

@@ -5,9 +5,6 @@ from .alternative import compose as compose
 from .alternative import value_range as value_range
 from .black_box import BlackBox as BlackBox
 from .black_box_wrapper import BlackBoxWrapper as BlackBoxWrapper
-from .class_scores import log_probability as log_probability
-from .class_scores import margin as margin
-from .class_scores import probability as probability
 from .errors import ContractError as ContractError
 from .errors import DeviceMemoryError as DeviceMemoryError
 from .errors import GradientError as GradientError
@@ -31,6 +28,11 @@ from .objective import Objective as Objective
 from .objective import Term as Term
 from .objective import Trial as Trial
 from .objective import run_trial as run_trial
+from .output import OUTPUTS as OUTPUTS
+from .output import Output as Output
+from .output import log_probability as log_probability
+from .output import margin as margin
+from .output import probability as probability
 from .query_batches import micro_batch as micro_batch
 from .query_batches import shared_fill as shared_fill
 from .types import Images as Images

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, final
 import torch
 
 from saliencykit.core import checks
-from saliencykit.core.errors import InputError, SaliencyKitError
+from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
 from saliencykit.core.geometry import Geometry
+from saliencykit.core.output import OUTPUTS, Output
 from saliencykit.core.types import Images, Logits
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ class BlackBox(ABC):
 
     Attributes:
         num_classes: K, the number of classes, >= 1.
+        output: What a column of the logits means. `softmax`: an exclusive class. `sigmoid`: a label
+            on its own, as in multi-label models. `score`: a number without a scale, as of a
+            regression or a similarity.
         differentiable: May callers take d logits / d images? False: query-only.
         max_batch_size: The largest batch for one call of `logits`; `__call__` splits larger ones.
             None: no limit.
@@ -51,6 +55,7 @@ class BlackBox(ABC):
     """
 
     num_classes: int
+    output: Output = "softmax"
     differentiable: bool
     max_batch_size: int | None = None
     device: torch.device = torch.device("cpu")
@@ -123,9 +128,14 @@ class BlackBox(ABC):
         Raises:
             InputError: The images are not a finite float tensor (B, C, H, W), or the model raised
                 on them.
-            ContractError: The logits are not a finite float tensor (B, K).
+            ContractError: The logits are not a finite float tensor (B, K), or `output` is unknown.
         """
         checks.images(images, checks.name_of(self))
+        if self.output not in OUTPUTS:
+            raise ContractError(
+                f"{checks.name_of(self)}.output is {self.output!r}; it must be one of "
+                f"{', '.join(OUTPUTS)}."
+            )
         size = self.max_batch_size or len(images)
         if size >= len(images):
             return self._query(images, 0)

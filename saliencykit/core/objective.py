@@ -11,6 +11,7 @@ from saliencykit.core import checks
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
+from saliencykit.core.output import Output
 from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
 
 Fakes = Literal["area", "inverted"]
@@ -28,6 +29,7 @@ class Trial:
         mask: `M`.
         preserved: `f(X*M + A*(1-M))`.
         destroyed: `f(X*(1-M) + A'*M)`, with `A'` drawn independently of `A`.
+        output: What a column of the logits means, see `BlackBox`.
 
     Example:
         >>> images, mask = torch.zeros(1, 3, 2, 2), torch.ones(1, 1, 2, 2)
@@ -42,6 +44,7 @@ class Trial:
     mask: Mask
     preserved: Logits
     destroyed: Logits
+    output: Output = "softmax"
 
 
 def run_trial(
@@ -111,7 +114,7 @@ def run_trial(
         if bool(queried.any()):
             some = black_box(edits[:, queried].flatten(0, 1)).reshape(2, int(queried.sum()), -1)
             logits = logits.to(some.dtype).index_copy(1, queried.nonzero().flatten(), some)
-    return Trial(images, labels, real, mask, logits[0], logits[1])
+    return Trial(images, labels, real, mask, logits[0], logits[1], black_box.output)
 
 
 @dataclass(frozen=True, kw_only=True)

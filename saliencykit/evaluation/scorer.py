@@ -9,11 +9,11 @@ import torch
 from torch import Generator
 
 from saliencykit.black_boxes.cached import CachedCopies, CachedLogits
-from saliencykit.core import class_scores
 from saliencykit.core.checks import name_of, reason_of
 from saliencykit.core.errors import DeviceMemoryError, SaliencyKitError
 from saliencykit.core.masker import Masker
 from saliencykit.core.metric import Metric, Sample
+from saliencykit.core.output import probability
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.data.batches import Batch, sample_rows
 from saliencykit.evaluation.score_rows import Row
@@ -128,12 +128,12 @@ class Scorer:
         images, labels = some.sample.images, some.sample.labels
         with torch.no_grad():
             logits = some.black_box(images)
-        probability = class_scores.probability(logits, labels).tolist()
+        probabilities = probability(logits, labels, some.black_box.output).tolist()
         started = self._now()
         mask = masker(self.black_box, images, labels, generator=self._generator())
         seconds = (self._now() - started + seconds) / len(some)
-        scores: list[dict[str, float]] = [{} for _ in probability]
-        failures: list[list[str]] = [[] for _ in probability]
+        scores: list[dict[str, float]] = [{} for _ in probabilities]
+        failures: list[list[str]] = [[] for _ in probabilities]
         for metric in self.metrics:
             values = self._values(metric, some, mask, self.maskers[name])
             for i, value in enumerate(values):
@@ -142,7 +142,7 @@ class Scorer:
                 else:
                     scores[i] |= value
         scored = []
-        for i, p in enumerate(probability):
+        for i, p in enumerate(probabilities):
             failure = "; ".join(failures[i]) or None
             row = some.row(
                 i, name, probability=p, seconds=seconds, scores=scores[i], failure=failure

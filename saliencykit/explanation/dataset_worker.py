@@ -12,8 +12,8 @@ from saliencykit.black_boxes.cached import CachedCopies
 from saliencykit.core import rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.checks import name_of, reason_of
-from saliencykit.core.class_scores import probability
 from saliencykit.core.masker import Masker
+from saliencykit.core.output import Output, probability
 from saliencykit.core.types import Labels, Logits, Mask
 from saliencykit.data.loaded_image import LoadedImage
 from saliencykit.runs.batch_runner import BatchResult, explain_batch, run_batch
@@ -107,7 +107,7 @@ class Worker:
             seed=self.seed,
             optimized=self.black_box.optimized_for(moved),
         )
-        output, columns = result.output, _columns(result)
+        output, columns = result.output, _columns(result, self.black_box.output)
         small = output.mask if output.low_res_mask is None else output.low_res_mask
         maps, mask = packed(small[:, 0], self.precision), output.mask.cpu()
         # the results are on the CPU: a GPU has finished
@@ -128,15 +128,15 @@ class Worker:
         return explained
 
 
-def _columns(result: BatchResult) -> dict[str, list[float]]:
+def _columns(result: BatchResult, output: Output) -> dict[str, list[float]]:
     """The numbers of the rows."""
     columns = {
-        "probability": probability(result.logits, result.labels),
+        "probability": probability(result.logits, result.labels, output),
         "area": result.output.mask.float().mean((1, 2, 3)),
     }
     if result.trial is not None:
-        columns["kept"] = probability(result.trial.preserved, result.labels)
-        columns["dropped"] = probability(result.trial.destroyed, result.labels)
+        columns["kept"] = probability(result.trial.preserved, result.labels, output)
+        columns["dropped"] = probability(result.trial.destroyed, result.labels, output)
     return {name: values.tolist() for name, values in columns.items()}
 
 

@@ -15,6 +15,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import GradientError, InputError, SaliencyKitError
 from saliencykit.core.masker import Masker
+from saliencykit.core.output import Output
 from saliencykit.core.types import Labels, Logits
 from saliencykit.data.images import ImageBatch, as_images
 from saliencykit.data.label_lookup import class_index_by_name
@@ -32,6 +33,7 @@ def explain(
     *,
     masker: Masker | str | None = None,
     alternative: Alternative | str | None = None,
+    output: Output | None = None,
     inputs: Literal["auto", "raw", "normalized"] = "auto",
     verify: bool = True,
     seed: int = 0,
@@ -52,6 +54,9 @@ def explain(
             `iterative`, or `rise` if the model is query-only.
         alternative: Replaces pixels in the verification: an Alternative or a text like
             `blur:sigma=11`. None: blur.
+        output: What a column of the model's output means: `softmax` (an exclusive class), `sigmoid`
+            (a label on its own: multi-label) or `score` (a number without a scale: regression,
+            similarity). None: `softmax`, or what the black box says.
         inputs: What tensors contain: `raw`: RGB in [0, 1]; `normalized`: what `model(x)` takes;
             `auto`: `normalized` unless a BlackBox or a name was given. Image files are always raw.
         verify: Query the model with the mask kept and with the mask replaced.
@@ -79,7 +84,7 @@ def explain(
         Dabkowski & Gal 2017, "Real Time Image Saliency for Black Box Classifiers".
     """
     started = time.perf_counter()
-    black_box = as_black_box(model)
+    black_box = as_black_box(model, output)
     batch = as_images(
         image, black_box, inputs=inputs, given_black_box=isinstance(model, BlackBox | str)
     )
@@ -124,6 +129,7 @@ def explain(
         class_names=names,
         source_images=tuple(batch.source_images),
         geometries=tuple(batch.geometries),
+        output=black_box.output,
         provenance=provenance,
     )
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from torch import Tensor
 
-from saliencykit.core.class_scores import probability
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry, tight_boxes
+from saliencykit.core.output import Output, probability
 from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
 from saliencykit.explanation import result_files
 from saliencykit.visualization.captions import caption
@@ -40,6 +40,7 @@ class Explanation:
         class_names: A name for each class, where known.
         source_images: The source images, where images and not tensors were given.
         geometries: Where each input lies in its source image; None for tensors.
+        output: What a column of the logits means, see `BlackBox`.
         provenance: Names, settings, seed and versions: enough to reproduce it.
 
     Example:
@@ -63,6 +64,7 @@ class Explanation:
     class_names: tuple[str, ...] | None = None
     source_images: "tuple[Image | None, ...]" = ()
     geometries: tuple[Geometry | None, ...] = ()
+    output: Output = "softmax"
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -72,17 +74,25 @@ class Explanation:
     @property
     def probability(self) -> PerImage:
         """p(label) of the whole image, in [0, 1]."""
-        return probability(self.logits, self.labels)
+        return probability(self.logits, self.labels, self.output)
 
     @property
     def kept(self) -> PerImage | None:
         """p(label) with only the masked region visible, in [0, 1]; None without verification."""
-        return None if self.preserved is None else probability(self.preserved, self.labels)
+        return (
+            None
+            if self.preserved is None
+            else probability(self.preserved, self.labels, self.output)
+        )
 
     @property
     def dropped(self) -> PerImage | None:
         """p(label) with the masked region replaced, in [0, 1]; None without verification."""
-        return None if self.destroyed is None else probability(self.destroyed, self.labels)
+        return (
+            None
+            if self.destroyed is None
+            else probability(self.destroyed, self.labels, self.output)
+        )
 
     @property
     def area(self) -> PerImage:

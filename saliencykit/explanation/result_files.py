@@ -98,6 +98,7 @@ def _write(explanation: "Explanation", work: Path) -> list[str]:
         "format": FORMAT,
         "version": VERSION,
         "files": names,
+        "output": explanation.output,
         "class_names": explanation.class_names,
         "geometries": [None if g is None else asdict(g) for g in explanation.geometries],
         "provenance": explanation.provenance,
@@ -128,6 +129,7 @@ def load(directory: Path) -> dict[str, Any]:
         names = manifest["class_names"]
         return {
             **tensors,
+            "output": manifest.get("output", "softmax"),
             "class_names": None if names is None else tuple(names),
             "source_images": tuple(pictures),
             "geometries": tuple(

@@ -8,11 +8,11 @@ import numpy.typing as npt
 import torch
 from torch import Generator
 
-from saliencykit.black_boxes.model_output import OutputKind
 from saliencykit.black_boxes.module_adapter import BlackBoxModule as BlackBoxModule
 from saliencykit.core import rng
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
+from saliencykit.core.output import Output
 from saliencykit.integrations.captum.forward import black_box_of_model, is_black_box, raw_pixels
 from saliencykit.integrations.masker_values import Values, check_values, values_of
 from saliencykit.registry.coerce import as_masker
@@ -29,7 +29,8 @@ def explain_func(
     values: Values = "mask",
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    outputs: OutputKind = "logits",
+    output: Output = "softmax",
+    probabilities: bool = False,
     seed: int = 0,
     device: str | torch.device | None = None,
 ) -> npt.NDArray[Any]:
@@ -50,7 +51,8 @@ def explain_func(
         mean: Per channel: what raw pixels in [0, 1] were normalized with, so that the masker sees
             raw pixels; see `MaskerAttribution`.
         std: With `mean`.
-        outputs: `logits`, or `probabilities` if the model ends in a softmax or sigmoid.
+        output: What a column means: `softmax`, `sigmoid` or `score`, see `TorchBlackBox`.
+        probabilities: The model ends in a softmax or sigmoid.
         seed: Random seed; an image gets the same map alone and in a batch.
         device: Passed by Quantus and not used: the model is queried where it is.
 
@@ -74,7 +76,7 @@ def explain_func(
     """
     check_values(values, "explain_func")
     parts = []
-    black_box = black_box_of_model(model, (mean, std), outputs)
+    black_box = black_box_of_model(model, (mean, std), output, probabilities)
     with rng.isolated(black_box.device), torch.no_grad():
         images = raw_pixels(torch.as_tensor(np.array(inputs)), (mean, std))
         labels = torch.as_tensor(np.array(targets)).reshape(-1).to(torch.int64)
@@ -90,11 +92,11 @@ def explain_func(
         chosen = as_masker(masker).for_black_box(black_box, inputs="raw" if raw else "normalized")
         for first in range(0, len(images), _CHUNK):
             rows = slice(first, first + _CHUNK)
-            output = chosen.attribute(
+            result = chosen.attribute(
                 black_box,
                 images[rows].to(black_box.device),
                 labels[rows].to(black_box.device),
                 generator=Generator().manual_seed(seed),
             )
-            parts.append(values_of(output, values, chosen).cpu())
+            parts.append(values_of(result, values, chosen).cpu())
     return torch.cat(parts).numpy()

@@ -8,11 +8,12 @@ from typing import final
 import torch
 from torch import Generator, Tensor
 
-from saliencykit.core import class_scores, rng
+from saliencykit.core import rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
+from saliencykit.core.output import probability
 from saliencykit.core.query_batches import micro_batch, shared_fill
 from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
 
@@ -68,7 +69,7 @@ class MaskedQueries:
 
     def probability(self, logits: Logits) -> PerImage:
         """p(label) for each row of logits, (n,)."""
-        return class_scores.probability(logits, self.label.expand(len(logits)))
+        return probability(logits, self.label.expand(len(logits)), self.black_box.output)
 
     @cached_property
     def _difference(self) -> Tensor:

@@ -10,9 +10,9 @@ from torch import Generator, Tensor
 
 from saliencykit.core import rng
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.class_scores import probability
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Explain, Metric, Sample
+from saliencykit.core.output import probability
 from saliencykit.core.types import Images, Labels, Mask, PerImage
 from saliencykit.metrics.thresholding import missing
 
@@ -113,7 +113,7 @@ class Mosaic(Metric):
 
     def _probability(self, black_box: BlackBox, mosaics: Images, labels: Labels) -> PerImage:
         try:
-            return probability(black_box(mosaics), labels)
+            return probability(black_box(mosaics), labels, black_box.output)
         except InputError as error:
             if self.shrink:
                 raise

@@ -10,11 +10,12 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from saliencykit.core import class_scores, rng
+from saliencykit.core import rng
 from saliencykit.core.alternative import Alternative, compose
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
+from saliencykit.core.output import probability
 from saliencykit.core.query_batches import micro_batch, shared_fill
 from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
 
@@ -129,4 +130,4 @@ def probabilities(black_box: BlackBox, labels: Labels, perturbed: Iterable[Image
     """The label's probability for n perturbations of a batch, (n, B); see `query_batched`."""
     logits = query_batched(black_box, perturbed)
     repeated = labels.repeat(len(logits))
-    return class_scores.probability(logits.flatten(0, 1), repeated).view(len(logits), -1)
+    return probability(logits.flatten(0, 1), repeated, black_box.output).view(len(logits), -1)

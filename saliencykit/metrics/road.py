@@ -8,10 +8,11 @@ from typing import ClassVar, final
 import torch
 from torch import Generator, Tensor
 
-from saliencykit.core import class_scores, rng
+from saliencykit.core import rng
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Explain, Metric, Sample
+from saliencykit.core.output import probability
 from saliencykit.core.types import Images, Mask, PerImage
 from saliencykit.metrics.linear_imputation import Imputer
 from saliencykit.metrics.perturbed_queries import check_fractions, query_batched
@@ -91,7 +92,7 @@ class RemoveAndDebias(Metric):
         kept = chain.from_iterable((places >= count, places < pixels - count) for count in removed)
         logits = query_batched(black_box.optimized_for(images), _imputed(images, kept, noise))
         logits, labels = logits.flatten(0, 1), sample.labels.repeat(len(logits))
-        morf, lerf = _mean_by_order(class_scores.probability(logits, labels), len(images))
+        morf, lerf = _mean_by_order(probability(logits, labels, black_box.output), len(images))
         right = (logits.argmax(1) == labels).to(logits.dtype)
         morf_accuracy, lerf_accuracy = _mean_by_order(right, len(images))
         return {

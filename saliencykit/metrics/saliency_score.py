@@ -10,10 +10,10 @@ from torch import Generator, Tensor
 from saliencykit.alternatives.blur import Blur
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.class_scores import log_probability
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import enlarge_boxes, tight_boxes
 from saliencykit.core.metric import Explain, Metric, Sample
+from saliencykit.core.output import log_probability
 from saliencykit.core.types import Mask, PerImage
 from saliencykit.metrics.perturbed_queries import check_alternative, make_perturber
 
@@ -109,7 +109,8 @@ class SaliencyScore(Metric):
         width, height = (boxes[:, 2:] - boxes[:, :2]).to(logits.dtype).unbind(1)
         area = width * height / (mask.shape[2] * mask.shape[3])
         return {
-            "score": area.clamp_min(self.floor).log() - log_probability(logits, sample.labels),
+            "score": area.clamp_min(self.floor).log()
+            - log_probability(logits, sample.labels, black_box.output),
             "area": area,
             "crop_accuracy": (logits.argmax(1) == sample.labels).to(logits.dtype),
         }

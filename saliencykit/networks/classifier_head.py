@@ -110,7 +110,8 @@ def pooled_classifier_head(black_box: BlackBox, images: Images) -> ClassifierHea
     """
     known = _cache.setdefault(black_box.source_module or module_of(black_box), {})
     size = tuple(images.shape[1:])
-    key = (getattr(black_box, "outputs", None), *size)  # one model may be read in two ways
+    # one model may be read in several ways
+    key = (black_box.output, getattr(black_box, "probabilities", False), *size)
     if key not in known:
         noise = rng.uniform(
             images.new_zeros(1, *size),

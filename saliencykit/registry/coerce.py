@@ -2,8 +2,10 @@
 
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
+from saliencykit.black_boxes.function import FunctionBlackBox
 from saliencykit.black_boxes.unsupported_files import unsupported_model_hint
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
@@ -12,22 +14,41 @@ from saliencykit.core.errors import InputError, RegistryError, SaliencyKitError
 from saliencykit.core.masker import Masker, TrainedMaskerFactory
 from saliencykit.core.metric import Metric
 from saliencykit.core.objective import Objective, Term
+from saliencykit.core.output import Output
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.registry.manager import KINDS, Kind, did_you_mean, registry, short_name
 from saliencykit.terms.presets import PRESETS
 
 
-def as_black_box(model: object) -> BlackBox:
+def as_black_box(model: object, output: Output | None = None) -> BlackBox:
     """A BlackBox from a BlackBox, a name (`timm:resnet18`), a file that a plugin reads
     (`model.onnx`), a model or a function.
 
     Args:
         model: One of these.
+        output: What a column of its output means: `softmax`, `sigmoid` or `score`. None: what the
+            black box says, `softmax` for a model.
 
     Raises:
         RegistryError: The name is unknown, or no installed plugin reads this file or address.
-        InputError: No plugin knows this kind of object.
+        InputError: No plugin knows this kind of object, or the black box says itself what its
+            output means.
     """
+    black_box = _black_box(model)
+    if output in (None, black_box.output):
+        return black_box
+    if "output" not in getattr(black_box, "__dataclass_fields__", ()):
+        raise InputError(
+            f"{name_of(black_box)} says itself that its output is {black_box.output!r}; leave out "
+            f"output={output!r}, or set the attribute `output` of the class."
+        )
+    options: dict[str, Any] = {"output": output}
+    if isinstance(black_box, FunctionBlackBox):
+        options["num_classes"] = None  # known after the first query
+    return cast(BlackBox, replace(cast(Any, black_box), **options))
+
+
+def _black_box(model: object) -> BlackBox:
     if isinstance(model, BlackBox):
         return model
     if isinstance(model, str):

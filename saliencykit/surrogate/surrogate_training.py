@@ -138,7 +138,9 @@ def fit_surrogate(
             network, classes, (size[0], size[1]), channels
         )
         mean, std = statistics or (original.baseline_color or (0.5,) * channels, (0.25,) * channels)
-        student = TorchBlackBox(net.to(where), mean=mean, std=std, size=(size[0], size[1]))
+        student = TorchBlackBox(
+            net.to(where), mean=mean, std=std, size=(size[0], size[1]), output=original.output
+        )
         lesson = asked.images.rows(slice(asked.checks, None))
         count = steps or max(_STEPS[0], min(_STEPS[1], _EPOCHS * len(lesson) // batch_size))
         together = min(batch_size, len(lesson))

@@ -5,9 +5,9 @@ from typing import final
 
 import torch
 
-from saliencykit.core.class_scores import log_probability, margin
 from saliencykit.core.errors import InputError
 from saliencykit.core.objective import Term, Trial
+from saliencykit.core.output import log_probability, margin
 from saliencykit.core.types import PerImage
 
 
@@ -48,7 +48,7 @@ class DestroyedProbability(Term):
 
     def penalty(self, trial: Trial) -> PerImage:
         """The probability of the label to this power, in [0, 1]."""
-        log_p = log_probability(trial.destroyed, trial.labels).clamp_min(self.floor)
+        log_p = log_probability(trial.destroyed, trial.labels, trial.output).clamp_min(self.floor)
         return (log_p * self.power).exp()
 
 
@@ -82,4 +82,4 @@ class DestroyedMargin(Term):
 
     def penalty(self, trial: Trial) -> PerImage:
         """The hinge, >= 0, in nats."""
-        return torch.relu(self.gap - margin(trial.destroyed, trial.labels))
+        return torch.relu(self.gap - margin(trial.destroyed, trial.labels, trial.output))

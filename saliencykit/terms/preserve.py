@@ -5,9 +5,9 @@ from typing import final
 
 import torch
 
-from saliencykit.core.class_scores import log_probability, margin
 from saliencykit.core.errors import InputError
 from saliencykit.core.objective import Term, Trial
+from saliencykit.core.output import log_probability, margin
 from saliencykit.core.types import PerImage
 
 
@@ -41,7 +41,7 @@ class PreservedLogProbability(Term):
 
     def penalty(self, trial: Trial) -> PerImage:
         """Minus the log-probability of the label, in nats, in [0, -floor]."""
-        return -log_probability(trial.preserved, trial.labels).clamp_min(self.floor)
+        return -log_probability(trial.preserved, trial.labels, trial.output).clamp_min(self.floor)
 
 
 @final
@@ -74,4 +74,4 @@ class PreservedMargin(Term):
 
     def penalty(self, trial: Trial) -> PerImage:
         """The hinge, >= 0, in nats."""
-        return torch.relu(margin(trial.preserved, trial.labels) + self.gap)
+        return torch.relu(margin(trial.preserved, trial.labels, trial.output) + self.gap)

@@ -215,6 +215,7 @@ class _Wrapped(BlackBox):
     black_box: BlackBox
 
     num_classes = _inner("num_classes")
+    output = _inner("output")
     differentiable = _inner("differentiable")
     max_batch_size = _inner("max_batch_size")
     device = _inner("device")

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.class_scores import probability
 from saliencykit.core.errors import ContractError, InputError
 from saliencykit.core.objective import Objective, Trial
+from saliencykit.core.output import probability
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.realtime.encoder import Features
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
@@ -167,7 +167,7 @@ class Loop:
         area = float(mask[: len(index)].detach().mean())
         self._steer_area(area)
         kept, dropped = (
-            float(probability(logits[: len(index)].detach().float(), labels).mean())
+            float(probability(logits[: len(index)].detach().float(), labels, trial.output).mean())
             for logits in (trial.preserved, trial.destroyed)
         )
         return FitStep(
@@ -197,7 +197,12 @@ class Loop:
         if phase == "feature-mixing" and self.partial_network is not None and cached is not None:
             features = cached[views].to(self.black_box.device).float()
             return feature_mixing_trial(
-                self.partial_network, features, *given, fakes=fakes, generator=generator
+                self.partial_network,
+                features,
+                *given,
+                output=self.black_box.output,
+                fakes=fakes,
+                generator=generator,
             )
         fill = self.schedule.alternative
         return pixel_trial(

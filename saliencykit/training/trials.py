@@ -10,6 +10,7 @@ from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.masker import resize_maps
 from saliencykit.core.objective import Fakes, Trial, run_trial
+from saliencykit.core.output import Output
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.networks.partial_network import PartialNetwork
 
@@ -24,6 +25,7 @@ def feature_mixing_trial(
     *,
     fakes: Fakes,
     generator: Generator,
+    output: Output = "softmax",
 ) -> Trial:
     """Mix the features of image and fills under the mask, and run the partial network on them.
 
@@ -36,6 +38,7 @@ def feature_mixing_trial(
         mask: (B, 1, h', w') at the network's resolution.
         fakes: See `run_trial`.
         generator: Draws which fill the kept image gets.
+        output: What a column of the logits means.
     """
     features, fills = mixing[:, 0], mixing[:, 1:]
     first = torch.randint(fills.shape[1], (len(fills),), generator=generator).to(mixing.device)
@@ -58,7 +61,7 @@ def feature_mixing_trial(
     both = some.new_zeros(2, len(images), some.shape[2]).index_copy(
         1, queried.nonzero().flatten(), some
     )
-    return Trial(images, labels, real, mask, both[0], both[1])
+    return Trial(images, labels, real, mask, both[0], both[1], output)
 
 
 def pixel_trial(

@@ -9,10 +9,10 @@ from torch import Generator, Tensor
 
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.class_scores import probability
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import resize_maps
 from saliencykit.core.objective import run_trial
+from saliencykit.core.output import probability
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.maskers.realtime.encoder import Features
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
@@ -117,7 +117,7 @@ def validate(
                 mask = resize_maps(both[:, :1], features.size).clamp(0, 1)
                 logits = black_box(part) if features.logits is None else features.logits
                 row = {
-                    "whole": probability(logits, label),
+                    "whole": probability(logits, label, black_box.output),
                     "area": both[:, 0].mean((1, 2)),
                     "fake": both[:, 1].mean((1, 2)),
                 }
@@ -126,8 +126,8 @@ def validate(
                     trial = run_trial(
                         black_box, part, label, one, alternative=alternative, generator=generator
                     )
-                    row[f"kept{name}"] = probability(trial.preserved, label)
-                    row[f"dropped{name}"] = probability(trial.destroyed, label)
+                    row[f"kept{name}"] = probability(trial.preserved, label, trial.output)
+                    row[f"dropped{name}"] = probability(trial.destroyed, label, trial.output)
                 for name, values in row.items():
                     sums.setdefault(name, []).append(values.float())
             mosaic = _mosaics(network, black_box, images, labels)

@@ -257,6 +257,7 @@ class _Explainer:
                 class_names=names,
                 source_images=(one.image,),
                 geometries=(one.geometry,),
+                output=black_box.output,
                 provenance=self._provenance(one, steps.cuts[row]),
             )
             for row, one in enumerate(batch)

@@ -24,7 +24,7 @@ def test_probabilities_and_logits() -> None:
     wanted = torch.from_numpy(colors(images().permute(0, 2, 3, 1).numpy()))
     assert torch.allclose(black_box(images()).softmax(1), wanted, atol=1e-6)
     assert black_box(images()).dtype == torch.float32
-    raw = FunctionBlackBox(lambda p: colors(p) * 7 - 2, outputs="logits")
+    raw = FunctionBlackBox(lambda p: colors(p) * 7 - 2, probabilities=False)
     assert torch.allclose(raw(images()), wanted * 7 - 2, atol=1e-5)
     assert not black_box.differentiable
     assert not black_box(images().requires_grad_()).requires_grad
@@ -98,7 +98,7 @@ def test_images() -> None:
         (lambda p: 1 / 0, "raised ZeroDivisionError on a numpy array"),
         (lambda p: colors(p)[:1], r"returns \(5, K\)"),
         (lambda p: colors(p) * np.nan, "NaN"),
-        (lambda p: colors(p) * 5, "outputs='logits'"),
+        (lambda p: colors(p) * 5, "probabilities=False"),
         (lambda p: "cat", "returned str"),
         (lambda p: None, "returned NoneType"),
         (lambda p: [[1, 2], [3]], "returned list"),
@@ -117,7 +117,7 @@ def test_wrong_answers_are_named(function, words: str) -> None:
         {"size": 0},
         {"max_batch_size": 0},
         {"dtype": "int8"},
-        {"outputs": "p"},
+        {"output": "p"},
         {"fit": "x"},
         {"channels": 2},
     ],

@@ -30,48 +30,61 @@ Outputs = namedtuple("Outputs", ["logits", "aux"])
     ],
 )
 def test_every_form_is_read(answer: object) -> None:
-    assert torch.equal(read_logits(answer, 2, "logits", "Net"), LOGITS)
+    assert torch.equal(read_logits(answer, 2, "Net"), LOGITS)
 
 
 @pytest.mark.parametrize("shape", [(2,), (2, 1), (2, 1, 1, 1)])
-def test_one_column_is_a_sigmoid(shape: tuple[int, ...]) -> None:
-    column = torch.tensor([2.0, -1.0])
-    two = read_logits(column.reshape(shape), 2, "logits", "Net")
-    assert torch.allclose(two.softmax(1)[:, 1], column.sigmoid())
-    two = read_logits(column.sigmoid().reshape(shape), 2, "probabilities", "Net")
-    assert torch.allclose(two.softmax(1)[:, 1], column.sigmoid())
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_one_column_is_a_sigmoids_no_and_yes(shape: tuple[int, ...], probabilities: bool) -> None:
+    z = torch.tensor([2.0, -1.0])
+    column = (z.sigmoid() if probabilities else z).reshape(shape)
+    two = read_logits(column, 2, "Net", "softmax", probabilities)
+    assert torch.allclose(two, torch.stack([-z / 2, z / 2], 1), atol=1e-6)
+    own = read_logits(column, 2, "Net", "sigmoid", probabilities)
+    assert torch.allclose(own, torch.stack([-z, z], 1), atol=1e-6)
+    assert torch.equal(
+        read_logits(column, 2, "Net", "score", probabilities)[:, 0], column.reshape(2)
+    )
+
+
+def test_probabilities_of_labels_become_finite_log_odds() -> None:
+    p = torch.tensor([[1.0, 0.0], [0.25, 0.75]])
+    for values in (p, p.half()):
+        got = read_logits(values, 2, "Net", "sigmoid", probabilities=True)
+        assert torch.isfinite(got).all()
+        assert torch.allclose(got.sigmoid().float(), p, atol=1e-3)
 
 
 def test_a_squeezed_single_row() -> None:
-    assert read_logits(LOGITS[0], 1, "logits", "Net").shape == (1, 3)
-    assert read_logits(torch.tensor(0.5), 1, "logits", "Net").shape == (1, 2)
+    assert read_logits(LOGITS[0], 1, "Net").shape == (1, 3)
+    assert read_logits(torch.tensor(0.5), 1, "Net").shape == (1, 2)
 
 
 def test_probabilities_become_finite_logarithms() -> None:
     p = torch.tensor([[1.0, 0.0], [0.25, 0.75]])
-    got = read_logits(p, 2, "probabilities", "Net")
+    got = read_logits(p, 2, "Net", probabilities=True)
     assert torch.isfinite(got).all()
     assert torch.allclose(got.softmax(1), p)
-    assert torch.isfinite(read_logits(p.half(), 2, "probabilities", "Net")).all()
+    assert torch.isfinite(read_logits(p.half(), 2, "Net", probabilities=True)).all()
 
 
 @pytest.mark.parametrize(
-    ("answer", "outputs", "error", "words"),
+    ("answer", "probabilities", "error", "words"),
     [
-        (LOGITS, "probabilities", InputError, "from -2 to 3"),
-        ("cat", "logits", InputError, "returned str"),
-        ({"a": LOGITS, "b": LOGITS}, "logits", InputError, "with .'a', 'b'."),
-        (torch.zeros(2, 3, 5, 5), "logits", ContractError, r"\(2, 3, 5, 5\)"),
-        (torch.zeros(1, 3), "logits", ContractError, r"returns \(2, K\)"),
-        (torch.zeros(2, 0), "logits", ContractError, r"\(2, 0\)"),
-        (torch.zeros(2, 3).long(), "logits", ContractError, "int64"),
+        (LOGITS, True, InputError, "from -2 to 3"),
+        ("cat", False, InputError, "returned str"),
+        ({"a": LOGITS, "b": LOGITS}, False, InputError, "with .'a', 'b'."),
+        (torch.zeros(2, 3, 5, 5), False, ContractError, r"\(2, 3, 5, 5\)"),
+        (torch.zeros(1, 3), False, ContractError, r"returns \(2, K\)"),
+        (torch.zeros(2, 0), False, ContractError, r"\(2, 0\)"),
+        (torch.zeros(2, 3).long(), False, ContractError, "int64"),
     ],
 )
 def test_what_cannot_be_read_says_what_came(
-    answer: object, outputs: str, error: type[Exception], words: str
+    answer: object, probabilities: bool, error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        read_logits(answer, 2, outputs, "Net")
+        read_logits(answer, 2, "Net", probabilities=probabilities)
 
 
 @pytest.mark.parametrize(
@@ -81,5 +94,5 @@ def test_what_cannot_be_read_says_what_came(
 def test_rows_that_sum_to_one_are_warned_about(logits: torch.Tensor, warns: bool) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        warn_if_probabilities(logits, "Net", "outputs='probabilities'")
+        warn_if_probabilities(logits, "Net", "probabilities=True")
     assert ["look like probabilities" in str(each.message) for each in caught] == [True] * warns

@@ -142,16 +142,16 @@ def test_a_missing_half_kernel_is_named() -> None:
 
 
 def test_probabilities() -> None:
-    black_box = TorchBlackBox(Answering(lambda out: out.softmax(1)), outputs="probabilities")
+    black_box = TorchBlackBox(Answering(lambda out: out.softmax(1)), probabilities=True)
     torch.testing.assert_close(
         black_box(images()).softmax(1), TorchBlackBox(small())(images()).softmax(1)
     )
-    with pytest.warns(UserWarning, match="outputs='probabilities'"):
+    with pytest.warns(UserWarning, match="probabilities=True"):
         TorchBlackBox(Answering(lambda out: out.softmax(1)))(images())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         TorchBlackBox(small())(images())
-    two = TorchBlackBox(Answering(lambda out: out[:, :1].sigmoid()), outputs="probabilities")
+    two = TorchBlackBox(Answering(lambda out: out[:, :1].sigmoid()), probabilities=True)
     assert two(images()).shape == (3, 2)
     assert two.num_classes == 2
 
@@ -227,7 +227,7 @@ def test_images_need_statistics() -> None:
         {"size": 0},
         {"fit": "stretch"},
         {"interpolation": "spline"},
-        {"outputs": "scores"},
+        {"output": "scores"},
         {"max_batch_size": 0},
     ],
 )

@@ -99,7 +99,7 @@ def test_a_local_checkpoint(tmp_path: Path) -> None:
     model = models.squeezenet1_1(num_classes=6).eval()
     save_file(model.state_dict(), path)
     black_box = as_black_box(
-        f"torchvision:squeezenet1_1,checkpoint={path},num_classes=6,outputs=logits"
+        f"torchvision:squeezenet1_1,checkpoint={path},num_classes=6,probabilities=false"
     )
     assert black_box.class_names is None
     x = torch.rand(1, 3, 64, 64)

@@ -400,7 +400,7 @@ def test_a_damaged_image_is_a_row_with_its_failure(black_box, sample, tmp_path):
         lambda x: black_box(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy(),
         num_classes=4,
         size=16,
-        outputs="logits",
+        probabilities=False,
     )
     scores = evaluate(function, "rise:samples=8", METRICS, data)
     assert not scores.rows[0].failure

@@ -48,7 +48,7 @@ def test_out_of_memory_is_an_error_and_not_a_row(black_box, examples):
 
 
 def test_a_trained_masker_shares_the_classifiers_pass():
-    from saliencykit.core.class_scores import probability
+    from saliencykit.core.output import probability
     from saliencykit.demo import demo_black_box
     from saliencykit.registry.coerce import as_masker
 
@@ -61,7 +61,7 @@ def test_a_trained_masker_shares_the_classifiers_pass():
     scorer = Scorer(CachedCopies(black_box), {"demo": masker}, {"area": Area()}, 0)
     (rows,) = scorer.score(Batch((0, 1), ("a", "b"), Sample(images, labels)), ["demo"])
     wanted = masker(black_box, images, labels, generator=torch.Generator().manual_seed(0))
-    sure = probability(black_box(images), labels)
+    sure = probability(black_box(images), labels, black_box.output)
     for i, one in enumerate(rows):
         assert torch.allclose(one.mask, wanted[i : i + 1], atol=1e-5)
         assert one.row.probability == pytest.approx(float(sure[i]), abs=1e-5)

@@ -367,7 +367,7 @@ def folder_of(black_box, folder, count=6):
         lambda x: black_box(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy(),
         num_classes=4,
         size=16,
-        outputs="logits",
+        probabilities=False,
     )
 
 

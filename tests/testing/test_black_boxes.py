@@ -4,9 +4,9 @@ import torch
 from saliencykit.alternatives.blur import Blur
 from saliencykit.alternatives.constant import Constant
 from saliencykit.alternatives.noise import Noise
-from saliencykit.core.class_scores import probability
 from saliencykit.core.errors import InputError
 from saliencykit.core.objective import run_trial
+from saliencykit.core.output import probability
 from saliencykit.testing import check_black_box
 from saliencykit.testing.black_boxes import Counting, PlantedEvidence, QueryOnly, iou
 from tests.helpers import seeded
@@ -21,7 +21,7 @@ def test_examples_are_classified_correctly(num_classes, size):
     assert images.min() >= 0
     assert images.max() <= 1
     assert labels.tolist() == [i % num_classes for i in range(24)]
-    assert probability(black_box(images), labels).min() > 0.98
+    assert probability(black_box(images), labels, "softmax").min() > 0.98
     assert len(black_box.class_names) == len(set(black_box.class_names)) == num_classes
 
 
@@ -59,8 +59,8 @@ def test_the_patch_is_necessary_and_sufficient(alternative):
         alternative=alternative,
         generator=seeded(),
     )
-    assert probability(trial.preserved, labels).min() > 0.98
-    assert probability(trial.destroyed, labels).max() < 0.3
+    assert probability(trial.preserved, labels, "softmax").min() > 0.98
+    assert probability(trial.destroyed, labels, "softmax").max() < 0.3
 
 
 def test_two_patches_share_the_probability_and_each_label_has_its_own_evidence():

@@ -53,7 +53,7 @@ class Peephole(Masker):
         for cell in cells.view(-1, 1, 1, self.cells, self.cells):
             visible = F.interpolate(cell, size=images.shape[2:]).expand(len(images), -1, -1, -1)
             edits = alternative.edit(images, visible, generator)
-            columns.append(probability(black_box(edits), labels))
+            columns.append(probability(black_box(edits), labels, black_box.output))
         scores = torch.stack(columns, 1).view(-1, 1, self.cells, self.cells)
         above = scores - scores.amin((2, 3), keepdim=True)
         return MaskerOutput(above / above.amax((2, 3), keepdim=True).clamp_min(1e-5), scores)

@@ -46,5 +46,5 @@ class Kept(Metric):
     ) -> PerImage:
         """Two queries per image."""
         kept = self.alternative.for_black_box(black_box).edit(sample.images, mask, generator)
-        whole = probability(black_box(sample.images), sample.labels)
-        return probability(black_box(kept), sample.labels) / whole.clamp_min(1e-9)
+        whole = probability(black_box(sample.images), sample.labels, black_box.output)
+        return probability(black_box(kept), sample.labels, black_box.output) / whole.clamp_min(1e-9)

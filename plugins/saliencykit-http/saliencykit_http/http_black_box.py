@@ -13,19 +13,18 @@ import torch
 
 from saliencykit import BlackBox, Geometry, InputError
 from saliencykit.black_boxes import (
-    OUTPUT_KINDS,
     Fit,
     InputSpec,
     Layout,
-    OutputKind,
     check_choices,
     check_class_names,
+    num_columns,
     read_class_names,
     read_input_shape,
     read_logits,
     warn_unknown_normalization,
 )
-from saliencykit.core import Images, Logits
+from saliencykit.core import OUTPUTS, Images, Logits, Output
 from saliencykit_http.cache import OutputCache
 from saliencykit_http.cached_queries import CachedQueries
 from saliencykit_http.client import Client, redacted
@@ -38,7 +37,8 @@ if TYPE_CHECKING:
 _MAX_BATCH_SIZE = 8  # by default: 224 px in JSON are 3 MB per image
 _PREPROCESSING = ("max_pixel_value", "mean", "std", "fit", "crop_pct", "interpolation")
 _IN_REPR = (
-    *_PREPROCESSING, "size", "layout", "outputs", "input", "output", "version", "channels",
+    *_PREPROCESSING, "size", "layout", "output", "probabilities", "input_name", "output_name",
+    "version", "channels",
 )  # fmt: skip
 
 
@@ -63,10 +63,11 @@ class HttpBlackBox(BlackBox):
             case.
         size: Side or (height, width) in pixels, where the server leaves them open.
         layout: `NCHW` or `NHWC`. None: where the server has 1 or 3 channels.
-        outputs: `logits` or `probabilities`.
+        output: What a column means: `softmax`, `sigmoid` or `score`, see `TorchBlackBox`.
+        probabilities: The service returns values in [0, 1].
         class_names: One name per class, or a file with one name per line (`.json`: a list).
-        input: The name of the input. None: the only one.
-        output: The name of the output. None: the only one, else the one called `logits`,
+        input_name: The name of the input. None: the only one.
+        output_name: The name of the output. None: the only one, else the one called `logits`,
             `probabilities` or `scores`.
         max_batch_size: Images per request, >= 1; a model of a fixed batch gets that many, filled up
             with copies of the last one.
@@ -113,10 +114,11 @@ class HttpBlackBox(BlackBox):
     max_pixel_value: float = 1.0
     size: int | tuple[int, int] | None = None
     layout: Layout | None = None
-    outputs: OutputKind = "logits"
+    output: Output = "softmax"
+    probabilities: bool = False
     class_names: str | Sequence[str] | None = field(default=None, repr=False)
-    input: str | None = None
-    output: str | None = None
+    input_name: str | None = None
+    output_name: str | None = None
     max_batch_size: int | None = _MAX_BATCH_SIZE
     max_queries: int | None = None
     cache: str | Path | None = None
@@ -148,7 +150,7 @@ class HttpBlackBox(BlackBox):
                 f"{who} takes an address like http://host:8000/v2/models/resnet; got {self.url!r}."
             )
         self._check_functions()
-        check_choices(self, who, outputs=OUTPUT_KINDS)
+        check_choices(self, who, output=OUTPUTS, probabilities=(False, True))
         for name, least in (("max_batch_size", 1), ("max_queries", 1), ("retries", 0)):
             value = getattr(self, name)
             optional = value is None and name != "retries"
@@ -170,7 +172,7 @@ class HttpBlackBox(BlackBox):
         together = (self.encode is None) == (self.decode is None)
         if not together or not all(f is None or callable(f) for f in functions):
             raise InputError("HttpBlackBox takes two functions together, encode= and decode=.")
-        names = ("mean", "std", "layout", "input", "output", "binary")
+        names = ("mean", "std", "layout", "input_name", "output_name", "binary")
         used = [name for name in names if getattr(self, name) is not None]
         if self.encode is not None and (used or self.max_pixel_value != 1):
             raise InputError(
@@ -228,7 +230,9 @@ class HttpBlackBox(BlackBox):
     def logits(self, images: Images) -> Logits:
         """The logits from the cache, and from the server for the others."""
         outputs = torch.from_numpy(self._queries.outputs(self._spec.arrays(images)))
-        logits = read_logits(outputs, len(images), self.outputs, redacted(self.url))
+        logits = read_logits(
+            outputs, len(images), redacted(self.url), self.output, self.probabilities
+        )
         self._set_num_classes(logits.shape[1])
         return logits.to(images.device, images.dtype)
 
@@ -277,8 +281,8 @@ class HttpBlackBox(BlackBox):
                 self.url,
                 client,
                 cache,
-                input=self.input,
-                output=self.output,
+                input=self.input_name,
+                output=self.output_name,
                 binary=self.binary,
                 version=self.version,
             )
@@ -287,7 +291,7 @@ class HttpBlackBox(BlackBox):
             channels, batch_size = declared.channels or 3, declared.batch_size
             self._state["spec"] = self._make_spec(declared.layout, size, channels, dtype)
             if info.classes is not None:
-                self._set_num_classes(max(2, info.classes))  # one column is a sigmoid's
+                self._set_num_classes(num_columns(info.classes, self.output))
         most = self.max_batch_size or _MAX_BATCH_SIZE
         queries = CachedQueries(service, client, cache, batch_size, most, self.max_queries)
         self._state["queries"] = queries

@@ -77,7 +77,7 @@ def read_info(said: Any, input: str | None, output: str | None, who: str) -> Mod
         )
         if not chosen or chosen[0] not in outputs:
             raise InputError(
-                f"{who} has the outputs {', '.join(outputs)}; write output= with one of them."
+                f"{who} has the outputs {', '.join(outputs)}; write output_name= with one of them."
             )
         entry, found = inputs[name], outputs[chosen[0]]
         if entry["datatype"] not in DATATYPES:

@@ -288,7 +288,7 @@ def test_a_process_that_is_killed_and_started_again(tmp_path):
     options = {"backoff": 0.05, "timeout": 5.0, "retries": 30, "mean": 0, "std": 1}
     wanted = map_of(
         FunctionBlackBox(
-            lambda pictures: answer_of(pictures.transpose(0, 3, 1, 2)), outputs="logits"
+            lambda pictures: answer_of(pictures.transpose(0, 3, 1, 2)), probabilities=False
         )
     )
     try:
@@ -571,7 +571,7 @@ def test_passwords_are_never_shown(server):
             {"encode": encode, "decode": decode, "mean": 0, "std": 1},
             "prepares them itself; leave out mean, std",
         ),
-        ({"outputs": "softmax"}, "outputs must be one of"),
+        ({"output": "logits"}, "output must be one of"),
         ({"max_batch_size": 0}, "max_batch_size must be a whole number >= 1"),
         ({"max_queries": 0}, "max_queries must be a whole number >= 1"),
         ({"retries": -1}, "retries must be a whole number >= 0"),
@@ -589,10 +589,10 @@ def test_addresses_of_something_else(server, serve):
         InputError, match="is not the address of a model in the Open Inference Protocol"
     ):
         HttpBlackBox(f"http://127.0.0.1:{server.port}/predict", **QUICK)(PICTURES)
-    with pytest.raises(InputError, match="has the outputs logits; write output="):
-        box_of(server, output="x")(PICTURES)
+    with pytest.raises(InputError, match="has the outputs logits; write output_name="):
+        box_of(server, output_name="x")(PICTURES)
     with pytest.raises(InputError, match="has no input 'x'; its inputs are pixels"):
-        box_of(server, input="x")(PICTURES)
+        box_of(server, input_name="x")(PICTURES)
     with pytest.raises(InputError, match="takes BYTES; images are sent as FP32"):
         box_of(serve(datatype="BYTES"))(PICTURES)
     with pytest.raises(InputError, match="four axes"):

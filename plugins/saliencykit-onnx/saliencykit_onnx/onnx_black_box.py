@@ -11,21 +11,20 @@ import torch
 
 from saliencykit import BlackBox, Geometry, InputError
 from saliencykit.black_boxes import (
-    OUTPUT_KINDS,
     Fit,
     InputSpec,
     Layout,
-    OutputKind,
     check_choices,
     check_class_names,
     check_max_batch_size,
+    num_columns,
     read_class_names,
     read_input_shape,
     read_logits,
     warn_if_probabilities,
     warn_unknown_normalization,
 )
-from saliencykit.core import Images, Logits
+from saliencykit.core import OUTPUTS, Images, Logits, Output
 from saliencykit.core.checks import first_line
 from saliencykit_onnx.session import image_input, logits_output, open_session
 
@@ -35,7 +34,16 @@ if TYPE_CHECKING:
 SUFFIXES = (".onnx", ".ort")
 _MAX_BATCH_SIZE = 32  # by default
 _PREPROCESSING = ("max_pixel_value", "mean", "std", "fit", "crop_pct", "interpolation")
-_IN_REPR = (*_PREPROCESSING, "size", "layout", "outputs", "input", "output", "providers")
+_IN_REPR = (
+    *_PREPROCESSING,
+    "size",
+    "layout",
+    "output",
+    "probabilities",
+    "input_name",
+    "output_name",
+    "providers",
+)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -58,10 +66,11 @@ class OnnxBlackBox(BlackBox):
         max_pixel_value: The value of a white pixel: 1, or 255 if the model takes pixels in 0..255.
         size: Side or (height, width) in pixels, where the graph leaves them open.
         layout: `NCHW` or `NHWC`. None: where the graph has 1 or 3 channels.
-        outputs: `logits`, or `probabilities` if the graph ends in a softmax or sigmoid.
+        output: What a column means: `softmax`, `sigmoid` or `score`, see `TorchBlackBox`.
+        probabilities: The graph ends in a softmax or sigmoid.
         class_names: One name per class, or a file with one name per line (`.json`: a list).
-        input: The name of the input. None: the only one.
-        output: The name of the output. None: the only float one, else the one called `logits`,
+        input_name: The name of the input. None: the only one.
+        output_name: The name of the output. None: the only float one, else the one called `logits`,
             `probabilities` or `scores`.
         max_batch_size: Images at once, >= 1; a graph of a fixed batch gets a multiple of it. None:
             32.
@@ -92,10 +101,11 @@ class OnnxBlackBox(BlackBox):
     max_pixel_value: float = 1.0
     size: int | tuple[int, int] | None = None
     layout: Layout | None = None
-    outputs: OutputKind = "logits"
+    output: Output = "softmax"
+    probabilities: bool = False
     class_names: str | Sequence[str] | None = field(default=None, repr=False)
-    input: str | None = None
-    output: str | None = None
+    input_name: str | None = None
+    output_name: str | None = None
     max_batch_size: int | None = None
     fit: Fit = "crop"
     crop_pct: float = 1.0
@@ -110,13 +120,13 @@ class OnnxBlackBox(BlackBox):
     def __post_init__(self) -> None:
         """Open the file, and read what it declares of its input and output."""
         who = "OnnxBlackBox"
-        check_choices(self, who, outputs=OUTPUT_KINDS)
+        check_choices(self, who, output=OUTPUTS, probabilities=(False, True))
         check_max_batch_size(self.max_batch_size, who)
         if self.threads is not None and (not isinstance(self.threads, int) or self.threads < 1):
             raise InputError(f"{who}: threads must be >= 1 or None; got {self.threads!r}.")
         session = self._open()
-        name, shape, dtype = image_input(session, self.input, self._name)
-        output, output_shape = logits_output(session, self.output, self._name)
+        name, shape, dtype = image_input(session, self.input_name, self._name)
+        output, output_shape = logits_output(session, self.output_name, self._name)
         try:
             declared = read_input_shape(shape, self.layout)
             options: dict[str, Any] = {key: getattr(self, key) for key in _PREPROCESSING}
@@ -136,7 +146,7 @@ class OnnxBlackBox(BlackBox):
         object.__setattr__(self, "class_names", read_class_names(self.class_names))
         classes = output_shape[1] if len(output_shape) in (2, 4) else None
         if isinstance(classes, int) and classes >= 1:
-            self._set_num_classes(max(2, classes))  # one column is a sigmoid's: two classes
+            self._set_num_classes(num_columns(classes, self.output))
 
     def __repr__(self) -> str:
         """What determines the logits, where it is not the default."""
@@ -180,12 +190,12 @@ class OnnxBlackBox(BlackBox):
         step = self._state["batch_size"] or len(arrays)
         chunks = (arrays[first : first + step] for first in range(0, len(arrays), step))
         output = torch.from_numpy(np.concatenate([self._run(chunk, step) for chunk in chunks]))
-        logits = read_logits(output, len(images), self.outputs, self._name)
+        logits = read_logits(output, len(images), self._name, self.output, self.probabilities)
         if "num_classes" not in self._state:
             self._set_num_classes(logits.shape[1])
-        if self.outputs == "logits" and not self._state.get("checked"):
+        if not self.probabilities and not self._state.get("checked"):
             self._state["checked"] = True
-            warn_if_probabilities(logits, self._name, "outputs=probabilities")
+            warn_if_probabilities(logits, self._name, "probabilities=true")
         return logits.to(images.device, images.dtype)
 
     def _run(self, rows: Array, step: int) -> Array:

@@ -102,7 +102,7 @@ def logits_output(session: Any, name: str | None, who: str) -> tuple[str, list[o
         name = floats[0] if len(floats) == 1 else next(iter(usual), None)
     if name is None:
         which = (
-            f"write output= with one of {', '.join(floats)}"
+            f"write output_name= with one of {', '.join(floats)}"
             if floats
             else "none of them is a float tensor (B, K)"
         )

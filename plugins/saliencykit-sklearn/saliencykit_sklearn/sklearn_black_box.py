@@ -13,7 +13,6 @@ from saliencykit.black_boxes import (
     Fit,
     InputSpec,
     Layout,
-    OutputKind,
     check_class_names,
     check_max_batch_size,
     read_class_names,
@@ -165,9 +164,11 @@ class SklearnBlackBox(BlackBox):
                 f"{self._name}.{method} returned {columns} numbers for {self.num_classes} "
                 f"classes{hint}."
             )
-        outputs: OutputKind = "probabilities" if method == "predict_proba" else "logits"
         logits = read_logits(
-            torch.from_numpy(output), len(images), outputs, f"{self._name}.{method}"
+            torch.from_numpy(output),
+            len(images),
+            f"{self._name}.{method}",
+            probabilities=method == "predict_proba",
         )
         return logits.to(images.device, images.dtype)
 

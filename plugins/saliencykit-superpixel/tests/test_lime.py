@@ -69,7 +69,7 @@ def test_equals_a_plain_loop_and_the_normal_equations(generator):
         for j in range(count):
             if z[j]:
                 edit[:, :, numbers == j] = images[:, :, numbers == j]
-        probabilities.append(float(probability(black_box(edit), labels)))
+        probabilities.append(float(probability(black_box(edit), labels, "softmax")))
         distance = 1 - math.sqrt(z.sum() / count)
         weights.append(math.exp(-(distance**2) / 0.3**2))
         rows.append([1.0, *z])

@@ -123,11 +123,12 @@ def export(a: argparse.Namespace) -> None:
                 fast, images[some], found[some], mask, alternative=fill, generator=generator
             )
         kept, dropped = (
-            float(probability(z, found[some]).mean()) for z in (trial.preserved, trial.destroyed)
+            float(probability(z, found[some], "softmax").mean())
+            for z in (trial.preserved, trial.destroyed)
         )
         rows.append(f"| {name} | {kept:.3f} | {dropped:.3f} |")
     with torch.no_grad():
-        whole = float(probability(fast(images[some]), found[some]).mean())
+        whole = float(probability(fast(images[some]), found[some], "softmax").mean())
         empty = float((mask.mean((1, 2, 3)) < 0.02).float().mean())
     facts, cost = masker.metadata["training"], made["cost"]["cpu"]
     known = {"which", "work", "export", "note"} | (

@@ -7,13 +7,13 @@ from typing import Any, TypeAlias, final
 import torch
 from torch import Tensor, nn
 
-from saliencykit.black_boxes.model_output import OutputKind
 from saliencykit.black_boxes.module_adapter import BlackBoxModule
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.black_box_wrapper import BlackBoxWrapper
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import ContractError, InputError
+from saliencykit.core.output import Output
 from saliencykit.core.types import Images
 from saliencykit.registry.coerce import as_black_box
 
@@ -22,7 +22,10 @@ Statistics: TypeAlias = tuple[Sequence[float] | None, Sequence[float] | None]
 
 
 def black_box_of_model(
-    model: object, statistics: Statistics = (None, None), outputs: OutputKind = "logits"
+    model: object,
+    statistics: Statistics = (None, None),
+    output: Output = "softmax",
+    probabilities: bool = False,
 ) -> BlackBox:
     """The black box around a model.
 
@@ -31,7 +34,8 @@ def black_box_of_model(
             as it is.
         statistics: The black box then takes raw pixels, and normalizes them with these. None: it
             takes what the model takes.
-        outputs: See `TorchBlackBox`.
+        output: See `TorchBlackBox`.
+        probabilities: See `TorchBlackBox`.
 
     Raises:
         InputError: Statistics were given for a black box, which has its own.
@@ -42,19 +46,19 @@ def black_box_of_model(
     """
     mean, std = statistics
     if is_black_box(model):
-        if mean is not None or std is not None or outputs != "logits":
+        if mean is not None or std is not None or (output, probabilities) != ("softmax", False):
             raise InputError(
-                f"{name_of(as_black_box(model))} has its own mean, std and outputs; leave these "
+                f"{name_of(as_black_box(model))} has its own mean, std and output; leave these "
                 "arguments out."
             )
         return as_black_box(model)
     if mean is not None or std is not None:
         if not isinstance(model, nn.Module):
             raise InputError(f"mean and std need a torch nn.Module; got {name_of(model)}.")
-        return TorchBlackBox(model, mean=mean, std=std, outputs=outputs)
+        return TorchBlackBox(model, mean=mean, std=std, output=output, probabilities=probabilities)
     black_box = as_black_box(model).without_preprocessing()
-    if isinstance(black_box, TorchBlackBox) and black_box.outputs != outputs:
-        return replace(black_box, outputs=outputs)
+    if isinstance(black_box, TorchBlackBox):
+        return replace(black_box, output=output, probabilities=probabilities)
     return black_box
 
 
@@ -169,7 +173,8 @@ def bind_forward(
     like: Tensor,
     several_dimensions: bool = False,
     statistics: Statistics = (None, None),
-    outputs: OutputKind = "logits",
+    output: Output = "softmax",
+    probabilities: bool = False,
 ) -> tuple[BlackBox, tuple[int, ...]]:
     """The black box of a forward function, and the shape of one row's output.
 
@@ -183,7 +188,8 @@ def bind_forward(
         like: See `Forward`.
         several_dimensions: Whether a target has several indices, for outputs (B, ...).
         statistics: See `black_box_of_model`.
-        outputs: See `TorchBlackBox`.
+        output: See `TorchBlackBox`.
+        probabilities: See `TorchBlackBox`.
 
     Raises:
         InputError: A BlackBox got additional arguments, or the function raised.
@@ -196,12 +202,12 @@ def bind_forward(
     if is_black_box(function):
         if extra:
             raise InputError("MaskerAttribution of a BlackBox takes no additional_forward_args.")
-        black_box = black_box_of_model(function, statistics, outputs)
+        black_box = black_box_of_model(function, statistics, output, probabilities)
         return black_box, (black_box(image.to(black_box.device)).shape[1],)
     forward = Forward(function, extra, like)
-    bound = black_box_of_model(forward, statistics, outputs)
+    bound = black_box_of_model(forward, statistics, output, probabilities)
     if isinstance(function, nn.Module) and not extra and not several_dimensions:
-        own = black_box_of_model(function, statistics, outputs)
+        own = black_box_of_model(function, statistics, output, probabilities)
         try:
             classes = own(image.to(own.device)).shape[1]
         except ContractError:

@@ -6,11 +6,11 @@ from typing import Any, final
 import torch
 from torch import Generator, Tensor
 
-from saliencykit.black_boxes.model_output import OutputKind
 from saliencykit.core import checks, rng
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
+from saliencykit.core.output import Output
 from saliencykit.core.types import Images, Labels
 from saliencykit.integrations.captum.captum_baselines import (
     averaged,
@@ -66,7 +66,8 @@ class MaskerAttribution(PerturbationAttribution):  # type: ignore[misc]
             raw pixels. It makes a difference where a masker's own alternative is a color, and where
             a trained masker has an encoder of its own.
         std: With `mean`.
-        outputs: `logits`, or `probabilities` if the model ends in a softmax or sigmoid.
+        output: What a column means: `softmax`, `sigmoid` or `score`, see `TorchBlackBox`.
+        probabilities: The model ends in a softmax or sigmoid.
         seed: Random seed, in [0, 2**63); a row gets the same numbers alone and in a batch.
 
     Raises:
@@ -95,7 +96,8 @@ class MaskerAttribution(PerturbationAttribution):  # type: ignore[misc]
         values: Values = "mask",
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
-        outputs: OutputKind = "logits",
+        output: Output = "softmax",
+        probabilities: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__(forward_func)
@@ -104,10 +106,11 @@ class MaskerAttribution(PerturbationAttribution):  # type: ignore[misc]
         if not callable(forward_func):
             raise InputError(f"{_WHO} takes a model or a function; got {forward_func!r}.")
         checks.seed(seed, _WHO)
-        self.values, self.outputs, self.seed = values, outputs, seed
+        self.values, self.seed = values, seed
+        self.output, self.probabilities = output, probabilities
         self.statistics: Statistics = (mean, std)
         if is_black_box(forward_func):  # fail early
-            black_box_of_model(forward_func, self.statistics, outputs)
+            black_box_of_model(forward_func, self.statistics, output, probabilities)
 
     @log_usage()  # type: ignore[untyped-decorator]  # NoiseTunnel calls `attribute.__wrapped__`
     def attribute(
@@ -165,7 +168,7 @@ class MaskerAttribution(PerturbationAttribution):  # type: ignore[misc]
                 if not parts or extra:
                     args = tuple(e[rows] if _has_rows(e, len(images)) else e for e in extra)
                     black_box, shape = self._bind(args, images[rows][:1], given, target)
-                    labels = labels_of(target, shape, len(images))
+                    labels = labels_of(target, shape, len(images), black_box.output)
                     black_box = black_box if limit is None else Limited(black_box, limit)
                 chosen = (_rows(fill, rows), _rows(features, rows))
                 parts.append(self._maps(black_box, images[rows], labels[rows], *chosen))
@@ -184,7 +187,8 @@ class MaskerAttribution(PerturbationAttribution):  # type: ignore[misc]
             like=like,
             several_dimensions=any(isinstance(row, tuple) for row in rows),
             statistics=self.statistics,
-            outputs=self.outputs,
+            output=self.output,
+            probabilities=self.probabilities,
         )
 
     def _maps(

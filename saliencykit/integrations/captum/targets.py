@@ -9,12 +9,13 @@ from torch import Tensor
 
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
+from saliencykit.core.output import Output
 from saliencykit.core.types import Labels
 
 _WHO = "MaskerAttribution.attribute"
 
 
-def labels_of(target: Any, sizes: Sequence[int], count: int) -> Labels:
+def labels_of(target: Any, sizes: Sequence[int], count: int, output: Output = "softmax") -> Labels:
     """One label per row: the place of the output that the target names, among all outputs in a
     line.
 
@@ -22,9 +23,10 @@ def labels_of(target: Any, sizes: Sequence[int], count: int) -> Labels:
         target: As for Captum: a class index for all rows (int, or a tensor with one number); a
             tuple of indices for outputs of several dimensions; a tensor (B,) or a list with an
             index or a tuple per row; None if there is one output only.
-        sizes: The shape of one row's output; () and (1,) are a single output, which a box reads as
-            a sigmoid's two classes.
+        sizes: The shape of one row's output; () and (1,) are a single output, the
+            second of a sigmoid's two classes, or a score.
         count: B.
+        output: What a column means.
 
     Raises:
         InputError: The target names no output, or more than one.
@@ -33,18 +35,18 @@ def labels_of(target: Any, sizes: Sequence[int], count: int) -> Labels:
         >>> labels_of([(1, 0), (-1, 2)], (2, 3), 2).tolist(), labels_of(None, (1,), 2).tolist()
         ([3, 5], [1, 1])
     """
-    single = prod(sizes) == 1
+    single, only = prod(sizes) == 1, 0 if output == "score" else 1
     if target is None:
         if not single:
             raise InputError(
                 f"{_WHO}: the model has outputs of shape (B, {_shape(sizes)}); say which one with "
                 "target=."
             )
-        return torch.ones(count, dtype=torch.int64)
+        return torch.full((count,), only)
     rows = _rows(target, count)
     places = [_place(row, sizes) for row in rows]
     if single:
-        places = [1] * len(places)
+        places = [only] * len(places)
     return torch.tensor(places * (count if len(places) == 1 else 1), dtype=torch.int64)
 
 

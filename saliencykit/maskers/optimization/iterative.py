@@ -14,10 +14,10 @@ from saliencykit.core import rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import numbers, whole_numbers
-from saliencykit.core.class_scores import probability
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.objective import Objective, Trial, run_trial
+from saliencykit.core.output import probability
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.maskers.optimization.image_batches import (
     default_batch_size,
@@ -208,8 +208,8 @@ class Iterative(Masker):
             for index in range(_CANDIDATES):
                 candidates.append(masks.mask(grid, batch.size, index / (_CANDIDATES - 1)))
                 trial = self._trial(batch, candidates[-1], generator)
-                kept.append(probability(trial.preserved, batch.labels))
-                dropped.append(probability(trial.destroyed, batch.labels))
+                kept.append(probability(trial.preserved, batch.labels, trial.output))
+                dropped.append(probability(trial.destroyed, batch.labels, trial.output))
         gain, most = torch.stack(kept) - torch.stack(dropped), torch.stack(kept).amax(0)
         area = torch.linspace(*self.areas, _CANDIDATES, dtype=images.dtype, device=images.device)
         relative = gain / most.clamp_min(torch.finfo(images.dtype).tiny)

@@ -98,7 +98,7 @@ def test_the_model_gets_the_same_from_normalized_inputs_and_raw_pixels():
 def test_black_boxes_are_queried_as_they_are(wrap):
     own = QueryOnly(PlantedEvidence())
     assert bind_forward(wrap(own), (), X[:1], like=X) == (own, (4,))
-    with pytest.raises(InputError, match="has its own mean, std and outputs"):
+    with pytest.raises(InputError, match="has its own mean, std and output"):
         black_box_of_model(wrap(own), ((0.5,) * 3, (0.5,) * 3))
     with pytest.raises(InputError, match="takes no additional_forward_args"):
         bind_forward(wrap(own), (2,), X[:1], like=X)
@@ -111,7 +111,7 @@ def test_a_broken_contract_is_reported_in_the_black_boxs_name():
 
 def test_probabilities_are_declared():
     model = nn.Sequential(head(3), nn.Softmax(1))
-    black_box, _ = bind_forward(model, (), X[:1], like=X, outputs="probabilities")
+    black_box, _ = bind_forward(model, (), X[:1], like=X, probabilities=True)
     assert torch.allclose(black_box(X).exp().sum(1), torch.ones(3))
 
 

@@ -117,7 +117,7 @@ def test_rows_of_vectors_and_of_several_inputs_are_refused(name):
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 def test_each_rows_target_alone_gives_the_row_of_the_batch(image_row, masker, target):
     model, given = image_row
-    attribution = MaskerAttribution(model, masker, outputs="probabilities")
+    attribution = MaskerAttribution(model, masker, probabilities=True)
     together = attribution.attribute(**given | {"target": target})
     assert together.shape == given["inputs"].shape
     assert together.isfinite().all()
@@ -133,14 +133,14 @@ def test_each_rows_target_alone_gives_the_row_of_the_batch(image_row, masker, ta
 
 def test_noise_tunnel_without_noise_gives_the_same_map(image_row, masker):
     model, given = image_row
-    attribution = MaskerAttribution(model, masker, outputs="probabilities")
+    attribution = MaskerAttribution(model, masker, probabilities=True)
     still = NoiseTunnel(attribution).attribute(**given, nt_samples=2, stdevs=0.0)
     assert torch.allclose(still, attribution.attribute(**given), rtol=0, atol=CLOSE)
 
 
 def test_wrong_targets_are_assertion_errors_and_leave_no_hook(image_row, masker):
     model, given = image_row
-    attribution = MaskerAttribution(model, masker, outputs="probabilities")
+    attribution = MaskerAttribution(model, masker, probabilities=True)
     for target in ((9999,) * 20, 9999, [0], None, (1, 0)):
         with pytest.raises(AssertionError):
             attribution.attribute(**given | {"target": target})
@@ -156,7 +156,7 @@ def test_models_that_fail_are_assertion_errors_and_keep_no_hook(image_row, maske
     model, given = image_row
     model.conv2 = Fails()
     with pytest.raises(InputError, match="on execution"):
-        MaskerAttribution(model, masker, outputs="probabilities").attribute(**given)
+        MaskerAttribution(model, masker, probabilities=True).attribute(**given)
     assert hooks_of(model) == 0
 
 
@@ -166,6 +166,6 @@ def test_traced_models_get_the_same_maps(image_row, masker):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing is deprecated
         traced = torch.jit.trace(model.eval(), given["inputs"])
-    expected = MaskerAttribution(model, masker, outputs="probabilities").attribute(**given)
-    answer = MaskerAttribution(traced, masker, outputs="probabilities").attribute(**given)
+    expected = MaskerAttribution(model, masker, probabilities=True).attribute(**given)
+    answer = MaskerAttribution(traced, masker, probabilities=True).attribute(**given)
     assert torch.allclose(answer, expected, rtol=0, atol=CLOSE)

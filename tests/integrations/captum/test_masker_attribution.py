@@ -156,7 +156,7 @@ def test_declared_probabilities_give_the_same_numbers():
         nn.Sequential(net, nn.Softmax(1)),
         "occlusion:window=6",
         values="attributions",
-        outputs="probabilities",
+        probabilities=True,
     )
     assert torch.allclose(soft.attribute(X, target=2), wanted, atol=1e-5)
 

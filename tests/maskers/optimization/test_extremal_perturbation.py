@@ -10,8 +10,8 @@ from saliencykit.alternatives.blur import Blur, gaussian_blur
 from saliencykit.alternatives.blur_pyramid import BlurPyramid
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.class_scores import probability
 from saliencykit.core.errors import ContractError, GradientError, InputError
+from saliencykit.core.output import probability
 from saliencykit.maskers.optimization import extremal_perturbation
 from saliencykit.maskers.optimization.extremal_perturbation import (
     ExtremalPerturbation,
@@ -72,9 +72,9 @@ def test_finds_planted_evidence_with_masks_of_the_given_areas(masker, black_box,
     inside = (masks[:, 1] * truth).sum((1, 2, 3)) / truth.sum((1, 2, 3))
     # of the patch, a sixteenth of the image, is kept by the mask of 0.3
     assert inside.min() > 0.7
-    lost = probability(black_box(gaussian_blur(images, 3.2)), labels)
+    lost = probability(black_box(gaussian_blur(images, 3.2)), labels, "softmax")
     kept = probability(
-        black_box(BlurPyramid(sigma=0.2).edit(images, masks[:, 1], Generator())), labels
+        black_box(BlurPyramid(sigma=0.2).edit(images, masks[:, 1], Generator())), labels, "softmax"
     )
     assert (kept > 0.8).all()
     assert (lost < 0.5).all()
@@ -110,7 +110,7 @@ def test_deleting_and_dual_masks_find_the_evidence_too(variant, black_box, examp
         areas=(0.3,), steps=60, grid_size=16, width=0.2, variant=variant, alternative=blurs
     )
     mask = masker.per_area(black_box, images, labels)[:, 0]
-    dropped = probability(black_box(blurs.edit(images, 1 - mask, Generator())), labels)
+    dropped = probability(black_box(blurs.edit(images, 1 - mask, Generator())), labels, "softmax")
     assert (dropped < 0.5).all()
     assert mask.mean() < 0.4
 
