@@ -28,6 +28,8 @@ from saliencykit.integrations.captum.targets import labels_of
 def test_captum_selects_the_same_output(sizes, target):
     output = torch.rand(3, *sizes, generator=torch.Generator().manual_seed(0))
     ours = output.flatten(1).gather(1, labels_of(target, sizes, 3)[:, None])[:, 0]
+    if isinstance(target, torch.Tensor):
+        target = target.long()  # torch 2.6 gathers by int64 only
     assert torch.equal(ours, _select_targets(output, target))
 
 
