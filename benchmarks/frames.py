@@ -33,8 +33,7 @@ from benchmarks.speed import MEAN, STD, network
 from saliencykit.black_boxes import TorchBlackBox
 from saliencykit.core import SaliencyKitError
 from saliencykit.demo import DEMO_DIR, demo_black_box, demo_image
-from saliencykit.maskers import RealTimeMasker
-from saliencykit.maskers.realtime.onnx_export import JointModule
+from saliencykit.maskers import JointModule, RealTimeMasker
 
 Way = Callable[[], Tensor]
 

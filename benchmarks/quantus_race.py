@@ -32,8 +32,7 @@ from benchmarks.data import inside_boxes, mobilenet_v2, read_photos
 from benchmarks.evaluation import Clock
 from benchmarks.quantus_families import imputed, know_trapz
 from benchmarks.speed import interval
-from saliencykit.black_boxes import TorchBlackBox
-from saliencykit.black_boxes.cached import CachedCopies
+from saliencykit.black_boxes import CachedCopies, TorchBlackBox
 from saliencykit.core import Metric, Sample
 from saliencykit.metrics import Complexity, Deletion, PointingGame, RemoveAndDebias, Sparseness
 from saliencykit.registry import as_masker

@@ -26,8 +26,7 @@ from torch import Generator, Tensor, nn
 from benchmarks.speed import LABEL, MEAN, SIDE, STD, network, normalised
 from saliencykit.black_boxes import TorchBlackBox
 from saliencykit.core import BlackBox
-from saliencykit.maskers import RealTimeMasker, Rise, masking_network
-from saliencykit.maskers.realtime.encoder import PretrainedEncoder
+from saliencykit.maskers import PretrainedEncoder, RealTimeMasker, Rise, masking_network
 
 RISE, RISE_MEASURED, THEIRS_MEASURED = 1000, 100, 32
 EXTREMAL, EXTREMAL_MEASURED = 800, 4

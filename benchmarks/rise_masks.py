@@ -24,11 +24,13 @@ from benchmarks.data import MODELS, Photo, read_photos
 from saliencykit.alternatives import Constant
 from saliencykit.black_boxes import TorchBlackBox
 from saliencykit.core import probability
-from saliencykit.maskers.perturbation.random_masks import FactoredMasks, Sampling, draw_masks
-from saliencykit.maskers.perturbation.score_estimators import (
+from saliencykit.maskers.perturbation import (
+    FactoredMasks,
     MeanEstimator,
     RegressionEstimator,
+    Sampling,
     ScoreEstimator,
+    draw_masks,
 )
 
 REFERENCE, MOST = 16384, 4096

@@ -38,7 +38,7 @@ from saliencykit import RealTimeMasker, explain_frames, run_trial
 from saliencykit.alternatives import Blur
 from saliencykit.black_boxes import TorchBlackBox
 from saliencykit.core import Geometry, probability
-from saliencykit.explanation.result import Explanation
+from saliencykit.explanation import Explanation
 from saliencykit.registry import as_black_box, trained_masker
 from saliencykit.video import Clip, Frame, Writer, draw_frame, flow_back, small_gray
 

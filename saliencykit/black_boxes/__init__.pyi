@@ -1,3 +1,4 @@
+from .cached import CachedCopies as CachedCopies
 from .class_names import check_class_names as check_class_names
 from .class_names import read_class_names as read_class_names
 from .function import FunctionBlackBox as FunctionBlackBox

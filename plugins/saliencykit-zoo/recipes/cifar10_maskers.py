@@ -25,7 +25,7 @@ from benchmarks.cifar10 import cifar10, resnet20, selectivity
 from saliencykit import RealTimeMasker, TorchBlackBox, fit, run_trial
 from saliencykit.alternatives import Blur, Choice, Constant, Noise
 from saliencykit.core import probability, resize_maps
-from saliencykit.maskers.realtime.encoder import StandaloneEncoder
+from saliencykit.maskers import StandaloneEncoder
 from saliencykit.training import FitStep
 
 ZOO = Path(__file__).resolve().parents[1] / "saliencykit_zoo"
