@@ -39,6 +39,8 @@ METHODS = {
     "layers": ("cam", "grad-cam", "guided-grad-cam", "ablation-cam", "score-cam",
         "excitation-backprop",
                "contrastive-excitation-backprop"),
+    "weightings": ("grad-cam-plus-plus", "layer-cam", "hires-cam", "xgrad-cam", "finer-cam",
+        "eigen-cam"),
     "gradients": ("gradient", "input-x-gradient", "integrated-gradients", "smoothgrad",
         "guided-backprop", "deconvolution",
                   "feedback"),

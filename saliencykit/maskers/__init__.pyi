@@ -4,8 +4,16 @@ from .baselines import RandomMap as RandomMap
 from .baselines import WholeImage as WholeImage
 from .cam.ablation_cam import AblationCam as AblationCam
 from .cam.cam import Cam as Cam
+from .cam.class_activation_map import ClassActivationMap as ClassActivationMap
+from .cam.eigen_cam import EigenCam as EigenCam
+from .cam.finer_cam import FinerCam as FinerCam
 from .cam.grad_cam import GradCam as GradCam
+from .cam.grad_cam_plus_plus import GradCamPlusPlus as GradCamPlusPlus
+from .cam.gradient_weighting import GradientWeighting as GradientWeighting
+from .cam.hires_cam import HiResCam as HiResCam
+from .cam.layer_cam import LayerCam as LayerCam
 from .cam.score_cam import ScoreCam as ScoreCam
+from .cam.xgrad_cam import XGradCam as XGradCam
 from .gradient.captum_method import AttributionMasker as AttributionMasker
 from .gradient.excitation_backprop import ExcitationBackprop as ExcitationBackprop
 from .gradient.excitation_backprop import (

@@ -2,13 +2,13 @@
 
 A value may be a name with arguments itself, `iterative:alternative=blur:sigma=3,steps=50`; in
 brackets if it has several, `iterative:alternative=(noise:spread=0.1,std=0.2),steps=50`; joined by
-`+` for a tuple, `choice:alternatives=blur:sigma=3+noise`.
+`+` for several, `choice:alternatives=blur:sigma=3+noise` or `grad-cam:scales=1+1.4+2`.
 """
 
 import ast
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -141,6 +141,10 @@ def _read(value: str, hint: Any, makers: Mapping[type, Callable[[str], Any]]) ->
             parts = _split(value, "+") if typing.get_origin(hint) is tuple else [value]
             made = tuple(make(_bare(part)) for part in parts)
             return made if typing.get_origin(hint) is tuple else made[0]
+    for kind in kinds:
+        if typing.get_origin(kind) is Sequence and "+" in value:
+            (item,) = typing.get_args(kind)
+            return tuple(_read(part, item, makers) for part in value.split("+"))
     if str in kinds and not kinds & {int, float, bool}:
         return None if value.lower() == "none" and type(None) in kinds else value
     try:

@@ -1,5 +1,6 @@
 """Ablation-CAM: a feature map, each channel weighted by what the logit loses without it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -7,22 +8,19 @@ import torch
 from torch import Generator, Tensor
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.query_batches import micro_batch
 from saliencykit.core.types import Images, Labels
-from saliencykit.maskers.normalize import mask_from_attributions
+from saliencykit.maskers.cam.class_activation_map import ClassActivationMap
 from saliencykit.networks.classifier_head import ClassifierHead, pooled_classifier_head
 from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.layer_activations import ActivationRecorder, read_feature_maps
 from saliencykit.networks.module_layers import eager, module_of
 from saliencykit.networks.partial_network import network_after
-from saliencykit.networks.target_layer import find_target_layer
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class AblationCam(Masker):
+class AblationCam(ClassActivationMap):
     """The channels of a feature map, each weighted by the fraction of the logit that is lost
     without it.
 
@@ -39,12 +37,12 @@ class AblationCam(Masker):
     `|y|` it does not, and for a positive logit the mask is the same.
 
     Args:
-        layer: Dotted name of the layer whose channels are ablated, as in `model.named_modules()`.
-            None: the feature map that the head pools, or else the layer that Grad-CAM uses.
+        layer: See `ClassActivationMap`. None: the feature map that the head pools, or else the
+            layer that Grad-CAM uses.
+        scales: See `ClassActivationMap`.
 
     Raises:
-        InputError: The black box does not expose submodules, the layer is unknown or not spatial,
-            or the logits do not depend on it alone.
+        InputError: See `ClassActivationMap`; or the logits do not depend on the layer alone.
 
     Example:
         >>> from torch import nn
@@ -59,27 +57,28 @@ class AblationCam(Masker):
         via Gradient-free Localization", section 3, equations 3 and 4.
     """
 
-    layer: str | None = None
+    def feature_maps(self, black_box: BlackBox, images: Images) -> Sequence[FeatureMap]:
+        """The named layers; or the feature map that the head pools, or that Grad-CAM uses."""
+        head = _head(black_box, images) if self.layer is None else None
+        return super().feature_maps(black_box, images) if head is None else [head.feature_map]
 
-    def __post_init__(self) -> None:
-        """Check the layer's name."""
-        if self.layer is not None and not (isinstance(self.layer, str) and self.layer):
-            raise InputError(
-                f"AblationCam(layer={self.layer!r}): expected the dotted name of a layer, such as "
-                "'layer4', or None."
-            )
+    def layer_map(
+        self,
+        black_box: BlackBox,
+        images: Images,
+        labels: Labels,
+        feature_map: FeatureMap,
+        generator: Generator,
+    ) -> tuple[Tensor, None]:
+        """The sum of the channels, weighted by what the logit loses without them."""
+        head = _head(black_box, images)
+        if head is not None and feature_map.name == head.feature_map.name:
+            return _in_one_pass(black_box, images, labels, head), None
+        return _channel_by_channel(black_box, images, labels, feature_map), None
 
-    def mask(
-        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
-    ) -> MaskerOutput:
-        """The weighted sum of channels, and its positive part as the mask."""
-        head = None if black_box.module is None else pooled_classifier_head(black_box, images)
-        if head is not None and self.layer in (None, head.feature_map.name):
-            attributions = _in_one_pass(black_box, images, labels, head)
-        else:
-            feature_map = find_target_layer(black_box, images, self.layer)
-            attributions = _channel_by_channel(black_box, images, labels, feature_map)
-        return MaskerOutput(mask_from_attributions(attributions), attributions)
+
+def _head(black_box: BlackBox, images: Images) -> ClassifierHead | None:
+    return None if black_box.module is None else pooled_classifier_head(black_box, images)
 
 
 def _in_one_pass(

@@ -1,25 +1,25 @@
 """CAM: the class weights of a linear head, applied to the last feature map."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.query_batches import micro_batch
 from saliencykit.core.types import Images, Labels
-from saliencykit.maskers.normalize import mask_from_attributions
-from saliencykit.networks.classifier_head import pooled_classifier_head
+from saliencykit.maskers.cam.class_activation_map import ClassActivationMap
+from saliencykit.networks.classifier_head import ClassifierHead, pooled_classifier_head
+from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.layer_activations import read_feature_maps
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Cam(Masker):
+class Cam(ClassActivationMap):
     """Class activation map: what each position of the last feature map adds to the label's logit.
 
     `attributions(x, y) = sum over k of w_ck A_k(x, y)`, where `A` is the feature map that the head
@@ -30,6 +30,9 @@ class Cam(Masker):
     of this map divided by the number of positions.
 
     The mask is the positive part of the attributions divided by their maximum.
+
+    Args:
+        scales: See `ClassActivationMap`.
 
     Raises:
         InputError: The black box does not expose submodules, or its model has no such head.
@@ -50,27 +53,41 @@ class Cam(Masker):
         Localization", section 2, equation 2.
     """
 
-    def mask(
-        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
-    ) -> MaskerOutput:
-        """The weighted sum of channels, and its positive part as the mask."""
-        if black_box.module is None:
-            raise InputError(
-                f"Cam reads the last feature map of a torch module, and {name_of(black_box)} does "
-                "not expose submodules. Use masker='rise' or 'occlusion', which only query the "
-                "model."
-            )
-        head = pooled_classifier_head(black_box, images)
-        if head is None:
-            raise InputError(
-                "Cam needs a head of pooling and one linear layer, and the head of "
-                f"{name_of(black_box.module)} is different. Use masker='grad-cam', which "
-                "generalizes CAM to any head."
-            )
-        attributions, step = [], micro_batch(black_box)
+    layer: None = field(default=None, init=False, repr=False)
+
+    def feature_maps(self, black_box: BlackBox, images: Images) -> list[FeatureMap]:
+        """The feature map that the head pools."""
+        return [_head(black_box, images).feature_map]
+
+    def layer_map(
+        self,
+        black_box: BlackBox,
+        images: Images,
+        labels: Labels,
+        feature_map: FeatureMap,
+        generator: Generator,
+    ) -> tuple[Tensor, None]:
+        """The sum of the channels, weighted by the head."""
+        head, attributions, step = _head(black_box, images), [], micro_batch(black_box)
         for some, classes in zip(torch.split(images, step), torch.split(labels, step), strict=True):
-            maps = read_feature_maps(black_box, some, [head.feature_map])[1][0].detach()
+            maps = read_feature_maps(black_box, some, [feature_map])[1][0].detach()
             weights = head.weight.to(maps)[classes]
             attributions.append(torch.einsum("bkhw,bk->bhw", maps, weights)[:, None])
-        stacked = torch.cat(attributions).to(images.dtype)
-        return MaskerOutput(mask_from_attributions(stacked), stacked)
+        return torch.cat(attributions).to(images.dtype), None
+
+
+def _head(black_box: BlackBox, images: Images) -> ClassifierHead:
+    if black_box.module is None:
+        raise InputError(
+            f"Cam reads the last feature map of a torch module, and {name_of(black_box)} does "
+            "not expose submodules. Use masker='rise' or 'occlusion', which only query the "
+            "model."
+        )
+    head = pooled_classifier_head(black_box, images)
+    if head is None:
+        raise InputError(
+            "Cam needs a head of pooling and one linear layer, and the head of "
+            f"{name_of(black_box.module)} is different. Use masker='grad-cam', which "
+            "generalizes CAM to any head."
+        )
+    return head

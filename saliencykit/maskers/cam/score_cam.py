@@ -10,21 +10,19 @@ from saliencykit.alternatives.constant import Constant
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import whole_numbers
-from saliencykit.core.masker import Masker, MaskerOutput, resize_maps
+from saliencykit.core.masker import resize_maps
 from saliencykit.core.types import Images, Labels, Mask
-from saliencykit.maskers.normalize import mask_from_attributions
+from saliencykit.maskers.cam.class_activation_map import ROUNDING, ClassActivationMap
 from saliencykit.maskers.query_engine import MaskedQueries, check_alternative, masked_queries
 from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.layer_activations import read_feature_maps
-from saliencykit.networks.target_layer import find_target_layer
 
 _BASELINE = Constant(color="zero")
-_ROUNDING = 1e-6  # of the largest activation: smaller maps are rounding noise
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class ScoreCam(Masker):
+class ScoreCam(ClassActivationMap):
     """The channels of a late layer used as masks, summed with the softmax of the label's logits
     under them as weights.
 
@@ -40,8 +38,8 @@ class ScoreCam(Masker):
     The mask is the positive part of the attributions divided by their maximum, as published.
 
     Args:
-        layer: Dotted name of another layer than the one that `find_target_layer` chooses. It must
-            have spatial feature maps.
+        layer: See `ClassActivationMap`.
+        scales: See `ClassActivationMap`.
         channels: Maximum number of channels, >= 1: those that vary most over the positions, chosen
             per image; the softmax is over these. None: all of them, as published.
         alternative: What replaces pixels where a channel is low. By default the color that the
@@ -49,8 +47,7 @@ class ScoreCam(Masker):
             image. A random one (noise, a choice) is drawn once per image.
 
     Raises:
-        InputError: A number is out of range, the black box does not expose submodules, or no layer
-            qualifies.
+        InputError: A number is out of range; or see `ClassActivationMap`.
 
     Example:
         >>> from torch import nn
@@ -65,26 +62,29 @@ class ScoreCam(Masker):
         Networks", section 3, equations 8 to 10, and algorithm 1.
     """
 
-    layer: str | None = None
     channels: int | None = None
     alternative: Alternative = _BASELINE
 
     def __post_init__(self) -> None:
         """Check the arguments."""
+        super().__post_init__()
         whole_numbers(self, "channels")
         check_alternative(self, self.alternative)
 
-    def mask(
-        self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
-    ) -> MaskerOutput:
-        """The weighted sum at the resolution of the layer, and its positive part as the mask."""
-        feature_map = find_target_layer(black_box, images, self.layer)
+    def layer_map(
+        self,
+        black_box: BlackBox,
+        images: Images,
+        labels: Labels,
+        feature_map: FeatureMap,
+        generator: Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """The sum of the channels, weighted by the softmax of the logits under them."""
         every = masked_queries(black_box, images, labels, self.alternative, generator)
         maps, floors = zip(
             *(self._explained(queries, feature_map) for queries in every), strict=True
         )
-        attributions = torch.stack(maps)
-        return MaskerOutput(mask_from_attributions(attributions, torch.stack(floors)), attributions)
+        return torch.stack(maps), torch.stack(floors)
 
     def _explained(self, queries: MaskedQueries, feature_map: FeatureMap) -> tuple[Tensor, Tensor]:
         """The weighted sum for one image, (1, h, w), and the size of rounding noise in it, ()."""
@@ -98,7 +98,7 @@ class ScoreCam(Masker):
 
         logits = queries.logits(len(channels), masks)[:, queries.label]
         weights = logits.softmax(0)[..., None, None]
-        return (weights * channels).sum(0), maps.abs().amax() * _ROUNDING
+        return (weights * channels).sum(0), maps.abs().amax() * ROUNDING
 
 
 def scaled_masks(maps: Tensor, size: tuple[int, int]) -> Tensor:
