@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from saliencykit.core.visible_text import visible
+
 _INTERVAL = 10.0  # seconds between lines without a terminal
 
 
@@ -53,7 +55,8 @@ def progress(
 
     def update(done: int, total: int | None = None, phase: str = "", note: str = "") -> None:
         nonlocal current, first, started, printed
-        total, now, name = total or all_units, time.monotonic(), phase or description
+        total, now, name = total or all_units, time.monotonic(), visible(phase or description)
+        note = visible(note)
         if name != current:  # units of an earlier call took no time in this one
             current, first, started = name, done, now
             bar.reset(task, total=total, completed=max(0, done - 1), description=name)
@@ -72,7 +75,7 @@ def progress(
 def say(text: str, *, dim: bool = False, stderr: bool = False) -> None:
     """Print plain text; a line is as long as it is."""
     to = console(stderr=stderr)
-    to.print(text, style="dim" if dim else None, soft_wrap=True, markup=False)
+    to.print(visible(text), style="dim" if dim else None, soft_wrap=True, markup=False)
 
 
 def emit_json(value: Any) -> None:
@@ -90,15 +93,15 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: 
     """
     grid = Table(box=None, header_style="bold", pad_edge=False)
     for i, title in enumerate(columns):
-        grid.add_column(title, justify="left" if i < left else "right", overflow="fold")
+        grid.add_column(visible(title), justify="left" if i < left else "right", overflow="fold")
     for row in rows:
-        grid.add_row(*row)
+        grid.add_row(*map(visible, row))
     console().print(grid)
 
 
 def complain(message: str) -> None:
     """Print one line on stderr."""
-    typer.echo(" ".join(message.split()), err=True)
+    typer.echo(visible(" ".join(message.split())), err=True)
 
 
 def warn(message: Warning | str, *_: object, **__: object) -> None:

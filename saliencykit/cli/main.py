@@ -1,5 +1,6 @@
 """The command line, assembled from its commands."""
 
+import io
 import os
 import sys
 import warnings
@@ -51,6 +52,9 @@ def main() -> None:
     A user's mistake is one line on stderr and exit code 2, a bug is exit code 1, Ctrl-C 130.
     """
     warnings.showwarning = warn
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names that the terminal's encoding lacks
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(standalone_mode=True)
     except SaliencyKitError as error:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from saliencykit.cli import workflows
 from saliencykit.cli.console import console, print_table, say
+from saliencykit.core.visible_text import visible
 
 _WIDTH = 200  # columns, where there is no terminal
 
@@ -32,7 +33,7 @@ def list_plugins() -> None:
     names.add_column("description", no_wrap=True, overflow="ellipsis", ratio=1)
     for kind, mapping in named.items():
         for full, factory in mapping.items():
-            names.add_row(kind.replace("_", " "), full, escape(_first_sentence(factory)))
+            names.add_row(kind.replace("_", " "), full, escape(visible(_first_sentence(factory))))
     to = console()
     if not to.is_terminal and "COLUMNS" not in os.environ:
         to.width = _WIDTH

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
+from saliencykit.core.visible_text import unicode_text
 
 _LONGEST = 300  # characters of a foreign message
 
@@ -50,7 +51,7 @@ def reason_of(error: Exception) -> str:
         >>> reason_of(ValueError("no such   layer"))
         'ValueError: no such layer'
     """
-    text = " ".join(str(error).split()) or "no message"
+    text = unicode_text(" ".join(str(error).split())) or "no message"
     return text if isinstance(error, SaliencyKitError) else f"{name_of(error)}: {text}"
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from saliencykit.core import rng
 from saliencykit.core.checks import name_of
 from saliencykit.core.metric import Sample
+from saliencykit.core.visible_text import unicode_text
 
 
 def describe_source(source: object, **options: object) -> str:
@@ -30,7 +31,7 @@ def describe_source(source: object, **options: object) -> str:
     if isinstance(source, Sample):
         source = [source]
     if isinstance(source, str | Path):
-        text = str(source)
+        text = unicode_text(str(source))
     elif isinstance(source, list | tuple) and source and all(isinstance(s, Sample) for s in source):
         keys = [
             key

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias, final
 from torch import Tensor
 
 from saliencykit.core.checks import name_of, reason_of
+from saliencykit.core.visible_text import unicode_text
 
 Label: TypeAlias = int | str
 """A class as data sets write it: its index, its name, or its WordNet id (`n01440764`)."""
@@ -31,6 +32,12 @@ class Record:
     label: Label | None = None
     boxes: Tensor | None = None
     failure: str | None = None
+
+    def __post_init__(self) -> None:
+        """Names and failures become rows of files, which hold Unicode only."""
+        object.__setattr__(self, "name", unicode_text(self.name))
+        if self.failure is not None:
+            object.__setattr__(self, "failure", unicode_text(self.failure))
 
     def fetched(self) -> "Record":
         """The same record with the item of a map-style data set in place of a `DatasetItem`."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from saliencykit.core.errors import InputError
+from saliencykit.core.visible_text import unicode_text
 from saliencykit.data.record import Label, Record
 
 PATHS = ("path", "file", "image", "filename")
@@ -70,7 +71,7 @@ def read_labels(labels: "Path | Mapping[str, Label]") -> dict[str, Label]:
         InputError: The file does not exist, has no such columns, or has two labels for one image.
     """
     if isinstance(labels, Mapping):
-        return dict(labels)
+        return {unicode_text(name): label for name, label in labels.items()}
     if not labels.is_file():
         raise InputError(
             f"labels={str(labels)!r}: no such file; give a CSV file of paths and labels, or a "

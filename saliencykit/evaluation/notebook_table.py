@@ -1,11 +1,10 @@
 """The display of scores in notebooks: an HTML table that keeps the notebook's own colors."""
 
 from collections.abc import Mapping
-from html import escape
 from typing import TYPE_CHECKING
 
 from saliencykit.evaluation.score_summary import ScoreSummary
-from saliencykit.visualization.html_page import number, table
+from saliencykit.visualization.html_page import number, plain, table
 
 if TYPE_CHECKING:
     from saliencykit.evaluation.scores import Scores
@@ -31,7 +30,7 @@ def scores_html(scores: "Scores") -> str:
     for masker in scores.maskers:
         cells = [_cell(lines[masker, name], masker in best[name], count) for name in scores.main]
         time = "<0.001" if seconds[masker] < 0.001 else number(float(f"{seconds[masker]:.1g}"))
-        rows.append([f"<div style='text-align:left'>{escape(masker)}</div>", *cells, escape(time)])
+        rows.append([f"<div style='text-align:left'>{plain(masker)}</div>", *cells, plain(time)])
     shown = table(["method", *(heading(scores, name) for name in scores.main), "seconds"], rows)
     about = (
         f"Mean over {count} image{'' if count == 1 else 's'}, below it the 95% confidence interval "
@@ -39,7 +38,7 @@ def scores_html(scores: "Scores") -> str:
         "column, whatever its interval. Seconds: median time per image."
     )
     failures = "".join(
-        f"<li>{count} by {escape(masker)}: {escape(why)}</li>"
+        f"<li>{count} by {plain(masker)}: {plain(why)}</li>"
         for (masker, why), count in scores.failures().items()
     )
     missing = f"<p><small>Missing scores:</small></p><ul>{failures}</ul>" if failures else ""
@@ -49,7 +48,7 @@ def scores_html(scores: "Scores") -> str:
 def heading(scores: "Scores", name: str) -> str:
     """A column's name with an arrow for the direction that is better, as HTML."""
     arrow = {None: "", True: " ↑", False: " ↓"}[scores.higher_is_better(name)]
-    return escape(name).replace("/", "/<wbr>") + arrow
+    return plain(name).replace("/", "/<wbr>") + arrow
 
 
 def best_maskers(

@@ -99,7 +99,7 @@ class RunDirectory:
         """Write the rows of all processes to one file, in order."""
         text = "".join(row.line() + "\n" for row in self.rows())
         path = self.rows_of(0)
-        if not path.exists() or path.read_bytes() != text.encode():
+        if not path.exists() or path.read_bytes() != text.encode(errors="replace"):
             write_text(path, text)
         for part in row_files(self.path):
             if part != path:

@@ -13,6 +13,7 @@ from typing import Any, final
 import numpy as np
 
 from saliencykit.core.errors import InputError
+from saliencykit.core.visible_text import csv_cell, visible
 from saliencykit.evaluation.bootstrap import RESAMPLES, interval
 from saliencykit.evaluation.notebook_table import scores_html
 from saliencykit.evaluation.run_directory import RunDirectory
@@ -200,7 +201,10 @@ class Scores:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([each.name for each in fields(ScoreSummary)])
         writer.writerows(
-            [["" if value != value else value for value in astuple(line)] for line in self.table()]
+            [
+                ["" if value != value else csv_cell(value) for value in astuple(line)]
+                for line in self.table()
+            ]
         )
         path = Path(path).expanduser()
         write_text(path, text.getvalue())
@@ -244,7 +248,8 @@ class Scores:
         means, main = self.means(), self.main
         lines = [f"Scores of {len(self.maskers)} maskers on {self.num_images} images"]
         lines += [
-            f"  {masker}: " + ", ".join(f"{name} {means[masker][name]:.4g}" for name in main)
+            f"  {visible(masker)}: "
+            + ", ".join(f"{name} {means[masker][name]:.4g}" for name in main)
             for masker in means
         ]
         if more := len(self.names) - len(main):

@@ -11,6 +11,7 @@ from typing import Any, final
 import numpy as np
 
 from saliencykit.core.errors import InputError
+from saliencykit.core.visible_text import csv_cell
 from saliencykit.runs.run_settings import continued
 from saliencykit.storage.atomic_files import remove_unfinished, write_beside, write_text
 from saliencykit.storage.explanation_rows import ExplainedRow
@@ -185,9 +186,8 @@ class ExplanationsDirectory:
                 for path in row_files(self.path):
                     for _, row in rows_in(path):
                         size = None if row.size is None else f"{row.size[0]}x{row.size[1]}"
-                        table.writerow(
-                            [size if name == "size" else getattr(row, name) for name in names]
-                        )
+                        values = vars(row) | {"size": size}
+                        table.writerow([csv_cell(values[name]) for name in names])
 
         write_beside(self.path / "table.csv", write)
 

@@ -11,6 +11,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry, tight_boxes
 from saliencykit.core.output import Output, probability
 from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
+from saliencykit.core.visible_text import visible
 from saliencykit.explanation import result_files
 from saliencykit.visualization.captions import caption
 from saliencykit.visualization.display import display_arrays
@@ -224,7 +225,7 @@ class Explanation:
         rows = []
         kept, dropped = self.kept, self.dropped
         for i, name in enumerate(self.label_names[:10]):
-            row = f"  {name}: probability {self.probability[i]:.3f}"
+            row = f"  {visible(name)}: probability {self.probability[i]:.3f}"
             if kept is not None and dropped is not None:
                 row += f", kept {kept[i]:.3f}, dropped {dropped[i]:.3f}"
             rows.append(row + f", area {self.area[i]:.3f}")

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
-from html import escape
 from itertools import takewhile
 from math import nan
 
@@ -12,7 +11,7 @@ from saliencykit.storage.run_summary import Summary, summarize
 from saliencykit.storage.saved_explanations import SavedExplanations
 from saliencykit.visualization.captions import caption
 from saliencykit.visualization.html_images import card
-from saliencykit.visualization.html_page import document, number, table
+from saliencykit.visualization.html_page import document, number, plain, table
 
 _MAX_CLASSES = 40
 _NUMBERS = ("probability", "kept", "dropped", "area")
@@ -40,7 +39,7 @@ def dataset_page(saved: SavedExplanations) -> str:
 
 def _statistics(summary: Summary) -> Iterator[str]:
     rows = [
-        [escape(_ROW_TITLES[name]), *map(number, values)]
+        [plain(_ROW_TITLES[name]), *map(number, values)]
         for name, values in summary.columns.items()
         if values[0] == values[0]
     ]
@@ -71,7 +70,7 @@ def _classes(saved: SavedExplanations) -> Iterator[str]:
             sums[name] = [a + b for a, b in zip(sums[name], values, strict=True)]
     largest = sorted(sums.items(), key=lambda item: (-item[1][0], item[0]))[:_MAX_CLASSES]
     rows = [
-        [escape(name), f"{count:.0f}", *(number(total / count) for total in totals)]
+        [plain(name), f"{count:.0f}", *(number(total / count) for total in totals)]
         for name, (count, *totals) in largest
     ]
     yield "<h2>Explained classes</h2>"

@@ -1,13 +1,12 @@
 """Parts that the reports share."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from saliencykit.visualization.html_page import definitions
+from saliencykit.visualization.html_page import definitions, plain
 
 MAX_IMAGES = 100
 """More images make a page that is too large to mail."""
@@ -20,7 +19,7 @@ CARD_LEGEND = (
 
 def note(text: str) -> str:
     """A paragraph of plain text, dimmed."""
-    return f'<p class="dim">{escape(text)}</p>'
+    return f'<p class="dim">{plain(text)}</p>'
 
 
 def gallery(figures: Iterable[str], size: str = "") -> str:
@@ -40,7 +39,7 @@ def missing(items: Iterable[tuple[str, int, Sequence[str], str]]) -> Iterator[st
         more = f" and {count - len(names)} more" if count > len(names) else ""
         who = f", by {maskers}" if maskers else ""
         line = f"{', '.join(names)}{more}{who}: {reason}"
-        lines.append(f"<li>{escape(line)}</li>")
+        lines.append(f"<li>{plain(line)}</li>")
     if lines:
         yield f"<h2>What is missing</h2><ul>{''.join(lines)}</ul>"
 

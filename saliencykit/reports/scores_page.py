@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
-from html import escape
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,7 +15,7 @@ from saliencykit.evaluation.scores import Scores
 from saliencykit.reports.page_parts import CARD_LEGEND, gallery, missing, note, open_image, settings
 from saliencykit.visualization.display import display_arrays
 from saliencykit.visualization.html_images import card
-from saliencykit.visualization.html_page import document, number, table
+from saliencykit.visualization.html_page import document, number, plain, table
 from saliencykit.visualization.mask_overlay import draw_overlay
 from saliencykit.visualization.svg_curves import chart, legend
 
@@ -77,7 +76,7 @@ def _curves(scores: Scores, summaries: _Summaries) -> Iterator[str]:
                 own = ((x, summaries[masker, name]) for x, name in sorted(points))
                 lines[masker] = [(x, line.mean, line.low, line.high) for x, line in own]
             drawn = chart(lines, "fraction of the image", title)
-            charts.append(f"<div><h3>{escape(title)}</h3>{drawn}</div>")
+            charts.append(f"<div><h3>{plain(title)}</h3>{drawn}</div>")
     if charts:
         yield f'<h2>Curves</h2>{legend(scores.maskers)}<div class="charts">{"".join(charts)}</div>'
 
@@ -114,7 +113,7 @@ def _image(scores: Scores, rows: dict[str, Row]) -> Iterator[str]:
             keep = torch.from_numpy(np.asarray(mask.convert("L"), np.float32) / 255)
             overlay = draw_overlay(*display_arrays(image, keep[None, None]))
             figures.append(card(masker, _caption(scores, rows[masker]), overlay, kept, dropped))
-    yield f"<h3>{escape(first.sample)}</h3>{gallery(figures)}"
+    yield f"<h3>{plain(first.sample)}</h3>{gallery(figures)}"
 
 
 def _meanings(scores: Scores, summaries: _Summaries) -> Iterator[str]:
@@ -127,11 +126,11 @@ def _meanings(scores: Scores, summaries: _Summaries) -> Iterator[str]:
         known = metrics.get(metric, {})
         better = _field(known, "higher_is_better")
         direction = "" if better is None else f"{'higher' if better else 'lower'} is better"
-        heads = ["masker", *(escape(name.removeprefix(f"{metric}/")) for name in names)]
+        heads = ["masker", *(plain(name.removeprefix(f"{metric}/")) for name in names)]
         shown = table(heads, _rows(scores, summaries, names)) if len(names) > 1 else ""
         yield (
-            f"<details><summary>{escape(metric)} <small>{direction}</small></summary>"
-            f"<p>{escape(str(_field(known, 'about') or ''))}</p>{shown}</details>"
+            f"<details><summary>{plain(metric)} <small>{direction}</small></summary>"
+            f"<p>{plain(str(_field(known, 'about') or ''))}</p>{shown}</details>"
         )
 
 
@@ -174,7 +173,7 @@ def _rows(
 ) -> list[list[str]]:
     """A row of cells for each masker; the best ones are marked."""
     return [
-        [escape(m), *(_cell(summaries[m, name], (m, name) in best) for name in names)]
+        [plain(m), *(_cell(summaries[m, name], (m, name) in best) for name in names)]
         for m in scores.maskers
     ]
 

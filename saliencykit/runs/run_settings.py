@@ -17,6 +17,7 @@ import torch
 from saliencykit._version import __version__
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
+from saliencykit.core.visible_text import unicode_text
 
 _MAX_REPR = 2000  # characters of a repr
 _MAX_SETTING = 100  # characters of a setting in an error message
@@ -34,7 +35,7 @@ def versions() -> dict[str, str]:
 
 def command() -> str:
     """The command line that started this program."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return unicode_text(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
 
 
 def text_of(thing: object) -> str:
@@ -42,7 +43,8 @@ def text_of(thing: object) -> str:
 
     A masker's text is its `identity`, which tells one training from another.
     """
-    text = _ADDRESS.sub("", thing.identity() if isinstance(thing, Masker) else repr(thing))
+    text = thing.identity() if isinstance(thing, Masker) else repr(thing)
+    text = unicode_text(_ADDRESS.sub("", text))
     return text if len(text) <= _MAX_REPR else f"{text[:_MAX_REPR]}... {_hash(text)}"
 
 

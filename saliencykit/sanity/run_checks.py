@@ -21,6 +21,7 @@ from saliencykit.sanity.masks import OnStage
 from saliencykit.sanity.model_randomization_check import ModelRandomization, model_randomization
 from saliencykit.sanity.randomized_model import Randomize
 from saliencykit.sanity.wrong_label_check import WrongLabel, wrong_label
+from saliencykit.storage.atomic_files import write_text
 
 CHECKS: Mapping[str, Callable[..., CheckResult]] = {
     WrongLabel.name: wrong_label,
@@ -77,16 +78,11 @@ class SanityReport:
         """Write `to_dict` to a file.
 
         Raises:
-            InputError: The file cannot be written.
+            SaliencyKitError: The file cannot be written.
         """
         path = Path(path).expanduser()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InputError(
-                f"cannot write to {path}: {error.strerror or error}; choose another file."
-            ) from error
+        text = json.dumps(self.to_dict(), indent=1) + "\n"
+        write_text(path, text, advice="Choose another file.")
         return path
 
 

@@ -82,6 +82,5 @@ def write_text(path: Path, text: str, *, advice: str = RESUMABLE) -> None:
     Raises:
         SaliencyKitError: The disk is full, or the directory cannot be written.
     """
-    write_beside(
-        path, lambda beside: beside.write_text(text, encoding="utf-8", newline=""), advice=advice
-    )
+    data = text.encode(errors="replace")
+    write_beside(path, lambda beside: beside.write_bytes(data), advice=advice)

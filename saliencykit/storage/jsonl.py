@@ -15,7 +15,7 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
     Raises:
         SaliencyKitError: The disk is full, or the file cannot be written.
     """
-    text = "".join(f"{line}\n" for line in lines).encode()
+    text = "".join(f"{line}\n" for line in lines).encode(errors="replace")
     try:
         if not path.parent.exists():
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,9 +3,10 @@
 import base64
 import io
 from collections.abc import Iterable
-from html import escape
 
 from PIL import Image
+
+from saliencykit.visualization.html_page import plain
 
 _SIDE = 320  # pixels; larger images are reduced
 _QUALITY = 82  # of the JPEG; a page of 12 images and 6 maskers then has some 5 MB
@@ -47,14 +48,14 @@ def card(
     pair = ""
     if kept is not None and dropped is not None:
         sides = "".join(
-            f'<div><img src="{jpeg_data_url(side)}" alt="{name} by {escape(title)}">'
+            f'<div><img src="{jpeg_data_url(side)}" alt="{name} by {plain(title)}">'
             f"<span>{name}</span></div>"
             for name, side in (("kept", kept), ("dropped", dropped))
         )
         pair = f'<div class="pair">{sides}</div>'
     return (
-        f'<figure><img src="{jpeg_data_url(main)}" alt="{escape(title)}">{pair}'
-        f"<figcaption><b>{escape(title)}</b><br>{escape(caption)}</figcaption></figure>"
+        f'<figure><img src="{jpeg_data_url(main)}" alt="{plain(title)}">{pair}'
+        f"<figcaption><b>{plain(title)}</b><br>{plain(caption)}</figcaption></figure>"
     )
 
 
@@ -70,8 +71,8 @@ def notebook_gallery(images: Iterable[Image.Image], captions: Iterable[str], foo
         "<figure style='display:inline-block;vertical-align:top;margin:4px;max-width:320px'>"
         f"<img style='max-width:100%' alt='overlay' "
         f"src='{jpeg_data_url(image, side=_NOTEBOOK_SIDE, quality=88)}'/>"
-        f"<figcaption style='font:12px/1.5 sans-serif'>{escape(caption)}</figcaption></figure>"
+        f"<figcaption style='font:12px/1.5 sans-serif'>{plain(caption)}</figcaption></figure>"
         for image, caption in zip(images, captions, strict=True)
     )
     style = "font:12px/1.5 sans-serif;margin:0 4px"
-    return f"<div>{figures}<p style='{style}'>{escape(footer)}</p></div>"
+    return f"<div>{figures}<p style='{style}'>{plain(footer)}</p></div>"

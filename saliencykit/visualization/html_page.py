@@ -4,10 +4,16 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
+from saliencykit.core.visible_text import visible
 from saliencykit.storage.atomic_files import write_text
 
 # light and dark, wide and narrow screens, and print
 _STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+
+
+def plain(text: str) -> str:
+    """Plain text as HTML: no markup, and no character that acts, see `visible`."""
+    return escape(visible(text))
 
 
 def document(title: str, parts: Iterable[str]) -> str:
@@ -23,12 +29,12 @@ def document(title: str, parts: Iterable[str]) -> str:
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title>
+<title>{plain(title)}</title>
 <style>
 {_STYLE}</style>
 </head>
 <body>
-<h1>{escape(title)}</h1>
+<h1>{plain(title)}</h1>
 {body}
 </body>
 </html>
@@ -71,7 +77,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def definitions(pairs: Iterable[tuple[str, str]]) -> str:
     """A list of names and values, both plain text."""
     items = "".join(
-        f"<dt>{escape(name)}</dt><dd><code>{escape(value)}</code></dd>\n" for name, value in pairs
+        f"<dt>{plain(name)}</dt><dd><code>{plain(value)}</code></dd>\n" for name, value in pairs
     )
     return f"<dl>{items}</dl>"
 

@@ -1,9 +1,10 @@
 """Curves as inline SVG: one line per masker, with a confidence interval at each point."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from math import ceil, floor, isfinite, log10
 from typing import NamedTuple
+
+from saliencykit.visualization.html_page import plain
 
 COLORS = (
     "#d95f02",
@@ -56,14 +57,14 @@ def chart(curves: Mapping[str, Points], x_label: str, y_label: str) -> str:
     low, high = min(0.0, *ys), max(ys)
     x1, y1 = (b if b > a else a + 1 for a, b in ((xs[0], xs[-1]), (low, high)))
     axes = _Axes(xs[0], x1, low, y1)
-    label = f"{escape(y_label)} by {escape(x_label)}"
+    label = f"{plain(y_label)} by {plain(x_label)}"
     parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">']
     for y in _ticks(low, y1):
         left, height = axes.at(axes.x0, y)
         parts.append(_line([(left, height), axes.at(x1, y)], 'class="axis"'))
         parts.append(_text(left - 5, height + 4, f"{y:g}", "end"))
     parts += [_text(axes.at(x, low)[0], _HEIGHT - _BOTTOM + 14, f"{x:g}") for x in xs]
-    parts.append(_text(_WIDTH / 2, _HEIGHT - 4, escape(x_label)))
+    parts.append(_text(_WIDTH / 2, _HEIGHT - 4, plain(x_label)))
     for i, curve in enumerate(curves.values()):
         # shifted, so that intervals at one x do not hide each other
         parts += _curve(axes, curve, i, shift=3 * (i - (len(curves) - 1) / 2))
@@ -73,7 +74,7 @@ def chart(curves: Mapping[str, Points], x_label: str, y_label: str) -> str:
 def legend(names: Sequence[str]) -> str:
     """The maskers' colors."""
     items = (
-        f'<li><i style="color:{COLORS[i % len(COLORS)]}"></i>{escape(name)}</li>'
+        f'<li><i style="color:{COLORS[i % len(COLORS)]}"></i>{plain(name)}</li>'
         for i, name in enumerate(names)
     )
     return f'<ul class="legend">{"".join(items)}</ul>'
