@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from saliencykit.core.errors import InputError
+from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.sanity import CHECKS, sanity_checks
 
 
@@ -65,5 +65,5 @@ def test_wrong_arguments_are_refused(maskers, planted):
 def test_a_report_that_cannot_be_written_is_an_error(maskers, planted, tmp_path):
     black_box, images, _ = planted(4)
     report = sanity_checks(black_box, maskers["flat"], images, checks="wrong-label")
-    with pytest.raises(InputError, match="cannot write"):
+    with pytest.raises(SaliencyKitError, match="cannot be written"):
         report.to_json(tmp_path)
