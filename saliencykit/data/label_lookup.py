@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from functools import cache
-from operator import index as as_index
+from typing import Any
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
@@ -31,6 +31,7 @@ def class_index(label: Label, black_box: BlackBox, classes: Mapping[str, int] | 
         >>> class_index("2", PlantedEvidence()), class_index("cat", PlantedEvidence(), {"cat": 3})
         (2, 3)
     """
+    label = plain_label(label)
     if isinstance(label, str) and classes is not None and label in classes:
         index = classes[label]
     elif isinstance(label, str) and not re.fullmatch(r"\s*-?\d+\s*", label):
@@ -38,17 +39,49 @@ def class_index(label: Label, black_box: BlackBox, classes: Mapping[str, int] | 
         known = _imagenet() if _WNID.fullmatch(wnid) and _num_classes(black_box) == 1000 else {}
         index = known[wnid] if wnid in known else class_index_by_name(label, black_box)
     else:
-        try:
-            index = int(label) if isinstance(label, str) else as_index(label)
-        except TypeError as error:
-            raise InputError(
-                f"{label!r} is not a class; expected an index (an integer) or a name."
-            ) from error
+        index = int(label)
     count = _num_classes(black_box)
     if index < 0 or (count is not None and index >= count):
         last = "" if count is None else count - 1
         raise InputError(f"class {index} is outside 0..{last}, the classes of the model.")
     return index
+
+
+def plain_label(label: Any) -> int | str:
+    """A label of any library as an index or a name: numpy and torch scalars, arrays and tensors
+    without axes, members of an IntEnum.
+
+    Args:
+        label: Anything; a number that is not whole by its type (2.0) is not an index.
+
+    Raises:
+        InputError: It is neither an integer nor a text.
+
+    Example:
+        >>> import numpy
+        >>> plain_label(numpy.array(3)), plain_label(numpy.str_("cat"))
+        (3, 'cat')
+    """
+    value = label.item() if getattr(label, "shape", None) == () else label
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        advice = ""
+        if isinstance(value, float) and value.is_integer():
+            advice = f" Write {int(value)}."
+        elif isinstance(value, bool):
+            advice = " Write 1 for yes, 0 for no."
+        elif isinstance(value, list) and len(value) == 1:
+            advice = " For labels (B, 1) write labels.flatten()."
+        raise InputError(
+            f"{label!r} is not a class; expected an index (an integer) or a name.{advice}"
+        )
+    try:
+        return int(value.__index__())
+    except TypeError as error:  # an array or tensor of several numbers
+        raise InputError(
+            f"{label!r} is not a class; expected an index (an integer) or a name."
+        ) from error
 
 
 def _num_classes(black_box: BlackBox) -> int | None:

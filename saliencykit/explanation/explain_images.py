@@ -1,7 +1,7 @@
 """explain(): the pixels that a decision depends on."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
@@ -18,7 +18,7 @@ from saliencykit.core.masker import Masker
 from saliencykit.core.output import Output
 from saliencykit.core.types import Labels, Logits
 from saliencykit.data.images import ImageBatch, as_images
-from saliencykit.data.label_lookup import class_index_by_name
+from saliencykit.data.label_lookup import class_index_by_name, plain_label
 from saliencykit.explanation.result import Explanation
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker, trained_masker
 from saliencykit.runs.batch_runner import explain_batch, run_batch
@@ -196,11 +196,16 @@ def default_masker(black_box: BlackBox) -> Masker:
 
 def _label_list(label: object, count: int) -> Sequence[object]:
     """One label per image, from whatever the caller gave; None for the model's top class."""
-    if isinstance(label, Tensor):
+    if isinstance(label, Mapping | Set):
+        raise InputError(
+            f"labels in a {name_of(label)} are not in the order of the images; give one label for "
+            "all images, or a list with one per image."
+        )
+    if hasattr(label, "tolist"):  # tensors, numpy's arrays and scalars, columns of tables
         label = label.tolist()
-    if label is None or isinstance(label, str) or not hasattr(label, "__len__"):
+    if label is None or isinstance(label, str | bytes) or not hasattr(label, "__len__"):
         return [label] * count
-    labels: list[object] = list(label)  # type: ignore[call-overload]
+    labels: list[object] = list(label)
     if len(labels) == 1:
         return labels * count
     if len(labels) != count:
@@ -212,14 +217,12 @@ def _label_list(label: object, count: int) -> Sequence[object]:
 
 
 def _index(label: object, black_box: BlackBox, row: int) -> int:
-    if isinstance(label, str):
-        return class_index_by_name(label, black_box)
-    if isinstance(label, bool) or not hasattr(label, "__index__"):
-        raise InputError(
-            f"a label must be a class index, a class name or None; got {name_of(label)} {label!r} "
-            f"for image {row}."
-        )
-    index = int(label.__index__())
+    try:
+        index = plain_label(label)
+    except InputError as error:
+        raise InputError(f"the label of image {row}, {error}") from error
+    if isinstance(index, str):
+        return class_index_by_name(index, black_box)
     if not 0 <= index < black_box.num_classes:
         raise InputError(
             f"label {index} of image {row} is outside 0..{black_box.num_classes - 1}, the classes "

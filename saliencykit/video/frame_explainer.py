@@ -21,7 +21,7 @@ from saliencykit.core.masker import Masker, resize_maps
 from saliencykit.core.objective import run_trial
 from saliencykit.core.types import Images
 from saliencykit.data.images import as_images
-from saliencykit.data.label_lookup import class_index_by_name
+from saliencykit.data.label_lookup import class_index_by_name, plain_label
 from saliencykit.explanation.result import Explanation
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker, trained_masker
 from saliencykit.runs.batch_runner import memory_advice
@@ -301,15 +301,9 @@ def _which(label: int | str | None, black_box: BlackBox) -> int | Literal["first
         return "first"
     if label == "follow":
         return "follow"
-    if isinstance(label, str):
-        return class_index_by_name(label, black_box)
-    if isinstance(label, bool) or not hasattr(label, "__index__"):
-        raise InputError(
-            f"explain_frames(label={label!r}): a label must be a class index, a class name, "
-            "'follow' or None."
-        )
     # the range is checked with the first logits: a bare module's classes are unknown before
-    return int(label.__index__())
+    index = plain_label(label)
+    return class_index_by_name(index, black_box) if isinstance(index, str) else index
 
 
 def _check_arguments(

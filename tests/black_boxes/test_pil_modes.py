@@ -61,6 +61,7 @@ def test_a_palette_with_a_transparent_color() -> None:
     assert np.asarray(eight_bit(picture)).tolist() == [[[10, 20, 30], [255, 255, 255]]]
 
 
+@pytest.mark.filterwarnings("ignore:an image of")
 def test_sixteen_bits_and_floats_are_scaled_and_not_cut_off() -> None:
     sixteen = Image.fromarray(GRAY.astype(np.uint16) * 257)
     assert sixteen.mode.startswith("I;16")

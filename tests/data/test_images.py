@@ -1,6 +1,7 @@
 """Whatever a user calls an image, and one clear error for everything that is none."""
 
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from saliencykit import explain
 from saliencykit.black_boxes.function import FunctionBlackBox
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import ContractError, InputError
@@ -28,6 +30,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "cat.png"
 
 
+@pytest.mark.filterwarnings("ignore:an image of uint16")
 def test_every_form_of_one_picture_gives_the_same_image(path: Path) -> None:
     forms = [
         path,
@@ -88,6 +91,109 @@ def test_gray_and_transparent_arrays() -> None:
         assert torch.equal(batch.images[:, 0], batch.images[:, 2])
     clear = np.zeros((9, 9, 4), np.uint8)
     assert as_images(clear, BOX).images.min() == 1  # over white
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5, 8, 12, 13])
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32", "uint8 tensor"])
+def test_arrays_of_any_number_of_channels_are_raw(channels: int, kind: str) -> None:
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    half = (0.5,) * channels
+    black_box = TorchBlackBox(model, mean=half, std=half, size=9)
+    values = np.random.default_rng(0).integers(0, 256, (9, 7, channels), dtype=np.uint8)
+    values[0, 0] = 255
+    wanted = torch.from_numpy(values / np.float32(255)).permute(2, 0, 1)[None]
+    form = {
+        "uint8": values,
+        "uint16": values.astype(np.uint16) * 257,
+        "float32": values / np.float32(255),
+        "uint8 tensor": torch.from_numpy(values).permute(2, 0, 1),
+    }[kind]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        batch = as_images(form, black_box, given_black_box=True)
+    torch.testing.assert_close(batch.images, wanted)
+    assert batch.inputs == "raw"
+    assert batch.geometries[0].source_size == (9, 7)
+    torch.testing.assert_close(black_box(batch.images), (wanted.mean((2, 3)) - 0.5) / 0.5)
+
+
+def test_four_channels_are_transparency_unless_the_model_takes_four() -> None:
+    clear = np.zeros((8, 8, 4), np.uint8)
+    four = TorchBlackBox(nn.Flatten(), mean=(0.5,) * 4, std=(0.5,) * 4)
+    assert as_images(clear, BOX).images.shape == (1, 3, 8, 8)
+    assert as_images(clear, BOX).images.min() == 1
+    assert as_images(clear, four).images.shape == (1, 4, 8, 8)
+    assert as_images(clear, four).images.max() == 0
+    with pytest.raises(InputError, match=r"an array of 5 channels.*torch.from_numpy\(x\)"):
+        as_images(np.zeros((8, 8, 5), np.uint8), BARE, given_black_box=False)
+
+
+def test_black_and_white_arrays_are_black_and_white() -> None:
+    half = np.zeros((8, 8), bool)
+    half[:, 4:] = True
+    image = as_images(half, BOX).images
+    assert image[0, 0, :, :4].max() == 0
+    assert image[0, 0, :, 4:].min() == 1
+
+
+@pytest.mark.parametrize(
+    ("bits", "suffix", "declared"),
+    [(12, "png", True), (12, "png", False), (12, "tif", True), (16, "tif", True), (8, "tif", True)],
+)
+def test_deep_files_are_scaled_by_what_they_say_or_with_a_warning(
+    tmp_path: Path, bits: int, suffix: str, declared: bool
+) -> None:
+    gray = (np.arange(64).reshape(8, 8) * (2**bits - 1) // 63).astype(np.uint16)
+    file = tmp_path / f"x-ray.{suffix}"
+    options = {"tiffinfo": {281: 2**bits - 1}} if suffix == "tif" and declared else {}
+    Image.fromarray(gray).save(file, **options)
+    if suffix == "png" and declared:  # the chunk of significant bits, after the 33 bytes of IHDR
+        data, chunk = file.read_bytes(), b"sBIT" + bytes([bits])
+        crc = struct.pack(">I", zlib.crc32(chunk))
+        file.write_bytes(data[:33] + struct.pack(">I", 1) + chunk + crc + data[33:])
+    wanted = torch.from_numpy(np.rint(gray / (2**bits - 1) * 255) / np.float32(255)).float()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        image = as_images(file, BOX).images
+        opened = as_images(Image.open(file), BOX).images
+        explicit = as_images(gray / (2**bits - 1), BOX).images
+    assert torch.equal(image, opened)
+    torch.testing.assert_close(image[0, 1], wanted)
+    assert torch.equal(explicit, image)
+    said = [str(each.message) for each in caught]
+    assert bool(said) is not declared
+    assert all("4095 is assumed" in words and "/ 4095)" in words for words in said)
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (torch.rand(2, 1, 16, 8, 8), r"nn.Unflatten\(1, \(1, 16\)\), model\), x.flatten\(1, 2\)"),
+        (torch.rand(1, 4, 3, 8, 8), r"nn.Unflatten\(1, \(4, 3\)\)"),
+        (np.zeros((1, 4, 3, 8, 8)), r"nn.Unflatten\(1, \(4, 3\)\).*torch.from_numpy\(array\)"),
+        (np.full((8, 8), 2000, np.int32), r"write x / 4095, the value of white"),
+        (np.full((8, 8), -1000, np.int16), r"\(x - -1000\) / 1\).clip\(0, 1\), or your own window"),
+        (np.full((8, 8), 7, np.int64), r"write x.astype\('uint8'\)"),
+        (np.full((8, 8), 1, np.int64), r"write x.astype\(float\)"),
+        (np.full((8, 8), 3000.0), r"write x / 4095"),
+        (torch.full((1, 8, 8), 3000), r"write x / 4095"),
+        (torch.ones(1, 8, 8, dtype=torch.int32), r"write x.float\(\)"),
+    ],
+)
+def test_the_advice_for_other_numbers_and_shapes_does_not_mislead(
+    image: object, words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        as_images(image, BOX, given_black_box=True)
+
+
+def test_a_volume_is_explained_with_its_slices_as_channels() -> None:
+    volume = torch.rand(1, 2, 5, 12, 12)
+    net = nn.Sequential(nn.Conv3d(2, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten())
+    as_channels = nn.Sequential(nn.Unflatten(1, (2, 5)), net)
+    answer = explain(as_channels, volume.flatten(1, 2), masker="occlusion")
+    assert answer.mask.shape == (1, 1, 12, 12)
+    torch.testing.assert_close(answer.logits, net(volume).detach())
 
 
 def test_tensors_are_what_the_model_takes_unless_somebody_knows_better() -> None:
@@ -225,7 +331,7 @@ NAN[2, 0, 0, 0] = float("nan")
         (torch.rand(2, 8, 8, 3), r"x.permute\(0, 3, 1, 2\)"),
         (torch.zeros(3, 8, 8).long(), r"int64.*uint8"),
         (torch.zeros(3, 8, 8).bool(), r"torch.bool"),
-        (torch.zeros(5, 8, 8, dtype=torch.uint8), "5 channels"),
+        (torch.zeros(5, 8, 8, dtype=torch.uint8), "has 5 channels, and the model takes 3"),
         (NAN, "image 2 holds NaN"),
         ([PIXELS, NAN], "image 1, row 2 holds NaN"),
         (torch.rand(2, 3, 8, 8) * 255, r"the image|image 0.*x / 255"),
@@ -235,16 +341,15 @@ NAN[2, 0, 0, 0] = float("nan")
         ([PIXELS, torch.rand(3, 9, 9)], r"image 1 has .*\(3, 9, 9\)"),
         (np.zeros((3, 8, 8), np.uint8), r"x.transpose\(1, 2, 0\)"),
         (np.zeros((2, 3, 8, 8), np.float32), r"x.transpose\(0, 2, 3, 1\)"),
-        (np.zeros((8, 8, 2), np.uint8), r"\(8, 8, 2\)"),
+        (np.zeros((8, 8, 2), np.uint8), "has 2 channels, and the model takes 3"),
         (np.zeros((0, 8, 3), np.uint8), r"\(0, 8, 3\)"),
         (np.zeros(7, np.uint8), r"\(7,\)"),
         (np.zeros((8, 8, 3), np.int64), "x.astype"),
-        (np.zeros((8, 8, 3), bool), "bool"),
         (np.array([[["a"] * 3] * 4] * 4), "array of <U1"),
         (PIXELS.astype(np.float32), r"x / 255"),
         (np.stack([PIXELS / 255, PIXELS / 64]), "image 1 has values"),
         (np.full((8, 8, 3), np.nan), "NaN"),
-        (Image.fromarray(np.full((4, 4), -1.0, np.float32)), "mode F"),
+        (Image.fromarray(np.full((4, 4), -1.0, np.float32)), "float32 has values from -1"),
     ],
 )
 def test_everything_else_is_refused_in_one_line(image: object, words: str) -> None:

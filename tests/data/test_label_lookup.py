@@ -1,7 +1,10 @@
+from enum import IntEnum
+
 import numpy as np
 import pytest
 import torch
 
+from saliencykit import explain
 from saliencykit.core.errors import InputError
 from saliencykit.data.label_lookup import class_index
 from saliencykit.testing.black_boxes import PlantedEvidence
@@ -42,5 +45,55 @@ def test_what_is_no_class_is_not_rounded_to_one(black_box, label):
         class_index(label, black_box)
 
 
-def test_numbers_of_numpy_and_torch_are_indices(black_box):
-    assert class_index(np.int64(2), black_box) == class_index(torch.tensor(2), black_box) == 2
+class Animal(IntEnum):
+    CAT = 2
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        np.int64(2),
+        np.uint8(2),
+        np.array(2),
+        torch.tensor(2),
+        torch.tensor(2, dtype=torch.uint8),
+        torch.tensor([2])[0],
+        Animal.CAT,
+        np.str_("blue"),
+        np.array("blue"),
+    ],
+    ids=repr,
+)
+def test_scalars_of_every_library_are_labels(black_box, label):
+    assert class_index(label, black_box) == 2
+    images = torch.rand(2, 3, 8, 8)
+    options = {"masker": "whole-image", "verify": False}
+    assert explain(black_box, images, label, **options).labels.tolist() == [2, 2]
+    assert explain(black_box, images, [label, None], **options).labels[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ({"cat": 1, "dog": 2}, "not in the order of the images"),
+        ({1, 2}, "not in the order of the images"),
+        (np.array([1.0, 2.0]), r"1.0 is not a class.* Write 1\."),
+        (np.array([True, False]), r"True is not a class.* Write 1 for yes"),
+        (torch.tensor([[1], [2]]), r"\[1\] is not a class.*labels.flatten\(\)"),
+        (np.bool_(True), "True is not a class"),
+        (b"cat", "is not a class"),
+        (iter([1, 2]), "is not a class"),
+        (np.array([1, 2, 1]), "3 labels for 2 images"),
+    ],
+)
+def test_labels_that_could_be_misread_are_refused_in_one_line(black_box, labels, words):
+    with pytest.raises(InputError, match=words) as caught:
+        explain(black_box, torch.rand(2, 3, 8, 8), labels, masker="whole-image")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("labels", [np.array([1, 2]), torch.tensor([1, 2]), (1, 2), range(1, 3)])
+def test_one_label_per_image_in_any_sequence(black_box, labels):
+    images = torch.rand(2, 3, 8, 8)
+    answer = explain(black_box, images, labels, masker="whole-image", verify=False)
+    assert answer.labels.tolist() == [1, 2]

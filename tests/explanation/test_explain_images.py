@@ -97,8 +97,8 @@ def test_labels_by_index_name_none_and_one_for_all() -> None:
         ("gaot", r"Did you mean 'goat'"),
         ("hen", r"Did you mean 'prairie hen'"),
         ([1, 2], r"2 labels for 3 images"),
-        (1.5, r"index, a class name or None; got float 1\.5"),
-        (True, r"got bool"),
+        (1.5, r"the label of image 0, 1\.5 is not a class; expected an index"),
+        (True, r"True is not a class.* Write 1 for yes"),
     ],
 )
 def test_a_wrong_label_is_named(label: object, words: str) -> None:

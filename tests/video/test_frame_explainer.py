@@ -213,7 +213,7 @@ def test_what_a_camera_raises_comes_through(black_box):
         ({"batch_size": 0}, InputError, "batch_size=0"),
         ({"prefetch": -1}, InputError, "prefetch=-1"),
         ({"seed": -1}, InputError, "seed=-1"),
-        ({"label": 1.5}, InputError, "label=1.5"),
+        ({"label": 1.5}, InputError, "1.5 is not a class"),
         ({"label": "cat"}, InputError, "no class is called"),
         ({"masker": "rize"}, RegistryError, "rise"),
     ],

@@ -1,0 +1,195 @@
+"""Arrays and tensors as images: which axis is which, and what the numbers mean."""
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias, final
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from saliencykit.black_boxes.pil_modes import white_level
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.checks import finite_rows
+from saliencykit.core.errors import InputError
+
+SLACK = 1e-6  # resizing or dividing may exceed 1 by a rounding error
+_MOST_CHANNELS = 16  # a longer last axis of an array is a side, not channels
+
+
+@final
+@dataclass(frozen=True)
+class Bands:
+    """A raw image (1, C, H, W) that PIL has no mode for."""
+
+    values: Tensor
+
+
+ReadImage: TypeAlias = Tensor | Image.Image | Bands
+"""A tensor (1, C, H, W) as the user gave it, or a raw image."""
+
+
+def _volume_advice(shape: tuple[int, ...]) -> str:
+    """What to write for (B, C, D, H, W), or a clip (B, T, C, H, W): the inner axis as channels."""
+    if len(shape) != 5:
+        return ""
+    return (
+        " A volume or a clip is explained with its slices as channels, by one mask for all: write "
+        f"explain(nn.Sequential(nn.Unflatten(1, {shape[1:3]}), model), x.flatten(1, 2)); "
+        "explain_video explains single frames."
+    )
+
+
+def tensor_rows(tensor: Tensor, name: str, black_box: BlackBox) -> list[tuple[str, ReadImage]]:
+    """The named images of a tensor: floats as they are, uint8 as PIL images.
+
+    Args:
+        tensor: (C, H, W) or (B, C, H, W).
+        name: For messages.
+        black_box: Says whether four channels are its own or RGBA.
+
+    Raises:
+        InputError: It has another shape or number type, or is not finite; the message says what to
+            write.
+    """
+    shape = tuple(tensor.shape)
+    if tensor.ndim not in (3, 4) or 0 in shape:
+        hint = " Write x[None] for one gray image." if tensor.ndim == 2 else _volume_advice(shape)
+        raise InputError(
+            f"{name} is a tensor of shape {shape}; expected (C, H, W) or (B, C, H, W), with no "
+            f"empty side.{hint}"
+        )
+    if shape[-1] in (1, 3, 4) and shape[-3] > 4:
+        order = "2, 0, 1" if tensor.ndim == 3 else "0, 3, 1, 2"
+        raise InputError(
+            f"{name} is a tensor of shape {shape}, with its channels last; write "
+            f"x.permute({order})."
+        )
+    rows = tensor[None] if tensor.ndim == 3 else tensor
+    names = _row_names(name, len(rows))
+    if tensor.dtype == torch.uint8:
+        array = rows.permute(0, 2, 3, 1).cpu().numpy()
+        return _raw_rows(array, name, black_box)
+    if not tensor.is_floating_point():
+        raise InputError(
+            f"{name} is a tensor of {tensor.dtype}; expected float, or uint8 in 0..255: write "
+            f"{_integer_advice(tensor, 'x.to(torch.uint8)', 'x.float()')}."
+        )
+    for source, row in zip(names, rows, strict=True):
+        if finite_rows(row[None]):
+            raise InputError(f"{source} holds NaN or infinite values; clean or drop it.")
+    wide = rows.cpu().to(torch.float64 if tensor.dtype == torch.float64 else torch.float32)
+    return list(zip(names, (row[None] for row in wide), strict=True))
+
+
+def array_rows(
+    array: "np.ndarray[Any, np.dtype[Any]]", name: str, black_box: BlackBox
+) -> list[tuple[str, ReadImage]]:
+    """The named raw images of an array.
+
+    Args:
+        array: (H, W), (H, W, C) or (B, H, W, C): uint8, uint16, bool, or float in [0, 1].
+        name: For messages.
+        black_box: Says whether four channels are its own or RGBA.
+
+    Raises:
+        InputError: It has another shape, number type or range; the message says what to write.
+    """
+    shape = array.shape
+    last = 1 if array.ndim == 2 else shape[-1] if array.ndim in (3, 4) else 0
+    first = shape[-3] if array.ndim in (3, 4) else 0
+    swapped = first in (1, 3, 4) and last not in (1, 3, 4)
+    if swapped or not 1 <= last <= _MOST_CHANNELS or 0 in shape:
+        if 1 <= first <= _MOST_CHANNELS and 0 not in shape:
+            order = "1, 2, 0" if array.ndim == 3 else "0, 2, 3, 1"
+            raise InputError(
+                f"{name} is an array of shape {shape}, with its channels first; write "
+                f"x.transpose({order}), or torch.from_numpy(x) if it is what model(x) takes."
+            )
+        advice = _volume_advice(shape)
+        advice += advice and " Here x is torch.from_numpy(array)."
+        raise InputError(
+            f"{name} is an array of shape {shape}; expected (H, W, C) with C up to "
+            f"{_MOST_CHANNELS}, (H, W), or (B, H, W, C).{advice}"
+        )
+    if array.dtype.kind != "f" and array.dtype not in (np.uint8, np.uint16, np.bool_):
+        is_number = array.dtype.kind in "iu"
+        advice = "x.astype('uint8')"
+        advice = _integer_advice(array, advice, "x.astype(float)") if is_number else advice
+        raise InputError(
+            f"{name} is an array of {array.dtype}; expected uint8 in 0..255, uint16, or float in "
+            f"[0, 1]: write {advice}."
+        )
+    shown = array[:, :, None] if array.ndim == 2 else array
+    return _raw_rows(shown if shown.ndim == 4 else shown[None], name, black_box)
+
+
+def _raw_rows(
+    rows: "np.ndarray[Any, np.dtype[Any]]", name: str, black_box: BlackBox
+) -> list[tuple[str, ReadImage]]:
+    """The named raw images of an array (B, H, W, C)."""
+    if rows.dtype == np.uint16:
+        rows = rows / np.float32(white_level(rows))
+    # four channels are RGBA, unless the model takes four
+    color, last = black_box.baseline_color, rows.shape[-1]
+    banded = last not in (1, 3, 4) or (last == 4 and color is not None and len(color) == 4)
+    read = _as_bands if banded else _as_pil
+    names = _row_names(name, len(rows))
+    return [(row_name, read(row, row_name)) for row_name, row in zip(names, rows, strict=True)]
+
+
+def _row_names(name: str, count: int) -> list[str]:
+    if count == 1:
+        return [name]
+    return [f"image {i}" if name == "the image" else f"{name}, row {i}" for i in range(count)]
+
+
+def _integer_advice(values: Any, as_bytes: str, as_float: str) -> str:
+    """What to write for integers that are not uint8."""
+    low, high = float(values.min()), float(values.max())
+    if low >= 0 and 1 < high <= 255:
+        return as_bytes
+    if low < 0:
+        return f"((x - {low:.0f}) / {max(high - low, 1):.0f}).clip(0, 1), or your own window"
+    return as_float if high <= 1 else f"x / {4095 if high <= 4095 else 65535}, the value of white"
+
+
+def _as_bands(values: "np.ndarray[Any, np.dtype[Any]]", name: str) -> Bands:
+    """An array (H, W, C) as raw values in [0, 1]."""
+    raw = _raw(values, name)
+    return Bands(torch.from_numpy(raw.transpose(2, 0, 1).copy())[None])
+
+
+def _as_pil(values: "np.ndarray[Any, np.dtype[Any]]", name: str) -> Image.Image:
+    """An array (H, W, C) as a PIL image."""
+    if values.dtype != np.uint8:
+        values = np.rint(_raw(values, name) * 255).astype(np.uint8)
+    flat = values[:, :, 0] if values.shape[2] == 1 else values
+    return Image.fromarray(np.ascontiguousarray(flat))
+
+
+def _raw(
+    values: "np.ndarray[Any, np.dtype[Any]]", name: str
+) -> "np.ndarray[Any, np.dtype[np.float32]]":
+    """Values of any number type in [0, 1]."""
+    if values.dtype.kind != "f":
+        return values.astype(np.float32) / (255 if values.dtype == np.uint8 else 1)
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite([low, high]).all():
+        raise InputError(f"{name} holds NaN or infinite values; clean or drop it.")
+    if low < -SLACK or high > 1 + SLACK:
+        raise InputError(
+            f"{name} has values from {low:.4g} to {high:.4g}; a float array is raw, in [0, 1]. "
+            f"{range_advice(low, high)}"
+        )
+    return values.clip(0, 1).astype(np.float32)
+
+
+def range_advice(low: float, high: float) -> str:
+    """What to write for values that should be in [0, 1]."""
+    if low >= 0 and high > 1.5:
+        white = next((level for level in (255, 4095, 65535) if high <= level), f"{high:.6g}")
+        return f"If it holds 0..{white}, write x / {white}."
+    if low >= -0.1 and high <= 1.1:
+        return "If resizing overshot, write x.clip(0, 1)."
+    return "If it is already normalized, give a tensor and write inputs='normalized'."

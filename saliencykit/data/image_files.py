@@ -1,0 +1,76 @@
+"""Opening image files: decoded, upright, with a clear error for everything that is not one."""
+
+import warnings
+from pathlib import Path
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from saliencykit.black_boxes.pil_modes import declared_white
+from saliencykit.core.errors import InputError
+
+
+def open_image(path: Path) -> Image.Image:
+    """A decoded, upright image.
+
+    Raises:
+        InputError: The file is missing, damaged or not an image; the message names it.
+    """
+    if str(path).startswith(("http:/", "https:/")):
+        raise InputError(f"{str(path)!r} is a URL; download the image and give its path.")
+    if path.is_dir():
+        raise InputError(
+            f"{str(path)!r} is a folder; explain(model, "
+            f"saliencykit.data.read_folder({str(path)!r})) takes its images."
+        )
+    if not path.exists():
+        raise InputError(f"there is no file {str(path)!r}.")
+    try:
+        if path.stat().st_size == 0:
+            raise InputError(f"{str(path)!r} is empty (0 bytes).")
+        with Image.open(path) as image:
+            image.load()
+            return upright_image(image, repr(str(path)))
+    except InputError:
+        raise
+    except UnidentifiedImageError as error:
+        raise InputError(f"{str(path)!r} is not an image that Pillow can read.") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"{str(path)!r} is too large to be opened safely ({error}) Resize it first: "
+            "models see a few hundred pixels."
+        ) from error
+    # truncated or damaged: Pillow raises OSError, SyntaxError, struct.error, zlib.error ...
+    except Exception as error:
+        raise InputError(
+            f"{str(path)!r} cannot be read, it is truncated or damaged: {error}."
+        ) from error
+
+
+def upright_image(image: Image.Image, name: str) -> Image.Image:
+    """A decoded copy, turned as its EXIF data says; of several frames the first.
+
+    Args:
+        image: As Pillow opened it.
+        name: For messages.
+
+    Raises:
+        InputError: It is truncated or damaged.
+    """
+    try:
+        if (
+            getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
+        ):  # MPO: a photo with a hidden second one
+            frames = getattr(image, "n_frames", 1)
+            warnings.warn(f"{name} has {frames} frames; the first one is explained.", stacklevel=2)
+            image.seek(0)
+        image.load()
+    except (OSError, EOFError, SyntaxError, ValueError) as error:
+        raise InputError(f"{name} cannot be read, it is truncated or damaged: {error}.") from error
+    try:
+        upright = ImageOps.exif_transpose(image)
+    except Exception:  # broken EXIF data do not matter
+        upright = image.copy()
+    white = declared_white(image)
+    if white is not None:
+        upright.info["white"] = white
+    return upright
