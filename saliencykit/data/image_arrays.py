@@ -173,7 +173,7 @@ def _raw(
 ) -> "np.ndarray[Any, np.dtype[np.float32]]":
     """Values of any number type in [0, 1]."""
     if values.dtype.kind != "f":
-        return values.astype(np.float32) / (255 if values.dtype == np.uint8 else 1)
+        return values.astype(np.float32) / np.float32(255 if values.dtype == np.uint8 else 1)
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():
         raise InputError(f"{name} holds NaN or infinite values; clean or drop it.")

@@ -199,8 +199,7 @@ def _prepared(image: Image.Image, black_box: BlackBox, name: str) -> tuple[Tenso
 
 def _banded(images: Tensor, black_box: BlackBox, name: str) -> tuple[Tensor, Geometry]:
     """Raw bands for a black box: checked, at their own size."""
-    color, size = black_box.baseline_color, tuple(images.shape[2:])
-    channels = images.shape[1]
+    color, channels = black_box.baseline_color, images.shape[1]
     if color is None and _has_own_inputs(black_box):
         raise InputError(
             f"{name} is an array of {channels} channels, and the pixel statistics of "
@@ -210,5 +209,5 @@ def _banded(images: Tensor, black_box: BlackBox, name: str) -> tuple[Tensor, Geo
         )
     if color is not None and len(color) != channels:
         raise InputError(f"{name} has {channels} channels, and the model takes {len(color)}.")
-    height, width = size
+    height, width = size = (images.shape[2], images.shape[3])
     return images, Geometry(size, (0.0, 0.0, float(width), float(height)), size)

@@ -205,7 +205,7 @@ def _label_list(label: object, count: int) -> Sequence[object]:
         label = label.tolist()
     if label is None or isinstance(label, str | bytes) or not hasattr(label, "__len__"):
         return [label] * count
-    labels: list[object] = list(label)
+    labels: list[object] = list(label)  # type: ignore[call-overload]
     if len(labels) == 1:
         return labels * count
     if len(labels) != count:
