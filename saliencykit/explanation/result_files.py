@@ -30,6 +30,7 @@ _TENSORS = (
     "logits",
     "preserved",
     "destroyed",
+    "replaced",
     "attributions",
     "standard_error",
 )

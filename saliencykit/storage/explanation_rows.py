@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, final
 
+from saliencykit.core.verdict import Verdict
+
 _DIGITS = 7  # float32 has no more
 _NUMBERS = ("probability", "area", "kept", "dropped", "seconds")
 
@@ -26,6 +28,7 @@ class ExplainedRow:
         area: Mean of the mask at the size of the model's input, in [0, 1].
         kept: p(class) with only the masked region visible; None without verification.
         dropped: p(class) with the masked region replaced; None without verification.
+        verdict: What both show, see `core.Verdict`; None without verification.
         seconds: Time in the networks, the image's share of its batch.
         size: Height and width of the model's input in pixels.
         image_key: The key of the input's pixels (`core.rng.image_keys`), 16 hexadecimal digits.
@@ -42,6 +45,7 @@ class ExplainedRow:
     area: float | None = None
     kept: float | None = None
     dropped: float | None = None
+    verdict: Verdict | None = None
     seconds: float | None = None
     size: tuple[int, int] | None = None
     image_key: str | None = None
@@ -77,6 +81,7 @@ class ExplainedRow:
         known: dict[str, Any] = {name: data.get(name) for name in ExplainedRow.__dataclass_fields__}
         known |= {"name": str(data["name"]), "index": int(data["index"])}
         known |= {name: None if known[name] is None else float(known[name]) for name in _NUMBERS}
+        known["verdict"] = None if known["verdict"] is None else Verdict(known["verdict"])
         if known["size"] is not None:
             height, width = known["size"]
             known["size"] = (int(height), int(width))
