@@ -67,7 +67,7 @@ def test_a_trained_masker_fits_the_black_box_of_its_name_and_keeps_its_contract(
     box must still load.
     """
     factory = TRAINED[name]
-    assert factory.header["metadata"]["validation"]["passed"]
+    assert factory.metadata["validation"]["passed"]
     if name not in registry().names("black_box"):
         factory()
         return

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -14,8 +14,9 @@ from saliencykit.core.geometry import Geometry
 from saliencykit.core.types import Images
 
 Fit = Literal["crop", "squash", "pad"]
-FITS = ("crop", "squash", "pad")
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+FITS: tuple[Fit, ...] = get_args(Fit)
+INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 
 # pixels after resizing; only a strip more than a hundred times as long as wide gets there
 _MAX_PIXELS = 2**26

@@ -5,16 +5,25 @@ So that a file can store it, and another black box can do the same.
 
 from dataclasses import asdict, dataclass
 from itertools import product
-from typing import Any, final
+from typing import Annotated, Any, final
 
 import numpy as np
 import torch
+from msgspec import Meta
 from PIL import Image
 
-from saliencykit.black_boxes.preprocessing import FITS, INTERPOLATIONS, Fit, fit_image
+from saliencykit.black_boxes.preprocessing import (
+    FITS,
+    INTERPOLATIONS,
+    Fit,
+    Interpolation,
+    fit_image,
+)
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.types import Images
+from saliencykit.storage.typed_json import Finite, Size
 
 _PROBE_SIZES = ((45, 61), (50, 31))  # height and width: a landscape and a portrait image
 _COMMON_CROP_PCTS = (1.0, 0.875)
@@ -32,14 +41,22 @@ class Preprocessing:
         interpolation: See `fit_image`.
         channels: 3 or 1.
         fill: The fill color of padding; None: gray.
+
+    Raises:
+        InputError: The fill color has another number of channels.
     """
 
-    size: tuple[int, int]
+    size: Size
     fit: Fit
-    crop_pct: float
-    interpolation: str
-    channels: int
-    fill: tuple[float, ...] | None = None
+    crop_pct: Annotated[float, Meta(gt=0, le=1)]
+    interpolation: Interpolation
+    channels: Annotated[int, Meta(ge=1, le=3)]
+    fill: tuple[Finite, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the fill color."""
+        if self.fill is not None and len(self.fill) != self.channels:
+            raise InputError(f"a fill of {self.channels} channels; got {self.fill}.")
 
     def __call__(self, image: Image.Image) -> tuple[Images, Geometry]:
         """See `BlackBox.prepare`."""
@@ -76,7 +93,8 @@ def infer_preprocessing(
     likely: list[float] = [*_COMMON_CROP_PCTS]
     for _, geometry in expected:
         likely += _crop_pcts(geometry, size)
-    fills = dict.fromkeys([None, black_box.baseline_color])
+    color = black_box.baseline_color
+    fills = dict.fromkeys([None, color if color is None or len(color) == channels else None])
     options = product(FITS, dict.fromkeys(likely), INTERPOLATIONS, fills)
     for fit, crop_pct, interpolation, fill in options:
         if not 0 < crop_pct <= 1 or (fill is not None and fit != "pad"):

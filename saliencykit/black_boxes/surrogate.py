@@ -4,27 +4,58 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, final
+from typing import Annotated, Any, TypeAlias, final
 
 import torch
+from msgspec import Meta, Struct, convert, to_builtins
 from PIL.Image import Image
-from safetensors.torch import load_file
 from torch import nn
 
+from saliencykit.black_boxes.class_names import check_class_names
 from saliencykit.black_boxes.preprocessing_inference import Preprocessing
-from saliencykit.black_boxes.surrogate_network import network_from_architecture
+from saliencykit.black_boxes.surrogate_network import Architecture
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import name_of
+from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.output import Output
 from saliencykit.core.types import Images, Logits
+from saliencykit.storage.tensor_file import fill, misfits
+from saliencykit.storage.typed_json import Count, Facts, Finite, Size
 from saliencykit.storage.weights_file import WeightsFile
+
+_Colors: TypeAlias = Annotated[tuple[Finite, ...], Meta(min_length=1, max_length=64)]
+
+
+class _Known(Struct):
+    """What the library reads of the metadata."""
+
+    black_box: str | None = None
+    queries: Count | None = None
+    fidelity: Facts | None = None
+
+
+class _Header(Struct):
+    network: Architecture
+    mean: _Colors | None
+    std: _Colors | None
+    num_classes: Annotated[int, Meta(ge=1, le=2**20)]
+    input_size: Size
+    class_names: tuple[str, ...] | None
+    baseline_color: _Colors | None
+    preprocessing: Preprocessing | None
+    metadata: Facts
+    output: Output = "softmax"
+
+    def __post_init__(self) -> None:
+        convert(self.metadata, _Known)
+
 
 SURROGATE_FILE = WeightsFile(
     "surrogate",
     1,
+    _Header,
     "surrogate",
     "a classifier's weights are named with their model, timm:NAME,checkpoint=FILE, and a trained "
     "masker goes to masker=",
@@ -184,51 +215,39 @@ class Surrogate(BlackBox):
                 fit.
         """
         path = Path(path).expanduser()
-        header = SURROGATE_FILE.header(path)
-        own = copy.deepcopy(network)
-        module = network_from_architecture(header["network"]) if own is None else own
-        try:
-            weights = load_file(path)
-            module.load_state_dict(
-                {n: t.float() if t.is_floating_point() else t for n, t in weights.items()}
-            )
-            surrogate = _from_header(header, module)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            if own is not None and isinstance(error, RuntimeError):
-                raise InputError(
-                    f"the weights in {str(path)!r} do not fit the {name_of(network)} that was "
-                    f"given: {error}"
-                ) from error
+        header, weights = SURROGATE_FILE.read(path)
+        where = f"the surrogate in {str(path)!r}"
+        module = header.network.build() if network is None else copy.deepcopy(network)
+        if network is not None and (problems := misfits(module.state_dict(), weights)):
             raise InputError(
-                f"the surrogate in {str(path)!r} is damaged: {type(error).__name__}: {error}."
-            ) from error
+                f"the weights in {str(path)!r} do not fit the {name_of(network)} that was given: "
+                f"{problems}."
+            )
+        fill(module, weights, where)
+        try:
+            surrogate = _from_header(header, module)
+        except (TypeError, ValueError) as error:  # InputError: numbers that do not fit each other
+            raise InputError(f"{where} is damaged: {first_line(error)}.") from error
         needs = black_box is not None and surrogate.preprocessing is None
         return replace(surrogate, prepared_by=black_box) if needs else surrogate
 
 
-def _from_header(header: Mapping[str, Any], module: nn.Module) -> Surrogate:
-    size = (int(header["input_size"][0]), int(header["input_size"][1]))
-    mean, std, color = (_floats(header[key]) for key in ("mean", "std", "baseline_color"))
-    preprocessing = None
-    if (options := header["preprocessing"]) is not None:
-        preprocessing = Preprocessing(**options | {"size": size, "fill": _floats(options["fill"])})
+def _from_header(header: _Header, module: nn.Module) -> Surrogate:
+    size = header.input_size
+    check_class_names(header.class_names, header.num_classes, "it")
     return Surrogate(
         TorchBlackBox(
             module.eval().requires_grad_(False),
-            mean=mean,
-            std=std,
+            mean=header.mean,
+            std=header.std,
             size=size,
-            output=header.get("output", "softmax"),
+            output=header.output,
         ),
-        int(header["num_classes"]),
+        header.num_classes,
         size,
-        class_names=None if header["class_names"] is None else tuple(header["class_names"]),
-        baseline_color=color,
-        preprocessing=preprocessing,
-        architecture=header["network"],
-        metadata=header["metadata"],
+        class_names=header.class_names,
+        baseline_color=header.baseline_color,
+        preprocessing=header.preprocessing,
+        architecture=to_builtins(header.network),
+        metadata=header.metadata,
     )
-
-
-def _floats(numbers: Any) -> tuple[float, ...] | None:
-    return None if numbers is None else tuple(float(v) for v in numbers)

@@ -1,17 +1,21 @@
 """Networks for surrogates: a small one from scratch, timm's by name, or the user's own."""
 
 import copy
-from collections.abc import Mapping, Sequence
-from typing import Any, final
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeAlias, final
 
 import torch
+from msgspec import Meta, Struct
 from torch import Tensor, nn
 
 from saliencykit.black_boxes.timm import timm_black_box
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
+from saliencykit.storage.typed_json import Size
 
 _WIDTHS = (16, 48, 96, 128)  # the finest maps cost most and learn least
+_NAME = r"^[a-zA-Z0-9_.]+\Z"  # of timm: not an address, which it would look up
 _COARSEST = 8  # largest side of the last maps
 
 
@@ -55,9 +59,9 @@ class SurrogateNetwork(nn.Module):
             )
         self.arguments = {
             "num_classes": num_classes,
-            "size": list(size),
+            "size": tuple(size),
             "channels_in": channels_in,
-            "widths": list(widths),
+            "widths": tuple(widths),
             "depth": depth,
         }
         halvings = 0
@@ -119,6 +123,8 @@ def make_surrogate_network(
         raise InputError(
             f"network={network!r}: write 'timm:{name}' or 'timm:{name},pretrained=false'."
         )
+    if not re.fullmatch(_NAME, name):
+        raise InputError(f"network={network!r}: give the module itself, timm.create_model(...).")
     if channels != 3:
         raise InputError(
             f"network={network!r} takes RGB, and the images have {channels} channels; use "
@@ -138,28 +144,42 @@ def make_surrogate_network(
     return black_box.model, architecture, statistics
 
 
-def network_from_architecture(architecture: Mapping[str, Any]) -> nn.Module:
-    """The network that a file describes, with weights that are still to be loaded.
+class _Own(Struct, tag_field="kind", tag="own"):
+    num_classes: Annotated[int, Meta(ge=1, le=2**20)]
+    size: Size
+    channels_in: Annotated[int, Meta(ge=1, le=2**16)]
+    widths: Annotated[tuple[Annotated[int, Meta(ge=1, le=2**16)], ...], Meta(max_length=32)]
+    depth: Annotated[int, Meta(ge=1, le=64)]
 
-    Args:
-        architecture: From `make_surrogate_network`, through JSON.
+    def build(self) -> nn.Module:
+        with torch.device("meta"):
+            return SurrogateNetwork(
+                self.num_classes, self.size, self.channels_in, self.widths, self.depth
+            )
 
-    Raises:
-        InputError: It was the user's own module.
-        ValueError: There is no such kind.
-    """
-    options = dict(architecture)
-    kind = options.pop("kind")
-    if kind == "own":
-        return SurrogateNetwork(**options)
-    if kind == "timm":
-        return timm_black_box(pretrained=False, **options).model
-    if kind == "module":
+
+class _Timm(Struct, tag_field="kind", tag="timm"):
+    name: Annotated[str, Meta(pattern=_NAME)]
+    num_classes: Annotated[int, Meta(ge=1, le=2**17)]
+
+    def build(self) -> nn.Module:
+        return timm_black_box(self.name, pretrained=False, num_classes=self.num_classes).model
+
+
+class _Module(Struct, tag_field="kind", tag="module", rename={"class_name": "class"}):
+    class_name: str
+
+    def build(self) -> nn.Module:
         raise InputError(
-            f"the network of this surrogate is a {options['class']}, which cannot be built from "
-            "the file; pass one: Surrogate.load(path, network=...)."
+            f"the network of this surrogate is a {self.class_name}, which cannot be built from the "
+            "file; pass one: Surrogate.load(path, network=...)."
         )
-    raise ValueError(f"unknown kind of network {kind!r}")
+
+
+Architecture: TypeAlias = _Own | _Timm | _Module
+"""How a file describes a network, as `make_surrogate_network` says; `build` makes it, with weights
+that are still to be loaded.
+"""
 
 
 def round_to_half(network: nn.Module) -> None:

@@ -1,11 +1,14 @@
 """Geometry: where the model's input lies in the source image; and bounding boxes of masks."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from saliencykit.core.errors import InputError
 
 
 @final
@@ -22,6 +25,9 @@ class Geometry:
             edges where it was padded.
         size: Height and width of the model's input in pixels.
 
+    Raises:
+        InputError: A size is below 1, or the region is empty.
+
     Example:
         >>> geometry = Geometry((100, 200), region=(50.0, 0.0, 150.0, 100.0), size=(50, 50))
         >>> geometry.to_source(torch.ones(1, 1, 50, 50)).shape
@@ -33,6 +39,14 @@ class Geometry:
     source_size: tuple[int, int]
     region: tuple[float, float, float, float]
     size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        """Check that sizes and region are not empty."""
+        x0, y0, x1, y1 = self.region
+        if min(*self.source_size, *self.size) < 1 or not (x0 < x1 < inf and y0 < y1 < inf):
+            raise InputError(
+                f"a Geometry has sizes >= 1 and a region x0 < x1, y0 < y1; got {self}."
+            )
 
     def to_source(self, maps: Tensor) -> Tensor:
         """Resample maps of the input to the source image, bilinearly.

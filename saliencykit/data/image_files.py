@@ -3,10 +3,11 @@
 import warnings
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from saliencykit.black_boxes.pil_modes import declared_white
 from saliencykit.core.errors import InputError
+from saliencykit.storage.image_formats import opened_image
 
 
 def open_image(path: Path) -> Image.Image:
@@ -17,33 +18,22 @@ def open_image(path: Path) -> Image.Image:
     """
     if str(path).startswith(("http:/", "https:/")):
         raise InputError(f"{str(path)!r} is a URL; download the image and give its path.")
-    if path.is_dir():
+    try:
+        size = None if path.is_dir() else path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"there is no file {str(path)!r}.") from None
+    except (OSError, ValueError) as error:  # a name that is too long, or holds a null byte
+        raise InputError(f"{str(path)[:200]!r} cannot be read: {error}.") from error
+    if size is None:
         raise InputError(
             f"{str(path)!r} is a folder; explain(model, "
             f"saliencykit.data.read_folder({str(path)!r})) takes its images."
         )
-    if not path.exists():
-        raise InputError(f"there is no file {str(path)!r}.")
-    try:
-        if path.stat().st_size == 0:
-            raise InputError(f"{str(path)!r} is empty (0 bytes).")
-        with Image.open(path) as image:
-            image.load()
-            return upright_image(image, repr(str(path)))
-    except InputError:
-        raise
-    except UnidentifiedImageError as error:
-        raise InputError(f"{str(path)!r} is not an image that Pillow can read.") from error
-    except Image.DecompressionBombError as error:
-        raise InputError(
-            f"{str(path)!r} is too large to be opened safely ({error}) Resize it first: "
-            "models see a few hundred pixels."
-        ) from error
-    # truncated or damaged: Pillow raises OSError, SyntaxError, struct.error, zlib.error ...
-    except Exception as error:
-        raise InputError(
-            f"{str(path)!r} cannot be read, it is truncated or damaged: {error}."
-        ) from error
+    if size == 0:
+        raise InputError(f"{str(path)!r} is empty (0 bytes).")
+    with opened_image(path) as image:
+        image.load()
+        return upright_image(image, repr(str(path)))
 
 
 def upright_image(image: Image.Image, name: str) -> Image.Image:

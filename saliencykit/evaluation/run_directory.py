@@ -7,17 +7,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from msgspec import Struct
+
 from saliencykit.core.errors import InputError
 from saliencykit.evaluation.score_rows import Row, read_rows
 from saliencykit.runs.run_settings import continued
-from saliencykit.storage.atomic_files import write_text
+from saliencykit.storage.atomic_files import refuse_links, write_text
 from saliencykit.storage.jsonl import row_files, rows_of
 from saliencykit.storage.manifest import read_manifest
+from saliencykit.storage.typed_json import Count
 
 FORMAT = 1
 # maskers are compared by name, because a run may be extended by further ones
 _MUST_AGREE = ("format", "model", "metrics", "seed", "data", "maskers")
+_FOLDERS = ("images", "masks", "kept", "dropped")
 _MAX_NAME = 80  # characters of a file name
+
+
+class _Metric(Struct):
+    text: str
+    higher_is_better: bool | None = None
+    about: str = ""
+
+
+class _Settings(Struct):
+    maskers: dict[str, str]
+    metrics: dict[str, _Metric]
+    model: dict[str, str | None] | None = None
+    versions: dict[str, str] | None = None
+    command: str | None = None
+    data: str | None = None
+    max_images: Count | None = None
 
 
 @final
@@ -42,6 +62,8 @@ class RunDirectory:
             InputError: The directory cannot be written, or it contains an evaluation with other
                 settings.
         """
+        for folder in (self.path / name for name in _FOLDERS):
+            refuse_links(folder, *folder.glob("*"))
         if not (self.path / "settings.json").exists():
             if row_files(self.path):
                 raise InputError(
@@ -75,13 +97,7 @@ class RunDirectory:
         Raises:
             InputError: There are none, or the file is damaged or of another format.
         """
-        path = self.path / "settings.json"
-        known = read_manifest(path, "evaluation", format=FORMAT)
-        if not all(isinstance(known.get(name), dict) for name in ("maskers", "metrics")):
-            raise InputError(
-                f"{path} is damaged: it names no maskers and metrics; choose another directory."
-            )
-        return known
+        return read_manifest(self.path / "settings.json", "evaluation", _Settings, format=FORMAT)
 
     def rows(self) -> list[Row]:
         """The finished rows, in the order of images and maskers."""

@@ -4,14 +4,15 @@ resumed.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from math import isfinite, nan
+from math import nan
 from pathlib import Path
 from typing import Any, final
 
-from saliencykit.storage.jsonl import append_lines, json_lines
-
-_DIGITS = 7  # float32 has no more
+from saliencykit.core.errors import InputError
+from saliencykit.storage.jsonl import append_lines, typed_lines
+from saliencykit.storage.typed_json import Count, Finite, rounded, typed
 
 
 @final
@@ -32,12 +33,12 @@ class Row:
     """
 
     sample: str
-    index: int
+    index: Count
     masker: str
-    label: int | None = None
+    label: Count | None = None
     label_name: str | None = None
-    probability: float | None = None
-    seconds: float | None = None
+    probability: Finite | None = None
+    seconds: Finite | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     failure: str | None = None
 
@@ -49,9 +50,9 @@ class Row:
     def line(self) -> str:
         """The row as one line of JSON, NaN as null."""
         data = asdict(self) | {
-            "probability": _rounded(self.probability),
-            "seconds": _rounded(self.seconds),
-            "scores": {name: _rounded(value) for name, value in self.scores.items()},
+            "probability": rounded(self.probability),
+            "seconds": rounded(self.seconds),
+            "scores": {name: rounded(value) for name, value in self.scores.items()},
         }
         return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
 
@@ -64,31 +65,12 @@ class Row:
         """The row of a line.
 
         Raises:
-            KeyError, TypeError, ValueError: The data is not a row.
+            InputError: The data is not a row.
         """
-        scores = {
-            str(name): nan if value is None else float(value)
-            for name, value in data["scores"].items()
-        }
-        probability, seconds = (
-            None if data.get(name) is None else float(data[name])
-            for name in ("probability", "seconds")
-        )
-        return Row(
-            sample=str(data["sample"]),
-            index=int(data["index"]),
-            masker=str(data["masker"]),
-            label=data.get("label"),
-            label_name=data.get("label_name"),
-            probability=probability,
-            seconds=seconds,
-            scores=scores,
-            failure=data.get("failure"),
-        )
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None or not isfinite(value) else float(f"{value:.{_DIGITS}g}")
+        scores = data.get("scores")
+        if isinstance(scores, dict):
+            scores = {name: nan if value is None else value for name, value in scores.items()}
+        return typed({**data, "scores": scores}, Row, "a row of scores")
 
 
 def read_rows(paths: Iterable[Path]) -> list[Row]:
@@ -97,12 +79,10 @@ def read_rows(paths: Iterable[Path]) -> list[Row]:
     """
     rows: dict[tuple[int, str], Row] = {}
     for path in paths:
-        for _, data in json_lines(path):
-            try:
+        for _, data in typed_lines(path, dict[str, Any]):
+            with suppress(InputError):
                 row = Row.of(data)
-            except (ValueError, KeyError, TypeError, AttributeError):
-                continue
-            rows.setdefault(row.key, row)
+                rows.setdefault(row.key, row)
     return list(rows.values())
 
 

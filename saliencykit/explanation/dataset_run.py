@@ -13,7 +13,12 @@ import numpy as np
 from saliencykit.core.errors import InputError
 from saliencykit.core.visible_text import csv_cell
 from saliencykit.runs.run_settings import continued
-from saliencykit.storage.atomic_files import remove_unfinished, write_beside, write_text
+from saliencykit.storage.atomic_files import (
+    refuse_links,
+    remove_unfinished,
+    write_beside,
+    write_text,
+)
 from saliencykit.storage.explanation_rows import ExplainedRow
 from saliencykit.storage.jsonl import row_files, rows_of
 from saliencykit.storage.map_shards import finish_shard, shard_keys
@@ -54,6 +59,7 @@ class ExplanationsDirectory:
         Raises:
             InputError: It is of another run, or there are rows but no manifest.
         """
+        refuse_links(self.path / "overlays", *self.path.glob("overlays/*"))
         if not (self.path / "manifest.json").exists():
             if row_files(self.path):
                 raise InputError(

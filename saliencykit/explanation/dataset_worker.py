@@ -128,8 +128,8 @@ class Worker:
         return explained
 
 
-def _columns(result: BatchResult, output: Output) -> dict[str, Sequence[float | str]]:
-    """The numbers of the rows, and the verdicts."""
+def _columns(result: BatchResult, output: Output) -> dict[str, list[float]]:
+    """The numbers of the rows."""
     columns = {
         "probability": probability(result.logits, result.labels, output),
         "area": result.output.mask.float().mean((1, 2, 3)),
@@ -137,9 +137,7 @@ def _columns(result: BatchResult, output: Output) -> dict[str, Sequence[float | 
     if result.trial is not None:
         columns["kept"] = probability(result.trial.preserved, result.labels, output)
         columns["dropped"] = probability(result.trial.destroyed, result.labels, output)
-    found = result.verdicts(output)
-    known = {} if found is None else {"verdict": found}
-    return known | {name: values.tolist() for name, values in columns.items()}
+    return {name: values.tolist() for name, values in columns.items()}
 
 
 def draw(image: LoadedImage, mask: Mask) -> "Image":

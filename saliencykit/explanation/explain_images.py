@@ -1,7 +1,6 @@
 """explain(): the pixels that a decision depends on."""
 
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Literal, final
@@ -14,18 +13,12 @@ from saliencykit.core import checks, rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
-from saliencykit.core.errors import (
-    GradientError,
-    InputError,
-    ReliabilityWarning,
-    SaliencyKitError,
-)
+from saliencykit.core.errors import GradientError, InputError, SaliencyKitError
 from saliencykit.core.masker import Masker
 from saliencykit.core.output import Output
 from saliencykit.core.types import Labels, Logits
 from saliencykit.data.images import ImageBatch, as_images
 from saliencykit.data.label_lookup import class_index_by_name, plain_label
-from saliencykit.explanation.doubts import doubts
 from saliencykit.explanation.result import Explanation
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker, trained_masker
 from saliencykit.runs.batch_runner import explain_batch, run_batch
@@ -80,9 +73,6 @@ def explain(
         RegistryError: A name is unknown.
         ContractError: The model or a plugin returned what its contract forbids.
 
-    Warns:
-        ReliabilityWarning: A mask is constant, or its verdict is `neither` or `saturated`.
-
     Example:
         >>> from torch import nn
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -134,7 +124,7 @@ def explain(
         "seconds": round(time.perf_counter() - started, 3),
     }
     names = None if black_box.class_names is None else tuple(black_box.class_names)
-    explanation = Explanation(
+    return Explanation(
         **tensors,
         class_names=names,
         source_images=tuple(batch.source_images),
@@ -142,9 +132,6 @@ def explain(
         output=black_box.output,
         provenance=provenance,
     )
-    for message in doubts(explanation):
-        warnings.warn(message, ReliabilityWarning, stacklevel=2)
-    return explanation
 
 
 @final
@@ -185,7 +172,6 @@ class _Run:
             "standard_error": output.standard_error,
             "preserved": None if trial is None else trial.preserved,
             "destroyed": None if trial is None else trial.destroyed,
-            "replaced": result.replaced,
         }
         known = {key: value.detach().cpu() for key, value in tensors.items() if value is not None}
         return [{key: value[i : i + 1] for key, value in known.items()} for i in range(len(rows))]

@@ -11,7 +11,6 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry, tight_boxes
 from saliencykit.core.output import Output, probability
 from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
-from saliencykit.core.verdict import Verdict, verdicts
 from saliencykit.core.visible_text import visible
 from saliencykit.explanation import result_files
 from saliencykit.visualization.captions import caption
@@ -37,7 +36,6 @@ class Explanation:
         preserved: Its logits with only the masked region visible, (B, K); None without
             verification.
         destroyed: Its logits with the masked region replaced, (B, K), or None.
-        replaced: Its logits with all pixels replaced, (B, K), or None.
         attributions: Raw, signed scores behind the mask, (B, 1, H, W), where the masker has any.
         standard_error: Their standard error, (B, 1, H, W) or (B,), where the masker estimates it.
         class_names: A name for each class, where known.
@@ -62,7 +60,6 @@ class Explanation:
     logits: Logits
     preserved: Logits | None = None
     destroyed: Logits | None = None
-    replaced: Logits | None = None
     attributions: Tensor | None = None
     standard_error: Tensor | None = None
     class_names: tuple[str, ...] | None = None
@@ -97,14 +94,6 @@ class Explanation:
             if self.destroyed is None
             else probability(self.destroyed, self.labels, self.output)
         )
-
-    @property
-    def verdicts(self) -> tuple[Verdict, ...] | None:
-        """What `kept` and `dropped` show, one word per image; None without verification."""
-        if self.preserved is None or self.destroyed is None:
-            return None
-        trials = (self.logits, self.preserved, self.destroyed, self.replaced)
-        return verdicts(self.labels, *trials, output=self.output)
 
     @property
     def area(self) -> PerImage:
@@ -185,20 +174,14 @@ class Explanation:
         return draw_overlay(*self.display_arrays(index))
 
     def caption(self, index: int = 0) -> str:
-        """One line: the class, its probability on the whole image, kept and dropped, the area, and
-        the verdict in words.
+        """One line: the class, its probability on the whole image, kept and dropped, and the area.
 
         Args:
             index: Which image, in [0, B).
         """
-        kept, dropped = self.kept, self.dropped
+        numbers = (self.probability, self.kept, self.dropped, self.area)
         return caption(
-            self.label_names[index],
-            float(self.probability[index]),
-            None if kept is None else float(kept[index]),
-            None if dropped is None else float(dropped[index]),
-            float(self.area[index]),
-            None if self.verdicts is None else self.verdicts[index].words,
+            self.label_names[index], *(None if n is None else float(n[index]) for n in numbers)
         )
 
     def save(self, directory: str | Path) -> Path:
@@ -238,8 +221,14 @@ class Explanation:
         )
 
     def __repr__(self) -> str:
-        """One line per image: label, probabilities, area and verdict."""
-        rows = [f"  {visible(self.caption(index))}" for index in range(min(len(self), 10))]
+        """One line per image: label, probabilities and area."""
+        rows = []
+        kept, dropped = self.kept, self.dropped
+        for i, name in enumerate(self.label_names[:10]):
+            row = f"  {visible(name)}: probability {self.probability[i]:.3f}"
+            if kept is not None and dropped is not None:
+                row += f", kept {kept[i]:.3f}, dropped {dropped[i]:.3f}"
+            rows.append(row + f", area {self.area[i]:.3f}")
         masker = str(self.provenance.get("masker", "a masker")).split("(")[0]
         more = [f"  ... and {len(self) - 10} more"] if len(self) > 10 else []
         return "\n".join([f"Explanation of {len(self)} image(s) by {masker}", *rows, *more])

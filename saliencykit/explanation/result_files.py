@@ -8,15 +8,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from saliencykit.core.errors import InputError
+from saliencykit.core import checks
+from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.geometry import Geometry
+from saliencykit.core.output import Output
 from saliencykit.storage.atomic_files import writable
+from saliencykit.storage.image_formats import opened_image
 from saliencykit.storage.manifest import read_manifest
 from saliencykit.storage.saved_explanations import is_saved
+from saliencykit.storage.tensor_file import read_tensors
+from saliencykit.storage.typed_json import Facts, typed
 
 if TYPE_CHECKING:
     from saliencykit.explanation.result import Explanation
@@ -30,7 +36,6 @@ _TENSORS = (
     "logits",
     "preserved",
     "destroyed",
-    "replaced",
     "attributions",
     "standard_error",
 )
@@ -117,45 +122,68 @@ def load(directory: Path) -> dict[str, Any]:
         InputError: There is no complete explanation, or it is damaged or of another format.
     """
     directory = directory.expanduser()
-    path = directory / "manifest.json"
-    manifest = read_manifest(path, "complete explanation", format=FORMAT, version=VERSION)
+    path, maps = directory / "manifest.json", directory / "maps.safetensors"
+    manifest = read_manifest(path, "complete explanation", Struct, format=FORMAT, version=VERSION)
+    read = typed(manifest, _Manifest, path)
+    tensors, _ = read_tensors(maps)
     try:
-        tensors = load_file(directory / "maps.safetensors")
         _check(tensors)
-        count = len(tensors["images"])
-        pictures: list[Image.Image | None] = []
-        for index in range(count):
-            path = directory / f"picture-{index:04}.png"
-            pictures.append(Image.open(path).copy() if path.name in manifest["files"] else None)
-        names = manifest["class_names"]
-        return {
-            **tensors,
-            "output": manifest.get("output", "softmax"),
-            "class_names": None if names is None else tuple(names),
-            "source_images": tuple(pictures),
-            "geometries": tuple(
-                None if g is None else _geometry(g) for g in manifest["geometries"]
-            ),
-            "provenance": manifest["provenance"],
-        }
-    except InputError:
-        raise
-    except Exception as error:
+    except SaliencyKitError as error:
+        raise InputError(f"{maps} is damaged: {error}") from error
+    count, classes = tensors["logits"].shape
+    names = read.class_names
+    if len(read.geometries) not in (0, count) or len(names or range(classes)) != classes:
         raise InputError(
-            f"the explanation in {directory} is damaged: {type(error).__name__}: {error}."
-        ) from error
+            f"{path} is damaged: {maps.name} has {count} images and {classes} classes, and it "
+            f"names {len(read.geometries)} and {len(names or ())}."
+        )
+    pictures = tuple(
+        _picture(path, geometry) if path.name in read.files else None
+        for path, geometry in zip(
+            (directory / f"picture-{index:04}.png" for index in range(count)),
+            read.geometries or (None,) * count,
+            strict=True,
+        )
+    )
+    return {
+        **tensors,
+        "output": read.output,
+        "class_names": names,
+        "source_images": pictures,
+        "geometries": read.geometries,
+        "provenance": read.provenance,
+    }
+
+
+class _Manifest(Struct):
+    files: tuple[str, ...]
+    class_names: tuple[str, ...] | None
+    geometries: tuple[Geometry | None, ...]
+    provenance: Facts
+    output: Output = "softmax"
 
 
 def _check(tensors: dict[str, Tensor]) -> None:
     unknown = set(tensors) - set(_TENSORS)
     missing = {"images", "labels", "mask", "logits"} - set(tensors)
-    sizes = {len(tensor) for tensor in tensors.values()}
-    if unknown or missing or len(sizes) > 1:
-        raise InputError(
-            f"maps.safetensors does not fit: unknown {unknown}, missing {missing}, rows "
-            f"{sorted(sizes)}."
-        )
+    if unknown or missing:
+        raise InputError(f"unknown {sorted(unknown)[:3]}, missing {sorted(missing)}.")
+    images, logits = tensors["images"], tensors["logits"]
+    checks.images(images, "it")
+    count, classes = len(images), logits.shape[1] if logits.ndim == 2 else 1
+    for name in {"logits", "preserved", "destroyed"} & set(tensors):
+        checks.logits(tensors[name], count, classes, name)
+    checks.labels(tensors["labels"], count, classes, "it")
+    checks.mask(tensors["mask"], images, "mask")
+    checks.maps(tensors.get("attributions"), count, "attributions")
+    checks.maps(tensors.get("standard_error"), count, "standard_error", flat=True)
 
 
-def _geometry(data: dict[str, Any]) -> Geometry:
-    return Geometry(**{name: tuple(value) for name, value in data.items()})
+def _picture(path: Path, geometry: Geometry | None) -> Image.Image:
+    with opened_image(path) as image:
+        if geometry is not None and geometry.source_size != (image.height, image.width):
+            raise InputError(
+                f"{path} has {image.height} x {image.width} pixels; the manifest says "
+                f"{geometry.source_size[0]} x {geometry.source_size[1]}."
+            )
+        return image.copy()

@@ -45,12 +45,6 @@ def _statistics(summary: Summary) -> Iterator[str]:
     ]
     yield "<h2>Numbers</h2>"
     yield table(["of an image", "mean", "lower quartile", "median", "upper quartile"], rows)
-    if summary.verdicts:
-        counts = [
-            [f"{verdict}: {verdict.words}", str(count)]
-            for verdict, count in summary.verdicts.items()
-        ]
-        yield table(["verdict", "images"], counts)
 
 
 def _images(saved: SavedExplanations) -> Iterator[str]:
@@ -59,8 +53,7 @@ def _images(saved: SavedExplanations) -> Iterator[str]:
         image = open_image(overlay_path(saved.folder, row.index))
         if image is not None:
             name = row.label_name or f"class {row.label}"
-            words = None if row.verdict is None else row.verdict.words
-            text = caption(name, **{key: getattr(row, key) for key in _NUMBERS}, verdict=words)
+            text = caption(name, **{key: getattr(row, key) for key in _NUMBERS})
             figures.append(card(row.name, text, image))
     if figures:
         yield f"<h2>The first images</h2>{gallery(figures)}"

@@ -6,6 +6,8 @@ from typing import Any
 
 from PIL import Image
 
+from saliencykit.core.errors import InputError
+from saliencykit.storage.image_formats import opened_image
 from saliencykit.visualization.html_page import definitions, plain
 
 MAX_IMAGES = 100
@@ -54,8 +56,8 @@ def settings(*groups: Mapping[str, Any]) -> str:
 def open_image(path: Path) -> Image.Image | None:
     """An image of a run directory; None where it is missing or damaged."""
     try:
-        with Image.open(path) as image:
+        with opened_image(path) as image:
             image.load()
             return image.copy()
-    except (OSError, SyntaxError, ValueError):
+    except InputError:
         return None

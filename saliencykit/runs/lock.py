@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from saliencykit.core.errors import InputError
+from saliencykit.storage.atomic_files import refuse_links
 
 
 @contextmanager
@@ -26,6 +27,7 @@ def locked(path: Path) -> Iterator[None]:
         InputError: Another process holds it, or the directory cannot be written.
     """
     note, host = path.with_name(f"{path.name}.json"), socket.gethostname()
+    refuse_links(path, note)
     try:
         held = FileLock(path, timeout=0).acquire()
     except Timeout:

@@ -35,6 +35,48 @@ def writable(directory: Path) -> None:
         ) from error
 
 
+def refuse_links(*paths: Path) -> None:
+    """Refuse links where a run is about to write: a file somewhere else would be changed.
+
+    Args:
+        paths: Files and folders inside a run directory, which may be a link itself.
+
+    Raises:
+        InputError: One of them is a link.
+    """
+    for path in paths:
+        if path.is_symlink():
+            raise InputError(
+                f"{path} is a link, and links are not followed when files are written; remove it, "
+                "or choose another directory."
+            )
+
+
+def append_bytes(path: Path, data: bytes, *, lines: bool = False) -> None:
+    """Append to a file, which is created if needed and may not be a link.
+
+    Args:
+        path: The file; its folder is made if needed.
+        data: What is appended.
+        lines: Begin a new line first where the last one is incomplete.
+
+    Raises:
+        InputError: It is a link.
+        SaliencyKitError: The disk is full, or the file cannot be written.
+    """
+    refuse_links(path)
+    try:
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+") as file:
+            if lines and file.tell():
+                file.seek(-1, os.SEEK_END)
+                data = data if file.read(1) == b"\n" else b"\n" + data
+            file.write(data)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
 def write_beside(path: Path, write: Callable[[Path], object], *, advice: str = RESUMABLE) -> None:
     """Write a file beside its place, and move it there when it is complete and on the disk.
 
@@ -50,6 +92,7 @@ def write_beside(path: Path, write: Callable[[Path], object], *, advice: str = R
     try:
         if not path.parent.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
+        beside.unlink(missing_ok=True)  # a link there would lead elsewhere
         write(beside)
         with beside.open("rb+") as file:
             os.fsync(file.fileno())

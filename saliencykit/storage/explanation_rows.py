@@ -1,13 +1,15 @@
 """ExplainedRow: the explanation of one image of a data set, as a line of JSON."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, final
+from typing import Annotated, TypeAlias, final
 
-from saliencykit.core.verdict import Verdict
+from msgspec import Meta
 
-_DIGITS = 7  # float32 has no more
+from saliencykit.storage.typed_json import Count, Finite, Size, rounded
+
+ShardName: TypeAlias = Annotated[str, Meta(pattern=r"^maps-[0-9]+-[0-9]+\Z")]  # and no path
+
 _NUMBERS = ("probability", "area", "kept", "dropped", "seconds")
 
 
@@ -28,7 +30,6 @@ class ExplainedRow:
         area: Mean of the mask at the size of the model's input, in [0, 1].
         kept: p(class) with only the masked region visible; None without verification.
         dropped: p(class) with the masked region replaced; None without verification.
-        verdict: What both show, see `core.Verdict`; None without verification.
         seconds: Time in the networks, the image's share of its batch.
         size: Height and width of the model's input in pixels.
         image_key: The key of the input's pixels (`core.rng.image_keys`), 16 hexadecimal digits.
@@ -38,18 +39,17 @@ class ExplainedRow:
     """
 
     name: str
-    index: int
-    label: int | None = None
+    index: Count
+    label: Count | None = None
     label_name: str | None = None
-    probability: float | None = None
-    area: float | None = None
-    kept: float | None = None
-    dropped: float | None = None
-    verdict: Verdict | None = None
-    seconds: float | None = None
-    size: tuple[int, int] | None = None
+    probability: Finite | None = None
+    area: Finite | None = None
+    kept: Finite | None = None
+    dropped: Finite | None = None
+    seconds: Finite | None = None
+    size: Size | None = None
     image_key: str | None = None
-    shard: str | None = None
+    shard: ShardName | None = None
     key: str | None = None
     failure: str | None = None
 
@@ -61,31 +61,12 @@ class ExplainedRow:
             '{"name":"a.png","index":0,"label":null,"label_'
         """
         data = asdict(self)
-        data |= {
-            name: None if data[name] is None else float(f"{data[name]:.{_DIGITS}g}")
-            for name in _NUMBERS
-        }
+        data |= {name: rounded(data[name]) for name in _NUMBERS}
         return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
 
     def in_shard(self, shard: str) -> "ExplainedRow":
         """The same row, with its map in this file."""
         return replace(self, shard=shard, key=str(self.index))
-
-    @staticmethod
-    def of(data: Mapping[str, Any]) -> "ExplainedRow":
-        """The row of a line; fields that a newer version added are ignored.
-
-        Raises:
-            KeyError, TypeError, ValueError: The data is not a row.
-        """
-        known: dict[str, Any] = {name: data.get(name) for name in ExplainedRow.__dataclass_fields__}
-        known |= {"name": str(data["name"]), "index": int(data["index"])}
-        known |= {name: None if known[name] is None else float(known[name]) for name in _NUMBERS}
-        known["verdict"] = None if known["verdict"] is None else Verdict(known["verdict"])
-        if known["size"] is not None:
-            height, width = known["size"]
-            known["size"] = (int(height), int(width))
-        return ExplainedRow(**known)
 
 
 def hexadecimal(key: int) -> str:

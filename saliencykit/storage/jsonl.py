@@ -1,12 +1,16 @@
 """JSON lines: rows that are appended as a run produces them."""
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
+
+import msgspec
 
 from saliencykit.core.errors import InputError
-from saliencykit.storage.atomic_files import cannot_write
+from saliencykit.storage.atomic_files import append_bytes
+
+T = TypeVar("T")
+_LONGEST = 2**24  # bytes of a line
 
 
 def append_lines(path: Path, lines: Iterable[str]) -> None:
@@ -15,43 +19,36 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
     Raises:
         SaliencyKitError: The disk is full, or the file cannot be written.
     """
-    text = "".join(f"{line}\n" for line in lines).encode(errors="replace")
-    try:
-        if not path.parent.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab+") as file:
-            if file.tell():
-                file.seek(-1, 2)
-                if file.read(1) != b"\n":
-                    text = b"\n" + text
-            file.write(text)
-    except OSError as error:
-        raise cannot_write(path, error) from error
+    text = "".join(f"{line}\n" for line in lines)
+    append_bytes(path, text.encode(errors="replace"), lines=True)
 
 
-def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """The values in a file of JSON lines, each with the byte offset of its line.
+def typed_lines(path: Path, kind: type[T]) -> Iterator[tuple[int, T]]:
+    """The rows in a file of JSON lines, each with the byte offset of its line.
 
-    The incomplete line of a killed run is skipped; a missing file has no lines.
+    A line that is no such row, as the incomplete one of a killed run, is skipped; a missing file
+    has no lines.
 
     Args:
         path: The file.
+        kind: The type of a row, see `typed`.
 
     Raises:
         InputError: The file cannot be read.
     """
-    if not path.exists():
-        return
-    start = 0
+    start, decoder = 0, msgspec.json.Decoder(kind)
     try:
         with path.open("rb") as file:
-            for line in file:
+            # a longer line is no row of ours, and its parts are none either
+            for line in iter(lambda: file.readline(_LONGEST), b""):
                 offset, start = start, start + len(line)
                 try:
-                    data = json.loads(line)
-                except ValueError:
+                    row = decoder.decode(line)
+                except (ValueError, RecursionError):
                     continue
-                yield offset, data
+                yield offset, row
+    except FileNotFoundError:
+        return
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
 

@@ -1,38 +1,37 @@
 """Manifests: JSON files that say what a directory contains and in which format."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from saliencykit.core.errors import InputError
+from saliencykit.storage.typed_json import read_json, typed
 
 
-def read_manifest(path: Path, what: str, **expected: object) -> dict[str, Any]:
-    """Read a manifest and check its format.
+def read_manifest(path: Path, what: str, kind: type, **expected: object) -> dict[str, Any]:
+    """Read a manifest, and check its format and the types of its fields.
 
     Args:
         path: The JSON file.
         what: What the directory contains, for the error message: `evaluation`.
+        kind: The type of its fields, see `typed`.
         **expected: Entries that the manifest must have, such as its format and version.
 
     Raises:
         InputError: There is no such file, or it is damaged or of another format.
     """
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json(path)
     except FileNotFoundError as error:
         raise InputError(f"there is no {what} in {path.parent}: it has no {path.name}.") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}.") from error
-    if not isinstance(manifest, dict):
-        raise InputError(f"{path} has {type(manifest).__name__}; expected {_words(expected)}.")
-    got = {key: manifest.get(key) for key in expected}
+    entries: dict[str, Any] = typed(manifest, dict, path)
+    got = {key: entries.get(key) for key in expected}
     if got != expected:
         raise InputError(
             f"{path} has {_words(got)}; this version of saliencykit reads {_words(expected)}."
         )
-    return manifest
+    typed(entries, kind, path)
+    return entries
 
 
 def _words(entries: dict[str, object]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in entries.items())
+    return ", ".join(f"{key} {str(value)[:60]}" for key, value in entries.items())

@@ -19,8 +19,11 @@ from safetensors import safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
+from saliencykit.core.checks import describe
 from saliencykit.core.errors import InputError
-from saliencykit.storage.atomic_files import cannot_write, write_beside
+from saliencykit.storage.atomic_files import append_bytes, write_beside
+from saliencykit.storage.tensor_file import read_tensors
+from saliencykit.storage.typed_json import MAX_PIXELS
 
 Precision: TypeAlias = Literal["uint8", "float16"]
 PRECISIONS = ("uint8", "float16")
@@ -114,11 +117,7 @@ def append_maps(path: Path, maps: Mapping[str, Tensor]) -> None:
         SaliencyKitError: The disk is full, or the file cannot be written.
     """
     body = save({key: value.contiguous() for key, value in maps.items()})
-    try:
-        with path.open("ab") as file:
-            file.write(_HEAD.pack(_MARK, len(body), zlib.crc32(body)) + body)
-    except OSError as error:
-        raise cannot_write(path, error) from error
+    append_bytes(path, _HEAD.pack(_MARK, len(body), zlib.crc32(body)) + body)
 
 
 def read_open(path: Path) -> dict[str, Tensor]:
@@ -139,7 +138,10 @@ def read_open(path: Path) -> dict[str, Tensor]:
         body = data[start : start + length]
         if mark != _MARK or len(body) < length or zlib.crc32(body) != checksum:
             break
-        maps |= load(body)
+        try:
+            maps |= load(body)
+        except Exception:  # written by somebody else: the checksum fits and the content does not
+            break
         start += length
     return maps
 
@@ -188,15 +190,21 @@ def read_map(folder: Path, name: str, key: str) -> Tensor:
         InputError: The shard is missing or damaged, or has no such map.
     """
     path = folder / f"{name}.safetensors"
-    if not path.exists():
-        found = read_open(folder / f"{name}.open").get(key)
-        if found is not None:
-            return found
+    stored = None if path.exists() else read_open(folder / f"{name}.open").get(key)
+    if stored is None:
         if not path.exists():  # it may have been finished in between
             raise InputError(f"{folder} lacks {path.name}, which has the map of image {key}.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensor: Tensor = file.get_tensor(key)
-            return tensor
-    except Exception as error:
-        raise InputError(f"{path} has no map of image {key}: {error}.") from error
+        if key not in shard_keys(folder, name):
+            raise InputError(f"{path} has no map of image {key}, or is damaged.")
+        stored = read_tensors(path, key=key)[0][key]
+    fits = stored.ndim == 2 and 0 < stored.numel() <= MAX_PIXELS
+    if not fits or stored.dtype not in (torch.uint8, torch.float16):
+        raise InputError(
+            f"{path} is damaged: the map of image {key} is {describe(stored)}; expected uint8 or "
+            "float16 of shape (h, w)."
+        )
+    if stored.dtype == torch.float16 and not bool(((stored >= 0) & (stored <= 1)).all()):
+        raise InputError(
+            f"{path} is damaged: the map of image {key} holds NaN or values outside of [0, 1]."
+        )
+    return stored

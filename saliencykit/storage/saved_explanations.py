@@ -1,21 +1,21 @@
 """SavedExplanations: the explanations of a data set on disk, read one at a time."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
-from torch import Tensor
+from msgspec import Struct
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import resize_maps
 from saliencykit.core.types import Mask
 from saliencykit.storage.explanation_rows import ExplainedRow, hexadecimal
-from saliencykit.storage.jsonl import json_lines, row_files
+from saliencykit.storage.jsonl import row_files, typed_lines
 from saliencykit.storage.manifest import read_manifest
 from saliencykit.storage.map_shards import read_map, unpacked
+from saliencykit.storage.typed_json import Count, parse_json, typed
 
 FORMAT = "saliencykit-explanations"
 VERSION = 1
@@ -96,7 +96,7 @@ class SavedExplanations:
         path, start = self._places[name]
         with path.open("rb") as file:
             file.seek(start)
-            return ExplainedRow.of(json.loads(file.readline()))
+            return typed(parse_json(file.readline(), path), ExplainedRow, path)
 
     def map(self, name: str) -> Mask:
         """The stored mask of an image, (1, 1, h, w) float32 in [0, 1], at the masker's own
@@ -132,8 +132,7 @@ class SavedExplanations:
         """
         if row.shard is None or row.key is None:
             raise InputError(f"{row.name} has no map: {row.failure}")
-        stored: Tensor = read_map(self.folder, row.shard, row.key)
-        return unpacked(stored)[None, None]
+        return unpacked(read_map(self.folder, row.shard, row.key))[None, None]
 
     def mask_of(self, row: ExplainedRow) -> Mask:
         """As `mask`, of a row.
@@ -173,20 +172,27 @@ class SavedExplanations:
 
 
 def rows_in(path: Path) -> Iterator[tuple[int, ExplainedRow]]:
-    """The rows of a file, each with its byte offset; the incomplete line of a killed run is
-    skipped.
-    """
-    for start, data in json_lines(path):
-        try:
-            yield start, ExplainedRow.of(data)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
+    """The rows of a file, each with its byte offset; what is no row is skipped."""
+    return typed_lines(path, ExplainedRow)
+
+
+class _Model(Struct):
+    text: str | None = None
+    fingerprint: str | None = None
+
+
+class _Manifest(Struct):
+    model: _Model | None = None
+    versions: dict[str, str] | None = None
+    command: str | None = None
+    data: str | None = None
+    max_images: Count | None = None
 
 
 def is_saved(folder: Path) -> bool:
     """Whether there is a manifest of a data set's explanations, of any version."""
     try:
-        read_manifest(folder / "manifest.json", "explanation", format=FORMAT)
+        read_manifest(folder / "manifest.json", "explanation", Struct, format=FORMAT)
     except InputError:
         return False
     return True
@@ -199,4 +205,6 @@ def explanations_manifest(folder: Path) -> dict[str, Any]:
         InputError: There are none, or the manifest is damaged or of another format.
     """
     path = folder / "manifest.json"
-    return read_manifest(path, "explanation of a data set", format=FORMAT, version=VERSION)
+    return read_manifest(
+        path, "explanation of a data set", _Manifest, format=FORMAT, version=VERSION
+    )

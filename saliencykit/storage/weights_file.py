@@ -4,38 +4,43 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Generic, TypeVar, final
 
-from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from saliencykit.core.errors import InputError
 from saliencykit.storage.atomic_files import write_beside
+from saliencykit.storage.tensor_file import check_finite, read_tensors
+from saliencykit.storage.typed_json import parse_json, typed
+
+H = TypeVar("H")
 
 
 @final
 @dataclass(frozen=True)
-class WeightsFile:
+class WeightsFile(Generic[H]):
     """One kind of file: its header, and the errors for other files.
 
     Args:
         kind: What it contains: `masker`, for example.
         number: The format version.
+        header_type: The type of the header's fields, see `typed`.
         command: The command that writes one: `fit`.
         otherwise: A hint for a safetensors file of another kind.
 
     Example:
         >>> import tempfile, torch
-        >>> files = WeightsFile("masker", 1, "fit", "a classifier's weights go to checkpoint=")
+        >>> files = WeightsFile("masker", 1, dict[str, int], "fit", "classifiers go to checkpoint=")
         >>> path = Path(tempfile.mkdtemp()) / "m.safetensors"
-        >>> files.write(path, {"w": torch.ones(2, 2)}, {"facts": {}})
+        >>> files.write(path, {"w": torch.ones(2, 2)}, {"steps": 3})
         >>> files.header(path)
-        {'format': 1, 'facts': {}}
+        {'format': 1, 'steps': 3}
     """
 
     kind: str
     number: int
+    header_type: type[H]
     command: str
     otherwise: str
 
@@ -56,8 +61,8 @@ class WeightsFile:
         data = save(small, metadata={self._key: json.dumps({"format": self.number} | dict(header))})
         write_beside(path, lambda beside: beside.write_bytes(data), advice="")
 
-    def header(self, path: Path) -> dict[str, Any]:
-        """The JSON header; no weights are read.
+    def header(self, path: Path) -> H:
+        """The header; no weights are read.
 
         Raises:
             InputError: There is no such file, it is damaged, of another kind, or of an unknown
@@ -68,29 +73,29 @@ class WeightsFile:
                 f"there is no file {str(path)!r}; `saliencykit {self.command} --output "
                 f"{path.name}` writes one."
             )
-        try:
-            path.open("rb").close()  # safetensors reports a file without permission as missing
-            with safe_open(path, framework="pt") as file:
-                text = (file.metadata() or {}).get(self._key)
-        except OSError as error:
-            raise InputError(f"{str(path)!r} cannot be read: {error.strerror or error}.") from error
-        except Exception as error:
-            raise InputError(f"{str(path)!r} is not a valid safetensors file: {error}.") from error
+        text = read_tensors(path, weights=False)[1].get(self._key)
         if text is None:
             raise InputError(
                 f"{str(path)!r} does not contain a saliencykit {self.kind}; {self.otherwise}."
             )
-        try:
-            header = json.loads(text)
-            number = header["format"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise InputError(f"the header of {str(path)!r} is damaged: {error}.") from error
-        if number != self.number:
+        where = f"the header of {str(path)!r}"
+        header = typed(parse_json(text, where), dict[str, Any], where)
+        if header.get("format") != self.number:
             raise InputError(
-                f"{str(path)!r} has format {number} and this version of saliencykit reads "
-                f"{self.number}; update saliencykit."
+                f"{str(path)!r} has format {str(header.get('format'))[:60]} and this version of "
+                f"saliencykit reads {self.number}; update saliencykit."
             )
-        return dict(header)
+        return typed(header, self.header_type, where)
+
+    def read(self, path: Path) -> tuple[H, dict[str, Tensor]]:
+        """Header and weights, the weights in float32.
+
+        Raises:
+            InputError: As of `header`; or a weight is NaN or infinite.
+        """
+        header, (weights, _) = self.header(path), read_tensors(path)
+        check_finite(weights, path)
+        return header, {n: t.float() if t.is_floating_point() else t for n, t in weights.items()}
 
     @property
     def _key(self) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import final
 
 import torch
-from safetensors import safe_open
+from msgspec import Struct
 from safetensors.torch import save
 from torch import Tensor
 
@@ -18,12 +18,21 @@ from saliencykit.core.errors import ContractError, GradientError, InputError, Sa
 from saliencykit.core.types import Logits
 from saliencykit.runs.batch_runner import memory_advice
 from saliencykit.storage.atomic_files import writable, write_beside
+from saliencykit.storage.tensor_file import check_finite, read_tensors
+from saliencykit.storage.typed_json import Count, parse_json, typed
 from saliencykit.surrogate.masked_images import MaskedImages
 
 FORMAT = 1
 _KEY = "saliencykit-answers"
+_AFTER = "the files after it, or use another directory."
 _BATCH = 32  # images per query, for a model that names no limit
 _FLUSH = 10.0  # seconds between writes, at most; and at the end, however it ends
+
+
+class _Header(Struct):
+    format: int
+    source_hash: str
+    first: Count
 
 
 @final
@@ -144,23 +153,18 @@ class QueryCache:
 
     def _read(self, path: Path) -> None:
         try:
-            with safe_open(path, framework="pt") as file:
-                header = json.loads((file.metadata() or {})[_KEY])
-                rows = file.get_tensor("logits")
-        except Exception as error:
-            raise InputError(
-                f"{path} is damaged ({error}); delete it and the files after it, or use another "
-                "directory."
-            ) from error
-        if header.get("format") != FORMAT or header.get("source_hash") != self.source_hash:
+            tensors, texts = read_tensors(path)
+            check_finite(tensors, path)
+            header = typed(parse_json(texts.get(_KEY, "{}"), path), _Header, path)
+            rows = typed(tensors.get("logits"), Tensor, path)
+        except InputError as error:
+            raise InputError(f"{error} Delete it and {_AFTER}") from error
+        if header.format != FORMAT or header.source_hash != self.source_hash:
             raise InputError(
                 f"{path.parent} contains outputs of another model, or for other images or "
                 "settings; use another directory, or resume=False (--no-resume) to delete them "
                 "and query again."
             )
-        if header.get("first") != self._count or rows.ndim != 2:
-            raise InputError(
-                f"{path} does not follow the file before it; delete it and the files after it, "
-                "or use another directory."
-            )
+        if header.first != self._count or rows.ndim != 2:
+            raise InputError(f"{path} does not follow the file before it; delete it and {_AFTER}")
         self._add(rows)

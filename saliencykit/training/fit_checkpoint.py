@@ -1,18 +1,40 @@
 """Checkpoints of a training; a resumed one ends with the same weights as an uninterrupted one."""
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from msgspec import Struct
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from saliencykit.core.errors import InputError
 from saliencykit.storage.atomic_files import write_beside
+from saliencykit.storage.tensor_file import misfits, read_tensors
+from saliencykit.storage.typed_json import Count, Facts, Finite, parse_json, typed
 
 _FORMAT = 1
+_KEY = "saliencykit"
+_MOMENT = re.compile(r"optimizer\.([0-9]{1,9})\.(\w+)")
+
+
+class _Validation(Struct):
+    score: float
+
+
+class _Facts(Struct):
+    """What a resumed training reads."""
+
+    format: int
+    done: Count
+    area_weight: Finite
+    smoothed_area: float
+    validations: tuple[_Validation, ...]
+    stopped: bool
+    schedule: Facts | None = None
 
 
 def save_state(
@@ -37,7 +59,7 @@ def save_state(
                 value if isinstance(value, Tensor) else torch.tensor(float(value))
             )
     tensors |= {f"best.{name}": tensor for name, tensor in (best or {}).items()}
-    header = {"saliencykit": json.dumps({"format": _FORMAT} | facts)}
+    header = {_KEY: json.dumps({"format": _FORMAT} | facts)}
     data = save(
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
         metadata=header,
@@ -54,32 +76,44 @@ def load_state(
         InputError: The file is damaged, of another format, or of another network.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads(file.metadata()["saliencykit"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except Exception as error:
+        tensors, texts = read_tensors(path)
+        facts = typed(parse_json(texts.get(_KEY, "{}"), path), dict[str, Any], path)
+        if facts.get("format", _FORMAT) == _FORMAT:
+            typed(facts, _Facts, path)
+    except InputError as error:
+        raise InputError(f"the checkpoint {error} Delete it to start over.") from error
+    if facts["format"] != _FORMAT:
         raise InputError(
-            f"the checkpoint {path} is damaged ({error}); delete it to start over."
-        ) from error
-    if facts.get("format") != _FORMAT:
+            f"the checkpoint {path} has format {facts['format']}; this version reads {_FORMAT}."
+        )
+    weights, best = (
+        {n.removeprefix(part): t for n, t in tensors.items() if n.startswith(part)}
+        for part in ("network.", "best.")
+    )
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if match := _MOMENT.fullmatch(name):
+            state.setdefault(int(match[1]), {})[match[2]] = tensor
+    own = network.state_dict()
+    problems = misfits(own, weights) or (best and misfits(own, best)) or _wrong(state, optimizer)
+    if problems:
         raise InputError(
-            f"the checkpoint {path} has format {facts.get('format')}; this version reads {_FORMAT}."
+            f"the checkpoint {path} belongs to another network ({problems}); use another directory."
         )
-    try:
-        network.load_state_dict(
-            {n.removeprefix("network."): t for n, t in tensors.items() if n.startswith("network.")}
-        )
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".", 2)
-                state.setdefault(int(index), {})[key] = tensor
-        optimizer.load_state_dict(
-            {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
-        )
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise InputError(
-            f"the checkpoint {path} belongs to another network ({error}); use another directory."
-        ) from error
-    best = {n.removeprefix("best."): t for n, t in tensors.items() if n.startswith("best.")}
-    return dict(facts), best or None
+    network.load_state_dict(weights)
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    return facts, best or None
+
+
+def _wrong(state: Mapping[int, Mapping[str, Tensor]], optimizer: torch.optim.Optimizer) -> str:
+    """Which moments are not those of the optimizer's weights; empty if all are."""
+    weights = [each for group in optimizer.param_groups for each in group["params"]]
+    for index, moments in state.items():
+        fits = index < len(weights) and moments.keys() == {"step", "exp_avg", "exp_avg_sq"}
+        if not fits or any(
+            moments[name].shape != (weights[index].shape if name != "step" else ())
+            for name in moments
+        ):
+            return f"moments of weight {index} do not fit"
+    return ""

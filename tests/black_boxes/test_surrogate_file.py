@@ -123,7 +123,10 @@ def change(path, header=None, **tensors):
             lambda p: change(p, {"format": 7}),
             "has format 7 and this version of saliencykit reads 1",
         ),
-        (lambda p: change(p, {"network": {"kind": "else"}}), "unknown kind of network 'else'"),
+        (
+            lambda p: change(p, {"network": {"kind": "else"}}),
+            "invalid value 'else' in network.kind",
+        ),
         (lambda p: change(p, {"preprocessing": {"size": [3]}}), "is damaged"),
         (lambda p: change(p, extra=torch.zeros(2)), "is damaged"),
     ],
@@ -144,6 +147,6 @@ def test_a_file_that_cannot_be_written(tmp_path):
 
 
 def test_the_header_alone(tmp_path):
-    assert SURROGATE_FILE.header(made().save(tmp_path / "s.safetensors"))["metadata"] == {
+    assert SURROGATE_FILE.header(made().save(tmp_path / "s.safetensors")).metadata == {
         "queries": 70
     }

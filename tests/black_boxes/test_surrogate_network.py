@@ -3,11 +3,13 @@ import torch
 from torch import nn
 
 from saliencykit.black_boxes.surrogate_network import (
+    Architecture,
     SurrogateNetwork,
     make_surrogate_network,
-    network_from_architecture,
 )
 from saliencykit.core.errors import InputError
+from saliencykit.storage.tensor_file import fill
+from saliencykit.storage.typed_json import typed
 
 
 @pytest.mark.parametrize(
@@ -32,15 +34,15 @@ def test_a_module_is_copied():
     assert torch.equal(made[1].weight, mine[1].weight)
     assert (facts, statistics) == ({"kind": "module", "class": "Sequential"}, None)
     with pytest.raises(InputError, match="network=\\.\\.\\."):
-        network_from_architecture(facts)
+        typed(facts, Architecture, "f").build()
 
 
 def test_ones_own_widths_are_built_again():
     made, facts, _ = make_surrogate_network(
         SurrogateNetwork(3, (16, 20), 1, widths=(4, 6), depth=1), 3, (16, 20), 1
     )
-    again = network_from_architecture(facts)
-    again.load_state_dict(made.state_dict())
+    again = typed(facts, Architecture, "f").build()
+    fill(again, made.state_dict(), "f")
     images = torch.rand(2, 1, 16, 20)
     assert torch.equal(again.eval()(images), made.eval()(images))
 
@@ -52,7 +54,7 @@ def test_timm_with_its_statistics():
     )
     assert facts == {"kind": "timm", "name": "test_resnet", "num_classes": 7}
     assert len(statistics[0]) == 3
-    network_from_architecture(facts).load_state_dict(made.state_dict())
+    typed(facts, Architecture, "f").build().load_state_dict(made.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -71,5 +73,5 @@ def test_what_is_no_network(wanted, channels, words):
 
 
 def test_an_unknown_kind_in_a_file():
-    with pytest.raises(ValueError, match="unknown kind"):
-        network_from_architecture({"kind": "other"})
+    with pytest.raises(InputError, match="invalid value 'other' in kind"):
+        typed({"kind": "other"}, Architecture, "f")

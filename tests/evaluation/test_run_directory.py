@@ -62,11 +62,11 @@ def test_settings_that_differ_are_named_in_the_error(tmp_path):
     ("text", "words"),
     [
         (None, "no evaluation in"),
-        ("{", "cannot be read"),
+        ("{", "is not JSON"),
         ('{"format": 9}', "format 9"),
-        ("[]", "list"),
-        ('{"format": 1}', "names no maskers and metrics"),
-        ('{"format": 1, "maskers": [], "metrics": 3}', "names no maskers and metrics"),
+        ("[]", "expected `object`, got `array`"),
+        ('{"format": 1}', "missing required field `maskers`"),
+        ('{"format": 1, "maskers": [], "metrics": 3}', "expected `object`, got `array` in maskers"),
     ],
 )
 def test_a_directory_without_an_evaluation_is_refused(tmp_path, text, words):

@@ -2,7 +2,9 @@ import json
 
 import pytest
 
+from saliencykit.core.errors import InputError
 from saliencykit.storage.explanation_rows import ExplainedRow, hexadecimal
+from saliencykit.storage.typed_json import typed
 
 ROW = ExplainedRow(
     name="é/a.png", index=7, label=3, label_name="cat", probability=0.123456789, area=0.25,
@@ -15,16 +17,16 @@ NAMED = {"name": "a", "index": 1}
 def test_a_line_and_back():
     line = ROW.line()
     assert "\n" not in line
-    back = ExplainedRow.of(json.loads(line))
+    back = typed(json.loads(line), ExplainedRow, "a row")
     assert back.probability == 0.1234568
-    assert ExplainedRow.of(json.loads(back.line())) == back
+    assert typed(json.loads(back.line()), ExplainedRow, "a row") == back
     assert back.size == (32, 48)
     assert (back.name, back.image_key) == ("é/a.png", "fffffffffffffffb")
 
 
 def test_a_failed_picture_and_what_a_newer_version_wrote():
     row = ExplainedRow(name="b", index=8, failure="it is damaged")
-    assert ExplainedRow.of(json.loads(row.line()) | {"new": 1}) == row
+    assert typed(json.loads(row.line()) | {"new": 1}, ExplainedRow, "a row") == row
     assert row.in_shard("maps-0-1").key == "8"
 
 
@@ -37,8 +39,12 @@ def test_a_failed_picture_and_what_a_newer_version_wrote():
         NAMED | {"size": [1]},
         NAMED | {"area": "x"},
         NAMED | {"kept": []},
+        NAMED | {"index": 2**70},
+        NAMED | {"size": [0, 5]},
+        NAMED | {"shard": "../../maps-0-0"},
+        NAMED | {"shard": "maps-0-0\n"},
     ],
 )
 def test_what_is_no_row_is_said(data):
-    with pytest.raises((KeyError, TypeError, ValueError)):
-        ExplainedRow.of(data)
+    with pytest.raises(InputError, match="a row is damaged: "):
+        typed(data, ExplainedRow, "a row")

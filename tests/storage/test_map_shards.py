@@ -86,4 +86,4 @@ def test_missing_damaged_and_unwritable_are_said(tmp_path):
     with pytest.raises(InputError, match="has no map"):
         read_map(tmp_path, "maps-0-0", "1")
     with pytest.raises(SaliencyKitError, match="cannot be written"):
-        append_maps(tmp_path / "none" / "maps-0-0.open", some(0))
+        append_maps(tmp_path / "maps-0-0.safetensors" / "maps-0-0.open", some(0))

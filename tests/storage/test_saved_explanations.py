@@ -83,8 +83,8 @@ def test_a_line_that_is_no_row_is_left_out(tmp_path):
     ("text", "words"),
     [
         (None, "no manifest.json"),
-        ("{", "cannot be read"),
-        ("[]", "has list; expected format"),
+        ("{", "is not JSON"),
+        ("[]", "expected `object`, got `array`"),
         (
             '{"format": "saliencykit-explanation"}',
             "has format saliencykit-explanation, version None; this version",

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.storage.weights_file import WeightsFile
 
-FILES = WeightsFile("masker", 3, "fit", "a classifier's weights go to checkpoint=")
+FILES = WeightsFile("masker", 3, dict, "fit", "a classifier's weights go to checkpoint=")
 
 
 def test_weights_come_back_in_half_precision_and_the_header_as_it_was(tmp_path):
@@ -44,7 +44,8 @@ def test_what_cannot_be_written_is_said_and_leaves_nothing(tmp_path):
     [
         (None, "does not contain a saliencykit masker; a classifier's weights go to checkpoint=."),
         ("{", "is damaged"),
-        ("{}", "is damaged"),
+        ("[]", "is damaged: expected `object`, got `array`"),
+        ("{}", "has format None"),
         (json.dumps({"format": 4}), "has format 4 and this version of saliencykit reads 3"),
     ],
 )

@@ -1,5 +1,6 @@
 import errno
 import json
+import math
 import os
 
 import pytest
@@ -13,6 +14,9 @@ from saliencykit.training.fit_checkpoint import load_state, save_state
 FACTS = {
     "done": 7,
     "area_weight": 0.1234567890123,
+    "smoothed_area": math.inf,
+    "validations": [],
+    "stopped": False,
     "schedule": {"lr": "0.003"},
     "gates": [{"step": 5, "score": 0.5}],
 }
@@ -66,7 +70,7 @@ def test_a_damaged_file(tmp_path, content):
     save_state(path, network, optimizer, FACTS)
     path.write_bytes(path.read_bytes()[:-40] if content is None else content)
     with pytest.raises(
-        InputError, match=r"state.safetensors is damaged .* delete it to start over"
+        InputError, match=r"state.safetensors'? is .*\. Delete it to start over"
     ):
         load_state(path, network, optimizer)
 

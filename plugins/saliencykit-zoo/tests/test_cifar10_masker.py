@@ -35,7 +35,7 @@ def test_explain_selects_it_automatically():
 
 
 def test_it_passed_validation_and_the_file_is_small():
-    facts = TrainedFile(FILE).header["metadata"]
+    facts = TrainedFile(FILE).metadata
     assert facts["validation"]["passed"]
     assert facts["training"]["own_labels"]
     assert FILE.stat().st_size < 4e6

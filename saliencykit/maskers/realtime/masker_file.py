@@ -1,11 +1,11 @@
 """A trained masking network as one file: safetensors with a JSON header."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeAlias
 
 import torch
-from safetensors.torch import load_file
+from msgspec import Meta, Struct, convert
 
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
@@ -19,10 +19,107 @@ from saliencykit.maskers.realtime.encoder import (
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
 from saliencykit.maskers.realtime.selector import ClassFilters
 from saliencykit.networks.feature_map import FeatureMap
+from saliencykit.storage.tensor_file import fill
+from saliencykit.storage.typed_json import MAX_PIXELS, Facts, Finite
 from saliencykit.storage.weights_file import WeightsFile
 
-_Part = TypeVar("_Part")
-_FILES = WeightsFile("masker", 1, "fit", "a classifier's weights go to checkpoint=")
+_Channels: TypeAlias = Annotated[int, Meta(ge=1, le=2**16)]
+_Few: TypeAlias = Annotated[int, Meta(ge=1, le=64)]  # layers of a stage, a stride
+_Side: TypeAlias = Annotated[int, Meta(ge=1, le=2**13)]
+_Size: TypeAlias = tuple[_Side, _Side]
+_Widths: TypeAlias = Annotated[tuple[_Channels, ...], Meta(min_length=1, max_length=32)]
+_Sides: TypeAlias = Annotated[tuple[_Size, ...], Meta(min_length=1, max_length=32)]
+
+
+class _Trunk(Struct, tag_field="kind", tag="trunk"):
+    feature_maps: Annotated[tuple[FeatureMap, ...], Meta(min_length=1, max_length=32)]
+
+    def build(self) -> Encoder:
+        return TrunkEncoder(self.feature_maps)
+
+
+class _Own(Struct, tag_field="kind", tag="own"):
+    widths: _Widths
+    depth: _Few
+    stem: _Few
+    size: _Size
+    channels_in: _Channels
+
+    def build(self) -> Encoder:
+        with torch.device("meta"):
+            return StandaloneEncoder(
+                self.widths, self.depth, self.stem, self.size, self.channels_in
+            )
+
+
+class _Paper(Struct, tag_field="kind", tag="paper"):
+    backbone: Annotated[str, Meta(pattern=r"^[a-z0-9_.]+\Z")]  # a name, and no address
+    pretrained: bool
+    size: _Size
+
+    def build(self) -> Encoder:
+        return PretrainedEncoder(self.backbone, self.pretrained, self.size)
+
+
+class _UNet(Struct, tag_field="kind", tag="unet"):
+    channels: _Widths
+    sides: _Sides
+    side: _Size
+    widths: _Widths
+
+    def build(self) -> Decoder:
+        return UNet(self.channels, self.sides, self.side, self.widths)
+
+
+class _Bottleneck(Struct, tag_field="kind", tag="bottleneck"):
+    channels: _Widths
+    sides: _Sides
+    side: _Size
+    width: _Channels
+    blocks: _Few
+
+    def build(self) -> Decoder:
+        return Bottleneck(self.channels, self.sides, self.side, self.width, self.blocks)
+
+
+class _Filters(Struct):
+    own: bool
+    num_classes: Annotated[int, Meta(ge=1, le=2**20)]
+    layer: str | None
+    channels: _Channels
+
+    def __post_init__(self) -> None:
+        if self.num_classes * self.channels > MAX_PIXELS:
+            raise ValueError(f"expected fewer than {MAX_PIXELS} class weights")
+
+    def build(self) -> ClassFilters:
+        classes = torch.zeros(self.num_classes)
+        weight = torch.zeros(self.num_classes, self.channels)
+        return ClassFilters(weight, classes, trained=self.own, layer=self.layer)
+
+
+class _Known(Struct):
+    """What the library reads of the metadata."""
+
+    fingerprint: str | None = None
+    values: int | None = None
+    size: _Size | None = None
+    training: Facts | None = None
+    validation: Facts | None = None
+
+
+class _Header(Struct):
+    encoder: _Trunk | _Own | _Paper
+    selector: _Filters
+    decoder: _UNet | _Bottleneck
+    confidence: Finite
+    metadata: Facts
+
+    def __post_init__(self) -> None:
+        convert(self.metadata, _Known)
+
+
+_FILES = WeightsFile("masker", 1, _Header, "fit", "a classifier's weights go to checkpoint=")
 
 
 def write_network(
@@ -74,8 +171,8 @@ def write_network(
     )
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """The JSON header of a masker's file, without the weights.
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The metadata of a masker's file, without the weights.
 
     Args:
         path: The file.
@@ -83,7 +180,7 @@ def read_header(path: Path) -> dict[str, Any]:
     Raises:
         InputError: There is no such file, or it is not a masker's file in a known format.
     """
-    return _FILES.header(path)
+    return _FILES.header(path).metadata
 
 
 def read_network(path: Path) -> tuple[MaskingNetwork, float, dict[str, Any]]:
@@ -97,47 +194,17 @@ def read_network(path: Path) -> tuple[MaskingNetwork, float, dict[str, Any]]:
     Raises:
         InputError: The file is not a masker's file that this version reads.
     """
-    header = read_header(path)
+    header, weights = _FILES.read(path)
+    where = f"the masker in {str(path)!r}"
+    encoder, selector = header.encoder.build(), header.selector.build()
     try:
-        encoder = _build(_ENCODERS, header["encoder"])
-        filters = header["selector"]
-        classes = torch.zeros(filters["num_classes"])
-        selector = ClassFilters(
-            torch.zeros(len(classes), filters["channels"]),
-            classes,
-            trained=filters["own"],
-            layer=filters["layer"],
-        )
-        decoder = _build(_DECODERS, header["decoder"])
-        network = MaskingNetwork(encoder, selector, decoder).eval()
-        confidence, metadata = float(header["confidence"]), dict(header["metadata"])
-        weights = {n: t.float() if t.is_floating_point() else t for n, t in load_file(path).items()}
-        missing, unexpected = network.load_state_dict(weights, strict=False)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"the masker in {str(path)!r} is damaged: {type(error).__name__}: {error}."
-        ) from error
-    missing = [n for n in missing if encoder.trained or not n.startswith("encoder.")]
-    if missing or unexpected:
-        raise InputError(
-            f"the masker in {str(path)!r} is damaged: missing {missing[:3]}, unexpected "
-            f"{unexpected[:3]}."
-        )
-    return network, confidence, metadata
-
-
-def _trunk(feature_maps: list[dict[str, Any]]) -> TrunkEncoder:
-    return TrunkEncoder([FeatureMap(**{**f, "side": tuple(f["side"])}) for f in feature_maps])
-
-
-_ENCODERS: dict[str, Callable[..., Encoder]] = {
-    "trunk": _trunk,
-    "own": StandaloneEncoder,
-    "paper": PretrainedEncoder,
-}
-_DECODERS: dict[str, Callable[..., Decoder]] = {"unet": UNet, "bottleneck": Bottleneck}
-
-
-def _build(classes: Mapping[str, Callable[..., _Part]], options: Mapping[str, Any]) -> _Part:
-    """The object that a `kind` and its options describe."""
-    return classes[options["kind"]](**{k: v for k, v in options.items() if k != "kind"})
+        with torch.device("meta"):
+            decoder = header.decoder.build()
+    except (RuntimeError, ValueError) as error:  # numbers that do not fit each other
+        raise InputError(f"{where} is damaged: its decoder {header.decoder}: {error}") from error
+    parts = (encoder.channels, encoder.sides, encoder.channels[-1])
+    if parts != (header.decoder.channels, header.decoder.sides, header.selector.channels):
+        raise InputError(f"{where} is damaged: its encoder, selector and decoder do not fit.")
+    network = MaskingNetwork(encoder, selector, decoder).eval()
+    fill(network, weights, where, "" if encoder.trained else "encoder.")
+    return network, header.confidence, header.metadata

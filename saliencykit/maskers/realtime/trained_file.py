@@ -6,7 +6,7 @@ from typing import Any, final
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.masker import TrainedMaskerFactory
-from saliencykit.maskers.realtime.masker_file import read_header
+from saliencykit.maskers.realtime.masker_file import read_metadata
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.networks.model_fingerprint import count_values, fingerprint
 
@@ -23,9 +23,9 @@ class TrainedFile(TrainedMaskerFactory):
     path: Path
 
     @property
-    def header(self) -> dict[str, Any]:
-        """The JSON header of the file."""
-        return read_header(self.path)
+    def metadata(self) -> dict[str, Any]:
+        """The metadata of the file: training, validation, fingerprint."""
+        return read_metadata(self.path)
 
     def fits(self, black_box: BlackBox) -> bool:
         """Was the masker trained for exactly these weights?
@@ -33,7 +33,7 @@ class TrainedFile(TrainedMaskerFactory):
         Args:
             black_box: Its model is compared by size, then by fingerprint.
         """
-        metadata = self.header["metadata"]
+        metadata = self.metadata
         if not metadata.get("fingerprint") or metadata.get("values") != count_values(black_box):
             return False
         return bool(metadata["fingerprint"] == fingerprint(black_box))
