@@ -8,7 +8,7 @@ from torch import Tensor
 
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import ContractError, InputError
-from saliencykit.core.output import Output
+from saliencykit.core.output import Output, both_answers
 from saliencykit.core.types import Logits
 
 
@@ -69,7 +69,7 @@ def read_logits(
         found = _logs(found, who) - (_logs(1 - found, who) if independent else 0)
     if found.shape[1] > 1:
         return found
-    return torch.cat([-found, found], 1) / (2 if output == "softmax" else 1)
+    return both_answers(found, output)
 
 
 def num_columns(returned: int, output: Output) -> int:

@@ -99,6 +99,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: 
     console().print(grid)
 
 
+def number(value: float | None, is_score: bool) -> str:
+    """A probability or an area in percent, a score as it is."""
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if is_score else f"{value:.1%}"
+
+
 def complain(message: str) -> None:
     """Print one line on stderr."""
     typer.echo(visible(" ".join(message.split())), err=True)

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from saliencykit.cli import explain_dataset, explain_video, workflows
-from saliencykit.cli.console import emit_json, print_table, progress, say
+from saliencykit.cli.console import emit_json, number, print_table, progress, say
 from saliencykit.cli.options import AsJson, Device, Model, Seed, as_label, output_directory
 
 
@@ -102,7 +102,7 @@ def _explain_images(
         result = {"images": rows, "seconds": round(seconds, 3), "output": str(output)}
         emit_json(result | {"provenance": answer.provenance})
     else:
-        _print(rows, seconds)
+        _print(rows, seconds, scores=answer.output == "score")
 
 
 def _rows(
@@ -120,23 +120,24 @@ def _rows(
     return rows
 
 
-def _print(rows: list[dict[str, Any]], seconds: float) -> None:
+def _print(rows: list[dict[str, Any]], seconds: float, *, scores: bool) -> None:
     numbers = ("probability", "kept", "dropped", "area")
+    what = "score" if scores else "probability"
     print_table(
-        ("image", "class", *numbers),
+        ("image", "class", what, *numbers[1:]),
         [
             [
                 escape(Path(row["image"]).name),
                 escape(f"{row['name'].split(',')[0]} ({row['label']})"),
-                *(f"{row[name]:.1%}" if name in row else "-" for name in numbers),
+                *(number(row.get(name), scores and name != "area") for name in numbers),
             ]
             for row in rows
         ],
         left=2,
     )
     say(
-        "kept: p(class) with only the masked region visible; dropped: with it removed; area: "
-        "fraction of pixels in the mask",
+        f"kept: {'score' if scores else 'p(class)'} with only the masked region visible; dropped: "
+        "with it removed; area: fraction of pixels in the mask",
         dim=True,
     )
     last = f" ... {Path(rows[-1]['overlay']).name}" if len(rows) > 1 else ""

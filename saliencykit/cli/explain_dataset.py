@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from saliencykit.cli import workflows
-from saliencykit.cli.console import complain, emit_json, print_table, progress, say
+from saliencykit.cli.console import complain, emit_json, number, print_table, progress, say
 from saliencykit.cli.options import is_main_process, resumable
 from saliencykit.core.errors import InputError
 
@@ -82,7 +82,7 @@ def explain_dataset(
     if as_json:
         emit_json(_facts(summary, output) | {"seconds": round(seconds, 3)})
     else:
-        print_summary(summary)
+        print_summary(summary, scores=saved.manifest.get("output") == "score")
         say(f"wrote {output / 'table.csv'}, {output / 'rows.jsonl'} and maps in {seconds:.0f} s")
         say(f"next: saliencykit report {output}")
         say(f"      saliencykit evaluate --data DATA --masker stored:{output}")
@@ -91,13 +91,14 @@ def explain_dataset(
         raise typer.Exit(3)
 
 
-def print_summary(summary: "workflows.Summary") -> None:
+def print_summary(summary: "workflows.Summary", *, scores: bool = False) -> None:
     """Print mean and quartiles of each number, and why images have no map."""
     say(f"{summary.explained} of {summary.images} images explained")
     rows = [
-        [name, f"{mean:.1%}", f"[dim]{low:.1%} {middle:.1%} {high:.1%}[/dim]"]
-        for name, (mean, low, middle, high) in summary.columns.items()
-        if mean == mean and name != "seconds"
+        [name, texts[0], f"[dim]{' '.join(texts[1:])}[/dim]"]
+        for name, values in summary.columns.items()
+        if values[0] == values[0] and name != "seconds"
+        for texts in [[number(value, scores and name != "area") for value in values]]
     ]
     print_table(("", "mean", "quartiles"), rows)
     for reason, (count, names) in list(summary.failures.items())[:_MAX_REASONS]:

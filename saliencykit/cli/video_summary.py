@@ -8,7 +8,7 @@ from typing import Any, final
 from rich.markup import escape
 
 from saliencykit.cli import workflows
-from saliencykit.cli.console import print_table, say
+from saliencykit.cli.console import number, print_table, say
 
 
 @final
@@ -18,10 +18,12 @@ class VideoSummary:
 
     Attributes:
         count: Number of frames so far.
+        scores: Are the numbers scores, and not probabilities?
         segments: One for each run of frames with the same explained class.
     """
 
     count: int = 0
+    scores: bool = False
     segments: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, answer: "workflows.Explanation") -> None:
@@ -36,6 +38,7 @@ class VideoSummary:
         for key, values in (("probability", answer.probability), ("area", answer.area)):
             last[key] += (float(values[0]) - last[key]) / last["frames"]
         self.count += 1
+        self.scores = answer.output == "score"
 
     def print(self, output: Path, note: str) -> None:
         """Print a row for each segment."""
@@ -44,13 +47,15 @@ class VideoSummary:
                 f"{row['from']:.1f} to {row['to']:.1f}",
                 escape(f"{row['name'].split(',')[0]} ({row['label']})"),
                 str(row["frames"]),
-                *(f"{row[key]:.1%}" for key in ("probability", "area")),
+                number(row["probability"], self.scores),
+                number(row["area"], False),
             ]
             for row in self.segments
         ]
-        print_table(("seconds", "class", "frames", "probability", "area"), rows, left=2)
+        what = "score" if self.scores else "probability"
+        print_table(("seconds", "class", "frames", what, "area"), rows, left=2)
         say(
-            "means over the frames; probability: p(class) on the whole frame; area: fraction of "
+            f"means over the frames; {what}: of the class on the whole frame; area: fraction of "
             "pixels in the mask",
             dim=True,
         )

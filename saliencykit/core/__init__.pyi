@@ -29,11 +29,17 @@ from .objective import Term as Term
 from .objective import Trial as Trial
 from .objective import run_trial as run_trial
 from .output import OUTPUTS as OUTPUTS
+from .output import Meaning as Meaning
 from .output import Output as Output
+from .output import RelativeScores as RelativeScores
+from .output import as_logits as as_logits
+from .output import both_answers as both_answers
 from .output import log_probability as log_probability
 from .output import margin as margin
 from .output import probability as probability
+from .output import reported as reported
 from .query_batches import micro_batch as micro_batch
+from .query_batches import relative_output as relative_output
 from .query_batches import shared_fill as shared_fill
 from .types import Images as Images
 from .types import Labels as Labels

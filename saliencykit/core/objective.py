@@ -11,7 +11,8 @@ from saliencykit.core import checks
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.core.output import Output
+from saliencykit.core.output import Meaning
+from saliencykit.core.query_batches import relative_output
 from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
 
 Fakes = Literal["area", "inverted"]
@@ -44,7 +45,7 @@ class Trial:
     mask: Mask
     preserved: Logits
     destroyed: Logits
-    output: Output = "softmax"
+    output: Meaning = "softmax"
 
 
 def run_trial(
@@ -57,6 +58,7 @@ def run_trial(
     generator: Generator,
     real: Tensor | None = None,
     fakes: Fakes = "area",
+    output: Meaning | None = None,
 ) -> Trial:
     """Make both edits with independent fills and query the black box once, with 2B images.
 
@@ -71,6 +73,8 @@ def run_trial(
         fakes: How to treat rows that are not real. `"area"` (the paper): they are not queried and
             their logits are 0; an Objective then counts only terms of the mask alone. `"inverted"`
             (the authors' code): M and 1-M change places.
+        output: What a column of the logits means. None: as `relative_output` says, which queries a
+            black box of scores twice more per image.
 
     Raises:
         InputError: Images, labels or `real` are malformed, or the black box raised.
@@ -99,6 +103,7 @@ def run_trial(
             f"{tuple(real.shape)}."
         )
     alternative = alternative.for_black_box(black_box)
+    output = output or relative_output(black_box, images, alternative, generator)
     kept, dropped = mask, 1 - mask
     if fakes == "inverted" and not bool(real.all()):
         swap = ~real.view(-1, 1, 1, 1)
@@ -114,7 +119,7 @@ def run_trial(
         if bool(queried.any()):
             some = black_box(edits[:, queried].flatten(0, 1)).reshape(2, int(queried.sum()), -1)
             logits = logits.to(some.dtype).index_copy(1, queried.nonzero().flatten(), some)
-    return Trial(images, labels, real, mask, logits[0], logits[1], black_box.output)
+    return Trial(images, labels, real, mask, logits[0], logits[1], output)
 
 
 @dataclass(frozen=True, kw_only=True)

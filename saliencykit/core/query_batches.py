@@ -1,9 +1,13 @@
-"""Queries with many edits of the same images: how many at once, and the fill that they share."""
+"""Queries with many edits of the same images: how many at once, the fill that they share, and what
+scores are relative to.
+"""
 
+import torch
 from torch import Generator
 
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
+from saliencykit.core.output import Meaning, RelativeScores
 from saliencykit.core.types import Images
 
 # 38 MB of pixels at 224 px, so that a black box without a limit does not fill the memory
@@ -21,6 +25,36 @@ def micro_batch(black_box: BlackBox) -> int:
         Its `max_batch_size`, at most 64; 32 if it has none.
     """
     return min(black_box.max_batch_size or _UNLIMITED, _LARGEST)
+
+
+def relative_output(
+    black_box: BlackBox, images: Images, alternative: Alternative | None, generator: Generator
+) -> Meaning:
+    """What probabilities of edits of these images are computed with.
+
+    Args:
+        black_box: The classifier.
+        images: (B, C, H, W) on its device.
+        alternative: What replaces removed pixels; None: the mean color of each image.
+        generator: The fill is drawn from it, if there is one.
+
+    Returns:
+        The black box's `output`; for scores `RelativeScores`, at two queries per image.
+
+    Example:
+        >>> from saliencykit.testing import PlantedEvidence
+        >>> relative_output(PlantedEvidence(), torch.rand(2, 3, 8, 8), None, Generator())
+        'softmax'
+    """
+    if black_box.output != "score":
+        return black_box.output
+    with torch.no_grad():
+        if alternative is None:
+            replaced = images.mean((2, 3), keepdim=True).expand_as(images)
+        else:
+            nothing = torch.zeros_like(images[:, :1])
+            replaced = alternative.for_black_box(black_box).edit(images, nothing, generator)
+        return RelativeScores(black_box(images), black_box(replaced))
 
 
 def shared_fill(alternative: Alternative, images: Images, generator: Generator) -> Images | None:

@@ -114,6 +114,7 @@ def describe(
         "format": FORMAT,
         "versions": versions(),
         "model": {"text": text_of(black_box), "fingerprint": fingerprint(black_box)},
+        "output": black_box.output,
         "maskers": {name: text_of(masker) for name, masker in maskers.items()},
         "metrics": {
             name: {

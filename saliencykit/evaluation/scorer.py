@@ -13,7 +13,7 @@ from saliencykit.core.checks import name_of, reason_of
 from saliencykit.core.errors import DeviceMemoryError, SaliencyKitError
 from saliencykit.core.masker import Masker
 from saliencykit.core.metric import Metric, Sample
-from saliencykit.core.output import probability
+from saliencykit.core.output import reported
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.data.batches import Batch, sample_rows
 from saliencykit.evaluation.score_rows import Row
@@ -128,7 +128,7 @@ class Scorer:
         images, labels = some.sample.images, some.sample.labels
         with torch.no_grad():
             logits = some.black_box(images)
-        probabilities = probability(logits, labels, some.black_box.output).tolist()
+        probabilities = reported(logits, labels, some.black_box.output).tolist()
         started = self._now()
         mask = masker(self.black_box, images, labels, generator=self._generator())
         seconds = (self._now() - started + seconds) / len(some)

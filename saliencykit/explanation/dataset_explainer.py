@@ -163,6 +163,7 @@ def _manifest(
         "format": FORMAT,
         "version": VERSION,
         "model": {"text": text_of(black_box), "fingerprint": fingerprint(black_box)},
+        "output": black_box.output,
         "masker": text_of(worker.masker),
         "alternative": None if worker.fill is None else text_of(worker.fill),
         "label": worker.label,

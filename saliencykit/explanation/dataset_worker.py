@@ -13,7 +13,7 @@ from saliencykit.core import rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.checks import name_of, reason_of
 from saliencykit.core.masker import Masker
-from saliencykit.core.output import Output, probability
+from saliencykit.core.output import Output, reported
 from saliencykit.core.types import Labels, Logits, Mask
 from saliencykit.data.loaded_image import LoadedImage
 from saliencykit.runs.batch_runner import BatchResult, explain_batch, run_batch
@@ -131,12 +131,12 @@ class Worker:
 def _columns(result: BatchResult, output: Output) -> dict[str, list[float]]:
     """The numbers of the rows."""
     columns = {
-        "probability": probability(result.logits, result.labels, output),
+        "probability": reported(result.logits, result.labels, output),
         "area": result.output.mask.float().mean((1, 2, 3)),
     }
     if result.trial is not None:
-        columns["kept"] = probability(result.trial.preserved, result.labels, output)
-        columns["dropped"] = probability(result.trial.destroyed, result.labels, output)
+        columns["kept"] = reported(result.trial.preserved, result.labels, output)
+        columns["dropped"] = reported(result.trial.destroyed, result.labels, output)
     return {name: values.tolist() for name, values in columns.items()}
 
 

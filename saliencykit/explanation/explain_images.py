@@ -1,6 +1,7 @@
 """explain(): the pixels that a decision depends on."""
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Literal, final
@@ -15,7 +16,8 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import GradientError, InputError, SaliencyKitError
 from saliencykit.core.masker import Masker
-from saliencykit.core.output import Output
+from saliencykit.core.objective import Trial
+from saliencykit.core.output import Output, RelativeScores
 from saliencykit.core.types import Labels, Logits
 from saliencykit.data.images import ImageBatch, as_images
 from saliencykit.data.label_lookup import class_index_by_name, plain_label
@@ -118,6 +120,7 @@ def explain(
         "model": repr(black_box),
         "masker": repr(chosen),
         "alternative": repr(fill) if verify else None,
+        "output": black_box.output,
         "inputs": batch.inputs,
         "sources": list(batch.sources),
         "seed": seed,
@@ -163,6 +166,7 @@ class _Run:
             self.black_box, self.masker, images, choose, fill=self.fill, seed=self.seed
         )
         output, trial = result.output, result.trial
+        self._warn_of_equal_scores(rows, trial)
         tensors = {
             "images": images,
             "labels": result.labels,
@@ -175,6 +179,20 @@ class _Run:
         }
         known = {key: value.detach().cpu() for key, value in tensors.items() if value is not None}
         return [{key: value[i : i + 1] for key, value in known.items()} for i in range(len(rows))]
+
+    def _warn_of_equal_scores(self, rows: Sequence[int], trial: Trial | None) -> None:
+        """Where a score is the same with and without the image there is nothing to explain."""
+        if trial is None or not isinstance(trial.output, RelativeScores):
+            return
+        for i, (row, label) in enumerate(zip(rows, trial.labels.tolist(), strict=True)):
+            if not bool(trial.output.differ[i, label]):
+                warnings.warn(
+                    f"{self.batch.sources[row]}: score {label} is "
+                    f"{float(trial.output.whole[i, label]):.4g} with and without the image "
+                    f"(replaced by {self.fill}), so there is nothing to explain. Another "
+                    "alternative=... or label may tell more.",
+                    stacklevel=5,
+                )
 
     def failed(self, row: int, error: Exception) -> dict[str, Tensor]:
         """Raise the error with the name of the image, if there are several."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry, tight_boxes
-from saliencykit.core.output import Output, probability
+from saliencykit.core.output import Output, reported
 from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
 from saliencykit.core.visible_text import visible
 from saliencykit.explanation import result_files
@@ -74,26 +74,21 @@ class Explanation:
 
     @property
     def probability(self) -> PerImage:
-        """p(label) of the whole image, in [0, 1]."""
-        return probability(self.logits, self.labels, self.output)
+        """p(label) of the whole image, in [0, 1]; for scores the score."""
+        return reported(self.logits, self.labels, self.output)
 
     @property
     def kept(self) -> PerImage | None:
-        """p(label) with only the masked region visible, in [0, 1]; None without verification."""
-        return (
-            None
-            if self.preserved is None
-            else probability(self.preserved, self.labels, self.output)
-        )
+        """The same with only the masked region visible; None without verification."""
+        return self._reported(self.preserved)
 
     @property
     def dropped(self) -> PerImage | None:
-        """p(label) with the masked region replaced, in [0, 1]; None without verification."""
-        return (
-            None
-            if self.destroyed is None
-            else probability(self.destroyed, self.labels, self.output)
-        )
+        """The same with the masked region replaced; None without verification."""
+        return self._reported(self.destroyed)
+
+    def _reported(self, logits: Logits | None) -> PerImage | None:
+        return None if logits is None else reported(logits, self.labels, self.output)
 
     @property
     def area(self) -> PerImage:
@@ -179,10 +174,10 @@ class Explanation:
         Args:
             index: Which image, in [0, B).
         """
-        numbers = (self.probability, self.kept, self.dropped, self.area)
-        return caption(
-            self.label_names[index], *(None if n is None else float(n[index]) for n in numbers)
-        )
+        names = ("probability", "kept", "dropped", "area")
+        values = {name: getattr(self, name) for name in names}
+        known = {name: float(each[index]) for name, each in values.items() if each is not None}
+        return caption(self.label_names[index], **known, output=self.output)
 
     def save(self, directory: str | Path) -> Path:
         """Write maps (safetensors), overlays (PNG) and, last, a manifest (JSON); nothing is
@@ -225,9 +220,10 @@ class Explanation:
         rows = []
         kept, dropped = self.kept, self.dropped
         for i, name in enumerate(self.label_names[:10]):
-            row = f"  {visible(name)}: probability {self.probability[i]:.3f}"
+            what, digits = ("score", ".4g") if self.output == "score" else ("probability", ".3f")
+            row = f"  {visible(name)}: {what} {self.probability[i]:{digits}}"
             if kept is not None and dropped is not None:
-                row += f", kept {kept[i]:.3f}, dropped {dropped[i]:.3f}"
+                row += f", kept {kept[i]:{digits}}, dropped {dropped[i]:{digits}}"
             rows.append(row + f", area {self.area[i]:.3f}")
         masker = str(self.provenance.get("masker", "a masker")).split("(")[0]
         more = [f"  ... and {len(self) - 10} more"] if len(self) > 10 else []

@@ -13,8 +13,8 @@ from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
-from saliencykit.core.output import probability
-from saliencykit.core.query_batches import micro_batch, shared_fill
+from saliencykit.core.output import Meaning, RelativeScores, probability
+from saliencykit.core.query_batches import micro_batch, relative_output, shared_fill
 from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
 
 ROUNDING = 1e-5
@@ -35,6 +35,7 @@ class MaskedQueries:
             generator with this seed for every batch, so that all masks share its random numbers.
         generator: Started from `seed`; the fill has been drawn from it.
         fill: (1, C, H, W), the fill of all masks; None if it depends on the mask.
+        output: What a column of the logits means; for scores, relative to this image.
     """
 
     black_box: BlackBox
@@ -44,6 +45,7 @@ class MaskedQueries:
     seed: int
     generator: Generator
     fill: Images | None
+    output: Meaning
 
     def edits(self, masks: Mask) -> Images:
         """The image under each mask (n, 1, H, W), as (n, C, H, W)."""
@@ -67,9 +69,13 @@ class MaskedQueries:
         slices = (slice(at, min(at + step, count)) for at in range(0, count, step))
         return torch.cat([self.black_box(self.edits(masks(part))) for part in slices])
 
-    def probability(self, logits: Logits) -> PerImage:
-        """p(label) for each row of logits, (n,)."""
-        return probability(logits, self.label.expand(len(logits)), self.black_box.output)
+    def evidence(self, logits: Logits) -> PerImage:
+        """p(label) for each row of logits, (n,). For scores the score itself, negated where the
+        image lowers it: the whole image has more than the replaced one.
+        """
+        if not isinstance(self.output, RelativeScores):
+            return probability(logits, self.label.expand(len(logits)), self.output)
+        return (logits * self.output.direction)[:, self.label[0]]
 
     @cached_property
     def _difference(self) -> Tensor:
@@ -112,7 +118,8 @@ def masked_queries(
     for image, label in zip(images[:, None], labels[:, None], strict=True):
         own = Generator().manual_seed(seed)
         fill = shared_fill(alternative, image, own)
-        yield MaskedQueries(optimized, image, label, alternative, seed, own, fill)
+        output = relative_output(optimized, image, alternative, Generator().manual_seed(seed))
+        yield MaskedQueries(optimized, image, label, alternative, seed, own, fill, output)
 
 
 def check_alternative(masker: object, alternative: object) -> None:

@@ -12,6 +12,7 @@ from saliencykit.alternatives.blur import Blur
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.metric import Explain, Metric, Sample
+from saliencykit.core.query_batches import relative_output
 from saliencykit.core.types import Mask, PerImage
 from saliencykit.metrics.perturbed_queries import (
     check_alternative,
@@ -60,7 +61,8 @@ class CurvesAtAreas(Metric):
             perturb = make_perturber(black_box, sample.images, alternative, generator)
             chosen = (best(places, area) for area in self.areas)
             perturbed = chain.from_iterable((perturb(some), perturb(~some)) for some in chosen)
-            curves.append(probabilities(optimized, sample.labels, perturbed))
+            output = relative_output(optimized, sample.images, alternative, generator)
+            curves.append(probabilities(optimized, sample.labels, perturbed, output))
         mean = sum(curves[1:], curves[0]) / len(curves)
         kept, dropped = mean[0::2], mean[1::2]
         return {

@@ -11,6 +11,7 @@ from saliencykit.alternatives.constant import Constant
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.metric import Explain, Metric, Sample
+from saliencykit.core.query_batches import relative_output
 from saliencykit.core.types import Mask, PerImage
 from saliencykit.metrics.perturbed_queries import check_alternative, make_perturber, probabilities
 
@@ -72,7 +73,9 @@ class AverageDrop(Metric):
     ) -> Mapping[str, PerImage]:
         """`drop`, `increase`, `gain`, and the `area` of the map."""
         perturb = make_perturber(black_box, sample.images, self.alternative, generator)
-        before, after = probabilities(black_box, sample.labels, [sample.images, perturb(mask)])
+        output = relative_output(black_box, sample.images, self.alternative, generator)
+        shown = [sample.images, perturb(mask)]
+        before, after = probabilities(black_box, sample.labels, shown, output)
         tiny = torch.finfo(before.dtype).tiny
         return {
             "drop": (before - after).clamp_min(0) / before.clamp_min(tiny),

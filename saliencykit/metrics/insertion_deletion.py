@@ -13,6 +13,7 @@ from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import whole_numbers
 from saliencykit.core.metric import Explain, Metric, Sample
+from saliencykit.core.query_batches import relative_output
 from saliencykit.core.types import Mask, PerImage
 from saliencykit.metrics.perturbed_queries import check_alternative, make_perturber, probabilities
 from saliencykit.metrics.ranking import best, ranks
@@ -52,7 +53,8 @@ class _PixelCurve(Metric):
         perturb = make_perturber(black_box, sample.images, self.alternative, generator)
         visible = (self._visible(best(places, step / steps)) for step in range(steps + 1))
         optimized = black_box.optimized_for(sample.images)
-        curve = probabilities(optimized, sample.labels, map(perturb, visible))
+        output = relative_output(optimized, sample.images, self.alternative, generator)
+        curve = probabilities(optimized, sample.labels, map(perturb, visible), output)
         auc = (curve.sum(0) - (curve[0] + curve[-1]) / 2) / steps
         return {"auc": auc, "start": curve[0], "end": curve[-1]}
 

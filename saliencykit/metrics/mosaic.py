@@ -12,7 +12,8 @@ from saliencykit.core import rng
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Explain, Metric, Sample
-from saliencykit.core.output import probability
+from saliencykit.core.output import Meaning, probability
+from saliencykit.core.query_batches import relative_output
 from saliencykit.core.types import Images, Labels, Mask, PerImage
 from saliencykit.metrics.thresholding import missing
 
@@ -104,16 +105,19 @@ class Mosaic(Metric):
             images, labels = sample.images[rows], sample.labels[rows]
             quarters = self.others.images[partners[able]].to(images)
             mosaics = lay_out(images, quarters, places[able], shrink=self.shrink)
-            sure[rows] = self._probability(black_box, mosaics, labels).to(mask.dtype)
+            output = relative_output(black_box, images, None, generator)
+            sure[rows] = self._probability(black_box, mosaics, labels, output).to(mask.dtype)
             found = explain(mosaics, labels).to(mask.dtype)
             found = found + (found.amax((1, 2, 3), keepdim=True) == 0).to(found.dtype)
             own = quarter_masks(places[able], found)
             share[rows] = (found * own).sum((1, 2, 3)) / found.sum((1, 2, 3))
         return {"share": share, "probability": sure}
 
-    def _probability(self, black_box: BlackBox, mosaics: Images, labels: Labels) -> PerImage:
+    def _probability(
+        self, black_box: BlackBox, mosaics: Images, labels: Labels, output: Meaning
+    ) -> PerImage:
         try:
-            return probability(black_box(mosaics), labels, black_box.output)
+            return probability(black_box(mosaics), labels, output)
         except InputError as error:
             if self.shrink:
                 raise

@@ -15,7 +15,7 @@ from saliencykit.core.alternative import Alternative, compose
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
-from saliencykit.core.output import probability
+from saliencykit.core.output import Meaning, probability
 from saliencykit.core.query_batches import micro_batch, shared_fill
 from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
 
@@ -126,8 +126,12 @@ def query_batched(black_box: BlackBox, perturbed: Iterable[Images]) -> Logits:
     return torch.stack(logits)
 
 
-def probabilities(black_box: BlackBox, labels: Labels, perturbed: Iterable[Images]) -> PerImage:
-    """The label's probability for n perturbations of a batch, (n, B); see `query_batched`."""
+def probabilities(
+    black_box: BlackBox, labels: Labels, perturbed: Iterable[Images], output: Meaning
+) -> PerImage:
+    """The label's probability for n perturbations of a batch, (n, B); see `query_batched` and
+    `relative_output`.
+    """
     logits = query_batched(black_box, perturbed)
     repeated = labels.repeat(len(logits))
-    return probability(logits.flatten(0, 1), repeated, black_box.output).view(len(logits), -1)
+    return probability(logits.flatten(0, 1), repeated, output).view(len(logits), -1)

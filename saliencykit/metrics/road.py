@@ -12,7 +12,8 @@ from saliencykit.core import rng
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Explain, Metric, Sample
-from saliencykit.core.output import probability
+from saliencykit.core.output import margin, probability
+from saliencykit.core.query_batches import relative_output
 from saliencykit.core.types import Images, Mask, PerImage
 from saliencykit.metrics.linear_imputation import Imputer
 from saliencykit.metrics.perturbed_queries import check_fractions, query_batched
@@ -92,8 +93,9 @@ class RemoveAndDebias(Metric):
         kept = chain.from_iterable((places >= count, places < pixels - count) for count in removed)
         logits = query_batched(black_box.optimized_for(images), _imputed(images, kept, noise))
         logits, labels = logits.flatten(0, 1), sample.labels.repeat(len(logits))
-        morf, lerf = _mean_by_order(probability(logits, labels, black_box.output), len(images))
-        right = (logits.argmax(1) == labels).to(logits.dtype)
+        output = relative_output(black_box, images, None, generator)
+        morf, lerf = _mean_by_order(probability(logits, labels, output), len(images))
+        right = (margin(logits, labels, output) <= 0).to(logits.dtype)
         morf_accuracy, lerf_accuracy = _mean_by_order(right, len(images))
         return {
             "gap": lerf - morf,

@@ -13,7 +13,8 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import enlarge_boxes, tight_boxes
 from saliencykit.core.metric import Explain, Metric, Sample
-from saliencykit.core.output import log_probability
+from saliencykit.core.output import log_probability, margin
+from saliencykit.core.query_batches import relative_output
 from saliencykit.core.types import Mask, PerImage
 from saliencykit.metrics.perturbed_queries import check_alternative, make_perturber
 
@@ -106,13 +107,14 @@ class SaliencyScore(Metric):
             perturb = make_perturber(black_box, sample.images, self.alternative, generator)
             shown = perturb(_inside(boxes, mask))
         logits = black_box(shown)
+        output = relative_output(black_box, sample.images, self.alternative, generator)
         width, height = (boxes[:, 2:] - boxes[:, :2]).to(logits.dtype).unbind(1)
         area = width * height / (mask.shape[2] * mask.shape[3])
         return {
             "score": area.clamp_min(self.floor).log()
-            - log_probability(logits, sample.labels, black_box.output),
+            - log_probability(logits, sample.labels, output),
             "area": area,
-            "crop_accuracy": (logits.argmax(1) == sample.labels).to(logits.dtype),
+            "crop_accuracy": (margin(logits, sample.labels, output) <= 0).to(logits.dtype),
         }
 
 

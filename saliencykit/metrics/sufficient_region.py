@@ -16,6 +16,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Explain, Metric, Sample
+from saliencykit.core.query_batches import relative_output
 from saliencykit.core.types import Mask, PerImage
 from saliencykit.metrics.perturbed_queries import check_alternative, make_perturber, probabilities
 from saliencykit.metrics.ranking import ranks
@@ -67,10 +68,12 @@ class _SmallestRegion(Metric):
         perturb = make_perturber(black_box, sample.images, self.alternative, generator)
         optimized = black_box.optimized_for(sample.images)
 
+        output = relative_output(optimized, sample.images, self.alternative, generator)
+
         def probability(*counts: Tensor) -> PerImage:
             chosen = (places < count[:, None, None, None] for count in counts)
             visible = (best if self.keeps else ~best for best in chosen)
-            return probabilities(optimized, sample.labels, map(perturb, visible))
+            return probabilities(optimized, sample.labels, map(perturb, visible), output)
 
         low = places.new_zeros(len(places))
         high = torch.full_like(low, pixels)

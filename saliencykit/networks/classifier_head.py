@@ -1,6 +1,6 @@
 """ClassifierHead: the feature map that a classifier's head reads, and one vector per class."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 from weakref import WeakKeyDictionary
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from saliencykit.core import rng
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
+from saliencykit.core.output import Output, both_answers
 from saliencykit.core.types import Images, Logits
 from saliencykit.networks.feature_map import FeatureMap, feature_maps_in
 from saliencykit.networks.head_linearization import linearize
@@ -87,7 +88,7 @@ def find_classifier_head(black_box: BlackBox, images: Images) -> ClassifierHead:
             "map, so it has no trunk to share; use encoder='own' or encoder='paper'."
             f"{torchscript_hint(module)}"
         )
-    head = _linear_head(logits, calls, maps, probe) or _convolutional_head(logits, calls, maps)
+    head = _exact_head(black_box.output, logits, calls, maps, probe)
     if head is not None:
         return head
     candidates = [feature_map for feature_map, _ in maps]
@@ -122,20 +123,27 @@ def pooled_classifier_head(black_box: BlackBox, images: Images) -> ClassifierHea
         with torch.no_grad():
             logits, calls = record_calls(black_box, probe)
         maps = feature_maps_in(calls, probe)
-        head = _linear_head(logits, calls, maps, probe) or _convolutional_head(logits, calls, maps)
+        head = _exact_head(black_box.output, logits, calls, maps, probe)
         known[key] = None if head is None or head.layer is None else (head.feature_map, head.layer)
     if (found := known[key]) is None:
         return None
     feature_map, layer = found
-    return ClassifierHead(feature_map, *class_weights(module_of(black_box), layer), layer)
+    return ClassifierHead(
+        feature_map, *class_weights(module_of(black_box), layer, black_box.output), layer
+    )
 
 
-def class_weights(module: nn.Module, layer: str) -> tuple[Tensor, Tensor]:
+def class_weights(
+    module: nn.Module, layer: str, output: Output = "softmax"
+) -> tuple[Tensor, Tensor]:
     """Weight (K, C) and bias (K,) of a linear layer or 1x1 convolution: detached float32 copies.
+
+    A single row is that of a sigmoid, and becomes two, see `both_answers`, unless it is a score.
 
     Args:
         module: The classifier's.
         layer: The layer's dotted name; "" is the module itself.
+        output: What a column of the classifier's output means.
 
     Raises:
         InputError: There is no such layer, or it has no weights.
@@ -148,13 +156,34 @@ def class_weights(module: nn.Module, layer: str) -> tuple[Tensor, Tensor]:
             "another model."
         )
     rows = weight.detach().flatten(1).float().clone()
-    if not isinstance(bias, Tensor):
-        return rows, rows.new_zeros(len(rows))
-    return rows, bias.detach().float().clone()
+    offsets = rows.new_zeros(len(rows))
+    if isinstance(bias, Tensor):
+        offsets = bias.detach().float().clone()
+    if len(rows) > 1 or output == "score":
+        return rows, offsets
+    return both_answers(rows.T, output).T.contiguous(), both_answers(offsets[None], output)[0]
+
+
+def _exact_head(
+    output: Output, logits: Logits, calls: Sequence[ModuleCall], maps: _MapCalls, probe: Images
+) -> ClassifierHead | None:
+    """The head if it is a linear layer or a convolution, else None."""
+
+    def matches(values: Tensor) -> bool:
+        """Are these the logits, as the black box reads them?"""
+        one = values.shape[1] == 1 and output != "score"
+        return close_to_rounding(both_answers(values, output) if one else values, logits)
+
+    linear = _linear_head(output, matches, calls, maps, probe)
+    return linear or _convolutional_head(output, matches, calls, maps)
 
 
 def _linear_head(
-    logits: Logits, calls: Sequence[ModuleCall], maps: _MapCalls, probe: Images
+    output: Output,
+    matches: Callable[[Tensor], bool],
+    calls: Sequence[ModuleCall],
+    maps: _MapCalls,
+    probe: Images,
 ) -> ClassifierHead | None:
     """A linear layer, or a convolution that is one, whose input is the mean of a map or a token."""
     for call in reversed(calls):
@@ -166,10 +195,10 @@ def _linear_head(
             continue
         if features is None or features.ndim != 2:
             continue
-        weight, bias = class_weights(module, "")
+        weight, bias = class_weights(module, "", output)
         if weight.shape[1] != features.shape[1]:
             continue
-        if not close_to_rounding(call.output.flatten(1), logits):
+        if not matches(call.output.flatten(1)):
             continue
         for feature_map, source in reversed(maps):
             if feature_map.channels != weight.shape[1] or len(source.output) != len(features):
@@ -184,19 +213,21 @@ def _linear_head(
 
 
 def _convolutional_head(
-    logits: Logits, calls: Sequence[ModuleCall], maps: _MapCalls
+    output: Output,
+    matches: Callable[[Tensor], bool],
+    calls: Sequence[ModuleCall],
+    maps: _MapCalls,
 ) -> ClassifierHead | None:
     """A 1x1 convolution whose output, with or without a ReLU, is pooled into the logits."""
     for call in reversed(calls):
-        module, features, output = call.module, call.input, call.output
+        module, features, values = call.module, call.input, call.output
         if not isinstance(module, nn.Conv2d) or module.kernel_size != (1, 1) or features is None:
             continue
-        if module.out_channels != logits.shape[1] or min(output.shape[2:]) < 2:
+        if min(values.shape[2:]) < 2:
             continue
-        pooled = (output.mean((2, 3)), output.relu().mean((2, 3)))
-        if not any(close_to_rounding(each, logits) for each in pooled):
+        if not any(matches(each.mean((2, 3))) for each in (values, values.relu())):
             continue
         for feature_map, source in reversed(maps):
             if feature_map.layout == "maps" and close_to_rounding(source.output, features):
-                return ClassifierHead(feature_map, *class_weights(module, ""), call.name)
+                return ClassifierHead(feature_map, *class_weights(module, "", output), call.name)
     return None

@@ -53,7 +53,11 @@ def _images(saved: SavedExplanations) -> Iterator[str]:
         image = open_image(overlay_path(saved.folder, row.index))
         if image is not None:
             name = row.label_name or f"class {row.label}"
-            text = caption(name, **{key: getattr(row, key) for key in _NUMBERS})
+            text = caption(
+                name,
+                **{key: getattr(row, key) for key in _NUMBERS},
+                output=saved.manifest.get("output", "softmax"),
+            )
             figures.append(card(row.name, text, image))
     if figures:
         yield f"<h2>The first images</h2>{gallery(figures)}"

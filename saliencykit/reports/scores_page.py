@@ -13,6 +13,7 @@ from saliencykit.evaluation.score_rows import Row
 from saliencykit.evaluation.score_summary import ScoreSummary, metric_of
 from saliencykit.evaluation.scores import Scores
 from saliencykit.reports.page_parts import CARD_LEGEND, gallery, missing, note, open_image, settings
+from saliencykit.visualization.captions import as_text
 from saliencykit.visualization.display import display_arrays
 from saliencykit.visualization.html_images import card
 from saliencykit.visualization.html_page import document, number, plain, table
@@ -101,7 +102,9 @@ def _image(scores: Scores, rows: dict[str, Row]) -> Iterator[str]:
         return
     first = next((row for row in rows.values() if row.probability is not None), first)
     name = first.label_name.split(",")[0] if first.label_name else f"class {first.label}"
-    known = "" if first.probability is None else f", {first.probability:.1%}"
+    known, output = "", scores.settings.get("output", "softmax")
+    if first.probability is not None:
+        known = f", {as_text(first.probability, output)}"
     figures = [card("model input", f"explained class: {name}{known}", image)]
     directories = file_names(scores.maskers)
     for masker in scores.maskers:

@@ -10,7 +10,7 @@ from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.masker import resize_maps
 from saliencykit.core.objective import Fakes, Trial, run_trial
-from saliencykit.core.output import Output
+from saliencykit.core.output import Meaning, Output, RelativeScores
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.networks.partial_network import PartialNetwork
 
@@ -55,13 +55,18 @@ def feature_mixing_trial(
             features * dropped + dropped_fill * (1 - dropped),
         ]
     )
+    meaning: Meaning = output
+    if output == "score":
+        with torch.no_grad():
+            ends = partial_network(torch.cat([features, kept_fill]), images.shape[1:]).chunk(2)
+        meaning = RelativeScores(*ends)
     queried = real if fakes == "area" else torch.ones_like(real)
     logits = partial_network(mixed[:, queried].flatten(0, 1), images.shape[1:])
     some = logits.view(2, -1, logits.shape[1])
     both = some.new_zeros(2, len(images), some.shape[2]).index_copy(
         1, queried.nonzero().flatten(), some
     )
-    return Trial(images, labels, real, mask, both[0], both[1], output)
+    return Trial(images, labels, real, mask, both[0], both[1], meaning)
 
 
 def pixel_trial(

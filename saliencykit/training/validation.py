@@ -13,6 +13,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.masker import resize_maps
 from saliencykit.core.objective import run_trial
 from saliencykit.core.output import probability
+from saliencykit.core.query_batches import relative_output
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.maskers.realtime.encoder import Features
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
@@ -116,15 +117,22 @@ def validate(
                 both, _ = network(features, torch.stack([label, fake], 1))
                 mask = resize_maps(both[:, :1], features.size).clamp(0, 1)
                 logits = black_box(part) if features.logits is None else features.logits
+                output = relative_output(black_box, part, alternative, generator)
                 row = {
-                    "whole": probability(logits, label, black_box.output),
+                    "whole": probability(logits, label, output),
                     "area": both[:, 0].mean((1, 2)),
                     "fake": both[:, 1].mean((1, 2)),
                 }
                 trials = {"": mask} | {f"_{area}": top(mask, area) for area in AREAS}
                 for name, one in trials.items():
                     trial = run_trial(
-                        black_box, part, label, one, alternative=alternative, generator=generator
+                        black_box,
+                        part,
+                        label,
+                        one,
+                        alternative=alternative,
+                        generator=generator,
+                        output=output,
                     )
                     row[f"kept{name}"] = probability(trial.preserved, label, trial.output)
                     row[f"dropped{name}"] = probability(trial.destroyed, label, trial.output)

@@ -41,7 +41,7 @@ def test_queries_run_in_batches_up_to_max_batch(examples):
     assert black_box.batch_sizes == [4, 4, 3]
     assert torch.allclose(logits, PlantedEvidence()(queries.edits(MASKS)), atol=1e-6)
     expected = logits.softmax(1)[:, int(queries.label)]
-    assert torch.allclose(queries.probability(logits), expected)
+    assert torch.allclose(queries.evidence(logits), expected)
 
 
 def test_the_fill_of_an_image_does_not_depend_on_its_batch(black_box, examples):

@@ -53,13 +53,13 @@ def test_small_batches_are_joined(max_batch, batch_sizes, some, weighing):
     assert weighing.batch_sizes == batch_sizes
     assert torch.allclose(found, torch.stack([weighing(edit) for edit in edits]))
     wanted = torch.stack([weighing(edit).softmax(1)[torch.arange(4), labels] for edit in edits])
-    assert torch.allclose(probabilities(weighing, labels, edits), wanted)
+    assert torch.allclose(probabilities(weighing, labels, edits, "softmax"), wanted)
 
 
 def test_each_perturbation_is_queried_once():
     black_box = Counting(PlantedEvidence())
     images, labels = black_box.black_box.examples(3, generator=generator())
-    probabilities(black_box, labels, [images] * 5)
+    probabilities(black_box, labels, [images] * 5, "softmax")
     assert black_box.num_images == 15
 
 

@@ -79,7 +79,7 @@ class SuperpixelMasker(Masker):
         def masks(part: slice) -> Mask:
             return sets[part].to(image)[:, None, on_device]
 
-        probabilities = queries.probability(queries.logits(len(sets), masks)).double().cpu()
+        probabilities = queries.evidence(queries.logits(len(sets), masks)).double().cpu()
         weights, errors = self.fit(sets, probabilities)
         error = None if errors is None else errors[regions]
-        return weights[regions], error, float(probabilities.max())
+        return weights[regions], error, float(probabilities.abs().max())

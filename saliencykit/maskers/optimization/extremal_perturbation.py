@@ -13,6 +13,8 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import numbers, whole_numbers
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker, MaskerOutput, resize_maps
+from saliencykit.core.output import Meaning, RelativeScores, as_logits
+from saliencykit.core.query_batches import relative_output
 from saliencykit.core.types import Images, Labels, Mask, PerImage
 from saliencykit.maskers.optimization.image_batches import (
     default_batch_size,
@@ -29,6 +31,9 @@ _BLURS = BlurPyramid()
 _FIRST_PENALTY, _LAST_PENALTY = 100.0, 5000.0
 # the sum of all steps' learning rates, so that fewer steps are longer; 150 steps keep 0.35
 _TOTAL_LR = 16.0
+_SCORE_SPAN = (
+    12.0  # of a score, from the replaced to the whole image: as of a certain class's logit
+)
 _MOMENTUM = 0.9
 
 
@@ -158,6 +163,10 @@ class ExtremalPerturbation(Masker):
     def _optimized(self, black_box: BlackBox, images: Images, labels: Labels) -> Tensor:
         smooth = SmoothMask((images.shape[2], images.shape[3]), self.grid_size, self.width)
         pyramid = self.alternative.pyramid(images)
+        output = relative_output(black_box, images, self.alternative, Generator().manual_seed(0))
+        edits = len(self._areas)
+        if isinstance(output, RelativeScores):
+            output = output[torch.arange(len(images)).repeat_interleave(edits)]
         # start from the unmasked image: the label is strong, and its gradient shows its evidence
         start = 0.0 if self.variant == "delete" else 1.0
         dtype = torch.promote_types(images.dtype, torch.float32)
@@ -168,7 +177,7 @@ class ExtremalPerturbation(Masker):
         for step in range(self.steps):
             grid.requires_grad_()
             small = smooth.mask(grid)
-            reward = self._reward(black_box, pyramid, labels, small, mirrored=step % 2 == 0)
+            reward = self._reward(black_box, pyramid, labels, small, output, mirrored=step % 2 == 0)
             weight = _FIRST_PENALTY * (_LAST_PENALTY / _FIRST_PENALTY) ** (step / self.steps)
             penalty = weight * area_penalty(small, target)
             gradient = grid_gradient(black_box, self.alternative, grid, -reward, penalty)
@@ -179,7 +188,14 @@ class ExtremalPerturbation(Masker):
         return masks.clamp(0, 1).to(images.dtype)
 
     def _reward(
-        self, black_box: BlackBox, pyramid: Tensor, labels: Labels, small: Mask, *, mirrored: bool
+        self,
+        black_box: BlackBox,
+        pyramid: Tensor,
+        labels: Labels,
+        small: Mask,
+        output: Meaning,
+        *,
+        mirrored: bool,
     ) -> PerImage:
         """The label's logit under each mask, its negative, or the difference, (images * areas,)."""
         masks = _upsampled(small, pyramid)
@@ -187,7 +203,9 @@ class ExtremalPerturbation(Masker):
         edits = [between(pyramid, side).flatten(0, 1) for side in sides[self.variant]]
         # every other step is mirrored: a mask that works only one way round exploits a flaw
         shown = torch.cat(edits)
-        logits = black_box(shown.flip(3) if mirrored else shown)
+        logits, _ = as_logits(black_box(shown.flip(3) if mirrored else shown), output)
+        if isinstance(output, RelativeScores):
+            logits = _SCORE_SPAN / 4 * logits
         classes = labels.repeat_interleave(len(self._areas)).repeat(len(edits))
         strength = logits.gather(1, classes[:, None]).view(len(edits), -1)
         if self.variant == "dual":

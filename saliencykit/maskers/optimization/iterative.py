@@ -17,7 +17,8 @@ from saliencykit.core.checks import numbers, whole_numbers
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.objective import Objective, Trial, run_trial
-from saliencykit.core.output import probability
+from saliencykit.core.output import Meaning, probability
+from saliencykit.core.query_batches import relative_output
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.maskers.optimization.image_batches import (
     default_batch_size,
@@ -141,7 +142,9 @@ class Iterative(Masker):
             masks = SigmoidMask()
 
         def optimized(some: Images, classes: Labels) -> MaskerOutput:
-            return self._optimized(_Batch(black_box, some, classes), masks, seed)
+            own = Generator().manual_seed(seed)
+            output = relative_output(black_box, some, self.alternative, own)
+            return self._optimized(_Batch(black_box, some, classes, output), masks, seed)
 
         # the graphs of both edits of a batch are in memory at once
         batch_size = self.batch_size or default_batch_size(black_box, images, edits=2)
@@ -197,7 +200,8 @@ class Iterative(Masker):
             offsets = shifts.round().long()
             images, mask = _shifted(images, offsets), _shifted(mask, offsets)
         run = partial(run_trial, alternative=self.alternative, fakes=self.objective.fakes)
-        return run(batch.black_box, images, batch.labels, mask, generator=generator)
+        given = (batch.black_box, images, batch.labels, mask)
+        return run(*given, generator=generator, output=batch.output)
 
     def _best_area(
         self, batch: "_Batch", masks: NestedMasks, grid: Tensor, generator: Generator
@@ -226,13 +230,15 @@ class _Batch:
     black_box: BlackBox
     images: Images
     labels: Labels
+    output: Meaning
 
     @property
     def size(self) -> tuple[int, int]:
         return self.images.shape[2], self.images.shape[3]
 
     def rows(self, index: Tensor) -> "_Batch":
-        return _Batch(self.black_box, self.images[index], self.labels[index])
+        output = self.output if isinstance(self.output, str) else self.output[index]
+        return _Batch(self.black_box, self.images[index], self.labels[index], output)
 
 
 def meaningful_perturbation(

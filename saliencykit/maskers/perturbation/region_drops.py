@@ -43,5 +43,5 @@ class RegionDrops:
                 )
             filled = FilledWindows(queries.image, queries.fill, self._windows, self._regions)
             logits = self._window_logits(filled)
-        probability = queries.probability(logits)
-        return probability[0] - probability[1:], probability.max() * ROUNDING
+        evidence = queries.evidence(logits)
+        return evidence[0] - evidence[1:], evidence.abs().max() * ROUNDING

@@ -113,7 +113,7 @@ class Rise(Masker):
         like = images.new_zeros((), dtype=torch.promote_types(images.dtype, torch.float32))
         attributions = torch.stack([each.attributions() for each in estimators])[:, None].to(like)
         error = torch.stack([each.standard_error() for each in estimators])[:, None].to(like)
-        floor = like.new_tensor([each.mean_probability() for each in estimators]) * ROUNDING
+        floor = like.new_tensor([abs(each.mean_evidence()) for each in estimators]) * ROUNDING
         return MaskerOutput(mask_from_attributions(attributions, floor), attributions, error)
 
     def _estimated(self, queries: MaskedQueries) -> ScoreEstimator:
@@ -128,7 +128,7 @@ class Rise(Masker):
             for first in range(0, len(block), _CHECK_EVERY):
                 some = block[first : first + _CHECK_EVERY]
                 logits = queries.logits(len(some), some.masks)
-                estimator.update(some, queries.probability(logits).to(like))
+                estimator.update(some, queries.evidence(logits).to(like))
                 if self._is_enough(estimator):
                     return estimator
         return estimator

@@ -50,7 +50,7 @@ class ScoreEstimator(ABC):
         self._update(masks, deviations, groups)
 
     @final
-    def mean_probability(self) -> float:
+    def mean_evidence(self) -> float:
         """The mean over all samples."""
         return (self.reference or 0.0) + self.total / max(1, self.num_samples)
 

@@ -133,4 +133,4 @@ def test_few_samples_and_constant_responses_stay_finite(estimate, samples):
     assert torch.isfinite(estimator.attributions()).all()
     same, _ = filled(estimate, samples, lambda masks: torch.full((len(masks),), 0.25))
     assert same.attributions().abs().max() < 1e-6
-    assert same.mean_probability() == pytest.approx(0.25)
+    assert same.mean_evidence() == pytest.approx(0.25)

@@ -1,0 +1,116 @@
+"""Planted evidence is found for each kind of output, as well as for exclusive classes."""
+
+from functools import cache
+
+import pytest
+import torch
+from torch import Generator, nn
+from torch.nn.functional import conv_transpose2d
+
+from saliencykit import explain
+from saliencykit.testing.black_boxes import PlantedEvidence, iou
+
+PLANTED = PlantedEvidence(num_classes=2)
+IMAGES, LABELS = PLANTED.examples(2, generator=Generator().manual_seed(0))
+TRUTH = PLANTED.evidence(IMAGES, LABELS)
+MASKERS = {
+    "iterative": "iterative:steps=20,grid_size=16",
+    "rise": "rise:samples=1000,grid_size=16",
+    "gradient": "gradient",
+    "extremal": "extremal-perturbation:areas=0.0625,steps=50,grid_size=16",
+    "cam": "cam",
+    "grad-cam": "grad-cam",
+}
+each_masker = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in ("iterative", "extremal") else [])
+    for name in MASKERS
+]
+
+
+class Planted(nn.Module):
+    """A map of the evidence for two planted classes, its mean, and a linear head."""
+
+    def __init__(self, weight, bias=None):
+        super().__init__()
+        self.maps = Evidence()
+        self.head = nn.Linear(2, len(weight))
+        self.head.weight.data = torch.tensor(weight)
+        self.head.bias.data = torch.tensor(bias or [0.0] * len(weight))
+
+    def forward(self, images):
+        return self.head(self.maps(images).mean((2, 3)))
+
+
+class Evidence(nn.Module):
+    """Where the patch of each class matches best, the square of the match; its mean is the
+    evidence, in [0, 1].
+    """
+
+    def forward(self, images):
+        match = PLANTED._match(images).clamp_min(0).square()
+        best = torch.where(match == match.amax((2, 3), keepdim=True), match, 0)
+        side = PLANTED.side
+        return conv_transpose2d(best, torch.full((2, 1, side, side), 16.0), groups=2)
+
+
+KINDS = {
+    "softmax": (Planted([[8.0, 0.0], [0.0, 8.0]]), "softmax"),
+    "multi-label": (Planted([[8.0, 0.0], [0.0, 8.0], [0.0, 0.0]], [-4.0, -4.0, 3.0]), "sigmoid"),
+    "scores": (Planted([[300.0, 0.0], [0.0, 300.0]], [4000.0, -20.0]), "score"),
+    "one logit": (Planted([[-16.0, 16.0]]), "softmax"),
+    "one logit as a label": (Planted([[-16.0, 16.0]]), "sigmoid"),
+}
+TWIN = (Planted([[8.0, -8.0], [-8.0, 8.0]]), "softmax")  # of one logit
+
+
+def explained(model, output, masker, label=LABELS):
+    return explain(model, IMAGES, label, masker=MASKERS[masker], output=output, inputs="raw")
+
+
+@cache
+def found(kind, masker):
+    """The mean intersection over union with the planted patch, of the mask's best pixels."""
+    mask = explained(*KINDS[kind], masker).mask
+    best = mask >= mask.flatten(1).kthvalue(256 - 16 + 1).values.view(-1, 1, 1, 1)
+    return float(iou((best & (mask > 0)).float(), TRUTH).mean())
+
+
+@pytest.mark.parametrize("kind", list(KINDS)[1:])
+@pytest.mark.parametrize("masker", each_masker)
+def test_the_evidence_is_found_as_for_exclusive_classes(masker, kind):
+    assert found(kind, masker) >= found("softmax", masker) - 0.05
+
+
+@pytest.mark.parametrize("masker", each_masker)
+@pytest.mark.parametrize("label", [0, 1])
+def test_both_answers_of_one_logit_are_those_of_two_outputs(masker, label):
+    one, two = (explained(*case, masker, label) for case in (KINDS["one logit"], TWIN))
+    assert torch.allclose(one.mask, two.mask, atol=1e-4)
+    assert torch.allclose(one.probability, two.probability, atol=1e-6)
+    assert one.mask.amax() > 0
+
+
+def test_a_low_score_is_explained_as_low_and_shown_as_it_is():
+    model = Planted([[-300.0, 0.0]], [41.5])
+    with pytest.warns(UserWarning, match="image 1: score 0 is 41.5 with and without the image"):
+        explanation = explained(model, "score", "rise", None)
+    assert explanation.labels.tolist() == [0, 0]
+    assert torch.allclose(explanation.probability, model(IMAGES)[:, 0])
+    assert iou(explanation.mask[:1], TRUTH[:1]) > 0.5  # of class 0, which lowers the score
+    assert "score -258.5" in repr(explanation)
+    assert ": -258.5, kept " in explanation.caption()
+
+
+def test_a_score_that_the_image_does_not_change_has_nothing_to_explain():
+    model = Planted([[0.0, 0.0]], [41.5])
+    with pytest.warns(UserWarning, match=r"is 41.5 with and without the image .* nothing to expl"):
+        explanation = explained(model, "score", "rise", None)
+    assert explanation.mask.amax() == 0
+
+
+def test_a_constant_label_does_not_compete_with_the_others():
+    model, output = KINDS["multi-label"]
+    explanation = explained(model, output, "gradient")
+    expected = model(IMAGES).sigmoid()[torch.arange(2), LABELS]
+    assert torch.allclose(explanation.probability, expected)
+    assert explained(model, output, "gradient", None).labels.tolist() == LABELS.tolist()
