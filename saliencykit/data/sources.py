@@ -51,6 +51,28 @@ def is_folder(source: object) -> bool:
     )
 
 
+def refuse_inside(directory: Path, source: object, who: str) -> None:
+    """Refuse to write into the folder that the images come from: the next call would take results
+    for images.
+
+    Args:
+        directory: Where results are written.
+        source: As `Dataset.open` takes it.
+        who: The function that writes, for the error message.
+
+    Raises:
+        InputError: The directory is the folder of the images, or inside it.
+    """
+    if not isinstance(source, str | os.PathLike) or not is_folder(source):
+        return
+    folder, inside = Path(source).expanduser().resolve(), directory.resolve()
+    if inside.is_relative_to(folder):
+        raise InputError(
+            f"{who} would write to {directory}, inside the images in {source}, and the next call "
+            "would take its results for images; choose a directory outside of them (--output)."
+        )
+
+
 def records_of(
     source: Any,
     black_box: BlackBox,

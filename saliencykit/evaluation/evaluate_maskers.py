@@ -13,6 +13,7 @@ from saliencykit.core import checks, rng
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.metric import Metric
 from saliencykit.data.dataset import Dataset
+from saliencykit.data.sources import refuse_inside
 from saliencykit.evaluation.evaluation_settings import (
     BASELINES,
     Maskers,
@@ -31,8 +32,7 @@ from saliencykit.evaluation.scores import Scores
 from saliencykit.networks.target_layer import find_target_layer
 from saliencykit.registry.coerce import as_alternative, as_black_box
 from saliencykit.runs.distributed import Processes
-from saliencykit.runs.lock import locked
-from saliencykit.storage.atomic_files import remove_unfinished, writable
+from saliencykit.runs.resumed_run import run_in, same_threads
 
 _PREVIEW = 32  # images for metrics that need others than the scored one
 
@@ -115,6 +115,8 @@ def evaluate(
     checks.seed(seed, "evaluate")
     if not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"evaluate(batch_size={batch_size!r}) takes an integer >= 1.")
+    if output_dir is not None:
+        refuse_inside(Path(output_dir).expanduser(), data, "evaluate")
     black_box = as_black_box(model)
     processes = Processes.of_this_launch(black_box.device)
     source = Dataset.open(
@@ -159,13 +161,12 @@ def _evaluate_in_directory(
     processes, scorer = missing.processes, missing.scorer
     with ExitStack() as stack:
         if processes.rank == 0:
-            writable(run.path)
-            stack.enter_context(locked(run.path / "lock"))
-            remove_unfinished(run.path)
+            stack.enter_context(run_in(run.path, resume=resume))
             if not resume:
                 run.clear()
             run.begin(settings)
         processes.wait()
+        stack.enter_context(same_threads(run.path))
         missing = replace(missing, known={row.key: row.sample for row in run.rows()})
         fill = as_alternative("blur").for_black_box(scorer.black_box)
         files = file_names(run.settings()["maskers"])  # also those of earlier calls

@@ -15,7 +15,7 @@ from saliencykit.core.masker import Masker
 from saliencykit.data.dataset import Dataset, default_num_workers
 from saliencykit.data.label_lookup import class_index
 from saliencykit.data.record import Label
-from saliencykit.data.sources import is_folder
+from saliencykit.data.sources import is_folder, refuse_inside
 from saliencykit.explanation.dataset_job import DatasetJob, OnExplained
 from saliencykit.explanation.dataset_run import ExplanationsDirectory
 from saliencykit.explanation.dataset_worker import Worker
@@ -23,9 +23,8 @@ from saliencykit.explanation.explain_images import default_masker
 from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker
 from saliencykit.runs.distributed import Processes
-from saliencykit.runs.lock import locked
+from saliencykit.runs.resumed_run import run_in, same_threads
 from saliencykit.runs.run_settings import command, text_of, versions
-from saliencykit.storage.atomic_files import writable
 from saliencykit.storage.map_shards import PRECISIONS, Precision
 from saliencykit.storage.saved_explanations import FORMAT, VERSION, SavedExplanations
 
@@ -125,18 +124,19 @@ def explain_dataset(
         CachedCopies(black_box), chosen, fill if verify else None, fixed, seed, map_dtype
     )
     run = ExplanationsDirectory(Path(output_dir).expanduser())
+    refuse_inside(run.path, data, "explain_dataset")
     threads = default_num_workers(num_workers)
     job = DatasetJob(worker, run, processes, batch_size, overlays, threads)
     with ExitStack() as held:
         held.enter_context(rng.isolated(black_box.device))
         if processes.rank == 0:
-            writable(run.path)
-            held.enter_context(locked(run.path / "lock"))
+            held.enter_context(run_in(run.path, resume=resume))
             if not resume:
                 run.clear()
             run.begin(_manifest(worker, images, max_images, batch_size))
             run.recover()
         processes.wait()
+        held.enter_context(same_threads(run.path))
         job.work(images, on_row)
         processes.wait()
         if processes.rank == 0:

@@ -13,12 +13,7 @@ import numpy as np
 from saliencykit.core.errors import InputError
 from saliencykit.core.visible_text import csv_cell
 from saliencykit.runs.run_settings import continued
-from saliencykit.storage.atomic_files import (
-    refuse_links,
-    remove_unfinished,
-    write_beside,
-    write_text,
-)
+from saliencykit.storage.atomic_files import refuse_links, write_beside, write_text
 from saliencykit.storage.explanation_rows import ExplainedRow
 from saliencykit.storage.jsonl import row_files, rows_of
 from saliencykit.storage.map_shards import finish_shard, shard_keys
@@ -111,7 +106,6 @@ class ExplanationsDirectory:
         Raises:
             SaliencyKitError: The disk is full.
         """
-        remove_unfinished(self.path)
         referred: dict[str, set[str]] = {}
         for file in row_files(self.path):
             for _, row in rows_in(file):

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from saliencykit.core import checks
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.output import Output
-from saliencykit.storage.atomic_files import writable
+from saliencykit.storage.atomic_files import beside, writable
 from saliencykit.storage.image_formats import opened_image
 from saliencykit.storage.manifest import read_manifest
 from saliencykit.storage.saved_explanations import is_saved
@@ -57,8 +56,9 @@ def save(explanation: "Explanation", directory: Path) -> Path:
     directory = directory.expanduser()
     writable(directory)
     refuse_run(directory)
-    work = Path(tempfile.mkdtemp(prefix=".partial-", dir=directory))
+    work = beside(directory / "explanation")
     try:
+        work.mkdir()
         names = _write(explanation, work)
         for name in names:  # the manifest is the last of them
             os.replace(work / name, directory / name)

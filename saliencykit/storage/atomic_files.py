@@ -1,13 +1,19 @@
 """Files that survive a kill and a full disk: written beside their place, then moved into it."""
 
 import os
+import re
+import shutil
+import socket
 import tempfile
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from saliencykit.core.errors import InputError, SaliencyKitError
 
+_HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
+_UNFINISHED = re.compile(r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{8})-(?P<process>[0-9]+)")
 RESUMABLE = "Finished results are kept; the same call resumes from them."
 
 
@@ -88,19 +94,54 @@ def write_beside(path: Path, write: Callable[[Path], object], *, advice: str = R
     Raises:
         SaliencyKitError: The disk is full, or the directory cannot be written.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished = beside(path)
     try:
         if not path.parent.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-        beside.unlink(missing_ok=True)  # a link there would lead elsewhere
-        write(beside)
-        with beside.open("rb+") as file:
+        unfinished.unlink(missing_ok=True)  # a link there would lead elsewhere
+        write(unfinished)
+        with unfinished.open("rb+") as file:
             os.fsync(file.fileno())
-        beside.replace(path)
+        unfinished.replace(path)
     except OSError as error:
         with suppress(OSError):  # the parent may be a file
-            beside.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
         raise cannot_write(path, error, advice) from error
+
+
+def beside(path: Path) -> Path:
+    """Where this process writes a file or folder before it moves it to its place. What killed
+    processes of this machine left of the same file is removed.
+
+    Args:
+        path: Its place.
+    """
+    with suppress(OSError):  # the folder is missing, or cannot be read
+        for each in path.parent.iterdir():
+            left = _UNFINISHED.fullmatch(each.name)
+            mine = left is not None and (left["name"], left["host"]) == (path.name, _HOST)
+            if left is not None and mine and not _is_running(int(left["process"])):
+                _remove(each)
+    return path.with_name(f".{path.name}.{_HOST}-{os.getpid()}")
+
+
+def _is_running(process: int) -> bool:
+    if os.name != "posix":  # elsewhere signal 0 is not a question
+        return True
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return isinstance(error, PermissionError)  # another user's
+    except OverflowError:
+        return False
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -109,9 +150,9 @@ def remove_unfinished(folder: Path) -> None:
     Args:
         folder: Searched with its subfolders.
     """
-    for path in folder.rglob(".*"):
-        if path.suffix[1:].isdigit() and path.is_file():
-            path.unlink(missing_ok=True)
+    for path in list(folder.rglob(".*")):
+        if _UNFINISHED.fullmatch(path.name):
+            _remove(path)
 
 
 def write_text(path: Path, text: str, *, advice: str = RESUMABLE) -> None:

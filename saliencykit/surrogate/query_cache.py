@@ -26,7 +26,7 @@ FORMAT = 1
 _KEY = "saliencykit-answers"
 _AFTER = "the files after it, or use another directory."
 _BATCH = 32  # images per query, for a model that names no limit
-_FLUSH = 10.0  # seconds between writes, at most; and at the end, however it ends
+_FLUSH = 1.0  # seconds between writes, at most; and at the end, however it ends
 
 
 class _Header(Struct):

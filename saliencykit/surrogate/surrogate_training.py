@@ -4,6 +4,7 @@ import hashlib
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -19,13 +20,15 @@ from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core import checks, rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import name_of
+from saliencykit.core.checks import name_of, reason_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Logits
 from saliencykit.data.dataset import Dataset
+from saliencykit.data.sources import refuse_inside
 from saliencykit.data.training_images import TrainingImages, read_training_images
 from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.registry.coerce import as_alternative, as_black_box
+from saliencykit.runs.resumed_run import run_in
 from saliencykit.surrogate.distillation import SurrogateStep, distill
 from saliencykit.surrogate.fidelity import RULE, fidelity, is_low
 from saliencykit.surrogate.masked_images import (
@@ -125,14 +128,21 @@ def fit_surrogate(
     original = as_black_box(model)
     fill = as_alternative(alternative).for_black_box(original)
     where = original.device if device is None else _device(device)
-    with rng.isolated(where):
+    directory = None if checkpoint_dir is None else Path(checkpoint_dir).expanduser()
+    with ExitStack() as held:
+        held.enter_context(rng.isolated(where))
+        if directory is not None:
+            refuse_inside(directory, images, "fit_surrogate")
+            held.enter_context(run_in(directory, resume=resume))
         dataset = Dataset.open(images, original, use_labels=False)
         every = read_training_images(dataset, memory=_MEMORY // 2, seed=seed, who="fit_surrogate")
         asked = _Queries.of(every, queries, fill, seed)
         say(asked.summary(every))
+        channels, *size = every.pixels.shape[1:]
+        _try_network(network, original, (size[0], size[1]), channels, where)
         source_hash = _source_hash(original, every, asked.held_out, fill, seed)
-        answers = _answers(original, asked.images, source_hash, checkpoint_dir, resume, tell, say)
-        classes, (channels, *size) = answers.shape[1], every.pixels.shape[1:]
+        answers = _answers(original, asked.images, source_hash, directory, resume, tell, say)
+        classes = answers.shape[1]
         torch.manual_seed(seed)
         net, architecture, statistics = make_surrogate_network(
             network, classes, (size[0], size[1]), channels
@@ -244,6 +254,41 @@ class _Queries:
         )
 
 
+def _try_network(
+    network: str | nn.Module | None,
+    original: BlackBox,
+    size: tuple[int, int],
+    channels: int,
+    device: torch.device,
+) -> None:
+    """Run the network once before the model is queried, which may cost money.
+
+    Raises:
+        InputError: There is no such network, or it does not return logits for these images.
+    """
+    try:
+        classes = original.num_classes
+    except InputError:  # a model that has not been queried yet
+        classes = None
+    trial, _, _ = make_surrogate_network(network, classes or 2, size, channels)
+    images = torch.zeros(2, channels, *size, device=device)
+    try:
+        with torch.no_grad():
+            logits = trial.to(device).eval()(images)
+    except Exception as error:
+        raise InputError(
+            f"the network {name_of(trial)} fails on images {tuple(images.shape)}: "
+            f"{reason_of(error)}"
+        ) from error
+    shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else name_of(logits)
+    known = isinstance(network, nn.Module) and classes is not None
+    if not isinstance(shape, tuple) or len(shape) != 2 or (known and shape[1] != classes):
+        raise InputError(
+            f"the network {name_of(trial)} must return logits (B, {classes or 'classes'}) for "
+            f"images {tuple(images.shape)}; it returned {shape}."
+        )
+
+
 def _source_hash(
     original: BlackBox, every: TrainingImages, held_out: int, fill: Alternative, seed: int
 ) -> str:
@@ -260,7 +305,7 @@ def _answers(
     original: BlackBox,
     images: MaskedImages,
     source_hash: str,
-    checkpoint_dir: str | Path | None,
+    directory: Path | None,
     resume: bool,
     tell: Callable[[SurrogateStep], None],
     say: Callable[[str], None],
@@ -269,13 +314,13 @@ def _answers(
         original,
         images,
         source_hash,
-        None if checkpoint_dir is None else Path(checkpoint_dir).expanduser(),
+        directory,
         resume=resume,
         on_progress=lambda done, total: tell(SurrogateStep("querying", done, total)),
     )
     if len(cache):
         count = min(len(cache), len(images))
-        say(f"{count} of {len(images)} answers are in {checkpoint_dir}")
+        say(f"{count} of {len(images)} answers are in {directory}")
     return cache.logits()
 
 

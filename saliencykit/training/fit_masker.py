@@ -5,6 +5,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -22,7 +23,7 @@ from saliencykit.core.objective import Objective
 from saliencykit.core.types import Images, Labels
 from saliencykit.data.dataset import Dataset
 from saliencykit.data.sources import Labels as GivenLabels
-from saliencykit.data.sources import is_folder
+from saliencykit.data.sources import is_folder, refuse_inside
 from saliencykit.data.training_images import TrainingImages, read_training_images
 from saliencykit.maskers.realtime.encoder import Encoder
 from saliencykit.maskers.realtime.masking_network import (
@@ -35,7 +36,7 @@ from saliencykit.networks.model_fingerprint import fingerprint
 from saliencykit.networks.partial_network import PartialNetwork
 from saliencykit.networks.split_layer import choose_split_layer
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_objective
-from saliencykit.storage.atomic_files import writable
+from saliencykit.runs.resumed_run import run_in, same_threads
 from saliencykit.terms.area import AREAS, Area
 from saliencykit.terms.presets import paper
 from saliencykit.training.cache import bytes_per_view, fill_cache, make_views
@@ -144,7 +145,8 @@ def fit(
     References:
         Dabkowski & Gal 2017, section 4.
     """
-    started, directory = time.perf_counter(), _directory(checkpoint_dir)
+    started = time.perf_counter()
+    directory = None if checkpoint_dir is None else Path(checkpoint_dir).expanduser()
     checks.seed(seed, "fit")
     black_box = _differentiable(model)
     accelerator = _accelerator(black_box)
@@ -154,7 +156,10 @@ def fit(
     options |= {"warmup_steps": warmup_steps, "views_per_image": views_per_image, "area": area}
     options |= {"fake_class_rate": fake_class_rate, "mixed_precision": mixed_precision}
     with_labels = labels is not None or not is_folder(images)
-    with rng.isolated(black_box.device):
+    with ExitStack() as held:
+        held.enter_context(rng.isolated(black_box.device))
+        if directory is not None:
+            _prepare(directory, images, accelerator, resume, held)
         dataset = Dataset.open(images, black_box, labels=labels, use_labels=with_labels)
         every = read_training_images(dataset, memory=cache_bytes // 2, seed=seed)
         data = _Split.of(every, seed, accelerator)
@@ -178,12 +183,15 @@ def _silent(line: str) -> None:
     """Say nothing."""
 
 
-def _directory(checkpoint_dir: str | Path | None) -> Path | None:
-    if checkpoint_dir is None:
-        return None
-    directory = Path(checkpoint_dir).expanduser()
-    writable(directory)
-    return directory
+def _prepare(
+    directory: Path, images: Any, accelerator: "Accelerator", resume: bool, held: ExitStack
+) -> None:
+    """Lock the directory of the checkpoints until the training ends."""
+    refuse_inside(directory, images, "fit")
+    if accelerator.is_main_process:
+        held.enter_context(run_in(directory, resume=resume))
+    accelerator.wait_for_everyone()
+    held.enter_context(same_threads(directory))
 
 
 def _differentiable(model: object) -> BlackBox:

@@ -21,7 +21,8 @@ from saliencykit.maskers.realtime.encoder import Features
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
 from saliencykit.maskers.realtime.selector import ClassFilters
 from saliencykit.networks.partial_network import PartialNetwork
-from saliencykit.storage.jsonl import append_lines
+from saliencykit.storage.atomic_files import write_text
+from saliencykit.storage.jsonl import append_lines, json_lines
 from saliencykit.terms.area import AREAS
 from saliencykit.training.cache import Cache
 from saliencykit.training.fit_checkpoint import load_state, save_state
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _STEERING = 0.04  # change of the area's weight per step and relative error of the area
 _HELPER = 0.1  # weight of phase 1's loss in phase 2, where the filters are trained
+_SAVE_SECONDS = 60.0  # between checkpoints, at most
 _NOISE = 0.04  # of the validation score, on about fifty images
 
 
@@ -99,6 +101,7 @@ class Loop:
             InputError: The checkpoint is damaged or belongs to another training.
         """
         started, schedule = time.perf_counter(), self.schedule
+        saved = started
         if resume:
             self._resume()
         self.optimizer.broadcast()
@@ -114,8 +117,10 @@ class Loop:
             due = since_warmup > 0 and since_warmup % schedule.validate_every == 0
             if due and self.done < schedule.steps:
                 self.stopped = self._should_stop()
-            if self.done % schedule.save_every == 0:
+            late = time.perf_counter() - saved > _SAVE_SECONDS
+            if late or self.done % schedule.save_every == 0:
                 self._save()
+                saved = time.perf_counter()
         report = self._validate()
         best = max((v["score"] for v in self.validations), default=-math.inf)
         if self.best is not None and report.score < best - 2 * _NOISE:
@@ -315,7 +320,17 @@ class Loop:
         self.done, self.area_weight = state["done"], state["area_weight"]
         self.smoothed_area, self.validations = state["smoothed_area"], state["validations"]
         self.stopped = state["stopped"]
+        if self.accelerator.is_main_process:  # later steps are taken, and logged, again
+            log = path.with_name("log.jsonl")
+            rows = [row for _, row in json_lines(log) if _step_of(row) <= self.done]
+            write_text(log, "".join(f"{json.dumps(row)}\n" for row in rows))
 
     def _log(self, row: dict[str, Any]) -> None:
         if self.directory is not None and self.accelerator.is_main_process:
             append_lines(self.directory / "log.jsonl", [json.dumps(row)])
+
+
+def _step_of(row: dict[str, Any]) -> float:
+    """The step that a row of the log is about; infinite for the end of an earlier call."""
+    step = row.get("step", row.get("validation", {}).get("step", math.inf))
+    return float(step["number"] if isinstance(step, dict) else step)

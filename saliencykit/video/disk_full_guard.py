@@ -3,11 +3,11 @@
 import errno
 import io
 import os
-import tempfile
 from pathlib import Path
 from typing import final
 
 from saliencykit.core.errors import InputError
+from saliencykit.storage.atomic_files import beside
 
 _RESERVE = 4 * 2**20  # bytes; an MP4 file ends in an index of about 20 bytes per frame
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -32,15 +32,15 @@ class ReserveFile:
         self.path, self.full, self.left = path, False, reserve
         self._reserved: Path | None = None
         try:
-            handle, name = tempfile.mkstemp(prefix=".partial-", suffix=path.suffix, dir=path.parent)
-            self._part, self._file = Path(name), io.FileIO(handle, "r+b")
+            self._part = beside(path)
+            self._file = io.FileIO(self._part, "x+b")
         except OSError as error:
             raise InputError(
                 f"cannot write to {path.parent}: {error.strerror or error}; choose another "
                 "directory."
             ) from error
         try:
-            self._reserved = self._part.with_name(self._part.name + ".room")
+            self._reserved = beside(path.with_name(f"{path.name}.reserve"))
             with self._reserved.open("wb") as room:
                 room.write(bytes(reserve))
         except OSError as error:
@@ -75,9 +75,6 @@ class ReserveFile:
         """Close it and move it to its path, replacing an existing file."""
         self._file.close()
         self._release()
-        umask = os.umask(0)
-        os.umask(umask)
-        self._part.chmod(0o666 & ~umask)  # mkstemp creates files for the owner only
         os.replace(self._part, self.path)
 
     def drop(self) -> None:

@@ -42,7 +42,7 @@ def test_writable_makes_the_directory_or_says_why_not(tmp_path):
 
 def test_what_a_kill_left_beside_a_file_is_removed_and_nothing_else(tmp_path):
     (tmp_path / "deep").mkdir()
-    left = [tmp_path / ".manifest.json.4711", tmp_path / "deep" / ".a.png.12"]
+    left = [tmp_path / ".manifest.json.0a1b2c3d-4711", tmp_path / "deep" / ".a.png.00000000-12"]
     kept = [
         tmp_path / ".hidden",
         tmp_path / ".notes.txt",

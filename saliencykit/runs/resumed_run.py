@@ -1,0 +1,54 @@
+"""A run in a directory: one launch at a time, no leftovers, and the same number of threads whenever
+it is resumed.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from saliencykit.runs.lock import locked
+from saliencykit.storage.atomic_files import remove_unfinished, writable, write_text
+
+_THREADS = "threads.txt"
+
+
+@contextmanager
+def run_in(directory: Path, *, resume: bool) -> Iterator[None]:
+    """In this block a run writes to a directory; for the one process that prepares it.
+
+    Args:
+        directory: Created if needed. Unfinished files of killed processes are removed.
+        resume: Continue the run in the directory; False: it is started anew.
+
+    Raises:
+        InputError: Nothing can be written there, or another process is writing there.
+    """
+    writable(directory)
+    with locked(directory / "lock"):
+        remove_unfinished(directory)
+        if not resume:
+            (directory / _THREADS).unlink(missing_ok=True)
+        with same_threads(directory):
+            yield
+
+
+@contextmanager
+def same_threads(directory: Path) -> Iterator[None]:
+    """In this block torch uses as many threads as when the run was started, because the last digits
+    of sums depend on them.
+
+    Args:
+        directory: The number is recorded there, in `threads.txt`.
+    """
+    own = count = torch.get_num_threads()
+    try:
+        count = int((directory / _THREADS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        write_text(directory / _THREADS, f"{own}\n")
+    torch.set_num_threads(count if 0 < count < 2**16 else own)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(own)
