@@ -24,12 +24,14 @@ class Batch:
         sample: The images on the CPU, with labels, boxes (where known) and names; None if the image
             failed.
         failure: Why this one image has no sample, for example because it is damaged.
+        file_keys: One per image, see `LoadedImage`.
     """
 
     indices: tuple[int, ...]
     names: tuple[str, ...]
     sample: Sample | None
     failure: str | None = None
+    file_keys: tuple[str | None, ...] = ()
 
 
 def make_batches(
@@ -39,7 +41,7 @@ def make_batches(
     for block in in_blocks(images, batch_size):
         for each in block:
             if each.image is None:
-                yield Batch((each.index,), (each.name,), None, each.failure)
+                yield Batch((each.index,), (each.name,), None, each.failure, (each.file_key,))
         for same in by_size(block):
             labels = _labels(same, black_box)
             yield from _samples(same, labels)
@@ -127,7 +129,7 @@ def _samples(images: Sequence[LoadedImage], labels: Sequence[int | str]) -> Iter
     ]
     for each, label in zip(images, labels, strict=True):
         if isinstance(label, str):
-            yield Batch((each.index,), (each.name,), None, label)
+            yield Batch((each.index,), (each.name,), None, label, (each.file_key,))
     if good:
         boxes = tuple(torch.zeros(0, 4) if each.boxes is None else each.boxes for each, _ in good)
         names = tuple(each.name for each, _ in good)
@@ -137,4 +139,5 @@ def _samples(images: Sequence[LoadedImage], labels: Sequence[int | str]) -> Iter
             boxes if any(each.boxes is not None for each, _ in good) else None,
             names,
         )
-        yield Batch(tuple(each.index for each, _ in good), names, sample)
+        indices, keys = zip(*((each.index, each.file_key) for each, _ in good), strict=True)
+        yield Batch(indices, names, sample, file_keys=keys)

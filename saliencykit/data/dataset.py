@@ -1,6 +1,7 @@
 """Dataset: images with labels and bounding boxes, in any form, opened once per command."""
 
 import os
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,19 +11,26 @@ from pathlib import Path
 from typing import Any, TypeAlias, final
 
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.errors import InputError, SaliencyKitError
+from saliencykit.core.checks import reason_of
+from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Sample
 from saliencykit.data.annotations import visible_boxes
 from saliencykit.data.batches import Batch, few_images, make_batches
+from saliencykit.data.decoding_budget import DECODING, pixel_count, reduced
 from saliencykit.data.description import describe_source
+from saliencykit.data.file_key import file_key, is_replaced
 from saliencykit.data.images import as_images
 from saliencykit.data.label_lookup import class_index
 from saliencykit.data.loaded_image import LoadedImage
 from saliencykit.data.record import Record
 from saliencykit.data.sources import Labels, records_of
+from saliencykit.runs.batch_runner import OUT_OF_MEMORY
 
 Select: TypeAlias = Callable[[int, str], bool]
 """From an image's index and name to whether it is selected."""
+KnownImage: TypeAlias = tuple[int, str, str | None, str | None]
+"""Index, name, key of the file and failure of an image that has results."""
+_NAMED = 5  # replaced images that the warning names
 _AHEAD = 24  # images ready per thread: more than a batch, so that one large photo delays nobody
 _MOST_THREADS = 8  # more than these and the disk is the bottleneck
 
@@ -287,7 +295,7 @@ class Dataset:
 
     def _open(self, index: int, record: Record, keep: bool) -> LoadedImage:
         """The image at the model's size, and its class."""
-        name = record.name
+        name, key = record.name, file_key(record.image)
         try:
             record = record.fetched()
             if record.failure is not None:
@@ -295,16 +303,49 @@ class Dataset:
             label = None
             if self.use_labels and record.label is not None:
                 label = class_index(record.label, self.black_box, self.classes)
-            read = as_images(record.image, self.black_box, inputs="raw")
+            with DECODING.held(pixel_count(record.image)):
+                read = as_images(record.image, self.black_box, inputs="raw")
             if len(read) != 1:
                 raise InputError(f"{name} is {len(read)} images; expected one.")
             boxes, geometry = record.boxes, read.geometries[0]
             if boxes is not None and geometry is not None:
                 boxes = visible_boxes(boxes, geometry)
             source = read.source_images[0] if keep else None
-            return LoadedImage(index, name, read.images, label, boxes, geometry, source)
-        except SaliencyKitError as error:
-            return LoadedImage(index, name, failure=str(error))
+            if source is not None:
+                source, geometry = reduced(source, geometry)
+            whole = (read.images, label, boxes, geometry, source)
+            return LoadedImage(index, name, *whole, file_key=key)
+        except Exception as error:  # the memory is too small, or a model's `prepare` raises
+            return LoadedImage(index, name, failure=reason_of(error), file_key=key)
+
+    def stale(self, known: Iterable[KnownImage]) -> set[int]:
+        """The indices of images whose results are to be computed again: the file was replaced, or
+        memory was short.
+
+        Args:
+            known: Index, name, `LoadedImage.file_key` and failure of each image with results.
+                Files of an iterable that is read one item at a time are not checked.
+
+        Warns:
+            UserWarning: Files were replaced; the message names some.
+        """
+        records = list(self._unique(self._records)) if isinstance(self._records, list) else []
+        replaced, short = {}, set()
+        for index, name, key, failure in known:
+            if OUT_OF_MEMORY in (failure or ""):
+                short.add(index)
+                continue
+            record = records[index] if index < len(records) else None
+            if record is not None and record.name == name and is_replaced(record.image, key):
+                replaced[index] = name
+        if replaced:
+            few = ", ".join(list(replaced.values())[:_NAMED])
+            more = f" and {len(replaced) - _NAMED} more" if len(replaced) > _NAMED else ""
+            warnings.warn(
+                f"files were replaced and their results are computed again: {few}{more}",
+                stacklevel=3,
+            )
+        return short | replaced.keys()
 
 
 def default_num_workers(num_workers: int | None) -> int:

@@ -26,6 +26,7 @@ class LoadedImage:
         geometry: Where `image` lies in the source image; None for tensors.
         source_image: The source image, if it was to be kept.
         failure: Why it cannot be used; None if all is well.
+        file_key: Of its file, see `data.file_key`; None for what is not a file.
     """
 
     index: int
@@ -36,3 +37,4 @@ class LoadedImage:
     geometry: Geometry | None = None
     source_image: "Image | None" = None
     failure: str | None = None
+    file_key: str | None = None

@@ -165,6 +165,10 @@ def _evaluate_in_directory(
             if not resume:
                 run.clear()
             run.begin(settings)
+            known = {row.index: (row.sample, row.file_key, row.failure) for row in run.rows()}
+            stale = missing.data.stale((index, *facts) for index, facts in known.items())
+            if stale:
+                run.merge(without=stale)
         processes.wait()
         stack.enter_context(same_threads(run.path))
         missing = replace(missing, known={row.key: row.sample for row in run.rows()})

@@ -1,7 +1,7 @@
 """MissingRows: scores what a run does not have yet, batch by batch."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias, final
 
 from saliencykit.core.errors import InputError
@@ -65,8 +65,13 @@ class MissingRows:
                 for name in maskers
                 if any((index, name) not in self.known for index in batch.indices)
             ]
+            keys = dict(zip(batch.indices, batch.file_keys, strict=True))
             for scored in self.scorer.score(batch, missing):
-                new = [each for each in scored if each.row.key not in self.known]
+                new = [
+                    replace(each, row=replace(each.row, file_key=keys[each.row.index]))
+                    for each in scored
+                    if each.row.key not in self.known
+                ]
                 yield new
                 for each in new:
                     done += 1

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -111,9 +111,9 @@ class RunDirectory:
         """The file that one process appends its rows to."""
         return rows_of(self.path, rank)
 
-    def merge(self) -> None:
-        """Write the rows of all processes to one file, in order."""
-        text = "".join(row.line() + "\n" for row in self.rows())
+    def merge(self, without: Collection[int] = ()) -> None:
+        """Write the rows of all processes to one file, in order, without those of some images."""
+        text = "".join(row.line() + "\n" for row in self.rows() if row.index not in without)
         path = self.rows_of(0)
         if not path.exists() or path.read_bytes() != text.encode(errors="replace"):
             write_text(path, text)

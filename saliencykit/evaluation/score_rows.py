@@ -30,6 +30,7 @@ class Row:
         seconds: Time for computing this mask, its share of the batch.
         scores: By `metric` or `metric/part`; NaN where a metric does not apply.
         failure: Why scores are missing; None if none is.
+        file_key: The key of the image's file (`data.file_key`); None for what is not a file.
     """
 
     sample: str
@@ -41,6 +42,7 @@ class Row:
     seconds: Finite | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     failure: str | None = None
+    file_key: str | None = None
 
     @property
     def key(self) -> tuple[int, str]:

@@ -135,6 +135,9 @@ def explain_dataset(
                 run.clear()
             run.begin(_manifest(worker, images, max_images, batch_size))
             run.recover()
+            stale = images.stale(run.known_images())
+            if stale:
+                run.merge(without=stale)
         processes.wait()
         held.enter_context(same_threads(run.path))
         job.work(images, on_row)

@@ -10,7 +10,7 @@ from saliencykit.data.batches import by_size, in_blocks
 from saliencykit.data.dataset import Dataset
 from saliencykit.data.loaded_image import LoadedImage
 from saliencykit.explanation.dataset_run import ExplanationsDirectory, overlay_path, save_overlay
-from saliencykit.explanation.dataset_worker import Explained, Worker, draw
+from saliencykit.explanation.dataset_worker import Explained, Worker, draw, failed_row
 from saliencykit.runs.distributed import Processes
 from saliencykit.storage.explanation_rows import ExplainedRow
 from saliencykit.storage.jsonl import append_lines
@@ -86,9 +86,7 @@ class DatasetJob:
     def _explained(self, block: list[LoadedImage]) -> list[Explained]:
         """In the order of the images."""
         explained = [
-            Explained(each, ExplainedRow(name=each.name, index=each.index, failure=each.failure))
-            for each in block
-            if each.image is None
+            Explained(each, failed_row(each, each.failure)) for each in block if each.image is None
         ]
         for same in by_size(block):
             explained += self.worker.explain(same)

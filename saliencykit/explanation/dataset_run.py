@@ -3,7 +3,7 @@
 import csv
 import json
 from array import array
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, final
@@ -12,6 +12,7 @@ import numpy as np
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.visible_text import csv_cell
+from saliencykit.data.dataset import KnownImage
 from saliencykit.runs.run_settings import continued
 from saliencykit.storage.atomic_files import refuse_links, write_beside, write_text
 from saliencykit.storage.explanation_rows import ExplainedRow
@@ -115,20 +116,28 @@ class ExplanationsDirectory:
             if path.suffix == ".open":
                 finish_shard(path, referred.get(path.stem, set()))
         there = {shard: shard_keys(self.path, shard) for shard in referred}
-        if len(row_files(self.path)) > 1 or any(
-            keys - there[shard] for shard, keys in referred.items()
-        ):
+        lost = any(keys - there[shard] for shard, keys in referred.items())
+        if lost or len(row_files(self.path)) > 1:
             self.merge(there)
 
     def known(self) -> dict[int, str]:
         """The names of the explained images, by index."""
-        return {row.index: row.name for path in row_files(self.path) for _, row in rows_in(path)}
+        return {index: name for index, name, *_ in self.known_images()}
 
-    def merge(self, there: Mapping[str, set[str]] | None = None) -> None:
+    def known_images(self) -> Iterator[KnownImage]:
+        """The explained images, for `Dataset.stale`."""
+        for path in row_files(self.path):
+            for _, row in rows_in(path):
+                yield row.index, row.name, row.file_key, row.failure
+
+    def merge(
+        self, there: Mapping[str, set[str]] | None = None, without: Collection[int] = ()
+    ) -> None:
         """Merge the rows of all processes into one file, in order, one per image.
 
         Args:
             there: The keys of each shard, to leave out rows without their maps.
+            without: Indices of images to leave out.
 
         Raises:
             SaliencyKitError: The disk is full; the rows are as they were.
@@ -142,7 +151,8 @@ class ExplanationsDirectory:
         )
         for place, file in enumerate(files):
             for start, row in rows_in(file):
-                if there is None or row.shard is None or row.key in there.get(row.shard, ()):
+                complete = there is None or row.shard is None or row.key in there.get(row.shard, ())
+                if complete and row.index not in without:
                     indices.append(row.index)
                     places.append(place)
                     starts.append(start)

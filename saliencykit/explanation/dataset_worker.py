@@ -74,9 +74,7 @@ class Worker:
         """
 
         def failed(row: int, error: Exception) -> Explained:
-            name, index = images[row].name, images[row].index
-            failure = ExplainedRow(name=name, index=index, failure=reason_of(error))
-            return Explained(images[row], failure)
+            return Explained(images[row], failed_row(images[row], reason_of(error)))
 
         return run_batch(
             lambda rows: self._together([images[row] for row in rows]),
@@ -122,6 +120,7 @@ class Worker:
                 label_name=names[label] if label < len(names) else None,
                 size=(images.shape[2], images.shape[3]),
                 image_key=hexadecimal(keys[i]),
+                file_key=each.file_key,
                 **{name: values[i] for name, values in columns.items()},  # type: ignore[arg-type]
             )
             explained.append(Explained(each, row, maps[i], mask[i : i + 1]))
@@ -138,6 +137,13 @@ def _columns(result: BatchResult, output: Output) -> dict[str, list[float]]:
         columns["kept"] = reported(result.trial.preserved, result.labels, output)
         columns["dropped"] = reported(result.trial.destroyed, result.labels, output)
     return {name: values.tolist() for name, values in columns.items()}
+
+
+def failed_row(image: LoadedImage, failure: str | None) -> ExplainedRow:
+    """The row of an image that has no map."""
+    return ExplainedRow(
+        name=image.name, index=image.index, file_key=image.file_key, failure=failure
+    )
 
 
 def draw(image: LoadedImage, mask: Mask) -> "Image":

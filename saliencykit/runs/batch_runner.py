@@ -15,6 +15,8 @@ from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.objective import Trial, run_trial
 from saliencykit.core.types import Images, Labels, Logits
 
+OUT_OF_MEMORY = "needs more memory than"
+"""In the failure of an image for which the device's memory was too small."""
 _T = TypeVar("_T")
 
 
@@ -93,7 +95,8 @@ def run_batch(
         split: Also try each image alone where the memory is too small for the batch.
 
     Raises:
-        DeviceMemoryError: The device's memory is too small; the message says what to do.
+        DeviceMemoryError: The device's memory is too small for several images; the message says
+            what to do.
 
     Example:
         >>> def halve(rows):
@@ -105,8 +108,10 @@ def run_batch(
     try:
         with memory_advice(device, who, len(rows)):
             return list(work(rows))
-    except DeviceMemoryError:
-        if not split or len(rows) == 1:
+    except DeviceMemoryError as error:
+        if len(rows) == 1:  # one image that is too large is not the end of a run
+            return [on_failure(rows[0], error)]
+        if not split:
             raise
     except Exception as error:
         if len(rows) == 1:
@@ -135,6 +140,4 @@ def memory_advice(device: torch.device, who: str, count: int) -> Iterator[None]:
             if count > 1
             else "one image; use smaller images, a smaller model or another device."
         )
-        raise DeviceMemoryError(
-            f"{who} needs more memory than {device} has for {advice}"
-        ) from error
+        raise DeviceMemoryError(f"{who} {OUT_OF_MEMORY} {device} has for {advice}") from error

@@ -32,6 +32,7 @@ class ExplainedRow:
         dropped: p(class) with the masked region replaced; None without verification.
         seconds: Time in the networks, the image's share of its batch.
         size: Height and width of the model's input in pixels.
+        file_key: The key of the image's file (`data.file_key`); None for what is not a file.
         image_key: The key of the input's pixels (`core.rng.image_keys`), 16 hexadecimal digits.
         shard: The name of the file with the map, without suffix.
         key: The map's name in that file.
@@ -49,6 +50,7 @@ class ExplainedRow:
     seconds: Finite | None = None
     size: Size | None = None
     image_key: str | None = None
+    file_key: str | None = None
     shard: ShardName | None = None
     key: str | None = None
     failure: str | None = None

@@ -35,10 +35,15 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
         raise InputError(
             f"{str(path)!r} is not an image that Pillow can read as one of {', '.join(_FORMATS)}."
         ) from error
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(
             f"{str(path)!r} is too large to be opened safely ({error}) Resize it first: "
             "models see a few hundred pixels."
+        ) from error
+    except MemoryError as error:
+        raise InputError(
+            f"{str(path)!r} has more pixels than there is memory for; resize it first: models see "
+            "a few hundred pixels."
         ) from error
     # truncated or damaged: Pillow raises OSError, SyntaxError, struct.error, zlib.error ...
     except Exception as error:

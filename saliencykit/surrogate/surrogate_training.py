@@ -266,10 +266,8 @@ def _try_network(
     Raises:
         InputError: There is no such network, or it does not return logits for these images.
     """
-    try:
-        classes = original.num_classes
-    except InputError:  # a model that has not been queried yet
-        classes = None
+    # not `num_classes`: a model that does not know it would be queried
+    classes = len(original.class_names) if original.class_names else None
     trial, _, _ = make_surrogate_network(network, classes or 2, size, channels)
     images = torch.zeros(2, channels, *size, device=device)
     try:
@@ -284,8 +282,8 @@ def _try_network(
     known = isinstance(network, nn.Module) and classes is not None
     if not isinstance(shape, tuple) or len(shape) != 2 or (known and shape[1] != classes):
         raise InputError(
-            f"the network {name_of(trial)} must return logits (B, {classes or 'classes'}) for "
-            f"images {tuple(images.shape)}; it returned {shape}."
+            f"a surrogate's network returns logits (B, {classes or 'K'}); {name_of(trial)} "
+            f"returned {shape} for images {tuple(images.shape)}."
         )
 
 

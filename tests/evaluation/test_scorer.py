@@ -41,10 +41,13 @@ class Hungry(Masker):
         raise MemoryError
 
 
-def test_out_of_memory_is_an_error_and_not_a_row(black_box, examples):
+def test_a_batch_too_large_for_memory_is_an_error_and_one_image_a_row(black_box, examples):
     scorer = Scorer(CachedCopies(black_box), {"hungry": Hungry()}, {"area": Area()}, 0)
     with pytest.raises(SaliencyKitError, match="hungry needs more memory than cpu has"):
         list(scorer.score(Batch((0, 1, 2, 3), tuple("abcd"), Sample(*examples)), ["hungry"]))
+    one = Batch((0,), ("a",), Sample(examples[0][:1], examples[1][:1]))
+    (((scored,),),) = [list(scorer.score(one, ["hungry"]))]
+    assert scored.row.failure.startswith("hungry needs more memory than cpu has for one image")
 
 
 def test_a_trained_masker_shares_the_classifiers_pass():

@@ -114,7 +114,7 @@ def test_rows_maps_and_table_say_what_explain_says(black_box, pairs, tmp_path):
     assert files(tmp_path / "run") == [
         "lock", "manifest.json", "maps-0-0.safetensors", "overlays/0000/0000000.png",
         "overlays/0000/0000001.png", "rows.jsonl",
-        "table.csv",
+        "table.csv", "threads.txt",
     ]  # fmt: skip
     table = list(csv.DictReader((tmp_path / "run" / "table.csv").open()))
     assert [float(line["area"]) for line in table] == [row.area for row in saved.rows()]

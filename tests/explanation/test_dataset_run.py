@@ -53,16 +53,12 @@ def test_recovering_finishes_shards_and_drops_what_has_no_map(tmp_path):
     write(folder, 0, [2], "maps-0-1")
     write(folder, 1, [3], "maps-1-0")
     (tmp_path / "maps-1-0.open").unlink()
-    half = overlay_path(tmp_path, 3).with_name(".0000003.png.77")
-    half.parent.mkdir(parents=True)
-    half.write_bytes(b"half of an overlay")
     append_lines(folder.rows_of(1), [ExplainedRow(name="bad", index=9, failure="damaged").line()])
     for _ in range(2):
         folder.recover()
         assert folder.known() == {0: "0.png", 1: "1.png", 2: "2.png", 9: "bad"}
-        there = ["maps-0-0.safetensors", "maps-0-1.safetensors", "overlays", "rows.jsonl"]
+        there = ["maps-0-0.safetensors", "maps-0-1.safetensors", "rows.jsonl"]
         assert sorted(path.name for path in tmp_path.iterdir()) == there
-        assert not half.exists()
     assert (folder.next_shard(0), folder.next_shard(1)) == (2, 0)
 
 

@@ -46,8 +46,10 @@ class Hungry(Masker):
         raise MemoryError
 
 
-def test_too_little_memory_ends_the_run_with_a_sentence(black_box):
-    with pytest.raises(
-        SaliencyKitError, match="Hungry needs more memory than cpu has for one image"
-    ):
-        Worker(CachedCopies(black_box), Hungry(), None, None, 0, "uint8").explain([picture(0)])
+def test_one_image_too_large_for_memory_is_a_row_and_a_batch_is_an_error(black_box):
+    worker = Worker(CachedCopies(black_box), Hungry(), None, None, 0, "uint8")
+    (one,) = worker.explain([picture(0)])
+    assert one.map is None
+    assert one.row.failure.startswith("Hungry needs more memory than cpu has for one image")
+    with pytest.raises(SaliencyKitError, match="for a batch of 2 images; use a smaller batch"):
+        worker.explain([picture(0), picture(1)])

@@ -49,7 +49,7 @@ def test_too_little_memory_stops_with_what_to_do():
     ):
         run(work, 3)
     with pytest.raises(DeviceMemoryError, match="for one image; use smaller images"):
-        run(work, 1)
+        raise run(work, 1, on_failure=lambda row, error: error)[0]
 
 
 def test_where_wanted_a_batch_too_large_for_memory_is_split():
@@ -61,3 +61,10 @@ def test_where_wanted_a_batch_too_large_for_memory_is_split():
     assert run(work, 3, split=True) == [0, 1, 2]
     with pytest.raises(DeviceMemoryError):
         run(work, 3)
+
+    def too_large(rows):
+        if 1 in rows:
+            raise MemoryError
+        return list(rows)
+
+    assert run(too_large, 3, lambda row, error: "too large", split=True) == [0, "too large", 2]

@@ -1,0 +1,50 @@
+"""The key of an image file, by which a resumed run notices that the file was replaced."""
+
+import hashlib
+import os
+from pathlib import Path
+
+_MISSING = "missing"
+
+
+def file_key(image: object) -> str | None:
+    """Size in bytes, time of the last change in ns, and a hash of a file, `4711-170000-9f3c...`;
+    `missing` if it cannot be read; None for anything that is not a path.
+
+    Args:
+        image: What a `Record` has.
+    """
+    if not isinstance(image, str | os.PathLike):
+        return None
+    path = Path(image).expanduser()
+    try:
+        digest = hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
+        return f"{_facts(path)}-{digest}"
+    except OSError:
+        return _MISSING
+
+
+def is_replaced(image: object, key: str | None) -> bool:
+    """Whether a file has another content than when it had this key.
+
+    Where size and time are the same the content is not read: a million files are checked in
+    seconds. Where they differ, as in a copy of the data, the hash decides.
+
+    Args:
+        image: What a `Record` has.
+        key: From `file_key`; None where it is unknown.
+    """
+    if key is None or not isinstance(image, str | os.PathLike):
+        return False
+    path = Path(image).expanduser()
+    try:
+        if key.startswith(f"{_facts(path)}-"):
+            return False
+    except OSError:
+        return False  # it has gone, and its result is still that of the file that was there
+    return (file_key(image) or "").rpartition("-")[2] != key.rpartition("-")[2]
+
+
+def _facts(path: Path) -> str:
+    facts = path.stat()
+    return f"{facts.st_size}-{facts.st_mtime_ns}"
