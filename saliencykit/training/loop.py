@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -22,7 +23,7 @@ from saliencykit.maskers.realtime.masking_network import MaskingNetwork
 from saliencykit.maskers.realtime.selector import ClassFilters
 from saliencykit.networks.partial_network import PartialNetwork
 from saliencykit.storage.atomic_files import write_text
-from saliencykit.storage.jsonl import append_lines, json_lines
+from saliencykit.storage.jsonl import append_lines
 from saliencykit.terms.area import AREAS
 from saliencykit.training.cache import Cache
 from saliencykit.training.fit_checkpoint import load_state, save_state
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 _STEERING = 0.04  # change of the area's weight per step and relative error of the area
 _HELPER = 0.1  # weight of phase 1's loss in phase 2, where the filters are trained
+# the step of a line of the log; the last line, about the end, has none
+_LOGGED = re.compile(r'(?:"number"|"validation": \{"step"): ([0-9]{1,9})\b')
 _SAVE_SECONDS = 60.0  # between checkpoints, at most
 _NOISE = 0.04  # of the validation score, on about fifty images
 
@@ -322,15 +325,11 @@ class Loop:
         self.stopped = state["stopped"]
         if self.accelerator.is_main_process:  # later steps are taken, and logged, again
             log = path.with_name("log.jsonl")
-            rows = [row for _, row in json_lines(log) if _step_of(row) <= self.done]
-            write_text(log, "".join(f"{json.dumps(row)}\n" for row in rows))
+            lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
+            steps = [(line, _LOGGED.search(line)) for line in lines]
+            kept = [f"{line}\n" for line, step in steps if step and int(step[1]) <= self.done]
+            write_text(log, "".join(kept))
 
     def _log(self, row: dict[str, Any]) -> None:
         if self.directory is not None and self.accelerator.is_main_process:
             append_lines(self.directory / "log.jsonl", [json.dumps(row)])
-
-
-def _step_of(row: dict[str, Any]) -> float:
-    """The step that a row of the log is about; infinite for the end of an earlier call."""
-    step = row.get("step", row.get("validation", {}).get("step", math.inf))
-    return float(step["number"] if isinstance(step, dict) else step)
