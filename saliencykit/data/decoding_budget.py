@@ -1,4 +1,4 @@
-"""The decoding budget: threads together decode no more pixels at once than memory has room for."""
+"""The decoding budget: threads together decode no more pixels at once than fit into memory."""
 
 import os
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ class DecodingBudget:
 
     @contextmanager
     def held(self, pixels: int) -> Iterator[None]:
-        """In this block so many pixels are decoded; waits until the budget has room.
+        """In this block so many pixels are decoded; waits until they fit into the budget.
 
         Args:
             pixels: Of the image, >= 0.

@@ -20,7 +20,7 @@ def run_in(directory: Path, *, resume: bool) -> Iterator[None]:
 
     Args:
         directory: Created if needed. Unfinished files of killed processes are removed.
-        resume: Continue the run in the directory; False: it is started anew.
+        resume: Continue the run in the directory; False: start from the beginning.
 
     Raises:
         InputError: Nothing can be written there, or another process is writing there.
