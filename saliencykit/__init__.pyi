@@ -9,6 +9,7 @@ from .core.errors import ContractError as ContractError
 from .core.errors import GradientError as GradientError
 from .core.errors import InputError as InputError
 from .core.errors import RegistryError as RegistryError
+from .core.errors import ReliabilityWarning as ReliabilityWarning
 from .core.errors import SaliencyKitError as SaliencyKitError
 from .core.geometry import Geometry as Geometry
 from .core.masker import Masker as Masker

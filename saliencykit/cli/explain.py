@@ -116,6 +116,7 @@ def _rows(
         for name in ("probability", "kept", "dropped", "area"):
             values = getattr(answer, name)
             row |= {} if values is None else {name: float(values[i])}
+        row |= {} if answer.verdicts is None else {"verdict": answer.verdicts[i]}
         rows.append(row | {"bbox": bbox, "overlay": str(output / f"overlay-{i:04}.png")})
     return rows
 
@@ -140,5 +141,8 @@ def _print(rows: list[dict[str, Any]], seconds: float, *, scores: bool) -> None:
         "with it removed; area: fraction of pixels in the mask",
         dim=True,
     )
+    for verdict in dict.fromkeys(row["verdict"] for row in rows if "verdict" in row):
+        names = (Path(row["image"]).name for row in rows if row["verdict"] == verdict)
+        say(f"{', '.join(names)}: {verdict.words}")
     last = f" ... {Path(rows[-1]['overlay']).name}" if len(rows) > 1 else ""
     say(f"wrote {rows[0]['overlay']}{last} in {seconds:.1f} s")

@@ -101,6 +101,8 @@ def print_summary(summary: "workflows.Summary", *, scores: bool = False) -> None
         for texts in [[number(value, scores and name != "area") for value in values]]
     ]
     print_table(("", "mean", "quartiles"), rows)
+    for verdict, count in summary.verdicts.items():
+        say(f"{count} {verdict}: {verdict.words}")
     for reason, (count, names) in list(summary.failures.items())[:_MAX_REASONS]:
         more = f" and {count - 2} more" if count > 2 else ""
         say(f"no map for {', '.join(names[:2])}{more}: {reason}")
@@ -115,5 +117,6 @@ def _facts(summary: "workflows.Summary", output: Path) -> dict[str, Any]:
         "images": summary.images,
         "explained": summary.explained,
         "means": {name: None if mean != mean else mean for name, mean in means.items()},
+        "verdicts": summary.verdicts,
         "reasons": {reason: count for reason, (count, _) in summary.failures.items()},
     }

@@ -10,6 +10,7 @@ from .errors import DeviceMemoryError as DeviceMemoryError
 from .errors import GradientError as GradientError
 from .errors import InputError as InputError
 from .errors import RegistryError as RegistryError
+from .errors import ReliabilityWarning as ReliabilityWarning
 from .errors import SaliencyKitError as SaliencyKitError
 from .geometry import Geometry as Geometry
 from .geometry import boxes_of_sides as boxes_of_sides
@@ -46,3 +47,5 @@ from .types import Labels as Labels
 from .types import Logits as Logits
 from .types import Mask as Mask
 from .types import PerImage as PerImage
+from .verdict import Verdict as Verdict
+from .verdict import verdicts as verdicts

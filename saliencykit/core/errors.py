@@ -1,4 +1,4 @@
-"""Exceptions, by whose fault it is."""
+"""Exceptions, by whose fault it is, and the warning about results."""
 
 
 class SaliencyKitError(Exception):
@@ -27,6 +27,12 @@ class GradientError(SaliencyKitError, TypeError):
 
 class RegistryError(SaliencyKitError, LookupError):
     """A name that no plugin provides, that several provide, or whose plugin is broken."""
+
+
+class ReliabilityWarning(UserWarning):
+    """A result was computed, and should not be believed as it is: the mask shows nothing, or the
+    model answers differently each time. The message says what to write instead.
+    """
 
 
 class DeviceMemoryError(SaliencyKitError):

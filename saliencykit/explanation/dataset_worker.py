@@ -127,8 +127,8 @@ class Worker:
         return explained
 
 
-def _columns(result: BatchResult, output: Output) -> dict[str, list[float]]:
-    """The numbers of the rows."""
+def _columns(result: BatchResult, output: Output) -> dict[str, Sequence[float | str]]:
+    """The numbers of the rows, and the verdicts."""
     columns = {
         "probability": reported(result.logits, result.labels, output),
         "area": result.output.mask.float().mean((1, 2, 3)),
@@ -136,7 +136,9 @@ def _columns(result: BatchResult, output: Output) -> dict[str, list[float]]:
     if result.trial is not None:
         columns["kept"] = reported(result.trial.preserved, result.labels, output)
         columns["dropped"] = reported(result.trial.destroyed, result.labels, output)
-    return {name: values.tolist() for name, values in columns.items()}
+    found = result.verdicts(output)
+    known = {} if found is None else {"verdict": found}
+    return known | {name: values.tolist() for name, values in columns.items()}
 
 
 def failed_row(image: LoadedImage, failure: str | None) -> ExplainedRow:

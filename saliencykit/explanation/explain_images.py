@@ -14,13 +14,18 @@ from saliencykit.core import checks, rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
-from saliencykit.core.errors import GradientError, InputError, SaliencyKitError
+from saliencykit.core.errors import (
+    GradientError,
+    InputError,
+    ReliabilityWarning,
+    SaliencyKitError,
+)
 from saliencykit.core.masker import Masker
-from saliencykit.core.objective import Trial
-from saliencykit.core.output import Output, RelativeScores
+from saliencykit.core.output import Output
 from saliencykit.core.types import Labels, Logits
 from saliencykit.data.images import ImageBatch, as_images
 from saliencykit.data.label_lookup import class_index_by_name, plain_label
+from saliencykit.explanation.doubts import doubts
 from saliencykit.explanation.result import Explanation
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker, trained_masker
 from saliencykit.runs.batch_runner import explain_batch, run_batch
@@ -75,6 +80,9 @@ def explain(
         RegistryError: A name is unknown.
         ContractError: The model or a plugin returned what its contract forbids.
 
+    Warns:
+        ReliabilityWarning: A mask is constant, or its verdict is `neither` or `saturated`.
+
     Example:
         >>> from torch import nn
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -127,7 +135,7 @@ def explain(
         "seconds": round(time.perf_counter() - started, 3),
     }
     names = None if black_box.class_names is None else tuple(black_box.class_names)
-    return Explanation(
+    explanation = Explanation(
         **tensors,
         class_names=names,
         source_images=tuple(batch.source_images),
@@ -135,6 +143,9 @@ def explain(
         output=black_box.output,
         provenance=provenance,
     )
+    for message in doubts(explanation):
+        warnings.warn(message, ReliabilityWarning, stacklevel=2)
+    return explanation
 
 
 @final
@@ -166,7 +177,6 @@ class _Run:
             self.black_box, self.masker, images, choose, fill=self.fill, seed=self.seed
         )
         output, trial = result.output, result.trial
-        self._warn_of_equal_scores(rows, trial)
         tensors = {
             "images": images,
             "labels": result.labels,
@@ -176,23 +186,10 @@ class _Run:
             "standard_error": output.standard_error,
             "preserved": None if trial is None else trial.preserved,
             "destroyed": None if trial is None else trial.destroyed,
+            "replaced": result.replaced,
         }
         known = {key: value.detach().cpu() for key, value in tensors.items() if value is not None}
         return [{key: value[i : i + 1] for key, value in known.items()} for i in range(len(rows))]
-
-    def _warn_of_equal_scores(self, rows: Sequence[int], trial: Trial | None) -> None:
-        """Where a score is the same with and without the image there is nothing to explain."""
-        if trial is None or not isinstance(trial.output, RelativeScores):
-            return
-        for i, (row, label) in enumerate(zip(rows, trial.labels.tolist(), strict=True)):
-            if not bool(trial.output.differ[i, label]):
-                warnings.warn(
-                    f"{self.batch.sources[row]}: score {label} is "
-                    f"{float(trial.output.whole[i, label]):.4g} with and without the image "
-                    f"(replaced by {self.fill}), so there is nothing to explain. Another "
-                    "alternative=... or label may tell more.",
-                    stacklevel=5,
-                )
 
     def failed(self, row: int, error: Exception) -> dict[str, Tensor]:
         """Raise the error with the name of the image, if there are several."""

@@ -11,6 +11,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry, tight_boxes
 from saliencykit.core.output import Output, reported
 from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
+from saliencykit.core.verdict import Verdict, verdicts
 from saliencykit.core.visible_text import visible
 from saliencykit.explanation import result_files
 from saliencykit.visualization.captions import caption
@@ -36,6 +37,7 @@ class Explanation:
         preserved: Its logits with only the masked region visible, (B, K); None without
             verification.
         destroyed: Its logits with the masked region replaced, (B, K), or None.
+        replaced: Its logits with all pixels replaced, (B, K), or None.
         attributions: Raw, signed scores behind the mask, (B, 1, H, W), where the masker has any.
         standard_error: Their standard error, (B, 1, H, W) or (B,), where the masker estimates it.
         class_names: A name for each class, where known.
@@ -60,6 +62,7 @@ class Explanation:
     logits: Logits
     preserved: Logits | None = None
     destroyed: Logits | None = None
+    replaced: Logits | None = None
     attributions: Tensor | None = None
     standard_error: Tensor | None = None
     class_names: tuple[str, ...] | None = None
@@ -89,6 +92,14 @@ class Explanation:
 
     def _reported(self, logits: Logits | None) -> PerImage | None:
         return None if logits is None else reported(logits, self.labels, self.output)
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...] | None:
+        """What `kept` and `dropped` show, one word per image; None without verification."""
+        if self.preserved is None or self.destroyed is None:
+            return None
+        trials = (self.logits, self.preserved, self.destroyed, self.replaced)
+        return verdicts(self.labels, *trials, output=self.output)
 
     @property
     def area(self) -> PerImage:
@@ -169,7 +180,8 @@ class Explanation:
         return draw_overlay(*self.display_arrays(index))
 
     def caption(self, index: int = 0) -> str:
-        """One line: the class, its probability on the whole image, kept and dropped, and the area.
+        """One line: the class, its probability on the whole image, kept and dropped, the area, and
+        the verdict in words.
 
         Args:
             index: Which image, in [0, B).
@@ -177,7 +189,8 @@ class Explanation:
         names = ("probability", "kept", "dropped", "area")
         values = {name: getattr(self, name) for name in names}
         known = {name: float(each[index]) for name, each in values.items() if each is not None}
-        return caption(self.label_names[index], **known, output=self.output)
+        verdict = None if self.verdicts is None else self.verdicts[index].words
+        return caption(self.label_names[index], **known, output=self.output, verdict=verdict)
 
     def save(self, directory: str | Path) -> Path:
         """Write maps (safetensors), overlays (PNG) and, last, a manifest (JSON); nothing is
@@ -216,15 +229,8 @@ class Explanation:
         )
 
     def __repr__(self) -> str:
-        """One line per image: label, probabilities and area."""
-        rows = []
-        kept, dropped = self.kept, self.dropped
-        for i, name in enumerate(self.label_names[:10]):
-            what, digits = ("score", ".4g") if self.output == "score" else ("probability", ".3f")
-            row = f"  {visible(name)}: {what} {self.probability[i]:{digits}}"
-            if kept is not None and dropped is not None:
-                row += f", kept {kept[i]:{digits}}, dropped {dropped[i]:{digits}}"
-            rows.append(row + f", area {self.area[i]:.3f}")
+        """One line per image: label, probabilities, area and verdict."""
+        rows = [f"  {visible(self.caption(index))}" for index in range(min(len(self), 10))]
         masker = str(self.provenance.get("masker", "a masker")).split("(")[0]
         more = [f"  ... and {len(self) - 10} more"] if len(self) > 10 else []
         return "\n".join([f"Explanation of {len(self)} image(s) by {masker}", *rows, *more])

@@ -35,6 +35,7 @@ _TENSORS = (
     "logits",
     "preserved",
     "destroyed",
+    "replaced",
     "attributions",
     "standard_error",
 )

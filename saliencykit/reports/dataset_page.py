@@ -45,6 +45,12 @@ def _statistics(summary: Summary) -> Iterator[str]:
     ]
     yield "<h2>Numbers</h2>"
     yield table(["of an image", "mean", "lower quartile", "median", "upper quartile"], rows)
+    if summary.verdicts:
+        counts = [
+            [f"{verdict}: {verdict.words}", str(count)]
+            for verdict, count in summary.verdicts.items()
+        ]
+        yield table(["verdict", "images"], counts)
 
 
 def _images(saved: SavedExplanations) -> Iterator[str]:
@@ -57,6 +63,7 @@ def _images(saved: SavedExplanations) -> Iterator[str]:
                 name,
                 **{key: getattr(row, key) for key in _NUMBERS},
                 output=saved.manifest.get("output", "softmax"),
+                verdict=None if row.verdict is None else row.verdict.words,
             )
             figures.append(card(row.name, text, image))
     if figures:

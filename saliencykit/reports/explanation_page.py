@@ -18,7 +18,8 @@ def explanation_page(explanation: Explanation) -> str:
     more = [note(f"... and {count - MAX_IMAGES} more")] if count > MAX_IMAGES else []
     about = (
         f"{CARD_LEGEND} Kept: p(class) with only the masked region visible; dropped: with it "
-        "removed; area: fraction of pixels in the mask."
+        "removed; area: fraction of pixels in the mask. A region is enough if half of the "
+        "probability is kept with it, and needed if half is lost without it."
     )
     figures = (_figure(explanation, index) for index in range(min(count, MAX_IMAGES)))
     parts = [note(about), gallery(figures, "large"), *more, settings(explanation.provenance)]

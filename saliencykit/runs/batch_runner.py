@@ -13,7 +13,9 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import DeviceMemoryError
 from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.objective import Trial, run_trial
+from saliencykit.core.output import Output, RelativeScores
 from saliencykit.core.types import Images, Labels, Logits
+from saliencykit.core.verdict import Verdict, verdicts
 
 OUT_OF_MEMORY = "needs more memory than"
 """In the failure of an image for which the device's memory was too small."""
@@ -30,12 +32,25 @@ class BatchResult:
         labels: The explained classes.
         output: The masks.
         trial: The logits of the kept and the dropped images; None where they were not queried.
+        replaced: The logits of the images with all pixels replaced, or None.
     """
 
     logits: Logits
     labels: Labels
     output: MaskerOutput
-    trial: Trial | None
+    trial: Trial | None = None
+    replaced: Logits | None = None
+
+    def verdicts(self, output: Output) -> tuple[Verdict, ...] | None:
+        """The verdict of each image; None where nothing was queried.
+
+        Args:
+            output: What a column of the logits means.
+        """
+        if self.trial is None:
+            return None
+        trials = (self.logits, self.trial.preserved, self.trial.destroyed, self.replaced)
+        return verdicts(self.labels, *trials, output=output)
 
 
 def explain_batch(
@@ -67,12 +82,17 @@ def explain_batch(
     labels = choose_labels(logits)
     output = masker.attribute(black_box, images, labels, generator=generator)
     if fill is None:
-        return BatchResult(logits, labels, output, None)
+        return BatchResult(logits, labels, output)
     with torch.no_grad():
         trial = run_trial(
             queried, images, labels, output.mask, alternative=fill, generator=generator
         )
-    return BatchResult(logits, labels, output, trial)
+        if isinstance(trial.output, RelativeScores):
+            replaced = trial.output.replaced
+        else:
+            nothing = torch.zeros_like(output.mask)
+            replaced = queried(fill.edit(images, nothing, generator))
+    return BatchResult(logits, labels, output, trial, replaced)
 
 
 def run_batch(

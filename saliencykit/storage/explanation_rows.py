@@ -6,6 +6,7 @@ from typing import Annotated, TypeAlias, final
 
 from msgspec import Meta
 
+from saliencykit.core.verdict import Verdict
 from saliencykit.storage.typed_json import Count, Finite, Size, rounded
 
 ShardName: TypeAlias = Annotated[str, Meta(pattern=r"^maps-[0-9]+-[0-9]+\Z")]  # and no path
@@ -30,6 +31,7 @@ class ExplainedRow:
         area: Mean of the mask at the size of the model's input, in [0, 1].
         kept: p(class) with only the masked region visible; None without verification.
         dropped: p(class) with the masked region replaced; None without verification.
+        verdict: What both show, see `core.Verdict`; None without verification.
         seconds: Time in the networks, the image's share of its batch.
         size: Height and width of the model's input in pixels.
         file_key: The key of the image's file (`data.file_key`); None for what is not a file.
@@ -47,6 +49,7 @@ class ExplainedRow:
     area: Finite | None = None
     kept: Finite | None = None
     dropped: Finite | None = None
+    verdict: Verdict | None = None
     seconds: Finite | None = None
     size: Size | None = None
     image_key: str | None = None

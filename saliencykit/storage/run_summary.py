@@ -1,5 +1,6 @@
 """Summary: means, quartiles and failures of the rows of a run."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import nan
@@ -7,6 +8,7 @@ from typing import final
 
 import numpy as np
 
+from saliencykit.core.verdict import Verdict
 from saliencykit.storage.explanation_rows import ExplainedRow
 
 COLUMNS = ("probability", "kept", "dropped", "area", "seconds")
@@ -22,6 +24,7 @@ class Summary:
         explained: Number of rows with a map.
         columns: By column the mean, the lower quartile, the median and the upper quartile; NaN
             where no row has a value.
+        verdicts: By verdict, how many images have it; the most frequent first.
         failures: By failure, how many images have it and the names of the first few; the most
             frequent failure first.
     """
@@ -29,6 +32,7 @@ class Summary:
     images: int
     explained: int
     columns: dict[str, tuple[float, float, float, float]]
+    verdicts: dict[Verdict, int]
     failures: dict[str, tuple[int, tuple[str, ...]]]
 
 
@@ -47,10 +51,12 @@ def summarize(rows: Iterable[ExplainedRow], few: int = 5) -> Summary:
     """
     values: dict[str, list[float]] = {name: [] for name in COLUMNS}
     failures: dict[str, tuple[int, tuple[str, ...]]] = {}
+    verdicts: Counter[Verdict] = Counter()
     images = explained = 0
     for row in rows:
         images += 1
         explained += row.shard is not None
+        verdicts.update([] if row.verdict is None else [row.verdict])
         for name, column in values.items():
             value = getattr(row, name)
             if value is not None:
@@ -59,9 +65,8 @@ def summarize(rows: Iterable[ExplainedRow], few: int = 5) -> Summary:
             count, names = failures.get(row.failure, (0, ()))
             failures[row.failure] = (count + 1, names if len(names) >= few else (*names, row.name))
     columns = {name: _spread(column) for name, column in values.items()}
-    return Summary(
-        images, explained, columns, dict(sorted(failures.items(), key=lambda item: -item[1][0]))
-    )
+    most_frequent = dict(sorted(failures.items(), key=lambda item: -item[1][0]))
+    return Summary(images, explained, columns, dict(verdicts.most_common()), most_frequent)
 
 
 def _spread(values: list[float]) -> tuple[float, float, float, float]:

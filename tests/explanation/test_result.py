@@ -42,7 +42,7 @@ def test_probabilities(answer):
 
 def test_a_skipped_check_has_no_probabilities(answer):
     bare = replace(answer, preserved=None, destroyed=None)
-    assert (bare.kept, bare.dropped) == (None, None)
+    assert (bare.kept, bare.dropped, bare.verdicts) == (None, None, None)
     assert "kept" not in repr(bare)
 
 
@@ -84,9 +84,9 @@ def test_in_picture(answer):
 def test_printed_form(answer):
     lines = repr(answer).splitlines()
     assert lines[0] == "Explanation of 2 image(s) by rise"
-    assert lines[1].startswith("  cat: probability 0.")
+    assert lines[1].startswith("  cat: ")
     assert "kept" in lines[1]
-    assert "area 0.149" in lines[1]
+    assert f"area 14.9%: {answer.verdicts[0].words}" in lines[1]
     many = Explanation(
         torch.zeros(13, 1, 2, 2),
         torch.zeros(13, dtype=torch.int64),

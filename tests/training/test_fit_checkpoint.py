@@ -69,9 +69,7 @@ def test_a_damaged_file(tmp_path, content):
     path = tmp_path / "state.safetensors"
     save_state(path, network, optimizer, FACTS)
     path.write_bytes(path.read_bytes()[:-40] if content is None else content)
-    with pytest.raises(
-        InputError, match=r"state.safetensors'? is .*\. Delete it to start over"
-    ):
+    with pytest.raises(InputError, match=r"state.safetensors'? is .*\. Delete it to start over"):
         load_state(path, network, optimizer)
 
 

@@ -1,0 +1,68 @@
+"""Doubts: why an explanation should not be believed as it is, and what to write instead."""
+
+from saliencykit.core.verdict import Verdict
+from saliencykit.explanation.result import Explanation
+from saliencykit.visualization.captions import as_text
+
+_FEW = 3  # names of images in a message
+_FLAT = 1e-3  # a mask with a smaller range shows no region
+
+
+def doubts(explanation: Explanation) -> list[str]:
+    """One message for each kind of doubt, with the images that it is about and the first one's
+    numbers.
+
+    A mask is doubtful if it has the same value everywhere, or if its verdict is `neither` or
+    `saturated`.
+
+    Args:
+        explanation: The result of `explain`.
+
+    Example:
+        >>> import torch
+        >>> image, logits = torch.rand(1, 3, 4, 4), torch.tensor([[3.0, 0.0]])
+        >>> doubts(Explanation(image, torch.tensor([0]), torch.zeros(1, 1, 4, 4), logits))
+        ["image 0: the mask is 0.00 everywhere and shows no region; write masker='rise'."]
+    """
+    texts: dict[str, str] = {}
+    rows: dict[str, list[int]] = {}
+    for row in range(len(explanation)):
+        for kind, text in _doubts(explanation, row).items():
+            texts.setdefault(kind, text)
+            rows.setdefault(kind, []).append(row)
+    return [f"{_names(explanation, rows[kind])}: {text}." for kind, text in texts.items()]
+
+
+def _doubts(explanation: Explanation, row: int) -> dict[str, str]:
+    """The messages about one image, by kind."""
+    masker, fill = (str(explanation.provenance.get(key)) for key in ("masker", "alternative"))
+    other = f"write masker={'iterative' if masker.startswith('Rise(') else 'rise'!r}"
+    low, high = (float(value) for value in explanation.mask[row].aminmax())
+    found = {}
+    if high - low < _FLAT:
+        found["flat"] = f"the mask is {high:.2f} everywhere and shows no region; {other}"
+    if explanation.verdicts is None or explanation.kept is None or explanation.dropped is None:
+        return found
+    whole, kept, dropped = (
+        as_text(float(each[row]), explanation.output)
+        for each in (explanation.probability, explanation.kept, explanation.dropped)
+    )
+    verdict, name = explanation.verdicts[row], explanation.label_names[row].split(",")[0]
+    if verdict == Verdict.SATURATED:
+        found["saturated"] = (
+            f"{name} stays at {kept} with all pixels replaced by {fill}, so nothing was tested; "
+            f"write alternative={'blur' if fill.startswith('Noise(') else 'noise'!r}"
+        )
+    if verdict == Verdict.NEITHER and not found:
+        found["neither"] = (
+            f"the mask keeps {kept} and leaves {dropped} of {name}'s {whole}, so it does not show "
+            f"what decides; {other}, or another seed"
+        )
+    return found
+
+
+def _names(explanation: Explanation, rows: list[int]) -> str:
+    sources = explanation.provenance.get("sources")
+    names = [sources[row] if sources else f"image {row}" for row in rows[:_FEW]]
+    more = f" and {len(rows) - _FEW} more" if len(rows) > _FEW else ""
+    return ", ".join(names) + more

@@ -1,0 +1,92 @@
+"""Doubts about an explanation, each with the images and the line to write."""
+
+import warnings
+
+import torch
+
+from saliencykit import explain
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.errors import ReliabilityWarning
+from saliencykit.core.masker import Masker
+from saliencykit.explanation.doubts import doubts
+from saliencykit.testing.black_boxes import PlantedEvidence
+
+
+class Constant(BlackBox):
+    """Always the same answer."""
+
+    num_classes = 3
+
+    def logits(self, images):
+        return images.new_tensor([[4.0, 0.0, 0.0]]).expand(len(images), -1)
+
+
+class Evidence(Masker):
+    """The planted patch, or everything but it."""
+
+    def __init__(self, inverted=False):
+        self.inverted = inverted
+
+    def mask(self, black_box, images, labels, generator):
+        truth = black_box.evidence(images, labels)
+        return 1 - truth if self.inverted else truth
+
+
+class Corner(Masker):
+    """The lower left corner."""
+
+    def mask(self, black_box, images, labels, generator):
+        mask = images.new_zeros(len(images), 1, 8, 8)
+        mask[..., 6:, :2] = 1
+        return mask
+
+
+def planted(count=2):
+    black_box = PlantedEvidence()
+    return black_box, *black_box.examples(count, generator=torch.Generator().manual_seed(0))
+
+
+def explained(black_box, images, labels, masker, **options):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        answer = explain(black_box, images, labels, masker=masker, **options)
+    return answer, [str(w.message) for w in caught if w.category is ReliabilityWarning]
+
+
+def test_a_mask_that_shows_the_evidence_is_not_doubted():
+    black_box, images, labels = planted()
+    answer, messages = explained(black_box, images, labels, Evidence())
+    assert answer.verdicts == ("both", "both")
+    assert messages == []
+    assert repr(answer).count("this region alone decides") == 2
+
+
+def test_a_model_that_never_changes_its_mind_was_not_tested():
+    answer, messages = explained(Constant(), torch.rand(5, 3, 16, 16), 0, Corner())
+    assert answer.verdicts == ("saturated",) * 5
+    (message,) = messages
+    assert message.startswith("image 0, image 1, image 2 and 2 more: 0 stays at 96.5%")
+    assert "write alternative='noise'" in message
+
+
+def test_a_mask_beside_the_evidence_is_doubted():
+    black_box, images, labels = planted(1)
+    answer, (message,) = explained(black_box, images, labels, Evidence(inverted=True))
+    assert answer.verdicts == ("neither",)
+    assert "does not show what decides; write masker='rise'" in message
+
+
+def test_a_constant_mask_is_doubted_without_verification_too():
+    black_box, images, labels = planted(1)
+    answer, messages = explained(black_box, images, labels, "whole-image", verify=False)
+    assert answer.verdicts is None
+    assert "verdict" not in repr(answer)
+    assert ["everywhere" in message for message in messages] == [True]
+
+
+def test_a_batch_says_each_kind_once():
+    answer, _ = explained(Constant(), torch.rand(4, 3, 16, 16), 0, "whole-image")
+    assert [("everywhere" in text, "nothing was tested" in text) for text in doubts(answer)] == [
+        (True, False),
+        (False, True),
+    ]
