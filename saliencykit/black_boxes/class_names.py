@@ -1,11 +1,11 @@
 """Class names: reading them from a file, and checking their number."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
+from saliencykit.storage.typed_json import read_json
 
 
 def read_class_names(names: str | Path | Sequence[str] | None) -> tuple[str, ...] | None:
@@ -32,8 +32,11 @@ def read_class_names(names: str | Path | Sequence[str] | None) -> tuple[str, ...
         return tuple(names)
     path = Path(names).expanduser()
     try:
-        text = path.read_text(encoding="utf-8")
-        read = json.loads(text) if path.suffix == ".json" else text.strip("\n").splitlines()
+        read = (
+            read_json(path)
+            if path.suffix == ".json"
+            else path.read_text(encoding="utf-8").strip("\n").splitlines()
+        )
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read class names from {str(path)!r}: {error}.") from error
     if not isinstance(read, list) or not read or not _all_text(read):

@@ -34,7 +34,7 @@ def class_index(label: Label, black_box: BlackBox, classes: Mapping[str, int] | 
     label = plain_label(label)
     if isinstance(label, str) and classes is not None and label in classes:
         index = classes[label]
-    elif isinstance(label, str) and not re.fullmatch(r"\s*-?\d+\s*", label):
+    elif isinstance(label, str) and not re.fullmatch(r"\s*-?\d{1,18}\s*", label):
         wnid = label.strip()
         known = _imagenet() if _WNID.fullmatch(wnid) and _num_classes(black_box) == 1000 else {}
         index = known[wnid] if wnid in known else class_index_by_name(label, black_box)

@@ -1,7 +1,6 @@
 """Tables of images: CSV files and JSON lines with paths, labels and bounding boxes."""
 
 import csv
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import inf
@@ -14,6 +13,7 @@ from torch import Tensor
 from saliencykit.core.errors import InputError
 from saliencykit.core.visible_text import unicode_text
 from saliencykit.data.record import Label, Record
+from saliencykit.storage.typed_json import parse_json
 
 PATHS = ("path", "file", "image", "filename")
 LABELS = ("label", "class", "wnid")
@@ -107,10 +107,7 @@ def _json_rows(path: Path) -> list[dict[str, Any]]:
         raise InputError(f"{str(path)!r} cannot be read: {error}.") from error
     rows = []
     for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line) if line.strip() else {}
-        except ValueError as error:
-            raise InputError(f"{str(path)!r}, line {number}: not JSON: {error}.") from error
+        row = parse_json(line, f"{str(path)!r}, line {number}") if line.strip() else {}
         if not isinstance(row, dict):
             raise InputError(
                 f"{str(path)!r}, line {number}: expected an object such as "
@@ -142,12 +139,12 @@ def _record(folder: Path, row: Mapping[str, Any]) -> Record:
         return Record("", "", failure="this row has no path.")
     try:
         boxes = None if row.get("boxes") is None else _boxes(row["boxes"])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return Record(
             name,
             name,
-            failure=f"the boxes of {name} are {row['boxes']!r}; expected 'x0 y0 x1 y1;x0 y0 x1 y1' "
-            "with x0 < x1 and y0 < y1.",
+            failure=f"the boxes of {name!r} are {row['boxes']!r}; expected "
+            "'x0 y0 x1 y1;x0 y0 x1 y1' with x0 < x1 and y0 < y1.",
         )
     label = (label.strip() or None) if isinstance(label, str) else label
     return Record(name, folder / Path(name).expanduser(), label, boxes)

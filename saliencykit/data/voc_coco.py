@@ -1,9 +1,11 @@
 """Pascal VOC and COCO, read by torchvision: one record per image and class in it."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
+from msgspec import Struct
 from torchvision.datasets import CocoDetection, VOCDetection
 
 from saliencykit.core.black_box import BlackBox
@@ -11,8 +13,32 @@ from saliencykit.core.errors import InputError
 from saliencykit.data.annotations import AnnotatedObject, annotated, xml_objects
 from saliencykit.data.record import Record
 from saliencykit.registry.spec import parse
+from saliencykit.storage.typed_json import Finite, typed
 
 _Image: TypeAlias = tuple[Path, list[AnnotatedObject] | str, str]  # path, objects or failure, name
+
+
+class _Named(Struct):
+    id: int
+    name: str
+
+
+class _File(Struct):
+    id: int
+    file_name: str
+
+
+class _Annotation(Struct):
+    image_id: int
+    category_id: int
+    bbox: tuple[Finite, Finite, Finite, Finite]
+    iscrowd: int = 0
+
+
+class _Coco(Struct):
+    images: tuple[_File, ...]
+    annotations: tuple[_Annotation, ...]
+    categories: tuple[_Named, ...]
 
 
 def open_detection(text: str) -> VOCDetection | CocoDetection:
@@ -86,16 +112,17 @@ def _voc(data: VOCDetection) -> Iterator[_Image]:
 
 
 def _coco(data: CocoDetection) -> Iterator[_Image]:
-    categories = data.coco.loadCats(data.coco.getCatIds())
-    names = {category["id"]: category["name"] for category in categories}
+    read = typed(data.coco.dataset, _Coco, f"the COCO annotations of {data.root}")
+    names = {category.id: category.name for category in read.categories}
+    files = {image.id: image.file_name for image in read.images}
+    objects: dict[int, list[AnnotatedObject]] = defaultdict(list)
+    for one in read.annotations:
+        if one.category_id in names and not one.iscrowd:
+            found = AnnotatedObject(names[one.category_id], _corners(*one.bbox))
+            objects[one.image_id].append(found)
     for key in data.ids:
-        name = data.coco.loadImgs(key)[0]["file_name"]
-        objects = [
-            AnnotatedObject(names[one["category_id"]], _corners(*one["bbox"]))
-            for one in data.coco.loadAnns(data.coco.getAnnIds(key))
-            if not one.get("iscrowd")
-        ]
-        yield Path(data.root) / name, objects, name
+        if key in files:
+            yield Path(data.root) / files[key], objects[key], files[key]
 
 
 def _corners(x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:

@@ -63,7 +63,7 @@ class RunDirectory:
                 settings.
         """
         for folder in (self.path / name for name in _FOLDERS):
-            refuse_links(folder, *folder.glob("*"))
+            refuse_links(folder, *folder.glob("*"), *row_files(self.path))
         if not (self.path / "settings.json").exists():
             if row_files(self.path):
                 raise InputError(

@@ -55,7 +55,8 @@ class ExplanationsDirectory:
         Raises:
             InputError: It is of another run, or there are rows but no manifest.
         """
-        refuse_links(self.path / "overlays", *self.path.glob("overlays/*"))
+        overlays = (self.path / "overlays", *self.path.glob("overlays/*"))
+        refuse_links(*overlays, *row_files(self.path), *self._shards())
         if not (self.path / "manifest.json").exists():
             if row_files(self.path):
                 raise InputError(

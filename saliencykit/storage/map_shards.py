@@ -125,12 +125,17 @@ def read_open(path: Path) -> dict[str, Tensor]:
 
     Args:
         path: The open shard.
+
+    Raises:
+        InputError: It cannot be read.
     """
     maps: dict[str, Tensor] = {}
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return maps
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
     start = 0
     while start + _HEAD.size <= len(data):
         mark, length, checksum = _HEAD.unpack_from(data, start)

@@ -112,8 +112,9 @@ def _wrong(state: Mapping[int, Mapping[str, Tensor]], optimizer: torch.optim.Opt
     for index, moments in state.items():
         fits = index < len(weights) and moments.keys() == {"step", "exp_avg", "exp_avg_sq"}
         if not fits or any(
-            moments[name].shape != (weights[index].shape if name != "step" else ())
-            for name in moments
+            not moment.is_floating_point()
+            or moment.shape != (weights[index].shape if name != "step" else ())
+            for name, moment in moments.items()
         ):
             return f"moments of weight {index} do not fit"
     return ""
