@@ -223,3 +223,23 @@ def test_a_text_may_give_one_area_as_a_number(black_box, examples):
         black_box, images[:1], labels[:1], generator=torch.Generator()
     )
     assert torch.equal(one, same)
+
+
+@pytest.mark.parametrize("variant", ["preserve", "delete", "dual"])
+def test_a_mirrored_image_gets_the_mirrored_mask(variant):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = torch.nn.Sequential(
+            torch.nn.Conv2d(3, 8, 3, padding=1),
+            torch.nn.ReLU(),
+            torch.nn.Flatten(),
+            torch.nn.Linear(8 * 400, 3),
+        )
+    images = torch.rand(3, 3, 20, 20, generator=Generator().manual_seed(1))
+    masker = ExtremalPerturbation(areas=(0.1, 0.3), steps=9, grid_size=10, variant=variant)
+    labels, black_box = torch.tensor([0, 1, 2]), TorchBlackBox(net.eval(), size=20)
+    masks, mirrored = (
+        masker(black_box, each, labels, generator=Generator()) for each in (images, images.flip(3))
+    )
+    assert torch.allclose(mirrored.flip(3), masks, rtol=0, atol=1e-5)
+    assert masks.std() > 0.05
