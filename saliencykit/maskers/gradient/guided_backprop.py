@@ -1,13 +1,9 @@
 """Guided backpropagation, deconvolution and guided Grad-CAM: a modified gradient at every ReLU."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, final
+from typing import final
 
-import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
-from torch.overrides import TorchFunctionMode
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
@@ -20,15 +16,11 @@ from saliencykit.maskers.gradient.pixel_attribution import (
     batch_size_of,
     input_gradient,
 )
-
-ReluRule: TypeAlias = Literal["guided", "deconvolution"]
-
-_RELUS = (F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
-_INPLACE_LAST = (F.relu, F.relu6, F.hardtanh)  # `inplace` is their last argument
-_OTHER_ACTIVATIONS = {
-    "Gelu", "Silu", "Hardswish", "Elu", "LeakyRelu", "Mish", "Softplus", "Relu", "Hardtanh",
-    "Prelu", "Rrelu", "Celu", "Selu",
-}  # fmt: skip
+from saliencykit.maskers.gradient.rectifier_rules import (
+    RectifierRules,
+    ReluRule,
+    activations_without_rule,
+)
 
 
 @final
@@ -40,10 +32,11 @@ class RectifiedGradient(PixelAttribution):
     that the network reads rather than evidence for a label (Nie et al. 2018). Multiply it with
     Grad-CAM, or use it as a baseline.
 
-    The rule holds at every ReLU and ReLU6 that the model calls, whether a module or a function, in
-    place or shared. Where every ReLU is a module with an input of its own, the results are
-    Captum's. Models with other activations (GELU, SiLU, ...) are refused: the rule is not defined
-    there, and without a rule the result would be the plain gradient.
+    The rule holds at every ReLU and ReLU6 that the model computes: a module or a function, in place
+    or shared, `clamp(min=0)`, `maximum`, `where(x > 0, x, 0)` or `x * (x > 0)`. Where every ReLU is
+    a module with an input of its own, the results are Captum's. Models with other activations
+    (GELU, SiLU, or `x * sigmoid(x)` written by hand) are refused: the rule is not defined there,
+    and without a rule the result would be the plain gradient.
 
     Args:
         rule: `guided`: a gradient passes a ReLU where it is positive and the ReLU's input was
@@ -86,10 +79,16 @@ class RectifiedGradient(PixelAttribution):
         """The rectified gradient, (B, C, H, W)."""
 
         def query(inputs: Images) -> Logits:
-            with _RectifiedRelus(self.rule) as relus:
+            with RectifierRules(self.rule) as rules:
                 logits = black_box(inputs)
-            if logits.requires_grad:
-                _check_activations(logits, relus.count, name_of(black_box.module or black_box))
+            others = rules.others | activations_without_rule(logits)
+            if logits.requires_grad and (others or not rules.count):
+                what = f"also has {', '.join(sorted(others))}" if others else "calls no ReLU"
+                raise InputError(
+                    "guided backpropagation and deconvolution are rules for ReLUs, and "
+                    f"{name_of(black_box.module or black_box)} {what}. Use masker='gradient', "
+                    "'integrated-gradients' or 'smoothgrad', which work with any activation."
+                )
             return logits
 
         who = f"RectifiedGradient of {name_of(black_box)}"
@@ -160,86 +159,3 @@ def deconvolution() -> RectifiedGradient:
         Zeiler & Fergus 2014, "Visualizing and Understanding Convolutional Networks", section 2.1.
     """
     return RectifiedGradient(rule="deconvolution")
-
-
-@final
-class _Rectify(torch.autograd.Function):
-    """ReLU, or ReLU6 with a ceiling, with a modified backward rule."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, ceiling: float, rule: ReluRule, in_place: bool) -> Tensor:
-        ctx.ceiling, ctx.rule = ceiling, rule
-        if in_place:
-            ctx.mark_dirty(x)
-        bounded = ceiling < float("inf")
-        out = F.hardtanh(x, 0.0, ceiling, in_place) if bounded else F.relu(x, in_place)
-        if rule == "guided":
-            ctx.save_for_backward(out)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        # where the output is neither 0 nor at the ceiling, the input was between
-        if ctx.rule == "guided" and ctx.ceiling < float("inf"):
-            grad = torch.ops.aten.hardtanh_backward(grad, *ctx.saved_tensors, 0.0, ctx.ceiling)
-        elif ctx.rule == "guided":
-            grad = torch.ops.aten.threshold_backward(grad, *ctx.saved_tensors, 0.0)
-        return grad.clamp_min(0), None, None, None
-
-
-@final
-class _RectifiedRelus(TorchFunctionMode):
-    """While active, every ReLU that is called follows the rule; counts them."""
-
-    def __init__(self, rule: ReluRule) -> None:
-        super().__init__()
-        self.rule, self.count = rule, 0
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        given = dict(kwargs or {})
-        ceiling = _ceiling(func, args, given)
-        x = args[0] if args else given.get("input")
-        if ceiling is None or not (isinstance(x, Tensor) and x.requires_grad):
-            return func(*args, **given)
-        self.count += 1
-        in_place = (
-            func.__name__.endswith("_")
-            or bool(given.get("inplace"))
-            or (func in _INPLACE_LAST and args[-1] is True)
-        )
-        return _Rectify.apply(x, ceiling, self.rule, in_place)
-
-
-def _ceiling(func: Any, args: Any, given: Mapping[str, Any]) -> float | None:
-    """The upper bound of the function if it is a ReLU, else None."""
-    if func in _RELUS:
-        return float("inf")
-    if func is F.relu6:
-        return 6.0
-    if func in (F.hardtanh, F.hardtanh_):
-        low = args[1] if len(args) > 1 else given.get("min_val", -1.0)
-        return float(args[2] if len(args) > 2 else given.get("max_val", 1.0)) if low == 0 else None
-    return None
-
-
-def _check_activations(logits: Tensor, count: int, model: str) -> None:
-    """Raise InputError if the graph has activations that the rule did not reach."""
-    seen, stack, others = set(), [logits.grad_fn], set()
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        stack.extend(next_node for next_node, _ in node.next_functions)
-        name = node.name().rstrip("01").removesuffix("Backward")
-        if name.removeprefix("Native") in _OTHER_ACTIVATIONS:
-            others.add(name)
-    if others or not count:
-        what = f"also has {', '.join(sorted(others))}" if others else "calls no ReLU"
-        raise InputError(
-            f"guided backpropagation and deconvolution are rules for ReLUs, and {model} {what}. "
-            "Use masker='gradient', 'integrated-gradients' or 'smoothgrad', which work with any "
-            "activation."
-        )

@@ -78,8 +78,25 @@ class Net(nn.Module):
         return self.head(self.relu(x).flatten(1))
 
 
+class Written(nn.Module):
+    """An activation written by hand."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
 def in_place_without_using_the_result(x):
     F.relu_(x)
+    return x
+
+
+def assigned(x):
+    x = x.clone()
+    x[x < 0] = 0
     return x
 
 
@@ -92,6 +109,17 @@ CALLS = {
     "method": lambda x: x.relu(),
     "method in place": lambda x: x.relu_(),
     "result unused": in_place_without_using_the_result,
+    "clamp": lambda x: x.clamp(min=0),
+    "clamp in place": lambda x: x.clamp_min_(0),
+    "maximum": lambda x: torch.maximum(x, torch.zeros((), dtype=x.dtype)),
+    "max of two": lambda x: torch.max(x, torch.zeros_like(x)),
+    "threshold": lambda x: F.threshold(x, 0, 0),
+    "where": lambda x: torch.where(x > 0, x, 0.0),
+    "product with a mask": lambda x: x * (x > 0),
+    "product with numbers": lambda x: (x > 0).to(x.dtype) * x,
+    "masked_fill": lambda x: x.masked_fill(x < 0, 0),
+    "assignment": assigned,
+    "two bounds": lambda x: torch.minimum(x.clamp_min(0), torch.tensor(1e6, dtype=x.dtype)),
 }
 
 
@@ -168,17 +196,29 @@ def test_guided_grad_cam_is_captums():
         (nn.Hardswish(), "also has Hardswish"),
         (nn.LeakyReLU(), "also has LeakyRelu"),
         (nn.Tanh(), "calls no ReLU"),
+        (
+            lambda x: x * torch.sigmoid(x),
+            r"also has an activation of its own \(written with 'mul'\)",
+        ),
+        (lambda x: x / (1 + torch.exp(-1.702 * x)), "also has an activation .* 'div'"),
+        (lambda x: x * (x + 3).clamp(0, 6) / 6, "also has an activation .* 'mul'"),
+        (lambda x: x * torch.tanh(F.softplus(x)), "also has .* 'mul'"),
+        (lambda x: torch.where(x > 0, x, 0.1 * x), "also has an activation .* 'where'"),
+        (lambda x: torch.maximum(x, 0.1 * x), "also has an activation .* 'maximum'"),
+        (lambda x: x.clamp(-0.1, 0.1), "also has an activation .* 'clamp'"),
+        (lambda x: (x + x.abs()) / 2, "also has Abs"),
+        (lambda x: Rule.apply(x, "guided"), r"also has an autograd function of its own \(Rule\)"),
     ],
 )
 def test_models_without_relus_or_with_other_activations_are_refused(activation, message):
-    with pytest.raises(InputError, match=f"{message}. Use masker='gradient'"):
+    with pytest.raises(InputError, match=f"{message}.*. Use masker='gradient'"):
         scores(seeded(lambda: Net(activation)))
     mixed = seeded(
         lambda: nn.Sequential(
             nn.Conv2d(3, 4, 3),
             nn.ReLU(),
             nn.Conv2d(4, 4, 3),
-            activation,
+            activation if isinstance(activation, nn.Module) else Written(activation),
             nn.Flatten(),
             nn.Linear(576, 4),
         )
@@ -188,6 +228,21 @@ def test_models_without_relus_or_with_other_activations_are_refused(activation, 
             scores(mixed)
     else:
         assert scores(mixed).any()  # the rule is not needed at a Tanh
+
+
+@pytest.mark.parametrize(
+    "linear",
+    [
+        lambda x: x * torch.sigmoid(x.mean((2, 3), keepdim=True)),
+        lambda x: x * torch.sigmoid(F.avg_pool2d(x, 3, 1, 1)),
+        lambda x: x.clamp(-1e6, 1e6),
+        lambda x: x.masked_fill(torch.eye(x.shape[-1], dtype=torch.bool), 0),
+        lambda x: F.normalize(x),
+        lambda x: x + F.relu(x),
+    ],
+)
+def test_gates_bounds_that_are_not_reached_and_masks_are_no_activations(linear):
+    assert scores(seeded(lambda: Net(lambda x: F.relu(linear(x))))).any()
 
 
 def test_models_whose_relus_cannot_be_intercepted_are_refused():
