@@ -82,13 +82,13 @@ class BoundMethod:
         self._names, self._kind = arguments(self._method.attribute), type(self._method).__name__
         own_batches = any(name in self._names for name in _BATCH_OPTIONS)
         steady = self._kind in _DETERMINISTIC and not own_batches
-        self.batch_size = batch_size_of(black_box) if steady else 1
+        self.batch_size = batch_size_of(black_box, images) if steady else 1
 
     def __call__(self, images: Images, labels: Labels, options: Mapping[str, Any]) -> Tensor:
         """The attribution of some images, (b, C, h, w)."""
         given: dict[str, Any] = {}
         if self._kind != "LayerFeatureAblation":  # it does not repeat targets that differ by row
-            size = batch_size_of(self._black_box)
+            size = batch_size_of(self._black_box, images)
             given = {name: size for name in _BATCH_OPTIONS if name in self._names}
         given |= options
         if "target" in self._names or "kwargs" in self._names:

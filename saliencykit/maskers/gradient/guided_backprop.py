@@ -92,7 +92,7 @@ class RectifiedGradient(PixelAttribution):
             return logits
 
         who = f"RectifiedGradient of {name_of(black_box)}"
-        return input_gradient(query, images, labels, batch_size_of(black_box), who)
+        return input_gradient(query, images, labels, batch_size_of(black_box, images), who)
 
 
 @final

@@ -55,7 +55,7 @@ class Gradient(PixelAttribution):
     ) -> Tensor:
         """The gradient, (B, C, H, W)."""
         who = f"the gradient of {name_of(black_box)}"
-        return input_gradient(black_box, images, labels, batch_size_of(black_box), who)
+        return input_gradient(black_box, images, labels, batch_size_of(black_box, images), who)
 
 
 @final
@@ -129,7 +129,7 @@ class IntegratedGradients(PixelAttribution):
     ) -> Tensor:
         """The integral times the difference, (B, C, H, W)."""
         black_box = self.prepared(black_box, images, self.steps)
-        baseline, size = baseline_pixel(black_box, images), batch_size_of(black_box)
+        baseline, size = baseline_pixel(black_box, images), batch_size_of(black_box, images)
         nodes, shares = np.polynomial.legendre.leggauss(self.steps)  # on [-1, 1]
         points = images.new_tensor((1 + nodes) / 2).view(-1, 1, 1, 1)
         weights = images.new_tensor(shares / 2).view(-1, 1, 1, 1)
