@@ -9,7 +9,7 @@ from .input_spec import InputSpec as InputSpec
 from .input_spec import warn_unknown_normalization as warn_unknown_normalization
 from .model_output import num_columns as num_columns
 from .model_output import read_logits as read_logits
-from .model_output import warn_if_probabilities as warn_if_probabilities
+from .model_output import warn_of_misreading as warn_of_misreading
 from .model_wrapping import wrap_model as wrap_model
 from .module_adapter import BlackBoxModule as BlackBoxModule
 from .options import check_choices as check_choices

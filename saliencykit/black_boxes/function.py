@@ -9,7 +9,7 @@ import torch
 from PIL.Image import Image
 
 from saliencykit.black_boxes.class_names import check_class_names
-from saliencykit.black_boxes.model_output import read_logits
+from saliencykit.black_boxes.model_output import read_logits, warn_of_misreading
 from saliencykit.black_boxes.options import (
     check_choices,
     check_max_batch_size,
@@ -172,6 +172,9 @@ class FunctionBlackBox(BlackBox):
         if "num_classes" not in self.__dict__:
             check_class_names(self.class_names, logits.shape[1], repr(self))
             self.__dict__["num_classes"] = logits.shape[1]
+        if "checked" not in self.__dict__:
+            self.__dict__["checked"] = True
+            warn_of_misreading(logits, self._name, self.output, self.probabilities)
         return logits.to(images.device, images.dtype)
 
     def _as_tensor(self, output: Any) -> torch.Tensor:

@@ -77,21 +77,47 @@ def num_columns(returned: int, output: Output) -> int:
     return returned if returned > 1 or output == "score" else 2
 
 
-def warn_if_probabilities(logits: Logits, who: str, advice: str) -> None:
-    """Warn where all rows are non-negative and sum to 1, which logits practically never do.
+def warn_of_misreading(
+    logits: Logits, who: str, output: Output, probabilities: bool, *, ends_in_sigmoid: bool = False
+) -> None:
+    """Warn where a model's answer looks like another one than was declared.
 
     Args:
-        logits: (B, K), declared as logits.
+        logits: What `read_logits` made of it, (B, K).
         who: The model's name.
-        advice: What to write if they are probabilities.
+        output: What was declared.
+        probabilities: What was declared.
+        ends_in_sigmoid: Is a sigmoid the model's last layer?
+
+    Warns:
+        UserWarning: Probabilities of exclusive classes do not sum to 1, or logits look like
+            probabilities. The message has the line to write.
     """
     rows = logits.detach().float()
-    if rows.shape[1] > 1 and bool((rows >= 0).all() & ((rows.sum(1) - 1).abs() < 1e-3).all()):
-        warnings.warn(
-            f"{who} returned rows that sum to 1: these look like probabilities, and are read as "
-            f"logits. If it ends in a softmax, write {advice}.",
-            stacklevel=5,
+    one_logit = rows.shape[1] == 2 and bool((rows.sum(1).abs() < 1e-5).all())
+    if output == "score" or (one_logit and not ends_in_sigmoid):
+        return
+    text = None
+    if probabilities:
+        sums = rows.exp().sum(1)
+        if output == "softmax" and not one_logit and bool(((sums - 1).abs() > 0.01).any()):
+            text = (
+                f"probabilities whose rows sum to {float(sums.min()):.3g} to "
+                f"{float(sums.max()):.3g}, and they are read as those of exclusive classes, which "
+                "sum to 1. If each label is on its own, write output='sigmoid'"
+            )
+    elif ends_in_sigmoid and bool((rows[:, -1:] if one_logit else rows).ge(0).all()):
+        text = (
+            "what its last layer, a sigmoid, makes: probabilities, and they are read as logits. "
+            f"Write {'' if one_logit else 'output=' + repr('sigmoid') + ', '}probabilities=True"
         )
+    elif bool((rows >= 0).all() & ((rows.sum(1) - 1).abs() < 1e-3).all()):
+        text = (
+            "rows that sum to 1: these look like probabilities, and are read as logits. If it "
+            "ends in a softmax, write probabilities=True"
+        )
+    if text is not None:
+        warnings.warn(f"{who} returned {text} where you make the black box.", stacklevel=6)
 
 
 def _logs(values: Tensor, who: str) -> Tensor:

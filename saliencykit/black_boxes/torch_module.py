@@ -10,7 +10,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from saliencykit.black_boxes.class_names import check_class_names
-from saliencykit.black_boxes.model_output import read_logits, warn_if_probabilities
+from saliencykit.black_boxes.model_output import read_logits, warn_of_misreading
 from saliencykit.black_boxes.options import (
     check_choices,
     check_crop_pct,
@@ -217,9 +217,14 @@ class TorchBlackBox(BlackBox):
         if "num_classes" not in self._state:
             check_class_names(self.class_names, logits.shape[1], name_of(self.model))
             self._state["num_classes"] = logits.shape[1]
-            if not self.probabilities:
-                advice = "TorchBlackBox(model, ..., probabilities=True)"
-                warn_if_probabilities(logits, name_of(self.model), advice)
+            *_, last = self.module.modules()
+            warn_of_misreading(
+                logits,
+                name_of(self.model),
+                self.output,
+                self.probabilities,
+                ends_in_sigmoid=isinstance(last, nn.Sigmoid),
+            )
         return logits.to(images.dtype)
 
     def _explain(self, error: Exception, images: Images) -> str:

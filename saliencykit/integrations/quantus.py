@@ -13,7 +13,7 @@ from saliencykit.core import rng
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import Masker
 from saliencykit.core.output import Output
-from saliencykit.integrations.captum.forward import black_box_of_model, is_black_box, raw_pixels
+from saliencykit.integrations.captum.forward import bind_forward, is_black_box, raw_pixels
 from saliencykit.integrations.masker_values import Values, check_values, values_of
 from saliencykit.registry.coerce import as_masker
 
@@ -44,7 +44,7 @@ def explain_func(
         model: A torch module, as Quantus passes it; a `BlackBoxModule` or a BlackBox is queried
             directly.
         inputs: (B, C, H, W), what `model(x)` takes.
-        targets: Class indices (B,), or one for all.
+        targets: Class indices (B,), or one for all; of a model with one output, 0.
         masker: A Masker, or a text such as `rise:samples=500`.
         values: `mask`, in [0, 1], or `attributions`, the signed numbers behind it, for maskers
             that have them.
@@ -76,9 +76,20 @@ def explain_func(
     """
     check_values(values, "explain_func")
     parts = []
-    black_box = black_box_of_model(model, (mean, std), output, probabilities)
+    given = torch.as_tensor(np.array(inputs))
+    images = raw_pixels(given, (mean, std))
+    with rng.isolated(), torch.no_grad():
+        black_box, shape = bind_forward(
+            model,
+            (),
+            images[:1],
+            like=given,
+            statistics=(mean, std),
+            output=output,
+            probabilities=probabilities,
+        )
+    one_logit = shape in ((), (1,)) and not is_black_box(model)
     with rng.isolated(black_box.device), torch.no_grad():
-        images = raw_pixels(torch.as_tensor(np.array(inputs)), (mean, std))
         labels = torch.as_tensor(np.array(targets)).reshape(-1).to(torch.int64)
         if len(labels) not in (1, len(images)):
             raise InputError(
@@ -86,8 +97,9 @@ def explain_func(
                 "or one for all."
             )
         labels = labels.expand(len(images)).contiguous()
-        # the number of classes is known after the first query only
-        black_box(images[:1].to(black_box.device))
+        if one_logit and labels.any():
+            raise InputError("explain_func: the model has one output, which is target 0.")
+        labels = labels + int(one_logit and black_box.output != "score")  # yes, after no
         raw = is_black_box(model) or mean is not None
         chosen = as_masker(masker).for_black_box(black_box, inputs="raw" if raw else "normalized")
         for first in range(0, len(images), _CHUNK):

@@ -1,5 +1,6 @@
 """Whatever a model returns, as logits."""
 
+import re
 import warnings
 from collections import namedtuple
 from types import SimpleNamespace
@@ -7,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from saliencykit.black_boxes.model_output import read_logits, warn_if_probabilities
+from saliencykit.black_boxes.model_output import read_logits, warn_of_misreading
 from saliencykit.core.errors import ContractError, InputError
+from saliencykit.core.output import Output
 
 LOGITS = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]])
 Outputs = namedtuple("Outputs", ["logits", "aux"])
@@ -87,12 +89,35 @@ def test_what_cannot_be_read_says_what_came(
         read_logits(answer, 2, "Net", probabilities=probabilities)
 
 
+P, Q = LOGITS.softmax(1), LOGITS.sigmoid()
+
+
 @pytest.mark.parametrize(
-    ("logits", "warns"),
-    [(LOGITS.softmax(1), True), (LOGITS, False), (torch.ones(2, 1), False)],
+    ("values", "output", "probabilities", "sigmoid", "words"),
+    [
+        (P, "softmax", False, False, "look like probabilities.* write probabilities=True"),
+        (P, "sigmoid", False, False, "look like probabilities"),
+        (Q, "softmax", True, False, "sum to 1.47 to 1.72, .* write output='sigmoid'"),
+        (Q, "softmax", False, True, "Write output='sigmoid', probabilities=True"),
+        (Q, "sigmoid", False, True, "probabilities=True"),
+        (Q[:, :1], "softmax", False, True, "Write probabilities=True"),
+        (P, "softmax", True, False, None),
+        (Q, "sigmoid", True, True, None),
+        (Q[:, :1], "softmax", True, True, None),
+        (LOGITS, "softmax", False, False, None),
+        (LOGITS[:, :1], "softmax", False, False, None),
+        (LOGITS, "sigmoid", False, False, None),
+        (P, "score", False, False, None),
+        (P[:, :1], "score", False, True, None),
+    ],
 )
-def test_rows_that_sum_to_one_are_warned_about(logits: torch.Tensor, warns: bool) -> None:
+def test_an_answer_that_looks_like_another_one_is_warned_about(
+    values: torch.Tensor, output: Output, probabilities: bool, sigmoid: bool, words: str | None
+) -> None:
+    logits = read_logits(values, 2, "Net", output, probabilities)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        warn_if_probabilities(logits, "Net", "probabilities=True")
-    assert ["look like probabilities" in str(each.message) for each in caught] == [True] * warns
+        warn_of_misreading(logits, "Net", output, probabilities, ends_in_sigmoid=sigmoid)
+    assert len(caught) == (words is not None)
+    if words is not None:
+        assert re.search(words, str(caught[0].message))

@@ -22,6 +22,7 @@ from saliencykit.black_boxes import (
     read_class_names,
     read_input_shape,
     read_logits,
+    warn_of_misreading,
     warn_unknown_normalization,
 )
 from saliencykit.core import OUTPUTS, Images, Logits, Output
@@ -234,6 +235,10 @@ class HttpBlackBox(BlackBox):
             outputs, len(images), redacted(self.url), self.output, self.probabilities
         )
         self._set_num_classes(logits.shape[1])
+        if "checked" not in self._state:
+            self._state["checked"] = True
+            who = redacted(self.url)
+            warn_of_misreading(logits, who, self.output, self.probabilities)
         return logits.to(images.device, images.dtype)
 
     def _set_num_classes(self, count: int) -> None:

@@ -21,7 +21,7 @@ from saliencykit.black_boxes import (
     read_class_names,
     read_input_shape,
     read_logits,
-    warn_if_probabilities,
+    warn_of_misreading,
     warn_unknown_normalization,
 )
 from saliencykit.core import OUTPUTS, Images, Logits, Output
@@ -193,9 +193,9 @@ class OnnxBlackBox(BlackBox):
         logits = read_logits(output, len(images), self._name, self.output, self.probabilities)
         if "num_classes" not in self._state:
             self._set_num_classes(logits.shape[1])
-        if not self.probabilities and not self._state.get("checked"):
+        if not self._state.get("checked"):
             self._state["checked"] = True
-            warn_if_probabilities(logits, self._name, "probabilities=true")
+            warn_of_misreading(logits, self._name, self.output, self.probabilities)
         return logits.to(images.device, images.dtype)
 
     def _run(self, rows: Array, step: int) -> Array:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any, TypeAlias, final
 
 import torch
@@ -215,7 +216,20 @@ def bind_forward(
         if classes not in (0, 2):
             return own, (classes,)
         bound(image.to(bound.device))  # two classes may be the single output of a sigmoid
-        return own, forward.output_shape or (classes,)
+        shape = forward.output_shape or (classes,)
+        return _whole_logit(own, shape, image), shape
     logits = bound(image.to(bound.device))
-    shape = forward.output_shape
-    return bound, tuple(logits.shape[1:]) if shape is None else shape
+    known = forward.output_shape
+    shape = tuple(logits.shape[1:]) if known is None else known
+    return _whole_logit(bound, shape, image), shape
+
+
+def _whole_logit(black_box: BlackBox, shape: tuple[int, ...], image: Images) -> BlackBox:
+    """The black box, with a single logit z read as `-z, z` and not as `-z/2, z/2`: the
+    probabilities are the same, and the gradient of yes is that of z, as in Captum.
+    """
+    if prod(shape) > 1 or black_box.output != "softmax":
+        return black_box
+    return (
+        replace(black_box, output="sigmoid") if isinstance(black_box, TorchBlackBox) else black_box
+    )
