@@ -1,5 +1,9 @@
 from ._version import __version__ as __version__
+from .black_boxes.contrast import Contrast as Contrast
 from .black_boxes.function import FunctionBlackBox as FunctionBlackBox
+from .black_boxes.score_targets import DetectionScore as DetectionScore
+from .black_boxes.score_targets import SegmentationClass as SegmentationClass
+from .black_boxes.score_targets import Similarity as Similarity
 from .black_boxes.surrogate import Surrogate as Surrogate
 from .black_boxes.torch_module import TorchBlackBox as TorchBlackBox
 from .core.alternative import Alternative as Alternative

@@ -1,6 +1,8 @@
 from .cached import CachedCopies as CachedCopies
 from .class_names import check_class_names as check_class_names
 from .class_names import read_class_names as read_class_names
+from .contrast import Contrast as Contrast
+from .contrast import ContrastBlackBox as ContrastBlackBox
 from .function import FunctionBlackBox as FunctionBlackBox
 from .input_shape import InputShape as InputShape
 from .input_shape import Layout as Layout
@@ -17,6 +19,9 @@ from .options import check_max_batch_size as check_max_batch_size
 from .preprocessing import Fit as Fit
 from .preprocessing import fit_image as fit_image
 from .preprocessing_inference import Preprocessing as Preprocessing
+from .score_targets import DetectionScore as DetectionScore
+from .score_targets import SegmentationClass as SegmentationClass
+from .score_targets import Similarity as Similarity
 from .surrogate import Surrogate as Surrogate
 from .timm import timm_black_box as timm_black_box
 from .torch_module import TorchBlackBox as TorchBlackBox

@@ -19,12 +19,13 @@ from saliencykit.black_boxes.options import (
     height_width,
 )
 from saliencykit.black_boxes.preprocessing import FITS, INTERPOLATIONS, Fit, fit_image
+from saliencykit.black_boxes.score_targets import read_scores
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.output import OUTPUTS, Output
-from saliencykit.core.types import Images, Logits
+from saliencykit.core.types import Images, Logits, Target
 from saliencykit.networks.module_state import eval_mode, restored_rng_state, unwrap
 from saliencykit.networks.optimized_copy import optimize
 
@@ -53,6 +54,8 @@ class TorchBlackBox(BlackBox):
         output: What a column means: `softmax` (an exclusive class), `sigmoid` (a label on its own:
             multi-label) or `score` (a number without a scale: regression, similarity).
         probabilities: The model ends in a softmax or sigmoid and returns values in [0, 1].
+        target: From what the module returns to scores (B,) or (B, K), for `output="score"`; see
+            `saliencykit.black_boxes.score_targets`. None: the output is read as logits.
         class_names: One name per class.
         max_batch_size: The largest batch that the model gets. None: no limit.
 
@@ -75,6 +78,7 @@ class TorchBlackBox(BlackBox):
     interpolation: str = "bilinear"
     output: Output = "softmax"
     probabilities: bool = False
+    target: Target | None = None
     class_names: Sequence[str] | None = field(default=None, repr=False)
     max_batch_size: int | None = None
     _state: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
@@ -211,9 +215,11 @@ class TorchBlackBox(BlackBox):
             raise
         except Exception as error:
             raise InputError(self._explain(error, images)) from error
-        logits = read_logits(
-            output, len(images), name_of(self.model), self.output, self.probabilities
-        )
+        who = name_of(self.model)
+        if self.target is not None:
+            logits = read_scores(self.target, output, len(images), who)
+        else:
+            logits = read_logits(output, len(images), who, self.output, self.probabilities)
         if "num_classes" not in self._state:
             check_class_names(self.class_names, logits.shape[1], name_of(self.model))
             self._state["num_classes"] = logits.shape[1]

@@ -38,6 +38,7 @@ from .output import both_answers as both_answers
 from .output import log_probability as log_probability
 from .output import margin as margin
 from .output import probability as probability
+from .output import relative_to as relative_to
 from .output import reported as reported
 from .query_batches import micro_batch as micro_batch
 from .query_batches import relative_output as relative_output
@@ -47,5 +48,6 @@ from .types import Labels as Labels
 from .types import Logits as Logits
 from .types import Mask as Mask
 from .types import PerImage as PerImage
+from .types import Target as Target
 from .verdict import Verdict as Verdict
 from .verdict import verdicts as verdicts

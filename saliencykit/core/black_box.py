@@ -10,7 +10,7 @@ from saliencykit.core import checks
 from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.output import OUTPUTS, Output
-from saliencykit.core.types import Images, Logits
+from saliencykit.core.types import Images, Logits, Target
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,6 +33,8 @@ class BlackBox(ABC):
         output: What a column of the logits means. `softmax`: an exclusive class. `sigmoid`: a label
             on its own, as in multi-label models. `score`: a number without a scale, as of a
             regression or a similarity.
+        against: The class that each logit is relative to, `z_c - z_d`, see `Contrast`; None: none.
+        target: What of the model's answer the scores are made of, see `explain`; None: its logits.
         differentiable: May callers take d logits / d images? False: query-only.
         max_batch_size: The largest batch for one call of `logits`; `__call__` splits larger ones.
             None: no limit.
@@ -56,6 +58,8 @@ class BlackBox(ABC):
 
     num_classes: int
     output: Output = "softmax"
+    against: int | None = None
+    target: Target | None = None
     differentiable: bool
     max_batch_size: int | None = None
     device: torch.device = torch.device("cpu")

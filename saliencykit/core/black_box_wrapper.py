@@ -26,6 +26,7 @@ class BlackBoxWrapper(BlackBox):
     def __init__(self, black_box: BlackBox) -> None:
         self.black_box = black_box
         self.output = black_box.output
+        self.against, self.target = black_box.against, black_box.target
         self.differentiable = black_box.differentiable
         self.max_batch_size = black_box.max_batch_size
         self.class_names: Sequence[str] | None = black_box.class_names

@@ -121,6 +121,20 @@ def both_answers(column: Tensor, output: Output) -> Tensor:
     return torch.cat([-column, column], 1) / (2 if output == "softmax" else 1)
 
 
+def relative_to(values: Tensor, against: int | None) -> Tensor:
+    """Each class against one: the values of all classes, minus those of this one.
+
+    Args:
+        values: (B, K).
+        against: The class, in [0, K). None: the values as they are.
+
+    Example:
+        >>> relative_to(torch.tensor([[1.0, 4.0, 3.0]]), 2).tolist()
+        [[-2.0, 1.0, 0.0]]
+    """
+    return values if against is None else values - values[:, [against]]
+
+
 def probability(logits: Logits, labels: Labels, output: Meaning) -> PerImage:
     """`f_c`, the probability of each row's label, in [0, 1].
 

@@ -4,7 +4,8 @@
 classes.
 """
 
-from typing import Annotated, TypeAlias
+from collections.abc import Callable
+from typing import Annotated, Any, TypeAlias
 
 from torch import Tensor
 
@@ -24,3 +25,8 @@ Mask: TypeAlias = Annotated[Tensor, "(B, 1, H, W) float in [0, 1]; 1 keeps, 0 re
 
 PerImage: TypeAlias = Annotated[Tensor, "(B,) float; one value per image"]
 """One number for each image of a batch."""
+
+Target: TypeAlias = Annotated[
+    Callable[[Any], Tensor], "what a model returns for B images -> scores, (B,) or (B, K)"
+]
+"""What of a model's answer is explained, where that is not a class."""

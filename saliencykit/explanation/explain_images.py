@@ -4,12 +4,14 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, final
 
 import torch
 from torch import Tensor
 
 from saliencykit._version import __version__
+from saliencykit.black_boxes.contrast import Contrast
 from saliencykit.core import checks, rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
@@ -22,13 +24,15 @@ from saliencykit.core.errors import (
 )
 from saliencykit.core.masker import Masker
 from saliencykit.core.output import Output
-from saliencykit.core.types import Labels, Logits
+from saliencykit.core.types import Images, Labels, Logits, Target
 from saliencykit.data.images import ImageBatch, as_images
 from saliencykit.data.label_lookup import class_index_by_name, plain_label
+from saliencykit.explanation.disjoint_regions import explain_regions
 from saliencykit.explanation.doubts import doubts
 from saliencykit.explanation.result import Explanation
+from saliencykit.explanation.targeted import with_target
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker, trained_masker
-from saliencykit.runs.batch_runner import explain_batch, run_batch
+from saliencykit.runs.batch_runner import BatchResult, run_batch
 
 _CHUNK = 16  # images that are explained together; results do not depend on it
 
@@ -41,6 +45,8 @@ def explain(
     masker: Masker | str | None = None,
     alternative: Alternative | str | None = None,
     output: Output | None = None,
+    target: Contrast | Target | None = None,
+    regions: int = 1,
     inputs: Literal["auto", "raw", "normalized"] = "auto",
     verify: bool = True,
     seed: int = 0,
@@ -54,8 +60,8 @@ def explain(
             (`timm:resnet18`, `torchvision:mobilenet_v2`, `demo`), or a BlackBox.
         image: A path, a PIL image, a numpy array (H, W, C), a tensor (C, H, W) or (B, C, H, W),
             or a list of these.
-        label: The class to explain: its index, its name, or one of these per image. None: the
-            model's top class.
+        label: The class to explain: its index, its name, or one of these per image. Several
+            classes of each image as lists, `[[281, "tiger cat"]]`. None: the model's top class.
         masker: The attribution method: a Masker, a text like `rise:samples=500`, or the file of a
             trained masker. None: the one trained for exactly this model, if there is one; else
             `iterative`, or `rise` if the model is query-only.
@@ -64,6 +70,10 @@ def explain(
         output: What a column of the model's output means: `softmax` (an exclusive class), `sigmoid`
             (a label on its own: multi-label) or `score` (a number without a scale: regression,
             similarity). None: `softmax`, or what the black box says.
+        target: Something else than a class: a callable from what the model returns to scores (B,)
+            or (B, K), such as `Similarity`, `SegmentationClass` or `DetectionScore`; or a
+            `Contrast` of two classes.
+        regions: How many regions that do not overlap, each found with the former ones replaced.
         inputs: What tensors contain: `raw`: RGB in [0, 1]; `normalized`: what `model(x)` takes;
             `auto`: `normalized` unless a BlackBox or a name was given. Image files are always raw.
         verify: Query the model with the mask kept and with the mask replaced.
@@ -71,7 +81,8 @@ def explain(
         on_progress: Called with the numbers of finished and of all images after each batch.
 
     Returns:
-        An Explanation of the B images, on the CPU.
+        An Explanation of the B images, on the CPU; with several classes or regions an image has a
+        row for each: all regions of its first class, of the second, ...
 
     Raises:
         InputError: The model, image or label cannot be used; the message names the image and says
@@ -100,14 +111,18 @@ def explain(
     )
     if batch.inputs == "normalized":
         black_box = black_box.without_preprocessing()
-    chosen = default_masker(black_box) if masker is None else as_masker(masker)
+    if target is not None:
+        black_box = with_target(black_box, target)
+        label = target.label if isinstance(target, Contrast) and label is None else label
+    chosen = default_masker(black_box, regions) if masker is None else as_masker(masker)
     chosen = chosen.for_black_box(black_box, inputs=batch.inputs)
     fill = as_alternative("blur" if alternative is None else alternative).for_black_box(black_box)
     checks.seed(seed, "explain")
     rows: list[dict[str, Tensor]] = []
-    run = _Run(
-        black_box, chosen, batch, _label_list(label, len(batch)), fill if verify else None, seed
-    )
+    if not isinstance(regions, int) or regions < 1:
+        raise InputError(f"explain(regions={regions!r}): a number of regions, 1 or more.")
+    labels = _label_lists(label, len(batch))
+    run = _Run(black_box, chosen, batch, labels, regions, fill, verify, seed)
     with rng.isolated(black_box.device):
         for first in range(0, len(batch), _CHUNK):
             last = min(first + _CHUNK, len(batch))
@@ -122,6 +137,7 @@ def explain(
             if on_progress is not None:
                 on_progress(last, len(batch))
     tensors = {key: torch.cat([row[key] for row in rows]) for key in rows[0]}
+    owners = [row for row in range(len(batch)) for _ in range(run.masks(row))]
     provenance = {
         "saliencykit": __version__,
         "torch": torch.__version__,
@@ -130,7 +146,8 @@ def explain(
         "alternative": repr(fill) if verify else None,
         "output": black_box.output,
         "inputs": batch.inputs,
-        "sources": list(batch.sources),
+        "regions": regions,
+        "sources": [batch.sources[row] for row in owners],
         "seed": seed,
         "seconds": round(time.perf_counter() - started, 3),
     }
@@ -138,8 +155,8 @@ def explain(
     explanation = Explanation(
         **tensors,
         class_names=names,
-        source_images=tuple(batch.source_images),
-        geometries=tuple(batch.geometries),
+        source_images=tuple(batch.source_images[row] for row in owners),
+        geometries=tuple(batch.geometries[row] for row in owners),
         output=black_box.output,
         provenance=provenance,
     )
@@ -156,40 +173,52 @@ class _Run:
     black_box: BlackBox
     masker: Masker
     batch: ImageBatch
-    labels: Sequence[object]
-    fill: Alternative | None
+    labels: Sequence[Sequence[object]]
+    regions: int
+    fill: Alternative
+    verify: bool
     seed: int
 
     def explain(self, rows: Sequence[int]) -> list[dict[str, Tensor]]:
         """The tensors of an Explanation for each of these neighboring rows."""
         images = self.batch.images[rows[0] : rows[-1] + 1].to(self.black_box.device)
-
-        def choose(logits: Logits) -> Labels:
-            wanted = (self.labels[row] for row in rows)
-            top = logits.argmax(1).tolist()
-            chosen = [
-                best if label is None else _index(label, self.black_box, row)
-                for label, best, row in zip(wanted, top, rows, strict=True)
-            ]
-            return torch.tensor(chosen, dtype=torch.int64, device=logits.device)
-
-        result = explain_batch(
-            self.black_box, self.masker, images, choose, fill=self.fill, seed=self.seed
+        results = explain_regions(
+            self.black_box,
+            self.masker,
+            images,
+            partial(self._choose, rows),
+            regions=self.regions,
+            fill=self.fill,
+            verify=self.verify,
+            seed=self.seed,
         )
-        output, trial = result.output, result.trial
-        tensors = {
-            "images": images,
-            "labels": result.labels,
-            "mask": output.mask,
-            "logits": result.logits,
-            "attributions": output.attributions,
-            "standard_error": output.standard_error,
-            "preserved": None if trial is None else trial.preserved,
-            "destroyed": None if trial is None else trial.destroyed,
-            "replaced": result.replaced,
-        }
-        known = {key: value.detach().cpu() for key, value in tensors.items() if value is not None}
-        return [{key: value[i : i + 1] for key, value in known.items()} for i in range(len(rows))]
+        found = [_tensors(images, result) for result in results]
+        return [
+            {
+                key: torch.cat([each[key][i : i + 1] for each in found[: self.masks(row)]])
+                for key in found[0]
+            }
+            for i, row in enumerate(rows)
+        ]
+
+    def masks(self, row: int) -> int:
+        """The number of masks of an image."""
+        return len(self.labels[row]) * self.regions
+
+    def _choose(self, rows: Sequence[int], logits: Logits) -> Labels:
+        """The labels of these rows, (B, n); rows with fewer labels repeat their last one."""
+        most = max(len(self.labels[row]) for row in rows)
+        chosen = []
+        for row, best in zip(rows, logits.argmax(1).tolist(), strict=True):
+            wanted = self.labels[row]
+            known = [best if each is None else _index(each, self.black_box, row) for each in wanted]
+            chosen.append(known + known[-1:] * (most - len(known)))
+            if self.black_box.against in known:
+                raise InputError(
+                    f"class {self.black_box.against} is contrasted with itself; explain another "
+                    "class against it, Contrast(label, against=...)."
+                )
+        return torch.tensor(chosen, dtype=torch.int64, device=logits.device)
 
     def failed(self, row: int, error: Exception) -> dict[str, Tensor]:
         """Raise the error with the name of the image, if there are several."""
@@ -202,33 +231,68 @@ class _Run:
         raise error
 
 
-def default_masker(black_box: BlackBox) -> Masker:
-    """The masker trained for exactly this model, if there is one; else one that it allows."""
+def _tensors(images: Images, result: BatchResult) -> dict[str, Tensor]:
+    """What an Explanation keeps of a result, on the CPU."""
+    output, trial = result.output, result.trial
+    tensors = {
+        "images": images,
+        "labels": result.labels,
+        "mask": output.mask,
+        "logits": result.logits,
+        "attributions": output.attributions,
+        "standard_error": output.standard_error,
+        "preserved": None if trial is None else trial.preserved,
+        "destroyed": None if trial is None else trial.destroyed,
+        "replaced": result.replaced,
+    }
+    return {key: value.detach().cpu() for key, value in tensors.items() if value is not None}
+
+
+def default_masker(black_box: BlackBox, regions: int = 1) -> Masker:
+    """The masker trained for exactly this model, if there is one; else one that it allows.
+
+    One of several regions need not hold all evidence: `iterative` then only keeps.
+    """
+    keeping = ":objective=sufficient" if regions > 1 else ""
     return trained_masker(black_box) or as_masker(
-        "iterative" if black_box.differentiable else "rise"
+        f"iterative{keeping}" if black_box.differentiable else "rise"
     )
 
 
-def _label_list(label: object, count: int) -> Sequence[object]:
-    """One label per image, from whatever the caller gave; None for the model's top class."""
+def _label_lists(label: object, count: int) -> list[Sequence[object]]:
+    """The labels of each image, from whatever the caller gave; None for the model's top class."""
     if isinstance(label, Mapping | Set):
         raise InputError(
             f"labels in a {name_of(label)} are not in the order of the images; give one label for "
             "all images, or a list with one per image."
         )
-    if hasattr(label, "tolist"):  # tensors, numpy's arrays and scalars, columns of tables
-        label = label.tolist()
-    if label is None or isinstance(label, str | bytes) or not hasattr(label, "__len__"):
-        return [label] * count
-    labels: list[object] = list(label)  # type: ignore[call-overload]
-    if len(labels) == 1:
-        return labels * count
-    if len(labels) != count:
+    labels = _as_list(label)
+    if labels is None:
+        return [[label]] * count
+    several = [_as_list(each) for each in labels]
+    lists: list[Sequence[object]] = [
+        [own] if each is None else each for own, each in zip(labels, several, strict=True)
+    ]
+    if not all(lists):
+        raise InputError("explain got an image without labels; leave label out for the top class.")
+    if len(lists) == 1:
+        return lists * count
+    if len(lists) != count:
+        nested = f", or label=[{labels}] for several classes of one image" if count == 1 else ""
         raise InputError(
             f"explain got {len(labels)} labels for {count} images; give one for all or one per "
-            "image."
+            f"image{nested}."
         )
-    return labels
+    return lists
+
+
+def _as_list(label: object) -> list[object] | None:
+    """The labels in a list, tensor, array or column of a table; None for a single label."""
+    if hasattr(label, "tolist"):
+        label = label.tolist()
+    if label is None or isinstance(label, str | bytes) or not hasattr(label, "__len__"):
+        return None
+    return list(label)  # type: ignore[call-overload, no-any-return]
 
 
 def _index(label: object, black_box: BlackBox, row: int) -> int:

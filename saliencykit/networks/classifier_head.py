@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from saliencykit.core import rng
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.core.output import Output, both_answers
+from saliencykit.core.output import Output, both_answers, relative_to
 from saliencykit.core.types import Images, Logits
 from saliencykit.networks.feature_map import FeatureMap, feature_maps_in
 from saliencykit.networks.head_linearization import linearize
@@ -88,7 +88,7 @@ def find_classifier_head(black_box: BlackBox, images: Images) -> ClassifierHead:
             "map, so it has no trunk to share; use encoder='own' or encoder='paper'."
             f"{torchscript_hint(module)}"
         )
-    head = _exact_head(black_box.output, logits, calls, maps, probe)
+    head = _exact_head(black_box, logits, calls, maps, probe)
     if head is not None:
         return head
     candidates = [feature_map for feature_map, _ in maps]
@@ -97,7 +97,7 @@ def find_classifier_head(black_box: BlackBox, images: Images) -> ClassifierHead:
 
 def pooled_classifier_head(black_box: BlackBox, images: Images) -> ClassifierHead | None:
     """The class weights where the head is pooling and a linear layer, or a 1x1 convolution and
-    pooling; None where it is not.
+    pooling; None where it is not, or where a target and not a class is explained.
 
     Only the image size matters: the head is searched once, on noise, and cached as long as the
     model lives; the weights are read again at each call.
@@ -109,10 +109,13 @@ def pooled_classifier_head(black_box: BlackBox, images: Images) -> ClassifierHea
     Raises:
         InputError: The black box has no module.
     """
+    if black_box.target is not None:
+        return None
     known = _cache.setdefault(black_box.source_module or module_of(black_box), {})
     size = tuple(images.shape[1:])
     # one model may be read in several ways
-    key = (black_box.output, getattr(black_box, "probabilities", False), *size)
+    kind = (black_box.output, black_box.against, getattr(black_box, "probabilities", False))
+    key = (*kind, *size)
     if key not in known:
         noise = rng.uniform(
             images.new_zeros(1, *size),
@@ -123,14 +126,15 @@ def pooled_classifier_head(black_box: BlackBox, images: Images) -> ClassifierHea
         with torch.no_grad():
             logits, calls = record_calls(black_box, probe)
         maps = feature_maps_in(calls, probe)
-        head = _exact_head(black_box.output, logits, calls, maps, probe)
+        head = _exact_head(black_box, logits, calls, maps, probe)
         known[key] = None if head is None or head.layer is None else (head.feature_map, head.layer)
     if (found := known[key]) is None:
         return None
     feature_map, layer = found
-    return ClassifierHead(
-        feature_map, *class_weights(module_of(black_box), layer, black_box.output), layer
-    )
+    weight, bias = class_weights(module_of(black_box), layer, black_box.output)
+    against = black_box.against
+    relative = relative_to(weight.T, against).T, relative_to(bias[None], against)[0]
+    return ClassifierHead(feature_map, *relative, layer)
 
 
 def class_weights(
@@ -165,14 +169,21 @@ def class_weights(
 
 
 def _exact_head(
-    output: Output, logits: Logits, calls: Sequence[ModuleCall], maps: _MapCalls, probe: Images
+    black_box: BlackBox,
+    logits: Logits,
+    calls: Sequence[ModuleCall],
+    maps: _MapCalls,
+    probe: Images,
 ) -> ClassifierHead | None:
     """The head if it is a linear layer or a convolution, else None."""
+    output, against = black_box.output, black_box.against
 
     def matches(values: Tensor) -> bool:
         """Are these the logits, as the black box reads them?"""
         one = values.shape[1] == 1 and output != "score"
-        return close_to_rounding(both_answers(values, output) if one else values, logits)
+        columns = both_answers(values, output) if one else values
+        known = against is None or against < columns.shape[1]
+        return known and close_to_rounding(relative_to(columns, against), logits)
 
     linear = _linear_head(output, matches, calls, maps, probe)
     return linear or _convolutional_head(output, matches, calls, maps)

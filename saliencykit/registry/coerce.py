@@ -87,8 +87,10 @@ def trained_masker(black_box: BlackBox) -> Masker | None:
     """The trained masker that a plugin provides for exactly this model's weights, or None.
 
     Args:
-        black_box: The model.
+        black_box: The model; its classes are explained, so that there is none for a target.
     """
+    if black_box.target is not None:
+        return None
     for full, factory in registry().names("masker").items():
         try:
             if isinstance(factory, TrainedMaskerFactory) and factory.fits(black_box):

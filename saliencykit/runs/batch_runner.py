@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar, final
 
 import torch
@@ -81,18 +81,35 @@ def explain_batch(
     masker, logits = masker.predict_masker(queried, images)
     labels = choose_labels(logits)
     output = masker.attribute(black_box, images, labels, generator=generator)
-    if fill is None:
-        return BatchResult(logits, labels, output)
+    result = BatchResult(logits, labels, output)
+    return result if fill is None else verified(result, queried, images, fill, generator)
+
+
+def verified(
+    result: BatchResult,
+    black_box: BlackBox,
+    images: Images,
+    fill: Alternative,
+    generator: Generator,
+) -> BatchResult:
+    """The result, with what the black box says of the kept, the dropped and the fully replaced
+    images.
+
+    Args:
+        result: Labels and masks.
+        black_box: Is queried.
+        images: (B, C, H, W) on its device.
+        fill: Replaces pixels.
+        generator: The fills are drawn from it.
+    """
+    labels, mask = result.labels, result.output.mask
     with torch.no_grad():
-        trial = run_trial(
-            queried, images, labels, output.mask, alternative=fill, generator=generator
-        )
+        trial = run_trial(black_box, images, labels, mask, alternative=fill, generator=generator)
         if isinstance(trial.output, RelativeScores):
             replaced = trial.output.replaced
         else:
-            nothing = torch.zeros_like(output.mask)
-            replaced = queried(fill.edit(images, nothing, generator))
-    return BatchResult(logits, labels, output, trial, replaced)
+            replaced = black_box(fill.edit(images, torch.zeros_like(mask), generator))
+    return replace(result, trial=trial, replaced=replaced)
 
 
 def run_batch(

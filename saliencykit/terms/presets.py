@@ -81,6 +81,16 @@ def meaningful_perturbation() -> Objective:
     )
 
 
+def sufficient() -> Objective:
+    """The smallest sufficient region alone: `paper_mean` without destroying. It keeps one of two
+    objects where one is enough.
+
+    References:
+        Dabkowski & Gal 2017, section 2 (SSR).
+    """
+    return Objective((Smoothness(weight=10.0), Area(weight=6.0), PreservedLogProbability()))
+
+
 def keep_and_drop() -> Objective:
     """Ours for masks of a given area: `-log f_c` with the mask plus `f_c` without it. Area costs
     nothing here.
@@ -110,6 +120,7 @@ PRESETS: Mapping[str, Callable[[], Objective]] = {
     "paper-mean": paper_mean,
     "authors": authors,
     "meaningful-perturbation": meaningful_perturbation,
+    "sufficient": sufficient,
     "keep-and-drop": keep_and_drop,
     "masking-network": masking_network,
 }

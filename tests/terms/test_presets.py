@@ -47,6 +47,7 @@ def test_each_preset_matches_its_equation(trial):
             - max(-6, p["kept"])
             + 5 * np.exp(max(-12, p["dropped"])) ** 0.3
         ),
+        "sufficient": lambda p: 10 * p["tv"] / p["m"].size + 6 * p["m"].mean() - p["kept"],
         "keep-and-drop": lambda p: -p["kept"] + np.exp(p["dropped"]),
     }
     assert set(slow) == set(PRESETS)

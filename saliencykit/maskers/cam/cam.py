@@ -83,6 +83,11 @@ def _head(black_box: BlackBox, images: Images) -> ClassifierHead:
             "not expose submodules. Use masker='rise' or 'occlusion', which only query the "
             "model."
         )
+    if black_box.target is not None:
+        raise InputError(
+            "Cam weights a feature map with the head's weights of a class, and a target is "
+            "explained here. Use masker='grad-cam', which needs only its gradient."
+        )
     head = pooled_classifier_head(black_box, images)
     if head is None:
         raise InputError(

@@ -99,11 +99,14 @@ class RealTimeMasker(Masker):
                 "this masker has an encoder of its own, which takes raw pixels in [0, 1]; give "
                 "explain an image, or TorchBlackBox(model, mean=..., std=...) and inputs='raw'."
             )
+        if black_box.target is not None:
+            raise InputError(
+                "a trained masker explains the classes of its model, and a target is explained "
+                "here; write masker='grad-cam', or masker='rise' for any model."
+            )
         for masker in (self, self._cache.get("bound", self)):
             held: BlackBox | None = masker._cache.get("black box")
-            if held is not None and (
-                held is black_box or (held.module is not None and held.module is black_box.module)
-            ):
+            if held is not None and _same_classes(held, black_box):
                 return masker
         self._cache["bound"] = bound = _with_head_of(self, black_box)
         return bound
@@ -295,6 +298,12 @@ class _WithFeatures(Masker):
         return self.masker.decode(self.features, labels)
 
 
+def _same_classes(held: BlackBox, black_box: BlackBox) -> bool:
+    """Is a masker that is bound to the one black box ready for the other?"""
+    same = held.module is not None and held.module is black_box.module
+    return held is black_box or (same and held.against == black_box.against)
+
+
 def _with_head_of(masker: RealTimeMasker, black_box: BlackBox) -> RealTimeMasker:
     """A copy bound to the black box, with class filters from its head."""
     expected, got = masker.metadata.get("fingerprint"), fingerprint(black_box)
@@ -314,6 +323,12 @@ def _with_head_of(masker: RealTimeMasker, black_box: BlackBox) -> RealTimeMasker
     if isinstance(selector, ClassFilters) and not selector.trained:
         selector.read_from(*class_weights(module_of(black_box), selector.layer or ""))
         masker.network.to(black_box.device)
+    if black_box.against is not None:
+        if not isinstance(selector, ClassFilters):
+            raise InputError(
+                "this masker's class selector has no filters to contrast; use masker='cam'."
+            )
+        selector.against = black_box.against
     return masker.bind(black_box)
 
 

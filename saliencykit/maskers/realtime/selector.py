@@ -10,6 +10,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.types import Labels, Logits
 
 _SHARE = 0.37  # of the typical strongest response: where the gate is half open
+_MOST_GAIN = 4.0
 _STEEP = 3.0  # the gate is sigmoid(3 (r / threshold - 1)): 0.05 at no response
 
 
@@ -50,7 +51,9 @@ class ClassFilters(ClassSelector):
     the decoder gets `X * sigmoid(a)`. Where `W` is the weight of the classifier's head, all classes
     are covered, also those that training never showed, and only scale and threshold are needed,
     which `calibrate` sets. Weights are centered over classes (the softmax does not depend on their
-    mean): a response of 0 means no more evidence than for the other classes.
+    mean): a response of 0 means no more evidence than for the other classes. With a class to
+    contrast, `against`, the filters are differences `W_c - W_d`; these respond more weakly, and are
+    amplified up to four times, at most to the strongest response of the class alone.
 
     Args:
         weight: (K, C).
@@ -79,6 +82,7 @@ class ClassFilters(ClassSelector):
                 f"and {tuple(bias.shape)}."
             )
         self.num_classes, self.trained, self.layer = len(weight), trained, layer
+        self.against: int | None = None
         centered = {"weight": weight - weight.mean(0), "bias": bias - bias.mean()}
         for name, value in centered.items():
             if trained:
@@ -119,10 +123,29 @@ class ClassFilters(ClassSelector):
         products = torch.bmm(self.weight[labels][:, None], coarse.flatten(2))
         return (products + self.bias[labels][:, None, None]).view(-1, 1, *coarse.shape[2:])
 
+    def contrasts(self, coarse: Tensor, labels: Labels, against: int) -> Tensor:
+        """`X . (W_c - W_d) + b_c - b_d` at each position, amplified; (B, 1, h, w).
+
+        Args:
+            coarse: (B, C, h, w).
+            labels: (B,) int64.
+            against: d, in [0, K).
+        """
+        own = self.responses(coarse, labels)
+        difference = own - self.responses(coarse, torch.full_like(labels, against))
+        strongest = [each.amax((1, 2, 3), keepdim=True) for each in (own, difference)]
+        gain = strongest[0] / strongest[1].clamp_min(1e-6)
+        return difference * gain.clamp(1, _MOST_GAIN)
+
     def forward(self, coarse: Tensor, labels: Labels) -> Tensor:
         """The logit of the gate; see `ClassSelector.forward`."""
-        above: Tensor = self.responses(coarse, labels) - self.log_threshold.exp()
-        return self.log_scale.exp() * above
+        against = self.against
+        responses = (
+            self.responses(coarse, labels)
+            if against is None
+            else self.contrasts(coarse, labels, against)
+        )
+        return self.log_scale.exp() * (responses - self.log_threshold.exp())
 
     def class_logits(self, coarse: Tensor) -> Logits:
         """The mean response of each class."""
