@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or ["no message"])[0][:_LONGEST].rstrip(". ")
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """An error in one line, for the row of an image that has no result: our own messages as they
     are, others with the error's name before them.
 
@@ -53,6 +54,25 @@ def reason_of(error: Exception) -> str:
     """
     text = unicode_text(" ".join(str(error).split())) or "no message"
     return text if isinstance(error, SaliencyKitError) else f"{name_of(error)}: {text}"
+
+
+@contextmanager
+def no_exit(who: str) -> Iterator[None]:
+    """Code of an implementation, which raises errors and does not end the program.
+
+    Args:
+        who: The implementation, for the error.
+
+    Raises:
+        ContractError: The code raised SystemExit.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        raise ContractError(
+            f"{who} raised SystemExit({error.code!r}); it must raise an error and not end the "
+            "program."
+        ) from error
 
 
 def finite_rows(tensor: Tensor) -> list[int]:

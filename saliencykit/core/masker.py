@@ -1,7 +1,8 @@
 """Masker: an attribution method that returns a mask."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias, final
 
@@ -11,7 +12,7 @@ from torch import Generator, Tensor
 
 from saliencykit.core import checks, rng
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.errors import ContractError, GradientError
+from saliencykit.core.errors import ContractError, GradientError, SaliencyKitError
 from saliencykit.core.types import Images, Labels, Logits, Mask
 
 Inputs: TypeAlias = Literal["raw", "normalized"]
@@ -87,8 +88,8 @@ class Masker(ABC):
         """
 
     def for_black_box(self, black_box: BlackBox, *, inputs: Inputs = "raw") -> "Masker":
-        """The masker made ready for one black box; by default itself. Callers use it once per
-        black box, before the first image.
+        """The masker made ready for one black box; by default itself. It is called once per black
+        box, by `bound_to`, before the first image.
 
         Args:
             black_box: The classifier.
@@ -98,6 +99,30 @@ class Masker(ABC):
             InputError: The masker does not work with this black box or with such images.
         """
         return self
+
+    @final
+    def bound_to(self, black_box: BlackBox, *, inputs: Inputs = "raw") -> "Masker":
+        """What `for_black_box` returns, checked; callers use this one.
+
+        Args:
+            black_box: The classifier.
+            inputs: What the images will hold.
+
+        Raises:
+            InputError: The masker does not work with this black box or with such images.
+            ContractError: `for_black_box` raised something else, or returned no Masker.
+        """
+        who = f"{checks.name_of(self)}.for_black_box"
+        with checks.no_exit(who):
+            try:
+                masker = self.for_black_box(black_box, inputs=inputs)
+            except SaliencyKitError:
+                raise
+            except Exception as error:
+                raise ContractError(f"{who} raised {checks.reason_of(error)}") from error
+        if not isinstance(masker, Masker):
+            raise ContractError(f"{who} returned {checks.name_of(masker)}; expected a Masker.")
+        return masker
 
     def one_pass(self, black_box: BlackBox, images: Images) -> tuple["Masker", Logits] | None:
         """Classify images and prepare their masks in the same forward pass; by default None.
@@ -153,7 +178,7 @@ class Masker(ABC):
                 return self, black_box(images)
         who = f"{checks.name_of(self)}.one_pass"
         checks.images(images, who)
-        with torch.inference_mode(False), torch.set_grad_enabled(self.needs_gradient):
+        with checks.no_exit(who), self._grad_mode():
             answer = self.one_pass(black_box, images.detach())
         if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[0], Masker):
             raise ContractError(
@@ -196,7 +221,7 @@ class Masker(ABC):
             )
         # the caller's generator advances by one number, whatever `mask` draws
         own = rng.fork(generator)
-        with torch.inference_mode(False), torch.set_grad_enabled(self.needs_gradient):
+        with checks.no_exit(f"{who}.mask"), self._grad_mode():
             if images.is_inference():
                 images, labels = images.clone(), labels.clone()
             answer = self.mask(black_box, images.detach(), labels, own)
@@ -211,6 +236,12 @@ class Masker(ABC):
         if error is not None:
             error = resize_maps(error.detach(), size) if error.ndim == 4 else error.detach()
         return MaskerOutput(resize_maps(small, size).clamp(0, 1), attributions, error, small)
+
+    @contextmanager
+    def _grad_mode(self) -> Iterator[None]:
+        """Gradients where `mask` needs them, whatever the caller's mode is."""
+        with torch.inference_mode(False), torch.set_grad_enabled(self.needs_gradient):
+            yield
 
     @final
     def __call__(

@@ -37,7 +37,7 @@ def named_maskers(maskers: Maskers, black_box: BlackBox) -> dict[str, Masker]:
                 f"{name} needs gradients and {name_of(black_box)} is query-only; leave it out, or "
                 "write 'rise'."
             )
-        out[name] = masker.for_black_box(black_box)
+        out[name] = masker.bound_to(black_box)
     return out
 
 

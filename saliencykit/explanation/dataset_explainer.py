@@ -113,7 +113,7 @@ def explain_dataset(
             f"{name_of(chosen)} needs gradients and {name_of(black_box)} is query-only; write "
             "masker='rise'."
         )
-    chosen = chosen.for_black_box(black_box)
+    chosen = chosen.bound_to(black_box)
     fill = as_alternative("blur" if alternative is None else alternative).for_black_box(black_box)
     fixed: int | Literal["top"] | None = "top" if label == "top" else None
     if label is not None and label != "top":

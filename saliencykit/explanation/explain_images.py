@@ -115,7 +115,7 @@ def explain(
         black_box = with_target(black_box, target)
         label = target.label if isinstance(target, Contrast) and label is None else label
     chosen = default_masker(black_box, regions) if masker is None else as_masker(masker)
-    chosen = chosen.for_black_box(black_box, inputs=batch.inputs)
+    chosen = chosen.bound_to(black_box, inputs=batch.inputs)
     fill = as_alternative("blur" if alternative is None else alternative).for_black_box(black_box)
     checks.seed(seed, "explain")
     rows: list[dict[str, Tensor]] = []

@@ -101,7 +101,7 @@ def explain_func(
             raise InputError("explain_func: the model has one output, which is target 0.")
         labels = labels + int(one_logit and black_box.output != "score")  # yes, after no
         raw = is_black_box(model) or mean is not None
-        chosen = as_masker(masker).for_black_box(black_box, inputs="raw" if raw else "normalized")
+        chosen = as_masker(masker).bound_to(black_box, inputs="raw" if raw else "normalized")
         for first in range(0, len(images), _CHUNK):
             rows = slice(first, first + _CHUNK)
             result = chosen.attribute(

@@ -95,7 +95,7 @@ class Registry:
                         f"{hook} is not marked as a hook; write @saliencykit.hookimpl above it"
                     )
         except (Exception, SystemExit) as error:  # a broken plugin never breaks the host
-            self._fail(record, f"{type(error).__name__}: {error}")
+            self._fail(record, _named(error))
         else:
             self.plugins.append(record)
 
@@ -114,7 +114,7 @@ class Registry:
 
     def _hook_failed(self, plugin: str, hook: str, error: BaseException) -> None:
         record = next(r for r in self.plugins if r.name == plugin)
-        self._fail(record, f"{hook}() raised {type(error).__name__}: {error}")
+        self._fail(record, f"{hook}() raised {_named(error)}")
 
     def names(self, kind: Kind) -> dict[str, Factory]:
         """Factories of one kind by full name, `plugin/name`; the built-in ones first.
@@ -247,7 +247,7 @@ class Registry:
                     raise ContractError(
                         f"it returned {name_of(black_box)}, which is not a BlackBox"
                     )
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 if implementation.plugin_name == "saliencykit" or isinstance(error, InputError):
                     raise
                 self._hook_failed(implementation.plugin_name, "wrap_model", error)
@@ -287,6 +287,10 @@ def _checked(mapping: Mapping[str, Factory]) -> dict[str, Factory]:
                 f"{factory!r}"
             )
     return factories
+
+
+def _named(error: BaseException) -> str:
+    return f"{name_of(error)}: {' '.join(str(error).split())}"
 
 
 def _is_name(name: str) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
+from saliencykit.core.checks import reason_of
 from saliencykit.core.errors import InputError, RegistryError, SaliencyKitError
 
 
@@ -110,9 +111,9 @@ def build(
         raise RegistryError(
             f"{spec.name} needs a package that is not installed: {error}."
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
-            f"{spec.name} could not be created from {dict(options)} {values}: {error}"
+            f"{spec.name} could not be created from {dict(options)} {values}: {reason_of(error)}"
         ) from error
 
 

@@ -266,7 +266,7 @@ class _Explainer:
     def _start(self, kind: Literal["raw", "normalized"]) -> None:
         if kind == "normalized":
             self.black_box = self.black_box.without_preprocessing()
-        self.masker = self.masker.for_black_box(self.black_box, inputs=kind)
+        self.masker = self.masker.bound_to(self.black_box, inputs=kind)
         if self.fill is not None:
             self.fill = self.fill.for_black_box(self.black_box)
         self.started = True

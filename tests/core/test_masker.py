@@ -160,3 +160,32 @@ def test_inputs_are_checked():
         Give(lambda b, x, y, g: b(x)[:, :1, None, None].sigmoid())(
             Broken(how="nan"), X, Y, generator=seeded()
         )
+
+
+class Bind(Give):
+    def for_black_box(self, black_box, *, inputs="raw"):
+        return self.answer()
+
+
+def leave(*_):
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (lambda: 1 / 0, ContractError, "Bind.for_black_box raised ZeroDivisionError: division"),
+        (lambda: leave(), ContractError, r"Bind.for_black_box raised SystemExit\(3\)"),
+        (lambda: 3, ContractError, "Bind.for_black_box returned int; expected a Masker"),
+        (lambda: rng.fork(None), ContractError, "Bind.for_black_box raised"),
+        (lambda: Broken(how="nan")(X), ContractError, "NaN"),
+    ],
+)
+def test_a_masker_that_cannot_be_bound_is_one_error(answer, kind, words):
+    with pytest.raises(kind, match=words):
+        Bind(answer).bound_to(BOX)
+
+
+def test_a_masker_that_ends_the_program_is_an_error():
+    with pytest.raises(ContractError, match=r"Give.mask raised SystemExit\(3\); it must raise"):
+        Give(leave)(BOX, X, Y, generator=seeded())

@@ -24,6 +24,7 @@ from saliencykit.registry.coerce import (
     as_masker,
     as_metric,
     as_objective,
+    trained_masker,
 )
 from saliencykit.registry.manager import KINDS, Registry
 from saliencykit.terms.area import Area
@@ -323,6 +324,8 @@ def test_a_plugin_whose_wrap_model_fails_is_left_out(plugins):
     """
     for body, words in [
         ("raise KeyError('x')", r"wrap_model\(\) raised KeyError"),
+        ("raise SystemExit('bye')", r"wrap_model\(\) raised SystemExit: bye"),
+        ("return wrap_model(model)", r"wrap_model\(\) raised RecursionError"),
         ("return 3", "returned int, which is not a BlackBox"),
     ]:
         registry = plugins(bad=source.format(body=body))
@@ -330,6 +333,52 @@ def test_a_plugin_whose_wrap_model_fails_is_left_out(plugins):
             assert type(registry.wrap(torch.nn.Flatten())).__name__ == "TorchBlackBox"
         assert state(registry, "bad")
         sys.modules.pop("plugin_bad")
+
+
+@pytest.mark.parametrize(
+    ("fits", "call", "words"),
+    [
+        ("raise KeyError('x')", "return 3", "KeyError: 'x'"),
+        ("raise SystemExit(3)", "return 3", "SystemExit: 3"),
+        ("return True", "raise OSError('no file')", "OSError: no file"),
+        ("return True", "raise SystemExit", "SystemExit: no message"),
+        ("return True", "return 3", "its factory returned int; expected a Masker"),
+    ],
+)
+def test_a_trained_masker_that_fails_is_named_and_not_used(plugins, monkeypatch, fits, call, words):
+    source = f"""
+        from saliencykit import hookimpl
+        from saliencykit.core.masker import TrainedMaskerFactory
+
+        class Trained(TrainedMaskerFactory):
+            def fits(self, black_box):
+                {fits}
+
+            def __call__(self):
+                {call}
+
+        @hookimpl
+        def provide_maskers():
+            return {{"mine": Trained()}}
+    """
+    monkeypatch.setattr(module, "_registry", plugins(bad=source))
+    with pytest.warns(UserWarning, match=f"masker bad/mine cannot be used: {words}"):
+        assert trained_masker(PlantedEvidence()) is None
+
+
+def test_a_factory_that_exits_is_one_error(plugins):
+    source = """
+        from saliencykit import hookimpl
+
+        def leave():
+            raise SystemExit(4)
+
+        @hookimpl
+        def provide_maskers():
+            return {"leaves": leave}
+    """
+    with pytest.raises(InputError, match="bad/leaves could not be created .* SystemExit: 4"):
+        plugins(bad=source).create("masker", "leaves")
 
 
 def test_wrap_model_may_refuse_a_model_with_advice(plugins):

@@ -201,7 +201,7 @@ class MaskerAttribution(PerturbationAttribution):  # type: ignore[misc]
     ) -> Tensor:
         """The values of some rows, (b, 1 or C, H, W)."""
         raw = is_black_box(self.forward_func) or self.statistics[0] is not None
-        masker = self.masker.for_black_box(black_box, inputs="raw" if raw else "normalized")
+        masker = self.masker.bound_to(black_box, inputs="raw" if raw else "normalized")
         if fill is not None:
             masker = with_baseline(masker, fill)
         by_regions = None if features is None else with_regions(masker, features)
