@@ -3,6 +3,7 @@ from .class_names import check_class_names as check_class_names
 from .class_names import read_class_names as read_class_names
 from .contrast import Contrast as Contrast
 from .contrast import ContrastBlackBox as ContrastBlackBox
+from .extra_inputs import ExtraInputs as ExtraInputs
 from .function import FunctionBlackBox as FunctionBlackBox
 from .input_shape import InputShape as InputShape
 from .input_shape import Layout as Layout
@@ -26,3 +27,6 @@ from .surrogate import Surrogate as Surrogate
 from .timm import timm_black_box as timm_black_box
 from .torch_module import TorchBlackBox as TorchBlackBox
 from .torchvision import torchvision_black_box as torchvision_black_box
+from .transformers import transformers_black_box as transformers_black_box
+from .zero_shot import ZeroShotClassifier as ZeroShotClassifier
+from .zero_shot import zero_shot_black_box as zero_shot_black_box

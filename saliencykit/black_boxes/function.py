@@ -18,7 +18,7 @@ from saliencykit.black_boxes.options import (
 )
 from saliencykit.black_boxes.preprocessing import FITS, INTERPOLATIONS, Fit, fit_image
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import first_line, name_of
+from saliencykit.core.checks import first_line, name_of, whole_numbers
 from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.output import OUTPUTS, Output
@@ -70,7 +70,7 @@ class FunctionBlackBox(BlackBox):
         class_names: One name per class.
         max_batch_size: The largest batch that the function gets, >= 1. None: no limit.
         dtype: `float32` in [0, 1], or `uint8` in 0..255, rounded.
-        channels: 3 (RGB) or 1 (gray).
+        channels: 3 (RGB) or 1 (gray); any other number for arrays and tensors only.
         fit: How an image is resized to `size`: `crop`, `squash` or `pad`.
         interpolation: Of the resizing, see `fit_image`.
 
@@ -119,7 +119,8 @@ class FunctionBlackBox(BlackBox):
         check_max_batch_size(self.max_batch_size, who)
         check_choices(self, who, output=OUTPUTS, probabilities=(False, True))
         check_choices(self, who, fit=FITS, interpolation=INTERPOLATIONS)
-        check_choices(self, who, dtype=("float32", "uint8"), channels=(1, 3))
+        check_choices(self, who, dtype=("float32", "uint8"))
+        whole_numbers(self, "channels")
 
     def __repr__(self) -> str:
         """The configuration."""

@@ -43,8 +43,8 @@ def read_logits(
         keys = f" with {list(answer)}" if isinstance(answer, Mapping) else ""
         raise InputError(
             f"{who} returned {name_of(answer)}{keys}; expected a tensor (B, K), a tuple that "
-            "starts with it, a dict with 'logits', or an object with .logits. Wrap the model in "
-            "a small nn.Module that returns the logits."
+            "starts with it, a dict with 'logits', or an object with .logits. "
+            f"{_advice(answer)}"
         )
     shape = tuple(found.shape)
     if found.ndim <= 1:  # squeezed: a sigmoid's column, or the only row
@@ -54,8 +54,7 @@ def read_logits(
     if found.ndim != 2 or len(found) != batch_size or 0 in found.shape:
         raise ContractError(
             f"{who} returned shape {shape} for {batch_size} images; a classifier returns "
-            f"({batch_size}, K), one number per class. Wrap a model that returns something else "
-            "in a small nn.Module that returns the logits."
+            f"({batch_size}, K), one number per class. {_advice(found)}"
         )
     if not found.is_floating_point():
         raise ContractError(
@@ -130,6 +129,17 @@ def _logs(values: Tensor, who: str) -> Tensor:
         )
     smallest = 1e-12 if values.dtype in (torch.float32, torch.float64) else 1e-7
     return values.clamp_min(smallest).log()
+
+
+def _advice(answer: object) -> str:
+    """What to write for an output that is not (B, K)."""
+    first = answer[0] if isinstance(answer, list) and answer else answer
+    boxes = isinstance(first, Mapping) and "boxes" in first
+    if boxes or (isinstance(answer, Tensor) and answer.ndim == 3):
+        return "For a detection write explain(..., target=DetectionScore(bbox, label))."
+    if isinstance(answer, Tensor) and answer.ndim == 4:
+        return "For a segmentation write explain(..., target=SegmentationClass(label, region))."
+    return "Wrap the model in a small nn.Module that returns the logits."
 
 
 def _tensor_in(output: object) -> Tensor | None:

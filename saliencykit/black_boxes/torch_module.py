@@ -1,6 +1,7 @@
 """TorchBlackBox: any torch module as a black box."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, final
@@ -10,7 +11,9 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from saliencykit.black_boxes.class_names import check_class_names
+from saliencykit.black_boxes.extra_inputs import ExtraInputs
 from saliencykit.black_boxes.model_output import read_logits, warn_of_misreading
+from saliencykit.black_boxes.module_checks import check_weights, is_quantized, reason_of_failure
 from saliencykit.black_boxes.options import (
     check_choices,
     check_crop_pct,
@@ -21,7 +24,7 @@ from saliencykit.black_boxes.options import (
 from saliencykit.black_boxes.preprocessing import FITS, INTERPOLATIONS, Fit, fit_image
 from saliencykit.black_boxes.score_targets import read_scores
 from saliencykit.core.black_box import BlackBox
-from saliencykit.core.checks import first_line, name_of
+from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.output import OUTPUTS, Output
@@ -58,6 +61,9 @@ class TorchBlackBox(BlackBox):
             `saliencykit.black_boxes.score_targets`. None: the output is read as logits.
         class_names: One name per class.
         max_batch_size: The largest batch that the model gets. None: no limit.
+        forward_args: Further inputs of a model that takes several: a tuple, passed after the
+            images, or a dict; see `ExtraInputs`.
+        assumed: Where mean, std and size come from if nobody has given them; for the repr.
 
     Raises:
         InputError: Only one of mean and std is given, they differ in length, or an option is out of
@@ -81,9 +87,9 @@ class TorchBlackBox(BlackBox):
     target: Target | None = None
     class_names: Sequence[str] | None = field(default=None, repr=False)
     max_batch_size: int | None = None
+    forward_args: Sequence[Any] | Mapping[str, Any] | None = field(default=None, repr=False)
+    assumed: str = ""
     _state: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
-
-    differentiable = True
 
     def __post_init__(self) -> None:
         """Check the options."""
@@ -107,12 +113,23 @@ class TorchBlackBox(BlackBox):
         check_max_batch_size(self.max_batch_size, who)
         check_choices(self, who, fit=FITS, interpolation=INTERPOLATIONS)
         check_choices(self, who, output=OUTPUTS, probabilities=(False, True))
+        if self.forward_args is not None:  # from here on, the model takes images alone
+            object.__setattr__(self, "model", ExtraInputs(self.model, self.forward_args))
+            object.__setattr__(self, "forward_args", None)
 
     def __repr__(self) -> str:
         """The configuration, without the model's layers."""
         statistics = f", mean={tuple(self.mean)}, std={tuple(self.std or ())}" if self.mean else ""
         options = f"{statistics}, size={self.size}, output={self.output!r}"
+        options += f", assumed={self.assumed!r}" if self.assumed and self.mean else ""
         return f"TorchBlackBox({name_of(self.model)}{options})"
+
+    @property
+    def differentiable(self) -> bool:  # type: ignore[override]
+        """Does the model have gradients? One that computes with integers has none."""
+        if "differentiable" not in self._state:
+            self._state["differentiable"] = not is_quantized(self.model)
+        return bool(self._state["differentiable"])
 
     @property
     def num_classes(self) -> int:  # type: ignore[override]
@@ -172,6 +189,13 @@ class TorchBlackBox(BlackBox):
                 "image); for a model that takes raw pixels in [0, 1] that is mean=(0, 0, 0), "
                 "std=(1, 1, 1)."
             )
+        if self._state.pop("guessed", False):
+            warnings.warn(
+                f"{name_of(self.model)} does not say how images are normalized; mean="
+                f"{tuple(self.mean)}, std={tuple(self.std or ())} are assumed: {self.assumed}. If "
+                "that is wrong, write TorchBlackBox(model, mean=..., std=..., size=...).",
+                stacklevel=2,
+            )
         return fit_image(
             image,
             self.input_size,
@@ -214,7 +238,9 @@ class TorchBlackBox(BlackBox):
         except SaliencyKitError:
             raise
         except Exception as error:
-            raise InputError(self._explain(error, images)) from error
+            size = None if self.size is None else self.input_size
+            reason = reason_of_failure(self.model, error, images, size, self._example())
+            raise InputError(reason) from error
         who = name_of(self.model)
         if self.target is not None:
             logits = read_scores(self.target, output, len(images), who)
@@ -233,20 +259,6 @@ class TorchBlackBox(BlackBox):
             )
         return logits.to(images.dtype)
 
-    def _explain(self, error: Exception, images: Images) -> str:
-        who, reason, dtype = name_of(self.model), first_line(error), self._example().dtype
-        shape = tuple(images.shape)
-        text = f"{who} raised {type(error).__name__} on images of shape {shape}: {reason}."
-        no_kernel = "not implemented" in reason or "upported" in reason
-        if dtype in (torch.float16, torch.bfloat16) and no_kernel:
-            return (
-                f"{text} The model is {dtype} and {self.device} lacks a kernel for that; explain "
-                "model.float() instead."
-            )
-        if self.size is not None and images.shape[2:] != self.input_size:
-            return f"{text} Its own input size is {self.input_size[0]}x{self.input_size[1]}."
-        return text
-
     def _normalize(self, images: Images) -> Images:
         example = self._example()
         if self.mean is None or self.std is None:
@@ -264,5 +276,7 @@ class TorchBlackBox(BlackBox):
 
     def _example(self) -> Tensor:
         """A tensor on the model's device and in its precision."""
+        if "num_classes" not in self._state:  # before the first query
+            check_weights(self.model)
         tensors = chain(self.model.parameters(), self.model.buffers())
         return next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))

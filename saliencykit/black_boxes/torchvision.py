@@ -14,7 +14,7 @@ from torchvision import models
 
 from saliencykit.black_boxes.state_dict import build_seeded
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core.checks import first_line
+from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.output import Output
 
@@ -104,6 +104,8 @@ def torchvision_black_box(
         black_box = replace(_black_box(model, [chosen]), class_names=names if fits else None)
     given = {"mean": mean, "std": std, "size": size, "max_batch_size": max_batch_size}
     options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if download or mean is not None:
+        options["assumed"] = ""
     return replace(black_box, output=output, probabilities=probabilities, **options)
 
 
@@ -153,14 +155,19 @@ def _black_box(model: nn.Module, entries: list[Any]) -> TorchBlackBox:
     sizes = {(t.crop_size[0], t.resize_size[0]) for t in transforms}
     crops = {crop for crop, _ in sizes}
     filters = {t.interpolation.value for t in transforms}
-    return TorchBlackBox(
+    same = len(entries) == 1
+    black_box = TorchBlackBox(
         model,
         mean=mean,
         std=std,
         size=crops.pop() if len(crops) == 1 else None,
         crop_pct=min(crop / resize for crop, resize in sizes) if len(sizes) == 1 else 0.875,
         interpolation=filters.pop() if len(filters) == 1 else "bilinear",
+        assumed=str(entries[0]) if same else f"those of {name_of(model)}'s published weights",
     )
+    if not same:
+        black_box._state["guessed"] = True
+    return black_box
 
 
 def _builders() -> dict[str, type]:

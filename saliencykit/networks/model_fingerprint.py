@@ -1,6 +1,7 @@
 """Is this the model that a masker was trained for? A hash of its weights tells."""
 
 import hashlib
+from collections.abc import Iterator
 
 import torch
 
@@ -41,5 +42,15 @@ def count_values(black_box: BlackBox) -> int:
 
 def _values(black_box: BlackBox) -> list[torch.Tensor]:
     module = black_box.source_module
-    tensors = [] if module is None else module.state_dict().values()
+    state = {} if module is None else module.state_dict()
+    tensors = [tensor for value in state.values() for tensor in _tensors_in(value)]
     return [values for values in tensors if values.is_floating_point() and values.numel()]
+
+
+def _tensors_in(value: object) -> Iterator[torch.Tensor]:
+    """The tensors of an entry of a state dict; those of int8 modules are also packed in tuples."""
+    if isinstance(value, torch.Tensor):
+        yield value.dequantize() if value.is_quantized else value
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from _tensors_in(part)

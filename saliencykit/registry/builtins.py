@@ -18,6 +18,7 @@ _BLACK_BOXES = {
     "demo": "demo:demo_black_box",
     "timm": "black_boxes.timm:timm_black_box",
     "torchvision": "black_boxes.torchvision:torchvision_black_box",
+    "transformers": "black_boxes.transformers:transformers_black_box",
 }
 _ALTERNATIVES = {
     "blur": "alternatives.blur:Blur",

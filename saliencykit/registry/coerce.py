@@ -1,5 +1,6 @@
 """Coercions: what a user gives (an object, a name, a file) becomes the object that is meant."""
 
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,6 +17,7 @@ from saliencykit.core.metric import Metric
 from saliencykit.core.objective import Objective, Term
 from saliencykit.core.output import Output
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
+from saliencykit.registry.listing import list_models
 from saliencykit.registry.manager import KINDS, Kind, did_you_mean, registry, short_name
 from saliencykit.terms.presets import PRESETS
 
@@ -59,13 +61,20 @@ def _black_box(model: object) -> BlackBox:
             raise RegistryError(
                 f"no plugin reads the model {model!r}: {words}.{registry().left_out()}"
             )
-        return black_box or cast(BlackBox, create("black_box", model))
+        try:
+            return black_box or cast(BlackBox, create("black_box", model))
+        except RegistryError as error:
+            library = None if known else _library_of(model)
+            if library is None:
+                raise
+            raise RegistryError(f"{error} Write {library + ':' + model!r}.") from error
     black_box = registry().wrap(model)
     if black_box is None:
         raise InputError(
             f"{name_of(model)} is not a classifier that saliencykit knows. Give a torch "
             "nn.Module, a function from numpy (B, H, W, C) to (B, K), a name like "
-            "'timm:resnet18', or an object derived from saliencykit.BlackBox."
+            "'timm:resnet18' or 'transformers:google/vit-base-patch16-224', or an object derived "
+            "from saliencykit.BlackBox."
         )
     return black_box
 
@@ -164,6 +173,18 @@ def _is_known(kind: Kind, text: str) -> bool:
     """Does a text begin with a name of this kind? If not, it may be a file's path."""
     name = text.partition(":")[0].strip()
     return any(name in (full, short_name(full)) for full in registry().names(kind))
+
+
+def _library_of(text: str) -> str | None:
+    """The library that has a model of this name, which was written without it."""
+    name = text.partition(",")[0].strip()
+    for library in ("timm", "torchvision"):
+        try:
+            if list_models(f"{library}:{name.partition('.')[0]}"):
+                return library
+        except RegistryError:  # timm is not installed
+            continue
+    return "transformers" if re.fullmatch(r"[\w.-]+/[\w.-]+", name) else None
 
 
 def _coerced(thing: object, kind: Kind) -> object:

@@ -1,0 +1,68 @@
+"""What a module must have before it is called: values, and gradients for maskers that need them."""
+
+import pytest
+import torch
+from torch import nn
+
+from saliencykit import TorchBlackBox, explain
+from saliencykit.black_boxes.module_checks import is_quantized
+from saliencykit.core.errors import GradientError, InputError
+from saliencykit.networks.model_fingerprint import fingerprint
+from tests.model_kinds import Net, _dynamic_int8, _lazy, _meta, _static_int8, image
+
+
+def test_a_lazy_module_is_not_given_its_shapes_by_an_explanation() -> None:
+    model = _lazy()
+    for masker in ("rise:samples=4", "grad-cam"):
+        with pytest.raises(InputError, match=r"run the model once.*model\(images\)"):
+            explain(model, image(), masker=masker)
+    with pytest.raises(InputError, match="run the model once"):
+        TorchBlackBox(model).optimized_for(image())
+    assert isinstance(model[0], nn.LazyConv2d)
+    model(image())
+    assert explain(model, image(), 1, masker="gradient").mask.shape == (1, 1, 32, 32)
+
+
+def test_weights_on_meta_have_no_values() -> None:
+    model = _meta()
+    with pytest.raises(InputError, match=r"load_state_dict\(weights, assign=True\)"):
+        explain(model, image())
+    model.load_state_dict(Net().state_dict(), assign=True)
+    explain(model, image(), masker="gradient")
+
+
+@pytest.mark.parametrize("build", [_static_int8, _dynamic_int8])
+def test_a_quantized_model_is_query_only(build) -> None:
+    model = build()
+    assert is_quantized(model)
+    assert not TorchBlackBox(model).differentiable
+    with pytest.raises(GradientError, match="query-only"):
+        explain(model, image(), masker="gradient")
+    answer = explain(model, image(), 2)
+    assert "Rise" in answer.provenance["masker"]
+
+
+@pytest.mark.parametrize("build", [_static_int8, _dynamic_int8])
+def test_a_fingerprint_sees_the_weights_of_a_quantized_model(build) -> None:
+    first, second, other = (TorchBlackBox(build()) for _ in range(3))
+    assert fingerprint(first) == fingerprint(second)
+    for module in other.model.modules():
+        if isinstance(module, torch.ao.nn.quantized.Linear):
+            weight, bias = module.weight(), module.bias()
+            flipped = torch.quantize_per_tensor(weight.dequantize() * -1, 0.5, 0, torch.qint8)
+            module.set_weight_bias(flipped, bias)
+    assert fingerprint(first) != fingerprint(other)
+
+
+def test_an_ordinary_model_is_not_quantized() -> None:
+    assert TorchBlackBox(Net()).differentiable
+    assert not is_quantized(Net())
+
+
+def test_a_missing_input_and_a_volume_are_recognized() -> None:
+    class Two(nn.Module):
+        def forward(self, x, y):
+            return x
+
+    with pytest.raises(InputError, match=r"TorchBlackBox\(model, forward_args=\(\.\.\.\)\)"):
+        explain(Two(), torch.rand(1, 3, 8, 8))
