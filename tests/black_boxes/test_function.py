@@ -119,7 +119,7 @@ def test_wrong_answers_are_named(function, words: str) -> None:
         {"dtype": "int8"},
         {"output": "p"},
         {"fit": "x"},
-        {"channels": 2},
+        {"channels": 0},
     ],
 )
 def test_bad_options(options: dict[str, object]) -> None:
