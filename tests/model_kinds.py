@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from saliencykit import BlackBox, FunctionBlackBox, TorchBlackBox
+from saliencykit.black_boxes.score_targets import SegmentationClass
 from saliencykit.black_boxes.transformers import transformers_black_box
 from saliencykit.black_boxes.zero_shot import zero_shot_black_box
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
@@ -300,6 +301,15 @@ class LikeYolo(nn.Module):
         raise AssertionError("a YOLO object runs its own pipeline")
 
 
+def _yolo_detector() -> LikeYolo:
+    """Raw detections (B, 4 + K, N) and feature maps, as the network of ultralytics returns them."""
+
+    def detections(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return torch.cat([z[:, :1].expand(-1, 4), z], 1)[:, :, None].repeat(1, 1, 6), {}
+
+    return LikeYolo("detect", Returning(detections))
+
+
 class LikeKeras:
     """The interface of a Keras model."""
 
@@ -500,7 +510,7 @@ KINDS: dict[str, Callable[[], Case]] = {
         Returning(lambda z: [{"boxes": z, "labels": z, "scores": z}]), refused="DetectionScore"
     ),
     "detection, one table": lambda: Case(
-        Returning(lambda z: z[:, None].repeat(1, 7, 1)), refused=r"\(1, 7, 3\).*DetectionScore"
+        Returning(lambda z: z[:, None].repeat(1, 7, 1)), refused=r"\(1, 7, 3\).*target=function"
     ),
     "reconstruction": lambda: Case(
         Returning(lambda z: {"recon": z, "mu": z, "logvar": z}), refused="returned dict with.*recon"
@@ -563,7 +573,15 @@ KINDS: dict[str, Callable[[], Case]] = {
     "YOLO classify": lambda: Case(
         LikeYolo(), np.rint(raw_array() * 255).astype(np.uint8), label="cow"
     ),
-    "YOLO detect": lambda: Case(LikeYolo("detect"), refused="DetectionScore"),
+    "YOLO detect": lambda: Case(_yolo_detector(), refused=r"answer\[0\]\[:, 4 \+ label\]"),
+    "YOLO detect, a target": lambda: Case(
+        _yolo_detector(),
+        label=0,
+        options={"target": lambda answer: answer[0][:, 4 + LABEL].amax(1), "inputs": "normalized"},
+    ),
+    "segmentation, a target": lambda: Case(
+        Maps(), label=0, options={"target": SegmentationClass(LABEL)}
+    ),
     "Keras": lambda: Case(LikeKeras(), refused="FunctionBlackBox.*predict_on_batch"),
     "estimator": lambda: Case(LikeEstimator(), refused="saliencykit-sklearn"),
     # no torch module

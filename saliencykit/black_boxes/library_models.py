@@ -117,17 +117,14 @@ def _yolo(model: object, network: nn.Module) -> TorchBlackBox:
     args: Any = getattr(network, "args", None) or {}
     args = args if isinstance(args, dict) else vars(args)
     task = getattr(model, "task", None) or args.get("task", "")
-    if task != "classify":
-        raise InputError(
-            f"a YOLO network for {task or 'an unknown task'} does not classify images; explain one "
-            "of its detections: explain(model.model, image, target=DetectionScore(bbox, label))."
-        )
+    classifies = task == "classify"
     names = getattr(network, "names", None) or {}
     return TorchBlackBox(
-        YoloClassifier(network),
+        YoloClassifier(network) if classifies else network,
         mean=(0.0, 0.0, 0.0),
         std=(1.0, 1.0, 1.0),
-        size=args.get("imgsz") or 224,
+        size=args.get("imgsz") or (224 if classifies else 640),
+        fit="crop" if classifies else "pad",
         class_names=tuple(names[key] for key in sorted(names)) or None,
     )
 

@@ -54,7 +54,7 @@ def read_logits(
     if found.ndim != 2 or len(found) != batch_size or 0 in found.shape:
         raise ContractError(
             f"{who} returned shape {shape} for {batch_size} images; a classifier returns "
-            f"({batch_size}, K), one number per class. {_advice(found)}"
+            f"({batch_size}, K), one number per class. {_advice(answer, found)}"
         )
     if not found.is_floating_point():
         raise ContractError(
@@ -131,14 +131,18 @@ def _logs(values: Tensor, who: str) -> Tensor:
     return values.clamp_min(smallest).log()
 
 
-def _advice(answer: object) -> str:
-    """What to write for an output that is not (B, K)."""
+def _advice(answer: object, found: Tensor | None = None) -> str:
+    """What to write for an answer without (B, K), where `found` is the tensor that was in it."""
     first = answer[0] if isinstance(answer, list) and answer else answer
-    boxes = isinstance(first, Mapping) and "boxes" in first
-    if boxes or (isinstance(answer, Tensor) and answer.ndim == 3):
+    if hasattr(answer, "pred_boxes") or (isinstance(first, Mapping) and "boxes" in first):
         return "For a detection write explain(..., target=DetectionScore(bbox, label))."
-    if isinstance(answer, Tensor) and answer.ndim == 4:
+    if found is not None and found.ndim == 4:
         return "For a segmentation write explain(..., target=SegmentationClass(label, region))."
+    if found is not None and found.ndim == 3:
+        return (
+            "For detections write explain(..., target=function) with a function from the answer "
+            "to one score per image; for YOLO: lambda answer: answer[0][:, 4 + label].amax(1)."
+        )
     return "Wrap the model in a small nn.Module that returns the logits."
 
 

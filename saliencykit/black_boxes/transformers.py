@@ -18,12 +18,6 @@ _HALF = ((0.5,) * 3, (0.5,) * 3)
 # model types whose published weights were trained with pixels in [-1, 1]
 _IN_HALVES = ("beit", "mobilenet_v1", "mobilenet_v2", "siglip", "siglip2", "vit")
 _OUTPUTS: dict[str, Output] = {"multi_label_classification": "sigmoid", "regression": "score"}
-_ADVICE = {
-    "ForObjectDetection": "a detection is explained with target=DetectionScore(bbox, label)",
-    "ForSemanticSegmentation": (
-        "a segmentation is explained with target=SegmentationClass(label, region)"
-    ),
-}
 
 
 def transformers_black_box(
@@ -116,9 +110,6 @@ def wrap_transformers(model: object, processor: Any = None) -> TorchBlackBox | N
 
 def _check_classifies(model: nn.Module) -> None:
     who = name_of(model)
-    for kind, advice in _ADVICE.items():
-        if kind in who:
-            raise InputError(f"{who} is not an image classifier: {advice}.")
     if getattr(model, "main_input_name", "pixel_values") != "pixel_values":
         raise InputError(
             f"{who} does not take images alone; explain a function from images to scores: "

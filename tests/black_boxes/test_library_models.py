@@ -7,7 +7,7 @@ import torch
 
 from saliencykit import explain
 from saliencykit.black_boxes.library_models import wrap_library_model
-from saliencykit.core.errors import InputError
+from saliencykit.core.errors import InputError, SaliencyKitError
 from tests.model_kinds import LikeFastai, LikeYolo, Net, Returning, image
 
 
@@ -50,8 +50,11 @@ def test_a_real_yolo_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for model in (yolo, yolo.model):
         answer = explain(model, torch.rand(1, 3, 64, 64), 3, masker="grad-cam", inputs="normalized")
         assert answer.label_names == ("3",)
-    with pytest.raises(InputError, match="DetectionScore"):
-        explain(ultralytics.YOLO("yolo11n.yaml"), torch.rand(1, 3, 64, 64))
+    detector, x = ultralytics.YOLO("yolo11n.yaml"), torch.rand(1, 3, 64, 64)
+    with pytest.raises(SaliencyKitError, match=r"answer\[0\]\[:, 4 \+ label\]"):
+        explain(detector, x)
+    answer = explain(detector, x, target=lambda out: out[0][:, 4 + 7].amax(1), masker="gradient")
+    assert torch.isfinite(answer.mask).all()
 
 
 def test_an_exported_program_is_queried_in_the_batches_it_was_exported_for() -> None:

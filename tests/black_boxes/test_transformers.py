@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 
 from saliencykit import explain
+from saliencykit.black_boxes.score_targets import SegmentationClass
 from saliencykit.black_boxes.transformers import transformers_black_box
-from saliencykit.core.errors import InputError
+from saliencykit.core.errors import ContractError, InputError
 from saliencykit.registry.coerce import as_black_box
 
 transformers = pytest.importorskip("transformers")
@@ -127,8 +128,15 @@ def test_models_that_do_not_classify_images_are_refused_with_the_way_out() -> No
     config = transformers.SegformerConfig(
         hidden_sizes=[8, 8, 8, 8], num_attention_heads=[1, 1, 1, 1], depths=[1, 1, 1, 1]
     )
-    with pytest.raises(InputError, match="SegmentationClass"):
-        explain(transformers.SegformerForSemanticSegmentation(config), torch.rand(1, 3, 32, 32))
+    segmentation, x = (
+        transformers.SegformerForSemanticSegmentation(config),
+        torch.rand(1, 3, 32, 32),
+    )
+    with pytest.raises(ContractError, match="SegmentationClass"):
+        explain(segmentation, x)
+    target = SegmentationClass(1)
+    answer = explain(segmentation, x, target=target, masker="gradient")
+    torch.testing.assert_close(answer.logits[0, 0], segmentation.eval()(x).logits[0, 1].mean())
     with pytest.raises(InputError, match="expected a tensor"):
         explain(transformers.ViTModel(tiny_vit().config), torch.rand(1, 3, 32, 32))
     with pytest.raises(InputError, match="not an image classifier of transformers"):
