@@ -104,9 +104,10 @@ def write_beside(path: Path, write: Callable[[Path], object], *, advice: str = R
             os.fsync(file.fileno())
         unfinished.replace(path)
     except OSError as error:
+        raise cannot_write(path, error, advice) from error
+    finally:
         with suppress(OSError):  # the parent may be a file
             unfinished.unlink(missing_ok=True)
-        raise cannot_write(path, error, advice) from error
 
 
 def beside(path: Path) -> Path:

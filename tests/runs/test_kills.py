@@ -1,0 +1,197 @@
+"""SIGKILL at random moments of every command: the same command then ends as if nothing had
+happened, and leaves nothing behind.
+"""
+
+import csv
+import json
+import multiprocessing
+import os
+import random
+import re
+import signal
+import sys
+import time
+import warnings
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from saliencykit.cli import workflows
+from saliencykit.cli.main import main
+from saliencykit.training import loop
+from tests.clips import write_clip
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forks")
+IMAGES = 10
+COMMANDS = {
+    "images": ("explain", *(f"../images/{i}.png" for i in range(4)), "--masker", "rise:samples=40"),
+    "data": (
+        *("explain", "../images", "--masker", "rise:samples=40", "--batch-size", "2"),
+        *("--overlays", "4"),
+    ),
+    "evaluate": (
+        *("evaluate", "--data", "../images", "--masker", "rise:samples=20", "--batch-size", "2"),
+        *("--metric", "saliency-score", "--metric", "insertion:steps=4", "--report-images", "3"),
+    ),
+    "fit": ("fit", "--data", "../images", "--steps", "40", "--batch-size", "4"),
+    "fit-surrogate": (
+        *("fit-surrogate", "--data", "../images", "--model", "demo", "--queries", "96"),
+        *("--steps", "10", "--batch-size", "8"),
+    ),
+    "video": ("explain", "../clip.mp4", "--output", "clip.mp4"),
+    "sanity": (
+        *("sanity-check", "--data", "../images", "--masker", "grad-cam", "--check", "wrong-label"),
+        *("--output", "sanity.json"),
+    ),
+    "report": ("report", "../scores", "--output", "page.html"),
+}
+VARYING = {"seconds", "command", "shard"}  # of a row, a manifest or a table
+
+
+def child(folder: Path, line: tuple[str, ...]) -> multiprocessing.Process:
+    """Runs a command line in a folder, in a process of its own."""
+
+    def work() -> None:
+        os.chdir(folder)
+        sys.stdout = sys.stderr = open("../said", "w")  # noqa: SIM115
+        sys.argv = ["saliencykit", *line]
+        warnings.simplefilter("ignore")
+        torch.set_num_threads(1)
+        loop._SAVE_SECONDS = 0.05
+        os.environ["OMP_NUM_THREADS"] = "1"
+        try:
+            main()
+        except SystemExit as stop:
+            sys.stdout.flush()
+            os._exit(int(stop.code or 0))
+        sys.stdout.flush()
+        os._exit(0)
+
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    return process
+
+
+def finish(folder: Path, line: tuple[str, ...]) -> float:
+    """Run a command line to its end; returns the seconds."""
+    started = time.perf_counter()
+    process = child(folder, line)
+    process.join(240)
+    assert process.exitcode == 0, (folder.parent / "said").read_text()
+    return time.perf_counter() - started
+
+
+def without_times(value):
+    if isinstance(value, dict):
+        return {k: without_times(v) for k, v in value.items() if k not in VARYING}
+    return [without_times(each) for each in value] if isinstance(value, list) else value
+
+
+def tensors(path: Path) -> tuple[dict[str, bytes], object]:
+    """The tensors of a file, and its header without times."""
+    with safe_open(path, framework="pt") as file:
+        names = file.keys()
+        data = {name: file.get_tensor(name).numpy().tobytes() for name in names}
+        header = {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
+    return data, without_times(header)
+
+
+def content(folder: Path) -> dict[str, object]:
+    """What is in a folder, without times and without how it is split into files."""
+    found: dict[str, object] = {"maps": {}, "answers": b""}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_dir() or path.name in ("lock", "threads.txt"):
+            continue
+        if path.suffix == ".safetensors" and path.name.startswith("maps-"):
+            found["maps"] |= tensors(path)[0]
+        elif path.suffix == ".safetensors" and path.name.startswith("answers-"):
+            found["answers"] += tensors(path)[0]["logits"]
+        elif path.suffix == ".safetensors":
+            found[name] = tensors(path)
+        elif path.suffix == ".jsonl":
+            found[name] = [without_times(json.loads(row)) for row in path.read_text().splitlines()]
+        elif path.suffix == ".json":
+            found[name] = without_times(json.loads(path.read_text()))
+        elif path.suffix == ".csv":
+            rows = csv.DictReader(path.read_text().splitlines())
+            found[name] = [without_times(row) for row in rows]
+        else:
+            found[name] = path.read_bytes()
+    log = next((rows for name, rows in found.items() if name.endswith("log.jsonl")), None)
+    if log:  # the time since the start is in every step
+        assert [row["step"]["number"] for row in log if "step" in row] == list(range(1, 41))
+    return found
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Images; and all imports, because each child is a fork of this process."""
+    for name in ("black_box_on_device", "explain", "explain_dataset", "evaluate", "fit"):
+        getattr(workflows, name)
+    for name in ("fit_surrogate", "sanity_checks", "Writer", "write_report"):
+        getattr(workflows, name)
+    folder = tmp_path_factory.mktemp("kills")
+    (folder / "images").mkdir()
+    for i in range(IMAGES):
+        noise = np.random.default_rng(i).integers(0, 255, (64, 64, 3), np.uint8)
+        Image.fromarray(noise).save(folder / "images" / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(data):
+    """What each command leaves when nothing stops it, and how long it takes."""
+
+    @cache
+    def of(command):
+        if command == "video":
+            pytest.importorskip("av")
+            write_clip(data / "clip.mp4", count=8, size=(64, 48))
+        if command == "report":
+            (data / "scores").mkdir()
+            finish(data / "scores", (*COMMANDS["evaluate"], "--output", "."))
+        folder = data / f"whole-{command}"
+        folder.mkdir()
+        seconds = finish(folder, COMMANDS[command])
+        return content(folder), seconds
+
+    return of
+
+
+def kill_and_run(command, seed, data, whole):
+    expected, seconds = whole(command)
+    folder, random_ = data / f"{command}-{seed}", random.Random(f"{command} {seed}")
+    folder.mkdir()
+    killed = 0
+    for _ in range(random_.choice((1, 1, 2, 3))):
+        process = child(folder, COMMANDS[command])
+        process.join(random_.uniform(0, 1.1 * seconds))
+        if process.exitcode is None:
+            os.kill(process.pid, signal.SIGKILL)
+            killed += 1
+        process.join(60)
+    finish(folder, COMMANDS[command])
+    left = [path.name for path in folder.rglob("*")]
+    assert not [n for n in left if n.startswith(".") or re.search(r"\.(open|reserve)$|lock\.", n)]
+    found = content(folder)
+    assert found.keys() == expected.keys()
+    different = [name for name in expected if found[name] != expected[name]]
+    assert not different
+    return killed
+
+
+def test_a_killed_command_ends_as_if_nothing_had_happened(data, whole):
+    kill_and_run("data", 0, data, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_killed_many_times_end_as_if_nothing_had_happened(command, data, whole):
+    killed = sum(kill_and_run(command, seed, data, whole) for seed in range(1, 16))
+    assert killed
