@@ -310,10 +310,12 @@ def _loop(
 
 
 def _source_hash(black_box: BlackBox, every: TrainingImages) -> str:
-    """A short hash of the model and some pixels of each image: what a checkpoint belongs to."""
-    pixels = every.pixels.flatten(1)[:, ::97].contiguous().numpy().tobytes()
-    labels = b"" if every.labels is None else every.labels.numpy().tobytes()
-    return hashlib.sha256(str(fingerprint(black_box)).encode() + pixels + labels).hexdigest()[:16]
+    """A short hash of the model, the images and their labels: what a checkpoint belongs to."""
+    digest = hashlib.sha256(str(fingerprint(black_box)).encode())
+    for tensor in (every.pixels, every.labels):
+        if tensor is not None:
+            digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()[:16]
 
 
 def _summary(

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
-from saliencykit.core.errors import InputError
+from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.masker import Masker
 from saliencykit.evaluation.evaluate_maskers import evaluate
 from saliencykit.explanation.dataset_explainer import explain_dataset
@@ -40,7 +40,9 @@ def evaluated(model, data, out, **options):
 
 
 def trained(model, data, out):
-    return fit(model, data, steps=2, warmup_steps=0, batch_size=2, checkpoint_dir=out)
+    return fit(
+        model, data, encoder="own", steps=2, warmup_steps=0, batch_size=2, checkpoint_dir=out
+    )
 
 
 def surrogate(model, data, out):
@@ -225,3 +227,32 @@ def test_rows_know_their_files(black_box, images, tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "out/rows.jsonl").read_text().splitlines()]
     sizes = [(images[0] / row["name"]).stat().st_size for row in rows]
     assert [int(row["file_key"].split("-")[0]) for row in rows] == sizes
+
+
+@pytest.mark.filterwarnings("ignore:the surrogate has low:UserWarning")
+@pytest.mark.filterwarnings("ignore:the masker failed:UserWarning")
+@pytest.mark.parametrize("run", [trained, surrogate])
+def test_a_training_is_not_resumed_with_images_of_which_one_pixel_differs(
+    run, black_box, images, tmp_path
+):
+    run(black_box, images[0], tmp_path / "out")
+    run(black_box, images[0], tmp_path / "out")
+    changed = np.asarray(Image.open(images[0] / "3.png")).copy()
+    changed[5, 7, 1] ^= 255
+    Image.fromarray(changed).save(images[0] / "3.png")
+    with pytest.raises(InputError, match=r"another training|for other images"):
+        run(black_box, images[0], tmp_path / "out")
+
+
+def test_a_surrogates_network_is_tried_before_the_first_query(images):
+    class Paid(TorchBlackBox):
+        def logits(self, images):
+            raise AssertionError("this query costs money")
+
+    paid = Paid(
+        torch.nn.Identity(), mean=(0.0,) * 3, std=(1.0,) * 3, size=16, class_names=["a"] * 4
+    )
+    wrong = torch.nn.Conv2d(3, 4, 3), torch.nn.Linear(3, 3), torch.nn.Flatten(), "timm:nope", 7
+    for network in wrong:
+        with pytest.raises(SaliencyKitError, match=r"network|timm"):
+            fit_surrogate(paid, images[0], queries=50, network=network)
