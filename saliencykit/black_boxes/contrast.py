@@ -47,6 +47,16 @@ class Contrast:
     against: int | str = field(kw_only=True)
 
 
+def contrast(against: int | str | None) -> Contrast | None:
+    """A contrast with this class, if there is one.
+
+    Example:
+        >>> contrast("tiger cat")
+        Contrast(label=None, against='tiger cat')
+    """
+    return None if against is None else Contrast(against=against)
+
+
 @final
 class ContrastBlackBox(BlackBoxWrapper):
     """A classifier whose logits are differences, `z_c - z_d` for each class c.

@@ -10,6 +10,7 @@ from rich.markup import escape
 from saliencykit.cli import explain_dataset, explain_video, workflows
 from saliencykit.cli.console import emit_json, number, print_table, progress, say
 from saliencykit.cli.options import AsJson, Device, Model, Seed, as_label, output_directory
+from saliencykit.core.errors import InputError
 
 
 def explain(
@@ -21,9 +22,18 @@ def explain(
     ] = None,
     model: Model = "demo",
     label: Annotated[
-        str | None,
-        typer.Option(help="Class to explain, by index or name. Default: the predicted class."),
+        list[str] | None,
+        typer.Option(
+            help="Class to explain, by index or name; repeatable. Default: the predicted class."
+        ),
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="Why the class rather than this one, an index or a name."),
+    ] = None,
+    regions: Annotated[
+        int, typer.Option(help="Number of regions that do not overlap, for image files.", min=1)
+    ] = 1,
     masker: Annotated[
         str | None,
         typer.Option(help="Attribution method, e.g. rise:samples=500. See `plugins list`."),
@@ -50,15 +60,23 @@ def explain(
     smoothing: explain_video.Smoothing = 0.75,
 ) -> None:
     """Explain which pixels a prediction rests on: overlays, masks, and what they keep and drop."""
-    shared: dict[str, Any] = {"model": model, "label": label, "masker": masker, "seed": seed}
+    shared: dict[str, Any] = {"model": model, "masker": masker, "seed": seed}
     shared |= {"output": output, "device": device, "as_json": as_json}
-    if explain_video.is_video(images, output):
+    video = explain_video.is_video(images, output)
+    if not video and not explain_dataset.is_dataset(images):
+        shared |= {"alternative": alternative, "verify": verify, "regions": regions}
+        _explain_images(images, label or [], against, **shared)
+        return
+    if len(label or []) > 1 or regions > 1 or (video and against):
+        raise InputError(
+            "several --label, --regions and, for a video, --against are for image files; give one "
+            "class for a data set or a video."
+        )
+    shared["label"] = label[0] if label else None
+    if video:
         explain_video.explain_video(images or [], fps=fps, smoothing=smoothing, **shared)
         return
-    shared |= {"alternative": alternative, "verify": verify}
-    if not explain_dataset.is_dataset(images):
-        _explain_images(images, **shared)
-        return
+    shared |= {"alternative": alternative, "verify": verify, "against": against}
     shared |= {"labels": labels, "max_images": max_images, "batch_size": batch_size}
     shared |= {"map_dtype": map_dtype, "overlays": overlays, "num_workers": num_workers}
     explain_dataset.explain_dataset((images or [""])[0], resume=resume, **shared)
@@ -66,9 +84,10 @@ def explain(
 
 def _explain_images(
     images: list[str] | None,
+    labels: list[str],
+    against: str | None,
     *,
     model: str,
-    label: str | None,
     output: Path,
     device: str,
     as_json: bool,
@@ -92,7 +111,8 @@ def _explain_images(
             answer = workflows.explain(
                 workflows.CountingBlackBox(black_box, on_query),
                 images or [workflows.demo_image()],
-                as_label(label),
+                [[as_label(label) for label in labels]] if labels else None,
+                target=workflows.contrast(as_label(against)),
                 **options,
             )
         answer.save(output)
@@ -110,8 +130,9 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """The numbers of each image, as JSON has them."""
     rows = []
-    for i, (source, bbox) in enumerate(zip(sources, answer.boxes(0.5).tolist(), strict=True)):
-        row: dict[str, Any] = {"image": source, "label": int(answer.labels[i])}
+    masks = len(answer) // len(sources)  # of each image
+    for i, bbox in enumerate(answer.boxes(0.5).tolist()):
+        row: dict[str, Any] = {"image": sources[i // masks], "label": int(answer.labels[i])}
         row["name"] = answer.label_names[i]
         for name in ("probability", "kept", "dropped", "area"):
             values = getattr(answer, name)
@@ -142,7 +163,7 @@ def _print(rows: list[dict[str, Any]], seconds: float, *, scores: bool) -> None:
         dim=True,
     )
     for verdict in dict.fromkeys(row["verdict"] for row in rows if "verdict" in row):
-        names = (Path(row["image"]).name for row in rows if row["verdict"] == verdict)
+        names = dict.fromkeys(Path(row["image"]).name for row in rows if row["verdict"] == verdict)
         say(f"{', '.join(names)}: {verdict.words}")
     last = f" ... {Path(rows[-1]['overlay']).name}" if len(rows) > 1 else ""
     say(f"wrote {rows[0]['overlay']}{last} in {seconds:.1f} s")

@@ -9,7 +9,7 @@ import typer
 
 from saliencykit.cli import workflows
 from saliencykit.cli.console import complain, emit_json, number, print_table, progress, say
-from saliencykit.cli.options import is_main_process, resumable
+from saliencykit.cli.options import as_label, is_main_process, resumable
 from saliencykit.core.errors import InputError
 
 _MAX_REASONS = 5
@@ -55,7 +55,14 @@ def is_dataset(images: Sequence[str] | None) -> bool:
 
 
 def explain_dataset(
-    data: str, *, model: str, output: Path, device: str, as_json: bool, **options: Any
+    data: str,
+    *,
+    model: str,
+    against: str | None,
+    output: Path,
+    device: str,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Explain a data set into a directory, and print a summary."""
     workflows.use_idle_cores()
@@ -73,6 +80,8 @@ def explain_dataset(
             update(done, total, note=f"{failed} failed" if failed else "")
 
         black_box = workflows.black_box_on_device(model, device)
+        if target := workflows.contrast(as_label(against)):
+            black_box = workflows.with_target(black_box, target)
         saved = workflows.explain_dataset(
             black_box, data, output_dir=output, on_row=on_row, **options
         )

@@ -1,5 +1,6 @@
 import torch as torch
 
+from saliencykit.black_boxes.contrast import contrast as contrast
 from saliencykit.cli.device import best_device as best_device
 from saliencykit.cli.device import black_box_on_device as black_box_on_device
 from saliencykit.cli.device import use_idle_cores as use_idle_cores
@@ -14,6 +15,7 @@ from saliencykit.explanation.dataset_explainer import explain_dataset as explain
 from saliencykit.explanation.explain_images import explain as explain
 from saliencykit.explanation.result import Explanation as Explanation
 from saliencykit.explanation.result_files import refuse_run as refuse_run
+from saliencykit.explanation.targeted import with_target as with_target
 from saliencykit.registry.coerce import as_black_box as as_black_box
 from saliencykit.registry.coerce import trained_masker as trained_masker
 from saliencykit.registry.manager import KINDS as KINDS

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, final
+from typing import Any, Literal, TypeAlias, final
 
 import torch
 from torch import Tensor
@@ -34,13 +34,14 @@ from saliencykit.explanation.targeted import with_target
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker, trained_masker
 from saliencykit.runs.batch_runner import BatchResult, run_batch
 
+_Label: TypeAlias = int | str | None
 _CHUNK = 16  # images that are explained together; results do not depend on it
 
 
 def explain(
     model: object,
     image: Any,
-    label: int | str | Tensor | Sequence[int | str | None] | None = None,
+    label: _Label | Tensor | Sequence[_Label | Sequence[_Label]] = None,
     *,
     masker: Masker | str | None = None,
     alternative: Alternative | str | None = None,

@@ -1,0 +1,48 @@
+"""explain with image files: several classes, a class against another one, several regions."""
+
+import json
+
+import pytest
+
+FAST = ("--masker", "cam", "--json")
+
+
+def test_each_class_is_a_row(command, tmp_path):
+    code, out, err = command("explain", "--label", "3", "--label", "goldfish", *FAST)
+    assert code == 0, err
+    rows = json.loads(out)["images"]
+    assert [row["label"] for row in rows] == [3, 0]
+    assert rows[0]["image"] == rows[1]["image"]
+    assert (tmp_path / "explanation" / "overlay-0001.png").exists()
+
+
+def test_each_region_is_a_row(command):
+    code, out, err = command("explain", "--regions", "2", *FAST)
+    assert code == 0, err
+    rows = json.loads(out)["images"]
+    assert len(rows) == 2
+    assert rows[0]["label"] == rows[1]["label"]
+
+
+def test_a_class_is_explained_against_another_one(command):
+    code, out, err = command("explain", "--label", "3", "--against", "goldfish", *FAST)
+    assert code == 0, err
+    contrast = json.loads(out)
+    assert "against=0" in contrast["provenance"]["model"]
+    assert [row["label"] for row in contrast["images"]] == [3]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--label", "3", "--against", "3"), "contrasted with itself"),
+        (("--against", "900"), "class 900 is outside 0..199"),
+        (("photos", "--label", "1", "--label", "2"), "are for image files"),
+        (("photos", "--regions", "2"), "are for image files"),
+    ],
+)
+def test_what_cannot_be_contrasted_or_repeated_is_one_line(command, tmp_path, options, says):
+    (tmp_path / "photos").mkdir()
+    code, _, err = command("explain", *options, "--masker", "cam")
+    assert code == 2
+    assert says in " ".join(err.split())
