@@ -7,7 +7,8 @@ import torch
 from torch import Generator, nn
 from torch.nn.functional import conv_transpose2d
 
-from saliencykit import explain
+from saliencykit import explain, fit
+from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.testing.black_boxes import PlantedEvidence, iou
 
 PLANTED = PlantedEvidence(num_classes=2)
@@ -113,3 +114,15 @@ def test_a_constant_label_does_not_compete_with_the_others():
     expected = model(IMAGES).sigmoid()[torch.arange(2), LABELS]
     assert torch.allclose(explanation.probability, expected)
     assert explained(model, output, "gradient", None).labels.tolist() == LABELS.tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_fit_learns_where_the_evidence_is(kind):
+    model, output = KINDS[kind]
+    images, labels = PLANTED.examples(64, generator=Generator().manual_seed(5))
+    given = labels if output == "score" else None  # a score has no top class
+    black_box = TorchBlackBox(model, output=output, size=16)
+    masker = fit(black_box, images, given, steps=60, batch_size=8)
+    assert iou(masker.predict(IMAGES, LABELS)[1], TRUTH).min() >= 0.95
+    assert masker.metadata["validation"]["passed"]

@@ -11,7 +11,8 @@ from torch import Generator, Tensor
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError, SaliencyKitError
-from saliencykit.core.types import Logits
+from saliencykit.core.output import Output
+from saliencykit.core.types import Logits, PerImage
 from saliencykit.surrogate.masked_images import MaskedImages
 
 _WARMUP = 0.05  # fraction of the steps over which the learning rate rises
@@ -47,7 +48,8 @@ def distill(
     seed: int,
     on_step: Callable[[SurrogateStep], None],
 ) -> None:
-    """Minimize `KL(model || student)` over the images with AdamW; the network changes in place.
+    """Minimize `KL(model || student)` over the images with AdamW, of independent labels the sum
+    over labels; the network changes in place.
 
     Args:
         student: The network with its pixel statistics, on the device where it is trained.
@@ -68,7 +70,6 @@ def distill(
         the Knowledge in a Neural Network".
     """
     network, device = student.model, student.device
-    targets = F.log_softmax(answers, 1)
     parameters = [p for p in network.requires_grad_(True).parameters() if p.is_floating_point()]
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=_DECAY)
     generator = Generator().manual_seed(seed)
@@ -82,17 +83,12 @@ def distill(
         for group in optimizer.param_groups:
             group["lr"] = lr * _schedule((step + 1) / steps)
         logits = _forward(student, images.images(index).to(device))
-        if logits.shape != (batch_size, targets.shape[1]):
+        if logits.shape != (batch_size, answers.shape[1]):
             raise InputError(
                 f"the network returned shape {tuple(logits.shape)} for {batch_size} images of "
-                f"{targets.shape[1]} classes."
+                f"{answers.shape[1]} classes."
             )
-        loss = F.kl_div(
-            F.log_softmax(logits.float(), 1),
-            targets[index].to(device),
-            reduction="batchmean",
-            log_target=True,
-        )
+        loss = divergence(logits.float(), answers[index].to(device), student.output).mean()
         if not math.isfinite(value := float(loss.detach())):
             raise SaliencyKitError(
                 f"the loss was not finite at step {step + 1} of {steps}; lower lr (it is {lr})."
@@ -104,6 +100,26 @@ def distill(
         on_step(SurrogateStep("training", step + 1, steps, value))
     optimizer.zero_grad(set_to_none=True)
     network.eval().requires_grad_(False)
+
+
+def divergence(student: Logits, model: Logits, output: Output) -> PerImage:
+    """`KL(model || student)` in nats, (B,); the sum over labels if they are independent.
+
+    Args:
+        student: Logits, (B, K).
+        model: Logits, (B, K).
+        output: What a column means, `softmax` or `sigmoid`.
+
+    Example:
+        >>> divergence(torch.zeros(1, 2), torch.zeros(1, 2), "sigmoid").item()
+        0.0
+    """
+    if output == "softmax":
+        ours, theirs = F.log_softmax(student, 1), F.log_softmax(model, 1)
+        return (theirs.exp() * (theirs - ours)).sum(1)
+    yes = model.sigmoid() * (F.logsigmoid(model) - F.logsigmoid(student))
+    no = (-model).sigmoid() * (F.logsigmoid(-model) - F.logsigmoid(-student))
+    return (yes + no).sum(1)
 
 
 def _forward(student: TorchBlackBox, images: Tensor) -> Tensor:

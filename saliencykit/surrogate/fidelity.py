@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from saliencykit.core.output import Output, probability
 from saliencykit.core.types import Logits
 from saliencykit.evaluation.bootstrap import interval
+from saliencykit.surrogate.distillation import divergence
 
 AGREES = 0.8
 """Top-1 agreement below which the fidelity is low."""
@@ -22,7 +23,7 @@ RULE = (
 
 
 def fidelity(
-    surrogate: Logits, model: Logits, rows: Mapping[str, Tensor]
+    surrogate: Logits, model: Logits, rows: Mapping[str, Tensor], output: Output = "softmax"
 ) -> dict[str, dict[str, Any]]:
     """Figures for each kind of image and for `all`, with 95% confidence intervals (percentile
     bootstrap over images).
@@ -32,6 +33,7 @@ def fidelity(
         model: The model's, (n, K).
         rows: The rows of each kind, (N,) each, all in the same order of the images; `whole` is one
             of them: the model's top class there is the class whose probabilities are compared.
+        output: What a column means, `softmax` or `sigmoid`.
 
     Returns:
         By kind: `kl`: KL(model || surrogate) in nats; `agreement`: fraction with the same top
@@ -46,7 +48,7 @@ def fidelity(
         1.0
     """
     labels = model[rows["whole"]].argmax(1)
-    values = {kind: _per_image(surrogate[i], model[i], labels) for kind, i in rows.items()}
+    values = {kind: _per_image(surrogate[i], model[i], labels, output) for kind, i in rows.items()}
     values["all"] = {
         name: torch.stack([each[name] for each in values.values()]).mean(0)
         for name in values["whole"]
@@ -67,14 +69,18 @@ def is_low(figures: Mapping[str, Any]) -> bool:
     return bool(every["agreement"]["mean"] < AGREES or every["difference"]["mean"] >= DIFFERS)
 
 
-def _per_image(surrogate: Logits, model: Logits, labels: Tensor) -> dict[str, Tensor]:
-    ours, theirs = F.log_softmax(surrogate.double(), 1), F.log_softmax(model.double(), 1)
-    probabilities = (x.gather(1, labels[:, None])[:, 0].exp() for x in (ours, theirs))
-    theirs_at_our_best = theirs.gather(1, ours.argmax(1, keepdim=True)).exp()[:, 0]
+def _per_image(
+    surrogate: Logits, model: Logits, labels: Tensor, output: Output
+) -> dict[str, Tensor]:
+    surrogate, model = surrogate.double(), model.double()
+    ours, theirs = (probability(logits, labels, output) for logits in (surrogate, model))
+    at_our_best, best = (
+        probability(model, logits.argmax(1), output) for logits in (surrogate, model)
+    )
     return {
-        "kl": (theirs.exp() * (theirs - ours)).sum(1),
-        "agreement": (theirs_at_our_best >= theirs.exp().amax(1) - _TIE).double(),
-        "difference": (next(probabilities) - next(probabilities)).abs(),
+        "kl": divergence(surrogate, model, output),
+        "agreement": (at_our_best >= best - _TIE).double(),
+        "difference": (ours - theirs).abs(),
     }
 
 

@@ -126,6 +126,11 @@ def fit_surrogate(
     tell = on_step or (lambda step: None)
     _check(queries, steps, batch_size, lr, seed)
     original = as_black_box(model)
+    if original.output == "score":
+        raise InputError(
+            "fit_surrogate distills probabilities, and this model returns scores; explain it with "
+            "masker='rise', or distill it with torch and explain your own network."
+        )
     fill = as_alternative(alternative).for_black_box(original)
     where = original.device if device is None else _device(device)
     directory = None if checkpoint_dir is None else Path(checkpoint_dir).expanduser()
@@ -331,7 +336,7 @@ def _compare(
         ]
     kinds = ["whole", *(f"{area:.0%} kept" for area in AREAS)]
     rows = {kind: torch.arange(i, len(images), _VIEWS) for i, kind in enumerate(kinds)}
-    return fidelity(torch.cat(parts), answers, rows)
+    return fidelity(torch.cat(parts), answers, rows, student.output)
 
 
 def _metadata(

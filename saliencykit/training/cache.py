@@ -16,6 +16,7 @@ from saliencykit.data.training_images import TrainingImages
 from saliencykit.maskers.realtime.encoder import Encoder, Features
 from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.module_layers import module_of
+from saliencykit.training.validation import absent_labels
 
 FILLS = 2  # fills per view: one for the kept and one for the dropped image
 _CHUNK = 16
@@ -90,7 +91,9 @@ class Cache:
 
     Attributes:
         views: The views.
-        labels: (V,) the class to explain: the user's label, or the classifier's top class.
+        labels: (V,) the class to explain: the user's label, or the classifier's top class; of
+            independent labels any that it affirms.
+        absent: (V, K) bool, the labels that it denies; None where classes exclude each other.
         maps: The encoder's feature maps, one tensor (V, C, h, w) per scale; empty if the encoder
             is trained.
         mixing: The classifier's feature maps at the split layer, of the view and of its fills,
@@ -99,6 +102,7 @@ class Cache:
 
     views: Views
     labels: Tensor
+    absent: Tensor | None
     maps: tuple[Tensor, ...]
     mixing: Tensor | None
 
@@ -147,7 +151,7 @@ def fill_cache(
     """
     stores: list[Tensor] = []
     mixing: Tensor | None = None
-    labels = torch.empty(len(views), dtype=torch.int64)
+    labels, absent = torch.empty(len(views), dtype=torch.int64), list[Tensor]()
     generator = Generator().manual_seed(views.seed)
     device = black_box.device
     for first in range(0, len(views), _CHUNK):
@@ -176,12 +180,23 @@ def fill_cache(
                 if mixing is None:
                     mixing = torch.empty(len(views), *parts.shape[1:], dtype=torch.float16)
                 mixing[index] = _half(parts)
+        if (denied := absent_labels(logits, black_box.output)) is not None:
+            absent.append(denied)
         labels[index] = (
-            logits.argmax(1).cpu()
+            _affirmed(logits, denied, generator)
             if views.sources.labels is None
             else views.sources.labels[views.source[index]]
         )
-    return Cache(views, labels, tuple(stores), mixing)
+    return Cache(views, labels, torch.cat(absent) if absent else None, tuple(stores), mixing)
+
+
+def _affirmed(logits: Tensor, denied: Tensor | None, generator: Generator) -> Tensor:
+    """The top classes; of independent labels any of those that are affirmed, if there are any."""
+    top = logits.argmax(1).cpu()
+    if denied is None:
+        return top
+    affirmed = (~denied).scatter(1, top[:, None], True)
+    return torch.multinomial(affirmed.float(), 1, generator=generator)[:, 0]
 
 
 def maps_until(black_box: BlackBox, images: Images, feature_map: FeatureMap) -> Tensor:

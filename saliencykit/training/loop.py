@@ -31,7 +31,7 @@ from saliencykit.training.optimizer import Optimizer
 from saliencykit.training.preview import save_preview
 from saliencykit.training.schedule import FitStep, Phase, Schedule
 from saliencykit.training.trials import feature_mixing_trial, pixel_trial
-from saliencykit.training.validation import ValidationReport, other_labels, validate
+from saliencykit.training.validation import ValidationReport, has_fakes, other_labels, validate
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -151,13 +151,14 @@ class Loop:
                 with torch.set_grad_enabled(self.network.encoder.trained):
                     features = self.network.encoder.encode(self.black_box, images)
             if phase == "warmup":
-                loss = self._class_loss(features, labels, generator)
+                loss = self._class_loss(features, index, generator)
                 ok = self.optimizer.step(loss, number)
                 return FitStep(number + 1, phase, float(loss.detach()) if ok else math.nan)
-            count = round(len(index) * schedule.fake_class_rate / (1 - schedule.fake_class_rate))
+            rate = schedule.fake_class_rate if has_fakes(self.black_box) else 0.0
+            count = round(len(index) * rate / (1 - rate))
             again = torch.arange(count, device=device) % len(index)
             rows = torch.cat([torch.arange(len(index), device=device), again])
-            fakes = other_labels(labels[again].cpu(), self.black_box.num_classes, generator)
+            fakes = self._fakes(index[again.cpu()], generator)
             mask, _ = self.network(features.rows(rows), torch.cat([labels, fakes.to(device)]))
             real = torch.arange(len(rows), device=device) < len(index)
             try:
@@ -170,12 +171,14 @@ class Loop:
                 return FitStep(number + 1, phase, math.nan)
             loss = scored.total.mean()
             if isinstance(self.network.selector, ClassFilters) and self.network.selector.trained:
-                loss = loss + _HELPER * self._class_loss(features, labels, generator)
+                loss = loss + _HELPER * self._class_loss(features, index, generator)
         ok = self.optimizer.step(loss, number)
         area = float(mask[: len(index)].detach().mean())
         self._steer_area(area)
+        first = slice(len(index))
+        output = trial.output if isinstance(trial.output, str) else trial.output[first]
         kept, dropped = (
-            float(probability(logits[: len(index)].detach().float(), labels, trial.output).mean())
+            float(probability(logits[first].detach().float(), labels, output).mean())
             for logits in (trial.preserved, trial.destroyed)
         )
         return FitStep(
@@ -217,15 +220,25 @@ class Loop:
             self.black_box, *given, alternative=fill, fakes=fakes, generator=generator
         )
 
-    def _class_loss(self, features: Features, labels: Labels, generator: Generator) -> Tensor:
+    def _fakes(self, index: Tensor, generator: Generator) -> Labels:
+        """A label for each view that is not in it, on the CPU."""
+        labels, absent = self.cache.labels[index], self.cache.absent
+        some = None if absent is None else absent[index]
+        return other_labels(labels, self.black_box.num_classes, generator, some)
+
+    def _class_loss(self, features: Features, index: Tensor, generator: Generator) -> Tensor:
         """Loss of phase 1: the response to the label up, to an absent class down, and the label's
-        above all others.
+        above all others where they exclude each other. Scores are never absent: 0.
         """
         logits = self.network.selector.class_logits(features.maps[-1]).float()
-        fakes = other_labels(labels.cpu(), self.black_box.num_classes, generator).to(labels.device)
+        if not has_fakes(self.black_box):
+            return 0.0 * logits.sum()
+        labels = self.cache.labels[index].to(logits.device)
+        fakes = self._fakes(index, generator).to(logits.device)
         own, fake = (logits.gather(1, which[:, None]).squeeze(1) for which in (labels, fakes))
         logistic = F.softplus(-own).mean() + F.softplus(fake).mean()
-        return 0.5 * logistic + F.cross_entropy(logits, labels)
+        exclusive = self.black_box.output == "softmax"
+        return 0.5 * logistic + (F.cross_entropy(logits, labels) if exclusive else 0.0)
 
     def _objective(self) -> Objective:
         """The schedule's objective with the current weight of the area."""

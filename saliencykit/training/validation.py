@@ -12,9 +12,9 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.masker import resize_maps
 from saliencykit.core.objective import run_trial
-from saliencykit.core.output import probability
+from saliencykit.core.output import Output, probability
 from saliencykit.core.query_batches import relative_output
-from saliencykit.core.types import Images, Labels, Mask
+from saliencykit.core.types import Images, Labels, Logits, Mask
 from saliencykit.maskers.realtime.encoder import Features
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
 
@@ -106,17 +106,18 @@ def validate(
     """
     was, generator = network.training, Generator().manual_seed(seed)
     network.eval()
-    fakes = other_labels(labels.cpu(), black_box.num_classes, generator).to(labels.device)
     sums: dict[str, list[Tensor]] = {}
     try:
         with torch.no_grad():
-            for part, label, fake in zip(
-                *(torch.split(rows, batch_size) for rows in (images, labels, fakes)), strict=True
+            for part, label in zip(
+                *(torch.split(rows, batch_size) for rows in (images, labels)), strict=True
             ):
                 features = network.encoder.encode(black_box, part)
-                both, _ = network(features, torch.stack([label, fake], 1))
-                mask = resize_maps(both[:, :1], features.size).clamp(0, 1)
                 logits = black_box(part) if features.logits is None else features.logits
+                absent = absent_labels(logits, black_box.output)
+                fake = other_labels(label.cpu(), black_box.num_classes, generator, absent)
+                both, _ = network(features, torch.stack([label, fake.to(label.device)], 1))
+                mask = resize_maps(both[:, :1], features.size).clamp(0, 1)
                 output = relative_output(black_box, part, alternative, generator)
                 row = {
                     "whole": probability(logits, label, output),
@@ -150,7 +151,7 @@ def validate(
         dropped=mean["dropped"],
         kept_at=tuple(mean[f"kept_{area}"] for area in AREAS),
         dropped_at=tuple(mean[f"dropped_{area}"] for area in AREAS),
-        fake=mean["fake"] / max(mean["area"], 1e-9),
+        fake=mean["fake"] / max(mean["area"], 1e-9) if has_fakes(black_box) else 0.0,
         mosaic=mosaic,
     )
 
@@ -169,16 +170,35 @@ def top(mask: Mask, area: float) -> Mask:
     return torch.zeros_like(flat).scatter_(1, order, 1.0).view_as(mask)
 
 
-def other_labels(labels: Labels, num_classes: int, generator: Generator) -> Labels:
+def has_fakes(black_box: BlackBox) -> bool:
+    """Can a label be absent from an image? Scores are of every image, and so is a single class."""
+    return black_box.output != "score" and black_box.num_classes > 1
+
+
+def absent_labels(logits: Logits, output: Output) -> Tensor | None:
+    """Labels that the classifier denies, (B, K) bool on the CPU; None where classes exclude each
+    other, so that all but one are absent.
+    """
+    return (logits <= 0).cpu() if output == "sigmoid" else None
+
+
+def other_labels(
+    labels: Labels, num_classes: int, generator: Generator, absent: Tensor | None = None
+) -> Labels:
     """A random other class for each label, all equally likely; the label itself if K is 1.
 
     Args:
         labels: (B,) int64 on the CPU.
         num_classes: K.
         generator: Draws the classes.
+        absent: (B, K) bool; only these are drawn, where there are any. None: all.
     """
     if num_classes < 2:
         return labels.clone()
+    if absent is not None:
+        others = torch.ones_like(absent).scatter(1, labels[:, None], False)
+        usable = torch.where((absent & others).any(1, keepdim=True), absent & others, others)
+        return torch.multinomial(usable.float(), 1, generator=generator)[:, 0]
     return (labels + torch.randint(1, num_classes, labels.shape, generator=generator)) % num_classes
 
 

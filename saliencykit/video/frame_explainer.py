@@ -119,7 +119,7 @@ def explain_frames(
         black_box=black_box,
         masker=found,
         fill=as_alternative("blur" if alternative is None else alternative) if verify else None,
-        tracker=LabelTracker(_which(label, black_box)),
+        tracker=LabelTracker(_which(label, black_box), output=black_box.output),
         smoothing=Smoothing(smoothing),
         seed=seed,
     )

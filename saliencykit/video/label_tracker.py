@@ -7,6 +7,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from saliencykit.core.output import Output
 from saliencykit.core.types import Labels, Logits
 
 _KEEP = 0.8  # of the mean probabilities per frame: they follow within five frames
@@ -24,6 +25,8 @@ class LabelTracker:
     Attributes:
         which: A class index, `first` or `follow`.
         margin: For `follow`, in [0, 1].
+        output: What a column of the logits means: which probabilities are averaged; scores are
+            averaged as they are.
 
     Example:
         >>> tracker = LabelTracker("follow")
@@ -34,6 +37,7 @@ class LabelTracker:
 
     which: int | Literal["first", "follow"]
     margin: float = 0.1
+    output: Output = "softmax"
     _label: int | None = field(default=None, init=False)
     _mean: Tensor | None = field(default=None, init=False)
 
@@ -44,10 +48,10 @@ class LabelTracker:
             logits: (B, K).
             cuts: Does a new shot start with the frame?
         """
-        rows = [
-            self._next(row, cut)
-            for row, cut in zip(logits.float().softmax(1).cpu(), cuts, strict=True)
-        ]
+        values = logits.float()
+        if self.output != "score":
+            values = values.softmax(1) if self.output == "softmax" else values.sigmoid()
+        rows = [self._next(row, cut) for row, cut in zip(values.cpu(), cuts, strict=True)]
         return torch.tensor(rows, dtype=torch.int64, device=logits.device)
 
     def _next(self, probabilities: Tensor, cut: bool) -> int:

@@ -156,7 +156,9 @@ def test_errors_of_the_factory_are_reported():
         make("f", fails(ImportError("no timm")))
     with pytest.raises(InputError, match=r"^exactly$"):
         make("f", fails(InputError("exactly")))
-    with pytest.raises(InputError, match=r"f could not be created from \{\} \[\]: RuntimeError: boom"):
+    with pytest.raises(
+        InputError, match=r"f could not be created from \{\} \[\]: RuntimeError: boom"
+    ):
         make("f", fails(RuntimeError("boom")))
 
 

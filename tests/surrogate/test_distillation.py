@@ -1,10 +1,11 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError, SaliencyKitError
-from saliencykit.surrogate.distillation import distill
+from saliencykit.surrogate.distillation import distill, divergence
 from saliencykit.surrogate.masked_images import MaskedImages
 
 
@@ -86,3 +87,13 @@ def test_a_loss_that_is_not_finite(lesson):
         student.model[4].bias[0] = float("inf")
     with pytest.raises(SaliencyKitError, match="not finite at step 1 of 2; lower lr"):
         distill(student, *lesson, steps=2, batch_size=16, lr=0.1, seed=0, on_step=print)
+
+
+def test_the_divergence_of_labels_is_the_sum_of_their_own():
+    ours, theirs = (torch.randn(3, 4, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
+    p, q = theirs.sigmoid().numpy(), ours.sigmoid().numpy()
+    slow = (p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).sum(1)
+    np.testing.assert_allclose(divergence(ours, theirs, "sigmoid").numpy(), slow, rtol=1e-4)
+    p, q = theirs.softmax(1).numpy(), ours.softmax(1).numpy()
+    slow = (p * np.log(p / q)).sum(1)
+    np.testing.assert_allclose(divergence(ours, theirs, "softmax").numpy(), slow, rtol=1e-4)

@@ -228,8 +228,9 @@ def _whole_logit(black_box: BlackBox, shape: tuple[int, ...], image: Images) -> 
     """The black box, with a single logit z read as `-z, z` and not as `-z/2, z/2`: the
     probabilities are the same, and the gradient of yes is that of z, as in Captum.
     """
-    if prod(shape) > 1 or black_box.output != "softmax":
+    single = prod(shape) == 1 and black_box.output == "softmax"
+    if not single or not isinstance(black_box, TorchBlackBox):
         return black_box
-    return (
-        replace(black_box, output="sigmoid") if isinstance(black_box, TorchBlackBox) else black_box
-    )
+    whole = replace(black_box, output="sigmoid")
+    whole(image.to(whole.device))  # then the number of classes is known
+    return whole

@@ -53,8 +53,8 @@ class MaskerAttribution(PerturbationAttribution):  # type: ignore[misc]
     equal. The model runs in eval mode and is left unchanged; a plain function is called as it is.
 
     Attributions are probabilities or differences of them: outputs are read as logits, and a single
-    output as that of a sigmoid. A regression with outputs in the hundreds should be scaled in
-    the forward function, or the sigmoid saturates.
+    output as that of a sigmoid. With `output="score"`, for a regression, they are scores or
+    differences of them, positive where they speak for the score that the image has.
 
     Args:
         forward_func: As for Captum: a module, or a function of tensors. Also a BlackBox, whose

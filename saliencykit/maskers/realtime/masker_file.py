@@ -87,6 +87,7 @@ class _Filters(Struct):
     num_classes: Annotated[int, Meta(ge=1, le=2**20)]
     layer: str | None
     channels: _Channels
+    exclusive: bool = True
 
     def __post_init__(self) -> None:
         if self.num_classes * self.channels > MAX_PIXELS:
@@ -95,7 +96,9 @@ class _Filters(Struct):
     def build(self) -> ClassFilters:
         classes = torch.zeros(self.num_classes)
         weight = torch.zeros(self.num_classes, self.channels)
-        return ClassFilters(weight, classes, trained=self.own, layer=self.layer)
+        return ClassFilters(
+            weight, classes, trained=self.own, layer=self.layer, exclusive=self.exclusive
+        )
 
 
 class _Known(Struct):
@@ -159,6 +162,7 @@ def write_network(
             "num_classes": selector.num_classes,
             "layer": selector.layer,
             "channels": encoder.channels[-1],
+            "exclusive": selector.exclusive,
         },
         "decoder": {"kind": decoder.kind} | decoder.options(),
         "confidence": confidence,

@@ -137,7 +137,7 @@ def masking_network(
             network = _with_trunk(black_box, images, side)
         else:
             made = _encoder(encoder, images, side)
-            network = _without_trunk(made, black_box.num_classes, side)
+            network = _without_trunk(made, black_box, side)
         network.to(images.device).eval()
         with torch.no_grad():
             coarse = network.encoder.encode(black_box, images).maps[-1]
@@ -175,15 +175,21 @@ def trunk_feature_maps(
 def _with_trunk(black_box: BlackBox, images: Images, side: tuple[int, int]) -> MaskingNetwork:
     head = find_classifier_head(black_box, images)
     trunk = TrunkEncoder(trunk_feature_maps(black_box, one_call(black_box, images, 2), head, side))
-    filters = ClassFilters(head.weight, head.bias, trained=not head.exact, layer=head.layer)
+    filters = ClassFilters(
+        head.weight,
+        head.bias,
+        trained=not head.exact,
+        layer=head.layer,
+        exclusive=black_box.output == "softmax",
+    )
     decoder = UNet(trunk.channels, trunk.sides, max(side, trunk.sides[-1]))
     return MaskingNetwork(trunk, filters, decoder)
 
 
-def _without_trunk(encoder: Encoder, num_classes: int, side: tuple[int, int]) -> MaskingNetwork:
-    width = encoder.channels[-1]
-    weight = torch.randn(num_classes, width) / width**0.5
-    filters = ClassFilters(weight, torch.zeros(num_classes), trained=True)
+def _without_trunk(encoder: Encoder, black_box: BlackBox, side: tuple[int, int]) -> MaskingNetwork:
+    width, num_classes = encoder.channels[-1], black_box.num_classes
+    weight, exclusive = torch.randn(num_classes, width) / width**0.5, black_box.output == "softmax"
+    filters = ClassFilters(weight, torch.zeros(num_classes), trained=True, exclusive=exclusive)
     kind = Bottleneck if encoder.kind == "paper" else UNet
     return MaskingNetwork(encoder, filters, kind(encoder.channels, encoder.sides, side))
 

@@ -16,6 +16,7 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.masker import resize_maps
+from saliencykit.core.output import both_answers
 from saliencykit.core.types import Images, Labels, Logits, Mask
 from saliencykit.maskers.realtime.decoder import mask_ratio
 from saliencykit.maskers.realtime.encoder import Features, TrunkEncoder
@@ -28,12 +29,21 @@ _OPSET = 18
 _TOLERANCE = 1e-3
 _TOLERANCE_HALF = 5e-2
 
-# from a model's output to logits: logits, probabilities, one logit, and one probability
+
+def _log_odds(p: Tensor) -> Tensor:
+    return p.clamp_min(1e-12).log() - (1 - p).clamp_min(1e-12).log()
+
+
+# from a model's output to logits: logits, probabilities of classes and of labels, one logit, and
+# one probability
 _READINGS: tuple[Callable[[Tensor], Tensor], ...] = (
     lambda x: x,
     lambda x: x.clamp_min(1e-12).log(),
-    lambda x: torch.cat([torch.zeros_like(x), x], 1),
-    lambda x: torch.cat([1 - x, x], 1).clamp_min(1e-12).log(),
+    _log_odds,
+    lambda x: both_answers(x, "softmax"),
+    lambda x: both_answers(x, "sigmoid"),
+    lambda x: both_answers(_log_odds(x), "softmax"),
+    lambda x: both_answers(_log_odds(x), "sigmoid"),
 )
 
 

@@ -321,7 +321,8 @@ def _with_head_of(masker: RealTimeMasker, black_box: BlackBox) -> RealTimeMasker
         if any(feature_map.name not in names for feature_map in encoder.feature_maps):
             _find_layers_again(masker.network, black_box, masker.metadata.get("size"))
     if isinstance(selector, ClassFilters) and not selector.trained:
-        selector.read_from(*class_weights(module_of(black_box), selector.layer or ""))
+        layer, output = selector.layer or "", black_box.output
+        selector.read_from(*class_weights(module_of(black_box), layer, output))
         masker.network.to(black_box.device)
     if black_box.against is not None:
         if not isinstance(selector, ClassFilters):

@@ -50,10 +50,12 @@ class ClassFilters(ClassSelector):
     The gate's logit is `a_ij = scale (X_ij . W_c + b_c - threshold)` with scale and threshold > 0;
     the decoder gets `X * sigmoid(a)`. Where `W` is the weight of the classifier's head, all classes
     are covered, also those that training never showed, and only scale and threshold are needed,
-    which `calibrate` sets. Weights are centered over classes (the softmax does not depend on their
-    mean): a response of 0 means no more evidence than for the other classes. With a class to
-    contrast, `against`, the filters are differences `W_c - W_d`; these respond more weakly, and are
-    amplified up to four times, at most to the strongest response of the class alone.
+    which `calibrate` sets. Those of exclusive classes are centered over the classes (the softmax
+    does not depend on their mean): a response of 0 means no more evidence than for the others.
+    Independent labels and scores keep their weights, without the bias, which says how frequent a
+    label is or where a scale begins.
+    With a class to contrast, `against`, the filters are differences `W_c - W_d`; these respond more
+    weakly, and are amplified up to four times, at most to the strongest response of the class alone.
 
     Args:
         weight: (K, C).
@@ -61,6 +63,7 @@ class ClassFilters(ClassSelector):
         trained: Are the filters trained and stored with the network? False: they belong to the
             classifier, and are read from it when a file is loaded.
         layer: The name of the classifier's layer that they were read from.
+        exclusive: Are the columns exclusive classes, and not labels of their own or scores?
 
     Raises:
         InputError: The shapes do not match.
@@ -73,7 +76,13 @@ class ClassFilters(ClassSelector):
     bias: Tensor
 
     def __init__(
-        self, weight: Tensor, bias: Tensor, *, trained: bool = False, layer: str | None = None
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        *,
+        trained: bool = False,
+        layer: str | None = None,
+        exclusive: bool = True,
     ) -> None:
         super().__init__()
         if weight.ndim != 2 or bias.shape != weight.shape[:1]:
@@ -83,8 +92,8 @@ class ClassFilters(ClassSelector):
             )
         self.num_classes, self.trained, self.layer = len(weight), trained, layer
         self.against: int | None = None
-        centered = {"weight": weight - weight.mean(0), "bias": bias - bias.mean()}
-        for name, value in centered.items():
+        self.exclusive = exclusive
+        for name, value in zip(("weight", "bias"), self._filters(weight, bias), strict=True):
             if trained:
                 self.register_parameter(name, nn.Parameter(value.clone()))
             else:
@@ -109,8 +118,13 @@ class ClassFilters(ClassSelector):
                 f"was trained on another model, with {tuple(self.weight.shape)}. Train a masker "
                 "for it with fit(model, images)."
             )
-        self.weight.copy_(weight - weight.mean(0))
-        self.bias.copy_(bias - bias.mean())
+        for own, value in zip((self.weight, self.bias), self._filters(weight, bias), strict=True):
+            own.copy_(value)
+
+    def _filters(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        if self.exclusive:
+            return weight - weight.mean(0), bias - bias.mean()
+        return weight, torch.zeros_like(bias)
 
     def responses(self, coarse: Tensor, labels: Labels) -> Tensor:
         """`X . W_c + b_c` at each position, (B, 1, h, w).

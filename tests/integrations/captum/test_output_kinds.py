@@ -12,13 +12,18 @@ from saliencykit.maskers.perturbation.occlusion import Occlusion
 from saliencykit.testing.black_boxes import small_network
 
 X = torch.rand(2, 3, 16, 16, generator=Generator().manual_seed(3), dtype=torch.float64)
-LABELS = nn.Sequential(small_network(), nn.Linear(4, 5)).double().eval()  # each on its own
-SCORE = nn.Sequential(small_network(), nn.Linear(4, 1)).double().eval()
-with torch.no_grad():
-    for network, factor in ((LABELS, 40.0), (SCORE, 4000.0)):
-        network[1].weight.mul_(factor)
+
+
+def network(*rows):
+    head = nn.Linear(4, len(rows))
+    head.weight.data, head.bias.data = torch.tensor(rows), torch.zeros(len(rows))
+    return nn.Sequential(small_network(), head).double().eval()
+
+
+LABELS = network((3.0, 1.0, -2.0, 0.0), (-5.0, 2.0, 3.0, 1.0), (9.0, -9.0, 9.0, 5.0))
+SCORE = network((3000.0, -2000.0, 900.0, 500.0))
 KINDS = {
-    "sigmoid": (LABELS, lambda x: LABELS(x).sigmoid(), 3),
+    "sigmoid": (LABELS, lambda x: LABELS(x).sigmoid(), 1),
     "score": (SCORE, SCORE, 0),
 }
 REGIONS = (torch.arange(16)[:, None] // 4 * 4 + torch.arange(16) // 4)[None, None]

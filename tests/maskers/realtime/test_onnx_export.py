@@ -174,16 +174,26 @@ class Returns(nn.Module):
         }[self.form]()
 
 
-@pytest.mark.parametrize("form", ["tuple", "dict", "probabilities", "sigmoid", "one probability"])
-def test_models_with_every_form_of_output(form, net, pictures, tmp_path, traced):
+@pytest.mark.parametrize(
+    ("form", "output"),
+    [
+        ("tuple", "softmax"),
+        ("dict", "score"),
+        ("probabilities", "softmax"),
+        ("probabilities", "sigmoid"),
+        ("sigmoid", "softmax"),
+        ("one probability", "sigmoid"),
+    ],
+)
+def test_models_with_every_form_of_output(form, output, net, pictures, tmp_path, traced):
     plain, images = net("convolutional"), pictures(3)
-    outputs = "probabilities" if "prob" in form else "logits"
     black_box = TorchBlackBox(
         Returns(plain.model, form).eval(),
         mean=plain.mean,
         std=plain.std,
         size=plain.size,
-        outputs=outputs,
+        output=output,
+        probabilities="prob" in form,
     )
     masker = bound(black_box, images)
     masker.export_onnx(tmp_path / "masker.onnx")
