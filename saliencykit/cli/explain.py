@@ -1,6 +1,7 @@
 """The command explain: images, a data set, or a video."""
 
 import time
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,14 @@ from saliencykit.cli import explain_dataset, explain_video, workflows
 from saliencykit.cli.console import emit_json, number, print_table, progress, say
 from saliencykit.cli.options import AsJson, Device, Model, Seed, as_label, output_directory
 from saliencykit.core.errors import InputError
+
+
+class Style(Enum):
+    """How a mask is drawn over its image; see `draw_overlay`."""
+
+    OUTLINE = "outline"
+    HEATMAP = "heatmap"
+    KEPT = "kept"
 
 
 def explain(
@@ -45,6 +54,7 @@ def explain(
     device: Device = "auto",
     seed: Seed = 0,
     output: Annotated[Path, typer.Option(help="Directory for the results.")] = Path("explanation"),
+    style: Annotated[Style, typer.Option(help="How overlays of images are drawn.")] = Style.OUTLINE,
     as_json: AsJson = False,
     verify: Annotated[
         bool, typer.Option(help="Query the model with the mask kept and with it removed.")
@@ -65,6 +75,7 @@ def explain(
     video = explain_video.is_video(images, output)
     if not video and not explain_dataset.is_dataset(images):
         shared |= {"alternative": alternative, "verify": verify, "regions": regions}
+        shared["style"] = style
         _explain_images(images, label or [], against, **shared)
         return
     if len(label or []) > 1 or regions > 1 or (video and against):
@@ -90,6 +101,7 @@ def _explain_images(
     model: str,
     output: Path,
     device: str,
+    style: Style,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -115,7 +127,7 @@ def _explain_images(
                 target=workflows.contrast(as_label(against)),
                 **options,
             )
-        answer.save(output)
+        answer.save(output, style=style.value)
     rows = _rows(answer, sources, output)
     seconds = time.perf_counter() - started
     if as_json:

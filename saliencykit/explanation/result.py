@@ -16,8 +16,9 @@ from saliencykit.core.visible_text import visible
 from saliencykit.explanation import result_files
 from saliencykit.visualization.captions import caption
 from saliencykit.visualization.display import display_arrays
+from saliencykit.visualization.heatmap import Array
 from saliencykit.visualization.html_images import notebook_gallery
-from saliencykit.visualization.mask_overlay import Array, draw_overlay
+from saliencykit.visualization.mask_overlay import Style, draw_overlay
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -118,20 +119,26 @@ class Explanation:
         return np.asarray(self.mask[:, 0].float().numpy(), dtype=np.float32)
 
     def boxes(self, threshold: float = 0.5) -> Tensor:
-        """The tightest bounding box around each mask's pixels >= threshold.
+        """The tightest bounding box around each mask's pixels >= threshold, in its source image.
 
         Args:
-            threshold: In (0, 1]. A mask that is below it everywhere gives the whole image.
+            threshold: In (0, 1]. A mask that is below it everywhere gives the whole input of the
+                model.
 
         Returns:
-            (B, 4) float: x0, y0, x1, y1 in pixels of `images`, x1 and y1 exclusive.
+            (B, 4) float: x0, y0, x1, y1 in pixels of the source image, or of `images` where tensors
+            were given; x1 and y1 exclusive.
 
         Raises:
             InputError: The threshold is outside (0, 1].
         """
         if not 0 < threshold <= 1:
             raise InputError(f"boxes(threshold={threshold}): a threshold must be in (0, 1].")
-        return tight_boxes(self.mask >= threshold).float()
+        boxes = tight_boxes(self.mask >= threshold).float()
+        for row, geometry in enumerate(self.geometries):
+            if geometry is not None:
+                boxes[row] = geometry.bbox_to_source(boxes[row : row + 1])[0]
+        return boxes
 
     def to_source(self) -> list[Mask]:
         """Each mask in the coordinates of its source image, (1, 1, H0, W0); 0 outside of the
@@ -164,20 +171,24 @@ class Explanation:
             return display_arrays(self.images[index : index + 1], mask)
         return display_arrays(source, mask, self.geometries[index])
 
-    def overlay(self, index: int = 0) -> "Image":
-        """Draw a mask over its image: the kept pixels inside an outline, the rest dark and gray.
+    def overlay(self, index: int = 0, *, style: Style = "outline") -> "Image":
+        """Draw a mask over its image.
 
         Args:
             index: Which image, in [0, B).
+            style: `outline`: the kept pixels inside a line, the rest dark and gray. `heatmap`: the
+                mask in colors over the image in gray, with a color bar. `kept`: the kept pixels on
+                plain gray.
 
         Returns:
             An RGB image with the proportions of the source image (of the model's input if there is
-            none), 320 to 1600 pixels wide and high where its proportions allow it.
+            none), 320 to 1600 pixels wide and high where its proportions allow it; a heat map is
+            wider by its color bar.
 
         Raises:
-            InputError: There is no such image.
+            InputError: There is no such image or style.
         """
-        return draw_overlay(*self.display_arrays(index))
+        return draw_overlay(*self.display_arrays(index), style=style)
 
     def caption(self, index: int = 0) -> str:
         """One line: the class, its probability on the whole image, kept and dropped, the area, and
@@ -192,20 +203,21 @@ class Explanation:
         verdict = None if self.verdicts is None else self.verdicts[index].words
         return caption(self.label_names[index], **known, output=self.output, verdict=verdict)
 
-    def save(self, directory: str | Path) -> Path:
+    def save(self, directory: str | Path, *, style: Style = "outline") -> Path:
         """Write maps (safetensors), overlays (PNG) and, last, a manifest (JSON); nothing is
         pickled.
 
         Args:
             directory: Created if needed; an explanation in it is replaced.
+            style: That of the overlays, see `overlay`.
 
         Returns:
             The directory.
 
         Raises:
-            InputError: The directory cannot be written.
+            InputError: The directory cannot be written, or there is no such style.
         """
-        return result_files.save(self, Path(directory))
+        return result_files.save(self, Path(directory), style)
 
     @staticmethod
     def load(directory: str | Path) -> "Explanation":

@@ -22,6 +22,7 @@ from saliencykit.storage.manifest import read_manifest
 from saliencykit.storage.saved_explanations import is_saved
 from saliencykit.storage.tensor_file import read_tensors
 from saliencykit.storage.typed_json import Facts, typed
+from saliencykit.visualization.mask_overlay import Style
 
 if TYPE_CHECKING:
     from saliencykit.explanation.result import Explanation
@@ -41,7 +42,7 @@ _TENSORS = (
 )
 
 
-def save(explanation: "Explanation", directory: Path) -> Path:
+def save(explanation: "Explanation", directory: Path, style: Style = "outline") -> Path:
     """Write an explanation: `maps.safetensors`, `overlay-*.png`, `picture-*.png` and, last,
     `manifest.json`.
 
@@ -60,7 +61,7 @@ def save(explanation: "Explanation", directory: Path) -> Path:
     work = beside(directory / "explanation")
     try:
         work.mkdir()
-        names = _write(explanation, work)
+        names = _write(explanation, work, style)
         for name in names:  # the manifest is the last of them
             os.replace(work / name, directory / name)
     except OSError as error:
@@ -84,7 +85,7 @@ def refuse_run(directory: Path) -> None:
         )
 
 
-def _write(explanation: "Explanation", work: Path) -> list[str]:
+def _write(explanation: "Explanation", work: Path, style: Style) -> list[str]:
     tensors = {name: getattr(explanation, name) for name in _TENSORS}
     try:
         save_file(
@@ -100,7 +101,7 @@ def _write(explanation: "Explanation", work: Path) -> list[str]:
             names.append(f"picture-{index:04}.png")
             picture.convert("RGB").save(work / names[-1], compress_level=1)
         names.append(f"overlay-{index:04}.png")
-        explanation.overlay(index).save(work / names[-1])
+        explanation.overlay(index, style=style).save(work / names[-1])
     manifest = {
         "format": FORMAT,
         "version": VERSION,

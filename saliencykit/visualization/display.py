@@ -7,7 +7,7 @@ from torch import Tensor
 
 from saliencykit.core.alternative import value_range
 from saliencykit.core.geometry import Geometry
-from saliencykit.visualization.mask_overlay import Array
+from saliencykit.visualization.heatmap import Array
 
 _LONG_SIDE = 1600  # pixels; larger images are reduced for display
 _SHORT_SIDE = 320  # pixels; smaller images are enlarged, or the outline would hide them

@@ -1,12 +1,17 @@
 """Overlays of masks on images, drawn from arrays."""
 
 import math
-from typing import Any
+from typing import Literal, TypeAlias
 
 import numpy as np
 from PIL import Image
 
-Array = np.ndarray[Any, np.dtype[Any]]
+from saliencykit.core.errors import InputError
+from saliencykit.visualization.heatmap import Array, draw_heatmap
+
+Style: TypeAlias = Literal["outline", "heatmap", "kept"]
+"""How a mask is drawn over its image; see `draw_overlay`."""
+STYLES: tuple[Style, ...] = ("outline", "heatmap", "kept")
 
 CONTOUR_COLOR = (255, 106, 0)
 """RGB of the outline: an orange that is rare in skin, grass, sky and fur."""
@@ -14,27 +19,36 @@ DIMMING = 0.28
 """Brightness of a pixel where the mask is 0."""
 DIMMED_SATURATION = 0.4
 """Color saturation of a pixel where the mask is 0."""
+_PLAIN = 0.5  # gray
 
 
 def draw_overlay(
     image: Array,
     mask: Array,
     *,
+    style: Style = "outline",
     color: tuple[int, int, int] = CONTOUR_COLOR,
     faint: float = 1e-6,
 ) -> Image.Image:
-    """Draw a mask over an image: pixels inside keep their color, the rest turns dark and gray.
+    """Draw a mask over an image.
 
-    An outline runs where the mask passes one half of its largest value.
+    - `outline`: pixels inside keep their color, the rest turns dark and gray, and a line runs where
+      the mask passes one half of its largest value.
+    - `heatmap`: the mask's values in colors over the image in gray, with a color bar at the right.
+    - `kept`: what the mask keeps, on a plain gray.
 
     Args:
         image: (H, W, 3) in [0, 1].
         mask: (H, W) in [0, 1]; 1 keeps a pixel.
+        style: One of those above.
         color: RGB of the outline, each in 0..255.
         faint: A mask that stays below this value has no outline.
 
     Returns:
-        An RGB image of W x H pixels.
+        An RGB image of W x H pixels; a heat map is wider by its color bar.
+
+    Raises:
+        InputError: The style is unknown.
 
     Example:
         >>> mask = np.zeros((4, 6), np.float32)
@@ -42,10 +56,15 @@ def draw_overlay(
         >>> draw_overlay(np.full((4, 6, 3), 0.5), mask).getpixel((5, 0))
         (128, 128, 128)
     """
+    if style not in STYLES:
+        raise InputError(f"style={style!r}: expected one of {', '.join(map(repr, STYLES))}.")
+    if style == "heatmap":
+        return draw_heatmap(image, mask)
+    if style == "kept":
+        return _image(image * mask[..., None] + _PLAIN * (1 - mask[..., None]))
     gray = image.mean(2, keepdims=True)
     dimmed = DIMMING * ((1 - DIMMED_SATURATION) * gray + DIMMED_SATURATION * image)
-    shown = image * mask[..., None] + dimmed * (1 - mask[..., None])
-    pixels = (np.clip(shown, 0, 1) * 255 + 0.5).astype(np.uint8)
+    pixels = np.array(_image(image * mask[..., None] + dimmed * (1 - mask[..., None])))
     pixels[outline(mask, faint=faint)] = color
     return Image.fromarray(pixels)
 
@@ -78,3 +97,7 @@ def outline(mask: Array, *, faint: float = 1e-6) -> Array:
         line[1:] |= wider[:-1]
         line[:-1] |= wider[1:]
     return line
+
+
+def _image(pixels: Array) -> Image.Image:
+    return Image.fromarray((np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8))

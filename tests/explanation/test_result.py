@@ -3,6 +3,7 @@ from dataclasses import FrozenInstanceError, replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry
@@ -71,6 +72,20 @@ def test_boxes(answer):
             InputError, match=r"boxes\(threshold=.*\): a threshold must be in \(0, 1\]"
         ):
             answer.boxes(wrong)
+
+
+def test_boxes_are_in_the_source_image(answer):
+    place = Geometry(source_size=(12, 20), region=(2.0, 0.0, 18.0, 12.0), size=(6, 8))
+    boxes = replace(answer, geometries=(place, None)).boxes()
+    assert boxes.tolist() == [[2 + 2 * 2, 2, 2 + 7 * 2, 6], [0, 0, 8, 6]]
+
+
+@pytest.mark.parametrize("style", ["outline", "heatmap", "kept"])
+def test_overlays_are_drawn_and_saved_in_each_style(answer, style, tmp_path):
+    drawn = answer.overlay(style=style)
+    with Image.open(answer.save(tmp_path, style=style) / "overlay-0000.png") as saved:
+        assert np.array_equal(np.asarray(saved), np.asarray(drawn))
+    assert (drawn.width > 1.1 * drawn.height * 8 / 6) == (style == "heatmap")
 
 
 def test_in_picture(answer):

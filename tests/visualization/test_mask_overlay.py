@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from saliencykit.core import InputError
 from saliencykit.visualization import CONTOUR_COLOR, draw_overlay, outline
 
 
@@ -22,6 +23,18 @@ def test_the_kept_half_keeps_its_color_and_the_rest_is_dark_and_gray() -> None:
     assert (pixels[20] == CONTOUR_COLOR).all(1).any()
     green = np.asarray(draw_overlay(image, half_mask(), color=(0, 255, 0)))
     assert (green[20] == (0, 255, 0)).all(1).any()
+
+
+def test_what_the_mask_keeps_is_shown_on_plain_gray() -> None:
+    image = np.broadcast_to(np.array([0.8, 0.4, 0.6], np.float32), (40, 60, 3))
+    pixels = np.asarray(draw_overlay(image, half_mask(), style="kept"))
+    assert (pixels[:, :30] == [204, 102, 153]).all()
+    assert (pixels[:, 30:] == 128).all()
+
+
+def test_an_unknown_style_is_refused() -> None:
+    with pytest.raises(InputError, match="expected one of 'outline', 'heatmap', 'kept'"):
+        draw_overlay(np.zeros((4, 4, 3)), np.zeros((4, 4)), style="jet")
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
