@@ -133,12 +133,12 @@ def zero_shot_black_box(
             f"there are {len(class_names)} class_names and {len(embeddings)} embeddings; give one "
             "row per class."
         )
-    scale, bias = getattr(model, "logit_scale", None), getattr(model, "logit_bias", None)
+    scale, bias = _number(model, "logit_scale"), _number(model, "logit_bias")
     classifier = ZeroShotClassifier(
         _image_side(model),
         embeddings,
-        100.0 if scale is None else math.exp(float(scale)),
-        0.0 if bias is None else float(bias),
+        100.0 if scale is None else math.exp(scale),
+        bias or 0.0,
     )
     options = _preprocessing(model, processor)
     given = {"mean": mean, "std": std, "size": size}
@@ -167,6 +167,11 @@ def _embedded(model: Any, texts: list[str], tokenizer: Callable[..., Any]) -> Te
     raise InputError(
         f"{name_of(model)} has neither get_text_features nor encode_text; give embeddings= (K, D)."
     )
+
+
+def _number(model: nn.Module, name: str) -> float | None:
+    value = getattr(model, name, None)
+    return None if value is None else float(torch.as_tensor(value).detach())
 
 
 def _image_side(model: nn.Module) -> nn.Module:

@@ -16,7 +16,7 @@ _REQUIRED = (
     *("torch", "torchvision", "numpy", "scipy", "scikit-image", "pillow"),
     *("pluggy", "safetensors", "lazy_loader", "typer", "rich"),
 )
-_OPTIONAL = ("timm", "captum", "accelerate")
+_OPTIONAL = ("timm", "transformers", "captum", "accelerate")
 
 
 def doctor() -> None:

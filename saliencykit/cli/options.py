@@ -15,7 +15,10 @@ from saliencykit.core.errors import InputError
 from saliencykit.storage.atomic_files import writable
 
 _IMAGES = "a directory, CSV file, voc:DIRECTORY or coco:DIRECTORY,annotations=FILE"
-_MODEL = "Model, e.g. demo, timm:resnet18, torchvision:mobilenet_v2, or the file of a surrogate."
+_MODEL = (
+    "Model, e.g. demo, timm:resnet18, transformers:google/vit-base-patch16-224, or the file of a "
+    "surrogate."
+)
 
 Data: TypeAlias = Annotated[str, typer.Option(help=f"Images: {_IMAGES}.")]
 Model: TypeAlias = Annotated[str, typer.Option(help=_MODEL)]
