@@ -26,6 +26,7 @@ class CachedQueries:
         batch_size: The number of images that every request must have, or None.
         max_batch_size: The most images in a request, where `batch_size` is None.
         max_queries: The most images that are sent in all, or None.
+        classes: K, as the server declares it; None: as its first output has.
         sent: How many images were sent.
         cached: How many outputs came from the cache.
     """
@@ -36,6 +37,7 @@ class CachedQueries:
     batch_size: int | None
     max_batch_size: int
     max_queries: int | None
+    classes: int | None = None
     sent: int = 0
     cached: int = 0
 
@@ -50,24 +52,31 @@ class CachedQueries:
         )
         keys = [_key(prefix, row) for row in rows]
         known = self.cache.find(keys) if self.cache else {}
+        for row in known.values():
+            self._same_width(row)
         missing = [index for index, key in enumerate(keys) if key not in known]
         self.cached += len(keys) - len(missing)
         step = self.batch_size or self.max_batch_size
         while missing:
             batch = missing[: self._allowed(min(step, len(missing)))]
             outputs = self._send(rows[batch])
+            self._same_width(outputs[0])  # before the cache keeps them
             fresh = {keys[index]: row for index, row in zip(batch, outputs, strict=True)}
             if self.cache:
                 self.cache.keep(fresh)
             known |= fresh
             missing = missing[len(batch) :]
-        lengths = sorted({len(known[key]) for key in keys})
-        if len(lengths) > 1:
-            raise InputError(
-                f"{redacted(self.service.address)} returned {lengths[0]} and {lengths[-1]} numbers "
-                "per image."
-            )
         return np.stack([known[key] for key in keys])
+
+    def _same_width(self, row: Array) -> None:
+        if self.classes is None:
+            self.classes = len(row)
+        if len(row) != self.classes:
+            raise InputError(
+                f"{redacted(self.service.address)} returned {len(row)} numbers per image, and it "
+                f"has {self.classes} classes; the model was replaced. Run again"
+                f"{', with another version= or cache=' if self.cache else ''}."
+            )
 
     def _send(self, rows: Array) -> Array:
         missing = (self.batch_size or len(rows)) - len(rows)

@@ -2,9 +2,12 @@
 
 import json
 import random
+import socket
+import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar, final
@@ -16,7 +19,8 @@ T = TypeVar("T")
 # retries after an unusable response: a wrong setting would not get better
 _UNUSABLE = 2
 _SILENCE = 2.0  # seconds of trouble after which a warning is given
-_LARGEST = 2**28  # bytes of a response
+_LARGEST = 2**26  # bytes of a response
+_TOO_LARGE = f"the response has more than {_LARGEST >> 20} MB"
 _LATER = (408, 425, 429)  # and all of 5xx: another try may help
 _ADVICE = {
     401: " It requires authentication: write headers= or token_variable=.",
@@ -30,7 +34,7 @@ class UnusableError(Exception):
     """A response of status 200 that cannot be used: garbage, wrong shapes, NaN."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(_plain(reason, 300))  # it quotes what a server sent
+        super().__init__(plain(reason, 300))  # it quotes what a server sent
 
 
 @final
@@ -82,7 +86,7 @@ class Client:
         )
         self.headers = {"User-Agent": "saliencykit-http", **headers}
         self.advice = advice
-        self._http: Any = None
+        self._thread = threading.local()  # a connection of its own, which can be cut
         self._random = random.Random()  # its own: the global state is not touched
 
     def request(
@@ -137,7 +141,7 @@ class Client:
             except httpx2.TimeoutException:
                 trouble = f"there was no response within {self.timeout:g} s"
             except httpx2.RequestError as error:
-                trouble = f"the connection broke ({error or type(error).__name__})"
+                trouble = f"the connection broke ({plain(str(error), 200) or type(error).__name__})"
             if unusable > _UNUSABLE or tries > most:
                 break
             pause = min(self.backoff * 2 ** (tries - 1), 30.0)
@@ -161,22 +165,32 @@ class Client:
     def _once(
         self, httpx2: Any, method: str, url: str, content: bytes | None, headers: Mapping[str, str]
     ) -> Reply:
-        if self._http is None:
-            self._http = httpx2.Client(timeout=self.timeout, headers=self.headers)
-        deadline = time.monotonic() + self.timeout
-        parts, size = [], 0
-        with self._http.stream(method, url, content=content, headers=headers) as response:
-            for part in response.iter_bytes():
-                parts.append(part)
-                size += len(part)
-                if size > _LARGEST:
-                    raise UnusableError(f"the response has more than {_LARGEST >> 20} MB")
-                if (
-                    time.monotonic() > deadline
-                ):  # httpx's own limit is between two pieces: a trickle would never end
-                    raise httpx2.ReadTimeout("too slow")
-            known = {key.lower(): value for key, value in response.headers.items()}
-            return Reply(response.status_code, known, b"".join(parts))
+        if not hasattr(self._thread, "http"):
+            self._thread.http = httpx2.Client(timeout=self.timeout, headers=self.headers)
+            self._thread.connection = _Connection()
+        connection: _Connection = self._thread.connection
+        options: dict[str, Any] = {"headers": headers, "extensions": {"trace": connection.trace}}
+        try:
+            with (
+                connection.cut_after(self.timeout),
+                self._thread.http.stream(method, url, content=content, **options) as response,
+            ):
+                if _declared_length(response.headers) > _LARGEST:
+                    raise UnusableError(_TOO_LARGE)
+                parts, size = [], 0
+                for part in response.iter_bytes():
+                    parts.append(part)
+                    size += len(part)
+                    if size > _LARGEST:
+                        raise UnusableError(_TOO_LARGE)
+                known = {key.lower(): value for key, value in response.headers.items()}
+                return Reply(response.status_code, known, b"".join(parts))
+        except (httpx2.RequestError, OSError) as error:
+            if connection.is_cut:
+                raise httpx2.ReadTimeout("too slow") from error
+            if isinstance(error, OSError):
+                raise httpx2.ReadError(str(error)) from error
+            raise
 
     def _refused(self, reply: Reply, url: str) -> tuple[str, float]:
         """What the server said, and how long to wait; raises where another try would not help."""
@@ -193,6 +207,48 @@ class Client:
         return said, wait
 
 
+@final
+class _Connection:
+    """The connection of one thread, cut when a request takes too long.
+
+    httpx's own limit is between two pieces: a server that sends its headers byte by byte would hold
+    a request for ever.
+    """
+
+    def __init__(self) -> None:
+        self.is_cut = False
+        self._socket: Any = None
+
+    def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Called by httpx at each step of a request."""
+        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            self._socket = info["return_value"].get_extra_info("socket")
+            if self.is_cut:
+                self._cut()
+
+    @contextmanager
+    def cut_after(self, seconds: float) -> Iterator[None]:
+        """Run a request that ends, one way or the other, after this time."""
+        self.is_cut = False
+        timer = threading.Timer(seconds, self._cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _cut(self) -> None:
+        self.is_cut = True
+        with suppress(OSError, TypeError):  # it is closed already, or there is none
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+
+def _declared_length(headers: Mapping[str, str]) -> int:
+    text = headers.get("content-length", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
+
+
 def redacted(url: str) -> str:
     """An address for messages: without a password in front and a query behind.
 
@@ -203,8 +259,12 @@ def redacted(url: str) -> str:
         >>> redacted("http://user:secret@host:8000/v2?key=secret")
         'http://host:8000/v2'
     """
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # a server says where a model has moved, and may say anything
+        return "an address that is none"
+    host = parts.netloc.rpartition("@")[2]
+    return plain(urlunsplit((parts.scheme, host, parts.path, "", "")), 300)
 
 
 def _message(reply: Reply) -> str:
@@ -221,12 +281,17 @@ def _message(reply: Reply) -> str:
         )
     except (ValueError, RecursionError):
         pass
-    text = _plain(text, 200)
+    text = plain(text, 200)
     return f" ({text})" if text else ""
 
 
-def _plain(text: str, length: int) -> str:
-    """One short line without control characters."""
+def plain(text: str, length: int) -> str:
+    """One short line without control characters.
+
+    Args:
+        text: What a server sent.
+        length: The most characters.
+    """
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:length]
 
 

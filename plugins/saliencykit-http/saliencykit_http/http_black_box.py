@@ -277,7 +277,7 @@ class HttpBlackBox(BlackBox):
             advice=advice,
         )
         service: Service
-        batch_size = None
+        batch_size = classes = None
         if self.encode is not None and self.decode is not None:
             service = CustomService(self.url, self.encode, self.decode, self.version)
             self._state["spec"] = self._make_spec("NHWC", self.size, self.channels, "float32")
@@ -295,10 +295,11 @@ class HttpBlackBox(BlackBox):
             size, dtype = declared.size(self.size), DATATYPES[info.datatype]
             channels, batch_size = declared.channels or 3, declared.batch_size
             self._state["spec"] = self._make_spec(declared.layout, size, channels, dtype)
-            if info.classes is not None:
-                self._set_num_classes(num_columns(info.classes, self.output))
+            classes = info.classes
+            if classes is not None:
+                self._set_num_classes(num_columns(classes, self.output))
         most = self.max_batch_size or _MAX_BATCH_SIZE
-        queries = CachedQueries(service, client, cache, batch_size, most, self.max_queries)
+        queries = CachedQueries(service, client, cache, batch_size, most, self.max_queries, classes)
         self._state["queries"] = queries
 
     def _make_spec(

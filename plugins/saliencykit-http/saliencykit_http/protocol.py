@@ -8,17 +8,20 @@ References:
 """
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Annotated, Any, final
 
+import msgspec
 import numpy as np
 
 from saliencykit import InputError
 from saliencykit_http.cache import Array
-from saliencykit_http.client import Reply, UnusableError
+from saliencykit_http.client import Reply, UnusableError, plain
 
 DATATYPES = {"FP32": "float32", "FP16": "float16", "FP64": "float64", "UINT8": "uint8"}
+_LARGEST = 2**26  # numbers in a tensor that a server declares
 _HEADER = "inference-header-content-length"
 _OUTPUT_NAMES = ("logits", "probabilities", "scores")  # where there are several outputs
 
@@ -45,6 +48,24 @@ class ModelInfo:
     classes: int | None
 
 
+class _Tensor(msgspec.Struct):
+    """What a server declares, within bounds: an input of 100 MB, a million classes."""
+
+    name: Annotated[str, msgspec.Meta(max_length=1000)]
+    datatype: str
+    shape: tuple[Annotated[int, msgspec.Meta(ge=-1, le=10**6)], ...] = ()
+
+    def __post_init__(self) -> None:
+        if math.prod(side for side in self.shape if side > 0) > _LARGEST:
+            raise ValueError(f"{self.name} of shape {list(self.shape)} is too large")
+
+
+class _Metadata(msgspec.Struct):
+    inputs: Annotated[tuple[_Tensor, ...], msgspec.Meta(min_length=1, max_length=100)]
+    outputs: Annotated[tuple[_Tensor, ...], msgspec.Meta(min_length=1, max_length=1000)]
+    versions: tuple[str | int, ...] | None = None
+
+
 def read_info(said: Any, input: str | None, output: str | None, who: str) -> ModelInfo:
     """Read the response to `GET /v2/models/NAME`.
 
@@ -58,49 +79,41 @@ def read_info(said: Any, input: str | None, output: str | None, who: str) -> Mod
         InputError: It is something else, or the model does not take one input of images.
     """
     try:
-        inputs = {str(entry["name"]): entry for entry in said["inputs"]}
-        outputs = {str(entry["name"]): entry for entry in said["outputs"]}
-        name = input if input is not None else next(iter(inputs)) if len(inputs) == 1 else None
-        if name not in inputs or len(inputs) != 1:
-            wanted = (
-                f"no input {input!r}; its inputs are"
-                if input not in (None, *inputs)
-                else f"{len(inputs)} inputs, not one:"
-            )
-            raise InputError(f"{who} has {wanted} {', '.join(inputs)}.")
-        chosen = (
-            [output]
-            if output
-            else list(outputs)
-            if len(outputs) == 1
-            else [key for key in _OUTPUT_NAMES if key in outputs][:1]
-        )
-        if not chosen or chosen[0] not in outputs:
-            raise InputError(
-                f"{who} has the outputs {', '.join(outputs)}; write output_name= with one of them."
-            )
-        entry, found = inputs[name], outputs[chosen[0]]
-        if entry["datatype"] not in DATATYPES:
-            raise InputError(
-                f"{who} takes {entry['datatype']}; images are sent as {', '.join(DATATYPES)}. "
-                "Write encode= and decode=."
-            )
-        sides = [int(side) for side in found.get("shape", ())]
-        classes = sides[1] if len(sides) in (2, 4) and sides[1] >= 1 else None
-        versions = tuple(str(version) for version in said.get("versions") or ())
-        return ModelInfo(
-            versions,
-            name,
-            entry["datatype"],
-            tuple(int(side) for side in entry["shape"]),
-            chosen[0],
-            classes,
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        described = msgspec.convert(said, _Metadata, strict=False)
+    except (msgspec.ValidationError, RecursionError) as error:
         raise InputError(
             f"{who} does not describe a model as the Open Inference Protocol does: "
-            f"{type(error).__name__} {error}."
+            f"{str(error).replace('$.', '')}."
         ) from error
+    inputs = {entry.name: entry for entry in described.inputs}
+    outputs = {entry.name: entry for entry in described.outputs}
+    name = input if input is not None else next(iter(inputs))
+    if name not in inputs or len(inputs) != 1:
+        wanted = (
+            f"no input {input!r}; its inputs are"
+            if input not in (None, *inputs)
+            else f"{len(inputs)} inputs, not one:"
+        )
+        raise InputError(f"{who} has {wanted} {_listed(inputs)}.")
+    usual = list(outputs) if len(outputs) == 1 else [key for key in _OUTPUT_NAMES if key in outputs]
+    chosen = outputs.get(output or next(iter(usual), ""))
+    if chosen is None:
+        raise InputError(
+            f"{who} has the outputs {_listed(outputs)}; write output_name= with one of them."
+        )
+    entry, sides = inputs[name], chosen.shape
+    if entry.datatype not in DATATYPES:
+        raise InputError(
+            f"{who} takes {plain(entry.datatype, 40)}; images are sent as {', '.join(DATATYPES)}. "
+            "Write encode= and decode=."
+        )
+    classes = sides[1] if len(sides) in (2, 4) and sides[1] >= 1 else None
+    versions = tuple(str(version) for version in described.versions or ())
+    return ModelInfo(versions, name, entry.datatype, entry.shape, chosen.name, classes)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return plain(", ".join(names), 300)
 
 
 def write_request(rows: Array, info: ModelInfo, *, binary: bool) -> tuple[bytes, dict[str, str]]:
