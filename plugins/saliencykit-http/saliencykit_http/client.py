@@ -183,6 +183,8 @@ class Client:
                     size += len(part)
                     if size > _LARGEST:
                         raise UnusableError(_TOO_LARGE)
+                if connection.is_cut:  # a body may end where its connection does
+                    raise httpx2.ReadTimeout("too slow")
                 known = {key.lower(): value for key, value in response.headers.items()}
                 return Reply(response.status_code, known, b"".join(parts))
         except (httpx2.RequestError, OSError) as error:

@@ -8,6 +8,7 @@ import torch
 
 from saliencykit import InputError
 from saliencykit.core.checks import first_line
+from saliencykit_onnx.external_data import check_external_data
 
 _FLOATS = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
 _PIXELS = {**_FLOATS, "tensor(uint8)": "uint8"}
@@ -27,7 +28,8 @@ def open_session(
         options: The user's own `SessionOptions`, taken as they are, or None.
 
     Raises:
-        InputError: The file is missing or not a model, or a provider is not available.
+        InputError: The file is missing or not a model, its external data are not beside it, or a
+            provider is not available.
     """
     import onnxruntime
 
@@ -47,6 +49,7 @@ def open_session(
         options.log_severity_level = 4  # errors are raised, and need not be on stderr as well
     elif threads is not None:
         raise InputError("set threads in options: options.intra_op_num_threads = ...")
+    check_external_data(path)
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
     except Exception as error:  # onnxruntime's own exceptions have no common base
