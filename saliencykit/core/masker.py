@@ -31,6 +31,8 @@ class MaskerOutput:
             map, or None.
         low_res_mask: The mask before `attribute` enlarged it, (B, 1, h, w) at the masker's own
             resolution. This is the one that gets saved.
+        offset: How far the positions of the maps are below and to the right of an even grid on the
+            image, in pixels; `attribute` moves the maps accordingly.
 
     Example:
         >>> attributions = torch.tensor([[[[-1.0, 2.0]]]])
@@ -42,6 +44,7 @@ class MaskerOutput:
     attributions: Tensor | None = None
     standard_error: Tensor | None = None
     low_res_mask: Mask | None = None
+    offset: tuple[float, float] = (0.0, 0.0)
 
 
 class Masker(ABC):
@@ -230,12 +233,16 @@ class Masker(ABC):
         checks.mask(output.mask, images, f"{who}.mask", any_size=True)
         checks.maps(attributions, len(images), f"{who}.mask: attributions")
         checks.maps(error, len(images), f"{who}.mask: standard_error", flat=True)
-        small = output.mask.detach().clamp(0, 1)
+        small, offset = output.mask.detach().clamp(0, 1), output.offset
+        mask = place_maps(small, size, offset).clamp(0, 1)
         if attributions is not None:
-            attributions = resize_maps(attributions.detach(), size)
+            attributions = place_maps(attributions.detach(), size, offset)
         if error is not None:
-            error = resize_maps(error.detach(), size) if error.ndim == 4 else error.detach()
-        return MaskerOutput(resize_maps(small, size).clamp(0, 1), attributions, error, small)
+            error = error.detach() if error.ndim < 4 else place_maps(error.detach(), size, offset)
+        if any(offset):  # moved on a finer grid, which loses little
+            height, width = (min(4 * s, p) for s, p in zip(small.shape[2:], size, strict=True))
+            small = F.adaptive_avg_pool2d(mask, (height, width))
+        return MaskerOutput(mask, attributions, error, small)
 
     @contextmanager
     def _grad_mode(self) -> Iterator[None]:
@@ -274,7 +281,7 @@ class TrainedMaskerFactory(ABC):
 
 
 def resize_maps(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize maps bilinearly; unchanged if they have the size already.
+    """Resize maps bilinearly, as an even grid on the image; unchanged if they have its size.
 
     Args:
         maps: (B, n, h, w).
@@ -286,3 +293,33 @@ def resize_maps(maps: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(maps.shape[2:]) == tuple(size):
         return maps
     return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def place_maps(maps: Tensor, size: Sequence[int], offset: tuple[float, float]) -> Tensor:
+    """Resize maps bilinearly, as a grid on the image that lies lower and to the right.
+
+    Args:
+        maps: (B, n, h, w).
+        size: Height and width of the image in pixels.
+        offset: How far below and to the right of an even grid the positions are, in pixels. (0, 0)
+            is `resize_maps`.
+
+    Returns:
+        (B, n, *size).
+
+    Example:
+        >>> place_maps(torch.tensor([[[[0.0, 1.0]]]]), (1, 4), (0.0, 1.0)).flatten().tolist()
+        [0.0, 0.0, 0.25, 0.75]
+    """
+    if not any(offset):
+        return resize_maps(maps, size)
+    for axis, (pixels, off) in enumerate(zip(size, offset, strict=True), start=2):
+        count = maps.shape[axis]
+        pixel = torch.arange(pixels, dtype=maps.dtype, device=maps.device) + 0.5
+        position = ((pixel - off) * (count / pixels) - 0.5).clamp(0, count - 1)
+        before = position.floor().long()
+        after, weight = (before + 1).clamp_max(count - 1), position - before
+        weight = weight.view(-1, 1) if axis == 2 else weight
+        low, high = maps.index_select(axis, before), maps.index_select(axis, after)
+        maps = low + (high - low) * weight
+    return maps

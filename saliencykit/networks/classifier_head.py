@@ -1,7 +1,7 @@
 """ClassifierHead: the feature map that a classifier's head reads, and one vector per class."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 from weakref import WeakKeyDictionary
 
@@ -13,8 +13,10 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.output import Output, both_answers, relative_to
 from saliencykit.core.types import Images, Logits
-from saliencykit.networks.feature_map import FeatureMap, feature_maps_in
+from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.head_linearization import linearize
+from saliencykit.networks.image_response import grid_offset, noise_like
+from saliencykit.networks.map_layout import feature_maps_in
 from saliencykit.networks.module_calls import ModuleCall, one_call, record_calls
 from saliencykit.networks.module_layers import get_layer, module_of, torchscript_hint
 from saliencykit.networks.tolerance import close_to_rounding
@@ -81,7 +83,7 @@ def find_classifier_head(black_box: BlackBox, images: Images) -> ClassifierHead:
     probe = one_call(black_box, several, _RECORDED_IMAGES)
     with torch.no_grad():
         logits, calls = record_calls(black_box, probe)
-    maps = feature_maps_in(calls, probe)
+    maps = feature_maps_in(black_box, calls, probe)
     if not maps:
         raise InputError(
             f"none of the {len(calls)} layers of {type(module).__name__} has a spatial feature "
@@ -124,10 +126,13 @@ def pooled_classifier_head(black_box: BlackBox, images: Images) -> ClassifierHea
         )[0]
         probe = one_call(black_box, noise, _RECORDED_IMAGES)
         with torch.no_grad():
-            logits, calls = record_calls(black_box, probe)
-        maps = feature_maps_in(calls, probe)
+            logits, calls = record_calls(black_box, probe, repeated=True)
+        maps = feature_maps_in(black_box, calls, probe)
         head = _exact_head(black_box, logits, calls, maps, probe)
-        known[key] = None if head is None or head.layer is None else (head.feature_map, head.layer)
+        known[key] = None
+        if head is not None and head.layer is not None:
+            offset = grid_offset(black_box, head.feature_map, noise_like(images))
+            known[key] = (replace(head.feature_map, offset=offset), head.layer)
     if (found := known[key]) is None:
         return None
     feature_map, layer = found

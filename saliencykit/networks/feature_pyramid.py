@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 
-from saliencykit.core.types import Images
-from saliencykit.networks.feature_map import FeatureMap, feature_maps_in
-from saliencykit.networks.module_calls import ModuleCall
+from saliencykit.networks.feature_map import FeatureMap
 
 _SAME_SCALE = 1.4  # sides whose ratio is smaller are one scale
 _MAX_LEVELS = 4  # besides the coarsest
 
 
 def choose_pyramid(
-    calls: Sequence[ModuleCall], images: Images, coarsest: FeatureMap, finest: tuple[int, int]
+    feature_maps: Sequence[FeatureMap], coarsest: FeatureMap, finest: tuple[int, int]
 ) -> tuple[FeatureMap, ...]:
     """The feature maps of a decoder, fine to coarse: one per side, from `finest` to `coarsest`.
 
@@ -20,7 +18,7 @@ def choose_pyramid(
     transformer), two earlier blocks are taken.
     """
     by_side: dict[tuple[int, int], list[FeatureMap]] = {}
-    for feature_map, _ in feature_maps_in(calls, images):
+    for feature_map in feature_maps:
         by_side.setdefault(feature_map.side, []).append(feature_map)
     chosen: list[FeatureMap] = []
     for side in sorted(by_side):

@@ -47,6 +47,29 @@ class ActivationRecorder:
         return hook
 
 
+def read_outputs(
+    black_box: BlackBox, images: Images, names: Sequence[str]
+) -> dict[str, list[Tensor]]:
+    """Query a black box once without a graph, and read what layers return, by name and call.
+
+    Args:
+        black_box: With a torch module inside.
+        images: (B, C, H, W).
+        names: Layers of that module.
+
+    Returns:
+        For each layer that returned tensors, the output of each of its calls.
+    """
+    recorder = ActivationRecorder()
+    with torch.no_grad(), eager(black_box), recorder.on(module_of(black_box), names):
+        black_box(images)
+    joined = {}
+    for name, chunks in recorder.outputs.items():
+        calls = max(1, sum(map(len, chunks)) // len(images))  # the batch may have been split
+        joined[name] = [torch.cat(chunks[i::calls]) for i in range(min(calls, len(chunks)))]
+    return joined
+
+
 def read_feature_maps(
     black_box: BlackBox, images: Images, feature_maps: Sequence[FeatureMap]
 ) -> tuple[Logits, tuple[Tensor, ...]]:
@@ -71,6 +94,8 @@ def read_feature_maps(
     maps = []
     for feature_map in feature_maps:
         chunks = recorder.outputs.get(feature_map.name, [])
+        if len(chunks) % feature_map.calls == 0:
+            chunks = chunks[feature_map.call :: feature_map.calls]
         _check_rows(
             black_box, feature_map, chunks, images,
             "a compiled or parallel model hides its layers: give the plain module",
@@ -103,9 +128,12 @@ def logits_and_activations(
     """
     module = module_of(black_box)
     leaves: list[Tensor] = []
+    calls = 0
 
     def start_graph(layer: nn.Module, args: Any, output: Any) -> Any:
-        if not isinstance(output, Tensor):
+        nonlocal calls
+        calls += 1
+        if not isinstance(output, Tensor) or (calls - 1) % feature_map.calls != feature_map.call:
             return output
         torch.set_grad_enabled(True)  # from here on; `no_grad` below restores the mode
         leaves.append(output.detach().requires_grad_())
@@ -117,6 +145,7 @@ def logits_and_activations(
         # is recorded as a whole
         for mode in (torch.no_grad, torch.enable_grad):
             leaves.clear()
+            calls = 0
             with torch.enable_grad(), eager(black_box), mode():
                 logits = black_box(images)
             if logits.requires_grad:

@@ -1,7 +1,7 @@
 """Recording the calls of a classifier's layers during one forward pass."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
@@ -15,18 +15,29 @@ from saliencykit.networks.module_layers import eager, module_of
 @final
 @dataclass(frozen=True)
 class ModuleCall:
-    """One call of a module: its dotted name, the module, its first tensor input and its output."""
+    """One call of a module: its dotted name, the module, its first tensor input and its output;
+    which of the module's calls it is, from 0, and how many there are.
+    """
 
     name: str
     module: nn.Module
     input: Tensor | None
     output: Tensor
+    index: int = 0
+    times: int = 1
 
 
-def record_calls(black_box: BlackBox, images: Images) -> tuple[Logits, list[ModuleCall]]:
+def record_calls(
+    black_box: BlackBox, images: Images, *, repeated: bool = False
+) -> tuple[Logits, list[ModuleCall]]:
     """Query a black box once, and record the modules of its model that are called exactly once.
 
     TorchScript modules take no hooks; they are left out with all their children.
+
+    Args:
+        black_box: With a torch module inside.
+        images: (B, C, H, W).
+        repeated: Also record modules that are called several times, as a shared ReLU.
 
     Returns:
         The logits, and the calls in the order in which they ended.
@@ -51,8 +62,11 @@ def record_calls(black_box: BlackBox, images: Images) -> tuple[Logits, list[Modu
     finally:
         for handle in handles:
             handle.remove()
-    times = Counter(call.name for call in calls)
-    return logits, [call for call in calls if times[call.name] == 1]
+    times, index = Counter(call.name for call in calls), Counter[str]()
+    for number, call in enumerate(calls):
+        calls[number] = replace(call, index=index[call.name], times=times[call.name])
+        index[call.name] += 1
+    return logits, [call for call in calls if repeated or call.times == 1]
 
 
 def one_call(black_box: BlackBox, images: Images, most: int) -> Images:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.types import Images
-from saliencykit.networks.feature_map import as_feature_map
+from saliencykit.networks.map_layout import feature_maps_in
 from saliencykit.networks.module_calls import ModuleCall, one_call, record_calls
 from saliencykit.networks.module_layers import module_of
 from saliencykit.networks.partial_network import PartialNetwork
@@ -37,10 +37,11 @@ def choose_split_layer(black_box: BlackBox, images: Images) -> PartialNetwork | 
     with torch.no_grad():
         logits, calls = record_calls(black_box, images)
     total = sum(map(_multiplications, calls))
+    found = {layer.name: layer for layer, _ in feature_maps_in(black_box, calls, images)}
     done, layers = 0, []
     for call in calls:
         done += _multiplications(call)
-        layer = as_feature_map(call, images)
+        layer = found.get(call.name)
         if layer and done <= _EARLY * total and layer.side[0] * _STRIDE >= images.shape[2]:
             layers.append((layer, call, layer.read(call.output[:1], images.shape[2:]).detach()))
     fine = [each for each in layers if each[0].side[0] * _BETTER_STRIDE >= images.shape[2]]

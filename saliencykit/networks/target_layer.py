@@ -1,6 +1,7 @@
 """The layer that Grad-CAM reads: the last spatial feature map that the logits depend on."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 import torch
@@ -11,10 +12,11 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
-from saliencykit.networks.feature_map import FeatureMap, as_feature_map, feature_maps_in
+from saliencykit.networks.feature_map import FeatureMap
+from saliencykit.networks.image_response import grid_offset, keeps_token_order, noise_like
+from saliencykit.networks.map_layout import feature_maps_in
 from saliencykit.networks.module_calls import ModuleCall, record_calls
 from saliencykit.networks.module_layers import module_of, torchscript_hint
-from saliencykit.networks.token_order import keeps_token_order, noise_like
 from saliencykit.networks.tolerance import close_to_rounding
 
 _MIN_FRACTION = (
@@ -30,7 +32,9 @@ _cache: "WeakKeyDictionary[nn.Module, dict[tuple[object, ...], FeatureMap]]" = W
 """The layer of a model and an image size: it depends on these alone, and takes a few queries."""
 
 
-def find_target_layer(black_box: BlackBox, images: Images, layer: str | None = None) -> FeatureMap:
+def find_target_layer(
+    black_box: BlackBox, images: Images, layer: str | None = None, *, repeated: bool = True
+) -> FeatureMap:
     """Find the layer whose activations Grad-CAM uses, by recording one forward pass on noise.
 
     It is the last layer (in the order in which they end) such that
@@ -53,6 +57,7 @@ def find_target_layer(black_box: BlackBox, images: Images, layer: str | None = N
         black_box: With a torch module inside.
         images: (B, C, H, W), as the black box takes them; only shape, dtype and device count.
         layer: The dotted name of a layer to use instead, as in `model.named_modules()`.
+        repeated: May it be one of several calls of a layer, as of a shared ReLU?
 
     Returns:
         The layer's name, layout and grid: `read_feature_maps(black_box, images, [feature_map])`
@@ -81,23 +86,24 @@ def find_target_layer(black_box: BlackBox, images: Images, layer: str | None = N
             f"{name_of(black_box)} does not expose a torch module, so its layers cannot be read. "
             f"Use {_WITHOUT_LAYERS}."
         )
-    key = (layer, *images.shape[1:])
+    key = (layer, repeated, *images.shape[1:])
     known = _cache.setdefault(model, {})
     if key not in known:
         probe = noise_like(images)
-        known[key] = _search(black_box, probe) if layer is None else _named(black_box, probe, layer)
+        found = _named(black_box, probe, layer) if layer else _search(black_box, probe, repeated)
+        known[key] = replace(found, offset=grid_offset(black_box, found, probe))
     return known[key]
 
 
-def _search(black_box: BlackBox, probe: Images) -> FeatureMap:
+def _search(black_box: BlackBox, probe: Images, repeated: bool) -> FeatureMap:
     with torch.enable_grad():
-        logits, calls = record_calls(black_box, probe.clone().requires_grad_())
+        logits, calls = record_calls(black_box, probe.clone().requires_grad_(), repeated=repeated)
         direction = rng.normal(
             logits[:, :1, None, None], logits.shape[1:], generator=Generator().manual_seed(1)
         )
         score = (logits * direction).sum()  # of all classes: no label decides about the layer
     unordered, sparse = [], None
-    for feature_map, call in _candidates(logits.detach(), calls, probe):
+    for feature_map, call in _candidates(black_box, logits.detach(), calls, probe):
         fraction = _fraction_with_gradient(score, feature_map, call, probe)
         if fraction <= _MIN_FRACTION:
             if sparse is None and fraction > 0 and feature_map.layout != "tokens":
@@ -119,7 +125,7 @@ def _search(black_box: BlackBox, probe: Images) -> FeatureMap:
 
 
 def _candidates(
-    logits: Logits, calls: Sequence[ModuleCall], probe: Images
+    black_box: BlackBox, logits: Logits, calls: Sequence[ModuleCall], probe: Images
 ) -> Iterator[tuple[FeatureMap, ModuleCall]]:
     """Layers from the last to the first; linear layers (attention projections) at the end."""
     pooled = {
@@ -128,13 +134,16 @@ def _candidates(
         if "Pool" in name_of(call.module) and not list(call.module.parameters())
     }
     projections = []
+    found = {
+        id(call): feature_map for feature_map, call in feature_maps_in(black_box, calls, probe)
+    }
     for call in reversed(calls):
-        feature_map = _as_map(call, probe, named=False)
+        feature_map = found.get(id(call)) or _fine_map(call, probe, named=False)
         if feature_map is None or not call.output.requires_grad or id(call.output) in pooled:
             continue
-        maps = feature_map.read(call.output.detach(), probe.shape[2:])
+        values = feature_map.read(call.output.detach(), probe.shape[2:])
         if feature_map.channels == logits.shape[1] and any(
-            close_to_rounding(each.mean((2, 3)), logits) for each in (maps, maps.relu())
+            close_to_rounding(each.mean((2, 3)), logits) for each in (values, values.relu())
         ):
             continue
         if isinstance(call.module, nn.Linear):  # queries, keys, values, the inside of an MLP
@@ -144,19 +153,20 @@ def _candidates(
     yield from projections
 
 
-def _as_map(call: ModuleCall, probe: Images, *, named: bool) -> FeatureMap | None:
-    """The call's FeatureMap; fine maps count too, channels first, in small images or where the
-    user named the layer.
+def _fine_map(call: ModuleCall, probe: Images, *, named: bool) -> FeatureMap | None:
+    """A map of more than half the image's side, channels first, in small images or where the user
+    named the layer.
     """
-    feature_map, size, shape = as_feature_map(call, probe), probe.shape[2:], call.output.shape
+    size, shape = (probe.shape[2], probe.shape[3]), call.output.shape
     copied = name_of(call.module).startswith(("Dropout", "DropPath", "Softmax", "Identity"))
     fine = len(shape) == 4 and (named or max(size) <= _SMALL)
-    if feature_map is None and fine and not copied and len(probe) == shape[0]:
+    if fine and not copied and len(probe) == shape[0]:
         h, w = shape[2:]
         same_aspect = abs(w - size[1] * (h / size[0])) <= 1
         if 2 <= h <= size[0] and 2 <= w <= size[1] and same_aspect:
-            return FeatureMap(call.name, "maps", shape[1], (h, w))
-    return feature_map
+            which = (call.index, call.times)
+            return FeatureMap(call.name, "maps", shape[1], (h, w), 0, 0, *which, size)
+    return None
 
 
 def _fraction_with_gradient(
@@ -178,8 +188,10 @@ def _named(black_box: BlackBox, probe: Images, layer: str) -> FeatureMap:
     with torch.no_grad():
         _, calls = record_calls(black_box, probe)
     own = [call for call in calls if call.name == layer]
+    maps = feature_maps_in(black_box, calls, probe)
     for call in own:
-        if (feature_map := _as_map(call, probe, named=True)) is not None:
+        found = next((each for each, other in maps if other is call), None)
+        if (feature_map := found or _fine_map(call, probe, named=True)) is not None:
             return feature_map
     if layer not in [name for name, _ in module.named_modules() if name]:
         what = "is not one of its layers"
@@ -187,8 +199,8 @@ def _named(black_box: BlackBox, probe: Images, layer: str) -> FeatureMap:
         what = f"returns {tuple(own[0].output.shape)}, which is not a map of the image"
     else:
         what = "does not return one tensor in one call per forward pass"
-    maps = [each.name for each, _ in feature_maps_in(calls, probe) if each.name.count(".") < 2]
+    names = [each.name for each, _ in maps if each.name.count(".") < 2]
     raise InputError(
         f"layer={layer!r} of {name_of(module)} {what}. Some that have spatial feature maps, the "
-        f"last first: {', '.join(map(repr, reversed(maps))) or 'none'}."
+        f"last first: {', '.join(map(repr, reversed(names))) or 'none'}."
     )

@@ -6,10 +6,11 @@ from saliencykit import explain
 from saliencykit.black_boxes.timm import wrap_timm
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
-from saliencykit.networks.feature_map import FeatureMap, as_feature_map
+from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.feature_pyramid import choose_pyramid
 from saliencykit.networks.layer_activations import ActivationRecorder, read_feature_maps
-from saliencykit.networks.module_calls import ModuleCall, one_call, record_calls
+from saliencykit.networks.map_layout import feature_maps_in
+from saliencykit.networks.module_calls import one_call, record_calls
 from saliencykit.networks.module_layers import module_of
 from saliencykit.testing.black_boxes import PlantedEvidence
 from saliencykit.testing.unchanged import untouched
@@ -72,58 +73,6 @@ def test_tokens_that_are_no_grid_are_named():
 
 
 # what is a map
-
-
-@pytest.mark.parametrize(
-    ("shape", "layout", "side", "prefix"),
-    [
-        ((2, 8, 16, 16), "maps", (16, 16), 0),
-        ((2, 16, 16, 8), "last", (16, 16), 0),
-        ((2, 64, 8), "tokens", (8, 8), 0),
-        ((2, 65, 8), "tokens", (8, 8), 1),
-        ((2, 68, 8), "tokens", (8, 8), 4),
-        ((2, 72, 8), "tokens", (8, 8), 8),
-    ],
-)
-def test_maps_are_recognized(shape, layout, side, prefix):
-    feature_map = as_feature_map(
-        ModuleCall("x", nn.Linear(1, 1), None, torch.zeros(shape)), torch.zeros(2, 3, 128, 128)
-    )
-    assert feature_map == FeatureMap("x", layout, 8, side, prefix)
-
-
-@pytest.mark.parametrize(
-    "shape", [(2, 8), (2, 8, 1, 1), (3, 8, 16, 16), (2, 8, 16, 40), (2, 15, 8), (2, 8, 16, 16, 1)]
-)
-def test_other_outputs_are_not(shape):
-    assert (
-        as_feature_map(
-            ModuleCall("x", nn.Linear(1, 1), None, torch.zeros(shape)), torch.zeros(2, 3, 128, 128)
-        )
-        is None
-    )
-
-
-def test_neither_are_integers_nor_the_outputs_of_dropout():
-    images = torch.zeros(2, 3, 128, 128)
-    assert (
-        as_feature_map(
-            ModuleCall("x", nn.Conv2d(1, 1, 1), None, torch.zeros(2, 8, 16, 16, dtype=torch.int64)),
-            images,
-        )
-        is None
-    )
-    assert (
-        as_feature_map(ModuleCall("x", nn.Dropout2d(), None, torch.zeros(2, 8, 16, 16)), images)
-        is None
-    )
-
-
-def test_a_rectangle_of_tokens_has_the_aspect_of_the_image():
-    feature_map = as_feature_map(
-        ModuleCall("x", nn.Linear(1, 1), None, torch.zeros(2, 33, 6)), torch.zeros(2, 3, 64, 128)
-    )
-    assert (feature_map.side, feature_map.prefix) == ((4, 8), 1)
 
 
 # reading a box
@@ -257,31 +206,24 @@ def test_nothing_is_left_behind_by_a_model_that_raises(net, pictures):
 def test_the_pyramid_has_one_outermost_block_a_side(net, pictures):
     black_box, images = net("convolutional"), pictures(2)
     _, calls = record_calls(black_box, images)
-    coarse = next(
-        feature_map
-        for call in calls
-        if call.name == "stages" and (feature_map := as_feature_map(call, images))
-    )
-    feature_maps = choose_pyramid(calls, images, coarse, (16, 16))
+    maps = [feature_map for feature_map, _ in feature_maps_in(black_box, calls, images)]
+    coarse = next(feature_map for feature_map in maps if feature_map.name == "stages")
+    feature_maps = choose_pyramid(maps, coarse, (16, 16))
     assert [(feature_map.name, feature_map.side[0]) for feature_map in feature_maps] == [
         ("stages.0", 16),
         ("stages.1", 8),
         ("stages", 4),
     ]
-    assert [
-        feature_map.side[0] for feature_map in choose_pyramid(calls, images, coarse, (8, 8))
-    ] == [8, 4]
+    coarser = choose_pyramid(maps, coarse, (8, 8))
+    assert [feature_map.side[0] for feature_map in coarser] == [8, 4]
 
 
 def test_a_plain_transformer_gives_two_earlier_blocks(net, pictures):
     black_box, images = net("class-token"), pictures(2)
     _, calls = record_calls(black_box, images)
-    coarse = next(
-        feature_map
-        for call in calls
-        if call.name == "norm" and (feature_map := as_feature_map(call, images))
-    )
-    feature_maps = choose_pyramid(calls, images, coarse, (16, 16))
+    maps = [feature_map for feature_map, _ in feature_maps_in(black_box, calls, images)]
+    coarse = next(feature_map for feature_map in maps if feature_map.name == "norm")
+    feature_maps = choose_pyramid(maps, coarse, (16, 16))
     assert len(feature_maps) >= 2
     assert feature_maps[-1] == coarse
     assert {feature_map.layout for feature_map in feature_maps} == {"tokens"}
@@ -293,10 +235,10 @@ def test_models_of_timm(timm_black_box):
     with untouched("watching", timm_black_box.model, images=images), torch.no_grad():
         _, calls = record_calls(timm_black_box, images)
         feature_maps = [
-            feature_map for call in calls if (feature_map := as_feature_map(call, images))
+            feature_map for feature_map, _ in feature_maps_in(timm_black_box, calls, images)
         ]
         coarse = min(reversed(feature_maps), key=lambda feature_map: feature_map.side[0])
-        chosen = choose_pyramid(calls, images, coarse, (side // 4, side // 4))
+        chosen = choose_pyramid(feature_maps, coarse, (side // 4, side // 4))
         _, maps = read_feature_maps(timm_black_box, images, chosen)
     assert 2 <= len(chosen) <= 5
     sides = [feature_map.side[0] for feature_map in chosen]

@@ -118,7 +118,7 @@ def convolutional(*last):
         ),
         (Transformer, "norm1", "tokens", (8, 8), 1),
         (lambda: Transformer(pooled=True), "norm", "tokens", (8, 8), 1),
-        (Shared, "first", "maps", (15, 15), 0),
+        (Shared, "act", "maps", (11, 11), 0),
     ],
 )
 def test_the_last_layer_that_is_a_map_and_moves_the_answer(build, name, layout, side, prefix):
@@ -213,7 +213,8 @@ def test_a_layer_can_be_named():
     black_box = TorchBlackBox(
         seeded(lambda: convolutional(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)))
     )
-    assert find_target_layer(black_box, pictures(), "1") == FeatureMap("1", "maps", 8, (15, 15))
+    named = FeatureMap("1", "maps", 8, (15, 15), image_size=(32, 32))
+    assert find_target_layer(black_box, pictures(), "1") == named
     assert find_target_layer(black_box, pictures()).name == "3"
 
 

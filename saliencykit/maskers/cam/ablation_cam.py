@@ -16,6 +16,7 @@ from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.layer_activations import ActivationRecorder, read_feature_maps
 from saliencykit.networks.module_layers import eager, module_of
 from saliencykit.networks.partial_network import network_after
+from saliencykit.networks.target_layer import find_target_layer
 
 
 @final
@@ -60,7 +61,10 @@ class AblationCam(ClassActivationMap):
     def feature_maps(self, black_box: BlackBox, images: Images) -> Sequence[FeatureMap]:
         """The named layers; or the feature map that the head pools, or that Grad-CAM uses."""
         head = _head(black_box, images) if self.layer is None else None
-        return super().feature_maps(black_box, images) if head is None else [head.feature_map]
+        if head is not None:
+            return [head.feature_map]
+        names = self.layer_names
+        return [find_target_layer(black_box, images, name, repeated=False) for name in names]
 
     def layer_map(
         self,

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import Masker, MaskerOutput, resize_maps
+from saliencykit.core.masker import Masker, MaskerOutput, place_maps
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.normalize import mask_from_attributions
 from saliencykit.networks.feature_map import FeatureMap
@@ -106,22 +106,27 @@ class ClassActivationMap(Masker):
     ) -> MaskerOutput:
         """The map at the resolution of the layer; the mean of several at the image's."""
         layers = self.feature_maps(black_box, images)
-        maps = []
+        maps, offsets = [], []
         for scale in self.scales:
             scaled, read = images, layers
             if scale != 1:
                 size = [max(1, round(side * scale)) for side in images.shape[2:]]
                 scaled = F.interpolate(images, size, mode="bilinear", antialias=True)
                 read = self._at_size(black_box, scaled, layers)
-            maps += [self.layer_map(black_box, scaled, labels, layer, generator) for layer in read]
+            for layer in read:
+                maps.append(self.layer_map(black_box, scaled, labels, layer, generator))
+                offsets.append((layer.offset[0] / scale, layer.offset[1] / scale))
         if len(maps) == 1:
-            return MaskerOutput(mask_from_attributions(*maps[0]), maps[0][0])
-        return _fused(maps, images.shape[2:])
+            mask = mask_from_attributions(*maps[0])
+            return MaskerOutput(mask, maps[0][0], offset=offsets[0])
+        return _fused(maps, offsets, images.shape[2:])
 
     def _at_size(
         self, black_box: BlackBox, images: Images, layers: Sequence[FeatureMap]
     ) -> list[FeatureMap]:
         """The same layers for images of another size."""
+        if any(layer.calls > 1 for layer in layers):  # of a layer that is called several times
+            return list(self.feature_maps(black_box, images))
         try:
             return [find_target_layer(black_box, images, layer.name) for layer in layers]
         except InputError as error:
@@ -132,17 +137,21 @@ class ClassActivationMap(Masker):
             ) from error
 
 
-def _fused(maps: Sequence[tuple[Tensor, Tensor | None]], size: Sequence[int]) -> MaskerOutput:
+def _fused(
+    maps: Sequence[tuple[Tensor, Tensor | None]],
+    offsets: Sequence[tuple[float, float]],
+    size: Sequence[int],
+) -> MaskerOutput:
     """The mean of maps that are divided by their maxima, at the size of the images."""
     signed, masks = [], []
-    for attributions, floor in maps:
+    for (attributions, floor), offset in zip(maps, offsets, strict=True):
         largest = attributions.amax((1, 2, 3))
         largest = largest if floor is None else torch.maximum(largest, floor)
         # a map without a positive value keeps its sign, and adds nothing to the mask
         scale = largest.where(largest > 0, attributions.abs().amax((1, 2, 3)))
         scale = scale.clamp_min(torch.finfo(attributions.dtype).tiny).view(-1, 1, 1, 1)
-        signed.append(resize_maps(attributions / scale, size))
-        masks.append(resize_maps(mask_from_attributions(attributions, floor), size))
+        signed.append(place_maps(attributions / scale, size, offset))
+        masks.append(place_maps(mask_from_attributions(attributions, floor), size, offset))
     mean = torch.stack(masks).mean(0)
     return MaskerOutput(mask_from_attributions(mean), torch.stack(signed).mean(0))
 

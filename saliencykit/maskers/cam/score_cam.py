@@ -10,7 +10,7 @@ from saliencykit.alternatives.constant import Constant
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import whole_numbers
-from saliencykit.core.masker import resize_maps
+from saliencykit.core.masker import place_maps
 from saliencykit.core.types import Images, Labels, Mask
 from saliencykit.maskers.cam.class_activation_map import ROUNDING, ClassActivationMap
 from saliencykit.maskers.query_engine import MaskedQueries, check_alternative, masked_queries
@@ -94,18 +94,22 @@ class ScoreCam(ClassActivationMap):
         channels = _most_varied(maps, self.channels)[:, None]
 
         def masks(part: slice) -> Mask:
-            return scaled_masks(channels[part], (image.shape[2], image.shape[3]))
+            return scaled_masks(
+                channels[part], (image.shape[2], image.shape[3]), feature_map.offset
+            )
 
         logits = queries.logits(len(channels), masks)[:, queries.label]
         weights = logits.softmax(0)[..., None, None]
         return (weights * channels).sum(0), maps.abs().amax() * ROUNDING
 
 
-def scaled_masks(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def scaled_masks(
+    maps: Tensor, size: tuple[int, int], offset: tuple[float, float] = (0.0, 0.0)
+) -> Tensor:
     """`H`: maps (n, 1, h, w) upsampled bilinearly to `size`, each scaled to [0, 1]; a constant map
     becomes 0.
     """
-    large = resize_maps(maps, size)
+    large = place_maps(maps, size, offset)
     low, high = large.amin((2, 3), keepdim=True), large.amax((2, 3), keepdim=True)
     return ((large - low) / (high - low).clamp_min(torch.finfo(large.dtype).tiny)).clamp_max(1)
 

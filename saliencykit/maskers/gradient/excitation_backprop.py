@@ -1,6 +1,6 @@
 """Excitation backprop: which units of an intermediate layer win the competition for a class."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 from typing import ClassVar, final
 from weakref import WeakKeyDictionary
@@ -16,7 +16,9 @@ from saliencykit.core.query_batches import micro_batch
 from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.maskers.gradient.winning_probability import marginal_winning_probability
 from saliencykit.maskers.normalize import mask_from_attributions
-from saliencykit.networks.feature_map import FeatureMap, feature_maps_in
+from saliencykit.networks.feature_map import FeatureMap
+from saliencykit.networks.image_response import grid_offset, noise_like
+from saliencykit.networks.map_layout import feature_maps_in
 from saliencykit.networks.module_calls import record_calls
 from saliencykit.networks.module_layers import torchscript_hint
 
@@ -123,7 +125,8 @@ class ExcitationBackprop(Masker):
             maps.append(feature_map.read(difference, size).sum(1, keepdim=True))
             expected = None
         attributions = torch.cat(maps).to(images.dtype)
-        return MaskerOutput(mask_from_attributions(attributions), attributions)
+        mask = mask_from_attributions(attributions)
+        return MaskerOutput(mask, attributions, offset=feature_map.offset)
 
 
 def contrastive_excitation_backprop(*, layer: str | None = None) -> ExcitationBackprop:
@@ -154,7 +157,7 @@ def _find_layer(
         return known[key], None
     with torch.no_grad():
         logits, calls = record_calls(black_box, image)
-    feature_maps = [feature_map for feature_map, _ in feature_maps_in(calls, image)]
+    feature_maps = [feature_map for feature_map, _ in feature_maps_in(black_box, calls, image)]
     if not feature_maps:
         raise InputError(
             f"no layer of {who} has a spatial feature map; use masker='rise', 'occlusion' or "
@@ -175,5 +178,6 @@ def _find_layer(
             f"{who} has no layer {name!r} that is called once and has a spatial feature map; "
             f"those that do: {', '.join(names)}."
         )
-    known[key] = matches[-1]
+    offset = grid_offset(black_box, matches[-1], noise_like(image))
+    known[key] = replace(matches[-1], offset=offset)
     return known[key], logits

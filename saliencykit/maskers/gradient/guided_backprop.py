@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError
-from saliencykit.core.masker import resize_maps
+from saliencykit.core.masker import place_maps
 from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.maskers.cam.grad_cam import GradCam
 from saliencykit.maskers.gradient.pixel_attribution import (
@@ -128,10 +128,11 @@ class GuidedGradCam(PixelAttribution):
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> Tensor:
         """The product, (B, C, H, W)."""
-        coarse = GradCam(layer=self.layer).mask(black_box, images, labels, generator).attributions
+        output = GradCam(layer=self.layer).mask(black_box, images, labels, generator)
+        coarse = output.attributions
         assert coarse is not None
         fine = RectifiedGradient().attribution(black_box, images, labels, generator)
-        return fine * resize_maps(coarse.clamp_min(0), images.shape[2:])
+        return fine * place_maps(coarse.clamp_min(0), images.shape[2:], output.offset)
 
 
 def guided_backprop() -> RectifiedGradient:

@@ -22,8 +22,9 @@ from saliencykit.maskers.realtime.selector import ClassFilters, ClassSelector
 from saliencykit.networks.classifier_head import ClassifierHead, find_classifier_head
 from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.feature_pyramid import choose_pyramid
+from saliencykit.networks.image_response import keeps_token_order, noise_like
+from saliencykit.networks.map_layout import feature_maps_in
 from saliencykit.networks.module_calls import one_call, record_calls
-from saliencykit.networks.token_order import keeps_token_order, noise_like
 
 EncoderName: TypeAlias = Literal["auto", "trunk", "paper", "own"]
 
@@ -157,9 +158,10 @@ def trunk_feature_maps(
     """
     with torch.no_grad():
         _, calls = record_calls(black_box, images)
+    feature_maps = [feature_map for feature_map, _ in feature_maps_in(black_box, calls, images)]
     ordered = tuple(
         feature_map
-        for feature_map in choose_pyramid(calls, images, head.feature_map, side)
+        for feature_map in choose_pyramid(feature_maps, head.feature_map, side)
         if feature_map.layout != "tokens"
         or keeps_token_order(black_box, feature_map, noise_like(images))
     )

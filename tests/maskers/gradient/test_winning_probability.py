@@ -284,7 +284,7 @@ def any_model(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS + TIMM)
 def test_the_sum_is_1_in_every_layer_of_every_family(name):
-    from saliencykit.networks.feature_map import as_feature_map
+    from saliencykit.networks.map_layout import feature_maps_in
     from saliencykit.networks.module_calls import record_calls
 
     net = seeded(lambda: any_model(name))
@@ -293,9 +293,7 @@ def test_the_sum_is_1_in_every_layer_of_every_family(name):
     black_box = TorchBlackBox(net, size=size)
     with torch.no_grad():
         logits, calls = record_calls(black_box, images)
-    feature_maps = [
-        feature_map for call in calls if (feature_map := as_feature_map(call, images)) is not None
-    ]
+    feature_maps = [feature_map for feature_map, _ in feature_maps_in(black_box, calls, images)]
     outermost = [
         feature_map
         for feature_map in feature_maps
