@@ -215,14 +215,18 @@ def mask(value: Tensor, like: Tensor, who: str, *, any_size: bool = False) -> No
         )
 
 
-def maps(value: Tensor | None, count: int, who: str, *, flat: bool = False) -> None:
-    """Raise ContractError unless `value` is None, float (B, 1, h, w) or, if `flat`, float (B,)."""
+def maps(
+    value: Tensor | None, count: int, who: str, *, flat: bool = False, channels: int = 1
+) -> None:
+    """Raise ContractError unless `value` is None, float (B, channels, h, w) or, if `flat`, float
+    (B,).
+    """
     if value is None:
         return
     shape = tuple(value.shape) if isinstance(value, Tensor) and value.is_floating_point() else ()
-    fits = len(shape) == 4 and shape[:2] == (count, 1) and 0 not in shape
+    fits = len(shape) == 4 and shape[:2] == (count, channels) and 0 not in shape
     if not fits and not (flat and shape == (count,)):
-        wanted = f"({count}, 1, h, w)" + (f" or ({count},)" if flat else "")
+        wanted = f"({count}, {channels}, h, w)" + (f" or ({count},)" if flat else "")
         raise ContractError(f"{who} are {describe(value)}; expected floats {wanted}, or None.")
 
 

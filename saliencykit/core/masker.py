@@ -33,6 +33,8 @@ class MaskerOutput:
             resolution. This is the one that gets saved.
         offset: How far the positions of the maps are below and to the right of an even grid on the
             image, in pixels; `attribute` moves the maps accordingly.
+        channel_attributions: Raw, signed attributions of each channel of the pixels, (B, C, h, w),
+            or None.
 
     Example:
         >>> attributions = torch.tensor([[[[-1.0, 2.0]]]])
@@ -45,6 +47,7 @@ class MaskerOutput:
     standard_error: Tensor | None = None
     low_res_mask: Mask | None = None
     offset: tuple[float, float] = (0.0, 0.0)
+    channel_attributions: Tensor | None = None
 
 
 class Masker(ABC):
@@ -233,6 +236,12 @@ class Masker(ABC):
         checks.mask(output.mask, images, f"{who}.mask", any_size=True)
         checks.maps(attributions, len(images), f"{who}.mask: attributions")
         checks.maps(error, len(images), f"{who}.mask: standard_error", flat=True)
+        by_channel = output.channel_attributions
+        checks.maps(
+            by_channel, len(images), f"{who}.mask: channel_attributions", channels=images.shape[1]
+        )
+        if by_channel is not None:
+            by_channel = resize_maps(by_channel.detach(), size)
         small, offset = output.mask.detach().clamp(0, 1), output.offset
         mask = place_maps(small, size, offset).clamp(0, 1)
         if attributions is not None:
@@ -242,7 +251,7 @@ class Masker(ABC):
         if any(offset):  # moved on a finer grid, which loses little
             height, width = (min(4 * s, p) for s, p in zip(small.shape[2:], size, strict=True))
             small = F.adaptive_avg_pool2d(mask, (height, width))
-        return MaskerOutput(mask, attributions, error, small)
+        return MaskerOutput(mask, attributions, error, small, channel_attributions=by_channel)
 
     @contextmanager
     def _grad_mode(self) -> Iterator[None]:

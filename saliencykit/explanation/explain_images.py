@@ -241,6 +241,7 @@ def _tensors(images: Images, result: BatchResult) -> dict[str, Tensor]:
         "mask": output.mask,
         "logits": result.logits,
         "attributions": output.attributions,
+        "channel_attributions": output.channel_attributions,
         "standard_error": output.standard_error,
         "preserved": None if trial is None else trial.preserved,
         "destroyed": None if trial is None else trial.destroyed,

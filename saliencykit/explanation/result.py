@@ -40,6 +40,8 @@ class Explanation:
         destroyed: Its logits with the masked region replaced, (B, K), or None.
         replaced: Its logits with all pixels replaced, (B, K), or None.
         attributions: Raw, signed scores behind the mask, (B, 1, H, W), where the masker has any.
+        channel_attributions: The same for each channel of the pixels, (B, C, H, W), where the
+            masker tells them apart, as the gradient methods do.
         standard_error: Their standard error, (B, 1, H, W) or (B,), where the masker estimates it.
         class_names: A name for each class, where known.
         source_images: The source images, where images and not tensors were given.
@@ -65,6 +67,7 @@ class Explanation:
     destroyed: Logits | None = None
     replaced: Logits | None = None
     attributions: Tensor | None = None
+    channel_attributions: Tensor | None = None
     standard_error: Tensor | None = None
     class_names: tuple[str, ...] | None = None
     source_images: "tuple[Image | None, ...]" = ()

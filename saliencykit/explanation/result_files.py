@@ -38,6 +38,7 @@ _TENSORS = (
     "destroyed",
     "replaced",
     "attributions",
+    "channel_attributions",
     "standard_error",
 )
 
@@ -178,6 +179,8 @@ def _check(tensors: dict[str, Tensor]) -> None:
     checks.labels(tensors["labels"], count, classes, "it")
     checks.mask(tensors["mask"], images, "mask")
     checks.maps(tensors.get("attributions"), count, "attributions")
+    by_channel = tensors.get("channel_attributions")
+    checks.maps(by_channel, count, "channel_attributions", channels=images.shape[1])
     checks.maps(tensors.get("standard_error"), count, "standard_error", flat=True)
 
 

@@ -203,7 +203,7 @@ class SmoothGrad(Masker):
         black_box = self.method.prepared(black_box, images, self.samples)
         rows = zip(torch.split(images, 1), torch.split(labels, 1), strict=True)
         maps = torch.cat([self._mean(black_box, image, label, seed) for image, label in rows])
-        return reduce_channels(maps, self.method.sign, self.method.channels)
+        return reduce_channels(maps, images, self.method.sign, self.method.channels)
 
     def _mean(self, black_box: BlackBox, image: Images, label: Labels, seed: int) -> Tensor:
         generator, sums = Generator().manual_seed(seed), []

@@ -85,15 +85,16 @@ class PixelAttribution(Masker):
     ) -> MaskerOutput:
         """One signed score per position, and the chosen part of it as the mask."""
         maps = self.attribution(black_box, images, labels, generator)
-        return reduce_channels(maps, self.sign, self.channels)
+        return reduce_channels(maps, images, self.sign, self.channels)
 
 
-def reduce_channels(maps: Tensor, sign: Sign, channels: Channels) -> MaskerOutput:
-    """One signed score per position of maps (B, C, h, w), and the mask made from it.
+def reduce_channels(maps: Tensor, images: Images, sign: Sign, channels: Channels) -> MaskerOutput:
+    """One signed score per position of maps (B, C, h, w), and the mask made from it; the maps
+    themselves too, where they are over the pixels.
 
     Example:
         >>> maps = torch.tensor([[[[-4.0]], [[2.0]]]])
-        >>> reduce_channels(maps, "absolute", "max").attributions.item()
+        >>> reduce_channels(maps, torch.zeros(1, 2, 1, 1), "absolute", "max").attributions.item()
         -4.0
     """
     if channels == "max":
@@ -102,9 +103,9 @@ def reduce_channels(maps: Tensor, sign: Sign, channels: Channels) -> MaskerOutpu
         scores = torch.where(highest >= -lowest, highest, lowest)
     else:
         scores = maps.sum(1, keepdim=True) if channels == "sum" else maps.mean(1, keepdim=True)
-    return MaskerOutput(
-        mask_from_attributions(scores.abs() if sign == "absolute" else scores), scores
-    )
+    mask = mask_from_attributions(scores.abs() if sign == "absolute" else scores)
+    own = maps if maps.shape == images.shape else None
+    return MaskerOutput(mask, scores, channel_attributions=own)
 
 
 def batch_size_of(black_box: BlackBox, images: Images) -> int:

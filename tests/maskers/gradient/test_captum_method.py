@@ -285,12 +285,13 @@ def test_captums_guided_backprop_on_a_model_without_relu_modules_is_refused():
 def test_the_rules_from_scores_to_mask():
     maps = torch.tensor([[1.0, -4.0], [3.0, 2.0]]).view(1, 2, 1, 2)
     for channels, expected in {"max": [3.0, -4.0], "sum": [4.0, -2.0], "mean": [2.0, -1.0]}.items():
-        result = reduce_channels(maps, "absolute", channels)
+        result = reduce_channels(maps, maps, "absolute", channels)
+        assert result.channel_attributions is maps
         assert result.attributions.flatten().tolist() == expected
         expected = torch.tensor(expected)
         assert torch.allclose(result.mask.flatten(), expected.abs() / expected.abs().max())
         assert torch.allclose(
-            reduce_channels(maps, "positive", channels).mask.flatten(),
+            reduce_channels(maps, maps, "positive", channels).mask.flatten(),
             expected.clamp_min(0) / expected.max(),
         )
 

@@ -183,3 +183,16 @@ def test_a_layer_that_the_probability_does_not_reach_is_refused():
     )
     with pytest.raises(InputError, match=r"is blocked before .*grad-cam"):
         ExcitationBackprop()(black_box, images, torch.tensor([1]), generator=Generator())
+
+
+def test_a_blurred_map_is_the_map_at_the_size_of_the_image_under_a_gaussian():
+    from scipy.ndimage import gaussian_filter
+
+    plain = attribute(ExcitationBackprop(), net()).attributions
+    blurred = attribute(ExcitationBackprop(blur=3), net()).attributions
+    for ours, row in zip(blurred[:, 0], plain[:, 0], strict=True):
+        wanted = gaussian_filter(row.double().numpy(), 3, mode="nearest", truncate=4)
+        assert torch.allclose(ours.double(), torch.from_numpy(wanted), atol=1e-6)
+    assert contrastive_excitation_backprop(blur=3).blur == 3
+    with pytest.raises(InputError, match="blur"):
+        ExcitationBackprop(blur=-1)

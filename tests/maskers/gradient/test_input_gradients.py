@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Generator, nn
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core import rng
 from saliencykit.core.errors import ContractError, GradientError, InputError
+from saliencykit.explanation.explain_images import explain
 from saliencykit.maskers.gradient.captum_method import AttributionMasker
 from saliencykit.maskers.gradient.input_gradients import (
     Gradient,
@@ -17,6 +19,7 @@ from saliencykit.maskers.gradient.input_gradients import (
     IntegratedGradients,
     SmoothGrad,
 )
+from saliencykit.maskers.gradient.pixel_attribution import batch_size_of
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly, small_network
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -239,3 +242,33 @@ def test_bfloat16_models_give_finite_masks():
     black_box = TorchBlackBox(smooth_network().to(torch.bfloat16), mean=MEAN, std=STD, size=16)
     for masker in (Gradient(), IntegratedGradients(steps=3), SmoothGrad(samples=2)):
         assert attribute(masker, images(), black_box=black_box).mask.isfinite().all()
+
+
+def test_attributions_by_channel_are_signed_and_reduce_to_the_scores():
+    black_box, x = TorchBlackBox(small_network(), size=16), torch.rand(2, 3, 16, 16)
+    for masker in (
+        Gradient(), InputXGradient(), IntegratedGradients(steps=4), SmoothGrad(samples=3)
+    ):  # fmt: skip
+        output = masker.attribute(black_box, x, torch.tensor([3, 0]), generator=Generator())
+        by_channel = output.channel_attributions
+        assert by_channel.shape == x.shape
+        assert by_channel.min() < 0 < by_channel.max()
+        wanted = by_channel.sum(1, keepdim=True)
+        if masker in (Gradient(), SmoothGrad(samples=3)):
+            wanted = by_channel.gather(1, by_channel.abs().argmax(1, keepdim=True))
+        assert torch.allclose(output.attributions, wanted)
+
+
+def test_attributions_by_channel_come_back_from_explain_and_from_disk(tmp_path):
+    x = torch.rand(2, 3, 16, 16)
+    explanation = explain(TorchBlackBox(small_network(), size=16), x, 1, masker="gradient")
+    assert explanation.channel_attributions.shape == x.shape
+    loaded = type(explanation).load(explanation.save(tmp_path))
+    assert torch.equal(loaded.channel_attributions, explanation.channel_attributions)
+
+
+def test_on_a_cpu_few_large_images_are_backpropagated_at_once():
+    black_box = TorchBlackBox(small_network(), size=16)
+    for side, most, wanted in ((16, None, 32), (16, 5, 5), (224, None, 2), (512, None, 1)):
+        box = replace(black_box, max_batch_size=most)
+        assert batch_size_of(box, torch.zeros(1, 3, side, side)) == wanted
