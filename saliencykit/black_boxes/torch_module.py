@@ -29,6 +29,7 @@ from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.geometry import Geometry
 from saliencykit.core.output import OUTPUTS, Output
 from saliencykit.core.types import Images, Logits, Target
+from saliencykit.networks.direct_execution import without_checkpointing
 from saliencykit.networks.module_state import eval_mode, restored_rng_state, unwrap
 from saliencykit.networks.optimized_copy import optimize
 
@@ -233,7 +234,8 @@ class TorchBlackBox(BlackBox):
         inputs = self._normalize(images)
         try:
             own = "optimized_size" in self._state  # our copy, which is always in eval mode
-            with restored_rng_state() if own else eval_mode(self.model):
+            mode = restored_rng_state() if own else eval_mode(self.model)
+            with mode, without_checkpointing():
                 output = self.model(inputs)
         except SaliencyKitError:
             raise

@@ -12,6 +12,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.maskers.gradient.excitation_rules import ExcitationRules
 from saliencykit.maskers.gradient.winning_probability_rules import Linear, RuleFunction
+from saliencykit.networks.direct_execution import without_backward_hooks
 from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.layer_activations import logits_and_activations
 from saliencykit.networks.module_layers import module_of
@@ -88,7 +89,7 @@ def marginal_winning_probability(
         equations 1 to 3; 3.3 for the dual.
     """
     who = name_of(module_of(black_box))
-    with ExcitationRules():
+    with ExcitationRules(), without_backward_hooks():
         logits, leaves = logits_and_activations(black_box, images, feature_map)
     if len(leaves) != 1:
         raise InputError(
