@@ -124,6 +124,23 @@ def test_imports_and_arguments_on_slow_pages_are_right(
                 )
 
 
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("hugging-face", "Hugging Face,transformers,ViT,DINOv2,Swin,BEiT,id2label,from_pretrained"),
+        (
+            "hugging-face",
+            "AutoModelForImageClassification,pipeline,CLIP,SigLIP,open_clip,Zero-shot",
+        ),
+        ("kinds-of-models", "Lightning,fastai,YOLO,ultralytics,Keras,scikit-learn,int8,quantized"),
+        ("kinds-of-models", "torch.export,TorchScript,forward_args,volume,clip,12 bits,channels"),
+    ],
+)
+def test_pages_about_libraries_are_found_by_their_words(page: str, words: str) -> None:
+    text = (ROOT / "docs" / "how-to" / f"{page}.md").read_text()
+    assert [word for word in words.split(",") if word not in text] == []
+
+
 @pytest.mark.parametrize("page", OUTSIDE_THE_SITE, ids=name_of)
 def test_links_of_pages_outside_the_site_lead_to_files(page: Path) -> None:
     text = FENCE.sub("", page.read_text())

@@ -144,7 +144,9 @@ def wrap_torchvision(model: nn.Module) -> TorchBlackBox | None:
             if entry.meta["num_params"] - (features + 1) * len(entry.meta["categories"]) == body
         ]
     best = [entry for entry in same_body if entry in defaults]
-    return _black_box(model, best or same_body or entries)
+    black_box = _black_box(model, best or same_body or entries)
+    black_box._state["guessed"] = black_box.mean is not None
+    return black_box
 
 
 def _black_box(model: nn.Module, entries: list[Any]) -> TorchBlackBox:
@@ -156,7 +158,7 @@ def _black_box(model: nn.Module, entries: list[Any]) -> TorchBlackBox:
     crops = {crop for crop, _ in sizes}
     filters = {t.interpolation.value for t in transforms}
     same = len(entries) == 1
-    black_box = TorchBlackBox(
+    return TorchBlackBox(
         model,
         mean=mean,
         std=std,
@@ -165,9 +167,6 @@ def _black_box(model: nn.Module, entries: list[Any]) -> TorchBlackBox:
         interpolation=filters.pop() if len(filters) == 1 else "bilinear",
         assumed=str(entries[0]) if same else f"those of {name_of(model)}'s published weights",
     )
-    if not same:
-        black_box._state["guessed"] = True
-    return black_box
 
 
 def _builders() -> dict[str, type]:

@@ -27,6 +27,7 @@ def transformers_black_box(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     size: int | tuple[int, int] | None = None,
+    output: Output | None = None,
     max_batch_size: int | None = None,
 ) -> TorchBlackBox:
     """A Hugging Face image classifier: `transformers:google/vit-base-patch16-224`.
@@ -42,6 +43,8 @@ def transformers_black_box(
         mean: Per channel, for pixels in [0, 1]; overrides the processor's.
         std: Per channel, with `mean`.
         size: Side or (height, width) of the input in pixels; overrides the processor's.
+        output: What a column means: `softmax`, `sigmoid` or `score`, see `TorchBlackBox`. None: as
+            `problem_type` says.
         max_batch_size: The largest batch that the model gets.
 
     Raises:
@@ -63,7 +66,8 @@ def transformers_black_box(
             f"{name_of(model)} is not an image classifier of transformers; give a name, or a model "
             "such as AutoModelForImageClassification.from_pretrained(name)."
         )
-    given = {"mean": mean, "std": std, "size": size, "max_batch_size": max_batch_size}
+    given = {"mean": mean, "std": std, "size": size, "output": output}
+    given["max_batch_size"] = max_batch_size
     options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if mean is not None:
         options["assumed"] = ""

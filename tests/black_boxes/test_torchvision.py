@@ -1,5 +1,6 @@
 """Classifiers of torchvision by name and as objects."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,28 @@ def test_a_new_head_keeps_the_statistics_and_has_no_names(name: str, head: str) 
     transforms = models.get_model_weights(name).DEFAULT.transforms()
     assert black_box.mean == tuple(transforms.mean)
     assert black_box.size == transforms.crop_size[0]
+
+
+def test_assumed_statistics_are_said() -> None:
+    photo = Image.new("RGB", (80, 60))
+    published = wrap_torchvision(models.squeezenet1_1())
+    assert "assumed='SqueezeNet1_1_Weights.IMAGENET1K_V1'" in repr(published)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        published.prepare(photo)
+    new = wrap_torchvision(models.shufflenet_v2_x0_5(num_classes=6))
+    with pytest.warns(UserWarning, match=r"mean=\(0.485, 0.456, 0.406\).*ShuffleNet.*write"):
+        new.prepare(photo)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        new.prepare(photo)
+        new.without_preprocessing()(torch.rand(1, 3, 64, 64))
+    assert (
+        torchvision_black_box(
+            "squeezenet1_1", weights=None, mean=(0.5,) * 3, std=(0.5,) * 3
+        ).assumed
+        == ""
+    )
 
 
 def test_what_the_family_does_not_agree_on_is_left_open() -> None:

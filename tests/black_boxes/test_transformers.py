@@ -81,8 +81,9 @@ def test_a_model_by_directory_brings_names_size_and_statistics(tmp_path) -> None
     # the model as an object finds the processor beside its weights
     loaded = transformers.ViTForImageClassification.from_pretrained(tmp_path)
     assert as_black_box(loaded).mean == pytest.approx((0.4,) * 3)
-    options = "mean=(0.5,0.5,0.5),std=(0.25,0.25,0.25),size=64"
-    assert as_black_box(f"transformers:{tmp_path},{options}").input_size == (64, 64)
+    options = "mean=(0.5,0.5,0.5),std=(0.25,0.25,0.25),size=64,output=sigmoid"
+    black_box = as_black_box(f"transformers:{tmp_path},{options}")
+    assert (black_box.input_size, black_box.output) == ((64, 64), "sigmoid")
 
 
 @pytest.mark.parametrize(

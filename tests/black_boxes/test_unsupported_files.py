@@ -45,6 +45,21 @@ def test_what_is_no_file_of_a_model_gets_no_advice(text):
     assert unsupported_model_hint(text) is None
 
 
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("resnet18", "timm:resnet18"),
+        ("resnet18.a1_in1k", "timm:resnet18.a1_in1k"),
+        ("alexnet", "torchvision:alexnet"),
+        ("google/vit-base-patch16-224", "transformers:google/vit-base-patch16-224"),
+    ],
+)
+def test_a_name_without_its_library_is_answered_with_the_library(text, written):
+    pytest.importorskip("timm")
+    with pytest.raises(RegistryError, match=rf"unknown model '{text}'.*Write '{written}'\.$"):
+        as_black_box(text)
+
+
 def test_a_wrong_name_is_still_answered_with_the_known_ones():
     with pytest.raises(RegistryError, match=r"unknown model 'resnet'.*Known: saliencykit/demo"):
         as_black_box("resnet")
