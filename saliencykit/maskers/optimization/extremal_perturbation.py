@@ -31,9 +31,8 @@ _BLURS = BlurPyramid()
 _FIRST_PENALTY, _LAST_PENALTY = 100.0, 5000.0
 # the sum of all steps' learning rates, so that fewer steps are longer; 150 steps keep 0.35
 _TOTAL_LR = 16.0
-_SCORE_SPAN = (
-    12.0  # of a score, from the replaced to the whole image: as of a certain class's logit
-)
+# from the replaced to the whole image a score rises like the logit of a certain class
+_SCORE_SPAN = 16.0
 _MOMENTUM = 0.9
 
 

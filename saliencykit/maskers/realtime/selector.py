@@ -53,9 +53,9 @@ class ClassFilters(ClassSelector):
     which `calibrate` sets. Those of exclusive classes are centered over the classes (the softmax
     does not depend on their mean): a response of 0 means no more evidence than for the others.
     Independent labels and scores keep their weights, without the bias, which says how frequent a
-    label is or where a scale begins.
-    With a class to contrast, `against`, the filters are differences `W_c - W_d`; these respond more
-    weakly, and are amplified up to four times, at most to the strongest response of the class alone.
+    label is or where a scale begins. With a class to contrast, `against`, the filters are
+    differences `W_c - W_d`; these respond more weakly, and are amplified up to four times, at most
+    to the strongest response of the class alone.
 
     Args:
         weight: (K, C).

@@ -133,14 +133,12 @@ def test_a_model_that_cannot_be_copied_is_used_unchanged():
     assert torch.allclose(output.sum((1, 2, 3)), torch.ones(3), atol=1e-5)
 
 
-@pytest.mark.parametrize("outputs", ["logits", "probabilities"])
-def test_a_final_softmax_and_half_precision_make_no_difference(outputs):
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_a_final_softmax_and_half_precision_make_no_difference(probabilities):
     model = (
-        nn.Sequential(*net().eval(), nn.Softmax(1))
-        if outputs == "probabilities"
-        else net().eval().bfloat16()
+        nn.Sequential(*net().eval(), nn.Softmax(1)) if probabilities else net().eval().bfloat16()
     )
-    output = attribute(ExcitationBackprop(), model, outputs=outputs).attributions
+    output = attribute(ExcitationBackprop(), model, probabilities=probabilities).attributions
     expected = attribute(ExcitationBackprop(), net().eval()).attributions
     assert torch.corrcoef(torch.stack([output.flatten(), expected.flatten()]))[0, 1] > 0.99
 
