@@ -48,7 +48,8 @@ class AblationCam(ClassActivationMap):
     Example:
         >>> from torch import nn
         >>> from saliencykit.black_boxes import TorchBlackBox
-        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Flatten(), nn.LazyLinear(4))
+        >>> trunk = (nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Flatten())
+        >>> net = nn.Sequential(*trunk, nn.Linear(1800, 4))
         >>> black_box, images = TorchBlackBox(net, size=32), torch.rand(2, 3, 32, 32)
         >>> AblationCam()(black_box, images, torch.tensor([0, 3]), generator=Generator()).shape
         torch.Size([2, 1, 32, 32])

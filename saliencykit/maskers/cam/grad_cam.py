@@ -35,7 +35,8 @@ class GradCam(GradientWeighting):
         >>> import torch
         >>> from torch import Generator, nn
         >>> from saliencykit.black_boxes import TorchBlackBox
-        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Flatten(), nn.LazyLinear(4))
+        >>> trunk = (nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Flatten())
+        >>> net = nn.Sequential(*trunk, nn.Linear(392, 4))
         >>> black_box, images = TorchBlackBox(net, size=16), torch.rand(2, 3, 16, 16)
         >>> GradCam()(black_box, images, torch.tensor([0, 3]), generator=Generator()).shape
         torch.Size([2, 1, 16, 16])

@@ -69,7 +69,7 @@ def test_layers_and_scales_are_read_from_text():
 
 
 def test_a_model_of_one_input_size_is_refused_with_the_way_out():
-    net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Flatten(), nn.LazyLinear(4))
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 15**2, 4))
     with pytest.raises(InputError, match=r"does not take images of 64 x 64 pixels; leave out"):
         GradCam(scales=(1, 2))(TorchBlackBox(net, size=32), images(), LABELS, generator=Generator())
 

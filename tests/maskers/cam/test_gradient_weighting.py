@@ -187,7 +187,7 @@ def test_eigen_cam_equals_pytorch_grad_cams_up_to_the_sign():
 
 
 def test_eigen_cam_of_a_constant_map_is_empty():
-    net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Flatten(), nn.LazyLinear(4))
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 7**2, 4))
     black_box = TorchBlackBox(net, size=16)
     mask = EigenCam(layer="1")(
         black_box, torch.full((1, 3, 16, 16), 0.5), torch.tensor([0]), generator=Generator()
