@@ -18,6 +18,8 @@ def file_key(image: object) -> str | None:
         return None
     path = Path(image).expanduser()
     try:
+        if not path.is_file():  # a device would never end
+            return _MISSING
         digest = hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
         return f"{_facts(path)}-{digest}"
     except OSError:
@@ -40,7 +42,7 @@ def is_replaced(image: object, key: str | None) -> bool:
     try:
         if key.startswith(f"{_facts(path)}-"):
             return False
-    except OSError:
+    except (OSError, ValueError):
         return False  # it has gone, and its result is still that of the file that was there
     return (file_key(image) or "").rpartition("-")[2] != key.rpartition("-")[2]
 

@@ -4,7 +4,7 @@ import csv
 import json
 from array import array
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, final
 
@@ -197,7 +197,7 @@ class ExplanationsDirectory:
                 for path in row_files(self.path):
                     for _, row in rows_in(path):
                         size = None if row.size is None else f"{row.size[0]}x{row.size[1]}"
-                        values = vars(row) | {"size": size}
+                        values = asdict(row) | {"size": size}
                         table.writerow([csv_cell(values[name]) for name in names])
 
         write_beside(self.path / "table.csv", write)

@@ -27,6 +27,8 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
     """
     Image.init()
     try:
+        if not path.is_file():  # a pipe would wait for ever
+            raise InputError(f"{str(path)!r} is not a file.")
         with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
             yield image
     except InputError:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from saliencykit.core.errors import InputError
-from saliencykit.storage.typed_json import read_json, typed
+from saliencykit.storage.typed_json import one_line, read_json, typed
 
 
 def read_manifest(path: Path, what: str, kind: type, **expected: object) -> dict[str, Any]:
@@ -34,4 +34,4 @@ def read_manifest(path: Path, what: str, kind: type, **expected: object) -> dict
 
 
 def _words(entries: dict[str, object]) -> str:
-    return ", ".join(f"{key} {str(value)[:60]}" for key, value in entries.items())
+    return ", ".join(f"{key} {one_line(value)}" for key, value in entries.items())

@@ -111,6 +111,11 @@ def rounded(value: float | None) -> float | None:
     return None if value is None or not isfinite(value) else float(f"{value:.7g}")
 
 
+def one_line(value: object) -> str:
+    """A value of a file in a message: one line, at most 60 characters."""
+    return " ".join(str(value).split())[:60]
+
+
 def _got(data: Any, field: str) -> str:
     """What is at a place such as `encoder.widths[2]`, in words; empty if it cannot be told."""
     try:

@@ -12,7 +12,7 @@ from torch import Tensor
 from saliencykit.core.errors import InputError
 from saliencykit.storage.atomic_files import write_beside
 from saliencykit.storage.tensor_file import check_finite, read_tensors
-from saliencykit.storage.typed_json import parse_json, typed
+from saliencykit.storage.typed_json import one_line, parse_json, typed
 
 H = TypeVar("H")
 
@@ -82,7 +82,7 @@ class WeightsFile(Generic[H]):
         header = typed(parse_json(text, where), dict[str, Any], where)
         if header.get("format") != self.number:
             raise InputError(
-                f"{str(path)!r} has format {str(header.get('format'))[:60]} and this version of "
+                f"{str(path)!r} has format {one_line(header.get('format'))} and this version of "
                 f"saliencykit reads {self.number}; update saliencykit."
             )
         return typed(header, self.header_type, where)

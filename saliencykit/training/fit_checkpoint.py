@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from saliencykit.core.errors import InputError
 from saliencykit.storage.atomic_files import write_beside
 from saliencykit.storage.tensor_file import misfits, read_tensors
-from saliencykit.storage.typed_json import Count, Facts, Finite, parse_json, typed
+from saliencykit.storage.typed_json import Count, Facts, Finite, one_line, parse_json, typed
 
 _FORMAT = 1
 _KEY = "saliencykit"
@@ -84,7 +84,8 @@ def load_state(
         raise InputError(f"the checkpoint {error} Delete it to start over.") from error
     if facts["format"] != _FORMAT:
         raise InputError(
-            f"the checkpoint {path} has format {facts['format']}; this version reads {_FORMAT}."
+            f"the checkpoint {path} has format {one_line(facts['format'])}; this version reads "
+            f"{_FORMAT}."
         )
     weights, best = (
         {n.removeprefix(part): t for n, t in tensors.items() if n.startswith(part)}
@@ -111,10 +112,14 @@ def _wrong(state: Mapping[int, Mapping[str, Tensor]], optimizer: torch.optim.Opt
     weights = [each for group in optimizer.param_groups for each in group["params"]]
     for index, moments in state.items():
         fits = index < len(weights) and moments.keys() == {"step", "exp_avg", "exp_avg_sq"}
-        if not fits or any(
-            not moment.is_floating_point()
-            or moment.shape != (weights[index].shape if name != "step" else ())
-            for name, moment in moments.items()
+        if (
+            not fits
+            or any(
+                not moment.is_floating_point()
+                or moment.shape != (weights[index].shape if name != "step" else ())
+                for name, moment in moments.items()
+            )
+            or not float(moments["step"]) >= 0
         ):
             return f"moments of weight {index} do not fit"
     return ""

@@ -1,6 +1,7 @@
 """What a file may not do: lead somewhere else, or demand what it does not hold."""
 
 import json
+import os
 import struct
 import zlib
 
@@ -10,6 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from saliencykit import Explanation, InputError, evaluate, explain_dataset
+from saliencykit.data.dataset import Dataset
 from saliencykit.data.images import as_images
 from saliencykit.maskers.realtime.realtime_masker import RealTimeMasker
 from saliencykit.runs.lock import locked
@@ -189,6 +191,13 @@ def test_the_usual_formats_are_read(tmp_path, name):
     path = tmp_path / "a.img"
     Image.new("RGB", (20, 16), (200, 10, 10)).save(path, format=name)
     assert as_images(path, black_box()).images.shape == (1, 3, 16, 16)
+
+
+def test_devices_and_pipes_in_a_list_are_rows_with_a_reason(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "d.csv").write_text("path\n/dev/zero\npipe\na\0b\n" + "x" * 5000 + "\n")
+    batches = list(Dataset.open(tmp_path / "d.csv", black_box(), use_labels=False).batches(2))
+    assert [bool(batch.failure) for batch in batches] == [True] * 4
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "no/such", ""])
