@@ -73,11 +73,13 @@ def gaussian_blur(images: Images, sigma: float) -> Images:
 
 def _smoother(side: int, sigma: float, like: Tensor) -> Tensor:
     reach = max(1, round(4 * sigma))
-    offsets = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    offsets = torch.arange(-reach, reach + 1, dtype=torch.float64, device="cpu")
     weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
     weights /= weights.sum()
-    sources = (torch.arange(side)[:, None] + torch.arange(-reach, reach + 1)).clamp(0, side - 1)
-    matrix = torch.zeros(side, side, dtype=torch.float64).scatter_add_(
+    sources = (
+        torch.arange(side, device="cpu")[:, None] + torch.arange(-reach, reach + 1, device="cpu")
+    ).clamp(0, side - 1)
+    matrix = torch.zeros(side, side, dtype=torch.float64, device="cpu").scatter_add_(
         1, sources, weights.expand(side, -1)
     )
     return matrix.to(dtype=like.dtype, device=like.device)

@@ -34,7 +34,11 @@ class _NumClasses:
             return None  # type: ignore[return-value]  # the dataclass takes it as the default
         if "num_classes" not in black_box.__dict__ and black_box.size is not None:
             height, width = black_box.input_size
-            black_box.logits(torch.full((1, black_box.channels, height, width), 0.5))
+            black_box.logits(
+                torch.full(
+                    (1, black_box.channels, height, width), 0.5, dtype=torch.float32, device="cpu"
+                )
+            )
         if "num_classes" not in black_box.__dict__:
             raise InputError(
                 f"the number of classes of {black_box!r} is not known yet; query it once, or give "

@@ -33,7 +33,7 @@ class YoloClassifier(nn.Module):
         if isinstance(output, tuple | list):
             logits: Tensor = output[1]
             return logits
-        return torch.as_tensor(output).clamp_min(1e-12).log()
+        return torch.as_tensor(output, device="cpu").clamp_min(1e-12).log()
 
 
 def wrap_library_model(model: object) -> BlackBox | None:
@@ -100,7 +100,7 @@ def _fastai(learner: Any, network: nn.Module) -> TorchBlackBox:
 
 
 def _per_channel(statistic: Any) -> tuple[float, ...]:
-    values = torch.as_tensor(statistic, dtype=torch.float64).flatten().tolist()
+    values = torch.as_tensor(statistic, dtype=torch.float64, device="cpu").flatten().tolist()
     return tuple(values if len(values) > 1 else values * 3)
 
 

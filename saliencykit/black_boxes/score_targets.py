@@ -46,7 +46,7 @@ class Similarity:
 
     def __post_init__(self) -> None:
         """Check the reference."""
-        reference = torch.as_tensor(self.reference).detach()
+        reference = torch.as_tensor(self.reference, device="cpu").detach()
         if reference.numel() != reference.shape[-1:].numel() or not reference.is_floating_point():
             raise InputError(
                 "Similarity takes a reference embedding (D,) of floats; got "
@@ -91,7 +91,7 @@ class SegmentationClass:
         """Check the region."""
         if self.region is None:
             return
-        region = torch.as_tensor(self.region).detach().float()
+        region = torch.as_tensor(self.region, device="cpu").detach().float()
         if region.shape != (4,) and region.ndim != 2:
             raise InputError(
                 "SegmentationClass takes region= as a mask (H, W) or a bounding box (x0, y0, x1, "

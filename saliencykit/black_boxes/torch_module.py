@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from typing import Any, final
 
@@ -32,6 +33,7 @@ from saliencykit.core.types import Images, Logits, Target
 from saliencykit.networks.direct_execution import without_checkpointing
 from saliencykit.networks.module_state import eval_mode, restored_rng_state, unwrap
 from saliencykit.networks.optimized_copy import optimize
+from saliencykit.networks.private_copy import is_private, private_copy, source_of
 
 
 @final
@@ -39,10 +41,11 @@ from saliencykit.networks.optimized_copy import optimize
 class TorchBlackBox(BlackBox):
     """Any torch module that classifies images; the module is not changed.
 
-    The model runs in eval mode (its own flags are restored after every call), in its own dtype and
-    on its own device. It may return a tensor, a tuple that starts with the logits, a dict, or an
-    object with `.logits`. A single output is a sigmoid's, and read as two classes, unless it is a
-    score. Images (PIL) need `mean`, `std` and `size`; tensors need nothing.
+    The model runs in eval mode (where it is in training mode, or other threads may use it, a copy
+    runs that shares its weights), in its own dtype and on its own device. It may return a tensor, a
+    tuple that starts with the logits, a dict, or an object with `.logits`. A single output is a
+    sigmoid's, and read as two classes, unless it is a score. Images (PIL) need `mean`, `std` and
+    `size`; tensors need nothing.
 
     Args:
         model: The module; weights, modes, gradients and hooks are left alone.
@@ -143,7 +146,7 @@ class TorchBlackBox(BlackBox):
                 )
             shape = (1, len(self.mean) if self.mean else 3, *self.input_size)
             with torch.no_grad():
-                self.logits(torch.full(shape, 0.5, device=self.device))
+                self.logits(torch.full(shape, 0.5, device=self.device, dtype=torch.float32))
         return int(self._state["num_classes"])
 
     @property
@@ -159,8 +162,7 @@ class TorchBlackBox(BlackBox):
     @property
     def source_module(self) -> nn.Module:
         """The user's own model, also for an optimized copy."""
-        source: nn.Module = self._state.get("source_module", self.module)
-        return source
+        return source_of(self.module)
 
     @property
     def baseline_color(self) -> tuple[float, ...] | None:  # type: ignore[override]
@@ -226,7 +228,6 @@ class TorchBlackBox(BlackBox):
         black_box._state.update(self._state)
         if optimized.model is not self.model:
             black_box._state["optimized_size"] = images.shape[1:]
-            black_box._state["source_module"] = self.source_module
         return black_box
 
     def logits(self, images: Images) -> Logits:
@@ -261,6 +262,11 @@ class TorchBlackBox(BlackBox):
             )
         return logits.to(images.dtype)
 
+    def _model_to_run(self) -> nn.Module:
+        """A private copy in eval mode, if the model itself is in training mode or may soon be."""
+        own = is_private(self.model) or not in_use_elsewhere(self.model)
+        return self.model if own else private_copy(self.model)
+
     def _normalize(self, images: Images) -> Images:
         example = self._example()
         if self.mean is None or self.std is None:
@@ -281,4 +287,7 @@ class TorchBlackBox(BlackBox):
         if "num_classes" not in self._state:  # before the first query
             check_weights(self.model)
         tensors = chain(self.model.parameters(), self.model.buffers())
-        return next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
+        return next(
+            (tensor for tensor in tensors if tensor.is_floating_point()),
+            torch.empty(0, dtype=torch.float32, device="cpu"),
+        )

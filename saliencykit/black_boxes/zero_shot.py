@@ -171,7 +171,7 @@ def _embedded(model: Any, texts: list[str], tokenizer: Callable[..., Any]) -> Te
 
 def _number(model: nn.Module, name: str) -> float | None:
     value = getattr(model, name, None)
-    return None if value is None else float(torch.as_tensor(value).detach())
+    return None if value is None else float(torch.as_tensor(value, device="cpu").detach())
 
 
 def _image_side(model: nn.Module) -> nn.Module:

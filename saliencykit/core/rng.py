@@ -7,8 +7,10 @@ and draws row by row. Numbers are drawn on the CPU and then moved, so they are t
 device.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
@@ -45,16 +47,29 @@ def image_keys(images: Images) -> Tensor:
 
 
 @contextmanager
-def isolated(*devices: torch.device) -> Iterator[None]:
+def isolated(*devices: torch.device, seeded: bool = False) -> Iterator[None]:
     """Inside, torch's global random state may be used and is restored after, and tensors can have
     gradients even where the caller is in inference mode.
 
+    Where other threads run, what is not seeded restores nothing: they may have drawn the numbers
+    meanwhile, and a training thread must not draw the same ones again.
+
     Args:
         *devices: The devices that compute; the CPU's state is always restored.
+        seeded: Does what runs inside set the seed?
     """
-    cuda = [device for device in devices if device.type == "cuda"]
-    with torch.random.fork_rng(devices=cuda), torch.inference_mode(False):
-        yield
+    cuda = {device for device in devices if device.type == "cuda"}
+    states = [(torch.set_rng_state, torch.get_rng_state())] + [
+        (partial(torch.cuda.set_rng_state, device=device), torch.cuda.get_rng_state(device))
+        for device in cuda
+    ]
+    try:
+        with torch.inference_mode(False):
+            yield
+    finally:
+        if seeded or threading.active_count() == 1:
+            for restore, state in states:
+                restore(state)
 
 
 def fork(generator: Generator) -> Generator:
@@ -104,7 +119,15 @@ def uniform(
         >>> uniform(torch.zeros(2, 3, 4, 4), (7,), generator=g).shape
         torch.Size([2, 7])
     """
-    return _rows(images, lambda g: torch.rand(*shape, generator=g), generator) * (high - low) + low
+    return (
+        _rows(
+            images,
+            lambda g: torch.rand(*shape, generator=g, dtype=torch.float32, device="cpu"),
+            generator,
+        )
+        * (high - low)
+        + low
+    )
 
 
 def normal(
@@ -124,7 +147,14 @@ def normal(
         >>> normal(torch.zeros(2, 3, 4, 4), (7,), generator=g, std=0.0).abs().max().item()
         0.0
     """
-    return _rows(images, lambda g: torch.randn(*shape, generator=g), generator) * std
+    return (
+        _rows(
+            images,
+            lambda g: torch.randn(*shape, generator=g, dtype=torch.float32, device="cpu"),
+            generator,
+        )
+        * std
+    )
 
 
 def _rows(images: Images, draw: Callable[[Generator], Tensor], generator: Generator) -> Tensor:

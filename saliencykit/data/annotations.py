@@ -95,7 +95,7 @@ def annotated(
     Without annotations, or without an object of the class, there are no boxes (n is 0).
     """
     if objects is None or (record.label is None and not objects):
-        yield replace(record, boxes=torch.zeros(0, 4))
+        yield replace(record, boxes=torch.zeros(0, 4, dtype=torch.float32, device="cpu"))
     elif record.label is not None:
         wanted = class_index(record.label, black_box, classes)
         same = [each for each in objects if _index(each, black_box, classes) == wanted]
@@ -139,7 +139,9 @@ def _index(
 
 
 def _boxes(objects: Sequence[AnnotatedObject]) -> Tensor:
-    return torch.tensor([each.bbox for each in objects], dtype=torch.float32).reshape(-1, 4)
+    return torch.tensor([each.bbox for each in objects], dtype=torch.float32, device="cpu").reshape(
+        -1, 4
+    )
 
 
 def _xml_beside(folder: Path, name: str) -> list[AnnotatedObject] | None:

@@ -131,11 +131,16 @@ def _samples(images: Sequence[LoadedImage], labels: Sequence[int | str]) -> Iter
         if isinstance(label, str):
             yield Batch((each.index,), (each.name,), None, label, (each.file_key,))
     if good:
-        boxes = tuple(torch.zeros(0, 4) if each.boxes is None else each.boxes for each, _ in good)
+        boxes = tuple(
+            torch.zeros(0, 4, dtype=torch.float32, device="cpu")
+            if each.boxes is None
+            else each.boxes
+            for each, _ in good
+        )
         names = tuple(each.name for each, _ in good)
         sample = Sample(
             torch.cat([each.image for each, _ in good if each.image is not None]),
-            torch.tensor([label for _, label in good]),
+            torch.tensor([label for _, label in good], device="cpu"),
             boxes if any(each.boxes is not None for each, _ in good) else None,
             names,
         )

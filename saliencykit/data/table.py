@@ -160,4 +160,4 @@ def _boxes(given: Any) -> Tensor:
     for row in rows:
         if len(row) != 4 or not (-inf < row[0] < row[2] < inf and -inf < row[1] < row[3] < inf):
             raise ValueError(row)
-    return torch.tensor(rows, dtype=torch.float32).reshape(-1, 4)
+    return torch.tensor(rows, dtype=torch.float32, device="cpu").reshape(-1, 4)

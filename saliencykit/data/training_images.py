@@ -136,4 +136,4 @@ def _labels(used: Sequence[LoadedImage], who: str) -> Tensor | None:
             "poor.",
             stacklevel=4,
         )
-    return torch.tensor(labels)
+    return torch.tensor(labels, device="cpu")

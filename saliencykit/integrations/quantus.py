@@ -76,7 +76,7 @@ def explain_func(
     """
     check_values(values, "explain_func")
     parts = []
-    given = torch.as_tensor(np.array(inputs))
+    given = torch.as_tensor(np.array(inputs), device="cpu")
     images = raw_pixels(given, (mean, std))
     with rng.isolated(), torch.no_grad():
         black_box, shape = bind_forward(
@@ -90,7 +90,7 @@ def explain_func(
         )
     one_logit = shape in ((), (1,)) and not is_black_box(model)
     with rng.isolated(black_box.device), torch.no_grad():
-        labels = torch.as_tensor(np.array(targets)).reshape(-1).to(torch.int64)
+        labels = torch.as_tensor(np.array(targets), device="cpu").reshape(-1).to(torch.int64)
         if len(labels) not in (1, len(images)):
             raise InputError(
                 f"explain_func got {len(labels)} targets for {len(images)} inputs; give one each, "

@@ -133,7 +133,7 @@ class Mosaic(Metric):
         """
         classes = [] if self.others is None else self.others.labels.tolist()
         drawn = rng.uniform(sample.images.float(), (len(classes) + 1,), generator=generator).cpu()
-        partners = torch.full((len(drawn), 3), -1)
+        partners = torch.full((len(drawn), 3), -1, device="cpu")
         orders = drawn[:, 1:].argsort(1).tolist()
         for row, (own, order) in enumerate(zip(sample.labels.tolist(), orders, strict=True)):
             taken = dict[int, int]()
@@ -141,7 +141,7 @@ class Mosaic(Metric):
                 if classes[candidate] != own:
                     taken.setdefault(classes[candidate], candidate)
             if len(taken) >= 3:
-                partners[row] = torch.tensor(list(taken.values())[:3])
+                partners[row] = torch.tensor(list(taken.values())[:3], device="cpu")
         return partners, (drawn[:, 0] * 4).long().clamp_max(3)
 
 

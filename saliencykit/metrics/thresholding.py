@@ -168,7 +168,7 @@ def best_overlaps(
     found = []
     for mine, theirs in zip(boxes, truth, strict=True):
         mine = mine.double()
-        nothing = torch.full((len(mine),), float("nan"), device=mine.device)
+        nothing = torch.full((len(mine),), float("nan"), device=mine.device, dtype=torch.float32)
         best = box_iou(mine, theirs.to(mine)).amax(1) if len(theirs) else nothing
         found.append(best.to(dtype))
     return found

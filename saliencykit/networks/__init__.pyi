@@ -8,7 +8,6 @@ from .model_fingerprint import fingerprint as fingerprint
 from .module_calls import ModuleCall as ModuleCall
 from .module_calls import record_calls as record_calls
 from .module_layers import module_of as module_of
-from .module_state import eval_mode as eval_mode
 from .module_state import unwrap as unwrap
 from .optimized_copy import OptimizedCopy as OptimizedCopy
 from .optimized_copy import optimize as optimize

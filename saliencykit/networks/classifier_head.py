@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import final
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +18,13 @@ from saliencykit.networks.image_response import grid_offset, noise_like
 from saliencykit.networks.map_layout import feature_maps_in
 from saliencykit.networks.module_calls import ModuleCall, one_call, record_calls
 from saliencykit.networks.module_layers import get_layer, module_of, torchscript_hint
+from saliencykit.networks.private_copy import in_float32
+from saliencykit.networks.structure_cache import StructureCache
 from saliencykit.networks.tolerance import close_to_rounding
 
 _RECORDED_IMAGES = 3  # the outputs of all layers are held for them
 
-_cache: "WeakKeyDictionary[nn.Module, dict[tuple[object, ...], tuple[FeatureMap, str] | None]]" = (
-    WeakKeyDictionary()
-)
+_cache: StructureCache[tuple[FeatureMap, str] | None] = StructureCache()
 """A model's pooled head, by image size."""
 
 _MapCalls = Sequence[tuple[FeatureMap, ModuleCall]]
@@ -78,6 +77,7 @@ def find_classifier_head(black_box: BlackBox, images: Images) -> ClassifierHead:
         2017, Grad-CAM, equation 1.
     """
     module = module_of(black_box)
+    black_box = in_float32(black_box, images)
     few = len(images) < _RECORDED_IMAGES
     several = torch.cat([images, images.flip(-1), images.flip(-2)]) if few else images
     probe = one_call(black_box, several, _RECORDED_IMAGES)
@@ -101,8 +101,8 @@ def pooled_classifier_head(black_box: BlackBox, images: Images) -> ClassifierHea
     """The class weights where the head is pooling and a linear layer, or a 1x1 convolution and
     pooling; None where it is not, or where a target and not a class is explained.
 
-    Only the image size matters: the head is searched once, on noise, and cached as long as the
-    model lives; the weights are read again at each call.
+    Only the image size matters: the head is searched once, on noise, and cached until
+    the model's layers change; the weights are read again at each call.
 
     Args:
         black_box: With a torch module inside.
@@ -113,7 +113,7 @@ def pooled_classifier_head(black_box: BlackBox, images: Images) -> ClassifierHea
     """
     if black_box.target is not None:
         return None
-    known = _cache.setdefault(black_box.source_module or module_of(black_box), {})
+    known = _cache.of(black_box.source_module or module_of(black_box))
     size = tuple(images.shape[1:])
     # one model may be read in several ways
     kind = (black_box.output, black_box.against, getattr(black_box, "probabilities", False))

@@ -6,6 +6,7 @@ References:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -15,8 +16,9 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images, Logits
 from saliencykit.networks.feature_map import FeatureMap
+from saliencykit.networks.forward_hooks import hooked
 from saliencykit.networks.module_calls import ModuleCall, one_call
-from saliencykit.networks.module_layers import eager, module_of
+from saliencykit.networks.module_layers import module_of
 
 _NUM_IMAGES = 4
 # classes times weights after the map: with more, linearizing takes too long
@@ -53,12 +55,9 @@ def linearize(
             leaves.append(output.detach().requires_grad_())
             return leaves[-1] * 1  # the model may work in place on it
 
-        handle = module.get_submodule(feature_map.name).register_forward_hook(start_graph)
-        try:
-            with torch.enable_grad(), eager(black_box):
-                logits = black_box(images)
-        finally:
-            handle.remove()
+        hook = partial(lambda hook, _: hook, start_graph)
+        with hooked(black_box, [feature_map.name], hook) as own, torch.enable_grad():
+            logits = own(images)
         if len(leaves) != 1 or not logits.requires_grad:
             continue
         classes = logits.shape[1]
@@ -68,7 +67,13 @@ def linearize(
             continue  # only a class token reaches the logits
         if _weights_after(feature_map, calls) * classes > _MAX_LINEARIZED:
             generator = torch.Generator().manual_seed(0)
-            random = torch.randn(classes, feature_map.channels, generator=generator)
+            random = torch.randn(
+                classes,
+                feature_map.channels,
+                generator=generator,
+                dtype=torch.float32,
+                device="cpu",
+            )
             weight = (random / feature_map.channels**0.5).to(last)
             return feature_map, weight, last.new_zeros(classes)
         rows = [grads.of(column).sum((2, 3)).mean(0) for column in range(classes)]

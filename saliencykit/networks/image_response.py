@@ -102,9 +102,9 @@ def shares(side: Side, image_size: Sequence[int]) -> Tensor:
     halves = []
     for count, pixels in zip(side, image_size, strict=True):
         if pixels == 1:  # both halves are the whole
-            halves.append(torch.ones(2, count))
+            halves.append(torch.ones(2, count, dtype=torch.float32, device="cpu"))
         else:
-            first = (count / 2 - torch.arange(count)).clamp(0, 1)
+            first = (count / 2 - torch.arange(count, device="cpu")).clamp(0, 1)
             halves.append(torch.stack([first, 1 - first]))
     return torch.stack([halves[0][y, :, None] * halves[1][x] for y, x in QUARTERS])
 

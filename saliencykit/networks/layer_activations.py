@@ -1,50 +1,40 @@
 """The outputs of given layers while a black box is queried."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
 from saliencykit.core.errors import GradientError, InputError
 from saliencykit.core.types import Images, Logits
 from saliencykit.networks.feature_map import FeatureMap
-from saliencykit.networks.module_layers import eager, get_layer, module_of
+from saliencykit.networks.forward_hooks import ForwardHook, hooked
+from saliencykit.networks.module_layers import module_of
 
 
 @final
 @dataclass
 class ActivationRecorder:
-    """Keeps what the layers of given names return; its hooks are removed when the block ends."""
+    """Keeps what the layers of given names return, in the order of their calls."""
 
     outputs: dict[str, list[Tensor]] = field(default_factory=dict)
 
-    @contextmanager
-    def on(self, module: nn.Module, names: Sequence[str]) -> Iterator[None]:
-        """Record these layers inside the `with` block."""
-        handles = self.register(module, names)
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+    def hook(self, name: str) -> ForwardHook:
+        """A forward hook for the layer of this name.
 
-    def register(self, module: nn.Module, names: Sequence[str]) -> list[RemovableHandle]:
-        """Record these layers until the handles are removed; for modules that we own."""
-        layers = [(name, get_layer(module, name)) for name in names]
-        return [layer.register_forward_hook(self._recorder(name)) for name, layer in layers]
+        Args:
+            name: The key of its outputs.
+        """
 
-    def _recorder(self, name: str) -> Any:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
+        def record(module: nn.Module, args: Any, output: Any) -> None:
             if isinstance(output, Tensor):
                 self.outputs.setdefault(name, []).append(output)
 
-        return hook
+        return record
 
 
 def read_outputs(
@@ -61,8 +51,8 @@ def read_outputs(
         For each layer that returned tensors, the output of each of its calls.
     """
     recorder = ActivationRecorder()
-    with torch.no_grad(), eager(black_box), recorder.on(module_of(black_box), names):
-        black_box(images)
+    with torch.no_grad(), hooked(black_box, names, recorder.hook) as own:
+        own(images)
     joined = {}
     for name, chunks in recorder.outputs.items():
         calls = max(1, sum(map(len, chunks)) // len(images))  # the batch may have been split
@@ -89,8 +79,8 @@ def read_feature_maps(
     """
     recorder = ActivationRecorder()
     names = list(dict.fromkeys(feature_map.name for feature_map in feature_maps))
-    with eager(black_box), recorder.on(module_of(black_box), names):
-        logits = black_box(images)
+    with hooked(black_box, names, recorder.hook) as own:
+        logits = own(images)
     maps = []
     for feature_map in feature_maps:
         chunks = recorder.outputs.get(feature_map.name, [])
@@ -126,7 +116,6 @@ def logits_and_activations(
         InputError: The layer did not return one row for each image.
         GradientError: The logits do not depend on the layer's output.
     """
-    module = module_of(black_box)
     leaves: list[Tensor] = []
     calls = 0
 
@@ -139,25 +128,22 @@ def logits_and_activations(
         leaves.append(output.detach().requires_grad_())
         return leaves[-1] * 1  # a copy: the model may work in place on it
 
-    handle = module.get_submodule(feature_map.name).register_forward_hook(start_graph)
-    try:
+    with hooked(black_box, [feature_map.name], lambda _: start_graph) as own:
         # under no_grad only what follows the layer is recorded; a model that sets the mode itself
         # is recorded as a whole
         for mode in (torch.no_grad, torch.enable_grad):
             leaves.clear()
             calls = 0
-            with torch.enable_grad(), eager(black_box), mode():
-                logits = black_box(images)
+            with torch.enable_grad(), mode():
+                logits = own(images)
             if logits.requires_grad:
                 break
-    finally:
-        handle.remove()
     _check_rows(black_box, feature_map, leaves, images, "name another layer")
     if not logits.requires_grad:
         raise GradientError(
-            f"the logits of {name_of(module)} do not depend on the output of {feature_map.name!r} "
-            "in autograd; name another layer, or use masker='rise' or 'occlusion', which need no "
-            "gradients."
+            f"the logits of {name_of(module_of(black_box))} do not depend on the output of "
+            f"{feature_map.name!r} in autograd; name another layer, or use masker='rise' or "
+            "'occlusion', which need no gradients."
         )
     return logits, leaves
 

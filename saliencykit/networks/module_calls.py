@@ -4,12 +4,11 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any, final
 
-import torch
 from torch import Tensor, nn
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.types import Images, Logits
-from saliencykit.networks.module_layers import eager, module_of
+from saliencykit.networks.forward_hooks import hooked
 
 
 @final
@@ -43,7 +42,6 @@ def record_calls(
         The logits, and the calls in the order in which they ended.
     """
     calls: list[ModuleCall] = []
-    handles = []
 
     def recorder(name: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
@@ -53,15 +51,8 @@ def record_calls(
 
         return hook
 
-    try:
-        for name, module in module_of(black_box).named_modules():
-            if name and not isinstance(module, torch.jit.ScriptModule):
-                handles.append(module.register_forward_hook(recorder(name)))
-        with eager(black_box):
-            logits = black_box(images)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hooked(black_box, None, recorder) as own:
+        logits = own(images)
     times, index = Counter(call.name for call in calls), Counter[str]()
     for number, call in enumerate(calls):
         calls[number] = replace(call, index=index[call.name], times=times[call.name])

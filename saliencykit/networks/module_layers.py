@@ -1,8 +1,5 @@
 """The torch module inside a black box, and its layers by name."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import nn
 
@@ -38,23 +35,6 @@ def get_layer(module: nn.Module, name: str) -> nn.Module:
         raise InputError(
             f"{name_of(module)} has no layer {name!r}; this masker was made for another model."
         ) from None
-
-
-@contextmanager
-def eager(black_box: BlackBox) -> Iterator[None]:
-    """Run a compiled model's own Python code, so that hooks on its layers are called.
-
-    Models that are not compiled run as they do.
-    """
-    module = black_box.module
-    wrapped = getattr(black_box, "model", module) is not module
-    compiled = wrapped or getattr(module, "_compiled_call_impl", None) is not None
-    set_stance = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
-    if not compiled or set_stance is None:
-        yield
-    else:
-        with set_stance("force_eager"):
-            yield
 
 
 def torchscript_hint(module: nn.Module) -> str:

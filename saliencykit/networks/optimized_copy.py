@@ -1,8 +1,8 @@
 """An optimized copy of a model, for many forward passes without gradients of its weights."""
 
-import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from saliencykit.networks.batch_norm_folding import NormFolding
 from saliencykit.networks.lean_relu6 import replace_relu6
-from saliencykit.networks.module_state import eval_mode, restored_rng_state, unwrap
+from saliencykit.networks.module_state import draws_random_numbers, restored_rng_state
+from saliencykit.networks.private_copy import private_copy, source_of
 
 # glibc returns larger blocks to the system after every layer, and each use faults their pages in
 CACHED_BLOCK_BYTES = 32 * 2**20
@@ -51,9 +52,8 @@ def optimize(model: nn.Module, images: Tensor) -> OptimizedCopy:
         probe = probe.clone() if probe.is_inference() else probe
         twin = _copied(model)
         if twin is None:
-            with eval_mode(model):
-                return OptimizedCopy(model, _measured(model, probe)[1])
-        with restored_rng_state():
+            return OptimizedCopy(model, _measured(private_copy(model), probe)[1])
+        with restored_rng_state(partial(draws_random_numbers, source_of(model), twin, probe)):
             folding = NormFolding(twin)
             try:
                 expected, batch_size = _measured(twin, probe)
@@ -82,19 +82,9 @@ def optimize(model: nn.Module, images: Tensor) -> OptimizedCopy:
 
 
 def _copied(model: nn.Module) -> nn.Module | None:
-    """A deep copy in eval mode without compiled or parallel wrappers, or None where it fails."""
+    """A copy with weights of its own, or None where there is no memory left for it."""
     try:
-        twin = copy.deepcopy(unwrap(model))
-        for module in list(twin.modules()):
-            for name, child in list(module._modules.items()):
-                if child is not None and unwrap(child) is not child:
-                    module._modules[name] = unwrap(child)
-            if "_compiled_call_impl" in module.__dict__:
-                module._compiled_call_impl = None
-            if getattr(module, "training", False):
-                module.training = False
-        return twin.requires_grad_(False)
-    # locks, open files, activations that hooks keep, no memory left
+        return private_copy(model, clone=True)
     except Exception:
         return None
 
@@ -109,7 +99,7 @@ def _measured(model: nn.Module, probe: Tensor) -> tuple[Tensor | None, int]:
         # glibc sets its threshold by the largest block ever freed: freeing one of 32 MB, never
         # touched, stops it from returning smaller activations to the system after every layer (up
         # to 3000 page faults an image, a third of MobileNetV2's time)
-        torch.empty(CACHED_BLOCK_BYTES - 2**16, dtype=torch.uint8)
+        torch.empty(CACHED_BLOCK_BYTES - 2**16, dtype=torch.uint8, device="cpu")
         return _first_tensor(output), max(1, min(32, CACHED_BLOCK_BYTES // largest))
     on_cuda = probe.device.type == "cuda"
     free = torch.cuda.mem_get_info(probe.device)[0] if on_cuda else 4 * 2**30

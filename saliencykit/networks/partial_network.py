@@ -13,6 +13,7 @@ from saliencykit.core.types import Images, Logits
 from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.module_calls import ModuleCall, record_calls
 from saliencykit.networks.module_layers import module_of
+from saliencykit.networks.private_copy import with_private_module
 from saliencykit.networks.tolerance import close_to_rounding
 
 
@@ -101,11 +102,13 @@ def network_after(black_box: BlackBox, image: Images, feature_map: FeatureMap) -
     with torch.no_grad():
         logits, calls = record_calls(black_box, image)
         own = [call for call in calls if call.name == feature_map.name]
+        optimized = black_box.optimized_for(image)
         for known in (calls, own):
-            twin = black_box.optimized_for(image)
-            if twin is black_box or module_of(twin) is module_of(black_box):
+            twin = with_private_module(optimized)
+            if twin is optimized:
                 raise InputError(
-                    f"{who} cannot be copied, so it cannot be split; use masker='grad-cam'."
+                    f"{name_of(black_box)} does not keep {who} in its attributes, so it cannot be "
+                    "split; use masker='grad-cam'."
                 )
             try:
                 network = PartialNetwork(twin, feature_map, known)

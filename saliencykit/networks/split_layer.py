@@ -7,8 +7,8 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.types import Images
 from saliencykit.networks.map_layout import feature_maps_in
 from saliencykit.networks.module_calls import ModuleCall, one_call, record_calls
-from saliencykit.networks.module_layers import module_of
 from saliencykit.networks.partial_network import PartialNetwork
+from saliencykit.networks.private_copy import with_private_module
 
 _EARLY = 0.45  # of the multiplications: mixing later costs less and agrees less with mixing pixels
 # a layer's side is at least 1/17 of the image's (transformers), better 1/9
@@ -48,9 +48,10 @@ def choose_split_layer(black_box: BlackBox, images: Images) -> PartialNetwork | 
     layers = fine or layers
     largest = 2 * min((maps.numel() for *_, maps in layers[len(layers) // 2 :]), default=0)
     small = [each for each in layers if each[2].numel() <= largest]
+    optimized = black_box.optimized_for(images)
     for layer, call, maps in reversed(small[-_TRIES:]):
-        twin = black_box.optimized_for(images)
-        if twin is black_box or module_of(twin) is module_of(black_box):
+        twin = with_private_module(optimized)
+        if twin is optimized:
             return None
         try:
             network = PartialNetwork(twin, layer, calls)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Generator, Tensor, nn
@@ -17,6 +16,7 @@ from saliencykit.networks.image_response import grid_offset, keeps_token_order, 
 from saliencykit.networks.map_layout import feature_maps_in
 from saliencykit.networks.module_calls import ModuleCall, record_calls
 from saliencykit.networks.module_layers import module_of, torchscript_hint
+from saliencykit.networks.structure_cache import StructureCache
 from saliencykit.networks.tolerance import close_to_rounding
 
 _MIN_FRACTION = (
@@ -28,7 +28,7 @@ _WITHOUT_LAYERS = (
     "'occlusion' (they only query)"
 )
 
-_cache: "WeakKeyDictionary[nn.Module, dict[tuple[object, ...], FeatureMap]]" = WeakKeyDictionary()
+_cache: StructureCache[FeatureMap] = StructureCache()
 """The layer of a model and an image size: it depends on these alone, and takes a few queries."""
 
 
@@ -50,8 +50,8 @@ def find_target_layer(
     - its tokens are in the order of the image: a change in a corner of the image changes that
       corner of the map.
 
-    Only the image size matters, so the layer is searched once per model and size, and cached as
-    long as the model lives.
+    Only the image size matters, so the layer is searched once per model and size, and cached until
+    the model's layers change.
 
     Args:
         black_box: With a torch module inside.
@@ -87,7 +87,7 @@ def find_target_layer(
             f"Use {_WITHOUT_LAYERS}."
         )
     key = (layer, repeated, *images.shape[1:])
-    known = _cache.setdefault(model, {})
+    known = _cache.of(model)
     if key not in known:
         probe = noise_like(images)
         found = _named(black_box, probe, layer) if layer else _search(black_box, probe, repeated)

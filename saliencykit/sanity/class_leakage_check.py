@@ -176,7 +176,7 @@ def class_leakage(
             f"{_MIN_IMAGES}: {next(iter(absent.failures))}"
         )
     frequent = [c for c, n in Counter(own[present.known].tolist()).items() if n >= _FOLDS]
-    shared = present.known & torch.isin(own, torch.tensor(frequent))
+    shared = present.known & torch.isin(own, torch.tensor(frequent, device="cpu"))
     other, shown = leakage(absent.values[known], wrong[known], cells=cells, seed=seed), None
     if int(shared.sum()) >= _MIN_IMAGES and len(frequent) > 1:
         shown = leakage(present.values[shared], own[shared], cells=cells, seed=seed)
@@ -223,13 +223,21 @@ def leakage(masks: Mask, classes: Labels, *, cells: int, seed: int = 0) -> Leaka
 def _candidates(own: Labels, num_classes: int, count: int, seed: int) -> Labels:
     """The most frequent classes, then random others."""
     frequent = [label for label, _ in Counter(own.tolist()).most_common(count)]
-    order = torch.randperm(num_classes, generator=Generator().manual_seed(seed)).tolist()
-    return torch.tensor(list(dict.fromkeys(frequent + order))[:count])
+    order = torch.randperm(
+        num_classes, generator=Generator().manual_seed(seed), device="cpu"
+    ).tolist()
+    return torch.tensor(list(dict.fromkeys(frequent + order))[:count], device="cpu")
 
 
 def _absent(own: Labels, candidates: Labels, seed: int) -> Labels:
     """For each image one of the candidates that is not its own class, all equally likely."""
-    drawn = torch.rand(len(own), len(candidates), generator=Generator().manual_seed(seed))
+    drawn = torch.rand(
+        len(own),
+        len(candidates),
+        generator=Generator().manual_seed(seed),
+        dtype=torch.float32,
+        device="cpu",
+    )
     return candidates[drawn.masked_fill(own[:, None] == candidates, -1).argmax(1)]
 
 

@@ -46,7 +46,9 @@ def matched(masks: Mask, *, generator: Generator, cells: int = 7) -> Mask:
         >>> bool((random.flatten(1).sort(1).values == masks.flatten(1).sort(1).values).all())
         True
     """
-    field = torch.randn(len(masks), 1, cells, cells, generator=generator)
+    field = torch.randn(
+        len(masks), 1, cells, cells, generator=generator, dtype=torch.float32, device="cpu"
+    )
     smooth = F.interpolate(field, size=masks.shape[2:], mode="bicubic", align_corners=False)
     flat, order = masks.flatten(1), smooth.flatten(1).argsort(1)
     return torch.zeros_like(flat).scatter(1, order, flat.sort(1).values).view_as(masks)
@@ -86,8 +88,10 @@ def _predict(train: Tensor, targets: Tensor, test: Tensor, count: int) -> Tensor
     train, test = (train - mean) * scale, (test - mean) * scale
     with torch.inference_mode(False), torch.enable_grad():
         train, targets = train.clone(), targets.clone()
-        weights = torch.zeros(train.shape[1], count, dtype=torch.float64, requires_grad=True)
-        bias = torch.zeros(count, dtype=torch.float64, requires_grad=True)
+        weights = torch.zeros(
+            train.shape[1], count, dtype=torch.float64, requires_grad=True, device="cpu"
+        )
+        bias = torch.zeros(count, dtype=torch.float64, requires_grad=True, device="cpu")
         optimizer = torch.optim.LBFGS(
             [weights, bias],
             max_iter=_STEPS,

@@ -165,7 +165,7 @@ def model_randomization(
     )
     other = _other_model(intact, random_model, randomize)
     if trained is not None and training_data is None:
-        training_data = images[torch.arange(len(images)) % _EVERY != 0]
+        training_data = images[torch.arange(len(images), device="cpu") % _EVERY != 0]
         intact = replace(intact, images=images[::_EVERY], labels=intact.labels[::_EVERY])
     second, random = replace(intact, seed=seed + 1), replace(intact, black_box=other)
     done, validated = None, None

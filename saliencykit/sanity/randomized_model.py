@@ -1,6 +1,5 @@
 """randomized(): a copy of a classifier with random weights."""
 
-import copy
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal, TypeAlias
@@ -14,7 +13,8 @@ from saliencykit.core.checks import name_of
 from saliencykit.core.errors import InputError, SaliencyKitError
 from saliencykit.core.types import Images
 from saliencykit.networks.module_calls import one_call, record_calls
-from saliencykit.networks.module_state import unwrap
+from saliencykit.networks.module_layers import get_layer
+from saliencykit.networks.private_copy import private_copy
 
 _MAX_IMAGES = 64  # for measuring the spread of the logits
 
@@ -65,7 +65,7 @@ def randomized(
     if randomize not in ("head", "weights"):
         raise InputError(f"randomize={randomize!r}: write 'head' or 'weights'.")
     try:
-        model = copy.deepcopy(unwrap(black_box.model)).requires_grad_(False)
+        model = private_copy(black_box.model, clone=True)
     except Exception as error:
         raise InputError(
             f"{name_of(black_box.model)} cannot be copied ({name_of(error)}: {error}); pass "
@@ -95,17 +95,17 @@ def randomized(
     return twin
 
 
-def _head(black_box: BlackBox, images: Images) -> nn.Linear | nn.Conv2d | None:
+def _head(black_box: TorchBlackBox, images: Images) -> nn.Linear | nn.Conv2d | None:
     """The last linear or convolutional layer that is called."""
     _, calls = record_calls(black_box, one_call(black_box, images, 2))
-    layers = (call.module for call in reversed(calls))
+    layers = (get_layer(black_box.model, call.name) for call in reversed(calls))
     return next((layer for layer in layers if isinstance(layer, nn.Linear | nn.Conv2d)), None)
 
 
 def _permute(parameters: Iterable[Tensor], generator: Generator) -> None:
     for values in parameters:
         flat = values.detach().flatten()
-        order = torch.randperm(len(flat), generator=generator).to(flat.device)
+        order = torch.randperm(len(flat), generator=generator, device="cpu").to(flat.device)
         values.copy_(flat[order].view_as(values))
 
 

@@ -74,11 +74,13 @@ def distill(
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=_DECAY)
     generator = Generator().manual_seed(seed)
     batch_size = min(batch_size, len(images))
-    order = torch.empty(0, dtype=torch.int64)
+    order = torch.empty(0, dtype=torch.int64, device="cpu")
     network.train()
     for step in range(steps):
         while len(order) < batch_size:
-            order = torch.cat([order, torch.randperm(len(images), generator=generator)])
+            order = torch.cat(
+                [order, torch.randperm(len(images), generator=generator, device="cpu")]
+            )
         index, order = order[:batch_size], order[batch_size:]
         for group in optimizer.param_groups:
             group["lr"] = lr * _schedule((step + 1) / steps)

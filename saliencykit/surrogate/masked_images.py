@@ -73,15 +73,18 @@ def training_images(
     parts: list[MaskedImages] = []
     epochs = range(-(-count // len(images)))
     order = torch.cat(
-        [torch.randperm(len(images), generator=_generator(seed, 1, epoch)) for epoch in epochs]
+        [
+            torch.randperm(len(images), generator=_generator(seed, 1, epoch), device="cpu")
+            for epoch in epochs
+        ]
     )[:count]
     for first in range(0, count, _BLOCK):
         generator = _generator(seed, 2, first)
-        numbers = torch.rand(_BLOCK, 3, generator=generator)
+        numbers = torch.rand(_BLOCK, 3, generator=generator, dtype=torch.float32, device="cpu")
         source = order[first : first + _BLOCK]
-        epoch = torch.arange(first, first + len(source)) // len(images) + 1
+        epoch = torch.arange(first, first + len(source), device="cpu") // len(images) + 1
         view = torch.where(numbers[: len(source), 0] < _CROPPED, epoch, 0)
-        block = Views(images, source, view, seed).images(torch.arange(len(source)))
+        block = Views(images, source, view, seed).images(torch.arange(len(source), device="cpu"))
         size = (block.shape[2], block.shape[3])
         mask = draw_masks(0.02 + 0.96 * numbers[:, 1], size, generator)
         mask[numbers[:, 2] < _WHOLE] = 1
@@ -99,10 +102,10 @@ def held_out_images(images: TrainingImages, alternative: Alternative, seed: int)
         seed: Random seed.
     """
     parts = []
-    areas = torch.tensor([1.0, *AREAS])
+    areas = torch.tensor([1.0, *AREAS], dtype=torch.float32, device="cpu")
     for number in range(len(images)):
         generator = _generator(seed, 4, number)
-        source = torch.full((len(areas),), number)
+        source = torch.full((len(areas),), number, device="cpu")
         block = images.images(source)
         mask = draw_masks(areas, (block.shape[2], block.shape[3]), generator, exact=True)
         mask[0] = 1
@@ -125,13 +128,17 @@ def draw_masks(
     if not exact:
         kinds += [(_grids, side) for side in _GRIDS]
     weights = torch.tensor(
-        [1 / len(_BLOBS)] * len(_BLOBS) + [1 / len(_GRIDS)] * (len(kinds) - len(_BLOBS))
+        [1 / len(_BLOBS)] * len(_BLOBS) + [1 / len(_GRIDS)] * (len(kinds) - len(_BLOBS)),
+        dtype=torch.float32,
+        device="cpu",
     )
     chosen = torch.multinomial(weights, len(area), replacement=True, generator=generator)
-    masks = torch.empty(len(area), 1, *size)
+    masks = torch.empty(len(area), 1, *size, dtype=torch.float32, device="cpu")
     for number, (make, side) in enumerate(kinds):
         # for all rows, so that no row depends on the kinds of the others
-        numbers = torch.rand(len(area), side**2 + 2, generator=generator)
+        numbers = torch.rand(
+            len(area), side**2 + 2, generator=generator, dtype=torch.float32, device="cpu"
+        )
         rows = (chosen == number).nonzero().flatten()
         if len(rows):
             masks[rows] = make(area[rows], size, side, numbers[rows])

@@ -93,7 +93,7 @@ class QueryCache:
         flushed, total = time.monotonic(), len(self.images)
         try:
             while self._count < total:
-                index = torch.arange(self._count, min(self._count + size, total))
+                index = torch.arange(self._count, min(self._count + size, total), device="cpu")
                 device, who = self.black_box.device, name_of(self.black_box)
                 with torch.no_grad(), memory_advice(device, who, len(index)):
                     answer = self.black_box(self.images.images(index).to(device))

@@ -135,7 +135,7 @@ def fit_surrogate(
     where = original.device if device is None else _device(device)
     directory = None if checkpoint_dir is None else Path(checkpoint_dir).expanduser()
     with ExitStack() as held:
-        held.enter_context(rng.isolated(where))
+        held.enter_context(rng.isolated(where, seeded=True))
         if directory is not None:
             refuse_inside(directory, images, "fit_surrogate")
             held.enter_context(run_in(directory, resume=resume))
@@ -204,7 +204,7 @@ def _check(queries: int, steps: int | None, batch_size: int, lr: float, seed: in
 
 def _device(device: str | torch.device) -> torch.device:
     try:
-        return torch.empty(0, device=device).device
+        return torch.empty(0, device=device, dtype=torch.float32).device
     except (RuntimeError, AssertionError) as error:
         raise InputError(
             f"fit_surrogate(device={str(device)!r}) cannot be used: {str(error).splitlines()[0]}"
@@ -239,7 +239,9 @@ class _Queries:
                 f"fit_surrogate(queries={queries}) needs {queries * per_image / 2**30:.0f} GiB for "
                 f"the images; at most {_MEMORY // per_image} fit."
             )
-        order = torch.randperm(len(every), generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(
+            len(every), generator=torch.Generator().manual_seed(seed), device="cpu"
+        )
         first, rest = (TrainingImages(every.pixels[i], None) for i in (order[:held], order[held:]))
         checks = held_out_images(first, fill, seed)
         lesson = training_images(rest, queries - len(checks), fill, seed)
@@ -274,7 +276,7 @@ def _try_network(
     # not `num_classes`: a model that does not know it would be queried
     classes = len(original.class_names) if original.class_names else None
     trial, _, _ = make_surrogate_network(network, classes or 2, size, channels)
-    images = torch.zeros(2, channels, *size, device=device)
+    images = torch.zeros(2, channels, *size, device=device, dtype=torch.float32)
     try:
         with torch.no_grad():
             logits = trial.to(device).eval()(images)
@@ -332,10 +334,12 @@ def _compare(
     with torch.no_grad():
         parts = [
             student(images.images(index).to(student.device)).cpu()
-            for index in torch.split(torch.arange(len(images)), 64)
+            for index in torch.split(torch.arange(len(images), device="cpu"), 64)
         ]
     kinds = ["whole", *(f"{area:.0%} kept" for area in AREAS)]
-    rows = {kind: torch.arange(i, len(images), _VIEWS) for i, kind in enumerate(kinds)}
+    rows = {
+        kind: torch.arange(i, len(images), _VIEWS, device="cpu") for i, kind in enumerate(kinds)
+    }
     return fidelity(torch.cat(parts), answers, rows, student.output)
 
 

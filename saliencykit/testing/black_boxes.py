@@ -93,10 +93,15 @@ class PlantedEvidence(BlackBox):
             like: The tensor that gives dtype and device.
         """
         down, right = torch.meshgrid(
-            torch.arange(self.side), torch.arange(self.side), indexing="ij"
+            torch.arange(self.side, device="cpu"),
+            torch.arange(self.side, device="cpu"),
+            indexing="ij",
         )
         signs = [1.0 - 2.0 * ((a * down + b * right) % 2) for a, b in _TEXTURES.values()]
-        colors = [torch.tensor(color).view(3, 1, 1) for color in _COLORS.values()]
+        colors = [
+            torch.tensor(color, dtype=torch.float32, device="cpu").view(3, 1, 1)
+            for color in _COLORS.values()
+        ]
         patches = torch.stack([sign * color for sign in signs for color in colors])
         return patches[: self.num_classes].to(dtype=like.dtype, device=like.device)
 
@@ -122,13 +127,22 @@ class PlantedEvidence(BlackBox):
                 f"{self}.examples({n}, size={size}): n must be >= 1 and the sides must be >= "
                 f"{self.side}."
             )
-        labels = torch.arange(n) % self.num_classes
-        grain = torch.randn(n, 1, height, width, generator=generator).clamp(-4, 4) * _GRAIN
+        labels = torch.arange(n, device="cpu") % self.num_classes
+        grain = (
+            torch.randn(
+                n, 1, height, width, generator=generator, dtype=torch.float32, device="cpu"
+            ).clamp(-4, 4)
+            * _GRAIN
+        )
         images = (0.5 + grain).repeat(1, 3, 1, 1)
         patches = self.patches(images)
         for image, label in zip(images, labels.tolist(), strict=True):
-            top = int(torch.randint(height - self.side + 1, (1,), generator=generator))
-            left = int(torch.randint(width - self.side + 1, (1,), generator=generator))
+            top = int(
+                torch.randint(height - self.side + 1, (1,), generator=generator, device="cpu")
+            )
+            left = int(
+                torch.randint(width - self.side + 1, (1,), generator=generator, device="cpu")
+            )
             image[:, top : top + self.side, left : left + self.side] = (
                 0.5 + _CONTRAST * patches[label]
             )
@@ -144,7 +158,7 @@ class PlantedEvidence(BlackBox):
         Returns:
             (B, 1, H, W).
         """
-        match = self._match(images.detach())[torch.arange(len(images)), labels]
+        match = self._match(images.detach())[torch.arange(len(images), device="cpu"), labels]
         mask = images.new_zeros(len(images), 1, *images.shape[2:])
         for row, best in zip(mask, match.flatten(1).argmax(1).tolist(), strict=True):
             top, left = divmod(best, match.shape[2])
@@ -305,7 +319,9 @@ class Broken(_Wrapped):
     def logits(self, images: Images) -> Logits:
         """The logits of the classifier inside, broken."""
         logits = self.black_box(images)
-        last = (torch.arange(len(logits)) == len(logits) - 1)[:, None].to(logits.device)
+        last = (torch.arange(len(logits), device="cpu") == len(logits) - 1)[:, None].to(
+            logits.device
+        )
         match self.how:
             case "nan":
                 return torch.where(last, float("nan"), logits)

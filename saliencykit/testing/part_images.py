@@ -44,7 +44,7 @@ def machine_parts(
     """
     if count < 1 or size < 32:
         raise InputError(f"machine_parts({count}, size={size}): count must be >= 1 and size >= 32.")
-    labels = torch.arange(count) % len(PARTS)
+    labels = torch.arange(count, device="cpu") % len(PARTS)
     images, masks = zip(*(_photo(int(label), size, generator) for label in labels), strict=True)
     return torch.stack(images), labels, torch.stack(masks)
 
@@ -56,21 +56,30 @@ def _photo(label: int, size: int, generator: Generator) -> tuple[Tensor, Tensor]
     x, y, radius, angle = (_uniform(low, high, generator) for low, high in ranges)
     across, down = _rotated(size, x, y, angle)
     inside = _inside(shape, across / radius, down / radius)
-    metal = 0.35 + 0.4 * torch.rand(3, 1, 1, generator=generator) + 0.15 * (across / radius)
+    metal = (
+        0.35
+        + 0.4 * torch.rand(3, 1, 1, generator=generator, dtype=torch.float32, device="cpu")
+        + 0.15 * (across / radius)
+    )
     image = torch.where(inside, metal * _texture(surface, across / radius, down / radius), bench)
-    image = (image + 0.03 * torch.randn(3, size, size, generator=generator)).clamp(0, 1)
+    image = (
+        image
+        + 0.03 * torch.randn(3, size, size, generator=generator, dtype=torch.float32, device="cpu")
+    ).clamp(0, 1)
     return image, inside.to(image.dtype)[None]
 
 
 def _bench(size: int, generator: Generator) -> Tensor:
     """Smooth light and shadow, and up to three screws."""
-    coarse = torch.rand(1, 3, 4, 4, generator=generator) * 0.35 + 0.3
+    coarse = (
+        torch.rand(1, 3, 4, 4, generator=generator, dtype=torch.float32, device="cpu") * 0.35 + 0.3
+    )
     bench = F.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=False)[0]
-    for _ in range(int(torch.randint(4, (1,), generator=generator))):
+    for _ in range(int(torch.randint(4, (1,), generator=generator, device="cpu"))):
         ranges = ((0.05, 0.95), (0.05, 0.95), (0.03, 0.05))
         x, y, radius = (_uniform(low, high, generator) for low, high in ranges)
         across, down = _rotated(size, x, y, 0.0)
-        screw = torch.rand(3, 1, 1, generator=generator) * 0.6
+        screw = torch.rand(3, 1, 1, generator=generator, dtype=torch.float32, device="cpu") * 0.6
         bench = torch.where(across**2 + down**2 < radius**2, screw, bench)
     return bench
 
@@ -95,11 +104,16 @@ def _texture(surface: str, across: Tensor, down: Tensor) -> Tensor:
 
 
 def _rotated(size: int, x: float, y: float, angle: float) -> tuple[Tensor, Tensor]:
-    grid = (torch.arange(size) + 0.5) / size
+    grid = (torch.arange(size, device="cpu") + 0.5) / size
     right, down = grid[None, :] - x, grid[:, None] - y
-    cos, sin = torch.tensor(angle).cos(), torch.tensor(angle).sin()
+    cos, sin = (
+        torch.tensor(angle, dtype=torch.float32, device="cpu").cos(),
+        torch.tensor(angle, dtype=torch.float32, device="cpu").sin(),
+    )
     return right * cos + down * sin, down * cos - right * sin
 
 
 def _uniform(low: float, high: float, generator: Generator) -> float:
-    return low + (high - low) * float(torch.rand(1, generator=generator))
+    return low + (high - low) * float(
+        torch.rand(1, generator=generator, dtype=torch.float32, device="cpu")
+    )

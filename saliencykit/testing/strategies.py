@@ -91,16 +91,22 @@ def trials(draw: st.DrawFn, *, num_classes: int = 4, reach: float = 50.0, most: 
     batch = draw(images(most=most))
     count, size = len(batch), (batch.shape[2], batch.shape[3])
     kept, dropped = ((2 * draw(_maps((count, num_classes))) - 1) * reach for _ in range(2))
-    real = torch.tensor(draw(st.lists(st.booleans(), min_size=count, max_size=count)))
+    real = torch.tensor(
+        draw(st.lists(st.booleans(), min_size=count, max_size=count)),
+        dtype=torch.float32,
+        device="cpu",
+    )
     mask = draw(masks(batch=count, size=size))
     return Trial(batch, draw(labels(count, num_classes)), real, mask, kept, dropped)
 
 
 def _maps(shape: tuple[int, ...]) -> st.SearchStrategy[Tensor]:
     noise = st.integers(0, 2**31).map(
-        lambda seed: torch.rand(shape, dtype=torch.float64, generator=_seeded(seed))
+        lambda seed: torch.rand(shape, dtype=torch.float64, generator=_seeded(seed), device="cpu")
     )
-    flat = st.floats(0, 1).map(lambda value: torch.full(shape, value, dtype=torch.float64))
+    flat = st.floats(0, 1).map(
+        lambda value: torch.full(shape, value, dtype=torch.float64, device="cpu")
+    )
     sparse = arrays.arrays("float64", shape, elements=st.floats(0, 1), fill=st.floats(0, 1)).map(
         torch.from_numpy
     )

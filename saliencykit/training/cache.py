@@ -2,6 +2,7 @@
 changes.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -15,7 +16,7 @@ from saliencykit.core.types import Images
 from saliencykit.data.training_images import TrainingImages
 from saliencykit.maskers.realtime.encoder import Encoder, Features
 from saliencykit.networks.feature_map import FeatureMap
-from saliencykit.networks.module_layers import module_of
+from saliencykit.networks.forward_hooks import hooked
 from saliencykit.training.validation import absent_labels
 
 FILLS = 2  # fills per view: one for the kept and one for the dropped image
@@ -60,15 +61,17 @@ def make_views(images: TrainingImages, *, views: int, most: int, seed: int) -> V
     """The first `views` views of every image, at most `most` in all: whole images first, then
     crops.
     """
-    order = torch.randperm(len(images), generator=Generator().manual_seed(seed))
+    order = torch.randperm(len(images), generator=Generator().manual_seed(seed), device="cpu")
     source = order.repeat(views)[:most]
-    view = torch.arange(views).repeat_interleave(len(images))[:most]
+    view = torch.arange(views, device="cpu").repeat_interleave(len(images))[:most]
     return Views(images, source, view, seed)
 
 
 def _crop(image: Tensor, generator: Generator) -> Tensor:
     """A random crop of 40 to 100 % of the area at the size of the image, flipped half the time."""
-    area, x, y, flip, aspect = torch.rand(5, generator=generator).tolist()
+    area, x, y, flip, aspect = torch.rand(
+        5, generator=generator, dtype=torch.float32, device="cpu"
+    ).tolist()
     height, width = image.shape[1:]
     share = (0.4 + 0.6 * area) ** 0.5
     stretch = (4 / 3) ** (aspect - 0.5)
@@ -151,11 +154,11 @@ def fill_cache(
     """
     stores: list[Tensor] = []
     mixing: Tensor | None = None
-    labels, absent = torch.empty(len(views), dtype=torch.int64), list[Tensor]()
+    labels, absent = torch.empty(len(views), dtype=torch.int64, device="cpu"), list[Tensor]()
     generator = Generator().manual_seed(views.seed)
     device = black_box.device
     for first in range(0, len(views), _CHUNK):
-        index = torch.arange(first, min(first + _CHUNK, len(views)))
+        index = torch.arange(first, min(first + _CHUNK, len(views)), device="cpu")
         images = views.images(index).to(device)
         with torch.no_grad():
             features = None if encoder.trained else encoder.encode(black_box, images)
@@ -167,7 +170,7 @@ def fill_cache(
             if features is not None:
                 if not stores:
                     stores = [
-                        torch.empty(len(views), *m.shape[1:], dtype=torch.float16)
+                        torch.empty(len(views), *m.shape[1:], dtype=torch.float16, device="cpu")
                         for m in features.maps
                     ]
                 for store, m in zip(stores, features.maps, strict=True):
@@ -178,7 +181,9 @@ def fill_cache(
                     [maps_until(black_box, batch, feature_map) for batch in (images, *fills)], 1
                 )
                 if mixing is None:
-                    mixing = torch.empty(len(views), *parts.shape[1:], dtype=torch.float16)
+                    mixing = torch.empty(
+                        len(views), *parts.shape[1:], dtype=torch.float16, device="cpu"
+                    )
                 mixing[index] = _half(parts)
         if (denied := absent_labels(logits, black_box.output)) is not None:
             absent.append(denied)
@@ -207,15 +212,10 @@ def maps_until(black_box: BlackBox, images: Images, feature_map: FeatureMap) -> 
         rows.append(feature_map.read(output, images.shape[2:]).clone())
         raise _StopForwardError
 
-    handle = module_of(black_box).get_submodule(feature_map.name).register_forward_hook(stop)
-    try:
+    with hooked(black_box, [feature_map.name], lambda _: stop) as own:
         for chunk in torch.split(images, black_box.max_batch_size or len(images)):
-            try:
-                black_box(chunk)
-            except _StopForwardError:
-                continue
-    finally:
-        handle.remove()
+            with suppress(_StopForwardError):
+                own(chunk)
     return torch.cat(rows)
 
 

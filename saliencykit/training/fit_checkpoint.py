@@ -56,7 +56,9 @@ def save_state(
     for index, state in optimizer.state_dict()["state"].items():
         for name, value in state.items():
             tensors[f"optimizer.{index}.{name}"] = (
-                value if isinstance(value, Tensor) else torch.tensor(float(value))
+                value
+                if isinstance(value, Tensor)
+                else torch.tensor(float(value), dtype=torch.float32, device="cpu")
             )
     tensors |= {f"best.{name}": tensor for name, tensor in (best or {}).items()}
     header = {_KEY: json.dumps({"format": _FORMAT} | facts)}

@@ -157,7 +157,7 @@ def fit(
     options |= {"fake_class_rate": fake_class_rate, "mixed_precision": mixed_precision}
     with_labels = labels is not None or not is_folder(images)
     with ExitStack() as held:
-        held.enter_context(rng.isolated(black_box.device))
+        held.enter_context(rng.isolated(black_box.device, seeded=True))
         if directory is not None:
             _prepare(directory, images, accelerator, resume, held)
         dataset = Dataset.open(images, black_box, labels=labels, use_labels=with_labels)
@@ -246,7 +246,7 @@ class _Split:
     def of(cls, every: TrainingImages, seed: int, accelerator: "Accelerator") -> "_Split":
         """Hold out up to 48 images, a fifth of a small set; all processes get equally many."""
         count = min(_HELD_OUT, max(1, len(every) // 5))
-        order = torch.randperm(len(every), generator=Generator().manual_seed(seed))
+        order = torch.randperm(len(every), generator=Generator().manual_seed(seed), device="cpu")
         training, processes = _rows(every, order[count:]), accelerator.num_processes
         each = len(training) // processes
         if each < 2:
@@ -254,19 +254,23 @@ class _Split:
                 f"fit got {len(training)} training images for {processes} processes; each needs "
                 "two."
             )
-        own = torch.arange(accelerator.process_index, each * processes, processes)
+        own = torch.arange(accelerator.process_index, each * processes, processes, device="cpu")
         local = training if processes == 1 else _rows(training, own)
         return cls(training, local, _rows(every, order[:count]))
 
     def statistics(self, device: torch.device) -> tuple[Images, Labels | None]:
         """Some training images with their labels, for the selector's scale and threshold."""
-        images = self.training.images(torch.arange(min(_STATISTICS, len(self.training))))
+        images = self.training.images(
+            torch.arange(min(_STATISTICS, len(self.training)), device="cpu")
+        )
         labels = self.training.labels
         return images.to(device), None if labels is None else labels[: len(images)].to(device)
 
     def targets(self, black_box: BlackBox) -> tuple[Images, Labels]:
         """Held-out images and their labels: the user's, or the model's own top classes."""
-        images = self.held_out.images(torch.arange(len(self.held_out))).to(black_box.device)
+        images = self.held_out.images(torch.arange(len(self.held_out), device="cpu")).to(
+            black_box.device
+        )
         if self.held_out.labels is not None:
             return images, self.held_out.labels.to(black_box.device)
         with torch.no_grad():

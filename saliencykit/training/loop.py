@@ -167,7 +167,9 @@ class Loop:
                 )
                 scored = self._objective()(trial)
             except ContractError as error:  # the classifier or a term returned NaN
-                self.optimizer.step(torch.tensor(math.nan, device=device), number, str(error))
+                self.optimizer.step(
+                    torch.tensor(math.nan, device=device, dtype=torch.float32), number, str(error)
+                )
                 return FitStep(number + 1, phase, math.nan)
             loss = scored.total.mean()
             if isinstance(self.network.selector, ClassFilters) and self.network.selector.trained:
@@ -256,7 +258,7 @@ class Loop:
         if self.schedule.area is None or math.isnan(area):
             return
         if self.accelerator.num_processes > 1:
-            local = torch.tensor(area, device=self.black_box.device)
+            local = torch.tensor(area, device=self.black_box.device, dtype=torch.float32)
             area = float(self.accelerator.reduce(local, reduction="mean"))
         old = self.smoothed_area
         self.smoothed_area = area if math.isnan(old) else 0.9 * old + 0.1 * area
@@ -269,7 +271,7 @@ class Loop:
         size = max(2, self.schedule.batch_size // processes)
         epoch, place = divmod(number, max(1, total // (size * processes)))
         generator = Generator().manual_seed((self.schedule.seed * 7919 + epoch) % 2**63)
-        order = torch.randperm(total, generator=generator)
+        order = torch.randperm(total, generator=generator, device="cpu")
         first = (place * processes + self.accelerator.process_index) * size
         return order[first : first + size] if first + size <= total else order[-size:]
 

@@ -130,7 +130,7 @@ class Optimizer:
         parts = [
             torch.zeros_like(p) if g is None else g for p, g in zip(parameters, grads, strict=True)
         ]
-        flags = torch.tensor([float(finite)], device=parts[0].device)
+        flags = torch.tensor([float(finite)], device=parts[0].device, dtype=torch.float32)
         flat = self.accelerator.reduce(
             torch.cat([*(part.flatten() for part in parts), flags]), reduction="mean"
         )

@@ -41,7 +41,9 @@ def feature_mixing_trial(
         output: What a column of the logits means.
     """
     features, fills = mixing[:, 0], mixing[:, 1:]
-    first = torch.randint(fills.shape[1], (len(fills),), generator=generator).to(mixing.device)
+    first = torch.randint(fills.shape[1], (len(fills),), generator=generator, device="cpu").to(
+        mixing.device
+    )
     rows = torch.arange(len(fills), device=mixing.device)
     kept_fill, dropped_fill = fills[rows, first], fills[rows, (first + 1) % fills.shape[1]]
     coarse = F.interpolate(mask, size=tuple(mixing.shape[3:]), mode="area")

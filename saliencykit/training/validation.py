@@ -199,7 +199,9 @@ def other_labels(
         others = torch.ones_like(absent).scatter(1, labels[:, None], False)
         usable = torch.where((absent & others).any(1, keepdim=True), absent & others, others)
         return torch.multinomial(usable.float(), 1, generator=generator)[:, 0]
-    return (labels + torch.randint(1, num_classes, labels.shape, generator=generator)) % num_classes
+    return (
+        labels + torch.randint(1, num_classes, labels.shape, generator=generator, device="cpu")
+    ) % num_classes
 
 
 def quarter_shares(masks: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ def test_a_pooled_head_is_the_exact_one_and_its_weights_are_read_anew(net, pictu
 def test_other_heads_are_no_pooled_ones(pictures):
     flat = nn.Sequential(nn.Conv2d(3, 4, 3, 4), nn.Flatten(), nn.LazyLinear(5))
     black_box = TorchBlackBox(flat, size=pictures(1).shape[-1])
-    black_box(pictures(1))
+    flat(pictures(1))
     assert pooled_classifier_head(black_box, pictures(1)) is None
 
 

@@ -5,6 +5,7 @@ import torch
 from torch import Generator, nn
 
 from saliencykit.black_boxes.torch_module import TorchBlackBox
+from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.layer_activations import read_feature_maps
@@ -60,14 +61,24 @@ def test_the_layers_before_do_not_run():
     assert all(type(forward).__name__ == "_Zeros" for forward in asked)
 
 
-def test_a_model_that_cannot_be_copied_is_refused():
+def test_a_model_that_refuses_deepcopy_is_split_all_the_same():
     class Stubborn(Skip):
         def __deepcopy__(self, memo):
             raise RuntimeError("no")
 
-    with pytest.raises(InputError, match="cannot be copied"):
-        network_after(
-            TorchBlackBox(Stubborn(False).eval(), size=16),
-            IMAGES[:1],
-            FeatureMap("one", "maps", 4, (16, 16)),
-        )
+    black_box = TorchBlackBox(Stubborn(False).eval(), size=16)
+    assert network_after(black_box, IMAGES[:1], FeatureMap("one", "maps", 4, (16, 16)))
+
+
+def test_a_black_box_that_hides_its_model_is_refused():
+    network = Skip(False).eval()
+
+    class Hiding(BlackBox):
+        num_classes, differentiable = 5, True
+        module = property(lambda self: network)
+
+        def logits(self, images):
+            return network(images)
+
+    with pytest.raises(InputError, match="does not keep Skip in its attributes"):
+        network_after(Hiding(), IMAGES[:1], FeatureMap("one", "maps", 4, (16, 16)))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import prod
+from types import SimpleNamespace
 from typing import Any, TypeAlias, final
 
 import torch
@@ -100,9 +101,6 @@ class Forward(nn.Module):
         extra: The additional arguments; a tensor with one row is expanded to the batch.
         like: A tensor with the dtype and device that the function takes.
 
-    Attributes:
-        output_shape: The shape of one row's output, known after the first call.
-
     Example:
         >>> x = torch.rand(2, 3, 4, 4)
         >>> module = Forward(lambda images, power: images.mean((1, 2, 3)) ** power, (2,), like=x)
@@ -114,10 +112,16 @@ class Forward(nn.Module):
         super().__init__()
         self.function = function
         self.extra = tuple(each.detach() if isinstance(each, Tensor) else each for each in extra)
-        self.output_shape: tuple[int, ...] | None = None
+        self._seen: Any = SimpleNamespace(shape=None)  # shared with the copies that run
         self.dtype, self.device = like.dtype, like.device
         # TorchBlackBox looks for a tensor to learn the device and dtype
         self.register_buffer("like", like.new_empty(0), persistent=False)
+
+    @property
+    def output_shape(self) -> tuple[int, ...] | None:
+        """The shape of one row's output; None before the first call."""
+        shape: tuple[int, ...] | None = self._seen.shape
+        return shape
 
     def forward(self, images: Images) -> Any:
         """The function's output; further dimensions are flattened."""
@@ -136,7 +140,7 @@ class Forward(nn.Module):
                 f"the forward function returned shape {tuple(output.shape)} for {count} rows; "
                 "MaskerAttribution needs one output per row, (B, ...)."
             )
-        self.output_shape = tuple(output.shape[1:])
+        self._seen.shape = tuple(output.shape[1:])
         return output.reshape(count, -1)
 
 

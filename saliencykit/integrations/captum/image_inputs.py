@@ -59,7 +59,7 @@ def expanded(given: Any, images: Images, what: str) -> Tensor:
     values = as_tuple(given)
     value = values[0] if len(values) == 1 else given
     if isinstance(value, int | float):
-        value = torch.tensor(value, dtype=images.dtype)
+        value = torch.tensor(value, dtype=images.dtype, device="cpu")
     if not isinstance(value, Tensor):
         raise InputError(
             f"{_WHO}({what}=...) takes a number or a tensor; got "

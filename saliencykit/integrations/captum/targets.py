@@ -42,12 +42,14 @@ def labels_of(target: Any, sizes: Sequence[int], count: int, output: Output = "s
                 f"{_WHO}: the model has outputs of shape (B, {_shape(sizes)}); say which one with "
                 "target=."
             )
-        return torch.full((count,), only)
+        return torch.full((count,), only, device="cpu")
     rows = _rows(target, count)
     places = [_place(row, sizes) for row in rows]
     if single:
         places = [only] * len(places)
-    return torch.tensor(places * (count if len(places) == 1 else 1), dtype=torch.int64)
+    return torch.tensor(
+        places * (count if len(places) == 1 else 1), dtype=torch.int64, device="cpu"
+    )
 
 
 def _rows(target: Any, count: int) -> list[Any]:

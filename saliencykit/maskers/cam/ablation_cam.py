@@ -13,8 +13,8 @@ from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.cam.class_activation_map import ClassActivationMap
 from saliencykit.networks.classifier_head import ClassifierHead, pooled_classifier_head
 from saliencykit.networks.feature_map import FeatureMap
+from saliencykit.networks.forward_hooks import hooked
 from saliencykit.networks.layer_activations import ActivationRecorder, read_feature_maps
-from saliencykit.networks.module_layers import eager, module_of
 from saliencykit.networks.partial_network import network_after
 from saliencykit.networks.target_layer import find_target_layer
 
@@ -114,8 +114,8 @@ def _channel_by_channel(
     partial_network, attributions = network_after(black_box, images[:1], feature_map), []
     for image, label in zip(images[:, None], labels[:, None], strict=True):
         recorder = ActivationRecorder()
-        with eager(black_box), recorder.on(module_of(black_box), [feature_map.name]):
-            black_box(image)
+        with hooked(black_box, [feature_map.name], recorder.hook) as own:
+            own(image)
         output = torch.cat(recorder.outputs[feature_map.name])
         maps = feature_map.read(output, image.shape[2:])
         partial_network.use_tokens(output)
@@ -124,7 +124,7 @@ def _channel_by_channel(
         active = (maps[0] != 0).flatten(1).any(1).nonzero().flatten()
         for some in torch.split(active, micro_batch(partial_network.black_box)):
             kept = maps.new_ones(len(some), maps.shape[1])
-            kept[torch.arange(len(some)), some] = 0
+            kept[torch.arange(len(some), device="cpu"), some] = 0
             without = partial_network(maps * kept[:, :, None, None], image.shape[1:])[:, label[0]]
             drops[0, some] = (logit[0] - without).to(drops)
         attributions.append(_weighted(maps, drops, logit.to(maps)))

@@ -17,6 +17,7 @@ from saliencykit.core.masker import Masker, MaskerOutput, place_maps
 from saliencykit.core.types import Images, Labels
 from saliencykit.maskers.normalize import mask_from_attributions
 from saliencykit.networks.feature_map import FeatureMap
+from saliencykit.networks.private_copy import in_float32
 from saliencykit.networks.target_layer import find_target_layer
 
 ROUNDING = 1e-6
@@ -105,6 +106,7 @@ class ClassActivationMap(Masker):
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> MaskerOutput:
         """The map at the resolution of the layer; the mean of several at the image's."""
+        black_box = in_float32(black_box, images)
         layers = self.feature_maps(black_box, images)
         maps, offsets = [], []
         for scale in self.scales:

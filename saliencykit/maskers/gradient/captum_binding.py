@@ -2,6 +2,7 @@
 
 import inspect
 import random
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,13 +17,14 @@ from saliencykit.core.black_box import BlackBox
 from saliencykit.core.errors import ContractError, InputError, SaliencyKitError
 from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.maskers.gradient.pixel_attribution import baseline_pixel, batch_size_of
+from saliencykit.networks.private_copy import with_private_module
 from saliencykit.networks.target_layer import find_target_layer
 
 # Captum's names for the batch size of methods that make their own batches
 _BATCH_OPTIONS = ("internal_batch_size", "perturbations_per_eval")
 # these change only modules that are an nn.ReLU
 _RELU_METHODS = ("GuidedBackprop", "Deconvolution", "GuidedGradCam")
-# these draw no random numbers, so that several images may share a call
+# these draw no random numbers: several images may share a call, if the method does not split it
 _DETERMINISTIC = (
     *_RELU_METHODS,
     "Saliency",
@@ -32,7 +34,12 @@ _DETERMINISTIC = (
     "LayerGradientXActivation",
     "LayerGradCam",
     "LayerDeepLift",
+    "IntegratedGradients",
+    "LayerIntegratedGradients",
+    "FeatureAblation",
+    "Occlusion",
 )
+_globals = threading.RLock()  # torch's seed and Python's list of warning filters
 
 
 @final
@@ -42,7 +49,7 @@ class BoundMethod:
     Args:
         factory: A class of `captum.attr`, or a function that makes an attribution of a forward
             function.
-        black_box: The classifier.
+        black_box: The classifier; its module is left alone.
         images: As the black box takes them; their size counts.
         layer: For methods that take one. None: see `find_target_layer`.
 
@@ -50,6 +57,7 @@ class BoundMethod:
         name: The name of the method, for errors.
         batch_size: The number of images per call; 1 for a method that makes batches of its own or
             may draw random numbers.
+        draws: May it draw random numbers?
 
     Raises:
         InputError: The method needs a module, a layer or ReLUs, and the black box has none.
@@ -58,9 +66,11 @@ class BoundMethod:
     def __init__(
         self, factory: Any, black_box: BlackBox, images: Images, layer: str | None
     ) -> None:
+        names = arguments(factory)
+        if black_box.module is not None and {"model", "layer"} & set(names):
+            black_box = with_private_module(black_box)  # for the hooks of the method
         self._black_box, self._baseline = black_box, baseline_pixel(black_box, images)
         self.name = factory.__name__ if isinstance(factory, type) else checks.name_of(factory)
-        names = arguments(factory)
         if "attribution_method" in names:
             raise InputError(
                 "NoiseTunnel wraps another attribution; write method=lambda f: "
@@ -77,12 +87,10 @@ class BoundMethod:
             self._feature_map = find_target_layer(black_box, images, layer)
             layers = [self._readable(module).get_submodule(self._feature_map.name)]
         self._method = factory(forward, *layers)
-        # what the method may hook; nothing where it only calls a function
-        self._hooked = module if layers or hasattr(self._method, "model") else None
         self._names, self._kind = arguments(self._method.attribute), type(self._method).__name__
         own_batches = any(name in self._names for name in _BATCH_OPTIONS)
-        steady = self._kind in _DETERMINISTIC and not own_batches
-        self.batch_size = batch_size_of(black_box, images) if steady else 1
+        self.draws = self._kind not in _DETERMINISTIC
+        self.batch_size = 1 if self.draws or own_batches else batch_size_of(black_box, images)
 
     def __call__(self, images: Images, labels: Labels, options: Mapping[str, Any]) -> Tensor:
         """The attribution of some images, (b, C, h, w)."""
@@ -94,7 +102,7 @@ class BoundMethod:
         if "target" in self._names or "kwargs" in self._names:
             given["target"] = labels
         try:
-            with hooks_restored(self._hooked), warnings.catch_warnings():
+            with warnings.catch_warnings():
                 # that it sets hooks, and that inputs now require gradients
                 warnings.filterwarnings("ignore", module=r"captum\.")
                 result = self._method.attribute(images - self._baseline, **given)
@@ -109,7 +117,10 @@ class BoundMethod:
 
     def forward(self, inputs: Tensor) -> Logits:
         """The logits of differences from the color that normalization maps to 0."""
-        return self._black_box(inputs + self._baseline)
+        images = inputs + self._baseline
+        if torch.is_grad_enabled() and not images.requires_grad:
+            images.requires_grad_()  # methods hook gradients of layers, and weights have none
+        return self._black_box(images)
 
     def has_rows(self, option: str, value: object, count: int) -> bool:
         """Does this option hold one row per image?
@@ -213,39 +224,25 @@ def arguments(function: Any) -> tuple[str, ...]:
 
 
 @contextmanager
-def hooks_restored(module: nn.Module | None) -> Iterator[None]:
-    """Remove, at the end or after an error, hooks and attributes that were set on a module's layers
-    inside.
+def global_seed(seed: int | None, device: torch.device) -> Iterator[None]:
+    """Seed the global random states of torch, numpy and Python inside, and restore them after; one
+    thread at a time.
+
+    Args:
+        seed: None: what runs inside draws no random numbers, and the states are left alone.
+        device: That computes.
     """
-    before = []
-    for layer in () if module is None else module.modules():
-        hooks = {
-            k: list(v)
-            for k, v in vars(layer).items()
-            if k.endswith("_hooks") and isinstance(v, dict)
-        }
-        before.append((layer, set(vars(layer)), hooks))
-    try:
-        yield
-    finally:
-        for layer, names, hooks in before:
-            for name in set(vars(layer)) - names:
-                delattr(layer, name)
-            for key, kept in hooks.items():
-                for handle in set(vars(layer)[key]) - set(kept):
-                    del vars(layer)[key][handle]
-
-
-@contextmanager
-def global_seed(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed the global random states of torch, numpy and Python inside, and restore them after."""
-    python, numpy = random.getstate(), np.random.get_state(legacy=False)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        try:
-            torch.manual_seed(seed)
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
+    with _globals:
+        if seed is None:
             yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
+            return
+        python, numpy = random.getstate(), np.random.get_state(legacy=False)
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            try:
+                torch.manual_seed(seed)
+                random.seed(seed)
+                np.random.seed(seed % 2**32)
+                yield
+            finally:
+                random.setstate(python)
+                np.random.set_state(numpy)

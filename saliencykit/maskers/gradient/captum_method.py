@@ -108,7 +108,8 @@ class AttributionMasker(PixelAttribution):
                 key: value[rows] if bound.has_rows(key, value, len(images)) else value
                 for key, value in self.options.items()
             }
-            with global_seed(seed ^ (int(keys[first]) & (2**62 - 1)), images.device):
+            own_seed = seed ^ (int(keys[first]) & (2**62 - 1)) if bound.draws else None
+            with global_seed(own_seed, images.device):
                 parts.append(bound(images[rows], labels[rows], options))
         return torch.cat(parts)
 

@@ -3,10 +3,9 @@
 from dataclasses import dataclass, replace
 from math import log
 from typing import ClassVar, final
-from weakref import WeakKeyDictionary
 
 import torch
-from torch import Generator, nn
+from torch import Generator
 
 from saliencykit.alternatives.blur import gaussian_blur
 from saliencykit.core.black_box import BlackBox
@@ -22,13 +21,14 @@ from saliencykit.networks.image_response import grid_offset, noise_like
 from saliencykit.networks.map_layout import feature_maps_in
 from saliencykit.networks.module_calls import record_calls
 from saliencykit.networks.module_layers import torchscript_hint
+from saliencykit.networks.structure_cache import StructureCache
 
 _MIN_MASS = 0.5  # of the probability; 1 but for rounding where the logits depend on the map alone
 # the layer's side: 1/8 of the image's, 28 of 224, and about 14 for small images
 _SIDE, _MIN_SIDE = 1 / 8, 14
 _BATCH = 8  # images; the graph from the layer on is in memory for all of them
 
-_cache: "WeakKeyDictionary[nn.Module, dict[tuple[object, ...], FeatureMap]]" = WeakKeyDictionary()
+_cache: StructureCache[FeatureMap] = StructureCache()
 """The layer of a model and an image size."""
 
 
@@ -163,7 +163,7 @@ def _find_layer(
 ) -> tuple[FeatureMap, Logits | None]:
     """The layer, searched once per model and image size, and in that case the logits."""
     assert black_box.module is not None
-    known = _cache.setdefault(black_box.source_module or black_box.module, {})
+    known = _cache.of(black_box.source_module or black_box.module)
     key, who = (name, *image.shape[1:]), name_of(black_box.module)
     if key in known:
         return known[key], None

@@ -14,7 +14,6 @@ from saliencykit.core.masker import Masker, MaskerOutput
 from saliencykit.core.query_batches import micro_batch
 from saliencykit.core.types import Images, Labels, Logits
 from saliencykit.maskers.normalize import mask_from_attributions
-from saliencykit.networks.module_layers import eager
 from saliencykit.networks.tolerance import close_to_rounding
 
 _NAMES = (
@@ -131,7 +130,7 @@ class Feedback(Masker):
         gates: list[Tensor] = []
         for _ in range(self.iterations):
             inputs, network = images[active].detach().requires_grad_(), _Gates(self, gates)
-            with torch.enable_grad(), eager(black_box), network:
+            with torch.enable_grad(), network:
                 logits = black_box(inputs)
             if expected is not None:
                 network.check(logits, expected, name_of(black_box.module))
@@ -197,7 +196,10 @@ class _Gates(TorchFunctionMode):
 
     def changed(self, count: int) -> Tensor:
         """The fraction of nonzero neurons whose gate changed, (count,)."""
-        changes, total = torch.zeros(count), torch.zeros(count)
+        changes, total = (
+            torch.zeros(count, dtype=torch.float32, device="cpu"),
+            torch.zeros(count, dtype=torch.float32, device="cpu"),
+        )
         for layer, after in zip(self.layers, self.new_gates(), strict=True):
             nonzero = layer.outputs != 0
             before = nonzero if layer.before is None else layer.before

@@ -169,7 +169,7 @@ class ExtremalPerturbation(Masker):
         output = relative_output(black_box, images, self.alternative, Generator().manual_seed(0))
         edits = len(self._areas)
         if isinstance(output, RelativeScores):
-            output = output[torch.arange(len(images)).repeat_interleave(edits)]
+            output = output[torch.arange(len(images), device="cpu").repeat_interleave(edits)]
         # start from the unmasked image: the label is strong, and its gradient shows its evidence
         start = 0.0 if self.variant == "delete" else 1.0
         dtype = torch.promote_types(images.dtype, torch.float32)

@@ -277,11 +277,24 @@ def meaningful_perturbation(
 
 def _penalizes_area(objective: Objective) -> bool:
     """Does keeping everything cost more than keeping nothing, for the same logits?"""
-    images, labels = torch.zeros(1, 1, 4, 4), torch.zeros(1, dtype=torch.long)
-    logits, real = torch.zeros(1, 2), torch.ones(1, dtype=torch.bool)
+    images, labels = (
+        torch.zeros(1, 1, 4, 4, dtype=torch.float32, device="cpu"),
+        torch.zeros(1, dtype=torch.long, device="cpu"),
+    )
+    logits, real = (
+        torch.zeros(1, 2, dtype=torch.float32, device="cpu"),
+        torch.ones(1, dtype=torch.bool, device="cpu"),
+    )
 
     def loss(value: float) -> float:
-        trial = Trial(images, labels, real, torch.full((1, 1, 4, 4), value), logits, logits)
+        trial = Trial(
+            images,
+            labels,
+            real,
+            torch.full((1, 1, 4, 4), value, dtype=torch.float32, device="cpu"),
+            logits,
+            logits,
+        )
         return float(objective(trial).total)
 
     return loss(1.0) > loss(0.0)

@@ -90,14 +90,14 @@ class SmoothMask:
         """Indices of each point's neighbors in the padded grid, (neighbors, points), and `k`,
         (neighbors, pixels per grid point).
         """
-        side = torch.arange(-self._reach, self._reach + 1)
-        pixels = (torch.arange(_FINER, dtype=torch.float64) + 0.5) / _FINER - 0.5
+        side = torch.arange(-self._reach, self._reach + 1, device="cpu")
+        pixels = (torch.arange(_FINER, dtype=torch.float64, device="cpu") + 0.5) / _FINER - 0.5
         squares = (side[:, None] - pixels).square()  # (neighbors, pixels) along one side
         squares = squares[:, None, :, None] + squares[None, :, None, :]
         distance = squares.flatten(2).flatten(0, 1).sqrt() / (self.width * min(self.shape))
         kernel = torch.exp(-2 * (distance - 0.5).clamp_min(0).square())
         near = (kernel >= _NEGLIGIBLE).any(1)
-        rows, columns = (torch.arange(count) + self._reach for count in self.shape)
+        rows, columns = (torch.arange(count, device="cpu") + self._reach for count in self.shape)
         stride = self.shape[1] + 2 * self._reach
         offsets = (side[:, None] * stride + side).flatten()[near]
         points = rows[:, None] * stride + columns

@@ -117,7 +117,7 @@ class FeatureAblation(Masker):
         batch, _, height, width = images.shape
         if self.regions is None:
             rows, columns = (
-                torch.arange(side) * min(n, side) // side
+                torch.arange(side, device="cpu") * min(n, side) // side
                 for side, n in zip((height, width), self._grid, strict=True)
             )
             return (rows[:, None] * width + columns)[None].to(images.device)

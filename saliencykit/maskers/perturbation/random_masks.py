@@ -106,7 +106,7 @@ def side_covariance(side: int, grid_size: int) -> Tensor:
     shifts are independent, and the mean mask is p at every shift.
     """
     count = ceil(side / grid_size) + 1
-    shifts = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    shifts = (torch.arange(count, dtype=torch.float64, device="cpu") + 0.5) / count
     matrices = upsampling_matrices(side, grid_size, shifts)
     return (matrices @ matrices.transpose(1, 2)).mean(0)
 

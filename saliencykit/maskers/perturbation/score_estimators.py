@@ -43,7 +43,7 @@ class ScoreEstimator(ABC):
             # sums of deviations from about the mean keep their digits in float32
             self.reference = float(probabilities.mean())
         first, last = self.num_samples, self.num_samples + len(probabilities)
-        groups = (torch.arange(first, last) // 2 % GROUPS).to(probabilities.device)
+        groups = (torch.arange(first, last, device="cpu") // 2 % GROUPS).to(probabilities.device)
         deviations = probabilities - self.reference
         self.num_samples = last
         self.total += float(deviations.sum())
@@ -156,11 +156,11 @@ class RegressionEstimator(ScoreEstimator):
         self.variances = down_variance[:, None] * across_variance
         self.project = [patterns.to(like) for patterns in (self.down, self.across)]
         unknowns = self.variances.numel()
-        self.squares = torch.zeros(GROUPS, unknowns, unknowns, dtype=torch.float64)
-        self.sums = torch.zeros(GROUPS, unknowns, dtype=torch.float64)
-        self.products = torch.zeros(GROUPS, unknowns, dtype=torch.float64)
+        self.squares = torch.zeros(GROUPS, unknowns, unknowns, dtype=torch.float64, device="cpu")
+        self.sums = torch.zeros(GROUPS, unknowns, dtype=torch.float64, device="cpu")
+        self.products = torch.zeros(GROUPS, unknowns, dtype=torch.float64, device="cpu")
         # number of samples, sum and sum of squares of their deviations
-        self.moments = torch.zeros(GROUPS, 3, dtype=torch.float64)
+        self.moments = torch.zeros(GROUPS, 3, dtype=torch.float64, device="cpu")
 
     def _update(self, masks: FactoredMasks, deviations: Tensor, groups: Tensor) -> None:
         down, across = self.project
@@ -183,7 +183,7 @@ class RegressionEstimator(ScoreEstimator):
     def standard_error(self) -> Tensor:
         """The posterior standard deviation of the Bayesian ridge: noise and shrinkage, (H, W)."""
         values, vectors, _, penalty, noise = self._solved(list(range(GROUPS)))
-        variance = torch.zeros(self.size, dtype=torch.float64)
+        variance = torch.zeros(self.size, dtype=torch.float64, device="cpu")
         for some in torch.split((vectors * (noise / (values + penalty)).sqrt()).T, _MAP_BATCH):
             variance += self._map(some).square().sum(0)
         return variance.sqrt()
@@ -201,7 +201,7 @@ class RegressionEstimator(ScoreEstimator):
         targets = vectors.T @ (self.products[groups].sum(0) - total * mean)
         unit = values.sum() / min(len(values), max(1, int(count) - 1))
         unit = unit.clamp_min(torch.finfo(torch.float64).tiny)
-        penalties = unit * torch.logspace(-4, 4, _STRENGTHS, dtype=torch.float64)
+        penalties = unit * torch.logspace(-4, 4, _STRENGTHS, dtype=torch.float64, device="cpu")
         shrunk = values + penalties[:, None]
         weights = targets / shrunk
         residual = power - total**2 / count - 2 * weights @ targets + weights.square() @ values

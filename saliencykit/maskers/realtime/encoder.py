@@ -245,10 +245,12 @@ class PretrainedEncoder(Encoder):
         self.name, self.pretrained, self.size = backbone, pretrained, (size[0], size[1])
         config = cast("dict[str, Any]", self.backbone.pretrained_cfg)
         for name in ("mean", "std"):
-            value = torch.tensor(config.get(name, (0.5,) * 3)).view(1, -1, 1, 1)
+            value = torch.tensor(
+                config.get(name, (0.5,) * 3), dtype=torch.float32, device="cpu"
+            ).view(1, -1, 1, 1)
             self.register_buffer(name, value, persistent=False)
         with torch.no_grad():
-            maps = self.backbone(torch.zeros(1, 3, *size))
+            maps = self.backbone(torch.zeros(1, 3, *size, dtype=torch.float32, device="cpu"))
         self.channels = tuple(m.shape[1] for m in maps)
         self.sides = tuple((m.shape[2], m.shape[3]) for m in maps)
 

@@ -94,8 +94,8 @@ class _Filters(Struct):
             raise ValueError(f"expected fewer than {MAX_PIXELS} class weights")
 
     def build(self) -> ClassFilters:
-        classes = torch.zeros(self.num_classes)
-        weight = torch.zeros(self.num_classes, self.channels)
+        classes = torch.zeros(self.num_classes, dtype=torch.float32, device="cpu")
+        weight = torch.zeros(self.num_classes, self.channels, dtype=torch.float32, device="cpu")
         return ClassFilters(
             weight, classes, trained=self.own, layer=self.layer, exclusive=self.exclusive
         )

@@ -131,7 +131,7 @@ def masking_network(
     if encoder == "auto":
         readable = black_box.module is not None and black_box.differentiable
         encoder = "trunk" if readable else "own"
-    with rng.isolated(images.device):
+    with rng.isolated(images.device, seeded=True):
         torch.manual_seed(seed)
         images = images.clone() if images.is_inference() else images
         if encoder == "trunk":
@@ -190,8 +190,16 @@ def _with_trunk(black_box: BlackBox, images: Images, side: tuple[int, int]) -> M
 
 def _without_trunk(encoder: Encoder, black_box: BlackBox, side: tuple[int, int]) -> MaskingNetwork:
     width, num_classes = encoder.channels[-1], black_box.num_classes
-    weight, exclusive = torch.randn(num_classes, width) / width**0.5, black_box.output == "softmax"
-    filters = ClassFilters(weight, torch.zeros(num_classes), trained=True, exclusive=exclusive)
+    weight, exclusive = (
+        torch.randn(num_classes, width, dtype=torch.float32, device="cpu") / width**0.5,
+        black_box.output == "softmax",
+    )
+    filters = ClassFilters(
+        weight,
+        torch.zeros(num_classes, dtype=torch.float32, device="cpu"),
+        trained=True,
+        exclusive=exclusive,
+    )
     kind = Bottleneck if encoder.kind == "paper" else UNet
     return MaskingNetwork(encoder, filters, kind(encoder.channels, encoder.sides, side))
 

@@ -22,7 +22,7 @@ from saliencykit.maskers.realtime.decoder import mask_ratio
 from saliencykit.maskers.realtime.encoder import Features, TrunkEncoder
 from saliencykit.maskers.realtime.masking_network import MaskingNetwork
 from saliencykit.networks.layer_activations import ActivationRecorder
-from saliencykit.networks.module_layers import module_of
+from saliencykit.networks.module_layers import get_layer, module_of
 
 _OPSET = 18
 # relative to the range: differences of a folded copy, another runtime, and half precision
@@ -85,7 +85,7 @@ def export_onnx(
         raise InputError("export_onnx needs onnx and onnxscript; pip install 'saliencykit[onnx]'.")
     images = _noise_images(black_box, size)
     graph = JointModule(black_box, network, confidence, images)
-    classes = torch.arange(len(images)) % graph.num_classes
+    classes = torch.arange(len(images), device="cpu") % graph.num_classes
     inputs = (images, classes) if labels else (images,)
     expected, errors = graph(*inputs), []
     temporary = path.with_name(f".{path.name}.part")
@@ -134,7 +134,10 @@ class JointModule(nn.Module):
         super().__init__()
         for name, default in (("mean", 0.0), ("std", 1.0)):
             values = getattr(black_box, name, None) or (default,)
-            self.register_buffer(name, torch.tensor(tuple(values)).view(1, -1, 1, 1))
+            self.register_buffer(
+                name,
+                torch.tensor(tuple(values), dtype=torch.float32, device="cpu").view(1, -1, 1, 1),
+            )
         with torch.no_grad():
             there = images.to(black_box.device)
             expected = black_box(there).float().cpu()
@@ -144,7 +147,8 @@ class JointModule(nn.Module):
             self.feature_maps = encoder.feature_maps if isinstance(encoder, TrunkEncoder) else ()
             self.recorder = ActivationRecorder()
             names = dict.fromkeys(feature_map.name for feature_map in self.feature_maps)
-            self.recorder.register(self.model, list(names))
+            for name in names:
+                get_layer(self.model, name).register_forward_hook(self.recorder.hook(name))
             outputs = _tensors(self.model((images - self.mean) / self.std))
         self.confidence, self.num_classes = confidence, expected.shape[1]
         dtype = next((t.dtype for t in module_of(black_box).parameters()), torch.float32)
@@ -220,7 +224,15 @@ def _noise_images(black_box: BlackBox, size: int | tuple[int, int] | None) -> Im
             "(height, width), >= 1."
         )
     channels = len(getattr(black_box, "mean", None) or (0, 0, 0))
-    return torch.rand(3, channels, height, width, generator=torch.Generator().manual_seed(0))
+    return torch.rand(
+        3,
+        channels,
+        height,
+        width,
+        generator=torch.Generator().manual_seed(0),
+        dtype=torch.float32,
+        device="cpu",
+    )
 
 
 def _write(graph: nn.Module, inputs: tuple[Tensor, ...], path: Path, dynamo: bool) -> None:

@@ -340,7 +340,9 @@ def _find_layers_again(network: MaskingNetwork, black_box: BlackBox, size: Any) 
     encoder, selector = network.encoder, network.selector
     if not isinstance(encoder, TrunkEncoder) or not isinstance(selector, ClassFilters) or not size:
         return
-    probe = torch.full((2, 3, int(size[0]), int(size[1])), 0.5, device=black_box.device)
+    probe = torch.full(
+        (2, 3, int(size[0]), int(size[1])), 0.5, device=black_box.device, dtype=torch.float32
+    )
     probe[1, :, : probe.shape[2] // 2] = 0.2
     head = find_classifier_head(black_box, probe)
     feature_maps = trunk_feature_maps(black_box, probe, head, encoder.sides[0])

@@ -64,7 +64,7 @@ def _avg_pool2d(node: fx.Node, trace: Trace, source: fx.Node) -> Sliding | None:
     if fixed is None and (padding != (0, 0) or ceil):
         # how much of the kernel counts differs from position to position
         device = next(iter(trace.static.values())).device
-        ones = torch.ones(1, 1, *source.meta["shape"][2:], device=device)
+        ones = torch.ones(1, 1, *source.meta["shape"][2:], device=device, dtype=torch.float32)
         sums = F.avg_pool2d(ones, kernel, stride, padding, ceil, True, 1)
         divisor = (sums / F.avg_pool2d(ones, kernel, stride, padding, ceil, include))[0, 0]
         fixed = 1

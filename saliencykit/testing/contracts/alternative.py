@@ -93,7 +93,7 @@ def check_alternative(alternative: Alternative) -> None:
 
 
 def _check_fills(alternative: Alternative, images: Images, mask: Mask, case: Case) -> None:
-    everything = torch.arange(len(images))
+    everything = torch.arange(len(images), device="cpu")
 
     def fill(some: Tensor, generator: Generator, images: Images = images) -> Images:
         part = mask[some] if alternative.uses_mask else None

@@ -180,7 +180,9 @@ def _check_gradient(black_box: BlackBox, images: Images, case: Case) -> None:
 def _prepared(black_box: BlackBox, who: str) -> Images:
     """Three images of noise, prepared by the black box."""
     case, prepared = Case(who, {"image": "RGB noise, 120 wide and 90 high"}), []
-    pixels = torch.randint(256, (3, 90, 120, 3), generator=seeded(1), dtype=torch.uint8)
+    pixels = torch.randint(
+        256, (3, 90, 120, 3), generator=seeded(1), dtype=torch.uint8, device="cpu"
+    )
     for noise in pixels.numpy():
         refused = None
         with case.expecting(PREPARED, "images and a Geometry"):

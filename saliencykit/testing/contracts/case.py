@@ -144,7 +144,7 @@ class Case:
         self, clause: Clause, query: Callable[[Tensor], Tensor], whole: Tensor, tolerance: float
     ) -> None:
         """The result for some rows, in any order, must be those rows of the result for all."""
-        order = torch.arange(len(whole)).flip(0)
+        order = torch.arange(len(whole), device="cpu").flip(0)
         for some in (order, *(order[i : i + 1] for i in range(min(2, len(order)))), order[:-1]):
             if len(some):
                 rows = f"row{'s'[: len(some) > 1]} {', '.join(map(str, some.tolist()))}"

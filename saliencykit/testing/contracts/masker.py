@@ -124,14 +124,14 @@ def _check_declarations(masker: Masker, case: Case) -> None:
 
 
 def _check_masks(masker: Masker, black_box: BlackBox, images: Images, who: str) -> None:
-    labels = torch.arange(len(images)) % black_box.num_classes
+    labels = torch.arange(len(images), device="cpu") % black_box.num_classes
     given = {"images": images, "labels": labels, "generator": "Generator().manual_seed(0)"}
     case = Case(who, given | {"black_box": black_box})
 
     def query(some: Tensor, of: BlackBox = black_box, by: Masker = masker) -> Tensor:
         return by(of, images[some], labels[some], generator=seeded(0)).clone()
 
-    everything = torch.arange(len(images))
+    everything = torch.arange(len(images), device="cpu")
     with case.lending(GIVES_BACK, images=images, labels=labels), case.expecting(MASKS, "a mask"):
         mask = masker(black_box, images, labels, generator=seeded(0)).clone()
     with case.expecting(REPEATS, "a mask"):
@@ -173,7 +173,7 @@ def _check_abilities(
 
 def _reads_layers(masker: Masker, black_box: BlackBox, images: Images) -> bool:
     """Does the masker refuse a black box without a module?"""
-    labels = torch.zeros(len(images), dtype=torch.int64)
+    labels = torch.zeros(len(images), dtype=torch.int64, device="cpu")
     try:
         masker(black_box, images.clone(), labels, generator=seeded(0))
     except InputError:
@@ -191,7 +191,7 @@ def _check_borrowed_model(masker: Masker, who: str) -> None:
     model = small_network().train()
     model[1].eval()
     model[0].weight.requires_grad_(False)
-    model[7].bias.grad = torch.ones(4)
+    model[7].bias.grad = torch.ones(4, dtype=torch.float32, device="cpu")
     images, labels = PlantedEvidence().examples(2, generator=seeded(1))
     given = {"images": images, "labels": labels, "black_box": "TorchBlackBox(small_network(), ...)"}
     case = Case(who, given)

@@ -77,8 +77,11 @@ def check_metric(metric: Metric) -> None:
         with Case(who, {"images": images}).expecting(FOR_DATA, "a Metric"):
             Case(who).require_a(Metric, metric.for_data(Sample(images, labels)), FOR_DATA)
         truth = black_box.evidence(images, labels)
-        noise = torch.rand(truth.shape, generator=seeded(3))
-        rectangles = tuple(torch.tensor([[1.0, 2.0, 7.0, 8.0]] * n) for n in (1, 2, 0, 1))
+        noise = torch.rand(truth.shape, generator=seeded(3), dtype=torch.float32, device="cpu")
+        rectangles = tuple(
+            torch.tensor([[1.0, 2.0, 7.0, 8.0]] * n, dtype=torch.float32, device="cpu")
+            for n in (1, 2, 0, 1)
+        )
         for boxes in (None, rectangles):
             for mask in (truth, torch.ones_like(truth), torch.zeros_like(truth), noise):
                 names = _check_scores(metric, Sample(images, labels, boxes), mask, names, who)
@@ -118,7 +121,7 @@ def _check_scores(
     for name, value in whole.items():
         close = CLOSE * float(value.nan_to_num(0, 1, 1).abs().max().clamp_min(1))
         part = Case(who, {"score": name, **case.given})
-        again = score_of(torch.arange(len(images)))[name]
+        again = score_of(torch.arange(len(images), device="cpu"))[name]
         part.same(REPEATS, value, again, close, how="a second time")
         part.rows(ROWS, lambda some, name=name: score_of(some)[name], value, 10 * close)  # type: ignore[misc]
     return names

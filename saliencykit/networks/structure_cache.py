@@ -1,0 +1,67 @@
+"""StructureCache: what was found out about a model, as long as its layers stay the same."""
+
+from types import FunctionType, MethodType
+from typing import Any, Generic, TypeVar, final
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+_Value = TypeVar("_Value")
+_PLAIN = frozenset((bool, int, float, str, bytes, type(None)))
+_IGNORED = ("training", "_is_full_backward_hook")
+
+
+@final
+class StructureCache(Generic[_Value]):
+    """A dictionary per model, which is empty again once the model's layers have changed.
+
+    Weights may change. A layer that is added, replaced, patched or set to another option (the
+    output size of a pooling, say) starts a new dictionary. It is forgotten with the model.
+    """
+
+    def __init__(self) -> None:
+        self._known: WeakKeyDictionary[nn.Module, tuple[list[Any], dict[Any, _Value]]] = (
+            WeakKeyDictionary()
+        )
+
+    def of(self, model: nn.Module) -> dict[Any, _Value]:
+        """The model's dictionary.
+
+        Args:
+            model: The user's own module.
+        """
+        structure, known = structure_of(model), self._known.get(model)
+        if known is None or known[0] != structure:
+            self._known[model] = known = (structure, {})
+        return known[1]
+
+
+def structure_of(model: nn.Module) -> list[Any]:
+    """All that decides what a model's layers do, but for their weights: types, options, shapes.
+
+    Args:
+        model: Any module.
+
+    Example:
+        >>> pool = nn.AdaptiveAvgPool2d(1)
+        >>> before = structure_of(pool)
+        >>> pool.output_size = 2
+        >>> structure_of(pool) == before
+        False
+    """
+    parts: list[Any] = []
+    for layer in model.modules():
+        parts.append(type(layer))
+        for name, value in list(vars(layer).items()):
+            kind = type(value)
+            if kind in _PLAIN or (kind is tuple and _PLAIN.issuperset(map(type, value))):
+                if name not in _IGNORED:
+                    parts.append(value)
+            elif name == "_modules":
+                parts.extend(value)
+            elif kind is FunctionType:
+                parts.append(value.__code__)
+            elif kind is MethodType:
+                parts.append(getattr(value.__func__, "__code__", None))
+        parts += [each.shape for each in layer._parameters.values() if each is not None]
+    return parts
