@@ -377,7 +377,7 @@ def test_a_factory_that_exits_is_one_error(plugins):
         def provide_maskers():
             return {"leaves": leave}
     """
-    with pytest.raises(InputError, match="bad/leaves could not be created .* SystemExit: 4"):
+    with pytest.raises(InputError, match=r"bad/leaves could not be created .* SystemExit: 4"):
         plugins(bad=source).create("masker", "leaves")
 
 
