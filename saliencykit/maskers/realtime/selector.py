@@ -98,8 +98,8 @@ class ClassFilters(ClassSelector):
                 self.register_parameter(name, nn.Parameter(value.clone()))
             else:
                 self.register_buffer(name, value.clone(), persistent=False)
-        self.log_scale = nn.Parameter(torch.zeros(()))
-        self.log_threshold = nn.Parameter(torch.zeros(()))
+        self.log_scale = nn.Parameter(torch.zeros((), dtype=torch.float32, device="cpu"))
+        self.log_threshold = nn.Parameter(torch.zeros((), dtype=torch.float32, device="cpu"))
 
     @torch.no_grad()
     def read_from(self, weight: Tensor, bias: Tensor) -> None:
