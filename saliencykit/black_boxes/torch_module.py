@@ -31,7 +31,12 @@ from saliencykit.core.geometry import Geometry
 from saliencykit.core.output import OUTPUTS, Output
 from saliencykit.core.types import Images, Logits, Target
 from saliencykit.networks.direct_execution import without_checkpointing
-from saliencykit.networks.module_state import eval_mode, restored_rng_state, unwrap
+from saliencykit.networks.module_state import (
+    draws_random_numbers,
+    in_use_elsewhere,
+    restored_rng_state,
+    unwrap,
+)
 from saliencykit.networks.optimized_copy import optimize
 from saliencykit.networks.private_copy import is_private, private_copy, source_of
 
@@ -234,10 +239,10 @@ class TorchBlackBox(BlackBox):
         """Normalize, cast, run the model in eval mode, read its output, cast back."""
         inputs = self._normalize(images)
         try:
-            own = "optimized_size" in self._state  # our copy, which is always in eval mode
-            mode = restored_rng_state() if own else eval_mode(self.model)
-            with mode, without_checkpointing():
-                output = self.model(inputs)
+            model = self._model_to_run()
+            draws = partial(draws_random_numbers, self.source_module, model, inputs)
+            with restored_rng_state(draws), without_checkpointing():
+                output = model(inputs)
         except SaliencyKitError:
             raise
         except Exception as error:

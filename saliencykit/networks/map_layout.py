@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 from typing import TypeAlias
-from weakref import WeakKeyDictionary
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.types import Images
@@ -19,6 +18,7 @@ from saliencykit.networks.image_response import (
 )
 from saliencykit.networks.module_calls import ModuleCall
 from saliencykit.networks.module_layers import module_of
+from saliencykit.networks.structure_cache import StructureCache
 
 _PREFIXES = (0, 1, 2, 3, 4, 5, 8)  # of grids that are known by the number of tokens only
 _MAX_EXTRA = 64  # tokens before and after the grid
@@ -29,8 +29,7 @@ _SKIPPED = ("Dropout", "DropPath", "Softmax", "Identity")
 
 _Shape: TypeAlias = tuple[int, ...]
 
-_cache: "WeakKeyDictionary[nn.Module, dict[tuple[object, ...], FeatureMap | None]]"
-_cache = WeakKeyDictionary()
+_cache: StructureCache[FeatureMap | None] = StructureCache()
 """The layout of outputs of one shape, by image size and shape: found by a query on noise."""
 
 
@@ -99,7 +98,7 @@ def _layouts(
     which attention has mixed least.
     """
     module, size = module_of(black_box), tuple(images.shape[1:])
-    known = _cache.setdefault(black_box.source_module or module, {})
+    known = _cache.of(black_box.source_module or module)
     first: dict[_Shape, ModuleCall] = {}
     for call in filter(lambda call: _may_be_map(call, images), calls):
         shape = tuple(call.output.shape[1:])
