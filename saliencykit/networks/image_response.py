@@ -142,9 +142,11 @@ def grid_offset(black_box: BlackBox, feature_map: FeatureMap, probe: Images) -> 
     offsets = []
     for axis, count in enumerate(feature_map.side):
         position = torch.arange(count, device=energy.device) + 0.5
-        center = ((energy.sum(2 - axis) * position).sum(1) / total).mean()
+        centers = ((energy.sum(2 - axis) * position).sum(1) / total).view(2, 4).mean(1)
         step = probe.shape[2 + axis] / count
-        off = float(count / 2 - center) * step
+        one, other = ((count / 2 - centers) * step).tolist()
+        # of two measurements the smaller one; where they contradict each other, none
+        off = min(one, other, key=abs) if one * other > 0 else 0.0
         offsets.append(round(off, 2) if abs(off) >= max(1, _MIN_OFFSET * step) else 0.0)
     return offsets[0], offsets[1]
 
