@@ -107,24 +107,18 @@ def _explain_images(
 ) -> None:
     workflows.use_idle_cores()
     sources = images or ["demo photo"]
-    queries = 0
     with output_directory(output):
         workflows.refuse_run(output)
         started = time.perf_counter()
         black_box = workflows.black_box_on_device(model, device)
         description = f"explaining {len(sources)} image{'s' if len(sources) > 1 else ''}"
         with progress(description, unit="evaluations", quiet=as_json) as update:
-
-            def on_query(count: int) -> None:
-                nonlocal queries
-                queries += count
-                update(queries)
-
             answer = workflows.explain(
-                workflows.CountingBlackBox(black_box, on_query),
+                black_box,
                 images or [workflows.demo_image()],
                 [[as_label(label) for label in labels]] if labels else None,
                 target=workflows.contrast(as_label(against)),
+                progress=update,
                 **options,
             )
         answer.save(output, style=style.value)

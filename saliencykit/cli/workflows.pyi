@@ -4,7 +4,6 @@ from saliencykit.black_boxes.contrast import contrast as contrast
 from saliencykit.cli.device import best_device as best_device
 from saliencykit.cli.device import black_box_on_device as black_box_on_device
 from saliencykit.cli.device import use_idle_cores as use_idle_cores
-from saliencykit.cli.query_counter import CountingBlackBox as CountingBlackBox
 from saliencykit.core.black_box import BlackBox as BlackBox
 from saliencykit.core.masker import Masker as Masker
 from saliencykit.data.sources import is_data_set as is_data_set

@@ -144,6 +144,16 @@ class Masker(ABC):
         """
         return None
 
+    def evaluations(self, black_box: BlackBox, images: Images) -> int | None:
+        """How many evaluations of the black box one mask takes, for progress bars; by default None:
+        not known before.
+
+        Args:
+            black_box: The classifier.
+            images: (B, C, H, W); their size counts.
+        """
+        return None
+
     @property
     def fit_options(self) -> Mapping[str, object] | None:
         """The options with which `saliencykit.fit` trains such a masker again, for sanity checks;

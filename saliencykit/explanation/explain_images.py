@@ -2,8 +2,8 @@
 
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeAlias, final
 
@@ -29,6 +29,7 @@ from saliencykit.data.images import ImageBatch, as_images
 from saliencykit.data.label_lookup import class_index_by_name, plain_label
 from saliencykit.explanation.disjoint_regions import explain_regions
 from saliencykit.explanation.doubts import doubts
+from saliencykit.explanation.query_progress import Progress, reporting
 from saliencykit.explanation.result import Explanation
 from saliencykit.explanation.targeted import with_target
 from saliencykit.registry.coerce import as_alternative, as_black_box, as_masker, trained_masker
@@ -51,7 +52,7 @@ def explain(
     inputs: Literal["auto", "raw", "normalized"] = "auto",
     verify: bool = True,
     seed: int = 0,
-    on_progress: Callable[[int, int], None] | None = None,
+    progress: Progress = False,
 ) -> Explanation:
     """Find the pixels that a classifier's decision depends on, and verify them by querying the
     classifier again.
@@ -79,7 +80,8 @@ def explain(
             `auto`: `normalized` unless a BlackBox or a name was given. Image files are always raw.
         verify: Query the model with the mask kept and with the mask replaced.
         seed: Random seed. An image gets the same mask alone and in a batch.
-        on_progress: Called with the numbers of finished and of all images after each batch.
+        progress: Show a progress bar (tqdm; a widget in notebooks)? Or a function, called after each
+            query with the numbers of evaluations so far and of all, or None where that is unknown.
 
     Returns:
         An Explanation of the B images, on the CPU; with several classes or regions an image has a
@@ -124,7 +126,9 @@ def explain(
         raise InputError(f"explain(regions={regions!r}): a number of regions, 1 or more.")
     labels = _label_lists(label, len(batch))
     run = _Run(black_box, chosen, batch, labels, regions, fill, verify, seed)
-    with rng.isolated(black_box.device):
+    counted = reporting(black_box, progress, run.evaluations())
+    with rng.isolated(black_box.device), counted as queried:
+        run = replace(run, black_box=queried)
         for first in range(0, len(batch), _CHUNK):
             last = min(first + _CHUNK, len(batch))
             rows += run_batch(
@@ -135,8 +139,6 @@ def explain(
                 who=name_of(chosen),
                 split=True,
             )
-            if on_progress is not None:
-                on_progress(last, len(batch))
     tensors = {key: torch.cat([row[key] for row in rows]) for key in rows[0]}
     owners = [row for row in range(len(batch)) for _ in range(run.masks(row))]
     provenance = {
@@ -201,6 +203,14 @@ class _Run:
             }
             for i, row in enumerate(rows)
         ]
+
+    def evaluations(self) -> int | None:
+        """How many evaluations of the model it takes, where the masker knows."""
+        known = self.masker.evaluations(self.black_box, self.batch.images[:1])
+        if known is None:
+            return None
+        masks = sum(map(self.masks, range(len(self.batch))))
+        return masks * (known + 3 * self.verify) + len(self.batch)
 
     def masks(self, row: int) -> int:
         """The number of masks of an image."""

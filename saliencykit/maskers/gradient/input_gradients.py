@@ -50,6 +50,10 @@ class Gradient(PixelAttribution):
         Simonyan et al. 2014, "Deep Inside Convolutional Networks", section 3.1.
     """
 
+    def evaluations(self, black_box: BlackBox, images: Images) -> int:
+        """One."""
+        return 1
+
     def attribution(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> Tensor:
@@ -80,6 +84,10 @@ class InputXGradient(PixelAttribution):
 
     sign: Sign = "positive"
     channels: Channels = "sum"
+
+    def evaluations(self, black_box: BlackBox, images: Images) -> int:
+        """One."""
+        return 1
 
     def attribution(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
@@ -123,6 +131,10 @@ class IntegratedGradients(PixelAttribution):
         """Check the arguments."""
         super().__post_init__()
         whole_numbers(self, "steps")
+
+    def evaluations(self, black_box: BlackBox, images: Images) -> int:
+        """One for each step."""
+        return self.steps
 
     def attribution(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
@@ -194,6 +206,11 @@ class SmoothGrad(Masker):
                 f"SmoothGrad(method={self.method!r}): expected a gradient masker to average, such "
                 "as Gradient() or AttributionMasker(method='DeepLift')."
             )
+
+    def evaluations(self, black_box: BlackBox, images: Images) -> int | None:
+        """As many as the averaged method takes, for each sample."""
+        one = self.method.evaluations(black_box, images)
+        return None if one is None else self.samples * one
 
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator

@@ -126,6 +126,10 @@ class ExtremalPerturbation(Masker):
     def _areas(self) -> tuple[float, ...]:
         return (self.areas,) if isinstance(self.areas, float) else self.areas
 
+    def evaluations(self, black_box: BlackBox, images: Images) -> int:
+        """One for each step and area."""
+        return self.steps * len(self._areas)
+
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> MaskerOutput:

@@ -74,6 +74,13 @@ class Occlusion(Masker):
         numbers(self, "(0, inf)", "window", "stride")
         check_alternative(self, self.alternative)
 
+    def evaluations(self, black_box: BlackBox, images: Images) -> int | None:
+        """One for each window and the whole image; of a torch module only parts are computed."""
+        height, width = images.shape[2:]
+        window, stride = self._pixels(height, width)
+        down, across = (_coverage(side, window, stride, images) for side in (height, width))
+        return len(down) * len(across) + 1 if black_box.module is None else None
+
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> MaskerOutput:

@@ -104,6 +104,10 @@ class Rise(Masker):
                 expected = " or ".join(map(repr, choices))
                 raise InputError(f"Rise({name}={getattr(self, name)!r}): expected {expected}.")
 
+    def evaluations(self, black_box: BlackBox, images: Images) -> int | None:
+        """One for each mask, unless it stops early."""
+        return self.samples if self.target_correlation is None else None
+
     def mask(
         self, black_box: BlackBox, images: Images, labels: Labels, generator: Generator
     ) -> MaskerOutput:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from saliencykit import GradientError, TorchBlackBox, explain
-from saliencykit.cli.query_counter import CountingBlackBox
+from saliencykit.black_boxes.query_counter import CountingBlackBox
 from saliencykit.testing.black_boxes import PlantedEvidence, QueryOnly
 
 
