@@ -36,7 +36,7 @@ def wrap_model(model: object) -> BlackBox | None:
 
     Example:
         >>> wrap_model(nn.Flatten())
-        TorchBlackBox(Flatten, size=None, probabilities=False)
+        TorchBlackBox(Flatten, size=None, output='softmax')
         >>> wrap_model(3) is None
         True
     """

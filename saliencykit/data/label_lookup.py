@@ -71,8 +71,6 @@ def plain_label(label: Any) -> int | str:
             advice = f" Write {int(value)}."
         elif isinstance(value, bool):
             advice = " Write 1 for yes, 0 for no."
-        elif isinstance(value, list) and len(value) == 1:
-            advice = " For labels (B, 1) write labels.flatten()."
         raise InputError(
             f"{label!r} is not a class; expected an index (an integer) or a name.{advice}"
         )
