@@ -4,6 +4,7 @@ from types import FunctionType, MethodType
 from typing import Any, Generic, TypeVar, final
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import nn
 
 _Value = TypeVar("_Value")
@@ -52,6 +53,8 @@ def structure_of(model: nn.Module) -> list[Any]:
     parts: list[Any] = []
     for layer in model.modules():
         parts.append(type(layer))
+        if isinstance(layer, torch.jit.ScriptModule):  # it cannot be changed
+            continue
         for name, value in list(vars(layer).items()):
             kind = type(value)
             if kind in _PLAIN or (kind is tuple and _PLAIN.issuperset(map(type, value))):

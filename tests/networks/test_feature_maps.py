@@ -8,7 +8,8 @@ from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.errors import InputError
 from saliencykit.networks.feature_map import FeatureMap
 from saliencykit.networks.feature_pyramid import choose_pyramid
-from saliencykit.networks.layer_activations import ActivationRecorder, read_feature_maps
+from saliencykit.networks.forward_hooks import hooked
+from saliencykit.networks.layer_activations import read_feature_maps
 from saliencykit.networks.map_layout import feature_maps_in
 from saliencykit.networks.module_calls import one_call, record_calls
 from saliencykit.networks.module_layers import module_of
@@ -176,8 +177,8 @@ def test_nothing_is_left_behind(net, pictures, name):
     feature_map = FeatureMap({"convolutional": "stages"}.get(name, "norm"), "maps", 1, (4, 4))
     with untouched("watching", black_box.model, images=images):
         record_calls(black_box, images)
-        with torch.no_grad(), ActivationRecorder().on(black_box.model, [feature_map.name]):
-            black_box(images)
+        with torch.no_grad(), hooked(black_box, [feature_map.name], lambda _: print) as own:
+            own(images)
 
 
 def test_nothing_is_left_behind_by_a_model_that_raises(net, pictures):
@@ -195,7 +196,7 @@ def test_nothing_is_left_behind_by_a_model_that_raises(net, pictures):
             read_feature_maps(black_box, pictures(2), feature_maps)
         with (
             pytest.raises(InputError, match="no layer"),
-            ActivationRecorder().on(black_box.model, ["stages.0", "nowhere"]),
+            hooked(black_box, ["stages.0", "nowhere"], lambda _: print),
         ):
             pass
 
