@@ -20,6 +20,7 @@ from .options import check_max_batch_size as check_max_batch_size
 from .preprocessing import Fit as Fit
 from .preprocessing import fit_image as fit_image
 from .preprocessing_inference import Preprocessing as Preprocessing
+from .repeated import RepeatedQueries as RepeatedQueries
 from .score_targets import DetectionScore as DetectionScore
 from .score_targets import SegmentationClass as SegmentationClass
 from .score_targets import Similarity as Similarity

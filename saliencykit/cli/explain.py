@@ -10,7 +10,15 @@ from rich.markup import escape
 
 from saliencykit.cli import explain_dataset, explain_video, workflows
 from saliencykit.cli.console import emit_json, number, print_table, progress, say
-from saliencykit.cli.options import AsJson, Device, Model, Seed, as_label, output_directory
+from saliencykit.cli.options import (
+    AsJson,
+    Device,
+    Model,
+    Repeats,
+    Seed,
+    as_label,
+    output_directory,
+)
 from saliencykit.core.errors import InputError
 
 
@@ -59,6 +67,7 @@ def explain(
     verify: Annotated[
         bool, typer.Option(help="Query the model with the mask kept and with it removed.")
     ] = True,
+    repeats: Repeats = 1,
     labels: explain_dataset.Labels = None,
     max_images: explain_dataset.MaxImages = None,
     batch_size: explain_dataset.BatchSize = 16,
@@ -75,7 +84,7 @@ def explain(
     video = explain_video.is_video(images, output)
     if not video and not explain_dataset.is_dataset(images):
         shared |= {"alternative": alternative, "verify": verify, "regions": regions}
-        shared["style"] = style
+        shared |= {"style": style, "repeats": repeats}
         _explain_images(images, label or [], against, **shared)
         return
     if len(label or []) > 1 or regions > 1 or (video and against):
@@ -88,6 +97,7 @@ def explain(
         explain_video.explain_video(images or [], fps=fps, smoothing=smoothing, **shared)
         return
     shared |= {"alternative": alternative, "verify": verify, "against": against}
+    shared["repeats"] = repeats
     shared |= {"labels": labels, "max_images": max_images, "batch_size": batch_size}
     shared |= {"map_dtype": map_dtype, "overlays": overlays, "num_workers": num_workers}
     explain_dataset.explain_dataset((images or [""])[0], resume=resume, **shared)

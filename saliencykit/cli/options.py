@@ -25,6 +25,9 @@ Model: TypeAlias = Annotated[str, typer.Option(help=_MODEL)]
 Device: TypeAlias = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1, mps.")]
 Seed: TypeAlias = Annotated[int, typer.Option(help="Random seed.", min=0)]
 BatchSize: TypeAlias = Annotated[int, typer.Option(help="Batch size.", min=1)]
+Repeats: TypeAlias = Annotated[
+    int, typer.Option(help="Queries to average, for models that are not deterministic.", min=1)
+]
 Resume: TypeAlias = Annotated[bool, typer.Option(help="Resume from existing results.")]
 AsJson: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON on stdout, and nothing else.")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from saliencykit.black_boxes.cached import CachedCopies
+from saliencykit.black_boxes.repeated import averaged
 from saliencykit.core import checks, rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
@@ -38,6 +39,7 @@ def explain_dataset(
     alternative: Alternative | str | None = None,
     label: Label | None = None,
     verify: bool = True,
+    repeats: int = 1,
     seed: int = 0,
     batch_size: int = 16,
     map_dtype: Precision = "uint8",
@@ -66,6 +68,7 @@ def explain_dataset(
         label: The class to explain for all images: an index, a name, or `top` for the model's top
             class. None: the class that the data set gives, or the top class where it gives none.
         verify: Query the model with the mask kept and with the mask replaced: two more passes.
+        repeats: As for `explain`.
         seed: Random seed, >= 0.
         batch_size: Images per batch, >= 1.
         map_dtype: Data type of the stored maps: `uint8` (accurate to 1/510) or `float16` (to
@@ -106,6 +109,7 @@ def explain_dataset(
             f"explain_dataset(map_dtype={map_dtype!r}): one of {', '.join(PRECISIONS)}."
         )
     black_box = as_black_box(model)
+    black_box = averaged(black_box, repeats)
     processes = Processes.of_this_launch(black_box.device)
     chosen = default_masker(black_box) if masker is None else as_masker(masker)
     if chosen.needs_gradient and not black_box.differentiable:

@@ -1,21 +1,25 @@
 """Worker: explains images of one size together; what fails alone is a row with its failure."""
 
 import time
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, final
 
 import torch
 from torch import Tensor
 
 from saliencykit.black_boxes.cached import CachedCopies
+from saliencykit.black_boxes.repeated import RepeatedQueries
 from saliencykit.core import rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.checks import name_of, reason_of
+from saliencykit.core.errors import ReliabilityWarning
 from saliencykit.core.masker import Masker
 from saliencykit.core.output import Output, reported
 from saliencykit.core.types import Labels, Logits, Mask
 from saliencykit.data.loaded_image import LoadedImage
+from saliencykit.explanation.doubts import random_answers
 from saliencykit.runs.batch_runner import BatchResult, explain_batch, run_batch
 from saliencykit.storage.explanation_rows import ExplainedRow, hexadecimal
 from saliencykit.storage.map_shards import Precision, packed
@@ -57,6 +61,7 @@ class Worker:
             own class, or the top class where it has none.
         seed: Random seed.
         precision: Data type of the stored maps.
+        tested: Not empty once the black box was tested for answers that differ.
     """
 
     black_box: CachedCopies
@@ -65,6 +70,7 @@ class Worker:
     label: int | Literal["top"] | None
     seed: int
     precision: Precision
+    tested: list[bool] = field(default_factory=list)
 
     def explain(self, images: Sequence[LoadedImage]) -> list[Explained]:
         """Images of one size, in their order; if something fails, each alone.
@@ -94,8 +100,13 @@ class Worker:
             chosen = [t if label is None else label for label, t in zip(own, top, strict=True)]
             return torch.tensor(chosen, dtype=torch.int64, device=logits.device)
 
-        started = time.perf_counter()
         moved = images.to(self.black_box.device)
+        if not self.tested:
+            self.tested.append(True)
+            repeated = isinstance(self.black_box.black_box, RepeatedQueries)
+            for message in [] if repeated else random_answers(self.black_box, moved[:1]):
+                warnings.warn(message, ReliabilityWarning, stacklevel=2)
+        started = time.perf_counter()
         result = explain_batch(
             self.black_box,
             self.masker,

@@ -1,5 +1,8 @@
 """Doubts: why an explanation should not be believed as it is, and what to write instead."""
 
+from saliencykit.black_boxes.repeated import answers_vary
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.types import Images
 from saliencykit.core.verdict import Verdict
 from saliencykit.explanation.result import Explanation
 from saliencykit.visualization.captions import as_text
@@ -31,6 +34,21 @@ def doubts(explanation: Explanation) -> list[str]:
             texts.setdefault(kind, text)
             rows.setdefault(kind, []).append(row)
     return [f"{_names(explanation, rows[kind])}: {text}." for kind, text in texts.items()]
+
+
+def random_answers(black_box: BlackBox, image: Images) -> list[str]:
+    """A message if two queries with one image give different answers.
+
+    Args:
+        black_box: The classifier.
+        image: (1, C, H, W) on its device.
+    """
+    if not answers_vary(black_box, image):
+        return []
+    return [
+        "the model answers the same query differently, so masks and verdicts are "
+        "noisy; write repeats=10 (--repeats 10) to average over ten queries."
+    ]
 
 
 def _doubts(explanation: Explanation, row: int) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, TypeAlias, final
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from saliencykit._version import __version__
 from saliencykit.black_boxes.contrast import Contrast
+from saliencykit.black_boxes.repeated import averaged
 from saliencykit.core import checks, rng
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
@@ -28,7 +29,7 @@ from saliencykit.core.types import Images, Labels, Logits, Target
 from saliencykit.data.images import ImageBatch, as_images
 from saliencykit.data.label_lookup import class_index_by_name, plain_label
 from saliencykit.explanation.disjoint_regions import explain_regions
-from saliencykit.explanation.doubts import doubts
+from saliencykit.explanation.doubts import doubts, random_answers
 from saliencykit.explanation.query_progress import Progress, reporting
 from saliencykit.explanation.result import Explanation
 from saliencykit.explanation.targeted import with_target
@@ -51,6 +52,7 @@ def explain(
     regions: int = 1,
     inputs: Literal["auto", "raw", "normalized"] = "auto",
     verify: bool = True,
+    repeats: int = 1,
     seed: int = 0,
     progress: Progress = False,
 ) -> Explanation:
@@ -79,6 +81,8 @@ def explain(
         inputs: What tensors contain: `raw`: RGB in [0, 1]; `normalized`: what `model(x)` takes;
             `auto`: `normalized` unless a BlackBox or a name was given. Image files are always raw.
         verify: Query the model with the mask kept and with the mask replaced.
+        repeats: Queries to average wherever the model is queried, for models that are not
+            deterministic; see `RepeatedQueries`.
         seed: Random seed. An image gets the same mask alone and in a batch.
         progress: Show a progress bar (tqdm; a widget in notebooks)? Or a function, called after each
             query with the numbers of evaluations so far and of all, or None where that is unknown.
@@ -95,7 +99,8 @@ def explain(
         ContractError: The model or a plugin returned what its contract forbids.
 
     Warns:
-        ReliabilityWarning: A mask is constant, or its verdict is `neither` or `saturated`.
+        ReliabilityWarning: A mask is constant, or its verdict is `neither` or `saturated`; or the
+            model answers the same query differently.
 
     Example:
         >>> from torch import nn
@@ -117,6 +122,7 @@ def explain(
     if target is not None:
         black_box = with_target(black_box, target)
         label = target.label if isinstance(target, Contrast) and label is None else label
+    black_box = averaged(black_box, repeats)
     chosen = default_masker(black_box, regions) if masker is None else as_masker(masker)
     chosen = chosen.bound_to(black_box, inputs=batch.inputs)
     fill = as_alternative("blur" if alternative is None else alternative).for_black_box(black_box)
@@ -125,7 +131,7 @@ def explain(
     if not isinstance(regions, int) or regions < 1:
         raise InputError(f"explain(regions={regions!r}): a number of regions, 1 or more.")
     labels = _label_lists(label, len(batch))
-    run = _Run(black_box, chosen, batch, labels, regions, fill, verify, seed)
+    run = _Run(black_box, chosen, batch, labels, regions, fill, verify, seed, repeats)
     counted = reporting(black_box, progress, run.evaluations())
     with rng.isolated(black_box.device), counted as queried:
         run = replace(run, black_box=queried)
@@ -163,7 +169,7 @@ def explain(
         output=black_box.output,
         provenance=provenance,
     )
-    for message in doubts(explanation):
+    for message in [*run.messages, *doubts(explanation)]:
         warnings.warn(message, ReliabilityWarning, stacklevel=2)
     return explanation
 
@@ -181,10 +187,14 @@ class _Run:
     fill: Alternative
     verify: bool
     seed: int
+    repeats: int
+    messages: list[str] = field(default_factory=list)
 
     def explain(self, rows: Sequence[int]) -> list[dict[str, Tensor]]:
         """The tensors of an Explanation for each of these neighboring rows."""
         images = self.batch.images[rows[0] : rows[-1] + 1].to(self.black_box.device)
+        if rows[0] == 0 and self.repeats == 1:
+            self.messages[:] = random_answers(self.black_box, images[:1])
         results = explain_regions(
             self.black_box,
             self.masker,
@@ -210,7 +220,8 @@ class _Run:
         if known is None:
             return None
         masks = sum(map(self.masks, range(len(self.batch))))
-        return masks * (known + 3 * self.verify) + len(self.batch)
+        tested = 2 * (self.repeats == 1)
+        return masks * (known + 3 * self.verify) + len(self.batch) + tested
 
     def masks(self, row: int) -> int:
         """The number of masks of an image."""
@@ -266,9 +277,8 @@ def default_masker(black_box: BlackBox, regions: int = 1) -> Masker:
     One of several regions need not hold all evidence: `iterative` then only keeps.
     """
     keeping = ":objective=sufficient" if regions > 1 else ""
-    return trained_masker(black_box) or as_masker(
-        f"iterative{keeping}" if black_box.differentiable else "rise"
-    )
+    trained = None if black_box.module is None else trained_masker(black_box)
+    return trained or as_masker(f"iterative{keeping}" if black_box.differentiable else "rise")
 
 
 def _label_lists(label: object, count: int) -> list[Sequence[object]]:

@@ -1,0 +1,103 @@
+"""RepeatedQueries: a model that answers differently each time, averaged."""
+
+from math import log
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from saliencykit.core import checks, rng
+from saliencykit.core.black_box import BlackBox
+from saliencykit.core.black_box_wrapper import BlackBoxWrapper
+from saliencykit.core.types import Images, Logits
+from saliencykit.networks.tolerance import close_to_rounding
+
+
+@final
+class RepeatedQueries(BlackBoxWrapper):
+    """A black box whose probabilities are the mean over several queries.
+
+    For models that are not deterministic: dropout or noise left on by design, services that sample.
+    A mask explains the mean answer; every query costs `repeats` queries. With `output="score"` the
+    scores are averaged. Maskers that read a model's layers, such as class activation maps, do not
+    work with it.
+
+    Args:
+        black_box: The black box inside.
+        repeats: Number of queries, >= 1.
+
+    Raises:
+        InputError: `repeats` is not a whole number >= 1.
+
+    Example:
+        >>> from saliencykit.testing import Counting, PlantedEvidence
+        >>> counting, images = Counting(PlantedEvidence()), torch.rand(2, 3, 16, 16)
+        >>> logits = RepeatedQueries(counting, repeats=3)(images)
+        >>> counting.num_images, torch.allclose(logits, counting(images).log_softmax(1), atol=1e-5)
+        (6, True)
+    """
+
+    def __init__(self, black_box: BlackBox, repeats: int) -> None:
+        super().__init__(black_box)
+        self.module = None  # whoever reads layers expects one forward pass per query
+        self.repeats = repeats
+        checks.whole_numbers(self, "repeats")
+
+    def __repr__(self) -> str:
+        """That of the black box inside, and the number."""
+        return f"RepeatedQueries({self.black_box!r}, repeats={self.repeats})"
+
+    def optimized_for(self, images: Images) -> BlackBox:
+        """The optimized copy, repeated as often."""
+        return RepeatedQueries(self.black_box.optimized_for(images), self.repeats)
+
+    def without_preprocessing(self) -> BlackBox:
+        """The black box without its preprocessing, repeated as often."""
+        return RepeatedQueries(self.black_box.without_preprocessing(), self.repeats)
+
+    def logits(self, images: Images) -> Logits:
+        """The logits of the mean probabilities."""
+        answers = torch.stack([_answer(self.black_box, images, n) for n in range(self.repeats)])
+        if self.output == "score":
+            return answers.mean(0)
+        if self.output == "sigmoid":
+            return _log_mean(F.logsigmoid(answers)) - _log_mean(F.logsigmoid(-answers))
+        return _log_mean(answers.log_softmax(2))
+
+
+def averaged(black_box: BlackBox, repeats: int) -> BlackBox:
+    """The black box itself for one query, else its mean over `repeats` queries.
+
+    Raises:
+        InputError: `repeats` is not a whole number >= 1.
+    """
+    return black_box if repeats == 1 else RepeatedQueries(black_box, repeats)
+
+
+def answers_vary(black_box: BlackBox, image: Images) -> bool:
+    """Do two queries with the same image differ by more than rounding?
+
+    Args:
+        black_box: The classifier.
+        image: (1, C, H, W) on its device.
+    """
+    with torch.no_grad():
+        first, second = (_answer(black_box, image, number) for number in range(2))
+    return not close_to_rounding(first, second)
+
+
+def _answer(black_box: BlackBox, images: Images, number: int) -> Logits:
+    """The answer to one of several queries; torch's global state, which it draws from, is put back.
+
+    A torch module draws the same numbers in every query, because queries leave that state as it
+    was. Here each one starts from its own, and the mean is a function of the images.
+    """
+    with rng.isolated(black_box.device):
+        torch.manual_seed(number)
+        return black_box(images)
+
+
+def _log_mean(logs: Tensor) -> Tensor:
+    """`log(mean(exp(logs)))` over the first dimension."""
+    return logs.logsumexp(0) - log(len(logs))
