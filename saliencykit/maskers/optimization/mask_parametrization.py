@@ -43,11 +43,11 @@ class Parametrization(ABC):
         """
 
 
-def low_discrepancy(index: int) -> float:
-    """A sequence in [0, 1): multiples of the golden ratio modulo 1, which cover it evenly however
-    many are taken.
+def low_discrepancy(index: int, ratio: float = _GOLDEN_RATIO) -> float:
+    """A sequence in [0, 1): multiples of the ratio, by default golden, modulo 1, which cover it
+    evenly however many are taken.
     """
-    return (index + 1) * _GOLDEN_RATIO % 1
+    return (index + 1) * ratio % 1
 
 
 @final

@@ -119,14 +119,14 @@ def test_a_finished_image_leaves_the_batch_and_keeps_its_mask():
     mask = masker(counting, images, labels, generator=seeded())
     empty = masker(black_box, images[1:], labels[1:], generator=seeded())
     assert (mask[1:] - empty).abs().max() < 1e-5
-    assert counting.num_images < 60 * 4 + 32
+    assert counting.num_images < 400  # 546 if it stayed: two descents of 60 steps
 
 
 def test_without_tolerance_all_steps_run():
     black_box = Counting(PlantedEvidence())
     images, labels = PlantedEvidence().examples(1, generator=seeded())
     Iterative(steps=30, tolerance=0.0)(black_box, images, labels, generator=seeded())
-    assert black_box.num_images == 30 * 2 + 8 * 2
+    assert black_box.num_images == 30 * 2 + 8 * 2 + 1
 
 
 @pytest.mark.parametrize("size", [(4, 4), (5, 7), (16, 9), (1, 1), (1, 6)])
@@ -244,13 +244,13 @@ def test_all_objectives_but_keep_and_drop_penalize_area():
 
 def test_shifting_replicates_edges():
     maps = torch.rand(2, 3, 5, 6, generator=seeded())
-    moved = _shifted(maps, torch.tensor([[1, -2], [0, 0]]))
+    moved = _shifted(maps, 1, -2)
     for y in range(5):
         for x in range(6):
             assert torch.equal(
-                moved[0, :, y, x], maps[0, :, min(max(y - 1, 0), 4), min(max(x + 2, 0), 5)]
+                moved[:, :, y, x], maps[:, :, min(max(y - 1, 0), 4), min(max(x + 2, 0), 5)]
             )
-    assert torch.equal(moved[1], maps[1])
+    assert torch.equal(_shifted(maps, 0, 0), maps)
 
 
 def test_meaningful_perturbation_is_the_published_setting():
