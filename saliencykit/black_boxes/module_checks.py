@@ -1,5 +1,7 @@
 """What a torch module must have to be explained, and why it failed on images."""
 
+import re
+
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -8,7 +10,9 @@ from saliencykit.core.checks import first_line, name_of
 from saliencykit.core.errors import InputError
 from saliencykit.core.types import Images
 
-_QUANTIZED = ("torch.ao.nn.", "torch.nn.quantized", "torch.nn.intrinsic")
+# torch.ao.nn.quantized, torch.ao.nn.intrinsic.quantized and their older names; not those of
+# quantization-aware training, which compute with floats
+_QUANTIZED = re.compile(r"torch\.(ao\.)?nn\.(\w+\.)*quantized")
 
 
 def check_weights(model: nn.Module) -> None:
@@ -39,7 +43,7 @@ def is_quantized(model: nn.Module) -> bool:
         >>> is_quantized(nn.Linear(2, 2))
         False
     """
-    return any(type(module).__module__.startswith(_QUANTIZED) for module in model.modules())
+    return any(_QUANTIZED.match(type(module).__module__) for module in model.modules())
 
 
 def reason_of_failure(

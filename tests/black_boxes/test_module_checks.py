@@ -59,6 +59,16 @@ def test_an_ordinary_model_is_not_quantized() -> None:
     assert not is_quantized(Net())
 
 
+def test_quantization_aware_training_has_gradients() -> None:
+    net = Net().train()
+    net.features = torch.ao.quantization.fuse_modules_qat(net.features, [["0", "1"]])
+    net.qconfig = torch.ao.quantization.get_default_qat_qconfig("fbgemm")
+    prepared = torch.ao.quantization.prepare_qat(net)
+    prepared(image())
+    assert not is_quantized(prepared)
+    assert explain(prepared, image(), 2, masker="gradient").mask.max() == 1
+
+
 def test_a_missing_input_and_a_volume_are_recognized() -> None:
     class Two(nn.Module):
         def forward(self, x, y):
