@@ -8,6 +8,7 @@ import importlib
 import inspect
 import re
 import textwrap
+from enum import Enum
 from pathlib import Path
 
 import pytest
@@ -110,8 +111,12 @@ def entries(thing, *words):
 
 
 def parameters(thing):
-    """The parameters of a function or constructor; none for an abstract class without one."""
+    """The parameters of a function or constructor; none for an enumeration and for an abstract
+    class without a constructor.
+    """
     if inspect.isabstract(thing) and "__init__" not in vars(thing):
+        return set()
+    if inspect.isclass(thing) and issubclass(thing, Enum):
         return set()
     return set(inspect.signature(thing).parameters) - {"self", "cls"}
 

@@ -41,8 +41,8 @@ class RelativeScores:
 
     Example:
         >>> relative = RelativeScores(torch.tensor([[30.0]]), torch.tensor([[70.0]]))
-        >>> relative.logits(torch.tensor([[30.0], [50.0], [60.0]])).flatten().tolist()
-        [2.0, 0.0, -1.0]
+        >>> relative.logits(torch.tensor([[30.0], [40.0], [60.0]])).flatten().tolist()
+        [2.0, 1.0, -1.0]
     """
 
     whole: Logits
@@ -70,6 +70,9 @@ class RelativeScores:
 
         Args:
             scores: (n * B, K): n times the images in their order, or any number of edits of one.
+
+        Raises:
+            ContractError: The number of scores is not a multiple of the number of images.
         """
         count = len(self.whole)
         if len(scores) % count:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from torch import Generator
+from torch import Generator, Tensor
 
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of
@@ -88,5 +88,5 @@ class OnSurrogate(Masker):
         output = self.masker.attribute(
             surrogate, images.to(device), labels.to(device), generator=generator
         )
-        maps = {k: v.to(images.device) for k, v in vars(output).items() if v is not None}
+        maps = {k: v.to(images.device) for k, v in vars(output).items() if isinstance(v, Tensor)}
         return MaskerOutput(**maps)

@@ -26,8 +26,8 @@ class FeatureMap:
         side: h and w for the image size it was recorded with.
         prefix: With `tokens`: the number of tokens before those of the grid.
         suffix: With `tokens`: the number of tokens after those of the grid.
-        call, calls: Which of the layer's calls in one forward pass it is, from 0, and how many
-            there are.
+        call: Which of the layer's calls in one forward pass it is, from 0.
+        calls: How many calls of the layer there are in one forward pass.
         image_size: Height and width of the images it was recorded with; None: not known.
         offset: How far below and to the right of an even grid on the image the positions are, in
             pixels of these images.

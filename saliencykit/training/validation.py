@@ -171,13 +171,21 @@ def top(mask: Mask, area: float) -> Mask:
 
 
 def has_fakes(black_box: BlackBox) -> bool:
-    """Can a label be absent from an image? Scores are of every image, and so is a single class."""
+    """Can a label be absent from an image? Scores are of every image, and so is a single class.
+
+    Args:
+        black_box: The classifier.
+    """
     return black_box.output != "score" and black_box.num_classes > 1
 
 
 def absent_labels(logits: Logits, output: Output) -> Tensor | None:
     """Labels that the classifier denies, (B, K) bool on the CPU; None where classes exclude each
     other, so that all but one are absent.
+
+    Args:
+        logits: (B, K).
+        output: What a column means.
     """
     return (logits <= 0).cpu() if output == "sigmoid" else None
 
