@@ -1,7 +1,7 @@
 """OnSurrogate: any masker for a query-only black box, by way of its surrogate."""
 
-from dataclasses import dataclass
-from typing import ClassVar, final
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, final
 
 from torch import Generator, Tensor
 
@@ -88,5 +88,6 @@ class OnSurrogate(Masker):
         output = self.masker.attribute(
             surrogate, images.to(device), labels.to(device), generator=generator
         )
-        maps = {k: v.to(images.device) for k, v in vars(output).items() if isinstance(v, Tensor)}
-        return MaskerOutput(**maps)
+        tensors = {k: v for k, v in vars(output).items() if isinstance(v, Tensor)}
+        maps: dict[str, Any] = {k: v.to(images.device) for k, v in tensors.items()}
+        return replace(output, **maps)

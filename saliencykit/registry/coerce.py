@@ -11,7 +11,7 @@ from saliencykit.black_boxes.unsupported_files import unsupported_model_hint
 from saliencykit.core.alternative import Alternative
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.checks import name_of, reason_of
-from saliencykit.core.errors import InputError, RegistryError
+from saliencykit.core.errors import ContractError, InputError, RegistryError
 from saliencykit.core.masker import Masker, TrainedMaskerFactory
 from saliencykit.core.metric import Metric
 from saliencykit.core.objective import Objective, Term
@@ -103,11 +103,18 @@ def trained_masker(black_box: BlackBox) -> Masker | None:
     for full, factory in registry().names("masker").items():
         try:
             if isinstance(factory, TrainedMaskerFactory) and factory.fits(black_box):
-                return cast(Masker, registry().create("masker", full))
+                return _made_by(factory)
         except (Exception, SystemExit) as error:  # a broken plugin never breaks the host
             reason = reason_of(error)
             warnings.warn(f"the trained masker {full} cannot be used: {reason}", stacklevel=3)
     return None
+
+
+def _made_by(factory: TrainedMaskerFactory) -> Masker:
+    masker: object = factory()
+    if isinstance(masker, Masker):
+        return masker
+    raise ContractError(f"its factory returned {name_of(masker)}; expected a Masker.")
 
 
 def as_alternative(alternative: Alternative | str) -> Alternative:

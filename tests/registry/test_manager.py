@@ -342,7 +342,7 @@ def test_a_plugin_whose_wrap_model_fails_is_left_out(plugins):
         ("raise SystemExit(3)", "return 3", "SystemExit: 3"),
         ("return True", "raise OSError('no file')", "OSError: no file"),
         ("return True", "raise SystemExit", "SystemExit: no message"),
-        ("return True", "return 3", "the factory of bad/mine returned int; expected a Masker"),
+        ("return True", "return 3", "its factory returned int; expected a Masker"),
     ],
 )
 def test_a_trained_masker_that_fails_is_named_and_not_used(plugins, monkeypatch, fits, call, words):

@@ -1,6 +1,7 @@
 """check_term: everything that the library relies on of a term."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -69,20 +70,27 @@ def check_term(term: Term) -> None:
     is_part(term, Term, KIND, OWN_CALL, who)
     for size, dtype in zip(SIZES, (torch.float32, torch.float64), strict=True):
         trial = _trial(size, dtype)
-        tensors = {f.name: getattr(trial, f.name) for f in fields(trial)}
+        tensors = _tensors(trial)
         case = Case(who, {f"trial.{name}": value for name, value in tensors.items()})
-        with case.lending(GIVES_BACK, **tensors), case.expecting(PENALTY, "one float per image"):
+        with (
+            case.lending(GIVES_BACK, None, **tensors),
+            case.expecting(PENALTY, "one float per image"),
+        ):
             penalty = term(trial).detach().clone()
         _check_penalty(term, trial, penalty, case)
         _check_slope(term, trial, case)
 
 
+def _tensors(trial: Trial) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in vars(trial).items() if isinstance(value, torch.Tensor)}
+
+
 def _check_penalty(term: Term, trial: Trial, penalty: PerImage, case: Case) -> None:
     close = CLOSE * float(penalty.abs().max().clamp_min(1.0))
-    tensors = {f.name: getattr(trial, f.name) for f in fields(trial)}
 
     def penalty_of(some: torch.Tensor) -> PerImage:
-        return term(Trial(**{name: value[some] for name, value in tensors.items()}))
+        rows: dict[str, Any] = {name: value[some] for name, value in _tensors(trial).items()}
+        return term(replace(trial, **rows))
 
     case.same(REPEATS, penalty, term(trial), close, how="a second time")
     case.rows(ROWS, penalty_of, penalty, close)
