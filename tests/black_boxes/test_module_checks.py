@@ -10,6 +10,9 @@ from saliencykit.core.errors import GradientError, InputError
 from saliencykit.networks.model_fingerprint import fingerprint
 from tests.model_kinds import Net, _dynamic_int8, _lazy, _meta, _static_int8, image
 
+# static quantization takes seconds to build
+INT8 = [_dynamic_int8, pytest.param(_static_int8, marks=pytest.mark.slow)]
+
 
 def test_a_lazy_module_is_not_given_its_shapes_by_an_explanation() -> None:
     model = _lazy()
@@ -31,7 +34,7 @@ def test_weights_on_meta_have_no_values() -> None:
     explain(model, image(), masker="gradient")
 
 
-@pytest.mark.parametrize("build", [_static_int8, _dynamic_int8])
+@pytest.mark.parametrize("build", INT8)
 def test_a_quantized_model_is_query_only(build) -> None:
     model = build()
     assert is_quantized(model)
@@ -42,7 +45,7 @@ def test_a_quantized_model_is_query_only(build) -> None:
     assert "Rise" in answer.provenance["masker"]
 
 
-@pytest.mark.parametrize("build", [_static_int8, _dynamic_int8])
+@pytest.mark.parametrize("build", INT8)
 def test_a_fingerprint_sees_the_weights_of_a_quantized_model(build) -> None:
     first, second, other = (TorchBlackBox(build()) for _ in range(3))
     assert fingerprint(first) == fingerprint(second)
