@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from saliencykit.core import checks, rng
+from saliencykit.core import checks
 from saliencykit.core.black_box import BlackBox
 from saliencykit.core.black_box_wrapper import BlackBoxWrapper
 from saliencykit.core.types import Images, Logits
@@ -93,7 +93,8 @@ def _answer(black_box: BlackBox, images: Images, number: int) -> Logits:
     A torch module draws the same numbers in every query, because queries leave that state as it
     was. Here each one starts from its own, and the mean is a function of the images.
     """
-    with rng.isolated(black_box.device):
+    devices = [black_box.device] if black_box.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):  # unlike `rng.isolated` it keeps the grad mode
         torch.manual_seed(number)
         return black_box(images)
 

@@ -116,7 +116,7 @@ def test_the_same_seed_gives_the_same_mask_although_the_model_draws():
     torch.random.set_rng_state(state)
 
 
-@pytest.mark.parametrize("masker", ["rise:samples=16", "iterative:steps=2", "occlusion"])
+@pytest.mark.parametrize("masker", ["rise:samples=16", "gradient", "occlusion"])
 def test_a_deterministic_model_has_the_same_mask_with_repeats(masker):
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -134,6 +134,13 @@ def test_maskers_that_read_layers_say_that_they_cannot():
         explain("demo", demo_image(), masker="cam", repeats=2)
     answer = explain("demo", demo_image(), repeats=2, verify=False)
     assert answer.provenance["masker"].startswith("Iterative(")
+
+
+def test_queries_keep_the_grad_mode():
+    black_box, image = RepeatedQueries(dropout_box(), 2), torch.rand(1, 3, 16, 16)
+    with torch.no_grad():
+        assert not black_box(image).requires_grad
+    assert black_box(image.requires_grad_()).requires_grad
 
 
 def test_every_query_is_repeated_in_the_optimized_copy_too():

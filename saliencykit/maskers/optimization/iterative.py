@@ -51,16 +51,21 @@ _MOMENTUM = 0.9  # of the running mean of the grid, which is the result: about t
 class Iterative(Masker):
     """A mask optimized for one image, by gradient descent on queries with masked images.
 
-    By default it optimizes a ranking of the pixels instead of one mask: each step draws an area and
-    new fills, keeps the best pixels up to that area in one edit and removes them in another, and
-    moves the ranking so that the first shows the label more and the second less. The result is the
-    nested mask of the area for which `kept - dropped - area` is largest, with both probabilities
-    relative to the largest kept one; the ranking itself is in the attributions.
+    By default it optimizes a ranking of the pixels instead of one mask: each step takes an area and
+    a fill, keeps the best pixels up to that area in one edit and removes them in another, and moves
+    the ranking so that the first shows the label more and the second less. It starts from the class
+    activation map where the model has one. Areas, shifts and fills are evenly spaced instead of
+    drawn, so another seed gives nearly the same mask.
+
+    The result is a nested mask for whose area `kept - dropped - area` is large, with at least half
+    of the label kept and half removed, under a blur that no gradient was taken with (`MaskChoice`).
+    Where no area of the range does that, the descent starts again from a blank ranking, and then
+    larger areas are tried. The ranking itself is in the attributions.
 
     Good: any differentiable model, any class, no training. Bad: cost, two queries with gradients
-    per step and image; outlines, because the grid is coarse on purpose. Optimizing many free values
+    per step and image, twice as many where it starts again; outlines, because the grid is coarse on purpose. Optimizing many free values
     against one fill finds adversarial static: gray noise with perfect scores under that fill and
-    none under another. A coarse grid, random areas, and an optimizer that sums up what trials agree
+    none under another. A coarse grid, many areas, and an optimizer that sums up what trials agree
     on prevent it here.
 
     Args:
@@ -70,10 +75,10 @@ class Iterative(Masker):
         grid_size: Values per side of the mask, >= 1; at most the pixels of the image.
         lr: Length of a step, > 0: in the free mask's logits, or root mean square over the grid of
             the ranking.
-        areas: Smallest and largest area of the nested masks, 0 < a <= b < 1. Not used by a free
-            mask.
+        areas: Smallest and largest area of the nested masks, 0 < a <= b < 1; a mask is larger where
+            none of these is confirmed, unless both are the same. Not used by a free mask.
         edge_width: Width of a nested mask's edge in standard deviations of the ranking, > 0.
-        alternative: What replaces pixels outside the mask; drawn for each edit.
+        alternative: What replaces pixels outside the mask. The fills of a `Choice` take turns.
         fills_per_step: Trials per step, each with its own fills, >= 1.
         jitter: Maximum shift of the masked image as a fraction of its sides, in [0, 0.5); edges are
             replicated.
