@@ -315,27 +315,27 @@ PAIRS = {
     "integrated-gradients": Pair(
         "Captum IntegratedGradients",
         lambda case: case.steps,
-        (1.8, 1.3),
+        (2, 1.3),
         captum_integrated,
         dear=True,
     ),
     "smoothgrad": Pair(
         "Captum NoiseTunnel of Saliency, 4 at once",
         lambda case: case.steps,
-        (1, 1),
+        (1.3, 1),
         captum_smoothgrad,
         dear=True,
     ),
     "gradient": Pair(
         "Captum Saliency",
         lambda case: 1,
-        (0.97, 0.97),
+        (1, 0.97),
         captum_gradient("Saliency", "gradient", "max"),
     ),
     "input-x-gradient": Pair(
         "Captum InputXGradient",
         lambda case: 1,
-        (0.97, 0.97),
+        (1, 0.97),
         captum_gradient("InputXGradient", "input-x-gradient", "sum"),
     ),
     "guided-backprop": Pair(

@@ -38,7 +38,7 @@ class ClassActivationMap(Masker):
             `model.named_modules()`; or several names. None: the layer that `find_target_layer`
             chooses.
         scales: Input sizes to average over, as factors of the image's sides: each > 0. `(1, 1.4,
-            2)` localizes better and costs seven times as much. Only for models that take images of
+            2)` gives finer maps and costs seven times as much. Only for models that take images of
             several sizes.
 
     Raises:
