@@ -93,7 +93,7 @@ def trials(draw: st.DrawFn, *, num_classes: int = 4, reach: float = 50.0, most: 
     kept, dropped = ((2 * draw(_maps((count, num_classes))) - 1) * reach for _ in range(2))
     real = torch.tensor(
         draw(st.lists(st.booleans(), min_size=count, max_size=count)),
-        dtype=torch.float32,
+        dtype=torch.bool,
         device="cpu",
     )
     mask = draw(masks(batch=count, size=size))

@@ -188,15 +188,16 @@ def _wrapped(model: nn.Module) -> BlackBox:
 
 
 def _check_borrowed_model(masker: Masker, who: str) -> None:
-    model = small_network().train()
-    model[1].eval()
-    model[0].weight.requires_grad_(False)
-    model[7].bias.grad = torch.ones(4, dtype=torch.float32, device="cpu")
     images, labels = PlantedEvidence().examples(2, generator=seeded(1))
     given = {"images": images, "labels": labels, "black_box": "TorchBlackBox(small_network(), ...)"}
     case = Case(who, given)
-    with (
-        case.lending(GIVES_BACK, model, images=images, labels=labels),
-        case.expecting(MASKS, "a mask"),
-    ):
-        masker(_wrapped(model), images, labels, generator=seeded(0))
+    for training in (True, False):  # in training mode a copy runs, which hides what it changes
+        model = small_network().train(training)
+        model[1].eval()
+        model[0].weight.requires_grad_(False)
+        model[7].bias.grad = torch.ones(4, dtype=torch.float32, device="cpu")
+        with (
+            case.lending(GIVES_BACK, model, images=images, labels=labels),
+            case.expecting(MASKS, "a mask"),
+        ):
+            masker(_wrapped(model), images, labels, generator=seeded(0))
