@@ -63,10 +63,10 @@ class Iterative(Masker):
     larger areas are tried. The ranking itself is in the attributions.
 
     Good: any differentiable model, any class, no training. Bad: cost, two queries with gradients
-    per step and image, twice as many where it starts again; outlines, because the grid is coarse on purpose. Optimizing many free values
-    against one fill finds adversarial static: gray noise with perfect scores under that fill and
-    none under another. A coarse grid, many areas, and an optimizer that sums up what trials agree
-    on prevent it here.
+    per step and image, twice as many where it starts again; outlines, because the grid is coarse on
+    purpose. Optimizing many free values against one fill finds adversarial static: gray noise with
+    perfect scores under that fill and none under another. A coarse grid, many areas, and an
+    optimizer that sums up what trials agree on prevent it here.
 
     Args:
         objective: What is minimized. One that penalizes area (`paper-mean`, `authors`) gets a free
