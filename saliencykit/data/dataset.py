@@ -16,7 +16,7 @@ from saliencykit.core.errors import InputError
 from saliencykit.core.metric import Sample
 from saliencykit.data.annotations import visible_boxes
 from saliencykit.data.batches import Batch, few_images, make_batches
-from saliencykit.data.decoding_budget import DECODING, pixel_count, reduced
+from saliencykit.data.decoding_budget import DECODING, reduced
 from saliencykit.data.description import describe_source
 from saliencykit.data.file_key import file_key, is_replaced
 from saliencykit.data.images import as_images
@@ -303,7 +303,7 @@ class Dataset:
             label = None
             if self.use_labels and record.label is not None:
                 label = class_index(record.label, self.black_box, self.classes)
-            with DECODING.held(pixel_count(record.image)):
+            with DECODING.block():
                 read = as_images(record.image, self.black_box, inputs="raw")
             if len(read) != 1:
                 raise InputError(f"{name} is {len(read)} images; expected one.")

@@ -1,18 +1,14 @@
 """The decoding budget: threads together decode no more pixels at once than fit into memory."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from threading import Condition
+from threading import Condition, local
 from typing import final
 
 from PIL import Image
 
-from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry
-from saliencykit.storage.image_formats import opened_image
 
 _PIXELS = 2**26  # decoded at once: some 12 bytes each until the image has the model's size
 _SHOWN = 2**22  # pixels of a source image that is kept for its overlay
@@ -27,45 +23,49 @@ class DecodingBudget:
 
     Example:
         >>> budget = DecodingBudget(100)
-        >>> with budget.held(60), budget.held(40):
+        >>> with budget.block():
+        ...     budget.claim(60)
         ...     budget.used
-        100
+        60
+        >>> budget.used
+        0
     """
 
     def __init__(self, pixels: int) -> None:
         self.pixels, self.used, self._changed = pixels, 0, Condition()
+        self._thread = local()
 
     @contextmanager
-    def held(self, pixels: int) -> Iterator[None]:
-        """In this block so many pixels are decoded; waits until they fit into the budget.
-
-        Args:
-            pixels: Of the image, >= 0.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: not self.used or self.used + pixels <= self.pixels)
-            self.used += pixels
+    def block(self) -> Iterator[None]:
+        """What this thread claims in this block is given back at its end."""
+        self._thread.claimed = 0
         try:
             yield
         finally:
             with self._changed:
-                self.used -= pixels
+                self.used -= self._thread.claimed
                 self._changed.notify_all()
+            del self._thread.claimed
+
+    def claim(self, pixels: int) -> None:
+        """Wait until so many pixels fit into the budget; outside of a block nothing is counted.
+
+        Args:
+            pixels: Of the image that is decoded next, >= 0.
+        """
+        own = getattr(self._thread, "claimed", None)
+        if own is None:
+            return
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self.used == own or self.used + pixels <= self.pixels  # or no other thread
+            )
+            self.used += pixels
+        self._thread.claimed = own + pixels
 
 
 DECODING = DecodingBudget(_PIXELS)
 """Of this process."""
-
-
-def pixel_count(image: object) -> int:
-    """The pixels of an image file, from its header; 0 for anything else."""
-    if not isinstance(image, str | os.PathLike):
-        return 0
-    try:
-        with opened_image(Path(image).expanduser()) as opened:
-            return opened.width * opened.height
-    except InputError:  # opening it for good says why
-        return 0
 
 
 def reduced(image: Image.Image, geometry: Geometry | None) -> tuple[Image.Image, Geometry | None]:

@@ -7,6 +7,7 @@ from PIL import Image, ImageOps
 
 from saliencykit.black_boxes.pil_modes import declared_white
 from saliencykit.core.errors import InputError
+from saliencykit.data.decoding_budget import DECODING
 from saliencykit.storage.image_formats import opened_image
 
 
@@ -32,6 +33,7 @@ def open_image(path: Path) -> Image.Image:
     if size == 0:
         raise InputError(f"{str(path)!r} is empty (0 bytes).")
     with opened_image(path) as image:
+        DECODING.claim(image.width * image.height)
         image.load()
         return upright_image(image, repr(str(path)))
 

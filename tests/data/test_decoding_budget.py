@@ -10,17 +10,20 @@ import pytest
 import torch
 from PIL import Image
 
+from saliencykit.core.errors import InputError
 from saliencykit.core.geometry import Geometry
-from saliencykit.data import decoding_budget
+from saliencykit.data import decoding_budget, image_files
 from saliencykit.data.dataset import Dataset
-from saliencykit.data.decoding_budget import DecodingBudget, pixel_count, reduced
+from saliencykit.data.decoding_budget import DecodingBudget, reduced
+from saliencykit.data.image_files import open_image
 
 
 def test_threads_stay_within_the_budget_and_a_larger_image_is_alone():
     budget, most, together = DecodingBudget(100), [], []
 
     def decode(pixels):
-        with budget.held(pixels):
+        with budget.block():
+            budget.claim(pixels)
             most.append(budget.used)
             if pixels > 100:
                 together.append(budget.used)
@@ -38,18 +41,25 @@ def test_threads_stay_within_the_budget_and_a_larger_image_is_alone():
     assert max(used for used in most if used != 250) <= 100
 
 
-def test_an_error_gives_its_pixels_back():
+def test_an_error_gives_its_pixels_back(tmp_path, monkeypatch):
     budget = DecodingBudget(10)
-    with pytest.raises(ZeroDivisionError), budget.held(10):
-        _ = 1 / 0
+    monkeypatch.setattr(image_files, "DECODING", budget)
+    Image.new("RGB", (4, 4)).save(tmp_path / "damaged.bmp")
+    (tmp_path / "damaged.bmp").write_bytes((tmp_path / "damaged.bmp").read_bytes()[:-9])
+    with pytest.raises(InputError), budget.block():
+        open_image(tmp_path / "damaged.bmp")
     assert budget.used == 0
 
 
-def test_pixels_are_counted_from_the_header(tmp_path):
-    Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg")
-    (tmp_path / "b.jpg").write_bytes(b"damaged")
-    counts = [pixel_count(each) for each in (tmp_path / "a.jpg", str(tmp_path / "b.jpg"), "no", 3)]
-    assert counts == [600, 0, 0, 0]
+def test_a_thread_may_claim_twice_and_nothing_outside_of_a_block():
+    budget = DecodingBudget(10)
+    budget.claim(7)
+    assert budget.used == 0
+    with budget.block():
+        budget.claim(8)
+        budget.claim(8)  # no other thread decodes: it does not wait for itself
+        assert budget.used == 16
+    assert budget.used == 0
 
 
 def test_a_reduced_source_shows_the_mask_in_the_same_place(monkeypatch):
