@@ -68,8 +68,8 @@ class MaskChoice:
     @staticmethod
     def of(batch: Batch, masks: NestedMasks, grid: Tensor) -> "MaskChoice":
         """Choose among areas of the range of `masks`."""
-        areas = torch.linspace(*masks.areas, _CANDIDATES, dtype=torch.float64).tolist()
-        return MaskChoice._among(areas, batch, masks, grid)
+        areas = torch.linspace(*masks.areas, _CANDIDATES, dtype=torch.float64, device="cpu")
+        return MaskChoice._among(areas.tolist(), batch, masks, grid)
 
     @staticmethod
     @torch.no_grad()
