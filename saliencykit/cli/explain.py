@@ -3,7 +3,7 @@
 import time
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 from rich.markup import escape
@@ -30,24 +30,26 @@ class Style(Enum):
     KEPT = "kept"
 
 
+Inputs: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Argument(help="Image files, or one directory, CSV file or video. Default: a demo photo."),
+]
+Classes: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Class to explain, by index or name; repeatable. Default: the predicted class."
+    ),
+]
+Against: TypeAlias = Annotated[
+    str | None, typer.Option(help="Why the class rather than this one, an index or a name.")
+]
+
+
 def explain(
-    images: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Image files, or one directory, CSV file or video. Default: a demo photo."
-        ),
-    ] = None,
+    images: Inputs = None,
     model: Model = "demo",
-    label: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Class to explain, by index or name; repeatable. Default: the predicted class."
-        ),
-    ] = None,
-    against: Annotated[
-        str | None,
-        typer.Option(help="Why the class rather than this one, an index or a name."),
-    ] = None,
+    label: Classes = None,
+    against: Against = None,
     regions: Annotated[
         int, typer.Option(help="Number of regions that do not overlap, for image files.", min=1)
     ] = 1,

@@ -103,13 +103,8 @@ def explain_dataset(
         >>> [row.label for row in saved.rows()]
         [0, 1, 2, 3]
     """
-    _check_numbers(seed, batch_size, overlays, num_workers)
-    if map_dtype not in PRECISIONS:
-        raise InputError(
-            f"explain_dataset(map_dtype={map_dtype!r}): one of {', '.join(PRECISIONS)}."
-        )
-    black_box = as_black_box(model)
-    black_box = averaged(black_box, repeats)
+    _check(seed, batch_size, overlays, num_workers, map_dtype)
+    black_box = averaged(as_black_box(model), repeats)
     processes = Processes.of_this_launch(black_box.device)
     chosen = default_masker(black_box) if masker is None else as_masker(masker)
     if chosen.needs_gradient and not black_box.differentiable:
@@ -137,11 +132,7 @@ def explain_dataset(
             held.enter_context(run_in(run.path, resume=resume))
             if not resume:
                 run.clear()
-            run.begin(_manifest(worker, images, max_images, batch_size))
-            run.recover()
-            stale = images.stale(run.known_images())
-            if stale:
-                run.merge(without=stale)
+            run.begin(_manifest(worker, images, max_images, batch_size), images)
         processes.wait()
         held.enter_context(same_threads(run.path))
         job.work(images, on_row)
@@ -153,7 +144,13 @@ def explain_dataset(
         return SavedExplanations.load(run.path)
 
 
-def _check_numbers(seed: int, batch_size: int, overlays: int, num_workers: int | None) -> None:
+def _check(
+    seed: int, batch_size: int, overlays: int, num_workers: int | None, map_dtype: str
+) -> None:
+    if map_dtype not in PRECISIONS:
+        raise InputError(
+            f"explain_dataset(map_dtype={map_dtype!r}): one of {', '.join(PRECISIONS)}."
+        )
     checks.seed(seed, "explain_dataset")
     least = {"batch_size": (batch_size, 1), "overlays": (overlays, 0)}
     for name, (value, low) in (least | {"num_workers": (num_workers or 0, 0)}).items():

@@ -12,7 +12,7 @@ import numpy as np
 
 from saliencykit.core.errors import InputError
 from saliencykit.core.visible_text import csv_cell
-from saliencykit.data.dataset import KnownImage
+from saliencykit.data.dataset import Dataset, KnownImage
 from saliencykit.runs.run_settings import continued
 from saliencykit.storage.atomic_files import refuse_links, write_beside, write_text
 from saliencykit.storage.explanation_rows import ExplainedRow
@@ -48,7 +48,20 @@ class ExplanationsDirectory:
 
     path: Path
 
-    def begin(self, manifest: Mapping[str, Any]) -> None:
+    def begin(self, manifest: Mapping[str, Any], images: Dataset) -> None:
+        """Begin or resume the run: the rows that are left belong to it and to unchanged images.
+
+        Raises:
+            InputError: The directory is of another run, or has rows but no manifest.
+            SaliencyKitError: The disk is full.
+        """
+        self.describe(manifest)
+        self.recover()
+        stale = images.stale(self.known_images())
+        if stale:
+            self.merge(without=stale)
+
+    def describe(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest, or check that the existing one is of the same run; it may have fewer
         images.
 

@@ -84,8 +84,9 @@ def explain(
         repeats: Queries to average wherever the model is queried, for models that are not
             deterministic; see `RepeatedQueries`.
         seed: Random seed. An image gets the same mask alone and in a batch.
-        progress: Show a progress bar (tqdm; a widget in notebooks)? Or a function, called after each
-            query with the numbers of evaluations so far and of all, or None where that is unknown.
+        progress: Show a progress bar (tqdm; a widget in notebooks)? Or a function, called after
+            each query with the numbers of evaluations so far and of all, or None where that is
+            unknown.
 
     Returns:
         An Explanation of the B images, on the CPU; with several classes or regions an image has a
@@ -127,48 +128,14 @@ def explain(
     chosen = chosen.bound_to(black_box, inputs=batch.inputs)
     fill = as_alternative("blur" if alternative is None else alternative).for_black_box(black_box)
     checks.seed(seed, "explain")
-    rows: list[dict[str, Tensor]] = []
     if not isinstance(regions, int) or regions < 1:
         raise InputError(f"explain(regions={regions!r}): a number of regions, 1 or more.")
     labels = _label_lists(label, len(batch))
     run = _Run(black_box, chosen, batch, labels, regions, fill, verify, seed, repeats)
     counted = reporting(black_box, progress, run.evaluations())
     with rng.isolated(black_box.device), counted as queried:
-        run = replace(run, black_box=queried)
-        for first in range(0, len(batch), _CHUNK):
-            last = min(first + _CHUNK, len(batch))
-            rows += run_batch(
-                run.explain,
-                range(first, last),
-                run.failed,
-                device=black_box.device,
-                who=name_of(chosen),
-                split=True,
-            )
-    tensors = {key: torch.cat([row[key] for row in rows]) for key in rows[0]}
-    owners = [row for row in range(len(batch)) for _ in range(run.masks(row))]
-    provenance = {
-        "saliencykit": __version__,
-        "torch": torch.__version__,
-        "model": repr(black_box),
-        "masker": repr(chosen),
-        "alternative": repr(fill) if verify else None,
-        "output": black_box.output,
-        "inputs": batch.inputs,
-        "regions": regions,
-        "sources": [batch.sources[row] for row in owners],
-        "seed": seed,
-        "seconds": round(time.perf_counter() - started, 3),
-    }
-    names = None if black_box.class_names is None else tuple(black_box.class_names)
-    explanation = Explanation(
-        **tensors,
-        class_names=names,
-        source_images=tuple(batch.source_images[row] for row in owners),
-        geometries=tuple(batch.geometries[row] for row in owners),
-        output=black_box.output,
-        provenance=provenance,
-    )
+        tensors = replace(run, black_box=queried).tensors()
+    explanation = run.explanation(tensors, time.perf_counter() - started)
     for message in [*run.messages, *doubts(explanation)]:
         warnings.warn(message, ReliabilityWarning, stacklevel=2)
     return explanation
@@ -189,6 +156,46 @@ class _Run:
     seed: int
     repeats: int
     messages: list[str] = field(default_factory=list)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors of an Explanation for all images, in batches."""
+        rows: list[dict[str, Tensor]] = []
+        for first in range(0, len(self.batch), _CHUNK):
+            rows += run_batch(
+                self.explain,
+                range(first, min(first + _CHUNK, len(self.batch))),
+                self.failed,
+                device=self.black_box.device,
+                who=name_of(self.masker),
+                split=True,
+            )
+        return {key: torch.cat([row[key] for row in rows]) for key in rows[0]}
+
+    def explanation(self, tensors: Mapping[str, Tensor], seconds: float) -> Explanation:
+        """The result, with where each mask comes from."""
+        black_box, batch = self.black_box, self.batch
+        owners = [row for row in range(len(batch)) for _ in range(self.masks(row))]
+        provenance = {
+            "saliencykit": __version__,
+            "torch": torch.__version__,
+            "model": repr(black_box),
+            "masker": repr(self.masker),
+            "alternative": repr(self.fill) if self.verify else None,
+            "output": black_box.output,
+            "inputs": batch.inputs,
+            "regions": self.regions,
+            "sources": [batch.sources[row] for row in owners],
+            "seed": self.seed,
+            "seconds": round(seconds, 3),
+        }
+        return Explanation(
+            **tensors,
+            class_names=None if black_box.class_names is None else tuple(black_box.class_names),
+            source_images=tuple(batch.source_images[row] for row in owners),
+            geometries=tuple(batch.geometries[row] for row in owners),
+            output=black_box.output,
+            provenance=provenance,
+        )
 
     def explain(self, rows: Sequence[int]) -> list[dict[str, Tensor]]:
         """The tensors of an Explanation for each of these neighboring rows."""

@@ -141,48 +141,30 @@ def fit_surrogate(
             held.enter_context(run_in(directory, resume=resume))
         dataset = Dataset.open(images, original, use_labels=False)
         every = read_training_images(dataset, memory=_MEMORY // 2, seed=seed, who="fit_surrogate")
-        asked = _Queries.of(every, queries, fill, seed)
-        say(asked.summary(every))
-        channels, *size = every.pixels.shape[1:]
-        _try_network(network, original, (size[0], size[1]), channels, where)
-        source_hash = _source_hash(original, every, asked.held_out, fill, seed)
-        answers = _answers(original, asked.images, source_hash, directory, resume, tell, say)
-        classes = answers.shape[1]
+        drawn = _Queries.of(every, queries, fill, seed)
+        say(drawn.summary(every))
+        channels, height, width = every.pixels.shape[1:]
+        size = (height, width)
+        _try_network(network, original, size, channels, where)
+        source_hash = _source_hash(original, every, drawn.held_out, fill, seed)
+        answers = _answers(original, drawn.images, source_hash, directory, resume, tell, say)
         torch.manual_seed(seed)
-        net, architecture, statistics = make_surrogate_network(
-            network, classes, (size[0], size[1]), channels
-        )
-        mean, std = statistics or (original.baseline_color or (0.5,) * channels, (0.25,) * channels)
-        student = TorchBlackBox(
-            net.to(where), mean=mean, std=std, size=(size[0], size[1]), output=original.output
-        )
-        lesson = asked.images.rows(slice(asked.checks, None))
-        count = steps or max(_STEPS[0], min(_STEPS[1], _EPOCHS * len(lesson) // batch_size))
-        together = min(batch_size, len(lesson))
+        student, architecture = _student(network, original, answers.shape[1], size, channels, where)
+        training = drawn.images.rows(slice(drawn.checks, None))
+        count = steps or max(_STEPS[0], min(_STEPS[1], _EPOCHS * len(training) // batch_size))
+        together = min(batch_size, len(training))
         say(f"{architecture['kind']} network on {where}: {count} steps, batch size {together}")
         torch.manual_seed(seed)
         options: dict[str, Any] = {"steps": count, "batch_size": batch_size, "lr": lr, "seed": seed}
-        distill(student, lesson, answers[asked.checks :], on_step=tell, **options)
+        distill(student, training, answers[drawn.checks :], on_step=tell, **options)
         round_to_half(student.model)
-        checks = asked.images.rows(slice(0, asked.checks))
-        figures = _compare(student, checks, answers[: asked.checks])
-    metadata = _metadata(original, asked, fill, figures) | options
-    metadata["images"] = len(every) - asked.held_out
+        figures = _compare(student, drawn, answers)
+    metadata = _metadata(original, drawn, fill, figures) | options
+    metadata["images"] = len(every) - drawn.held_out
     metadata["seconds"] = round(time.perf_counter() - started, 1)
     if metadata["low_fidelity"]:
         _warn(figures)
-    preprocessing = infer_preprocessing(original, (size[0], size[1]), channels)
-    return Surrogate(
-        student,
-        classes,
-        (size[0], size[1]),
-        class_names=original.class_names,
-        baseline_color=original.baseline_color,
-        preprocessing=preprocessing,
-        architecture=architecture,
-        metadata=metadata,
-        prepared_by=None if preprocessing is not None else original,
-    )
+    return _surrogate(student, original, answers.shape[1], size, channels, architecture, metadata)
 
 
 def _check(queries: int, steps: int | None, batch_size: int, lr: float, seed: int) -> None:
@@ -244,11 +226,12 @@ class _Queries:
         )
         first, rest = (TrainingImages(every.pixels[i], None) for i in (order[:held], order[held:]))
         checks = held_out_images(first, fill, seed)
-        lesson = training_images(rest, queries - len(checks), fill, seed)
+        training = training_images(rest, queries - len(checks), fill, seed)
         # numbered as the user gave them
-        source = torch.cat([order[:held][checks.source], order[held:][lesson.source]])
+        source = torch.cat([order[:held][checks.source], order[held:][training.source]])
         pixels, area = (
-            torch.cat([getattr(checks, name), getattr(lesson, name)]) for name in ("pixels", "area")
+            torch.cat([getattr(checks, name), getattr(training, name)])
+            for name in ("pixels", "area")
         )
         return cls(MaskedImages(pixels, source, area), held)
 
@@ -294,6 +277,45 @@ def _try_network(
         )
 
 
+def _student(
+    network: str | nn.Module | None,
+    original: BlackBox,
+    classes: int,
+    size: tuple[int, int],
+    channels: int,
+    device: torch.device,
+) -> tuple[TorchBlackBox, dict[str, Any]]:
+    """The network that is trained, as a black box, and its architecture as plain data."""
+    net, architecture, statistics = make_surrogate_network(network, classes, size, channels)
+    mean, std = statistics or (original.baseline_color or (0.5,) * channels, (0.25,) * channels)
+    student = TorchBlackBox(net.to(device), mean=mean, std=std, size=size, output=original.output)
+    return student, architecture
+
+
+def _surrogate(
+    student: TorchBlackBox,
+    original: BlackBox,
+    classes: int,
+    size: tuple[int, int],
+    channels: int,
+    architecture: dict[str, Any],
+    metadata: dict[str, Any],
+) -> Surrogate:
+    """The trained network with the class names and the preprocessing of the original."""
+    preprocessing = infer_preprocessing(original, size, channels)
+    return Surrogate(
+        student,
+        classes,
+        size,
+        class_names=original.class_names,
+        baseline_color=original.baseline_color,
+        preprocessing=preprocessing,
+        architecture=architecture,
+        metadata=metadata,
+        prepared_by=None if preprocessing is not None else original,
+    )
+
+
 def _source_hash(
     original: BlackBox, every: TrainingImages, held_out: int, fill: Alternative, seed: int
 ) -> str:
@@ -329,8 +351,9 @@ def _answers(
 
 
 def _compare(
-    student: TorchBlackBox, images: MaskedImages, answers: Logits
+    student: TorchBlackBox, queries: _Queries, answers: Logits
 ) -> dict[str, dict[str, Any]]:
+    images = queries.images.rows(slice(0, queries.checks))
     with torch.no_grad():
         parts = [
             student(images.images(index).to(student.device)).cpu()
@@ -340,7 +363,7 @@ def _compare(
     rows = {
         kind: torch.arange(i, len(images), _VIEWS, device="cpu") for i, kind in enumerate(kinds)
     }
-    return fidelity(torch.cat(parts), answers, rows, student.output)
+    return fidelity(torch.cat(parts), answers[: queries.checks], rows, student.output)
 
 
 def _metadata(

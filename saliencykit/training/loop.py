@@ -146,10 +146,7 @@ class Loop:
         with torch.autocast(
             device.type, torch.bfloat16, enabled=schedule.mixed_precision == "bf16"
         ):
-            features = self.cache.features(index, device)
-            if features is None:
-                with torch.set_grad_enabled(self.network.encoder.trained):
-                    features = self.network.encoder.encode(self.black_box, images)
+            features = self._features(index, images)
             if phase == "warmup":
                 loss = self._class_loss(features, index, generator)
                 ok = self.optimizer.step(loss, number)
@@ -194,6 +191,14 @@ class Loop:
             dropped=dropped,
             area_weight=self.area_weight,
         )
+
+    def _features(self, views: Tensor, images: Images) -> Features:
+        """The encoder's features of these views: cached ones if there are any."""
+        cached = self.cache.features(views, self.black_box.device)
+        if cached is not None:
+            return cached
+        with torch.set_grad_enabled(self.network.encoder.trained):
+            return self.network.encoder.encode(self.black_box, images)
 
     def _trial(
         self,

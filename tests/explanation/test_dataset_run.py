@@ -64,25 +64,25 @@ def test_recovering_finishes_shards_and_drops_what_has_no_map(tmp_path):
 
 def test_a_manifest_takes_more_pictures_and_nothing_else(tmp_path):
     folder = ExplanationsDirectory(tmp_path)
-    folder.begin(MANIFEST)
-    folder.begin(MANIFEST | {"max_images": 3, "command": "b"})
+    folder.describe(MANIFEST)
+    folder.describe(MANIFEST | {"max_images": 3, "command": "b"})
     assert json.loads((tmp_path / "manifest.json").read_text()) == MANIFEST
-    folder.begin(MANIFEST | {"max_images": None, "command": "b"})
+    folder.describe(MANIFEST | {"max_images": None, "command": "b"})
     assert json.loads((tmp_path / "manifest.json").read_text()) == MANIFEST | {
         "max_images": None,
         "command": "a && b",
     }
     with pytest.raises(InputError, match="seed: 0 in the directory, 1 in this call"):
-        folder.begin(MANIFEST | {"seed": 1})
+        folder.describe(MANIFEST | {"seed": 1})
     with pytest.warns(UserWarning, match="was started with"):
-        folder.begin(MANIFEST | {"versions": {"torch": "9"}})
+        folder.describe(MANIFEST | {"versions": {"torch": "9"}})
 
 
 def test_rows_without_a_manifest_are_not_taken_over(tmp_path):
     folder = ExplanationsDirectory(tmp_path)
     write(folder, 0, [0], "maps-0-0")
     with pytest.raises(InputError, match=r"rows but no manifest.json"):
-        folder.begin(MANIFEST)
+        folder.describe(MANIFEST)
     (tmp_path / "mine.txt").write_text("keep")
     folder.clear()
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
