@@ -103,10 +103,8 @@ def as_image(images: torch.Tensor, width: int = WIDTH) -> Image.Image:
 if __name__ == "__main__":
     ASSETS.mkdir(exist_ok=True)
     makers = {
-        "cat": lambda: sheet_of(demo_image()),
-        "coffee": lambda: sheet_of(
-            Image.fromarray(skimage.data.coffee())
-        ),  # CC0, by Rachel Michetti
+        "cat": lambda: sheet_of(Image.fromarray(skimage.data.chelsea())),  # by Stefan van der Walt
+        "coffee": lambda: sheet_of(demo_image()),
         "parts": lambda: sheet_of_parts(
             run_page((ASSETS / "../tutorials/train-a-masker.md").resolve())
         ),

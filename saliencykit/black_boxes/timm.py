@@ -1,19 +1,17 @@
 """Models of timm, by name and as objects, with the preprocessing of their own configuration."""
 
 import difflib
-import socket
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 from torch import nn
 
+from saliencykit.black_boxes.hub_access import no_retries_when_offline
 from saliencykit.black_boxes.preprocessing import Fit
 from saliencykit.black_boxes.state_dict import build_seeded
 from saliencykit.black_boxes.torch_module import TorchBlackBox
@@ -83,7 +81,7 @@ def timm_black_box(
         if download and not name.startswith(_REMOTE) and not timm.is_model_pretrained(name):
             raise InputError(f"timm has no pretrained weights for {name!r}; write {offline}.")
         try:
-            with _no_retries_when_offline() if download else nullcontext():
+            with no_retries_when_offline() if download else nullcontext():
                 return timm.create_model(name, pretrained=download, **options)
         except Exception as error:
             reason = first_line(error)
@@ -168,29 +166,3 @@ def _class_names(model: nn.Module) -> tuple[str, ...] | None:
     pairs = zip(short, names, strict=True)
     unique = tuple(brief if uses[brief] == 1 else full for brief, full in pairs)
     return unique if len(unique) == count else None
-
-
-@contextmanager
-def _no_retries_when_offline() -> Iterator[None]:
-    """Where the hub's host name cannot be resolved, use the cache at once instead of retrying for a
-    minute.
-    """
-    try:
-        from huggingface_hub import constants
-    except ImportError:
-        yield
-        return
-    host, offline = urlsplit(str(constants.ENDPOINT)).hostname, False
-    if host and not getproxies():
-        try:
-            socket.getaddrinfo(host, 443)
-        except OSError:
-            offline = True
-    if not offline or constants.HF_HUB_OFFLINE:
-        yield
-        return
-    constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = False

@@ -7,6 +7,7 @@ from typing import Any
 from PIL.Image import Resampling
 from torch import nn
 
+from saliencykit.black_boxes.hub_access import no_retries_when_offline
 from saliencykit.black_boxes.preprocessing import Fit
 from saliencykit.black_boxes.torch_module import TorchBlackBox
 from saliencykit.core.checks import first_line, name_of
@@ -224,11 +225,13 @@ def _pretrained(name: str) -> Any:
 
     load: Any = transformers.AutoModelForImageClassification.from_pretrained
     try:
-        model, info = load(name, output_loading_info=True)
+        with no_retries_when_offline():
+            model, info = load(name, output_loading_info=True)
     except Exception as error:
         raise InputError(
             f"transformers could not load {name!r}: {first_line(error)}. Give the name of an image "
-            "classifier on the hub, or the directory that save_pretrained wrote."
+            "classifier on the hub, or, without a network, the directory that save_pretrained "
+            "wrote: 'transformers:my-model'."
         ) from error
     if missing := sorted(info["missing_keys"]):
         raise InputError(

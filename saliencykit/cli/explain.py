@@ -139,8 +139,11 @@ def _explain_images(
     if as_json:
         result = {"images": rows, "seconds": round(seconds, 3), "output": str(output)}
         emit_json(result | {"provenance": answer.provenance})
-    else:
-        _print(rows, seconds, scores=answer.output == "score")
+        return
+    if model == "demo":
+        classes, size = answer.logits.shape[1], answer.images.shape[-1]
+        say(f"model: demo, {classes} classes, {size} px; use --model for yours")
+    _print(rows, seconds, scores=answer.output == "score")
 
 
 def _rows(
@@ -181,7 +184,9 @@ def _print(rows: list[dict[str, Any]], seconds: float, *, scores: bool) -> None:
         dim=True,
     )
     for verdict in dict.fromkeys(row["verdict"] for row in rows if "verdict" in row):
-        names = dict.fromkeys(Path(row["image"]).name for row in rows if row["verdict"] == verdict)
-        say(f"{', '.join(names)}: {verdict.words}")
+        same = [row for row in rows if row["verdict"] == verdict]
+        names = dict.fromkeys(Path(row["image"]).name for row in same)
+        trial = (f"{name} {number(rows[0][name], scores)}" for name in ("kept", "dropped"))
+        say(f"{', '.join(trial if len(rows) == 1 else names)}: {verdict.words}")
     last = f" ... {Path(rows[-1]['overlay']).name}" if len(rows) > 1 else ""
     say(f"wrote {rows[0]['overlay']}{last} in {seconds:.1f} s")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -34,8 +35,12 @@ def run(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
 def test_explain_without_arguments_explains_the_demo_photo_offline(tmp_path: Path) -> None:
     done = run("explain", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "tabby" in done.stdout
-    assert Image.open(tmp_path / "explanation" / "overlay-0000.png").size == (481, 320)
+    assert "espresso" in done.stdout
+    assert "model: demo, 200 classes, 80 px; use --model for yours\n" in done.stdout
+    assert re.search(
+        r"^kept \d\d\.\d%, dropped \d\.\d%: this region alone", done.stdout, re.MULTILINE
+    )
+    assert Image.open(tmp_path / "explanation" / "overlay-0000.png").size == (480, 380)
     assert {p.name for p in (tmp_path / "explanation").iterdir()} == {
         "manifest.json", "maps.safetensors", "overlay-0000.png", "picture-0000.png",
     }  # fmt: skip
