@@ -80,7 +80,8 @@ def explain(
         regions: How many regions that do not overlap, each found with the former ones replaced.
         inputs: What tensors contain: `raw`: RGB in [0, 1]; `normalized`: what `model(x)` takes;
             `auto`: `normalized` unless a BlackBox or a name was given. Image files are always raw.
-        verify: Query the model with the mask kept and with the mask replaced.
+        verify: Query the model with the mask kept and with the mask replaced, and twice with the
+            first image, to see whether it is deterministic.
         repeats: Queries to average wherever the model is queried, for models that are not
             deterministic; see `RepeatedQueries`.
         seed: Random seed. An image gets the same mask alone and in a batch.
@@ -200,7 +201,7 @@ class _Run:
     def explain(self, rows: Sequence[int]) -> list[dict[str, Tensor]]:
         """The tensors of an Explanation for each of these neighboring rows."""
         images = self.batch.images[rows[0] : rows[-1] + 1].to(self.black_box.device)
-        if rows[0] == 0 and self.repeats == 1:
+        if rows[0] == 0 and self._looks_for_noise:
             self.messages[:] = random_answers(self.black_box, images[:1])
         results = explain_regions(
             self.black_box,
@@ -227,8 +228,12 @@ class _Run:
         if known is None:
             return None
         masks = sum(map(self.masks, range(len(self.batch))))
-        tested = 2 * (self.repeats == 1)
-        return masks * (known + 3 * self.verify) + len(self.batch) + tested
+        return masks * (known + 3 * self.verify) + len(self.batch) + 2 * self._looks_for_noise
+
+    @property
+    def _looks_for_noise(self) -> bool:
+        """Is the first image queried twice more? That is part of the verification."""
+        return self.verify and self.repeats == 1
 
     def masks(self, row: int) -> int:
         """The number of masks of an image."""

@@ -23,7 +23,7 @@ def two_patches():
     return image
 
 
-@pytest.mark.parametrize("masker", [RISE, "gradient", "iterative:steps=60"])
+@pytest.mark.parametrize("masker", [RISE, "gradient", "iterative:steps=10"])
 def test_regions_do_not_overlap(masker):
     answer = explain(BLACK_BOX, two_patches(), 0, masker=masker, regions=3)
     assert answer.labels.tolist() == [0, 0, 0]
