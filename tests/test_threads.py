@@ -67,10 +67,10 @@ def test_a_training_thread_keeps_its_gradients_and_statistics(steps: int) -> Non
     wanted, got, failed = training(alone, steps), [], []
     thread = threading.Thread(target=lambda: got.extend(training(beside, steps)))
     thread.start()
-    number, steady = 0, [each for each in MASKERS if "excitation" not in each]
+    number = 0
     while thread.is_alive():
         try:
-            mask(beside, images(1)[0], steady[number % len(steady)])
+            mask(beside, images(1)[0], MASKERS[number % len(MASKERS)])
         except Exception as error:
             failed.append(error)
         number += 1
@@ -79,6 +79,27 @@ def test_a_training_thread_keeps_its_gradients_and_statistics(steps: int) -> Non
     assert all(torch.equal(a, b) for a, b in zip(got, wanted, strict=True))
     for key, value in alone.state_dict().items():
         assert torch.equal(beside.state_dict()[key], value), key
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_random_state_is_left_alone_while_another_thread_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stop, model = threading.Event(), network().eval()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    for owner, name in (
+        (torch, "manual_seed"),
+        (torch, "set_rng_state"),
+        (torch.random, "set_rng_state"),
+    ):
+        monkeypatch.setattr(owner, name, lambda *_: pytest.fail("the random state was set"))
+    try:
+        for masker in MASKERS:
+            mask(model, images(1)[0], masker)
+    finally:
+        stop.set()
+        thread.join()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import chain
 from typing import Any, final
 
@@ -32,7 +31,6 @@ from saliencykit.core.output import OUTPUTS, Output
 from saliencykit.core.types import Images, Logits, Target
 from saliencykit.networks.direct_execution import without_checkpointing
 from saliencykit.networks.module_state import (
-    draws_random_numbers,
     in_use_elsewhere,
     restored_rng_state,
     unwrap,
@@ -240,8 +238,7 @@ class TorchBlackBox(BlackBox):
         inputs = self._normalize(images)
         try:
             model = self._model_to_run()
-            draws = partial(draws_random_numbers, self.source_module, model, inputs)
-            with restored_rng_state(draws), without_checkpointing():
+            with restored_rng_state(self.source_module), without_checkpointing():
                 output = model(inputs)
         except SaliencyKitError:
             raise

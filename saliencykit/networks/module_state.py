@@ -1,13 +1,13 @@
 """What the user's model would notice of us: its modes, torch's random state, its wrappers."""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, final
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _draws: "WeakKeyDictionary[nn.Module, bool]" = WeakKeyDictionary()
@@ -26,48 +26,47 @@ def in_use_elsewhere(model: nn.Module) -> bool:
 
 
 @contextmanager
-def restored_rng_state(draws: Callable[[], bool] | None = None) -> Iterator[None]:
+def restored_rng_state(source: nn.Module | None = None) -> Iterator[None]:
     """Restore torch's global CPU random state at the end, where what runs inside changed it.
 
     Args:
-        draws: Does what runs inside draw random numbers? Asked only where other threads run, which
-            may have drawn them: a training thread must not get the same ones again. None: yes.
+        source: The user's own module that runs inside. Beside other threads, which may have drawn
+            numbers meanwhile, the state is restored only if this module draws some: a training
+            thread must not get the same ones again. None: always.
     """
-    state = torch.get_rng_state()
+    state, draws = torch.get_rng_state(), RandomDraws()
+    watched = source if threading.active_count() > 1 else None
     try:
-        yield
+        with nullcontext() if watched is None or watched in _draws else draws:
+            yield
+        if watched is not None:
+            _draws.setdefault(watched, draws.any)
     finally:
-        if not torch.equal(state, torch.get_rng_state()) and (
-            draws is None or threading.active_count() == 1 or draws()
-        ):
+        restores = watched is None or _draws.get(watched, draws.any)
+        if restores and not torch.equal(state, torch.get_rng_state()):
             torch.set_rng_state(state)
 
 
-def draws_random_numbers(source: nn.Module, model: nn.Module, inputs: Tensor) -> bool:
-    """Does a model draw from torch's global generator in eval mode? Tried once.
-
-    Args:
-        source: The user's own module; the answer is remembered as long as it lives.
-        model: What to run: the same, or a private copy.
-        inputs: As the model takes them.
-    """
-    if source not in _draws:
-        watcher = _Draws()
-        with torch.no_grad(), watcher:
-            model(inputs)
-        _draws[source] = watcher.any
-    return _draws[source]
-
-
 @final
-class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees whether anything is drawn in this thread."""
+class RandomDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notices whether what runs inside, in this thread, draws from torch's global generators.
+
+    Attributes:
+        any: Has anything been drawn?
+
+    Example:
+        >>> with RandomDraws() as draws:
+        ...     _ = torch.rand(2)
+        >>> draws.any
+        True
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.any = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call the operation."""
         given = dict(kwargs or {})
         if torch.Tag.nondeterministic_seeded in func.tags:
             names = [argument.name for argument in func._schema.arguments]

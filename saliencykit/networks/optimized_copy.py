@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, final
 
 import torch
@@ -11,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from saliencykit.networks.batch_norm_folding import NormFolding
 from saliencykit.networks.lean_relu6 import replace_relu6
-from saliencykit.networks.module_state import draws_random_numbers, restored_rng_state
+from saliencykit.networks.module_state import restored_rng_state
 from saliencykit.networks.private_copy import private_copy, source_of
 
 # glibc returns larger blocks to the system after every layer, and each use faults their pages in
@@ -53,7 +52,7 @@ def optimize(model: nn.Module, images: Tensor) -> OptimizedCopy:
         twin = _copied(model)
         if twin is None:
             return OptimizedCopy(model, _measured(private_copy(model), probe)[1])
-        with restored_rng_state(partial(draws_random_numbers, source_of(model), twin, probe)):
+        with restored_rng_state(source_of(model)):
             folding = NormFolding(twin)
             try:
                 expected, batch_size = _measured(twin, probe)
@@ -84,7 +83,7 @@ def optimize(model: nn.Module, images: Tensor) -> OptimizedCopy:
 def _copied(model: nn.Module) -> nn.Module | None:
     """A copy with weights of its own, or None where there is no memory left for it."""
     try:
-        return private_copy(model, clone=True)
+        return private_copy(model, clone="all")
     except Exception:
         return None
 

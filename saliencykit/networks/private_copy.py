@@ -4,7 +4,7 @@ import copy
 from collections import OrderedDict
 from functools import partial
 from types import CellType, FunctionType, MethodType
-from typing import Any, final
+from typing import Any, Literal, TypeAlias, final
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,6 +19,9 @@ from saliencykit.networks.module_state import unwrap
 _sources: "WeakKeyDictionary[nn.Module, nn.Module]" = WeakKeyDictionary()
 """The user's own module of each private copy."""
 
+Cloned: TypeAlias = Literal["nothing", "buffers", "all"]
+"""Which tensors of a copy have memory of their own."""
+
 _PLAIN = frozenset(
     (bool, int, float, str, bytes, type(None), torch.dtype, torch.device, torch.Size, set, type)
 )
@@ -27,7 +30,7 @@ _MAX_LENGTH = 4096  # longer containers hold data, not layers
 
 
 def private_copy(
-    model: nn.Module, *, clone: bool = False, dtype: torch.dtype | None = None
+    model: nn.Module, *, clone: Cloned = "nothing", dtype: torch.dtype | None = None
 ) -> nn.Module:
     """A copy of a module, in eval mode, that shares its weights and nothing else.
 
@@ -39,7 +42,8 @@ def private_copy(
 
     Args:
         model: Any module; it is only read.
-        clone: Copy the weights too, so that training the model does not change the copy.
+        clone: `buffers`: copy the statistics of batch norms too, which move with each step of
+            training. `all`: and the weights, so that training does not change the copy.
         dtype: Convert the floating-point weights. None: they stay as they are.
 
     Example:
@@ -65,7 +69,9 @@ def is_private(model: nn.Module) -> bool:
     return model in _sources
 
 
-def with_private_module(black_box: BlackBox, *, dtype: torch.dtype | None = None) -> BlackBox:
+def with_private_module(
+    black_box: BlackBox, *, clone: Cloned = "nothing", dtype: torch.dtype | None = None
+) -> BlackBox:
     """The same black box on a private copy of its module.
 
     Where the copy cannot reach the black box, because it keeps its module outside of its own
@@ -73,10 +79,11 @@ def with_private_module(black_box: BlackBox, *, dtype: torch.dtype | None = None
 
     Args:
         black_box: With a torch module inside.
+        clone: See `private_copy`. Two passes whose answers are compared need the same statistics.
         dtype: See `private_copy`.
     """
     module = module_of(black_box)
-    copier = _Copier(module, False, dtype)
+    copier = _Copier(module, clone, dtype)
     own: BlackBox = copier.of(black_box)
     return own if own.module is copier.of(module) else black_box
 
@@ -107,16 +114,17 @@ def in_float32(black_box: BlackBox, images: Images) -> BlackBox:
 class _Copier:
     """Copies the layers of one model, and whatever refers to them."""
 
-    def __init__(self, model: nn.Module, clone: bool, dtype: torch.dtype | None) -> None:
+    def __init__(self, model: nn.Module, clone: Cloned, dtype: torch.dtype | None) -> None:
         self._clone, self._dtype = clone, dtype
         # by id, with the original: another thread may drop it meanwhile, and ids are used again
         self._copies: dict[int, tuple[Any, Any]] = {}
         self._open: set[int] = set()  # what is being copied: references may form a circle
         layers = self._shells(model)
         for layer in layers:
-            for tensors in (layer._parameters, layer._buffers):
-                for tensor in tensors.values():
-                    self._add_tensor(tensor)
+            for parameter in layer._parameters.values():
+                self._add_tensor(parameter, clone == "all")
+            for buffer in layer._buffers.values():
+                self._add_tensor(buffer, clone != "nothing")
         for layer in layers:
             vars(self.of(layer)).update(self._attributes(layer))
         if (copied := self.of(model)) is not model:
@@ -141,20 +149,20 @@ class _Copier:
 
     def _scripted(self, layer: nn.Module) -> nn.Module:
         training = any(getattr(each, "training", False) for each in layer.modules())
-        if not (self._clone or self._dtype or training):
+        if self._clone == "nothing" and not (self._dtype or training):
             return layer
         copied: nn.Module = copy.deepcopy(layer).eval()
         return copied if self._dtype is None else copied.to(self._dtype)
 
-    def _add_tensor(self, tensor: Tensor | None) -> None:
+    def _add_tensor(self, tensor: Tensor | None, clone: bool) -> None:
         """A weight or buffer: the same memory with a version counter of its own, or a clone."""
         if tensor is None or id(tensor) in self._copies:
             return
         copied = tensor
         plain = type(tensor) in (Tensor, nn.Parameter)  # others hold more than values
         if plain:
-            copied = tensor.data.clone() if self._clone or tensor.is_inference() else tensor.data
-        elif self._clone:
+            copied = tensor.data.clone() if clone or tensor.is_inference() else tensor.data
+        elif clone:
             copied = copy.deepcopy(tensor)
         if self._dtype and copied.is_floating_point():
             copied = copied.to(self._dtype)

@@ -176,7 +176,9 @@ def class_leakage(
             f"{_MIN_IMAGES}: {next(iter(absent.failures))}"
         )
     frequent = [c for c, n in Counter(own[present.known].tolist()).items() if n >= _FOLDS]
-    shared = present.known & torch.isin(own, torch.tensor(frequent, dtype=torch.int64, device="cpu"))
+    shared = present.known & torch.isin(
+        own, torch.tensor(frequent, dtype=torch.int64, device="cpu")
+    )
     other, shown = leakage(absent.values[known], wrong[known], cells=cells, seed=seed), None
     if int(shared.sum()) >= _MIN_IMAGES and len(frequent) > 1:
         shown = leakage(present.values[shared], own[shared], cells=cells, seed=seed)

@@ -65,7 +65,7 @@ def randomized(
     if randomize not in ("head", "weights"):
         raise InputError(f"randomize={randomize!r}: write 'head' or 'weights'.")
     try:
-        model = private_copy(black_box.model, clone=True)
+        model = private_copy(black_box.model, clone="all")
     except Exception as error:
         raise InputError(
             f"{name_of(black_box.model)} cannot be copied ({name_of(error)}: {error}); pass "

@@ -21,6 +21,7 @@ from saliencykit.networks.image_response import grid_offset, noise_like
 from saliencykit.networks.map_layout import feature_maps_in
 from saliencykit.networks.module_calls import record_calls
 from saliencykit.networks.module_layers import torchscript_hint
+from saliencykit.networks.private_copy import with_private_module
 from saliencykit.networks.structure_cache import StructureCache
 
 _MIN_MASS = 0.5  # of the probability; 1 but for rounding where the logits depend on the map alone
@@ -111,6 +112,7 @@ class ExcitationBackprop(Masker):
                 f"{name_of(black_box)} exposes none. Use masker='rise' or 'occlusion', which need "
                 "no gradients, or 'iterative', which needs gradients only."
             )
+        black_box = with_private_module(black_box, clone="buffers")
         feature_map, expected = _find_layer(black_box, images[:1], self.layer)
         size, step = images.shape[2:], min(_BATCH, micro_batch(black_box))
         maps = []
