@@ -14,11 +14,12 @@ from saliencykit.core.types import Images, Labels, Logits, Mask, PerImage
 from saliencykit.core.verdict import Verdict, verdicts
 from saliencykit.core.visible_text import visible
 from saliencykit.explanation import result_files
-from saliencykit.visualization.captions import caption
+from saliencykit.visualization.captions import as_text, caption
 from saliencykit.visualization.display import display_arrays
 from saliencykit.visualization.heatmap import Array
-from saliencykit.visualization.html_images import notebook_gallery
+from saliencykit.visualization.html_page import plain
 from saliencykit.visualization.mask_overlay import Style, draw_overlay
+from saliencykit.visualization.mask_panels import mask_panels
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -200,11 +201,39 @@ class Explanation:
         Args:
             index: Which image, in [0, B).
         """
+        verdict = None if self.verdicts is None else self.verdicts[index].words
+        numbers = self._numbers(index)
+        return caption(self.label_names[index], **numbers, output=self.output, verdict=verdict)
+
+    def _numbers(self, index: int) -> dict[str, float]:
         names = ("probability", "kept", "dropped", "area")
         values = {name: getattr(self, name) for name in names}
-        known = {name: float(each[index]) for name, each in values.items() if each is not None}
-        verdict = None if self.verdicts is None else self.verdicts[index].words
-        return caption(self.label_names[index], **known, output=self.output, verdict=verdict)
+        return {name: float(each[index]) for name, each in values.items() if each is not None}
+
+    def panels(self, index: int = 0, *, height: int = 190) -> str:
+        """HTML, self-contained: the image, the mask as a heat map, what it keeps and what it drops
+        (the rest blurred), with the numbers and the verdict in words.
+
+        Args:
+            index: Which image, in [0, B).
+            height: Of each panel on the screen, in pixels.
+
+        Raises:
+            InputError: There is no such image.
+        """
+        arrays, numbers = self.display_arrays(index), self._numbers(index)
+        area = f"mask: {numbers.pop('area'):.1%} of the pixels"
+        shown = {name: as_text(value, self.output) for name, value in numbers.items()}
+        kept, dropped = (
+            f"{name}: {shown[name]}" if name in shown else name for name in ("kept", "dropped")
+        )
+        return mask_panels(
+            *arrays,
+            self.label_names[index].split(",")[0],
+            "" if self.verdicts is None else self.verdicts[index].words,
+            (f"image: {shown['probability']}", area, kept, dropped),
+            height=height,
+        )
 
     def save(self, directory: str | Path, *, style: Style = "outline") -> Path:
         """Write maps (safetensors), overlays (PNG) and, last, a manifest (JSON); nothing is
@@ -239,9 +268,8 @@ class Explanation:
         shown = range(min(len(self), 8))
         masker = str(self.provenance.get("masker", "a masker")).split("(")[0]
         more = f"... and {len(self) - 8} more, " if len(self) > 8 else ""
-        return notebook_gallery(
-            map(self.overlay, shown), map(self.caption, shown), f"{more}by {masker}"
-        )
+        panels = "".join(map(self.panels, shown))
+        return f"<div>{panels}<p style='margin:0'>{plain(f'{more}by {masker}')}</p></div>"
 
     def __repr__(self) -> str:
         """One line per image: label, probabilities, area and verdict."""

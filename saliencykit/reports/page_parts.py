@@ -24,9 +24,9 @@ def note(text: str) -> str:
     return f'<p class="dim">{plain(text)}</p>'
 
 
-def gallery(figures: Iterable[str], size: str = "") -> str:
-    """Figures, as HTML, side by side; of twice the size if `size` is `large`."""
-    return f'<div class="cards {size}">{"".join(figures)}</div>'
+def gallery(figures: Iterable[str]) -> str:
+    """Figures, as HTML, side by side."""
+    return f'<div class="cards">{"".join(figures)}</div>'
 
 
 def missing(items: Iterable[tuple[str, int, Sequence[str], str]]) -> Iterator[str]:
@@ -49,7 +49,11 @@ def missing(items: Iterable[tuple[str, int, Sequence[str], str]]) -> Iterator[st
 def settings(*groups: Mapping[str, Any]) -> str:
     """The section on settings: names and values, without those that are None."""
     pairs = (pair for group in groups for pair in group.items())
-    known = ((name, str(value)) for name, value in pairs if value is not None)
+    known = (
+        (name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+        for name, value in pairs
+        if value is not None
+    )
     return f"<h2>Settings</h2>{definitions(known)}"
 
 

@@ -2,7 +2,6 @@
 
 import base64
 import io
-from collections.abc import Iterable
 
 from PIL import Image
 
@@ -10,8 +9,6 @@ from saliencykit.visualization.html_page import plain
 
 _SIDE = 320  # pixels; larger images are reduced
 _QUALITY = 82  # of the JPEG; a page of 12 images and 6 maskers then has some 5 MB
-# pixels; twice as many as are shown, for high-resolution screens
-_NOTEBOOK_SIDE = 640
 
 
 def jpeg_data_url(image: Image.Image, *, side: int = _SIDE, quality: int = _QUALITY) -> str:
@@ -57,22 +54,3 @@ def card(
         f'<figure><img src="{jpeg_data_url(main)}" alt="{plain(title)}">{pair}'
         f"<figcaption><b>{plain(title)}</b><br>{plain(caption)}</figcaption></figure>"
     )
-
-
-def notebook_gallery(images: Iterable[Image.Image], captions: Iterable[str], footer: str) -> str:
-    """Images side by side with captions, for a notebook; tens of kB each.
-
-    Args:
-        images: Any mode and size.
-        captions: Plain text, one each.
-        footer: Plain text, below all of them.
-    """
-    figures = "".join(
-        "<figure style='display:inline-block;vertical-align:top;margin:4px;max-width:320px'>"
-        f"<img style='max-width:100%' alt='overlay' "
-        f"src='{jpeg_data_url(image, side=_NOTEBOOK_SIDE, quality=88)}'/>"
-        f"<figcaption style='font:12px/1.5 sans-serif'>{plain(caption)}</figcaption></figure>"
-        for image, caption in zip(images, captions, strict=True)
-    )
-    style = "font:12px/1.5 sans-serif;margin:0 4px"
-    return f"<div>{figures}<p style='{style}'>{plain(footer)}</p></div>"

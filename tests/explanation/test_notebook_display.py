@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import io
+import re
 
 import numpy as np
 import pytest
@@ -45,15 +46,27 @@ def test_the_overlay_has_the_proportions_of_the_source_image(
 
 def test_the_notebook_display_is_self_contained_and_escaped(ten: Explanation) -> None:
     named = dataclasses.replace(
-        ten, class_names=("<b>", "b", "c", "d"), preserved=None, destroyed=None, provenance={}
+        ten, class_names=("<i>", "b", "c", "d"), preserved=None, destroyed=None, provenance={}
     )
     page = named._repr_html_()
-    assert page.count("data:image/jpeg;base64,") == 8
+    assert page.count("data:image/jpeg;base64,") == 32
     assert "and 2 more, by a masker<" in page
     assert "and 2 more, by WholeImage<" in ten._repr_html_()
-    assert "<b>" not in page
+    assert "<i>" not in page
     assert ten.caption(0).count("%") == 4
     assert "kept" not in named.caption(0)
+
+
+def test_the_notebook_display_has_four_panels_with_numbers_and_the_verdict(
+    ten: Explanation,
+) -> None:
+    row = ten.panels(3)
+    texts = re.findall(r"<figcaption[^>]*>([^<]*)<", row)
+    kept, dropped = (f"{float(each[3]):.1%}" for each in (ten.kept, ten.dropped))
+    assert texts[1:] == ["mask: 100.0% of the pixels", f"kept: {kept}", f"dropped: {dropped}"]
+    assert ten.verdicts[3].words in row
+    unverified = dataclasses.replace(ten, preserved=None, destroyed=None).panels(3)
+    assert re.findall(r"<figcaption[^>]*>([^<]*)<", unverified)[2:] == ["kept", "dropped"]
 
 
 def test_the_notebook_display_of_a_large_photo_is_small(
@@ -63,5 +76,5 @@ def test_the_notebook_display_of_a_large_photo_is_small(
     answer = explain(black_box_of_8_pixels, Image.fromarray(noise), 0, masker="whole-image")
     page = answer._repr_html_()
     shown = Image.open(io.BytesIO(base64.b64decode(page.split("base64,")[1].split("'")[0])))
-    assert (shown.size, shown.format) == ((640, 480), "JPEG")
+    assert (shown.size, shown.format) == ((380, 285), "JPEG")
     assert answer.overlay().size == (1600, 1200), "the overlay itself is not reduced"

@@ -11,7 +11,7 @@ def test_the_page_has_images_class_and_settings(black_box, examples, tmp_path):
     answer = explain(black_box, images[:2], labels[:2].tolist(), masker="rise:samples=8")
     written = write_report(answer, tmp_path / "page.html")
     page = written.read_text(encoding="utf-8")
-    assert page.count("<img") == 6
+    assert page.count("<img") == 8
     assert answer.label_names[0] in page
     assert "Rise(samples=8" in page
     assert "http" not in page
@@ -24,7 +24,7 @@ def test_normalized_images_have_a_page_too(tmp_path):
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2))
     answer = explain(net, torch.randn(1, 3, 8, 8), 1, masker="whole-image", inputs="normalized")
     page = write_report(answer, tmp_path / "page.html")
-    assert page.read_text(encoding="utf-8").count("<img") == 3
+    assert page.read_text(encoding="utf-8").count("<img") == 4
 
 
 def test_a_page_that_cannot_be_written_is_refused_with_the_reason(black_box, examples, tmp_path):
